@@ -25,7 +25,9 @@ import dataclasses
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field as dataclass_field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +115,7 @@ def as_bytes(name: str | bytes) -> bytes:
     return name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
 
 
-# ------------------------------------------------------------------------------ protobuf wire format
+# ----------------------------------------------------------------------------- protobuf wire format
 
 
 def field(number: int, value: int | bytes) -> bytes:
@@ -171,11 +173,14 @@ def entry(
         len(suffix) if non_shared is None else non_shared,
         len(value) if value_length is None else value_length,
     )
-    return b"".join(varint(n, width=w) for n, w in zip(lengths, widths)) + suffix + value
+    return (
+        b"".join(varint(n, width=w) for n, w in zip(lengths, widths, strict=True)) + suffix + value
+    )
 
 
 def shared_length(a: bytes, b: bytes) -> int:
-    return len(os.path.commonprefix([a, b]))
+    pairs = zip(a, b, strict=False)
+    return next((n for n, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
 
 
 def close_block(
@@ -300,7 +305,7 @@ def assemble(
         values = [handle(*place) for place in places] if handles is None else list(handles)
         keys = [stored.key or b"" for stored in blocks]
         keys += [keys[-1] if keys else b""] * (len(values) - len(keys))
-        index = Stored(block(zip(keys, values), restart_interval=1), index_type)
+        index = Stored(block(zip(keys, values, strict=False), restart_interval=1), index_type)
     index_place = (len(out), len(index.payload()))
     out += index.to_bytes() + gap
     out += Footer(meta_place, index_place).to_bytes() if footer is None else footer
@@ -342,7 +347,7 @@ def split(
             groups.append(current)
             current, size = [], 0
         previous = key
-    return groups + [current] if current else groups
+    return [*groups, current] if current else groups
 
 
 def table(
@@ -368,7 +373,7 @@ def table(
     return assemble(blocks, index_type=index_type, **rest)
 
 
-# ------------------------------------------------------------------------------- DataType, section 4
+# ------------------------------------------------------------------------------ DataType, section 4
 
 FLOAT, DOUBLE, INT32, UINT8, INT16, INT8, STRING, COMPLEX64, INT64, BOOL = range(1, 11)
 QINT8, QUINT8, QINT32, BFLOAT16, QINT16, QUINT16, UINT16, COMPLEX128, HALF = range(11, 20)
@@ -537,7 +542,7 @@ class Header:
 def region(extents: Extents, shape: Sequence[int]) -> tuple[slice, ...]:
     """numpy's slices of a slice specification."""
     out = []
-    for extent, dim in zip(extents, shape):
+    for extent, dim in zip(extents, shape, strict=True):
         start, length = extent or (0, None)
         start = start or 0
         out.append(slice(start, dim if length is None else start + length))
@@ -563,7 +568,7 @@ class Bundle:
     # -- payloads
 
     def put(self, payload: bytes, *, shard: int = 0, offset: int | None = None) -> int:
-        """Store payload bytes and return their offset; a given `offset` may overlap or leave a gap."""
+        """Store payload bytes, at `offset` if given (overlap, gap), and return their offset."""
         data = self.shards.setdefault(shard, bytearray())
         offset = len(data) if offset is None else offset
         data.extend(bytes(max(0, offset + len(payload) - len(data))))
@@ -718,4 +723,4 @@ def as_object(value: Any) -> Any:
 def split_rows(rows: int, parts: int, rank: int, *, explicit: bool = True) -> list[list[Any]]:
     """Extents that cut dimension 0 into near-equal parts; other dimensions are whole."""
     edges = [rows * n // parts for n in range(parts + 1)]
-    return [[(a, b - a)] + [None] * (rank - 1) for a, b in zip(edges, edges[1:])]
+    return [[(a, b - a)] + [None] * (rank - 1) for a, b in pairwise(edges)]

@@ -1,4 +1,4 @@
-"""The builder makes the worked examples of docs/format.md (sections 1.8, 2.4, 2.6), byte by byte."""
+"""The builder makes the worked examples of docs/format.md (sections 1.8, 2.4, 2.6) to the byte."""
 
 from __future__ import annotations
 
