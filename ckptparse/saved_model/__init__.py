@@ -1,0 +1,1 @@
+"""SavedModels: their directory, their message, and the container of a chunked one."""
