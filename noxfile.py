@@ -1,0 +1,160 @@
+"""One session for each check: `nox --list` names them, `nox -s lint types` runs two.
+
+Every session makes its own environment from nothing, so what passes here passes elsewhere. Pytest
+runs over all cores; what is given after `--` goes to it: `nox -s tests -- -k slices -n0`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+
+ROOT = Path(__file__).resolve().parent
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+# The command, not `python -m`, which would find the sources in front of what is installed.
+PYTEST = ("pytest", "-q", "-n", "auto")
+QUICK = "not bitflips and not corpus"
+GENERATOR = "grpcio-tools==1.62.3"
+PROTOBUF_RUNTIMES = ["4.25", "5.29", "6.33", "newest"]
+"""Besides 3.20.3, the oldest, with which `lowest` runs everything."""
+
+
+def lowest(requirement: str) -> str:
+    """Turn `name>=1.2; marker` into `name==1.2; marker`."""
+    return requirement.replace(">=", "==", 1)
+
+
+def pinned(name: str) -> str:
+    """Find the requirement of one tool among those for development."""
+    wanted = PYPROJECT["project"]["optional-dependencies"]["dev"]
+    return next(line for line in wanted if line.startswith(name))
+
+
+def corpus_directory() -> Path:
+    """Say where the corpus of real checkpoints would be: CKPTPARSE_CORPUS, or beside us."""
+    beside = ROOT.parent / "shared" / "corpus"
+    return Path(os.environ.get("CKPTPARSE_CORPUS") or beside).resolve()
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """The rules of pyproject.toml, and the form of the code."""
+    session.install(pinned("ruff"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy, strict, on the package and on a program that uses its public names."""
+    session.install(".[dev]")
+    session.run("mypy")
+
+
+@nox.session
+def protos(session: nox.Session) -> None:
+    """The committed bindings are what the pinned generator makes."""
+    # grpcio-tools of that age still imports pkg_resources, which newer setuptools have not.
+    session.install(GENERATOR, "setuptools<81")
+    session.run("python", "scripts/generate_protos.py", "--check")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The suite, with the newest release of every dependency."""
+    session.install(".[test]")
+    session.run(*PYTEST, *session.posargs)
+
+
+@nox.session(name="lowest")
+def lowest_versions(session: nox.Session) -> None:
+    """The suite, with the lowest release of every dependency."""
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    groups = [PYPROJECT["project"]["dependencies"]]
+    groups += [extras[name] for name in ("cli", "fingerprint", "chunked", "safetensors", "hdf5")]
+    pins = [lowest(requirement) for group in groups for requirement in group]
+    session.install(".[test]", *pins)
+    session.run("python", "-m", "pip", "list", "--format=freeze")
+    session.run(*PYTEST, *session.posargs)
+
+
+@nox.session
+@nox.parametrize("runtime", PROTOBUF_RUNTIMES)
+def protobuf(session: nox.Session, runtime: str) -> None:
+    """What touches messages, on one protobuf runtime."""
+    pin = "protobuf" if runtime == "newest" else f"protobuf=={runtime}.*"
+    session.install(".[test]", pin)
+    session.run("python", "-m", "pip", "show", "--quiet", "protobuf")
+    session.run(*PYTEST, "-m", f"proto and {QUICK}", *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The suite on the built wheel, from the unpacked sdist with the sources taken out of it."""
+    session.install("build")
+    dist = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist), silent=True)
+    (built,) = dist.glob("*.whl")
+    (sdist,) = dist.glob("*.tar.gz")
+    foreign = foreign_files(built)
+    if foreign:
+        session.error(f"the wheel holds more than the package: {', '.join(foreign)}")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(dist, filter="data")
+    unpacked = dist / sdist.name.removesuffix(".tar.gz")
+    shutil.rmtree(unpacked / "ckptparse")
+    session.install(f"ckptparse[test] @ {built.as_uri()}")
+    session.chdir(unpacked)
+    session.run(*PYTEST, *session.posargs)
+
+
+def foreign_files(built: Path) -> list[str]:
+    """Name what a wheel holds besides the package's own files and its metadata."""
+    names = zipfile.ZipFile(built).namelist()
+    ours = tuple(name for name in names if Path(name).suffix in {".py", ".pyi", ".typed"})
+    return [
+        name
+        for name in names
+        if not (name.startswith("ckptparse/") and name in ours) and ".dist-info/" not in name
+    ]
+
+
+@nox.session
+def corpus(session: nox.Session) -> None:
+    """Real checkpoints against what TensorFlow read from them; skipped where there are none."""
+    directory = corpus_directory()
+    if not directory.is_dir():
+        session.skip(f"no corpus at {directory}; CKPTPARSE_CORPUS says where it is")
+    session.install(".[test]")
+    where = {"CKPTPARSE_CORPUS": str(directory)}
+    session.run(*PYTEST, "-m", "corpus", *session.posargs, env=where)
+
+
+@nox.session
+def bitflips(session: nox.Session) -> None:
+    """Every single-bit flip and every length of small files: minutes."""
+    session.install(".[test]")
+    session.run(*PYTEST, "-m", "bitflips", *session.posargs)
+
+
+@nox.session
+def tensorflow(session: nox.Session) -> None:
+    """TensorFlow itself writes, and we read the same."""
+    session.install("tensorflow-cpu==2.21.*", ".[test]")
+    # It would bring the whole of `tensorflow` beside `tensorflow-cpu`.
+    session.install("--no-deps", "tf_keras==2.21.*")
+    session.run(
+        "pytest",
+        "-q",
+        "tests/tensorflow",
+        *session.posargs,
+        env={"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"},
+    )
