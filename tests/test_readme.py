@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-MARK = re.compile(r"^<!-- run: (?P<name>.+) -->\n```sh\n(?P<command>.*?)^```$", re.DOTALL | re.M)
+MARK = re.compile(r"^<!-- run: (?P<name>.+) -->\n```sh\n(?P<command>(?:.+\n)+?)```$", re.MULTILINE)
 
 
 def commands(project: Path) -> dict[str, str]:
