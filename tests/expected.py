@@ -35,14 +35,20 @@ LOW_BITS = {"int4": 0x0F, "uint4": 0x0F, "int2": 0x03, "uint2": 0x03, "float4_e2
 
 @dataclass(frozen=True, slots=True)
 class ExpectedTensor:
-    """One tensor: TensorFlow's dtype name, shape, size and digest; flat values where it is small."""
+    """One tensor: TensorFlow's name of its dtype, shape, size and digest.
+
+    values: flat, in C order, where the tensor is small.
+    elements: of a variant; its digest is over the payload as stored (none if TensorFlow could not
+        be asked for it).
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    nbytes: int
-    sha256: str
+    nbytes: int | None
+    sha256: str | None
     values: list[Any] | None = None
+    elements: list[dict[str, Any]] | None = None
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> ExpectedTensor:
@@ -50,9 +56,10 @@ class ExpectedTensor:
             name=row["name"],
             dtype=row["dtype"],
             shape=tuple(row["shape"]),
-            nbytes=row["nbytes"],
-            sha256=row["sha256"],
+            nbytes=row.get("nbytes"),
+            sha256=row.get("sha256"),
             values=row.get("values"),
+            elements=row.get("elements"),
         )
 
     @property
@@ -76,7 +83,7 @@ class ExpectedCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One case: where its files lie, what it shows, which TensorFlow wrote it, and the raw facts."""
+    """One case: where its files lie, what it shows, who wrote it, and the raw facts."""
 
     name: str
     root: Path
@@ -142,8 +149,8 @@ def _is_flat(path: Path) -> bool:
 def digest(array: Any, dtype: str) -> str:
     """Return the SHA-256 of a tensor's little-endian bytes in C order.
 
-    Kinds of fewer than eight bits count one byte an element with zeros above the value. Strings count
-    for each element its length as eight bytes, little-endian, and then its bytes.
+    Kinds of fewer than eight bits count one byte an element with zeros above the value. Strings
+    count for each element its length as eight bytes, little-endian, and then its bytes.
     """
     return hashlib.sha256(_digested_bytes(array, dtype)).hexdigest()
 

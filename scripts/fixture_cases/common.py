@@ -1,8 +1,8 @@
 """What a case is, how it runs, and how its expected values are collected.
 
-A case is a function that writes files with TensorFlow into `out.root` and says through `out` what they
-hold. What TensorFlow reads back is compared with what was written; where TensorFlow cannot read its
-own file, the values that were written are the expected ones.
+A case is a function that writes files with TensorFlow into `out.root` and says through `out` what
+they hold. What TensorFlow reads back is compared with what was written; where TensorFlow cannot
+read its own file, the values that were written are the expected ones.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 TF_VERSION = tuple(int(part) for part in tf.__version__.split(".")[:2])
 NEWEST = (2, 21)
 tf1 = tf.compat.v1
+Name = str | bytes
 
 
 @dataclass(slots=True)
@@ -50,32 +51,44 @@ class Output:
         self.data.update(facts)
 
     def checkpoint(
-        self,
-        prefix: str,
-        written: Mapping[str | bytes, Any] | None = None,
-        *,
-        format: str = "v2",
-        tensors: Mapping[str | bytes, tuple[str, Any]] | None = None,
-        **facts: Any,
+        self, prefix: str, written: Mapping[str, Any] | None = None, **facts: Any
     ) -> dict[str, Any]:
-        """Describe the checkpoint at `prefix`.
+        """Describe the V2 or V1 checkpoint at `prefix` from what TensorFlow's reader gives.
 
         written: values that must be what TensorFlow reads back.
-        tensors: name to (dtype, value), for what TensorFlow cannot read itself; without it
-            TensorFlow's reader lists the names.
         """
-        described: dict[str, Any] = {"prefix": prefix, "format": format}
-        if tensors is not None:
-            rows = {
-                describe.name_text(name): describe.describe_tensor(
-                    describe.name_text(name), dtype, value
-                )
-                for name, (dtype, value) in tensors.items()
-            }
-        else:
-            rows = self.read_back(prefix, described)
+        described: dict[str, Any] = {"prefix": prefix, "format": "v2"}
+        rows = self.read_back(prefix, described)
         check_written(rows, written or {})
         described["tensors"] = describe.sorted_tensors(rows)
+        return self.add_checkpoint(described, facts)
+
+    def written_checkpoint(
+        self,
+        prefix: str,
+        written: Mapping[Name, tuple[str, Any]],
+        *,
+        check: bool = True,
+        **facts: Any,
+    ) -> dict[str, Any]:
+        """Describe the V2 checkpoint at `prefix` from what was written: name to (dtype, value).
+
+        check: restore each tensor that TensorFlow can restore, and compare.
+        """
+        rows = {}
+        unreadable = []
+        for name, (dtype, value) in written.items():
+            text = describe.name_text(name)
+            rows[text] = describe.describe_tensor(text, dtype, value)
+            if check and not restores(self.path(prefix), name, rows[text]):
+                unreadable.append(text)
+        described = {"prefix": prefix, "format": "v2", "tensors": describe.sorted_tensors(rows)}
+        if unreadable:
+            described["tensorflow_cannot_read"] = unreadable
+        return self.add_checkpoint(described, facts)
+
+    def add_checkpoint(self, described: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+        """Store the description of a checkpoint."""
         described.update(facts)
         self.data.setdefault("checkpoints", []).append(described)
         return described
@@ -88,8 +101,11 @@ class Output:
             if name == OBJECT_GRAPH_KEY:
                 serialized = reader.get_tensor(name)
                 described["object_graph"] = describe.describe_object_graph(serialized)
-                continue
-            rows[name] = describe.describe_tensor(name, dtype.name, reader.get_tensor(name))
+            elif dtype == tf.variant:
+                shape = reader.get_variable_to_shape_map()[name]
+                rows[name] = describe.Row(name=name, dtype="variant", shape=shape)
+            else:
+                rows[name] = describe.describe_tensor(name, dtype.name, reader.get_tensor(name))
         return rows
 
     def state(self, directory: str = ".", filename: str = "checkpoint") -> None:
@@ -108,14 +124,28 @@ class Output:
         self.data.setdefault("states", []).append(entry)
 
 
-def check_written(rows: Mapping[str, dict[str, Any]], written: Mapping[str | bytes, Any]) -> None:
+def restores(prefix: str, name: Name, row: dict[str, Any]) -> bool:
+    """Restore one tensor; tell whether TensorFlow can, and stop if it gives something else."""
+    dtype = tf.as_dtype(row["dtype"])
+    try:
+        (tensor,) = tf.raw_ops.RestoreV2(
+            prefix=prefix, tensor_names=[name], shape_and_slices=[""], dtypes=[dtype]
+        )
+    except tf.errors.OpError:
+        return False
+    read = describe.describe_tensor(row["name"], row["dtype"], tensor.numpy())
+    if read != row:
+        raise RuntimeError(f"wrote {row}, TensorFlow restored {read}")
+    return True
+
+
+def check_written(rows: Mapping[str, dict[str, Any]], written: Mapping[str, Any]) -> None:
     """Stop if TensorFlow read something else than was written."""
     for name, value in written.items():
-        text = describe.name_text(name)
-        row = rows[text]
-        expected = describe.describe_tensor(text, row["dtype"], value)
+        row = rows[name]
+        expected = describe.describe_tensor(name, row["dtype"], value)
         if row["sha256"] != expected["sha256"] or row["shape"] != expected["shape"]:
-            raise RuntimeError(f"{text}: wrote {expected}, TensorFlow read {row}")
+            raise RuntimeError(f"{name}: wrote {expected}, TensorFlow read {row}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@
 A tensor becomes ``{"name", "dtype", "shape", "nbytes", "sha256", "values"}``:
 
 * ``dtype``: TensorFlow's name (``float32``, ``qint8``, ``float8_e5m2``, ``string`` ...).
-* ``sha256``: over the little-endian bytes in C order. Kinds of fewer than eight bits count one byte an
-  element, the value in the low bits and zeros above. Strings: for each element its length as eight
-  bytes, little-endian, and then its bytes.
+* ``sha256``: over the little-endian bytes in C order. Kinds of fewer than eight bits count one byte
+  an element, the value in the low bits and zeros above. Strings: for each element its length as
+  eight bytes, little-endian, and then its bytes. Variants: the payload as it is stored.
 * ``values``: a flat list in C order, for small tensors only. Complex numbers are pairs, a NaN is
-  ``"nan:"`` and its bits, infinities are ``"inf"`` and ``"-inf"``; in a string each character stands
-  for one byte (Latin-1).
+  ``"nan:"`` and its bits, infinities are ``"inf"`` and ``"-inf"``; in a string each character
+  stands for one byte (Latin-1).
+* ``elements``: of a variant, what each element says of itself.
 """
 
 from __future__ import annotations
@@ -166,3 +167,50 @@ def name_text(name: bytes | str) -> str:
 def total_size(paths: Iterable[Any]) -> int:
     """Return the bytes of all files in `paths`."""
     return sum(path.stat().st_size for path in paths)
+
+
+def describe_variant(name: str, shape: list[int], payload: bytes) -> dict[str, Any]:
+    """Describe a variant tensor from its payload; the digest is over the payload as stored.
+
+    elements: for each its type name, its metadata (Latin-1) and the tensors in it.
+    """
+    return {
+        "name": name,
+        "dtype": "variant",
+        "shape": shape,
+        "nbytes": len(payload),
+        "sha256": hashlib.sha256(payload).hexdigest(),
+        "elements": [describe_element(proto) for proto in variant_protos(payload)],
+    }
+
+
+def variant_protos(payload: bytes) -> Iterable[Any]:
+    """Yield the messages of a variant payload: varint length, message, four bytes of checksum."""
+    from tensorflow.core.framework import tensor_pb2
+
+    pos = 0
+    while pos < len(payload):
+        size = shift = 0
+        while True:
+            byte = payload[pos]
+            size |= (byte & 0x7F) << shift
+            pos, shift = pos + 1, shift + 7
+            if byte < 0x80:
+                break
+        yield tensor_pb2.VariantTensorDataProto.FromString(payload[pos : pos + size])
+        pos += size + 4
+
+
+def describe_element(proto: Any) -> dict[str, Any]:
+    """Describe one variant element; what an inner variant holds is left out."""
+    import tensorflow as tf
+
+    tensors = []
+    for tensor in proto.tensors:
+        dtype = tf.as_dtype(tensor.dtype).name
+        if dtype == "variant":
+            tensors.append(Row(dtype=dtype, shape=[d.size for d in tensor.tensor_shape.dim]))
+        else:
+            tensors.append(describe_tensor("", dtype, tf.make_ndarray(tensor)))
+    metadata = proto.metadata.decode("latin-1")
+    return {"type_name": proto.type_name, "metadata": metadata, "tensors": tensors}

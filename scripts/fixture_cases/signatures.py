@@ -58,11 +58,10 @@ def describe_info(info: Any) -> dict[str, Any]:
     return {"tensor": info.name, "dtype": dtype, "shape": dims}
 
 
-def describe_fingerprint(root: Path) -> dict[str, str]:
+def describe_fingerprint(root: Path) -> dict[str, Any]:
     """Describe fingerprint.pb; its numbers are given in decimal, as text."""
     from tensorflow.core.protobuf import fingerprint_pb2
 
     proto = fingerprint_pb2.FingerprintDef.FromString((root / "fingerprint.pb").read_bytes())
-    return {
-        field.name: str(value) for field, value in proto.ListFields() if field.name != "version"
-    }
+    numbers = {field.name: str(value) for field, value in proto.ListFields()}
+    return {**numbers, "version": proto.version.producer}
