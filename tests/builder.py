@@ -45,7 +45,7 @@ Handle = tuple[int, int]
 Extent = "tuple[int | None, int | None] | None"
 Extents = Sequence[Any]
 
-# ------------------------------------------------------------------------------------- small codes
+# ---- small codes
 
 
 def varint(value: int, *, width: int = 0) -> bytes:
@@ -79,7 +79,7 @@ def masked_crc(data: bytes) -> int:
     return mask(crc(data))
 
 
-# ------------------------------------------------------------------------ ordered keys, section 2.6
+# ---- ordered keys, section 2.6
 
 
 def ordered_number(value: int) -> bytes:
@@ -115,7 +115,7 @@ def as_bytes(name: str | bytes) -> bytes:
     return name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
 
 
-# ----------------------------------------------------------------------------- protobuf wire format
+# ---- protobuf wire format
 
 
 def field(number: int, value: int | bytes) -> bytes:
@@ -155,7 +155,7 @@ def version_proto(producer: int = 1, min_consumer: int = 0, bad: Sequence[int] =
     return out + (field(3, b"".join(varint(b) for b in bad)) if bad else b"")
 
 
-# -------------------------------------------------------------------------------- tables, section 1
+# ---- tables, section 1
 
 
 def entry(
@@ -373,7 +373,7 @@ def table(
     return assemble(blocks, index_type=index_type, **rest)
 
 
-# ------------------------------------------------------------------------------ DataType, section 4
+# ---- DataType, section 4
 
 FLOAT, DOUBLE, INT32, UINT8, INT16, INT8, STRING, COMPLEX64, INT64, BOOL = range(1, 11)
 QINT8, QUINT8, QINT32, BFLOAT16, QINT16, QUINT16, UINT16, COMPLEX128, HALF = range(11, 20)
@@ -433,7 +433,7 @@ def component_size(number: int) -> int:
     return size // 2 if number in (COMPLEX64, COMPLEX128) else size
 
 
-# --------------------------------------------------------------------------- payloads, section 2.4
+# ---- payloads, section 2.4
 
 
 def dense_payload(array: np.ndarray[Any, Any], number: int, *, big: bool = False) -> bytes:
@@ -490,7 +490,7 @@ def variant_payload(
     return bytes(out), mask(running)
 
 
-# ------------------------------------------------------------------------------ bundles, section 2
+# ---- bundles, section 2
 
 
 @dataclass

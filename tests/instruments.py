@@ -1,0 +1,122 @@
+"""Measure what reading costs: bytes asked of the operating system, and memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MEGABYTE = 1 << 20
+
+
+@dataclass
+class Reads:
+    """What was read from files while it was counted."""
+
+    done: list[tuple[str, int, int]] = field(default_factory=list)
+    """File name, offset and number of bytes of each read."""
+
+    def bytes_of(self, suffix: str = "") -> int:
+        """Bytes read from files whose name contains `suffix`."""
+        return sum(size for name, _, size in self.done if suffix in name)
+
+    def names(self) -> set[str]:
+        return {name for name, _, _ in self.done}
+
+
+@contextmanager
+def counted_reads() -> Iterator[Reads]:
+    """Count every positioned or sequential read that goes through `os`."""
+    reads = Reads()
+
+    def note(descriptor: int, offset: int, size: int) -> None:
+        try:
+            path = os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:
+            path = "?"
+        reads.done.append((os.path.basename(path), offset, size))
+
+    real = {"pread": os.pread, "preadv": os.preadv, "read": os.read}
+
+    def pread(descriptor: int, size: int, offset: int) -> bytes:
+        data = real["pread"](descriptor, size, offset)
+        note(descriptor, offset, len(data))
+        return data
+
+    def preadv(descriptor: int, buffers: Any, offset: int, *flags: int) -> int:
+        size = real["preadv"](descriptor, buffers, offset, *flags)
+        note(descriptor, offset, size)
+        return size
+
+    def read(descriptor: int, size: int) -> bytes:
+        data = real["read"](descriptor, size)
+        note(descriptor, -1, len(data))
+        return data
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "pread", pread)
+        patch.setattr(os, "preadv", preadv)
+        patch.setattr(os, "read", read)
+        yield reads
+
+
+@contextmanager
+def allocating_at_most(size: int) -> Iterator[None]:
+    """Fail where the traced peak of Python's and numpy's memory rises by more than `size` bytes."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        yield
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert peak <= size, f"allocated {peak} bytes at the peak, at most {size} were expected"
+
+
+def outcome_in_little_memory(
+    tmp_path: Path, code: str, *, budget: int = 256 * MEGABYTE, seconds: int = 60
+) -> str:
+    """Run code in a process that may grow by `budget` bytes; return what it prints.
+
+    The code sees `ckptparse` and `outcome(call)`, which gives the class of the error that the call
+    raises, or `fine`. A process that dies or hangs fails the test.
+    """
+    program = f"""
+    import faulthandler, resource, sys
+    import numpy, crc32c, snappy, ml_dtypes
+    import ckptparse
+    from ckptparse import Limits
+    faulthandler.enable()
+
+    def outcome(call):
+        try:
+            call()
+        except Exception as error:
+            return type(error).__name__
+        return "fine"
+
+    pages = int(open("/proc/self/statm").read().split()[0])
+    limit = pages * resource.getpagesize() + {budget}
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    """
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(program) + "\n" + textwrap.dedent(code))
+    done = subprocess.run(
+        [sys.executable, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}:\n{done.stderr[-3000:]}"
+    return done.stdout.strip()
