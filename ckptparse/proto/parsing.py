@@ -1,0 +1,145 @@
+"""Parse messages, binary and text: the one place where protobuf sees bytes of a file.
+
+Protobuf's runtimes disagree about bad input. The compiled ones stop at 100 levels of messages
+inside messages, the pure Python one where the interpreter's stack ends; the text parser is Python
+everywhere; text that is not UTF-8 fails with one error here and another there. Here every runtime
+gives the same answer: `LimitError` for what is too large or too deep, `MalformedError` for the
+rest (docs/format.md, section 9.2).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+from google.protobuf.internal import api_implementation
+from google.protobuf.message import DecodeError, Message
+
+from ckptparse.errors import CheckpointError, LimitError, MalformedError
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.proto.wire import MAX_NESTING, check_nesting
+
+__all__ = ["parse_message", "parse_text"]
+
+_Message = TypeVar("_Message", bound=Message)
+
+# upb counts levels just as check_nesting does, and is held to it by a test.
+_RUNTIME_CHECKS_NESTING = api_implementation.Type() == "upb"
+
+_MAX_REASON = 300
+
+_ESCAPE = re.compile(r"\\.")
+_TOKEN = re.compile(r"""#[^\n]*|"[^"\n]*"?|'[^'\n]*'?|[{<]|[}>]""")
+
+
+def parse_message(
+    message_type: type[_Message],
+    data: bytes | bytearray | memoryview,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    path: str | None = None,
+    what: str | None = None,
+) -> _Message:
+    """Parse a serialized message.
+
+    Args:
+        message_type: The generated class.
+        data: All bytes of the message.
+        limits: `message_bytes` and `nesting` bound it; of `nesting` never more than 100 counts.
+        path: The file the bytes are from, for errors.
+        what: What the bytes should be ("the object graph"), for errors; the type's name if None.
+
+    Raises:
+        MalformedError: The bytes are no such message, or a string in it is not UTF-8.
+        LimitError: The message is too large, or nested too deep.
+    """
+    what = what or message_type.DESCRIPTOR.name
+    limits.check("message_bytes", len(data), f"The size of {what}", path=path)
+    allowed = min(limits.nesting, MAX_NESTING)
+    # A level takes at least two bytes.
+    if not _RUNTIME_CHECKS_NESTING or (allowed < MAX_NESTING and len(data) > 2 * allowed):
+        _check_wire(message_type, data, allowed, path, what)
+    try:
+        return message_type.FromString(bytes(data))
+    except (DecodeError, RecursionError, ValueError) as error:
+        _check_wire(message_type, data, allowed, path, what)
+        raise _translated(error, what, path) from error
+
+
+def parse_text(
+    message_type: type[_Message],
+    text: str | bytes,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    path: str | None = None,
+    what: str | None = None,
+) -> _Message:
+    """Parse a message in protobuf's text format (`.pbtxt`, the `checkpoint` state file).
+
+    Args:
+        message_type: The generated class.
+        text: All of the text; bytes are UTF-8.
+        limits: `message_bytes` and `nesting` bound it, as in `parse_message`.
+        path: The file the text is from, for errors.
+        what: What the text should be, for errors; the type's name if None.
+
+    Raises:
+        MalformedError: The text is no such message, or not UTF-8.
+        LimitError: The text is too long, or nested too deep.
+    """
+    from google.protobuf import text_format
+
+    what = what or message_type.DESCRIPTOR.name
+    limits.check("message_bytes", len(text), f"The size of {what}", path=path)
+    try:
+        text = text if isinstance(text, str) else text.decode("utf-8")
+        _check_brackets(text, min(limits.nesting, MAX_NESTING), path)
+        return text_format.Parse(text, message_type())
+    except (text_format.ParseError, RecursionError, ValueError, KeyError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise _translated(error, what, path) from error
+
+
+def _check_wire(
+    message_type: type[Message],
+    data: bytes | bytearray | memoryview,
+    allowed: int,
+    path: str | None,
+    what: str,
+) -> None:
+    try:
+        check_nesting(data, message_type, allowed=allowed)
+    except CheckpointError as error:
+        error.message = f"{error.message}, in {what}"
+        error.path = path
+        raise
+
+
+def _check_brackets(text: str, allowed: int, path: str | None) -> None:
+    """Check how deep braces and angle brackets nest, outside of strings and comments."""
+    depth = 0
+    for token in _TOKEN.finditer(_ESCAPE.sub("", text)):
+        bracket = token[0]
+        if bracket in "{<":
+            depth += 1
+            if depth > allowed:
+                raise LimitError(
+                    f"Expected messages nested at most {allowed} deep, found more",
+                    limit="nesting",
+                    path=path,
+                )
+        elif bracket in "}>":
+            depth -= 1
+
+
+def _translated(error: Exception, what: str, path: str | None) -> CheckpointError:
+    if isinstance(error, RecursionError):
+        return LimitError(
+            f"Expected {what}, found one nested deeper than Python's stack allows here",
+            limit="nesting",
+            path=path,
+        )
+    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = reason[:_MAX_REASON].encode("utf-8", "backslashreplace").decode()
+    return MalformedError(f"Expected {what}, found what does not parse as one: {reason}", path=path)

@@ -1,0 +1,250 @@
+"""The protobuf wire format, walked without building messages (docs/format.md, section 9.2).
+
+    message = field*      field = tag value      tag = varint of number << 3 | wire type
+
+    wire type  0  varint
+               1  8 bytes
+               2  varint length, then that many bytes: strings, messages, packed values
+               3  group: fields up to the tag of wire type 4 with the same number
+               5  4 bytes
+
+The rules are those of protobuf's compiled runtimes: a tag fits 32 bits and five bytes, a varint
+ten bytes of which bits beyond the 64th are dropped, a group ends inside what it began in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from ckptparse.errors import LimitError, MalformedError
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+__all__ = [
+    "BYTES",
+    "FIXED32",
+    "FIXED64",
+    "GROUP",
+    "MAX_NESTING",
+    "VARINT",
+    "check_nesting",
+    "find_submessage",
+    "iter_fields",
+    "read_varint",
+]
+
+VARINT: Final = 0
+FIXED64: Final = 1
+BYTES: Final = 2
+GROUP: Final = 3
+END_GROUP: Final = 4
+FIXED32: Final = 5
+
+MAX_NESTING: Final = 100
+"""The most messages inside messages that protobuf's compiled runtimes accept."""
+
+_MAX_TAG_BYTES: Final = 5
+_MAX_VARINT_BYTES: Final = 10
+_FIXED_SIZES: Final = {FIXED64: 8, FIXED32: 4}
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+_Fields: TypeAlias = "dict[int, _Fields]"
+_FIELDS: dict[str, _Fields] = {}
+
+
+def read_varint(data: Buffer, position: int, end: int) -> tuple[int, int]:
+    """Read the varint at a position of `data[:end]`; return its low 64 bits, and where it ends.
+
+    Raises:
+        MalformedError: It is cut off, or longer than ten bytes.
+    """
+    value = shift = 0
+    for index in range(position, min(end, position + _MAX_VARINT_BYTES)):
+        byte = data[index]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFF_FFFF_FFFF_FFFF, index + 1
+        shift += 7
+    cut = end - position < _MAX_VARINT_BYTES
+    raise MalformedError(
+        f"Expected a varint at byte {position}, found one that "
+        + ("is cut off" if cut else f"is longer than {_MAX_VARINT_BYTES} bytes")
+    )
+
+
+def iter_fields(
+    data: Buffer, start: int = 0, end: int | None = None
+) -> Iterator[tuple[int, int, int, int]]:
+    """Iterate the fields of the message in `data[start:end]`, in order, without descending.
+
+    Gives (field number, wire type, start of the value, end of the value). The value is the bytes
+    of the varint; the 4 or 8 bytes; the content without its length; or what stands between a
+    group's two tags. A known field whose wire type is not its own is an unknown field to
+    protobuf: compare the wire type too.
+
+    Raises:
+        MalformedError: The bytes are not a message; what came before has been given by then.
+        LimitError: Groups are nested deeper than protobuf accepts.
+    """
+    position = start
+    end = len(data) if end is None else end
+    while position < end:
+        tag, position = _read_tag(data, position, end)
+        wire = tag & 7
+        if wire == BYTES:
+            length, position = read_varint(data, position, end)
+            stop = _advance(position, length, end)
+            yield tag >> 3, wire, position, stop
+        elif wire == GROUP:
+            last, stop = _find_group_end(
+                data, position, end, tag >> 3, depth=0, allowed=MAX_NESTING
+            )
+            yield tag >> 3, wire, position, last
+        else:
+            stop = _skip_scalar(data, position, end, wire)
+            yield tag >> 3, wire, position, stop
+        position = stop
+
+
+def find_submessage(data: Buffer, *numbers: int) -> Buffer | None:
+    """Find the bytes of the message that a path of field numbers leads to; None where it is absent.
+
+    A field that occurs more than once is the merge of its occurrences, which is what their bytes
+    one after the other mean. A single occurrence is not copied: the result is a view.
+    """
+    found: Buffer = memoryview(data)
+    for number in numbers:
+        pieces = [
+            found[first:last]
+            for field, wire, first, last in iter_fields(found)
+            if field == number and wire == BYTES
+        ]
+        if not pieces:
+            return None
+        found = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return found
+
+
+def check_nesting(data: Buffer, message_type: type[Message], *, allowed: int) -> None:
+    """Check that a serialized message has no more than so many levels of messages inside it.
+
+    Submessages, map entries and groups are levels, whether anything knows the group or not; the
+    content of unknown fields is not looked at. Takes no Python stack, and skips strings and
+    packed values by their length.
+
+    Raises:
+        LimitError: A level too many.
+        MalformedError: The bytes are not a message.
+    """
+    position = 0
+    levels = [(_message_fields(message_type), len(data))]
+    while levels:
+        fields, end = levels.pop()
+        while position < end:
+            tag, position = _read_tag(data, position, end)
+            wire = tag & 7
+            if wire == BYTES:
+                length, position = read_varint(data, position, end)
+                stop = _advance(position, length, end)
+                inner = fields.get(tag)
+                if inner is None:
+                    position = stop
+                    continue
+                levels.append((fields, end))
+                _check_depth(len(levels), allowed)
+                fields, end = inner, stop
+            elif wire == GROUP:
+                depth = len(levels)
+                _, position = _find_group_end(
+                    data, position, end, tag >> 3, depth=depth, allowed=allowed
+                )
+            else:
+                position = _skip_scalar(data, position, end, wire)
+
+
+def _message_fields(message_type: type[Message]) -> _Fields:
+    """Return which tags of a message begin a message, and which tags of that one, and so on."""
+    name = message_type.DESCRIPTOR.full_name
+    if name not in _FIELDS:
+        found: dict[str, _Fields] = {}
+        _collect_fields(message_type.DESCRIPTOR, found)
+        _FIELDS.update(found)  # all at once, and complete: another thread may be reading
+    return _FIELDS[name]
+
+
+def _collect_fields(descriptor: Any, found: dict[str, _Fields]) -> _Fields:
+    known = found.get(descriptor.full_name)
+    if known is not None:
+        return known
+    fields = found[descriptor.full_name] = {}
+    for field in descriptor.fields:
+        if field.message_type is not None:
+            fields[field.number << 3 | BYTES] = _collect_fields(field.message_type, found)
+    return fields
+
+
+def _read_tag(data: Buffer, position: int, end: int) -> tuple[int, int]:
+    tag = data[position]
+    if 0x08 <= tag < 0x80:
+        return tag, position + 1
+    tag, after = read_varint(data, position, end)
+    if tag >> 32 or tag < 0x08 or after - position > _MAX_TAG_BYTES:
+        raise MalformedError(f"Expected a field's tag at byte {position}, found {tag:#x}")
+    return tag, after
+
+
+def _skip_scalar(data: Buffer, position: int, end: int, wire: int) -> int:
+    if wire == VARINT:
+        return read_varint(data, position, end)[1]
+    size = _FIXED_SIZES.get(wire)
+    if size is None:
+        raise MalformedError(f"Expected a field before byte {position}, found wire type {wire}")
+    return _advance(position, size, end)
+
+
+def _advance(position: int, length: int, end: int) -> int:
+    if length > end - position:
+        raise MalformedError(
+            f"Expected a field of {length} bytes at byte {position}, found {end - position}"
+        )
+    return position + length
+
+
+def _find_group_end(
+    data: Buffer, position: int, end: int, number: int, *, depth: int, allowed: int
+) -> tuple[int, int]:
+    """Return where the content of a group below `depth` levels ends, and where its end tag does."""
+    groups = [number]
+    while position < end:
+        _check_depth(depth + len(groups), allowed)
+        before = position
+        tag, position = _read_tag(data, position, end)
+        wire = tag & 7
+        if wire == GROUP:
+            groups.append(tag >> 3)
+        elif wire == END_GROUP:
+            _check_group(groups.pop(), tag >> 3, position)
+            if not groups:
+                return before, position
+        elif wire == BYTES:
+            length, position = read_varint(data, position, end)
+            position = _advance(position, length, end)
+        else:
+            position = _skip_scalar(data, position, end, wire)
+    raise MalformedError(f"Expected the end of group {groups[-1]} at byte {end}, found none")
+
+
+def _check_group(group: int, ended: int, position: int) -> None:
+    if ended != group:
+        raise MalformedError(
+            f"Expected the end of group {group} before byte {position}, found that of {ended}"
+        )
+
+
+def _check_depth(depth: int, allowed: int) -> None:
+    if depth > allowed:
+        raise LimitError(
+            f"Expected messages nested at most {allowed} deep, found more", limit="nesting"
+        )
