@@ -1,0 +1,1 @@
+"""What surrounds the tensors: graphs, object graphs, meta graphs and state files."""
