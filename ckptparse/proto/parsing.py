@@ -94,7 +94,8 @@ def parse_text(
     try:
         text = text if isinstance(text, str) else text.decode("utf-8")
         _check_brackets(text, min(limits.nesting, MAX_NESTING), path)
-        return text_format.Parse(text, message_type())
+        # Merge, as TensorFlow does: of a field that is given twice the last value counts.
+        return text_format.Merge(text, message_type())
     except (text_format.ParseError, RecursionError, ValueError, KeyError) as error:
         if isinstance(error, CheckpointError):
             raise
