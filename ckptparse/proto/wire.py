@@ -143,25 +143,37 @@ def check_nesting(data: Buffer, message_type: type[Message], *, allowed: int) ->
     while levels:
         fields, end = levels.pop()
         while position < end:
-            tag, position = _read_tag(data, position, end)
-            wire = tag & 7
-            if wire == BYTES:
-                length, position = read_varint(data, position, end)
-                stop = _advance(position, length, end)
-                inner = fields.get(tag)
-                if inner is None:
-                    position = stop
-                    continue
-                levels.append((fields, end))
-                _check_depth(len(levels), allowed)
-                fields, end = inner, stop
-            elif wire == GROUP:
-                depth = len(levels)
-                _, position = _find_group_end(
-                    data, position, end, tag >> 3, depth=depth, allowed=allowed
-                )
+            tag = data[position]
+            if 0x08 <= tag < 0x80:
+                position += 1
             else:
-                position = _skip_scalar(data, position, end, wire)
+                tag, position = _read_tag(data, position, end)
+            if tag & 7 != BYTES:
+                position = _skip_plain(data, position, end, tag, depth=len(levels), allowed=allowed)
+                continue
+            if position < end and (length := data[position]) < 0x80:
+                position += 1
+            else:
+                length, position = read_varint(data, position, end)
+            stop = position + length
+            if stop > end:
+                raise _cut_off(position, length, end)
+            inner = fields.get(tag)
+            if inner is None:
+                position = stop
+                continue
+            levels.append((fields, end))
+            _check_depth(len(levels), allowed)
+            fields, end = inner, stop
+
+
+def _skip_plain(
+    data: Buffer, position: int, end: int, tag: int, *, depth: int, allowed: int
+) -> int:
+    if tag & 7 == GROUP:
+        _, stop = _find_group_end(data, position, end, tag >> 3, depth=depth, allowed=allowed)
+        return stop
+    return _skip_scalar(data, position, end, tag & 7)
 
 
 def _message_fields(message_type: type[Message]) -> _Fields:
@@ -206,10 +218,14 @@ def _skip_scalar(data: Buffer, position: int, end: int, wire: int) -> int:
 
 def _advance(position: int, length: int, end: int) -> int:
     if length > end - position:
-        raise MalformedError(
-            f"Expected a field of {length} bytes at byte {position}, found {end - position}"
-        )
+        raise _cut_off(position, length, end)
     return position + length
+
+
+def _cut_off(position: int, length: int, end: int) -> MalformedError:
+    return MalformedError(
+        f"Expected a field of {length} bytes at byte {position}, found {end - position}"
+    )
 
 
 def _find_group_end(
