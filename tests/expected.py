@@ -117,7 +117,22 @@ def load(name: str) -> Case:
 
 def _checkpoint(root: Path, row: Mapping[str, Any]) -> ExpectedCheckpoint:
     tensors = {t["name"]: ExpectedTensor.from_json(t) for t in row["tensors"]}
+    if "rule" in row:
+        tensors |= _tensors_by_rule(**row["rule"])
     return ExpectedCheckpoint(root / row["prefix"], row["format"], tensors, dict(row))
+
+
+def _tensors_by_rule(
+    name: str, count: int, value: str, dtype: str, shape: list[int]
+) -> dict[str, ExpectedTensor]:
+    """Make the tensors of a checkpoint with many: scalars that hold the square of their number."""
+    assert (value, dtype, shape) == ("i * i", "int32", [])
+    found = {}
+    for i in range(count):
+        array = np.int32(i * i)
+        text = name.format(i=i)
+        found[text] = ExpectedTensor(text, dtype, (), 4, digest(array, dtype), [i * i])
+    return found
 
 
 def names() -> list[str]:

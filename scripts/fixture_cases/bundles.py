@@ -69,7 +69,7 @@ def sample(dtype: str, shape: Sequence[int], rng: np.random.Generator) -> Any:
 
 
 def integer_range(dtype: str) -> tuple[int, int]:
-    """Return the smallest and the largest value of an integer kind (of 64 bits: what int64 holds)."""
+    """Return the smallest and the largest value of an integer kind, within int64."""
     if dtype == "bool":
         return 0, 1
     if dtype in SMALL_INTEGERS:

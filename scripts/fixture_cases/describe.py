@@ -88,7 +88,7 @@ def readable_floats(flat: Array) -> list[Any]:
 def readable_float(value: Any, data: bytes) -> Any:
     """Return one float as a number or a word."""
     number = float(value)
-    if number != number:
+    if np.isnan(number):
         return "nan:" + data[::-1].hex()
     if number in (float("inf"), float("-inf")):
         return "inf" if number > 0 else "-inf"

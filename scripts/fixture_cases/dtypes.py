@@ -109,7 +109,7 @@ def complex_numbers(out: Output) -> None:
 
 @case(
     "dtypes/quantized",
-    "The five quantized kinds, with their smallest and largest values: readers give plain integers.",
+    "The five quantized kinds at their smallest and largest values: readers give plain integers.",
     checklist=(16,),
 )
 def quantized(out: Output) -> None:
@@ -209,8 +209,8 @@ def every_kind(out: Output) -> None:
 
 @case(
     "dtypes/variant_tensor_lists",
-    "Variants, one bundle each: TensorLists of float32 vectors and of strings, as a scalar, and as a "
-    "vector of two lists. TensorFlow's Python reader cannot return them.",
+    "Variants, one bundle each: TensorLists of float32 vectors and of strings, as a scalar, and as "
+    "a vector of two lists. TensorFlow's Python reader cannot return them.",
     checklist=(23,),
 )
 def tensor_lists(out: Output) -> None:
@@ -231,7 +231,7 @@ def tensor_lists(out: Output) -> None:
 def iterator_state(out: Output) -> None:
     iterator = iter(tf.data.Dataset.range(5).shuffle(3, seed=1).batch(2))
     next(iterator)
-    state = tf.raw_ops.SerializeIterator(resource_handle=iterator._iterator_resource)
+    state = tf.raw_ops.SerializeIterator(resource_handle=iterator._iterator_resource)  # noqa: SLF001
     save_variant(out, "iterator", state)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fixture_cases import keras2
 from fixture_cases.common import EVERY_VERSION, Output, case
 from fixture_cases.signatures import describe_saved_model
