@@ -1,0 +1,111 @@
+"""What is public is `ckptparse.__all__`: documented, annotated, and with flags by keyword only."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from importlib import metadata
+
+import pytest
+
+import ckptparse
+
+FUNCTIONS = [name for name in ckptparse.__all__ if inspect.isfunction(getattr(ckptparse, name))]
+CLASSES = [name for name in ckptparse.__all__ if inspect.isclass(getattr(ckptparse, name))]
+
+STANDARD = {
+    "CheckpointNotFoundError": FileNotFoundError,
+    "NotACheckpointError": ValueError,
+    "TensorNotFoundError": KeyError,
+    "DataLossError": ValueError,
+    "TruncatedError": EOFError,
+    "MissingShardError": FileNotFoundError,
+    "LimitError": ValueError,
+    "UnsupportedError": NotImplementedError,
+}
+DAMAGE = {"ChecksumError", "TruncatedError", "MissingShardError", "MalformedError"}
+
+
+def test_all_names_what_is_public_and_nothing_else() -> None:
+    public = {
+        name
+        for name, value in vars(ckptparse).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    } - {"annotations"}
+    assert public == set(ckptparse.__all__) - {"__version__"}
+
+
+def test_all_is_sorted_and_names_nothing_twice() -> None:
+    assert list(ckptparse.__all__) == sorted(set(ckptparse.__all__))
+
+
+def test_what_a_reader_needs_is_there() -> None:
+    needed = {"read", "open", "list_variables", "latest_checkpoint", "Checkpoint", "Tensor"}
+    needed |= {"Limits", "CheckpointError", *STANDARD, *DAMAGE}
+    assert needed <= set(ckptparse.__all__)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_public_function_is_documented_and_annotated(name: str) -> None:
+    function = getattr(ckptparse, name)
+    assert inspect.getdoc(function)
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not inspect.Signature.empty
+    for parameter in signature.parameters.values():
+        assert parameter.annotation is not inspect.Parameter.empty, parameter
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_flag_is_given_by_keyword_only(name: str) -> None:
+    for parameter in inspect.signature(getattr(ckptparse, name)).parameters.values():
+        if isinstance(parameter.default, bool):
+            assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, parameter
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_public_class_and_its_public_methods_are_documented(name: str) -> None:
+    cls = getattr(ckptparse, name)
+    assert cls.__doc__
+    for method, value in vars(cls).items():
+        if not method.startswith("_") and (
+            inspect.isfunction(value) or isinstance(value, property)
+        ):
+            assert inspect.getdoc(value), f"{name}.{method}"
+
+
+@pytest.mark.parametrize(("name", "standard"), STANDARD.items())
+def test_an_error_is_the_standard_exception_that_callers_already_catch(
+    name: str, standard: type[Exception]
+) -> None:
+    error = getattr(ckptparse, name)
+    assert issubclass(error, standard)
+    assert issubclass(error, ckptparse.CheckpointError)
+
+
+@pytest.mark.parametrize("name", sorted(DAMAGE))
+def test_damage_is_one_family_of_errors(name: str) -> None:
+    assert issubclass(getattr(ckptparse, name), ckptparse.DataLossError)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert ckptparse.__version__ == metadata.version("ckptparse")
+
+
+def test_the_command_without_its_extra_says_how_to_install_it(
+    fresh_python: Callable[[str], str],
+) -> None:
+    printed = fresh_python(
+        "import sys\n"
+        "sys.modules['typer'] = None\n"
+        "sys.argv = ['ckptparse', 'ls', 'x']\n"
+        "sys.stderr = sys.stdout\n"
+        "from ckptparse.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as stop:\n"
+        "    print('exit:', stop.code)\n"
+    )
+    assert "pip install 'ckptparse[cli]'" in printed
+    assert "Traceback" not in printed
+    assert "exit: 2" in printed
