@@ -1,0 +1,182 @@
+"""Damage as a value: what is wrong where, how bad it is, and in what state each tensor is.
+
+A `Problem` carries one of the stable words of `PROBLEM_CODES`. The part before the dot says what is
+concerned (the index, a V1 file, a shard, a tensor, a slice, the set of files, what lies beside it),
+the part after it what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+__all__ = ["PROBLEM_CODES", "Cause", "Problem", "Severity", "Status"]
+
+
+class _Word(str, Enum):
+    """A word that equals the plain string of its value, prints as it and sorts as it."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class Severity(_Word):
+    """Whether a reader could ever be given wrong or no bytes because of a problem."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Status(_Word):
+    """What is known about the values of one tensor."""
+
+    VERIFIED = "verified"
+    """Bytes were read and the stored checksum agrees."""
+    CORRECTED = "corrected"
+    """Bytes were changed, or taken from elsewhere, by a named method; the checksum agrees."""
+    DERIVED = "derived"
+    """No bytes were read: the checksum alone determines the value."""
+    PARTIAL = "partial"
+    """Some ranges of elements are present; no checksum can be checked."""
+    UNVERIFIED = "unverified"
+    """Bytes are offered without proof."""
+    CORRUPT = "corrupt"
+    """Bytes are present and the checksum disagrees."""
+    MISSING = "missing"
+    """There are no bytes."""
+
+    @property
+    def proved(self) -> bool:
+        """Whether the value is a promise, within the chance that is stated with it."""
+        return self in (Status.VERIFIED, Status.CORRECTED, Status.DERIVED)
+
+
+class Cause(_Word):
+    """What most likely happened to a tensor that is not whole."""
+
+    ZEROS = "zeros"
+    TRUNCATED = "truncated"
+    MIXED = "mixed save"
+    SHIFTED = "shifted"
+    SWAPPED = "swapped"
+    BITS = "bits"
+    FOREIGN = "foreign"
+    TEXT = "text"
+    ENTRY = "entry"
+    SHARD = "shard missing"
+    SLICE = "slice missing"
+    NO_CHECKSUM = "no checksum"
+    UNREADABLE = "unreadable"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        code: A key of `PROBLEM_CODES`.
+        severity: Whether anything a reader could use is concerned.
+        where: The file, the tensor, or a file and offsets in it.
+        message: One sentence: what was expected and what was found.
+    """
+
+    code: str
+    severity: Severity
+    where: str
+    message: str
+
+    @classmethod
+    def of(
+        cls, code: str, where: str, message: str, *, severity: Severity | None = None
+    ) -> Problem:
+        """Make a problem of the severity that its code usually has."""
+        usual = Severity.WARNING if code in _WARNINGS else Severity.ERROR
+        return cls(code, severity or usual, where, message)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes as plain strings."""
+        return {
+            "code": self.code,
+            "severity": self.severity.value,
+            "where": self.where,
+            "message": self.message,
+        }
+
+    def __str__(self) -> str:
+        return f"{self.severity.value}: {self.code}: {self.where}: {self.message}"
+
+
+PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
+    {
+        "index.missing": "There is no index, so names, shapes and checksums are not known.",
+        "index.foreign": "The index is a file of another kind, such as a Git LFS pointer.",
+        "index.footer": "The index's last 48 bytes are missing, damaged, or followed by others.",
+        "index.index_block": "The block that lists the index's blocks is damaged.",
+        "index.block": "A block of entries in the index is damaged.",
+        "index.metaindex": "The index's metaindex block is damaged; nothing reads it.",
+        "index.order": "Keys of the index do not strictly increase.",
+        "index.header": "The index's header entry is missing or breaks the format's rules.",
+        "index.entry": "An entry of the index breaks the format's rules.",
+        "index.unreferenced": "The index holds bytes that nothing refers to.",
+        "v1.foreign": "The V1 file is a file of another kind, such as a Git LFS pointer.",
+        "v1.footer": "A V1 file's last 48 bytes are missing, damaged, or followed by others.",
+        "v1.index_block": "The block that lists a V1 file's blocks is damaged.",
+        "v1.block": "A block of records in a V1 file is damaged.",
+        "v1.metaindex": "A V1 file's metaindex block is damaged; nothing reads it.",
+        "v1.order": "Keys of a V1 file do not strictly increase.",
+        "v1.meta": "The first entry of a V1 file, which lists its tensors, is damaged or missing.",
+        "v1.record": "A record of a V1 file breaks the format's rules, or is not listed.",
+        "v1.missing": "A file of a sharded V1 checkpoint is not there.",
+        "v1.unreferenced": "A V1 file holds bytes that nothing refers to.",
+        "shard.missing": "A data file that the index refers to is not there.",
+        "shard.foreign": "A data file is a file of another kind, such as a Git LFS pointer.",
+        "shard.truncated": "A data file ends before the bytes that the index expects of it.",
+        "shard.trailing": "A data file goes on after the last byte that the index refers to.",
+        "shard.gap": "A data file holds bytes between tensors that nothing refers to.",
+        "shard.overlap": "Two tensors share bytes of a data file.",
+        "shard.zeros": "A data file has runs of zeros on 4 KiB boundaries where data should be.",
+        "shard.swapped": "A data file holds the bytes that belong into another one.",
+        "shard.renamed": "The bytes of a data file lie in a file of another name.",
+        "shard.shifted": "A data file's bytes lie some offset away from where they belong.",
+        "shard.text": "A data file was changed by a conversion of text.",
+        "tensor.missing": "No bytes of a tensor are there.",
+        "tensor.truncated": "A data file ends within a tensor.",
+        "tensor.checksum": "A tensor's bytes do not have the checksum that is stored for them.",
+        "tensor.zeros": "A tensor's checksum fails, and it is all zeros or has holes of zeros.",
+        "tensor.no_checksum": "The index stores no checksum for a tensor.",
+        "tensor.decode": "A tensor's bytes have the right checksum and break the format's rules.",
+        "tensor.entry": "A tensor's entry is known only from a damaged part of the index.",
+        "slice.missing": "A sliced tensor lists a slice that is not stored.",
+        "slice.layout": "The slices of a tensor overlap, leave gaps, or do not fit its shape.",
+        "slice.orphan": "A slice is stored whose tensor is not listed.",
+        "object_graph.damaged": "The object graph cannot be read, or names values not there.",
+        "fingerprint.mismatch": "The SavedModel's fingerprint was made from another index.",
+        "fingerprint.damaged": "The SavedModel's fingerprint cannot be read.",
+        "state.stale": "The `checkpoint` state file names checkpoints that are not there.",
+        "state.damaged": "The `checkpoint` state file cannot be read.",
+        "set.mixed": "The index and the data files come from different saves.",
+        "set.unfinished": "The save that wrote these files ended before it was done.",
+        "leftover.temporary": "Temporary files of a save that did not finish lie beside.",
+        "file.unreadable": "The operating system refuses to read a file.",
+        "limit.reached": "A file asks for more than the limits allow, so it was not read.",
+    }
+)
+"""Every code that a `Problem` can have, and what it means."""
+
+_WARNINGS = frozenset(
+    {
+        "index.unreferenced",
+        "v1.unreferenced",
+        "shard.trailing",
+        "shard.gap",
+        "shard.overlap",
+        "slice.orphan",
+        "state.stale",
+        "state.damaged",
+        "leftover.temporary",
+    }
+)

@@ -1,0 +1,122 @@
+"""Which small change of bytes explains a wrong checksum.
+
+The stored and the computed checksum differ by the change itself, times a power of x that says how
+far from the end it lies (`field`). For one bit that is a logarithm, exact and quick at any size;
+for one byte or one aligned word every position is tried at once. Each position gives a change of
+w bytes by chance with probability 2^(8w - 32), so a change found is a fit, and its chance of being
+wrong grows with the size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ckptparse.recovery.field import (
+    ORDER,
+    discrete_log_below,
+    multiply,
+    multiply_each,
+    multiply_table,
+    power_of_x,
+    powers_of_x,
+)
+
+__all__ = [
+    "Change",
+    "chance_of_bit",
+    "chance_of_word",
+    "find_bit",
+    "find_crc_bit",
+    "find_words",
+]
+
+_POSITIONS = 1 << 16
+"""Positions that are tried in one go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Bytes to turn over: `mask` is to be XORed onto the bytes at `offset`."""
+
+    offset: int
+    mask: bytes
+
+    @property
+    def bit(self) -> int:
+        """Number of the lowest bit that differs in the first byte that does."""
+        first = next(byte for byte in self.mask if byte)
+        return (first & -first).bit_length() - 1
+
+    def apply(self, data: bytes | bytearray) -> bytes:
+        """Return the bytes with the change made."""
+        changed = bytearray(data)
+        for place, mask in enumerate(self.mask, self.offset):
+            changed[place] ^= mask
+        return bytes(changed)
+
+
+def chance_of_bit(size: int) -> float:
+    """Return the chance that other damage to `size` bytes looks like one flipped bit."""
+    return min(1.0, 8 * size / 2**32)
+
+
+def chance_of_word(size: int, width: int) -> float:
+    """Return how many changes of one aligned word fit by chance; at most 1."""
+    return min(1.0, (size // width) * (2 ** (8 * width) - 1) / 2**32)
+
+
+def find_bit(stored: int, computed: int, size: int) -> Change | None:
+    """Find the one bit of `size` bytes whose flip gives `computed` instead of `stored`.
+
+    There is never more than one, up to 2^31 - 1 bits: beyond, None. The checksums are unmasked.
+    """
+    if not 0 < 8 * size <= ORDER:
+        return None
+    # The register lies 32 powers further on than the bytes.
+    from_end = discrete_log_below(_rewound(stored ^ computed), 8 * size)
+    if from_end is None:
+        return None
+    byte, bit = divmod(from_end, 8)
+    return Change(size - 1 - byte, bytes([1 << 7 - bit]))
+
+
+def find_crc_bit(stored_masked: int, computed_masked: int) -> bool:
+    """Tell whether the stored checksum itself differs in one bit, as it lies in the file."""
+    return (stored_masked ^ computed_masked).bit_count() == 1
+
+
+def find_words(
+    stored: int, computed: int, size: int, *, width: int = 1, limit: int = 64
+) -> list[Change]:
+    """Find the aligned words of `width` 1 to 3 bytes whose change explains the checksums.
+
+    At most `limit` of them, from the end of the bytes. Takes about 10 ms a MiB.
+    """
+    found: list[Change] = []
+    count = size // width
+    difference = _rewound(stored ^ computed)
+    tail = size - count * width
+    powers = powers_of_x(-8 * width, min(count, _POSITIONS))
+    beyond = np.uint32((1 << 32 - 8 * width) - 1)
+    for first in range(0, count, _POSITIONS):
+        start = multiply_table(_shifted(difference, -8 * (tail + first * width)))
+        words = multiply_each(powers[: count - first], start)
+        # A word's polynomial has only the lowest powers, which are the highest bits.
+        for place in np.flatnonzero(words & beyond == 0):
+            offset = size - tail - (first + int(place) + 1) * width
+            mask = int(words[place]) >> 32 - 8 * width
+            if mask:
+                found.append(Change(offset, mask.to_bytes(width, "little")))
+            if len(found) >= limit:
+                return found
+    return found
+
+
+def _rewound(difference: int) -> int:
+    return _shifted(difference, -32)
+
+
+def _shifted(value: int, exponent: int) -> int:
+    return multiply(value, power_of_x(exponent))

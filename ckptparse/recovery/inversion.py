@@ -1,0 +1,221 @@
+"""Values that a checksum alone determines, their bytes being gone.
+
+CRC-32C is a bijection on 4 bytes, so a payload of up to 4 bytes follows from its checksum exactly.
+An 8-byte integer does not: every checksum fits one value below 2^32, and that the true one is small
+is an assumption, the better the smaller the value found. A tensor that holds one value throughout,
+or counts upwards, is recognised among a short stated list (`CONSTANTS`); a longer list would prove
+less, and practically every checksum fits some 4-byte fill.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+
+from ckptparse.coding.checksum import crc32c, crc_of_zeros
+from ckptparse.recovery.field import ORDER, discrete_log, multiply, power_of_x, raw_register
+
+__all__ = [
+    "CONSTANTS",
+    "COUNTER_NAMES",
+    "Derivation",
+    "chance_of_zeros",
+    "derive_constant",
+    "derive_integer",
+    "derive_tail",
+    "derive_word",
+    "find_zeros",
+    "integer_is_proved",
+    "is_counter",
+]
+
+CONSTANTS: Final = (0.0, 1.0, -1.0, 0.5, 2.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+"""The fills that are recognised: initial values and the common epsilons; and counting from 0."""
+COUNTER_NAMES: Final = frozenset({"global_step", "save_counter", "iterations", "iter"})
+"""Last parts of the names of variables that count steps."""
+_SMALL_INTEGER = 1 << 22
+_COUNTED = 1 << 31
+_LARGEST_ARANGE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """A payload that follows from its checksum.
+
+    Attributes:
+        method: How, in a few words.
+        chance: Chance that it is another one.
+        pattern: The payload's bytes, or those of one element where `repeat` says so.
+        count: How many elements.
+        counting: Whether the elements count up from 0; `pattern` is then empty.
+    """
+
+    method: str
+    chance: float
+    pattern: bytes
+    count: int = 1
+    counting: bool = False
+
+    def payload(self, dtype: np.dtype[Any]) -> bytes:
+        """Return the payload's bytes; `dtype` is that of the elements as stored."""
+        if self.counting:
+            return np.arange(self.count).astype(dtype).tobytes()
+        return self.pattern * self.count
+
+
+def derive_word(crc: int, size: int) -> bytes | None:
+    """Return the payload of `size` 1 to 4 bytes with that checksum, or None.
+
+    Of 4 bytes there is always exactly one, of fewer at most one.
+    """
+    return derive_tail(crc, crc32c(b""), size)
+
+
+def derive_tail(crc: int, head_crc: int, size: int) -> bytes | None:
+    """Return the `size` 1 to 4 bytes that give `crc` when they follow bytes of `head_crc`."""
+    zeros = _with_zeros(head_crc, size)
+    word = multiply(crc ^ zeros, power_of_x(-32))
+    spare = 32 - 8 * size
+    if word & (1 << spare) - 1:
+        return None
+    return (word >> spare).to_bytes(size, "little")
+
+
+def _with_zeros(crc: int, size: int) -> int:
+    return multiply(crc ^ 0xFFFFFFFF, power_of_x(8 * size)) ^ 0xFFFFFFFF
+
+
+def is_counter(name: str) -> bool:
+    """Tell whether a variable of that name counts steps."""
+    stem = name.partition("/.ATTRIBUTES/")[0]
+    return stem.rpartition("/")[2].lstrip("_") in COUNTER_NAMES
+
+
+def derive_integer(crc: int, *, big_endian: bool = False) -> tuple[int, float]:
+    """Return the one integer below 2^32 whose 8 bytes have that checksum, and the chance.
+
+    The chance is that of an arbitrary checksum to fit a value as small as this, in steps of powers
+    of two.
+    """
+    if big_endian:
+        word = derive_tail(crc, crc_of_zeros(4), 4)
+        value = int.from_bytes(word or b"", "big")
+    else:
+        register = multiply(crc ^ crc_of_zeros(8), power_of_x(-64))
+        value = register  # Bit 0 of byte 0 is the highest power, bit 0 of the register.
+    return value, 2.0 ** (max(value.bit_length(), 1) - 32)
+
+
+def integer_is_proved(value: int, name: str) -> bool:
+    """Tell whether a value found by `derive_integer` is small enough to be believed."""
+    return value < _SMALL_INTEGER or (value < _COUNTED and is_counter(name))
+
+
+def derive_constant(crc: int, dtype: np.dtype[Any], count: int) -> Derivation | None:
+    """Recognise the checksum of a constant tensor of `count` elements.
+
+    Args:
+        crc: The unmasked checksum.
+        dtype: The elements as stored, byte order included.
+        count: How many elements.
+    """
+    size = dtype.itemsize
+    if not count:
+        return None
+    patterns = _patterns(dtype)
+    chance = (len(patterns) + 1) / 2**32
+    for name, pattern in patterns:
+        if _crc_of_repeat(pattern, count) == crc:
+            return Derivation(f"constant {name}", chance, pattern, count)
+    if count > 1 and _crc_of_arange(dtype, count, size) == crc:
+        return Derivation("constant arange", chance, b"", count, counting=True)
+    return None
+
+
+@lru_cache(maxsize=64)
+def _patterns(dtype: np.dtype[Any]) -> tuple[tuple[str, bytes], ...]:
+    """Names and bytes of the constants as elements of that type, each bytes once."""
+    patterns: dict[bytes, str] = {}
+    for value in CONSTANTS:
+        if dtype.kind not in "fcV" and not (value.is_integer() and dtype.kind in "iub"):
+            continue
+        if dtype.kind in "ub" and value < 0:
+            continue
+        with np.errstate(over="ignore", under="ignore"):
+            pattern = np.array(value).astype(dtype).tobytes()
+        patterns.setdefault(pattern, f"{value:g}")
+    return tuple((name, pattern) for pattern, name in patterns.items())
+
+
+def _crc_of_repeat(pattern: bytes, count: int) -> int:
+    size = len(pattern)
+    repeated = multiply(_register_of(pattern), _geometric_sum(8 * size, count))
+    return repeated ^ _cached_zeros(size * count)
+
+
+_register_of = lru_cache(maxsize=1024)(raw_register)
+_cached_zeros = lru_cache(maxsize=1024)(crc_of_zeros)
+
+
+@lru_cache(maxsize=4096)
+def _geometric_sum(step: int, count: int) -> int:
+    """Return 1 + y + y^2 ... (`count` terms) for y = x^step, by doubling."""
+    if count == 0:
+        return 0
+    half, odd = divmod(count, 2)
+    sum_of_half = _geometric_sum(step, half)
+    doubled = sum_of_half ^ multiply(sum_of_half, power_of_x(step * half))
+    return multiply(doubled, power_of_x(step)) ^ 0x80000000 if odd else doubled
+
+
+def _crc_of_arange(dtype: np.dtype[Any], count: int, size: int) -> int | None:
+    if dtype.kind in "iu":
+        if count > 1 << 8 * size - (dtype.kind == "i"):
+            return None
+        return _arange_register(dtype, count) ^ _cached_zeros(size * count)
+    if dtype.kind != "f" or count > _LARGEST_ARANGE:
+        return None
+    return crc32c(np.arange(count).astype(dtype).tobytes())
+
+
+@lru_cache(maxsize=1024)
+def _arange_register(dtype: np.dtype[Any], count: int) -> int:
+    """Return the register over 0 ... count - 1: the high bits only ever add constant fills."""
+    if count <= 1:
+        return 0
+    power = 1 << (count - 1).bit_length() - 1
+    rest = count - power
+    step = 8 * dtype.itemsize
+    high = np.array(power).astype(dtype).tobytes()
+    fill = multiply(_register_of(high), _geometric_sum(step, rest))
+    head = multiply(_arange_register(dtype, power), power_of_x(step * rest))
+    return head ^ _arange_register(dtype, rest) ^ fill
+
+
+def find_zeros(crc: int) -> int | None:
+    """Return the n below 2^31 - 1 for which `crc` is the checksum of n zero bytes, or None.
+
+    Half of all checksums have one: only `chance_of_zeros` tells whether it means anything.
+    """
+    inverted = crc ^ 0xFFFFFFFF
+    # All ones has an even number of terms, and x^(8n) times it keeps that.
+    if inverted.bit_count() % 2 or not inverted:
+        return None
+    exponent = discrete_log(inverted)
+    base = discrete_log(0xFFFFFFFF)
+    if exponent is None or base is None:
+        return None
+    return (exponent - base) * pow(8, -1, ORDER) % ORDER
+
+
+def chance_of_zeros(size: int) -> float:
+    """Return the chance that an arbitrary checksum fits zeros of a size as natural as this.
+
+    A size is the more natural the smaller it is, or the larger the power of two that divides it
+    (one of 32 possible, which is allowed for).
+    """
+    natural = size // (size & -size) if size else 1
+    return min(size, 32 * natural) / 2**32

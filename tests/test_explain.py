@@ -1,0 +1,102 @@
+"""Messages that TensorFlow printed, explained."""
+
+from __future__ import annotations
+
+import pytest
+
+from ckptparse.explain import explain
+from ckptparse.problems import PROBLEM_CODES
+
+CHECKSUM = (
+    "DataLossError (see above for traceback): Checksum does not match: stored {} vs. calculated "
+    "on the restored bytes {}\n\t [[node save/RestoreV2 (defined at train.py:12) ]]"
+)
+
+OTHER_WORDS = {
+    "path.wrong",
+    "name.missing",
+    "shape.mismatch",
+    "format.other",
+    "version.mismatch",
+}
+
+
+@pytest.mark.parametrize(
+    ("computed", "zeros"), [(4004437628, "1,024"), (1925235876, "65,536"), (517592881, "2,359,296")]
+)
+def test_a_calculated_checksum_of_zeros_is_recognised(computed: int, zeros: str) -> None:
+    answer = explain(CHECKSUM.format(1214729159, computed))
+    assert answer.code == "tensor.zeros"
+    assert f"{zeros} zero bytes" in answer.meaning
+    assert "download" in answer.advice.lower()
+
+
+def test_checksums_that_differ_like_one_bit_name_the_bit() -> None:
+    from crc32c import crc32c
+
+    data = bytearray(range(200))
+    stored = crc32c(bytes(data))
+    data[150] ^= 1 << 5
+    answer = explain(CHECKSUM.format(stored, crc32c(bytes(data))))
+    assert (
+        answer.code == "tensor.checksum" and "bit 5 of the byte 49 bytes before" in answer.meaning
+    )
+
+
+def test_other_checksums_mean_damage_or_a_mixed_save() -> None:
+    answer = explain(CHECKSUM.format(1214729159, 987654321))
+    assert answer.code == "tensor.checksum" and "different saves" in answer.cause
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("Unable to open table file ./m.ckpt: Data loss: not an sstable: perhaps", "index.footer"),
+        ("DataLoss: file is too short to be an sstable", "index.footer"),
+        (
+            "Unsuccessful TensorSliceReader constructor: Failed to find any matching files for x/y",
+            "path.wrong",
+        ),
+        ("Failed to get matching files on /a/b: Not found: /a; No such file", "path.wrong"),
+        ("OutOfRangeError: Read less bytes than requested", "shard.truncated"),
+        ("Read fewer bytes than requested", "shard.truncated"),
+        (
+            "NotFoundError: m/ckpt.data-00001-of-00040; No such file or directory",
+            "shard.missing",
+        ),
+        ("DataLossError: block checksum mismatch", "index.block"),
+        ("Key conv/kernel not found in checkpoint", "name.missing"),
+        ('Tensor name "a/b" not found in checkpoint files model.ckpt', "name.missing"),
+        ("Assign requires shapes of both tensors to match. lhs shape= [3]", "shape.mismatch"),
+        ("OSError: SavedModel file does not exist at: m/{saved_model.pb}", "path.wrong"),
+        ("ValueError: Can't load save_path when it is None.", "path.wrong"),
+        ("ValueError: The passed save_path is not a valid checkpoint: m/ckpt", "path.wrong"),
+        ("FAILED_PRECONDITION: ./model; Is a directory", "path.wrong"),
+        ("OSError: Unable to open file (file signature not found)", "format.other"),
+    ],
+)
+def test_a_message_gets_its_code(text: str, code: str) -> None:
+    answer = explain(text)
+    assert answer.code == code
+    assert answer.code in PROBLEM_CODES or answer.code in OTHER_WORDS
+    assert answer.meaning.endswith(".") and answer.cause.endswith(".") and answer.advice
+
+
+def test_the_missing_shard_is_counted_as_people_count() -> None:
+    answer = explain("m/ckpt.data-00001-of-00040; No such file or directory")
+    assert "number 2 of 40" in answer.meaning
+
+
+def test_what_is_not_known_has_no_code() -> None:
+    answer = explain("Segmentation fault (core dumped)")
+    assert answer.code is None and "verify" in answer.advice
+
+
+def test_a_whole_traceback_may_be_given() -> None:
+    text = "Traceback (most recent call last):\n  File 'a.py'\n" + CHECKSUM.format(1, 4004437628)
+    assert explain(text * 3).code == "tensor.zeros"
+
+
+def test_an_explanation_prints_its_parts() -> None:
+    printed = str(explain("block checksum mismatch"))
+    assert printed.startswith("[index.block] ") and "\nAdvice: " in printed
