@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
@@ -25,6 +26,7 @@ def marks(path: Path) -> Iterator[tuple[int, int]]:
                 yield node.lineno, argument.value
 
 
+@cache
 def shown() -> dict[int, list[str]]:
     """Collect the places that show each line."""
     found: dict[int, list[str]] = {}
@@ -34,6 +36,7 @@ def shown() -> dict[int, list[str]]:
     return found
 
 
+@cache
 def listed() -> dict[int, str]:
     """Read the table of checklist.md: the reason for each line that it lists."""
     text = (TESTS / "checklist.md").read_text(encoding="utf-8")
