@@ -342,4 +342,4 @@ def _is_map(field: _Field) -> bool:
 def _is_repeated(field: _Field) -> bool:
     # The newer runtimes have only the one, the older ones only the other.
     known = getattr(field, "is_repeated", None)
-    return bool(field.label == FieldDescriptor.LABEL_REPEATED if known is None else known)
+    return bool(known if known is not None else field.label == FieldDescriptor.LABEL_REPEATED)
