@@ -1,0 +1,138 @@
+"""Tables told apart by their first entry, and what is left of those that were cut off.
+
+The value under the empty key, which comes first, is a BundleHeaderProto in a V2 index and a
+SavedTensorSlices in a V1 file:
+
+    00 00 06 | 08 NN …        V2: field 1 is a varint, the number of shards
+    00 00 3f | 0a 3d …        V1: field 1 is a message, the list of tensors; or nothing at all
+    └ shared, non-shared and value lengths of the first entry, at the very start of the file
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from ckptparse.bundle.entry import BundleEntry, BundleHeader
+from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
+from ckptparse.coding.checksum import crc_of_zeros
+from ckptparse.coding.varint import decode_varint
+from ckptparse.errors import CheckpointError
+from ckptparse.identify.identity import Finding
+from ckptparse.identify.sample import Sample
+from ckptparse.limits import Limits
+from ckptparse.proto.parsing import parse_message
+from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
+from ckptparse.source import ByteSource
+from ckptparse.table.format import MAGIC
+from ckptparse.table.reader import Table
+
+__all__ = ["find_cut_table", "find_shard", "find_table", "name_first_value"]
+
+_MOST_ENTRIES = 10_000
+
+
+def find_table(sample: Sample) -> Finding | None:
+    """Find a table by its footer, and which checkpoint it is by its first entry."""
+    if not sample.tail.endswith(MAGIC):
+        return _find_lengthened(sample)
+    try:
+        first = Table.open(sample.source, limits=sample.limits).first()
+    except CheckpointError as error:
+        # The damage is not where the format is told: the first bytes of the file.
+        return Finding(_name_by_start(sample.head) or "v2-index", {"damage": str(error)})
+    if first is None or first[0]:
+        return Finding("unknown", {"what": "a table of other content"})
+    kind = name_first_value(first[1])
+    return Finding(kind, _describe_index(first[1]) if kind == "v2-index" else {})
+
+
+def find_cut_table(sample: Sample) -> Finding | None:
+    """Find the start of a table that has lost its end."""
+    kind = _name_by_start(sample.head)
+    return Finding("truncated", {"of": kind}) if kind else None
+
+
+def find_shard(sample: Sample) -> Finding | None:
+    """Find a data file by the index beside it, which must know of it; data has no marks itself."""
+    parts = split_data_path(sample.path)
+    if parts is None:
+        return None
+    prefix, shard_id, num_shards = parts
+    detail: dict[str, object] = {"prefix": prefix, "shard": shard_id, "num_shards": num_shards}
+    index = _open_index(f"{prefix}{INDEX_SUFFIX}", sample.limits)
+    if index is None:
+        return Finding("v2-shard", detail | {"index": "missing or unreadable"})
+    found_shards, entries = index
+    if found_shards != num_shards:
+        return Finding("v2-shard", detail | {"index": f"of {found_shards} shards"})
+    mine = [entry for entry in entries if entry.shard_id == shard_id and not entry.slices]
+    if _should_not_be_zeros(sample, mine):
+        return None
+    return Finding("v2-shard", detail)
+
+
+def name_first_value(value: bytes) -> str:
+    """Return `v1` or `v2-index` by the value under the empty key."""
+    return "v2-index" if value[:1] in (b"\x08", b"\x10", b"\x1a") else "v1"
+
+
+def _find_lengthened(sample: Sample) -> Finding | None:
+    end = sample.tail.rfind(MAGIC)
+    kind = _name_by_start(sample.head) if end >= 0 else None
+    if kind is None:
+        return None
+    extra = len(sample.tail) - end - len(MAGIC)
+    return Finding(kind, {"damage": f"{extra} bytes follow the footer, where nothing may"})
+
+
+def _name_by_start(head: bytes) -> str | None:
+    """Name a table by the first entry of a block that is not compressed."""
+    if head[:2] != b"\0\0":
+        return None
+    try:
+        size, start = decode_varint(head, 2, len(head))
+    except ValueError:
+        return None
+    value = head[start : start + size]
+    if value.startswith(b"\x08") and size < 64 and b"\x1a" in value[2:12]:
+        return "v2-index"
+    if value.startswith(b"\x0a") and b"\x0a" in value[2:8]:
+        return "v1"
+    return None
+
+
+def _describe_index(value: bytes) -> dict[str, object]:
+    try:
+        header = parse_message(BundleHeaderProto, value)
+    except CheckpointError as error:
+        return {"damage": str(error)}
+    return {"num_shards": header.num_shards}
+
+
+def _open_index(path: str, limits: Limits) -> tuple[int, list[BundleEntry]] | None:
+    """Read how many shards an index names, and its first entries; None where it is no index."""
+    try:
+        with ByteSource.open(path) as source:
+            items = Table.open(source, limits=limits).items()
+            proto = parse_message(BundleHeaderProto, next(items, (b"", b""))[1], limits=limits)
+            header = BundleHeader.from_proto(proto, limits=limits)
+            entries = [
+                BundleEntry.from_proto(
+                    parse_message(BundleEntryProto, value, limits=limits),
+                    num_shards=header.num_shards,
+                    limits=limits,
+                )
+                for _, value in islice(items, _MOST_ENTRIES)
+            ]
+    except CheckpointError:
+        return None
+    return header.num_shards, entries
+
+
+def _should_not_be_zeros(sample: Sample, entries: list[BundleEntry]) -> bool:
+    """Tell whether a file of zeros is at odds with the checksums that the index has for it."""
+    if sample.head.strip(b"\0") or sample.tail.strip(b"\0"):
+        return False
+    if not sample.size:
+        return any(entry.size for entry in entries)
+    return any(entry.crc32c != crc_of_zeros(entry.size) for entry in entries)

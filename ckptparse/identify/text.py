@@ -1,0 +1,162 @@
+"""Files of text: pointers, pages, state files, text protos, and binary data that a filter mangled.
+
+    version https://git-lfs.github.com/spec/v1                Git LFS pointer
+    oid sha256:<64 hex digits>
+    size <bytes>
+
+A filter that takes binary data for text replaces what is not UTF-8 by U+FFFD, EF BF BD on disk.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ckptparse.errors import CheckpointError
+from ckptparse.identify.identity import Finding
+from ckptparse.identify.sample import Sample
+from ckptparse.proto.checkpoint_state_pb2 import CheckpointState
+from ckptparse.proto.parsing import parse_text
+
+__all__ = ["find_foreign_text", "find_known_text"]
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_REPLACEMENT = b"\xef\xbf\xbd"
+_POINTER_START = b"version https://git-lfs.github.com/spec/"
+_POINTER_SIZE = 1024
+_PAGE = re.compile(
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_FIRST_FIELD = re.compile(rb"(?:\s+|#[^\n]*\n)*([A-Za-z_]\w*)\s*(:|\{|<)")
+_LAST_LINE = re.compile(rb"[^\r\n]*\Z")
+
+_TEXT_PROTOS: dict[str, tuple[str, ...]] = {
+    "saved-model-pbtxt": ("saved_model_schema_version", "meta_graphs"),
+    "meta-graph": (
+        "meta_info_def",
+        "graph_def",
+        "saver_def",
+        "collection_def",
+        "signature_def",
+        "asset_file_def",
+        "object_graph_def",
+    ),
+    "graph": ("node", "library", "versions"),
+    "state-file": (
+        "model_checkpoint_path",
+        "all_model_checkpoint_paths",
+        "all_model_checkpoint_timestamps",
+        "last_preserved_timestamp",
+    ),
+}
+
+
+def find_foreign_text(sample: Sample) -> Finding | None:
+    """Find what is certainly no part of any checkpoint, whatever the file is called."""
+    return _find_pointer(sample) or _find_page(sample) or _find_mangled(sample)
+
+
+def find_known_text(sample: Sample) -> Finding | None:
+    """Find the text form of a message that TensorFlow writes."""
+    if not _is_text(sample.head):
+        return None
+    match = _FIRST_FIELD.match(sample.head.removeprefix(_BYTE_ORDER_MARK))
+    name = match.group(1).decode("ascii") if match else ""
+    for kind, fields in _TEXT_PROTOS.items():
+        if name in fields:
+            return _finish(kind, sample)
+    return Finding("unknown", {"what": _describe_text(sample.head)})
+
+
+def _find_pointer(sample: Sample) -> Finding | None:
+    if not sample.head.startswith(_POINTER_START) or sample.size > _POINTER_SIZE:
+        return None
+    lines = (line.partition(b" ") for line in sample.head.splitlines())
+    fields = {key: value.strip() for key, _, value in lines}
+    method, _, digest = fields.get(b"oid", b"").partition(b":")
+    size = fields.get(b"size", b"")
+    detail: dict[str, object] = {}
+    if size.isdigit():
+        detail["size"] = int(size)
+    if method == b"sha256":
+        detail["sha256"] = digest.decode("ascii", "replace")
+    return Finding("lfs-pointer", detail)
+
+
+def _find_page(sample: Sample) -> Finding | None:
+    head = sample.head.removeprefix(_BYTE_ORDER_MARK)
+    if not _PAGE.match(head):
+        return None
+    title = re.search(rb"<title[^>]*>(.*?)</title>", head, re.IGNORECASE | re.DOTALL)
+    words = " ".join(title.group(1).decode("utf-8", "replace").split()) if title else ""
+    return Finding("html", {"title": words[:200]} if words else {})
+
+
+def _find_mangled(sample: Sample) -> Finding | None:
+    count = sample.head.count(_REPLACEMENT)
+    # Text about such a file may hold a few replacement characters; it has no control characters.
+    if count < 4 or count * 100 < len(sample.head) or not _count_controls(sample.head):
+        return None
+    # What is left of the bytes above 7f is UTF-8, or nothing filtered this.
+    if not _decodes(sample.head):
+        return None
+    return Finding("mangled-text", {"replaced": count, "sampled_bytes": len(sample.head)})
+
+
+def _finish(kind: str, sample: Sample) -> Finding:
+    if kind == "state-file":
+        return Finding(kind, _describe_state(sample))
+    if _ends_early(sample):
+        return Finding("truncated", {"of": kind})
+    return Finding(kind, {"encoding": "text"})
+
+
+def _describe_state(sample: Sample) -> dict[str, object]:
+    if sample.size > len(sample.head):
+        return {}
+    try:
+        text = sample.head.removeprefix(_BYTE_ORDER_MARK).decode("utf-8")
+        state = parse_text(
+            CheckpointState, text, limits=sample.limits, path=sample.path, what="the state file"
+        )
+    except (CheckpointError, UnicodeDecodeError) as error:
+        return {"damage": str(error)}
+    return {
+        "latest": state.model_checkpoint_path,
+        "paths": tuple(state.all_model_checkpoint_paths),
+    }
+
+
+def _ends_early(sample: Sample) -> bool:
+    """Tell whether text printed one field a line stops inside of a field."""
+    end = sample.tail.rstrip()
+    last = _LAST_LINE.search(end)
+    line = last.group() if last else b""
+    if b"\n" not in sample.head or line.startswith(b"#"):
+        return False
+    return line[:1].isspace() or not (
+        line.endswith((b"}", b">")) or re.match(rb"\w+\s*:\s*\S", line)
+    )
+
+
+def _describe_text(head: bytes) -> str:
+    start = head.removeprefix(_BYTE_ORDER_MARK).lstrip()[:1]
+    return "JSON" if start in (b"{", b"[") else "text"
+
+
+def _is_text(head: bytes) -> bool:
+    return bool(head) and not _count_controls(head) and _decodes(head)
+
+
+def _count_controls(data: bytes) -> int:
+    controls = bytes(byte for byte in range(32) if byte not in b"\t\n\v\f\r\x1b")
+    return len(data) - len(data.translate(None, controls))
+
+
+def _decodes(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # A character may be cut by the end of the sample.
+        return error.start >= len(data) - 3 and error.reason == "unexpected end of data"
+    return True
