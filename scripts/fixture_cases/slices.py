@@ -293,8 +293,8 @@ def merged(out: Output) -> None:
 
 @case(
     "shards/max_size",
-    "tf.train.Checkpoint with MaxShardSizePolicy of 64 bytes: a [10, 4] variable is cut by rows into "
-    "three shards, with explicit extents in both dimensions.",
+    "tf.train.Checkpoint with MaxShardSizePolicy of 64 bytes: a [10, 4] variable is cut by rows "
+    "into three shards, with explicit extents in both dimensions.",
     checklist=(112,),
 )
 def max_size(out: Output) -> None:
@@ -314,7 +314,7 @@ def max_size(out: Output) -> None:
 @case(
     "names/odd",
     "Names that are not plain: non-ASCII, spaces, brackets, dots, `..`, line breaks, quotes, "
-    "escape codes, `:0`, `.index`, a slash alone, one of 3,000 bytes, and pairs that sort by bytes.",
+    "escape codes, `:0`, `.index`, a slash alone, one of 3,000 bytes, pairs that sort by bytes.",
 )
 def odd(out: Output) -> None:
     names: list[str] = [
