@@ -411,10 +411,11 @@ NUMPY_TYPES: dict[int, np.dtype[Any]] = {
         FLOAT8_E5M2FNUZ: ml_dtypes.float8_e5m2fnuz,
         INT4: ml_dtypes.int4,
         UINT4: ml_dtypes.uint4,
-        INT2: ml_dtypes.int2,
-        UINT2: ml_dtypes.uint2,
-        FLOAT4_E2M1FN: ml_dtypes.float4_e2m1fn,
+        INT2: getattr(ml_dtypes, "int2", None),
+        UINT2: getattr(ml_dtypes, "uint2", None),
+        FLOAT4_E2M1FN: getattr(ml_dtypes, "float4_e2m1fn", None),
     }.items()
+    if kind is not None  # the last three are missing before ml_dtypes 0.5
 }
 NUMERIC_TYPES = tuple(NUMPY_TYPES)
 QUANTIZED_TYPES = (QINT8, QUINT8, QINT32, QINT16, QUINT16)
