@@ -1,0 +1,189 @@
+"""How reading fails: one root, and each class is also the standard exception a caller may catch.
+
+    CheckpointError(Exception)
+    ├── CheckpointNotFoundError   (FileNotFoundError)     nothing at that path
+    ├── NotACheckpointError       (ValueError)            something else lies there: .identity says what
+    ├── TensorNotFoundError       (KeyError)              with the closest names
+    ├── DataLossError             (ValueError)            the checkpoint is damaged
+    │   ├── ChecksumError                                 .stored, .computed
+    │   ├── TruncatedError        (EOFError)
+    │   ├── MissingShardError     (FileNotFoundError)
+    │   └── MalformedError                                bytes that break the format's rules
+    ├── LimitError                (ValueError)            a file asks for more than the Limits allow
+    └── UnsupportedError          (NotImplementedError)
+
+A message says what was expected and what was found; `path`, `offset`, `size` and `tensor` say
+where; `hint` says what to try. Context that is only known further up is added with `located`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointNotFoundError",
+    "ChecksumError",
+    "DataLossError",
+    "LimitError",
+    "MalformedError",
+    "MissingShardError",
+    "NotACheckpointError",
+    "TensorNotFoundError",
+    "TruncatedError",
+    "UnsupportedError",
+    "located",
+]
+
+
+class CheckpointError(Exception):
+    """Something about a checkpoint could not be read; the root of every error raised here.
+
+    Attributes:
+        message: What was expected and what was found.
+        path: The file, or None where no file is involved.
+        offset: Byte offset in that file, or None.
+        size: Number of bytes concerned, or None.
+        tensor: Name of the tensor, or None.
+        hint: What to try, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | None = None,
+        offset: int | None = None,
+        size: int | None = None,
+        tensor: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = path
+        self.offset = offset
+        self.size = size
+        self.tensor = tensor
+        self.hint = hint
+
+    def __str__(self) -> str:
+        where = ", ".join(self._where())
+        text = f"{self.message} ({where})" if where else self.message
+        return f"{text}. {self.hint}" if self.hint else text
+
+    def _where(self) -> Iterator[str]:
+        if self.tensor is not None:
+            yield f"tensor {self.tensor!r}"
+        if self.path is not None:
+            yield f"file {self.path!r}"
+        if self.offset is not None:
+            yield f"offset {self.offset}"
+        if self.size is not None:
+            yield f"{self.size} bytes"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message), self.__dict__
+
+
+def _rebuild(kind: type[CheckpointError], message: str) -> CheckpointError:
+    """Make an unpickled error; its attributes follow from the pickled `__dict__`."""
+    return kind(message)
+
+
+class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+    """Nothing lies at that path."""
+
+
+class NotACheckpointError(CheckpointError, ValueError):
+    """Something lies at that path, and it is no checkpoint.
+
+    Attributes:
+        identity: What it is instead (`ckptparse.Identity`), or None where nobody looked.
+    """
+
+    def __init__(self, message: str, *, identity: Any = None, **where: Any) -> None:
+        super().__init__(message, **where)
+        self.identity = identity
+
+
+class TensorNotFoundError(CheckpointError, KeyError):
+    """The checkpoint holds no tensor of that name.
+
+    Attributes:
+        closest: The names it holds that look most alike, best first.
+    """
+
+    def __init__(self, message: str, *, closest: tuple[str, ...] = (), **where: Any) -> None:
+        super().__init__(message, **where)
+        self.closest = closest
+
+
+class DataLossError(CheckpointError, ValueError):
+    """The checkpoint is damaged."""
+
+
+class ChecksumError(DataLossError):
+    """Bytes do not have the CRC-32C that is stored for them.
+
+    Attributes:
+        stored: The checksum the file states, unmasked, or None where not known.
+        computed: The checksum of the bytes that were read, or None where not known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stored: int | None = None,
+        computed: int | None = None,
+        **where: Any,
+    ) -> None:
+        super().__init__(message, **where)
+        self.stored = stored
+        self.computed = computed
+
+
+class TruncatedError(DataLossError, EOFError):
+    """A file ends before the bytes it is said to hold."""
+
+
+class MissingShardError(DataLossError, FileNotFoundError):
+    """A data file that the index refers to is not there."""
+
+
+class MalformedError(DataLossError):
+    """Bytes break the rules of their format."""
+
+
+class LimitError(CheckpointError, ValueError):
+    """A file asks for more than the `Limits` allow.
+
+    Attributes:
+        limit: Name of the field of `Limits` that was reached, or None.
+    """
+
+    def __init__(self, message: str, *, limit: str | None = None, **where: Any) -> None:
+        super().__init__(message, **where)
+        self.limit = limit
+        if limit is not None and self.hint is None:
+            self.hint = f"If the file can be trusted, pass limits=Limits({limit}=...) with more"
+
+
+class UnsupportedError(CheckpointError, NotImplementedError):
+    """The file is whole, and this reader or its installed dependencies cannot read it."""
+
+
+@contextmanager
+def located(
+    *, path: str | None = None, offset: int | None = None, tensor: str | None = None
+) -> Iterator[None]:
+    """Add what the caller knows of the place to a `CheckpointError` that passes through."""
+    try:
+        yield
+    except CheckpointError as error:
+        error.path = path if error.path is None else error.path
+        error.offset = offset if error.offset is None else error.offset
+        error.tensor = tensor if error.tensor is None else error.tensor
+        raise

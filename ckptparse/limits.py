@@ -1,0 +1,56 @@
+"""How much a file may ask for before it is refused with `LimitError`.
+
+The defaults admit every checkpoint that TensorFlow is known to have written, and keep what a small
+hostile file can cost within what the machine of a service can bear.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ckptparse.errors import LimitError
+
+__all__ = ["DEFAULT_LIMITS", "Limits"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Upper bounds, each inclusive. Sizes are in bytes.
+
+    Raise one with `dataclasses.replace(DEFAULT_LIMITS, entries=...)` or `Limits(entries=...)`.
+    """
+
+    index_bytes: int = 1 << 30
+    """Size of an index file, or of a V1 file's index block."""
+    entries: int = 20_000_000
+    """Entries of one table."""
+    key_bytes: int = 1 << 31
+    """Sum of the lengths of a table's keys, written out: shared prefixes make them grow fast."""
+    rank: int = 254
+    """Dimensions of a tensor (254 is TensorFlow's own bound)."""
+    shards: int = 1_000_000
+    """Data files of a checkpoint."""
+    slices: int = 1_000_000
+    """Slices of one tensor."""
+    strings: int = 1 << 26
+    """Elements of one string or variant tensor: each costs a Python object."""
+    message_bytes: int = (1 << 31) - 1
+    """Size of one protobuf message (protobuf's own bound)."""
+    nesting: int = 100
+    """Messages inside messages (the depth that every protobuf runtime accepts)."""
+    fill_elements: int = 1 << 28
+    """Elements of a tensor that a few stored values are repeated to fill."""
+    decompressed_bytes: int = 1 << 30
+    """Size of one compressed block or chunk when decompressed."""
+
+    def check(self, field: str, found: int, what: str, *, path: str | None = None) -> None:
+        """Raise `LimitError` where `found` is more than the field of that name allows."""
+        allowed: int = getattr(self, field)
+        if found > allowed:
+            raise LimitError(
+                f"{what} is {found}, and Limits.{field} allows {allowed}", limit=field, path=path
+            )
+
+
+DEFAULT_LIMITS = Limits()
+"""The bounds used where the caller gives none."""
