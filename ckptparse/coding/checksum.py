@@ -1,0 +1,81 @@
+"""CRC-32C, and the mask under which it is stored (docs/format.md, section 1.4).
+
+The polynomial is Castagnoli's, reflected 0x82F63B78. A stored checksum is masked, since the CRC of
+bytes that contain their own CRC is a weak one:
+
+    stored = rotate_right(crc, 15) + 0xA282EAD8    (mod 2**32)
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from crc32c import crc32c
+
+__all__ = ["combine_crc", "crc32c", "crc_of_zeros", "mask_crc", "unmask_crc"]
+
+_MASK_DELTA = 0xA282EAD8
+_POLYNOMIAL = 0x82F63B78
+_UINT32 = 0xFFFFFFFF
+
+
+def mask_crc(crc: int) -> int:
+    """Mask a CRC for storing it."""
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & _UINT32
+
+
+def unmask_crc(masked: int) -> int:
+    """Take the mask off a stored CRC."""
+    rotated = (masked - _MASK_DELTA) & _UINT32
+    return (rotated >> 17 | rotated << 15) & _UINT32
+
+
+def combine_crc(first: int, second: int, second_size: int) -> int:
+    """Return the CRC of two runs of bytes laid end to end, from the CRC of each.
+
+    Takes time proportional to the number of bits in `second_size` (in bytes).
+    """
+    return _shift(first, second_size) ^ second
+
+
+def crc_of_zeros(size: int) -> int:
+    """Return the CRC of `size` zero bytes without making them."""
+    return _shift(_UINT32, size) ^ _UINT32
+
+
+def _shift(crc: int, size: int) -> int:
+    """Advance a CRC register over `size` zero bytes, by repeated squaring."""
+    power = 0
+    while size:
+        if size & 1:
+            crc = _apply(_zeros_operator(power), crc)
+        size >>= 1
+        power += 1
+    return crc
+
+
+@cache
+def _zeros_operator(power: int) -> tuple[int, ...]:
+    """Return what 2**power zero bytes do to a register, a linear map over GF(2).
+
+    The map is given by the images of the 32 unit vectors.
+    """
+    if power:
+        half = _zeros_operator(power - 1)
+        return tuple(_apply(half, column) for column in half)
+    return tuple(_step_byte(1 << bit) for bit in range(32))
+
+
+def _step_byte(register: int) -> int:
+    for _ in range(8):
+        register = register >> 1 ^ (_POLYNOMIAL if register & 1 else 0)
+    return register
+
+
+def _apply(operator: tuple[int, ...], vector: int) -> int:
+    result = 0
+    for column in operator:
+        if vector & 1:
+            result ^= column
+        vector >>= 1
+    return result
