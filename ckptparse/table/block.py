@@ -1,0 +1,238 @@
+"""Inside a block: prefix-compressed entries and restart points (docs/format.md, section 1.5).
+
+    entry*   restart[0] ... restart[k-1]   k          (fixed32, little-endian)
+
+    entry    varint32 shared       bytes taken over from the previous key
+             varint32 non_shared   bytes of the key that follow
+             varint32 value_size
+             key[non_shared]  value[value_size]
+
+A restart is the offset of an entry that shares nothing, so that a search can begin there.
+Stricter than TensorFlow, which lists fewer entries where these rules are broken: here entries fill
+the block exactly, restarts point at entries that share nothing, the first at offset 0, and keys
+strictly increase.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from ckptparse.coding.varint import decode_varint
+from ckptparse.errors import MalformedError
+from ckptparse.limits import Limits
+
+__all__ = ["Block", "BlockEntries", "decode_entry"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockEntries:
+    """All entries of a block, as columns. Entry i's value is `contents[starts[i]:ends[i]]`."""
+
+    contents: bytes
+    keys: list[bytes]
+    starts: list[int]
+    ends: list[int]
+
+
+def decode_entry(contents: bytes, position: int, end: int) -> tuple[int, int, int, int]:
+    """Decode an entry's three lengths at `position`.
+
+    Returns:
+        How many bytes are shared, where the key's own bytes start, where they end and the value
+        starts, and where the value ends: all within `end`.
+
+    Raises:
+        MalformedError: A length is broken, or runs past `end`.
+    """
+    try:
+        shared, at = decode_varint(contents, position, end, bits=32)
+        non_shared, at = decode_varint(contents, at, end, bits=32)
+        value_size, at = decode_varint(contents, at, end, bits=32)
+    except ValueError as error:
+        raise MalformedError(f"Bad block entry at byte {position}: {error}") from error
+    if at + non_shared + value_size > end:
+        raise MalformedError(
+            f"Bad block entry at byte {position}: expected its key of {non_shared} and value of "
+            f"{value_size} bytes to end by byte {end}, found {at + non_shared + value_size}"
+        )
+    return shared, at, at + non_shared, at + non_shared + value_size
+
+
+class Block:
+    """One block's contents, decompressed.
+
+    Attributes:
+        contents: The bytes, without trailer.
+        entries_end: Offset of the restart array: entries end there.
+        restarts: Offsets of the restart points.
+    """
+
+    __slots__ = ("contents", "entries_end", "restarts")
+
+    def __init__(self, contents: bytes, entries_end: int, restarts: tuple[int, ...]) -> None:
+        self.contents = contents
+        self.entries_end = entries_end
+        self.restarts = restarts
+
+    @classmethod
+    def from_bytes(cls, contents: bytes) -> Block:
+        """Read the restart array.
+
+        Raises:
+            MalformedError: It does not fit the block, or its offsets do not rise from 0.
+        """
+        if len(contents) < 4:
+            raise MalformedError(
+                f"Bad block: expected at least 4 bytes for the number of restarts, "
+                f"found {len(contents)}"
+            )
+        (count,) = struct.unpack_from("<I", contents, len(contents) - 4)
+        entries_end = len(contents) - 4 - 4 * count
+        # Every restart points at an entry of its own, of three bytes or more.
+        most = max(1, entries_end // 3)
+        if entries_end < 0 or count > most or (count == 0 and entries_end):
+            raise MalformedError(
+                f"Bad block: {count} restarts do not fit a block of {len(contents)} bytes"
+            )
+        restarts = struct.unpack_from(f"<{count}I", contents, entries_end)
+        cls._check_restarts(restarts, entries_end)
+        return cls(contents, entries_end, restarts)
+
+    @staticmethod
+    def _check_restarts(restarts: tuple[int, ...], entries_end: int) -> None:
+        if restarts and restarts[0]:
+            raise MalformedError(f"Bad block: the first restart is {restarts[0]}, expected 0")
+        # An empty block has one restart all the same.
+        bound = entries_end or 1
+        previous = -1
+        for restart in restarts:
+            if not previous < restart < bound:
+                raise MalformedError(
+                    f"Bad block: expected restarts to rise and to stay below {bound}, "
+                    f"found {restart} after {previous}"
+                )
+            previous = restart
+
+    def decode_entries(self, *, limits: Limits) -> BlockEntries:
+        """Decode every entry, in order.
+
+        Raises:
+            MalformedError: An entry breaks the rules that the module's docstring lists.
+            LimitError: More than `Limits.entries`, or more than `Limits.key_bytes` of keys.
+        """
+        contents, end = self.contents, self.entries_end
+        keys: list[bytes] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        key = b""
+        position = key_bytes = 0
+        unmet = list(reversed(self.restarts)) if end else []
+        next_restart = unmet.pop() if unmet else -1
+        while position < end:
+            at_restart = position == next_restart
+            # Nearly every entry has three lengths of one byte each.
+            if position + 3 <= end and (
+                contents[position] | contents[position + 1] | contents[position + 2] < 0x80
+            ):
+                shared = contents[position]
+                key_start = position + 3
+                value_start = key_start + contents[position + 1]
+                value_end = value_start + contents[position + 2]
+            else:
+                shared, key_start, value_start, value_end = decode_entry(contents, position, end)
+            if value_end > end or shared > len(key) or (at_restart and shared):
+                raise self._bad_entry(position, shared, len(key), value_end)
+            new_key = key[:shared] + contents[key_start:value_start]
+            if new_key <= key and keys:
+                raise _unsorted(new_key, key)
+            key = new_key
+            keys.append(key)
+            key_bytes += len(key)
+            if key_bytes > limits.key_bytes or len(keys) > limits.entries:
+                _check_limits(limits, len(keys), key_bytes)
+            starts.append(value_start)
+            ends.append(value_end)
+            position = value_end
+            if at_restart:
+                next_restart = unmet.pop() if unmet else -1
+        if unmet or next_restart >= 0:
+            raise MalformedError(f"Bad block: restart {next_restart} points at no entry")
+        return BlockEntries(contents, keys, starts, ends)
+
+    def find(self, key: bytes, *, limits: Limits) -> bytes | None:
+        """Return the value of `key`, or None where the block has no such key.
+
+        Decodes one run of entries between two restarts, found by binary search.
+
+        Raises:
+            MalformedError: An entry on the way breaks the rules.
+        """
+        low, high = 0, len(self.restarts)
+        while low < high:
+            middle = (low + high) // 2
+            if self._restart_key(middle) <= key:
+                low = middle + 1
+            else:
+                high = middle
+        return self._find_in_run(low - 1, key, limits) if low else None
+
+    def first(self) -> tuple[bytes, bytes] | None:
+        """Return the first key and value, or None where the block is empty."""
+        if not self.entries_end:
+            return None
+        shared, key_start, key_end, value_end = decode_entry(self.contents, 0, self.entries_end)
+        if shared:
+            raise self._bad_entry(0, shared, 0, value_end)
+        return self.contents[key_start:key_end], self.contents[key_end:value_end]
+
+    def _restart_key(self, index: int) -> bytes:
+        if not self.entries_end:
+            return b""
+        position = self.restarts[index]
+        shared, start, end, value_end = decode_entry(self.contents, position, self.entries_end)
+        if shared:
+            raise self._bad_entry(position, shared, 0, value_end)
+        return self.contents[start:end]
+
+    def _find_in_run(self, restart: int, wanted: bytes, limits: Limits) -> bytes | None:
+        position = self.restarts[restart]
+        last = restart + 1 == len(self.restarts)
+        run_end = self.entries_end if last else self.restarts[restart + 1]
+        found: bytes | None = None
+        key = b""
+        first = True
+        key_bytes = 0
+        while position < run_end:
+            shared, start, end, value_end = decode_entry(self.contents, position, run_end)
+            if shared > len(key):
+                raise self._bad_entry(position, shared, len(key), value_end)
+            new_key = key[:shared] + self.contents[start:end]
+            if new_key <= key and not first:
+                raise _unsorted(new_key, key)
+            key, first = new_key, False
+            key_bytes += len(key)
+            _check_limits(limits, 0, key_bytes)
+            if key == wanted:
+                found = self.contents[end:value_end]
+            position = value_end
+        return found
+
+    def _bad_entry(self, position: int, shared: int, key_size: int, end: int) -> MalformedError:
+        return MalformedError(
+            f"Bad block entry at byte {position}: expected it to share at most {key_size} bytes "
+            f"(none at a restart) and to end by byte {self.entries_end}, found {shared} shared "
+            f"and end {end}"
+        )
+
+
+def _check_limits(limits: Limits, entries: int, key_bytes: int) -> None:
+    """Check what one block holds: shared prefixes let keys grow with the square of its size."""
+    limits.check("entries", entries, "The number of entries of the table")
+    limits.check("key_bytes", key_bytes, "The size of the table's keys")
+
+
+def _unsorted(key: bytes, previous: bytes) -> MalformedError:
+    return MalformedError(
+        f"Keys of a table must strictly increase: expected a key after {previous!r}, found {key!r}"
+    )

@@ -1,0 +1,218 @@
+"""Footer, block handles and block trailers (docs/format.md, sections 1.2 and 1.4).
+
+footer   metaindex handle, index handle, padding to 40 bytes, magic 57 fb 80 8b 24 75 47 db
+handle   varint64 offset, varint64 size (of the contents: the trailer comes on top)
+block    contents[size]  type[1]  masked CRC-32C[4, little-endian] over contents and type
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ckptparse.coding.checksum import crc32c, unmask_crc
+from ckptparse.coding.varint import decode_varint
+from ckptparse.errors import (
+    ChecksumError,
+    LimitError,
+    MalformedError,
+    TruncatedError,
+    UnsupportedError,
+)
+from ckptparse.limits import Limits
+from ckptparse.source import ByteSource
+
+__all__ = [
+    "FOOTER_SIZE",
+    "MAGIC",
+    "TRAILER_SIZE",
+    "BlockHandle",
+    "Compression",
+    "Footer",
+    "check_block",
+    "decompress_block",
+    "read_block",
+    "read_footer",
+]
+
+FOOTER_SIZE = 48
+TRAILER_SIZE = 5
+MAGIC = bytes.fromhex("57fb808b247547db")
+_HANDLES_SIZE = FOOTER_SIZE - len(MAGIC)
+_SNAPPY_BEST_RATIO = 22
+"""A copy of 64 bytes takes 3 in Snappy: no stream can promise more than this times its size."""
+
+
+class Compression(IntEnum):
+    """How a block's contents are stored: the type byte of its trailer."""
+
+    NONE = 0
+    SNAPPY = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BlockHandle:
+    """Where a block's contents lie in the file, in bytes; the trailer follows them."""
+
+    offset: int
+    size: int
+
+    @classmethod
+    def from_bytes(cls, data: bytes, position: int = 0) -> tuple[BlockHandle, int]:
+        """Decode a handle at `position`; return it and the position after it.
+
+        Raises:
+            MalformedError: A varint of it is cut off or too long.
+        """
+        try:
+            offset, position = decode_varint(data, position, len(data))
+            size, position = decode_varint(data, position, len(data))
+        except ValueError as error:
+            raise MalformedError(f"Bad block handle: {error}") from error
+        return cls(offset, size), position
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte after the block and its trailer."""
+        return self.offset + self.size + TRAILER_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """The last 48 bytes of a table."""
+
+    metaindex: BlockHandle
+    index: BlockHandle
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Footer:
+        """Decode a footer of exactly 48 bytes. Its padding is not looked at.
+
+        Raises:
+            MalformedError: The magic or a handle is wrong.
+        """
+        if data[_HANDLES_SIZE:] != MAGIC:
+            raise MalformedError(
+                f"The file is not an sstable (bad magic number): expected it to end in "
+                f"{MAGIC.hex(' ')}, found {data[_HANDLES_SIZE:].hex(' ')}"
+            )
+        metaindex, position = BlockHandle.from_bytes(data[:_HANDLES_SIZE])
+        index, _ = BlockHandle.from_bytes(data[:_HANDLES_SIZE], position)
+        return cls(metaindex, index)
+
+
+def read_footer(source: ByteSource) -> Footer:
+    """Read a table's footer.
+
+    Raises:
+        TruncatedError: The file is too short to have one.
+        MalformedError: It is no footer.
+    """
+    offset = source.size - FOOTER_SIZE
+    if offset < 0:
+        raise TruncatedError(
+            f"The file is too short to be an sstable: expected at least {FOOTER_SIZE} bytes, "
+            f"found {source.size}",
+            path=source.path,
+        )
+    return Footer.from_bytes(source.read_at(offset, FOOTER_SIZE))
+
+
+def read_block(source: ByteSource, handle: BlockHandle, *, limits: Limits) -> bytes:
+    """Read a block, check its checksum and return its contents, decompressed.
+
+    Raises:
+        TruncatedError: The handle points beyond the footer.
+        ChecksumError: The block is damaged.
+        MalformedError: Its Snappy stream is broken.
+        UnsupportedError: Its compression is not known.
+        LimitError: It is larger when decompressed than the limits allow.
+    """
+    if handle.end > source.size - FOOTER_SIZE:
+        raise TruncatedError(
+            f"Expected a block of {handle.size} bytes and its trailer before the footer at offset "
+            f"{source.size - FOOTER_SIZE}, found one that ends at {handle.end}",
+            path=source.path,
+            offset=handle.offset,
+            size=handle.size,
+        )
+    stored = source.read_at(handle.offset, handle.size + TRAILER_SIZE)
+    compression = check_block(stored, path=source.path, offset=handle.offset)
+    return decompress_block(
+        stored[: handle.size], compression, limits=limits, path=source.path, offset=handle.offset
+    )
+
+
+def check_block(stored: bytes, *, path: str, offset: int) -> int:
+    """Check a block with its trailer against the trailer's checksum; return its type byte.
+
+    Raises:
+        ChecksumError: They disagree.
+    """
+    compression, masked = struct.unpack_from("<BI", stored, len(stored) - TRAILER_SIZE)
+    wanted = unmask_crc(masked)
+    computed = crc32c(memoryview(stored)[: len(stored) - TRAILER_SIZE + 1])
+    if wanted != computed:
+        raise ChecksumError(
+            f"Checksum does not match in a block of the index: stored {wanted} "
+            f"vs. calculated on the restored bytes {computed}",
+            stored=wanted,
+            computed=computed,
+            path=path,
+            offset=offset,
+            size=len(stored) - TRAILER_SIZE,
+        )
+    return int(compression)
+
+
+def decompress_block(
+    contents: bytes, compression: int, *, limits: Limits, path: str, offset: int
+) -> bytes:
+    """Return a block's contents as they were before compression.
+
+    Raises:
+        UnsupportedError: The compression is not known.
+        MalformedError: The Snappy stream is broken.
+        LimitError: It promises more than `Limits.decompressed_bytes`.
+    """
+    if compression == Compression.NONE:
+        return contents
+    if compression != Compression.SNAPPY:
+        zstd = " (LevelDB's zstd)" if compression == 2 else ""
+        raise UnsupportedError(
+            f"Expected block type 0 (raw) or 1 (Snappy), found {compression}{zstd}",
+            path=path,
+            offset=offset,
+        )
+    try:
+        size = _promised_size(contents)
+        limits.check("decompressed_bytes", size, "The size of a decompressed block", path=path)
+        return _decompress_snappy(contents, size)
+    except LimitError:
+        raise
+    except ValueError as error:
+        raise MalformedError(
+            f"Bad Snappy block: {error}", path=path, offset=offset, size=len(contents)
+        ) from error
+
+
+def _promised_size(contents: bytes) -> int:
+    """Decode the size that a raw Snappy stream starts with, if it can have that size."""
+    size, _ = decode_varint(contents, 0, len(contents), bits=32)
+    if size > _SNAPPY_BEST_RATIO * len(contents):
+        raise ValueError(f"{len(contents)} bytes cannot hold the {size} bytes they promise")
+    return size
+
+
+def _decompress_snappy(contents: bytes, size: int) -> bytes:
+    """Decompress a raw Snappy stream of known size."""
+    import snappy
+
+    try:
+        data = snappy.uncompress(contents)
+    except Exception as error:  # Its class differs between releases of python-snappy.
+        raise ValueError(str(error)) from error
+    if len(data) != size:
+        raise ValueError(f"expected {size} bytes, found {len(data)}")
+    return bytes(data)

@@ -1,0 +1,157 @@
+"""A table, read: footer -> index block -> one data block (docs/format.md, sections 1.1 to 1.6).
+
+The index block has one entry a data block: a key that is not below any key of that block and below
+every key of the next, and the block's handle. Its keys need not be keys of the table, so they serve
+to search with and for nothing else.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+from ckptparse.errors import MalformedError, located
+from ckptparse.limits import Limits
+from ckptparse.source import ByteSource
+from ckptparse.table.block import Block, BlockEntries
+from ckptparse.table.format import BlockHandle, Footer, read_block, read_footer
+
+__all__ = ["Table"]
+
+_CACHED_BLOCKS = 8
+
+
+class Table:
+    """An open table. Every block's checksum is checked when the block is used.
+
+    Attributes:
+        source: The open file; the caller closes it.
+        footer: Where the metaindex and index blocks lie.
+        handles: Where each data block lies, in key order, which is also file order.
+        separators: For each data block a key not below its own and below the next block's.
+    """
+
+    __slots__ = ("_blocks", "_limits", "footer", "handles", "separators", "source")
+
+    def __init__(
+        self,
+        source: ByteSource,
+        footer: Footer,
+        handles: tuple[BlockHandle, ...],
+        separators: tuple[bytes, ...],
+        limits: Limits,
+    ) -> None:
+        self.source = source
+        self.footer = footer
+        self.handles = handles
+        self.separators = separators
+        self._limits = limits
+        self._blocks: OrderedDict[int, Block] = OrderedDict()
+
+    @classmethod
+    def open(cls, source: ByteSource, *, limits: Limits) -> Table:
+        """Read the footer and the index block.
+
+        Raises:
+            TruncatedError: The file ends too early.
+            ChecksumError: The index block is damaged.
+            MalformedError: It is no table, or its index breaks the rules: keys strictly increase,
+                blocks lie one after another and before the index block.
+            LimitError: The index block is larger than `Limits.index_bytes`.
+        """
+        with located(path=source.path):
+            footer = read_footer(source)
+            # A size beyond the file is no large index but a broken handle: that is said below.
+            size = min(footer.index.size, source.size)
+            limits.check("index_bytes", size, "The size of the index block")
+            with located(offset=footer.index.offset):
+                contents = read_block(source, footer.index, limits=limits)
+                entries = Block.from_bytes(contents).decode_entries(limits=limits)
+                handles = tuple(_iter_handles(entries, footer.index))
+        return cls(source, footer, handles, tuple(entries.keys), limits)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of a key, or None where the table has no such key.
+
+        Reads one data block at most.
+        """
+        index = bisect_left(self.separators, key)
+        if index == len(self.separators):
+            return None
+        with self._located(index):
+            return self._block(index).find(key, limits=self._limits)
+
+    def first(self) -> tuple[bytes, bytes] | None:
+        """Return the first key and its value, or None where the table is empty."""
+        for index in range(len(self.handles)):
+            with self._located(index):
+                entry = self._block(index).first()
+            if entry is not None:
+                return entry
+        return None
+
+    def iter_blocks(self) -> Iterator[BlockEntries]:
+        """Decode the data blocks one after another.
+
+        Raises:
+            MalformedError: Keys do not strictly increase over the whole table, or a block's keys
+                are not where the index says.
+            LimitError: More than `Limits.entries` or `Limits.key_bytes`.
+        """
+        previous: bytes | None = None
+        count = key_bytes = 0
+        for index, separator in enumerate(self.separators):
+            with self._located(index):
+                entries = self._block(index).decode_entries(limits=self._limits)
+                count += len(entries.keys)
+                self._limits.check("entries", count, "The number of entries of the table")
+                key_bytes += sum(map(len, entries.keys))
+                self._limits.check("key_bytes", key_bytes, "The size of the table's keys")
+                _check_between(entries.keys, previous, separator)
+            previous = separator
+            yield entries
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over keys and values, in key order."""
+        for entries in self.iter_blocks():
+            for key, start, end in zip(entries.keys, entries.starts, entries.ends, strict=True):
+                yield key, entries.contents[start:end]
+
+    def _block(self, index: int) -> Block:
+        block = self._blocks.get(index)
+        if block is None:
+            contents = read_block(self.source, self.handles[index], limits=self._limits)
+            block = self._blocks[index] = Block.from_bytes(contents)
+            if len(self._blocks) > _CACHED_BLOCKS:
+                self._blocks.popitem(last=False)
+        return block
+
+    def _located(self, index: int) -> AbstractContextManager[None]:
+        return located(path=self.source.path, offset=self.handles[index].offset)
+
+
+def _iter_handles(entries: BlockEntries, index: BlockHandle) -> Iterator[BlockHandle]:
+    """Decode the handles of an index block's entries, each block after the one before."""
+    end = 0
+    for start, stop in zip(entries.starts, entries.ends, strict=True):
+        handle, _ = BlockHandle.from_bytes(entries.contents[start:stop])
+        if handle.offset < end or handle.end > index.offset:
+            raise MalformedError(
+                f"Expected a data block between offset {end} and the index block at "
+                f"{index.offset}, found {handle.size} bytes at {handle.offset}"
+            )
+        end = handle.end
+        yield handle
+
+
+def _check_between(keys: list[bytes], previous: bytes | None, separator: bytes) -> None:
+    """Check a block's keys, which are sorted, against the index's keys around it."""
+    if not keys:
+        return
+    if (previous is not None and keys[0] <= previous) or keys[-1] > separator:
+        raise MalformedError(
+            f"Keys of a table must strictly increase: expected keys after {previous!r} and up to "
+            f"{separator!r}, found {keys[0]!r} to {keys[-1]!r}"
+        )
