@@ -1,0 +1,161 @@
+"""TensorFlow's DataType numbers and the numpy types they become (docs/format.md, section 4).
+
+Every numeric kind takes a whole number of bytes an element, the sub-byte kinds one byte each with
+the value in its low bits. The kinds that numpy lacks come from ml_dtypes, looked up by name when
+first needed, since older releases of ml_dtypes lack some of them.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from ckptparse.errors import MalformedError, UnsupportedError
+
+__all__ = ["DataType", "describe_data_type", "is_numeric", "item_size", "numpy_dtype"]
+
+
+class DataType(IntEnum):
+    """The kinds of element, by the numbers that files hold. A reference type is its kind + 100."""
+
+    DT_INVALID = 0
+    DT_FLOAT = 1
+    DT_DOUBLE = 2
+    DT_INT32 = 3
+    DT_UINT8 = 4
+    DT_INT16 = 5
+    DT_INT8 = 6
+    DT_STRING = 7
+    DT_COMPLEX64 = 8
+    DT_INT64 = 9
+    DT_BOOL = 10
+    DT_QINT8 = 11
+    DT_QUINT8 = 12
+    DT_QINT32 = 13
+    DT_BFLOAT16 = 14
+    DT_QINT16 = 15
+    DT_QUINT16 = 16
+    DT_UINT16 = 17
+    DT_COMPLEX128 = 18
+    DT_HALF = 19
+    DT_RESOURCE = 20
+    DT_VARIANT = 21
+    DT_UINT32 = 22
+    DT_UINT64 = 23
+    DT_FLOAT8_E5M2 = 24
+    DT_FLOAT8_E4M3FN = 25
+    DT_FLOAT8_E4M3FNUZ = 26
+    DT_FLOAT8_E4M3B11FNUZ = 27
+    DT_FLOAT8_E5M2FNUZ = 28
+    DT_INT4 = 29
+    DT_UINT4 = 30
+    DT_INT2 = 31
+    DT_UINT2 = 32
+    DT_FLOAT4_E2M1FN = 33
+
+
+_REF_OFFSET = 100
+
+_NUMPY_NAMES: dict[int, str] = {
+    DataType.DT_FLOAT: "float32",
+    DataType.DT_DOUBLE: "float64",
+    DataType.DT_INT32: "int32",
+    DataType.DT_UINT8: "uint8",
+    DataType.DT_INT16: "int16",
+    DataType.DT_INT8: "int8",
+    DataType.DT_STRING: "object",
+    DataType.DT_COMPLEX64: "complex64",
+    DataType.DT_INT64: "int64",
+    DataType.DT_BOOL: "bool",
+    DataType.DT_QINT8: "int8",
+    DataType.DT_QUINT8: "uint8",
+    DataType.DT_QINT32: "int32",
+    DataType.DT_QINT16: "int16",
+    DataType.DT_QUINT16: "uint16",
+    DataType.DT_UINT16: "uint16",
+    DataType.DT_COMPLEX128: "complex128",
+    DataType.DT_HALF: "float16",
+    DataType.DT_VARIANT: "object",
+    DataType.DT_UINT32: "uint32",
+    DataType.DT_UINT64: "uint64",
+}
+
+_ML_DTYPES_NAMES: dict[int, str] = {
+    DataType.DT_BFLOAT16: "bfloat16",
+    DataType.DT_FLOAT8_E5M2: "float8_e5m2",
+    DataType.DT_FLOAT8_E4M3FN: "float8_e4m3fn",
+    DataType.DT_FLOAT8_E4M3FNUZ: "float8_e4m3fnuz",
+    DataType.DT_FLOAT8_E4M3B11FNUZ: "float8_e4m3b11fnuz",
+    DataType.DT_FLOAT8_E5M2FNUZ: "float8_e5m2fnuz",
+    DataType.DT_INT4: "int4",
+    DataType.DT_UINT4: "uint4",
+    DataType.DT_INT2: "int2",
+    DataType.DT_UINT2: "uint2",
+    DataType.DT_FLOAT4_E2M1FN: "float4_e2m1fn",
+}
+
+_ITEM_SIZES: dict[int, int] = {
+    code: np.dtype(name).itemsize for code, name in _NUMPY_NAMES.items() if name != "object"
+} | {code: 2 if code == DataType.DT_BFLOAT16 else 1 for code in _ML_DTYPES_NAMES}
+
+
+def item_size(data_type: int) -> int | None:
+    """Return the bytes one element takes in a data file; None for kinds of no fixed size."""
+    return _ITEM_SIZES.get(data_type)
+
+
+def is_numeric(data_type: int) -> bool:
+    """Tell whether elements of this kind have a fixed size."""
+    return data_type in _ITEM_SIZES
+
+
+def describe_data_type(data_type: int) -> str:
+    """Return TensorFlow's name of a DataType number, or the number where it has none."""
+    try:
+        return DataType(data_type).name
+    except ValueError:
+        pass
+    try:
+        return f"{DataType(data_type - _REF_OFFSET).name}_REF"
+    except ValueError:
+        return f"DataType {data_type}"
+
+
+@cache
+def numpy_dtype(data_type: int) -> np.dtype[Any]:
+    """Return the numpy type of a DataType, in native byte order.
+
+    Strings and variants are `object`; quantized kinds are the plain integers.
+
+    Raises:
+        MalformedError: No stored tensor has that DataType.
+        UnsupportedError: The installed ml_dtypes has no such type, or nobody knows it.
+    """
+    name = _NUMPY_NAMES.get(data_type)
+    if name is not None:
+        return np.dtype(name)
+    name = _ML_DTYPES_NAMES.get(data_type)
+    if name is None:
+        what = describe_data_type(data_type)
+        if what.startswith("DT_"):
+            raise MalformedError(f"Expected the DataType of a tensor, found {what}")
+        raise UnsupportedError(
+            f"{what} is none that TensorFlow 2.21 knows", hint="A newer ckptparse may know it"
+        )
+    return _ml_dtype(name)
+
+
+def _ml_dtype(name: str) -> np.dtype[Any]:
+    import ml_dtypes
+
+    kind = getattr(ml_dtypes, name, None)
+    if kind is None:
+        raise UnsupportedError(
+            f"The installed ml_dtypes {metadata.version('ml_dtypes')} has no {name}",
+            hint="Install a newer ml_dtypes (0.5 has every kind)",
+        )
+    return np.dtype(kind)

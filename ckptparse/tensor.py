@@ -1,0 +1,237 @@
+"""The lazy tensor: what is known of it without its data, and how its data is got.
+
+A format gives a `Payload`, which reads rectangular regions; `Tensor` turns numpy's basic indexing
+into such a region and finishes the rest in memory.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import Any, Literal, Protocol, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.dtypes import item_size, numpy_dtype
+from ckptparse.errors import UnsupportedError, located
+
+__all__ = ["BasicIndex", "Kind", "Location", "Payload", "Region", "Tensor", "check_rank"]
+
+Kind = Literal["dense", "sliced", "string", "variant"]
+Region = tuple[range, ...]
+"""One rising `range` a dimension: the elements wanted are their product."""
+BasicIndex = SupportsIndex | slice | EllipsisType | None | tuple[Any, ...]
+
+_NUMPY_RANK = 64 if int(np.__version__.split(".")[0]) >= 2 else 32
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a tensor's bytes lie.
+
+    Attributes:
+        path: The file.
+        shard: Number of the data file, from 0.
+        offset: Of the first byte in the file.
+        size: In bytes, as stored.
+    """
+
+    path: str
+    shard: int
+    offset: int
+    size: int
+
+
+class Payload(Protocol):
+    """How the values of one tensor are got from its format."""
+
+    def read(self, *, verify: bool) -> npt.NDArray[Any]:
+        """Read the whole: a new, writable, C-ordered array in native byte order."""
+        ...
+
+    def read_region(self, region: Region) -> npt.NDArray[Any]:
+        """Read the product of the ranges, unchecked, into a new array of their lengths."""
+        ...
+
+    def verify(self) -> None:
+        """Check every stored checksum over the whole, in little memory."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """A tensor of a checkpoint or a constant of a graph, its data unread until asked for.
+
+    Attributes:
+        name: Its stored name; bytes that are not UTF-8 are surrogate escapes.
+        shape: Its dimensions; `()` for a scalar.
+        data_type: TensorFlow's DataType number.
+        kind: `"dense"`, `"sliced"`, `"string"` or `"variant"`; a sliced string tensor is
+            `"sliced"`.
+        location: Where its bytes lie, or None where they lie in several places or in a message.
+        crc32c: The stored CRC-32C of its bytes, unmasked, or None where there is no single one.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    data_type: int
+    kind: Kind
+    location: Location | None
+    crc32c: int | None
+    payload: Payload
+    verified_reads: bool = True
+    """Whether reading the whole checks the stored checksums."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Its numpy (or ml_dtypes) type, in native byte order; `object` for strings.
+
+        Raises:
+            UnsupportedError: The installed ml_dtypes has no such type.
+        """
+        with located(tensor=self.name):
+            return numpy_dtype(self.data_type)
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its data: of the array for numbers, as stored for strings and variants."""
+        width = item_size(self.data_type)
+        if width is not None:
+            return self.size * width
+        return self.location.size if self.location is not None else 0
+
+    def read(self) -> npt.NDArray[Any]:
+        """Read the whole tensor.
+
+        Returns:
+            A new writable array in native byte order, of this tensor's shape. Strings are an
+            object array of `bytes`, for a scalar too: its shape is `()`.
+
+        Raises:
+            ChecksumError: The bytes are damaged (unless opened with `verify=False`).
+            TruncatedError: A data file is too short.
+            MissingShardError: A data file is not there.
+            MalformedError: Slices or strings break the format's rules.
+            UnsupportedError: The installed numpy or ml_dtypes cannot hold it.
+        """
+        with located(tensor=self.name):
+            check_rank(len(self.shape))
+            return self.payload.read(verify=self.verified_reads)
+
+    def verify(self) -> None:
+        """Check the stored checksum over all bytes, once; a second call returns at once.
+
+        The bytes are streamed: memory stays small whatever the tensor's size.
+
+        Raises:
+            ChecksumError: The bytes are damaged.
+            TruncatedError: A data file is too short.
+            MissingShardError: A data file is not there.
+        """
+        with located(tensor=self.name):
+            self.payload.verify()
+
+    def __getitem__(self, index: BasicIndex) -> Any:
+        """Read a part by numpy's basic indexing: integers, slices, `...` and `None`.
+
+        Only the bytes of that part are read, from whichever slices hold it; strings and variants
+        are read whole. The checksum covers the whole tensor, so a smaller part comes unchecked:
+        call `verify` first where that matters. All of it (`tensor[...]`) is checked as by `read`.
+
+        Raises:
+            IndexError: An integer is out of bounds, or there are too many.
+            TypeError: An index is of another kind.
+        """
+        region, finish = _plan(index, self.shape)
+        with located(tensor=self.name):
+            check_rank(len(self.shape))
+            if all(len(wanted) == size for wanted, size in zip(region, self.shape, strict=True)):
+                part = self.payload.read(verify=self.verified_reads)
+            else:
+                part = self.payload.read_region(region)
+        return part[finish]
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a scalar tensor")
+        return self.shape[0]
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        if copy is False:
+            raise ValueError("A tensor of a checkpoint is read anew: it cannot be had uncopied")
+        array = self.read()
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+    def __repr__(self) -> str:
+        from ckptparse.dtypes import describe_data_type
+
+        kind = describe_data_type(self.data_type).removeprefix("DT_").lower()
+        return f"<Tensor {self.name!r} shape={self.shape} {kind} {self.kind}>"
+
+
+def check_rank(rank: int) -> None:
+    """Raise `UnsupportedError` for more dimensions than the installed numpy allows."""
+    if rank > _NUMPY_RANK:
+        raise UnsupportedError(
+            f"The tensor has {rank} dimensions, and the installed numpy {np.__version__} allows "
+            f"{_NUMPY_RANK}"
+        )
+
+
+def _plan(index: BasicIndex, shape: tuple[int, ...]) -> tuple[Region, tuple[Any, ...]]:
+    """Split a basic index into the region to read and the index to apply to what was read."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    used = sum(part is not None and part is not Ellipsis for part in parts)
+    if used > len(shape):
+        raise IndexError(f"too many indices: the tensor has {len(shape)} dimensions, not {used}")
+    if sum(part is Ellipsis for part in parts) > 1:
+        raise IndexError("an index can have one ellipsis ('...')")
+    region: list[range] = []
+    finish: list[Any] = []
+    for part in parts:
+        if part is None:
+            finish.append(None)
+        elif part is Ellipsis:
+            spanned = shape[len(region) : len(region) + len(shape) - used]
+            region.extend(range(size) for size in spanned)
+            finish.append(Ellipsis)
+        else:
+            wanted, rest = _plan_dimension(part, shape[len(region)], axis=len(region))
+            region.append(wanted)
+            finish.append(rest)
+    region.extend(range(size) for size in shape[len(region) :])
+    return tuple(region), tuple(finish)
+
+
+def _plan_dimension(part: Any, size: int, *, axis: int) -> tuple[range, int | slice]:
+    if isinstance(part, slice):
+        wanted = range(*part.indices(size))
+        if wanted.step > 0:
+            return wanted, slice(None)
+        return wanted[::-1], slice(None, None, -1)
+    if isinstance(part, (bool, np.bool_, Sequence, np.ndarray)) or not hasattr(part, "__index__"):
+        raise TypeError(
+            f"A tensor takes numpy's basic indices (integers, slices, '...' and None), not "
+            f"{type(part).__name__}; read it first for any other"
+        )
+    position = operator.index(part)
+    if not -size <= position < size:
+        raise IndexError(f"index {position} is out of bounds for axis {axis} with size {size}")
+    position %= size
+    return range(position, position + 1), 0
