@@ -1,0 +1,248 @@
+"""Entries of an index by the block, for checkpoints of many tensors.
+
+A listing of 100,000 tensors has no time for a message object each. Nearly every entry has the form
+
+    08 dtype  12 n shape[n]  (18 shard_id)  (20 offset)  (28 size)  35 crc32c[4]
+
+and those are decoded for a whole block at once, column by column. Every other entry, and every
+entry with a value that is not plainly right, goes through the bindings and `BundleEntry.from_proto`
+one by one, so that there is one place that judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.bundle.entry import BundleEntry, count_elements
+from ckptparse.dtypes import DataType, item_size
+from ckptparse.errors import CheckpointError
+from ckptparse.limits import Limits
+
+__all__ = ["EntryColumns", "EntryDecoder"]
+
+Shape = tuple[int, ...]
+IntColumn = npt.NDArray[np.int64]
+
+_LONGEST_SIMPLE_VARINT = 9
+"""Bytes of a varint that cannot be negative."""
+_PADDING = 64
+"""Bytes after a block that the columns may look at while an entry is still being judged."""
+_WIDTHS = np.array([item_size(code) or 0 for code in range(128)], np.int64)
+_COUNTED = np.isin(np.arange(128), [DataType.DT_STRING, DataType.DT_VARIANT])
+
+
+@dataclass(frozen=True, slots=True)
+class EntryColumns:
+    """Checked entries; row i of every column is one entry's field.
+
+    Attributes:
+        data_types, shard_ids, offsets, sizes, crcs: Shape (n,), int64; as in `BundleEntry`.
+        shapes: As in `BundleEntry`.
+        others: The rows that have more to them (slices), as entries.
+    """
+
+    data_types: IntColumn
+    shard_ids: IntColumn
+    offsets: IntColumn
+    sizes: IntColumn
+    crcs: IntColumn
+    shapes: list[Shape]
+    others: dict[int, BundleEntry]
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def entry(self, row: int) -> BundleEntry:
+        """Return one row as an entry."""
+        other = self.others.get(row)
+        if other is not None:
+            return other
+        return BundleEntry(
+            int(self.data_types[row]),
+            self.shapes[row],
+            int(self.shard_ids[row]),
+            int(self.offsets[row]),
+            int(self.sizes[row]),
+            int(self.crcs[row]),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[EntryColumns]) -> EntryColumns:
+        """Join the columns of several blocks."""
+        shapes: list[Shape] = []
+        others: dict[int, BundleEntry] = {}
+        for part in parts:
+            others.update((len(shapes) + row, entry) for row, entry in part.others.items())
+            shapes.extend(part.shapes)
+        empty = [np.empty(0, np.int64)]
+        return cls(
+            np.concatenate([part.data_types for part in parts] or empty),
+            np.concatenate([part.shard_ids for part in parts] or empty),
+            np.concatenate([part.offsets for part in parts] or empty),
+            np.concatenate([part.sizes for part in parts] or empty),
+            np.concatenate([part.crcs for part in parts] or empty),
+            shapes,
+            others,
+        )
+
+
+class EntryDecoder:
+    """Decodes entries of one bundle; remembers the shapes it has met."""
+
+    def __init__(
+        self,
+        *,
+        num_shards: int,
+        limits: Limits,
+        decode_entry: Callable[[bytes, bytes], BundleEntry],
+        decode_shape: Callable[[bytes], Shape],
+    ) -> None:
+        """Set up a decoder.
+
+        Args:
+            num_shards: Of the bundle's header.
+            limits: Bounds on what an entry may ask for.
+            decode_entry: Key and value -> checked entry, through the bindings.
+            decode_shape: Serialized TensorShapeProto -> shape, through the bindings.
+        """
+        self._num_shards = num_shards
+        self._limits = limits
+        self._decode_entry = decode_entry
+        self._shapes = _Shapes(decode_shape)
+
+    def decode(
+        self, contents: bytes, keys: Sequence[bytes], starts: Sequence[int], ends: Sequence[int]
+    ) -> EntryColumns:
+        """Decode the entries whose values are `contents[starts[i]:ends[i]]`.
+
+        Raises:
+            MalformedError, LimitError: As `BundleEntry.from_proto`.
+        """
+        scan = _scan(contents, np.array(starts, np.int64), np.array(ends, np.int64))
+        spans = zip(scan.shape_starts.tolist(), scan.shape_ends.tolist(), strict=True)
+        met = list(map(self._shapes.__getitem__, [contents[low:high] for low, high in spans]))
+        elements = np.array([count for _, count in met], np.int64)
+        plain = scan.plain & self._plausible(scan, elements)
+        columns = EntryColumns(
+            scan.data_types,
+            scan.shard_ids,
+            scan.offsets,
+            scan.sizes,
+            scan.crcs,
+            [shape for shape, _ in met],
+            {},
+        )
+        for row in np.flatnonzero(~plain).tolist():
+            entry = self._decode_entry(keys[row], contents[starts[row] : ends[row]])
+            _put(columns, row, entry)
+        return columns
+
+    def _plausible(self, scan: _Scan, elements: IntColumn) -> npt.NDArray[np.bool_]:
+        """Which rows have fields that agree with each other; those only need no second look."""
+        widths = _WIDTHS[scan.data_types]
+        whole = np.maximum(widths, 1)
+        fits = (widths > 0) & (scan.sizes % whole == 0) & (scan.sizes // whole == elements)
+        counted = _COUNTED[scan.data_types] & (elements <= scan.sizes)
+        counted &= elements <= self._limits.strings
+        return (fits | counted) & (elements >= 0) & (scan.shard_ids < self._num_shards)
+
+
+@dataclass(slots=True)
+class _Scan:
+    """What a look at the bytes gave; a row means something only where it is `plain`."""
+
+    plain: npt.NDArray[np.bool_]
+    data_types: IntColumn
+    shape_starts: IntColumn
+    shape_ends: IntColumn
+    shard_ids: IntColumn
+    offsets: IntColumn
+    sizes: IntColumn
+    crcs: IntColumn
+
+
+def _scan(contents: bytes, starts: IntColumn, ends: IntColumn) -> _Scan:
+    data = np.frombuffer(contents + bytes(_PADDING), np.uint8)
+    at = starts
+    plain = (data[at] == 0x08) & (data[at + 1] < 0x80)
+    data_types = np.where(plain, data[at + 1], 0).astype(np.int64)
+    plain &= (data[at + 2] == 0x12) & (data[at + 3] < 0x80)
+    shape_starts = np.where(plain, at + 4, at)
+    shape_ends = np.where(plain, at + 4 + data[at + 3].astype(np.int64), at)
+    plain &= shape_ends <= ends
+    at = np.where(plain, shape_ends, starts)
+    shard_ids, at, plain = _read_varint(data, 0x18, at, plain, longest=4)
+    offsets, at, plain = _read_varint(data, 0x20, at, plain, longest=_LONGEST_SIMPLE_VARINT)
+    sizes, at, plain = _read_varint(data, 0x28, at, plain, longest=_LONGEST_SIMPLE_VARINT)
+    plain &= (data[at] == 0x35) & (at + 5 == ends)
+    shape_ends = np.where(plain, shape_ends, shape_starts)
+    return _Scan(
+        plain, data_types, shape_starts, shape_ends, shard_ids, offsets, sizes, _read_crc(data, at)
+    )
+
+
+def _read_varint(
+    data: npt.NDArray[np.uint8],
+    tag: int,
+    at: IntColumn,
+    plain: npt.NDArray[np.bool_],
+    *,
+    longest: int,
+) -> tuple[IntColumn, IntColumn, npt.NDArray[np.bool_]]:
+    """Read an optional varint field in every plain row: values, positions after it, plain rows."""
+    values = np.zeros(len(at), np.int64)
+    rows = np.flatnonzero(plain & (data[at] == tag))
+    at = at.copy()
+    at[rows] += 1
+    for group in range(longest):
+        byte = data[at[rows]]
+        values[rows] |= (byte & 0x7F).astype(np.int64) << (7 * group)
+        at[rows] += 1
+        rows = rows[byte >= 0x80]
+        if not len(rows):
+            return values, at, plain
+        # A cut-off varint must not be followed out of the block: such rows end up not plain.
+        rows = rows[at[rows] < len(data) - _PADDING]
+    plain = plain.copy()
+    plain[rows] = False
+    return values, at, plain
+
+
+def _read_crc(data: npt.NDArray[np.uint8], at: IntColumn) -> IntColumn:
+    crcs = np.zeros(len(at), np.uint32)
+    for byte in range(4):
+        crcs |= data[at + 1 + byte].astype(np.uint32) << np.uint32(8 * byte)
+    unmasked = crcs - np.uint32(0xA282EAD8)
+    return (unmasked >> np.uint32(17) | unmasked << np.uint32(15)).astype(np.int64)
+
+
+def _put(columns: EntryColumns, row: int, entry: BundleEntry) -> None:
+    columns.data_types[row] = entry.data_type
+    columns.shapes[row] = entry.shape
+    columns.shard_ids[row] = entry.shard_id
+    columns.offsets[row] = entry.offset
+    columns.sizes[row] = entry.size
+    columns.crcs[row] = entry.crc32c
+    if entry.slices:
+        columns.others[row] = entry
+
+
+class _Shapes(dict[bytes, tuple[Shape, int]]):
+    """Serialized shape -> shape and number of elements, -1 where it needs a second look."""
+
+    def __init__(self, decode_shape: Callable[[bytes], Shape]) -> None:
+        super().__init__()
+        self._decode_shape = decode_shape
+
+    def __missing__(self, data: bytes) -> tuple[Shape, int]:
+        try:
+            shape = self._decode_shape(data)
+            found = shape, count_elements(shape)
+        except CheckpointError:
+            found = (), -1
+        self[data] = found
+        return found

@@ -1,0 +1,206 @@
+"""Header and entries of a bundle's index, checked (docs/format.md, sections 2.2 and 2.3).
+
+Each `from_proto` checks every field against the others, so that nothing after it fails for a reason
+that the index alone could tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from ckptparse.bundle.slices import TensorSlice
+from ckptparse.coding.checksum import unmask_crc
+from ckptparse.dtypes import DataType, describe_data_type, item_size
+from ckptparse.errors import MalformedError, UnsupportedError
+from ckptparse.limits import Limits
+
+__all__ = [
+    "BundleEntry",
+    "BundleHeader",
+    "Endianness",
+    "check_versions",
+    "count_elements",
+    "shape_from_proto",
+]
+
+CHECKPOINT_VERSION = 1
+"""The version of the format that this reader knows, for V1 and V2 alike."""
+_ELEMENTS_MAX = (1 << 63) - 1
+_NEVER_STORED = {DataType.DT_INVALID, DataType.DT_RESOURCE}
+
+
+class Endianness(IntEnum):
+    """Byte order of a bundle's data files; tables and messages are little-endian always."""
+
+    LITTLE = 0
+    BIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BundleHeader:
+    """The entry under the empty key."""
+
+    num_shards: int
+    endianness: Endianness
+    producer: int
+    min_consumer: int
+
+    @classmethod
+    def from_proto(cls, proto: Any, *, limits: Limits) -> BundleHeader:
+        """Check a BundleHeaderProto.
+
+        Raises:
+            UnsupportedError: Its versions exclude this reader.
+            MalformedError: No such number of shards or byte order exists.
+            LimitError: More shards than `Limits.shards`.
+        """
+        check_versions(proto.version)
+        if proto.num_shards < 1:
+            raise MalformedError(f"Expected at least one shard, found {proto.num_shards}")
+        limits.check("shards", proto.num_shards, "The number of shards")
+        if proto.endianness not in (Endianness.LITTLE, Endianness.BIG):
+            raise MalformedError(
+                f"Expected endianness 0 (little) or 1 (big), found {proto.endianness}"
+            )
+        return cls(
+            proto.num_shards,
+            Endianness(proto.endianness),
+            proto.version.producer,
+            proto.version.min_consumer,
+        )
+
+
+def check_versions(version: Any) -> None:
+    """Check a VersionDef by TensorFlow's rule.
+
+    Raises:
+        UnsupportedError: It asks for a newer reader, or excludes this version.
+        MalformedError: Its producer is negative.
+    """
+    if version.min_consumer > CHECKPOINT_VERSION:
+        raise UnsupportedError(
+            f"The checkpoint needs a reader of version {version.min_consumer} or newer, and this "
+            f"one knows version {CHECKPOINT_VERSION}"
+        )
+    if version.producer < 0:
+        raise MalformedError(f"Expected a producer version of 0 or more, found {version.producer}")
+    if CHECKPOINT_VERSION in version.bad_consumers:
+        raise UnsupportedError(
+            f"The checkpoint excludes readers of version {CHECKPOINT_VERSION} "
+            f"(bad_consumers {list(version.bad_consumers)})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BundleEntry:
+    """What the index says of one tensor, or of one slice of a tensor.
+
+    Attributes:
+        data_type: DataType number.
+        shape: Of the tensor; of the slice for the entry of a slice.
+        shard_id: Number of the data file.
+        offset: Of the first byte in it.
+        size: In bytes.
+        crc32c: Of those bytes, unmasked.
+        slices: Where the tensor is stored in slices: which. The four fields before mean nothing
+            then, and each slice has an entry of its own.
+    """
+
+    data_type: int
+    shape: tuple[int, ...]
+    shard_id: int
+    offset: int
+    size: int
+    crc32c: int
+    slices: tuple[TensorSlice, ...] = ()
+
+    @classmethod
+    def from_proto(cls, proto: Any, *, num_shards: int, limits: Limits) -> BundleEntry:
+        """Check a BundleEntryProto.
+
+        Raises:
+            MalformedError: A field, or two together, break the format's rules.
+            LimitError: More dimensions, slices or strings than the limits allow.
+        """
+        shape = shape_from_proto(proto.shape, limits=limits)
+        limits.check("slices", len(proto.slices), "The number of slices of a tensor")
+        entry = cls(
+            proto.dtype,
+            shape,
+            proto.shard_id,
+            proto.offset,
+            proto.size,
+            unmask_crc(proto.crc32c),
+            tuple(TensorSlice.from_proto(piece) for piece in proto.slices),
+        )
+        entry.check(num_shards=num_shards, limits=limits)
+        return entry
+
+    def check(self, *, num_shards: int, limits: Limits) -> None:
+        """Check the fields against each other; raises as `from_proto` does."""
+        kind = self.data_type
+        if kind in _NEVER_STORED or kind < 0 or 100 <= kind <= 100 + max(DataType):
+            raise MalformedError(
+                f"Expected the DataType of a stored tensor, found {describe_data_type(kind)}"
+            )
+        elements = count_elements(self.shape)
+        if self.slices:
+            if not self.shape:
+                raise MalformedError(f"A scalar has no slices, found {self.slices}")
+            return
+        if not 0 <= self.shard_id < num_shards:
+            raise MalformedError(
+                f"Expected a shard from 0 to {num_shards - 1}, found {self.shard_id}"
+            )
+        if self.offset < 0 or self.size < 0:
+            raise MalformedError(
+                f"Expected an offset and a size of 0 or more, found {self.offset} and {self.size}"
+            )
+        self._check_size(elements, limits)
+
+    def _check_size(self, elements: int, limits: Limits) -> None:
+        width = item_size(self.data_type)
+        if width is not None:
+            if self.size != elements * width:
+                raise MalformedError(
+                    f"Invalid size in bundle entry: expected {elements * width} bytes for "
+                    f"{describe_data_type(self.data_type)} of shape {self.shape}, found {self.size}"
+                )
+        elif self.data_type in (DataType.DT_STRING, DataType.DT_VARIANT):
+            limits.check("strings", elements, "The number of strings of a tensor")
+            if self.size < elements:
+                raise MalformedError(
+                    f"Invalid size in bundle entry: expected at least one byte for each of "
+                    f"{elements} elements, found {self.size}"
+                )
+
+
+def shape_from_proto(proto: Any, *, limits: Limits) -> tuple[int, ...]:
+    """Take over a TensorShapeProto; an absent one and one of unknown rank are a scalar's.
+
+    Raises:
+        MalformedError: A dimension is negative.
+        LimitError: More dimensions than `Limits.rank`.
+    """
+    limits.check("rank", len(proto.dim), "The number of dimensions of a tensor")
+    shape = tuple(dim.size for dim in proto.dim)
+    if any(size < 0 for size in shape):
+        raise MalformedError(f"Expected dimensions of 0 or more, found shape {shape}")
+    return shape
+
+
+def count_elements(shape: Sequence[int]) -> int:
+    """Multiply the dimensions.
+
+    Raises:
+        MalformedError: The product exceeds 2**63 - 1, even where a later dimension is 0.
+    """
+    product = 1
+    for size in shape:
+        product *= size
+        if product > _ELEMENTS_MAX:
+            raise MalformedError(f"Shape {tuple(shape)} has more than 2**63 - 1 elements")
+    return product

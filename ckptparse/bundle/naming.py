@@ -1,0 +1,85 @@
+"""Names of shard files, and the keys of slices (docs/format.md, sections 2.1 and 2.6).
+
+00               number 0: no tensor that TensorFlow names begins so
+name 00 01       escaped, then its terminator
+rank             as a number
+start length     for every dimension, as signed numbers; (0, -1) is the whole dimension
+"""
+
+from __future__ import annotations
+
+import re
+
+from ckptparse.bundle.slices import Extent, TensorSlice
+from ckptparse.coding.ordered_code import (
+    decode_number,
+    decode_signed,
+    decode_string,
+    encode_number,
+    encode_signed,
+    encode_string,
+)
+
+__all__ = [
+    "INDEX_SUFFIX",
+    "decode_name",
+    "decode_slice_key",
+    "encode_name",
+    "encode_slice_key",
+    "shard_path",
+    "split_data_path",
+]
+
+INDEX_SUFFIX = ".index"
+_DATA_PATH = re.compile(r"(?s)(.*)\.data-(-?\d{5,})-of-(-?\d{5,})")
+_WHOLE = -1
+
+
+def shard_path(prefix: str, shard_id: int, num_shards: int) -> str:
+    """Return the path of a data file."""
+    return f"{prefix}.data-{shard_id:05d}-of-{num_shards:05d}"
+
+
+def split_data_path(path: str) -> tuple[str, int, int] | None:
+    """Return prefix, shard number and number of shards of a data file's path; None for others."""
+    match = _DATA_PATH.fullmatch(path)
+    return (match[1], int(match[2]), int(match[3])) if match else None
+
+
+def encode_name(name: str) -> bytes:
+    """Return a name as its stored bytes."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def decode_name(key: bytes) -> str:
+    """Return stored bytes as a name; bytes that are not UTF-8 become surrogate escapes."""
+    return key.decode("utf-8", "surrogateescape")
+
+
+def encode_slice_key(name: bytes, tensor_slice: TensorSlice) -> bytes:
+    """Return the key under which a slice of a tensor is stored."""
+    parts = [encode_number(0), encode_string(name), encode_number(len(tensor_slice.extents))]
+    for extent in tensor_slice.extents:
+        parts.append(encode_signed(extent.start))
+        parts.append(encode_signed(_WHOLE if extent.length is None else extent.length))
+    return b"".join(parts)
+
+
+def decode_slice_key(key: bytes) -> tuple[bytes, TensorSlice] | None:
+    """Return name and slice of a slice's key, or None for any other key."""
+    try:
+        zero, position = decode_number(key, 0)
+        name, position = decode_string(key, position)
+        rank, position = decode_number(key, position)
+        if zero or rank > len(key):
+            return None
+        extents = []
+        for _ in range(rank):
+            start, position = decode_signed(key, position)
+            length, position = decode_signed(key, position)
+            if start < 0 or length < _WHOLE:
+                return None
+            extents.append(Extent(start, None if length == _WHOLE else length))
+    except ValueError:
+        return None
+    return (name, TensorSlice(tuple(extents))) if position == len(key) else None

@@ -1,0 +1,225 @@
+"""How the values of one entry are read: dense, as strings or variants, or out of slices."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.bundle.decode import allocate, finish_elements
+from ckptparse.bundle.entry import BundleEntry
+from ckptparse.bundle.regions import bytes_of, read_region
+from ckptparse.bundle.slices import SliceGrid
+from ckptparse.bundle.strings import decode_strings, split_variants
+from ckptparse.coding.checksum import crc32c
+from ckptparse.dtypes import DataType, numpy_dtype
+from ckptparse.errors import ChecksumError, MalformedError, located
+from ckptparse.limits import Limits
+from ckptparse.source import ByteSource
+from ckptparse.tensor import Payload, Region
+
+__all__ = ["PIECE_SIZE", "Bundle", "DensePayload", "SlicedPayload", "StringPayload"]
+
+PIECE_SIZE = 1 << 20
+"""Bytes read and checked at once: they stay in the processor's cache in between."""
+
+
+class Bundle(Protocol):
+    """What a payload needs of the bundle it belongs to."""
+
+    limits: Limits
+
+    @property
+    def big_endian(self) -> bool:
+        """Whether the data files are big-endian."""
+        ...
+
+    def shard(self, shard_id: int) -> AbstractContextManager[ByteSource]:
+        """Give an open data file."""
+        ...
+
+    def shard_path(self, shard_id: int) -> str:
+        """Path of a data file."""
+        ...
+
+    def slice_payloads(self, name: str, entry: BundleEntry) -> tuple[SliceGrid, list[Payload]]:
+        """Find the slices of a tensor."""
+        ...
+
+
+class DensePayload:
+    """Elements of a fixed size, one after another."""
+
+    __slots__ = ("_bundle", "_entry", "_verified")
+
+    def __init__(self, bundle: Bundle, entry: BundleEntry) -> None:
+        self._bundle = bundle
+        self._entry = entry
+        self._verified = False
+
+    def read(self, *, verify: bool) -> npt.NDArray[Any]:
+        """Read the whole; see `Payload`."""
+        entry = self._entry
+        array = allocate(entry.shape, numpy_dtype(entry.data_type))
+        buffer = bytes_of(array)
+        with self._bundle.shard(entry.shard_id) as source:
+            source.check_range(entry.offset, entry.size)
+            running = 0
+            for start in range(0, entry.size, PIECE_SIZE):
+                piece = buffer[start : start + PIECE_SIZE]
+                source.read_into(entry.offset + start, piece)
+                if verify:
+                    running = crc32c(piece, running)
+        if verify:
+            check_tensor_crc(self._bundle, entry, running)
+        finish_elements(array, entry.data_type, big_endian=self._bundle.big_endian)
+        return array
+
+    def read_region(self, region: Region) -> npt.NDArray[Any]:
+        """Read a part; see `Payload`."""
+        entry = self._entry
+        with self._bundle.shard(entry.shard_id) as source:
+            source.check_range(entry.offset, entry.size)
+
+            def read_into(offset: int, buffer: memoryview) -> None:
+                source.read_into(entry.offset + offset, buffer)
+
+            array = read_region(read_into, entry.shape, numpy_dtype(entry.data_type), region)
+        finish_elements(array, entry.data_type, big_endian=self._bundle.big_endian)
+        return array
+
+    def verify(self) -> None:
+        """Check the stored checksum, once; see `Payload`."""
+        if not self._verified:
+            check_tensor_crc(self._bundle, self._entry, stream_crc(self._bundle, self._entry))
+            self._verified = True
+
+
+class StringPayload:
+    """Strings or variants: lengths, then bytes; read whole always."""
+
+    __slots__ = ("_bundle", "_entry", "_verified")
+
+    def __init__(self, bundle: Bundle, entry: BundleEntry) -> None:
+        self._bundle = bundle
+        self._entry = entry
+        self._verified = False
+
+    def read(self, *, verify: bool) -> npt.NDArray[Any]:
+        """Read the whole; see `Payload`."""
+        entry = self._entry
+        count = math.prod(entry.shape)
+        allocate((count,), np.dtype(object))
+        with self._bundle.shard(entry.shard_id) as source:
+            data = source.read_at(entry.offset, entry.size)
+        crc = entry.crc32c if verify else None
+        with located(path=self._bundle.shard_path(entry.shard_id), offset=entry.offset):
+            if entry.data_type == DataType.DT_STRING:
+                flat = decode_strings(data, count, big_endian=self._bundle.big_endian, crc=crc)
+            else:
+                flat = self._decode_variants(data, count, crc)
+        return flat.reshape(entry.shape)
+
+    def read_region(self, region: Region) -> npt.NDArray[Any]:
+        """Read the whole and pick the part; see `Payload`."""
+        whole = self.read(verify=True)
+        return whole[tuple(slice(r.start, r.stop, r.step) for r in region)].copy()
+
+    def verify(self) -> None:
+        """Check the stored checksums, once; see `Payload`."""
+        if not self._verified:
+            self.read(verify=True)
+            self._verified = True
+
+    def _decode_variants(self, data: bytes, count: int, crc: int | None) -> npt.NDArray[Any]:
+        from ckptparse.tensor_proto import decode_variant
+
+        messages = split_variants(data, count, big_endian=self._bundle.big_endian, crc=crc)
+        flat = np.empty(count, object)
+        for number, message in enumerate(messages):
+            flat[number] = decode_variant(message, limits=self._bundle.limits)
+        return flat
+
+
+class SlicedPayload:
+    """A tensor stored in slices, each under a key of its own."""
+
+    __slots__ = ("_bundle", "_entry", "_found", "_name")
+
+    def __init__(self, bundle: Bundle, name: str, entry: BundleEntry) -> None:
+        self._bundle = bundle
+        self._name = name
+        self._entry = entry
+        self._found: tuple[SliceGrid, list[Payload]] | None = None
+
+    def read(self, *, verify: bool) -> npt.NDArray[Any]:
+        """Read the whole, every slice checked by itself; see `Payload`."""
+        region = tuple(range(size) for size in self._entry.shape)
+        grid, payloads = self._slices(region)
+        out = allocate(self._entry.shape, numpy_dtype(self._entry.data_type))
+        for number, target, _ in grid.iter_overlaps(region):
+            with self._within(number):
+                out[target] = payloads[number].read(verify=verify)
+        return out
+
+    def read_region(self, region: Region) -> npt.NDArray[Any]:
+        """Read a part out of the slices that hold it; see `Payload`."""
+        grid, payloads = self._slices(region)
+        out = allocate(tuple(map(len, region)), numpy_dtype(self._entry.data_type))
+        for number, target, local in grid.iter_overlaps(region):
+            with self._within(number):
+                out[target] = payloads[number].read_region(local)
+        return out
+
+    def verify(self) -> None:
+        """Check every slice; see `Payload`."""
+        _, payloads = self._slices(tuple(range(size) for size in self._entry.shape))
+        for number, payload in enumerate(payloads):
+            with self._within(number):
+                payload.verify()
+
+    def _slices(self, region: Region) -> tuple[SliceGrid, list[Payload]]:
+        """Find the slices, once, and check that they hold the region."""
+        if self._found is None:
+            self._found = self._bundle.slice_payloads(self._name, self._entry)
+        missing = self._found[0].find_missing(region)
+        if missing is not None:
+            raise MalformedError(
+                f"Slices are missing: no stored slice holds {missing} of those wanted",
+                hint="Parts that are held can be read: index the tensor",
+            )
+        return self._found
+
+    def _within(self, number: int) -> AbstractContextManager[None]:
+        return located(tensor=f"{self._name} {self._entry.slices[number]}")
+
+
+def stream_crc(bundle: Bundle, entry: BundleEntry) -> int:
+    """Compute the checksum of an entry's bytes, a piece at a time."""
+    running = 0
+    scratch = memoryview(bytearray(min(PIECE_SIZE, entry.size)))
+    with bundle.shard(entry.shard_id) as source:
+        source.check_range(entry.offset, entry.size)
+        for start in range(0, entry.size, PIECE_SIZE):
+            piece = scratch[: min(PIECE_SIZE, entry.size - start)]
+            source.read_into(entry.offset + start, piece)
+            running = crc32c(piece, running)
+    return running
+
+
+def check_tensor_crc(bundle: Bundle, entry: BundleEntry, computed: int) -> None:
+    """Raise `ChecksumError` unless the checksum of an entry's bytes is the stored one."""
+    if computed != entry.crc32c:
+        raise ChecksumError(
+            f"Checksum does not match: stored {entry.crc32c} vs. calculated on the restored bytes "
+            f"{computed}",
+            stored=entry.crc32c,
+            computed=computed,
+            path=bundle.shard_path(entry.shard_id),
+            offset=entry.offset,
+            size=entry.size,
+            hint="ckptparse.recover tells what can be got back",
+        )

@@ -1,0 +1,374 @@
+"""A bundle, read: name -> entry -> bytes of a shard -> array (docs/format.md, section 2).
+
+Opening reads the footer, the index block and the header. One name reads one block of the index; a
+listing reads all of them, once. Data files are opened when first needed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy.typing as npt
+
+from ckptparse.bundle.columns import EntryColumns, EntryDecoder
+from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness, shape_from_proto
+from ckptparse.bundle.naming import (
+    INDEX_SUFFIX,
+    decode_name,
+    decode_slice_key,
+    encode_name,
+    encode_slice_key,
+    shard_path,
+)
+from ckptparse.bundle.payload import DensePayload, SlicedPayload, StringPayload
+from ckptparse.bundle.slices import SliceGrid, TensorSlice
+from ckptparse.dtypes import DataType
+from ckptparse.errors import (
+    CheckpointNotFoundError,
+    MalformedError,
+    MissingShardError,
+    located,
+)
+from ckptparse.limits import Limits
+from ckptparse.proto.parsing import parse_message
+from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
+from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
+from ckptparse.source import ByteSource, SourcePool
+from ckptparse.table.reader import Table
+from ckptparse.tensor import Kind, Location, Payload, Tensor
+
+__all__ = ["BundleReader", "Listing"]
+
+HEADER_KEY = b""
+_FEW_SLICES = 64
+"""Up to so many slices are looked up one by one; for more the whole index is cheaper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The whole index, sorted out.
+
+    Attributes:
+        rows: Name of each tensor -> its row in `columns`, sorted as the index is.
+        columns: The entries, of slices too.
+        slice_rows: Key of each slice that a tensor lists -> its row.
+        orphans: Name, slice and row of each slice that no tensor lists.
+    """
+
+    rows: Mapping[str, int]
+    columns: EntryColumns
+    slice_rows: Mapping[bytes, int]
+    orphans: Sequence[tuple[str, TensorSlice, int]]
+
+
+class BundleReader:
+    """An open bundle.
+
+    Attributes:
+        prefix: The path without `.index`.
+        header: Its first entry.
+        limits: Bounds on what it may ask for.
+    """
+
+    format: ClassVar[Literal["v2"]] = "v2"
+
+    def __init__(self, prefix: str, table: Table, header: BundleHeader, *, limits: Limits) -> None:
+        self.prefix = prefix
+        self.header = header
+        self.limits = limits
+        self._table = table
+        self._pool = SourcePool()
+        self._lock = threading.Lock()
+        self._listing: Listing | None = None
+
+    @classmethod
+    def open(cls, prefix: str, *, limits: Limits) -> BundleReader:
+        """Open the index of a prefix and read its header.
+
+        Raises:
+            CheckpointNotFoundError: There is no index.
+            DataLossError: It is damaged.
+            UnsupportedError: It excludes this reader.
+            LimitError: It is larger than the limits allow.
+        """
+        source = ByteSource.open(prefix + INDEX_SUFFIX)
+        try:
+            limits.check("index_bytes", source.size, "The size of the index", path=source.path)
+            table = Table.open(source, limits=limits)
+            with located(path=source.path):
+                header = _read_header(table, limits)
+        except BaseException:
+            source.close()
+            raise
+        return cls(prefix, table, header, limits=limits)
+
+    @property
+    def big_endian(self) -> bool:
+        """Whether the data files are big-endian."""
+        return self.header.endianness == Endianness.BIG
+
+    @property
+    def index_path(self) -> str:
+        """Path of the index."""
+        return self._table.source.path
+
+    def shard_path(self, shard_id: int) -> str:
+        """Path of a data file."""
+        return shard_path(self.prefix, shard_id, self.header.num_shards)
+
+    def listing(self) -> Listing:
+        """Read the whole index, once.
+
+        Raises:
+            DataLossError: Any of it is damaged: never a listing that is silently shorter.
+        """
+        with self._lock:
+            if self._listing is None:
+                self._listing = self._read_listing()
+            return self._listing
+
+    def find_entry(self, name: str) -> BundleEntry | None:
+        """Return the entry of a tensor, or None where there is none of that name."""
+        key = encode_name(name)
+        if self._listing is None and not key.startswith(b"\x00"):
+            return self._find(key)
+        listing = self.listing()
+        row = listing.rows.get(name)
+        return None if row is None else listing.columns.entry(row)
+
+    def find_slice(self, name: str, tensor_slice: TensorSlice) -> BundleEntry | None:
+        """Return the entry of one slice of a tensor, or None where there is none."""
+        key = encode_slice_key(encode_name(name), tensor_slice)
+        if self._listing is None:
+            return self._find(key)
+        row = self._listing.slice_rows.get(key)
+        return None if row is None else self._listing.columns.entry(row)
+
+    def make_tensor(self, name: str, entry: BundleEntry, *, verified_reads: bool) -> Tensor:
+        """Make the lazy tensor of an entry."""
+        sliced = bool(entry.slices)
+        return Tensor(
+            name,
+            entry.shape,
+            entry.data_type,
+            "sliced" if sliced else _kind_of(entry.data_type),
+            None if sliced else self.locate(entry),
+            None if sliced else entry.crc32c,
+            self.make_payload(name, entry),
+            verified_reads,
+        )
+
+    def make_payload(self, name: str, entry: BundleEntry) -> Payload:
+        """Choose how the values of an entry are read."""
+        if entry.slices:
+            return SlicedPayload(self, name, entry)
+        if entry.data_type in (DataType.DT_STRING, DataType.DT_VARIANT):
+            return StringPayload(self, entry)
+        return DensePayload(self, entry)
+
+    def slice_payloads(self, name: str, entry: BundleEntry) -> tuple[SliceGrid, list[Payload]]:
+        """Find the slices of a tensor; their payloads stand in the order of `entry.slices`.
+
+        Raises:
+            MalformedError: A slice has no entry, or one that disagrees with the tensor.
+        """
+        if len(entry.slices) > _FEW_SLICES:
+            self.listing()
+        grid = SliceGrid(entry.slices, entry.shape)
+        payloads = [
+            self._slice_payload(name, entry, piece, tuple(shape))
+            for piece, shape in zip(entry.slices, (grid.stops - grid.starts).tolist(), strict=True)
+        ]
+        return grid, payloads
+
+    def locate(self, entry: BundleEntry) -> Location:
+        """Say where the bytes of an entry lie."""
+        return Location(self.shard_path(entry.shard_id), entry.shard_id, entry.offset, entry.size)
+
+    @contextmanager
+    def shard(self, shard_id: int) -> Iterator[ByteSource]:
+        """Give an open data file for as long as the context lasts.
+
+        Raises:
+            MissingShardError: It is not there.
+        """
+        path = self.shard_path(shard_id)
+        try:
+            context = self._pool.borrow(path)
+            source = context.__enter__()
+        except CheckpointNotFoundError:
+            raise MissingShardError(
+                f"Data file {shard_id} of {self.header.num_shards} is missing",
+                path=path,
+                hint="ckptparse.recover tells what the other files still give",
+            ) from None
+        try:
+            yield source
+        finally:
+            context.__exit__(None, None, None)
+
+    # What follows is the face that `ckptparse.checkpoint` asks of every format.
+
+    @property
+    def num_shards(self) -> int:
+        """The number of data files."""
+        return self.header.num_shards
+
+    @property
+    def byte_order(self) -> Literal["little", "big"]:
+        """Of the data files."""
+        return "big" if self.big_endian else "little"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The index, then every data file, whether or not it is there."""
+        return (self.index_path, *map(self.shard_path, range(self.num_shards)))
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Every tensor's name and shape, in the order of the index."""
+        listing = self.listing()
+        return {name: listing.columns.shapes[row] for name, row in listing.rows.items()}
+
+    def find(self, name: str, *, verified_reads: bool) -> Tensor | None:
+        """Return the lazy tensor of a name, or None where there is none."""
+        with located(path=self.index_path):
+            entry = self.find_entry(name)
+        return (
+            None if entry is None else self.make_tensor(name, entry, verified_reads=verified_reads)
+        )
+
+    def read_many(
+        self, names: Sequence[str], *, verify: bool, mmap: bool, threads: int | None
+    ) -> list[npt.NDArray[Any]]:
+        """Read whole tensors, in the order of the names."""
+        arrays = []
+        for name in names:
+            tensor = self.find(name, verified_reads=verify)
+            if tensor is None:
+                raise KeyError(name)
+            arrays.append(tensor.read())
+        return arrays
+
+    def orphan_slices(self, *, verified_reads: bool) -> list[tuple[str, TensorSlice, Tensor]]:
+        """Return the slices that no tensor lists."""
+        listing = self.listing()
+        return [
+            (
+                name,
+                piece,
+                self.make_tensor(name, listing.columns.entry(row), verified_reads=verified_reads),
+            )
+            for name, piece, row in listing.orphans
+        ]
+
+    def close(self) -> None:
+        """Close the index and the data files."""
+        self._table.source.close()
+        self._pool.close()
+
+    def _slice_payload(
+        self, name: str, whole: BundleEntry, piece: TensorSlice, shape: tuple[int, ...]
+    ) -> Payload:
+        entry = self.find_slice(name, piece)
+        if entry is None:
+            raise MalformedError(
+                f"Slice {piece} of the tensor is missing: the index lists it and has no entry "
+                "for it",
+                path=self.index_path,
+                tensor=name,
+            )
+        if entry.data_type != whole.data_type or entry.shape != shape or entry.slices:
+            raise MalformedError(
+                f"Slice {piece} disagrees with its tensor: expected DataType {whole.data_type} of "
+                f"shape {shape}, found DataType {entry.data_type} of shape {entry.shape}"
+                f"{' in slices' if entry.slices else ''}",
+                path=self.index_path,
+                tensor=name,
+            )
+        return self.make_payload(name, entry)
+
+    def _find(self, key: bytes) -> BundleEntry | None:
+        if key == HEADER_KEY:
+            return None
+        value = self._table.get(key)
+        return None if value is None else self._decode_entry(key, value)
+
+    def _decode_entry(self, key: bytes, value: bytes) -> BundleEntry:
+        with located(path=self.index_path, tensor=decode_name(key)):
+            proto = parse_message(
+                BundleEntryProto, value, limits=self.limits, what="an entry of the index"
+            )
+            return BundleEntry.from_proto(
+                proto, num_shards=self.header.num_shards, limits=self.limits
+            )
+
+    def _decode_shape(self, data: bytes) -> tuple[int, ...]:
+        proto = parse_message(TensorShapeProto, data, limits=self.limits, what="a shape")
+        return shape_from_proto(proto, limits=self.limits)
+
+    def _read_listing(self) -> Listing:
+        decoder = EntryDecoder(
+            num_shards=self.header.num_shards,
+            limits=self.limits,
+            decode_entry=self._decode_entry,
+            decode_shape=self._decode_shape,
+        )
+        keys: list[bytes] = []
+        parts: list[EntryColumns] = []
+        for block in self._table.iter_blocks():
+            skipped = 1 if block.keys and not keys and block.keys[0] == HEADER_KEY else 0
+            own = block.keys[skipped:]
+            parts.append(
+                decoder.decode(block.contents, own, block.starts[skipped:], block.ends[skipped:])
+            )
+            keys.extend(own)
+        return _sort_out(keys, EntryColumns.concatenate(parts))
+
+
+def _sort_out(keys: list[bytes], columns: EntryColumns) -> Listing:
+    """Tell tensors, their slices and orphan slices apart."""
+    listed = {
+        encode_slice_key(keys[row], piece)
+        for row, entry in columns.others.items()
+        for piece in entry.slices
+    }
+    slice_rows: dict[bytes, int] = {}
+    orphans: list[tuple[str, TensorSlice, int]] = []
+    row = 0
+    tensors: list[tuple[str, int]] = []
+    while row < len(keys) and keys[row].startswith(b"\x00"):
+        key = keys[row]
+        decoded = decode_slice_key(key)
+        if key in listed:
+            slice_rows[key] = row
+        elif decoded is not None:
+            orphans.append((decode_name(decoded[0]), decoded[1], row))
+        else:
+            tensors.append((decode_name(key), row))
+        row += 1
+    rows = dict(tensors)
+    rows.update(zip(map(decode_name, keys[row:]), range(row, len(keys)), strict=True))
+    return Listing(rows, columns, slice_rows, orphans)
+
+
+def _read_header(table: Table, limits: Limits) -> BundleHeader:
+    first = table.first()
+    if first is None or first[0] != HEADER_KEY:
+        raise MalformedError(
+            f"Expected the header of a tensor bundle under the empty key, found "
+            f"{'an empty table' if first is None else f'key {first[0]!r} first'}"
+        )
+    proto = parse_message(
+        BundleHeaderProto, first[1], limits=limits, what="the header of a tensor bundle"
+    )
+    return BundleHeader.from_proto(proto, limits=limits)
+
+
+def _kind_of(data_type: int) -> Kind:
+    if data_type == DataType.DT_STRING:
+        return "string"
+    return "variant" if data_type == DataType.DT_VARIANT else "dense"

@@ -1,0 +1,224 @@
+"""Slices of a tensor: rectangles, one extent a dimension (docs/format.md, sections 2.3 and 2.7).
+
+An extent is `start,length`, or `-` for the whole dimension, which has two notations: of a dimension
+of ten, `-` and `0,10` are the same elements under different keys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.errors import LimitError, MalformedError
+from ckptparse.tensor import Region
+
+__all__ = ["Extent", "SliceGrid", "TensorSlice", "intersect_range"]
+
+_MOST_COMPARISONS = 1 << 31
+_INT64_MAX = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A run of one dimension; `length` is None for the whole dimension."""
+
+    start: int = 0
+    length: int | None = None
+
+    def __str__(self) -> str:
+        return "-" if self.length is None else f"{self.start},{self.length}"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSlice:
+    """A rectangle of a tensor. Its text is TensorFlow's: `-:0,1` is column 0 of a matrix."""
+
+    extents: tuple[Extent, ...]
+
+    def __str__(self) -> str:
+        return ":".join(map(str, self.extents))
+
+    @classmethod
+    def from_proto(cls, proto: Any) -> TensorSlice:
+        """Take over a TensorSliceProto.
+
+        Raises:
+            MalformedError: An extent starts below zero, is empty, or ends beyond 2**63 - 1.
+        """
+        return cls(tuple(_extent_from_proto(extent) for extent in proto.extent))
+
+    def resolve(self, shape: Sequence[int]) -> Region:
+        """Return the slice as ranges within a tensor of that shape.
+
+        Raises:
+            MalformedError: It has another rank, or does not lie within the shape.
+        """
+        if len(self.extents) != len(shape):
+            raise MalformedError(
+                f"Expected a slice of a tensor of shape {tuple(shape)}, found slice {self} of rank "
+                f"{len(self.extents)}"
+            )
+        return tuple(map(self._resolve_extent, self.extents, shape))
+
+    def _resolve_extent(self, extent: Extent, size: int) -> range:
+        if extent.length is None:
+            return range(size)
+        end = extent.start + extent.length
+        if end > size:
+            raise MalformedError(
+                f"Slice {self} is out of bounds: {extent} of a dimension of {size}"
+            )
+        return range(extent.start, end)
+
+
+def _extent_from_proto(proto: Any) -> Extent:
+    if not proto.HasField("length"):
+        if proto.start:
+            raise MalformedError(f"Extent of a slice starts at {proto.start} and has no length")
+        return Extent()
+    start, length = proto.start, proto.length
+    if start < 0 or length < 1 or start + length > _INT64_MAX:
+        raise MalformedError(
+            f"Expected an extent of a slice with start >= 0 and length >= 1, found {start},{length}"
+        )
+    return Extent(start, length)
+
+
+def intersect_range(wanted: range, start: int, stop: int) -> tuple[int, int]:
+    """Return which positions of a rising `wanted` hold values in [start, stop), as [low, high)."""
+    low = max(0, -((wanted.start - start) // wanted.step))
+    high = min(len(wanted), -((wanted.start - stop) // wanted.step))
+    return low, max(low, high)
+
+
+class SliceGrid:
+    """The slices of one tensor, checked: within its shape, and disjoint.
+
+    Attributes:
+        shape: Of the tensor.
+        starts: Shape (number of slices, rank), int64: first index of each slice in each dimension.
+        stops: The same: first index after it.
+    """
+
+    __slots__ = ("shape", "starts", "stops")
+
+    def __init__(self, slices: Sequence[TensorSlice], shape: tuple[int, ...]) -> None:
+        """Check the slices.
+
+        Raises:
+            MalformedError: A slice does not fit the shape, or overlaps another.
+            LimitError: They are arranged so that telling whether they overlap takes too long.
+        """
+        regions = [piece.resolve(shape) for piece in slices]
+        rank = len(shape)
+        self.shape = shape
+        self.starts = _column(regions, rank, "start")
+        self.stops = _column(regions, rank, "stop")
+        overlap = _find_overlap(self.starts, self.stops)
+        if overlap is not None:
+            first, second = sorted(overlap)
+            raise MalformedError(f"Overlapping slices: {slices[first]} and {slices[second]}")
+
+    def iter_overlaps(self, region: Region) -> Iterator[tuple[int, tuple[slice, ...], Region]]:
+        """Iterate over the slices that hold a part of a region.
+
+        Yields:
+            The slice's number; where its part goes in an array of the region's lengths; and that
+            part as ranges within the slice.
+        """
+        for number in self._touching(region):
+            target: list[slice] = []
+            local: list[range] = []
+            for wanted, start, stop in zip(
+                region, self.starts[number].tolist(), self.stops[number].tolist(), strict=True
+            ):
+                low, high = intersect_range(wanted, start, stop)
+                target.append(slice(low, high))
+                part = wanted[low:high]
+                local.append(range(part.start - start, part.stop - start, part.step))
+            if all(map(len, local)):
+                yield number, tuple(target), tuple(local)
+
+    def find_missing(self, region: Region) -> str | None:
+        """Say how many elements of a region no slice holds, or None where all are held."""
+        held = sum(math.prod(map(len, local)) for _, _, local in self.iter_overlaps(region))
+        wanted = math.prod(map(len, region))
+        return None if held == wanted else f"{wanted - held} of {wanted} elements"
+
+    def _touching(self, region: Region) -> list[int]:
+        if not all(map(len, region)):
+            return []
+        first = np.array([wanted[0] for wanted in region], np.int64)
+        last = np.array([wanted[-1] for wanted in region], np.int64)
+        touching = ((self.starts <= last) & (self.stops > first)).all(axis=1)
+        numbers: list[int] = np.flatnonzero(touching).tolist()
+        return numbers
+
+
+def _column(regions: list[Region], rank: int, field: str) -> npt.NDArray[np.int64]:
+    flat = [getattr(wanted, field) for region in regions for wanted in region]
+    return np.array(flat, np.int64).reshape(len(regions), rank)
+
+
+def _find_overlap(
+    starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
+) -> tuple[int, int] | None:
+    """Return the numbers of two rectangles that overlap, or None.
+
+    Rectangles that a straight cut separates cannot overlap across it, and the slices of a real
+    checkpoint can be cut apart one from the other. What no cut separates is compared one by one.
+    """
+    pending = [np.arange(len(starts))]
+    while pending:
+        group = pending.pop()
+        if len(group) < 2:
+            continue
+        parts = _cut(starts[group], stops[group])
+        if parts is None:
+            overlap = _compare_all(starts[group], stops[group])
+            if overlap is not None:
+                return int(group[overlap[0]]), int(group[overlap[1]])
+        else:
+            pending.extend(group[part] for part in parts)
+    return None
+
+
+def _cut(
+    starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
+) -> list[npt.NDArray[np.intp]] | None:
+    """Cut rectangles apart along the first dimension that allows it; None where none does."""
+    for axis in range(starts.shape[1]):
+        order = np.argsort(starts[:, axis], kind="stable")
+        reach = np.maximum.accumulate(stops[order, axis])
+        cuts = np.flatnonzero(starts[order[1:], axis] >= reach[:-1]) + 1
+        if len(cuts):
+            return np.split(order, cuts)
+    return None
+
+
+def _compare_all(
+    starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
+) -> tuple[int, int] | None:
+    """Compare rectangles pair by pair, in the order of the dimension that separates most."""
+    if not starts.shape[1]:
+        return 0, 1
+    axis = int(np.argmax([len(np.unique(starts[:, axis])) for axis in range(starts.shape[1])]))
+    order = np.argsort(starts[:, axis], kind="stable")
+    starts, stops = starts[order], stops[order]
+    reach = np.searchsorted(starts[:, axis], stops[:, axis])
+    if int((reach - np.arange(len(reach))).sum()) > _MOST_COMPARISONS:
+        raise LimitError(
+            f"{len(starts)} slices are arranged so that finding overlaps takes too long",
+            limit="slices",
+        )
+    for number, end in enumerate(reach.tolist()):
+        rest = slice(number + 1, end)
+        hit = ((starts[rest] < stops[number]) & (stops[rest] > starts[number])).all(axis=1)
+        if hit.any():
+            return int(order[number]), int(order[number + 1 + int(hit.argmax())])
+    return None

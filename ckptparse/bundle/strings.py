@@ -1,0 +1,139 @@
+"""String and variant tensors in a data file (docs/format.md, section 2.4).
+
+    strings    varint length * n, fixed32 masked CRC of the lengths, bytes * n
+    variants   (varint length, VariantTensorDataProto, fixed32 masked running CRC) * n
+
+The lengths enter the CRC not as varints but as fixed 4 bytes (8 above 2**32 - 1; always 8 for
+variants) in the writer's byte order, and the stored checksums enter the running CRC as they are.
+"""
+
+from __future__ import annotations
+
+import struct
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.coding.checksum import crc32c, unmask_crc
+from ckptparse.coding.varint import decode_varint, decode_varints
+from ckptparse.errors import ChecksumError, MalformedError
+
+__all__ = ["decode_strings", "split_variants"]
+
+_CRC_SIZE = 4
+_UINT32_MAX = 0xFFFFFFFF
+
+
+def decode_strings(
+    data: bytes, count: int, *, big_endian: bool, crc: int | None
+) -> npt.NDArray[Any]:
+    """Decode the payload of a string tensor.
+
+    Args:
+        data: The payload, all of it.
+        count: How many strings it holds.
+        big_endian: The byte order of the writer.
+        crc: The stored CRC of the entry, unmasked; None leaves it unchecked. The checksum of the
+            lengths is checked in any case.
+
+    Returns:
+        Shape (count,), object: `bytes`.
+
+    Raises:
+        ChecksumError: The lengths, or the whole, do not have their checksum.
+        MalformedError: The lengths do not fill the payload exactly.
+    """
+    view = np.frombuffer(data, np.uint8)
+    try:
+        lengths, position = decode_varints(view, count) if count else (view[:0], 0)
+    except ValueError as error:
+        raise MalformedError(f"Bad length of a string: {error}") from error
+    start = position + _CRC_SIZE
+    ends = _check_lengths(lengths, start, len(data))
+    running = _check_length_crc(data, lengths, position, big_endian=big_endian)
+    if crc is not None:
+        _check_crc(crc, crc32c(memoryview(data)[position:], running), "string tensor")
+    strings = np.empty(count, object)
+    strings[:] = [data[low:high] for low, high in pairwise([start, *ends.tolist()])]
+    return strings
+
+
+def _check_lengths(lengths: npt.NDArray[Any], start: int, size: int) -> npt.NDArray[np.uint64]:
+    """Check that the strings fill the payload; return where each ends."""
+    if start > size or (len(lengths) and int(lengths.max()) > size):
+        raise MalformedError(
+            f"Strings do not fit their payload: expected it to hold {len(lengths)} of them, the "
+            f"longest of {int(lengths.max()) if len(lengths) else 0} bytes, found {size} bytes"
+        )
+    # Each length is at most the payload's size: the sum of so many cannot wrap 64 bits.
+    ends = np.cumsum(lengths, dtype=np.uint64) + np.uint64(start)
+    total = int(ends[-1]) if len(ends) else start
+    if total != size:
+        raise MalformedError(
+            f"Strings do not fill their payload: expected {total} bytes, found {size}"
+        )
+    return ends
+
+
+def _check_length_crc(
+    data: bytes, lengths: npt.NDArray[Any], position: int, *, big_endian: bool
+) -> int:
+    """Check the checksum of the lengths; return it unmasked, where the running CRC stands."""
+    order = ">" if big_endian else "<"
+    computed = crc32c(_fixed_lengths(lengths, order))
+    (masked,) = struct.unpack_from(f"{order}I", data, position)
+    _check_crc(unmask_crc(masked), computed, "lengths of a string tensor")
+    return computed
+
+
+def _fixed_lengths(lengths: npt.NDArray[Any], order: str) -> bytes:
+    if not len(lengths) or int(lengths.max()) <= _UINT32_MAX:
+        return lengths.astype(f"{order}u4").tobytes()
+    return b"".join(
+        struct.pack(f"{order}I" if length <= _UINT32_MAX else f"{order}Q", length)
+        for length in lengths.tolist()
+    )
+
+
+def _check_crc(stored: int, computed: int, what: str) -> None:
+    if stored != computed:
+        raise ChecksumError(
+            f"Checksum does not match ({what}): stored {stored} vs. calculated on the restored "
+            f"bytes {computed}",
+            stored=stored,
+            computed=computed,
+        )
+
+
+def split_variants(data: bytes, count: int, *, big_endian: bool, crc: int | None) -> list[bytes]:
+    """Split the payload of a variant tensor into its serialized VariantTensorDataProtos.
+
+    Arguments and errors are those of `decode_strings`; each element's checksum is checked too.
+    """
+    order = ">" if big_endian else "<"
+    elements: list[bytes] = []
+    running = position = 0
+    for _ in range(count):
+        try:
+            length, start = decode_varint(data, position, len(data))
+        except ValueError as error:
+            raise MalformedError(f"Bad length of a variant: {error}") from error
+        end = start + length
+        position = end + _CRC_SIZE
+        if position > len(data):
+            raise MalformedError(
+                f"A variant of {length} bytes does not fit its payload of {len(data)} bytes"
+            )
+        running = crc32c(struct.pack(f"{order}Q", length), running)
+        running = crc32c(data[start:end], running)
+        (masked,) = struct.unpack_from(f"{order}I", data, end)
+        _check_crc(unmask_crc(masked), running, "element of a variant tensor")
+        running = crc32c(data[end:position], running)
+        elements.append(data[start:end])
+    if position != len(data):
+        raise MalformedError(f"{count} variants do not fill their payload of {len(data)} bytes")
+    if crc is not None:
+        _check_crc(crc, running, "variant tensor")
+    return elements
