@@ -1,0 +1,87 @@
+"""Read TensorFlow checkpoints, SavedModels and graphs without TensorFlow.
+
+    weights = ckptparse.read("model/my_model")       every variable, as numpy arrays
+    with ckptparse.open("model/my_model") as ckpt:   a lazy mapping: name -> Tensor
+        ckpt["embedding"][1000:1010]                 reads only those rows
+
+Importing the package imports little: each public name brings its module when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ckptparse.api import list_variables as list_variables
+    from ckptparse.api import open as open
+    from ckptparse.api import read as read
+    from ckptparse.bundle.slices import Extent as Extent
+    from ckptparse.bundle.slices import TensorSlice as TensorSlice
+    from ckptparse.checkpoint import Checkpoint as Checkpoint
+    from ckptparse.dtypes import DataType as DataType
+    from ckptparse.errors import CheckpointError as CheckpointError
+    from ckptparse.errors import CheckpointNotFoundError as CheckpointNotFoundError
+    from ckptparse.errors import ChecksumError as ChecksumError
+    from ckptparse.errors import DataLossError as DataLossError
+    from ckptparse.errors import LimitError as LimitError
+    from ckptparse.errors import MalformedError as MalformedError
+    from ckptparse.errors import MissingShardError as MissingShardError
+    from ckptparse.errors import NotACheckpointError as NotACheckpointError
+    from ckptparse.errors import TensorNotFoundError as TensorNotFoundError
+    from ckptparse.errors import TruncatedError as TruncatedError
+    from ckptparse.errors import UnsupportedError as UnsupportedError
+    from ckptparse.graph.state import CheckpointState as CheckpointState
+    from ckptparse.graph.state import checkpoint_state as checkpoint_state
+    from ckptparse.graph.state import latest_checkpoint as latest_checkpoint
+    from ckptparse.identification import Identity as Identity
+    from ckptparse.identification import identify as identify
+    from ckptparse.limits import DEFAULT_LIMITS as DEFAULT_LIMITS
+    from ckptparse.limits import Limits as Limits
+    from ckptparse.tensor import Location as Location
+    from ckptparse.tensor import Tensor as Tensor
+    from ckptparse.tensor_proto import Variant as Variant
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "api": ["list_variables", "open", "read"],
+    "bundle.slices": ["Extent", "TensorSlice"],
+    "checkpoint": ["Checkpoint"],
+    "dtypes": ["DataType"],
+    "errors": [
+        "CheckpointError",
+        "CheckpointNotFoundError",
+        "ChecksumError",
+        "DataLossError",
+        "LimitError",
+        "MalformedError",
+        "MissingShardError",
+        "NotACheckpointError",
+        "TensorNotFoundError",
+        "TruncatedError",
+        "UnsupportedError",
+    ],
+    "graph.state": ["CheckpointState", "checkpoint_state", "latest_checkpoint"],
+    "identification": ["Identity", "identify"],
+    "limits": ["DEFAULT_LIMITS", "Limits"],
+    "tensor": ["Location", "Tensor"],
+    "tensor_proto": ["Variant"],
+}
+"""Where each public name is defined. No module has the name of a public function."""
+
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605 - the table above is the list
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,110 @@
+"""The functions that most people call: open a checkpoint, read it, list it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy.typing as npt
+
+from ckptparse.bundle.reader import BundleReader
+from ckptparse.checkpoint import Backend, Checkpoint, Naming, Patterns
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.resolve import PathLike, Resolved, resolve_path
+
+__all__ = ["list_variables", "open", "read"]
+
+
+def open(
+    path: PathLike,
+    *,
+    naming: Naming = "checkpoint",
+    mmap: bool = False,
+    verify: bool = True,
+    threads: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Checkpoint:
+    """Open a checkpoint, to look inside and to read parts of it.
+
+    Only the index's first and last blocks are read. Close it, or use it in a `with` statement.
+
+    Args:
+        path: A prefix, its `.index`, any of its data files, a V1 file, a frozen graph, a directory
+            with a `checkpoint` state file, a SavedModel directory or its `variables/`.
+        naming: `"checkpoint"` for the stored names; `"variable"` for the variables' own names
+            where the object graph of a TF2 checkpoint tells them.
+        mmap: Map data files copy-on-write rather than read them. Fast and lean; but whoever
+            truncates the file in place while it is mapped kills the process.
+        verify: Check the stored checksums of tensors that are read whole.
+        threads: How many threads may read; None picks.
+        limits: Bounds on what the file may ask for.
+
+    Raises:
+        CheckpointNotFoundError: Nothing is there.
+        NotACheckpointError: Something else is there; `.identity` says what.
+        DataLossError: The checkpoint is damaged.
+        LimitError: It asks for more than `limits` allow.
+        UnsupportedError: It needs a newer reader.
+    """
+    resolved = resolve_path(path, limits=limits)
+    return Checkpoint(
+        _open_backend(resolved, limits=limits),
+        resolved.path,
+        naming=naming,
+        mmap=mmap,
+        verify=verify,
+        threads=threads,
+        limits=limits,
+    )
+
+
+def read(
+    path: PathLike,
+    names: Iterable[str] | None = None,
+    *,
+    include: Patterns = None,
+    exclude: Patterns = None,
+    naming: Naming = "checkpoint",
+    mmap: bool = False,
+    verify: bool = True,
+    threads: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> dict[str, npt.NDArray[Any]]:
+    """Read a checkpoint's variables.
+
+    Args:
+        path: As for `open`, and so are `naming`, `mmap`, `verify`, `threads` and `limits`.
+        names: Exactly these; all where None.
+        include: Only names that match a glob, or one of several; `*` crosses `/`.
+        exclude: No name that matches a glob, or one of several.
+
+    Returns:
+        Arrays by name, in the order of the index: writable, C-ordered, in native byte order, and
+        the caller's own. Several may be views into one buffer of at most 64 MiB, which lives as
+        long as any of them; copy one that is to outlive the others. Strings are object arrays of
+        `bytes`; a scalar's shape is `()`.
+
+    Raises:
+        TensorNotFoundError: One of `names` is not there.
+        ChecksumError: Bytes are not those that were written.
+        CheckpointError: As for `open`.
+    """
+    with open(
+        path, naming=naming, mmap=mmap, verify=verify, threads=threads, limits=limits
+    ) as checkpoint:
+        return checkpoint.read(names, include=include, exclude=exclude)
+
+
+def list_variables(
+    path: PathLike, *, naming: Naming = "checkpoint", limits: Limits = DEFAULT_LIMITS
+) -> list[tuple[str, tuple[int, ...]]]:
+    """List names and shapes, sorted by the stored name's bytes.
+
+    Args and errors are those of `open`. No data file is touched.
+    """
+    with open(path, naming=naming, limits=limits) as checkpoint:
+        return list(checkpoint.shapes().items())
+
+
+def _open_backend(resolved: Resolved, *, limits: Limits) -> Backend:
+    return BundleReader.open(resolved.path, limits=limits)

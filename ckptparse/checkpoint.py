@@ -1,0 +1,275 @@
+"""One face over all formats: a `Checkpoint` is a mapping from names to lazy tensors.
+
+A format takes part by a `Backend`: the V2 bundle, V1 files, and the constants of a graph each have
+one. Names, patterns and keys are those of the chosen naming; `Tensor.name` is always as stored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Protocol
+
+import numpy.typing as npt
+
+from ckptparse.bundle.slices import TensorSlice
+from ckptparse.errors import TensorNotFoundError
+from ckptparse.limits import Limits
+from ckptparse.tensor import Tensor
+
+__all__ = ["Backend", "Checkpoint", "Format", "Naming", "Patterns"]
+
+Format = Literal["v2", "v1", "graph"]
+Naming = Literal["checkpoint", "variable"]
+Patterns = str | Iterable[str] | None
+"""One glob, or several; `*` crosses `/`. None for no choice."""
+
+OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_MOST_COMPARED_NAMES = 2000
+
+
+class Backend(Protocol):
+    """What a format gives, under stored names."""
+
+    @property
+    def format(self) -> Format:
+        """Which format."""
+        ...
+
+    @property
+    def num_shards(self) -> int:
+        """The number of data files."""
+        ...
+
+    @property
+    def byte_order(self) -> Literal["little", "big"]:
+        """Of the stored elements."""
+        ...
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every path it consists of."""
+        ...
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Every tensor's name and shape, sorted as stored."""
+        ...
+
+    def find(self, name: str, *, verified_reads: bool) -> Tensor | None:
+        """Return the lazy tensor of a name, or None where there is none."""
+        ...
+
+    def read_many(
+        self, names: Sequence[str], *, verify: bool, mmap: bool, threads: int | None
+    ) -> list[npt.NDArray[Any]]:
+        """Read whole tensors, in the order of the names, all of which exist."""
+        ...
+
+    def orphan_slices(self, *, verified_reads: bool) -> list[tuple[str, TensorSlice, Tensor]]:
+        """Return the slices that no tensor lists."""
+        ...
+
+    def close(self) -> None:
+        """Close every file."""
+        ...
+
+
+class Checkpoint(Mapping[str, Tensor]):
+    """An open checkpoint: a mapping from names to lazy tensors, and a context manager.
+
+    Iteration is in the order of the index (names sorted by their bytes). The object graph of a TF2
+    checkpoint is structure, not a tensor, and not among the keys.
+
+    Attributes:
+        path: What was opened: a prefix or a file.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        path: str,
+        *,
+        naming: Naming = "checkpoint",
+        mmap: bool = False,
+        verify: bool = True,
+        threads: int | None = None,
+        limits: Limits,
+    ) -> None:
+        self.path = path
+        self._backend = backend
+        self._naming = naming
+        self._mmap = mmap
+        self._verify = verify
+        self._threads = threads
+        self._limits = limits
+        self._tensors: dict[str, Tensor] = {}
+        self._shapes: dict[str, tuple[int, ...]] | None = None
+
+    @property
+    def format(self) -> Format:
+        """`"v2"`, `"v1"` or `"graph"`."""
+        return self._backend.format
+
+    @property
+    def num_shards(self) -> int:
+        """The number of data files."""
+        return self._backend.num_shards
+
+    @property
+    def byte_order(self) -> Literal["little", "big"]:
+        """Of the stored elements; arrays are in native byte order always."""
+        return self._backend.byte_order
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every path the checkpoint consists of, there or not."""
+        return self._backend.files
+
+    @property
+    def orphan_slices(self) -> list[tuple[str, TensorSlice, Tensor]]:
+        """Name, slice and tensor of each stored slice whose whole no entry describes."""
+        return self._backend.orphan_slices(verified_reads=self._verify)
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return every key and its shape, without a `Tensor` each."""
+        if self._shapes is None:
+            shapes = dict(self._backend.shapes())
+            shapes.pop(OBJECT_GRAPH_KEY, None)
+            self._shapes = shapes
+        return self._shapes
+
+    def read(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        include: Patterns = None,
+        exclude: Patterns = None,
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Read many tensors at once; faster than one after another.
+
+        Args:
+            names: Exactly these, in this order; all where None.
+            include: Of those, only the ones that match a glob.
+            exclude: Of those, none that matches a glob.
+
+        Returns:
+            New writable arrays by key. `scope/w:0` in `names` is stored `scope/w`, and comes under
+            that key.
+
+        Raises:
+            TensorNotFoundError: One of `names` is not there.
+            DataLossError: A tensor's bytes are damaged or missing.
+        """
+        keys = list(self) if names is None else [self._key_of(name) for name in _names(names)]
+        chosen = list(_choose(dict.fromkeys(keys), include, exclude))
+        stored = [self._stored_name(key) for key in chosen]
+        arrays = self._backend.read_many(
+            stored, verify=self._verify, mmap=self._mmap, threads=self._threads
+        )
+        return dict(zip(chosen, arrays, strict=True))
+
+    def close(self) -> None:
+        """Close every file. Arrays that were read stay."""
+        self._backend.close()
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self._tensor(self._key_of(key))
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._find_key(key) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes())
+
+    def __len__(self) -> int:
+        return len(self.shapes())
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint {self.path!r} {self.format}>"
+
+    def _key_of(self, name: str) -> str:
+        """Return the key that a name means, which may be the name of TensorFlow's tensor `w:0`."""
+        key = self._find_key(name)
+        if key is None:
+            raise self._not_found(name)
+        return key
+
+    def _find_key(self, name: str) -> str | None:
+        candidates = [name]
+        if name.endswith(":0"):
+            candidates.append(name[:-2])
+        return next((key for key in candidates if self._find_tensor(key) is not None), None)
+
+    def _tensor(self, key: str) -> Tensor:
+        tensor = self._find_tensor(key)
+        if tensor is None:
+            raise self._not_found(key)
+        return tensor
+
+    def _find_tensor(self, key: str) -> Tensor | None:
+        tensor = self._tensors.get(key)
+        if tensor is None and key != OBJECT_GRAPH_KEY:
+            tensor = self._backend.find(self._stored_name(key), verified_reads=self._verify)
+            if tensor is not None:
+                self._tensors[key] = tensor
+        return tensor
+
+    def _stored_name(self, key: str) -> str:
+        """Return the stored name of a key of the chosen naming."""
+        return key
+
+    def _not_found(self, name: str) -> TensorNotFoundError:
+        closest = _closest(name, list(self))
+        return TensorNotFoundError(
+            f"No tensor of that name among {len(self)}",
+            closest=closest,
+            tensor=name,
+            path=self.path,
+            hint=f"Closest: {', '.join(map(repr, closest))}" if closest else None,
+        )
+
+
+def _names(names: Iterable[str]) -> Iterable[str]:
+    if isinstance(names, str):
+        raise TypeError(f"names takes several names, not one string: did you mean [{names!r}]?")
+    return names
+
+
+def _choose(keys: Iterable[str], include: Patterns, exclude: Patterns) -> Iterator[str]:
+    included, excluded = _compile(include), _compile(exclude)
+    for key in keys:
+        if included is not None and not included.match(key):
+            continue
+        if excluded is not None and excluded.match(key):
+            continue
+        yield key
+
+
+def _compile(patterns: Patterns) -> re.Pattern[str] | None:
+    if patterns is None:
+        return None
+    globs = [patterns] if isinstance(patterns, str) else list(patterns)
+    # No pattern at all matches nothing.
+    return re.compile("|".join(map(fnmatch.translate, globs)) or r"(?!)")
+
+
+def _closest(name: str, keys: list[str]) -> tuple[str, ...]:
+    """Return the keys most like a name; of very many, those that share its last part."""
+    if len(keys) > _MOST_COMPARED_NAMES:
+        last = name.rsplit("/", 1)[-1].removesuffix(":0").lower()
+        keys = [key for key in keys if last and last in key.lower()][:_MOST_COMPARED_NAMES]
+    return tuple(difflib.get_close_matches(name, keys, n=3, cutoff=0.5))
