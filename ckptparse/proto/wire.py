@@ -91,20 +91,24 @@ def iter_fields(
     position = start
     end = len(data) if end is None else end
     while position < end:
-        tag, position = _read_tag(data, position, end)
-        wire = tag & 7
-        if wire == BYTES:
-            length, position = read_varint(data, position, end)
-            stop = _advance(position, length, end)
-            yield tag >> 3, wire, position, stop
-        elif wire == GROUP:
-            last, stop = _find_group_end(
-                data, position, end, tag >> 3, depth=0, allowed=MAX_NESTING
-            )
-            yield tag >> 3, wire, position, last
+        tag = data[position]
+        if 0x08 <= tag < 0x80:
+            position += 1
         else:
-            stop = _skip_scalar(data, position, end, wire)
-            yield tag >> 3, wire, position, stop
+            tag, position = _read_tag(data, position, end)
+        if tag & 7 != BYTES:
+            last, stop = _plain_end(data, position, end, tag, depth=0, allowed=MAX_NESTING)
+            yield tag >> 3, tag & 7, position, last
+            position = stop
+            continue
+        if position < end and (length := data[position]) < 0x80:
+            position += 1
+        else:
+            length, position = read_varint(data, position, end)
+        stop = position + length
+        if stop > end:
+            raise _cut_off(position, length, end)
+        yield tag >> 3, BYTES, position, stop
         position = stop
 
 
@@ -149,7 +153,8 @@ def check_nesting(data: Buffer, message_type: type[Message], *, allowed: int) ->
             else:
                 tag, position = _read_tag(data, position, end)
             if tag & 7 != BYTES:
-                position = _skip_plain(data, position, end, tag, depth=len(levels), allowed=allowed)
+                depth = len(levels)
+                _, position = _plain_end(data, position, end, tag, depth=depth, allowed=allowed)
                 continue
             if position < end and (length := data[position]) < 0x80:
                 position += 1
@@ -167,13 +172,14 @@ def check_nesting(data: Buffer, message_type: type[Message], *, allowed: int) ->
             fields, end = inner, stop
 
 
-def _skip_plain(
+def _plain_end(
     data: Buffer, position: int, end: int, tag: int, *, depth: int, allowed: int
-) -> int:
+) -> tuple[int, int]:
+    """Return where the value of a field that has no length ends, and where the next one starts."""
     if tag & 7 == GROUP:
-        _, stop = _find_group_end(data, position, end, tag >> 3, depth=depth, allowed=allowed)
-        return stop
-    return _skip_scalar(data, position, end, tag & 7)
+        return _find_group_end(data, position, end, tag >> 3, depth=depth, allowed=allowed)
+    stop = _skip_scalar(data, position, end, tag & 7)
+    return stop, stop
 
 
 def _message_fields(message_type: type[Message]) -> _Fields:

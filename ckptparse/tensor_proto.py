@@ -1,0 +1,563 @@
+"""TensorProto: a tensor as a message (docs/format.md, sections 3.3 and 6.7).
+
+    08 01                 dtype: float
+    12 04 12 02 08 02     tensor_shape: [2]
+    22 08 00 00 80 3f ..  tensor_content: the elements, little-endian, all of them
+    2a 04 00 00 80 3f     or float_val: 1.0, which then repeats until the shape is full
+
+Each DataType has one typed field; what stands in another is as if it were not there.
+
+    float_val 5      float        int64_val 10     int64       half_val 13     half, bfloat16
+    double_val 6     double       bool_val 11      bool        variant_val 15  variant
+    int_val 7        integers     dcomplex_val 12  complex128  uint32_val 16   uint32
+    string_val 8     string       scomplex_val 9   complex64   uint64_val 17   uint64
+                                                               float8_val 18   float8, float4
+
+The bytes are decoded as they stand on the wire, not through protobuf's Python objects: these make
+every float a Python float, which loses the payload of a signalling NaN.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.coding.varint import decode_varints
+from ckptparse.dtypes import DataType, describe_data_type, numpy_dtype
+from ckptparse.errors import LimitError, MalformedError, UnsupportedError, located
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.proto import tensor_pb2, tensor_shape_pb2
+from ckptparse.proto.parsing import parse_message
+from ckptparse.proto.wire import (
+    BYTES,
+    FIXED32,
+    FIXED64,
+    MAX_NESTING,
+    VARINT,
+    Buffer,
+    iter_fields,
+    read_varint,
+)
+
+__all__ = [
+    "TensorHeader",
+    "Variant",
+    "decode_saved_values",
+    "decode_tensor_bytes",
+    "decode_tensor_header",
+    "decode_tensor_proto",
+    "decode_variant",
+]
+
+_DTYPE, _SHAPE, _CONTENT = 1, 2, 4
+_STRING_VAL, _VARIANT_VAL, _FLOAT8_VAL = 8, 15, 18
+_TYPE_NAME, _METADATA, _TENSORS = 1, 2, 3
+
+_INT_KINDS = (
+    "INT32 INT16 INT8 UINT8 UINT16 QINT8 QUINT8 QINT16 QUINT16 QINT32 INT4 UINT4 INT2 UINT2"
+)
+_FLOAT8_KINDS = (
+    "FLOAT8_E5M2 FLOAT8_E4M3FN FLOAT8_E4M3FNUZ FLOAT8_E4M3B11FNUZ FLOAT8_E5M2FNUZ FLOAT4_E2M1FN"
+)
+
+# The typed field of each kind, and the wire type of one value that is not packed.
+_TYPED_FIELDS: Final[dict[int, tuple[int, int]]] = {
+    DataType.DT_FLOAT: (5, FIXED32),
+    DataType.DT_DOUBLE: (6, FIXED64),
+    **{DataType[f"DT_{kind}"]: (7, VARINT) for kind in _INT_KINDS.split()},
+    DataType.DT_STRING: (_STRING_VAL, BYTES),
+    DataType.DT_COMPLEX64: (9, FIXED32),
+    DataType.DT_INT64: (10, VARINT),
+    DataType.DT_BOOL: (11, VARINT),
+    DataType.DT_COMPLEX128: (12, FIXED64),
+    DataType.DT_HALF: (13, VARINT),
+    DataType.DT_BFLOAT16: (13, VARINT),
+    DataType.DT_VARIANT: (_VARIANT_VAL, BYTES),
+    DataType.DT_UINT32: (16, VARINT),
+    DataType.DT_UINT64: (17, VARINT),
+    **{DataType[f"DT_{kind}"]: (_FLOAT8_VAL, BYTES) for kind in _FLOAT8_KINDS.split()},
+}
+
+_SUB_BYTE_MASKS: Final[dict[int, int]] = {
+    DataType.DT_INT4: 0x0F,
+    DataType.DT_UINT4: 0x0F,
+    DataType.DT_INT2: 0x03,
+    DataType.DT_UINT2: 0x03,
+    DataType.DT_FLOAT4_E2M1FN: 0x0F,
+}
+
+_ELEMENTS_MAX = (1 << 63) - 1
+_VARINT_BLOCK = 1 << 18
+_FIXED_SIZES: Final = {FIXED32: 4, FIXED64: 8}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Variant:
+    """One element of a variant tensor: a value of some registered C++ type, as it saved itself."""
+
+    type_name: str = ""
+    """The registered name ("tensorflow::TensorList"); empty for an element without a value."""
+    metadata: bytes = b""
+    """What the type makes of it."""
+    tensors: tuple[npt.NDArray[Any], ...] = ()
+    """The tensors it consists of."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorHeader:
+    """What a TensorProto says about its elements."""
+
+    data_type: int
+    """The DataType number as stored: any number, until the elements are decoded."""
+    shape: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Decoding:
+    """One call: its limits, and what is left of them over all tensors inside one another."""
+
+    limits: Limits
+    fill_left: int
+
+    def spend_fill(self, count: int) -> None:
+        """Account for a tensor that holds more elements than are stored."""
+        spent = self.limits.fill_elements - self.fill_left
+        self.limits.check("fill_elements", spent + count, "The number of elements to fill")
+        self.fill_left -= count
+
+    def check_depth(self, depth: int) -> None:
+        """Check that messages are not nested deeper than allowed."""
+        allowed = min(self.limits.nesting, MAX_NESTING)
+        if depth > allowed:
+            raise LimitError(
+                f"Expected messages nested at most {allowed} deep, found more", limit="nesting"
+            )
+
+
+def decode_tensor_bytes(
+    data: Buffer,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    path: str | None = None,
+    tensor: str | None = None,
+) -> npt.NDArray[Any]:
+    """Decode a serialized TensorProto.
+
+    `tensor_content` wins where it is not empty. Otherwise the typed field of the dtype counts:
+    values too many are dropped, of too few the last repeats, none at all are zeros or empty
+    strings; missing variants are `Variant()`. Integers wrap to the width of the dtype; any
+    non-zero byte of a bool is true.
+
+    Args:
+        data: The message, such as `wire.find_submessage` finds in a larger one.
+        limits: Bounds on the rank, on strings, on nested variants, and on repeated elements.
+        path: The file the bytes are from, for errors.
+        tensor: The tensor's name, for errors.
+
+    Returns:
+        The elements: writable, C-ordered, native byte order, of memory of its own. Strings are
+        an object array of `bytes`, variants one of `Variant`.
+
+    Raises:
+        MalformedError: The bytes are no TensorProto, or `tensor_content` has the wrong size.
+        LimitError: More repeated elements, strings, dimensions or nesting than the limits allow.
+        UnsupportedError: numpy or ml_dtypes has no such array.
+    """
+    with located(path=path, tensor=tensor):
+        limits.check("message_bytes", len(data), "The size of a TensorProto")
+        return _decode_tensor(_view(data), _Decoding(limits, limits.fill_elements), depth=0)
+
+
+def decode_tensor_proto(
+    proto: tensor_pb2.TensorProto,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    path: str | None = None,
+    tensor: str | None = None,
+) -> npt.NDArray[Any]:
+    """Decode a TensorProto that is parsed already.
+
+    All else is as in `decode_tensor_bytes`, which is to be preferred where the bytes are at hand:
+    protobuf's pure Python runtime has lost the payload of every NaN in a typed field by now.
+    """
+    return decode_tensor_bytes(proto.SerializeToString(), limits=limits, path=path, tensor=tensor)
+
+
+def decode_tensor_header(
+    data: Buffer,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    path: str | None = None,
+    tensor: str | None = None,
+) -> TensorHeader:
+    """Decode dtype and shape of a serialized TensorProto, and touch none of its elements.
+
+    Raises:
+        MalformedError: The bytes are no TensorProto, or the shape has a negative dimension or
+            too many elements.
+        LimitError: More dimensions than the limits allow.
+    """
+    with located(path=path, tensor=tensor):
+        limits.check("message_bytes", len(data), "The size of a TensorProto")
+        return _decode_header(_view(data), limits)[0]
+
+
+def decode_variant(
+    data: Buffer,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    path: str | None = None,
+    tensor: str | None = None,
+) -> Variant:
+    """Decode a serialized VariantTensorDataProto; errors are those of `decode_tensor_bytes`."""
+    with located(path=path, tensor=tensor):
+        limits.check("message_bytes", len(data), "The size of a VariantTensorDataProto")
+        return _decode_variant(_view(data), _Decoding(limits, limits.fill_elements), depth=0)
+
+
+def decode_saved_values(
+    data: Buffer,
+    data_type: int,
+    count: int,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    path: str | None = None,
+    tensor: str | None = None,
+) -> npt.NDArray[Any]:
+    """Decode the values of a V1 checkpoint's TensorProto (docs/format.md, section 3.4).
+
+    The typed field of `data_type` is all that counts, and must hold exactly `count` values: none
+    repeats, and what the message says of its own dtype, shape and content is ignored.
+
+    Args:
+        data: The serialized TensorProto: `wire.find_submessage(record, 2, 3)`.
+        data_type: The DataType number, from the file's metadata.
+        count: The number of elements of the slice.
+        limits: Bounds the number of strings.
+        path: The file the bytes are from, for errors.
+        tensor: The tensor's name, for errors.
+
+    Returns:
+        Shape (count,): writable, native byte order, of memory of its own.
+
+    Raises:
+        MalformedError: The bytes are no TensorProto, or hold another number of values.
+        LimitError: More strings than the limits allow.
+        UnsupportedError: V1 cannot hold that type, or ml_dtypes lacks it.
+    """
+    with located(path=path, tensor=tensor):
+        dtype = numpy_dtype(data_type)
+        if data_type == DataType.DT_VARIANT:
+            raise UnsupportedError("Expected a type that V1 checkpoints hold, found DT_VARIANT")
+        if data_type == DataType.DT_STRING:
+            limits.check("strings", count, "The number of strings")
+            pieces = _collect_pieces(_view(data), _STRING_VAL, count + 1)
+            _check_count(len(pieces), count, data_type)
+            return _fill_objects(np.empty(count, object), [bytes(piece) for piece in pieces], b"")
+        raw = _collect_scalars(_view(data), data_type)
+        values, left_over = _decode_scalars(raw, data_type, dtype)
+        _check_count(len(values) + left_over, count, data_type)
+        return values if values.flags.writeable else values.copy()
+
+
+def _view(data: Buffer) -> memoryview:
+    """Return a view that no array made of it could write to."""
+    return memoryview(data).toreadonly()
+
+
+def _check_count(found: int, count: int, data_type: int) -> None:
+    if found != count:
+        raise MalformedError(
+            f"Expected {count} values of {describe_data_type(data_type)} in field "
+            f"{_TYPED_FIELDS[data_type][0]} of the TensorProto, found {found}"
+        )
+
+
+def _decode_tensor(data: memoryview, decoding: _Decoding, *, depth: int) -> npt.NDArray[Any]:
+    decoding.check_depth(depth)
+    header, content = _decode_header(data, decoding.limits)
+    dtype = numpy_dtype(header.data_type)
+    if header.data_type == DataType.DT_STRING:
+        return _decode_strings(data, header, content, decoding)
+    if header.data_type == DataType.DT_VARIANT:
+        return _decode_variants(data, header, content, decoding, depth=depth)
+    if len(content):
+        return _decode_content(content, header, dtype)
+    raw = _collect_scalars(data, header.data_type)
+    values, _ = _decode_scalars(raw, header.data_type, dtype)
+    return _fit(values, header.shape, decoding)
+
+
+def _decode_header(data: memoryview, limits: Limits) -> tuple[TensorHeader, memoryview]:
+    """Return dtype and shape, and the bytes of `tensor_content`."""
+    data_type = 0
+    shapes: list[memoryview] = []
+    content = data[:0]
+    for number, wire, first, last in iter_fields(data):
+        if number == _DTYPE and wire == VARINT:
+            data_type = _to_int32(read_varint(data, first, last)[0])
+        elif number == _SHAPE and wire == BYTES:
+            shapes.append(data[first:last])
+        elif number == _CONTENT and wire == BYTES:
+            content = data[first:last]
+    # A submessage given twice is the merge of both, which is what their bytes together mean.
+    return TensorHeader(data_type, _decode_shape(b"".join(shapes), limits)), content
+
+
+def _to_int32(value: int) -> int:
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+def _decode_shape(data: bytes, limits: Limits) -> tuple[int, ...]:
+    """Decode a TensorShapeProto; unknown rank counts for nothing, as in TensorFlow."""
+    proto = parse_message(tensor_shape_pb2.TensorShapeProto, data, limits=limits)
+    limits.check("rank", len(proto.dim), "The number of dimensions of a tensor")
+    shape = tuple(dim.size for dim in proto.dim)
+    product = 1
+    for size in shape:
+        product *= size
+        if size < 0 or product > _ELEMENTS_MAX:
+            raise MalformedError(
+                f"Expected dimensions of 0 or more and at most 2**63 - 1 elements, found {shape}"
+            )
+    return shape
+
+
+def _count_elements(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def _decode_content(
+    content: memoryview, header: TensorHeader, dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
+    size = _count_elements(header.shape) * dtype.itemsize
+    if len(content) != size:
+        raise MalformedError(
+            f"Expected tensor_content of {size} bytes for {describe_data_type(header.data_type)} "
+            f"of shape {header.shape}, found {len(content)}"
+        )
+    result = _allocate(header.shape, dtype)
+    raw = result.reshape(-1).view(np.uint8)
+    raw[:] = np.frombuffer(content, np.uint8)
+    _finish_elements(raw, header.data_type, dtype)
+    return result
+
+
+def _finish_elements(raw: npt.NDArray[np.uint8], data_type: int, dtype: np.dtype[Any]) -> None:
+    """Make little-endian bytes those of native elements, in place."""
+    if data_type == DataType.DT_BOOL:
+        np.minimum(raw, 1, out=raw)
+    elif data_type in _SUB_BYTE_MASKS:
+        np.bitwise_and(raw, _SUB_BYTE_MASKS[data_type], out=raw)
+    elif sys.byteorder == "big" and dtype.itemsize > 1:
+        # A complex number is two numbers, each swapped on its own.
+        width = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+        raw.view(f"u{width}").byteswap(inplace=True)
+
+
+def _collect_scalars(data: memoryview, data_type: int) -> Buffer:
+    """Join all values of the typed field, packed or not, into one packed run."""
+    number, scalar_wire = _TYPED_FIELDS[data_type]
+    joined: memoryview | bytearray = data[:0]
+    for field, wire, first, last in iter_fields(data):
+        if field != number or wire not in (BYTES, scalar_wire):
+            continue
+        piece = data[first:last]
+        if number == _FLOAT8_VAL:  # not repeated: the last one counts
+            joined = piece
+            continue
+        _check_packed(piece, scalar_wire)
+        if not len(joined):
+            joined = piece
+        elif len(piece):
+            joined = joined if isinstance(joined, bytearray) else bytearray(joined)
+            joined += piece
+    return joined
+
+
+def _check_packed(piece: memoryview, scalar_wire: int) -> None:
+    """Check that a run of packed values ends where a value does."""
+    size = _FIXED_SIZES.get(scalar_wire)
+    if size is None:
+        if len(piece) and piece[-1] >= 0x80:
+            raise MalformedError("Expected packed varints, found the last one cut off")
+    elif len(piece) % size:
+        raise MalformedError(f"Expected packed values of {size} bytes, found {len(piece)} bytes")
+
+
+def _decode_scalars(
+    raw: Buffer, data_type: int, dtype: np.dtype[Any]
+) -> tuple[npt.NDArray[Any], int]:
+    """Decode packed values; return them, and how many are left over (half a complex number)."""
+    if _TYPED_FIELDS[data_type][1] == VARINT:
+        return _decode_packed_varints(raw, data_type, dtype), 0
+    count, rest = divmod(len(raw), dtype.itemsize)
+    values = np.frombuffer(raw, np.uint8, count * dtype.itemsize)
+    if sys.byteorder == "big" or data_type in _SUB_BYTE_MASKS:
+        values = values.copy()
+        _finish_elements(values, data_type, dtype)
+    return values.view(dtype), int(rest > 0)
+
+
+def _decode_packed_varints(raw: Buffer, data_type: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Decode packed varints, block by block, so that the 64-bit values never all exist at once."""
+    data = np.frombuffer(raw, np.uint8)
+    blocks: list[npt.NDArray[Any]] = []
+    narrow = _narrowing(data_type, dtype)
+    position = 0
+    while position < len(data):
+        block = data[position : position + _VARINT_BLOCK]
+        count = int(np.count_nonzero(block < 0x80))
+        try:
+            values, size = decode_varints(block, count)
+        except ValueError as error:
+            raise MalformedError(f"Expected packed varints, found a bad one: {error}") from error
+        if not count:
+            raise MalformedError("Expected packed varints, found one longer than 10 bytes")
+        blocks.append(narrow(values))
+        position += size
+    return np.concatenate(blocks) if blocks else np.empty(0, dtype)
+
+
+def _narrowing(
+    data_type: int, dtype: np.dtype[Any]
+) -> Callable[[npt.NDArray[np.uint64]], npt.NDArray[Any]]:
+    """Return what makes elements of the 64 bits of varints: mostly, it drops the high ones."""
+    if data_type == DataType.DT_BOOL:
+        return lambda values: values != 0
+    if data_type in (DataType.DT_HALF, DataType.DT_BFLOAT16):
+        return lambda values: values.astype(np.uint16).view(dtype)
+    if data_type in _SUB_BYTE_MASKS:
+        mask = np.uint64(_SUB_BYTE_MASKS[data_type])
+        return lambda values: (values & mask).astype(np.uint8).view(dtype)
+    return lambda values: values.astype(dtype)
+
+
+def _fit(values: npt.NDArray[Any], shape: tuple[int, ...], decoding: _Decoding) -> npt.NDArray[Any]:
+    """Give stored values a shape: drop what is too many, repeat the last where there are too few.
+
+    Values are only ever copied as arrays, never one as a scalar: that could quiet a NaN.
+    """
+    count = _count_elements(shape)
+    stored = min(len(values), count)
+    if stored < count:
+        decoding.spend_fill(count)
+    result = _allocate(shape, values.dtype)
+    flat = result.reshape(-1)
+    flat[:stored] = values[:stored]
+    if stored < count:
+        flat[stored:] = values[-1:] if stored else np.zeros(1, values.dtype)
+    return result
+
+
+def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError) as error:
+        raise UnsupportedError(
+            f"numpy {np.__version__} cannot make an array of {dtype} and shape {shape}: {error}"
+        ) from error
+
+
+def _decode_strings(
+    data: memoryview, header: TensorHeader, content: memoryview, decoding: _Decoding
+) -> npt.NDArray[Any]:
+    pieces = _element_pieces(data, header, content, decoding)
+    result = _allocate(header.shape, np.dtype(object))
+    strings = [bytes(piece) for piece in pieces]
+    _fill_objects(result.reshape(-1), strings, strings[-1] if strings else b"")
+    return result
+
+
+def _decode_variants(
+    data: memoryview,
+    header: TensorHeader,
+    content: memoryview,
+    decoding: _Decoding,
+    *,
+    depth: int,
+) -> npt.NDArray[Any]:
+    pieces = _element_pieces(data, header, content, decoding)
+    result = _allocate(header.shape, np.dtype(object))
+    variants = [_decode_variant(piece, decoding, depth=depth + 1) for piece in pieces]
+    # Unlike strings, the last one does not repeat.
+    _fill_objects(result.reshape(-1), variants, Variant())
+    return result
+
+
+def _decode_variant(data: memoryview, decoding: _Decoding, *, depth: int) -> Variant:
+    decoding.check_depth(depth)
+    name = metadata = data[:0]
+    tensors: list[npt.NDArray[Any]] = []
+    for number, wire, first, last in iter_fields(data):
+        if wire != BYTES:
+            continue
+        if number == _TYPE_NAME:
+            name = data[first:last]
+        elif number == _METADATA:
+            metadata = data[first:last]
+        elif number == _TENSORS:
+            tensors.append(_decode_tensor(data[first:last], decoding, depth=depth + 1))
+    try:
+        return Variant(str(name, "utf-8"), bytes(metadata), tuple(tensors))
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"Expected a variant's type name, found no UTF-8: {error}") from error
+
+
+def _element_pieces(
+    data: memoryview, header: TensorHeader, content: memoryview, decoding: _Decoding
+) -> list[memoryview]:
+    """Return the bytes of each stored element of a string or variant tensor."""
+    count = _count_elements(header.shape)
+    decoding.limits.check("strings", count, "The number of elements of a string tensor")
+    if len(content):
+        return _split_content(content, count)
+    pieces = _collect_pieces(data, _TYPED_FIELDS[header.data_type][0], count)
+    if len(pieces) < count:
+        decoding.spend_fill(count)
+    return pieces
+
+
+def _collect_pieces(data: memoryview, number: int, most: int) -> list[memoryview]:
+    """Collect the first so many occurrences of a field."""
+    pieces: list[memoryview] = []
+    for field, wire, first, last in iter_fields(data):
+        if field == number and wire == BYTES and len(pieces) < most:
+            pieces.append(data[first:last])
+    return pieces
+
+
+def _split_content(content: memoryview, count: int) -> list[memoryview]:
+    """Split `tensor_content` of strings: all lengths as varints, then all bytes; no checksum."""
+    try:
+        lengths, position = decode_varints(np.frombuffer(content, np.uint8), count)
+    except ValueError as error:
+        raise MalformedError(
+            f"Expected tensor_content with the lengths of {count} strings: {error}"
+        ) from error
+    pieces: list[memoryview] = []
+    for length in lengths.tolist():
+        pieces.append(content[position : position + length])
+        position += length
+    if position != len(content):
+        raise MalformedError(
+            f"Expected {position} bytes in tensor_content of {count} strings, found {len(content)}"
+        )
+    return pieces
+
+
+def _fill_objects(
+    flat: npt.NDArray[Any], values: Sequence[bytes | Variant], rest: bytes | Variant
+) -> npt.NDArray[Any]:
+    flat[: len(values)] = values
+    flat[len(values) :] = rest
+    return flat
