@@ -14,9 +14,9 @@ from ckptparse.graph.state import (
     checkpoint_state,
     find_listed,
     latest_checkpoint,
-    match_pattern,
     read_state,
 )
+from ckptparse.legacy.naming import match_pattern
 
 pytestmark = pytest.mark.proto
 

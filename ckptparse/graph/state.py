@@ -15,7 +15,6 @@ a V1 checkpoint of several files is a pattern, `ckpt-3-?????-of-00002`.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 import warnings
@@ -23,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ckptparse.errors import CheckpointError, MalformedError
+from ckptparse.legacy.naming import match_pattern
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.checkpoint_state_pb2 import CheckpointState as CheckpointStateProto
 from ckptparse.proto.parsing import parse_text
@@ -36,7 +36,6 @@ __all__ = [
     "find_listed",
     "iter_newest_first",
     "latest_checkpoint",
-    "match_pattern",
     "read_state",
 ]
 
@@ -163,22 +162,6 @@ def checkpoint_exists(prefix: str) -> bool:
     return (
         os.path.isfile(f"{prefix}.index") or os.path.isfile(prefix) or bool(match_pattern(prefix))
     )
-
-
-def match_pattern(pattern: str) -> list[str]:
-    """List the files that a pattern such as `ckpt-3-?????-of-00002` names, in order.
-
-    Only the last part of the path is a pattern: directories are taken by their name.
-    """
-    directory, name = os.path.split(pattern)
-    if not set(name) & set("*?["):
-        return []
-    try:
-        present = os.listdir(directory or os.curdir)
-    except (OSError, ValueError):
-        return []
-    matches = (os.path.join(directory, file) for file in fnmatch.filter(sorted(present), name))
-    return [path for path in matches if os.path.isfile(path)]
 
 
 def _read_message(path: str, *, limits: Limits) -> CheckpointStateProto:

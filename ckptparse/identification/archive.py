@@ -14,8 +14,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from ckptparse.identify.identity import Finding, looks_like_checkpoint
-from ckptparse.identify.sample import WINDOW, Sample
+from ckptparse.identification.identity import Finding, looks_like_checkpoint
+from ckptparse.identification.sample import WINDOW, Sample
 
 __all__ = ["find_archive", "is_tar"]
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ckptparse.coding.varint import decode_varint
-from ckptparse.identify.identity import Finding
-from ckptparse.identify.sample import Sample
+from ckptparse.identification.identity import Finding
+from ckptparse.identification.sample import Sample
 
 __all__ = ["find_message"]
 

@@ -17,8 +17,8 @@ from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.coding.checksum import crc_of_zeros
 from ckptparse.coding.varint import decode_varint
 from ckptparse.errors import CheckpointError
-from ckptparse.identify.identity import Finding
-from ckptparse.identify.sample import Sample
+from ckptparse.identification.identity import Finding
+from ckptparse.identification.sample import Sample
 from ckptparse.limits import Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto

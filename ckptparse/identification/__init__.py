@@ -11,14 +11,14 @@ import os
 import stat
 
 from ckptparse.errors import CheckpointNotFoundError
-from ckptparse.identify.archive import find_archive
-from ckptparse.identify.folder import identify_absent, identify_directory, is_leftover_name
-from ckptparse.identify.identity import KINDS, Finding, Identity
-from ckptparse.identify.magic import find_magic
-from ckptparse.identify.sample import Sample
-from ckptparse.identify.tables import find_cut_table, find_shard, find_table
-from ckptparse.identify.text import find_foreign_text, find_known_text
-from ckptparse.identify.wire import find_message
+from ckptparse.identification.archive import find_archive
+from ckptparse.identification.folder import identify_absent, identify_directory, is_leftover_name
+from ckptparse.identification.identity import KINDS, Finding, Identity
+from ckptparse.identification.magic import find_magic
+from ckptparse.identification.sample import Sample
+from ckptparse.identification.tables import find_cut_table, find_shard, find_table
+from ckptparse.identification.text import find_foreign_text, find_known_text
+from ckptparse.identification.wire import find_message
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.source import ByteSource
 

@@ -15,8 +15,9 @@ from itertools import islice
 
 from ckptparse.bundle.naming import INDEX_SUFFIX, shard_path, split_data_path
 from ckptparse.errors import CheckpointNotFoundError
-from ckptparse.graph.state import STATE_FILE_NAME, match_pattern
-from ckptparse.identify.identity import Finding, Identity
+from ckptparse.graph.state import STATE_FILE_NAME
+from ckptparse.identification.identity import Finding, Identity
+from ckptparse.legacy.naming import match_pattern
 
 __all__ = ["identify_absent", "identify_directory", "is_leftover_name"]
 

@@ -16,8 +16,8 @@ import re
 import struct
 
 from ckptparse.coding.checksum import crc32c, mask_crc
-from ckptparse.identify.identity import Finding
-from ckptparse.identify.sample import Sample
+from ckptparse.identification.identity import Finding
+from ckptparse.identification.sample import Sample
 
 __all__ = ["find_magic"]
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 
 from ckptparse.errors import CheckpointError
-from ckptparse.identify.identity import Finding
-from ckptparse.identify.sample import Sample
+from ckptparse.identification.identity import Finding
+from ckptparse.identification.sample import Sample
 from ckptparse.proto.checkpoint_state_pb2 import CheckpointState
 from ckptparse.proto.parsing import parse_text
 
