@@ -53,7 +53,7 @@ class Output:
     def checkpoint(
         self, prefix: str, written: Mapping[str, Any] | None = None, **facts: Any
     ) -> dict[str, Any]:
-        """Describe the V2 or V1 checkpoint at `prefix` from what TensorFlow's reader gives.
+        """Describe the V2 checkpoint at `prefix` from what TensorFlow's reader gives.
 
         written: values that must be what TensorFlow reads back.
         """
@@ -68,10 +68,11 @@ class Output:
         prefix: str,
         written: Mapping[Name, tuple[str, Any]],
         *,
+        format: str = "v2",
         check: bool = True,
         **facts: Any,
     ) -> dict[str, Any]:
-        """Describe the V2 checkpoint at `prefix` from what was written: name to (dtype, value).
+        """Describe the checkpoint at `prefix` from what was written: name to (dtype, value).
 
         check: restore each tensor that TensorFlow can restore, and compare.
         """
@@ -82,7 +83,7 @@ class Output:
             rows[text] = describe.describe_tensor(text, dtype, value)
             if check and not restores(self.path(prefix), name, rows[text]):
                 unreadable.append(text)
-        described = {"prefix": prefix, "format": "v2", "tensors": describe.sorted_tensors(rows)}
+        described = {"prefix": prefix, "format": format, "tensors": describe.sorted_tensors(rows)}
         if unreadable:
             described["tensorflow_cannot_read"] = unreadable
         return self.add_checkpoint(described, facts)
