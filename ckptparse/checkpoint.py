@@ -11,7 +11,7 @@ import fnmatch
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy.typing as npt
 
@@ -19,6 +19,9 @@ from ckptparse.bundle.slices import TensorSlice
 from ckptparse.errors import TensorNotFoundError
 from ckptparse.limits import Limits
 from ckptparse.tensor import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Backend", "Checkpoint", "Format", "Naming", "Patterns"]
 
@@ -187,7 +190,7 @@ class Checkpoint(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.shapes())
 
-    def __enter__(self) -> Checkpoint:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

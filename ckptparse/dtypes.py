@@ -158,4 +158,5 @@ def _ml_dtype(name: str) -> np.dtype[Any]:
             f"The installed ml_dtypes {metadata.version('ml_dtypes')} has no {name}",
             hint="Install a newer ml_dtypes (0.5 has every kind)",
         )
-    return np.dtype(kind)
+    dtype: np.dtype[Any] = np.dtype(kind)
+    return dtype

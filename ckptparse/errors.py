@@ -2,7 +2,7 @@
 
     CheckpointError(Exception)
     ├── CheckpointNotFoundError   (FileNotFoundError)     nothing at that path
-    ├── NotACheckpointError       (ValueError)            something else lies there: .identity says what
+    ├── NotACheckpointError       (ValueError)            something else is there: .identity
     ├── TensorNotFoundError       (KeyError)              with the closest names
     ├── DataLossError             (ValueError)            the checkpoint is damaged
     │   ├── ChecksumError                                 .stored, .computed

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from ckptparse.errors import (
     CheckpointNotFoundError,
@@ -22,6 +23,9 @@ from ckptparse.errors import (
     TruncatedError,
     UnsupportedError,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ByteSource", "SourcePool"]
 
@@ -126,7 +130,7 @@ class ByteSource:
         if descriptor >= 0:
             os.close(descriptor)
 
-    def __enter__(self) -> ByteSource:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

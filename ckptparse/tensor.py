@@ -159,11 +159,17 @@ class Tensor:
         region, finish = _plan(index, self.shape)
         with located(tensor=self.name):
             check_rank(len(self.shape))
-            if all(len(wanted) == size for wanted, size in zip(region, self.shape, strict=True)):
-                part = self.payload.read(verify=self.verified_reads)
+            if self._is_read_whole(region):
+                whole = self.payload.read(verify=self.verified_reads)
+                part = whole[tuple(slice(r.start, r.stop, r.step) for r in region)]
             else:
                 part = self.payload.read_region(region)
         return part[finish]
+
+    def _is_read_whole(self, region: Region) -> bool:
+        if self.kind in ("string", "variant"):
+            return True
+        return all(len(wanted) == size for wanted, size in zip(region, self.shape, strict=True))
 
     def __len__(self) -> int:
         if not self.shape:
@@ -171,7 +177,9 @@ class Tensor:
         return self.shape[0]
 
     def __array__(
-        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+        self,
+        dtype: npt.DTypeLike | None = None,
+        copy: bool | None = None,  # noqa: FBT001 - numpy's protocol
     ) -> npt.NDArray[Any]:
         if copy is False:
             raise ValueError("A tensor of a checkpoint is read anew: it cannot be had uncopied")

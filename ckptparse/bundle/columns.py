@@ -145,10 +145,14 @@ class EntryDecoder:
         """Which rows have fields that agree with each other; those only need no second look."""
         widths = _WIDTHS[scan.data_types]
         whole = np.maximum(widths, 1)
-        fits = (widths > 0) & (scan.sizes % whole == 0) & (scan.sizes // whole == elements)
+        fits: npt.NDArray[np.bool_] = (
+            (widths > 0) & (scan.sizes % whole == 0) & (scan.sizes // whole == elements)
+        )
         counted = _COUNTED[scan.data_types] & (elements <= scan.sizes)
         counted &= elements <= self._limits.strings
-        return (fits | counted) & (elements >= 0) & (scan.shard_ids < self._num_shards)
+        fits |= counted
+        fits &= (elements >= 0) & (scan.shard_ids < self._num_shards)
+        return fits
 
 
 @dataclass(slots=True)
@@ -217,7 +221,9 @@ def _read_crc(data: npt.NDArray[np.uint8], at: IntColumn) -> IntColumn:
     for byte in range(4):
         crcs |= data[at + 1 + byte].astype(np.uint32) << np.uint32(8 * byte)
     unmasked = crcs - np.uint32(0xA282EAD8)
-    return (unmasked >> np.uint32(17) | unmasked << np.uint32(15)).astype(np.int64)
+    rotated = unmasked >> np.uint32(17) | unmasked << np.uint32(15)
+    column: IntColumn = rotated.astype(np.int64)
+    return column
 
 
 def _put(columns: EntryColumns, row: int, entry: BundleEntry) -> None:

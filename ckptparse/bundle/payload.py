@@ -121,11 +121,12 @@ class StringPayload:
                 flat = decode_strings(data, count, big_endian=self._bundle.big_endian, crc=crc)
             else:
                 flat = self._decode_variants(data, count, crc)
-        return flat.reshape(entry.shape)
+        array: npt.NDArray[Any] = flat.reshape(entry.shape)
+        return array
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read the whole and pick the part; see `Payload`."""
-        whole = self.read(verify=True)
+        whole = self.read(verify=False)
         return whole[tuple(slice(r.start, r.stop, r.step) for r in region)].copy()
 
     def verify(self) -> None:

@@ -102,8 +102,8 @@ class _Reader:
         count = rows[-1] - rows[0] + 1
         scratch = np.empty((count, *self.shape[axis + 1 :]), self.dtype)
         self.read_into(offset + rows[0] * self._unit(axis), bytes_of(scratch))
-        inner = tuple(slice(r.start, r[-1] + 1, r.step) for r in self.region[axis + 1 :])
-        out[...] = scratch[(slice(None, None, rows.step), *inner)]
+        picked = [slice(r.start, r[-1] + 1, r.step) for r in self.region[axis + 1 :]]
+        out[...] = scratch[:: rows.step][(slice(None), *picked)]
 
 
 def _chunks(wanted: range, rows: int) -> Iterator[tuple[int, range]]:

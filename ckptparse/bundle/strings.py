@@ -67,13 +67,13 @@ def _check_lengths(lengths: npt.NDArray[Any], start: int, size: int) -> npt.NDAr
             f"Strings do not fit their payload: expected it to hold {len(lengths)} of them, the "
             f"longest of {int(lengths.max()) if len(lengths) else 0} bytes, found {size} bytes"
         )
-    # Each length is at most the payload's size: the sum of so many cannot wrap 64 bits.
-    ends = np.cumsum(lengths, dtype=np.uint64) + np.uint64(start)
-    total = int(ends[-1]) if len(ends) else start
+    # Exact: the lengths of a hostile payload may add up to more than 64 bits hold.
+    total = start + sum(lengths.tolist())
     if total != size:
         raise MalformedError(
             f"Strings do not fill their payload: expected {total} bytes, found {size}"
         )
+    ends: npt.NDArray[np.uint64] = np.cumsum(lengths, dtype=np.uint64) + np.uint64(start)
     return ends
 
 
