@@ -21,13 +21,21 @@ from ckptparse.limits import Limits
 from ckptparse.source import ByteSource
 from ckptparse.tensor import Payload, Region
 
-__all__ = ["PIECE_SIZE", "Bundle", "DensePayload", "SlicedPayload", "StringPayload"]
+__all__ = ["PIECE_SIZE", "Bundle", "DensePayload", "SliceFinder", "SlicedPayload", "StringPayload"]
 
 PIECE_SIZE = 1 << 20
 """Bytes read and checked at once: they stay in the processor's cache in between."""
 
 
-class Bundle(Protocol):
+class SliceFinder(Protocol):
+    """What a sliced payload needs of the checkpoint it belongs to, be it a bundle or V1 files."""
+
+    def slice_payloads(self, name: str, entry: BundleEntry) -> tuple[SliceGrid, list[Payload]]:
+        """Find the slices of a tensor."""
+        ...
+
+
+class Bundle(SliceFinder, Protocol):
     """What a payload needs of the bundle it belongs to."""
 
     limits: Limits
@@ -43,10 +51,6 @@ class Bundle(Protocol):
 
     def shard_path(self, shard_id: int) -> str:
         """Path of a data file."""
-        ...
-
-    def slice_payloads(self, name: str, entry: BundleEntry) -> tuple[SliceGrid, list[Payload]]:
-        """Find the slices of a tensor."""
         ...
 
 
@@ -127,7 +131,8 @@ class StringPayload:
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read the whole and pick the part; see `Payload`."""
         whole = self.read(verify=False)
-        return whole[tuple(slice(r.start, r.stop, r.step) for r in region)].copy()
+        part: npt.NDArray[Any] = whole[tuple(slice(r.start, r.stop, r.step) for r in region)]
+        return part.copy()
 
     def verify(self) -> None:
         """Check the stored checksums, once; see `Payload`."""
@@ -150,7 +155,7 @@ class SlicedPayload:
 
     __slots__ = ("_bundle", "_entry", "_found", "_name")
 
-    def __init__(self, bundle: Bundle, name: str, entry: BundleEntry) -> None:
+    def __init__(self, bundle: SliceFinder, name: str, entry: BundleEntry) -> None:
         self._bundle = bundle
         self._name = name
         self._entry = entry
