@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-import types
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -28,12 +29,31 @@ DAMAGE = {"ChecksumError", "TruncatedError", "MissingShardError", "MalformedErro
 
 
 def test_all_names_what_is_public_and_nothing_else() -> None:
-    public = {
+    """Names are resolved when first used: all of them are asked for before looking."""
+    for name in ckptparse.__all__:
+        assert getattr(ckptparse, name) is not None
+    ours = {
         name
         for name, value in vars(ckptparse).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    } - {"annotations"}
-    assert public == set(ckptparse.__all__) - {"__version__"}
+        if getattr(value, "__module__", "").startswith("ckptparse") and not name.startswith("_")
+    }
+    assert ours == {name for name in ckptparse.__all__ if name in ours}
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    tree = ast.parse(Path(ckptparse.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    aliases = [
+        alias for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    ]
+    assert [alias.asname for alias in aliases] == [alias.name for alias in aliases]
+    assert {alias.name for alias in aliases} == set(ckptparse.__all__)
+
+
+def test_no_module_hides_a_public_name() -> None:
+    package = Path(ckptparse.__file__).parent
+    modules = {path.stem for path in package.iterdir()}
+    assert modules & set(ckptparse.__all__) == set()
 
 
 def test_all_is_sorted_and_names_nothing_twice() -> None:
