@@ -1,0 +1,90 @@
+"""A program that uses the public names as a user would: mypy, strict, has nothing to say of it.
+
+It is checked, never run. A change of a signature that breaks users' programs breaks this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import ckptparse
+from ckptparse import CheckpointError, DataLossError, Limits, TensorNotFoundError
+
+
+def read_all(path: str | Path) -> dict[str, npt.NDArray[Any]]:
+    return ckptparse.read(path)
+
+
+def read_some(path: Path) -> npt.NDArray[Any]:
+    chosen = ckptparse.read(path, ["scope1/weights"], verify=False)
+    chosen |= ckptparse.read(path, include="scope2/*", exclude=["*/Adam*", "*/beta?_power"])
+    chosen |= ckptparse.read(path, naming="variable", mmap=True, threads=2)
+    chosen |= ckptparse.read(path, limits=Limits(index_bytes=1 << 20, entries=10_000))
+    return chosen["scope1/weights"]
+
+
+def list_names(path: str) -> list[str]:
+    listed: list[tuple[str, tuple[int, ...]]] = ckptparse.list_variables(path)
+    return [name for name, shape in listed if len(shape) == 2]
+
+
+def look_inside(path: str) -> int:
+    with ckptparse.open(path, limits=ckptparse.DEFAULT_LIMITS) as checkpoint:
+        as_mapping: Mapping[str, ckptparse.Tensor] = checkpoint
+        total = sum(tensor.nbytes for tensor in as_mapping.values())
+        print(checkpoint.format, checkpoint.num_shards, checkpoint.byte_order, checkpoint.files)
+        for name, where, tensor in checkpoint.orphan_slices:
+            print(name, where, tensor.shape)
+        arrays: dict[str, npt.NDArray[Any]] = checkpoint.read(["bias"], include="b*")
+        return total + sum(array.nbytes for array in arrays.values())
+
+
+def use_a_tensor(tensor: ckptparse.Tensor) -> npt.NDArray[Any]:
+    shape: tuple[int, ...] = tensor.shape
+    dtype: np.dtype[Any] = tensor.dtype
+    location: ckptparse.Location | None = tensor.location
+    if location is not None:
+        print(location.path, location.shard, location.offset, location.size)
+    if tensor.kind == "sliced" or tensor.crc32c is None:
+        tensor.verify()
+    if tensor.data_type == ckptparse.DataType.DT_BFLOAT16:
+        return tensor.read().astype(np.float32)
+    rows: npt.NDArray[Any] = tensor[1:3, ..., 0]
+    print(tensor.name, shape, dtype, tensor.ndim, tensor.size, len(tensor))
+    return np.asarray(tensor) if rows.size == 0 else rows
+
+
+def newest(directory: str | Path) -> str | None:
+    state: ckptparse.CheckpointState | None = ckptparse.checkpoint_state(directory)
+    if state is not None:
+        print(state.latest, state.paths, state.timestamps, state.last_preserved)
+    return ckptparse.latest_checkpoint(directory)
+
+
+def handle_errors(path: str) -> str:
+    try:
+        ckptparse.read(path)
+    except TensorNotFoundError as error:
+        return ", ".join(error.closest)
+    except ckptparse.ChecksumError as error:
+        return f"{error.stored} {error.computed}"
+    except DataLossError as error:
+        return f"{error.path} {error.offset} {error.size} {error.tensor}"
+    except CheckpointError as error:
+        return error.hint or error.message
+    return ""
+
+
+def as_standard_exceptions(path: str) -> bool:
+    try:
+        ckptparse.open(path).close()
+    except FileNotFoundError:
+        return False
+    except (ValueError, KeyError, EOFError, NotImplementedError):
+        return False
+    return True
