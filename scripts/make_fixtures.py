@@ -37,11 +37,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import tensorflow as tf
-from fixture_cases import dtypes, objects, saved_models, saver, slices, v1
+from fixture_cases import dtypes, graphs, objects, saved_models, saver, slices, v1
 from fixture_cases.common import CASES, NEWEST, TF_VERSION, Case, Output
 from fixture_cases.describe import dump_json
 
-FAMILIES = (saver, dtypes, slices, objects, v1, saved_models)
+FAMILIES = (saver, dtypes, slices, objects, v1, graphs, saved_models)
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 
 
