@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ckptparse.bundle.reader import BundleReader
 from ckptparse.checkpoint import Backend, Checkpoint, Naming, Patterns
+from ckptparse.legacy.reader import LegacyReader
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.resolve import PathLike, Resolved, resolve_path
 
@@ -107,4 +108,6 @@ def list_variables(
 
 
 def _open_backend(resolved: Resolved, *, limits: Limits) -> Backend:
+    if resolved.format == "v1":
+        return LegacyReader.open(resolved.files, limits=limits)
     return BundleReader.open(resolved.path, limits=limits)

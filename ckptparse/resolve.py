@@ -7,9 +7,15 @@ from dataclasses import dataclass
 
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.checkpoint import Format
-from ckptparse.errors import CheckpointNotFoundError, NotACheckpointError
+from ckptparse.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    NotACheckpointError,
+    TruncatedError,
+)
 from ckptparse.graph.state import STATE_FILE_NAME, find_listed, iter_newest_first, read_state
-from ckptparse.identification import identify
+from ckptparse.identification import Identity, identify
+from ckptparse.legacy.naming import find_legacy_files
 from ckptparse.limits import Limits
 
 __all__ = ["PathLike", "Resolved", "resolve_path"]
@@ -18,27 +24,34 @@ PathLike = str | os.PathLike[str]
 
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 _VARIABLES = "variables"
+META_SUFFIX = ".meta"
+_OWN_KINDS = ("v1", "v2-index", "graph", "meta-graph")
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a path means: a format, and the prefix (V2) or file or pattern to open."""
+    """What a path means."""
 
     format: Format
     path: str
+    """The prefix of a V2 checkpoint; the file, prefix or pattern of any other."""
+    files: tuple[str, ...] = ()
+    """The files of a V1 checkpoint."""
 
 
 def resolve_path(path: PathLike, *, limits: Limits) -> Resolved:
     """Find the checkpoint that a path means.
 
     Args:
-        path: A prefix, its `.index`, any of its data files, a directory with a state file, a
-            SavedModel or its `variables/`.
+        path: A prefix, its `.index`, any of its data files, its `.meta`; a V1 file, or the prefix,
+            the pattern or one of several; a graph; a directory with a state file, a SavedModel or
+            its `variables/`.
         limits: Bounds on what the files on the way may ask for.
 
     Raises:
         CheckpointNotFoundError: Nothing is there.
         NotACheckpointError: Something else is there, or several checkpoints.
+        DataLossError: What is there was cut off.
     """
     text = os.fsdecode(path)
     if _is_file(text + INDEX_SUFFIX):
@@ -47,11 +60,11 @@ def resolve_path(path: PathLike, *, limits: Limits) -> Resolved:
         return _resolve_directory(text, limits=limits)
     if os.path.basename(text) in _SAVED_MODEL_FILES and os.path.exists(text):
         return _resolve_saved_model(os.path.dirname(text))
-    found = _resolve_by_suffix(text)
+    found = _resolve_by_suffix(text) or _resolve_by_content(text, limits=limits)
     if found is not None:
         return found
     if os.path.lexists(text):
-        raise _not_a_checkpoint(text)
+        raise _not_a_checkpoint(identify(text, limits=limits))
     raise _not_found(text)
 
 
@@ -74,19 +87,52 @@ def _resolve_by_suffix(text: str) -> Resolved | None:
     return None
 
 
+def _resolve_by_content(text: str, *, limits: Limits) -> Resolved | None:
+    """Look into a file to see whether it is a V1 checkpoint, a graph, or leads to a checkpoint."""
+    files = find_legacy_files(text)
+    if not files:
+        return None
+    identity = identify(files[0], limits=limits)
+    if identity.kind == "v1":
+        return Resolved("v1", text, files)
+    if text.endswith(META_SUFFIX) and identity.kind in ("meta-graph", "truncated", "unknown"):
+        return _resolve_meta(text)
+    if identity.kind in ("graph", "meta-graph"):
+        return Resolved("graph", text)
+    if identity.kind == "state-file":
+        return _resolve_state(text, limits=limits)
+    raise _not_a_checkpoint(identity)
+
+
+def _resolve_meta(path: str) -> Resolved:
+    """Find the checkpoint beside a `.meta`: its name lacks the number of a V1 file."""
+    prefix = path.removesuffix(META_SUFFIX)
+    if _is_file(prefix + INDEX_SUFFIX):
+        return Resolved("v2", prefix)
+    files = find_legacy_files(prefix)
+    if files:
+        return Resolved("v1", prefix, files)
+    raise CheckpointNotFoundError(
+        "The meta graph has no checkpoint beside it",
+        path=path,
+        hint="Its structure can be read with ckptparse.open_graph",
+    )
+
+
 def _resolve_directory(directory: str, *, limits: Limits) -> Resolved:
     """Try a directory as SavedModel, as its `variables/`, by its state file, by its only index."""
     if any(_is_file(os.path.join(directory, name)) for name in _SAVED_MODEL_FILES):
         return _resolve_saved_model(directory)
     if _is_file(os.path.join(directory, _VARIABLES + INDEX_SUFFIX)):
         return Resolved("v2", os.path.join(directory, _VARIABLES))
-    if _is_file(os.path.join(directory, STATE_FILE_NAME)):
-        return _resolve_state(directory, limits=limits)
+    state_file = os.path.join(directory, STATE_FILE_NAME)
+    if _is_file(state_file):
+        return _resolve_state(state_file, limits=limits)
     indexes = sorted(name for name in os.listdir(directory) if name.endswith(INDEX_SUFFIX))
     if len(indexes) == 1:
         return Resolved("v2", os.path.join(directory, indexes[0].removesuffix(INDEX_SUFFIX)))
     if not indexes:
-        raise _not_a_checkpoint(directory)
+        raise _not_a_checkpoint(identify(directory, limits=limits))
     raise NotACheckpointError(
         f"The directory holds {len(indexes)} checkpoints and no state file that names the newest: "
         + ", ".join(name.removesuffix(INDEX_SUFFIX) for name in indexes),
@@ -106,17 +152,18 @@ def _resolve_saved_model(directory: str) -> Resolved:
     )
 
 
-def _resolve_state(directory: str, *, limits: Limits) -> Resolved:
-    """Take exactly the newest checkpoint that the state file names."""
-    state = read_state(os.path.join(directory, STATE_FILE_NAME), limits=limits)
+def _resolve_state(path: str, *, limits: Limits) -> Resolved:
+    """Take exactly the newest checkpoint that a state file names."""
+    state = read_state(path, limits=limits)
+    directory = os.path.dirname(path)
     found = find_listed(directory, state.latest)
     if found is not None:
         return resolve_path(found, limits=limits)
-    present = (find_listed(directory, path) for path in iter_newest_first(state))
-    other = next((path for path in present if path is not None), None)
+    present = (find_listed(directory, listed) for listed in iter_newest_first(state))
+    other = next((listed for listed in present if listed is not None), None)
     raise CheckpointNotFoundError(
         f"The newest checkpoint that the state file names is not there: {state.latest}",
-        path=os.path.join(directory, STATE_FILE_NAME),
+        path=path,
         hint=f"The newest listed one that is there: {other}" if other else None,
     )
 
@@ -133,11 +180,20 @@ def _not_found(text: str) -> CheckpointNotFoundError:
     return CheckpointNotFoundError("No such checkpoint", path=text, hint=hint)
 
 
-def _not_a_checkpoint(text: str) -> NotACheckpointError:
-    identity = identify(text)
+def _not_a_checkpoint(identity: Identity) -> CheckpointError:
+    """Say what is there instead of a checkpoint, or what was cut off."""
+    if identity.kind == "truncated" and identity.detail.get("of") in _OWN_KINDS:
+        return TruncatedError(
+            f"Expected a checkpoint, found {identity.meaning}: not an sstable, or no whole message",
+            path=identity.path,
+            hint=identity.advice,
+        )
+    hint = identity.advice
+    if identity.kind == "v2-index":
+        hint = "Rename it: the name of an index ends in .index, that of its data in .data-…"
     return NotACheckpointError(
         f"Expected a checkpoint, found {identity.meaning}",
-        path=text,
+        path=identity.path,
         identity=identity,
-        hint=identity.advice,
+        hint=hint,
     )

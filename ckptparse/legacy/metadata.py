@@ -1,0 +1,110 @@
+"""The list of tensors of one V1 file, checked (docs/format.md, section 3.2).
+
+The value under the empty key is a SavedTensorSlices with only field 1:
+
+    0a .. SavedTensorSliceMeta
+       0a .. SavedSliceMeta, a tensor    0a name   12 shape   18 DataType   22 slice, repeated
+       12 .. VersionDef                  08 01
+
+A tensor that lists no slices is not there, as in TensorFlow. Names are taken from the wire: any
+bytes are a name, and protobuf would refuse the whole list for one that is not UTF-8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ckptparse.bundle.entry import check_versions, count_elements, shape_from_proto
+from ckptparse.bundle.naming import decode_name
+from ckptparse.bundle.slices import TensorSlice
+from ckptparse.errors import MalformedError, located
+from ckptparse.limits import Limits
+from ckptparse.proto.parsing import parse_message
+from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
+from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
+from ckptparse.proto.versions_pb2 import VersionDef
+from ckptparse.proto.wire import BYTES, VARINT, Buffer, find_submessage, iter_fields, read_varint
+from ckptparse.table.reader import Table
+
+__all__ = ["SliceList", "read_metadata"]
+
+META_KEY = b""
+_META = 1
+_TENSOR, _VERSIONS = 1, 2
+_NAME, _SHAPE, _TYPE, _SLICE = 1, 2, 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class SliceList:
+    """What one file says it holds of one tensor."""
+
+    name: str
+    data_type: int
+    """DataType number: any, until values are asked for."""
+    shape: tuple[int, ...]
+    """Of the whole tensor."""
+    slices: tuple[TensorSlice, ...]
+    """Which of it are in this file."""
+
+
+def read_metadata(table: Table, *, limits: Limits) -> list[SliceList]:
+    """Read and check what a V1 file lists, in the order of the file.
+
+    Raises:
+        MalformedError: The list is missing, or breaks the format's rules.
+        UnsupportedError: Its versions exclude this reader.
+        LimitError: More tensors, dimensions or slices than the limits allow.
+    """
+    value = table.get(META_KEY)
+    if value is None:
+        raise MalformedError(
+            "Expected the list of a V1 file's tensors under the empty key, found none"
+        )
+    lists: list[SliceList] = []
+    versions = b""
+    meta = find_submessage(value, _META) or b""
+    for number, wire, start, end in iter_fields(meta):
+        if wire == BYTES and number == _TENSOR:
+            limits.check("entries", len(lists) + 1, "The number of tensors")
+            lists.append(_decode_list(meta[start:end], limits))
+        elif wire == BYTES and number == _VERSIONS:
+            versions += bytes(meta[start:end])
+    check_versions(parse_message(VersionDef, versions, limits=limits))
+    return [found for found in lists if found.slices]
+
+
+def _decode_list(data: Buffer, limits: Limits) -> SliceList:
+    """Decode a SavedSliceMeta."""
+    name = b""
+    data_type = 0
+    shape = b""
+    slices: list[Buffer] = []
+    for number, wire, start, end in iter_fields(data):
+        if number == _TYPE and wire == VARINT:
+            data_type = read_varint(data, start, end)[0]
+        elif wire == BYTES and number == _NAME:
+            name = bytes(data[start:end])
+        elif wire == BYTES and number == _SHAPE:
+            shape += bytes(data[start:end])
+        elif wire == BYTES and number == _SLICE:
+            slices.append(data[start:end])
+    with located(tensor=decode_name(name)):
+        limits.check("slices", len(slices), "The number of slices of a tensor")
+        return SliceList(decode_name(name), data_type, *_decode_slices(shape, slices, limits))
+
+
+def _decode_slices(
+    shape_data: bytes, slices_data: list[Buffer], limits: Limits
+) -> tuple[tuple[int, ...], tuple[TensorSlice, ...]]:
+    """Decode a shape and the slices that must lie within it."""
+    shape = shape_from_proto(
+        parse_message(TensorShapeProto, shape_data, limits=limits), limits=limits
+    )
+    count_elements(shape)
+    slices = tuple(
+        TensorSlice.from_proto(parse_message(TensorSliceProto, piece, limits=limits))
+        for piece in slices_data
+    )
+    for piece in slices:
+        piece.resolve(shape)
+    return shape, slices

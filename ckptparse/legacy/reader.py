@@ -1,0 +1,284 @@
+"""V1 files, read: name -> slices -> record of a slice -> array (docs/format.md, section 3).
+
+Opening reads each file's list of tensors. A tensor's values are in the message under the key of its
+slice, and there is no checksum but that of the block which holds the record.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy.typing as npt
+
+from ckptparse.bundle.entry import BundleEntry
+from ckptparse.bundle.naming import encode_name, encode_slice_key
+from ckptparse.bundle.payload import SlicedPayload
+from ckptparse.bundle.slices import SliceGrid, TensorSlice
+from ckptparse.dtypes import DataType
+from ckptparse.errors import MalformedError, located
+from ckptparse.legacy.metadata import SliceList, read_metadata
+from ckptparse.limits import Limits
+from ckptparse.proto.wire import find_submessage
+from ckptparse.source import ByteSource
+from ckptparse.table.reader import Table
+from ckptparse.tensor import Payload, Region, Tensor
+from ckptparse.tensor_proto import decode_saved_values
+
+__all__ = ["LegacyReader", "LegacyTensor"]
+
+_DATA, _VALUES = 2, 3
+"""Fields of SavedTensorSlices and of SavedSlice that lead to the TensorProto."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyTensor:
+    """What all files together say of one tensor."""
+
+    data_type: int
+    shape: tuple[int, ...]
+    slices: tuple[TensorSlice, ...]
+    files: tuple[int, ...]
+    """The number of the file that holds each slice."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether one slice is all of it."""
+        ranges = self.slices[0].resolve(self.shape)
+        return len(self.slices) == 1 and tuple(map(len, ranges)) == self.shape
+
+
+class LegacyReader:
+    """The open files of a V1 checkpoint.
+
+    Attributes:
+        files: Their paths.
+        limits: Bounds on what they may ask for.
+    """
+
+    def __init__(
+        self,
+        files: tuple[str, ...],
+        tables: list[Table],
+        tensors: Mapping[str, LegacyTensor],
+        *,
+        limits: Limits,
+    ) -> None:
+        self.files = files
+        self.limits = limits
+        self._tables = tables
+        self._tensors = tensors
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, files: Sequence[str], *, limits: Limits) -> LegacyReader:
+        """Open the files of one checkpoint and read what they list.
+
+        Raises:
+            CheckpointNotFoundError: A file is not there.
+            DataLossError: A file is damaged, or two disagree about a tensor.
+            UnsupportedError: A file excludes this reader.
+            LimitError: A file asks for more than the limits allow.
+        """
+        limits.check("shards", len(files), "The number of files")
+        tables: list[Table] = []
+        lists: list[list[SliceList]] = []
+        with ExitStack() as stack:
+            for path in files:
+                source = stack.enter_context(ByteSource.open(path))
+                tables.append(Table.open(source, limits=limits))
+                with located(path=path):
+                    lists.append(read_metadata(tables[-1], limits=limits))
+            tensors = _merge(lists, files)
+            stack.pop_all()
+        return cls(tuple(files), tables, tensors, limits=limits)
+
+    @property
+    def format(self) -> Literal["v1"]:
+        """Always `"v1"`."""
+        return "v1"
+
+    @property
+    def num_shards(self) -> int:
+        """The number of files."""
+        return len(self.files)
+
+    @property
+    def byte_order(self) -> Literal["little"]:
+        """Always little-endian: values are in messages."""
+        return "little"
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Every tensor's name and shape, sorted by the name's bytes."""
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
+
+    def find(self, name: str, *, verified_reads: bool) -> Tensor | None:
+        """Return the lazy tensor of a name, or None where there is none."""
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            return None
+        is_string = tensor.data_type == DataType.DT_STRING
+        return Tensor(
+            name,
+            tensor.shape,
+            tensor.data_type,
+            ("string" if is_string else "dense") if tensor.is_whole else "sliced",
+            None,
+            None,
+            self._make_payload(name, tensor),
+            verified_reads,
+        )
+
+    def read_many(
+        self,
+        names: Sequence[str],
+        *,
+        verify: bool,
+        mmap: bool,  # noqa: ARG002 - values are inside of messages: there is nothing to map
+        threads: int | None,  # noqa: ARG002
+    ) -> list[npt.NDArray[Any]]:
+        """Read whole tensors, in the order of the names, all of which exist."""
+        tensors = (self.find(name, verified_reads=verify) for name in names)
+        return [tensor.read() for tensor in tensors if tensor is not None]
+
+    def orphan_slices(
+        self,
+        *,
+        verified_reads: bool,  # noqa: ARG002
+    ) -> list[tuple[str, TensorSlice, Tensor]]:
+        """Return nothing: a record that no list names has neither shape nor type."""
+        return []
+
+    def slice_payloads(self, name: str, entry: BundleEntry) -> tuple[SliceGrid, list[Payload]]:
+        """Find the slices of a tensor; their payloads stand in the order of `entry.slices`."""
+        tensor = self._tensors[name]
+        grid = SliceGrid(entry.slices, entry.shape)
+        shapes = (grid.stops - grid.starts).tolist()
+        payloads: list[Payload] = [
+            RecordPayload(self, Record(name, tensor.data_type, piece, tuple(shape), file))
+            for piece, shape, file in zip(tensor.slices, shapes, tensor.files, strict=True)
+        ]
+        return grid, payloads
+
+    def read_record(self, record: Record) -> bytes:
+        """Read the bytes of a record.
+
+        Raises:
+            MalformedError: The file lists the slice and has no record of it.
+        """
+        key = encode_slice_key(encode_name(record.name), record.piece)
+        # The blocks that a table keeps are shared by all threads.
+        with self._lock:
+            data = self._tables[record.file].get(key)
+        if data is None:
+            raise MalformedError(
+                f"The record of slice [{record.piece}] is missing: the file lists the slice and "
+                "has none",
+                path=self.files[record.file],
+            )
+        return data
+
+    def close(self) -> None:
+        """Close the files."""
+        for table in self._tables:
+            table.source.close()
+
+    def _make_payload(self, name: str, tensor: LegacyTensor) -> Payload:
+        if tensor.is_whole:
+            (piece,), (file,) = tensor.slices, tensor.files
+            return RecordPayload(self, Record(name, tensor.data_type, piece, tensor.shape, file))
+        # Where its bytes lie is told by its slices alone, as in a bundle.
+        entry = BundleEntry(tensor.data_type, tensor.shape, 0, 0, 0, 0, tensor.slices)
+        return SlicedPayload(self, name, entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Where the values of one slice are."""
+
+    name: str
+    data_type: int
+    piece: TensorSlice
+    shape: tuple[int, ...]
+    """Of the slice."""
+    file: int
+    """The number of the file that holds it."""
+
+
+class RecordPayload:
+    """One slice, which may be the whole tensor: read whole always, since it is one message."""
+
+    __slots__ = ("_reader", "_record", "_verified")
+
+    def __init__(self, reader: LegacyReader, record: Record) -> None:
+        self._reader = reader
+        self._record = record
+        self._verified = False
+
+    def read(self, *, verify: bool) -> npt.NDArray[Any]:  # noqa: ARG002 - blocks always are
+        """Read the whole; see `Payload`."""
+        record = self._record
+        data = self._reader.read_record(record)
+        with located(path=self._reader.files[record.file]):
+            values = decode_saved_values(
+                find_submessage(data, _DATA, _VALUES) or b"",
+                record.data_type,
+                math.prod(record.shape),
+                limits=self._reader.limits,
+            )
+        self._verified = True
+        shaped: npt.NDArray[Any] = values.reshape(record.shape)
+        return shaped
+
+    def read_region(self, region: Region) -> npt.NDArray[Any]:
+        """Read the whole and pick the part; see `Payload`."""
+        whole = self.read(verify=False)
+        index = tuple(slice(wanted.start, wanted.stop, wanted.step) for wanted in region)
+        part: npt.NDArray[Any] = whole[index].copy()
+        return part
+
+    def verify(self) -> None:
+        """Read the record, whose block has a checksum, once; see `Payload`."""
+        if not self._verified:
+            self.read(verify=True)
+
+
+def _merge(lists: Sequence[Sequence[SliceList]], files: Sequence[str]) -> dict[str, LegacyTensor]:
+    """Put together what the files list, sorted by name.
+
+    Raises:
+        MalformedError: Two lists disagree about the type or shape of a tensor.
+    """
+    parts: dict[str, list[tuple[SliceList, int]]] = {}
+    for file, found in enumerate(lists):
+        for part in found:
+            known = parts.setdefault(part.name, [])
+            if known:
+                _check_agreement(known[0][0], part, files[known[0][1]], files[file])
+            known.append((part, file))
+    return {name: _join(parts[name]) for name in sorted(parts, key=encode_name)}
+
+
+def _check_agreement(known: SliceList, found: SliceList, known_path: str, path: str) -> None:
+    if (known.shape, known.data_type) != (found.shape, found.data_type):
+        raise MalformedError(
+            f"Lists of V1 files disagree: expected DataType {known.data_type} of shape "
+            f"{known.shape}, as {known_path} says, found DataType {found.data_type} of shape "
+            f"{found.shape}",
+            path=path,
+            tensor=found.name,
+        )
+
+
+def _join(parts: Sequence[tuple[SliceList, int]]) -> LegacyTensor:
+    pieces = [(piece, file) for part, file in parts for piece in part.slices]
+    return LegacyTensor(
+        parts[0][0].data_type,
+        parts[0][0].shape,
+        tuple(piece for piece, _ in pieces),
+        tuple(file for _, file in pieces),
+    )
