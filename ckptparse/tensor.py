@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, Literal, Protocol, SupportsIndex
@@ -19,14 +20,25 @@ import numpy.typing as npt
 from ckptparse.dtypes import item_size, numpy_dtype
 from ckptparse.errors import UnsupportedError, located
 
-__all__ = ["BasicIndex", "Kind", "Location", "Payload", "Region", "Tensor", "check_rank"]
+__all__ = [
+    "SAFE_RANK",
+    "BasicIndex",
+    "Kind",
+    "Location",
+    "Payload",
+    "Region",
+    "Tensor",
+    "check_rank",
+]
 
 Kind = Literal["dense", "sliced", "string", "variant"]
 Region = tuple[range, ...]
 """One rising `range` a dimension: the elements wanted are their product."""
 BasicIndex = SupportsIndex | slice | EllipsisType | None | tuple[Any, ...]
 
-_NUMPY_RANK = 64 if int(np.__version__.split(".")[0]) >= 2 else 32
+SAFE_RANK = 32
+"""Dimensions that every numpy allows."""
+_NUMPY_RANK = 64 if int(np.__version__.split(".")[0]) >= 2 else SAFE_RANK
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +140,7 @@ class Tensor:
             MalformedError: Slices or strings break the format's rules.
             UnsupportedError: The installed numpy or ml_dtypes cannot hold it.
         """
-        with located(tensor=self.name):
+        with self._located():
             check_rank(len(self.shape))
             return self.payload.read(verify=self.verified_reads)
 
@@ -142,7 +154,7 @@ class Tensor:
             TruncatedError: A data file is too short.
             MissingShardError: A data file is not there.
         """
-        with located(tensor=self.name):
+        with self._located():
             self.payload.verify()
 
     def __getitem__(self, index: BasicIndex) -> Any:
@@ -157,7 +169,7 @@ class Tensor:
             TypeError: An index is of another kind.
         """
         region, finish = _plan(index, self.shape)
-        with located(tensor=self.name):
+        with self._located():
             check_rank(len(self.shape))
             if self._is_read_whole(region):
                 whole = self.payload.read(verify=self.verified_reads)
@@ -165,6 +177,10 @@ class Tensor:
             else:
                 part = self.payload.read_region(region)
         return part[finish]
+
+    def _located(self) -> AbstractContextManager[None]:
+        path = None if self.location is None else self.location.path
+        return located(tensor=self.name, path=path)
 
     def _is_read_whole(self, region: Region) -> bool:
         if self.kind in ("string", "variant"):

@@ -70,6 +70,32 @@ class EntryColumns:
             int(self.crcs[row]),
         )
 
+    def take(self, rows: Sequence[int]) -> EntryColumns:
+        """Return some of the rows, in that order; none of them of `others`."""
+        index = np.array(rows, np.intp)
+        return EntryColumns(
+            self.data_types[index],
+            self.shard_ids[index],
+            self.offsets[index],
+            self.sizes[index],
+            self.crcs[index],
+            [self.shapes[row] for row in rows],
+            {},
+        )
+
+    @classmethod
+    def of_entries(cls, entries: Sequence[BundleEntry]) -> EntryColumns:
+        """Make columns of single entries."""
+        return cls(
+            np.array([entry.data_type for entry in entries], np.int64),
+            np.array([entry.shard_id for entry in entries], np.int64),
+            np.array([entry.offset for entry in entries], np.int64),
+            np.array([entry.size for entry in entries], np.int64),
+            np.array([entry.crc32c for entry in entries], np.int64),
+            [entry.shape for entry in entries],
+            {row: entry for row, entry in enumerate(entries) if entry.slices},
+        )
+
     @classmethod
     def concatenate(cls, parts: Sequence[EntryColumns]) -> EntryColumns:
         """Join the columns of several blocks."""

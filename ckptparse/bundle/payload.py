@@ -16,12 +16,20 @@ from ckptparse.bundle.slices import SliceGrid
 from ckptparse.bundle.strings import decode_strings, split_variants
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, numpy_dtype
-from ckptparse.errors import ChecksumError, MalformedError, located
+from ckptparse.errors import CheckpointError, ChecksumError, MalformedError, located
 from ckptparse.limits import Limits
 from ckptparse.source import ByteSource
 from ckptparse.tensor import Payload, Region
 
-__all__ = ["PIECE_SIZE", "Bundle", "DensePayload", "SliceFinder", "SlicedPayload", "StringPayload"]
+__all__ = [
+    "PIECE_SIZE",
+    "BrokenPayload",
+    "Bundle",
+    "DensePayload",
+    "SliceFinder",
+    "SlicedPayload",
+    "StringPayload",
+]
 
 PIECE_SIZE = 1 << 20
 """Bytes read and checked at once: they stay in the processor's cache in between."""
@@ -67,10 +75,10 @@ class DensePayload:
     def read(self, *, verify: bool) -> npt.NDArray[Any]:
         """Read the whole; see `Payload`."""
         entry = self._entry
-        array = allocate(entry.shape, numpy_dtype(entry.data_type))
-        buffer = bytes_of(array)
         with self._bundle.shard(entry.shard_id) as source:
             source.check_range(entry.offset, entry.size)
+            array = allocate(entry.shape, numpy_dtype(entry.data_type))
+            buffer = bytes_of(array)
             running = 0
             for start in range(0, entry.size, PIECE_SIZE):
                 piece = buffer[start : start + PIECE_SIZE]
@@ -116,7 +124,6 @@ class StringPayload:
         """Read the whole; see `Payload`."""
         entry = self._entry
         count = math.prod(entry.shape)
-        allocate((count,), np.dtype(object))
         with self._bundle.shard(entry.shard_id) as source:
             data = source.read_at(entry.offset, entry.size)
         crc = entry.crc32c if verify else None
@@ -150,21 +157,50 @@ class StringPayload:
         return flat
 
 
+class BrokenPayload:
+    """A slice that cannot be read: said to whoever wants it, so that the others stay readable."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: CheckpointError) -> None:
+        self._error = error
+
+    def read(self, *, verify: bool) -> npt.NDArray[Any]:
+        """Raise what is wrong."""
+        raise self._error
+
+    def read_region(self, region: Region) -> npt.NDArray[Any]:
+        """Raise what is wrong."""
+        raise self._error
+
+    def verify(self) -> None:
+        """Raise what is wrong."""
+        raise self._error
+
+
 class SlicedPayload:
     """A tensor stored in slices, each under a key of its own."""
 
-    __slots__ = ("_bundle", "_entry", "_found", "_name")
+    __slots__ = ("_bundle", "_entry", "_found", "_name", "_path")
 
-    def __init__(self, bundle: SliceFinder, name: str, entry: BundleEntry) -> None:
+    def __init__(
+        self, bundle: SliceFinder, name: str, entry: BundleEntry, *, path: str | None = None
+    ) -> None:
+        """Set up the payload; `path` is the file to name where the slices themselves are wrong."""
         self._bundle = bundle
         self._name = name
         self._entry = entry
+        self._path = path
         self._found: tuple[SliceGrid, list[Payload]] | None = None
 
     def read(self, *, verify: bool) -> npt.NDArray[Any]:
         """Read the whole, every slice checked by itself; see `Payload`."""
         region = tuple(range(size) for size in self._entry.shape)
         grid, payloads = self._slices(region)
+        for number, payload in enumerate(payloads):
+            if isinstance(payload, BrokenPayload):
+                with self._within(number):
+                    payload.verify()
         out = allocate(self._entry.shape, numpy_dtype(self._entry.data_type))
         for number, target, _ in grid.iter_overlaps(region):
             with self._within(number):
@@ -189,15 +225,16 @@ class SlicedPayload:
 
     def _slices(self, region: Region) -> tuple[SliceGrid, list[Payload]]:
         """Find the slices, once, and check that they hold the region."""
-        if self._found is None:
-            self._found = self._bundle.slice_payloads(self._name, self._entry)
-        missing = self._found[0].find_missing(region)
-        if missing is not None:
-            raise MalformedError(
-                f"Slices are missing: no stored slice holds {missing} of those wanted",
-                hint="Parts that are held can be read: index the tensor",
-            )
-        return self._found
+        with located(path=self._path):
+            if self._found is None:
+                self._found = self._bundle.slice_payloads(self._name, self._entry)
+            missing = self._found[0].find_missing(region)
+            if missing is not None:
+                raise MalformedError(
+                    f"Slices are missing: no stored slice holds {missing} of those wanted",
+                    hint="Parts that are held can be read: index the tensor",
+                )
+            return self._found
 
     def _within(self, number: int) -> AbstractContextManager[None]:
         return located(tensor=f"{self._name} {self._entry.slices[number]}")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ckptparse.bundle.columns import EntryColumns, EntryDecoder
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness, shape_from_proto
+from ckptparse.bundle.many import DenseReader
 from ckptparse.bundle.naming import (
     INDEX_SUFFIX,
     decode_name,
@@ -24,10 +25,11 @@ from ckptparse.bundle.naming import (
     encode_slice_key,
     shard_path,
 )
-from ckptparse.bundle.payload import DensePayload, SlicedPayload, StringPayload
+from ckptparse.bundle.payload import BrokenPayload, DensePayload, SlicedPayload, StringPayload
 from ckptparse.bundle.slices import SliceGrid, TensorSlice
-from ckptparse.dtypes import DataType
+from ckptparse.dtypes import DataType, describe_data_type, is_numeric
 from ckptparse.errors import (
+    CheckpointError,
     CheckpointNotFoundError,
     MalformedError,
     MissingShardError,
@@ -44,8 +46,9 @@ from ckptparse.tensor import Kind, Location, Payload, Tensor
 __all__ = ["BundleReader", "Listing"]
 
 HEADER_KEY = b""
+_FEW_NAMES = 64
 _FEW_SLICES = 64
-"""Up to so many slices are looked up one by one; for more the whole index is cheaper."""
+"""Up to so many are looked up one by one; for more the whole index is cheaper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,7 @@ class BundleReader:
     def make_payload(self, name: str, entry: BundleEntry) -> Payload:
         """Choose how the values of an entry are read."""
         if entry.slices:
-            return SlicedPayload(self, name, entry)
+            return SlicedPayload(self, name, entry, path=self.index_path)
         if entry.data_type in (DataType.DT_STRING, DataType.DT_VARIANT):
             return StringPayload(self, entry)
         return DensePayload(self, entry)
@@ -173,8 +176,11 @@ class BundleReader:
     def slice_payloads(self, name: str, entry: BundleEntry) -> tuple[SliceGrid, list[Payload]]:
         """Find the slices of a tensor; their payloads stand in the order of `entry.slices`.
 
+        A slice that has no entry, or one that disagrees with the tensor, raises `MalformedError`
+        when it is read.
+
         Raises:
-            MalformedError: A slice has no entry, or one that disagrees with the tensor.
+            MalformedError: A slice does not fit the tensor, or overlaps another.
         """
         if len(entry.slices) > _FEW_SLICES:
             self.listing()
@@ -244,14 +250,38 @@ class BundleReader:
     def read_many(
         self, names: Sequence[str], *, verify: bool, mmap: bool, threads: int | None
     ) -> list[npt.NDArray[Any]]:
-        """Read whole tensors, in the order of the names."""
-        arrays = []
-        for name in names:
-            tensor = self.find(name, verified_reads=verify)
-            if tensor is None:
-                raise KeyError(name)
-            arrays.append(tensor.read())
-        return arrays
+        """Read whole tensors, in the order of the names, all of which exist."""
+        columns = self._columns_of(names)
+        dense = [
+            row
+            for row, code in enumerate(columns.data_types.tolist())
+            if is_numeric(code) and row not in columns.others
+        ]
+        reader = DenseReader(
+            self, columns.take(dense), [names[row] for row in dense], verify, threads
+        )
+        arrays = dict(zip(dense, reader.map() if mmap else reader.read(), strict=True))
+        for row, name in enumerate(names):
+            if row not in arrays:
+                tensor = self.make_tensor(name, columns.entry(row), verified_reads=verify)
+                arrays[row] = tensor.read()
+        return [arrays[row] for row in range(len(names))]
+
+    def _columns_of(self, names: Sequence[str]) -> EntryColumns:
+        """Return the entries of some tensors, in their order."""
+        if self._listing is None and len(names) <= _FEW_NAMES:
+            with located(path=self.index_path):
+                found = [self.find_entry(name) for name in names]
+            return EntryColumns.of_entries([entry for entry in found if entry is not None])
+        listing = self.listing()
+        rows = [listing.rows[name] for name in names]
+        columns = listing.columns.take(rows)
+        if listing.columns.others:
+            others = listing.columns.others
+            columns.others.update(
+                (number, others[row]) for number, row in enumerate(rows) if row in others
+            )
+        return columns
 
     def orphan_slices(self, *, verified_reads: bool) -> list[tuple[str, TensorSlice, Tensor]]:
         """Return the slices that no tensor lists."""
@@ -273,6 +303,14 @@ class BundleReader:
     def _slice_payload(
         self, name: str, whole: BundleEntry, piece: TensorSlice, shape: tuple[int, ...]
     ) -> Payload:
+        try:
+            return self.make_payload(name, self._slice_entry(name, whole, piece, shape))
+        except CheckpointError as error:
+            return BrokenPayload(error)
+
+    def _slice_entry(
+        self, name: str, whole: BundleEntry, piece: TensorSlice, shape: tuple[int, ...]
+    ) -> BundleEntry:
         entry = self.find_slice(name, piece)
         if entry is None:
             raise MalformedError(
@@ -283,13 +321,14 @@ class BundleReader:
             )
         if entry.data_type != whole.data_type or entry.shape != shape or entry.slices:
             raise MalformedError(
-                f"Slice {piece} disagrees with its tensor: expected DataType {whole.data_type} of "
-                f"shape {shape}, found DataType {entry.data_type} of shape {entry.shape}"
+                f"Slice {piece} disagrees with its tensor: expected "
+                f"{describe_data_type(whole.data_type)} of shape {shape}, found "
+                f"{describe_data_type(entry.data_type)} of shape {entry.shape}"
                 f"{' in slices' if entry.slices else ''}",
                 path=self.index_path,
                 tensor=name,
             )
-        return self.make_payload(name, entry)
+        return entry
 
     def _find(self, key: bytes) -> BundleEntry | None:
         if key == HEADER_KEY:

@@ -103,7 +103,8 @@ class _Reader:
         scratch = np.empty((count, *self.shape[axis + 1 :]), self.dtype)
         self.read_into(offset + rows[0] * self._unit(axis), bytes_of(scratch))
         picked = [slice(r.start, r[-1] + 1, r.step) for r in self.region[axis + 1 :]]
-        out[...] = scratch[:: rows.step][(slice(None), *picked)]
+        index = (slice(None, None, rows.step), *picked)
+        out[...] = scratch[index]
 
 
 def _chunks(wanted: range, rows: int) -> Iterator[tuple[int, range]]:

@@ -51,8 +51,9 @@ def decode_strings(
     except ValueError as error:
         raise MalformedError(f"Bad length of a string: {error}") from error
     start = position + _CRC_SIZE
-    ends = _check_lengths(lengths, start, len(data))
+    # Their checksum first: where it is wrong, what the lengths say is no news.
     running = _check_length_crc(data, lengths, position, big_endian=big_endian)
+    ends = _check_lengths(lengths, start, len(data))
     if crc is not None:
         _check_crc(crc, crc32c(memoryview(data)[position:], running), "string tensor")
     strings = np.empty(count, object)
@@ -62,11 +63,6 @@ def decode_strings(
 
 def _check_lengths(lengths: npt.NDArray[Any], start: int, size: int) -> npt.NDArray[np.uint64]:
     """Check that the strings fill the payload; return where each ends."""
-    if start > size or (len(lengths) and int(lengths.max()) > size):
-        raise MalformedError(
-            f"Strings do not fit their payload: expected it to hold {len(lengths)} of them, the "
-            f"longest of {int(lengths.max()) if len(lengths) else 0} bytes, found {size} bytes"
-        )
     # Exact: the lengths of a hostile payload may add up to more than 64 bits hold.
     total = start + sum(lengths.tolist())
     if total != size:
@@ -81,6 +77,11 @@ def _check_length_crc(
     data: bytes, lengths: npt.NDArray[Any], position: int, *, big_endian: bool
 ) -> int:
     """Check the checksum of the lengths; return it unmasked, where the running CRC stands."""
+    if position + _CRC_SIZE > len(data):
+        raise MalformedError(
+            f"Strings do not fit their payload: expected the checksum of {len(lengths)} lengths "
+            f"after byte {position}, found {len(data)} bytes"
+        )
     order = ">" if big_endian else "<"
     computed = crc32c(_fixed_lengths(lengths, order))
     (masked,) = struct.unpack_from(f"{order}I", data, position)

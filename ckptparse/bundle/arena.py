@@ -1,0 +1,330 @@
+"""Many dense tensors at once: few buffers, few reads, every checksum.
+
+Neighbours in a data file form a *stretch*, stretches share an *arena* (one buffer), and the arrays
+are views into it: disjoint, aligned and writable. An array that outlives the others keeps its arena
+alive, which is at most `ARENA_SIZE` bytes larger than itself.
+
+    data file    |  a  |  b  | not wanted |  c  |d|   e    |
+    arena        |  a  |  b  |.|  c  |d|.|   e    |            d leaves e unaligned: new stretch
+
+Threads share the work by pieces of a stretch. A piece is checked while the processor's cache still
+holds it; reading and checking both run without the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.bundle.memory import new_buffer
+from ckptparse.coding.checksum import combine_crc, crc32c
+
+__all__ = [
+    "ARENA_SIZE",
+    "Arena",
+    "Check",
+    "DenseRows",
+    "Stretch",
+    "check_mapped",
+    "pick_threads",
+    "plan_arenas",
+    "read_arenas",
+    "view_of",
+]
+
+IntColumn = npt.NDArray[np.int64]
+ReadInto = Callable[[int, int, memoryview], None]
+"""Fills a buffer from (shard, offset)."""
+
+ARENA_SIZE = 16 << 20
+"""Bytes of one arena; a larger tensor has one of its own."""
+PIECE_SIZE = 1 << 20
+"""Bytes read and checked at once: they stay in the cache in between."""
+_SHARE_SIZE = 16 << 20
+"""Bytes that one thread takes at once."""
+_ALIGNMENT = 64
+_NEGLIGIBLE_GAP = 4096
+_MOST_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class DenseRows:
+    """The tensors to read, as columns sorted by shard and offset; none is empty.
+
+    Attributes:
+        numbers: Which of the caller's rows each one is.
+        shard_ids, offsets, sizes: Where its bytes lie.
+        alignments: What its offset in memory must be a multiple of.
+    """
+
+    numbers: npt.NDArray[np.intp]
+    shard_ids: IntColumn
+    offsets: IntColumn
+    sizes: IntColumn
+    alignments: IntColumn
+
+    @classmethod
+    def of(
+        cls,
+        numbers: npt.NDArray[np.intp],
+        shard_ids: IntColumn,
+        offsets: IntColumn,
+        sizes: IntColumn,
+        alignments: IntColumn,
+    ) -> DenseRows:
+        """Sort the columns."""
+        order = np.lexsort((offsets, shard_ids))
+        columns = (numbers, shard_ids, offsets, sizes, alignments)
+        return cls(*(column[order] for column in columns))
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Tensors `low` to `high` of the sorted rows, as one run of a data file."""
+
+    low: int
+    high: int
+    shard_id: int
+    offset: int
+    """In the data file."""
+    size: int
+    position: int
+    """In the arena."""
+
+
+@dataclass(slots=True)
+class Arena:
+    """Stretches that share a buffer."""
+
+    size: int = 0
+    stretches: list[Stretch] = field(default_factory=list)
+
+
+class Check:
+    """Compares checksums as the bytes come in; a tensor may come in several parts."""
+
+    def __init__(self, wanted: Sequence[int], sizes: Sequence[int]) -> None:
+        """Set up for tensors of these checksums and sizes."""
+        self._wanted = wanted
+        self._sizes = sizes
+        self._parts: dict[int, list[tuple[int, int, int]]] = {}
+        self._lock = threading.Lock()
+        self.failed: list[tuple[int, int]] = []
+        """Row and computed checksum of each tensor that is damaged."""
+
+    def add(self, row: int, start: int, size: int, crc: int) -> None:
+        """Take the checksum of the bytes of a tensor from `start` on."""
+        if size == self._sizes[row]:
+            self._compare(row, crc)
+            return
+        with self._lock:
+            parts = self._parts.setdefault(row, [])
+            parts.append((start, size, crc))
+            if sum(part[1] for part in parts) < self._sizes[row]:
+                return
+        running = 0
+        for _, length, part_crc in sorted(parts):
+            running = combine_crc(running, part_crc, length)
+        self._compare(row, running)
+
+    def _compare(self, row: int, crc: int) -> None:
+        if crc != self._wanted[row]:
+            self.failed.append((row, crc))
+
+
+def pick_threads(threads: int | None, size: int) -> int:
+    """Choose how many threads read `size` bytes: all processors, up to a few, for large reads."""
+    if threads is not None:
+        return max(1, threads)
+    if size <= _SHARE_SIZE:
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+    return min(_MOST_THREADS, os.cpu_count() or 1)
+
+
+def plan_arenas(rows: DenseRows) -> list[Arena]:
+    """Lay the tensors out in arenas."""
+    arenas: list[Arena] = []
+    for low, high in _iter_stretches(rows):
+        offset = int(rows.offsets[low])
+        size = int(rows.offsets[high - 1] + rows.sizes[high - 1]) - offset
+        alignment = int(rows.alignments[low:high].max())
+        widest = low + int(rows.alignments[low:high].argmax())
+        # The widest element decides: wherever it is aligned, so are the others.
+        phase = (offset - int(rows.offsets[widest])) % alignment
+        start = -(-arenas[-1].size // _ALIGNMENT) * _ALIGNMENT + phase if arenas else phase
+        if not arenas or start + size > ARENA_SIZE:
+            arenas.append(Arena())
+            start = phase
+        shard_id = int(rows.shard_ids[low])
+        arenas[-1].stretches.append(Stretch(low, high, shard_id, offset, size, start))
+        arenas[-1].size = start + size
+    return arenas
+
+
+def _iter_stretches(rows: DenseRows) -> Iterator[tuple[int, int]]:
+    """Cut the rows where a gap, an overlap, another shard or alignment demands it, and by size."""
+    ends = rows.offsets + rows.sizes
+    gaps = rows.offsets[1:] - ends[:-1]
+    cuts = (gaps < 0) | (gaps > _NEGLIGIBLE_GAP) | (np.diff(rows.shard_ids) != 0)
+    if (rows.offsets % rows.alignments).any():
+        cuts |= _find_misalignments(rows)
+    bounds = [0, *(np.flatnonzero(cuts) + 1).tolist(), len(ends)]
+    for first, high in pairwise(bounds):
+        low = first
+        while low < high:
+            limit = int(rows.offsets[low]) + ARENA_SIZE
+            fitting = low + int(np.searchsorted(ends[low:high], limit, side="right"))
+            top = max(low + 1, fitting)
+            yield low, top
+            low = top
+
+
+def _find_misalignments(rows: DenseRows) -> npt.NDArray[np.bool_]:
+    """Before which rows (but the first) no common shift aligns both them and those before."""
+    cuts = np.zeros(len(rows.offsets) - 1, np.bool_)
+    modulus, residue = 1, 0
+    for row, (offset, alignment) in enumerate(
+        zip(rows.offsets.tolist(), rows.alignments.tolist(), strict=True)
+    ):
+        common = min(modulus, alignment)
+        if offset % common != residue % common:
+            cuts[row - 1] = True
+            modulus, residue = 1, 0
+        if alignment > modulus:
+            modulus, residue = alignment, offset % alignment
+    return cuts
+
+
+def read_arenas(
+    rows: DenseRows,
+    arenas: Sequence[Arena],
+    read_into: ReadInto,
+    *,
+    check: Check | None,
+    threads: int,
+) -> list[npt.NDArray[np.uint8]]:
+    """Read every arena.
+
+    Args:
+        rows: The tensors.
+        arenas: Their layout.
+        read_into: Reads bytes of a data file.
+        check: Is given the checksum of every tensor, by row; None where nobody wants to know.
+        threads: How many work at once.
+
+    Returns:
+        A buffer for each arena.
+    """
+    buffers = [new_buffer(arena.size) for arena in arenas]
+    shares = [
+        _Share(rows, stretch, view_of(buffer, stretch), start, check, read_into)
+        for arena, buffer in zip(arenas, buffers, strict=True)
+        for stretch in arena.stretches
+        for start in range(0, stretch.size, _SHARE_SIZE)
+    ]
+    _run_all(shares, threads)
+    return buffers
+
+
+def check_mapped(
+    rows: DenseRows,
+    stretches: Sequence[Stretch],
+    view: Callable[[Stretch], memoryview],
+    *,
+    check: Check,
+    threads: int,
+) -> None:
+    """Compute the checksums of tensors that are in memory already; `view` gives a stretch's."""
+    shares = [
+        _Share(rows, stretch, view(stretch), start, check, None)
+        for stretch in stretches
+        for start in range(0, stretch.size, _SHARE_SIZE)
+    ]
+    _run_all(shares, threads)
+
+
+def view_of(buffer: npt.NDArray[np.uint8], stretch: Stretch) -> memoryview:
+    """Return a stretch's bytes in its arena's buffer."""
+    return memoryview(buffer)[stretch.position : stretch.position + stretch.size]  # type: ignore[arg-type] # numpy < 2.1
+
+
+def _run_all(shares: Sequence[_Share], threads: int) -> None:
+    if threads == 1 or len(shares) == 1:
+        for share in shares:
+            share.run()
+        return
+    with ThreadPoolExecutor(threads) as executor:
+        futures = [executor.submit(share.run) for share in shares]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """Up to `_SHARE_SIZE` bytes of a stretch, from `start` on: the work of one thread."""
+
+    rows: DenseRows
+    stretch: Stretch
+    buffer: memoryview
+    start: int
+    check: Check | None
+    read_into: ReadInto | None
+
+    def run(self) -> None:
+        """Read and check, piece by piece."""
+        stop = min(self.start + _SHARE_SIZE, self.stretch.size)
+        checker = self._checksums(stop) if self.check is not None else None
+        for start in range(self.start, stop, PIECE_SIZE):
+            end = min(start + PIECE_SIZE, stop)
+            if self.read_into is not None:
+                self.read_into(
+                    self.stretch.shard_id, self.stretch.offset + start, self.buffer[start:end]
+                )
+            if checker is not None:
+                checker.send(end)
+
+    def _checksums(self, stop: int) -> Generator[None, int, None]:
+        """Compute checksums up to each position that is sent; bytes before it are in memory."""
+        checksums = self._walk(stop)
+        next(checksums)
+        return checksums
+
+    def _walk(self, stop: int) -> Generator[None, int, None]:
+        check, buffer, low = self.check, self.buffer, self.stretch.low
+        if check is None:
+            return
+        offsets = self.rows.offsets[low : self.stretch.high] - self.stretch.offset
+        ends = (offsets + self.rows.sizes[low : self.stretch.high]).tolist()
+        first = int(np.searchsorted(ends, self.start, side="right"))
+        ready = yield
+        for row, (start, end) in enumerate(
+            zip(offsets.tolist()[first:], ends[first:], strict=True), low + first
+        ):
+            at = begin = max(start, self.start)
+            if at >= stop:
+                break
+            last = min(end, stop)
+            running = 0
+            while at < last:
+                if at >= ready:
+                    ready = yield
+                    continue
+                until = min(last, ready)
+                running = crc32c(buffer[at:until], running)
+                at = until
+            check.add(row, begin - start, last - begin, running)
+        while True:
+            yield

@@ -1,0 +1,211 @@
+"""Many dense tensors of a bundle at once, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.bundle.arena import (
+    Check,
+    DenseRows,
+    Stretch,
+    check_mapped,
+    pick_threads,
+    plan_arenas,
+    read_arenas,
+)
+from ckptparse.bundle.columns import EntryColumns
+from ckptparse.bundle.decode import allocate, finish_elements, needs_finishing
+from ckptparse.bundle.payload import Bundle, check_tensor_crc
+from ckptparse.dtypes import numpy_dtype
+from ckptparse.errors import UnsupportedError, located
+from ckptparse.tensor import SAFE_RANK, check_rank
+
+__all__ = ["DenseReader"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DenseReader:
+    """Dense tensors to read together.
+
+    Attributes:
+        bundle: Which they are of.
+        columns: Their entries, all dense.
+        names: Their names, for errors.
+        verify: Whether to compare the stored checksums.
+        threads: How many may work at once; None picks.
+    """
+
+    bundle: Bundle
+    columns: EntryColumns
+    names: Sequence[str]
+    verify: bool
+    threads: int | None
+
+    def read(self) -> list[Array]:
+        """Read them into arenas.
+
+        Raises:
+            ChecksumError: A tensor is damaged; of several, the one stored first.
+            TruncatedError, MissingShardError: A data file is too short, or not there.
+            UnsupportedError: numpy or ml_dtypes lacks a type or so many dimensions, or memory.
+        """
+        dtypes, rows = self._plan()
+        check = self._make_check(rows)
+        arenas = plan_arenas(rows)
+        try:
+            buffers = read_arenas(
+                rows, arenas, self._read_into, check=check, threads=self._pick_threads(rows)
+            )
+        except MemoryError as error:
+            raise UnsupportedError(
+                f"There is no memory for {int(rows.sizes.sum())} bytes of tensors",
+                hint="Pass mmap=True, or read fewer at once",
+            ) from error
+        self._raise_failed(check, rows)
+        maker = _ArrayMaker(self, dtypes, rows)
+        for arena, buffer in zip(arenas, buffers, strict=True):
+            for stretch in arena.stretches:
+                shift = stretch.position - stretch.offset
+                maker.make(stretch.low, stretch.high, buffer, shift)
+        return maker.finish()
+
+    def map(self) -> list[Array]:
+        """Map the data files copy-on-write; the arrays are views where alignment allows.
+
+        Raises:
+            The same as `read`.
+        """
+        dtypes, rows = self._plan()
+        check = self._make_check(rows)
+        maps = {shard: self._map_shard(shard) for shard in np.unique(rows.shard_ids).tolist()}
+        stretches = [stretch for arena in plan_arenas(rows) for stretch in arena.stretches]
+
+        def view(stretch: Stretch) -> memoryview:
+            mapped = memoryview(maps[stretch.shard_id])  # type: ignore[arg-type] # numpy < 2.1
+            return mapped[stretch.offset : stretch.offset + stretch.size]
+
+        if check is not None:
+            check_mapped(rows, stretches, view, check=check, threads=self._pick_threads(rows))
+            self._raise_failed(check, rows)
+        maker = _ArrayMaker(self, dtypes, rows)
+        for stretch in stretches:
+            mapped = maps[stretch.shard_id]
+            maker.make(stretch.low, stretch.high, mapped, 0)
+        maker.copy_shared()
+        return maker.finish()
+
+    def _plan(self) -> tuple[dict[int, np.dtype[Any]], DenseRows]:
+        """Look up the types, check every range against its data file, and sort the rows."""
+        columns = self.columns
+        dtypes: dict[int, np.dtype[Any]] = {}
+        codes, firsts = np.unique(columns.data_types, return_index=True)
+        for code, row in zip(codes.tolist(), firsts.tolist(), strict=True):
+            with located(tensor=self.names[row]):
+                dtypes[code] = numpy_dtype(code)
+        for row, shape in enumerate(columns.shapes):
+            if len(shape) > SAFE_RANK:
+                with located(tensor=self.names[row]):
+                    check_rank(len(shape))
+        self._check_ranges()
+        widths = np.ones(256, np.int64)
+        for code, dtype in dtypes.items():
+            widths[code] = dtype.alignment
+        some = np.flatnonzero(columns.sizes > 0)
+        return dtypes, DenseRows.of(
+            some,
+            columns.shard_ids[some],
+            columns.offsets[some],
+            columns.sizes[some],
+            widths[columns.data_types[some]],
+        )
+
+    def _check_ranges(self) -> None:
+        columns = self.columns
+        for shard in np.unique(columns.shard_ids).tolist():
+            with self.bundle.shard(shard) as source:
+                size = source.size
+                # Neither addend is negative, but their sum might not fit: compare the rest.
+                beyond = (columns.shard_ids == shard) & (columns.sizes > size - columns.offsets)
+                for row in np.flatnonzero(beyond)[:1].tolist():
+                    with located(tensor=self.names[row]):
+                        source.check_range(int(columns.offsets[row]), int(columns.sizes[row]))
+
+    def _make_check(self, rows: DenseRows) -> Check | None:
+        if not self.verify:
+            return None
+        columns = self.columns
+        for row in np.flatnonzero((columns.sizes == 0) & (columns.crcs != 0))[:1].tolist():
+            self._raise_mismatch(row, 0)
+        return Check(columns.crcs[rows.numbers].tolist(), rows.sizes.tolist())
+
+    def _raise_failed(self, check: Check | None, rows: DenseRows) -> None:
+        if check is not None and check.failed:
+            row, computed = min(check.failed)
+            self._raise_mismatch(int(rows.numbers[row]), computed)
+
+    def _raise_mismatch(self, row: int, computed: int) -> None:
+        with located(tensor=self.names[row]):
+            check_tensor_crc(self.bundle, self.columns.entry(row), computed)
+
+    def _pick_threads(self, rows: DenseRows) -> int:
+        return pick_threads(self.threads, int(rows.sizes.sum()))
+
+    def _read_into(self, shard: int, offset: int, buffer: memoryview) -> None:
+        with self.bundle.shard(shard) as source:
+            source.read_into(offset, buffer)
+
+    def _map_shard(self, shard: int) -> npt.NDArray[np.uint8]:
+        with self.bundle.shard(shard) as source:
+            return np.frombuffer(source.map(), np.uint8)
+
+
+class _ArrayMaker:
+    """Makes arrays of a reader's tensors over buffers that hold their bytes."""
+
+    def __init__(
+        self, reader: DenseReader, dtypes: dict[int, np.dtype[Any]], rows: DenseRows
+    ) -> None:
+        self._columns = reader.columns
+        self._big_endian = reader.bundle.big_endian
+        self._dtypes = dtypes
+        self._rows = rows
+        self._arrays: list[Any] = [None] * len(reader.columns)
+
+    def make(self, low: int, high: int, buffer: npt.NDArray[np.uint8], shift: int) -> None:
+        """Make the arrays of rows `low` to `high`, found in the buffer at their offset + shift."""
+        arrays, shapes = self._arrays, self._columns.shapes
+        numbers = self._rows.numbers[low:high]
+        types = [self._dtypes[code] for code in self._columns.data_types[numbers].tolist()]
+        positions = (self._rows.offsets[low:high] + shift).tolist()
+        ndarray = np.ndarray
+        for number, dtype, position in zip(numbers.tolist(), types, positions, strict=True):
+            arrays[number] = ndarray(shapes[number], dtype, buffer, position)
+
+    def copy_shared(self) -> None:
+        """Copy out what is unaligned, and what would share bytes with another array."""
+        rows = self._rows
+        ends = np.maximum.accumulate(rows.offsets + rows.sizes)
+        shared = rows.offsets % rows.alignments != 0
+        same_shard = np.diff(rows.shard_ids) == 0
+        shared[1:] |= same_shard & (rows.offsets[1:] < ends[:-1])
+        for number in rows.numbers[shared].tolist():
+            self._arrays[number] = self._arrays[number].copy()
+
+    def finish(self) -> list[Array]:
+        """Add the empty arrays, turn stored bytes into elements, and return all."""
+        columns, arrays = self._columns, self._arrays
+        for row in np.flatnonzero(columns.sizes == 0).tolist():
+            dtype = self._dtypes[int(columns.data_types[row])]
+            arrays[row] = allocate(columns.shapes[row], dtype)
+        for code in self._dtypes:
+            if needs_finishing(code, big_endian=self._big_endian):
+                for row in np.flatnonzero(columns.data_types == code).tolist():
+                    finish_elements(arrays[row], code, big_endian=self._big_endian)
+        return arrays
