@@ -20,7 +20,7 @@ every float a Python float, which loses the payload of a signalling NaN.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -52,6 +52,7 @@ __all__ = [
     "decode_tensor_header",
     "decode_tensor_proto",
     "decode_variant",
+    "decode_variants",
 ]
 
 _DTYPE, _SHAPE, _CONTENT = 1, 2, 4
@@ -216,8 +217,28 @@ def decode_variant(
 ) -> Variant:
     """Decode a serialized VariantTensorDataProto; errors are those of `decode_tensor_bytes`."""
     with located(path=path, tensor=tensor):
-        limits.check("message_bytes", len(data), "The size of a VariantTensorDataProto")
-        return _decode_variant(_view(data), _Decoding(limits, limits.fill_elements), depth=0)
+        return _decode_message(data, _Decoding(limits, limits.fill_elements))
+
+
+def decode_variants(
+    messages: Iterable[Buffer],
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    path: str | None = None,
+    tensor: str | None = None,
+) -> list[Variant]:
+    """Decode the elements of one variant tensor, which share what the limits allow to be filled.
+
+    Errors are those of `decode_tensor_bytes`.
+    """
+    decoding = _Decoding(limits, limits.fill_elements)
+    with located(path=path, tensor=tensor):
+        return [_decode_message(message, decoding) for message in messages]
+
+
+def _decode_message(data: Buffer, decoding: _Decoding) -> Variant:
+    decoding.limits.check("message_bytes", len(data), "The size of a VariantTensorDataProto")
+    return _decode_variant(_view(data), decoding, depth=0)
 
 
 def decode_saved_values(
@@ -260,8 +281,10 @@ def decode_saved_values(
             _check_count(len(pieces), count, data_type)
             return _fill_objects(np.empty(count, object), [bytes(piece) for piece in pieces], b"")
         raw = _collect_scalars(_view(data), data_type)
-        values, left_over = _decode_scalars(raw, data_type, dtype)
-        _check_count(len(values) + left_over, count, data_type)
+        values, is_whole = _decode_scalars(raw, data_type, dtype)
+        _check_count(len(values), count, data_type)
+        if not is_whole:
+            raise MalformedError(f"Expected {count} pairs of numbers, found half a pair more")
         return values if values.flags.writeable else values.copy()
 
 
@@ -396,16 +419,16 @@ def _check_packed(piece: memoryview, scalar_wire: int) -> None:
 
 def _decode_scalars(
     raw: Buffer, data_type: int, dtype: np.dtype[Any]
-) -> tuple[npt.NDArray[Any], int]:
-    """Decode packed values; return them, and how many are left over (half a complex number)."""
+) -> tuple[npt.NDArray[Any], bool]:
+    """Decode packed values; return them, and False if half a complex number is left over."""
     if _TYPED_FIELDS[data_type][1] == VARINT:
-        return _decode_packed_varints(raw, data_type, dtype), 0
+        return _decode_packed_varints(raw, data_type, dtype), True
     count, rest = divmod(len(raw), dtype.itemsize)
     values = np.frombuffer(raw, np.uint8, count * dtype.itemsize)
     if sys.byteorder == "big" or data_type in _SUB_BYTE_MASKS:
         values = values.copy()
         _finish_elements(values, data_type, dtype)
-    return values.view(dtype), int(rest > 0)
+    return values.view(dtype), rest == 0
 
 
 def _decode_packed_varints(raw: Buffer, data_type: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
