@@ -37,11 +37,21 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import tensorflow as tf
-from fixture_cases import dtypes, graphs, objects, saved_models, saver, slices, v1
+from fixture_cases import (
+    dtypes,
+    graphs,
+    keras3,
+    objects,
+    plain_saved_models,
+    saved_models,
+    saver,
+    slices,
+    v1,
+)
 from fixture_cases.common import CASES, NEWEST, TF_VERSION, Case, Output
 from fixture_cases.describe import dump_json
 
-FAMILIES = (saver, dtypes, slices, objects, v1, graphs, saved_models)
+FAMILIES = (saver, dtypes, slices, objects, v1, graphs, saved_models, keras3, plain_saved_models)
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 
 

@@ -1,10 +1,35 @@
-"""SavedModels of Keras 2, Keras 3, `tf.Module` and the TF1 builder."""
+"""SavedModels of Keras 2 and Keras 3."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from fixture_cases import keras2
-from fixture_cases.common import EVERY_VERSION, Output, case
+from fixture_cases.common import EVERY_VERSION, Output, case, tf
 from fixture_cases.signatures import describe_saved_model
+
+
+def save_keras2(out: Output, model: Any, **options: Any) -> Any:
+    """Save a model of Keras 2, load it again and describe what Keras gives."""
+    keras = keras2.keras()
+    model.save(out.path("."), save_format="tf", **options)
+    loaded = keras.models.load_model(out.path("."))
+    for ours, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    out.checkpoint("variables/variables")
+    out.note(
+        keras=keras.__version__,
+        model={"name": loaded.name, "class_name": type(loaded).__name__},
+        layers=keras2.describe_layers(loaded),
+        weights=keras2.describe_weights(loaded),
+    )
+    if loaded.optimizer is not None:
+        facts = keras2.describe_optimizer(model.optimizer, model.trainable_variables)
+        out.note(optimizer=facts)
+    describe_saved_model(out)
+    return loaded
 
 
 @case(
@@ -21,11 +46,145 @@ def keras2_sequential(out: Output) -> None:
     model.compile(optimizer=keras.optimizers.Adam(0.01), loss="mse")
     rng = out.random()
     keras2.train(model, rng.normal(size=(4, 2)), rng.normal(size=(4, 1)))
-    model.save(out.path("."), save_format="tf")
-    loaded = keras.models.load_model(out.path("."))
-    out.checkpoint("variables/variables")
-    out.note(
-        keras=keras.__version__,
-        layers=keras2.describe_layers(loaded),
+    save_keras2(out, model)
+
+
+@case(
+    "saved_model/keras2_functional",
+    "A Keras 2 functional model of two inputs: a shared Dense layer, a model within the model, "
+    "batch normalization, a frozen layer and a GRU, without traces and optimizer.",
+)
+def keras2_functional(out: Output) -> None:
+    keras = keras2.keras()
+    layers = keras.layers
+    left, right = keras.Input((3, 2), name="left"), keras.Input((3, 2), name="right")
+    shared = layers.Dense(2, name="shared")
+    recurrent = layers.GRU(2, name="gru")
+    norm = layers.BatchNormalization(name="norm")
+    inner = keras.Sequential([layers.Dense(2, name="inner_dense", input_shape=(2,))], name="inner")
+    frozen = layers.Dense(1, name="frozen", trainable=False)
+    both = layers.add([recurrent(shared(left)), recurrent(shared(right))], name="both")
+    model = keras.Model([left, right], frozen(inner(norm(both))), name="functional")
+    rng = out.random()
+    model.set_weights([rng.uniform(0.1, 1, weight.shape) for weight in model.get_weights()])
+    save_keras2(out, model, save_traces=False)
+
+
+@case(
+    "saved_model/keras2_preprocessing",
+    "A Keras 2 model with StringLookup, TextVectorization, Normalization and Embedding: lookup "
+    "tables whose vocabularies lie in the variables, in the graph or in assets.",
+    checklist=(115,),
+)
+def keras2_preprocessing(out: Output) -> None:
+    keras = keras2.keras()
+    layers = keras.layers
+    words, text = (
+        keras.Input((1,), name="word", dtype="string"),
+        keras.Input((1,), name="text", dtype="string"),
     )
-    describe_saved_model(out)
+    number = keras.Input((1,), name="number")
+    lookup = layers.StringLookup(vocabulary=["a", "ключ", "c"], name="lookup")
+    vectors = layers.TextVectorization(output_sequence_length=2, name="vectors")
+    vectors.adapt(np.array(["one two", "two three"]))
+    normal = layers.Normalization(name="normal")
+    normal.adapt(np.array([[1.0], [3.0]]))
+    embedded = layers.Embedding(5, 2, name="embedding")(lookup(words))
+    outputs = [embedded, vectors(text), normal(number)]
+    save_keras2(out, keras.Model([words, text, number], outputs, name="preprocessing"))
+
+
+def subclassed(keras: Any) -> Any:
+    """Return a subclassed Keras 2 model, with a layer of its own class and a bare variable."""
+
+    class Scale(keras.layers.Layer):
+        def build(self, input_shape: Any) -> None:
+            self.factor = self.add_weight("factor", (int(input_shape[-1]),), initializer="ones")
+
+        def call(self, inputs: Any) -> Any:
+            return inputs * self.factor
+
+    class Net(keras.Model):
+        def __init__(self) -> None:
+            super().__init__(name="net")
+            self.blocks = [keras.layers.Dense(2, name="first"), Scale(name="scale")]
+            self.offset = tf.Variable([0.5, -0.5], name="offset")
+
+        def call(self, inputs: Any) -> Any:
+            for block in self.blocks:
+                inputs = block(inputs)
+            return inputs + self.offset
+
+    return Net()
+
+
+@case(
+    "saved_model/keras2_subclassed",
+    "A subclassed Keras 2 model with a layer of a class of its own and a bare variable, trained "
+    "two steps with the legacy Adam: slot variables in the object graph.",
+    checklist=(117,),
+)
+def keras2_subclassed(out: Output) -> None:
+    keras = keras2.keras()
+    model = subclassed(keras)
+    model.compile(optimizer=keras.optimizers.legacy.Adam(0.05), loss="mse")
+    rng = out.random()
+    keras2.train(model, rng.normal(size=(4, 2)), rng.normal(size=(4, 2)))
+    save_keras2(out, model)
+
+
+@case(
+    "objects/keras2_legacy_optimizer",
+    "`save_weights` of a Keras 2 model trained three steps with the legacy Adam: slots `m` and "
+    "`v`, `iter`, `beta_1`, `decay` and `learning_rate` under `optimizer`.",
+    checklist=(117,),
+    versions=EVERY_VERSION,
+)
+def keras2_legacy_optimizer(out: Output) -> None:
+    keras = keras2.keras()
+    model = trained_keras2(out, keras.optimizers.legacy.Adam(0.05), steps=3)
+    model.save_weights(out.path("weights"), save_format="tf")
+    describe_keras2_checkpoint(out, "weights", model)
+    out.state()
+
+
+@case(
+    "objects/keras2_optimizer",
+    "tf.train.Checkpoint of a Keras 2 model and its optimizer, SGD with momentum of the kind since "
+    "2.11, after three steps: no slot variables in the object graph, only names.",
+    versions=EVERY_VERSION,
+)
+def keras2_optimizer(out: Output) -> None:
+    keras = keras2.keras()
+    model = trained_keras2(out, keras.optimizers.SGD(0.05, momentum=0.9), steps=3)
+    tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(out.path("ckpt"))
+    describe_keras2_checkpoint(out, "ckpt-1", model)
+    out.state()
+
+
+def trained_keras2(out: Output, optimizer: Any, steps: int) -> Any:
+    """Return a small model after some steps."""
+    keras = keras2.keras()
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Dense(2, input_shape=(2,), name="first"),
+            layers.BatchNormalization(name="norm"),
+            layers.Dense(1, name="last", use_bias=False),
+        ],
+        name="small",
+    )
+    model.compile(optimizer=optimizer, loss="mse")
+    rng = out.random()
+    keras2.train(model, rng.normal(size=(4, 2)), rng.normal(size=(4, 1)), steps)
+    return model
+
+
+def describe_keras2_checkpoint(out: Output, prefix: str, model: Any) -> None:
+    """Describe a checkpoint of a Keras 2 model that was written just now."""
+    out.checkpoint(prefix)
+    out.note(
+        keras=keras2.keras().__version__,
+        layers=keras2.describe_layers(model),
+        optimizer=keras2.describe_optimizer(model.optimizer, model.trainable_variables),
+    )

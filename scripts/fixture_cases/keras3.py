@@ -1,0 +1,182 @@
+"""Keras 3: exported SavedModels and checkpoints of models with their optimizers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from fixture_cases import describe
+from fixture_cases.common import Output, case, tf
+from fixture_cases.signatures import describe_saved_model
+
+
+def describe_layers(model: Any) -> list[dict[str, Any]]:
+    """Describe each layer: name, class, configuration and `get_weights()` in order."""
+    return [describe_layer(layer) for layer in model.layers]
+
+
+def describe_layer(layer: Any) -> dict[str, Any]:
+    """Describe one layer; a model within a model has layers of its own."""
+    described: dict[str, Any] = {
+        "name": layer.name,
+        "class_name": type(layer).__name__,
+        "config": json.loads(json.dumps(layer.get_config())),
+        "weights": [
+            describe_variable(variable.path, value)
+            for variable, value in zip(layer.weights, layer.get_weights(), strict=True)
+        ],
+    }
+    if getattr(layer, "layers", None):
+        described["config"] = None
+        described["layers"] = describe_layers(layer)
+    return described
+
+
+def describe_variable(name: str, value: Any) -> dict[str, Any]:
+    """Describe a variable's value."""
+    array = np.asarray(value)
+    return describe.describe_tensor(name, tf.as_dtype(array.dtype).name, array)
+
+
+def describe_optimizer(optimizer: Any, trainable: Any) -> dict[str, Any]:
+    """Describe an optimizer: class, iterations, learning rate, and the slots of each variable.
+
+    Keras 3 calls the slots of a variable by its path with slashes replaced and a suffix.
+    """
+    slots: dict[str, dict[str, Any]] = {}
+    for variable in trainable:
+        stem = variable.path.replace("/", "_") + "_"
+        slots[variable.path] = {
+            slot.name.removeprefix(stem): describe_variable(slot.path, slot.value)
+            for slot in optimizer.variables
+            if slot.name.startswith(stem)
+        }
+    return {
+        "class_name": type(optimizer).__name__,
+        "iterations": int(optimizer.iterations.numpy()),
+        "learning_rate": float(str(np.float32(optimizer.learning_rate.numpy()))),
+        "slots": slots,
+    }
+
+
+def sequential(out: Output, optimizer: Any, steps: int) -> Any:
+    """Return a small Keras 3 model after some steps."""
+    import keras
+
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((2,)),
+            layers.Dense(3, name="first"),
+            layers.BatchNormalization(name="norm"),
+            layers.Dropout(0.5, name="drop", seed=3),
+            layers.Dense(1, name="last"),
+        ],
+        name="small",
+    )
+    model.compile(optimizer=optimizer, loss="mse")
+    rng = out.random()
+    for _ in range(steps):
+        model.train_on_batch(rng.normal(size=(4, 2)), rng.normal(size=(4, 1)))
+    return model
+
+
+@case(
+    "objects/keras3_optimizer",
+    "tf.train.Checkpoint of a Keras 3 Sequential and its Adam after three steps: the weights lie "
+    "under `optimizer/_trainable_variables`.",
+    checklist=(116,),
+)
+def keras3_optimizer(out: Output) -> None:
+    import keras
+
+    model = sequential(out, keras.optimizers.Adam(0.05), steps=3)
+    tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(out.path("ckpt"))
+    describe_checkpoint(out, "ckpt-1", model)
+    out.state()
+
+
+@case(
+    "objects/keras3_model",
+    "tf.train.Checkpoint of a Keras 3 functional model alone, with a shared layer and a model "
+    "within the model: the weights lie under the model.",
+)
+def keras3_model(out: Output) -> None:
+    model = functional(out)
+    tf.train.Checkpoint(model=model).write(out.path("ckpt"))
+    describe_checkpoint(out, "ckpt", model)
+
+
+def functional(out: Output) -> Any:
+    """Return a Keras 3 functional model with a shared layer and a model within the model."""
+    import keras
+
+    layers = keras.layers
+    left, right = keras.Input((2,), name="left"), keras.Input((2,), name="right")
+    shared = layers.Dense(2, name="shared")
+    inner = keras.Sequential([keras.Input((2,)), layers.Dense(2, name="deep")], name="inner")
+    both = layers.Add(name="both")([shared(left), inner(shared(right))])
+    frozen = layers.Dense(1, name="frozen", use_bias=False, trainable=False)
+    model = keras.Model([left, right], frozen(both), name="functional")
+    rng = out.random()
+    model.set_weights([rng.normal(size=weight.shape) for weight in model.get_weights()])
+    return model
+
+
+def describe_checkpoint(out: Output, prefix: str, model: Any) -> None:
+    """Describe a checkpoint of a Keras 3 model that was written just now."""
+    import keras
+
+    out.checkpoint(prefix)
+    out.note(
+        keras=keras.__version__,
+        model={"name": model.name, "class_name": type(model).__name__},
+        layers=describe_layers(model),
+    )
+    if getattr(model, "optimizer", None) is not None:
+        out.note(optimizer=describe_optimizer(model.optimizer, model.trainable_variables))
+
+
+@case(
+    "saved_model/keras3_export",
+    "A Keras 3 Sequential with batch normalization, trained two steps and exported: every weight "
+    "is stored twice, the optimizer not at all.",
+)
+def keras3_export(out: Output) -> None:
+    import keras
+
+    model = sequential(out, keras.optimizers.Adam(0.05), steps=2)
+    model.export(out.path("."), format="tf_saved_model", verbose=False)
+    out.checkpoint("variables/variables")
+    out.note(
+        keras=keras.__version__,
+        model={"name": model.name, "class_name": type(model).__name__},
+        layers=describe_layers(model),
+    )
+    describe_saved_model(out)
+
+
+@case(
+    "saved_model/keras3_archive",
+    "A Keras 3 embedding exported under two endpoints, `lookup` and `total`, by `ExportArchive`.",
+)
+def keras3_archive(out: Output) -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((2,), dtype="int32"), keras.layers.Embedding(3, 2)])
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "lookup", model.call, input_signature=[tf.TensorSpec((None, 2), tf.int32, name="ids")]
+    )
+    archive.add_endpoint(
+        "total",
+        lambda ids: tf.reduce_sum(model.call(ids), axis=1),
+        input_signature=[tf.TensorSpec((None, 2), tf.int32, name="ids")],
+    )
+    archive.write_out(out.path("."), verbose=False)
+    out.checkpoint("variables/variables")
+    out.note(keras=keras.__version__, layers=describe_layers(model))
+    describe_saved_model(out)
