@@ -584,14 +584,14 @@ class Bundle:
         payload_crc: int,
         *,
         dtype: int,
-        shape: Sequence[int],
+        shape: Sequence[int] | None,
         shard: int = 0,
         at: int | None = None,
         **changes: Any,
     ) -> Entry:
         """Store a payload and the entry that points at it; `changes` replace entry fields."""
         offset = self.put(payload, shard=shard, offset=at)
-        made = Entry(dtype, tuple(shape), shard, offset, len(payload), payload_crc).but(**changes)
+        made = Entry(dtype, shape, shard, offset, len(payload), payload_crc).but(**changes)
         self.entries[as_bytes(key)] = made
         return made
 
@@ -615,9 +615,8 @@ class Bundle:
         else:
             payload = dense_payload(array, number, big=self.big)
             check = masked_crc(payload)
-        self.put_entry(
-            name, payload, check, dtype=number, shape=array.shape, shard=shard, at=at, **changes
-        )
+        options = {"dtype": number, "shape": array.shape, **changes}
+        self.put_entry(name, payload, check, shard=shard, at=at, **options)
 
     def add_strings(
         self, name: str | bytes, values: Sequence[bytes], shape: Sequence[int], **rest: Any
