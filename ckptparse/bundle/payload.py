@@ -165,11 +165,11 @@ class BrokenPayload:
     def __init__(self, error: CheckpointError) -> None:
         self._error = error
 
-    def read(self, *, verify: bool) -> npt.NDArray[Any]:
+    def read(self, *, verify: bool) -> npt.NDArray[Any]:  # noqa: ARG002 - the face of a Payload
         """Raise what is wrong."""
         raise self._error
 
-    def read_region(self, region: Region) -> npt.NDArray[Any]:
+    def read_region(self, region: Region) -> npt.NDArray[Any]:  # noqa: ARG002
         """Raise what is wrong."""
         raise self._error
 
