@@ -46,6 +46,7 @@ LEVELS = {
 
 OPENERS: dict[str, str] = {
     "source": "the one place that opens data files",
+    "cli.writing": "the files that a command line names, written",
 }
 """Modules that open files, and why they may."""
 

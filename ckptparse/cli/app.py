@@ -1,0 +1,64 @@
+"""The list of the commands, and the program made of them.
+
+A new command is a file in `commands/` and a line in `COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+import ckptparse
+from ckptparse.cli.running import as_command
+
+__all__ = ["COMMANDS", "make_app", "run"]
+
+COMMANDS = ("ls", "show")
+"""Every command, in the order of the help. Converting and comparing join here."""
+
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+def run() -> None:
+    """Run the program with the arguments of the process; of the commands, only the one named."""
+    named = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    make_app([named] if named in COMMANDS else COMMANDS)(prog_name="ckptparse")
+
+
+def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
+    """Make the program out of commands: each is a function of its name in a module of its name."""
+    app = typer.Typer(
+        name="ckptparse",
+        help="Look into TensorFlow checkpoints, check them and save what can be saved.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=_SETTINGS,
+    )
+    app.callback()(_options)
+    for name in names:
+        function = getattr(import_module(f"ckptparse.cli.commands.{name}"), name)
+        command, help_text, examples = as_command(function)
+        app.command(name, help=help_text, epilog=examples, context_settings=_SETTINGS)(command)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ckptparse {ckptparse.__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""

@@ -1,0 +1,135 @@
+"""`ckptparse show`: the values of a tensor, of some of its rows, their statistics, or a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+import ckptparse
+from ckptparse.cli.commands.ls import tensor_to_dict
+from ckptparse.cli.errors import UsageError
+from ckptparse.cli.output import Output
+from ckptparse.cli.parameters import Naming, NamingOption, OverwriteOption, PathArgument
+from ckptparse.cli.running import GOOD, Run
+from ckptparse.cli.selection import Selection, find_tensor
+from ckptparse.cli.text import describe_opened, dtype_name, escape, shape_text, size_text
+from ckptparse.cli.values import Statistics, format_values, values_to_json
+from ckptparse.cli.writing import check_output, write_npy
+
+__all__ = ["show"]
+
+
+def show(
+    run: Run,
+    path: PathArgument,
+    *,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME[ROWS]", help="A name, and which part: 'w[0:3, :]'."),
+    ],
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Smallest, largest, mean and the like.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Every value, however many.")] = False,
+    npy: Annotated[
+        str | None, typer.Option("--npy", metavar="FILE", help="Write the values to a .npy file.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+    naming: NamingOption = Naming.CHECKPOINT,
+) -> Values:
+    """Show the values of a tensor; of a part of it, only those bytes are read.
+
+    ckptparse show fixtures/saver/my_model 'weights[0:2, :]'
+    ckptparse show --stats fixtures/saver/my_model weights
+    """
+    with ckptparse.open(path, naming=naming.value) as checkpoint:
+        run.detail(describe_opened(checkpoint))
+        if npy is not None:
+            check_output(npy, [*checkpoint.files, path], overwrite=overwrite)
+        selection = find_tensor(checkpoint, name)
+        array = _read(selection)
+        if npy is not None:
+            _write(npy, array, overwrite=overwrite)
+            run.note(f"wrote {npy}")
+        statistics = Statistics.of(array) if stats else None
+        return Values(checkpoint.path, selection, array, statistics, full, npy)
+
+
+def _read(selection: Selection) -> npt.NDArray[Any]:
+    if selection.index is None:
+        return selection.tensor.read()
+    try:
+        return np.asarray(selection.tensor[selection.index])
+    except IndexError as error:
+        raise UsageError(
+            f"{error}: the shape of '{escape(selection.key)}' is "
+            f"{shape_text(selection.tensor.shape)}"
+        ) from None
+
+
+def _write(path: str, array: npt.NDArray[Any], *, overwrite: bool) -> None:
+    if array.dtype == object:
+        array = _as_fixed_strings(array)
+    write_npy(path, array, overwrite=overwrite)
+
+
+def _as_fixed_strings(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Turn strings into numpy's fixed-width kind, where that keeps every byte."""
+    elements = array.ravel().tolist()
+    if any(not isinstance(element, bytes) or element.endswith(b"\0") for element in elements):
+        raise UsageError("A .npy file cannot hold these values: they are no plain strings")
+    return np.array(elements, dtype=bytes).reshape(array.shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Values:
+    """The values of a tensor, or of a part of it."""
+
+    path: str
+    selection: Selection
+    array: npt.NDArray[Any]
+    statistics: Statistics | None
+    full: bool
+    written: str | None
+    code: int = GOOD
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return them as JSON has them; without the values where statistics or a file were asked.
+
+        Values beyond the first 1,000 come with `--full` only, as in a terminal.
+        """
+        wanted = self.statistics is None and self.written is None
+        return {
+            "path": self.path,
+            "tensor": tensor_to_dict(self.selection.key, self.selection.tensor),
+            "shape": list(self.array.shape),
+            "values": values_to_json(self.array, full=self.full) if wanted else None,
+            "statistics": None if self.statistics is None else self.statistics.to_dict(),
+            "written": self.written,
+        }
+
+    def write(self, out: Output) -> None:
+        """Write a head and the values in a terminal; piped, the values alone."""
+        if out.terminal:
+            out.line(self._head(), "bold")
+        if self.statistics is not None:
+            out.fields(self.statistics.rows())
+        elif self.written is None:
+            for line in format_values(self.array, full=self.full, width=_width(out)):
+                out.line(line)
+
+    def _head(self) -> str:
+        tensor = self.selection.tensor
+        part = "" if self.selection.index is None else f", {shape_text(self.array.shape)} of it"
+        return (
+            f"{escape(self.selection.key)}  {dtype_name(tensor.data_type)} "
+            f"{shape_text(tensor.shape)}  {size_text(tensor.nbytes)}{part}"
+        )
+
+
+def _width(out: Output) -> int:
+    return out.width if out.terminal else 80

@@ -1,0 +1,122 @@
+"""How an error is said: one sentence, where, what to try."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import ckptparse
+from ckptparse.cli.text import clean, escape
+
+__all__ = ["UsageError", "describe_error", "error_to_dict"]
+
+_COMMANDS = {
+    "recover": "recover",
+    "verify": "verify",
+    "identify": "identify",
+    "explain": "explain",
+    "latest_checkpoint": "latest",
+    "list_variables": "ls",
+}
+_CALL = re.compile(rf"`?\bckptparse\.({'|'.join(_COMMANDS)})\b(?:\([^)]*\))?`?")
+_MOST_LISTED = 6
+
+
+class UsageError(Exception):
+    """The command line asks for what cannot be done; nothing is wrong with the checkpoint."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+def describe_error(error: Exception) -> str:
+    """Return the lines that are printed for an error, with the last line's end."""
+    lines = [f"ckptparse: error: {_message(error)}"]
+    where = ", ".join(_where(error))
+    if where:
+        lines.append(f"  at: {where}")
+    hint = _hint(error)
+    if hint:
+        lines.append(f"  try: {hint}")
+    return "\n".join(lines) + "\n"
+
+
+def error_to_dict(error: Exception) -> dict[str, Any]:
+    """Return an error as JSON has it."""
+    closest = list(error.closest) if isinstance(error, ckptparse.TensorNotFoundError) else []
+    place = {name: getattr(error, name, None) for name in ("path", "offset", "size", "tensor")}
+    if isinstance(error, OSError) and place["path"] is None:
+        place["path"] = error.filename
+    return {
+        "kind": type(error).__name__,
+        "message": _message(error),
+        **place,
+        "hint": _hint(error),
+        "closest": closest,
+    }
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, (ckptparse.CheckpointError, UsageError)):
+        return clean(error.message)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return clean(str(error) or type(error).__name__)
+
+
+def _where(error: Exception) -> Iterator[str]:
+    if isinstance(error, ckptparse.CheckpointError):
+        if error.tensor is not None:
+            yield f"tensor '{escape(error.tensor)}'"
+        if error.path is not None:
+            yield f"file '{escape(error.path)}'"
+        if error.offset is not None:
+            yield f"offset {error.offset}"
+        if error.size is not None:
+            yield f"{error.size} bytes"
+    elif isinstance(error, OSError) and error.filename is not None:
+        yield f"file '{escape(os.fsdecode(error.filename))}'"
+
+
+def _hint(error: Exception) -> str | None:
+    """Say what to try, in terms of commands; for a mistyped path, what lies there."""
+    hint = getattr(error, "hint", None)
+    if isinstance(error, ckptparse.TensorNotFoundError) and error.closest:
+        return "did you mean " + " or ".join(f"'{escape(name)}'" for name in error.closest) + "?"
+    if isinstance(error, ckptparse.CheckpointNotFoundError) and error.path:
+        hint = ". ".join(part for part in (hint, _what_lies_near(error.path)) if part)
+    return as_commands(clean(hint)) if hint else None
+
+
+def as_commands(text: str) -> str:
+    """Turn the names of functions into those of commands: `ckptparse.recover(path)`."""
+    return _CALL.sub(lambda found: f"`ckptparse {_COMMANDS[found[1]]}`", text)
+
+
+def _what_lies_near(path: str) -> str | None:
+    """Name what lies where a path was expected, the most alike first."""
+    directory, name = os.path.split(path)
+    while directory and not os.path.isdir(directory):
+        directory, name = os.path.split(directory)
+    try:
+        entries = sorted(os.listdir(directory or os.curdir), key=lambda n: (n[:1] == ".", n))
+    except OSError:
+        return None
+    there = list(dict.fromkeys(_without_endings(entry) for entry in entries))
+    closest = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
+    listed = closest or there[:_MOST_LISTED]
+    if not listed:
+        return f"'{directory or os.curdir}' is empty"
+    more = ", …" if not closest and len(there) > len(listed) else ""
+    what = "the closest there" if closest else f"in '{directory or os.curdir}' there is"
+    return f"{what}: " + ", ".join(f"'{os.path.join(directory, entry)}'" for entry in listed) + more
+
+
+def _without_endings(name: str) -> str:
+    """Turn the names of a checkpoint's files into its prefix."""
+    return re.sub(r"\.index$|\.data-\d{5,}-of-\d{5,}$", "", name)

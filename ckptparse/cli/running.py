@@ -1,0 +1,179 @@
+"""How a command runs: the options that all share, its answer printed, its errors and exit codes.
+
+0   good
+1   damage: a `DataLossError`, a report that is not ok, a recovery that is not whole
+2   could not run: usage, not found, no checkpoint, unsupported, a limit, a refused output
+3   warnings only, of `verify`, `recover` and `latest`
+130 interrupted, 141 whoever read the output went away
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import os
+import sys
+import traceback
+import typing
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Protocol
+
+import typer
+
+import ckptparse
+from ckptparse.cli.errors import UsageError, describe_error, error_to_dict
+from ckptparse.cli.output import Output
+
+__all__ = ["DAMAGE", "GOOD", "NOT_RUN", "WARNED", "Answer", "Run", "as_command"]
+
+GOOD, DAMAGE, NOT_RUN, WARNED = 0, 1, 2, 3
+_INTERRUPTED, _BROKEN_PIPE = 130, 141
+SCHEMA_VERSION = 1
+
+
+class Answer(Protocol):
+    """What a command found out."""
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        ...
+
+    def write(self, out: Output) -> None:
+        """Write it for a person, or for a pipe."""
+        ...
+
+
+@dataclass(slots=True)
+class Run:
+    """What a command is told besides its own arguments."""
+
+    command: str
+    quiet: bool = False
+    verbose: bool = False
+    json: bool = False
+    debug: bool = False
+    warnings: list[str] = field(default_factory=list)
+    """Messages of warnings that came up, in order."""
+
+    def note(self, message: str) -> None:
+        """Say something on standard error, unless told to be quiet."""
+        if not self.quiet:
+            sys.stderr.write(f"{message}\n")
+
+    def detail(self, message: str) -> None:
+        """Say something on standard error where told to be verbose."""
+        if self.verbose:
+            sys.stderr.write(f"{message}\n")
+
+
+_SHARED: dict[str, Any] = {
+    "json_": Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="No messages besides errors.")],
+    "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="More messages.")],
+    "debug": Annotated[bool, typer.Option("--debug", help="Errors with their traceback.")],
+}
+
+
+def as_command(function: Callable[..., Answer]) -> tuple[Callable[..., None], str, str]:
+    """Turn `function(run, ...) -> Answer` into what typer takes, its help and its examples.
+
+    The examples are a paragraph of the docstring: commands that work on `fixtures/`.
+    """
+
+    @functools.wraps(function)
+    def command(**arguments: Any) -> None:
+        flags = {name: arguments.pop(name) for name in _SHARED}
+        run = Run(name, flags["quiet"], flags["verbose"], flags["json_"], flags["debug"])
+        raise typer.Exit(_run(run, lambda: function(run, **arguments)))
+
+    name = function.__name__.rstrip("_")
+    _extend_signature(command, function)
+    help_text, examples = _split_docstring(inspect.getdoc(function) or "")
+    return command, help_text, examples
+
+
+def _extend_signature(command: Callable[..., None], function: Callable[..., Answer]) -> None:
+    """Give a command the parameters of its function, less the first, and those of all."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    own = list(inspect.signature(function).parameters.values())[1:]
+    parameters = [
+        parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in own
+    ]
+    parameters += [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=False
+        )
+        for name, annotation in _SHARED.items()
+    ]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    del command.__wrapped__  # type: ignore[attr-defined] # else its hints would be the function's
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+
+
+def _split_docstring(text: str) -> tuple[str, str]:
+    """Split the help from the examples, whose lines a backspace keeps apart."""
+    paragraphs = text.split("\n\n")
+    examples = [part for part in paragraphs if part.startswith("ckptparse ")]
+    help_text = "\n\n".join(part for part in paragraphs if part not in examples)
+    lines = [line.strip() for part in examples for line in part.splitlines()]
+    return help_text, "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _run(run: Run, call: Callable[[], Answer]) -> int:
+    """Call a command and print its answer, or why there is none; return the exit code."""
+    try:
+        code = _answer(run, call)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        sys.stderr.write("ckptparse: interrupted\n")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # At a usual exit Python would flush what is still in the buffer, into the closed pipe.
+        os._exit(_BROKEN_PIPE)
+    except (ckptparse.CheckpointError, UsageError, OSError) as error:
+        return _fail(run, error)
+
+
+def _answer(run: Run, call: Callable[[], Answer]) -> int:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        answer = call()
+    code = _note_warnings(run, caught, answer.code)
+    if run.json:
+        _print_json(run, {"exit": code, "result": answer.to_dict(), "error": None})
+    else:
+        answer.write(Output(quiet=run.quiet))
+    return code
+
+
+def _note_warnings(run: Run, caught: list[warnings.WarningMessage], code: int) -> int:
+    run.warnings += [str(warning.message) for warning in caught]
+    for message in run.warnings:
+        run.note(f"ckptparse: warning: {message}")
+    return code
+
+
+def _fail(run: Run, error: Exception) -> int:
+    code = DAMAGE if isinstance(error, ckptparse.DataLossError) else NOT_RUN
+    if run.debug:
+        traceback.print_exception(error)
+    if run.json:
+        _print_json(run, {"exit": code, "result": None, "error": error_to_dict(error)})
+    sys.stderr.write(describe_error(error))
+    return code
+
+
+def _print_json(run: Run, answer: dict[str, Any]) -> None:
+    whole = {"schema": SCHEMA_VERSION, "command": run.command, "warnings": run.warnings, **answer}
+    sys.stdout.write(json.dumps(whole, indent=2, allow_nan=False))
+    sys.stdout.write("\n")

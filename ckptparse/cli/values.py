@@ -1,0 +1,137 @@
+"""Values of arrays as text, as JSON and in numbers that sum them up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.cli.text import shape_text
+
+__all__ = ["Statistics", "format_values", "values_to_json"]
+
+_MOST_SHOWN = 1000
+_CHUNK = 1 << 20
+"""Elements that are summed up at a time."""
+
+
+def format_values(array: npt.NDArray[Any], *, full: bool, width: int) -> Iterator[str]:
+    """Write an array's values as numpy does, in lines; of many, the first and the last ones."""
+    if array.dtype == object:
+        yield from _format_objects(array, full=full)
+        return
+    threshold = array.size if full else _MOST_SHOWN
+    text = np.array2string(array, max_line_width=width, threshold=max(1, threshold))
+    yield from text.split("\n")
+
+
+def _format_objects(array: npt.NDArray[Any], *, full: bool) -> Iterator[str]:
+    """Write strings and variants one a line, with their indices."""
+    shown = array.size if full else min(array.size, _MOST_SHOWN)
+    for position in range(shown):
+        index = tuple(int(i) for i in np.unravel_index(position, array.shape or (1,)))
+        place = f"{shape_text(index)} " if array.shape else ""
+        yield f"{place}{array.reshape(-1)[position]!r}"
+    if shown < array.size:
+        yield f"... {array.size - shown:,} more"
+
+
+def values_to_json(array: npt.NDArray[Any], *, full: bool) -> Any:
+    """Return nested lists of values, or None where they are too many and not all were asked for."""
+    if array.size > _MOST_SHOWN and not full:
+        return None
+    return _nested(array.tolist())
+
+
+def _nested(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_nested(part) for part in value]
+    return _json_value(value)
+
+
+def _json_value(value: Any) -> Any:
+    """Return a value that JSON can hold: bytes as text, what it lacks by its name."""
+    if isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, complex):
+        return [_json_value(value.real), _json_value(value.imag)]
+    if isinstance(value, str):
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return str(value)
+    if math.isnan(number):
+        return "NaN"
+    if math.isinf(number):
+        return "Infinity" if number > 0 else "-Infinity"
+    return int(number) if isinstance(value, np.generic) and number.is_integer() else number
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What sums values up. NaN and infinities are counted and otherwise left out."""
+
+    elements: int
+    finite: int
+    nan: int
+    infinite: int
+    zeros: int
+    smallest: int | float | None
+    largest: int | float | None
+    mean: float | None
+    deviation: float | None
+
+    @classmethod
+    def of(cls, array: npt.NDArray[Any]) -> Statistics:
+        """Sum up an array; of complex numbers, their magnitudes; of strings, their lengths."""
+        flat = array.reshape(-1)
+        parts = [_numbers(flat[at : at + _CHUNK]) for at in range(0, flat.size, _CHUNK)]
+        numbers = np.concatenate(parts) if parts else np.zeros(0)
+        finite = numbers[np.isfinite(numbers)]
+        nan = int(np.isnan(numbers).sum())
+        exact = finite.astype(np.float64)
+        return cls(
+            elements=flat.size,
+            finite=finite.size,
+            nan=nan,
+            infinite=flat.size - finite.size - nan,
+            zeros=int((numbers == 0).sum()),
+            smallest=finite.min().item() if finite.size else None,
+            largest=finite.max().item() if finite.size else None,
+            mean=float(exact.mean()) if finite.size else None,
+            deviation=float(exact.std()) if finite.size else None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return them as JSON has them."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Iterate over names and values; floats in the digits that tell them apart."""
+        for name, value in self.to_dict().items():
+            yield (
+                name,
+                "-"
+                if value is None
+                else f"{value:.9g}"
+                if isinstance(value, float)
+                else str(value),
+            )
+
+
+def _numbers(part: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Turn elements of any kind into numbers that numpy sums up."""
+    if part.dtype == object:
+        return np.array([len(x) if isinstance(x, bytes) else 0 for x in part], dtype=np.int64)
+    if part.dtype.kind == "c":
+        return np.asarray(np.abs(part))
+    if part.dtype.kind == "b":
+        return part.astype(np.int64)
+    return part.astype(np.float64) if part.dtype.kind not in "iuf" else part
