@@ -46,6 +46,7 @@ LEVELS = {
 
 OPENERS: dict[str, str] = {
     "source": "the one place that opens data files",
+    "cli.writing": "writes results into files that the command line names",
     "cli.writing": "the files that a command line names, written",
 }
 """Modules that open files, and why they may."""
@@ -147,7 +148,8 @@ def opens_a_file(call: ast.Call, own_names: set[str]) -> bool:
     if written == "open":
         return "open" not in own_names
     if written in OPENING_CALLS:
-        return True
+        # A mapping of -1 is memory of the process, no file.
+        return not call.args or ast.unparse(call.args[0]) != "-1"
     if not isinstance(call.func, ast.Attribute):
         return False
     # `ByteSource.open`, `Table.open`, `ckptparse.open` are ours, and go through `source`.
