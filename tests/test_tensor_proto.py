@@ -635,7 +635,7 @@ def test_fills_inside_variants_are_limited_together() -> None:
     zeros = b.tensor_proto(D.DT_FLOAT, [100])
     element = b.variant_proto("T", b"", [zeros] * 3)
     assert len(decode_variant(element, limits=Limits(fill_elements=300)).tensors) == 3
-    with pytest.raises(LimitError, match="is 300, and .* allows 299"):
+    with pytest.raises(LimitError, match=r"is 300, and .* allows 299"):
         decode_variant(element, limits=Limits(fill_elements=299))
     assert len(decode_variants([element] * 2, limits=Limits(fill_elements=600))) == 2
     with pytest.raises(LimitError, match="allows 599"):
@@ -689,7 +689,7 @@ def test_other_kinds_in_v1_must_be_exact_too() -> None:
         (D.DT_STRING, b.field(8, b"") * 3), (D.DT_STRING, b""), (D.DT_INT8, packed(7, [1])),
         (D.DT_COMPLEX64, floats(9, [1, 2, 3])), (D.DT_COMPLEX64, floats(9, [1, 2, 3, 4, 5])),
     ]:  # fmt: skip
-        with pytest.raises(MalformedError, match="Expected 2 (values|pairs)"):
+        with pytest.raises(MalformedError, match=r"Expected 2 (values|pairs)"):
             decode_saved_values(data, kind, 2)
 
 
