@@ -53,8 +53,9 @@ def parse_message(
         MalformedError: The bytes are no such message, or a string in it is not UTF-8.
         LimitError: The message is too large, or nested too deep.
     """
-    what = what or message_type.DESCRIPTOR.name
-    limits.check("message_bytes", len(data), f"The size of {what}", path=path)
+    if len(data) > limits.message_bytes:
+        name = what or message_type.DESCRIPTOR.name
+        limits.check("message_bytes", len(data), f"The size of {name}", path=path)
     allowed = min(limits.nesting, MAX_NESTING)
     # A level takes at least two bytes.
     if not _RUNTIME_CHECKS_NESTING or (allowed < MAX_NESTING and len(data) > 2 * allowed):
@@ -63,7 +64,7 @@ def parse_message(
         return message_type.FromString(bytes(data))
     except (DecodeError, RecursionError, ValueError) as error:
         _check_wire(message_type, data, allowed, path, what)
-        raise _translated(error, what, path) from error
+        raise _translated(error, what or message_type.DESCRIPTOR.name, path) from error
 
 
 def parse_text(
@@ -107,12 +108,12 @@ def _check_wire(
     data: bytes | bytearray | memoryview,
     allowed: int,
     path: str | None,
-    what: str,
+    what: str | None,
 ) -> None:
     try:
         check_nesting(data, message_type, allowed=allowed)
     except CheckpointError as error:
-        error.message = f"{error.message}, in {what}"
+        error.message = f"{error.message}, in {what or message_type.DESCRIPTOR.name}"
         error.path = path
         raise
 
