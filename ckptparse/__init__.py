@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ckptparse.errors import TensorNotFoundError as TensorNotFoundError
     from ckptparse.errors import TruncatedError as TruncatedError
     from ckptparse.errors import UnsupportedError as UnsupportedError
+    from ckptparse.explanation import Explanation as Explanation
+    from ckptparse.explanation import explain as explain
     from ckptparse.graph.state import CheckpointState as CheckpointState
     from ckptparse.graph.state import checkpoint_state as checkpoint_state
     from ckptparse.graph.state import latest_checkpoint as latest_checkpoint
@@ -62,6 +64,7 @@ _MODULES = {
         "TruncatedError",
         "UnsupportedError",
     ],
+    "explanation": ["Explanation", "explain"],
     "graph.state": ["CheckpointState", "checkpoint_state", "latest_checkpoint"],
     "identification": ["Identity", "identify"],
     "limits": ["DEFAULT_LIMITS", "Limits"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,12 +34,14 @@ class Column:
         title: Its head.
         align: Where its fields stand; numbers are right.
         folds: Whether its fields go on in the next line where the terminal is narrow.
+        prose: Whether they then break between words.
         style: How its fields look in a terminal.
     """
 
     title: str
     align: Literal["left", "right"] = "left"
     folds: bool = False
+    prose: bool = False
     style: str = ""
 
 
@@ -98,7 +101,7 @@ class Output:
             for name, value in listed:
                 self.record(name, value)
             return
-        columns = (Column("", style="cyan"), Column("", folds=True))
+        columns = (Column("", style="cyan"), Column("", folds=True, prose=True))
         self.table(columns, listed, header=False)
 
     def table(
@@ -141,10 +144,12 @@ def cell_width(text: str) -> int:
     return cell_len(text)
 
 
-def _fold(text: str, width: int) -> list[str]:
+def _fold(text: str, width: int, *, prose: bool) -> list[str]:
     """Cut a text into lines of at most so many cells."""
     if cell_width(text) <= width:
         return [text]
+    if prose and text.isascii():
+        return textwrap.wrap(text, width, break_on_hyphens=False)
     if text.isascii():
         return [text[i : i + width] for i in range(0, len(text), width)]
     from rich.cells import chop_cells
@@ -160,7 +165,7 @@ def _lay_out(
 ) -> list[str]:
     """Lay a row out as the lines it takes."""
     folded = [
-        _fold(text, width) if column.folds else [text]
+        _fold(text, width, prose=column.prose) if column.folds else [text]
         for column, text, width in zip(columns, row, widths, strict=True)
     ]
     lines = []

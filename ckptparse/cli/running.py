@@ -17,7 +17,8 @@ import sys
 import traceback
 import typing
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
 
@@ -26,6 +27,7 @@ import typer
 import ckptparse
 from ckptparse.cli.errors import UsageError, describe_error, error_to_dict
 from ckptparse.cli.output import Output
+from ckptparse.cli.text import clean
 
 __all__ = ["DAMAGE", "GOOD", "NOT_RUN", "WARNED", "Answer", "Run", "as_command"]
 
@@ -61,12 +63,35 @@ class Run:
     json: bool = False
     debug: bool = False
     warnings: list[str] = field(default_factory=list)
-    """Messages of warnings that came up, in order."""
+    """Warnings that came up, in order, each once."""
+    errors: list[Exception] = field(default_factory=list)
+    """Errors that were reported, in order."""
 
     def note(self, message: str) -> None:
         """Say something on standard error, unless told to be quiet."""
         if not self.quiet:
             sys.stderr.write(f"{message}\n")
+
+    def warn(self, message: str) -> None:
+        """Say a warning, once."""
+        if message not in self.warnings:
+            self.warnings.append(message)
+            self.note(f"ckptparse: warning: {clean(message)}")
+
+    def report(self, error: Exception) -> None:
+        """Say an error, after which the command may go on."""
+        self.errors.append(error)
+        if self.debug:
+            traceback.print_exception(error)
+        sys.stderr.write(describe_error(error))
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Say an error that comes up in here, and go on after it."""
+        try:
+            yield
+        except (ckptparse.CheckpointError, OSError) as error:
+            self.report(error)
 
     def detail(self, message: str) -> None:
         """Say something on standard error where told to be verbose."""
@@ -145,35 +170,32 @@ def _run(run: Run, call: Callable[[], Answer]) -> int:
 
 
 def _answer(run: Run, call: Callable[[], Answer]) -> int:
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_, **__: run.warn(str(message))
         answer = call()
-    code = _note_warnings(run, caught, answer.code)
     if run.json:
-        _print_json(run, {"exit": code, "result": answer.to_dict(), "error": None})
+        _print_json(run, answer.code, answer.to_dict())
     else:
         answer.write(Output(quiet=run.quiet))
-    return code
-
-
-def _note_warnings(run: Run, caught: list[warnings.WarningMessage], code: int) -> int:
-    run.warnings += [str(warning.message) for warning in caught]
-    for message in run.warnings:
-        run.note(f"ckptparse: warning: {message}")
-    return code
+    return answer.code
 
 
 def _fail(run: Run, error: Exception) -> int:
     code = DAMAGE if isinstance(error, ckptparse.DataLossError) else NOT_RUN
-    if run.debug:
-        traceback.print_exception(error)
+    run.report(error)
     if run.json:
-        _print_json(run, {"exit": code, "result": None, "error": error_to_dict(error)})
-    sys.stderr.write(describe_error(error))
+        _print_json(run, code, None)
     return code
 
 
-def _print_json(run: Run, answer: dict[str, Any]) -> None:
-    whole = {"schema": SCHEMA_VERSION, "command": run.command, "warnings": run.warnings, **answer}
-    sys.stdout.write(json.dumps(whole, indent=2, allow_nan=False))
-    sys.stdout.write("\n")
+def _print_json(run: Run, code: int, result: dict[str, Any] | None) -> None:
+    whole = {
+        "schema": SCHEMA_VERSION,
+        "command": run.command,
+        "exit": code,
+        "result": result,
+        "errors": [error_to_dict(error) for error in run.errors],
+        "warnings": run.warnings,
+    }
+    sys.stdout.write(json.dumps(whole, indent=2, allow_nan=False) + "\n")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ckptparse
 
@@ -113,3 +114,14 @@ def describe_opened(checkpoint: ckptparse.Checkpoint) -> str:
     """Say what a path turned out to mean."""
     shards = count(checkpoint.num_shards, "shard")
     return f"opened {escape(checkpoint.path)}: {checkpoint.format}, {shards}"
+
+
+def to_json(value: Any) -> Any:
+    """Return a value of whatever makes as JSON has it: bytes as text, the unknown by its text."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(part) for part in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

@@ -1,0 +1,63 @@
+"""`ckptparse latest`: the newest checkpoint that a directory's state file leads to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+import ckptparse
+from ckptparse.cli.errors import UsageError
+from ckptparse.cli.output import Output
+from ckptparse.cli.running import GOOD, WARNED, Run
+from ckptparse.cli.text import escape
+
+__all__ = ["latest"]
+
+
+def latest(
+    run: Run,
+    directory: Annotated[
+        str, typer.Argument(metavar="DIR", help="A directory with a 'checkpoint' state file.")
+    ],
+) -> Latest:
+    """Print the prefix of a directory's newest checkpoint that is there.
+
+    ckptparse latest fixtures/saver/scopes
+    ckptparse latest --json fixtures/objects/manager
+    """
+    newest = ckptparse.latest_checkpoint(directory)
+    if newest is None:
+        raise UsageError(
+            f"No checkpoint that a state file lists is in '{escape(directory)}'",
+            f"`ckptparse identify {escape(directory)}` tells what is there",
+        )
+    state = ckptparse.checkpoint_state(directory)
+    return Latest(directory, newest, state, WARNED if run.warnings else GOOD)
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The newest checkpoint, and what the state file lists."""
+
+    directory: str
+    newest: str
+    state: ckptparse.CheckpointState | None
+    code: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        listed = self.state
+        return {
+            "directory": self.directory,
+            "latest": self.newest,
+            "listed": None if listed is None else listed.latest,
+            "paths": [] if listed is None else list(listed.paths),
+            "timestamps": [] if listed is None else list(listed.timestamps),
+            "last_preserved": None if listed is None else listed.last_preserved,
+        }
+
+    def write(self, out: Output) -> None:
+        """Write the prefix, as it is: for `$(...)` in a shell."""
+        out.line(self.newest if not out.terminal else escape(self.newest))
