@@ -148,12 +148,11 @@ class StringPayload:
             self._verified = True
 
     def _decode_variants(self, data: bytes, count: int, crc: int | None) -> npt.NDArray[Any]:
-        from ckptparse.tensor_proto import decode_variant
+        from ckptparse.tensor_proto import decode_variants
 
         messages = split_variants(data, count, big_endian=self._bundle.big_endian, crc=crc)
         flat = np.empty(count, object)
-        for number, message in enumerate(messages):
-            flat[number] = decode_variant(message, limits=self._bundle.limits)
+        flat[:] = decode_variants(messages, limits=self._bundle.limits)
         return flat
 
 
