@@ -1,0 +1,373 @@
+"""Layers as a person thinks of them: a model's layers in its order, each with its weights.
+
+Where a model's layers stand among the children of its object:
+
+    Keras 2 SavedModel     keras_api/layers/0, 1 ...; the weights of each in its `variables`
+    Keras 2                layer-0, layer-1 ... (`layer_with_weights-i` are other names of these)
+    Keras 3                _operations/0, 1 ...; of a Sequential _functional/_operations
+    subclassed             attributes, and the elements of attributes that are lists
+
+Keras gives a layer's own weights before those of layers inside it; Keras 2 gives all trainable ones
+of a layer before the others, Keras 3 those of each inner layer. A Keras 3 export holds no layers
+but lists of variables, whose names have the scopes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy.typing as npt
+
+from ckptparse.errors import LimitError
+from ckptparse.graph.object_graph import SAVE_COUNTER, ObjectGraph, ObjectNode
+from ckptparse.graph.optimizer import is_optimizer
+from ckptparse.tensor import Tensor
+
+__all__ = ["Layer", "LayerDescription", "LayersSource", "find_layers", "layers_by_name"]
+
+LayersSource = Literal["keras_metadata", "object_graph", "names"]
+
+_KERAS_API = "keras_api"
+_OPERATIONS = "_operations"
+_FUNCTIONAL = "_functional"
+_ALL_VARIABLES = "_all_variables"
+_NUMBERED = ("layer-", "layer_with_weights-")
+
+_NO_LAYERS = {
+    _KERAS_API,
+    SAVE_COUNTER,
+    "variables",
+    "trainable_variables",
+    "non_trainable_variables",
+    "regularization_losses",
+    "signatures",
+    "metrics",
+    "_metrics",
+    "compiled_metrics",
+    "compiled_loss",
+    # The states of random generators are variables, and no weights.
+    "_random_generator",
+    "random_generator",
+    "seed_generator",
+    "_seed_generators",
+    "_generator",
+}
+"""Children of models and layers that are neither layers nor weights."""
+
+_NOT_TRAINABLE = {
+    "moving_mean",
+    "moving_variance",
+    "moving_stddev",
+    "renorm_mean",
+    "renorm_stddev",
+    "mean",
+    "variance",
+    "count",
+    "vector_u",
+    "sn_u",
+}
+"""Local names of weights that training leaves alone, for checkpoints that do not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerDescription:
+    """What Keras wrote of a layer.
+
+    Attributes:
+        name: Its name, or None.
+        class_name: Its class (`Dense`), or None.
+        config: What `get_config()` gave, or None.
+    """
+
+    name: str | None = None
+    class_name: str | None = None
+    config: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of a model.
+
+    Attributes:
+        name: Keras's name, or the scope of its variables' names, or its path.
+        class_name: Its class (`Dense`), or None where the file does not hold it.
+        config: Its configuration, or None where the file does not hold it.
+        path: Its path in the object graph, or None.
+    """
+
+    name: str
+    class_name: str | None
+    config: Mapping[str, Any] | None
+    path: str | None
+    _tensors: tuple[Callable[[], Tensor], ...] = field(repr=False)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """Its weights, unread, in Keras's order.
+
+        Raises:
+            TensorNotFoundError: One of them is not in the checkpoint.
+        """
+        return [tensor() for tensor in self._tensors]
+
+    def get_weights(self) -> list[npt.NDArray[Any]]:
+        """Read its weights, in Keras's order.
+
+        Raises:
+            TensorNotFoundError: One of them is not in the checkpoint.
+            DataLossError: The bytes of one are damaged.
+        """
+        return [tensor.read() for tensor in self.weights]
+
+
+def find_layers(
+    graph: ObjectGraph, describe: Callable[[ObjectNode], LayerDescription | None] | None = None
+) -> tuple[list[Layer], LayersSource]:
+    """Find the layers of the model, or models one after another, that an object graph holds.
+
+    Args:
+        graph: The graph.
+        describe: Gives what Keras wrote of an object, or None.
+
+    Returns:
+        The layers, and where they were found.
+    """
+    walker = _Walker(graph)
+    found = [node for model in _models(graph) for node in walker.layers_of(model)]
+    nodes = list(dict.fromkeys(found))
+    descriptions = [describe(node) if describe is not None else None for node in nodes]
+    layers = [
+        _layer(node, walker.weights_of(node), description)
+        for node, description in zip(nodes, descriptions, strict=True)
+    ]
+    if any(description is not None for description in descriptions):
+        return layers, "keras_metadata"
+    if any(layer._tensors for layer in layers):  # noqa: SLF001
+        return layers, "object_graph"
+    return layers_by_scope(graph), "names"
+
+
+def layers_by_scope(graph: ObjectGraph) -> list[Layer]:
+    """Make one layer of each scope of the variables' names, in the order of their first use."""
+    listed = graph.root.get("variables") or graph.root.get(_ALL_VARIABLES)
+    nodes = listed.values() if listed is not None else graph.walk()
+    scopes: dict[str, list[ObjectNode]] = {}
+    for node in dict.fromkeys(nodes):
+        if node.is_variable and node.path != SAVE_COUNTER:
+            name = node.full_name or node.path or ""
+            scopes.setdefault(name.rpartition("/")[0] or name, []).append(node)
+    return [
+        Layer(name, None, None, None, tuple(_tensor_of(node) for node in nodes))
+        for name, nodes in scopes.items()
+    ]
+
+
+def layers_by_name(names: Iterable[str], find: Callable[[str], Tensor | None]) -> list[Layer]:
+    """Make one layer of each scope of stored names, in the order of their first use."""
+    scopes: dict[str, list[Callable[[], Tensor]]] = {}
+    for name in names:
+        tensor = find(name)
+        if tensor is not None:
+            scope = name.rpartition("/")[0] or name
+            scopes.setdefault(scope, []).append(lambda tensor=tensor: tensor)  # type: ignore[misc]
+    return [Layer(name, None, None, None, tuple(tensors)) for name, tensors in scopes.items()]
+
+
+def _layer(
+    node: ObjectNode, weights: list[ObjectNode], description: LayerDescription | None
+) -> Layer:
+    known = description or LayerDescription()
+    name = known.name or _common_scope(weights) or node.path or ""
+    tensors = tuple(_tensor_of(weight) for weight in weights)
+    return Layer(name, known.class_name, known.config, node.path, tensors)
+
+
+def _tensor_of(node: ObjectNode) -> Callable[[], Tensor]:
+    return lambda: node.tensor
+
+
+def _common_scope(weights: Iterable[ObjectNode]) -> str:
+    scopes = [(node.full_name or "").split("/")[:-1] for node in weights]
+    if not scopes:
+        return ""
+    shared = scopes[0]
+    for scope in scopes[1:]:
+        while scope[: len(shared)] != shared:
+            shared = shared[:-1]
+    return "/".join(shared)
+
+
+# Where layers are
+
+
+def _models(graph: ObjectGraph) -> list[ObjectNode]:
+    """Find the models: the root, or those of its children that hold layers."""
+    root = graph.root
+    if _holds_layers(root):
+        return [root]
+    children = [node for name, node in _unique(root) if name not in _NO_LAYERS]
+    models = [node for node in children if _holds_layers(node)]
+    if models:
+        return models
+    holders = [
+        node for node in children if node.node_id in graph.holders and not is_optimizer(node)
+    ]
+    plain = [node for node in holders if not node.is_variable]
+    # Checkpoint(model=...): one object, and what is kept for saving and training.
+    if len(holders) == len(plain) == 1 and not any(
+        node.is_variable for _, node in _unique(plain[0])
+    ):
+        return plain
+    return [root]
+
+
+def _holds_layers(node: ObjectNode) -> bool:
+    if any(name in (_OPERATIONS, _FUNCTIONAL) or name.startswith(_NUMBERED) for name in node):
+        return True
+    return bool(_keras_layers(node))
+
+
+def _keras_layers(node: ObjectNode) -> list[ObjectNode]:
+    api = node.get(_KERAS_API)
+    listed = api.get("layers") if api is not None else None
+    return [] if listed is None else list(listed.values())
+
+
+def _unique(node: ObjectNode) -> Iterator[tuple[str, ObjectNode]]:
+    """Iterate over children, each by its first name."""
+    seen: set[int] = set()
+    for name, child in node.children.items():
+        if child.node_id not in seen:
+            seen.add(child.node_id)
+            yield name, child
+
+
+def _numbered(node: ObjectNode) -> list[ObjectNode]:
+    """Return `layer-0`, `layer-1` ... in the order of their numbers."""
+    for prefix in _NUMBERED:
+        found = [
+            (int(name.removeprefix(prefix)), child)
+            for name, child in node.children.items()
+            if name.startswith(prefix) and name.removeprefix(prefix).isdecimal()
+        ]
+        if found:
+            return [child for _, child in sorted(found, key=lambda item: item[0])]
+    return []
+
+
+def _operations(node: ObjectNode) -> list[ObjectNode]:
+    """Return the operations of a Keras 3 model; a Sequential does not count its input."""
+    inner = node.get(_FUNCTIONAL)
+    operations = (inner if inner is not None else node).get(_OPERATIONS)
+    found = [] if operations is None else list(operations.values())
+    if inner is not None and found and not len(found[0]):
+        return found[1:]
+    return found
+
+
+class _Walker:
+    """Gathers layers and weights; counts its steps, since each layer walks what layers share."""
+
+    def __init__(self, graph: ObjectGraph) -> None:
+        self._graph = graph
+        self._left = 16 * graph.node_count + 100_000
+        self._keras_3 = any(
+            name in (_OPERATIONS, _FUNCTIONAL, "_kernel", "_losses_override")
+            for node in graph.walk()
+            for name in node
+        )
+
+    def layers_of(self, model: ObjectNode) -> list[ObjectNode]:
+        """Return the layers of a model, in its order."""
+        found = _keras_layers(model) or _numbered(model) or _operations(model)
+        return found or list(self._attributes_of(model))
+
+    def weights_of(self, layer: ObjectNode) -> list[ObjectNode]:
+        """Return the weights of a layer, in Keras's order, each once."""
+        if layer.is_variable:
+            return [layer]
+        weights: dict[ObjectNode, None] = {}
+        pending, seen = [layer], set[int]()
+        while pending:
+            node = pending.pop()
+            self._count()
+            if node.node_id in seen:
+                continue
+            seen.add(node.node_id)
+            listed = node.get("variables") if _KERAS_API in node else None
+            inner = _numbered(node) or _operations(node)
+            if listed is not None:
+                weights |= dict.fromkeys(child for child in listed.values() if child.is_variable)
+            elif inner:
+                weights |= dict.fromkeys(child for _, child in self._own_weights(node))
+                pending.extend(reversed(inner))
+            else:
+                weights |= dict.fromkeys(self._block(node))
+        return list(weights)
+
+    def _attributes_of(self, model: ObjectNode) -> Iterator[ObjectNode]:
+        """Iterate over the attributes of a subclassed model that are layers with weights."""
+        pending, seen = [model], {model.node_id}
+        while pending:
+            node = pending.pop()
+            self._count()
+            if node is not model and not _is_container(node):
+                yield node
+                continue
+            inner = [child for _, child in self._inner(node) if child.node_id not in seen]
+            seen.update(child.node_id for child in inner)
+            pending.extend(reversed(inner))
+
+    def _block(self, layer: ObjectNode) -> list[ObjectNode]:
+        """Gather the weights of one layer and all layers in it."""
+        gathered: list[tuple[str, ObjectNode]] = []
+        pending, seen = [layer], {layer.node_id}
+        while pending:
+            node = pending.pop()
+            self._count()
+            own = self._own_weights(node)
+            gathered += _trainable_first(own) if self._keras_3 else own
+            inner = [child for _, child in self._inner(node) if child.node_id not in seen]
+            seen.update(child.node_id for child in inner)
+            pending.extend(reversed(inner))
+        ordered = gathered if self._keras_3 else _trainable_first(gathered)
+        return [node for _, node in ordered]
+
+    def _own_weights(self, node: ObjectNode) -> list[tuple[str, ObjectNode]]:
+        return [
+            (name, child)
+            for name, child in _unique(node)
+            if child.is_variable and name not in _NO_LAYERS
+        ]
+
+    def _inner(self, node: ObjectNode) -> Iterator[tuple[str, ObjectNode]]:
+        """Iterate over children that keep weights below them."""
+        for name, child in _unique(node):
+            self._count()
+            if name in _NO_LAYERS or child.node_id not in self._graph.holders:
+                continue
+            if not child.is_variable and not is_optimizer(child):
+                yield name, child
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise LimitError("The layers share more objects than layers of a model do")
+
+
+def _is_container(node: ObjectNode) -> bool:
+    """Tell whether an object is a list or a dictionary of layers, not a layer."""
+    return all(name.isdecimal() for name in node) and not any(
+        child.is_variable for child in node.values()
+    )
+
+
+def _trainable_first(weights: list[tuple[str, ObjectNode]]) -> list[tuple[str, ObjectNode]]:
+    return sorted(weights, key=lambda item: not _is_trainable(*item))
+
+
+def _is_trainable(name: str, node: ObjectNode) -> bool:
+    known: bool | None = getattr(node, "trainable", None)
+    return name not in _NOT_TRAINABLE if known is None else known

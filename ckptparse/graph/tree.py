@@ -1,0 +1,184 @@
+"""Trees of names, to print and to walk.
+
+    model
+    ├─ layer_with_weights-0 (also layer-0)
+    │  ├─ kernel  float32 (2, 3)  dense/kernel
+    │  └─ bias  float32 (3,)  dense/bias
+    └─ optimizer
+       └─ iter  int64 ()  Adam/iter
+
+An object graph is no tree: an object stands where its first path leads, and its other names beside
+the same parent are told there. Names are printed with what a terminal would act on escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from ckptparse.dtypes import describe_data_type
+from ckptparse.graph.object_graph import VARIABLE_VALUE, ObjectGraph, ObjectNode
+from ckptparse.tensor import Tensor
+
+__all__ = ["Tree", "TreeEntry", "name_tree", "object_tree"]
+
+_MAX_DEPTH = 40
+"""Deeper entries are counted in the text, not shown: indentation alone would be quadratic."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """One line of a tree.
+
+    Attributes:
+        depth: 0 for the root's children.
+        name: Its local name.
+        node: The object, or None in a tree of names.
+        tensors: What it keeps, by stored name; a key that is not stored stands with None.
+        also: Its other local names beside the same parent.
+        full_name: The variable's own name, or None.
+    """
+
+    depth: int
+    name: str
+    node: ObjectNode | None = None
+    tensors: Mapping[str, Tensor | None] | None = None
+    also: tuple[str, ...] = ()
+    full_name: str | None = None
+
+
+class Tree:
+    """Entries in the order they are printed: iterate over them, or print the whole."""
+
+    def __init__(self, entries: Callable[[], Iterator[TreeEntry]]) -> None:
+        self._entries = entries
+
+    def __iter__(self) -> Iterator[TreeEntry]:
+        return self._entries()
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+    def __repr__(self) -> str:
+        return f"<Tree of {sum(1 for _ in self)} entries>"
+
+
+def object_tree(graph: ObjectGraph, *, everything: bool = False) -> Tree:
+    """Make the tree of an object graph.
+
+    Args:
+        graph: The graph.
+        everything: Whether objects that keep nothing, nor any object below them, are shown too.
+    """
+    return Tree(lambda: _iter_objects(graph, everything=everything))
+
+
+def name_tree(names: Iterable[str], find: Callable[[str], Tensor | None]) -> Tree:
+    """Make the tree of names that `/` splits into scopes.
+
+    Args:
+        names: Stored names, sorted.
+        find: Gives the tensor of a stored name.
+    """
+    return Tree(lambda: _iter_names(names, find))
+
+
+def _iter_objects(graph: ObjectGraph, *, everything: bool) -> Iterator[TreeEntry]:
+    pending = [_children(graph.root, 0, everything=everything)]
+    while pending:
+        entry = next(pending[-1], None)
+        if entry is None:
+            pending.pop()
+            continue
+        yield entry
+        if entry.node is not None:
+            pending.append(_children(entry.node, entry.depth + 1, everything=everything))
+    if graph.other_keys:
+        yield TreeEntry(0, "(keys of no object)")
+        for key in graph.other_keys:
+            yield TreeEntry(1, key, tensors={key: graph.find_tensor(key)})
+
+
+def _children(node: ObjectNode, depth: int, *, everything: bool) -> Iterator[TreeEntry]:
+    """Iterate over what stands below a node: its children by first path, then its slots."""
+    graph = node.graph
+    children = node.children
+    names: dict[int, list[str]] = {}
+    for name, child in children.items():
+        names.setdefault(child.node_id, []).append(name)
+    for name, child in children.items():
+        if not graph.is_first_path(node.node_id, name, child.node_id):
+            continue
+        if everything or child.node_id in graph.holders:
+            also = tuple(other for other in names[child.node_id] if other != name)
+            yield _entry(depth, name, child, also)
+    for _, slot_name, slot_id in graph.slots_by_variable.get(node.node_id, ()):
+        yield _entry(depth, f"slot {slot_name}", graph.node(slot_id), ())
+
+
+def _entry(depth: int, name: str, node: ObjectNode, also: tuple[str, ...]) -> TreeEntry:
+    tensors: dict[str, Tensor | None] = {}
+    for attribute in node.attributes.values():
+        under = node.graph.tensors_under(attribute.checkpoint_key)
+        tensors.update(under or dict.fromkeys([attribute.checkpoint_key]))
+    return TreeEntry(depth, name, node, tensors, also, node.full_name)
+
+
+def _iter_names(names: Iterable[str], find: Callable[[str], Tensor | None]) -> Iterator[TreeEntry]:
+    scopes: list[str] = []
+    for name in names:
+        *above, last = name.split("/")
+        shared = 0
+        while shared < min(len(scopes), len(above)) and scopes[shared] == above[shared]:
+            shared += 1
+        for depth in range(shared, len(above)):
+            yield TreeEntry(depth, above[depth])
+        scopes = above
+        yield TreeEntry(len(above), last, tensors={name: find(name)})
+
+
+# Text
+
+
+def _lines(entries: Iterable[TreeEntry]) -> Iterator[str]:
+    """Draw the branches; whether a line is the last of its level is known from what follows."""
+    shown = [entry for entry in entries if entry.depth <= _MAX_DEPTH]
+    open_below: set[int] = set()
+    lines: list[str] = []
+    for entry in reversed(shown):
+        corner = "├─ " if entry.depth in open_below else "└─ "
+        open_below = {depth for depth in open_below if depth < entry.depth}
+        bars = ("│  " if depth in open_below else "   " for depth in range(entry.depth))
+        lines.append("".join(bars) + corner + _describe(entry))
+        open_below.add(entry.depth)
+    yield from reversed(lines)
+
+
+def _describe(entry: TreeEntry) -> str:
+    name = _printable(entry.name)
+    if entry.also:
+        name += f" (also {', '.join(map(_printable, entry.also))})"
+    if entry.depth == _MAX_DEPTH and entry.node is not None and len(entry.node):
+        name += " ..."
+    parts = [name, *_values(entry)]
+    if entry.full_name:
+        parts.append(_printable(entry.full_name))
+    return "  ".join(parts)
+
+
+def _values(entry: TreeEntry) -> Iterator[str]:
+    tensors = entry.tensors or {}
+    plain = entry.node is None or VARIABLE_VALUE in entry.node.attributes
+    for key, tensor in tensors.items():
+        label = "" if plain and len(tensors) == 1 else _printable(key.rsplit("/", 1)[-1]) + " "
+        if tensor is None:
+            yield f"{label}(not stored)"
+        else:
+            kind = describe_data_type(tensor.data_type).removeprefix("DT_").lower()
+            yield f"{label}{kind} {tensor.shape}"
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
