@@ -38,6 +38,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import tensorflow as tf
 from fixture_cases import (
+    crashes,
     dtypes,
     graphs,
     keras3,
@@ -51,7 +52,18 @@ from fixture_cases import (
 from fixture_cases.common import CASES, NEWEST, TF_VERSION, Case, Output
 from fixture_cases.describe import dump_json
 
-FAMILIES = (saver, dtypes, slices, objects, v1, graphs, saved_models, keras3, plain_saved_models)
+FAMILIES = (
+    saver,
+    dtypes,
+    slices,
+    objects,
+    v1,
+    graphs,
+    saved_models,
+    keras3,
+    plain_saved_models,
+    crashes,
+)
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 
 

@@ -26,19 +26,29 @@ def describe_saved_model(out: Output, directory: str = ".") -> None:
 
 def describe_meta_graph(graph: Any) -> dict[str, Any]:
     """Describe one meta graph."""
+    collections = sorted(graph.collection_def)
     return {
         "tags": list(graph.meta_info_def.tags),
         "tensorflow_version": graph.meta_info_def.tensorflow_version,
         "nodes": len(graph.graph_def.node),
         "functions": len(graph.graph_def.library.function),
+        "collections": collections,
         "object_graph_nodes": len(graph.object_graph_def.nodes),
-        "collections": sorted(graph.collection_def),
-        "assets": [[a.tensor_info.name, a.filename] for a in graph.asset_file_def],
+        "assets": [[a.tensor_info.name, a.filename] for a in asset_files(graph)],
         "signatures": {
             name: describe_signature(signature)
             for name, signature in sorted(graph.signature_def.items())
         },
     }
+
+
+def asset_files(graph: Any) -> list[Any]:
+    """Return the AssetFileDefs of a meta graph: TF1 keeps them in a collection."""
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    collected = graph.collection_def["saved_model_assets"].any_list.value
+    parsed = [meta_graph_pb2.AssetFileDef.FromString(packed.value) for packed in collected]
+    return [*graph.asset_file_def, *parsed]
 
 
 def describe_signature(signature: Any) -> dict[str, Any]:
