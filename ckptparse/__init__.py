@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ckptparse.api import list_variables as list_variables
     from ckptparse.api import open as open
+    from ckptparse.api import open_graph as open_graph
     from ckptparse.api import read as read
     from ckptparse.bundle.slices import Extent as Extent
     from ckptparse.bundle.slices import TensorSlice as TensorSlice
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ckptparse.errors import UnsupportedError as UnsupportedError
     from ckptparse.explanation import Explanation as Explanation
     from ckptparse.explanation import explain as explain
+    from ckptparse.graph.graph import Graph as Graph
     from ckptparse.graph.state import CheckpointState as CheckpointState
     from ckptparse.graph.state import checkpoint_state as checkpoint_state
     from ckptparse.graph.state import latest_checkpoint as latest_checkpoint
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "api": ["list_variables", "open", "read"],
+    "api": ["list_variables", "open", "open_graph", "read"],
     "bundle.slices": ["Extent", "TensorSlice"],
     "checkpoint": ["Checkpoint"],
     "dtypes": ["DataType"],
@@ -65,6 +67,7 @@ _MODULES = {
         "UnsupportedError",
     ],
     "explanation": ["Explanation", "explain"],
+    "graph.graph": ["Graph"],
     "graph.state": ["CheckpointState", "checkpoint_state", "latest_checkpoint"],
     "identification": ["Identity", "identify"],
     "limits": ["DEFAULT_LIMITS", "Limits"],

@@ -9,11 +9,14 @@ import numpy.typing as npt
 
 from ckptparse.bundle.reader import BundleReader
 from ckptparse.checkpoint import Backend, Checkpoint, Naming, Patterns
+from ckptparse.graph.backend import GraphBackend
+from ckptparse.graph.graph import Graph
 from ckptparse.legacy.reader import LegacyReader
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.resolve import PathLike, Resolved, resolve_path
+from ckptparse.resolve import PathLike, Resolved, resolve_graph, resolve_path
+from ckptparse.source import ByteSource
 
-__all__ = ["list_variables", "open", "read"]
+__all__ = ["list_variables", "open", "open_graph", "read"]
 
 
 def open(
@@ -107,7 +110,35 @@ def list_variables(
         return list(checkpoint.shapes().items())
 
 
+def open_graph(path: PathLike, *, limits: Limits = DEFAULT_LIMITS) -> Graph:
+    """Open a graph: a GraphDef or a MetaGraphDef, binary or text.
+
+    The whole file is read and kept in memory; nodes and constants are decoded when asked for.
+
+    Args:
+        path: A frozen graph (`.pb`), its text (`.pbtxt`), a `.meta`, or the checkpoint beside one.
+        limits: Bounds on what the file may ask for.
+
+    Raises:
+        CheckpointNotFoundError: Nothing is there, or no `.meta` beside the checkpoint.
+        NotACheckpointError: Something else is there; `.identity` says what.
+        DataLossError: The file is damaged, or was cut off.
+        LimitError: It asks for more than `limits` allow.
+    """
+    file, kind, encoding = resolve_graph(path, limits=limits)
+    with ByteSource.open(file) as source:
+        limits.check("message_bytes", source.size, "The size of the graph", path=file)
+        data = source.read_at(0, source.size)
+    is_meta = kind == "meta-graph"
+    if encoding == "text":
+        return Graph.from_text(data, is_meta=is_meta, limits=limits, path=file)
+    decode = Graph.from_meta_graph if is_meta else Graph.from_graph_def
+    return decode(data, limits=limits, path=file)
+
+
 def _open_backend(resolved: Resolved, *, limits: Limits) -> Backend:
     if resolved.format == "v1":
         return LegacyReader.open(resolved.files, limits=limits)
+    if resolved.format == "graph":
+        return GraphBackend(open_graph(resolved.path, limits=limits), resolved.path)
     return BundleReader.open(resolved.path, limits=limits)

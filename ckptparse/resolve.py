@@ -15,10 +15,10 @@ from ckptparse.errors import (
 )
 from ckptparse.graph.state import STATE_FILE_NAME, find_listed, iter_newest_first, read_state
 from ckptparse.identification import Identity, identify
-from ckptparse.legacy.naming import find_legacy_files
+from ckptparse.legacy.naming import find_legacy_files, strip_shard_suffix
 from ckptparse.limits import Limits
 
-__all__ = ["PathLike", "Resolved", "resolve_path"]
+__all__ = ["PathLike", "Resolved", "resolve_graph", "resolve_path"]
 
 PathLike = str | os.PathLike[str]
 
@@ -66,6 +66,33 @@ def resolve_path(path: PathLike, *, limits: Limits) -> Resolved:
     if os.path.lexists(text):
         raise _not_a_checkpoint(identify(text, limits=limits))
     raise _not_found(text)
+
+
+def resolve_graph(path: PathLike, *, limits: Limits) -> tuple[str, str, str]:
+    """Find the graph that a path means.
+
+    Args:
+        path: A graph, or the prefix or file of a checkpoint with a `.meta` beside it.
+        limits: Bounds on what the files on the way may ask for.
+
+    Returns:
+        The file, `graph` or `meta-graph`, and `binary` or `text`.
+
+    Raises:
+        CheckpointNotFoundError: Nothing is there.
+        NotACheckpointError: Something else is there.
+        DataLossError: What is there was cut off.
+    """
+    text = os.fsdecode(path)
+    beside = strip_shard_suffix(text.removesuffix(INDEX_SUFFIX)) + META_SUFFIX
+    if not os.path.lexists(text) and _is_file(beside):
+        text = beside
+    identity = identify(text, limits=limits)
+    if identity.kind in ("v1", "v2-index", "v2-shard") and _is_file(beside):
+        identity = identify(beside, limits=limits)
+    if identity.kind not in ("graph", "meta-graph"):
+        raise _not_a_checkpoint(identity, "a graph")
+    return identity.path, identity.kind, str(identity.detail["encoding"])
 
 
 def _resolve_by_suffix(text: str) -> Resolved | None:
@@ -180,11 +207,11 @@ def _not_found(text: str) -> CheckpointNotFoundError:
     return CheckpointNotFoundError("No such checkpoint", path=text, hint=hint)
 
 
-def _not_a_checkpoint(identity: Identity) -> CheckpointError:
+def _not_a_checkpoint(identity: Identity, wanted: str = "a checkpoint") -> CheckpointError:
     """Say what is there instead of a checkpoint, or what was cut off."""
     if identity.kind == "truncated" and identity.detail.get("of") in _OWN_KINDS:
         return TruncatedError(
-            f"Expected a checkpoint, found {identity.meaning}: not an sstable, or no whole message",
+            f"Expected {wanted}, found {identity.meaning}: not an sstable, or no whole message",
             path=identity.path,
             hint=identity.advice,
         )
@@ -192,7 +219,7 @@ def _not_a_checkpoint(identity: Identity) -> CheckpointError:
     if identity.kind == "v2-index":
         hint = "Rename it: the name of an index ends in .index, that of its data in .data-…"
     return NotACheckpointError(
-        f"Expected a checkpoint, found {identity.meaning}",
+        f"Expected {wanted}, found {identity.meaning}",
         path=identity.path,
         identity=identity,
         hint=hint,

@@ -1,0 +1,209 @@
+"""Attributes of nodes, decoded when asked for (docs/format.md, section 6.7 for their tensors).
+
+    NodeDef    1 name   2 op   3 input*   4 device   5 attr*: {1 key, 2 AttrValue}
+    AttrValue  one of   1 list   2 s   3 i   4 f   5 b   6 type   7 shape   8 tensor
+                        9 placeholder   10 func: {1 name, 2 attr*}
+
+A tensor stays on the wire until it is read: the weights of a frozen graph are such attributes, and
+protobuf's Python objects would lose the payload of a NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from ckptparse.dtypes import DataType
+from ckptparse.errors import located
+from ckptparse.limits import Limits
+from ckptparse.proto.attr_value_pb2 import AttrValue
+from ckptparse.proto.parsing import parse_message
+from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
+from ckptparse.proto.wire import BYTES, Buffer, find_submessage, iter_fields
+from ckptparse.tensor import Kind, Region, Tensor
+from ckptparse.tensor_proto import decode_tensor_bytes, decode_tensor_header
+
+__all__ = [
+    "Attributes",
+    "ConstantPayload",
+    "FunctionCall",
+    "Shape",
+    "collect_entry",
+    "data_type_or_number",
+    "decode_text",
+    "make_constant",
+    "shape_or_unknown",
+]
+
+Shape = tuple[int | None, ...] | None
+"""Dimensions, None for an unknown one; None for a shape of unknown rank."""
+
+_KEY, _VALUE = 1, 2
+_TENSOR, _FUNCTION = 8, 10
+_FUNCTION_ATTR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """The value of an attribute that names a function of the library."""
+
+    name: str
+    attributes: Mapping[str, Any]
+
+
+class Attributes(Mapping[str, Any]):
+    """The attributes of one node, by name.
+
+    A value is `bytes`, `int`, `float`, `bool`, a `DataType` (a plain number where it is none), a
+    `Shape`, a lazy `Tensor`, a `FunctionCall`, the name of a placeholder, or a list of one of them.
+    """
+
+    __slots__ = ("_entries", "_limits", "_owner")
+
+    def __init__(self, entries: Mapping[str, Buffer], owner: str, limits: Limits) -> None:
+        self._entries = entries
+        self._owner = owner
+        self._limits = limits
+
+    def __getitem__(self, name: str) -> Any:
+        with located(tensor=self._owner):
+            return _decode_value(self._entries[name], f"{self._owner}.{name}", self._limits)
+
+    def find_tensor(self, name: str) -> Buffer | None:
+        """Return the serialized TensorProto of an attribute; None where it has no tensor."""
+        entry = self._entries.get(name)
+        return None if entry is None else find_submessage(entry, _TENSOR)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"<Attributes {', '.join(self._entries)}>"
+
+
+def collect_entry(entries: dict[str, Buffer], data: Buffer) -> None:
+    """Add one entry of a map of attributes; of two with one key the later counts."""
+    key = b""
+    value: Buffer = b""
+    for number, wire, start, end in iter_fields(data):
+        if wire == BYTES and number == _KEY:
+            key = bytes(data[start:end])
+        elif wire == BYTES and number == _VALUE:
+            value = data[start:end]
+    entries[decode_text(key)] = value
+
+
+def decode_text(data: Buffer) -> str:
+    """Return the bytes of a string field as a name; what is not UTF-8 becomes surrogate escapes."""
+    return str(data, "utf-8", "surrogateescape")
+
+
+def shape_or_unknown(proto: TensorShapeProto) -> Shape:
+    """Take over a shape of which dimensions, or the rank, may be unknown."""
+    if proto.unknown_rank:
+        return None
+    return tuple(None if dim.size < 0 else dim.size for dim in proto.dim)
+
+
+def make_constant(name: str, data: Buffer, limits: Limits, path: str | None) -> Tensor:
+    """Make the lazy tensor of a serialized TensorProto.
+
+    Raises:
+        MalformedError: It says no dtype or shape that a tensor can have.
+        LimitError: It has more dimensions than the limits allow.
+    """
+    with located(path=path, tensor=name):
+        header = decode_tensor_header(data, limits=limits)
+    kinds: dict[int, Kind] = {DataType.DT_STRING: "string", DataType.DT_VARIANT: "variant"}
+    payload = ConstantPayload(data, header.shape, limits, path)
+    kind = kinds.get(header.data_type, "dense")
+    return Tensor(name, header.shape, header.data_type, kind, None, None, payload)
+
+
+class ConstantPayload:
+    """A tensor inside of a message: read whole always."""
+
+    __slots__ = ("_data", "_limits", "_path", "_shape")
+
+    def __init__(
+        self, data: Buffer, shape: tuple[int, ...], limits: Limits, path: str | None
+    ) -> None:
+        self._data = data
+        self._shape = shape
+        self._limits = limits
+        self._path = path
+
+    def read(self, *, verify: bool) -> npt.NDArray[Any]:  # noqa: ARG002 - there is no checksum
+        """Read the whole; see `Payload`."""
+        return decode_tensor_bytes(self._data, limits=self._limits, path=self._path)
+
+    def read_region(self, region: Region) -> npt.NDArray[Any]:
+        """Read the whole and pick the part; see `Payload`."""
+        index = tuple(slice(wanted.start, wanted.stop, wanted.step) for wanted in region)
+        part: npt.NDArray[Any] = self.read(verify=False)[index].copy()
+        return part
+
+    def verify(self) -> None:
+        """Do nothing: a graph has no checksums; see `Payload`."""
+
+
+def _decode_value(data: Buffer, owner: str, limits: Limits) -> Any:
+    last = (0, data[:0])
+    for number, _, start, end in iter_fields(data):
+        last = number, data[start:end]
+    if last[0] == _TENSOR:
+        return make_constant(owner, last[1], limits, None)
+    if last[0] == _FUNCTION:
+        return _decode_call(last[1], owner, limits)
+    return _from_proto(parse_message(AttrValue, data, limits=limits, what="an attribute"), limits)
+
+
+def _decode_call(data: Buffer, owner: str, limits: Limits) -> FunctionCall:
+    name = b""
+    entries: dict[str, Buffer] = {}
+    for number, wire, start, end in iter_fields(data):
+        if wire == BYTES and number == _KEY:
+            name = bytes(data[start:end])
+        elif wire == BYTES and number == _FUNCTION_ATTR:
+            collect_entry(entries, data[start:end])
+    return FunctionCall(decode_text(name), Attributes(entries, owner, limits))
+
+
+def _from_proto(proto: AttrValue, limits: Limits) -> Any:
+    kind = proto.WhichOneof("value")
+    if kind is None:
+        return None
+    value = getattr(proto, kind)
+    if kind == "list":
+        return _list_from_proto(value, limits)
+    if kind == "type":
+        return data_type_or_number(value)
+    return shape_or_unknown(value) if kind == "shape" else value
+
+
+def _list_from_proto(proto: AttrValue.ListValue, limits: Limits) -> list[Any]:
+    for field, values in proto.ListFields():
+        if field.name == "type":
+            return [data_type_or_number(value) for value in values]
+        if field.name == "shape":
+            return [shape_or_unknown(value) for value in values]
+        if field.name == "tensor":
+            return [make_constant("", value.SerializeToString(), limits, None) for value in values]
+        if field.name == "func":
+            return [_decode_call(value.SerializeToString(), "", limits) for value in values]
+        return list(values)
+    return []
+
+
+def data_type_or_number(value: int) -> int:
+    """Return a `DataType`, or the plain number where it is none, such as a reference type."""
+    try:
+        return DataType(value)
+    except ValueError:
+        return value

@@ -1,0 +1,161 @@
+"""How tensors flow between nodes, through calls of functions and through nodes that pass them on.
+
+VarHandleOp w ─ StatefulPartitionedCall ─┐ function f(arg)
+                                         └ arg ─ ReadVariableOp ─ MatMul    consumers of w
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ckptparse.graph.attributes import FunctionCall
+from ckptparse.graph.nodes import Node, NodeTable, split_input
+from ckptparse.graph.parts import GraphFunction, GraphParts
+
+__all__ = ["Flow", "Place"]
+
+_PASSING = frozenset(
+    {"Identity", "ReadVariableOp", "Snapshot", "Enter", "RefEnter", "RefIdentity", "StopGradient"}
+)
+"""Ops whose only result is their first input."""
+
+_CALLS: dict[str, tuple[tuple[str, ...], int]] = {
+    "PartitionedCall": (("f",), 0),
+    "StatefulPartitionedCall": (("f",), 0),
+    "If": (("then_branch", "else_branch"), 1),
+    "StatelessIf": (("then_branch", "else_branch"), 1),
+    "While": (("cond", "body"), 0),
+    "StatelessWhile": (("cond", "body"), 0),
+    "Case": (("branches",), 1),
+    "StatelessCase": (("branches",), 1),
+}
+"""Ops that call functions: the attributes that name them, and the inputs before the arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node of the graph, or of a function with the call that led into it."""
+
+    table: NodeTable
+    name: str
+    call: Place | None = None
+    """The calling node; None in the graph itself."""
+
+
+class Flow:
+    """The edges of a graph, found once."""
+
+    def __init__(self, graph: GraphParts) -> None:
+        self._graph = graph
+        self._edges: dict[str | None, dict[str, list[tuple[str, int]]]] = {}
+
+    def consumers(self, names: Iterable[str]) -> list[Node]:
+        """Return the nodes that use any of some nodes of the graph, in the order of the file.
+
+        Nodes that pass a tensor on, and calls of functions, are seen through.
+        """
+        found: dict[tuple[str | None, str], Node] = {}
+        pending = [(self._graph.nodes, name) for name in names]
+        seen: set[tuple[str | None, str]] = set()
+        while pending:
+            table, name = pending.pop()
+            if (table.function, name) in seen:
+                continue
+            seen.add((table.function, name))
+            for user, position in self._users(table, name):
+                inner = list(self._enter(table[user], position))
+                if inner:
+                    pending.extend(inner)
+                elif table.op(user) in _PASSING:
+                    pending.append((table, user))
+                else:
+                    found[table.function, user] = table[user]
+        return [found[key] for key in self._in_order(found)]
+
+    def source(self, place: Place, text: str) -> Place | None:
+        """Return the node that a tensor comes from, seen through calls and what passes it on.
+
+        Args:
+            place: The node whose input it is.
+            text: The input.
+
+        Returns:
+            None where the input is an argument of a function that nobody called.
+        """
+        seen: set[tuple[str | None, str]] = set()
+        table, call = place.table, place.call
+        name, _ = split_input(text)
+        while (table.function, name) not in seen:
+            seen.add((table.function, name))
+            if name in table:
+                if table.op(name) not in _PASSING or not table[name].data_inputs:
+                    return Place(table, name, call)
+                name, _ = split_input(table[name].data_inputs[0])
+                continue
+            argument = self._argument(table, name, call)
+            if argument is None or call is None:
+                return None
+            table, name, call = call.table, split_input(argument)[0], call.call
+        return None
+
+    def called(self, place: Place) -> Iterator[tuple[GraphFunction, int]]:
+        """Iterate over the functions that a node calls, with the inputs before their arguments."""
+        node = place.table[place.name]
+        yield from self._functions(node)
+
+    def _functions(self, node: Node) -> Iterator[tuple[GraphFunction, int]]:
+        attributes, skipped = _CALLS.get(node.op, ((), 0))
+        for attribute in attributes:
+            value = node.attributes.get(attribute)
+            for call in value if isinstance(value, list) else [value]:
+                if isinstance(call, FunctionCall) and call.name in self._graph.functions:
+                    yield self._graph.functions[call.name], skipped
+        # Until 2018 a function was called by an op of its own name.
+        if node.op in self._graph.functions:
+            yield self._graph.functions[node.op], 0
+
+    def _enter(self, node: Node, position: int) -> Iterator[tuple[NodeTable, str]]:
+        """Iterate over the arguments that an input of a call becomes."""
+        for function, skipped in self._functions(node):
+            if 0 <= position - skipped < len(function.inputs):
+                yield function.nodes, function.inputs[position - skipped]
+
+    def _argument(self, table: NodeTable, name: str, call: Place | None) -> str | None:
+        """Return the input of a call that an argument of the called function is."""
+        if call is None or table.function is None:
+            return None
+        inputs = self._graph.functions[table.function].inputs
+        if name not in inputs:
+            return None
+        caller = call.table[call.name]
+        skipped = _CALLS.get(caller.op, ((), 0))[1]
+        position = inputs.index(name) + skipped
+        given = caller.data_inputs
+        return given[position] if position < len(given) else None
+
+    def _users(self, table: NodeTable, name: str) -> list[tuple[str, int]]:
+        edges = self._edges.get(table.function)
+        if edges is None:
+            edges = self._edges[table.function] = _find_edges(table)
+        return edges.get(name, [])
+
+    def _in_order(self, found: Iterable[tuple[str | None, str]]) -> list[tuple[str | None, str]]:
+        wanted = set(found)
+        return [
+            (table.function, name)
+            for table in self._graph.tables()
+            if any(function == table.function for function, _ in wanted)
+            for name in table
+            if (table.function, name) in wanted
+        ]
+
+
+def _find_edges(table: NodeTable) -> dict[str, list[tuple[str, int]]]:
+    """Return who takes each node's results, and as which of its inputs."""
+    edges: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for name in table:
+        for position, text in enumerate(table[name].data_inputs):
+            edges[split_input(text)[0]].append((name, position))
+    return edges

@@ -1,0 +1,129 @@
+"""A graph as its reader sees it: nodes, constants, variables, Savers, functions and versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from ckptparse.errors import TensorNotFoundError
+from ckptparse.graph.flow import Flow
+from ckptparse.graph.meta_graph import MetaParts, decode_meta_graph
+from ckptparse.graph.nodes import Node, split_input
+from ckptparse.graph.parts import GraphParts
+from ckptparse.graph.savers import Saver, find_savers
+from ckptparse.graph.variables import GraphVariable, find_variables
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.proto.graph_pb2 import GraphDef
+from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
+from ckptparse.proto.parsing import parse_text
+from ckptparse.proto.wire import Buffer
+
+__all__ = ["Graph"]
+
+
+class Graph(GraphParts):
+    """A GraphDef, or the one inside a MetaGraphDef with what that says of it.
+
+    Attributes:
+        nodes: Mapping name -> `Node` (`name op inputs device attributes`), in the file's order.
+        functions: Mapping name -> `GraphFunction`, with `nodes` of its own.
+        producer: Number of the TensorFlow that wrote it; TensorFlow's `graph_def_versions`.
+        min_consumer: Number of the oldest TensorFlow that may read it.
+        path: The file, or None.
+    """
+
+    def __init__(
+        self,
+        data: Buffer,
+        *,
+        meta: MetaParts | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        path: str | None = None,
+    ) -> None:
+        super().__init__(data, limits=limits, path=path)
+        self._meta = meta
+        self._flow = Flow(self)
+
+    @classmethod
+    def from_graph_def(
+        cls, data: Buffer, *, limits: Limits = DEFAULT_LIMITS, path: str | None = None
+    ) -> Graph:
+        """Index a serialized GraphDef.
+
+        Raises:
+            MalformedError: The bytes are no GraphDef.
+            LimitError: It asks for more than the limits allow.
+        """
+        return cls(data, limits=limits, path=path)
+
+    @classmethod
+    def from_meta_graph(
+        cls, data: Buffer, *, limits: Limits = DEFAULT_LIMITS, path: str | None = None
+    ) -> Graph:
+        """Index a serialized MetaGraphDef; raises as `from_graph_def` does."""
+        meta = decode_meta_graph(data, limits=limits, path=path)
+        return cls(meta.graph, meta=meta, limits=limits, path=path)
+
+    @classmethod
+    def from_text(
+        cls, text: bytes, *, is_meta: bool, limits: Limits = DEFAULT_LIMITS, path: str | None = None
+    ) -> Graph:
+        """Parse a GraphDef or a MetaGraphDef that is text; raises as `from_graph_def` does."""
+        if is_meta:
+            meta = parse_text(MetaGraphDef, text, limits=limits, path=path, what="a meta graph")
+            return cls.from_meta_graph(meta.SerializeToString(), limits=limits, path=path)
+        graph = parse_text(GraphDef, text, limits=limits, path=path, what="a graph")
+        return cls.from_graph_def(graph.SerializeToString(), limits=limits, path=path)
+
+    @property
+    def is_meta_graph(self) -> bool:
+        """Whether it comes with what a MetaGraphDef has beside the graph."""
+        return self._meta is not None
+
+    @property
+    def tensorflow_version(self) -> str | None:
+        """The TensorFlow that wrote the meta graph, such as `2.21.0`; None where it is not said."""
+        return (self._meta.info.tensorflow_version or None) if self._meta else None
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags of the meta graph."""
+        return tuple(self._meta.info.tags) if self._meta else ()
+
+    @property
+    def collections(self) -> Mapping[str, tuple[Any, ...]]:
+        """The collections of the meta graph by name: `str` for nodes, else what is stored."""
+        return self._meta.collections if self._meta else {}
+
+    @cached_property
+    def variables(self) -> Mapping[str, GraphVariable]:
+        """The variables by name; several handles of one shared variable are one."""
+        return find_variables(self, self._meta.variables() if self._meta else {})
+
+    @cached_property
+    def savers(self) -> tuple[Saver, ...]:
+        """The Savers: which tensors each saves, under which names, in the order of the file."""
+        definitions = self._meta.savers() if self._meta else []
+        return tuple(find_savers(self, self._flow, self.variables.values(), definitions))
+
+    def consumers(self, name: str) -> tuple[Node, ...]:
+        """Return the nodes that use a variable, or the results of any node of the graph.
+
+        Seen through are nodes that pass a tensor on (Identity, ReadVariableOp) and calls of
+        functions: what uses it inside a function is told by `Node.function`.
+
+        Args:
+            name: A variable, which may be shared by several nodes, or a node; `:0` is accepted.
+
+        Raises:
+            TensorNotFoundError: There is no node of that name.
+        """
+        node, _ = split_input(name)
+        if node not in self.nodes:
+            raise TensorNotFoundError("No node of that name in the graph", tensor=name)
+        sharing = (item.nodes for item in self.variables.values() if node in item.nodes)
+        return tuple(self._flow.consumers(next(sharing, (node,))))
+
+    def __repr__(self) -> str:
+        return f"<Graph of {len(self.nodes)} nodes and {len(self.functions)} functions>"

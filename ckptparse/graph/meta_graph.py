@@ -1,0 +1,124 @@
+"""What surrounds the graph in a MetaGraphDef (docs/format.md, sections 6.1 and 6.2).
+
+MetaGraphDef   1 meta_info   2 graph   3 saver   4 collection*: {1 name, 2 CollectionDef}
+CollectionDef  one of   1 node_list   2 bytes_list   3 int64_list   4 float_list   5 any_list
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ckptparse.errors import located
+from ckptparse.graph.attributes import decode_text
+from ckptparse.limits import Limits
+from ckptparse.proto.meta_graph_pb2 import CollectionDef, MetaGraphDef
+from ckptparse.proto.parsing import parse_message
+from ckptparse.proto.saver_pb2 import SaverDef
+from ckptparse.proto.variable_pb2 import VariableDef
+from ckptparse.proto.wire import BYTES, Buffer, find_submessage, iter_fields
+
+__all__ = ["AnyMessage", "MetaParts", "decode_meta_graph"]
+
+_INFO, _GRAPH, _SAVER, _COLLECTION = 1, 2, 3, 4
+_KEY, _VALUE = 1, 2
+_SAVERS = "savers"
+_VARIABLE_COLLECTIONS = (
+    "variables",
+    "trainable_variables",
+    "local_variables",
+    "model_variables",
+    "moving_average_variables",
+    "global_step",
+)
+
+
+class AnyMessage(NamedTuple):
+    """A message of a collection, as it is stored."""
+
+    type_url: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MetaParts:
+    """A MetaGraphDef, taken apart."""
+
+    info: MetaGraphDef.MetaInfoDef
+    graph: Buffer
+    """The serialized GraphDef."""
+    saver: SaverDef | None
+    collections: Mapping[str, tuple[Any, ...]]
+    """Values by name: `str` for nodes, `bytes`, `int`, `float` or `AnyMessage`."""
+    limits: Limits
+
+    def savers(self) -> list[SaverDef]:
+        """Return the Saver of the graph, then those of its collection."""
+        listed = [
+            parse_message(SaverDef, data, limits=self.limits)
+            for data in self.collections.get(_SAVERS, ())
+            if isinstance(data, bytes)
+        ]
+        return ([self.saver] if self.saver is not None else []) + listed
+
+    def variables(self) -> dict[str, list[VariableDef]]:
+        """Return the variables that collections describe, by collection."""
+        return {
+            name: [
+                parse_message(VariableDef, data, limits=self.limits)
+                for data in self.collections[name]
+                if isinstance(data, bytes)
+            ]
+            for name in _VARIABLE_COLLECTIONS
+            if name in self.collections
+        }
+
+
+def decode_meta_graph(data: Buffer, *, limits: Limits, path: str | None) -> MetaParts:
+    """Take a serialized MetaGraphDef apart, without parsing its graph.
+
+    Raises:
+        MalformedError: The bytes are no MetaGraphDef.
+        LimitError: It is too large, or nested too deep.
+    """
+    with located(path=path):
+        limits.check("message_bytes", len(data), "The size of a meta graph")
+        info = parse_message(
+            MetaGraphDef.MetaInfoDef,
+            find_submessage(data, _INFO) or b"",
+            limits=limits,
+            what="the description of a meta graph",
+        )
+        saver = find_submessage(data, _SAVER)
+        return MetaParts(
+            info,
+            find_submessage(data, _GRAPH) or b"",
+            None if saver is None else parse_message(SaverDef, saver, limits=limits),
+            _decode_collections(data, limits),
+            limits,
+        )
+
+
+def _decode_collections(data: Buffer, limits: Limits) -> dict[str, tuple[Any, ...]]:
+    collections: dict[str, tuple[Any, ...]] = {}
+    for number, wire, start, end in iter_fields(data):
+        if number != _COLLECTION or wire != BYTES:
+            continue
+        entry = data[start:end]
+        name = decode_text(find_submessage(entry, _KEY) or b"")
+        value = find_submessage(entry, _VALUE) or b""
+        collections[name] = _decode_collection(
+            parse_message(CollectionDef, value, limits=limits, what=f"collection {name!r}")
+        )
+    return collections
+
+
+def _decode_collection(proto: CollectionDef) -> tuple[Any, ...]:
+    kind = proto.WhichOneof("kind")
+    if kind is None:
+        return ()
+    values = getattr(proto, kind).value
+    if kind == "any_list":
+        return tuple(AnyMessage(value.type_url, value.value) for value in values)
+    return tuple(values)

@@ -1,0 +1,166 @@
+"""Nodes of a graph or of a function, indexed by name and decoded when asked for.
+
+Opening walks the tags of the message and takes each node's name and op; the rest of a node stays as
+bytes, so that a frozen graph costs little more than its file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ckptparse.errors import MalformedError, TensorNotFoundError, located
+from ckptparse.graph.attributes import Attributes, collect_entry, decode_text
+from ckptparse.limits import Limits
+from ckptparse.proto.wire import BYTES, Buffer, iter_fields
+
+__all__ = ["Node", "NodeTable", "split_input"]
+
+_NAME, _OP, _INPUT, _DEVICE, _ATTR = 1, 2, 3, 4, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation of a graph."""
+
+    name: str
+    op: str
+    """The kind of operation, such as `MatMul`."""
+    inputs: tuple[str, ...]
+    """Tensors `node` or `node:1`, of which those that only order operations begin with `^`."""
+    device: str
+    attributes: Attributes
+    """The attributes by name, each decoded when it is asked for."""
+    function: str | None = None
+    """The function of the library that the node is part of; None for the graph itself."""
+
+    @property
+    def path(self) -> str:
+        """The name; of a function's node `function:FUNCTION/NAME`."""
+        return f"function:{self.function}/{self.name}" if self.function else self.name
+
+    @property
+    def data_inputs(self) -> tuple[str, ...]:
+        """The inputs that bring a value."""
+        return tuple(name for name in self.inputs if not name.startswith("^"))
+
+    def __repr__(self) -> str:
+        return f"<Node {self.path!r} {self.op}>"
+
+
+class _Entry(NamedTuple):
+    op: str
+    start: int
+    end: int
+
+
+class NodeTable(Mapping[str, Node]):
+    """The nodes of one graph or function by name, in the order of the file."""
+
+    __slots__ = ("_data", "_entries", "_limits", "_path", "function")
+
+    def __init__(
+        self,
+        data: Buffer,
+        spans: list[tuple[int, int]],
+        *,
+        function: str | None,
+        limits: Limits,
+        path: str | None,
+    ) -> None:
+        """Index the nodes.
+
+        Raises:
+            MalformedError: A node is no message, or two have one name.
+            LimitError: More nodes than `Limits.entries`.
+        """
+        limits.check("entries", len(spans), "The number of nodes of a graph", path=path)
+        self._data = data
+        self._limits = limits
+        self._path = path
+        self.function = function
+        self._entries = self._index(spans)
+
+    def __getitem__(self, name: str) -> Node:
+        entry = self._entries.get(name)
+        if entry is None:
+            where = f"function {self.function!r}" if self.function else "the graph"
+            raise TensorNotFoundError(f"No node of that name in {where}", tensor=name)
+        with located(path=self._path, offset=entry.start, tensor=name):
+            return self._decode(name, entry)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} nodes>"
+
+    def op(self, name: str) -> str:
+        """Return the op of a node, without decoding the node."""
+        return self._entries[name].op
+
+    def with_op(self, *ops: str) -> Iterator[str]:
+        """Iterate over the names of the nodes that are one of these ops."""
+        return (name for name, entry in self._entries.items() if entry.op in ops)
+
+    def _index(self, spans: list[tuple[int, int]]) -> dict[str, _Entry]:
+        entries: dict[str, _Entry] = {}
+        for start, end in spans:
+            with located(path=self._path, offset=start):
+                name, op = _decode_head(self._data, start, end)
+                if name in entries:
+                    raise MalformedError(f"Two nodes of the graph have the name {name!r}")
+            entries[name] = _Entry(op, start, end)
+        return entries
+
+    def _decode(self, name: str, entry: _Entry) -> Node:
+        data, inputs, device = self._data, [], ""
+        attributes: dict[str, Buffer] = {}
+        for number, wire, start, end in iter_fields(data, entry.start, entry.end):
+            if wire != BYTES:
+                continue
+            if number == _INPUT:
+                inputs.append(decode_text(data[start:end]))
+            elif number == _DEVICE:
+                device = decode_text(data[start:end])
+            elif number == _ATTR:
+                collect_entry(attributes, data[start:end])
+        return Node(
+            name,
+            entry.op,
+            tuple(inputs),
+            device,
+            Attributes(attributes, name, self._limits),
+            self.function,
+        )
+
+
+def split_input(text: str) -> tuple[str, bool]:
+    """Return the node that an input names, and whether it only orders operations.
+
+    An input is `node`, `node:1` or, in a function, `node:output:0`; `^node` only orders.
+    """
+    if text.startswith("^"):
+        return text[1:], True
+    return text.partition(":")[0], False
+
+
+def _decode_head(data: Buffer, start: int, end: int) -> tuple[str, str]:
+    """Decode a node's name and op, which come first as a rule."""
+    name: Buffer | None = None
+    op: Buffer | None = None
+    for number, wire, first, last in iter_fields(data, start, end):
+        if wire == BYTES and number == _NAME:
+            name = data[first:last]
+        elif wire == BYTES and number == _OP:
+            op = data[first:last]
+        if name is not None and op is not None:
+            break
+    return decode_text(name or b""), decode_text(op or b"")

@@ -1,0 +1,201 @@
+"""What a GraphDef holds: nodes, the constants among them, and a library of functions.
+
+    GraphDef     1 node*   2 library   3 version (until 2015)   4 versions
+    library      1 function*
+    FunctionDef  1 signature: OpDef {1 name, 2 input_arg*, 3 output_arg*}   3 node_def*
+                 4 ret: {1 output_arg, 2 "node:output:0"}
+
+A frozen model keeps its weights in the attribute `value` of Const nodes (docs/format.md, sections
+6.7 and 8.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from ckptparse.errors import MalformedError, TensorNotFoundError, located
+from ckptparse.graph.attributes import decode_text, make_constant
+from ckptparse.graph.nodes import Node, NodeTable
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.proto.op_def_pb2 import OpDef
+from ckptparse.proto.parsing import parse_message
+from ckptparse.proto.versions_pb2 import VersionDef
+from ckptparse.proto.wire import BYTES, VARINT, Buffer, find_submessage, iter_fields, read_varint
+from ckptparse.tensor import Tensor
+
+__all__ = ["Constants", "GraphFunction", "GraphParts"]
+
+_NODE, _LIBRARY, _OLD_VERSION, _VERSIONS = 1, 2, 3, 4
+_FUNCTION = 1
+_SIGNATURE, _NODE_DEF, _RET = 1, 3, 4
+_CONSTANT_OP = "Const"
+_VALUE_ATTRIBUTE = "value"
+FUNCTION_PREFIX = "function:"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFunction:
+    """A function of the library."""
+
+    name: str
+    inputs: tuple[str, ...]
+    """Names of its arguments, which its nodes take as inputs."""
+    outputs: Mapping[str, str]
+    """For each result the tensor of its nodes that is returned."""
+    nodes: NodeTable
+
+    def __repr__(self) -> str:
+        return f"<GraphFunction {self.name!r} of {len(self.nodes)} nodes>"
+
+
+class GraphParts:
+    """What a GraphDef holds.
+
+    Attributes:
+        nodes: The nodes by name, in the order of the file.
+        functions: The functions of the library by name.
+        producer: Number of the TensorFlow version that wrote the graph (`GraphDef` versions).
+        min_consumer: Number of the oldest version that may read it.
+    """
+
+    def __init__(
+        self, data: Buffer, *, limits: Limits = DEFAULT_LIMITS, path: str | None = None
+    ) -> None:
+        """Index a serialized GraphDef, which is kept.
+
+        Raises:
+            MalformedError: The bytes are no GraphDef.
+            LimitError: More nodes or functions than `Limits.entries`.
+        """
+        self.limits = limits
+        self.path = path
+        with located(path=path):
+            limits.check("message_bytes", len(data), "The size of a graph")
+            self._scan(memoryview(data).toreadonly())
+
+    @cached_property
+    def constants(self) -> Constants:
+        """The constants by name, lazy; those of functions as `function:FUNCTION/NAME`."""
+        return Constants(self)
+
+    def tables(self) -> Iterator[NodeTable]:
+        """Iterate over the nodes of the graph, and of each function."""
+        yield self.nodes
+        for function in self.functions.values():
+            yield function.nodes
+
+    def _scan(self, data: memoryview) -> None:
+        spans: list[tuple[int, int]] = []
+        versions = b""
+        functions: dict[str, GraphFunction] = {}
+        old_version = 0
+        for number, wire, start, end in iter_fields(data):
+            if wire == BYTES and number == _NODE:
+                spans.append((start, end))
+            elif wire == BYTES and number == _LIBRARY:
+                self._scan_library(data[start:end], functions)
+            elif wire == BYTES and number == _VERSIONS:
+                versions += bytes(data[start:end])
+            elif wire == VARINT and number == _OLD_VERSION:
+                old_version = read_varint(data, start, end)[0]
+        version = parse_message(VersionDef, versions, limits=self.limits)
+        self.producer: int = version.producer or old_version
+        self.min_consumer: int = version.min_consumer
+        self.functions: Mapping[str, GraphFunction] = functions
+        self.nodes = self._make_table(data, spans, None)
+
+    def _scan_library(self, data: memoryview, functions: dict[str, GraphFunction]) -> None:
+        for number, wire, start, end in iter_fields(data):
+            if wire != BYTES or number != _FUNCTION:
+                continue
+            function = self._make_function(data[start:end])
+            if function.name in functions:
+                raise MalformedError(
+                    f"Two functions of the library have the name {function.name!r}"
+                )
+            functions[function.name] = function
+            self.limits.check("entries", len(functions), "The number of functions")
+
+    def _make_function(self, data: memoryview) -> GraphFunction:
+        signature = parse_message(
+            OpDef,
+            find_submessage(data, _SIGNATURE) or b"",
+            limits=self.limits,
+            what="the signature of a function",
+        )
+        spans: list[tuple[int, int]] = []
+        outputs: dict[str, str] = {}
+        for number, wire, start, end in iter_fields(data):
+            if wire == BYTES and number == _NODE_DEF:
+                spans.append((start, end))
+            elif wire == BYTES and number == _RET:
+                key, value = _decode_pair(data[start:end])
+                outputs[key] = value
+        inputs = tuple(argument.name for argument in signature.input_arg)
+        table = self._make_table(data, spans, signature.name)
+        return GraphFunction(signature.name, inputs, outputs, table)
+
+    def _make_table(
+        self, data: memoryview, spans: list[tuple[int, int]], function: str | None
+    ) -> NodeTable:
+        return NodeTable(data, spans, function=function, limits=self.limits, path=self.path)
+
+
+class Constants(Mapping[str, Tensor]):
+    """The Const nodes of a graph and of its functions, as lazy tensors by name."""
+
+    def __init__(self, graph: GraphParts) -> None:
+        self._graph = graph
+        self._places: dict[str, tuple[NodeTable, str]] = {}
+        for table in graph.tables():
+            prefix = f"{FUNCTION_PREFIX}{table.function}/" if table.function else ""
+            for name in table.with_op(_CONSTANT_OP):
+                self._places[prefix + name] = (table, name)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return the constant of a name.
+
+        Raises:
+            TensorNotFoundError: The graph has none of that name.
+            MalformedError: The node has no value, or one of no dtype or shape.
+        """
+        place = self._places.get(name)
+        if place is None:
+            raise TensorNotFoundError("No constant of that name in the graph", tensor=name)
+        node = place[0][place[1]]
+        data = node.attributes.find_tensor(_VALUE_ATTRIBUTE)
+        if data is None:
+            raise MalformedError(
+                "Expected a constant with a tensor in its attribute `value`, found none",
+                path=self._graph.path,
+                tensor=name,
+            )
+        return make_constant(name, data, self._graph.limits, self._graph.path)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def node(self, name: str) -> Node:
+        """Return the Const node of a constant."""
+        table, local = self._places[name]
+        return table[local]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} constants>"
+
+
+def _decode_pair(data: Buffer) -> tuple[str, str]:
+    """Decode an entry of a map of strings."""
+    parts = {1: "", 2: ""}
+    for number, wire, start, end in iter_fields(data):
+        if wire == BYTES and number in parts:
+            parts[number] = decode_text(data[start:end])
+    return parts[1], parts[2]

@@ -1,0 +1,209 @@
+"""Savers: which tensors a graph saves, and under which names (docs/format.md, section 6).
+
+    Save         filename, tensor_names, tensor*                       V1
+    SaveSlices   filename, tensor_names, shapes_and_slices, tensor*    V1
+    SaveV2       prefix, tensor_names, shape_and_slices, tensor*       V2, attribute dtypes
+
+The order of the names is the order of the tensors in the file. A sharded Saver has one such op for
+each file, whose number is an input of the ShardedFilename that its filename comes from. The Saver
+of a TF2 SavedModel calls a function of the library that holds the op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from ckptparse.graph.attributes import Shape, make_constant
+from ckptparse.graph.flow import Flow, Place
+from ckptparse.graph.nodes import Node, split_input
+from ckptparse.graph.parts import GraphParts
+from ckptparse.graph.variables import VARIABLE_OPS, GraphVariable
+from ckptparse.proto.saver_pb2 import SaverDef
+
+__all__ = ["SaveOp", "SavedTensor", "Saver", "find_savers"]
+
+_FIRST_TENSOR = {"Save": 2, "SaveSlices": 3, "SaveV2": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class SavedTensor:
+    """One tensor that an op saves."""
+
+    name: str
+    """The name in the checkpoint."""
+    slice_spec: str
+    """`dims slice` for a part of a tensor, such as `4 2 0,2:0,2`; empty for a whole one."""
+    input: str
+    """The tensor that is saved."""
+    data_type: int | None
+    """DataType number, where the graph tells it."""
+    shape: Shape
+    """Of what is saved, where the graph tells it."""
+    variable: str | None
+    """The variable it is the value of; None for any other tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveOp:
+    """An op that writes one file."""
+
+    node: Node
+    shard: int
+    """The number of the file."""
+    tensors: tuple[SavedTensor, ...]
+    """In the order of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saver:
+    """What one Saver writes."""
+
+    definition: SaverDef | None
+    """The message that describes it; None where the graph has only the ops."""
+    ops: tuple[SaveOp, ...]
+    """One for each file, in the order of their numbers."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names in the checkpoint, in the order of the files."""
+        return tuple(tensor.name for op in self.ops for tensor in op.tensors)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether it writes a file for each device."""
+        return self.definition.sharded if self.definition else len(self.ops) > 1
+
+    @property
+    def version(self) -> int:
+        """Of the format: 1 or 2; 0 is V1 of before 2016."""
+        if self.definition is not None:
+            return int(self.definition.version)
+        return 2 if any(op.node.op == "SaveV2" for op in self.ops) else 1
+
+
+def find_savers(
+    graph: GraphParts,
+    flow: Flow,
+    variables: Iterable[GraphVariable],
+    definitions: Iterable[SaverDef],
+) -> list[Saver]:
+    """Find a graph's Savers: those that messages describe, or one for each scope of save ops."""
+    finder = _Finder(graph, flow, variables)
+    known: list[SaverDef] = []
+    for definition in definitions:
+        if definition not in known:
+            known.append(definition)
+    if known:
+        return [Saver(item, finder.reached_from(item.save_tensor_name)) for item in known]
+    scopes: dict[str, list[Place]] = {}
+    for name in graph.nodes.with_op(*_FIRST_TENSOR):
+        scopes.setdefault(name.rpartition("/")[0], []).append(Place(graph.nodes, name))
+    return [Saver(None, finder.make_ops(places)) for places in scopes.values()]
+
+
+class _Finder:
+    """The search for save ops, and for where their inputs come from."""
+
+    def __init__(self, graph: GraphParts, flow: Flow, variables: Iterable[GraphVariable]) -> None:
+        self._graph = graph
+        self._flow = flow
+        self._variables = {node: variable for variable in variables for node in variable.nodes}
+
+    def reached_from(self, tensor: str) -> tuple[SaveOp, ...]:
+        """Return the save ops that run before a tensor is there."""
+        start, _ = split_input(tensor)
+        pending = [Place(self._graph.nodes, start)] if start in self._graph.nodes else []
+        seen: set[tuple[str | None, str]] = set()
+        found: list[Place] = []
+        while pending:
+            place = pending.pop()
+            if (place.table.function, place.name) in seen:
+                continue
+            seen.add((place.table.function, place.name))
+            node = place.table[place.name]
+            if node.op in _FIRST_TENSOR:
+                found.append(place)
+                continue
+            for text in node.inputs:
+                name, _ = split_input(text)
+                if name in place.table:
+                    pending.append(Place(place.table, name, place.call))
+            pending.extend(self._inside(place))
+        return self.make_ops(found)
+
+    def make_ops(self, places: Iterable[Place]) -> tuple[SaveOp, ...]:
+        """Decode save ops, in the order of their files."""
+        ops = [self._make_op(place) for place in places]
+        return tuple(sorted(ops, key=lambda op: op.shard))
+
+    def _inside(self, place: Place) -> Iterator[Place]:
+        """Iterate over the save ops, and the calls, of the functions that a node calls."""
+        for function, _ in self._flow.called(place):
+            for name in function.nodes:
+                op = function.nodes.op(name)
+                if op in _FIRST_TENSOR or op.endswith("PartitionedCall"):
+                    yield Place(function.nodes, name, place)
+
+    def _make_op(self, place: Place) -> SaveOp:
+        node = place.table[place.name]
+        first = _FIRST_TENSOR[node.op]
+        inputs = node.data_inputs
+        names = self._strings(place, inputs[1]) if len(inputs) > 1 else []
+        specs = self._strings(place, inputs[2]) if first == 3 and len(inputs) > 2 else []
+        types = node.attributes.get("dtypes") or node.attributes.get("T") or []
+        tensors = tuple(
+            self._make_tensor(
+                place,
+                text,
+                names[number] if number < len(names) else "",
+                specs[number] if number < len(specs) else "",
+                types[number] if number < len(types) else None,
+            )
+            for number, text in enumerate(inputs[first:])
+        )
+        return SaveOp(node, self._shard(place, inputs), tensors)
+
+    def _make_tensor(
+        self, place: Place, text: str, name: str, spec: str, data_type: int | None
+    ) -> SavedTensor:
+        source = self._flow.source(place, text)
+        shape: Shape = None
+        variable = None
+        if source is not None:
+            node = source.table[source.name]
+            if node.op in VARIABLE_OPS and source.table.function is None:
+                found = self._variables.get(node.name)
+                variable, shape = (found.name, found.shape) if found else (None, None)
+            elif node.op == "Const":
+                shape = node.attributes["value"].shape if "value" in node.attributes else None
+        return SavedTensor(name, spec, text, data_type, shape, variable)
+
+    def _shard(self, place: Place, inputs: tuple[str, ...]) -> int:
+        """Return the number of the file that an op writes: 0 where it is not sharded."""
+        source = self._flow.source(place, inputs[0]) if inputs else None
+        if source is None:
+            return 0
+        node = source.table[source.name]
+        if node.op != "ShardedFilename" or len(node.data_inputs) < 2:
+            return 0
+        number = self._constant(source, node.data_inputs[1])
+        return int(number.reshape(-1)[0]) if number is not None and number.size else 0
+
+    def _strings(self, place: Place, text: str) -> list[str]:
+        found = self._constant(place, text)
+        if found is None or found.dtype != object:
+            return []
+        return [bytes(item).decode("utf-8", "surrogateescape") for item in found.reshape(-1)]
+
+    def _constant(self, place: Place, text: str) -> npt.NDArray[Any] | None:
+        source = self._flow.source(place, text)
+        if source is None:
+            return None
+        data = source.table[source.name].attributes.find_tensor("value")
+        if data is None:
+            return None
+        return make_constant(source.name, data, self._graph.limits, self._graph.path).read()
