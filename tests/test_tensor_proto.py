@@ -271,10 +271,12 @@ def test_a_tensor_without_elements_has_no_values() -> None:
 )
 def test_tensor_content_is_the_elements_and_wins(kind: DataType) -> None:
     expected = np.array([1, 0, 1, 1]).astype(numpy_dtype(kind)).reshape(2, 2)
-    content = b.field(4, b.dense_payload(expected, kind))
-    array = decode(kind, [2, 2], packed(7, [5]), floats(5, [5]), content, b.field(18, b"\x05"))
+    payload = b.dense_payload(expected, kind)
+    others = [packed(7, [5]), floats(5, [5]), b.field(18, b"\x05")]
+    array = decode(kind, [2, 2], *others, b.field(4, payload))
     assert array.dtype == expected.dtype
-    assert array.tobytes() == expected.tobytes()
+    assert array.shape == (2, 2)
+    assert array.tobytes() == payload
 
 
 @pytest.mark.parametrize("size", [1, 7, 9, 16])
