@@ -10,13 +10,21 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy.typing as npt
 
 from ckptparse.bundle.slices import TensorSlice
-from ckptparse.errors import TensorNotFoundError
+from ckptparse.dtypes import DataType
+from ckptparse.errors import MalformedError, TensorNotFoundError
+from ckptparse.graph.layers import Layer, LayersSource, find_layers, layers_by_name
+from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.graph.optimizer import Optimizer, find_optimizer
+from ckptparse.graph.step import find_step
+from ckptparse.graph.tree import Tree, name_tree, object_tree
+from ckptparse.graph.variable_names import name_variables
 from ckptparse.limits import Limits
 from ckptparse.tensor import Tensor
 
@@ -110,6 +118,7 @@ class Checkpoint(Mapping[str, Tensor]):
         self._limits = limits
         self._tensors: dict[str, Tensor] = {}
         self._shapes: dict[str, tuple[int, ...]] | None = None
+        self._source = _StoredTensors(backend, verified_reads=verify)
 
     @property
     def format(self) -> Format:
@@ -141,8 +150,66 @@ class Checkpoint(Mapping[str, Tensor]):
         if self._shapes is None:
             shapes = dict(self._backend.shapes())
             shapes.pop(OBJECT_GRAPH_KEY, None)
+            chosen = self._chosen_names
+            if chosen is not None:
+                shapes = {name: shapes[stored] for name, stored in chosen.items()}
             self._shapes = shapes
         return self._shapes
+
+    @cached_property
+    def object_graph(self) -> ObjectGraph | None:
+        """The objects that a TF2 checkpoint was made of; None for a name-based checkpoint.
+
+        Its nodes find their tensors here, under stored names whatever the naming.
+
+        Raises:
+            DataLossError: Its bytes are damaged.
+        """
+        tensor = self._backend.find(OBJECT_GRAPH_KEY, verified_reads=True)
+        if tensor is None:
+            return None
+        if tensor.shape != () or tensor.data_type != DataType.DT_STRING:
+            raise MalformedError(
+                f"Expected a scalar string for the object graph, found {tensor!r}", path=self.path
+            )
+        data: bytes = tensor.read().item()
+        return ObjectGraph.from_bytes(
+            data, tensors=self._source, limits=self._limits, path=self.path
+        )
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers of the model that was saved, in its order, each with its weights.
+
+        A plain checkpoint holds neither their classes nor their configurations; their names are
+        the scopes of the variables' names. Without an object graph: one for each scope.
+        """
+        return self._layers[0]
+
+    @property
+    def layers_source(self) -> LayersSource:
+        """What the layers were found by: `"object_graph"` or `"names"`."""
+        return self._layers[1]
+
+    @cached_property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer of a TF2 checkpoint: its slots by variable, iterations, learning rate."""
+        return None if self.object_graph is None else find_optimizer(self.object_graph)
+
+    @property
+    def step(self) -> int | None:
+        """The training step: global_step, else an optimizer's iterations, else save_counter."""
+        return find_step(self._source.names, self._source.find, self.object_graph)
+
+    def tree(self, *, everything: bool = False) -> Tree:
+        """Make the tree of objects, or of a name-based checkpoint's scopes, to print or to walk.
+
+        Args:
+            everything: Whether objects are shown that keep nothing, nor any object below them.
+        """
+        if self.object_graph is None:
+            return name_tree(self._source.names(), self._source.find)
+        return object_tree(self.object_graph, everything=everything)
 
     def read(
         self,
@@ -168,7 +235,7 @@ class Checkpoint(Mapping[str, Tensor]):
         """
         keys = list(self) if names is None else [self._key_of(name) for name in _names(names)]
         chosen = list(_choose(dict.fromkeys(keys), include, exclude))
-        stored = [self._stored_name(key) for key in chosen]
+        stored = [self._tensor(key).name for key in chosen]
         arrays = self._backend.read_many(
             stored, verify=self._verify, mmap=self._mmap, threads=self._threads
         )
@@ -225,15 +292,26 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def _find_tensor(self, key: str) -> Tensor | None:
         tensor = self._tensors.get(key)
-        if tensor is None and key != OBJECT_GRAPH_KEY:
-            tensor = self._backend.find(self._stored_name(key), verified_reads=self._verify)
+        if tensor is None:
+            chosen = self._chosen_names
+            stored = key if chosen is None else chosen.get(key)
+            tensor = None if stored is None else self._source.find(stored)
             if tensor is not None:
                 self._tensors[key] = tensor
         return tensor
 
-    def _stored_name(self, key: str) -> str:
-        """Return the stored name of a key of the chosen naming."""
-        return key
+    @cached_property
+    def _chosen_names(self) -> dict[str, str] | None:
+        """Chosen name -> stored name; None where names are as stored."""
+        if self._naming == "checkpoint" or self.object_graph is None:
+            return None
+        return name_variables(self._source.names(), self.object_graph.names_by_key)
+
+    @cached_property
+    def _layers(self) -> tuple[list[Layer], LayersSource]:
+        if self.object_graph is None:
+            return layers_by_name(self._source.names(), self._source.find), "names"
+        return find_layers(self.object_graph)
 
     def _not_found(self, name: str) -> TensorNotFoundError:
         closest = _closest(name, list(self))
@@ -244,6 +322,24 @@ class Checkpoint(Mapping[str, Tensor]):
             path=self.path,
             hint=f"Closest: {', '.join(map(repr, closest))}" if closest else None,
         )
+
+
+class _StoredTensors:
+    """The tensors of a backend under stored names, for what looks at them by itself."""
+
+    def __init__(self, backend: Backend, *, verified_reads: bool) -> None:
+        self._backend = backend
+        self._verified_reads = verified_reads
+
+    def find(self, name: str) -> Tensor | None:
+        """Return the tensor of a stored name, or None where there is none."""
+        if name == OBJECT_GRAPH_KEY:
+            return None
+        return self._backend.find(name, verified_reads=self._verified_reads)
+
+    def names(self) -> Iterator[str]:
+        """Iterate over every stored name but the object graph's, sorted as stored."""
+        return (name for name in self._backend.shapes() if name != OBJECT_GRAPH_KEY)
 
 
 def _names(names: Iterable[str]) -> Iterable[str]:

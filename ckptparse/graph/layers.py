@@ -14,21 +14,22 @@ but lists of variables, whose names have the scopes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy.typing as npt
 
 from ckptparse.errors import LimitError
 from ckptparse.graph.object_graph import SAVE_COUNTER, ObjectGraph, ObjectNode
-from ckptparse.graph.optimizer import is_optimizer
+from ckptparse.graph.optimizer import find_optimizers, is_optimizer
 from ckptparse.tensor import Tensor
 
 __all__ = ["Layer", "LayerDescription", "LayersSource", "find_layers", "layers_by_name"]
 
 LayersSource = Literal["keras_metadata", "object_graph", "names"]
 
+_KERAS: Final = "keras_metadata"
 _KERAS_API = "keras_api"
 _OPERATIONS = "_operations"
 _FUNCTIONAL = "_functional"
@@ -134,18 +135,17 @@ def find_layers(
     Returns:
         The layers, and where they were found.
     """
+    if _ALL_VARIABLES in graph:
+        return layers_by_scope(graph), "names"
     walker = _Walker(graph)
-    found = [node for model in _models(graph) for node in walker.layers_of(model)]
-    nodes = list(dict.fromkeys(found))
-    descriptions = [describe(node) if describe is not None else None for node in nodes]
-    layers = [
-        _layer(node, walker.weights_of(node), description)
-        for node, description in zip(nodes, descriptions, strict=True)
-    ]
-    if any(description is not None for description in descriptions):
-        return layers, "keras_metadata"
-    if any(layer._tensors for layer in layers):  # noqa: SLF001
-        return layers, "object_graph"
+    nodes = dict.fromkeys(node for model in _models(graph) for node in walker.layers_of(model))
+    descriptions = {node: describe(node) if describe is not None else None for node in nodes}
+    layers: list[_Found] = [(node, walker.weights_of(node)) for node in nodes]
+    if any(descriptions.values()):
+        return [_layer(node, weights, descriptions[node]) for node, weights in layers], _KERAS
+    if any(weights for _, weights in layers):
+        found = layers if walker.ordered else _in_training_order(graph, layers)
+        return [_layer(node, weights, None) for node, weights in found], "object_graph"
     return layers_by_scope(graph), "names"
 
 
@@ -176,12 +176,13 @@ def layers_by_name(names: Iterable[str], find: Callable[[str], Tensor | None]) -
 
 
 def _layer(
-    node: ObjectNode, weights: list[ObjectNode], description: LayerDescription | None
+    node: ObjectNode | None, weights: list[ObjectNode], description: LayerDescription | None
 ) -> Layer:
     known = description or LayerDescription()
-    name = known.name or _common_scope(weights) or node.path or ""
+    path = None if node is None else node.path
+    name = known.name or _common_scope(weights) or path or ""
     tensors = tuple(_tensor_of(weight) for weight in weights)
-    return Layer(name, known.class_name, known.config, node.path, tensors)
+    return Layer(name, known.class_name, known.config, path, tensors)
 
 
 def _tensor_of(node: ObjectNode) -> Callable[[], Tensor]:
@@ -199,6 +200,56 @@ def _common_scope(weights: Iterable[ObjectNode]) -> str:
     return "/".join(shared)
 
 
+_Found = tuple[ObjectNode | None, list[ObjectNode]]
+
+
+def _in_training_order(graph: ObjectGraph, layers: Sequence[_Found]) -> list[_Found]:
+    """Sort the layers of a subclassed Keras 3 model as its optimizer trains them.
+
+    That is the model's order. Keras 3 does not track Python lists of layers, so the optimizer may
+    know weights that no attribute holds: these are layers too.
+    """
+    trained = _trained(graph)
+    position = {node: index for index, node in enumerate(trained)}
+    held = {weight for _, weights in layers for weight in weights}
+    ranked: list[tuple[int, _Found]] = []
+    last = -1
+    for found in layers:
+        last = min((position[weight] for weight in found[1] if weight in position), default=last)
+        ranked.append((last, found))
+    others = _grouped([node for node in trained if node not in held], position)
+    ranked += [(position[group[0]], (None, group)) for group in others]
+    return [found for _, found in sorted(ranked, key=lambda item: item[0])]
+
+
+def _trained(graph: ObjectGraph) -> list[ObjectNode]:
+    """Return what a Keras 3 optimizer trains, where there is one optimizer that says so."""
+    optimizers = (optimizer.node for optimizer in find_optimizers(graph))
+    lists = [node["_trainable_variables"] for node in optimizers if "_trainable_variables" in node]
+    nodes = dict.fromkeys(lists[0].values()) if len(lists) == 1 else ()
+    return [node for node in nodes if node.is_variable]
+
+
+def _grouped(
+    nodes: Iterable[ObjectNode], position: Mapping[ObjectNode, int]
+) -> Iterator[list[ObjectNode]]:
+    """Split consecutive weights into layers: a layer has one scope, and no name twice."""
+    group: list[ObjectNode] = []
+    for node in nodes:
+        name = node.full_name or ""
+        scope = name.rpartition("/")[0]
+        if group and (
+            position[node] != position[group[-1]] + 1
+            or scope != (group[-1].full_name or "").rpartition("/")[0]
+            or any(other.full_name == name for other in group)
+        ):
+            yield group
+            group = []
+        group.append(node)
+    if group:
+        yield group
+
+
 # Where layers are
 
 
@@ -212,7 +263,9 @@ def _models(graph: ObjectGraph) -> list[ObjectNode]:
     if models:
         return models
     holders = [
-        node for node in children if node.node_id in graph.holders and not is_optimizer(node)
+        node
+        for node in children
+        if node.node_id in graph.above_variables and node != root and not is_optimizer(node)
     ]
     plain = [node for node in holders if not node.is_variable]
     # Checkpoint(model=...): one object, and what is kept for saving and training.
@@ -262,15 +315,18 @@ def _operations(node: ObjectNode) -> list[ObjectNode]:
     inner = node.get(_FUNCTIONAL)
     operations = (inner if inner is not None else node).get(_OPERATIONS)
     found = [] if operations is None else list(operations.values())
-    if inner is not None and found and not len(found[0]):
-        return found[1:]
-    return found
+    return found if inner is None else found[1:]
 
 
 class _Walker:
-    """Gathers layers and weights; counts its steps, since each layer walks what layers share."""
+    """Gathers layers and weights; counts its steps, since each layer walks what layers share.
+
+    Attributes:
+        ordered: Whether every model so far said the order of its layers.
+    """
 
     def __init__(self, graph: ObjectGraph) -> None:
+        self.ordered = True
         self._graph = graph
         self._left = 16 * graph.node_count + 100_000
         self._keras_3 = any(
@@ -282,6 +338,7 @@ class _Walker:
     def layers_of(self, model: ObjectNode) -> list[ObjectNode]:
         """Return the layers of a model, in its order."""
         found = _keras_layers(model) or _numbered(model) or _operations(model)
+        self.ordered = self.ordered and bool(found)
         return found or list(self._attributes_of(model))
 
     def weights_of(self, layer: ObjectNode) -> list[ObjectNode]:
@@ -346,7 +403,7 @@ class _Walker:
         """Iterate over children that keep weights below them."""
         for name, child in _unique(node):
             self._count()
-            if name in _NO_LAYERS or child.node_id not in self._graph.holders:
+            if name in _NO_LAYERS or child.node_id not in self._graph.above_variables:
                 continue
             if not child.is_variable and not is_optimizer(child):
                 yield name, child

@@ -245,6 +245,21 @@ class ObjectGraph(Mapping[str, "ObjectNode"]):
                 found.add(parents[node_id])
         return frozenset(found)
 
+    @cached_property
+    def above_variables(self) -> frozenset[int]:
+        """Numbers of the nodes that are variables, or from which children lead to one."""
+        parents: dict[int, list[int]] = {}
+        for node_id in self._paths.order:
+            for child in self._messages[node_id].children:
+                parents.setdefault(child.node_id, []).append(node_id)
+        pending = list(self.keys_by_node)
+        found = set(pending)
+        for node_id in pending:
+            new = [parent for parent in parents.get(node_id, ()) if parent not in found]
+            found.update(new)
+            pending += new
+        return frozenset(found)
+
     def is_first_path(self, parent_id: int, local_name: str, child_id: int) -> bool:
         """Tell whether a child's path goes through this parent by this name."""
         paths = self._paths
