@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ckptparse.coding.checksum import crc32c, crc_of_zeros
 from ckptparse.recovery.field import WideTable, multiply_table, power_of_x
 
-__all__ = ["Registers"]
+__all__ = ["Registers", "word_registers"]
 
 _WORD = 4
 _BATCH = 1 << 13
@@ -39,7 +39,7 @@ class Registers:
         self.size = len(data)
         self.step = step
         fine = step < _COARSE_STEP
-        self._after = _word_registers(self._data) if fine else _coarse(memoryview(data), step)
+        self._after = word_registers(self._data) if fine else _coarse(memoryview(data), step)
 
     def find(self, size: int, crc: int) -> list[int]:
         """Return the offsets, multiples of the step, of all windows of that size and checksum.
@@ -82,7 +82,7 @@ def _coarse(data: memoryview, step: int) -> npt.NDArray[np.uint32]:
     return after
 
 
-def _word_registers(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+def word_registers(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     """Return the registers, started at all ones, after every 4 bytes."""
     words = data[: len(data) // _WORD * _WORD].view("<u4")
     after = np.empty(len(words) + 1, np.uint32)

@@ -1,0 +1,200 @@
+"""Data files while they are checked and mended: opened once, read in pieces, holes found."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.coding.checksum import crc32c
+from ckptparse.errors import CheckpointError
+from ckptparse.recovery.report import Span, merge_spans
+from ckptparse.source import ByteSource
+
+__all__ = [
+    "PAGE",
+    "PIECE",
+    "DataFiles",
+    "Reader",
+    "checksum_of",
+    "find_holes",
+    "open_reader",
+    "undone_path",
+]
+
+PIECE = 1 << 20
+"""Bytes that are read at once."""
+PAGE = 4096
+"""Bytes of a page: files lose whole ones."""
+_OPEN = 64
+_UNDONE = "\0crlf"
+"""Marks a path: the file as it was before line feeds got carriage returns. No path has a NUL."""
+
+
+class Reader(Protocol):
+    """Bytes at positions: a file, or a file with a conversion undone."""
+
+    size: int
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Read exactly so many bytes."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
+
+
+def undone_path(path: str) -> str:
+    """Return the path under which a file is read with carriage returns taken out."""
+    return path + _UNDONE
+
+
+def open_reader(path: str) -> Reader:
+    """Open a file, or what `undone_path` says of one.
+
+    Raises:
+        CheckpointError: It cannot be opened.
+    """
+    if path.endswith(_UNDONE):
+        return _UndoneText(ByteSource.open(path.removesuffix(_UNDONE)))
+    return ByteSource.open(path)
+
+
+class _UndoneText:
+    """A file without the carriage returns that stand before line feeds."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self._source = source
+        returns = _find_returns(source)
+        self.size = source.size - len(returns)
+        # Where each is taken out, in positions of what remains.
+        self._before = returns - np.arange(len(returns))
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        if not size:
+            return b""
+        first, last = self._original(offset), self._original(offset + size - 1)
+        return self._source.read_at(first, last + 1 - first).replace(b"\r\n", b"\n")
+
+    def _original(self, position: int) -> int:
+        """Return where a byte that remains stands in the file."""
+        return position + int(np.searchsorted(self._before, position, "right"))
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def _find_returns(source: ByteSource) -> npt.NDArray[np.int64]:
+    found = [np.empty(0, np.int64)]
+    for start in range(0, source.size, PIECE):
+        # One byte more, for a pair across the edge.
+        data = np.frombuffer(source.read_at(start, min(PIECE + 1, source.size - start)), np.uint8)
+        found.append(np.flatnonzero((data[:-1] == 13) & (data[1:] == 10)) + start)
+    return np.concatenate(found)
+
+
+class _Window:
+    """A file, of which the piece last read is kept, so that small tensors share a read."""
+
+    __slots__ = ("_data", "_start", "source")
+
+    def __init__(self, source: Reader) -> None:
+        self.source = source
+        self._start = 0
+        self._data = b""
+
+    def read(self, offset: int, size: int) -> memoryview:
+        end = offset + size
+        if offset < self._start or end > self._start + len(self._data):
+            self._start = offset
+            length = max(size, min(PIECE, self.source.size - offset))
+            self._data = self.source.read_at(offset, length)
+        return memoryview(self._data)[offset - self._start : end - self._start]
+
+
+class DataFiles:
+    """Open data files by path; use it in `contextlib.closing`."""
+
+    def __init__(self) -> None:
+        self._windows: dict[str, _Window] = {}
+        self._failed: dict[str, CheckpointError] = {}
+
+    def close(self) -> None:
+        """Close every file."""
+        for window in self._windows.values():
+            window.source.close()
+        self._windows.clear()
+
+    def size(self, path: str) -> int | None:
+        """Return a file's size; None where it is not there or cannot be opened."""
+        window = self._window(path)
+        return None if window is None else window.source.size
+
+    def failure(self, path: str) -> CheckpointError | None:
+        """Return why a file cannot be opened."""
+        return self._failed.get(path)
+
+    def read(self, path: str, offset: int, size: int) -> memoryview:
+        """Read bytes that are there: the caller has compared with `size`."""
+        window = self._window(path)
+        if window is None:
+            raise self._failed[path]
+        return window.read(offset, size)
+
+    def source(self, path: str) -> Reader:
+        """Return the open file; the caller has asked for its size."""
+        window = self._window(path)
+        if window is None:
+            raise self._failed[path]
+        return window.source
+
+    def _window(self, path: str) -> _Window | None:
+        window = self._windows.get(path)
+        if window is not None or path in self._failed:
+            return window
+        try:
+            source = open_reader(path)
+        except CheckpointError as error:
+            self._failed[path] = error
+            return None
+        if len(self._windows) >= _OPEN:
+            self._windows.pop(next(iter(self._windows))).source.close()
+        window = self._windows[path] = _Window(source)
+        return window
+
+
+def checksum_of(files: DataFiles, path: str, offset: int, size: int, *, crc: int = 0) -> int:
+    """Return the CRC of a run of bytes, read in pieces."""
+    for start in range(offset, offset + size, PIECE):
+        crc = crc32c(files.read(path, start, min(PIECE, offset + size - start)), crc)
+    return crc
+
+
+def find_holes(files: DataFiles, path: str, offset: int, size: int) -> tuple[Span, ...]:
+    """Return the pages of nothing but zeros that touch a run of bytes, as spans within it.
+
+    Pages are those of the file, 4 KiB each, the last one perhaps shorter.
+    """
+    file_size = files.size(path) or 0
+    first = offset // PAGE * PAGE
+    last = min(-(-(offset + size) // PAGE) * PAGE, file_size)
+    holes: list[Span] = []
+    for start in range(first, last, PIECE):
+        piece = np.frombuffer(files.read(path, start, min(PIECE, last - start)), np.uint8)
+        whole = len(piece) // PAGE * PAGE
+        empty = ~piece[:whole].reshape(-1, PAGE).any(axis=1)
+        holes.extend(_runs(empty, start))
+        if whole < len(piece) and not piece[whole:].any():
+            holes.append((start + whole, start + len(piece)))
+    inside = [(max(0, a - offset), min(size, b - offset)) for a, b in holes]
+    return merge_spans(inside)
+
+
+def _runs(empty: np.ndarray[tuple[int], np.dtype[np.bool_]], start: int) -> list[Span]:
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], empty, [False])).astype(np.int8)))
+    return [
+        (start + int(low) * PAGE, start + int(high) * PAGE)
+        for low, high in zip(edges[::2], edges[1::2], strict=True)
+    ]

@@ -1,0 +1,55 @@
+"""The other checkpoints of a directory: which to use instead, by what of them is verified."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+
+from ckptparse.limits import Limits
+from ckptparse.problems import Status
+from ckptparse.recovery.assess import Case, assess, open_case
+from ckptparse.recovery.report import Other
+from ckptparse.recovery.survey import Survey, find_step, list_prefixes, survey_path
+
+__all__ = ["find_others", "nearest"]
+
+_MOST_OTHERS = 16
+
+
+def nearest(survey: Survey, count: int = _MOST_OTHERS) -> list[str]:
+    """Return the prefixes beside a checkpoint, those of the nearest steps first."""
+    own = os.path.normpath(survey.prefix)
+    step = find_step(survey.prefix)
+    others = [one for one in list_prefixes(survey.directory) if os.path.normpath(one) != own]
+    if step is not None:
+        others.sort(key=lambda one: abs((find_step(one) or 0) - step))
+    return others[:count]
+
+
+def find_others(survey: Survey, *, limits: Limits) -> tuple[Other, ...]:
+    """Verify the other checkpoints of the directory; the best first, by share and then by step."""
+    if survey.format != "v2" or survey.saved_model:
+        return ()
+    others = [_weigh(prefix, limits) for prefix in nearest(survey)]
+    return tuple(sorted(others, key=lambda other: (-other.share, -(other.step or 0), other.path)))
+
+
+def _weigh(prefix: str, limits: Limits) -> Other:
+    case = open_case(survey_path(prefix, limits=limits), limits=limits)
+    with closing(case.files):
+        assess(case)
+        share = _share(case)
+    complete = case.main is not None and case.main.complete
+    return Other(prefix, find_step(prefix), share, complete and share == 1.0)
+
+
+def _share(case: Case) -> float:
+    """Return how much of the bytes that the index knows of is verified."""
+    sizes = {Status.VERIFIED: 0, Status.MISSING: 0}
+    for assessed in case.tensors.values():
+        for part in assessed.parts:
+            size = part.stored.entry.size if part.stored else 1
+            whole = part.check.status is Status.VERIFIED
+            sizes[Status.VERIFIED if whole else Status.MISSING] += max(1, size)
+    total = sum(sizes.values())
+    return sizes[Status.VERIFIED] / total if total else 0.0

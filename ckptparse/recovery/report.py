@@ -1,0 +1,280 @@
+"""What verifying and recovering found out, as values: tensors, files, problems, a report."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ckptparse.problems import Cause, Problem, Severity, Status
+
+__all__ = [
+    "FileRange",
+    "FileReport",
+    "Other",
+    "Report",
+    "Source",
+    "Span",
+    "TensorReport",
+    "merge_spans",
+]
+
+Span = tuple[int, int]
+"""First and one past the last: of elements in C order, or of bytes."""
+_MOST_LINES = 20
+
+
+def merge_spans(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Join spans that touch or overlap; the result is sorted, and none is empty."""
+    merged: list[Span] = []
+    for start, stop in sorted(span for span in spans if span[0] < span[1]):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
+        else:
+            merged.append((start, stop))
+    return tuple(merged)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where bytes were found."""
+
+    path: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.offset}+{self.size}"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorReport:
+    """What is known of one tensor.
+
+    Attributes:
+        name: Its stored name.
+        dtype: Name of its numpy (or ml_dtypes) type, `"string"` and `"variant"` for those; None
+            where not known.
+        shape: None where not known.
+        status: A word of `ckptparse.Status`.
+        cause: What most likely happened to it; None for a tensor that is whole.
+        method: How it was got back, in a few words; None where its bytes were simply read.
+        source: Where its bytes lie; None where they lie in several places, or nowhere.
+        chance: Chance that a value given for it is wrong; None where there is no such figure.
+        ranges: The elements present, in C order, as (first, one past the last).
+        note: A sentence for a person.
+    """
+
+    name: str
+    dtype: str | None
+    shape: tuple[int, ...] | None
+    status: Status
+    cause: Cause | None = None
+    method: str | None = None
+    source: Source | None = None
+    chance: float | None = None
+    ranges: tuple[Span, ...] = ()
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {
+            "dtype": self.dtype,
+            "shape": None if self.shape is None else list(self.shape),
+            "status": self.status.value,
+            "cause": None if self.cause is None else self.cause.value,
+            "method": self.method,
+            "source": None
+            if self.source is None
+            else {
+                "path": self.source.path,
+                "offset": self.source.offset,
+                "size": self.source.size,
+            },
+            "chance": self.chance,
+            "ranges": [list(span) for span in self.ranges],
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """A run of bytes of a file.
+
+    Attributes:
+        start: Its first byte.
+        stop: One past its last.
+        kind: `verified`, `bad`, `unverified`, `unreferenced`, `zeros` or `absent`.
+    """
+
+    start: int
+    stop: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """One file and the map of its ranges, in order and without gaps.
+
+    Attributes:
+        path: The file.
+        role: `index`, `shard`, `v1`, `state`, `leftover`, `graph`, `fingerprint`.
+        size: In bytes; None where it is not there.
+        ranges: What each run of its bytes is; ranges past its end are `absent`.
+    """
+
+    path: str
+    role: str
+    size: int | None
+    ranges: tuple[FileRange, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {
+            "role": self.role,
+            "size": self.size,
+            "ranges": [[part.start, part.stop, part.kind] for part in self.ranges],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Another checkpoint of the same directory, and the share of its bytes that is verified."""
+
+    path: str
+    step: int | None
+    share: float
+    ok: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {"path": self.path, "step": self.step, "share": self.share, "ok": self.ok}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found. Damage is a value here, not an exception.
+
+    Attributes:
+        path: The checkpoint's prefix, or the V1 file.
+        format: `"v2"` or `"v1"`.
+        tensors: Every tensor by name, sorted as the index is.
+        files: Every file of the checkpoint by path, and what lies beside it.
+        problems: What is wrong, the worst first.
+        object_graph: The object graph's state, where there is one; it is no tensor.
+        others: Other checkpoints of the directory, the best first, where this one is damaged.
+    """
+
+    path: str
+    format: str
+    tensors: Mapping[str, TensorReport]
+    files: Mapping[str, FileReport]
+    problems: tuple[Problem, ...]
+    object_graph: TensorReport | None = None
+    others: tuple[Other, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing that a reader could ever use is damaged or missing."""
+        return not any(problem.severity is Severity.ERROR for problem in self.problems)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many tensors have each status, in the order of `Status`."""
+        found = Counter(tensor.status for tensor in self.tensors.values())
+        return {status.value: found[status] for status in Status if found[status]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain values, as JSON holds them."""
+        return {
+            "path": self.path,
+            "format": self.format,
+            "ok": self.ok,
+            "counts": self.counts,
+            "problems": [problem.to_dict() for problem in self.problems],
+            "tensors": {name: tensor.to_dict() for name, tensor in self.tensors.items()},
+            "object_graph": None if self.object_graph is None else self.object_graph.to_dict(),
+            "files": {path: file.to_dict() for path, file in self.files.items()},
+            "others": [other.to_dict() for other in self.others],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(_iter_lines(self))
+
+
+def _iter_lines(report: Report) -> Iterator[str]:
+    yield f"{_name(report.path)} ({report.format}): {_headline(report)}"
+    for line in _iter_losses(report):
+        yield f"  {line}"
+    # What is wrong with single tensors stands in the list of tensors.
+    problems = [p for p in report.problems if not p.code.startswith(("tensor.", "slice."))]
+    if problems:
+        yield "Problems:"
+        yield from _at_most([_describe_problem(problem) for problem in problems])
+    damaged = [t for t in report.tensors.values() if t.status is not Status.VERIFIED]
+    if damaged:
+        yield "Tensors that are not simply whole:"
+        yield from _at_most([f"  {_describe(tensor)}" for tensor in damaged])
+    if report.others:
+        yield "Other checkpoints here, the best first:"
+        yield from _at_most([f"  {_name(o.path)}: {o.share:.0%} verified" for o in report.others])
+
+
+def _headline(report: Report) -> str:
+    total = len(report.tensors)
+    whole = sum(tensor.status.proved for tensor in report.tensors.values())
+    if report.ok:
+        return f"whole. All {total} tensors are verified."
+    if not total:
+        return "no tensor can be named."
+    if whole == total:
+        return f"damaged, but all {total} tensors are whole."
+    return f"damaged. {whole} of {total} tensors are whole."
+
+
+def _iter_losses(report: Report) -> Iterator[str]:
+    meanings = {
+        Status.CORRECTED: "corrected, proved by their checksum",
+        Status.DERIVED: "derived from their checksum",
+        Status.PARTIAL: "there in part",
+        Status.UNVERIFIED: "offered without proof",
+        Status.CORRUPT: "corrupt",
+        Status.MISSING: "missing",
+    }
+    counts = report.counts
+    lost = [f"{counts[s.value]} {meaning}" for s, meaning in meanings.items() if s in counts]
+    if lost:
+        yield f"{', '.join(lost)}."
+    graph = report.object_graph
+    if graph is not None and not graph.status.proved:
+        yield f"The object graph is {graph.status}."
+
+
+def _describe_problem(problem: Problem) -> str:
+    return f"  {problem.severity} {problem.code}: {_name(problem.where)}: {problem.message}"
+
+
+def _describe(tensor: TensorReport) -> str:
+    words = [tensor.status.value]
+    words += [f"({tensor.cause})"] if tensor.cause else []
+    words += [f"by {tensor.method}"] if tensor.method else []
+    shape = "" if tensor.shape is None else f" {tensor.dtype}{list(tensor.shape)}"
+    note = f" – {tensor.note}" if tensor.note else ""
+    return f"{_printable(tensor.name)}{shape}: {' '.join(words)}{note}"
+
+
+def _at_most(lines: list[str]) -> list[str]:
+    if len(lines) <= _MOST_LINES:
+        return lines
+    return [*lines[:_MOST_LINES], f"  … and {len(lines) - _MOST_LINES} more"]
+
+
+def _name(path: str) -> str:
+    return _printable(os.path.basename(path) or path)
+
+
+def _printable(text: str) -> str:
+    """Return a name that cannot move a terminal's cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
