@@ -13,12 +13,13 @@ from fixture_cases.common import TF_VERSION, tf
 
 
 def keras() -> Any:
-    """Return Keras 2: a package of its own since TensorFlow 2.16."""
+    """Return Keras 2, seeded: a package of its own since TensorFlow 2.16."""
     if TF_VERSION < (2, 16):
-        return tf.keras
-    import tf_keras
-
-    return tf_keras
+        found = tf.keras
+    else:
+        import tf_keras as found
+    found.utils.set_random_seed(1)
+    return found
 
 
 def describe_layers(model: Any) -> list[dict[str, Any]]:

@@ -12,6 +12,14 @@ from fixture_cases.common import Output, case, tf
 from fixture_cases.signatures import describe_saved_model
 
 
+def keras3() -> Any:
+    """Return Keras 3, seeded."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    return keras
+
+
 def describe_layers(model: Any) -> list[dict[str, Any]]:
     """Describe each layer: name, class, configuration and `get_weights()` in order."""
     return [describe_layer(layer) for layer in model.layers]
@@ -63,8 +71,7 @@ def describe_optimizer(optimizer: Any, trainable: Any) -> dict[str, Any]:
 
 def sequential(out: Output, optimizer: Any, steps: int) -> Any:
     """Return a small Keras 3 model after some steps."""
-    import keras
-
+    keras = keras3()
     layers = keras.layers
     model = keras.Sequential(
         [
@@ -90,8 +97,7 @@ def sequential(out: Output, optimizer: Any, steps: int) -> Any:
     checklist=(116,),
 )
 def keras3_optimizer(out: Output) -> None:
-    import keras
-
+    keras = keras3()
     model = sequential(out, keras.optimizers.Adam(0.05), steps=3)
     tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(out.path("ckpt"))
     describe_checkpoint(out, "ckpt-1", model)
@@ -111,8 +117,7 @@ def keras3_model(out: Output) -> None:
 
 def functional(out: Output) -> Any:
     """Return a Keras 3 functional model with a shared layer and a model within the model."""
-    import keras
-
+    keras = keras3()
     layers = keras.layers
     left, right = keras.Input((2,), name="left"), keras.Input((2,), name="right")
     shared = layers.Dense(2, name="shared")
@@ -127,8 +132,7 @@ def functional(out: Output) -> Any:
 
 def describe_checkpoint(out: Output, prefix: str, model: Any) -> None:
     """Describe a checkpoint of a Keras 3 model that was written just now."""
-    import keras
-
+    keras = keras3()
     out.checkpoint(prefix)
     out.note(
         keras=keras.__version__,
@@ -145,8 +149,7 @@ def describe_checkpoint(out: Output, prefix: str, model: Any) -> None:
     "is stored twice, the optimizer not at all.",
 )
 def keras3_export(out: Output) -> None:
-    import keras
-
+    keras = keras3()
     model = sequential(out, keras.optimizers.Adam(0.05), steps=2)
     model.export(out.path("."), format="tf_saved_model", verbose=False)
     out.checkpoint("variables/variables")
@@ -163,8 +166,7 @@ def keras3_export(out: Output) -> None:
     "A Keras 3 embedding exported under two endpoints, `lookup` and `total`, by `ExportArchive`.",
 )
 def keras3_archive(out: Output) -> None:
-    import keras
-
+    keras = keras3()
     model = keras.Sequential([keras.Input((2,), dtype="int32"), keras.layers.Embedding(3, 2)])
     archive = keras.export.ExportArchive()
     archive.track(model)
