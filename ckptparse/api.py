@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from ckptparse.bundle.reader import BundleReader
-from ckptparse.checkpoint import Backend, Checkpoint, Naming, Patterns
-from ckptparse.graph.backend import GraphBackend
-from ckptparse.graph.graph import Graph
-from ckptparse.legacy.reader import LegacyReader
+from ckptparse.checkpoint import Checkpoint, Naming, Patterns
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.resolve import PathLike, Resolved, resolve_graph, resolve_path
-from ckptparse.source import ByteSource
+from ckptparse.opening import open_backend, read_graph
+from ckptparse.resolve import PathLike, resolve_graph, resolve_path
+
+if TYPE_CHECKING:
+    from ckptparse.graph.graph import Graph
 
 __all__ = ["list_variables", "open", "open_graph", "read"]
 
@@ -52,7 +51,7 @@ def open(
     """
     resolved = resolve_path(path, limits=limits)
     return Checkpoint(
-        _open_backend(resolved, limits=limits),
+        open_backend(resolved, limits=limits),
         resolved.path,
         naming=naming,
         mmap=mmap,
@@ -125,20 +124,4 @@ def open_graph(path: PathLike, *, limits: Limits = DEFAULT_LIMITS) -> Graph:
         DataLossError: The file is damaged, or was cut off.
         LimitError: It asks for more than `limits` allow.
     """
-    file, kind, encoding = resolve_graph(path, limits=limits)
-    with ByteSource.open(file) as source:
-        limits.check("message_bytes", source.size, "The size of the graph", path=file)
-        data = source.read_at(0, source.size)
-    is_meta = kind == "meta-graph"
-    if encoding == "text":
-        return Graph.from_text(data, is_meta=is_meta, limits=limits, path=file)
-    decode = Graph.from_meta_graph if is_meta else Graph.from_graph_def
-    return decode(data, limits=limits, path=file)
-
-
-def _open_backend(resolved: Resolved, *, limits: Limits) -> Backend:
-    if resolved.format == "v1":
-        return LegacyReader.open(resolved.files, limits=limits)
-    if resolved.format == "graph":
-        return GraphBackend(open_graph(resolved.path, limits=limits), resolved.path)
-    return BundleReader.open(resolved.path, limits=limits)
+    return read_graph(*resolve_graph(path, limits=limits), limits=limits)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.checkpoint import Format
@@ -13,16 +14,18 @@ from ckptparse.errors import (
     NotACheckpointError,
     TruncatedError,
 )
-from ckptparse.graph.state import STATE_FILE_NAME, find_listed, iter_newest_first, read_state
-from ckptparse.identification import Identity, identify
 from ckptparse.legacy.naming import find_legacy_files, strip_shard_suffix
 from ckptparse.limits import Limits
 
-__all__ = ["PathLike", "Resolved", "resolve_graph", "resolve_path"]
+if TYPE_CHECKING:
+    from ckptparse.identification import Identity
+
+__all__ = ["PathLike", "Resolved", "not_a_checkpoint", "resolve_graph", "resolve_path"]
 
 PathLike = str | os.PathLike[str]
 
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
+_STATE_FILE = "checkpoint"
 _VARIABLES = "variables"
 META_SUFFIX = ".meta"
 _OWN_KINDS = ("v1", "v2-index", "graph", "meta-graph")
@@ -37,6 +40,8 @@ class Resolved:
     """The prefix of a V2 checkpoint; the file, prefix or pattern of any other."""
     files: tuple[str, ...] = ()
     """The files of a V1 checkpoint."""
+    others: tuple[str, ...] = ()
+    """Other checkpoints that the state file lists which led here, the newest first."""
 
 
 def resolve_path(path: PathLike, *, limits: Limits) -> Resolved:
@@ -64,8 +69,8 @@ def resolve_path(path: PathLike, *, limits: Limits) -> Resolved:
     if found is not None:
         return found
     if os.path.lexists(text):
-        raise _not_a_checkpoint(identify(text, limits=limits))
-    raise _not_found(text)
+        raise not_a_checkpoint(_identify(text, limits=limits))
+    raise _not_found(text, limits=limits)
 
 
 def resolve_graph(path: PathLike, *, limits: Limits) -> tuple[str, str, str]:
@@ -87,11 +92,11 @@ def resolve_graph(path: PathLike, *, limits: Limits) -> tuple[str, str, str]:
     beside = strip_shard_suffix(text.removesuffix(INDEX_SUFFIX)) + META_SUFFIX
     if not os.path.lexists(text) and _is_file(beside):
         text = beside
-    identity = identify(text, limits=limits)
+    identity = _identify(text, limits=limits)
     if identity.kind in ("v1", "v2-index", "v2-shard") and _is_file(beside):
-        identity = identify(beside, limits=limits)
+        identity = _identify(beside, limits=limits)
     if identity.kind not in ("graph", "meta-graph"):
-        raise _not_a_checkpoint(identity, "a graph")
+        raise not_a_checkpoint(identity, "a graph")
     return identity.path, identity.kind, str(identity.detail["encoding"])
 
 
@@ -119,7 +124,7 @@ def _resolve_by_content(text: str, *, limits: Limits) -> Resolved | None:
     files = find_legacy_files(text)
     if not files:
         return None
-    identity = identify(files[0], limits=limits)
+    identity = _identify(files[0], limits=limits)
     if identity.kind == "v1":
         return Resolved("v1", text, files)
     if text.endswith(META_SUFFIX) and identity.kind in ("meta-graph", "truncated", "unknown"):
@@ -128,7 +133,7 @@ def _resolve_by_content(text: str, *, limits: Limits) -> Resolved | None:
         return Resolved("graph", text)
     if identity.kind == "state-file":
         return _resolve_state(text, limits=limits)
-    raise _not_a_checkpoint(identity)
+    raise not_a_checkpoint(identity)
 
 
 def _resolve_meta(path: str) -> Resolved:
@@ -152,14 +157,14 @@ def _resolve_directory(directory: str, *, limits: Limits) -> Resolved:
         return _resolve_saved_model(directory)
     if _is_file(os.path.join(directory, _VARIABLES + INDEX_SUFFIX)):
         return Resolved("v2", os.path.join(directory, _VARIABLES))
-    state_file = os.path.join(directory, STATE_FILE_NAME)
+    state_file = os.path.join(directory, _STATE_FILE)
     if _is_file(state_file):
         return _resolve_state(state_file, limits=limits)
     indexes = sorted(name for name in os.listdir(directory) if name.endswith(INDEX_SUFFIX))
     if len(indexes) == 1:
         return Resolved("v2", os.path.join(directory, indexes[0].removesuffix(INDEX_SUFFIX)))
     if not indexes:
-        raise _not_a_checkpoint(identify(directory, limits=limits))
+        raise not_a_checkpoint(_identify(directory, limits=limits))
     raise NotACheckpointError(
         f"The directory holds {len(indexes)} checkpoints and no state file that names the newest: "
         + ", ".join(name.removesuffix(INDEX_SUFFIX) for name in indexes),
@@ -181,33 +186,61 @@ def _resolve_saved_model(directory: str) -> Resolved:
 
 def _resolve_state(path: str, *, limits: Limits) -> Resolved:
     """Take exactly the newest checkpoint that a state file names."""
+    from ckptparse.graph.state import find_listed, iter_newest_first, read_state
+
     state = read_state(path, limits=limits)
     directory = os.path.dirname(path)
-    found = find_listed(directory, state.latest)
+    newest, *rest = iter_newest_first(state)
+    present = (find_listed(directory, listed) for listed in rest)
+    others = tuple(listed for listed in present if listed is not None)
+    found = find_listed(directory, newest)
     if found is not None:
-        return resolve_path(found, limits=limits)
-    present = (find_listed(directory, listed) for listed in iter_newest_first(state))
-    other = next((listed for listed in present if listed is not None), None)
+        return replace(resolve_path(found, limits=limits), others=others)
+    from ckptparse.opening import find_newest_whole
+
+    other = find_newest_whole(others, limits=limits)
     raise CheckpointNotFoundError(
         f"The newest checkpoint that the state file names is not there: {state.latest}",
         path=path,
-        hint=f"The newest listed one that is there: {other}" if other else None,
+        hint=f"The newest whole one that is listed: {other}" if other else None,
     )
+
+
+def _identify(path: str, *, limits: Limits) -> Identity:
+    # A checkpoint that is found by its name needs none of this.
+    from ckptparse.identification import identify
+
+    return identify(path, limits=limits)
 
 
 def _is_file(path: str) -> bool:
     return "\0" not in path and os.path.isfile(path)
 
 
-def _not_found(text: str) -> CheckpointNotFoundError:
+def _not_found(text: str, *, limits: Limits) -> CheckpointError:
     directory = os.path.dirname(text) or os.curdir
-    hint = None
     if not os.path.isdir(directory):
         hint = f"The directory {directory!r} does not exist"
-    return CheckpointNotFoundError("No such checkpoint", path=text, hint=hint)
+        return CheckpointNotFoundError("No such checkpoint", path=text, hint=hint)
+    try:
+        identity = _identify(text, limits=limits)
+    except CheckpointError as error:
+        return CheckpointNotFoundError("No such checkpoint", path=text, hint=error.hint)
+    if split_data_path(str(_last_file(identity))) is None:
+        return CheckpointNotFoundError(
+            f"Expected a checkpoint, found {identity.meaning}", path=text, hint=identity.advice
+        )
+    return CheckpointNotFoundError(
+        "The data files have no index beside them", path=text + INDEX_SUFFIX, hint=identity.advice
+    )
 
 
-def _not_a_checkpoint(identity: Identity, wanted: str = "a checkpoint") -> CheckpointError:
+def _last_file(identity: Identity) -> object:
+    files = identity.detail.get("files")
+    return files[-1] if isinstance(files, tuple) and files else None
+
+
+def not_a_checkpoint(identity: Identity, wanted: str = "a checkpoint") -> CheckpointError:
     """Say what is there instead of a checkpoint, or what was cut off."""
     if identity.kind == "truncated" and identity.detail.get("of") in _OWN_KINDS:
         return TruncatedError(

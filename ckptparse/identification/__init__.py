@@ -68,7 +68,8 @@ def _find(sample: Sample) -> Finding:
         return finding
     if is_leftover_name(sample.name) and sample.size:
         inner = _find_content(sample)
-        return Finding("interrupted-save", {"of": inner.kind, **inner.detail})
+        known = {} if inner.kind == "unknown" else {"of": inner.kind, **inner.detail}
+        return Finding("interrupted-save", known)
     return _find_shard_or_zeros(sample) or _find_content(sample)
 
 

@@ -1,0 +1,148 @@
+"""From what a path means to an open checkpoint, and what to say where that fails.
+
+The newest checkpoint that a state file names is taken or nothing is: where it is not whole, the
+error names the newest that is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckptparse.bundle.naming import INDEX_SUFFIX
+from ckptparse.bundle.reader import BundleReader
+from ckptparse.checkpoint import Backend
+from ckptparse.errors import (
+    CheckpointError,
+    DataLossError,
+    MissingShardError,
+    TruncatedError,
+)
+from ckptparse.limits import Limits
+from ckptparse.resolve import Resolved, not_a_checkpoint, resolve_path
+from ckptparse.source import ByteSource
+
+if TYPE_CHECKING:
+    from ckptparse.graph.graph import Graph
+
+__all__ = ["find_newest_whole", "open_backend", "read_graph"]
+
+_JUDGED_BY_ITS_READER = ("v2-index", "truncated", "empty", "zeros", "unknown")
+
+
+def open_backend(resolved: Resolved, *, limits: Limits) -> Backend:
+    """Open what a path means.
+
+    Raises:
+        NotACheckpointError: The index is something else.
+        DataLossError: The checkpoint is damaged.
+        UnsupportedError: It needs a newer reader.
+        LimitError: It asks for more than the limits allow.
+    """
+    try:
+        backend = _open(resolved, limits)
+        if resolved.others and isinstance(backend, BundleReader):
+            _check_files_exist(backend)
+    except CheckpointError as error:
+        other = find_newest_whole(resolved.others, limits=limits)
+        if other is not None:
+            error.hint = _join(error.hint, f"The newest whole one that is listed: {other}")
+        raise
+    return backend
+
+
+def read_graph(path: str, kind: str, encoding: str, *, limits: Limits) -> Graph:
+    """Read a file that holds a graph: `graph` or `meta-graph`, `binary` or `text`."""
+    from ckptparse.graph.graph import Graph
+
+    with ByteSource.open(path) as source:
+        limits.check("message_bytes", source.size, "The size of the graph", path=path)
+        data = source.read_at(0, source.size)
+    is_meta = kind == "meta-graph"
+    if encoding == "text":
+        return Graph.from_text(data, is_meta=is_meta, limits=limits, path=path)
+    decode = Graph.from_meta_graph if is_meta else Graph.from_graph_def
+    return decode(data, limits=limits, path=path)
+
+
+def find_newest_whole(paths: Iterable[str], *, limits: Limits) -> str | None:
+    """Return the first of some checkpoints whose index can be read and whose data is all there."""
+    return next((path for path in paths if _is_whole(path, limits)), None)
+
+
+def _open(resolved: Resolved, limits: Limits) -> Backend:
+    if resolved.format == "v1":
+        from ckptparse.legacy.reader import LegacyReader
+
+        return LegacyReader.open(resolved.files, limits=limits)
+    if resolved.format == "graph":
+        from ckptparse.graph.backend import GraphBackend
+        from ckptparse.resolve import resolve_graph
+
+        graph = read_graph(*resolve_graph(resolved.path, limits=limits), limits=limits)
+        return GraphBackend(graph, resolved.path)
+    try:
+        return BundleReader.open(resolved.path, limits=limits)
+    except DataLossError as error:
+        return _reconsider(resolved, error, limits)
+
+
+def _reconsider(resolved: Resolved, error: DataLossError, limits: Limits) -> Backend:
+    """Look into what is named as an index and is none: it may be a V1 file, or a web page."""
+    from ckptparse.identification import identify
+
+    identity = identify(resolved.path + INDEX_SUFFIX, limits=limits)
+    if identity.kind == "v1":
+        return _open(replace(resolved, format="v1", files=(identity.path,)), limits)
+    if identity.kind not in _JUDGED_BY_ITS_READER:
+        raise not_a_checkpoint(identity) from error
+    if identity.kind != "v2-index":
+        error.hint = _join(error.hint, identity.advice)
+    raise error
+
+
+def _check_files_exist(reader: BundleReader) -> None:
+    missing = [path for path in reader.files if not os.path.isfile(path)]
+    if missing:
+        reader.close()
+        raise MissingShardError(
+            f"Expected {reader.num_shards} data files, found {len(missing)} of them missing",
+            path=missing[0],
+        )
+
+
+def _is_whole(path: str, limits: Limits) -> bool:
+    try:
+        resolved = resolve_path(path, limits=limits)
+        backend = _open(resolved, limits)
+    except CheckpointError:
+        return False
+    try:
+        if isinstance(backend, BundleReader):
+            _check_files_exist(backend)
+            _check_sizes(backend)
+    except CheckpointError:
+        return False
+    finally:
+        backend.close()
+    return True
+
+
+def _check_sizes(reader: BundleReader) -> None:
+    """Check that each data file is as long as the index says, by the end of its last tensor."""
+    columns = reader.listing().columns
+    ends = columns.offsets + columns.sizes
+    for shard in np.unique(columns.shard_ids).tolist():
+        path = reader.shard_path(shard)
+        expected = int(ends[columns.shard_ids == shard].max())
+        found = os.path.getsize(path)
+        if found < expected:
+            raise TruncatedError(f"Expected {expected} bytes of data, found {found}", path=path)
+
+
+def _join(hint: str | None, more: str) -> str:
+    return f"{hint}. {more}" if hint else more
