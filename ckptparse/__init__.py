@@ -13,6 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ckptparse.annotation import Annotation as Annotation
+    from ckptparse.annotation import annotate as annotate
     from ckptparse.api import list_variables as list_variables
     from ckptparse.api import open as open
     from ckptparse.api import open_graph as open_graph
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "annotation": ["Annotation", "annotate"],
     "api": ["list_variables", "open", "open_graph", "read"],
     "bundle.slices": ["Extent", "TensorSlice"],
     "checkpoint": ["Checkpoint"],

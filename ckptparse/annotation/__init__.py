@@ -1,0 +1,95 @@
+"""What each byte of a file is, for those who look at formats byte by byte.
+
+Tables, data files and messages are taken apart as far as they can be read. This is no reader:
+nothing here checks a tensor's checksum, and what is broken is marked rather than raised.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ckptparse.annotation.messages import annotate_message
+from ckptparse.annotation.part import Annotation
+from ckptparse.annotation.shards import annotate_shard
+from ckptparse.annotation.tables import annotate_table
+from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
+from ckptparse.errors import NotACheckpointError, UnsupportedError
+from ckptparse.identification import identify
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.source import ByteSource
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import Descriptor
+
+__all__ = ["Annotation", "annotate"]
+
+_MESSAGES = {
+    "graph": ("graph_pb2", "GraphDef"),
+    "meta-graph": ("meta_graph_pb2", "MetaGraphDef"),
+    "saved-model-pb": ("saved_model_pb2", "SavedModel"),
+    "fingerprint.pb": ("fingerprint_pb2", "FingerprintDef"),
+    "keras_metadata.pb": ("saved_metadata_pb2", "SavedMetadata"),
+}
+"""The message in a file, by its kind, or by its name where it has no kind."""
+_TABLES = ("v1", "v2-index")
+
+
+def annotate(
+    path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS
+) -> Iterator[Annotation]:
+    """Iterate over the parts of a file: every byte of it, in order, each part before its own parts.
+
+    Args:
+        path: A V2 index (or its prefix), a data file beside its index, a V1 file, or a serialized
+            graph, meta graph, `saved_model.pb`, `fingerprint.pb` or `keras_metadata.pb`.
+        limits: Bounds on what is read and unpacked.
+
+    Raises:
+        CheckpointNotFoundError: Nothing is there.
+        NotACheckpointError: The file is of another kind; `.identity` says what.
+        UnsupportedError: The file is text, or a kind that is not taken apart.
+        DataLossError: The index beside a data file is damaged.
+    """
+    place = os.fsdecode(path)
+    if not os.path.isfile(place) and os.path.isfile(place + INDEX_SUFFIX):
+        place += INDEX_SUFFIX
+    with ByteSource.open(place) as source:
+        data = split_data_path(place)
+        if data is not None and os.path.isfile(data[0] + INDEX_SUFFIX):
+            yield from annotate_shard(source, data[0], data[1], limits=limits)
+        else:
+            yield from _annotate_by_kind(source, limits)
+
+
+def _annotate_by_kind(source: ByteSource, limits: Limits) -> Iterator[Annotation]:
+    identity = identify(source.path, limits=limits)
+    name = os.path.basename(source.path)
+    if identity.kind in _TABLES or (
+        identity.kind in ("truncated", "interrupted-save", "unknown")
+        and name.endswith(INDEX_SUFFIX)
+    ):
+        yield from annotate_table(source, limits=limits)
+        return
+    message = _MESSAGES.get(identity.kind) or _MESSAGES.get(name)
+    if message is None:
+        raise NotACheckpointError(
+            f"Expected a checkpoint's file, found {identity.meaning}",
+            path=source.path,
+            identity=identity,
+            hint=identity.advice,
+        )
+    if identity.detail.get("encoding", "binary") != "binary":
+        raise UnsupportedError("The file is text: any editor shows it", path=source.path)
+    limits.check("message_bytes", source.size, "The size of the message", path=source.path)
+    descriptor = _descriptor(*message)
+    yield Annotation(0, source.size, 0, descriptor.name)
+    whole = source.read_at(0, source.size)
+    yield from annotate_message(whole, descriptor, base=0, depth=1, limits=limits)
+
+
+def _descriptor(module: str, name: str) -> Descriptor:
+    found: Descriptor = getattr(import_module(f"ckptparse.proto.{module}"), name).DESCRIPTOR
+    return found

@@ -1,0 +1,45 @@
+"""One range of bytes of a file, and what it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Annotation", "shorten"]
+
+_MOST_BYTES = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """A range of bytes and what it is; what lies inside follows, one level deeper.
+
+    Attributes:
+        offset: Of the first byte: in the file, or in the decompressed block where `unpacked`.
+        size: In bytes.
+        depth: Levels of ranges around it.
+        what: Which part of the format it is.
+        value: What it says, or the empty text.
+        broken: Whether it breaks the format's rules.
+        unpacked: Whether it lies in a compressed block, so that the file does not hold it as such.
+    """
+
+    offset: int
+    size: int
+    depth: int
+    what: str
+    value: str = ""
+    broken: bool = False
+    unpacked: bool = False
+
+
+def shorten(data: bytes) -> str:
+    """Write bytes as text where they are text, else in hex; only the first where they are many."""
+    head = data[:_MOST_BYTES]
+    more = f"… {len(data):,} bytes" if len(data) > len(head) else ""
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError:
+        text = ""
+    if text and text.isprintable():
+        return f"{text!r}{more}"
+    return f"{head.hex(' ')}{more}" if head else "''"

@@ -1,0 +1,173 @@
+"""Every byte of a data file, by what the index beside it says (docs/format.md, section 2.4)."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ckptparse.annotation.messages import annotate_message
+from ckptparse.annotation.part import Annotation, shorten
+from ckptparse.bundle.entry import BundleEntry
+from ckptparse.bundle.naming import decode_name, decode_slice_key
+from ckptparse.bundle.reader import BundleReader
+from ckptparse.checkpoint import OBJECT_GRAPH_KEY
+from ckptparse.coding.varint import decode_varint
+from ckptparse.dtypes import DataType, describe_data_type, item_size, numpy_dtype
+from ckptparse.errors import CheckpointError
+from ckptparse.limits import Limits
+from ckptparse.source import ByteSource
+
+__all__ = ["annotate_shard"]
+
+_FEW = 4
+_MOST_STRING_BYTES = 1 << 26
+"""Larger string tensors are not taken apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A tensor, or a slice of one, in a data file."""
+
+    name: str
+    entry: BundleEntry
+
+
+def annotate_shard(
+    source: ByteSource, prefix: str, shard_id: int, *, limits: Limits
+) -> Iterator[Annotation]:
+    """Iterate over a data file's tensors in the order of their bytes.
+
+    Raises:
+        DataLossError: The index is damaged: what the bytes are is not known then.
+    """
+    reader = BundleReader.open(prefix, limits=limits)
+    try:
+        pieces = sorted(
+            (piece for piece in _iter_pieces(reader) if piece.entry.shard_id == shard_id),
+            key=lambda piece: (piece.entry.offset, piece.entry.size),
+        )
+        annotator = _Annotator(source, big_endian=reader.big_endian, limits=limits)
+        yield from annotator.annotate(pieces)
+    finally:
+        reader.close()
+
+
+def _iter_pieces(reader: BundleReader) -> Iterator[_Piece]:
+    listing = reader.listing()
+    for name, row in listing.rows.items():
+        entry = listing.columns.entry(row)
+        if not entry.slices:
+            yield _Piece(name, entry)
+    for key, row in listing.slice_rows.items():
+        decoded = decode_slice_key(key)
+        if decoded is not None:
+            yield _Piece(f"{decode_name(decoded[0])} {decoded[1]}", listing.columns.entry(row))
+    for name, piece, row in listing.orphans:
+        yield _Piece(f"{name} {piece}", listing.columns.entry(row))
+
+
+class _Annotator:
+    """Takes one data file apart."""
+
+    def __init__(self, source: ByteSource, *, big_endian: bool, limits: Limits) -> None:
+        self.source = source
+        self.order: Literal["<", ">"] = ">" if big_endian else "<"
+        self.limits = limits
+
+    def annotate(self, pieces: list[_Piece]) -> Iterator[Annotation]:
+        """Iterate over the tensors, and over what lies between and after them."""
+        position = 0
+        end = self.source.size
+        for piece in pieces:
+            entry = piece.entry
+            gap = min(entry.offset, end) - position
+            if gap > 0:
+                yield Annotation(position, gap, 0, "bytes that nothing refers to", broken=True)
+            yield from self._annotate_piece(piece)
+            position = max(position, min(entry.offset + entry.size, end))
+        if position < end:
+            rest = end - position
+            yield Annotation(position, rest, 0, "bytes that nothing refers to", broken=True)
+
+    def _annotate_piece(self, piece: _Piece) -> Iterator[Annotation]:
+        entry = piece.entry
+        kind = describe_data_type(entry.data_type)
+        shape = "[" + ",".join(map(str, entry.shape)) + "]"
+        says = f"{kind} {shape}, crc32c {entry.crc32c:#010x}"
+        there = max(0, min(entry.size, self.source.size - entry.offset))
+        if there < entry.size:
+            says += f", {entry.size - there:,} bytes are beyond the end of the file"
+        name = f"tensor {piece.name}"
+        start = min(entry.offset, self.source.size)
+        yield Annotation(start, there, 0, name, says, broken=there < entry.size)
+        if there == entry.size:
+            yield from self._annotate_elements(piece)
+
+    def _annotate_elements(self, piece: _Piece) -> Iterator[Annotation]:
+        entry = piece.entry
+        width = item_size(entry.data_type)
+        if width is not None:
+            size = min(entry.size, _FEW * width)
+            if size:
+                few = self._describe_elements(self.source.read_at(entry.offset, size), entry)
+                more = " …" if size < entry.size else ""
+                yield Annotation(entry.offset, entry.size, 1, "elements", few + more)
+        elif entry.data_type == DataType.DT_STRING and entry.size <= _MOST_STRING_BYTES:
+            yield from self._annotate_strings(piece)
+
+    def _describe_elements(self, data: bytes, entry: BundleEntry) -> str:
+        try:
+            kind = numpy_dtype(entry.data_type)
+        except CheckpointError:
+            return shorten(data)
+        if kind.itemsize > 1 and kind.isbuiltin == 1:
+            kind = kind.newbyteorder(self.order)
+        return " ".join(str(value) for value in np.frombuffer(data, kind))
+
+    def _annotate_strings(self, piece: _Piece) -> Iterator[Annotation]:
+        """Iterate over the lengths, their checksum and the strings."""
+        offset = piece.entry.offset
+        data = self.source.read_at(offset, piece.entry.size)
+        try:
+            lengths, position = _decode_lengths(data, math.prod(piece.entry.shape))
+            (masked,) = struct.unpack_from(f"{self.order}I", data, position)
+        except (ValueError, struct.error) as error:
+            says = f"no such lengths: {error}"
+            yield Annotation(offset, len(data), 1, "lengths", says, broken=True)
+            return
+        if position:
+            few = " ".join(map(str, lengths[:8])) + (" …" if len(lengths) > 8 else "")
+            yield Annotation(offset, position, 1, "lengths", few)
+        yield Annotation(offset + position, 4, 1, "checksum of the lengths", f"{masked:#010x}")
+        position += 4
+        for number, length in enumerate(lengths):
+            there = data[position : position + length]
+            place = offset + min(position, len(data))
+            cut = len(there) < length
+            yield Annotation(place, len(there), 1, f"string {number}", shorten(there), broken=cut)
+            if piece.name == OBJECT_GRAPH_KEY:
+                yield from self._annotate_object_graph(there, place)
+            position += length
+
+    def _annotate_object_graph(self, data: bytes, offset: int) -> Iterator[Annotation]:
+        """Take the one string apart that is a message."""
+        from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
+
+        yield from annotate_message(
+            data, TrackableObjectGraph.DESCRIPTOR, base=offset, depth=2, limits=self.limits
+        )
+
+
+def _decode_lengths(data: bytes, count: int) -> tuple[list[int], int]:
+    """Decode the lengths that a string tensor starts with; return them and where they end."""
+    lengths = []
+    position = 0
+    for _ in range(count):
+        length, position = decode_varint(data, position, len(data))
+        lengths.append(length)
+    return lengths, position

@@ -1,0 +1,302 @@
+"""Every byte of a table: a V2 index, or a V1 file (docs/format.md, section 1).
+
+What is broken is marked and not followed: without its handle nobody knows where a block lies, and
+`recover` is what guesses.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ckptparse.annotation.messages import annotate_message
+from ckptparse.annotation.part import Annotation, shorten
+from ckptparse.bundle.naming import decode_slice_key
+from ckptparse.coding.checksum import unmask_crc
+from ckptparse.coding.varint import decode_varint
+from ckptparse.errors import CheckpointError, ChecksumError, TruncatedError
+from ckptparse.limits import Limits
+from ckptparse.source import ByteSource
+from ckptparse.table.block import decode_entry
+from ckptparse.table.format import (
+    FOOTER_SIZE,
+    TRAILER_SIZE,
+    BlockHandle,
+    Compression,
+    Footer,
+    check_block,
+    decompress_block,
+    read_block,
+    read_footer,
+)
+
+if TYPE_CHECKING:
+    from ckptparse.annotation.messages import MessageDescriptor
+
+__all__ = ["annotate_table"]
+
+_MAGIC_SIZE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How the values of a block are read."""
+
+    name: str
+    header: MessageDescriptor | None = None
+    entry: MessageDescriptor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where an entry of a block lies in the block's contents, and its whole key."""
+
+    position: int
+    key_start: int
+    value_start: int
+    value_end: int
+    key: bytes
+
+
+def annotate_table(source: ByteSource, *, limits: Limits) -> Iterator[Annotation]:
+    """Iterate over a table's blocks in the order of the file, with all that is in them."""
+    try:
+        footer = read_footer(source)
+    except CheckpointError as error:
+        yield Annotation(0, source.size, 0, "table", error.message, broken=True)
+        return
+    position = 0
+    for handle, kind in sorted(
+        _list_blocks(source, footer, limits), key=lambda block: (block[0].offset, block[0].size)
+    ):
+        if handle.offset > position:
+            yield _unreferenced(position, handle.offset)
+        yield from _annotate_block(source, handle, kind, limits)
+        position = max(position, min(handle.end, source.size))
+    start = source.size - FOOTER_SIZE
+    if start > position:
+        yield _unreferenced(position, start)
+    yield from _annotate_footer(source.read_at(start, FOOTER_SIZE), start, footer)
+
+
+def _unreferenced(start: int, end: int) -> Annotation:
+    return Annotation(start, end - start, 0, "bytes that nothing refers to", broken=True)
+
+
+def _list_blocks(
+    source: ByteSource, footer: Footer, limits: Limits
+) -> list[tuple[BlockHandle, _Kind]]:
+    """List every block that the footer and the index block name."""
+    blocks = [(footer.metaindex, _Kind("metaindex block")), (footer.index, _Kind("index block"))]
+    try:
+        contents = read_block(source, footer.index, limits=limits)
+    except CheckpointError:
+        return blocks
+    handles = [handle for handle, _ in _iter_handles(contents)]
+    header, entry = _find_messages(source, handles, limits)
+    for number, handle in enumerate(handles):
+        blocks.append((handle, _Kind(f"data block {number}", header, entry)))
+    return blocks
+
+
+def _iter_handles(contents: bytes) -> Iterator[tuple[BlockHandle, int]]:
+    try:
+        for *_, value_start, value_end in _iter_entries(contents, _entries_end(contents)):
+            yield BlockHandle.from_bytes(contents[:value_end], value_start)
+    except CheckpointError:
+        return
+
+
+def _find_messages(
+    source: ByteSource, handles: list[BlockHandle], limits: Limits
+) -> tuple[MessageDescriptor | None, MessageDescriptor | None]:
+    """Tell by the first value which messages a table holds: a bundle's, or a V1 file's."""
+    from ckptparse.proto.saved_tensor_slice_pb2 import SavedTensorSlices
+    from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
+
+    try:
+        contents = read_block(source, handles[0], limits=limits)
+        _, _, start, end = next(_iter_entries(contents, _entries_end(contents)))
+    except (CheckpointError, IndexError, StopIteration):
+        return None, None
+    if contents[start:end][:1] == b"\x0a":
+        return SavedTensorSlices.DESCRIPTOR, SavedTensorSlices.DESCRIPTOR
+    return BundleHeaderProto.DESCRIPTOR, BundleEntryProto.DESCRIPTOR
+
+
+def _annotate_block(
+    source: ByteSource, handle: BlockHandle, kind: _Kind, limits: Limits
+) -> Iterator[Annotation]:
+    size = handle.size + TRAILER_SIZE
+    try:
+        if handle.end > source.size - FOOTER_SIZE:
+            raise TruncatedError("the block does not end before the footer")
+        stored = source.read_at(handle.offset, size)
+    except CheckpointError as error:
+        there = max(0, min(size, source.size - handle.offset))
+        start = min(handle.offset, source.size)
+        yield Annotation(start, there, 0, kind.name, error.message, broken=True)
+        return
+    damage = _find_damage(source, handle, stored)
+    yield Annotation(handle.offset, size, 0, kind.name, damage or "", broken=damage is not None)
+    yield from _annotate_contents(source, handle, stored, kind, limits)
+    yield from _annotate_trailer(handle, stored, broken=damage is not None)
+
+
+def _find_damage(source: ByteSource, handle: BlockHandle, stored: bytes) -> str | None:
+    try:
+        check_block(stored, path=source.path, offset=handle.offset)
+    except ChecksumError as error:
+        return error.message
+    return None
+
+
+def _annotate_contents(
+    source: ByteSource, handle: BlockHandle, stored: bytes, kind: _Kind, limits: Limits
+) -> Iterator[Annotation]:
+    """Iterate over a block's entries; those of a compressed one have offsets of their own."""
+    contents = stored[: handle.size]
+    compression = stored[handle.size]
+    if compression == Compression.NONE:
+        yield from _annotate_entries(contents, handle.offset, kind, limits)
+        return
+    try:
+        unpacked = decompress_block(
+            contents, compression, limits=limits, path=source.path, offset=handle.offset
+        )
+    except CheckpointError as error:
+        yield Annotation(handle.offset, handle.size, 1, "contents", error.message, broken=True)
+        return
+    says = f"compressed, {len(unpacked):,} bytes unpacked"
+    yield Annotation(handle.offset, handle.size, 1, "contents", says)
+    for part in _annotate_entries(unpacked, 0, kind, limits):
+        yield replace(part, unpacked=True)
+
+
+def _annotate_entries(
+    contents: bytes, base: int, kind: _Kind, limits: Limits
+) -> Iterator[Annotation]:
+    position = 0
+    key = b""
+    try:
+        end = _entries_end(contents)
+        for shared, key_start, value_start, value_end in _iter_entries(contents, end):
+            wrong = shared > len(key)
+            new_key = key[:shared] + contents[key_start:value_start]
+            wrong = wrong or (position > 0 and new_key <= key)
+            key = new_key
+            entry = _Entry(position, key_start, value_start, value_end, key)
+            yield Annotation(
+                base + position, value_end - position, 1, "entry", _describe_key(key), broken=wrong
+            )
+            yield from _annotate_lengths(contents, base, entry)
+            yield from _annotate_value(contents, base, entry, kind, limits)
+            position = value_end
+    except CheckpointError as error:
+        size = len(contents) - position
+        yield Annotation(base + position, size, 1, "bytes", error.message, broken=True)
+        return
+    yield from _annotate_restarts(contents, base, end)
+
+
+def _entries_end(contents: bytes) -> int:
+    """Return where the entries of a block end and its restarts begin."""
+    if len(contents) < 4:
+        raise TruncatedError(f"a block of {len(contents)} bytes has no number of restarts")
+    (count,) = struct.unpack_from("<I", contents, len(contents) - 4)
+    end = len(contents) - 4 - 4 * int(count)
+    if end < 0:
+        raise TruncatedError(f"{count} restarts do not fit a block of {len(contents)} bytes")
+    return end
+
+
+def _iter_entries(contents: bytes, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Iterate over entries: bytes shared, and where key and value start and the value ends."""
+    position = 0
+    while position < end:
+        entry = decode_entry(contents, position, end)
+        yield entry
+        position = entry[3]
+
+
+def _describe_key(key: bytes) -> str:
+    """Write an entry's key: the name, or name and extents of a slice."""
+    piece = decode_slice_key(key) if key.startswith(b"\0") else None
+    if piece is None:
+        return shorten(key)
+    extents = ":".join(
+        "-" if extent.length is None else f"{extent.start},{extent.length}"
+        for extent in piece[1].extents
+    )
+    return f"slice {extents or 'of a scalar'} of {shorten(piece[0])}"
+
+
+def _annotate_lengths(contents: bytes, base: int, entry: _Entry) -> Iterator[Annotation]:
+    """Iterate over the three lengths of an entry, and the bytes of its key that are its own."""
+    position = entry.position
+    for name in ("shared", "non-shared", "value size"):
+        number, end = decode_varint(contents, position, entry.key_start, bits=32)
+        yield Annotation(base + position, end - position, 2, name, str(number))
+        position = end
+    own = contents[entry.key_start : entry.value_start]
+    if own:
+        yield Annotation(base + entry.key_start, len(own), 2, "key", shorten(own))
+
+
+def _annotate_value(
+    contents: bytes, base: int, entry: _Entry, kind: _Kind, limits: Limits
+) -> Iterator[Annotation]:
+    start, end = entry.value_start, entry.value_end
+    value = contents[start:end]
+    descriptor = kind.entry if entry.key else kind.header
+    if kind.name == "index block":
+        yield from _annotate_handle(contents[:end], base, start, depth=2)
+    elif descriptor is None:
+        if value:
+            yield Annotation(base + start, len(value), 2, "value", shorten(value))
+    else:
+        yield Annotation(base + start, len(value), 2, f"value: {descriptor.name}")
+        yield from annotate_message(value, descriptor, base=base + start, depth=3, limits=limits)
+
+
+def _annotate_handle(data: bytes, base: int, start: int, *, depth: int) -> Iterator[Annotation]:
+    handle, end = BlockHandle.from_bytes(data, start)
+    says = f"offset {handle.offset}, size {handle.size}"
+    yield Annotation(base + start, end - start, depth, "block handle", says)
+
+
+def _annotate_restarts(contents: bytes, base: int, end: int) -> Iterator[Annotation]:
+    count = (len(contents) - 4 - end) // 4
+    if count:
+        restarts = struct.unpack_from(f"<{count}I", contents, end)
+        few = " ".join(map(str, restarts[:8])) + (" …" if count > 8 else "")
+        yield Annotation(base + end, 4 * count, 1, "restarts", few)
+    yield Annotation(base + len(contents) - 4, 4, 1, "number of restarts", str(count))
+
+
+def _annotate_trailer(handle: BlockHandle, stored: bytes, *, broken: bool) -> Iterator[Annotation]:
+    kind, masked = struct.unpack_from("<BI", stored, handle.size)
+    names = {int(code): code.name.lower() for code in Compression}
+    start = handle.offset + handle.size
+    says = f"{kind} {names.get(kind, 'unknown')}"
+    yield Annotation(start, 1, 1, "type", says, broken=kind not in names)
+    crc = f"{masked:#010x} (unmasked {unmask_crc(masked):#010x})"
+    verdict = "does not match" if broken else "matches"
+    yield Annotation(start + 1, 4, 1, "checksum", f"{crc}, {verdict}", broken=broken)
+
+
+def _annotate_footer(data: bytes, start: int, footer: Footer) -> Iterator[Annotation]:
+    yield Annotation(start, FOOTER_SIZE, 0, "footer")
+    position = 0
+    for name, handle in (("metaindex", footer.metaindex), ("index", footer.index)):
+        _, end = BlockHandle.from_bytes(data, position)
+        says = f"offset {handle.offset}, size {handle.size}"
+        yield Annotation(start + position, end - position, 1, f"{name} handle", says)
+        position = end
+    padding = FOOTER_SIZE - _MAGIC_SIZE - position
+    if padding:
+        yield Annotation(start + position, padding, 1, "padding")
+    magic = data[-_MAGIC_SIZE:].hex(" ")
+    yield Annotation(start + FOOTER_SIZE - _MAGIC_SIZE, _MAGIC_SIZE, 1, "magic", magic)
