@@ -142,7 +142,9 @@ class ByteSource:
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        # At the end of the interpreter there may be no `os` left, and no need to close anything.
+        if os is not None:
+            self.close()
 
     def _read_some(self, offset: int, size: int) -> bytes:
         try:

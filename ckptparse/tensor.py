@@ -173,7 +173,8 @@ class Tensor:
             check_rank(len(self.shape))
             if self._is_read_whole(region):
                 whole = self.payload.read(verify=self.verified_reads)
-                part = whole[tuple(slice(r.start, r.stop, r.step) for r in region)]
+                # The dots keep the result an array: a scalar string would come out as its bytes.
+                part = whole[(*(slice(r.start, r.stop, r.step) for r in region), ...)]
             else:
                 part = self.payload.read_region(region)
         return part[finish]

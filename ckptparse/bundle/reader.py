@@ -136,7 +136,10 @@ class BundleReader:
 
     def find_entry(self, name: str) -> BundleEntry | None:
         """Return the entry of a tensor, or None where there is none of that name."""
-        key = encode_name(name)
+        try:
+            key = encode_name(name)
+        except UnicodeEncodeError:  # A lone surrogate that stands for no byte.
+            return None
         if self._listing is None and not key.startswith(b"\x00"):
             return self._find(key)
         listing = self.listing()
