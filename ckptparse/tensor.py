@@ -174,7 +174,8 @@ class Tensor:
             if self._is_read_whole(region):
                 whole = self.payload.read(verify=self.verified_reads)
                 # The dots keep the result an array: a scalar string would come out as its bytes.
-                part = whole[(*(slice(r.start, r.stop, r.step) for r in region), ...)]
+                steps: tuple[Any, ...] = (*(slice(r.start, r.stop, r.step) for r in region), ...)
+                part = whole[steps]
             else:
                 part = self.payload.read_region(region)
         return part[finish]

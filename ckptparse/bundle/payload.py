@@ -138,8 +138,9 @@ class StringPayload:
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read the whole and pick the part; see `Payload`."""
         whole = self.read(verify=False)
-        part: npt.NDArray[Any] = whole[tuple(slice(r.start, r.stop, r.step) for r in region)]
-        return part.copy()
+        steps: tuple[Any, ...] = (*(slice(r.start, r.stop, r.step) for r in region), ...)
+        part: npt.NDArray[Any] = whole[steps].copy()
+        return part
 
     def verify(self) -> None:
         """Check the stored checksums, once; see `Payload`."""
