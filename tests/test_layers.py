@@ -39,6 +39,7 @@ LEVELS = {
     "explanation": 7,
     "annotation": 7,
     "recovery": 7,
+    "verification": 7,
     "api": 8,
     "__init__": 8,
     "tf": 8,
@@ -49,7 +50,6 @@ LEVELS = {
 OPENERS: dict[str, str] = {
     "source": "the one place that opens data files",
     "cli.writing": "writes results into files that the command line names",
-    "cli.writing": "the files that a command line names, written",
 }
 """Modules that open files, and why they may."""
 
