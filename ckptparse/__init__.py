@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from ckptparse.graph.state import CheckpointState as CheckpointState
     from ckptparse.graph.state import checkpoint_state as checkpoint_state
     from ckptparse.graph.state import latest_checkpoint as latest_checkpoint
+    from ckptparse.graph.tree import Tree as Tree
+    from ckptparse.graph.tree import TreeEntry as TreeEntry
     from ckptparse.identification import Identity as Identity
     from ckptparse.identification import identify as identify
     from ckptparse.limits import DEFAULT_LIMITS as DEFAULT_LIMITS
@@ -72,6 +74,7 @@ _MODULES = {
     "explanation": ["Explanation", "explain"],
     "graph.graph": ["Graph"],
     "graph.state": ["CheckpointState", "checkpoint_state", "latest_checkpoint"],
+    "graph.tree": ["Tree", "TreeEntry"],
     "identification": ["Identity", "identify"],
     "limits": ["DEFAULT_LIMITS", "Limits"],
     "tensor": ["Location", "Tensor"],

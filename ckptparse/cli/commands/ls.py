@@ -1,19 +1,23 @@
-"""`ckptparse ls`: names, kinds of element, shapes and sizes."""
+"""`ckptparse ls`: names, kinds of element, shapes and sizes; as a list, a tree, or slots."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 import ckptparse
+from ckptparse.cli.errors import UsageError
 from ckptparse.cli.output import Column, Output
 from ckptparse.cli.parameters import Naming, NamingOption, PathArgument
-from ckptparse.cli.running import GOOD, Run
+from ckptparse.cli.running import GOOD, Answer, Run
+from ckptparse.cli.slots import Slot, iter_slots
+from ckptparse.cli.tensors import describe_totals, list_columns, tensor_cells, tensor_to_json
 from ckptparse.cli.text import count, describe_opened, dtype_name, escape, shape_text, size_text
+from ckptparse.cli.trees import choose_branches, tree_to_json, write_tree
 
 __all__ = ["ls"]
 
@@ -27,23 +31,41 @@ def ls(
         typer.Argument(metavar="GLOB", help="Only names that match one; '*' crosses '/'."),
     ] = None,
     long: Annotated[
-        bool, typer.Option("--long", "-l", help="With shard, offset and checksum.")
+        bool, typer.Option("--long", "-l", help="With kind, shard, offset and checksum.")
+    ] = False,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="As a tree: of objects, or of the names' scopes.")
+    ] = False,
+    slots: Annotated[
+        bool, typer.Option("--slots", help="Only what the optimizer keeps, by variable.")
     ] = False,
     naming: NamingOption = Naming.CHECKPOINT,
-) -> Listing:
+) -> Answer:
     """List the tensors of a checkpoint: name, type, shape, size.
 
     ckptparse ls fixtures/saver/my_model
-    ckptparse ls --long fixtures/slices/partitioned_variable 'parted/*'
+    ckptparse ls --long fixtures/slices/partitioned_variable '*rows*'
+    ckptparse ls --tree fixtures/objects/tf1_optimizer
     """
+    if long + tree + slots > 1:
+        raise UsageError("Of --long, --tree and --slots only one can be given")
+    wanted = _matcher(globs or ())
     with ckptparse.open(path, naming=naming.value) as checkpoint:
         run.detail(describe_opened(checkpoint))
-        rows = tuple((name, checkpoint[name]) for name in checkpoint if _matches(name, globs or ()))
+        if tree:
+            entries = list(checkpoint.tree())
+            return TreeListing(
+                checkpoint.path, choose_branches(entries, wanted) if globs else entries
+            )
+        if slots:
+            found = tuple(slot for slot in iter_slots(checkpoint) if wanted(slot.variable))
+            return SlotListing(checkpoint.path, found)
+        rows = tuple((name, checkpoint[name]) for name in checkpoint if wanted(name))
         return Listing(checkpoint.path, checkpoint.format, rows, long)
 
 
-def _matches(name: str, globs: Sequence[str]) -> bool:
-    return not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+def _matcher(globs: Sequence[str]) -> Callable[[str], bool]:
+    return lambda name: not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,69 +80,91 @@ class Listing:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        tensors = [tensor_to_dict(name, tensor) for name, tensor in self.rows]
         return {
             "path": self.path,
             "format": self.format,
-            "tensors": tensors,
+            "tensors": [tensor_to_json(name, tensor) for name, tensor in self.rows],
             "elements": sum(tensor.size for _, tensor in self.rows),
             "bytes": sum(tensor.nbytes for _, tensor in self.rows),
         }
 
     def write(self, out: Output) -> None:
         """Write a row for each tensor, and the totals."""
-        columns = [
-            Column("NAME", folds=True, style="cyan"),
+        rows = (
+            tensor_cells(name, tensor, long=self.long, exact=not out.terminal)
+            for name, tensor in self.rows
+        )
+        out.table(list_columns(long=self.long), rows)
+        out.summary(describe_totals([tensor for _, tensor in self.rows]))
+
+
+@dataclass(frozen=True, slots=True)
+class TreeListing:
+    """The tree of objects, or of scopes."""
+
+    path: str
+    entries: list[ckptparse.TreeEntry]
+    code: int = GOOD
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {"path": self.path, "tree": tree_to_json(self.entries)}
+
+    def write(self, out: Output) -> None:
+        """Draw the tree, and write the totals."""
+        write_tree(out, self.entries)
+        tensors = {
+            name: tensor for entry in self.entries for name, tensor in (entry.tensors or {}).items()
+        }
+        out.summary(describe_totals([t for t in tensors.values() if t is not None]))
+
+
+@dataclass(frozen=True, slots=True)
+class SlotListing:
+    """What the optimizer keeps for each variable."""
+
+    path: str
+    slots: tuple[Slot, ...]
+    code: int = GOOD
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "path": self.path,
+            "slots": [
+                {
+                    "variable": slot.variable,
+                    "slot": slot.slot,
+                    "tensor": tensor_to_json(slot.tensor.name, slot.tensor),
+                }
+                for slot in self.slots
+            ],
+        }
+
+    def write(self, out: Output) -> None:
+        """Write a row for each slot, and the totals."""
+        columns = (
+            Column("VARIABLE", folds=True, style="cyan"),
+            Column("SLOT"),
             Column("TYPE", style="green"),
             Column("SHAPE", folds=True),
             Column("SIZE", "right"),
-        ]
-        if self.long:
-            columns += [
-                Column("KIND"),
-                Column("SHARD", "right"),
-                Column("OFFSET", "right"),
-                Column("CRC32C"),
-            ]
+            Column("NAME", folds=True),
+        )
         out.table(columns, self._cells(exact=not out.terminal))
-        out.summary(self._totals())
+        tensors = [slot.tensor for slot in self.slots]
+        variables = len({slot.variable for slot in self.slots})
+        of = f"slots of {count(variables, 'variable')}"
+        out.summary(f"{of}: {describe_totals(tensors)}" if tensors else "no slots")
 
     def _cells(self, *, exact: bool) -> Iterator[list[str]]:
-        for name, tensor in self.rows:
-            size = str(tensor.nbytes) if exact else size_text(tensor.nbytes)
-            cells = [escape(name), dtype_name(tensor.data_type), shape_text(tensor.shape), size]
-            yield cells + _place(tensor) if self.long else cells
-
-    def _totals(self) -> str:
-        elements = sum(tensor.size for _, tensor in self.rows)
-        size = sum(tensor.nbytes for _, tensor in self.rows)
-        return f"{count(len(self.rows), 'tensor')}, {count(elements, 'element')}, {size_text(size)}"
-
-
-def _place(tensor: ckptparse.Tensor) -> list[str]:
-    place = tensor.location
-    where = ["-", "-"] if place is None else [str(place.shard), str(place.offset)]
-    crc = "-" if tensor.crc32c is None else f"{tensor.crc32c:08x}"
-    return [tensor.kind, *where, crc]
-
-
-def tensor_to_dict(name: str, tensor: ckptparse.Tensor) -> dict[str, Any]:
-    """Return what is known of a tensor without its data, as JSON has it."""
-    place = tensor.location
-    return {
-        "name": name,
-        "stored_name": tensor.name,
-        "dtype": dtype_name(tensor.data_type),
-        "shape": list(tensor.shape),
-        "bytes": tensor.nbytes,
-        "kind": tensor.kind,
-        "crc32c": tensor.crc32c,
-        "location": None
-        if place is None
-        else {
-            "path": place.path,
-            "shard": place.shard,
-            "offset": place.offset,
-            "size": place.size,
-        },
-    }
+        for slot in self.slots:
+            size = slot.tensor.nbytes
+            yield [
+                escape(slot.variable),
+                escape(slot.slot),
+                dtype_name(slot.tensor.data_type),
+                shape_text(slot.tensor.shape),
+                str(size) if exact else size_text(size),
+                escape(slot.tensor.name),
+            ]

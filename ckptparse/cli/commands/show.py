@@ -10,12 +10,12 @@ import numpy.typing as npt
 import typer
 
 import ckptparse
-from ckptparse.cli.commands.ls import tensor_to_dict
 from ckptparse.cli.errors import UsageError
 from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import Naming, NamingOption, OverwriteOption, PathArgument
 from ckptparse.cli.running import GOOD, Run
 from ckptparse.cli.selection import Selection, find_tensor
+from ckptparse.cli.tensors import tensor_to_json
 from ckptparse.cli.text import describe_opened, dtype_name, escape, shape_text, size_text
 from ckptparse.cli.values import Statistics, format_values, values_to_json
 from ckptparse.cli.writing import check_output, write_npy
@@ -105,7 +105,7 @@ class Values:
         wanted = self.statistics is None and self.written is None
         return {
             "path": self.path,
-            "tensor": tensor_to_dict(self.selection.key, self.selection.tensor),
+            "tensor": tensor_to_json(self.selection.key, self.selection.tensor),
             "shape": list(self.array.shape),
             "values": values_to_json(self.array, full=self.full) if wanted else None,
             "statistics": None if self.statistics is None else self.statistics.to_dict(),
