@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -169,24 +170,43 @@ def assess(case: Case) -> None:
         ]
     whole = main is not None and main.complete and all(a.rank == 0 for a in case.tensors.values())
     if not whole:
-        for view in case.views:
-            if view.leftover:
-                _take_leftover(case, view, trusted=main is None or not main.complete)
+        _take_leftovers(case, main)
 
 
-def _take_leftover(case: Case, view: IndexView, *, trusted: bool) -> None:
-    """Take over the tensors of a leftover index that are better there, or nowhere else."""
-    wanted = [
-        tensor
-        for tensor in view.tensors.values()
-        if (tensor.name in case.tensors and case.tensors[tensor.name].rank)
-        or (tensor.name not in case.tensors and trusted)
-    ]
-    for assessed in _assess_all(wanted, case):
-        known = case.tensors.get(assessed.name)
-        if known is None or assessed.rank < known.rank:
-            case.tensors[assessed.name] = assessed
+def _take_leftovers(case: Case, main: IndexView | None) -> None:
+    """Take what is better in the leftovers of one save; those of several are never mixed."""
+    saves: dict[str, list[IndexView]] = {}
+    for view in case.views:
+        if view.leftover and view.tensors and _is_same_save(case, main, view):
+            alone = ".tempstate" in view.path and "part-" not in os.path.basename(view.path)
+            saves.setdefault(view.path if alone else os.path.dirname(view.path), []).append(view)
+    best: dict[str, Assessed] = {}
+    for views in saves.values():
+        tensors = [tensor for view in views for tensor in view.tensors.values()]
+        found = {one.name: one for one in _assess_all(tensors, case)}
+        if _count_whole(found) > _count_whole(best) or not best:
+            best = found
+    incomplete = main is None or not main.complete
+    for name, assessed in best.items():
+        known = case.tensors.get(name)
+        if incomplete if known is None else assessed.rank < known.rank:
+            case.tensors[name] = assessed
             case.unfinished = True
+
+
+def _is_same_save(case: Case, main: IndexView | None, view: IndexView) -> bool:
+    """Tell whether a leftover index can be of the save that wrote the final data files.
+
+    Where its data has not moved to its final place, that save is another one.
+    """
+    if main is None or not main.tensors:
+        return True
+    final = set(case.survey.data_files.values())
+    return all(tensor.stored.path in final for tensor in view.tensors.values())
+
+
+def _count_whole(tensors: dict[str, Assessed]) -> int:
+    return sum(assessed.rank == 0 for assessed in tensors.values())
 
 
 def _assess_all(tensors: Iterable[NamedTensor], case: Case) -> list[Assessed]:

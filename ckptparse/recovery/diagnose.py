@@ -13,6 +13,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from ckptparse.recovery.search import Registers
 from ckptparse.recovery.survey import identity_of
 from ckptparse.recovery.view import Stored
 
-__all__ = ["Place", "diagnose", "moved"]
+__all__ = ["Place", "diagnose", "moved", "stored_dtype"]
 
 _SAMPLES = 8
 _MOST_FILES = 64
@@ -42,6 +43,15 @@ _COARSE_WINDOW = 1 << 28
 _COARSE_STEP = 512
 _HIGHEST_CHANCE = 1e-3
 _TEXT_SAMPLE = 1 << 22
+_SUB_BYTE = frozenset(
+    {
+        DataType.DT_INT4,
+        DataType.DT_UINT4,
+        DataType.DT_INT2,
+        DataType.DT_UINT2,
+        DataType.DT_FLOAT4_E2M1FN,
+    }
+)
 _FOREIGN = frozenset(
     {
         "lfs-pointer",
@@ -395,11 +405,27 @@ def _is_telling(stored: Stored) -> bool:
         return False
     if is_counted(entry.data_type):
         return True
-    try:
-        dtype = numpy_dtype(entry.data_type).newbyteorder(">" if stored.big_endian else "<")
-    except CheckpointError:
+    dtype = stored_dtype(stored)
+    if dtype is None:
         return True
     return derive_constant(entry.crc32c, dtype, count_elements(entry.shape)) is None
+
+
+def stored_dtype(stored: Stored) -> np.dtype[Any] | None:
+    """Return the numpy type of elements as they lie in the file; None for strings and the like."""
+    data_type = stored.entry.data_type
+    if data_type in _SUB_BYTE:
+        return np.dtype(np.uint8)
+    try:
+        dtype = numpy_dtype(data_type)
+    except CheckpointError:
+        return None
+    if dtype.kind == "O":
+        return None
+    # ml_dtypes' own types know native order only; all that are wider than a byte are bfloat16.
+    if dtype.kind == "V" and stored.big_endian and dtype.itemsize > 1:
+        return None
+    return dtype if dtype.kind == "V" else dtype.newbyteorder(">" if stored.big_endian else "<")
 
 
 def _text_kind(files: DataFiles, path: str, size: int) -> str | None:
@@ -424,7 +450,7 @@ def _is_plausible(files: DataFiles, stored: Stored) -> bool:
     data = files.read(stored.path, entry.offset, count * width)
     if entry.data_type not in (DataType.DT_FLOAT, DataType.DT_DOUBLE, DataType.DT_HALF):
         return True
-    dtype = numpy_dtype(entry.data_type).newbyteorder(">" if stored.big_endian else "<")
+    dtype = stored_dtype(stored)
     values = np.abs(np.frombuffer(data, dtype).astype(np.float64))
     with np.errstate(invalid="ignore"):
         usual = (values == 0) | ((values > 1e-12) & (values < 1e6))

@@ -89,7 +89,7 @@ def multiply_table(factor: int) -> Registers:
 
 def multiply_each(values: Registers, table: Registers) -> Registers:
     """Multiply every polynomial of an array by the factor that a `multiply_table` was made for."""
-    product = table[0][values & 0xFF]
+    product: Registers = table[0][values & 0xFF]
     product ^= table[1][values >> 8 & 0xFF]
     product ^= table[2][values >> 16 & 0xFF]
     product ^= table[3][values >> 24]
@@ -108,7 +108,7 @@ class WideTable:
 
     def multiply(self, values: Registers) -> Registers:
         """Multiply every polynomial of an array, best of some 16,384, by the factor."""
-        product = np.take(self._low, values & 0xFFFF)
+        product: Registers = np.take(self._low, values & 0xFFFF)
         product ^= np.take(self._high, values >> 16)
         return product
 

@@ -184,7 +184,7 @@ def find_holes(files: DataFiles, path: str, offset: int, size: int) -> tuple[Spa
     for start in range(first, last, PIECE):
         piece = np.frombuffer(files.read(path, start, min(PIECE, last - start)), np.uint8)
         whole = len(piece) // PAGE * PAGE
-        empty = ~piece[:whole].reshape(-1, PAGE).any(axis=1)
+        empty = (piece[:whole].reshape(-1, PAGE) == 0).all(axis=1)
         holes.extend(_runs(empty, start))
         if whole < len(piece) and not piece[whole:].any():
             holes.append((start + whole, start + len(piece)))
@@ -192,7 +192,7 @@ def find_holes(files: DataFiles, path: str, offset: int, size: int) -> tuple[Spa
     return merge_spans(inside)
 
 
-def _runs(empty: np.ndarray[tuple[int], np.dtype[np.bool_]], start: int) -> list[Span]:
+def _runs(empty: npt.NDArray[np.bool_], start: int) -> list[Span]:
     edges = np.flatnonzero(np.diff(np.concatenate(([False], empty, [False])).astype(np.int8)))
     return [
         (start + int(low) * PAGE, start + int(high) * PAGE)

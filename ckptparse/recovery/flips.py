@@ -64,7 +64,7 @@ def chance_of_bit(size: int) -> float:
 
 def chance_of_word(size: int, width: int) -> float:
     """Return how many changes of one aligned word fit by chance; at most 1."""
-    return min(1.0, (size // width) * (2 ** (8 * width) - 1) / 2**32)
+    return float(min(1.0, (size // width) * ((1 << 8 * width) - 1) / 2**32))
 
 
 def find_bit(stored: int, computed: int, size: int) -> Change | None:

@@ -458,7 +458,8 @@ def _likely_ends(data: bytes, start: int) -> list[int]:
     raw, firsts = raw[good], firsts[good]
     raw = raw[_words_at(view, firsts) == 0]
     snappy = np.flatnonzero(kinds == 1)
-    return np.union1d(raw, snappy[snappy >= max(1, start)]).tolist()
+    ends: list[int] = np.union1d(raw, snappy[snappy >= max(1, start)]).tolist()
+    return ends
 
 
 def _words_at(

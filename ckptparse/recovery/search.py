@@ -106,13 +106,14 @@ def _segment(
     for column in range(length):
         registers = table.multiply(registers ^ columns[column])
         columns[column] = registers
-    return columns.T.reshape(-1)[: len(words)]
+    after: npt.NDArray[np.uint32] = columns.T.reshape(-1)[: len(words)]
+    return after
 
 
 def _lane_starts(
     words: npt.NDArray[np.uint32], lanes: int, register: int
 ) -> npt.NDArray[np.uint32]:
-    view = memoryview(words).cast("B")
+    view = words.data.cast("B")
     size = len(view) // lanes
     starts = np.empty(lanes, np.uint32)
     crc = register ^ 0xFFFFFFFF
