@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -107,11 +109,11 @@ class DenseReader:
         dtypes: dict[int, np.dtype[Any]] = {}
         codes, firsts = np.unique(columns.data_types, return_index=True)
         for code, row in zip(codes.tolist(), firsts.tolist(), strict=True):
-            with located(tensor=self.names[row]):
+            with self._located(row):
                 dtypes[code] = numpy_dtype(code)
         for row, shape in enumerate(columns.shapes):
             if len(shape) > SAFE_RANK:
-                with located(tensor=self.names[row]):
+                with self._located(row):
                     check_rank(len(shape))
         self._check_ranges()
         widths = np.ones(256, np.int64)
@@ -125,6 +127,10 @@ class DenseReader:
             columns.sizes[some],
             widths[columns.data_types[some]],
         )
+
+    def _located(self, row: int) -> AbstractContextManager[None]:
+        shard = int(self.columns.shard_ids[row])
+        return located(tensor=self.names[row], path=self.bundle.shard_path(shard))
 
     def _check_ranges(self) -> None:
         columns = self.columns
@@ -191,10 +197,11 @@ class _ArrayMaker:
     def copy_shared(self) -> None:
         """Copy out what is unaligned, and what would share bytes with another array."""
         rows = self._rows
-        ends = np.maximum.accumulate(rows.offsets + rows.sizes)
         shared = rows.offsets % rows.alignments != 0
-        same_shard = np.diff(rows.shard_ids) == 0
-        shared[1:] |= same_shard & (rows.offsets[1:] < ends[:-1])
+        shards = [0, *(np.flatnonzero(np.diff(rows.shard_ids)) + 1).tolist(), len(rows.offsets)]
+        for low, high in pairwise(shards):
+            ends = np.maximum.accumulate(rows.offsets[low:high] + rows.sizes[low:high])
+            shared[low + 1 : high] |= rows.offsets[low + 1 : high] < ends[:-1]
         for number in rows.numbers[shared].tolist():
             self._arrays[number] = self._arrays[number].copy()
 
