@@ -49,6 +49,7 @@ LEVELS = {
 
 OPENERS: dict[str, str] = {
     "source": "the one place that opens data files",
+    "recovery.result": "writes what was got back",
     "cli.writing": "writes results into files that the command line names",
 }
 """Modules that open files, and why they may."""
