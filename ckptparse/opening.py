@@ -97,7 +97,12 @@ def _reconsider(resolved: Resolved, error: DataLossError, limits: Limits) -> Bac
 
     identity = identify(resolved.path + INDEX_SUFFIX, limits=limits)
     if identity.kind == "v1":
-        return _open(replace(resolved, format="v1", files=(identity.path,)), limits)
+        backend = _open(replace(resolved, format="v1", files=(identity.path,)), limits)
+        if backend.shapes():
+            return backend
+        # A damaged header can look like an empty list of tensors, and then all would seem well.
+        backend.close()
+        raise error
     if identity.kind not in _JUDGED_BY_ITS_READER:
         raise not_a_checkpoint(identity) from error
     if identity.kind != "v2-index":

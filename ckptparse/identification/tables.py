@@ -72,12 +72,8 @@ def find_shard(sample: Sample) -> Finding | None:
 
 
 def name_first_value(value: bytes) -> str:
-    """Return `v1` or `v2-index` by the value under the empty key.
-
-    Only a V1 list starts with a message. An empty value is no V1 list of no tensors, which would
-    still have its versions: it is a damaged header.
-    """
-    return "v1" if value[:1] == b"\x0a" else "v2-index"
+    """Return `v1` or `v2-index` by the value under the empty key."""
+    return "v2-index" if value[:1] in (b"\x08", b"\x10", b"\x1a") else "v1"
 
 
 def _find_lengthened(sample: Sample) -> Finding | None:
