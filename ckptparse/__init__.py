@@ -46,9 +46,22 @@ if TYPE_CHECKING:
     from ckptparse.identification import identify as identify
     from ckptparse.limits import DEFAULT_LIMITS as DEFAULT_LIMITS
     from ckptparse.limits import Limits as Limits
+    from ckptparse.problems import PROBLEM_CODES as PROBLEM_CODES
+    from ckptparse.problems import Cause as Cause
+    from ckptparse.problems import Problem as Problem
+    from ckptparse.problems import Severity as Severity
+    from ckptparse.problems import Status as Status
+    from ckptparse.recovery.recover import recover as recover
+    from ckptparse.recovery.report import FileRange as FileRange
+    from ckptparse.recovery.report import FileReport as FileReport
+    from ckptparse.recovery.report import Report as Report
+    from ckptparse.recovery.report import TensorReport as TensorReport
+    from ckptparse.recovery.result import RecoveredTensor as RecoveredTensor
+    from ckptparse.recovery.result import Recovery as Recovery
     from ckptparse.tensor import Location as Location
     from ckptparse.tensor import Tensor as Tensor
     from ckptparse.tensor_proto import Variant as Variant
+    from ckptparse.verification import verify as verify
 
 __version__ = "0.1.0"
 
@@ -77,8 +90,13 @@ _MODULES = {
     "graph.tree": ["Tree", "TreeEntry"],
     "identification": ["Identity", "identify"],
     "limits": ["DEFAULT_LIMITS", "Limits"],
+    "problems": ["PROBLEM_CODES", "Cause", "Problem", "Severity", "Status"],
+    "recovery.recover": ["recover"],
+    "recovery.report": ["FileRange", "FileReport", "Report", "TensorReport"],
+    "recovery.result": ["RecoveredTensor", "Recovery"],
     "tensor": ["Location", "Tensor"],
     "tensor_proto": ["Variant"],
+    "verification": ["verify"],
 }
 """Where each public name is defined. No module has the name of a public function."""
 

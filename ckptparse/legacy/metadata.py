@@ -26,7 +26,7 @@ from ckptparse.proto.versions_pb2 import VersionDef
 from ckptparse.proto.wire import BYTES, VARINT, Buffer, find_submessage, iter_fields, read_varint
 from ckptparse.table.reader import Table
 
-__all__ = ["SliceList", "read_metadata"]
+__all__ = ["SliceList", "decode_metadata", "read_metadata"]
 
 META_KEY = b""
 _META = 1
@@ -60,6 +60,11 @@ def read_metadata(table: Table, *, limits: Limits) -> list[SliceList]:
         raise MalformedError(
             "Expected the list of a V1 file's tensors under the empty key, found none"
         )
+    return decode_metadata(value, limits=limits)
+
+
+def decode_metadata(value: bytes, *, limits: Limits) -> list[SliceList]:
+    """Check the bytes of a V1 file's list; raises as `read_metadata` does."""
     lists: list[SliceList] = []
     versions = b""
     meta = find_submessage(value, _META) or b""

@@ -46,6 +46,7 @@ _CARVED = 1 << 24
 """Bytes in which blocks are looked for anywhere; elsewhere only where one block ends."""
 _EMPTY_BLOCK = bytes.fromhex("0000000001000000")
 _HIGHEST_CHANCE = 1e-3
+_WORTH_OFFERING = 0.5
 _WORD = 4
 
 
@@ -57,13 +58,15 @@ class ScannedEntry:
         key: The key, written out.
         value: The value.
         proved: Whether a checksum covers both.
-        chance: Chance that the proof is wrong: not 0 where a bit of the block was corrected.
+        chance: Chance that they are wrong: not 0 where a bit of the block was corrected.
+        place: Offset and size of the block; None where the value is only to be had here.
     """
 
     key: bytes
     value: bytes
-    proved: bool
+    proved: bool = True
     chance: float = 0.0
+    place: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,13 @@ class _Place:
 
 
 def scan_table(
-    source: ByteSource, *, area: str, accept: Accept, limits: Limits, correct: bool = False
+    source: ByteSource,
+    *,
+    area: str,
+    accept: Accept,
+    limits: Limits,
+    correct: bool = False,
+    keep: int | None = None,
 ) -> ScannedTable:
     """Read whatever a table still gives.
 
@@ -113,8 +122,10 @@ def scan_table(
         accept: Tells whether a key and value that no checksum covers look right.
         limits: Bounds on what is read.
         correct: Whether to correct a block that one flipped bit explains.
+        keep: Keep no proved value that is longer, since its place tells where to read it; None
+            keeps all.
     """
-    scan = _Scan(source, area, accept, limits, correct=correct)
+    scan = _Scan(source, area, accept, limits, correct=correct, keep=keep)
     return scan.run()
 
 
@@ -122,20 +133,29 @@ class _Scan:
     """One scan of one table."""
 
     def __init__(
-        self, source: ByteSource, area: str, accept: Accept, limits: Limits, *, correct: bool
+        self,
+        source: ByteSource,
+        area: str,
+        accept: Accept,
+        limits: Limits,
+        *,
+        correct: bool,
+        keep: int | None,
     ) -> None:
         self.source = source
         self.area = area
         self.accept = accept
         self.limits = limits
         self.correct = correct
+        self.keep = keep
         self.problems: list[Problem] = []
         self.ranges: list[FileRange] = []
         self.entries: list[ScannedEntry] = []
         self.complete = True
 
     def run(self) -> ScannedTable:
-        self.limits.check("index_bytes", self.source.size, "The size", path=self.source.path)
+        if self.keep is None:
+            self.limits.check("index_bytes", self.source.size, "The size", path=self.source.path)
         footer = self._footer()
         places = None if footer is None else self._listed(footer)
         if places is None:
@@ -300,9 +320,12 @@ class _Scan:
         self._mark(place.offset, place.end, "bad")
         self._report("block", f"checksum does not match at offset {place.offset}: {what}")
         decoded = Block.from_bytes(contents).decode_entries(limits=self.limits)
+        proved = chance <= _HIGHEST_CHANCE
         for key, start, stop in zip(decoded.keys, decoded.starts, decoded.ends, strict=True):
-            self.entries.append(ScannedEntry(key, contents[start:stop], proved=True, chance=chance))
-        return True
+            self.entries.append(
+                ScannedEntry(key, contents[start:stop], proved=proved, chance=chance)
+            )
+        return proved
 
     def _describe(self, place: _Place) -> str:
         if place.framed:
@@ -319,8 +342,11 @@ class _Scan:
         except CheckpointError as error:
             return self._take_broken(place, contents, error)
         self._mark(place.offset, place.end, "verified")
+        at = (place.offset, place.size)
+        most = len(contents) if self.keep is None else self.keep
         for key, start, stop in zip(decoded.keys, decoded.starts, decoded.ends, strict=True):
-            self.entries.append(ScannedEntry(key, contents[start:stop], proved=True))
+            value = contents[start:stop] if stop - start <= most else b""
+            self.entries.append(ScannedEntry(key, value, proved=True, place=at))
         return True
 
     def _take_broken(self, place: _Place, contents: bytes, error: CheckpointError) -> bool:
@@ -361,7 +387,7 @@ class _Scan:
         if not find_crc_bit(masked, mask_crc(computed)):
             change = find_bit(unmask_crc(masked), computed, size + 1)
             chance = chance_of_bit(size + 1)
-            if change is None or chance > _HIGHEST_CHANCE:
+            if change is None or chance > _WORTH_OFFERING:
                 return None
             fixed = change.apply(stored)
             what = f"bit {change.bit} of byte {change.offset} is flipped"
