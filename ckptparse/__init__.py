@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ckptparse.api import list_variables as list_variables
     from ckptparse.api import open as open
     from ckptparse.api import open_graph as open_graph
+    from ckptparse.api import open_saved_model as open_saved_model
     from ckptparse.api import read as read
     from ckptparse.bundle.slices import Extent as Extent
     from ckptparse.bundle.slices import TensorSlice as TensorSlice
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from ckptparse.explanation import Explanation as Explanation
     from ckptparse.explanation import explain as explain
     from ckptparse.graph.graph import Graph as Graph
+    from ckptparse.graph.layers import Layer as Layer
+    from ckptparse.graph.object_graph import ObjectGraph as ObjectGraph
+    from ckptparse.graph.object_graph import ObjectNode as ObjectNode
+    from ckptparse.graph.optimizer import Optimizer as Optimizer
     from ckptparse.graph.state import CheckpointState as CheckpointState
     from ckptparse.graph.state import checkpoint_state as checkpoint_state
     from ckptparse.graph.state import latest_checkpoint as latest_checkpoint
@@ -58,6 +63,11 @@ if TYPE_CHECKING:
     from ckptparse.recovery.report import TensorReport as TensorReport
     from ckptparse.recovery.result import RecoveredTensor as RecoveredTensor
     from ckptparse.recovery.result import Recovery as Recovery
+    from ckptparse.saved_model.fingerprint import Fingerprint as Fingerprint
+    from ckptparse.saved_model.meta_graph import MetaGraph as MetaGraph
+    from ckptparse.saved_model.saved_model import SavedModel as SavedModel
+    from ckptparse.saved_model.signatures import Signature as Signature
+    from ckptparse.saved_model.signatures import TensorInfo as TensorInfo
     from ckptparse.tensor import Location as Location
     from ckptparse.tensor import Tensor as Tensor
     from ckptparse.tensor_proto import Variant as Variant
@@ -67,7 +77,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "annotation": ["Annotation", "annotate"],
-    "api": ["list_variables", "open", "open_graph", "read"],
+    "api": ["list_variables", "open", "open_graph", "open_saved_model", "read"],
     "bundle.slices": ["Extent", "TensorSlice"],
     "checkpoint": ["Checkpoint"],
     "dtypes": ["DataType"],
@@ -86,6 +96,9 @@ _MODULES = {
     ],
     "explanation": ["Explanation", "explain"],
     "graph.graph": ["Graph"],
+    "graph.layers": ["Layer"],
+    "graph.object_graph": ["ObjectGraph", "ObjectNode"],
+    "graph.optimizer": ["Optimizer"],
     "graph.state": ["CheckpointState", "checkpoint_state", "latest_checkpoint"],
     "graph.tree": ["Tree", "TreeEntry"],
     "identification": ["Identity", "identify"],
@@ -94,6 +107,10 @@ _MODULES = {
     "recovery.recover": ["recover"],
     "recovery.report": ["FileRange", "FileReport", "Report", "TensorReport"],
     "recovery.result": ["RecoveredTensor", "Recovery"],
+    "saved_model.fingerprint": ["Fingerprint"],
+    "saved_model.meta_graph": ["MetaGraph"],
+    "saved_model.saved_model": ["SavedModel"],
+    "saved_model.signatures": ["Signature", "TensorInfo"],
     "tensor": ["Location", "Tensor"],
     "tensor_proto": ["Variant"],
     "verification": ["verify"],

@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from ckptparse.checkpoint import Checkpoint, Naming, Patterns
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.opening import open_backend, read_graph
-from ckptparse.resolve import PathLike, resolve_graph, resolve_path
+from ckptparse.opening import open_backend, open_variables, read_graph
+from ckptparse.resolve import PathLike, resolve_graph, resolve_path, resolve_saved_model
 
 if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
+    from ckptparse.saved_model.saved_model import SavedModel
 
-__all__ = ["list_variables", "open", "open_graph", "read"]
+__all__ = ["list_variables", "open", "open_graph", "open_saved_model", "read"]
 
 
 def open(
@@ -125,3 +126,35 @@ def open_graph(path: PathLike, *, limits: Limits = DEFAULT_LIMITS) -> Graph:
         LimitError: It asks for more than `limits` allow.
     """
     return read_graph(*resolve_graph(path, limits=limits), limits=limits)
+
+
+def open_saved_model(
+    path: PathLike, *, verify: bool = True, limits: Limits = DEFAULT_LIMITS
+) -> SavedModel:
+    """Open a SavedModel: its signatures, graphs, objects, layers, variables and assets.
+
+    Nothing of the model is run, and each part is read when asked for: a broken `saved_model.pb`
+    leaves the variables and their layers readable. Close it, or use it in a `with` statement.
+
+    Args:
+        path: The directory, or its `saved_model.pb`, `.pbtxt` or `.cpb`.
+        verify: Check the stored checksums of tensors that are read whole, and the hashes of a
+            chunked SavedModel's data (about 8 MB a second); those of headers always are.
+        limits: Bounds on what the files may ask for.
+
+    Raises:
+        CheckpointNotFoundError: Nothing is there.
+        NotACheckpointError: Something else is there; `.identity` says what.
+        UnsupportedError: It is a TF-Hub module with features that nobody here knows.
+    """
+    from ckptparse.saved_model.saved_model import SavedModel
+
+    directory = resolve_saved_model(path, limits=limits)
+    model = SavedModel(
+        directory,
+        open_variables=lambda model: open_variables(model, verify=verify, limits=limits),
+        verify=verify,
+        limits=limits,
+    )
+    model.check_hub_module()
+    return model

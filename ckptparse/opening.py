@@ -15,7 +15,7 @@ import numpy as np
 
 from ckptparse.bundle.naming import INDEX_SUFFIX
 from ckptparse.bundle.reader import BundleReader
-from ckptparse.checkpoint import Backend
+from ckptparse.checkpoint import Backend, Checkpoint
 from ckptparse.errors import (
     CheckpointError,
     DataLossError,
@@ -28,8 +28,9 @@ from ckptparse.source import ByteSource
 
 if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
+    from ckptparse.saved_model.saved_model import SavedModel
 
-__all__ = ["find_newest_whole", "open_backend", "read_graph"]
+__all__ = ["find_newest_whole", "open_backend", "open_variables", "read_graph"]
 
 _JUDGED_BY_ITS_READER = ("v2-index", "truncated", "empty", "zeros", "unknown")
 
@@ -53,6 +54,29 @@ def open_backend(resolved: Resolved, *, limits: Limits) -> Backend:
             error.hint = _join(error.hint, f"The newest whole one that is listed: {other}")
         raise
     return backend
+
+
+def open_variables(model: SavedModel, *, verify: bool, limits: Limits) -> Checkpoint:
+    """Open the variables of a SavedModel: an empty checkpoint where it has none.
+
+    Raises:
+        CheckpointNotFoundError: They are not there, and the model has some, or nobody can say.
+        DataLossError: Their index is damaged.
+    """
+    from ckptparse.saved_model.no_variables import NoVariables
+
+    prefix = os.path.join(model.path, "variables", "variables")
+    if not os.path.isfile(prefix + INDEX_SUFFIX) and not _may_have_variables(model):
+        return Checkpoint(NoVariables(), prefix, limits=limits)
+    backend = open_backend(Resolved("v2", prefix), limits=limits)
+    return Checkpoint(backend, prefix, verify=verify, limits=limits)
+
+
+def _may_have_variables(model: SavedModel) -> bool:
+    try:
+        return model.has_variables
+    except CheckpointError:
+        return True
 
 
 def read_graph(path: str, kind: str, encoding: str, *, limits: Limits) -> Graph:

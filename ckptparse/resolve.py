@@ -20,7 +20,14 @@ from ckptparse.limits import Limits
 if TYPE_CHECKING:
     from ckptparse.identification import Identity
 
-__all__ = ["PathLike", "Resolved", "not_a_checkpoint", "resolve_graph", "resolve_path"]
+__all__ = [
+    "PathLike",
+    "Resolved",
+    "not_a_checkpoint",
+    "resolve_graph",
+    "resolve_path",
+    "resolve_saved_model",
+]
 
 PathLike = str | os.PathLike[str]
 
@@ -98,6 +105,27 @@ def resolve_graph(path: PathLike, *, limits: Limits) -> tuple[str, str, str]:
     if identity.kind not in ("graph", "meta-graph"):
         raise not_a_checkpoint(identity, "a graph")
     return identity.path, identity.kind, str(identity.detail["encoding"])
+
+
+def resolve_saved_model(path: PathLike, *, limits: Limits) -> str:
+    """Find the directory of the SavedModel that a path means.
+
+    Args:
+        path: The directory, or its `saved_model.pb`, `.pbtxt` or `.cpb`.
+        limits: Bounds on what the files on the way may ask for.
+
+    Raises:
+        CheckpointNotFoundError: Nothing is there.
+        NotACheckpointError: Something else is there.
+    """
+    text = os.fsdecode(path)
+    if os.path.basename(text) in _SAVED_MODEL_FILES and _is_file(text):
+        return os.path.dirname(text) or os.curdir
+    if any(_is_file(os.path.join(text, name)) for name in _SAVED_MODEL_FILES):
+        return text
+    if not os.path.lexists(text):
+        raise _not_found(text, limits=limits)
+    raise not_a_checkpoint(_identify(text, limits=limits), "a SavedModel")
 
 
 def _resolve_by_suffix(text: str) -> Resolved | None:

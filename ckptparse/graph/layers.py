@@ -139,10 +139,11 @@ def find_layers(
         return layers_by_scope(graph), "names"
     walker = _Walker(graph)
     nodes = dict.fromkeys(node for model in _models(graph) for node in walker.layers_of(model))
-    descriptions = {node: describe(node) if describe is not None else None for node in nodes}
     layers: list[_Found] = [(node, walker.weights_of(node)) for node in nodes]
-    if any(descriptions.values()):
-        return [_layer(node, weights, descriptions[node]) for node, weights in layers], _KERAS
+    known = [describe(node) if describe is not None else None for node in nodes]
+    if any(known):
+        described = zip(layers, known, strict=True)
+        return [_layer(*found, description) for found, description in described], _KERAS
     if any(weights for _, weights in layers):
         found = layers if walker.ordered else _in_training_order(graph, layers)
         return [_layer(node, weights, None) for node, weights in found], "object_graph"

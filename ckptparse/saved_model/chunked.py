@@ -332,11 +332,11 @@ def _enum_value(field: _Field, data: bytes) -> int:
 
 
 def _is_message(field: _Field) -> bool:
-    return field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE
+    return bool(field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE)
 
 
 def _is_map(field: _Field) -> bool:
-    return _is_message(field) and bool(field.message_type.GetOptions().map_entry)
+    return bool(_is_message(field) and field.message_type.GetOptions().map_entry)
 
 
 def _is_repeated(field: _Field) -> bool:

@@ -1,0 +1,121 @@
+"""fingerprint.pb: hashes that tell one SavedModel from another (docs/format.md, section 8.2).
+
+    1 saved_model_checksum     3 signature_def_hash         5 checkpoint_hash   7 uuid
+    2 graph_def_program_hash   4 saved_object_graph_hash    6 version
+
+`checkpoint_hash` is the FarmHash Fingerprint64 of the bytes of `variables/variables.index`: through
+the checksums in the index it stands for the variables too. The others cannot be computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ckptparse.errors import UnsupportedError
+from ckptparse.limits import Limits
+from ckptparse.proto.fingerprint_pb2 import FingerprintDef
+from ckptparse.proto.parsing import parse_message
+from ckptparse.source import ByteSource
+
+__all__ = ["FINGERPRINT_FILE", "Fingerprint", "read_fingerprint"]
+
+FINGERPRINT_FILE = "fingerprint.pb"
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The fingerprint of a SavedModel; hashes are unsigned 64-bit integers.
+
+    Attributes:
+        saved_model_checksum: Over the SavedModel as its writer had it; differs between saves.
+        graph_def_program_hash: Over the graph.
+        signature_def_hash: Over the signatures.
+        saved_object_graph_hash: Over the objects.
+        checkpoint_hash: Over the index of the variables.
+        producer: Version of the code that wrote it.
+        uuid: A number for this save alone, as text; may be empty.
+        index_path: The index of the variables.
+        limits: Bounds on that index.
+    """
+
+    saved_model_checksum: int
+    graph_def_program_hash: int
+    signature_def_hash: int
+    saved_object_graph_hash: int
+    checkpoint_hash: int
+    producer: int
+    uuid: str
+    index_path: str
+    limits: Limits
+
+    @property
+    def singleprint(self) -> str:
+        """The four hashes that do not change between saves of one model, joined by `/`."""
+        hashes = (
+            self.graph_def_program_hash,
+            self.signature_def_hash,
+            self.saved_object_graph_hash,
+            self.checkpoint_hash,
+        )
+        return "/".join(map(str, hashes))
+
+    @cached_property
+    def computed_checkpoint_hash(self) -> int:
+        """The hash of the index as it is now.
+
+        Raises:
+            UnsupportedError: No package for FarmHash is installed (the extra `fingerprint`).
+            CheckpointNotFoundError: There is no index.
+        """
+        fingerprint_64 = _farmhash()
+        with ByteSource.open(self.index_path) as source:
+            self.limits.check("index_bytes", source.size, "The size of the index")
+            return int(fingerprint_64(source.read_at(0, source.size)))
+
+    @property
+    def matches_checkpoint(self) -> bool:
+        """Whether `checkpoint_hash` is that of the index; errors as `computed_checkpoint_hash`."""
+        return self.checkpoint_hash == self.computed_checkpoint_hash
+
+
+def read_fingerprint(path: str, index_path: str, *, limits: Limits) -> Fingerprint:
+    """Read a `fingerprint.pb`.
+
+    Raises:
+        CheckpointNotFoundError: There is none.
+        MalformedError: It does not parse.
+    """
+    with ByteSource.open(path) as source:
+        limits.check("message_bytes", source.size, "The size of the fingerprint", path=path)
+        data = source.read_at(0, source.size)
+    found = parse_message(FingerprintDef, data, limits=limits, path=path, what="a fingerprint")
+    return Fingerprint(
+        found.saved_model_checksum,
+        found.graph_def_program_hash,
+        found.signature_def_hash,
+        found.saved_object_graph_hash,
+        found.checkpoint_hash,
+        found.version.producer,
+        found.uuid,
+        index_path,
+        limits,
+    )
+
+
+def _farmhash() -> Callable[[bytes], Any]:
+    """Return Fingerprint64 of pyfarmhash, or of cityhash, whose module has the same name."""
+    try:
+        import farmhash
+    except ImportError:
+        raise UnsupportedError(
+            "The fingerprint's checkpoint_hash is a FarmHash, and no package for it is installed",
+            hint="Install one: pip install 'ckptparse[fingerprint]'",
+        ) from None
+    found = getattr(farmhash, "fingerprint64", None) or getattr(farmhash, "Fingerprint64", None)
+    if found is None:
+        raise UnsupportedError("The installed module farmhash has no Fingerprint64")
+    function: Callable[[bytes], Any] = found
+    return function

@@ -1,0 +1,103 @@
+"""What Keras 2 wrote of its objects: classes and configurations (docs/format.md, section 8.1).
+
+    keras_metadata.pb   1 nodes*: 2 node_id   3 node_path `root.layer-0`   4 identifier
+                        5 metadata, JSON   6 version
+
+Before TensorFlow 2.5 the JSON was in the SavedModel's user objects instead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ckptparse.errors import MalformedError
+from ckptparse.graph.layers import LayerDescription
+from ckptparse.limits import Limits
+from ckptparse.proto.parsing import parse_message
+from ckptparse.proto.saved_metadata_pb2 import SavedMetadata
+from ckptparse.source import ByteSource
+
+__all__ = ["KERAS_METADATA_FILE", "KerasObject", "read_keras_metadata"]
+
+KERAS_METADATA_FILE = "keras_metadata.pb"
+_PREFIX = "_tf_keras_"
+_NO_LAYER = "_tf_keras_metric"
+_TUPLES = ("__tuple__", "TensorShape")
+
+
+@dataclass(frozen=True)
+class KerasObject:
+    """What Keras wrote of one object.
+
+    Attributes:
+        node_id: Number of its node among the SavedModel's objects.
+        path: `root`, `root.layer-0` ...: the local names from the root.
+        identifier: Its kind, such as `_tf_keras_layer`.
+        metadata: JSON.
+    """
+
+    node_id: int
+    path: str
+    identifier: str
+    metadata: str
+
+    @cached_property
+    def values(self) -> Mapping[str, Any]:
+        """The JSON, decoded; tuples that Keras marked as such are tuples.
+
+        Raises:
+            MalformedError: It is no JSON object.
+        """
+        try:
+            found = json.loads(self.metadata, object_hook=_unmark)
+        except (ValueError, RecursionError) as error:
+            raise MalformedError(
+                f"Expected JSON for the Keras object {self.path!r}, found what does not parse: "
+                f"{error}"
+            ) from error
+        if not isinstance(found, dict):
+            raise MalformedError(f"Expected a JSON object for the Keras object {self.path!r}")
+        return found
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is a layer or a model."""
+        return self.identifier.startswith(_PREFIX) and self.identifier != _NO_LAYER
+
+    def describe(self) -> LayerDescription:
+        """Say what it is as a layer; a field of another type than Keras writes counts as absent."""
+        values = self.values
+        name, class_name, config = (values.get(key) for key in ("name", "class_name", "config"))
+        return LayerDescription(
+            name if isinstance(name, str) else None,
+            class_name if isinstance(class_name, str) else None,
+            config if isinstance(config, dict) else None,
+        )
+
+
+def read_keras_metadata(path: str, *, limits: Limits) -> list[KerasObject]:
+    """Read a `keras_metadata.pb`.
+
+    Raises:
+        CheckpointNotFoundError: There is none.
+        MalformedError: It does not parse.
+    """
+    with ByteSource.open(path) as source:
+        limits.check("message_bytes", source.size, "The size of the Keras metadata", path=path)
+        data = source.read_at(0, source.size)
+    message = parse_message(SavedMetadata, data, limits=limits, path=path, what="Keras metadata")
+    return [
+        KerasObject(node.node_id, node.node_path, node.identifier, node.metadata)
+        for node in message.nodes
+    ]
+
+
+def _unmark(value: dict[str, Any]) -> Any:
+    items = value.get("items")
+    if value.get("class_name") in _TUPLES and isinstance(items, list):
+        return tuple(items)
+    return value

@@ -1,0 +1,149 @@
+"""One meta graph of a SavedModel: a graph under its tags (docs/format.md, section 8.1).
+
+    MetaGraphDef   1 meta_info_def: tags, versions   2 graph_def   3 saver_def   4 collection_def
+                   5 signature_def   6 asset_file_def   7 object_graph_def
+
+The graph, mostly the largest part, is indexed on the wire when asked for; the rest is parsed
+without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+from ckptparse.coding.varint import encode_varint
+from ckptparse.graph.graph import Graph
+from ckptparse.limits import Limits
+from ckptparse.proto.meta_graph_pb2 import AssetFileDef, MetaGraphDef
+from ckptparse.proto.parsing import parse_message
+from ckptparse.proto.wire import BYTES, GROUP, Buffer, iter_fields
+from ckptparse.saved_model.assets import asset_paths
+from ckptparse.saved_model.objects import ConcreteFunction, SavedObjects
+from ckptparse.saved_model.signatures import Signature, decode_signatures
+
+__all__ = ["MetaGraph"]
+
+_GRAPH = 2
+_ASSETS_COLLECTION = "saved_model_assets"
+ObjectsMaker = Callable[["MetaGraph", MetaGraphDef], SavedObjects]
+
+
+class MetaGraph:
+    """A graph of a SavedModel with its signatures.
+
+    Attributes:
+        tags: What it is for, such as `("serve",)`; their order means nothing.
+        tensorflow_version: The TensorFlow that wrote it, such as `2.21.0`; None where not said.
+        signatures: By name.
+    """
+
+    def __init__(
+        self,
+        data: Buffer,
+        *,
+        directory: str,
+        make_objects: ObjectsMaker,
+        limits: Limits,
+        path: str | None,
+    ) -> None:
+        """Parse a serialized MetaGraphDef, but for its graph.
+
+        Args:
+            data: The message; it is kept.
+            directory: Of the SavedModel.
+            make_objects: Makes the objects of this meta graph.
+            limits: Bounds on what it may ask for.
+            path: The file, for errors.
+
+        Raises:
+            MalformedError: The bytes are no MetaGraphDef.
+            LimitError: It asks for more than the limits allow.
+        """
+        self._data = data
+        self._directory = directory
+        self._make_objects = make_objects
+        self._limits = limits
+        self._path = path
+        self._message = parse_message(
+            MetaGraphDef, _without_graph(data), limits=limits, path=path, what="a meta graph"
+        )
+        info = self._message.meta_info_def
+        self.tags: tuple[str, ...] = tuple(info.tags)
+        self.tensorflow_version: str | None = info.tensorflow_version or None
+        self.signatures: Mapping[str, Signature] = decode_signatures(
+            self._message, limits=limits, path=path
+        )
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graph: nodes, constants, variables, functions of the library.
+
+        Raises:
+            MalformedError: Its bytes are no graph.
+        """
+        return Graph.from_meta_graph(self._data, limits=self._limits, path=self._path)
+
+    @cached_property
+    def assets(self) -> Mapping[str, str]:
+        """The files that the graph reads: name -> real path, never outside the directory.
+
+        Raises:
+            MalformedError: A name leads out of the directory.
+        """
+        return asset_paths(self._directory, self._asset_names)
+
+    @cached_property
+    def objects(self) -> SavedObjects | None:
+        """The objects of a TF2 SavedModel; None for one of TF1."""
+        if not self._message.HasField("object_graph_def"):
+            return None
+        return self._make_objects(self, self._message)
+
+    @property
+    def has_variables(self) -> bool:
+        """Whether its graph or its objects have variables."""
+        nodes = self._message.object_graph_def.nodes
+        return any(node.HasField("variable") for node in nodes) or bool(self.graph.variables)
+
+    @property
+    def functions(self) -> Mapping[str, ConcreteFunction]:
+        """The functions that objects call, with what they take and give; empty for TF1."""
+        return {} if self.objects is None else self.objects.concrete_functions
+
+    @property
+    def function_aliases(self) -> Mapping[str, str]:
+        """Function of the library -> the name its program gave it."""
+        return dict(self._message.meta_info_def.function_aliases)
+
+    @property
+    def asset_list(self) -> list[str]:
+        """The paths of the assets in the order of their numbers; raises as `assets` does."""
+        return [self.assets[name] for name in self._asset_names]
+
+    @cached_property
+    def _asset_names(self) -> list[str]:
+        named = [asset.filename for asset in self._message.asset_file_def]
+        if named or _ASSETS_COLLECTION not in self._message.collection_def:
+            return named
+        collection = self._message.collection_def[_ASSETS_COLLECTION]
+        return [
+            parse_message(AssetFileDef, value.value, limits=self._limits, path=self._path).filename
+            for value in collection.any_list.value
+        ]
+
+    def __repr__(self) -> str:
+        return f"<MetaGraph {', '.join(self.tags) or '(no tags)'}>"
+
+
+def _without_graph(data: Buffer) -> bytes:
+    """Serialize a message again without its graph."""
+    pieces: list[Buffer] = []
+    for number, wire, start, end in iter_fields(data):
+        if number == _GRAPH or wire == GROUP:
+            continue
+        pieces.append(encode_varint(number << 3 | wire))
+        if wire == BYTES:
+            pieces.append(encode_varint(end - start))
+        pieces.append(data[start:end])
+    return b"".join(pieces)

@@ -1,0 +1,67 @@
+"""The variables of a SavedModel that has none, and no file for them either."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy.typing as npt
+
+from ckptparse.bundle.slices import TensorSlice
+from ckptparse.tensor import Tensor
+
+__all__ = ["NoVariables"]
+
+
+class NoVariables:
+    """A checkpoint without tensors."""
+
+    @property
+    def format(self) -> Literal["v2"]:
+        """The format that variables of a SavedModel have."""
+        return "v2"
+
+    @property
+    def num_shards(self) -> int:
+        """No data file."""
+        return 0
+
+    @property
+    def byte_order(self) -> Literal["little"]:
+        """Always little-endian."""
+        return "little"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """No file."""
+        return ()
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return no names."""
+        return {}
+
+    def find(self, name: str, *, verified_reads: bool) -> Tensor | None:  # noqa: ARG002
+        """Return None, whatever the name."""
+        return None
+
+    def read_many(
+        self,
+        names: Sequence[str],  # noqa: ARG002
+        *,
+        verify: bool,  # noqa: ARG002
+        mmap: bool,  # noqa: ARG002
+        threads: int | None,  # noqa: ARG002
+    ) -> list[npt.NDArray[Any]]:
+        """Return no arrays: there are no names to ask for."""
+        return []
+
+    def orphan_slices(
+        self,
+        *,
+        verified_reads: bool,  # noqa: ARG002
+    ) -> list[tuple[str, TensorSlice, Tensor]]:
+        """Return no slices."""
+        return []
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""

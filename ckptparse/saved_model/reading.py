@@ -1,0 +1,100 @@
+"""The SavedModel message, in any of its three files (docs/format.md, sections 8.1 and 8.3).
+
+saved_model.pb      SavedModel: 1 saved_model_schema_version   2 meta_graphs*
+saved_model.pbtxt   the same as text; where both exist `.pb` wins, and `.pbtxt` is not even read
+saved_model.cpb     the same cut into chunks
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.protobuf.message import EncodeError
+
+from ckptparse.errors import CheckpointNotFoundError, LimitError, located
+from ckptparse.limits import Limits
+from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
+from ckptparse.proto.parsing import parse_text
+from ckptparse.proto.saved_model_pb2 import SavedModel as SavedModelProto
+from ckptparse.proto.wire import BYTES, VARINT, Buffer, iter_fields, read_varint
+from ckptparse.saved_model.chunked import read_chunked_message
+from ckptparse.source import ByteSource
+
+__all__ = ["SAVED_MODEL_FILES", "SerializedModel", "find_saved_model_file", "read_saved_model"]
+
+SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
+"""In the order in which they are looked for."""
+
+_SCHEMA_VERSION, _META_GRAPHS = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class SerializedModel:
+    """A SavedModel message, taken apart.
+
+    Attributes:
+        schema_version: 1 in every SavedModel so far.
+        meta_graphs: Serialized, in the order of the file.
+    """
+
+    schema_version: int
+    meta_graphs: Sequence[Buffer]
+
+
+def find_saved_model_file(directory: str) -> str | None:
+    """Return the path of a SavedModel's file that counts; None where there is none."""
+    paths = (os.path.join(directory, name) for name in SAVED_MODEL_FILES)
+    return next((path for path in paths if os.path.isfile(path)), None)
+
+
+def read_saved_model(directory: str, *, limits: Limits, verify: bool) -> SerializedModel:
+    """Read the SavedModel message of a directory.
+
+    Raises:
+        CheckpointNotFoundError: There is none.
+        DataLossError: It does not parse.
+        LimitError: It asks for more than the limits allow.
+        UnsupportedError: It is chunked, and a package to read it is missing.
+    """
+    path = find_saved_model_file(directory)
+    if path is None:
+        raise CheckpointNotFoundError("The directory has no saved_model.pb", path=directory)
+    with ByteSource.open(path) as source, located(path=path):
+        if path.endswith(".cpb"):
+            message = read_chunked_message(SavedModelProto, source, limits=limits, verify=verify)
+            return _serialize(message)
+        limits.check("message_bytes", source.size, "The size of the SavedModel")
+        data = source.read_at(0, source.size)
+        if path.endswith(".pbtxt"):
+            what = "a SavedModel"
+            return _serialize(parse_text(SavedModelProto, data, limits=limits, what=what))
+        return _split(data)
+
+
+def _split(data: bytes) -> SerializedModel:
+    view = memoryview(data)
+    version, meta_graphs = 0, []
+    for number, wire, start, end in iter_fields(view):
+        if (number, wire) == (_META_GRAPHS, BYTES):
+            meta_graphs.append(view[start:end])
+        elif (number, wire) == (_SCHEMA_VERSION, VARINT):
+            version = read_varint(view, start, end)[0]
+    return SerializedModel(version, meta_graphs)
+
+
+def _serialize(message: SavedModelProto) -> SerializedModel:
+    """Serialize each meta graph, since graphs are read on the wire."""
+    parts = [_serialize_meta_graph(meta_graph) for meta_graph in message.meta_graphs]
+    return SerializedModel(message.saved_model_schema_version, parts)
+
+
+def _serialize_meta_graph(message: MetaGraphDef) -> bytes:
+    try:
+        data: bytes = message.SerializeToString()
+    except (EncodeError, ValueError) as error:
+        raise LimitError(
+            f"The merged meta graph is larger than protobuf can serialize: {error}"
+        ) from error
+    return data

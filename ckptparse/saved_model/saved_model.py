@@ -1,0 +1,378 @@
+"""A SavedModel: the directory, opened; nothing of the model is run.
+
+    saved_model.pb | .pbtxt | .cpb    meta graphs: signatures, graphs, objects
+    variables/                        the variables' checkpoint
+    assets/                           files that the graph reads
+    fingerprint.pb                    hashes
+    keras_metadata.pb                 layers of Keras 2
+    tfhub_module.pb                   says that it is a TF-Hub module of TF1
+
+Each part is read when asked for, and raises by itself: a broken `saved_model.pb` leaves the
+variables and their layers readable (docs/format.md, sections 8.1 and 8.4).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ckptparse.errors import CheckpointError, CheckpointNotFoundError, UnsupportedError, located
+from ckptparse.graph.layers import (
+    Layer,
+    LayerDescription,
+    LayersSource,
+    find_layers,
+)
+from ckptparse.graph.object_graph import ObjectGraph, ObjectNode, unescape_name
+from ckptparse.graph.optimizer import Optimizer, find_optimizer
+from ckptparse.graph.tree import Tree, object_tree
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
+from ckptparse.proto.module_def_pb2 import ModuleDef
+from ckptparse.proto.parsing import parse_message
+from ckptparse.saved_model.fingerprint import FINGERPRINT_FILE, Fingerprint, read_fingerprint
+from ckptparse.saved_model.keras_metadata import (
+    KERAS_METADATA_FILE,
+    KerasObject,
+    read_keras_metadata,
+)
+from ckptparse.saved_model.meta_graph import MetaGraph
+from ckptparse.saved_model.objects import SavedObjectNode, SavedObjects
+from ckptparse.saved_model.reading import SerializedModel, find_saved_model_file, read_saved_model
+from ckptparse.source import ByteSource
+from ckptparse.tensor import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ckptparse.checkpoint import Checkpoint
+
+__all__ = ["SavedModel"]
+
+_VARIABLES = os.path.join("variables", "variables")
+_INDEX = _VARIABLES + ".index"
+_HUB_FILE = "tfhub_module.pb"
+_HUB_FORMAT = 3
+_LONGEST_KERAS_PATH = 200
+
+
+class SavedModel:
+    """A SavedModel, read part by part; a context manager, which closes its variables.
+
+    Attributes:
+        path: Its directory.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        open_variables: Callable[[SavedModel], Checkpoint],
+        verify: bool = True,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        """Take a directory, in which nothing is read yet.
+
+        Args:
+            directory: The SavedModel's.
+            open_variables: Opens the variables when they are first asked for.
+            verify: Whether a chunked SavedModel's data is checked against its hashes.
+            limits: Bounds on what the files may ask for.
+        """
+        self.path = directory
+        self._open_variables = open_variables
+        self._verify = verify
+        self._limits = limits
+
+    # The message
+
+    @property
+    def file(self) -> str | None:
+        """Path of the `saved_model.pb`, `.pbtxt` or `.cpb` that counts, or None."""
+        return find_saved_model_file(self.path)
+
+    @property
+    def schema_version(self) -> int:
+        """Version of the message's schema: 1 so far. Errors are those of `meta_graphs`."""
+        return self._serialized.schema_version
+
+    @cached_property
+    def meta_graphs(self) -> list[MetaGraph]:
+        """The meta graphs, in the order of the file.
+
+        Raises:
+            DataLossError: The file does not parse.
+            CheckpointNotFoundError: It is not there.
+            LimitError: It asks for more than the limits allow.
+        """
+        return [
+            MetaGraph(
+                data,
+                directory=self.path,
+                make_objects=self._make_objects,
+                limits=self._limits,
+                path=self.file,
+            )
+            for data in self._serialized.meta_graphs
+        ]
+
+    def meta_graph(self, *tags: str) -> MetaGraph:
+        """Return the meta graph of exactly these tags, in any order.
+
+        Without tags: that of no tags, else the only one.
+
+        Raises:
+            CheckpointNotFoundError: There is none.
+            CheckpointError: As for `meta_graphs`.
+        """
+        for meta_graph in self.meta_graphs:
+            if set(meta_graph.tags) == set(tags):
+                return meta_graph
+        if not tags and len(self.meta_graphs) == 1:
+            return self.meta_graphs[0]
+        present = ", ".join(repr(list(meta_graph.tags)) for meta_graph in self.meta_graphs)
+        raise CheckpointNotFoundError(
+            f"The SavedModel has no meta graph with the tags {list(tags)}",
+            path=self.path,
+            hint=f"It has {present}" if present else "It has none at all",
+        )
+
+    @property
+    def assets(self) -> Mapping[str, str]:
+        """The files that its graphs read: name -> real path, never outside the directory.
+
+        Raises:
+            MalformedError: A name leads out of the directory.
+        """
+        found: dict[str, str] = {}
+        for meta_graph in self.meta_graphs:
+            found |= meta_graph.assets
+        return found
+
+    # The variables and the objects
+
+    @cached_property
+    def variables(self) -> Checkpoint:
+        """The variables; empty where the model has none.
+
+        Raises:
+            CheckpointNotFoundError: They are not there, and the model has some.
+            DataLossError: Their index is damaged.
+        """
+        return self._open_variables(self)
+
+    @property
+    def has_variables(self) -> bool:
+        """Whether the graphs or the objects have variables; errors are those of `meta_graphs`."""
+        return any(meta_graph.has_variables for meta_graph in self.meta_graphs)
+
+    @cached_property
+    def objects(self) -> SavedObjects | None:
+        """The objects of a TF2 SavedModel; None for one of TF1. Raises as `meta_graphs` does."""
+        found = (meta_graph.objects for meta_graph in self.meta_graphs)
+        return next((objects for objects in found if objects is not None), None)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers of the model, in its order, each with its weights.
+
+        Names, classes and configurations are those that Keras 2 wrote. Where the SavedModel's own
+        message is broken, the layers are those of the variables' object graph.
+        """
+        return self._layers[0]
+
+    @property
+    def layers_source(self) -> LayersSource:
+        """What the layers were found by: `"keras_metadata"`, `"object_graph"` or `"names"`."""
+        return self._layers[1]
+
+    @cached_property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer: its slots by variable, iterations, learning rate; None without one."""
+        graph = self._graph
+        return None if graph is None else find_optimizer(graph)
+
+    @property
+    def step(self) -> int | None:
+        """The training step; see `Checkpoint.step`."""
+        return self.variables.step
+
+    def tree(self, *, everything: bool = False) -> Tree:
+        """Make the tree of objects, or of TF1 variables' scopes, to print or to walk.
+
+        Args:
+            everything: Whether objects are shown that keep nothing, nor any object below them.
+        """
+        graph = self._graph
+        return self.variables.tree() if graph is None else object_tree(graph, everything=everything)
+
+    # The other files
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint | None:
+        """The hashes in `fingerprint.pb`; None without one.
+
+        Raises:
+            MalformedError: It does not parse.
+        """
+        path = os.path.join(self.path, FINGERPRINT_FILE)
+        if not os.path.isfile(path):
+            return None
+        return read_fingerprint(path, os.path.join(self.path, _INDEX), limits=self._limits)
+
+    @cached_property
+    def keras_metadata(self) -> Mapping[str, KerasObject] | None:
+        """What Keras 2 wrote of its objects, by path (`root.layer-0`); None for another model.
+
+        Raises:
+            MalformedError: It does not parse.
+        """
+        path = os.path.join(self.path, KERAS_METADATA_FILE)
+        if os.path.isfile(path):
+            found = read_keras_metadata(path, limits=self._limits)
+        else:
+            found = self._user_objects()
+        return {item.path: item for item in found} or None
+
+    @property
+    def is_hub_module(self) -> bool:
+        """Whether it is a TF-Hub module of TF1."""
+        return os.path.isfile(os.path.join(self.path, _HUB_FILE))
+
+    def check_hub_module(self) -> None:
+        """Refuse a TF-Hub module that needs more than reading a SavedModel.
+
+        Raises:
+            UnsupportedError: It has another format, or features that nobody here knows.
+            MalformedError: Its description does not parse.
+        """
+        path = os.path.join(self.path, _HUB_FILE)
+        if not os.path.isfile(path):
+            return
+        with ByteSource.open(path) as source, located(path=path):
+            self._limits.check("message_bytes", source.size, "The size of the module's description")
+            data = source.read_at(0, source.size)
+            module = parse_message(ModuleDef, data, what="the description of a TF-Hub module")
+            if module.format != _HUB_FORMAT or module.required_features:
+                raise UnsupportedError(
+                    f"The TF-Hub module has format {module.format} and requires "
+                    f"{list(module.required_features)}: only format {_HUB_FORMAT} is known"
+                )
+
+    def close(self) -> None:
+        """Close the variables, where they were opened."""
+        opened = self.__dict__.get("variables")
+        if opened is not None:
+            opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<SavedModel {self.path!r}>"
+
+    @cached_property
+    def _serialized(self) -> SerializedModel:
+        return read_saved_model(self.path, limits=self._limits, verify=self._verify)
+
+    @property
+    def _graph(self) -> ObjectGraph | None:
+        """The objects, or where the message is broken those of the variables' checkpoint."""
+        try:
+            return self.objects
+        except CheckpointError:
+            return self.variables.object_graph
+
+    @cached_property
+    def _layers(self) -> tuple[list[Layer], LayersSource]:
+        graph = self._graph
+        if graph is None:
+            return self.variables.layers, self.variables.layers_source
+        return find_layers(graph, _Describer(self.keras_metadata or {}))
+
+    def _make_objects(self, meta_graph: MetaGraph, message: MetaGraphDef) -> SavedObjects:
+        source = _Variables(self)
+        return SavedObjects(
+            message.object_graph_def,
+            checkpoint_graph=source.find_graph(),
+            tensors=source,
+            constant=lambda name: meta_graph.graph.constants[name],
+            assets=lambda: meta_graph.asset_list,
+            path=self.file,
+        )
+
+    def _user_objects(self) -> list[KerasObject]:
+        """Take the metadata that Keras kept in the objects before it had a file of its own."""
+        try:
+            objects = self.objects
+        except CheckpointError:
+            return []
+        found = []
+        for node in objects.walk() if objects is not None else ():
+            user = node.user_object if isinstance(node, SavedObjectNode) else None
+            if user is not None and user.identifier.startswith("_tf_keras_") and user.metadata:
+                path = _keras_path(node)
+                found.append(KerasObject(node.node_id, path, user.identifier, user.metadata))
+        return found
+
+
+def _keras_path(node: ObjectNode) -> str:
+    """Return the path of an object as Keras writes it: `root.layer-0.kernel`."""
+    path = node.graph.path_of(node.node_id, at_most=_LONGEST_KERAS_PATH) or ""
+    names = map(unescape_name, filter(None, path.split("/")))
+    return ".".join(("root", *names))
+
+
+class _Variables:
+    """The variables of a SavedModel as an object graph asks for them, opened when first asked."""
+
+    def __init__(self, model: SavedModel) -> None:
+        self._model = model
+
+    def find(self, name: str) -> Tensor | None:
+        """Return the tensor of a stored name, or None; errors are those of opening."""
+        variables = self._model.variables
+        # Not `get`: an error that is thrown away would look for the closest names.
+        if name not in variables:
+            return None
+        return variables[name]
+
+    def names(self) -> Iterable[str]:
+        """Iterate over every stored name; none where the variables cannot be opened."""
+        try:
+            return list(self._model.variables)
+        except CheckpointError:
+            return ()
+
+    def find_graph(self) -> ObjectGraph | None:
+        """Return the object graph of the variables; None where it cannot be read."""
+        try:
+            return self._model.variables.object_graph
+        except CheckpointError:
+            return None
+
+
+class _Describer:
+    """Gives what Keras wrote of an object, by its number among the SavedModel's or by its path."""
+
+    def __init__(self, metadata: Mapping[str, KerasObject]) -> None:
+        self._by_path = metadata
+        self._by_number = {item.node_id: item for item in metadata.values()}
+
+    def __call__(self, node: ObjectNode) -> LayerDescription | None:
+        if isinstance(node, SavedObjectNode):
+            found = self._by_number.get(node.node_id)
+        else:
+            found = self._by_path.get(_keras_path(node))
+        return found.describe() if found is not None and found.is_layer else None
