@@ -419,13 +419,29 @@ NUMPY_TYPES: dict[int, np.dtype[Any]] = {
 }
 NUMERIC_TYPES = tuple(NUMPY_TYPES)
 QUANTIZED_TYPES = (QINT8, QUINT8, QINT32, QINT16, QUINT16)
-SUB_BYTE_MASKS = {INT4: 0x0F, UINT4: 0x0F, INT2: 0x03, UINT2: 0x03, FLOAT4_E2M1FN: 0x0F}
+SUB_BYTE_MASKS = {
+    number: mask
+    for number, mask in {INT4: 0x0F, UINT4: 0x0F, INT2: 3, UINT2: 3, FLOAT4_E2M1FN: 0x0F}.items()
+    if number in NUMPY_TYPES
+}
 TYPE_NUMBERS = {str(d): n for n, d in reversed(NUMPY_TYPES.items()) if n not in QUANTIZED_TYPES}
 
 
 def number_of(array: np.ndarray[Any, Any]) -> int:
     """The DataType of an array; object arrays hold strings."""
     return STRING if array.dtype == object else TYPE_NUMBERS[str(array.dtype)]
+
+
+def same(got: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> bool:
+    """Whether two arrays are equal bit for bit (NaN payloads too), in the bits that count."""
+    if (got.dtype, got.shape) != (wanted.dtype, wanted.shape):
+        return False
+    if got.dtype == object:
+        return got.ravel().tolist() == wanted.ravel().tolist()
+    # Old releases of ml_dtypes carry the sign of an int4 into its high bits.
+    mask = SUB_BYTE_MASKS.get(number_of(got), 0xFF)
+    first, second = (np.frombuffer(array.tobytes(), np.uint8) & mask for array in (got, wanted))
+    return bool(np.array_equal(first, second))
 
 
 def component_size(number: int) -> int:
@@ -704,12 +720,11 @@ class Bundle:
 
     def write(self, prefix: str | os.PathLike[str], **options: Any) -> str:
         """Write the files and return the prefix as a string."""
-        path = Path(prefix)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stem = "" if str(prefix).endswith("/") else path.name
-        folder = path if not stem else path.parent
+        # Not Path.parent: a prefix of empty basename ends in a slash, which Path would drop.
+        folder, stem = os.path.split(os.fspath(prefix))
+        Path(folder).mkdir(parents=True, exist_ok=True)
         for name, data in self.files(stem, **options).items():
-            (folder / name).write_bytes(data)
+            (Path(folder) / name).write_bytes(data)
         return os.fspath(prefix)
 
 

@@ -90,6 +90,8 @@ def test_string_payloads_are_the_examples(
 def test_small_kinds_take_one_byte_per_element(
     number: int, values: list[float], stored: str
 ) -> None:
+    if number not in b.NUMPY_TYPES:
+        pytest.skip("the installed ml_dtypes has no such kind")
     array = np.array(values).astype(b.NUMPY_TYPES[number])
     assert b.dense_payload(array, number) == bytes.fromhex(stored)
 

@@ -9,6 +9,7 @@ from typing import Any
 import builder as b
 import numpy as np
 import pytest
+from builder import same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,11 +19,9 @@ from ckptparse import CheckpointError, UnsupportedError
 Array = np.ndarray[Any, Any]
 
 
-def same(got: Array, wanted: Array) -> bool:
-    """Whether two arrays are equal bit for bit (NaN payloads too)."""
-    if got.dtype == object:
-        return got.shape == wanted.shape and got.ravel().tolist() == wanted.ravel().tolist()
-    return (got.dtype, got.shape, got.tobytes()) == (wanted.dtype, wanted.shape, wanted.tobytes())
+def skip_unless_known(number: int) -> None:
+    if number not in b.NUMPY_TYPES:
+        pytest.skip("the installed ml_dtypes has no such kind")
 
 
 def sample(number: int, shape: tuple[int, ...] = (2, 3)) -> Array:
@@ -102,6 +101,7 @@ def test_every_bit_pattern_of_every_kind_survives(tmp_path: Path, number: int, b
 def test_stored_bytes_have_the_values_of_the_format(
     tmp_path: Path, number: int, stored: str, values: list[float]
 ) -> None:
+    skip_unless_known(number)
     data = bytes.fromhex(stored)
     bundle = b.Bundle()
     bundle.put_entry("x", data, b.masked_crc(data), dtype=number, shape=(len(values),))

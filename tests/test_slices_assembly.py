@@ -10,6 +10,7 @@ from typing import Any
 import builder as b
 import numpy as np
 import pytest
+from builder import same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from instruments import MEGABYTE, allocating_at_most, outcome_in_little_memory
@@ -26,12 +27,6 @@ def write(path: Path, array: Array = M, slices: list[Any] = COLUMNS, **options: 
     bundle = b.Bundle()
     bundle.add_sliced("foo", array, slices, **options)
     return bundle.write(path / "x")
-
-
-def same(got: Array, wanted: Array) -> bool:
-    if got.dtype == object:
-        return got.shape == wanted.shape and got.ravel().tolist() == wanted.ravel().tolist()
-    return (got.dtype, got.shape, got.tobytes()) == (wanted.dtype, wanted.shape, wanted.tobytes())
 
 
 # ---- right slices
