@@ -17,7 +17,16 @@ from ckptparse.cli.running import as_command
 
 __all__ = ["COMMANDS", "make_app", "run"]
 
-COMMANDS = ("ls", "show", "identify", "explain", "latest", "dump")
+COMMANDS = (
+    "ls",
+    "show",
+    "verify",
+    "recover",
+    "identify",
+    "explain",
+    "latest",
+    "dump",
+)
 """Every command, in the order of the help. Converting and comparing join here."""
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}

@@ -81,6 +81,19 @@ class Output:
         """Write a line."""
         sys.stdout.write(self.styled(text, style) + "\n")
 
+    def paragraph(self, text: str, indent: int) -> None:
+        """Write a sentence over as many lines as it takes, indented."""
+        blanks = " " * indent
+        lines = textwrap.wrap(
+            text,
+            self.width,
+            initial_indent=blanks,
+            subsequent_indent=blanks,
+            break_on_hyphens=False,
+        )
+        for line in lines or [blanks]:
+            self.line(line)
+
     def record(self, *fields: object) -> None:
         """Write a line of fields with tabs between them."""
         sys.stdout.write("\t".join(map(str, fields)) + "\n")

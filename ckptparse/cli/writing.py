@@ -7,6 +7,7 @@ an interrupt nor a full disk leaves half of one.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,11 @@ from ckptparse.cli.errors import UsageError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["check_output", "write_file", "write_npy"]
+    import ckptparse
+
+_REPORT = "report.json"
+
+__all__ = ["check_output", "write_file", "write_npy", "write_recovery"]
 
 
 def check_output(output: str, inputs: Iterable[str], *, overwrite: bool) -> None:
@@ -34,14 +39,28 @@ def check_output(output: str, inputs: Iterable[str], *, overwrite: bool) -> None
                 f"The output '{output}' would lie in the input's directory '{home}'",
                 "write it elsewhere: the input's directory is never written to",
             )
-    if os.path.lexists(output) and not overwrite:
+    if os.path.lexists(output):
+        _check_replaced(output, overwrite=overwrite)
+    parent = os.path.dirname(place)
+    if not os.path.isdir(parent):
+        raise UsageError(f"The output's directory '{parent}' does not exist", "make it first")
+
+
+def _check_replaced(output: str, *, overwrite: bool) -> None:
+    """Refuse to replace what the user did not ask to, or what is more than an earlier output."""
+    if not overwrite:
         raise UsageError(
             f"The output '{output}' is already there",
             "choose another name, or replace it with --overwrite",
         )
-    parent = os.path.dirname(place)
-    if not os.path.isdir(parent):
-        raise UsageError(f"The output's directory '{parent}' does not exist", "make it first")
+    if os.path.isdir(output):
+        names = os.listdir(output)
+        others = [name for name in names if name != _REPORT and not name.endswith(".npy")]
+        if others or (names and _REPORT not in names):
+            raise UsageError(
+                f"The output '{output}' is a directory that holds more than an earlier recovery",
+                "only a directory that this command wrote is replaced",
+            )
 
 
 def _home(path: str) -> str:
@@ -80,6 +99,35 @@ def write_npy(path: str, array: npt.NDArray[Any], *, overwrite: bool) -> None:
 
     with write_file(path, overwrite=overwrite) as file:
         np.save(file, array, allow_pickle=False)
+
+
+def write_recovery(recovery: ckptparse.Recovery, output: str, *, overwrite: bool) -> None:
+    """Write what was got back: a `.npz` file, or a directory of `.npy` files and the report.
+
+    Raises:
+        UsageError: The output came into being meanwhile.
+        CheckpointError: The files have changed meanwhile, or it cannot be written.
+    """
+    place = os.path.realpath(output)
+    name = os.path.basename(place)
+    directory = tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=os.path.dirname(place))
+    try:
+        made = os.path.join(directory, name)
+        recovery.write(made)
+        if os.path.isfile(made):
+            os.replace(made, place) if overwrite else _place_new(made, place)
+        else:
+            _place_directory(made, place, overwrite=overwrite)
+    finally:
+        shutil.rmtree(directory)
+
+
+def _place_directory(made: str, place: str, *, overwrite: bool) -> None:
+    if os.path.lexists(place):
+        _check_replaced(place, overwrite=overwrite)
+        # Out of the way first: a directory takes the name of an empty one at most.
+        os.rename(place, f"{made}.former")
+    os.rename(made, place)
 
 
 def _give_usual_mode(path: str) -> None:

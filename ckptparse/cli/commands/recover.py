@@ -1,0 +1,130 @@
+"""`ckptparse recover`: what a damaged checkpoint still gives, saved elsewhere."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+import ckptparse
+from ckptparse.cli.errors import UsageError
+from ckptparse.cli.output import Output
+from ckptparse.cli.parameters import OverwriteOption
+from ckptparse.cli.progress import working
+from ckptparse.cli.reports import describe_counts, write_report
+from ckptparse.cli.running import DAMAGE, GOOD, WARNED, Run
+from ckptparse.cli.text import escape
+from ckptparse.cli.writing import check_output, write_file, write_recovery
+
+__all__ = ["recover"]
+
+_HIDING = ("index.", "v1.", "limit.")
+_NOT_HIDING = ("index.missing", "index.metaindex", "v1.metaindex")
+"""Errors that begin so leave open whether every tensor was found at all; but not these."""
+
+
+def recover(
+    run: Run,
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="A prefix, an index, a data or V1 file.")
+    ],
+    *,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="OUT", help="A directory for .npy files, or one .npz file."
+        ),
+    ] = None,
+    report: Annotated[
+        str | None, typer.Option("--report", metavar="FILE", help="Write the report as JSON.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Report what would be got back; write nothing.")
+    ] = False,
+    siblings: Annotated[
+        bool,
+        typer.Option(
+            "--siblings/--no-siblings", help="Whether other checkpoints beside it may help."
+        ),
+    ] = True,
+    map_: Annotated[
+        bool, typer.Option("--map", help="Draw each file: what every range of its bytes is.")
+    ] = False,
+    overwrite: OverwriteOption = False,
+) -> Recovered:
+    """Get back what a damaged checkpoint still gives; it is never written to itself.
+
+    ckptparse recover --dry-run fixtures/crash/truncated_index/model
+    ckptparse recover fixtures/crash/data_without_index/model -o rescued
+    """
+    if output is None and not dry_run:
+        raise UsageError("Where to write is not said", "give -o OUT, or --dry-run")
+    # Checked before the work, which may take long, and not only after it.
+    for file in (output, report):
+        if file is not None and not (dry_run and file == output):
+            check_output(file, [path], overwrite=overwrite)
+    with working(f"recovering {path}", quiet=run.quiet):
+        recovery = ckptparse.recover(path, siblings=siblings)
+        answer = Recovered(recovery, None if dry_run else output, map_, run.verbose)
+        if output is not None and not dry_run:
+            write_recovery(recovery, output, overwrite=overwrite)
+    if report is not None and not dry_run:
+        with write_file(report, overwrite=overwrite) as stream:
+            stream.write(json.dumps(answer.to_dict(), indent=2, allow_nan=False).encode() + b"\n")
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was got back, and the report on all of it."""
+
+    recovery: ckptparse.Recovery
+    written: str | None
+    with_map: bool
+    all_tensors: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was lost: each tensor is proved, and none can have been overlooked."""
+        report = self.recovery.report
+        graph = report.object_graph
+        return (
+            bool(report.tensors)
+            and all(tensor.status.proved for tensor in report.tensors.values())
+            and (graph is None or graph.status.proved)
+            and not any(map(_may_hide_tensors, report.problems))
+        )
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        if not self.whole:
+            return DAMAGE
+        return WARNED if self.recovery.report.problems else GOOD
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "whole": self.whole,
+            "recovered": list(self.recovery),
+            "written": self.written,
+            "report": self.recovery.report.to_dict(),
+        }
+
+    def write(self, out: Output) -> None:
+        """Write the report, and what became of it."""
+        report = self.recovery.report
+        write_report(out, report, with_map=self.with_map, all_tensors=self.all_tensors)
+        got = f"got back {len(self.recovery):,} of {describe_counts(report)}"
+        where = "nothing was written" if self.written is None else f"in {escape(self.written)}"
+        out.summary(f"{got}; {where}")
+
+
+def _may_hide_tensors(problem: ckptparse.Problem) -> bool:
+    return (
+        problem.severity.value == "error"
+        and problem.code.startswith(_HIDING)
+        and problem.code not in _NOT_HIDING
+    )

@@ -1,0 +1,70 @@
+"""`ckptparse verify`: whether every byte of a checkpoint is as it was written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+import ckptparse
+from ckptparse.cli.output import Output
+from ckptparse.cli.progress import working
+from ckptparse.cli.reports import verdict, write_report
+from ckptparse.cli.running import DAMAGE, GOOD, NOT_RUN, WARNED, Run
+
+__all__ = ["verify"]
+
+
+def verify(
+    run: Run,
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="Prefixes, indexes, V1 files or directories."),
+    ],
+    *,
+    map_: Annotated[
+        bool, typer.Option("--map", help="Draw each file: what every range of its bytes is.")
+    ] = False,
+) -> Verified:
+    """Check every byte of checkpoints, and report what is damaged.
+
+    ckptparse verify fixtures/saver/my_model
+    ckptparse verify --map fixtures/shards/max_size/model
+    """
+    reports = []
+    for path in paths:
+        with run.reporting(), working(f"verifying {path}", quiet=run.quiet):
+            reports.append(ckptparse.verify(path))
+    return Verified(tuple(reports), map_, run.verbose, _code(reports, complete=not run.errors))
+
+
+def _code(reports: list[ckptparse.Report], *, complete: bool) -> int:
+    """Choose the exit code: damage before what could not be looked at, before warnings."""
+    verdicts = {verdict(report) for report in reports}
+    if "damaged" in verdicts:
+        return DAMAGE
+    if not complete:
+        return NOT_RUN
+    return WARNED if "warnings" in verdicts else GOOD
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A report for each checkpoint."""
+
+    reports: tuple[ckptparse.Report, ...]
+    with_map: bool
+    all_tensors: bool
+    code: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return them as JSON has them."""
+        return {"checkpoints": [report.to_dict() for report in self.reports]}
+
+    def write(self, out: Output) -> None:
+        """Write one after the other."""
+        for number, report in enumerate(self.reports):
+            if number and out.terminal:
+                out.line()
+            write_report(out, report, with_map=self.with_map, all_tensors=self.all_tensors)
