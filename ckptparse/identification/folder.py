@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from ckptparse.bundle.naming import INDEX_SUFFIX, shard_path, split_data_path
-from ckptparse.errors import CheckpointNotFoundError
-from ckptparse.graph.state import STATE_FILE_NAME
+from ckptparse.errors import CheckpointError, CheckpointNotFoundError
+from ckptparse.graph.state import STATE_FILE_NAME, find_listed, iter_newest_first, read_state
 from ckptparse.identification.identity import Finding, Identity
 from ckptparse.legacy.naming import match_pattern
 
@@ -38,22 +38,20 @@ def is_leftover_name(name: str) -> bool:
 def identify_directory(path: str, identify_file: IdentifyFile) -> Identity:
     """Identify a directory by what it holds."""
     names = list_names(path)
-    for name in _SAVED_MODELS:
-        if name in names:
-            return _identify_saved_model(path, name, names, identify_file)
+    model = _identify_saved_model(path, names, identify_file)
+    if model is not None:
+        return model
     if os.path.isfile(f"{path}{INDEX_SUFFIX}"):
         return identify_absent(path, identify_file)
-    prefixes = tuple(sorted(_find_prefixes(names)))
-    leftovers = [name for name in names if _is_leftover(os.path.join(path, name))]
-    parts = [name for name in names if _PART.fullmatch(name)]
+    prefixes = tuple(sorted(_find_prefixes(names) | _find_listed_names(path, names)))
+    leftovers = tuple(name for name in names if _is_leftover(os.path.join(path, name)))
+    parts = tuple(name for name in names if _PART.fullmatch(name))
     if parts and all(name.startswith("part-") for name in prefixes):
-        return Identity.of(Finding("interrupted-save", {"parts": tuple(parts)}), path)
+        return Identity.of(Finding("interrupted-save", {"files": parts}), path)
     if leftovers and not prefixes:
-        return Identity.of(Finding("interrupted-save", {"files": tuple(leftovers)}), path)
-    detail: dict[str, object] = {
-        "state_file": STATE_FILE_NAME in names,
-        "leftovers": tuple(leftovers),
-    }
+        return Identity.of(Finding("interrupted-save", {"files": leftovers}), path)
+    state_file = STATE_FILE_NAME in names
+    detail: dict[str, object] = {"state_file": state_file, "leftovers": leftovers}
     if not prefixes:
         detail["advice"] = "No checkpoint lies directly in it: look in its subdirectories."
     return Identity.of(Finding("directory", detail, prefixes), path)
@@ -99,15 +97,19 @@ def list_names(directory: str) -> list[str]:
 
 
 def _identify_saved_model(
-    path: str, name: str, names: list[str], identify_file: IdentifyFile
-) -> Identity:
+    path: str, names: list[str], identify_file: IdentifyFile
+) -> Identity | None:
+    """Identify a directory by the graph file of a SavedModel; None where it has none."""
+    name = next((name for name in _SAVED_MODELS if name in names), None)
+    if name is None:
+        return None
     graph = identify_file(os.path.join(path, name))
     index = os.path.join(path, "variables", f"variables{INDEX_SUFFIX}")
     variables = os.path.isfile(index) and identify_file(index).kind == "v2-index"
     detail: dict[str, object] = {"graph": name, "variables": variables}
     if not graph.kind.startswith("saved-model-"):
         if not variables:
-            return graph
+            return None if graph.kind == "unknown" else graph
         detail["damage"] = f"{name} is {graph.meaning}"
     kind = "hub-module" if "tfhub_module.pb" in names else "savedmodel"
     return Identity.of(Finding(kind, detail), path)
@@ -143,6 +145,18 @@ def _find_prefixes(names: list[str]) -> set[str]:
     prefixes = {name.removesuffix(INDEX_SUFFIX) for name in names if name.endswith(INDEX_SUFFIX)}
     data = (split_data_path(name) for name in names)
     return prefixes | {parts[0] for parts in data if parts is not None}
+
+
+def _find_listed_names(directory: str, names: list[str]) -> set[str]:
+    """Return the checkpoints that the state file lists and that are in the directory."""
+    if STATE_FILE_NAME not in names:
+        return set()
+    try:
+        state = read_state(os.path.join(directory, STATE_FILE_NAME))
+    except CheckpointError:
+        return set()
+    found = (find_listed(directory, path) for path in iter_newest_first(state))
+    return {os.path.basename(path) for path in found if path and os.path.dirname(path) == directory}
 
 
 def _is_leftover(path: str) -> bool:
