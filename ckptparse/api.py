@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ckptparse.checkpoint import Checkpoint, Naming, Patterns
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.opening import open_backend, open_variables, read_graph
+from ckptparse.opening import judge_model, open_backend, open_variables, read_graph
 from ckptparse.resolve import PathLike, resolve_graph, resolve_path, resolve_saved_model
 
 if TYPE_CHECKING:
@@ -153,6 +153,7 @@ def open_saved_model(
     model = SavedModel(
         directory,
         open_variables=lambda model: open_variables(model, verify=verify, limits=limits),
+        judge=lambda path, error: judge_model(path, error, limits=limits),
         verify=verify,
         limits=limits,
     )

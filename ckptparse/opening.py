@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
     from ckptparse.saved_model.saved_model import SavedModel
 
-__all__ = ["find_newest_whole", "open_backend", "open_variables", "read_graph"]
+__all__ = ["find_newest_whole", "judge_model", "open_backend", "open_variables", "read_graph"]
 
 _JUDGED_BY_ITS_READER = ("v2-index", "truncated", "empty", "zeros", "unknown")
 
@@ -70,6 +70,16 @@ def open_variables(model: SavedModel, *, verify: bool, limits: Limits) -> Checkp
         return Checkpoint(NoVariables(), prefix, limits=limits)
     backend = open_backend(Resolved("v2", prefix), limits=limits)
     return Checkpoint(backend, prefix, verify=verify, limits=limits)
+
+
+def judge_model(path: str, error: DataLossError, *, limits: Limits) -> CheckpointError:
+    """Say what a `saved_model.pb` is that does not parse: damaged, or something else altogether."""
+    from ckptparse.identification import identify
+
+    identity = identify(path, limits=limits)
+    if identity.kind in _JUDGED_BY_ITS_READER or identity.kind.startswith("saved-model"):
+        return error
+    return not_a_checkpoint(identity, "a SavedModel")
 
 
 def _may_have_variables(model: SavedModel) -> bool:

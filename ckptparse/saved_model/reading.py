@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import EncodeError
 
-from ckptparse.errors import CheckpointNotFoundError, LimitError, located
+from ckptparse.errors import CheckpointNotFoundError, LimitError, MalformedError, located
 from ckptparse.limits import Limits
 from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
 from ckptparse.proto.parsing import parse_text
@@ -62,15 +62,22 @@ def read_saved_model(directory: str, *, limits: Limits, verify: bool) -> Seriali
     if path is None:
         raise CheckpointNotFoundError("The directory has no saved_model.pb", path=directory)
     with ByteSource.open(path) as source, located(path=path):
-        if path.endswith(".cpb"):
-            message = read_chunked_message(SavedModelProto, source, limits=limits, verify=verify)
-            return _serialize(message)
-        limits.check("message_bytes", source.size, "The size of the SavedModel")
-        data = source.read_at(0, source.size)
-        if path.endswith(".pbtxt"):
-            what = "a SavedModel"
-            return _serialize(parse_text(SavedModelProto, data, limits=limits, what=what))
-        return _split(data)
+        model = _read(source, limits=limits, verify=verify)
+        if not model.meta_graphs:
+            raise MalformedError("Expected a SavedModel of a meta graph at least, found none")
+        return model
+
+
+def _read(source: ByteSource, *, limits: Limits, verify: bool) -> SerializedModel:
+    if source.path.endswith(".cpb"):
+        message = read_chunked_message(SavedModelProto, source, limits=limits, verify=verify)
+        return _serialize(message)
+    limits.check("message_bytes", source.size, "The size of the SavedModel")
+    data = source.read_at(0, source.size)
+    if source.path.endswith(".pbtxt"):
+        what = "a SavedModel"
+        return _serialize(parse_text(SavedModelProto, data, limits=limits, what=what))
+    return _split(data)
 
 
 def _split(data: bytes) -> SerializedModel:

@@ -14,12 +14,18 @@ variables and their layers readable (docs/format.md, sections 8.1 and 8.4).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ckptparse.errors import CheckpointError, CheckpointNotFoundError, UnsupportedError, located
+from ckptparse.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    DataLossError,
+    UnsupportedError,
+)
 from ckptparse.graph.layers import (
     Layer,
     LayerDescription,
@@ -71,6 +77,7 @@ class SavedModel:
         directory: str,
         *,
         open_variables: Callable[[SavedModel], Checkpoint],
+        judge: Callable[[str, DataLossError], CheckpointError],
         verify: bool = True,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
@@ -79,11 +86,13 @@ class SavedModel:
         Args:
             directory: The SavedModel's.
             open_variables: Opens the variables when they are first asked for.
+            judge: Says what a file is that does not parse, which may be something else altogether.
             verify: Whether a chunked SavedModel's data is checked against its hashes.
             limits: Bounds on what the files may ask for.
         """
         self.path = directory
         self._open_variables = open_variables
+        self._judge = judge
         self._verify = verify
         self._limits = limits
 
@@ -97,7 +106,8 @@ class SavedModel:
     @property
     def schema_version(self) -> int:
         """Version of the message's schema: 1 so far. Errors are those of `meta_graphs`."""
-        return self._serialized.schema_version
+        with self._judged():
+            return self._serialized.schema_version
 
     @cached_property
     def meta_graphs(self) -> list[MetaGraph]:
@@ -106,18 +116,20 @@ class SavedModel:
         Raises:
             DataLossError: The file does not parse.
             CheckpointNotFoundError: It is not there.
+            NotACheckpointError: Something else is in its place; `.identity` says what.
             LimitError: It asks for more than the limits allow.
         """
-        return [
-            MetaGraph(
-                data,
-                directory=self.path,
-                make_objects=self._make_objects,
-                limits=self._limits,
-                path=self.file,
-            )
-            for data in self._serialized.meta_graphs
-        ]
+        with self._judged():
+            return [
+                MetaGraph(
+                    data,
+                    directory=self.path,
+                    make_objects=self._make_objects,
+                    limits=self._limits,
+                    path=self.file,
+                )
+                for data in self._serialized.meta_graphs
+            ]
 
     def meta_graph(self, *tags: str) -> MetaGraph:
         """Return the meta graph of exactly these tags, in any order.
@@ -246,21 +258,24 @@ class SavedModel:
         """Refuse a TF-Hub module that needs more than reading a SavedModel.
 
         Raises:
-            UnsupportedError: It has another format, or features that nobody here knows.
-            MalformedError: Its description does not parse.
+            UnsupportedError: It has another format, or features that nobody here knows. A
+                description that does not parse refuses nothing.
         """
         path = os.path.join(self.path, _HUB_FILE)
         if not os.path.isfile(path):
             return
-        with ByteSource.open(path) as source, located(path=path):
-            self._limits.check("message_bytes", source.size, "The size of the module's description")
-            data = source.read_at(0, source.size)
-            module = parse_message(ModuleDef, data, what="the description of a TF-Hub module")
-            if module.format != _HUB_FORMAT or module.required_features:
-                raise UnsupportedError(
-                    f"The TF-Hub module has format {module.format} and requires "
-                    f"{list(module.required_features)}: only format {_HUB_FORMAT} is known"
-                )
+        try:
+            with ByteSource.open(path) as source:
+                self._limits.check("message_bytes", source.size, "The size of the description")
+                module = parse_message(ModuleDef, source.read_at(0, source.size), path=path)
+        except DataLossError:
+            return
+        if module.format != _HUB_FORMAT or module.required_features:
+            raise UnsupportedError(
+                f"The TF-Hub module has format {module.format} and requires "
+                f"{list(module.required_features)}: only format {_HUB_FORMAT} is known",
+                path=path,
+            )
 
     def close(self) -> None:
         """Close the variables, where they were opened."""
@@ -285,6 +300,16 @@ class SavedModel:
     @cached_property
     def _serialized(self) -> SerializedModel:
         return read_saved_model(self.path, limits=self._limits, verify=self._verify)
+
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        try:
+            yield
+        except DataLossError as error:
+            judged = self._judge(self.file or self.path, error)
+            if judged is error:
+                raise
+            raise judged from error
 
     @property
     def _graph(self) -> ObjectGraph | None:
