@@ -20,6 +20,7 @@ __all__ = ["COMMANDS", "make_app", "run"]
 COMMANDS = (
     "ls",
     "show",
+    "info",
     "verify",
     "recover",
     "identify",

@@ -1,0 +1,104 @@
+"""What `info` tells of a checkpoint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import ckptparse
+from ckptparse.cli.about.common import (
+    Row,
+    ask,
+    describe_file,
+    describe_layers,
+    describe_optimizer,
+    file_rows,
+    layer_rows,
+    optimizer_rows,
+)
+from ckptparse.cli.running import Run
+from ckptparse.cli.text import count, dtype_name, escape, size_text
+
+__all__ = ["checkpoint_rows", "describe_checkpoint"]
+
+_FORMATS = {
+    "v2": "V2 checkpoint (tensor bundle)",
+    "v1": "V1 checkpoint",
+    "graph": "constants of a frozen graph",
+}
+
+
+def describe_checkpoint(run: Run, checkpoint: ckptparse.Checkpoint) -> dict[str, Any]:
+    """Describe a checkpoint as JSON has it."""
+    tensors = list(checkpoint.values())
+    graph = ask(run, lambda: checkpoint.object_graph)
+    by_objects = graph is not None
+    return {
+        "path": checkpoint.path,
+        "format": checkpoint.format,
+        "byte_order": checkpoint.byte_order,
+        "num_shards": checkpoint.num_shards,
+        "files": [describe_file(path) for path in checkpoint.files],
+        "tensors": len(tensors),
+        "elements": sum(tensor.size for tensor in tensors),
+        "bytes": sum(tensor.nbytes for tensor in tensors),
+        "types": _count_types(tensors),
+        "orphan_slices": len(checkpoint.orphan_slices),
+        "step": ask(run, lambda: checkpoint.step),
+        "written_by": _find_writer(checkpoint, by_objects=by_objects),
+        "tensorflow_version": _find_version(checkpoint.path),
+        "objects": None if graph is None else graph.node_count,
+        "layers": ask(run, lambda: describe_layers(checkpoint.layers)),
+        "optimizer": ask(run, lambda: describe_optimizer(checkpoint.optimizer)),
+    }
+
+
+def _count_types(tensors: list[ckptparse.Tensor]) -> dict[str, dict[str, int]]:
+    types: dict[str, dict[str, int]] = {}
+    for tensor in tensors:
+        known = types.setdefault(dtype_name(tensor.data_type), {"tensors": 0, "bytes": 0})
+        known["tensors"] += 1
+        known["bytes"] += tensor.nbytes
+    return dict(sorted(types.items(), key=lambda item: -item[1]["bytes"]))
+
+
+def _find_writer(checkpoint: ckptparse.Checkpoint, *, by_objects: bool) -> str | None:
+    """Say what kind of program writes such a checkpoint."""
+    if checkpoint.format == "graph":
+        return None
+    if by_objects:
+        return "tf.train.Checkpoint, or Keras (by objects)"
+    return "tf.train.Saver, or an Estimator (by names)"
+
+
+def _find_version(path: str) -> str | None:
+    """Take the version of TensorFlow from a `.meta` beside it, where there is a readable one."""
+    prefix = re.sub(r"-[\d?]+-of-\d+$", "", path)
+    try:
+        return ckptparse.open_graph(f"{prefix}.meta").tensorflow_version
+    except ckptparse.CheckpointError:
+        return None
+
+
+def checkpoint_rows(about: dict[str, Any]) -> Iterator[Row]:
+    """Iterate over names and values, as a person reads them."""
+    yield "checkpoint", escape(about["path"])
+    shards = count(about["num_shards"], "shard")
+    yield "format", f"{_FORMATS[about['format']]}, {shards}, {about['byte_order']}-endian"
+    if about["written_by"]:
+        version = about["tensorflow_version"]
+        yield "written by", about["written_by"] + (f", TensorFlow {version}" if version else "")
+    if about["step"] is not None:
+        yield "step", f"{about['step']:,}"
+    totals = f"{count(about['tensors'], 'tensor')}, {count(about['elements'], 'element')}"
+    yield "holds", f"{totals}, {size_text(about['bytes'])}"
+    for name, known in about["types"].items():
+        yield "type", f"{name}  {count(known['tensors'], 'tensor')}, {size_text(known['bytes'])}"
+    if about["orphan_slices"]:
+        yield "orphans", f"{count(about['orphan_slices'], 'slice')} of tensors that are not listed"
+    yield from file_rows(about["files"])
+    if about["objects"] is not None:
+        yield "objects", f"{about['objects']:,}"
+    yield from optimizer_rows(about["optimizer"])
+    yield from layer_rows(about["layers"])
