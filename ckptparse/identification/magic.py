@@ -146,7 +146,7 @@ def _describe_safetensors(sample: Sample, size: int) -> Finding | None:
 
 
 def _find_tfrecord(sample: Sample) -> Finding | None:
-    if len(sample.head) < 16:
+    if len(sample.head) < 12:
         return None
     size, checksum = struct.unpack_from("<QI", sample.head)
     if checksum != mask_crc(crc32c(sample.head[:8])):

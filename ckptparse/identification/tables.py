@@ -96,9 +96,18 @@ def _name_by_start(head: bytes) -> str | None:
     value = head[start : start + size]
     if value.startswith(b"\x08") and size < 64 and b"\x1a" in value[2:12]:
         return "v2-index"
-    if value.startswith(b"\x0a") and b"\x0a" in value[2:8]:
-        return "v1"
-    return None
+    return "v1" if _is_list(value) else None
+
+
+def _is_list(value: bytes) -> bool:
+    """Tell the list of a V1 file by its first tensor, or by its versions where it has none."""
+    if not value.startswith(b"\x0a"):
+        return False
+    try:
+        size, start = decode_varint(value, 1, len(value))
+    except ValueError:
+        return False
+    return not size or value[start : start + 1] in (b"\x0a", b"\x12")
 
 
 def _describe_index(value: bytes) -> dict[str, object]:

@@ -41,6 +41,8 @@ class _Field:
 @dataclass(frozen=True, slots=True)
 class _Fields:
     known: list[_Field]
+    cut: list[_Field]
+    """The last field, where it runs past the end."""
     missing: int | None
     """Bytes that the last field lacks: 0 where its length is cut off, None where it is whole."""
 
@@ -56,9 +58,8 @@ class _CutError(ValueError):
 def find_message(sample: Sample) -> Finding | None:
     """Find which of TensorFlow's messages a file holds; None where none of them."""
     fields = _read_fields(sample, 0, sample.size, most=_MOST_FIELDS)
-    if not fields.known:
-        return None
-    kind = _name_message(sample, fields.known)
+    # The field that was cut tells something only where the whole ones do not.
+    kind = _name_message(sample, fields.known) or _name_message(sample, fields.known + fields.cut)
     if kind is None:
         return None
     if fields.missing is None:
@@ -69,6 +70,8 @@ def find_message(sample: Sample) -> Finding | None:
 
 
 def _name_message(sample: Sample, fields: list[_Field]) -> str | None:
+    if not fields:
+        return None
     if _is_saved_model(sample, fields):
         return "saved-model-pb"
     if _is_meta_graph(sample, fields):
@@ -169,7 +172,8 @@ def _is_version(sample: Sample, field: _Field) -> bool:
 def _inside(sample: Sample, field: _Field) -> list[_Field]:
     """Read the first fields inside of a field; none where its bytes are no message."""
     end = min(field.end, sample.size)
-    return _read_fields(sample, field.start, end, most=64).known
+    fields = _read_fields(sample, field.start, end, most=64)
+    return fields.known + fields.cut
 
 
 def _read_fields(sample: Sample, start: int, end: int, *, most: int) -> _Fields:
@@ -178,16 +182,15 @@ def _read_fields(sample: Sample, start: int, end: int, *, most: int) -> _Fields:
     try:
         for field in _iter_fields(sample, start, end):
             if field.end > end:
-                # The cut one tells something only where nothing else does.
-                return _Fields(known or [field], missing=field.end - end)
+                return _Fields(known, [field], missing=field.end - end)
             known.append(field)
             if len(known) == most:
                 break
     except _CutError:
-        return _Fields(known, missing=0)
+        return _Fields(known, [], missing=0)
     except _NoMessageError:
-        return _Fields([], missing=None)
-    return _Fields(known, missing=None)
+        return _Fields([], [], missing=None)
+    return _Fields(known, [], missing=None)
 
 
 def _iter_fields(sample: Sample, start: int, end: int) -> Iterator[_Field]:
