@@ -216,6 +216,10 @@ def _compare_all(
     axis = int(np.argmax([len(np.unique(starts[:, axis])) for axis in range(starts.shape[1])]))
     order = np.argsort(starts[:, axis], kind="stable")
     starts, stops = starts[order], stops[order]
+    beside = ((starts[1:] < stops[:-1]) & (stops[1:] > starts[:-1])).all(axis=1)
+    if beside.any():
+        first = int(beside.argmax())
+        return int(order[first]), int(order[first + 1])
     reach = np.searchsorted(starts[:, axis], stops[:, axis])
     if int((reach - np.arange(len(reach))).sum()) > _MOST_COMPARISONS:
         raise _takes_too_long(len(starts))
