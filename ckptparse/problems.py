@@ -121,6 +121,7 @@ PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
         "index.order": "Keys of the index do not strictly increase.",
         "index.header": "The index's header entry is missing or breaks the format's rules.",
         "index.entry": "An entry of the index breaks the format's rules.",
+        "index.text": "The index was changed by a conversion of line ends, which can be undone.",
         "index.unreferenced": "The index holds bytes that nothing refers to.",
         "v1.foreign": "The V1 file is a file of another kind, such as a Git LFS pointer.",
         "v1.footer": "A V1 file's last 48 bytes are missing, damaged, or followed by others.",

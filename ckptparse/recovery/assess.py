@@ -182,8 +182,7 @@ def _take_leftovers(case: Case, main: IndexView | None) -> None:
             saves.setdefault(view.path if alone else os.path.dirname(view.path), []).append(view)
     best: dict[str, Assessed] = {}
     for views in saves.values():
-        tensors = [tensor for view in views for tensor in view.tensors.values()]
-        found = {one.name: one for one in _assess_all(tensors, case)}
+        found = {one.name: one for one in _assess_all(_merge(views), case)}
         if _count_whole(found) > _count_whole(best) or not best:
             best = found
     incomplete = main is None or not main.complete
@@ -192,6 +191,24 @@ def _take_leftovers(case: Case, main: IndexView | None) -> None:
         if incomplete if known is None else assessed.rank < known.rank:
             case.tensors[name] = assessed
             case.unfinished = True
+
+
+def _merge(views: Sequence[IndexView]) -> list[NamedTensor]:
+    """Put the parts of one save together: of a sliced tensor each part lists its own slices."""
+    merged: dict[str, NamedTensor] = {}
+    for view in views:
+        for name, tensor in view.tensors.items():
+            known = merged.get(name)
+            if known is not None and known.slices and tensor.slices:
+                slices = known.stored.entry.slices + tensor.stored.entry.slices
+                entry = replace(known.stored.entry, slices=slices)
+                stored = replace(
+                    known.stored, entry=entry, proved=known.stored.proved and tensor.stored.proved
+                )
+                merged[name] = NamedTensor(name, stored, known.slices + tensor.slices)
+            elif known is None:
+                merged[name] = tensor
+    return list(merged.values())
 
 
 def _is_same_save(case: Case, main: IndexView | None, view: IndexView) -> bool:
@@ -209,6 +226,26 @@ def _count_whole(tensors: dict[str, Assessed]) -> int:
     return sum(assessed.rank == 0 for assessed in tensors.values())
 
 
+def _prove_order(parts: Sequence[Part]) -> None:
+    """Prove the byte order where the header is lost: the lengths of strings are checked in it."""
+    known = {
+        (part.stored.index, part.stored.big_endian)
+        for part in parts
+        if part.stored is not None
+        and part.stored.waiting
+        and part.check.status is Status.UNVERIFIED
+        and part.check.cause is Cause.ENTRY
+        and part.stored.entry.data_type == DataType.DT_STRING
+        and part.check.ranges
+    }
+    for part in parts:
+        stored = part.stored
+        if stored and stored.waiting and (stored.index, stored.big_endian) in known:
+            part.stored = replace(stored, proved=True, waiting=False)
+            if part.check.cause is Cause.ENTRY and part.check.status is Status.UNVERIFIED:
+                part.check = Check(Status.VERIFIED, None, part.check.ranges)
+
+
 def _assess_all(tensors: Iterable[NamedTensor], case: Case) -> list[Assessed]:
     """Check tensors in the order in which they lie in their files; return them in their own."""
     assessed = [_lay_out(tensor) for tensor in tensors]
@@ -217,6 +254,14 @@ def _assess_all(tensors: Iterable[NamedTensor], case: Case) -> list[Assessed]:
     for part in parts:
         if part.stored is not None:
             part.check = check_stored(case.files, part.stored)
+    _prove_order(parts)
+    return [_follow(one) for one in assessed]
+
+
+def _follow(assessed: Assessed) -> Assessed:
+    """Let a tensor that is not sliced follow the proof of its only part."""
+    if len(assessed.parts) == 1 and not assessed.tensor.slices and assessed.parts[0].stored:
+        assessed.tensor = replace(assessed.tensor, stored=assessed.parts[0].stored)
     return assessed
 
 
@@ -232,10 +277,11 @@ def _lay_out(tensor: NamedTensor) -> Assessed:
     entry = tensor.stored.entry
     if not entry.slices:
         return Assessed(tensor, [Part(tensor.stored, _UNSTORED)])
+    loose = [Part(stored, _UNSTORED) for _, stored in tensor.slices if stored is not None]
     try:
         grid = SliceGrid(entry.slices, entry.shape)
     except CheckpointError as error:
-        return Assessed(tensor, [], error.message)
+        return Assessed(tensor, loose, error.message)
     parts = []
     for piece, stored in tensor.slices:
         region = piece.resolve(entry.shape)
@@ -245,7 +291,7 @@ def _lay_out(tensor: NamedTensor) -> Assessed:
             or stored.entry.data_type != entry.data_type
             or stored.entry.slices
         ):
-            return Assessed(tensor, [], f"slice {piece} disagrees with its tensor")
+            return Assessed(tensor, loose, f"slice {piece} disagrees with its tensor")
         parts.append(Part(stored, _UNSTORED, region))
     gap = grid.find_missing(tuple(map(range, entry.shape)))
     assessed = Assessed(tensor, parts)

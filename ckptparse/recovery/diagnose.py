@@ -160,6 +160,8 @@ class _Diagnosis:
         group = self.group
         self._check_foreign()
         self._find_elsewhere()
+        if self.size is None and self.deep:
+            self._find_joined()
         if self.size:
             self._find_text()
             self._find_shifted()
@@ -234,6 +236,19 @@ class _Diagnosis:
         found = check_stored(self.files, replace(there, proved=True))
         return found.status is Status.VERIFIED
 
+    def _find_joined(self) -> None:
+        """Look for the bytes of a file that is not there anywhere in the others."""
+        own = {os.path.normpath(path) for path in self.case.survey.data_files.values()}
+        for path in self._other_files():
+            if path not in own:
+                continue
+            before = len(self.group.places)
+            self._search(path, Cause.SHIFTED)
+            if len(self.group.places) > before:
+                name = os.path.basename(path)
+                self._problem("shard.renamed", f"bytes of it lie in {name}, at another place")
+                return
+
     # -- conversions of text, and shifts
 
     def _find_text(self) -> None:
@@ -281,13 +296,16 @@ class _Diagnosis:
         self, path: str, cause: Cause, shift: tuple[int, float], waiting: list[Stored]
     ) -> list[Stored]:
         delta, chance = shift
-        place = Place(path, delta, cause, f"found {delta:+d} bytes away", chance)
+        method = f"found {delta:+d} bytes away"
+        if path.partition("\0")[0] != self.group.path:
+            method += f" in {os.path.basename(path)}"
+        place = Place(path, delta, cause, method, chance)
         left = [stored for stored in waiting if not self._fits(stored, place)]
         if len(waiting) - len(left) > 1:
             # A second one at the same distance is no chance any more.
             place = replace(place, chance=2**-32)
         self.group.places.append(place)
-        if cause is Cause.SHIFTED:
+        if path == self.group.path:
             self._problem("shard.shifted", f"bytes of it lie {delta:+d} bytes from their place")
         return left
 
@@ -298,6 +316,8 @@ class _Diagnosis:
         window = (_DEEP_WINDOW if self.deep else _WINDOW) // 2
         start = max(0, min(entry.offset, size) - window)
         stop = min(size, entry.offset + entry.size + window)
+        if size <= 2 * window:
+            start, stop = 0, size
         if entry.size > stop - start or entry.size > _COARSE_WINDOW:
             return None
         data = memoryview(self.files.source(path).read_at(start, stop - start))
@@ -451,7 +471,7 @@ def _is_plausible(files: DataFiles, stored: Stored) -> bool:
     if entry.data_type not in (DataType.DT_FLOAT, DataType.DT_DOUBLE, DataType.DT_HALF):
         return True
     dtype = stored_dtype(stored)
-    values = np.abs(np.frombuffer(data, dtype).astype(np.float64))
     with np.errstate(invalid="ignore"):
+        values = np.abs(np.frombuffer(data, dtype).astype(np.float64))
         usual = (values == 0) | ((values > 1e-12) & (values < 1e6))
     return bool(usual.mean() > 0.95)

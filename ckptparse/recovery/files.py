@@ -35,6 +35,7 @@ _UNDONE = "\0crlf"
 class Reader(Protocol):
     """Bytes at positions: a file, or a file with a conversion undone."""
 
+    path: str
     size: int
 
     def read_at(self, offset: int, size: int) -> bytes:
@@ -67,6 +68,7 @@ class _UndoneText:
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
+        self.path = source.path
         returns = _find_returns(source)
         self.size = source.size - len(returns)
         # Where each is taken out, in positions of what remains.

@@ -20,21 +20,22 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c, mask_crc, unmask_crc
-from ckptparse.errors import CheckpointError, MalformedError
+from ckptparse.coding.varint import encode_varint
+from ckptparse.errors import CheckpointError, MalformedError, TruncatedError
 from ckptparse.limits import Limits
 from ckptparse.problems import Problem
 from ckptparse.recovery.field import WideTable, multiply, multiply_table, power_of_x
+from ckptparse.recovery.files import Reader
 from ckptparse.recovery.flips import chance_of_bit, find_bit, find_crc_bit
 from ckptparse.recovery.report import FileRange
-from ckptparse.source import ByteSource
 from ckptparse.table.block import Block, decode_entry
 from ckptparse.table.format import (
     FOOTER_SIZE,
+    MAGIC,
     TRAILER_SIZE,
     BlockHandle,
     Footer,
     decompress_block,
-    read_footer,
 )
 
 __all__ = ["ScannedEntry", "ScannedTable", "scan_table"]
@@ -89,6 +90,11 @@ class ScannedTable:
     problems: list[Problem]
     ranges: list[FileRange]
 
+    @property
+    def proves(self) -> bool:
+        """Whether a checksum proves any of its entries."""
+        return any(entry.proved for entry in self.entries)
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:
@@ -106,7 +112,7 @@ class _Place:
 
 
 def scan_table(
-    source: ByteSource,
+    source: Reader,
     *,
     area: str,
     accept: Accept,
@@ -134,7 +140,7 @@ class _Scan:
 
     def __init__(
         self,
-        source: ByteSource,
+        source: Reader,
         area: str,
         accept: Accept,
         limits: Limits,
@@ -185,17 +191,36 @@ class _Scan:
 
     def _footer(self) -> Footer | None:
         try:
-            footer = read_footer(self.source)
+            footer = self._read_footer()
         except CheckpointError as error:
             self._report("footer", error.message)
             return None
         if footer.index.end > self.source.size - FOOTER_SIZE:
             self._report("footer", f"it points beyond the file: {footer.index}")
             return None
-        start = self.source.size - FOOTER_SIZE
-        self._mark(start, self.source.size, "verified")
+        self._mark(self.source.size - FOOTER_SIZE, self.source.size, "verified")
+        self._check_padding(footer)
         self._check_metaindex(footer)
         return footer
+
+    def _read_footer(self) -> Footer:
+        offset = self.source.size - FOOTER_SIZE
+        if offset < 0:
+            raise TruncatedError(
+                f"The file is too short to be an sstable: expected at least {FOOTER_SIZE} bytes, "
+                f"found {self.source.size}"
+            )
+        return Footer.from_bytes(self.source.read_at(offset, FOOTER_SIZE))
+
+    def _check_padding(self, footer: Footer) -> None:
+        """Report padding that is not zero: no reader looks at it, and every writer leaves zeros."""
+        handles = (footer.metaindex, footer.index)
+        used = sum(len(encode_varint(n)) for one in handles for n in (one.offset, one.size))
+        padding = self.source.read_at(
+            self.source.size - FOOTER_SIZE + used, FOOTER_SIZE - len(MAGIC) - used
+        )
+        if any(padding):
+            self._report("unreferenced", "the footer's padding is not zero")
 
     def _check_metaindex(self, footer: Footer) -> None:
         handle = footer.metaindex

@@ -135,6 +135,8 @@ def list_prefixes(directory: str) -> list[str]:
 
 def _prefix_of(text: str) -> str:
     """Take the suffix of any file of a checkpoint off a path that names one."""
+    if os.path.isfile(text + INDEX_SUFFIX):
+        return text
     temporary = _TEMPSTATE.fullmatch(text)
     plain = temporary[1] if temporary else text
     if os.path.isfile(text):

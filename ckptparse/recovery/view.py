@@ -6,18 +6,22 @@ bear, is proved by the checksum of the block of the index that says so, or not a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
 from ckptparse.bundle.naming import decode_name, decode_slice_key, encode_slice_key, shard_path
 from ckptparse.bundle.slices import TensorSlice
+from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError, LimitError
 from ckptparse.limits import Limits
 from ckptparse.problems import Problem
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
-from ckptparse.recovery.report import FileReport
+from ckptparse.recovery.files import open_reader, undone_path
+from ckptparse.recovery.report import FileRange, FileReport
 from ckptparse.recovery.scan import ScannedEntry, ScannedTable, scan_table
 from ckptparse.recovery.survey import IndexFile, Survey, identity_of
 from ckptparse.source import ByteSource
@@ -40,6 +44,7 @@ class Stored:
         chance: Chance that the proof is wrong.
         index: The index that says so.
         leftover: Whether that index is what a save left behind.
+        waiting: Whether nothing but the byte order lacks proof: the header is lost.
     """
 
     entry: BundleEntry
@@ -49,6 +54,7 @@ class Stored:
     chance: float
     index: str
     leftover: bool
+    waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +121,31 @@ def read_view(
     except CheckpointError as error:
         view.problems.append(Problem.of("file.unreadable", index.path, error.message))
         return view
+    if not table.proves:
+        undone = _scan_undone(index.path, limits, correct=correct)
+        table = table if undone is None else undone
     role = "leftover" if index.leftover else "index"
     view.file = FileReport(index.path, role, table.size, tuple(table.ranges))
     view.problems += _name_foreign(table)
     _Builder(view, index, survey, limits).build(table)
     return view
+
+
+def _scan_undone(path: str, limits: Limits, *, correct: bool) -> ScannedTable | None:
+    """Scan an index with a conversion of line ends undone; None where that gives nothing."""
+    try:
+        with closing(open_reader(undone_path(path))) as reader:
+            table = scan_table(
+                reader, area="index", accept=_looks_right, limits=limits, correct=correct
+            )
+    except CheckpointError:
+        return None
+    if not table.proves:
+        return None
+    what = "its line feeds were turned into CR LF; with that undone, it can be read"
+    table.problems.append(Problem.of("index.text", path, what))
+    bad = [FileRange(0, os.path.getsize(path), "bad")]
+    return replace(table, path=path, ranges=bad)
 
 
 def _count_shards(survey: Survey) -> int:
@@ -129,7 +155,7 @@ def _count_shards(survey: Survey) -> int:
 
 def _name_foreign(table: ScannedTable) -> list[Problem]:
     """Say what a file without any block is instead."""
-    if any(part.kind == "verified" for part in table.ranges):
+    if table.entries:
         return table.problems
     identity = identity_of(table.path)
     if identity is None or identity.kind in ("v2-index", "v1", "truncated", "unknown"):
@@ -208,14 +234,16 @@ class _Builder:
             name = decode_name(scanned.key)
             self._problem("index.entry", f"the entry of {name!r}: {error.message}")
             return None
+        ordered = self.header_proved or item_size(entry.data_type) == 1 or bool(entry.slices)
         return Stored(
             entry,
             self._data_path(entry.shard_id),
             header is not None and header.endianness == Endianness.BIG,
-            scanned.proved and self.header_proved,
+            scanned.proved and ordered,
             max(scanned.chance, self.header_chance),
             self.index.path,
             self.index.leftover,
+            waiting=scanned.proved and not ordered,
         )
 
     def _data_path(self, shard_id: int) -> str:
