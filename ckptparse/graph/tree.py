@@ -84,6 +84,8 @@ def name_tree(names: Iterable[str], find: Callable[[str], Tensor | None]) -> Tre
 
 
 def _iter_objects(graph: ObjectGraph, *, everything: bool) -> Iterator[TreeEntry]:
+    if graph.root.attributes:
+        yield _entry(0, "(root)", graph.root, ())
     pending = [_children(graph.root, 0, everything=everything)]
     while pending:
         entry = next(pending[-1], None)

@@ -1,0 +1,505 @@
+"""Object graphs: every node of the fixtures, trees, names, steps, and graphs that lie."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import expected
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ckptparse
+from ckptparse.bundle.naming import encode_name
+from ckptparse.errors import CheckpointError, LimitError, MalformedError, TensorNotFoundError
+from ckptparse.graph.object_graph import ObjectGraph, ObjectNode, escape_name, unescape_name
+from ckptparse.graph.optimizer import find_optimizer
+from ckptparse.graph.tree import object_tree
+from ckptparse.graph.variable_names import name_variables
+from ckptparse.limits import Limits
+from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
+from ckptparse.tensor import Tensor
+
+pytestmark = pytest.mark.proto
+
+GRAPHS = {
+    f"{case.name}:{row.data['prefix']}": row
+    for case in expected.cases()
+    for row in case.checkpoints
+    if "object_graph" in row.data
+}
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def graph_of(
+    nodes: Iterable[Mapping[str, Any]], tensors: Mapping[str, Tensor] | None = None
+) -> ObjectGraph:
+    """Make a graph of nodes: children {name: id}, attributes [name, full name, key], slots."""
+    message = TrackableObjectGraph()
+    for row in nodes:
+        node = message.nodes.add()
+        for name, node_id in row.get("children", {}).items():
+            node.children.add(node_id=node_id, local_name=name)
+        for name, full_name, key in row.get("attributes", ()):
+            node.attributes.add(name=name, full_name=full_name, checkpoint_key=key)
+        for variable, name, slot in row.get("slots", ()):
+            node.slot_variables.add(
+                original_variable_node_id=variable, slot_name=name, slot_variable_node_id=slot
+            )
+    return ObjectGraph.from_bytes(message.SerializeToString(), tensors=None)
+
+
+def variable(key: str, full_name: str = "") -> dict[str, Any]:
+    return {"attributes": [("VARIABLE_VALUE", full_name, key)]}
+
+
+# What TensorFlow wrote
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_node_is_as_tensorflow_wrote_it(name: str) -> None:
+    row = GRAPHS[name]
+    facts = row.data["object_graph"]
+    with ckptparse.open(row.path) as checkpoint:
+        graph = checkpoint.object_graph
+        assert graph is not None
+        assert hashlib.sha256(graph.serialized).hexdigest() == facts["sha256"]
+        assert graph.node_count == len(facts["nodes"])
+        for node, fact in zip(graph.nodes(), facts["nodes"], strict=True):
+            assert_node(node, fact)
+
+
+def assert_node(node: ObjectNode, fact: Mapping[str, Any]) -> None:
+    children = [[name, child.node_id] for name, child in node.children.items()]
+    assert children == fact.get("children", [])
+    kept = node.attributes.values()
+    assert [[a.name, a.full_name, a.checkpoint_key] for a in kept] == fact.get("attributes", [])
+    slots = [[s.variable.node_id, s.slot_name, s.slot.node_id] for s in node.slot_variables]
+    assert slots == fact.get("slots", [])
+    saver = node.registered_saver
+    assert (saver and [saver.name, saver.object_name]) == fact.get("registered_saver")
+    assert node.has_checkpoint_values == fact.get("has_values")
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_variable_is_found_by_its_path_and_reads_as_stored(name: str) -> None:
+    row = GRAPHS[name]
+    with ckptparse.open(row.path) as checkpoint:
+        graph = checkpoint.object_graph
+        assert graph is not None
+        for node_id, key in graph.keys_by_node.items():
+            node = graph.node(node_id)
+            path = node.path
+            assert path is not None
+            assert f"{path}{VALUE}" == key
+            if ".OPTIMIZER_SLOT" not in path:
+                assert graph.find_node(path) == node
+            expected.assert_matches(node.read(), row.tensors[key])
+            assert node.shape == row.tensors[key].shape
+            assert node.checkpoint_key == key
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_keys_of_no_object_are_those_that_no_attribute_has(name: str) -> None:
+    row = GRAPHS[name]
+    facts = row.data["object_graph"]["nodes"]
+    claimed = {key for fact in facts for _, _, key in fact.get("attributes", [])}
+    with ckptparse.open(row.path) as checkpoint:
+        assert checkpoint.object_graph is not None
+        assert set(checkpoint.object_graph.other_keys) == row.tensors.keys() - claimed
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_names_of_variables_are_unique_and_lead_to_the_same_values(name: str) -> None:
+    row = GRAPHS[name]
+    with ckptparse.open(row.path, naming="variable") as checkpoint:
+        assert len(checkpoint) == len(row.tensors)
+        assert len(set(checkpoint)) == len(checkpoint)
+        assert [checkpoint[key].name for key in checkpoint] == sorted(row.tensors, key=encode_name)
+        for key, tensor in checkpoint.items():
+            assert tensor.shape == row.tensors[tensor.name].shape
+            assert checkpoint[f"{key}:0"] is tensor
+        read = checkpoint.read()
+        assert list(read) == list(checkpoint)
+    assert [key for key, _ in ckptparse.list_variables(row.path, naming="variable")] == list(read)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_tree_shows_every_tensor_once(name: str) -> None:
+    row = GRAPHS[name]
+    with ckptparse.open(row.path) as checkpoint:
+        shown = [
+            key
+            for entry in checkpoint.tree()
+            for key, t in (entry.tensors or {}).items()
+            if t is not None
+        ]
+        assert sorted(set(shown)) == sorted(row.tensors)
+        assert len(str(checkpoint.tree()).splitlines()) >= len(row.tensors)
+        assert len(list(checkpoint.tree(everything=True))) >= len(list(checkpoint.tree()))
+
+
+# Names and paths
+
+
+@pytest.mark.checklist(95)
+@pytest.mark.parametrize(
+    ("name", "escaped"),
+    [
+        ("a/b/c", "a.Sb.Sc"),
+        ("c/", "c.S"),
+        (".S", "..S"),
+        (".ATTRIBUTES/f", "..ATTRIBUTES.Sf"),
+        ("x.y", "x..y"),
+        ("..", "...."),
+        ("", ""),
+    ],
+)
+def test_local_names_are_escaped_as_tensorflow_escapes_them(name: str, escaped: str) -> None:
+    assert escape_name(name) == escaped
+    assert unescape_name(escaped) == name
+
+
+@given(st.text(alphabet="./Sab", max_size=12))
+def test_escaping_can_always_be_undone(name: str) -> None:
+    escaped = escape_name(name)
+    assert "/" not in escaped
+    assert unescape_name(escaped) == name
+
+
+@pytest.mark.checklist(96)
+def test_a_child_may_be_called_as_the_marks_are() -> None:
+    case = expected.load("objects/names_to_escape")
+    with ckptparse.open(case.checkpoint.path) as checkpoint:
+        graph = checkpoint.object_graph
+        assert graph is not None
+        keys = [node.checkpoint_key for node in graph.nodes() if node.is_variable]
+        assert "..ATTRIBUTES/a/.ATTRIBUTES/VARIABLE_VALUE" in keys
+
+
+@pytest.mark.checklist(97)
+def test_objects_in_a_loop_are_walked_once() -> None:
+    with ckptparse.open(expected.load("objects/loop").checkpoint.path) as checkpoint:
+        graph = checkpoint.object_graph
+        assert graph is not None
+        assert len(list(graph.walk())) == graph.node_count
+        assert len({node.path for node in graph.walk()}) == graph.node_count
+        assert str(checkpoint.tree())
+
+
+@pytest.mark.checklist(98)
+def test_an_object_with_two_names_has_the_path_of_the_first() -> None:
+    graph = graph_of(
+        [{"children": {"b": 1, "a": 1, "c": 2}}, variable("b" + VALUE), {"children": {"d": 1}}]
+    )
+    assert graph["b"] == graph["a"] == graph["c"]["d"]
+    assert graph["c"]["d"].path == "b"
+    assert "(also a)" in str(object_tree(graph))
+
+
+@pytest.mark.checklist(102)
+@pytest.mark.parametrize(
+    "number", range(len(expected.load("objects/root_and_attributes").checkpoints))
+)
+def test_the_root_may_be_any_object_with_others_beside_its_children(number: int) -> None:
+    row = expected.load("objects/root_and_attributes").checkpoints[number]
+    with ckptparse.open(row.path) as checkpoint:
+        graph = checkpoint.object_graph
+        assert graph is not None
+        own = {node.checkpoint_key for node in (graph.root, *graph.values()) if node.is_variable}
+        assert own <= set(checkpoint)
+        assert own
+
+
+@pytest.mark.checklist(106)
+def test_objects_that_keep_nothing_are_left_out_of_the_tree() -> None:
+    with ckptparse.open(expected.load("objects/empty_containers").checkpoint.path) as checkpoint:
+        shown = {entry.node for entry in checkpoint.tree()}
+        every = {entry.node for entry in checkpoint.tree(everything=True)}
+        empty = {node for node in every if node is not None and node.has_checkpoint_values is False}
+        assert empty
+        assert shown.isdisjoint(empty)
+
+
+@pytest.mark.checklist(114)
+def test_what_a_registered_saver_wrote_is_told_apart() -> None:
+    with ckptparse.open(expected.load("objects/registered_saver").checkpoint.path) as checkpoint:
+        graph = checkpoint.object_graph
+        assert graph is not None
+        savers = [node.registered_saver for node in graph.nodes() if node.registered_saver]
+        assert len(savers) == 1
+        assert graph.other_keys
+        assert "(keys of no object)" in str(checkpoint.tree())
+
+
+@pytest.mark.checklist(115)
+def test_a_stem_leads_to_all_tensors_under_it() -> None:
+    case = expected.load("objects/iterator_and_tables")
+    with ckptparse.open(case.checkpoint.path) as checkpoint:
+        graph = checkpoint.object_graph
+        assert graph is not None
+        under = {
+            attribute.name: list(graph.node(node_id).tensors)
+            for node_id, attribute in graph.iter_attributes()
+        }
+        (table,) = {name for name in under if name == "table"}
+        assert [key.rpartition("/")[2] for key in under[table]] == ["table-keys", "table-values"]
+        assert [key.rpartition("/")[2] for key in under["ITERATOR"]] == ["ITERATOR_STATE"]
+        node = next(n for n in graph.nodes() if "table" in n.attributes)
+        with pytest.raises(TensorNotFoundError, match="keeps 2 tensors") as caught:
+            node.read()
+        assert caught.value.closest == tuple(node.tensors)
+
+
+def test_an_object_without_a_value_says_so() -> None:
+    graph = graph_of([{"children": {"a": 1}}, {}])
+    with pytest.raises(TensorNotFoundError, match="keeps no tensors"):
+        graph["a"].read()
+    with pytest.raises(KeyError):
+        graph["b"]
+    assert graph.find_node("a/b") is None
+
+
+def test_a_name_that_two_variables_share_is_no_name() -> None:
+    graph = graph_of(
+        [
+            {"children": {"a": 1, "b": 2, "c": 3, "d": 4}},
+            variable("a", "w"),
+            variable("b", "w"),
+            variable("c", "own"),
+            variable("d", ""),
+        ]
+    )
+    assert name_variables("abcd", graph.names_by_key) == {"a": "a", "b": "b", "own": "c", "d": "d"}
+
+
+def test_a_name_that_is_another_tensors_key_is_not_taken() -> None:
+    assert name_variables(["a", "b"], {"a": "b"}) == {"a": "a", "b": "b"}
+    assert name_variables(["a", "b"], {"a": "b", "b": "a"}) == {"a": "a", "b": "b"}
+    assert name_variables(["a", "b"], {"a": "a", "b": "c"}) == {"a": "a", "c": "b"}
+
+
+@given(
+    st.lists(st.sampled_from("abcdef"), unique=True),
+    st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("abcdefgh"), max_size=6),
+)
+def test_chosen_names_are_unique_and_lead_to_every_tensor(
+    stored: list[str], names: dict[str, str]
+) -> None:
+    unique = {key: name for key, name in names.items() if list(names.values()).count(name) == 1}
+    chosen = name_variables(stored, unique)
+    assert list(chosen.values()) == stored
+
+
+# Step
+
+
+@pytest.mark.parametrize(
+    ("case", "step"),
+    [
+        ("objects/keras3_optimizer", 3),
+        ("objects/keras2_legacy_optimizer", 3),
+        ("objects/keras2_optimizer", 3),
+        ("objects/write", None),
+    ],
+)
+def test_the_step_is_that_of_the_optimizer(case: str, step: int | None) -> None:
+    with ckptparse.open(expected.load(case).checkpoint.path) as checkpoint:
+        assert checkpoint.step == step
+
+
+def test_the_step_of_a_plain_checkpoint_is_its_save_counter() -> None:
+    for number, row in enumerate(expected.load("objects/nested").checkpoints, start=1):
+        with ckptparse.open(row.path) as checkpoint:
+            assert checkpoint.step == number
+
+
+def test_the_step_of_a_name_based_checkpoint_is_its_global_step() -> None:
+    for row in expected.load("saver/scopes").checkpoints:
+        with ckptparse.open(row.path) as checkpoint:
+            assert checkpoint.step == int(checkpoint["global_step"].read()[()])
+    with ckptparse.open(expected.load("saver/my_model").checkpoint.path) as checkpoint:
+        assert checkpoint.step is None
+
+
+# Name-based checkpoints
+
+
+def test_a_name_based_checkpoint_has_scopes_and_no_objects() -> None:
+    row = expected.load("saver/scopes").checkpoints[0]
+    with ckptparse.open(row.path) as checkpoint:
+        assert checkpoint.object_graph is None
+        assert checkpoint.optimizer is None
+        assert checkpoint.layers_source == "names"
+        by_name = {layer.name: layer for layer in checkpoint.layers}
+        np.testing.assert_array_equal(
+            by_name["scope1"].get_weights()[0], checkpoint["scope1/weights"].read()
+        )
+        names = [entry.name for entry in checkpoint.tree() if entry.depth == 0]
+        assert names == ["global_step", "scope1", "scope2"]
+        assert "weights" in str(checkpoint.tree())
+    with ckptparse.open(row.path, naming="variable") as checkpoint:
+        assert list(checkpoint) == sorted(row.tensors, key=encode_name)
+
+
+# Graphs that lie
+
+
+@pytest.mark.parametrize("node_id", [2, -1, -(2**31), 2**31 - 1])
+def test_a_child_that_is_not_there_is_malformed(node_id: int) -> None:
+    graph = graph_of([{"children": {"a": 1, "b": node_id}}, {}])
+    assert graph["a"].node_id == 1
+    for ask in (
+        lambda: graph["b"],
+        lambda: graph.root.children,
+        lambda: list(graph.walk()),
+        lambda: graph["a"].path,
+        lambda: str(object_tree(graph)),
+    ):
+        with pytest.raises(MalformedError, match=f"found node {node_id}"):
+            ask()
+
+
+@pytest.mark.parametrize("slot", [(7, "m", 1), (1, "m", 7), (-1, "m", 1)])
+def test_a_slot_that_is_not_there_is_malformed(slot: tuple[int, str, int]) -> None:
+    graph = graph_of([{"children": {"a": 1, "o": 2}}, variable("a"), {"slots": [slot]}])
+    with pytest.raises(MalformedError):
+        _ = graph["o"].slot_variables
+    with pytest.raises(MalformedError):
+        _ = graph["a"].path
+
+
+def test_a_graph_without_nodes_has_no_root() -> None:
+    with pytest.raises(MalformedError, match="one of 0 nodes"):
+        _ = ObjectGraph.from_bytes(b"").root
+
+
+def test_slots_of_slots_and_optimizers_that_are_slots_end() -> None:
+    graph = graph_of(
+        [
+            {"children": {"v": 1}},
+            variable("v"),
+            {"slots": [(1, "m", 3), (3, "n", 2)]},
+            {"slots": [(1, "m", 2), (2, "n", 3)]},
+        ]
+    )
+    assert [node.path for node in graph.nodes()] == [
+        "",
+        "v",
+        "v/.OPTIMIZER_SLOT/m",
+        "v/.OPTIMIZER_SLOT/m",
+    ]
+    assert str(object_tree(graph))
+    assert find_optimizer(graph) is None
+
+
+def timed(limit: float, what: Any) -> Any:
+    start = time.perf_counter()
+    found = what()
+    assert time.perf_counter() - start < limit
+    return found
+
+
+def test_a_chain_of_forty_thousand_objects_is_no_recursion_and_no_blow_up() -> None:
+    length = 40_000
+    rows: list[dict[str, Any]] = [{"children": {"c": index + 1}} for index in range(length)]
+    rows.append(variable("deep"))
+    graph = graph_of(rows)
+    assert timed(10, lambda: len(list(graph.walk()))) == length + 1
+    assert timed(10, lambda: graph.node(length).path) == "/".join("c" * length)
+    assert timed(10, lambda: graph.path_of(length, at_most=2)) == ".../c/c"
+    text = timed(10, lambda: str(object_tree(graph)))
+    assert len(text) < 10_000
+    assert text.endswith("...")
+    assert "..." in repr(graph.node(length))
+    assert timed(20, lambda: find_optimizer(graph)) is None
+
+
+def test_a_chain_of_variables_costs_no_path_for_each() -> None:
+    from ckptparse.graph.layers import find_layers
+
+    length = 10_000
+    rows: list[dict[str, Any]] = [
+        {"children": {"0": index + 1, "v": length + 1 + index}} for index in range(length)
+    ]
+    rows.append({})
+    rows += [variable(f"v{index}") for index in range(length)]
+    layers, _ = timed(20, lambda: find_layers(graph_of(rows)))
+    assert sum(len(layer._tensors) for layer in layers) >= 1
+
+
+def test_layers_that_share_all_they_have_are_refused() -> None:
+    from ckptparse.graph.layers import find_layers
+
+    count = 3000
+    rows: list[dict[str, Any]] = [{"children": {f"layer-{i}": i + 1 for i in range(count)}}]
+    rows += [{"children": {"x": count + 1}} for _ in range(count)]
+    rows += [{"children": {"x": count + 2 + index}} for index in range(count)]
+    rows.append(variable("v"))
+    with pytest.raises(LimitError):
+        find_layers(graph_of(rows))
+
+
+def test_a_million_nodes_are_walked_in_seconds() -> None:
+    count = 1_000_000
+    child = b"\x0a\x03\x12\x01a"  # a child "a", node 0
+    data = (b"\x0a" + bytes([len(child)]) + child) * count
+    graph = ObjectGraph.from_bytes(data)
+    assert graph.node_count == count
+    assert timed(60, lambda: len(list(graph.walk()))) == 1
+    assert graph.other_keys == ()
+
+
+def test_the_size_of_a_graph_is_bounded() -> None:
+    with pytest.raises(LimitError, match="message_bytes"):
+        ObjectGraph.from_bytes(bytes(200), limits=Limits(message_bytes=100))
+
+
+def small_graph() -> bytes:
+    path = expected.load("objects/keras2_legacy_optimizer").checkpoint.path
+    with ckptparse.open(path) as checkpoint:
+        assert checkpoint.object_graph is not None
+        return checkpoint.object_graph.serialized
+
+
+def use(data: bytes) -> None:
+    """Ask everything of a graph that may be damaged."""
+    from ckptparse.graph.layers import find_layers
+
+    graph = ObjectGraph.from_bytes(data)
+    str(object_tree(graph, everything=True))
+    find_layers(graph)
+    optimizer = find_optimizer(graph)
+    if optimizer is not None:
+        list(optimizer.slots)
+    _ = graph.names_by_key, graph.other_keys
+    for node in graph.nodes():
+        _ = node.path, node.children, node.slot_variables, node.registered_saver
+
+
+def test_a_damaged_graph_gives_answers_or_an_error_of_ours() -> None:
+    data = small_graph()
+    for size in range(0, len(data), 11):
+        check(data[:size])
+    for index in range(0, len(data), 3):
+        damaged = bytearray(data)
+        damaged[index] ^= 1 << index % 8
+        check(bytes(damaged))
+
+
+def check(data: bytes) -> None:
+    try:
+        use(data)
+    except CheckpointError:
+        return
+
+
+def test_names_that_a_terminal_would_act_on_are_escaped_in_the_tree() -> None:
+    graph = graph_of([{"children": {"a\x1b[2J\n": 1}}, variable("k", "n\x07")])
+    text = str(object_tree(graph))
+    assert text.isprintable()
+    assert "a\\x1b[2J\\n" in text
