@@ -35,6 +35,8 @@ _OPERATIONS = "_operations"
 _FUNCTIONAL = "_functional"
 _ALL_VARIABLES = "_all_variables"
 _NUMBERED = ("layer-", "layer_with_weights-")
+_LONGEST_NAME = 32
+"""Local names that a path may have to be a layer's name."""
 
 _NO_LAYERS = {
     _KERAS_API,
@@ -95,14 +97,19 @@ class Layer:
         name: Keras's name, or the scope of its variables' names, or its path.
         class_name: Its class (`Dense`), or None where the file does not hold it.
         config: Its configuration, or None where the file does not hold it.
-        path: Its path in the object graph, or None.
+        node: Its object, or None where no object is the layer.
     """
 
     name: str
     class_name: str | None
-    config: Mapping[str, Any] | None
-    path: str | None
+    config: Mapping[str, Any] | None = field(repr=False)
+    node: ObjectNode | None
     _tensors: tuple[Callable[[], Tensor], ...] = field(repr=False)
+
+    @property
+    def path(self) -> str | None:
+        """Its path in the object graph, or None."""
+        return None if self.node is None else self.node.path
 
     @property
     def weights(self) -> list[Tensor]:
@@ -153,11 +160,12 @@ def find_layers(
 def layers_by_scope(graph: ObjectGraph) -> list[Layer]:
     """Make one layer of each scope of the variables' names, in the order of their first use."""
     listed = graph.root.get("variables") or graph.root.get(_ALL_VARIABLES)
+    counter = graph.root.get(SAVE_COUNTER)
     nodes = listed.values() if listed is not None else graph.walk()
     scopes: dict[str, list[ObjectNode]] = {}
     for node in dict.fromkeys(nodes):
-        if node.is_variable and node.path != SAVE_COUNTER:
-            name = node.full_name or node.path or ""
+        if node.is_variable and node != counter:
+            name = node.full_name or _short_path(node)
             scopes.setdefault(name.rpartition("/")[0] or name, []).append(node)
     return [
         Layer(name, None, None, None, tuple(_tensor_of(node) for node in nodes))
@@ -180,10 +188,15 @@ def _layer(
     node: ObjectNode | None, weights: list[ObjectNode], description: LayerDescription | None
 ) -> Layer:
     known = description or LayerDescription()
-    path = None if node is None else node.path
-    name = known.name or _common_scope(weights) or path or ""
+    name = known.name or _common_scope(weights) or _short_path(node)
     tensors = tuple(_tensor_of(weight) for weight in weights)
-    return Layer(name, known.class_name, known.config, path, tensors)
+    return Layer(name, known.class_name, known.config, node, tensors)
+
+
+def _short_path(node: ObjectNode | None) -> str:
+    """Return a node's path; of a path that no model has, its end."""
+    path = None if node is None else node.graph.path_of(node.node_id, at_most=_LONGEST_NAME)
+    return path or ""
 
 
 def _tensor_of(node: ObjectNode) -> Callable[[], Tensor]:
