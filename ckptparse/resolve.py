@@ -96,7 +96,9 @@ def resolve_graph(path: PathLike, *, limits: Limits) -> tuple[str, str, str]:
         DataLossError: What is there was cut off.
     """
     text = os.fsdecode(path)
-    beside = strip_shard_suffix(text.removesuffix(INDEX_SUFFIX)) + META_SUFFIX
+    data = split_data_path(text)
+    prefix = text.removesuffix(INDEX_SUFFIX) if data is None else data[0]
+    beside = strip_shard_suffix(prefix) + META_SUFFIX
     if not os.path.lexists(text) and _is_file(beside):
         text = beside
     identity = _identify(text, limits=limits)

@@ -21,6 +21,8 @@ from ckptparse.proto.wire import Buffer
 
 __all__ = ["Graph"]
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 
 class Graph(GraphParts):
     """A GraphDef, or the one inside a MetaGraphDef with what that says of it.
@@ -70,6 +72,7 @@ class Graph(GraphParts):
         cls, text: bytes, *, is_meta: bool, limits: Limits = DEFAULT_LIMITS, path: str | None = None
     ) -> Graph:
         """Parse a GraphDef or a MetaGraphDef that is text; raises as `from_graph_def` does."""
+        text = text.removeprefix(_BYTE_ORDER_MARK)
         if is_meta:
             meta = parse_text(MetaGraphDef, text, limits=limits, path=path, what="a meta graph")
             return cls.from_meta_graph(meta.SerializeToString(), limits=limits, path=path)

@@ -28,6 +28,10 @@ _PAGE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _FIRST_FIELD = re.compile(rb"(?:\s+|#[^\n]*\n)*([A-Za-z_]\w*)\s*(:|\{|<)")
+_TOKEN = re.compile(
+    rb"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|[{}<>\[\]"']""",
+    re.DOTALL,
+)
 _LAST_LINE = re.compile(rb"[^\r\n]*\Z")
 
 _TEXT_PROTOS: dict[str, tuple[str, ...]] = {
@@ -128,15 +132,26 @@ def _describe_state(sample: Sample) -> dict[str, object]:
 
 
 def _ends_early(sample: Sample) -> bool:
-    """Tell whether text printed one field a line stops inside of a field."""
-    end = sample.tail.rstrip()
-    last = _LAST_LINE.search(end)
+    """Tell whether the text of a message stops inside of a field."""
+    if sample.size <= len(sample.head):
+        return _count_open(sample.head) != 0
+    # Of a longer one only the end is looked at: printed messages begin no line inside of a field.
+    last = _LAST_LINE.search(sample.tail.rstrip())
     line = last.group() if last else b""
-    if b"\n" not in sample.head or line.startswith(b"#"):
-        return False
-    return line[:1].isspace() or not (
-        line.endswith((b"}", b">")) or re.match(rb"\w+\s*:\s*\S", line)
-    )
+    is_whole = line.endswith((b"}", b">")) or re.match(rb"\w+\s*:\s*\S|#", line)
+    return line[:1].isspace() or not is_whole
+
+
+def _count_open(text: bytes) -> int:
+    """Count the brackets and quotes that are still open at the end of a text."""
+    depth = 0
+    for token in _TOKEN.findall(text):
+        if token in b"}>]":
+            depth -= 1
+        elif len(token) == 1 and token != b"#":
+            # A quote stands alone only where its string does not end.
+            depth += 1
+    return depth
 
 
 def _describe_text(head: bytes) -> str:
