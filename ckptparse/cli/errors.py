@@ -88,14 +88,29 @@ def _hint(error: Exception) -> str | None:
     hint = getattr(error, "hint", None)
     if isinstance(error, ckptparse.TensorNotFoundError) and error.closest:
         return "did you mean " + " or ".join(f"'{escape(name)}'" for name in error.closest) + "?"
-    if isinstance(error, ckptparse.CheckpointNotFoundError) and error.path:
-        hint = ". ".join(part for part in (hint, _what_lies_near(error.path)) if part)
+    near = _near(error) if isinstance(error, ckptparse.CheckpointError) else None
+    hint = "; ".join(part.rstrip(".") for part in (hint, near) if part)
     return as_commands(clean(hint)) if hint else None
 
 
 def as_commands(text: str) -> str:
     """Turn the names of functions into those of commands: `ckptparse.recover(path)`."""
     return _CALL.sub(lambda found: f"`ckptparse {_COMMANDS[found[1]]}`", text)
+
+
+def _near(error: ckptparse.CheckpointError) -> str | None:
+    """For a path that leads to no checkpoint, say what lies there."""
+    if error.path is None:
+        return None
+    if isinstance(error, ckptparse.NotACheckpointError):
+        in_it = os.path.isdir(error.path) and not getattr(error.identity, "contains", ())
+        return _what_lies_near(os.path.join(error.path, "")) if in_it else None
+    if not isinstance(error, ckptparse.CheckpointNotFoundError):
+        return None
+    if not os.path.lexists(error.path):
+        return _what_lies_near(error.path)
+    # A file that is there names one that is not.
+    return None if error.hint else _what_lies_near(os.path.join(os.path.dirname(error.path), ""))
 
 
 def _what_lies_near(path: str) -> str | None:
@@ -108,7 +123,7 @@ def _what_lies_near(path: str) -> str | None:
     except OSError:
         return None
     there = list(dict.fromkeys(_without_endings(entry) for entry in entries))
-    closest = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
+    closest = difflib.get_close_matches(name, there, n=3, cutoff=0.5) if name else []
     listed = closest or there[:_MOST_LISTED]
     if not listed:
         return f"'{directory or os.curdir}' is empty"

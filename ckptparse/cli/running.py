@@ -79,7 +79,9 @@ class Run:
             self.note(f"ckptparse: warning: {clean(message)}")
 
     def report(self, error: Exception) -> None:
-        """Say an error, after which the command may go on."""
+        """Say an error, once, after which the command may go on."""
+        if any(str(error) == str(known) for known in self.errors):
+            return
         self.errors.append(error)
         if self.debug:
             traceback.print_exception(error)

@@ -18,10 +18,11 @@ Row = tuple[str, str]
 
 def ask(run: Run, question: Callable[[], Value]) -> Value | None:
     """Ask for one part; where it is damaged or missing, say so and go on without it."""
-    answer: Value | None = None
-    with run.reporting():
-        answer = question()
-    return answer
+    try:
+        return question()
+    except (ckptparse.CheckpointError, OSError) as error:
+        run.report(error)
+        return None
 
 
 def describe_layers(layers: Sequence[ckptparse.Layer] | None) -> list[dict[str, Any]] | None:
