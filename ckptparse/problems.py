@@ -132,6 +132,7 @@ PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
         "v1.meta": "The first entry of a V1 file, which lists its tensors, is damaged or missing.",
         "v1.record": "A record of a V1 file breaks the format's rules, or is not listed.",
         "v1.missing": "A file of a sharded V1 checkpoint is not there.",
+        "v1.text": "A V1 file was changed by a conversion of line ends, which can be undone.",
         "v1.unreferenced": "A V1 file holds bytes that nothing refers to.",
         "shard.missing": "A data file that the index refers to is not there.",
         "shard.foreign": "A data file is a file of another kind, such as a Git LFS pointer.",

@@ -239,9 +239,7 @@ def _(files: Files, rng: random.Random) -> None:
 
 @fault("index/bit of a block")
 def _(files: Files, rng: random.Random) -> None:
-    change(
-        files.index, lambda data: flip(data, rng.randrange(data_end(data)), rng.randrange(8))
-    )
+    change(files.index, lambda data: flip(data, rng.randrange(data_end(data)), rng.randrange(8)))
 
 
 @fault("index/bit of a block, footer cut off")
@@ -499,12 +497,8 @@ def _(files: Files, rng: random.Random) -> None:
 
 @fault("both/index bit, shard bit")
 def _(files: Files, rng: random.Random) -> None:
-    change(
-        files.index, lambda data: flip(data, rng.randrange(data_end(data)), rng.randrange(8))
-    )
-    change(
-        files.shard(0), lambda data: flip(data, rng.randrange(len(data)), rng.randrange(8))
-    )
+    change(files.index, lambda data: flip(data, rng.randrange(data_end(data)), rng.randrange(8)))
+    change(files.shard(0), lambda data: flip(data, rng.randrange(len(data)), rng.randrange(8)))
 
 
 @fault("both/index of another save")
@@ -513,9 +507,7 @@ def _(files: Files, rng: random.Random) -> None:
     other = make_bundle(values(150))
     for number in (0, 1):
         files.shard(number).write_bytes(bytes(other.shards[number]))
-    change(
-        files.index, lambda data: flip(data, rng.randrange(data_end(data)), rng.randrange(8))
-    )
+    change(files.index, lambda data: flip(data, rng.randrange(data_end(data)), rng.randrange(8)))
 
 
 # -- saves that ended early: the part files of `BASE`
@@ -604,9 +596,7 @@ def _(files: Files, rng: random.Random) -> None:
     other = make_bundle(values(250), alone=True)
     (folder / "part-00000-of-00001.index").write_bytes(other.index())
     (folder / "part-00000-of-00001.data-00000-of-00001").write_bytes(bytes(other.shards[0]))
-    change(
-        files.shard(0), lambda data: data.__setitem__(slice(5000, 6000), rng.randbytes(1000))
-    )
+    change(files.shard(0), lambda data: data.__setitem__(slice(5000, 6000), rng.randbytes(1000)))
 
 
 # ---------------------------------------------------------------------------------------- judging
@@ -624,7 +614,7 @@ def same(first: Any, second: Any) -> bool:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What share of the elements came back, averaged over tensors; and what was promised wrongly."""
+    """What share of the elements came back, averaged over tensors; what was promised wrongly."""
 
     proved: float
     held: float

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,10 +34,11 @@ from ckptparse.proto.saved_tensor_slice_pb2 import SavedTensorSlices
 from ckptparse.proto.wire import BYTES, find_submessage, iter_fields
 from ckptparse.recovery.assess import Assessed, Part
 from ckptparse.recovery.check import Check
+from ckptparse.recovery.files import open_reader, undone_path
 from ckptparse.recovery.findings import sort_problems, state_problems
-from ckptparse.recovery.report import FileReport, Report, Source, TensorReport
+from ckptparse.recovery.report import FileRange, FileReport, Report, Source, TensorReport
 from ckptparse.recovery.result import Loaded, RecoveredTensor, Recovery, describe
-from ckptparse.recovery.scan import ScannedEntry, scan_table
+from ckptparse.recovery.scan import ScannedEntry, ScannedTable, scan_table
 from ckptparse.recovery.survey import Survey
 from ckptparse.recovery.view import NamedTensor, Stored
 from ckptparse.source import ByteSource
@@ -171,6 +173,8 @@ class _LegacyCase:
         except CheckpointError as error:
             self._report("file.unreadable", path, error.message)
             return
+        if not table.proves:
+            table = self._scan_undone(path) or table
         self.problems += table.problems
         self.complete &= table.complete
         role = "leftover" if path in self.survey.leftovers else "v1"
@@ -180,6 +184,31 @@ class _LegacyCase:
             known = self.records.get(entry.key)
             if entry.key != _META_KEY and (known is None or not known.entry.proved):
                 self.records[entry.key] = _Record(path, entry)
+
+    def _scan_undone(self, path: str) -> ScannedTable | None:
+        """Scan a file with a conversion of line ends undone; None where that gives nothing."""
+        try:
+            with closing(open_reader(undone_path(path))) as reader:
+                table = scan_table(
+                    reader,
+                    area="v1",
+                    accept=_looks_right,
+                    limits=self.limits,
+                    correct=self.correct,
+                )
+        except CheckpointError:
+            return None
+        if not table.proves:
+            return None
+        what = "its line feeds were turned into CR LF; with that undone, it can be read"
+        return replace(
+            table,
+            path=path,
+            # What is read is no longer in the file: the values stay here.
+            entries=[replace(entry, place=None) for entry in table.entries],
+            problems=[*table.problems, Problem.of("v1.text", path, what)],
+            ranges=[FileRange(0, os.path.getsize(path), "bad")],
+        )
 
     def _take_list(self, path: str, entries: list[ScannedEntry]) -> None:
         first = entries[0] if entries else None

@@ -213,13 +213,12 @@ class _Scan:
         return Footer.from_bytes(self.source.read_at(offset, FOOTER_SIZE))
 
     def _check_padding(self, footer: Footer) -> None:
-        """Report padding that is not zero: no reader looks at it, and every writer leaves zeros."""
+        """Report handles and padding that are not as every writer leaves them; readers take all."""
         handles = (footer.metaindex, footer.index)
-        used = sum(len(encode_varint(n)) for one in handles for n in (one.offset, one.size))
-        padding = self.source.read_at(
-            self.source.size - FOOTER_SIZE + used, FOOTER_SIZE - len(MAGIC) - used
-        )
-        if any(padding):
+        usual = b"".join(encode_varint(n) for one in handles for n in (one.offset, one.size))
+        size = FOOTER_SIZE - len(MAGIC)
+        found = self.source.read_at(self.source.size - FOOTER_SIZE, size)
+        if found != usual.ljust(size, b"\0"):
             self._report("unreferenced", "the footer's padding is not zero")
 
     def _check_metaindex(self, footer: Footer) -> None:
