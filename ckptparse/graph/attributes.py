@@ -72,6 +72,34 @@ class Attributes(Mapping[str, Any]):
         with located(tensor=self._owner):
             return _decode_value(self._entries[name], f"{self._owner}.{name}", self._limits)
 
+    def find_bytes(self, name: str) -> bytes:
+        """Return an attribute that is a string; an empty one where there is none."""
+        value = self.get(name)
+        return value if isinstance(value, bytes) else b""
+
+    def find_type(self, name: str) -> int:
+        """Return an attribute that is a DataType; 0 where there is none."""
+        value = self.get(name)
+        return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+    def find_types(self, *names: str) -> list[int]:
+        """Return the first of some attributes that is a list of DataTypes, or one DataType."""
+        for name in names:
+            value = self.get(name)
+            types = [
+                item
+                for item in (value if isinstance(value, list) else [value])
+                if isinstance(item, int)
+            ]
+            if types:
+                return types
+        return []
+
+    def find_shape(self, name: str) -> Shape:
+        """Return an attribute that is a shape; None where there is none."""
+        value = self.get(name)
+        return value if isinstance(value, tuple) else None
+
     def find_tensor(self, name: str) -> Buffer | None:
         """Return the serialized TensorProto of an attribute; None where it has no tensor."""
         entry = self._entries.get(name)

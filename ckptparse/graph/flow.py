@@ -143,10 +143,11 @@ class Flow:
 
     def _in_order(self, found: Iterable[tuple[str | None, str]]) -> list[tuple[str | None, str]]:
         wanted = set(found)
+        functions = {function for function, _ in wanted}
         return [
             (table.function, name)
             for table in self._graph.tables()
-            if any(function == table.function for function, _ in wanted)
+            if table.function in functions
             for name in table
             if (table.function, name) in wanted
         ]

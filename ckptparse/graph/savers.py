@@ -23,6 +23,8 @@ from ckptparse.graph.nodes import Node, split_input
 from ckptparse.graph.parts import GraphParts
 from ckptparse.graph.variables import VARIABLE_OPS, GraphVariable
 from ckptparse.proto.saver_pb2 import SaverDef
+from ckptparse.proto.wire import Buffer
+from ckptparse.tensor import Tensor
 
 __all__ = ["SaveOp", "SavedTensor", "Saver", "find_savers"]
 
@@ -154,7 +156,7 @@ class _Finder:
         inputs = node.data_inputs
         names = self._strings(place, inputs[1]) if len(inputs) > 1 else []
         specs = self._strings(place, inputs[2]) if first == 3 and len(inputs) > 2 else []
-        types = node.attributes.get("dtypes") or node.attributes.get("T") or []
+        types = node.attributes.find_types("dtypes", "T")
         tensors = tuple(
             self._make_tensor(
                 place,
@@ -178,8 +180,9 @@ class _Finder:
             if node.op in VARIABLE_OPS and source.table.function is None:
                 found = self._variables.get(node.name)
                 variable, shape = (found.name, found.shape) if found else (None, None)
-            elif node.op == "Const":
-                shape = node.attributes["value"].shape if "value" in node.attributes else None
+            else:
+                data = node.attributes.find_tensor("value")
+                shape = None if data is None else self._make_constant(source, data).shape
         return SavedTensor(name, spec, text, data_type, shape, variable)
 
     def _shard(self, place: Place, inputs: tuple[str, ...]) -> int:
@@ -206,4 +209,7 @@ class _Finder:
         data = source.table[source.name].attributes.find_tensor("value")
         if data is None:
             return None
-        return make_constant(source.name, data, self._graph.limits, self._graph.path).read()
+        return self._make_constant(source, data).read()
+
+    def _make_constant(self, place: Place, data: Buffer) -> Tensor:
+        return make_constant(place.name, data, self._graph.limits, self._graph.path)

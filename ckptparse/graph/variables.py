@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ckptparse.dtypes import DataType, numpy_dtype
+from ckptparse.dtypes import numpy_dtype
 from ckptparse.graph.attributes import Shape
 from ckptparse.graph.nodes import Node, split_input
 from ckptparse.graph.parts import GraphParts
@@ -83,10 +83,10 @@ def find_variables(
 
 def _identity(node: Node) -> object:
     """Return what two nodes of one variable have in common."""
-    shared = node.attributes.get("shared_name", b"")
+    shared = node.attributes.find_bytes("shared_name")
     if shared in _NOT_SHARED:
         return node.name
-    return node.op == _RESOURCE_OP, node.attributes.get("container", b""), shared
+    return node.op == _RESOURCE_OP, node.attributes.find_bytes("container"), shared
 
 
 def _make_variable(
@@ -102,8 +102,8 @@ def _make_variable(
         )
     return GraphVariable(
         first.name,
-        int(first.attributes.get("dtype", DataType.DT_INVALID) or 0),
-        first.attributes.get("shape"),
+        first.attributes.find_type("dtype"),
+        first.attributes.find_shape("shape"),
         tuple(node.name for node in nodes),
         first.op == _RESOURCE_OP,
         trainable,
