@@ -18,6 +18,7 @@ from ckptparse.bundle.reader import BundleReader
 from ckptparse.checkpoint import Backend, Checkpoint
 from ckptparse.errors import (
     CheckpointError,
+    CheckpointNotFoundError,
     DataLossError,
     MissingShardError,
     TruncatedError,
@@ -39,6 +40,7 @@ def open_backend(resolved: Resolved, *, limits: Limits) -> Backend:
     """Open what a path means.
 
     Raises:
+        CheckpointNotFoundError: A state file names what is not there.
         NotACheckpointError: The index is something else.
         DataLossError: The checkpoint is damaged.
         UnsupportedError: It needs a newer reader.
@@ -109,6 +111,11 @@ def find_newest_whole(paths: Iterable[str], *, limits: Limits) -> str | None:
 
 
 def _open(resolved: Resolved, limits: Limits) -> Backend:
+    if resolved.absent_from is not None:
+        raise CheckpointNotFoundError(
+            f"The newest checkpoint that the state file names is not there: {resolved.path}",
+            path=resolved.absent_from,
+        )
     if resolved.format == "v1":
         from ckptparse.legacy.reader import LegacyReader
 

@@ -49,6 +49,8 @@ class Resolved:
     """The files of a V1 checkpoint."""
     others: tuple[str, ...] = ()
     """Other checkpoints that the state file lists which led here, the newest first."""
+    absent_from: str | None = None
+    """The state file that names the path, where nothing lies at it."""
 
 
 def resolve_path(path: PathLike, *, limits: Limits) -> Resolved:
@@ -226,14 +228,7 @@ def _resolve_state(path: str, *, limits: Limits) -> Resolved:
     found = find_listed(directory, newest)
     if found is not None:
         return replace(resolve_path(found, limits=limits), others=others)
-    from ckptparse.opening import find_newest_whole
-
-    other = find_newest_whole(others, limits=limits)
-    raise CheckpointNotFoundError(
-        f"The newest checkpoint that the state file names is not there: {state.latest}",
-        path=path,
-        hint=f"The newest whole one that is listed: {other}" if other else None,
-    )
+    return Resolved("v2", state.latest, others=others, absent_from=path)
 
 
 def _identify(path: str, *, limits: Limits) -> Identity:
