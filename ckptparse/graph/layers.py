@@ -35,6 +35,7 @@ _OPERATIONS = "_operations"
 _FUNCTIONAL = "_functional"
 _ALL_VARIABLES = "_all_variables"
 _NUMBERED = ("layer-", "layer_with_weights-")
+_LOOKUP_LAYER, _LOOKUP_TABLE, _TOKEN_COUNTS = "_lookup_layer", "lookup_table", "token_counts"
 _LONGEST_NAME = 32
 """Local names that a path may have to be a layer's name."""
 
@@ -68,6 +69,10 @@ _NOT_TRAINABLE = {
     "mean",
     "variance",
     "count",
+    "idf_weights",
+    "lookup_table",
+    "num_documents",
+    "summary",
     "vector_u",
     "sn_u",
 }
@@ -204,7 +209,7 @@ def _tensor_of(node: ObjectNode) -> Callable[[], Tensor]:
 
 
 def _common_scope(weights: Iterable[ObjectNode]) -> str:
-    scopes = [(node.full_name or "").split("/")[:-1] for node in weights]
+    scopes = [node.full_name.split("/")[:-1] for node in weights if node.full_name]
     if not scopes:
         return ""
     shared = scopes[0]
@@ -370,7 +375,7 @@ class _Walker:
             listed = node.get("variables") if _KERAS_API in node else None
             inner = _numbered(node) or _operations(node)
             if listed is not None:
-                weights |= dict.fromkeys(child for child in listed.values() if child.is_variable)
+                weights |= dict.fromkeys(_fill_gaps(listed, self._vocabularies(node)))
             elif inner:
                 weights |= dict.fromkeys(child for _, child in self._own_weights(node))
                 pending.extend(reversed(inner))
@@ -407,25 +412,71 @@ class _Walker:
         return [node for _, node in ordered]
 
     def _own_weights(self, node: ObjectNode) -> list[tuple[str, ObjectNode]]:
+        table = _vocabulary(node)
         return [
             (name, child)
             for name, child in _unique(node)
-            if child.is_variable and name not in _NO_LAYERS
+            if (child.is_variable and name not in _NO_LAYERS) or child == table
         ]
+
+    def _vocabularies(self, layer: ObjectNode) -> list[ObjectNode]:
+        """Gather the tables in a layer whose vocabularies count as weights."""
+        tables: list[ObjectNode] = []
+        pending, seen = [layer], {layer.node_id}
+        while pending:
+            node = pending.pop()
+            self._count()
+            table = _vocabulary(node)
+            tables += [] if table is None else [table]
+            inner = [
+                child
+                for name, child in _unique(node)
+                if name == _LOOKUP_LAYER or name.startswith(_NUMBERED)
+            ]
+            inner = [child for child in inner if child.node_id not in seen]
+            seen.update(child.node_id for child in inner)
+            pending.extend(reversed(inner))
+        return tables
 
     def _inner(self, node: ObjectNode) -> Iterator[tuple[str, ObjectNode]]:
         """Iterate over children that keep weights below them."""
         for name, child in _unique(node):
             self._count()
-            if name in _NO_LAYERS or child.node_id not in self._graph.above_variables:
+            keeps = child.node_id in self._graph.above_variables or name == _LOOKUP_LAYER
+            if not keeps or name in _NO_LAYERS or child.is_variable:
                 continue
-            if not child.is_variable and not is_optimizer(child):
+            if not is_optimizer(child):
                 yield name, child
 
     def _count(self) -> None:
         self._left -= 1
         if self._left < 0:
             raise LimitError("The layers share more objects than layers of a model do")
+
+
+def _vocabulary(node: ObjectNode) -> ObjectNode | None:
+    """Return the table of a lookup layer that learnt its vocabulary, which is then a weight.
+
+    A vocabulary that was given to the layer is part of its configuration, and no weight.
+    """
+    return node.get(_LOOKUP_TABLE) if _TOKEN_COUNTS in node else None
+
+
+def _fill_gaps(listed: ObjectNode, tables: Iterable[ObjectNode]) -> Iterator[ObjectNode]:
+    """Iterate over a list of weights, of which the vocabularies of tables were left out."""
+    left = iter(tables)
+    index = 0
+    for name, child in listed.children.items():
+        while name.isdecimal() and index < int(name):
+            table = next(left, None)
+            if table is None:
+                break
+            yield table
+            index += 1
+        index += 1
+        if child.is_variable:
+            yield child
+    yield from left
 
 
 def _is_container(node: ObjectNode) -> bool:

@@ -130,10 +130,14 @@ class SavedObjectNode(ObjectNode):
 
     @property
     def tensor(self) -> Tensor:
-        """The lazy tensor of a variable or a constant; errors as of `ObjectNode.tensor`."""
+        """The lazy tensor of a variable or a constant, or of a static table its keys.
+
+        Errors are those of `ObjectNode.tensor`.
+        """
         if self.kind == "constant":
             return self._objects.constant(self._message.constant.operation)
-        return super().tensor
+        keys = self._objects.initial_keys(self.node_id) if self.kind == "resource" else None
+        return super().tensor if keys is None else keys.tensor
 
     @property
     def asset(self) -> str | None:
@@ -246,6 +250,23 @@ class SavedObjects(ObjectGraph):
         if path is not None and not path.startswith("..."):
             name = self._messages[node_id].variable.name
             yield Attribute(VARIABLE_VALUE, name, f"{path}/.ATTRIBUTES/{VARIABLE_VALUE}")
+
+    def initial_keys(self, node_id: int) -> ObjectNode | None:
+        """Return the constant that a static table takes its keys from, or None.
+
+        The function that initializes a table takes the table, the keys and the values.
+        """
+        initialize = self.node(node_id).get("_initialize")
+        names = initialize.functions if isinstance(initialize, SavedObjectNode) else ()
+        for name in names:
+            if name in self._functions:
+                inputs = (self.node(number) for number in self._functions[name].bound_inputs)
+                constants = (node for node in inputs if self._is_constant(node))
+                return next(constants, None)
+        return None
+
+    def _is_constant(self, node: ObjectNode) -> bool:
+        return bool(self._messages[node.node_id].WhichOneof("kind") == "constant")
 
     def find_saver(self, node_id: int) -> RegisteredSaver | None:
         """Return the registered saver of a node, or None."""
