@@ -127,9 +127,21 @@ def _open(resolved: Resolved, limits: Limits) -> Backend:
         graph = read_graph(*resolve_graph(resolved.path, limits=limits), limits=limits)
         return GraphBackend(graph, resolved.path)
     try:
-        return BundleReader.open(resolved.path, limits=limits)
+        reader = BundleReader.open(resolved.path, limits=limits)
     except DataLossError as error:
         return _reconsider(resolved, error, limits)
+    reader.explain_file = _explain_file
+    return reader
+
+
+def _explain_file(path: str) -> str | None:
+    """Say what lies in place of a data file; None where it may be one that is too short."""
+    from ckptparse.identification import identify
+
+    identity = identify(path)
+    if identity.kind in ("v2-shard", "unknown"):
+        return None
+    return f"It is {identity.meaning}. {identity.advice}"
 
 
 def _reconsider(resolved: Resolved, error: DataLossError, limits: Limits) -> Backend:

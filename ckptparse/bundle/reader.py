@@ -7,7 +7,7 @@ listing reads all of them, once. Data files are opened when first needed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -33,6 +33,7 @@ from ckptparse.errors import (
     CheckpointNotFoundError,
     MalformedError,
     MissingShardError,
+    TruncatedError,
     located,
 )
 from ckptparse.limits import Limits
@@ -75,6 +76,7 @@ class BundleReader:
         prefix: The path without `.index`.
         header: Its first entry.
         limits: Bounds on what it may ask for.
+        explain_file: Says of a data file that is too short what it is instead; None says nothing.
     """
 
     format: ClassVar[Literal["v2"]] = "v2"
@@ -85,6 +87,7 @@ class BundleReader:
         self.limits = limits
         self._table = table
         self._pool = SourcePool()
+        self.explain_file: Callable[[str], str | None] | None = None
         self._lock = threading.Lock()
         self._listing: Listing | None = None
 
@@ -217,6 +220,10 @@ class BundleReader:
             ) from None
         try:
             yield source
+        except TruncatedError as error:
+            if self.explain_file is not None and error.hint is None:
+                error.hint = self.explain_file(path)
+            raise
         finally:
             context.__exit__(None, None, None)
 
