@@ -150,7 +150,7 @@ PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
         "tensor.checksum": "A tensor's bytes do not have the checksum that is stored for them.",
         "tensor.zeros": "A tensor's checksum fails, and it is all zeros or has holes of zeros.",
         "tensor.no_checksum": "The index stores no checksum for a tensor.",
-        "tensor.decode": "A tensor's bytes have the right checksum and break the format's rules.",
+        "tensor.decode": "A tensor's bytes break the format's rules: its strings do not fit them.",
         "tensor.entry": "A tensor's entry is known only from a damaged part of the index.",
         "slice.missing": "A sliced tensor lists a slice that is not stored.",
         "slice.layout": "The slices of a tensor overlap, leave gaps, or do not fit its shape.",

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -75,6 +76,8 @@ class Assessed:
     @property
     def rank(self) -> int:
         """How bad it is: 0 is verified."""
+        if self.layout is None and not self.tensor.stored.entry.slices:
+            return _RANK[self.parts[0].check.status]
         return _RANK[self.report().status]
 
     def report(self) -> TensorReport:
@@ -141,6 +144,7 @@ class Case:
                 yield name, part.stored
 
 
+@lru_cache(maxsize=256)
 def describe_dtype(data_type: int) -> str:
     """Return the name of a DataType's numpy type; `string` and `variant` for those."""
     if data_type == DataType.DT_STRING:
@@ -260,8 +264,9 @@ def _assess_all(tensors: Iterable[NamedTensor], case: Case) -> list[Assessed]:
 
 def _follow(assessed: Assessed) -> Assessed:
     """Let a tensor that is not sliced follow the proof of its only part."""
-    if len(assessed.parts) == 1 and not assessed.tensor.slices and assessed.parts[0].stored:
-        assessed.tensor = replace(assessed.tensor, stored=assessed.parts[0].stored)
+    stored = assessed.parts[0].stored if len(assessed.parts) == 1 else None
+    if stored and stored is not assessed.tensor.stored and not assessed.tensor.slices:
+        assessed.tensor = replace(assessed.tensor, stored=stored)
     return assessed
 
 

@@ -127,7 +127,7 @@ def _check_counted(files: DataFiles, stored: Stored, count: int) -> Check:
         return _bad(files, stored, error.computed or 0, count)
     except MalformedError as error:
         check = _bad(files, stored, crc32c(data), count)
-        return Check(check.status, check.cause, (), check.computed, check.holes, error.message)
+        return Check(check.status, check.cause, (), None, check.holes, error.message)
     return _good(stored, count)
 
 

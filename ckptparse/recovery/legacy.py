@@ -40,7 +40,7 @@ from ckptparse.recovery.report import FileRange, FileReport, Report, Source, Ten
 from ckptparse.recovery.result import Loaded, RecoveredTensor, Recovery, describe
 from ckptparse.recovery.scan import ScannedEntry, ScannedTable, scan_table
 from ckptparse.recovery.survey import Survey
-from ckptparse.recovery.view import NamedTensor, Stored
+from ckptparse.recovery.view import NamedTensor, Stored, name_foreign
 from ckptparse.source import ByteSource
 from ckptparse.table.block import Block
 from ckptparse.table.format import decompress_block
@@ -175,7 +175,7 @@ class _LegacyCase:
             return
         if not table.proves:
             table = self._scan_undone(path) or table
-        self.problems += table.problems
+        self.problems += name_foreign(table, "v1")
         self.complete &= table.complete
         role = "leftover" if path in self.survey.leftovers else "v1"
         self.files[path] = FileReport(path, role, table.size, tuple(table.ranges))

@@ -118,6 +118,8 @@ def _mend(assessed: Assessed, mender: Mender) -> _MendedTensor:
 
 
 def _report_one(known: TensorReport, mended: Mended) -> TensorReport:
+    if mended.status is known.status is Status.VERIFIED and mended.method is None:
+        return known
     return replace(
         known,
         status=mended.status,

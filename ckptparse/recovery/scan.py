@@ -169,13 +169,17 @@ class _Scan:
         for place in places:
             self.complete &= self._take(place)
         self._check_order()
+        ranges = _fill(self.ranges, self.source.size)
+        strays = [part.stop - part.start for part in ranges if part.kind == "unreferenced"]
+        if strays:
+            self._report("unreferenced", f"{sum(strays)} bytes in {len(strays)} places")
         return ScannedTable(
             self.source.path,
             self.source.size,
             self.entries,
             self.complete,
             self.problems,
-            _fill(self.ranges, self.source.size),
+            ranges,
         )
 
     # -- problems and ranges
@@ -257,7 +261,6 @@ class _Scan:
             if handle.offset < end or handle.end > index.offset:
                 raise MalformedError(f"it places a block where none can be: {handle}")
             if handle.offset > end:
-                self._report("unreferenced", f"{handle.offset - end} bytes at offset {end}")
                 self._mark(end, handle.offset, "unreferenced")
             end = handle.end
             proved = self._proved(handle.offset, handle.size)
@@ -376,7 +379,8 @@ class _Scan:
     def _take_broken(self, place: _Place, contents: bytes, error: CheckpointError) -> bool:
         """Take what looks right out of a block that has its checksum and breaks the rules."""
         self._mark(place.offset, place.end, "bad")
-        self._report("block", f"at offset {place.offset}: {error.message}")
+        kind = "order" if "strictly increase" in error.message else "block"
+        self._report(kind, f"at offset {place.offset}: {error.message}")
         self.entries.extend(self._resume(contents))
         return False
 

@@ -26,7 +26,7 @@ from ckptparse.recovery.scan import ScannedEntry, ScannedTable, scan_table
 from ckptparse.recovery.survey import IndexFile, Survey, identity_of
 from ckptparse.source import ByteSource
 
-__all__ = ["OBJECT_GRAPH", "IndexView", "NamedTensor", "Stored", "read_view"]
+__all__ = ["OBJECT_GRAPH", "IndexView", "NamedTensor", "Stored", "name_foreign", "read_view"]
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _HEADER_KEY = b""
@@ -126,7 +126,7 @@ def read_view(
         table = table if undone is None else undone
     role = "leftover" if index.leftover else "index"
     view.file = FileReport(index.path, role, table.size, tuple(table.ranges))
-    view.problems += _name_foreign(table)
+    view.problems += name_foreign(table, "index")
     _Builder(view, index, survey, limits).build(table)
     return view
 
@@ -153,8 +153,8 @@ def _count_shards(survey: Survey) -> int:
     return max(set(counts), key=counts.count) if counts else 1
 
 
-def _name_foreign(table: ScannedTable) -> list[Problem]:
-    """Say what a file without any block is instead."""
+def name_foreign(table: ScannedTable, area: str) -> list[Problem]:
+    """Return a table's problems; of a file without any entry what it is instead."""
     if table.entries:
         return table.problems
     identity = identity_of(table.path)
@@ -162,8 +162,8 @@ def _name_foreign(table: ScannedTable) -> list[Problem]:
         return table.problems
     what = f"it is {identity.meaning}. {identity.advice}"
     if identity.kind in ("empty", "zeros", "interrupted-save"):
-        return [*table.problems, Problem.of("index.footer", table.path, what)][-1:]
-    return [Problem.of("index.foreign", table.path, what)]
+        return [*table.problems, Problem.of(f"{area}.footer", table.path, what)][-1:]
+    return [Problem.of(f"{area}.foreign", table.path, what)]
 
 
 def _looks_right(key: bytes, value: bytes) -> bool:
