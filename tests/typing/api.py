@@ -88,3 +88,42 @@ def as_standard_exceptions(path: str) -> bool:
     except (ValueError, KeyError, EOFError, NotImplementedError):
         return False
     return True
+
+
+def look_into_a_saved_model(path: str) -> list[npt.NDArray[Any]]:
+    model: ckptparse.SavedModel = ckptparse.open_saved_model(path)
+    signature = model.meta_graph("serve").signatures["serving_default"]
+    for name, info in signature.inputs.items():
+        print(name, info.name, info.dtype, info.shape)
+    layers: list[ckptparse.Layer] = list(model.layers)
+    return [array for layer in layers for array in layer.get_weights()]
+
+
+def walk_an_object_graph(checkpoint: ckptparse.Checkpoint) -> bytes | None:
+    graph: ckptparse.ObjectGraph | None = checkpoint.object_graph
+    step: int | None = checkpoint.step
+    print(checkpoint.tree(), step)
+    return None if graph is None else graph.serialized
+
+
+def look_into_a_graph(path: str) -> dict[str, tuple[int, ...]]:
+    graph: ckptparse.Graph = ckptparse.open_graph(path)
+    return {name: tensor.shape for name, tensor in graph.constants.items()}
+
+
+def what_is_it(path: Path) -> str:
+    identity: ckptparse.Identity = ckptparse.identify(path)
+    explanation: ckptparse.Explanation = ckptparse.explain("Checksum does not match")
+    return f"{identity.kind} {identity.advice} {explanation.code} {explanation.advice}"
+
+
+def mend(path: str, out: str) -> bool:
+    report: ckptparse.Report = ckptparse.verify(path)
+    for problem in report.problems:
+        print(problem.code, problem.severity == "error", problem.where, problem.message)
+    for name, tensor in report.tensors.items():
+        print(name, tensor.status == "verified", tensor.cause, tensor.ranges)
+    recovery: ckptparse.Recovery = ckptparse.recover(path, siblings=False)
+    arrays: list[npt.NDArray[Any]] = [back.read(fill=0) for back in recovery.values()]
+    recovery.write(out)
+    return report.ok and recovery.report.ok and bool(arrays)
