@@ -27,6 +27,8 @@ from ckptparse import (
     UnsupportedError,
 )
 
+pytestmark = pytest.mark.proto
+
 A = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
 STRINGS = np.array([b"hello", b"", b"\x00\xff", b"x" * 200], object)
 
@@ -285,6 +287,7 @@ def test_shape_that_is_absent_or_of_unknown_rank_is_a_scalar(
     assert got.shape == () and got == 3
 
 
+@pytest.mark.checklist(31)
 def test_version_errors_are_three_different_ones(tmp_path: Path) -> None:
     messages = set()
     for numbers in [(1, 2), (-1, 0), (1, 0, [1])]:

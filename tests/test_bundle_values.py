@@ -152,6 +152,32 @@ def test_integers_above_two_to_the_53_stay_exact(tmp_path: Path) -> None:
     assert round_trip(tmp_path, array).tolist() == array.tolist()
 
 
+@pytest.mark.parametrize("number", [b.BFLOAT16, b.INT4, b.FLOAT8_E5M2])
+def test_kind_that_the_installed_ml_dtypes_lacks_is_listed_and_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    import ml_dtypes
+
+    from ckptparse.dtypes import numpy_dtype
+
+    name = str(b.NUMPY_TYPES[number])
+    bundle = b.Bundle()
+    bundle.add("x", sample(number), dtype=number)
+    bundle.add("y", np.float32(1))
+    prefix = bundle.write(tmp_path / "x")
+    monkeypatch.delattr(ml_dtypes, name)
+    numpy_dtype.cache_clear()
+    try:
+        with ckptparse.open(prefix) as checkpoint:
+            assert checkpoint["x"].shape == (2, 3) and checkpoint["y"].read() == 1
+            for call in (checkpoint["x"].read, checkpoint.read, lambda: checkpoint["x"].dtype):
+                with pytest.raises(UnsupportedError, match=name) as caught:
+                    call()
+                assert "ml_dtypes" in str(caught.value)
+    finally:
+        numpy_dtype.cache_clear()
+
+
 # ---- big-endian bundles
 
 

@@ -28,6 +28,8 @@ from ckptparse import (
     UnsupportedError,
 )
 
+pytestmark = pytest.mark.proto
+
 Array = np.ndarray[Any, Any]
 
 
