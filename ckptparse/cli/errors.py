@@ -127,9 +127,13 @@ def _what_lies_near(path: str) -> str | None:
     listed = closest or there[:_MOST_LISTED]
     if not listed:
         return f"'{directory or os.curdir}' is empty"
-    more = ", …" if not closest and len(there) > len(listed) else ""
-    what = "the closest there" if closest else f"in '{directory or os.curdir}' there is"
-    return f"{what}: " + ", ".join(f"'{os.path.join(directory, entry)}'" for entry in listed) + more
+    if closest:
+        return "the closest there: " + ", ".join(
+            f"'{os.path.join(directory, name)}'" for name in closest
+        )
+    more = ", …" if len(there) > len(listed) else ""
+    named = ", ".join(f"'{name}'" for name in listed)
+    return f"in '{directory or os.curdir}' there is: {named}{more}"
 
 
 def _without_endings(name: str) -> str:

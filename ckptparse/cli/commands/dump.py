@@ -27,7 +27,7 @@ def dump(
         int | None, typer.Option("--depth", "-d", min=0, help="Levels below the first to show.")
     ] = None,
 ) -> Dump:
-    """Show what each byte of a file is: footer, blocks, entries, messages, tensors.
+    """Show what each byte of a file is, down to the fields.
 
     ckptparse dump fixtures/saver/my_model.index
     ckptparse dump --depth 0 fixtures/saver/my_model.data-00000-of-00001

@@ -22,7 +22,7 @@ def identify(
         list[str], typer.Argument(metavar="FILE", help="Files, directories, prefixes.")
     ],
 ) -> Identities:
-    """Tell what files are, by their content, and what to do with them.
+    """Tell what files are by their content, and what to do.
 
     ckptparse identify fixtures/saver/my_model.index
     ckptparse identify fixtures/v1/unsharded/* fixtures/saved_model/keras2_sequential

@@ -31,7 +31,7 @@ _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
 
 
 def info(run: Run, path: PathArgument) -> Info:
-    """Tell what something is: its format, writer, step, signatures, layers.
+    """Tell what it is: format, writer, step, signatures, layers.
 
     ckptparse info fixtures/saver/my_model
     ckptparse info fixtures/saved_model/keras2_sequential

@@ -22,7 +22,7 @@ def latest(
         str, typer.Argument(metavar="DIR", help="A directory with a 'checkpoint' state file.")
     ],
 ) -> Latest:
-    """Print the prefix of a directory's newest checkpoint that is there.
+    """Print the prefix of a directory's newest checkpoint.
 
     ckptparse latest fixtures/saver/scopes
     ckptparse latest --json fixtures/objects/manager

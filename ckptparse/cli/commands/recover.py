@@ -54,7 +54,7 @@ def recover(
     ] = False,
     overwrite: OverwriteOption = False,
 ) -> Recovered:
-    """Get back what a damaged checkpoint still gives; it is never written to itself.
+    """Save elsewhere what a damaged checkpoint still gives.
 
     ckptparse recover --dry-run fixtures/crash/truncated_index/model
     ckptparse recover fixtures/crash/data_without_index/model -o rescued

@@ -41,7 +41,7 @@ def show(
     overwrite: OverwriteOption = False,
     naming: NamingOption = Naming.CHECKPOINT,
 ) -> Values:
-    """Show the values of a tensor; of a part of it, only those bytes are read.
+    """Show a tensor's values; of a part, only those bytes are read.
 
     ckptparse show fixtures/saver/my_model 'weights[0:2, :]'
     ckptparse show --stats fixtures/saver/my_model weights

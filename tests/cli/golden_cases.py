@@ -1,0 +1,36 @@
+"""The command lines whose output is kept in `golden/`, each by its name."""
+
+from __future__ import annotations
+
+CASES = {
+    "ls": "ls fixtures/saver/my_model",
+    "ls_long": "ls --long fixtures/slices/partitioned_variable",
+    "ls_odd_names": "ls fixtures/names/odd/model",
+    "ls_not_utf8": "ls fixtures/names/not_utf8/model",
+    "ls_tree": "ls --tree fixtures/objects/nested",
+    "ls_slots": "ls --slots fixtures/objects/tf1_optimizer",
+    "ls_variable_names": "ls --naming variable fixtures/objects/tf1_optimizer",
+    "show": "show fixtures/saver/my_model weights",
+    "show_rows": "show fixtures/saver/my_model 'weights[1:, ::2]'",
+    "show_stats": "show --stats fixtures/saver/my_model weights",
+    "show_strings": "show fixtures/dtypes/strings/model matrix",
+    "show_missing": "show fixtures/saver/my_model weihgts",
+    "info": "info fixtures/saver/my_model",
+    "info_saved_model": "info fixtures/saved_model/keras2_sequential",
+    "info_graph": "info fixtures/saver/my_model.meta",
+    "verify": "verify fixtures/saver/my_model fixtures/slices/hole/model",
+    "verify_map": "verify --map fixtures/crash/truncated_index/model",
+    "verify_all": "verify -v fixtures/saver/my_model",
+    "recover": "recover fixtures/slices/hole/model -o rescued",
+    "recover_dry_run": "recover --dry-run fixtures/crash/truncated_index/model",
+    "identify": "identify fixtures/saver/my_model.index fixtures/graphs/frozen_tf1 fixtures/saver",
+    "explain": (
+        "explain 'Checksum does not match: stored 0 "
+        "vs. calculated on the restored bytes 4004437628'"
+    ),
+    "explain_unknown": "explain 'all is well'",
+    "latest": "latest fixtures/saver/scopes",
+    "latest_none": "latest fixtures/names",
+    "dump": "dump fixtures/saver/my_model.index",
+    "dump_data": "dump fixtures/saver/my_model.data-00000-of-00001",
+}

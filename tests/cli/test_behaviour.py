@@ -1,0 +1,368 @@
+"""Exit codes, outputs that are refused, messages, interrupts: what scripts rely on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ckptparse
+from ckptparse.cli.errors import UsageError
+from ckptparse.cli.text import escape, size_text, unescape
+from ckptparse.cli.writing import write_file
+
+Call = Callable[[str], Any]
+
+CODES = {
+    "ls fixtures/saver/my_model": 0,
+    "verify fixtures/saver/my_model": 0,
+    "recover -n fixtures/saver/my_model": 0,
+    "explain 'not an sstable'": 0,
+    # Damage.
+    "verify fixtures/slices/hole/model": 1,
+    "verify fixtures/saver/my_model fixtures/slices/hole/model": 1,
+    "verify fixtures/saver/nix fixtures/slices/hole/model": 1,
+    "recover -n fixtures/slices/hole/model": 1,
+    "show fixtures/slices/hole/model holed": 1,
+    # Could not run.
+    "ls": 2,
+    "ls --nix fixtures/saver/my_model": 2,
+    "ls --long --tree fixtures/saver/my_model": 2,
+    "ls fixtures/saver/nix": 2,
+    "ls fixtures/saver/my_model.json": 2,
+    "show fixtures/saver/my_model nix": 2,
+    "show fixtures/saver/my_model 'weights[9]'": 2,
+    "show fixtures/saver/my_model 'weights[0, 0, 0]'": 2,
+    "show fixtures/saver/my_model 'weights[a]'": 2,
+    "recover fixtures/slices/hole/model": 2,
+    "explain 'all is well'": 2,
+    "latest fixtures/names": 2,
+    "verify fixtures/saver/nix": 2,
+    "verify fixtures/saver/my_model fixtures/saver/nix": 2,
+    "identify fixtures/saver/nix": 2,
+    "dump fixtures/saver/checkpoint": 2,
+}
+
+
+@pytest.mark.parametrize("command", CODES)
+def test_the_exit_code_says_how_it_went(command: str, call: Call) -> None:
+    done = call(f"ckptparse {command}")
+    assert done.code == CODES[command], done.err
+    assert "Traceback" not in done.err
+
+
+def test_warnings_alone_are_code_3(tmp_path: Path, fixtures: Path, call: Call) -> None:
+    home = tmp_path / "other"
+    home.mkdir()
+    for name in ("my_model.index", "my_model.data-00000-of-00001"):
+        (home / name).write_bytes((fixtures / "saver" / name).read_bytes())
+    with (home / "my_model.data-00000-of-00001").open("ab") as file:
+        file.write(b"junk")
+    assert call(f"ckptparse verify {home}/my_model").code == 3
+    assert call(f"ckptparse recover -n {home}/my_model").code == 3
+    (home / "checkpoint").write_text(
+        'model_checkpoint_path: "gone"\nall_model_checkpoint_paths: "my_model"\n'
+    )
+    done = call(f"ckptparse latest {home}")
+    assert done.code == 3
+    assert done.out == f"{home}/my_model\n"
+    assert "warning" in done.err
+
+
+# Messages.
+
+
+def test_an_error_says_what_where_and_what_to_try(call: Call) -> None:
+    lines = call("ckptparse show fixtures/saver/my_model weihgts").err.splitlines()
+    assert lines[0].startswith("ckptparse: error: ")
+    assert lines[1] == "  at: tensor 'weihgts', file 'fixtures/saver/my_model'"
+    assert lines[2] == "  try: did you mean 'weights'?"
+
+
+def test_a_mistyped_path_is_told_what_lies_there(call: Call) -> None:
+    assert "'fixtures/saver/my_model'" in call("ckptparse ls fixtures/saver/mymodel").err
+    assert "there is: " in call("ckptparse ls fixtures/shards/zzz").err
+    assert "'fixtures/saver'" in call("ckptparse ls fixtures/savr/my_model").err
+
+
+def test_a_hint_names_commands_rather_than_functions(call: Call) -> None:
+    done = call("ckptparse ls fixtures/crash/data_without_index/model.data-00000-of-00001")
+    assert "`ckptparse recover`" in done.err
+    assert "ckptparse.recover" not in done.err
+
+
+def test_a_traceback_comes_with_debug_only(call: Call) -> None:
+    assert "Traceback" not in call("ckptparse ls nix").err
+    done = call("ckptparse ls --debug nix")
+    assert "Traceback" in done.err
+    assert done.code == 2
+
+
+def test_quiet_leaves_errors_and_answers(call: Call) -> None:
+    loud = call("ckptparse ls fixtures/saver/my_model")
+    quiet = call("ckptparse ls -q fixtures/saver/my_model")
+    assert loud.out == quiet.out
+    assert loud.err == "2 tensors, 16 elements, 64 B\n"
+    assert quiet.err == ""
+    assert "error" in call("ckptparse ls -q nix").err
+
+
+def test_verbose_says_what_a_path_turned_out_to_mean(call: Call) -> None:
+    done = call("ckptparse ls -v fixtures/saver/scopes")
+    assert "opened fixtures/saver/scopes/model.ckpt-10: v2, 1 shard" in done.err
+
+
+def test_without_colours_where_they_are_not_wanted(run: Callable[..., Any]) -> None:
+    command = "ckptparse ls fixtures/saver/my_model"
+    assert "\x1b[" in run(command, width=80).out
+    assert "\x1b[" not in run(command, width=80, NO_COLOR="1").out
+    assert "\x1b[" not in run(command, width=80, TERM="dumb").out
+    assert "\x1b[" not in run(command).out
+
+
+def test_nothing_is_piped_that_depends_on_the_terminal(run: Callable[..., Any]) -> None:
+    command = "ckptparse ls --long fixtures/names/odd/model"
+    assert run(command).out == run(command, COLUMNS="40", TERM="dumb", NO_COLOR="1").out
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("plain/name", "plain/name"),
+        ("a\nb\tc\r", r"a\nb\tc\r"),
+        ("\x1b[31m", r"\x1b[31m"),
+        ("back\\slash", r"back\\slash"),
+        ("caf\udce9", r"caf\xe9"),
+        ("é变🧊", "é变🧊"),
+        ("\u202eabc", r"\u202eabc"),
+        ("\x85\ufeff", r"\u0085\ufeff"),
+    ],
+)
+def test_a_name_is_printed_so_that_no_terminal_obeys_it_and_can_be_read_back(
+    name: str, shown: str
+) -> None:
+    assert escape(name) == shown
+    assert unescape(shown) == name
+
+
+def test_a_name_is_found_as_it_is_printed(call: Call) -> None:
+    done = call(r"ckptparse show fixtures/names/odd/model 'new\\nline'")
+    assert done.code == 2
+    done = call(r"ckptparse show fixtures/names/odd/model 'new\nline'")
+    assert done.code == 0, done.err
+
+
+def test_a_name_that_ends_in_brackets_is_not_an_index(call: Call) -> None:
+    assert call("ckptparse show fixtures/names/odd/model '[0]'").code == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "index"),
+    [
+        ("weights", np.s_[:]),
+        ("weights[1]", np.s_[1]),
+        ("weights[-1]", np.s_[-1]),
+        ("weights[0:2]", np.s_[0:2]),
+        ("weights[:, 1]", np.s_[:, 1]),
+        ("weights[..., ::2]", np.s_[..., ::2]),
+        ("weights[::-1, 1:3]", np.s_[::-1, 1:3]),
+        ("weights:0[0]", np.s_[0]),
+    ],
+)
+def test_a_part_is_the_one_that_numpy_would_give(
+    typed: str, index: Any, call: Call, fixtures: Path
+) -> None:
+    wanted = ckptparse.read(fixtures / "saver" / "my_model")["weights"][index]
+    answer = json.loads(call(f"ckptparse show --json fixtures/saver/my_model '{typed}'").out)
+    np.testing.assert_allclose(np.array(answer["result"]["values"], np.float32), wanted)
+    assert answer["result"]["shape"] == list(wanted.shape)
+
+
+# Files that are written.
+
+
+def test_npy_holds_the_values(call: Call, tmp_path: Path, fixtures: Path) -> None:
+    assert call("ckptparse show fixtures/saver/my_model weights --npy w.npy").code == 0
+    wanted = ckptparse.read(fixtures / "saver" / "my_model")["weights"]
+    np.testing.assert_array_equal(np.load(tmp_path / "w.npy"), wanted)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fixtures", "w.npy"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "show fixtures/saver/my_model weights --npy {}",
+        "recover fixtures/slices/hole/model -o {}",
+        "recover fixtures/slices/hole/model -o fresh --report {}",
+    ],
+)
+def test_an_output_is_never_replaced_unless_asked(command: str, call: Call, tmp_path: Path) -> None:
+    taken = tmp_path / "taken.npz"
+    taken.write_text("mine")
+    done = call(f"ckptparse {command.format('taken.npz')}")
+    assert done.code == 2
+    assert "--overwrite" in done.err
+    assert taken.read_text() == "mine"
+    assert not (tmp_path / "fresh").exists()
+    assert call(f"ckptparse {command.format('taken.npz')} --overwrite").code in (0, 1)
+    assert taken.read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize("where", ["fixtures/saver/x.npy", "fixtures/saver/../saver/x.npy"])
+def test_nothing_is_written_beside_the_input(where: str, call: Call, fixtures: Path) -> None:
+    before = sorted(fixtures.rglob("*"))
+    done = call(f"ckptparse show fixtures/saver/my_model weights --npy {where}")
+    assert done.code == 2
+    assert "the input's directory" in done.err
+    assert (
+        call("ckptparse recover fixtures/slices/hole/model -o fixtures/slices/hole/a/b").code == 2
+    )
+    assert sorted(fixtures.rglob("*")) == before
+
+
+def test_an_input_reached_by_a_link_is_not_written_beside_either(
+    call: Call, tmp_path: Path, fixtures: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("my_model.index", "my_model.data-00000-of-00001"):
+        (home / name).write_bytes((fixtures / "saver" / name).read_bytes())
+    (tmp_path / "link").symlink_to(home)
+    (tmp_path / "my_link.index").symlink_to(home / "my_model.index")
+    assert call("ckptparse show link/my_model bias --npy home/b.npy").code == 2
+    assert call("ckptparse show home/my_model bias --npy link/b.npy").code == 2
+    assert sorted(path.name for path in home.iterdir()) == [
+        "my_model.data-00000-of-00001",
+        "my_model.index",
+    ]
+
+
+def test_a_recovery_is_a_directory_of_arrays_with_its_report(call: Call, tmp_path: Path) -> None:
+    assert call("ckptparse recover fixtures/slices/hole/model -o out --report r.json").code == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "holed.missing.npy",
+        "holed.npy",
+        "report.json",
+        "well.npy",
+    ]
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["recovered"] == ["holed", "well"]
+    assert not report["whole"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fixtures", "out", "r.json"]
+
+
+def test_a_recovery_into_one_file_writes_only_that(call: Call, tmp_path: Path) -> None:
+    assert call("ckptparse recover fixtures/slices/hole/model -o out.npz").code == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fixtures", "out.npz"]
+    with np.load(tmp_path / "out.npz") as arrays:
+        assert sorted(arrays) == ["holed", "holed.missing", "well"]
+
+
+def test_a_dry_run_writes_nothing(call: Call, tmp_path: Path) -> None:
+    command = "ckptparse recover fixtures/slices/hole/model -o out --report r.json --dry-run"
+    assert call(command).code == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["fixtures"]
+
+
+def test_only_an_earlier_recovery_is_replaced_by_a_directory(call: Call, tmp_path: Path) -> None:
+    command = "ckptparse recover fixtures/slices/hole/model -o out --overwrite"
+    assert call(command).code == 1
+    assert call(command).code == 1
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    assert call(command).code == 2
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+
+
+# Interrupts.
+
+
+def test_what_is_written_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "out.npy"
+
+    def write_half() -> None:
+        with write_file(str(path), overwrite=False) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_came_into_being_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "out.npy"
+
+    def write_late() -> None:
+        with write_file(str(path), overwrite=False) as file:
+            path.write_text("mine")
+            file.write(b"ours")
+
+    with pytest.raises(UsageError):
+        write_late()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.npy"]
+    assert path.read_text() == "mine"
+
+
+def test_an_interrupt_ends_with_one_line(shell: Any) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "ckptparse", "explain", "-", "-v"],
+        cwd=shell.home,
+        env=shell.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        # It waits for its input by then: where it does not, the interrupt is Python's own affair.
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.read() == b"ckptparse: interrupted\n"
+        process.wait()
+    assert process.returncode == 130
+
+
+def test_a_reader_that_goes_away_is_no_error(run: Callable[..., Any]) -> None:
+    done = run("set -o pipefail; ckptparse dump fixtures/saver/my_model.meta | head -1")
+    assert done.code in (0, 141)
+    assert "Traceback" not in done.err
+    assert "Error" not in done.err
+
+
+def test_progress_is_shown_in_a_terminal_only(run: Callable[..., Any]) -> None:
+    assert run("ckptparse verify -q fixtures/saver/my_model").err == ""
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 20, "1.0 MiB")]
+)
+def test_sizes_are_written_for_people(size: int, text: str) -> None:
+    assert size_text(size) == text
+
+
+def test_a_listing_imports_only_what_it_needs(fresh_python: Callable[[str], str]) -> None:
+    prefix = Path(os.path.abspath(__file__)).parents[2] / "fixtures" / "saver" / "my_model"
+    printed = fresh_python(
+        "import sys\n"
+        f"sys.argv = ['ckptparse', 'ls', '-q', {str(prefix)!r}]\n"
+        "from ckptparse.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    print(*sys.modules)\n"
+    )
+    modules = printed.split()
+    for unneeded in ("rich", "snappy", "ckptparse.recovery", "ckptparse.annotation"):
+        assert unneeded not in modules
+    assert "ckptparse.cli.commands.show" not in modules

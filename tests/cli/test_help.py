@@ -1,0 +1,74 @@
+"""Every command explains itself, and its examples work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ckptparse.cli.app import COMMANDS
+
+GOOD_CODES = (0, 1, 3)
+"""Examples may be of damaged checkpoints."""
+
+
+def examples(help_text: str) -> list[str]:
+    """Take the examples out of a command's help."""
+    return re.findall(r"^\s+(ckptparse .+)$", help_text.partition("Examples:")[2], re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_has_two_examples_or_more_and_they_work(
+    command: str, run: Callable[..., Any]
+) -> None:
+    done = run(f"ckptparse {command} --help", width=300)
+    assert done.code == 0
+    found = examples(done.out)
+    assert len(found) >= 2
+    for example in found:
+        assert example.startswith(f"ckptparse {command} ")
+        # A shell, since examples may have patterns of files.
+        answer = run(example)
+        assert answer.code in GOOD_CODES, f"{example}\n{answer.err}"
+        assert answer.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_fits_80_columns(command: str, run: Callable[..., Any]) -> None:
+    text = run(f"ckptparse {command} --help", width=80).out
+    body, _, shown = text.partition("Examples:")
+    assert all(len(line) <= 80 for line in body.splitlines())
+    assert shown
+
+
+def test_the_list_of_commands_cuts_no_sentence_short(run: Callable[..., Any]) -> None:
+    text = run("ckptparse --help", width=80).out
+    assert "..." not in text.partition("Commands:")[2]
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} ", text, re.MULTILINE)
+
+
+def test_without_arguments_the_help_is_shown(run: Callable[..., Any]) -> None:
+    assert "Commands:" in run("ckptparse").out + run("ckptparse").err
+
+
+def test_a_mistyped_command_gets_the_nearest_one(run: Callable[..., Any]) -> None:
+    done = run("ckptparse verfy x")
+    assert done.code == 2
+    assert "verify" in done.err
+
+
+def test_the_version_is_told(run: Callable[..., Any]) -> None:
+    import ckptparse
+
+    assert run("ckptparse --version").out == f"ckptparse {ckptparse.__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_shells_complete_commands(name: str, run: Callable[..., Any]) -> None:
+    bash = f"_CKPTPARSE_COMPLETE=complete_{name} COMP_WORDS='ckptparse ver' COMP_CWORD=1"
+    others = "_TYPER_COMPLETE_ARGS='ckptparse ver' _TYPER_COMPLETE_FISH_ACTION=get-args"
+    done = run(f"{bash} {others} ckptparse")
+    assert "verify" in done.out, done.err
