@@ -181,11 +181,16 @@ class _Diagnosis:
                 f" The file itself has {identity.detail.get('size')} bytes and the SHA-256 "
                 f"{identity.detail.get('sha256')}."
             )
-        code = "shard.text" if identity.kind == "mangled-text" else "shard.foreign"
+        mangled = identity.kind == "mangled-text"
+        code = "shard.text" if mangled else "shard.foreign"
         self._problem(code, f"it is {identity.meaning}.{detail} {identity.advice}")
-        cause = Cause.TEXT if identity.kind == "mangled-text" else Cause.FOREIGN
         for part in self.group.parts:
-            part.check = replace(part.check, cause=cause)
+            if mangled:
+                part.check = replace(part.check, cause=Cause.TEXT)
+            else:
+                # None of its bytes are a tensor's, however many there are.
+                note = f"its data file is {identity.meaning}"
+                part.check = Check(Status.MISSING, Cause.FOREIGN, note=note)
 
     def _find_elsewhere(self) -> None:
         samples = self._samples()

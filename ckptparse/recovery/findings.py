@@ -86,6 +86,8 @@ def _iter_index_problems(case: Case) -> Iterator[Problem]:
         message = "there is no index"
         if case.tensors:
             message += "; what the save left behind gave the tensors"
+        else:
+            message += _describe_unnamed(case)
         yield Problem.of("index.missing", f"{case.survey.prefix}.index", message)
     for view in case.views:
         for problem in view.problems:
@@ -104,6 +106,17 @@ def _iter_index_problems(case: Case) -> Iterator[Problem]:
             case.survey.prefix,
             "the save ended before it was done; its parts lie in temporary files",
         )
+
+
+def _describe_unnamed(case: Case) -> str:
+    """Say how much data there is that no index names."""
+    paths = [*case.survey.data_files.values()]
+    paths += [path for path in case.survey.leftovers if ".data-" in path]
+    total = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
+    if not total:
+        return ""
+    files = "1 data file" if len(paths) == 1 else f"{len(paths)} data files"
+    return f", so nothing names the values in {files} of {total} bytes"
 
 
 # ---------------------------------------------------------------------------------------- shards
