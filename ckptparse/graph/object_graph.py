@@ -18,12 +18,13 @@ stems: of the attribute `table` the bundle has `...table-keys` and `...table-val
 
 from __future__ import annotations
 
+import difflib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,8 @@ VARIABLE_VALUE = "VARIABLE_VALUE"
 """The attribute that holds a variable's value."""
 SAVE_COUNTER = "save_counter"
 """The child of the root that counts calls of `save()`."""
+
+_Default = TypeVar("_Default")
 
 _ROOT, _UNREACHED = -2, -1
 _SLOT_MARK = ".OPTIMIZER_SLOT"
@@ -494,13 +497,28 @@ class ObjectNode(Mapping[str, "ObjectNode"]):
         return self.tensor.read()
 
     def __getitem__(self, local_name: str) -> ObjectNode:
-        found = None
-        for child in self.graph.message(self.node_id).children:
-            if child.local_name == local_name:
-                found = child.node_id
+        found = self._find_child(local_name)
         if found is None:
-            raise KeyError(local_name)
+            path = self.graph.path_of(self.node_id, at_most=8)
+            raise TensorNotFoundError(
+                f"The object {path!r} has no child of that name",
+                closest=tuple(difflib.get_close_matches(local_name, self, n=3, cutoff=0.5)),
+                tensor=local_name,
+                path=self.graph.path,
+            )
         return self.graph.node(found)
+
+    def __contains__(self, local_name: object) -> bool:
+        return isinstance(local_name, str) and self._find_child(local_name) is not None
+
+    @overload
+    def get(self, key: str, default: None = None, /) -> ObjectNode | None: ...
+    @overload
+    def get(self, key: str, default: _Default, /) -> ObjectNode | _Default: ...
+    def get(self, key: str, default: object = None, /) -> object:
+        """Return a child by its local name, or the default."""
+        found = self._find_child(key)
+        return default if found is None else self.graph.node(found)
 
     def __iter__(self) -> Iterator[str]:
         references = self.graph.message(self.node_id).children
@@ -523,6 +541,14 @@ class ObjectNode(Mapping[str, "ObjectNode"]):
     def __repr__(self) -> str:
         path = self.graph.path_of(self.node_id, at_most=8)
         return f"<{type(self).__name__} {self.node_id} {path!r}>"
+
+    def _find_child(self, local_name: str) -> int | None:
+        """Return the number of the last child of that name: of several, TensorFlow takes that."""
+        found = None
+        for child in self.graph.message(self.node_id).children:
+            if child.local_name == local_name:
+                found = child.node_id
+        return found
 
     @property
     def _attribute(self) -> Attribute | None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ckptparse.dtypes import describe_data_type
+from ckptparse.errors import CheckpointError
 from ckptparse.graph.object_graph import VARIABLE_VALUE, ObjectGraph, ObjectNode
 from ckptparse.tensor import Tensor
 
@@ -176,8 +177,18 @@ def _values(entry: TreeEntry) -> Iterator[str]:
         if tensor is None:
             yield f"{label}(not stored)"
         else:
-            kind = describe_data_type(tensor.data_type).removeprefix("DT_").lower()
-            yield f"{label}{kind} {tensor.shape}"
+            yield f"{label}{_kind(tensor)} {tensor.shape}"
+
+
+def _kind(tensor: Tensor) -> str:
+    """Name the kind of element: as numpy does, else as TensorFlow does."""
+    try:
+        kind = tensor.dtype
+    except CheckpointError:
+        kind = None
+    if kind is None or kind.hasobject:
+        return describe_data_type(tensor.data_type).removeprefix("DT_").lower()
+    return str(kind.name)
 
 
 def _printable(text: str) -> str:
