@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import pickle
 import struct
 import tarfile
 import zipfile
@@ -528,6 +529,16 @@ def test_an_index_that_is_lost_is_a_loss_of_data(tmp_path: Path, name: str) -> N
     (tmp_path / "m.index").write_bytes(FILES[name][1])
     with pytest.raises(ckptparse.DataLossError, match="sstable"):
         ckptparse.read(tmp_path / "m")
+
+
+def test_the_error_and_what_it_found_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(POINTER)
+    with pytest.raises(NotACheckpointError) as caught:
+        ckptparse.open(tmp_path / "m")
+    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
+    assert copy.identity == caught.value.identity
+    assert str(copy) == str(caught.value)
+    assert hash(copy.identity) == hash(caught.value.identity)
 
 
 # ---- cost, and hostile files

@@ -30,7 +30,9 @@ class Identity:
     path: str
     """The file or directory that decided it: inside of, or beside, the one that was asked for."""
     detail: Mapping[str, object] = field(hash=False)
-    """What else is known; which names there are depends on the kind."""
+    """What else is known. Which names there are depends on the kind: of a pointer `size` and
+    `sha256`, of what was cut off `of` and perhaps `missing`, of a damaged one `damage`, of several
+    files `files`, of an index `num_shards`, of a prefix `missing`, of a page `title`."""
     advice: str
     """What to do next, one or two sentences."""
     contains: tuple[str, ...] = ()
@@ -53,7 +55,7 @@ class Identity:
         advice = str(detail.pop("advice", KINDS[finding.kind][1]))
         if finding.contains:
             advice = f"{advice} Inside: {_shorten(finding.contains)}."
-        return cls(finding.kind, path, MappingProxyType(detail), advice, finding.contains)
+        return cls(finding.kind, path, detail, advice, finding.contains)
 
 
 def _shorten(names: tuple[str, ...], most: int = 5) -> str:

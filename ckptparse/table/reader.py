@@ -21,6 +21,7 @@ from ckptparse.table.format import BlockHandle, Footer, read_block, read_footer
 __all__ = ["Table"]
 
 _CACHED_BLOCKS = 8
+_LARGEST_CACHED = 1 << 20
 
 
 class Table:
@@ -123,7 +124,10 @@ class Table:
         block = self._blocks.get(index)
         if block is None:
             contents = read_block(self.source, self.handles[index], limits=self._limits)
-            block = self._blocks[index] = Block.from_bytes(contents)
+            block = Block.from_bytes(contents)
+            # A large tensor of a V1 file is a block of its own: nobody asks for it twice in a row.
+            if len(contents) <= _LARGEST_CACHED:
+                self._blocks[index] = block
             if len(self._blocks) > _CACHED_BLOCKS:
                 self._blocks.popitem(last=False)
         return block
