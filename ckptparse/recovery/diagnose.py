@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ckptparse.bundle.entry import count_elements
-from ckptparse.bundle.naming import split_data_path
+from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.dtypes import DataType, item_size, numpy_dtype
 from ckptparse.errors import CheckpointError
 from ckptparse.problems import Cause, Problem, Status
@@ -31,7 +31,7 @@ from ckptparse.recovery.search import Registers
 from ckptparse.recovery.survey import identity_of
 from ckptparse.recovery.view import Stored
 
-__all__ = ["Place", "diagnose", "moved", "stored_dtype"]
+__all__ = ["Place", "diagnose", "find_twins", "moved", "stored_dtype", "twin_key"]
 
 _SAMPLES = 8
 _MOST_FILES = 64
@@ -84,14 +84,15 @@ class Place:
     Attributes:
         path: The file (`files.open_reader` opens it).
         delta: How much further on there, in bytes.
-        cause: What that makes of the tensors at the right place.
+        cause: What that makes of the tensors at the right place; None where they are another
+            checkpoint's, that happen to be equal.
         method: In a few words.
         chance: Chance that a tensor found so is another's bytes.
     """
 
     path: str
     delta: int
-    cause: Cause
+    cause: Cause | None
     method: str
     chance: float
 
@@ -112,12 +113,15 @@ def moved(stored: Stored, place: Place) -> Stored:
     return replace(stored, entry=entry, path=place.path)
 
 
-def diagnose(case: Case, *, deep: bool) -> tuple[dict[str, list[Place]], list[Problem]]:
+def diagnose(
+    case: Case, *, deep: bool, siblings: bool = True
+) -> tuple[dict[str, list[Place]], list[Problem]]:
     """Find out what happened to the payloads that are not whole, and note it in their checks.
 
     Args:
         case: The checkpoint, assessed.
         deep: Whether to search whole files for bytes that have moved.
+        siblings: Whether files of other checkpoints may be looked at.
 
     Returns:
         For each data file where bytes of it lie instead, and what is wrong with the files.
@@ -125,10 +129,26 @@ def diagnose(case: Case, *, deep: bool) -> tuple[dict[str, list[Place]], list[Pr
     places: dict[str, list[Place]] = {}
     problems: list[Problem] = []
     for group in _groups(case):
-        _Diagnosis(case, group, deep=deep).run()
+        _Diagnosis(case, group, deep=deep, siblings=siblings).run()
         places[group.path] = group.places
         problems += group.problems
     return places, problems
+
+
+def twin_key(stored: Stored) -> tuple[int, int, int, bool]:
+    """Return what two payloads of the same bytes have in common."""
+    entry = stored.entry
+    return entry.data_type, entry.size, entry.crc32c, stored.big_endian
+
+
+def find_twins(case: Case) -> dict[tuple[int, int, int, bool], tuple[str, Stored]]:
+    """Return the verified payloads by what another of the same bytes has in common with them."""
+    return {
+        twin_key(part.stored): (assessed.name, part.stored)
+        for assessed in case.tensors.values()
+        for part in assessed.parts
+        if part.stored is not None and part.check.status is Status.VERIFIED
+    }
 
 
 def _groups(case: Case) -> Iterator[_Group]:
@@ -149,12 +169,14 @@ def _is_lost(check: Check) -> bool:
 class _Diagnosis:
     """The examination of one data file."""
 
-    def __init__(self, case: Case, group: _Group, *, deep: bool) -> None:
+    def __init__(self, case: Case, group: _Group, *, deep: bool, siblings: bool) -> None:
         self.case = case
         self.files: DataFiles = case.files
         self.group = group
         self.deep = deep
+        self.siblings = siblings
         self.size = case.files.size(group.path)
+        self.twins = find_twins(case)
 
     def run(self) -> None:
         group = self.group
@@ -199,9 +221,19 @@ class _Diagnosis:
         for path in self._other_files():
             place = Place(path, 0, Cause.SWAPPED, f"read from {os.path.basename(path)}", 2**-32)
             hits = sum(self._fits(stored, place) for stored in samples)
-            if hits:
+            if hits and self._is_anothers(path) and 2 * hits <= len(samples):
+                equal = replace(place, cause=None, method="a sibling's bytes")
+                self.group.places.append(equal)
+            elif hits:
                 self.group.places.append(place)
                 self._report_elsewhere(path)
+
+    def _is_anothers(self, path: str) -> bool:
+        """Tell whether a data file has an index of its own beside it, not this checkpoint's."""
+        split = split_data_path(path)
+        if split is None or os.path.normpath(split[0]) == os.path.normpath(self.case.survey.prefix):
+            return False
+        return os.path.isfile(split[0] + INDEX_SUFFIX)
 
     def _report_elsewhere(self, path: str) -> None:
         name = os.path.basename(path)
@@ -221,17 +253,24 @@ class _Diagnosis:
         found += [path for path in self.case.survey.leftovers if ".data-" in path]
         kept = dict.fromkeys(os.path.normpath(path) for path in found)
         kept.pop(os.path.normpath(self.group.path), None)
-        return [path for path in kept if os.path.isfile(path)][:_MOST_FILES]
+        found = [path for path in kept if os.path.isfile(path)]
+        if not self.siblings:
+            found = [path for path in found if not self._is_anothers(path)]
+        return found[:_MOST_FILES]
 
     def _samples(self) -> list[Stored]:
         """Return a few payloads whose checksum says something: not small, not constant."""
         good = [
             part.stored
             for part in self.group.parts
-            if part.stored is not None and _is_telling(part.stored)
+            if part.stored is not None and self._is_sought(part.stored)
         ]
         step = max(1, len(good) // _SAMPLES)
         return good[::step][:_SAMPLES]
+
+    def _is_sought(self, stored: Stored) -> bool:
+        """Tell whether finding a payload elsewhere says something: no other tensor is the same."""
+        return _is_telling(stored) and twin_key(stored) not in self.twins
 
     def _fits(self, stored: Stored, place: Place) -> bool:
         there = moved(stored, place)
@@ -285,7 +324,7 @@ class _Diagnosis:
             for part in self.group.parts
             if part.stored is not None
             and not part.check.holes
-            and _is_telling(part.stored)
+            and self._is_sought(part.stored)
             and not any(self._fits(part.stored, place) for place in self.group.places)
         ]
         for _ in range(_ROUNDS if self.deep else 2):
@@ -412,7 +451,8 @@ class _Diagnosis:
                     note = f"its bytes are whole in {where}"
                     if place.delta:
                         note += f", {place.delta:+d} bytes from their place"
-                    part.check = replace(part.check, cause=place.cause, note=note)
+                    cause = place.cause or part.check.cause
+                    part.check = replace(part.check, cause=cause, note=note)
                     break
 
     def _problem(self, code: str, message: str) -> None:

@@ -20,7 +20,7 @@ from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import CheckpointError
 from ckptparse.problems import Cause, Status
 from ckptparse.recovery.check import Check, check_stored, elements_outside, is_counted, string_spans
-from ckptparse.recovery.diagnose import Place, moved, stored_dtype
+from ckptparse.recovery.diagnose import Place, moved, stored_dtype, twin_key
 from ckptparse.recovery.files import DataFiles, checksum_of
 from ckptparse.recovery.flips import Change, chance_of_bit, chance_of_word, find_bit, find_words
 from ckptparse.recovery.inversion import (
@@ -74,9 +74,14 @@ class Mender:
     """Mends the payloads of one checkpoint."""
 
     def __init__(
-        self, files: DataFiles, places: Mapping[str, Sequence[Place]], siblings: Siblings
+        self,
+        files: DataFiles,
+        twins: Mapping[tuple[int, int, int, bool], tuple[str, Stored]],
+        places: Mapping[str, Sequence[Place]],
+        siblings: Siblings,
     ) -> None:
         self._files = files
+        self._twins = twins
         self._places = places
         self._siblings = siblings
 
@@ -125,6 +130,7 @@ class Mender:
     # -- the methods, in order
 
     def _attempts(self, name: str, stored: Stored, check: Check) -> Iterator[Mended | None]:
+        yield self._from_twin(stored, check)
         yield self._from_places(stored, check)
         yield self._from_equal(stored, check)
         if is_counted(stored.entry.data_type):
@@ -138,6 +144,19 @@ class Mender:
             yield self._tail(stored, check)
         yield self._partial(stored, check)
 
+    def _from_twin(self, stored: Stored, check: Check) -> Mended | None:
+        found = self._twins.get(twin_key(stored)) if stored.entry.size else None
+        if found is None:
+            return None
+        name, twin = found
+        return replace(
+            _at(twin, Status.CORRECTED, _whole(stored)),
+            cause=check.cause,
+            method="another tensor's bytes",
+            chance=_NO_CHANCE,
+            note=f"{name!r} has the same size and checksum, and is whole",
+        )
+
     def _from_places(self, stored: Stored, check: Check) -> Mended | None:
         for place in self._places.get(stored.path, ()):
             there = moved(stored, place)
@@ -150,7 +169,7 @@ class Mender:
             if found.status is Status.VERIFIED:
                 return replace(
                     _at(there, Status.CORRECTED, found.ranges),
-                    cause=place.cause,
+                    cause=place.cause or check.cause,
                     method=place.method,
                     chance=place.chance,
                     note=check.note,

@@ -24,7 +24,7 @@ from ckptparse.recovery.assess import (
     spans_of_parts,
 )
 from ckptparse.recovery.check import Check
-from ckptparse.recovery.diagnose import diagnose, stored_dtype
+from ckptparse.recovery.diagnose import diagnose, find_twins, stored_dtype
 from ckptparse.recovery.findings import make_report
 from ckptparse.recovery.mend import Mended, Mender
 from ckptparse.recovery.others import find_others
@@ -78,10 +78,10 @@ def _recover_bundle(survey: Survey, *, siblings: bool, limits: Limits) -> Recove
     case = open_case(survey, limits=limits, correct=True)
     with closing(case.files):
         assess(case)
-        places, problems = diagnose(case, deep=True)
+        places, problems = diagnose(case, deep=True, siblings=siblings)
         report = make_report(case, problems)
         evidence = Siblings(survey, case.files, limits=limits, used=siblings)
-        mender = Mender(case.files, places, evidence)
+        mender = Mender(case.files, find_twins(case), places, evidence)
         mended = {name: _mend(one, mender) for name, one in case.tensors.items()}
     return _make_recovery(report, mended)
 

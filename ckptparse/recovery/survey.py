@@ -342,6 +342,8 @@ def _is_table(directory: str, name: str) -> bool:
 
 def _survey_legacy(text: str) -> Survey | None:
     """Find the files of a V1 checkpoint: one, or all that the number in their names tells of."""
+    renamed = _TEMPSTATE.fullmatch(text)
+    text = renamed[1] if renamed else text
     temporary = [path for path in _legacy_leftovers(text) if _looks_legacy(path)]
     if os.path.isfile(text) and _looks_legacy(text):
         shard = _LEGACY_SHARD.fullmatch(text)

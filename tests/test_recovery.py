@@ -1,0 +1,495 @@
+"""What `verify` and `recover` give back: reports, tensors, and what they cost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import builder
+import faults
+import ml_dtypes
+import numpy as np
+import pytest
+
+import ckptparse
+from ckptparse import Limits, NotACheckpointError, TensorNotFoundError, UnsupportedError
+
+
+def bundle(arrays: dict[str, Any]) -> builder.Bundle:
+    made = builder.Bundle()
+    for name, array in arrays.items():
+        made.add(name, array)
+    return made
+
+
+def data_of(prefix: Path) -> Path:
+    return Path(f"{prefix}.data-00000-of-00001")
+
+
+def truncated(directory: Path, size: int, *, twins: bool = False) -> Path:
+    """Three float32 tensors of 100 elements, the data cut off after so many bytes."""
+    one = np.arange(1, 101, dtype=np.float32)
+    arrays = {"a": one, "b": one, "c": -one} if twins else {"a": one, "b": one + 0.5, "c": -one}
+    prefix = directory / "m"
+    bundle(arrays).write(prefix)
+    data_of(prefix).write_bytes(data_of(prefix).read_bytes()[:size])
+    return prefix
+
+
+# ------------------------------------------------------------------------------- partial tensors
+
+
+def test_the_tensor_across_a_cut_comes_back_masked(tmp_path: Path) -> None:
+    recovery = ckptparse.recover(truncated(tmp_path, 500))
+    tensor = recovery["b"]
+    assert (tensor.status, tensor.cause) == ("partial", "truncated")
+    assert tensor.ranges == ((0, 25),) and tensor.chance is None
+    array = tensor.read()
+    assert isinstance(array, np.ma.MaskedArray) and array.shape == (100,)
+    assert array[:25].tolist() == (np.arange(1, 26) + 0.5).tolist() and array[25:].mask.all()
+    assert "a" in recovery and "c" not in recovery
+
+
+def test_a_fill_takes_the_place_of_what_is_missing(tmp_path: Path) -> None:
+    array = ckptparse.recover(truncated(tmp_path, 500))["b"].read(fill=np.nan)
+    assert type(array) is np.ndarray and array[24] == 25.5 and np.isnan(array[25:]).all()
+
+
+def test_a_whole_tensor_is_a_plain_array_with_or_without_a_fill(tmp_path: Path) -> None:
+    tensor = ckptparse.recover(truncated(tmp_path, 500))["a"]
+    for array in (tensor.read(), tensor.read(fill=0)):
+        assert type(array) is np.ndarray and array.flags.writeable
+    assert np.asarray(tensor).tolist() == list(range(1, 101))
+
+
+def test_a_cut_inside_the_first_element_leaves_nothing(tmp_path: Path) -> None:
+    report = ckptparse.verify(truncated(tmp_path, 402))
+    assert report.tensors["b"].status == "missing" and report.tensors["b"].cause == "truncated"
+
+
+def test_a_lost_slice_is_masked_and_the_others_stand(tmp_path: Path) -> None:
+    value = np.arange(60, dtype=np.float32).reshape(10, 6)
+    made = builder.Bundle()
+    rows = [[(0, 4), None], [(4, 6), None]]
+    made.add_sliced("t", value, rows, shards=[0, 1])
+    made.write(tmp_path / "m")
+    (tmp_path / "m.data-00001-of-00002").unlink()
+    tensor = ckptparse.recover(tmp_path / "m")["t"]
+    assert (tensor.status, tensor.cause) == ("partial", "shard missing")
+    assert tensor.ranges == ((0, 24),)
+    array = tensor.read()
+    assert np.ma.getmaskarray(array)[4:].all() and not np.ma.getmaskarray(array)[:4].any()
+    assert (array[:4] == value[:4]).all()
+
+
+def test_a_lost_slice_of_columns_leaves_a_range_in_every_row(tmp_path: Path) -> None:
+    made = builder.Bundle()
+    columns = [[None, (0, 2)], [None, (2, 1)]]
+    made.add_sliced("t", np.ones((3, 3), np.float32), columns, missing=[1])
+    made.write(tmp_path / "m")
+    assert ckptparse.verify(tmp_path / "m").tensors["t"].ranges == ((0, 2), (3, 5), (6, 8))
+
+
+def test_a_hole_of_zeros_is_masked_unless_a_sibling_fills_it(tmp_path: Path) -> None:
+    value = np.arange(1, 5001, dtype=np.float32)
+    for step, factor in ((1, 1), (2, 1)):
+        other = value.copy()
+        # The sibling differs outside of the hole, so that only together they make the whole.
+        other[0] = step
+        bundle({"w": other * factor}).write(tmp_path / f"m-{step}")
+    data = bytearray(data_of(tmp_path / "m-1").read_bytes())
+    data[8192:12288] = bytes(4096)
+    data_of(tmp_path / "m-1").write_bytes(data)
+    verified = ckptparse.verify(tmp_path / "m-1").tensors["w"]
+    assert (verified.status, verified.cause) == ("corrupt", "zeros")
+    alone = ckptparse.recover(tmp_path / "m-1", siblings=False)["w"]
+    assert alone.status == "partial" and alone.ranges == ((0, 2048), (3072, 5000))
+    filled = ckptparse.recover(tmp_path / "m-1")["w"]
+    assert filled.status == "corrected" and "sibling" in str(filled.method)
+    assert filled.read().tolist() == value.tolist()
+
+
+def test_strings_before_a_cut_come_back(tmp_path: Path) -> None:
+    values = np.array([b"alpha", b"beta", b"gamma"], object)
+    bundle({"s": values}).write(tmp_path / "m")
+    data = data_of(tmp_path / "m").read_bytes()
+    data_of(tmp_path / "m").write_bytes(data[:-2])
+    tensor = ckptparse.recover(tmp_path / "m")["s"]
+    assert tensor.status == "partial" and tensor.ranges == ((0, 2),)
+    assert tensor.read(fill=b"?").tolist() == [b"alpha", b"beta", b"?"]
+
+
+# ------------------------------------------------------------------------------- proof and fit
+
+
+def without_data(directory: Path, arrays: dict[str, Any], **options: Any) -> ckptparse.Recovery:
+    bundle(arrays).write(directory / "m", **options)
+    data_of(directory / "m").unlink()
+    return ckptparse.recover(directory / "m")
+
+
+def test_scalars_and_constants_come_back_from_the_index_alone(tmp_path: Path) -> None:
+    arrays = {
+        "beta": np.zeros((3, 4), np.float32),
+        "epoch": np.int32(-7),
+        "flag": np.array(True),
+        "gamma": np.ones(9, ml_dtypes.bfloat16),
+        "rate": np.float32(0.00123),
+        "position_ids": np.arange(512).reshape(1, 512),
+        "triple": np.array([1, 2, 200], np.uint8),
+    }
+    recovery = without_data(tmp_path, arrays)
+    assert set(recovery) == set(arrays)
+    for name, tensor in recovery.items():
+        assert tensor.status == "derived" and tensor.chance is not None and tensor.chance < 1e-6
+        assert faults.same(tensor.read(), arrays[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        ("count", 4_194_303, "derived"),
+        ("count", 4_194_304, "unverified"),
+        ("global_step", 2_000_000_000, "derived"),
+        ("opt/iter/.ATTRIBUTES/VARIABLE_VALUE", 2_000_000_000, "derived"),
+        ("global_step", 3_000_000_000, "unverified"),
+    ],
+)
+def test_a_large_integer_is_a_fit_and_a_small_one_a_proof(
+    tmp_path: Path, name: str, value: int, status: str
+) -> None:
+    tensor = without_data(tmp_path, {name: np.int64(value)})[name]
+    assert tensor.status == status and tensor.read() == value
+    assert tensor.chance == 2.0 ** (value.bit_length() - 32)
+
+
+def test_an_integer_beyond_32_bits_is_offered_wrongly_but_never_promised(tmp_path: Path) -> None:
+    tensor = without_data(tmp_path, {"seed": np.int64(1 << 40)})["seed"]
+    assert tensor.status == "unverified" and tensor.chance is not None and tensor.chance > 1e-3
+
+
+def flipped(directory: Path, size: int) -> ckptparse.RecoveredTensor:
+    """One flipped bit in a float32 tensor of that many elements."""
+    value = np.random.default_rng(3).normal(size=size).astype(np.float32)
+    bundle({"w": value}).write(directory / "m")
+    data = bytearray(data_of(directory / "m").read_bytes())
+    faults.flip(data, len(data) // 3, 2)
+    data_of(directory / "m").write_bytes(data)
+    tensor = ckptparse.recover(directory / "m")["w"]
+    assert faults.same(tensor.read(), value)
+    return tensor
+
+
+def test_a_flipped_bit_of_a_small_tensor_is_corrected(tmp_path: Path) -> None:
+    tensor = flipped(tmp_path, 100_000)
+    assert tensor.status == "corrected" and tensor.cause == "bits"
+    assert tensor.chance == pytest.approx(8 * 400_000 / 2**32)
+    assert tensor.method == "correcting bit 2 of byte 133333"
+
+
+def test_a_flipped_bit_of_a_large_tensor_is_offered_with_its_chance(tmp_path: Path) -> None:
+    tensor = flipped(tmp_path, 1_000_000)
+    assert tensor.status == "unverified" and tensor.chance == pytest.approx(32e6 / 2**32)
+
+
+def test_four_bytes_that_were_cut_off_can_always_be_solved_for_and_prove_nothing(
+    tmp_path: Path,
+) -> None:
+    value = np.random.default_rng(3).normal(size=50).astype(np.float64)
+    bundle({"w": value}).write(tmp_path / "m")
+    whole = data_of(tmp_path / "m").read_bytes()
+    statuses = {}
+    for count in (1, 2, 3, 4):
+        data_of(tmp_path / "m").write_bytes(whole[:-count])
+        tensor = ckptparse.recover(tmp_path / "m")["w"]
+        assert faults.same(tensor.read(), value)
+        statuses[count] = (tensor.status.value, tensor.chance)
+    assert statuses == {
+        1: ("corrected", 2.0**-24),
+        2: ("corrected", 2.0**-16),
+        3: ("unverified", 2.0**-8),
+        4: ("unverified", 1.0),
+    }
+
+
+def damaged_index(directory: Path, *, sibling: bool) -> ckptparse.Recovery:
+    """Two bytes of an entry's name changed: its tensor's checksum proves the bytes all the same."""
+    arrays = {"alpha": np.arange(7.0), "omega": np.linspace(1, 2, 31 * 7).reshape(31, 7)}
+    bundle(arrays).write(directory / "m-1")
+    if sibling:
+        bundle({name: array + 1 for name, array in arrays.items()}).write(directory / "m-2")
+    index = directory / "m-1.index"
+    index.write_bytes(index.read_bytes().replace(b"alpha", b"alqia"))
+    return ckptparse.recover(directory / "m-1")
+
+
+def test_a_checksum_proves_bytes_and_not_names(tmp_path: Path) -> None:
+    recovery = damaged_index(tmp_path, sibling=False)
+    assert {name: t.status.value for name, t in recovery.items()} == {
+        "alqia": "unverified",
+        "omega": "unverified",
+    }
+    assert "its name, type and shape come from a damaged part" in recovery["alqia"].note
+
+
+def test_a_sibling_with_the_same_entry_confirms_it(tmp_path: Path) -> None:
+    recovery = damaged_index(tmp_path, sibling=True)
+    assert recovery["omega"].status == "verified" and "m-2.index" in str(recovery["omega"].method)
+    assert recovery["alqia"].status == "unverified"
+
+
+def test_a_frozen_tensor_comes_back_from_a_sibling(tmp_path: Path) -> None:
+    frozen = np.random.default_rng(1).normal(size=1000)
+    for step in (1, 2):
+        bundle({"frozen": frozen, "trained": frozen * (step + 1)}).write(tmp_path / f"m-{step}")
+    data_of(tmp_path / "m-1").unlink()
+    recovery = ckptparse.recover(tmp_path / "m-1")
+    assert recovery["frozen"].status == "corrected" and "trained" not in recovery
+    assert recovery["frozen"].source is not None
+    assert recovery["frozen"].source.path.endswith("m-2.data-00000-of-00001")
+    assert "frozen" not in ckptparse.recover(tmp_path / "m-1", siblings=False)
+
+
+def test_a_tensor_that_is_stored_twice_comes_back_from_its_twin(tmp_path: Path) -> None:
+    recovery = ckptparse.recover(truncated(tmp_path, 500, twins=True))
+    tensor = recovery["b"]
+    assert tensor.status == "corrected" and tensor.method == "another tensor's bytes"
+    assert faults.same(tensor.read(), recovery["a"].read())
+    assert "shard.shifted" not in {problem.code for problem in recovery.report.problems}
+
+
+def test_tensors_of_a_mixed_save_are_told_from_damage(tmp_path: Path) -> None:
+    faults.write_run(tmp_path, siblings=False)
+    other = faults.make_bundle(faults.values(150))
+    for number in (0, 1):
+        faults.Files(tmp_path).shard(number).write_bytes(bytes(other.shards[number]))
+    report = ckptparse.verify(tmp_path / faults.BASE)
+    assert "set.mixed" in {problem.code for problem in report.problems}
+    assert report.tensors["embedding"].cause == "mixed save"
+    assert report.tensors["frozen/kernel"].status == "verified"
+
+
+# ------------------------------------------------------------------------------------ other steps
+
+
+def test_the_report_of_a_damaged_step_names_the_whole_ones(tmp_path: Path) -> None:
+    faults.write_run(tmp_path)
+    faults.Files(tmp_path).shard(0).unlink()
+    for report in (
+        ckptparse.verify(tmp_path),
+        ckptparse.recover(tmp_path / faults.BASE).report,
+    ):
+        assert [(Path(o.path).name, o.step, o.share, o.ok) for o in report.others] == [
+            ("ckpt-300", 300, 1.0, True),
+            ("ckpt-100", 100, 1.0, True),
+        ]
+        assert "ckpt-300: 100% verified" in str(report)
+
+
+def test_a_whole_checkpoint_needs_no_others(tmp_path: Path) -> None:
+    faults.write_run(tmp_path)
+    assert ckptparse.verify(tmp_path).others == ()
+
+
+# ---------------------------------------------------------------------------------------- reports
+
+
+def test_the_first_lines_tell_what_is_lost_and_what_is_not(tmp_path: Path) -> None:
+    lines = str(ckptparse.verify(truncated(tmp_path, 500))).splitlines()
+    assert lines[0] == "m (v2): damaged. 1 of 3 tensors are whole."
+    assert lines[1] == "  1 there in part, 1 missing."
+    assert "shard.truncated" in lines[3] and "ends at byte 500" in lines[3]
+
+
+def test_a_report_becomes_json_and_maps_every_file(tmp_path: Path) -> None:
+    report = ckptparse.verify(truncated(tmp_path, 500))
+    plain = json.loads(json.dumps(report.to_dict()))
+    assert plain["ok"] is False and plain["counts"] == report.counts
+    (data,) = (file for path, file in plain["files"].items() if ".data-" in path)
+    assert data == {
+        "role": "shard",
+        "size": 500,
+        "ranges": [
+            [0, 400, "verified"],
+            [400, 500, "unverified"],
+            [500, 800, "absent"],
+            [800, 1200, "absent"],
+        ]
+        if len(data["ranges"]) == 4
+        else [[0, 400, "verified"], [400, 500, "unverified"], [500, 1200, "absent"]],
+    }
+
+
+def test_names_that_move_a_cursor_are_printed_harmlessly(tmp_path: Path) -> None:
+    arrays = {"a\x1b[2J\n": np.arange(50.0)}
+    bundle(arrays).write(tmp_path / "m")
+    data_of(tmp_path / "m").unlink()
+    text = str(ckptparse.verify(tmp_path / "m"))
+    assert "\x1b" not in text and "a\\x1b[2J\\n" in text
+
+
+def test_the_object_graph_is_reported_beside_the_tensors(tmp_path: Path) -> None:
+    faults.write_run(tmp_path, siblings=False)
+    path = faults.Files(tmp_path).shard(1)
+    data = bytearray(path.read_bytes())
+    faults.flip(data, len(data) - 20, 3)
+    path.write_bytes(data)
+    report = ckptparse.verify(tmp_path / faults.BASE)
+    assert report.object_graph is not None and report.object_graph.status == "corrupt"
+    assert faults.OBJECT_GRAPH not in report.tensors
+    recovery = ckptparse.recover(tmp_path / faults.BASE)
+    assert faults.OBJECT_GRAPH not in recovery and recovery.object_graph is not None
+    assert recovery.object_graph.status == "corrected"
+    assert recovery.object_graph.read().item() == faults.graph_of(faults.values(200))
+
+
+# --------------------------------------------------------------------------------------- mapping
+
+
+def test_a_recovery_is_a_mapping_of_what_came_back(tmp_path: Path) -> None:
+    recovery = ckptparse.recover(truncated(tmp_path, 500))
+    assert list(recovery) == ["a", "b"] and len(recovery) == 2
+    assert recovery["a"].dtype == np.float32 and recovery["a"].shape == (100,)
+    with pytest.raises(TensorNotFoundError, match="it is missing"):
+        recovery["c"]
+    with pytest.raises(TensorNotFoundError, match="is not known"):
+        recovery["d"]
+
+
+def test_values_are_checked_again_when_they_are_read(tmp_path: Path) -> None:
+    prefix = truncated(tmp_path, 1200)
+    recovery = ckptparse.recover(prefix)
+    data = bytearray(data_of(prefix).read_bytes())
+    faults.flip(data, 5, 1)
+    data_of(prefix).write_bytes(data)
+    with pytest.raises(ckptparse.ChecksumError, match="has changed since"):
+        recovery["a"].read()
+
+
+def test_nothing_at_all_and_what_was_never_a_checkpoint_raise(tmp_path: Path) -> None:
+    for function in (ckptparse.verify, ckptparse.recover):
+        with pytest.raises(ckptparse.CheckpointNotFoundError):
+            function(tmp_path / "nothing")
+        (tmp_path / "page.html").write_bytes(faults.PAGE_OF_HTML)
+        with pytest.raises(NotACheckpointError) as caught:
+            function(tmp_path / "page.html")
+        assert caught.value.identity is not None and caught.value.identity.kind == "html"
+
+
+def test_limits_are_held(tmp_path: Path) -> None:
+    prefix = truncated(tmp_path, 1200)
+    report = ckptparse.verify(prefix, limits=Limits(index_bytes=10))
+    assert next(problem.code for problem in report.problems) == "limit.reached"
+
+
+# ---------------------------------------------------------------------------------------- writing
+
+
+def odd_run(directory: Path) -> ckptparse.Recovery:
+    arrays = {
+        "../escape": np.arange(3.0),
+        "A": np.ones(2, np.float32),
+        "a": np.zeros(2, np.float32),
+        "half": np.array([1.5, -2], ml_dtypes.bfloat16),
+        "report": np.int32(1),
+        "strings": np.array([[b"x\0", b""], [b"yy", b"\xff"]], object),
+        "zz": np.arange(1.0, 101.0),
+    }
+    bundle(arrays).write(directory / "m")
+    data = data_of(directory / "m").read_bytes()
+    data_of(directory / "m").write_bytes(data[:-80])
+    return ckptparse.recover(directory / "m")
+
+
+def loaded(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arrays and the names of their files, from either form."""
+    if path.suffix == ".npz":
+        report = json.loads(Path(f"{path}.report.json").read_text())
+        with np.load(path) as archive:
+            return {n: archive[m] for n, m in report["arrays"].items()}, report["arrays"]
+    report = json.loads((path / "report.json").read_text())
+    arrays = {n: np.load(path / f"{m}.npy") for n, m in report["arrays"].items()}
+    return arrays, report["arrays"]
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out"])
+def test_what_came_back_is_saved_with_its_report(name: str, tmp_path: Path) -> None:
+    recovery = odd_run(tmp_path)
+    target = tmp_path / "there" / name
+    target.parent.mkdir()
+    recovery.write(target)
+    arrays, files = loaded(target)
+    assert arrays["../escape"].tolist() == [0, 1, 2] and arrays["report"] == 1
+    assert arrays["A"].tolist() == [1, 1] and arrays["a"].tolist() == [0, 0]
+    assert arrays["half"].view(ml_dtypes.bfloat16).tolist() == [1.5, -2]
+    assert arrays["strings"].tobytes() == b"x\0yy\xff"
+    assert arrays["strings.lengths"].tolist() == [[2, 0], [2, 1]]
+    assert arrays["zz"][:90].tolist() == list(range(1, 91)) and not arrays["zz"][90:].any()
+    assert arrays["zz.missing"].sum() == 10 and arrays["zz.missing"][90:].all()
+    assert len({file.casefold() for file in files.values()}) == len(files)
+    assert {path.parent for path in (tmp_path / "there").rglob("*.npy")} <= {target}
+    assert not (tmp_path / "escape.npy").exists()
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out"])
+def test_an_existing_output_is_refused(name: str, tmp_path: Path) -> None:
+    recovery = odd_run(tmp_path)
+    recovery.write(tmp_path / name)
+    before = faults.snapshot(tmp_path)
+    with pytest.raises(UnsupportedError, match="nothing is ever overwritten"):
+        recovery.write(tmp_path / name)
+    assert faults.snapshot(tmp_path) == before
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    recovery = odd_run(tmp_path)
+    data_of(tmp_path / "m").write_bytes(b"")
+    for name in ("out.npz", "out"):
+        with pytest.raises(ckptparse.CheckpointError):
+            recovery.write(tmp_path / name)
+        assert not list(tmp_path.glob("out*"))
+
+
+# ------------------------------------------------------------------------------------------- cost
+
+MEASURE = """
+import sys, threading, time
+import ckptparse, ckptparse.verification, ckptparse.recovery.recover
+def anonymous():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
+peak, done = 0, False
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, anonymous())
+        time.sleep(0.001)
+before = anonymous()
+thread = threading.Thread(target=watch)
+thread.start()
+report = ckptparse.verify(sys.argv[1])
+done = True
+thread.join()
+print(report.ok, (peak - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_verifying_takes_little_memory_whatever_the_size(tmp_path: Path) -> None:
+    made = builder.Bundle()
+    value = np.random.default_rng(0).normal(size=4 << 20).astype(np.float32)
+    for number in range(8):
+        made.add(f"w{number}", value)
+    made.write(tmp_path / "m")
+    project = Path(ckptparse.__file__).parent.parent
+    printed = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path / "m")],
+        env={"PYTHONPATH": str(project)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert printed[0] == "True" and int(printed[1]) < 32
