@@ -340,8 +340,21 @@ def test_a_reader_that_goes_away_is_no_error(run: Callable[..., Any]) -> None:
     assert "Error" not in done.err
 
 
-def test_progress_is_shown_in_a_terminal_only(run: Callable[..., Any]) -> None:
-    assert run("ckptparse verify -q fixtures/saver/my_model").err == ""
+WORK = (
+    "import sys, time; from ckptparse.cli.progress import working\n"
+    "with working('much work'): time.sleep(float(sys.argv[1]))"
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "redirect", "shown"), [(1.7, "2>&1", True), (0.1, "2>&1", False), (1.7, "", False)]
+)
+def test_a_sign_of_life_comes_after_a_second_and_in_a_terminal_only(
+    seconds: float, redirect: str, shown: bool, run: Callable[..., Any]
+) -> None:
+    done = run(f'"{sys.executable}" -c "{WORK}" {seconds} {redirect}', width=80)
+    assert ("much work" in done.out) == shown
+    assert done.err == ""
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import typer
 
 import ckptparse
 from ckptparse.cli.output import Output
+from ckptparse.cli.progress import working
 from ckptparse.cli.running import DAMAGE, GOOD, Run
-from ckptparse.cli.text import clean
+from ckptparse.cli.text import clean, escape
 
 __all__ = ["dump"]
 
@@ -34,10 +35,11 @@ def dump(
     """
     found: list[ckptparse.Annotation] = []
     broken = False
-    for part in ckptparse.annotate(file):
-        broken = broken or part.broken
-        if depth is None or part.depth <= depth:
-            found.append(part)
+    with working(f"reading {escape(file)}", quiet=run.quiet):
+        for part in ckptparse.annotate(file):
+            broken = broken or part.broken
+            if depth is None or part.depth <= depth:
+                found.append(part)
     run.detail(f"{len(found)} parts")
     return Dump(file, tuple(found), DAMAGE if broken else GOOD)
 

@@ -14,7 +14,9 @@ from ckptparse.cli.about.graph import describe_graph, graph_rows
 from ckptparse.cli.about.saved_model import describe_saved_model, saved_model_rows
 from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import PathArgument
+from ckptparse.cli.progress import working
 from ckptparse.cli.running import DAMAGE, GOOD, NOT_RUN, Run
+from ckptparse.cli.text import escape
 
 __all__ = ["info"]
 
@@ -37,6 +39,11 @@ def info(run: Run, path: PathArgument) -> Info:
     ckptparse info fixtures/saved_model/keras2_sequential
     ckptparse info fixtures/saver/my_model.meta
     """
+    with working(f"reading {escape(path)}", quiet=run.quiet):
+        return _describe(run, path)
+
+
+def _describe(run: Run, path: str) -> Info:
     kind = _identify(path)
     if kind in _SAVED_MODELS:
         with ckptparse.open_saved_model(path) as model:

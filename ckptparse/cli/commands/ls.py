@@ -13,6 +13,7 @@ import ckptparse
 from ckptparse.cli.errors import UsageError
 from ckptparse.cli.output import Column, Output
 from ckptparse.cli.parameters import Naming, NamingOption, PathArgument
+from ckptparse.cli.progress import working
 from ckptparse.cli.running import GOOD, Answer, Run
 from ckptparse.cli.slots import Slot, iter_slots
 from ckptparse.cli.tensors import describe_totals, list_columns, tensor_cells, tensor_to_json
@@ -50,7 +51,8 @@ def ls(
     if long + tree + slots > 1:
         raise UsageError("Of --long, --tree and --slots only one can be given")
     wanted = _matcher(globs or ())
-    with ckptparse.open(path, naming=naming.value) as checkpoint:
+    listing = working(f"listing {escape(path)}", quiet=run.quiet)
+    with listing, ckptparse.open(path, naming=naming.value) as checkpoint:
         run.detail(describe_opened(checkpoint))
         if tree:
             entries = list(checkpoint.tree())

@@ -65,7 +65,7 @@ def recover(
     for file in (output, report):
         if file is not None and not (dry_run and file == output):
             check_output(file, [path], overwrite=overwrite)
-    with working(f"recovering {path}", quiet=run.quiet):
+    with working(f"recovering {escape(path)}", quiet=run.quiet):
         recovery = ckptparse.recover(path, siblings=siblings)
         answer = Recovered(recovery, None if dry_run else output, map_, run.verbose)
         if output is not None and not dry_run:

@@ -13,6 +13,7 @@ import ckptparse
 from ckptparse.cli.errors import UsageError
 from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import Naming, NamingOption, OverwriteOption, PathArgument
+from ckptparse.cli.progress import working
 from ckptparse.cli.running import GOOD, Run
 from ckptparse.cli.selection import Selection, find_tensor
 from ckptparse.cli.tensors import tensor_to_json
@@ -51,7 +52,8 @@ def show(
         if npy is not None:
             check_output(npy, [*checkpoint.files, path], overwrite=overwrite)
         selection = find_tensor(checkpoint, name)
-        array = _read(selection)
+        with working(f"reading {escape(selection.key)}", quiet=run.quiet):
+            array = _read(selection)
         if npy is not None:
             _write(npy, array, overwrite=overwrite)
             run.note(f"wrote {npy}")

@@ -12,6 +12,7 @@ from ckptparse.cli.output import Output
 from ckptparse.cli.progress import working
 from ckptparse.cli.reports import verdict, write_report
 from ckptparse.cli.running import DAMAGE, GOOD, NOT_RUN, WARNED, Run
+from ckptparse.cli.text import escape
 
 __all__ = ["verify"]
 
@@ -34,7 +35,7 @@ def verify(
     """
     reports = []
     for path in paths:
-        with run.reporting(), working(f"verifying {path}", quiet=run.quiet):
+        with run.reporting(), working(f"verifying {escape(path)}", quiet=run.quiet):
             reports.append(ckptparse.verify(path))
     return Verified(tuple(reports), map_, run.verbose, _code(reports, complete=not run.errors))
 
