@@ -38,8 +38,9 @@ def find_table(sample: Sample) -> Finding | None:
     try:
         first = Table.open(sample.source, limits=sample.limits).first()
     except CheckpointError as error:
-        # The damage is not where the format is told: the first bytes of the file.
-        return Finding(_name_by_start(sample.head) or "v2-index", {"damage": str(error)})
+        # A table it is, by its footer; where its first entry is damaged too, the name must do.
+        by_name = "v2-index" if sample.name.endswith(INDEX_SUFFIX) else "v1"
+        return Finding(_name_by_start(sample.head) or by_name, {"damage": str(error)})
     if first is None or first[0]:
         return Finding("unknown", {"what": "a table of other content"})
     kind = name_first_value(first[1])
