@@ -206,7 +206,7 @@ def test_millions_of_strings_in_a_sparse_file_are_bounded_by_the_limit(tmp_path:
     bundle.entries[b"s"] = b.Entry(b.STRING, (count,), 0, 0, count + 4, 0)
     prefix = bundle.write(tmp_path / "x")
     os.truncate(prefix + ".data-00000-of-00001", count + 4)
-    with allocating_at_most(MEGABYTE), pytest.raises(LimitError) as caught:
+    with allocating_at_most(4 * MEGABYTE), pytest.raises(LimitError) as caught:
         ckptparse.read(prefix)
     assert caught.value.limit == "strings"
 
@@ -225,7 +225,7 @@ def test_variant_that_is_filled_from_one_value_is_bounded(tmp_path: Path) -> Non
     bundle = b.Bundle()
     bundle.add_variants("v", [b.variant_proto("t", tensors=[inner])], ())
     prefix = bundle.write(tmp_path / "x")
-    with allocating_at_most(MEGABYTE), pytest.raises(LimitError) as caught:
+    with allocating_at_most(4 * MEGABYTE), pytest.raises(LimitError) as caught:
         inner_tensors(prefix)
     assert caught.value.limit == "fill_elements"
 
@@ -292,7 +292,7 @@ def test_index_file_beyond_the_limit_is_refused_unread(tmp_path: Path) -> None:
 
     prefix = small_bundle().write(tmp_path / "x")
     os.truncate(prefix + ".index", 2 << 30)
-    with allocating_at_most(MEGABYTE), pytest.raises(CheckpointError):
+    with allocating_at_most(4 * MEGABYTE), pytest.raises(CheckpointError):
         ckptparse.open(prefix)
 
 

@@ -109,14 +109,14 @@ HANDLES = {
 
 @pytest.mark.parametrize("handle", HANDLES.values(), ids=HANDLES)
 def test_index_handle_outside_the_file_is_refused(items_of: Reader, handle: b.Handle) -> None:
-    with allocating_at_most(MEGABYTE), pytest.raises(DataLossError):
+    with allocating_at_most(4 * MEGABYTE), pytest.raises(DataLossError):
         items_of(with_footer(index=handle))
 
 
 @pytest.mark.parametrize("handle", HANDLES.values(), ids=HANDLES)
 def test_data_handle_outside_the_file_is_refused(items_of: Reader, handle: b.Handle) -> None:
     stored = b.Stored(b.block(PAIRS), key=b"c")
-    with allocating_at_most(MEGABYTE), pytest.raises(DataLossError):
+    with allocating_at_most(4 * MEGABYTE), pytest.raises(DataLossError):
         items_of(b.assemble([stored], handles=[b.handle(*handle)]))
 
 
@@ -268,7 +268,7 @@ def test_snappy_stream_that_promises_too_much_for_its_size_is_malformed(
     items_of: Reader, size: int
 ) -> None:
     stored = b.Stored(b"", b.SNAPPY, stored=b.varint(size) + b"\0a", key=b"c")
-    with allocating_at_most(MEGABYTE), pytest.raises(MalformedError, match="Snappy"):
+    with allocating_at_most(4 * MEGABYTE), pytest.raises(MalformedError, match="Snappy"):
         items_of(b.assemble([stored]))
 
 
