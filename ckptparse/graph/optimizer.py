@@ -212,9 +212,12 @@ def _variables_by_name(graph: ObjectGraph, excluded: set[int]) -> dict[str, list
 
 
 def _split_slot_name(full_name: str, variables: Mapping[str, object]) -> tuple[str, str]:
-    """Split `Adam/m/dense/kernel` into slot and the longest variable's name that fits."""
+    """Split `Adam/m/dense/kernel` into slot and the longest variable's name that fits.
+
+    There may be scopes before the optimizer's name, or, in a LossScaleOptimizer, no name at all.
+    """
     parts = full_name.split("/")
-    for start in range(2, len(parts)):
+    for start in (*range(2, len(parts)), 1):
         name = "/".join(parts[start:])
         if name in variables:
             return parts[start - 1], name

@@ -166,6 +166,8 @@ def _describe(entry: TreeEntry) -> str:
     parts = [name, *_values(entry)]
     if entry.full_name:
         parts.append(_printable(entry.full_name))
+    if getattr(entry.node, "trainable", None) is False:
+        parts.append("(not trainable)")
     return "  ".join(parts)
 
 

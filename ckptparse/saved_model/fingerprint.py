@@ -35,7 +35,7 @@ class Fingerprint:
         signature_def_hash: Over the signatures.
         saved_object_graph_hash: Over the objects.
         checkpoint_hash: Over the index of the variables.
-        producer: Version of the code that wrote it.
+        version: Of the code that wrote it.
         uuid: A number for this save alone, as text; may be empty.
         index_path: The index of the variables.
         limits: Bounds on that index.
@@ -46,7 +46,7 @@ class Fingerprint:
     signature_def_hash: int
     saved_object_graph_hash: int
     checkpoint_hash: int
-    producer: int
+    version: int
     uuid: str
     index_path: str
     limits: Limits
