@@ -139,7 +139,7 @@ def _explain_file(path: str) -> str | None:
     from ckptparse.identification import identify
 
     identity = identify(path)
-    if identity.kind in ("v2-shard", "unknown"):
+    if identity.kind in ("v2-shard", "unknown") or identity.detail.get("of") == "v2-shard":
         return None
     return f"It is {identity.meaning}. {identity.advice}"
 

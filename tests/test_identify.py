@@ -141,6 +141,7 @@ FILES: dict[str, tuple[str, bytes]] = {
     "cut zip": ("truncated", zipped(a=b"hello" * 100)[:-30]),
     "cut tar": ("truncated", tarred("a", "b")[:1500]),
     "cut gzip": ("truncated", gzip.compress(np.random.default_rng(1).bytes(1000))[:-20]),
+    "cut npy": ("truncated", NPY[:-1]),
     "cut HDF5": ("truncated", hdf5(b"plain", missing=5)),
     "cut safetensors": ("truncated", SAFETENSORS[:-1]),
     "cut TFRecord": ("truncated", tfrecord(b"hello")[:-6]),
@@ -324,6 +325,14 @@ def test_a_data_file_that_lost_its_content_is_known(
     assert identify(data).kind == kind
 
 
+def test_a_data_file_that_was_cut_off_is_known(tmp_path: Path) -> None:
+    data = write_bundle(tmp_path, w=np.arange(9, dtype=np.int32))
+    data.write_bytes(data.read_bytes()[:-5])
+    identity = identify(data)
+    assert identity.kind == "truncated"
+    assert (identity.detail["of"], identity.detail["missing"]) == ("v2-shard", 5)
+
+
 def test_a_data_file_that_is_a_pointer_or_a_page_is_known(tmp_path: Path) -> None:
     data = write_bundle(tmp_path, w=np.arange(9, dtype=np.int32))
     for content, kind in [(POINTER, "lfs-pointer"), (PAGE, "html"), (MANGLED, "mangled-text")]:
@@ -440,6 +449,21 @@ def test_a_directory_tells_the_checkpoints_in_it(tmp_path: Path) -> None:
     identity = identify(tmp_path)
     assert (identity.kind, identity.contains) == ("directory", ("m", "old"))
     assert identity.detail["state_file"] is True
+
+
+def test_a_directory_tells_its_v1_files(tmp_path: Path) -> None:
+    LegacyFile().write(tmp_path / "old")
+    (tmp_path / "notes").write_text("x")
+    identity = identify(tmp_path)
+    assert (identity.kind, identity.contains) == ("directory", ("old",))
+
+
+def test_an_index_that_went_through_a_text_filter_is_known(tmp_path: Path) -> None:
+    write_bundle(tmp_path, w=np.arange(9, dtype=np.int32))
+    index = tmp_path / "m.index"
+    index.write_bytes(index.read_bytes().decode("utf-8", "replace").encode())
+    assert identify(index).kind == "mangled-text"
+    assert identify(find(tmp_path, SAVED_MODEL).path).kind == "saved-model-pb"
 
 
 def test_an_empty_directory_is_a_directory(tmp_path: Path) -> None:

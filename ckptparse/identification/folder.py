@@ -17,11 +17,13 @@ from ckptparse.bundle.naming import INDEX_SUFFIX, shard_path, split_data_path
 from ckptparse.errors import CheckpointError, CheckpointNotFoundError
 from ckptparse.graph.state import STATE_FILE_NAME, find_listed, iter_newest_first, read_state
 from ckptparse.identification.identity import Finding, Identity
+from ckptparse.identification.tables import is_table
 from ckptparse.legacy.naming import match_pattern
 
 __all__ = ["identify_absent", "identify_directory", "is_leftover_name"]
 
 _MOST_NAMES = 100_000
+_MOST_OPENED = 64
 _SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 _LEFTOVER = re.compile(r"(?s).*\.tempstate\d+")
 _PART = re.compile(r"part-\d{5,}-of-\d{5,}\.(index|data-.*)")
@@ -43,7 +45,8 @@ def identify_directory(path: str, identify_file: IdentifyFile) -> Identity:
         return model
     if os.path.isfile(f"{path}{INDEX_SUFFIX}"):
         return identify_absent(path, identify_file)
-    prefixes = tuple(sorted(_find_prefixes(names) | _find_listed_names(path, names)))
+    found = _find_prefixes(names) | _find_listed_names(path, names) | _find_tables(path, names)
+    prefixes = tuple(sorted(found))
     leftovers = tuple(name for name in names if _is_leftover(os.path.join(path, name)))
     parts = tuple(name for name in names if _PART.fullmatch(name))
     if parts and all(name.startswith("part-") for name in prefixes):
@@ -157,6 +160,16 @@ def _find_listed_names(directory: str, names: list[str]) -> set[str]:
         return set()
     found = (find_listed(directory, path) for path in iter_newest_first(state))
     return {os.path.basename(path) for path in found if path and os.path.dirname(path) == directory}
+
+
+def _find_tables(directory: str, names: list[str]) -> set[str]:
+    """Return the V1 files among the first files of a directory."""
+    candidates = [name for name in names if not name.endswith((INDEX_SUFFIX, ".meta"))]
+    return {
+        name
+        for name in candidates[:_MOST_OPENED]
+        if not is_leftover_name(name) and is_table(os.path.join(directory, name))
+    }
 
 
 def _is_leftover(path: str) -> bool:

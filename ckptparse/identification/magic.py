@@ -12,6 +12,7 @@ Riegeli      83 af 70 d1 0d 88 4a 3f (the container of saved_model.cpb)
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 
@@ -103,11 +104,23 @@ def _measure_hdf5(superblock: bytes) -> int:
 def _find_npy(sample: Sample) -> Finding | None:
     if not sample.head.startswith(b"\x93NUMPY"):
         return None
-    match = re.search(rb"'descr': *'([^']*)'.*'shape': *\(([\d, ]*)\)", sample.head[:1024])
+    match = re.search(
+        rb"'descr': *'([^']*)'.*?'shape': *\(([\d, ]*)\).*?\n", sample.head[:4096], re.DOTALL
+    )
     if not match:
         return Finding("npy")
-    shape = tuple(int(size) for size in match.group(2).split(b",") if size.strip())
-    return Finding("npy", {"dtype": match.group(1).decode("latin-1"), "shape": shape})
+    dtype = match.group(1).decode("latin-1")
+    shape = tuple(int(size[:20]) for size in match.group(2).split(b",") if size.strip())
+    missing = match.end() + math.prod(shape) * _width_of(dtype) - sample.size
+    if missing > 0:
+        return Finding("truncated", {"of": "npy", "missing": missing})
+    return Finding("npy", {"dtype": dtype, "shape": shape})
+
+
+def _width_of(dtype: str) -> int:
+    """Return the bytes of an element by numpy's notation of its type, such as `<f4`."""
+    match = re.fullmatch(r"[<>|=]?[biufcSV](\d{1,9})", dtype)
+    return int(match.group(1)) if match else 0
 
 
 def _find_tflite(sample: Sample) -> Finding | None:

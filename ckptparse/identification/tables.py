@@ -26,7 +26,7 @@ from ckptparse.source import ByteSource
 from ckptparse.table.format import MAGIC
 from ckptparse.table.reader import Table
 
-__all__ = ["find_cut_table", "find_shard", "find_table", "name_first_value"]
+__all__ = ["find_cut_table", "find_shard", "find_table", "is_table", "name_first_value"]
 
 _MOST_ENTRIES = 10_000
 
@@ -45,6 +45,16 @@ def find_table(sample: Sample) -> Finding | None:
         return Finding("unknown", {"what": "a table of other content"})
     kind = name_first_value(first[1])
     return Finding(kind, _describe_index(first[1]) if kind == "v2-index" else {})
+
+
+def is_table(path: str) -> bool:
+    """Tell a table by the last bytes of a file."""
+    try:
+        with ByteSource.open(path) as source:
+            start = max(0, source.size - len(MAGIC))
+            return source.read_at(start, source.size - start) == MAGIC
+    except CheckpointError:
+        return False
 
 
 def find_cut_table(sample: Sample) -> Finding | None:
@@ -69,6 +79,9 @@ def find_shard(sample: Sample) -> Finding | None:
     mine = [entry for entry in entries if entry.shard_id == shard_id and not entry.slices]
     if _should_not_be_zeros(sample, mine):
         return None
+    missing = max((entry.offset + entry.size for entry in mine), default=0) - sample.size
+    if missing > 0 and sample.size:
+        return Finding("truncated", {"of": "v2-shard", "missing": missing, **detail})
     return Finding("v2-shard", detail)
 
 

@@ -98,8 +98,8 @@ def _find_page(sample: Sample) -> Finding | None:
 
 def _find_mangled(sample: Sample) -> Finding | None:
     count = sample.head.count(_REPLACEMENT)
-    # Text about such a file may hold a few replacement characters; it has no control characters.
-    if count < 4 or count * 100 < len(sample.head) or not _count_controls(sample.head):
+    # Text about such a file may hold replacement characters; it has no control characters.
+    if count < 3 or not _count_controls(sample.head):
         return None
     # What is left of the bytes above 7f is UTF-8, or nothing filtered this.
     if not _decodes(sample.head):
