@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ckptparse.explain import explain
+from ckptparse.explanation import explain
 from ckptparse.problems import PROBLEM_CODES
 
 CHECKSUM = (
