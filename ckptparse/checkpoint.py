@@ -26,7 +26,7 @@ from ckptparse.graph.step import find_step
 from ckptparse.graph.tree import Tree, name_tree, object_tree
 from ckptparse.graph.variable_names import name_variables
 from ckptparse.limits import Limits
-from ckptparse.tensor import Tensor
+from ckptparse.tensor import DEFAULT_OPTIONS, ReadOptions, Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -39,6 +39,7 @@ Patterns = str | Iterable[str] | None
 """One glob, or several; `*` crosses `/`. None for no choice."""
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_FEW_NAMES = 64
 _MOST_COMPARED_NAMES = 2000
 
 
@@ -69,17 +70,15 @@ class Backend(Protocol):
         """Every tensor's name and shape, sorted as stored."""
         ...
 
-    def find(self, name: str, *, verified_reads: bool) -> Tensor | None:
+    def find(self, name: str, options: ReadOptions) -> Tensor | None:
         """Return the lazy tensor of a name, or None where there is none."""
         ...
 
-    def read_many(
-        self, names: Sequence[str], *, verify: bool, mmap: bool, threads: int | None
-    ) -> list[npt.NDArray[Any]]:
+    def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""
         ...
 
-    def orphan_slices(self, *, verified_reads: bool) -> list[tuple[str, TensorSlice, Tensor]]:
+    def orphan_slices(self, options: ReadOptions) -> list[tuple[str, TensorSlice, Tensor]]:
         """Return the slices that no tensor lists."""
         ...
 
@@ -112,13 +111,11 @@ class Checkpoint(Mapping[str, Tensor]):
         self.path = path
         self._backend = backend
         self._naming = naming
-        self._mmap = mmap
-        self._verify = verify
-        self._threads = threads
+        self._options = ReadOptions(verify, mmap, threads)
         self._limits = limits
         self._tensors: dict[str, Tensor] = {}
         self._shapes: dict[str, tuple[int, ...]] | None = None
-        self._source = _StoredTensors(backend, verified_reads=verify)
+        self._source = _StoredTensors(backend, self._options)
 
     @property
     def format(self) -> Format:
@@ -143,7 +140,7 @@ class Checkpoint(Mapping[str, Tensor]):
     @property
     def orphan_slices(self) -> list[tuple[str, TensorSlice, Tensor]]:
         """Name, slice and tensor of each stored slice whose whole no entry describes."""
-        return self._backend.orphan_slices(verified_reads=self._verify)
+        return self._backend.orphan_slices(self._options)
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return every key and its shape, without a `Tensor` each."""
@@ -165,7 +162,7 @@ class Checkpoint(Mapping[str, Tensor]):
         Raises:
             DataLossError: Its bytes are damaged.
         """
-        tensor = self._backend.find(OBJECT_GRAPH_KEY, verified_reads=True)
+        tensor = self._backend.find(OBJECT_GRAPH_KEY, DEFAULT_OPTIONS)
         if tensor is None:
             return None
         if tensor.shape != () or tensor.data_type != DataType.DT_STRING:
@@ -233,20 +230,19 @@ class Checkpoint(Mapping[str, Tensor]):
             TensorNotFoundError: One of `names` is not there.
             DataLossError: A tensor's bytes are damaged or missing.
         """
-        keys = list(self) if names is None else [self._key_of(name) for name in _names(names)]
-        chosen = list(_choose(dict.fromkeys(keys), include, exclude))
-        stored = [self._tensor(key).name for key in chosen]
-        arrays = self._backend.read_many(
-            stored, verify=self._verify, mmap=self._mmap, threads=self._threads
-        )
-        return dict(zip(chosen, arrays, strict=True))
+        keys = self.shapes() if names is None else dict.fromkeys(self._keys_of(_names(names)))
+        chosen = list(_choose(keys, include, exclude))
+        stored_names = self._chosen_names
+        stored = chosen if stored_names is None else [stored_names[key] for key in chosen]
+        return dict(zip(chosen, self._backend.read_many(stored, self._options), strict=True))
 
     def close(self) -> None:
         """Close every file. Arrays that were read stay."""
         self._backend.close()
 
     def __getitem__(self, key: str) -> Tensor:
-        return self._tensor(self._key_of(key))
+        tensor = self._find_tensor(key)
+        return self._tensor(self._key_of(key)) if tensor is None else tensor
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._find_key(key) is not None
@@ -270,6 +266,14 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def __repr__(self) -> str:
         return f"<Checkpoint {self.path!r} {self.format}>"
+
+    def _keys_of(self, names: Iterable[str]) -> list[str]:
+        """Return the keys that names mean; of many, by the whole index."""
+        wanted = list(names)
+        if len(wanted) <= _FEW_NAMES:
+            return list(map(self._key_of, wanted))
+        shapes = self.shapes()
+        return [name if name in shapes else self._key_of(name) for name in wanted]
 
     def _key_of(self, name: str) -> str:
         """Return the key that a name means, which may be the name of TensorFlow's tensor `w:0`."""
@@ -327,15 +331,15 @@ class Checkpoint(Mapping[str, Tensor]):
 class _StoredTensors:
     """The tensors of a backend under stored names, for what looks at them by itself."""
 
-    def __init__(self, backend: Backend, *, verified_reads: bool) -> None:
+    def __init__(self, backend: Backend, options: ReadOptions) -> None:
         self._backend = backend
-        self._verified_reads = verified_reads
+        self._options = options
 
     def find(self, name: str) -> Tensor | None:
         """Return the tensor of a stored name, or None where there is none."""
         if name == OBJECT_GRAPH_KEY:
             return None
-        return self._backend.find(name, verified_reads=self._verified_reads)
+        return self._backend.find(name, self._options)
 
     def names(self) -> Iterator[str]:
         """Iterate over every stored name but the object graph's, sorted as stored."""
@@ -350,6 +354,9 @@ def _names(names: Iterable[str]) -> Iterable[str]:
 
 def _choose(keys: Iterable[str], include: Patterns, exclude: Patterns) -> Iterator[str]:
     included, excluded = _compile(include), _compile(exclude)
+    if included is None and excluded is None:
+        yield from keys
+        return
     for key in keys:
         if included is not None and not included.match(key):
             continue

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, Literal, Protocol, SupportsIndex
@@ -17,18 +17,21 @@ from typing import Any, Literal, Protocol, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.dtypes import item_size, numpy_dtype
-from ckptparse.errors import UnsupportedError, located
+from ckptparse.dtypes import DataType, item_size, numpy_dtype
+from ckptparse.errors import CheckpointError, UnsupportedError
 
 __all__ = [
+    "DEFAULT_OPTIONS",
     "SAFE_RANK",
     "BasicIndex",
     "Kind",
     "Location",
     "Payload",
+    "ReadOptions",
     "Region",
     "Tensor",
     "check_rank",
+    "kind_of",
 ]
 
 Kind = Literal["dense", "sliced", "string", "variant"]
@@ -58,10 +61,43 @@ class Location:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How whole tensors are read.
+
+    Attributes:
+        verify: Whether stored checksums are compared.
+        mmap: Whether data files are mapped copy-on-write, where a format allows it.
+        threads: How many threads may read; None picks.
+    """
+
+    verify: bool = True
+    mmap: bool = False
+    threads: int | None = None
+
+
+DEFAULT_OPTIONS = ReadOptions()
+
+
 class Payload(Protocol):
     """How the values of one tensor are got from its format."""
 
-    def read(self, *, verify: bool) -> npt.NDArray[Any]:
+    @property
+    def kind(self) -> Kind:
+        """See `Tensor.kind`."""
+        ...
+
+    @property
+    def location(self) -> Location | None:
+        """See `Tensor.location`."""
+        ...
+
+    @property
+    def crc32c(self) -> int | None:
+        """See `Tensor.crc32c`."""
+        ...
+
+    def read(self, options: ReadOptions) -> npt.NDArray[Any]:
         """Read the whole: a new, writable, C-ordered array in native byte order."""
         ...
 
@@ -74,29 +110,71 @@ class Payload(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+def _no_payload(name: str) -> Payload:
+    raise ValueError(f"Nothing says how {name} is read")
+
+
 class Tensor:
-    """A tensor of a checkpoint or a constant of a graph, its data unread until asked for.
+    """A tensor of a checkpoint or a constant of a graph, its data unread until asked for."""
 
-    Attributes:
-        name: Its stored name; bytes that are not UTF-8 are surrogate escapes.
-        shape: Its dimensions; `()` for a scalar.
-        data_type: TensorFlow's DataType number.
-        kind: `"dense"`, `"sliced"`, `"string"` or `"variant"`; a sliced string tensor is
-            `"sliced"`.
-        location: Where its bytes lie, or None where they lie in several places or in a message.
-        crc32c: The stored CRC-32C of its bytes, unmasked, or None where there is no single one.
-    """
+    # A plain class: a listing makes 100,000 of them, and a frozen dataclass takes four times as
+    # long to make.
+    __slots__ = ("_data_type", "_find_payload", "_name", "_options", "_payload", "_shape")
 
-    name: str
-    shape: tuple[int, ...]
-    data_type: int
-    kind: Kind
-    location: Location | None
-    crc32c: int | None
-    payload: Payload
-    verified_reads: bool = True
-    """Whether reading the whole checks the stored checksums."""
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        data_type: int,
+        payload: Payload | None,
+        options: ReadOptions = DEFAULT_OPTIONS,
+        *,
+        find_payload: Callable[[str], Payload] = _no_payload,
+    ) -> None:
+        """Set up a tensor; `find_payload` gives the payload when first needed, where it is None."""
+        self._name = name
+        self._shape = shape
+        self._data_type = data_type
+        self._payload = payload
+        self._options = options
+        self._find_payload = find_payload
+
+    @property
+    def name(self) -> str:
+        """Its stored name; bytes that are not UTF-8 are surrogate escapes."""
+        return self._name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its dimensions; `()` for a scalar."""
+        return self._shape
+
+    @property
+    def data_type(self) -> int:
+        """TensorFlow's DataType number."""
+        return self._data_type
+
+    @property
+    def payload(self) -> Payload:
+        """How its values are got."""
+        if self._payload is None:
+            self._payload = self._find_payload(self._name)
+        return self._payload
+
+    @property
+    def kind(self) -> Kind:
+        """`"dense"`, `"string"` or `"variant"`; `"sliced"` for any that is stored in slices."""
+        return self.payload.kind
+
+    @property
+    def location(self) -> Location | None:
+        """Where its bytes lie, or None where they lie in several places or in a message."""
+        return self.payload.location
+
+    @property
+    def crc32c(self) -> int | None:
+        """The stored CRC-32C of its bytes, unmasked, or None where there is no single one."""
+        return self.payload.crc32c
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -105,13 +183,16 @@ class Tensor:
         Raises:
             UnsupportedError: The installed ml_dtypes has no such type.
         """
-        with located(tensor=self.name):
-            return numpy_dtype(self.data_type)
+        try:
+            return numpy_dtype(self._data_type)
+        except CheckpointError as error:
+            error.tensor = self._name
+            raise
 
     @property
     def ndim(self) -> int:
         """The number of dimensions."""
-        return len(self.shape)
+        return len(self._shape)
 
     @property
     def size(self) -> int:
@@ -142,7 +223,7 @@ class Tensor:
         """
         with self._located():
             check_rank(len(self.shape))
-            return self.payload.read(verify=self.verified_reads)
+            return self.payload.read(self._options)
 
     def verify(self) -> None:
         """Check the stored checksum over all bytes, once; a second call returns at once.
@@ -172,7 +253,7 @@ class Tensor:
         with self._located():
             check_rank(len(self.shape))
             if self._is_read_whole(region):
-                whole = self.payload.read(verify=self.verified_reads)
+                whole = self.payload.read(self._options)
                 # The dots keep the result an array: a scalar string would come out as its bytes.
                 steps: tuple[Any, ...] = (*(slice(r.start, r.stop, r.step) for r in region), ...)
                 part = whole[steps]
@@ -180,9 +261,19 @@ class Tensor:
                 part = self.payload.read_region(region)
         return part[finish]
 
-    def _located(self) -> AbstractContextManager[None]:
-        path = None if self.location is None else self.location.path
-        return located(tensor=self.name, path=path)
+    def with_options(self, options: ReadOptions) -> Tensor:
+        """Return the same tensor, to be read in another way."""
+        return Tensor(self._name, self._shape, self._data_type, self.payload, options)
+
+    @contextmanager
+    def _located(self) -> Iterator[None]:
+        try:
+            yield
+        except CheckpointError as error:
+            if error.path is None and self.location is not None:
+                error.path = self.location.path
+            error.tensor = self._name if error.tensor is None else error.tensor
+            raise
 
     def _is_read_whole(self, region: Region) -> bool:
         if self.kind in ("string", "variant"):
@@ -209,6 +300,13 @@ class Tensor:
 
         kind = describe_data_type(self.data_type).removeprefix("DT_").lower()
         return f"<Tensor {self.name!r} shape={self.shape} {kind} {self.kind}>"
+
+
+def kind_of(data_type: int) -> Kind:
+    """Return the kind of a tensor that is stored whole."""
+    if data_type == DataType.DT_STRING:
+        return "string"
+    return "variant" if data_type == DataType.DT_VARIANT else "dense"
 
 
 def check_rank(rank: int) -> None:

@@ -122,7 +122,7 @@ class Check:
     def add(self, row: int, start: int, size: int, crc: int) -> None:
         """Take the checksum of the bytes of a tensor from `start` on."""
         if size == self._sizes[row]:
-            self._compare(row, crc)
+            self.compare(row, crc)
             return
         with self._lock:
             parts = self._parts.setdefault(row, [])
@@ -132,9 +132,10 @@ class Check:
         running = 0
         for _, length, part_crc in sorted(parts):
             running = combine_crc(running, part_crc, length)
-        self._compare(row, running)
+        self.compare(row, running)
 
-    def _compare(self, row: int, crc: int) -> None:
+    def compare(self, row: int, crc: int) -> None:
+        """Take the checksum of the whole of a tensor."""
         if crc != self._wanted[row]:
             self.failed.append((row, crc))
 
@@ -313,6 +314,9 @@ class _Share:
         for row, (start, end) in enumerate(
             zip(offsets.tolist()[first:], ends[first:], strict=True), low + first
         ):
+            if self.start <= start and end <= ready:  # Nearly every small tensor.
+                check.compare(row, crc32c(buffer[start:end]))
+                continue
             at = begin = max(start, self.start)
             if at >= stop:
                 break

@@ -25,7 +25,7 @@ from ckptparse.bundle.decode import allocate, finish_elements, needs_finishing
 from ckptparse.bundle.payload import Bundle, check_tensor_crc
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.errors import UnsupportedError, located
-from ckptparse.tensor import SAFE_RANK, check_rank
+from ckptparse.tensor import SAFE_RANK, ReadOptions, check_rank
 
 __all__ = ["DenseReader"]
 
@@ -40,24 +40,25 @@ class DenseReader:
         bundle: Which they are of.
         columns: Their entries, all dense.
         names: Their names, for errors.
-        verify: Whether to compare the stored checksums.
-        threads: How many may work at once; None picks.
+        options: How to read them.
     """
 
     bundle: Bundle
     columns: EntryColumns
-    names: Sequence[str]
-    verify: bool
-    threads: int | None
+    names: Sequence[str | None]
+    options: ReadOptions
 
     def read(self) -> list[Array]:
-        """Read them into arenas.
+        """Read them into arenas, or map them.
 
         Raises:
             ChecksumError: A tensor is damaged; of several, the one stored first.
             TruncatedError, MissingShardError: A data file is too short, or not there.
             UnsupportedError: numpy or ml_dtypes lacks a type or so many dimensions, or memory.
         """
+        return self._map() if self.options.mmap else self._read()
+
+    def _read(self) -> list[Array]:
         dtypes, rows = self._plan()
         check = self._make_check(rows)
         arenas = plan_arenas(rows)
@@ -78,12 +79,8 @@ class DenseReader:
                 maker.make(stretch.low, stretch.high, buffer, shift)
         return maker.finish()
 
-    def map(self) -> list[Array]:
-        """Map the data files copy-on-write; the arrays are views where alignment allows.
-
-        Raises:
-            The same as `read`.
-        """
+    def _map(self) -> list[Array]:
+        """Map the data files copy-on-write; the arrays are views where alignment allows."""
         dtypes, rows = self._plan()
         check = self._make_check(rows)
         maps = {shard: self._map_shard(shard) for shard in np.unique(rows.shard_ids).tolist()}
@@ -144,7 +141,7 @@ class DenseReader:
                         source.check_range(int(columns.offsets[row]), int(columns.sizes[row]))
 
     def _make_check(self, rows: DenseRows) -> Check | None:
-        if not self.verify:
+        if not self.options.verify:
             return None
         columns = self.columns
         for row in np.flatnonzero((columns.sizes == 0) & (columns.crcs != 0))[:1].tolist():
@@ -161,7 +158,7 @@ class DenseReader:
             check_tensor_crc(self.bundle, self.columns.entry(row), computed)
 
     def _pick_threads(self, rows: DenseRows) -> int:
-        return pick_threads(self.threads, int(rows.sizes.sum()))
+        return pick_threads(self.options.threads, int(rows.sizes.sum()))
 
     def _read_into(self, shard: int, offset: int, buffer: memoryview) -> None:
         with self.bundle.shard(shard) as source:

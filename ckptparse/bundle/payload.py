@@ -19,7 +19,15 @@ from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.errors import CheckpointError, ChecksumError, MalformedError, located
 from ckptparse.limits import Limits
 from ckptparse.source import ByteSource
-from ckptparse.tensor import Payload, Region
+from ckptparse.tensor import (
+    DEFAULT_OPTIONS,
+    Kind,
+    Location,
+    Payload,
+    ReadOptions,
+    Region,
+    kind_of,
+)
 
 __all__ = [
     "PIECE_SIZE",
@@ -61,9 +69,13 @@ class Bundle(SliceFinder, Protocol):
         """Path of a data file."""
         ...
 
+    def read_dense(self, entry: BundleEntry, options: ReadOptions) -> npt.NDArray[Any]:
+        """Read the whole of a large tensor by several threads, or map it."""
+        ...
 
-class DensePayload:
-    """Elements of a fixed size, one after another."""
+
+class _EntryPayload:
+    """The values of one entry, which lie in one place."""
 
     __slots__ = ("_bundle", "_entry", "_verified")
 
@@ -72,21 +84,40 @@ class DensePayload:
         self._entry = entry
         self._verified = False
 
-    def read(self, *, verify: bool) -> npt.NDArray[Any]:
+    @property
+    def kind(self) -> Kind:
+        """See `Tensor.kind`."""
+        return kind_of(self._entry.data_type)
+
+    @property
+    def location(self) -> Location:
+        """See `Tensor.location`."""
+        entry = self._entry
+        path = self._bundle.shard_path(entry.shard_id)
+        return Location(path, entry.shard_id, entry.offset, entry.size)
+
+    @property
+    def crc32c(self) -> int:
+        """See `Tensor.crc32c`."""
+        return self._entry.crc32c
+
+
+class DensePayload(_EntryPayload):
+    """Elements of a fixed size, one after another."""
+
+    __slots__ = ()
+
+    def read(self, options: ReadOptions) -> npt.NDArray[Any]:
         """Read the whole; see `Payload`."""
         entry = self._entry
+        if entry.size > PIECE_SIZE or (options.mmap and entry.size):
+            return self._bundle.read_dense(entry, options)
+        array = allocate(entry.shape, numpy_dtype(entry.data_type))
+        buffer = bytes_of(array)
         with self._bundle.shard(entry.shard_id) as source:
-            source.check_range(entry.offset, entry.size)
-            array = allocate(entry.shape, numpy_dtype(entry.data_type))
-            buffer = bytes_of(array)
-            running = 0
-            for start in range(0, entry.size, PIECE_SIZE):
-                piece = buffer[start : start + PIECE_SIZE]
-                source.read_into(entry.offset + start, piece)
-                if verify:
-                    running = crc32c(piece, running)
-        if verify:
-            check_tensor_crc(self._bundle, entry, running)
+            source.read_into(entry.offset, buffer)
+        if options.verify:
+            check_tensor_crc(self._bundle, entry, crc32c(buffer))
         finish_elements(array, entry.data_type, big_endian=self._bundle.big_endian)
         return array
 
@@ -110,23 +141,18 @@ class DensePayload:
             self._verified = True
 
 
-class StringPayload:
+class StringPayload(_EntryPayload):
     """Strings or variants: lengths, then bytes; read whole always."""
 
-    __slots__ = ("_bundle", "_entry", "_verified")
+    __slots__ = ()
 
-    def __init__(self, bundle: Bundle, entry: BundleEntry) -> None:
-        self._bundle = bundle
-        self._entry = entry
-        self._verified = False
-
-    def read(self, *, verify: bool) -> npt.NDArray[Any]:
+    def read(self, options: ReadOptions) -> npt.NDArray[Any]:
         """Read the whole; see `Payload`."""
         entry = self._entry
         count = math.prod(entry.shape)
         with self._bundle.shard(entry.shard_id) as source:
             data = source.read_at(entry.offset, entry.size)
-        crc = entry.crc32c if verify else None
+        crc = entry.crc32c if options.verify else None
         with located(path=self._bundle.shard_path(entry.shard_id), offset=entry.offset):
             if entry.data_type == DataType.DT_STRING:
                 flat = decode_strings(data, count, big_endian=self._bundle.big_endian, crc=crc)
@@ -137,7 +163,7 @@ class StringPayload:
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read the whole and pick the part; see `Payload`."""
-        whole = self.read(verify=False)
+        whole = self.read(ReadOptions(verify=False))
         steps: tuple[Any, ...] = (*(slice(r.start, r.stop, r.step) for r in region), ...)
         part: npt.NDArray[Any] = whole[steps].copy()
         return part
@@ -145,7 +171,7 @@ class StringPayload:
     def verify(self) -> None:
         """Check the stored checksums, once; see `Payload`."""
         if not self._verified:
-            self.read(verify=True)
+            self.read(DEFAULT_OPTIONS)
             self._verified = True
 
     def _decode_variants(self, data: bytes, count: int, crc: int | None) -> npt.NDArray[Any]:
@@ -162,10 +188,14 @@ class BrokenPayload:
 
     __slots__ = ("_error",)
 
+    kind: Kind = "dense"
+    location = None
+    crc32c = None
+
     def __init__(self, error: CheckpointError) -> None:
         self._error = error
 
-    def read(self, *, verify: bool) -> npt.NDArray[Any]:  # noqa: ARG002 - the face of a Payload
+    def read(self, options: ReadOptions) -> npt.NDArray[Any]:  # noqa: ARG002 - a Payload's face
         """Raise what is wrong."""
         raise self._error
 
@@ -183,6 +213,10 @@ class SlicedPayload:
 
     __slots__ = ("_bundle", "_entry", "_found", "_name", "_path")
 
+    kind: Kind = "sliced"
+    location = None
+    crc32c = None
+
     def __init__(
         self, bundle: SliceFinder, name: str, entry: BundleEntry, *, path: str | None = None
     ) -> None:
@@ -193,7 +227,7 @@ class SlicedPayload:
         self._path = path
         self._found: tuple[SliceGrid, list[Payload]] | None = None
 
-    def read(self, *, verify: bool) -> npt.NDArray[Any]:
+    def read(self, options: ReadOptions) -> npt.NDArray[Any]:
         """Read the whole, every slice checked by itself; see `Payload`."""
         region = tuple(range(size) for size in self._entry.shape)
         grid, payloads = self._slices(region)
@@ -204,7 +238,7 @@ class SlicedPayload:
         out = allocate(self._entry.shape, numpy_dtype(self._entry.data_type))
         for number, target, _ in grid.iter_overlaps(region):
             with self._within(number):
-                out[target] = payloads[number].read(verify=verify)
+                out[target] = payloads[number].read(options)
         return out
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:

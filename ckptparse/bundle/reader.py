@@ -42,7 +42,7 @@ from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProt
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.source import ByteSource, SourcePool
 from ckptparse.table.reader import Table
-from ckptparse.tensor import Kind, Location, Payload, Tensor
+from ckptparse.tensor import Payload, ReadOptions, Tensor
 
 __all__ = ["BundleReader", "Listing"]
 
@@ -59,12 +59,14 @@ class Listing:
     Attributes:
         rows: Name of each tensor -> its row in `columns`, sorted as the index is.
         columns: The entries, of slices too.
+        codes: Their DataTypes once more, as Python's integers.
         slice_rows: Key of each slice that a tensor lists -> its row.
         orphans: Name, slice and row of each slice that no tensor lists.
     """
 
     rows: Mapping[str, int]
     columns: EntryColumns
+    codes: Sequence[int]
     slice_rows: Mapping[bytes, int]
     orphans: Sequence[tuple[str, TensorSlice, int]]
 
@@ -157,19 +159,10 @@ class BundleReader:
         row = self._listing.slice_rows.get(key)
         return None if row is None else self._listing.columns.entry(row)
 
-    def make_tensor(self, name: str, entry: BundleEntry, *, verified_reads: bool) -> Tensor:
+    def make_tensor(self, name: str, entry: BundleEntry, options: ReadOptions) -> Tensor:
         """Make the lazy tensor of an entry."""
-        sliced = bool(entry.slices)
-        return Tensor(
-            name,
-            entry.shape,
-            entry.data_type,
-            "sliced" if sliced else _kind_of(entry.data_type),
-            None if sliced else self.locate(entry),
-            None if sliced else entry.crc32c,
-            self.make_payload(name, entry),
-            verified_reads,
-        )
+        payload = self.make_payload(name, entry)
+        return Tensor(name, entry.shape, entry.data_type, payload, options)
 
     def make_payload(self, name: str, entry: BundleEntry) -> Payload:
         """Choose how the values of an entry are read."""
@@ -197,9 +190,10 @@ class BundleReader:
         ]
         return grid, payloads
 
-    def locate(self, entry: BundleEntry) -> Location:
-        """Say where the bytes of an entry lie."""
-        return Location(self.shard_path(entry.shard_id), entry.shard_id, entry.offset, entry.size)
+    def read_dense(self, entry: BundleEntry, options: ReadOptions) -> npt.NDArray[Any]:
+        """Read the whole of a large tensor by several threads, or map it."""
+        columns = EntryColumns.of_entries([entry])
+        return DenseReader(self, columns, (None,), options).read()[0]
 
     @contextmanager
     def shard(self, shard_id: int) -> Iterator[ByteSource]:
@@ -249,17 +243,24 @@ class BundleReader:
         listing = self.listing()
         return {name: listing.columns.shapes[row] for name, row in listing.rows.items()}
 
-    def find(self, name: str, *, verified_reads: bool) -> Tensor | None:
+    def find(self, name: str, options: ReadOptions) -> Tensor | None:
         """Return the lazy tensor of a name, or None where there is none."""
+        listing = self._listing
+        if listing is not None:
+            row = listing.rows.get(name)
+            if row is None:
+                return None
+            shape, code = listing.columns.shapes[row], listing.codes[row]
+            return Tensor(name, shape, code, None, options, find_payload=self._listed_payload)
         with located(path=self.index_path):
             entry = self.find_entry(name)
-        return (
-            None if entry is None else self.make_tensor(name, entry, verified_reads=verified_reads)
-        )
+        return None if entry is None else self.make_tensor(name, entry, options)
 
-    def read_many(
-        self, names: Sequence[str], *, verify: bool, mmap: bool, threads: int | None
-    ) -> list[npt.NDArray[Any]]:
+    def _listed_payload(self, name: str) -> Payload:
+        listing = self.listing()
+        return self.make_payload(name, listing.columns.entry(listing.rows[name]))
+
+    def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""
         columns = self._columns_of(names)
         dense = [
@@ -267,14 +268,13 @@ class BundleReader:
             for row, code in enumerate(columns.data_types.tolist())
             if is_numeric(code) and row not in columns.others
         ]
-        reader = DenseReader(
-            self, columns.take(dense), [names[row] for row in dense], verify, threads
-        )
-        arrays = dict(zip(dense, reader.map() if mmap else reader.read(), strict=True))
+        if len(dense) == len(names):
+            return DenseReader(self, columns, names, options).read()
+        reader = DenseReader(self, columns.take(dense), [names[row] for row in dense], options)
+        arrays = dict(zip(dense, reader.read(), strict=True))
         for row, name in enumerate(names):
             if row not in arrays:
-                tensor = self.make_tensor(name, columns.entry(row), verified_reads=verify)
-                arrays[row] = tensor.read()
+                arrays[row] = self.make_tensor(name, columns.entry(row), options).read()
         return [arrays[row] for row in range(len(names))]
 
     def _columns_of(self, names: Sequence[str]) -> EntryColumns:
@@ -293,15 +293,11 @@ class BundleReader:
             )
         return columns
 
-    def orphan_slices(self, *, verified_reads: bool) -> list[tuple[str, TensorSlice, Tensor]]:
+    def orphan_slices(self, options: ReadOptions) -> list[tuple[str, TensorSlice, Tensor]]:
         """Return the slices that no tensor lists."""
         listing = self.listing()
         return [
-            (
-                name,
-                piece,
-                self.make_tensor(name, listing.columns.entry(row), verified_reads=verified_reads),
-            )
+            (name, piece, self.make_tensor(name, listing.columns.entry(row), options))
             for name, piece, row in listing.orphans
         ]
 
@@ -401,7 +397,7 @@ def _sort_out(keys: list[bytes], columns: EntryColumns) -> Listing:
         row += 1
     rows = dict(tensors)
     rows.update(zip(map(decode_name, keys[row:]), range(row, len(keys)), strict=True))
-    return Listing(rows, columns, slice_rows, orphans)
+    return Listing(rows, columns, columns.data_types.tolist(), slice_rows, orphans)
 
 
 def _read_header(table: Table, limits: Limits) -> BundleHeader:
@@ -415,9 +411,3 @@ def _read_header(table: Table, limits: Limits) -> BundleHeader:
         BundleHeaderProto, first[1], limits=limits, what="the header of a tensor bundle"
     )
     return BundleHeader.from_proto(proto, limits=limits)
-
-
-def _kind_of(data_type: int) -> Kind:
-    if data_type == DataType.DT_STRING:
-        return "string"
-    return "variant" if data_type == DataType.DT_VARIANT else "dense"

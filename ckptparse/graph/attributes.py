@@ -23,7 +23,7 @@ from ckptparse.proto.attr_value_pb2 import AttrValue
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.proto.wire import BYTES, Buffer, find_submessage, iter_fields
-from ckptparse.tensor import Kind, Region, Tensor
+from ckptparse.tensor import DEFAULT_OPTIONS, Kind, ReadOptions, Region, Tensor, kind_of
 from ckptparse.tensor_proto import decode_tensor_bytes, decode_tensor_header
 
 __all__ = [
@@ -148,33 +148,32 @@ def make_constant(name: str, data: Buffer, limits: Limits, path: str | None) -> 
     """
     with located(path=path, tensor=name):
         header = decode_tensor_header(data, limits=limits)
-    kinds: dict[int, Kind] = {DataType.DT_STRING: "string", DataType.DT_VARIANT: "variant"}
-    payload = ConstantPayload(data, header.shape, limits, path)
-    kind = kinds.get(header.data_type, "dense")
-    return Tensor(name, header.shape, header.data_type, kind, None, None, payload)
+    payload = ConstantPayload(data, kind_of(header.data_type), limits, path)
+    return Tensor(name, header.shape, header.data_type, payload)
 
 
 class ConstantPayload:
     """A tensor inside of a message: read whole always."""
 
-    __slots__ = ("_data", "_limits", "_path", "_shape")
+    __slots__ = ("_data", "_limits", "_path", "kind")
 
-    def __init__(
-        self, data: Buffer, shape: tuple[int, ...], limits: Limits, path: str | None
-    ) -> None:
+    location = None
+    crc32c = None
+
+    def __init__(self, data: Buffer, kind: Kind, limits: Limits, path: str | None) -> None:
+        self.kind = kind
         self._data = data
-        self._shape = shape
         self._limits = limits
         self._path = path
 
-    def read(self, *, verify: bool) -> npt.NDArray[Any]:  # noqa: ARG002 - there is no checksum
+    def read(self, options: ReadOptions) -> npt.NDArray[Any]:  # noqa: ARG002 - no checksum
         """Read the whole; see `Payload`."""
         return decode_tensor_bytes(self._data, limits=self._limits, path=self._path)
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read the whole and pick the part; see `Payload`."""
         index = tuple(slice(wanted.start, wanted.stop, wanted.step) for wanted in region)
-        part: npt.NDArray[Any] = self.read(verify=False)[index].copy()
+        part: npt.NDArray[Any] = self.read(DEFAULT_OPTIONS)[index].copy()
         return part
 
     def verify(self) -> None:

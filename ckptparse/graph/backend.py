@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy.typing as npt
@@ -11,7 +10,7 @@ import numpy.typing as npt
 from ckptparse.bundle.naming import encode_name
 from ckptparse.bundle.slices import TensorSlice
 from ckptparse.graph.graph import Graph
-from ckptparse.tensor import Tensor
+from ckptparse.tensor import ReadOptions, Tensor
 
 __all__ = ["GraphBackend"]
 
@@ -49,27 +48,23 @@ class GraphBackend:
             name: self._constants[name].shape for name in sorted(self._constants, key=encode_name)
         }
 
-    def find(self, name: str, *, verified_reads: bool) -> Tensor | None:
+    def find(self, name: str, options: ReadOptions) -> Tensor | None:
         """Return the lazy tensor of a constant, or None where there is none."""
         if name not in self._constants:
             return None
-        return replace(self._constants[name], verified_reads=verified_reads)
+        return self._constants[name].with_options(options)
 
     def read_many(
         self,
         names: Sequence[str],
-        *,
-        verify: bool,  # noqa: ARG002 - a graph has no checksums
-        mmap: bool,  # noqa: ARG002
-        threads: int | None,  # noqa: ARG002
+        options: ReadOptions,  # noqa: ARG002 - there are no checksums
     ) -> list[npt.NDArray[Any]]:
         """Read whole constants, in the order of the names, all of which exist."""
         return [self._constants[name].read() for name in names]
 
     def orphan_slices(
         self,
-        *,
-        verified_reads: bool,  # noqa: ARG002
+        options: ReadOptions,  # noqa: ARG002
     ) -> list[tuple[str, TensorSlice, Tensor]]:
         """Return nothing: constants have no slices."""
         return []

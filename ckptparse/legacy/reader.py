@@ -19,14 +19,13 @@ from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.naming import encode_name, encode_slice_key
 from ckptparse.bundle.payload import SlicedPayload
 from ckptparse.bundle.slices import SliceGrid, TensorSlice
-from ckptparse.dtypes import DataType
 from ckptparse.errors import MalformedError, located
 from ckptparse.legacy.metadata import SliceList, read_metadata
 from ckptparse.limits import Limits
 from ckptparse.proto.wire import find_submessage
 from ckptparse.source import ByteSource
 from ckptparse.table.reader import Table
-from ckptparse.tensor import Payload, Region, Tensor
+from ckptparse.tensor import DEFAULT_OPTIONS, Kind, Payload, ReadOptions, Region, Tensor, kind_of
 from ckptparse.tensor_proto import decode_saved_values
 
 __all__ = ["LegacyReader", "LegacyTensor"]
@@ -116,39 +115,26 @@ class LegacyReader:
         """Every tensor's name and shape, sorted by the name's bytes."""
         return {name: tensor.shape for name, tensor in self._tensors.items()}
 
-    def find(self, name: str, *, verified_reads: bool) -> Tensor | None:
+    def find(self, name: str, options: ReadOptions) -> Tensor | None:
         """Return the lazy tensor of a name, or None where there is none."""
         tensor = self._tensors.get(name)
         if tensor is None:
             return None
-        is_string = tensor.data_type == DataType.DT_STRING
-        return Tensor(
-            name,
-            tensor.shape,
-            tensor.data_type,
-            ("string" if is_string else "dense") if tensor.is_whole else "sliced",
-            None,
-            None,
-            self._make_payload(name, tensor),
-            verified_reads,
-        )
+        payload = self._make_payload(name, tensor)
+        return Tensor(name, tensor.shape, tensor.data_type, payload, options)
 
     def read_many(
         self,
         names: Sequence[str],
-        *,
-        verify: bool,
-        mmap: bool,  # noqa: ARG002 - values are inside of messages: there is nothing to map
-        threads: int | None,  # noqa: ARG002
+        options: ReadOptions,
     ) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""
-        tensors = (self.find(name, verified_reads=verify) for name in names)
+        tensors = (self.find(name, options) for name in names)
         return [tensor.read() for tensor in tensors if tensor is not None]
 
     def orphan_slices(
         self,
-        *,
-        verified_reads: bool,  # noqa: ARG002
+        options: ReadOptions,  # noqa: ARG002
     ) -> list[tuple[str, TensorSlice, Tensor]]:
         """Return nothing: a record that no list names has neither shape nor type."""
         return []
@@ -214,12 +200,20 @@ class RecordPayload:
 
     __slots__ = ("_reader", "_record", "_verified")
 
+    location = None
+    crc32c = None
+
     def __init__(self, reader: LegacyReader, record: Record) -> None:
         self._reader = reader
         self._record = record
         self._verified = False
 
-    def read(self, *, verify: bool) -> npt.NDArray[Any]:  # noqa: ARG002 - blocks always are
+    @property
+    def kind(self) -> Kind:
+        """See `Tensor.kind`."""
+        return kind_of(self._record.data_type)
+
+    def read(self, options: ReadOptions) -> npt.NDArray[Any]:  # noqa: ARG002 - blocks always are
         """Read the whole; see `Payload`."""
         record = self._record
         data = self._reader.read_record(record)
@@ -236,7 +230,7 @@ class RecordPayload:
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read the whole and pick the part; see `Payload`."""
-        whole = self.read(verify=False)
+        whole = self.read(DEFAULT_OPTIONS)
         index = tuple(slice(wanted.start, wanted.stop, wanted.step) for wanted in region)
         part: npt.NDArray[Any] = whole[index].copy()
         return part
@@ -244,7 +238,7 @@ class RecordPayload:
     def verify(self) -> None:
         """Read the record, whose block has a checksum, once; see `Payload`."""
         if not self._verified:
-            self.read(verify=True)
+            self.read(DEFAULT_OPTIONS)
 
 
 def _merge(lists: Sequence[Sequence[SliceList]], files: Sequence[str]) -> dict[str, LegacyTensor]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from ckptparse.bundle.slices import TensorSlice
-from ckptparse.tensor import Tensor
+from ckptparse.tensor import ReadOptions, Tensor
 
 __all__ = ["NoVariables"]
 
@@ -40,25 +40,21 @@ class NoVariables:
         """Return no names."""
         return {}
 
-    def find(self, name: str, *, verified_reads: bool) -> Tensor | None:  # noqa: ARG002
+    def find(self, name: str, options: ReadOptions) -> Tensor | None:  # noqa: ARG002
         """Return None, whatever the name."""
         return None
 
     def read_many(
         self,
         names: Sequence[str],  # noqa: ARG002
-        *,
-        verify: bool,  # noqa: ARG002
-        mmap: bool,  # noqa: ARG002
-        threads: int | None,  # noqa: ARG002
+        options: ReadOptions,  # noqa: ARG002
     ) -> list[npt.NDArray[Any]]:
         """Return no arrays: there are no names to ask for."""
         return []
 
     def orphan_slices(
         self,
-        *,
-        verified_reads: bool,  # noqa: ARG002
+        options: ReadOptions,  # noqa: ARG002
     ) -> list[tuple[str, TensorSlice, Tensor]]:
         """Return no slices."""
         return []
