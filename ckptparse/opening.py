@@ -117,9 +117,7 @@ def _open(resolved: Resolved, limits: Limits) -> Backend:
             path=resolved.absent_from,
         )
     if resolved.format == "v1":
-        from ckptparse.legacy.reader import LegacyReader
-
-        return LegacyReader.open(resolved.files, limits=limits)
+        return _open_legacy(resolved.files, limits)
     if resolved.format == "graph":
         from ckptparse.graph.backend import GraphBackend
         from ckptparse.resolve import resolve_graph
@@ -132,6 +130,20 @@ def _open(resolved: Resolved, limits: Limits) -> Backend:
         return _reconsider(resolved, error, limits)
     reader.explain_file = _explain_file
     return reader
+
+
+def _open_legacy(files: tuple[str, ...], limits: Limits) -> Backend:
+    from ckptparse.legacy.reader import LegacyReader
+
+    try:
+        return LegacyReader.open(files, limits=limits)
+    except DataLossError as error:
+        from ckptparse.identification import identify
+
+        identity = identify(error.path or files[0], limits=limits)
+        if identity.kind in ("v1", *_JUDGED_BY_ITS_READER) and identity.kind != "truncated":
+            raise
+        raise not_a_checkpoint(identity) from error
 
 
 def _explain_file(path: str) -> str | None:

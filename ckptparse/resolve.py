@@ -226,9 +226,13 @@ def _resolve_state(path: str, *, limits: Limits) -> Resolved:
     present = (find_listed(directory, listed) for listed in rest)
     others = tuple(listed for listed in present if listed is not None)
     found = find_listed(directory, newest)
-    if found is not None:
-        return replace(resolve_path(found, limits=limits), others=others)
-    return Resolved("v2", state.latest, others=others, absent_from=path)
+    if found is None:
+        return Resolved("v2", state.latest, others=others, absent_from=path)
+    # Never through `resolve_path`: what a state file lists is no state file, nor a directory.
+    if _is_file(found + INDEX_SUFFIX):
+        return Resolved("v2", found, others=others)
+    resolved = _resolve_by_suffix(found) or Resolved("v1", found, find_legacy_files(found))
+    return replace(resolved, others=others)
 
 
 def _identify(path: str, *, limits: Limits) -> Identity:

@@ -16,6 +16,7 @@ from ckptparse import (
     DataLossError,
     MalformedError,
     MissingShardError,
+    NotACheckpointError,
     TruncatedError,
 )
 
@@ -69,7 +70,7 @@ BREAKS = {
     lose_data: MissingShardError,
     cut_index: DataLossError,
     flip_index: DataLossError,
-    put_pointer: ckptparse.NotACheckpointError,
+    put_pointer: NotACheckpointError,
 }
 
 
@@ -175,3 +176,27 @@ def test_a_state_file_of_other_text_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").write_bytes(b"")
     with pytest.raises(MalformedError, match="model_checkpoint_path"):
         ckptparse.open(tmp_path)
+
+
+@pytest.mark.parametrize("listed", ["checkpoint", ".", "sub", "./checkpoint"])
+def test_a_state_file_that_leads_in_circles_ends(tmp_path: Path, listed: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "checkpoint").write_text('model_checkpoint_path: ".."')
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{listed}"')
+    with pytest.raises((NotACheckpointError, CheckpointNotFoundError)):
+        ckptparse.open(tmp_path)
+
+
+def test_what_a_state_file_lists_may_be_an_index_by_its_name(tmp_path: Path) -> None:
+    save(tmp_path, "m")
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "m.index"')
+    assert ckptparse.read(tmp_path)["w"].sum() == 4950
+
+
+def test_a_listed_v1_file_that_is_something_else_is_named(tmp_path: Path) -> None:
+    save(tmp_path, "a")
+    (tmp_path / "v1").write_bytes(POINTER)
+    list_them(tmp_path, "a", "v1")
+    with pytest.raises(NotACheckpointError, match="Git LFS pointer") as caught:
+        ckptparse.open(tmp_path)
+    assert f"listed: {tmp_path}/a" in str(caught.value)
