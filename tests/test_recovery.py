@@ -13,6 +13,7 @@ import faults
 import ml_dtypes
 import numpy as np
 import pytest
+import v1_builder
 
 import ckptparse
 from ckptparse import Limits, NotACheckpointError, TensorNotFoundError, UnsupportedError
@@ -239,6 +240,36 @@ def test_a_sibling_with_the_same_entry_confirms_it(tmp_path: Path) -> None:
     recovery = damaged_index(tmp_path, sibling=True)
     assert recovery["omega"].status == "verified" and "m-2.index" in str(recovery["omega"].method)
     assert recovery["alqia"].status == "unverified"
+
+
+def test_a_sibling_confirms_no_checksum_so_nothing_is_derived_from_a_damaged_one(
+    tmp_path: Path,
+) -> None:
+    made = {step: bundle({"rate": np.float32(step), "w": np.ones(9)}) for step in (1, 2)}
+    for step, one in made.items():
+        one.write(tmp_path / f"m-{step}")
+    entry = made[1].entries[b"rate"]
+    assert isinstance(entry, builder.Entry) and entry.crc is not None
+    index = tmp_path / "m-1.index"
+    stored = builder.fixed32(entry.crc)
+    index.write_bytes(index.read_bytes().replace(stored, b"\1\2\3\4"))
+    tensor = ckptparse.recover(tmp_path / "m-1")["rate"]
+    assert tensor.status == "unverified"
+
+
+def test_a_v1_tensor_whose_other_slices_are_in_a_lost_file_is_partial(tmp_path: Path) -> None:
+    value = np.arange(12, dtype=np.float32).reshape(6, 2)
+    for number, rows in enumerate(builder.split_rows(6, 2, 2)):
+        file = v1_builder.LegacyFile()
+        listed = file.declare("t", (6, 2), builder.FLOAT)
+        file.add_slice(listed, rows, value[builder.region(rows, value.shape)])
+        file.write(tmp_path / f"m-{number:05d}-of-00002")
+    whole = ckptparse.recover(tmp_path / "m")["t"]
+    assert whole.status == "verified" and faults.same(whole.read(), value)
+    (tmp_path / "m-00001-of-00002").unlink()
+    tensor = ckptparse.recover(tmp_path / "m")["t"]
+    assert tensor.status == "partial" and tensor.ranges == ((0, 6),)
+    assert tensor.read(fill=-1)[:3].tolist() == value[:3].tolist()
 
 
 def test_a_frozen_tensor_comes_back_from_a_sibling(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ class _Diagnosis:
         for path in self._other_files():
             place = Place(path, 0, Cause.SWAPPED, f"read from {os.path.basename(path)}", 2**-32)
             hits = sum(self._fits(stored, place) for stored in samples)
-            if hits and self._is_anothers(path) and 2 * hits <= len(samples):
+            if hits and self._is_anothers(path) and (hits < 3 or 2 * hits <= len(samples)):
                 equal = replace(place, cause=None, method="a sibling's bytes")
                 self.group.places.append(equal)
             elif hits:

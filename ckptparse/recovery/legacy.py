@@ -23,7 +23,7 @@ import numpy.typing as npt
 from ckptparse.bundle.decode import allocate
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.naming import decode_name, decode_slice_key, encode_name, encode_slice_key
-from ckptparse.bundle.slices import TensorSlice
+from ckptparse.bundle.slices import SliceGrid, TensorSlice
 from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.errors import CheckpointError, LimitError, MalformedError
 from ckptparse.legacy.metadata import SliceList, decode_metadata
@@ -116,6 +116,7 @@ class _Tensor:
     listed: bool = True
     proved: bool = True
     chance: float = 0.0
+    layout: str | None = None
 
 
 class _LegacyCase:
@@ -240,6 +241,13 @@ class _LegacyCase:
 
     def _lay_out(self, tensor: _Tensor) -> None:
         """Find the record of every slice that is listed."""
+        try:
+            gap = SliceGrid(tensor.slices, tensor.shape).find_missing(
+                tuple(map(range, tensor.shape))
+            )
+        except CheckpointError as error:
+            tensor.layout = error.message
+            return
         for piece in tensor.slices:
             region = piece.resolve(tensor.shape)
             shape = tuple(map(len, region))
@@ -248,6 +256,9 @@ class _LegacyCase:
             record = self.records.get(key)
             check = Check(Status.MISSING, Cause.UNKNOWN, note="its record is lost")
             tensor.pieces.append(_Piece(None if whole else region, shape, record, check))
+        if gap is not None:
+            check = Check(Status.MISSING, Cause.SLICE, note=f"no slice is listed for {gap}")
+            tensor.pieces.append(_Piece(None, (), None, check))
 
     def _check_records(self) -> None:
         """Decode every record, block by block, and judge it by its block's proof."""
@@ -387,7 +398,7 @@ def _sum_up(tensor: _Tensor) -> TensorReport:
     stored = Stored(entry, "", False, tensor.proved, 0.0, "", False)
     named = NamedTensor(tensor.name, stored)
     parts = [Part(None, piece.check, piece.region) for piece in tensor.pieces]
-    return Assessed(named, parts).report()
+    return Assessed(named, parts, tensor.layout).report()
 
 
 def _decode(record: bytes, data_type: int, count: int, limits: Limits) -> npt.NDArray[Any]:

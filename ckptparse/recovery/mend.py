@@ -92,11 +92,14 @@ class Mender:
         if check.status is Status.VERIFIED:
             return self._verified(stored, check)
         confirmed = None if stored.proved else self._siblings.confirm(name, stored)
-        if confirmed is not None:
-            stored = replace(stored, proved=True)
         if check.status is Status.UNVERIFIED:
             return self._unverified(stored, check, confirmed)
-        for attempt in self._attempts(name, stored, check):
+        # A sibling confirms name, type and shape. The checksum it cannot: bytes that match do.
+        agreed = replace(stored, proved=stored.proved or confirmed is not None)
+        for attempt in self._matches(name, stored, check):
+            if attempt is not None:
+                return _judged(attempt, agreed)
+        for attempt in self._inferences(name, stored, check):
             if attempt is not None:
                 return _judged(attempt, stored)
         return self._lost(stored, check)
@@ -129,10 +132,15 @@ class Mender:
 
     # -- the methods, in order
 
-    def _attempts(self, name: str, stored: Stored, check: Check) -> Iterator[Mended | None]:
+    def _matches(self, name: str, stored: Stored, check: Check) -> Iterator[Mended | None]:
+        """Find bytes somewhere that have the checksum."""
         yield self._from_twin(stored, check)
         yield self._from_places(stored, check)
         yield self._from_equal(stored, check)
+        yield self._filled(name, stored, check)
+
+    def _inferences(self, name: str, stored: Stored, check: Check) -> Iterator[Mended | None]:
+        """Infer bytes from the checksum, which must be right for that."""
         if is_counted(stored.entry.data_type):
             yield self._string_bit(stored, check)
         else:
@@ -140,7 +148,6 @@ class Mender:
             yield self._bit(stored, check)
             yield self._derived_integer(name, stored, check)
             yield self._word(stored, check)
-            yield self._filled(name, stored, check)
             yield self._tail(stored, check)
         yield self._partial(stored, check)
 
@@ -262,6 +269,8 @@ class Mender:
     def _filled(self, name: str, stored: Stored, check: Check) -> Mended | None:
         """Fill holes, or the end that was cut off, with a sibling's bytes."""
         entry = stored.entry
+        if is_counted(entry.data_type):
+            return None
         holes = check.holes or self._cut_off(stored, check)
         if not holes or holes == ((0, entry.size),):
             return None
