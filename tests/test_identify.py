@@ -8,6 +8,7 @@ import os
 import pickle
 import struct
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -607,6 +608,30 @@ def test_counts_that_a_file_only_claims_cost_nothing(tmp_path: Path) -> None:
     assert find(tmp_path, b"PK\x03\x04" + end).kind == "truncated"
     assert find(tmp_path, struct.pack("<Q", 1 << 62) + b'{"a').kind == "unknown"
     assert find(tmp_path, field(1, NODE) + b"\x0a\xff\xff\xff\xff\x0f").kind == "truncated"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b" " * 65_000 + b"1",
+        b"<!---->" * 9000 + b"1",
+        b"<!--" * 16_000,
+        b"<html>" + b"<title>" * 9000,
+        b"# a\n" * 16_000,
+        b"node {\n" + b"x" * 200_000 + b"\n" + b"y" * 60_000,
+        b"node {" + b'"' * 60_000,
+        b"node {" + b"\\" * 60_000,
+        b"model_checkpoint_path: " + b"'" * 60_001,
+        b"\x93NUMPY" + b"'descr': 'a" * 6000,
+        b"\0\0\0" * 20_000 + b"\1",
+    ],
+)
+def test_text_made_to_be_slow_is_not(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    start = time.process_time()
+    assert identify(path).kind in KINDS
+    assert time.process_time() - start < 2
 
 
 @given(st.binary(max_size=300), st.sampled_from([data for _, data in FILES.values()]))

@@ -23,16 +23,16 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _REPLACEMENT = b"\xef\xbf\xbd"
 _POINTER_START = b"version https://git-lfs.github.com/spec/"
 _POINTER_SIZE = 1024
+# Each of these takes time proportional to the text: no part of it can be matched in two ways.
 _PAGE = re.compile(
-    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
     re.IGNORECASE | re.DOTALL,
 )
-_FIRST_FIELD = re.compile(rb"(?:\s+|#[^\n]*\n)*([A-Za-z_]\w*)\s*(:|\{|<)")
+_FIRST_FIELD = re.compile(rb"(?:\s|#[^\n]*\n)*([A-Za-z_]\w*)\s*(?:[:{<])")
 _TOKEN = re.compile(
     rb"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|[{}<>\[\]"']""",
     re.DOTALL,
 )
-_LAST_LINE = re.compile(rb"[^\r\n]*\Z")
 
 _TEXT_PROTOS: dict[str, tuple[str, ...]] = {
     "saved-model-pbtxt": ("saved_model_schema_version", "meta_graphs"),
@@ -91,7 +91,7 @@ def _find_page(sample: Sample) -> Finding | None:
     head = sample.head.removeprefix(_BYTE_ORDER_MARK)
     if not _PAGE.match(head):
         return None
-    title = re.search(rb"<title[^>]*>(.*?)</title>", head, re.IGNORECASE | re.DOTALL)
+    title = re.search(rb"<title[^>]*>(.*?)</title>", head[:8192], re.IGNORECASE | re.DOTALL)
     words = " ".join(title.group(1).decode("utf-8", "replace").split()) if title else ""
     return Finding("html", {"title": words[:200]} if words else {})
 
@@ -136,8 +136,7 @@ def _ends_early(sample: Sample) -> bool:
     if sample.size <= len(sample.head):
         return _count_open(sample.head) != 0
     # Of a longer one only the end is looked at: printed messages begin no line inside of a field.
-    last = _LAST_LINE.search(sample.tail.rstrip())
-    line = last.group() if last else b""
+    line = sample.tail.rstrip().replace(b"\r", b"\n").rpartition(b"\n")[2]
     is_whole = line.endswith((b"}", b">")) or re.match(rb"\w+\s*:\s*\S|#", line)
     return line[:1].isspace() or not is_whole
 
