@@ -9,6 +9,7 @@ from dataclasses import replace
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.recovery.assess import assess, open_case
 from ckptparse.recovery.diagnose import diagnose
+from ckptparse.recovery.files import Progress
 from ckptparse.recovery.findings import make_report
 from ckptparse.recovery.others import find_others
 from ckptparse.recovery.report import Report
@@ -17,13 +18,19 @@ from ckptparse.recovery.survey import Survey, survey_path
 __all__ = ["verify"]
 
 
-def verify(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> Report:
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Report:
     """Check a checkpoint: index, data files, every tensor, and what lies beside.
 
     Nothing stops at the first damage, and nothing is written. Data is read in pieces of 1 MiB.
 
     Args:
         path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
+        progress: Called now and then with the bytes read so far, and the bytes to read.
         limits: Bounds on what its files may ask for.
 
     Returns:
@@ -34,19 +41,19 @@ def verify(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> 
         NotACheckpointError: What is there was never part of one; `.identity` says what it is.
     """
     survey = survey_path(path, limits=limits)
-    report = verify_survey(survey, limits=limits)
+    report = verify_survey(survey, progress=progress, limits=limits)
     if report.ok:
         return report
     return replace(report, others=find_others(survey, limits=limits))
 
 
-def verify_survey(survey: Survey, *, limits: Limits) -> Report:
+def verify_survey(survey: Survey, *, limits: Limits, progress: Progress | None = None) -> Report:
     """Check the checkpoint whose files are known."""
     if survey.format == "v1":
         from ckptparse.recovery.legacy import verify_legacy
 
         return verify_legacy(survey, limits=limits)
-    case = open_case(survey, limits=limits)
+    case = open_case(survey, limits=limits, progress=progress)
     with closing(case.files):
         assess(case)
         _, problems = diagnose(case, deep=False)

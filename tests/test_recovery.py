@@ -524,3 +524,33 @@ def test_verifying_takes_little_memory_whatever_the_size(tmp_path: Path) -> None
         check=True,
     ).stdout.split()
     assert printed[0] == "True" and int(printed[1]) < 32
+
+
+def test_lost_tensors_are_found_in_a_disk_image(tmp_path: Path) -> None:
+    arrays = {
+        name: np.random.default_rng(n).normal(size=200 + n) for n, name in enumerate("abcdef")
+    }
+    bundle(arrays).write(tmp_path / "m")
+    data = data_of(tmp_path / "m").read_bytes()
+    data_of(tmp_path / "m").unlink()
+    noise = np.random.default_rng(9).bytes(1 << 20)
+    image = tmp_path / "disk.img"
+    # The file lies there in two stretches, as file systems lay out large ones.
+    image.write_bytes(
+        noise[: 300 * 512] + data[:4096] + noise[: 512 * 77] + data[4096:] + noise[:777]
+    )
+    assert not ckptparse.recover(tmp_path / "m")
+    recovery = ckptparse.recover(tmp_path / "m", search=[image])
+    assert {name: t.status.value for name, t in recovery.items()} == dict.fromkeys(
+        "abdef", "corrected"
+    )
+    for name, tensor in recovery.items():
+        assert faults.same(tensor.read(), arrays[name])
+        assert tensor.source is not None and tensor.source.path == str(image)
+
+
+def test_progress_ends_with_all_bytes(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    prefix = truncated(tmp_path, 1200)
+    ckptparse.verify(prefix, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (1200, 1200)

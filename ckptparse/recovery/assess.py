@@ -17,7 +17,7 @@ from ckptparse.errors import CheckpointError
 from ckptparse.limits import Limits
 from ckptparse.problems import Cause, Status
 from ckptparse.recovery.check import Check, check_stored
-from ckptparse.recovery.files import DataFiles
+from ckptparse.recovery.files import DataFiles, Progress
 from ckptparse.recovery.report import Source, Span, TensorReport, merge_spans
 from ckptparse.recovery.survey import Survey
 from ckptparse.recovery.view import IndexView, NamedTensor, Stored, read_view
@@ -118,6 +118,7 @@ class Case:
         tensors: Every tensor that any index names.
         orphans: Slices that no tensor lists, checked.
         unfinished: Whether anything had to come from leftovers.
+        progress: Who is told how far checking has come.
     """
 
     survey: Survey
@@ -127,6 +128,7 @@ class Case:
     tensors: dict[str, Assessed] = field(default_factory=dict)
     orphans: list[tuple[str, TensorSlice, Part]] = field(default_factory=list)
     unfinished: bool = False
+    progress: Progress | None = None
 
     @property
     def main(self) -> IndexView | None:
@@ -157,10 +159,12 @@ def describe_dtype(data_type: int) -> str:
         return describe_data_type(data_type)
 
 
-def open_case(survey: Survey, *, limits: Limits, correct: bool = False) -> Case:
+def open_case(
+    survey: Survey, *, limits: Limits, correct: bool = False, progress: Progress | None = None
+) -> Case:
     """Read the indexes of a checkpoint."""
     views = [read_view(index, survey, limits=limits, correct=correct) for index in survey.indexes]
-    return Case(survey, views, DataFiles(), limits)
+    return Case(survey, views, DataFiles(), limits, progress=progress)
 
 
 def assess(case: Case) -> None:
@@ -255,9 +259,11 @@ def _assess_all(tensors: Iterable[NamedTensor], case: Case) -> list[Assessed]:
     assessed = [_lay_out(tensor) for tensor in tensors]
     parts = [part for one in assessed for part in one.parts if part.stored is not None]
     parts.sort(key=_place)
+    case.files.watch(case.progress, sum(part.stored.entry.size for part in parts if part.stored))
     for part in parts:
         if part.stored is not None:
             part.check = check_stored(case.files, part.stored)
+    case.files.watch(None, 0)
     _prove_order(parts)
     return [_follow(one) for one in assessed]
 

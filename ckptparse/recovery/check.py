@@ -19,7 +19,14 @@ from ckptparse.recovery.files import DataFiles, checksum_of, find_holes
 from ckptparse.recovery.report import Span, merge_spans
 from ckptparse.recovery.view import Stored
 
-__all__ = ["Check", "check_stored", "elements_outside", "is_counted", "string_spans"]
+__all__ = [
+    "Check",
+    "check_stored",
+    "elements_outside",
+    "has_checksum",
+    "is_counted",
+    "string_spans",
+]
 
 _NO_CHECKSUM = unmask_crc(0)
 """What an entry without a checksum states: TensorFlow compares with it all the same."""
@@ -52,16 +59,19 @@ def is_counted(data_type: int) -> bool:
     return data_type in (DataType.DT_STRING, DataType.DT_VARIANT)
 
 
+def has_checksum(stored: Stored) -> bool:
+    """Tell whether the index states a checksum for a payload: without one, none proves anything."""
+    return stored.entry.crc32c != _NO_CHECKSUM
+
+
 def check_stored(files: DataFiles, stored: Stored) -> Check:
     """Check a payload that is not sliced."""
     entry = stored.entry
     size = files.size(stored.path)
     count = count_elements(entry.shape)
     if size is None:
-        if entry.size == 0 and entry.crc32c == 0:
-            return Check(_proved(stored), None, ((0, count),))
         return Check(Status.MISSING, Cause.SHARD, note="its data file is missing")
-    if entry.offset + entry.size > size and entry.size:
+    if entry.offset + entry.size > size:
         return _check_truncated(files, stored, max(0, size - entry.offset))
     if is_counted(entry.data_type):
         return _check_counted(files, stored, count)
@@ -69,10 +79,6 @@ def check_stored(files: DataFiles, stored: Stored) -> Check:
     if computed == entry.crc32c:
         return _good(stored, count)
     return _bad(files, stored, computed, count)
-
-
-def _proved(stored: Stored) -> Status:
-    return Status.VERIFIED if stored.proved else Status.UNVERIFIED
 
 
 def _good(stored: Stored, count: int) -> Check:
@@ -89,7 +95,7 @@ def _good(stored: Stored, count: int) -> Check:
 
 def _bad(files: DataFiles, stored: Stored, computed: int, count: int) -> Check:
     entry = stored.entry
-    if entry.crc32c == _NO_CHECKSUM:
+    if not has_checksum(stored):
         return Check(
             Status.UNVERIFIED,
             Cause.NO_CHECKSUM,

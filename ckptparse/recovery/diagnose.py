@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ckptparse.bundle.entry import count_elements
-from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
+from ckptparse.bundle.naming import split_data_path
 from ckptparse.dtypes import DataType, item_size, numpy_dtype
 from ckptparse.errors import CheckpointError
 from ckptparse.problems import Cause, Problem, Status
@@ -27,11 +27,12 @@ from ckptparse.recovery.check import Check, check_stored, is_counted
 from ckptparse.recovery.files import PIECE, DataFiles, undone_path
 from ckptparse.recovery.flips import chance_of_bit, find_bit
 from ckptparse.recovery.inversion import derive_constant
+from ckptparse.recovery.others import is_anothers
 from ckptparse.recovery.search import Registers
 from ckptparse.recovery.survey import identity_of
 from ckptparse.recovery.view import Stored
 
-__all__ = ["Place", "diagnose", "find_twins", "moved", "stored_dtype", "twin_key"]
+__all__ = ["Place", "diagnose", "find_twins", "is_telling", "moved", "stored_dtype", "twin_key"]
 
 _SAMPLES = 8
 _MOST_FILES = 64
@@ -230,10 +231,7 @@ class _Diagnosis:
 
     def _is_anothers(self, path: str) -> bool:
         """Tell whether a data file has an index of its own beside it, not this checkpoint's."""
-        split = split_data_path(path)
-        if split is None or os.path.normpath(split[0]) == os.path.normpath(self.case.survey.prefix):
-            return False
-        return os.path.isfile(split[0] + INDEX_SUFFIX)
+        return is_anothers(path, self.case.survey.prefix)
 
     def _report_elsewhere(self, path: str) -> None:
         name = os.path.basename(path)
@@ -270,7 +268,7 @@ class _Diagnosis:
 
     def _is_sought(self, stored: Stored) -> bool:
         """Tell whether finding a payload elsewhere says something: no other tensor is the same."""
-        return _is_telling(stored) and twin_key(stored) not in self.twins
+        return is_telling(stored) and twin_key(stored) not in self.twins
 
     def _fits(self, stored: Stored, place: Place) -> bool:
         there = moved(stored, place)
@@ -327,6 +325,10 @@ class _Diagnosis:
             and self._is_sought(part.stored)
             and not any(self._fits(part.stored, place) for place in self.group.places)
         ]
+        # Small ones are sought quickest; a second at the same distance settles it.
+        waiting.sort(key=lambda stored: stored.entry.size)
+        if not self.deep:
+            waiting = [stored for stored in waiting if stored.entry.size <= _WINDOW]
         for _ in range(_ROUNDS if self.deep else 2):
             if not waiting:
                 return
@@ -420,13 +422,13 @@ class _Diagnosis:
     def _is_mixed(self, waiting: Sequence[Part]) -> bool:
         """Tell whether a whole file of plausible values fails wherever values can change."""
         path = self.group.path
-        telling = [part.stored for part in waiting if part.stored and _is_telling(part.stored)]
+        telling = [part.stored for part in waiting if part.stored and is_telling(part.stored)]
         if len(telling) < 2:
             return False
         changing = sum(
             1
             for _, stored in self.case.stored()
-            if stored.path == path and not stored.entry.slices and _is_telling(stored)
+            if stored.path == path and not stored.entry.slices and is_telling(stored)
         )
         ends = [
             stored.entry.offset + stored.entry.size
@@ -463,7 +465,7 @@ def _may_be_shard(name: str) -> bool:
     return ".data-" in name or name.endswith((".data", ".bak", ".part", ".tmp"))
 
 
-def _is_telling(stored: Stored) -> bool:
+def is_telling(stored: Stored) -> bool:
     """Tell whether a payload is long enough and not constant, so that its checksum marks it."""
     entry = stored.entry
     if entry.size < _LEAST_SAMPLE or entry.slices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = [
     "PAGE",
     "PIECE",
     "DataFiles",
+    "Progress",
     "Reader",
     "checksum_of",
     "find_holes",
@@ -97,13 +99,18 @@ def _find_returns(source: ByteSource) -> npt.NDArray[np.int64]:
     return np.concatenate(found)
 
 
+Progress = Callable[[int, int], None]
+"""Called now and then with the bytes read so far, and the bytes to read."""
+
+
 class _Window:
     """A file, of which the piece last read is kept, so that small tensors share a read."""
 
-    __slots__ = ("_data", "_start", "source")
+    __slots__ = ("_data", "_start", "read_count", "source")
 
     def __init__(self, source: Reader) -> None:
         self.source = source
+        self.read_count = 0
         self._start = 0
         self._data = b""
 
@@ -113,6 +120,7 @@ class _Window:
             self._start = offset
             length = max(size, min(PIECE, self.source.size - offset))
             self._data = self.source.read_at(offset, length)
+            self.read_count += length
         return memoryview(self._data)[offset - self._start : end - self._start]
 
 
@@ -122,6 +130,12 @@ class DataFiles:
     def __init__(self) -> None:
         self._windows: dict[str, _Window] = {}
         self._failed: dict[str, CheckpointError] = {}
+        self._watcher: Progress | None = None
+        self._done = self._total = 0
+
+    def watch(self, watcher: Progress | None, total: int) -> None:
+        """Tell a watcher from now on how many of `total` bytes have been read; None: nobody."""
+        self._watcher, self._done, self._total = watcher, 0, total
 
     def close(self) -> None:
         """Close every file."""
@@ -143,7 +157,14 @@ class DataFiles:
         window = self._window(path)
         if window is None:
             raise self._failed[path]
-        return window.read(offset, size)
+        if self._watcher is None:
+            return window.read(offset, size)
+        before = window.read_count
+        data = window.read(offset, size)
+        if window.read_count > before:
+            self._done = min(self._done + window.read_count - before, self._total)
+            self._watcher(self._done, self._total)
+        return data
 
     def source(self, path: str) -> Reader:
         """Return the open file; the caller has asked for its size."""

@@ -19,7 +19,14 @@ from ckptparse.coding.varint import encode_varint
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import CheckpointError
 from ckptparse.problems import Cause, Status
-from ckptparse.recovery.check import Check, check_stored, elements_outside, is_counted, string_spans
+from ckptparse.recovery.check import (
+    Check,
+    check_stored,
+    elements_outside,
+    has_checksum,
+    is_counted,
+    string_spans,
+)
 from ckptparse.recovery.diagnose import Place, moved, stored_dtype, twin_key
 from ckptparse.recovery.files import DataFiles, checksum_of
 from ckptparse.recovery.flips import Change, chance_of_bit, chance_of_word, find_bit, find_words
@@ -36,11 +43,13 @@ from ckptparse.recovery.report import Source, Span, merge_spans
 from ckptparse.recovery.siblings import Siblings
 from ckptparse.recovery.view import Stored
 
-__all__ = ["Mended", "Mender"]
+__all__ = ["HIGHEST_CHANCE", "Mended", "Mender"]
 
-_HIGHEST_CHANCE = 1e-3
+HIGHEST_CHANCE = 1e-3
+"""What is promised is wrong with this chance at most."""
 _WORTH_OFFERING = 0.5
 _MOST_BYTES = 1 << 24
+_MOST_LENGTHS = 1024
 _MOST_LENGTH_BYTES = 4096
 _NOT_BITS = frozenset(
     {Cause.MIXED, Cause.TEXT, Cause.FOREIGN, Cause.SHIFTED, Cause.SWAPPED, Cause.TRUNCATED}
@@ -79,11 +88,14 @@ class Mender:
         twins: Mapping[tuple[int, int, int, bool], tuple[str, Stored]],
         places: Mapping[str, Sequence[Place]],
         siblings: Siblings,
+        *,
+        whole_index: bool,
     ) -> None:
         self._files = files
         self._twins = twins
         self._places = places
         self._siblings = siblings
+        self._whole_index = whole_index
 
     def mend(self, name: str, stored: Stored | None, check: Check) -> Mended:
         """Get a payload back; `name` is that of its tensor, with its slice behind a NUL."""
@@ -98,7 +110,8 @@ class Mender:
         agreed = replace(stored, proved=stored.proved or confirmed is not None)
         for attempt in self._matches(name, stored, check):
             if attempt is not None:
-                return _judged(attempt, agreed)
+                own = _is_at_its_place(attempt, stored)
+                return self._doubted(_judged(attempt, agreed if own else stored))
         for attempt in self._inferences(name, stored, check):
             if attempt is not None:
                 return _judged(attempt, stored)
@@ -130,10 +143,25 @@ class Mender:
         crc = None if check.cause is Cause.NO_CHECKSUM else found.crc
         return replace(found, cause=check.cause, note=check.note, crc=crc)
 
+    def _doubted(self, found: Mended) -> Mended:
+        """Take back what rests on another checkpoint's bytes where the index is damaged.
+
+        An index that was half overwritten with another's states that one's checksums.
+        """
+        source = found.source
+        if self._whole_index or source is None or not found.status.proved:
+            return found
+        if found.recipe is None or found.recipe.patches or not self._siblings.holds(source.path):
+            return found
+        note = f"{found.note}; the index is damaged, and may speak of that checkpoint instead"
+        return replace(found, status=Status.UNVERIFIED, note=note.removeprefix("; "))
+
     # -- the methods, in order
 
     def _matches(self, name: str, stored: Stored, check: Check) -> Iterator[Mended | None]:
         """Find bytes somewhere that have the checksum."""
+        if not has_checksum(stored):
+            return
         yield self._from_twin(stored, check)
         yield self._from_places(stored, check)
         yield self._from_equal(stored, check)
@@ -141,7 +169,9 @@ class Mender:
 
     def _inferences(self, name: str, stored: Stored, check: Check) -> Iterator[Mended | None]:
         """Infer bytes from the checksum, which must be right for that."""
-        if is_counted(stored.entry.data_type):
+        if not has_checksum(stored):
+            pass
+        elif is_counted(stored.entry.data_type):
             yield self._string_bit(stored, check)
         else:
             yield self._derived_exactly(stored, check)
@@ -200,6 +230,8 @@ class Mender:
 
     def _derived_exactly(self, stored: Stored, check: Check) -> Mended | None:
         entry = stored.entry
+        if entry.size == entry.crc32c == 0:
+            return _derived(stored, check, Derivation("its shape: it has no elements", 0.0, b""))
         if 1 <= entry.size <= 4:
             data = derive_word(entry.crc32c, entry.size)
             if data is None:
@@ -242,7 +274,7 @@ class Mender:
         for width in (1, 2):
             chance = chance_of_word(entry.size, width)
             usual = width == 1 and entry.size <= _MOST_BYTES and chance <= _WORTH_OFFERING
-            if not (usual or chance <= _HIGHEST_CHANCE):
+            if not (usual or chance <= HIGHEST_CHANCE):
                 continue
             found = find_words(entry.crc32c, check.computed, entry.size, width=width, limit=2)
             if len(found) == 1:
@@ -401,9 +433,17 @@ def _judged(found: Mended, stored: Stored) -> Mended:
     if found.status is Status.DERIVED and stored.proved:
         # Its chance was judged with the name: counters may be larger.
         return found
-    if found.status.proved and (chance > _HIGHEST_CHANCE or not stored.proved):
+    if found.status.proved and (chance > HIGHEST_CHANCE or not stored.proved):
         return replace(found, status=Status.UNVERIFIED)
     return found
+
+
+def _is_at_its_place(found: Mended, stored: Stored) -> bool:
+    """Tell whether bytes were found at the offset that the entry says.
+
+    A checksum that damage copied from another entry has that entry's bytes, at another offset.
+    """
+    return found.source is not None and found.source.offset == stored.entry.offset
 
 
 def _whole(stored: Stored) -> tuple[Span, ...]:
@@ -463,11 +503,15 @@ def _find_string_bit(data: bytes, stored: Stored) -> tuple[Change, float] | None
         moved_change = Change(change.offset - len(fixed) + start, change.mask)
         sound = good(moved_change.apply(data))
         return (moved_change, chance_of_bit(len(covered))) if sound else None
-    reach = min(len(data), 10 * count + 4, _MOST_LENGTH_BYTES)
+    if count > _MOST_LENGTHS:
+        return None
+    head = data[: 10 * count + 4]
+    reach = min(len(head), _MOST_LENGTH_BYTES)
     for offset in range(reach):
         for bit in range(8):
             change = Change(offset, bytes([1 << bit]))
-            if good(change.apply(data)):
+            spans = string_spans(change.apply(head), count, big_endian=stored.big_endian)
+            if spans is not None and good(change.apply(data)):
                 return change, chance_of_bit(reach)
     return None
 

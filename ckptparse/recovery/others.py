@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import closing
 
+from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.limits import Limits
 from ckptparse.problems import Status
 from ckptparse.recovery.assess import Case, assess, open_case
 from ckptparse.recovery.report import Other
 from ckptparse.recovery.survey import Survey, find_step, list_prefixes, survey_path
 
-__all__ = ["find_others", "nearest"]
+__all__ = ["find_others", "is_anothers", "nearest"]
 
 _MOST_OTHERS = 16
 
@@ -24,6 +25,14 @@ def nearest(survey: Survey, count: int = _MOST_OTHERS) -> list[str]:
     if step is not None:
         others.sort(key=lambda one: abs((find_step(one) or 0) - step))
     return others[:count]
+
+
+def is_anothers(path: str, prefix: str) -> bool:
+    """Tell whether a data file has an index of its own beside it, not that of `prefix`."""
+    split = split_data_path(path)
+    if split is None or os.path.normpath(split[0]) == os.path.normpath(prefix):
+        return False
+    return os.path.isfile(split[0] + INDEX_SUFFIX)
 
 
 def find_others(survey: Survey, *, limits: Limits) -> tuple[Other, ...]:

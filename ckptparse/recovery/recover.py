@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,8 +25,10 @@ from ckptparse.recovery.assess import (
 )
 from ckptparse.recovery.check import Check
 from ckptparse.recovery.diagnose import diagnose, find_twins, stored_dtype
+from ckptparse.recovery.files import Progress
 from ckptparse.recovery.findings import make_report
-from ckptparse.recovery.mend import Mended, Mender
+from ckptparse.recovery.images import find_in_images
+from ckptparse.recovery.mend import HIGHEST_CHANCE, Mended, Mender
 from ckptparse.recovery.others import find_others
 from ckptparse.recovery.recipe import decode_payload
 from ckptparse.recovery.report import Report, TensorReport
@@ -40,7 +42,12 @@ __all__ = ["recover"]
 
 
 def recover(
-    path: str | os.PathLike[str], *, siblings: bool = True, limits: Limits = DEFAULT_LIMITS
+    path: str | os.PathLike[str],
+    *,
+    siblings: bool = True,
+    search: Iterable[str | os.PathLike[str]] = (),
+    progress: Progress | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Recovery:
     """Get back what a damaged checkpoint still gives; the files are never written.
 
@@ -52,6 +59,9 @@ def recover(
     Args:
         path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
         siblings: Whether other checkpoints of the directory may serve as evidence.
+        search: Files in which to look for lost tensors at multiples of 512 bytes: disk images,
+            swap files, what a file rescuer brought up.
+        progress: Called now and then with the bytes read so far, and the bytes to read.
         limits: Bounds on what its files may ask for.
 
     Returns:
@@ -68,20 +78,39 @@ def recover(
         from ckptparse.recovery.legacy import recover_legacy
 
         return recover_legacy(survey, limits=limits)
-    recovery = _recover_bundle(survey, siblings=siblings, limits=limits)
+    options = _Options(siblings, tuple(os.fsdecode(one) for one in search), progress, limits)
+    recovery = _recover_bundle(survey, options)
     if siblings and not recovery.report.ok:
         recovery.report = replace(recovery.report, others=find_others(survey, limits=limits))
     return recovery
 
 
-def _recover_bundle(survey: Survey, *, siblings: bool, limits: Limits) -> Recovery:
-    case = open_case(survey, limits=limits, correct=True)
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the caller of `recover` asked for."""
+
+    siblings: bool
+    search: tuple[str, ...]
+    progress: Progress | None
+    limits: Limits
+
+
+def _recover_bundle(survey: Survey, options: _Options) -> Recovery:
+    limits, siblings = options.limits, options.siblings
+    case = open_case(survey, limits=limits, correct=True, progress=options.progress)
     with closing(case.files):
         assess(case)
         places, problems = diagnose(case, deep=True, siblings=siblings)
+        find_in_images(case, options.search, places)
         report = make_report(case, problems)
         evidence = Siblings(survey, case.files, limits=limits, used=siblings)
-        mender = Mender(case.files, find_twins(case), places, evidence)
+        mender = Mender(
+            case.files,
+            find_twins(case),
+            places,
+            evidence,
+            whole_index=case.main is not None and case.main.complete,
+        )
         mended = {name: _mend(one, mender) for name, one in case.tensors.items()}
     return _make_recovery(report, mended)
 
@@ -148,18 +177,26 @@ def _report_slices(
     ranges = spans_of_parts(checks, shape)
     report = replace(
         known,
-        method=", ".join(methods) or None,
-        chance=max(chances, default=None),
+        method=_join(methods),
+        chance=min(1.0, sum(chances)) if chances else None,
         ranges=ranges,
     )
     if all(status.proved for status in statuses):
         worst = max(statuses, key=order.index)
-        return replace(report, status=worst if proved else Status.UNVERIFIED)
+        sure = proved and sum(chances) <= HIGHEST_CHANCE
+        note = f"every one of its {len(parts)} slices was got back"
+        return replace(report, status=worst if sure else Status.UNVERIFIED, note=note)
     if all(status.proved or status is Status.UNVERIFIED for status in statuses):
         return replace(report, status=Status.UNVERIFIED)
     if ranges:
         return replace(report, status=Status.PARTIAL)
     return known
+
+
+def _join(methods: Sequence[str]) -> str | None:
+    """Name the first few methods."""
+    more = [f"{len(methods) - 3} more"] if len(methods) > 3 else []
+    return ", ".join([*methods[:3], *more]) or None
 
 
 def _make_recovery(report: Report, mended: dict[str, _MendedTensor]) -> Recovery:

@@ -71,7 +71,13 @@ class RecoveredTensor:
             ChecksumError: A file has changed since it was recovered.
         """
         with located(tensor=self.name):
-            array, missing = self._load()
+            try:
+                array, missing = self._load()
+            except MemoryError as error:
+                raise UnsupportedError(
+                    f"There is not enough memory for an array of {self.dtype} and shape "
+                    f"{self.shape}"
+                ) from error
         if missing is None:
             return array
         if fill is not None:

@@ -9,7 +9,7 @@ from ckptparse.limits import Limits
 from ckptparse.problems import Status
 from ckptparse.recovery.check import check_stored
 from ckptparse.recovery.files import DataFiles
-from ckptparse.recovery.others import nearest
+from ckptparse.recovery.others import is_anothers, nearest
 from ckptparse.recovery.survey import Survey, survey_path
 from ckptparse.recovery.view import Stored, read_view
 
@@ -56,6 +56,10 @@ class Siblings:
             if replace(other.entry, crc32c=stored.entry.crc32c) == stored.entry:
                 return other.index
         return None
+
+    def holds(self, path: str) -> bool:
+        """Tell whether a data file belongs to another checkpoint, whose index lies beside it."""
+        return is_anothers(path, self._survey.prefix)
 
     def _load(self) -> None:
         if self._loaded:
