@@ -31,12 +31,8 @@ def as_text(done: object) -> str:
 
 @pytest.mark.parametrize("where", WIDTHS)
 @pytest.mark.parametrize("name", CASES)
-def test_a_command_prints_what_it_did(
-    name: str, where: str, run: Callable[..., object], call: Callable[[str], object]
-) -> None:
-    command = f"ckptparse {CASES[name]}"
-    width = WIDTHS[where]
-    printed = as_text(call(command) if width is None else run(command, width=width))
+def test_a_command_prints_what_it_did(name: str, where: str, call: Callable[..., object]) -> None:
+    printed = as_text(call(f"ckptparse {CASES[name]}", width=WIDTHS[where]))
     path = GOLDEN / f"{name}.{where}.txt"
     if os.environ.get("CKPTPARSE_GOLDEN") == "write":
         path.parent.mkdir(exist_ok=True)
@@ -47,6 +43,14 @@ def test_a_command_prints_what_it_did(
 def test_every_golden_file_belongs_to_a_case() -> None:
     expected = {f"{name}.{where}.txt" for name in CASES for where in WIDTHS}
     assert {path.name for path in GOLDEN.iterdir()} == expected
+
+
+@pytest.mark.parametrize("where", WIDTHS)
+def test_a_process_of_its_own_prints_the_same(
+    where: str, call: Callable[..., object], run: Callable[..., object]
+) -> None:
+    command, width = f"ckptparse {CASES['ls_slots']}", WIDTHS[where]
+    assert as_text(run(command, width=width)) == as_text(call(command, width=width))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -75,7 +75,7 @@ def _describe_fingerprint(model: ckptparse.SavedModel) -> dict[str, Any] | None:
         "singleprint": fingerprint.singleprint,
         "saved_model_checksum": str(fingerprint.saved_model_checksum),
         "uuid": fingerprint.uuid,
-        "producer": fingerprint.producer,
+        "version": fingerprint.version,
         "matches_variables": matches,
         "unchecked_because": why,
     }
