@@ -144,6 +144,17 @@ def test_empty_checkpoint_is_an_empty_mapping(tmp_path: Path) -> None:
             checkpoint["a"]
 
 
+def test_tensors_become_arrays_of_a_type_and_never_uncopied(prefix: str) -> None:
+    with ckptparse.open(prefix) as checkpoint:
+        tensor = checkpoint["layer1/bias"]
+        assert np.asarray(tensor).dtype == np.float32
+        assert np.asarray(tensor, np.int64).tolist() == [[1, 1], [1, 1]]
+        assert np.array(tensor).flags.writeable
+        assert tensor.__array__(np.float16, copy=True).dtype == np.float16
+        with pytest.raises(ValueError, match="copied"):
+            tensor.__array__(copy=False)
+
+
 # ---- the :0 of a TensorFlow tensor's name
 
 

@@ -532,6 +532,19 @@ def test_shards_are_named_by_the_number_in_the_header(tmp_path: Path) -> None:
         ckptparse.read(prefix)
 
 
+def test_stale_index_over_new_data_of_equal_size_is_a_checksum_error(tmp_path: Path) -> None:
+    # What a merge that was interrupted leaves: data renamed into place, the index not yet written.
+    old, new = b.Bundle(), b.Bundle()
+    for bundle, value in ((old, 1), (new, 2)):
+        bundle.add("w", np.full(100, value, np.float32))
+        bundle.add("s", np.array([b"%d" % value], object))
+    prefix = old.write(tmp_path / "x")
+    (tmp_path / "x.data-00000-of-00001").write_bytes(new.shards[0])
+    for name in ("w", "s"):
+        with pytest.raises(ChecksumError):
+            ckptparse.read(prefix, [name])
+
+
 def test_unchecked_reading_gives_damaged_numbers_as_they_are(tmp_path: Path) -> None:
     bundle = b.Bundle()
     bundle.add("a", A, crc=1)

@@ -259,6 +259,21 @@ def test_checkpoints_are_read_from_several_threads_at_once(tmp_path: Path) -> No
             list(executor.map(work, range(8)))
 
 
+@pytest.mark.parametrize("mmap", [False, True])
+def test_more_shards_than_files_are_kept_open_read_in_many_threads(
+    tmp_path: Path, mmap: bool
+) -> None:
+    bundle, wanted = b.Bundle(), {}
+    for n in range(200):
+        wanted[f"t{n:03}"] = random_array(n, 3000)
+        bundle.add(f"t{n:03}", wanted[f"t{n:03}"], shard=n)
+    prefix = bundle.write(tmp_path / "x")
+    check_all(ckptparse.read(prefix, threads=16, mmap=mmap), wanted)
+    with ckptparse.open(prefix) as checkpoint, ThreadPoolExecutor(16) as executor:
+        got = executor.map(lambda name: checkpoint[name].read().tobytes(), wanted)
+        assert list(got) == [array.tobytes() for array in wanted.values()]
+
+
 @pytest.mark.parametrize("threads", [0, -1, 1, 2, 64])
 def test_any_number_of_threads_reads_the_same_or_is_refused(tmp_path: Path, threads: int) -> None:
     bundle, wanted = mixed_bundle()
