@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ckptparse
-from ckptparse.cli.text import clean, escape
+from ckptparse.cli.text import clean, escape, prefix_of
 
 __all__ = ["UsageError", "describe_error", "error_to_dict"]
 
@@ -122,7 +122,7 @@ def _what_lies_near(path: str) -> str | None:
         entries = sorted(os.listdir(directory or os.curdir), key=lambda n: (n[:1] == ".", n))
     except OSError:
         return None
-    there = list(dict.fromkeys(_without_endings(entry) for entry in entries))
+    there = list(dict.fromkeys(prefix_of(entry) for entry in entries))
     closest = difflib.get_close_matches(name, there, n=3, cutoff=0.5) if name else []
     listed = closest or there[:_MOST_LISTED]
     if not listed:
@@ -134,8 +134,3 @@ def _what_lies_near(path: str) -> str | None:
     more = ", …" if len(there) > len(listed) else ""
     named = ", ".join(f"'{name}'" for name in listed)
     return f"in '{directory or os.curdir}' there is: {named}{more}"
-
-
-def _without_endings(name: str) -> str:
-    """Turn the names of a checkpoint's files into its prefix."""
-    return re.sub(r"\.index$|\.data-\d{5,}-of-\d{5,}$", "", name)

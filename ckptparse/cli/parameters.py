@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ckptparse.cli.completion import complete_path
+
 __all__ = ["Naming", "NamingOption", "OverwriteOption", "PathArgument"]
 
 
@@ -22,6 +24,7 @@ PathArgument = Annotated[
     typer.Argument(
         metavar="PATH",
         help="A prefix, an .index or .data file, a V1 file, a directory, a SavedModel.",
+        autocompletion=complete_path,
     ),
 ]
 NamingOption = Annotated[

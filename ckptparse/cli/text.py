@@ -79,6 +79,11 @@ def _unescape_match(found: re.Match[str]) -> str:
     return chr(int(short or long, 16))
 
 
+def prefix_of(name: str) -> str:
+    """Take the endings of a checkpoint's files off a name; other names stay as they are."""
+    return re.sub(r"\.index$|\.data-\d{5,}-of-\d{5,}$", "", name)
+
+
 def shape_text(shape: Sequence[int]) -> str:
     """Write a shape without spaces: `[3,4]`, and `[]` for a scalar."""
     return "[" + ",".join(map(str, shape)) + "]"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,15 +22,22 @@ if TYPE_CHECKING:
 
 _REPORT = "report.json"
 
-__all__ = ["check_output", "write_file", "write_npy", "write_recovery"]
+__all__ = ["check_outputs", "write_file", "write_npy", "write_recovery"]
 
 
-def check_output(output: str, inputs: Iterable[str], *, overwrite: bool) -> None:
+def check_outputs(outputs: Sequence[str], inputs: Collection[str], *, overwrite: bool) -> None:
     """Refuse an output that exists, or that lies in the directory of an input or below it.
 
     Raises:
-        UsageError: It is refused.
+        UsageError: One is refused, or two are the same.
     """
+    if len({os.path.realpath(output) for output in outputs}) < len(outputs):
+        raise UsageError("Two outputs have the same name", "give each a name of its own")
+    for output in outputs:
+        _check_output(output, inputs, overwrite=overwrite)
+
+
+def _check_output(output: str, inputs: Collection[str], *, overwrite: bool) -> None:
     place = os.path.realpath(output)
     for path in inputs:
         home = _home(path)

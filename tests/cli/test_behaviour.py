@@ -270,6 +270,12 @@ def test_a_recovery_into_one_file_writes_only_that(call: Call, tmp_path: Path) -
         assert sorted(arrays) == ["holed", "holed.missing", "well"]
 
 
+def test_two_outputs_of_one_name_are_refused(call: Call, tmp_path: Path) -> None:
+    done = call("ckptparse recover fixtures/slices/hole/model -o out --report ./out")
+    assert done.code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["fixtures"]
+
+
 def test_a_dry_run_writes_nothing(call: Call, tmp_path: Path) -> None:
     command = "ckptparse recover fixtures/slices/hole/model -o out --report r.json --dry-run"
     assert call(command).code == 1

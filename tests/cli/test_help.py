@@ -72,3 +72,25 @@ def test_shells_complete_commands(name: str, run: Callable[..., Any]) -> None:
     others = "_TYPER_COMPLETE_ARGS='ckptparse ver' _TYPER_COMPLETE_FISH_ACTION=get-args"
     done = run(f"{bash} {others} ckptparse")
     assert "verify" in done.out, done.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("ls fixtures/saver/my", ["fixtures/saver/my_model", "fixtures/saver/my_model.json"]),
+        ("verify fixtures/sav", ["fixtures/saved_model/", "fixtures/saver/"]),
+        ("show fixtures/saver/my_model we", ["weights"]),
+        ("show nix we", []),
+    ],
+)
+def test_shells_complete_paths_and_names(
+    typed: str, offered: list[str], run: Callable[..., Any]
+) -> None:
+    words = len(typed.split())
+    done = run(
+        f"_CKPTPARSE_COMPLETE=complete_bash COMP_WORDS='ckptparse {typed}' COMP_CWORD={words} "
+        "ckptparse"
+    )
+    found = done.out.split()
+    assert set(offered) <= set(found)
+    assert bool(found) == bool(offered)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import ckptparse
+from ckptparse.cli.completion import complete_path
 from ckptparse.cli.output import Output
 from ckptparse.cli.progress import working
 from ckptparse.cli.running import DAMAGE, GOOD, Run
@@ -21,7 +22,11 @@ def dump(
     run: Run,
     file: Annotated[
         str,
-        typer.Argument(metavar="FILE", help="An index, a data file, a V1 file, a .pb or .meta."),
+        typer.Argument(
+            metavar="FILE",
+            help="An index, a data file, a V1 file, a .pb or .meta.",
+            autocompletion=complete_path,
+        ),
     ],
     *,
     depth: Annotated[

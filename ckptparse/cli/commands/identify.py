@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import ckptparse
+from ckptparse.cli.completion import complete_path
 from ckptparse.cli.output import Output
 from ckptparse.cli.running import GOOD, NOT_RUN, Run
 from ckptparse.cli.text import clean, escape, to_json
@@ -19,7 +20,10 @@ __all__ = ["identify"]
 def identify(
     run: Run,
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE", help="Files, directories, prefixes.")
+        list[str],
+        typer.Argument(
+            metavar="FILE", help="Files, directories, prefixes.", autocompletion=complete_path
+        ),
     ],
 ) -> Identities:
     """Tell what files are by their content, and what to do.

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import ckptparse
+from ckptparse.cli.completion import complete_path
 from ckptparse.cli.errors import UsageError
 from ckptparse.cli.output import Output
 from ckptparse.cli.running import GOOD, WARNED, Run
@@ -19,7 +20,12 @@ __all__ = ["latest"]
 def latest(
     run: Run,
     directory: Annotated[
-        str, typer.Argument(metavar="DIR", help="A directory with a 'checkpoint' state file.")
+        str,
+        typer.Argument(
+            metavar="DIR",
+            help="A directory with a 'checkpoint' state file.",
+            autocompletion=complete_path,
+        ),
     ],
 ) -> Latest:
     """Print the prefix of a directory's newest checkpoint.

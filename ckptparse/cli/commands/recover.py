@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import ckptparse
+from ckptparse.cli.completion import complete_path
 from ckptparse.cli.errors import UsageError
 from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import OverwriteOption
@@ -16,7 +17,7 @@ from ckptparse.cli.progress import working
 from ckptparse.cli.reports import describe_counts, write_report
 from ckptparse.cli.running import DAMAGE, GOOD, WARNED, Run
 from ckptparse.cli.text import escape
-from ckptparse.cli.writing import check_output, write_file, write_recovery
+from ckptparse.cli.writing import check_outputs, write_file, write_recovery
 
 __all__ = ["recover"]
 
@@ -28,7 +29,12 @@ _NOT_HIDING = ("index.missing", "index.metaindex", "v1.metaindex")
 def recover(
     run: Run,
     path: Annotated[
-        str, typer.Argument(metavar="PATH", help="A prefix, an index, a data or V1 file.")
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="A prefix, an index, a data or V1 file.",
+            autocompletion=complete_path,
+        ),
     ],
     *,
     output: Annotated[
@@ -61,13 +67,13 @@ def recover(
     """
     if output is None and not dry_run:
         raise UsageError("Where to write is not said", "give -o OUT, or --dry-run")
-    # Checked before the work, which may take long, and not only after it.
-    for file in (output, report):
-        if file is not None and not (dry_run and file == output):
-            check_output(file, [path], overwrite=overwrite)
+    outputs = [] if dry_run else [file for file in (output, report) if file is not None]
+    # Before the work, which may take long; and after it, when all the files are known.
+    check_outputs(outputs, [path], overwrite=overwrite)
     with working(f"recovering {escape(path)}", quiet=run.quiet):
         recovery = ckptparse.recover(path, siblings=siblings)
         answer = Recovered(recovery, None if dry_run else output, map_, run.verbose)
+        check_outputs(outputs, recovery.report.files, overwrite=overwrite)
         if output is not None and not dry_run:
             write_recovery(recovery, output, overwrite=overwrite)
     if report is not None and not dry_run:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import typer
 
 import ckptparse
+from ckptparse.cli.completion import complete_name
 from ckptparse.cli.errors import UsageError
 from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import Naming, NamingOption, OverwriteOption, PathArgument
@@ -19,7 +20,7 @@ from ckptparse.cli.selection import Selection, find_tensor
 from ckptparse.cli.tensors import tensor_to_json
 from ckptparse.cli.text import describe_opened, dtype_name, escape, shape_text, size_text
 from ckptparse.cli.values import Statistics, format_values, values_to_json
-from ckptparse.cli.writing import check_output, write_npy
+from ckptparse.cli.writing import check_outputs, write_npy
 
 __all__ = ["show"]
 
@@ -30,7 +31,11 @@ def show(
     *,
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME[ROWS]", help="A name, and which part: 'w[0:3, :]'."),
+        typer.Argument(
+            metavar="NAME[ROWS]",
+            help="A name, and which part: 'w[0:3, :]'.",
+            autocompletion=complete_name,
+        ),
     ],
     stats: Annotated[
         bool, typer.Option("--stats", help="Smallest, largest, mean and the like.")
@@ -50,7 +55,7 @@ def show(
     with ckptparse.open(path, naming=naming.value) as checkpoint:
         run.detail(describe_opened(checkpoint))
         if npy is not None:
-            check_output(npy, [*checkpoint.files, path], overwrite=overwrite)
+            check_outputs([npy], [*checkpoint.files, path], overwrite=overwrite)
         selection = find_tensor(checkpoint, name)
         with working(f"reading {escape(selection.key)}", quiet=run.quiet):
             array = _read(selection)

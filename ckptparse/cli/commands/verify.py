@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import ckptparse
+from ckptparse.cli.completion import complete_path
 from ckptparse.cli.output import Output
 from ckptparse.cli.progress import working
 from ckptparse.cli.reports import verdict, write_report
@@ -21,7 +22,11 @@ def verify(
     run: Run,
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH", help="Prefixes, indexes, V1 files or directories."),
+        typer.Argument(
+            metavar="PATH",
+            help="Prefixes, indexes, V1 files or directories.",
+            autocompletion=complete_path,
+        ),
     ],
     *,
     map_: Annotated[

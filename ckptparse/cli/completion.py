@@ -1,0 +1,41 @@
+"""What a shell offers for a word that is being typed: paths of checkpoints, names of tensors."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+import ckptparse
+from ckptparse.cli.text import escape, prefix_of
+
+__all__ = ["complete_name", "complete_path"]
+
+_MOST = 500
+
+
+def complete_path(incomplete: str) -> list[str]:
+    """Offer what lies there: directories, files, and the prefixes of checkpoints for theirs."""
+    directory, name = os.path.split(incomplete)
+    try:
+        with os.scandir(directory or os.curdir) as entries:
+            found = [_offer(entry) for entry in entries if entry.name.startswith(name)]
+    except OSError:
+        return []
+    hidden = name.startswith(".")
+    offered = dict.fromkeys(entry for entry in sorted(found) if hidden or entry[0] != ".")
+    return [os.path.join(directory, entry) for entry in offered]
+
+
+def _offer(entry: os.DirEntry[str]) -> str:
+    return f"{entry.name}/" if entry.is_dir() else prefix_of(entry.name)
+
+
+def complete_name(context: typer.Context, incomplete: str) -> list[str]:
+    """Offer the names of the tensors of the checkpoint that stands before."""
+    try:
+        with ckptparse.open(context.params["path"]) as checkpoint:
+            names = [name for name in map(escape, checkpoint) if name.startswith(incomplete)]
+    except (ckptparse.CheckpointError, KeyError, TypeError):
+        return []
+    return names[:_MOST]
