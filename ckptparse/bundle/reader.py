@@ -256,6 +256,15 @@ class BundleReader:
             entry = self.find_entry(name)
         return None if entry is None else self.make_tensor(name, entry, options)
 
+    def find_all(self, options: ReadOptions) -> dict[str, Tensor]:
+        """Return every tensor, in the order of the index."""
+        listing, find_payload = self.listing(), self._listed_payload
+        shapes, codes = listing.columns.shapes, listing.codes
+        return {
+            name: Tensor(name, shapes[row], codes[row], None, options, find_payload=find_payload)
+            for name, row in listing.rows.items()
+        }
+
     def _listed_payload(self, name: str) -> Payload:
         listing = self.listing()
         return self.make_payload(name, listing.columns.entry(listing.rows[name]))

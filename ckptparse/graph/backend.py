@@ -54,6 +54,10 @@ class GraphBackend:
             return None
         return self._constants[name].with_options(options)
 
+    def find_all(self, options: ReadOptions) -> dict[str, Tensor]:
+        """Return every constant, sorted by the name's bytes."""
+        return {name: self._constants[name].with_options(options) for name in self.shapes()}
+
     def read_many(
         self,
         names: Sequence[str],

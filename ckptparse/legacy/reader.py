@@ -118,10 +118,13 @@ class LegacyReader:
     def find(self, name: str, options: ReadOptions) -> Tensor | None:
         """Return the lazy tensor of a name, or None where there is none."""
         tensor = self._tensors.get(name)
-        if tensor is None:
-            return None
-        payload = self._make_payload(name, tensor)
-        return Tensor(name, tensor.shape, tensor.data_type, payload, options)
+        return None if tensor is None else self._make_tensor(name, tensor, options)
+
+    def find_all(self, options: ReadOptions) -> dict[str, Tensor]:
+        """Return every tensor, sorted by the name's bytes."""
+        return {
+            name: self._make_tensor(name, tensor, options) for name, tensor in self._tensors.items()
+        }
 
     def read_many(
         self,
@@ -172,6 +175,10 @@ class LegacyReader:
         """Close the files."""
         for table in self._tables:
             table.source.close()
+
+    def _make_tensor(self, name: str, tensor: LegacyTensor, options: ReadOptions) -> Tensor:
+        payload = self._make_payload(name, tensor)
+        return Tensor(name, tensor.shape, tensor.data_type, payload, options)
 
     def _make_payload(self, name: str, tensor: LegacyTensor) -> Payload:
         if tensor.is_whole:

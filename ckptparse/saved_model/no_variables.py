@@ -44,6 +44,10 @@ class NoVariables:
         """Return None, whatever the name."""
         return None
 
+    def find_all(self, options: ReadOptions) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return no tensors."""
+        return {}
+
     def read_many(
         self,
         names: Sequence[str],  # noqa: ARG002
