@@ -35,6 +35,9 @@ _OPERATIONS = "_operations"
 _FUNCTIONAL = "_functional"
 _ALL_VARIABLES = "_all_variables"
 _NUMBERED = ("layer-", "layer_with_weights-")
+_CONTAINERS = ("trackable_list_wrapper", "trackable_tuple_wrapper", "trackable_dict_wrapper")
+_KERAS_MARKS = {_KERAS_API, "_losses_override", "call_signature_parameters", "_inbound_nodes"}
+"""Children that every layer of Keras has in a SavedModel."""
 _LOOKUP_LAYER, _LOOKUP_TABLE, _TOKEN_COUNTS = "_lookup_layer", "lookup_table", "token_counts"
 _LONGEST_NAME = 32
 """Local names that a path may have to be a layer's name."""
@@ -273,25 +276,18 @@ def _grouped(
 
 
 def _models(graph: ObjectGraph) -> list[ObjectNode]:
-    """Find the models: the root, or those of its children that hold layers."""
+    """Find the models: the root, or what a tf.train.Checkpoint was made of beside optimizers."""
     root = graph.root
-    if _holds_layers(root):
+    if _holds_layers(root) or not _KERAS_MARKS.isdisjoint(root) or root.get("root") == root:
         return [root]
-    children = [node for name, node in _unique(root) if name not in _NO_LAYERS]
-    models = [node for node in children if _holds_layers(node)]
-    if models:
-        return models
     holders = [
         node
-        for node in children
-        if node.node_id in graph.above_variables and node != root and not is_optimizer(node)
+        for name, node in _unique(root)
+        if name not in _NO_LAYERS and not node.is_variable and not is_optimizer(node)
     ]
-    plain = [node for node in holders if not node.is_variable]
-    # Checkpoint(model=...): one object, and what is kept for saving and training.
-    if len(holders) == len(plain) == 1 and not any(
-        node.is_variable for _, node in _unique(plain[0])
-    ):
-        return plain
+    holders = [node for node in holders if node.node_id in graph.above_variables]
+    if len(holders) == 1 or SAVE_COUNTER in root or any(map(_holds_layers, holders)):
+        return holders
     return [root]
 
 
@@ -348,6 +344,9 @@ class _Walker:
         self.ordered = True
         self._graph = graph
         self._left = 16 * graph.node_count + 100_000
+        self._trained = frozenset(
+            node for optimizer in find_optimizers(graph) for node in optimizer.slots.variables
+        )
         self._keras_3 = any(
             name in (_OPERATIONS, _FUNCTIONAL, "_kernel", "_losses_override")
             for node in graph.walk()
@@ -358,7 +357,8 @@ class _Walker:
         """Return the layers of a model, in its order."""
         found = _keras_layers(model) or _numbered(model) or _operations(model)
         self.ordered = self.ordered and bool(found)
-        return found or list(self._attributes_of(model))
+        found = found or list(self._attributes_of(model))
+        return found or ([model] if model.node_id else [])
 
     def weights_of(self, layer: ObjectNode) -> list[ObjectNode]:
         """Return the weights of a layer, in Keras's order, each once."""
@@ -398,18 +398,22 @@ class _Walker:
 
     def _block(self, layer: ObjectNode) -> list[ObjectNode]:
         """Gather the weights of one layer and all layers in it."""
-        gathered: list[tuple[str, ObjectNode]] = []
+        groups: list[list[tuple[str, ObjectNode]]] = []
         pending, seen = [layer], {layer.node_id}
         while pending:
             node = pending.pop()
             self._count()
-            own = self._own_weights(node)
-            gathered += _trainable_first(own) if self._keras_3 else own
+            groups.append(self._own_weights(node))
             inner = [child for _, child in self._inner(node) if child.node_id not in seen]
             seen.update(child.node_id for child in inner)
             pending.extend(reversed(inner))
-        ordered = gathered if self._keras_3 else _trainable_first(gathered)
-        return [node for _, node in ordered]
+        trained = self._trained.intersection(node for group in groups for _, node in group)
+        frozen = bool(self._trained) and not trained
+        if not self._keras_3 and not frozen:
+            groups = [[weight for group in groups for weight in group]]
+        # Sorting is stable: trainable weights keep their order, and so do the others.
+        ordered = (sorted(group, key=lambda item: _is_last(*item, trained)) for group in groups)
+        return [node for group in ordered for _, node in group]
 
     def _own_weights(self, node: ObjectNode) -> list[tuple[str, ObjectNode]]:
         table = _vocabulary(node)
@@ -479,17 +483,25 @@ def _fill_gaps(listed: ObjectNode, tables: Iterable[ObjectNode]) -> Iterator[Obj
     yield from left
 
 
+def _is_last(name: str, node: ObjectNode, trained: frozenset[ObjectNode]) -> bool:
+    """Tell whether training leaves a weight alone, which then comes after the others.
+
+    Args:
+        name: What its layer calls it.
+        node: The weight.
+        trained: Those of the layer's weights that an optimizer trains; none where nobody says.
+    """
+    trainable: bool | None = getattr(node, "trainable", None)
+    if trainable is not None:
+        return not trainable
+    return name in _NOT_TRAINABLE or (bool(trained) and node not in trained)
+
+
 def _is_container(node: ObjectNode) -> bool:
     """Tell whether an object is a list or a dictionary of layers, not a layer."""
+    user_object = getattr(node, "user_object", None)
+    if user_object is not None:
+        return user_object.identifier in _CONTAINERS
     return all(name.isdecimal() for name in node) and not any(
         child.is_variable for child in node.values()
     )
-
-
-def _trainable_first(weights: list[tuple[str, ObjectNode]]) -> list[tuple[str, ObjectNode]]:
-    return sorted(weights, key=lambda item: not _is_trainable(*item))
-
-
-def _is_trainable(name: str, node: ObjectNode) -> bool:
-    known: bool | None = getattr(node, "trainable", None)
-    return name not in _NOT_TRAINABLE if known is None else known

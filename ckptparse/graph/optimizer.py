@@ -34,6 +34,7 @@ class Slots(Mapping[str, Mapping[str, Tensor]]):
 
     def __init__(self, graph: ObjectGraph, slots: Mapping[int, Mapping[str, int]]) -> None:
         self._graph = graph
+        self._variables = list(slots)
         keys, names = graph.keys_by_node, graph.names_by_key
         self._slots: dict[str, Mapping[str, int]] = {}
         self._by_key: dict[str, str] = {}
@@ -42,6 +43,11 @@ class Slots(Mapping[str, Mapping[str, Tensor]]):
             if key is not None:
                 self._slots[names.get(key, key)] = by_slot
                 self._by_key[key] = names.get(key, key)
+
+    @property
+    def variables(self) -> list[ObjectNode]:
+        """The objects of the variables it keeps something for, in the order of the slots."""
+        return [self._graph.node(node_id) for node_id in self._variables]
 
     def __getitem__(self, variable: str) -> Mapping[str, Tensor]:
         return {
