@@ -412,7 +412,9 @@ class _Walker:
         if not self._keras_3 and not frozen:
             groups = [[weight for group in groups for weight in group]]
         # Sorting is stable: trainable weights keep their order, and so do the others.
-        ordered = (sorted(group, key=lambda item: _is_last(*item, trained)) for group in groups)
+        ordered = (
+            sorted(group, key=lambda item: _is_last(item[0], item[1], trained)) for group in groups
+        )
         return [node for group in ordered for _, node in group]
 
     def _own_weights(self, node: ObjectNode) -> list[tuple[str, ObjectNode]]:
