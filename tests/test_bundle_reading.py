@@ -232,6 +232,27 @@ def test_streamed_verify_takes_little_memory(
             tensor.verify()
 
 
+def test_streamed_verify_of_long_strings_takes_little_memory(tmp_path: Path) -> None:
+    bundle = b.Bundle()
+    bundle.add("s", np.array([b"short", bytes(40 << 20), b""], object))
+    prefix = bundle.write(tmp_path / "x")
+    with ckptparse.open(prefix) as checkpoint, allocating_at_most(4 * MEGABYTE):
+        checkpoint["s"].verify()
+    shard = Path(prefix + ".data-00000-of-00001")
+    for place in (0, 5, 8, 12, 1000, shard.stat().st_size - 1):
+        with shard.open("r+b") as file:
+            file.seek(place)
+            old = file.read(1)
+            file.seek(place)
+            file.write(bytes([old[0] ^ 1]))
+        with ckptparse.open(prefix) as checkpoint, pytest.raises(ChecksumError) as caught:
+            checkpoint["s"].verify()
+        assert caught.value.tensor == "s" and caught.value.path == str(shard)
+        with shard.open("r+b") as file:
+            file.seek(place)
+            file.write(old)
+
+
 def test_of_several_damaged_tensors_the_first_stored_is_named(tmp_path: Path) -> None:
     bundle = b.Bundle()
     for name in ("z", "m", "a"):

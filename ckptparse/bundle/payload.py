@@ -13,7 +13,13 @@ from ckptparse.bundle.decode import allocate, finish_elements
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.regions import bytes_of, read_region
 from ckptparse.bundle.slices import SliceGrid
-from ckptparse.bundle.strings import decode_strings, split_variants
+from ckptparse.bundle.strings import (
+    check_string_crc,
+    decode_lengths,
+    decode_strings,
+    most_lengths_bytes,
+    split_variants,
+)
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.errors import CheckpointError, ChecksumError, MalformedError, located
@@ -169,10 +175,28 @@ class StringPayload(_EntryPayload):
         return part
 
     def verify(self) -> None:
-        """Check the stored checksums, once; see `Payload`."""
-        if not self._verified:
+        """Check the stored checksums, once; see `Payload`. Variants are read for it."""
+        if self._verified:
+            return
+        if self._entry.data_type == DataType.DT_STRING:
+            self._verify_strings()
+        else:
             self.read(DEFAULT_OPTIONS)
-            self._verified = True
+        self._verified = True
+
+    def _verify_strings(self) -> None:
+        """Check the lengths, then stream the strings."""
+        bundle, entry = self._bundle, self._entry
+        count = math.prod(entry.shape)
+        with bundle.shard(entry.shard_id) as source:
+            source.check_range(entry.offset, entry.size)
+            head = source.read_at(entry.offset, min(entry.size, most_lengths_bytes(count)))
+        with located(path=bundle.shard_path(entry.shard_id), offset=entry.offset):
+            _, position, running = decode_lengths(
+                head, count, entry.size, big_endian=bundle.big_endian
+            )
+            computed = stream_crc(bundle, entry, start=position, running=running)
+            check_string_crc(entry.crc32c, computed)
 
     def _decode_variants(self, data: bytes, count: int, crc: int | None) -> npt.NDArray[Any]:
         from ckptparse.tensor_proto import decode_variants
@@ -274,15 +298,14 @@ class SlicedPayload:
         return located(tensor=f"{self._name} {self._entry.slices[number]}")
 
 
-def stream_crc(bundle: Bundle, entry: BundleEntry) -> int:
-    """Compute the checksum of an entry's bytes, a piece at a time."""
-    running = 0
+def stream_crc(bundle: Bundle, entry: BundleEntry, *, start: int = 0, running: int = 0) -> int:
+    """Continue a checksum over an entry's bytes from `start` on, a piece at a time."""
     scratch = memoryview(bytearray(min(PIECE_SIZE, entry.size)))
     with bundle.shard(entry.shard_id) as source:
         source.check_range(entry.offset, entry.size)
-        for start in range(0, entry.size, PIECE_SIZE):
-            piece = scratch[: min(PIECE_SIZE, entry.size - start)]
-            source.read_into(entry.offset + start, piece)
+        for position in range(start, entry.size, PIECE_SIZE):
+            piece = scratch[: min(PIECE_SIZE, entry.size - position)]
+            source.read_into(entry.offset + position, piece)
             running = crc32c(piece, running)
     return running
 

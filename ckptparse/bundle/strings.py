@@ -17,10 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c, unmask_crc
-from ckptparse.coding.varint import decode_varint, decode_varints
+from ckptparse.coding.varint import MAX_VARINT64_BYTES, decode_varint, decode_varints
 from ckptparse.errors import ChecksumError, MalformedError
 
-__all__ = ["decode_strings", "split_variants"]
+__all__ = [
+    "check_string_crc",
+    "decode_lengths",
+    "decode_strings",
+    "most_lengths_bytes",
+    "split_variants",
+]
 
 _CRC_SIZE = 4
 _UINT32_MAX = 0xFFFFFFFF
@@ -45,20 +51,52 @@ def decode_strings(
         ChecksumError: The lengths, or the whole, do not have their checksum.
         MalformedError: The lengths do not fill the payload exactly.
     """
-    view = np.frombuffer(data, np.uint8)
+    ends, position, running = decode_lengths(data, count, len(data), big_endian=big_endian)
+    if crc is not None:
+        check_string_crc(crc, crc32c(memoryview(data)[position:], running))
+    strings = np.empty(count, object)
+    start = position + _CRC_SIZE
+    strings[:] = [data[low:high] for low, high in pairwise([start, *ends.tolist()])]
+    return strings
+
+
+def decode_lengths(
+    head: bytes, count: int, size: int, *, big_endian: bool
+) -> tuple[npt.NDArray[np.uint64], int, int]:
+    """Decode the lengths that a payload of `size` bytes starts with, and check them.
+
+    Args:
+        head: The payload's first bytes: `most_lengths_bytes(count)` of them, or all.
+        count: How many strings it holds.
+        size: Of the whole payload, in bytes.
+        big_endian: The byte order of the writer.
+
+    Returns:
+        Where each string ends; where the lengths end and their checksum stands; and the running
+        CRC there.
+
+    Raises:
+        ChecksumError: The lengths do not have their checksum.
+        MalformedError: They do not fill the payload exactly.
+    """
+    view = np.frombuffer(head, np.uint8)
     try:
         lengths, position = decode_varints(view, count) if count else (view[:0], 0)
     except ValueError as error:
         raise MalformedError(f"Bad length of a string: {error}") from error
-    start = position + _CRC_SIZE
     # Their checksum first: where it is wrong, what the lengths say is no news.
-    running = _check_length_crc(data, lengths, position, big_endian=big_endian)
-    ends = _check_lengths(lengths, start, len(data))
-    if crc is not None:
-        _check_crc(crc, crc32c(memoryview(data)[position:], running), "string tensor")
-    strings = np.empty(count, object)
-    strings[:] = [data[low:high] for low, high in pairwise([start, *ends.tolist()])]
-    return strings
+    running = _check_length_crc(head, lengths, position, big_endian=big_endian)
+    return _check_lengths(lengths, position + _CRC_SIZE, size), position, running
+
+
+def most_lengths_bytes(count: int) -> int:
+    """Return how many bytes the lengths of so many strings and their checksum take at most."""
+    return count * MAX_VARINT64_BYTES + _CRC_SIZE
+
+
+def check_string_crc(stored: int, computed: int) -> None:
+    """Raise `ChecksumError` unless the checksum of a string tensor is the stored one."""
+    _check_crc(stored, computed, "string tensor")
 
 
 def _check_lengths(lengths: npt.NDArray[Any], start: int, size: int) -> npt.NDArray[np.uint64]:
