@@ -19,17 +19,16 @@ import numpy.typing as npt
 from ckptparse.bundle.slices import TensorSlice
 from ckptparse.dtypes import DataType
 from ckptparse.errors import MalformedError, TensorNotFoundError
-from ckptparse.graph.layers import Layer, LayersSource, find_layers, layers_by_name
-from ckptparse.graph.object_graph import ObjectGraph
-from ckptparse.graph.optimizer import Optimizer, find_optimizer
-from ckptparse.graph.step import find_step
-from ckptparse.graph.tree import Tree, name_tree, object_tree
-from ckptparse.graph.variable_names import name_variables
 from ckptparse.limits import Limits
 from ckptparse.tensor import DEFAULT_OPTIONS, ReadOptions, Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from ckptparse.graph.layers import Layer, LayersSource
+    from ckptparse.graph.object_graph import ObjectGraph
+    from ckptparse.graph.optimizer import Optimizer
+    from ckptparse.graph.tree import Tree
 
 __all__ = ["Backend", "Checkpoint", "Format", "Naming", "Patterns"]
 
@@ -167,6 +166,8 @@ class Checkpoint(Mapping[str, Tensor]):
         Raises:
             DataLossError: Its bytes are damaged.
         """
+        from ckptparse.graph.object_graph import ObjectGraph
+
         tensor = self._backend.find(OBJECT_GRAPH_KEY, DEFAULT_OPTIONS)
         if tensor is None:
             return None
@@ -196,11 +197,15 @@ class Checkpoint(Mapping[str, Tensor]):
     @cached_property
     def optimizer(self) -> Optimizer | None:
         """The optimizer of a TF2 checkpoint: its slots by variable, iterations, learning rate."""
+        from ckptparse.graph.optimizer import find_optimizer
+
         return None if self.object_graph is None else find_optimizer(self.object_graph)
 
     @property
     def step(self) -> int | None:
         """The training step: global_step, else an optimizer's iterations, else save_counter."""
+        from ckptparse.graph.step import find_step
+
         return find_step(self._source.names, self._source.find, self.object_graph)
 
     def tree(self, *, everything: bool = False) -> Tree:
@@ -209,6 +214,8 @@ class Checkpoint(Mapping[str, Tensor]):
         Args:
             everything: Whether objects are shown that keep nothing, nor any object below them.
         """
+        from ckptparse.graph.tree import name_tree, object_tree
+
         if self.object_graph is None:
             return name_tree(self._source.names(), self._source.find)
         return object_tree(self.object_graph, everything=everything)
@@ -334,12 +341,16 @@ class Checkpoint(Mapping[str, Tensor]):
     @cached_property
     def _chosen_names(self) -> dict[str, str] | None:
         """Chosen name -> stored name; None where names are as stored."""
+        from ckptparse.graph.variable_names import name_variables
+
         if self._naming == "checkpoint" or self.object_graph is None:
             return None
         return name_variables(self._source.names(), self.object_graph.names_by_key)
 
     @cached_property
     def _layers(self) -> tuple[list[Layer], LayersSource]:
+        from ckptparse.graph.layers import find_layers, layers_by_name
+
         if self.object_graph is None:
             return layers_by_name(self._source.names(), self._source.find), "names"
         return find_layers(self.object_graph)
