@@ -341,10 +341,10 @@ class Checkpoint(Mapping[str, Tensor]):
     @cached_property
     def _chosen_names(self) -> dict[str, str] | None:
         """Chosen name -> stored name; None where names are as stored."""
-        from ckptparse.graph.variable_names import name_variables
-
         if self._naming == "checkpoint" or self.object_graph is None:
             return None
+        from ckptparse.graph.variable_names import name_variables
+
         return name_variables(self._source.names(), self.object_graph.names_by_key)
 
     @cached_property
