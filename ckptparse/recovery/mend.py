@@ -41,7 +41,7 @@ from ckptparse.recovery.inversion import (
 from ckptparse.recovery.recipe import Patch, Recipe
 from ckptparse.recovery.report import Source, Span, merge_spans
 from ckptparse.recovery.siblings import Siblings
-from ckptparse.recovery.view import Stored
+from ckptparse.recovery.view import IndexView, Stored
 
 __all__ = ["HIGHEST_CHANCE", "Mended", "Mender"]
 
@@ -89,13 +89,13 @@ class Mender:
         places: Mapping[str, Sequence[Place]],
         siblings: Siblings,
         *,
-        whole_index: bool,
+        torn: IndexView | None,
     ) -> None:
         self._files = files
         self._twins = twins
         self._places = places
         self._siblings = siblings
-        self._whole_index = whole_index
+        self._torn = torn
 
     def mend(self, name: str, stored: Stored | None, check: Check) -> Mended:
         """Get a payload back; `name` is that of its tensor, with its slice behind a NUL."""
@@ -111,7 +111,7 @@ class Mender:
         for attempt in self._matches(name, stored, check):
             if attempt is not None:
                 own = _is_at_its_place(attempt, stored)
-                return self._doubted(_judged(attempt, agreed if own else stored))
+                return self._doubted(_judged(attempt, agreed if own else stored), stored)
         for attempt in self._inferences(name, stored, check):
             if attempt is not None:
                 return _judged(attempt, stored)
@@ -143,15 +143,17 @@ class Mender:
         crc = None if check.cause is Cause.NO_CHECKSUM else found.crc
         return replace(found, cause=check.cause, note=check.note, crc=crc)
 
-    def _doubted(self, found: Mended) -> Mended:
-        """Take back what rests on another checkpoint's bytes where the index is damaged.
+    def _doubted(self, found: Mended, stored: Stored) -> Mended:
+        """Take back what rests on a checkpoint that a damaged index may speak of instead.
 
         An index that was half overwritten with another's states that one's checksums.
         """
         source = found.source
-        if self._whole_index or source is None or not found.status.proved:
+        if self._torn is None or source is None or not found.status.proved:
             return found
-        if found.recipe is None or found.recipe.patches or not self._siblings.holds(source.path):
+        if found.recipe is None or found.recipe.patches:
+            return found
+        if not self._siblings.may_have_written(self._torn, stored, source.path):
             return found
         note = f"{found.note}; the index is damaged, and may speak of that checkpoint instead"
         return replace(found, status=Status.UNVERIFIED, note=note.removeprefix("; "))

@@ -77,10 +77,16 @@ def recover(
     if survey.format == "v1":
         from ckptparse.recovery.legacy import recover_legacy
 
-        return recover_legacy(survey, limits=limits)
+        recovery = recover_legacy(survey, limits=limits)
+        return _with_others(recovery, survey, limits) if siblings else recovery
     options = _Options(siblings, tuple(os.fsdecode(one) for one in search), progress, limits)
     recovery = _recover_bundle(survey, options)
-    if siblings and not recovery.report.ok:
+    return _with_others(recovery, survey, limits) if siblings else recovery
+
+
+def _with_others(recovery: Recovery, survey: Survey, limits: Limits) -> Recovery:
+    """Say which other checkpoints there are, where this one is damaged."""
+    if not recovery.report.ok:
         recovery.report = replace(recovery.report, others=find_others(survey, limits=limits))
     return recovery
 
@@ -109,7 +115,7 @@ def _recover_bundle(survey: Survey, options: _Options) -> Recovery:
             find_twins(case),
             places,
             evidence,
-            whole_index=case.main is not None and case.main.complete,
+            torn=None if case.main is None or case.main.complete else case.main,
         )
         mended = {name: _mend(one, mender) for name, one in case.tensors.items()}
     return _make_recovery(report, mended)

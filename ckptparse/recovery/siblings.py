@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from dataclasses import replace
 
+from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.limits import Limits
 from ckptparse.problems import Status
 from ckptparse.recovery.check import check_stored
 from ckptparse.recovery.files import DataFiles
 from ckptparse.recovery.others import is_anothers, nearest
 from ckptparse.recovery.survey import Survey, survey_path
-from ckptparse.recovery.view import Stored, read_view
+from ckptparse.recovery.view import IndexView, Stored, read_view
 
 __all__ = ["Siblings"]
 
@@ -57,9 +59,25 @@ class Siblings:
                 return other.index
         return None
 
-    def holds(self, path: str) -> bool:
-        """Tell whether a data file belongs to another checkpoint, whose index lies beside it."""
-        return is_anothers(path, self._survey.prefix)
+    def may_have_written(self, view: IndexView, stored: Stored, path: str) -> bool:
+        """Tell whether the index of the checkpoint that a data file is of holds all of a block.
+
+        The block is the one of `view` that has the entry: damage that put another checkpoint's
+        blocks into an index leaves no other trace.
+        """
+        if not is_anothers(path, self._survey.prefix):
+            return False
+        if stored.block is None:
+            return True
+        self._load()
+        block = [found for found in view.iter_named() if found[1].block == stored.block]
+        return all(
+            any(
+                other.entry == found.entry and _is_of(other.index, path)
+                for other in self._by_name.get(name, ())
+            )
+            for name, found in block
+        )
 
     def _load(self) -> None:
         if self._loaded:
@@ -70,11 +88,8 @@ class Siblings:
             for index in survey.indexes:
                 if not index.leftover:
                     view = read_view(index, survey, limits=self._limits)
-                    for name, tensor in view.tensors.items():
-                        self._add(name, tensor.stored)
-                        for piece, stored in tensor.slices:
-                            if stored is not None:
-                                self._add(f"{name}\0{piece}", stored)
+                    for name, stored in view.iter_named():
+                        self._add(name, stored)
 
     def _add(self, name: str, stored: Stored) -> None:
         if stored.proved:
@@ -82,3 +97,11 @@ class Siblings:
             if not entry.slices:
                 self._by_checksum[entry.data_type, entry.size, entry.crc32c].append(stored)
             self._by_name[name].append(stored)
+
+
+def _is_of(index: str, path: str) -> bool:
+    """Tell whether an index and a data file have the same prefix."""
+    split = split_data_path(path)
+    return split is not None and os.path.normpath(split[0] + INDEX_SUFFIX) == os.path.normpath(
+        index
+    )

@@ -7,7 +7,7 @@ bear, is proved by the checksum of the block of the index that says so, or not a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -45,6 +45,7 @@ class Stored:
         index: The index that says so.
         leftover: Whether that index is what a save left behind.
         waiting: Whether nothing but the byte order lacks proof: the header is lost.
+        block: Offset of the block of the index that holds it; None where no block is whole.
     """
 
     entry: BundleEntry
@@ -55,6 +56,7 @@ class Stored:
     index: str
     leftover: bool
     waiting: bool = False
+    block: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,14 @@ class IndexView:
     def readable(self) -> bool:
         """Whether it says anything at all."""
         return bool(self.tensors or self.orphans or self.header)
+
+    def iter_named(self) -> Iterator[tuple[str, Stored]]:
+        """Iterate over all entries of tensors; a slice's name is its tensor's, a NUL and itself."""
+        for name, tensor in self.tensors.items():
+            yield name, tensor.stored
+            for piece, stored in tensor.slices:
+                if stored is not None:
+                    yield f"{name}\0{piece}", stored
 
 
 def read_view(
@@ -244,6 +254,7 @@ class _Builder:
             self.index.path,
             self.index.leftover,
             waiting=scanned.proved and not ordered,
+            block=scanned.place[0] if scanned.place else None,
         )
 
     def _data_path(self, shard_id: int) -> str:

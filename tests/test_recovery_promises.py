@@ -1,0 +1,110 @@
+"""What recovery must not promise: copied checksums, spliced indexes, chances that add up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import builder
+import faults
+import numpy as np
+import pytest
+
+import ckptparse
+
+
+def _two_saves(directory: Path, *, block_size: int = 4096) -> tuple[builder.Bundle, dict[str, Any]]:
+    """Write `ckpt-1` and `ckpt-2` of one layout, in which `same` never changes."""
+    kept = np.random.default_rng(0).normal(size=60).astype(np.float32)
+    made = []
+    for step in (2, 1):
+        values = np.random.default_rng(step).normal(size=(4, 60)).astype(np.float32)
+        arrays = {**{f"trained_{n}": values[n] for n in range(4)}, "same": kept}
+        bundle = builder.Bundle()
+        for name, array in arrays.items():
+            bundle.add(name, array)
+        bundle.write(directory / f"ckpt-{step}", block_size=block_size)
+        made.append((bundle, arrays))
+    return made[1]
+
+
+def test_a_checksum_copied_from_another_entry_promises_nothing(tmp_path: Path) -> None:
+    bundle, _ = _two_saves(tmp_path)
+    index = tmp_path / "ckpt-1.index"
+    mine, other = bundle.entries[b"trained_1"], bundle.entries[b"same"]
+    assert isinstance(mine, builder.Entry) and isinstance(other, builder.Entry)
+    data = index.read_bytes()
+    own, foreign = (builder.fixed32(entry.crc or 0) for entry in (mine, other))
+    assert data.count(own) == 1
+    index.write_bytes(data.replace(own, foreign))
+    recovery = ckptparse.recover(tmp_path / "ckpt-1")
+    assert recovery["same"].status == "verified"
+    assert recovery["trained_1"].status == "unverified"
+
+
+def test_blocks_of_another_index_promise_nothing_of_its_values(tmp_path: Path) -> None:
+    bundle, arrays = _two_saves(tmp_path, block_size=100)
+    first, second = (tmp_path / f"ckpt-{step}.index" for step in (1, 2))
+    torn = bundle.entries[b"trained_0"]
+    assert isinstance(torn, builder.Entry)
+    half = first.read_bytes().index(builder.fixed32(torn.crc or 0)) + 2
+    first.write_bytes(first.read_bytes()[:half] + second.read_bytes()[half:])
+    recovery = ckptparse.recover(tmp_path / "ckpt-1")
+    assert recovery["trained_3"].status == "unverified"
+    for name, tensor in recovery.items():
+        if tensor.status.proved:
+            assert faults.same(tensor.read(), arrays[name]), name
+
+
+@pytest.mark.parametrize("value", [np.float32(0.3), np.int64(5), np.zeros(7, np.float32)])
+def test_nothing_is_derived_from_a_checksum_that_is_not_stated(tmp_path: Path, value: Any) -> None:
+    bundle = builder.Bundle()
+    bundle.add("x", value, crc=None)
+    bundle.write(tmp_path / "ckpt")
+    (tmp_path / "ckpt.data-00000-of-00001").unlink()
+    recovery = ckptparse.recover(tmp_path / "ckpt")
+    assert recovery.report.tensors["x"].status == "missing"
+
+
+def test_chances_of_slices_add_up(tmp_path: Path) -> None:
+    array = np.arange(1 << 21, (1 << 21) + 64)
+    bundle = builder.Bundle()
+    bundle.add_sliced("x", array, builder.split_rows(64, 64, 1))
+    bundle.write(tmp_path / "ckpt")
+    (tmp_path / "ckpt.data-00000-of-00001").unlink()
+    tensor = ckptparse.recover(tmp_path / "ckpt")["x"]
+    assert tensor.chance == 64 * 2**-10
+    assert tensor.status == "unverified"
+    assert np.array_equal(tensor.read(), array)
+
+
+def test_a_tensor_too_large_for_memory_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    bundle = builder.Bundle()
+    bundle.add("small", np.ones(4, np.float32))
+    size = 1 << 60
+    bundle.entries[b"large"] = builder.Entry(builder.FLOAT, (size // 4,), 0, 8, size, 1)
+    bundle.write(tmp_path / "ckpt")
+    recovery = ckptparse.recover(tmp_path / "ckpt")
+    assert recovery["large"].status == "partial"
+    with pytest.raises(ckptparse.UnsupportedError, match="memory"):
+        recovery["large"].read()
+
+
+def test_an_empty_tensor_without_its_file_is_missing_until_it_is_recovered(tmp_path: Path) -> None:
+    bundle = builder.Bundle()
+    bundle.add("empty", np.zeros((0, 3), np.float32))
+    bundle.write(tmp_path / "ckpt")
+    (tmp_path / "ckpt.data-00000-of-00001").unlink()
+    assert ckptparse.verify(tmp_path / "ckpt").tensors["empty"].status == "missing"
+    tensor = ckptparse.recover(tmp_path / "ckpt")["empty"]
+    assert tensor.status == "derived"
+    assert tensor.read().shape == (0, 3)
+
+
+def test_damaged_lengths_of_many_strings_cost_no_search(tmp_path: Path) -> None:
+    bundle = builder.Bundle()
+    bundle.add("x", np.array([b"some words"] * 100_000, object))
+    bundle.write(tmp_path / "ckpt")
+    shard = tmp_path / "ckpt.data-00000-of-00001"
+    shard.write_bytes(b"\x01\x02\x03\x04" + shard.read_bytes()[4:])
+    assert ckptparse.recover(tmp_path / "ckpt").report.tensors["x"].status == "corrupt"
