@@ -69,6 +69,18 @@ def test_an_index_is_taken_apart_down_to_the_fields_of_its_entries(fixtures: Pat
     ]
 
 
+@pytest.mark.parametrize(
+    "name", ["my_model.index", "my_model.data-00000-of-00001", "my_model.meta"]
+)
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+def test_less_depth_leaves_out_what_lies_deeper_and_nothing_else(
+    name: str, depth: int, fixtures: Path
+) -> None:
+    path = fixtures / "saver" / name
+    wanted = [part for part in annotate(path) if part.depth <= depth]
+    assert list(annotate(path, depth=depth)) == wanted
+
+
 def test_a_data_file_is_told_apart_by_the_index_beside_it(fixtures: Path) -> None:
     path = fixtures / "saver" / "my_model.data-00000-of-00001"
     found = [(part.offset, part.size, part.what) for part in annotate(path) if not part.depth]

@@ -37,14 +37,18 @@ _MESSAGES = {
 _TABLES = ("v1", "v2-index")
 
 
+_DEEPEST = 1 << 20
+
+
 def annotate(
-    path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS
+    path: str | os.PathLike[str], *, depth: int | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> Iterator[Annotation]:
     """Iterate over the parts of a file: every byte of it, in order, each part before its own parts.
 
     Args:
         path: A V2 index (or its prefix), a data file beside its index, a V1 file, or a serialized
             graph, meta graph, `saved_model.pb`, `fingerprint.pb` or `keras_metadata.pb`.
+        depth: Levels below the first that are wanted; all where None.
         limits: Bounds on what is read and unpacked.
 
     Raises:
@@ -56,22 +60,24 @@ def annotate(
     place = os.fsdecode(path)
     if not os.path.isfile(place) and os.path.isfile(place + INDEX_SUFFIX):
         place += INDEX_SUFFIX
+    deepest = _DEEPEST if depth is None else depth
     with ByteSource.open(place) as source:
         data = split_data_path(place)
         if data is not None and os.path.isfile(data[0] + INDEX_SUFFIX):
-            yield from annotate_shard(source, data[0], data[1], limits=limits)
+            parts = annotate_shard(source, data[0], data[1], depth=deepest, limits=limits)
         else:
-            yield from _annotate_by_kind(source, limits)
+            parts = _annotate_by_kind(source, deepest, limits)
+        yield from (part for part in parts if part.depth <= deepest)
 
 
-def _annotate_by_kind(source: ByteSource, limits: Limits) -> Iterator[Annotation]:
+def _annotate_by_kind(source: ByteSource, depth: int, limits: Limits) -> Iterator[Annotation]:
     identity = identify(source.path, limits=limits)
     name = os.path.basename(source.path)
     if identity.kind in _TABLES or (
         identity.kind in ("truncated", "interrupted-save", "unknown")
         and name.endswith(INDEX_SUFFIX)
     ):
-        yield from annotate_table(source, limits=limits)
+        yield from annotate_table(source, depth=depth, limits=limits)
         return
     message = _MESSAGES.get(identity.kind) or _MESSAGES.get(name)
     if message is None:

@@ -38,9 +38,9 @@ class _Piece:
 
 
 def annotate_shard(
-    source: ByteSource, prefix: str, shard_id: int, *, limits: Limits
+    source: ByteSource, prefix: str, shard_id: int, *, depth: int, limits: Limits
 ) -> Iterator[Annotation]:
-    """Iterate over a data file's tensors in the order of their bytes.
+    """Iterate over a data file's tensors in the order of their bytes; inside them where wanted.
 
     Raises:
         DataLossError: The index is damaged: what the bytes are is not known then.
@@ -51,7 +51,9 @@ def annotate_shard(
             (piece for piece in _iter_pieces(reader) if piece.entry.shard_id == shard_id),
             key=lambda piece: (piece.entry.offset, piece.entry.size),
         )
-        annotator = _Annotator(source, big_endian=reader.big_endian, limits=limits)
+        annotator = _Annotator(
+            source, big_endian=reader.big_endian, inside=depth > 0, limits=limits
+        )
         yield from annotator.annotate(pieces)
     finally:
         reader.close()
@@ -74,8 +76,11 @@ def _iter_pieces(reader: BundleReader) -> Iterator[_Piece]:
 class _Annotator:
     """Takes one data file apart."""
 
-    def __init__(self, source: ByteSource, *, big_endian: bool, limits: Limits) -> None:
+    def __init__(
+        self, source: ByteSource, *, big_endian: bool, inside: bool, limits: Limits
+    ) -> None:
         self.source = source
+        self.inside = inside
         self.order: Literal["<", ">"] = ">" if big_endian else "<"
         self.limits = limits
 
@@ -105,7 +110,7 @@ class _Annotator:
         name = f"tensor {piece.name}"
         start = min(entry.offset, self.source.size)
         yield Annotation(start, there, 0, name, says, broken=there < entry.size)
-        if there == entry.size:
+        if self.inside and there == entry.size:
             yield from self._annotate_elements(piece)
 
     def _annotate_elements(self, piece: _Piece) -> Iterator[Annotation]:

@@ -47,6 +47,7 @@ class _Kind:
     name: str
     header: MessageDescriptor | None = None
     entry: MessageDescriptor | None = None
+    with_values: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,14 @@ class _Entry:
     key: bytes
 
 
-def annotate_table(source: ByteSource, *, limits: Limits) -> Iterator[Annotation]:
-    """Iterate over a table's blocks in the order of the file, with all that is in them."""
+def annotate_table(source: ByteSource, *, depth: int, limits: Limits) -> Iterator[Annotation]:
+    """Iterate over a table's blocks in the order of the file, with what is in them.
+
+    Args:
+        source: The file.
+        depth: Levels below the blocks that are wanted: what lies deeper is not looked at.
+        limits: Bounds on what is read and unpacked.
+    """
     try:
         footer = read_footer(source)
     except CheckpointError as error:
@@ -73,7 +80,7 @@ def annotate_table(source: ByteSource, *, limits: Limits) -> Iterator[Annotation
     ):
         if handle.offset > position:
             yield _unreferenced(position, handle.offset)
-        yield from _annotate_block(source, handle, kind, limits)
+        yield from _annotate_block(source, handle, kind, depth, limits)
         position = max(position, min(handle.end, source.size))
     start = source.size - FOOTER_SIZE
     if start > position:
@@ -127,7 +134,7 @@ def _find_messages(
 
 
 def _annotate_block(
-    source: ByteSource, handle: BlockHandle, kind: _Kind, limits: Limits
+    source: ByteSource, handle: BlockHandle, kind: _Kind, depth: int, limits: Limits
 ) -> Iterator[Annotation]:
     size = handle.size + TRAILER_SIZE
     try:
@@ -141,7 +148,9 @@ def _annotate_block(
         return
     damage = _find_damage(source, handle, stored)
     yield Annotation(handle.offset, size, 0, kind.name, damage or "", broken=damage is not None)
-    yield from _annotate_contents(source, handle, stored, kind, limits)
+    if depth:
+        kind = replace(kind, with_values=depth > 1)
+        yield from _annotate_contents(source, handle, stored, kind, limits)
     yield from _annotate_trailer(handle, stored, broken=damage is not None)
 
 
@@ -191,8 +200,9 @@ def _annotate_entries(
             yield Annotation(
                 base + position, value_end - position, 1, "entry", _describe_key(key), broken=wrong
             )
-            yield from _annotate_lengths(contents, base, entry)
-            yield from _annotate_value(contents, base, entry, kind, limits)
+            if kind.with_values:
+                yield from _annotate_lengths(contents, base, entry)
+                yield from _annotate_value(contents, base, entry, kind, limits)
             position = value_end
     except CheckpointError as error:
         size = len(contents) - position

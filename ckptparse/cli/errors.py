@@ -66,7 +66,8 @@ def _message(error: Exception) -> str:
         return clean(error.message)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return clean(str(error) or type(error).__name__)
+    # No other error should come here: neither the library nor this program raises any on purpose.
+    return clean(f"unexpected {type(error).__name__}: {error}".rstrip(": "))
 
 
 def _where(error: Exception) -> Iterator[str]:
@@ -85,6 +86,8 @@ def _where(error: Exception) -> Iterator[str]:
 
 def _hint(error: Exception) -> str | None:
     """Say what to try, in terms of commands; for a mistyped path, what lies there."""
+    if not isinstance(error, (ckptparse.CheckpointError, UsageError, OSError)):
+        return "--debug shows where it came up; please report it"
     hint = getattr(error, "hint", None)
     if isinstance(error, ckptparse.TensorNotFoundError) and error.closest:
         return "did you mean " + " or ".join(f"'{escape(name)}'" for name in error.closest) + "?"

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Protocol
 import typer
 
 import ckptparse
-from ckptparse.cli.errors import UsageError, describe_error, error_to_dict
+from ckptparse.cli.errors import describe_error, error_to_dict
 from ckptparse.cli.output import Output
 from ckptparse.cli.text import clean
 
@@ -167,7 +167,7 @@ def _run(run: Run, call: Callable[[], Answer]) -> int:
     except BrokenPipeError:
         # At a usual exit Python would flush what is still in the buffer, into the closed pipe.
         os._exit(_BROKEN_PIPE)
-    except (ckptparse.CheckpointError, UsageError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, no traceback unless asked for
         return _fail(run, error)
 
 

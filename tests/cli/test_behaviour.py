@@ -107,6 +107,22 @@ def test_a_traceback_comes_with_debug_only(call: Call) -> None:
     assert done.code == 2
 
 
+def test_what_nobody_expected_is_no_damage_and_shows_no_traceback(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(text: str) -> None:
+        raise RuntimeError(f"no idea about {text}")
+
+    monkeypatch.setattr(ckptparse, "explain", fail)
+    done = call("ckptparse explain this")
+    assert done.code == 2
+    assert done.err.splitlines()[0] == (
+        "ckptparse: error: unexpected RuntimeError: no idea about this"
+    )
+    assert "Traceback" not in done.err
+    assert "Traceback" in call("ckptparse explain this --debug").err
+
+
 def test_quiet_leaves_errors_and_answers(call: Call) -> None:
     loud = call("ckptparse ls fixtures/saver/my_model")
     quiet = call("ckptparse ls -q fixtures/saver/my_model")

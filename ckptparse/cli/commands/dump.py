@@ -38,15 +38,10 @@ def dump(
     ckptparse dump fixtures/saver/my_model.index
     ckptparse dump --depth 0 fixtures/saver/my_model.data-00000-of-00001
     """
-    found: list[ckptparse.Annotation] = []
-    broken = False
     with working(f"reading {escape(file)}", quiet=run.quiet):
-        for part in ckptparse.annotate(file):
-            broken = broken or part.broken
-            if depth is None or part.depth <= depth:
-                found.append(part)
+        found = tuple(ckptparse.annotate(file, depth=depth))
     run.detail(f"{len(found)} parts")
-    return Dump(file, tuple(found), DAMAGE if broken else GOOD)
+    return Dump(file, found, DAMAGE if any(part.broken for part in found) else GOOD)
 
 
 @dataclass(frozen=True, slots=True)
