@@ -244,3 +244,9 @@ def test_of_several_optimizers_the_first_with_slots_is_the_optimizer() -> None:
     assert chosen is not None
     assert chosen.path == "b"
     assert "'b'" in repr(chosen)
+
+
+@pytest.mark.parametrize("name", ["layer-" + "9" * 5000, "layer-x", "layer-", "layer-²"])
+def test_numbers_that_no_layer_has_are_no_numbers(name: str) -> None:
+    tree = {name: DENSE, "layer-1": {"keras_api": {}, "variables": {"9" * 5000: "w"}}}
+    assert [layer for layer, _ in found(tree)] == ["layer-1"]

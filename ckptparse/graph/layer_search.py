@@ -1,0 +1,311 @@
+"""Where the layers of a model stand in an object graph, and which weights each has.
+
+The layers are among the children of the model's object:
+
+    Keras 2 SavedModel     keras_api/layers/0, 1 ...; the weights of each in its `variables`
+    Keras 2                layer-0, layer-1 ... (`layer_with_weights-i` are other names of these)
+    Keras 3                _operations/0, 1 ...; of a Sequential _functional/_operations
+    subclassed             attributes, and the elements of attributes that are lists
+
+A layer's own weights come before those of layers inside it. Keras 2 gives all trainable ones of a
+layer before the others, Keras 3 those of each inner layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ckptparse.errors import LimitError
+from ckptparse.graph.object_graph import SAVE_COUNTER, ObjectGraph, ObjectNode
+from ckptparse.graph.optimizer import find_optimizers, is_optimizer
+
+__all__ = ["LayerSearch", "find_models"]
+
+_KERAS_API = "keras_api"
+_OPERATIONS = "_operations"
+_FUNCTIONAL = "_functional"
+_NUMBERED = ("layer-", "layer_with_weights-")
+_CONTAINERS = ("trackable_list_wrapper", "trackable_tuple_wrapper", "trackable_dict_wrapper")
+_KERAS_MARKS = {_KERAS_API, "_losses_override", "call_signature_parameters", "_inbound_nodes"}
+"""Children that every layer of Keras has in a SavedModel."""
+_LOOKUP_LAYER, _LOOKUP_TABLE, _TOKEN_COUNTS = "_lookup_layer", "lookup_table", "token_counts"
+_MOST_DIGITS = 9
+
+_NO_LAYERS = {
+    _KERAS_API,
+    SAVE_COUNTER,
+    "variables",
+    "trainable_variables",
+    "non_trainable_variables",
+    "regularization_losses",
+    "signatures",
+    "metrics",
+    "_metrics",
+    "compiled_metrics",
+    "compiled_loss",
+    # The states of random generators are variables, and no weights.
+    "_random_generator",
+    "random_generator",
+    "seed_generator",
+    "_seed_generators",
+    "_generator",
+}
+"""Children of models and layers that are neither layers nor weights."""
+
+_NOT_TRAINABLE = {
+    "moving_mean",
+    "moving_variance",
+    "moving_stddev",
+    "renorm_mean",
+    "renorm_stddev",
+    "mean",
+    "variance",
+    "count",
+    "idf_weights",
+    "lookup_table",
+    "num_documents",
+    "summary",
+    "vector_u",
+    "sn_u",
+}
+"""Local names of weights that training leaves alone, for checkpoints that do not tell."""
+
+
+def find_models(graph: ObjectGraph) -> list[ObjectNode]:
+    """Find the models: the root, or what a tf.train.Checkpoint was made of beside optimizers."""
+    root = graph.root
+    if _holds_layers(root) or not _KERAS_MARKS.isdisjoint(root) or root.get("root") == root:
+        return [root]
+    holders = [
+        node
+        for name, node in _unique(root)
+        if name not in _NO_LAYERS and not node.is_variable and not is_optimizer(node)
+    ]
+    holders = [node for node in holders if node.node_id in graph.above_variables]
+    if len(holders) == 1 or SAVE_COUNTER in root or any(map(_holds_layers, holders)):
+        return holders
+    return [root]
+
+
+def _holds_layers(node: ObjectNode) -> bool:
+    if any(name in (_OPERATIONS, _FUNCTIONAL) or name.startswith(_NUMBERED) for name in node):
+        return True
+    return bool(_keras_layers(node))
+
+
+def _keras_layers(node: ObjectNode) -> list[ObjectNode]:
+    api = node.get(_KERAS_API)
+    listed = api.get("layers") if api is not None else None
+    return [] if listed is None else list(listed.values())
+
+
+def _unique(node: ObjectNode) -> Iterator[tuple[str, ObjectNode]]:
+    """Iterate over children, each by its first name."""
+    seen: set[int] = set()
+    for name, child in node.children.items():
+        if child.node_id not in seen:
+            seen.add(child.node_id)
+            yield name, child
+
+
+def _numbered(node: ObjectNode) -> list[ObjectNode]:
+    """Return `layer-0`, `layer-1` ... in the order of their numbers."""
+    for prefix in _NUMBERED:
+        found = [
+            (number, child)
+            for name, child in node.children.items()
+            if name.startswith(prefix)
+            and (number := _number(name.removeprefix(prefix))) is not None
+        ]
+        if found:
+            return [child for _, child in sorted(found, key=lambda item: item[0])]
+    return []
+
+
+def _number(text: str) -> int | None:
+    """Return the number that a local name is, or None."""
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
+
+
+def _operations(node: ObjectNode) -> list[ObjectNode]:
+    """Return the operations of a Keras 3 model; a Sequential does not count its input."""
+    inner = node.get(_FUNCTIONAL)
+    operations = (inner if inner is not None else node).get(_OPERATIONS)
+    found = [] if operations is None else list(operations.values())
+    return found if inner is None else found[1:]
+
+
+class LayerSearch:
+    """Gathers layers and weights; counts its steps, since each layer walks what layers share.
+
+    Attributes:
+        ordered: Whether every model so far said the order of its layers.
+    """
+
+    def __init__(self, graph: ObjectGraph) -> None:
+        self.ordered = True
+        self._graph = graph
+        self._left = 16 * graph.node_count + 100_000
+        self._trained = frozenset(
+            node for optimizer in find_optimizers(graph) for node in optimizer.slots.variables
+        )
+        self._keras_3 = any(
+            name in (_OPERATIONS, _FUNCTIONAL, "_kernel", "_losses_override")
+            for node in graph.walk()
+            for name in node
+        )
+
+    def layers_of(self, model: ObjectNode) -> list[ObjectNode]:
+        """Return the layers of a model, in its order."""
+        found = _keras_layers(model) or _numbered(model) or _operations(model)
+        self.ordered = self.ordered and bool(found)
+        found = found or list(self._attributes_of(model))
+        return found or ([model] if model.node_id else [])
+
+    def weights_of(self, layer: ObjectNode) -> list[ObjectNode]:
+        """Return the weights of a layer, in Keras's order, each once."""
+        if layer.is_variable:
+            return [layer]
+        weights: dict[ObjectNode, None] = {}
+        pending, seen = [layer], set[int]()
+        while pending:
+            node = pending.pop()
+            self._count()
+            if node.node_id in seen:
+                continue
+            seen.add(node.node_id)
+            listed = node.get("variables") if _KERAS_API in node else None
+            inner = _numbered(node) or _operations(node)
+            if listed is not None:
+                weights |= dict.fromkeys(_fill_gaps(listed, self._vocabularies(node)))
+            elif inner:
+                weights |= dict.fromkeys(child for _, child in self._own_weights(node))
+                pending.extend(reversed(inner))
+            else:
+                weights |= dict.fromkeys(self._block(node))
+        return list(weights)
+
+    def _attributes_of(self, model: ObjectNode) -> Iterator[ObjectNode]:
+        """Iterate over the attributes of a subclassed model that are layers with weights."""
+        pending, seen = [model], {model.node_id}
+        while pending:
+            node = pending.pop()
+            self._count()
+            if node is not model and not _is_container(node):
+                yield node
+                continue
+            inner = [child for _, child in self._inner(node) if child.node_id not in seen]
+            seen.update(child.node_id for child in inner)
+            pending.extend(reversed(inner))
+
+    def _block(self, layer: ObjectNode) -> list[ObjectNode]:
+        """Gather the weights of one layer and all layers in it."""
+        groups: list[list[tuple[str, ObjectNode]]] = []
+        pending, seen = [layer], {layer.node_id}
+        while pending:
+            node = pending.pop()
+            self._count()
+            groups.append(self._own_weights(node))
+            inner = [child for _, child in self._inner(node) if child.node_id not in seen]
+            seen.update(child.node_id for child in inner)
+            pending.extend(reversed(inner))
+        trained = self._trained.intersection(node for group in groups for _, node in group)
+        frozen = bool(self._trained) and not trained
+        if not self._keras_3 and not frozen:
+            groups = [[weight for group in groups for weight in group]]
+        # Sorting is stable: trainable weights keep their order, and so do the others.
+        ordered = (
+            sorted(group, key=lambda item: _is_last(item[0], item[1], trained)) for group in groups
+        )
+        return [node for group in ordered for _, node in group]
+
+    def _own_weights(self, node: ObjectNode) -> list[tuple[str, ObjectNode]]:
+        table = _vocabulary(node)
+        return [
+            (name, child)
+            for name, child in _unique(node)
+            if (child.is_variable and name not in _NO_LAYERS) or child == table
+        ]
+
+    def _vocabularies(self, layer: ObjectNode) -> list[ObjectNode]:
+        """Gather the tables in a layer whose vocabularies count as weights."""
+        tables: list[ObjectNode] = []
+        pending, seen = [layer], {layer.node_id}
+        while pending:
+            node = pending.pop()
+            self._count()
+            table = _vocabulary(node)
+            tables += [] if table is None else [table]
+            inner = [
+                child
+                for name, child in _unique(node)
+                if name == _LOOKUP_LAYER or name.startswith(_NUMBERED)
+            ]
+            inner = [child for child in inner if child.node_id not in seen]
+            seen.update(child.node_id for child in inner)
+            pending.extend(reversed(inner))
+        return tables
+
+    def _inner(self, node: ObjectNode) -> Iterator[tuple[str, ObjectNode]]:
+        """Iterate over children that keep weights below them."""
+        for name, child in _unique(node):
+            self._count()
+            keeps = child.node_id in self._graph.above_variables or name == _LOOKUP_LAYER
+            if not keeps or name in _NO_LAYERS or child.is_variable:
+                continue
+            if not is_optimizer(child):
+                yield name, child
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise LimitError("The layers share more objects than layers of a model do")
+
+
+def _vocabulary(node: ObjectNode) -> ObjectNode | None:
+    """Return the table of a lookup layer that learnt its vocabulary, which is then a weight.
+
+    A vocabulary that was given to the layer is part of its configuration, and no weight.
+    """
+    return node.get(_LOOKUP_TABLE) if _TOKEN_COUNTS in node else None
+
+
+def _fill_gaps(listed: ObjectNode, tables: Iterable[ObjectNode]) -> Iterator[ObjectNode]:
+    """Iterate over a list of weights, of which the vocabularies of tables were left out."""
+    left = iter(tables)
+    index = 0
+    for name, child in listed.children.items():
+        while index < (_number(name) or 0):
+            table = next(left, None)
+            if table is None:
+                break
+            yield table
+            index += 1
+        index += 1
+        if child.is_variable:
+            yield child
+    yield from left
+
+
+def _is_last(name: str, node: ObjectNode, trained: frozenset[ObjectNode]) -> bool:
+    """Tell whether training leaves a weight alone, which then comes after the others.
+
+    Args:
+        name: What its layer calls it.
+        node: The weight.
+        trained: Those of the layer's weights that an optimizer trains; none where nobody says.
+    """
+    trainable: bool | None = getattr(node, "trainable", None)
+    if trainable is not None:
+        return not trainable
+    return name in _NOT_TRAINABLE or (bool(trained) and node not in trained)
+
+
+def _is_container(node: ObjectNode) -> bool:
+    """Tell whether an object is a list or a dictionary of layers, not a layer."""
+    user_object = getattr(node, "user_object", None)
+    if user_object is not None:
+        return user_object.identifier in _CONTAINERS
+    return all(_number(name) is not None for name in node) and not any(
+        child.is_variable for child in node.values()
+    )
