@@ -19,8 +19,8 @@ class Explanation:
 
     Attributes:
         code: A key of `ckptparse.PROBLEM_CODES` where the message is about damage, another stable
-            word where it is about use (`path.wrong`, `name.missing`, `shape.mismatch`,
-            `format.other`, `version.mismatch`), None where nothing is known.
+            word where it is about use (`path.wrong`, `name.missing`, `name.unused`,
+            `shape.mismatch`, `format.other`, `version.mismatch`), None where nothing is known.
         meaning: What the message says, in plain words.
         cause: What most likely happened.
         advice: What to check or to do.
@@ -256,9 +256,22 @@ _ANSWERS: tuple[tuple[re.Pattern[str], _Answer], ...] = (
         ),
     ),
     _answer(
+        r"value in checkpoint could not be found in the restored object|"
+        r"unresolved object in checkpoint|deleted with unrestored values",
+        Explanation(
+            "name.unused",
+            "The checkpoint holds values that no object of the program took.",
+            "The program has not built all of the objects that were saved (an optimizer, layers "
+            "that are made at the first call), or it only wants the weights. The checkpoint is "
+            "not damaged.",
+            "Where nothing is missing in the model, `status.expect_partial()` silences this; "
+            "`ckptparse.list_variables(path)` lists what the checkpoint holds.",
+        ),
+    ),
+    _answer(
         r"key .{1,300}? not found in checkpoint|tensor name .{1,300}? not found in checkpoint|"
-        r"restoring from checkpoint failed.*variable name|unresolved object in checkpoint|"
-        r"some variables .{0,60}were not found|value in checkpoint could not be found",
+        r"restoring from checkpoint failed.*variable name|"
+        r"some variables .{0,60}were not found|were not bound to checkpointed values",
         Explanation(
             "name.missing",
             "The model asks for a name that the checkpoint does not have.",
@@ -309,6 +322,25 @@ _ANSWERS: tuple[tuple[re.Pattern[str], _Answer], ...] = (
             "that have moved.",
             "`ckptparse.latest_checkpoint(directory)` also finds checkpoints that were moved "
             "together with their `checkpoint` file.",
+        ),
+    ),
+    _answer(
+        r"file format not supported[^\n]*keras 3 only supports",
+        Explanation(
+            "format.other",
+            "Keras 3 was asked to load a SavedModel or a TensorFlow checkpoint as a `.keras` file.",
+            "Keras 3 reads `.keras` and `.h5` files only; the file may be whole.",
+            "`ckptparse.identify(path)` tells what it is; `ckptparse.read(path)` gives its values.",
+        ),
+    ),
+    _answer(
+        r"no space left on device|disk quota exceeded",
+        Explanation(
+            "set.unfinished",
+            "The disk was full while a checkpoint was saved.",
+            "What was being written is cut off or still bears a temporary name; checkpoints that "
+            "were saved before are as they were.",
+            f"Make room and save again; of what was written: {_VERIFY}.",
         ),
     ),
     _answer(

@@ -15,6 +15,7 @@ CHECKSUM = (
 OTHER_WORDS = {
     "path.wrong",
     "name.missing",
+    "name.unused",
     "shape.mismatch",
     "format.other",
     "version.mismatch",
@@ -100,3 +101,20 @@ def test_a_whole_traceback_may_be_given() -> None:
 def test_an_explanation_prints_its_parts() -> None:
     printed = str(explain("block checksum mismatch"))
     assert printed.startswith("[index.block] ") and "\nAdvice: " in printed
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("Value in checkpoint could not be found in the restored object: (root).a", "name.unused"),
+        ("AssertionError: Unresolved object in checkpoint (root).head: ...", "name.unused"),
+        ("Some Python objects were not bound to checkpointed values, likely", "name.missing"),
+        (
+            "File format not supported: filepath=m. Keras 3 only supports V3 `.keras`",
+            "format.other",
+        ),
+        ("m.data-00000-of-00001.tempstate12; No space left on device", "set.unfinished"),
+    ],
+)
+def test_what_the_program_lacks_is_not_what_the_checkpoint_lacks(text: str, code: str) -> None:
+    assert explain(text).code == code
