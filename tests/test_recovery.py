@@ -554,3 +554,14 @@ def test_progress_ends_with_all_bytes(tmp_path: Path) -> None:
     prefix = truncated(tmp_path, 1200)
     ckptparse.verify(prefix, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (1200, 1200)
+
+
+def test_a_damaged_v1_file_names_the_whole_ones_beside(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        file = v1_builder.LegacyFile()
+        file.add("w", np.arange(50.0) * step)
+        file.write(tmp_path / f"m-{step}")
+    path = tmp_path / "m-2"
+    path.write_bytes(path.read_bytes()[:200])
+    for report in (ckptparse.verify(path), ckptparse.recover(path).report):
+        assert [(Path(o.path).name, o.share) for o in report.others] == [("m-3", 1.0), ("m-1", 1.0)]

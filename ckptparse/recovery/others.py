@@ -10,7 +10,7 @@ from ckptparse.limits import Limits
 from ckptparse.problems import Status
 from ckptparse.recovery.assess import Case, assess, open_case
 from ckptparse.recovery.report import Other
-from ckptparse.recovery.survey import Survey, find_step, list_prefixes, survey_path
+from ckptparse.recovery.survey import Survey, find_step, list_legacy, list_prefixes, survey_path
 
 __all__ = ["find_others", "is_anothers", "nearest"]
 
@@ -21,7 +21,8 @@ def nearest(survey: Survey, count: int = _MOST_OTHERS) -> list[str]:
     """Return the prefixes beside a checkpoint, those of the nearest steps first."""
     own = os.path.normpath(survey.prefix)
     step = find_step(survey.prefix)
-    others = [one for one in list_prefixes(survey.directory) if os.path.normpath(one) != own]
+    found = list_legacy if survey.format == "v1" else list_prefixes
+    others = [one for one in found(survey.directory) if os.path.normpath(one) != own]
     if step is not None:
         others.sort(key=lambda one: abs((find_step(one) or 0) - step))
     return others[:count]
@@ -37,9 +38,10 @@ def is_anothers(path: str, prefix: str) -> bool:
 
 def find_others(survey: Survey, *, limits: Limits) -> tuple[Other, ...]:
     """Verify the other checkpoints of the directory; the best first, by share and then by step."""
-    if survey.format != "v2" or survey.saved_model:
+    if survey.saved_model:
         return ()
-    others = [_weigh(prefix, limits) for prefix in nearest(survey)]
+    weigh = _weigh_legacy if survey.format == "v1" else _weigh
+    others = [weigh(prefix, limits) for prefix in nearest(survey)]
     return tuple(sorted(others, key=lambda other: (-other.share, -(other.step or 0), other.path)))
 
 
@@ -50,6 +52,15 @@ def _weigh(prefix: str, limits: Limits) -> Other:
         share = _share(case)
     complete = case.main is not None and case.main.complete
     return Other(prefix, find_step(prefix), share, complete and share == 1.0)
+
+
+def _weigh_legacy(path: str, limits: Limits) -> Other:
+    from ckptparse.recovery.legacy import verify_legacy
+
+    report = verify_legacy(survey_path(path, limits=limits), limits=limits)
+    whole = report.counts.get(Status.VERIFIED.value, 0)
+    share = whole / len(report.tensors) if report.tensors else 0.0
+    return Other(path, find_step(path), share, report.ok)
 
 
 def _share(case: Case) -> float:

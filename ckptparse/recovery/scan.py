@@ -43,6 +43,10 @@ __all__ = ["ScannedEntry", "ScannedTable", "scan_table"]
 Accept = Callable[[bytes, bytes], bool]
 _BLOCK_KINDS = (0, 1)
 _WINDOW = 1 << 19
+_LONGEST_BLOCK = 1 << 24
+"""Bytes of a block of an index at most, where its place is not known. V1 blocks can be longer."""
+_MOST_CANDIDATES = 1 << 20
+"""Places that are tried one by one: enough for any block that was ever written."""
 _CARVED = 1 << 24
 """Bytes in which blocks are looked for anywhere; elsewhere only where one block ends."""
 _EMPTY_BLOCK = bytes.fromhex("0000000001000000")
@@ -304,13 +308,15 @@ class _Scan:
     def _next_block(self, position: int) -> _Place | None:
         """Find the proved block that starts at a position, by every end that looks like one."""
         size = self.source.size
+        if self.area == "index":
+            size = min(size, position + _LONGEST_BLOCK)
         window = _WINDOW
         seen = 0
         crc = 0
         while True:
             stop = min(position + window, size)
             data = self.source.read_at(position, stop - position)
-            for end in _likely_ends(data, seen):
+            for end in _likely_ends(data, seen)[:_MOST_CANDIDATES]:
                 crc = crc32c(memoryview(data)[seen : end + 1], crc)
                 seen = end + 1
                 if crc == unmask_crc(_fixed32(data, end + 1)):
@@ -600,11 +606,11 @@ def _restarts_of(contents: bytes) -> tuple[list[int], int]:
     end = len(contents) - _WORD - _WORD * count
     if count < 1 or end < 0:
         return [], len(contents)
-    found = struct.unpack_from(f"<{count}I", contents, end)
-    good = [0]
-    for restart in found[1:]:
-        if good[-1] < restart < end:
-            good.append(restart)
+    found = np.frombuffer(contents, "<u4", count, end)[1:]
+    found = found[(found > 0) & (found < end)]
+    rising = np.ones(len(found), np.bool_)
+    rising[1:] = found[1:] > np.maximum.accumulate(found)[:-1]
+    good = [0, *found[rising].tolist()]
     return (good, end) if 2 * len(good) > count else ([], len(contents))
 
 
@@ -619,6 +625,9 @@ def _iter_run(contents: bytes, start: int, stop: int) -> Iterator[tuple[bytes, b
             return
         if shared > len(key) or (position == start and shared):
             return
+        if position and not shared and key_start == value_start:
+            # Only the first key of a table is empty: these are zeros.
+            return
         key = key[:shared] + contents[key_start:value_start]
         position = value_end
         yield key, contents[value_start:value_end], position
@@ -628,13 +637,16 @@ def _iter_anywhere(
     contents: bytes, start: int, end: int, accept: Accept
 ) -> Iterator[tuple[bytes, bytes]]:
     """Try every position for an entry that shares nothing and looks right; go on from there."""
-    position = start
-    while position < end:
-        next_position = position + 1
-        if contents[position] == 0:
-            for key, value, reached in _iter_run(contents, position, end):
-                if not key or not accept(key, value):
-                    break
-                yield key, value
-                next_position = reached
-        position = next_position
+    view = np.frombuffer(contents, np.uint8)[start:end]
+    # Nothing shared, then a key and a value that are not empty.
+    likely = (view[:-2] == 0) & (view[1:-1] > 0) & (view[2:] > 0)
+    reached = 0
+    for found in np.flatnonzero(likely)[:_MOST_CANDIDATES].tolist():
+        position = start + found
+        if position < reached:
+            continue
+        for key, value, stop in _iter_run(contents, position, end):
+            if not accept(key, value):
+                break
+            yield key, value
+            reached = stop

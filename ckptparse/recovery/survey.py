@@ -24,7 +24,15 @@ from ckptparse.identification import Identity, identify
 from ckptparse.limits import Limits
 from ckptparse.table.format import MAGIC
 
-__all__ = ["IndexFile", "Survey", "find_step", "identity_of", "list_prefixes", "survey_path"]
+__all__ = [
+    "IndexFile",
+    "Survey",
+    "find_step",
+    "identity_of",
+    "list_legacy",
+    "list_prefixes",
+    "survey_path",
+]
 
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 _TEMPSTATE = re.compile(r"(?s)(.*)\.tempstate\d+")
@@ -131,6 +139,14 @@ def list_prefixes(directory: str) -> list[str]:
     names = [name for name in _names(directory) if name.endswith(INDEX_SUFFIX)]
     prefixes = [_join(directory, name.removesuffix(INDEX_SUFFIX)) for name in names]
     return sorted(prefixes, key=lambda prefix: (find_step(prefix) or -1, prefix))
+
+
+def list_legacy(directory: str) -> list[str]:
+    """Return the V1 files of a directory that are no shards, by step and then by name."""
+    names = [name for name in _names(directory) if not _LEGACY_SHARD.fullmatch(name)]
+    paths = [_join(directory, name) for name in names if not _TEMPSTATE.fullmatch(name)]
+    found = [path for path in paths if os.path.isfile(path) and _looks_legacy(path)]
+    return sorted(found, key=lambda path: (find_step(path) or -1, path))
 
 
 def _prefix_of(text: str) -> str:
