@@ -17,6 +17,7 @@ import pytest
 import ckptparse
 from ckptparse.cli.app import COMMANDS
 
+PACKAGE = Path(ckptparse.__file__).resolve().parent
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 CONSOLE = re.compile(
@@ -97,20 +98,20 @@ def test_the_page_of_problems_has_every_code_and_cause_in_the_words_of_the_progr
     assert rows.keys() == ckptparse.PROBLEM_CODES.keys() | causes
 
 
-def test_every_section_that_the_code_refers_to_is_there(project: Path) -> None:
+def test_every_section_that_the_code_refers_to_is_there() -> None:
     titles = re.findall(r"^#+ (\d+(?:\.\d+)?)[. ]", (DOCS / "format.md").read_text(), re.MULTILINE)
-    for path in (project / "ckptparse").rglob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         for numbers in SECTION.findall(path.read_text()):
             for number in re.findall(r"\d+(?:\.\d+)?", numbers):
                 assert number in titles, f"{path}: {number}"
 
 
-def test_the_code_that_the_formats_page_names_is_there(project: Path) -> None:
+def test_the_code_that_the_formats_page_names_is_there() -> None:
     text = (DOCS / "format.md").read_text()
     named = set(re.findall(r"`(ckptparse/[\w/.]+)`", text))
     assert len(named) > 30
     for path in named:
-        assert (project / path).exists(), path
+        assert (PACKAGE.parent / path).exists(), path
     for line in re.findall(r"^Code: (.+)$", text, re.MULTILINE):
         for path, name in re.findall(r"`(ckptparse/[\w/]+\.py)`, `(\w+)`", line):
-            assert re.search(rf"\b{name}\b", (project / path).read_text()), f"{path}: {name}"
+            assert re.search(rf"\b{name}\b", (PACKAGE.parent / path).read_text()), f"{path}: {name}"

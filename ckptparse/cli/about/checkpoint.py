@@ -48,6 +48,7 @@ def describe_checkpoint(run: Run, checkpoint: ckptparse.Checkpoint) -> dict[str,
         "step": ask(run, lambda: checkpoint.step),
         "written_by": _find_writer(checkpoint, by_objects=by_objects),
         "tensorflow_version": _find_version(checkpoint.path),
+        **_find_versions(checkpoint),
         "objects": None if graph is None else graph.node_count,
         "layers": ask(run, lambda: describe_layers(checkpoint.layers)),
         "optimizer": ask(run, lambda: describe_optimizer(checkpoint.optimizer)),
@@ -81,6 +82,22 @@ def _find_version(path: str) -> str | None:
         return None
 
 
+def _find_versions(checkpoint: ckptparse.Checkpoint) -> dict[str, int | None]:
+    """Take the versions of the format from the first entry of the index, or of the V1 file."""
+    versions: dict[str, int | None] = {"producer": None, "min_consumer": None}
+    if checkpoint.format == "graph":
+        return versions
+    versions = dict.fromkeys(versions, 0)
+    entries = 0
+    for part in ckptparse.annotate(checkpoint.files[0]):
+        entries += part.what == "entry"
+        if entries > 1:
+            break
+        if part.what in versions:
+            versions[part.what] = int(part.value)
+    return versions
+
+
 def checkpoint_rows(about: dict[str, Any]) -> Iterator[Row]:
     """Iterate over names and values, as a person reads them."""
     yield "checkpoint", escape(about["path"])
@@ -89,6 +106,9 @@ def checkpoint_rows(about: dict[str, Any]) -> Iterator[Row]:
     if about["written_by"]:
         version = about["tensorflow_version"]
         yield "written by", about["written_by"] + (f", TensorFlow {version}" if version else "")
+    if about["producer"] is not None:
+        needed = about["min_consumer"]
+        yield "versions", f"producer {about['producer']}, min consumer {needed}"
     if about["step"] is not None:
         yield "step", f"{about['step']:,}"
     totals = f"{count(about['tensors'], 'tensor')}, {count(about['elements'], 'element')}"
