@@ -691,3 +691,57 @@ def test_every_kind_of_structured_value_is_decoded(tmp_path: Path) -> None:
             None,
             ckptparse.DataType.DT_FLOAT,
         ]
+
+
+# Every bit
+
+
+def check_every_bit(data: bytes, ask: Callable[[bytes], None]) -> None:
+    for index in range(len(data)):
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[index] ^= 1 << bit
+            attempt(lambda damaged=damaged: ask(bytes(damaged)))
+
+
+@pytest.mark.bitflips
+def test_every_bit_of_a_message_gives_a_model_or_an_error_of_ours(tmp_path: Path) -> None:
+    def ask(data: bytes) -> None:
+        (tmp_path / "saved_model.pb").write_bytes(data)
+        use(tmp_path)
+
+    check_every_bit(small_model(), ask)
+    check_every_bit(
+        (CASES["saved_model/tf1_no_variables"].root / "saved_model.pb").read_bytes(), ask
+    )
+
+
+@pytest.mark.bitflips
+@pytest.mark.parametrize("file", ["keras_metadata.pb", "fingerprint.pb"])
+def test_every_bit_of_the_other_files_gives_a_model_or_an_error_of_ours(
+    tmp_path: Path, file: str
+) -> None:
+    directory = copy_of("saved_model/keras2_sequential", tmp_path)
+    data = (directory / file).read_bytes()[:600]
+
+    def ask(damaged: bytes) -> None:
+        (directory / file).write_bytes(damaged)
+        with ckptparse.open_saved_model(directory) as model:
+            attempt(lambda: model.fingerprint and model.fingerprint.singleprint)
+            attempt(lambda: [item.values for item in (model.keras_metadata or {}).values()])
+
+    check_every_bit(data, ask)
+
+
+@pytest.mark.bitflips
+@pytest.mark.parametrize("compression", ["none", "brotli"])
+def test_every_bit_of_a_chunked_model_is_detected(tmp_path: Path, compression: str) -> None:
+    whole = small_model()
+    data = chunked_file([(MESSAGE, whole)], chunked_message(0), compression=compression)
+    for index in range(len(data)):
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[index] ^= 1 << bit
+            (tmp_path / "saved_model.cpb").write_bytes(damaged)
+            with ckptparse.open_saved_model(tmp_path) as model, pytest.raises(CheckpointError):
+                _ = model.meta_graphs
