@@ -346,6 +346,10 @@ def _plan(index: BasicIndex, shape: tuple[int, ...]) -> tuple[Region, tuple[Any,
 def _plan_dimension(part: Any, size: int, *, axis: int) -> tuple[range, int | slice]:
     if isinstance(part, slice):
         wanted = range(*part.indices(size))
+        if len(wanted) < 2:
+            # Of so few the step means nothing, and could be larger than 64 bits hold.
+            start = wanted[0] if wanted else 0
+            return range(start, start + len(wanted)), slice(None)
         if wanted.step > 0:
             return wanted, slice(None)
         return wanted[::-1], slice(None, None, -1)
