@@ -118,6 +118,7 @@ def test_any_basic_index_gives_what_numpy_gives(tensors: Any, data: st.DataObjec
         np.s_[:, None, 2], np.s_[-1, -1], np.s_[2:0:-1, 4:1:-2], np.s_[()], np.s_[...],
         np.s_[:, 1:4], np.s_[1:, ::3], np.s_[np.int64(2)], np.s_[np.uint8(1), np.int32(-1)],
         np.s_[None, ..., None], np.s_[::1000], np.s_[: 2**70], np.s_[-(2**70) :: 2**65],
+        np.s_[:: -(2**70)], np.s_[0:5:-(2**70)], np.s_[3:1:2**70], np.s_[2, 5:2:-(2**70)],
     ],
     ids=str,
 )  # fmt: skip

@@ -304,6 +304,30 @@ def test_other_notation_of_a_whole_dimension_is_another_slice(tmp_path: Path) ->
             checkpoint["foo"].read()
 
 
+@pytest.mark.parametrize("count", [2, 100])
+@pytest.mark.parametrize("owner", ["none", "dense", "sliced"])
+def test_orphan_that_is_sliced_itself_gives_no_data(tmp_path: Path, owner: str, count: int) -> None:
+    array = np.arange(count, dtype=np.int16)
+    bundle = b.Bundle()
+    slices = [[(n, 1)] for n in range(count)]
+    if owner == "sliced":
+        bundle.add_sliced("foo", array, slices)
+    elif owner == "dense":
+        bundle.add("foo", array)
+    orphan = b.slice_key("foo", [(0, count)])
+    bundle.entries[orphan] = b.Entry(b.INT16, (count,), slices=slices)
+    with ckptparse.open(bundle.write(tmp_path / "x")) as checkpoint:
+        for _, _, tensor in checkpoint.orphan_slices:
+            for call in (tensor.read, tensor.verify, lambda t=tensor: t[1:2]):
+                try:
+                    call()
+                except ckptparse.CheckpointError:
+                    continue
+                assert owner == "sliced"
+        if owner != "none":
+            assert same(checkpoint["foo"].read(), array)
+
+
 @pytest.mark.parametrize(
     "key", [b"\0", b"\0foo", b"\0foo\0\1", b"\0foo\0\1\1", b"\0\0", b"\0foo\0\1\1\1\x80"]
 )
