@@ -108,3 +108,27 @@ def test_damaged_lengths_of_many_strings_cost_no_search(tmp_path: Path) -> None:
     shard = tmp_path / "ckpt.data-00000-of-00001"
     shard.write_bytes(b"\x01\x02\x03\x04" + shard.read_bytes()[4:])
     assert ckptparse.recover(tmp_path / "ckpt").report.tensors["x"].status == "corrupt"
+
+
+def test_a_small_number_that_became_zero_is_no_hole(tmp_path: Path) -> None:
+    bundle = builder.Bundle()
+    bundle.add("step", np.int64(4))
+    bundle.add("weights", np.arange(1, 9, dtype=np.float32))
+    bundle.write(tmp_path / "ckpt")
+    shard = tmp_path / "ckpt.data-00000-of-00001"
+    shard.write_bytes(bytes(8) + shard.read_bytes()[8:])
+    report = ckptparse.verify(tmp_path / "ckpt")
+    assert report.tensors["step"].cause != "zeros"
+    assert "shard.zeros" not in {problem.code for problem in report.problems}
+
+
+def test_swapped_files_are_found_before_equal_bytes_of_other_checkpoints(tmp_path: Path) -> None:
+    faults.write_run(tmp_path)
+    first, second = (tmp_path / f"{faults.BASE}.data-0000{n}-of-00002" for n in (0, 1))
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+    recovery = ckptparse.recover(tmp_path / faults.BASE)
+    for tensor in recovery.values():
+        if tensor.source is not None:
+            assert Path(tensor.source.path).name.startswith(faults.BASE), tensor.name

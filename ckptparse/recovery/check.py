@@ -31,6 +31,7 @@ __all__ = [
 _NO_CHECKSUM = unmask_crc(0)
 """What an entry without a checksum states: TensorFlow compares with it all the same."""
 _CRC_SIZE = 4
+_LEAST_ZEROS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +116,12 @@ def _bad(files: DataFiles, stored: Stored, computed: int, count: int) -> Check:
 
 
 def _nonzero(files: DataFiles, stored: Stored) -> Sequence[bool]:
-    """Tell of a short payload whether it holds anything but zeros; longer ones have pages."""
+    """Tell of a short payload whether it holds anything but zeros; longer ones have pages.
+
+    Of a few bytes it means nothing: small numbers are mostly zeros.
+    """
     entry = stored.entry
-    if entry.size > 2 * 4096:
+    if not _LEAST_ZEROS <= entry.size <= 2 * 4096:
         return (True,)
     return (any(files.read(stored.path, entry.offset, entry.size)),)
 

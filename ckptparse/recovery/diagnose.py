@@ -254,7 +254,8 @@ class _Diagnosis:
         found = [path for path in kept if os.path.isfile(path)]
         if not self.siblings:
             found = [path for path in found if not self._is_anothers(path)]
-        return found[:_MOST_FILES]
+        # Its own files first: what is equal in another checkpoint is no sign of mixed saves.
+        return sorted(found, key=self._is_anothers)[:_MOST_FILES]
 
     def _samples(self) -> list[Stored]:
         """Return a few payloads whose checksum says something: not small, not constant."""
