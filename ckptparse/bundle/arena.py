@@ -35,6 +35,7 @@ __all__ = [
     "check_mapped",
     "pick_threads",
     "plan_arenas",
+    "plan_placed",
     "read_arenas",
     "view_of",
 ]
@@ -169,6 +170,24 @@ def plan_arenas(rows: DenseRows) -> list[Arena]:
         arenas[-1].stretches.append(Stretch(low, high, shard_id, offset, size, start))
         arenas[-1].size = start + size
     return arenas
+
+
+def plan_placed(rows: DenseRows, positions: IntColumn) -> Arena:
+    """Lay tensors out at given positions (in the order of the rows) of one arena."""
+    ends = positions + rows.sizes
+    cuts = (
+        (rows.offsets[1:] != rows.offsets[:-1] + rows.sizes[:-1])
+        | (positions[1:] != ends[:-1])
+        | (np.diff(rows.shard_ids) != 0)
+    )
+    bounds = [0, *(np.flatnonzero(cuts) + 1).tolist(), len(ends)]
+    arena = Arena(int(ends.max()))
+    for low, high in pairwise(bounds):
+        offset = int(rows.offsets[low])
+        size = int(ends[high - 1] - positions[low])
+        shard_id, position = int(rows.shard_ids[low]), int(positions[low])
+        arena.stretches.append(Stretch(low, high, shard_id, offset, size, position))
+    return arena
 
 
 def _iter_stretches(rows: DenseRows) -> Iterator[tuple[int, int]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,17 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.bundle.arena import (
+    Arena,
     Check,
     DenseRows,
     Stretch,
     check_mapped,
     pick_threads,
     plan_arenas,
+    plan_placed,
     read_arenas,
 )
 from ckptparse.bundle.columns import EntryColumns
 from ckptparse.bundle.decode import allocate, finish_elements, needs_finishing
 from ckptparse.bundle.payload import Bundle, check_tensor_crc
+from ckptparse.bundle.slices import SliceGrid
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.tensor import SAFE_RANK, ReadOptions, check_rank
@@ -30,6 +34,10 @@ from ckptparse.tensor import SAFE_RANK, ReadOptions, check_rank
 __all__ = ["DenseReader"]
 
 Array = npt.NDArray[Any]
+
+_SMALL_STRETCH = 1 << 14
+"""Slices of fewer bytes are read together and copied to their places, rather than one by one."""
+_BATCH_SIZE = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +47,13 @@ class DenseReader:
     Attributes:
         bundle: Which they are of.
         columns: Their entries, all dense.
-        names: Their names, for errors.
+        name_of: Row -> name, for errors.
         options: How to read them.
     """
 
     bundle: Bundle
     columns: EntryColumns
-    names: Sequence[str | None]
+    name_of: Callable[[int], str | None]
     options: ReadOptions
 
     def read(self) -> list[Array]:
@@ -60,24 +68,56 @@ class DenseReader:
 
     def _read(self) -> list[Array]:
         dtypes, rows = self._plan()
-        check = self._make_check(rows)
         arenas = plan_arenas(rows)
-        try:
-            buffers = read_arenas(
-                rows, arenas, self._read_into, check=check, threads=self._pick_threads(rows)
-            )
-        except MemoryError as error:
-            raise UnsupportedError(
-                f"There is no memory for {int(rows.sizes.sum())} bytes of tensors",
-                hint="Pass mmap=True, or read fewer at once",
-            ) from error
-        self._raise_failed(check, rows)
+        buffers = self._read_arenas(rows, arenas)
         maker = _ArrayMaker(self, dtypes, rows)
         for arena, buffer in zip(arenas, buffers, strict=True):
             for stretch in arena.stretches:
                 shift = stretch.position - stretch.offset
                 maker.make(stretch.low, stretch.high, buffer, shift)
         return maker.finish()
+
+    def assemble(self, grid: SliceGrid) -> Array:
+        """Read slices of one tensor, which hold all of it, into one array.
+
+        Raises:
+            The same as `read`.
+        """
+        dtype = numpy_dtype(int(self.columns.data_types[0]))
+        by_rows = (grid.stops[:, 1:] - grid.starts[:, 1:] == grid.shape[1:]).all()
+        if by_rows:
+            row_size = math.prod(grid.shape[1:]) * dtype.itemsize
+            array = self._read_placed(grid.starts[:, 0] * row_size, grid.shape, dtype)
+            if array is not None:
+                return array
+        array = allocate(grid.shape, dtype)
+        for numbers in _batches(self.columns.sizes):
+            part = DenseReader(
+                self.bundle,
+                self.columns.take(numbers),
+                lambda row, first=numbers.start: self.name_of(first + row),
+                replace(self.options, mmap=False),
+            )
+            starts, stops = grid.starts[numbers].tolist(), grid.stops[numbers].tolist()
+            for low, high, piece in zip(starts, stops, part.read(), strict=True):
+                array[tuple(map(slice, low, high))] = piece
+        return array
+
+    def _read_placed(
+        self, positions: npt.NDArray[np.int64], shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Array | None:
+        """Read tensors to their places in an array; None where they are small and scattered."""
+        _, rows = self._plan()
+        if not len(rows.numbers):
+            return None
+        arena = plan_placed(rows, positions[rows.numbers])
+        if len(arena.stretches) * _SMALL_STRETCH > arena.size:
+            return None
+        (buffer,) = self._read_arenas(rows, [arena])
+        array: Array = np.ndarray(shape, dtype, buffer)
+        code = int(self.columns.data_types[0])
+        finish_elements(array, code, big_endian=self.bundle.big_endian)
+        return array
 
     def _map(self) -> list[Array]:
         """Map the data files copy-on-write; the arrays are views where alignment allows."""
@@ -99,6 +139,20 @@ class DenseReader:
             maker.make(stretch.low, stretch.high, mapped, 0)
         maker.copy_shared()
         return maker.finish()
+
+    def _read_arenas(self, rows: DenseRows, arenas: Sequence[Arena]) -> list[npt.NDArray[np.uint8]]:
+        check = self._make_check(rows)
+        try:
+            buffers = read_arenas(
+                rows, arenas, self._read_into, check=check, threads=self._pick_threads(rows)
+            )
+        except MemoryError as error:
+            raise UnsupportedError(
+                f"There is no memory for {int(rows.sizes.sum())} bytes of tensors",
+                hint="Pass mmap=True, or read fewer at once",
+            ) from error
+        self._raise_failed(check, rows)
+        return buffers
 
     def _plan(self) -> tuple[dict[int, np.dtype[Any]], DenseRows]:
         """Look up the types, check every range against its data file, and sort the rows."""
@@ -127,7 +181,7 @@ class DenseReader:
 
     def _located(self, row: int) -> AbstractContextManager[None]:
         shard = int(self.columns.shard_ids[row])
-        return located(tensor=self.names[row], path=self.bundle.shard_path(shard))
+        return located(tensor=self.name_of(row), path=self.bundle.shard_path(shard))
 
     def _check_ranges(self) -> None:
         columns = self.columns
@@ -137,7 +191,7 @@ class DenseReader:
                 # Neither addend is negative, but their sum might not fit: compare the rest.
                 beyond = (columns.shard_ids == shard) & (columns.sizes > size - columns.offsets)
                 for row in np.flatnonzero(beyond)[:1].tolist():
-                    with located(tensor=self.names[row]):
+                    with located(tensor=self.name_of(row)):
                         source.check_range(int(columns.offsets[row]), int(columns.sizes[row]))
 
     def _make_check(self, rows: DenseRows) -> Check | None:
@@ -154,7 +208,7 @@ class DenseReader:
             self._raise_mismatch(int(rows.numbers[row]), computed)
 
     def _raise_mismatch(self, row: int, computed: int) -> None:
-        with located(tensor=self.names[row]):
+        with located(tensor=self.name_of(row)):
             check_tensor_crc(self.bundle, self.columns.entry(row), computed)
 
     def _pick_threads(self, rows: DenseRows) -> int:
@@ -167,6 +221,17 @@ class DenseReader:
     def _map_shard(self, shard: int) -> npt.NDArray[np.uint8]:
         with self.bundle.shard(shard) as source:
             return np.frombuffer(source.map(), np.uint8)
+
+
+def _batches(sizes: npt.NDArray[np.int64]) -> Iterator[range]:
+    """Cut slices into groups whose bytes, beside the whole, cost little memory."""
+    ends = np.cumsum(sizes)
+    low = 0
+    while low < len(ends):
+        before = int(ends[low] - sizes[low])
+        high = int(np.searchsorted(ends, before + _BATCH_SIZE, side="right"))
+        yield range(low, max(low + 1, high))
+        low = max(low + 1, high)
 
 
 class _ArrayMaker:

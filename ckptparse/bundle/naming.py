@@ -9,6 +9,8 @@ start length     for every dimension, as signed numbers; (0, -1) is the whole di
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 
 from ckptparse.bundle.slices import Extent, TensorSlice
 from ckptparse.coding.ordered_code import (
@@ -26,6 +28,7 @@ __all__ = [
     "decode_slice_key",
     "encode_name",
     "encode_slice_key",
+    "encode_slice_keys",
     "shard_path",
     "split_data_path",
 ]
@@ -58,11 +61,22 @@ def decode_name(key: bytes) -> str:
 
 def encode_slice_key(name: bytes, tensor_slice: TensorSlice) -> bytes:
     """Return the key under which a slice of a tensor is stored."""
-    parts = [encode_number(0), encode_string(name), encode_number(len(tensor_slice.extents))]
-    for extent in tensor_slice.extents:
-        parts.append(encode_signed(extent.start))
-        parts.append(encode_signed(_WHOLE if extent.length is None else extent.length))
-    return b"".join(parts)
+    return encode_slice_keys(name, [tensor_slice])[0]
+
+
+def encode_slice_keys(name: bytes, slices: Sequence[TensorSlice]) -> list[bytes]:
+    """Return the keys under which slices of one tensor are stored."""
+    begin = encode_number(0) + encode_string(name)
+    return [
+        begin + encode_number(len(piece.extents)) + b"".join(map(_encode_extent, piece.extents))
+        for piece in slices
+    ]
+
+
+@lru_cache(1 << 12)
+def _encode_extent(extent: Extent) -> bytes:
+    length = _WHOLE if extent.length is None else extent.length
+    return encode_signed(extent.start) + encode_signed(length)
 
 
 def decode_slice_key(key: bytes) -> tuple[bytes, TensorSlice] | None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from ckptparse.bundle.naming import (
     decode_slice_key,
     encode_name,
     encode_slice_key,
+    encode_slice_keys,
     shard_path,
 )
 from ckptparse.bundle.payload import BrokenPayload, DensePayload, SlicedPayload, StringPayload
@@ -61,6 +63,7 @@ class Listing:
         columns: The entries, of slices too.
         codes: Their DataTypes once more, as Python's integers.
         slice_rows: Key of each slice that a tensor lists -> its row.
+        parts: Row of a tensor in slices -> the rows of its slices in their order, -1 for none.
         orphans: Name, slice and row of each slice that no tensor lists.
     """
 
@@ -68,6 +71,7 @@ class Listing:
     columns: EntryColumns
     codes: Sequence[int]
     slice_rows: Mapping[bytes, int]
+    parts: Mapping[int, Sequence[int]]
     orphans: Sequence[tuple[str, TensorSlice, int]]
 
 
@@ -190,10 +194,45 @@ class BundleReader:
         ]
         return grid, payloads
 
+    def read_slices(
+        self, name: str, entry: BundleEntry, options: ReadOptions
+    ) -> npt.NDArray[Any] | None:
+        """Put a tensor together from many slices at once; None where one is not plainly right."""
+        columns = self._slice_columns(name, entry) if is_numeric(entry.data_type) else None
+        if columns is None:
+            return None
+        with located(path=self.index_path):
+            grid = SliceGrid(entry.slices, entry.shape)
+            lengths = list(map(tuple, (grid.stops - grid.starts).tolist()))
+            if (
+                (columns.data_types != entry.data_type).any()
+                or columns.shapes != lengths
+                or grid.find_missing(tuple(map(range, entry.shape))) is not None
+            ):
+                return None
+
+        def name_of(row: int) -> str:
+            return f"{name} {entry.slices[row]}"
+
+        return DenseReader(self, columns, name_of, options).assemble(grid)
+
+    def _slice_columns(self, name: str, entry: BundleEntry) -> EntryColumns | None:
+        """Return the entries of a tensor's slices; None where one is missing."""
+        if len(entry.slices) <= _FEW_SLICES:
+            found = [self.find_slice(name, piece) for piece in entry.slices]
+            entries = [piece for piece in found if piece is not None and not piece.slices]
+            whole = len(entries) == len(entry.slices)
+            return EntryColumns.of_entries(entries) if whole else None
+        listing = self.listing()
+        rows = listing.parts[listing.rows[name]]
+        if -1 in rows or not listing.columns.others.keys().isdisjoint(rows):
+            return None
+        return listing.columns.take(rows)
+
     def read_dense(self, entry: BundleEntry, options: ReadOptions) -> npt.NDArray[Any]:
         """Read the whole of a large tensor by several threads, or map it."""
         columns = EntryColumns.of_entries([entry])
-        return DenseReader(self, columns, (None,), options).read()[0]
+        return DenseReader(self, columns, lambda _: None, options).read()[0]
 
     @contextmanager
     def shard(self, shard_id: int) -> Iterator[ByteSource]:
@@ -278,8 +317,8 @@ class BundleReader:
             if is_numeric(code) and row not in columns.others
         ]
         if len(dense) == len(names):
-            return DenseReader(self, columns, names, options).read()
-        reader = DenseReader(self, columns.take(dense), [names[row] for row in dense], options)
+            return DenseReader(self, columns, names.__getitem__, options).read()
+        reader = DenseReader(self, columns.take(dense), lambda row: names[dense[row]], options)
         arrays = dict(zip(dense, reader.read(), strict=True))
         for row, name in enumerate(names):
             if row not in arrays:
@@ -306,9 +345,19 @@ class BundleReader:
         """Return the slices that no tensor lists."""
         listing = self.listing()
         return [
-            (name, piece, self.make_tensor(name, listing.columns.entry(row), options))
+            (name, piece, self._make_orphan(name, piece, listing.columns.entry(row), options))
             for name, piece, row in listing.orphans
         ]
+
+    def _make_orphan(
+        self, name: str, piece: TensorSlice, entry: BundleEntry, options: ReadOptions
+    ) -> Tensor:
+        if not entry.slices:
+            return self.make_tensor(name, entry, options)
+        error = MalformedError(
+            f"Slice {piece} is stored in slices itself", path=self.index_path, tensor=name
+        )
+        return Tensor(name, entry.shape, entry.data_type, BrokenPayload(error), options)
 
     def close(self) -> None:
         """Close the index and the data files."""
@@ -385,28 +434,33 @@ class BundleReader:
 
 def _sort_out(keys: list[bytes], columns: EntryColumns) -> Listing:
     """Tell tensors, their slices and orphan slices apart."""
-    listed = {
-        encode_slice_key(keys[row], piece)
-        for row, entry in columns.others.items()
-        for piece in entry.slices
+    slice_keys = {
+        row: encode_slice_keys(keys[row], entry.slices) for row, entry in columns.others.items()
     }
+    listed = set(chain.from_iterable(slice_keys.values()))
     slice_rows: dict[bytes, int] = {}
     orphans: list[tuple[str, TensorSlice, int]] = []
     row = 0
     tensors: list[tuple[str, int]] = []
     while row < len(keys) and keys[row].startswith(b"\x00"):
         key = keys[row]
-        decoded = decode_slice_key(key)
         if key in listed:
             slice_rows[key] = row
-        elif decoded is not None:
+        elif (decoded := decode_slice_key(key)) is not None:
             orphans.append((decode_name(decoded[0]), decoded[1], row))
         else:
             tensors.append((decode_name(key), row))
         row += 1
     rows = dict(tensors)
-    rows.update(zip(map(decode_name, keys[row:]), range(row, len(keys)), strict=True))
-    return Listing(rows, columns, columns.data_types.tolist(), slice_rows, orphans)
+    rows.update(zip(_decode_names(keys[row:]), range(row, len(keys)), strict=True))
+    parts = {row: [slice_rows.get(key, -1) for key in found] for row, found in slice_keys.items()}
+    return Listing(rows, columns, columns.data_types.tolist(), slice_rows, parts, orphans)
+
+
+def _decode_names(keys: Sequence[bytes]) -> list[str]:
+    """Decode all at once, where no name holds the zero that is put between them."""
+    names = decode_name(b"\x00".join(keys)).split("\x00") if keys else []
+    return names if len(names) == len(keys) else list(map(decode_name, keys))
 
 
 def _read_header(table: Table, limits: Limits) -> BundleHeader:

@@ -19,6 +19,9 @@ from ckptparse.tensor import Region
 
 __all__ = ["Extent", "SliceGrid", "TensorSlice", "intersect_range"]
 
+Bounds = npt.NDArray[np.int64]
+"""Shape (number of slices, rank)."""
+
 _MOST_COMPARISONS = 1 << 28
 _MOST_SORTED = 1 << 26
 """Each bounds the time that telling slices apart takes to a few seconds."""
@@ -116,11 +119,8 @@ class SliceGrid:
             MalformedError: A slice does not fit the shape, or overlaps another.
             LimitError: They are arranged so that telling whether they overlap takes too long.
         """
-        regions = [piece.resolve(shape) for piece in slices]
-        rank = len(shape)
         self.shape = shape
-        self.starts = _column(regions, rank, "start")
-        self.stops = _column(regions, rank, "stop")
+        self.starts, self.stops = _resolve_all(slices, shape)
         overlap = _find_overlap(self.starts, self.stops)
         if overlap is not None:
             first, second = sorted(overlap)
@@ -133,38 +133,58 @@ class SliceGrid:
             The slice's number; where its part goes in an array of the region's lengths; and that
             part as ranges within the slice.
         """
-        for number in self._touching(region):
-            target: list[slice] = []
+        lows, highs = self._intersect(region)
+        held = np.flatnonzero((lows < highs).all(axis=1))
+        for number, starts, low, high in zip(
+            held.tolist(),
+            self.starts[held].tolist(),
+            lows[held].tolist(),
+            highs[held].tolist(),
+            strict=True,
+        ):
             local: list[range] = []
-            for wanted, start, stop in zip(
-                region, self.starts[number].tolist(), self.stops[number].tolist(), strict=True
-            ):
-                low, high = intersect_range(wanted, start, stop)
-                target.append(slice(low, high))
-                part = wanted[low:high]
+            for wanted, start, first, end in zip(region, starts, low, high, strict=True):
+                part = wanted[first:end]
                 local.append(range(part.start - start, part.stop - start, part.step))
-            if all(map(len, local)):
-                yield number, tuple(target), tuple(local)
+            yield number, tuple(map(slice, low, high)), tuple(local)
 
     def find_missing(self, region: Region) -> str | None:
         """Say how many elements of a region no slice holds, or None where all are held."""
-        held = sum(math.prod(map(len, local)) for _, _, local in self.iter_overlaps(region))
+        lows, highs = self._intersect(region)
+        # Disjoint, and within the shape: the sum is no larger than the tensor.
+        held = int((highs - lows).prod(axis=1).sum())
         wanted = math.prod(map(len, region))
         return None if held == wanted else f"{wanted - held} of {wanted} elements"
 
-    def _touching(self, region: Region) -> list[int]:
-        if not all(map(len, region)):
-            return []
-        first = np.array([wanted[0] for wanted in region], np.int64)
-        last = np.array([wanted[-1] for wanted in region], np.int64)
-        touching = ((self.starts <= last) & (self.stops > first)).all(axis=1)
-        numbers: list[int] = np.flatnonzero(touching).tolist()
-        return numbers
+    def _intersect(self, region: Region) -> tuple[Bounds, Bounds]:
+        """Return which positions of a region each slice holds: from, and up to; see below."""
+        first = np.array([wanted.start for wanted in region], np.int64)
+        step = np.array([wanted.step for wanted in region], np.int64)
+        length = np.array([len(wanted) for wanted in region], np.int64)
+        lows = np.maximum(0, -((first - self.starts) // step))
+        highs = np.minimum(length, -((first - self.stops) // step))
+        return lows, np.maximum(lows, highs)
 
 
-def _column(regions: list[Region], rank: int, field: str) -> npt.NDArray[np.int64]:
-    flat = [getattr(wanted, field) for region in regions for wanted in region]
-    return np.array(flat, np.int64).reshape(len(regions), rank)
+def _resolve_all(slices: Sequence[TensorSlice], shape: tuple[int, ...]) -> tuple[Bounds, Bounds]:
+    """Return starts and stops of slices; raises as `TensorSlice.resolve` does."""
+    rank = len(shape)
+    for piece in slices:
+        if len(piece.extents) != rank:
+            piece.resolve(shape)
+    extents = [extent for piece in slices for extent in piece.extents]
+    sizes = np.array(shape, np.int64)
+    starts, lengths = (
+        np.array(flat, np.int64).reshape(len(slices), rank)
+        for flat in (
+            [extent.start for extent in extents],
+            [-1 if extent.length is None else extent.length for extent in extents],
+        )
+    )
+    stops = np.where(lengths < 0, sizes, starts + lengths)
+    for number in np.flatnonzero((stops > sizes).any(axis=1)).tolist():
+        slices[number].resolve(shape)
+    return starts, stops
 
 
 def _find_overlap(

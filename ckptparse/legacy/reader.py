@@ -153,6 +153,15 @@ class LegacyReader:
         ]
         return grid, payloads
 
+    def read_slices(
+        self,
+        name: str,  # noqa: ARG002
+        entry: BundleEntry,  # noqa: ARG002
+        options: ReadOptions,  # noqa: ARG002
+    ) -> None:
+        """Return None: each slice is a message of its own."""
+        return
+
     def read_record(self, record: Record) -> bytes:
         """Read the bytes of a record.
 
