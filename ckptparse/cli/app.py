@@ -5,6 +5,7 @@ A new command is a file in `commands/` and a line in `COMMANDS`.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -35,6 +36,10 @@ _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 def run() -> None:
     """Run the program with the arguments of the process; of the commands, only the one named."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What the terminal's encoding lacks is shown by its number.
+            stream.reconfigure(errors="backslashreplace")
     named = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     make_app([named] if named in COMMANDS else COMMANDS)(prog_name="ckptparse")
 

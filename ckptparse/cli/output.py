@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from ckptparse.cli.text import escape
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.style import Style
@@ -80,6 +82,14 @@ class Output:
     def line(self, text: str = "", style: str = "") -> None:
         """Write a line."""
         sys.stdout.write(self.styled(text, style) + "\n")
+
+    def path(self, path: str) -> None:
+        """Write a path: in a terminal escaped; piped as it is, to the byte."""
+        if self.terminal:
+            self.line(escape(path))
+        else:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(os.fsencode(path) + b"\n")
 
     def paragraph(self, text: str, indent: int) -> None:
         """Write a sentence over as many lines as it takes, indented."""

@@ -176,8 +176,10 @@ def _answer(run: Run, call: Callable[[], Answer]) -> int:
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = lambda message, *_, **__: run.warn(str(message))
         answer = call()
+    # The code is asked for last: an answer may be made while it is written.
     if run.json:
-        _print_json(run, answer.code, answer.to_dict())
+        result = answer.to_dict()
+        _print_json(run, answer.code, result)
     else:
         answer.write(Output(quiet=run.quiet))
     return answer.code

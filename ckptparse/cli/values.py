@@ -92,21 +92,19 @@ class Statistics:
     def of(cls, array: npt.NDArray[Any]) -> Statistics:
         """Sum up an array; of complex numbers, their magnitudes; of strings, their lengths."""
         flat = array.reshape(-1)
-        parts = [_numbers(flat[at : at + _CHUNK]) for at in range(0, flat.size, _CHUNK)]
-        numbers = np.concatenate(parts) if parts else np.zeros(0)
-        finite = numbers[np.isfinite(numbers)]
-        nan = int(np.isnan(numbers).sum())
-        exact = finite.astype(np.float64)
+        parts = [_Part.of(part) for part in _iter_numbers(flat)]
+        finite = sum(part.finite for part in parts)
+        mean = math.fsum(part.total for part in parts) / finite if finite else None
         return cls(
             elements=flat.size,
-            finite=finite.size,
-            nan=nan,
-            infinite=flat.size - finite.size - nan,
-            zeros=int((numbers == 0).sum()),
-            smallest=finite.min().item() if finite.size else None,
-            largest=finite.max().item() if finite.size else None,
-            mean=float(exact.mean()) if finite.size else None,
-            deviation=float(exact.std()) if finite.size else None,
+            finite=finite,
+            nan=sum(part.nan for part in parts),
+            infinite=flat.size - finite - sum(part.nan for part in parts),
+            zeros=sum(part.zeros for part in parts),
+            smallest=min((part.smallest for part in parts if part.finite), default=None),
+            largest=max((part.largest for part in parts if part.finite), default=None),
+            mean=mean,
+            deviation=None if mean is None else _deviation(flat, mean, finite),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,8 +124,45 @@ class Statistics:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What sums up some of the elements."""
+
+    finite: int
+    nan: int
+    zeros: int
+    smallest: int | float
+    largest: int | float
+    total: float
+
+    @classmethod
+    def of(cls, numbers: npt.NDArray[Any]) -> _Part:
+        finite = numbers[np.isfinite(numbers)]
+        return cls(
+            finite=finite.size,
+            nan=int(np.isnan(numbers).sum()),
+            zeros=int((numbers == 0).sum()),
+            smallest=finite.min().item() if finite.size else 0,
+            largest=finite.max().item() if finite.size else 0,
+            total=float(finite.sum(dtype=np.float64)),
+        )
+
+
+def _deviation(flat: npt.NDArray[Any], mean: float, finite: int) -> float:
+    squares = (
+        float(np.square(part[np.isfinite(part)].astype(np.float64) - mean).sum())
+        for part in _iter_numbers(flat)
+    )
+    return math.sqrt(math.fsum(squares) / finite)
+
+
+def _iter_numbers(flat: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Iterate over elements of any kind, some at a time, as numbers that numpy sums up."""
+    for start in range(0, flat.size, _CHUNK):
+        yield _numbers(flat[start : start + _CHUNK])
+
+
 def _numbers(part: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Turn elements of any kind into numbers that numpy sums up."""
     if part.dtype == object:
         return np.array([len(x) if isinstance(x, bytes) else 0 for x in part], dtype=np.int64)
     if part.dtype.kind == "c":

@@ -18,6 +18,7 @@ import pytest
 import ckptparse
 from ckptparse.cli.errors import UsageError
 from ckptparse.cli.text import escape, size_text, unescape
+from ckptparse.cli.values import Statistics
 from ckptparse.cli.writing import write_file
 
 Call = Callable[[str], Any]
@@ -148,6 +149,28 @@ def test_without_colours_where_they_are_not_wanted(run: Callable[..., Any]) -> N
 def test_nothing_is_piped_that_depends_on_the_terminal(run: Callable[..., Any]) -> None:
     command = "ckptparse ls --long fixtures/names/odd/model"
     assert run(command).out == run(command, COLUMNS="40", TERM="dumb", NO_COLOR="1").out
+
+
+def test_what_an_encoding_lacks_is_no_error(run: Callable[..., Any]) -> None:
+    done = run("ckptparse ls --tree fixtures/objects/nested", PYTHONIOENCODING="ascii")
+    assert done.code == 0, done.err
+    assert "\\u2514" in done.out
+
+
+def test_a_path_that_is_no_text_is_printed_to_the_byte(shell: Any, fixtures: Path) -> None:
+    home = os.fsencode(shell.home) + b"/caf\xe9"
+    try:
+        os.mkdir(home)
+    except OSError:
+        pytest.skip("file names are text here")
+    (shell.home / "fixtures").unlink()
+    with open(home + b"/my_model.index", "wb") as file:
+        file.write((fixtures / "saver" / "my_model.index").read_bytes())
+    with open(home + b"/checkpoint", "w") as file:
+        file.write('model_checkpoint_path: "my_model"')
+    command = [sys.executable, "-m", "ckptparse", "latest", home]
+    done = subprocess.run(command, env=shell.environment, capture_output=True, check=False)
+    assert done.stdout == home + b"/my_model\n", done.stderr
 
 
 # Names.
@@ -377,6 +400,28 @@ def test_a_sign_of_life_comes_after_a_second_and_in_a_terminal_only(
     done = run(f'"{sys.executable}" -c "{WORK}" {seconds} {redirect}', width=80)
     assert ("much work" in done.out) == shown
     assert done.err == ""
+
+
+def test_statistics_are_those_of_numpy() -> None:
+    values = np.random.default_rng(0).normal(3, 2, 3_000_000).astype(np.float32)
+    values[:3] = np.nan, np.inf, 0
+    finite = values[np.isfinite(values)].astype(np.float64)
+    found = Statistics.of(values)
+    assert (found.elements, found.finite, found.nan, found.infinite) == (3_000_000, 2_999_998, 1, 1)
+    assert found.zeros == 1
+    assert found.smallest == finite.min()
+    assert found.largest == finite.max()
+    assert found.mean == pytest.approx(finite.mean())
+    assert found.deviation == pytest.approx(finite.std())
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((0, 3)), np.array([], object), np.array([np.nan], np.float32)]
+)
+def test_statistics_of_nothing_finite_are_none(array: Any) -> None:
+    found = Statistics.of(array)
+    assert found.finite == 0
+    assert found.smallest is found.largest is found.mean is found.deviation is None
 
 
 @pytest.mark.parametrize(

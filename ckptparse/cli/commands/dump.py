@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +11,6 @@ import typer
 import ckptparse
 from ckptparse.cli.completion import complete_path
 from ckptparse.cli.output import Output
-from ckptparse.cli.progress import working
 from ckptparse.cli.running import DAMAGE, GOOD, Run
 from ckptparse.cli.text import clean, escape
 
@@ -38,19 +37,24 @@ def dump(
     ckptparse dump fixtures/saver/my_model.index
     ckptparse dump --depth 0 fixtures/saver/my_model.data-00000-of-00001
     """
-    with working(f"reading {escape(file)}", quiet=run.quiet):
-        found = tuple(ckptparse.annotate(file, depth=depth))
-    run.detail(f"{len(found)} parts")
-    return Dump(file, found, DAMAGE if any(part.broken for part in found) else GOOD)
+    run.detail(f"reading {escape(file)}")
+    return Dump(file, ckptparse.annotate(file, depth=depth), _size(file))
 
 
-@dataclass(frozen=True, slots=True)
+def _size(file: str) -> int:
+    """Return the size of a file, or of a prefix's index: the columns are as wide as it needs."""
+    sizes = (os.stat(path).st_size for path in (file, f"{file}.index") if os.path.isfile(path))
+    return next(sizes, 0)
+
+
 class Dump:
-    """The parts of a file, in order, each before its own parts."""
+    """The parts of a file, in order, each before its own parts; made while they are written."""
 
-    path: str
-    parts: tuple[ckptparse.Annotation, ...]
-    code: int
+    def __init__(self, path: str, parts: Iterator[ckptparse.Annotation], size: int) -> None:
+        self.path = path
+        self.size = size
+        self.code = GOOD
+        self._parts = parts
 
     def to_dict(self) -> dict[str, Any]:
         """Return them as JSON has them."""
@@ -58,20 +62,24 @@ class Dump:
             "path": self.path,
             "parts": [
                 {name: getattr(part, name) for name in part.__dataclass_fields__}
-                for part in self.parts
+                for part in self._iter_parts()
             ],
         }
 
     def write(self, out: Output) -> None:
         """Write a line for each: offset, size, what it is and what it says."""
-        if not out.terminal:
-            for part in self.parts:
+        digits, sizes = max(8, len(f"{self.size:x}")), len(str(self.size))
+        for part in self._iter_parts():
+            if out.terminal:
+                out.line(_line(out, part, digits, sizes))
+            else:
                 out.record(*_fields(part))
-            return
-        digits = max((len(f"{part.offset:x}") for part in self.parts), default=1)
-        sizes = max((len(str(part.size)) for part in self.parts), default=1)
-        for part in self.parts:
-            out.line(_line(out, part, max(8, digits), sizes))
+
+    def _iter_parts(self) -> Iterator[ckptparse.Annotation]:
+        for part in self._parts:
+            if part.broken:
+                self.code = DAMAGE
+            yield part
 
 
 def _fields(part: ckptparse.Annotation) -> Iterator[object]:

@@ -66,4 +66,4 @@ class Latest:
 
     def write(self, out: Output) -> None:
         """Write the prefix, as it is: for `$(...)` in a shell."""
-        out.line(self.newest if not out.terminal else escape(self.newest))
+        out.path(self.newest)
