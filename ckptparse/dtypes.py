@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from enum import IntEnum
 from functools import cache
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -154,6 +153,8 @@ def _ml_dtype(name: str) -> np.dtype[Any]:
 
     kind = getattr(ml_dtypes, name, None)
     if kind is None:
+        from importlib import metadata
+
         raise UnsupportedError(
             f"The installed ml_dtypes {metadata.version('ml_dtypes')} has no {name}",
             hint="Install a newer ml_dtypes (0.5 has every kind)",

@@ -83,41 +83,32 @@ class DenseReader:
         Raises:
             The same as `read`.
         """
-        dtype = numpy_dtype(int(self.columns.data_types[0]))
+        dtypes, rows = self._plan()
+        ((code, dtype),) = dtypes.items()
         by_rows = (grid.stops[:, 1:] - grid.starts[:, 1:] == grid.shape[1:]).all()
-        if by_rows:
-            row_size = math.prod(grid.shape[1:]) * dtype.itemsize
-            array = self._read_placed(grid.starts[:, 0] * row_size, grid.shape, dtype)
-            if array is not None:
+        if by_rows and len(rows.sizes):
+            positions = grid.starts[:, 0] * math.prod(grid.shape[1:]) * dtype.itemsize
+            arena = plan_placed(rows, positions[rows.numbers])
+            if len(arena.stretches) * _SMALL_STRETCH <= arena.size:
+                (buffer,) = self._read_arenas(rows, [arena])
+                array: Array = np.ndarray(grid.shape, dtype, buffer)
+                finish_elements(array, code, big_endian=self.bundle.big_endian)
                 return array
         array = allocate(grid.shape, dtype)
         for numbers in _batches(self.columns.sizes):
-            part = DenseReader(
-                self.bundle,
-                self.columns.take(numbers),
-                lambda row, first=numbers.start: self.name_of(first + row),
-                replace(self.options, mmap=False),
-            )
             starts, stops = grid.starts[numbers].tolist(), grid.stops[numbers].tolist()
-            for low, high, piece in zip(starts, stops, part.read(), strict=True):
-                array[tuple(map(slice, low, high))] = piece
+            for low, high, part in zip(starts, stops, self._take(numbers).read(), strict=True):
+                array[tuple(map(slice, low, high))] = part
         return array
 
-    def _read_placed(
-        self, positions: npt.NDArray[np.int64], shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> Array | None:
-        """Read tensors to their places in an array; None where they are small and scattered."""
-        _, rows = self._plan()
-        if not len(rows.numbers):
-            return None
-        arena = plan_placed(rows, positions[rows.numbers])
-        if len(arena.stretches) * _SMALL_STRETCH > arena.size:
-            return None
-        (buffer,) = self._read_arenas(rows, [arena])
-        array: Array = np.ndarray(shape, dtype, buffer)
-        code = int(self.columns.data_types[0])
-        finish_elements(array, code, big_endian=self.bundle.big_endian)
-        return array
+    def _take(self, numbers: range) -> DenseReader:
+        """Return the reader of some of the rows, which are to be copied."""
+
+        def name_of(row: int) -> str | None:
+            return self.name_of(numbers[row])
+
+        options = replace(self.options, mmap=False)
+        return DenseReader(self.bundle, self.columns.take(numbers), name_of, options)
 
     def _map(self) -> list[Array]:
         """Map the data files copy-on-write; the arrays are views where alignment allows."""
