@@ -75,11 +75,12 @@ def _write_for_person(
     all_tensors: bool,
 ) -> None:
     word = verdict(report)
-    shown = out.styled(word, _VERDICT_STYLES[word])
-    out.line(f"{out.styled(escape(report.path), 'bold')}  {shown}  {describe_counts(report)}")
-    if report.problems:
+    counts = describe_counts(report)
+    out.pieces([(escape(report.path), "bold"), (word, _VERDICT_STYLES[word]), (counts, "")], 0)
+    problems = [problem for problem in report.problems if not _is_told_below(problem, report)]
+    if problems:
         out.line()
-        _write_problems(out, report.problems)
+        _write_problems(out, problems)
     if tensors:
         out.line()
         _write_tensors(out, tensors if all_tensors else tensors[:_MOST_SHOWN])
@@ -92,11 +93,18 @@ def _write_for_person(
             out.line(f"  {escape(other.path)}  {other.share:.0%} verified")
 
 
+def _is_told_below(problem: ckptparse.Problem, report: ckptparse.Report) -> bool:
+    """Tell whether a problem is that of one tensor, which has a line of its own."""
+    graph = report.object_graph
+    known = problem.where in report.tensors or (graph is not None and problem.where == graph.name)
+    return known and problem.code.startswith(("tensor.", "slice."))
+
+
 def _write_problems(out: Output, problems: Sequence[ckptparse.Problem]) -> None:
     for problem in problems[:_MOST_SHOWN]:
         style = "red" if problem.severity.value == "error" else "yellow"
-        head = f"{out.styled(problem.code, style)}  {problem.severity}"
-        out.line(f"  {head}  {clean(problem.where)}")
+        parts = [(problem.code, style), (problem.severity.value, ""), (clean(problem.where), "")]
+        out.pieces(parts, 2)
         out.paragraph(as_commands(clean(problem.message)), 6)
     if len(problems) > _MOST_SHOWN:
         out.line(f"  … and {len(problems) - _MOST_SHOWN:,} more: --json has all of them")
@@ -104,10 +112,15 @@ def _write_problems(out: Output, problems: Sequence[ckptparse.Problem]) -> None:
 
 def _write_tensors(out: Output, tensors: Sequence[ckptparse.TensorReport]) -> None:
     for tensor in tensors:
-        name = out.styled(escape(tensor.name), "cyan")
-        status = out.styled(tensor.status.value, _STATUS_STYLES[tensor.status.value])
-        cause = "" if tensor.cause is None else f" ({tensor.cause})"
-        out.line(f"  {name}  {_type(tensor)}  {status}{cause}")
+        status = tensor.status.value
+        parts = [
+            (escape(tensor.name), "cyan"),
+            (_type(tensor), ""),
+            (status, _STATUS_STYLES[status]),
+        ]
+        if tensor.cause is not None:
+            parts.append((f"({tensor.cause})", ""))
+        out.pieces(parts, 2)
         why = _why(tensor)
         if why:
             out.paragraph(why, 6)

@@ -21,6 +21,7 @@ CASES = {
     "verify": "verify fixtures/saver/my_model fixtures/slices/hole/model",
     "verify_map": "verify --map fixtures/crash/truncated_index/model",
     "verify_all": "verify -v fixtures/saver/my_model",
+    "verify_long_names": "verify fixtures/crash/sharded_part_moved/model",
     "recover": "recover fixtures/slices/hole/model -o rescued",
     "recover_dry_run": "recover --dry-run fixtures/crash/truncated_index/model",
     "identify": "identify fixtures/saver/my_model.index fixtures/graphs/frozen_tf1 fixtures/saver",

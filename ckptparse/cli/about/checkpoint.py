@@ -22,6 +22,7 @@ from ckptparse.cli.text import count, dtype_name, escape, size_text
 
 __all__ = ["checkpoint_rows", "describe_checkpoint"]
 
+_OBJECT_KEY = "/.ATTRIBUTES/VARIABLE_VALUE"
 _FORMATS = {
     "v2": "V2 checkpoint (tensor bundle)",
     "v1": "V1 checkpoint",
@@ -33,7 +34,8 @@ def describe_checkpoint(run: Run, checkpoint: ckptparse.Checkpoint) -> dict[str,
     """Describe a checkpoint as JSON has it."""
     tensors = list(checkpoint.values())
     graph = ask(run, lambda: checkpoint.object_graph)
-    by_objects = graph is not None
+    # Where it is damaged, the keys still tell.
+    by_objects = graph is not None or any(name.endswith(_OBJECT_KEY) for name in checkpoint)
     return {
         "path": checkpoint.path,
         "format": checkpoint.format,
