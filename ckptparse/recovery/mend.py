@@ -46,6 +46,7 @@ from ckptparse.recovery.view import IndexView, Stored
 __all__ = ["HIGHEST_CHANCE", "Mended", "Mender"]
 
 HIGHEST_CHANCE = 1e-3
+_FEW_DAMAGED = 3
 """What is promised is wrong with this chance at most."""
 _WORTH_OFFERING = 0.5
 _MOST_BYTES = 1 << 24
@@ -90,8 +91,10 @@ class Mender:
         siblings: Siblings,
         *,
         torn: IndexView | None,
+        damaged: Mapping[str, int],
     ) -> None:
         self._files = files
+        self._damaged = damaged
         self._twins = twins
         self._places = places
         self._siblings = siblings
@@ -281,7 +284,10 @@ class Mender:
             found = find_words(entry.crc32c, check.computed, entry.size, width=width, limit=2)
             if len(found) == 1:
                 what = f"byte {found[0].offset}" if width == 1 else f"bytes from {found[0].offset}"
-                return self._changed(stored, found[0], chance, f"correcting {what}")
+                changed = self._changed(stored, found[0], chance, f"correcting {what}")
+                # That damage is so small is a guess for a word, and where much is damaged.
+                sure = width == 1 and self._damaged[stored.path] <= _FEW_DAMAGED
+                return changed if sure else replace(changed, status=Status.UNVERIFIED)
         return None
 
     def _changed(self, stored: Stored, change: Change, chance: float, method: str) -> Mended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Status
 from ckptparse.recovery.assess import (
     Assessed,
+    Case,
     Part,
     assess,
     open_case,
@@ -115,10 +117,21 @@ def _recover_bundle(survey: Survey, options: _Options) -> Recovery:
             find_twins(case),
             places,
             evidence,
+            damaged=_count_damaged(case),
             torn=None if case.main is None or case.main.complete else case.main,
         )
         mended = {name: _mend(one, mender) for name, one in case.tensors.items()}
     return _make_recovery(report, mended)
+
+
+def _count_damaged(case: Case) -> Counter[str]:
+    """Count the payloads of each data file whose bytes are there and have another checksum."""
+    return Counter(
+        part.stored.path
+        for assessed in case.tensors.values()
+        for part in assessed.parts
+        if part.stored is not None and part.check.status is Status.CORRUPT
+    )
 
 
 @dataclass(frozen=True, slots=True)
