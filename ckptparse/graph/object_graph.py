@@ -137,6 +137,7 @@ class ObjectGraph(Mapping[str, "ObjectNode"]):
         self.path = path
         self._messages = nodes
         self._tensors = tensors
+        self._keys: dict[int, str] | None = None
 
     @classmethod
     def from_bytes(
@@ -217,14 +218,22 @@ class ObjectGraph(Mapping[str, "ObjectNode"]):
         """Give the message of a node, for fields that have no property."""
         return self._messages[node_id]
 
-    @cached_property
+    @property
     def keys_by_node(self) -> Mapping[int, str]:
         """Number of each variable's node -> the key of its value, in the order of the numbers."""
-        return {
-            node_id: attribute.checkpoint_key
-            for node_id, attribute in self.iter_attributes()
-            if attribute.name == VARIABLE_VALUE
-        }
+        if self._keys is None:
+            self._keys = {
+                node_id: attribute.checkpoint_key
+                for node_id, attribute in self.iter_attributes()
+                if attribute.name == VARIABLE_VALUE
+            }
+        return self._keys
+
+    def is_variable(self, node_id: int) -> bool:
+        """Tell whether a node keeps a variable's value."""
+        if self._keys is not None:
+            return node_id in self._keys
+        return any(item.name == VARIABLE_VALUE for item in self.attributes_of(node_id))
 
     @cached_property
     def names_by_key(self) -> Mapping[str, str]:
@@ -335,6 +344,9 @@ class ObjectGraph(Mapping[str, "ObjectNode"]):
     def __getitem__(self, local_name: str) -> ObjectNode:
         return self.root[local_name]
 
+    def __contains__(self, local_name: object) -> bool:
+        return local_name in self.root
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.root)
 
@@ -440,7 +452,7 @@ class ObjectNode(Mapping[str, "ObjectNode"]):
     @property
     def is_variable(self) -> bool:
         """Whether it keeps a variable's value."""
-        return VARIABLE_VALUE in self.attributes
+        return self.graph.is_variable(self.node_id)
 
     @property
     def checkpoint_key(self) -> str | None:
