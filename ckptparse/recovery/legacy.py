@@ -317,8 +317,8 @@ class _LegacyCase:
         if not whole or name in self.tensors:
             name = f"{name} [{piece}]"
         lengths = [extent.length for extent in piece.extents if extent.length is not None]
-        shape: tuple[int, ...] = (count,) if piece.extents else ()
-        if len(lengths) == len(piece.extents) and math.prod(lengths) == count:
+        shape: tuple[int, ...] = (count,) if piece.extents or count != 1 else ()
+        if piece.extents and len(lengths) == len(piece.extents) and math.prod(lengths) == count:
             shape = tuple(lengths)
         note = "the list of tensors is lost: its type is the widest that its values can have"
         note += "" if not piece.extents or lengths else ", and its shape is not known"
