@@ -6,9 +6,6 @@ one. Names, patterns and keys are those of the chosen naming; `Tensor.name` is a
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-import re
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from functools import cached_property
 from types import TracebackType
@@ -23,6 +20,8 @@ from ckptparse.limits import Limits
 from ckptparse.tensor import DEFAULT_OPTIONS, ReadOptions, Tensor
 
 if TYPE_CHECKING:
+    import re
+
     from typing_extensions import Self
 
     from ckptparse.graph.layers import Layer, LayersSource
@@ -406,6 +405,9 @@ def _choose(keys: Iterable[str], include: Patterns, exclude: Patterns) -> Iterat
 def _compile(patterns: Patterns) -> re.Pattern[str] | None:
     if patterns is None:
         return None
+    import fnmatch
+    import re
+
     globs = [patterns] if isinstance(patterns, str) else list(patterns)
     # No pattern at all matches nothing.
     return re.compile("|".join(map(fnmatch.translate, globs)) or r"(?!)")
@@ -416,4 +418,6 @@ def _closest(name: str, keys: list[str]) -> tuple[str, ...]:
     if len(keys) > _MOST_COMPARED_NAMES:
         last = name.rsplit("/", 1)[-1].removesuffix(":0").lower()
         keys = [key for key in keys if last and last in key.lower()][:_MOST_COMPARED_NAMES]
+    import difflib
+
     return tuple(difflib.get_close_matches(name, keys, n=3, cutoff=0.5))

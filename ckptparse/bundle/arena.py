@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -116,6 +115,7 @@ class Check:
         self._wanted = wanted
         self._sizes = sizes
         self._parts: dict[int, list[tuple[int, int, int]]] = {}
+        self._missing: dict[int, int] = {}
         self._lock = threading.Lock()
         self.failed: list[tuple[int, int]] = []
         """Row and computed checksum of each tensor that is damaged."""
@@ -128,7 +128,8 @@ class Check:
         with self._lock:
             parts = self._parts.setdefault(row, [])
             parts.append((start, size, crc))
-            if sum(part[1] for part in parts) < self._sizes[row]:
+            self._missing[row] = self._missing.get(row, self._sizes[row]) - size
+            if self._missing[row]:
                 return
         running = 0
         for _, length, part_crc in sorted(parts):
@@ -278,18 +279,32 @@ def view_of(buffer: npt.NDArray[np.uint8], stretch: Stretch) -> memoryview:
 
 
 def _run_all(shares: Sequence[_Share], threads: int) -> None:
-    if threads == 1 or len(shares) == 1:
-        for share in shares:
-            share.run()
-        return
-    with ThreadPoolExecutor(threads) as executor:
-        futures = [executor.submit(share.run) for share in shares]
+    pending = list(reversed(shares))
+    errors: list[BaseException] = []
+    others = [
+        threading.Thread(target=_work, args=(pending, errors))
+        for _ in range(min(threads, len(shares)) - 1)
+    ]
+    for other in others:
+        other.start()
+    _work(pending, errors)  # The calling thread is one of them.
+    for other in others:
+        other.join()
+    if errors:
+        raise errors[0]
+
+
+def _work(pending: list[_Share], errors: list[BaseException]) -> None:
+    """Run shares until none is left, or one has failed."""
+    while pending and not errors:
         try:
-            for future in futures:
-                future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+            share = pending.pop()
+        except IndexError:  # Another thread was quicker.
+            return
+        try:
+            share.run()
+        except BaseException as error:  # noqa: BLE001 - raised where the caller waits
+            errors.append(error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,8 @@ _LONGEST_SIMPLE_VARINT = 9
 _PADDING = 64
 """Bytes after a block that the columns may look at while an entry is still being judged."""
 _WIDTHS = np.array([item_size(code) or 0 for code in range(128)], np.int64)
-_COUNTED = np.isin(np.arange(128), [DataType.DT_STRING, DataType.DT_VARIANT])
+_COUNTED = np.zeros(128, np.bool_)
+_COUNTED[[DataType.DT_STRING, DataType.DT_VARIANT]] = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ class DenseReader:
         """Map the data files copy-on-write; the arrays are views where alignment allows."""
         dtypes, rows = self._plan()
         check = self._make_check(rows)
-        maps = {shard: self._map_shard(shard) for shard in np.unique(rows.shard_ids).tolist()}
+        maps = {shard: self._map_shard(shard) for shard in sorted(set(rows.shard_ids.tolist()))}
         stretches = [stretch for arena in plan_arenas(rows) for stretch in arena.stretches]
 
         def view(stretch: Stretch) -> memoryview:
@@ -149,9 +149,9 @@ class DenseReader:
         """Look up the types, check every range against its data file, and sort the rows."""
         columns = self.columns
         dtypes: dict[int, np.dtype[Any]] = {}
-        codes, firsts = np.unique(columns.data_types, return_index=True)
-        for code, row in zip(codes.tolist(), firsts.tolist(), strict=True):
-            with self._located(row):
+        # Not by numpy.unique, which imports numpy.ma.
+        for code in sorted(set(columns.data_types.tolist())):
+            with self._located(int((columns.data_types == code).argmax())):
                 dtypes[code] = numpy_dtype(code)
         for row, shape in enumerate(columns.shapes):
             if len(shape) > SAFE_RANK:
@@ -176,14 +176,20 @@ class DenseReader:
 
     def _check_ranges(self) -> None:
         columns = self.columns
-        for shard in np.unique(columns.shard_ids).tolist():
-            with self.bundle.shard(shard) as source:
-                size = source.size
-                # Neither addend is negative, but their sum might not fit: compare the rest.
-                beyond = (columns.shard_ids == shard) & (columns.sizes > size - columns.offsets)
-                for row in np.flatnonzero(beyond)[:1].tolist():
-                    with located(tensor=self.name_of(row)):
-                        source.check_range(int(columns.offsets[row]), int(columns.sizes[row]))
+        shards = sorted(set(columns.shard_ids.tolist()))
+        ends = np.array([self._size_of(shard) for shard in shards], np.int64)
+        ends = ends[np.searchsorted(shards, columns.shard_ids)] if shards else ends
+        # Neither addend is negative, but their sum might not fit: compare the rest.
+        for row in np.flatnonzero(columns.sizes > ends - columns.offsets)[:1].tolist():
+            with (
+                located(tensor=self.name_of(row)),
+                self.bundle.shard(int(columns.shard_ids[row])) as source,
+            ):
+                source.check_range(int(columns.offsets[row]), int(columns.sizes[row]))
+
+    def _size_of(self, shard: int) -> int:
+        with self.bundle.shard(shard) as source:
+            return source.size
 
     def _make_check(self, rows: DenseRows) -> Check | None:
         if not self.options.verify:

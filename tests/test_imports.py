@@ -1,0 +1,94 @@
+"""What `import ckptparse` and a plain read import, and what they must not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+FIXTURE = Path(__file__).resolve().parent.parent / "fixtures" / "saver" / "my_model"
+
+PLAIN_READ = [
+    "ckptparse",
+    "ckptparse.api",
+    "ckptparse.bundle",
+    "ckptparse.bundle.arena",
+    "ckptparse.bundle.columns",
+    "ckptparse.bundle.decode",
+    "ckptparse.bundle.entry",
+    "ckptparse.bundle.many",
+    "ckptparse.bundle.memory",
+    "ckptparse.bundle.naming",
+    "ckptparse.bundle.payload",
+    "ckptparse.bundle.reader",
+    "ckptparse.bundle.regions",
+    "ckptparse.bundle.slices",
+    "ckptparse.bundle.strings",
+    "ckptparse.checkpoint",
+    "ckptparse.coding",
+    "ckptparse.coding.checksum",
+    "ckptparse.coding.ordered_code",
+    "ckptparse.coding.varint",
+    "ckptparse.dtypes",
+    "ckptparse.errors",
+    "ckptparse.legacy",
+    "ckptparse.legacy.naming",
+    "ckptparse.limits",
+    "ckptparse.opening",
+    "ckptparse.proto",
+    "ckptparse.proto.parsing",
+    "ckptparse.proto.tensor_bundle_pb2",
+    "ckptparse.proto.tensor_shape_pb2",
+    "ckptparse.proto.tensor_slice_pb2",
+    "ckptparse.proto.types_pb2",
+    "ckptparse.proto.versions_pb2",
+    "ckptparse.proto.wire",
+    "ckptparse.resolve",
+    "ckptparse.source",
+    "ckptparse.table",
+    "ckptparse.table.block",
+    "ckptparse.table.format",
+    "ckptparse.table.reader",
+    "ckptparse.tensor",
+]
+"""Add to it only what every read needs: each module costs every process its time."""
+
+SLOW_ONES = {
+    "concurrent.futures",
+    "difflib",
+    "ml_dtypes",
+    "numpy.ma",
+    "snappy",
+    "typing_extensions",
+}
+
+
+def imported_by(program: str) -> set[str]:
+    """Return the modules that a program adds to those of `import numpy`."""
+    whole = (
+        "import json, sys, numpy\n"
+        "before = set(sys.modules)\n"
+        f"{program}\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def ours(modules: set[str]) -> list[str]:
+    return sorted(name for name in modules if name.split(".")[0] == "ckptparse")
+
+
+def test_importing_the_package_imports_nothing_but_the_package() -> None:
+    assert imported_by("import ckptparse") <= {"ckptparse", "__future__"}
+
+
+def test_a_plain_read_imports_only_what_it_needs() -> None:
+    found = imported_by(f"import ckptparse; ckptparse.read({str(FIXTURE)!r})")
+    assert ours(found) == PLAIN_READ
+
+
+def test_a_plain_read_imports_nothing_slow() -> None:
+    found = imported_by(f"import ckptparse; ckptparse.read({str(FIXTURE)!r})")
+    assert not found & SLOW_ONES
