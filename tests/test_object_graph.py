@@ -399,9 +399,9 @@ def test_slots_of_slots_and_optimizers_that_are_slots_end() -> None:
 
 
 def timed(limit: float, what: Any) -> Any:
-    start = time.perf_counter()
+    start = time.process_time()
     found = what()
-    assert time.perf_counter() - start < limit
+    assert time.process_time() - start < limit
     return found
 
 
