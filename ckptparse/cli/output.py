@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from ckptparse.cli.text import escape
+from ckptparse.cli.text import clean, escape
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +94,7 @@ class Output:
     def pieces(self, parts: Sequence[tuple[str, str]], indent: int) -> None:
         """Write texts with their styles side by side, going on in the next line where they must."""
         line, used = " " * indent, indent
-        for number, (text, style) in enumerate(parts):
+        for number, (text, style) in enumerate((clean(text), style) for text, style in parts):
             if number and used + len(_GAP) + cell_width(text) > self.width:
                 self.line(line)
                 line, used = " " * (indent + 4), indent + 4
@@ -114,7 +114,7 @@ class Output:
         """Write a sentence over as many lines as it takes, indented."""
         blanks = " " * indent
         lines = textwrap.wrap(
-            text,
+            clean(text),
             self.width,
             initial_indent=blanks,
             subsequent_indent=blanks,
@@ -125,7 +125,8 @@ class Output:
 
     def record(self, *fields: object) -> None:
         """Write a line of fields with tabs between them."""
-        sys.stdout.write("\t".join(map(str, fields)) + "\n")
+        # Names come escaped; whatever else a file says, no terminal shall obey it.
+        sys.stdout.write("\t".join(clean(str(field)) for field in fields) + "\n")
 
     def summary(self, text: str) -> None:
         """Write a closing line: below the answer in a terminal, else on standard error."""
@@ -154,7 +155,7 @@ class Output:
             for row in rows:
                 self.record(*row)
             return
-        listed = list(rows)
+        listed = [list(map(clean, row)) for row in rows]
         titles = [column.title for column in columns] if header else [""] * len(columns)
         widths = self._fit(columns, [titles, *listed])
         if header:

@@ -130,7 +130,7 @@ class Here:
         self.monkeypatch = monkeypatch
         self.capfd = capfd
 
-    def __call__(self, command: str, *, width: int | None = None) -> Done:
+    def __call__(self, command: str, *, width: int | None = None, **environment: str) -> Done:
         """Run `ckptparse ...`; in a terminal where a width is given, else piped."""
         self.capfd.readouterr()
         with self.monkeypatch.context() as patch:
@@ -141,7 +141,8 @@ class Here:
                 return Done(code, *self.capfd.readouterr())
             for name in LEFT_OUT:
                 patch.delenv(name, raising=False)
-            patch.setenv("TERM", "xterm-256color")
+            for name, value in {"TERM": "xterm-256color", **environment}.items():
+                patch.setenv(name, value)
             with Terminal(width) as terminal:
                 patch.setattr(sys, "stdout", terminal.stream)
                 patch.setattr(sys, "__stdout__", terminal.stream)

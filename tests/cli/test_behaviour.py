@@ -229,6 +229,26 @@ def test_a_part_is_the_one_that_numpy_would_give(
     assert answer["result"]["shape"] == list(wanted.shape)
 
 
+@pytest.mark.parametrize("width", [None, 80])
+def test_nothing_that_a_file_says_of_itself_is_obeyed(
+    width: int | None, call: Callable[..., Any], tmp_path: Path
+) -> None:
+    from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
+
+    evil = "\x1b]0;owned\x07\n\r"
+    message = MetaGraphDef()
+    message.meta_info_def.tensorflow_version = evil
+    message.meta_info_def.tags.append(evil)
+    message.meta_info_def.stripped_op_list.op.add(name=evil)
+    message.graph_def.node.add(name=evil, op=evil)
+    message.collection_def[evil].node_list.value.append(evil)
+    (tmp_path / "evil.meta").write_bytes(message.SerializeToString())
+    for command in ("info", "identify", "dump"):
+        done = call(f"ckptparse {command} evil.meta", width=width, NO_COLOR="1")
+        assert done.code == 0, done.err
+        assert all(char.isprintable() or char in "\n\t" for char in done.out + done.err)
+
+
 # Files that are written.
 
 
