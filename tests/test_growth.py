@@ -1,0 +1,128 @@
+"""Sixteen times the work costs about sixteen times as much, and never the square of it.
+
+The bound is between the two (16 and 256) and far from both, so that a busy machine fails nothing;
+`scripts/benchmark.py --scale` draws the whole curve.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import builder
+import numpy as np
+import pytest
+
+import ckptparse
+
+FEW, MANY = 1_000, 16_000
+MOST = 70
+"""Times the cost of the small job that the one of sixteen times its size may have."""
+
+
+def cost(work: Callable[[], object]) -> float:
+    """Processor seconds of this thread, the least of three."""
+
+    def once() -> float:
+        started = time.thread_time()
+        work()
+        return time.thread_time() - started
+
+    return min(once() for _ in range(3))
+
+
+def check_growth(work: Callable[[str], object], small: str, large: str) -> None:
+    work(small)  # whatever is imported or made only once
+    # What a job costs however small it is would hide how it grows, and is under a millisecond.
+    assert cost(lambda: work(large)) < MOST * max(cost(lambda: work(small)), 0.001)
+
+
+def write_entries(prefix: Path, count: int) -> str:
+    bundle = builder.Bundle()
+    for number in range(count):
+        bundle.add(f"layer_{number:05d}/w", np.full(4, number, np.float32))
+    return bundle.write(prefix)
+
+
+def write_slices(prefix: Path, extents: list[list[tuple[int, int]]], shape: tuple[int, int]) -> str:
+    bundle = builder.Bundle()
+    values = np.arange(shape[0] * shape[1], dtype=np.float32).reshape(shape)
+    bundle.add_sliced("v", values, extents)
+    return bundle.write(prefix)
+
+
+def write_rows(prefix: Path, count: int) -> str:
+    return write_slices(prefix, [[(row, 1), (0, 4)] for row in range(count)], (count, 4))
+
+
+def write_columns(prefix: Path, count: int) -> str:
+    return write_slices(prefix, [[(0, 4), (column, 1)] for column in range(count)], (4, count))
+
+
+def write_tiles(prefix: Path, count: int) -> str:
+    """Slices of a grid of 40 columns: neither dimension alone tells them apart."""
+    extents = [[(2 * (n // 40), 2), (2 * (n % 40), 2)] for n in range(count)]
+    return write_slices(prefix, extents, (2 * count // 40, 80))
+
+
+def write_shards(prefix: Path, count: int) -> str:
+    bundle = builder.Bundle()
+    for number in range(count):
+        bundle.add(f"layer_{number:05d}/w", np.full(4, number, np.float32), shard=number)
+    return bundle.write(prefix)
+
+
+def list_all(path: str) -> None:
+    with ckptparse.open(path) as checkpoint:
+        assert all(tensor.shape is not None for tensor in checkpoint.values())
+
+
+def read_one(path: str) -> None:
+    with ckptparse.open(path) as checkpoint:
+        checkpoint["layer_00500/w"].read()
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("entries")
+    return write_entries(folder / "few", FEW), write_entries(folder / "many", MANY)
+
+
+@pytest.mark.parametrize("work", [ckptparse.read, ckptparse.list_variables, list_all])
+def test_entries_cost_in_proportion(
+    entries: tuple[str, str], work: Callable[[str], object]
+) -> None:
+    check_growth(work, *entries)
+
+
+def test_one_of_many_costs_a_block_and_not_the_index(entries: tuple[str, str]) -> None:
+    read_one(entries[0])
+    assert cost(lambda: read_one(entries[1])) < 8 * max(cost(lambda: read_one(entries[0])), 0.001)
+
+
+def test_verifying_entries_costs_in_proportion(entries: tuple[str, str]) -> None:
+    check_growth(ckptparse.verify, *entries)
+
+
+@pytest.mark.parametrize("write", [write_rows, write_columns, write_tiles])
+def test_slices_of_one_variable_cost_in_proportion(
+    tmp_path: Path, write: Callable[[Path, int], str]
+) -> None:
+    check_growth(ckptparse.read, write(tmp_path / "few", FEW), write(tmp_path / "many", MANY))
+
+
+def test_shards_cost_in_proportion(tmp_path: Path) -> None:
+    few, many = write_shards(tmp_path / "few", 128), write_shards(tmp_path / "many", 2048)
+    check_growth(ckptparse.read, few, many)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files by /proc")
+def test_shards_do_not_stay_open_beyond_a_bound(tmp_path: Path) -> None:
+    path = write_shards(tmp_path / "m", 512)
+    before = len(os.listdir("/proc/self/fd"))
+    with ckptparse.open(path) as checkpoint:
+        checkpoint.read()
+        assert len(os.listdir("/proc/self/fd")) - before <= 80
+    assert len(os.listdir("/proc/self/fd")) == before
