@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -565,3 +566,14 @@ def test_a_damaged_v1_file_names_the_whole_ones_beside(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
     for report in (ckptparse.verify(path), ckptparse.recover(path).report):
         assert [(Path(o.path).name, o.share) for o in report.others] == [("m-3", 1.0), ("m-1", 1.0)]
+
+
+@pytest.mark.parametrize(
+    "pattern", [b"\0", b"\1", b"\0\1\1\0", b"\0\1\6a\x08\1\x12\0\x28\4"], ids=bytes.hex
+)
+def test_a_hostile_index_costs_seconds_at_most(pattern: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.index").write_bytes(pattern * (300_000 // len(pattern)))
+    start = time.perf_counter()
+    report = ckptparse.verify(tmp_path / "m")
+    assert not report.ok
+    assert time.perf_counter() - start < 30
