@@ -154,6 +154,15 @@ def bitflips(session: nox.Session) -> None:
     session.run(*PYTEST, "-m", "bitflips", *session.posargs)
 
 
+@nox.session(default=False)
+def benchmark(session: nox.Session) -> None:
+    """The README's table of speed, measured here beside TensorFlow and safetensors: minutes."""
+    session.install("tensorflow-cpu==2.21.*", "safetensors", ".")
+    if "--scale" in session.posargs:
+        session.install("matplotlib")
+    session.run("python", "scripts/benchmark.py", *session.posargs)
+
+
 @nox.session
 def tensorflow(session: nox.Session) -> None:
     """TensorFlow itself writes, and we read the same."""

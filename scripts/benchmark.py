@@ -1,0 +1,242 @@
+"""Measure what the README's table of speed says, on this machine.
+
+    python scripts/benchmark.py                    every job, seven rounds
+    python scripts/benchmark.py read list --rounds 3
+    python scripts/benchmark.py --json out.json --readme
+    python scripts/benchmark.py --scale scale.png  how the cost grows with the work
+    python scripts/benchmark.py sparse             64 GiB, in a sparse file
+
+Every run is a fresh process, with the page cache warm and imports not counted; ours, TensorFlow's,
+safetensors' and the bare limit (the same reads and checksums in a loop with nothing else) take
+turns, so that a machine that slows down slows down all of them. What counts is the ratio of two
+columns. TensorFlow and safetensors take part where they are installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark_inputs import make_input
+from benchmark_jobs import JOBS, Job
+
+HERE = Path(__file__).resolve().parent
+README = HERE.parent / "README.md"
+READERS = ("ckptparse", "limit", "tensorflow", "safetensors")
+BEGIN, END = "<!-- benchmark table: begin -->", "<!-- benchmark table: end -->"
+
+
+@dataclass
+class Runs:
+    """What the runs of one job by one reader took."""
+
+    seconds: list[float] = field(default_factory=list)
+    memory: dict[str, int] = field(default_factory=dict)
+
+    def add(self, result: dict[str, Any], *, memory: bool) -> None:
+        """Take over what one process reported: its memory, or its time."""
+        seconds = result.pop("seconds")
+        if memory:
+            self.memory = result
+        else:
+            self.seconds.append(seconds)
+
+    def summary(self) -> dict[str, Any]:
+        """Medians, and the least, as JSON has them."""
+        return {
+            "seconds": statistics.median(self.seconds),
+            "least": min(self.seconds),
+            "most": max(self.seconds),
+            "runs": len(self.seconds),
+            **self.memory,
+        }
+
+
+def main() -> None:
+    """Parse the arguments, run, print."""
+    args = parse_arguments()
+    if args.scale:
+        from benchmark_scale import draw_scale
+
+        draw_scale(args.scale)
+        return
+    jobs = [job for job in JOBS if (job.name in args.jobs if args.jobs else job.usual)]
+    readers = [name for name in READERS if is_installed(name)]
+    results = measure(jobs, readers, Path(args.directory), args.rounds)
+    table = format_table(jobs, readers, results)
+    print(table)
+    if args.json:
+        report = {"machine": describe_machine(), "rounds": args.rounds, "jobs": results}
+        Path(args.json).write_text(json.dumps(report, indent=1) + "\n")
+    if args.readme:
+        put_into_readme(table, args.rounds)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Describe and parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("jobs", nargs="*", help=f"of {', '.join(job.name for job in JOBS)}")
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each (default 7)")
+    parser.add_argument("--directory", default=default_directory(), help="for the inputs, 6 GiB")
+    parser.add_argument("--json", metavar="FILE", help="write every figure")
+    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
+    parser.add_argument("--scale", metavar="PNG", help="draw cost against work instead")
+    return parser.parse_args()
+
+
+def default_directory() -> str:
+    """Where inputs stay from one call to the next."""
+    return os.path.join(tempfile.gettempdir(), "ckptparse-benchmark")
+
+
+def is_installed(reader: str) -> bool:
+    """Tell whether a reader can take part."""
+    if reader == "limit":
+        return True
+    spec = importlib.util.find_spec(reader)
+    # A folder of that name on the path (tests/tensorflow) has a spec too, but no origin.
+    return spec is not None and spec.origin is not None
+
+
+def measure(
+    jobs: list[Job], readers: list[str], directory: Path, rounds: int
+) -> dict[str, dict[str, Any]]:
+    """Run every job by every reader that knows it, in interleaved rounds."""
+    paths = {job.name: make_input(job.input, directory) for job in jobs}
+    runs = {
+        (job.name, reader): Runs() for job in jobs for reader in readers if reader in job.readers
+    }
+    turns = list(iter_turns(jobs, readers, rounds + 1))
+    for done, (number, job, reader) in enumerate(turns):
+        show_progress(done, len(turns), f"{job.name} by {reader}")
+        # The first round warms the page cache, and looks at the memory.
+        result = run_once(job, reader, paths[job.name], watch_memory=number == 0)
+        runs[job.name, reader].add(result, memory=number == 0)
+    show_progress(len(turns), len(turns), "")
+    return {
+        job.name: {
+            reader: runs[job.name, reader].summary()
+            for reader in readers
+            if (job.name, reader) in runs
+        }
+        for job in jobs
+    }
+
+
+def iter_turns(jobs: list[Job], readers: list[str], rounds: int) -> Iterator[tuple[int, Job, str]]:
+    """Iterate over every job by every reader, in turn, round by round."""
+    for number in range(rounds):
+        for job in jobs:
+            for reader in readers:
+                if reader in job.readers:
+                    yield number, job, reader
+
+
+def run_once(job: Job, reader: str, path: Path, *, watch_memory: bool) -> dict[str, Any]:
+    """Run one job in a fresh process."""
+    command = [sys.executable, str(HERE / "benchmark_jobs.py"), job.name, reader, str(path)]
+    if watch_memory:
+        command.append("--memory")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def show_progress(done: int, total: int, what: str) -> None:
+    """Draw a bar on a terminal's standard error."""
+    if not sys.stderr.isatty():
+        return
+    filled = 40 * done // total
+    bar = "#" * filled + "-" * (40 - filled)
+    sys.stderr.write(
+        f"\r[{bar}] {done}/{total} {what:<40}" + ("\n" if done == total and not what else "")
+    )
+    sys.stderr.flush()
+
+
+def format_table(jobs: list[Job], readers: list[str], results: dict[str, dict[str, Any]]) -> str:
+    """Make the table: medians, ratios to ours, our peak memory."""
+    head = ["work", *readers, "TF / ours", "ours / limit", "peak memory, anonymous / total"]
+    rows = [head, ["---"] * len(head)]
+    for job in jobs:
+        found = results[job.name]
+        rows.append(
+            [
+                job.title,
+                *(
+                    format_seconds(found[reader]["seconds"]) if reader in found else "–"
+                    for reader in readers
+                ),
+                format_ratio(found, "tensorflow", "ckptparse"),
+                format_ratio(found, "ckptparse", "limit"),
+                "–" if job.input == "fixture" else format_memory(found["ckptparse"]),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds or milliseconds, to two figures or three."""
+    if seconds >= 0.1:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1000:.1f} ms" if seconds >= 0.001 else f"{seconds * 1000:.2f} ms"
+
+
+def format_ratio(found: dict[str, Any], over: str, under: str) -> str:
+    """Divide two readers' medians."""
+    if over not in found or under not in found:
+        return "–"
+    return f"{found[over]['seconds'] / found[under]['seconds']:.1f}"
+
+
+def format_memory(found: dict[str, Any]) -> str:
+    """Peak memory in MiB."""
+    return " / ".join(
+        f"{found[key] / 2**20:.0f} MiB" for key in ("peak_anonymous_bytes", "peak_total_bytes")
+    )
+
+
+def describe_machine() -> dict[str, Any]:
+    """Say what the figures depend on."""
+    from importlib import metadata
+
+    wanted = ("numpy", "protobuf", "crc32c", "tensorflow-cpu", "safetensors")
+    found = {
+        item.metadata["Name"].replace("_", "-"): item.version for item in metadata.distributions()
+    }
+    versions = {name: found[name] for name in wanted if name in found}
+    return {"processors": os.cpu_count(), "python": platform.python_version(), **versions}
+
+
+def put_into_readme(table: str, rounds: int) -> None:
+    """Replace the table in README.md."""
+    text = README.read_text()
+    machine = describe_machine()
+    about = ", ".join(
+        f"{name} {version}" for name, version in machine.items() if name != "processors"
+    )
+    note = (
+        f"Medians of {rounds} interleaved runs on {machine['processors']} processors ({about}), "
+        "each in a fresh process,\nimports not counted, page cache warm. What counts is the ratio: "
+        "machines differ."
+    )
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    README.write_text(f"{before}{BEGIN}\n{note}\n\n{table}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,420 @@
+"""The jobs of the benchmark, each by every reader that can do it; one process runs one of them.
+
+    python scripts/benchmark_jobs.py JOB READER PREFIX [--memory]
+
+prints seconds and peak memory as JSON. The memory is sampled while the work runs only on demand,
+since that takes time.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["JOBS", "Job"]
+
+PIECE = 1 << 20
+SHARD = ".data-00000-of-00001"
+Work = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One line of the table."""
+
+    name: str
+    title: str
+    input: str
+    readers: dict[str, Callable[[], Work]] = field(default_factory=dict)
+    """Reader -> function that imports what is needed and returns the work itself."""
+    usual: bool = True
+    """Whether it runs unasked."""
+
+
+def ours(call: Callable[[Any, str], Any]) -> Callable[[], Work]:
+    """Make a reader's entry of a call of `ckptparse`, everything it needs imported before."""
+
+    def prepare() -> Work:
+        import ckptparse
+        import ckptparse.api
+        import ckptparse.bundle.reader
+        import ckptparse.resolve
+
+        return lambda path: call(ckptparse, path)
+
+    return prepare
+
+
+def tensorflow(call: Callable[[Any, str], Any]) -> Callable[[], Work]:
+    """Make an entry of a call of TensorFlow."""
+
+    def prepare() -> Work:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import tensorflow as tf
+
+        return lambda path: call(tf, path)
+
+    return prepare
+
+
+def safetensors(call: Callable[[Any, str], Any]) -> Callable[[], Work]:
+    """Make an entry of a call of safetensors, on the same tensors in its format."""
+
+    def prepare() -> Work:
+        import safetensors
+        import safetensors.numpy
+
+        return lambda path: call(safetensors, f"{path}.safetensors")
+
+    return prepare
+
+
+def limit(work: Work) -> Callable[[], Work]:
+    """Make an entry of the bare loop."""
+    import crc32c  # noqa: F401 - imported before the clock starts
+
+    return lambda: work
+
+
+# ---- the bare limits
+
+
+def run_in_threads(jobs: list[Callable[[], None]]) -> None:
+    """Run jobs on two threads."""
+    pending = iter(jobs)
+    lock = threading.Lock()
+
+    def worker() -> None:
+        while True:
+            with lock:
+                job = next(pending, None)
+            if job is None:
+                return
+            job()
+
+    threads = [threading.Thread(target=worker) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def limit_read(path: str) -> object:
+    """Read a data file into one buffer of huge pages, in pieces, each checked while in cache."""
+    from crc32c import crc32c
+
+    file = os.open(path + SHARD, os.O_RDONLY)
+    size = os.fstat(file).st_size
+    pages = mmap.mmap(-1, size + (2 << 20), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages.madvise(mmap.MADV_HUGEPAGE)
+    whole = np.frombuffer(pages, np.uint8)
+    start = -whole.ctypes.data % (2 << 20)
+    buffer = memoryview(whole)[start : start + size]
+
+    def read(low: int) -> Callable[[], None]:
+        def job() -> None:
+            for at in range(low, min(low + 16 * PIECE, size), PIECE):
+                piece = buffer[at : min(at + PIECE, size)]
+                os.preadv(file, [piece], at)
+                crc32c(piece)
+
+        return job
+
+    run_in_threads([read(low) for low in range(0, size, 16 * PIECE)])
+    return buffer
+
+
+def limit_map(path: str) -> object:
+    """Map a data file and compute its checksum."""
+    from crc32c import crc32c
+
+    file = os.open(path + SHARD, os.O_RDONLY)
+    size = os.fstat(file).st_size
+    mapped = memoryview(mmap.mmap(file, size, access=mmap.ACCESS_COPY))
+
+    def check(low: int) -> Callable[[], None]:
+        return lambda: (
+            [crc32c(mapped[at : at + PIECE]) for at in range(low, low + 16 * PIECE, PIECE)] and None
+        )
+
+    run_in_threads([check(low) for low in range(0, size, 16 * PIECE)])
+    return mapped
+
+
+def limit_small(path: str) -> object:
+    """Read a data file, check every 16 bytes and make an array of them."""
+    from crc32c import crc32c
+
+    with open(path + SHARD, "rb") as data:
+        buffer = bytearray(data.read())
+    view = memoryview(buffer)
+    arrays = {}
+    for at in range(0, len(buffer), 16):
+        crc32c(view[at : at + 16])
+        arrays[at] = np.ndarray((4,), np.float32, buffer, at)
+    return arrays
+
+
+def limit_rows(path: str) -> object:
+    """Read ten rows."""
+    file = os.open(path + SHARD, os.O_RDONLY)
+    return os.pread(file, 10 * 4096, 1000 * 4096)
+
+
+def limit_strings(path: str) -> object:
+    """Read a data file, check it, and cut it up."""
+    from crc32c import crc32c
+
+    with open(path + SHARD, "rb") as data:
+        buffer = data.read()
+    crc32c(buffer)
+    return [buffer[at : at + 20] for at in range(0, 20 * 200_000, 20)]
+
+
+# ---- the whole process
+
+START = {
+    "ckptparse": "import sys, ckptparse; ckptparse.read(sys.argv[1])",
+    "limit": "import numpy",
+    "tensorflow": "import sys, tensorflow as tf; r = tf.train.load_checkpoint(sys.argv[1]); "
+    "[r.get_tensor(n) for n in r.get_variable_to_shape_map()]",
+}
+
+
+def start(reader: str) -> Callable[[], Work]:
+    """Make an entry that runs a whole process."""
+    command = [sys.executable, "-c", START[reader]]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return lambda: (
+        lambda path: subprocess.run(
+            [*command, path], check=True, env=environment, capture_output=True
+        )
+    )
+
+
+# ---- TensorFlow's and safetensors' ways
+
+
+def tensorflow_read(tf: Any, path: str) -> object:
+    """Read every tensor."""
+    reader = tf.train.load_checkpoint(path)
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def tensorflow_list(tf: Any, path: str) -> object:
+    """List names, shapes and types."""
+    reader = tf.train.load_checkpoint(path)
+    return reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+
+
+def tensorflow_rows(tf: Any, path: str) -> object:
+    """Restore ten rows."""
+    spec = "262144 1024 1000,10:0,1024"
+    return tf.raw_ops.RestoreV2(
+        prefix=path, tensor_names=["one"], shape_and_slices=[spec], dtypes=[tf.float32]
+    )[0].numpy()
+
+
+def safetensors_list(safetensors: Any, path: str) -> object:
+    """List names, shapes and types."""
+    with safetensors.safe_open(path, "np") as file:
+        found = {}
+        for name in file.keys():  # noqa: SIM118 - no mapping
+            view = file.get_slice(name)
+            found[name] = view.get_shape(), view.get_dtype()
+        return found
+
+
+def safetensors_one(safetensors: Any, path: str) -> object:
+    """Read one tensor."""
+    with safetensors.safe_open(path, "np") as file:
+        return file.get_tensor(ONE)
+
+
+def safetensors_rows(safetensors: Any, path: str) -> object:
+    """Read ten rows."""
+    with safetensors.safe_open(path, "np") as file:
+        return file.get_slice("one")[1000:1010]
+
+
+ONE = "model/layer_00500/block_50/w"
+
+
+def ours_list(ckptparse: Any, path: str) -> object:
+    """List names, shapes and types."""
+    with ckptparse.open(path) as checkpoint:
+        return [(tensor.name, tensor.shape, tensor.dtype) for tensor in checkpoint.values()]
+
+
+def ours_one(ckptparse: Any, path: str) -> object:
+    """Read one tensor."""
+    with ckptparse.open(path) as checkpoint:
+        return checkpoint[ONE].read()
+
+
+def ours_rows(ckptparse: Any, path: str) -> object:
+    """Read ten rows."""
+    with ckptparse.open(path) as checkpoint:
+        return checkpoint["one"][1000:1010]
+
+
+READ = {
+    "ckptparse": ours(lambda ckptparse, path: ckptparse.read(path)),
+    "limit": limit(limit_read),
+    "tensorflow": tensorflow(tensorflow_read),
+    "safetensors": safetensors(lambda st, path: st.numpy.load_file(path)),
+}
+
+JOBS = (
+    Job("read", "read 1 GiB in 64 tensors, every checksum verified", "large", READ),
+    Job(
+        "map",
+        "the same with `mmap=True`, verified",
+        "large",
+        {
+            "ckptparse": ours(lambda ckptparse, path: ckptparse.read(path, mmap=True)),
+            "limit": limit(limit_map),
+            "tensorflow": READ["tensorflow"],
+        },
+    ),
+    Job("single", "read one tensor of 1 GiB, verified", "single", READ),
+    Job("bert", "read 110 million weights in 200 tensors, verified", "bert", READ),
+    Job(
+        "small",
+        "read 100,000 tensors of 16 bytes, verified",
+        "small",
+        {**READ, "limit": limit(limit_small)},
+    ),
+    Job(
+        "list",
+        "list 100,000 names, shapes, types",
+        "small",
+        {
+            "ckptparse": ours(ours_list),
+            "tensorflow": tensorflow(tensorflow_list),
+            "safetensors": safetensors(safetensors_list),
+        },
+    ),
+    Job(
+        "one",
+        "open and read one of 100,000",
+        "small",
+        {
+            "ckptparse": ours(ours_one),
+            "tensorflow": tensorflow(lambda tf, path: tf.train.load_variable(path, ONE)),
+            "safetensors": safetensors(safetensors_one),
+        },
+    ),
+    Job(
+        "rows",
+        "read 10 rows of a 1 GiB tensor",
+        "single",
+        {
+            "ckptparse": ours(ours_rows),
+            "limit": limit(limit_rows),
+            "tensorflow": tensorflow(tensorflow_rows),
+            "safetensors": safetensors(safetensors_rows),
+        },
+    ),
+    Job(
+        "slices",
+        "put one variable of 51 MB together from 2,000 slices",
+        "slices",
+        {
+            "ckptparse": ours(lambda ckptparse, path: ckptparse.read(path)),
+            "limit": limit(limit_read),
+            "tensorflow": tensorflow(tensorflow_read),
+        },
+    ),
+    Job(
+        "strings",
+        "read 200,000 strings",
+        "strings",
+        {
+            "ckptparse": ours(lambda ckptparse, path: ckptparse.read(path)),
+            "limit": limit(limit_strings),
+            "tensorflow": tensorflow(tensorflow_read),
+        },
+    ),
+    Job(
+        "start",
+        "whole process: start, read a small checkpoint, exit (limit: `import numpy`)",
+        "fixture",
+        {reader: start(reader) for reader in START},
+    ),
+    Job(
+        "verify",
+        "`verify` 1 GiB",
+        "large",
+        {
+            "ckptparse": ours(lambda ckptparse, path: ckptparse.verify(path)),
+            "limit": limit(limit_map),
+        },
+    ),
+    Job(
+        "sparse",
+        "`verify` 64 GiB",
+        "sparse",
+        {"ckptparse": ours(lambda ckptparse, path: ckptparse.verify(path))},
+        usual=False,
+    ),
+)
+
+
+class MemoryWatch(threading.Thread):
+    """Samples this process's memory while the work runs."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.anonymous = self.total = 0
+        self._stop_wanted = threading.Event()
+
+    def run(self) -> None:
+        """Sample until stopped."""
+        while not self._stop_wanted.wait(0.004):
+            self.sample()
+
+    def sample(self) -> None:
+        """Take the figures of this moment."""
+        with open("/proc/self/status") as status:
+            found = dict(line.split(":", 1) for line in status)
+        self.anonymous = max(self.anonymous, 1024 * int(found["RssAnon"].split()[0]))
+        self.total = max(self.total, 1024 * int(found["VmHWM"].split()[0]))
+
+    def stop(self) -> None:
+        """Take a last sample and end."""
+        self._stop_wanted.set()
+        if self.is_alive():
+            self.join()
+        self.sample()
+
+
+def main() -> None:
+    """Run one job by one reader and print what it took."""
+    name, reader, path, *options = sys.argv[1:]
+    job = next(job for job in JOBS if job.name == name)
+    work = job.readers[reader]()
+    watch = MemoryWatch()
+    if "--memory" in options:
+        watch.start()
+    started = time.perf_counter()
+    result = work(path)
+    seconds = time.perf_counter() - started
+    watch.stop()
+    del result
+    memory = {"peak_anonymous_bytes": watch.anonymous, "peak_total_bytes": watch.total}
+    print(json.dumps({"seconds": seconds, **memory}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""How the cost of reading grows with the work, as a table and as a plot; needs matplotlib."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark_inputs import make_small, write_shards, write_slices, write_stream
+
+import ckptparse
+
+__all__ = ["draw_scale"]
+
+RUNS = 3
+Points = list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One kind of work, in several amounts."""
+
+    title: str
+    amounts: tuple[int, ...]
+    write: Callable[[Path, int], None]
+    work: Callable[[str], object] = ckptparse.read
+
+
+def write_entries(prefix: Path, count: int) -> None:
+    write_stream(prefix, make_small(count))
+
+
+def write_rows(prefix: Path, count: int) -> None:
+    write_slices(prefix, count=count, rows=1, columns=16)
+
+
+ENTRIES = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000)
+CURVES = (
+    Curve("read entries", ENTRIES, write_entries),
+    Curve("list entries", ENTRIES, write_entries, ckptparse.list_variables),
+    Curve("read shards", (1, 4, 16, 64, 256, 1024, 4096), write_shards),
+    Curve("read slices of one variable", (1, 10, 100, 1_000, 10_000, 100_000), write_rows),
+)
+
+
+def draw_scale(target: str) -> None:
+    """Measure every curve, print it, and draw all of them into a picture."""
+    curves = {curve.title: measure(curve) for curve in CURVES}
+    for title, points in curves.items():
+        for amount, seconds in points:
+            each = seconds / amount * 1e6
+            print(f"{title:<30} {amount:>9,} {seconds:>10.4f} s {each:>10.2f} us each")
+    draw(curves, target)
+
+
+def measure(curve: Curve) -> Points:
+    """Time the work for every amount, the least of some runs each."""
+    points: Points = []
+    for amount in curve.amounts:
+        with tempfile.TemporaryDirectory() as folder:
+            prefix = Path(folder) / "model"
+            curve.write(prefix, amount)
+            points.append((amount, min(seconds_of(curve, prefix) for _ in range(RUNS))))
+    return points
+
+
+def seconds_of(curve: Curve, prefix: Path) -> float:
+    """Time the work once."""
+    started = time.perf_counter()
+    curve.work(str(prefix))
+    return time.perf_counter() - started
+
+
+def draw(curves: dict[str, Points], target: str) -> None:
+    """Draw the curves over logarithmic axes, beside what is exactly proportional."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 6))
+    for title, points in curves.items():
+        amounts, seconds = zip(*points, strict=True)
+        (line,) = axes.loglog(amounts, seconds, marker="o", label=title)
+        first = seconds[-1] / amounts[-1] * amounts[0]
+        ends = (amounts[0], amounts[-1]), (first, seconds[-1])
+        axes.loglog(*ends, linestyle=":", color=line.get_color())
+    axes.set_xlabel("how many")
+    axes.set_ylabel("seconds (dotted: in proportion)")
+    axes.legend()
+    axes.grid(visible=True, which="both", alpha=0.3)
+    figure.savefig(target, dpi=120)
