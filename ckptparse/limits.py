@@ -41,7 +41,8 @@ class Limits:
     fill_elements: int = 1 << 28
     """Elements of a tensor that a few stored values are repeated to fill."""
     decompressed_bytes: int = 1 << 30
-    """Size of one compressed block or chunk when decompressed."""
+    """Size of one compressed block or chunk when decompressed; and what tensors that share bytes of
+    the data files may take beyond the size of those files."""
 
     def check(self, field: str, found: int, what: str, *, path: str | None = None) -> None:
         """Raise `LimitError` where `found` is more than the field of that name allows."""

@@ -521,3 +521,24 @@ def test_unsupported_errors_are_about_this_installation(tmp_path: Path) -> None:
     bundle.entries[b"w"] = b.Entry(b.FLOAT, (1,) * 100, 0, 0, 4, b.masked_crc(bytes(4)))
     with pytest.raises(UnsupportedError, match="numpy"):
         ckptparse.read(bundle.write(tmp_path / "x"))
+
+
+def sharing(tmp_path: Path, *, count: int, size: int) -> str:
+    """Write a bundle whose tensors all are the same bytes of its data file."""
+    bundle = b.Bundle()
+    bundle.add("t/0", np.zeros(size, np.uint8))
+    first = bundle.entries[b"t/0"]
+    for number in range(1, count):
+        bundle.entries[f"t/{number}".encode()] = first
+    return bundle.write(tmp_path / "sharing")
+
+
+def test_tensors_that_share_bytes_may_take_so_much_more_than_the_files(tmp_path: Path) -> None:
+    prefix = sharing(tmp_path, count=11, size=1000)
+    arrays = ckptparse.read(prefix, limits=ckptparse.Limits(decompressed_bytes=10_000))
+    assert len(arrays) == 11
+    with pytest.raises(ckptparse.LimitError, match="sharing their bytes") as caught:
+        ckptparse.read(prefix, limits=ckptparse.Limits(decompressed_bytes=9_999))
+    assert caught.value.limit == "decompressed_bytes"
+    arrays = ckptparse.read(prefix, include="t/1", limits=ckptparse.Limits(decompressed_bytes=0))
+    assert list(arrays) == ["t/1"]

@@ -29,9 +29,10 @@ from ckptparse.bundle.payload import Bundle, check_tensor_crc
 from ckptparse.bundle.slices import SliceGrid
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.errors import UnsupportedError, located
+from ckptparse.limits import Limits
 from ckptparse.tensor import SAFE_RANK, ReadOptions, check_rank
 
-__all__ = ["DenseReader"]
+__all__ = ["DenseReader", "check_sharing"]
 
 Array = npt.NDArray[Any]
 
@@ -186,6 +187,8 @@ class DenseReader:
                 self.bundle.shard(int(columns.shard_ids[row])) as source,
             ):
                 source.check_range(int(columns.offsets[row]), int(columns.sizes[row]))
+        held = sum(self._size_of(shard) for shard in shards)
+        check_sharing(self.bundle.limits, float(columns.sizes.sum(dtype=np.float64)), held)
 
     def _size_of(self, shard: int) -> int:
         with self.bundle.shard(shard) as source:
@@ -229,6 +232,24 @@ def _batches(sizes: npt.NDArray[np.int64]) -> Iterator[range]:
         high = int(np.searchsorted(ends, before + _BATCH_SIZE, side="right"))
         yield range(low, max(low + 1, high))
         low = max(low + 1, high)
+
+
+def check_sharing(limits: Limits, taken: float, held: int) -> None:
+    """Refuse tensors that share the bytes of small files to become large arrays.
+
+    Args:
+        limits: `decompressed_bytes` bounds what may be taken beyond what is held.
+        taken: Bytes of all the tensors.
+        held: Bytes of the data files.
+
+    Raises:
+        LimitError: They share more than that.
+    """
+    limits.check(
+        "decompressed_bytes",
+        max(0, int(taken) - held),
+        "What tensors take beyond the size of the data files, by sharing their bytes,",
+    )
 
 
 class _ArrayMaker:

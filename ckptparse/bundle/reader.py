@@ -6,6 +6,7 @@ listing reads all of them, once. Data files are opened when first needed.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from ckptparse.bundle.columns import EntryColumns, EntryDecoder
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness, shape_from_proto
-from ckptparse.bundle.many import DenseReader
+from ckptparse.bundle.many import DenseReader, check_sharing
 from ckptparse.bundle.naming import (
     INDEX_SUFFIX,
     decode_name,
@@ -320,10 +321,20 @@ class BundleReader:
             return DenseReader(self, columns, names.__getitem__, options).read()
         reader = DenseReader(self, columns.take(dense), lambda row: names[dense[row]], options)
         arrays = dict(zip(dense, reader.read(), strict=True))
+        taken = sum(array.nbytes for array in arrays.values())
         for row, name in enumerate(names):
             if row not in arrays:
-                arrays[row] = self.make_tensor(name, columns.entry(row), options).read()
+                tensor = self.make_tensor(name, columns.entry(row), options)
+                arrays[row] = tensor.read()
+                taken += tensor.nbytes
+                if taken > self.limits.decompressed_bytes:
+                    check_sharing(self.limits, taken, self._held())
         return [arrays[row] for row in range(len(names))]
+
+    def _held(self) -> int:
+        """Return the size of all data files that are there."""
+        paths = filter(os.path.exists, self.files[1:])
+        return sum(map(os.path.getsize, paths))
 
     def _columns_of(self, names: Sequence[str]) -> EntryColumns:
         """Return the entries of some tensors, in their order."""
