@@ -422,6 +422,25 @@ def test_a_sign_of_life_comes_after_a_second_and_in_a_terminal_only(
     assert done.err == ""
 
 
+def test_the_bar_is_filled_as_far_as_the_work_is(run: Callable[..., Any]) -> None:
+    half = WORK.replace("'):", "') as advance: advance(1, 2);")
+    ran = {
+        name: run(f'"{sys.executable}" -c "{work}" 1.7 2>&1', width=80).out
+        for name, work in (("pulsing", WORK), ("half", half))
+    }
+    assert "much work" in ran["half"]
+    assert len(set(ran.values())) == 2
+
+
+def test_verify_and_recover_tell_how_far_they_are() -> None:
+    for work in (ckptparse.verify, ckptparse.recover):
+        told: list[tuple[int, int]] = []
+        work("fixtures/saver/my_model", progress=lambda done, total: told.append((done, total)))  # noqa: B023
+        assert told
+        assert told == sorted(told)
+        assert told[-1][0] == told[-1][1]
+
+
 def test_statistics_are_those_of_numpy() -> None:
     values = np.random.default_rng(0).normal(3, 2, 3_000_000).astype(np.float32)
     values[:3] = np.nan, np.inf, 0

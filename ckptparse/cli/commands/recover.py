@@ -70,8 +70,8 @@ def recover(
     outputs = [] if dry_run else [file for file in (output, report) if file is not None]
     # Before the work, which may take long; and after it, when all the files are known.
     check_outputs(outputs, [path], overwrite=overwrite)
-    with working(f"recovering {escape(path)}", quiet=run.quiet):
-        recovery = ckptparse.recover(path, siblings=siblings)
+    with working(f"recovering {escape(path)}", quiet=run.quiet) as advance:
+        recovery = ckptparse.recover(path, siblings=siblings, progress=advance)
         answer = Recovered(recovery, None if dry_run else output, map_, run.verbose)
         check_outputs(outputs, recovery.report.files, overwrite=overwrite)
         if output is not None and not dry_run:

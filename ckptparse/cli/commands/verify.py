@@ -40,8 +40,9 @@ def verify(
     """
     reports = []
     for path in paths:
-        with run.reporting(), working(f"verifying {escape(path)}", quiet=run.quiet):
-            reports.append(ckptparse.verify(path))
+        title = f"verifying {escape(path)}"
+        with run.reporting(), working(title, quiet=run.quiet) as advance:
+            reports.append(ckptparse.verify(path, progress=advance))
     return Verified(tuple(reports), map_, run.verbose, _code(reports, complete=not run.errors))
 
 
