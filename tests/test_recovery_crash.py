@@ -52,6 +52,19 @@ def test_a_save_that_ended_early_is_called_so(name: str) -> None:
     assert not report.ok and "set.unfinished" in codes(report)
 
 
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_the_first_lines_tell_that_readers_do_not_use_what_a_save_left_behind(name: str) -> None:
+    prefix, tensors = interrupted(name)
+    report = ckptparse.verify(prefix)
+    first, second, *_, last = str(report).splitlines()
+    total = len(tensors)
+    assert first.endswith(f"a save that did not finish. {total} of {total} tensors are whole.")
+    assert "what the save left behind" in second and "`recover` saves them" in second
+    assert last.startswith("Next: `ckptparse recover ") and f"saves all {total} tensors" in last
+    with pytest.raises(ckptparse.CheckpointError):
+        ckptparse.read(prefix)
+
+
 @pytest.mark.parametrize("name", [*UNFINISHED, "data_tempstate"])
 def test_the_directory_of_a_save_that_ended_early_means_that_save(name: str) -> None:
     prefix, _ = interrupted(name)

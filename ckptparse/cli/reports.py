@@ -34,6 +34,10 @@ _STATUS_STYLES = {
     "missing": "red",
 }
 _MOST_SHOWN = 50
+_UNFINISHED = (
+    "The save did not finish: these come through what it left behind, which `ckptparse dump` and "
+    "`show` never use, and `ckptparse recover` saves them."
+)
 
 
 def verdict(report: ckptparse.Report) -> str:
@@ -51,9 +55,17 @@ def describe_counts(report: ckptparse.Report) -> str:
 
 
 def write_report(
-    out: Output, report: ckptparse.Report, *, with_map: bool = False, all_tensors: bool = False
+    out: Output,
+    report: ckptparse.Report,
+    *,
+    with_map: bool = False,
+    all_tensors: bool = False,
+    saved: bool = False,
 ) -> None:
-    """Write a report; of the tensors those that are not simply whole, or all."""
+    """Write a report; of the tensors those that are not simply whole, or all.
+
+    What to do next is said unless what could be got back is `saved` already.
+    """
     tensors = [
         tensor
         for tensor in report.tensors.values()
@@ -63,6 +75,9 @@ def write_report(
         _write_for_person(out, report, tensors, all_tensors=all_tensors)
         if with_map:
             _draw_maps(out, report.files.values())
+        if report.next_step and not saved:
+            out.line()
+            out.paragraph(f"Next: {clean(report.next_step)}", 0)
     else:
         _write_records(out, report, tensors, with_map=with_map)
 
@@ -77,6 +92,8 @@ def _write_for_person(
     word = verdict(report)
     counts = describe_counts(report)
     out.pieces([(escape(report.path), "bold"), (word, _VERDICT_STYLES[word]), (counts, "")], 0)
+    if report.unfinished:
+        out.paragraph(_UNFINISHED, 2)
     problems = [problem for problem in report.problems if not _is_told_below(problem, report)]
     if problems:
         out.line()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -186,6 +187,16 @@ class Report:
         found = Counter(tensor.status for tensor in self.tensors.values())
         return {status.value: found[status] for status in Status if found[status]}
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether tensors come through what a save left behind, which no reader uses."""
+        return bool(self.tensors) and any(p.code == "set.unfinished" for p in self.problems)
+
+    @property
+    def next_step(self) -> str:
+        """What to do next, in a line; empty where the checkpoint is whole."""
+        return "" if self.ok else _advise(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values, as JSON holds them."""
         return {
@@ -220,15 +231,21 @@ def _iter_lines(report: Report) -> Iterator[str]:
     if report.others:
         yield "Other checkpoints here, the best first:"
         yield from _at_most([f"  {_name(o.path)}: {o.share:.0%} verified" for o in report.others])
+    if report.next_step:
+        yield f"Next: {report.next_step}"
 
 
 def _headline(report: Report) -> str:
     total = len(report.tensors)
     whole = sum(tensor.status.proved for tensor in report.tensors.values())
+    if report.ok and not total:
+        return "whole. It holds no tensor."
     if report.ok:
         return f"whole. All {total} tensors are verified."
     if not total:
         return "no tensor can be named."
+    if report.unfinished:
+        return f"a save that did not finish. {whole} of {total} tensors are whole."
     if whole == total:
         return f"damaged, but all {total} tensors are whole."
     return f"damaged. {whole} of {total} tensors are whole."
@@ -244,12 +261,37 @@ def _iter_losses(report: Report) -> Iterator[str]:
         Status.MISSING: "missing",
     }
     counts = report.counts
+    if report.unfinished:
+        yield (
+            "They come through what the save left behind (an index or parts not in their final "
+            "place), which `read` and `open` never use: `recover` saves them."
+        )
     lost = [f"{counts[s.value]} {meaning}" for s, meaning in meanings.items() if s in counts]
     if lost:
         yield f"{', '.join(lost)}."
     graph = report.object_graph
     if graph is not None and not graph.status.proved:
         yield f"The object graph is {graph.status}."
+
+
+def _advise(report: Report) -> str:
+    """Say what saves most: what is left here, or another checkpoint that is whole."""
+    steps = []
+    whole = sum(tensor.status.proved for tensor in report.tensors.values())
+    in_part = sum(t.status in (Status.PARTIAL, Status.UNVERIFIED) for t in report.tensors.values())
+    command = f"`ckptparse recover {shlex.quote(_printable(report.path))} -o OUT`"
+    total = len(report.tensors)
+    if whole == total > 0:
+        steps.append(f"{command} saves all {total} tensors")
+    elif whole or in_part:
+        more = f", what is left of {in_part} more" if in_part else ""
+        steps.append(f"{command} saves {whole} of {total} tensors{more}")
+    elif total:
+        steps.append(f"`ckptparse recover` may give single values; {total} tensors are lost here")
+    use = next((other for other in report.others if other.ok), None)
+    if use is not None:
+        steps.append(f"use {_name(use.path)}, which is whole")
+    return ", or ".join(steps) or "copy or download its files again: nothing here can be used"
 
 
 def _describe_problem(problem: Problem) -> str:
