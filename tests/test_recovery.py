@@ -334,6 +334,24 @@ def test_the_first_lines_tell_what_is_lost_and_what_is_not(tmp_path: Path) -> No
     assert lines[0] == "m (v2): damaged. 1 of 3 tensors are whole."
     assert lines[1] == "  1 there in part, 1 missing."
     assert "shard.truncated" in lines[3] and "ends at byte 500" in lines[3]
+    assert lines[-1] == (
+        f"Next: `ckptparse recover {tmp_path / 'm'} -o OUT` saves 1 of 3 tensors, what is left of "
+        "1 more"
+    )
+
+
+def test_the_last_line_of_a_report_names_a_whole_checkpoint(tmp_path: Path) -> None:
+    faults.write_run(tmp_path)
+    faults.Files(tmp_path).shard(0).unlink()
+    report = ckptparse.verify(tmp_path / faults.BASE)
+    assert str(report).splitlines()[-1].endswith("or use ckpt-300, which is whole")
+    assert ckptparse.verify(tmp_path / "ckpt-300").next_step == ""
+
+
+def test_where_no_tensor_can_be_named_the_report_asks_for_another_copy(tmp_path: Path) -> None:
+    prefix = truncated(tmp_path, 500)
+    Path(f"{prefix}.index").unlink()
+    assert "copy or download its files again" in ckptparse.verify(prefix).next_step
 
 
 def test_a_report_becomes_json_and_maps_every_file(tmp_path: Path) -> None:
@@ -411,6 +429,15 @@ def test_nothing_at_all_and_what_was_never_a_checkpoint_raise(tmp_path: Path) ->
         assert caught.value.identity is not None and caught.value.identity.kind == "html"
 
 
+def test_a_saved_model_without_variables_is_said_to_have_none() -> None:
+    saved_models = Path(__file__).resolve().parent.parent / "fixtures" / "saved_model"
+    for function in (ckptparse.verify, ckptparse.recover):
+        with pytest.raises(NotACheckpointError, match="has no variables") as caught:
+            function(saved_models / "tf1_no_variables")
+        assert "open give its variables" not in str(caught.value)
+    assert str(ckptparse.verify(saved_models / "no_variables_tf2")).endswith("It holds no tensor.")
+
+
 def test_limits_are_held(tmp_path: Path) -> None:
     prefix = truncated(tmp_path, 1200)
     report = ckptparse.verify(prefix, limits=Limits(index_bytes=10))
@@ -483,6 +510,20 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
         with pytest.raises(ckptparse.CheckpointError):
             recovery.write(tmp_path / name)
         assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out"])
+def test_what_cannot_be_read_any_more_is_left_out_and_named(name: str, tmp_path: Path) -> None:
+    recovery = odd_run(tmp_path)
+    data = bytearray(data_of(tmp_path / "m").read_bytes())
+    faults.flip(data, 3, 3)
+    data_of(tmp_path / "m").write_bytes(data)
+    left_out = recovery.write(tmp_path / name)
+    assert list(left_out) == ["../escape"] and "changed" in left_out["../escape"]
+    arrays, _ = loaded(tmp_path / name)
+    assert "../escape" not in arrays and arrays["report"] == 1 and len(arrays["zz"]) == 100
+    beside = tmp_path / f"{name}.report.json" if name != "out" else tmp_path / "out/report.json"
+    assert json.loads(beside.read_text())["left_out"] == left_out
 
 
 # ------------------------------------------------------------------------------------------- cost

@@ -108,8 +108,11 @@ def write_npy(path: str, array: npt.NDArray[Any], *, overwrite: bool) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def write_recovery(recovery: ckptparse.Recovery, output: str, *, overwrite: bool) -> None:
+def write_recovery(recovery: ckptparse.Recovery, output: str, *, overwrite: bool) -> dict[str, str]:
     """Write what was got back: a `.npz` file, or a directory of `.npy` files and the report.
+
+    Returns:
+        The tensors that could not be read any more, and why.
 
     Raises:
         UsageError: The output came into being meanwhile.
@@ -120,13 +123,14 @@ def write_recovery(recovery: ckptparse.Recovery, output: str, *, overwrite: bool
     directory = tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=os.path.dirname(place))
     try:
         made = os.path.join(directory, name)
-        recovery.write(made)
+        left_out = recovery.write(made)
         if os.path.isfile(made):
             os.replace(made, place) if overwrite else _place_new(made, place)
         else:
             _place_directory(made, place, overwrite=overwrite)
     finally:
         shutil.rmtree(directory)
+    return left_out
 
 
 def _place_directory(made: str, place: str, *, overwrite: bool) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.errors import TensorNotFoundError, UnsupportedError, located
+from ckptparse.errors import CheckpointError, TensorNotFoundError, UnsupportedError, located
 from ckptparse.problems import Cause, Status
 from ckptparse.recovery.report import Report, Source, Span, TensorReport
 
@@ -147,7 +147,7 @@ class Recovery(Mapping[str, RecoveredTensor]):
     def __str__(self) -> str:
         return str(self.report)
 
-    def write(self, path: str | os.PathLike[str]) -> None:
+    def write(self, path: str | os.PathLike[str]) -> dict[str, str]:
         """Save what was got back, with the report beside it.
 
         A path that ends in `.npz` becomes one archive, and the report `PATH.report.json`; any other
@@ -155,64 +155,98 @@ class Recovery(Mapping[str, RecoveredTensor]):
         is missing of a partial tensor is zero (b"" in strings), and a second array, its name with
         `.missing` added, is True there. Kinds that numpy lacks are saved as their raw bytes.
 
+        Returns:
+            The tensors that could not be read any more, each with the reason: the files have
+            changed meanwhile, or memory is short. All others are written, and the report beside
+            them has the same as `left_out`.
+
         Raises:
             UnsupportedError: Something is there already, or it cannot be written.
+            CheckpointError: There are tensors, and not one of them can be read any more.
         """
         target = os.fsdecode(path)
         try:
             if target.endswith(".npz"):
-                _write_archive(self, target)
-            else:
-                _write_directory(self, target)
+                return _write_archive(self, target)
+            return _write_directory(self, target)
         except OSError as error:
             raise UnsupportedError(f"It cannot be written: {error}", path=target) from error
 
 
-def _write_archive(recovery: Recovery, target: str) -> None:
+class _Arrays:
+    """What is saved: each tensor that can be read, and why others cannot."""
+
+    def __init__(self, recovery: Recovery) -> None:
+        self._recovery = recovery
+        self.files: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        error: CheckpointError | None = None
+        for name, tensor in self._recovery.items():
+            try:
+                array = tensor.read()
+            except CheckpointError as found:
+                error = found
+                self.left_out[name] = str(found)
+                continue
+            yield from _iter_arrays(name, array)
+        if error is not None and len(self.left_out) == len(self._recovery):
+            raise error
+
+    def write_report(self, stream: IO[str]) -> None:
+        report = self._recovery.report.to_dict()
+        content = {"report": report, "arrays": self.files, "left_out": self.left_out}
+        json.dump(content, stream, indent=1, allow_nan=False)
+
+
+def _write_archive(recovery: Recovery, target: str) -> dict[str, str]:
     beside = f"{target}.report.json"
     _refuse_existing(target, beside)
+    arrays = _Arrays(recovery)
     made: list[str] = []
     try:
         with open(target, "xb") as file:
             made.append(target)
-            files = _write_members(recovery, file)
+            _write_members(arrays, file)
         with open(beside, "x", encoding="utf-8") as file:
             made.append(beside)
-            _write_report(recovery, files, file)
+            arrays.write_report(file)
     except BaseException:
         for path in made:
             os.unlink(path)
         raise
+    return arrays.left_out
 
 
-def _write_members(recovery: Recovery, file: IO[bytes]) -> dict[str, str]:
-    files: dict[str, str] = {}
+def _write_members(arrays: _Arrays, file: IO[bytes]) -> None:
     taken: set[str] = set()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for name, array in _iter_arrays(recovery):
+        for name, array in arrays:
             member = _free_name(_printable(name), taken)
-            files[name] = member
+            arrays.files[name] = member
             with archive.open(f"{member}.npy", "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)
-    return files
 
 
-def _write_directory(recovery: Recovery, target: str) -> None:
+def _write_directory(recovery: Recovery, target: str) -> dict[str, str]:
     _refuse_existing(target)
+    arrays = _Arrays(recovery)
     os.mkdir(target)
     try:
-        files: dict[str, str] = {}
         taken = {_REPORT.casefold()}
-        for name, array in _iter_arrays(recovery):
-            files[name] = _free_name(quote(_printable(name), safe=" ")[:_LONGEST_NAME], taken)
-            with open(os.path.join(target, f"{files[name]}.npy"), "xb") as stream:
+        for name, array in arrays:
+            file = _free_name(quote(_printable(name), safe=" ")[:_LONGEST_NAME], taken)
+            arrays.files[name] = file
+            with open(os.path.join(target, f"{file}.npy"), "xb") as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)
         report = os.path.join(target, _REPORT)
         with open(report, "x", encoding="utf-8") as stream:
-            _write_report(recovery, files, stream)
+            arrays.write_report(stream)
     except BaseException:
         shutil.rmtree(target)
         raise
+    return arrays.left_out
 
 
 def _refuse_existing(*paths: str) -> None:
@@ -225,25 +259,18 @@ def _refuse_existing(*paths: str) -> None:
             )
 
 
-def _write_report(recovery: Recovery, files: Mapping[str, str], stream: IO[str]) -> None:
-    content = {"report": recovery.report.to_dict(), "arrays": files}
-    json.dump(content, stream, indent=1, allow_nan=False)
-
-
-def _iter_arrays(recovery: Recovery) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Iterate over what is saved: each tensor, and for a partial one where it is missing."""
-    for name, tensor in recovery.items():
-        array = tensor.read()
-        if isinstance(array, np.ma.MaskedArray):
-            missing = np.ma.getmaskarray(array)
-            array = np.asarray(array.filled(b"" if array.dtype == object else 0))
-            yield f"{name}.missing", missing
-        if array.dtype == object:
-            yield from _iter_strings(name, array)
-        elif array.dtype.kind == "V":
-            yield name, array.view(np.dtype(f"u{array.dtype.itemsize}"))
-        else:
-            yield name, array
+def _iter_arrays(name: str, array: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Iterate over what is saved of a tensor: itself, and of a partial one where it is missing."""
+    if isinstance(array, np.ma.MaskedArray):
+        missing = np.ma.getmaskarray(array)
+        array = np.asarray(array.filled(b"" if array.dtype == object else 0))
+        yield f"{name}.missing", missing
+    if array.dtype == object:
+        yield from _iter_strings(name, array)
+    elif array.dtype.kind == "V":
+        yield name, array.view(np.dtype(f"u{array.dtype.itemsize}"))
+    else:
+        yield name, array
 
 
 def _iter_strings(name: str, array: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:

@@ -72,10 +72,12 @@ def recover(
     check_outputs(outputs, [path], overwrite=overwrite)
     with working(f"recovering {escape(path)}", quiet=run.quiet) as advance:
         recovery = ckptparse.recover(path, siblings=siblings, progress=advance)
-        answer = Recovered(recovery, None if dry_run else output, map_, run.verbose)
+        left_out: dict[str, str] = {}
         check_outputs(outputs, recovery.report.files, overwrite=overwrite)
         if output is not None and not dry_run:
-            write_recovery(recovery, output, overwrite=overwrite)
+            left_out = write_recovery(recovery, output, overwrite=overwrite)
+        written = None if dry_run else output
+        answer = Recovered(recovery, written, map_, run.verbose, left_out)
     if report is not None and not dry_run:
         with write_file(report, overwrite=overwrite) as stream:
             stream.write(json.dumps(answer.to_dict(), indent=2, allow_nan=False).encode() + b"\n")
@@ -90,6 +92,7 @@ class Recovered:
     written: str | None
     with_map: bool
     all_tensors: bool
+    left_out: dict[str, str]
 
     @property
     def whole(self) -> bool:
@@ -98,6 +101,7 @@ class Recovered:
         graph = report.object_graph
         return (
             bool(report.tensors)
+            and not self.left_out
             and all(tensor.status.proved for tensor in report.tensors.values())
             and (graph is None or graph.status.proved)
             and not any(map(_may_hide_tensors, report.problems))
@@ -116,15 +120,19 @@ class Recovered:
             "whole": self.whole,
             "recovered": list(self.recovery),
             "written": self.written,
+            "left_out": self.left_out,
             "report": self.recovery.report.to_dict(),
         }
 
     def write(self, out: Output) -> None:
         """Write the report, and what became of it."""
         report = self.recovery.report
-        write_report(out, report, with_map=self.with_map, all_tensors=self.all_tensors)
+        saved = self.written is not None
+        write_report(out, report, with_map=self.with_map, all_tensors=self.all_tensors, saved=saved)
         got = f"got back {len(self.recovery):,} of {describe_counts(report)}"
         where = "nothing was written" if self.written is None else f"in {escape(self.written)}"
+        if self.left_out:
+            where += f", but {len(self.left_out):,} could not be read any more and are left out"
         out.summary(f"{got}; {where}")
 
 
