@@ -74,7 +74,7 @@ KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "v2-prefix": ("the prefix of a V2 checkpoint", _READ),
         "savedmodel": (
             "a SavedModel",
-            "Open it with ckptparse.open_saved_model; read and open give its variables.",
+            "Open it with ckptparse.open_saved_model; read and open give its variables, if any.",
         ),
         "saved-model-pb": (
             "the graph file of a SavedModel",
@@ -106,7 +106,7 @@ KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "hub-module": (
             "a TensorFlow Hub module",
-            "Open it with ckptparse.open_saved_model; read and open give its variables.",
+            "Open it with ckptparse.open_saved_model; read and open give its variables, if any.",
         ),
         "keras-h5": (
             "a Keras model in HDF5",

@@ -111,6 +111,13 @@ def survey_path(path: str | os.PathLike[str], *, limits: Limits) -> Survey:
         return found
     if os.path.lexists(text):
         identity = identity_of(text)
+        if identity is not None and identity.kind in ("savedmodel", "hub-module"):
+            raise NotACheckpointError(
+                f"Expected a checkpoint, found {identity.meaning} that has no variables",
+                path=text,
+                identity=identity,
+                hint="Its constants can be read with ckptparse.open_saved_model",
+            )
         raise NotACheckpointError(
             f"Expected a checkpoint, found {identity.meaning if identity else 'something else'}",
             path=text,
