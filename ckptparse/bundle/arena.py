@@ -22,7 +22,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.bundle.memory import new_buffer
+from ckptparse.bundle.memory import Buffer, HugePages
 from ckptparse.coding.checksum import combine_crc, crc32c
 
 __all__ = [
@@ -245,15 +245,27 @@ def read_arenas(
     Returns:
         A buffer for each arena.
     """
-    buffers = [new_buffer(arena.size) for arena in arenas]
+    buffers = [Buffer(arena.size) for arena in arenas]
+    huge_pages = HugePages()
+
+    def source_for(buffer: Buffer, stretch: Stretch) -> _Source:
+        def fill(start: int, view: memoryview) -> None:
+            read_into(stretch.shard_id, stretch.offset + start, view)
+
+        def prepare(start: int, stop: int) -> None:
+            buffer.prepare(stretch.position + start, stretch.position + stop, huge_pages)
+
+        return _Source(prepare, fill)
+
     shares = [
-        _Share(rows, stretch, view_of(buffer, stretch), start, check, read_into)
+        _Share(rows, stretch, view_of(buffer.array, stretch), start, check, source)
         for arena, buffer in zip(arenas, buffers, strict=True)
         for stretch in arena.stretches
+        for source in (source_for(buffer, stretch),)
         for start in range(0, stretch.size, _SHARE_SIZE)
     ]
     _run_all(shares, threads)
-    return buffers
+    return [buffer.array for buffer in buffers]
 
 
 def check_mapped(
@@ -308,6 +320,16 @@ def _work(pending: list[_Share], errors: list[BaseException]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Source:
+    """How the bytes of a stretch come into memory."""
+
+    prepare: Callable[[int, int], None]
+    """Makes memory ready from one position up to another."""
+    fill: Callable[[int, memoryview], None]
+    """Fills a part of it with the bytes from a position on."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Share:
     """Up to `_SHARE_SIZE` bytes of a stretch, from `start` on: the work of one thread."""
 
@@ -316,18 +338,19 @@ class _Share:
     buffer: memoryview
     start: int
     check: Check | None
-    read_into: ReadInto | None
+    source: _Source | None
+    """None where the bytes are in memory already."""
 
     def run(self) -> None:
         """Read and check, piece by piece."""
         stop = min(self.start + _SHARE_SIZE, self.stretch.size)
+        if self.source is not None:
+            self.source.prepare(self.start, stop)
         checker = self._checksums(stop) if self.check is not None else None
         for start in range(self.start, stop, PIECE_SIZE):
             end = min(start + PIECE_SIZE, stop)
-            if self.read_into is not None:
-                self.read_into(
-                    self.stretch.shard_id, self.stretch.offset + start, self.buffer[start:end]
-                )
+            if self.source is not None:
+                self.source.fill(start, self.buffer[start:end])
             if checker is not None:
                 checker.send(end)
 
