@@ -81,7 +81,9 @@ def ours(modules: set[str]) -> list[str]:
 
 
 def test_importing_the_package_imports_nothing_but_the_package() -> None:
-    assert imported_by("import ckptparse") <= {"ckptparse", "__future__"}
+    found = {name.split(".")[0] for name in imported_by("import ckptparse")}
+    # Old releases of numpy have not imported `typing` themselves.
+    assert found <= {"ckptparse", "__future__", "typing", "_typing"}
 
 
 def test_a_plain_read_imports_only_what_it_needs() -> None:
