@@ -42,7 +42,6 @@ LEVELS = {
     "verification": 7,
     "api": 8,
     "__init__": 8,
-    "tf": 8,
     "cli": 9,
     "__main__": 9,
 }
