@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy.typing as npt
 
 from ckptparse.bundle.slices import TensorSlice
 from ckptparse.dtypes import DataType
-from ckptparse.errors import MalformedError, TensorNotFoundError
+from ckptparse.errors import MalformedError, TensorNotFoundError, name_not_found
 from ckptparse.limits import Limits
 from ckptparse.tensor import DEFAULT_OPTIONS, ReadOptions, Tensor
 
@@ -38,7 +38,6 @@ Patterns = str | Iterable[str] | None
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _FEW_NAMES = 64
-_MOST_COMPARED_NAMES = 2000
 
 
 class Backend(Protocol):
@@ -110,6 +109,15 @@ class Checkpoint(Mapping[str, Tensor]):
         threads: int | None = None,
         limits: Limits,
     ) -> None:
+        """Take an open backend.
+
+        Raises:
+            ValueError: Not a naming, or fewer than one thread.
+        """
+        if naming not in get_args(Naming):
+            raise ValueError(f"naming is one of {get_args(Naming)}, not {naming!r}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is None or at least 1, not {threads}")
         self.path = path
         self._backend = backend
         self._naming = naming
@@ -310,6 +318,8 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def _key_of(self, name: str) -> str:
         """Return the key that a name means, which may be the name of TensorFlow's tensor `w:0`."""
+        if not isinstance(name, str):
+            raise TypeError(f"A tensor's name is a str, not {type(name).__name__}")
         key = self._find_key(name)
         if key is None:
             raise self._not_found(name)
@@ -355,14 +365,8 @@ class Checkpoint(Mapping[str, Tensor]):
         return find_layers(self.object_graph)
 
     def _not_found(self, name: str) -> TensorNotFoundError:
-        closest = _closest(name, list(self))
-        return TensorNotFoundError(
-            f"No tensor of that name among {len(self)}",
-            closest=closest,
-            tensor=name,
-            path=self.path,
-            hint=f"Closest: {', '.join(map(repr, closest))}" if closest else None,
-        )
+        message = f"No tensor of that name among {len(self)}"
+        return name_not_found(message, name, self, path=self.path)
 
 
 class _StoredTensors:
@@ -411,13 +415,3 @@ def _compile(patterns: Patterns) -> re.Pattern[str] | None:
     globs = [patterns] if isinstance(patterns, str) else list(patterns)
     # No pattern at all matches nothing.
     return re.compile("|".join(map(fnmatch.translate, globs)) or r"(?!)")
-
-
-def _closest(name: str, keys: list[str]) -> tuple[str, ...]:
-    """Return the keys most like a name; of very many, those that share its last part."""
-    if len(keys) > _MOST_COMPARED_NAMES:
-        last = name.rsplit("/", 1)[-1].removesuffix(":0").lower()
-        keys = [key for key in keys if last and last in key.lower()][:_MOST_COMPARED_NAMES]
-    import difflib
-
-    return tuple(difflib.get_close_matches(name, keys, n=3, cutoff=0.5))

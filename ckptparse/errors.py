@@ -18,7 +18,7 @@ where; `hint` says what to try. Context that is only known further up is added w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,8 +34,12 @@ __all__ = [
     "TensorNotFoundError",
     "TruncatedError",
     "UnsupportedError",
+    "closest_names",
     "located",
+    "name_not_found",
 ]
+
+_MOST_COMPARED_NAMES = 2000
 
 
 class CheckpointError(Exception):
@@ -173,6 +177,31 @@ class LimitError(CheckpointError, ValueError):
 
 class UnsupportedError(CheckpointError, NotImplementedError):
     """The file is whole, and this reader or its installed dependencies cannot read it."""
+
+
+def closest_names(name: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names most like one that is not there; of very many, those with its last part."""
+    import difflib
+
+    known = list(names)
+    if len(known) > _MOST_COMPARED_NAMES:
+        last = name.rsplit("/", 1)[-1].removesuffix(":0").lower()
+        known = [one for one in known if last and last in one.lower()][:_MOST_COMPARED_NAMES]
+    return tuple(difflib.get_close_matches(name, known, n=3, cutoff=0.5))
+
+
+def name_not_found(
+    message: str, name: str, names: Iterable[str], *, path: str | None
+) -> TensorNotFoundError:
+    """Return the error of a name that is not among `names`, with the closest of these."""
+    closest = closest_names(name, names)
+    return TensorNotFoundError(
+        message,
+        closest=closest,
+        tensor=name,
+        path=path,
+        hint=f"Closest: {', '.join(map(repr, closest))}" if closest else None,
+    )
 
 
 @contextmanager

@@ -151,8 +151,11 @@ class Tensor:
 
     @property
     def data_type(self) -> int:
-        """TensorFlow's DataType number."""
-        return self._data_type
+        """Its `DataType`; the bare number where nobody knows it."""
+        try:
+            return DataType(self._data_type)
+        except ValueError:
+            return self._data_type
 
     @property
     def payload(self) -> Payload:

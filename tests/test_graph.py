@@ -558,3 +558,11 @@ def test_a_saver_of_broken_inputs_says_what_it_can(tmp_path: Path) -> None:
     saver = field(2, b"absent:0")
     (found,) = open_bytes(tmp_path, g.meta_graph(g.graph(nodes), saver=saver)).savers
     assert found.ops == ()
+
+
+def test_a_mistyped_name_gives_the_file_and_the_closest_names(fixtures: Path) -> None:
+    graph = ckptparse.open_graph(fixtures / "graphs" / "functions" / "graph.pb")
+    for find in (graph.nodes.__getitem__, graph.consumers, graph.constants.__getitem__):
+        with pytest.raises(ckptparse.TensorNotFoundError, match=r"graph\.pb.*Closest: 'Const") as at:
+            find("Consk")
+        assert "Const" in at.value.closest

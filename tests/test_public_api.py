@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,3 +134,27 @@ def test_the_command_without_its_extra_says_how_to_install_it(
     assert "pip install 'ckptparse[cli]'" in printed
     assert "Traceback" not in printed
     assert "exit: 2" in printed
+
+
+@pytest.mark.parametrize("key", [3, None, b"bias", ("a", "b")])
+def test_a_key_that_is_no_str_is_refused_by_its_type(fixtures: Path, key: Any) -> None:
+    with ckptparse.open(fixtures / "saver" / "my_model") as checkpoint:
+        assert key not in checkpoint
+        with pytest.raises(TypeError, match=type(key).__name__):
+            checkpoint[key]
+        with pytest.raises(TypeError, match=type(key).__name__):
+            checkpoint.read([key])
+
+
+@pytest.mark.parametrize(("option", "value"), [("naming", "variables"), ("threads", 0)])
+def test_an_option_that_means_nothing_is_refused(
+    fixtures: Path, option: str, value: object
+) -> None:
+    options: dict[str, Any] = {option: value}
+    with pytest.raises(ValueError, match=f"{option} is"):
+        ckptparse.read(fixtures / "saver" / "my_model", **options)
+
+
+def test_the_data_type_of_a_tensor_is_tensorflows_code(fixtures: Path) -> None:
+    with ckptparse.open(fixtures / "saver" / "my_model") as checkpoint:
+        assert checkpoint["bias"].data_type is ckptparse.DataType.DT_FLOAT

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from ckptparse.errors import TensorNotFoundError
+from ckptparse.errors import name_not_found
 from ckptparse.graph.flow import Flow
 from ckptparse.graph.meta_graph import MetaParts, decode_meta_graph
 from ckptparse.graph.nodes import Node, split_input
@@ -124,7 +124,8 @@ class Graph(GraphParts):
         """
         node, _ = split_input(name)
         if node not in self.nodes:
-            raise TensorNotFoundError("No node of that name in the graph", tensor=name)
+            message = "No node of that name in the graph"
+            raise name_not_found(message, name, self.nodes, path=self.path)
         sharing = (item.nodes for item in self.variables.values() if node in item.nodes)
         return tuple(self._flow.consumers(next(sharing, (node,))))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ckptparse.errors import MalformedError, TensorNotFoundError, located
+from ckptparse.errors import MalformedError, located, name_not_found
 from ckptparse.graph.attributes import Attributes, collect_entry, decode_text
 from ckptparse.limits import Limits
 from ckptparse.proto.wire import BYTES, Buffer, iter_fields
@@ -86,7 +86,7 @@ class NodeTable(Mapping[str, Node]):
         entry = self._entries.get(name)
         if entry is None:
             where = f"function {self.function!r}" if self.function else "the graph"
-            raise TensorNotFoundError(f"No node of that name in {where}", tensor=name)
+            raise name_not_found(f"No node of that name in {where}", name, self, path=self._path)
         with located(path=self._path, offset=entry.start, tensor=name):
             return self._decode(name, entry)
 

@@ -18,7 +18,6 @@ stems: of the attribute `table` the bundle has `...table-keys` and `...table-val
 
 from __future__ import annotations
 
-import difflib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from typing import Any, Protocol, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.errors import MalformedError, TensorNotFoundError
+from ckptparse.errors import MalformedError, TensorNotFoundError, name_not_found
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
@@ -512,12 +511,8 @@ class ObjectNode(Mapping[str, "ObjectNode"]):
         found = self._find_child(local_name)
         if found is None:
             path = self.graph.path_of(self.node_id, at_most=8)
-            raise TensorNotFoundError(
-                f"The object {path!r} has no child of that name",
-                closest=tuple(difflib.get_close_matches(local_name, self, n=3, cutoff=0.5)),
-                tensor=local_name,
-                path=self.graph.path,
-            )
+            message = f"The object {path!r} has no child of that name"
+            raise name_not_found(message, local_name, self, path=self.graph.path)
         return self.graph.node(found)
 
     def __contains__(self, local_name: object) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ckptparse.errors import TensorNotFoundError
+from ckptparse.errors import name_not_found
 from ckptparse.graph.object_graph import ObjectGraph, ObjectNode
 from ckptparse.tensor import Tensor
 
@@ -76,11 +76,8 @@ class Slots(Mapping[str, Mapping[str, Tensor]]):
     def _name_of(self, variable: str) -> str:
         name = self._find_name(variable)
         if name is None:
-            raise TensorNotFoundError(
-                f"The optimizer keeps nothing for that variable, among {len(self)}",
-                tensor=variable,
-                path=self._graph.path,
-            )
+            message = f"The optimizer keeps nothing for that variable, among {len(self)}"
+            raise name_not_found(message, variable, self, path=self._graph.path)
         return name
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from ckptparse.errors import MalformedError, TensorNotFoundError, located
+from ckptparse.errors import MalformedError, located, name_not_found
 from ckptparse.graph.attributes import decode_text, make_constant
 from ckptparse.graph.nodes import Node, NodeTable
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -163,7 +163,8 @@ class Constants(Mapping[str, Tensor]):
         """
         place = self._places.get(name)
         if place is None:
-            raise TensorNotFoundError("No constant of that name in the graph", tensor=name)
+            message = "No constant of that name in the graph"
+            raise name_not_found(message, name, self, path=self._graph.path)
         node = place[0][place[1]]
         data = node.attributes.find_tensor(_VALUE_ATTRIBUTE)
         if data is None:
