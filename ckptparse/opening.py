@@ -80,6 +80,8 @@ def judge_model(path: str, error: DataLossError, *, limits: Limits) -> Checkpoin
 
     identity = identify(path, limits=limits)
     if identity.kind in _JUDGED_BY_ITS_READER or identity.kind.startswith("saved-model"):
+        if identity.kind == "truncated":
+            error.hint = _join(error.hint, identity.advice)
         return error
     return not_a_checkpoint(identity, "a SavedModel")
 

@@ -128,7 +128,7 @@ def resolve_saved_model(path: PathLike, *, limits: Limits) -> str:
     if any(_is_file(os.path.join(text, name)) for name in _SAVED_MODEL_FILES):
         return text
     if not os.path.lexists(text):
-        raise _not_found(text, limits=limits)
+        raise _not_found(text, "SavedModel", limits=limits)
     raise not_a_checkpoint(_identify(text, limits=limits), "a SavedModel")
 
 
@@ -146,7 +146,7 @@ def _resolve_by_suffix(text: str) -> Resolved | None:
         raise CheckpointNotFoundError(
             "The data file has no index beside it",
             path=prefix + INDEX_SUFFIX,
-            hint="ckptparse.recover tells what the data file alone still gives",
+            hint="Copy the index beside it: nothing else names the values in it",
         )
     return None
 
@@ -246,18 +246,18 @@ def _is_file(path: str) -> bool:
     return "\0" not in path and os.path.isfile(path)
 
 
-def _not_found(text: str, *, limits: Limits) -> CheckpointError:
+def _not_found(text: str, wanted: str = "checkpoint", *, limits: Limits) -> CheckpointError:
     directory = os.path.dirname(text) or os.curdir
     if not os.path.isdir(directory):
         hint = f"The directory {directory!r} does not exist"
-        return CheckpointNotFoundError("No such checkpoint", path=text, hint=hint)
+        return CheckpointNotFoundError(f"No such {wanted}", path=text, hint=hint)
     try:
         identity = _identify(text, limits=limits)
     except CheckpointError as error:
-        return CheckpointNotFoundError("No such checkpoint", path=text, hint=error.hint)
+        return CheckpointNotFoundError(f"No such {wanted}", path=text, hint=error.hint)
     if split_data_path(str(_last_file(identity))) is None:
         return CheckpointNotFoundError(
-            f"Expected a checkpoint, found {identity.meaning}", path=text, hint=identity.advice
+            f"Expected a {wanted}, found {identity.meaning}", path=text, hint=identity.advice
         )
     return CheckpointNotFoundError(
         "The data files have no index beside them", path=text + INDEX_SUFFIX, hint=identity.advice

@@ -200,3 +200,35 @@ def test_a_listed_v1_file_that_is_something_else_is_named(tmp_path: Path) -> Non
     with pytest.raises(NotACheckpointError, match="Git LFS pointer") as caught:
         ckptparse.open(tmp_path)
     assert f"listed: {tmp_path}/a" in str(caught.value)
+
+
+def test_data_files_without_an_index_are_not_promised_to_be_rebuilt(tmp_path: Path) -> None:
+    save(tmp_path, "c")
+    lose_index(tmp_path)
+    for path in (tmp_path / "c", tmp_path / "c.data-00000-of-00001"):
+        with pytest.raises(CheckpointNotFoundError, match=r"Nothing else|nothing else") as caught:
+            ckptparse.read(path)
+        assert "rebuild" not in str(caught.value)
+
+
+def test_damage_says_that_recovery_tells_more(tmp_path: Path) -> None:
+    save(tmp_path, "c")
+    flip_index(tmp_path)
+    with pytest.raises(ckptparse.ChecksumError) as caught:
+        ckptparse.read(tmp_path / "c")
+    assert "ckptparse.recover" in str(caught.value.hint)
+
+
+def test_a_prefix_is_no_saved_model(fixtures: Path) -> None:
+    with pytest.raises(CheckpointNotFoundError, match="Expected a SavedModel, found the prefix"):
+        ckptparse.open_saved_model(fixtures / "saver" / "my_model")
+    with pytest.raises(CheckpointNotFoundError, match="No such SavedModel"):
+        ckptparse.open_saved_model(fixtures / "saver" / "none")
+
+
+def test_a_graph_file_that_was_cut_off_says_so(fixtures: Path, tmp_path: Path) -> None:
+    whole = fixtures / "saved_model" / "keras2_sequential" / "saved_model.pb"
+    (tmp_path / "saved_model.pb").write_bytes(whole.read_bytes()[:5000])
+    with pytest.raises(DataLossError) as caught:
+        ckptparse.open_saved_model(tmp_path).meta_graphs  # noqa: B018 - reads
+    assert "ended early" in str(caught.value.hint)

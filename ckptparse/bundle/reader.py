@@ -50,6 +50,7 @@ from ckptparse.tensor import Payload, ReadOptions, Tensor
 __all__ = ["BundleReader", "Listing"]
 
 HEADER_KEY = b""
+_DAMAGED = "ckptparse.recover tells what can be got back"
 _FEW_NAMES = 64
 _FEW_SLICES = 64
 """Up to so many are looked up one by one; for more the whole index is cheaper."""
@@ -256,7 +257,7 @@ class BundleReader:
             yield source
         except TruncatedError as error:
             if self.explain_file is not None and error.hint is None:
-                error.hint = self.explain_file(path)
+                error.hint = self.explain_file(path) or _DAMAGED
             raise
         finally:
             context.__exit__(None, None, None)

@@ -137,8 +137,8 @@ def _identify_prefix(path: str, index: Identity) -> Identity:
 
 def _without_index(data: list[str]) -> Finding:
     advice = (
-        "Its index is not there: copy it beside the data files, or rebuild it with "
-        "ckptparse.recover."
+        "Its index is not there: copy it beside the data files. Nothing else names the values in "
+        "them."
     )
     return Finding("v2-prefix", {"index": "missing", "files": tuple(data), "advice": advice})
 

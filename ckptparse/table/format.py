@@ -162,6 +162,7 @@ def check_block(stored: bytes, *, path: str, offset: int) -> int:
             path=path,
             offset=offset,
             size=len(stored) - TRAILER_SIZE,
+            hint="ckptparse.recover tells what can be got back",
         )
     return int(compression)
 
