@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.bundle.decode import allocate, finish_elements
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.regions import bytes_of, read_region
 from ckptparse.bundle.slices import SliceGrid
@@ -22,6 +21,7 @@ from ckptparse.bundle.strings import (
 )
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, numpy_dtype
+from ckptparse.elements import allocate, finish_elements
 from ckptparse.errors import CheckpointError, ChecksumError, MalformedError, located
 from ckptparse.limits import Limits
 from ckptparse.source import ByteSource
@@ -229,7 +229,7 @@ class BrokenPayload:
         """Raise what is wrong."""
         raise self._error
 
-    def read_region(self, region: Region) -> npt.NDArray[Any]:  # noqa: ARG002
+    def read_region(self, region: Region) -> npt.NDArray[Any]:  # noqa: ARG002 - a Payload's face
         """Raise what is wrong."""
         raise self._error
 

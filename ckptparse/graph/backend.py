@@ -68,7 +68,7 @@ class GraphBackend:
 
     def orphan_slices(
         self,
-        options: ReadOptions,  # noqa: ARG002
+        options: ReadOptions,  # noqa: ARG002 - there are no checksums
     ) -> list[tuple[str, TensorSlice, Tensor]]:
         """Return nothing: constants have no slices."""
         return []

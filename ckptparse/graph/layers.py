@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy.typing as npt
@@ -127,6 +128,10 @@ def layers_by_scope(graph: ObjectGraph) -> list[Layer]:
     ]
 
 
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 def layers_by_name(names: Iterable[str], find: Callable[[str], Tensor | None]) -> list[Layer]:
     """Make one layer of each scope of stored names, in the order of their first use."""
     scopes: dict[str, list[Callable[[], Tensor]]] = {}
@@ -134,7 +139,7 @@ def layers_by_name(names: Iterable[str], find: Callable[[str], Tensor | None]) -
         tensor = find(name)
         if tensor is not None:
             scope = name.rpartition("/")[0] or name
-            scopes.setdefault(scope, []).append(lambda tensor=tensor: tensor)  # type: ignore[misc]
+            scopes.setdefault(scope, []).append(partial(_same, tensor))
     return [Layer(name, None, None, None, tuple(tensors)) for name, tensors in scopes.items()]
 
 

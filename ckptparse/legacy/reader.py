@@ -137,7 +137,7 @@ class LegacyReader:
 
     def orphan_slices(
         self,
-        options: ReadOptions,  # noqa: ARG002
+        options: ReadOptions,  # noqa: ARG002 - a Backend's face
     ) -> list[tuple[str, TensorSlice, Tensor]]:
         """Return nothing: a record that no list names has neither shape nor type."""
         return []
@@ -155,9 +155,9 @@ class LegacyReader:
 
     def read_slices(
         self,
-        name: str,  # noqa: ARG002
-        entry: BundleEntry,  # noqa: ARG002
-        options: ReadOptions,  # noqa: ARG002
+        name: str,  # noqa: ARG002 - a Backend's face
+        entry: BundleEntry,  # noqa: ARG002 - a Backend's face
+        options: ReadOptions,  # noqa: ARG002 - a Backend's face
     ) -> None:
         """Return None: each slice is a message of its own."""
         return

@@ -40,25 +40,25 @@ class NoVariables:
         """Return no names."""
         return {}
 
-    def find(self, name: str, options: ReadOptions) -> Tensor | None:  # noqa: ARG002
+    def find(self, name: str, options: ReadOptions) -> Tensor | None:  # noqa: ARG002 - a Backend's face
         """Return None, whatever the name."""
         return None
 
-    def find_all(self, options: ReadOptions) -> dict[str, Tensor]:  # noqa: ARG002
+    def find_all(self, options: ReadOptions) -> dict[str, Tensor]:  # noqa: ARG002 - a Backend's face
         """Return no tensors."""
         return {}
 
     def read_many(
         self,
-        names: Sequence[str],  # noqa: ARG002
-        options: ReadOptions,  # noqa: ARG002
+        names: Sequence[str],  # noqa: ARG002 - a Backend's face
+        options: ReadOptions,  # noqa: ARG002 - a Backend's face
     ) -> list[npt.NDArray[Any]]:
         """Return no arrays: there are no names to ask for."""
         return []
 
     def orphan_slices(
         self,
-        options: ReadOptions,  # noqa: ARG002
+        options: ReadOptions,  # noqa: ARG002 - a Backend's face
     ) -> list[tuple[str, TensorSlice, Tensor]]:
         """Return no slices."""
         return []
