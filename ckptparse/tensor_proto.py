@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from ckptparse.coding.varint import decode_varints
 from ckptparse.dtypes import DataType, describe_data_type, numpy_dtype
+from ckptparse.elements import finish_elements
 from ckptparse.errors import LimitError, MalformedError, UnsupportedError, located
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto import tensor_pb2, tensor_shape_pb2
@@ -371,20 +372,16 @@ def _decode_content(
     result = _allocate(header.shape, dtype)
     raw = result.reshape(-1).view(np.uint8)
     raw[:] = np.frombuffer(content, np.uint8)
-    _finish_elements(raw, header.data_type, dtype)
+    _finish(result, header.data_type)
     return result
 
 
-def _finish_elements(raw: npt.NDArray[np.uint8], data_type: int, dtype: np.dtype[Any]) -> None:
+def _finish(array: npt.NDArray[Any], data_type: int) -> None:
     """Make little-endian bytes those of native elements, in place."""
-    if data_type == DataType.DT_BOOL:
-        np.minimum(raw, 1, out=raw)
-    elif data_type in _SUB_BYTE_MASKS:
+    if data_type in _SUB_BYTE_MASKS:
+        raw = array.reshape(-1).view(np.uint8)
         np.bitwise_and(raw, _SUB_BYTE_MASKS[data_type], out=raw)
-    elif sys.byteorder == "big" and dtype.itemsize > 1:
-        # A complex number is two numbers, each swapped on its own.
-        width = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
-        raw.view(f"u{width}").byteswap(inplace=True)
+    finish_elements(array, data_type, big_endian=False)
 
 
 def _collect_scalars(data: memoryview, data_type: int) -> Buffer:
@@ -427,7 +424,7 @@ def _decode_scalars(
     values = np.frombuffer(raw, np.uint8, count * dtype.itemsize)
     if sys.byteorder == "big" or data_type in _SUB_BYTE_MASKS:
         values = values.copy()
-        _finish_elements(values, data_type, dtype)
+        _finish(values.view(dtype), data_type)
     return values.view(dtype), rest == 0
 
 

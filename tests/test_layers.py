@@ -26,6 +26,7 @@ LEVELS = {
     "table": 2,
     "proto": 3,
     "dtypes": 3,
+    "elements": 3,
     "tensor_proto": 3,
     "tensor": 3,
     "bundle": 4,

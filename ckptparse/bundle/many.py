@@ -24,10 +24,10 @@ from ckptparse.bundle.arena import (
     read_arenas,
 )
 from ckptparse.bundle.columns import EntryColumns
-from ckptparse.bundle.decode import allocate, finish_elements, needs_finishing
 from ckptparse.bundle.payload import Bundle, check_tensor_crc
 from ckptparse.bundle.slices import SliceGrid
 from ckptparse.dtypes import numpy_dtype
+from ckptparse.elements import allocate, finish_elements, needs_finishing
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.limits import Limits
 from ckptparse.tensor import SAFE_RANK, ReadOptions, check_rank

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.bundle.decode import allocate
+from ckptparse.elements import allocate
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.naming import decode_name, decode_slice_key, encode_name, encode_slice_key
 from ckptparse.bundle.slices import SliceGrid, TensorSlice

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.bundle.decode import allocate, finish_elements
 from ckptparse.bundle.strings import decode_strings, split_variants
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, numpy_dtype
+from ckptparse.elements import allocate, finish_elements
 from ckptparse.errors import ChecksumError
 from ckptparse.limits import DEFAULT_LIMITS
 from ckptparse.recovery.check import is_counted, string_spans

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.bundle.decode import allocate
+from ckptparse.elements import allocate
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.errors import CheckpointError
 from ckptparse.limits import DEFAULT_LIMITS, Limits

@@ -1,11 +1,13 @@
 """From bytes as stored to elements as numpy holds them (docs/format.md, sections 2.4 and 2.8).
 
-Nothing is bit-packed: every element takes whole bytes. What is left to do: swap the bytes of a
-big-endian bundle; make any non-zero byte of a bool true; drop the high bits of a float4.
+Nothing is bit-packed: every element takes whole bytes. What is left to do: swap the bytes where
+they were written in another order; make any non-zero byte of a bool true; drop the high bits of a
+float4.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,8 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 def needs_finishing(data_type: int, *, big_endian: bool) -> bool:
     """Tell whether stored bytes of this kind may differ from numpy's."""
-    return big_endian or data_type in (DataType.DT_BOOL, DataType.DT_FLOAT4_E2M1FN)
+    foreign = big_endian != (sys.byteorder == "big")
+    return foreign or data_type in (DataType.DT_BOOL, DataType.DT_FLOAT4_E2M1FN)
 
 
 def finish_elements(array: npt.NDArray[Any], data_type: int, *, big_endian: bool) -> None:
@@ -45,14 +48,14 @@ def finish_elements(array: npt.NDArray[Any], data_type: int, *, big_endian: bool
     Args:
         array: C-ordered and writable, its bytes as stored.
         data_type: Its DataType number.
-        big_endian: The byte order of the bundle.
+        big_endian: The byte order of what stored them.
     """
     raw = array.reshape(-1).view(np.uint8)
     if data_type == DataType.DT_BOOL:
         np.minimum(raw, 1, out=raw)
     elif data_type == DataType.DT_FLOAT4_E2M1FN:
         np.bitwise_and(raw, _FLOAT4_BITS, out=raw)
-    elif big_endian and array.itemsize > 1:
+    elif big_endian != (sys.byteorder == "big") and array.itemsize > 1:
         # A complex number is two numbers, each swapped on its own.
         width = array.itemsize // 2 if array.dtype.kind == "c" else array.itemsize
         raw.view(f"u{width}").byteswap(inplace=True)
