@@ -285,6 +285,20 @@ def test_a_frozen_tensor_comes_back_from_a_sibling(tmp_path: Path) -> None:
     assert "frozen" not in ckptparse.recover(tmp_path / "m-1", siblings=False)
 
 
+def test_how_a_tensor_came_back_is_said_once_and_without_an_unknown_cause(tmp_path: Path) -> None:
+    faults.write_run(tmp_path)
+    faults.Files(tmp_path).shard(0).unlink()
+    shifted = tmp_path / "shifted" / "m"
+    shifted.parent.mkdir()
+    bundle({"w": np.arange(1.0, 200.0), "x": np.arange(5.0, 300.0)}).write(shifted)
+    data_of(shifted).write_bytes(b"abc" + data_of(shifted).read_bytes())
+    text = str(ckptparse.recover(shifted))
+    assert "corrected (shifted) by reading it +3 bytes from its place" in text
+    for said in (text, str(ckptparse.recover(tmp_path / faults.BASE))):
+        assert "corrected (unknown)" not in said and "by found" not in said
+        assert "a sibling's bytes – its bytes are whole" not in said
+
+
 def test_a_tensor_that_is_stored_twice_comes_back_from_its_twin(tmp_path: Path) -> None:
     recovery = ckptparse.recover(truncated(tmp_path, 500, twins=True))
     tensor = recovery["b"]

@@ -25,7 +25,7 @@ from ckptparse.problems import Cause, Problem, Status
 from ckptparse.recovery.assess import Case, Part
 from ckptparse.recovery.check import Check, check_stored, is_counted
 from ckptparse.recovery.files import PIECE, DataFiles, undone_path
-from ckptparse.recovery.flips import chance_of_bit, find_bit
+from ckptparse.recovery.flips import HIGHEST_CHANCE, chance_of_bit, find_bit
 from ckptparse.recovery.inversion import derive_constant
 from ckptparse.recovery.others import is_anothers
 from ckptparse.recovery.search import Registers
@@ -42,7 +42,6 @@ _WINDOW = 1 << 23
 _DEEP_WINDOW = 1 << 26
 _COARSE_WINDOW = 1 << 28
 _COARSE_STEP = 512
-_HIGHEST_CHANCE = 1e-3
 _TEXT_SAMPLE = 1 << 22
 _SUB_BYTE = frozenset(
     {
@@ -220,7 +219,9 @@ class _Diagnosis:
         if not samples:
             return
         for path in self._other_files():
-            place = Place(path, 0, Cause.SWAPPED, f"read from {os.path.basename(path)}", 2**-32)
+            place = Place(
+                path, 0, Cause.SWAPPED, f"reading it from {os.path.basename(path)}", 2**-32
+            )
             hits = sum(self._fits(stored, place) for stored in samples)
             if hits and self._is_anothers(path) and (hits < 3 or 2 * hits <= len(samples)):
                 equal = replace(place, cause=None, method="a sibling's bytes")
@@ -343,7 +344,7 @@ class _Diagnosis:
         self, path: str, cause: Cause, shift: tuple[int, float], waiting: list[Stored]
     ) -> list[Stored]:
         delta, chance = shift
-        method = f"found {delta:+d} bytes away"
+        method = f"reading it {delta:+d} bytes from its place"
         if path.partition("\0")[0] != self.group.path:
             method += f" in {os.path.basename(path)}"
         place = Place(path, delta, cause, method, chance)
@@ -418,7 +419,7 @@ class _Diagnosis:
             return False
         size = stored.entry.size
         found = find_bit(stored.entry.crc32c, computed, size)
-        return found is not None and chance_of_bit(size) <= _HIGHEST_CHANCE
+        return found is not None and chance_of_bit(size) <= HIGHEST_CHANCE
 
     def _is_mixed(self, waiting: Sequence[Part]) -> bool:
         """Tell whether a whole file of plausible values fails wherever values can change."""

@@ -24,6 +24,7 @@ from ckptparse.recovery.field import (
 )
 
 __all__ = [
+    "HIGHEST_CHANCE",
     "Change",
     "chance_of_bit",
     "chance_of_word",
@@ -32,6 +33,8 @@ __all__ = [
     "find_words",
 ]
 
+HIGHEST_CHANCE = 1e-3
+"""What is promised is wrong with this chance at most."""
 _POSITIONS = 1 << 16
 """Positions that are tried in one go."""
 

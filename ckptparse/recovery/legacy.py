@@ -13,18 +13,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.elements import allocate
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.naming import decode_name, decode_slice_key, encode_name, encode_slice_key
 from ckptparse.bundle.slices import SliceGrid, TensorSlice
 from ckptparse.dtypes import DataType, numpy_dtype
+from ckptparse.elements import allocate
 from ckptparse.errors import CheckpointError, LimitError, MalformedError
 from ckptparse.legacy.metadata import SliceList, decode_metadata
 from ckptparse.limits import Limits
@@ -34,11 +33,10 @@ from ckptparse.proto.saved_tensor_slice_pb2 import SavedTensorSlices
 from ckptparse.proto.wire import BYTES, find_submessage, iter_fields
 from ckptparse.recovery.assess import Assessed, Part
 from ckptparse.recovery.check import Check
-from ckptparse.recovery.files import open_reader, undone_path
 from ckptparse.recovery.findings import sort_problems, state_problems
-from ckptparse.recovery.report import FileRange, FileReport, Report, Source, TensorReport
+from ckptparse.recovery.report import FileReport, Report, Source, TensorReport
 from ckptparse.recovery.result import Loaded, RecoveredTensor, Recovery, describe
-from ckptparse.recovery.scan import ScannedEntry, ScannedTable, scan_table
+from ckptparse.recovery.scan import ScannedEntry, ScannedTable, scan_table, scan_undone
 from ckptparse.recovery.survey import Survey
 from ckptparse.recovery.view import NamedTensor, Stored, name_foreign
 from ckptparse.source import ByteSource
@@ -187,29 +185,13 @@ class _LegacyCase:
                 self.records[entry.key] = _Record(path, entry)
 
     def _scan_undone(self, path: str) -> ScannedTable | None:
-        """Scan a file with a conversion of line ends undone; None where that gives nothing."""
-        try:
-            with closing(open_reader(undone_path(path))) as reader:
-                table = scan_table(
-                    reader,
-                    area="v1",
-                    accept=_looks_right,
-                    limits=self.limits,
-                    correct=self.correct,
-                )
-        except CheckpointError:
-            return None
-        if not table.proves:
-            return None
-        what = "its line feeds were turned into CR LF; with that undone, it can be read"
-        return replace(
-            table,
-            path=path,
-            # What is read is no longer in the file: the values stay here.
-            entries=[replace(entry, place=None) for entry in table.entries],
-            problems=[*table.problems, Problem.of("v1.text", path, what)],
-            ranges=[FileRange(0, os.path.getsize(path), "bad")],
+        table = scan_undone(
+            path, area="v1", accept=_looks_right, limits=self.limits, correct=self.correct
         )
+        if table is None:
+            return None
+        # What is read is no longer in the file: the values stay here.
+        return replace(table, entries=[replace(entry, place=None) for entry in table.entries])
 
     def _take_list(self, path: str, entries: list[ScannedEntry]) -> None:
         first = entries[0] if entries else None

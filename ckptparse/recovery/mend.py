@@ -29,7 +29,14 @@ from ckptparse.recovery.check import (
 )
 from ckptparse.recovery.diagnose import Place, moved, stored_dtype, twin_key
 from ckptparse.recovery.files import DataFiles, checksum_of
-from ckptparse.recovery.flips import Change, chance_of_bit, chance_of_word, find_bit, find_words
+from ckptparse.recovery.flips import (
+    HIGHEST_CHANCE,
+    Change,
+    chance_of_bit,
+    chance_of_word,
+    find_bit,
+    find_words,
+)
 from ckptparse.recovery.inversion import (
     Derivation,
     derive_constant,
@@ -43,11 +50,9 @@ from ckptparse.recovery.report import Source, Span, merge_spans
 from ckptparse.recovery.siblings import Siblings
 from ckptparse.recovery.view import IndexView, Stored
 
-__all__ = ["HIGHEST_CHANCE", "Mended", "Mender"]
+__all__ = ["Mended", "Mender"]
 
-HIGHEST_CHANCE = 1e-3
 _FEW_DAMAGED = 3
-"""What is promised is wrong with this chance at most."""
 _WORTH_OFFERING = 0.5
 _MOST_BYTES = 1 << 24
 _MOST_LENGTHS = 1024
@@ -214,7 +219,7 @@ class Mender:
                     cause=place.cause or check.cause,
                     method=place.method,
                     chance=place.chance,
-                    note=check.note,
+                    note=_describe_equal(place.path) if place.cause is None else "",
                 )
         return None
 
@@ -224,13 +229,12 @@ class Mender:
         other = self._siblings.find_equal(stored)
         if other is None:
             return None
-        name = os.path.basename(other.path)
         return replace(
             _at(other, Status.CORRECTED, _whole(stored)),
             cause=check.cause,
             method="a sibling's bytes",
             chance=_NO_CHANCE,
-            note=f"{name} holds bytes of the same size and checksum",
+            note=_describe_equal(other.path),
         )
 
     def _derived_exactly(self, stored: Stored, check: Check) -> Mended | None:
@@ -433,8 +437,14 @@ class Mender:
         return Mended(check.status, check.cause, source=source, note=check.note)
 
 
+def _describe_equal(path: str) -> str:
+    return f"{os.path.basename(path)} holds bytes of the same size and checksum"
+
+
 def _judged(found: Mended, stored: Stored) -> Mended:
     """Lower the status to what the chance, and the proof of the entry, allow."""
+    if found.status.proved and found.cause is Cause.UNKNOWN:
+        found = replace(found, cause=None)
     chance = max(found.chance or 0.0, stored.chance)
     if found.chance is not None:
         found = replace(found, chance=chance)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.elements import allocate
 from ckptparse.dtypes import numpy_dtype
+from ckptparse.elements import allocate
 from ckptparse.errors import CheckpointError
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Status
@@ -29,8 +29,9 @@ from ckptparse.recovery.check import Check
 from ckptparse.recovery.diagnose import diagnose, find_twins, stored_dtype
 from ckptparse.recovery.files import Progress
 from ckptparse.recovery.findings import make_report
+from ckptparse.recovery.flips import HIGHEST_CHANCE
 from ckptparse.recovery.images import find_in_images
-from ckptparse.recovery.mend import HIGHEST_CHANCE, Mended, Mender
+from ckptparse.recovery.mend import Mended, Mender
 from ckptparse.recovery.others import find_others
 from ckptparse.recovery.recipe import decode_payload
 from ckptparse.recovery.report import Report, TensorReport

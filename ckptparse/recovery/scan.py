@@ -12,8 +12,10 @@ there. Inside a block whose checksum fails, reading starts again at every restar
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,8 +27,8 @@ from ckptparse.errors import CheckpointError, MalformedError, TruncatedError
 from ckptparse.limits import Limits
 from ckptparse.problems import Problem
 from ckptparse.recovery.field import WideTable, multiply, multiply_table, power_of_x
-from ckptparse.recovery.files import Reader
-from ckptparse.recovery.flips import chance_of_bit, find_bit, find_crc_bit
+from ckptparse.recovery.files import Reader, open_reader, undone_path
+from ckptparse.recovery.flips import HIGHEST_CHANCE, chance_of_bit, find_bit, find_crc_bit
 from ckptparse.recovery.report import FileRange
 from ckptparse.table.block import Block, decode_entry
 from ckptparse.table.format import (
@@ -38,7 +40,7 @@ from ckptparse.table.format import (
     decompress_block,
 )
 
-__all__ = ["ScannedEntry", "ScannedTable", "scan_table"]
+__all__ = ["ScannedEntry", "ScannedTable", "scan_table", "scan_undone"]
 
 Accept = Callable[[bytes, bytes], bool]
 _BLOCK_KINDS = (0, 1)
@@ -52,7 +54,6 @@ _MOST_STARTS = 1 << 16
 _CARVED = 1 << 24
 """Bytes in which blocks are looked for anywhere; elsewhere only where one block ends."""
 _EMPTY_BLOCK = bytes.fromhex("0000000001000000")
-_HIGHEST_CHANCE = 1e-3
 _WORTH_OFFERING = 0.5
 _WORD = 4
 
@@ -139,6 +140,26 @@ def scan_table(
     """
     scan = _Scan(source, area, accept, limits, correct=correct, keep=keep)
     return scan.run()
+
+
+def scan_undone(
+    path: str, *, area: str, accept: Accept, limits: Limits, correct: bool
+) -> ScannedTable | None:
+    """Scan a file with a conversion of line ends undone; None where that gives nothing."""
+    try:
+        with closing(open_reader(undone_path(path))) as reader:
+            table = scan_table(reader, area=area, accept=accept, limits=limits, correct=correct)
+    except CheckpointError:
+        return None
+    if not table.proves:
+        return None
+    what = "its line feeds were turned into CR LF; with that undone, it can be read"
+    return replace(
+        table,
+        path=path,
+        problems=[*table.problems, Problem.of(f"{area}.text", path, what)],
+        ranges=[FileRange(0, os.path.getsize(path), "bad")],
+    )
 
 
 class _Scan:
@@ -355,7 +376,7 @@ class _Scan:
         self._mark(place.offset, place.end, "bad")
         self._report("block", f"checksum does not match at offset {place.offset}: {what}")
         decoded = Block.from_bytes(contents).decode_entries(limits=self.limits)
-        proved = chance <= _HIGHEST_CHANCE
+        proved = chance <= HIGHEST_CHANCE
         for key, start, stop in zip(decoded.keys, decoded.starts, decoded.ends, strict=True):
             self.entries.append(
                 ScannedEntry(key, contents[start:stop], proved=proved, chance=chance)

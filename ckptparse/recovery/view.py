@@ -6,10 +6,8 @@ bear, is proved by the checksum of the block of the index that says so, or not a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
 from ckptparse.bundle.naming import decode_name, decode_slice_key, encode_slice_key, shard_path
@@ -20,9 +18,8 @@ from ckptparse.limits import Limits
 from ckptparse.problems import Problem
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
-from ckptparse.recovery.files import open_reader, undone_path
-from ckptparse.recovery.report import FileRange, FileReport
-from ckptparse.recovery.scan import ScannedEntry, ScannedTable, scan_table
+from ckptparse.recovery.report import FileReport
+from ckptparse.recovery.scan import ScannedEntry, ScannedTable, scan_table, scan_undone
 from ckptparse.recovery.survey import IndexFile, Survey, identity_of
 from ckptparse.source import ByteSource
 
@@ -132,30 +129,15 @@ def read_view(
         view.problems.append(Problem.of("file.unreadable", index.path, error.message))
         return view
     if not table.proves:
-        undone = _scan_undone(index.path, limits, correct=correct)
+        undone = scan_undone(
+            index.path, area="index", accept=_looks_right, limits=limits, correct=correct
+        )
         table = table if undone is None else undone
     role = "leftover" if index.leftover else "index"
     view.file = FileReport(index.path, role, table.size, tuple(table.ranges))
     view.problems += name_foreign(table, "index")
     _Builder(view, index, survey, limits).build(table)
     return view
-
-
-def _scan_undone(path: str, limits: Limits, *, correct: bool) -> ScannedTable | None:
-    """Scan an index with a conversion of line ends undone; None where that gives nothing."""
-    try:
-        with closing(open_reader(undone_path(path))) as reader:
-            table = scan_table(
-                reader, area="index", accept=_looks_right, limits=limits, correct=correct
-            )
-    except CheckpointError:
-        return None
-    if not table.proves:
-        return None
-    what = "its line feeds were turned into CR LF; with that undone, it can be read"
-    table.problems.append(Problem.of("index.text", path, what))
-    bad = [FileRange(0, os.path.getsize(path), "bad")]
-    return replace(table, path=path, ranges=bad)
 
 
 def _count_shards(survey: Survey) -> int:
