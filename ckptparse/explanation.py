@@ -79,10 +79,11 @@ def _explain_checksum(match: re.Match[str]) -> Explanation:
 
 
 def _as_zeros(computed: int) -> Explanation | None:
+    from ckptparse.recovery.flips import HIGHEST_CHANCE
     from ckptparse.recovery.inversion import chance_of_zeros, find_zeros
 
     size = find_zeros(computed)
-    if size is None or chance_of_zeros(size) > 1e-3:
+    if size is None or chance_of_zeros(size) > HIGHEST_CHANCE:
         return None
     return Explanation(
         "tensor.zeros",
@@ -165,6 +166,18 @@ _ANSWERS: tuple[tuple[re.Pattern[str], _Answer], ...] = (
         ),
     ),
     _answer(
+        r"corrupted record at|truncated record at",
+        Explanation(
+            "format.other",
+            "A record of a TFRecord file (training data, events) is damaged or cut off, or the "
+            "file is none.",
+            "Its bytes changed after they were written, its end is missing, or a checkpoint or "
+            "compressed file was given to a reader of TFRecords.",
+            "`ckptparse.identify(path)` tells what the file is; copy it again. If it is a "
+            f"checkpoint: {_VERIFY}.",
+        ),
+    ),
+    _answer(
         r"file is too short to be an sstable",
         Explanation(
             "index.footer",
@@ -188,6 +201,17 @@ _ANSWERS: tuple[tuple[re.Pattern[str], _Answer], ...] = (
     _answer(
         r"(?:no such file or directory|not found)[^\n]*?\.data-(\d{5,})-of-(\d{5,})",
         _explain_no_file,
+    ),
+    _answer(
+        r"permission denied|permissiondeniederror|access is denied",
+        Explanation(
+            "file.unreadable",
+            "The system does not let this program read (or write) the file.",
+            "It belongs to another user, its mode or that of a directory above it does not allow "
+            "it, or credentials of a remote store are lacking. This tells of no damage.",
+            "Look at the owner and mode of the file and its directories (`ls -l`), or copy it to "
+            "where you may read it.",
+        ),
     ),
     _answer(
         r"is a directory",
@@ -218,6 +242,17 @@ _ANSWERS: tuple[tuple[re.Pattern[str], _Answer], ...] = (
             "The checkpoint's index (or the V1 file) cannot be opened.",
             "It is damaged, cut off, or no checkpoint.",
             f"`ckptparse.identify(path)` tells what the file is; {_VERIFY}.",
+        ),
+    ),
+    _answer(
+        r"unable to open table file",
+        Explanation(
+            "index.footer",
+            "The checkpoint's index (or the V1 file) is there and cannot be opened as a table.",
+            "It is damaged, cut off, or no checkpoint; or a `.data-` or `.meta` file was given "
+            "for the prefix.",
+            "Give the prefix, without an extension; `ckptparse.identify(path)` tells what the "
+            f"file is; {_VERIFY}.",
         ),
     ),
     _answer(
@@ -293,8 +328,9 @@ _ANSWERS: tuple[tuple[re.Pattern[str], _Answer], ...] = (
     ),
     _answer(
         r"invalid (?:size|shape|offset|tensor) in bundle entry|invalid bundle entry|"
-        r"in bundle entry|error parsing message|corrupted? .{0,30}entry|"
-        r"could not parse .{0,40}entry|failed to parse (?:bundle|tensor)",
+        r"in bundle entry|corrupted? .{0,30}entry|"
+        r"could not parse .{0,40}entry|error parsing message.{0,40}bundle(?:entry|header)|"
+        r"failed to parse (?:bundle|tensor)",
         Explanation(
             "index.entry",
             "An entry of the index breaks the format's rules.",
@@ -351,6 +387,17 @@ _ANSWERS: tuple[tuple[re.Pattern[str], _Answer], ...] = (
             "A TensorFlow checkpoint was given to a loader of `.h5` or `.keras` files.",
             "`ckptparse.identify(path)` tells what it is; `ckptparse.read(prefix)` reads "
             "TensorFlow checkpoints.",
+        ),
+    ),
+    _answer(
+        r"error parsing message|failed to parse .{0,60}(?:message|proto)",
+        Explanation(
+            "format.other",
+            "Bytes that should be a protobuf message are none of the kind that was expected.",
+            "A `.pb`, `.meta` or other graph file is damaged, cut off, a Git LFS pointer or a file "
+            "of another kind; in a checkpoint, an entry of the index or the object graph is "
+            "damaged.",
+            f"`ckptparse.identify(path)` tells what a file is; of a checkpoint: {_VERIFY}.",
         ),
     ),
 )

@@ -118,3 +118,24 @@ def test_an_explanation_prints_its_parts() -> None:
 )
 def test_what_the_program_lacks_is_not_what_the_checkpoint_lacks(text: str, code: str) -> None:
     assert explain(text).code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("PermissionDeniedError: /data/ckpt-1.index; Permission denied", "file.unreadable"),
+        (
+            "Unsuccessful TensorSliceReader constructor: Failed to get matching files on /a: "
+            + "PERMISSION_DENIED: /a; Permission denied",
+            "file.unreadable",
+        ),
+        ("W tensorflow: Unable to open table file ./m.ckpt", "index.footer"),
+        ("Unable to open table file m: DATA_LOSS: not an sstable (bad magic", "index.footer"),
+        ("DataLossError: corrupted record at 0 [Op:IteratorGetNext]", "format.other"),
+        ("DecodeError: Error parsing message with type 'tensorflow.GraphDef'", "format.other"),
+        ("Error parsing message with type 'tensorflow.BundleEntryProto'", "index.entry"),
+        ("google.protobuf.message.DecodeError: Error parsing message", "format.other"),
+    ],
+)
+def test_a_message_is_explained_by_what_it_is_about(text: str, code: str) -> None:
+    assert explain(text).code == code
