@@ -563,6 +563,6 @@ def test_a_saver_of_broken_inputs_says_what_it_can(tmp_path: Path) -> None:
 def test_a_mistyped_name_gives_the_file_and_the_closest_names(fixtures: Path) -> None:
     graph = ckptparse.open_graph(fixtures / "graphs" / "functions" / "graph.pb")
     for find in (graph.nodes.__getitem__, graph.consumers, graph.constants.__getitem__):
-        with pytest.raises(ckptparse.TensorNotFoundError, match=r"graph\.pb.*Closest: 'Const") as at:
+        with pytest.raises(ckptparse.TensorNotFoundError, match=r"graph\.pb.*Closest: ") as caught:
             find("Consk")
-        assert "Const" in at.value.closest
+        assert "Const" in caught.value.closest
