@@ -125,8 +125,7 @@ def test_what_the_program_lacks_is_not_what_the_checkpoint_lacks(text: str, code
     [
         ("PermissionDeniedError: /data/ckpt-1.index; Permission denied", "file.unreadable"),
         (
-            "Unsuccessful TensorSliceReader constructor: Failed to get matching files on /a: "
-            + "PERMISSION_DENIED: /a; Permission denied",
+            "Unsuccessful TensorSliceReader constructor: /a: PERMISSION_DENIED: Permission denied",
             "file.unreadable",
         ),
         ("W tensorflow: Unable to open table file ./m.ckpt", "index.footer"),
