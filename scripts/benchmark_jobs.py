@@ -110,16 +110,12 @@ def run_in_threads(jobs: list[Callable[[], None]]) -> None:
 
 
 def limit_read(path: str) -> object:
-    """Read a data file into one buffer of huge pages, in pieces, each checked while in cache."""
+    """Read a data file into one buffer of ordinary pages, in pieces, each checked while in cache."""
     from crc32c import crc32c
 
     file = os.open(path + SHARD, os.O_RDONLY)
     size = os.fstat(file).st_size
-    pages = mmap.mmap(-1, size + (2 << 20), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    pages.madvise(mmap.MADV_HUGEPAGE)
-    whole = np.frombuffer(pages, np.uint8)
-    start = -whole.ctypes.data % (2 << 20)
-    buffer = memoryview(whole)[start : start + size]
+    buffer = memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
     def read(low: int) -> Callable[[], None]:
         def job() -> None:
