@@ -110,7 +110,7 @@ def run_in_threads(jobs: list[Callable[[], None]]) -> None:
 
 
 def limit_read(path: str) -> object:
-    """Read a data file into one buffer of ordinary pages, in pieces, each checked while in cache."""
+    """Read a data file into one buffer, in pieces, each checked while it is in the cache."""
     from crc32c import crc32c
 
     file = os.open(path + SHARD, os.O_RDONLY)
