@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,8 +96,9 @@ def test_a_mistyped_path_is_told_what_lies_there(call: Call) -> None:
     assert "'fixtures/saver'" in call("ckptparse ls fixtures/savr/my_model").err
 
 
-def test_a_hint_names_commands_rather_than_functions(call: Call) -> None:
-    done = call("ckptparse ls fixtures/crash/data_without_index/model.data-00000-of-00001")
+def test_a_hint_names_commands_rather_than_functions(call: Call, tmp_path: Path) -> None:
+    shutil.copy("fixtures/saver/my_model.index", tmp_path)
+    done = call(f"ckptparse show {tmp_path}/my_model weights")
     assert "`ckptparse recover`" in done.err
     assert "ckptparse.recover" not in done.err
 
@@ -388,6 +390,8 @@ def test_an_interrupt_ends_with_one_line(shell: Any) -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # What runs in the background of a shell starts with interrupts ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
         # It waits for its input by then: where it does not, the interrupt is Python's own affair.
         time.sleep(2)
