@@ -11,7 +11,7 @@ import builder as b
 import pytest
 from google.protobuf.internal import api_implementation
 from google.protobuf.message import Message
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ckptparse.proto
@@ -299,6 +299,7 @@ def passes(check: Callable[[], object]) -> bool:
 @pytest.mark.skipif(
     api_implementation.Type() != "upb", reason="the pure Python runtime stops nowhere"
 )
+@settings(derandomize=True, deadline=None)
 @given(nested_messages())
 @example(full_types(100))
 @example(full_types(101))
