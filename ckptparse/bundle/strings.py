@@ -10,7 +10,7 @@ variants) in the writer's byte order, and the stored checksums enter the running
 from __future__ import annotations
 
 import struct
-from itertools import pairwise
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -51,18 +51,20 @@ def decode_strings(
         ChecksumError: The lengths, or the whole, do not have their checksum.
         MalformedError: The lengths do not fill the payload exactly.
     """
-    ends, position, running = decode_lengths(data, count, len(data), big_endian=big_endian)
+    lengths, position, running = decode_lengths(data, count, len(data), big_endian=big_endian)
     if crc is not None:
         check_string_crc(crc, crc32c(memoryview(data)[position:], running))
     strings = np.empty(count, object)
-    start = position + _CRC_SIZE
-    strings[:] = [data[low:high] for low, high in pairwise([start, *ends.tolist()])]
+    # Half the time of slicing: neither ends nor slices become objects.
+    stream = BytesIO(data)
+    stream.seek(position + _CRC_SIZE)
+    strings[:] = list(map(stream.read, lengths))
     return strings
 
 
 def decode_lengths(
     head: bytes, count: int, size: int, *, big_endian: bool
-) -> tuple[npt.NDArray[np.uint64], int, int]:
+) -> tuple[list[int], int, int]:
     """Decode the lengths that a payload of `size` bytes starts with, and check them.
 
     Args:
@@ -72,8 +74,7 @@ def decode_lengths(
         big_endian: The byte order of the writer.
 
     Returns:
-        Where each string ends; where the lengths end and their checksum stands; and the running
-        CRC there.
+        The lengths; where they end and their checksum stands; and the running CRC there.
 
     Raises:
         ChecksumError: The lengths do not have their checksum.
@@ -86,7 +87,14 @@ def decode_lengths(
         raise MalformedError(f"Bad length of a string: {error}") from error
     # Their checksum first: where it is wrong, what the lengths say is no news.
     running = _check_length_crc(head, lengths, position, big_endian=big_endian)
-    return _check_lengths(lengths, position + _CRC_SIZE, size), position, running
+    found: list[int] = lengths.tolist()
+    # Exact: the lengths of a hostile payload may add up to more than 64 bits hold.
+    total = position + _CRC_SIZE + sum(found)
+    if total != size:
+        raise MalformedError(
+            f"Strings do not fill their payload: expected {total} bytes, found {size}"
+        )
+    return found, position, running
 
 
 def most_lengths_bytes(count: int) -> int:
@@ -97,18 +105,6 @@ def most_lengths_bytes(count: int) -> int:
 def check_string_crc(stored: int, computed: int) -> None:
     """Raise `ChecksumError` unless the checksum of a string tensor is the stored one."""
     _check_crc(stored, computed, "string tensor")
-
-
-def _check_lengths(lengths: npt.NDArray[Any], start: int, size: int) -> npt.NDArray[np.uint64]:
-    """Check that the strings fill the payload; return where each ends."""
-    # Exact: the lengths of a hostile payload may add up to more than 64 bits hold.
-    total = start + sum(lengths.tolist())
-    if total != size:
-        raise MalformedError(
-            f"Strings do not fill their payload: expected {total} bytes, found {size}"
-        )
-    ends: npt.NDArray[np.uint64] = np.cumsum(lengths, dtype=np.uint64) + np.uint64(start)
-    return ends
 
 
 def _check_length_crc(
