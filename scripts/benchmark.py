@@ -5,11 +5,13 @@
     python scripts/benchmark.py --json out.json --readme
     python scripts/benchmark.py --scale scale.png  how the cost grows with the work
     python scripts/benchmark.py sparse             64 GiB, in a sparse file
+    python scripts/benchmark.py read --cold        with memory as it happens to be at hand
 
-Every run is a fresh process, with the page cache warm and imports not counted; ours, TensorFlow's,
-safetensors' and the bare limit (the same reads and checksums in a loop with nothing else) take
-turns, so that a machine that slows down slows down all of them. What counts is the ratio of two
-columns. TensorFlow and safetensors take part where they are installed.
+Every run is a fresh process, with the page cache warm, memory made ready (see `benchmark_jobs`) and
+imports not counted; ours, TensorFlow's, safetensors' and the bare limit (the same reads and
+checksums in a loop with nothing else) take turns, so that a machine that slows down slows down all
+of them. What counts is the ratio of two columns. TensorFlow and safetensors take part where they
+are installed.
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ def main() -> None:
         return
     jobs = [job for job in JOBS if (job.name in args.jobs if args.jobs else job.usual)]
     readers = [name for name in READERS if is_installed(name)]
-    results = measure(jobs, readers, Path(args.directory), args.rounds)
+    results = measure(jobs, readers, Path(args.directory), args.rounds, cold=args.cold)
     table = format_table(jobs, readers, results)
     print(table)
     if args.json:
@@ -92,6 +94,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--directory", default=default_directory(), help="for the inputs, 6 GiB")
     parser.add_argument("--json", metavar="FILE", help="write every figure")
     parser.add_argument("--readme", action="store_true", help="put the table into README.md")
+    parser.add_argument("--cold", action="store_true", help="do not make memory ready")
     parser.add_argument("--scale", metavar="PNG", help="draw cost against work instead")
     return parser.parse_args()
 
@@ -111,7 +114,7 @@ def is_installed(reader: str) -> bool:
 
 
 def measure(
-    jobs: list[Job], readers: list[str], directory: Path, rounds: int
+    jobs: list[Job], readers: list[str], directory: Path, rounds: int, *, cold: bool
 ) -> dict[str, dict[str, Any]]:
     """Run every job by every reader that knows it, in interleaved rounds."""
     paths = {job.name: make_input(job.input, directory) for job in jobs}
@@ -122,7 +125,8 @@ def measure(
     for done, (number, job, reader) in enumerate(turns):
         show_progress(done, len(turns), f"{job.name} by {reader}")
         # The first round warms the page cache, and looks at the memory.
-        result = run_once(job, reader, paths[job.name], watch_memory=number == 0)
+        option = "--memory" if number == 0 else "--cold" if cold else None
+        result = run_once(job, reader, paths[job.name], option)
         runs[job.name, reader].add(result, memory=number == 0)
     show_progress(len(turns), len(turns), "")
     return {
@@ -143,17 +147,18 @@ def iter_turns(jobs: list[Job], readers: list[str], rounds: int) -> Iterator[tup
     """
     for number in range(rounds):
         for job in jobs:
-            turn = [reader for reader in readers if reader in job.readers]
-            random.Random(f"{number} {job.name}").shuffle(turn)  # noqa: S311 - only an order
-            for reader in turn:
-                yield number, job, reader
+            for time in range(job.times if number else 1):
+                turn = [reader for reader in readers if reader in job.readers]
+                random.Random(f"{number} {time} {job.name}").shuffle(turn)  # noqa: S311 - an order
+                for reader in turn:
+                    yield number, job, reader
 
 
-def run_once(job: Job, reader: str, path: Path, *, watch_memory: bool) -> dict[str, Any]:
+def run_once(job: Job, reader: str, path: Path, option: str | None) -> dict[str, Any]:
     """Run one job in a fresh process."""
     command = [sys.executable, str(HERE / "benchmark_jobs.py"), job.name, reader, str(path)]
-    if watch_memory:
-        command.append("--memory")
+    if option is not None:
+        command.append(option)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
@@ -236,8 +241,8 @@ def put_into_readme(table: str, rounds: int) -> None:
     )
     note = (
         f"Medians of {rounds} interleaved runs on {machine['processors']} processors ({about}), "
-        "each in a fresh process,\nimports not counted, page cache warm. What counts is the ratio: "
-        "machines differ."
+        "each in a fresh process,\nimports not counted, page cache warm, memory at hand. "
+        "What counts is the ratio: machines differ."
     )
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
