@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 FIXTURE = Path(__file__).resolve().parent.parent / "fixtures" / "saver" / "my_model"
 
@@ -55,8 +59,11 @@ PLAIN_READ = [
 """Add to it only what every read needs: each module costs every process its time."""
 
 SLOW_ONES = {
+    "argparse",
     "concurrent.futures",
     "difflib",
+    "email",
+    "importlib.metadata",
     "ml_dtypes",
     "numpy.ma",
     "snappy",
@@ -94,3 +101,43 @@ def test_a_plain_read_imports_only_what_it_needs() -> None:
 def test_a_plain_read_imports_nothing_slow() -> None:
     found = imported_by(f"import ckptparse; ckptparse.read({str(FIXTURE)!r})")
     assert not found & SLOW_ONES
+
+
+@pytest.mark.parametrize("first", ["ckptparse.coding.checksum", "crc32c"])
+def test_the_extension_for_checksums_is_taken_without_and_beside_its_package(first: str) -> None:
+    program = (
+        f"import {first}\n"
+        "import crc32c, ckptparse.coding.checksum as ours\n"
+        "data = b'123456789'\n"
+        "assert ours.crc32c(data) == crc32c.crc32c(data) == 0xE3069283"
+    )
+    imported_by(program)
+
+
+def test_where_no_extension_is_found_as_a_file_the_package_gives_checksums(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import crc32c
+
+    from ckptparse.coding import checksum
+
+    monkeypatch.delitem(sys.modules, "crc32c")
+    monkeypatch.setattr(checksum.PathFinder, "find_spec", lambda *_: None)
+    monkeypatch.setattr(sys, "meta_path", [_Frozen(crc32c)])
+    assert checksum._load_extension() is crc32c
+
+
+class _Frozen:
+    """An importer that has a module in memory."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name == self.module.__name__ else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self.module
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
