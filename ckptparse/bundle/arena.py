@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -108,38 +109,33 @@ class Arena:
 
 
 class Check:
-    """Compares checksums as the bytes come in; a tensor may come in several parts."""
+    """Collects checksums as bytes come in, and compares them; a tensor may come in several parts.
 
-    def __init__(self, wanted: Sequence[int], sizes: Sequence[int]) -> None:
-        """Set up for tensors of these checksums and sizes."""
+    Threads put theirs in at the same time, each for other rows or other parts.
+    """
+
+    def __init__(self, wanted: IntColumn) -> None:
+        """Set up for rows of these checksums."""
         self._wanted = wanted
-        self._sizes = sizes
-        self._parts: dict[int, list[tuple[int, int, int]]] = {}
-        self._missing: dict[int, int] = {}
-        self._lock = threading.Lock()
-        self.failed: list[tuple[int, int]] = []
-        """Row and computed checksum of each tensor that is damaged."""
+        self._computed = np.zeros_like(wanted)
+        self._parts: list[tuple[int, int, int, int]] = []
 
-    def add(self, row: int, start: int, size: int, crc: int) -> None:
-        """Take the checksum of the bytes of a tensor from `start` on."""
-        if size == self._sizes[row]:
-            self.compare(row, crc)
-            return
-        with self._lock:
-            parts = self._parts.setdefault(row, [])
-            parts.append((start, size, crc))
-            self._missing[row] = self._missing.get(row, self._sizes[row]) - size
-            if self._missing[row]:
-                return
-        running = 0
-        for _, length, part_crc in sorted(parts):
-            running = combine_crc(running, part_crc, length)
-        self.compare(row, running)
+    def put(self, row: int, crcs: Sequence[int]) -> None:
+        """Take the checksums of rows from `row` on; of a row of which parts come, it means none."""
+        self._computed[row : row + len(crcs)] = crcs
 
-    def compare(self, row: int, crc: int) -> None:
-        """Take the checksum of the whole of a tensor."""
-        if crc != self._wanted[row]:
-            self.failed.append((row, crc))
+    def put_part(self, row: int, start: int, size: int, crc: int) -> None:
+        """Take the checksum of `size` bytes of a row from its byte `start` on."""
+        self._parts.append((row, start, size, crc))
+
+    def find_failed(self) -> tuple[int, int] | None:
+        """Return the first row that is damaged and its computed checksum, once all is put in."""
+        self._computed[[row for row, *_ in self._parts]] = 0
+        for row, _, size, crc in sorted(self._parts):
+            self._computed[row] = combine_crc(int(self._computed[row]), crc, size)
+        for row in np.flatnonzero(self._computed != self._wanted)[:1].tolist():
+            return row, int(self._computed[row])
+        return None
 
 
 def pick_threads(threads: int | None, size: int) -> int:
@@ -341,51 +337,68 @@ class _Share:
     source: _Source | None
     """None where the bytes are in memory already."""
 
+    @property
+    def stop(self) -> int:
+        """Where it ends in the stretch."""
+        return min(self.start + _SHARE_SIZE, self.stretch.size)
+
     def run(self) -> None:
         """Read and check, piece by piece."""
-        stop = min(self.start + _SHARE_SIZE, self.stretch.size)
         if self.source is not None:
-            self.source.prepare(self.start, stop)
-        checker = self._checksums(stop) if self.check is not None else None
-        for start in range(self.start, stop, PIECE_SIZE):
-            end = min(start + PIECE_SIZE, stop)
+            self.source.prepare(self.start, self.stop)
+        checker = None if self.check is None else _Checker(self, self.check)
+        for start in range(self.start, self.stop, PIECE_SIZE):
+            end = min(start + PIECE_SIZE, self.stop)
             if self.source is not None:
                 self.source.fill(start, self.buffer[start:end])
             if checker is not None:
-                checker.send(end)
+                checker.advance(end)
 
-    def _checksums(self, stop: int) -> Generator[None, int, None]:
-        """Compute checksums up to each position that is sent; bytes before it are in memory."""
-        checksums = self._walk(stop)
-        next(checksums)
-        return checksums
 
-    def _walk(self, stop: int) -> Generator[None, int, None]:
-        check, buffer, low = self.check, self.buffer, self.stretch.low
-        if check is None:
-            return
-        offsets = self.rows.offsets[low : self.stretch.high] - self.stretch.offset
-        ends = (offsets + self.rows.sizes[low : self.stretch.high]).tolist()
-        first = int(np.searchsorted(ends, self.start, side="right"))
-        ready = yield
-        for row, (start, end) in enumerate(
-            zip(offsets.tolist()[first:], ends[first:], strict=True), low + first
-        ):
-            if self.start <= start and end <= ready:  # Nearly every small tensor.
-                check.compare(row, crc32c(buffer[start:end]))
-                continue
-            at = begin = max(start, self.start)
-            if at >= stop:
-                break
-            last = min(end, stop)
-            running = 0
-            while at < last:
-                if at >= ready:
-                    ready = yield
-                    continue
-                until = min(last, ready)
-                running = crc32c(buffer[at:until], running)
-                at = until
-            check.add(row, begin - start, last - begin, running)
-        while True:
-            yield
+class _Checker:
+    """Computes the checksums of a share's tensors as its bytes come into memory."""
+
+    __slots__ = ("_buffer", "_check", "_done", "_ends", "_parts", "_row", "_running", "_starts")
+
+    def __init__(self, share: _Share, check: Check) -> None:
+        rows, stretch = share.rows, share.stretch
+        starts = rows.offsets[stretch.low : stretch.high] - stretch.offset
+        ends = starts + rows.sizes[stretch.low : stretch.high]
+        first = int(np.searchsorted(ends, share.start, side="right"))
+        starts = starts[first : np.searchsorted(starts, share.stop)]
+        ends = ends[first : first + len(starts)]
+        self._buffer = share.buffer
+        self._check = check
+        self._row = stretch.low + first
+        lows, highs = np.maximum(starts, share.start), np.minimum(ends, share.stop)
+        self._starts: list[int] = lows.tolist()
+        self._ends: list[int] = highs.tolist()
+        # Only the first and the last tensor can reach beyond the share: where in them it begins,
+        # and how many of their bytes it has.
+        begins, sizes = lows - starts, highs - lows
+        self._parts = {
+            number: (int(begins[number]), int(sizes[number]))
+            for number in {0, len(starts) - 1}
+            if len(starts) and sizes[number] < ends[number] - starts[number]
+        }
+        self._done = self._running = 0
+
+    def advance(self, ready: int) -> None:
+        """Go on as far as the bytes before `ready`, which are all there."""
+        buffer, starts, ends, low = self._buffer, self._starts, self._ends, self._done
+        high = bisect_right(ends, ready, low)
+        if low < high:
+            crcs = [crc32c(buffer[starts[low] : ends[low]], self._running)]
+            rest = zip(starts[low + 1 : high], ends[low + 1 : high], strict=True)
+            crcs += [crc32c(buffer[start:end]) for start, end in rest]
+            self._put(low, crcs)
+            self._done, self._running = high, 0
+        if high < len(starts) and starts[high] < ready:
+            self._running = crc32c(buffer[starts[high] : ready], self._running)
+            starts[high] = ready
+
+    def _put(self, low: int, crcs: list[int]) -> None:
+        self._check.put(self._row + low, crcs)
+        for number, (begin, size) in self._parts.items():
+            if low <= number < low + len(crcs):
+                self._check.put_part(self._row + number, begin, size, crcs[number - low])

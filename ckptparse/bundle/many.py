@@ -154,10 +154,11 @@ class DenseReader:
         for code in sorted(set(columns.data_types.tolist())):
             with self._located(int((columns.data_types == code).argmax())):
                 dtypes[code] = numpy_dtype(code)
-        for row, shape in enumerate(columns.shapes):
-            if len(shape) > SAFE_RANK:
-                with self._located(row):
-                    check_rank(len(shape))
+        ranks = list(map(len, columns.shapes))
+        if max(ranks, default=0) > SAFE_RANK:
+            row = ranks.index(max(ranks))
+            with self._located(row):
+                check_rank(ranks[row])
         self._check_ranges()
         widths = np.ones(256, np.int64)
         for code, dtype in dtypes.items():
@@ -200,11 +201,12 @@ class DenseReader:
         columns = self.columns
         for row in np.flatnonzero((columns.sizes == 0) & (columns.crcs != 0))[:1].tolist():
             self._raise_mismatch(row, 0)
-        return Check(columns.crcs[rows.numbers].tolist(), rows.sizes.tolist())
+        return Check(columns.crcs[rows.numbers])
 
     def _raise_failed(self, check: Check | None, rows: DenseRows) -> None:
-        if check is not None and check.failed:
-            row, computed = min(check.failed)
+        failed = None if check is None else check.find_failed()
+        if failed is not None:
+            row, computed = failed
             self._raise_mismatch(int(rows.numbers[row]), computed)
 
     def _raise_mismatch(self, row: int, computed: int) -> None:

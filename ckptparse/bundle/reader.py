@@ -313,13 +313,13 @@ class BundleReader:
     def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""
         columns = self._columns_of(names)
-        dense = [
-            row
-            for row, code in enumerate(columns.data_types.tolist())
-            if is_numeric(code) and row not in columns.others
-        ]
-        if len(dense) == len(names):
+        codes = columns.data_types.tolist()
+        numeric = set(filter(is_numeric, set(codes)))
+        if numeric.issuperset(codes) and not columns.others:
             return DenseReader(self, columns, names.__getitem__, options).read()
+        dense = [
+            row for row, code in enumerate(codes) if code in numeric and row not in columns.others
+        ]
         reader = DenseReader(self, columns.take(dense), lambda row: names[dense[row]], options)
         arrays = dict(zip(dense, reader.read(), strict=True))
         taken = sum(array.nbytes for array in arrays.values())
