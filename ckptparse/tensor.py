@@ -105,7 +105,7 @@ class Payload(Protocol):
         """Read the product of the ranges, unchecked, into a new array of their lengths."""
         ...
 
-    def verify(self) -> None:
+    def verify(self, options: ReadOptions) -> None:
         """Check every stored checksum over the whole, in little memory."""
         ...
 
@@ -239,7 +239,7 @@ class Tensor:
             MissingShardError: A data file is not there.
         """
         with self._located():
-            self.payload.verify()
+            self.payload.verify(self._options)
 
     def __getitem__(self, index: BasicIndex) -> Any:
         """Read a part by numpy's basic indexing: integers, slices, `...` and `None`.

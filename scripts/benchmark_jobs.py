@@ -62,6 +62,7 @@ def ours(call: Callable[[Any, str], Any]) -> Callable[[], Work]:
         import ckptparse.api
         import ckptparse.bundle.reader
         import ckptparse.resolve
+        import ckptparse.verification
 
         return lambda path: call(ckptparse, path)
 

@@ -40,6 +40,7 @@ PLAIN_READ = [
     "ckptparse.legacy.naming",
     "ckptparse.limits",
     "ckptparse.opening",
+    "ckptparse.parallel",
     "ckptparse.proto",
     "ckptparse.proto.parsing",
     "ckptparse.proto.tensor_bundle_pb2",

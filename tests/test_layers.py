@@ -23,6 +23,7 @@ LEVELS = {
     "problems": 0,
     "source": 1,
     "coding": 1,
+    "parallel": 2,
     "table": 2,
     "proto": 3,
     "dtypes": 3,

@@ -13,8 +13,6 @@ holds it; reading and checking both run without the interpreter's lock.
 
 from __future__ import annotations
 
-import os
-import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,15 +23,16 @@ import numpy.typing as npt
 
 from ckptparse.bundle.memory import Buffer, HugePages
 from ckptparse.coding.checksum import combine_crc, crc32c
+from ckptparse.parallel import PIECE_SIZE, run_all
 
 __all__ = [
     "ARENA_SIZE",
+    "SHARE_SIZE",
     "Arena",
     "Check",
     "DenseRows",
     "Stretch",
     "check_mapped",
-    "pick_threads",
     "plan_arenas",
     "plan_placed",
     "read_arenas",
@@ -46,13 +45,10 @@ ReadInto = Callable[[int, int, memoryview], None]
 
 ARENA_SIZE = 16 << 20
 """Bytes of one arena; a larger tensor has one of its own."""
-PIECE_SIZE = 1 << 20
-"""Bytes read and checked at once: they stay in the cache in between."""
-_SHARE_SIZE = 16 << 20
+SHARE_SIZE = 16 << 20
 """Bytes that one thread takes at once."""
 _ALIGNMENT = 64
 _NEGLIGIBLE_GAP = 4096
-_MOST_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +132,6 @@ class Check:
         for row in np.flatnonzero(self._computed != self._wanted)[:1].tolist():
             return row, int(self._computed[row])
         return None
-
-
-def pick_threads(threads: int | None, size: int) -> int:
-    """Choose how many threads read `size` bytes: all processors, up to a few, for large reads."""
-    if threads is not None:
-        return max(1, threads)
-    if size <= _SHARE_SIZE:
-        return 1
-    if hasattr(os, "sched_getaffinity"):
-        return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
-    return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
 def plan_arenas(rows: DenseRows) -> list[Arena]:
@@ -258,9 +243,9 @@ def read_arenas(
         for arena, buffer in zip(arenas, buffers, strict=True)
         for stretch in arena.stretches
         for source in (source_for(buffer, stretch),)
-        for start in range(0, stretch.size, _SHARE_SIZE)
+        for start in range(0, stretch.size, SHARE_SIZE)
     ]
-    _run_all(shares, threads)
+    run_all([share.run for share in shares], threads)
     return [buffer.array for buffer in buffers]
 
 
@@ -276,43 +261,14 @@ def check_mapped(
     shares = [
         _Share(rows, stretch, view(stretch), start, check, None)
         for stretch in stretches
-        for start in range(0, stretch.size, _SHARE_SIZE)
+        for start in range(0, stretch.size, SHARE_SIZE)
     ]
-    _run_all(shares, threads)
+    run_all([share.run for share in shares], threads)
 
 
 def view_of(buffer: npt.NDArray[np.uint8], stretch: Stretch) -> memoryview:
     """Return a stretch's bytes in its arena's buffer."""
     return memoryview(buffer)[stretch.position : stretch.position + stretch.size]  # type: ignore[arg-type] # numpy < 2.1
-
-
-def _run_all(shares: Sequence[_Share], threads: int) -> None:
-    pending = list(reversed(shares))
-    errors: list[BaseException] = []
-    others = [
-        threading.Thread(target=_work, args=(pending, errors))
-        for _ in range(min(threads, len(shares)) - 1)
-    ]
-    for other in others:
-        other.start()
-    _work(pending, errors)  # The calling thread is one of them.
-    for other in others:
-        other.join()
-    if errors:
-        raise errors[0]
-
-
-def _work(pending: list[_Share], errors: list[BaseException]) -> None:
-    """Run shares until none is left, or one has failed."""
-    while pending and not errors:
-        try:
-            share = pending.pop()
-        except IndexError:  # Another thread was quicker.
-            return
-        try:
-            share.run()
-        except BaseException as error:  # noqa: BLE001 - raised where the caller waits
-            errors.append(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +283,7 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """Up to `_SHARE_SIZE` bytes of a stretch, from `start` on: the work of one thread."""
+    """Up to `SHARE_SIZE` bytes of a stretch, from `start` on: the work of one thread."""
 
     rows: DenseRows
     stretch: Stretch
@@ -340,7 +296,7 @@ class _Share:
     @property
     def stop(self) -> int:
         """Where it ends in the stretch."""
-        return min(self.start + _SHARE_SIZE, self.stretch.size)
+        return min(self.start + SHARE_SIZE, self.stretch.size)
 
     def run(self) -> None:
         """Read and check, piece by piece."""

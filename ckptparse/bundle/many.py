@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.bundle.arena import (
+    SHARE_SIZE,
     Arena,
     Check,
     DenseRows,
     Stretch,
     check_mapped,
-    pick_threads,
     plan_arenas,
     plan_placed,
     read_arenas,
@@ -30,6 +30,7 @@ from ckptparse.dtypes import numpy_dtype
 from ckptparse.elements import allocate, finish_elements, needs_finishing
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.limits import Limits
+from ckptparse.parallel import pick_threads
 from ckptparse.tensor import SAFE_RANK, ReadOptions, check_rank
 
 __all__ = ["DenseReader", "check_sharing"]
@@ -214,7 +215,7 @@ class DenseReader:
             check_tensor_crc(self.bundle, self.columns.entry(row), computed)
 
     def _pick_threads(self, rows: DenseRows) -> int:
-        return pick_threads(self.options.threads, int(rows.sizes.sum()))
+        return pick_threads(self.options.threads, int(rows.sizes.sum()), share=SHARE_SIZE)
 
     def _read_into(self, shard: int, offset: int, buffer: memoryview) -> None:
         with self.bundle.shard(shard) as source:

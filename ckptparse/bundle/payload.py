@@ -24,6 +24,7 @@ from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.elements import allocate, finish_elements
 from ckptparse.errors import CheckpointError, ChecksumError, MalformedError, located
 from ckptparse.limits import Limits
+from ckptparse.parallel import PIECE_SIZE, stream_crc
 from ckptparse.source import ByteSource
 from ckptparse.tensor import (
     DEFAULT_OPTIONS,
@@ -36,7 +37,6 @@ from ckptparse.tensor import (
 )
 
 __all__ = [
-    "PIECE_SIZE",
     "BrokenPayload",
     "Bundle",
     "DensePayload",
@@ -44,9 +44,6 @@ __all__ = [
     "SlicedPayload",
     "StringPayload",
 ]
-
-PIECE_SIZE = 1 << 20
-"""Bytes read and checked at once: they stay in the processor's cache in between."""
 
 
 class SliceFinder(Protocol):
@@ -146,10 +143,11 @@ class DensePayload(_EntryPayload):
         finish_elements(array, entry.data_type, big_endian=self._bundle.big_endian)
         return array
 
-    def verify(self) -> None:
+    def verify(self, options: ReadOptions) -> None:
         """Check the stored checksum, once; see `Payload`."""
         if not self._verified:
-            check_tensor_crc(self._bundle, self._entry, stream_crc(self._bundle, self._entry))
+            computed = _stream_crc(self._bundle, self._entry, options)
+            check_tensor_crc(self._bundle, self._entry, computed)
             self._verified = True
 
 
@@ -180,17 +178,17 @@ class StringPayload(_EntryPayload):
         part: npt.NDArray[Any] = whole[steps].copy()
         return part
 
-    def verify(self) -> None:
+    def verify(self, options: ReadOptions) -> None:
         """Check the stored checksums, once; see `Payload`. Variants are read for it."""
         if self._verified:
             return
         if self._entry.data_type == DataType.DT_STRING:
-            self._verify_strings()
+            self._verify_strings(options)
         else:
             self.read(DEFAULT_OPTIONS)
         self._verified = True
 
-    def _verify_strings(self) -> None:
+    def _verify_strings(self, options: ReadOptions) -> None:
         """Check the lengths, then stream the strings."""
         bundle, entry = self._bundle, self._entry
         count = math.prod(entry.shape)
@@ -201,7 +199,7 @@ class StringPayload(_EntryPayload):
             _, position, running = decode_lengths(
                 head, count, entry.size, big_endian=bundle.big_endian
             )
-            computed = stream_crc(bundle, entry, start=position, running=running)
+            computed = _stream_crc(bundle, entry, options, start=position, crc=running)
             check_string_crc(entry.crc32c, computed)
 
     def _decode_variants(self, data: bytes, count: int, crc: int | None) -> npt.NDArray[Any]:
@@ -233,7 +231,7 @@ class BrokenPayload:
         """Raise what is wrong."""
         raise self._error
 
-    def verify(self) -> None:
+    def verify(self, options: ReadOptions) -> None:  # noqa: ARG002 - a Payload's face
         """Raise what is wrong."""
         raise self._error
 
@@ -267,7 +265,7 @@ class SlicedPayload:
         for number, payload in enumerate(payloads):
             if isinstance(payload, BrokenPayload):
                 with self._within(number):
-                    payload.verify()
+                    payload.verify(options)
         out = allocate(self._entry.shape, numpy_dtype(self._entry.data_type))
         for number, target, _ in grid.iter_overlaps(region):
             with self._within(number):
@@ -283,12 +281,12 @@ class SlicedPayload:
                 out[target] = payloads[number].read_region(local)
         return out
 
-    def verify(self) -> None:
+    def verify(self, options: ReadOptions) -> None:
         """Check every slice; see `Payload`."""
         _, payloads = self._slices(tuple(range(size) for size in self._entry.shape))
         for number, payload in enumerate(payloads):
             with self._within(number):
-                payload.verify()
+                payload.verify(options)
 
     def _slices(self, region: Region) -> tuple[SliceGrid, list[Payload]]:
         """Find the slices, once, and check that they hold the region."""
@@ -307,16 +305,14 @@ class SlicedPayload:
         return located(tensor=f"{self._name} {self._entry.slices[number]}")
 
 
-def stream_crc(bundle: Bundle, entry: BundleEntry, *, start: int = 0, running: int = 0) -> int:
+def _stream_crc(
+    bundle: Bundle, entry: BundleEntry, options: ReadOptions, *, start: int = 0, crc: int = 0
+) -> int:
     """Continue a checksum over an entry's bytes from `start` on, a piece at a time."""
-    scratch = memoryview(bytearray(min(PIECE_SIZE, entry.size)))
     with bundle.shard(entry.shard_id) as source:
         source.check_range(entry.offset, entry.size)
-        for position in range(start, entry.size, PIECE_SIZE):
-            piece = scratch[: min(PIECE_SIZE, entry.size - position)]
-            source.read_into(entry.offset + position, piece)
-            running = crc32c(piece, running)
-    return running
+        offset, size = entry.offset + start, entry.size - start
+        return stream_crc(source.read_at, offset, size, crc=crc, threads=options.threads)
 
 
 def check_tensor_crc(bundle: Bundle, entry: BundleEntry, computed: int) -> None:

@@ -176,7 +176,7 @@ class ConstantPayload:
         part: npt.NDArray[Any] = self.read(DEFAULT_OPTIONS)[index].copy()
         return part
 
-    def verify(self) -> None:
+    def verify(self, options: ReadOptions) -> None:
         """Do nothing: a graph has no checksums; see `Payload`."""
 
 

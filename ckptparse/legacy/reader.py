@@ -251,10 +251,10 @@ class RecordPayload:
         part: npt.NDArray[Any] = whole[index].copy()
         return part
 
-    def verify(self) -> None:
+    def verify(self, options: ReadOptions) -> None:
         """Read the record, whose block has a checksum, once; see `Payload`."""
         if not self._verified:
-            self.read(DEFAULT_OPTIONS)
+            self.read(options)
 
 
 def _merge(lists: Sequence[Sequence[SliceList]], files: Sequence[str]) -> dict[str, LegacyTensor]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c
 from ckptparse.errors import CheckpointError
+from ckptparse.parallel import stream_crc
 from ckptparse.recovery.report import Span, merge_spans
 from ckptparse.source import ByteSource
 
@@ -29,6 +30,8 @@ PIECE = 1 << 20
 """Bytes that are read at once."""
 PAGE = 4096
 """Bytes of a page: files lose whole ones."""
+_ROUND = 64 << 20
+"""Bytes between two words to the watcher, of long runs."""
 _OPEN = 64
 _UNDONE = "\0crlf"
 """Marks a path: the file as it was before line feeds got carriage returns. No path has a NUL."""
@@ -157,14 +160,16 @@ class DataFiles:
         window = self._window(path)
         if window is None:
             raise self._failed[path]
-        if self._watcher is None:
-            return window.read(offset, size)
         before = window.read_count
         data = window.read(offset, size)
-        if window.read_count > before:
-            self._done = min(self._done + window.read_count - before, self._total)
-            self._watcher(self._done, self._total)
+        self.note_read(window.read_count - before)
         return data
+
+    def note_read(self, size: int) -> None:
+        """Tell the watcher that so many bytes more have been read."""
+        if self._watcher is not None and size:
+            self._done = min(self._done + size, self._total)
+            self._watcher(self._done, self._total)
 
     def source(self, path: str) -> Reader:
         """Return the open file; the caller has asked for its size."""
@@ -189,9 +194,14 @@ class DataFiles:
 
 
 def checksum_of(files: DataFiles, path: str, offset: int, size: int, *, crc: int = 0) -> int:
-    """Return the CRC of a run of bytes, read in pieces."""
-    for start in range(offset, offset + size, PIECE):
-        crc = crc32c(files.read(path, start, min(PIECE, offset + size - start)), crc)
+    """Return the CRC of a run of bytes: a short one shares a read, a long one several threads."""
+    if size <= PIECE:
+        return crc32c(files.read(path, offset, size), crc) if size else crc
+    source = files.source(path)
+    for start in range(offset, offset + size, _ROUND):
+        count = min(_ROUND, offset + size - start)
+        crc = stream_crc(source.read_at, start, count, crc=crc)
+        files.note_read(count)
     return crc
 
 

@@ -1,0 +1,76 @@
+"""Work shared among threads: every job once, the first error raised, checksums joined."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from crc32c import crc32c
+
+from ckptparse.parallel import PIECE_SIZE, pick_threads, run_all, stream_crc
+
+DATA = np.random.default_rng(0).integers(0, 256, 9 * PIECE_SIZE + 5, np.uint8).tobytes()
+
+
+def read_at(offset: int, size: int) -> bytes:
+    assert size <= PIECE_SIZE
+    assert 0 <= offset <= offset + size <= len(DATA)
+    return DATA[offset : offset + size]
+
+
+@pytest.mark.parametrize("threads", [None, 1, 3, 50])
+@pytest.mark.parametrize(
+    "size",
+    [0, 1, PIECE_SIZE - 1, PIECE_SIZE, PIECE_SIZE + 1, 4 * PIECE_SIZE, 4 * PIECE_SIZE + 1,
+     9 * PIECE_SIZE - 7],
+)  # fmt: skip
+def test_the_checksum_of_a_stream_is_that_of_its_bytes(size: int, threads: int | None) -> None:
+    head = crc32c(DATA[:7])
+    found = stream_crc(read_at, 7, size, crc=head, threads=threads)
+    assert found == crc32c(DATA[: 7 + size])
+
+
+def test_an_error_while_a_stream_is_read_is_raised_where_the_caller_waits() -> None:
+    def broken(offset: int, size: int) -> bytes:
+        if offset >= 5 * PIECE_SIZE:
+            raise EOFError(offset)
+        return read_at(offset, size)
+
+    with pytest.raises(EOFError):
+        stream_crc(broken, 0, len(DATA), threads=3)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_every_job_runs_once(threads: int) -> None:
+    done: list[int] = []
+
+    def job(number: int) -> Callable[[], None]:
+        return lambda: done.append(number)
+
+    run_all([job(number) for number in range(100)], threads)
+    assert sorted(done) == list(range(100))
+    run_all([], threads)
+
+
+def test_jobs_run_at_the_same_time_on_as_many_threads_as_were_asked_for() -> None:
+    meeting = threading.Barrier(3)
+    run_all([lambda: meeting.wait(30) and None] * 3, 3)
+
+
+def test_after_a_failure_no_further_job_begins() -> None:
+    done: list[int] = []
+
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_all([lambda: done.append(1), fail, lambda: done.append(2)], 1)
+    assert done == [1]
+
+
+def test_small_work_is_done_by_the_caller_alone() -> None:
+    assert pick_threads(None, 100, share=100) == 1
+    assert pick_threads(None, 1 << 30, share=100) >= 1
+    assert pick_threads(5, 1, share=100) == 5
