@@ -4,7 +4,8 @@ Protobuf's runtimes disagree about bad input. The compiled ones stop at 100 leve
 inside messages, the pure Python one where the interpreter's stack ends; the text parser is Python
 everywhere; text that is not UTF-8 fails with one error here and another there. Here every runtime
 gives the same answer: `LimitError` for what is too large or too deep, `MalformedError` for the
-rest (docs/format.md, section 9.2).
+rest (docs/format.md, section 9.2). Two things that no writer makes are left to the runtime: from
+release 7 on, a field number of zero passes in an unknown group, and a length of six bytes does not.
 """
 
 from __future__ import annotations
