@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -24,6 +25,7 @@ import numpy.typing as npt
 from ckptparse.bundle.memory import Buffer, HugePages
 from ckptparse.coding.checksum import combine_crc, crc32c
 from ckptparse.parallel import PIECE_SIZE, run_all
+from ckptparse.source import ByteSource
 
 __all__ = [
     "ARENA_SIZE",
@@ -40,8 +42,8 @@ __all__ = [
 ]
 
 IntColumn = npt.NDArray[np.int64]
-ReadInto = Callable[[int, int, memoryview], None]
-"""Fills a buffer from (shard, offset)."""
+OpenShard = Callable[[int], AbstractContextManager[ByteSource]]
+"""Gives the open data file of a number."""
 
 ARENA_SIZE = 16 << 20
 """Bytes of one arena; a larger tensor has one of its own."""
@@ -113,7 +115,8 @@ class Check:
     def __init__(self, wanted: IntColumn) -> None:
         """Set up for rows of these checksums."""
         self._wanted = wanted
-        self._computed = np.zeros_like(wanted)
+        # What nobody puts in is no checksum.
+        self._computed = np.full_like(wanted, -1)
         self._parts: list[tuple[int, int, int, int]] = []
 
     def put(self, row: int, crcs: Sequence[int]) -> None:
@@ -209,7 +212,7 @@ def _find_misalignments(rows: DenseRows) -> npt.NDArray[np.bool_]:
 def read_arenas(
     rows: DenseRows,
     arenas: Sequence[Arena],
-    read_into: ReadInto,
+    open_shard: OpenShard,
     *,
     check: Check | None,
     threads: int,
@@ -219,7 +222,7 @@ def read_arenas(
     Args:
         rows: The tensors.
         arenas: Their layout.
-        read_into: Reads bytes of a data file.
+        open_shard: Opens data files.
         check: Is given the checksum of every tensor, by row; None where nobody wants to know.
         threads: How many work at once.
 
@@ -230,13 +233,10 @@ def read_arenas(
     huge_pages = HugePages()
 
     def source_for(buffer: Buffer, stretch: Stretch) -> _Source:
-        def fill(start: int, view: memoryview) -> None:
-            read_into(stretch.shard_id, stretch.offset + start, view)
-
         def prepare(start: int, stop: int) -> None:
             buffer.prepare(stretch.position + start, stretch.position + stop, huge_pages)
 
-        return _Source(prepare, fill)
+        return _Source(prepare, lambda: open_shard(stretch.shard_id))
 
     shares = [
         _Share(rows, stretch, view_of(buffer.array, stretch), start, check, source)
@@ -277,8 +277,8 @@ class _Source:
 
     prepare: Callable[[int, int], None]
     """Makes memory ready from one position up to another."""
-    fill: Callable[[int, memoryview], None]
-    """Fills a part of it with the bytes from a position on."""
+    borrow: Callable[[], AbstractContextManager[ByteSource]]
+    """Gives the open data file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,15 +300,20 @@ class _Share:
 
     def run(self) -> None:
         """Read and check, piece by piece."""
-        if self.source is not None:
-            self.source.prepare(self.start, self.stop)
         checker = None if self.check is None else _Checker(self, self.check)
-        for start in range(self.start, self.stop, PIECE_SIZE):
-            end = min(start + PIECE_SIZE, self.stop)
-            if self.source is not None:
-                self.source.fill(start, self.buffer[start:end])
-            if checker is not None:
-                checker.advance(end)
+        if self.source is not None:
+            self._read(self.source, checker)
+        elif checker is not None:
+            checker.advance(self.stop)
+
+    def _read(self, source: _Source, checker: _Checker | None) -> None:
+        source.prepare(self.start, self.stop)
+        with source.borrow() as file:
+            for start in range(self.start, self.stop, PIECE_SIZE):
+                end = min(start + PIECE_SIZE, self.stop)
+                file.read_into(self.stretch.offset + start, self.buffer[start:end])
+                if checker is not None:
+                    checker.advance(end)
 
 
 class _Checker:

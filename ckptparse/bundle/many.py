@@ -137,7 +137,7 @@ class DenseReader:
         check = self._make_check(rows)
         try:
             buffers = read_arenas(
-                rows, arenas, self._read_into, check=check, threads=self._pick_threads(rows)
+                rows, arenas, self.bundle.shard, check=check, threads=self._pick_threads(rows)
             )
         except MemoryError as error:
             raise UnsupportedError(
@@ -216,10 +216,6 @@ class DenseReader:
 
     def _pick_threads(self, rows: DenseRows) -> int:
         return pick_threads(self.options.threads, int(rows.sizes.sum()), share=SHARE_SIZE)
-
-    def _read_into(self, shard: int, offset: int, buffer: memoryview) -> None:
-        with self.bundle.shard(shard) as source:
-            source.read_into(offset, buffer)
 
     def _map_shard(self, shard: int) -> npt.NDArray[np.uint8]:
         with self.bundle.shard(shard) as source:
