@@ -74,12 +74,19 @@ class Buffer:
             raise MemoryError(f"no {size} bytes of memory: {error}") from error
         whole = np.frombuffer(self._pages, np.uint8)
         self._start = -whole.ctypes.data % _HUGE_PAGE
+        self._end = (len(whole) - self._start) // _HUGE_PAGE * _HUGE_PAGE
         self.array = whole[self._start : self._start + size]
 
     def prepare(self, start: int, stop: int, huge_pages: HugePages) -> None:
-        """Ask for huge pages for a part that is still unused, as long as they come quickly."""
-        low, high = -(-start // _HUGE_PAGE) * _HUGE_PAGE, stop // _HUGE_PAGE * _HUGE_PAGE
-        if self._pages is None or low >= high or not huge_pages.wanted:
+        """Ask for huge pages for a part that is still unused, as long as they come quickly.
+
+        The last one may reach beyond the part, where at least half of it is needed.
+        """
+        if self._pages is None or not huge_pages.wanted:
+            return
+        low = -(-start // _HUGE_PAGE) * _HUGE_PAGE
+        high = min((stop + _HUGE_PAGE // 2) // _HUGE_PAGE * _HUGE_PAGE, self._end)
+        if low >= high:
             return
         where = self._start + low, high - low
         with suppress(OSError):  # A kernel without huge pages gives ordinary ones.
