@@ -96,7 +96,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--readme", action="store_true", help="put the table into README.md")
     parser.add_argument("--cold", action="store_true", help="do not make memory ready")
     parser.add_argument("--scale", metavar="PNG", help="draw cost against work instead")
-    return parser.parse_args()
+    args = parser.parse_args()
+    unknown = set(args.jobs) - {job.name for job in JOBS}
+    if unknown:
+        parser.error(f"there is no job {', '.join(sorted(unknown))}")
+    return args
 
 
 def default_directory() -> str:

@@ -471,9 +471,10 @@ class MemoryWatch(threading.Thread):
 
 
 def make_ready(size: int) -> None:
-    """Touch memory and give it back."""
+    """Touch memory, at most a quarter of the machine's, and give it back."""
     if not size or not hasattr(mmap, "MADV_HUGEPAGE"):
         return
+    size = min(size, os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 4)
     with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         with suppress(OSError):  # A kernel without huge pages has ordinary ones.
             memory.madvise(mmap.MADV_HUGEPAGE)

@@ -46,13 +46,8 @@ CURVES = (
 
 
 def draw_scale(target: str) -> None:
-    """Measure every curve, print it, and draw all of them into a picture."""
-    curves = {curve.title: measure(curve) for curve in CURVES}
-    for title, points in curves.items():
-        for amount, seconds in points:
-            each = seconds / amount * 1e6
-            print(f"{title:<30} {amount:>9,} {seconds:>10.4f} s {each:>10.2f} us each")
-    draw(curves, target)
+    """Measure every curve, print each point of it, and draw all of them into a picture."""
+    draw({curve.title: measure(curve) for curve in CURVES}, target)
 
 
 def measure(curve: Curve) -> Points:
@@ -62,7 +57,12 @@ def measure(curve: Curve) -> Points:
         with tempfile.TemporaryDirectory() as folder:
             prefix = Path(folder) / "model"
             curve.write(prefix, amount)
-            points.append((amount, min(seconds_of(curve, prefix) for _ in range(RUNS))))
+            seconds = min(seconds_of(curve, prefix) for _ in range(RUNS))
+        each = seconds / amount * 1e6
+        print(
+            f"{curve.title:<30} {amount:>9,} {seconds:>10.4f} s {each:>10.2f} us each", flush=True
+        )
+        points.append((amount, seconds))
     return points
 
 
