@@ -39,21 +39,28 @@ def pick_threads(threads: int | None, size: int, *, share: int) -> int:
 def run_all(jobs: Sequence[Callable[[], None]], threads: int) -> None:
     """Run every job, by so many threads; the calling one is the first of them.
 
-    Once a job has failed no further one begins, and its exception is raised here.
+    Once a job has failed no further one begins, and its exception is raised here. Where the system
+    gives no more threads, fewer do it.
     """
     pending = list(reversed(jobs))
     errors: list[BaseException] = []
-    others = [
-        threading.Thread(target=_work, args=(pending, errors))
-        for _ in range(min(threads, len(jobs)) - 1)
-    ]
-    for other in others:
-        other.start()
-    _work(pending, errors)
-    for other in others:
-        other.join()
-    if errors:
-        raise errors[0]
+    others: list[threading.Thread] = []
+    try:
+        for _ in range(min(threads, len(jobs)) - 1):
+            other = threading.Thread(target=_work, args=(pending, errors))
+            try:
+                other.start()
+            except RuntimeError:  # The system gives no more threads: fewer do the same work.
+                break
+            others.append(other)
+        _work(pending, errors)
+        for other in others:
+            other.join()
+        if errors:
+            raise errors[0]
+    finally:
+        pending.clear()  # Where the caller is interrupted, the others begin no further job.
+        errors.clear()  # A traceback leads to this list: led it back, memory would stay.
 
 
 def _work(pending: list[Callable[[], None]], errors: list[BaseException]) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
 from crc32c import crc32c
 
+from ckptparse import parallel
 from ckptparse.parallel import PIECE_SIZE, pick_threads, run_all, stream_crc
 
 DATA = np.random.default_rng(0).integers(0, 256, 9 * PIECE_SIZE + 5, np.uint8).tobytes()
@@ -68,6 +73,67 @@ def test_after_a_failure_no_further_job_begins() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_all([lambda: done.append(1), fail, lambda: done.append(2)], 1)
     assert done == [1]
+
+
+def test_where_the_system_gives_no_threads_the_caller_does_it_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done: list[int] = []
+    run_all([lambda: done.append(1)] * 5, 3)
+    assert done == [1] * 5
+
+
+def test_an_interrupted_caller_leaves_no_jobs_to_the_other_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, interrupted = threading.Event(), threading.Event()
+    done: list[int] = []
+    caller = threading.current_thread()
+
+    def job() -> None:
+        begun.set()
+        assert interrupted.wait(30)
+        done.append(1)
+
+    def interrupt(pending: list[Callable[[], None]], errors: list[BaseException]) -> None:
+        if threading.current_thread() is caller:
+            assert begun.wait(30)
+            raise KeyboardInterrupt
+        real(pending, errors)
+
+    real = parallel._work
+    monkeypatch.setattr(parallel, "_work", interrupt)
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        run_all([job] * 50, 2)
+    interrupted.set()
+    for other in set(threading.enumerate()) - before:
+        other.join(30)
+    assert done == [1]
+
+
+def test_an_error_keeps_nothing_alive_once_it_has_been_handled() -> None:
+    class Buffer:
+        pass
+
+    def fail(buffer: Buffer) -> None:
+        raise EOFError
+
+    def read() -> weakref.ref[Buffer]:
+        buffer = Buffer()
+        with suppress(EOFError):
+            run_all([partial(fail, buffer)], 1)
+        return weakref.ref(buffer)
+
+    gc.disable()
+    try:
+        assert read()() is None
+    finally:
+        gc.enable()
 
 
 def test_small_work_is_done_by_the_caller_alone() -> None:
