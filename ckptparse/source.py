@@ -1,7 +1,7 @@
 """Exact reads of bytes: the only module that opens data files.
 
 A `ByteSource` gives the bytes that were asked for or raises `TruncatedError`; it never gives fewer.
-A `SourcePool` keeps a bounded number of them open, however many shards a checkpoint has.
+A `SourcePool` keeps a bounded number of them open or mapped, however many shards a checkpoint has.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from ckptparse.errors import (
     CheckpointNotFoundError,
@@ -205,6 +206,7 @@ class SourcePool:
         self._lock = threading.Lock()
         self._open: OrderedDict[str, ByteSource] = OrderedDict()
         self._users: dict[str, int] = {}
+        self._maps: WeakSet[mmap.mmap] = WeakSet()
         self._closed = False
 
     @contextmanager
@@ -216,8 +218,23 @@ class SourcePool:
         finally:
             self._give_back(path)
 
+    def map(self, source: ByteSource) -> mmap.mmap | None:
+        """Map an open file; None where as many are mapped as may be, or the system refuses.
+
+        A map has an open file of its own for as long as anything refers to it.
+        """
+        with self._lock:
+            if len(self._maps) >= self._capacity:
+                return None
+            try:
+                mapped = source.map()
+            except OSError:
+                return None
+            self._maps.add(mapped)
+            return mapped
+
     def close(self) -> None:
-        """Close every file, now or when its last user is done."""
+        """Close every file, now or when its last user is done. Maps stay."""
         with self._lock:
             self._closed = True
             self._evict(0)

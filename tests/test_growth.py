@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import builder
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse.source import ByteSource
 
 FEW, MANY = 1_000, 16_000
 MOST = 70
@@ -74,6 +77,13 @@ def write_shards(prefix: Path, count: int) -> str:
     return bundle.write(prefix)
 
 
+def write_string_shards(prefix: Path, count: int) -> str:
+    bundle = builder.Bundle()
+    for number in range(count):
+        bundle.add(f"{number}", np.array([b"some words"], object), shard=number)
+    return bundle.write(prefix)
+
+
 def list_all(path: str) -> None:
     with ckptparse.open(path) as checkpoint:
         assert all(tensor.shape is not None for tensor in checkpoint.values())
@@ -119,10 +129,63 @@ def test_shards_cost_in_proportion(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files by /proc")
-def test_shards_do_not_stay_open_beyond_a_bound(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mmap", [False, True])
+def test_shards_do_not_stay_open_beyond_a_bound(tmp_path: Path, mmap: bool) -> None:
     path = write_shards(tmp_path / "m", 512)
     before = len(os.listdir("/proc/self/fd"))
-    with ckptparse.open(path) as checkpoint:
-        checkpoint.read()
-        assert len(os.listdir("/proc/self/fd")) - before <= 80
+    with ckptparse.open(path, mmap=mmap) as checkpoint:
+        arrays = checkpoint.read()
+        # As many open as mapped, each to a bound of 64.
+        assert len(os.listdir("/proc/self/fd")) - before <= (140 if mmap else 80)
+    for number, array in enumerate(arrays.values()):
+        assert (array == number).all()
+    del arrays, array
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files by /proc")
+def test_tensors_mapped_one_by_one_hold_open_no_more_files_than_a_bound(tmp_path: Path) -> None:
+    bundle = builder.Bundle()
+    values = np.arange(1 << 19, dtype=np.float32)
+    for number in range(200):
+        bundle.add(f"{number}", values)
+    with ckptparse.open(bundle.write(tmp_path / "m"), mmap=True) as checkpoint:
+        before = len(os.listdir("/proc/self/fd"))
+        arrays = [tensor.read() for tensor in checkpoint.values()]
+        assert len(os.listdir("/proc/self/fd")) - before <= 80
+    assert all((array == values).all() for array in arrays)
+
+
+def test_a_system_that_refuses_to_map_gives_arrays_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> object:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("ckptparse.source.ByteSource.map", refuse)
+    arrays = ckptparse.read(write_shards(tmp_path / "m", 3), mmap=True)
+    assert [array.tolist() for array in arrays.values()] == [[n] * 4 for n in range(3)]
+
+
+def test_each_shard_is_opened_once_or_where_there_are_many_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real = ByteSource.open
+
+    def note(path: str) -> ByteSource:
+        opened.append(path)
+        return real(path)
+
+    monkeypatch.setattr("ckptparse.source.ByteSource.open", note)
+    for count, times in (60, 1), (100, 2):
+        opened.clear()
+        ckptparse.read(write_shards(tmp_path / f"{count}", count))
+        assert max(Counter(path for path in opened if ".data-" in path).values()) == times
+
+
+def test_the_bound_on_shared_bytes_is_worked_out_once(tmp_path: Path) -> None:
+    """However many tensors are read beyond it, the data files are not measured for each."""
+    few, many = (write_string_shards(tmp_path / f"{n}", n) for n in (64, 1024))
+    limits = replace(ckptparse.DEFAULT_LIMITS, decompressed_bytes=8)
+    check_growth(lambda path: ckptparse.read(path, limits=limits), few, many)

@@ -5,7 +5,8 @@ are views into it: disjoint, aligned and writable. An array that outlives the ot
 alive, which is at most `ARENA_SIZE` bytes larger than itself.
 
     data file    |  a  |  b  | not wanted |  c  |d|   e    |
-    arena        |  a  |  b  |.|  c  |d|.|   e    |            d leaves e unaligned: new stretch
+    arena        |  a  |  b  |.|  c  |d|.|   e    |            d leaves e unaligned: new stretch,
+                                                               or a copy where e is small
 
 Threads share the work by pieces of a stretch. A piece is checked while the processor's cache still
 holds it; reading and checking both run without the interpreter's lock.
@@ -30,6 +31,7 @@ from ckptparse.source import ByteSource
 __all__ = [
     "ARENA_SIZE",
     "SHARE_SIZE",
+    "SMALL_STRETCH",
     "Arena",
     "Check",
     "DenseRows",
@@ -49,6 +51,8 @@ ARENA_SIZE = 16 << 20
 """Bytes of one arena; a larger tensor has one of its own."""
 SHARE_SIZE = 16 << 20
 """Bytes that one thread takes at once."""
+SMALL_STRETCH = 1 << 14
+"""Bytes that are quicker copied to their place than read there by themselves."""
 _ALIGNMENT = 64
 _NEGLIGIBLE_GAP = 4096
 
@@ -82,6 +86,11 @@ class DenseRows:
         order = np.lexsort((offsets, shard_ids))
         columns = (numbers, shard_ids, offsets, sizes, alignments)
         return cls(*(column[order] for column in columns))
+
+    def part(self, low: int, high: int) -> DenseRows:
+        """Return rows `low` to `high`, as views."""
+        columns = (self.numbers, self.shard_ids, self.offsets, self.sizes, self.alignments)
+        return DenseRows(*(column[low:high] for column in columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +141,8 @@ class Check:
         self._computed[[row for row, *_ in self._parts]] = 0
         for row, _, size, crc in sorted(self._parts):
             self._computed[row] = combine_crc(int(self._computed[row]), crc, size)
-        for row in np.flatnonzero(self._computed != self._wanted)[:1].tolist():
-            return row, int(self._computed[row])
-        return None
+        failed = np.flatnonzero(self._computed != self._wanted).tolist()
+        return (failed[0], int(self._computed[failed[0]])) if failed else None
 
 
 def plan_arenas(rows: DenseRows) -> list[Arena]:
@@ -143,10 +151,9 @@ def plan_arenas(rows: DenseRows) -> list[Arena]:
     for low, high in _iter_stretches(rows):
         offset = int(rows.offsets[low])
         size = int(rows.offsets[high - 1] + rows.sizes[high - 1]) - offset
-        alignment = int(rows.alignments[low:high].max())
-        widest = low + int(rows.alignments[low:high].argmax())
-        # The widest element decides: wherever it is aligned, so are the others.
-        phase = (offset - int(rows.offsets[widest])) % alignment
+        # The widest element decides: wherever it is aligned, so are the other large tensors.
+        widest = low + _find_widest(rows, low, high)
+        phase = (offset - int(rows.offsets[widest])) % int(rows.alignments[widest])
         start = -(-arenas[-1].size // _ALIGNMENT) * _ALIGNMENT + phase if arenas else phase
         if not arenas or start + size > ARENA_SIZE:
             arenas.append(Arena())
@@ -193,20 +200,30 @@ def _iter_stretches(rows: DenseRows) -> Iterator[tuple[int, int]]:
             low = top
 
 
+def _find_widest(rows: DenseRows, low: int, high: int) -> int:
+    """Return which of the large tensors of a stretch has the widest elements, or of all small."""
+    widths = rows.alignments[low:high] * (rows.sizes[low:high] > SMALL_STRETCH)
+    return int((widths if widths.any() else rows.alignments[low:high]).argmax())
+
+
 def _find_misalignments(rows: DenseRows) -> npt.NDArray[np.bool_]:
-    """Before which rows (but the first) no common shift aligns both them and those before."""
-    cuts = np.zeros(len(rows.offsets) - 1, np.bool_)
+    """Before which rows no common shift aligns both them and the large ones before.
+
+    Small ones are copied to where they are aligned.
+    """
+    cuts = np.zeros(len(rows.offsets), np.bool_)
     modulus, residue = 1, 0
-    for row, (offset, alignment) in enumerate(
-        zip(rows.offsets.tolist(), rows.alignments.tolist(), strict=True)
+    large = np.flatnonzero(rows.sizes > SMALL_STRETCH)
+    for row, offset, alignment in zip(
+        large.tolist(), rows.offsets[large].tolist(), rows.alignments[large].tolist(), strict=True
     ):
         common = min(modulus, alignment)
         if offset % common != residue % common:
-            cuts[row - 1] = True
+            cuts[row] = True
             modulus, residue = 1, 0
         if alignment > modulus:
             modulus, residue = alignment, offset % alignment
-    return cuts
+    return cuts[1:]
 
 
 def read_arenas(
@@ -229,24 +246,16 @@ def read_arenas(
     Returns:
         A buffer for each arena.
     """
-    buffers = [Buffer(arena.size) for arena in arenas]
     huge_pages = HugePages()
-
-    def source_for(buffer: Buffer, stretch: Stretch) -> _Source:
-        def prepare(start: int, stop: int) -> None:
-            buffer.prepare(stretch.position + start, stretch.position + stop, huge_pages)
-
-        return _Source(prepare, lambda: open_shard(stretch.shard_id))
-
+    sources = [_Source(Buffer(arena.size), huge_pages, open_shard) for arena in arenas]
     shares = [
-        _Share(rows, stretch, view_of(buffer.array, stretch), start, check, source)
-        for arena, buffer in zip(arenas, buffers, strict=True)
+        _Share(rows, stretch, view_of(source.buffer.array, stretch), start, check, source)
+        for arena, source in zip(arenas, sources, strict=True)
         for stretch in arena.stretches
-        for source in (source_for(buffer, stretch),)
         for start in range(0, stretch.size, SHARE_SIZE)
     ]
     run_all([share.run for share in shares], threads)
-    return [buffer.array for buffer in buffers]
+    return [source.buffer.array for source in sources]
 
 
 def check_mapped(
@@ -273,12 +282,11 @@ def view_of(buffer: npt.NDArray[np.uint8], stretch: Stretch) -> memoryview:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """How the bytes of a stretch come into memory."""
+    """What brings the bytes of an arena into memory."""
 
-    prepare: Callable[[int, int], None]
-    """Makes memory ready from one position up to another."""
-    borrow: Callable[[], AbstractContextManager[ByteSource]]
-    """Gives the open data file."""
+    buffer: Buffer
+    huge_pages: HugePages
+    open_shard: OpenShard
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,11 +315,13 @@ class _Share:
             checker.advance(self.stop)
 
     def _read(self, source: _Source, checker: _Checker | None) -> None:
-        source.prepare(self.start, self.stop)
-        with source.borrow() as file:
+        stretch = self.stretch
+        low, high = stretch.position + self.start, stretch.position + self.stop
+        source.buffer.prepare(low, high, source.huge_pages)
+        with source.open_shard(stretch.shard_id) as file:
             for start in range(self.start, self.stop, PIECE_SIZE):
                 end = min(start + PIECE_SIZE, self.stop)
-                file.read_into(self.stretch.offset + start, self.buffer[start:end])
+                file.read_into(stretch.offset + start, self.buffer[start:end])
                 if checker is not None:
                     checker.advance(end)
 

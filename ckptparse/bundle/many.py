@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ckptparse.bundle.arena import (
     SHARE_SIZE,
+    SMALL_STRETCH,
     Arena,
     Check,
     DenseRows,
@@ -37,8 +38,6 @@ __all__ = ["DenseReader", "check_sharing"]
 
 Array = npt.NDArray[Any]
 
-_SMALL_STRETCH = 1 << 14
-"""Slices of fewer bytes are read together and copied to their places, rather than one by one."""
 _BATCH_SIZE = 32 << 20
 
 
@@ -66,18 +65,21 @@ class DenseReader:
             TruncatedError, MissingShardError: A data file is too short, or not there.
             UnsupportedError: numpy or ml_dtypes lacks a type or so many dimensions, or memory.
         """
-        return self._map() if self.options.mmap else self._read()
-
-    def _read(self) -> list[Array]:
         dtypes, rows = self._plan()
+        maker = _ArrayMaker(self, dtypes)
+        if self.options.mmap:
+            rows = self._map(rows, maker)
+        self._read(rows, maker)
+        return maker.finish()
+
+    def _read(self, rows: DenseRows, maker: _ArrayMaker) -> None:
+        """Read rows into arenas."""
         arenas = plan_arenas(rows)
         buffers = self._read_arenas(rows, arenas)
-        maker = _ArrayMaker(self, dtypes, rows)
         for arena, buffer in zip(arenas, buffers, strict=True):
             for stretch in arena.stretches:
                 shift = stretch.position - stretch.offset
-                maker.make(stretch.low, stretch.high, buffer, shift)
-        return maker.finish()
+                maker.make(rows.part(stretch.low, stretch.high), buffer, shift)
 
     def assemble(self, grid: SliceGrid) -> Array:
         """Read slices of one tensor, which hold all of it, into one array.
@@ -91,7 +93,7 @@ class DenseReader:
         if by_rows and len(rows.sizes):
             positions = grid.starts[:, 0] * math.prod(grid.shape[1:]) * dtype.itemsize
             arena = plan_placed(rows, positions[rows.numbers])
-            if len(arena.stretches) * _SMALL_STRETCH <= arena.size:
+            if len(arena.stretches) * SMALL_STRETCH <= arena.size:
                 (buffer,) = self._read_arenas(rows, [arena])
                 array: Array = np.ndarray(grid.shape, dtype, buffer)
                 finish_elements(array, code, big_endian=self.bundle.big_endian)
@@ -112,26 +114,38 @@ class DenseReader:
         options = replace(self.options, mmap=False)
         return DenseReader(self.bundle, self.columns.take(numbers), name_of, options)
 
-    def _map(self) -> list[Array]:
-        """Map the data files copy-on-write; the arrays are views where alignment allows."""
-        dtypes, rows = self._plan()
-        check = self._make_check(rows)
-        maps = {shard: self._map_shard(shard) for shard in sorted(set(rows.shard_ids.tolist()))}
-        stretches = [stretch for arena in plan_arenas(rows) for stretch in arena.stretches]
+    def _map(self, rows: DenseRows, maker: _ArrayMaker) -> DenseRows:
+        """Map data files copy-on-write, as many as may be; return the rows of those that are not.
 
+        The arrays are views where alignment allows.
+        """
+        maps: dict[int, npt.NDArray[np.uint8]] = {}
+        for shard in sorted(set(rows.shard_ids.tolist())):
+            mapped = self.bundle.map_shard(shard)
+            if mapped is None:
+                break
+            maps[shard] = np.frombuffer(mapped, np.uint8)
+        end = int(np.searchsorted(rows.shard_ids, max(maps, default=-1), side="right"))
+        rows, rest = rows.part(0, end), rows.part(end, len(rows.sizes))
+        check = self._make_check(rows)
+        if check is not None:
+            self._check_maps(rows, maps, check)
+        for shard, whole in maps.items():
+            low, high = np.searchsorted(rows.shard_ids, (shard, shard + 1)).tolist()
+            maker.make(rows.part(low, high), whole, 0)
+        maker.copy_shared(rows)
+        return rest
+
+    def _check_maps(
+        self, rows: DenseRows, maps: Mapping[int, npt.NDArray[np.uint8]], check: Check
+    ) -> None:
         def view(stretch: Stretch) -> memoryview:
             mapped = memoryview(maps[stretch.shard_id])  # type: ignore[arg-type] # numpy < 2.1
             return mapped[stretch.offset : stretch.offset + stretch.size]
 
-        if check is not None:
-            check_mapped(rows, stretches, view, check=check, threads=self._pick_threads(rows))
-            self._raise_failed(check, rows)
-        maker = _ArrayMaker(self, dtypes, rows)
-        for stretch in stretches:
-            mapped = maps[stretch.shard_id]
-            maker.make(stretch.low, stretch.high, mapped, 0)
-        maker.copy_shared()
-        return maker.finish()
+        stretches = [stretch for arena in plan_arenas(rows) for stretch in arena.stretches]
+        check_mapped(rows, stretches, view, check=check, threads=self._pick_threads(rows))
+        self._raise_failed(check, rows)
 
     def _read_arenas(self, rows: DenseRows, arenas: Sequence[Arena]) -> list[npt.NDArray[np.uint8]]:
         check = self._make_check(rows)
@@ -180,7 +194,8 @@ class DenseReader:
     def _check_ranges(self) -> None:
         columns = self.columns
         shards = sorted(set(columns.shard_ids.tolist()))
-        ends = np.array([self._size_of(shard) for shard in shards], np.int64)
+        sizes = [self._size_of(shard) for shard in shards]
+        ends = np.array(sizes, np.int64)
         ends = ends[np.searchsorted(shards, columns.shard_ids)] if shards else ends
         # Neither addend is negative, but their sum might not fit: compare the rest.
         for row in np.flatnonzero(columns.sizes > ends - columns.offsets)[:1].tolist():
@@ -189,8 +204,8 @@ class DenseReader:
                 self.bundle.shard(int(columns.shard_ids[row])) as source,
             ):
                 source.check_range(int(columns.offsets[row]), int(columns.sizes[row]))
-        held = sum(self._size_of(shard) for shard in shards)
-        check_sharing(self.bundle.limits, float(columns.sizes.sum(dtype=np.float64)), held)
+        taken = float(columns.sizes.sum(dtype=np.float64))
+        check_sharing(self.bundle.limits, taken, sum(sizes))
 
     def _size_of(self, shard: int) -> int:
         with self.bundle.shard(shard) as source:
@@ -216,10 +231,6 @@ class DenseReader:
 
     def _pick_threads(self, rows: DenseRows) -> int:
         return pick_threads(self.options.threads, int(rows.sizes.sum()), share=SHARE_SIZE)
-
-    def _map_shard(self, shard: int) -> npt.NDArray[np.uint8]:
-        with self.bundle.shard(shard) as source:
-            return np.frombuffer(source.map(), np.uint8)
 
 
 def _batches(sizes: npt.NDArray[np.int64]) -> Iterator[range]:
@@ -254,34 +265,36 @@ def check_sharing(limits: Limits, taken: float, held: int) -> None:
 class _ArrayMaker:
     """Makes arrays of a reader's tensors over buffers that hold their bytes."""
 
-    def __init__(
-        self, reader: DenseReader, dtypes: dict[int, np.dtype[Any]], rows: DenseRows
-    ) -> None:
+    def __init__(self, reader: DenseReader, dtypes: dict[int, np.dtype[Any]]) -> None:
         self._columns = reader.columns
         self._big_endian = reader.bundle.big_endian
         self._dtypes = dtypes
-        self._rows = rows
         self._arrays: list[Any] = [None] * len(reader.columns)
 
-    def make(self, low: int, high: int, buffer: npt.NDArray[np.uint8], shift: int) -> None:
-        """Make the arrays of rows `low` to `high`, found in the buffer at their offset + shift."""
-        arrays, shapes = self._arrays, self._columns.shapes
-        numbers = self._rows.numbers[low:high]
-        types = [self._dtypes[code] for code in self._columns.data_types[numbers].tolist()]
-        positions = (self._rows.offsets[low:high] + shift).tolist()
-        ndarray = np.ndarray
-        for number, dtype, position in zip(numbers.tolist(), types, positions, strict=True):
-            arrays[number] = ndarray(shapes[number], dtype, buffer, position)
+    def make(self, rows: DenseRows, buffer: npt.NDArray[np.uint8], shift: int) -> None:
+        """Make the arrays of rows that are found in the buffer at their offset + shift.
 
-    def copy_shared(self) -> None:
-        """Copy out what is unaligned, and what would share bytes with another array."""
-        rows = self._rows
-        shared = rows.offsets % rows.alignments != 0
+        They are views, but for those that are unaligned there.
+        """
+        arrays, shapes, numbers = self._arrays, self._columns.shapes, rows.numbers.tolist()
+        types = [self._dtypes[code] for code in self._columns.data_types[rows.numbers].tolist()]
+        positions = rows.offsets + shift
+        ndarray = np.ndarray
+        for number, dtype, position in zip(numbers, types, positions.tolist(), strict=True):
+            arrays[number] = ndarray(shapes[number], dtype, buffer, position)
+        self._copy(rows.numbers[positions % rows.alignments != 0])
+
+    def copy_shared(self, rows: DenseRows) -> None:
+        """Copy out what would share bytes with another array."""
+        shared = np.zeros(len(rows.offsets), np.bool_)
         shards = [0, *(np.flatnonzero(np.diff(rows.shard_ids)) + 1).tolist(), len(rows.offsets)]
         for low, high in pairwise(shards):
             ends = np.maximum.accumulate(rows.offsets[low:high] + rows.sizes[low:high])
             shared[low + 1 : high] |= rows.offsets[low + 1 : high] < ends[:-1]
-        for number in rows.numbers[shared].tolist():
+        self._copy(rows.numbers[shared])
+
+    def _copy(self, numbers: npt.NDArray[np.intp]) -> None:
+        for number in numbers.tolist():
             self._arrays[number] = self._arrays[number].copy()
 
     def finish(self) -> list[Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -74,6 +75,10 @@ class Bundle(SliceFinder, Protocol):
         """Give an open data file."""
         ...
 
+    def map_shard(self, shard_id: int) -> mmap.mmap | None:
+        """Map a data file copy-on-write; None where no more can be mapped."""
+        ...
+
     def shard_path(self, shard_id: int) -> str:
         """Path of a data file."""
         ...
@@ -119,7 +124,7 @@ class DensePayload(_EntryPayload):
     def read(self, options: ReadOptions) -> npt.NDArray[Any]:
         """Read the whole; see `Payload`."""
         entry = self._entry
-        if entry.size > PIECE_SIZE or (options.mmap and entry.size):
+        if entry.size > PIECE_SIZE:
             return self._bundle.read_dense(entry, options)
         array = allocate(entry.shape, numpy_dtype(entry.data_type))
         buffer = bytes_of(array)

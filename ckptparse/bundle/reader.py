@@ -6,6 +6,7 @@ listing reads all of them, once. Data files are opened when first needed.
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -262,6 +263,15 @@ class BundleReader:
         finally:
             context.__exit__(None, None, None)
 
+    def map_shard(self, shard_id: int) -> mmap.mmap | None:
+        """Map a data file copy-on-write; None where no more can be mapped.
+
+        Raises:
+            MissingShardError: It is not there.
+        """
+        with self.shard(shard_id) as source:
+            return self._pool.map(source)
+
     # What follows is the face that `ckptparse.checkpoint` asks of every format.
 
     @property
@@ -323,13 +333,15 @@ class BundleReader:
         reader = DenseReader(self, columns.take(dense), lambda row: names[dense[row]], options)
         arrays = dict(zip(dense, reader.read(), strict=True))
         taken = sum(array.nbytes for array in arrays.values())
+        held: int | None = None
         for row, name in enumerate(names):
             if row not in arrays:
                 tensor = self.make_tensor(name, columns.entry(row), options)
                 arrays[row] = tensor.read()
                 taken += tensor.nbytes
                 if taken > self.limits.decompressed_bytes:
-                    check_sharing(self.limits, taken, self._held())
+                    held = self._held() if held is None else held
+                    check_sharing(self.limits, taken, held)
         return [arrays[row] for row in range(len(names))]
 
     def _held(self) -> int:
