@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -65,7 +65,9 @@ class DenseReader:
             TruncatedError, MissingShardError: A data file is too short, or not there.
             UnsupportedError: numpy or ml_dtypes lacks a type or so many dimensions, or memory.
         """
-        dtypes, rows = self._plan()
+        return self._make(*self._plan())
+
+    def _make(self, dtypes: dict[int, np.dtype[Any]], rows: DenseRows) -> list[Array]:
         maker = _ArrayMaker(self, dtypes)
         if self.options.mmap:
             rows = self._map(rows, maker)
@@ -89,30 +91,38 @@ class DenseReader:
         """
         dtypes, rows = self._plan()
         ((code, dtype),) = dtypes.items()
-        by_rows = (grid.stops[:, 1:] - grid.starts[:, 1:] == grid.shape[1:]).all()
-        if by_rows and len(rows.sizes):
-            positions = grid.starts[:, 0] * math.prod(grid.shape[1:]) * dtype.itemsize
-            arena = plan_placed(rows, positions[rows.numbers])
-            if len(arena.stretches) * SMALL_STRETCH <= arena.size:
-                (buffer,) = self._read_arenas(rows, [arena])
-                array: Array = np.ndarray(grid.shape, dtype, buffer)
-                finish_elements(array, code, big_endian=self.bundle.big_endian)
-                return array
+        arena = self._place(rows, grid, dtype)
+        if arena is not None:
+            (buffer,) = self._read_arenas(rows, [arena])
+            array: Array = np.ndarray(grid.shape, dtype, buffer)
+            finish_elements(array, code, big_endian=self.bundle.big_endian)
+            return array
         array = allocate(grid.shape, dtype)
-        for numbers in _batches(self.columns.sizes):
+        batches = list(_batches(self.columns.sizes))
+        for numbers in batches:
+            alone = len(batches) == 1
+            parts = self._make(dtypes, rows) if alone else self._take(numbers).read()
             starts, stops = grid.starts[numbers].tolist(), grid.stops[numbers].tolist()
-            for low, high, part in zip(starts, stops, self._take(numbers).read(), strict=True):
+            for low, high, part in zip(starts, stops, parts, strict=True):
                 array[tuple(map(slice, low, high))] = part
         return array
 
+    def _place(self, rows: DenseRows, grid: SliceGrid, dtype: np.dtype[Any]) -> Arena | None:
+        """Lay slices out where they belong; None where they had better be copied there."""
+        by_rows = (grid.stops[:, 1:] - grid.starts[:, 1:] == grid.shape[1:]).all()
+        if not by_rows or int(rows.sizes.sum()) < SMALL_STRETCH:
+            return None
+        positions = grid.starts[:, 0] * math.prod(grid.shape[1:]) * dtype.itemsize
+        arena = plan_placed(rows, positions[rows.numbers])
+        return arena if len(arena.stretches) * SMALL_STRETCH <= arena.size else None
+
     def _take(self, numbers: range) -> DenseReader:
-        """Return the reader of some of the rows, which are to be copied."""
+        """Return the reader of some of the rows."""
 
         def name_of(row: int) -> str | None:
             return self.name_of(numbers[row])
 
-        options = replace(self.options, mmap=False)
-        return DenseReader(self.bundle, self.columns.take(numbers), name_of, options)
+        return DenseReader(self.bundle, self.columns.take(numbers), name_of, self.options)
 
     def _map(self, rows: DenseRows, maker: _ArrayMaker) -> DenseRows:
         """Map data files copy-on-write, as many as may be; return the rows of those that are not.

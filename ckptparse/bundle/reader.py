@@ -6,12 +6,13 @@ listing reads all of them, once. Data files are opened when first needed.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, ClassVar, Literal
 
@@ -31,7 +32,7 @@ from ckptparse.bundle.naming import (
 )
 from ckptparse.bundle.payload import BrokenPayload, DensePayload, SlicedPayload, StringPayload
 from ckptparse.bundle.slices import SliceGrid, TensorSlice
-from ckptparse.dtypes import DataType, describe_data_type, is_numeric
+from ckptparse.dtypes import DataType, describe_data_type, is_numeric, item_size
 from ckptparse.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -55,6 +56,9 @@ _DAMAGED = "ckptparse.recover tells what can be got back"
 _FEW_NAMES = 64
 _FEW_SLICES = 64
 """Up to so many are looked up one by one; for more the whole index is cheaper."""
+_VERY_FEW_SLICES = 8
+_SMALL_TENSOR = 1 << 18
+"""Up to so many slices of a tensor of so many bytes are read one by one: 0.02 ms each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +204,17 @@ class BundleReader:
     def read_slices(
         self, name: str, entry: BundleEntry, options: ReadOptions
     ) -> npt.NDArray[Any] | None:
-        """Put a tensor together from many slices at once; None where one is not plainly right."""
-        columns = self._slice_columns(name, entry) if is_numeric(entry.data_type) else None
+        """Put a tensor together from many slices at once.
+
+        None where they are too few and small to be worth it, or one is not plainly right.
+        """
+        width = item_size(entry.data_type)
+        if width is None or (
+            len(entry.slices) <= _VERY_FEW_SLICES
+            and math.prod(entry.shape) * width <= _SMALL_TENSOR
+        ):
+            return None
+        columns = self._slice_columns(name, entry)
         if columns is None:
             return None
         with located(path=self.index_path):
@@ -217,6 +230,7 @@ class BundleReader:
         def name_of(row: int) -> str:
             return f"{name} {entry.slices[row]}"
 
+        options = replace(options, mmap=False)  # What is copied to its place needs no map.
         return DenseReader(self, columns, name_of, options).assemble(grid)
 
     def _slice_columns(self, name: str, entry: BundleEntry) -> EntryColumns | None:
