@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import v1_builder
+from instruments import MEGABYTE, allocating_at_most
 
 import ckptparse
 from ckptparse import Limits, NotACheckpointError, TensorNotFoundError, UnsupportedError
@@ -580,6 +581,15 @@ def test_verifying_takes_little_memory_whatever_the_size(tmp_path: Path) -> None
         check=True,
     ).stdout.split()
     assert printed[0] == "True" and int(printed[1]) < 32
+
+
+def test_verifying_strings_takes_little_memory_whatever_their_size(tmp_path: Path) -> None:
+    made = builder.Bundle()
+    made.add("s", np.array([b"short", bytes(40 << 20), b""], object))
+    path = made.write(tmp_path / "m")
+    ckptparse.verify(path)  # whatever is imported only once
+    with allocating_at_most(8 * MEGABYTE):
+        assert ckptparse.verify(path).ok
 
 
 def test_lost_tensors_are_found_in_a_disk_image(tmp_path: Path) -> None:

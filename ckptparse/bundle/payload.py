@@ -14,8 +14,7 @@ from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.regions import bytes_of, read_region
 from ckptparse.bundle.slices import SliceGrid
 from ckptparse.bundle.strings import (
-    check_string_crc,
-    decode_lengths,
+    check_strings,
     decode_strings,
     most_lengths_bytes,
     split_variants,
@@ -200,12 +199,13 @@ class StringPayload(_EntryPayload):
         with bundle.shard(entry.shard_id) as source:
             source.check_range(entry.offset, entry.size)
             head = source.read_at(entry.offset, min(entry.size, most_lengths_bytes(count)))
+
+        def stream(start: int, crc: int) -> int:
+            return _stream_crc(bundle, entry, options, start=start, crc=crc)
+
+        order, crc = bundle.big_endian, entry.crc32c
         with located(path=bundle.shard_path(entry.shard_id), offset=entry.offset):
-            _, position, running = decode_lengths(
-                head, count, entry.size, big_endian=bundle.big_endian
-            )
-            computed = _stream_crc(bundle, entry, options, start=position, crc=running)
-            check_string_crc(entry.crc32c, computed)
+            check_strings(head, count, entry.size, big_endian=order, crc=crc, stream=stream)
 
     def _decode_variants(self, data: bytes, count: int, crc: int | None) -> npt.NDArray[Any]:
         from ckptparse.tensor_proto import decode_variants
@@ -313,7 +313,7 @@ class SlicedPayload:
 def _stream_crc(
     bundle: Bundle, entry: BundleEntry, options: ReadOptions, *, start: int = 0, crc: int = 0
 ) -> int:
-    """Continue a checksum over an entry's bytes from `start` on, a piece at a time."""
+    """Continue a checksum over an entry's bytes from `start` on, in little memory."""
     with bundle.shard(entry.shard_id) as source:
         source.check_range(entry.offset, entry.size)
         offset, size = entry.offset + start, entry.size - start

@@ -10,6 +10,7 @@ variants) in the writer's byte order, and the stored checksums enter the running
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -21,7 +22,7 @@ from ckptparse.coding.varint import MAX_VARINT64_BYTES, decode_varint, decode_va
 from ckptparse.errors import ChecksumError, MalformedError
 
 __all__ = [
-    "check_string_crc",
+    "check_strings",
     "decode_lengths",
     "decode_strings",
     "most_lengths_bytes",
@@ -53,18 +54,18 @@ def decode_strings(
     """
     lengths, position, running = decode_lengths(data, count, len(data), big_endian=big_endian)
     if crc is not None:
-        check_string_crc(crc, crc32c(memoryview(data)[position:], running))
+        _check_crc(crc, crc32c(memoryview(data)[position:], running), "string tensor")
     strings = np.empty(count, object)
     # Half the time of slicing: neither ends nor slices become objects.
     stream = BytesIO(data)
     stream.seek(position + _CRC_SIZE)
-    strings[:] = list(map(stream.read, lengths))
+    strings[:] = list(map(stream.read, lengths.tolist()))
     return strings
 
 
 def decode_lengths(
     head: bytes, count: int, size: int, *, big_endian: bool
-) -> tuple[list[int], int, int]:
+) -> tuple[npt.NDArray[Any], int, int]:
     """Decode the lengths that a payload of `size` bytes starts with, and check them.
 
     Args:
@@ -74,7 +75,8 @@ def decode_lengths(
         big_endian: The byte order of the writer.
 
     Returns:
-        The lengths; where they end and their checksum stands; and the running CRC there.
+        The lengths, shape (count,); where they end and their checksum stands; and the running CRC
+        there.
 
     Raises:
         ChecksumError: The lengths do not have their checksum.
@@ -87,14 +89,18 @@ def decode_lengths(
         raise MalformedError(f"Bad length of a string: {error}") from error
     # Their checksum first: where it is wrong, what the lengths say is no news.
     running = _check_length_crc(head, lengths, position, big_endian=big_endian)
-    found: list[int] = lengths.tolist()
-    # Exact: the lengths of a hostile payload may add up to more than 64 bits hold.
-    total = position + _CRC_SIZE + sum(found)
+    total = position + _CRC_SIZE + _add_up(lengths)
     if total != size:
         raise MalformedError(
             f"Strings do not fill their payload: expected {total} bytes, found {size}"
         )
-    return found, position, running
+    return lengths, position, running
+
+
+def _add_up(lengths: npt.NDArray[Any]) -> int:
+    """Add exactly: the lengths of a hostile payload may add up to more than 64 bits hold."""
+    most = int(lengths.max()) * len(lengths) if len(lengths) else 0
+    return int(lengths.sum()) if most < 1 << 64 else sum(lengths.tolist())
 
 
 def most_lengths_bytes(count: int) -> int:
@@ -102,9 +108,27 @@ def most_lengths_bytes(count: int) -> int:
     return count * MAX_VARINT64_BYTES + _CRC_SIZE
 
 
-def check_string_crc(stored: int, computed: int) -> None:
-    """Raise `ChecksumError` unless the checksum of a string tensor is the stored one."""
-    _check_crc(stored, computed, "string tensor")
+def check_strings(
+    head: bytes,
+    count: int,
+    size: int,
+    *,
+    big_endian: bool,
+    crc: int,
+    stream: Callable[[int, int], int],
+) -> None:
+    """Check a payload of which only the lengths are at hand.
+
+    Args:
+        head, count, size, big_endian: As for `decode_lengths`.
+        crc: The stored CRC of the entry, unmasked.
+        stream: Continues a CRC over the payload from a position to its end: (position, crc) -> crc.
+
+    Raises:
+        The same as `decode_strings`.
+    """
+    _, position, running = decode_lengths(head, count, size, big_endian=big_endian)
+    _check_crc(crc, stream(position, running), "string tensor")
 
 
 def _check_length_crc(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ckptparse.bundle.entry import count_elements
-from ckptparse.bundle.strings import decode_strings, split_variants
+from ckptparse.bundle.strings import check_strings, most_lengths_bytes, split_variants
 from ckptparse.coding.checksum import crc32c, unmask_crc
 from ckptparse.coding.varint import decode_varints
 from ckptparse.dtypes import DataType, item_size
@@ -129,16 +129,37 @@ def _nonzero(files: DataFiles, stored: Stored) -> Sequence[bool]:
 def _check_counted(files: DataFiles, stored: Stored, count: int) -> Check:
     """Check strings or variants, whose checksum covers more than their bytes."""
     entry = stored.entry
-    data = bytes(files.read(stored.path, entry.offset, entry.size))
-    decode = decode_strings if entry.data_type == DataType.DT_STRING else split_variants
+    check = _check_strings if entry.data_type == DataType.DT_STRING else _check_variants
     try:
-        decode(data, count, big_endian=stored.big_endian, crc=entry.crc32c)
+        check(files, stored, count)
     except ChecksumError as error:
         return _bad(files, stored, error.computed or 0, count)
     except MalformedError as error:
-        check = _bad(files, stored, crc32c(data), count)
-        return Check(check.status, check.cause, (), None, check.holes, error.message)
+        computed = checksum_of(files, stored.path, entry.offset, entry.size)
+        found = _bad(files, stored, computed, count)
+        return Check(found.status, found.cause, (), None, found.holes, error.message)
     return _good(stored, count)
+
+
+def _check_strings(files: DataFiles, stored: Stored, count: int) -> None:
+    """Check the lengths, then the strings in pieces; raises as `decode_strings` does."""
+    entry = stored.entry
+    size = min(entry.size, most_lengths_bytes(count))
+    head = bytes(files.read(stored.path, entry.offset, size))
+
+    def stream(start: int, crc: int) -> int:
+        offset, rest = entry.offset + start, entry.size - start
+        return checksum_of(files, stored.path, offset, rest, crc=crc)
+
+    order, crc = stored.big_endian, entry.crc32c
+    check_strings(head, count, entry.size, big_endian=order, crc=crc, stream=stream)
+
+
+def _check_variants(files: DataFiles, stored: Stored, count: int) -> None:
+    """Check each element; raises as `split_variants` does."""
+    entry = stored.entry
+    data = bytes(files.read(stored.path, entry.offset, entry.size))
+    split_variants(data, count, big_endian=stored.big_endian, crc=entry.crc32c)
 
 
 def _check_truncated(files: DataFiles, stored: Stored, available: int) -> Check:
