@@ -11,7 +11,8 @@ Every run is a fresh process, with the page cache warm, memory made ready (see `
 imports not counted; ours, TensorFlow's, safetensors' and the bare limit (the same reads and
 checksums in a loop with nothing else) take turns, so that a machine that slows down slows down all
 of them. What counts is the ratio of two columns. TensorFlow and safetensors take part where they
-are installed.
+are installed; safetensors' format has no checksums to verify. Peak memory is that of one more run,
+watched from outside. Needs Linux, and disk for 5 GiB of inputs, which are made once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,14 +48,6 @@ class Runs:
 
     seconds: list[float] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
-
-    def add(self, result: dict[str, Any], *, memory: bool) -> None:
-        """Take over what one process reported: its memory, or its time."""
-        seconds = result.pop("seconds")
-        if memory:
-            self.memory = result
-        else:
-            self.seconds.append(seconds)
 
     def summary(self) -> dict[str, Any]:
         """Medians, and the least, as JSON has them."""
@@ -100,6 +94,12 @@ def parse_arguments() -> argparse.Namespace:
     unknown = set(args.jobs) - {job.name for job in JOBS}
     if unknown:
         parser.error(f"there is no job {', '.join(sorted(unknown))}")
+    if args.rounds < 1:
+        parser.error("--rounds is at least 1")
+    if args.readme and (args.jobs or args.cold):
+        parser.error("--readme puts in the whole table, measured the usual way")
+    if sys.platform != "linux":
+        parser.error("memory is measured by Linux's /proc: there is no benchmark elsewhere")
     return args
 
 
@@ -129,9 +129,12 @@ def measure(
     for done, (number, job, reader) in enumerate(turns):
         show_progress(done, len(turns), f"{job.name} by {reader}")
         # The first round warms the page cache, and looks at the memory.
-        option = "--memory" if number == 0 else "--cold" if cold else None
-        result = run_once(job, reader, paths[job.name], option)
-        runs[job.name, reader].add(result, memory=number == 0)
+        watch = PeakMemory() if number == 0 else None
+        seconds = run_once(job, reader, paths[job.name], cold=cold or number == 0, watch=watch)
+        if watch is None:
+            runs[job.name, reader].seconds.append(seconds)
+        elif job.memory:
+            runs[job.name, reader].memory = watch.summary()
     show_progress(len(turns), len(turns), "")
     return {
         job.name: {
@@ -151,23 +154,47 @@ def iter_turns(jobs: list[Job], readers: list[str], rounds: int) -> Iterator[tup
     """
     for number in range(rounds):
         for job in jobs:
-            for time in range(job.times if number else 1):
+            for again in range(job.times if number else 1):
                 turn = [reader for reader in readers if reader in job.readers]
-                random.Random(f"{number} {time} {job.name}").shuffle(turn)  # noqa: S311 - an order
+                random.Random(f"{number} {again} {job.name}").shuffle(turn)  # noqa: S311 - an order
                 for reader in turn:
                     yield number, job, reader
 
 
-def run_once(job: Job, reader: str, path: Path, option: str | None) -> dict[str, Any]:
-    """Run one job in a fresh process."""
+class PeakMemory:
+    """The most memory that a process took, looked at from outside every few milliseconds."""
+
+    def __init__(self) -> None:
+        self.anonymous = self.total = 0
+
+    def watch(self, process: subprocess.Popen[str]) -> None:
+        """Look until the process has ended."""
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            found = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            if "RssAnon" in found:  # A process that is ending has no memory left.
+                self.anonymous = max(self.anonymous, 1024 * int(found["RssAnon"].split()[0]))
+                self.total = max(self.total, 1024 * int(found["VmHWM"].split()[0]))
+            time.sleep(0.002)
+
+    def summary(self) -> dict[str, int]:
+        """Bytes, as JSON has them."""
+        return {"peak_anonymous_bytes": self.anonymous, "peak_total_bytes": self.total}
+
+
+def run_once(job: Job, reader: str, path: Path, *, cold: bool, watch: PeakMemory | None) -> float:
+    """Run one job in a fresh process; return the seconds that its work took."""
     command = [sys.executable, str(HERE / "benchmark_jobs.py"), job.name, reader, str(path)]
-    if option is not None:
-        command.append(option)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    command += ["--cold"] if cold else []
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        if watch is not None:
+            watch.watch(process)
+        out, errors = process.communicate()
+    if process.returncode:
+        ended = f"ended with {process.returncode} (of a signal, if below 0)"
+        raise SystemExit(f"{' '.join(command)} {ended}:\n{errors}")
+    return float(json.loads(out.splitlines()[-1])["seconds"])
 
 
 def show_progress(done: int, total: int, what: str) -> None:
@@ -184,7 +211,8 @@ def show_progress(done: int, total: int, what: str) -> None:
 
 def format_table(jobs: list[Job], readers: list[str], results: dict[str, dict[str, Any]]) -> str:
     """Make the table: medians, ratios to ours, our peak memory."""
-    head = ["work", *readers, "TF / ours", "ours / limit", "peak memory, anonymous / total"]
+    over = [f"{reader} / ours" for reader in ("tensorflow", "safetensors")]
+    head = ["work", *readers, *over, "ours / limit", "peak memory, anonymous / total"]
     rows = [head, ["---"] * len(head)]
     for job in jobs:
         found = results[job.name]
@@ -196,8 +224,9 @@ def format_table(jobs: list[Job], readers: list[str], results: dict[str, dict[st
                     for reader in readers
                 ),
                 format_ratio(found, "tensorflow", "ckptparse"),
+                format_ratio(found, "safetensors", "ckptparse"),
                 format_ratio(found, "ckptparse", "limit"),
-                "–" if job.input == "fixture" else format_memory(found["ckptparse"]),
+                format_memory(found["ckptparse"]) if job.memory else "–",
             ]
         )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -31,13 +31,16 @@ def make_input(name: str, directory: Path) -> Path:
         return Path(__file__).resolve().parent.parent / "fixtures" / "saver" / "my_model"
     directory.mkdir(parents=True, exist_ok=True)
     prefix = directory / name
-    if not Path(f"{prefix}.index").exists():
+    # Written last: what was interrupted is made anew.
+    whole = Path(f"{prefix}.whole")
+    if not whole.exists():
         INPUTS[name](prefix)
+        whole.touch()
     return prefix
 
 
 def write_stream(prefix: Path, tensors: Tensors) -> None:
-    """Write a bundle of one shard, and the same tensors as safetensors where it is installed."""
+    """Write a bundle of one shard, and the same tensors as safetensors has them."""
     bundle = builder.Bundle()
     offset = 0
     with open(f"{prefix}.data-00000-of-00001", "wb") as data:

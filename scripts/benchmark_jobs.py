@@ -1,9 +1,8 @@
 """The jobs of the benchmark, each by every reader that can do it; one process runs one of them.
 
-    python scripts/benchmark_jobs.py JOB READER PREFIX [--memory | --cold]
+    python scripts/benchmark_jobs.py JOB READER PREFIX [--cold]
 
-prints seconds and peak memory as JSON. The memory is sampled while the work runs only on demand,
-since that takes time.
+prints seconds as JSON.
 
 Before the clock starts, a run touches as much memory as the hungriest reader of its job takes, and
 gives it back. A virtual machine may hand unused memory back to its host within seconds, and each
@@ -391,6 +390,7 @@ JOBS = (
             "tensorflow": tensorflow(tensorflow_rows),
             "safetensors": safetensors(safetensors_rows),
         },
+        HUNGRY,  # TensorFlow reads all of it.
     ),
     Job(
         "slices",
@@ -442,42 +442,16 @@ JOBS = (
 )
 
 
-class MemoryWatch(threading.Thread):
-    """Samples this process's memory while the work runs."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.anonymous = self.total = 0
-        self._stop_wanted = threading.Event()
-
-    def run(self) -> None:
-        """Sample until stopped."""
-        while not self._stop_wanted.wait(0.004):
-            self.sample()
-
-    def sample(self) -> None:
-        """Take the figures of this moment."""
-        with open("/proc/self/status") as status:
-            found = dict(line.split(":", 1) for line in status)
-        self.anonymous = max(self.anonymous, 1024 * int(found["RssAnon"].split()[0]))
-        self.total = max(self.total, 1024 * int(found["VmHWM"].split()[0]))
-
-    def stop(self) -> None:
-        """Take a last sample and end."""
-        self._stop_wanted.set()
-        if self.is_alive():
-            self.join()
-        self.sample()
-
-
 def make_ready(size: int) -> None:
     """Touch memory, at most a quarter of the machine's, and give it back."""
-    if not size or not hasattr(mmap, "MADV_HUGEPAGE"):
+    if not size:
         return
     size = min(size, os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 4)
-    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-        with suppress(OSError):  # A kernel without huge pages has ordinary ones.
-            memory.madvise(mmap.MADV_HUGEPAGE)
+    with (
+        suppress(OSError),  # Where there is no such memory, or no huge pages, others are measured.
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory,
+    ):
+        memory.madvise(mmap.MADV_HUGEPAGE)
         for at in range(0, size, mmap.PAGESIZE):
             memory[at] = 1
 
@@ -487,18 +461,13 @@ def main() -> None:
     name, reader, path, *options = sys.argv[1:]
     job = next(job for job in JOBS if job.name == name)
     work = job.readers[reader]()
-    watch = MemoryWatch()
-    if "--memory" in options:
-        watch.start()
-    elif "--cold" not in options:
+    if "--cold" not in options:
         make_ready(job.memory)
     started = time.perf_counter()
     result = work(path)
     seconds = time.perf_counter() - started
-    watch.stop()
     del result
-    memory = {"peak_anonymous_bytes": watch.anonymous, "peak_total_bytes": watch.total}
-    print(json.dumps({"seconds": seconds, **memory}))
+    print(json.dumps({"seconds": seconds}))
 
 
 if __name__ == "__main__":

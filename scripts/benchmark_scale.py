@@ -47,6 +47,9 @@ CURVES = (
 
 def draw_scale(target: str) -> None:
     """Measure every curve, print each point of it, and draw all of them into a picture."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
     draw({curve.title: measure(curve) for curve in CURVES}, target)
 
 
@@ -75,9 +78,6 @@ def seconds_of(curve: Curve, prefix: Path) -> float:
 
 def draw(curves: dict[str, Points], target: str) -> None:
     """Draw the curves over logarithmic axes, beside what is exactly proportional."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 6))

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmark needs /proc")
+
 
 def test_the_benchmark_prints_a_table_and_writes_what_it_measured(
     project: Path, tmp_path: Path
