@@ -37,10 +37,10 @@ def open(
             with a `checkpoint` state file, a SavedModel directory or its `variables/`.
         naming: `"checkpoint"` for the stored names; `"variable"` for the variables' own names
             where the object graph of a TF2 checkpoint tells them.
-        mmap: Map data files copy-on-write rather than read them. Fast and lean; but whoever
-            truncates the file in place while it is mapped kills the process.
+        mmap: Map data files copy-on-write rather than read them, up to 64 at a time. Fast and
+            lean; but whoever truncates the file in place while it is mapped kills the process.
         verify: Check the stored checksums of tensors that are read whole.
-        threads: How many threads may read; None picks.
+        threads: How many threads may read and verify tensors; None picks.
         limits: Bounds on what the file may ask for.
 
     Raises:
@@ -84,7 +84,7 @@ def read(
 
     Returns:
         Arrays by name, in the order of the index: writable, C-ordered, in native byte order, and
-        the caller's own. Several may be views into one buffer of at most 64 MiB, which lives as
+        the caller's own. Several may be views into one buffer of at most 16 MiB, which lives as
         long as any of them; copy one that is to outlive the others. Strings are object arrays of
         `bytes`; a scalar's shape is `()`.
 

@@ -196,7 +196,7 @@ def _find_overlap(
     checkpoint can be cut apart one from the other. What no cut separates is compared one by one.
     """
     pending = [np.arange(len(starts))]
-    done = 0
+    done = compared = 0
     while pending:
         group = pending.pop()
         if len(group) < 2:
@@ -206,7 +206,8 @@ def _find_overlap(
             raise _takes_too_long(len(starts))
         parts = _cut(starts[group], stops[group])
         if parts is None:
-            overlap = _compare_all(starts[group], stops[group])
+            overlap, count = _compare_all(starts[group], stops[group], _MOST_COMPARISONS - compared)
+            compared += count
             if overlap is not None:
                 return int(group[overlap[0]]), int(group[overlap[1]])
         else:
@@ -228,27 +229,32 @@ def _cut(
 
 
 def _compare_all(
-    starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
-) -> tuple[int, int] | None:
-    """Compare rectangles pair by pair, in the order of the dimension that separates most."""
+    starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64], most: int
+) -> tuple[tuple[int, int] | None, int]:
+    """Compare rectangles pair by pair, in the order of the dimension that separates most.
+
+    Returns:
+        Two that overlap, or None; and how many comparisons it took to know of none, of `most`.
+    """
     if not starts.shape[1]:
-        return 0, 1
+        return (0, 1), 0
     axis = int(np.argmax([len(np.unique(starts[:, axis])) for axis in range(starts.shape[1])]))
     order = np.argsort(starts[:, axis], kind="stable")
     starts, stops = starts[order], stops[order]
     beside = ((starts[1:] < stops[:-1]) & (stops[1:] > starts[:-1])).all(axis=1)
     if beside.any():
         first = int(beside.argmax())
-        return int(order[first]), int(order[first + 1])
+        return (int(order[first]), int(order[first + 1])), 0
     reach = np.searchsorted(starts[:, axis], stops[:, axis])
-    if int((reach - np.arange(len(reach))).sum()) > _MOST_COMPARISONS:
+    count = int((reach - np.arange(len(reach))).sum())
+    if count > most:
         raise _takes_too_long(len(starts))
     for number, end in enumerate(reach.tolist()):
         rest = slice(number + 1, end)
         hit = ((starts[rest] < stops[number]) & (stops[rest] > starts[number])).all(axis=1)
         if hit.any():
-            return int(order[number]), int(order[number + 1 + int(hit.argmax())])
-    return None
+            return (int(order[number]), int(order[number + 1 + int(hit.argmax())])), 0
+    return None, count
 
 
 def _takes_too_long(count: int) -> LimitError:
