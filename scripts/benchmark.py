@@ -27,6 +27,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -274,12 +275,12 @@ def put_into_readme(table: str, rounds: int) -> None:
     )
     note = (
         f"Medians of {rounds} interleaved runs on {machine['processors']} processors ({about}), "
-        "each in a fresh process,\nimports not counted, page cache warm, memory at hand. "
+        "each in a fresh process, imports not counted, page cache warm, memory at hand. "
         "What counts is the ratio: machines differ."
     )
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    README.write_text(f"{before}{BEGIN}\n{note}\n\n{table}\n{END}{after}")
+    README.write_text(f"{before}{BEGIN}\n{textwrap.fill(note, 118)}\n\n{table}\n{END}{after}")
 
 
 if __name__ == "__main__":
