@@ -30,8 +30,10 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from benchmark_inputs import make_input
@@ -171,12 +173,13 @@ class PeakMemory:
     def watch(self, process: subprocess.Popen[str]) -> None:
         """Look until the process has ended."""
         status = Path(f"/proc/{process.pid}/status")
-        while process.poll() is None:
-            found = dict(line.split(":", 1) for line in status.read_text().splitlines())
-            if "RssAnon" in found:  # A process that is ending has no memory left.
+        # A process that is ending has no memory left, and then no status.
+        with suppress(OSError, KeyError):
+            while process.poll() is None:
+                found = dict(line.split(":", 1) for line in status.read_text().splitlines())
                 self.anonymous = max(self.anonymous, 1024 * int(found["RssAnon"].split()[0]))
                 self.total = max(self.total, 1024 * int(found["VmHWM"].split()[0]))
-            time.sleep(0.002)
+                time.sleep(0.002)
 
     def summary(self) -> dict[str, int]:
         """Bytes, as JSON has them."""
@@ -189,9 +192,12 @@ def run_once(job: Job, reader: str, path: Path, *, cold: bool, watch: PeakMemory
     command += ["--cold"] if cold else []
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
-        if watch is not None:
-            watch.watch(process)
+        watcher = None if watch is None else Thread(target=watch.watch, args=(process,))
+        if watcher is not None:
+            watcher.start()
         out, errors = process.communicate()
+        if watcher is not None:
+            watcher.join()
     if process.returncode:
         ended = f"ended with {process.returncode} (of a signal, if below 0)"
         raise SystemExit(f"{' '.join(command)} {ended}:\n{errors}")
