@@ -586,3 +586,23 @@ def test_keys_of_any_slices_equal_the_builders(name: bytes, extents: list[Any]) 
     decoded = decode_slice_key(key)
     assert decoded is not None and decoded[0] == name and encode_slice_key(*decoded) == key
     assert decode_slice_key(key + b"\0") is None
+
+
+def test_the_bound_on_comparisons_holds_for_all_groups_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pinwheel is cut by no straight line; many of them, one below the other, are."""
+    pinwheel = [(0, 1, 0, 2), (0, 2, 2, 1), (2, 1, 1, 2), (1, 2, 0, 1), (1, 1, 1, 1)]
+    extents = [
+        [(3 * n + row, rows), (column, columns)]
+        for n in range(100)
+        for row, rows, column, columns in pinwheel
+    ]
+    bundle = b.Bundle()
+    values = np.arange(900, dtype=np.float32).reshape(300, 3)
+    bundle.add_sliced("v", values, extents)
+    path = bundle.write(tmp_path / "m")
+    assert (ckptparse.read(path)["v"] == values).all()
+    monkeypatch.setattr("ckptparse.bundle.slices._MOST_COMPARISONS", 50)
+    with pytest.raises(ckptparse.LimitError, match="takes too long"):
+        ckptparse.read(path)

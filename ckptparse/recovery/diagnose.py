@@ -21,10 +21,11 @@ from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.naming import split_data_path
 from ckptparse.dtypes import DataType, item_size, numpy_dtype
 from ckptparse.errors import CheckpointError
+from ckptparse.parallel import PIECE_SIZE
 from ckptparse.problems import Cause, Problem, Status
 from ckptparse.recovery.assess import Case, Part
 from ckptparse.recovery.check import Check, check_stored, is_counted
-from ckptparse.recovery.files import PIECE, DataFiles, undone_path
+from ckptparse.recovery.files import DataFiles, undone_path
 from ckptparse.recovery.flips import HIGHEST_CHANCE, chance_of_bit, find_bit
 from ckptparse.recovery.inversion import derive_constant
 from ckptparse.recovery.others import is_anothers
@@ -515,7 +516,7 @@ def _is_plausible(files: DataFiles, stored: Stored) -> bool:
     width = item_size(entry.data_type)
     if width is None:
         return True
-    count = min(entry.size, PIECE) // width
+    count = min(entry.size, PIECE_SIZE) // width
     data = files.read(stored.path, entry.offset, count * width)
     if entry.data_type not in (DataType.DT_FLOAT, DataType.DT_DOUBLE, DataType.DT_HALF):
         return True

@@ -10,13 +10,12 @@ import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c
 from ckptparse.errors import CheckpointError
-from ckptparse.parallel import stream_crc
+from ckptparse.parallel import PIECE_SIZE, stream_crc
 from ckptparse.recovery.report import Span, merge_spans
 from ckptparse.source import ByteSource
 
 __all__ = [
     "PAGE",
-    "PIECE",
     "DataFiles",
     "Progress",
     "Reader",
@@ -26,8 +25,6 @@ __all__ = [
     "undone_path",
 ]
 
-PIECE = 1 << 20
-"""Bytes that are read at once."""
 PAGE = 4096
 """Bytes of a page: files lose whole ones."""
 _ROUND = 64 << 20
@@ -95,9 +92,11 @@ class _UndoneText:
 
 def _find_returns(source: ByteSource) -> npt.NDArray[np.int64]:
     found = [np.empty(0, np.int64)]
-    for start in range(0, source.size, PIECE):
+    for start in range(0, source.size, PIECE_SIZE):
         # One byte more, for a pair across the edge.
-        data = np.frombuffer(source.read_at(start, min(PIECE + 1, source.size - start)), np.uint8)
+        data = np.frombuffer(
+            source.read_at(start, min(PIECE_SIZE + 1, source.size - start)), np.uint8
+        )
         found.append(np.flatnonzero((data[:-1] == 13) & (data[1:] == 10)) + start)
     return np.concatenate(found)
 
@@ -121,7 +120,7 @@ class _Window:
         end = offset + size
         if offset < self._start or end > self._start + len(self._data):
             self._start = offset
-            length = max(size, min(PIECE, self.source.size - offset))
+            length = max(size, min(PIECE_SIZE, self.source.size - offset))
             self._data = self.source.read_at(offset, length)
             self.read_count += length
         return memoryview(self._data)[offset - self._start : end - self._start]
@@ -195,7 +194,7 @@ class DataFiles:
 
 def checksum_of(files: DataFiles, path: str, offset: int, size: int, *, crc: int = 0) -> int:
     """Return the CRC of a run of bytes: a short one shares a read, a long one several threads."""
-    if size <= PIECE:
+    if size <= PIECE_SIZE:
         return crc32c(files.read(path, offset, size), crc) if size else crc
     source = files.source(path)
     for start in range(offset, offset + size, _ROUND):
@@ -214,8 +213,8 @@ def find_holes(files: DataFiles, path: str, offset: int, size: int) -> tuple[Spa
     first = offset // PAGE * PAGE
     last = min(-(-(offset + size) // PAGE) * PAGE, file_size)
     holes: list[Span] = []
-    for start in range(first, last, PIECE):
-        piece = np.frombuffer(files.read(path, start, min(PIECE, last - start)), np.uint8)
+    for start in range(first, last, PIECE_SIZE):
+        piece = np.frombuffer(files.read(path, start, min(PIECE_SIZE, last - start)), np.uint8)
         whole = len(piece) // PAGE * PAGE
         empty = (piece[:whole].reshape(-1, PAGE) == 0).all(axis=1)
         holes.extend(_runs(empty, start))

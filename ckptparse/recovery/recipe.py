@@ -15,8 +15,9 @@ from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.elements import allocate, finish_elements
 from ckptparse.errors import ChecksumError
 from ckptparse.limits import DEFAULT_LIMITS
+from ckptparse.parallel import PIECE_SIZE
 from ckptparse.recovery.check import is_counted, string_spans
-from ckptparse.recovery.files import PIECE, open_reader
+from ckptparse.recovery.files import open_reader
 from ckptparse.recovery.inversion import Derivation
 
 __all__ = ["Patch", "Recipe", "decode_payload"]
@@ -57,8 +58,8 @@ class Recipe:
         data = bytearray(self.size)
         if self.path is not None and self.available:
             with closing(open_reader(self.path)) as reader:
-                for start in range(0, self.available, PIECE):
-                    count = min(PIECE, self.available - start)
+                for start in range(0, self.available, PIECE_SIZE):
+                    count = min(PIECE_SIZE, self.available - start)
                     data[start : start + count] = reader.read_at(self.offset + start, count)
         for patch in self.patches:
             data[patch.offset : patch.offset + len(patch.data)] = patch.data
