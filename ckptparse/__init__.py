@@ -27,14 +27,22 @@ if TYPE_CHECKING:
     from ckptparse.errors import CheckpointError as CheckpointError
     from ckptparse.errors import CheckpointNotFoundError as CheckpointNotFoundError
     from ckptparse.errors import ChecksumError as ChecksumError
+    from ckptparse.errors import ClosedError as ClosedError
     from ckptparse.errors import DataLossError as DataLossError
     from ckptparse.errors import LimitError as LimitError
     from ckptparse.errors import MalformedError as MalformedError
     from ckptparse.errors import MissingShardError as MissingShardError
     from ckptparse.errors import NotACheckpointError as NotACheckpointError
+    from ckptparse.errors import OutputExistsError as OutputExistsError
+    from ckptparse.errors import PermissionDeniedError as PermissionDeniedError
     from ckptparse.errors import TensorNotFoundError as TensorNotFoundError
     from ckptparse.errors import TruncatedError as TruncatedError
     from ckptparse.errors import UnsupportedError as UnsupportedError
+    from ckptparse.examination.report import FileRange as FileRange
+    from ckptparse.examination.report import FileReport as FileReport
+    from ckptparse.examination.report import Report as Report
+    from ckptparse.examination.report import TensorReport as TensorReport
+    from ckptparse.examination.verify import verify as verify
     from ckptparse.explanation import Explanation as Explanation
     from ckptparse.explanation import explain as explain
     from ckptparse.graph.graph import Graph as Graph
@@ -57,10 +65,6 @@ if TYPE_CHECKING:
     from ckptparse.problems import Severity as Severity
     from ckptparse.problems import Status as Status
     from ckptparse.recovery.recover import recover as recover
-    from ckptparse.recovery.report import FileRange as FileRange
-    from ckptparse.recovery.report import FileReport as FileReport
-    from ckptparse.recovery.report import Report as Report
-    from ckptparse.recovery.report import TensorReport as TensorReport
     from ckptparse.recovery.result import RecoveredTensor as RecoveredTensor
     from ckptparse.recovery.result import Recovery as Recovery
     from ckptparse.saved_model.fingerprint import Fingerprint as Fingerprint
@@ -71,7 +75,6 @@ if TYPE_CHECKING:
     from ckptparse.tensor import Location as Location
     from ckptparse.tensor import Tensor as Tensor
     from ckptparse.tensor_proto import Variant as Variant
-    from ckptparse.verification import verify as verify
 
 __version__ = "0.1.0"
 
@@ -85,11 +88,14 @@ _MODULES = {
         "CheckpointError",
         "CheckpointNotFoundError",
         "ChecksumError",
+        "ClosedError",
         "DataLossError",
         "LimitError",
         "MalformedError",
         "MissingShardError",
         "NotACheckpointError",
+        "OutputExistsError",
+        "PermissionDeniedError",
         "TensorNotFoundError",
         "TruncatedError",
         "UnsupportedError",
@@ -105,7 +111,7 @@ _MODULES = {
     "limits": ["DEFAULT_LIMITS", "Limits"],
     "problems": ["PROBLEM_CODES", "Cause", "Problem", "Severity", "Status"],
     "recovery.recover": ["recover"],
-    "recovery.report": ["FileRange", "FileReport", "Report", "TensorReport"],
+    "examination.report": ["FileRange", "FileReport", "Report", "TensorReport"],
     "recovery.result": ["RecoveredTensor", "Recovery"],
     "saved_model.fingerprint": ["Fingerprint"],
     "saved_model.meta_graph": ["MetaGraph"],
@@ -113,7 +119,7 @@ _MODULES = {
     "saved_model.signatures": ["Signature", "TensorInfo"],
     "tensor": ["Location", "Tensor"],
     "tensor_proto": ["Variant"],
-    "verification": ["verify"],
+    "examination.verify": ["verify"],
 }
 """Where each public name is defined. No module has the name of a public function."""
 

@@ -2,6 +2,9 @@
 
     CheckpointError(Exception)
     ├── CheckpointNotFoundError   (FileNotFoundError)     nothing at that path
+    ├── PermissionDeniedError     (PermissionError)       it is there and may not be read
+    ├── OutputExistsError         (FileExistsError)       something lies where we were to write
+    ├── ClosedError               (ValueError)            the checkpoint has been closed
     ├── NotACheckpointError       (ValueError)            something else is there: .identity
     ├── TensorNotFoundError       (KeyError)              with the closest names
     ├── DataLossError             (ValueError)            the checkpoint is damaged
@@ -18,6 +21,7 @@ where; `hint` says what to try. Context that is only known further up is added w
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,11 +30,14 @@ __all__ = [
     "CheckpointError",
     "CheckpointNotFoundError",
     "ChecksumError",
+    "ClosedError",
     "DataLossError",
     "LimitError",
     "MalformedError",
     "MissingShardError",
     "NotACheckpointError",
+    "OutputExistsError",
+    "PermissionDeniedError",
     "TensorNotFoundError",
     "TruncatedError",
     "UnsupportedError",
@@ -96,8 +103,42 @@ def _rebuild(kind: type[CheckpointError], message: str) -> CheckpointError:
     return kind(message)
 
 
-class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+class _PathError(CheckpointError, OSError):
+    """An error for handlers of `OSError` too: it has `errno`, and the path as `filename`."""
+
+    _number: int
+
+    @property
+    def errno(self) -> int:  # type: ignore[override] # OSError has it writable
+        """The number that the operating system gives such a failure."""
+        return self._number
+
+    @property
+    def filename(self) -> str | None:
+        """The path."""
+        return self.path
+
+
+class CheckpointNotFoundError(_PathError, FileNotFoundError):
     """Nothing lies at that path."""
+
+    _number = errno.ENOENT
+
+
+class PermissionDeniedError(_PathError, PermissionError):
+    """Something lies at that path, and the caller may not read or write it."""
+
+    _number = errno.EACCES
+
+
+class OutputExistsError(_PathError, FileExistsError):
+    """Something lies where a result was to be written, and nobody asked to replace it."""
+
+    _number = errno.EEXIST
+
+
+class ClosedError(CheckpointError, ValueError):
+    """The checkpoint has been closed; open it again to read on."""
 
 
 class NotACheckpointError(CheckpointError, ValueError):
@@ -153,8 +194,10 @@ class TruncatedError(DataLossError, EOFError):
     """A file ends before the bytes it is said to hold."""
 
 
-class MissingShardError(DataLossError, FileNotFoundError):
+class MissingShardError(DataLossError, _PathError, FileNotFoundError):
     """A data file that the index refers to is not there."""
+
+    _number = errno.ENOENT
 
 
 class MalformedError(DataLossError):

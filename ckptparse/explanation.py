@@ -79,8 +79,8 @@ def _explain_checksum(match: re.Match[str]) -> Explanation:
 
 
 def _as_zeros(computed: int) -> Explanation | None:
-    from ckptparse.recovery.flips import HIGHEST_CHANCE
-    from ckptparse.recovery.inversion import chance_of_zeros, find_zeros
+    from ckptparse.crc.flips import HIGHEST_CHANCE
+    from ckptparse.crc.inversion import chance_of_zeros, find_zeros
 
     size = find_zeros(computed)
     if size is None or chance_of_zeros(size) > HIGHEST_CHANCE:
@@ -103,7 +103,7 @@ def _elements(size: int) -> str:
 
 def _as_flipped_bit(stored: int, computed: int) -> Explanation | None:
     """Recognise one flipped bit near the end: where the size is not known, only there it counts."""
-    from ckptparse.recovery.flips import chance_of_bit, find_bit
+    from ckptparse.crc.flips import chance_of_bit, find_bit
 
     change = find_bit(stored, computed, 1 << 19)
     if change is None:

@@ -23,9 +23,9 @@ from ckptparse.errors import (
     MissingShardError,
     TruncatedError,
 )
+from ckptparse.files.local import LocalSource
 from ckptparse.limits import Limits
 from ckptparse.resolve import Resolved, not_a_checkpoint, resolve_path
-from ckptparse.source import ByteSource
 
 if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
@@ -97,7 +97,7 @@ def read_graph(path: str, kind: str, encoding: str, *, limits: Limits) -> Graph:
     """Read a file that holds a graph: `graph` or `meta-graph`, `binary` or `text`."""
     from ckptparse.graph.graph import Graph
 
-    with ByteSource.open(path) as source:
+    with LocalSource.open(path) as source:
         limits.check("message_bytes", source.size, "The size of the graph", path=path)
         data = source.read_at(0, source.size)
     is_meta = kind == "meta-graph"

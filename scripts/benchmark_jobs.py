@@ -60,8 +60,8 @@ def ours(call: Callable[[Any, str], Any]) -> Callable[[], Work]:
         import ckptparse
         import ckptparse.api
         import ckptparse.bundle.reader
+        import ckptparse.examination.verify
         import ckptparse.resolve
-        import ckptparse.verification
 
         return lambda path: call(ckptparse, path)
 

@@ -623,15 +623,15 @@ def test_index_of_many_blocks_lists_and_finds_all(tmp_path: Path, kind: int) -> 
 
 @pytest.mark.checklist(17, 30)
 def test_header_comes_first_and_is_no_tensor(tmp_path: Path) -> None:
+    from ckptparse.files.local import LocalSource
     from ckptparse.limits import DEFAULT_LIMITS
-    from ckptparse.source import ByteSource
     from ckptparse.table.reader import Table
 
     bundle = b.Bundle()
     for name in ("foo_001", "foo_000"):
         bundle.add(name, np.float32(1))
     prefix = bundle.write(tmp_path / "x")
-    with ByteSource.open(prefix + ".index") as source:
+    with LocalSource.open(prefix + ".index") as source:
         items = list(Table.open(source, limits=DEFAULT_LIMITS).items())
     assert [key for key, _ in items] == [b"", b"foo_000", b"foo_001"]
     assert items[0][1].hex(" ") == "08 01 1a 02 08 01"

@@ -20,10 +20,10 @@ from riegeli_builder import (
 )
 
 from ckptparse.errors import CheckpointError, LimitError, MalformedError, UnsupportedError
+from ckptparse.files.local import LocalSource
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.saved_model_pb2 import SavedModel
 from ckptparse.saved_model.chunked import read_chunked_message
-from ckptparse.source import ByteSource
 
 pytestmark = pytest.mark.proto
 
@@ -50,7 +50,7 @@ def merge(
     path: Path, data: bytes, *, limits: Limits = DEFAULT_LIMITS, verify: bool = True
 ) -> SavedModel:
     path.write_bytes(data)
-    with ByteSource.open(str(path)) as source:
+    with LocalSource.open(str(path)) as source:
         return read_chunked_message(SavedModel, source, limits=limits, verify=verify)
 
 

@@ -12,9 +12,9 @@ from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptparse.recovery import field
-from ckptparse.recovery.field import ORDER, discrete_log, discrete_log_below, multiply, power_of_x
-from ckptparse.recovery.flips import (
+from ckptparse.crc import field
+from ckptparse.crc.field import ORDER, discrete_log, discrete_log_below, multiply, power_of_x
+from ckptparse.crc.flips import (
     Change,
     chance_of_bit,
     chance_of_word,
@@ -22,7 +22,7 @@ from ckptparse.recovery.flips import (
     find_crc_bit,
     find_words,
 )
-from ckptparse.recovery.inversion import (
+from ckptparse.crc.inversion import (
     chance_of_zeros,
     derive_constant,
     derive_integer,
@@ -32,7 +32,7 @@ from ckptparse.recovery.inversion import (
     integer_is_proved,
     is_counter,
 )
-from ckptparse.recovery.search import Registers
+from ckptparse.crc.search import Registers
 
 WORDS = st.integers(0, 2**32 - 1)
 

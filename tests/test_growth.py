@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import ckptparse
-from ckptparse.source import ByteSource
+from ckptparse.files.local import LocalSource
 
 FEW, MANY = 1_000, 16_000
 MOST = 70
@@ -162,7 +162,7 @@ def test_a_system_that_refuses_to_map_gives_arrays_of_ones_own(
     def refuse(_: object) -> object:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr("ckptparse.source.ByteSource.map", refuse)
+    monkeypatch.setattr("ckptparse.files.local.LocalSource.map", refuse)
     arrays = ckptparse.read(write_shards(tmp_path / "m", 3), mmap=True)
     assert [array.tolist() for array in arrays.values()] == [[n] * 4 for n in range(3)]
 
@@ -171,13 +171,13 @@ def test_each_shard_is_opened_once_or_where_there_are_many_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    real = ByteSource.open
+    real = LocalSource.open
 
-    def note(path: str) -> ByteSource:
+    def note(path: str) -> LocalSource:
         opened.append(path)
         return real(path)
 
-    monkeypatch.setattr("ckptparse.source.ByteSource.open", note)
+    monkeypatch.setattr("ckptparse.files.local.LocalSource.open", note)
     for count, times in (60, 1), (100, 2):
         opened.clear()
         ckptparse.read(write_shards(tmp_path / f"{count}", count))

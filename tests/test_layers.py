@@ -21,8 +21,9 @@ LEVELS = {
     "errors": 0,
     "limits": 0,
     "problems": 0,
-    "source": 1,
+    "files": 1,
     "coding": 1,
+    "crc": 1,
     "parallel": 2,
     "table": 2,
     "proto": 3,
@@ -41,7 +42,7 @@ LEVELS = {
     "explanation": 7,
     "annotation": 7,
     "recovery": 7,
-    "verification": 7,
+    "examination": 7,
     "api": 8,
     "__init__": 8,
     "cli": 9,
@@ -49,7 +50,7 @@ LEVELS = {
 }
 
 OPENERS: dict[str, str] = {
-    "source": "the one place that opens data files",
+    "files.local": "the one place that opens data files",
     "recovery.result": "writes what was got back",
     "cli.writing": "writes results into files that the command line names",
 }
@@ -156,9 +157,13 @@ def opens_a_file(call: ast.Call, own_names: set[str]) -> bool:
         return not call.args or ast.unparse(call.args[0]) != "-1"
     if not isinstance(call.func, ast.Attribute):
         return False
-    # `ByteSource.open`, `Table.open`, `ckptparse.open` are ours, and go through `source`.
+    # `LocalSource.open`, `storage.open`, `ckptparse.open` are ours, and go through `files`.
     receiver = ast.unparse(call.func.value)
-    ours = receiver == "ckptparse" or (receiver[:1].isupper() and receiver != "Path")
+    ours = (
+        receiver == "ckptparse"
+        or receiver.endswith("storage")
+        or (receiver[:1].isupper() and receiver != "Path")
+    )
     return call.func.attr in OPENING_METHODS or (call.func.attr == "open" and not ours)
 
 

@@ -545,7 +545,7 @@ def test_what_cannot_be_read_any_more_is_left_out_and_named(name: str, tmp_path:
 
 MEASURE = """
 import sys, threading, time
-import ckptparse, ckptparse.verification, ckptparse.recovery.recover
+import ckptparse, ckptparse.examination.verify, ckptparse.recovery.recover
 def anonymous():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))

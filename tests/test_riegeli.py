@@ -30,10 +30,10 @@ from ckptparse.errors import (
     TruncatedError,
     UnsupportedError,
 )
+from ckptparse.files.local import LocalSource
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.saved_model.highwayhash import highway_hash_64
 from ckptparse.saved_model.riegeli import RecordReader
-from ckptparse.source import ByteSource
 
 COMPRESSIONS = ["none", "brotli", "zstd", "snappy"]
 
@@ -43,7 +43,7 @@ def reader_of(
     path: Path, data: bytes, *, limits: Limits = DEFAULT_LIMITS, verify: bool = True
 ) -> Iterator[RecordReader]:
     path.write_bytes(data)
-    with ByteSource.open(str(path)) as source:
+    with LocalSource.open(str(path)) as source:
         yield RecordReader.from_source(source, limits=limits, verify=verify)
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from instruments import allocating_at_most, counted_reads
 
 from ckptparse.errors import DataLossError, LimitError, MalformedError
+from ckptparse.files.local import LocalSource
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.source import ByteSource
 from ckptparse.table.reader import Table
 
 
@@ -22,12 +22,12 @@ class Opener:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.sources: list[ByteSource] = []
+        self.sources: list[LocalSource] = []
 
     def __call__(self, data: bytes | b.TableFile, *, limits: Limits = DEFAULT_LIMITS) -> Table:
         path = self.folder / f"table-{len(self.sources)}"
         path.write_bytes(data.data if isinstance(data, b.TableFile) else data)
-        self.sources.append(ByteSource.open(str(path)))
+        self.sources.append(LocalSource.open(str(path)))
         return Table.open(self.sources[-1], limits=limits)
 
     def close(self) -> None:
@@ -132,7 +132,7 @@ def test_scans_and_lookups_agree_with_a_sorted_map(
     file = b.table(expected, block_size=256, restart_interval=interval, type=kind)
     path = tmp_path_factory.mktemp("t") / "table"
     path.write_bytes(file.data)
-    with ByteSource.open(str(path)) as source:
+    with LocalSource.open(str(path)) as source:
         table = Table.open(source, limits=DEFAULT_LIMITS)
         assert list(table.items()) == expected
         for key in [*pairs, *probes, *(p + b"\0" for p in probes)]:

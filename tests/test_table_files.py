@@ -22,8 +22,8 @@ from ckptparse.errors import (
     TruncatedError,
     UnsupportedError,
 )
+from ckptparse.files.local import LocalSource
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.source import ByteSource
 from ckptparse.table.reader import Table
 
 PAIRS = [(b"", b"header"), (b"a", b"1"), (b"b", b"2")]
@@ -39,7 +39,7 @@ def items_of(tmp_path: Path) -> Reader:
     ) -> list[tuple[bytes, bytes]]:
         path = tmp_path / "table"
         path.write_bytes(data.data if isinstance(data, b.TableFile) else data)
-        with ByteSource.open(str(path)) as source:
+        with LocalSource.open(str(path)) as source:
             return list(Table.open(source, limits=limits).items())
 
     return read
@@ -205,7 +205,7 @@ def test_damage_in_a_later_block_is_an_error_and_no_shorter_list(items_of: Reade
 def test_damage_in_one_block_leaves_the_keys_of_the_others_readable(tmp_path: Path) -> None:
     file = b.table([(b"%06d" % n, b"%d" % n) for n in range(900)], block_size=1024)
     (tmp_path / "t").write_bytes(file.flip(file.blocks[2][0] + 10))
-    with ByteSource.open(str(tmp_path / "t")) as source:
+    with LocalSource.open(str(tmp_path / "t")) as source:
         table = Table.open(source, limits=DEFAULT_LIMITS)
         assert table.get(b"000000") == b"0" and table.get(b"000899") == b"899"
         with pytest.raises(ChecksumError):
@@ -321,38 +321,38 @@ def test_size_of_the_index_block_is_bounded(items_of: Reader, slack: int) -> Non
 
 def test_absent_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(CheckpointNotFoundError):
-        ByteSource.open(str(tmp_path / "absent"))
+        LocalSource.open(str(tmp_path / "absent"))
     with pytest.raises(CheckpointNotFoundError):
-        ByteSource.open(str(tmp_path / "a" / "b"))
+        LocalSource.open(str(tmp_path / "a" / "b"))
 
 
 def test_directory_fifo_and_device_are_no_data_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path, tmp_path / "fifo", Path("/dev/zero")):
         with pytest.raises(NotACheckpointError, match=r"directory|FIFO|device"):
-            ByteSource.open(str(path))
+            LocalSource.open(str(path))
 
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 5000])
 def test_impossible_file_names_are_checkpoint_errors(tmp_path: Path, name: str) -> None:
     with pytest.raises(CheckpointError):
-        ByteSource.open(str(tmp_path) + "/" + name)
+        LocalSource.open(str(tmp_path) + "/" + name)
 
 
 def test_symbolic_links_are_followed_and_loops_are_errors(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(b.table(PAIRS).data)
     (tmp_path / "link").symlink_to("real")
     (tmp_path / "loop").symlink_to("loop")
-    with ByteSource.open(str(tmp_path / "link")) as source:
+    with LocalSource.open(str(tmp_path / "link")) as source:
         assert list(Table.open(source, limits=DEFAULT_LIMITS).items()) == PAIRS
     with pytest.raises(CheckpointError):
-        ByteSource.open(str(tmp_path / "loop"))
+        LocalSource.open(str(tmp_path / "loop"))
 
 
 def test_file_that_shrinks_while_open_is_truncated(tmp_path: Path) -> None:
     path = tmp_path / "table"
     path.write_bytes(b.table([(b"%04d" % n, b"v" * 30) for n in range(500)]).data)
-    with ByteSource.open(str(path)) as source:
+    with LocalSource.open(str(path)) as source:
         table = Table.open(source, limits=DEFAULT_LIMITS)
         os.truncate(path, 100)
         with pytest.raises(TruncatedError):
@@ -362,7 +362,7 @@ def test_file_that_shrinks_while_open_is_truncated(tmp_path: Path) -> None:
 def test_reads_outside_a_source_are_truncated_errors(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
-    with ByteSource.open(str(path)) as source:
+    with LocalSource.open(str(path)) as source:
         assert source.read_at(2, 3) == b"234" and source.read_at(10, 0) == b""
         for offset, size in [(8, 3), (-1, 2), (0, -1), (11, 0), (1 << 70, 1), (0, 1 << 70)]:
             with pytest.raises(TruncatedError):

@@ -17,9 +17,10 @@ from ckptparse.annotation.shards import annotate_shard
 from ckptparse.annotation.tables import annotate_table
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.errors import NotACheckpointError, UnsupportedError
+from ckptparse.files.local import LocalSource
+from ckptparse.files.storage import Source
 from ckptparse.identification import identify
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.source import ByteSource
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
@@ -61,7 +62,7 @@ def annotate(
     if not os.path.isfile(place) and os.path.isfile(place + INDEX_SUFFIX):
         place += INDEX_SUFFIX
     deepest = _DEEPEST if depth is None else depth
-    with ByteSource.open(place) as source:
+    with LocalSource.open(place) as source:
         data = split_data_path(place)
         if data is not None and os.path.isfile(data[0] + INDEX_SUFFIX):
             parts = annotate_shard(source, data[0], data[1], depth=deepest, limits=limits)
@@ -70,7 +71,7 @@ def annotate(
         yield from (part for part in parts if part.depth <= deepest)
 
 
-def _annotate_by_kind(source: ByteSource, depth: int, limits: Limits) -> Iterator[Annotation]:
+def _annotate_by_kind(source: Source, depth: int, limits: Limits) -> Iterator[Annotation]:
     identity = identify(source.path, limits=limits)
     name = os.path.basename(source.path)
     if identity.kind in _TABLES or (

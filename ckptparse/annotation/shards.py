@@ -19,8 +19,8 @@ from ckptparse.checkpoint import OBJECT_GRAPH_KEY
 from ckptparse.coding.varint import decode_varint
 from ckptparse.dtypes import DataType, describe_data_type, item_size, numpy_dtype
 from ckptparse.errors import CheckpointError
+from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
-from ckptparse.source import ByteSource
 
 __all__ = ["annotate_shard"]
 
@@ -38,7 +38,7 @@ class _Piece:
 
 
 def annotate_shard(
-    source: ByteSource, prefix: str, shard_id: int, *, depth: int, limits: Limits
+    source: Source, prefix: str, shard_id: int, *, depth: int, limits: Limits
 ) -> Iterator[Annotation]:
     """Iterate over a data file's tensors in the order of their bytes; inside them where wanted.
 
@@ -76,9 +76,7 @@ def _iter_pieces(reader: BundleReader) -> Iterator[_Piece]:
 class _Annotator:
     """Takes one data file apart."""
 
-    def __init__(
-        self, source: ByteSource, *, big_endian: bool, inside: bool, limits: Limits
-    ) -> None:
+    def __init__(self, source: Source, *, big_endian: bool, inside: bool, limits: Limits) -> None:
         self.source = source
         self.inside = inside
         self.order: Literal["<", ">"] = ">" if big_endian else "<"

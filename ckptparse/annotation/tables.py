@@ -17,8 +17,8 @@ from ckptparse.bundle.naming import decode_slice_key
 from ckptparse.coding.checksum import unmask_crc
 from ckptparse.coding.varint import decode_varint
 from ckptparse.errors import CheckpointError, ChecksumError, TruncatedError
+from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
-from ckptparse.source import ByteSource
 from ckptparse.table.block import decode_entry
 from ckptparse.table.format import (
     FOOTER_SIZE,
@@ -61,7 +61,7 @@ class _Entry:
     key: bytes
 
 
-def annotate_table(source: ByteSource, *, depth: int, limits: Limits) -> Iterator[Annotation]:
+def annotate_table(source: Source, *, depth: int, limits: Limits) -> Iterator[Annotation]:
     """Iterate over a table's blocks in the order of the file, with what is in them.
 
     Args:
@@ -92,9 +92,7 @@ def _unreferenced(start: int, end: int) -> Annotation:
     return Annotation(start, end - start, 0, "bytes that nothing refers to", broken=True)
 
 
-def _list_blocks(
-    source: ByteSource, footer: Footer, limits: Limits
-) -> list[tuple[BlockHandle, _Kind]]:
+def _list_blocks(source: Source, footer: Footer, limits: Limits) -> list[tuple[BlockHandle, _Kind]]:
     """List every block that the footer and the index block name."""
     blocks = [(footer.metaindex, _Kind("metaindex block")), (footer.index, _Kind("index block"))]
     try:
@@ -117,7 +115,7 @@ def _iter_handles(contents: bytes) -> Iterator[tuple[BlockHandle, int]]:
 
 
 def _find_messages(
-    source: ByteSource, handles: list[BlockHandle], limits: Limits
+    source: Source, handles: list[BlockHandle], limits: Limits
 ) -> tuple[MessageDescriptor | None, MessageDescriptor | None]:
     """Tell by the first value which messages a table holds: a bundle's, or a V1 file's."""
     from ckptparse.proto.saved_tensor_slice_pb2 import SavedTensorSlices
@@ -134,7 +132,7 @@ def _find_messages(
 
 
 def _annotate_block(
-    source: ByteSource, handle: BlockHandle, kind: _Kind, depth: int, limits: Limits
+    source: Source, handle: BlockHandle, kind: _Kind, depth: int, limits: Limits
 ) -> Iterator[Annotation]:
     size = handle.size + TRAILER_SIZE
     try:
@@ -154,7 +152,7 @@ def _annotate_block(
     yield from _annotate_trailer(handle, stored, broken=damage is not None)
 
 
-def _find_damage(source: ByteSource, handle: BlockHandle, stored: bytes) -> str | None:
+def _find_damage(source: Source, handle: BlockHandle, stored: bytes) -> str | None:
     try:
         check_block(stored, path=source.path, offset=handle.offset)
     except ChecksumError as error:
@@ -163,7 +161,7 @@ def _find_damage(source: ByteSource, handle: BlockHandle, stored: bytes) -> str 
 
 
 def _annotate_contents(
-    source: ByteSource, handle: BlockHandle, stored: bytes, kind: _Kind, limits: Limits
+    source: Source, handle: BlockHandle, stored: bytes, kind: _Kind, limits: Limits
 ) -> Iterator[Annotation]:
     """Iterate over a block's entries; those of a compressed one have offsets of their own."""
     contents = stored[: handle.size]

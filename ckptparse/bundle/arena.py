@@ -25,8 +25,8 @@ import numpy.typing as npt
 
 from ckptparse.bundle.memory import Buffer, HugePages
 from ckptparse.coding.checksum import combine_crc, crc32c
+from ckptparse.files.storage import Source
 from ckptparse.parallel import PIECE_SIZE, run_all
-from ckptparse.source import ByteSource
 
 __all__ = [
     "ARENA_SIZE",
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 IntColumn = npt.NDArray[np.int64]
-OpenShard = Callable[[int], AbstractContextManager[ByteSource]]
+OpenShard = Callable[[int], AbstractContextManager[Source]]
 """Gives the open data file of a number."""
 
 ARENA_SIZE = 16 << 20

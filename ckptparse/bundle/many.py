@@ -30,6 +30,7 @@ from ckptparse.bundle.slices import SliceGrid
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.elements import allocate, finish_elements, needs_finishing
 from ckptparse.errors import UnsupportedError, located
+from ckptparse.files.storage import check_range
 from ckptparse.limits import Limits
 from ckptparse.parallel import pick_threads
 from ckptparse.tensor import SAFE_RANK, ReadOptions, check_rank
@@ -213,7 +214,7 @@ class DenseReader:
                 located(tensor=self.name_of(row)),
                 self.bundle.shard(int(columns.shard_ids[row])) as source,
             ):
-                source.check_range(int(columns.offsets[row]), int(columns.sizes[row]))
+                check_range(source, int(columns.offsets[row]), int(columns.sizes[row]))
         taken = float(columns.sizes.sum(dtype=np.float64))
         check_sharing(self.bundle.limits, taken, sum(sizes))
 

@@ -23,9 +23,9 @@ from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.elements import allocate, finish_elements
 from ckptparse.errors import CheckpointError, ChecksumError, MalformedError, located
+from ckptparse.files.storage import Source, check_range
 from ckptparse.limits import Limits
 from ckptparse.parallel import PIECE_SIZE, stream_crc
-from ckptparse.source import ByteSource
 from ckptparse.tensor import (
     DEFAULT_OPTIONS,
     Kind,
@@ -70,7 +70,7 @@ class Bundle(SliceFinder, Protocol):
         """Whether the data files are big-endian."""
         ...
 
-    def shard(self, shard_id: int) -> AbstractContextManager[ByteSource]:
+    def shard(self, shard_id: int) -> AbstractContextManager[Source]:
         """Give an open data file."""
         ...
 
@@ -138,7 +138,7 @@ class DensePayload(_EntryPayload):
         """Read a part; see `Payload`."""
         entry = self._entry
         with self._bundle.shard(entry.shard_id) as source:
-            source.check_range(entry.offset, entry.size)
+            check_range(source, entry.offset, entry.size)
 
             def read_into(offset: int, buffer: memoryview) -> None:
                 source.read_into(entry.offset + offset, buffer)
@@ -197,7 +197,7 @@ class StringPayload(_EntryPayload):
         bundle, entry = self._bundle, self._entry
         count = math.prod(entry.shape)
         with bundle.shard(entry.shard_id) as source:
-            source.check_range(entry.offset, entry.size)
+            check_range(source, entry.offset, entry.size)
             head = source.read_at(entry.offset, min(entry.size, most_lengths_bytes(count)))
 
         def stream(start: int, crc: int) -> int:
@@ -315,7 +315,7 @@ def _stream_crc(
 ) -> int:
     """Continue a checksum over an entry's bytes from `start` on, in little memory."""
     with bundle.shard(entry.shard_id) as source:
-        source.check_range(entry.offset, entry.size)
+        check_range(source, entry.offset, entry.size)
         offset, size = entry.offset + start, entry.size - start
         return stream_crc(source.read_at, offset, size, crc=crc, threads=options.threads)
 

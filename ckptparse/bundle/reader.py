@@ -41,11 +41,13 @@ from ckptparse.errors import (
     TruncatedError,
     located,
 )
+from ckptparse.files.local import LOCAL, LocalSource
+from ckptparse.files.pool import SourcePool
+from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
-from ckptparse.source import ByteSource, SourcePool
 from ckptparse.table.reader import Table
 from ckptparse.tensor import Payload, ReadOptions, Tensor
 
@@ -99,7 +101,7 @@ class BundleReader:
         self.header = header
         self.limits = limits
         self._table = table
-        self._pool = SourcePool()
+        self._pool = SourcePool(LOCAL)
         self.explain_file: Callable[[str], str | None] | None = None
         self._lock = threading.Lock()
         self._listing: Listing | None = None
@@ -114,7 +116,7 @@ class BundleReader:
             UnsupportedError: It excludes this reader.
             LimitError: It is larger than the limits allow.
         """
-        source = ByteSource.open(prefix + INDEX_SUFFIX)
+        source = LocalSource.open(prefix + INDEX_SUFFIX)
         try:
             limits.check("index_bytes", source.size, "The size of the index", path=source.path)
             table = Table.open(source, limits=limits)
@@ -252,7 +254,7 @@ class BundleReader:
         return DenseReader(self, columns, lambda _: None, options).read()[0]
 
     @contextmanager
-    def shard(self, shard_id: int) -> Iterator[ByteSource]:
+    def shard(self, shard_id: int) -> Iterator[Source]:
         """Give an open data file for as long as the context lasts.
 
         Raises:

@@ -22,11 +22,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ckptparse.errors import CheckpointError, MalformedError
+from ckptparse.files.local import LocalSource
 from ckptparse.legacy.naming import match_pattern
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.checkpoint_state_pb2 import CheckpointState as CheckpointStateProto
 from ckptparse.proto.parsing import parse_text
-from ckptparse.source import ByteSource
 
 __all__ = [
     "STATE_FILE_NAME",
@@ -165,7 +165,7 @@ def checkpoint_exists(prefix: str) -> bool:
 
 
 def _read_message(path: str, *, limits: Limits) -> CheckpointStateProto:
-    with ByteSource.open(path) as source:
+    with LocalSource.open(path) as source:
         limits.check("message_bytes", source.size, "The size of the state file", path=path)
         data = source.read_at(0, source.size)
     try:

@@ -11,6 +11,7 @@ import os
 import stat
 
 from ckptparse.errors import CheckpointNotFoundError
+from ckptparse.files.local import LocalSource
 from ckptparse.identification.archive import find_archive
 from ckptparse.identification.folder import identify_absent, identify_directory, is_leftover_name
 from ckptparse.identification.identity import KINDS, Finding, Identity
@@ -20,7 +21,6 @@ from ckptparse.identification.tables import find_cut_table, find_shard, find_tab
 from ckptparse.identification.text import find_foreign_text, find_known_text
 from ckptparse.identification.wire import find_message
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.source import ByteSource
 
 __all__ = ["KINDS", "Identity", "identify"]
 
@@ -58,7 +58,7 @@ def identify(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -
 def _identify_file(path: str, limits: Limits) -> Identity:
     if not os.path.isfile(path):
         return Identity.of(Finding("unknown", {"what": "no regular file"}), path)
-    with ByteSource.open(path) as source:
+    with LocalSource.open(path) as source:
         return Identity.of(_find(Sample(source, limits)), path)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
-from ckptparse.source import ByteSource
 
 __all__ = ["WINDOW", "Sample"]
 
@@ -27,7 +27,7 @@ class Sample:
         limits: Bounds on what is read and unpacked.
     """
 
-    def __init__(self, source: ByteSource, limits: Limits) -> None:
+    def __init__(self, source: Source, limits: Limits) -> None:
         self.source = source
         self.limits = limits
         self.path = source.path

@@ -17,12 +17,12 @@ from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.coding.checksum import crc_of_zeros
 from ckptparse.coding.varint import decode_varint
 from ckptparse.errors import CheckpointError
+from ckptparse.files.local import LocalSource
 from ckptparse.identification.identity import Finding
 from ckptparse.identification.sample import Sample
 from ckptparse.limits import Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
-from ckptparse.source import ByteSource
 from ckptparse.table.format import MAGIC
 from ckptparse.table.reader import Table
 
@@ -50,7 +50,7 @@ def find_table(sample: Sample) -> Finding | None:
 def is_table(path: str) -> bool:
     """Tell a table by the last bytes of a file."""
     try:
-        with ByteSource.open(path) as source:
+        with LocalSource.open(path) as source:
             start = max(0, source.size - len(MAGIC))
             return source.read_at(start, source.size - start) == MAGIC
     except CheckpointError:
@@ -135,7 +135,7 @@ def _describe_index(value: bytes) -> dict[str, object]:
 def _open_index(path: str, limits: Limits) -> tuple[int, list[BundleEntry]] | None:
     """Read how many shards an index names, and its first entries; None where it is no index."""
     try:
-        with ByteSource.open(path) as source:
+        with LocalSource.open(path) as source:
             items = Table.open(source, limits=limits).items()
             proto = parse_message(BundleHeaderProto, next(items, (b"", b""))[1], limits=limits)
             header = BundleHeader.from_proto(proto, limits=limits)

@@ -20,10 +20,10 @@ from ckptparse.bundle.naming import encode_name, encode_slice_key
 from ckptparse.bundle.payload import SlicedPayload
 from ckptparse.bundle.slices import SliceGrid, TensorSlice
 from ckptparse.errors import MalformedError, located
+from ckptparse.files.local import LocalSource
 from ckptparse.legacy.metadata import SliceList, read_metadata
 from ckptparse.limits import Limits
 from ckptparse.proto.wire import find_submessage
-from ckptparse.source import ByteSource
 from ckptparse.table.reader import Table
 from ckptparse.tensor import DEFAULT_OPTIONS, Kind, Payload, ReadOptions, Region, Tensor, kind_of
 from ckptparse.tensor_proto import decode_saved_values
@@ -88,7 +88,7 @@ class LegacyReader:
         lists: list[list[SliceList]] = []
         with ExitStack() as stack:
             for path in files:
-                source = stack.enter_context(ByteSource.open(path))
+                source = stack.enter_context(LocalSource.open(path))
                 tables.append(Table.open(source, limits=limits))
                 with located(path=path):
                     lists.append(read_metadata(tables[-1], limits=limits))

@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from ckptparse.crc.search import Registers
+from ckptparse.examination.case import Case
+from ckptparse.examination.check import check_stored
+from ckptparse.examination.diagnose import Place, is_telling, moved
+from ckptparse.examination.index_view import Stored
 from ckptparse.problems import Cause, Status
-from ckptparse.recovery.assess import Case
-from ckptparse.recovery.check import check_stored
-from ckptparse.recovery.diagnose import Place, is_telling, moved
-from ckptparse.recovery.search import Registers
-from ckptparse.recovery.view import Stored
 
 __all__ = ["find_in_images"]
 

@@ -25,21 +25,21 @@ from ckptparse.bundle.slices import SliceGrid, TensorSlice
 from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.elements import allocate
 from ckptparse.errors import CheckpointError, LimitError, MalformedError
+from ckptparse.examination.case import Assessed, Part
+from ckptparse.examination.check import Check
+from ckptparse.examination.index_view import NamedTensor, Stored, name_foreign
+from ckptparse.examination.report import FileReport, Report, Source, TensorReport
+from ckptparse.examination.salvaged_table import ScannedEntry, ScannedTable, scan_table, scan_undone
+from ckptparse.examination.summary import sort_problems, state_problems
+from ckptparse.examination.survey import Survey
+from ckptparse.files.local import LocalSource
 from ckptparse.legacy.metadata import SliceList, decode_metadata
 from ckptparse.limits import Limits
 from ckptparse.problems import Cause, Problem, Status
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.saved_tensor_slice_pb2 import SavedTensorSlices
 from ckptparse.proto.wire import BYTES, find_submessage, iter_fields
-from ckptparse.recovery.assess import Assessed, Part
-from ckptparse.recovery.check import Check
-from ckptparse.recovery.findings import sort_problems, state_problems
-from ckptparse.recovery.report import FileReport, Report, Source, TensorReport
 from ckptparse.recovery.result import Loaded, RecoveredTensor, Recovery, describe
-from ckptparse.recovery.scan import ScannedEntry, ScannedTable, scan_table, scan_undone
-from ckptparse.recovery.survey import Survey
-from ckptparse.recovery.view import NamedTensor, Stored, name_foreign
-from ckptparse.source import ByteSource
 from ckptparse.table.block import Block
 from ckptparse.table.format import decompress_block
 from ckptparse.tensor import Region
@@ -81,7 +81,7 @@ class _Record:
         if place is None or self.entry.value:
             return self.entry.value
         offset, size = place
-        with ByteSource.open(self.path) as source:
+        with LocalSource.open(self.path) as source:
             stored = source.read_at(offset, size + 1)
         contents = decompress_block(
             stored[:size], stored[size], limits=limits, path=self.path, offset=offset
@@ -157,7 +157,7 @@ class _LegacyCase:
 
     def _scan(self, path: str) -> None:
         try:
-            with ByteSource.open(path) as source:
+            with LocalSource.open(path) as source:
                 table = scan_table(
                     source,
                     area="v1",

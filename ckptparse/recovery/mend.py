@@ -16,20 +16,7 @@ from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.strings import decode_strings
 from ckptparse.coding.checksum import crc32c
 from ckptparse.coding.varint import encode_varint
-from ckptparse.dtypes import DataType, item_size
-from ckptparse.errors import CheckpointError
-from ckptparse.problems import Cause, Status
-from ckptparse.recovery.check import (
-    Check,
-    check_stored,
-    elements_outside,
-    has_checksum,
-    is_counted,
-    string_spans,
-)
-from ckptparse.recovery.diagnose import Place, moved, stored_dtype, twin_key
-from ckptparse.recovery.files import DataFiles, checksum_of
-from ckptparse.recovery.flips import (
+from ckptparse.crc.flips import (
     HIGHEST_CHANCE,
     Change,
     chance_of_bit,
@@ -37,7 +24,7 @@ from ckptparse.recovery.flips import (
     find_bit,
     find_words,
 )
-from ckptparse.recovery.inversion import (
+from ckptparse.crc.inversion import (
     Derivation,
     derive_constant,
     derive_integer,
@@ -45,10 +32,23 @@ from ckptparse.recovery.inversion import (
     derive_word,
     integer_is_proved,
 )
+from ckptparse.dtypes import DataType, item_size
+from ckptparse.errors import CheckpointError
+from ckptparse.examination.check import (
+    Check,
+    check_stored,
+    elements_outside,
+    has_checksum,
+    is_counted,
+    string_spans,
+)
+from ckptparse.examination.diagnose import Place, moved, stored_dtype, twin_key
+from ckptparse.examination.index_view import IndexView, Stored
+from ckptparse.examination.readers import DataFiles, checksum_of
+from ckptparse.examination.report import Source, Span, merge_spans
+from ckptparse.problems import Cause, Status
 from ckptparse.recovery.recipe import Patch, Recipe
-from ckptparse.recovery.report import Source, Span, merge_spans
 from ckptparse.recovery.siblings import Siblings
-from ckptparse.recovery.view import IndexView, Stored
 
 __all__ = ["Mended", "Mender"]
 

@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from ckptparse.bundle.strings import decode_strings, split_variants
 from ckptparse.coding.checksum import crc32c
+from ckptparse.crc.inversion import Derivation
 from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.elements import allocate, finish_elements
 from ckptparse.errors import ChecksumError
+from ckptparse.examination.check import is_counted, string_spans
+from ckptparse.examination.readers import open_reader
 from ckptparse.limits import DEFAULT_LIMITS
 from ckptparse.parallel import PIECE_SIZE
-from ckptparse.recovery.check import is_counted, string_spans
-from ckptparse.recovery.files import open_reader
-from ckptparse.recovery.inversion import Derivation
 
 __all__ = ["Patch", "Recipe", "decode_payload"]
 

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.elements import allocate
 from ckptparse.errors import CheckpointError
-from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.problems import Status
-from ckptparse.recovery.assess import (
+from ckptparse.examination.case import (
     Assessed,
     Case,
     Part,
@@ -25,20 +24,21 @@ from ckptparse.recovery.assess import (
     open_case,
     spans_of_parts,
 )
-from ckptparse.recovery.check import Check
-from ckptparse.recovery.diagnose import diagnose, find_twins, stored_dtype
-from ckptparse.recovery.files import Progress
-from ckptparse.recovery.findings import make_report
-from ckptparse.recovery.flips import HIGHEST_CHANCE
+from ckptparse.examination.check import Check
+from ckptparse.examination.diagnose import diagnose, find_twins, stored_dtype
+from ckptparse.examination.index_view import OBJECT_GRAPH, Stored
+from ckptparse.examination.neighbours import find_others
+from ckptparse.examination.readers import Progress
+from ckptparse.examination.report import Report, TensorReport
+from ckptparse.examination.summary import make_report
+from ckptparse.examination.survey import Survey, survey_path
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.problems import Status
 from ckptparse.recovery.images import find_in_images
 from ckptparse.recovery.mend import Mended, Mender
-from ckptparse.recovery.others import find_others
 from ckptparse.recovery.recipe import decode_payload
-from ckptparse.recovery.report import Report, TensorReport
 from ckptparse.recovery.result import Loaded, RecoveredTensor, Recovery, describe
 from ckptparse.recovery.siblings import Siblings
-from ckptparse.recovery.survey import Survey, survey_path
-from ckptparse.recovery.view import OBJECT_GRAPH, Stored
 from ckptparse.tensor import Region
 
 __all__ = ["recover"]

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.errors import CheckpointError, TensorNotFoundError, UnsupportedError, located
+from ckptparse.examination.report import Report, Source, Span, TensorReport
 from ckptparse.problems import Cause, Status
-from ckptparse.recovery.report import Report, Source, Span, TensorReport
 
 __all__ = ["RecoveredTensor", "Recovery"]
 

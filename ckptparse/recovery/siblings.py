@@ -7,13 +7,13 @@ from collections import defaultdict
 from dataclasses import replace
 
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
+from ckptparse.examination.check import check_stored
+from ckptparse.examination.index_view import IndexView, Stored, read_view
+from ckptparse.examination.neighbours import is_anothers, nearest
+from ckptparse.examination.readers import DataFiles
+from ckptparse.examination.survey import Survey, survey_path
 from ckptparse.limits import Limits
 from ckptparse.problems import Status
-from ckptparse.recovery.check import check_stored
-from ckptparse.recovery.files import DataFiles
-from ckptparse.recovery.others import is_anothers, nearest
-from ckptparse.recovery.survey import Survey, survey_path
-from ckptparse.recovery.view import IndexView, Stored, read_view
 
 __all__ = ["Siblings"]
 

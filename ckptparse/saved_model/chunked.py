@@ -26,6 +26,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from ckptparse.errors import LimitError, MalformedError, UnsupportedError, located
+from ckptparse.files.storage import Source
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.chunk_pb2 import (
     ChunkedField,
@@ -36,7 +37,6 @@ from ckptparse.proto.chunk_pb2 import (
 )
 from ckptparse.proto.parsing import parse_message
 from ckptparse.saved_model.riegeli import RecordReader
-from ckptparse.source import ByteSource
 
 __all__ = ["read_chunked_message"]
 
@@ -63,7 +63,7 @@ _BOOLEANS = {b"true": True, b"false": False}
 
 def read_chunked_message(
     message_type: type[_M],
-    source: ByteSource,
+    source: Source,
     *,
     limits: Limits = DEFAULT_LIMITS,
     verify: bool = True,

@@ -15,10 +15,10 @@ from functools import cached_property
 from typing import Any
 
 from ckptparse.errors import UnsupportedError
+from ckptparse.files.local import LocalSource
 from ckptparse.limits import Limits
 from ckptparse.proto.fingerprint_pb2 import FingerprintDef
 from ckptparse.proto.parsing import parse_message
-from ckptparse.source import ByteSource
 
 __all__ = ["FINGERPRINT_FILE", "Fingerprint", "read_fingerprint"]
 
@@ -71,7 +71,7 @@ class Fingerprint:
             CheckpointNotFoundError: There is no index.
         """
         fingerprint_64 = _farmhash()
-        with ByteSource.open(self.index_path) as source:
+        with LocalSource.open(self.index_path) as source:
             self.limits.check("index_bytes", source.size, "The size of the index")
             return int(fingerprint_64(source.read_at(0, source.size)))
 
@@ -88,7 +88,7 @@ def read_fingerprint(path: str, index_path: str, *, limits: Limits) -> Fingerpri
         CheckpointNotFoundError: There is none.
         MalformedError: It does not parse.
     """
-    with ByteSource.open(path) as source:
+    with LocalSource.open(path) as source:
         limits.check("message_bytes", source.size, "The size of the fingerprint", path=path)
         data = source.read_at(0, source.size)
     found = parse_message(FingerprintDef, data, limits=limits, path=path, what="a fingerprint")

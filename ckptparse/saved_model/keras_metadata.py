@@ -15,11 +15,11 @@ from functools import cached_property
 from typing import Any
 
 from ckptparse.errors import MalformedError
+from ckptparse.files.local import LocalSource
 from ckptparse.graph.layers import LayerDescription
 from ckptparse.limits import Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.saved_metadata_pb2 import SavedMetadata
-from ckptparse.source import ByteSource
 
 __all__ = ["KERAS_METADATA_FILE", "KerasObject", "read_keras_metadata"]
 
@@ -86,7 +86,7 @@ def read_keras_metadata(path: str, *, limits: Limits) -> list[KerasObject]:
         CheckpointNotFoundError: There is none.
         MalformedError: It does not parse.
     """
-    with ByteSource.open(path) as source:
+    with LocalSource.open(path) as source:
         limits.check("message_bytes", source.size, "The size of the Keras metadata", path=path)
         data = source.read_at(0, source.size)
     message = parse_message(SavedMetadata, data, limits=limits, path=path, what="Keras metadata")

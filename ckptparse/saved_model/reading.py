@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from google.protobuf.message import EncodeError
 
 from ckptparse.errors import CheckpointNotFoundError, LimitError, MalformedError, located
+from ckptparse.files.local import LocalSource
+from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
 from ckptparse.proto.parsing import parse_text
 from ckptparse.proto.saved_model_pb2 import SavedModel as SavedModelProto
 from ckptparse.proto.wire import BYTES, VARINT, Buffer, iter_fields, read_varint
 from ckptparse.saved_model.chunked import read_chunked_message
-from ckptparse.source import ByteSource
 
 __all__ = ["SAVED_MODEL_FILES", "SerializedModel", "find_saved_model_file", "read_saved_model"]
 
@@ -61,14 +62,14 @@ def read_saved_model(directory: str, *, limits: Limits, verify: bool) -> Seriali
     path = find_saved_model_file(directory)
     if path is None:
         raise CheckpointNotFoundError("The directory has no saved_model.pb", path=directory)
-    with ByteSource.open(path) as source, located(path=path):
+    with LocalSource.open(path) as source, located(path=path):
         model = _read(source, limits=limits, verify=verify)
         if not model.meta_graphs:
             raise MalformedError("Expected a SavedModel of a meta graph at least, found none")
         return model
 
 
-def _read(source: ByteSource, *, limits: Limits, verify: bool) -> SerializedModel:
+def _read(source: Source, *, limits: Limits, verify: bool) -> SerializedModel:
     if source.path.endswith(".cpb"):
         message = read_chunked_message(SavedModelProto, source, limits=limits, verify=verify)
         return _serialize(message)

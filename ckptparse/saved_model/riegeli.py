@@ -37,9 +37,9 @@ from ckptparse.errors import (
     UnsupportedError,
     located,
 )
+from ckptparse.files.storage import Source, check_range
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.saved_model.highwayhash import highway_hash_64
-from ckptparse.source import ByteSource
 
 __all__ = ["ChunkHeader", "ChunkType", "RecordReader"]
 
@@ -120,7 +120,7 @@ class RecordReader:
     """
 
     def __init__(
-        self, source: ByteSource, chunks: tuple[ChunkHeader, ...], *, limits: Limits, verify: bool
+        self, source: Source, chunks: tuple[ChunkHeader, ...], *, limits: Limits, verify: bool
     ) -> None:
         self._source = source
         self._chunks = chunks
@@ -131,7 +131,7 @@ class RecordReader:
 
     @classmethod
     def from_source(
-        cls, source: ByteSource, *, limits: Limits = DEFAULT_LIMITS, verify: bool = True
+        cls, source: Source, *, limits: Limits = DEFAULT_LIMITS, verify: bool = True
     ) -> RecordReader:
         """Read the headers of a file.
 
@@ -229,10 +229,10 @@ def _next_boundary(position: int) -> int:
     return position
 
 
-def _read_across_blocks(source: ByteSource, position: int, size: int) -> bytes:
+def _read_across_blocks(source: Source, position: int, size: int) -> bytes:
     """Read `size` bytes of a chunk from `position` on, without the block headers among them."""
     end = _advance(position, size) if size else position
-    source.check_range(position, end - position)
+    check_range(source, position, end - position)
     raw = source.read_at(position, end - position)
     first = -position % _BLOCK_SIZE
     if first >= len(raw):
@@ -245,7 +245,7 @@ def _read_across_blocks(source: ByteSource, position: int, size: int) -> bytes:
 # Headers
 
 
-def _iter_chunks(source: ByteSource, limits: Limits) -> Iterator[ChunkHeader]:
+def _iter_chunks(source: Source, limits: Limits) -> Iterator[ChunkHeader]:
     position, count = 0, 0
     while position < source.size or count == 0:
         chunk = _read_header(source, position)
@@ -262,7 +262,7 @@ def _iter_chunks(source: ByteSource, limits: Limits) -> Iterator[ChunkHeader]:
         position = chunk.end
 
 
-def _read_header(source: ByteSource, position: int) -> ChunkHeader:
+def _read_header(source: Source, position: int) -> ChunkHeader:
     data = _read_across_blocks(source, position, _CHUNK_HEADER.size)
     try:
         return ChunkHeader.from_bytes(data, position)
@@ -301,7 +301,7 @@ def _check_empty(chunk: ChunkHeader) -> None:
         )
 
 
-def _check_block_headers(source: ByteSource, chunk: ChunkHeader) -> None:
+def _check_block_headers(source: Source, chunk: ChunkHeader) -> None:
     """Verify each block header that interrupts a chunk, and that it tells where the chunk lies."""
     first = chunk.begin + -chunk.begin % _BLOCK_SIZE
     for block in range(first, chunk.end, _BLOCK_SIZE):

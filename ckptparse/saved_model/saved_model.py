@@ -26,6 +26,7 @@ from ckptparse.errors import (
     DataLossError,
     UnsupportedError,
 )
+from ckptparse.files.local import LocalSource
 from ckptparse.graph.layers import (
     Layer,
     LayerDescription,
@@ -48,7 +49,6 @@ from ckptparse.saved_model.keras_metadata import (
 from ckptparse.saved_model.meta_graph import MetaGraph
 from ckptparse.saved_model.objects import SavedObjectNode, SavedObjects
 from ckptparse.saved_model.reading import SerializedModel, find_saved_model_file, read_saved_model
-from ckptparse.source import ByteSource
 from ckptparse.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ class SavedModel:
         if not os.path.isfile(path):
             return
         try:
-            with ByteSource.open(path) as source:
+            with LocalSource.open(path) as source:
                 self._limits.check("message_bytes", source.size, "The size of the description")
                 module = parse_message(ModuleDef, source.read_at(0, source.size), path=path)
         except DataLossError:

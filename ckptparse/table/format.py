@@ -20,8 +20,8 @@ from ckptparse.errors import (
     TruncatedError,
     UnsupportedError,
 )
+from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
-from ckptparse.source import ByteSource
 
 __all__ = [
     "FOOTER_SIZE",
@@ -102,7 +102,7 @@ class Footer:
         return cls(metaindex, index)
 
 
-def read_footer(source: ByteSource) -> Footer:
+def read_footer(source: Source) -> Footer:
     """Read a table's footer.
 
     Raises:
@@ -119,7 +119,7 @@ def read_footer(source: ByteSource) -> Footer:
     return Footer.from_bytes(source.read_at(offset, FOOTER_SIZE))
 
 
-def read_block(source: ByteSource, handle: BlockHandle, *, limits: Limits) -> bytes:
+def read_block(source: Source, handle: BlockHandle, *, limits: Limits) -> bytes:
     """Read a block, check its checksum and return its contents, decompressed.
 
     Raises:

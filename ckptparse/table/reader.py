@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 from ckptparse.errors import MalformedError, located
+from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
-from ckptparse.source import ByteSource
 from ckptparse.table.block import Block, BlockEntries
 from ckptparse.table.format import BlockHandle, Footer, read_block, read_footer
 
@@ -38,7 +38,7 @@ class Table:
 
     def __init__(
         self,
-        source: ByteSource,
+        source: Source,
         footer: Footer,
         handles: tuple[BlockHandle, ...],
         separators: tuple[bytes, ...],
@@ -52,7 +52,7 @@ class Table:
         self._blocks: OrderedDict[int, Block] = OrderedDict()
 
     @classmethod
-    def open(cls, source: ByteSource, *, limits: Limits) -> Table:
+    def open(cls, source: Source, *, limits: Limits) -> Table:
         """Read the footer and the index block.
 
         Raises:

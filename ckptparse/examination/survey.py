@@ -402,10 +402,10 @@ def _legacy_set(prefix: str, count: int) -> tuple[tuple[str, bool], ...]:
 @lru_cache(maxsize=256)
 def _looks_legacy_at(path: str, size: int, changed: int) -> bool:  # noqa: ARG001 - cache key
     """Tell whether a file is, or was once, a V1 checkpoint: by its end, or by its start."""
-    from ckptparse.source import ByteSource
+    from ckptparse.files.local import LocalSource
 
     try:
-        with ByteSource.open(path) as source:
+        with LocalSource.open(path) as source:
             head = source.read_at(0, min(64, size))
             tail = source.read_at(max(0, size - len(MAGIC)), min(size, len(MAGIC)))
     except CheckpointError:

@@ -14,13 +14,13 @@ from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.slices import SliceGrid, TensorSlice
 from ckptparse.dtypes import DataType, describe_data_type, numpy_dtype
 from ckptparse.errors import CheckpointError
+from ckptparse.examination.check import Check, check_stored
+from ckptparse.examination.index_view import IndexView, NamedTensor, Stored, read_view
+from ckptparse.examination.readers import DataFiles, Progress
+from ckptparse.examination.report import Source, Span, TensorReport, merge_spans
+from ckptparse.examination.survey import Survey
 from ckptparse.limits import Limits
 from ckptparse.problems import Cause, Status
-from ckptparse.recovery.check import Check, check_stored
-from ckptparse.recovery.files import DataFiles, Progress
-from ckptparse.recovery.report import Source, Span, TensorReport, merge_spans
-from ckptparse.recovery.survey import Survey
-from ckptparse.recovery.view import IndexView, NamedTensor, Stored, read_view
 from ckptparse.tensor import Region
 
 __all__ = ["Assessed", "Case", "Part", "assess", "describe_dtype", "open_case", "spans_of_region"]

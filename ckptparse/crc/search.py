@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c, crc_of_zeros
-from ckptparse.recovery.field import WideTable, multiply_table, power_of_x
+from ckptparse.crc.field import WideTable, multiply_table, power_of_x
 
 __all__ = ["Registers", "word_registers"]
 

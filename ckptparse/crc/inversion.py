@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from ckptparse.coding.checksum import crc32c, crc_of_zeros
-from ckptparse.recovery.field import ORDER, discrete_log, multiply, power_of_x, raw_register
+from ckptparse.crc.field import ORDER, discrete_log, multiply, power_of_x, raw_register
 
 __all__ = [
     "CONSTANTS",

@@ -19,19 +19,19 @@ import numpy as np
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.naming import split_data_path
+from ckptparse.crc.flips import HIGHEST_CHANCE, chance_of_bit, find_bit
+from ckptparse.crc.inversion import derive_constant
+from ckptparse.crc.search import Registers
 from ckptparse.dtypes import DataType, item_size, numpy_dtype
 from ckptparse.errors import CheckpointError
+from ckptparse.examination.case import Case, Part
+from ckptparse.examination.check import Check, check_stored, is_counted
+from ckptparse.examination.index_view import Stored
+from ckptparse.examination.neighbours import is_anothers
+from ckptparse.examination.readers import DataFiles, undone_path
+from ckptparse.examination.survey import identity_of
 from ckptparse.parallel import PIECE_SIZE
 from ckptparse.problems import Cause, Problem, Status
-from ckptparse.recovery.assess import Case, Part
-from ckptparse.recovery.check import Check, check_stored, is_counted
-from ckptparse.recovery.files import DataFiles, undone_path
-from ckptparse.recovery.flips import HIGHEST_CHANCE, chance_of_bit, find_bit
-from ckptparse.recovery.inversion import derive_constant
-from ckptparse.recovery.others import is_anothers
-from ckptparse.recovery.search import Registers
-from ckptparse.recovery.survey import identity_of
-from ckptparse.recovery.view import Stored
 
 __all__ = ["Place", "diagnose", "find_twins", "is_telling", "moved", "stored_dtype", "twin_key"]
 

@@ -6,14 +6,14 @@ import os
 from contextlib import closing
 from dataclasses import replace
 
+from ckptparse.examination.case import assess, open_case
+from ckptparse.examination.diagnose import diagnose
+from ckptparse.examination.neighbours import find_others
+from ckptparse.examination.readers import Progress
+from ckptparse.examination.report import Report
+from ckptparse.examination.summary import make_report
+from ckptparse.examination.survey import Survey, survey_path
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.recovery.assess import assess, open_case
-from ckptparse.recovery.diagnose import diagnose
-from ckptparse.recovery.files import Progress
-from ckptparse.recovery.findings import make_report
-from ckptparse.recovery.others import find_others
-from ckptparse.recovery.report import Report
-from ckptparse.recovery.survey import Survey, survey_path
 
 __all__ = ["verify"]
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointError
+from ckptparse.examination.case import Assessed, Case, Part
+from ckptparse.examination.check import Check
+from ckptparse.examination.index_view import OBJECT_GRAPH, Stored
+from ckptparse.examination.report import FileRange, FileReport, Report, TensorReport
+from ckptparse.files.local import LocalSource
 from ckptparse.graph.state import STATE_FILE_NAME, find_listed, iter_newest_first, read_state
 from ckptparse.problems import Cause, Problem, Severity, Status
-from ckptparse.recovery.assess import Assessed, Case, Part
-from ckptparse.recovery.check import Check
-from ckptparse.recovery.report import FileRange, FileReport, Report, TensorReport
-from ckptparse.recovery.view import OBJECT_GRAPH, Stored
-from ckptparse.source import ByteSource
 
 __all__ = ["make_report", "sort_problems", "state_problems"]
 
@@ -385,7 +385,7 @@ def _fingerprint_problems(case: Case, files: dict[str, FileReport]) -> list[Prob
     from ckptparse.proto.parsing import parse_message
 
     try:
-        with ByteSource.open(path) as source:
+        with LocalSource.open(path) as source:
             case.limits.check("message_bytes", source.size, "The size of the fingerprint")
             data = source.read_at(0, source.size)
         proto = parse_message(FingerprintDef, data, limits=case.limits, path=path)
@@ -414,5 +414,5 @@ def _hash_index(path: str) -> int | None:
     function = getattr(farmhash, "fingerprint64", None) or getattr(farmhash, "Fingerprint64", None)
     if function is None:
         return None
-    with ByteSource.open(path) as source:
+    with LocalSource.open(path) as source:
         return int(function(source.read_at(0, source.size)))

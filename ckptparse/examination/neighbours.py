@@ -6,11 +6,11 @@ import os
 from contextlib import closing
 
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
+from ckptparse.examination.case import Case, assess, open_case
+from ckptparse.examination.report import Other
+from ckptparse.examination.survey import Survey, find_step, list_legacy, list_prefixes, survey_path
 from ckptparse.limits import Limits
 from ckptparse.problems import Status
-from ckptparse.recovery.assess import Case, assess, open_case
-from ckptparse.recovery.report import Other
-from ckptparse.recovery.survey import Survey, find_step, list_legacy, list_prefixes, survey_path
 
 __all__ = ["find_others", "is_anothers", "nearest"]
 

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c
 from ckptparse.errors import CheckpointError
+from ckptparse.examination.report import Span, merge_spans
+from ckptparse.files.local import LocalSource
+from ckptparse.files.storage import Source
 from ckptparse.parallel import PIECE_SIZE, stream_crc
-from ckptparse.recovery.report import Span, merge_spans
-from ckptparse.source import ByteSource
 
 __all__ = [
     "PAGE",
@@ -61,14 +62,14 @@ def open_reader(path: str) -> Reader:
         CheckpointError: It cannot be opened.
     """
     if path.endswith(_UNDONE):
-        return _UndoneText(ByteSource.open(path.removesuffix(_UNDONE)))
-    return ByteSource.open(path)
+        return _UndoneText(LocalSource.open(path.removesuffix(_UNDONE)))
+    return LocalSource.open(path)
 
 
 class _UndoneText:
     """A file without the carriage returns that stand before line feeds."""
 
-    def __init__(self, source: ByteSource) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
         self.path = source.path
         returns = _find_returns(source)
@@ -90,7 +91,7 @@ class _UndoneText:
         self._source.close()
 
 
-def _find_returns(source: ByteSource) -> npt.NDArray[np.int64]:
+def _find_returns(source: Source) -> npt.NDArray[np.int64]:
     found = [np.empty(0, np.int64)]
     for start in range(0, source.size, PIECE_SIZE):
         # One byte more, for a pair across the edge.

@@ -23,13 +23,13 @@ import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c, mask_crc, unmask_crc
 from ckptparse.coding.varint import encode_varint
+from ckptparse.crc.field import WideTable, multiply, multiply_table, power_of_x
+from ckptparse.crc.flips import HIGHEST_CHANCE, chance_of_bit, find_bit, find_crc_bit
 from ckptparse.errors import CheckpointError, MalformedError, TruncatedError
+from ckptparse.examination.readers import Reader, open_reader, undone_path
+from ckptparse.examination.report import FileRange
 from ckptparse.limits import Limits
 from ckptparse.problems import Problem
-from ckptparse.recovery.field import WideTable, multiply, multiply_table, power_of_x
-from ckptparse.recovery.files import Reader, open_reader, undone_path
-from ckptparse.recovery.flips import HIGHEST_CHANCE, chance_of_bit, find_bit, find_crc_bit
-from ckptparse.recovery.report import FileRange
 from ckptparse.table.block import Block, decode_entry
 from ckptparse.table.format import (
     FOOTER_SIZE,
@@ -581,7 +581,7 @@ def _carve(data: bytes) -> list[int]:
 
 def _byte_registers(data: bytes) -> npt.NDArray[np.uint32]:
     """Return the register, started at all ones, before the first byte and after every byte."""
-    from ckptparse.recovery.search import word_registers
+    from ckptparse.crc.search import word_registers
 
     view = np.frombuffer(data, np.uint8)
     after = np.empty(len(data) + 1, np.uint32)

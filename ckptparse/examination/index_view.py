@@ -14,14 +14,14 @@ from ckptparse.bundle.naming import decode_name, decode_slice_key, encode_slice_
 from ckptparse.bundle.slices import TensorSlice
 from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError, LimitError
+from ckptparse.examination.report import FileReport
+from ckptparse.examination.salvaged_table import ScannedEntry, ScannedTable, scan_table, scan_undone
+from ckptparse.examination.survey import IndexFile, Survey, identity_of
+from ckptparse.files.local import LocalSource
 from ckptparse.limits import Limits
 from ckptparse.problems import Problem
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
-from ckptparse.recovery.report import FileReport
-from ckptparse.recovery.scan import ScannedEntry, ScannedTable, scan_table, scan_undone
-from ckptparse.recovery.survey import IndexFile, Survey, identity_of
-from ckptparse.source import ByteSource
 
 __all__ = ["OBJECT_GRAPH", "IndexView", "NamedTensor", "Stored", "name_foreign", "read_view"]
 
@@ -118,7 +118,7 @@ def read_view(
     """
     view = IndexView(index.path, index.leftover, None, _count_shards(survey))
     try:
-        with ByteSource.open(index.path) as source:
+        with LocalSource.open(index.path) as source:
             table = scan_table(
                 source, area="index", accept=_looks_right, limits=limits, correct=correct
             )

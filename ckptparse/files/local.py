@@ -1,7 +1,6 @@
-"""Exact reads of bytes: the only module that opens data files.
+"""Files of this machine: exact reads at positions, and what the file system says of paths.
 
-A `ByteSource` gives the bytes that were asked for or raises `TruncatedError`; it never gives fewer.
-A `SourcePool` keeps a bounded number of them open or mapped, however many shards a checkpoint has.
+A `LocalSource` gives the bytes that were asked for or raises `TruncatedError`; never fewer.
 """
 
 from __future__ import annotations
@@ -10,25 +9,25 @@ import mmap
 import os
 import stat
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 from ckptparse.errors import (
     CheckpointNotFoundError,
+    ClosedError,
     DataLossError,
     NotACheckpointError,
+    PermissionDeniedError,
     TruncatedError,
     UnsupportedError,
 )
+from ckptparse.files.storage import FileKind, FileStat, check_range
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ByteSource", "SourcePool"]
+__all__ = ["LOCAL", "LocalSource", "LocalStorage"]
 
 _OPEN_FLAGS = (
     os.O_RDONLY
@@ -40,7 +39,7 @@ _OPEN_FLAGS = (
 _HAS_PREADV = hasattr(os, "preadv")
 
 
-class ByteSource:
+class LocalSource:
     """A regular file, read at positions. Safe to use from several threads at once.
 
     Attributes:
@@ -50,6 +49,10 @@ class ByteSource:
 
     __slots__ = ("_descriptor", "_lock", "path", "size")
 
+    piece = 1 << 20
+    gap = 4096
+    concurrency = None
+
     def __init__(self, path: str, descriptor: int, size: int) -> None:
         self.path = path
         self.size = size
@@ -57,18 +60,21 @@ class ByteSource:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, path: str) -> ByteSource:
+    def open(cls, path: str) -> LocalSource:
         """Open a file.
 
         Raises:
             CheckpointNotFoundError: Nothing is there.
             NotACheckpointError: It is a directory, a FIFO, a device or a socket.
-            UnsupportedError: The operating system refuses to open it.
+            PermissionDeniedError: It may not be read.
+            UnsupportedError: The operating system refuses to open it for another reason.
         """
         try:
             descriptor = os.open(path, _OPEN_FLAGS)
         except (FileNotFoundError, NotADirectoryError):
             raise CheckpointNotFoundError("No such file", path=path) from None
+        except PermissionError as error:
+            raise _denied(path) from error
         except (OSError, ValueError) as error:
             raise UnsupportedError(f"The file cannot be opened: {error}", path=path) from error
         status = os.fstat(descriptor)
@@ -85,7 +91,7 @@ class ByteSource:
         Raises:
             TruncatedError: The file ends before them.
         """
-        self.check_range(offset, size)
+        check_range(self, offset, size)
         if size == 0:
             return b""
         data = self._read_some(offset, size)
@@ -102,24 +108,13 @@ class ByteSource:
             TruncatedError: The file ends before the buffer is full.
         """
         size = len(buffer)
-        self.check_range(offset, size)
+        check_range(self, offset, size)
         done = 0
         while done < size:
             count = self._fill(offset + done, buffer[done:])
             if count == 0:
                 raise self._shrunk(offset, size, done)
             done += count
-
-    def check_range(self, offset: int, size: int) -> None:
-        """Raise `TruncatedError` unless `size` bytes at `offset` lie within the file."""
-        if offset < 0 or size < 0 or offset + size > self.size:
-            raise TruncatedError(
-                f"Read less bytes than requested: expected {size} bytes at offset {offset}, "
-                f"found a file of {self.size} bytes",
-                path=self.path,
-                offset=offset,
-                size=size,
-            )
 
     def map(self) -> mmap.mmap:
         """Map the whole file, copy-on-write: writes to the mapping never reach the file."""
@@ -169,7 +164,7 @@ class ByteSource:
 
     def _failed(self, error: OSError, offset: int, size: int) -> Exception:
         if self._descriptor < 0:
-            return ValueError(f"The file has been closed: {self.path}")
+            return ClosedError("The file has been closed", path=self.path)
         return DataLossError(
             f"The file cannot be read: {error}", path=self.path, offset=offset, size=size
         )
@@ -195,71 +190,78 @@ def _kind_of(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "something else")
 
 
-class SourcePool:
-    """Files opened when first needed, the least recently used closed beyond a bound.
+class LocalStorage:
+    """The file system of this machine."""
 
-    Safe to use from several threads at once; a file in use is never closed.
-    """
+    __slots__ = ()
 
-    def __init__(self, *, capacity: int = 64) -> None:
-        self._capacity = capacity
-        self._lock = threading.Lock()
-        self._open: OrderedDict[str, ByteSource] = OrderedDict()
-        self._users: dict[str, int] = {}
-        self._maps: WeakSet[mmap.mmap] = WeakSet()
-        self._closed = False
+    def open(self, path: str) -> LocalSource:
+        """Open a file, as `LocalSource.open` does."""
+        return LocalSource.open(path)
 
-    @contextmanager
-    def borrow(self, path: str) -> Iterator[ByteSource]:
-        """Give the open file of that path for as long as the context lasts."""
-        source = self._take(path)
-        try:
-            yield source
-        finally:
-            self._give_back(path)
+    def stat(self, path: str) -> FileStat | None:
+        """Tell what lies at a path; None if nothing does.
 
-    def map(self, source: ByteSource) -> mmap.mmap | None:
-        """Map an open file; None where as many are mapped as may be, or the system refuses.
-
-        A map has an open file of its own for as long as anything refers to it.
+        Raises:
+            PermissionDeniedError: A directory on the way may not be entered.
         """
-        with self._lock:
-            if len(self._maps) >= self._capacity:
-                return None
-            try:
-                mapped = source.map()
-            except OSError:
-                return None
-            self._maps.add(mapped)
-            return mapped
+        try:
+            return _stat(os.stat(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return FileStat("dangling") if os.path.lexists(path) else None
+        except PermissionError as error:
+            raise _denied(path) from error
+        except (OSError, ValueError):
+            # A name that is too long, a loop of links, a NUL: nothing that could be opened.
+            return None
 
-    def close(self) -> None:
-        """Close every file, now or when its last user is done. Maps stay."""
-        with self._lock:
-            self._closed = True
-            self._evict(0)
+    def list(self, directory: str) -> Mapping[str, FileStat]:
+        """Return what lies in a directory, by name, sorted; nothing if there is no such directory.
 
-    def _take(self, path: str) -> ByteSource:
-        with self._lock:
-            if self._closed:
-                raise ValueError(f"The checkpoint has been closed: {path}")
-            source = self._open.get(path)
-            if source is None:
-                source = self._open[path] = ByteSource.open(path)
-            self._open.move_to_end(path)
-            self._users[path] = self._users.get(path, 0) + 1
-            return source
+        Raises:
+            PermissionDeniedError: It may not be listed.
+        """
+        try:
+            with os.scandir(directory or os.curdir) as entries:
+                found = {entry.name: _stat_entry(entry) for entry in entries}
+        except PermissionError as error:
+            raise _denied(directory or os.curdir) from error
+        except (OSError, ValueError):
+            return {}
+        return {name: found[name] for name in sorted(found)}
 
-    def _give_back(self, path: str) -> None:
-        with self._lock:
-            self._users[path] -= 1
-            if not self._users[path]:
-                del self._users[path]
-            self._evict(0 if self._closed else self._capacity)
+    def join(self, directory: str, name: str) -> str:
+        """Return the path of a name in a directory; the empty directory is the current one."""
+        return name if directory in ("", os.curdir) else os.path.join(directory, name)
 
-    def _evict(self, capacity: int) -> None:
-        if len(self._open) <= capacity:
-            return
-        idle = [path for path in self._open if path not in self._users]
-        for path in idle[: len(self._open) - capacity]:
-            self._open.pop(path).close()
+    def split(self, path: str) -> tuple[str, str]:
+        """Return directory and last name of a path."""
+        return os.path.split(path)
+
+
+LOCAL = LocalStorage()
+"""The storage of whoever names none."""
+
+
+def _stat(status: os.stat_result) -> FileStat:
+    kind: FileKind = "other"
+    if stat.S_ISREG(status.st_mode):
+        return FileStat("file", status.st_size, (status.st_mtime_ns, status.st_dev, status.st_ino))
+    if stat.S_ISDIR(status.st_mode):
+        kind = "directory"
+    return FileStat(kind)
+
+
+def _stat_entry(entry: os.DirEntry[str]) -> FileStat:
+    try:
+        return _stat(entry.stat())
+    except OSError:
+        return FileStat("dangling")
+
+
+def _denied(path: str) -> PermissionDeniedError:
+    return PermissionDeniedError(
+        "It is there, and you may not read it",
+        path=path,
+        hint="Ask for permission to read it, or run as a user who may",
+    )

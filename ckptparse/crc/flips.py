@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ckptparse.recovery.field import (
+from ckptparse.crc.field import (
     ORDER,
     discrete_log_below,
     multiply,

@@ -14,10 +14,10 @@ from ckptparse.coding.checksum import crc32c, unmask_crc
 from ckptparse.coding.varint import decode_varints
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import ChecksumError, MalformedError
+from ckptparse.examination.index_view import Stored
+from ckptparse.examination.readers import DataFiles, checksum_of, find_holes
+from ckptparse.examination.report import Span, merge_spans
 from ckptparse.problems import Cause, Status
-from ckptparse.recovery.files import DataFiles, checksum_of, find_holes
-from ckptparse.recovery.report import Span, merge_spans
-from ckptparse.recovery.view import Stored
 
 __all__ = [
     "Check",

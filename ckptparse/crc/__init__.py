@@ -1,0 +1,7 @@
+"""CRC-32C as arithmetic: what a checksum alone tells.
+
+field       polynomials over GF(2), discrete logarithms
+inversion   values that a checksum determines
+flips       bits and bytes whose change explains a wrong checksum
+search      bytes found at unknown offsets by their checksum
+"""
