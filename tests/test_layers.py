@@ -7,6 +7,7 @@ imported for annotations alone (`if TYPE_CHECKING`) does not run, and does not c
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,38 +17,51 @@ import pytest
 import ckptparse
 
 PACKAGE = Path(ckptparse.__file__).resolve().parent
+CONTRIBUTING = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 
 LEVELS = {
     "errors": 0,
     "limits": 0,
     "problems": 0,
+    "text": 0,
     "files": 1,
     "coding": 1,
     "crc": 1,
-    "parallel": 2,
     "table": 2,
+    "parallel": 2,
     "proto": 3,
     "dtypes": 3,
     "elements": 3,
     "tensor_proto": 3,
     "tensor": 3,
+    "backend": 3,
     "bundle": 4,
     "legacy": 4,
     "graph": 5,
     "saved_model": 5,
     "identification": 6,
+    "inventory": 6,
     "checkpoint": 6,
     "resolve": 6,
     "opening": 6,
-    "explanation": 7,
-    "annotation": 7,
-    "recovery": 7,
+    "rendering.text": 6,
     "examination": 7,
-    "api": 8,
-    "__init__": 8,
-    "cli": 9,
-    "__main__": 9,
+    "annotation": 7,
+    "explanation": 7,
+    "recovery": 8,
+    "sinks": 8,
+    "jobs": 8,
+    "rendering": 8,
+    "api": 9,
+    "__init__": 9,
+    "tf": 9,
+    "cli": 10,
+    "__main__": 10,
 }
+"""The table of CONTRIBUTING.md. A module with a line of its own stands apart from its package."""
+
+NOT_YET = {("examination", "recovery"): "V1 files have a pipeline of their own in recovery.legacy"}
+"""Imports that point up, and why they are still there."""
 
 OPENERS: dict[str, str] = {
     "files.local": "the one place that opens data files",
@@ -101,7 +115,7 @@ def whose(name: str) -> str:
 
 def part(module: str) -> str:
     """Return the part of the package that a module belongs to, as the table names it."""
-    return module.partition(".")[0]
+    return module if module in LEVELS else module.partition(".")[0]
 
 
 MODULES = modules()
@@ -111,12 +125,34 @@ def test_every_module_has_its_level() -> None:
     assert {part(name) for name in MODULES} <= LEVELS.keys()
 
 
+def edges() -> set[tuple[str, str]]:
+    """Return which part imports which."""
+    return {
+        (part(name), part(target)) for name, tree in MODULES.items() for _, target in imported(tree)
+    }
+
+
+def test_the_table_of_contributing_is_this_one() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.+?) \|", CONTRIBUTING.read_text("utf-8"), re.MULTILINE)
+    told = {
+        name.strip("/").replace("/", "."): int(level)
+        for level, names in rows
+        for name in re.findall(r"`([^`]+)`", names)
+    }
+    assert told == LEVELS
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_imports_only_from_below_or_from_its_own_level(name: str) -> None:
     level = LEVELS[part(name)]
     for line, target in imported(MODULES[name]):
         below = LEVELS[part(target)]
-        assert below <= level, f"{name}:{line} (level {level}) imports {target} (level {below})"
+        if (part(name), part(target)) not in NOT_YET:
+            assert below <= level, f"{name}:{line} (level {level}) imports {target} (level {below})"
+
+
+def test_every_import_that_may_point_up_is_still_there() -> None:
+    assert NOT_YET.keys() <= edges()
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -127,10 +163,8 @@ def test_imports_are_written_with_the_whole_path(name: str) -> None:
 
 
 def test_no_two_parts_of_a_level_import_each_other() -> None:
-    edges = {
-        (part(name), part(target)) for name, tree in MODULES.items() for _, target in imported(tree)
-    }
-    both_ways = {(a, b) for a, b in edges if a < b and (b, a) in edges}
+    straight = edges() - NOT_YET.keys()
+    both_ways = {(a, b) for a, b in straight if a < b and (b, a) in straight}
     assert both_ways == set()
 
 
@@ -187,7 +221,7 @@ def test_every_exception_still_opens_a_file() -> None:
 
 
 def roots(printed: str) -> set[str]:
-    return {part(name) for name in printed.split()} - sys.stdlib_module_names
+    return {name.partition(".")[0] for name in printed.split()} - sys.stdlib_module_names
 
 
 def test_import_ckptparse_pulls_numpy_and_the_standard_library(
