@@ -427,7 +427,6 @@ def fingerprinted(directory: Path) -> Path:
 
 @case("fingerprint.mismatch")
 def _(directory: Path) -> Path:
-    pytest.importorskip("farmhash")
     folder = fingerprinted(directory)
     edited(
         folder / "variables" / "variables.index", lambda data: faults.flip(data, len(data) - 10, 1)

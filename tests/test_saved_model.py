@@ -116,7 +116,6 @@ def test_variables_are_the_checkpoint_in_the_directory(name: str) -> None:
     "name", [name for name in FIXTURES if FIXTURES[name][1].get("fingerprint")]
 )
 def test_fingerprints_are_as_tensorflow_gives_them(name: str) -> None:
-    pytest.importorskip("farmhash")
     directory, facts = FIXTURES[name]
     fact = facts["fingerprint"]
     with ckptparse.open_saved_model(directory) as model:
@@ -354,7 +353,6 @@ def test_an_empty_message_has_no_meta_graph(tmp_path: Path) -> None:
 
 
 def test_missing_variables_are_missed(tmp_path: Path) -> None:
-    pytest.importorskip("farmhash")
     directory = copy_of("saved_model/keras2_sequential", tmp_path, without=("*.index",))
     with ckptparse.open_saved_model(directory) as model:
         with pytest.raises(CheckpointNotFoundError):
@@ -378,44 +376,12 @@ def test_a_missing_data_file_is_missed_when_weights_are_read(tmp_path: Path) -> 
 
 
 def test_another_index_does_not_match_the_fingerprint(tmp_path: Path) -> None:
-    pytest.importorskip("farmhash")
     directory = copy_of("saved_model/keras2_sequential", tmp_path)
     index = directory / "variables" / "variables.index"
     index.write_bytes(index.read_bytes() + b"\0")
     with ckptparse.open_saved_model(directory) as model:
         assert model.fingerprint is not None
         assert not model.fingerprint.matches_checkpoint
-
-
-def test_a_missing_farmhash_package_is_named_with_the_extra(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "farmhash", None)
-    with ckptparse.open_saved_model(MODULE) as model:
-        assert model.fingerprint is not None
-        with pytest.raises(UnsupportedError, match=r"ckptparse\[fingerprint\]"):
-            _ = model.fingerprint.matches_checkpoint
-
-
-def test_farmhash_of_either_package_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-    import types
-
-    farmhash = pytest.importorskip("farmhash")
-
-    for names in ({"Fingerprint64": farmhash.fingerprint64}, {}):
-        stand_in = types.ModuleType("farmhash")
-        vars(stand_in).update(names)
-        monkeypatch.setitem(sys.modules, "farmhash", stand_in)
-        with ckptparse.open_saved_model(MODULE) as model:
-            assert model.fingerprint is not None
-            if names:
-                assert model.fingerprint.matches_checkpoint
-            else:
-                with pytest.raises(UnsupportedError):
-                    _ = model.fingerprint.matches_checkpoint
 
 
 def test_a_closed_model_closes_its_variables() -> None:

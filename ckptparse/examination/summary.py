@@ -376,7 +376,7 @@ def _iter_leftover_problems(case: Case, files: dict[str, FileReport]) -> Iterato
 
 
 def _fingerprint_problems(case: Case, files: dict[str, FileReport]) -> list[Problem]:
-    """Compare a SavedModel's fingerprint with its index, where a farmhash is installed."""
+    """Compare a SavedModel's fingerprint with its index."""
     folder = case.survey.saved_model
     path = os.path.join(folder, "fingerprint.pb") if folder else ""
     if not folder or not os.path.isfile(path) or case.main is None:
@@ -392,8 +392,8 @@ def _fingerprint_problems(case: Case, files: dict[str, FileReport]) -> list[Prob
         hashed = _hash_index(case.main.path)
     except CheckpointError as error:
         return [Problem.of("fingerprint.damaged", path, error.message)]
-    good = hashed is None or not proto.checkpoint_hash or proto.checkpoint_hash == hashed
-    kind = "verified" if good and hashed is not None else "unverified"
+    good = proto.checkpoint_hash in (0, hashed)
+    kind = "verified" if good else "unverified"
     files[path] = FileReport(path, "fingerprint", len(data), (FileRange(0, len(data), kind),))
     if good:
         return []
@@ -406,13 +406,8 @@ def _fingerprint_problems(case: Case, files: dict[str, FileReport]) -> list[Prob
     ]
 
 
-def _hash_index(path: str) -> int | None:
-    try:
-        import farmhash
-    except ImportError:
-        return None
-    function = getattr(farmhash, "fingerprint64", None) or getattr(farmhash, "Fingerprint64", None)
-    if function is None:
-        return None
+def _hash_index(path: str) -> int:
+    from ckptparse.saved_model.farmhash import fingerprint64
+
     with LocalSource.open(path) as source:
-        return int(function(source.read_at(0, source.size)))
+        return fingerprint64(source.read_at(0, source.size))

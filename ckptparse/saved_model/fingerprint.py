@@ -9,16 +9,14 @@ the checksums in the index it stands for the variables too. The others cannot be
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from ckptparse.errors import UnsupportedError
 from ckptparse.files.local import LocalSource
 from ckptparse.limits import Limits
 from ckptparse.proto.fingerprint_pb2 import FingerprintDef
 from ckptparse.proto.parsing import parse_message
+from ckptparse.saved_model.farmhash import fingerprint64
 
 __all__ = ["FINGERPRINT_FILE", "Fingerprint", "read_fingerprint"]
 
@@ -67,13 +65,11 @@ class Fingerprint:
         """The hash of the index as it is now.
 
         Raises:
-            UnsupportedError: No package for FarmHash is installed (the extra `fingerprint`).
             CheckpointNotFoundError: There is no index.
         """
-        fingerprint_64 = _farmhash()
         with LocalSource.open(self.index_path) as source:
             self.limits.check("index_bytes", source.size, "The size of the index")
-            return int(fingerprint_64(source.read_at(0, source.size)))
+            return fingerprint64(source.read_at(0, source.size))
 
     @property
     def matches_checkpoint(self) -> bool:
@@ -103,19 +99,3 @@ def read_fingerprint(path: str, index_path: str, *, limits: Limits) -> Fingerpri
         index_path,
         limits,
     )
-
-
-def _farmhash() -> Callable[[bytes], Any]:
-    """Return Fingerprint64 of pyfarmhash, or of cityhash, whose module has the same name."""
-    try:
-        import farmhash
-    except ImportError:
-        raise UnsupportedError(
-            "The fingerprint's checkpoint_hash is a FarmHash, and no package for it is installed",
-            hint="Install one: pip install 'ckptparse[fingerprint]'",
-        ) from None
-    found = getattr(farmhash, "fingerprint64", None) or getattr(farmhash, "Fingerprint64", None)
-    if found is None:
-        raise UnsupportedError("The installed module farmhash has no Fingerprint64")
-    function: Callable[[bytes], Any] = found
-    return function
