@@ -18,7 +18,7 @@ from ckptparse.examination.check import Check, check_stored
 from ckptparse.examination.index_view import IndexView, NamedTensor, Stored, read_view
 from ckptparse.examination.readers import DataFiles, Progress
 from ckptparse.examination.report import Source, Span, TensorReport, merge_spans
-from ckptparse.examination.survey import Survey
+from ckptparse.inventory.survey import Survey
 from ckptparse.limits import Limits
 from ckptparse.problems import Cause, Status
 from ckptparse.tensor import Region

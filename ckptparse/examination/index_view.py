@@ -16,8 +16,9 @@ from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError, LimitError
 from ckptparse.examination.report import FileReport
 from ckptparse.examination.salvaged_table import ScannedEntry, ScannedTable, scan_table, scan_undone
-from ckptparse.examination.survey import IndexFile, Survey, identity_of
+from ckptparse.examination.survey import identity_of
 from ckptparse.files.local import LocalSource
+from ckptparse.inventory.survey import IndexFile, Survey
 from ckptparse.limits import Limits
 from ckptparse.problems import Problem
 from ckptparse.proto.parsing import parse_message
@@ -116,7 +117,7 @@ def read_view(
         limits: Bounds on what is read.
         correct: Whether to correct blocks that one flipped bit explains.
     """
-    view = IndexView(index.path, index.leftover, None, _count_shards(survey))
+    view = IndexView(index.path, index.origin.is_leftover, None, _count_shards(survey))
     try:
         with LocalSource.open(index.path) as source:
             table = scan_table(
@@ -133,7 +134,7 @@ def read_view(
             index.path, area="index", accept=_looks_right, limits=limits, correct=correct
         )
         table = table if undone is None else undone
-    role = "leftover" if index.leftover else "index"
+    role = "leftover" if index.origin.is_leftover else "index"
     view.file = FileReport(index.path, role, table.size, tuple(table.ranges))
     view.problems += name_foreign(table, "index")
     _Builder(view, index, survey, limits).build(table)
@@ -234,7 +235,7 @@ class _Builder:
             scanned.proved and ordered,
             max(scanned.chance, self.header_chance),
             self.index.path,
-            self.index.leftover,
+            self.index.origin.is_leftover,
             waiting=scanned.proved and not ordered,
             block=scanned.place[0] if scanned.place else None,
         )

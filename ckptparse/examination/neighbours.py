@@ -8,7 +8,8 @@ from contextlib import closing
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.examination.case import Case, assess, open_case
 from ckptparse.examination.report import Other
-from ckptparse.examination.survey import Survey, find_step, list_legacy, list_prefixes, survey_path
+from ckptparse.examination.survey import find_step, list_legacy, list_prefixes, survey_path
+from ckptparse.inventory.survey import Survey
 from ckptparse.limits import Limits
 from ckptparse.problems import Status
 

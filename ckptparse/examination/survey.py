@@ -13,20 +13,18 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from ckptparse.bundle.naming import INDEX_SUFFIX, shard_path, split_data_path
 from ckptparse.errors import CheckpointError, CheckpointNotFoundError, NotACheckpointError
 from ckptparse.graph.state import STATE_FILE_NAME, CheckpointState, iter_newest_first, read_state
 from ckptparse.identification import Identity, identify
+from ckptparse.inventory.survey import IndexFile, LegacyFile, Origin, Survey
 from ckptparse.limits import Limits
 from ckptparse.table.format import MAGIC
 
 __all__ = [
-    "IndexFile",
-    "Survey",
     "find_step",
     "identity_of",
     "list_legacy",
@@ -43,51 +41,6 @@ _PART = re.compile(
 _LEGACY_SHARD = re.compile(r"(?s)(.*)-(\d{5,})-of-(\d{5,})")
 _STEP = re.compile(r"(?s).*?-(\d+)")
 _CHECKPOINT_KINDS = frozenset({"v1", "v2-index", "v2-shard", "interrupted-save", "truncated"})
-
-
-@dataclass(frozen=True, slots=True)
-class IndexFile:
-    """An index, or what a save left of one.
-
-    Attributes:
-        path: The file.
-        data_paths: Its data files by number; None where they follow from the prefix.
-        leftover: Whether it is not under its final name.
-    """
-
-    path: str
-    data_paths: tuple[str, ...] | None = None
-    leftover: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """The files of one checkpoint.
-
-    Attributes:
-        format: `"v2"` or `"v1"`.
-        prefix: The prefix; of a V1 checkpoint its file or pattern.
-        indexes: The index first where it is there, then leftovers of indexes.
-        data_files: The data files of that prefix that are there, by shard and number of shards.
-        legacy_files: The files of a V1 checkpoint by number; None where one is not there.
-        leftovers: Temporary files beside it.
-        saved_model: The SavedModel's directory it belongs to.
-        state_path: The state file of its directory.
-    """
-
-    format: str
-    prefix: str
-    indexes: tuple[IndexFile, ...] = ()
-    data_files: dict[tuple[int, int], str] = field(default_factory=dict)
-    legacy_files: tuple[tuple[str, bool], ...] = ()
-    leftovers: tuple[str, ...] = ()
-    saved_model: str | None = None
-    state_path: str | None = None
-
-    @property
-    def directory(self) -> str:
-        """Where its files lie."""
-        return os.path.dirname(self.prefix) or os.curdir
 
 
 def survey_path(path: str | os.PathLike[str], *, limits: Limits) -> Survey:
@@ -199,15 +152,14 @@ def _survey_prefix(
         parent = os.path.dirname(directory) or os.curdir
         if any(os.path.isfile(os.path.join(parent, name)) for name in _SAVED_MODEL_FILES):
             saved_model = parent
-    state = os.path.join(directory, STATE_FILE_NAME)
     return Survey(
         "v2",
         prefix,
+        directory or os.curdir,
         tuple(indexes),
         data,
         leftovers=leftovers,
         saved_model=saved_model,
-        state_path=state if os.path.isfile(state) else None,
     )
 
 
@@ -245,19 +197,19 @@ def _iter_parts(folder: str) -> Iterator[str]:
 
 
 def _iter_indexes(
-    prefix: str, data: dict[tuple[int, int], str], leftovers: tuple[str, ...]
+    prefix: str, data: Mapping[tuple[int, int], str], leftovers: tuple[str, ...]
 ) -> Iterator[IndexFile]:
     if os.path.isfile(prefix + INDEX_SUFFIX):
         yield IndexFile(prefix + INDEX_SUFFIX)
     for path in leftovers:
         temporary = _TEMPSTATE.fullmatch(path)
         if temporary and temporary[1] == prefix + INDEX_SUFFIX:
-            yield IndexFile(path, None, leftover=True)
+            yield IndexFile(path, None, Origin.TEMPORARY)
     yield from _iter_part_indexes(data, leftovers)
 
 
 def _iter_part_indexes(
-    data: dict[tuple[int, int], str], leftovers: tuple[str, ...]
+    data: Mapping[tuple[int, int], str], leftovers: tuple[str, ...]
 ) -> Iterator[IndexFile]:
     """Give each part's index its data file: in the same place, or moved to its final name."""
     for path in leftovers:
@@ -270,7 +222,7 @@ def _iter_part_indexes(
         waiting = [p for p in leftovers if p.startswith(f"{own}.tempstate")]
         moved = data.get((number, count))
         present = [own] if own in leftovers else [moved] if moved else waiting
-        yield IndexFile(path, (present[0] if present else own,), leftover=True)
+        yield IndexFile(path, (present[0] if present else own,), Origin.PART)
 
 
 # ---------------------------------------------------------------------------------- directories
@@ -300,7 +252,7 @@ def _survey_temporary(directory: str) -> Survey | None:
         return None
     own = tuple(path for path in whole.leftovers if os.path.dirname(path) == directory)
     indexes = tuple(_iter_part_indexes(whole.data_files, own))
-    return Survey("v2", prefix, indexes, {}, leftovers=own)
+    return Survey("v2", prefix, os.path.dirname(prefix) or os.curdir, indexes, {}, leftovers=own)
 
 
 def _survey_state(directory: str, limits: Limits) -> Survey | None:
@@ -368,20 +320,24 @@ def _survey_legacy(text: str) -> Survey | None:
     renamed = _TEMPSTATE.fullmatch(text)
     text = renamed[1] if renamed else text
     temporary = [path for path in _legacy_leftovers(text) if _looks_legacy(path)]
+    directory, name = os.path.split(text)
     if os.path.isfile(text) and _looks_legacy(text):
         shard = _LEGACY_SHARD.fullmatch(text)
-        files = _legacy_set(shard[1], int(shard[3])) if shard else ((text, True),)
-        return Survey("v1", text, legacy_files=files, leftovers=tuple(temporary))
-    directory, name = os.path.split(text)
+        files = _legacy_set(shard[1], int(shard[3])) if shard else (LegacyFile(text),)
+        return Survey(
+            "v1", text, directory or os.curdir, legacy_files=files, leftovers=tuple(temporary)
+        )
     stem = re.sub(r"-[\d?]{5,}-of-\d{5,}$", "", name)
     for other in _names(directory):
         shard = _LEGACY_SHARD.fullmatch(other)
         if shard and shard[1] == stem and _looks_legacy(_join(directory, other)):
             files = _legacy_set(_join(directory, stem), int(shard[3]))
-            return Survey("v1", _join(directory, stem), legacy_files=files)
+            return Survey("v1", _join(directory, stem), directory or os.curdir, legacy_files=files)
     if temporary:
-        files = tuple((path, True) for path in temporary)
-        return Survey("v1", text, legacy_files=files, leftovers=tuple(temporary))
+        files = tuple(LegacyFile(path, origin=Origin.TEMPORARY) for path in temporary)
+        return Survey(
+            "v1", text, directory or os.curdir, legacy_files=files, leftovers=tuple(temporary)
+        )
     return None
 
 
@@ -394,9 +350,9 @@ def _legacy_leftovers(text: str) -> list[str]:
     ]
 
 
-def _legacy_set(prefix: str, count: int) -> tuple[tuple[str, bool], ...]:
+def _legacy_set(prefix: str, count: int) -> tuple[LegacyFile, ...]:
     paths = (f"{prefix}-{number:05d}-of-{count:05d}" for number in range(min(count, 100_000)))
-    return tuple((path, os.path.isfile(path)) for path in paths)
+    return tuple(LegacyFile(path, os.path.isfile(path)) for path in paths)
 
 
 @lru_cache(maxsize=256)

@@ -31,8 +31,8 @@ from ckptparse.examination.index_view import NamedTensor, Stored, name_foreign
 from ckptparse.examination.report import FileReport, Report, Source, TensorReport
 from ckptparse.examination.salvaged_table import ScannedEntry, ScannedTable, scan_table, scan_undone
 from ckptparse.examination.summary import sort_problems, state_problems
-from ckptparse.examination.survey import Survey
 from ckptparse.files.local import LocalSource
+from ckptparse.inventory.survey import Survey
 from ckptparse.legacy.metadata import SliceList, decode_metadata
 from ckptparse.limits import Limits
 from ckptparse.problems import Cause, Problem, Status
@@ -131,7 +131,7 @@ class _LegacyCase:
         self.complete = True
 
     def examine(self) -> None:
-        for path, present in self.survey.legacy_files:
+        for path, present in ((one.path, one.present) for one in self.survey.legacy_files):
             if present:
                 self._scan(path)
             else:
@@ -145,7 +145,7 @@ class _LegacyCase:
         if self.survey.leftovers:
             names = ", ".join(os.path.basename(path) for path in self.survey.leftovers)
             self._report("leftover.temporary", self.survey.prefix, f"temporary files: {names}")
-            if all(path in self.survey.leftovers for path, _ in self.survey.legacy_files):
+            if all(one.origin.is_leftover for one in self.survey.legacy_files):
                 self._report(
                     "set.unfinished", self.survey.prefix, "the save ended before it was done"
                 )

@@ -31,7 +31,8 @@ from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.readers import Progress
 from ckptparse.examination.report import Report, TensorReport
 from ckptparse.examination.summary import make_report
-from ckptparse.examination.survey import Survey, survey_path
+from ckptparse.examination.survey import survey_path
+from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Status
 from ckptparse.recovery.images import find_in_images

@@ -11,7 +11,8 @@ from ckptparse.examination.check import check_stored
 from ckptparse.examination.index_view import IndexView, Stored, read_view
 from ckptparse.examination.neighbours import is_anothers, nearest
 from ckptparse.examination.readers import DataFiles
-from ckptparse.examination.survey import Survey, survey_path
+from ckptparse.examination.survey import survey_path
+from ckptparse.inventory.survey import Survey
 from ckptparse.limits import Limits
 from ckptparse.problems import Status
 
@@ -86,7 +87,7 @@ class Siblings:
         for prefix in nearest(self._survey, _MOST_SIBLINGS):
             survey = survey_path(prefix, limits=self._limits)
             for index in survey.indexes:
-                if not index.leftover:
+                if not index.origin.is_leftover:
                     view = read_view(index, survey, limits=self._limits)
                     for name, stored in view.iter_named():
                         self._add(name, stored)

@@ -1,0 +1,86 @@
+"""The files of one checkpoint, whatever is missing of them, each with where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Literal
+
+__all__ = ["IndexFile", "LegacyFile", "Origin", "Survey"]
+
+
+class Origin(Enum):
+    """Where an index or a V1 file comes from."""
+
+    FINAL = "final"
+    """It has its final name."""
+    TEMPORARY = "temporary"
+    """A save wrote it and did not rename it yet: `P.index.tempstateN`, `F.tempstateN`."""
+    PART = "part"
+    """One worker's part of a save, not merged yet: `P_temp/part-00000-of-00002.index`."""
+    REBUILT = "rebuilt"
+    """No file says it: it was worked out from other evidence."""
+
+    @property
+    def is_leftover(self) -> bool:
+        """Whether a save that did not finish left it behind."""
+        return self in (Origin.TEMPORARY, Origin.PART)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFile:
+    """An index, or what a save left of one.
+
+    Attributes:
+        path: The file.
+        data_paths: Its data files by number; None where they follow from the prefix.
+        origin: Where it comes from.
+    """
+
+    path: str
+    data_paths: tuple[str, ...] | None = None
+    origin: Origin = Origin.FINAL
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyFile:
+    """A file of a V1 checkpoint.
+
+    Attributes:
+        path: The file.
+        present: Whether it is there.
+        origin: Where it comes from.
+    """
+
+    path: str
+    present: bool = True
+    origin: Origin = Origin.FINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The files of one checkpoint.
+
+    Attributes:
+        format: `"v2"` or `"v1"`.
+        prefix: The prefix; of a V1 checkpoint its file, prefix or pattern.
+        directory: Where its files lie.
+        indexes: The index first if it is there, then leftovers of indexes.
+        data_files: The data files of that prefix that are there, by shard and number of shards.
+        legacy_files: The files of a V1 checkpoint by number.
+        leftovers: Paths of the temporary files beside it.
+        saved_model: The directory of the SavedModel it belongs to, or None.
+    """
+
+    format: Literal["v2", "v1"]
+    prefix: str
+    directory: str
+    indexes: tuple[IndexFile, ...] = ()
+    data_files: Mapping[tuple[int, int], str] = field(
+        default_factory=lambda: MappingProxyType[tuple[int, int], str]({})
+    )
+    legacy_files: tuple[LegacyFile, ...] = ()
+    leftovers: tuple[str, ...] = ()
+    saved_model: str | None = None
