@@ -87,7 +87,7 @@ def lowest_versions(session: nox.Session) -> None:
     """The suite, with the lowest release of every dependency."""
     extras = PYPROJECT["project"]["optional-dependencies"]
     groups = [PYPROJECT["project"]["dependencies"]]
-    groups += [extras[name] for name in ("cli", "chunked", "safetensors", "hdf5")]
+    groups += [extras[name] for name in ("cli", "ml_dtypes", "chunked", "safetensors", "hdf5")]
     pins = [lowest(requirement) for group in groups for requirement in group]
     session.install(".[test]", *pins)
     session.run("python", "-m", "pip", "list", "--format=freeze")

@@ -1,8 +1,9 @@
 """TensorFlow's DataType numbers and the numpy types they become (docs/format.md, section 4).
 
 Every numeric kind takes a whole number of bytes an element, the sub-byte kinds one byte each with
-the value in its low bits. The kinds that numpy lacks come from ml_dtypes, looked up by name when
-first needed, since older releases of ml_dtypes lack some of them.
+the value in its low bits. The kinds that numpy lacks come from ml_dtypes (the extra of that name),
+looked up when their values are first asked for: older releases lack some of them, and for some
+platforms there is no ml_dtypes at all. Sizes and names are known without it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from ckptparse.errors import MalformedError, UnsupportedError
 
-__all__ = ["DataType", "describe_data_type", "is_numeric", "item_size", "numpy_dtype"]
+__all__ = ["DataType", "describe_data_type", "dtype_name", "is_numeric", "item_size", "numpy_dtype"]
 
 
 class DataType(IntEnum):
@@ -124,6 +125,19 @@ def describe_data_type(data_type: int) -> str:
         return f"DataType {data_type}"
 
 
+def dtype_name(data_type: int) -> str:
+    """Return the name of a DataType's numpy (or ml_dtypes) type, installed or not.
+
+    Strings and variants are `string` and `variant`; what no array has keeps TensorFlow's name.
+    """
+    if data_type == DataType.DT_STRING:
+        return "string"
+    if data_type == DataType.DT_VARIANT:
+        return "variant"
+    name = _NUMPY_NAMES.get(data_type) or _ML_DTYPES_NAMES.get(data_type)
+    return describe_data_type(data_type) if name is None else name
+
+
 @cache
 def numpy_dtype(data_type: int) -> np.dtype[Any]:
     """Return the numpy type of a DataType, in native byte order.
@@ -132,7 +146,7 @@ def numpy_dtype(data_type: int) -> np.dtype[Any]:
 
     Raises:
         MalformedError: No stored tensor has that DataType.
-        UnsupportedError: The installed ml_dtypes has no such type, or nobody knows it.
+        UnsupportedError: ml_dtypes is not installed or has no such type, or nobody knows it.
     """
     name = _NUMPY_NAMES.get(data_type)
     if name is not None:
@@ -149,8 +163,13 @@ def numpy_dtype(data_type: int) -> np.dtype[Any]:
 
 
 def _ml_dtype(name: str) -> np.dtype[Any]:
-    import ml_dtypes
-
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise UnsupportedError(
+            f"numpy has no {name}; the package ml_dtypes has it, and is not installed",
+            hint="Install it: pip install 'ckptparse[ml_dtypes]'",
+        ) from None
     kind = getattr(ml_dtypes, name, None)
     if kind is None:
         from importlib import metadata

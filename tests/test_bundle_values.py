@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,34 @@ def test_signalling_nans_and_negative_zeros_survive(tmp_path: Path) -> None:
 def test_integers_above_two_to_the_53_stay_exact(tmp_path: Path) -> None:
     array = np.array([2**53 + 1, -(2**63), 2**63 - 1], np.int64)
     assert round_trip(tmp_path, array).tolist() == array.tolist()
+
+
+@pytest.mark.parametrize("number", [b.BFLOAT16, b.INT4, b.FLOAT8_E5M2])
+def test_a_kind_that_needs_ml_dtypes_is_listed_and_verified_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    from ckptparse.dtypes import numpy_dtype
+
+    name = str(b.NUMPY_TYPES[number])
+    bundle = b.Bundle()
+    bundle.add("x", sample(number), dtype=number)
+    bundle.add("y", np.float32(1))
+    prefix = bundle.write(tmp_path / "x")
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    numpy_dtype.cache_clear()
+    try:
+        report = ckptparse.verify(prefix)
+        assert report.ok and report.tensors["x"].dtype == name
+        with ckptparse.open(prefix) as checkpoint:
+            assert checkpoint["x"].shape == (2, 3) and checkpoint["x"].nbytes
+            checkpoint["x"].verify()
+            assert checkpoint.read(["y"])["y"] == 1
+            for call in (checkpoint["x"].read, checkpoint.read, lambda: checkpoint["x"].dtype):
+                with pytest.raises(UnsupportedError, match=name) as caught:
+                    call()
+                assert "pip install 'ckptparse[ml_dtypes]'" in str(caught.value)
+    finally:
+        numpy_dtype.cache_clear()
 
 
 @pytest.mark.parametrize("number", [b.BFLOAT16, b.INT4, b.FLOAT8_E5M2])

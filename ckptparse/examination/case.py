@@ -6,13 +6,12 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 import numpy as np
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.slices import SliceGrid, TensorSlice
-from ckptparse.dtypes import DataType, describe_data_type, numpy_dtype
+from ckptparse.dtypes import DataType, dtype_name
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.check import Check, check_stored
 from ckptparse.examination.index_view import IndexView, NamedTensor, Stored, read_view
@@ -23,7 +22,7 @@ from ckptparse.limits import Limits
 from ckptparse.problems import Cause, Status
 from ckptparse.tensor import Region
 
-__all__ = ["Assessed", "Case", "Part", "assess", "describe_dtype", "open_case", "spans_of_region"]
+__all__ = ["Assessed", "Case", "Part", "assess", "open_case", "spans_of_region"]
 
 _RANK = {status: number for number, status in enumerate(Status)}
 _MOST_MASKED = 1 << 28
@@ -92,7 +91,7 @@ class Assessed:
         located = stored is not None and check.status is not Status.MISSING
         return TensorReport(
             self.name,
-            describe_dtype(self.data_type),
+            dtype_name(self.data_type),
             self.shape,
             check.status,
             check.cause,
@@ -144,19 +143,6 @@ class Case:
         for name, _, part in self.orphans:
             if part.stored is not None:
                 yield name, part.stored
-
-
-@lru_cache(maxsize=256)
-def describe_dtype(data_type: int) -> str:
-    """Return the name of a DataType's numpy type; `string` and `variant` for those."""
-    if data_type == DataType.DT_STRING:
-        return "string"
-    if data_type == DataType.DT_VARIANT:
-        return "variant"
-    try:
-        return str(numpy_dtype(data_type))
-    except CheckpointError:
-        return describe_data_type(data_type)
 
 
 def open_case(
