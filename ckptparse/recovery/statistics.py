@@ -1,0 +1,346 @@
+"""Which pieces of a tensor do not look like the rest of it: noise, text, code, another kind.
+
+Weights have magnitudes of a few binary orders, so their exponents crowd; the exponents of noise are
+spread evenly. Every element is a symbol (an exponent, or the highest byte of an integer), and a
+piece of 512 bytes is judged by the sum, over its elements, of
+
+    log(chance of the symbol among the tensor's own)  -  log(chance of it in noise)
+
+The tensor's own distribution is that of pieces that look like weights by themselves: one scale,
+magnitudes that fall off below it. A piece that is unlike the rest but is such a scale by itself
+(a row never trained) passes too. Zeros count for nothing: the caller knows of holes. Bytes shifted
+by a whole number of elements, and another tensor's values of the same scale, look right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.dtypes import DataType, item_size
+
+__all__ = ["SECTOR", "Judgement", "judge_elements"]
+
+SECTOR: Final = 512
+"""Bytes of a piece that is judged as one: the smallest that a disk loses."""
+_CHUNK = 1 << 20
+_SAMPLED = 2048
+"""Pieces from which the tensor's own distribution is taken."""
+_AGAINST = -7.0
+"""A piece is suspect if noise explains it e^7, some thousand, times better."""
+_FLOOR = 1e-4
+"""The chance of any symbol among good ones: of an outlier."""
+_SCALE_PRICE = 4.0
+"""What a scale of a piece's own costs: the logarithm of how many there are to choose from."""
+_TELLING = 0.5
+"""How unlike noise (in nats an element) a kind must be for a judgement."""
+_FAR_BELOW, _FAR_ABOVE = 16, 8
+"""How many binary orders a piece's own scale may lie outside those of the rest."""
+_WILD = 24
+"""Binary orders above every other scale from which on one element alone is suspect."""
+_PRINTABLE = 0.94
+"""A piece with this share of printable bytes is text, unless the whole tensor is like that."""
+
+Array = npt.NDArray[Any]
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the statistics of a tensor's elements say."""
+
+    suspect: tuple[Span, ...]
+    """Ranges of elements (start, stop), in order and apart, that do not look like the rest."""
+    judged: bool
+    """Whether elements of this kind can tell at all; False leaves nothing suspect."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How the elements of a type become symbols.
+
+    Attributes:
+        unsigned: numpy's unsigned type of that width, in the file's byte order.
+        shift: Bits to shift an element right by.
+        bits: Bits of the symbol.
+        lowest, highest: Exponents that a good scale may have; 0 where it is no float.
+        parts: Components an element: 2 for complex numbers.
+    """
+
+    unsigned: np.dtype[Any]
+    shift: int
+    bits: int
+    lowest: int = 0
+    highest: int = 0
+    parts: int = 1
+
+    @property
+    def is_float(self) -> bool:
+        return self.highest > 0
+
+
+# shift, bits of the symbol, the exponents of 2^-70 (or the least) and 2^34 (2^10), components.
+_FLOATS: dict[int, tuple[int, int, int, int, int]] = {
+    DataType.DT_FLOAT: (23, 8, 57, 161, 1),
+    DataType.DT_COMPLEX64: (23, 8, 57, 161, 2),
+    DataType.DT_BFLOAT16: (7, 8, 57, 161, 1),
+    DataType.DT_HALF: (10, 5, 1, 25, 1),
+    DataType.DT_DOUBLE: (52, 11, 953, 1057, 1),
+    DataType.DT_COMPLEX128: (52, 11, 953, 1057, 2),
+}
+
+
+def judge_elements(
+    data: bytes | bytearray | memoryview | Array,
+    data_type: int,
+    *,
+    offset: int = 0,
+    big_endian: bool = False,
+) -> Judgement:
+    """Tell which elements of a tensor do not look like the rest.
+
+    Args:
+        data: All its bytes, as stored; whole elements.
+        data_type: DataType number.
+        offset: Where its bytes lie in their file: pieces are those of the file, 512 bytes each.
+        big_endian: Byte order of the elements.
+
+    Of weights among noise (or encrypted, or compressed bytes), practically every piece is told
+    right; text and program code mostly. Takes about 4 ms a MiB.
+    """
+    kind = _kind_of(data_type, big_endian=big_endian)
+    raw = np.frombuffer(data, np.uint8)
+    if kind is None or len(raw) < kind.unsigned.itemsize:
+        return Judgement((), judged=False)
+    elements = raw[: len(raw) // kind.unsigned.itemsize * kind.unsigned.itemsize]
+    return _Judge(kind, elements, offset).judge()
+
+
+def _kind_of(data_type: int, *, big_endian: bool) -> _Kind | None:
+    width = item_size(data_type)
+    if width is None:
+        return None
+    order = ">" if big_endian else "<"
+    known = _FLOATS.get(data_type)
+    if known is not None:
+        shift, bits, lowest, highest, parts = known
+        unsigned = np.dtype(f"{order}u{width // parts}")
+        return _Kind(unsigned, shift, bits, lowest, highest, parts)
+    # An integer's highest byte: a byte's own value where it has no more.
+    return _Kind(np.dtype(f"{order}u{width}"), 8 * width - 8, 8)
+
+
+class _Judge:
+    """The judgement of one tensor."""
+
+    def __init__(self, kind: _Kind, raw: npt.NDArray[np.uint8], offset: int) -> None:
+        self._kind = kind
+        self._raw = raw
+        self._values = raw.view(kind.unsigned)
+        width = kind.unsigned.itemsize
+        # The elements whose first byte lies before the first border of the file's pieces.
+        ahead = -(-(-offset % SECTOR) // width)
+        self._length = SECTOR // width
+        self._head = min(ahead, len(self._values))
+        self._straddles = bool(offset % width)
+
+    def judge(self) -> Judgement:
+        table, scales = self._own_distribution()
+        if table is None:
+            return Judgement((), judged=False)
+        if not self._kind.is_float and _divergence(table) < _TELLING:
+            return Judgement((), judged=False)
+        weights = _weights_of(table, is_float=self._kind.is_float)
+        ordinary = self._text_is_ordinary()
+        spans: list[Span] = []
+        for start, stop, length in self._iter_chunks():
+            symbols = self._symbols(start, stop)
+            suspect = self._suspect_pieces(symbols, length, weights, scales)
+            if not ordinary:
+                suspect |= self._is_text(start, stop, length)
+            spans.extend(self._spans(suspect, start, length))
+            if self._kind.is_float:
+                spans.extend(self._wild(symbols, suspect, start, length, scales))
+        return Judgement(_merged(spans, self._kind.parts), judged=True)
+
+    def _iter_chunks(self) -> list[tuple[int, int, int]]:
+        """Start, stop and length of a piece, in elements, of what is looked at in one go."""
+        chunks = [(0, self._head, self._head)] if self._head else []
+        total, length = len(self._values), self._length
+        whole = self._head + (total - self._head) // length * length
+        step = _CHUNK // self._kind.unsigned.itemsize // length * length
+        starts = range(self._head, whole, step)
+        chunks += [(start, min(whole, start + step), length) for start in starts]
+        if whole < total:
+            chunks.append((whole, total, total - whole))
+        return chunks
+
+    def _suspect_pieces(
+        self, symbols: Array, length: int, weights: npt.NDArray[np.float32], scales: Span
+    ) -> npt.NDArray[np.bool_]:
+        sums = np.take(weights, symbols).reshape(-1, length).sum(axis=1)
+        suspect: npt.NDArray[np.bool_] = sums < _AGAINST
+        if self._kind.is_float and suspect.any():
+            odd = np.flatnonzero(suspect)
+            alone = _scores_alone(symbols.reshape(-1, length)[odd], self._kind.bits, scales)
+            suspect[odd] = alone < _AGAINST
+        return suspect
+
+    def _spans(self, suspect: npt.NDArray[np.bool_], start: int, length: int) -> list[Span]:
+        """Return the elements of suspect pieces; the first is cut where pieces cut elements."""
+        firsts = (start + int(piece) * length for piece in np.flatnonzero(suspect))
+        return [(max(0, first - self._straddles), first + length) for first in firsts]
+
+    def _wild(
+        self,
+        symbols: Array,
+        suspect: npt.NDArray[np.bool_],
+        start: int,
+        length: int,
+        scales: Span,
+    ) -> list[Span]:
+        """Return single elements far above every scale: a flipped bit of an exponent."""
+        limit = min(scales[1] + _WILD, (1 << self._kind.bits) - 2)
+        places = np.flatnonzero(symbols > limit)
+        lone = places[~suspect[places // length]]
+        return [(start + int(place), start + int(place) + 1) for place in lone]
+
+    def _symbols(self, start: int, stop: int) -> Array:
+        kind = self._kind
+        values = self._values[start:stop]
+        mask = (1 << kind.bits) - 1
+        symbols = (values >> kind.shift & mask).astype(np.uint8 if kind.bits <= 8 else np.uint16)
+        if kind.is_float and not symbols.all():
+            # Exponent 0 and bits beside it: a denormal number, which zero is not.
+            symbols[(symbols == 0) & (values << (kind.unsigned.itemsize * 8 - kind.shift) != 0)] = 1
+        return symbols
+
+    def _sample(self) -> Array:
+        """Return the symbols of pieces spread over the tensor, a row each."""
+        length = self._length
+        count = (len(self._values) - self._head) // length
+        if not count:
+            return self._symbols(0, len(self._values)).reshape(1, -1)
+        step = -(-count // _SAMPLED)
+        if step == 1:
+            stop = self._head + count * length
+            return self._symbols(self._head, stop).reshape(-1, length)
+        starts = range(self._head, self._head + count * length, step * length)
+        return np.stack([self._symbols(start, start + length) for start in starts])
+
+    def _own_distribution(self) -> tuple[npt.NDArray[np.float64] | None, Span]:
+        """Return the chances of symbols in good pieces, and the scales that those have."""
+        kind, sample = self._kind, self._sample()
+        if not kind.is_float:
+            return _smoothed(sample, kind.bits, spread=0.0), (0, 0)
+        scales = _scales_of(sample)
+        generic = kind.lowest, kind.highest
+        within = (scales >= generic[0]) & (scales <= generic[1])
+        empty = scales == 0
+        plausible = _scores_alone(sample, kind.bits, generic, near=0) >= _AGAINST
+        good = plausible & within & ~empty
+        if not good.any():
+            return (None if empty.all() else np.full(1 << kind.bits, _FLOOR)), generic
+        low, high = np.quantile(scales[good], (0.01, 0.99))
+        return _smoothed(sample[good], kind.bits, spread=0.15), (int(low), int(high))
+
+    def _text_is_ordinary(self) -> bool:
+        """Tell whether printable bytes prove nothing: those of a few kinds of integer do not."""
+        if self._kind.unsigned.itemsize == 1:
+            return True
+        if self._kind.is_float:
+            return False
+        pieces = len(self._raw) // SECTOR
+        if not pieces:
+            return True
+        step = -(-pieces // _SAMPLED)
+        sample = self._raw[: pieces * SECTOR].reshape(-1, SECTOR)[::step]
+        return float(np.median(_TEXT[sample].mean(axis=1))) > 0.8
+
+    def _is_text(self, start: int, stop: int, length: int) -> npt.NDArray[np.bool_]:
+        width = self._kind.unsigned.itemsize
+        rows = self._raw[start * width : stop * width].reshape(-1, length * width)
+        if length * width < SECTOR // 4:
+            return np.zeros(len(rows), np.bool_)
+        # Every third byte: all places of an element, whose width no 3 divides.
+        sampled = rows[:, ::3]
+        found: npt.NDArray[np.bool_] = _TEXT[sampled].sum(axis=1) > _PRINTABLE * sampled.shape[1]
+        values = self._values[start:stop].reshape(-1, length)
+        for piece in np.flatnonzero(found):
+            # One value throughout may happen to have printable bytes.
+            found[piece] = bool((values[piece] != values[piece, 0]).any())
+        return found
+
+
+_TEXT = np.zeros(256, np.bool_)
+_TEXT[0x20:0x7F] = True
+_TEXT[[9, 10, 13]] = True
+
+
+def _scales_of(symbols: Array) -> npt.NDArray[np.intp]:
+    """Return the exponent that one in twenty elements that are not zero exceeds, for each row."""
+    ordered = np.sort(symbols, axis=1)
+    filled = (ordered != 0).sum(axis=1)
+    place = symbols.shape[1] - 1 - filled // 20
+    return np.take_along_axis(ordered, place[:, None], axis=1)[:, 0].astype(np.intp)
+
+
+def _scores_alone(
+    symbols: Array, bits: int, scales: Span, *, near: int | None = None
+) -> npt.NDArray[np.float64]:
+    """Score rows as values of one scale of their own, whose magnitudes fall off below it.
+
+    A scale too far outside `scales` scores as low as can be.
+    """
+    own = _scales_of(symbols)
+    below = own[:, None] - symbols
+    chances = np.where(below >= 0, 0.2 * 2.0 ** (-0.5 * below), 0.05 * 2.0 ** np.minimum(below, 0))
+    scores = np.log((chances + _FLOOR) * (1 << bits))
+    scores[symbols == 0] = 0
+    far_below, far_above = (_FAR_BELOW, _FAR_ABOVE) if near is None else (near, near)
+    far = (own < scales[0] - far_below) | (own > scales[1] + far_above)
+    total: npt.NDArray[np.float64] = scores.sum(axis=1) - _SCALE_PRICE
+    total[far & (own != 0)] = -np.inf
+    total[own == 0] = 0
+    return total
+
+
+def _smoothed(symbols: Array, bits: int, *, spread: float) -> npt.NDArray[np.float64]:
+    """Return the chances of symbols, neighbours lending each other a share, none impossible."""
+    counts = np.bincount(symbols.reshape(-1), minlength=1 << bits).astype(np.float64)
+    chances = counts / max(counts.sum(), 1)
+    if spread:
+        lent = np.zeros_like(chances)
+        for distance, share in ((1, spread / 2), (2, spread / 4)):
+            lent[distance:] += share * chances[:-distance]
+            lent[:-distance] += share * chances[distance:]
+        chances = (chances + lent) / (1 + 1.5 * spread)
+    floored: npt.NDArray[np.float64] = chances * (1 - _FLOOR) + _FLOOR
+    return floored
+
+
+def _divergence(chances: npt.NDArray[np.float64]) -> float:
+    """Return how unlike noise a distribution is, in nats an element."""
+    return float((chances * np.log(chances * len(chances))).sum() / chances.sum())
+
+
+def _weights_of(chances: npt.NDArray[np.float64], *, is_float: bool) -> npt.NDArray[np.float32]:
+    weights = np.log(chances * len(chances)).astype(np.float32)
+    if is_float:
+        weights[0] = 0
+    return weights
+
+
+def _merged(spans: list[Span], parts: int) -> tuple[Span, ...]:
+    """Return ranges of whole elements, in order, those that touch made one."""
+    merged: list[Span] = []
+    for first, last in sorted(spans):
+        start, stop = first // parts, -(-last // parts)
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
+        else:
+            merged.append((start, stop))
+    return tuple(merged)

@@ -1,0 +1,207 @@
+"""Pieces of a tensor that do not look like the rest of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ckptparse.dtypes import DataType
+from ckptparse.recovery.statistics import SECTOR, Judgement, judge_elements
+
+FLOATS = {
+    DataType.DT_FLOAT: np.dtype("f4"),
+    DataType.DT_DOUBLE: np.dtype("f8"),
+    DataType.DT_HALF: np.dtype("f2"),
+    DataType.DT_BFLOAT16: np.dtype(ml_dtypes.bfloat16),
+}
+COUNT = 1 << 16
+
+
+def make_values(kind: str, seed: int = 0) -> npt.NDArray[np.float64]:
+    """Make values as tensors of that kind have them."""
+    rng = np.random.default_rng(seed)
+    rows = 10.0 ** rng.uniform(-6, -1, (COUNT // 64, 1))
+    seen = rng.random((COUNT // 64, 1)) < 0.6
+    table = (rng.normal(0, 1, (COUNT // 64, 64)) * rows * seen).reshape(-1)
+    kinds = {
+        "kernel": rng.normal(0, 0.05, COUNT),
+        "uniform": rng.uniform(-0.1, 0.1, COUNT),
+        "second moments": rng.normal(0, 1e-4, COUNT) ** 2,
+        "rows of many scales, some never seen": table,
+        "around one": 1 + rng.normal(0, 0.01, COUNT),
+        "heavy tails": rng.standard_cauchy(COUNT) * 0.01,
+        "pruned": np.where(rng.random(COUNT) < 0.95, 0, rng.normal(0, 0.02, COUNT)),
+        "one value": np.full(COUNT, 0.05),
+        "zeros": np.zeros(COUNT),
+        "masks": np.where(rng.random(COUNT) < 0.5, 0, -1e9),
+    }
+    return kinds[kind]
+
+
+KINDS = (
+    "kernel",
+    "uniform",
+    "second moments",
+    "rows of many scales, some never seen",
+    "around one",
+    "heavy tails",
+    "pruned",
+    "one value",
+    "zeros",
+)
+
+
+def noise(size: int) -> bytes:
+    return np.random.default_rng(9).bytes(size)
+
+
+def text(size: int) -> bytes:
+    line = b"The quick brown fox jumps over the lazy dog, 0.125 times; then: return 1e-5\n"
+    return (line * (size // len(line) + 1))[:size]
+
+
+def numbers(size: int) -> bytes:
+    values = np.random.default_rng(9).normal(size=size // 8)
+    return b"\n".join(b"%.6f" % value for value in values)[:size]
+
+
+GARBAGE = {"noise": noise, "text": text, "numbers as text": numbers}
+
+
+def damage(raw: bytes, garbage: bytes, pieces: npt.NDArray[Any]) -> bytes:
+    """Put garbage in place of pieces of 512 bytes."""
+    damaged = bytearray(raw)
+    for piece in pieces.tolist():
+        start = piece * SECTOR
+        source = start % (len(garbage) - SECTOR)
+        damaged[start : start + SECTOR] = garbage[source : source + SECTOR]
+    return bytes(damaged)
+
+
+def as_mask(judgement: Judgement, count: int) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(count, np.bool_)
+    for start, stop in judgement.suspect:
+        mask[start:stop] = True
+    return mask
+
+
+@pytest.mark.parametrize("data_type", FLOATS)
+@pytest.mark.parametrize("kind", [*KINDS, "masks"])
+def test_nothing_of_a_whole_tensor_is_suspect(kind: str, data_type: DataType) -> None:
+    if kind == "masks" and data_type == DataType.DT_HALF:
+        pytest.skip("a half has no number as large")
+    values = make_values(kind).astype(FLOATS[data_type])
+    assert judge_elements(values.tobytes(), data_type).suspect == ()
+
+
+def test_a_thousand_tensors_of_random_scale_and_size_have_nothing_suspect() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(1000):
+        values = rng.normal(0, 10.0 ** rng.uniform(-8, 2), rng.integers(1, 2000)).astype("f4")
+        offset = int(rng.integers(0, 4096))
+        assert judge_elements(values.tobytes(), DataType.DT_FLOAT, offset=offset).suspect == ()
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+@pytest.mark.parametrize("garbage", GARBAGE)
+@pytest.mark.parametrize("data_type", [DataType.DT_FLOAT, DataType.DT_DOUBLE, DataType.DT_BFLOAT16])
+@pytest.mark.parametrize("kind", ["kernel", "second moments", "around one"])
+def test_exactly_the_damaged_sectors_are_suspect(
+    kind: str, data_type: DataType, garbage: str, share: float
+) -> None:
+    values = make_values(kind).astype(FLOATS[data_type])
+    raw = values.tobytes()
+    count = len(raw) // SECTOR
+    pieces = np.random.default_rng(3).permutation(count)[: max(1, int(share * count))]
+    damaged = damage(raw, GARBAGE[garbage](1 << 16), pieces)
+    mask = as_mask(judge_elements(damaged, data_type), len(values)).reshape(count, -1)
+    expected = np.zeros(count, np.bool_)
+    expected[pieces] = True
+    assert (mask.any(axis=1) == expected).all() and (mask.all(axis=1) == expected).all()
+
+
+@pytest.mark.parametrize("offset", [0, 1, 300, 511, 4095])
+def test_pieces_are_those_of_the_file_and_no_part_of_a_cut_element_passes(offset: int) -> None:
+    values = make_values("kernel").astype("<f4")
+    file = bytearray(offset) + values.tobytes()
+    start = 40 * SECTOR
+    file[start : start + SECTOR] = noise(SECTOR)
+    judgement = judge_elements(bytes(file[offset:]), DataType.DT_FLOAT, offset=offset)
+    first, last = (start - offset) // 4, -(-(start + SECTOR - offset) // 4)
+    mask = as_mask(judgement, len(values))
+    assert mask[first : last - 1].all() and not mask[:first].any()
+    # The last element, of which three bytes at most are damaged, may pass by its exponent.
+    assert not mask[last:].any()
+
+
+def test_noise_alone_is_suspect_throughout() -> None:
+    judgement = judge_elements(noise(1 << 16), DataType.DT_FLOAT)
+    assert judgement.judged and as_mask(judgement, 1 << 14).mean() > 0.99
+
+
+def test_bytes_shifted_by_one_are_suspect() -> None:
+    raw = make_values("kernel").astype("<f4").tobytes()
+    half = len(raw) // 2
+    shifted = raw[:half] + b"\0" + raw[half:-1]
+    mask = as_mask(judge_elements(shifted, DataType.DT_FLOAT), COUNT)
+    assert not mask[: COUNT // 2].any() and mask[COUNT // 2 :].all()
+
+
+def test_one_wild_element_is_suspect_alone() -> None:
+    values = make_values("kernel").astype("<f4")
+    values[1000] = 1e30
+    assert judge_elements(values.tobytes(), DataType.DT_FLOAT).suspect == ((1000, 1001),)
+
+
+def test_big_endian_elements_are_judged_by_their_own_bytes() -> None:
+    raw = make_values("kernel").astype(">f4").tobytes()
+    assert judge_elements(raw, DataType.DT_FLOAT, big_endian=True).suspect == ()
+    assert as_mask(judge_elements(raw, DataType.DT_FLOAT), COUNT).mean() > 0.9
+
+
+def test_a_complex_element_is_suspect_where_either_part_is() -> None:
+    values = make_values("kernel").astype("<f4").view("<c8")
+    raw = damage(values.tobytes(), noise(4096), np.array([7]))
+    assert judge_elements(raw, DataType.DT_COMPLEX64).suspect == ((7 * 64, 8 * 64),)
+
+
+def test_noise_among_small_integers_is_suspect() -> None:
+    values = np.random.default_rng(1).integers(-5000, 30000, COUNT).astype("<i4")
+    raw = damage(values.tobytes(), noise(4096), np.array([3, 4]))
+    assert judge_elements(raw, DataType.DT_INT32).suspect == ((3 * 128, 5 * 128),)
+
+
+def test_a_bool_that_is_neither_is_suspect_with_its_sector() -> None:
+    values = np.random.default_rng(1).integers(0, 2, COUNT).astype(np.bool_)
+    raw = damage(values.tobytes(), noise(4096), np.array([3]))
+    assert judge_elements(raw, DataType.DT_BOOL).suspect == ((3 * 512, 4 * 512),)
+
+
+@pytest.mark.parametrize("data_type", [DataType.DT_UINT8, DataType.DT_INT64])
+def test_evenly_spread_integers_tell_nothing(data_type: DataType) -> None:
+    assert judge_elements(noise(1 << 16), data_type) == Judgement((), judged=False)
+
+
+@pytest.mark.parametrize("data_type", [DataType.DT_STRING, DataType.DT_VARIANT])
+def test_strings_tell_nothing(data_type: DataType) -> None:
+    assert judge_elements(text(1 << 16), data_type) == Judgement((), judged=False)
+
+
+def test_an_empty_tensor_tells_nothing() -> None:
+    assert judge_elements(b"", DataType.DT_FLOAT) == Judgement((), judged=False)
+
+
+def test_zeros_are_left_to_the_caller() -> None:
+    values = make_values("kernel").astype("<f4")
+    values[1024:4096] = 0
+    assert judge_elements(values.tobytes(), DataType.DT_FLOAT).suspect == ()
+
+
+def test_a_row_of_another_scale_passes() -> None:
+    values = make_values("kernel").astype("<f4")
+    values[2048:4096] /= 1000
+    assert judge_elements(values.tobytes(), DataType.DT_FLOAT).suspect == ()
