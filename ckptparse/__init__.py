@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ckptparse.errors import MalformedError as MalformedError
     from ckptparse.errors import MissingShardError as MissingShardError
     from ckptparse.errors import NotACheckpointError as NotACheckpointError
+    from ckptparse.errors import OutputError as OutputError
     from ckptparse.errors import OutputExistsError as OutputExistsError
     from ckptparse.errors import PermissionDeniedError as PermissionDeniedError
     from ckptparse.errors import TensorNotFoundError as TensorNotFoundError
@@ -94,6 +95,7 @@ _MODULES = {
         "MalformedError",
         "MissingShardError",
         "NotACheckpointError",
+        "OutputError",
         "OutputExistsError",
         "PermissionDeniedError",
         "TensorNotFoundError",

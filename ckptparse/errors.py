@@ -4,6 +4,7 @@
     ├── CheckpointNotFoundError   (FileNotFoundError)     nothing at that path
     ├── PermissionDeniedError     (PermissionError)       it is there and may not be read
     ├── OutputExistsError         (FileExistsError)       something lies where we were to write
+    ├── OutputError               (OSError)               a result could not be written: .errno
     ├── ClosedError               (ValueError)            the checkpoint has been closed
     ├── NotACheckpointError       (ValueError)            something else is there: .identity
     ├── TensorNotFoundError       (KeyError)              with the closest names
@@ -36,6 +37,7 @@ __all__ = [
     "MalformedError",
     "MissingShardError",
     "NotACheckpointError",
+    "OutputError",
     "OutputExistsError",
     "PermissionDeniedError",
     "TensorNotFoundError",
@@ -135,6 +137,18 @@ class OutputExistsError(_PathError, FileExistsError):
     """Something lies where a result was to be written, and nobody asked to replace it."""
 
     _number = errno.EEXIST
+
+
+class OutputError(_PathError, OSError):
+    """A result could not be written: the disk is full, or the system refuses for another reason.
+
+    Attributes:
+        errno: The system's number for the reason.
+    """
+
+    def __init__(self, message: str, *, number: int | None = None, **where: Any) -> None:
+        super().__init__(message, **where)
+        self._number = errno.EIO if number is None else number
 
 
 class ClosedError(CheckpointError, ValueError):

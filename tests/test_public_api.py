@@ -18,6 +18,10 @@ CLASSES = [name for name in ckptparse.__all__ if inspect.isclass(getattr(ckptpar
 
 STANDARD = {
     "CheckpointNotFoundError": FileNotFoundError,
+    "PermissionDeniedError": PermissionError,
+    "OutputExistsError": FileExistsError,
+    "OutputError": OSError,
+    "ClosedError": ValueError,
     "NotACheckpointError": ValueError,
     "TensorNotFoundError": KeyError,
     "DataLossError": ValueError,

@@ -18,7 +18,7 @@ import v1_builder
 from instruments import MEGABYTE, allocating_at_most
 
 import ckptparse
-from ckptparse import Limits, NotACheckpointError, TensorNotFoundError, UnsupportedError
+from ckptparse import Limits, NotACheckpointError, OutputExistsError, TensorNotFoundError
 
 
 def bundle(arrays: dict[str, Any]) -> builder.Bundle:
@@ -513,9 +513,30 @@ def test_an_existing_output_is_refused(name: str, tmp_path: Path) -> None:
     recovery = odd_run(tmp_path)
     recovery.write(tmp_path / name)
     before = faults.snapshot(tmp_path)
-    with pytest.raises(UnsupportedError, match="nothing is ever overwritten"):
+    with pytest.raises(OutputExistsError, match="nothing is ever replaced unasked"):
         recovery.write(tmp_path / name)
     assert faults.snapshot(tmp_path) == before
+    recovery.write(tmp_path / name, overwrite=True)
+    assert faults.snapshot(tmp_path).keys() == before.keys()
+
+
+def test_a_report_beside_an_archive_is_not_replaced_unasked(tmp_path: Path) -> None:
+    recovery = odd_run(tmp_path)
+    (tmp_path / "out.npz.report.json").write_text("mine")
+    with pytest.raises(OutputExistsError):
+        recovery.write(tmp_path / "out.npz")
+    assert not (tmp_path / "out.npz").exists()
+    assert (tmp_path / "out.npz.report.json").read_text() == "mine"
+    assert recovery.write(tmp_path / "out.npz", report=False) == {}
+
+
+def test_only_a_directory_that_holds_a_recovery_is_replaced(tmp_path: Path) -> None:
+    recovery = odd_run(tmp_path)
+    recovery.write(tmp_path / "out")
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match="holds other files"):
+        recovery.write(tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:

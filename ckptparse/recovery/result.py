@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 from urllib.parse import quote
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from ckptparse.errors import CheckpointError, TensorNotFoundError, UnsupportedError, located
 from ckptparse.examination.report import Report, Source, Span, TensorReport
+from ckptparse.files.placing import check_absent, place_directory, place_files
 from ckptparse.problems import Cause, Status
 
 __all__ = ["RecoveredTensor", "Recovery"]
@@ -147,7 +147,9 @@ class Recovery(Mapping[str, RecoveredTensor]):
     def __str__(self) -> str:
         return str(self.report)
 
-    def write(self, path: str | os.PathLike[str]) -> dict[str, str]:
+    def write(
+        self, path: str | os.PathLike[str], *, overwrite: bool = False, report: bool = True
+    ) -> dict[str, str]:
         """Save what was got back, with the report beside it.
 
         A path that ends in `.npz` becomes one archive, and the report `PATH.report.json`; any other
@@ -155,22 +157,32 @@ class Recovery(Mapping[str, RecoveredTensor]):
         is missing of a partial tensor is zero (b"" in strings), and a second array, its name with
         `.missing` added, is True there. Kinds that numpy lacks are saved as their raw bytes.
 
+        Everything appears when it is whole, and after an error nothing does.
+
+        Args:
+            path: Where to write.
+            overwrite: Whether files of an earlier recovery there are replaced. A directory that
+                holds anything else is never replaced.
+            report: Whether the report is written beside an archive. A directory always has it.
+
         Returns:
             The tensors that could not be read any more, each with the reason: the files have
             changed meanwhile, or memory is short. All others are written, and the report beside
             them has the same as `left_out`.
 
         Raises:
-            UnsupportedError: Something is there already, or it cannot be written.
+            OutputExistsError: Something is there already, and `overwrite` is false.
+            PermissionDeniedError: Nobody may write there.
+            OutputError: The disk is full, or the system refuses for another reason.
             CheckpointError: There are tensors, and not one of them can be read any more.
         """
         target = os.fsdecode(path)
-        try:
-            if target.endswith(".npz"):
-                return _write_archive(self, target)
-            return _write_directory(self, target)
-        except OSError as error:
-            raise UnsupportedError(f"It cannot be written: {error}", path=target) from error
+        arrays = _Arrays(self)
+        if target.endswith(".npz"):
+            _write_archive(arrays, target, overwrite=overwrite, with_report=report)
+        else:
+            _write_directory(arrays, target, overwrite=overwrite)
+        return arrays.left_out
 
 
 class _Arrays:
@@ -194,29 +206,24 @@ class _Arrays:
         if error is not None and len(self.left_out) == len(self._recovery):
             raise error
 
-    def write_report(self, stream: IO[str]) -> None:
+    def report(self) -> bytes:
+        """Return the report as JSON, with the files that the arrays are in."""
         report = self._recovery.report.to_dict()
         content = {"report": report, "arrays": self.files, "left_out": self.left_out}
-        json.dump(content, stream, indent=1, allow_nan=False)
+        return json.dumps(content, indent=1, allow_nan=False).encode()
 
 
-def _write_archive(recovery: Recovery, target: str) -> dict[str, str]:
+def _write_archive(arrays: _Arrays, target: str, *, overwrite: bool, with_report: bool) -> None:
     beside = f"{target}.report.json"
-    _refuse_existing(target, beside)
-    arrays = _Arrays(recovery)
-    made: list[str] = []
-    try:
-        with open(target, "xb") as file:
-            made.append(target)
+    if with_report and not overwrite:
+        # Before the work, which may take long.
+        check_absent(beside)
+    with place_files(overwrite=overwrite) as files:
+        with files.open(target) as file:
             _write_members(arrays, file)
-        with open(beside, "x", encoding="utf-8") as file:
-            made.append(beside)
-            arrays.write_report(file)
-    except BaseException:
-        for path in made:
-            os.unlink(path)
-        raise
-    return arrays.left_out
+        if with_report:
+            with files.open(beside) as file:
+                file.write(arrays.report())
 
 
 def _write_members(arrays: _Arrays, file: IO[bytes]) -> None:
@@ -229,34 +236,22 @@ def _write_members(arrays: _Arrays, file: IO[bytes]) -> None:
                 np.lib.format.write_array(stream, array, allow_pickle=False)
 
 
-def _write_directory(recovery: Recovery, target: str) -> dict[str, str]:
-    _refuse_existing(target)
-    arrays = _Arrays(recovery)
-    os.mkdir(target)
-    try:
+def _write_directory(arrays: _Arrays, target: str, *, overwrite: bool) -> None:
+    with place_directory(target, overwrite=overwrite, may_replace=_is_a_recovery) as directory:
         taken = {_REPORT.casefold()}
         for name, array in arrays:
             file = _free_name(quote(_printable(name), safe=" ")[:_LONGEST_NAME], taken)
             arrays.files[name] = file
-            with open(os.path.join(target, f"{file}.npy"), "xb") as stream:
+            with directory.open(f"{file}.npy") as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)
-        report = os.path.join(target, _REPORT)
-        with open(report, "x", encoding="utf-8") as stream:
-            arrays.write_report(stream)
-    except BaseException:
-        shutil.rmtree(target)
-        raise
-    return arrays.left_out
+        with directory.open(_REPORT) as stream:
+            stream.write(arrays.report())
 
 
-def _refuse_existing(*paths: str) -> None:
-    for path in paths:
-        if os.path.lexists(path):
-            raise UnsupportedError(
-                "Something is there already, and nothing is ever overwritten",
-                path=path,
-                hint="Give another path",
-            )
+def _is_a_recovery(names: Collection[str]) -> bool:
+    """Tell whether a directory with these names in it is empty, or was written here."""
+    others = [name for name in names if name != _REPORT and not name.endswith(".npy")]
+    return not others and (not names or _REPORT in names)
 
 
 def _iter_arrays(name: str, array: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:

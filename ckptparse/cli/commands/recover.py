@@ -17,7 +17,8 @@ from ckptparse.cli.progress import working
 from ckptparse.cli.reports import describe_counts, write_report
 from ckptparse.cli.running import DAMAGE, GOOD, WARNED, Run
 from ckptparse.cli.text import escape
-from ckptparse.cli.writing import check_outputs, write_file, write_recovery
+from ckptparse.cli.writing import check_outputs
+from ckptparse.files.placing import place_file
 
 __all__ = ["recover"]
 
@@ -75,11 +76,11 @@ def recover(
         left_out: dict[str, str] = {}
         check_outputs(outputs, recovery.report.files, overwrite=overwrite)
         if output is not None and not dry_run:
-            left_out = write_recovery(recovery, output, overwrite=overwrite)
+            left_out = recovery.write(output, overwrite=overwrite, report=False)
         written = None if dry_run else output
         answer = Recovered(recovery, written, map_, run.verbose, left_out)
     if report is not None and not dry_run:
-        with write_file(report, overwrite=overwrite) as stream:
+        with place_file(report, overwrite=overwrite) as stream:
             stream.write(json.dumps(answer.to_dict(), indent=2, allow_nan=False).encode() + b"\n")
     return answer
 
