@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ckptparse.bundle.slices import TensorSlice as TensorSlice
     from ckptparse.checkpoint import Checkpoint as Checkpoint
     from ckptparse.dtypes import DataType as DataType
+    from ckptparse.dtypes import element_name as element_name
     from ckptparse.errors import CheckpointError as CheckpointError
     from ckptparse.errors import CheckpointNotFoundError as CheckpointNotFoundError
     from ckptparse.errors import ChecksumError as ChecksumError
@@ -84,7 +85,7 @@ _MODULES = {
     "api": ["list_variables", "open", "open_graph", "open_saved_model", "read"],
     "bundle.slices": ["Extent", "TensorSlice"],
     "checkpoint": ["Checkpoint"],
-    "dtypes": ["DataType"],
+    "dtypes": ["DataType", "element_name"],
     "errors": [
         "CheckpointError",
         "CheckpointNotFoundError",

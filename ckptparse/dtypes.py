@@ -16,7 +16,15 @@ import numpy as np
 
 from ckptparse.errors import MalformedError, UnsupportedError
 
-__all__ = ["DataType", "describe_data_type", "dtype_name", "is_numeric", "item_size", "numpy_dtype"]
+__all__ = [
+    "DataType",
+    "describe_data_type",
+    "dtype_name",
+    "element_name",
+    "is_numeric",
+    "item_size",
+    "numpy_dtype",
+]
 
 
 class DataType(IntEnum):
@@ -136,6 +144,31 @@ def dtype_name(data_type: int) -> str:
         return "variant"
     name = _NUMPY_NAMES.get(data_type) or _ML_DTYPES_NAMES.get(data_type)
     return describe_data_type(data_type) if name is None else name
+
+
+_OTHER_NAMES: dict[int, str] = {
+    DataType.DT_FLOAT: "float32",
+    DataType.DT_DOUBLE: "float64",
+    DataType.DT_HALF: "float16",
+}
+
+
+def element_name(data_type: int) -> str:
+    """Return the name of a kind of element, as numpy and ml_dtypes have it: `float32`, `bfloat16`.
+
+    Strings and variants are `string` and `variant`; quantized kinds keep their own names (`qint8`);
+    a reference type has `_ref` added; a number that no kind has is `kind-N`.
+    """
+    name = _OTHER_NAMES.get(data_type)
+    if name is not None:
+        return name
+    for offset, suffix in ((0, ""), (_REF_OFFSET, "_ref")):
+        try:
+            kind = DataType(data_type - offset)
+        except ValueError:
+            continue
+        return _OTHER_NAMES.get(kind, kind.name.removeprefix("DT_").lower()) + suffix
+    return f"kind-{data_type}"
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.dtypes import DataType, item_size, numpy_dtype
+from ckptparse.dtypes import DataType, element_name, item_size, numpy_dtype
 from ckptparse.errors import CheckpointError, UnsupportedError
 
 __all__ = [
@@ -299,9 +299,7 @@ class Tensor:
         return array if dtype is None else array.astype(dtype, copy=False)
 
     def __repr__(self) -> str:
-        from ckptparse.dtypes import describe_data_type
-
-        kind = describe_data_type(self.data_type).removeprefix("DT_").lower()
+        kind = element_name(self._data_type)
         return f"<Tensor {self.name!r} shape={self.shape} {kind} {self.kind}>"
 
 

@@ -7,7 +7,8 @@ import os
 import typer
 
 import ckptparse
-from ckptparse.cli.text import escape, prefix_of
+from ckptparse.cli.text import prefix_of
+from ckptparse.text import escape
 
 __all__ = ["complete_name", "complete_path"]
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import ckptparse
-from ckptparse.cli.text import clean, escape, prefix_of
+from ckptparse.cli.text import prefix_of
+from ckptparse.text import clean, escape
 
 __all__ = ["UsageError", "describe_error", "error_to_dict"]
 

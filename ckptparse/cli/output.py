@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from ckptparse.cli.text import clean, escape
+from ckptparse.text import cell_width, clean, escape, fold
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -178,26 +178,13 @@ class Output:
         return widths
 
 
-def cell_width(text: str) -> int:
-    """Count the characters' cells in a terminal: two for wide ones."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
 def _fold(text: str, width: int, *, prose: bool) -> list[str]:
     """Cut a text into lines of at most so many cells."""
     if cell_width(text) <= width:
         return [text]
     if prose and text.isascii():
         return textwrap.wrap(text, width, break_on_hyphens=False)
-    if text.isascii():
-        return [text[i : i + width] for i in range(0, len(text), width)]
-    from rich.cells import chop_cells
-
-    return chop_cells(text, width)
+    return fold(text, width)
 
 
 def _lay_out(

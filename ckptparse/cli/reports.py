@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ckptparse.cli.errors import as_commands
 from ckptparse.cli.output import Output
-from ckptparse.cli.text import clean, count, escape, shape_text, size_text
+from ckptparse.text import clean, count, escape, shape_text, size_text
 
 if TYPE_CHECKING:
     import ckptparse

@@ -27,7 +27,7 @@ import typer
 import ckptparse
 from ckptparse.cli.errors import describe_error, error_to_dict
 from ckptparse.cli.output import Output
-from ckptparse.cli.text import clean
+from ckptparse.text import clean
 
 __all__ = ["DAMAGE", "GOOD", "NOT_RUN", "WARNED", "Answer", "Run", "as_command"]
 

@@ -8,7 +8,7 @@ from types import EllipsisType
 
 import ckptparse
 from ckptparse.cli.errors import UsageError
-from ckptparse.cli.text import unescape
+from ckptparse.text import unescape
 
 __all__ = ["Selection", "find_tensor"]
 

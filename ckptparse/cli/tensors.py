@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import ckptparse
 from ckptparse.cli.output import Column
-from ckptparse.cli.text import count, dtype_name, escape, shape_text, size_text
-
-if TYPE_CHECKING:
-    import ckptparse
+from ckptparse.text import count, escape, shape_text, size_text
 
 __all__ = ["describe_totals", "list_columns", "tensor_cells", "tensor_to_json"]
 
@@ -37,7 +35,7 @@ def tensor_cells(
 ) -> list[str]:
     """Return a tensor's cells; sizes are in bytes where they are to be exact."""
     size = str(tensor.nbytes) if exact else size_text(tensor.nbytes)
-    cells = [escape(name), dtype_name(tensor.data_type), shape_text(tensor.shape), size]
+    cells = [escape(name), ckptparse.element_name(tensor.data_type), shape_text(tensor.shape), size]
     if long:
         place = tensor.location
         cells += [tensor.kind, *(["-", "-"] if place is None else _place(place))]
@@ -65,7 +63,7 @@ def tensor_to_json(name: str, tensor: ckptparse.Tensor) -> dict[str, Any]:
     return {
         "name": name,
         "stored_name": tensor.name,
-        "dtype": dtype_name(tensor.data_type),
+        "dtype": ckptparse.element_name(tensor.data_type),
         "shape": list(tensor.shape),
         "bytes": tensor.nbytes,
         "kind": tensor.kind,

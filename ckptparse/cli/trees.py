@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import ckptparse
 from ckptparse.cli.output import Output
-from ckptparse.cli.text import dtype_name, escape, shape_text
-
-if TYPE_CHECKING:
-    import ckptparse
+from ckptparse.text import escape, shape_text
 
 __all__ = ["choose_branches", "tree_to_json", "write_tree"]
 
@@ -64,7 +62,7 @@ def _values(entry: ckptparse.TreeEntry) -> Iterator[str]:
         if tensor is None:
             yield f"{label}(not stored)"
         else:
-            yield f"{label}{dtype_name(tensor.data_type)} {shape_text(tensor.shape)}"
+            yield f"{label}{ckptparse.element_name(tensor.data_type)} {shape_text(tensor.shape)}"
     if entry.full_name:
         yield escape(entry.full_name)
 

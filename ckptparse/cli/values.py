@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.cli.text import shape_text
+from ckptparse.text import shape_text
 
 __all__ = ["Statistics", "format_values", "values_to_json"]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckptparse.problems import Cause, Problem, Severity, Status
+from ckptparse.text import escape
 
 __all__ = [
     "FileRange",
@@ -279,7 +280,7 @@ def _advise(report: Report) -> str:
     steps = []
     whole = sum(tensor.status.proved for tensor in report.tensors.values())
     in_part = sum(t.status in (Status.PARTIAL, Status.UNVERIFIED) for t in report.tensors.values())
-    command = f"`ckptparse recover {shlex.quote(_printable(report.path))} -o OUT`"
+    command = f"`ckptparse recover {shlex.quote(escape(report.path))} -o OUT`"
     total = len(report.tensors)
     if whole == total > 0:
         steps.append(f"{command} saves all {total} tensors")
@@ -304,7 +305,7 @@ def _describe(tensor: TensorReport) -> str:
     words += [f"by {tensor.method}"] if tensor.method else []
     shape = "" if tensor.shape is None else f" {tensor.dtype}{list(tensor.shape)}"
     note = f" – {tensor.note}" if tensor.note else ""
-    return f"{_printable(tensor.name)}{shape}: {' '.join(words)}{note}"
+    return f"{escape(tensor.name)}{shape}: {' '.join(words)}{note}"
 
 
 def _at_most(lines: list[str]) -> list[str]:
@@ -314,9 +315,4 @@ def _at_most(lines: list[str]) -> list[str]:
 
 
 def _name(path: str) -> str:
-    return _printable(os.path.basename(path) or path)
-
-
-def _printable(text: str) -> str:
-    """Return a name that cannot move a terminal's cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return escape(os.path.basename(path) or path)

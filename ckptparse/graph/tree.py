@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ckptparse.dtypes import describe_data_type
-from ckptparse.errors import CheckpointError
+from ckptparse.dtypes import element_name
 from ckptparse.graph.object_graph import VARIABLE_VALUE, ObjectGraph, ObjectNode
 from ckptparse.tensor import Tensor
+from ckptparse.text import escape
 
 __all__ = ["Tree", "TreeEntry", "name_tree", "object_tree"]
 
@@ -160,14 +160,14 @@ def _lines(entries: Iterable[TreeEntry]) -> Iterator[str]:
 
 
 def _describe(entry: TreeEntry) -> str:
-    name = _printable(entry.name)
+    name = escape(entry.name)
     if entry.also:
-        name += f" (also {', '.join(map(_printable, entry.also))})"
+        name += f" (also {', '.join(map(escape, entry.also))})"
     if entry.depth == _MAX_DEPTH and entry.node is not None and len(entry.node):
         name += " ..."
     parts = [name, *_values(entry)]
     if entry.full_name:
-        parts.append(_printable(entry.full_name))
+        parts.append(escape(entry.full_name))
     if getattr(entry.node, "trainable", None) is False:
         parts.append("(not trainable)")
     return "  ".join(parts)
@@ -177,25 +177,8 @@ def _values(entry: TreeEntry) -> Iterator[str]:
     tensors = entry.tensors or {}
     plain = entry.node is None or VARIABLE_VALUE in entry.node.attributes
     for key, tensor in tensors.items():
-        label = "" if plain and len(tensors) == 1 else _printable(key.rsplit("/", 1)[-1]) + " "
+        label = "" if plain and len(tensors) == 1 else escape(key.rsplit("/", 1)[-1]) + " "
         if tensor is None:
             yield f"{label}(not stored)"
         else:
-            yield f"{label}{_kind(tensor)} {tensor.shape}"
-
-
-def _kind(tensor: Tensor) -> str:
-    """Name the kind of element: as numpy does, else as TensorFlow does."""
-    try:
-        kind = tensor.dtype
-    except CheckpointError:
-        kind = None
-    if kind is None or kind.hasobject:
-        return describe_data_type(tensor.data_type).removeprefix("DT_").lower()
-    return str(kind.name)
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+            yield f"{label}{element_name(tensor.data_type)} {tensor.shape}"

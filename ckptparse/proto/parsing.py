@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from ckptparse.errors import CheckpointError, LimitError, MalformedError
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.wire import MAX_NESTING, check_nesting
+from ckptparse.text import clean
 
 __all__ = ["parse_message", "parse_text"]
 
@@ -144,5 +145,5 @@ def _translated(error: Exception, what: str, path: str | None) -> CheckpointErro
             path=path,
         )
     reason = " ".join(str(error).split()) or type(error).__name__
-    reason = reason[:_MAX_REASON].encode("utf-8", "backslashreplace").decode()
+    reason = clean(reason[:_MAX_REASON])
     return MalformedError(f"Expected {what}, found what does not parse as one: {reason}", path=path)

@@ -17,6 +17,7 @@ from ckptparse.errors import CheckpointError, TensorNotFoundError, UnsupportedEr
 from ckptparse.examination.report import Report, Source, Span, TensorReport
 from ckptparse.files.placing import check_absent, place_directory, place_files
 from ckptparse.problems import Cause, Status
+from ckptparse.text import escape
 
 __all__ = ["RecoveredTensor", "Recovery"]
 
@@ -230,7 +231,7 @@ def _write_members(arrays: _Arrays, file: IO[bytes]) -> None:
     taken: set[str] = set()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, array in arrays:
-            member = _free_name(_printable(name), taken)
+            member = _free_name(escape(name), taken)
             arrays.files[name] = member
             with archive.open(f"{member}.npy", "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)
@@ -240,7 +241,7 @@ def _write_directory(arrays: _Arrays, target: str, *, overwrite: bool) -> None:
     with place_directory(target, overwrite=overwrite, may_replace=_is_a_recovery) as directory:
         taken = {_REPORT.casefold()}
         for name, array in arrays:
-            file = _free_name(quote(_printable(name), safe=" ")[:_LONGEST_NAME], taken)
+            file = _free_name(quote(escape(name), safe=" ")[:_LONGEST_NAME], taken)
             arrays.files[name] = file
             with directory.open(f"{file}.npy") as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)
@@ -273,10 +274,6 @@ def _iter_strings(name: str, array: npt.NDArray[Any]) -> Iterator[tuple[str, npt
     values = [v if isinstance(v, bytes) else repr(v).encode() for v in array.reshape(-1).tolist()]
     yield name, np.frombuffer(b"".join(values), np.uint8)
     yield f"{name}.lengths", np.array(list(map(len, values)), np.int64).reshape(array.shape)
-
-
-def _printable(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _free_name(name: str, taken: set[str]) -> str:

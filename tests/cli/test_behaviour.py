@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import ckptparse
-from ckptparse.cli.text import escape, size_text, unescape
 from ckptparse.cli.values import Statistics
+from ckptparse.text import escape, size_text, unescape
 
 Call = Callable[[str], Any]
 

@@ -18,7 +18,7 @@ from ckptparse.cli.about.common import (
     optimizer_rows,
 )
 from ckptparse.cli.running import Run
-from ckptparse.cli.text import count, dtype_name, escape, size_text
+from ckptparse.text import count, escape, size_text
 
 __all__ = ["checkpoint_rows", "describe_checkpoint"]
 
@@ -60,7 +60,9 @@ def describe_checkpoint(run: Run, checkpoint: ckptparse.Checkpoint) -> dict[str,
 def _count_types(tensors: list[ckptparse.Tensor]) -> dict[str, dict[str, int]]:
     types: dict[str, dict[str, int]] = {}
     for tensor in tensors:
-        known = types.setdefault(dtype_name(tensor.data_type), {"tensors": 0, "bytes": 0})
+        known = types.setdefault(
+            ckptparse.element_name(tensor.data_type), {"tensors": 0, "bytes": 0}
+        )
         known["tensors"] += 1
         known["bytes"] += tensor.nbytes
     return dict(sorted(types.items(), key=lambda item: -item[1]["bytes"]))

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import ckptparse
 from ckptparse.cli.running import Run
-from ckptparse.cli.text import count, dtype_name, escape, shape_text, size_text
+from ckptparse.text import count, escape, shape_text, size_text
 
 __all__ = ["Row", "ask", "describe_layers", "describe_optimizer", "layer_rows", "tensor_info"]
 
@@ -48,7 +48,7 @@ def _weights(layer: ckptparse.Layer) -> Iterator[dict[str, Any]]:
     for tensor in weights:
         yield {
             "stored_name": tensor.name,
-            "dtype": dtype_name(tensor.data_type),
+            "dtype": ckptparse.element_name(tensor.data_type),
             "shape": list(tensor.shape),
         }
 
@@ -111,7 +111,7 @@ def tensor_info(info: ckptparse.TensorInfo) -> dict[str, Any]:
     """Describe an input or output of a signature as JSON has it."""
     return {
         "name": info.name,
-        "dtype": dtype_name(info.data_type),
+        "dtype": ckptparse.element_name(info.data_type),
         "shape": None if info.shape is None else list(info.shape),
     }
 

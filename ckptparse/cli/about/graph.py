@@ -9,7 +9,7 @@ from typing import Any
 import ckptparse
 from ckptparse.cli.about.common import Row, ask, open_shape_text
 from ckptparse.cli.running import Run
-from ckptparse.cli.text import count, dtype_name, escape, size_text
+from ckptparse.text import count, escape, size_text
 
 __all__ = ["describe_graph", "graph_rows"]
 
@@ -44,7 +44,7 @@ def _describe_variables(graph: ckptparse.Graph) -> list[dict[str, Any]]:
     return [
         {
             "name": variable.name,
-            "dtype": dtype_name(variable.data_type),
+            "dtype": ckptparse.element_name(variable.data_type),
             "shape": None if variable.shape is None else list(variable.shape),
             "trainable": variable.trainable,
         }

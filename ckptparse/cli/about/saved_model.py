@@ -19,7 +19,7 @@ from ckptparse.cli.about.common import (
     tensor_info,
 )
 from ckptparse.cli.running import Run
-from ckptparse.cli.text import count, escape, size_text
+from ckptparse.text import count, escape, size_text
 
 __all__ = ["describe_saved_model", "saved_model_rows"]
 

@@ -12,7 +12,7 @@ import ckptparse
 from ckptparse.cli.completion import complete_path
 from ckptparse.cli.output import Output
 from ckptparse.cli.running import DAMAGE, GOOD, Run
-from ckptparse.cli.text import clean, escape
+from ckptparse.text import clean, escape
 
 __all__ = ["dump"]
 

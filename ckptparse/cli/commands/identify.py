@@ -12,7 +12,8 @@ import ckptparse
 from ckptparse.cli.completion import complete_path
 from ckptparse.cli.output import Output
 from ckptparse.cli.running import GOOD, NOT_RUN, Run
-from ckptparse.cli.text import clean, escape, to_json
+from ckptparse.cli.text import to_json
+from ckptparse.text import clean, escape
 
 __all__ = ["identify"]
 

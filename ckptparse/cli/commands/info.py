@@ -16,7 +16,7 @@ from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import PathArgument
 from ckptparse.cli.progress import working
 from ckptparse.cli.running import DAMAGE, GOOD, NOT_RUN, Run
-from ckptparse.cli.text import escape
+from ckptparse.text import escape
 
 __all__ = ["info"]
 

@@ -12,7 +12,7 @@ from ckptparse.cli.completion import complete_path
 from ckptparse.cli.errors import UsageError
 from ckptparse.cli.output import Output
 from ckptparse.cli.running import GOOD, WARNED, Run
-from ckptparse.cli.text import escape
+from ckptparse.text import escape
 
 __all__ = ["latest"]
 

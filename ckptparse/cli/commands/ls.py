@@ -17,8 +17,9 @@ from ckptparse.cli.progress import working
 from ckptparse.cli.running import GOOD, Answer, Run
 from ckptparse.cli.slots import Slot, iter_slots
 from ckptparse.cli.tensors import describe_totals, list_columns, tensor_cells, tensor_to_json
-from ckptparse.cli.text import count, describe_opened, dtype_name, escape, shape_text, size_text
+from ckptparse.cli.text import describe_opened
 from ckptparse.cli.trees import choose_branches, tree_to_json, write_tree
+from ckptparse.text import count, escape, shape_text, size_text
 
 __all__ = ["ls"]
 
@@ -165,7 +166,7 @@ class SlotListing:
             yield [
                 escape(slot.variable),
                 escape(slot.slot),
-                dtype_name(slot.tensor.data_type),
+                ckptparse.element_name(slot.tensor.data_type),
                 shape_text(slot.tensor.shape),
                 str(size) if exact else size_text(size),
                 escape(slot.tensor.name),

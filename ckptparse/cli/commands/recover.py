@@ -16,9 +16,9 @@ from ckptparse.cli.parameters import OverwriteOption
 from ckptparse.cli.progress import working
 from ckptparse.cli.reports import describe_counts, write_report
 from ckptparse.cli.running import DAMAGE, GOOD, WARNED, Run
-from ckptparse.cli.text import escape
 from ckptparse.cli.writing import check_outputs
 from ckptparse.files.placing import place_file
+from ckptparse.text import escape
 
 __all__ = ["recover"]
 

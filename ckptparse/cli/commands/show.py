@@ -18,9 +18,10 @@ from ckptparse.cli.progress import working
 from ckptparse.cli.running import GOOD, Run
 from ckptparse.cli.selection import Selection, find_tensor
 from ckptparse.cli.tensors import tensor_to_json
-from ckptparse.cli.text import describe_opened, dtype_name, escape, shape_text, size_text
+from ckptparse.cli.text import describe_opened
 from ckptparse.cli.values import Statistics, format_values, values_to_json
 from ckptparse.cli.writing import check_outputs, write_npy
+from ckptparse.text import escape, shape_text, size_text
 
 __all__ = ["show"]
 
@@ -133,7 +134,7 @@ class Values:
         tensor = self.selection.tensor
         part = "" if self.selection.index is None else f", {shape_text(self.array.shape)} of it"
         return (
-            f"{escape(self.selection.key)}  {dtype_name(tensor.data_type)} "
+            f"{escape(self.selection.key)}  {ckptparse.element_name(tensor.data_type)} "
             f"{shape_text(tensor.shape)}  {size_text(tensor.nbytes)}{part}"
         )
 

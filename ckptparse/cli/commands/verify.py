@@ -13,7 +13,7 @@ from ckptparse.cli.output import Output
 from ckptparse.cli.progress import working
 from ckptparse.cli.reports import verdict, write_report
 from ckptparse.cli.running import DAMAGE, GOOD, NOT_RUN, WARNED, Run
-from ckptparse.cli.text import escape
+from ckptparse.text import escape
 
 __all__ = ["verify"]
 

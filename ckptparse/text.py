@@ -1,0 +1,121 @@
+"""Words for values, safe to print: names, shapes, sizes, counts.
+
+A name in a file may hold whatever its writer wanted: line breaks, codes that a terminal obeys,
+letters that turn the direction of writing, bytes that are not UTF-8. `escape` shows all of these
+by their numbers, and `unescape` gives the name back.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+__all__ = ["cell_width", "clean", "count", "escape", "fold", "shape_text", "size_text", "unescape"]
+
+_SHORT = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_ESCAPED = re.compile(r"\\(?:([\\nrt])|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
+_LETTERS = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
+
+
+def escape(text: str) -> str:
+    r"""Replace what a terminal would obey or hide: controls, line breaks, directions, lone bytes.
+
+    A byte that is not UTF-8 (a surrogate escape) comes as `\xff`, a backslash as `\\`.
+    """
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(map(_escape_character, text))
+
+
+def clean(text: str) -> str:
+    """Escape a sentence, in which backslashes are its own and line breaks become spaces."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character == "\\"
+        else " "
+        if character == "\n"
+        else _escape_character(character)
+        for character in text
+    )
+
+
+def _escape_character(character: str) -> str:
+    if character in _SHORT:
+        return _SHORT[character]
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    if unicodedata.category(character) not in _UNPRINTABLE:
+        return character
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def unescape(text: str) -> str:
+    """Undo `escape`."""
+    return _ESCAPED.sub(_unescape_match, text)
+
+
+def _unescape_match(found: re.Match[str]) -> str:
+    letter, byte, short, long = found.groups()
+    if letter:
+        return _LETTERS[letter]
+    if byte:
+        code = int(byte, 16)
+        return chr(code if code < 0x80 else 0xDC00 + code)
+    return chr(int(short or long, 16))
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Write a shape without spaces: `[3,4]`, and `[]` for a scalar."""
+    return "[" + ",".join(map(str, shape)) + "]"
+
+
+def size_text(size: int) -> str:
+    """Write a number of bytes for a person: `48 B`, `1.5 MiB`."""
+    if size < 1024:
+        return f"{size} B"
+    value = float(size)
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        value /= 1024
+        if value < 1023.95 or unit == "TiB":
+            return f"{value:.1f} {unit}"
+    return f"{size} B"
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun: `1 tensor`, `2 tensors`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def cell_width(text: str) -> int:
+    """Count the cells that a text takes in a terminal: two for a wide character."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_cells_of, text))
+
+
+def _cells_of(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def fold(text: str, width: int) -> list[str]:
+    """Cut a text into pieces of at most so many cells; one of no text is one empty piece."""
+    if text.isascii():
+        return [text[i : i + width] for i in range(0, len(text), width)] or [""]
+    pieces, used = [""], 0
+    for character in text:
+        cells = _cells_of(character)
+        if used + cells > width and pieces[-1]:
+            pieces.append("")
+            used = 0
+        pieces[-1] += character
+        used += cells
+    return pieces

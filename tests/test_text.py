@@ -1,0 +1,92 @@
+"""Words for values: names that no terminal obeys, shapes, sizes, counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ckptparse
+from ckptparse.text import cell_width, clean, count, escape, fold, shape_text, size_text, unescape
+
+PACKAGE = Path(ckptparse.__file__).parent
+
+
+@given(st.text(st.characters()))
+def test_any_name_can_be_read_back_from_how_it_is_printed(name: str) -> None:
+    shown = escape(name)
+    assert all(character.isprintable() or character.isspace() for character in shown)
+    assert "\n" not in shown and "\x1b" not in shown
+    assert unescape(shown) == name
+
+
+@given(st.binary())
+def test_any_bytes_as_a_name_can_be_read_back_from_how_they_are_printed(name: bytes) -> None:
+    text = name.decode("utf-8", "surrogateescape")
+    shown = escape(text)
+    shown.encode("utf-8")
+    assert unescape(shown) == text
+
+
+def test_a_sentence_keeps_its_backslashes_and_is_one_line() -> None:
+    assert clean("C:\\data\nis\x1b[1m gone") == "C:\\data is\\x1b[1m gone"
+
+
+def test_there_is_one_escaper_of_names() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "text.py" and not path.name.endswith("_pb2.py"):
+            source = path.read_text(encoding="utf-8")
+            assert "unicode_escape" not in source, path
+            assert "backslashreplace" not in source or path.parts[-2] == "cli", path
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1 << 20, "1.0 MiB"),
+        (5 << 50, "5120.0 TiB"),
+    ],
+)
+def test_a_size_has_the_unit_that_suits_it(size: int, shown: str) -> None:
+    assert size_text(size) == shown
+
+
+def test_a_shape_has_no_blanks_and_one_thing_has_no_plural() -> None:
+    assert shape_text((3, 4)) == "[3,4]"
+    assert shape_text(()) == "[]"
+    assert count(1, "tensor") == "1 tensor"
+    assert count(2000, "tensor") == "2,000 tensors"
+
+
+@pytest.mark.parametrize(("text", "cells"), [("abc", 3), ("变", 2), ("e\u0301", 1), ("", 0)])
+def test_wide_characters_take_two_cells_and_accents_none(text: str, cells: int) -> None:
+    assert cell_width(text) == cells
+
+
+@given(st.text(st.characters(categories=("L", "M", "N"))), st.integers(2, 9))
+def test_a_folded_text_loses_nothing_and_fits(text: str, width: int) -> None:
+    pieces = fold(text, width)
+    assert "".join(pieces) == text
+    assert all(cell_width(piece) <= width for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        (1, "float32"),
+        (2, "float64"),
+        (19, "float16"),
+        (14, "bfloat16"),
+        (7, "string"),
+        (11, "qint8"),
+        (101, "float32_ref"),
+        (77, "kind-77"),
+    ],
+)
+def test_a_kind_of_element_is_called_as_numpy_calls_it(number: int, name: str) -> None:
+    assert ckptparse.element_name(number) == name
