@@ -19,7 +19,6 @@ from google.protobuf.message import DecodeError, Message
 from ckptparse.errors import CheckpointError, LimitError, MalformedError
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.wire import MAX_NESTING, check_nesting
-from ckptparse.text import clean
 
 __all__ = ["parse_message", "parse_text"]
 
@@ -138,6 +137,8 @@ def _check_brackets(text: str, allowed: int, path: str | None) -> None:
 
 
 def _translated(error: Exception, what: str, path: str | None) -> CheckpointError:
+    from ckptparse.text import clean
+
     if isinstance(error, RecursionError):
         return LimitError(
             f"Expected {what}, found one nested deeper than Python's stack allows here",
