@@ -1,0 +1,142 @@
+"""Runs of bytes found by their sizes and checksums: in a buffer, in a stream, in two fragments."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from crc32c import crc32c
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ckptparse.crc.search import GridRegisters, Registers, Wanted, find_splits
+
+WANTED = st.tuples(st.integers(0, 40), st.integers(1, 600))
+
+
+def wanted_at(data: bytes, start: int, size: int) -> Wanted:
+    return Wanted(size, crc32c(data[start : start + size]))
+
+
+def lies_at(data: bytes, item: Wanted, step: int, place: int = 0) -> list[int]:
+    """Find a run the slow way."""
+    starts = range(place, len(data) - item.size + 1, step)
+    return [start for start in starts if crc32c(data[start : start + item.size]) == item.crc]
+
+
+@settings(max_examples=60)
+@given(st.binary(min_size=700, max_size=1500), st.lists(WANTED, max_size=12), st.booleans())
+def test_all_windows_of_several_sizes_are_found_together(
+    data: bytes, places: list[tuple[int, int]], again: bool
+) -> None:
+    data = data + data if again else data
+    wanted = [wanted_at(data, 4 * start, size) for start, size in places]
+    found = Registers(data).find_each(wanted)
+    assert found == {item: lies_at(data, item, 4) for item in wanted}
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3), st.integers(1, 9)), max_size=9),
+    st.lists(st.integers(1, 900), min_size=1, max_size=8),
+)
+def test_a_stream_gives_its_windows_whatever_the_pieces_it_came_in(
+    seed: int, runs: list[tuple[int, int, int]], pieces: list[int]
+) -> None:
+    data = np.random.default_rng(seed).bytes(64 * 40)
+    registers = GridRegisters(64, [16, 32, 48])
+    start = number = 0
+    while start < len(data):
+        registers.extend(data[start : start + pieces[number % len(pieces)]])
+        start += pieces[number % len(pieces)]
+        number += 1
+    for place in (0, 16, 32, 48):
+        wanted = [
+            wanted_at(data, 64 * block + place, 64 * blocks + 16 * quarters)
+            for block, quarters, blocks in runs
+        ]
+        found = registers.find_each(wanted, place=place)
+        assert found == {item: lies_at(data, item, 64, place) for item in wanted}
+
+
+def test_the_last_window_of_a_stream_is_found_and_a_longer_one_is_not() -> None:
+    data = np.random.default_rng(0).bytes(4096 * 5)
+    registers = GridRegisters(4096)
+    registers.extend(data)
+    last = wanted_at(data, 4096 * 3, 8192)
+    longer = Wanted(4096 * 6, 0)
+    assert registers.find_each([last, longer]) == {last: [4096 * 3], longer: []}
+    assert registers.size == len(data)
+
+
+def test_a_stream_may_go_on_after_a_search() -> None:
+    data = np.random.default_rng(0).bytes(4096 * 6)
+    registers = GridRegisters(4096)
+    registers.extend(data[: 4096 * 3])
+    item = wanted_at(data, 4096 * 2, 4096 * 3)
+    assert registers.find_each([item]) == {item: []}
+    registers.extend(data[4096 * 3 :])
+    assert registers.find_each([item]) == {item: [4096 * 2]}
+
+
+def test_a_place_that_was_not_kept_is_refused() -> None:
+    registers = GridRegisters(512, [100])
+    registers.extend(bytes(5120))
+    with pytest.raises(ValueError, match="byte 7 of each block"):
+        registers.find_each([Wanted(512, 0)], place=7)
+    with pytest.raises(ValueError, match="byte 9 of each block"):
+        registers.find_each([Wanted(521, 0)])
+
+
+def test_many_checksums_of_one_size_are_told_apart() -> None:
+    data = np.random.default_rng(2).bytes(4096 * 200)
+    wanted = [wanted_at(data, 4096 * block, 8192) for block in range(199)]
+    registers = GridRegisters(4096)
+    registers.extend(data)
+    found = registers.find_each(wanted)
+    assert [found[item] for item in wanted] == [[4096 * block] for block in range(199)]
+
+
+def test_a_thousand_runs_that_are_not_there_are_not_found() -> None:
+    rng = np.random.default_rng(4)
+    data = rng.bytes(1 << 20)
+    sizes = rng.integers(1, 1 << 18, 1000)
+    wanted = [Wanted(int(size), int(rng.integers(2**32))) for size in sizes]
+    # The chance of one false match among them all is 1000 * 2^18 / 2^32: the seed has none.
+    assert not any(Registers(data[: 1 << 16]).find_each(wanted).values())
+    registers = GridRegisters(512, range(0, 512, 4))
+    registers.extend(data)
+    assert not any(registers.find_each([w._replace(size=w.size // 4 * 4) for w in wanted]).values())
+
+
+# ------------------------------------------------------------------------------- two fragments
+
+
+@given(st.data())
+def test_a_split_is_found_wherever_it_is(draw: st.DataObject) -> None:
+    rng = np.random.default_rng(draw.draw(st.integers(0, 99)))
+    size = draw.draw(st.integers(1, 3000))
+    first = draw.draw(st.integers(0, 127))
+    run = rng.bytes(size)
+    splits = range(first, size + 1, 128)
+    if not splits:
+        return
+    split = draw.draw(st.sampled_from(splits))
+    head = run[:split] + rng.bytes(draw.draw(st.integers(0, size - split)))
+    tail = rng.bytes(draw.draw(st.integers(0, split))) + run[split:]
+    found = find_splits(head, tail, crc32c(run), size, step=128, first=first)
+    assert split in found
+    joined = {at: head[:at] + tail[len(tail) - (size - at) :] for at in found}
+    assert all(crc32c(bytes_) == crc32c(run) for bytes_ in joined.values())
+
+
+def test_fragments_that_do_not_reach_each_other_have_no_split() -> None:
+    assert find_splits(bytes(100), bytes(100), 0, 1000, step=64, first=0) == []
+
+
+def test_a_thousand_pairs_of_random_fragments_have_no_split() -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(1000):
+        head, tail = rng.bytes(4096), rng.bytes(4096)
+        crc = int(rng.integers(2**32))
+        assert find_splits(head, tail, crc, 4096, step=128, first=int(rng.integers(128))) == []
