@@ -4,4 +4,5 @@ field       polynomials over GF(2), discrete logarithms
 inversion   values that a checksum determines
 flips       bits and bytes whose change explains a wrong checksum
 search      bytes found at unknown offsets by their checksum
+copies      damaged copies of the same bytes, put together
 """

@@ -1,0 +1,311 @@
+"""Damaged copies of the same bytes, put together so that the checksum holds.
+
+Copies are compared in sectors. Where they differ, the true bytes are those of one of them, if not
+all are damaged there: each such place is an unknown. A checksum is linear over GF(2), so that
+
+    crc = crc(first copy)  xor  the sum, over the places, of what the chosen copy changes
+
+is 32 equations for the choices. Of all the ways to choose, one in 2^32 fits by chance: up to 22
+places where two copies differ (2^22 ways), what fits is proved (chance 1 in 1,024). With more of
+them, those are chosen first where something else speaks for one of the copies (`Copy.doubted`, or a
+majority), and the checksum confirms the whole.
+
+Neighbouring sectors are damaged together more often than not, so whole runs of them are tried as
+one unknown first, then pages, then single sectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.coding.checksum import crc32c
+from ckptparse.crc.field import multiply, power_of_x
+
+__all__ = ["SECTOR", "Copy", "Merged", "merge_copies"]
+
+SECTOR = 512
+_PAGE = 4096
+_MOST_PLACES = 4096
+"""Copies that differ in more sectors are not of the same bytes."""
+_MOST_FREE = 12
+"""Solutions that are looked through: two to this power."""
+_PIECE = 1 << 22
+_CHECKSUMS = 2**32
+
+Span = tuple[int, int]
+
+
+class Copy(NamedTuple):
+    """One copy of the bytes."""
+
+    data: bytes | memoryview
+    """As many bytes as every other copy has; anything where they are absent."""
+    absent: Sequence[Span] = ()
+    """Ranges of bytes (start, stop) that it does not have: beyond its end, known bad sectors."""
+    doubted: Sequence[Span] = ()
+    """Ranges that look wrong, and are taken only if nothing better is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """How copies are put together."""
+
+    pieces: tuple[tuple[int, int, int], ...]
+    """(start, stop, number of the copy): in order, without gaps, the whole."""
+    chance: float
+    """Chance that it is another choice: how many were tried, / 2^32; 0 where there was one."""
+    places: int
+    """Sectors where the copies differ."""
+
+    def build(self, copies: Sequence[Copy]) -> bytes:
+        """Return the bytes."""
+        return b"".join(copies[number].data[start:stop] for start, stop, number in self.pieces)
+
+
+def merge_copies(copies: Sequence[Copy], crc: int, *, offset: int = 0) -> Merged | None:
+    """Put damaged copies together so that the checksum holds; None if no choice gives it.
+
+    Args:
+        copies: At least one, all of one size.
+        crc: The unmasked checksum of the bytes.
+        offset: Where the bytes lie in their file: sectors are those of the file.
+    """
+    base = _Base.make(copies, offset)
+    if base is None:
+        return None
+    differing = base.differing()
+    if len(differing) > _MOST_PLACES:
+        return None
+    target = crc ^ crc32c(base.data)
+    tried = 0
+    for options in _iter_options(base, differing):
+        ways = prod(map(len, options))
+        if tried + ways > _CHECKSUMS // 2:
+            continue
+        tried += ways
+        found = _solve(options, target)
+        if found:
+            # Where several fit, the one that takes the least of what is doubted.
+            chosen = min(found, key=lambda choice: sum(option.doubted for option in choice))
+            chance = max(tried / _CHECKSUMS if tried > 1 else 0.0, 1 - 1 / len(found))
+            return Merged(base.pieces(chosen), chance, len(differing))
+    return None
+
+
+class _Option(NamedTuple):
+    """A copy that may be chosen for a place, and what the checksum changes by then."""
+
+    start: int
+    stop: int
+    number: int
+    change: int
+    doubted: bool
+    votes: int
+
+
+Options = Sequence[Sequence[_Option]]
+"""For each place the copies to choose among."""
+
+
+class _Base:
+    """The copies, in sectors, and the first that is there for each of these."""
+
+    def __init__(
+        self, copies: Sequence[Copy], offset: int, there: npt.NDArray[np.bool_], data: memoryview
+    ) -> None:
+        self._copies = copies
+        self._lead = offset % SECTOR
+        self._before = offset // SECTOR
+        self._there = there
+        self._first = there.argmax(axis=0)
+        self.size = memoryview(copies[0].data).nbytes
+        self.data = data
+        self._options: dict[Span, tuple[_Option, ...]] = {}
+
+    @classmethod
+    def make(cls, copies: Sequence[Copy], offset: int) -> _Base | None:
+        """Look at the copies; None if none of them has some sector."""
+        size, lead = memoryview(copies[0].data).nbytes, offset % SECTOR
+        if not size:
+            return None
+        there = np.ones((len(copies), -(-(lead + size) // SECTOR)), np.bool_)
+        for number, copy in enumerate(copies):
+            for start, stop in copy.absent:
+                there[number, (lead + start) // SECTOR : -(-(lead + stop) // SECTOR)] = False
+        if not there.any(axis=0).all():
+            return None
+        base = cls(copies, offset, there, memoryview(copies[0].data).cast("B"))
+        if not there[0].all():
+            base.data = memoryview(base._joined())
+        return base
+
+    def span(self, first: int, last: int) -> Span:
+        """Return the bytes of sectors `first` to `last`."""
+        start = max(0, first * SECTOR - self._lead)
+        return start, min(self.size, (last + 1) * SECTOR - self._lead)
+
+    def differing(self) -> list[int]:
+        """Return the sectors in which copies that are there differ."""
+        found = np.zeros(self._there.shape[1], np.bool_)
+        for copy, there in zip(self._copies, self._there, strict=True):
+            found |= self._unequal(memoryview(copy.data).cast("B")) & there
+        numbers: list[int] = np.flatnonzero(found).tolist()
+        return numbers
+
+    def options(self, first: int, last: int) -> tuple[_Option, ...]:
+        """Return the different contents of some sectors, each with the first copy that has it."""
+        start, stop = span = self.span(first, last)
+        if span not in self._options:
+            groups: dict[bytes, list[int]] = {}
+            for number, copy in enumerate(self._copies):
+                if self._there[number, first : last + 1].all():
+                    groups.setdefault(bytes(copy.data[start:stop]), []).append(number)
+            scale = power_of_x(8 * (self.size - stop))
+            before = crc32c(self.data[start:stop])
+            self._options[span] = tuple(
+                _Option(
+                    start,
+                    stop,
+                    numbers[0],
+                    multiply(crc32c(data) ^ before, scale),
+                    all(_touches(self._copies[number].doubted, span) for number in numbers),
+                    len(numbers),
+                )
+                for data, numbers in groups.items()
+            )
+        return self._options[span]
+
+    def pieces(self, chosen: Sequence[_Option]) -> tuple[tuple[int, int, int], ...]:
+        """Return which copy the bytes come from, with what was chosen for the places."""
+        numbers = self._first.copy()
+        for option in chosen:
+            first = (option.start + self._lead) // SECTOR
+            numbers[first : -(-(option.stop + self._lead) // SECTOR)] = option.number
+        turns = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+        return tuple(
+            (*self.span(low, high - 1), int(numbers[low]))
+            for low, high in pairwise(turns)
+            if high > low
+        )
+
+    def page(self, number: int) -> int:
+        """Return the number of the page of the file that a sector lies in."""
+        return (number + self._before) // (_PAGE // SECTOR)
+
+    def _joined(self) -> bytes:
+        pieces = self.pieces(())
+        return b"".join(self._copies[number].data[start:stop] for start, stop, number in pieces)
+
+    def _unequal(self, data: memoryview) -> npt.NDArray[np.bool_]:
+        """Tell for each sector whether some bytes differ from those of the base."""
+        found = np.zeros(self._there.shape[1], np.bool_)
+        ahead = -self._lead % SECTOR
+        whole = max(0, (self.size - ahead) // SECTOR)
+        found[0] = data[:ahead] != self.data[:ahead]
+        skip = int(ahead > 0)
+        for first in range(0, whole, _PIECE // SECTOR):
+            last = min(whole, first + _PIECE // SECTOR)
+            here = slice(ahead + first * SECTOR, ahead + last * SECTOR)
+            one, other = (np.frombuffer(view[here], np.uint64) for view in (data, self.data))
+            rows = (one != other).reshape(-1, SECTOR // 8)
+            found[skip + first : skip + last] = rows.any(axis=1)
+        rest = slice(ahead + whole * SECTOR, self.size)
+        if data[rest] != self.data[rest]:
+            found[-1] = True
+        return found
+
+
+def _touches(spans: Iterable[Span], span: Span) -> bool:
+    return any(low < span[1] and span[0] < high for low, high in spans)
+
+
+def _iter_options(base: _Base, differing: Sequence[int]) -> Iterator[Options]:
+    """Iterate over ways to part what differs into places, and to choose: the fewest ways first."""
+    seen: set[tuple[tuple[_Option, ...], ...]] = set()
+    for restrict in (_likeliest, _undoubted, tuple):
+        for spans in (_runs(differing), _pages(base, differing), [(n, n) for n in differing]):
+            options = tuple(restrict(base.options(*span)) for span in spans)
+            if all(options) and options not in seen:
+                seen.add(options)
+                yield options
+
+
+def _undoubted(options: tuple[_Option, ...]) -> tuple[_Option, ...]:
+    return tuple(option for option in options if not option.doubted) or options
+
+
+def _likeliest(options: tuple[_Option, ...]) -> tuple[_Option, ...]:
+    """Return what is not doubted and has a majority, if that is so."""
+    good = _undoubted(options)
+    most = max((option.votes for option in good), default=0)
+    return tuple(option for option in good if option.votes == most)
+
+
+def _runs(numbers: Sequence[int]) -> list[Span]:
+    """Return the first and last of each run of neighbours."""
+    groups = groupby(enumerate(numbers), key=lambda item: item[1] - item[0])
+    runs = [[number for _, number in group] for _, group in groups]
+    return [(run[0], run[-1]) for run in runs]
+
+
+def _pages(base: _Base, numbers: Sequence[int]) -> list[Span]:
+    """Return the first and last of those in one page of the file."""
+    pages = (list(page) for _, page in groupby(numbers, key=base.page))
+    return [(page[0], page[-1]) for page in pages]
+
+
+def _solve(options: Options, target: int) -> list[tuple[_Option, ...]]:
+    """Return the choices, one option a place, whose changes make up the target."""
+    columns: list[tuple[int, int]] = []
+    for place, choices in enumerate(options):
+        target ^= choices[0].change
+        columns.extend((place, number) for number in range(1, len(choices)))
+    changes = (options[place][n].change ^ options[place][0].change for place, n in columns)
+    particular, free = _eliminate(list(changes), target)
+    if particular is None or len(free) > _MOST_FREE:
+        return []
+    found = []
+    for numbers in range(1 << len(free)):
+        bits = particular
+        for place, vector in enumerate(free):
+            if numbers >> place & 1:
+                bits ^= vector
+        picked = [columns[n] for n in range(len(columns)) if bits >> n & 1]
+        choice = dict(picked)
+        # Of two contents of one place, both cannot be chosen.
+        if len(choice) == len(picked):
+            found.append(tuple(one[choice.get(n, 0)] for n, one in enumerate(options)))
+    return found
+
+
+def _eliminate(columns: Sequence[int], target: int) -> tuple[int | None, list[int]]:
+    """Solve a system over GF(2): the sum of some of the columns is the target.
+
+    Returns:
+        One solution, a bit for each column, or None; and what may be added to it.
+    """
+    basis: dict[int, tuple[int, int]] = {}
+    free: list[int] = []
+    for number, column in enumerate(columns):
+        value, bits = _reduce(basis, column, 1 << number)
+        if value:
+            basis[value.bit_length()] = value, bits
+        else:
+            free.append(bits)
+    rest, bits = _reduce(basis, target, 0)
+    return (None if rest else bits), free
+
+
+def _reduce(basis: dict[int, tuple[int, int]], value: int, bits: int) -> tuple[int, int]:
+    """Subtract what the basis can, from the highest bit on; a bit it lacks ends that."""
+    while value and value.bit_length() in basis:
+        part, tag = basis[value.bit_length()]
+        value, bits = value ^ part, bits ^ tag
+    return value, bits
