@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from ckptparse.examination.verify import verify as verify
     from ckptparse.explanation import Explanation as Explanation
     from ckptparse.explanation import explain as explain
+    from ckptparse.graph.effects.effect import Effect as Effect
+    from ckptparse.graph.effects.effect import EffectKind as EffectKind
+    from ckptparse.graph.effects.effect import PathOrigin as PathOrigin
     from ckptparse.graph.graph import Graph as Graph
     from ckptparse.graph.layers import Layer as Layer
     from ckptparse.graph.object_graph import ObjectGraph as ObjectGraph
@@ -104,6 +107,7 @@ _MODULES = {
         "UnsupportedError",
     ],
     "explanation": ["Explanation", "explain"],
+    "graph.effects.effect": ["Effect", "EffectKind", "PathOrigin"],
     "graph.graph": ["Graph"],
     "graph.layers": ["Layer"],
     "graph.object_graph": ["ObjectGraph", "ObjectNode"],

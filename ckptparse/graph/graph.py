@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from ckptparse.errors import name_not_found
+from ckptparse.graph.effects.effect import Effect
 from ckptparse.graph.flow import Flow
 from ckptparse.graph.meta_graph import MetaParts, decode_meta_graph
 from ckptparse.graph.nodes import Node, split_input
@@ -109,6 +110,25 @@ class Graph(GraphParts):
         """The Savers: which tensors each saves, under which names, in the order of the file."""
         definitions = self._meta.savers() if self._meta else []
         return tuple(find_savers(self, self._flow, self.variables.values(), definitions))
+
+    @cached_property
+    def effects(self) -> tuple[Effect, ...]:
+        """What it would do beyond computing, if someone ran it; nothing is run.
+
+        The operations that read or write files, run Python, need a library, or reach the network
+        or the host, in the graph, its functions and the graphs that it carries as data.
+        """
+        from ckptparse.graph.effects.finding import find_effects
+        from ckptparse.graph.effects.tracing import Names
+
+        names = Names(self.saver_nodes, takes_default=True)
+        return tuple(find_effects(self, names, tags=self.tags))
+
+    @property
+    def saver_nodes(self) -> frozenset[str]:
+        """The nodes through which its Savers are given the name of a checkpoint."""
+        definitions = self._meta.savers() if self._meta else []
+        return frozenset(split_input(item.filename_tensor_name)[0] for item in definitions)
 
     def consumers(self, name: str) -> tuple[Node, ...]:
         """Return the nodes that use a variable, or the results of any node of the graph.

@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 
 from ckptparse.coding.varint import encode_varint
+from ckptparse.graph.effects.effect import Effect, PathOrigin
 from ckptparse.graph.graph import Graph
+from ckptparse.graph.nodes import split_input
 from ckptparse.limits import Limits
 from ckptparse.proto.meta_graph_pb2 import AssetFileDef, MetaGraphDef
 from ckptparse.proto.parsing import parse_message
@@ -94,6 +96,32 @@ class MetaGraph:
         return asset_paths(self._directory, self._asset_names)
 
     @cached_property
+    def effects(self) -> tuple[Effect, ...]:
+        """What the graph would do beyond computing, if someone loaded or called it.
+
+        Nothing is run. What it does with its own variables and assets is told apart
+        (`Effect.ordinary`).
+
+        Raises:
+            MalformedError: The graph's bytes are no graph.
+        """
+        from ckptparse.graph.effects.finding import find_effects
+        from ckptparse.graph.effects.tracing import Name, Names
+
+        asset, other = Name(PathOrigin.ASSET), Name(PathOrigin.COMPUTED)
+        bound = {} if self.objects is None else self.objects.bound_inputs
+        names = Names(
+            self.graph.saver_nodes,
+            frozenset(split_input(item.tensor_info.name)[0] for item in self._asset_defs),
+            takes_default=self.objects is None,
+            bound={
+                name: tuple(asset if kind == "asset" else other for kind in kinds)
+                for name, kinds in bound.items()
+            },
+        )
+        return tuple(find_effects(self.graph, names, tags=self.tags))
+
+    @cached_property
     def objects(self) -> SavedObjects | None:
         """The objects of a TF2 SavedModel; None for one of TF1."""
         if not self._message.HasField("object_graph_def"):
@@ -121,14 +149,18 @@ class MetaGraph:
         """The paths of the assets in the order of their numbers; raises as `assets` does."""
         return [self.assets[name] for name in self._asset_names]
 
-    @cached_property
+    @property
     def _asset_names(self) -> list[str]:
-        named = [asset.filename for asset in self._message.asset_file_def]
-        if named or _ASSETS_COLLECTION not in self._message.collection_def:
-            return named
+        return [asset.filename for asset in self._asset_defs]
+
+    @cached_property
+    def _asset_defs(self) -> list[AssetFileDef]:
+        defined = list(self._message.asset_file_def)
+        if defined or _ASSETS_COLLECTION not in self._message.collection_def:
+            return defined
         collection = self._message.collection_def[_ASSETS_COLLECTION]
         return [
-            parse_message(AssetFileDef, value.value, limits=self._limits, path=self._path).filename
+            parse_message(AssetFileDef, value.value, limits=self._limits, path=self._path)
             for value in collection.any_list.value
         ]
 

@@ -225,6 +225,20 @@ class SavedObjects(ObjectGraph):
             for name in sorted(self._functions)
         }
 
+    @property
+    def bound_inputs(self) -> Mapping[str, tuple[str | None, ...]]:
+        """The kinds of the objects that each function takes as its last arguments."""
+        return {
+            name: tuple(self._kind_of(number) for number in self._functions[name].bound_inputs)
+            for name in self._functions
+        }
+
+    def _kind_of(self, number: int) -> str | None:
+        if not 0 <= number < len(self._messages):
+            return None
+        kind: str | None = self._messages[number].WhichOneof("kind")
+        return kind
+
     def asset(self, number: int) -> str:
         """Return the path of an asset by its number.
 

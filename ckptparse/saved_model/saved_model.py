@@ -27,6 +27,7 @@ from ckptparse.errors import (
     UnsupportedError,
 )
 from ckptparse.files.local import LocalSource
+from ckptparse.graph.effects.effect import Effect
 from ckptparse.graph.layers import (
     Layer,
     LayerDescription,
@@ -163,6 +164,23 @@ class SavedModel:
         for meta_graph in self.meta_graphs:
             found |= meta_graph.assets
         return found
+
+    @cached_property
+    def effects(self) -> tuple[Effect, ...]:
+        """What it would do beyond computing, if someone loaded or called it; nothing is run.
+
+        The operations that read or write files, run Python, need a library, or reach the network
+        or the host, wherever they stand: in the graphs, in functions inside of functions, in
+        graphs that a graph carries as data, and in the code of Keras's `Lambda` layers. What
+        every model has is told apart (`Effect.ordinary`).
+
+        Raises:
+            CheckpointError: As for `meta_graphs` and `keras_metadata`.
+        """
+        from ckptparse.saved_model.keras_effects import find_keras_effects
+
+        found = [effect for meta_graph in self.meta_graphs for effect in meta_graph.effects]
+        return (*found, *find_keras_effects((self.keras_metadata or {}).values()))
 
     # The variables and the objects
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import ckptparse
 from ckptparse.cli.about.common import Row, ask, open_shape_text
+from ckptparse.cli.about.effects import describe_effects, effect_rows
 from ckptparse.cli.running import Run
 from ckptparse.text import count, escape, size_text
 
@@ -31,6 +32,7 @@ def describe_graph(run: Run, graph: ckptparse.Graph) -> dict[str, Any]:
         "constants": ask(run, lambda: _describe_constants(graph)),
         "variables": ask(run, lambda: _describe_variables(graph)),
         "savers": ask(run, lambda: _describe_savers(graph)),
+        "effects": ask(run, lambda: describe_effects(graph.effects)),
         "collections": {name: len(graph.collections[name]) for name in graph.collections},
     }
 
@@ -79,6 +81,7 @@ def graph_rows(about: dict[str, Any]) -> Iterator[Row]:
     more = len(about["ops"]) - len(ops)
     if ops:
         yield "ops", ", ".join(ops) + (f" and {more} more" if more > 0 else "")
+    yield from effect_rows(about["effects"])
     yield from _content_rows(about)
 
 

@@ -18,6 +18,7 @@ from ckptparse.cli.about.common import (
     optimizer_rows,
     tensor_info,
 )
+from ckptparse.cli.about.effects import describe_effects, effect_rows
 from ckptparse.cli.running import Run
 from ckptparse.text import count, escape, size_text
 
@@ -35,6 +36,9 @@ def describe_saved_model(run: Run, model: ckptparse.SavedModel) -> dict[str, Any
         "hub_module": model.is_hub_module,
         "schema_version": None if meta_graphs is None else model.schema_version,
         "meta_graphs": [_describe_meta_graph(run, graph) for graph in meta_graphs or ()],
+        "effects": None
+        if meta_graphs is None
+        else ask(run, lambda: describe_effects(model.effects)),
         "step": None if variables is None else ask(run, lambda: model.step),
         "layers": ask(run, lambda: describe_layers(model.layers)),
         "optimizer": ask(run, lambda: describe_optimizer(model.optimizer)),
@@ -88,6 +92,7 @@ def saved_model_rows(about: dict[str, Any]) -> Iterator[Row]:
         yield "is", "a TF-Hub module"
     for graph in about["meta_graphs"]:
         yield from _meta_graph_rows(graph)
+    yield from effect_rows(about["effects"])
     if about["step"] is not None:
         yield "step", f"{about['step']:,}"
     yield from _fingerprint_rows(about["fingerprint"])
