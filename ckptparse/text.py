@@ -11,11 +11,32 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["cell_width", "clean", "count", "escape", "fold", "shape_text", "size_text", "unescape"]
+__all__ = [
+    "as_commands",
+    "cell_width",
+    "chance_text",
+    "clean",
+    "count",
+    "escape",
+    "fold",
+    "shape_text",
+    "size_text",
+    "unescape",
+]
 
 _SHORT = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _ESCAPED = re.compile(r"\\(?:([\\nrt])|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
+_COMMANDS = {
+    "recover": "recover",
+    "verify": "verify",
+    "identify": "identify",
+    "explain": "explain",
+    "latest_checkpoint": "latest",
+    "list_variables": "ls",
+}
+"""Functions, and the commands that do the same."""
+_CALL = re.compile(rf"`?\bckptparse\.({'|'.join(_COMMANDS)})\b(?:\([^)]*\))?`?")
 _LETTERS = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -119,3 +140,17 @@ def fold(text: str, width: int) -> list[str]:
         pieces[-1] += character
         used += cells
     return pieces
+
+
+def chance_text(chance: float) -> str:
+    """Write a small chance for a person: `1 in 4,100`; two digits, and never better than it is."""
+    if chance >= 0.5:
+        return f"{chance:.0%}"
+    times = int(1 / chance)
+    digits = max(0, len(str(times)) - 2)
+    return f"1 in {times // 10**digits * 10**digits:,}"
+
+
+def as_commands(text: str) -> str:
+    """Turn the names of functions into those of commands: `ckptparse.recover(path)`."""
+    return _CALL.sub(lambda found: f"`ckptparse {_COMMANDS[found[1]]}`", text)

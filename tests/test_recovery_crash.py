@@ -58,8 +58,11 @@ def test_the_first_lines_tell_that_readers_do_not_use_what_a_save_left_behind(na
     report = ckptparse.verify(prefix)
     first, second, *_, last = str(report).splitlines()
     total = len(tensors)
-    assert first.endswith(f"a save that did not finish. {total} of {total} tensors are whole.")
-    assert "what the save left behind" in second and "`recover` saves them" in second
+    assert first.endswith(f"  damaged  {total} tensors: {total} verified")
+    assert second.startswith(
+        "  The save did not finish. These tensors come from files that it left"
+    )
+    assert "`ckptparse recover` saves them." in second
     assert last.startswith("Next: `ckptparse recover ") and f"saves all {total} tensors" in last
     with pytest.raises(ckptparse.CheckpointError):
         ckptparse.read(prefix)

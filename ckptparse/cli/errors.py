@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import ckptparse
 from ckptparse.cli.text import prefix_of
-from ckptparse.text import clean, escape
+from ckptparse.text import as_commands, clean, escape
 
 __all__ = ["UsageError", "describe_error", "error_to_dict"]
 
-_COMMANDS = {
-    "recover": "recover",
-    "verify": "verify",
-    "identify": "identify",
-    "explain": "explain",
-    "latest_checkpoint": "latest",
-    "list_variables": "ls",
-}
-_CALL = re.compile(rf"`?\bckptparse\.({'|'.join(_COMMANDS)})\b(?:\([^)]*\))?`?")
 _MOST_LISTED = 6
 
 
@@ -95,11 +85,6 @@ def _hint(error: Exception) -> str | None:
     near = _near(error) if isinstance(error, ckptparse.CheckpointError) else None
     hint = "; ".join(part.rstrip(".") for part in (hint, near) if part)
     return as_commands(clean(hint)) if hint else None
-
-
-def as_commands(text: str) -> str:
-    """Turn the names of functions into those of commands: `ckptparse.recover(path)`."""
-    return _CALL.sub(lambda found: f"`ckptparse {_COMMANDS[found[1]]}`", text)
 
 
 def _near(error: ckptparse.CheckpointError) -> str | None:

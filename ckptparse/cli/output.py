@@ -91,38 +91,6 @@ class Output:
             sys.stdout.flush()
             sys.stdout.buffer.write(os.fsencode(path) + b"\n")
 
-    def pieces(self, parts: Sequence[tuple[str, str]], indent: int) -> None:
-        """Write texts with their styles side by side, going on in the next line where they must."""
-        line, used = " " * indent, indent
-        for number, (text, style) in enumerate((clean(text), style) for text, style in parts):
-            if number and used + len(_GAP) + cell_width(text) > self.width:
-                self.line(line)
-                line, used = " " * (indent + 4), indent + 4
-            elif number:
-                line, used = line + _GAP, used + len(_GAP)
-            # As if every line were as short as those after the first.
-            fits = used + cell_width(text) <= self.width
-            room = max(1, self.width - max(used, indent + 4))
-            *whole, last = [text] if fits else _fold(text, room, prose=False)
-            for part in whole:
-                self.line(line + self.styled(part, style))
-                line, used = " " * (indent + 4), indent + 4
-            line, used = line + self.styled(last, style), used + cell_width(last)
-        self.line(line)
-
-    def paragraph(self, text: str, indent: int) -> None:
-        """Write a sentence over as many lines as it takes, indented."""
-        blanks = " " * indent
-        lines = textwrap.wrap(
-            clean(text),
-            self.width,
-            initial_indent=blanks,
-            subsequent_indent=blanks,
-            break_on_hyphens=False,
-        )
-        for line in lines or [blanks]:
-            self.line(line)
-
     def record(self, *fields: object) -> None:
         """Write a line of fields with tabs between them."""
         # Names come escaped; whatever else a file says, no terminal shall obey it.

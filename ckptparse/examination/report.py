@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ckptparse.problems import Cause, Problem, Severity, Status
 from ckptparse.text import escape
+
+if TYPE_CHECKING:
+    from ckptparse.rendering.text import Paint
 
 __all__ = [
     "FileRange",
@@ -20,12 +22,13 @@ __all__ = [
     "Source",
     "Span",
     "TensorReport",
+    "Verdict",
     "merge_spans",
 ]
 
+Verdict = Literal["ok", "warnings", "damaged"]
 Span = tuple[int, int]
 """First and one past the last: of elements in C order, or of bytes."""
-_MOST_LINES = 20
 
 
 def merge_spans(spans: Sequence[Span]) -> tuple[Span, ...]:
@@ -155,7 +158,7 @@ class Other:
         return {"path": self.path, "step": self.step, "share": self.share, "ok": self.ok}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """What was found. Damage is a value here, not an exception.
 
@@ -181,6 +184,16 @@ class Report:
     def ok(self) -> bool:
         """Whether nothing that a reader could ever use is damaged or missing."""
         return not any(problem.severity is Severity.ERROR for problem in self.problems)
+
+    @property
+    def verdict(self) -> Verdict:
+        """`"ok"`, `"warnings"` (nothing is lost, but see the problems) or `"damaged"`."""
+        if not self.ok:
+            return "damaged"
+        return "warnings" if self.problems else "ok"
+
+    def __bool__(self) -> bool:
+        return self.ok
 
     @property
     def counts(self) -> dict[str, int]:
@@ -212,67 +225,38 @@ class Report:
             "others": [other.to_dict() for other in self.others],
         }
 
-    def __str__(self) -> str:
-        return "\n".join(_iter_lines(self))
+    def render(
+        self,
+        *,
+        width: int | None = None,
+        paint: Paint | None = None,
+        everything: bool = False,
+        maps: bool = False,
+        advice: bool = True,
+    ) -> str:
+        """Write it in words, as `ckptparse verify` prints it; `str(report)` is the short form.
 
+        Args:
+            width: Cells of a line; no line is folded if None.
+            paint: Gives a text its style (`bold`, `red` ...); plain text if None.
+            everything: Name every tensor and problem, also what is whole.
+            maps: Draw each file: what every range of its bytes is.
+            advice: End with what to do next.
+        """
+        from ckptparse.rendering.text import render_report
 
-def _iter_lines(report: Report) -> Iterator[str]:
-    yield f"{_name(report.path)} ({report.format}): {_headline(report)}"
-    for line in _iter_losses(report):
-        yield f"  {line}"
-    # What is wrong with single tensors stands in the list of tensors.
-    problems = [p for p in report.problems if not p.code.startswith(("tensor.", "slice."))]
-    if problems:
-        yield "Problems:"
-        yield from _at_most([_describe_problem(problem) for problem in problems])
-    damaged = [t for t in report.tensors.values() if t.status is not Status.VERIFIED]
-    if damaged:
-        yield "Tensors that are not simply whole:"
-        yield from _at_most([f"  {_describe(tensor)}" for tensor in damaged])
-    if report.others:
-        yield "Other checkpoints here, the best first:"
-        yield from _at_most([f"  {_name(o.path)}: {o.share:.0%} verified" for o in report.others])
-    if report.next_step:
-        yield f"Next: {report.next_step}"
-
-
-def _headline(report: Report) -> str:
-    total = len(report.tensors)
-    whole = sum(tensor.status.proved for tensor in report.tensors.values())
-    if report.ok and not total:
-        return "whole. It holds no tensor."
-    if report.ok:
-        return f"whole. All {total} tensors are verified."
-    if not total:
-        return "no tensor can be named."
-    if report.unfinished:
-        return f"a save that did not finish. {whole} of {total} tensors are whole."
-    if whole == total:
-        return f"damaged, but all {total} tensors are whole."
-    return f"damaged. {whole} of {total} tensors are whole."
-
-
-def _iter_losses(report: Report) -> Iterator[str]:
-    meanings = {
-        Status.CORRECTED: "corrected, proved by their checksum",
-        Status.DERIVED: "derived from their checksum",
-        Status.PARTIAL: "there in part",
-        Status.UNVERIFIED: "offered without proof",
-        Status.CORRUPT: "corrupt",
-        Status.MISSING: "missing",
-    }
-    counts = report.counts
-    if report.unfinished:
-        yield (
-            "They come through what the save left behind (an index or parts not in their final "
-            "place), which `read` and `open` never use: `recover` saves them."
+        return render_report(
+            self, width=width, paint=paint, everything=everything, maps=maps, advice=advice
         )
-    lost = [f"{counts[s.value]} {meaning}" for s, meaning in meanings.items() if s in counts]
-    if lost:
-        yield f"{', '.join(lost)}."
-    graph = report.object_graph
-    if graph is not None and not graph.status.proved:
-        yield f"The object graph is {graph.status}."
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Report of {self.path!r}: {self.verdict}, {len(self.tensors)} tensors, "
+            f"{len(self.problems)} problems>"
+        )
 
 
 def _advise(report: Report) -> str:
@@ -291,28 +275,5 @@ def _advise(report: Report) -> str:
         steps.append(f"`ckptparse recover` may give single values; {total} tensors are lost here")
     use = next((other for other in report.others if other.ok), None)
     if use is not None:
-        steps.append(f"use {_name(use.path)}, which is whole")
+        steps.append(f"use {escape(use.path)}, which is whole")
     return ", or ".join(steps) or "copy or download its files again: nothing here can be used"
-
-
-def _describe_problem(problem: Problem) -> str:
-    return f"  {problem.severity} {problem.code}: {_name(problem.where)}: {problem.message}"
-
-
-def _describe(tensor: TensorReport) -> str:
-    words = [tensor.status.value]
-    words += [f"({tensor.cause})"] if tensor.cause else []
-    words += [f"by {tensor.method}"] if tensor.method else []
-    shape = "" if tensor.shape is None else f" {tensor.dtype}{list(tensor.shape)}"
-    note = f" – {tensor.note}" if tensor.note else ""
-    return f"{escape(tensor.name)}{shape}: {' '.join(words)}{note}"
-
-
-def _at_most(lines: list[str]) -> list[str]:
-    if len(lines) <= _MOST_LINES:
-        return lines
-    return [*lines[:_MOST_LINES], f"  … and {len(lines) - _MOST_LINES} more"]
-
-
-def _name(path: str) -> str:
-    return escape(os.path.basename(path) or path)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ckptparse.errors import CheckpointError, TensorNotFoundError, UnsupportedError, located
 from ckptparse.examination.report import Report, Source, Span, TensorReport
 from ckptparse.files.placing import check_absent, place_directory, place_files
-from ckptparse.problems import Cause, Status
+from ckptparse.problems import Cause, Problem, Severity, Status
 from ckptparse.text import escape
 
 __all__ = ["RecoveredTensor", "Recovery"]
@@ -31,6 +31,9 @@ _HELD = (
     Status.PARTIAL,
     Status.UNVERIFIED,
 )
+_HIDING = ("index.", "v1.", "limit.")
+_NOT_HIDING = ("index.missing", "index.metaindex", "v1.metaindex")
+"""Errors that begin so leave open whether every tensor was found at all; but not these."""
 _REPORT = "report.json"
 _LONGEST_NAME = 200
 
@@ -126,6 +129,23 @@ class Recovery(Mapping[str, RecoveredTensor]):
             if name in tensors and tensors[name].status in _HELD
         }
 
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is lost: every tensor is proved, and none can have been overlooked."""
+        report = self.report
+        graph = report.object_graph
+        return (
+            bool(report.tensors)
+            and all(tensor.status.proved for tensor in report.tensors.values())
+            and (graph is None or graph.status.proved)
+            and not any(map(_may_hide_tensors, report.problems))
+        )
+
+    @property
+    def untouched(self) -> bool:
+        """Whether it is whole as it lies there: nothing was mended, nothing is to be said of it."""
+        return self.whole and self.report.verdict == "ok"
+
     def __getitem__(self, name: str) -> RecoveredTensor:
         try:
             return self._tensors[name]
@@ -184,6 +204,14 @@ class Recovery(Mapping[str, RecoveredTensor]):
         else:
             _write_directory(arrays, target, overwrite=overwrite)
         return arrays.left_out
+
+
+def _may_hide_tensors(problem: Problem) -> bool:
+    return (
+        problem.severity is Severity.ERROR
+        and problem.code.startswith(_HIDING)
+        and problem.code not in _NOT_HIDING
+    )
 
 
 class _Arrays:

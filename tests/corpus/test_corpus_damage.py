@@ -155,7 +155,7 @@ def test_the_verdict_on_a_broken_checkpoint_names_what_is_wrong(name: str) -> No
     said = messages(report)
     assert any(sentence in message for message in said.get(code, ())), said
     first = str(report).splitlines()[0]
-    assert first.endswith(("tensors are whole.", "no tensor can be named."))
+    assert "  damaged  " in first
 
 
 @pytest.mark.parametrize("name", sorted(KILLED_SAVES))

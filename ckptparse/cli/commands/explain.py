@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 import ckptparse
-from ckptparse.cli.errors import as_commands
 from ckptparse.cli.output import Output
 from ckptparse.cli.running import GOOD, NOT_RUN, Run
+from ckptparse.text import as_commands
 
 __all__ = ["explain"]
 

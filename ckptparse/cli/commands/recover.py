@@ -22,10 +22,6 @@ from ckptparse.text import escape
 
 __all__ = ["recover"]
 
-_HIDING = ("index.", "v1.", "limit.")
-_NOT_HIDING = ("index.missing", "index.metaindex", "v1.metaindex")
-"""Errors that begin so leave open whether every tensor was found at all; but not these."""
-
 
 def recover(
     run: Run,
@@ -91,29 +87,21 @@ class Recovered:
 
     recovery: ckptparse.Recovery
     written: str | None
-    with_map: bool
-    all_tensors: bool
+    maps: bool
+    everything: bool
     left_out: dict[str, str]
 
     @property
     def whole(self) -> bool:
-        """Whether nothing was lost: each tensor is proved, and none can have been overlooked."""
-        report = self.recovery.report
-        graph = report.object_graph
-        return (
-            bool(report.tensors)
-            and not self.left_out
-            and all(tensor.status.proved for tensor in report.tensors.values())
-            and (graph is None or graph.status.proved)
-            and not any(map(_may_hide_tensors, report.problems))
-        )
+        """Whether nothing is lost of what is there, and all of it could be written."""
+        return self.recovery.whole and not self.left_out
 
     @property
     def code(self) -> int:
         """The exit code."""
         if not self.whole:
             return DAMAGE
-        return WARNED if self.recovery.report.problems else GOOD
+        return GOOD if self.recovery.untouched else WARNED
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -129,17 +117,9 @@ class Recovered:
         """Write the report, and what became of it."""
         report = self.recovery.report
         saved = self.written is not None
-        write_report(out, report, with_map=self.with_map, all_tensors=self.all_tensors, saved=saved)
+        write_report(out, report, maps=self.maps, everything=self.everything, saved=saved)
         got = f"got back {len(self.recovery):,} of {describe_counts(report)}"
         where = "nothing was written" if self.written is None else f"in {escape(self.written)}"
         if self.left_out:
             where += f", but {len(self.left_out):,} could not be read any more and are left out"
         out.summary(f"{got}; {where}")
-
-
-def _may_hide_tensors(problem: ckptparse.Problem) -> bool:
-    return (
-        problem.severity.value == "error"
-        and problem.code.startswith(_HIDING)
-        and problem.code not in _NOT_HIDING
-    )

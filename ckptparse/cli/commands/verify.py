@@ -11,7 +11,7 @@ import ckptparse
 from ckptparse.cli.completion import complete_path
 from ckptparse.cli.output import Output
 from ckptparse.cli.progress import working
-from ckptparse.cli.reports import verdict, write_report
+from ckptparse.cli.reports import write_report
 from ckptparse.cli.running import DAMAGE, GOOD, NOT_RUN, WARNED, Run
 from ckptparse.text import escape
 
@@ -48,7 +48,7 @@ def verify(
 
 def _code(reports: list[ckptparse.Report], *, complete: bool) -> int:
     """Choose the exit code: damage before what could not be looked at, before warnings."""
-    verdicts = {verdict(report) for report in reports}
+    verdicts = {report.verdict for report in reports}
     if "damaged" in verdicts:
         return DAMAGE
     if not complete:
@@ -61,8 +61,8 @@ class Verified:
     """A report for each checkpoint."""
 
     reports: tuple[ckptparse.Report, ...]
-    with_map: bool
-    all_tensors: bool
+    maps: bool
+    everything: bool
     code: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,4 +74,4 @@ class Verified:
         for number, report in enumerate(self.reports):
             if number and out.terminal:
                 out.line()
-            write_report(out, report, with_map=self.with_map, all_tensors=self.all_tensors)
+            write_report(out, report, maps=self.maps, everything=self.everything)

@@ -1,0 +1,1 @@
+"""Values shown to people: a report in words, and drawings of files."""
