@@ -101,7 +101,7 @@ def render_report(
     sections = [
         _problem_lines(page, report, everything=everything),
         _tensor_lines(page, report, everything=everything),
-        _other_lines(report),
+        _other_lines(page, report),
         *(_map_sections(page, report.files.values()) if maps else ()),
     ]
     if advice and report.next_step:
@@ -232,11 +232,12 @@ def _why(tensor: TensorReport) -> str:
     return "; ".join(parts)
 
 
-def _other_lines(report: Report) -> Iterator[str]:
+def _other_lines(page: _Page, report: Report) -> Iterator[str]:
     if report.others:
-        yield "Other checkpoints beside it, the best first:"
+        yield from page.paragraph("Other checkpoints beside it, the best first:", 0)
     for other in report.others:
-        yield f"  {escape(other.path)}  {other.share:.0%} verified"
+        parts = [(escape(other.path), ""), (f"{other.share:.0%} verified", "")]
+        yield from page.pieces(parts, 2)
 
 
 # Maps
@@ -246,9 +247,24 @@ def _map_sections(page: _Page, files: Iterable[FileReport]) -> Iterator[list[str
     drawn = [file for file in files if file.ranges]
     for file in drawn:
         size = "not there" if file.size is None else size_text(file.size)
-        yield [page.paint(f"{escape(file.path)}  {size}", "bold"), *_draw_map(page, file)]
+        title = page.pieces([(escape(file.path), "bold"), (size, "bold")], 0)
+        yield [*title, *_draw_map(page, file)]
     if drawn:
-        yield ["  ".join(f"{page.paint(mark, style)} {k}" for k, (mark, style) in _MARKS.items())]
+        yield [*_legend(page)]
+
+
+def _legend(page: _Page) -> Iterator[str]:
+    """Say what the marks mean, in as many lines as it takes."""
+    line, used = "", 0
+    for kind, (mark, style) in _MARKS.items():
+        cells = len(f"{mark} {kind}")
+        if used and used + len(_GAP) + cells > page.width:
+            yield line
+            line, used = "", 0
+        gap = _GAP if used else ""
+        line += f"{gap}{page.paint(mark, style)} {kind}"
+        used += len(gap) + cells
+    yield line
 
 
 def _draw_map(page: _Page, file: FileReport) -> Iterator[str]:
