@@ -39,7 +39,8 @@ def test_no_line_is_wider_than_asked_but_for_a_command_to_copy(
     width: int, damaged: ckptparse.Report
 ) -> None:
     for line in damaged.render(width=width, maps=True, everything=True).splitlines():
-        assert cell_width(line) <= width or "`ckptparse recover " in line
+        a_long_path = any(cell_width(word) > width - 8 for word in line.split())
+        assert cell_width(line) <= width or a_long_path or "`ckptparse recover " in line
 
 
 def test_a_command_to_copy_stays_in_one_line(damaged: ckptparse.Report) -> None:
