@@ -1,0 +1,147 @@
+"""Strings and variants at a known place: how many bytes they take, and their checksum.
+
+Both say themselves how long they are, and have checksums of their lengths, so that a wrong place
+is told by the first of them (docs/format.md, section 2.4).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from ckptparse.bundle.strings import decode_lengths
+from ckptparse.coding.checksum import crc32c, mask_crc, unmask_crc
+from ckptparse.coding.varint import MAX_VARINT64_BYTES, decode_varint
+from ckptparse.errors import CheckpointError
+from ckptparse.files.storage import Source
+from ckptparse.parallel import stream_crc
+
+__all__ = ["Counted", "count_strings", "find_last_string", "measure_strings", "measure_variants"]
+
+_CRC_SIZE = 4
+_MOST_COUNTED = 1 << 20
+_LARGEST_TAIL = 1 << 28
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A payload of strings or variants."""
+
+    count: int
+    """How many elements."""
+    size: int
+    """In bytes."""
+    crc: int
+    """Of the entry, unmasked."""
+
+
+def measure_strings(source: Source, offset: int, count: int) -> Counted | None:
+    """Measure `count` strings that begin there; None unless their lengths have their checksum."""
+    available = source.size - offset
+    head = source.read_at(offset, max(0, min(available, count * MAX_VARINT64_BYTES + _CRC_SIZE)))
+    position = total = 0
+    try:
+        for _ in range(count):
+            length, position = decode_varint(head, position, len(head))
+            total += length
+        size = position + _CRC_SIZE + total
+        if size > available:
+            return None
+        _, position, crc = decode_lengths(head, count, size, big_endian=False)
+    except (ValueError, CheckpointError):
+        return None
+    crc = stream_crc(source.read_at, offset + position, size - position, crc=crc)
+    return Counted(count, size, crc)
+
+
+def count_strings(source: Source, offset: int, most: int) -> Counted | None:
+    """Measure strings that begin there, however many: their lengths' checksum ends them.
+
+    The smallest number that has it; by chance one in 2^32 of those tried.
+    """
+    room = min(most, source.size - offset)
+    head = source.read_at(offset, min(room, _MOST_COUNTED * 2)) if room > 0 else b""
+    running = position = count = total = 0
+    while position + _CRC_SIZE <= len(head) and count < _MOST_COUNTED:
+        # No string at all is nothing but a checksum of nothing: only where strings are expected.
+        (masked,) = struct.unpack_from("<I", head, position)
+        if unmask_crc(masked) == running and position + _CRC_SIZE + total <= room:
+            return measure_strings(source, offset, count)
+        try:
+            length, position = decode_varint(head, position, len(head))
+        except ValueError:
+            return None
+        total += length
+        if total > room:
+            return None
+        wide = length > 0xFFFFFFFF
+        running = crc32c(struct.pack("<Q" if wide else "<I", length), running)
+        count += 1
+    return None
+
+
+def measure_variants(source: Source, offset: int, count: int) -> Counted | None:
+    """Measure `count` variants that begin there; None unless each has its checksum."""
+    position, crc = offset, 0
+    for _ in range(count):
+        head = source.read_at(position, max(0, min(MAX_VARINT64_BYTES, source.size - position)))
+        try:
+            length, taken = decode_varint(head, 0, len(head))
+        except ValueError:
+            return None
+        start = position + taken
+        position = start + length + _CRC_SIZE
+        if position > source.size:
+            return None
+        crc = crc32c(struct.pack("<Q", length), crc)
+        crc = stream_crc(source.read_at, start, length, crc=crc)
+        stored = source.read_at(position - _CRC_SIZE, _CRC_SIZE)
+        if unmask_crc(int.from_bytes(stored, "little")) != crc:
+            return None
+        crc = crc32c(stored, crc)
+    return Counted(count, position - offset, crc)
+
+
+def find_last_string(source: Source) -> int | None:
+    """Return where the one string begins that ends with the file: the object graph of a shard.
+
+    A length, its checksum of 32 bits, and exactly as many bytes to the end: a place fits by chance
+    once in 2^32. Looked at are the last 256 MiB.
+    """
+    end = source.size
+    lowest = max(0, end - _LARGEST_TAIL)
+    stop = end
+    while stop > lowest:
+        start = max(lowest, stop - _PIECE)
+        # A head that begins in the piece may end up to 14 bytes beyond it.
+        data = source.read_at(start, min(end, stop + MAX_VARINT64_BYTES + _CRC_SIZE) - start)
+        found = _find_head(data, start, stop - start, end)
+        if found is not None:
+            return found
+        stop = start
+    return None
+
+
+def _find_head(data: bytes, start: int, count: int, end: int) -> int | None:
+    """Return the last place of a piece where a length and its checksum leave what there is."""
+    view = np.frombuffer(data, np.uint8)
+    places = np.arange(count, dtype=np.int64)
+    for width in range(1, 6):
+        fitting = places[: max(0, len(view) - width - _CRC_SIZE + 1)]
+        # The length is what is left behind its own varint and the checksum.
+        length = end - start - fitting - width - _CRC_SIZE
+        likely = length >= (1 << 7 * (width - 1) if width > 1 else 0)
+        likely &= length < 1 << 7 * width
+        for number in range(width):
+            more = 0x80 if number < width - 1 else 0
+            expected = (length >> 7 * number & 0x7F) | more
+            likely &= view[fitting + number] == expected
+        for place in fitting[likely][::-1].tolist():
+            size = end - start - place - width - _CRC_SIZE
+            stored = int.from_bytes(data[place + width : place + width + _CRC_SIZE], "little")
+            if stored == mask_crc(crc32c(struct.pack("<I", size))):
+                return int(start + place)
+    return None

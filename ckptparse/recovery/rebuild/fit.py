@@ -1,0 +1,211 @@
+"""A layout laid over the data files: offsets, sizes and checksums, and whether it fits.
+
+Payloads lie end to end from the first byte to the last. Sizes follow from types and shapes; strings
+and variants say theirs; one payload of unknown size takes what the others leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ckptparse.dtypes import DataType, item_size
+from ckptparse.files.storage import Source
+from ckptparse.parallel import stream_crc
+from ckptparse.recovery.rebuild.counted import (
+    Counted,
+    count_strings,
+    find_last_string,
+    measure_strings,
+    measure_variants,
+)
+from ckptparse.recovery.rebuild.layout import Layout, Payload
+
+__all__ = ["Fit", "Placed", "fit_layout"]
+
+_MOST_ELEMENTS = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A payload with its place."""
+
+    payload: Payload
+    """Type and shape known."""
+    shard: int
+    offset: int
+    size: int
+    counted: Counted | None = None
+    """What strings and variants say of themselves."""
+
+    def checksum(self, source: Source) -> int:
+        """Compute the checksum that an entry of it has, unmasked."""
+        if self.counted is not None:
+            return self.counted.crc
+        return stream_crc(source.read_at, self.offset, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A layout that fits its data files exactly."""
+
+    layout: Layout
+    placed: tuple[Placed, ...]
+    """By data file, in the order of the bytes."""
+    anchors: int
+    """How many strings and variants lie where they should: each a proof of 32 bits."""
+    solved: int
+    """How many sizes were found as what the others leave: each takes the proof of a fit away."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether types and shapes alone give the size of every data file."""
+        return self.solved == 0
+
+
+def fit_layout(layout: Layout, sources: Sequence[Source]) -> Fit | None:
+    """Lay a layout over data files; None if it does not fit them to the byte.
+
+    Args:
+        layout: As many data files as there are sources.
+        sources: The data files in order.
+    """
+    if len(layout.shards) != len(sources):
+        return None
+    placed: list[Placed] = []
+    anchors = solved = 0
+    for number, (payloads, source) in enumerate(zip(layout.shards, sources, strict=True)):
+        shard = _Shard(number, source)
+        found = shard.place(payloads)
+        if found is None:
+            return None
+        placed += found
+        anchors += sum(one.counted is not None for one in found)
+        solved += shard.solved
+    return Fit(layout, tuple(placed), anchors, solved)
+
+
+class _Shard:
+    """One data file, filled from both ends."""
+
+    def __init__(self, number: int, source: Source) -> None:
+        self._number = number
+        self._source = source
+        self.solved = 0
+
+    def place(self, payloads: Sequence[Payload]) -> list[Placed] | None:
+        """Place all payloads, or None."""
+        head: list[Placed] = []
+        offset = 0
+        for number, payload in enumerate(payloads):
+            placed = self._place_at(payload, offset)
+            if placed is None:
+                return self._place_rest(head, offset, payloads[number:])
+            head.append(placed)
+            offset += placed.size
+        return head if offset == self._source.size else None
+
+    def _place_at(self, payload: Payload, offset: int) -> Placed | None:
+        """Place a payload whose size is known, or told by its bytes."""
+        shape = payload.known_shape
+        if payload.size is not None:
+            fits = offset + payload.size <= self._source.size
+            return Placed(payload, self._number, offset, payload.size) if fits else None
+        if shape is not None and payload.data_type is not None:
+            count = _count(shape)
+            if payload.data_type == DataType.DT_STRING and count is not None:
+                counted = measure_strings(self._source, offset, count)
+                return self._counted(payload, offset, counted)
+            if payload.data_type == DataType.DT_VARIANT and count is not None:
+                counted = measure_variants(self._source, offset, count)
+                return self._counted(payload, offset, counted)
+        if payload.data_type == DataType.DT_STRING and _is_a_row(payload):
+            counted = count_strings(self._source, offset, self._source.size - offset)
+            if counted is not None:
+                payload = payload.with_shape((counted.count,))
+            return self._counted(payload, offset, counted)
+        return None
+
+    def _counted(self, payload: Payload, offset: int, counted: Counted | None) -> Placed | None:
+        if counted is None:
+            return None
+        return Placed(payload, self._number, offset, counted.size, counted)
+
+    def _place_rest(
+        self, head: list[Placed], offset: int, payloads: Sequence[Payload]
+    ) -> list[Placed] | None:
+        """Place what begins with a payload of unknown size: from the end of the file back."""
+        tail: list[Placed] = []
+        end = self._source.size
+        rest = list(payloads)
+        while len(rest) > 1:
+            placed = self._place_before(rest[-1], end)
+            if placed is None or placed.offset < offset:
+                break
+            tail.insert(0, placed)
+            rest.pop()
+            end = placed.offset
+        middle = self._solve(rest, offset, end)
+        return None if middle is None else [*head, *middle, *tail]
+
+    def _place_before(self, payload: Payload, end: int) -> Placed | None:
+        """Place a payload that ends there, if its size is known."""
+        if payload.size is not None:
+            return Placed(payload, self._number, end - payload.size, payload.size)
+        if payload.data_type == DataType.DT_STRING and payload.shape == ():
+            offset = find_last_string(self._source) if end == self._source.size else None
+            return None if offset is None else self._place_at(payload, offset)
+        return None
+
+    def _solve(self, payloads: Sequence[Payload], start: int, end: int) -> list[Placed] | None:
+        """Give what lies between two known places to the payloads of unknown size there."""
+        if len(payloads) > 1 and payloads[0].size is not None:
+            return None
+        widths = [_row_size(payload) for payload in payloads]
+        total = 0
+        for width in widths:
+            if not width:
+                return None
+            total += width
+        shared = {payload.shared_count for payload in payloads}
+        if len(payloads) > 1 and (len(shared) != 1 or None in shared):
+            return None
+        rows, rest = divmod(end - start, total)
+        if rest or rows < 0:
+            return None
+        self.solved += 1
+        return list(self._iter_rows(payloads, start, rows))
+
+    def _iter_rows(self, payloads: Sequence[Payload], start: int, rows: int) -> Iterator[Placed]:
+        for payload in payloads:
+            shape = payload.shape or (None,)
+            whole = tuple(rows if size is None else size for size in shape)
+            solved = replace(payload, shape=whole)
+            size = solved.size or 0
+            yield Placed(solved, self._number, start, size)
+            start += size
+
+
+def _is_a_row(payload: Payload) -> bool:
+    """Tell whether the shape is a vector's, of unknown length."""
+    return payload.shape is None or payload.shape == (None,)
+
+
+def _count(shape: tuple[int, ...]) -> int | None:
+    product = 1
+    for size in shape:
+        product *= size
+        if product > _MOST_ELEMENTS:
+            return None
+    return product
+
+
+def _row_size(payload: Payload) -> int | None:
+    """Return the bytes for each unit of the one dimension that is not known; None for others."""
+    width = None if payload.data_type is None else item_size(payload.data_type)
+    shape = (None,) if payload.shape is None else payload.shape
+    if width is None or shape.count(None) != 1:
+        return None
+    for size in shape:
+        width *= 1 if size is None else size
+    return width

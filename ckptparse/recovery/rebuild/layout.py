@@ -1,0 +1,131 @@
+"""Which payloads lie in each data file, in which order.
+
+Writers lay payloads end to end (docs/format.md, section 2.5), so that order, types and shapes are
+all that an index adds to its data files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from ckptparse.bundle.slices import Extent, TensorSlice
+from ckptparse.dtypes import item_size
+from ckptparse.errors import MalformedError
+
+__all__ = ["Layout", "Payload", "Rule", "parse_slice_spec", "plain_type"]
+
+_REFERENCE = 100
+
+
+class Rule(str, Enum):
+    """What told that the payloads lie so."""
+
+    SAVER = "saver"
+    """The names, types and shapes that the graph's save op has: as sure as the graph."""
+    STAND_IN = "stand-in"
+    """Another checkpoint of the model has them so."""
+    CUT_INDEX = "cut index"
+    """What is left of the index, and the order of its names for what is not."""
+    GIVEN_ORDER = "given order"
+    """Shapes in the order in which they were given."""
+    SORTED_NAMES = "sorted names"
+    """Shapes that were given, sorted by name, as TensorFlow 1's Saver sorts them."""
+    OBJECT_GRAPH = "object graph"
+    """The order of the object graph's keys, and shapes that were given."""
+    GUESSED_SIZES = "guessed sizes"
+    """The order of the object graph's keys, and sizes that were guessed."""
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether order or sizes are but likely."""
+        return self is not Rule.SAVER
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What is known of one payload before its data file is looked at."""
+
+    name: str
+    """Of the tensor."""
+    data_type: int | None
+    """DataType number; None if it is not known."""
+    shape: tuple[int | None, ...] | None
+    """Of the payload; None for a dimension, or all, that is not known."""
+    piece: TensorSlice | None = None
+    """Which slice of the tensor it is; None for the whole."""
+    full_shape: tuple[int, ...] = ()
+    """Of the whole tensor, if this is a slice."""
+    shared_count: str | None = None
+    """Payloads of one name here have as many rows as each other: keys and values of a table."""
+
+    @property
+    def size(self) -> int | None:
+        """Its bytes, if type and shape tell them."""
+        width = None if self.data_type is None else item_size(self.data_type)
+        if width is None or self.shape is None:
+            return None
+        for dimension in self.shape:
+            if dimension is None:
+                return None
+            width *= dimension
+        return width
+
+    @property
+    def known_shape(self) -> tuple[int, ...] | None:
+        """Its shape, if all of it is known."""
+        if self.shape is None:
+            return None
+        known = tuple(dimension for dimension in self.shape if dimension is not None)
+        return known if len(known) == len(self.shape) else None
+
+    def with_shape(self, shape: tuple[int, ...]) -> Payload:
+        """Return it with another shape."""
+        return replace(self, shape=shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What some evidence says of the data files of a checkpoint."""
+
+    shards: tuple[tuple[Payload, ...], ...]
+    """For each data file, its payloads in order."""
+    rule: Rule
+    source: str
+    """The file that says so; empty for what the caller gave."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its tensors, each once, in order."""
+        return tuple(dict.fromkeys(payload.name for shard in self.shards for payload in shard))
+
+
+def plain_type(data_type: int | None) -> int | None:
+    """Return the type of what a reference type refers to."""
+    if data_type is not None and data_type > _REFERENCE:
+        return data_type - _REFERENCE
+    return data_type
+
+
+def parse_slice_spec(spec: str) -> tuple[tuple[int, ...], TensorSlice]:
+    """Parse what a save op says of a slice: `6 3 0,2:-` is rows 0 and 1 of shape (6, 3).
+
+    Raises:
+        MalformedError: It is no such text.
+    """
+    *dims, slices = spec.split(" ")
+    try:
+        shape = tuple(int(size) for size in dims)
+        piece = TensorSlice(tuple(_parse_extent(text) for text in slices.split(":") if text))
+    except ValueError:
+        shape, piece = (), TensorSlice(())
+    if not shape or len(piece.extents) != len(shape) or min(shape) < 0:
+        raise MalformedError(f"Expected dimensions and a slice of as many extents, found {spec!r}")
+    return shape, piece
+
+
+def _parse_extent(text: str) -> Extent:
+    if text == "-":
+        return Extent()
+    start, length = text.split(",")
+    return Extent(int(start), int(length))

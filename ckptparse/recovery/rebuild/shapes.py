@@ -1,0 +1,198 @@
+"""Layouts from shapes that were given: by the caller, a container's header, another program.
+
+    {"dense/kernel": [784, 10], "step": {"dtype": "int64", "shape": []}}
+
+Shapes say nothing of the order in a data file. That is the object graph's, if the data files hold
+one; else names are sorted, as TensorFlow 1's Saver sorts them; else they are as they were given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ckptparse.crc.inversion import is_counter
+from ckptparse.dtypes import DataType
+from ckptparse.errors import MalformedError
+from ckptparse.recovery.rebuild.layout import Layout, Payload, Rule
+
+__all__ = ["GivenTensor", "KeyName", "layouts_of_shapes", "parse_shapes", "parse_shapes_text"]
+
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_METADATA = "__metadata__"
+_SHORT_NAMES = {
+    "F64": DataType.DT_DOUBLE,
+    "F32": DataType.DT_FLOAT,
+    "F16": DataType.DT_HALF,
+    "BF16": DataType.DT_BFLOAT16,
+    "I64": DataType.DT_INT64,
+    "I32": DataType.DT_INT32,
+    "I16": DataType.DT_INT16,
+    "I8": DataType.DT_INT8,
+    "U64": DataType.DT_UINT64,
+    "U32": DataType.DT_UINT32,
+    "U16": DataType.DT_UINT16,
+    "U8": DataType.DT_UINT8,
+    "BOOL": DataType.DT_BOOL,
+    "F8_E4M3": DataType.DT_FLOAT8_E4M3FN,
+    "F8_E5M2": DataType.DT_FLOAT8_E5M2,
+}
+"""The names of types in the headers of safetensors files."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenTensor:
+    """What was given of one tensor."""
+
+    name: str
+    data_type: int | None
+    """None if only the shape was given."""
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyName:
+    """A key of an object graph, in the order in which it is stored."""
+
+    key: str
+    full_name: str = ""
+    """The variable's own name, such as `dense/kernel`."""
+
+
+def parse_shapes_text(text: str | bytes) -> list[GivenTensor]:
+    """Parse JSON: names and shapes, or the header of a safetensors file.
+
+    Raises:
+        MalformedError: It is no JSON object of shapes.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(
+            f"Expected shapes as JSON, found what does not parse: {error}"
+        ) from error
+    if not isinstance(found, dict):
+        raise MalformedError("Expected a JSON object of names and shapes, found another value")
+    return parse_shapes(found)
+
+
+def parse_shapes(shapes: Mapping[str, Any]) -> list[GivenTensor]:
+    """Take over shapes by name: a shape, an array, or a mapping of `shape` and `dtype`.
+
+    Raises:
+        MalformedError: Something else stands there.
+    """
+    return [_parse_one(name, value) for name, value in shapes.items() if name != _METADATA]
+
+
+def _parse_one(name: str, value: Any) -> GivenTensor:
+    if isinstance(value, Mapping):
+        return GivenTensor(
+            name, _type_of(name, value.get("dtype")), _shape_of(name, value.get("shape"))
+        )
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return GivenTensor(name, _type_of(name, value.dtype), _shape_of(name, value.shape))
+    return GivenTensor(name, None, _shape_of(name, value))
+
+
+def _shape_of(name: str, value: Any) -> tuple[int, ...]:
+    good = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    if good and all(type(size) is int and size >= 0 for size in value):
+        return tuple(value)
+    raise MalformedError(f"Expected a shape (a list of numbers) of {name!r}, found {value!r:.80}")
+
+
+def _type_of(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    text = str(value)
+    if text in _SHORT_NAMES:
+        return _SHORT_NAMES[text]
+    known = {
+        "float16": DataType.DT_HALF,
+        "float32": DataType.DT_FLOAT,
+        "float64": DataType.DT_DOUBLE,
+        "complex64": DataType.DT_COMPLEX64,
+        "complex128": DataType.DT_COMPLEX128,
+        "object": DataType.DT_STRING,
+        "string": DataType.DT_STRING,
+        "bool": DataType.DT_BOOL,
+    }
+    try:
+        plain = (
+            text
+            if text in known or f"DT_{text.upper()}" in DataType.__members__
+            else np.dtype(value).name
+        )
+    except TypeError:
+        plain = text
+    found = known.get(plain) or DataType.__members__.get(f"DT_{plain.upper()}")
+    if found is None:
+        raise MalformedError(f"Expected a type of {name!r} such as float32, found {text!r:.80}")
+    return int(found)
+
+
+def layouts_of_shapes(
+    given: Sequence[GivenTensor], sizes: Sequence[int], keys: Sequence[KeyName] = ()
+) -> Iterator[Layout]:
+    """Iterate over the orders in which given tensors may lie, the likeliest first.
+
+    Args:
+        given: The tensors.
+        sizes: Of the data files: tensors fill one after another.
+        keys: The keys of the object graph that was found there, in its order.
+    """
+    if keys:
+        payloads = [*_match_keys(given, keys), Payload(OBJECT_GRAPH, DataType.DT_STRING, ())]
+        yield from _split(payloads, sizes, Rule.OBJECT_GRAPH)
+    by_name = sorted(given, key=lambda tensor: tensor.name.encode("utf-8", "surrogateescape"))
+    yield from _split([_payload_of(tensor) for tensor in by_name], sizes, Rule.SORTED_NAMES)
+    if by_name != list(given):
+        yield from _split([_payload_of(tensor) for tensor in given], sizes, Rule.GIVEN_ORDER)
+
+
+def _payload_of(tensor: GivenTensor, name: str | None = None) -> Payload:
+    data_type = tensor.data_type
+    if data_type is None:
+        counter = is_counter(tensor.name) and tensor.shape == ()
+        data_type = DataType.DT_INT64 if counter else DataType.DT_FLOAT
+    return Payload(name or tensor.name, data_type, tensor.shape)
+
+
+def _match_keys(given: Sequence[GivenTensor], keys: Sequence[KeyName]) -> Iterator[Payload]:
+    """Give every key the shape that stands under it, its stem or its variable's name."""
+    by_name = {tensor.name.removesuffix(":0"): tensor for tensor in given}
+    for item in keys:
+        stem = item.key.removesuffix(_VARIABLE)
+        tensor = by_name.get(item.key) or by_name.get(stem) or by_name.get(item.full_name)
+        if tensor is not None:
+            yield _payload_of(tensor, item.key)
+        elif is_counter(item.key):
+            yield Payload(item.key, DataType.DT_INT64, ())
+        else:
+            yield Payload(item.key, DataType.DT_FLOAT, None)
+
+
+def _split(payloads: Sequence[Payload], sizes: Sequence[int], rule: Rule) -> Iterator[Layout]:
+    """Part payloads among data files so that each is full, in order."""
+    if len(sizes) == 1:
+        yield Layout((tuple(payloads),), rule, "")
+        return
+    shards: list[tuple[Payload, ...]] = []
+    rest = list(payloads)
+    for size in sizes:
+        shard: list[Payload] = []
+        left = size
+        while rest and (taken := rest[0].size) is not None and taken <= left:
+            shard.append(rest.pop(0))
+            left -= taken
+        if left:
+            return
+        shards.append(tuple(shard))
+    if not rest:
+        yield Layout(tuple(shards), rule, "")
