@@ -52,14 +52,24 @@ if TYPE_CHECKING:
     from ckptparse.graph.effects.effect import PathOrigin as PathOrigin
     from ckptparse.graph.graph import Graph as Graph
     from ckptparse.graph.layers import Layer as Layer
+    from ckptparse.graph.layers import LayerDescription as LayerDescription
     from ckptparse.graph.object_graph import ObjectGraph as ObjectGraph
     from ckptparse.graph.object_graph import ObjectNode as ObjectNode
+    from ckptparse.graph.object_graph import RegisteredSaver as RegisteredSaver
+    from ckptparse.graph.object_graph import SlotVariable as SlotVariable
+    from ckptparse.graph.object_graph import TensorSource as TensorSource
     from ckptparse.graph.optimizer import Optimizer as Optimizer
+    from ckptparse.graph.optimizer import Slots as Slots
+    from ckptparse.graph.savers import SavedTensor as SavedTensor
+    from ckptparse.graph.savers import SaveOp as SaveOp
+    from ckptparse.graph.savers import Saver as Saver
     from ckptparse.graph.state import CheckpointState as CheckpointState
     from ckptparse.graph.state import checkpoint_state as checkpoint_state
     from ckptparse.graph.state import latest_checkpoint as latest_checkpoint
     from ckptparse.graph.tree import Tree as Tree
     from ckptparse.graph.tree import TreeEntry as TreeEntry
+    from ckptparse.graph.variables import GraphVariable as GraphVariable
+    from ckptparse.graph.variables import SliceInfo as SliceInfo
     from ckptparse.identification import Identity as Identity
     from ckptparse.identification import identify as identify
     from ckptparse.limits import DEFAULT_LIMITS as DEFAULT_LIMITS
@@ -73,7 +83,10 @@ if TYPE_CHECKING:
     from ckptparse.recovery.result import RecoveredTensor as RecoveredTensor
     from ckptparse.recovery.result import Recovery as Recovery
     from ckptparse.saved_model.fingerprint import Fingerprint as Fingerprint
+    from ckptparse.saved_model.keras_metadata import KerasObject as KerasObject
     from ckptparse.saved_model.meta_graph import MetaGraph as MetaGraph
+    from ckptparse.saved_model.objects import ConcreteFunction as ConcreteFunction
+    from ckptparse.saved_model.objects import SavedObjects as SavedObjects
     from ckptparse.saved_model.saved_model import SavedModel as SavedModel
     from ckptparse.saved_model.signatures import Signature as Signature
     from ckptparse.saved_model.signatures import TensorInfo as TensorInfo
@@ -109,9 +122,15 @@ _MODULES = {
     "explanation": ["Explanation", "explain"],
     "graph.effects.effect": ["Effect", "EffectKind", "PathOrigin"],
     "graph.graph": ["Graph"],
-    "graph.layers": ["Layer"],
-    "graph.object_graph": ["ObjectGraph", "ObjectNode"],
-    "graph.optimizer": ["Optimizer"],
+    "graph.layers": ["Layer", "LayerDescription"],
+    "graph.object_graph": [
+        "ObjectGraph",
+        "ObjectNode",
+        "RegisteredSaver",
+        "SlotVariable",
+        "TensorSource",
+    ],
+    "graph.optimizer": ["Optimizer", "Slots"],
     "graph.state": ["CheckpointState", "checkpoint_state", "latest_checkpoint"],
     "graph.tree": ["Tree", "TreeEntry"],
     "identification": ["Identity", "identify"],
@@ -127,6 +146,10 @@ _MODULES = {
     "tensor": ["Location", "Tensor"],
     "tensor_proto": ["Variant"],
     "examination.verify": ["verify"],
+    "graph.savers": ["SaveOp", "SavedTensor", "Saver"],
+    "graph.variables": ["GraphVariable", "SliceInfo"],
+    "saved_model.keras_metadata": ["KerasObject"],
+    "saved_model.objects": ["ConcreteFunction", "SavedObjects"],
 }
 """Where each public name is defined. No module has the name of a public function."""
 

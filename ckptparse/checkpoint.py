@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["Backend", "Checkpoint", "Format", "Naming", "Patterns"]
 
 Format = Literal["v2", "v1", "graph"]
+"""How a checkpoint is stored; `"graph"`: as the constants of a frozen graph."""
 Naming = Literal["checkpoint", "variable"]
+"""Whose names are used: those that are stored, or the variables' own."""
 Patterns = str | Iterable[str] | None
 """One glob, or several; `*` crosses `/`. None for no choice."""
 

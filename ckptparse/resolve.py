@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 PathLike = str | os.PathLike[str]
+"""A path as callers give it."""
 
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 _STATE_FILE = "checkpoint"

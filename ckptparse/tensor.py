@@ -35,9 +35,11 @@ __all__ = [
 ]
 
 Kind = Literal["dense", "sliced", "string", "variant"]
+"""How a tensor is stored: in one piece, in slices, or as strings or variants of any length."""
 Region = tuple[range, ...]
 """One rising `range` a dimension: the elements wanted are their product."""
 BasicIndex = SupportsIndex | slice | EllipsisType | None | tuple[Any, ...]
+"""Numpy's basic indices: integers, slices, `...`, None, and tuples of these."""
 
 SAFE_RANK = 32
 """Dimensions that every numpy allows."""

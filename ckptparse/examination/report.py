@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 Verdict = Literal["ok", "warnings", "damaged"]
+"""A report in a word."""
 Span = tuple[int, int]
 """First and one past the last: of elements in C order, or of bytes."""
 

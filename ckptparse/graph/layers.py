@@ -22,6 +22,7 @@ from ckptparse.tensor import Tensor
 __all__ = ["Layer", "LayerDescription", "LayersSource", "find_layers", "layers_by_name"]
 
 LayersSource = Literal["keras_metadata", "object_graph", "names"]
+"""What layers were found by: the best of these that a model has."""
 
 _KERAS: Final = "keras_metadata"
 _ALL_VARIABLES = "_all_variables"
