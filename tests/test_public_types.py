@@ -161,7 +161,7 @@ def test_every_public_type_is_documented() -> None:
 def documented_alias(module: str, name: str) -> bool:
     """Tell whether a text stands below an alias."""
     body = parsed(module).body
-    for node, below in zip(body, [*body[1:], None]):
+    for node, below in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             return isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
     return False
