@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from ckptparse.saved_model.saved_model import SavedModel as SavedModel
     from ckptparse.saved_model.signatures import Signature as Signature
     from ckptparse.saved_model.signatures import TensorInfo as TensorInfo
+    from ckptparse.sinks.bundle import write as write
     from ckptparse.tensor import Location as Location
     from ckptparse.tensor import Tensor as Tensor
     from ckptparse.tensor_proto import Variant as Variant
@@ -143,6 +144,7 @@ _MODULES = {
     "saved_model.meta_graph": ["MetaGraph"],
     "saved_model.saved_model": ["SavedModel"],
     "saved_model.signatures": ["Signature", "TensorInfo"],
+    "sinks.bundle": ["write"],
     "tensor": ["Location", "Tensor"],
     "tensor_proto": ["Variant"],
     "examination.verify": ["verify"],

@@ -18,6 +18,8 @@ from ckptparse.errors import MalformedError, UnsupportedError
 
 __all__ = [
     "DataType",
+    "component_size",
+    "data_type_of",
     "describe_data_type",
     "dtype_name",
     "element_name",
@@ -116,6 +118,16 @@ def item_size(data_type: int) -> int | None:
     return _ITEM_SIZES.get(data_type)
 
 
+def component_size(data_type: int) -> int:
+    """Return the bytes that change places together: a complex number is two numbers.
+
+    1 for kinds of no fixed size.
+    """
+    width = _ITEM_SIZES.get(data_type, 1)
+    halves = data_type in (DataType.DT_COMPLEX64, DataType.DT_COMPLEX128)
+    return width // 2 if halves else width
+
+
 def is_numeric(data_type: int) -> bool:
     """Tell whether elements of this kind have a fixed size."""
     return data_type in _ITEM_SIZES
@@ -193,6 +205,37 @@ def numpy_dtype(data_type: int) -> np.dtype[Any]:
             f"{what} is none that TensorFlow 2.21 knows", hint="A newer ckptparse may know it"
         )
     return _ml_dtype(name)
+
+
+def data_type_of(dtype: np.dtype[Any]) -> DataType:
+    """Return the DataType that arrays of a numpy (or ml_dtypes) type are stored as.
+
+    Byte strings, text and objects are strings. TensorFlow's numpy types of one quantized field
+    (`qint8` and its like) are the quantized kinds; plain integers never are.
+
+    Raises:
+        UnsupportedError: TensorFlow has no such kind.
+    """
+    if dtype.kind in "OSU":
+        return DataType.DT_STRING
+    names = dtype.names or ()
+    found = _QUANTIZED.get(names[0]) if len(names) == 1 else _DATA_TYPES.get(dtype.name)
+    if found is None:
+        raise UnsupportedError(
+            f"TensorFlow has no kind of element for numpy's {dtype}",
+            hint="Convert the array to a kind that it has, such as float32, first",
+        )
+    return found
+
+
+_QUANTIZED = {
+    code.name.removeprefix("DT_").lower(): code for code in DataType if code.name.startswith("DT_Q")
+}
+_DATA_TYPES = {
+    name: DataType(code)
+    for code, name in (*_NUMPY_NAMES.items(), *_ML_DTYPES_NAMES.items())
+    if DataType(code) not in _QUANTIZED.values() and name != "object"
+}
 
 
 def _ml_dtype(name: str) -> np.dtype[Any]:

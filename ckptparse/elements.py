@@ -1,4 +1,4 @@
-"""From bytes as stored to elements as numpy holds them (docs/format.md, sections 2.4 and 2.8).
+"""Between bytes as stored and elements as numpy holds them (docs/format.md, sections 2.4 and 2.8).
 
 Nothing is bit-packed: every element takes whole bytes. What is left to do: swap the bytes where
 they were written in another order; make any non-zero byte of a bool true; drop the high bits of a
@@ -8,17 +8,27 @@ float4.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.dtypes import DataType
+from ckptparse.dtypes import DataType, component_size
 from ckptparse.errors import UnsupportedError
 
-__all__ = ["allocate", "finish_elements", "needs_finishing"]
+__all__ = ["allocate", "finish_elements", "iter_stored", "make_plain", "needs_finishing"]
 
 _FLOAT4_BITS = 0x0F
+_LOW_BITS: dict[int, int] = {
+    DataType.DT_INT4: 0x0F,
+    DataType.DT_UINT4: 0x0F,
+    DataType.DT_INT2: 0x03,
+    DataType.DT_UINT2: 0x03,
+    DataType.DT_FLOAT4_E2M1FN: _FLOAT4_BITS,
+}
+"""The bits of a byte that count, in kinds that need less than one: the others are stored as 0."""
+_PIECE_ELEMENTS = 1 << 18
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -56,6 +66,56 @@ def finish_elements(array: npt.NDArray[Any], data_type: int, *, big_endian: bool
     elif data_type == DataType.DT_FLOAT4_E2M1FN:
         np.bitwise_and(raw, _FLOAT4_BITS, out=raw)
     elif big_endian != (sys.byteorder == "big") and array.itemsize > 1:
-        # A complex number is two numbers, each swapped on its own.
-        width = array.itemsize // 2 if array.dtype.kind == "c" else array.itemsize
-        raw.view(f"u{width}").byteswap(inplace=True)
+        raw.view(f"u{component_size(data_type)}").byteswap(inplace=True)
+
+
+def iter_stored(array: npt.NDArray[Any], data_type: int) -> Iterator[memoryview]:
+    """Iterate over the bytes that a file stores for an array of numbers: little-endian, C-ordered.
+
+    Little memory is used beside the array, whatever its byte order and its strides.
+
+    Args:
+        array: Its elements.
+        data_type: Which kind they are; bytes of kinds below a byte have high bits of 0.
+    """
+    order = array.dtype.newbyteorder("<")
+    mask = _LOW_BITS.get(data_type)
+    plain = array.flags.c_contiguous and array.dtype == order and mask is None
+    if plain and data_type != DataType.DT_BOOL:
+        yield array.reshape(-1).view(np.uint8).data
+        return
+    # Of an array that is not contiguous, `reshape` would copy all: `flat` copies a part.
+    flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
+    for start in range(0, array.size, _PIECE_ELEMENTS):
+        part = flat[start : start + _PIECE_ELEMENTS].astype(order, copy=False)
+        raw = part.view(np.uint8)
+        if mask is not None:
+            raw = np.bitwise_and(raw, mask)
+        elif data_type == DataType.DT_BOOL:
+            raw = np.minimum(raw, 1)
+        yield raw.data
+
+
+def make_plain(raw: npt.NDArray[np.uint8], data_type: int, *, big_endian: bool) -> bool:
+    """Turn stored bytes into those that `iter_stored` gives for the same elements, in place.
+
+    Args:
+        raw: Whole elements, as stored.
+        data_type: Their DataType number.
+        big_endian: The byte order of what stored them.
+
+    Returns:
+        Whether any byte changed: nearly never.
+    """
+    most = 1 if data_type == DataType.DT_BOOL else _LOW_BITS.get(data_type)
+    if most is not None:
+        if raw.max(initial=0) <= most:
+            return False
+        combine = np.minimum if data_type == DataType.DT_BOOL else np.bitwise_and
+        combine(raw, np.uint8(most), out=raw)
+        return True
+    width = component_size(data_type)
+    if not big_endian or width == 1:
+        return False
+    raw.view(f"u{width}").byteswap(inplace=True)
+    return True

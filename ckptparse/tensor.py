@@ -167,6 +167,11 @@ class Tensor:
         return self._payload
 
     @property
+    def options(self) -> ReadOptions:
+        """How it is read whole."""
+        return self._options
+
+    @property
     def kind(self) -> Kind:
         """`"dense"`, `"string"` or `"variant"`; `"sliced"` for any that is stored in slices."""
         return self.payload.kind

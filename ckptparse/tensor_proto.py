@@ -46,6 +46,7 @@ from ckptparse.proto.wire import (
 )
 
 __all__ = [
+    "TYPED_FIELDS",
     "TensorHeader",
     "Variant",
     "decode_saved_values",
@@ -68,7 +69,7 @@ _FLOAT8_KINDS = (
 )
 
 # The typed field of each kind, and the wire type of one value that is not packed.
-_TYPED_FIELDS: Final[dict[int, tuple[int, int]]] = {
+TYPED_FIELDS: Final[dict[int, tuple[int, int]]] = {
     DataType.DT_FLOAT: (5, FIXED32),
     DataType.DT_DOUBLE: (6, FIXED64),
     **{DataType[f"DT_{kind}"]: (7, VARINT) for kind in _INT_KINDS.split()},
@@ -298,7 +299,7 @@ def _check_count(found: int, count: int, data_type: int) -> None:
     if found != count:
         raise MalformedError(
             f"Expected {count} values of {describe_data_type(data_type)} in field "
-            f"{_TYPED_FIELDS[data_type][0]} of the TensorProto, found {found}"
+            f"{TYPED_FIELDS[data_type][0]} of the TensorProto, found {found}"
         )
 
 
@@ -386,7 +387,7 @@ def _finish(array: npt.NDArray[Any], data_type: int) -> None:
 
 def _collect_scalars(data: memoryview, data_type: int) -> Buffer:
     """Join all values of the typed field, packed or not, into one packed run."""
-    number, scalar_wire = _TYPED_FIELDS[data_type]
+    number, scalar_wire = TYPED_FIELDS[data_type]
     joined: memoryview | bytearray = data[:0]
     for field, wire, first, last in iter_fields(data):
         if field != number or wire not in (BYTES, scalar_wire):
@@ -418,7 +419,7 @@ def _decode_scalars(
     raw: Buffer, data_type: int, dtype: np.dtype[Any]
 ) -> tuple[npt.NDArray[Any], bool]:
     """Decode packed values; return them, and False if half a complex number is left over."""
-    if _TYPED_FIELDS[data_type][1] == VARINT:
+    if TYPED_FIELDS[data_type][1] == VARINT:
         return _decode_packed_varints(raw, data_type, dtype), True
     count, rest = divmod(len(raw), dtype.itemsize)
     values = np.frombuffer(raw, np.uint8, count * dtype.itemsize)
@@ -541,7 +542,7 @@ def _element_pieces(
     decoding.limits.check("strings", count, "The number of elements of a string tensor")
     if len(content):
         return _split_content(content, count)
-    pieces = _collect_pieces(data, _TYPED_FIELDS[header.data_type][0], count)
+    pieces = _collect_pieces(data, TYPED_FIELDS[header.data_type][0], count)
     if len(pieces) < count:
         decoding.spend_fill(count)
     return pieces

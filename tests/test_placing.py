@@ -222,8 +222,8 @@ def test_a_write_that_finds_no_space_is_named(
 ) -> None:
     original = placing._create
 
-    def create(directory: str, mode: int | None) -> Any:
-        temporary, stream = original(directory, mode)
+    def create(directory: str, mode: int | None, path: str | None) -> Any:
+        temporary, stream = original(directory, mode, path)
         full = os.open("/dev/full", os.O_RDWR)
         os.dup2(full, stream.fileno())
         os.close(full)

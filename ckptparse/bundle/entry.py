@@ -12,10 +12,13 @@ from enum import IntEnum
 from typing import Any
 
 from ckptparse.bundle.slices import TensorSlice
-from ckptparse.coding.checksum import unmask_crc
+from ckptparse.coding.checksum import mask_crc, unmask_crc
 from ckptparse.dtypes import DataType, describe_data_type, item_size
 from ckptparse.errors import MalformedError, UnsupportedError
 from ckptparse.limits import Limits
+from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
+from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
+from ckptparse.proto.versions_pb2 import VersionDef
 
 __all__ = [
     "BundleEntry",
@@ -70,6 +73,14 @@ class BundleHeader:
             Endianness(proto.endianness),
             proto.version.producer,
             proto.version.min_consumer,
+        )
+
+    def to_proto(self) -> BundleHeaderProto:
+        """Make the BundleHeaderProto."""
+        return BundleHeaderProto(
+            num_shards=self.num_shards,
+            endianness=int(self.endianness),  # type: ignore[arg-type] # the enum's number
+            version=VersionDef(producer=self.producer, min_consumer=self.min_consumer),
         )
 
 
@@ -138,6 +149,22 @@ class BundleEntry:
         )
         entry.check(num_shards=num_shards, limits=limits)
         return entry
+
+    def to_proto(self) -> BundleEntryProto:
+        """Make the BundleEntryProto. A tensor in slices has no bytes of its own, nor a checksum."""
+        dims = [TensorShapeProto.Dim(size=size) for size in self.shape]
+        proto = BundleEntryProto(
+            dtype=int(self.data_type),  # type: ignore[arg-type] # the enum's number
+            shape=TensorShapeProto(dim=dims),
+        )
+        # TensorFlow's merge numbers the data file of a tensor in slices too: nobody reads it.
+        proto.shard_id = self.shard_id
+        if self.slices:
+            proto.slices.extend(piece.to_proto() for piece in self.slices)
+            return proto
+        proto.offset, proto.size = self.offset, self.size
+        proto.crc32c = mask_crc(self.crc32c)
+        return proto
 
     def check(self, *, num_shards: int, limits: Limits) -> None:
         """Check the fields against each other; raises as `from_proto` does."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.regions import bytes_of, read_region
-from ckptparse.bundle.slices import SliceGrid
+from ckptparse.bundle.slices import SliceGrid, TensorSlice
 from ckptparse.bundle.strings import (
     check_strings,
     decode_strings,
@@ -96,6 +96,16 @@ class _EntryPayload:
         self._bundle = bundle
         self._entry = entry
         self._verified = False
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that it is of."""
+        return self._bundle
+
+    @property
+    def entry(self) -> BundleEntry:
+        """Where its bytes lie, and what they are."""
+        return self._entry
 
     @property
     def kind(self) -> Kind:
@@ -285,6 +295,15 @@ class SlicedPayload:
             with self._within(number):
                 out[target] = payloads[number].read_region(local)
         return out
+
+    def parts(self) -> list[tuple[TensorSlice, Payload]]:
+        """Return every slice and how it is read, in the order that the index lists them.
+
+        Raises:
+            MalformedError: They do not fit the tensor, overlap, or do not hold all of it.
+        """
+        _, payloads = self._slices(tuple(range(size) for size in self._entry.shape))
+        return list(zip(self._entry.slices, payloads, strict=True))
 
     def verify(self, options: ReadOptions) -> None:
         """Check every slice; see `Payload`."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.errors import LimitError, MalformedError
+from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
 from ckptparse.tensor import Region
 
 __all__ = ["Extent", "SliceGrid", "TensorSlice", "intersect_range"]
@@ -56,6 +57,15 @@ class TensorSlice:
             MalformedError: An extent starts below zero, is empty, or ends beyond 2**63 - 1.
         """
         return cls(tuple(_extent_from_proto(extent) for extent in proto.extent))
+
+    def to_proto(self) -> TensorSliceProto:
+        """Make the TensorSliceProto: an empty extent is the whole dimension."""
+        proto = TensorSliceProto()
+        for extent in self.extents:
+            added = proto.extent.add()
+            if extent.length is not None:
+                added.start, added.length = extent.start, extent.length
+        return proto
 
     def resolve(self, shape: Sequence[int]) -> Region:
         """Return the slice as ranges within a tensor of that shape.

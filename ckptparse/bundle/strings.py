@@ -10,21 +10,28 @@ variants) in the writer's byte order, and the stored checksums enter the running
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.coding.checksum import crc32c, unmask_crc
-from ckptparse.coding.varint import MAX_VARINT64_BYTES, decode_varint, decode_varints
+from ckptparse.coding.checksum import crc32c, mask_crc, unmask_crc
+from ckptparse.coding.varint import (
+    MAX_VARINT64_BYTES,
+    decode_varint,
+    decode_varints,
+    encode_varint,
+)
 from ckptparse.errors import ChecksumError, MalformedError
 
 __all__ = [
     "check_strings",
     "decode_lengths",
     "decode_strings",
+    "encode_strings",
+    "encode_variants",
     "most_lengths_bytes",
     "split_variants",
 ]
@@ -164,6 +171,36 @@ def _check_crc(stored: int, computed: int, what: str) -> None:
             stored=stored,
             computed=computed,
         )
+
+
+def encode_strings(strings: Sequence[bytes]) -> tuple[bytes, int]:
+    """Encode the payload of a string tensor, little-endian.
+
+    Returns:
+        The payload, and its CRC, which is not that of its bytes: see above.
+    """
+    sizes = list(map(len, strings))
+    running = crc32c(_fixed_lengths(np.array(sizes, np.uint64), "<"))
+    check = struct.pack("<I", mask_crc(running))
+    body = b"".join(strings)
+    payload = b"".join((*map(encode_varint, sizes), check, body))
+    return payload, crc32c(body, crc32c(check, running))
+
+
+def encode_variants(messages: Iterable[bytes]) -> tuple[bytes, int]:
+    """Encode the payload of a variant tensor from its serialized VariantTensorDataProtos.
+
+    Returns:
+        The payload, little-endian, and its CRC, which is not that of its bytes: see above.
+    """
+    payload = bytearray()
+    running = 0
+    for message in messages:
+        running = crc32c(message, crc32c(struct.pack("<Q", len(message)), running))
+        check = struct.pack("<I", mask_crc(running))
+        running = crc32c(check, running)
+        payload += encode_varint(len(message)) + message + check
+    return bytes(payload), running
 
 
 def split_variants(data: bytes, count: int, *, big_endian: bool, crc: int | None) -> list[bytes]:

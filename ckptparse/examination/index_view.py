@@ -10,7 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
-from ckptparse.bundle.naming import decode_name, decode_slice_key, encode_slice_key, shard_path
+from ckptparse.bundle.naming import (
+    INDEX_SUFFIX,
+    decode_name,
+    decode_slice_key,
+    encode_slice_key,
+    shard_path,
+)
 from ckptparse.bundle.slices import TensorSlice
 from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError, LimitError
@@ -245,6 +251,10 @@ class _Builder:
         if paths is not None and shard_id < len(paths):
             return paths[shard_id]
         path = shard_path(self.survey.prefix, shard_id, self.view.num_shards)
+        # One writer gives all files of a save the same ending; TensorFlow, each one its own.
+        ending = self.index.path.removeprefix(self.survey.prefix + INDEX_SUFFIX)
+        if ending and path + ending in self.survey.leftovers:
+            return path + ending
         if (shard_id, self.view.num_shards) not in self.survey.data_files:
             for waiting in self.survey.leftovers:
                 if waiting.startswith(f"{path}.tempstate"):

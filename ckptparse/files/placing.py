@@ -7,9 +7,10 @@
     with place_directory("out") as directory:        a directory of files
         with directory.open("a.npy") as file:
 
-What is written has a temporary name in the same directory (`.ckptparse-….part`). When all is
-written and has reached the disk, it takes its own name. After an error or an interrupt nothing is
-left behind. Nothing that is there is replaced unless `overwrite` is true.
+What is written has a temporary name in the same directory: `.ckptparse-….part`, unless the caller
+says which, so that whoever recovers what a killed process left knows what belongs together. When
+all is written and has reached the disk, it takes its own name. After an error or an interrupt
+nothing is left behind. Nothing that is there is replaced unless `overwrite` is true.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from ckptparse.errors import (
 __all__ = [
     "OutputDirectory",
     "OutputFiles",
+    "Suffixes",
     "check_absent",
     "place_directory",
     "place_file",
@@ -60,17 +62,34 @@ def place_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iter
         yield file
 
 
+@dataclass(frozen=True, slots=True)
+class Suffixes:
+    """What the temporary names of a set of files end in."""
+
+    written: str
+    """Of what is being written."""
+    former: str
+    """Of what was there before, until all is placed."""
+
+
 @contextmanager
-def place_files(*, overwrite: bool = False) -> Iterator[OutputFiles]:
+def place_files(
+    *, overwrite: bool = False, retired: Collection[str] = (), suffixes: Suffixes | None = None
+) -> Iterator[OutputFiles]:
     """Write several files that appear when all of them are whole, in the order they were begun.
 
     Put last the file by which the others are found (the index). When others are replaced, that one
     goes first: whoever looks meanwhile finds no file that belongs to others than those beside it.
 
+    Args:
+        overwrite: Whether files that are there are replaced.
+        retired: Files that belong to those that are replaced, and go with them.
+        suffixes: What temporary names end in, after the file's own name; by chance unless given.
+
     Raises:
         CheckpointError: As `place_file`; then all is as it was before.
     """
-    files = OutputFiles(overwrite=overwrite)
+    files = OutputFiles(overwrite=overwrite, retired=retired, suffixes=suffixes)
     try:
         with _explained(files):
             yield files
@@ -141,8 +160,16 @@ class _Output:
 class OutputFiles:
     """Files that are being written, and appear together."""
 
-    def __init__(self, *, overwrite: bool) -> None:
+    def __init__(
+        self,
+        *,
+        overwrite: bool,
+        retired: Collection[str] = (),
+        suffixes: Suffixes | None = None,
+    ) -> None:
         self._overwrite = overwrite
+        self._retired = list(map(os.path.realpath, retired))
+        self._suffixes = suffixes
         self._outputs: dict[str, _Output] = {}
         self.path: str | None = None
         """The file that was begun last."""
@@ -157,7 +184,8 @@ class OutputFiles:
         name = self.path = os.fsdecode(path)
         with _explained(self):
             place = self._new_place(name)
-            temporary, stream = _create(os.path.dirname(place), _mode_of(place))
+            written = None if self._suffixes is None else place + self._suffixes.written
+            temporary, stream = _create(os.path.dirname(place), _mode_of(place), written)
         self._outputs[name] = _Output(name, place, temporary, stream)
         return stream
 
@@ -186,13 +214,17 @@ class OutputFiles:
         placed: dict[str, tuple[int, int]] = {}
         try:
             if self._overwrite and len(outputs) > 1:
-                _move_away([output.place for output in reversed(outputs)], former)
+                replaced = dict.fromkeys([output.place for output in reversed(outputs)])
+                places = [*replaced, *(path for path in self._retired if path not in replaced)]
+                _move_away(places, former, self._suffixes)
             for output in outputs:
                 self.path = output.path
+                if output is outputs[-1] and len(outputs) > 1:
+                    # What the last one leads to has its name on the disk before that.
+                    _sync_directories(outputs)
                 placed[output.place] = _identity(output.temporary)
                 _give_name(output.temporary, output.place, overwrite=self._overwrite)
-            for directory in {os.path.dirname(output.place) for output in outputs}:
-                _sync_directory(directory)
+            _sync_directories(outputs)
         except BaseException:
             # One file alone is placed in one step, and then it is whole: nothing to undo.
             if len(outputs) > 1:
@@ -314,9 +346,9 @@ def _temporary_name(directory: str) -> str:
     return os.path.join(directory, f"{_MARK}{os.urandom(6).hex()}.part")
 
 
-def _create(directory: str, mode: int | None) -> tuple[str, BinaryIO]:
+def _create(directory: str, mode: int | None, path: str | None = None) -> tuple[str, BinaryIO]:
     """Create a file under a temporary name, with the mode that any new one has, or that one."""
-    path = _temporary_name(directory)
+    path = _temporary_name(directory) if path is None else path
     # The system takes the umask from 0o666 itself; to ask for it is to change it for all threads.
     descriptor = os.open(path, _CREATE, 0o666 if mode is None else 0o600)
     if mode is not None and hasattr(os, "fchmod"):
@@ -356,11 +388,11 @@ def _give_name(temporary: str, place: str, *, overwrite: bool) -> None:
     os.unlink(temporary)
 
 
-def _move_away(places: list[str], former: dict[str, str]) -> None:
+def _move_away(places: list[str], former: dict[str, str], suffixes: Suffixes | None = None) -> None:
     """Rename what is there, and note in `former` what it is called meanwhile."""
     for place in places:
         if os.path.lexists(place):
-            moved = _temporary_name(os.path.dirname(place))
+            moved = place + suffixes.former if suffixes else _temporary_name(os.path.dirname(place))
             former[place] = moved
             os.rename(place, moved)
 
@@ -374,9 +406,15 @@ def _remove(placed: dict[str, tuple[int, int]]) -> None:
 
 
 def _put_back(former: dict[str, str]) -> None:
-    for place, moved in former.items():
+    # The last first: the file by which the others are found was the first to go.
+    for place, moved in reversed(former.items()):
         with suppress(OSError):
             os.rename(moved, place)
+
+
+def _sync_directories(outputs: Collection[_Output]) -> None:
+    for directory in {os.path.dirname(output.place) for output in outputs}:
+        _sync_directory(directory)
 
 
 def _sync_directory(directory: str) -> None:
@@ -414,7 +452,8 @@ def _is_ours(filename: object, path: str | None) -> bool:
     if path is None or not isinstance(filename, str):
         return False
     place = os.path.realpath(path)
-    return _MARK in filename or filename in (path, place, os.path.dirname(place))
+    beside = (path, os.path.dirname(place))
+    return _MARK in filename or filename in beside or filename.startswith(place)
 
 
 def _failed(error: OSError, path: str | None) -> CheckpointError:

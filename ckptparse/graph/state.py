@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ckptparse.errors import CheckpointError, MalformedError
+from ckptparse.errors import CheckpointError, MalformedError, UnsupportedError
 from ckptparse.files.local import LocalSource
 from ckptparse.legacy.naming import match_pattern
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -31,6 +32,7 @@ from ckptparse.proto.parsing import parse_text
 __all__ = [
     "STATE_FILE_NAME",
     "CheckpointState",
+    "add_to_state",
     "checkpoint_exists",
     "checkpoint_state",
     "find_listed",
@@ -164,10 +166,50 @@ def checkpoint_exists(prefix: str) -> bool:
     )
 
 
+def add_to_state(data: bytes, prefix: str, *, path: str, limits: Limits = DEFAULT_LIMITS) -> str:
+    """Make the text of a state file that names one more checkpoint, as its newest.
+
+    What it lists already stays as it is, but for the new one if that was listed.
+
+    Args:
+        data: The state file so far; empty if there is none.
+        prefix: Of the new checkpoint, relative to the directory of the state file.
+        path: The state file, for errors.
+        limits: Bounds on its nesting.
+
+    Raises:
+        MalformedError: It is not the text of a state file.
+        UnsupportedError: The prefix is not UTF-8.
+    """
+    message = _parse_state(data, path, limits=limits)
+    listed = list(message.all_model_checkpoint_paths)
+    times = list(message.all_model_checkpoint_timestamps)
+    if len(times) != len(listed):
+        times = []
+    kept = [number for number, known in enumerate(listed) if known != prefix]
+    try:
+        message.model_checkpoint_path = prefix
+    except (UnicodeEncodeError, ValueError):
+        raise UnsupportedError(
+            f"A state file holds text, and the prefix {prefix!r} is not UTF-8", path=path
+        ) from None
+    message.all_model_checkpoint_paths[:] = [*(listed[number] for number in kept), prefix]
+    now = [time.time()] if times else []
+    message.all_model_checkpoint_timestamps[:] = [times[n] for n in kept if times] + now
+    from google.protobuf import text_format
+
+    text: str = text_format.MessageToString(message)
+    return text
+
+
 def _read_message(path: str, *, limits: Limits) -> CheckpointStateProto:
     with LocalSource.open(path) as source:
         limits.check("message_bytes", source.size, "The size of the state file", path=path)
         data = source.read_at(0, source.size)
+    return _parse_state(data, path, limits=limits)
+
+
+def _parse_state(data: bytes, path: str, *, limits: Limits) -> CheckpointStateProto:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -363,7 +363,8 @@ def recover_legacy(survey: Survey, *, limits: Limits) -> Recovery:
             dtype = numpy_dtype(tensor.data_type)
         except CheckpointError:
             continue
-        tensors[name] = describe(report.tensors[name], dtype, _Loader(tensor, limits))
+        load = _Loader(tensor, limits)
+        tensors[name] = describe(report.tensors[name], tensor.data_type, dtype, load)
     return Recovery(report, tensors)
 
 

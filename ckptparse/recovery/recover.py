@@ -225,7 +225,7 @@ def _make_recovery(report: Report, mended: dict[str, _MendedTensor]) -> Recovery
     for name, one in mended.items():
         dtype = _dtype_of(one.assessed.data_type)
         if dtype is not None:
-            tensors[name] = describe(one.report, dtype, _Loader(one))
+            tensors[name] = describe(one.report, one.assessed.data_type, dtype, _Loader(one))
     graph = tensors.pop(OBJECT_GRAPH, None)
     reports = {name: mended[name].report for name in report.tensors}
     known = mended.get(OBJECT_GRAPH)

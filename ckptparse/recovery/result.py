@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -13,6 +14,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError, TensorNotFoundError, UnsupportedError, located
 from ckptparse.examination.report import Report, Source, Span, TensorReport
 from ckptparse.files.placing import check_absent, place_directory, place_files
@@ -46,12 +48,14 @@ class RecoveredTensor:
         name: Its stored name.
         dtype: Its numpy (or ml_dtypes) type; `object` for strings.
         shape: Its shape.
+        data_type: Its `DataType`.
         status, cause, method, source, chance, ranges, note: As in `TensorReport`.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    data_type: int
     status: Status
     cause: Cause | None
     method: str | None
@@ -60,6 +64,18 @@ class RecoveredTensor:
     ranges: tuple[Span, ...]
     note: str
     _load: Callable[[], Loaded]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its elements; of strings and variants as they are stored."""
+        width = item_size(self.data_type)
+        if width is not None:
+            return math.prod(self.shape) * width
+        return 0 if self.source is None else self.source.size
+
+    def __getitem__(self, index: Any) -> Any:
+        """Read all, and pick a part by numpy's indexing; see `read`."""
+        return self.read()[index]
 
     def read(self, *, fill: Any = None) -> npt.NDArray[Any]:
         """Read the values, in a new array in native byte order.
@@ -315,13 +331,14 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 
 def describe(
-    tensor: TensorReport, dtype: np.dtype[Any], load: Callable[[], Loaded]
+    tensor: TensorReport, data_type: int, dtype: np.dtype[Any], load: Callable[[], Loaded]
 ) -> RecoveredTensor:
     """Make the tensor that a report describes."""
     return RecoveredTensor(
         tensor.name,
         dtype,
         tensor.shape or (),
+        data_type,
         tensor.status,
         tensor.cause,
         tensor.method,

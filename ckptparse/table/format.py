@@ -11,8 +11,8 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-from ckptparse.coding.checksum import crc32c, unmask_crc
-from ckptparse.coding.varint import decode_varint
+from ckptparse.coding.checksum import crc32c, mask_crc, unmask_crc
+from ckptparse.coding.varint import decode_varint, encode_varint
 from ckptparse.errors import (
     ChecksumError,
     LimitError,
@@ -32,6 +32,7 @@ __all__ = [
     "Footer",
     "check_block",
     "decompress_block",
+    "encode_trailer",
     "read_block",
     "read_footer",
 ]
@@ -72,6 +73,10 @@ class BlockHandle:
             raise MalformedError(f"Bad block handle: {error}") from error
         return cls(offset, size), position
 
+    def to_bytes(self) -> bytes:
+        """Encode the handle."""
+        return encode_varint(self.offset) + encode_varint(self.size)
+
     @property
     def end(self) -> int:
         """Offset of the first byte after the block and its trailer."""
@@ -100,6 +105,20 @@ class Footer:
         metaindex, position = BlockHandle.from_bytes(data[:_HANDLES_SIZE])
         index, _ = BlockHandle.from_bytes(data[:_HANDLES_SIZE], position)
         return cls(metaindex, index)
+
+    def to_bytes(self) -> bytes:
+        """Encode the footer: exactly 48 bytes."""
+        handles = self.metaindex.to_bytes() + self.index.to_bytes()
+        return handles.ljust(_HANDLES_SIZE, b"\x00") + MAGIC
+
+
+def encode_trailer(contents: bytes) -> bytes:
+    """Make the trailer of a block that is stored as it is.
+
+    TensorFlow's writers of checkpoints never compress.
+    """
+    kind = bytes([Compression.NONE])
+    return kind + struct.pack("<I", mask_crc(crc32c(kind, crc32c(contents))))
 
 
 def read_footer(source: Source) -> Footer:

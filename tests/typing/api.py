@@ -127,3 +127,13 @@ def mend(path: str, out: str) -> bool:
     arrays: list[npt.NDArray[Any]] = [back.read(fill=0) for back in recovery.values()]
     recovery.write(out)
     return report.ok and recovery.report.ok and bool(arrays)
+
+
+def write_back(recovery: ckptparse.Recovery) -> str:
+    values: dict[str, object] = {"w": np.zeros(3, np.float32), "text": "a"}
+    prefix: str = ckptparse.write("out/m", values, max_shard_size=1 << 30, overwrite=True)
+    with ckptparse.open(prefix) as checkpoint:
+        graph = checkpoint.object_graph
+        ckptparse.write(prefix, checkpoint, object_graph=graph, keep_slices=True)
+    ckptparse.write(prefix, values, object_graph="make", update_state=True)
+    return ckptparse.write(prefix, recovery)

@@ -1,0 +1,186 @@
+"""What a tensor's bytes are in a little-endian data file, and their checksum, as they are written.
+
+A tensor whose bytes lie in a bundle already is copied piece by piece, its checksum compared on the
+way; any other is read into memory first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.bundle.payload import DensePayload, StringPayload, check_tensor_crc
+from ckptparse.bundle.strings import (
+    decode_strings,
+    encode_strings,
+    encode_variants,
+    split_variants,
+)
+from ckptparse.coding.checksum import crc32c
+from ckptparse.dtypes import DataType, describe_data_type, is_numeric, item_size
+from ckptparse.elements import iter_stored, make_plain
+from ckptparse.errors import UnsupportedError, located
+from ckptparse.files.storage import check_range
+from ckptparse.parallel import PIECE_SIZE
+from ckptparse.tensor import Tensor
+from ckptparse.tensor_like import TensorLike
+
+__all__ = ["ArrayContent", "BytesContent", "Content", "DenseContent", "Write", "content_of"]
+
+Write = Callable[[memoryview], object]
+
+
+class Content(Protocol):
+    """The bytes of one tensor, to be written once."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes they are."""
+        ...
+
+    def write_to(self, write: Write) -> int:
+        """Write them, piece by piece, each good for that call only; return their CRC, unmasked.
+
+        Raises:
+            DataLossError: They are read from a file as they are written, and it is damaged.
+        """
+        ...
+
+
+class ArrayContent:
+    """The elements of an array of numbers."""
+
+    __slots__ = ("_array", "_data_type", "size")
+
+    def __init__(self, array: npt.NDArray[Any], data_type: int) -> None:
+        self._array = array
+        self._data_type = data_type
+        self.size = array.size * (item_size(data_type) or 0)
+
+    def write_to(self, write: Write) -> int:
+        """Write them; see `Content`."""
+        crc = 0
+        for run in iter_stored(self._array, self._data_type):
+            for start in range(0, len(run), PIECE_SIZE):
+                piece = run[start : start + PIECE_SIZE]
+                crc = crc32c(piece, crc)
+                write(piece)
+        return crc
+
+
+class BytesContent:
+    """A payload in memory, whose CRC is known: of strings and variants."""
+
+    __slots__ = ("_crc", "_payload", "size")
+
+    def __init__(self, payload: bytes, crc: int) -> None:
+        self._payload = payload
+        self._crc = crc
+        self.size = len(payload)
+
+    def write_to(self, write: Write) -> int:
+        """Write it; see `Content`."""
+        write(memoryview(self._payload))
+        return self._crc
+
+
+class DenseContent:
+    """The elements of a tensor that lie in a data file: copied by the piece."""
+
+    __slots__ = ("_payload", "_verify", "size")
+
+    def __init__(self, payload: DensePayload, *, verify: bool) -> None:
+        self._payload = payload
+        self._verify = verify
+        self.size = payload.entry.size
+
+    def write_to(self, write: Write) -> int:
+        """Write them; see `Content`. That they are damaged is known when all are written."""
+        bundle, entry = self._payload.bundle, self._payload.entry
+        buffer = np.empty(min(PIECE_SIZE, entry.size), np.uint8)
+        stored = written = 0
+        changed = False
+        with bundle.shard(entry.shard_id) as source:
+            check_range(source, entry.offset, entry.size)
+            for start in range(0, entry.size, PIECE_SIZE):
+                part = buffer[: entry.size - start]
+                piece = part.data
+                source.read_into(entry.offset + start, piece)
+                crc = crc32c(piece, stored)
+                if make_plain(part, entry.data_type, big_endian=bundle.big_endian):
+                    changed = True
+                # Nearly always one checksum serves both.
+                written = crc32c(piece, written) if changed else crc
+                stored = crc
+                write(piece)
+        if self._verify:
+            check_tensor_crc(bundle, entry, stored)
+        return written
+
+
+def _stored_strings(payload: StringPayload, *, verify: bool) -> Content:
+    """Encode anew what a data file holds: the lengths may be longer than needed, or big-endian."""
+    bundle, entry = payload.bundle, payload.entry
+    with bundle.shard(entry.shard_id) as source:
+        data = source.read_at(entry.offset, entry.size)
+    count, crc = math.prod(entry.shape), entry.crc32c if verify else None
+    with located(path=bundle.shard_path(entry.shard_id), offset=entry.offset):
+        if entry.data_type == DataType.DT_VARIANT:
+            messages = split_variants(data, count, big_endian=bundle.big_endian, crc=crc)
+            return BytesContent(*encode_variants(messages))
+        strings = decode_strings(data, count, big_endian=bundle.big_endian, crc=crc)
+    return BytesContent(*encode_strings(strings.tolist()))
+
+
+def content_of(tensor: TensorLike) -> Content:
+    """Return how a tensor's bytes are got: streamed from where they lie, or read into memory.
+
+    Raises:
+        UnsupportedError: Elements are missing, or are of no kind that a data file holds.
+        CheckpointError: It cannot be read.
+    """
+    if isinstance(tensor, Tensor):
+        if isinstance(tensor.payload, DensePayload) and is_numeric(tensor.data_type):
+            return DenseContent(tensor.payload, verify=tensor.options.verify)
+        if isinstance(tensor.payload, StringPayload):
+            return _stored_strings(tensor.payload, verify=tensor.options.verify)
+    return content_of_array(tensor.read(), tensor.data_type)
+
+
+def content_of_array(array: npt.NDArray[Any], data_type: int) -> Content:
+    """Return what a data file holds for an array."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise UnsupportedError(
+            "Some of its elements are missing, and a checkpoint has no way to say so",
+            hint="Choose what stands there: `tensor.read(fill=0)`",
+        )
+    if item_size(data_type) is not None:
+        return ArrayContent(array, data_type)
+    values = array.reshape(-1).tolist()
+    if data_type == DataType.DT_VARIANT:
+        from ckptparse.tensor_encoding import encode_variant
+
+        return BytesContent(*encode_variants(map(encode_variant, values)))
+    if data_type != DataType.DT_STRING:
+        raise UnsupportedError(f"No data file holds {describe_data_type(data_type)}")
+    return BytesContent(*encode_strings(list(map(to_bytes, values))))
+
+
+def to_bytes(value: object) -> bytes:
+    """Return one string as its bytes: text in UTF-8.
+
+    Raises:
+        UnsupportedError: It is neither text nor bytes.
+    """
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    raise UnsupportedError(
+        f"Expected an object array of bytes or str, found {type(value).__name__} in it",
+        hint="Give the array a type of numbers, or make every element bytes",
+    )

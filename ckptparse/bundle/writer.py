@@ -1,0 +1,188 @@
+"""A bundle, written: tensors in the order they come, then the index (docs/format.md, section 2).
+
+The bytes are those that TensorFlow's writer makes of the same tensors in the same order and the
+same data files: densely one after another, with no padding; and the index sorted by key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol
+
+from ckptparse.bundle.content import Content
+from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
+from ckptparse.bundle.naming import INDEX_SUFFIX, encode_name, encode_slice_key, shard_path
+from ckptparse.bundle.slices import TensorSlice
+from ckptparse.errors import UnsupportedError, located
+from ckptparse.table.builder import TableBuilder
+
+__all__ = ["BundleWriter", "Outputs"]
+
+_HEADER_KEY = b""
+_PRODUCER = 1
+
+
+class Outputs(Protocol):
+    """Where files are begun."""
+
+    def open(self, path: str) -> BinaryIO:
+        """Begin a file; the caller closes it."""
+        ...
+
+
+@dataclass(slots=True)
+class _Sliced:
+    """A tensor of which slices have been added."""
+
+    data_type: int
+    shape: tuple[int, ...]
+    shard: int
+    """Number of the data file that the first of them lies in."""
+    slices: list[TensorSlice] = field(default_factory=list)
+
+
+class BundleWriter:
+    """Writes the files of one prefix. Memory: the index, and what a tensor's `Content` takes."""
+
+    def __init__(self, files: Outputs, prefix: str, *, num_shards: int = 1) -> None:
+        """Set up a writer; nothing is begun yet.
+
+        Args:
+            files: Where the files are begun, in the order they are placed: the index last.
+            prefix: The path without `.index`.
+            num_shards: How many data files there will be. They are written one after another.
+        """
+        self._files = files
+        self._prefix = prefix
+        self._num_shards = num_shards
+        self._entries: dict[bytes, bytes] = {}
+        self._sliced: dict[str, _Sliced] = {}
+        self._shard = -1
+        self._stream: BinaryIO | None = None
+        self._offset = 0
+
+    def add(
+        self, name: str, data_type: int, shape: Sequence[int], content: Content, *, shard: int = 0
+    ) -> None:
+        """Write a whole tensor, at the end of the data file of that number.
+
+        Raises:
+            ValueError: The name is empty or there already, or an earlier data file is meant.
+            DataLossError: It is read from a file, and that is damaged.
+        """
+        if name in self._sliced:
+            raise ValueError(f"Slices of {name!r} have been written: it cannot be written whole")
+        with located(tensor=name):
+            self._add(_encode_name(name), data_type, tuple(shape), content, shard)
+
+    def add_slice(
+        self,
+        name: str,
+        data_type: int,
+        shape: Sequence[int],
+        tensor_slice: TensorSlice,
+        content: Content,
+        *,
+        shard: int = 0,
+    ) -> None:
+        """Write one slice of a tensor of that shape. Of all of it, it is written as a whole tensor.
+
+        Raises:
+            ValueError: As for `add`; or the slices of one name have different kinds or shapes.
+            MalformedError: The slice does not lie within the shape.
+            DataLossError: It is read from a file, and that is damaged.
+        """
+        whole = tuple(shape)
+        region = tensor_slice.resolve(whole)
+        own = tuple(map(len, region))
+        if own == whole:
+            self.add(name, data_type, whole, content, shard=shard)
+            return
+        sliced = self._sliced.get(name)
+        if sliced is None:
+            if _encode_name(name) in self._entries:
+                raise ValueError(f"{name!r} has been written whole: it cannot have slices")
+            sliced = self._sliced[name] = _Sliced(data_type, whole, shard)
+        if (sliced.data_type, sliced.shape) != (data_type, whole):
+            raise ValueError(f"The slices of {name!r} are of tensors of different kind or shape")
+        with located(tensor=f"{name} {tensor_slice}"):
+            key = encode_slice_key(_encode_name(name), tensor_slice)
+            self._add(key, data_type, own, content, shard)
+        sliced.slices.append(tensor_slice)
+
+    def finish(self) -> None:
+        """Write the index, last of all files."""
+        self._begin_shards(self._num_shards - 1)
+        self._close_shard()
+        for name, sliced in self._sliced.items():
+            entry = BundleEntry(
+                sliced.data_type, sliced.shape, sliced.shard, 0, 0, 0, tuple(sliced.slices)
+            )
+            self._entries[_encode_name(name)] = _serialize(entry)
+        header = BundleHeader(self._num_shards, Endianness.LITTLE, _PRODUCER, 0)
+        with self._files.open(self._prefix + INDEX_SUFFIX) as stream:
+            table = TableBuilder(stream.write)
+            table.add(_HEADER_KEY, header.to_proto().SerializeToString(deterministic=True))
+            for key in sorted(self._entries):
+                table.add(key, self._entries[key])
+            table.finish()
+
+    def close(self) -> None:
+        """Close the file that is being written; closing twice is harmless."""
+        self._close_shard()
+
+    def _add(
+        self, key: bytes, data_type: int, shape: tuple[int, ...], content: Content, shard: int
+    ) -> None:
+        if key in self._entries:
+            raise ValueError(f"{key!r} has been written already")
+        stream = self._begin_shards(shard)
+        size = 0
+
+        def write(piece: memoryview) -> None:
+            nonlocal size
+            stream.write(piece)
+            size += len(piece)
+
+        crc = content.write_to(write)
+        entry = BundleEntry(data_type, shape, shard, self._offset, size, crc)
+        self._offset += size
+        self._entries[key] = _serialize(entry)
+
+    def _begin_shards(self, shard: int) -> BinaryIO:
+        """Return the data file of a number, after beginning it and those before it."""
+        if not self._shard <= shard < self._num_shards:
+            raise ValueError(
+                f"Expected a data file from {max(0, self._shard)} to {self._num_shards - 1}, "
+                f"found {shard}: they are written in their order"
+            )
+        while self._shard < shard:
+            self._close_shard()
+            self._shard += 1
+            self._offset = 0
+            path = shard_path(self._prefix, self._shard, self._num_shards)
+            self._stream = self._files.open(path)
+        if self._stream is None:
+            raise ValueError("The writer has been finished")
+        return self._stream
+
+    def _close_shard(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def _encode_name(name: str) -> bytes:
+    if not name:
+        raise ValueError("A tensor has a name that is not empty: TensorFlow's header lies there")
+    try:
+        return encode_name(name)
+    except UnicodeEncodeError as error:
+        raise UnsupportedError(
+            f"The name holds {name[error.start]!r}, which has no bytes", tensor=name
+        ) from None
+
+
+def _serialize(entry: BundleEntry) -> bytes:
+    return entry.to_proto().SerializeToString(deterministic=True)

@@ -1,0 +1,222 @@
+"""V2 checkpoints, written whole or not at all.
+
+What is being written has temporary names in the same directory, those of TensorFlow's own writer
+(`P.index.tempstateN`), so that `recover` knows what a killed process has left. The index takes its
+name last. A checkpoint that is replaced is renamed aside first: in between `read` finds no index,
+and never one beside data that belongs to another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ckptparse.bundle.content import content_of
+from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
+from ckptparse.bundle.payload import SlicedPayload
+from ckptparse.bundle.slices import TensorSlice
+from ckptparse.bundle.writer import BundleWriter
+from ckptparse.dtypes import is_numeric
+from ckptparse.errors import OutputExistsError, located
+from ckptparse.files.context import Context
+from ckptparse.files.placing import OutputFiles, Suffixes, place_file, place_files
+from ckptparse.files.storage import Storage
+from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.graph.object_graph_making import make_object_graph
+from ckptparse.graph.state import STATE_FILE_NAME, add_to_state
+from ckptparse.tensor import Tensor
+from ckptparse.tensor_like import TensorLike, as_tensor
+
+__all__ = ["write"]
+
+OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+GraphChoice = ObjectGraph | bytes | Literal["make"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What is written at once: a tensor, or one slice of it."""
+
+    name: str
+    tensor: TensorLike
+    """The tensor, or the slice."""
+    shape: tuple[int, ...]
+    """Of the whole."""
+    tensor_slice: TensorSlice | None = None
+
+    def size(self) -> int:
+        """Return how many bytes it takes in a data file."""
+        if is_numeric(self.tensor.data_type):
+            return self.tensor.nbytes
+        return content_of(self.tensor).size
+
+
+def write(
+    prefix: str | os.PathLike[str],
+    tensors: Mapping[str, Any],
+    *,
+    object_graph: GraphChoice = None,
+    max_shard_size: int | None = None,
+    keep_slices: bool = False,
+    overwrite: bool = False,
+    update_state: bool = False,
+) -> str:
+    """Write a V2 checkpoint, which TensorFlow restores.
+
+    The bytes are those that TensorFlow 2.21 writes of the same tensors, in the same order and data
+    files; whatever the machine and the source, little-endian. Memory: the largest tensor; those of
+    a checkpoint that lie in one piece are streamed, and take 1 MiB.
+
+    The files appear together when all is written and on the disk. A process that is killed leaves
+    what was there before, whole, or the new checkpoint, whole, and perhaps temporary files
+    (`….tempstateN`) that nothing takes for a checkpoint. If an old checkpoint is replaced there is
+    a short time, of a few renames, in which neither can be read; then `recover` gives one of them.
+
+    Args:
+        prefix: The path without `.index`. Its directory exists.
+        tensors: What to store by name, in the order in which the data lies: arrays, `Tensor`s of an
+            open checkpoint, `RecoveredTensor`s, or whatever numpy makes an array of. Text and bytes
+            are string tensors. A `Tensor` keeps its kind, a quantized one too.
+        object_graph: For an object-based checkpoint, as `tf.train.Checkpoint` restores it: the
+            object graph of another, its bytes, or `"make"`, which makes one of the names. Then a
+            name is a path of objects (`model/dense/kernel`), or the key that TensorFlow gives it.
+        max_shard_size: In bytes: a data file that would be larger is followed by another. A tensor
+            is never cut; a larger one has a file of its own. None: one data file.
+        keep_slices: Whether a tensor stored in slices stays so; else it is put together.
+        overwrite: Whether a checkpoint that is there is replaced.
+        update_state: Whether the state file `checkpoint` of the directory then names this one as
+            its newest. What it lists stays.
+
+    Returns:
+        The prefix.
+
+    Raises:
+        OutputExistsError: A checkpoint is there already, and `overwrite` is false.
+        CheckpointNotFoundError: The directory is not there.
+        PermissionDeniedError: Nobody may write there.
+        OutputError: The disk is full, or the system refuses for another reason.
+        DataLossError: A tensor of a checkpoint is damaged. Nothing is written then.
+        UnsupportedError: A tensor has elements that no checkpoint holds, or some are missing.
+        ValueError: A name is empty, or `max_shard_size` is below 1.
+    """
+    path = os.fsdecode(prefix)
+    if max_shard_size is not None and max_shard_size < 1:
+        raise ValueError(f"max_shard_size is None or at least 1, not {max_shard_size}")
+    pieces = list(_iter_pieces(_with_graph(tensors, object_graph), keep_slices=keep_slices))
+    storage = Context().storage
+    former = find_files(storage, path)
+    if former and not overwrite:
+        raise OutputExistsError(
+            "A checkpoint is there already, and nothing is ever replaced unasked",
+            path=former[-1],
+            hint="Choose another name, or pass overwrite=True",
+        )
+    shards = _plan_shards(pieces, max_shard_size)
+    with place_files(overwrite=overwrite, retired=former[::-1], suffixes=_suffixes()) as files:
+        _write_pieces(files, path, pieces, shards)
+    if update_state:
+        _update_state(storage, path)
+    return path
+
+
+def find_files(storage: Storage, prefix: str) -> list[str]:
+    """Return the data files that a prefix has, of any number of shards, then its index."""
+    directory, base = storage.split(prefix)
+    found = []
+    for name in storage.list(directory):
+        parts = split_data_path(name)
+        if parts is not None and parts[0] == base:
+            found.append(storage.join(directory, name))
+    index = prefix + INDEX_SUFFIX
+    return [*found, index] if storage.stat(index) is not None else found
+
+
+def _suffixes() -> Suffixes:
+    """Return endings as TensorFlow's writer gives them, one for the new files, one for the old."""
+    import secrets
+
+    return Suffixes(f".tempstate{secrets.randbits(64)}", f".tempstate{secrets.randbits(64)}")
+
+
+def _with_graph(tensors: Mapping[str, Any], choice: GraphChoice) -> Iterator[tuple[str, Any]]:
+    """Iterate over names and tensors as they are stored, the object graph last."""
+    if choice is None:
+        yield from tensors.items()
+        return
+    if OBJECT_GRAPH_KEY in tensors:
+        raise ValueError("The object graph stands among the tensors, and is given besides")
+    if choice == "make":
+        keys, serialized = make_object_graph(tensors)
+        yield from ((keys[name], value) for name, value in tensors.items())
+    else:
+        serialized = choice.serialized if isinstance(choice, ObjectGraph) else choice
+        yield from tensors.items()
+    yield OBJECT_GRAPH_KEY, serialized
+
+
+def _iter_pieces(tensors: Iterable[tuple[str, Any]], *, keep_slices: bool) -> Iterator[_Piece]:
+    for name, value in tensors:
+        tensor = as_tensor(name, value)
+        payload = tensor.payload if isinstance(tensor, Tensor) else None
+        if (
+            not keep_slices
+            or not isinstance(tensor, Tensor)
+            or not isinstance(payload, SlicedPayload)
+        ):
+            yield _Piece(name, tensor, tensor.shape)
+            continue
+        for piece, part in payload.parts():
+            own = tuple(map(len, piece.resolve(tensor.shape)))
+            slice_tensor = Tensor(name, own, tensor.data_type, part, tensor.options)
+            yield _Piece(name, slice_tensor, tensor.shape, piece)
+
+
+def _plan_shards(pieces: Sequence[_Piece], most: int | None) -> list[int]:
+    """Return the number of each piece's data file."""
+    if most is None:
+        return [0] * len(pieces)
+    shards: list[int] = []
+    shard = held = 0
+    for piece in pieces:
+        with located(tensor=piece.name):
+            size = piece.size()
+        if held and held + size > most:
+            shard, held = shard + 1, 0
+        held += size
+        shards.append(shard)
+    return shards
+
+
+def _write_pieces(
+    files: OutputFiles, prefix: str, pieces: Sequence[_Piece], shards: Sequence[int]
+) -> None:
+    writer = BundleWriter(files, prefix, num_shards=shards[-1] + 1 if shards else 1)
+    try:
+        for piece, shard in zip(pieces, shards, strict=True):
+            name, kind = piece.name, piece.tensor.data_type
+            with located(tensor=name):
+                content = content_of(piece.tensor)
+            if piece.tensor_slice is None:
+                writer.add(name, kind, piece.shape, content, shard=shard)
+            else:
+                writer.add_slice(name, kind, piece.shape, piece.tensor_slice, content, shard=shard)
+        writer.finish()
+    finally:
+        writer.close()
+
+
+def _update_state(storage: Storage, prefix: str) -> None:
+    directory, name = storage.split(prefix)
+    path = storage.join(directory, STATE_FILE_NAME)
+    data = b""
+    if storage.stat(path) is not None:
+        source = storage.open(path)
+        with closing(source):
+            data = source.read_at(0, source.size)
+    text = add_to_state(data, name, path=path)
+    with place_file(path, overwrite=True) as file:
+        file.write(text.encode("utf-8"))
