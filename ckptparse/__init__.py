@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ckptparse.checkpoint import Checkpoint as Checkpoint
     from ckptparse.dtypes import DataType as DataType
     from ckptparse.dtypes import element_name as element_name
+    from ckptparse.errors import AmbiguousError as AmbiguousError
     from ckptparse.errors import CheckpointError as CheckpointError
     from ckptparse.errors import CheckpointNotFoundError as CheckpointNotFoundError
     from ckptparse.errors import ChecksumError as ChecksumError
@@ -104,6 +105,7 @@ _MODULES = {
     "checkpoint": ["Checkpoint"],
     "dtypes": ["DataType", "element_name"],
     "errors": [
+        "AmbiguousError",
         "CheckpointError",
         "CheckpointNotFoundError",
         "ChecksumError",

@@ -9,7 +9,13 @@ import numpy.typing as npt
 
 from ckptparse.checkpoint import Checkpoint, Naming, Patterns
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.opening import judge_model, open_backend, open_variables, read_graph
+from ckptparse.opening import (
+    find_graph_beside,
+    judge_model,
+    open_backend,
+    open_variables,
+    read_graph,
+)
 from ckptparse.resolve import PathLike, resolve_graph, resolve_path, resolve_saved_model
 
 if TYPE_CHECKING:
@@ -59,6 +65,7 @@ def open(
         verify=verify,
         threads=threads,
         limits=limits,
+        graph=lambda: find_graph_beside(resolved.path, limits=limits),
     )
 
 

@@ -6,7 +6,7 @@ one. Names, patterns and keys are those of the chosen naming; `Tensor.name` is a
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
@@ -15,7 +15,12 @@ import numpy.typing as npt
 
 from ckptparse.bundle.slices import TensorSlice
 from ckptparse.dtypes import DataType
-from ckptparse.errors import MalformedError, TensorNotFoundError, name_not_found
+from ckptparse.errors import (
+    CheckpointError,
+    MalformedError,
+    TensorNotFoundError,
+    name_not_found,
+)
 from ckptparse.limits import Limits
 from ckptparse.tensor import DEFAULT_OPTIONS, ReadOptions, Tensor
 
@@ -24,9 +29,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ckptparse.graph.graph import Graph
     from ckptparse.graph.layers import Layer, LayersSource
+    from ckptparse.graph.name_roles import GraphRoles, NameRoles
     from ckptparse.graph.object_graph import ObjectGraph
-    from ckptparse.graph.optimizer import Optimizer
+    from ckptparse.graph.optimizer import Averages, Optimizer
     from ckptparse.graph.tree import Tree
 
 __all__ = ["Backend", "Checkpoint", "Format", "Naming", "Patterns"]
@@ -110,8 +117,9 @@ class Checkpoint(Mapping[str, Tensor]):
         verify: bool = True,
         threads: int | None = None,
         limits: Limits,
+        graph: Callable[[], Graph | None] | None = None,
     ) -> None:
-        """Take an open backend.
+        """Take an open backend, and what gives the graph that was saved beside its variables.
 
         Raises:
             ValueError: Not a naming, or fewer than one thread.
@@ -125,6 +133,7 @@ class Checkpoint(Mapping[str, Tensor]):
         self._naming = naming
         self._options = ReadOptions(verify, mmap, threads)
         self._limits = limits
+        self._graph = graph
         self._tensors: dict[str, Tensor] = {}
         self._all_found = False
         self._shapes: dict[str, tuple[int, ...]] | None = None
@@ -191,24 +200,64 @@ class Checkpoint(Mapping[str, Tensor]):
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers of the model that was saved, in its order, each with its weights.
+        """The layers of the model that was saved, each with its weights.
 
-        A plain checkpoint holds neither their classes nor their configurations; their names are
-        the scopes of the variables' names. Without an object graph: one for each scope.
+        Slots of optimizers, moving averages and counters are not among the weights. An object graph
+        tells the layers, and their order as far as it is stored. Without one there is a layer for
+        each scope of the variables' names, in the order of the graph (a `.meta` beside the
+        checkpoint, or the SavedModel's), else in that of the names. A plain checkpoint holds
+        neither their classes nor their configurations, but for what Keras of 2019 wrote.
         """
         return self._layers[0]
 
     @property
-    def layers_source(self) -> LayersSource:
-        """What the layers were found by: `"object_graph"` or `"names"`."""
-        return self._layers[1]
+    def layers_source(self) -> LayersSource | None:
+        """What the layers were found by: `"object_graph"`, or `"names"`; None if damage hides them.
+
+        Never raises: `layers` does, and says what is damaged.
+        """
+        try:
+            return self._layers[1]
+        except CheckpointError:
+            return None
 
     @cached_property
-    def optimizer(self) -> Optimizer | None:
-        """The optimizer of a TF2 checkpoint: its slots by variable, iterations, learning rate."""
-        from ckptparse.graph.optimizer import find_optimizer
+    def optimizers(self) -> list[Optimizer]:
+        """Every optimizer: its slots by variable, iterations, learning rate.
 
-        return None if self.object_graph is None else find_optimizer(self.object_graph)
+        They are those of the object graph. Of a name-based checkpoint they are what the names tell
+        (`w/Adam`, `train/w/Momentum`, `w_slot_vr`), and a graph beside it, which alone can tell
+        apart two optimizers of one kind that train different variables.
+        """
+        from ckptparse.graph.optimizer import NameOptimizer, find_optimizers
+
+        if self.object_graph is not None:
+            return list(find_optimizers(self.object_graph))
+        named = self._roles.optimizers.values()
+        return [NameOptimizer(found, self._stored, path=self.path) for found in named]
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer, or None.
+
+        Raises:
+            AmbiguousError: There are several: `optimizers` has all.
+        """
+        from ckptparse.graph.optimizer import the_optimizer
+
+        return the_optimizer(self.optimizers, path=self.path)
+
+    @cached_property
+    def averages(self) -> Averages:
+        """The moving averages of variables, by the variable: `averages["dense/kernel"].read()`.
+
+        TF1 stores them as `w/ExponentialMovingAverage`, Keras's `use_ema` as slots `average`.
+        """
+        from ckptparse.graph.optimizer import Averages, find_averages, find_optimizers
+
+        if self.object_graph is not None:
+            return find_averages(self.object_graph, find_optimizers(self.object_graph))
+        return Averages(self._roles.averages, self._stored, path=self.path)
 
     @property
     def step(self) -> int | None:
@@ -362,13 +411,69 @@ class Checkpoint(Mapping[str, Tensor]):
     def _layers(self) -> tuple[list[Layer], LayersSource]:
         from ckptparse.graph.layers import find_layers, layers_by_name
 
-        if self.object_graph is None:
-            return layers_by_name(self._source.names(), self._source.find), "names"
-        return find_layers(self.object_graph)
+        if self.object_graph is not None:
+            return find_layers(self.object_graph)
+        state = self._roles.state()
+        order = dict.fromkeys((*self._graph_roles.order, *self._source.names()))
+        return layers_by_name(
+            (name for name in order if name not in state), self._source.find
+        ), "names"
+
+    @cached_property
+    def _roles(self) -> NameRoles:
+        """What the names of a name-based checkpoint are."""
+        from ckptparse.graph.name_roles import find_roles
+
+        return find_roles(self._backend.shapes(), self._graph_roles)
+
+    @cached_property
+    def _graph_roles(self) -> GraphRoles:
+        """What the graph beside a name-based checkpoint says; nothing where it cannot be read."""
+        from ckptparse.graph.name_roles import GraphRoles
+
+        try:
+            graph = None if self._graph is None else self._graph()
+            if graph is None:
+                return GraphRoles()
+            from ckptparse.graph.training import read_graph_roles
+
+            return read_graph_roles(graph)
+        except CheckpointError:
+            return GraphRoles()
+
+    def _stored(self, name: str) -> Tensor:
+        """Return the tensor of a stored name."""
+        tensor = self._source.find(name)
+        if tensor is None:
+            raise name_not_found("No tensor of that name", name, (), path=self.path)
+        return tensor
 
     def _not_found(self, name: str) -> TensorNotFoundError:
         message = f"No tensor of that name among {len(self)}"
-        return name_not_found(message, name, self, path=self.path)
+        error = name_not_found(message, name, self, path=self.path)
+        other = self._other_naming(name.removesuffix(":0"))
+        if other is not None:
+            error.hint = other
+        return error
+
+    def _other_naming(self, name: str) -> str | None:
+        """Say what to do about a name of the other naming; None if it is none."""
+        try:
+            graph = self.object_graph
+        except CheckpointError:
+            return None
+        own = {} if graph is None else graph.names_by_key
+        if self._naming == "variable":
+            found = next(
+                (key for key, kept in (self._chosen_names or {}).items() if kept == name), None
+            )
+            if found is None:
+                return None
+            return f"It is a stored name: open it with naming='checkpoint', or ask for {found!r}"
+        key = next((key for key, variable in own.items() if variable == name), None)
+        if key is None:
+            return None
+        return f"It is the variable's own name: open it with naming='variable', or ask for {key!r}"
 
 
 class _StoredTensors:

@@ -69,6 +69,7 @@ class DataType(IntEnum):
 
 
 _REF_OFFSET = 100
+_KNOWN = frozenset(DataType) - {DataType.DT_INVALID}
 
 _NUMPY_NAMES: dict[int, str] = {
     DataType.DT_FLOAT: "float32",
@@ -111,6 +112,12 @@ _ML_DTYPES_NAMES: dict[int, str] = {
 _ITEM_SIZES: dict[int, int] = {
     code: np.dtype(name).itemsize for code, name in _NUMPY_NAMES.items() if name != "object"
 } | {code: 2 if code == DataType.DT_BFLOAT16 else 1 for code in _ML_DTYPES_NAMES}
+
+
+def base_data_type(data_type: int) -> int:
+    """Return the DataType number of what a reference type refers to; another number as it is."""
+    base = data_type - _REF_OFFSET
+    return base if base in _KNOWN else data_type
 
 
 def item_size(data_type: int) -> int | None:

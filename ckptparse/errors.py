@@ -8,6 +8,7 @@
     ├── ClosedError               (ValueError)            the checkpoint has been closed
     ├── NotACheckpointError       (ValueError)            something else is there: .identity
     ├── TensorNotFoundError       (KeyError)              with the closest names
+    ├── AmbiguousError            (ValueError)            several answer: .candidates names them
     ├── DataLossError             (ValueError)            the checkpoint is damaged
     │   ├── ChecksumError                                 .stored, .computed
     │   ├── TruncatedError        (EOFError)
@@ -28,6 +29,7 @@ from contextlib import contextmanager
 from typing import Any
 
 __all__ = [
+    "AmbiguousError",
     "CheckpointError",
     "CheckpointNotFoundError",
     "ChecksumError",
@@ -177,6 +179,18 @@ class TensorNotFoundError(CheckpointError, KeyError):
     def __init__(self, message: str, *, closest: tuple[str, ...] = (), **where: Any) -> None:
         super().__init__(message, **where)
         self.closest = closest
+
+
+class AmbiguousError(CheckpointError, ValueError):
+    """One thing was asked for, and there are several.
+
+    Attributes:
+        candidates: Their names.
+    """
+
+    def __init__(self, message: str, *, candidates: tuple[str, ...] = (), **where: Any) -> None:
+        super().__init__(message, **where)
+        self.candidates = candidates
 
 
 class DataLossError(CheckpointError, ValueError):

@@ -7,6 +7,7 @@ error names the newest that is.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -31,7 +32,17 @@ if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
     from ckptparse.saved_model.saved_model import SavedModel
 
-__all__ = ["find_newest_whole", "judge_model", "open_backend", "open_variables", "read_graph"]
+__all__ = [
+    "find_graph_beside",
+    "find_newest_whole",
+    "judge_model",
+    "open_backend",
+    "open_variables",
+    "read_graph",
+]
+
+_SHARD = re.compile(r"-[\d?]+-of-\d+$")
+"""What a V1 checkpoint of several files has behind its prefix."""
 
 _JUDGED_BY_ITS_READER = ("v2-index", "truncated", "empty", "zeros", "unknown")
 
@@ -71,7 +82,29 @@ def open_variables(model: SavedModel, *, verify: bool, limits: Limits) -> Checkp
     if not os.path.isfile(prefix + INDEX_SUFFIX) and not _may_have_variables(model):
         return Checkpoint(NoVariables(), prefix, limits=limits)
     backend = open_backend(Resolved("v2", prefix), limits=limits)
-    return Checkpoint(backend, prefix, verify=verify, limits=limits)
+    return Checkpoint(
+        backend, prefix, verify=verify, limits=limits, graph=lambda: _first_graph(model)
+    )
+
+
+def find_graph_beside(path: str, *, limits: Limits) -> Graph | None:
+    """Read the `.meta` beside a checkpoint; None if there is none.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    from ckptparse.resolve import resolve_graph
+
+    meta = _SHARD.sub("", path) + ".meta"
+    if not os.path.isfile(meta):
+        return None
+    return read_graph(*resolve_graph(meta, limits=limits), limits=limits)
+
+
+def _first_graph(model: SavedModel) -> Graph | None:
+    """Return the graph of a SavedModel; of several that with the most: training knows more."""
+    graphs = [meta_graph.graph for meta_graph in model.meta_graphs]
+    return max(graphs, key=lambda graph: len(graph.nodes), default=None)
 
 
 def judge_model(path: str, error: DataLossError, *, limits: Limits) -> CheckpointError:
@@ -207,7 +240,8 @@ def _is_whole(path: str, limits: Limits) -> bool:
 def _check_sizes(reader: BundleReader) -> None:
     """Check that each data file is as long as the index says, by the end of its last tensor."""
     columns = reader.listing().columns
-    ends = columns.offsets + columns.sizes
+    # What is empty may lie beyond the end.
+    ends = np.where(columns.sizes > 0, columns.offsets + columns.sizes, 0)
     for shard in np.unique(columns.shard_ids).tolist():
         path = reader.shard_path(shard)
         expected = int(ends[columns.shard_ids == shard].max())

@@ -272,9 +272,9 @@ def test_text_and_binary_are_the_same_graph(tmp_path: Path) -> None:
     assert ckptparse.read(tmp_path / "graph.pbtxt")["w"].tolist() == [1, 2]
 
 
-def test_graphs_of_2015_have_their_version_in_a_field_of_its_own(tmp_path: Path) -> None:
+def test_the_version_of_graphs_of_2015_is_not_that_of_a_producer(tmp_path: Path) -> None:
     graph = open_bytes(tmp_path, field(1, g.constant("w", field32(5, 0))) + field(3, 7))
-    assert graph.producer == 7
+    assert (graph.producer, graph.deprecated_version) == (0, 7)
 
 
 # ---- constants

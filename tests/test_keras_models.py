@@ -175,9 +175,9 @@ def test_layers_survive_a_broken_message(name: str, tmp_path_factory: Any) -> No
         assert [layer.name for layer in model.layers] == [fact["name"] for fact in facts]
         for layer, fact in zip(model.layers, facts, strict=True):
             if layer.class_name == "TextVectorization":
-                # Its vocabulary is a constant of the graph.
-                with pytest.raises(TensorNotFoundError):
-                    layer.get_weights()
+                # Its vocabulary is a constant of the graph, which is broken.
+                in_checkpoint = [one for one in fact["weights"] if one["dtype"] != "string"]
+                assert len(layer.get_weights()) == len(in_checkpoint)
             else:
                 assert_weights(layer, fact["weights"])
         assert str(model.tree())

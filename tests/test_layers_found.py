@@ -7,12 +7,24 @@ from typing import Any
 
 import pytest
 
+from ckptparse.errors import AmbiguousError
 from ckptparse.graph.layers import find_layers, layers_by_scope
 from ckptparse.graph.object_graph import ObjectGraph
-from ckptparse.graph.optimizer import find_optimizer, find_optimizers
+from ckptparse.graph.optimizer import find_optimizers, the_optimizer
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 
 pytestmark = pytest.mark.proto
+
+
+class Stem:
+    """A table that was saved: its attribute is the stem of two tensors' names."""
+
+
+def add_attribute(node: Any, path: str, value: Stem | str) -> None:
+    if isinstance(value, Stem):
+        node.attributes.add(name="table", checkpoint_key=path)
+    else:
+        node.attributes.add(name="VARIABLE_VALUE", full_name=value, checkpoint_key=path)
 
 
 def graph_of(tree: Mapping[str, Any]) -> ObjectGraph:
@@ -27,8 +39,8 @@ def graph_of(tree: Mapping[str, Any]) -> ObjectGraph:
     def add(path: str, value: Any) -> int:
         number = numbers[path] = len(message.nodes)
         node = message.nodes.add()
-        if isinstance(value, str):
-            node.attributes.add(name="VARIABLE_VALUE", full_name=value, checkpoint_key=path)
+        if isinstance(value, (Stem, str)):
+            add_attribute(node, path, value)
             return number
         for name, child in value.items():
             if isinstance(child, str) and child.startswith("="):
@@ -187,15 +199,16 @@ def test_states_of_random_generators_are_no_weights() -> None:
     assert found(tree) == [("d", ["layer-0/kernel"])]
 
 
-def test_a_vocabulary_that_a_layer_learnt_is_a_weight_and_one_it_was_given_is_not() -> None:
+def test_a_vocabulary_that_a_layer_learnt_is_a_weight_if_its_table_was_saved() -> None:
     tree = {
         "layer-0": {
-            "_lookup_layer": {"idf_weights": "idf", "lookup_table": {}, "token_counts": {}}
+            "_lookup_layer": {"idf_weights": "idf", "lookup_table": Stem(), "token_counts": {}}
         },
-        "layer-1": {"lookup_table": {}, "input_vocabulary": {}},
+        "layer-1": {"lookup_table": Stem(), "input_vocabulary": {}},
+        "layer-2": {"idf_weights": "idf", "lookup_table": {}, "token_counts": Stem()},
     }
     graph = graph_of(tree)
-    assert [len(layer._tensors) for layer in find_layers(graph)[0]] == [2, 0]
+    assert [len(layer._tensors) for layer in find_layers(graph)[0]] == [2, 0, 1]
 
 
 def test_gaps_in_a_list_of_weights_are_vocabularies() -> None:
@@ -203,7 +216,7 @@ def test_gaps_in_a_list_of_weights_are_vocabularies() -> None:
         "layer-0": {
             "keras_api": {},
             "variables": {"0": "idf", "2": "documents"},
-            "lookup_table": {},
+            "lookup_table": Stem(),
             "token_counts": {},
         }
     }
@@ -224,26 +237,27 @@ def test_slots_of_optimizers_without_a_name_are_found() -> None:
             "_variables": {"0": "m/d/kernel", "1": "scope/Adam/v/d/kernel", "2": "unknown"},
         },
     }
-    optimizer = find_optimizer(graph_of(tree))
-    assert optimizer is not None
-    assert {name: sorted(optimizer.slots._slots[name]) for name in optimizer.slots} == {
-        "d/kernel": ["m", "v"]
+    (optimizer,) = find_optimizers(graph_of(tree))
+    assert optimizer.slots.stored_names == {
+        "d/kernel": {"m": "optimizer/_variables/0", "v": "optimizer/_variables/1"}
     }
-    assert [node.checkpoint_key for node in optimizer.slots.variables] == ["model/layer-0/kernel"]
+    assert "model/layer-0/kernel" in optimizer.slots
 
 
-def test_of_several_optimizers_the_first_with_slots_is_the_optimizer() -> None:
+def test_of_several_optimizers_none_is_the_optimizer() -> None:
     tree = {
         "a": {"iter": "a/iter", "learning_rate": "a/lr"},
         "b": {"_iterations": "it", "_variables": {"0": "Adam/m/w"}},
         "w": "w",
     }
-    graph = graph_of(tree)
-    assert [optimizer.path for optimizer in find_optimizers(graph)] == ["a", "b"]
-    chosen = find_optimizer(graph)
-    assert chosen is not None
-    assert chosen.path == "b"
-    assert "'b'" in repr(chosen)
+    optimizers = find_optimizers(graph_of(tree))
+    assert [optimizer.path for optimizer in optimizers] == ["a", "b"]
+    assert "'b'" in repr(optimizers[1])
+    with pytest.raises(AmbiguousError, match="found 2: 'a', 'b'") as caught:
+        the_optimizer(optimizers)
+    assert caught.value.candidates == ("a", "b")
+    assert the_optimizer(optimizers[1:]) is optimizers[1]
+    assert the_optimizer([]) is None
 
 
 @pytest.mark.parametrize("name", ["layer-" + "9" * 5000, "layer-x", "layer-", "layer-²"])

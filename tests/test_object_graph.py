@@ -18,7 +18,7 @@ import ckptparse
 from ckptparse.bundle.naming import encode_name
 from ckptparse.errors import CheckpointError, LimitError, MalformedError, TensorNotFoundError
 from ckptparse.graph.object_graph import ObjectGraph, ObjectNode, escape_name, unescape_name
-from ckptparse.graph.optimizer import find_optimizer
+from ckptparse.graph.optimizer import find_optimizers
 from ckptparse.graph.tree import object_tree
 from ckptparse.graph.variable_names import name_variables
 from ckptparse.limits import Limits
@@ -105,13 +105,14 @@ def test_every_variable_is_found_by_its_path_and_reads_as_stored(name: str) -> N
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_the_keys_of_no_object_are_those_that_no_attribute_has(name: str) -> None:
+def test_the_keys_of_no_object_are_those_that_no_attribute_has_or_begins(name: str) -> None:
     row = GRAPHS[name]
     facts = row.data["object_graph"]["nodes"]
     claimed = {key for fact in facts for _, _, key in fact.get("attributes", [])}
     with ckptparse.open(row.path) as checkpoint:
         assert checkpoint.object_graph is not None
-        assert set(checkpoint.object_graph.other_keys) == row.tensors.keys() - claimed
+        left = {key for key in row.tensors if not key.startswith(tuple(claimed))}
+        assert set(checkpoint.object_graph.other_keys) == left
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -139,8 +140,7 @@ def test_the_tree_shows_every_tensor_once(name: str) -> None:
             for key, t in (entry.tensors or {}).items()
             if t is not None
         ]
-        assert sorted(set(shown)) == sorted(row.tensors)
-        assert len(str(checkpoint.tree()).splitlines()) >= len(row.tensors)
+        assert sorted(shown) == sorted(row.tensors)
         assert len(list(checkpoint.tree(everything=True))) >= len(list(checkpoint.tree()))
 
 
@@ -395,7 +395,7 @@ def test_slots_of_slots_and_optimizers_that_are_slots_end() -> None:
         "v/.OPTIMIZER_SLOT/m",
     ]
     assert str(object_tree(graph))
-    assert find_optimizer(graph) is None
+    assert find_optimizers(graph) == []
 
 
 def timed(limit: float, what: Any) -> Any:
@@ -417,7 +417,7 @@ def test_a_chain_of_forty_thousand_objects_is_no_recursion_and_no_blow_up() -> N
     assert len(text) < 10_000
     assert text.endswith("...")
     assert "..." in repr(graph.node(length))
-    assert timed(20, lambda: find_optimizer(graph)) is None
+    assert timed(20, lambda: find_optimizers(graph)) == []
 
 
 def test_a_chain_of_variables_costs_no_path_for_each() -> None:
@@ -477,9 +477,8 @@ def use(data: bytes) -> None:
     graph = ObjectGraph.from_bytes(data)
     str(object_tree(graph, everything=True))
     find_layers(graph)
-    optimizer = find_optimizer(graph)
-    if optimizer is not None:
-        list(optimizer.slots)
+    for optimizer in find_optimizers(graph):
+        _ = list(optimizer.slots), list(optimizer.tensors)
     _ = graph.names_by_key, graph.other_keys
     for node in graph.nodes():
         _ = node.path, node.children, node.slot_variables, node.registered_saver

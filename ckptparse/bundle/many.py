@@ -209,7 +209,9 @@ class DenseReader:
         ends = np.array(sizes, np.int64)
         ends = ends[np.searchsorted(shards, columns.shard_ids)] if shards else ends
         # Neither addend is negative, but their sum might not fit: compare the rest.
-        for row in np.flatnonzero(columns.sizes > ends - columns.offsets)[:1].tolist():
+        # What is empty lies nowhere.
+        beyond = (columns.sizes > ends - columns.offsets) & (columns.sizes > 0)
+        for row in np.flatnonzero(beyond)[:1].tolist():
             with (
                 located(tensor=self.name_of(row)),
                 self.bundle.shard(int(columns.shard_ids[row])) as source,

@@ -72,7 +72,8 @@ def check_stored(files: DataFiles, stored: Stored) -> Check:
     count = count_elements(entry.shape)
     if size is None:
         return Check(Status.MISSING, Cause.SHARD, note="its data file is missing")
-    if entry.offset + entry.size > size:
+    # What is empty lies nowhere, so no cut takes it away.
+    if entry.size and entry.offset + entry.size > size:
         return _check_truncated(files, stored, max(0, size - entry.offset))
     if is_counted(entry.data_type):
         return _check_counted(files, stored, count)

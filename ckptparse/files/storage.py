@@ -114,8 +114,11 @@ class Storage(Protocol):
 
 
 def check_range(source: Source, offset: int, size: int) -> None:
-    """Raise `TruncatedError` unless `size` bytes at `offset` lie within the source."""
-    if offset < 0 or size < 0 or offset + size > source.size:
+    """Raise `TruncatedError` unless `size` bytes at `offset` lie within the source.
+
+    No bytes lie anywhere: an empty tensor may stand beyond the end of a file that was cut.
+    """
+    if offset < 0 or size < 0 or (size and offset + size > source.size):
         raise TruncatedError(
             f"Read less bytes than requested: expected {size} bytes at offset {offset}, "
             f"found a file of {source.size} bytes",

@@ -31,7 +31,9 @@ class Graph(GraphParts):
     Attributes:
         nodes: Mapping name -> `Node` (`name op inputs device attributes`), in the file's order.
         functions: Mapping name -> `GraphFunction`, with `nodes` of its own.
-        producer: Number of the TensorFlow that wrote it; TensorFlow's `graph_def_versions`.
+        producer: Number of the TensorFlow that wrote it; TensorFlow's `graph_def_versions`. 0 if
+            it does not say, as graphs of before December 2015.
+        deprecated_version: The field `version` that those have instead; else 0.
         min_consumer: Number of the oldest TensorFlow that may read it.
         path: The file, or None.
     """

@@ -9,15 +9,20 @@ The layers are among the children of the model's object:
 
 A layer's own weights come before those of layers inside it. Keras 2 gives all trainable ones of a
 layer before the others, Keras 3 those of each inner layer.
+
+An object may point to any other, to the model that it is a part of as well: the weights of a layer
+are not looked for in the objects on its own path, nor in other layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from ckptparse.errors import LimitError
 from ckptparse.graph.object_graph import SAVE_COUNTER, ObjectGraph, ObjectNode
-from ckptparse.graph.optimizer import find_optimizers, is_optimizer
+from ckptparse.graph.optimizer import find_optimizers
+from ckptparse.graph.slot_search import is_optimizer
 
 __all__ = ["LayerSearch", "find_models"]
 
@@ -76,6 +81,8 @@ def find_models(graph: ObjectGraph) -> list[ObjectNode]:
     root = graph.root
     if _holds_layers(root) or not _KERAS_MARKS.isdisjoint(root) or root.get("root") == root:
         return [root]
+    if _is_layer(root):
+        return [root]
     holders = [
         node
         for name, node in _unique(root)
@@ -85,6 +92,19 @@ def find_models(graph: ObjectGraph) -> list[ObjectNode]:
     if len(holders) == 1 or SAVE_COUNTER in root or any(map(_holds_layers, holders)):
         return holders
     return [root]
+
+
+def _is_layer(root: ObjectNode) -> bool:
+    """Tell whether a root is one layer: its variables are called as it calls them, in one scope."""
+    names = {
+        name.lstrip("_"): child.full_name or ""
+        for name, child in root.children.items()
+        if child.is_variable and name not in _NO_LAYERS
+    }
+    scopes = {full.rpartition("/")[0] for full in names.values()}
+    if len(scopes) != 1 or scopes == {""}:
+        return False
+    return all(full.rpartition("/")[2] == name for name, full in names.items())
 
 
 def _holds_layers(node: ObjectNode) -> bool:
@@ -135,6 +155,20 @@ def _operations(node: ObjectNode) -> list[ObjectNode]:
     return found if inner is None else found[1:]
 
 
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """Where the search for a layer's weights ends: what it is a part of, and what stands apart."""
+
+    layer: ObjectNode
+    apart: frozenset[int]
+
+    def __contains__(self, number: int) -> bool:
+        own = self.layer.node_id
+        if number == own:
+            return False
+        return number in self.apart or self.layer.graph.is_above(number, own)
+
+
 class LayerSearch:
     """Gathers layers and weights; counts its steps, since each layer walks what layers share.
 
@@ -146,8 +180,12 @@ class LayerSearch:
         self.ordered = True
         self._graph = graph
         self._left = 16 * graph.node_count + 100_000
+        self._apart: frozenset[int] = frozenset()
+        self._in_lists: dict[ObjectNode, None] = {}
         self._trained = frozenset(
-            node for optimizer in find_optimizers(graph) for node in optimizer.slots.variables
+            graph.node(number)
+            for optimizer in find_optimizers(graph)
+            for number in optimizer.slot_nodes
         )
         self._keras_3 = any(
             name in (_OPERATIONS, _FUNCTIONAL, "_kernel", "_losses_override")
@@ -155,23 +193,66 @@ class LayerSearch:
             for name in node
         )
 
-    def layers_of(self, model: ObjectNode) -> list[ObjectNode]:
-        """Return the layers of a model, in its order."""
+    def find(self) -> list[tuple[ObjectNode | None, list[ObjectNode]]]:
+        """Find the layers of all models, in their order, each with its weights.
+
+        A model that another one holds as a layer stands there with its own layers, and nowhere
+        else. Variables in lists that no layer has follow at the end, by the scopes of their names.
+        """
+        nodes = self._layers_of_all(dict.fromkeys(find_models(self._graph)))
+        self._apart = frozenset(node.node_id for node in nodes)
+        found: list[tuple[ObjectNode | None, list[ObjectNode]]] = []
+        for node, ordered in nodes.items():
+            weights = self.weights_of(node)
+            if weights or ordered:
+                found.append((node, weights))
+        held = {weight for _, weights in found for weight in weights}
+        scopes: dict[str, list[ObjectNode]] = {}
+        for node in self._in_lists:
+            if node not in held:
+                name = node.full_name or ""
+                scopes.setdefault(name.rpartition("/")[0] or name, []).append(node)
+        return [*found, *((None, nodes) for nodes in scopes.values())]
+
+    def _layers_of_all(self, models: dict[ObjectNode, None]) -> dict[ObjectNode, bool]:
+        """Return the layers of models, and whether their model said their order."""
+        self._apart = frozenset(model.node_id for model in models)
+        found: dict[ObjectNode, bool] = {}
+        entered: set[ObjectNode] = set()
+        for first in models:
+            pending = [(first, True)]
+            while pending:
+                node, ordered = pending.pop()
+                if node not in models or node in entered:
+                    found.setdefault(node, ordered)
+                    continue
+                entered.add(node)
+                layers, ordered = self.layers_of(node)
+                inner = [layer for layer in layers if layer == node or layer not in entered]
+                pending.extend((layer, ordered) for layer in reversed(inner))
+        return found
+
+    def layers_of(self, model: ObjectNode) -> tuple[list[ObjectNode], bool]:
+        """Return the layers of a model, and whether it says their order."""
         found = _keras_layers(model) or _numbered(model) or _operations(model)
         self.ordered = self.ordered and bool(found)
-        found = found or list(self._attributes_of(model))
-        return found or ([model] if model.node_id else [])
+        if found:
+            return found, True
+        found = list(self._attributes_of(model))
+        alone = model.node_id != 0 or _is_layer(model)
+        return found or ([model] if alone else []), False
 
     def weights_of(self, layer: ObjectNode) -> list[ObjectNode]:
         """Return the weights of a layer, in Keras's order, each once."""
         if layer.is_variable:
             return [layer]
+        bounds = _Bounds(layer, self._apart)
         weights: dict[ObjectNode, None] = {}
         pending, seen = [layer], set[int]()
         while pending:
             node = pending.pop()
             self._count()
-            if node.node_id in seen:
+            if node.node_id in seen or node.node_id in bounds:
                 continue
             seen.add(node.node_id)
             listed = node.get("variables") if _KERAS_API in node else None
@@ -182,23 +263,48 @@ class LayerSearch:
                 weights |= dict.fromkeys(child for _, child in self._own_weights(node))
                 pending.extend(reversed(inner))
             else:
-                weights |= dict.fromkeys(self._block(node))
+                weights |= dict.fromkeys(self._block(node, bounds))
         return list(weights)
 
     def _attributes_of(self, model: ObjectNode) -> Iterator[ObjectNode]:
         """Iterate over the attributes of a subclassed model that are layers with weights."""
+        bounds = _Bounds(model, frozenset())
         pending, seen = [model], {model.node_id}
         while pending:
             node = pending.pop()
             self._count()
-            if node is not model and not _is_container(node):
+            if node != model and (node.node_id in self._apart or not self._holds_several(node)):
                 yield node
                 continue
-            inner = [child for _, child in self._inner(node) if child.node_id not in seen]
+            if node != model:
+                variables = (child for child in node.values() if child.is_variable)
+                self._in_lists |= dict.fromkeys(variables)
+            inner = [
+                child
+                for _, child in self._inner(node)
+                if child.node_id not in seen and child.node_id not in bounds
+            ]
             seen.update(child.node_id for child in inner)
             pending.extend(reversed(inner))
 
-    def _block(self, layer: ObjectNode) -> list[ObjectNode]:
+    def _holds_several(self, node: ObjectNode) -> bool:
+        """Tell whether an object holds layers and is none, as lists and wrappers are.
+
+        What has no weights itself is one if those below have names of several scopes: the layers
+        of a layer share its own. Names without a scope say nothing.
+        """
+        if _is_container(node):
+            return True
+        inner = [child for _, child in self._inner(node)]
+        if not inner or self._own_weights(node) or _holds_layers(node):
+            return False
+        if not _KERAS_MARKS.isdisjoint(node):
+            return False
+        names = [weight.full_name or "" for weight in self.weights_of(node)]
+        firsts = {name.partition("/")[0] if "/" in name else "" for name in names}
+        return len(firsts) > 1 and "" not in firsts
+
+    def _block(self, layer: ObjectNode, bounds: _Bounds) -> list[ObjectNode]:
         """Gather the weights of one layer and all layers in it."""
         groups: list[list[tuple[str, ObjectNode]]] = []
         pending, seen = [layer], {layer.node_id}
@@ -206,7 +312,11 @@ class LayerSearch:
             node = pending.pop()
             self._count()
             groups.append(self._own_weights(node))
-            inner = [child for _, child in self._inner(node) if child.node_id not in seen]
+            inner = [
+                child
+                for _, child in self._inner(node)
+                if child.node_id not in seen and child.node_id not in bounds
+            ]
             seen.update(child.node_id for child in inner)
             pending.extend(reversed(inner))
         trained = self._trained.intersection(node for group in groups for _, node in group)
@@ -265,9 +375,13 @@ class LayerSearch:
 def _vocabulary(node: ObjectNode) -> ObjectNode | None:
     """Return the table of a lookup layer that learnt its vocabulary, which is then a weight.
 
-    A vocabulary that was given to the layer is part of its configuration, and no weight.
+    A vocabulary that was given to the layer is part of its configuration, and no weight. One that
+    the file does not hold is left out: a checkpoint has it only if the table itself was saved.
     """
-    return node.get(_LOOKUP_TABLE) if _TOKEN_COUNTS in node else None
+    table = node.get(_LOOKUP_TABLE) if _TOKEN_COUNTS in node else None
+    if table is None or table.attributes or getattr(table, "kind", None) == "resource":
+        return table
+    return None
 
 
 def _fill_gaps(listed: ObjectNode, tables: Iterable[ObjectNode]) -> Iterator[ObjectNode]:
@@ -306,6 +420,4 @@ def _is_container(node: ObjectNode) -> bool:
     user_object = getattr(node, "user_object", None)
     if user_object is not None:
         return user_object.identifier in _CONTAINERS
-    return all(_number(name) is not None for name in node) and not any(
-        child.is_variable for child in node.values()
-    )
+    return all(_number(name) is not None for name in node)

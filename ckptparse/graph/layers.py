@@ -7,6 +7,7 @@ configurations; else a layer is called as the scope of its variables.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,9 +15,11 @@ from typing import Any, Final, Literal
 
 import numpy.typing as npt
 
-from ckptparse.graph.layer_search import LayerSearch, find_models
+from ckptparse.graph.layer_search import LayerSearch
+from ckptparse.graph.name_roles import is_counter_name
+from ckptparse.graph.object_config import LayerDescription, read_object_config
 from ckptparse.graph.object_graph import SAVE_COUNTER, ObjectGraph, ObjectNode
-from ckptparse.graph.optimizer import find_optimizers
+from ckptparse.graph.optimizer import find_averages, find_optimizers
 from ckptparse.tensor import Tensor
 
 __all__ = ["Layer", "LayerDescription", "LayersSource", "find_layers", "layers_by_name"]
@@ -26,23 +29,13 @@ LayersSource = Literal["keras_metadata", "object_graph", "names"]
 
 _KERAS: Final = "keras_metadata"
 _ALL_VARIABLES = "_all_variables"
+_TABLE_KEYS = "-keys"
+_SEED = "seed_generator_state"
+_LARGEST_STATE = 2
+_PART = re.compile(r"/part_\d{1,6}$")
+"""What the parts of a partitioned variable have behind its name, if they were saved apart."""
 _LONGEST_NAME = 32
 """Local names that a path may have to be a layer's name."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerDescription:
-    """What Keras wrote of a layer.
-
-    Attributes:
-        name: Its name, or None.
-        class_name: Its class (`Dense`), or None.
-        config: What `get_config()` gave, or None.
-    """
-
-    name: str | None = None
-    class_name: str | None = None
-    config: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +62,7 @@ class Layer:
 
     @property
     def weights(self) -> list[Tensor]:
-        """Its weights, unread, in Keras's order.
+        """Its weights, unread.
 
         Raises:
             TensorNotFoundError: One of them is not in the checkpoint.
@@ -101,26 +94,33 @@ def find_layers(
     if _ALL_VARIABLES in graph:
         return layers_by_scope(graph), "names"
     search = LayerSearch(graph)
-    nodes = dict.fromkeys(node for model in find_models(graph) for node in search.layers_of(model))
-    layers: list[_Found] = [(node, search.weights_of(node)) for node in nodes]
-    known = [describe(node) if describe is not None else None for node in nodes]
+    layers: list[_Found] = search.find()
+    nodes = [node for node, _ in layers]
+    known = [
+        describe(node) if describe is not None and node is not None else None for node in nodes
+    ]
     if any(known):
-        described = zip(layers, known, strict=True)
-        return [_layer(*found, description) for found, description in described], _KERAS
+        described = [
+            _layer(node, weights, description or read_object_config(node))
+            for (node, weights), description in zip(layers, known, strict=True)
+        ]
+        return described, _KERAS
     if any(weights for _, weights in layers):
         found = layers if search.ordered else _in_training_order(graph, layers)
-        return [_layer(node, weights, None) for node, weights in found], "object_graph"
+        return [
+            _layer(node, weights, read_object_config(node)) for node, weights in found
+        ], "object_graph"
     return layers_by_scope(graph), "names"
 
 
 def layers_by_scope(graph: ObjectGraph) -> list[Layer]:
     """Make one layer of each scope of the variables' names, in the order of their first use."""
     listed = graph.root.get("variables") or graph.root.get(_ALL_VARIABLES)
-    counter = graph.root.get(SAVE_COUNTER)
     nodes = listed.values() if listed is not None else graph.walk()
+    state = _state_nodes(graph)
     scopes: dict[str, list[ObjectNode]] = {}
     for node in dict.fromkeys(nodes):
-        if node.is_variable and node != counter:
+        if node.is_variable and node.node_id not in state:
             name = node.full_name or _short_path(node)
             scopes.setdefault(name.rpartition("/")[0] or name, []).append(node)
     return [
@@ -133,13 +133,43 @@ def _same(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def _state_nodes(graph: ObjectGraph) -> set[int]:
+    """Return the numbers of variables that are no weights.
+
+    These are the slots and counters of optimizers, moving averages, steps, and the states of
+    random generators.
+    """
+    optimizers = find_optimizers(graph)
+    state = {number for optimizer in optimizers for number in optimizer.nodes}
+    averages = set(find_averages(graph, optimizers).stored_names)
+    counter = graph.root.get(SAVE_COUNTER)
+    if counter is not None:
+        state.add(counter.node_id)
+    for number, key in graph.keys_by_node.items():
+        name = graph.node(number).full_name or ""
+        is_state = is_counter_name(name) or name.rpartition("/")[2] == _SEED
+        if key in averages or (is_state and _is_small(graph.find_tensor(key))):
+            state.add(number)
+    return state
+
+
+def _is_small(tensor: Tensor | None) -> bool:
+    return tensor is None or tensor.size <= _LARGEST_STATE
+
+
 def layers_by_name(names: Iterable[str], find: Callable[[str], Tensor | None]) -> list[Layer]:
-    """Make one layer of each scope of stored names, in the order of their first use."""
+    """Make one layer of each scope of variables' names, in the order of their first use.
+
+    Args:
+        names: Names of variables: no slots, no moving averages, no counters.
+        find: Gives the tensor of a stored name.
+    """
     scopes: dict[str, list[Callable[[], Tensor]]] = {}
     for name in names:
         tensor = find(name)
         if tensor is not None:
-            scope = name.rpartition("/")[0] or name
+            whole = _PART.sub("", name)
+            scope = whole.rpartition("/")[0] or whole
             scopes.setdefault(scope, []).append(partial(_same, tensor))
     return [Layer(name, None, None, None, tuple(tensors)) for name, tensors in scopes.items()]
 
@@ -160,7 +190,16 @@ def _short_path(node: ObjectNode | None) -> str:
 
 
 def _tensor_of(node: ObjectNode) -> Callable[[], Tensor]:
-    return lambda: node.tensor
+    return lambda: _weight_tensor(node)
+
+
+def _weight_tensor(node: ObjectNode) -> Tensor:
+    """Return the tensor of a weight; of a table, its keys: they are the vocabulary."""
+    if not node.is_variable:
+        keys = [tensor for name, tensor in node.tensors.items() if name.endswith(_TABLE_KEYS)]
+        if len(keys) == 1:
+            return keys[0]
+    return node.tensor
 
 
 def _common_scope(weights: Iterable[ObjectNode]) -> str:
@@ -198,7 +237,7 @@ def _in_training_order(graph: ObjectGraph, layers: Sequence[_Found]) -> list[_Fo
 
 def _trained(graph: ObjectGraph) -> list[ObjectNode]:
     """Return what a Keras 3 optimizer trains, where there is one optimizer that says so."""
-    optimizers = (optimizer.node for optimizer in find_optimizers(graph))
+    optimizers = [optimizer.node for optimizer in find_optimizers(graph)]
     lists = [node["_trainable_variables"] for node in optimizers if "_trainable_variables" in node]
     nodes = dict.fromkeys(lists[0].values()) if len(lists) == 1 else ()
     return [node for node in nodes if node.is_variable]

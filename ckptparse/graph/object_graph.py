@@ -55,6 +55,8 @@ _Default = TypeVar("_Default")
 
 _ROOT, _UNREACHED = -2, -1
 _SLOT_MARK = ".OPTIMIZER_SLOT"
+_EXPORTED, _EXPORTED_AGAIN = "variables", "_all_variables"
+"""Lists of the same variables that `model.export` of Keras 3 stores, each with its own copies."""
 _ATTRIBUTES_MARK = ".ATTRIBUTES"
 
 
@@ -236,14 +238,36 @@ class ObjectGraph(Mapping[str, "ObjectNode"]):
 
     @cached_property
     def names_by_key(self) -> Mapping[str, str]:
-        """Key of each variable's value -> its own name, where it has one and no other shares it."""
-        named: dict[str, list[str]] = {}
-        for _, attribute in self.iter_attributes():
+        """Key of each variable's value -> its own name, where it has one and no other shares it.
+
+        Copies do not count as others: the second list of a Keras 3 export's variables, and slots,
+        which of a ShardedVariable have the name of their variable.
+        """
+        copies = self._copies
+        named: dict[str, tuple[list[str], list[str]]] = {}
+        for node_id, attribute in self.iter_attributes():
             if attribute.name == VARIABLE_VALUE and attribute.full_name:
-                keys = named.setdefault(attribute.full_name, [])
+                keys = named.setdefault(attribute.full_name, ([], []))[node_id in copies]
                 if attribute.checkpoint_key not in keys[:1]:
                     keys.append(attribute.checkpoint_key)
-        return {keys[0]: name for name, keys in named.items() if len(keys) == 1}
+        found = ((name, own or copied) for name, (own, copied) in named.items())
+        return {keys[0]: name for name, keys in found if len(keys) == 1}
+
+    @cached_property
+    def _copies(self) -> frozenset[int]:
+        """Numbers of the nodes that are slots, or stored a second time by a Keras 3 export."""
+        found: set[int] = set()
+        for message in self._messages:
+            found.update(slot.slot_variable_node_id for slot in message.slot_variables)
+        root = self._messages[0].children if self._messages else ()
+        children = {child.local_name: child.node_id for child in root}
+        if _EXPORTED in children and _EXPORTED_AGAIN in children:
+            first, again = children[_EXPORTED], children[_EXPORTED_AGAIN]
+            found.update(child.node_id for child in self.message(self.node(again).node_id).children)
+            found.difference_update(
+                child.node_id for child in self.message(self.node(first).node_id).children
+            )
+        return frozenset(found)
 
     @cached_property
     def holders(self) -> frozenset[int]:
@@ -271,6 +295,36 @@ class ObjectGraph(Mapping[str, "ObjectNode"]):
             pending += new
         return frozenset(found)
 
+    def parent_of(self, node_id: int) -> int | None:
+        """Return the number of the parent on a node's first path; None for the root."""
+        parent = self._paths.parents[node_id]
+        return parent if parent >= 0 else None
+
+    def is_above(self, upper: int, lower: int) -> bool:
+        """Tell whether a node is on the first path of another, or is that itself."""
+        start, end = self._spans[upper]
+        return start <= self._spans[lower][0] < end
+
+    @cached_property
+    def _spans(self) -> Sequence[tuple[int, int]]:
+        """For each node its place among first paths, in depth-first order, and where they end."""
+        parents, order = self._paths.parents, self._paths.order
+        sizes = [1] * self.node_count
+        for node_id in reversed(order):
+            if parents[node_id] >= 0:
+                sizes[parents[node_id]] += sizes[node_id]
+        free = [0] * self.node_count
+        # What nothing leads to is above nothing, and below nothing.
+        spans = [(-1, -1)] * self.node_count
+        for node_id in order:
+            parent = parents[node_id]
+            start = 0 if parent < 0 else free[parent]
+            if parent >= 0:
+                free[parent] += sizes[node_id]
+            free[node_id] = start + 1
+            spans[node_id] = start, start + sizes[node_id]
+        return spans
+
     def is_first_path(self, parent_id: int, local_name: str, child_id: int) -> bool:
         """Tell whether a child's path goes through this parent by this name."""
         paths = self._paths
@@ -278,12 +332,15 @@ class ObjectGraph(Mapping[str, "ObjectNode"]):
 
     @cached_property
     def other_keys(self) -> tuple[str, ...]:
-        """Stored names that no attribute of a node has, sorted as stored.
+        """Stored names that no attribute of a node has, nor is the stem of, sorted as stored.
 
-        These are written by registered savers, or under a stem.
+        These are written by registered savers.
         """
         claimed = {attribute.checkpoint_key for _, attribute in self.iter_attributes()}
-        return tuple(name for name in self._stored_names if name not in claimed)
+        stored = set(self._stored_names)
+        for stem in claimed - stored:
+            stored.difference_update(self.tensors_under(stem))
+        return tuple(name for name in self._stored_names if name in stored and name not in claimed)
 
     @cached_property
     def slots_by_variable(self) -> Mapping[int, Sequence[tuple[int, str, int]]]:

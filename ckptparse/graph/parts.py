@@ -56,7 +56,9 @@ class GraphParts:
     Attributes:
         nodes: The nodes by name, in the order of the file.
         functions: The functions of the library by name.
-        producer: Number of the TensorFlow version that wrote the graph (`GraphDef` versions).
+        producer: Number of the TensorFlow version that wrote the graph (`GraphDef` versions); 0 if
+            it does not say, as graphs of before December 2015.
+        deprecated_version: The field that such graphs have instead, which counts otherwise.
         min_consumer: Number of the oldest version that may read it.
     """
 
@@ -101,7 +103,8 @@ class GraphParts:
             elif wire == VARINT and number == _OLD_VERSION:
                 old_version = read_varint(data, start, end)[0]
         version = parse_message(VersionDef, versions, limits=self.limits)
-        self.producer: int = version.producer or old_version
+        self.producer: int = version.producer
+        self.deprecated_version = old_version
         self.min_consumer: int = version.min_consumer
         self.functions: Mapping[str, GraphFunction] = functions
         self.nodes = self._make_table(data, spans, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ckptparse.graph.object_graph import SAVE_COUNTER, ObjectGraph
-from ckptparse.graph.optimizer import find_optimizer
+from ckptparse.graph.optimizer import find_optimizers
 from ckptparse.tensor import Tensor
 
 __all__ = ["find_step"]
@@ -27,7 +27,7 @@ def find_step(
         graph: The object graph, or None for a name-based checkpoint.
 
     Returns:
-        The step, or None where the checkpoint has none.
+        The step, or None where the checkpoint has none, or several optimizers of different steps.
 
     Raises:
         DataLossError: The step's bytes are damaged.
@@ -40,11 +40,12 @@ def find_step(
             step = _integer(find(key))
             if step is not None:
                 return step
-    optimizer = find_optimizer(graph)
-    iterations = optimizer.iterations if optimizer is not None else None
+    iterations = {optimizer.iterations for optimizer in find_optimizers(graph)} - {None}
     counter = graph.root.get(SAVE_COUNTER)
-    if iterations is not None or counter is None or counter.checkpoint_key is None:
-        return iterations
+    if len(iterations) == 1:
+        return iterations.pop()
+    if iterations or counter is None or counter.checkpoint_key is None:
+        return None
     return _integer(find(counter.checkpoint_key))
 
 

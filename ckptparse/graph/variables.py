@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ckptparse.dtypes import numpy_dtype
+from ckptparse.dtypes import base_data_type, numpy_dtype
 from ckptparse.graph.attributes import Shape
 from ckptparse.graph.nodes import Node, split_input
 from ckptparse.graph.parts import GraphParts
@@ -54,13 +54,13 @@ class GraphVariable:
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """Its numpy type.
+        """Its numpy type; of a reference, that of its base.
 
         Raises:
             MalformedError: The node has none.
             UnsupportedError: The installed ml_dtypes has no such type.
         """
-        return numpy_dtype(self.data_type)
+        return numpy_dtype(base_data_type(self.data_type))
 
 
 def find_variables(

@@ -16,7 +16,7 @@ from typing import Any
 
 from ckptparse.errors import MalformedError
 from ckptparse.files.local import LocalSource
-from ckptparse.graph.layers import LayerDescription
+from ckptparse.graph.object_config import LayerDescription, describe_layer
 from ckptparse.limits import Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.saved_metadata_pb2 import SavedMetadata
@@ -70,13 +70,7 @@ class KerasObject:
 
     def describe(self) -> LayerDescription:
         """Say what it is as a layer; a field of another type than Keras writes counts as absent."""
-        values = self.values
-        name, class_name, config = (values.get(key) for key in ("name", "class_name", "config"))
-        return LayerDescription(
-            name if isinstance(name, str) else None,
-            class_name if isinstance(class_name, str) else None,
-            config if isinstance(config, dict) else None,
-        )
+        return describe_layer(self.values)
 
 
 def read_keras_metadata(path: str, *, limits: Limits) -> list[KerasObject]:

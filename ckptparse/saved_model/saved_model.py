@@ -30,12 +30,18 @@ from ckptparse.files.local import LocalSource
 from ckptparse.graph.effects.effect import Effect
 from ckptparse.graph.layers import (
     Layer,
-    LayerDescription,
     LayersSource,
     find_layers,
 )
+from ckptparse.graph.object_config import LayerDescription
 from ckptparse.graph.object_graph import ObjectGraph, ObjectNode, unescape_name
-from ckptparse.graph.optimizer import Optimizer, find_optimizer
+from ckptparse.graph.optimizer import (
+    Averages,
+    Optimizer,
+    find_averages,
+    find_optimizers,
+    the_optimizer,
+)
 from ckptparse.graph.tree import Tree, object_tree
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
@@ -215,15 +221,38 @@ class SavedModel:
         return self._layers[0]
 
     @property
-    def layers_source(self) -> LayersSource:
-        """What the layers were found by: `"keras_metadata"`, `"object_graph"` or `"names"`."""
-        return self._layers[1]
+    def layers_source(self) -> LayersSource | None:
+        """What the layers were found by: `"keras_metadata"`, `"object_graph"` or `"names"`.
+
+        None if damage hides them; never raises, as `layers` does, which says what is damaged.
+        """
+        try:
+            return self._layers[1]
+        except CheckpointError:
+            return None
 
     @cached_property
-    def optimizer(self) -> Optimizer | None:
-        """The optimizer: its slots by variable, iterations, learning rate; None without one."""
+    def optimizers(self) -> list[Optimizer]:
+        """Every optimizer: its slots by variable, iterations, learning rate."""
         graph = self._graph
-        return None if graph is None else find_optimizer(graph)
+        return self.variables.optimizers if graph is None else list(find_optimizers(graph))
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer, or None.
+
+        Raises:
+            AmbiguousError: There are several: `optimizers` has all.
+        """
+        return the_optimizer(self.optimizers, path=self.path)
+
+    @cached_property
+    def averages(self) -> Averages:
+        """The moving averages of variables, by the variable; see `Checkpoint.averages`."""
+        graph = self._graph
+        if graph is None:
+            return self.variables.averages
+        return find_averages(graph, find_optimizers(graph))
 
     @property
     def step(self) -> int | None:
@@ -341,7 +370,7 @@ class SavedModel:
     def _layers(self) -> tuple[list[Layer], LayersSource]:
         graph = self._graph
         if graph is None:
-            return self.variables.layers, self.variables.layers_source
+            return self.variables.layers, self.variables.layers_source or "names"
         return find_layers(graph, _Describer(self.keras_metadata or {}))
 
     def _make_objects(self, meta_graph: MetaGraph, message: MetaGraphDef) -> SavedObjects:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ckptparse.dtypes import numpy_dtype
+from ckptparse.dtypes import base_data_type, numpy_dtype
 from ckptparse.errors import CheckpointError
 from ckptparse.graph.attributes import Shape, data_type_or_number, make_constant, shape_or_unknown
 from ckptparse.limits import Limits
@@ -41,9 +41,9 @@ class TensorInfo:
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
-        """The numpy (or ml_dtypes) type; None where no array has that DataType."""
+        """The numpy (or ml_dtypes) type, of a reference its base; None where no array has that."""
         try:
-            return numpy_dtype(self.data_type)
+            return numpy_dtype(base_data_type(self.data_type))
         except CheckpointError:
             return None
 

@@ -10,9 +10,10 @@ import ckptparse
 from ckptparse.cli.about.common import (
     Row,
     ask,
+    average_rows,
     describe_file,
     describe_layers,
-    describe_optimizer,
+    describe_optimizers,
     file_rows,
     layer_rows,
     optimizer_rows,
@@ -53,7 +54,8 @@ def describe_checkpoint(run: Run, checkpoint: ckptparse.Checkpoint) -> dict[str,
         **_find_versions(checkpoint),
         "objects": None if graph is None else graph.node_count,
         "layers": ask(run, lambda: describe_layers(checkpoint.layers)),
-        "optimizer": ask(run, lambda: describe_optimizer(checkpoint.optimizer)),
+        "optimizers": ask(run, lambda: describe_optimizers(checkpoint.optimizers)),
+        "averages": ask(run, lambda: len(checkpoint.averages)),
     }
 
 
@@ -124,5 +126,6 @@ def checkpoint_rows(about: dict[str, Any]) -> Iterator[Row]:
     yield from file_rows(about["files"])
     if about["objects"] is not None:
         yield "objects", f"{about['objects']:,}"
-    yield from optimizer_rows(about["optimizer"])
+    yield from optimizer_rows(about["optimizers"])
+    yield from average_rows(about["averages"])
     yield from layer_rows(about["layers"])

@@ -10,7 +10,7 @@ import ckptparse
 from ckptparse.cli.running import Run
 from ckptparse.text import count, escape, shape_text, size_text
 
-__all__ = ["Row", "ask", "describe_layers", "describe_optimizer", "layer_rows", "tensor_info"]
+__all__ = ["Row", "ask", "describe_layers", "describe_optimizers", "layer_rows", "tensor_info"]
 
 Value = TypeVar("Value")
 Row = tuple[str, str]
@@ -63,33 +63,40 @@ def layer_rows(layers: list[dict[str, Any]] | None) -> Iterator[Row]:
         yield "layer", f"{escape(layer['name'])}  {kind}{weights}".rstrip()
 
 
-def describe_optimizer(optimizer: ckptparse.Optimizer | None) -> dict[str, Any] | None:
-    """Describe an optimizer as JSON has it."""
-    if optimizer is None:
-        return None
-    slots = optimizer.slots
-    return {
-        "path": optimizer.path,
-        "iterations": optimizer.iterations,
-        "learning_rate": optimizer.learning_rate,
-        "variables": len(slots),
-        "slots": sorted({slot for by_slot in slots.values() for slot in by_slot}),
-    }
+def describe_optimizers(optimizers: Sequence[ckptparse.Optimizer]) -> list[dict[str, Any]]:
+    """Describe optimizers as JSON has them."""
+    return [
+        {
+            "name": optimizer.name,
+            "path": optimizer.path,
+            "iterations": optimizer.iterations,
+            "learning_rate": optimizer.learning_rate,
+            "variables": len(optimizer.slots),
+            "slots": sorted({slot for by_slot in optimizer.slots.values() for slot in by_slot}),
+        }
+        for optimizer in optimizers
+    ]
 
 
-def optimizer_rows(optimizer: dict[str, Any] | None) -> Iterator[Row]:
-    """Iterate over the line for an optimizer, where there is one."""
-    if optimizer is None:
-        return
-    parts = []
-    if optimizer["iterations"] is not None:
-        parts.append(f"iterations {optimizer['iterations']:,}")
-    if optimizer["learning_rate"] is not None:
-        parts.append(f"learning rate {optimizer['learning_rate']:.6g}")
-    if optimizer["slots"]:
-        names = ", ".join(map(escape, optimizer["slots"]))
-        parts.append(f"slots {names} of {count(optimizer['variables'], 'variable')}")
-    yield "optimizer", "; ".join(parts) or escape(optimizer["path"] or "")
+def optimizer_rows(optimizers: Sequence[dict[str, Any]] | None) -> Iterator[Row]:
+    """Iterate over a line for each optimizer."""
+    for optimizer in optimizers or ():
+        parts = []
+        if optimizer["iterations"] is not None:
+            parts.append(f"iterations {optimizer['iterations']:,}")
+        if optimizer["learning_rate"] is not None:
+            parts.append(f"learning rate {optimizer['learning_rate']:.6g}")
+        if optimizer["slots"]:
+            names = ", ".join(map(escape, optimizer["slots"]))
+            parts.append(f"slots {names} of {count(optimizer['variables'], 'variable')}")
+        name = escape(optimizer["name"])
+        yield "optimizer", f"{name}  {'; '.join(parts)}".rstrip()
+
+
+def average_rows(averages: int | None) -> Iterator[Row]:
+    """Iterate over the line for moving averages, where there are some."""
+    if averages:
+        yield "averages", f"moving averages of {count(averages, 'variable')}"
 
 
 def describe_file(path: str) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from ckptparse.cli.about.checkpoint import describe_checkpoint
 from ckptparse.cli.about.common import (
     Row,
     ask,
+    average_rows,
     describe_layers,
-    describe_optimizer,
+    describe_optimizers,
     file_rows,
     layer_rows,
     open_shape_text,
@@ -41,7 +42,8 @@ def describe_saved_model(run: Run, model: ckptparse.SavedModel) -> dict[str, Any
         else ask(run, lambda: describe_effects(model.effects)),
         "step": None if variables is None else ask(run, lambda: model.step),
         "layers": ask(run, lambda: describe_layers(model.layers)),
-        "optimizer": ask(run, lambda: describe_optimizer(model.optimizer)),
+        "optimizers": ask(run, lambda: describe_optimizers(model.optimizers)),
+        "averages": ask(run, lambda: len(model.averages)),
         "fingerprint": ask(run, lambda: _describe_fingerprint(model)),
         "variables": None if variables is None else describe_checkpoint(run, variables),
     }
@@ -101,7 +103,8 @@ def saved_model_rows(about: dict[str, Any]) -> Iterator[Row]:
         totals = f"{count(variables['tensors'], 'tensor')}, {size_text(variables['bytes'])}"
         yield "variables", f"{escape(variables['path'])}  {totals}"
         yield from file_rows(variables["files"])
-    yield from optimizer_rows(about["optimizer"])
+    yield from optimizer_rows(about["optimizers"])
+    yield from average_rows(about["averages"])
     yield from layer_rows(about["layers"])
 
 

@@ -39,7 +39,8 @@ def ls(
         bool, typer.Option("--tree", help="As a tree: of objects, or of the names' scopes.")
     ] = False,
     slots: Annotated[
-        bool, typer.Option("--slots", help="Only what the optimizer keeps, by variable.")
+        bool,
+        typer.Option("--slots", help="Only slots of optimizers and moving averages, by variable."),
     ] = False,
     naming: NamingOption = Naming.CHECKPOINT,
 ) -> Answer:
@@ -124,7 +125,7 @@ class TreeListing:
 
 @dataclass(frozen=True, slots=True)
 class SlotListing:
-    """What the optimizer keeps for each variable."""
+    """What is kept beside each variable."""
 
     path: str
     slots: tuple[Slot, ...]
@@ -138,6 +139,7 @@ class SlotListing:
                 {
                     "variable": slot.variable,
                     "slot": slot.slot,
+                    "optimizer": slot.optimizer,
                     "tensor": tensor_to_json(slot.tensor.name, slot.tensor),
                 }
                 for slot in self.slots
@@ -146,7 +148,9 @@ class SlotListing:
 
     def write(self, out: Output) -> None:
         """Write a row for each slot, and the totals."""
+        several = len({slot.optimizer for slot in self.slots}) > 1
         columns = (
+            *([Column("OPTIMIZER", folds=True)] if several else []),
             Column("VARIABLE", folds=True, style="cyan"),
             Column("SLOT"),
             Column("TYPE", style="green"),
@@ -154,16 +158,17 @@ class SlotListing:
             Column("SIZE", "right"),
             Column("NAME", folds=True),
         )
-        out.table(columns, self._cells(exact=not out.terminal))
+        out.table(columns, self._cells(several=several, exact=not out.terminal))
         tensors = [slot.tensor for slot in self.slots]
         variables = len({slot.variable for slot in self.slots})
         of = f"slots of {count(variables, 'variable')}"
         out.summary(f"{of}: {describe_totals(tensors)}" if tensors else "no slots")
 
-    def _cells(self, *, exact: bool) -> Iterator[list[str]]:
+    def _cells(self, *, several: bool, exact: bool) -> Iterator[list[str]]:
         for slot in self.slots:
             size = slot.tensor.nbytes
             yield [
+                *([escape(slot.optimizer or "-")] if several else []),
                 escape(slot.variable),
                 escape(slot.slot),
                 ckptparse.element_name(slot.tensor.data_type),
