@@ -37,6 +37,7 @@ LEVELS = {
     "tensor": 3,
     "backend": 3,
     "tensor_like": 3,
+    "statistics": 3,
     "bundle": 4,
     "legacy": 4,
     "graph": 5,

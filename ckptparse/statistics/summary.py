@@ -1,0 +1,139 @@
+"""`Summary`: what sums values up, and how summaries of pieces become that of the whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Summary", "summarize"]
+
+_CHUNK = 1 << 16
+"""Elements that are summed up at once: as float64 they stay in the processor's cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What sums values up; NaN and infinities are counted, and otherwise left out.
+
+    Attributes:
+        elements: How many there are.
+        finite: How many of them are neither NaN nor infinite.
+        nan: How many are NaN.
+        infinite: How many are infinite.
+        zeros: How many are 0, of either sign.
+        smallest: The least finite value, exact; None if there is none.
+        largest: The greatest finite value, likewise.
+        mean: Of the finite values, in double precision; None if there is none.
+        deviation: Their standard deviation (of the whole population), likewise.
+    """
+
+    elements: int = 0
+    finite: int = 0
+    nan: int = 0
+    infinite: int = 0
+    zeros: int = 0
+    smallest: int | float | None = None
+    largest: int | float | None = None
+    mean: float | None = None
+    deviation: float | None = None
+
+    def merge(self, other: Summary) -> Summary:
+        """Return the summary of these values and others together."""
+        finite = self.finite + other.finite
+        mean, squares = _merge_moments(self, other)
+        return Summary(
+            self.elements + other.elements,
+            finite,
+            self.nan + other.nan,
+            self.infinite + other.infinite,
+            self.zeros + other.zeros,
+            _pick(min, self.smallest, other.smallest),
+            _pick(max, self.largest, other.largest),
+            mean,
+            None if squares is None else math.sqrt(squares / finite),
+        )
+
+    def to_dict(self) -> dict[str, int | float | None]:
+        """Return it as JSON has it."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def summarize(values: npt.NDArray[Any]) -> Summary:
+    """Sum up an array of integers or floats that numpy itself knows, of one dimension."""
+    found = Summary()
+    for start in range(0, values.size, _CHUNK):
+        found = found.merge(_summarize_chunk(values[start : start + _CHUNK]))
+    return found
+
+
+def _summarize_chunk(chunk: npt.NDArray[Any]) -> Summary:
+    elements, nan, infinite = chunk.size, 0, 0
+    numbers = chunk.astype(np.float64)
+    with np.errstate(all="ignore"):
+        total = float(numbers.sum())
+        # One value that is not finite makes the sum so: mostly there is nothing else to look for.
+        if not math.isfinite(total):
+            nan = int(np.isnan(chunk).sum())
+            finite = np.isfinite(chunk)
+            chunk, numbers = chunk[finite], numbers[finite]
+            infinite = elements - nan - chunk.size
+    if not chunk.size:
+        return Summary(elements, 0, nan, infinite)
+    mean, deviation = _moments(numbers)
+    return Summary(
+        elements,
+        chunk.size,
+        nan,
+        infinite,
+        chunk.size - int(np.count_nonzero(chunk != 0)),
+        chunk.min().item(),
+        chunk.max().item(),
+        mean,
+        deviation,
+    )
+
+
+def _moments(numbers: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return mean and deviation; values near the largest that float64 holds are scaled down."""
+    with np.errstate(all="ignore"):
+        mean = float(numbers.sum()) / numbers.size
+        differences = numbers - mean
+        # Not `dot`: it starts threads, which cost more than they save on so few numbers.
+        squares = float(np.square(differences, out=differences).sum())
+        if math.isfinite(squares):
+            return mean, math.sqrt(squares / numbers.size)
+        scale = float(np.abs(numbers).max())
+        scaled = numbers / scale
+        return float(scaled.mean()) * scale, float(scaled.std()) * scale
+
+
+def _merge_moments(a: Summary, b: Summary) -> tuple[float | None, float | None]:
+    """Return the mean of both, and the sum of squared differences from it."""
+    if a.mean is None or a.deviation is None:
+        return b.mean, None if b.deviation is None else _squares(b.deviation, b.finite)
+    if b.mean is None or b.deviation is None:
+        return a.mean, _squares(a.deviation, a.finite)
+    share = b.finite / (a.finite + b.finite)
+    # Not a.mean - b.mean: of values at both ends of the range that would be infinite.
+    mean = a.mean * (1 - share) + b.mean * share
+    between = _squares(a.mean - mean, a.finite) + _squares(b.mean - mean, b.finite)
+    return mean, _squares(a.deviation, a.finite) + _squares(b.deviation, b.finite) + between
+
+
+def _squares(difference: float, count: int) -> float:
+    try:
+        return difference**2 * count
+    except OverflowError:
+        return math.inf
+
+
+Number = int | float | None
+
+
+def _pick(choose: Callable[..., Number], a: Number, b: Number) -> Number:
+    return choose((value for value in (a, b) if value is not None), default=None)
