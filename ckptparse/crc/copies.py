@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c
+from ckptparse.crc.choices import find_choices
 from ckptparse.crc.field import multiply, power_of_x
 
 __all__ = ["SECTOR", "Copy", "Merged", "merge_copies"]
@@ -34,8 +35,6 @@ SECTOR = 512
 _PAGE = 4096
 _MOST_PLACES = 4096
 """Copies that differ in more sectors are not of the same bytes."""
-_MOST_FREE = 12
-"""Solutions that are looked through: two to this power."""
 _PIECE = 1 << 22
 _CHECKSUMS = 2**32
 
@@ -90,7 +89,9 @@ def merge_copies(copies: Sequence[Copy], crc: int, *, offset: int = 0) -> Merged
         if tried + ways > _CHECKSUMS // 2:
             continue
         tried += ways
-        found = _solve(options, target)
+        changes = [[option.change for option in place] for place in options]
+        numbers = find_choices(changes, target)
+        found = [[place[n] for n, place in zip(one, options, strict=True)] for one in numbers]
         if found:
             # Where several fit, the one that takes the least of what is doubted.
             chosen = min(found, key=lambda choice: sum(option.doubted for option in choice))
@@ -259,53 +260,3 @@ def _pages(base: _Base, numbers: Sequence[int]) -> list[Span]:
     """Return the first and last of those in one page of the file."""
     pages = (list(page) for _, page in groupby(numbers, key=base.page))
     return [(page[0], page[-1]) for page in pages]
-
-
-def _solve(options: Options, target: int) -> list[tuple[_Option, ...]]:
-    """Return the choices, one option a place, whose changes make up the target."""
-    columns: list[tuple[int, int]] = []
-    for place, choices in enumerate(options):
-        target ^= choices[0].change
-        columns.extend((place, number) for number in range(1, len(choices)))
-    changes = (options[place][n].change ^ options[place][0].change for place, n in columns)
-    particular, free = _eliminate(list(changes), target)
-    if particular is None or len(free) > _MOST_FREE:
-        return []
-    found = []
-    for numbers in range(1 << len(free)):
-        bits = particular
-        for place, vector in enumerate(free):
-            if numbers >> place & 1:
-                bits ^= vector
-        picked = [columns[n] for n in range(len(columns)) if bits >> n & 1]
-        choice = dict(picked)
-        # Of two contents of one place, both cannot be chosen.
-        if len(choice) == len(picked):
-            found.append(tuple(one[choice.get(n, 0)] for n, one in enumerate(options)))
-    return found
-
-
-def _eliminate(columns: Sequence[int], target: int) -> tuple[int | None, list[int]]:
-    """Solve a system over GF(2): the sum of some of the columns is the target.
-
-    Returns:
-        One solution, a bit for each column, or None; and what may be added to it.
-    """
-    basis: dict[int, tuple[int, int]] = {}
-    free: list[int] = []
-    for number, column in enumerate(columns):
-        value, bits = _reduce(basis, column, 1 << number)
-        if value:
-            basis[value.bit_length()] = value, bits
-        else:
-            free.append(bits)
-    rest, bits = _reduce(basis, target, 0)
-    return (None if rest else bits), free
-
-
-def _reduce(basis: dict[int, tuple[int, int]], value: int, bits: int) -> tuple[int, int]:
-    """Subtract what the basis can, from the highest bit on; a bit it lacks ends that."""
-    while value and value.bit_length() in basis:
-        part, tag = basis[value.bit_length()]
-        value, bits = value ^ part, bits ^ tag
-    return value, bits
