@@ -1,0 +1,74 @@
+"""The index that belongs to data files: entries by key, and the bytes TensorFlow would write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+
+from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
+from ckptparse.bundle.naming import encode_name, encode_slice_key
+from ckptparse.bundle.slices import TensorSlice
+from ckptparse.files.storage import Source
+from ckptparse.recovery.rebuild.fit import Fit
+from ckptparse.table.builder import TableBuilder
+
+__all__ = ["encode_index", "entries_of"]
+
+_HEADER_KEY = b""
+_PRODUCER = 1
+
+
+@dataclass(slots=True)
+class _Sliced:
+    """A tensor of which slices have been placed."""
+
+    data_type: int
+    shape: tuple[int, ...]
+    shard: int
+    """Of the first of them."""
+    slices: list[TensorSlice] = field(default_factory=list)
+
+
+def entries_of(fit: Fit, sources: Sequence[Source]) -> dict[bytes, BundleEntry]:
+    """Return the entries of an index by key; their checksums are those of the data as it is.
+
+    They prove nothing: damage to the data files has gone into them.
+    """
+    entries: dict[bytes, BundleEntry] = {}
+    sliced: dict[str, _Sliced] = {}
+    for placed in fit.placed:
+        payload = placed.payload
+        key = encode_name(payload.name)
+        data_type = payload.data_type or 0
+        if payload.piece is not None:
+            key = encode_slice_key(key, payload.piece)
+            whole = sliced.setdefault(
+                payload.name, _Sliced(data_type, payload.full_shape, placed.shard)
+            )
+            whole.slices.append(payload.piece)
+        entries[key] = BundleEntry(
+            data_type,
+            payload.known_shape or (),
+            placed.shard,
+            placed.offset,
+            placed.size,
+            placed.checksum(sources[placed.shard]),
+        )
+    for name, whole in sliced.items():
+        entries[encode_name(name)] = BundleEntry(
+            whole.data_type, whole.shape, whole.shard, 0, 0, 0, tuple(whole.slices)
+        )
+    return entries
+
+
+def encode_index(entries: dict[bytes, BundleEntry], num_shards: int) -> bytes:
+    """Return the bytes of an index."""
+    stream = BytesIO()
+    table = TableBuilder(stream.write)
+    header = BundleHeader(num_shards, Endianness.LITTLE, _PRODUCER, 0)
+    table.add(_HEADER_KEY, header.to_proto().SerializeToString(deterministic=True))
+    for key in sorted(entries):
+        table.add(key, entries[key].to_proto().SerializeToString(deterministic=True))
+    table.finish()
+    return stream.getvalue()
