@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ckptparse.api import open_graph as open_graph
     from ckptparse.api import open_saved_model as open_saved_model
     from ckptparse.api import read as read
-    from ckptparse.bundle.slices import Extent as Extent
-    from ckptparse.bundle.slices import TensorSlice as TensorSlice
     from ckptparse.checkpoint import Checkpoint as Checkpoint
     from ckptparse.dtypes import DataType as DataType
     from ckptparse.dtypes import element_name as element_name
@@ -75,6 +73,7 @@ if TYPE_CHECKING:
     from ckptparse.identification import identify as identify
     from ckptparse.limits import DEFAULT_LIMITS as DEFAULT_LIMITS
     from ckptparse.limits import Limits as Limits
+    from ckptparse.model import SavedModel as SavedModel
     from ckptparse.problems import PROBLEM_CODES as PROBLEM_CODES
     from ckptparse.problems import Cause as Cause
     from ckptparse.problems import Problem as Problem
@@ -88,10 +87,11 @@ if TYPE_CHECKING:
     from ckptparse.saved_model.meta_graph import MetaGraph as MetaGraph
     from ckptparse.saved_model.objects import ConcreteFunction as ConcreteFunction
     from ckptparse.saved_model.objects import SavedObjects as SavedObjects
-    from ckptparse.saved_model.saved_model import SavedModel as SavedModel
     from ckptparse.saved_model.signatures import Signature as Signature
     from ckptparse.saved_model.signatures import TensorInfo as TensorInfo
     from ckptparse.sinks.bundle import write as write
+    from ckptparse.slices import Extent as Extent
+    from ckptparse.slices import TensorSlice as TensorSlice
     from ckptparse.tensor import Location as Location
     from ckptparse.tensor import Tensor as Tensor
     from ckptparse.tensor_proto import Variant as Variant
@@ -101,7 +101,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "annotation": ["Annotation", "annotate"],
     "api": ["list_variables", "open", "open_graph", "open_saved_model", "read"],
-    "bundle.slices": ["Extent", "TensorSlice"],
+    "slices": ["Extent", "TensorSlice"],
     "checkpoint": ["Checkpoint"],
     "dtypes": ["DataType", "element_name"],
     "errors": [
@@ -138,13 +138,13 @@ _MODULES = {
     "graph.tree": ["Tree", "TreeEntry"],
     "identification": ["Identity", "identify"],
     "limits": ["DEFAULT_LIMITS", "Limits"],
+    "model": ["SavedModel"],
     "problems": ["PROBLEM_CODES", "Cause", "Problem", "Severity", "Status"],
     "recovery.recover": ["recover"],
     "examination.report": ["FileRange", "FileReport", "Report", "TensorReport"],
     "recovery.result": ["RecoveredTensor", "Recovery"],
     "saved_model.fingerprint": ["Fingerprint"],
     "saved_model.meta_graph": ["MetaGraph"],
-    "saved_model.saved_model": ["SavedModel"],
     "saved_model.signatures": ["Signature", "TensorInfo"],
     "sinks.bundle": ["write"],
     "tensor": ["Location", "Tensor"],

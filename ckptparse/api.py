@@ -8,19 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from ckptparse.checkpoint import Checkpoint, Naming, Patterns
+from ckptparse.files.context import Context
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.opening import (
-    find_graph_beside,
-    judge_model,
-    open_backend,
-    open_variables,
-    read_graph,
-)
+from ckptparse.opening import GraphBeside, open_backend, read_graph
 from ckptparse.resolve import PathLike, resolve_graph, resolve_path, resolve_saved_model
 
 if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
-    from ckptparse.saved_model.saved_model import SavedModel
+    from ckptparse.model import SavedModel
 
 __all__ = ["list_variables", "open", "open_graph", "open_saved_model", "read"]
 
@@ -56,16 +51,17 @@ def open(
         LimitError: It asks for more than `limits` allow.
         UnsupportedError: It needs a newer reader.
     """
+    context = Context(limits=limits)
     resolved = resolve_path(path, limits=limits)
     return Checkpoint(
-        open_backend(resolved, limits=limits),
+        open_backend(resolved, context),
         resolved.path,
         naming=naming,
         mmap=mmap,
         verify=verify,
         threads=threads,
-        limits=limits,
-        graph=lambda: find_graph_beside(resolved.path, limits=limits),
+        context=context,
+        graphs=GraphBeside(resolved.path, context),
     )
 
 
@@ -132,7 +128,7 @@ def open_graph(path: PathLike, *, limits: Limits = DEFAULT_LIMITS) -> Graph:
         DataLossError: The file is damaged, or was cut off.
         LimitError: It asks for more than `limits` allow.
     """
-    return read_graph(*resolve_graph(path, limits=limits), limits=limits)
+    return read_graph(*resolve_graph(path, limits=limits), Context(limits=limits))
 
 
 def open_saved_model(
@@ -154,15 +150,9 @@ def open_saved_model(
         NotACheckpointError: Something else is there; `.identity` says what.
         UnsupportedError: It is a TF-Hub module with features that nobody here knows.
     """
-    from ckptparse.saved_model.saved_model import SavedModel
+    from ckptparse.model import SavedModel
 
     directory = resolve_saved_model(path, limits=limits)
-    model = SavedModel(
-        directory,
-        open_variables=lambda model: open_variables(model, verify=verify, limits=limits),
-        judge=lambda path, error: judge_model(path, error, limits=limits),
-        verify=verify,
-        limits=limits,
-    )
+    model = SavedModel(directory, Context(limits=limits), verify=verify)
     model.check_hub_module()
     return model

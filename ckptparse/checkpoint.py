@@ -1,27 +1,28 @@
 """One face over all formats: a `Checkpoint` is a mapping from names to lazy tensors.
 
-A format takes part by a `Backend`: the V2 bundle, V1 files, and the constants of a graph each have
-one. Names, patterns and keys are those of the chosen naming; `Tensor.name` is always as stored.
+A format takes part by a `Backend` (`ckptparse.backend`). Names, patterns and keys are those of the
+chosen naming; `Tensor.name` is always as stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy.typing as npt
 
-from ckptparse.bundle.slices import TensorSlice
+from ckptparse.backend import Backend, Format, OrphanSlice
 from ckptparse.dtypes import DataType
 from ckptparse.errors import (
     CheckpointError,
+    ClosedError,
     MalformedError,
     TensorNotFoundError,
     name_not_found,
 )
-from ckptparse.limits import Limits
+from ckptparse.files.context import Context
 from ckptparse.tensor import DEFAULT_OPTIONS, ReadOptions, Tensor
 
 if TYPE_CHECKING:
@@ -36,10 +37,8 @@ if TYPE_CHECKING:
     from ckptparse.graph.optimizer import Averages, Optimizer
     from ckptparse.graph.tree import Tree
 
-__all__ = ["Backend", "Checkpoint", "Format", "Naming", "Patterns"]
+__all__ = ["Checkpoint", "Naming", "Patterns"]
 
-Format = Literal["v2", "v1", "graph"]
-"""How a checkpoint is stored; `"graph"`: as the constants of a frozen graph."""
 Naming = Literal["checkpoint", "variable"]
 """Whose names are used: those that are stored, or the variables' own."""
 Patterns = str | Iterable[str] | None
@@ -49,51 +48,11 @@ OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _FEW_NAMES = 64
 
 
-class Backend(Protocol):
-    """What a format gives, under stored names."""
+class GraphSource(Protocol):
+    """Where the graph is found that the checkpoint was trained with, if somebody asks."""
 
-    @property
-    def format(self) -> Format:
-        """Which format."""
-        ...
-
-    @property
-    def num_shards(self) -> int:
-        """The number of data files."""
-        ...
-
-    @property
-    def byte_order(self) -> Literal["little", "big"]:
-        """Of the stored elements."""
-        ...
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Every path it consists of."""
-        ...
-
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Every tensor's name and shape, sorted as stored."""
-        ...
-
-    def find(self, name: str, options: ReadOptions) -> Tensor | None:
-        """Return the lazy tensor of a name, or None where there is none."""
-        ...
-
-    def find_all(self, options: ReadOptions) -> dict[str, Tensor]:
-        """Return every tensor, in the order of `shapes`."""
-        ...
-
-    def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
-        """Read whole tensors, in the order of the names, all of which exist."""
-        ...
-
-    def orphan_slices(self, options: ReadOptions) -> list[tuple[str, TensorSlice, Tensor]]:
-        """Return the slices that no tensor lists."""
-        ...
-
-    def close(self) -> None:
-        """Close every file."""
+    def find_training_graph(self) -> Graph | None:
+        """Return it; None if there is none."""
         ...
 
 
@@ -116,8 +75,8 @@ class Checkpoint(Mapping[str, Tensor]):
         mmap: bool = False,
         verify: bool = True,
         threads: int | None = None,
-        limits: Limits,
-        graph: Callable[[], Graph | None] | None = None,
+        context: Context,
+        graphs: GraphSource | None = None,
     ) -> None:
         """Take an open backend, and what gives the graph that was saved beside its variables.
 
@@ -132,10 +91,11 @@ class Checkpoint(Mapping[str, Tensor]):
         self._backend = backend
         self._naming = naming
         self._options = ReadOptions(verify, mmap, threads)
-        self._limits = limits
-        self._graph = graph
+        self._context = context
+        self._graphs = graphs
         self._tensors: dict[str, Tensor] = {}
         self._all_found = False
+        self._closed = False
         self._shapes: dict[str, tuple[int, ...]] | None = None
         self._source = _StoredTensors(backend, self._options)
 
@@ -160,14 +120,17 @@ class Checkpoint(Mapping[str, Tensor]):
         return self._backend.files
 
     @property
-    def orphan_slices(self) -> list[tuple[str, TensorSlice, Tensor]]:
-        """Name, slice and tensor of each stored slice whose whole no entry describes."""
-        return self._backend.orphan_slices(self._options)
+    def orphan_slices(self) -> list[OrphanSlice]:
+        """Name, slice and tensor of each stored slice that no tensor lists."""
+        return [
+            (name, piece, tensor.with_options(self._options))
+            for name, piece, tensor in self._opened.orphan_slices()
+        ]
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return every key and its shape, without a `Tensor` each."""
         if self._shapes is None:
-            shapes = dict(self._backend.shapes())
+            shapes = dict(self._opened.shapes())
             shapes.pop(OBJECT_GRAPH_KEY, None)
             chosen = self._chosen_names
             if chosen is not None:
@@ -186,7 +149,7 @@ class Checkpoint(Mapping[str, Tensor]):
         """
         from ckptparse.graph.object_graph import ObjectGraph
 
-        tensor = self._backend.find(OBJECT_GRAPH_KEY, DEFAULT_OPTIONS)
+        tensor = self._opened.find(OBJECT_GRAPH_KEY, DEFAULT_OPTIONS)
         if tensor is None:
             return None
         if tensor.shape != () or tensor.data_type != DataType.DT_STRING:
@@ -195,7 +158,7 @@ class Checkpoint(Mapping[str, Tensor]):
             )
         data: bytes = tensor.read().item()
         return ObjectGraph.from_bytes(
-            data, tensors=self._source, limits=self._limits, path=self.path
+            data, tensors=self._source, limits=self._context.limits, path=self.path
         )
 
     @property
@@ -304,11 +267,17 @@ class Checkpoint(Mapping[str, Tensor]):
         chosen = list(_choose(keys, include, exclude))
         stored_names = self._chosen_names
         stored = chosen if stored_names is None else [stored_names[key] for key in chosen]
-        return dict(zip(chosen, self._backend.read_many(stored, self._options), strict=True))
+        return dict(zip(chosen, self._opened.read_many(stored, self._options), strict=True))
 
     def close(self) -> None:
-        """Close every file. Arrays that were read stay."""
+        """Close every file. Arrays that were read stay; all else raises `ClosedError` from now on.
+
+        What was closed can still say what it was: `path`, `format`, `files` and the like.
+        """
+        self._closed = True
         self._backend.close()
+        # What was found is forgotten, so that nothing is given that one had asked for before.
+        self._tensors, self._all_found, self._shapes = {}, False, None
 
     def values(self) -> ValuesView[Tensor]:
         """Every tensor, in the order of the index."""
@@ -345,10 +314,21 @@ class Checkpoint(Mapping[str, Tensor]):
     def __repr__(self) -> str:
         return f"<Checkpoint {self.path!r} {self.format}>"
 
+    @property
+    def _opened(self) -> Backend:
+        self._check_open()
+        return self._backend
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(
+                "The checkpoint has been closed", path=self.path, hint="Open it again to read on"
+            )
+
     def _find_all(self) -> Mapping[str, Tensor]:
         """Find every tensor at once, which is faster than one after another."""
         if not self._all_found:
-            found = self._backend.find_all(self._options)
+            found = self._opened.find_all(self._options)
             found.pop(OBJECT_GRAPH_KEY, None)
             chosen = self._chosen_names
             if chosen is not None:
@@ -391,6 +371,7 @@ class Checkpoint(Mapping[str, Tensor]):
     def _find_tensor(self, key: str) -> Tensor | None:
         tensor = self._tensors.get(key)
         if tensor is None:
+            self._check_open()
             chosen = self._chosen_names
             stored = key if chosen is None else chosen.get(key)
             tensor = None if stored is None else self._source.find(stored)
@@ -432,7 +413,7 @@ class Checkpoint(Mapping[str, Tensor]):
         from ckptparse.graph.name_roles import GraphRoles
 
         try:
-            graph = None if self._graph is None else self._graph()
+            graph = None if self._graphs is None else self._graphs.find_training_graph()
             if graph is None:
                 return GraphRoles()
             from ckptparse.graph.training import read_graph_roles

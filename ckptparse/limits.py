@@ -41,8 +41,11 @@ class Limits:
     fill_elements: int = 1 << 28
     """Elements of a tensor that a few stored values are repeated to fill."""
     decompressed_bytes: int = 1 << 30
-    """Size of one compressed block or chunk when decompressed; and what tensors that share bytes of
-    the data files may take beyond the size of those files."""
+    """Size of one compressed block or chunk when decompressed. The chunks of one SavedModel may sum
+    to this, or to 16 times their file if that is more."""
+    shared_bytes: int = 1 << 30
+    """What tensors that are read together may take beyond the size of the data files, by sharing
+    their bytes: entries of a small file may all refer to the same ones."""
 
     def check(self, field: str, found: int, what: str, *, path: str | None = None) -> None:
         """Raise `LimitError` where `found` is more than the field of that name allows."""

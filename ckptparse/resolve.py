@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ckptparse.backend import Format
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
-from ckptparse.checkpoint import Format
 from ckptparse.errors import (
     CheckpointError,
     CheckpointNotFoundError,

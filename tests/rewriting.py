@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 from ckptparse.bundle.content import content_of, content_of_array
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.reader import BundleReader
-from ckptparse.bundle.slices import TensorSlice
 from ckptparse.bundle.writer import BundleWriter
-from ckptparse.limits import DEFAULT_LIMITS
+from ckptparse.files.context import Context
+from ckptparse.slices import TensorSlice
 from ckptparse.tensor import DEFAULT_OPTIONS
 
 
@@ -39,7 +39,7 @@ def rewrite(prefix: str | os.PathLike[str], *, decode: bool = False) -> dict[str
     """Return the files by path; `decode`: by way of arrays, not of bytes."""
     prefix = os.fspath(prefix)
     files = MemoryFiles()
-    with closing(BundleReader.open(prefix, limits=DEFAULT_LIMITS)) as reader:
+    with closing(BundleReader.open(prefix, Context())) as reader:
         writer = BundleWriter(files, prefix, num_shards=reader.num_shards)
         for name, shape, piece, entry in sorted(iter_payloads(reader), key=place):
             tensor = reader.make_tensor(name, entry, DEFAULT_OPTIONS)
@@ -58,11 +58,11 @@ def rewrite(prefix: str | os.PathLike[str], *, decode: bool = False) -> dict[str
 def iter_payloads(
     reader: BundleReader,
 ) -> Iterator[tuple[str, tuple[int, ...], TensorSlice | None, BundleEntry]]:
-    listing = reader.listing()
+    listing = reader.index.listing()
     for name, row in listing.rows.items():
         entry = listing.columns.entry(row)
         for piece in entry.slices:
-            found = reader.find_slice(name, piece)
+            found = reader.index.find_slice(name, piece)
             assert found is not None
             yield name, entry.shape, piece, found
         if not entry.slices:

@@ -15,10 +15,10 @@ from rewriting import MemoryFiles, rewrite
 import ckptparse
 from ckptparse.bundle.content import content_of_array
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
-from ckptparse.bundle.slices import Extent, TensorSlice
 from ckptparse.bundle.strings import encode_strings, encode_variants
 from ckptparse.bundle.writer import BundleWriter
 from ckptparse.coding.checksum import mask_crc, unmask_crc
+from ckptparse.slices import Extent, TensorSlice
 from ckptparse.tensor_encoding import encode_variant
 from ckptparse.tensor_proto import decode_variant
 

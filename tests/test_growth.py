@@ -187,5 +187,5 @@ def test_each_shard_is_opened_once_or_where_there_are_many_twice(
 def test_the_bound_on_shared_bytes_is_worked_out_once(tmp_path: Path) -> None:
     """However many tensors are read beyond it, the data files are not measured for each."""
     few, many = (write_string_shards(tmp_path / f"{n}", n) for n in (64, 1024))
-    limits = replace(ckptparse.DEFAULT_LIMITS, decompressed_bytes=8)
+    limits = replace(ckptparse.DEFAULT_LIMITS, shared_bytes=8)
     check_growth(lambda path: ckptparse.read(path, limits=limits), few, many)

@@ -535,10 +535,10 @@ def sharing(tmp_path: Path, *, count: int, size: int) -> str:
 
 def test_tensors_that_share_bytes_may_take_so_much_more_than_the_files(tmp_path: Path) -> None:
     prefix = sharing(tmp_path, count=11, size=1000)
-    arrays = ckptparse.read(prefix, limits=ckptparse.Limits(decompressed_bytes=10_000))
+    arrays = ckptparse.read(prefix, limits=ckptparse.Limits(shared_bytes=10_000))
     assert len(arrays) == 11
     with pytest.raises(ckptparse.LimitError, match="sharing their bytes") as caught:
-        ckptparse.read(prefix, limits=ckptparse.Limits(decompressed_bytes=9_999))
-    assert caught.value.limit == "decompressed_bytes"
-    arrays = ckptparse.read(prefix, include="t/1", limits=ckptparse.Limits(decompressed_bytes=0))
+        ckptparse.read(prefix, limits=ckptparse.Limits(shared_bytes=9_999))
+    assert caught.value.limit == "shared_bytes"
+    arrays = ckptparse.read(prefix, include="t/1", limits=ckptparse.Limits(shared_bytes=0))
     assert list(arrays) == ["t/1"]

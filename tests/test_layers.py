@@ -35,6 +35,7 @@ LEVELS = {
     "tensor_encoding": 3,
     "tensor_proto": 3,
     "tensor": 3,
+    "slices": 3,
     "backend": 3,
     "tensor_like": 3,
     "statistics": 3,
@@ -47,6 +48,7 @@ LEVELS = {
     "checkpoint": 6,
     "resolve": 6,
     "opening": 6,
+    "model": 6,
     "rendering.text": 6,
     "examination": 7,
     "annotation": 7,
@@ -78,8 +80,6 @@ ASKERS: dict[str, str] = {
 """Modules outside `files/` that ask the file system, and why they may."""
 
 MOVING = {
-    "annotation",
-    "bundle.reader",
     "examination.case",
     "examination.diagnose",
     "examination.neighbours",
@@ -95,17 +95,10 @@ MOVING = {
     "identification.sample",
     "identification.tables",
     "legacy.naming",
-    "legacy.reader",
-    "opening",
     "recovery.legacy",
     "recovery.mend",
     "recovery.siblings",
     "resolve",
-    "saved_model.assets",
-    "saved_model.fingerprint",
-    "saved_model.keras_metadata",
-    "saved_model.reading",
-    "saved_model.saved_model",
 }
 """Modules that ask the file system still, and have yet to ask a `Storage` instead."""
 

@@ -11,7 +11,6 @@ import pytest
 
 import ckptparse
 from ckptparse.bundle.entry import BundleEntry
-from ckptparse.bundle.slices import Extent, TensorSlice
 from ckptparse.dtypes import DataType
 from ckptparse.errors import MalformedError
 from ckptparse.files.memory import MemorySource
@@ -34,6 +33,7 @@ from ckptparse.recovery.rebuild.shapes import (
     parse_shapes_text,
 )
 from ckptparse.recovery.rebuild.stand_in import NamedEntry, layout_of_entries
+from ckptparse.slices import Extent, TensorSlice
 
 FLOAT, INT64, STRING = DataType.DT_FLOAT, DataType.DT_INT64, DataType.DT_STRING
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"

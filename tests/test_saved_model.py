@@ -386,11 +386,14 @@ def test_another_index_does_not_match_the_fingerprint(tmp_path: Path) -> None:
 
 def test_a_closed_model_closes_its_variables() -> None:
     model = ckptparse.open_saved_model(MODULE)
-    model.close()
     variables = model.variables
     model.close()
-    with pytest.raises(ValueError, match="closed"):
+    with pytest.raises(ckptparse.ClosedError):
         variables.read()
+    unopened = ckptparse.open_saved_model(MODULE)
+    unopened.close()
+    with pytest.raises(ckptparse.ClosedError):
+        unopened.variables  # noqa: B018 - to ask is to open
     assert "module" in repr(model)
 
 

@@ -603,6 +603,6 @@ def test_the_bound_on_comparisons_holds_for_all_groups_together(
     bundle.add_sliced("v", values, extents)
     path = bundle.write(tmp_path / "m")
     assert (ckptparse.read(path)["v"] == values).all()
-    monkeypatch.setattr("ckptparse.bundle.slices._MOST_COMPARISONS", 50)
+    monkeypatch.setattr("ckptparse.slices._MOST_COMPARISONS", 50)
     with pytest.raises(ckptparse.LimitError, match="takes too long"):
         ckptparse.read(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ from ckptparse.annotation.shards import annotate_shard
 from ckptparse.annotation.tables import annotate_table
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.errors import NotACheckpointError, UnsupportedError
-from ckptparse.files.local import LocalSource
-from ckptparse.files.storage import Source
+from ckptparse.files.context import Context
+from ckptparse.files.storage import Source, is_file
 from ckptparse.identification import identify
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 
@@ -59,21 +60,24 @@ def annotate(
         DataLossError: The index beside a data file is damaged.
     """
     place = os.fsdecode(path)
-    if not os.path.isfile(place) and os.path.isfile(place + INDEX_SUFFIX):
+    context = Context(limits=limits)
+    storage = context.storage
+    if not is_file(storage, place) and is_file(storage, place + INDEX_SUFFIX):
         place += INDEX_SUFFIX
     deepest = _DEEPEST if depth is None else depth
-    with LocalSource.open(place) as source:
+    with closing(storage.open(place)) as source:
         data = split_data_path(place)
-        if data is not None and os.path.isfile(data[0] + INDEX_SUFFIX):
-            parts = annotate_shard(source, data[0], data[1], depth=deepest, limits=limits)
+        if data is not None and is_file(storage, data[0] + INDEX_SUFFIX):
+            parts = annotate_shard(source, data[0], data[1], depth=deepest, context=context)
         else:
-            parts = _annotate_by_kind(source, deepest, limits)
+            parts = _annotate_by_kind(source, deepest, context)
         yield from (part for part in parts if part.depth <= deepest)
 
 
-def _annotate_by_kind(source: Source, depth: int, limits: Limits) -> Iterator[Annotation]:
+def _annotate_by_kind(source: Source, depth: int, context: Context) -> Iterator[Annotation]:
+    limits = context.limits
     identity = identify(source.path, limits=limits)
-    name = os.path.basename(source.path)
+    _, name = context.storage.split(source.path)
     if identity.kind in _TABLES or (
         identity.kind in ("truncated", "interrupted-save", "unknown")
         and name.endswith(INDEX_SUFFIX)

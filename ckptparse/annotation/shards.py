@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,13 +13,14 @@ import numpy as np
 
 from ckptparse.annotation.messages import annotate_message
 from ckptparse.annotation.part import Annotation, shorten
-from ckptparse.bundle.entry import BundleEntry
+from ckptparse.bundle.entry import BundleEntry, Endianness
+from ckptparse.bundle.index import BundleIndex, Listing
 from ckptparse.bundle.naming import decode_name, decode_slice_key
-from ckptparse.bundle.reader import BundleReader
 from ckptparse.checkpoint import OBJECT_GRAPH_KEY
 from ckptparse.coding.varint import decode_varint
 from ckptparse.dtypes import DataType, describe_data_type, item_size, numpy_dtype
 from ckptparse.errors import CheckpointError
+from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 
@@ -38,29 +40,24 @@ class _Piece:
 
 
 def annotate_shard(
-    source: Source, prefix: str, shard_id: int, *, depth: int, limits: Limits
+    source: Source, prefix: str, shard_id: int, *, depth: int, context: Context
 ) -> Iterator[Annotation]:
     """Iterate over a data file's tensors in the order of their bytes; inside them where wanted.
 
     Raises:
         DataLossError: The index is damaged: what the bytes are is not known then.
     """
-    reader = BundleReader.open(prefix, limits=limits)
-    try:
+    with closing(BundleIndex.open(prefix, context)) as index:
         pieces = sorted(
-            (piece for piece in _iter_pieces(reader) if piece.entry.shard_id == shard_id),
+            (piece for piece in _iter_pieces(index.listing()) if piece.entry.shard_id == shard_id),
             key=lambda piece: (piece.entry.offset, piece.entry.size),
         )
-        annotator = _Annotator(
-            source, big_endian=reader.big_endian, inside=depth > 0, limits=limits
-        )
-        yield from annotator.annotate(pieces)
-    finally:
-        reader.close()
+        big_endian = index.header.endianness == Endianness.BIG
+    annotator = _Annotator(source, big_endian=big_endian, inside=depth > 0, limits=context.limits)
+    yield from annotator.annotate(pieces)
 
 
-def _iter_pieces(reader: BundleReader) -> Iterator[_Piece]:
-    listing = reader.listing()
+def _iter_pieces(listing: Listing) -> Iterator[_Piece]:
     for name, row in listing.rows.items():
         entry = listing.columns.entry(row)
         if not entry.slices:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.bundle.payload import DensePayload, StringPayload, check_tensor_crc
+from ckptparse.bundle.payload import DensePayload, StringPayload
 from ckptparse.bundle.strings import (
     decode_strings,
     encode_strings,
@@ -100,39 +100,39 @@ class DenseContent:
 
     def write_to(self, write: Write) -> int:
         """Write them; see `Content`. That they are damaged is known when all are written."""
-        bundle, entry = self._payload.bundle, self._payload.entry
+        shards, entry = self._payload.shards, self._payload.entry
         buffer = np.empty(min(PIECE_SIZE, entry.size), np.uint8)
         stored = written = 0
         changed = False
-        with bundle.shard(entry.shard_id) as source:
+        with shards.open(entry.shard_id) as source:
             check_range(source, entry.offset, entry.size)
             for start in range(0, entry.size, PIECE_SIZE):
                 part = buffer[: entry.size - start]
                 piece = part.data
                 source.read_into(entry.offset + start, piece)
                 crc = crc32c(piece, stored)
-                if make_plain(part, entry.data_type, big_endian=bundle.big_endian):
+                if make_plain(part, entry.data_type, big_endian=shards.big_endian):
                     changed = True
                 # Nearly always one checksum serves both.
                 written = crc32c(piece, written) if changed else crc
                 stored = crc
                 write(piece)
         if self._verify:
-            check_tensor_crc(bundle, entry, stored)
+            shards.check_crc(entry, stored)
         return written
 
 
 def _stored_strings(payload: StringPayload, *, verify: bool) -> Content:
     """Encode anew what a data file holds: the lengths may be longer than needed, or big-endian."""
-    bundle, entry = payload.bundle, payload.entry
-    with bundle.shard(entry.shard_id) as source:
+    shards, entry = payload.shards, payload.entry
+    with shards.open(entry.shard_id) as source:
         data = source.read_at(entry.offset, entry.size)
     count, crc = math.prod(entry.shape), entry.crc32c if verify else None
-    with located(path=bundle.shard_path(entry.shard_id), offset=entry.offset):
+    with located(path=shards.path(entry.shard_id), offset=entry.offset):
         if entry.data_type == DataType.DT_VARIANT:
-            messages = split_variants(data, count, big_endian=bundle.big_endian, crc=crc)
+            messages = split_variants(data, count, big_endian=shards.big_endian, crc=crc)
             return BytesContent(*encode_variants(messages))
-        strings = decode_strings(data, count, big_endian=bundle.big_endian, crc=crc)
+        strings = decode_strings(data, count, big_endian=shards.big_endian, crc=crc)
     return BytesContent(*encode_strings(strings.tolist()))
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from ckptparse.bundle.slices import TensorSlice
 from ckptparse.coding.checksum import mask_crc, unmask_crc
 from ckptparse.dtypes import DataType, describe_data_type, item_size
 from ckptparse.errors import MalformedError, UnsupportedError
@@ -19,6 +18,7 @@ from ckptparse.limits import Limits
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.proto.versions_pb2 import VersionDef
+from ckptparse.slices import TensorSlice
 
 __all__ = [
     "BundleEntry",

@@ -25,17 +25,18 @@ from ckptparse.bundle.arena import (
     read_arenas,
 )
 from ckptparse.bundle.columns import EntryColumns
-from ckptparse.bundle.payload import Bundle, check_tensor_crc
-from ckptparse.bundle.slices import SliceGrid
+from ckptparse.bundle.entry import BundleEntry
+from ckptparse.bundle.shards import ShardFiles
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.elements import allocate, finish_elements, needs_finishing
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.storage import check_range
 from ckptparse.limits import Limits
 from ckptparse.parallel import pick_threads
+from ckptparse.slices import SliceGrid
 from ckptparse.tensor import SAFE_RANK, ReadOptions, check_rank
 
-__all__ = ["DenseReader", "check_sharing"]
+__all__ = ["DenseReader", "check_sharing", "read_dense"]
 
 Array = npt.NDArray[Any]
 
@@ -47,13 +48,13 @@ class DenseReader:
     """Dense tensors to read together.
 
     Attributes:
-        bundle: Which they are of.
+        shards: The data files that they lie in.
         columns: Their entries, all dense.
         name_of: Row -> name, for errors.
         options: How to read them.
     """
 
-    bundle: Bundle
+    shards: ShardFiles
     columns: EntryColumns
     name_of: Callable[[int], str | None]
     options: ReadOptions
@@ -96,7 +97,7 @@ class DenseReader:
         if arena is not None:
             (buffer,) = self._read_arenas(rows, [arena])
             array: Array = np.ndarray(grid.shape, dtype, buffer)
-            finish_elements(array, code, big_endian=self.bundle.big_endian)
+            finish_elements(array, code, big_endian=self.shards.big_endian)
             return array
         array = allocate(grid.shape, dtype)
         batches = list(_batches(self.columns.sizes))
@@ -123,7 +124,7 @@ class DenseReader:
         def name_of(row: int) -> str | None:
             return self.name_of(numbers[row])
 
-        return DenseReader(self.bundle, self.columns.take(numbers), name_of, self.options)
+        return DenseReader(self.shards, self.columns.take(numbers), name_of, self.options)
 
     def _map(self, rows: DenseRows, maker: _ArrayMaker) -> DenseRows:
         """Map data files copy-on-write, as many as may be; return the rows of those that are not.
@@ -132,7 +133,7 @@ class DenseReader:
         """
         maps: dict[int, npt.NDArray[np.uint8]] = {}
         for shard in sorted(set(rows.shard_ids.tolist())):
-            mapped = self.bundle.map_shard(shard)
+            mapped = self.shards.map(shard)
             if mapped is None:
                 break
             maps[shard] = np.frombuffer(mapped, np.uint8)
@@ -162,7 +163,7 @@ class DenseReader:
         check = self._make_check(rows)
         try:
             buffers = read_arenas(
-                rows, arenas, self.bundle.shard, check=check, threads=self._pick_threads(rows)
+                rows, arenas, self.shards.open, check=check, threads=self._pick_threads(rows)
             )
         except MemoryError as error:
             raise UnsupportedError(
@@ -200,7 +201,7 @@ class DenseReader:
 
     def _located(self, row: int) -> AbstractContextManager[None]:
         shard = int(self.columns.shard_ids[row])
-        return located(tensor=self.name_of(row), path=self.bundle.shard_path(shard))
+        return located(tensor=self.name_of(row), path=self.shards.path(shard))
 
     def _check_ranges(self) -> None:
         columns = self.columns
@@ -214,14 +215,14 @@ class DenseReader:
         for row in np.flatnonzero(beyond)[:1].tolist():
             with (
                 located(tensor=self.name_of(row)),
-                self.bundle.shard(int(columns.shard_ids[row])) as source,
+                self.shards.open(int(columns.shard_ids[row])) as source,
             ):
                 check_range(source, int(columns.offsets[row]), int(columns.sizes[row]))
         taken = float(columns.sizes.sum(dtype=np.float64))
-        check_sharing(self.bundle.limits, taken, sum(sizes))
+        check_sharing(self.shards.context.limits, taken, sum(sizes))
 
     def _size_of(self, shard: int) -> int:
-        with self.bundle.shard(shard) as source:
+        with self.shards.open(shard) as source:
             return source.size
 
     def _make_check(self, rows: DenseRows) -> Check | None:
@@ -240,10 +241,15 @@ class DenseReader:
 
     def _raise_mismatch(self, row: int, computed: int) -> None:
         with located(tensor=self.name_of(row)):
-            check_tensor_crc(self.bundle, self.columns.entry(row), computed)
+            self.shards.check_crc(self.columns.entry(row), computed)
 
     def _pick_threads(self, rows: DenseRows) -> int:
         return pick_threads(self.options.threads, int(rows.sizes.sum()), share=SHARE_SIZE)
+
+
+def read_dense(shards: ShardFiles, entry: BundleEntry, options: ReadOptions) -> Array:
+    """Read the whole of a large tensor by several threads, or map it."""
+    return DenseReader(shards, EntryColumns.of_entries([entry]), lambda _: None, options).read()[0]
 
 
 def _batches(sizes: npt.NDArray[np.int64]) -> Iterator[range]:
@@ -261,7 +267,7 @@ def check_sharing(limits: Limits, taken: float, held: int) -> None:
     """Refuse tensors that share the bytes of small files to become large arrays.
 
     Args:
-        limits: `decompressed_bytes` bounds what may be taken beyond what is held.
+        limits: `shared_bytes` bounds what may be taken beyond what is held.
         taken: Bytes of all the tensors.
         held: Bytes of the data files.
 
@@ -269,7 +275,7 @@ def check_sharing(limits: Limits, taken: float, held: int) -> None:
         LimitError: They share more than that.
     """
     limits.check(
-        "decompressed_bytes",
+        "shared_bytes",
         max(0, int(taken) - held),
         "What tensors take beyond the size of the data files, by sharing their bytes,",
     )
@@ -280,7 +286,7 @@ class _ArrayMaker:
 
     def __init__(self, reader: DenseReader, dtypes: dict[int, np.dtype[Any]]) -> None:
         self._columns = reader.columns
-        self._big_endian = reader.bundle.big_endian
+        self._big_endian = reader.shards.big_endian
         self._dtypes = dtypes
         self._arrays: list[Any] = [None] * len(reader.columns)
 

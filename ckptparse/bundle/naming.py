@@ -12,7 +12,6 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from ckptparse.bundle.slices import Extent, TensorSlice
 from ckptparse.coding.ordered_code import (
     decode_number,
     decode_signed,
@@ -21,6 +20,7 @@ from ckptparse.coding.ordered_code import (
     encode_signed,
     encode_string,
 )
+from ckptparse.slices import Extent, TensorSlice
 
 __all__ = [
     "INDEX_SUFFIX",

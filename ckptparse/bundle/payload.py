@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -11,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.bundle.entry import BundleEntry
+from ckptparse.bundle.many import read_dense
 from ckptparse.bundle.regions import bytes_of, read_region
-from ckptparse.bundle.slices import SliceGrid, TensorSlice
+from ckptparse.bundle.shards import ShardFiles
 from ckptparse.bundle.strings import (
     check_strings,
     decode_strings,
@@ -22,10 +22,10 @@ from ckptparse.bundle.strings import (
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.elements import allocate, finish_elements
-from ckptparse.errors import CheckpointError, ChecksumError, MalformedError, located
-from ckptparse.files.storage import Source, check_range
-from ckptparse.limits import Limits
+from ckptparse.errors import CheckpointError, MalformedError, located
+from ckptparse.files.storage import check_range
 from ckptparse.parallel import PIECE_SIZE, stream_crc
+from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.tensor import (
     DEFAULT_OPTIONS,
     Kind,
@@ -38,11 +38,11 @@ from ckptparse.tensor import (
 
 __all__ = [
     "BrokenPayload",
-    "Bundle",
     "DensePayload",
     "SliceFinder",
     "SlicedPayload",
     "StringPayload",
+    "make_payload",
 ]
 
 
@@ -53,54 +53,28 @@ class SliceFinder(Protocol):
         """Find the slices of a tensor."""
         ...
 
-    def read_slices(
-        self, name: str, entry: BundleEntry, options: ReadOptions
-    ) -> npt.NDArray[Any] | None:
-        """Put a tensor together from many slices at once, where nothing is unusual about them."""
-        ...
 
-
-class Bundle(SliceFinder, Protocol):
-    """What a payload needs of the bundle it belongs to."""
-
-    limits: Limits
-
-    @property
-    def big_endian(self) -> bool:
-        """Whether the data files are big-endian."""
-        ...
-
-    def shard(self, shard_id: int) -> AbstractContextManager[Source]:
-        """Give an open data file."""
-        ...
-
-    def map_shard(self, shard_id: int) -> mmap.mmap | None:
-        """Map a data file copy-on-write; None where no more can be mapped."""
-        ...
-
-    def shard_path(self, shard_id: int) -> str:
-        """Path of a data file."""
-        ...
-
-    def read_dense(self, entry: BundleEntry, options: ReadOptions) -> npt.NDArray[Any]:
-        """Read the whole of a large tensor by several threads, or map it."""
-        ...
+def make_payload(shards: ShardFiles, entry: BundleEntry) -> Payload:
+    """Choose how the values of an entry without slices are read."""
+    if entry.data_type in (DataType.DT_STRING, DataType.DT_VARIANT):
+        return StringPayload(shards, entry)
+    return DensePayload(shards, entry)
 
 
 class _EntryPayload:
     """The values of one entry, which lie in one place."""
 
-    __slots__ = ("_bundle", "_entry", "_verified")
+    __slots__ = ("_entry", "_shards", "_verified")
 
-    def __init__(self, bundle: Bundle, entry: BundleEntry) -> None:
-        self._bundle = bundle
+    def __init__(self, shards: ShardFiles, entry: BundleEntry) -> None:
+        self._shards = shards
         self._entry = entry
         self._verified = False
 
     @property
-    def bundle(self) -> Bundle:
-        """The bundle that it is of."""
-        return self._bundle
+    def shards(self) -> ShardFiles:
+        """The data files that it lies in."""
+        return self._shards
 
     @property
     def entry(self) -> BundleEntry:
@@ -116,7 +90,7 @@ class _EntryPayload:
     def location(self) -> Location:
         """See `Tensor.location`."""
         entry = self._entry
-        path = self._bundle.shard_path(entry.shard_id)
+        path = self._shards.path(entry.shard_id)
         return Location(path, entry.shard_id, entry.offset, entry.size)
 
     @property
@@ -134,34 +108,34 @@ class DensePayload(_EntryPayload):
         """Read the whole; see `Payload`."""
         entry = self._entry
         if entry.size > PIECE_SIZE:
-            return self._bundle.read_dense(entry, options)
+            return read_dense(self._shards, entry, options)
         array = allocate(entry.shape, numpy_dtype(entry.data_type))
         buffer = bytes_of(array)
-        with self._bundle.shard(entry.shard_id) as source:
+        with self._shards.open(entry.shard_id) as source:
             source.read_into(entry.offset, buffer)
         if options.verify:
-            check_tensor_crc(self._bundle, entry, crc32c(buffer))
-        finish_elements(array, entry.data_type, big_endian=self._bundle.big_endian)
+            self._shards.check_crc(entry, crc32c(buffer))
+        finish_elements(array, entry.data_type, big_endian=self._shards.big_endian)
         return array
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read a part; see `Payload`."""
         entry = self._entry
-        with self._bundle.shard(entry.shard_id) as source:
+        with self._shards.open(entry.shard_id) as source:
             check_range(source, entry.offset, entry.size)
 
             def read_into(offset: int, buffer: memoryview) -> None:
                 source.read_into(entry.offset + offset, buffer)
 
             array = read_region(read_into, entry.shape, numpy_dtype(entry.data_type), region)
-        finish_elements(array, entry.data_type, big_endian=self._bundle.big_endian)
+        finish_elements(array, entry.data_type, big_endian=self._shards.big_endian)
         return array
 
     def verify(self, options: ReadOptions) -> None:
         """Check the stored checksum, once; see `Payload`."""
         if not self._verified:
-            computed = _stream_crc(self._bundle, self._entry, options)
-            check_tensor_crc(self._bundle, self._entry, computed)
+            computed = _stream_crc(self._shards, self._entry, options)
+            self._shards.check_crc(self._entry, computed)
             self._verified = True
 
 
@@ -174,12 +148,12 @@ class StringPayload(_EntryPayload):
         """Read the whole; see `Payload`."""
         entry = self._entry
         count = math.prod(entry.shape)
-        with self._bundle.shard(entry.shard_id) as source:
+        with self._shards.open(entry.shard_id) as source:
             data = source.read_at(entry.offset, entry.size)
         crc = entry.crc32c if options.verify else None
-        with located(path=self._bundle.shard_path(entry.shard_id), offset=entry.offset):
+        with located(path=self._shards.path(entry.shard_id), offset=entry.offset):
             if entry.data_type == DataType.DT_STRING:
-                flat = decode_strings(data, count, big_endian=self._bundle.big_endian, crc=crc)
+                flat = decode_strings(data, count, big_endian=self._shards.big_endian, crc=crc)
             else:
                 flat = self._decode_variants(data, count, crc)
         array: npt.NDArray[Any] = flat.reshape(entry.shape)
@@ -204,25 +178,25 @@ class StringPayload(_EntryPayload):
 
     def _verify_strings(self, options: ReadOptions) -> None:
         """Check the lengths, then stream the strings."""
-        bundle, entry = self._bundle, self._entry
+        shards, entry = self._shards, self._entry
         count = math.prod(entry.shape)
-        with bundle.shard(entry.shard_id) as source:
+        with shards.open(entry.shard_id) as source:
             check_range(source, entry.offset, entry.size)
             head = source.read_at(entry.offset, min(entry.size, most_lengths_bytes(count)))
 
         def stream(start: int, crc: int) -> int:
-            return _stream_crc(bundle, entry, options, start=start, crc=crc)
+            return _stream_crc(shards, entry, options, start=start, crc=crc)
 
-        order, crc = bundle.big_endian, entry.crc32c
-        with located(path=bundle.shard_path(entry.shard_id), offset=entry.offset):
+        order, crc = shards.big_endian, entry.crc32c
+        with located(path=shards.path(entry.shard_id), offset=entry.offset):
             check_strings(head, count, entry.size, big_endian=order, crc=crc, stream=stream)
 
     def _decode_variants(self, data: bytes, count: int, crc: int | None) -> npt.NDArray[Any]:
         from ckptparse.tensor_proto import decode_variants
 
-        messages = split_variants(data, count, big_endian=self._bundle.big_endian, crc=crc)
+        messages = split_variants(data, count, big_endian=self._shards.big_endian, crc=crc)
         flat = np.empty(count, object)
-        flat[:] = decode_variants(messages, limits=self._bundle.limits)
+        flat[:] = decode_variants(messages, limits=self._shards.context.limits)
         return flat
 
 
@@ -254,17 +228,17 @@ class BrokenPayload:
 class SlicedPayload:
     """A tensor stored in slices, each under a key of its own."""
 
-    __slots__ = ("_bundle", "_entry", "_found", "_name", "_path")
+    __slots__ = ("_entry", "_finder", "_found", "_name", "_path")
 
     kind: Kind = "sliced"
     location = None
     crc32c = None
 
     def __init__(
-        self, bundle: SliceFinder, name: str, entry: BundleEntry, *, path: str | None = None
+        self, finder: SliceFinder, name: str, entry: BundleEntry, *, path: str | None = None
     ) -> None:
         """Set up the payload; `path` is the file to name where the slices themselves are wrong."""
-        self._bundle = bundle
+        self._finder = finder
         self._name = name
         self._entry = entry
         self._path = path
@@ -272,9 +246,6 @@ class SlicedPayload:
 
     def read(self, options: ReadOptions) -> npt.NDArray[Any]:
         """Read the whole, every slice checked by itself; see `Payload`."""
-        together = self._bundle.read_slices(self._name, self._entry, options)
-        if together is not None:
-            return together
         region = tuple(range(size) for size in self._entry.shape)
         grid, payloads = self._slices(region)
         for number, payload in enumerate(payloads):
@@ -316,7 +287,7 @@ class SlicedPayload:
         """Find the slices, once, and check that they hold the region."""
         with located(path=self._path):
             if self._found is None:
-                self._found = self._bundle.slice_payloads(self._name, self._entry)
+                self._found = self._finder.slice_payloads(self._name, self._entry)
             missing = self._found[0].find_missing(region)
             if missing is not None:
                 raise MalformedError(
@@ -330,25 +301,10 @@ class SlicedPayload:
 
 
 def _stream_crc(
-    bundle: Bundle, entry: BundleEntry, options: ReadOptions, *, start: int = 0, crc: int = 0
+    shards: ShardFiles, entry: BundleEntry, options: ReadOptions, *, start: int = 0, crc: int = 0
 ) -> int:
     """Continue a checksum over an entry's bytes from `start` on, in little memory."""
-    with bundle.shard(entry.shard_id) as source:
+    with shards.open(entry.shard_id) as source:
         check_range(source, entry.offset, entry.size)
         offset, size = entry.offset + start, entry.size - start
         return stream_crc(source.read_at, offset, size, crc=crc, threads=options.threads)
-
-
-def check_tensor_crc(bundle: Bundle, entry: BundleEntry, computed: int) -> None:
-    """Raise `ChecksumError` unless the checksum of an entry's bytes is the stored one."""
-    if computed != entry.crc32c:
-        raise ChecksumError(
-            f"Checksum does not match: stored {entry.crc32c} vs. calculated on the restored bytes "
-            f"{computed}",
-            stored=entry.crc32c,
-            computed=computed,
-            path=bundle.shard_path(entry.shard_id),
-            offset=entry.offset,
-            size=entry.size,
-            hint="ckptparse.recover tells what can be got back",
-        )

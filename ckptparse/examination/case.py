@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ckptparse.bundle.entry import count_elements
-from ckptparse.bundle.slices import SliceGrid, TensorSlice
 from ckptparse.dtypes import DataType, dtype_name
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.check import Check, check_stored
@@ -20,6 +19,7 @@ from ckptparse.examination.report import Source, Span, TensorReport, merge_spans
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import Limits
 from ckptparse.problems import Cause, Status
+from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.tensor import Region
 
 __all__ = ["Assessed", "Case", "Part", "assess", "open_case", "spans_of_region"]

@@ -17,7 +17,6 @@ from ckptparse.bundle.naming import (
     encode_slice_key,
     shard_path,
 )
-from ckptparse.bundle.slices import TensorSlice
 from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError, LimitError
 from ckptparse.examination.report import FileReport
@@ -29,6 +28,7 @@ from ckptparse.limits import Limits
 from ckptparse.problems import Problem
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
+from ckptparse.slices import TensorSlice
 
 __all__ = ["OBJECT_GRAPH", "IndexView", "NamedTensor", "Stored", "name_foreign", "read_view"]
 

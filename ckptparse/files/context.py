@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 from ckptparse.files.local import LOCAL
@@ -22,3 +23,19 @@ class Context:
     storage: Storage = LOCAL
     limits: Limits = DEFAULT_LIMITS
     progress: Progress | None = None
+
+    def read_whole(self, path: str, limit: str, what: str) -> bytes:
+        """Read a file that is small, or too large for a limit.
+
+        Args:
+            path: The file.
+            limit: The field of `Limits` that bounds its size.
+            what: What is bounded, for the error: `The size of the index`.
+
+        Raises:
+            CheckpointNotFoundError: Nothing is there.
+            LimitError: It is larger.
+        """
+        with closing(self.storage.open(path)) as source:
+            self.limits.check(limit, source.size, what, path=path)
+            return source.read_at(0, source.size)

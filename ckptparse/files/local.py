@@ -10,6 +10,7 @@ import os
 import stat
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -118,6 +119,9 @@ class LocalSource:
 
     def map(self) -> mmap.mmap:
         """Map the whole file, copy-on-write: writes to the mapping never reach the file."""
+        if self._descriptor < 0:
+            # A mapping of -1 would be fresh memory, and read as zeros.
+            raise self._closed()
         return mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_COPY)
 
     def close(self) -> None:
@@ -139,8 +143,10 @@ class LocalSource:
 
     def __del__(self) -> None:
         # At the end of the interpreter there may be no `os` left, and no need to close anything.
+        # Whatever else fails here could only be printed, as "Exception ignored".
         if os is not None:
-            self.close()
+            with suppress(OSError, AttributeError):
+                self.close()
 
     def _read_some(self, offset: int, size: int) -> bytes:
         try:
@@ -164,10 +170,13 @@ class LocalSource:
 
     def _failed(self, error: OSError, offset: int, size: int) -> Exception:
         if self._descriptor < 0:
-            return ClosedError("The file has been closed", path=self.path)
+            return self._closed()
         return DataLossError(
             f"The file cannot be read: {error}", path=self.path, offset=offset, size=size
         )
+
+    def _closed(self) -> ClosedError:
+        return ClosedError("The checkpoint has been closed", path=self.path, hint="Open it again")
 
     def _shrunk(self, offset: int, size: int, done: int) -> TruncatedError:
         return TruncatedError(
@@ -233,6 +242,10 @@ class LocalStorage:
     def join(self, directory: str, name: str) -> str:
         """Return the path of a name in a directory; the empty directory is the current one."""
         return name if directory in ("", os.curdir) else os.path.join(directory, name)
+
+    def real(self, path: str) -> str:
+        """Return the path of the same file with links followed, and without `.` and `..`."""
+        return os.path.realpath(path)
 
     def split(self, path: str) -> tuple[str, str]:
         """Return directory and last name of a path."""

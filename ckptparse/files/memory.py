@@ -80,6 +80,10 @@ class MemoryStorage:
         """Return the path of a name in a directory."""
         return name if directory in ("", ".") else posixpath.join(directory, name)
 
+    def real(self, path: str) -> str:
+        """Return the path: a mapping has no links."""
+        return path
+
     def split(self, path: str) -> tuple[str, str]:
         """Return directory and last name of a path."""
         return posixpath.split(path)

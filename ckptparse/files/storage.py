@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from ckptparse.errors import TruncatedError
 
-__all__ = ["FileKind", "FileStat", "Source", "Storage", "check_range"]
+__all__ = ["FileKind", "FileStat", "Source", "Storage", "check_range", "is_file"]
 
 FileKind = Literal["file", "directory", "dangling", "other"]
 """`dangling`: a link that leads nowhere; `other`: a FIFO, a device, a socket."""
@@ -108,9 +108,19 @@ class Storage(Protocol):
         """Return the path of a name in a directory; the empty directory is the current one."""
         ...
 
+    def real(self, path: str) -> str:
+        """Return the path of the same file with links followed, and without `.` and `..`."""
+        ...
+
     def split(self, path: str) -> tuple[str, str]:
         """Return directory and last name of a path, so that `join` gives the path again."""
         ...
+
+
+def is_file(storage: Storage, path: str) -> bool:
+    """Tell whether a file lies at a path."""
+    status = storage.stat(path)
+    return status is not None and status.kind == "file"
 
 
 def check_range(source: Source, offset: int, size: int) -> None:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from ckptparse.bundle.entry import check_versions, count_elements, shape_from_proto
 from ckptparse.bundle.naming import decode_name
-from ckptparse.bundle.slices import TensorSlice
 from ckptparse.errors import MalformedError, located
 from ckptparse.limits import Limits
 from ckptparse.proto.parsing import parse_message
@@ -24,6 +23,7 @@ from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
 from ckptparse.proto.versions_pb2 import VersionDef
 from ckptparse.proto.wire import BYTES, VARINT, Buffer, find_submessage, iter_fields, read_varint
+from ckptparse.slices import TensorSlice
 from ckptparse.table.reader import Table
 
 __all__ = ["SliceList", "decode_metadata", "read_metadata"]

@@ -9,21 +9,22 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy.typing as npt
 
+from ckptparse.backend import OrphanSlice
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.naming import encode_name, encode_slice_key
 from ckptparse.bundle.payload import SlicedPayload
-from ckptparse.bundle.slices import SliceGrid, TensorSlice
-from ckptparse.errors import MalformedError, located
-from ckptparse.files.local import LocalSource
+from ckptparse.errors import ClosedError, MalformedError, located
+from ckptparse.files.context import Context
 from ckptparse.legacy.metadata import SliceList, read_metadata
 from ckptparse.limits import Limits
 from ckptparse.proto.wire import find_submessage
+from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.table.reader import Table
 from ckptparse.tensor import DEFAULT_OPTIONS, Kind, Payload, ReadOptions, Region, Tensor, kind_of
 from ckptparse.tensor_proto import decode_saved_values
@@ -72,9 +73,10 @@ class LegacyReader:
         self._tables = tables
         self._tensors = tensors
         self._lock = threading.Lock()
+        self._closed = False
 
     @classmethod
-    def open(cls, files: Sequence[str], *, limits: Limits) -> LegacyReader:
+    def open(cls, files: Sequence[str], context: Context) -> LegacyReader:
         """Open the files of one checkpoint and read what they list.
 
         Raises:
@@ -83,12 +85,13 @@ class LegacyReader:
             UnsupportedError: A file excludes this reader.
             LimitError: A file asks for more than the limits allow.
         """
+        limits = context.limits
         limits.check("shards", len(files), "The number of files")
         tables: list[Table] = []
         lists: list[list[SliceList]] = []
         with ExitStack() as stack:
             for path in files:
-                source = stack.enter_context(LocalSource.open(path))
+                source = stack.enter_context(closing(context.storage.open(path)))
                 tables.append(Table.open(source, limits=limits))
                 with located(path=path):
                     lists.append(read_metadata(tables[-1], limits=limits))
@@ -126,21 +129,18 @@ class LegacyReader:
             name: self._make_tensor(name, tensor, options) for name, tensor in self._tensors.items()
         }
 
-    def read_many(
-        self,
-        names: Sequence[str],
-        options: ReadOptions,
-    ) -> list[npt.NDArray[Any]]:
+    def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""
         tensors = (self.find(name, options) for name in names)
         return [tensor.read() for tensor in tensors if tensor is not None]
 
-    def orphan_slices(
-        self,
-        options: ReadOptions,  # noqa: ARG002 - a Backend's face
-    ) -> list[tuple[str, TensorSlice, Tensor]]:
-        """Return nothing: a record that no list names has neither shape nor type."""
+    def orphan_slices(self) -> list[OrphanSlice]:
+        """Return none: a record that no list names has neither shape nor type."""
         return []
+
+    def data_sizes(self) -> Mapping[str, int]:
+        """Return none: every file was found whole when its list was read."""
+        return {}
 
     def slice_payloads(self, name: str, entry: BundleEntry) -> tuple[SliceGrid, list[Payload]]:
         """Find the slices of a tensor; their payloads stand in the order of `entry.slices`."""
@@ -153,15 +153,6 @@ class LegacyReader:
         ]
         return grid, payloads
 
-    def read_slices(
-        self,
-        name: str,  # noqa: ARG002 - a Backend's face
-        entry: BundleEntry,  # noqa: ARG002 - a Backend's face
-        options: ReadOptions,  # noqa: ARG002 - a Backend's face
-    ) -> None:
-        """Return None: each slice is a message of its own."""
-        return
-
     def read_record(self, record: Record) -> bytes:
         """Read the bytes of a record.
 
@@ -171,6 +162,8 @@ class LegacyReader:
         key = encode_slice_key(encode_name(record.name), record.piece)
         # The blocks that a table keeps are shared by all threads.
         with self._lock:
+            if self._closed:
+                raise ClosedError("The checkpoint has been closed", path=self.files[record.file])
             data = self._tables[record.file].get(key)
         if data is None:
             raise MalformedError(
@@ -181,7 +174,9 @@ class LegacyReader:
         return data
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files, when nobody reads them."""
+        with self._lock:
+            self._closed = True
         for table in self._tables:
             table.source.close()
 

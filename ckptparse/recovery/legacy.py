@@ -21,7 +21,6 @@ import numpy.typing as npt
 
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.naming import decode_name, decode_slice_key, encode_name, encode_slice_key
-from ckptparse.bundle.slices import SliceGrid, TensorSlice
 from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.elements import allocate
 from ckptparse.errors import CheckpointError, LimitError, MalformedError
@@ -40,6 +39,7 @@ from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.saved_tensor_slice_pb2 import SavedTensorSlices
 from ckptparse.proto.wire import BYTES, find_submessage, iter_fields
 from ckptparse.recovery.result import Loaded, RecoveredTensor, Recovery, describe
+from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.table.block import Block
 from ckptparse.table.format import decompress_block
 from ckptparse.tensor import Region

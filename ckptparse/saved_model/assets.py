@@ -6,20 +6,21 @@ directory `assets`, symbolic links followed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
 from ckptparse.errors import MalformedError
+from ckptparse.files.storage import Storage
 
 __all__ = ["asset_paths"]
 
 _ASSETS = "assets"
 
 
-def asset_paths(directory: str, filenames: Iterable[str]) -> dict[str, str]:
+def asset_paths(storage: Storage, directory: str, filenames: Iterable[str]) -> dict[str, str]:
     """Give the path of each asset.
 
     Args:
+        storage: Where the SavedModel lies.
         directory: Of the SavedModel.
         filenames: Names relative to its `assets`.
 
@@ -29,18 +30,22 @@ def asset_paths(directory: str, filenames: Iterable[str]) -> dict[str, str]:
     Raises:
         MalformedError: A name leads out of the directory.
     """
-    root = os.path.realpath(directory)
-    return {name: _asset_path(root, name) for name in dict.fromkeys(filenames)}
+    root = storage.real(directory)
+    return {name: _asset_path(storage, root, name) for name in dict.fromkeys(filenames)}
 
 
-def _asset_path(root: str, name: str) -> str:
+def _asset_path(storage: Storage, root: str, name: str) -> str:
     # A backslash separates on Windows alone, where the same file must not lead elsewhere.
     parts = name.replace("\\", "/").split("/")
-    plain = "\0" not in name and not os.path.isabs(name) and ":" not in parts[0]
-    if not plain or not parts[-1] or not {"..", ""}.isdisjoint(parts):
+    # An empty part stands first in the name of an absolute path, a colon in that of a drive.
+    if "\0" in name or ":" in parts[0] or not {"..", ""}.isdisjoint(parts):
         raise _leads_out(root, name)
-    path = os.path.realpath(os.path.join(root, _ASSETS, *parts))
-    if os.path.commonpath([root, path]) != root or path == root:
+    path = storage.join(root, _ASSETS)
+    for part in parts:
+        path = storage.join(path, part)
+    path = storage.real(path)
+    inside = storage.join(root, "")
+    if not path.startswith(inside) or path == inside:
         raise _leads_out(root, name)
     return path
 

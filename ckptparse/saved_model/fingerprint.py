@@ -9,11 +9,10 @@ the checksums in the index it stands for the variables too. The others cannot be
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from ckptparse.files.local import LocalSource
-from ckptparse.limits import Limits
+from ckptparse.files.context import Context
 from ckptparse.proto.fingerprint_pb2 import FingerprintDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.saved_model.farmhash import fingerprint64
@@ -36,7 +35,6 @@ class Fingerprint:
         version: Of the code that wrote it.
         uuid: A number for this save alone, as text; may be empty.
         index_path: The index of the variables.
-        limits: Bounds on that index.
     """
 
     saved_model_checksum: int
@@ -47,7 +45,7 @@ class Fingerprint:
     version: int
     uuid: str
     index_path: str
-    limits: Limits
+    _context: Context = field(compare=False, repr=False)
 
     @property
     def singleprint(self) -> str:
@@ -67,9 +65,8 @@ class Fingerprint:
         Raises:
             CheckpointNotFoundError: There is no index.
         """
-        with LocalSource.open(self.index_path) as source:
-            self.limits.check("index_bytes", source.size, "The size of the index")
-            return fingerprint64(source.read_at(0, source.size))
+        index = self._context.read_whole(self.index_path, "index_bytes", "The size of the index")
+        return fingerprint64(index)
 
     @property
     def matches_checkpoint(self) -> bool:
@@ -77,17 +74,17 @@ class Fingerprint:
         return self.checkpoint_hash == self.computed_checkpoint_hash
 
 
-def read_fingerprint(path: str, index_path: str, *, limits: Limits) -> Fingerprint:
+def read_fingerprint(path: str, index_path: str, context: Context) -> Fingerprint:
     """Read a `fingerprint.pb`.
 
     Raises:
         CheckpointNotFoundError: There is none.
         MalformedError: It does not parse.
     """
-    with LocalSource.open(path) as source:
-        limits.check("message_bytes", source.size, "The size of the fingerprint", path=path)
-        data = source.read_at(0, source.size)
-    found = parse_message(FingerprintDef, data, limits=limits, path=path, what="a fingerprint")
+    data = context.read_whole(path, "message_bytes", "The size of the fingerprint")
+    found = parse_message(
+        FingerprintDef, data, limits=context.limits, path=path, what="a fingerprint"
+    )
     return Fingerprint(
         found.saved_model_checksum,
         found.graph_def_program_hash,
@@ -97,5 +94,5 @@ def read_fingerprint(path: str, index_path: str, *, limits: Limits) -> Fingerpri
         found.version.producer,
         found.uuid,
         index_path,
-        limits,
+        context,
     )

@@ -15,9 +15,8 @@ from functools import cached_property
 from typing import Any
 
 from ckptparse.errors import MalformedError
-from ckptparse.files.local import LocalSource
+from ckptparse.files.context import Context
 from ckptparse.graph.object_config import LayerDescription, describe_layer
-from ckptparse.limits import Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.saved_metadata_pb2 import SavedMetadata
 
@@ -73,17 +72,17 @@ class KerasObject:
         return describe_layer(self.values)
 
 
-def read_keras_metadata(path: str, *, limits: Limits) -> list[KerasObject]:
+def read_keras_metadata(path: str, context: Context) -> list[KerasObject]:
     """Read a `keras_metadata.pb`.
 
     Raises:
         CheckpointNotFoundError: There is none.
         MalformedError: It does not parse.
     """
-    with LocalSource.open(path) as source:
-        limits.check("message_bytes", source.size, "The size of the Keras metadata", path=path)
-        data = source.read_at(0, source.size)
-    message = parse_message(SavedMetadata, data, limits=limits, path=path, what="Keras metadata")
+    data = context.read_whole(path, "message_bytes", "The size of the Keras metadata")
+    message = parse_message(
+        SavedMetadata, data, limits=context.limits, path=path, what="Keras metadata"
+    )
     return [
         KerasObject(node.node_id, node.node_path, node.identifier, node.metadata)
         for node in message.nodes

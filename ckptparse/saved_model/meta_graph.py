@@ -9,14 +9,16 @@ without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
+from typing import Protocol
 
 from ckptparse.coding.varint import encode_varint
+from ckptparse.files.context import Context
 from ckptparse.graph.effects.effect import Effect, PathOrigin
 from ckptparse.graph.graph import Graph
 from ckptparse.graph.nodes import split_input
-from ckptparse.limits import Limits
+from ckptparse.graph.object_graph import ObjectGraph, TensorSource
 from ckptparse.proto.meta_graph_pb2 import AssetFileDef, MetaGraphDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.wire import BYTES, GROUP, Buffer, iter_fields
@@ -24,11 +26,18 @@ from ckptparse.saved_model.assets import asset_paths
 from ckptparse.saved_model.objects import ConcreteFunction, SavedObjects
 from ckptparse.saved_model.signatures import Signature, decode_signatures
 
-__all__ = ["MetaGraph"]
+__all__ = ["MetaGraph", "VariablesSource"]
 
 _GRAPH = 2
 _ASSETS_COLLECTION = "saved_model_assets"
-ObjectsMaker = Callable[["MetaGraph", MetaGraphDef], SavedObjects]
+
+
+class VariablesSource(TensorSource, Protocol):
+    """The variables of a SavedModel, opened when first asked for."""
+
+    def find_graph(self) -> ObjectGraph | None:
+        """Return the object graph of the variables; None if it cannot be read."""
+        ...
 
 
 class MetaGraph:
@@ -45,8 +54,8 @@ class MetaGraph:
         data: Buffer,
         *,
         directory: str,
-        make_objects: ObjectsMaker,
-        limits: Limits,
+        variables: VariablesSource,
+        context: Context,
         path: str | None,
     ) -> None:
         """Parse a serialized MetaGraphDef, but for its graph.
@@ -54,8 +63,8 @@ class MetaGraph:
         Args:
             data: The message; it is kept.
             directory: Of the SavedModel.
-            make_objects: Makes the objects of this meta graph.
-            limits: Bounds on what it may ask for.
+            variables: Where its objects find their tensors.
+            context: Where the SavedModel lies, and how much it may ask for.
             path: The file, for errors.
 
         Raises:
@@ -64,17 +73,21 @@ class MetaGraph:
         """
         self._data = data
         self._directory = directory
-        self._make_objects = make_objects
-        self._limits = limits
+        self._variables = variables
+        self._context = context
         self._path = path
         self._message = parse_message(
-            MetaGraphDef, _without_graph(data), limits=limits, path=path, what="a meta graph"
+            MetaGraphDef,
+            _without_graph(data),
+            limits=context.limits,
+            path=path,
+            what="a meta graph",
         )
         info = self._message.meta_info_def
         self.tags: tuple[str, ...] = tuple(info.tags)
         self.tensorflow_version: str | None = info.tensorflow_version or None
         self.signatures: Mapping[str, Signature] = decode_signatures(
-            self._message, limits=limits, path=path
+            self._message, limits=context.limits, path=path
         )
 
     @cached_property
@@ -84,7 +97,7 @@ class MetaGraph:
         Raises:
             MalformedError: Its bytes are no graph.
         """
-        return Graph.from_meta_graph(self._data, limits=self._limits, path=self._path)
+        return Graph.from_meta_graph(self._data, limits=self._context.limits, path=self._path)
 
     @cached_property
     def assets(self) -> Mapping[str, str]:
@@ -93,7 +106,7 @@ class MetaGraph:
         Raises:
             MalformedError: A name leads out of the directory.
         """
-        return asset_paths(self._directory, self._asset_names)
+        return asset_paths(self._context.storage, self._directory, self._asset_names)
 
     @cached_property
     def effects(self) -> tuple[Effect, ...]:
@@ -126,7 +139,14 @@ class MetaGraph:
         """The objects of a TF2 SavedModel; None for one of TF1."""
         if not self._message.HasField("object_graph_def"):
             return None
-        return self._make_objects(self, self._message)
+        return SavedObjects(
+            self._message.object_graph_def,
+            checkpoint_graph=self._variables.find_graph(),
+            tensors=self._variables,
+            constant=lambda name: self.graph.constants[name],
+            assets=lambda: self.asset_list,
+            path=self._path,
+        )
 
     @property
     def has_variables(self) -> bool:
@@ -160,7 +180,7 @@ class MetaGraph:
             return defined
         collection = self._message.collection_def[_ASSETS_COLLECTION]
         return [
-            parse_message(AssetFileDef, value.value, limits=self._limits, path=self._path)
+            parse_message(AssetFileDef, value.value, limits=self._context.limits, path=self._path)
             for value in collection.any_list.value
         ]
 

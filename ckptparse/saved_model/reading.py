@@ -7,15 +7,15 @@ saved_model.cpb     the same cut into chunks
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from google.protobuf.message import EncodeError
 
 from ckptparse.errors import CheckpointNotFoundError, LimitError, MalformedError, located
-from ckptparse.files.local import LocalSource
-from ckptparse.files.storage import Source
+from ckptparse.files.context import Context
+from ckptparse.files.storage import Source, Storage, is_file
 from ckptparse.limits import Limits
 from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
 from ckptparse.proto.parsing import parse_text
@@ -44,13 +44,13 @@ class SerializedModel:
     meta_graphs: Sequence[Buffer]
 
 
-def find_saved_model_file(directory: str) -> str | None:
-    """Return the path of a SavedModel's file that counts; None where there is none."""
-    paths = (os.path.join(directory, name) for name in SAVED_MODEL_FILES)
-    return next((path for path in paths if os.path.isfile(path)), None)
+def find_saved_model_file(storage: Storage, directory: str) -> str | None:
+    """Return the path of a SavedModel's file that counts; None if there is none."""
+    paths = (storage.join(directory, name) for name in SAVED_MODEL_FILES)
+    return next((path for path in paths if is_file(storage, path)), None)
 
 
-def read_saved_model(directory: str, *, limits: Limits, verify: bool) -> SerializedModel:
+def read_saved_model(directory: str, context: Context, *, verify: bool) -> SerializedModel:
     """Read the SavedModel message of a directory.
 
     Raises:
@@ -59,11 +59,11 @@ def read_saved_model(directory: str, *, limits: Limits, verify: bool) -> Seriali
         LimitError: It asks for more than the limits allow.
         UnsupportedError: It is chunked, and a package to read it is missing.
     """
-    path = find_saved_model_file(directory)
+    path = find_saved_model_file(context.storage, directory)
     if path is None:
         raise CheckpointNotFoundError("The directory has no saved_model.pb", path=directory)
-    with LocalSource.open(path) as source, located(path=path):
-        model = _read(source, limits=limits, verify=verify)
+    with closing(context.storage.open(path)) as source, located(path=path):
+        model = _read(source, limits=context.limits, verify=verify)
         if not model.meta_graphs:
             raise MalformedError("Expected a SavedModel of a meta graph at least, found none")
         return model

@@ -17,7 +17,6 @@ from typing import Any, Literal
 from ckptparse.bundle.content import content_of
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.bundle.payload import SlicedPayload
-from ckptparse.bundle.slices import TensorSlice
 from ckptparse.bundle.writer import BundleWriter
 from ckptparse.dtypes import is_numeric
 from ckptparse.errors import OutputExistsError, located
@@ -27,6 +26,7 @@ from ckptparse.files.storage import Storage
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_graph_making import make_object_graph
 from ckptparse.graph.state import STATE_FILE_NAME, add_to_state
+from ckptparse.slices import TensorSlice
 from ckptparse.tensor import Tensor
 from ckptparse.tensor_like import TensorLike, as_tensor
 

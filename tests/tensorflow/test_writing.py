@@ -14,9 +14,9 @@ from test_random_bundles import Plan, make_plan, save_all
 
 import ckptparse
 from ckptparse.bundle.content import content_of_array
-from ckptparse.bundle.slices import Extent, TensorSlice
 from ckptparse.bundle.writer import BundleWriter
 from ckptparse.files.placing import place_files
+from ckptparse.slices import Extent, TensorSlice
 
 tf = pytest.importorskip("tensorflow")
 

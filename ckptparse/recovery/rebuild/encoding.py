@@ -8,9 +8,9 @@ from io import BytesIO
 
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
 from ckptparse.bundle.naming import encode_name, encode_slice_key
-from ckptparse.bundle.slices import TensorSlice
 from ckptparse.files.storage import Source
 from ckptparse.recovery.rebuild.fit import Fit
+from ckptparse.slices import TensorSlice
 from ckptparse.table.builder import TableBuilder
 
 __all__ = ["encode_index", "entries_of"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from ckptparse.bundle.slices import Extent, TensorSlice
 from ckptparse.dtypes import item_size
 from ckptparse.errors import MalformedError
+from ckptparse.slices import Extent, TensorSlice
 
 __all__ = ["Layout", "Payload", "Rule", "parse_slice_spec", "plain_type"]
 

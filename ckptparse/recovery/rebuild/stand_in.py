@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ckptparse.bundle.entry import BundleEntry
-from ckptparse.bundle.slices import TensorSlice
 from ckptparse.recovery.rebuild.layout import Layout, Payload, Rule
+from ckptparse.slices import TensorSlice
 
 __all__ = ["NamedEntry", "layout_of_entries"]
 

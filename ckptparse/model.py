@@ -13,20 +13,24 @@ variables and their layers readable (docs/format.md, sections 8.1 and 8.4).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ckptparse.backend import HeldTensors
+from ckptparse.bundle.naming import INDEX_SUFFIX
+from ckptparse.checkpoint import Checkpoint
 from ckptparse.errors import (
     CheckpointError,
     CheckpointNotFoundError,
+    ClosedError,
     DataLossError,
     UnsupportedError,
 )
-from ckptparse.files.local import LocalSource
+from ckptparse.files.context import Context
+from ckptparse.files.storage import is_file
 from ckptparse.graph.effects.effect import Effect
 from ckptparse.graph.layers import (
     Layer,
@@ -43,10 +47,10 @@ from ckptparse.graph.optimizer import (
     the_optimizer,
 )
 from ckptparse.graph.tree import Tree, object_tree
-from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
+from ckptparse.opening import judge_saved_model, open_backend
 from ckptparse.proto.module_def_pb2 import ModuleDef
 from ckptparse.proto.parsing import parse_message
+from ckptparse.resolve import Resolved
 from ckptparse.saved_model.fingerprint import FINGERPRINT_FILE, Fingerprint, read_fingerprint
 from ckptparse.saved_model.keras_metadata import (
     KERAS_METADATA_FILE,
@@ -61,12 +65,11 @@ from ckptparse.tensor import Tensor
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ckptparse.checkpoint import Checkpoint
+    from ckptparse.graph.graph import Graph
 
 __all__ = ["SavedModel"]
 
-_VARIABLES = os.path.join("variables", "variables")
-_INDEX = _VARIABLES + ".index"
+_VARIABLES = "variables"
 _HUB_FILE = "tfhub_module.pb"
 _HUB_FORMAT = 3
 _LONGEST_KERAS_PATH = 200
@@ -79,36 +82,25 @@ class SavedModel:
         path: Its directory.
     """
 
-    def __init__(
-        self,
-        directory: str,
-        *,
-        open_variables: Callable[[SavedModel], Checkpoint],
-        judge: Callable[[str, DataLossError], CheckpointError],
-        verify: bool = True,
-        limits: Limits = DEFAULT_LIMITS,
-    ) -> None:
+    def __init__(self, directory: str, context: Context, *, verify: bool = True) -> None:
         """Take a directory, in which nothing is read yet.
 
         Args:
             directory: The SavedModel's.
-            open_variables: Opens the variables when they are first asked for.
-            judge: Says what a file is that does not parse, which may be something else altogether.
-            verify: Whether a chunked SavedModel's data is checked against its hashes.
-            limits: Bounds on what the files may ask for.
+            context: Where it lies, and how much its files may ask for.
+            verify: Whether checksums are compared, and a chunked SavedModel's hashes.
         """
         self.path = directory
-        self._open_variables = open_variables
-        self._judge = judge
+        self._context = context
         self._verify = verify
-        self._limits = limits
+        self._closed = False
 
     # The message
 
     @property
     def file(self) -> str | None:
         """Path of the `saved_model.pb`, `.pbtxt` or `.cpb` that counts, or None."""
-        return find_saved_model_file(self.path)
+        return find_saved_model_file(self._context.storage, self.path)
 
     @property
     def schema_version(self) -> int:
@@ -131,8 +123,8 @@ class SavedModel:
                 MetaGraph(
                     data,
                     directory=self.path,
-                    make_objects=self._make_objects,
-                    limits=self._limits,
+                    variables=_Variables(self),
+                    context=self._context,
                     path=self.file,
                 )
                 for data in self._serialized.meta_graphs
@@ -197,8 +189,17 @@ class SavedModel:
         Raises:
             CheckpointNotFoundError: They are not there, and the model has some.
             DataLossError: Their index is damaged.
+            ClosedError: The model has been closed.
         """
-        return self._open_variables(self)
+        if self._closed:
+            raise ClosedError("The SavedModel has been closed", path=self.path)
+        prefix = self._beside(_VARIABLES, _VARIABLES)
+        if not self._has_file(prefix + INDEX_SUFFIX) and not self._may_have_variables():
+            return Checkpoint(HeldTensors("v2", (), {}), prefix, context=self._context)
+        backend = open_backend(Resolved("v2", prefix), self._context)
+        return Checkpoint(
+            backend, prefix, verify=self._verify, context=self._context, graphs=_Graphs(self)
+        )
 
     @property
     def has_variables(self) -> bool:
@@ -277,10 +278,11 @@ class SavedModel:
         Raises:
             MalformedError: It does not parse.
         """
-        path = os.path.join(self.path, FINGERPRINT_FILE)
-        if not os.path.isfile(path):
+        path = self._beside(FINGERPRINT_FILE)
+        if not self._has_file(path):
             return None
-        return read_fingerprint(path, os.path.join(self.path, _INDEX), limits=self._limits)
+        index = self._beside(_VARIABLES, _VARIABLES) + INDEX_SUFFIX
+        return read_fingerprint(path, index, self._context)
 
     @cached_property
     def keras_metadata(self) -> Mapping[str, KerasObject] | None:
@@ -289,9 +291,9 @@ class SavedModel:
         Raises:
             MalformedError: It does not parse.
         """
-        path = os.path.join(self.path, KERAS_METADATA_FILE)
-        if os.path.isfile(path):
-            found = read_keras_metadata(path, limits=self._limits)
+        path = self._beside(KERAS_METADATA_FILE)
+        if self._has_file(path):
+            found = read_keras_metadata(path, self._context)
         else:
             found = self._user_objects()
         return {item.path: item for item in found} or None
@@ -299,7 +301,7 @@ class SavedModel:
     @property
     def is_hub_module(self) -> bool:
         """Whether it is a TF-Hub module of TF1."""
-        return os.path.isfile(os.path.join(self.path, _HUB_FILE))
+        return self._has_file(self._beside(_HUB_FILE))
 
     def check_hub_module(self) -> None:
         """Refuse a TF-Hub module that needs more than reading a SavedModel.
@@ -308,13 +310,12 @@ class SavedModel:
             UnsupportedError: It has another format, or features that nobody here knows. A
                 description that does not parse refuses nothing.
         """
-        path = os.path.join(self.path, _HUB_FILE)
-        if not os.path.isfile(path):
+        path = self._beside(_HUB_FILE)
+        if not self._has_file(path):
             return
         try:
-            with LocalSource.open(path) as source:
-                self._limits.check("message_bytes", source.size, "The size of the description")
-                module = parse_message(ModuleDef, source.read_at(0, source.size), path=path)
+            data = self._context.read_whole(path, "message_bytes", "The size of the description")
+            module = parse_message(ModuleDef, data, limits=self._context.limits, path=path)
         except DataLossError:
             return
         if module.format != _HUB_FORMAT or module.required_features:
@@ -325,7 +326,8 @@ class SavedModel:
             )
 
     def close(self) -> None:
-        """Close the variables, where they were opened."""
+        """Close the variables, and open them no more."""
+        self._closed = True
         opened = self.__dict__.get("variables")
         if opened is not None:
             opened.close()
@@ -346,14 +348,14 @@ class SavedModel:
 
     @cached_property
     def _serialized(self) -> SerializedModel:
-        return read_saved_model(self.path, limits=self._limits, verify=self._verify)
+        return read_saved_model(self.path, self._context, verify=self._verify)
 
     @contextmanager
     def _judged(self) -> Iterator[None]:
         try:
             yield
         except DataLossError as error:
-            judged = self._judge(self.file or self.path, error)
+            judged = judge_saved_model(self.file or self.path, error, self._context)
             if judged is error:
                 raise
             raise judged from error
@@ -373,16 +375,21 @@ class SavedModel:
             return self.variables.layers, self.variables.layers_source or "names"
         return find_layers(graph, _Describer(self.keras_metadata or {}))
 
-    def _make_objects(self, meta_graph: MetaGraph, message: MetaGraphDef) -> SavedObjects:
-        source = _Variables(self)
-        return SavedObjects(
-            message.object_graph_def,
-            checkpoint_graph=source.find_graph(),
-            tensors=source,
-            constant=lambda name: meta_graph.graph.constants[name],
-            assets=lambda: meta_graph.asset_list,
-            path=self.file,
-        )
+    def _may_have_variables(self) -> bool:
+        """Tell whether variables are to be expected; yes if nobody can say."""
+        try:
+            return self.has_variables
+        except CheckpointError:
+            return True
+
+    def _beside(self, *names: str) -> str:
+        path = self.path
+        for name in names:
+            path = self._context.storage.join(path, name)
+        return path
+
+    def _has_file(self, path: str) -> bool:
+        return is_file(self._context.storage, path)
 
     def _user_objects(self) -> list[KerasObject]:
         """Take the metadata that Keras kept in the objects before it had a file of its own."""
@@ -433,6 +440,18 @@ class _Variables:
             return self._model.variables.object_graph
         except CheckpointError:
             return None
+
+
+class _Graphs:
+    """The graphs of a SavedModel, as its variables ask for that of the training."""
+
+    def __init__(self, model: SavedModel) -> None:
+        self._model = model
+
+    def find_training_graph(self) -> Graph | None:
+        """Return the graph; of several that with the most nodes: training knows more."""
+        graphs = [meta_graph.graph for meta_graph in self._model.meta_graphs]
+        return max(graphs, key=lambda graph: len(graph.nodes), default=None)
 
 
 class _Describer:

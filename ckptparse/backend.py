@@ -1,0 +1,182 @@
+"""What a format gives to whoever opens a checkpoint, and the format of tensors held in memory.
+
+The bundle (V2) and V1 files have a `Backend` each. The constants of a graph, and the variables of a
+model that has none, are tensors that are there already: `HeldTensors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy.typing as npt
+
+from ckptparse.errors import ClosedError
+from ckptparse.slices import TensorSlice
+from ckptparse.tensor import Kind, Location, Payload, ReadOptions, Region, Tensor
+
+__all__ = ["Backend", "Format", "HeldTensors", "OrphanSlice"]
+
+Format = Literal["v2", "v1", "graph"]
+OrphanSlice = tuple[str, TensorSlice, Tensor]
+"""Name, slice and tensor of a slice that no tensor lists."""
+
+
+class Backend(Protocol):
+    """What a format gives, under stored names. Once closed, it raises `ClosedError`."""
+
+    @property
+    def format(self) -> Format:
+        """Which format."""
+        ...
+
+    @property
+    def num_shards(self) -> int:
+        """The number of data files."""
+        ...
+
+    @property
+    def byte_order(self) -> Literal["little", "big"]:
+        """Of the stored elements."""
+        ...
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every path it consists of, there or not."""
+        ...
+
+    def data_sizes(self) -> Mapping[str, int]:
+        """Every data file that holds a tensor, and how many bytes it must have at the least.
+
+        None for files that were found whole when they were opened.
+        """
+        ...
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Every tensor's name and shape, sorted as stored."""
+        ...
+
+    def find(self, name: str, options: ReadOptions) -> Tensor | None:
+        """Return the lazy tensor of a name, or None if there is none."""
+        ...
+
+    def find_all(self, options: ReadOptions) -> dict[str, Tensor]:
+        """Return every tensor, in the order of `shapes`."""
+        ...
+
+    def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
+        """Read whole tensors, in the order of the names, all of which exist."""
+        ...
+
+    def orphan_slices(self) -> list[OrphanSlice]:
+        """Return the slices that no tensor lists."""
+        ...
+
+    def close(self) -> None:
+        """Close every file. Closing twice is harmless."""
+        ...
+
+
+class HeldTensors:
+    """Tensors that need no file any more, as a checkpoint.
+
+    Attributes:
+        format: The format that they came in.
+        files: The files that they came from.
+    """
+
+    num_shards: int
+    byte_order: Literal["little"] = "little"
+
+    def __init__(
+        self, format: Format, files: tuple[str, ...], tensors: Mapping[str, Tensor]
+    ) -> None:
+        """Take tensors by name, in the order in which they are listed."""
+        self.format: Format = format
+        self.files = files
+        self.num_shards = len(files)
+        self._tensors = tensors
+        self._closed = False
+
+    def data_sizes(self) -> Mapping[str, int]:
+        """Return none: all is in memory."""
+        return {}
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Every tensor's name and shape."""
+        self.check_open()
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
+
+    def find(self, name: str, options: ReadOptions) -> Tensor | None:
+        """Return the tensor of a name, or None if there is none."""
+        self.check_open()
+        tensor = self._tensors.get(name)
+        return None if tensor is None else self._give(tensor, options)
+
+    def find_all(self, options: ReadOptions) -> dict[str, Tensor]:
+        """Return every tensor."""
+        self.check_open()
+        return {name: self._give(tensor, options) for name, tensor in self._tensors.items()}
+
+    def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
+        """Read whole tensors, in the order of the names, all of which exist."""
+        self.check_open()
+        return [self._give(self._tensors[name], options).read() for name in names]
+
+    def orphan_slices(self) -> list[OrphanSlice]:
+        """Return none: they are whole tensors."""
+        self.check_open()
+        return []
+
+    def close(self) -> None:
+        """Give nothing any more, as if there were a file to close."""
+        self._closed = True
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` once closed."""
+        if self._closed:
+            raise ClosedError("The checkpoint has been closed", path=next(iter(self.files), None))
+
+    def _give(self, tensor: Tensor, options: ReadOptions) -> Tensor:
+        payload = _HeldPayload(self, tensor.payload)
+        return Tensor(tensor.name, tensor.shape, tensor.data_type, payload, options)
+
+
+class _HeldPayload:
+    """The values of a tensor, for as long as its checkpoint is open."""
+
+    __slots__ = ("_held", "_payload")
+
+    def __init__(self, held: HeldTensors, payload: Payload) -> None:
+        self._held = held
+        self._payload = payload
+
+    @property
+    def kind(self) -> Kind:
+        """See `Tensor.kind`."""
+        return self._payload.kind
+
+    @property
+    def location(self) -> Location | None:
+        """See `Tensor.location`."""
+        return self._payload.location
+
+    @property
+    def crc32c(self) -> int | None:
+        """See `Tensor.crc32c`."""
+        return self._payload.crc32c
+
+    def read(self, options: ReadOptions) -> npt.NDArray[Any]:
+        """Read the whole; see `Payload`."""
+        self._held.check_open()
+        return self._payload.read(options)
+
+    def read_region(self, region: Region) -> npt.NDArray[Any]:
+        """Read a part; see `Payload`."""
+        self._held.check_open()
+        return self._payload.read_region(region)
+
+    def verify(self, options: ReadOptions) -> None:
+        """Check what can be checked; see `Payload`."""
+        self._held.check_open()
+        self._payload.verify(options)

@@ -1,0 +1,244 @@
+"""The index of a bundle: key -> entry, one by one or all at once (docs/format.md, section 2.2).
+
+    PREFIX.index   a table:   ""             BundleHeaderProto
+                              NAME           BundleEntryProto of a tensor
+                              00 NAME .. ..  BundleEntryProto of one slice of a tensor
+
+Opening reads the footer, the index block and the header. One name reads one block; a listing reads
+all of them, once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from ckptparse.bundle.columns import EntryColumns, EntryDecoder
+from ckptparse.bundle.entry import BundleEntry, BundleHeader, shape_from_proto
+from ckptparse.bundle.naming import (
+    INDEX_SUFFIX,
+    decode_name,
+    decode_slice_key,
+    encode_name,
+    encode_slice_key,
+    encode_slice_keys,
+)
+from ckptparse.errors import MalformedError, located
+from ckptparse.files.context import Context
+from ckptparse.limits import Limits
+from ckptparse.proto.parsing import parse_message
+from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
+from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
+from ckptparse.slices import TensorSlice
+from ckptparse.table.reader import Table
+
+__all__ = ["BundleIndex", "Listing"]
+
+HEADER_KEY = b""
+_FEW_NAMES = 64
+"""Up to so many are looked up one by one; for more the whole index is cheaper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The whole index, sorted out.
+
+    Attributes:
+        rows: Name of each tensor -> its row in `columns`, sorted as the index is.
+        columns: The entries, of slices too.
+        codes: Their DataTypes once more, as Python's integers.
+        slice_rows: Key of each slice that a tensor lists -> its row.
+        parts: Row of a tensor in slices -> the rows of its slices in their order, -1 for none.
+        orphans: Name, slice and row of each slice that no tensor lists.
+    """
+
+    rows: Mapping[str, int]
+    columns: EntryColumns
+    codes: Sequence[int]
+    slice_rows: Mapping[bytes, int]
+    parts: Mapping[int, Sequence[int]]
+    orphans: Sequence[tuple[str, TensorSlice, int]]
+
+
+class BundleIndex:
+    """An open index.
+
+    Attributes:
+        header: Its first entry.
+        limits: Bounds on what it may ask for.
+    """
+
+    def __init__(self, table: Table, header: BundleHeader, *, limits: Limits) -> None:
+        self.header = header
+        self.limits = limits
+        self._table = table
+        self._lock = threading.Lock()
+        self._listing: Listing | None = None
+
+    @classmethod
+    def open(cls, prefix: str, context: Context) -> BundleIndex:
+        """Open the index of a prefix and read its header.
+
+        Raises:
+            CheckpointNotFoundError: There is no index.
+            DataLossError: It is damaged.
+            UnsupportedError: It excludes this reader.
+            LimitError: It is larger than the limits allow.
+        """
+        limits = context.limits
+        source = context.storage.open(prefix + INDEX_SUFFIX)
+        try:
+            limits.check("index_bytes", source.size, "The size of the index", path=source.path)
+            table = Table.open(source, limits=limits)
+            with located(path=source.path):
+                header = _read_header(table, limits)
+        except BaseException:
+            source.close()
+            raise
+        return cls(table, header, limits=limits)
+
+    @property
+    def path(self) -> str:
+        """Path of the index."""
+        return self._table.source.path
+
+    @property
+    def known_listing(self) -> Listing | None:
+        """The listing, if somebody has asked for it."""
+        return self._listing
+
+    def listing(self) -> Listing:
+        """Read the whole index, once.
+
+        Raises:
+            DataLossError: Any of it is damaged: never a listing that is silently shorter.
+        """
+        with self._lock:
+            if self._listing is None:
+                self._listing = self._read_listing()
+            return self._listing
+
+    def find_entry(self, name: str) -> BundleEntry | None:
+        """Return the entry of a tensor, or None if there is none of that name."""
+        try:
+            key = encode_name(name)
+        except UnicodeEncodeError:  # A lone surrogate that stands for no byte.
+            return None
+        # A name that begins with 00 may be the key of a slice: only the whole index tells.
+        if self._listing is None and not key.startswith(b"\x00"):
+            return self._find(key)
+        listing = self.listing()
+        row = listing.rows.get(name)
+        return None if row is None else listing.columns.entry(row)
+
+    def find_slice(self, name: str, tensor_slice: TensorSlice) -> BundleEntry | None:
+        """Return the entry of one slice of a tensor, or None if there is none."""
+        key = encode_slice_key(encode_name(name), tensor_slice)
+        if self._listing is None:
+            return self._find(key)
+        row = self._listing.slice_rows.get(key)
+        return None if row is None else self._listing.columns.entry(row)
+
+    def columns_of(self, names: Sequence[str]) -> EntryColumns:
+        """Return the entries of some tensors, in their order, all of which exist."""
+        if self._listing is None and len(names) <= _FEW_NAMES:
+            with located(path=self.path):
+                found = [self.find_entry(name) for name in names]
+            return EntryColumns.of_entries([entry for entry in found if entry is not None])
+        listing = self.listing()
+        rows = [listing.rows[name] for name in names]
+        columns = listing.columns.take(rows)
+        if listing.columns.others:
+            others = listing.columns.others
+            columns.others.update(
+                (number, others[row]) for number, row in enumerate(rows) if row in others
+            )
+        return columns
+
+    def close(self) -> None:
+        """Close the file."""
+        self._table.source.close()
+
+    def _find(self, key: bytes) -> BundleEntry | None:
+        if key == HEADER_KEY:
+            return None
+        value = self._table.get(key)
+        return None if value is None else self._decode_entry(key, value)
+
+    def _decode_entry(self, key: bytes, value: bytes) -> BundleEntry:
+        with located(path=self.path, tensor=decode_name(key)):
+            proto = parse_message(
+                BundleEntryProto, value, limits=self.limits, what="an entry of the index"
+            )
+            return BundleEntry.from_proto(
+                proto, num_shards=self.header.num_shards, limits=self.limits
+            )
+
+    def _decode_shape(self, data: bytes) -> tuple[int, ...]:
+        proto = parse_message(TensorShapeProto, data, limits=self.limits, what="a shape")
+        return shape_from_proto(proto, limits=self.limits)
+
+    def _read_listing(self) -> Listing:
+        decoder = EntryDecoder(
+            num_shards=self.header.num_shards,
+            limits=self.limits,
+            decode_entry=self._decode_entry,
+            decode_shape=self._decode_shape,
+        )
+        keys: list[bytes] = []
+        parts: list[EntryColumns] = []
+        for block in self._table.iter_blocks():
+            skipped = 1 if block.keys and not keys and block.keys[0] == HEADER_KEY else 0
+            own = block.keys[skipped:]
+            parts.append(
+                decoder.decode(block.contents, own, block.starts[skipped:], block.ends[skipped:])
+            )
+            keys.extend(own)
+        return _sort_out(keys, EntryColumns.concatenate(parts))
+
+
+def _sort_out(keys: list[bytes], columns: EntryColumns) -> Listing:
+    """Tell tensors, their slices and orphan slices apart."""
+    slice_keys = {
+        row: encode_slice_keys(keys[row], entry.slices) for row, entry in columns.others.items()
+    }
+    listed = set(chain.from_iterable(slice_keys.values()))
+    slice_rows: dict[bytes, int] = {}
+    orphans: list[tuple[str, TensorSlice, int]] = []
+    row = 0
+    tensors: list[tuple[str, int]] = []
+    # Keys of slices begin with 00, and so come first; a tensor's name may begin so too.
+    while row < len(keys) and keys[row].startswith(b"\x00"):
+        key = keys[row]
+        if key in listed:
+            slice_rows[key] = row
+        elif (decoded := decode_slice_key(key)) is not None:
+            orphans.append((decode_name(decoded[0]), decoded[1], row))
+        else:
+            tensors.append((decode_name(key), row))
+        row += 1
+    rows = dict(tensors)
+    rows.update(zip(_decode_names(keys[row:]), range(row, len(keys)), strict=True))
+    parts = {row: [slice_rows.get(key, -1) for key in found] for row, found in slice_keys.items()}
+    return Listing(rows, columns, columns.data_types.tolist(), slice_rows, parts, orphans)
+
+
+def _decode_names(keys: Sequence[bytes]) -> list[str]:
+    """Decode all at once, if no name holds the zero that is put between them."""
+    names = decode_name(b"\x00".join(keys)).split("\x00") if keys else []
+    return names if len(names) == len(keys) else list(map(decode_name, keys))
+
+
+def _read_header(table: Table, limits: Limits) -> BundleHeader:
+    first = table.first()
+    if first is None or first[0] != HEADER_KEY:
+        raise MalformedError(
+            f"Expected the header of a tensor bundle under the empty key, found "
+            f"{'an empty table' if first is None else f'key {first[0]!r} first'}"
+        )
+    proto = parse_message(
+        BundleHeaderProto, first[1], limits=limits, what="the header of a tensor bundle"
+    )
+    return BundleHeader.from_proto(proto, limits=limits)

@@ -1,0 +1,106 @@
+"""The data files of a bundle: `PREFIX.data-SSSSS-of-NNNNN`, each opened when first needed."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
+from ckptparse.bundle.naming import shard_path
+from ckptparse.errors import (
+    CheckpointNotFoundError,
+    ChecksumError,
+    MissingShardError,
+    TruncatedError,
+)
+from ckptparse.files.context import Context
+from ckptparse.files.pool import SourcePool
+from ckptparse.files.storage import Source
+
+__all__ = ["ShardFiles"]
+
+_DAMAGED = "ckptparse.recover tells what can be got back"
+
+
+class ShardFiles:
+    """The data files of one bundle.
+
+    Attributes:
+        num_shards: How many there should be.
+        big_endian: Whether their elements are big-endian.
+        context: Where they lie, and how much may be read of them.
+        explain_file: Says of a data file that is too short what it is instead; None says nothing.
+    """
+
+    def __init__(self, prefix: str, header: BundleHeader, context: Context) -> None:
+        self.num_shards = header.num_shards
+        self.big_endian = header.endianness == Endianness.BIG
+        self.context = context
+        self.explain_file: Callable[[str], str | None] | None = None
+        self._prefix = prefix
+        self._pool = SourcePool(context.storage)
+
+    def path(self, shard_id: int) -> str:
+        """Path of a data file."""
+        return shard_path(self._prefix, shard_id, self.num_shards)
+
+    @contextmanager
+    def open(self, shard_id: int) -> Iterator[Source]:
+        """Give an open data file for as long as the context lasts.
+
+        Raises:
+            MissingShardError: It is not there.
+        """
+        path = self.path(shard_id)
+        try:
+            context = self._pool.borrow(path)
+            source = context.__enter__()
+        except CheckpointNotFoundError:
+            raise MissingShardError(
+                f"Data file {shard_id} of {self.num_shards} is missing",
+                path=path,
+                hint="ckptparse.recover tells what the other files still give",
+            ) from None
+        try:
+            yield source
+        except TruncatedError as error:
+            if self.explain_file is not None and error.hint is None:
+                error.hint = self.explain_file(path) or _DAMAGED
+            raise
+        finally:
+            context.__exit__(None, None, None)
+
+    def map(self, shard_id: int) -> mmap.mmap | None:
+        """Map a data file copy-on-write; None if no more can be mapped, or this storage cannot.
+
+        Raises:
+            MissingShardError: It is not there.
+        """
+        with self.open(shard_id) as source:
+            return self._pool.map(source)
+
+    @cached_property
+    def held(self) -> int:
+        """The size of all data files that are there, in bytes."""
+        found = map(self.context.storage.stat, map(self.path, range(self.num_shards)))
+        return sum(status.size for status in found if status is not None)
+
+    def check_crc(self, entry: BundleEntry, computed: int) -> None:
+        """Raise `ChecksumError` unless the checksum of an entry's bytes is the stored one."""
+        if computed != entry.crc32c:
+            raise ChecksumError(
+                f"Checksum does not match: stored {entry.crc32c} vs. calculated on the restored "
+                f"bytes {computed}",
+                stored=entry.crc32c,
+                computed=computed,
+                path=self.path(entry.shard_id),
+                offset=entry.offset,
+                size=entry.size,
+                hint=_DAMAGED,
+            )
+
+    def close(self) -> None:
+        """Close them, each when its last user is done."""
+        self._pool.close()
