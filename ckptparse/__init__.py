@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ckptparse.examination.report import Report as Report
     from ckptparse.examination.report import TensorReport as TensorReport
     from ckptparse.examination.verify import verify as verify
+    from ckptparse.explanation import MESSAGE_CODES as MESSAGE_CODES
     from ckptparse.explanation import Explanation as Explanation
     from ckptparse.explanation import explain as explain
     from ckptparse.graph.effects.effect import Effect as Effect
@@ -122,7 +123,7 @@ _MODULES = {
         "TruncatedError",
         "UnsupportedError",
     ],
-    "explanation": ["Explanation", "explain"],
+    "explanation": ["MESSAGE_CODES", "Explanation", "explain"],
     "graph.effects.effect": ["Effect", "EffectKind", "PathOrigin"],
     "graph.graph": ["Graph"],
     "graph.layers": ["Layer", "LayerDescription"],

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from ckptparse.explanation import explain
+import ckptparse
+from ckptparse.explanation import MESSAGE_CODES, explain
 from ckptparse.problems import PROBLEM_CODES
+
+TABLE = Path(__file__).parent / "messages.json"
+MESSAGES = json.loads(TABLE.read_text(encoding="utf-8"))
+"""Messages that people pasted into public issue threads, where, and the right answer's code."""
 
 CHECKSUM = (
     "DataLossError (see above for traceback): Checksum does not match: stored {} vs. calculated "
     "on the restored bytes {}\n\t [[node save/RestoreV2 (defined at train.py:12) ]]"
 )
-
-OTHER_WORDS = {
-    "path.wrong",
-    "name.missing",
-    "name.unused",
-    "shape.mismatch",
-    "format.other",
-    "version.mismatch",
-}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +78,7 @@ def test_other_checksums_mean_damage_or_a_mixed_save() -> None:
 def test_a_message_gets_its_code(text: str, code: str) -> None:
     answer = explain(text)
     assert answer.code == code
-    assert answer.code in PROBLEM_CODES or answer.code in OTHER_WORDS
+    assert answer.code in PROBLEM_CODES or answer.code in MESSAGE_CODES
     assert answer.meaning.endswith(".") and answer.cause.endswith(".") and answer.advice
 
 
@@ -138,3 +137,41 @@ def test_what_the_program_lacks_is_not_what_the_checkpoint_lacks(text: str, code
 )
 def test_a_message_is_explained_by_what_it_is_about(text: str, code: str) -> None:
     assert explain(text).code == code
+
+
+@pytest.mark.parametrize("row", MESSAGES, ids=lambda row: row["source"])
+def test_a_message_that_somebody_pasted_gets_the_right_answer(row: dict[str, str | None]) -> None:
+    message = row["message"]
+    assert message is not None
+    assert explain(message).code == row["code"]
+    traceback = f'Traceback (most recent call last):\n  File "a.py", line 1\n{message}\n'
+    assert explain(traceback).code == row["code"]
+
+
+def test_the_table_of_messages_is_long_and_names_its_sources() -> None:
+    assert len({row["message"] for row in MESSAGES}) == len(MESSAGES) >= 120
+    assert sum("#" in row["source"] for row in MESSAGES) >= 80
+    assert sum(row["code"] is None for row in MESSAGES) >= 20
+
+
+def test_every_code_has_a_message_and_every_answer_a_code_that_is_documented() -> None:
+    codes = {row["code"] for row in MESSAGES}
+    assert codes - {None} <= PROBLEM_CODES.keys() | MESSAGE_CODES.keys()
+    assert codes >= MESSAGE_CODES.keys()
+    assert ckptparse.MESSAGE_CODES is MESSAGE_CODES
+
+
+@pytest.mark.parametrize("row", [row for row in MESSAGES if row["code"]], ids=lambda r: r["source"])
+def test_an_answer_is_in_whole_sentences_and_says_what_to_do(row: dict[str, str]) -> None:
+    answer = explain(row["message"])
+    for part in (answer.meaning, answer.cause, answer.advice):
+        assert part[0] == "`" or part[0].isupper() or part.startswith("ckptparse"), part
+        assert part.endswith("."), part
+        assert "  " not in part
+
+
+def test_the_sizes_in_a_message_tell_how_much_wider_the_stored_type_is() -> None:
+    text = "Invalid size in bundle entry: key w; stored size 4096; expected size 2048"
+    assert "2 times wider" in explain(text).meaning
+    text = "Invalid size in bundle entry: key w; stored size 1000; expected size 8000"
+    assert "8 times narrower" in explain(text).meaning

@@ -52,7 +52,7 @@ def assigned(module: str, name: str) -> ast.expr | None:
     """Find what a module assigns to a name, if it is an alias of types."""
     for node in parsed(module).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
-            return node.value
+            return None if isinstance(node.value, ast.Call) else node.value
     return None
 
 

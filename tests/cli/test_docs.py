@@ -98,6 +98,12 @@ def test_the_page_of_problems_has_every_code_and_cause_in_the_words_of_the_progr
     assert rows.keys() == ckptparse.PROBLEM_CODES.keys() | causes
 
 
+def test_the_codes_of_messages_are_on_a_page_in_the_words_of_the_program() -> None:
+    text = (DOCS / "look-inside.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+\.\w+)` \| (.+) \|$", text, re.MULTILINE))
+    assert rows == ckptparse.MESSAGE_CODES
+
+
 def test_every_section_that_the_code_refers_to_is_there() -> None:
     titles = re.findall(r"^#+ (\d+(?:\.\d+)?)[. ]", (DOCS / "format.md").read_text(), re.MULTILINE)
     for path in PACKAGE.rglob("*.py"):

@@ -40,7 +40,7 @@ class Explained:
 
     @property
     def code(self) -> int:
-        """The exit code: good where anything is known."""
+        """The exit code: good if anything is known."""
         return NOT_RUN if self.explanation.code is None else GOOD
 
     def to_dict(self) -> dict[str, Any]:
