@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from ckptparse.graph.object_graph import RegisteredSaver as RegisteredSaver
     from ckptparse.graph.object_graph import SlotVariable as SlotVariable
     from ckptparse.graph.object_graph import TensorSource as TensorSource
+    from ckptparse.graph.optimizer import Averages as Averages
     from ckptparse.graph.optimizer import Optimizer as Optimizer
     from ckptparse.graph.optimizer import Slots as Slots
     from ckptparse.graph.savers import SavedTensor as SavedTensor
@@ -134,7 +135,7 @@ _MODULES = {
         "SlotVariable",
         "TensorSource",
     ],
-    "graph.optimizer": ["Optimizer", "Slots"],
+    "graph.optimizer": ["Averages", "Optimizer", "Slots"],
     "graph.state": ["CheckpointState", "checkpoint_state", "latest_checkpoint"],
     "graph.tree": ["Tree", "TreeEntry"],
     "identification": ["Identity", "identify"],

@@ -35,6 +35,7 @@ __all__ = ["write"]
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 GraphChoice = ObjectGraph | bytes | Literal["make"] | None
+"""The object graph to write: one that was read, its bytes, one made of the names, or none."""
 
 
 @dataclass(frozen=True, slots=True)
