@@ -80,6 +80,10 @@ def annotate_table(source: Source, *, depth: int, limits: Limits) -> Iterator[An
     ):
         if handle.offset > position:
             yield _unreferenced(position, handle.offset)
+        elif handle.offset < position:
+            # Told once: an index that names a block often would else make a small file endless.
+            yield _overlapping(handle, kind, source)
+            continue
         yield from _annotate_block(source, handle, kind, depth, limits)
         position = max(position, min(handle.end, source.size))
     start = source.size - FOOTER_SIZE
@@ -90,6 +94,11 @@ def annotate_table(source: Source, *, depth: int, limits: Limits) -> Iterator[An
 
 def _unreferenced(start: int, end: int) -> Annotation:
     return Annotation(start, end - start, 0, "bytes that nothing refers to", broken=True)
+
+
+def _overlapping(handle: BlockHandle, kind: _Kind, source: Source) -> Annotation:
+    says = f"{handle.size} bytes that begin in a block before it: they are not told again"
+    return Annotation(min(handle.offset, source.size), 0, 0, kind.name, says, broken=True)
 
 
 def _list_blocks(source: Source, footer: Footer, limits: Limits) -> list[tuple[BlockHandle, _Kind]]:

@@ -7,7 +7,7 @@ VarHandleOp w ─ StatefulPartitionedCall ─┐ function f(arg)
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckptparse.graph.attributes import FunctionCall
@@ -34,6 +34,10 @@ _CALLS: dict[str, tuple[tuple[str, ...], int]] = {
 """Ops that call functions: the attributes that name them, and the inputs before the arguments."""
 
 
+_Edges = dict[str, dict[str, list[int]]]
+"""Of each node, who takes its results, and as which of its inputs: one node may take it often."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A node of the graph, or of a function with the call that led into it."""
@@ -49,7 +53,8 @@ class Flow:
 
     def __init__(self, graph: GraphParts) -> None:
         self._graph = graph
-        self._edges: dict[str | None, dict[str, list[tuple[str, int]]]] = {}
+        self._edges: dict[str | None, _Edges] = {}
+        self._arguments: dict[str, dict[str, int]] = {}
 
     def consumers(self, names: Iterable[str]) -> list[Node]:
         """Return the nodes that use any of some nodes of the graph, in the order of the file.
@@ -64,14 +69,15 @@ class Flow:
             if (table.function, name) in seen:
                 continue
             seen.add((table.function, name))
-            for user, position in self._users(table, name):
-                inner = list(self._enter(table[user], position))
+            for user, positions in self._users(table, name).items():
+                node = table[user]
+                inner = list(self._enter(node, positions))
                 if inner:
                     pending.extend(inner)
-                elif table.op(user) in _PASSING:
+                elif node.op in _PASSING:
                     pending.append((table, user))
                 else:
-                    found[table.function, user] = table[user]
+                    found[table.function, user] = node
         return [found[key] for key in self._in_order(found)]
 
     def source(self, place: Place, text: str) -> Place | None:
@@ -116,30 +122,42 @@ class Flow:
         if node.op in self._graph.functions:
             yield self._graph.functions[node.op], 0
 
-    def _enter(self, node: Node, position: int) -> Iterator[tuple[NodeTable, str]]:
-        """Iterate over the arguments that an input of a call becomes."""
-        for function, skipped in self._functions(node):
-            if 0 <= position - skipped < len(function.inputs):
-                yield function.nodes, function.inputs[position - skipped]
+    def _enter(self, node: Node, positions: Sequence[int]) -> Iterator[tuple[NodeTable, str]]:
+        """Iterate over the arguments that some inputs of a call become."""
+        called = {function.name: (function, skipped) for function, skipped in self._functions(node)}
+        for function, skipped in called.values():
+            for position in positions:
+                if position - skipped >= len(function.inputs):
+                    break
+                if position >= skipped:
+                    yield function.nodes, function.inputs[position - skipped]
 
     def _argument(self, table: NodeTable, name: str, call: Place | None) -> str | None:
         """Return the input of a call that an argument of the called function is."""
         if call is None or table.function is None:
             return None
-        inputs = self._graph.functions[table.function].inputs
-        if name not in inputs:
+        number = self._argument_numbers(table.function).get(name)
+        if number is None:
             return None
         caller = call.table[call.name]
-        skipped = _CALLS.get(caller.op, ((), 0))[1]
-        position = inputs.index(name) + skipped
+        position = number + _CALLS.get(caller.op, ((), 0))[1]
         given = caller.data_inputs
         return given[position] if position < len(given) else None
 
-    def _users(self, table: NodeTable, name: str) -> list[tuple[str, int]]:
+    def _argument_numbers(self, function: str) -> Mapping[str, int]:
+        """Return the number of each argument of a function by its name."""
+        known = self._arguments.get(function)
+        if known is None:
+            names = self._graph.functions[function].inputs
+            known = {name: len(names) - 1 - place for place, name in enumerate(reversed(names))}
+            self._arguments[function] = known
+        return known
+
+    def _users(self, table: NodeTable, name: str) -> Mapping[str, Sequence[int]]:
         edges = self._edges.get(table.function)
         if edges is None:
             edges = self._edges[table.function] = _find_edges(table)
-        return edges.get(name, [])
+        return edges.get(name, {})
 
     def _in_order(self, found: Iterable[tuple[str | None, str]]) -> list[tuple[str | None, str]]:
         wanted = set(found)
@@ -153,10 +171,9 @@ class Flow:
         ]
 
 
-def _find_edges(table: NodeTable) -> dict[str, list[tuple[str, int]]]:
-    """Return who takes each node's results, and as which of its inputs."""
-    edges: dict[str, list[tuple[str, int]]] = defaultdict(list)
+def _find_edges(table: NodeTable) -> _Edges:
+    edges: _Edges = defaultdict(dict)
     for name in table:
         for position, text in enumerate(table[name].data_inputs):
-            edges[split_input(text)[0]].append((name, position))
+            edges[split_input(text)[0]].setdefault(name, []).append(position)
     return edges

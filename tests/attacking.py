@@ -1,0 +1,88 @@
+"""Small files that were made to do harm, opened in a child with little memory and little time.
+
+Every public call that takes a path must give a value or a `CheckpointError`, within a gigabyte of
+memory and some seconds of processor time, whatever the file holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MEMORY = 1 << 30
+"""Bytes that the child may take beyond what it has after its imports."""
+SECONDS = 20
+"""Of processor time, for all calls together: a machine that is slow counts, waiting does not."""
+
+CHILD = """
+import json, resource, sys, warnings
+import numpy, google.protobuf, crc32c
+warnings.simplefilter("ignore")
+import ckptparse
+
+def consume(value):
+    if isinstance(value, ckptparse.Recovery):
+        for tensor in value.values():
+            try:
+                tensor.read()
+            except ckptparse.CheckpointError:
+                pass
+    elif not isinstance(value, (str, dict, list, tuple, ckptparse.Report, ckptparse.Identity)):
+        for _ in value:
+            pass
+
+def graph(path):
+    opened = ckptparse.open_graph(path)
+    return [opened.consumers(name) for name in opened.nodes]
+
+def model(path):
+    with ckptparse.open_saved_model(path) as opened:
+        return [len(opened.meta_graphs), len(opened.layers)]
+
+CALLS = {
+    "identify": ckptparse.identify, "list": ckptparse.list_variables, "read": ckptparse.read,
+    "verify": ckptparse.verify, "recover": ckptparse.recover, "annotate": ckptparse.annotate,
+    "graph": graph, "model": model,
+}
+names, path, memory, seconds = json.loads(sys.argv[1])
+with open("/proc/self/statm") as statm:
+    now = int(statm.read().split()[5]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_DATA, (now + memory, now + memory))
+resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+found = {}
+for name in names or CALLS:
+    try:
+        consume(CALLS[name](path))
+        found[name] = "value"
+    except ckptparse.CheckpointError as error:
+        found[name] = type(error).__name__
+        assert str(error).isprintable(), ascii(str(error))
+print(json.dumps(found))
+"""
+
+
+def attempt(path: Path | str, *calls: str, memory: int = MEMORY) -> dict[str, str]:
+    """Make every call on a path, or those named, in a child, and return the outcomes.
+
+    Of each call: `value`, or the name of the `CheckpointError` that it raised. Any other exception,
+    more memory or more time fails the test.
+    """
+    if not sys.platform.startswith("linux"):
+        pytest.skip("limits on a child's memory are those of Linux")
+    search = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, json.dumps([calls, str(path), memory, SECONDS])],
+        env={**os.environ, "PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20 * SECONDS,
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr[-2000:]}"
+    outcomes: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return outcomes
