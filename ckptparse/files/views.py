@@ -1,0 +1,223 @@
+"""Sources made of others: ranges put together, and files as they were before a conversion."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from ckptparse.errors import LimitError
+from ckptparse.files.storage import Source, check_range
+
+__all__ = ["ConvertedSource", "Converter", "JoinedSource", "Range"]
+
+_PIECE = 1 << 20
+_KEPT = 4
+
+
+class Range(NamedTuple):
+    """Some bytes of a source."""
+
+    source: Source | None
+    """None for bytes that are nowhere: zeros stand for them."""
+    offset: int
+    size: int
+
+
+class JoinedSource:
+    """Ranges of sources, one after another, read as one file.
+
+    Attributes:
+        path: The name it goes by.
+        size: The sum of the ranges, in bytes.
+        ranges: What it is made of.
+    """
+
+    __slots__ = ("_starts", "path", "ranges", "size")
+
+    piece = _PIECE
+    gap = 0
+    concurrency = None
+
+    def __init__(self, path: str, ranges: Sequence[Range]) -> None:
+        self.path = path
+        self.ranges = tuple(part for part in ranges if part.size)
+        self._starts = [0]
+        for part in self.ranges:
+            self._starts.append(self._starts[-1] + part.size)
+        self.size = self._starts[-1]
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes at `offset`."""
+        check_range(self, offset, size)
+        buffer = bytearray(size)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes at `offset`; those that are nowhere are zeros."""
+        check_range(self, offset, len(buffer))
+        done = 0
+        number = bisect_right(self._starts, offset) - 1
+        while done < len(buffer):
+            part = self.ranges[number]
+            within = offset + done - self._starts[number]
+            count = min(len(buffer) - done, part.size - within)
+            target = buffer[done : done + count]
+            if part.source is None:
+                target[:] = bytes(count)
+            else:
+                part.source.read_into(part.offset + within, target)
+            done += count
+            number += 1
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Return the ranges (start, stop) that are nowhere."""
+        starts = zip(self.ranges, self._starts, strict=False)
+        return [(start, start + part.size) for part, start in starts if part.source is None]
+
+    def map(self) -> mmap.mmap | None:
+        """Return None: it lies in several places."""
+        return None
+
+    def close(self) -> None:
+        """Close every source that it reads."""
+        for part in self.ranges:
+            if part.source is not None:
+                part.source.close()
+
+
+class Converter(Protocol):
+    """Undoes a conversion, piece by piece."""
+
+    def start(self) -> Any:
+        """Return the state before the first byte."""
+        ...
+
+    def convert(self, data: bytes, state: Any, *, last: bool) -> tuple[bytes, int, Any]:
+        """Undo the conversion of some bytes.
+
+        Args:
+            data: Bytes of the file; more follow unless `last`.
+            state: Where the bytes before them left off. It is not changed.
+            last: Whether the file ends with them.
+
+        Returns:
+            What they were, at most some MiB; how many of the bytes that took; the state behind.
+
+        Raises:
+            ValueError: No such conversion makes these bytes.
+        """
+        ...
+
+
+class _Mark(NamedTuple):
+    """A place where the conversion can be taken up."""
+
+    source: int
+    target: int
+    state: Any
+
+
+class ConvertedSource:
+    """A file as it was before a conversion; read in pieces, a few of which are kept.
+
+    Attributes:
+        path: That of the file.
+        size: How many bytes it had.
+    """
+
+    __slots__ = ("_converter", "_kept", "_lock", "_marks", "_source", "path", "size")
+
+    piece = _PIECE
+    gap = 0
+    concurrency = 1
+
+    def __init__(
+        self, source: Source, converter: Converter, *, most: int, partial: bool = False
+    ) -> None:
+        """Look through the whole file once.
+
+        Args:
+            source: The file as it is now; closed with this one.
+            converter: What undoes the conversion.
+            most: How many bytes it may have had.
+            partial: Whether what comes before the first bytes that no such conversion makes is
+                wanted, if there is anything.
+
+        Raises:
+            ValueError: No such conversion makes this file.
+            LimitError: It would have more than `most` bytes.
+        """
+        self._source = source
+        self._converter = converter
+        self._kept: OrderedDict[int, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+        self.path = source.path
+        self._marks = [_Mark(0, 0, converter.start())]
+        while self._marks[-1].source < source.size:
+            mark = self._marks[-1]
+            try:
+                data, following = self._convert(mark)
+                if not data and following.source == mark.source:
+                    raise ValueError("The file ends within a character or a block")  # noqa: TRY301
+            except ValueError:
+                if not partial or not mark.target:
+                    raise
+                break
+            if following.target > most:
+                raise LimitError(
+                    f"Expected at most {most} bytes, found more when the conversion was undone",
+                    path=self.path,
+                )
+            self._marks.append(following)
+        self.size = self._marks[-1].target
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes at `offset` of what the file was."""
+        check_range(self, offset, size)
+        parts: list[bytes] = []
+        missing = size
+        number = bisect_right(self._marks, offset, key=lambda mark: mark.target) - 1
+        while missing:
+            data = self._piece(number)
+            within = offset + size - missing - self._marks[number].target
+            part = data[within : within + missing]
+            parts.append(part)
+            missing -= len(part)
+            number += 1
+        return b"".join(parts)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes at `offset` of what the file was."""
+        buffer[:] = self.read_at(offset, len(buffer))
+
+    def map(self) -> mmap.mmap | None:
+        """Return None: no file has these bytes."""
+        return None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+    def _piece(self, number: int) -> bytes:
+        with self._lock:
+            data = self._kept.get(number)
+            if data is None:
+                data, _ = self._convert(self._marks[number])
+                self._kept[number] = data
+                if len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+            else:
+                self._kept.move_to_end(number)
+            return data
+
+    def _convert(self, mark: _Mark) -> tuple[bytes, _Mark]:
+        count = min(_PIECE, self._source.size - mark.source)
+        data = self._source.read_at(mark.source, count)
+        last = mark.source + count == self._source.size
+        found, taken, state = self._converter.convert(data, mark.state, last=last)
+        return found, _Mark(mark.source + taken, mark.target + len(found), state)

@@ -1,0 +1,111 @@
+"""Files made of others: ranges put together, conversions of whole files undone."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from ckptparse.errors import LimitError, TruncatedError
+from ckptparse.files.memory import MemorySource
+from ckptparse.files.views import ConvertedSource, JoinedSource, Range
+from ckptparse.recovery.conversions import _CONVERTERS, Conversion, find_conversions, undo
+
+RAW = np.random.default_rng(0).bytes(3_000_001)
+
+
+def cp1252(raw: bytes) -> bytes:
+    """Convert as programs do that leave the five open bytes alone."""
+    letters = [bytes([n]).decode("cp1252", "ignore") or chr(n) for n in range(256)]
+    return "".join(letters[byte] for byte in raw).encode()
+
+
+CONVERTED: dict[Conversion, Callable[[bytes], bytes]] = {
+    Conversion.UTF8_LATIN1: lambda raw: raw.decode("latin-1").encode(),
+    Conversion.UTF8_CP1252: cp1252,
+    Conversion.UTF16_LE: lambda raw: b"\xff\xfe" + raw.decode("latin-1").encode("utf-16-le"),
+    Conversion.UTF16_BE: lambda raw: raw.decode("latin-1").encode("utf-16-be"),
+    Conversion.BASE64: base64.encodebytes,
+    Conversion.GZIP: lambda raw: gzip.compress(raw[:7], 1) + gzip.compress(raw[7:], 1),
+}
+
+
+@pytest.mark.parametrize("conversion", Conversion)
+def test_a_conversion_is_found_and_undone(conversion: Conversion) -> None:
+    source = MemorySource("x", CONVERTED[conversion](RAW))
+    assert conversion in find_conversions(source)
+    undone = undo(source, conversion)
+    assert undone is not None and undone.size == len(RAW)
+    assert undone.read_at(0, undone.size) == RAW
+    for start, stop in ((0, 0), (17, 18), (1_000_000, 2_999_999), (len(RAW) - 1, len(RAW))):
+        assert undone.read_at(start, stop - start) == RAW[start:stop]
+    buffer = bytearray(1000)
+    undone.read_into(5, memoryview(buffer))
+    assert bytes(buffer) == RAW[5:1005] and undone.map() is None
+    with pytest.raises(TruncatedError):
+        undone.read_at(len(RAW), 1)
+    undone.close()
+
+
+def test_weights_as_they_are_have_not_been_converted() -> None:
+    assert find_conversions(MemorySource("x", RAW)) == []
+    assert find_conversions(MemorySource("x", b"")) == []
+    assert all(undo(MemorySource("x", RAW), conversion) is None for conversion in Conversion)
+
+
+def test_a_thousand_random_files_have_not_been_converted() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(1000):
+        assert find_conversions(MemorySource("x", rng.bytes(int(rng.integers(24, 400))))) == []
+
+
+@pytest.mark.parametrize("lines", [b"", b"-----BEGIN X-----\n", b"begin-base64 644 model\n"])
+def test_base64_in_lines_of_any_length_is_undone(lines: bytes) -> None:
+    letters = base64.b64encode(RAW)
+    text = lines + b"\r\n".join(letters[n : n + 61] for n in range(0, len(letters), 61))
+    undone = undo(MemorySource("x", text), Conversion.BASE64)
+    assert undone is not None and undone.read_at(0, undone.size) == RAW
+
+
+def test_of_compressed_data_that_was_cut_what_comes_before_the_cut_is_there() -> None:
+    data = gzip.compress(RAW, 1)
+    undone = undo(MemorySource("x", data[: len(data) // 2]), Conversion.GZIP)
+    assert undone is not None and undone.size > len(RAW) // 3
+    assert undone.read_at(0, undone.size) == RAW[: undone.size]
+
+
+def test_a_character_that_was_cut_off_is_no_conversion() -> None:
+    text = CONVERTED[Conversion.UTF8_LATIN1](b"\xff" * 100)
+    assert undo(MemorySource("x", text[:-1]), Conversion.UTF8_LATIN1) is None
+
+
+def test_what_would_grow_without_end_is_refused() -> None:
+    data = gzip.compress(bytes(50 << 20))
+    assert undo(MemorySource("x", data), Conversion.GZIP) is None
+    with pytest.raises(LimitError, match="conversion was undone"):
+        ConvertedSource(MemorySource("x", data), _CONVERTERS[Conversion.GZIP], most=1 << 20)
+
+
+# ---------------------------------------------------------------------------------------- ranges
+
+
+def test_ranges_read_as_one_file() -> None:
+    first, second = MemorySource("a", b"0123456789"), MemorySource("b", b"abcdef")
+    joined = JoinedSource("c", [Range(second, 2, 3), Range(None, 0, 2), Range(first, 0, 10)])
+    whole = b"cde\0\0" + b"0123456789"
+    assert joined.size == len(whole) and joined.missing() == [(3, 5)]
+    for start in range(len(whole) + 1):
+        for stop in range(start, len(whole) + 1):
+            assert joined.read_at(start, stop - start) == whole[start:stop]
+    with pytest.raises(TruncatedError):
+        joined.read_at(10, 6)
+    assert joined.map() is None
+    joined.close()
+
+
+def test_no_ranges_are_an_empty_file() -> None:
+    joined = JoinedSource("c", [])
+    assert joined.size == 0 and joined.read_at(0, 0) == b""
