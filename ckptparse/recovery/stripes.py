@@ -1,0 +1,103 @@
+"""Stripes of an array of disks that were put together in the wrong order.
+
+A file on such an array lies in stripes of one size, in turn on each disk. Put together in another
+order, every row of stripes is permuted alike. Payloads that are found whole, each at its place
+within a stripe, say which stripe lies where: a few of them give size and order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ckptparse.files.storage import Source
+from ckptparse.files.views import JoinedSource, Range
+
+__all__ = ["Found", "Stripes", "find_stripes"]
+
+_SIZES = tuple(1 << power for power in range(20, 11, -1))
+_MOST_DISKS = 12
+_FEWEST = 4
+"""Payloads that must agree: of fewer, chance would find an order."""
+
+
+class Found(NamedTuple):
+    """A payload that was found."""
+
+    expected: int
+    """Offset at which it belongs."""
+    offset: int
+    """Offset at which it lies."""
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stripes:
+    """How a file was put together.
+
+    Attributes:
+        size: Of a stripe, in bytes.
+        order: For each disk of a row as it should be, its number as it is.
+        agreeing: How many payloads lie where this says.
+    """
+
+    size: int
+    order: tuple[int, ...]
+    agreeing: int
+
+    def undo(self, source: Source) -> JoinedSource:
+        """Return the file in the right order; a last row that is not whole stays as it is."""
+        row = self.size * len(self.order)
+        whole = source.size // row * row
+        ranges = [
+            Range(source, start + number * self.size, self.size)
+            for start in range(0, whole, row)
+            for number in self.order
+        ]
+        return JoinedSource(source.path, [*ranges, Range(source, whole, source.size - whole)])
+
+
+def find_stripes(found: Sequence[Found]) -> Stripes | None:
+    """Find the order in which stripes were put together; None if nothing was moved so.
+
+    Args:
+        found: Payloads with where they belong and where they lie, whole.
+    """
+    if all(one.expected == one.offset for one in found):
+        return None
+    best: Stripes | None = None
+    for size in _SIZES:
+        for disks in range(2, _MOST_DISKS + 1):
+            candidate = _fit(found, size, disks)
+            if candidate is not None and (best is None or candidate.agreeing > best.agreeing):
+                best = candidate
+    return best
+
+
+def _fit(found: Sequence[Found], size: int, disks: int) -> Stripes | None:
+    """Return the order that all payloads agree on, if each disk has one at least but the last."""
+    order: dict[int, int] = {}
+    agreeing = 0
+    for wanted, there in _iter_stripes(found, size):
+        if wanted // disks != there // disks:
+            return None
+        if order.setdefault(wanted % disks, there % disks) != there % disks:
+            return None
+        agreeing += 1
+    left = set(range(disks)) - set(order.values())
+    if agreeing < max(_FEWEST, disks) or len(order) < disks - 1 or len(left) != disks - len(order):
+        return None
+    whole = tuple(order[number] if number in order else left.pop() for number in range(disks))
+    return Stripes(size, whole, agreeing) if whole != tuple(range(disks)) else None
+
+
+def _iter_stripes(found: Sequence[Found], size: int) -> Iterator[tuple[int, int]]:
+    """Iterate over stripes that hold a whole payload: their numbers as they should be, and are."""
+    for one in found:
+        if one.expected % size + one.size <= size:
+            if one.expected % size != one.offset % size:
+                # It cannot lie there, whatever the order.
+                yield 0, -1
+            else:
+                yield one.expected // size, one.offset // size
