@@ -1,0 +1,86 @@
+"""Graphs in files of any kind: `.meta`, frozen graphs, SavedModels, events for TensorBoard.
+
+Event   1 wall_time   2 step   4 graph_def   9 meta_graph_def: both serialized, as bytes
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+
+from ckptparse.coding.checksum import crc32c, mask_crc
+from ckptparse.errors import CheckpointError
+from ckptparse.files.storage import Source
+from ckptparse.graph.graph import Graph
+from ckptparse.limits import Limits
+from ckptparse.proto.wire import BYTES, iter_fields
+
+__all__ = ["iter_event_graphs", "iter_graphs"]
+
+_RECORD = struct.Struct("<QI")
+_TRAILER = 4
+_GRAPH, _META_GRAPH = 4, 9
+_META_GRAPHS = 2
+
+
+def iter_graphs(source: Source, kind: str, *, limits: Limits) -> Iterator[Graph]:
+    """Iterate over the graphs in a file; what is damaged in it is left out.
+
+    Args:
+        source: The file.
+        kind: What it is, as `identify` says.
+        limits: Bounds on what is read.
+    """
+    try:
+        if kind == "tfrecord":
+            yield from iter_event_graphs(source, limits=limits)
+            return
+        limits.check("message_bytes", source.size, "The size of the graph", path=source.path)
+        data = source.read_at(0, source.size)
+        if kind == "meta-graph":
+            yield _decode(data, is_meta=True, limits=limits, path=source.path)
+        elif kind == "graph":
+            yield _decode(data, is_meta=False, limits=limits, path=source.path)
+        elif kind == "saved-model-pb":
+            for number, wire, start, stop in iter_fields(data):
+                if (number, wire) == (_META_GRAPHS, BYTES):
+                    yield Graph.from_meta_graph(data[start:stop], limits=limits, path=source.path)
+    except CheckpointError:
+        return
+
+
+def _decode(data: bytes, *, is_meta: bool, limits: Limits, path: str) -> Graph:
+    """Decode a graph, in binary or in text."""
+    decode = Graph.from_meta_graph if is_meta else Graph.from_graph_def
+    try:
+        return decode(data, limits=limits, path=path)
+    except CheckpointError:
+        return Graph.from_text(data, is_meta=is_meta, limits=limits, path=path)
+
+
+def iter_event_graphs(source: Source, *, limits: Limits) -> Iterator[Graph]:
+    """Iterate over the graphs in the events of a log; it is read up to the first damaged record."""
+    for record in _iter_records(source, limits):
+        with suppress(CheckpointError):
+            for number, wire, start, stop in iter_fields(record):
+                if (number, wire) == (_META_GRAPH, BYTES):
+                    yield Graph.from_meta_graph(record[start:stop], limits=limits, path=source.path)
+                elif (number, wire) == (_GRAPH, BYTES):
+                    yield Graph.from_graph_def(record[start:stop], limits=limits, path=source.path)
+
+
+def _iter_records(source: Source, limits: Limits) -> Iterator[bytes]:
+    """Iterate over the records of a file of TFRecords whose checksums hold."""
+    position = 0
+    while position + _RECORD.size + _TRAILER <= source.size:
+        head = source.read_at(position, _RECORD.size)
+        size, checksum = _RECORD.unpack(head)
+        end = position + _RECORD.size + size + _TRAILER
+        if checksum != mask_crc(crc32c(head[:8])) or end > source.size:
+            return
+        if size <= limits.message_bytes:
+            data = source.read_at(position + _RECORD.size, size + _TRAILER)
+            if int.from_bytes(data[size:], "little") == mask_crc(crc32c(data[:size])):
+                yield data[:size]
+        position = end

@@ -1,0 +1,235 @@
+"""Tensors found in files of any kind; graphs found in `.meta`, SavedModels and event files."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import builder
+import graph_builder
+import h5py
+import numpy as np
+import pytest
+import safetensors.numpy
+from crc32c import crc32c
+
+from ckptparse.crc.search import Wanted
+from ckptparse.files.memory import MemorySource
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.recovery.evidence.graphs import iter_graphs
+from ckptparse.recovery.evidence.payloads import Match, find_everywhere, find_payloads
+
+SHAPES = {"kernel": (300, 17), "bias": (17,), "other": (64, 3), "small": (5,)}
+
+
+def arrays() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(0, 1, shape).astype("<f4") for name, shape in SHAPES.items()}
+
+
+def wanted_of(array: np.ndarray) -> Wanted:
+    raw = array.tobytes()
+    return Wanted(len(raw), crc32c(raw))
+
+
+def as_npz(*, packed: bool) -> bytes:
+    stream = io.BytesIO()
+    (np.savez_compressed if packed else np.savez)(stream, **arrays())
+    return stream.getvalue()
+
+
+def as_hdf5() -> bytes:
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        for name, array in arrays().items():
+            file[f"layers/{name}/vars/0"] = array
+    return stream.getvalue()
+
+
+def as_keras(*, packed: bool) -> bytes:
+    stream = io.BytesIO()
+    method = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("model.weights.h5", as_hdf5())
+    return stream.getvalue()
+
+
+def as_tar() -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, data in {
+            "a.safetensors": as_safetensors(),
+            "b/w.npz": as_npz(packed=True),
+        }.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return stream.getvalue()
+
+
+def as_safetensors() -> bytes:
+    return safetensors.numpy.save(arrays())
+
+
+def as_graph() -> bytes:
+    nodes = [
+        graph_builder.node(
+            name,
+            "Const",
+            value=graph_builder.of_tensor(builder.field(4, array.tobytes()), dims=array.shape),
+        )
+        for name, array in arrays().items()
+    ]
+    return graph_builder.graph(nodes)
+
+
+def as_flatbuffer() -> bytes:
+    out = bytearray(b"\x1c\0\0\0TFL3")
+    for array in arrays().values():
+        raw = array.tobytes()
+        out += bytes(-(len(out) + 4) % 16) + struct.pack("<I", len(raw)) + raw
+    return bytes(out)
+
+
+CONTAINERS: dict[str, Callable[[], bytes]] = {
+    "npz": lambda: as_npz(packed=False),
+    "npz, packed": lambda: as_npz(packed=True),
+    "hdf5": as_hdf5,
+    "keras": lambda: as_keras(packed=False),
+    "keras, packed": lambda: as_keras(packed=True),
+    "safetensors": as_safetensors,
+    "tar": as_tar,
+    "tar.gz": lambda: gzip.compress(as_tar()),
+    "frozen graph": as_graph,
+    "tflite": as_flatbuffer,
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_tensors_are_found_by_size_and_checksum(container: str) -> None:
+    source = MemorySource("x", CONTAINERS[container]())
+    wanted = {wanted_of(array): array for array in arrays().values()}
+    absent = Wanted(1200, 7)
+    matches = list(find_payloads(source, [*wanted, absent], limits=DEFAULT_LIMITS))
+    assert {match.wanted for match in matches} == set(wanted)
+    for match in matches:
+        array = wanted[match.wanted]
+        assert match.source.read_at(match.offset, array.nbytes) == array.tobytes()
+        assert match.chance <= 1e-3
+
+
+def test_a_file_that_is_one_tensor_is_found() -> None:
+    array = arrays()["kernel"]
+    stream = io.BytesIO()
+    np.save(stream, array)
+    for data in (array.tobytes(), stream.getvalue()):
+        (match,) = find_payloads(MemorySource("x", data), [wanted_of(array)], limits=DEFAULT_LIMITS)
+        assert match.source.read_at(match.offset, array.nbytes) == array.tobytes()
+
+
+@pytest.mark.parametrize("container", ["npz", "hdf5", "keras", "safetensors", "tar", "tflite"])
+def test_tensors_are_found_at_any_multiple_of_four(container: str) -> None:
+    data = CONTAINERS[container]()
+    wanted = [wanted_of(array) for array in arrays().values()]
+    matches = list(find_everywhere(MemorySource("x", data), wanted, limits=DEFAULT_LIMITS))
+    # In a tar archive is a packed one, too: each tensor is found once all the same.
+    aligned = [array for array in arrays().values() if data.find(array.tobytes()) % 4 == 0]
+    assert len(aligned) <= len(matches) <= len(SHAPES) and aligned
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_damaged_container_raises_nothing_and_gives_nothing_false(container: str) -> None:
+    data = CONTAINERS[container]()
+    wanted = [wanted_of(array) for array in arrays().values()]
+    rng = np.random.default_rng(1)
+    for _ in range(40):
+        damaged = bytearray(data[: int(rng.integers(1, len(data) + 1))])
+        for place in rng.integers(0, len(damaged), 3).tolist():
+            damaged[place] = int(rng.integers(256))
+        for match in find_payloads(MemorySource("x", damaged), wanted, limits=DEFAULT_LIMITS):
+            raw = match.source.read_at(match.offset, match.wanted.size)
+            assert raw in {array.tobytes() for array in arrays().values()}
+
+
+def test_a_thousand_tensors_that_are_not_there_are_not_found() -> None:
+    rng = np.random.default_rng(2)
+    sizes = [array.nbytes for array in arrays().values()]
+    wanted = [Wanted(sizes[n % len(sizes)], int(rng.integers(2**32))) for n in range(1000)]
+    for make in CONTAINERS.values():
+        source = MemorySource("x", make())
+        assert list(find_payloads(source, wanted, limits=DEFAULT_LIMITS)) == []
+        assert list(find_everywhere(source, wanted, limits=DEFAULT_LIMITS)) == []
+
+
+def test_what_would_unpack_to_too_much_is_left_out() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(1 << 20))
+    wanted = [Wanted(1 << 20, crc32c(bytes(1 << 20)))]
+    source = MemorySource("x", stream.getvalue())
+    found: list[Match] = list(find_payloads(source, wanted, limits=Limits(decompressed_bytes=1000)))
+    assert found == []
+    assert len(list(find_payloads(source, wanted, limits=DEFAULT_LIMITS))) == 1
+
+
+# ---------------------------------------------------------------------------------------- graphs
+
+
+def record(data: bytes) -> bytes:
+    head = struct.pack("<Q", len(data))
+    return b"".join(
+        [
+            head,
+            builder.fixed32(builder.masked_crc(head)),
+            data,
+            builder.fixed32(builder.masked_crc(data)),
+        ]
+    )
+
+
+def events(*parts: bytes) -> bytes:
+    version = builder.field64(1, 0) + builder.field(3, b"brain.Event:2")
+    return record(version) + b"".join(map(record, parts))
+
+
+def test_an_event_file_gives_its_graphs(fixtures: Path) -> None:
+    meta = (fixtures / "graphs" / "saver_to_rebuild" / "model.meta").read_bytes()
+    graph = as_graph()
+    log = events(builder.field(4, graph), builder.field(5, b""), builder.field(9, meta))
+    plain, whole = iter_graphs(MemorySource("x", log), "tfrecord", limits=DEFAULT_LIMITS)
+    assert len(plain.nodes) == len(SHAPES) and not plain.is_meta_graph
+    assert whole.is_meta_graph and whole.savers
+
+
+def test_a_damaged_event_file_gives_what_comes_before_the_damage(fixtures: Path) -> None:
+    log = bytearray(events(builder.field(4, as_graph()), builder.field(4, as_graph())))
+    log[-40] ^= 1
+    assert len(list(iter_graphs(MemorySource("x", log), "tfrecord", limits=DEFAULT_LIMITS))) == 1
+    cut = MemorySource("x", log[: len(log) // 2])
+    assert list(iter_graphs(cut, "tfrecord", limits=DEFAULT_LIMITS)) == []
+
+
+def test_a_meta_graph_a_graph_and_a_saved_model_give_their_graphs(fixtures: Path) -> None:
+    meta = MemorySource("m", (fixtures / "graphs" / "saver_to_rebuild" / "model.meta").read_bytes())
+    assert [
+        graph.is_meta_graph for graph in iter_graphs(meta, "meta-graph", limits=DEFAULT_LIMITS)
+    ] == [True]
+    plain = MemorySource("g", as_graph())
+    assert [len(graph.nodes) for graph in iter_graphs(plain, "graph", limits=DEFAULT_LIMITS)] == [4]
+    path = next((fixtures / "saved_model" / "module").rglob("saved_model.pb"))
+    model = MemorySource("s", path.read_bytes())
+    assert [
+        bool(graph.savers) for graph in iter_graphs(model, "saved-model-pb", limits=DEFAULT_LIMITS)
+    ] == [True]
+
+
+@pytest.mark.parametrize("kind", ["meta-graph", "graph", "saved-model-pb", "tfrecord", "npz"])
+def test_what_is_no_graph_gives_none(kind: str) -> None:
+    source = MemorySource("x", np.random.default_rng(3).bytes(1000))
+    assert list(iter_graphs(source, kind, limits=DEFAULT_LIMITS)) == []
