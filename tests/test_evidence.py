@@ -140,7 +140,7 @@ def test_tensors_are_found_at_any_multiple_of_four(container: str) -> None:
     matches = list(find_everywhere(MemorySource("x", data), wanted, limits=DEFAULT_LIMITS))
     # In a tar archive is a packed one, too: each tensor is found once all the same.
     aligned = [array for array in arrays().values() if data.find(array.tobytes()) % 4 == 0]
-    assert len(aligned) <= len(matches) <= len(SHAPES) and aligned
+    assert max(1, len(aligned)) <= len(matches) <= len(SHAPES)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
