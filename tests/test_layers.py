@@ -65,9 +65,6 @@ LEVELS = {
 }
 """The table of CONTRIBUTING.md. A module with a line of its own stands apart from its package."""
 
-NOT_YET = {("examination", "recovery"): "V1 files have a pipeline of their own in recovery.legacy"}
-"""Imports that point up, and why they are still there."""
-
 ASKERS: dict[str, str] = {
     "cli.about.common": "tells how large the files are that the user names",
     "cli.commands.dump": "tells how large the file is that the user names",
@@ -80,24 +77,14 @@ ASKERS: dict[str, str] = {
 """Modules outside `files/` that ask the file system, and why they may."""
 
 MOVING = {
-    "examination.case",
-    "examination.diagnose",
-    "examination.neighbours",
-    "examination.readers",
     "examination.report",
-    "examination.salvaged_table",
-    "examination.summary",
     "examination.survey",
-    "examination.index_view",
     "graph.state",
     "identification",
     "identification.folder",
     "identification.sample",
     "identification.tables",
     "legacy.naming",
-    "recovery.legacy",
-    "recovery.mend",
-    "recovery.siblings",
     "resolve",
 }
 """Modules that ask the file system still, and have yet to ask a `Storage` instead."""
@@ -179,12 +166,7 @@ def test_a_module_imports_only_from_below_or_from_its_own_level(name: str) -> No
     level = LEVELS[part(name)]
     for line, target in imported(MODULES[name]):
         below = LEVELS[part(target)]
-        if (part(name), part(target)) not in NOT_YET:
-            assert below <= level, f"{name}:{line} (level {level}) imports {target} (level {below})"
-
-
-def test_every_import_that_may_point_up_is_still_there() -> None:
-    assert NOT_YET.keys() <= edges()
+        assert below <= level, f"{name}:{line} (level {level}) imports {target} (level {below})"
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -195,8 +177,7 @@ def test_imports_are_written_with_the_whole_path(name: str) -> None:
 
 
 def test_no_two_parts_of_a_level_import_each_other() -> None:
-    straight = edges() - NOT_YET.keys()
-    both_ways = {(a, b) for a, b in straight if a < b and (b, a) in straight}
+    both_ways = {(a, b) for a, b in edges() if a < b and (b, a) in edges()}
     assert both_ways == set()
 
 

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ckptparse.bundle.entry import count_elements
-from ckptparse.dtypes import DataType, dtype_name
+from ckptparse.bundle.naming import INDEX_SUFFIX
+from ckptparse.dtypes import dtype_name
 from ckptparse.errors import CheckpointError
-from ckptparse.examination.check import Check, check_stored
-from ckptparse.examination.index_view import IndexView, NamedTensor, Stored, read_view
-from ckptparse.examination.readers import DataFiles, Progress
-from ckptparse.examination.report import Source, Span, TensorReport, merge_spans
-from ckptparse.inventory.survey import Survey
-from ckptparse.limits import Limits
+from ckptparse.examination.check import Check, check_payload
+from ckptparse.examination.index_view import IndexView, read_view
+from ckptparse.examination.outcome import Outcome, Span, merge_spans
+from ckptparse.examination.payload import Form, ListedTensor, PartName, Payload
+from ckptparse.examination.readers import DataFile, DataFiles
+from ckptparse.examination.report import TensorReport
+from ckptparse.files.context import Context
+from ckptparse.inventory.survey import Origin, Survey
 from ckptparse.problems import Cause, Status
 from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.tensor import Region
 
-__all__ = ["Assessed", "Case", "Part", "assess", "open_case", "spans_of_region"]
+__all__ = [
+    "Case",
+    "CheckedTensor",
+    "Part",
+    "check_all",
+    "open_case",
+    "spans_of_parts",
+]
 
 _RANK = {status: number for number, status in enumerate(Status)}
 _MOST_MASKED = 1 << 28
+"""Elements of a tensor whose present ones are listed one by one: a mask of 256 MiB."""
 
 
 @dataclass(slots=True)
@@ -33,18 +43,20 @@ class Part:
     """A payload of a tensor: all of it, or one slice.
 
     Attributes:
-        stored: What the index says; None for a slice that is listed and not stored.
+        payload: What the index says; None of a slice that is listed and not stored.
         check: What became of it.
         region: Which part of the tensor it is; None for all of it.
+        piece: The slice as the index lists it; None for all of it.
     """
 
-    stored: Stored | None
+    payload: Payload | None
     check: Check
     region: Region | None = None
+    piece: TensorSlice | None = None
 
 
 @dataclass(slots=True)
-class Assessed:
+class CheckedTensor:
     """A tensor, its parts checked.
 
     Attributes:
@@ -53,7 +65,7 @@ class Assessed:
         layout: What is wrong with how the slices are laid out.
     """
 
-    tensor: NamedTensor
+    tensor: ListedTensor
     parts: list[Part]
     layout: str | None = None
 
@@ -65,44 +77,44 @@ class Assessed:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the whole."""
-        return self.tensor.stored.entry.shape
+        return self.tensor.shape
 
     @property
     def data_type(self) -> int:
         """DataType number."""
-        return self.tensor.stored.entry.data_type
+        return self.tensor.data_type
+
+    @property
+    def is_sliced(self) -> bool:
+        """Whether it is stored in slices."""
+        return bool(self.tensor.slices)
 
     @property
     def rank(self) -> int:
         """How bad it is: 0 is verified."""
-        if self.layout is None and not self.tensor.stored.entry.slices:
+        if self.layout is None and not self.is_sliced:
             return _RANK[self.parts[0].check.status]
-        return _RANK[self.report().status]
+        return _RANK[self.outcome().status]
 
-    def report(self) -> TensorReport:
+    def name_of(self, part: Part) -> PartName:
+        """Return what a part is called."""
+        return PartName(self.name, part.piece)
+
+    def outcome(self) -> Outcome:
         """Sum the parts up."""
         if self.layout is not None:
-            return self._make(Check(Status.CORRUPT, Cause.ENTRY, note=self.layout))
-        if not self.tensor.stored.entry.slices:
-            return self._make(self.parts[0].check, self.parts[0].stored)
-        return self._make(_sum_up(self.parts, self.shape, proved=self.tensor.stored.proved))
+            return Outcome(Status.CORRUPT, Cause.ENTRY, note=self.layout)
+        if self.is_sliced:
+            return _sum_up(self.parts, self.tensor)
+        outcome, payload = self.parts[0].check.outcome, self.parts[0].payload
+        if payload is None or outcome.status is Status.MISSING or not payload.size:
+            return outcome
+        return replace(outcome, source=payload.place)
 
-    def _make(self, check: Check, stored: Stored | None = None) -> TensorReport:
-        located = stored is not None and check.status is not Status.MISSING
-        return TensorReport(
-            self.name,
-            dtype_name(self.data_type),
-            self.shape,
-            check.status,
-            check.cause,
-            None,
-            Source(stored.path, stored.entry.offset, stored.entry.size)
-            if stored is not None and located
-            else None,
-            None,
-            check.ranges,
-            check.note,
-        )
+    def report(self) -> TensorReport:
+        """Report what became of it."""
+        dtype = dtype_name(self.data_type)
+        return TensorReport(self.outcome(), self.name, dtype, self.shape)
 
 
 @dataclass(slots=True)
@@ -111,56 +123,73 @@ class Case:
 
     Attributes:
         survey: Its files.
-        views: Its index, where it is there, and what a save left behind of indexes.
+        views: Its index, if it is there, and what a save left behind of indexes.
+        absent: Path of the index that is not there under its final name; None if it is.
         files: Its data files, open.
-        limits: Bounds on what is read.
         tensors: Every tensor that any index names.
         orphans: Slices that no tensor lists, checked.
         unfinished: Whether anything had to come from leftovers.
-        progress: Who is told how far checking has come.
     """
 
     survey: Survey
     views: list[IndexView]
     files: DataFiles
-    limits: Limits
-    tensors: dict[str, Assessed] = field(default_factory=dict)
+    absent: str | None = None
+    tensors: dict[str, CheckedTensor] = field(default_factory=dict)
     orphans: list[tuple[str, TensorSlice, Part]] = field(default_factory=list)
     unfinished: bool = False
-    progress: Progress | None = None
+
+    @property
+    def context(self) -> Context:
+        """Where its files lie, and how much they may ask for."""
+        return self.files.context
 
     @property
     def main(self) -> IndexView | None:
         """The index under its final name."""
-        return next((view for view in self.views if not view.leftover), None)
+        return next((view for view in self.views if view.origin is Origin.FINAL), None)
 
-    def stored(self) -> Iterator[tuple[str, Stored]]:
-        """Iterate over every payload that the tensors in use refer to."""
-        for assessed in self.tensors.values():
-            for part in assessed.parts:
-                if part.stored is not None:
-                    yield assessed.name, part.stored
-        for name, _, part in self.orphans:
-            if part.stored is not None:
-                yield name, part.stored
+    def parts(self) -> Iterator[tuple[PartName, Part]]:
+        """Iterate over every part of the tensors in use, orphaned slices included."""
+        for checked in self.tensors.values():
+            for part in checked.parts:
+                yield checked.name_of(part), part
+        for name, piece, part in self.orphans:
+            yield PartName(name, piece), part
 
 
-def open_case(
-    survey: Survey, *, limits: Limits, correct: bool = False, progress: Progress | None = None
-) -> Case:
-    """Read the indexes of a checkpoint."""
-    views = [read_view(index, survey, limits=limits, correct=correct) for index in survey.indexes]
-    return Case(survey, views, DataFiles(), limits, progress=progress)
+def open_case(survey: Survey, context: Context, *, correct: bool = False) -> Case:
+    """Read the indexes of a checkpoint: the one place that asks for its format.
+
+    Args:
+        survey: Its files.
+        context: Where they lie, and how much they may ask for.
+        correct: Whether to correct blocks of indexes that one flipped bit explains.
+    """
+    files = DataFiles(context)
+    if survey.format == "v1":
+        from ckptparse.examination.legacy_view import read_legacy_view
+
+        files.begin(2 * sum(_sizes(files, [one.path for one in survey.legacy_files])))
+        return Case(survey, [read_legacy_view(survey, files, correct=correct)], files)
+    views = [read_view(index, survey, files, correct=correct) for index in survey.indexes]
+    there = any(index.origin is Origin.FINAL for index in survey.indexes)
+    return Case(survey, views, files, None if there else survey.prefix + INDEX_SUFFIX)
 
 
-def assess(case: Case) -> None:
+def _sizes(files: DataFiles, paths: Iterable[str]) -> Iterator[int]:
+    for path in paths:
+        yield files.size(DataFile(path)) or 0
+
+
+def check_all(case: Case) -> None:
     """Check every tensor; what the index does not prove is looked for in leftovers."""
     main = case.main
     if main is not None:
-        case.tensors = {a.name: a for a in _assess_all(main.tensors.values(), case)}
+        case.tensors = {one.name: one for one in _check_tensors(main.tensors.values(), case)}
         case.orphans = [
-            (name, piece, Part(stored, check_stored(case.files, stored)))
-            for name, piece, stored in main.orphans
+            (name, piece, Part(payload, check_payload(case.files, payload)))
+            for name, piece, payload in main.orphans
         ]
     whole = main is not None and main.complete and all(a.rank == 0 for a in case.tensors.values())
     if not whole:
@@ -171,35 +200,33 @@ def _take_leftovers(case: Case, main: IndexView | None) -> None:
     """Take what is better in the leftovers of one save; those of several are never mixed."""
     saves: dict[str, list[IndexView]] = {}
     for view in case.views:
-        if view.leftover and view.tensors and _is_same_save(case, main, view):
-            alone = ".tempstate" in view.path and "part-" not in os.path.basename(view.path)
-            saves.setdefault(view.path if alone else os.path.dirname(view.path), []).append(view)
-    best: dict[str, Assessed] = {}
+        if view.origin.is_leftover and view.tensors and _is_same_save(case, main, view):
+            alone = view.origin is Origin.TEMPORARY
+            folder = case.context.storage.split(view.path)[0]
+            saves.setdefault(view.path if alone else folder, []).append(view)
+    best: dict[str, CheckedTensor] = {}
     for views in saves.values():
-        found = {one.name: one for one in _assess_all(_merge(views), case)}
+        found = {one.name: one for one in _check_tensors(_merge(views), case)}
         if _count_whole(found) > _count_whole(best) or not best:
             best = found
     incomplete = main is None or not main.complete
-    for name, assessed in best.items():
+    for name, checked in best.items():
         known = case.tensors.get(name)
-        if incomplete if known is None else assessed.rank < known.rank:
-            case.tensors[name] = assessed
+        if incomplete if known is None else checked.rank < known.rank:
+            case.tensors[name] = checked
             case.unfinished = True
 
 
-def _merge(views: Sequence[IndexView]) -> list[NamedTensor]:
+def _merge(views: Sequence[IndexView]) -> list[ListedTensor]:
     """Put the parts of one save together: of a sliced tensor each part lists its own slices."""
-    merged: dict[str, NamedTensor] = {}
+    merged: dict[str, ListedTensor] = {}
     for view in views:
         for name, tensor in view.tensors.items():
             known = merged.get(name)
             if known is not None and known.slices and tensor.slices:
-                slices = known.stored.entry.slices + tensor.stored.entry.slices
-                entry = replace(known.stored.entry, slices=slices)
-                stored = replace(
-                    known.stored, entry=entry, proved=known.stored.proved and tensor.stored.proved
-                )
-                merged[name] = NamedTensor(name, stored, known.slices + tensor.slices)
+                proved = known.proved and tensor.proved
+                slices = known.slices + tensor.slices
+                merged[name] = replace(known, slices=slices, proved=proved)
             elif known is None:
                 merged[name] = tensor
     return list(merged.values())
@@ -208,128 +235,123 @@ def _merge(views: Sequence[IndexView]) -> list[NamedTensor]:
 def _is_same_save(case: Case, main: IndexView | None, view: IndexView) -> bool:
     """Tell whether a leftover index can be of the save that wrote the final data files.
 
-    Where its data has not moved to its final place, that save is another one.
+    If its data has not moved to its final place, that save is another one.
     """
     if main is None or not main.tensors:
         return True
     final = set(case.survey.data_files.values())
-    return all(tensor.stored.path in final for tensor in view.tensors.values())
+    return all(payload.file.path in final for _, payload in view.iter_payloads())
 
 
-def _count_whole(tensors: dict[str, Assessed]) -> int:
-    return sum(assessed.rank == 0 for assessed in tensors.values())
+def _count_whole(tensors: dict[str, CheckedTensor]) -> int:
+    return sum(checked.rank == 0 for checked in tensors.values())
 
 
 def _prove_order(parts: Sequence[Part]) -> None:
-    """Prove the byte order where the header is lost: the lengths of strings are checked in it."""
+    """Prove the byte order if the header is lost: the lengths of strings are checked in it."""
     known = {
-        (part.stored.index, part.stored.big_endian)
+        (part.payload.index, part.payload.big_endian)
         for part in parts
-        if part.stored is not None
-        and part.stored.waiting
+        if part.payload is not None
+        and part.payload.waiting
         and part.check.status is Status.UNVERIFIED
         and part.check.cause is Cause.ENTRY
-        and part.stored.entry.data_type == DataType.DT_STRING
-        and part.check.ranges
+        and part.payload.form is Form.STRINGS
+        and part.check.outcome.ranges
     }
     for part in parts:
-        stored = part.stored
-        if stored and stored.waiting and (stored.index, stored.big_endian) in known:
-            part.stored = replace(stored, proved=True, waiting=False)
+        payload = part.payload
+        if payload and payload.waiting and (payload.index, payload.big_endian) in known:
+            part.payload = replace(payload, proved=True, waiting=False)
             if part.check.cause is Cause.ENTRY and part.check.status is Status.UNVERIFIED:
-                part.check = Check(Status.VERIFIED, None, part.check.ranges)
+                ranges = part.check.outcome.ranges
+                part.check = Check(Outcome(Status.VERIFIED, ranges=ranges))
 
 
-def _assess_all(tensors: Iterable[NamedTensor], case: Case) -> list[Assessed]:
+def _check_tensors(tensors: Iterable[ListedTensor], case: Case) -> list[CheckedTensor]:
     """Check tensors in the order in which they lie in their files; return them in their own."""
-    assessed = [_lay_out(tensor) for tensor in tensors]
-    parts = [part for one in assessed for part in one.parts if part.stored is not None]
+    checked = [_lay_out(tensor) for tensor in tensors]
+    parts = [part for one in checked for part in one.parts if part.payload is not None]
     parts.sort(key=_place)
-    case.files.watch(case.progress, sum(part.stored.entry.size for part in parts if part.stored))
+    if not case.files.is_watched:
+        case.files.begin(sum(part.payload.size for part in parts if part.payload))
     for part in parts:
-        if part.stored is not None:
-            part.check = check_stored(case.files, part.stored)
-    case.files.watch(None, 0)
+        if part.payload is not None:
+            part.check = check_payload(case.files, part.payload)
+    case.files.finish()
     _prove_order(parts)
-    return [_follow(one) for one in assessed]
-
-
-def _follow(assessed: Assessed) -> Assessed:
-    """Let a tensor that is not sliced follow the proof of its only part."""
-    stored = assessed.parts[0].stored if len(assessed.parts) == 1 else None
-    if stored and stored is not assessed.tensor.stored and not assessed.tensor.slices:
-        assessed.tensor = replace(assessed.tensor, stored=stored)
-    return assessed
+    return checked
 
 
 def _place(part: Part) -> tuple[str, int]:
-    return (part.stored.path, part.stored.entry.offset) if part.stored else ("", 0)
+    return (part.payload.file.path, part.payload.offset) if part.payload else ("", 0)
 
 
-_UNSTORED = Check(Status.MISSING, Cause.SLICE, note="a slice is listed and not stored")
+_UNSTORED = Check(Outcome(Status.MISSING, Cause.SLICE, note="a slice is listed and not stored"))
+_UNRECORDED = Check(Outcome(Status.MISSING, Cause.UNKNOWN, note="its record is lost"))
 
 
-def _lay_out(tensor: NamedTensor) -> Assessed:
+def _lay_out(tensor: ListedTensor) -> CheckedTensor:
     """Make the parts of a tensor, and check that slices fit it."""
-    entry = tensor.stored.entry
-    if not entry.slices:
-        return Assessed(tensor, [Part(tensor.stored, _UNSTORED)])
-    loose = [Part(stored, _UNSTORED) for _, stored in tensor.slices if stored is not None]
+    if not tensor.slices:
+        return CheckedTensor(tensor, [Part(tensor.payload, _UNRECORDED)])
+    loose = [
+        Part(payload, _UNSTORED, piece=piece)
+        for piece, payload in tensor.slices
+        if payload is not None
+    ]
     try:
-        grid = SliceGrid(entry.slices, entry.shape)
+        grid = SliceGrid([piece for piece, _ in tensor.slices], tensor.shape)
     except CheckpointError as error:
-        return Assessed(tensor, loose, error.message)
+        return CheckedTensor(tensor, loose, error.message)
     parts = []
-    for piece, stored in tensor.slices:
-        region = piece.resolve(entry.shape)
+    for piece, payload in tensor.slices:
+        region = piece.resolve(tensor.shape)
         lengths = tuple(map(len, region))
-        if stored is not None and (
-            stored.entry.shape != lengths
-            or stored.entry.data_type != entry.data_type
-            or stored.entry.slices
-        ):
-            return Assessed(tensor, loose, f"slice {piece} disagrees with its tensor")
-        parts.append(Part(stored, _UNSTORED, region))
-    gap = grid.find_missing(tuple(map(range, entry.shape)))
-    assessed = Assessed(tensor, parts)
+        said = (lengths, tensor.data_type)
+        if payload is not None and (payload.shape, payload.data_type) != said:
+            return CheckedTensor(tensor, loose, f"slice {piece} disagrees with its tensor")
+        parts.append(Part(payload, _UNSTORED, region, piece))
+    gap = grid.find_missing(tuple(map(range, tensor.shape)))
     if gap is not None:
-        parts.append(Part(None, replace(_UNSTORED, note=f"no slice is listed for {gap}")))
-    return assessed
+        parts.append(Part(None, _UNSTORED.because(Cause.SLICE, f"no slice is listed for {gap}")))
+    return CheckedTensor(tensor, parts)
 
 
-def _sum_up(parts: Sequence[Part], shape: tuple[int, ...], *, proved: bool) -> Check:
+def _sum_up(parts: Sequence[Part], tensor: ListedTensor) -> Outcome:
     """Judge a sliced tensor by its slices."""
-    statuses = {part.check.status for part in parts}
-    whole = ((0, count_elements(shape)),)
+    outcomes = [part.check.outcome for part in parts]
+    statuses = {outcome.status for outcome in outcomes}
+    whole = ((0, count_elements(tensor.shape)),)
     if statuses <= {Status.VERIFIED}:
-        if proved:
-            return Check(Status.VERIFIED, None, whole)
-        return Check(Status.UNVERIFIED, Cause.ENTRY, whole, note="its entry is not proved")
-    worst = max((part.check for part in parts), key=lambda check: _RANK[check.status])
-    ranges = spans_of_parts(parts, shape)
-    notes = sorted({part.check.note for part in parts if part.check.note})
-    note = f"{sum(p.check.status is Status.VERIFIED for p in parts)} of {len(parts)} slices are "
-    note += f"whole; {'; '.join(notes[:3])}"
+        if tensor.proved:
+            return Outcome(Status.VERIFIED, ranges=whole)
+        return Outcome(Status.UNVERIFIED, Cause.ENTRY, ranges=whole, note=tensor.doubt)
+    worst = max(outcomes, key=lambda outcome: _RANK[outcome.status])
+    ranges = spans_of_parts(
+        [(part.region, part.check.outcome.ranges) for part in parts], tensor.shape
+    )
+    notes = sorted({outcome.note for outcome in outcomes if outcome.note})
+    good = sum(outcome.status is Status.VERIFIED for outcome in outcomes)
+    note = f"{good} of {len(parts)} slices are whole; {'; '.join(notes[:3])}"
     if statuses <= {Status.VERIFIED, Status.UNVERIFIED}:
-        return Check(Status.UNVERIFIED, worst.cause, whole, note=note)
+        return Outcome(Status.UNVERIFIED, worst.cause, ranges=whole, note=note)
     if ranges:
-        return Check(Status.PARTIAL, _cause_of(parts), ranges, note=note)
-    return Check(worst.status, worst.cause, note=note)
+        return Outcome(Status.PARTIAL, _cause_of(outcomes), ranges=ranges, note=note)
+    return Outcome(worst.status, worst.cause, note=note)
 
 
-def _cause_of(parts: Sequence[Part]) -> Cause | None:
-    """Name the cause: a slice or shard that is missing comes before others."""
-    causes = [part.check.cause for part in parts if part.check.cause is not None]
+def _cause_of(outcomes: Sequence[Outcome]) -> Cause | None:
+    """Name the cause: a shard that is missing comes before others."""
+    causes = [outcome.cause for outcome in outcomes if outcome.cause is not None]
     return next((cause for cause in causes if cause is Cause.SHARD), causes[0] if causes else None)
 
 
-def spans_of_parts(parts: Sequence[Part], shape: tuple[int, ...]) -> tuple[Span, ...]:
-    """Return which elements of a sliced tensor are there."""
-    present = [
-        (part.region, part.check.ranges)
-        for part in parts
-        if part.region is not None and part.check.ranges
-    ]
+def spans_of_parts(
+    parts: Iterable[tuple[Region | None, tuple[Span, ...]]], shape: tuple[int, ...]
+) -> tuple[Span, ...]:
+    """Return which elements of a sliced tensor are there, by those of its regions."""
+    present = [(region, ranges) for region, ranges in parts if region is not None and ranges]
     if all(_is_slab(region, shape) for region, _ in present):
         row = math.prod(shape[1:])
         return merge_spans(
@@ -344,14 +366,6 @@ def spans_of_parts(parts: Sequence[Part], shape: tuple[int, ...]) -> tuple[Span,
 
 def _is_slab(region: Region, shape: tuple[int, ...]) -> bool:
     return all(len(part) == size for part, size in zip(region[1:], shape[1:], strict=True))
-
-
-def spans_of_region(region: Region, shape: tuple[int, ...]) -> tuple[Span, ...]:
-    """Return the elements of a rectangle of a tensor, in C order."""
-    return spans_of_parts(
-        [Part(None, Check(Status.VERIFIED, None, ((0, math.prod(map(len, region))),)), region)],
-        shape,
-    )
 
 
 def _spans_by_mask(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,26 +12,22 @@ from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.strings import check_strings, most_lengths_bytes, split_variants
 from ckptparse.coding.checksum import crc32c, unmask_crc
 from ckptparse.coding.varint import decode_varints
-from ckptparse.dtypes import DataType, item_size
-from ckptparse.errors import ChecksumError, MalformedError
-from ckptparse.examination.index_view import Stored
+from ckptparse.dtypes import item_size
+from ckptparse.errors import CheckpointError, ChecksumError, MalformedError
+from ckptparse.examination.index_view import NO_CHECKSUM
+from ckptparse.examination.outcome import Outcome, Span, merge_spans
+from ckptparse.examination.payload import Form, Payload, Record
 from ckptparse.examination.readers import DataFiles, checksum_of, find_holes
-from ckptparse.examination.report import Span, merge_spans
+from ckptparse.examination.salvaged_table import read_salvaged
 from ckptparse.problems import Cause, Status
 
-__all__ = [
-    "Check",
-    "check_stored",
-    "elements_outside",
-    "has_checksum",
-    "is_counted",
-    "string_spans",
-]
+__all__ = ["Check", "check_payload", "elements_outside", "fits", "is_there", "string_spans"]
 
-_NO_CHECKSUM = unmask_crc(0)
-"""What an entry without a checksum states: TensorFlow compares with it all the same."""
 _CRC_SIZE = 4
 _LEAST_ZEROS = 16
+"""Bytes of zeros that mean anything: shorter ones are small numbers."""
+_FEW_PAGES = 2 * 4096
+"""Bytes of a payload that may hold no page of its own, so that its zeros are looked at alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,146 +35,188 @@ class Check:
     """What became of a check.
 
     Attributes:
-        status: Of the payload, proof of its entry included.
-        cause: What likely happened to it.
-        ranges: The elements that are there.
-        computed: The CRC of its bytes, where they are all there and not as stored.
+        outcome: Of the payload, proof of its entry included.
+        computed: The CRC of its bytes, if they are all there and not as stored.
         holes: Runs of zero pages, as bytes of the payload.
-        note: A sentence, where there is something to say.
+        code: The problem code, if the failure has one of its own.
     """
 
-    status: Status
-    cause: Cause | None = None
-    ranges: tuple[Span, ...] = ()
+    outcome: Outcome
     computed: int | None = None
     holes: tuple[Span, ...] = ()
-    note: str = ""
+    code: str | None = None
+
+    @property
+    def status(self) -> Status:
+        """That of the outcome."""
+        return self.outcome.status
+
+    @property
+    def cause(self) -> Cause | None:
+        """That of the outcome."""
+        return self.outcome.cause
+
+    def because(self, cause: Cause | None, note: str | None = None) -> Check:
+        """Return the same check with another cause, and perhaps another sentence."""
+        outcome = replace(self.outcome, cause=cause)
+        if note is not None:
+            outcome = replace(outcome, note=note)
+        return replace(self, outcome=outcome)
 
 
-def is_counted(data_type: int) -> bool:
-    """Tell whether elements of this kind have no fixed size: strings and variants."""
-    return data_type in (DataType.DT_STRING, DataType.DT_VARIANT)
+def is_there(files: DataFiles, payload: Payload) -> bool:
+    """Tell whether the file has all bytes of a payload."""
+    size = files.size(payload.file)
+    return size is not None and payload.offset >= 0 and payload.end <= size
 
 
-def has_checksum(stored: Stored) -> bool:
-    """Tell whether the index states a checksum for a payload: without one, none proves anything."""
-    return stored.entry.crc32c != _NO_CHECKSUM
+def fits(files: DataFiles, payload: Payload) -> bool:
+    """Tell whether the bytes at a payload's place have its checksum, whatever proves its entry."""
+    if payload.crc32c is None or not is_there(files, payload):
+        return False
+    if payload.form in (Form.STRINGS, Form.VARIANTS):
+        try:
+            _check_counted(files, payload)
+        except (ChecksumError, MalformedError):
+            return False
+        return True
+    return checksum_of(files, payload.file, payload.offset, payload.size) == payload.crc32c
 
 
-def check_stored(files: DataFiles, stored: Stored) -> Check:
-    """Check a payload that is not sliced."""
-    entry = stored.entry
-    size = files.size(stored.path)
-    count = count_elements(entry.shape)
+def check_payload(files: DataFiles, payload: Payload) -> Check:
+    """Check a payload against its file."""
+    if payload.record is not None and (payload.record.sound or payload.record.value is not None):
+        return _check_record(files, payload, payload.record)
+    size = files.size(payload.file)
     if size is None:
-        return Check(Status.MISSING, Cause.SHARD, note="its data file is missing")
+        return _missing(Cause.SHARD, "its data file is missing")
     # What is empty lies nowhere, so no cut takes it away.
-    if entry.size and entry.offset + entry.size > size:
-        return _check_truncated(files, stored, max(0, size - entry.offset))
-    if is_counted(entry.data_type):
-        return _check_counted(files, stored, count)
-    computed = checksum_of(files, stored.path, entry.offset, entry.size)
-    if computed == entry.crc32c:
-        return _good(stored, count)
-    return _bad(files, stored, computed, count)
+    if payload.size and payload.end > size:
+        return _check_truncated(files, payload, max(0, size - payload.offset))
+    if payload.form in (Form.STRINGS, Form.VARIANTS):
+        try:
+            _check_counted(files, payload)
+        except ChecksumError as error:
+            return _bad(files, payload, error.computed or 0)
+        except MalformedError as error:
+            return _undecodable(files, payload, error)
+        return _good(payload)
+    computed = checksum_of(files, payload.file, payload.offset, payload.size)
+    stated = NO_CHECKSUM if payload.crc32c is None else payload.crc32c
+    return _good(payload) if computed == stated else _bad(files, payload, computed)
 
 
-def _good(stored: Stored, count: int) -> Check:
-    if stored.proved:
-        return Check(Status.VERIFIED, None, ((0, count),))
-    return Check(
-        Status.UNVERIFIED,
-        Cause.ENTRY,
-        ((0, count),),
-        note="its bytes have their checksum, but its name, type and shape come from a damaged "
-        "part of the index",
-    )
+def _missing(cause: Cause, note: str) -> Check:
+    return Check(Outcome(Status.MISSING, cause, note=note))
 
 
-def _bad(files: DataFiles, stored: Stored, computed: int, count: int) -> Check:
-    entry = stored.entry
-    if not has_checksum(stored):
-        return Check(
-            Status.UNVERIFIED,
-            Cause.NO_CHECKSUM,
-            ((0, count),),
-            computed,
-            note="the index stores no checksum for it",
-        )
-    holes = find_holes(files, stored.path, entry.offset, entry.size)
-    if not holes and not any(_nonzero(files, stored)):
-        holes = ((0, entry.size),)
-    cause = Cause.ZEROS if holes else Cause.UNKNOWN if stored.proved else Cause.ENTRY
-    note = f"stored checksum {entry.crc32c}, computed {computed}"
+def _good(payload: Payload) -> Check:
+    whole = ((0, count_elements(payload.shape)),)
+    if payload.proved:
+        return Check(Outcome(Status.VERIFIED, ranges=whole))
+    return Check(Outcome(Status.UNVERIFIED, Cause.ENTRY, ranges=whole, note=payload.doubt))
+
+
+def _bad(files: DataFiles, payload: Payload, computed: int) -> Check:
+    if payload.crc32c is None:
+        whole = ((0, count_elements(payload.shape)),)
+        note = "the index stores no checksum for it"
+        outcome = Outcome(Status.UNVERIFIED, Cause.NO_CHECKSUM, ranges=whole, note=note)
+        return Check(outcome, computed)
+    holes = find_holes(files, payload.file, payload.offset, payload.size)
+    if not holes and _is_all_zeros(files, payload):
+        holes = ((0, payload.size),)
+    cause = Cause.ZEROS if holes else Cause.UNKNOWN if payload.proved else Cause.ENTRY
+    note = f"stored checksum {payload.crc32c}, computed {computed}"
     if holes:
         lost = sum(stop - start for start, stop in holes)
-        note = f"{lost} of its {entry.size} bytes lie in runs of zeros; {note}"
-    return Check(Status.CORRUPT, cause, (), computed, holes, note)
+        note = f"{lost} of its {payload.size} bytes lie in runs of zeros; {note}"
+    return Check(Outcome(Status.CORRUPT, cause, note=note), computed, holes)
 
 
-def _nonzero(files: DataFiles, stored: Stored) -> Sequence[bool]:
-    """Tell of a short payload whether it holds anything but zeros; longer ones have pages.
+def _is_all_zeros(files: DataFiles, payload: Payload) -> bool:
+    """Tell whether a short payload holds nothing but zeros; longer ones have pages.
 
     Of a few bytes it means nothing: small numbers are mostly zeros.
     """
-    entry = stored.entry
-    if not _LEAST_ZEROS <= entry.size <= 2 * 4096:
-        return (True,)
-    return (any(files.read(stored.path, entry.offset, entry.size)),)
+    if not _LEAST_ZEROS <= payload.size <= _FEW_PAGES:
+        return False
+    return not any(files.read(payload.file, payload.offset, payload.size))
 
 
-def _check_counted(files: DataFiles, stored: Stored, count: int) -> Check:
-    """Check strings or variants, whose checksum covers more than their bytes."""
-    entry = stored.entry
-    check = _check_strings if entry.data_type == DataType.DT_STRING else _check_variants
+def _undecodable(files: DataFiles, payload: Payload, error: MalformedError) -> Check:
+    """Judge strings whose lengths do not fit: no checksum of theirs can be computed."""
+    computed = checksum_of(files, payload.file, payload.offset, payload.size)
+    found = _bad(files, payload, computed)
+    outcome = replace(found.outcome, ranges=(), note=error.message)
+    return Check(outcome, None, found.holes)
+
+
+def _check_record(files: DataFiles, payload: Payload, record: Record) -> Check:
+    """Check a record of a V1 file: its block has been checked, its values can be decoded."""
+    from ckptparse.examination.legacy_view import decode_record
+
+    count = count_elements(payload.shape)
     try:
-        check(files, stored, count)
-    except ChecksumError as error:
-        return _bad(files, stored, error.computed or 0, count)
-    except MalformedError as error:
-        computed = checksum_of(files, stored.path, entry.offset, entry.size)
-        found = _bad(files, stored, computed, count)
-        return Check(found.status, found.cause, (), None, found.holes, error.message)
-    return _good(stored, count)
+        value = record.value
+        if value is None:
+            size = payload.size - 1
+            value = read_salvaged(files, payload.file, payload.offset, size, record.key)
+        decode_record(value, payload.data_type, count, limits=files.context.limits)
+    except CheckpointError as error:
+        outcome = Outcome(Status.CORRUPT, Cause.ENTRY, note=error.message)
+        return Check(outcome, code="v1.record")
+    return _good(payload if record.sound else replace(payload, proved=False))
 
 
-def _check_strings(files: DataFiles, stored: Stored, count: int) -> None:
+def _check_counted(files: DataFiles, payload: Payload) -> None:
+    """Check strings or variants, whose checksum covers more than their bytes.
+
+    Raises:
+        ChecksumError: A checksum disagrees.
+        MalformedError: The lengths do not fit the bytes.
+    """
+    count = count_elements(payload.shape)
+    check = _check_strings if payload.form is Form.STRINGS else _check_variants
+    check(files, payload, count, NO_CHECKSUM if payload.crc32c is None else payload.crc32c)
+
+
+def _check_strings(files: DataFiles, payload: Payload, count: int, crc: int) -> None:
     """Check the lengths, then the strings in pieces; raises as `decode_strings` does."""
-    entry = stored.entry
-    size = min(entry.size, most_lengths_bytes(count))
-    head = bytes(files.read(stored.path, entry.offset, size))
+    size = min(payload.size, most_lengths_bytes(count))
+    head = bytes(files.read(payload.file, payload.offset, size))
 
     def stream(start: int, crc: int) -> int:
-        offset, rest = entry.offset + start, entry.size - start
-        return checksum_of(files, stored.path, offset, rest, crc=crc)
+        offset, rest = payload.offset + start, payload.size - start
+        return checksum_of(files, payload.file, offset, rest, crc=crc)
 
-    order, crc = stored.big_endian, entry.crc32c
-    check_strings(head, count, entry.size, big_endian=order, crc=crc, stream=stream)
+    check_strings(head, count, payload.size, big_endian=payload.big_endian, crc=crc, stream=stream)
 
 
-def _check_variants(files: DataFiles, stored: Stored, count: int) -> None:
+def _check_variants(files: DataFiles, payload: Payload, count: int, crc: int) -> None:
     """Check each element; raises as `split_variants` does."""
-    entry = stored.entry
-    data = bytes(files.read(stored.path, entry.offset, entry.size))
-    split_variants(data, count, big_endian=stored.big_endian, crc=entry.crc32c)
+    data = bytes(files.read(payload.file, payload.offset, payload.size))
+    split_variants(data, count, big_endian=payload.big_endian, crc=crc)
 
 
-def _check_truncated(files: DataFiles, stored: Stored, available: int) -> Check:
-    entry = stored.entry
-    width = item_size(entry.data_type)
-    note = f"the data file ends {entry.size - available} bytes before the tensor does"
-    if width is not None:
-        present: tuple[Span, ...] = merge_spans([(0, available // width)])
-    elif available and entry.data_type == DataType.DT_STRING:
-        data = bytes(files.read(stored.path, entry.offset, available))
-        spans = string_spans(data, count_elements(entry.shape), big_endian=stored.big_endian)
-        whole = sum(stop <= available for _, stop in spans or ())
-        present = merge_spans([(0, whole)])
-    else:
-        present = ()
+def _check_truncated(files: DataFiles, payload: Payload, available: int) -> Check:
+    note = f"the data file ends {payload.size - available} bytes before the tensor does"
+    present = _present_before(files, payload, available)
     if present:
-        return Check(Status.PARTIAL, Cause.TRUNCATED, present, note=note)
-    return Check(Status.MISSING, Cause.TRUNCATED, note=note)
+        return Check(Outcome(Status.PARTIAL, Cause.TRUNCATED, ranges=present, note=note))
+    return _missing(Cause.TRUNCATED, note)
+
+
+def _present_before(files: DataFiles, payload: Payload, available: int) -> tuple[Span, ...]:
+    """Return the elements that lie whole within the first bytes of a payload."""
+    width = item_size(payload.data_type)
+    if payload.form is Form.PLAIN and width is not None:
+        return merge_spans([(0, available // width)])
+    if payload.form is not Form.STRINGS or not available:
+        return ()
+    data = bytes(files.read(payload.file, payload.offset, available))
+    spans = string_spans(data, count_elements(payload.shape), big_endian=payload.big_endian)
+    return merge_spans([(0, sum(stop <= available for _, stop in spans or ()))])
 
 
 def string_spans(data: bytes, count: int, *, big_endian: bool) -> list[Span] | None:

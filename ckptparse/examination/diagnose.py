@@ -9,50 +9,62 @@ whose trained tensors do not.
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from enum import Enum
 
 import numpy as np
 
-from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.naming import split_data_path
 from ckptparse.crc.flips import HIGHEST_CHANCE, chance_of_bit, find_bit
-from ckptparse.crc.inversion import derive_constant
-from ckptparse.crc.search import Registers
-from ckptparse.dtypes import DataType, item_size, numpy_dtype
-from ckptparse.errors import CheckpointError
+from ckptparse.dtypes import DataType, item_size
 from ckptparse.examination.case import Case, Part
-from ckptparse.examination.check import Check, check_stored, is_counted
-from ckptparse.examination.index_view import Stored
+from ckptparse.examination.check import Check
+from ckptparse.examination.conversions import UndoneLineEnds
 from ckptparse.examination.neighbours import is_anothers
-from ckptparse.examination.readers import DataFiles, undone_path
+from ckptparse.examination.outcome import Outcome
+from ckptparse.examination.payload import Form, Payload
+from ckptparse.examination.places import (
+    NO_CHANCE,
+    Place,
+    find_shift,
+    find_twins,
+    is_telling,
+    stored_dtype,
+    twin_key,
+)
+from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.survey import identity_of
 from ckptparse.parallel import PIECE_SIZE
 from ckptparse.problems import Cause, Problem, Status
 
-__all__ = ["Place", "diagnose", "find_twins", "is_telling", "moved", "stored_dtype", "twin_key"]
+__all__ = ["Diagnosis", "diagnose"]
 
 _SAMPLES = 8
+"""Payloads that are tried in another file: if none of them lies there, the file is another's."""
+_SURE = 3
+"""Equal payloads in another checkpoint's file that are more than a few frozen ones."""
 _MOST_FILES = 64
-_LEAST_SAMPLE = 16
+"""Other files that are tried: shards of the checkpoint, and its neighbours'."""
 _ROUNDS = 12
-_WINDOW = 1 << 23
-_DEEP_WINDOW = 1 << 26
-_COARSE_WINDOW = 1 << 28
-_COARSE_STEP = 512
+"""Searches for a shift in one file by `recover`: one that finds nothing halves what is sought."""
+_FEW_ROUNDS = 2
+"""Searches for a shift in one file by `verify`, which only names the cause."""
+_SOUGHT_BY_VERIFY = 1 << 23
+"""Bytes of the largest payload that `verify` seeks elsewhere: it promises little memory."""
 _TEXT_SAMPLE = 1 << 22
-_SUB_BYTE = frozenset(
-    {
-        DataType.DT_INT4,
-        DataType.DT_UINT4,
-        DataType.DT_INT2,
-        DataType.DT_UINT2,
-        DataType.DT_FLOAT4_E2M1FN,
-    }
-)
+"""Bytes of a file's start that show a conversion of text: some 16,000 line feeds if random."""
+_FEW_FEEDS = 4
+"""Pairs of CR LF that are no chance any more: each is one in 256."""
+_MANY_FEEDS = 4096
+"""Line feeds of which none follows a carriage return: of random bytes 16 would."""
+_MANY_RETURNS = 1024
+"""Carriage returns that show that they themselves were kept."""
+_USUAL_VALUES = (1e-12, 1e6)
+"""Magnitudes of the values that training leaves."""
+_MOSTLY = 0.95
+"""Share of usual values among weights; noise has less than a third."""
 _FOREIGN = frozenset(
     {
         "lfs-pointer",
@@ -78,96 +90,67 @@ _FOREIGN = frozenset(
 )
 
 
+class _Text(Enum):
+    """A conversion of line ends that a file shows."""
+
+    CRLF = "every line feed in it follows a carriage return"
+    LF = "no carriage return in it stands before a line feed"
+
+
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where bytes of a data file lie instead.
+class Diagnosis:
+    """What happened to payloads that are not whole.
 
     Attributes:
-        path: The file (`files.open_reader` opens it).
-        delta: How much further on there, in bytes.
-        cause: What that makes of the tensors at the right place; None where they are another
-            checkpoint's, that happen to be equal.
-        method: In a few words.
-        chance: Chance that a tensor found so is another's bytes.
+        places: For each data file where bytes of it lie instead.
+        problems: What is wrong with the files.
     """
 
-    path: str
-    delta: int
-    cause: Cause | None
-    method: str
-    chance: float
+    places: dict[DataFile, list[Place]]
+    problems: list[Problem]
 
 
 @dataclass(slots=True)
 class _Group:
     """The payloads of one data file that are not whole."""
 
-    path: str
-    parts: list[Part]
+    file: DataFile
+    parts: list[tuple[Part, Payload]]
     places: list[Place] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
 
-def moved(stored: Stored, place: Place) -> Stored:
-    """Return what the index says of a payload, at the place where it may lie instead."""
-    entry = replace(stored.entry, offset=stored.entry.offset + place.delta)
-    return replace(stored, entry=entry, path=place.path)
-
-
-def diagnose(
-    case: Case, *, deep: bool, siblings: bool = True
-) -> tuple[dict[str, list[Place]], list[Problem]]:
+def diagnose(case: Case, *, deep: bool, siblings: bool = True) -> Diagnosis:
     """Find out what happened to the payloads that are not whole, and note it in their checks.
 
     Args:
-        case: The checkpoint, assessed.
+        case: The checkpoint, checked.
         deep: Whether to search whole files for bytes that have moved.
         siblings: Whether files of other checkpoints may be looked at.
-
-    Returns:
-        For each data file where bytes of it lie instead, and what is wrong with the files.
     """
-    places: dict[str, list[Place]] = {}
-    problems: list[Problem] = []
+    found = Diagnosis({}, [])
     for group in _groups(case):
-        _Diagnosis(case, group, deep=deep, siblings=siblings).run()
-        places[group.path] = group.places
-        problems += group.problems
-    return places, problems
-
-
-def twin_key(stored: Stored) -> tuple[int, int, int, bool]:
-    """Return what two payloads of the same bytes have in common."""
-    entry = stored.entry
-    return entry.data_type, entry.size, entry.crc32c, stored.big_endian
-
-
-def find_twins(case: Case) -> dict[tuple[int, int, int, bool], tuple[str, Stored]]:
-    """Return the verified payloads by what another of the same bytes has in common with them."""
-    return {
-        twin_key(part.stored): (assessed.name, part.stored)
-        for assessed in case.tensors.values()
-        for part in assessed.parts
-        if part.stored is not None and part.check.status is Status.VERIFIED
-    }
+        _Examination(case, group, deep=deep, siblings=siblings).run()
+        found.places[group.file] = group.places
+        found.problems.extend(group.problems)
+    return found
 
 
 def _groups(case: Case) -> Iterator[_Group]:
-    parts: dict[str, list[Part]] = defaultdict(list)
-    for assessed in case.tensors.values():
-        for part in assessed.parts:
-            if part.stored is not None and _is_lost(part.check):
-                parts[part.stored.path].append(part)
-    for path, found in sorted(parts.items()):
-        found.sort(key=lambda part: part.stored.entry.offset if part.stored else 0)
-        yield _Group(path, found)
+    parts: dict[DataFile, list[tuple[Part, Payload]]] = defaultdict(list)
+    for _, part in case.parts():
+        if part.payload is not None and part.payload.size and _is_lost(part.check):
+            parts[part.payload.file].append((part, part.payload))
+    for file, found in sorted(parts.items(), key=lambda item: item[0].path):
+        found.sort(key=lambda pair: pair[1].offset)
+        yield _Group(file, found)
 
 
 def _is_lost(check: Check) -> bool:
     return check.status in (Status.CORRUPT, Status.MISSING, Status.PARTIAL)
 
 
-class _Diagnosis:
+class _Examination:
     """The examination of one data file."""
 
     def __init__(self, case: Case, group: _Group, *, deep: bool, siblings: bool) -> None:
@@ -176,18 +159,20 @@ class _Diagnosis:
         self.group = group
         self.deep = deep
         self.siblings = siblings
-        self.size = case.files.size(group.path)
+        self.size = case.files.size(group.file)
         self.twins = find_twins(case)
 
     def run(self) -> None:
         group = self.group
-        self._check_foreign()
+        # A file of records has been judged when its table was read.
+        if not any(payload.form is Form.RECORD for _, payload in group.parts):
+            self._check_foreign()
         self._find_elsewhere()
         if self.size is None and self.deep:
             self._find_joined()
         if self.size:
             self._find_text()
-            self._find_shifted()
+            self._search(group.file, Cause.SHIFTED)
             self._tell_apart()
         if group.places:
             self._settle()
@@ -195,7 +180,7 @@ class _Diagnosis:
     # -- other files
 
     def _check_foreign(self) -> None:
-        identity = identity_of(self.group.path) if self.size is not None else None
+        identity = identity_of(self.group.file.path) if self.size is not None else None
         if identity is None or identity.kind not in _FOREIGN:
             return
         detail = ""
@@ -207,37 +192,40 @@ class _Diagnosis:
         mangled = identity.kind == "mangled-text"
         code = "shard.text" if mangled else "shard.foreign"
         self._problem(code, f"it is {identity.meaning}.{detail} {identity.advice}")
-        for part in self.group.parts:
+        for part, _ in self.group.parts:
             if mangled:
-                part.check = replace(part.check, cause=Cause.TEXT)
+                part.check = part.check.because(Cause.TEXT)
             else:
                 # None of its bytes are a tensor's, however many there are.
                 note = f"its data file is {identity.meaning}"
-                part.check = Check(Status.MISSING, Cause.FOREIGN, note=note)
+                part.check = Check(Outcome(Status.MISSING, Cause.FOREIGN, note=note))
 
     def _find_elsewhere(self) -> None:
         samples = self._samples()
         if not samples:
             return
         for path in self._other_files():
-            place = Place(
-                path, 0, Cause.SWAPPED, f"reading it from {os.path.basename(path)}", 2**-32
-            )
-            hits = sum(self._fits(stored, place) for stored in samples)
-            if hits and self._is_anothers(path) and (hits < 3 or 2 * hits <= len(samples)):
+            method = f"reading it from {self._name(path)}"
+            place = Place(DataFile(path), 0, Cause.SWAPPED, method, NO_CHANCE)
+            hits = sum(place.holds(self.files, payload) for payload in samples)
+            few = hits < _SURE or 2 * hits <= len(samples)
+            if hits and few and self._is_anothers(path):
                 equal = replace(place, cause=None, method="a sibling's bytes")
                 self.group.places.append(equal)
             elif hits:
                 self.group.places.append(place)
                 self._report_elsewhere(path)
 
+    def _name(self, path: str) -> str:
+        return self.case.context.storage.split(path)[1]
+
     def _is_anothers(self, path: str) -> bool:
         """Tell whether a data file has an index of its own beside it, not this checkpoint's."""
-        return is_anothers(path, self.case.survey.prefix)
+        return is_anothers(path, self.case.survey.prefix, self.case.context)
 
     def _report_elsewhere(self, path: str) -> None:
-        name = os.path.basename(path)
-        own = split_data_path(self.group.path)
+        name = self._name(path)
+        own = split_data_path(self.group.file.path)
         other = split_data_path(path)
         if self.size is None:
             self._problem("shard.renamed", f"its bytes lie in {name}")
@@ -247,281 +235,197 @@ class _Diagnosis:
             self._problem("set.mixed", f"bytes that belong into it lie in {name}, of another save")
 
     def _other_files(self) -> list[str]:
-        directory = self.case.survey.directory
-        names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-        found = [os.path.join(directory, name) for name in names if _may_be_shard(name)]
-        found += [path for path in self.case.survey.leftovers if ".data-" in path]
-        kept = dict.fromkeys(os.path.normpath(path) for path in found)
-        kept.pop(os.path.normpath(self.group.path), None)
-        found = [path for path in kept if os.path.isfile(path)]
-        if not self.siblings:
-            found = [path for path in found if not self._is_anothers(path)]
-        # Its own files first: what is equal in another checkpoint is no sign of mixed saves.
-        return sorted(found, key=self._is_anothers)[:_MOST_FILES]
-
-    def _samples(self) -> list[Stored]:
-        """Return a few payloads whose checksum says something: not small, not constant."""
-        good = [
-            part.stored
-            for part in self.group.parts
-            if part.stored is not None and self._is_sought(part.stored)
+        storage, survey = self.case.context.storage, self.case.survey
+        listed = storage.list(survey.directory)
+        found = [
+            storage.join(survey.directory, name)
+            for name, stat in listed.items()
+            if stat.kind == "file" and _may_be_shard(name)
         ]
+        found += [path for path in survey.leftovers if ".data-" in path]
+        paths = [path for path in dict.fromkeys(found) if path != self.group.file.path]
+        if not self.siblings:
+            paths = [path for path in paths if not self._is_anothers(path)]
+        # Its own files first: what is equal in another checkpoint is no sign of mixed saves.
+        return sorted(paths, key=self._is_anothers)[:_MOST_FILES]
+
+    def _samples(self) -> list[Payload]:
+        """Return a few payloads whose checksum says something: not small, not constant."""
+        good = [payload for _, payload in self.group.parts if self._is_sought(payload)]
         step = max(1, len(good) // _SAMPLES)
         return good[::step][:_SAMPLES]
 
-    def _is_sought(self, stored: Stored) -> bool:
+    def _is_sought(self, payload: Payload) -> bool:
         """Tell whether finding a payload elsewhere says something: no other tensor is the same."""
-        return is_telling(stored) and twin_key(stored) not in self.twins
+        return is_telling(payload) and twin_key(payload) not in self.twins
 
-    def _fits(self, stored: Stored, place: Place) -> bool:
-        there = moved(stored, place)
-        size = self.files.size(place.path)
-        if size is None or there.entry.offset < 0 or there.entry.offset + there.entry.size > size:
-            return False
-        found = check_stored(self.files, replace(there, proved=True))
-        return found.status is Status.VERIFIED
+    def _is_placed(self, payload: Payload) -> bool:
+        return any(place.holds(self.files, payload) for place in self.group.places)
 
     def _find_joined(self) -> None:
         """Look for the bytes of a file that is not there anywhere in the others."""
-        own = {os.path.normpath(path) for path in self.case.survey.data_files.values()}
+        own = set(self.case.survey.data_files.values())
         for path in self._other_files():
             if path not in own:
                 continue
             before = len(self.group.places)
-            self._search(path, Cause.SHIFTED)
+            self._search(DataFile(path), Cause.SHIFTED)
             if len(self.group.places) > before:
-                name = os.path.basename(path)
-                self._problem("shard.renamed", f"bytes of it lie in {name}, at another place")
+                message = f"bytes of it lie in {self._name(path)}, at another place"
+                self._problem("shard.renamed", message)
                 return
 
     # -- conversions of text, and shifts
 
     def _find_text(self) -> None:
-        kind = _text_kind(self.files, self.group.path, self.size or 0)
-        if kind is None:
+        file = self.group.file
+        found = _text_of(self.files, file, self.size or 0) if file.undo is None else None
+        if found is None:
             return
-        self._problem(
-            "shard.text",
-            "every line feed in it follows a carriage return"
-            if kind == "crlf"
-            else "no carriage return in it stands before a line feed",
-        )
-        for part in self.group.parts:
-            part.check = replace(part.check, cause=Cause.TEXT)
-        if kind == "crlf" and self.deep:
-            path = undone_path(self.group.path)
-            self.group.places.append(
-                Place(path, 0, Cause.TEXT, "undoing a conversion of line ends", 2**-32)
-            )
-            self._search(path, Cause.TEXT)
+        self._problem("shard.text", found.value)
+        for part, _ in self.group.parts:
+            part.check = part.check.because(Cause.TEXT)
+        if found is _Text.CRLF and self.deep:
+            undone = DataFile(file.path, UndoneLineEnds)
+            method = "undoing a conversion of line ends"
+            self.group.places.append(Place(undone, 0, Cause.TEXT, method, NO_CHANCE))
+            self._search(undone, Cause.TEXT)
 
-    def _find_shifted(self) -> None:
-        self._search(self.group.path, Cause.SHIFTED)
-
-    def _search(self, path: str, cause: Cause) -> None:
+    def _search(self, file: DataFile, cause: Cause) -> None:
         """Find payloads by their checksums, and others the same distance away."""
         waiting = [
-            part.stored
-            for part in self.group.parts
-            if part.stored is not None
-            and not part.check.holes
-            and self._is_sought(part.stored)
-            and not any(self._fits(part.stored, place) for place in self.group.places)
+            payload
+            for part, payload in self.group.parts
+            if not part.check.holes and self._is_sought(payload) and not self._is_placed(payload)
         ]
         # Small ones are sought quickest; a second at the same distance settles it.
-        waiting.sort(key=lambda stored: stored.entry.size)
+        waiting.sort(key=lambda payload: payload.size)
         if not self.deep:
-            waiting = [stored for stored in waiting if stored.entry.size <= _WINDOW]
-        for _ in range(_ROUNDS if self.deep else 2):
+            waiting = [payload for payload in waiting if payload.size <= _SOUGHT_BY_VERIFY]
+        for _ in range(_ROUNDS if self.deep else _FEW_ROUNDS):
             if not waiting:
                 return
-            shift = self._find_shift(path, waiting[0])
+            shift = find_shift(self.files, file, waiting[0], far=self.deep)
             if shift is None:
                 waiting = waiting[len(waiting) // 2 :] if len(waiting) > 1 else []
                 continue
-            waiting = self._take_shift(path, cause, shift, waiting)
+            waiting = self._take_shift(file, cause, shift, waiting)
 
     def _take_shift(
-        self, path: str, cause: Cause, shift: tuple[int, float], waiting: list[Stored]
-    ) -> list[Stored]:
+        self, file: DataFile, cause: Cause, shift: tuple[int, float], waiting: list[Payload]
+    ) -> list[Payload]:
         delta, chance = shift
         method = f"reading it {delta:+d} bytes from its place"
-        if path.partition("\0")[0] != self.group.path:
-            method += f" in {os.path.basename(path)}"
-        place = Place(path, delta, cause, method, chance)
-        left = [stored for stored in waiting if not self._fits(stored, place)]
+        if file.path != self.group.file.path:
+            method += f" in {self._name(file.path)}"
+        place = Place(file, delta, cause, method, chance)
+        left = [payload for payload in waiting if not place.holds(self.files, payload)]
         if len(waiting) - len(left) > 1:
             # A second one at the same distance is no chance any more.
-            place = replace(place, chance=2**-32)
+            place = replace(place, chance=NO_CHANCE)
         self.group.places.append(place)
-        if path == self.group.path:
+        if file == self.group.file:
             self._problem("shard.shifted", f"bytes of it lie {delta:+d} bytes from their place")
         return left
-
-    def _find_shift(self, path: str, stored: Stored) -> tuple[int, float] | None:
-        """Return how far away a payload lies, and the chance that it is not it."""
-        size = self.files.size(path) or 0
-        entry = stored.entry
-        window = (_DEEP_WINDOW if self.deep else _WINDOW) // 2
-        start = max(0, min(entry.offset, size) - window)
-        stop = min(size, entry.offset + entry.size + window)
-        if size <= 2 * window:
-            start, stop = 0, size
-        if entry.size > stop - start or entry.size > _COARSE_WINDOW:
-            return None
-        data = memoryview(self.files.source(path).read_at(start, stop - start))
-        return self._match(data, start, entry.offset, entry.size, entry.crc32c)
-
-    def _match(
-        self, data: memoryview, start: int, offset: int, size: int, crc: int
-    ) -> tuple[int, float] | None:
-        positions = 0
-        for residue in range(4):
-            registers = Registers(data[residue:])
-            positions += registers.positions(size)
-            for found in registers.find(size, crc):
-                delta = start + residue + found - offset
-                if delta:
-                    return delta, positions / 2**32
-        return None
 
     # -- what is left
 
     def _tell_apart(self) -> None:
         """Tell single flipped bits from a mixed save among what has no cause yet."""
-        waiting = [part for part in self.group.parts if self._is_open(part)]
-        flipped = {id(part) for part in waiting if self._is_flipped(part)}
-        if len(flipped) < len(waiting) and self._is_mixed(waiting):
+        waiting = [(part, payload) for part, payload in self.group.parts if self._is_open(part)]
+        flipped = {id(part) for part, payload in waiting if _is_flipped(part.check, payload)}
+        if len(flipped) < len(waiting) and self._is_mixed([payload for _, payload in waiting]):
             if 2 * len(flipped) < len(waiting):
                 flipped = set()
             self._problem(
                 "set.mixed",
-                f"{len(waiting)} tensors have other values than the index knows of, and what "
-                "never changes agrees: index and data file come from different saves",
+                f"{len(waiting)} tensors have other values than the index states, and those that "
+                "never change are right: index and data file come from different saves",
             )
-            for part in waiting:
+            for part, _ in waiting:
                 if id(part) not in flipped:
-                    part.check = replace(part.check, cause=Cause.MIXED)
-        for part in waiting:
+                    part.check = part.check.because(Cause.MIXED)
+        for part, _ in waiting:
             if id(part) in flipped:
-                part.check = replace(part.check, cause=Cause.BITS)
+                part.check = part.check.because(Cause.BITS)
 
     def _is_open(self, part: Part) -> bool:
         return (
             part.check.status is Status.CORRUPT
             and part.check.cause is Cause.UNKNOWN
-            and part.stored is not None
-            and not any(self._fits(part.stored, place) for place in self.group.places)
+            and part.payload is not None
+            and not self._is_placed(part.payload)
         )
 
-    def _is_flipped(self, part: Part) -> bool:
-        stored, computed = part.stored, part.check.computed
-        if stored is None or computed is None or is_counted(stored.entry.data_type):
-            return False
-        size = stored.entry.size
-        found = find_bit(stored.entry.crc32c, computed, size)
-        return found is not None and chance_of_bit(size) <= HIGHEST_CHANCE
-
-    def _is_mixed(self, waiting: Sequence[Part]) -> bool:
+    def _is_mixed(self, waiting: Sequence[Payload]) -> bool:
         """Tell whether a whole file of plausible values fails wherever values can change."""
-        path = self.group.path
-        telling = [part.stored for part in waiting if part.stored and is_telling(part.stored)]
+        telling = [payload for payload in waiting if is_telling(payload)]
         if len(telling) < 2:
             return False
-        changing = sum(
-            1
-            for _, stored in self.case.stored()
-            if stored.path == path and not stored.entry.slices and is_telling(stored)
-        )
-        ends = [
-            stored.entry.offset + stored.entry.size
-            for _, stored in self.case.stored()
-            if stored.path == path and not stored.entry.slices
+        there = [
+            part.payload
+            for _, part in self.case.parts()
+            if part.payload is not None and part.payload.file == self.group.file
         ]
-        plausible = sum(_is_plausible(self.files, stored) for stored in telling[:_SAMPLES])
+        changing = sum(is_telling(payload) for payload in there)
+        plausible = sum(_is_plausible(self.files, payload) for payload in telling[:_SAMPLES])
         return (
             2 * len(telling) >= changing
-            and self.size == max(ends, default=0)
+            and self.size == max(payload.end for payload in there)
             and 2 * plausible > min(len(telling), _SAMPLES)
         )
 
     def _settle(self) -> None:
         """Note the cause of what lies in another place."""
-        for part in self.group.parts:
-            if part.stored is None:
-                continue
+        for part, payload in self.group.parts:
             for place in self.group.places:
-                if self._fits(part.stored, place):
-                    where = os.path.basename(place.path.partition("\0")[0])
-                    note = f"its bytes are whole in {where}"
+                if place.holds(self.files, payload):
+                    note = f"its bytes are whole in {self._name(place.file.path)}"
                     if place.delta:
                         note += f", {place.delta:+d} bytes from their place"
-                    cause = place.cause or part.check.cause
-                    part.check = replace(part.check, cause=cause, note=note)
+                    part.check = part.check.because(place.cause or part.check.cause, note)
                     break
 
     def _problem(self, code: str, message: str) -> None:
-        self.group.problems.append(Problem.of(code, self.group.path, message))
+        self.group.problems.append(Problem.of(code, self.group.file.path, message))
 
 
 def _may_be_shard(name: str) -> bool:
     return ".data-" in name or name.endswith((".data", ".bak", ".part", ".tmp"))
 
 
-def is_telling(stored: Stored) -> bool:
-    """Tell whether a payload is long enough and not constant, so that its checksum marks it."""
-    entry = stored.entry
-    if entry.size < _LEAST_SAMPLE or entry.slices:
+def _is_flipped(check: Check, payload: Payload) -> bool:
+    """Tell whether one flipped bit explains a checksum, and nothing else is likely to."""
+    crc = payload.crc32c
+    if check.computed is None or crc is None or payload.form in (Form.STRINGS, Form.VARIANTS):
         return False
-    if is_counted(entry.data_type):
-        return True
-    dtype = stored_dtype(stored)
-    if dtype is None:
-        return True
-    return derive_constant(entry.crc32c, dtype, count_elements(entry.shape)) is None
+    found = find_bit(crc, check.computed, payload.size)
+    return found is not None and chance_of_bit(payload.size) <= HIGHEST_CHANCE
 
 
-def stored_dtype(stored: Stored) -> np.dtype[Any] | None:
-    """Return the numpy type of elements as they lie in the file; None for strings and the like."""
-    data_type = stored.entry.data_type
-    if data_type in _SUB_BYTE:
-        return np.dtype(np.uint8)
-    try:
-        dtype = numpy_dtype(data_type)
-    except CheckpointError:
-        return None
-    if dtype.kind == "O":
-        return None
-    # ml_dtypes' own types know native order only; all that are wider than a byte are bfloat16.
-    if dtype.kind == "V" and stored.big_endian and dtype.itemsize > 1:
-        return None
-    return dtype if dtype.kind == "V" else dtype.newbyteorder(">" if stored.big_endian else "<")
-
-
-def _text_kind(files: DataFiles, path: str, size: int) -> str | None:
+def _text_of(files: DataFiles, file: DataFile, size: int) -> _Text | None:
     """Tell the marks of a conversion of line ends, by the start of a file."""
-    sample = bytes(files.source(path).read_at(0, min(size, _TEXT_SAMPLE)))
+    sample = bytes(files.source(file).read_at(0, min(size, _TEXT_SAMPLE)))
     feeds, pairs = sample.count(b"\n"), sample.count(b"\r\n")
-    if feeds >= 4 and feeds == pairs:
-        return "crlf"
+    if feeds >= _FEW_FEEDS and feeds == pairs:
+        return _Text.CRLF
     # Among random bytes one line feed in 256 follows a carriage return.
-    if feeds >= 4096 and not pairs and sample.count(b"\r") > 1024:
-        return "lf"
+    if feeds >= _MANY_FEEDS and not pairs and sample.count(b"\r") > _MANY_RETURNS:
+        return _Text.LF
     return None
 
 
-def _is_plausible(files: DataFiles, stored: Stored) -> bool:
+def _is_plausible(files: DataFiles, payload: Payload) -> bool:
     """Tell whether bytes look like values of their kind rather than like anything else."""
-    entry = stored.entry
-    width = item_size(entry.data_type)
+    width = item_size(payload.data_type) if payload.form is Form.PLAIN else None
     if width is None:
         return True
-    count = min(entry.size, PIECE_SIZE) // width
-    data = files.read(stored.path, entry.offset, count * width)
-    if entry.data_type not in (DataType.DT_FLOAT, DataType.DT_DOUBLE, DataType.DT_HALF):
+    count = min(payload.size, PIECE_SIZE) // width
+    data = files.read(payload.file, payload.offset, count * width)
+    if payload.data_type not in (DataType.DT_FLOAT, DataType.DT_DOUBLE, DataType.DT_HALF):
         return True
-    dtype = stored_dtype(stored)
+    least, most = _USUAL_VALUES
     with np.errstate(invalid="ignore"):
-        values = np.abs(np.frombuffer(data, dtype).astype(np.float64))
-        usual = (values == 0) | ((values > 1e-12) & (values < 1e6))
-    return bool(usual.mean() > 0.95)
+        values = np.abs(np.frombuffer(data, stored_dtype(payload)).astype(np.float64))
+        usual = (values == 0) | ((values > least) & (values < most))
+    return bool(usual.mean() > _MOSTLY)

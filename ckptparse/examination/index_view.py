@@ -17,133 +17,105 @@ from ckptparse.bundle.naming import (
     encode_slice_key,
     shard_path,
 )
+from ckptparse.coding.checksum import unmask_crc
 from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError, LimitError
+from ckptparse.examination.payload import ListedTensor, PartName, Payload
+from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import FileReport
-from ckptparse.examination.salvaged_table import ScannedEntry, ScannedTable, scan_table, scan_undone
+from ckptparse.examination.salvaged_table import (
+    INDEX_CODES,
+    SalvagedEntry,
+    SalvagedTable,
+    TableCodes,
+    salvage_table,
+)
 from ckptparse.examination.survey import identity_of
-from ckptparse.files.local import LocalSource
-from ckptparse.inventory.survey import IndexFile, Survey
-from ckptparse.limits import Limits
+from ckptparse.inventory.survey import IndexFile, Origin, Survey
+from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Problem
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 from ckptparse.slices import TensorSlice
 
-__all__ = ["OBJECT_GRAPH", "IndexView", "NamedTensor", "Stored", "name_foreign", "read_view"]
+__all__ = ["NO_CHECKSUM", "OBJECT_GRAPH", "IndexView", "name_foreign", "read_view"]
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+NO_CHECKSUM = unmask_crc(0)
+"""What an entry without a checksum states: TensorFlow compares with it all the same."""
 _HEADER_KEY = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One payload: what the index says of it.
-
-    Attributes:
-        entry: Its entry.
-        path: The data file it belongs into.
-        big_endian: The byte order of its bundle.
-        proved: Whether a checksum covers the entry and the byte order.
-        chance: Chance that the proof is wrong.
-        index: The index that says so.
-        leftover: Whether that index is what a save left behind.
-        waiting: Whether nothing but the byte order lacks proof: the header is lost.
-        block: Offset of the block of the index that holds it; None where no block is whole.
-    """
-
-    entry: BundleEntry
-    path: str
-    big_endian: bool
-    proved: bool
-    chance: float
-    index: str
-    leftover: bool
-    waiting: bool = False
-    block: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NamedTensor:
-    """A tensor: one payload, or the slices it is stored in, None for those not stored."""
-
-    name: str
-    stored: Stored
-    slices: tuple[tuple[TensorSlice, Stored | None], ...] = ()
+_DAMAGED = (
+    "its bytes have their checksum, but its name, type and shape come from a damaged part of the "
+    "index"
+)
+_MOST_PRODUCERS = 100
+"""Versions of producers that are believed without proof: TensorFlow has written 1 since 2016."""
 
 
 @dataclass(slots=True)
 class IndexView:
-    """What one index says.
+    """What one index says, or all files of a V1 checkpoint together.
 
     Attributes:
-        path: The index.
-        leftover: Whether it is what a save left behind.
+        path: The index; of a V1 checkpoint its file, or its prefix.
+        origin: Where it comes from.
         header: Its header, or None.
         num_shards: By its header, or by the names of the data files.
         tensors: By name, in the order of the index.
         orphans: Slices that no tensor lists.
         complete: Whether nothing of it is missing.
         problems: What is wrong with it.
-        file: The map of its bytes.
+        files: The maps of its own files, by path.
     """
 
     path: str
-    leftover: bool
-    header: BundleHeader | None
-    num_shards: int
-    tensors: dict[str, NamedTensor] = field(default_factory=dict)
-    orphans: list[tuple[str, TensorSlice, Stored]] = field(default_factory=list)
+    origin: Origin
+    header: BundleHeader | None = None
+    num_shards: int = 1
+    tensors: dict[str, ListedTensor] = field(default_factory=dict)
+    orphans: list[tuple[str, TensorSlice, Payload]] = field(default_factory=list)
     complete: bool = False
     problems: list[Problem] = field(default_factory=list)
-    file: FileReport | None = None
+    files: dict[str, FileReport] = field(default_factory=dict)
 
-    @property
-    def readable(self) -> bool:
-        """Whether it says anything at all."""
-        return bool(self.tensors or self.orphans or self.header)
+    def report(self, code: str, where: str, message: str) -> None:
+        """Add a problem."""
+        self.problems.append(Problem.of(code, where, message))
 
-    def iter_named(self) -> Iterator[tuple[str, Stored]]:
-        """Iterate over all entries of tensors; a slice's name is its tensor's, a NUL and itself."""
+    def iter_payloads(self) -> Iterator[tuple[PartName, Payload]]:
+        """Iterate over all payloads of tensors, each with its name."""
         for name, tensor in self.tensors.items():
-            yield name, tensor.stored
-            for piece, stored in tensor.slices:
-                if stored is not None:
-                    yield f"{name}\0{piece}", stored
+            if tensor.payload is not None:
+                yield PartName(name), tensor.payload
+            for piece, payload in tensor.slices:
+                if payload is not None:
+                    yield PartName(name, piece), payload
 
 
 def read_view(
-    index: IndexFile, survey: Survey, *, limits: Limits, correct: bool = False
+    index: IndexFile, survey: Survey, files: DataFiles, *, correct: bool = False
 ) -> IndexView:
     """Read whatever an index still says.
 
     Args:
         index: The file.
         survey: The checkpoint it belongs to.
-        limits: Bounds on what is read.
+        files: What opens it.
         correct: Whether to correct blocks that one flipped bit explains.
     """
-    view = IndexView(index.path, index.origin.is_leftover, None, _count_shards(survey))
+    view = IndexView(index.path, index.origin, num_shards=_count_shards(survey))
     try:
-        with LocalSource.open(index.path) as source:
-            table = scan_table(
-                source, area="index", accept=_looks_right, limits=limits, correct=correct
-            )
+        table = salvage_table(files, index.path, INDEX_CODES, accept=_looks_right, correct=correct)
     except LimitError as error:
-        view.problems.append(Problem.of("limit.reached", index.path, error.message))
+        view.report("limit.reached", index.path, error.message)
         return view
     except CheckpointError as error:
-        view.problems.append(Problem.of("file.unreadable", index.path, error.message))
+        view.report("file.unreadable", index.path, error.message)
         return view
-    if not table.proves:
-        undone = scan_undone(
-            index.path, area="index", accept=_looks_right, limits=limits, correct=correct
-        )
-        table = table if undone is None else undone
     role = "leftover" if index.origin.is_leftover else "index"
-    view.file = FileReport(index.path, role, table.size, tuple(table.ranges))
-    view.problems += name_foreign(table, "index")
-    _Builder(view, index, survey, limits).build(table)
+    view.files[index.path] = FileReport(index.path, role, table.size, tuple(table.ranges))
+    view.problems += name_foreign(table, INDEX_CODES)
+    _Builder(view, index, survey, files.context.limits).build(table)
     return view
 
 
@@ -152,32 +124,41 @@ def _count_shards(survey: Survey) -> int:
     return max(set(counts), key=counts.count) if counts else 1
 
 
-def name_foreign(table: ScannedTable, area: str) -> list[Problem]:
+def name_foreign(table: SalvagedTable, codes: TableCodes) -> list[Problem]:
     """Return a table's problems; of a file without any entry what it is instead."""
     if table.entries:
         return table.problems
-    identity = identity_of(table.path)
+    path = table.file.path
+    identity = identity_of(path)
     if identity is None or identity.kind in ("v2-index", "v1", "truncated", "unknown"):
         return table.problems
     what = f"it is {identity.meaning}. {identity.advice}"
     if identity.kind in ("empty", "zeros", "interrupted-save"):
-        return [*table.problems, Problem.of(f"{area}.footer", table.path, what)][-1:]
-    return [Problem.of(f"{area}.foreign", table.path, what)]
+        return [*table.problems, Problem.of(codes.footer, path, what)][-1:]
+    return [Problem.of(codes.foreign, path, what)]
 
 
 def _looks_right(key: bytes, value: bytes) -> bool:
     """Tell whether a key and value that no checksum covers can be an entry as one is written."""
-    everything = Limits()
+    everything = DEFAULT_LIMITS
     try:
         if key == _HEADER_KEY:
             header = parse_message(BundleHeaderProto, value)
             BundleHeader.from_proto(header, limits=everything)
-            return header.SerializeToString() == value and header.version.producer < 100
+            return header.SerializeToString() == value and header.version.producer < _MOST_PRODUCERS
         proto = parse_message(BundleEntryProto, value)
         BundleEntry.from_proto(proto, num_shards=everything.shards, limits=everything)
     except CheckpointError:
         return False
     return proto.SerializeToString() == value
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An entry, and where the table has it."""
+
+    salvaged: SalvagedEntry
+    entry: BundleEntry
 
 
 class _Builder:
@@ -191,28 +172,28 @@ class _Builder:
         self.header_proved = False
         self.header_chance = 0.0
 
-    def build(self, table: ScannedTable) -> None:
+    def build(self, table: SalvagedTable) -> None:
         view = self.view
         entries = self._take_header(table.entries)
-        stored: dict[bytes, Stored] = {}
-        for scanned in entries:
-            found = self._decode(scanned)
-            if found is not None:
-                stored[scanned.key] = found
+        found: dict[bytes, _Found] = {}
+        for salvaged in entries:
+            entry = self._decode(salvaged)
+            if entry is not None:
+                found[salvaged.key] = _Found(salvaged, entry)
         view.complete = table.complete and view.header is not None
-        self._sort_out(stored)
+        self._sort_out(found)
 
     def _problem(self, code: str, message: str) -> None:
-        self.view.problems.append(Problem.of(code, self.index.path, message))
+        self.view.report(code, self.index.path, message)
 
-    def _take_header(self, entries: list[ScannedEntry]) -> list[ScannedEntry]:
+    def _take_header(self, entries: list[SalvagedEntry]) -> list[SalvagedEntry]:
         if not entries or entries[0].key != _HEADER_KEY:
             if entries:
                 self._problem("index.header", f"the first key is {entries[0].key!r}, not the empty")
             return entries
         first = entries[0]
         try:
-            proto = parse_message(BundleHeaderProto, first.value, limits=self.limits)
+            proto = parse_message(BundleHeaderProto, first.value or b"", limits=self.limits)
             header = BundleHeader.from_proto(proto, limits=self.limits)
         except CheckpointError as error:
             self._problem("index.header", error.message)
@@ -223,27 +204,38 @@ class _Builder:
             self.view.num_shards = header.num_shards
         return entries[1:]
 
-    def _decode(self, scanned: ScannedEntry) -> Stored | None:
-        header = self.view.header
-        shards = self.view.num_shards if scanned.proved and header else self.limits.shards
+    def _decode(self, salvaged: SalvagedEntry) -> BundleEntry | None:
+        shards = (
+            self.view.num_shards if salvaged.proved and self.view.header else self.limits.shards
+        )
         try:
-            proto = parse_message(BundleEntryProto, scanned.value, limits=self.limits)
-            entry = BundleEntry.from_proto(proto, num_shards=shards, limits=self.limits)
+            proto = parse_message(BundleEntryProto, salvaged.value or b"", limits=self.limits)
+            return BundleEntry.from_proto(proto, num_shards=shards, limits=self.limits)
         except CheckpointError as error:
-            name = decode_name(scanned.key)
+            name = decode_name(salvaged.key)
             self._problem("index.entry", f"the entry of {name!r}: {error.message}")
             return None
-        ordered = self.header_proved or item_size(entry.data_type) == 1 or bool(entry.slices)
-        return Stored(
-            entry,
-            self._data_path(entry.shard_id),
-            header is not None and header.endianness == Endianness.BIG,
-            scanned.proved and ordered,
-            max(scanned.chance, self.header_chance),
+
+    def _payload(self, found: _Found) -> Payload:
+        """Make the payload that an entry describes, with its proof."""
+        entry, salvaged, header = found.entry, found.salvaged, self.view.header
+        ordered = self.header_proved or item_size(entry.data_type) == 1
+        return Payload(
+            entry.data_type,
+            entry.shape,
+            DataFile(self._data_path(entry.shard_id)),
+            entry.offset,
+            entry.size,
+            None if entry.crc32c == NO_CHECKSUM else entry.crc32c,
+            salvaged.proved and ordered,
+            _DAMAGED,
+            max(salvaged.chance, self.header_chance),
             self.index.path,
-            self.index.origin.is_leftover,
-            waiting=scanned.proved and not ordered,
-            block=scanned.place[0] if scanned.place else None,
+            self.index.origin,
+            entry.shard_id,
+            header is not None and header.endianness == Endianness.BIG,
+            waiting=salvaged.proved and not ordered,
+            block=salvaged.block.offset if salvaged.block and salvaged.proved else None,
         )
 
     def _data_path(self, shard_id: int) -> str:
@@ -261,24 +253,40 @@ class _Builder:
                     return waiting
         return path
 
-    def _sort_out(self, stored: Mapping[bytes, Stored]) -> None:
+    def _sort_out(self, found: Mapping[bytes, _Found]) -> None:
+        """Tell tensors, their slices, and slices that no tensor lists."""
         listed: set[bytes] = set()
-        for key, found in stored.items():
-            if found.entry.slices:
-                listed.update(encode_slice_key(key, piece) for piece in found.entry.slices)
-        for key, found in stored.items():
+        for key, one in found.items():
+            listed.update(encode_slice_key(key, piece) for piece in one.entry.slices)
+        for key, one in found.items():
             decoded = decode_slice_key(key) if key.startswith(b"\0") else None
             if key in listed:
                 continue
             if decoded is not None:
-                self.view.orphans.append((decode_name(decoded[0]), decoded[1], found))
+                piece = decoded[1]
+                self.view.orphans.append((decode_name(decoded[0]), piece, self._payload(one)))
                 continue
             name = decode_name(key)
-            slices = tuple(self._slices(key, found.entry.slices, stored))
-            self.view.tensors[name] = NamedTensor(name, found, slices)
+            self.view.tensors[name] = self._listed(name, key, one, found)
+
+    def _listed(
+        self, name: str, key: bytes, one: _Found, found: Mapping[bytes, _Found]
+    ) -> ListedTensor:
+        entry, salvaged = one.entry, one.salvaged
+        return ListedTensor(
+            name,
+            entry.data_type,
+            entry.shape,
+            salvaged.proved,
+            "its entry is not proved",
+            max(salvaged.chance, self.header_chance),
+            None if entry.slices else self._payload(one),
+            tuple(self._slices(key, entry.slices, found)),
+        )
 
     def _slices(
-        self, key: bytes, slices: Iterable[TensorSlice], stored: Mapping[bytes, Stored]
-    ) -> Iterable[tuple[TensorSlice, Stored | None]]:
+        self, key: bytes, slices: Iterable[TensorSlice], found: Mapping[bytes, _Found]
+    ) -> Iterator[tuple[TensorSlice, Payload | None]]:
         for piece in slices:
-            yield piece, stored.get(encode_slice_key(key, piece))
+            one = found.get(encode_slice_key(key, piece))
+            yield piece, None if one is None or one.entry.slices else self._payload(one)

@@ -3,107 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c
 from ckptparse.errors import CheckpointError
-from ckptparse.examination.report import Span, merge_spans
-from ckptparse.files.local import LocalSource
-from ckptparse.files.storage import Source
+from ckptparse.examination.outcome import Span, merge_spans
+from ckptparse.files.context import Context, Progress
+from ckptparse.files.storage import Source, Storage
 from ckptparse.parallel import PIECE_SIZE, stream_crc
 
-__all__ = [
-    "PAGE",
-    "DataFiles",
-    "Progress",
-    "Reader",
-    "checksum_of",
-    "find_holes",
-    "open_reader",
-    "undone_path",
-]
+__all__ = ["PAGE", "DataFile", "DataFiles", "checksum_of", "find_holes"]
 
 PAGE = 4096
-"""Bytes of a page: files lose whole ones."""
+"""Bytes of a page: file systems and downloads lose whole ones."""
 _ROUND = 64 << 20
-"""Bytes between two words to the watcher, of long runs."""
+"""Bytes between two words to the watcher, of long runs: 20 ms of checksums."""
 _OPEN = 64
-_UNDONE = "\0crlf"
-"""Marks a path: the file as it was before line feeds got carriage returns. No path has a NUL."""
+"""Files that are open at once: a quarter of what the strictest systems allow a process."""
 
 
-class Reader(Protocol):
-    """Bytes at positions: a file, or a file with a conversion undone."""
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """Bytes that can be read: a file, or what a file was before it was converted.
+
+    Attributes:
+        path: The file.
+        undo: What makes of the open file a source of what it was before; None: read it as it is.
+    """
 
     path: str
-    size: int
+    undo: Callable[[Source], Source] | None = None
 
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Read exactly so many bytes."""
-        ...
-
-    def close(self) -> None:
-        """Close the file."""
-        ...
-
-
-def undone_path(path: str) -> str:
-    """Return the path under which a file is read with carriage returns taken out."""
-    return path + _UNDONE
-
-
-def open_reader(path: str) -> Reader:
-    """Open a file, or what `undone_path` says of one.
-
-    Raises:
-        CheckpointError: It cannot be opened.
-    """
-    if path.endswith(_UNDONE):
-        return _UndoneText(LocalSource.open(path.removesuffix(_UNDONE)))
-    return LocalSource.open(path)
-
-
-class _UndoneText:
-    """A file without the carriage returns that stand before line feeds."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self.path = source.path
-        returns = _find_returns(source)
-        self.size = source.size - len(returns)
-        # Where each is taken out, in positions of what remains.
-        self._before = returns - np.arange(len(returns))
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        if not size:
-            return b""
-        first, last = self._original(offset), self._original(offset + size - 1)
-        return self._source.read_at(first, last + 1 - first).replace(b"\r\n", b"\n")
-
-    def _original(self, position: int) -> int:
-        """Return where a byte that remains stands in the file."""
-        return position + int(np.searchsorted(self._before, position, "right"))
-
-    def close(self) -> None:
-        self._source.close()
-
-
-def _find_returns(source: Source) -> npt.NDArray[np.int64]:
-    found = [np.empty(0, np.int64)]
-    for start in range(0, source.size, PIECE_SIZE):
-        # One byte more, for a pair across the edge.
-        data = np.frombuffer(
-            source.read_at(start, min(PIECE_SIZE + 1, source.size - start)), np.uint8
-        )
-        found.append(np.flatnonzero((data[:-1] == 13) & (data[1:] == 10)) + start)
-    return np.concatenate(found)
-
-
-Progress = Callable[[int, int], None]
-"""Called now and then with the bytes read so far, and the bytes to read."""
+    def open(self, storage: Storage) -> Source:
+        """Open it; raises as the storage does."""
+        source = storage.open(self.path)
+        return source if self.undo is None else self.undo(source)
 
 
 class _Window:
@@ -111,7 +48,7 @@ class _Window:
 
     __slots__ = ("_data", "_start", "read_count", "source")
 
-    def __init__(self, source: Reader) -> None:
+    def __init__(self, source: Source) -> None:
         self.source = source
         self.read_count = 0
         self._start = 0
@@ -130,15 +67,26 @@ class _Window:
 class DataFiles:
     """Open data files by path; use it in `contextlib.closing`."""
 
-    def __init__(self) -> None:
-        self._windows: dict[str, _Window] = {}
-        self._failed: dict[str, CheckpointError] = {}
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._windows: dict[DataFile, _Window] = {}
+        self._failed: dict[DataFile, CheckpointError] = {}
         self._watcher: Progress | None = None
         self._done = self._total = 0
 
-    def watch(self, watcher: Progress | None, total: int) -> None:
-        """Tell a watcher from now on how many of `total` bytes have been read; None: nobody."""
-        self._watcher, self._done, self._total = watcher, 0, total
+    @property
+    def is_watched(self) -> bool:
+        """Whether `begin` was called and `finish` was not."""
+        return self._total > 0
+
+    def begin(self, total: int) -> None:
+        """Tell the caller's watcher from now on how many of `total` bytes have been read."""
+        self._watcher, self._done, self._total = self.context.progress, 0, total
+
+    def finish(self) -> None:
+        """Tell that all of them have been read, and no more from now on."""
+        self.note_read(self._total - self._done)
+        self._watcher, self._done, self._total = None, 0, 0
 
     def close(self) -> None:
         """Close every file."""
@@ -146,20 +94,20 @@ class DataFiles:
             window.source.close()
         self._windows.clear()
 
-    def size(self, path: str) -> int | None:
-        """Return a file's size; None where it is not there or cannot be opened."""
-        window = self._window(path)
+    def size(self, file: DataFile) -> int | None:
+        """Return a file's size; None if it is not there or cannot be opened."""
+        window = self._window(file)
         return None if window is None else window.source.size
 
-    def failure(self, path: str) -> CheckpointError | None:
+    def failure(self, file: DataFile) -> CheckpointError | None:
         """Return why a file cannot be opened."""
-        return self._failed.get(path)
+        return self._failed.get(file)
 
-    def read(self, path: str, offset: int, size: int) -> memoryview:
+    def read(self, file: DataFile, offset: int, size: int) -> memoryview:
         """Read bytes that are there: the caller has compared with `size`."""
-        window = self._window(path)
+        window = self._window(file)
         if window is None:
-            raise self._failed[path]
+            raise self._failed[file]
         before = window.read_count
         data = window.read(offset, size)
         self.note_read(window.read_count - before)
@@ -171,33 +119,33 @@ class DataFiles:
             self._done = min(self._done + size, self._total)
             self._watcher(self._done, self._total)
 
-    def source(self, path: str) -> Reader:
+    def source(self, file: DataFile) -> Source:
         """Return the open file; the caller has asked for its size."""
-        window = self._window(path)
+        window = self._window(file)
         if window is None:
-            raise self._failed[path]
+            raise self._failed[file]
         return window.source
 
-    def _window(self, path: str) -> _Window | None:
-        window = self._windows.get(path)
-        if window is not None or path in self._failed:
+    def _window(self, file: DataFile) -> _Window | None:
+        window = self._windows.get(file)
+        if window is not None or file in self._failed:
             return window
         try:
-            source = open_reader(path)
+            source = file.open(self.context.storage)
         except CheckpointError as error:
-            self._failed[path] = error
+            self._failed[file] = error
             return None
         if len(self._windows) >= _OPEN:
             self._windows.pop(next(iter(self._windows))).source.close()
-        window = self._windows[path] = _Window(source)
+        window = self._windows[file] = _Window(source)
         return window
 
 
-def checksum_of(files: DataFiles, path: str, offset: int, size: int, *, crc: int = 0) -> int:
+def checksum_of(files: DataFiles, file: DataFile, offset: int, size: int, *, crc: int = 0) -> int:
     """Return the CRC of a run of bytes: a short one shares a read, a long one several threads."""
     if size <= PIECE_SIZE:
-        return crc32c(files.read(path, offset, size), crc) if size else crc
-    source = files.source(path)
+        return crc32c(files.read(file, offset, size), crc) if size else crc
+    source = files.source(file)
     for start in range(offset, offset + size, _ROUND):
         count = min(_ROUND, offset + size - start)
         crc = stream_crc(source.read_at, start, count, crc=crc)
@@ -205,17 +153,17 @@ def checksum_of(files: DataFiles, path: str, offset: int, size: int, *, crc: int
     return crc
 
 
-def find_holes(files: DataFiles, path: str, offset: int, size: int) -> tuple[Span, ...]:
+def find_holes(files: DataFiles, file: DataFile, offset: int, size: int) -> tuple[Span, ...]:
     """Return the pages of nothing but zeros that touch a run of bytes, as spans within it.
 
     Pages are those of the file, 4 KiB each, the last one perhaps shorter.
     """
-    file_size = files.size(path) or 0
+    file_size = files.size(file) or 0
     first = offset // PAGE * PAGE
     last = min(-(-(offset + size) // PAGE) * PAGE, file_size)
     holes: list[Span] = []
     for start in range(first, last, PIECE_SIZE):
-        piece = np.frombuffer(files.read(path, start, min(PIECE_SIZE, last - start)), np.uint8)
+        piece = np.frombuffer(files.read(file, start, min(PIECE_SIZE, last - start)), np.uint8)
         whole = len(piece) // PAGE * PAGE
         empty = (piece[:whole].reshape(-1, PAGE) == 0).all(axis=1)
         holes.extend(_runs(empty, start))

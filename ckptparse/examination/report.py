@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ckptparse.problems import Cause, Problem, Severity, Status
+from ckptparse.examination.outcome import Judged
+from ckptparse.problems import Problem, Severity, Status
 from ckptparse.text import escape
 
 if TYPE_CHECKING:
@@ -19,89 +20,36 @@ __all__ = [
     "FileReport",
     "Other",
     "Report",
-    "Source",
-    "Span",
     "TensorReport",
     "Verdict",
-    "merge_spans",
 ]
 
 Verdict = Literal["ok", "warnings", "damaged"]
 """A report in a word."""
-Span = tuple[int, int]
-"""First and one past the last: of elements in C order, or of bytes."""
-
-
-def merge_spans(spans: Sequence[Span]) -> tuple[Span, ...]:
-    """Join spans that touch or overlap; the result is sorted, and none is empty."""
-    merged: list[Span] = []
-    for start, stop in sorted(span for span in spans if span[0] < span[1]):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
-        else:
-            merged.append((start, stop))
-    return tuple(merged)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where bytes were found."""
-
-    path: str
-    offset: int
-    size: int
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.offset}+{self.size}"
-
-
-@dataclass(frozen=True, slots=True)
-class TensorReport:
+class TensorReport(Judged):
     """What is known of one tensor.
 
     Attributes:
+        outcome: Its status and all that goes with it; each part is an attribute of its own too.
         name: Its stored name.
         dtype: Name of its numpy (or ml_dtypes) type, `"string"` and `"variant"` for those; None
-            where not known.
-        shape: None where not known.
-        status: A word of `ckptparse.Status`.
-        cause: What most likely happened to it; None for a tensor that is whole.
-        method: How it was got back, in a few words; None where its bytes were simply read.
-        source: Where its bytes lie; None where they lie in several places, or nowhere.
-        chance: Chance that a value given for it is wrong; None where there is no such figure.
-        ranges: The elements present, in C order, as (first, one past the last).
-        note: A sentence for a person.
+            if it is not known.
+        shape: None if it is not known.
     """
 
     name: str
     dtype: str | None
     shape: tuple[int, ...] | None
-    status: Status
-    cause: Cause | None = None
-    method: str | None = None
-    source: Source | None = None
-    chance: float | None = None
-    ranges: tuple[Span, ...] = ()
-    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON holds them."""
         return {
             "dtype": self.dtype,
             "shape": None if self.shape is None else list(self.shape),
-            "status": self.status.value,
-            "cause": None if self.cause is None else self.cause.value,
-            "method": self.method,
-            "source": None
-            if self.source is None
-            else {
-                "path": self.source.path,
-                "offset": self.source.offset,
-                "size": self.source.size,
-            },
-            "chance": self.chance,
-            "ranges": [list(span) for span in self.ranges],
-            "note": self.note,
+            **self.outcome.to_dict(),
         }
 
 

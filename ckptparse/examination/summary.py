@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import warnings
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from ckptparse.bundle.naming import shard_path
 from ckptparse.dtypes import DataType
-from ckptparse.errors import CheckpointError
-from ckptparse.examination.case import Assessed, Case, Part
+from ckptparse.errors import CheckpointError, PermissionDeniedError
+from ckptparse.examination.case import Case, CheckedTensor, Part
 from ckptparse.examination.check import Check
-from ckptparse.examination.index_view import OBJECT_GRAPH, Stored
-from ckptparse.examination.report import FileRange, FileReport, Report, TensorReport
-from ckptparse.files.local import LocalSource
+from ckptparse.examination.index_view import OBJECT_GRAPH
+from ckptparse.examination.readers import DataFile
+from ckptparse.examination.report import FileRange, FileReport, Other, Report, TensorReport
 from ckptparse.graph.state import STATE_FILE_NAME, find_listed, iter_newest_first, read_state
 from ckptparse.problems import Cause, Problem, Severity, Status
 
-__all__ = ["make_report", "sort_problems", "state_problems"]
+__all__ = ["make_report", "sort_problems", "sort_tensors"]
 
 _CODES = {
     Cause.ZEROS: "tensor.zeros",
@@ -26,36 +27,39 @@ _CODES = {
     Cause.NO_CHECKSUM: "tensor.no_checksum",
     Cause.SLICE: "slice.missing",
 }
+_MOST_SHARDS = 10_000
+"""Data files that a report lists one by one, though none of them is there."""
 
 
-def make_report(case: Case, problems: list[Problem]) -> Report:
-    """Sum up a V2 checkpoint: what its checks, its files and its surroundings tell."""
-    tensors = {name: assessed.report() for name, assessed in case.tensors.items()}
+def make_report(case: Case, problems: Sequence[Problem], others: Sequence[Other] = ()) -> Report:
+    """Sum up a checkpoint: what its checks, its files and its surroundings tell."""
+    tensors = {name: checked.report() for name, checked in case.tensors.items()}
     graph = tensors.pop(OBJECT_GRAPH, None)
     found = [*_iter_index_problems(case), *problems]
     files: dict[str, FileReport] = {}
     for view in case.views:
-        if view.file is not None:
-            files[view.path] = view.file
+        files.update(view.files)
     found += _shard_problems(case, files)
-    for assessed in case.tensors.values():
-        found += _iter_tensor_problems(assessed)
+    for checked in case.tensors.values():
+        found += _iter_tensor_problems(checked)
     found += _iter_orphan_problems(case)
     found += _iter_graph_problems(case, graph)
-    found += state_problems(case.survey.directory, case)
+    found += _state_problems(case)
     found += _iter_leftover_problems(case, files)
     found += _fingerprint_problems(case, files)
     return Report(
         case.survey.prefix,
-        "v2",
-        _sorted(tensors),
+        case.survey.format,
+        sort_tensors(tensors),
         files,
         sort_problems(found),
         graph,
+        tuple(others),
     )
 
 
-def _sorted(tensors: dict[str, TensorReport]) -> dict[str, TensorReport]:
+def sort_tensors(tensors: dict[str, TensorReport]) -> dict[str, TensorReport]:
+    """Sort by the names' bytes, as an index is."""
     return {
         name: tensors[name]
         for name in sorted(tensors, key=lambda name: name.encode("utf-8", "surrogateescape"))
@@ -80,27 +84,23 @@ def sort_problems(problems: list[Problem]) -> tuple[Problem, ...]:
 
 
 def _iter_index_problems(case: Case) -> Iterator[Problem]:
-    """Report a broken index; that of a leftover only where tensors had to come from it."""
-    main = case.main
-    if main is None:
+    """Report a broken index; that of a leftover only if tensors had to come from it."""
+    if case.absent is not None:
         message = "there is no index"
         if case.tensors:
             message += "; what the save left behind gave the tensors"
         else:
             message += _describe_unnamed(case)
-        yield Problem.of("index.missing", f"{case.survey.prefix}.index", message)
+        yield Problem.of("index.missing", case.absent, message)
     for view in case.views:
         for problem in view.problems:
-            if view.leftover:
+            if view.origin.is_leftover and case.main is not None:
                 yield Problem.of(
-                    problem.code,
-                    problem.where,
-                    problem.message,
-                    severity=None if main is None else Severity.WARNING,
+                    problem.code, problem.where, problem.message, severity=Severity.WARNING
                 )
             else:
                 yield problem
-    if case.survey.leftovers and (main is None or case.unfinished):
+    if case.survey.leftovers and (case.main is None or case.unfinished):
         yield Problem.of(
             "set.unfinished",
             case.survey.prefix,
@@ -112,7 +112,7 @@ def _describe_unnamed(case: Case) -> str:
     """Say how much data there is that no index names."""
     paths = [*case.survey.data_files.values()]
     paths += [path for path in case.survey.leftovers if ".data-" in path]
-    total = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
+    total = sum(case.files.size(DataFile(path)) or 0 for path in paths)
     if not total:
         return ""
     files = "1 data file" if len(paths) == 1 else f"{len(paths)} data files"
@@ -123,52 +123,46 @@ def _describe_unnamed(case: Case) -> str:
 
 
 def _shard_problems(case: Case, files: dict[str, FileReport]) -> list[Problem]:
+    """Judge and map the data files: whatever holds payloads and is no index itself."""
     problems: list[Problem] = []
-    by_path: dict[str, list[tuple[Stored, Check]]] = defaultdict(list)
-    for part in _iter_parts(case):
-        if part.stored is not None and not part.stored.entry.slices:
-            by_path[part.stored.path].append((part.stored, part.check))
+    by_path: dict[str, list[Part]] = defaultdict(list)
+    for _, part in case.parts():
+        if part.payload is not None and part.payload.file.path not in files:
+            by_path[part.payload.file.path].append(part)
     for path in dict.fromkeys([*_expected_paths(case), *by_path]):
-        stored = sorted(by_path.get(path, []), key=lambda pair: pair[0].entry.offset)
-        size = case.files.size(path)
-        files[path] = FileReport(path, "shard", size, tuple(_map_shard(stored, size)))
-        failure = case.files.failure(path)
-        if failure is not None and os.path.lexists(path):
+        parts = sorted(by_path.get(path, []), key=_offset)
+        size = case.files.size(DataFile(path))
+        files[path] = FileReport(path, "shard", size, tuple(_map_shard(parts, size)))
+        failure = case.files.failure(DataFile(path))
+        if failure is not None and _is_something(case, path):
             problems.append(Problem.of("file.unreadable", path, failure.message))
         elif size is None:
-            problems.append(_missing_shard(stored, path))
+            problems.append(_missing_shard(parts, path))
         else:
-            problems += _iter_layout_problems(path, stored, size)
+            problems += _iter_layout_problems(path, parts, size)
     for path in case.survey.data_files.values():
         if path not in files:
-            _add_unused(case, path, files)
+            _add_unused(case, path, "shard", files)
     return problems
 
 
-def _iter_parts(case: Case) -> Iterator[Part]:
-    for assessed in case.tensors.values():
-        yield from assessed.parts
-    for _, _, part in case.orphans:
-        yield part
+def _offset(part: Part) -> int:
+    return part.payload.offset if part.payload else 0
 
 
 def _expected_paths(case: Case) -> list[str]:
     """Return the data files that the index expects, those without a tensor included."""
-    from ckptparse.bundle.naming import shard_path
-
     main = case.main
-    if main is None or main.header is None:
+    if main is None or main.header is None or main.num_shards > _MOST_SHARDS:
         return []
     count = main.num_shards
-    if count > 10_000:
-        return []
     return [shard_path(case.survey.prefix, number, count) for number in range(count)]
 
 
-def _missing_shard(stored: list[tuple[Stored, Check]], path: str) -> Problem:
-    if stored:
-        total = sum(pair[0].entry.size for pair in stored)
-        message = f"it is not there; the index expects {len(stored)} tensors of {total} bytes in it"
+def _missing_shard(parts: Sequence[Part], path: str) -> Problem:
+    if parts:
+        total = sum(part.payload.size for part in parts if part.payload)
+        message = f"it is not there; the index expects {len(parts)} tensors of {total} bytes in it"
         return Problem.of("shard.missing", path, message)
     return Problem.of(
         "shard.missing",
@@ -178,42 +172,39 @@ def _missing_shard(stored: list[tuple[Stored, Check]], path: str) -> Problem:
     )
 
 
-def _iter_layout_problems(
-    path: str, stored: list[tuple[Stored, Check]], size: int
-) -> Iterator[Problem]:
+def _iter_layout_problems(path: str, parts: Sequence[Part], size: int) -> Iterator[Problem]:
     """Report gaps, overlaps, an early end and bytes after the last tensor."""
     end = 0
-    for one, _ in stored:
-        entry = one.entry
-        if not entry.size:
-            continue
-        if entry.offset > end:
-            yield Problem.of("shard.gap", path, f"{entry.offset - end} bytes at offset {end}")
-        if entry.offset < end:
-            yield Problem.of("shard.overlap", path, f"at offset {entry.offset}")
-        end = max(end, entry.offset + entry.size)
+    for payload in [part.payload for part in parts if part.payload and part.payload.size]:
+        if payload.offset > end:
+            yield Problem.of("shard.gap", path, f"{payload.offset - end} bytes at offset {end}")
+        if payload.offset < end:
+            yield Problem.of("shard.overlap", path, f"at offset {payload.offset}")
+        end = max(end, payload.end)
     if end > size:
         yield Problem.of(
             "shard.truncated", path, f"it ends at byte {size}, and the index expects {end} bytes"
         )
-    if stored and size > end:
+    if parts and size > end:
         yield Problem.of(
             "shard.trailing", path, f"{size - end} bytes after the last tensor, which ends at {end}"
         )
-    holes = sum(stop - start for _, check in stored for start, stop in check.holes)
+    holes = sum(stop - start for part in parts for start, stop in part.check.holes)
     if holes:
         yield Problem.of("shard.zeros", path, f"{holes} bytes in runs of zeros")
 
 
-def _map_shard(stored: list[tuple[Stored, Check]], size: int | None) -> Iterator[FileRange]:
+def _map_shard(parts: Sequence[Part], size: int | None) -> Iterator[FileRange]:
     """Map a data file: runs of tensors in the same state are one range."""
     ranges: list[FileRange] = []
     position = 0
-    for one, check in stored:
-        start, stop = one.entry.offset, one.entry.offset + one.entry.size
+    for part in parts:
+        if part.payload is None:
+            continue
+        start, stop = part.payload.offset, part.payload.end
         if start > position:
             ranges.append(FileRange(position, start, "unreferenced"))
-        ranges += _map_payload(max(start, position), start, stop, check)
+        ranges += _map_payload(max(start, position), start, stop, part.check)
         position = max(position, stop)
     if size is not None and position < size:
         ranges.append(FileRange(position, size, "unreferenced"))
@@ -258,27 +249,31 @@ def _join(ranges: Iterator[FileRange]) -> Iterator[FileRange]:
         yield waiting
 
 
-def _add_unused(case: Case, path: str, files: dict[str, FileReport]) -> None:
-    size = case.files.size(path)
+def _add_unused(case: Case, path: str, role: str, files: dict[str, FileReport]) -> None:
+    """Map a file that nothing refers to."""
+    size = case.files.size(DataFile(path))
     whole = (FileRange(0, size, "unreferenced"),) if size else ()
-    files[path] = FileReport(path, "shard", size, whole)
+    files.setdefault(path, FileReport(path, role, size, whole))
 
 
 # --------------------------------------------------------------------------------------- tensors
 
 
-def _iter_tensor_problems(assessed: Assessed) -> Iterator[Problem]:
-    if assessed.layout is not None:
-        yield Problem.of("slice.layout", assessed.name, assessed.layout)
-    for part in assessed.parts:
+def _iter_tensor_problems(checked: CheckedTensor) -> Iterator[Problem]:
+    if checked.layout is not None:
+        yield Problem.of("slice.layout", checked.name, checked.layout)
+    for part in checked.parts:
         code = _code_of(part.check)
         if code is not None:
-            yield Problem.of(code, assessed.name, part.check.note or str(part.check.status))
+            note = part.check.outcome.note or str(part.check.status)
+            yield Problem.of(code, checked.name, note)
 
 
 def _code_of(check: Check) -> str | None:
     if check.status is Status.VERIFIED:
         return None
+    if check.code is not None:
+        return check.code
     if check.cause in _CODES and check.cause is not None:
         if check.cause is Cause.ENTRY and check.status is Status.CORRUPT:
             return "tensor.checksum"
@@ -298,14 +293,14 @@ def _iter_orphan_problems(case: Case) -> Iterator[Problem]:
 
 def _iter_graph_problems(case: Case, graph: TensorReport | None) -> Iterator[Problem]:
     """Report an object graph that cannot be parsed, or names values that no entry holds."""
-    assessed = case.tensors.get(OBJECT_GRAPH)
-    if assessed is None or graph is None:
+    checked = case.tensors.get(OBJECT_GRAPH)
+    if checked is None or graph is None:
         return
     if graph.status is not Status.VERIFIED:
         yield Problem.of("object_graph.damaged", case.survey.prefix, f"it is {graph.status}")
         return
     try:
-        missing = _missing_keys(case, assessed)
+        missing = _missing_keys(case, checked)
     except CheckpointError as error:
         yield Problem.of("object_graph.damaged", case.survey.prefix, error.message)
         return
@@ -318,36 +313,36 @@ def _iter_graph_problems(case: Case, graph: TensorReport | None) -> Iterator[Pro
         )
 
 
-def _missing_keys(case: Case, assessed: Assessed) -> list[str]:
+def _missing_keys(case: Case, checked: CheckedTensor) -> list[str]:
     from ckptparse.bundle.strings import decode_strings
     from ckptparse.proto.parsing import parse_message
     from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 
-    stored = assessed.parts[0].stored
-    if stored is None or stored.entry.data_type != DataType.DT_STRING:
+    payload = checked.parts[0].payload
+    if payload is None or payload.data_type != DataType.DT_STRING:
         return []
-    data = bytes(case.files.read(stored.path, stored.entry.offset, stored.entry.size))
-    (text,) = decode_strings(data, 1, big_endian=stored.big_endian, crc=None)
-    graph = parse_message(TrackableObjectGraph, text, limits=case.limits, what="the object graph")
+    data = bytes(case.files.read(payload.file, payload.offset, payload.size))
+    (text,) = decode_strings(data, 1, big_endian=payload.big_endian, crc=None)
+    limits = case.context.limits
+    graph = parse_message(TrackableObjectGraph, text, limits=limits, what="the object graph")
     keys = (attribute.checkpoint_key for node in graph.nodes for attribute in node.attributes)
     # A key may be the stem of several, as for tables and iterators.
     names = sorted(case.tensors)
     return [key for key in keys if key and not _is_held(key, case.tensors, names)]
 
 
-def _is_held(key: str, tensors: dict[str, Assessed], names: list[str]) -> bool:
-    from bisect import bisect_left
-
+def _is_held(key: str, tensors: dict[str, CheckedTensor], names: list[str]) -> bool:
     if key in tensors:
         return True
     place = bisect_left(names, key)
     return place < len(names) and names[place].startswith(key)
 
 
-def state_problems(directory: str, case: Case | None = None) -> list[Problem]:
+def _state_problems(case: Case) -> list[Problem]:
     """Report a state file that cannot be read, or that names checkpoints not there."""
-    path = os.path.join(directory, STATE_FILE_NAME)
-    if not os.path.isfile(path) or (case is not None and case.survey.saved_model):
+    directory, storage = case.survey.directory, case.context.storage
+    path = storage.join(directory, STATE_FILE_NAME)
+    if case.survey.saved_model is not None or not _is_file(case, path):
         return []
     try:
         with warnings.catch_warnings():
@@ -358,38 +353,48 @@ def state_problems(directory: str, case: Case | None = None) -> list[Problem]:
     absent = [one for one in iter_newest_first(state) if find_listed(directory, one) is None]
     if not absent:
         return []
-    names = ", ".join(os.path.basename(one) for one in absent[:3])
+    names = ", ".join(storage.split(one)[1] for one in absent[:3])
     return [Problem.of("state.stale", path, f"it names {len(absent)} that are not there: {names}")]
 
 
+def _is_file(case: Case, path: str) -> bool:
+    found = case.context.storage.stat(path)
+    return found is not None and found.kind == "file"
+
+
+def _is_something(case: Case, path: str) -> bool:
+    """Tell whether there is anything at a path, a link that leads nowhere included."""
+    try:
+        return case.context.storage.stat(path) is not None
+    except PermissionDeniedError:
+        return True
+
+
 def _iter_leftover_problems(case: Case, files: dict[str, FileReport]) -> Iterator[Problem]:
-    for path in case.survey.leftovers:
-        size = os.path.getsize(path) if os.path.isfile(path) else None
-        whole = (FileRange(0, size, "unreferenced"),) if size else ()
-        files.setdefault(path, FileReport(path, "leftover", size, whole))
-    if case.survey.leftovers:
-        count = len(case.survey.leftovers)
-        names = ", ".join(os.path.basename(path) for path in case.survey.leftovers[:3])
-        yield Problem.of(
-            "leftover.temporary", case.survey.prefix, f"{count} temporary files: {names}"
-        )
+    leftovers = case.survey.leftovers
+    for path in leftovers:
+        _add_unused(case, path, "leftover", files)
+    if leftovers:
+        names = ", ".join(case.context.storage.split(path)[1] for path in leftovers[:3])
+        message = f"{len(leftovers)} temporary files: {names}"
+        yield Problem.of("leftover.temporary", case.survey.prefix, message)
 
 
 def _fingerprint_problems(case: Case, files: dict[str, FileReport]) -> list[Problem]:
     """Compare a SavedModel's fingerprint with its index."""
     folder = case.survey.saved_model
-    path = os.path.join(folder, "fingerprint.pb") if folder else ""
-    if not folder or not os.path.isfile(path) or case.main is None:
+    path = case.context.storage.join(folder, "fingerprint.pb") if folder else ""
+    if not folder or case.main is None or not _is_file(case, path):
         return []
     from ckptparse.proto.fingerprint_pb2 import FingerprintDef
     from ckptparse.proto.parsing import parse_message
+    from ckptparse.saved_model.farmhash import fingerprint64
 
+    limits = case.context.limits
     try:
-        with LocalSource.open(path) as source:
-            case.limits.check("message_bytes", source.size, "The size of the fingerprint")
-            data = source.read_at(0, source.size)
-        proto = parse_message(FingerprintDef, data, limits=case.limits, path=path)
-        hashed = _hash_index(case.main.path)
+        data = _read_whole(case, path)
+        proto = parse_message(FingerprintDef, data, limits=limits, path=path)
+        hashed = fingerprint64(_read_whole(case, case.main.path))
     except CheckpointError as error:
         return [Problem.of("fingerprint.damaged", path, error.message)]
     good = proto.checkpoint_hash in (0, hashed)
@@ -406,8 +411,10 @@ def _fingerprint_problems(case: Case, files: dict[str, FileReport]) -> list[Prob
     ]
 
 
-def _hash_index(path: str) -> int:
-    from ckptparse.saved_model.farmhash import fingerprint64
-
-    with LocalSource.open(path) as source:
-        return fingerprint64(source.read_at(0, source.size))
+def _read_whole(case: Case, path: str) -> bytes:
+    source = case.context.storage.open(path)
+    try:
+        case.context.limits.check("message_bytes", source.size, "The size of the file", path=path)
+        return source.read_at(0, source.size)
+    finally:
+        source.close()

@@ -6,13 +6,13 @@ import os
 from contextlib import closing
 from dataclasses import replace
 
-from ckptparse.examination.case import assess, open_case
+from ckptparse.examination.case import check_all, open_case
 from ckptparse.examination.diagnose import diagnose
 from ckptparse.examination.neighbours import find_others
-from ckptparse.examination.readers import Progress
 from ckptparse.examination.report import Report
 from ckptparse.examination.summary import make_report
 from ckptparse.examination.survey import survey_path
+from ckptparse.files.context import Context, Progress
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 
@@ -41,21 +41,15 @@ def verify(
         CheckpointNotFoundError: Nothing of a checkpoint is there.
         NotACheckpointError: What is there was never part of one; `.identity` says what it is.
     """
+    context = Context(limits=limits, progress=progress)
     survey = survey_path(path, limits=limits)
-    report = verify_survey(survey, progress=progress, limits=limits)
-    if report.ok:
-        return report
-    return replace(report, others=find_others(survey, limits=limits))
+    report = verify_survey(survey, context)
+    return report if report.ok else replace(report, others=find_others(survey, context))
 
 
-def verify_survey(survey: Survey, *, limits: Limits, progress: Progress | None = None) -> Report:
+def verify_survey(survey: Survey, context: Context) -> Report:
     """Check the checkpoint whose files are known."""
-    if survey.format == "v1":
-        from ckptparse.recovery.legacy import verify_legacy
-
-        return verify_legacy(survey, limits=limits)
-    case = open_case(survey, limits=limits, progress=progress)
+    case = open_case(survey, context)
     with closing(case.files):
-        assess(case)
-        _, problems = diagnose(case, deep=False)
-        return make_report(case, problems)
+        check_all(case)
+        return make_report(case, diagnose(case, deep=False).problems)

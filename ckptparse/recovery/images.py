@@ -13,94 +13,104 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ckptparse.crc.search import Registers
+from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
-from ckptparse.examination.check import check_stored
-from ckptparse.examination.diagnose import Place, is_telling, moved
-from ckptparse.examination.index_view import Stored
+from ckptparse.examination.payload import Payload
+from ckptparse.examination.places import NO_CHANCE, Place, is_telling
+from ckptparse.examination.readers import DataFile
 from ckptparse.problems import Cause, Status
 
 __all__ = ["find_in_images"]
 
 _STEP = 512
+"""Bytes of a sector: file systems put a file's stretches on its multiples."""
 _PIECE = 1 << 26
+"""Bytes of an image that are searched at once: the registers of its sectors take 0.5 MiB."""
 _MOST_OVERLAP = 1 << 28
+"""Bytes of a payload that is sought: pieces overlap by as much."""
 _MOST_SOUGHT = 16
+"""Payloads that are sought: a file in so many stretches is found whole."""
+
+Places = dict[DataFile, list[Place]]
 
 
-def find_in_images(case: Case, paths: Iterable[str], places: dict[str, list[Place]]) -> None:
-    """Look for what is lost in other files; add where it lies to `places`, by data file."""
+def find_in_images(case: Case, paths: Iterable[str], places: Places) -> Places:
+    """Look for what is lost in other files; return `places` with where it lies, by data file.
+
+    Raises:
+        CheckpointError: One of the files cannot be opened.
+    """
+    found = defaultdict(list, {file: list(known) for file, known in places.items()})
     for path in paths:
-        size = case.files.size(path)
-        lost = list(_iter_lost(case, places))
-        if not size or not lost:
+        file = DataFile(path)
+        size = case.files.size(file)
+        if size is None:
+            raise case.files.failure(file) or CheckpointError("It cannot be opened", path=path)
+        lost = list(_iter_lost(case, found))
+        if size and lost:
+            _search(case, file, size, lost, found)
+    return dict(found)
+
+
+def _search(case: Case, file: DataFile, size: int, lost: Sequence[Payload], places: Places) -> None:
+    deltas: dict[tuple[DataFile, int], int] = defaultdict(int)
+    for payload, offset in _iter_hits(case, file, size, lost):
+        deltas[payload.file, offset - payload.offset] += 1
+    positions = size // _STEP
+    for (own, delta), hits in deltas.items():
+        chance = positions / 2**32 if hits == 1 else NO_CHANCE
+        place = Place(file, delta, Cause.SHIFTED, f"found in {file.path}", chance)
+        places[own].append(_confirmed(case, place, own, lost))
+
+
+def _iter_lost(case: Case, places: Places) -> Iterator[Payload]:
+    for _, part in case.parts():
+        payload = part.payload
+        if payload is None or part.check.status in (Status.VERIFIED, Status.UNVERIFIED):
             continue
-        deltas: dict[tuple[str, int], int] = defaultdict(int)
-        for stored, offset in _iter_hits(case, path, size, lost):
-            deltas[stored.path, offset - stored.entry.offset] += 1
-        positions = size // _STEP
-        for (data_path, delta), hits in deltas.items():
-            chance = positions / 2**32 if hits == 1 else 2**-32
-            place = Place(path, delta, Cause.SHIFTED, f"found in {path}", chance)
-            places.setdefault(data_path, []).append(_confirmed(case, place, data_path, lost))
-
-
-def _iter_lost(case: Case, places: dict[str, list[Place]]) -> Iterator[Stored]:
-    for assessed in case.tensors.values():
-        for part in assessed.parts:
-            stored = part.stored
-            if stored is None or part.check.status in (Status.VERIFIED, Status.UNVERIFIED):
-                continue
-            known = places.get(stored.path, ())
-            if not any(_fits(case, stored, place) for place in known):
-                yield stored
+        known = places.get(payload.file, ())
+        if not any(place.holds(case.files, payload) for place in known):
+            yield payload
 
 
 def _iter_hits(
-    case: Case, path: str, size: int, lost: Sequence[Stored]
-) -> Iterator[tuple[Stored, int]]:
+    case: Case, file: DataFile, size: int, lost: Sequence[Payload]
+) -> Iterator[tuple[Payload, int]]:
     """Iterate over the places where a lost payload lies in a file."""
     sought = _choose(lost)
-    overlap = max((stored.entry.size for stored in sought), default=0)
-    reader = case.files.source(path)
+    overlap = max((payload.size for payload in sought), default=0)
+    source = case.files.source(file)
     for start in range(0, size, _PIECE):
         stop = min(size, start + _PIECE + overlap)
-        data = memoryview(reader.read_at(start, stop - start))
+        data = memoryview(source.read_at(start, stop - start))
         for remainder, group in _by_remainder(sought).items():
             registers = Registers(data[remainder:], step=_STEP)
-            for stored in group:
-                for offset in registers.find(stored.entry.size, stored.entry.crc32c):
+            for payload in group:
+                for offset in registers.find(payload.size, payload.crc32c or 0):
                     if offset < _PIECE:
-                        yield stored, start + remainder + offset
+                        yield payload, start + remainder + offset
 
 
-def _choose(lost: Sequence[Stored]) -> list[Stored]:
+def _choose(lost: Sequence[Payload]) -> list[Payload]:
     """Choose payloads that are neither small nor constant, spread over what is lost."""
     good = [
-        stored
-        for stored in lost
-        if _STEP <= stored.entry.size <= _MOST_OVERLAP and is_telling(stored)
+        payload
+        for payload in lost
+        if _STEP <= payload.size <= _MOST_OVERLAP and is_telling(payload)
     ]
-    good.sort(key=lambda stored: (stored.path, stored.entry.offset))
+    good.sort(key=lambda payload: (payload.file.path, payload.offset))
     step = -(-len(good) // _MOST_SOUGHT) or 1
     return good[::step]
 
 
-def _by_remainder(sought: Sequence[Stored]) -> dict[int, list[Stored]]:
-    groups: dict[int, list[Stored]] = defaultdict(list)
-    for stored in sought:
-        groups[stored.entry.offset % _STEP].append(stored)
+def _by_remainder(sought: Sequence[Payload]) -> dict[int, list[Payload]]:
+    groups: dict[int, list[Payload]] = defaultdict(list)
+    for payload in sought:
+        groups[payload.offset % _STEP].append(payload)
     return groups
 
 
-def _confirmed(case: Case, place: Place, data_path: str, lost: Sequence[Stored]) -> Place:
+def _confirmed(case: Case, place: Place, own: DataFile, lost: Sequence[Payload]) -> Place:
     """Lower the chance of a place where two payloads at least lie at the same distance."""
-    fitting = sum(stored.path == data_path and _fits(case, stored, place) for stored in lost)
-    return replace(place, chance=2**-32) if fitting > 1 else place
-
-
-def _fits(case: Case, stored: Stored, place: Place) -> bool:
-    there = moved(stored, place)
-    size = case.files.size(place.path)
-    if size is None or there.entry.offset < 0 or there.entry.offset + there.entry.size > size:
-        return False
-    return check_stored(case.files, replace(there, proved=True)).status is Status.VERIFIED
+    fitting = sum(payload.file == own and place.holds(case.files, payload) for payload in lost)
+    return replace(place, chance=NO_CHANCE) if fitting > 1 else place

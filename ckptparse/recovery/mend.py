@@ -2,87 +2,37 @@
 
 What the checksum of a payload proves is its bytes; each method adds its own chance of being wrong,
 and the status follows from that chance: at most 1 in 1,000 is `corrected` or `derived`, beyond that
-`unverified` (counters by name excepted). Nothing is promised on an entry that is not proved.
+`unverified`. A proof wins over a guess: what is only `unverified` is taken if no method proves
+anything. Nothing is promised on an entry that is not proved.
 """
 
 from __future__ import annotations
 
-import os
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 from ckptparse.bundle.entry import count_elements
-from ckptparse.bundle.strings import decode_strings
-from ckptparse.coding.checksum import crc32c
-from ckptparse.coding.varint import encode_varint
-from ckptparse.crc.flips import (
-    HIGHEST_CHANCE,
-    Change,
-    chance_of_bit,
-    chance_of_word,
-    find_bit,
-    find_words,
-)
-from ckptparse.crc.inversion import (
-    Derivation,
-    derive_constant,
-    derive_integer,
-    derive_tail,
-    derive_word,
-    integer_is_proved,
-)
-from ckptparse.dtypes import DataType, item_size
+from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError
-from ckptparse.examination.check import (
-    Check,
-    check_stored,
-    elements_outside,
-    has_checksum,
-    is_counted,
-    string_spans,
-)
-from ckptparse.examination.diagnose import Place, moved, stored_dtype, twin_key
-from ckptparse.examination.index_view import IndexView, Stored
-from ckptparse.examination.readers import DataFiles, checksum_of
-from ckptparse.examination.report import Source, Span, merge_spans
+from ckptparse.examination.check import Check, elements_outside, string_spans
+from ckptparse.examination.index_view import IndexView
+from ckptparse.examination.outcome import Outcome, Span, merge_spans
+from ckptparse.examination.payload import Form, PartName, Payload
+from ckptparse.examination.readers import DataFiles
 from ckptparse.problems import Cause, Status
-from ckptparse.recovery.recipe import Patch, Recipe
+from ckptparse.recovery.inferences import Inferrer
+from ckptparse.recovery.matches import Matcher
+from ckptparse.recovery.mended import (
+    Mended,
+    at_place,
+    available_bytes,
+    judged,
+    recipe_of,
+)
+from ckptparse.recovery.recipe import Recipe, read_payload
 from ckptparse.recovery.siblings import Siblings
 
-__all__ = ["Mended", "Mender"]
-
-_FEW_DAMAGED = 3
-_WORTH_OFFERING = 0.5
-_MOST_BYTES = 1 << 24
-_MOST_LENGTHS = 1024
-_MOST_LENGTH_BYTES = 4096
-_NOT_BITS = frozenset(
-    {Cause.MIXED, Cause.TEXT, Cause.FOREIGN, Cause.SHIFTED, Cause.SWAPPED, Cause.TRUNCATED}
-)
-_INTEGERS = (DataType.DT_INT64, DataType.DT_UINT64)
-_NO_CHANCE = 2.0**-32
-
-
-@dataclass(frozen=True, slots=True)
-class Mended:
-    """One payload, got back as far as it goes.
-
-    Attributes:
-        status, cause, method, source, chance, ranges, note: As in `TensorReport`.
-        recipe: How to get its bytes; None where nothing can be offered.
-        crc: The checksum that its bytes must have when they are read; None where none is known.
-    """
-
-    status: Status
-    cause: Cause | None = None
-    method: str | None = None
-    source: Source | None = None
-    chance: float | None = None
-    ranges: tuple[Span, ...] = ()
-    note: str = ""
-    recipe: Recipe | None = None
-    crc: int | None = None
+__all__ = ["Mender"]
 
 
 class Mender:
@@ -91,324 +41,139 @@ class Mender:
     def __init__(
         self,
         files: DataFiles,
-        twins: Mapping[tuple[int, int, int, bool], tuple[str, Stored]],
-        places: Mapping[str, Sequence[Place]],
+        matcher: Matcher,
+        inferrer: Inferrer,
         siblings: Siblings,
         *,
         torn: IndexView | None,
-        damaged: Mapping[str, int],
     ) -> None:
         self._files = files
-        self._damaged = damaged
-        self._twins = twins
-        self._places = places
+        self._matcher = matcher
+        self._inferrer = inferrer
         self._siblings = siblings
         self._torn = torn
 
-    def mend(self, name: str, stored: Stored | None, check: Check) -> Mended:
-        """Get a payload back; `name` is that of its tensor, with its slice behind a NUL."""
-        if stored is None:
-            return Mended(check.status, check.cause, note=check.note)
+    def mend(self, name: PartName, payload: Payload | None, check: Check) -> Mended:
+        """Get a payload back."""
+        if payload is None:
+            return Mended(check.outcome)
         if check.status is Status.VERIFIED:
-            return self._verified(stored, check)
-        confirmed = None if stored.proved else self._siblings.confirm(name, stored)
-        if check.status is Status.UNVERIFIED:
-            return self._unverified(stored, check, confirmed)
+            return self._verified(payload, check)
+        confirmed = None if payload.proved else self._siblings.confirm(name, payload)
+        if check.status is Status.UNVERIFIED and not _is_in_damaged_block(payload):
+            return self._unverified(payload, check, confirmed)
+        guess: Mended | None = None
+        for found in self._attempts(name, payload, check, confirmed):
+            if not self._is_sound(found, payload):
+                continue
+            if found.status.proved:
+                return found
+            guess = guess or found
+        return guess or self._rest(payload, check)
+
+    def _attempts(
+        self, name: PartName, payload: Payload, check: Check, confirmed: str | None
+    ) -> Iterator[Mended]:
+        """Iterate over what each method finds, judged."""
         # A sibling confirms name, type and shape. The checksum it cannot: bytes that match do.
-        agreed = replace(stored, proved=stored.proved or confirmed is not None)
-        for attempt in self._matches(name, stored, check):
-            if attempt is not None:
-                own = _is_at_its_place(attempt, stored)
-                return self._doubted(_judged(attempt, agreed if own else stored), stored)
-        for attempt in self._inferences(name, stored, check):
-            if attempt is not None:
-                return _judged(attempt, stored)
-        return self._lost(stored, check)
+        agreed = replace(payload, proved=payload.proved or confirmed is not None)
+        for found in self._matcher.find(name, payload, check):
+            if found is None:
+                continue
+            own = _is_at_its_place(found, payload)
+            known = judged(found, agreed if own else payload, check)
+            doubted = self._doubted(known, payload)
+            yield doubted
+            if doubted is not known:
+                # The checksum itself is in doubt, and with it all that it would prove.
+                return
+        for found in self._inferrer.find(name, payload, check):
+            if found is not None:
+                yield judged(found, payload, check)
+
+    def _is_sound(self, found: Mended, payload: Payload) -> bool:
+        """Tell whether the record can be read from the block that was mended."""
+        if payload.form is not Form.RECORD or found.recipe is None:
+            return True
+        try:
+            read_payload(found.recipe, payload, self._files.context)
+        except CheckpointError:
+            return False
+        return True
 
     # -- what needs no mending
 
-    def _verified(self, stored: Stored, check: Check) -> Mended:
-        found = _at(stored, Status.VERIFIED, check.ranges)
-        if stored.chance:
-            return replace(
-                found,
-                status=Status.CORRECTED,
-                method="correcting one bit of the index",
-                chance=stored.chance,
-                note="the block of the index that describes it had one flipped bit",
-            )
-        return found
+    def _verified(self, payload: Payload, check: Check) -> Mended:
+        found = _as_read(payload, Status.VERIFIED, check.outcome.ranges)
+        if not payload.chance:
+            return found
+        outcome = replace(
+            found.outcome,
+            status=Status.CORRECTED,
+            cause=Cause.BITS,
+            method=f"correcting one bit of {self._name(payload.index)}",
+            chance=payload.chance,
+            note="one bit of the block that describes it was flipped",
+        )
+        return replace(found, outcome=outcome)
 
-    def _unverified(self, stored: Stored, check: Check, confirmed: str | None) -> Mended:
+    def _unverified(self, payload: Payload, check: Check, confirmed: str | None) -> Mended:
+        ranges = check.outcome.ranges
         if check.cause is Cause.ENTRY and confirmed is not None:
-            name = os.path.basename(confirmed)
-            return replace(
-                _at(stored, Status.VERIFIED, check.ranges),
+            name = self._name(confirmed)
+            found = _as_read(payload, Status.VERIFIED, ranges)
+            outcome = replace(
+                found.outcome,
                 method=f"its entry is the same in {name}",
                 note=f"the index is damaged where it stands; {name} has the same entry",
             )
-        found = _at(stored, Status.UNVERIFIED, check.ranges)
-        crc = None if check.cause is Cause.NO_CHECKSUM else found.crc
-        return replace(found, cause=check.cause, note=check.note, crc=crc)
+            return replace(found, outcome=outcome)
+        found = _as_read(payload, Status.UNVERIFIED, ranges)
+        return found.but(cause=check.cause, note=check.outcome.note)
 
-    def _doubted(self, found: Mended, stored: Stored) -> Mended:
+    def _doubted(self, found: Mended, payload: Payload) -> Mended:
         """Take back what rests on a checkpoint that a damaged index may speak of instead.
 
         An index that was half overwritten with another's states that one's checksums.
         """
-        source = found.source
+        source = found.outcome.source
         if self._torn is None or source is None or not found.status.proved:
             return found
         if found.recipe is None or found.recipe.patches:
             return found
-        if not self._siblings.may_have_written(self._torn, stored, source.path):
+        if not self._siblings.may_have_written(self._torn, payload, source.path):
             return found
-        note = f"{found.note}; the index is damaged, and may speak of that checkpoint instead"
-        return replace(found, status=Status.UNVERIFIED, note=note.removeprefix("; "))
+        doubt = "the index is damaged, and may speak of that checkpoint instead"
+        note = f"{found.outcome.note}; {doubt}" if found.outcome.note else doubt
+        return found.but(status=Status.UNVERIFIED, note=note)
 
-    # -- the methods, in order
+    # -- what is left
 
-    def _matches(self, name: str, stored: Stored, check: Check) -> Iterator[Mended | None]:
-        """Find bytes somewhere that have the checksum."""
-        if not has_checksum(stored):
-            return
-        yield self._from_twin(stored, check)
-        yield self._from_places(stored, check)
-        yield self._from_equal(stored, check)
-        yield self._filled(name, stored, check)
+    def _rest(self, payload: Payload, check: Check) -> Mended:
+        """Offer what is there without more proof, in part or not at all."""
+        if check.status is Status.UNVERIFIED:
+            return self._unverified(payload, check, None)
+        ranges = check.outcome.ranges or self._outside_holes(payload, check)
+        if ranges:
+            found = at_place(payload, Status.PARTIAL, ranges)
+            recipe = replace(recipe_of(payload, available_bytes(self._files, payload)), crc=None)
+            outcome = replace(found.outcome, cause=check.cause, note=check.outcome.note)
+            return Mended(outcome, recipe)
+        there = check.status is not Status.MISSING
+        return Mended(replace(check.outcome, source=payload.place if there else None))
 
-    def _inferences(self, name: str, stored: Stored, check: Check) -> Iterator[Mended | None]:
-        """Infer bytes from the checksum, which must be right for that."""
-        if not has_checksum(stored):
-            pass
-        elif is_counted(stored.entry.data_type):
-            yield self._string_bit(stored, check)
-        else:
-            yield self._derived_exactly(stored, check)
-            yield self._bit(stored, check)
-            yield self._derived_integer(name, stored, check)
-            yield self._word(stored, check)
-            yield self._tail(stored, check)
-        yield self._partial(stored, check)
-
-    def _from_twin(self, stored: Stored, check: Check) -> Mended | None:
-        found = self._twins.get(twin_key(stored)) if stored.entry.size else None
-        if found is None:
-            return None
-        name, twin = found
-        return replace(
-            _at(twin, Status.CORRECTED, _whole(stored)),
-            cause=check.cause,
-            method="another tensor's bytes",
-            chance=_NO_CHANCE,
-            note=f"{name!r} has the same size and checksum, and is whole",
-        )
-
-    def _from_places(self, stored: Stored, check: Check) -> Mended | None:
-        for place in self._places.get(stored.path, ()):
-            there = moved(stored, place)
-            size = self._files.size(place.path)
-            if size is None or there.entry.offset < 0:
-                continue
-            if there.entry.offset + there.entry.size > size or not there.entry.size:
-                continue
-            found = check_stored(self._files, replace(there, proved=True))
-            if found.status is Status.VERIFIED:
-                return replace(
-                    _at(there, Status.CORRECTED, found.ranges),
-                    cause=place.cause or check.cause,
-                    method=place.method,
-                    chance=place.chance,
-                    note=_describe_equal(place.path) if place.cause is None else "",
-                )
-        return None
-
-    def _from_equal(self, stored: Stored, check: Check) -> Mended | None:
-        if not stored.entry.size:
-            return None
-        other = self._siblings.find_equal(stored)
-        if other is None:
-            return None
-        return replace(
-            _at(other, Status.CORRECTED, _whole(stored)),
-            cause=check.cause,
-            method="a sibling's bytes",
-            chance=_NO_CHANCE,
-            note=_describe_equal(other.path),
-        )
-
-    def _derived_exactly(self, stored: Stored, check: Check) -> Mended | None:
-        entry = stored.entry
-        if entry.size == entry.crc32c == 0:
-            return _derived(stored, check, Derivation("its shape: it has no elements", 0.0, b""))
-        if 1 <= entry.size <= 4:
-            data = derive_word(entry.crc32c, entry.size)
-            if data is None:
-                return None
-            return _derived(
-                stored, check, Derivation("its checksum, which no other value has", 0.0, data)
-            )
-        dtype = stored_dtype(stored)
-        found = derive_constant(entry.crc32c, dtype, count_elements(entry.shape)) if dtype else None
-        return None if found is None else _derived(stored, check, found)
-
-    def _bit(self, stored: Stored, check: Check) -> Mended | None:
-        entry = stored.entry
-        if check.computed is None or check.holes or check.cause in _NOT_BITS:
-            return None
-        chance = chance_of_bit(entry.size)
-        change = find_bit(entry.crc32c, check.computed, entry.size)
-        if change is None or chance > _WORTH_OFFERING:
-            return None
-        what = f"bit {change.bit} of byte {change.offset}"
-        return self._changed(stored, change, chance, f"correcting {what}")
-
-    def _derived_integer(self, name: str, stored: Stored, check: Check) -> Mended | None:
-        entry = stored.entry
-        if entry.data_type not in _INTEGERS or entry.size != 8:
-            return None
-        value, chance = derive_integer(entry.crc32c, big_endian=stored.big_endian)
-        data = value.to_bytes(8, "big" if stored.big_endian else "little")
-        found = _derived(
-            stored, check, Derivation(f"its checksum, which fits {value}", chance, data)
-        )
-        if integer_is_proved(value, name.partition("\0")[0]):
-            return found
-        return replace(found, status=Status.UNVERIFIED)
-
-    def _word(self, stored: Stored, check: Check) -> Mended | None:
-        entry = stored.entry
-        if check.computed is None or check.holes or check.cause in _NOT_BITS:
-            return None
-        for width in (1, 2):
-            chance = chance_of_word(entry.size, width)
-            usual = width == 1 and entry.size <= _MOST_BYTES and chance <= _WORTH_OFFERING
-            if not (usual or chance <= HIGHEST_CHANCE):
-                continue
-            found = find_words(entry.crc32c, check.computed, entry.size, width=width, limit=2)
-            if len(found) == 1:
-                what = f"byte {found[0].offset}" if width == 1 else f"bytes from {found[0].offset}"
-                changed = self._changed(stored, found[0], chance, f"correcting {what}")
-                # That damage is so small is a guess for a word, and where much is damaged.
-                sure = width == 1 and self._damaged[stored.path] <= _FEW_DAMAGED
-                return changed if sure else replace(changed, status=Status.UNVERIFIED)
-        return None
-
-    def _changed(self, stored: Stored, change: Change, chance: float, method: str) -> Mended:
-        entry = stored.entry
-        start = entry.offset + change.offset
-        old = self._files.read(stored.path, start, len(change.mask))
-        new = bytes(a ^ b for a, b in zip(old, change.mask, strict=True))
-        found = _at(stored, Status.CORRECTED, _whole(stored))
-        recipe = replace(_recipe(stored), patches=(Patch(change.offset, new),))
-        return replace(
-            found,
-            cause=Cause.BITS,
-            method=method,
-            chance=chance,
-            recipe=recipe,
-            note="the damage is as small as that, unless larger damage looks like it by chance",
-        )
-
-    def _filled(self, name: str, stored: Stored, check: Check) -> Mended | None:
-        """Fill holes, or the end that was cut off, with a sibling's bytes."""
-        entry = stored.entry
-        if is_counted(entry.data_type):
-            return None
-        holes = check.holes or self._cut_off(stored, check)
-        if not holes or holes == ((0, entry.size),):
-            return None
-        for other in self._siblings.named(name, stored):
-            size = self._files.size(other.path)
-            if size is None or other.entry.offset + entry.size > size:
-                continue
-            patches = self._patches(other, holes)
-            if self._crc_with(stored, patches) == entry.crc32c:
-                return replace(
-                    _at(stored, Status.CORRECTED, _whole(stored)),
-                    cause=check.cause,
-                    method="filling what is lost with a sibling's bytes",
-                    chance=_NO_CHANCE,
-                    note=f"from {os.path.basename(other.path)}",
-                    recipe=replace(_recipe(stored, self._available(stored)), patches=patches),
-                )
-        return None
-
-    def _patches(self, other: Stored, holes: Sequence[Span]) -> tuple[Patch, ...]:
-        offset = other.entry.offset
-        return tuple(
-            Patch(start, bytes(self._files.read(other.path, offset + start, stop - start)))
-            for start, stop in holes
-        )
-
-    def _crc_with(self, stored: Stored, patches: Sequence[Patch]) -> int:
-        """Return the CRC of a payload with patches in place; they are sorted and disjoint."""
-        crc = position = 0
-        offset, available = stored.entry.offset, self._available(stored)
-        for patch in patches:
-            count = max(0, min(patch.offset, available) - position)
-            crc = checksum_of(self._files, stored.path, offset + position, count, crc=crc)
-            crc = crc32c(patch.data, crc)
-            position = patch.offset + len(patch.data)
-        rest = max(0, min(available, stored.entry.size) - position)
-        return checksum_of(self._files, stored.path, offset + position, rest, crc=crc)
-
-    def _available(self, stored: Stored) -> int:
-        size = self._files.size(stored.path) or 0
-        return max(0, min(stored.entry.size, size - stored.entry.offset))
-
-    def _cut_off(self, stored: Stored, check: Check) -> tuple[Span, ...]:
-        available = self._available(stored)
-        if check.cause is not Cause.TRUNCATED or not available:
+    def _outside_holes(self, payload: Payload, check: Check) -> tuple[Span, ...]:
+        width = item_size(payload.data_type)
+        if not check.holes or payload.form is Form.RECORD:
             return ()
-        return ((available, stored.entry.size),)
+        if width is not None:
+            return elements_outside(check.holes, payload.size, width)
+        return self._strings_outside(payload, check) if payload.form is Form.STRINGS else ()
 
-    def _tail(self, stored: Stored, check: Check) -> Mended | None:
-        """Solve for up to 4 bytes that were cut off; of 4 there is always a solution."""
-        entry = stored.entry
-        missing = entry.size - self._available(stored)
-        if check.cause is not Cause.TRUNCATED or not 1 <= missing <= 4 or missing == entry.size:
-            return None
-        head = checksum_of(self._files, stored.path, entry.offset, entry.size - missing)
-        tail = derive_tail(entry.crc32c, head, missing)
-        if tail is None:
-            return None
-        return replace(
-            _at(stored, Status.CORRECTED, _whole(stored)),
-            cause=Cause.TRUNCATED,
-            method=f"solving for the {missing} bytes that were cut off",
-            chance=2.0 ** (8 * missing - 32),
-            note="they follow from the checksum if all before them is as it was",
-            recipe=replace(
-                _recipe(stored, entry.size - missing),
-                patches=(Patch(entry.size - missing, tail),),
-            ),
-        )
-
-    def _partial(self, stored: Stored, check: Check) -> Mended | None:
-        entry = stored.entry
-        ranges = check.ranges
-        width = item_size(entry.data_type)
-        if check.holes and width is not None:
-            ranges = elements_outside(check.holes, entry.size, width)
-        elif check.holes and entry.data_type == DataType.DT_STRING:
-            ranges = self._strings_outside(stored, check)
-        if not ranges:
-            return None
-        found = _at(stored, Status.PARTIAL, ranges)
-        return replace(
-            found,
-            cause=check.cause,
-            note=check.note,
-            crc=None,
-            recipe=_recipe(stored, self._available(stored)),
-        )
-
-    def _strings_outside(self, stored: Stored, check: Check) -> tuple[Span, ...]:
-        entry = stored.entry
-        data = bytes(self._files.read(stored.path, entry.offset, entry.size))
-        count = count_elements(entry.shape)
-        spans = string_spans(data, count, big_endian=stored.big_endian) or []
+    def _strings_outside(self, payload: Payload, check: Check) -> tuple[Span, ...]:
+        data = bytes(self._files.read(payload.file, payload.offset, payload.size))
+        count = count_elements(payload.shape)
+        spans = string_spans(data, count, big_endian=payload.big_endian) or []
         good = [
             (number, number + 1)
             for number, (start, stop) in enumerate(spans)
@@ -416,130 +181,28 @@ class Mender:
         ]
         return merge_spans(good)
 
-    def _string_bit(self, stored: Stored, check: Check) -> Mended | None:
-        entry = stored.entry
-        if check.status is not Status.CORRUPT or check.holes or check.cause in _NOT_BITS:
-            return None
-        if entry.data_type != DataType.DT_STRING:
-            return None
-        data = bytes(self._files.read(stored.path, entry.offset, entry.size))
-        found = _find_string_bit(data, stored)
-        if found is None:
-            return None
-        change, chance = found
-        what = f"bit {change.bit} of byte {change.offset}"
-        return self._changed(stored, change, chance, f"correcting {what}")
-
-    def _lost(self, stored: Stored, check: Check) -> Mended:
-        entry = stored.entry
-        there = check.status is not Status.MISSING
-        source = Source(stored.path, entry.offset, entry.size) if there else None
-        return Mended(check.status, check.cause, source=source, note=check.note)
+    def _name(self, path: str) -> str:
+        return self._files.context.storage.split(path)[1]
 
 
-def _describe_equal(path: str) -> str:
-    return f"{os.path.basename(path)} holds bytes of the same size and checksum"
+def _as_read(payload: Payload, status: Status, ranges: tuple[Span, ...]) -> Mended:
+    """Return what lies at a payload's place; of a record that is at hand, its value."""
+    record = payload.record
+    if record is None or record.value is None:
+        return at_place(payload, status, ranges)
+    source = payload.place if payload.size else None
+    return Mended(Outcome(status, source=source, ranges=ranges), Recipe(len(record.value)))
 
 
-def _judged(found: Mended, stored: Stored) -> Mended:
-    """Lower the status to what the chance, and the proof of the entry, allow."""
-    if found.status.proved and found.cause is Cause.UNKNOWN:
-        found = replace(found, cause=None)
-    chance = max(found.chance or 0.0, stored.chance)
-    if found.chance is not None:
-        found = replace(found, chance=chance)
-    if found.status is Status.DERIVED and stored.proved:
-        # Its chance was judged with the name: counters may be larger.
-        return found
-    if found.status.proved and (chance > HIGHEST_CHANCE or not stored.proved):
-        return replace(found, status=Status.UNVERIFIED)
-    return found
+def _is_in_damaged_block(payload: Payload) -> bool:
+    """Tell whether a payload was read out of a block whose checksum disagrees."""
+    return payload.record is not None and not payload.record.sound
 
 
-def _is_at_its_place(found: Mended, stored: Stored) -> bool:
+def _is_at_its_place(found: Mended, payload: Payload) -> bool:
     """Tell whether bytes were found at the offset that the entry says.
 
     A checksum that damage copied from another entry has that entry's bytes, at another offset.
     """
-    return found.source is not None and found.source.offset == stored.entry.offset
-
-
-def _whole(stored: Stored) -> tuple[Span, ...]:
-    return ((0, count_elements(stored.entry.shape)),)
-
-
-def _recipe(stored: Stored, available: int | None = None) -> Recipe:
-    entry = stored.entry
-    count = entry.size if available is None else available
-    return Recipe(entry.size, stored.path, entry.offset, count)
-
-
-def _at(stored: Stored, status: Status, ranges: tuple[Span, ...]) -> Mended:
-    entry = stored.entry
-    return Mended(
-        status,
-        source=Source(stored.path.partition("\0")[0], entry.offset, entry.size),
-        ranges=ranges,
-        recipe=_recipe(stored) if entry.size else Recipe(0),
-        crc=entry.crc32c,
-    )
-
-
-def _derived(stored: Stored, check: Check, found: Derivation) -> Mended:
-    return Mended(
-        Status.DERIVED,
-        check.cause,
-        found.method,
-        None,
-        found.chance,
-        _whole(stored),
-        "its bytes are lost; its checksum gives the value",
-        Recipe(stored.entry.size, derived=found),
-        stored.entry.crc32c,
-    )
-
-
-def _find_string_bit(data: bytes, stored: Stored) -> tuple[Change, float] | None:
-    """Find the one bit of a string tensor whose flip explains its checksums.
-
-    The CRC covers the lengths at fixed width, the stored checksum of the lengths, and the strings.
-    """
-    entry = stored.entry
-    count = count_elements(entry.shape)
-    good = _string_checker(stored, count)
-    spans = string_spans(data, count, big_endian=stored.big_endian)
-    if spans is not None:
-        start = sum(len(encode_varint(stop - low)) for low, stop in spans)
-        if not spans or spans[-1][1] != len(data):
-            return None
-        order = ">" if stored.big_endian else "<"
-        fixed = b"".join(struct.pack(f"{order}I", stop - low) for low, stop in spans)
-        covered = fixed + data[start:]
-        change = find_bit(entry.crc32c, crc32c(covered), len(covered))
-        if change is None or change.offset < len(fixed):
-            return None
-        moved_change = Change(change.offset - len(fixed) + start, change.mask)
-        sound = good(moved_change.apply(data))
-        return (moved_change, chance_of_bit(len(covered))) if sound else None
-    if count > _MOST_LENGTHS:
-        return None
-    head = data[: 10 * count + 4]
-    reach = min(len(head), _MOST_LENGTH_BYTES)
-    for offset in range(reach):
-        for bit in range(8):
-            change = Change(offset, bytes([1 << bit]))
-            spans = string_spans(change.apply(head), count, big_endian=stored.big_endian)
-            if spans is not None and good(change.apply(data)):
-                return change, chance_of_bit(reach)
-    return None
-
-
-def _string_checker(stored: Stored, count: int) -> Callable[[bytes], bool]:
-    def good(data: bytes) -> bool:
-        try:
-            decode_strings(data, count, big_endian=stored.big_endian, crc=stored.entry.crc32c)
-        except CheckpointError:
-            return False
-        return True
-
-    return good
+    source = found.outcome.source
+    return source is not None and source.offset == payload.offset

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.strings import decode_strings, split_variants
 from ckptparse.coding.checksum import crc32c
 from ckptparse.crc.inversion import Derivation
-from ckptparse.dtypes import DataType, numpy_dtype
+from ckptparse.dtypes import numpy_dtype
 from ckptparse.elements import allocate, finish_elements
 from ckptparse.errors import ChecksumError
-from ckptparse.examination.check import is_counted, string_spans
-from ckptparse.examination.readers import open_reader
-from ckptparse.limits import DEFAULT_LIMITS
+from ckptparse.examination.check import string_spans
+from ckptparse.examination.payload import Form, Payload, Record
+from ckptparse.examination.places import stored_dtype
+from ckptparse.examination.readers import DataFile
+from ckptparse.files.context import Context
 from ckptparse.parallel import PIECE_SIZE
 
-__all__ = ["Patch", "Recipe", "decode_payload"]
+__all__ = ["Patch", "Recipe", "read_payload"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,49 +40,53 @@ class Recipe:
 
     Attributes:
         size: How many there are.
-        path: The file to read (`files.open_reader`); None where nothing is read.
+        file: The file to read; None if nothing is read.
         offset: Where in that file.
         available: How many bytes the file has there; the rest is zeros.
         patches: What to change.
-        derived: The value, where the checksum alone gives it.
+        derived: The value, if the checksum alone gives it.
+        crc: The checksum that the bytes must have when they are read; None if none is known.
     """
 
     size: int
-    path: str | None = None
+    file: DataFile | None = None
     offset: int = 0
     available: int = 0
-    patches: tuple[Patch, ...] = field(default=())
+    patches: tuple[Patch, ...] = ()
     derived: Derivation | None = None
+    crc: int | None = None
 
-    def build(self, stored_dtype: np.dtype[Any] | None = None) -> bytearray:
-        """Return the bytes; `stored_dtype` is needed for a derivation only."""
-        if self.derived is not None and stored_dtype is not None:
-            return bytearray(self.derived.payload(stored_dtype))
+    def build(self, payload: Payload, context: Context) -> bytearray:
+        """Return the bytes of a payload."""
+        dtype = stored_dtype(payload) if self.derived is not None else None
+        if self.derived is not None and dtype is not None:
+            return bytearray(self.derived.payload(dtype))
         data = bytearray(self.size)
-        if self.path is not None and self.available:
-            with closing(open_reader(self.path)) as reader:
+        if self.file is not None and self.available:
+            with closing(self.file.open(context.storage)) as source:
                 for start in range(0, self.available, PIECE_SIZE):
                     count = min(PIECE_SIZE, self.available - start)
-                    data[start : start + count] = reader.read_at(self.offset + start, count)
+                    data[start : start + count] = source.read_at(self.offset + start, count)
         for patch in self.patches:
             data[patch.offset : patch.offset + len(patch.data)] = patch.data
         return data
 
 
-def decode_payload(
-    data: bytearray, data_type: int, shape: tuple[int, ...], *, big_endian: bool, crc: int | None
-) -> npt.NDArray[Any]:
-    """Turn the bytes of a payload into an array; `crc` is checked unless None.
+def read_payload(recipe: Recipe, payload: Payload, context: Context) -> npt.NDArray[Any]:
+    """Read the values of a payload as a recipe says, in a new array.
 
     Raises:
         ChecksumError: The bytes have changed since they were looked at.
     """
-    if is_counted(data_type):
-        return _decode_counted(bytes(data), data_type, shape, big_endian=big_endian, crc=crc)
-    _check(data, crc)
-    array = allocate(shape, numpy_dtype(data_type))
+    if payload.record is not None:
+        return _read_record(recipe, payload, payload.record, context)
+    data = recipe.build(payload, context)
+    if payload.form is not Form.PLAIN:
+        return _decode_counted(bytes(data), payload, recipe.crc, context)
+    _check(data, recipe.crc)
+    array = allocate(payload.shape, numpy_dtype(payload.data_type))
     array.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8)
-    finish_elements(array, data_type, big_endian=big_endian)
+    finish_elements(array, payload.data_type, big_endian=payload.big_endian)
     return array
 
 
@@ -94,17 +101,39 @@ def _check(data: bytearray, crc: int | None) -> None:
         )
 
 
-def _decode_counted(
-    data: bytes, data_type: int, shape: tuple[int, ...], *, big_endian: bool, crc: int | None
+def _read_record(
+    recipe: Recipe, payload: Payload, record: Record, context: Context
 ) -> npt.NDArray[Any]:
-    count = int(np.prod(shape, dtype=np.int64)) if shape else 1
+    """Read a record of a V1 file: its value is at hand, or lies in its block."""
+    from ckptparse.examination.legacy_view import decode_record
+    from ckptparse.examination.salvaged_table import value_in_block
+
+    value = record.value if recipe.file is None else None
+    if value is None:
+        data = recipe.build(payload, context)
+        _check(data, recipe.crc)
+        path = recipe.file.path if recipe.file else payload.index
+        value = value_in_block(
+            bytes(data), record.key, limits=context.limits, path=path, offset=recipe.offset
+        )
+    count = count_elements(payload.shape)
+    values = decode_record(value, payload.data_type, count, limits=context.limits)
+    shaped: npt.NDArray[Any] = values.reshape(payload.shape)
+    return shaped
+
+
+def _decode_counted(
+    data: bytes, payload: Payload, crc: int | None, context: Context
+) -> npt.NDArray[Any]:
+    count = count_elements(payload.shape)
+    order = payload.big_endian
     if crc is None:
-        values = _decode_present(data, count, big_endian=big_endian)
-    elif data_type == DataType.DT_STRING:
-        values = decode_strings(data, count, big_endian=big_endian, crc=crc)
+        values = _decode_present(data, count, big_endian=order)
+    elif payload.form is Form.STRINGS:
+        values = decode_strings(data, count, big_endian=order, crc=crc)
     else:
-        values = _decode_variants(data, count, big_endian=big_endian, crc=crc)
-    shaped: npt.NDArray[Any] = values.reshape(shape)
+        values = _decode_variants(data, payload, count, crc, context)
+    shaped: npt.NDArray[Any] = values.reshape(payload.shape)
     return shaped
 
 
@@ -116,10 +145,12 @@ def _decode_present(data: bytes, count: int, *, big_endian: bool) -> npt.NDArray
     return values
 
 
-def _decode_variants(data: bytes, count: int, *, big_endian: bool, crc: int) -> npt.NDArray[Any]:
+def _decode_variants(
+    data: bytes, payload: Payload, count: int, crc: int, context: Context
+) -> npt.NDArray[Any]:
     from ckptparse.tensor_proto import decode_variants
 
-    elements = split_variants(data, count, big_endian=big_endian, crc=crc)
+    elements = split_variants(data, count, big_endian=payload.big_endian, crc=crc)
     values = np.empty(count, object)
-    values[:] = decode_variants(elements, limits=DEFAULT_LIMITS)
+    values[:] = decode_variants(elements, limits=context.limits)
     return values

@@ -15,32 +15,37 @@ import numpy.typing as npt
 from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.elements import allocate
-from ckptparse.errors import CheckpointError
+from ckptparse.errors import CheckpointError, UnsupportedError
 from ckptparse.examination.case import (
-    Assessed,
     Case,
+    CheckedTensor,
     Part,
-    assess,
+    check_all,
     open_case,
     spans_of_parts,
 )
-from ckptparse.examination.check import Check
-from ckptparse.examination.diagnose import diagnose, find_twins, stored_dtype
-from ckptparse.examination.index_view import OBJECT_GRAPH, Stored
+from ckptparse.examination.diagnose import Diagnosis, diagnose
+from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.neighbours import find_others
-from ckptparse.examination.readers import Progress
+from ckptparse.examination.outcome import Outcome
+from ckptparse.examination.places import find_twins
+from ckptparse.examination.readers import DataFile
 from ckptparse.examination.report import Report, TensorReport
 from ckptparse.examination.summary import make_report
 from ckptparse.examination.survey import survey_path
+from ckptparse.files.context import Context, Progress
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Status
+from ckptparse.recovery.expectations import Expectations
 from ckptparse.recovery.images import find_in_images
-from ckptparse.recovery.mend import Mended, Mender
-from ckptparse.recovery.recipe import decode_payload
+from ckptparse.recovery.inferences import Inferrer
+from ckptparse.recovery.matches import Matcher
+from ckptparse.recovery.mend import Mender
+from ckptparse.recovery.mended import Mended
+from ckptparse.recovery.recipe import read_payload
 from ckptparse.recovery.result import Loaded, RecoveredTensor, Recovery, describe
 from ckptparse.recovery.siblings import Siblings
-from ckptparse.tensor import Region
 
 __all__ = ["recover"]
 
@@ -77,22 +82,9 @@ def recover(
         CheckpointNotFoundError: Nothing of a checkpoint is there.
         NotACheckpointError: What is there was never part of one; `.identity` says what it is.
     """
-    survey = survey_path(path, limits=limits)
-    if survey.format == "v1":
-        from ckptparse.recovery.legacy import recover_legacy
-
-        recovery = recover_legacy(survey, limits=limits)
-        return _with_others(recovery, survey, limits) if siblings else recovery
-    options = _Options(siblings, tuple(os.fsdecode(one) for one in search), progress, limits)
-    recovery = _recover_bundle(survey, options)
-    return _with_others(recovery, survey, limits) if siblings else recovery
-
-
-def _with_others(recovery: Recovery, survey: Survey, limits: Limits) -> Recovery:
-    """Say which other checkpoints there are, where this one is damaged."""
-    if not recovery.report.ok:
-        recovery.report = replace(recovery.report, others=find_others(survey, limits=limits))
-    return recovery
+    context = Context(limits=limits, progress=progress)
+    options = _Options(siblings, tuple(os.fsdecode(one) for one in search))
+    return _recover(survey_path(path, limits=limits), options, context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,38 +93,45 @@ class _Options:
 
     siblings: bool
     search: tuple[str, ...]
-    progress: Progress | None
-    limits: Limits
 
 
-def _recover_bundle(survey: Survey, options: _Options) -> Recovery:
-    limits, siblings = options.limits, options.siblings
-    case = open_case(survey, limits=limits, correct=True, progress=options.progress)
+def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
+    case = open_case(survey, context, correct=True)
     with closing(case.files):
-        assess(case)
-        places, problems = diagnose(case, deep=True, siblings=siblings)
-        find_in_images(case, options.search, places)
-        report = make_report(case, problems)
-        evidence = Siblings(survey, case.files, limits=limits, used=siblings)
-        mender = Mender(
-            case.files,
-            find_twins(case),
-            places,
-            evidence,
-            damaged=_count_damaged(case),
-            torn=None if case.main is None or case.main.complete else case.main,
-        )
+        for path in options.search:
+            # What the caller names must be there, whether it is needed or not.
+            case.files.source(DataFile(path))
+        check_all(case)
+        found = diagnose(case, deep=True, siblings=options.siblings)
+        places = find_in_images(case, options.search, found.places)
+        report = make_report(case, found.problems)
+        mender = _make_mender(case, Diagnosis(places, found.problems), options)
         mended = {name: _mend(one, mender) for name, one in case.tensors.items()}
-    return _make_recovery(report, mended)
+    if options.siblings and not report.ok:
+        report = replace(report, others=find_others(survey, context))
+    return _make_recovery(report, mended, context)
 
 
-def _count_damaged(case: Case) -> Counter[str]:
+def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
+    files = case.files
+    siblings = Siblings(case.survey, files, used=options.siblings)
+    expectations = Expectations(case.survey.prefix, files, siblings)
+    return Mender(
+        files,
+        Matcher(files, find_twins(case), found.places, siblings),
+        Inferrer(files, expectations, _count_damaged(case)),
+        siblings,
+        torn=None if case.main is None or case.main.complete else case.main,
+    )
+
+
+def _count_damaged(case: Case) -> Counter[DataFile]:
     """Count the payloads of each data file whose bytes are there and have another checksum."""
     return Counter(
-        part.stored.path
-        for assessed in case.tensors.values()
-        for part in assessed.parts
-        if part.stored is not None and part.check.status is Status.CORRUPT
+        part.payload.file
+        for checked in case.tensors.values()
+        for part in checked.parts
+        if part.payload is not None and part.check.status is Status.CORRUPT
     )
 
 
@@ -144,59 +143,39 @@ class _MendedPart:
 
 @dataclass(frozen=True, slots=True)
 class _MendedTensor:
-    assessed: Assessed
+    checked: CheckedTensor
     parts: tuple[_MendedPart, ...]
     report: TensorReport
 
 
-def _mend(assessed: Assessed, mender: Mender) -> _MendedTensor:
-    known = assessed.report()
-    sliced = bool(assessed.tensor.stored.entry.slices)
-    parts = []
-    for number, part in enumerate(assessed.parts):
-        name = assessed.name
-        if sliced and number < len(assessed.tensor.slices):
-            name = f"{name}\0{assessed.tensor.slices[number][0]}"
-        parts.append(_MendedPart(part, mender.mend(name, part.stored, part.check)))
-    if assessed.layout is not None:
-        return _MendedTensor(assessed, (), known)
-    if not sliced:
-        return _MendedTensor(assessed, tuple(parts), _report_one(known, parts[0].mended))
-    proved = assessed.tensor.stored.proved
-    report = _report_slices(known, parts, assessed.shape, proved=proved)
-    return _MendedTensor(assessed, tuple(parts), report)
-
-
-def _report_one(known: TensorReport, mended: Mended) -> TensorReport:
-    if mended.status is known.status is Status.VERIFIED and mended.method is None:
-        return known
-    return replace(
-        known,
-        status=mended.status,
-        cause=mended.cause,
-        method=mended.method,
-        source=mended.source,
-        chance=mended.chance,
-        ranges=mended.ranges,
-        note=mended.note,
+def _mend(checked: CheckedTensor, mender: Mender) -> _MendedTensor:
+    known = checked.report()
+    if checked.layout is not None:
+        return _MendedTensor(checked, (), known)
+    parts = tuple(
+        _MendedPart(part, mender.mend(checked.name_of(part), part.payload, part.check))
+        for part in checked.parts
     )
+    if checked.is_sliced:
+        outcome = _sum_up(known.outcome, parts, checked)
+    else:
+        outcome = parts[0].mended.outcome
+    return _MendedTensor(checked, parts, replace(known, outcome=outcome))
 
 
-def _report_slices(
-    known: TensorReport, parts: Sequence[_MendedPart], shape: tuple[int, ...], *, proved: bool
-) -> TensorReport:
+def _sum_up(known: Outcome, parts: Sequence[_MendedPart], checked: CheckedTensor) -> Outcome:
     """Sum up the slices of a tensor after mending."""
-    statuses = [one.mended.status for one in parts]
+    proved = checked.tensor.proved
+    outcomes = [one.mended.outcome for one in parts]
+    statuses = [outcome.status for outcome in outcomes]
     if all(status is Status.VERIFIED for status in statuses) and proved:
         return known
     order = list(Status)
-    chances = [one.mended.chance for one in parts if one.mended.chance is not None]
-    methods = sorted({one.mended.method for one in parts if one.mended.method})
-    checks = [
-        replace(one.part, check=Check(one.mended.status, None, one.mended.ranges)) for one in parts
-    ]
-    ranges = spans_of_parts(checks, shape)
-    report = replace(
+    chances = [outcome.chance for outcome in outcomes if outcome.chance is not None]
+    methods = sorted({outcome.method for outcome in outcomes if outcome.method})
+    regions = [(one.part.region, one.mended.outcome.ranges) for one in parts]
+    ranges = spans_of_parts(regions, checked.shape)
+    summed = replace(
         known,
         method=_join(methods),
         chance=min(1.0, sum(chances)) if chances else None,
@@ -206,11 +185,11 @@ def _report_slices(
         worst = max(statuses, key=order.index)
         sure = proved and sum(chances) <= HIGHEST_CHANCE
         note = f"every one of its {len(parts)} slices was got back"
-        return replace(report, status=worst if sure else Status.UNVERIFIED, note=note)
+        return replace(summed, status=worst if sure else Status.UNVERIFIED, note=note)
     if all(status.proved or status is Status.UNVERIFIED for status in statuses):
-        return replace(report, status=Status.UNVERIFIED)
+        return replace(summed, status=Status.UNVERIFIED)
     if ranges:
-        return replace(report, status=Status.PARTIAL)
+        return replace(summed, status=Status.PARTIAL)
     return known
 
 
@@ -220,18 +199,19 @@ def _join(methods: Sequence[str]) -> str | None:
     return ", ".join([*methods[:3], *more]) or None
 
 
-def _make_recovery(report: Report, mended: dict[str, _MendedTensor]) -> Recovery:
+def _make_recovery(report: Report, mended: dict[str, _MendedTensor], context: Context) -> Recovery:
     tensors: dict[str, RecoveredTensor] = {}
     for name, one in mended.items():
-        dtype = _dtype_of(one.assessed.data_type)
+        dtype = _dtype_of(one.checked.data_type)
         if dtype is not None:
-            tensors[name] = describe(one.report, one.assessed.data_type, dtype, _Loader(one))
+            tensors[name] = describe(
+                one.report, one.checked.data_type, dtype, _Loader(one, context)
+            )
     graph = tensors.pop(OBJECT_GRAPH, None)
-    reports = {name: mended[name].report for name in report.tensors}
     known = mended.get(OBJECT_GRAPH)
     report = replace(
         report,
-        tensors=reports,
+        tensors={name: mended[name].report for name in report.tensors},
         object_graph=known.report if known is not None else report.object_graph,
     )
     return Recovery(report, tensors, graph)
@@ -247,20 +227,20 @@ def _dtype_of(data_type: int) -> np.dtype[Any] | None:
 class _Loader:
     """Reads the values of a mended tensor."""
 
-    __slots__ = ("_tensor",)
+    __slots__ = ("_context", "_tensor")
 
-    def __init__(self, tensor: _MendedTensor) -> None:
+    def __init__(self, tensor: _MendedTensor, context: Context) -> None:
         self._tensor = tensor
+        # Progress was that of the recovery: reading goes on after it, and is nobody's.
+        self._context = replace(context, progress=None)
 
     def __call__(self) -> Loaded:
         one = self._tensor
-        if not one.assessed.tensor.stored.entry.slices:
-            return _load_part(one.parts[0])
-        return self._load_slices(one)
+        return self._load_slices(one) if one.checked.is_sliced else self._load_part(one.parts[0])
 
     def _load_slices(self, one: _MendedTensor) -> Loaded:
-        shape = one.assessed.shape
-        dtype = numpy_dtype(one.assessed.data_type)
+        shape = one.checked.shape
+        dtype = numpy_dtype(one.checked.data_type)
         array = allocate(shape, dtype)
         array.fill(b"" if dtype.kind == "O" else 0)
         missing = np.ones(shape, np.bool_)
@@ -268,36 +248,25 @@ class _Loader:
             region = part.part.region
             if region is None or part.mended.recipe is None:
                 continue
-            index = _index(region)
-            values, holes = _load_part(part)
+            index = tuple(slice(length.start, length.stop) for length in region)
+            values, holes = self._load_part(part)
             array[index] = values
             missing[index] = False if holes is None else holes
         return array, missing if missing.any() else None
 
-
-def _index(region: Region) -> tuple[slice, ...]:
-    return tuple(slice(part.start, part.stop) for part in region)
-
-
-def _load_part(part: _MendedPart) -> Loaded:
-    """Read one payload, and where it is missing."""
-    stored, mended = part.part.stored, part.mended
-    if stored is None or mended.recipe is None:
-        raise AssertionError("only what has a recipe is held")
-    entry = stored.entry
-    data = mended.recipe.build(stored_dtype(stored))
-    array = decode_payload(
-        data, entry.data_type, entry.shape, big_endian=stored.big_endian, crc=mended.crc
-    )
-    return array, _missing(mended, array, stored)
+    def _load_part(self, part: _MendedPart) -> Loaded:
+        """Read one payload, and where it is missing."""
+        payload, recipe = part.part.payload, part.mended.recipe
+        if payload is None or recipe is None:
+            raise UnsupportedError("Nothing was got back of it")
+        array = read_payload(recipe, payload, self._context)
+        return array, _missing(part.mended.outcome, array)
 
 
-def _missing(
-    mended: Mended, array: npt.NDArray[Any], stored: Stored
-) -> npt.NDArray[np.bool_] | None:
-    if mended.status is not Status.PARTIAL:
+def _missing(outcome: Outcome, array: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+    if outcome.status is not Status.PARTIAL:
         return None
     missing = np.ones(array.size, np.bool_)
-    for start, stop in mended.ranges:
+    for start, stop in outcome.ranges:
         missing[start:stop] = False
-    return missing.reshape(stored.entry.shape)
+    return missing.reshape(array.shape)

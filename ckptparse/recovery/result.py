@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError, TensorNotFoundError, UnsupportedError, located
-from ckptparse.examination.report import Report, Source, Span, TensorReport
+from ckptparse.examination.outcome import Judged
+from ckptparse.examination.report import Report, TensorReport
 from ckptparse.files.placing import check_absent, place_directory, place_files
-from ckptparse.problems import Cause, Problem, Severity, Status
+from ckptparse.problems import Problem, Severity, Status
 from ckptparse.text import escape
 
 __all__ = ["RecoveredTensor", "Recovery"]
@@ -38,31 +39,25 @@ _NOT_HIDING = ("index.missing", "index.metaindex", "v1.metaindex")
 """Errors that begin so leave open whether every tensor was found at all; but not these."""
 _REPORT = "report.json"
 _LONGEST_NAME = 200
+"""Characters of a file's name: file systems allow 255 bytes, the suffix included."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RecoveredTensor:
+class RecoveredTensor(Judged):
     """A tensor that was got back, its values unread until asked for.
 
     Attributes:
+        outcome: Its status and all that goes with it; each part is an attribute of its own too.
         name: Its stored name.
         dtype: Its numpy (or ml_dtypes) type; `object` for strings.
         shape: Its shape.
         data_type: Its `DataType`.
-        status, cause, method, source, chance, ranges, note: As in `TensorReport`.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     data_type: int
-    status: Status
-    cause: Cause | None
-    method: str | None
-    source: Source | None
-    chance: float | None
-    ranges: tuple[Span, ...]
-    note: str
     _load: Callable[[], Loaded]
 
     @property
@@ -334,17 +329,4 @@ def describe(
     tensor: TensorReport, data_type: int, dtype: np.dtype[Any], load: Callable[[], Loaded]
 ) -> RecoveredTensor:
     """Make the tensor that a report describes."""
-    return RecoveredTensor(
-        tensor.name,
-        dtype,
-        tensor.shape or (),
-        data_type,
-        tensor.status,
-        tensor.cause,
-        tensor.method,
-        tensor.source,
-        tensor.chance,
-        tensor.ranges,
-        tensor.note,
-        load,
-    )
+    return RecoveredTensor(tensor.outcome, tensor.name, dtype, tensor.shape or (), data_type, load)

@@ -2,79 +2,80 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from dataclasses import replace
 
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
-from ckptparse.examination.check import check_stored
-from ckptparse.examination.index_view import IndexView, Stored, read_view
+from ckptparse.examination.case import open_case
+from ckptparse.examination.check import fits
+from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.neighbours import is_anothers, nearest
+from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.survey import survey_path
-from ckptparse.inventory.survey import Survey
-from ckptparse.limits import Limits
-from ckptparse.problems import Status
+from ckptparse.inventory.survey import Origin, Survey
 
 __all__ = ["Siblings"]
 
 _MOST_SIBLINGS = 8
+"""Other checkpoints that serve as evidence: what did not change for 8 saves is in each of them."""
 
 
 class Siblings:
     """What the proved entries of sibling checkpoints say; read when first asked."""
 
-    def __init__(self, survey: Survey, files: DataFiles, *, limits: Limits, used: bool) -> None:
+    def __init__(self, survey: Survey, files: DataFiles, *, used: bool) -> None:
         self._survey = survey
         self._files = files
-        self._limits = limits
         self._loaded = not used
-        self._by_checksum: dict[tuple[int, int, int], list[Stored]] = defaultdict(list)
-        self._by_name: dict[str, list[Stored]] = defaultdict(list)
+        self._by_checksum: dict[tuple[Form, int, int], list[Payload]] = defaultdict(list)
+        self._by_name: dict[PartName, list[Payload]] = defaultdict(list)
 
-    def find_equal(self, stored: Stored) -> Stored | None:
+    def find_equal(self, payload: Payload) -> Payload | None:
         """Return a sibling's payload of the same kind, size and checksum whose bytes are whole."""
         self._load()
-        entry = stored.entry
-        key = (entry.data_type, entry.size, entry.crc32c)
-        for other in self._by_checksum.get(key, ()):
-            same = other.big_endian == stored.big_endian
-            if same and check_stored(self._files, other).status is Status.VERIFIED:
+        if payload.crc32c is None:
+            return None
+        for other in self._by_checksum.get((payload.form, payload.size, payload.crc32c), ()):
+            same = (other.data_type, other.big_endian) == (payload.data_type, payload.big_endian)
+            if (same or payload.form is Form.RECORD) and fits(self._files, other):
                 return other
         return None
 
-    def named(self, name: str, stored: Stored) -> list[Stored]:
-        """Return siblings' payloads of that name, kind and shape."""
+    def named(self, name: PartName, payload: Payload) -> list[Payload]:
+        """Return siblings' payloads of that name, kind, shape and size."""
         self._load()
-        wanted = stored.entry.data_type, stored.entry.shape, stored.big_endian
         return [
             other
             for other in self._by_name.get(name, ())
-            if (other.entry.data_type, other.entry.shape, other.big_endian) == wanted
+            if (other.data_type, other.shape) == (payload.data_type, payload.shape)
+            and (other.big_endian, other.size) == (payload.big_endian, payload.size)
         ]
 
-    def confirm(self, name: str, stored: Stored) -> str | None:
-        """Return a sibling's index that has the same entry, checksum aside; None where none has."""
-        for other in self.named(name, stored):
-            if replace(other.entry, crc32c=stored.entry.crc32c) == stored.entry:
+    def confirm(self, name: PartName, payload: Payload) -> str | None:
+        """Return a sibling's index that has the same entry, checksum aside; None if none has."""
+        for other in self.named(name, payload):
+            if other.says_the_same(payload):
                 return other.index
         return None
 
-    def may_have_written(self, view: IndexView, stored: Stored, path: str) -> bool:
+    def may_have_written(self, view: IndexView, payload: Payload, path: str) -> bool:
         """Tell whether the index of the checkpoint that a data file is of holds all of a block.
 
         The block is the one of `view` that has the entry: damage that put another checkpoint's
         blocks into an index leaves no other trace.
         """
-        if not is_anothers(path, self._survey.prefix):
+        if not is_anothers(path, self._survey.prefix, self._files.context):
             return False
-        if stored.block is None:
+        if payload.block is None:
             return True
         self._load()
-        block = [found for found in view.iter_named() if found[1].block == stored.block]
+        block = [found for found in view.iter_payloads() if found[1].block == payload.block]
         return all(
             any(
-                other.entry == found.entry and _is_of(other.index, path)
+                other.says_the_same(found)
+                and other.crc32c == found.crc32c
+                and _is_of(other.index, path)
                 for other in self._by_name.get(name, ())
             )
             for name, found in block
@@ -84,25 +85,24 @@ class Siblings:
         if self._loaded:
             return
         self._loaded = True
+        silent = replace(self._files.context, progress=None)
         for prefix in nearest(self._survey, _MOST_SIBLINGS):
-            survey = survey_path(prefix, limits=self._limits)
-            for index in survey.indexes:
-                if not index.origin.is_leftover:
-                    view = read_view(index, survey, limits=self._limits)
-                    for name, stored in view.iter_named():
-                        self._add(name, stored)
+            case = open_case(survey_path(prefix, limits=silent.limits), silent)
+            case.files.close()
+            for view in case.views:
+                if view.origin is Origin.FINAL:
+                    for name, payload in view.iter_payloads():
+                        self._add(name, payload)
 
-    def _add(self, name: str, stored: Stored) -> None:
-        if stored.proved:
-            entry = stored.entry
-            if not entry.slices:
-                self._by_checksum[entry.data_type, entry.size, entry.crc32c].append(stored)
-            self._by_name[name].append(stored)
+    def _add(self, name: PartName, payload: Payload) -> None:
+        if not payload.proved:
+            return
+        if payload.crc32c is not None:
+            self._by_checksum[payload.form, payload.size, payload.crc32c].append(payload)
+        self._by_name[name].append(payload)
 
 
 def _is_of(index: str, path: str) -> bool:
     """Tell whether an index and a data file have the same prefix."""
     split = split_data_path(path)
-    return split is not None and os.path.normpath(split[0] + INDEX_SUFFIX) == os.path.normpath(
-        index
-    )
+    return split is not None and split[0] + INDEX_SUFFIX == index

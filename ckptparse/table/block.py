@@ -22,7 +22,11 @@ from ckptparse.coding.varint import decode_varint
 from ckptparse.errors import MalformedError
 from ckptparse.limits import Limits
 
-__all__ = ["Block", "BlockEntries", "decode_entry"]
+__all__ = ["Block", "BlockEntries", "KeyOrderError", "decode_entry"]
+
+
+class KeyOrderError(MalformedError):
+    """Keys of a table do not strictly increase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +236,7 @@ def _check_limits(limits: Limits, entries: int, key_bytes: int) -> None:
     limits.check("key_bytes", key_bytes, "The size of the table's keys")
 
 
-def _unsorted(key: bytes, previous: bytes) -> MalformedError:
-    return MalformedError(
+def _unsorted(key: bytes, previous: bytes) -> KeyOrderError:
+    return KeyOrderError(
         f"Keys of a table must strictly increase: expected a key after {previous!r}, found {key!r}"
     )

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from ckptparse.errors import MalformedError, located
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
-from ckptparse.table.block import Block, BlockEntries
+from ckptparse.table.block import Block, BlockEntries, KeyOrderError
 from ckptparse.table.format import BlockHandle, Footer, read_block, read_footer
 
 __all__ = ["Table"]
@@ -155,7 +155,7 @@ def _check_between(keys: list[bytes], previous: bytes | None, separator: bytes) 
     if not keys:
         return
     if (previous is not None and keys[0] <= previous) or keys[-1] > separator:
-        raise MalformedError(
+        raise KeyOrderError(
             f"Keys of a table must strictly increase: expected keys after {previous!r} and up to "
             f"{separator!r}, found {keys[0]!r} to {keys[-1]!r}"
         )

@@ -1,0 +1,115 @@
+"""Find the blocks of a table without its index, by their own checksums.
+
+    block 0 | type crc | block 1 | type crc | ...
+
+A raw block ends in its restart array, whose first offset is 0 and whose count comes last, so the
+ends of blocks can be told by their look and proved by their checksum.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.coding.checksum import unmask_crc
+from ckptparse.crc.field import WideTable, multiply, multiply_table, power_of_x
+from ckptparse.crc.search import word_registers
+from ckptparse.table.format import TRAILER_SIZE, Compression
+
+__all__ = ["find_blocks", "fixed32", "likely_ends"]
+
+_WORD = 4
+_LEAST_BLOCK = 8
+"""Bytes of the smallest block: no entry, one restart and their number."""
+_OFTEN = 16
+"""Type bytes of compressed blocks more often than once in so many bytes are no such bytes."""
+
+
+def fixed32(data: bytes, position: int) -> int:
+    """Return the little-endian 32-bit number at a position."""
+    return int(struct.unpack_from("<I", data, position)[0])
+
+
+def likely_ends(data: bytes, start: int) -> list[int]:
+    """Return the positions from `start` at which a block's contents may end: its type byte.
+
+    A raw block ends in a restart array: its length, and before it so many offsets, the first 0. Of
+    a compressed one only the type byte is known.
+    """
+    view = np.frombuffer(data, np.uint8)
+    last = len(data) - TRAILER_SIZE
+    if last < _LEAST_BLOCK:
+        return []
+    kinds = view[: last + 1]
+    raw = np.flatnonzero(kinds == Compression.NONE)
+    raw = raw[raw >= max(_LEAST_BLOCK, start)]
+    counts = _words_at(view, raw - _WORD)
+    firsts = raw - _WORD - _WORD * counts
+    good = (counts > 0) & (firsts >= 0)
+    raw, firsts = raw[good], firsts[good]
+    raw = raw[_words_at(view, firsts) == 0]
+    snappy = np.flatnonzero(kinds == Compression.SNAPPY)
+    # Compressed bytes are random: one in 256 is 1.
+    likely = snappy[snappy >= max(1, start)] if len(snappy) <= 64 + last // _OFTEN else snappy[:0]
+    ends: list[int] = np.sort(np.concatenate((raw, likely))).tolist()
+    return ends
+
+
+def _words_at(
+    view: npt.NDArray[np.uint8], positions: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    words = np.zeros(len(positions), np.int64)
+    for byte in range(_WORD):
+        words |= view[positions + byte].astype(np.int64) << 8 * byte
+    return words
+
+
+def find_blocks(data: bytes) -> list[int]:
+    """Return the starts of the proved blocks that lie anywhere in the data, in order.
+
+    With R the register after each byte, the block [s, e) has the checksum that follows it exactly
+    when (F ^ R[s]) · x^-8s = (crc ^ F ^ R[e]) · x^-8e, with F all ones: a search for equal values.
+    """
+    ends = [end for end in likely_ends(data, 0) if data[end] == 0]
+    if not ends:
+        return []
+    registers = _byte_registers(data)
+    turned = _turn_back(registers ^ np.uint32(0xFFFFFFFF))
+    found: list[int] = []
+    position = 0
+    for end in ends:
+        stored = unmask_crc(fixed32(data, end + 1))
+        wanted = multiply(stored ^ 0xFFFFFFFF ^ int(registers[end + 1]), power_of_x(-8 * (end + 1)))
+        starts = np.flatnonzero(turned[position : end - _LEAST_BLOCK + 1] == np.uint32(wanted))
+        if len(starts):
+            found.append(position + int(starts[0]))
+            position = end + TRAILER_SIZE
+    return found
+
+
+def _byte_registers(data: bytes) -> npt.NDArray[np.uint32]:
+    """Return the register, started at all ones, before the first byte and after every byte."""
+    view = np.frombuffer(data, np.uint8)
+    after = np.empty(len(data) + 1, np.uint32)
+    words = word_registers(view)
+    after[::_WORD] = words[: len(after[::_WORD])]
+    step = multiply_table(power_of_x(8))[0]
+    for byte in range(1, _WORD):
+        here = after[byte::_WORD]
+        before = after[byte - 1 :: _WORD][: len(here)]
+        here[:] = step[(before ^ view[byte - 1 :: _WORD][: len(here)]) & 0xFF] ^ before >> 8
+    return after
+
+
+def _turn_back(values: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """Multiply the value at each position by x to the -8 times that position, by doubling."""
+    padded = np.zeros(1 << (len(values) - 1).bit_length(), np.uint32)
+    padded[: len(values)] = values
+    length = 1
+    while length < len(padded):
+        later = padded.reshape(-1, 2 * length)[:, length:]
+        later[:] = WideTable(power_of_x(-8 * length)).multiply(later)
+        length *= 2
+    return padded[: len(values)]

@@ -1,0 +1,378 @@
+"""What the files of a V1 checkpoint say of tensors: records, each with the proof of its block.
+
+    list of tensors      name, shape, dtype, slices       under the empty key, in the first block
+    record of a slice    name, slice, values              in a typed field
+
+There is no checksum but that of the blocks, so a record is proved exactly if its block is. Shape
+and dtype stand in the list alone: without it, values come flat, of the widest type that their field
+can mean, and unverified.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.bundle.naming import decode_name, decode_slice_key, encode_name, encode_slice_key
+from ckptparse.coding.checksum import unmask_crc
+from ckptparse.dtypes import DataType
+from ckptparse.errors import CheckpointError, LimitError
+from ckptparse.examination.carving import fixed32
+from ckptparse.examination.index_view import IndexView, name_foreign
+from ckptparse.examination.payload import ListedTensor, Payload, Record
+from ckptparse.examination.readers import DataFile, DataFiles
+from ckptparse.examination.report import FileReport
+from ckptparse.examination.salvaged_table import (
+    LEGACY_CODES,
+    SalvagedBlock,
+    SalvagedEntry,
+    SalvagedTable,
+    read_salvaged,
+    salvage_table,
+)
+from ckptparse.inventory.survey import LegacyFile, Origin, Survey
+from ckptparse.legacy.metadata import SliceList, decode_metadata
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.proto.parsing import parse_message
+from ckptparse.proto.saved_tensor_slice_pb2 import SavedTensorSlices
+from ckptparse.proto.wire import BYTES, Buffer, find_submessage, iter_fields
+from ckptparse.slices import TensorSlice
+from ckptparse.table.format import TRAILER_SIZE
+from ckptparse.tensor_proto import decode_saved_values
+
+__all__ = ["decode_record", "read_legacy_view"]
+
+_META_KEY = b""
+_DATA, _VALUES = 2, 3
+"""Field numbers: SavedTensorSlices.data, SavedSlice.data."""
+_KEPT = 4096
+"""Bytes of a value that is kept when it has been read: below, reading it again takes longer."""
+_FIELDS = {
+    5: DataType.DT_FLOAT,
+    6: DataType.DT_DOUBLE,
+    7: DataType.DT_INT32,
+    8: DataType.DT_STRING,
+    9: DataType.DT_COMPLEX64,
+    10: DataType.DT_INT64,
+    11: DataType.DT_BOOL,
+    12: DataType.DT_COMPLEX128,
+    13: DataType.DT_HALF,
+}
+"""The fields of a TensorProto that hold values, and the widest type of each."""
+_WIDTHS = {5: 4, 6: 8, 9: 8, 12: 16}
+"""Bytes of one packed value of these fields; those of the others are varints."""
+_STRING_FIELD = 8
+_DOUBTED = "the block that holds it is damaged"
+_UNLISTED = "the list of tensors is lost: its type is the widest that its values can have"
+
+
+def read_legacy_view(survey: Survey, files: DataFiles, *, correct: bool = False) -> IndexView:
+    """Read whatever the files of a V1 checkpoint still say, all of them together.
+
+    Args:
+        survey: The checkpoint.
+        files: What opens its files.
+        correct: Whether to correct blocks that one flipped bit explains.
+    """
+    origins = {one.origin for one in survey.legacy_files} or {Origin.FINAL}
+    origin = origins.pop() if len(origins) == 1 else Origin.FINAL
+    reader = _Reader(IndexView(survey.prefix, origin, complete=True), files, correct=correct)
+    for one in survey.legacy_files:
+        reader.take_file(one)
+    reader.finish()
+    return reader.view
+
+
+def decode_record(record: bytes, data_type: int, count: int, *, limits: Limits) -> npt.NDArray[Any]:
+    """Decode the values of a record, flat.
+
+    Raises:
+        MalformedError: It is no message, or has another number of values.
+    """
+    return decode_saved_values(_values_of(record), data_type, count, limits=limits)
+
+
+def _values_of(record: bytes) -> Buffer:
+    """Return the TensorProto in a record that holds its values."""
+    return find_submessage(record, _DATA, _VALUES) or b""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A record, and the file it lies in."""
+
+    file: DataFile
+    entry: SalvagedEntry
+
+
+@dataclass(slots=True)
+class _Listed:
+    """What the lists of all files say of one tensor."""
+
+    data_type: int
+    shape: tuple[int, ...]
+    slices: list[tuple[TensorSlice, SalvagedTable]] = field(default_factory=list)
+    proved: bool = True
+    chance: float = 0.0
+
+
+class _Reader:
+    """Reads the files of one checkpoint and puts together what they say."""
+
+    def __init__(self, view: IndexView, files: DataFiles, *, correct: bool) -> None:
+        self.view = view
+        self.files = files
+        self.limits: Limits = files.context.limits
+        self.correct = correct
+        self.found: dict[bytes, _Found] = {}
+        self.listed: dict[str, _Listed] = {}
+
+    # -- files
+
+    def take_file(self, one: LegacyFile) -> None:
+        """Read one file of the set."""
+        path = one.path
+        if not one.present:
+            self.view.complete = False
+            self.view.files[path] = FileReport(path, "v1", None)
+            self.view.report("v1.missing", path, "it is not there")
+            return
+        table = self._salvage(path)
+        if table is None:
+            self.view.complete = False
+            return
+        self.view.problems += name_foreign(table, LEGACY_CODES)
+        self.view.complete &= table.complete
+        role = "leftover" if one.origin.is_leftover else "v1"
+        self.view.files[path] = FileReport(path, role, table.size, tuple(table.ranges))
+        self._take_list(table)
+        for entry in table.entries:
+            known = self.found.get(entry.key)
+            if entry.key != _META_KEY and (known is None or not known.entry.proved):
+                self.found[entry.key] = _Found(table.file, entry)
+
+    def _salvage(self, path: str) -> SalvagedTable | None:
+        try:
+            return salvage_table(
+                self.files,
+                path,
+                LEGACY_CODES,
+                accept=_looks_right,
+                correct=self.correct,
+                keep=_KEPT,
+            )
+        except LimitError as error:
+            self.view.report("limit.reached", path, error.message)
+        except CheckpointError as error:
+            self.view.report("file.unreadable", path, error.message)
+        return None
+
+    def _take_list(self, table: SalvagedTable) -> None:
+        first = table.entries[0] if table.entries else None
+        path = table.file.path
+        if first is None or first.key != _META_KEY:
+            self.view.report("v1.meta", path, "the list of its tensors is lost")
+            return
+        try:
+            lists = decode_metadata(self._read(table.file, first), limits=self.limits)
+        except CheckpointError as error:
+            self.view.report("v1.meta", path, error.message)
+            return
+        for found in lists:
+            self._add_list(table, found, first)
+
+    def _read(self, file: DataFile, entry: SalvagedEntry) -> bytes:
+        if entry.value is not None or entry.block is None:
+            return entry.value or b""
+        block = entry.block
+        return read_salvaged(self.files, file, block.offset, block.size, entry.key)
+
+    def _add_list(self, table: SalvagedTable, found: SliceList, entry: SalvagedEntry) -> None:
+        known = self.listed.setdefault(found.name, _Listed(found.data_type, found.shape))
+        if (known.data_type, known.shape) != (found.data_type, found.shape):
+            message = f"its list disagrees about {found.name!r}"
+            self.view.report("v1.meta", table.file.path, message)
+            known.proved = False
+            return
+        known.slices += [(piece, table) for piece in found.slices]
+        known.proved &= entry.proved
+        known.chance = max(known.chance, entry.chance)
+
+    # -- tensors
+
+    def finish(self) -> None:
+        """Find the record of every slice that is listed, and take those that no list names."""
+        taken: set[bytes] = set()
+        for name, listed in self.listed.items():
+            slices: list[tuple[TensorSlice, Payload | None]] = []
+            for piece, table in listed.slices:
+                key = encode_slice_key(encode_name(name), piece)
+                taken.add(key)
+                slices.append((piece, self._payload(listed, piece, key, table)))
+            self._add(name, listed, slices)
+        for key, found in self.found.items():
+            if key not in taken:
+                self._take_unlisted(key, found)
+
+    def _add(
+        self, name: str, listed: _Listed, slices: list[tuple[TensorSlice, Payload | None]]
+    ) -> None:
+        whole = slices[0][1] if len(slices) == 1 and _is_whole(slices[0][0], listed.shape) else None
+        alone = len(slices) == 1 and _is_whole(slices[0][0], listed.shape)
+        self.view.tensors[name] = ListedTensor(
+            name,
+            listed.data_type,
+            listed.shape,
+            listed.proved,
+            _DOUBTED,
+            listed.chance,
+            whole,
+            () if alone else tuple(slices),
+        )
+
+    def _payload(
+        self, listed: _Listed, piece: TensorSlice, key: bytes, table: SalvagedTable
+    ) -> Payload | None:
+        shape = tuple(map(len, piece.resolve(listed.shape)))
+        found = self.found.get(key)
+        if found is None:
+            block = table.block_of(key)
+            if block is None or block.proved:
+                # A whole block without it: there never was such a record.
+                return None
+            found = _Found(table.file, SalvagedEntry(key, None, proved=False, block=block))
+        proved = listed.proved
+        return self._make(found, listed.data_type, shape, proved=proved, chance=listed.chance)
+
+    def _make(
+        self,
+        found: _Found,
+        data_type: int,
+        shape: tuple[int, ...],
+        *,
+        proved: bool,
+        chance: float,
+        doubt: str = _DOUBTED,
+    ) -> Payload:
+        entry, block = found.entry, found.entry.block
+        return Payload(
+            data_type,
+            shape,
+            found.file,
+            block.offset if block else 0,
+            block.size + 1 if block else 0,
+            self._stored_crc(found.file, block),
+            proved,
+            doubt,
+            max(chance, entry.chance),
+            found.file.path,
+            self.view.origin,
+            block=block.offset if block else None,
+            record=Record(entry.key, entry.value, sound=entry.proved),
+        )
+
+    def _stored_crc(self, file: DataFile, block: SalvagedBlock | None) -> int | None:
+        """Return the checksum in a block's trailer; None if the file ends before."""
+        if block is None or not block.framed:
+            return None
+        size = self.files.size(file) or 0
+        if block.end > size:
+            return None
+        trailer = bytes(self.files.read(file, block.end - TRAILER_SIZE, TRAILER_SIZE))
+        return unmask_crc(fixed32(trailer, 1))
+
+    # -- records that no list names
+
+    def _take_unlisted(self, key: bytes, found: _Found) -> None:
+        """Take a record flat, of the type that its field can mean."""
+        decoded = decode_slice_key(key)
+        if decoded is None:
+            return
+        name, piece = decode_name(decoded[0]), decoded[1]
+        if self.view.complete:
+            message = f"slice [{piece}] is stored, and no list names it"
+            self.view.report("v1.record", name, message)
+            return
+        try:
+            guessed = _guess(self._read(found.file, found.entry), self.limits)
+        except CheckpointError:
+            return
+        if guessed is not None:
+            self._add_unlisted(name, piece, found, *guessed)
+
+    def _add_unlisted(
+        self, name: str, piece: TensorSlice, found: _Found, data_type: int, count: int
+    ) -> None:
+        lengths = [extent.length for extent in piece.extents if extent.length is not None]
+        if lengths or name in self.view.tensors:
+            name = f"{name} [{piece}]"
+        shape: tuple[int, ...] = (count,) if piece.extents or count != 1 else ()
+        if piece.extents and len(lengths) == len(piece.extents) and math.prod(lengths) == count:
+            shape = tuple(lengths)
+        doubt = _UNLISTED
+        doubt += "" if not piece.extents or lengths else ", and its shape is not known"
+        payload = self._make(found, data_type, shape, proved=False, chance=0.0, doubt=doubt)
+        self.view.tensors[name] = ListedTensor(name, data_type, shape, False, doubt, 0.0, payload)
+
+
+def _is_whole(piece: TensorSlice, shape: tuple[int, ...]) -> bool:
+    return tuple(map(len, piece.resolve(shape))) == shape
+
+
+def _guess(record: bytes, limits: Limits) -> tuple[int, int] | None:
+    """Return the type that the field of the values can mean, and how many there are."""
+    values = _values_of(record)
+    fields = {number for number, _, _, _ in iter_fields(values)} if values else set()
+    for number in sorted(fields & set(_FIELDS)):
+        data_type = _FIELDS[number]
+        for count in _possible_counts(values, number):
+            try:
+                decode_saved_values(values, data_type, count, limits=limits)
+            except CheckpointError:
+                continue
+            return data_type, count
+    return None
+
+
+def _possible_counts(values: Any, number: int) -> Iterable[int]:
+    """Count the values in a typed field of a TensorProto."""
+    pieces = [
+        (wire, bytes(values[first:last]))
+        for found, wire, first, last in iter_fields(values)
+        if found == number
+    ]
+    return _counts_of(pieces, number)
+
+
+def _counts_of(pieces: list[tuple[int, bytes]], number: int) -> Iterator[int]:
+    if number == _STRING_FIELD:
+        yield len(pieces)
+        return
+    packed = b"".join(data for wire, data in pieces if wire == BYTES)
+    width = _WIDTHS.get(number)
+    if width is not None:
+        yield len(packed) // width
+    else:
+        # The last byte of a varint, and no other, is below 0x80.
+        yield int((np.frombuffer(packed, np.uint8) < 0x80).sum())
+    yield len(pieces)
+
+
+def _looks_right(key: bytes, value: bytes) -> bool:
+    """Tell whether a record that no checksum covers says the same as its key."""
+    try:
+        if key == _META_KEY:
+            return bool(decode_metadata(value, limits=DEFAULT_LIMITS))
+        decoded = decode_slice_key(key)
+        if decoded is None:
+            return False
+        proto = parse_message(SavedTensorSlices, value)
+        piece = TensorSlice.from_proto(proto.data.slice)
+    except CheckpointError:
+        return False
+    return (encode_name(proto.data.name), piece) == decoded and not proto.HasField("meta")

@@ -1,0 +1,121 @@
+"""What became of a tensor, a slice or a payload: one value, whoever found it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ckptparse.problems import Cause, Status
+
+__all__ = ["ByteRange", "Judged", "Outcome", "Span", "merge_spans"]
+
+Span = tuple[int, int]
+"""First and one past the last: of elements in C order, or of bytes."""
+
+
+def merge_spans(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Join spans that touch or overlap; the result is sorted, and none is empty."""
+    merged: list[Span] = []
+    for start, stop in sorted(span for span in spans if span[0] < span[1]):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
+        else:
+            merged.append((start, stop))
+    return tuple(merged)
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """A run of bytes of a file."""
+
+    path: str
+    offset: int
+    """Of its first byte, in bytes."""
+    size: int
+    """In bytes."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {"path": self.path, "offset": self.offset, "size": self.size}
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.offset}+{self.size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is known of some values, and how.
+
+    Attributes:
+        status: A word of `ckptparse.Status`.
+        cause: What most likely happened; None for what is whole.
+        method: How the values were got back, in a few words; None if they were simply read.
+        source: Where their bytes lie; None if they lie in several places, or nowhere.
+        chance: Chance that the values are wrong; None if there is no such figure.
+        ranges: The elements present, in C order, as (first, one past the last).
+        note: A sentence for a person.
+    """
+
+    status: Status
+    cause: Cause | None = None
+    method: str | None = None
+    source: ByteRange | None = None
+    chance: float | None = None
+    ranges: tuple[Span, ...] = ()
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {
+            "status": self.status.value,
+            "cause": None if self.cause is None else self.cause.value,
+            "method": self.method,
+            "source": None if self.source is None else self.source.to_dict(),
+            "chance": self.chance,
+            "ranges": [list(span) for span in self.ranges],
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Whatever has an outcome: the parts of the outcome can be asked for directly."""
+
+    outcome: Outcome
+    """All of the following in one value."""
+
+    @property
+    def status(self) -> Status:
+        """A word of `ckptparse.Status`; equals the plain string."""
+        return self.outcome.status
+
+    @property
+    def cause(self) -> Cause | None:
+        """What most likely happened; None for what is whole."""
+        return self.outcome.cause
+
+    @property
+    def method(self) -> str | None:
+        """How it was got back, in a few words; None if its bytes were simply read."""
+        return self.outcome.method
+
+    @property
+    def source(self) -> ByteRange | None:
+        """Where its bytes lie; None if they lie in several places, or nowhere."""
+        return self.outcome.source
+
+    @property
+    def chance(self) -> float | None:
+        """Chance that a value given for it is wrong; None if there is no such figure."""
+        return self.outcome.chance
+
+    @property
+    def ranges(self) -> tuple[Span, ...]:
+        """The elements present, in C order, as (first, one past the last)."""
+        return self.outcome.ranges
+
+    @property
+    def note(self) -> str:
+        """A sentence for a person."""
+        return self.outcome.note

@@ -1,0 +1,154 @@
+"""What a format says of stored values, and what proves it: the same for V1 and V2.
+
+    tensor  ->  one payload, or one for each slice  ->  bytes of a file, and their checksum
+
+A payload of a V2 checkpoint is a byte range of a data file with a checksum of its own. One of a V1
+checkpoint is a record in a block of a table: the checksum is the block's. Whoever checks or mends
+bytes needs no more than file, offset, size and checksum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from ckptparse.dtypes import DataType
+from ckptparse.examination.outcome import ByteRange
+from ckptparse.examination.readers import DataFile
+from ckptparse.inventory.survey import Origin
+from ckptparse.slices import TensorSlice
+
+__all__ = ["Form", "ListedTensor", "PartName", "Payload", "Record"]
+
+
+class Form(Enum):
+    """How values lie in the bytes of a payload."""
+
+    PLAIN = "plain"
+    """Elements of one size, end to end."""
+    STRINGS = "strings"
+    """Lengths, their checksum, then the strings (docs/format.md, section 2.5)."""
+    VARIANTS = "variants"
+    """Each element with its length, and checksums between them (section 2.6)."""
+    RECORD = "record"
+    """A block of a table: one of its records holds the values (section 3.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record in a block of a V1 file.
+
+    Attributes:
+        key: Its key in the block.
+        value: Its value, if it is at hand; None: it is to be read from the block.
+        sound: Whether the checksum of its block agrees, or agrees with one bit corrected.
+    """
+
+    key: bytes
+    value: bytes | None
+    sound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The stored values of a tensor, or of one slice of it.
+
+    Attributes:
+        data_type: DataType number.
+        shape: Of the tensor, or of the slice.
+        file: The file that the bytes belong into.
+        offset: Of their first byte there.
+        size: In bytes; of a record, that of its block with the byte that tells the compression.
+        crc32c: Of these bytes, unmasked; None if the format states none.
+        proved: Whether a checksum covers all of the above, name and byte order included.
+        doubt: Why not, in a sentence.
+        chance: Chance that the proof is wrong.
+        index: Path of the index, or V1 file, that says so.
+        origin: Where that index comes from.
+        shard: Number of the data file.
+        big_endian: The byte order of its bundle.
+        waiting: Whether nothing but the byte order lacks proof: the header is lost.
+        block: Offset of the block of the index that holds the entry; None if no block is whole.
+        record: The record in the block, of a V1 file.
+    """
+
+    data_type: int
+    shape: tuple[int, ...]
+    file: DataFile
+    offset: int
+    size: int
+    crc32c: int | None
+    proved: bool
+    doubt: str
+    chance: float
+    index: str
+    origin: Origin
+    shard: int = 0
+    big_endian: bool = False
+    waiting: bool = False
+    block: int | None = None
+    record: Record | None = None
+
+    @property
+    def end(self) -> int:
+        """One past the last byte."""
+        return self.offset + self.size
+
+    @property
+    def form(self) -> Form:
+        """How the values lie in the bytes."""
+        if self.record is not None:
+            return Form.RECORD
+        if self.data_type == DataType.DT_STRING:
+            return Form.STRINGS
+        return Form.VARIANTS if self.data_type == DataType.DT_VARIANT else Form.PLAIN
+
+    @property
+    def place(self) -> ByteRange:
+        """Where the bytes belong, as reports name it."""
+        return ByteRange(self.file.path, self.offset, self.size)
+
+    def moved(self, file: DataFile, delta: int = 0) -> Payload:
+        """Return the same payload in another file, or so many bytes further on."""
+        return replace(self, file=file, offset=self.offset + delta)
+
+    def says_the_same(self, other: Payload) -> bool:
+        """Tell whether two indexes say the same of a payload, checksum and file aside."""
+        return (
+            self.data_type == other.data_type
+            and self.shape == other.shape
+            and (self.shard, self.offset, self.size) == (other.shard, other.offset, other.size)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PartName:
+    """What a payload is called: its tensor, and the slice of it, if it is one."""
+
+    tensor: str
+    piece: TensorSlice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTensor:
+    """A tensor as an index lists it.
+
+    Attributes:
+        name: Its stored name.
+        data_type: DataType number.
+        shape: Of the whole.
+        proved: Whether a checksum covers name, type, shape and slices.
+        doubt: Why not, in a sentence.
+        chance: Chance that the proof is wrong.
+        payload: Its values; None of a sliced tensor, and if nothing says where they are.
+        slices: The slices it is stored in; None for those of which nothing is known.
+    """
+
+    name: str
+    data_type: int
+    shape: tuple[int, ...]
+    proved: bool
+    doubt: str
+    chance: float
+    payload: Payload | None
+    slices: tuple[tuple[TensorSlice, Payload | None], ...] = ()

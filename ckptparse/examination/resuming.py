@@ -1,0 +1,93 @@
+"""Read on inside a damaged block of a table: what its entries still show.
+
+Reading starts again at every restart point, where a key is written in full; if the restart array is
+lost too, at every position where an entry that shares nothing with the one before can stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ckptparse.errors import MalformedError
+from ckptparse.examination.carving import fixed32
+from ckptparse.table.block import decode_entry
+
+__all__ = ["Accept", "iter_resumed"]
+
+Accept = Callable[[bytes, bytes], bool]
+"""Tells whether a key and value that no checksum covers can be an entry as one is written."""
+_WORD = 4
+_MOST_STARTS = 1 << 16
+"""Places that are tried as the start of an entry: 0.3 s of a hostile block at the most."""
+
+
+def iter_resumed(contents: bytes, accept: Accept) -> Iterator[tuple[bytes, bytes]]:
+    """Iterate over the keys and values that damaged contents still show."""
+    restarts, end = _restarts_of(contents)
+    starts = restarts or [0]
+    reached = 0
+    for number, start in enumerate(starts):
+        stop = starts[number + 1] if number + 1 < len(starts) else end
+        reached = stop
+        for key, value, position in _iter_run(contents, start, stop):
+            if accept(key, value):
+                yield key, value
+            reached = position
+        if not restarts and reached < end:
+            yield from _iter_anywhere(contents, reached, end, accept)
+
+
+def _restarts_of(contents: bytes) -> tuple[list[int], int]:
+    """Return restarts that rise from 0, and where the entries end; no restarts where broken."""
+    if len(contents) < 8:
+        return [], len(contents)
+    count = fixed32(contents, len(contents) - _WORD)
+    end = len(contents) - _WORD - _WORD * count
+    if count < 1 or end < 0:
+        return [], len(contents)
+    found = np.frombuffer(contents, "<u4", count, end)[1:]
+    found = found[(found > 0) & (found < end)]
+    rising = np.ones(len(found), np.bool_)
+    rising[1:] = found[1:] > np.maximum.accumulate(found)[:-1]
+    good = [0, *found[rising].tolist()]
+    return (good, end) if 2 * len(good) > count else ([], len(contents))
+
+
+def _iter_run(contents: bytes, start: int, stop: int) -> Iterator[tuple[bytes, bytes, int]]:
+    """Iterate over the entries between two restarts up to the first that cannot be one."""
+    key = b""
+    position = start
+    while position < stop:
+        try:
+            shared, key_start, value_start, value_end = decode_entry(contents, position, stop)
+        except MalformedError:
+            return
+        if shared > len(key) or (position == start and shared):
+            return
+        if position and not shared and key_start == value_start:
+            # Only the first key of a table is empty: these are zeros.
+            return
+        key = key[:shared] + contents[key_start:value_start]
+        position = value_end
+        yield key, contents[value_start:value_end], position
+
+
+def _iter_anywhere(
+    contents: bytes, start: int, end: int, accept: Accept
+) -> Iterator[tuple[bytes, bytes]]:
+    """Try every position for an entry that shares nothing and looks right; go on from there."""
+    view = np.frombuffer(contents, np.uint8)[start:end]
+    # Nothing shared, then a key and a value that are not empty.
+    likely = (view[:-2] == 0) & (view[1:-1] > 0) & (view[2:] > 0)
+    reached = 0
+    for found in np.flatnonzero(likely)[:_MOST_STARTS].tolist():
+        position = start + found
+        if position < reached:
+            continue
+        for key, value, stop in _iter_run(contents, position, end):
+            if not accept(key, value):
+                break
+            yield key, value
+            reached = stop

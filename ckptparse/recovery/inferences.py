@@ -1,0 +1,217 @@
+"""Bytes that follow from a checksum: the value itself, or a small change that makes it agree.
+
+The surest first: what the checksum determines without any doubt, then changes that are unlikely to
+fit by chance, then values that merely fit it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from ckptparse.bundle.entry import count_elements
+from ckptparse.coding.checksum import crc32c
+from ckptparse.crc.flips import (
+    HIGHEST_CHANCE,
+    chance_of_bit,
+    chance_of_word,
+    find_bit,
+    find_words,
+)
+from ckptparse.crc.inversion import (
+    Derivation,
+    derive_constant,
+    derive_integer,
+    derive_tail,
+    derive_word,
+    integer_is_proved,
+)
+from ckptparse.dtypes import DataType
+from ckptparse.examination.check import Check
+from ckptparse.examination.outcome import Outcome
+from ckptparse.examination.payload import Form, PartName, Payload
+from ckptparse.examination.places import NO_CHANCE, stored_dtype
+from ckptparse.examination.readers import DataFile, DataFiles, checksum_of
+from ckptparse.problems import Cause, Status
+from ckptparse.recovery.expectations import Expectations
+from ckptparse.recovery.mended import (
+    Mended,
+    available_bytes,
+    changed,
+    odds,
+    recipe_of,
+    whole_of,
+)
+from ckptparse.recovery.recipe import Patch, Recipe
+from ckptparse.recovery.string_flips import find_string_bit
+
+__all__ = ["Inferrer"]
+
+_FEW_DAMAGED = 3
+"""Damaged payloads of a file up to which one changed byte in each is likelier than more."""
+_WORTH_OFFERING = 0.5
+"""Chance beyond which a change is more likely wrong than right."""
+_MOST_BYTES = 1 << 24
+"""Bytes of a payload in which one changed byte is sought: at 10 ms a MiB, 0.2 s."""
+_LONGEST_TAIL = 4
+"""Bytes at the end that a checksum determines."""
+_NOT_SMALL = frozenset(
+    {Cause.MIXED, Cause.TEXT, Cause.FOREIGN, Cause.SHIFTED, Cause.SWAPPED, Cause.TRUNCATED}
+)
+"""What happened to the bytes is known, and was no small change."""
+_INTEGERS = (DataType.DT_INT64, DataType.DT_UINT64)
+
+
+class Inferrer:
+    """Infers the bytes of payloads from their checksums."""
+
+    def __init__(
+        self,
+        files: DataFiles,
+        expectations: Expectations,
+        damaged: Mapping[DataFile, int],
+    ) -> None:
+        self._files = files
+        self._expectations = expectations
+        self._damaged = damaged
+
+    def find(self, name: PartName, payload: Payload, check: Check) -> Iterator[Mended | None]:
+        """Try one after the other, the surest first; None where one finds nothing."""
+        crc = payload.crc32c
+        if crc is None:
+            return
+        if payload.form is Form.PLAIN:
+            yield self._derived_exactly(payload, crc)
+            yield self._expected(name, payload, crc)
+        if payload.form is Form.STRINGS:
+            yield self._string_bit(payload, check)
+        elif payload.form is not Form.VARIANTS:
+            yield self._bit(payload, crc, check)
+            yield from self._words(payload, crc, check)
+            yield self._tail(payload, crc, check)
+        if payload.form is Form.PLAIN:
+            yield self._integer(payload, crc)
+
+    # -- values
+
+    def _derived_exactly(self, payload: Payload, crc: int) -> Mended | None:
+        if not payload.size:
+            empty = Derivation("its shape: it has no elements", 0.0, b"")
+            return _derived(payload, empty) if crc == crc32c(b"") else None
+        count = count_elements(payload.shape)
+        if payload.size <= _LONGEST_TAIL:
+            data = derive_word(crc, payload.size)
+            method = "its checksum, which no other value has"
+            return None if data is None else _derived(payload, Derivation(method, 0.0, data))
+        dtype = stored_dtype(payload)
+        found = derive_constant(crc, dtype, count) if dtype else None
+        return None if found is None else _derived(payload, found)
+
+    def _expected(self, name: PartName, payload: Payload, crc: int) -> Mended | None:
+        """Take a value that something else says, if it has the checksum."""
+        if payload.data_type not in _INTEGERS or payload.size != 8:
+            return None
+        numbers = self._expectations.of(name, payload)
+        for value, why in numbers.items():
+            data = value.to_bytes(8, "big" if payload.big_endian else "little")
+            if crc32c(data) == crc:
+                chance = len(numbers) * NO_CHANCE
+                return _derived(payload, Derivation(f"its checksum, and {why}", chance, data))
+        return None
+
+    def _integer(self, payload: Payload, crc: int) -> Mended | None:
+        if payload.data_type not in _INTEGERS or payload.size != 8:
+            return None
+        value, chance = derive_integer(crc, big_endian=payload.big_endian)
+        data = value.to_bytes(8, "big" if payload.big_endian else "little")
+        found = _derived(payload, Derivation(f"its checksum, which {value} fits", chance, data))
+        if integer_is_proved(value):
+            return found
+        return found.but(
+            status=Status.UNVERIFIED,
+            note=f"{value} is the only number below 2**32 that its checksum fits, but larger "
+            "numbers fit it too",
+        )
+
+    # -- small changes
+
+    def _may_be_small(self, check: Check) -> bool:
+        return check.computed is not None and check.cause not in _NOT_SMALL
+
+    def _bit(self, payload: Payload, crc: int, check: Check) -> Mended | None:
+        if check.computed is None or not self._may_be_small(check):
+            return None
+        chance = chance_of_bit(payload.size)
+        change = find_bit(crc, check.computed, payload.size)
+        if change is None or chance > _WORTH_OFFERING:
+            return None
+        what = f"bit {change.bit} of byte {change.offset}"
+        return changed(self._files, payload, change, chance, what)
+
+    def _words(self, payload: Payload, crc: int, check: Check) -> Iterator[Mended | None]:
+        """Find the one byte, or aligned pair of bytes, whose change explains the checksum."""
+        if check.computed is None or not self._may_be_small(check):
+            return
+        for width in (1, 2):
+            chance = chance_of_word(payload.size, width)
+            usual = width == 1 and payload.size <= _MOST_BYTES and chance <= _WORTH_OFFERING
+            if not (usual or chance <= HIGHEST_CHANCE):
+                continue
+            found = find_words(crc, check.computed, payload.size, width=width, limit=2)
+            if len(found) != 1:
+                continue
+            start = found[0].offset
+            what = f"byte {start}" if width == 1 else f"bytes {start} and {start + 1}"
+            mended = changed(self._files, payload, found[0], chance, what)
+            # That damage is so small is a guess for a word, and where much is damaged.
+            sure = width == 1 and self._damaged.get(payload.file, 0) <= _FEW_DAMAGED
+            yield mended if sure else mended.but(status=Status.UNVERIFIED)
+
+    def _tail(self, payload: Payload, crc: int, check: Check) -> Mended | None:
+        """Solve for up to 4 bytes that were cut off; of 4 there is always a solution."""
+        available = available_bytes(self._files, payload)
+        missing = payload.size - available
+        if check.cause is not Cause.TRUNCATED or not available:
+            return None
+        if not 1 <= missing <= _LONGEST_TAIL:
+            return None
+        head = checksum_of(self._files, payload.file, payload.offset, available)
+        tail = derive_tail(crc, head, missing)
+        if tail is None:
+            return None
+        outcome = Outcome(
+            Status.CORRECTED,
+            Cause.TRUNCATED,
+            f"solving for the {missing} bytes that were cut off",
+            payload.place,
+            2.0 ** (8 * missing - 32),
+            whole_of(payload),
+            "they follow from the checksum if all before them is as it was",
+        )
+        recipe = recipe_of(payload, available)
+        return Mended(outcome, replace(recipe, patches=(Patch(available, tail),)))
+
+    def _string_bit(self, payload: Payload, check: Check) -> Mended | None:
+        if check.status is not Status.CORRUPT or check.cause in _NOT_SMALL:
+            return None
+        data = bytes(self._files.read(payload.file, payload.offset, payload.size))
+        found = find_string_bit(data, payload)
+        if found is None:
+            return None
+        change, chance = found
+        what = f"bit {change.bit} of byte {change.offset}"
+        return changed(self._files, payload, change, chance, what)
+
+
+def _derived(payload: Payload, found: Derivation) -> Mended:
+    note = "its bytes were not used: its checksum determines the value"
+    if found.chance:
+        note += f"; the chance that this is wrong is {odds(found.chance)}"
+    outcome = Outcome(
+        Status.DERIVED,
+        method=found.method,
+        chance=found.chance,
+        ranges=whole_of(payload),
+        note=note,
+    )
+    return Mended(outcome, Recipe(payload.size, derived=found, crc=payload.crc32c))

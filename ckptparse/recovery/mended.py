@@ -1,0 +1,142 @@
+"""One payload, got back as far as it goes: its outcome, and how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ckptparse.bundle.entry import count_elements
+from ckptparse.coding.checksum import crc32c
+from ckptparse.crc.flips import HIGHEST_CHANCE, Change
+from ckptparse.examination.check import Check
+from ckptparse.examination.outcome import Outcome, Span
+from ckptparse.examination.payload import Payload
+from ckptparse.examination.readers import DataFiles, checksum_of
+from ckptparse.problems import Cause, Status
+from ckptparse.recovery.recipe import Patch, Recipe
+
+__all__ = [
+    "Mended",
+    "at_place",
+    "available_bytes",
+    "changed",
+    "crc_with",
+    "judged",
+    "odds",
+    "recipe_of",
+    "whole_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """One payload, got back as far as it goes.
+
+    Attributes:
+        outcome: What became of it.
+        recipe: How to get its bytes; None if nothing can be offered.
+    """
+
+    outcome: Outcome
+    recipe: Recipe | None = None
+
+    @property
+    def status(self) -> Status:
+        """That of the outcome."""
+        return self.outcome.status
+
+    def but(
+        self,
+        *,
+        status: Status | None = None,
+        cause: Cause | None = None,
+        note: str | None = None,
+    ) -> Mended:
+        """Return the same with another status, cause or note."""
+        outcome = self.outcome
+        if status is not None:
+            outcome = replace(outcome, status=status)
+        if cause is not None:
+            outcome = replace(outcome, cause=cause)
+        if note is not None:
+            outcome = replace(outcome, note=note)
+        return replace(self, outcome=outcome)
+
+
+def whole_of(payload: Payload) -> tuple[Span, ...]:
+    """Return all elements of a payload."""
+    return ((0, count_elements(payload.shape)),)
+
+
+def recipe_of(payload: Payload, available: int | None = None) -> Recipe:
+    """Return how the bytes at a payload's place are read, of which its file may have only some."""
+    count = payload.size if available is None else available
+    if not payload.size:
+        return Recipe(0)
+    return Recipe(payload.size, payload.file, payload.offset, count, crc=payload.crc32c)
+
+
+def at_place(payload: Payload, status: Status, ranges: tuple[Span, ...]) -> Mended:
+    """Return what lies at a payload's place, as it lies there."""
+    source = payload.place if payload.size else None
+    return Mended(Outcome(status, source=source, ranges=ranges), recipe_of(payload))
+
+
+def available_bytes(files: DataFiles, payload: Payload) -> int:
+    """Return how many bytes of a payload its file has."""
+    size = files.size(payload.file) or 0
+    return max(0, min(payload.size, size - payload.offset))
+
+
+def crc_with(files: DataFiles, payload: Payload, patches: Sequence[Patch]) -> int:
+    """Return the CRC of a payload with patches in place; they are sorted and disjoint."""
+    crc = position = 0
+    file, offset, available = payload.file, payload.offset, available_bytes(files, payload)
+    for patch in patches:
+        count = max(0, min(patch.offset, available) - position)
+        crc = checksum_of(files, file, offset + position, count, crc=crc)
+        crc = crc32c(patch.data, crc)
+        position = patch.offset + len(patch.data)
+    return checksum_of(files, file, offset + position, max(0, available - position), crc=crc)
+
+
+def changed(files: DataFiles, payload: Payload, change: Change, chance: float, what: str) -> Mended:
+    """Return a payload with a small change that makes its checksum agree."""
+    old = files.read(payload.file, payload.offset + change.offset, len(change.mask))
+    new = bytes(a ^ b for a, b in zip(old, change.mask, strict=True))
+    outcome = Outcome(
+        Status.CORRECTED,
+        Cause.BITS,
+        f"correcting {what}",
+        payload.place,
+        chance,
+        whole_of(payload),
+        f"changing {what} back makes the checksum agree; the chance that this is wrong is "
+        f"{odds(chance)}",
+    )
+    return Mended(outcome, replace(recipe_of(payload), patches=(Patch(change.offset, new),)))
+
+
+def odds(chance: float) -> str:
+    """Say a chance as people say it: `1 in 4,100`."""
+    if chance >= 1 / 2:
+        return "even or worse"
+    number = 1 / chance
+    # Two figures are as exact as any such chance is.
+    digits = max(0, len(str(int(number))) - 2)
+    return f"1 in {round(number, -digits):,.0f}"
+
+
+def judged(found: Mended, payload: Payload, check: Check) -> Mended:
+    """Lower the status to what the chance, and the proof of the entry, allow."""
+    outcome = found.outcome
+    if outcome.cause is None and check.cause is not Cause.UNKNOWN:
+        outcome = replace(outcome, cause=check.cause)
+    if outcome.status.proved and outcome.cause is Cause.UNKNOWN:
+        outcome = replace(outcome, cause=None)
+    if outcome.chance is not None:
+        outcome = replace(outcome, chance=max(outcome.chance, payload.chance))
+    chance = max(outcome.chance or 0.0, payload.chance)
+    if outcome.status.proved and (chance > HIGHEST_CHANCE or not payload.proved):
+        outcome = replace(outcome, status=Status.UNVERIFIED)
+    return replace(found, outcome=outcome)
