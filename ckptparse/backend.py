@@ -6,12 +6,14 @@ model that has none, are tensors that are there already: `HeldTensors`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy.typing as npt
 
+from ckptparse.dtypes import item_size
 from ckptparse.errors import ClosedError
+from ckptparse.limits import Limits
 from ckptparse.slices import TensorSlice
 from ckptparse.tensor import Kind, Location, Payload, ReadOptions, Region, Tensor
 
@@ -77,6 +79,10 @@ class Backend(Protocol):
         ...
 
 
+_MOST_GROWTH = 8
+"""A stored byte is at most so many of an array: a varint of one byte can be an element of eight."""
+
+
 class HeldTensors:
     """Tensors that need no file any more, as a checkpoint.
 
@@ -89,9 +95,25 @@ class HeldTensors:
     byte_order: Literal["little"] = "little"
 
     def __init__(
-        self, format: Format, files: tuple[str, ...], tensors: Mapping[str, Tensor]
+        self,
+        format: Format,
+        files: tuple[str, ...],
+        tensors: Mapping[str, Tensor],
+        *,
+        limits: Limits,
+        held: int = 0,
     ) -> None:
-        """Take tensors by name, in the order in which they are listed."""
+        """Take tensors by name, in the order in which they are listed.
+
+        Args:
+            format: The format that they came in.
+            files: The files that they came from.
+            tensors: By name; their values are in memory, or follow from what is.
+            limits: `fill_bytes` bounds what values that repeat may take together.
+            held: Bytes of the message that holds the values.
+        """
+        self._limits = limits
+        self._held = held
         self.format: Format = format
         self.files = files
         self.num_shards = len(files)
@@ -121,7 +143,9 @@ class HeldTensors:
     def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""
         self.check_open()
-        return [self._give(self._tensors[name], options).read() for name in names]
+        tensors = [self._tensors[name] for name in names]
+        self._check_fill(tensors)
+        return [self._give(tensor, options).read() for tensor in tensors]
 
     def orphan_slices(self) -> list[OrphanSlice]:
         """Return none: they are whole tensors."""
@@ -136,6 +160,12 @@ class HeldTensors:
         """Raise `ClosedError` once closed."""
         if self._closed:
             raise ClosedError("The checkpoint has been closed", path=next(iter(self.files), None))
+
+    def _check_fill(self, tensors: Iterable[Tensor]) -> None:
+        """Check what all take together: each alone may repeat few values up to the limit."""
+        wanted = sum(tensor.size * (item_size(tensor.data_type) or 8) for tensor in tensors)
+        beyond = max(0, wanted - _MOST_GROWTH * self._held)
+        self._limits.check("fill_bytes", beyond, "What repeated values fill, in bytes,")
 
     def _give(self, tensor: Tensor, options: ReadOptions) -> Tensor:
         payload = _HeldPayload(self, tensor.payload)

@@ -38,8 +38,8 @@ class Limits:
     """Size of one protobuf message (protobuf's own bound)."""
     nesting: int = 100
     """Messages inside messages (the depth that every protobuf runtime accepts)."""
-    fill_elements: int = 1 << 28
-    """Elements of a tensor that a few stored values are repeated to fill."""
+    fill_bytes: int = 1 << 30
+    """What a few stored values may be repeated to fill, over all tensors that are read together."""
     decompressed_bytes: int = 1 << 30
     """Size of one compressed block or chunk when decompressed. The chunks of one SavedModel may sum
     to this, or to 16 times their file if that is more."""

@@ -195,7 +195,11 @@ class SavedModel:
             raise ClosedError("The SavedModel has been closed", path=self.path)
         prefix = self._beside(_VARIABLES, _VARIABLES)
         if not self._has_file(prefix + INDEX_SUFFIX) and not self._may_have_variables():
-            return Checkpoint(HeldTensors("v2", (), {}), prefix, context=self._context)
+            return Checkpoint(
+                HeldTensors("v2", (), {}, limits=self._context.limits),
+                prefix,
+                context=self._context,
+            )
         backend = open_backend(Resolved("v2", prefix), self._context)
         return Checkpoint(
             backend, prefix, verify=self._verify, context=self._context, graphs=_Graphs(self)

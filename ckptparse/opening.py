@@ -128,9 +128,11 @@ def _open(resolved: Resolved, context: Context) -> Backend:
         from ckptparse.resolve import resolve_graph
 
         found = resolve_graph(resolved.path, limits=context.limits)
-        constants = read_graph(*found, context).constants
-        names = sorted(constants, key=encode_name)
-        return HeldTensors("graph", (resolved.path,), {name: constants[name] for name in names})
+        graph = read_graph(*found, context)
+        names = sorted(graph.constants, key=encode_name)
+        tensors = {name: graph.constants[name] for name in names}
+        limits, held = context.limits, graph.nbytes
+        return HeldTensors("graph", (resolved.path,), tensors, limits=limits, held=held)
     try:
         reader = BundleReader.open(resolved.path, context)
     except DataLossError as error:

@@ -95,6 +95,8 @@ _SUB_BYTE_MASKS: Final[dict[int, int]] = {
 }
 
 _ELEMENTS_MAX = (1 << 63) - 1
+_POINTER_SIZE = 8
+"""Bytes that an array of objects takes for each; those that fill it are one object."""
 _VARINT_BLOCK = 1 << 18
 _FIXED_SIZES: Final = {FIXED32: 4, FIXED64: 8}
 
@@ -127,11 +129,11 @@ class _Decoding:
     limits: Limits
     fill_left: int
 
-    def spend_fill(self, count: int) -> None:
-        """Account for a tensor that holds more elements than are stored."""
-        spent = self.limits.fill_elements - self.fill_left
-        self.limits.check("fill_elements", spent + count, "The number of elements to fill")
-        self.fill_left -= count
+    def spend_fill(self, size: int) -> None:
+        """Account for an array of so many bytes that holds more elements than are stored."""
+        spent = self.limits.fill_bytes - self.fill_left
+        self.limits.check("fill_bytes", spent + size, "The number of bytes to fill")
+        self.fill_left -= size
 
     def check_depth(self, depth: int) -> None:
         """Check that messages are not nested deeper than allowed."""
@@ -173,7 +175,7 @@ def decode_tensor_bytes(
     """
     with located(path=path, tensor=tensor):
         limits.check("message_bytes", len(data), "The size of a TensorProto")
-        return _decode_tensor(_view(data), _Decoding(limits, limits.fill_elements), depth=0)
+        return _decode_tensor(_view(data), _Decoding(limits, limits.fill_bytes), depth=0)
 
 
 def decode_tensor_proto(
@@ -219,7 +221,7 @@ def decode_variant(
 ) -> Variant:
     """Decode a serialized VariantTensorDataProto; errors are those of `decode_tensor_bytes`."""
     with located(path=path, tensor=tensor):
-        return _decode_message(data, _Decoding(limits, limits.fill_elements))
+        return _decode_message(data, _Decoding(limits, limits.fill_bytes))
 
 
 def decode_variants(
@@ -233,7 +235,7 @@ def decode_variants(
 
     Errors are those of `decode_tensor_bytes`.
     """
-    decoding = _Decoding(limits, limits.fill_elements)
+    decoding = _Decoding(limits, limits.fill_bytes)
     with located(path=path, tensor=tensor):
         return [_decode_message(message, decoding) for message in messages]
 
@@ -471,7 +473,7 @@ def _fit(values: npt.NDArray[Any], shape: tuple[int, ...], decoding: _Decoding) 
     count = _count_elements(shape)
     stored = min(len(values), count)
     if stored < count:
-        decoding.spend_fill(count)
+        decoding.spend_fill(count * values.dtype.itemsize)
     result = _allocate(shape, values.dtype)
     flat = result.reshape(-1)
     flat[:stored] = values[:stored]
@@ -544,7 +546,7 @@ def _element_pieces(
         return _split_content(content, count)
     pieces = _collect_pieces(data, TYPED_FIELDS[header.data_type][0], count)
     if len(pieces) < count:
-        decoding.spend_fill(count)
+        decoding.spend_fill(count * _POINTER_SIZE)
     return pieces
 
 

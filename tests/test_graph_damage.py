@@ -179,7 +179,7 @@ def test_a_fill_beyond_the_limit_is_refused_before_it_is_made() -> None:
     for read in [tensor.read, lambda: tensor[:3]]:
         with pytest.raises(LimitError) as caught:
             read()
-        assert caught.value.limit == "fill_elements"
+        assert caught.value.limit == "fill_bytes"
     assert tracemalloc.get_traced_memory()[1] < MEGABYTE
     tracemalloc.stop()
 

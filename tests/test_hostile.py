@@ -79,7 +79,7 @@ AT_LIMIT: dict[str, int] = {
     "slices": 4,
     "strings": 5,
     "message_bytes": max(len(value) for _, value in small_bundle().pairs()),
-    "fill_elements": 7,
+    "fill_bytes": 28,
 }
 
 
@@ -227,7 +227,7 @@ def test_variant_that_is_filled_from_one_value_is_bounded(tmp_path: Path) -> Non
     prefix = bundle.write(tmp_path / "x")
     with allocating_at_most(4 * MEGABYTE), pytest.raises(LimitError) as caught:
         inner_tensors(prefix)
-    assert caught.value.limit == "fill_elements"
+    assert caught.value.limit == "fill_bytes"
 
 
 def test_many_variants_that_each_fill_up_to_the_limit_are_bounded_together(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_many_variants_that_each_fill_up_to_the_limit_are_bounded_together(tmp_p
     bundle.add_variants("v", [element] * 20, (20,))
     prefix = bundle.write(tmp_path / "x")
     code = f"""
-    limits = Limits(fill_elements=1 << 20)
+    limits = Limits(fill_bytes=1 << 20)
     print(outcome(lambda: [v.tensors for v in ckptparse.read({prefix!r}, limits=limits)["v"]]))
     """
     assert outcome_in_little_memory(tmp_path, code) in ("fine", "LimitError")

@@ -492,15 +492,15 @@ def test_more_dimensions_than_the_limit_are_refused() -> None:
 
 @pytest.mark.parametrize("fields", [[], [floats(5, [1])]])
 def test_a_few_bytes_do_not_fill_more_than_the_limit(fields: list[bytes]) -> None:
-    with allocating_at_most(1 << 20), pytest.raises(LimitError, match="fill_elements"):
+    with allocating_at_most(1 << 20), pytest.raises(LimitError, match="fill_bytes"):
         decode(D.DT_FLOAT, [2**40], *fields)
-    assert decode(D.DT_FLOAT, [3], *fields, limits=Limits(fill_elements=3)).shape == (3,)
-    with pytest.raises(LimitError, match="fill_elements allows 2"):
-        decode(D.DT_FLOAT, [3], *fields, limits=Limits(fill_elements=2))
+    assert decode(D.DT_FLOAT, [3], *fields, limits=Limits(fill_bytes=12)).shape == (3,)
+    with pytest.raises(LimitError, match="fill_bytes allows 11"):
+        decode(D.DT_FLOAT, [3], *fields, limits=Limits(fill_bytes=11))
 
 
 def test_values_that_are_all_stored_fill_nothing() -> None:
-    none = Limits(fill_elements=0)
+    none = Limits(fill_bytes=0)
     assert decode(D.DT_INT32, [3], packed(7, [1, 2, 3]), limits=none).tolist() == [1, 2, 3]
     assert decode(D.DT_FLOAT, [2], b.field(4, bytes(8)), limits=none).tolist() == [0, 0]
     assert decode(D.DT_STRING, [1], b.field(8, b"a"), limits=none).tolist() == [b"a"]
@@ -512,8 +512,8 @@ def test_strings_are_limited() -> None:
         decode(D.DT_STRING, [3], limits=Limits(strings=2))
     with allocating_at_most(1 << 20), pytest.raises(LimitError, match="strings"):
         decode(D.DT_STRING, [2**40], b.field(4, bytes(10)))
-    with pytest.raises(LimitError, match="fill_elements allows 2"):
-        decode(D.DT_STRING, [3], b.field(8, b"a"), limits=Limits(fill_elements=2))
+    with pytest.raises(LimitError, match="fill_bytes allows 23"):
+        decode(D.DT_STRING, [3], b.field(8, b"a"), limits=Limits(fill_bytes=23))
 
 
 def test_content_of_fewer_bytes_than_strings_is_refused_in_little_memory() -> None:
@@ -534,7 +534,7 @@ def test_errors_say_which_tensor_and_file() -> None:
 
 @given(st.binary(max_size=80))
 def test_any_bytes_decode_or_raise_an_error_of_ours(data: bytes) -> None:
-    few = Limits(fill_elements=1000, strings=1000)
+    few = Limits(fill_bytes=8000, strings=1000)
     for message in (data, b.field(1, data[0] if data else 1) + data):
         with contextlib.suppress(CheckpointError):
             decode_tensor_bytes(message, limits=few)
@@ -636,12 +636,12 @@ def test_variants_nest_as_deep_as_messages_may() -> None:
 def test_fills_inside_variants_are_limited_together() -> None:
     zeros = b.tensor_proto(D.DT_FLOAT, [100])
     element = b.variant_proto("T", b"", [zeros] * 3)
-    assert len(decode_variant(element, limits=Limits(fill_elements=300)).tensors) == 3
-    with pytest.raises(LimitError, match=r"is 300, and .* allows 299"):
-        decode_variant(element, limits=Limits(fill_elements=299))
-    assert len(decode_variants([element] * 2, limits=Limits(fill_elements=600))) == 2
-    with pytest.raises(LimitError, match="allows 599"):
-        decode_variants([element] * 2, limits=Limits(fill_elements=599))
+    assert len(decode_variant(element, limits=Limits(fill_bytes=1200)).tensors) == 3
+    with pytest.raises(LimitError, match=r"is 1200, and .* allows 1199"):
+        decode_variant(element, limits=Limits(fill_bytes=1199))
+    assert len(decode_variants([element] * 2, limits=Limits(fill_bytes=2400))) == 2
+    with pytest.raises(LimitError, match="allows 2399"):
+        decode_variants([element] * 2, limits=Limits(fill_bytes=2399))
 
 
 # ---- V1

@@ -60,6 +60,7 @@ class GraphParts:
             it does not say, as graphs of before December 2015.
         deprecated_version: The field that such graphs have instead, which counts otherwise.
         min_consumer: Number of the oldest version that may read it.
+        nbytes: Bytes of the serialized GraphDef.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class GraphParts:
         """
         self.limits = limits
         self.path = path
+        self.nbytes = len(data)
         with located(path=path):
             limits.check("message_bytes", len(data), "The size of a graph")
             self._scan(memoryview(data).toreadonly())
