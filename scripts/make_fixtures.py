@@ -44,6 +44,7 @@ from fixture_cases import (
     keras3,
     objects,
     plain_saved_models,
+    roles,
     saved_models,
     saver,
     slices,
@@ -62,6 +63,7 @@ FAMILIES = (
     saved_models,
     keras3,
     plain_saved_models,
+    roles,
     crashes,
 )
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"

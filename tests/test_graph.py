@@ -566,3 +566,25 @@ def test_a_mistyped_name_gives_the_file_and_the_closest_names(fixtures: Path) ->
         with pytest.raises(ckptparse.TensorNotFoundError, match=r"graph\.pb.*Closest: ") as caught:
             find("Consk")
         assert "Const" in caught.value.closest
+
+
+# ---- reference types
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DataType if kind != DataType.DT_INVALID])
+def test_the_type_of_a_reference_is_that_of_its_base(kind: DataType) -> None:
+    plain, reference = (ckptparse.TensorInfo("x:0", kind + more, ()) for more in (0, 100))
+    assert reference.dtype == plain.dtype
+    assert reference.data_type == kind + 100
+
+
+@pytest.mark.parametrize("number", [100, 199, 999, -1])
+def test_other_numbers_are_no_references(number: int) -> None:
+    assert ckptparse.TensorInfo("x:0", number, ()).dtype is None
+
+
+def test_the_type_of_a_variable_that_is_a_reference_is_that_of_its_base() -> None:
+    from ckptparse.graph.variables import GraphVariable
+
+    variable = GraphVariable("v", 100 + DataType.DT_DOUBLE, (), ("v",), is_resource=False)
+    assert variable.dtype == np.float64

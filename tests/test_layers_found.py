@@ -264,3 +264,84 @@ def test_of_several_optimizers_none_is_the_optimizer() -> None:
 def test_numbers_that_no_layer_has_are_no_numbers(name: str) -> None:
     tree = {name: DENSE, "layer-1": {"keras_api": {}, "variables": {"9" * 5000: "w"}}}
     assert [layer for layer, _ in found(tree)] == ["layer-1"]
+
+
+# Objects that point to what they are parts of.
+
+
+def test_a_layer_ends_at_the_model_it_is_a_part_of_and_at_other_layers() -> None:
+    tree = {
+        "model": {
+            "a": {"w": "a/w", "owner": "=model", "friend": "=model/b", "inner": {"v": "a/i/v"}},
+            "b": {"w": "b/w", "registry": "=model/registry"},
+            "registry": {"first": "=model/a", "second": "=model/b"},
+        },
+        "save_counter": "save_counter",
+    }
+    assert found(tree) == [
+        ("a", ["model/a/w", "model/a/inner/v"]),
+        ("b", ["model/b/w"]),
+    ]
+
+
+def test_a_model_within_another_gives_its_layers_once_and_in_its_place() -> None:
+    tree = {
+        "encoder": "=model/second",
+        "model": {"first": {"w": "1/w"}, "second": {"x": {"w": "x/w"}, "y": {"w": "y/w"}}},
+        "optimizer": {"iter": "it", "learning_rate": "lr"},
+    }
+    assert [name for name, _ in found(tree)] == ["x", "y", "1"]
+    stacked = {
+        "generator": {"layer-0": {"w": "g/w"}},
+        "discriminator": {"layer-0": {"w": "d/w"}},
+        "gan": {"layer-0": "=discriminator", "layer-1": "=generator"},
+        "save_counter": "save_counter",
+    }
+    assert [name for name, _ in found(stacked)] == ["g", "d"]
+
+
+def test_a_root_is_a_layer_if_its_variables_share_a_scope_and_its_names_for_them() -> None:
+    layer = {"_kernel": "d/kernel", "bias": "d/bias"}
+    assert found(layer) == [("d", ["_kernel", "bias"])]
+    assert found({"kernel": "kernel", "bias": "bias"}) == [("", ["kernel", "bias"])]
+    assert [name for name, _ in found({"kernel": "a/kernel", "bias": "b/bias"})] == ["a", "b"]
+    assert [name for name, _ in found({"u": "u", "v": "v"})] == ["u", "v"]
+
+
+def test_variables_of_one_object_are_as_many_layers_as_their_names_have_scopes() -> None:
+    tree = {"model": {"emb": "emb/e", "k": "dense/k", "b": "dense/b"}, "save_counter": "sc"}
+    assert found(tree) == [("emb", ["model/emb"]), ("dense", ["model/k", "model/b"])]
+    tree = {"model": {"emb": "e", "k": "dense/k"}, "save_counter": "sc"}
+    assert [weights for _, weights in found(tree)] == [["model/emb", "model/k"]]
+
+
+def test_variables_in_lists_that_no_layer_has_go_by_the_scopes_of_their_names() -> None:
+    tree = {
+        "model": {
+            "all": {"0": "=model/d/kernel", "1": "e/w", "2": "e/b", "3": "f/w"},
+            "d": {"kernel": "d/kernel"},
+        },
+        "save_counter": "save_counter",
+    }
+    assert found(tree) == [
+        ("d", ["model/d/kernel"]),
+        ("e", ["model/all/1", "model/all/2"]),
+        ("f", ["model/all/3"]),
+    ]
+
+
+def test_slots_and_counters_of_an_optimizer_are_no_layers_of_bare_variables() -> None:
+    tree = {
+        "w": "net/w",
+        "average": "net/w/ExponentialMovingAverage",
+        "optimizer": {
+            "_iterations": "iteration",
+            "_learning_rate": "learning_rate",
+            "_variables": {"0": "Adam/m/net/w", "1": "Adam/v/net/w"},
+        },
+        "step": "global_step",
+    }
+    layers, source = find_layers(graph_of(tree))
+    # Without tensors nobody knows whether the average fits its variable.
+    assert [layer.name for layer in layers] == ["net", "net/w"]
+    assert source == "names"

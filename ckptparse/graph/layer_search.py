@@ -57,6 +57,12 @@ _NO_LAYERS = {
 }
 """Children of models and layers that are neither layers nor weights."""
 
+_WEIGHTS = {
+    *("kernel", "bias", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "embeddings"),
+    *("gamma", "beta", "moving_mean", "moving_variance"),
+}
+"""What Keras calls the weights of its own layers."""
+
 _NOT_TRAINABLE = {
     "moving_mean",
     "moving_variance",
@@ -95,14 +101,17 @@ def find_models(graph: ObjectGraph) -> list[ObjectNode]:
 
 
 def _is_layer(root: ObjectNode) -> bool:
-    """Tell whether a root is one layer: its variables are called as it calls them, in one scope."""
+    """Tell whether a root is one layer: its variables are called as it calls them, in one scope.
+
+    Without a scope, they are called as Keras calls weights.
+    """
     names = {
         name.lstrip("_"): child.full_name or ""
         for name, child in root.children.items()
         if child.is_variable and name not in _NO_LAYERS
     }
     scopes = {full.rpartition("/")[0] for full in names.values()}
-    if len(scopes) != 1 or scopes == {""}:
+    if len(scopes) != 1 or (scopes == {""} and not names.keys() <= _WEIGHTS):
         return False
     return all(full.rpartition("/")[2] == name for name, full in names.items())
 
@@ -182,6 +191,7 @@ class LayerSearch:
         self._left = 16 * graph.node_count + 100_000
         self._apart: frozenset[int] = frozenset()
         self._in_lists: dict[ObjectNode, None] = {}
+        self._alone: set[ObjectNode] = set()
         self._trained = frozenset(
             graph.node(number)
             for optimizer in find_optimizers(graph)
@@ -197,22 +207,24 @@ class LayerSearch:
         """Find the layers of all models, in their order, each with its weights.
 
         A model that another one holds as a layer stands there with its own layers, and nowhere
-        else. Variables in lists that no layer has follow at the end, by the scopes of their names.
+        else. The variables of an object that holds no layers are one layer, or several if their
+        names have several scopes. Variables in lists that no layer has follow at the end, likewise.
         """
         nodes = self._layers_of_all(dict.fromkeys(find_models(self._graph)))
         self._apart = frozenset(node.node_id for node in nodes)
         found: list[tuple[ObjectNode | None, list[ObjectNode]]] = []
         for node, ordered in nodes.items():
             weights = self.weights_of(node)
-            if weights or ordered:
+            scopes = _scopes(weights) if node in self._alone else {}
+            if len(scopes) > 1 and "" not in scopes:
+                found.extend((None, group) for group in scopes.values())
+            elif weights or ordered:
                 found.append((node, weights))
         held = {weight for _, weights in found for weight in weights}
-        scopes: dict[str, list[ObjectNode]] = {}
-        for node in self._in_lists:
-            if node not in held:
-                name = node.full_name or ""
-                scopes.setdefault(name.rpartition("/")[0] or name, []).append(node)
-        return [*found, *((None, nodes) for nodes in scopes.values())]
+        left = _scopes(node for node in self._in_lists if node not in held)
+        alone = left.pop("", ())
+        groups = [*left.values(), *([node] for node in alone)]
+        return [*found, *((None, group) for group in groups)]
 
     def _layers_of_all(self, models: dict[ObjectNode, None]) -> dict[ObjectNode, bool]:
         """Return the layers of models, and whether their model said their order."""
@@ -239,8 +251,10 @@ class LayerSearch:
         if found:
             return found, True
         found = list(self._attributes_of(model))
-        alone = model.node_id != 0 or _is_layer(model)
-        return found or ([model] if alone else []), False
+        if not found and (model.node_id != 0 or _is_layer(model)):
+            self._alone.add(model)
+            return [model], False
+        return found, False
 
     def weights_of(self, layer: ObjectNode) -> list[ObjectNode]:
         """Return the weights of a layer, in Keras's order, each once."""
@@ -269,22 +283,20 @@ class LayerSearch:
     def _attributes_of(self, model: ObjectNode) -> Iterator[ObjectNode]:
         """Iterate over the attributes of a subclassed model that are layers with weights."""
         bounds = _Bounds(model, frozenset())
-        pending, seen = [model], {model.node_id}
+        pending, seen = [model], set[int]()
         while pending:
             node = pending.pop()
             self._count()
+            if node.node_id in seen:
+                continue
+            seen.add(node.node_id)
             if node != model and (node.node_id in self._apart or not self._holds_several(node)):
                 yield node
                 continue
             if node != model:
                 variables = (child for child in node.values() if child.is_variable)
                 self._in_lists |= dict.fromkeys(variables)
-            inner = [
-                child
-                for _, child in self._inner(node)
-                if child.node_id not in seen and child.node_id not in bounds
-            ]
-            seen.update(child.node_id for child in inner)
+            inner = [child for _, child in self._inner(node) if child.node_id not in bounds]
             pending.extend(reversed(inner))
 
     def _holds_several(self, node: ObjectNode) -> bool:
@@ -370,6 +382,14 @@ class LayerSearch:
         self._left -= 1
         if self._left < 0:
             raise LimitError("The layers share more objects than layers of a model do")
+
+
+def _scopes(weights: Iterable[ObjectNode]) -> dict[str, list[ObjectNode]]:
+    """Group weights by the scopes of their names, in the order of their first use."""
+    scopes: dict[str, list[ObjectNode]] = {}
+    for node in weights:
+        scopes.setdefault((node.full_name or "").rpartition("/")[0], []).append(node)
+    return scopes
 
 
 def _vocabulary(node: ObjectNode) -> ObjectNode | None:

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import numpy.typing as npt
 
-from ckptparse.graph.layer_search import LayerSearch
+from ckptparse.graph.layer_search import LayerSearch, find_models
 from ckptparse.graph.name_roles import is_counter_name
 from ckptparse.graph.object_config import LayerDescription, read_object_config
 from ckptparse.graph.object_graph import SAVE_COUNTER, ObjectGraph, ObjectNode
@@ -29,6 +29,8 @@ LayersSource = Literal["keras_metadata", "object_graph", "names"]
 
 _KERAS: Final = "keras_metadata"
 _ALL_VARIABLES = "_all_variables"
+_ALL_ASSETS = "_all_assets"
+"""What TF-Agents saves of a policy: its parts, in pairs and lists, which tell no layers."""
 _TABLE_KEYS = "-keys"
 _SEED = "seed_generator_state"
 _LARGEST_STATE = 2
@@ -91,7 +93,9 @@ def find_layers(
     Returns:
         The layers, and where they were found.
     """
-    if _ALL_VARIABLES in graph:
+    if _ALL_VARIABLES in graph or any(
+        _ALL_ASSETS in node for node in (graph.root, *find_models(graph))
+    ):
         return layers_by_scope(graph), "names"
     search = LayerSearch(graph)
     layers: list[_Found] = search.find()
@@ -179,6 +183,8 @@ def _layer(
 ) -> Layer:
     known = description or LayerDescription()
     name = known.name or _common_scope(weights) or _short_path(node)
+    if not name and len(weights) == 1:
+        name = weights[0].full_name or _short_path(weights[0])
     tensors = tuple(_tensor_of(weight) for weight in weights)
     return Layer(name, known.class_name, known.config, node, tensors)
 

@@ -148,7 +148,7 @@ class NameRoles:
     """What the names of a checkpoint are; those that stand nowhere here are variables.
 
     Attributes:
-        optimizers: By name, in the order of their first slots.
+        optimizers: By name, sorted.
         averages: Variable -> stored names of its moving averages.
         counters: Steps, and what else counts and belongs to no optimizer.
     """
@@ -251,7 +251,8 @@ class _Search:
                 averages = [name for slot, name in slots.items() if slot in AVERAGE_SLOTS]
                 if averages:
                     self._averages.setdefault(variable, []).extend(averages)
-        return NameRoles(self._optimizers, self._averages, self._counters)
+        ordered = dict(sorted(self._optimizers.items(), key=lambda item: _split_number(item[0])))
+        return NameRoles(ordered, self._averages, self._counters)
 
     # One name
 
@@ -271,6 +272,7 @@ class _Search:
         mesh = _MESH.fullmatch(name)
         if mesh is not None and self._fits(mesh[1], shape, "adafactor"):
             yield _Found(name, mesh[1], "", "Adafactor", 0, mesh[2])
+        yield from self._keras_slots(name, base, leaf)
         label, number = _split_number(leaf)
         if _bare(label) in _SLOTS:
             for variable, scope in self._bases(base, shape, _bare(label)):
@@ -279,7 +281,6 @@ class _Search:
         if pair is not None and _SLOTS.get(_bare(pair[1])) == _ADAM:
             for variable, scope in self._bases(base, shape, ""):
                 yield _Found(name, variable, scope, pair[1], 2 * int(pair[3] or 0), pair[2])
-        yield from self._keras_slots(name, base, leaf)
 
     def _keras_slots(self, name: str, base: str, leaf: str) -> Iterator[_Found]:
         """Iterate over `scope/Adam/w/m` and `Adam/m/w`."""
@@ -368,8 +369,10 @@ class _Search:
         if item.owner is not None:
             self._by_owner.setdefault(item.owner, optimizer)
         slots = optimizer.slots.setdefault(item.variable, {})
-        # Two names of one slot, of two programs perhaps: each is kept.
-        slots[slot if slot not in slots else item.name.rpartition("/")[2]] = item.name
+        # Two names of one slot, of two parts of a variable perhaps: each is kept.
+        if slot in slots:
+            slot = item.name.removeprefix(f"{item.variable}/")
+        slots[slot] = item.name
 
     def _adafactor_slot(self, variable: str, item: _Found, position: int) -> str:
         """Tell the slots of Adafactor by their shapes: the first factor lacks the last axis."""
