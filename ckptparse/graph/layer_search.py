@@ -257,7 +257,7 @@ class LayerSearch:
         return found, False
 
     def weights_of(self, layer: ObjectNode) -> list[ObjectNode]:
-        """Return the weights of a layer, in Keras's order, each once."""
+        """Return the weights of a layer, as near to Keras's order as the graph tells, each once."""
         if layer.is_variable:
             return [layer]
         bounds = _Bounds(layer, self._apart)

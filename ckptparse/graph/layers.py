@@ -64,7 +64,9 @@ class Layer:
 
     @property
     def weights(self) -> list[Tensor]:
-        """Its weights, unread.
+        """Its weights, unread, in the order that the file tells.
+
+        That is Keras's own order if Keras wrote it down, as in its SavedModels.
 
         Raises:
             TensorNotFoundError: One of them is not in the checkpoint.
@@ -72,7 +74,7 @@ class Layer:
         return [tensor() for tensor in self._tensors]
 
     def get_weights(self) -> list[npt.NDArray[Any]]:
-        """Read its weights, in Keras's order.
+        """Read its weights, in the order of `weights`.
 
         Raises:
             TensorNotFoundError: One of them is not in the checkpoint.

@@ -137,3 +137,20 @@ def write_back(recovery: ckptparse.Recovery) -> str:
         ckptparse.write(prefix, checkpoint, object_graph=graph, keep_slices=True)
     ckptparse.write(prefix, values, object_graph="make", update_state=True)
     return ckptparse.write(prefix, recovery)
+
+
+def tell_slots_from_weights(checkpoint: ckptparse.Checkpoint) -> set[str]:
+    optimizers: list[ckptparse.Optimizer] = checkpoint.optimizers
+    averages: ckptparse.Averages = checkpoint.averages
+    state = {name for optimizer in optimizers for name in optimizer.tensors}
+    for optimizer in optimizers:
+        for variable, slots in optimizer.slots.items():
+            for slot, tensor in slots.items():
+                print(variable, slot, tensor.shape)
+    try:
+        one: ckptparse.Optimizer | None = checkpoint.optimizer
+    except ckptparse.AmbiguousError as error:
+        print(error.candidates)
+    else:
+        print(one.name if one else None)
+    return state | set(averages.tensors)
