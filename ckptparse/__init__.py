@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from ckptparse.graph.object_graph import SlotVariable as SlotVariable
     from ckptparse.graph.object_graph import TensorSource as TensorSource
     from ckptparse.graph.optimizer import Averages as Averages
-    from ckptparse.graph.optimizer import Averages as Averages
     from ckptparse.graph.optimizer import Optimizer as Optimizer
     from ckptparse.graph.optimizer import Slots as Slots
     from ckptparse.graph.savers import SavedTensor as SavedTensor
