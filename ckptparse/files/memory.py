@@ -1,17 +1,23 @@
-"""Files that lie in memory: a mapping from names, parted by `/`, to bytes."""
+"""Files that lie in memory, or are open already: a mapping from names to bytes or file objects."""
 
 from __future__ import annotations
 
 import mmap
 import posixpath
+import threading
 from collections.abc import Mapping
+from typing import BinaryIO
 
-from ckptparse.errors import CheckpointNotFoundError, NotACheckpointError
-from ckptparse.files.storage import FileStat, check_range
+from ckptparse.errors import (
+    CheckpointNotFoundError,
+    ClosedError,
+    DataLossError,
+    NotACheckpointError,
+    TruncatedError,
+)
+from ckptparse.files.storage import Buffer, Content, FileStat, Source, check_range
 
-__all__ = ["MemorySource", "MemoryStorage"]
-
-Buffer = bytes | bytearray | memoryview
+__all__ = ["MemorySource", "MemoryStorage", "ObjectSource"]
 
 
 class MemorySource:
@@ -46,35 +52,119 @@ class MemorySource:
         """Do nothing: the bytes are the caller's."""
 
 
+class ObjectSource:
+    """A file object of the caller's, which is sought and read by one thread at a time.
+
+    Its position is not kept. Whoever opened it closes it.
+    """
+
+    __slots__ = ("_file", "_lock", "path", "size")
+
+    piece = 1 << 20
+    gap = 4096
+    concurrency = 1
+
+    def __init__(self, path: str, file: BinaryIO, lock: threading.Lock) -> None:
+        """Take a file object.
+
+        Raises:
+            NotACheckpointError: It cannot be sought: a pipe, a socket.
+        """
+        self.path = path
+        self._file = file
+        self._lock = lock
+        self.size = _size_of(path, file, lock)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes at `offset`."""
+        check_range(self, offset, size)
+        parts: list[bytes] = []
+        done = 0
+        with self._lock:
+            while done < size:
+                part = self._read(offset + done, size - done)
+                if not part:
+                    raise TruncatedError(
+                        f"Expected {size} bytes, and the file object gave {done}",
+                        path=self.path,
+                        offset=offset,
+                        size=size,
+                    )
+                parts.append(part)
+                done += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes at `offset`."""
+        buffer[:] = self.read_at(offset, len(buffer))
+
+    def map(self) -> mmap.mmap | None:
+        """Return None: nobody knows whether there is a file."""
+        return None
+
+    def close(self) -> None:
+        """Do nothing: the file object is the caller's."""
+
+    def _read(self, offset: int, size: int) -> bytes:
+        try:
+            self._file.seek(offset)
+            return self._file.read(size)
+        except OSError as error:
+            raise DataLossError(
+                f"The file object cannot be read: {error}", path=self.path, offset=offset, size=size
+            ) from error
+        except ValueError as error:  # What `io` raises for a closed file.
+            raise ClosedError("The file object has been closed", path=self.path) from error
+
+
+def _size_of(path: str, file: BinaryIO, lock: threading.Lock) -> int:
+    try:
+        with lock:
+            return file.seek(0, 2)
+    # First: what cannot be sought is an error of both kinds.
+    except OSError as error:
+        raise NotACheckpointError(
+            f"Expected a file object that can be sought, found one that cannot: {error}", path=path
+        ) from error
+    except ValueError as error:
+        raise ClosedError("The file object has been closed", path=path) from error
+
+
 class MemoryStorage:
-    """A mapping from names to bytes as a file system: `run/ckpt-1.index` lies in `run`."""
+    """A mapping from names, parted by `/`, as a file system: `run/ckpt-1.index` lies in `run`."""
 
-    def __init__(self, files: Mapping[str, Buffer]) -> None:
+    def __init__(self, files: Mapping[str, Content]) -> None:
         self._files = files
+        # One lock for all: two names may stand for one file object.
+        self._lock = threading.Lock()
 
-    def open(self, path: str) -> MemorySource:
+    def open(self, path: str) -> Source:
         """Open one of the names."""
-        data = self._files.get(path)
-        if data is not None:
-            return MemorySource(path, data)
-        if self._is_directory(path):
-            raise NotACheckpointError("Expected a regular file, found a directory", path=path)
-        raise CheckpointNotFoundError("No such file", path=path)
+        content = self._files.get(path)
+        if content is None:
+            if self._is_directory(path):
+                raise NotACheckpointError("Expected a regular file, found a directory", path=path)
+            raise CheckpointNotFoundError("No such file", path=path)
+        if isinstance(content, Buffer):
+            return MemorySource(path, content)
+        return ObjectSource(path, content, self._lock)
 
     def stat(self, path: str) -> FileStat | None:
         """Tell what a name is: a file, the directory that others lie in, or None."""
-        data = self._files.get(path)
-        if data is not None:
-            return FileStat("file", memoryview(data).nbytes)
+        content = self._files.get(path)
+        if content is not None:
+            return self._stat_file(path, content)
         return FileStat("directory") if self._is_directory(path) else None
 
     def list(self, directory: str) -> Mapping[str, FileStat]:
         """Return the names in a directory."""
         start = _prefix(directory)
-        inside = (path[len(start) :] for path in self._files if path.startswith(start))
-        names = sorted({name.partition("/")[0] for name in inside if name})
-        found = {name: self.stat(self.join(directory, name)) for name in names}
-        return {name: status for name, status in found.items() if status is not None}
+        found: dict[str, FileStat] = {}
+        for path, content in self._files.items():
+            name, slash, _ = path[len(start) :].partition("/")
+            if name and path.startswith(start):
+                found[name] = FileStat("directory") if slash else self._stat_file(path, content)
+        return {name: found[name] for name in sorted(found)}
 
     def join(self, directory: str, name: str) -> str:
         """Return the path of a name in a directory."""
@@ -87,6 +177,17 @@ class MemoryStorage:
     def split(self, path: str) -> tuple[str, str]:
         """Return directory and last name of a path."""
         return posixpath.split(path)
+
+    def __getstate__(self) -> Mapping[str, Content]:
+        return self._files
+
+    def __setstate__(self, files: Mapping[str, Content]) -> None:
+        self.__init__(files)  # type: ignore[misc] # a lock is not pickled, but made anew
+
+    def _stat_file(self, path: str, content: Content) -> FileStat:
+        if isinstance(content, Buffer):
+            return FileStat("file", memoryview(content).nbytes)
+        return FileStat("file", _size_of(path, content, self._lock))
 
     def _is_directory(self, path: str) -> bool:
         start = _prefix(path)

@@ -9,11 +9,24 @@ from __future__ import annotations
 import mmap
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 from ckptparse.errors import TruncatedError
 
-__all__ = ["FileKind", "FileStat", "Source", "Storage", "check_range", "is_file"]
+__all__ = [
+    "Buffer",
+    "Content",
+    "FileKind",
+    "FileStat",
+    "Source",
+    "Storage",
+    "check_range",
+    "is_file",
+]
+
+Buffer = bytes | bytearray | memoryview
+Content = Buffer | BinaryIO
+"""What a name of a mapping stands for: bytes, or a file object that can be read and sought."""
 
 FileKind = Literal["file", "directory", "dangling", "other"]
 """`dangling`: a link that leads nowhere; `other`: a FIFO, a device, a socket."""

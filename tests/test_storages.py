@@ -1,0 +1,124 @@
+"""The storages of this machine and of memory, by the suite of all storages."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from storage_suite import StorageSuite
+
+import ckptparse
+from ckptparse.errors import ClosedError, DataLossError, NotACheckpointError, TruncatedError
+from ckptparse.files.context import begin, find_storage
+from ckptparse.files.local import LOCAL
+from ckptparse.files.memory import MemoryStorage
+from ckptparse.files.storage import Storage
+
+
+class TestLocal(StorageSuite):
+    def place(self, files: Mapping[str, bytes]) -> tuple[Storage, str]:
+        for name, data in files.items():
+            path = self.tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return LOCAL, str(self.tmp_path)
+
+
+class TestMemory(StorageSuite):
+    def place(self, files: Mapping[str, bytes]) -> tuple[Storage, str]:
+        return MemoryStorage(files), ""
+
+
+class TestMemoryBelowADirectory(StorageSuite):
+    def place(self, files: Mapping[str, bytes]) -> tuple[Storage, str]:
+        return MemoryStorage({f"/a b/ü/{name}": data for name, data in files.items()}), "/a b/ü"
+
+
+class TestFileObjects(StorageSuite):
+    picklable = False
+
+    def place(self, files: Mapping[str, bytes]) -> tuple[Storage, str]:
+        return MemoryStorage({name: io.BytesIO(data) for name, data in files.items()}), ""
+
+
+# File objects.
+
+
+class Stubborn(io.BytesIO):
+    """Gives three bytes at a time."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(min(3, size or 0))
+
+
+def test_a_file_object_that_gives_little_at_a_time_is_read_to_the_end() -> None:
+    source = MemoryStorage({"x": Stubborn(b"0123456789")}).open("x")
+    assert source.read_at(1, 8) == b"12345678"
+
+
+def test_a_file_object_that_shrinks_is_an_error() -> None:
+    file = io.BytesIO(b"0123456789")
+    source = MemoryStorage({"x": file}).open("x")
+    file.truncate(4)
+    with pytest.raises(TruncatedError, match="gave 4"):
+        source.read_at(0, 8)
+
+
+def test_a_closed_file_object_is_an_error() -> None:
+    file = io.BytesIO(b"0123456789")
+    storage = MemoryStorage({"x": file})
+    source = storage.open("x")
+    file.close()
+    with pytest.raises(ClosedError):
+        source.read_at(0, 8)
+    with pytest.raises(ClosedError):
+        storage.open("x")
+
+
+class Broken(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        raise OSError("the line is dead")
+
+
+class Pipe(io.BytesIO):
+    def seek(self, *_: Any) -> int:
+        raise io.UnsupportedOperation("underlying stream is not seekable")
+
+
+def test_a_file_object_that_fails_is_damage_and_one_that_cannot_be_sought_is_no_checkpoint() -> (
+    None
+):
+    storage = MemoryStorage({"broken": Broken(b"0123"), "pipe": Pipe(b"0123")})
+    with pytest.raises(DataLossError, match="the line is dead"):
+        storage.open("broken").read_at(0, 1)
+    with pytest.raises(NotACheckpointError, match="sought"):
+        storage.open("pipe")
+
+
+# What a caller may give.
+
+
+@pytest.mark.parametrize("store", [3, [], "s", b"", {1, 2}, object()])
+def test_what_is_no_store_is_refused_by_its_type(store: Any) -> None:
+    with pytest.raises(TypeError, match="store is"):
+        find_storage(store)
+
+
+@pytest.mark.parametrize("limits", [3, None, {"entries": 3}, ckptparse.Limits])
+def test_what_is_no_limits_is_refused_by_its_type(limits: Any) -> None:
+    with pytest.raises(TypeError, match="limits is"):
+        begin("x", limits=limits)
+
+
+def test_what_is_no_progress_or_no_path_is_refused_by_its_type() -> None:
+    with pytest.raises(TypeError, match="progress is"):
+        begin("x", progress=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        begin(3)  # type: ignore[arg-type]
+
+
+def test_a_path_may_be_bytes_or_a_path(tmp_path: Any) -> None:
+    assert begin(b"run/\xff")[0] == "run/\udcff"  # type: ignore[arg-type]
+    assert begin(tmp_path)[0] == str(tmp_path)
