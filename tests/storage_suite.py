@@ -109,9 +109,8 @@ class StorageSuite:
         with closing(storage.open(find(DATA))) as source:
 
             def read(start: int) -> None:
-                for offset in range(start, 16384 - 97, 977):
-                    if source.read_at(offset, 97) != FILES[DATA][offset : offset + 97]:
-                        wrong.append(offset)
+                offsets = range(start, 16384 - 97, 977)
+                wrong.extend(o for o in offsets if source.read_at(o, 97) != FILES[DATA][o : o + 97])
 
             threads = [threading.Thread(target=read, args=(start,)) for start in range(8)]
             for thread in threads:
