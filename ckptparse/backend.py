@@ -20,6 +20,7 @@ from ckptparse.tensor import Kind, Location, Payload, ReadOptions, Region, Tenso
 __all__ = ["Backend", "Format", "HeldTensors", "OrphanSlice"]
 
 Format = Literal["v2", "v1", "graph"]
+"""How a checkpoint is stored; `"graph"`: as the constants of a frozen graph."""
 OrphanSlice = tuple[str, TensorSlice, Tensor]
 """Name, slice and tensor of a slice that no tensor lists."""
 

@@ -6,14 +6,14 @@ hostile file can cost within what the machine of a service can bear.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ckptparse.errors import LimitError
 
 __all__ = ["DEFAULT_LIMITS", "Limits"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Limits:
     """Upper bounds, each inclusive. Sizes are in bytes.
 
@@ -46,6 +46,14 @@ class Limits:
     shared_bytes: int = 1 << 30
     """What tensors that are read together may take beyond the size of the data files, by sharing
     their bytes: entries of a small file may all refer to the same ones."""
+
+    def __repr__(self) -> str:
+        changed = [
+            f"{part.name}={getattr(self, part.name)}"
+            for part in fields(self)
+            if getattr(self, part.name) != part.default
+        ]
+        return f"Limits({', '.join(changed)})"
 
     def check(self, field: str, found: int, what: str, *, path: str | None = None) -> None:
         """Raise `LimitError` where `found` is more than the field of that name allows."""

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import fields
+from typing import Any
 
 __all__ = [
     "as_commands",
+    "brief",
+    "brief_repr",
     "cell_width",
     "chance_text",
     "clean",
@@ -24,6 +28,10 @@ __all__ = [
     "unescape",
 ]
 
+_MOST_ENTRIES = 3
+_LONGEST_VALUE = 60
+_LONGEST_REPR = 160
+"""Characters, besides the name of the class."""
 _SHORT = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _ESCAPED = re.compile(r"\\(?:([\\nrt])|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
@@ -154,3 +162,29 @@ def chance_text(chance: float) -> str:
 def as_commands(text: str) -> str:
     """Turn the names of functions into those of commands: `ckptparse.recover(path)`."""
     return _CALL.sub(lambda found: f"`ckptparse {_COMMANDS[found[1]]}`", text)
+
+
+def brief(value: object) -> str:
+    """Write a value as `repr` does, but short: long texts are cut, many entries are counted."""
+    if isinstance(value, Sized) and not isinstance(value, (str, bytes)):
+        if len(value) > _MOST_ENTRIES:
+            return f"<{len(value):,} entries>"
+        if isinstance(value, Mapping):
+            return "{" + ", ".join(f"{brief(k)}: {brief(v)}" for k, v in value.items()) + "}"
+    text = " ".join(repr(value).split())
+    cut = len(text) > _LONGEST_VALUE
+    return f"{text[: _LONGEST_VALUE - 16]}…{text[-15:]}" if cut else text
+
+
+def brief_repr(value: Any) -> str:
+    """Write a dataclass in a line: its fields, each in brief, as many as fit."""
+    shown = []
+    room = _LONGEST_REPR
+    for part in fields(value):
+        text = f"{part.name}={brief(getattr(value, part.name))}"
+        room -= len(text) + 2
+        if room < 0:
+            shown.append("…")
+            break
+        shown.append(text)
+    return f"{type(value).__name__}({', '.join(shown)})"

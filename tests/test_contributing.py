@@ -23,7 +23,8 @@ MODULES = sorted(
 def areas() -> dict[str, tuple[list[str], list[str]]]:
     """Take the table area, modules, tests out of the page."""
     _, _, below = TEXT.partition("| area | modules | tests |\n")
-    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", below.partition("\n\n")[0], re.MULTILINE)
+    below = below.partition("\n\n")[0]
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", below, re.MULTILINE)
     return {
         area: (re.findall(r"`([^`]+)`", modules), re.findall(r"`([^`]+)`", tests))
         for area, modules, tests in rows

@@ -5,14 +5,17 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
+
 import ckptparse
 
+EXPORTED = set(ckptparse.__all__)
 PACKAGE = Path(ckptparse.__file__).resolve().parent
 NOT_YET = {
     "Attribute",
@@ -175,3 +178,59 @@ def test_the_walk_finds_what_it_should() -> None:
 def test_a_public_function_keeps_its_annotations_at_run_time() -> None:
     function: Any = ckptparse.read
     assert inspect.signature(function).return_annotation
+
+
+# How values look in a prompt.
+
+
+def values(root: object, *, depth: int = 5) -> Iterator[object]:
+    """Iterate over a value of ours and what its attributes lead to, one of each class."""
+    seen: set[type] = set()
+    queue = [(root, depth)]
+    while queue:
+        value, left = queue.pop()
+        if not type(value).__module__.startswith("ckptparse") or type(value) in seen:
+            continue
+        seen.add(type(value))
+        yield value
+        for name in dir(value) if left else ():
+            if name.startswith("_"):
+                continue
+            try:
+                found = getattr(value, name)
+            except Exception:  # noqa: BLE001, S112 - whatever a property refuses is another test's
+                continue
+            if isinstance(found, Mapping):
+                queue += [(one, left - 1) for one in list(found.values())[:2]]
+            elif isinstance(found, (list, tuple)):
+                queue += [(one, left - 1) for one in found[:2]]
+            queue.append((found, left - 1))
+
+
+ROOTS = {
+    "SavedModel": lambda home: ckptparse.open_saved_model(home / "saved_model/keras2_sequential"),
+    "Graph": lambda home: ckptparse.open_graph(home / "saver/my_model.meta"),
+    "Checkpoint": lambda home: ckptparse.open(home / "objects/tf1_optimizer"),
+    "Recovery": lambda home: ckptparse.recover(home / "slices/hole/model"),
+    "Identity": lambda home: ckptparse.identify(home / "saver"),
+    "Explanation": lambda _: ckptparse.explain("not an sstable"),
+    "CheckpointState": lambda home: ckptparse.checkpoint_state(home / "saver/scopes"),
+}
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_the_repr_of_a_value_is_one_short_line(name: str, fixtures: Path) -> None:
+    for value in values(ROOTS[name](fixtures)):
+        if type(value).__name__ in EXPORTED - {"TensorReport", "FileReport"}:
+            shown = repr(value)
+            assert len(shown) <= 220 and "\n" not in shown, shown
+
+
+def test_a_tensor_names_its_type_as_numpy_does(fixtures: Path) -> None:
+    with ckptparse.open(fixtures / "saver/my_model") as checkpoint:
+        assert repr(checkpoint["bias"]) == "<Tensor 'bias' shape=(4,) float32 dense>"
+
+
+def test_limits_show_what_was_changed() -> None:
+    assert repr(ckptparse.Limits()) == "Limits()"
+    assert repr(ckptparse.Limits(entries=3)) == "Limits(entries=3)"

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from ckptparse.text import brief_repr
+
 __all__ = ["MESSAGE_CODES", "VERIFY", "Explanation", "Row", "row"]
 
 MESSAGE_CODES = MappingProxyType(
@@ -39,7 +41,7 @@ VERIFY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
     """What is known about a message.
 
@@ -59,6 +61,9 @@ class Explanation:
     def __str__(self) -> str:
         head = f"[{self.code}] " if self.code else ""
         return f"{head}{self.meaning}\nCause: {self.cause}\nAdvice: {self.advice}"
+
+    def __repr__(self) -> str:
+        return brief_repr(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,13 +25,14 @@ from ckptparse.graph.variables import VARIABLE_OPS, GraphVariable
 from ckptparse.proto.saver_pb2 import SaverDef
 from ckptparse.proto.wire import Buffer
 from ckptparse.tensor import Tensor
+from ckptparse.text import brief_repr
 
 __all__ = ["SaveOp", "SavedTensor", "Saver", "find_savers"]
 
 _FIRST_TENSOR = {"Save": 2, "SaveSlices": 3, "SaveV2": 3}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SavedTensor:
     """One tensor that an op saves."""
 
@@ -48,8 +49,11 @@ class SavedTensor:
     variable: str | None
     """The variable it is the value of; None for any other tensor."""
 
+    def __repr__(self) -> str:
+        return brief_repr(self)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class SaveOp:
     """An op that writes one file."""
 
@@ -59,8 +63,11 @@ class SaveOp:
     tensors: tuple[SavedTensor, ...]
     """In the order of the file."""
 
+    def __repr__(self) -> str:
+        return brief_repr(self)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Saver:
     """What one Saver writes."""
 
@@ -85,6 +92,9 @@ class Saver:
         if self.definition is not None:
             return int(self.definition.version)
         return 2 if any(op.node.op == "SaveV2" for op in self.ops) else 1
+
+    def __repr__(self) -> str:
+        return brief_repr(self)
 
 
 def find_savers(

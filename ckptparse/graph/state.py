@@ -28,6 +28,7 @@ from ckptparse.legacy.naming import match_pattern
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.checkpoint_state_pb2 import CheckpointState as CheckpointStateProto
 from ckptparse.proto.parsing import parse_text
+from ckptparse.text import brief_repr
 
 __all__ = [
     "STATE_FILE_NAME",
@@ -46,7 +47,7 @@ STATE_FILE_NAME = "checkpoint"
 _BYTE_ORDER_MARK = "\ufeff"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CheckpointState:
     """What a state file lists. Relative paths are joined to its directory."""
 
@@ -58,6 +59,9 @@ class CheckpointState:
     """Seconds since the epoch beside `paths`; empty where the writer kept none."""
     last_preserved: float | None
     """When a checkpoint was last kept for good, in seconds since the epoch."""
+
+    def __repr__(self) -> str:
+        return brief_repr(self)
 
 
 def checkpoint_state(

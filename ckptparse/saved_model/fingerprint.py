@@ -16,13 +16,14 @@ from ckptparse.files.context import Context
 from ckptparse.proto.fingerprint_pb2 import FingerprintDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.saved_model.farmhash import fingerprint64
+from ckptparse.text import brief_repr
 
 __all__ = ["FINGERPRINT_FILE", "Fingerprint", "read_fingerprint"]
 
 FINGERPRINT_FILE = "fingerprint.pb"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fingerprint:
     """The fingerprint of a SavedModel; hashes are unsigned 64-bit integers.
 
@@ -72,6 +73,9 @@ class Fingerprint:
     def matches_checkpoint(self) -> bool:
         """Whether `checkpoint_hash` is that of the index; errors as `computed_checkpoint_hash`."""
         return self.checkpoint_hash == self.computed_checkpoint_hash
+
+    def __repr__(self) -> str:
+        return brief_repr(self)
 
 
 def read_fingerprint(path: str, index_path: str, context: Context) -> Fingerprint:

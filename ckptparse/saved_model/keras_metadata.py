@@ -19,6 +19,7 @@ from ckptparse.files.context import Context
 from ckptparse.graph.object_config import LayerDescription, describe_layer
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.saved_metadata_pb2 import SavedMetadata
+from ckptparse.text import brief_repr
 
 __all__ = ["KERAS_METADATA_FILE", "KerasObject", "read_keras_metadata"]
 
@@ -28,7 +29,7 @@ _NO_LAYER = "_tf_keras_metric"
 _TUPLES = ("__tuple__", "TensorShape")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class KerasObject:
     """What Keras wrote of one object.
 
@@ -70,6 +71,9 @@ class KerasObject:
     def describe(self) -> LayerDescription:
         """Say what it is as a layer; a field of another type than Keras writes counts as absent."""
         return describe_layer(self.values)
+
+    def __repr__(self) -> str:
+        return brief_repr(self)
 
 
 def read_keras_metadata(path: str, context: Context) -> list[KerasObject]:

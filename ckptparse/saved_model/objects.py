@@ -32,6 +32,7 @@ from ckptparse.graph.object_graph import (
 from ckptparse.proto.saved_object_graph_pb2 import SavedObjectGraph
 from ckptparse.saved_model.structure import decode_structure
 from ckptparse.tensor import Tensor
+from ckptparse.text import brief_repr
 
 __all__ = ["ConcreteFunction", "SavedObjectNode", "SavedObjects", "UserObject"]
 
@@ -54,7 +55,7 @@ class UserObject:
     producer: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ConcreteFunction:
     """A function of the graph's library, as a program calls it.
 
@@ -70,6 +71,9 @@ class ConcreteFunction:
     input_signature: Any
     output_signature: Any
     bound_inputs: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        return brief_repr(self)
 
 
 class SavedObjectNode(ObjectNode):

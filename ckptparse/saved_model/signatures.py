@@ -18,6 +18,7 @@ from ckptparse.graph.attributes import Shape, data_type_or_number, make_constant
 from ckptparse.limits import Limits
 from ckptparse.proto import meta_graph_pb2
 from ckptparse.tensor import Tensor
+from ckptparse.text import brief_repr
 
 __all__ = ["Signature", "TensorInfo", "decode_signatures", "decode_tensor_info"]
 
@@ -48,7 +49,7 @@ class TensorInfo:
             return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Signature:
     """One way to call a model.
 
@@ -63,6 +64,9 @@ class Signature:
     outputs: Mapping[str, TensorInfo]
     method_name: str
     defaults: Mapping[str, Tensor]
+
+    def __repr__(self) -> str:
+        return brief_repr(self)
 
 
 def decode_signatures(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from ckptparse.text import brief_repr
+
 __all__ = ["Effect", "EffectKind", "PathOrigin"]
 
 
@@ -44,7 +46,7 @@ class PathOrigin(str, enum.Enum):
         return self.value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Effect:
     """One thing that a model would do beyond computing, if someone loaded or called it.
 
@@ -93,3 +95,6 @@ class Effect:
             "tags": list(self.tags),
             "called": self.called,
         }
+
+    def __repr__(self) -> str:
+        return brief_repr(self)
