@@ -39,20 +39,28 @@ if TYPE_CHECKING:
     from ckptparse.errors import TensorNotFoundError as TensorNotFoundError
     from ckptparse.errors import TruncatedError as TruncatedError
     from ckptparse.errors import UnsupportedError as UnsupportedError
+    from ckptparse.examination.outcome import ByteRange as ByteRange
+    from ckptparse.examination.outcome import Judged as Judged
+    from ckptparse.examination.outcome import Outcome as Outcome
     from ckptparse.examination.report import FileRange as FileRange
     from ckptparse.examination.report import FileReport as FileReport
+    from ckptparse.examination.report import OtherCheckpoint as OtherCheckpoint
     from ckptparse.examination.report import Report as Report
     from ckptparse.examination.report import TensorReport as TensorReport
     from ckptparse.examination.verify import verify as verify
     from ckptparse.explanation import MESSAGE_CODES as MESSAGE_CODES
     from ckptparse.explanation import Explanation as Explanation
     from ckptparse.explanation import explain as explain
+    from ckptparse.graph.attributes import Attributes as Attributes
     from ckptparse.graph.effects.effect import Effect as Effect
     from ckptparse.graph.effects.effect import EffectKind as EffectKind
     from ckptparse.graph.effects.effect import PathOrigin as PathOrigin
     from ckptparse.graph.graph import Graph as Graph
     from ckptparse.graph.layers import Layer as Layer
     from ckptparse.graph.layers import LayerDescription as LayerDescription
+    from ckptparse.graph.nodes import Node as Node
+    from ckptparse.graph.nodes import NodeTable as NodeTable
+    from ckptparse.graph.object_graph import Attribute as Attribute
     from ckptparse.graph.object_graph import ObjectGraph as ObjectGraph
     from ckptparse.graph.object_graph import ObjectNode as ObjectNode
     from ckptparse.graph.object_graph import RegisteredSaver as RegisteredSaver
@@ -61,6 +69,8 @@ if TYPE_CHECKING:
     from ckptparse.graph.optimizer import Averages as Averages
     from ckptparse.graph.optimizer import Optimizer as Optimizer
     from ckptparse.graph.optimizer import Slots as Slots
+    from ckptparse.graph.parts import Constants as Constants
+    from ckptparse.graph.parts import GraphParts as GraphParts
     from ckptparse.graph.savers import SavedTensor as SavedTensor
     from ckptparse.graph.savers import SaveOp as SaveOp
     from ckptparse.graph.savers import Saver as Saver
@@ -95,6 +105,8 @@ if TYPE_CHECKING:
     from ckptparse.slices import Extent as Extent
     from ckptparse.slices import TensorSlice as TensorSlice
     from ckptparse.tensor import Location as Location
+    from ckptparse.tensor import Payload as Payload
+    from ckptparse.tensor import ReadOptions as ReadOptions
     from ckptparse.tensor import Tensor as Tensor
     from ckptparse.tensor_proto import Variant as Variant
 
@@ -129,6 +141,7 @@ _MODULES = {
     "graph.graph": ["Graph"],
     "graph.layers": ["Layer", "LayerDescription"],
     "graph.object_graph": [
+        "Attribute",
         "ObjectGraph",
         "ObjectNode",
         "RegisteredSaver",
@@ -143,19 +156,29 @@ _MODULES = {
     "model": ["SavedModel"],
     "problems": ["PROBLEM_CODES", "Cause", "Problem", "Severity", "Status"],
     "recovery.recover": ["recover"],
-    "examination.report": ["FileRange", "FileReport", "Report", "TensorReport"],
+    "examination.report": [
+        "FileRange",
+        "FileReport",
+        "OtherCheckpoint",
+        "Report",
+        "TensorReport",
+    ],
     "recovery.result": ["RecoveredTensor", "Recovery"],
     "saved_model.fingerprint": ["Fingerprint"],
     "saved_model.meta_graph": ["MetaGraph"],
     "saved_model.signatures": ["Signature", "TensorInfo"],
     "sinks.bundle": ["write"],
-    "tensor": ["Location", "Tensor"],
+    "tensor": ["Location", "Payload", "ReadOptions", "Tensor"],
     "tensor_proto": ["Variant"],
     "examination.verify": ["verify"],
     "graph.savers": ["SaveOp", "SavedTensor", "Saver"],
     "graph.variables": ["GraphVariable", "SliceInfo"],
     "saved_model.keras_metadata": ["KerasObject"],
     "saved_model.objects": ["ConcreteFunction", "SavedObjects"],
+    "examination.outcome": ["ByteRange", "Judged", "Outcome"],
+    "graph.attributes": ["Attributes"],
+    "graph.parts": ["Constants", "GraphParts"],
+    "graph.nodes": ["Node", "NodeTable"],
 }
 """Where each public name is defined. No module has the name of a public function."""
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.examination.case import Case, check_all, open_case
-from ckptparse.examination.report import Other
+from ckptparse.examination.report import OtherCheckpoint
 from ckptparse.examination.survey import find_step, list_legacy, list_prefixes, survey_path
 from ckptparse.files.context import Context
 from ckptparse.inventory.survey import Survey
@@ -38,7 +38,7 @@ def is_anothers(path: str, prefix: str, context: Context) -> bool:
     return found is not None and found.kind == "file"
 
 
-def find_others(survey: Survey, context: Context) -> tuple[Other, ...]:
+def find_others(survey: Survey, context: Context) -> tuple[OtherCheckpoint, ...]:
     """Verify the other checkpoints of the directory; the best first, by share and then by step."""
     if survey.saved_model is not None:
         return ()
@@ -48,13 +48,13 @@ def find_others(survey: Survey, context: Context) -> tuple[Other, ...]:
     return tuple(sorted(others, key=lambda other: (-other.share, -(other.step or 0), other.path)))
 
 
-def _weigh(prefix: str, context: Context) -> Other:
+def _weigh(prefix: str, context: Context) -> OtherCheckpoint:
     case = open_case(survey_path(prefix, limits=context.limits), context)
     with closing(case.files):
         check_all(case)
         share = _share(case)
     complete = case.main is not None and case.main.complete
-    return Other(prefix, find_step(prefix), share, complete and share == 1.0)
+    return OtherCheckpoint(prefix, find_step(prefix), share, complete and share == 1.0)
 
 
 def _share(case: Case) -> float:

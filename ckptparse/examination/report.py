@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ckptparse.examination.outcome import Judged
 from ckptparse.problems import Problem, Severity, Status
-from ckptparse.text import escape
+from ckptparse.text import brief, escape, shape_text
 
 if TYPE_CHECKING:
     from ckptparse.rendering.text import Paint
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FileRange",
     "FileReport",
-    "Other",
+    "OtherCheckpoint",
     "Report",
     "TensorReport",
     "Verdict",
@@ -28,7 +28,7 @@ Verdict = Literal["ok", "warnings", "damaged"]
 """A report in a word."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class TensorReport(Judged):
     """What is known of one tensor.
 
@@ -52,6 +52,10 @@ class TensorReport(Judged):
             **self.outcome.to_dict(),
         }
 
+    def __repr__(self) -> str:
+        shape = "" if self.shape is None else shape_text(self.shape)
+        return f"<TensorReport {brief(self.name)} {self.dtype or '?'} {shape} {self.status}>"
+
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
@@ -68,7 +72,7 @@ class FileRange:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FileReport:
     """One file and the map of its ranges, in order and without gaps.
 
@@ -92,9 +96,14 @@ class FileReport:
             "ranges": [[part.start, part.stop, part.kind] for part in self.ranges],
         }
 
+    def __repr__(self) -> str:
+        return (
+            f"<FileReport {self.path!r} {self.role}, {self.size} bytes, {len(self.ranges)} ranges>"
+        )
+
 
 @dataclass(frozen=True, slots=True)
-class Other:
+class OtherCheckpoint:
     """Another checkpoint of the same directory, and the share of its bytes that is verified."""
 
     path: str
@@ -127,7 +136,7 @@ class Report:
     files: Mapping[str, FileReport]
     problems: tuple[Problem, ...]
     object_graph: TensorReport | None = None
-    others: tuple[Other, ...] = ()
+    others: tuple[OtherCheckpoint, ...] = ()
 
     @property
     def ok(self) -> bool:

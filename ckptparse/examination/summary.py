@@ -14,7 +14,13 @@ from ckptparse.examination.case import Case, CheckedTensor, Part
 from ckptparse.examination.check import Check
 from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.readers import DataFile
-from ckptparse.examination.report import FileRange, FileReport, Other, Report, TensorReport
+from ckptparse.examination.report import (
+    FileRange,
+    FileReport,
+    OtherCheckpoint,
+    Report,
+    TensorReport,
+)
 from ckptparse.graph.state import STATE_FILE_NAME, find_listed, iter_newest_first, read_state
 from ckptparse.problems import Cause, Problem, Severity, Status
 
@@ -31,7 +37,9 @@ _MOST_SHARDS = 10_000
 """Data files that a report lists one by one, though none of them is there."""
 
 
-def make_report(case: Case, problems: Sequence[Problem], others: Sequence[Other] = ()) -> Report:
+def make_report(
+    case: Case, problems: Sequence[Problem], others: Sequence[OtherCheckpoint] = ()
+) -> Report:
     """Sum up a checkpoint: what its checks, its files and its surroundings tell."""
     tensors = {name: checked.report() for name, checked in case.tensors.items()}
     graph = tensors.pop(OBJECT_GRAPH, None)
