@@ -59,12 +59,3 @@ def test_every_area_names_modules_and_tests_that_are_there(area: str) -> None:
         assert any(belongs(module, named) for module in MODULES), named
     for pattern in tests:
         assert fnmatch.filter(files, f"tests/{pattern}"), pattern
-
-
-def test_every_file_of_tests_is_named() -> None:
-    _, _, below = TEXT.partition("Tests that belong to no area:")
-    patterns = re.findall(r"`([^`]+)`", below.partition("\n\n")[0])
-    patterns += [pattern for _, tests in AREAS.values() for pattern in tests]
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        name = path.relative_to(ROOT / "tests").as_posix()
-        assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
