@@ -24,8 +24,10 @@ class Limits:
     """Size of an index file, or of a V1 file's index block."""
     entries: int = 20_000_000
     """Entries of one table."""
-    key_bytes: int = 1 << 31
-    """Sum of the lengths of a table's keys, written out: shared prefixes make them grow fast."""
+    key_bytes: int = 1 << 26
+    """What a table's keys may take, written out, beyond 16 times its blocks. Keys share what they
+    begin with, and TensorFlow writes a whole one every 16 entries; without that they grow with the
+    square of the file."""
     rank: int = 254
     """Dimensions of a tensor (254 is TensorFlow's own bound)."""
     shards: int = 1_000_000

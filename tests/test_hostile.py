@@ -66,14 +66,9 @@ def index_size(bundle: b.Bundle) -> int:
     return len(bundle.index())
 
 
-def key_size(bundle: b.Bundle) -> int:
-    return sum(len(key) for key in bundle.entries)
-
-
 AT_LIMIT: dict[str, int] = {
     "index_bytes": index_size(small_bundle()),
     "entries": len(small_bundle().entries) + 1,
-    "key_bytes": key_size(small_bundle()),
     "rank": 3,
     "shards": 2,
     "slices": 4,

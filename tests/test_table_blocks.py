@@ -381,13 +381,17 @@ def test_number_of_entries_is_bounded_over_all_blocks(open_table: Opener, slack:
 
 @pytest.mark.parametrize("slack", [-1, 0])
 def test_sum_of_the_keys_is_bounded_over_all_blocks(open_table: Opener, slack: int) -> None:
-    file = b.table([(b"%04d" % n, b"") for n in range(500)], block_size=512)
-    table = open_table(file, limits=Limits(key_bytes=2000 + slack))
+    pairs = [(b"x" * n, b"") for n in range(1, 2001)]
+    file = b.table(pairs, block_size=4096, restart_interval=10_000)
+    blocks = sum(size for _, size in file.blocks)
+    beyond = sum(len(key) for key, _ in pairs) - 16 * blocks
+    assert beyond > 0 and len(file.blocks) > 2
+    table = open_table(file, limits=Limits(key_bytes=beyond + slack))
     if slack < 0:
         with pytest.raises(LimitError):
             list(table.items())
     else:
-        assert len(list(table.items())) == 500
+        assert len(list(table.items())) == 2000
 
 
 def test_restart_array_of_zeros_costs_no_more_than_its_bytes(open_table: Opener) -> None:

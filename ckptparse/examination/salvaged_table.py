@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from ckptparse.coding.checksum import crc32c, mask_crc, unmask_crc
 from ckptparse.coding.varint import encode_varint
 from ckptparse.crc.flips import HIGHEST_CHANCE, chance_of_bit, find_bit, find_crc_bit
-from ckptparse.errors import CheckpointError, MalformedError
+from ckptparse.errors import CheckpointError, LimitError, MalformedError
 from ckptparse.examination.carving import find_blocks, fixed32, likely_ends
 from ckptparse.examination.conversions import UndoneLineEnds
 from ckptparse.examination.readers import DataFile, DataFiles
@@ -28,7 +28,7 @@ from ckptparse.examination.resuming import Accept, iter_resumed
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 from ckptparse.problems import Problem
-from ckptparse.table.block import Block, KeyOrderError
+from ckptparse.table.block import Block, KeyOrderError, check_key_bytes
 from ckptparse.table.format import (
     FOOTER_SIZE,
     MAGIC,
@@ -480,6 +480,8 @@ class _Scan:
             return self._take_broken(place, b"", error)
         try:
             decoded = Block.from_bytes(contents).decode_entries(limits=self.limits)
+        except LimitError:
+            raise
         except CheckpointError as error:
             return self._take_broken(place, contents, error)
         self._mark(place.offset, place.end, "verified")
@@ -555,7 +557,10 @@ class _Scan:
         """Iterate over the entries of damaged contents that look right, in order."""
         block = place if place.framed and not place.proved else None
         previous: bytes | None = None
+        key_bytes = 0
         for key, value in iter_resumed(contents, self.accept):
+            key_bytes += len(key)
+            check_key_bytes(key_bytes, len(contents), self.limits)
             if previous is None or key > previous:
                 previous = key
                 yield SalvagedEntry(key, value, proved=False, block=block)

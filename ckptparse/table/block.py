@@ -22,7 +22,17 @@ from ckptparse.coding.varint import decode_varint
 from ckptparse.errors import MalformedError
 from ckptparse.limits import Limits
 
-__all__ = ["Block", "BlockEntries", "KeyOrderError", "decode_entry"]
+__all__ = [
+    "RESTART_INTERVAL",
+    "Block",
+    "BlockEntries",
+    "KeyOrderError",
+    "check_key_bytes",
+    "decode_entry",
+]
+
+RESTART_INTERVAL = 16
+"""Every so many entries TensorFlow writes a whole key, and where it stands among the restarts."""
 
 
 class KeyOrderError(MalformedError):
@@ -131,6 +141,7 @@ class Block:
         ends: list[int] = []
         key = b""
         position = key_bytes = 0
+        most_bytes = limits.key_bytes + RESTART_INTERVAL * len(contents)
         unmet = list(reversed(self.restarts)) if end else []
         next_restart = unmet.pop() if unmet else -1
         while position < end:
@@ -153,8 +164,9 @@ class Block:
             key = new_key
             keys.append(key)
             key_bytes += len(key)
-            if key_bytes > limits.key_bytes or len(keys) > limits.entries:
-                _check_limits(limits, len(keys), key_bytes)
+            if key_bytes > most_bytes or len(keys) > limits.entries:
+                limits.check("entries", len(keys), "The number of entries of the table")
+                check_key_bytes(key_bytes, len(contents), limits)
             starts.append(value_start)
             ends.append(value_end)
             position = value_end
@@ -216,7 +228,7 @@ class Block:
                 raise _unsorted(new_key, key)
             key, first = new_key, False
             key_bytes += len(key)
-            _check_limits(limits, 0, key_bytes)
+            check_key_bytes(key_bytes, len(self.contents), limits)
             if key == wanted:
                 found = self.contents[end:value_end]
             position = value_end
@@ -230,10 +242,10 @@ class Block:
         )
 
 
-def _check_limits(limits: Limits, entries: int, key_bytes: int) -> None:
-    """Check what one block holds: shared prefixes let keys grow with the square of its size."""
-    limits.check("entries", entries, "The number of entries of the table")
-    limits.check("key_bytes", key_bytes, "The size of the table's keys")
+def check_key_bytes(key_bytes: int, blocks: int, limits: Limits) -> None:
+    """Raise `LimitError` if keys take much more than so many bytes of blocks can hold of them."""
+    beyond = key_bytes - RESTART_INTERVAL * blocks
+    limits.check("key_bytes", beyond, f"What the table's keys take beyond {blocks} bytes of blocks")
 
 
 def _unsorted(key: bytes, previous: bytes) -> KeyOrderError:

@@ -10,12 +10,12 @@ import struct
 from collections.abc import Callable
 
 from ckptparse.coding.varint import encode_varint
+from ckptparse.table.block import RESTART_INTERVAL
 from ckptparse.table.format import TRAILER_SIZE, BlockHandle, Footer, encode_trailer
 
 __all__ = ["BlockBuilder", "TableBuilder", "shorten_separator", "shorten_successor"]
 
 BLOCK_SIZE = 1 << 18
-_RESTART_INTERVAL = 16
 _OVERLY_LARGE = 2
 """An entry of so many times the size of a block gets one to itself."""
 
@@ -23,7 +23,7 @@ _OVERLY_LARGE = 2
 class BlockBuilder:
     """Collects the entries of one block; each shares what it can of its predecessor's key."""
 
-    def __init__(self, *, restart_interval: int = _RESTART_INTERVAL) -> None:
+    def __init__(self, *, restart_interval: int = RESTART_INTERVAL) -> None:
         self._interval = restart_interval
         self._contents = bytearray()
         # An empty block has one restart all the same.

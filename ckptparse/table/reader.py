@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from ckptparse.errors import MalformedError, located
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
-from ckptparse.table.block import Block, BlockEntries, KeyOrderError
+from ckptparse.table.block import Block, BlockEntries, KeyOrderError, check_key_bytes
 from ckptparse.table.format import BlockHandle, Footer, read_block, read_footer
 
 __all__ = ["Table"]
@@ -102,14 +102,15 @@ class Table:
             LimitError: More than `Limits.entries` or `Limits.key_bytes`.
         """
         previous: bytes | None = None
-        count = key_bytes = 0
+        count = key_bytes = blocks = 0
         for index, separator in enumerate(self.separators):
             with self._located(index):
                 entries = self._block(index).decode_entries(limits=self._limits)
                 count += len(entries.keys)
                 self._limits.check("entries", count, "The number of entries of the table")
                 key_bytes += sum(map(len, entries.keys))
-                self._limits.check("key_bytes", key_bytes, "The size of the table's keys")
+                blocks += len(entries.contents)
+                check_key_bytes(key_bytes, blocks, self._limits)
                 _check_between(entries.keys, previous, separator)
             previous = separator
             yield entries

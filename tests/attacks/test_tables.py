@@ -20,3 +20,27 @@ def test_a_block_that_the_index_names_a_thousand_times_is_told_once(tmp_path: Pa
     assert found == {"list": "MalformedError", "read": "MalformedError"} | dict.fromkeys(
         ("verify", "recover"), "value"
     )
+
+
+def swollen(count: int) -> bytes:
+    """A table whose keys each add a byte to the one before: count entries, count**2 / 2 bytes."""
+    header = b.entry(b"", b.Header().to_bytes(1))
+    value = b.Entry(b.FLOAT, (0,), crc=b.mask(0)).to_bytes()
+    entries = b"".join(b.entry(b"x", value, shared=number) for number in range(count))
+    return b.assemble([b.Stored(b.close_block(header + entries), key=b"y")]).data
+
+
+def test_keys_that_share_all_but_a_byte_are_refused_before_they_are_written_out(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "m.index"
+    path.write_bytes(swollen(30_000))
+    assert path.stat().st_size < 600_000
+    found = attempt(path)
+    assert found["list"] == found["read"] == "LimitError"
+
+
+def test_a_name_that_is_not_there_costs_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "m.index"
+    path.write_bytes(swollen(30_000))
+    assert attempt(path, "missing") == {"missing": "LimitError"}
