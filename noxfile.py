@@ -222,7 +222,10 @@ def foreign_files(built: Path) -> list[str]:
     return [
         name
         for name in names
-        if not (name.startswith("ckptparse/") and name in ours) and ".dist-info/" not in name
+        if not (name.startswith("ckptparse/") and name in ours)
+        # The script, the style and the licences that a page carries.
+        and not name.startswith("ckptparse/rendering/page/web/")
+        and ".dist-info/" not in name
     ]
 
 

@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from ckptparse.recovery.recover import recover as recover
     from ckptparse.recovery.result import RecoveredTensor as RecoveredTensor
     from ckptparse.recovery.result import Recovery as Recovery
+    from ckptparse.rendering.page.making import report_page as report_page
     from ckptparse.saved_model.fingerprint import Fingerprint as Fingerprint
     from ckptparse.saved_model.keras_metadata import KerasObject as KerasObject
     from ckptparse.saved_model.meta_graph import MetaGraph as MetaGraph
@@ -164,6 +165,7 @@ _MODULES = {
         "TensorReport",
     ],
     "recovery.result": ["RecoveredTensor", "Recovery"],
+    "rendering.page.making": ["report_page"],
     "saved_model.fingerprint": ["Fingerprint"],
     "saved_model.meta_graph": ["MetaGraph"],
     "saved_model.signatures": ["Signature", "TensorInfo"],

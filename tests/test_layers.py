@@ -57,6 +57,7 @@ LEVELS = {
     "sinks": 8,
     "jobs": 8,
     "rendering": 8,
+    "rendering.page": 9,
     "api": 9,
     "__init__": 9,
     "tf": 9,
@@ -72,6 +73,7 @@ ASKERS: dict[str, str] = {
     "cli.errors": "says what lies beside a mistyped path",
     "cli.output": "asks how wide the terminal is",
     "cli.running": "ends the process after a broken pipe",
+    "rendering.page.making": "reads the page's script and style, which are part of the package",
     "cli.writing": "refuses outputs beside an input, before the work starts",
 }
 """Modules outside `files/` that ask the file system, and why they may."""
@@ -134,7 +136,9 @@ def whose(name: str) -> str:
 
 def part(module: str) -> str:
     """Return the part of the package that a module belongs to, as the table names it."""
-    return module if module in LEVELS else module.partition(".")[0]
+    while module not in LEVELS and "." in module:
+        module = module.rpartition(".")[0]
+    return module
 
 
 MODULES = modules()

@@ -162,6 +162,14 @@ def test_few_elements_of_any_value_are_measured_exactly(values: npt.NDArray[Any]
     assert set(found.distribution.quantiles) <= set(finite.tolist())
 
 
+@pytest.mark.parametrize("size", [3, MANY])
+def test_signalling_nans_are_counted_without_a_warning(size: int) -> None:
+    values = np.resize(np.array([0x7F800001, 0x3F800000], np.uint32), size).view(np.float32)
+    found = measure(values, histogram=True, heat_map=(2, 2))
+    assert found.summary.nan == (size + 1) // 2
+    assert found.summary.largest == 1
+
+
 # Distributions
 
 

@@ -28,6 +28,7 @@ COMMANDS = (
     "explain",
     "latest",
     "dump",
+    "page",
 )
 """Every command, in the order of the help. Converting and comparing join here."""
 

@@ -62,12 +62,14 @@ def to_numbers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.fromiter(lengths, dtype=np.int64, count=flat.size)
     if flat.dtype.kind == "c":
         # Beyond what float32 holds, the magnitude of a complex64 is infinite, though none is.
-        return np.asarray(np.abs(flat.astype(np.complex128)))
+        with np.errstate(all="ignore"):
+            return np.asarray(np.abs(flat.astype(np.complex128)))
     if flat.dtype.kind == "b":
         return flat.view(np.uint8)
     if flat.dtype.kind in "iuf" and flat.dtype.isbuiltin == 1:
         return flat
-    return flat.astype(np.int8 if _is_small_integer(flat.dtype) else np.float32)
+    with np.errstate(all="ignore"):
+        return flat.astype(np.int8 if _is_small_integer(flat.dtype) else np.float32)
 
 
 def codes_of(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -50,7 +50,8 @@ class Distribution:
 
 def from_values(values: npt.NDArray[Any]) -> Distribution | None:
     """Make the distribution of few values, exactly; None if none is finite."""
-    numbers = values.astype(np.float64)
+    with np.errstate(all="ignore"):
+        numbers = values.astype(np.float64)
     numbers = np.sort(numbers[np.isfinite(numbers)])
     if not numbers.size:
         return None

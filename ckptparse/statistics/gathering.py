@@ -229,7 +229,8 @@ def _count_in_range(pieces: Iterator[npt.NDArray[Any]], low: float, high: float)
     for piece in pieces:
         values = piece.compressed() if np.ma.isMaskedArray(piece) else piece.reshape(-1)
         for start in range(0, values.size, _AT_ONCE):
-            numbers = to_numbers(values[start : start + _AT_ONCE]).astype(np.float64)
+            with np.errstate(all="ignore"):
+                numbers = to_numbers(values[start : start + _AT_ONCE]).astype(np.float64)
             inside = numbers[np.isfinite(numbers)]
             places = (shares(inside, low, high) * counts.size).astype(np.intp)
             places = np.minimum(places, counts.size - 1)

@@ -73,8 +73,9 @@ def summarize(values: npt.NDArray[Any]) -> Summary:
 
 def _summarize_chunk(chunk: npt.NDArray[Any]) -> Summary:
     elements, nan, infinite = chunk.size, 0, 0
-    numbers = chunk.astype(np.float64)
     with np.errstate(all="ignore"):
+        # Even a NaN may give a warning when it is converted, if it is a signalling one.
+        numbers = chunk.astype(np.float64)
         total = float(numbers.sum())
         # One value that is not finite makes the sum so: mostly there is nothing else to look for.
         if not math.isfinite(total):

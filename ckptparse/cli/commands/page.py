@@ -1,0 +1,63 @@
+"""`ckptparse page`: one page that shows what is in a checkpoint, and which of it is broken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+import ckptparse
+from ckptparse.cli.output import Output
+from ckptparse.cli.parameters import OverwriteOption, PathArgument
+from ckptparse.cli.progress import working
+from ckptparse.cli.running import GOOD, Run
+from ckptparse.cli.writing import check_outputs
+from ckptparse.text import escape
+
+__all__ = ["page"]
+
+
+def page(
+    run: Run,
+    path: PathArgument,
+    *,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="The page to write.")
+    ],
+    stats: Annotated[
+        bool, typer.Option("--stats/--no-stats", help="Whether values are read and summed up.")
+    ] = True,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Whether every checksum is checked.")
+    ] = True,
+    overwrite: OverwriteOption = False,
+) -> Page:
+    """Make one page to look at, or to send.
+
+    ckptparse page fixtures/saved_model/keras2_sequential -o page.html
+    ckptparse page --no-stats fixtures/slices/hole/model -o damaged.html
+    """
+    check_outputs([output], [path], overwrite=overwrite)
+    with working(f"looking at {escape(path)}", quiet=run.quiet) as advance:
+        ckptparse.report_page(
+            path, output, overwrite=overwrite, statistics=stats, verify=verify, progress=advance
+        )
+    return Page(path, output)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The page that was written."""
+
+    path: str
+    written: str
+    code: int = GOOD
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {"path": self.path, "written": self.written}
+
+    def write(self, out: Output) -> None:
+        """Say where it is."""
+        out.line(f"wrote {escape(self.written)}")

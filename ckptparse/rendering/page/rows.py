@@ -1,0 +1,261 @@
+"""The tensors of a page as columns: a list for each property, small numbers where possible."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ckptparse.dtypes import DataType, element_name, item_size
+from ckptparse.errors import CheckpointError
+from ckptparse.examination.report import TensorReport
+from ckptparse.rendering.page.subject import Subject
+from ckptparse.statistics.distribution import BINS
+from ckptparse.statistics.gathering import Measured
+from ckptparse.statistics.heat import HeatMap
+from ckptparse.text import escape
+
+__all__ = ["Column", "make_rows", "small_number"]
+
+_UNCHECKED = "not checked"
+_OBJECT_KEY = "/.ATTRIBUTES/VARIABLE_VALUE"
+_MOST_RANGES = 50
+_WIDTHS = {element_name(kind): width for kind in DataType if (width := item_size(kind)) is not None}
+
+
+class Column:
+    """A property of few different values: a list of those, and for each row a number in it."""
+
+    def __init__(self) -> None:
+        self.values: list[str] = []
+        self.rows: list[int] = []
+        self._numbers: dict[str, int] = {}
+
+    def add(self, value: str) -> None:
+        """Add the next row."""
+        number = self._numbers.setdefault(value, len(self.values))
+        if number == len(self.values):
+            self.values.append(value)
+        self.rows.append(number)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {"values": self.values, "rows": self.rows}
+
+
+def make_rows(
+    subject: Subject, measured: Mapping[str, Measured], files: Mapping[str, int]
+) -> dict[str, Any]:
+    """Make the columns of every tensor that is stored or reported.
+
+    Args:
+        subject: What the page is made of.
+        measured: Statistics by stored name.
+        files: Number of each file, by path.
+    """
+    reports = subject.report.tensors if subject.report is not None else {}
+    names = list(dict.fromkeys([*subject.tensors, *reports]))
+    aliases = _variable_names(subject)
+    types, states, roles = Column(), Column(), Column()
+    role_of = _roles(subject)
+    shapes, sizes, places = [], [], []
+    for name in names:
+        tensor, report = subject.tensors.get(name), reports.get(name)
+        dtype, shape = _dtype(tensor, report), _shape(tensor, report)
+        types.add(dtype)
+        states.add(_state(subject, report))
+        roles.add(role_of.get(name, "variable" if subject.graph is None else "constant"))
+        shapes.append(None if shape is None else list(shape))
+        sizes.append(_bytes(tensor, dtype, shape, report))
+        places.append(_place(tensor, report, files))
+    return {
+        "stored": names,
+        "name": [escape(name.removesuffix(_OBJECT_KEY)) for name in names],
+        "alias": {
+            number: escape(aliases[name]) for number, name in enumerate(names) if name in aliases
+        },
+        "dtype": types.to_dict(),
+        "state": states.to_dict(),
+        "role": roles.to_dict(),
+        "shape": shapes,
+        "bytes": sizes,
+        "place": places,
+        "notes": _notes(names, reports, subject),
+        "stats": _statistics(names, measured),
+    }
+
+
+def _dtype(tensor: Any, report: TensorReport | None) -> str:
+    if tensor is not None:
+        return element_name(tensor.data_type)
+    return (report.dtype if report is not None else None) or "unknown"
+
+
+def _shape(tensor: Any, report: TensorReport | None) -> tuple[int, ...] | None:
+    if tensor is not None:
+        shape: tuple[int, ...] = tensor.shape
+        return shape
+    return report.shape if report is not None else None
+
+
+def _bytes(
+    tensor: Any, dtype: str, shape: tuple[int, ...] | None, report: TensorReport | None
+) -> int:
+    if tensor is not None:
+        return int(tensor.nbytes)
+    if shape is not None and dtype in _WIDTHS:
+        return math.prod(shape) * _WIDTHS[dtype]
+    return report.source.size if report is not None and report.source is not None else 0
+
+
+def _state(subject: Subject, report: TensorReport | None) -> str:
+    if report is not None:
+        return report.status.value
+    return "constant" if subject.graph is not None else _UNCHECKED
+
+
+def _place(tensor: Any, report: TensorReport | None, files: Mapping[str, int]) -> list[Any] | int:
+    """Return the file's number, offset, size and checksum; 0 if it lies in no one place."""
+    try:
+        location = getattr(tensor, "location", None)
+        crc = getattr(tensor, "crc32c", None)
+    except CheckpointError:
+        location = crc = None
+    if location is None and report is not None:
+        location = report.source
+    if location is None or location.path not in files:
+        return 0
+    checksum = [] if crc is None else [f"{crc:08x}"]
+    return [files[location.path], location.offset, location.size, *checksum]
+
+
+def _variable_names(subject: Subject) -> dict[str, str]:
+    """Return the variables' own names by stored name, where an object graph tells them."""
+    checkpoint = subject.checkpoint
+    graph = subject.ask(lambda: checkpoint.object_graph) if checkpoint is not None else None
+    if graph is None:
+        return {}
+    found: dict[str, str] = {}
+    for node in graph.walk():
+        for attribute in graph.attributes_of(node.node_id):
+            if attribute.full_name:
+                found[attribute.checkpoint_key] = attribute.full_name
+    return found
+
+
+def _roles(subject: Subject) -> dict[str, str]:
+    """Say of every tensor that is no variable of the model what it is."""
+    checkpoint = subject.checkpoint
+    if checkpoint is None:
+        return {}
+    roles: dict[str, str] = {}
+    for name in subject.tensors:
+        last = name.removesuffix(_OBJECT_KEY).rpartition("/")[2]
+        if last in ("save_counter", "global_step", "_CHECKPOINTABLE_OBJECT_GRAPH"):
+            roles[name] = "counter"
+    for optimizer in subject.ask(lambda: checkpoint.optimizers) or ():
+        kept = subject.ask(lambda found=optimizer: found.tensors) or {}  # type: ignore[misc]
+        roles.update(dict.fromkeys(kept, "counter"))
+        slots = optimizer.slots.stored_names
+        roles.update({name: "slot" for by_slot in slots.values() for name in by_slot.values()})
+    averages = subject.ask(lambda: checkpoint.averages)
+    if averages is not None:
+        roles.update(dict.fromkeys(averages.stored_names, "average"))
+    return roles
+
+
+def _notes(
+    names: Iterable[str], reports: Mapping[str, TensorReport], subject: Subject
+) -> dict[int, dict[str, Any]]:
+    """Return what a report says of tensors beyond their state, by row."""
+    notes = {}
+    for number, name in enumerate(names):
+        report = reports.get(name)
+        if report is None:
+            continue
+        told = {
+            "cause": None if report.cause is None else report.cause.value,
+            "method": report.method,
+            "chance": report.chance,
+            "note": escape(report.note),
+            "ranges": [list(span) for span in report.ranges[:_MOST_RANGES]],
+            "evidence": _evidence(subject, name),
+        }
+        kept = {key: value for key, value in told.items() if value not in (None, "", [])}
+        if kept.keys() - {"ranges"}:
+            notes[number] = kept
+    return notes
+
+
+def _evidence(subject: Subject, name: str) -> list[str]:
+    tensor = subject.recovery.get(name) if subject.recovery is not None else None
+    return [escape(str(step)) for step in getattr(tensor, "evidence", ())]
+
+
+def _statistics(names: Iterable[str], measured: Mapping[str, Measured]) -> dict[str, Any]:
+    rows, numbers, quantiles, exact = [], [], [], []
+    bins = bytearray()
+    heat = {}
+    for number, name in enumerate(names):
+        found = measured.get(name)
+        if found is None:
+            continue
+        rows.append(number)
+        summary, how = found.summary, found.distribution
+        numbers.append(
+            [
+                *map(small_number, (summary.smallest, summary.largest, summary.mean)),
+                small_number(summary.deviation),
+                *(summary.elements, summary.zeros, summary.nan, summary.infinite),
+            ]
+        )
+        bins += _small_counts(how.counts if how is not None else (0,) * BINS)
+        quantiles.append([small_number(value) for value in how.quantiles] if how else 0)
+        exact.append(int(how is not None and how.exact))
+        if found.heat_map is not None:
+            heat[number] = _small_heat(found.heat_map)
+    return {
+        "rows": rows,
+        "numbers": numbers,
+        "bins": base64.b64encode(bytes(bins)).decode("ascii"),
+        "quantiles": quantiles,
+        "exact": exact,
+        "heat": heat,
+    }
+
+
+def _small_counts(counts: Iterable[int]) -> bytes:
+    """Scale counts to a byte each; a bin that is not empty stays so."""
+    listed = list(counts)
+    most = max(listed) or 1
+    return bytes(min(255, -(-count * 255 // most)) for count in listed)
+
+
+def _small_heat(heat: HeatMap) -> list[Any]:
+    """Return rows, columns, the ends of the scale, the matrix's shape, and a byte for each block.
+
+    0 stands for NaN, and 1 to 255 for values from one end to the other.
+    """
+    means = heat.means
+    finite = np.isfinite(means)
+    low = float(means[finite].min()) if finite.any() else 0.0
+    high = float(means[finite].max()) if finite.any() else 0.0
+    with np.errstate(all="ignore"):
+        shares = (means.astype(np.float64) - low) / ((high - low) or 1)
+    levels = np.where(finite, np.clip(np.rint(1 + shares * 254), 1, 255), 0)
+    data = np.nan_to_num(levels).astype(np.uint8).tobytes()
+    text = base64.b64encode(data).decode("ascii")
+    return [*means.shape, small_number(low), small_number(high), *heat.shape, text]
+
+
+def small_number(value: float | None) -> int | float | None:
+    """Return a number in the few digits that a page shows; what JSON lacks as None."""
+    if value is None or not math.isfinite(value):
+        return None
+    if isinstance(value, int):
+        # Beyond 2^53 a script would round it in silence.
+        return value if abs(value) < 1 << 53 else float(f"{value:.6g}")
+    return float(f"{value:.6g}")

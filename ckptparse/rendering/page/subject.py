@@ -1,0 +1,195 @@
+"""What a page is made of: a path, or a value that the caller has already."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ckptparse.api import open as open_checkpoint
+from ckptparse.api import open_graph, open_saved_model
+from ckptparse.checkpoint import Checkpoint
+from ckptparse.errors import CheckpointError, CheckpointNotFoundError
+from ckptparse.examination.report import Report
+from ckptparse.examination.verify import verify
+from ckptparse.files.context import Progress
+from ckptparse.graph.graph import Graph
+from ckptparse.identification import identify
+from ckptparse.limits import Limits
+from ckptparse.model import SavedModel
+from ckptparse.recovery.result import Recovery
+
+__all__ = ["Subject", "open_subject"]
+
+_SAVED_MODELS = frozenset(
+    {"savedmodel", "hub-module", "saved-model-pb", "saved-model-pbtxt", "saved-model-cpb"}
+)
+_GRAPHS = frozenset({"graph", "meta-graph"})
+_FORMATS = {
+    "v2": "V2 checkpoint (tensor bundle)",
+    "v1": "V1 checkpoint",
+    "graph": "constants of a frozen graph",
+}
+Value = TypeVar("Value")
+
+
+@dataclass
+class Subject:
+    """What a page is made of; a part that cannot be had is None, and `errors` says why.
+
+    Attributes:
+        kind: What it is, in a few words.
+        path: Where it lies.
+        tensors: Every tensor whose values may be read, by its stored name.
+        files: The files that were read.
+        errors: What could not be read, as messages.
+    """
+
+    kind: str
+    path: str
+    tensors: Mapping[str, Any] = field(default_factory=dict)
+    report: Report | None = None
+    recovery: Recovery | None = None
+    checkpoint: Checkpoint | None = None
+    model: SavedModel | None = None
+    graph: Graph | None = None
+    files: tuple[str, ...] = ()
+    errors: list[str] = field(default_factory=list)
+
+    def ask(self, question: Callable[[], Value]) -> Value | None:
+        """Ask for one part; if it is damaged or missing, note that and go on without it."""
+        try:
+            return question()
+        except (CheckpointError, OSError) as error:
+            message = error.message if isinstance(error, CheckpointError) else str(error)
+            if message not in self.errors:
+                self.errors.append(message)
+            return None
+
+
+@contextmanager
+def open_subject(
+    source: Any, *, check: bool, progress: Progress | None, limits: Limits
+) -> Iterator[Subject]:
+    """Open what the caller named, and close it afterwards; a value stays open.
+
+    Args:
+        source: A path, or a value.
+        check: Whether every checksum of a path is checked.
+        progress: Takes how far that is, in bytes.
+        limits: Bounds on what files may ask for.
+
+    Raises:
+        CheckpointError: Nothing at the path can be shown.
+        TypeError: A page cannot be made of such a value.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        with _open_path(os.fspath(source), progress, limits, check=check) as subject:
+            yield subject
+        return
+    for kind, take in _VALUES.items():
+        if isinstance(source, kind):
+            yield take(source)
+            return
+    names = ", ".join(kind.__name__ for kind in _VALUES)
+    raise TypeError(f"A page is made of a path, or of a {names}; not of a {type(source).__name__}")
+
+
+@contextmanager
+def _open_path(
+    path: str, progress: Progress | None, limits: Limits, *, check: bool
+) -> Iterator[Subject]:
+    kind = _identify(path)
+    if kind in _GRAPHS:
+        yield _of_graph(open_graph(path, limits=limits))
+        return
+    if kind in _SAVED_MODELS:
+        with open_saved_model(path, verify=False, limits=limits) as model:
+            subject = _of_model(model)
+            if check and subject.checkpoint is not None:
+                subject.report = subject.ask(lambda: verify(path, progress=progress, limits=limits))
+            yield subject
+        return
+    report = verify(path, progress=progress, limits=limits) if check else None
+    with _open_damaged(path, report, limits) as subject:
+        yield subject
+
+
+@contextmanager
+def _open_damaged(path: str, report: Report | None, limits: Limits) -> Iterator[Subject]:
+    """Open a checkpoint; if it does not open, the report is all there is."""
+    try:
+        # Unverified: the report says what is damaged, and damaged values are shown as they are.
+        checkpoint = open_checkpoint(path, verify=False, limits=limits)
+    except CheckpointError as error:
+        if report is None:
+            raise
+        subject = _of_report(report)
+        subject.errors.append(error.message)
+        yield subject
+        return
+    with checkpoint:
+        subject = _of_checkpoint(checkpoint)
+        subject.report = report
+        yield subject
+
+
+def _identify(path: str) -> str:
+    """Say what lies at a path; if nothing does, opening says it better."""
+    try:
+        return identify(path).kind
+    except CheckpointNotFoundError:
+        return ""
+
+
+def _of_checkpoint(checkpoint: Checkpoint) -> Subject:
+    subject = Subject(_FORMATS[checkpoint.format], checkpoint.path, checkpoint=checkpoint)
+    subject.tensors = subject.ask(lambda: _by_stored_name(checkpoint)) or {}
+    subject.files = checkpoint.files
+    return subject
+
+
+def _of_model(model: SavedModel) -> Subject:
+    subject = Subject("SavedModel", model.path, model=model)
+    subject.files = (model.file,) if model.file else ()
+    if subject.ask(lambda: model.has_variables) is not False:
+        subject.checkpoint = subject.ask(lambda: model.variables)
+    if subject.checkpoint is not None:
+        checkpoint = subject.checkpoint
+        subject.tensors = subject.ask(lambda: _by_stored_name(checkpoint)) or {}
+        subject.files += checkpoint.files
+    return subject
+
+
+def _of_graph(graph: Graph) -> Subject:
+    kind = "meta graph" if graph.is_meta_graph else "graph"
+    subject = Subject(kind, graph.path or "(a graph in memory)", graph=graph)
+    subject.tensors = subject.ask(lambda: dict(graph.constants)) or {}
+    subject.files = (graph.path,) if graph.path else ()
+    return subject
+
+
+def _of_report(report: Report) -> Subject:
+    kind = f"report on a {_FORMATS[report.format]}"
+    return Subject(kind, report.path, report=report, files=tuple(report.files))
+
+
+def _of_recovery(recovery: Recovery) -> Subject:
+    report = recovery.report
+    kind = f"what was got back of a {_FORMATS[report.format]}"
+    return Subject(kind, report.path, dict(recovery), report, recovery, files=tuple(report.files))
+
+
+def _by_stored_name(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {tensor.name: tensor for tensor in checkpoint.values()}
+
+
+_VALUES: Mapping[type, Callable[[Any], Subject]] = {
+    Checkpoint: _of_checkpoint,
+    SavedModel: _of_model,
+    Graph: _of_graph,
+    Report: _of_report,
+    Recovery: _of_recovery,
+}
