@@ -22,7 +22,6 @@ __all__ = [
     "clean",
     "count",
     "escape",
-    "fold",
     "shape_text",
     "size_text",
     "unescape",
@@ -133,21 +132,6 @@ def _cells_of(character: str) -> int:
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
-
-
-def fold(text: str, width: int) -> list[str]:
-    """Cut a text into pieces of at most so many cells; one of no text is one empty piece."""
-    if text.isascii():
-        return [text[i : i + width] for i in range(0, len(text), width)] or [""]
-    pieces, used = [""], 0
-    for character in text:
-        cells = _cells_of(character)
-        if used + cells > width and pieces[-1]:
-            pieces.append("")
-            used = 0
-        pieces[-1] += character
-        used += cells
-    return pieces
 
 
 def chance_text(chance: float) -> str:

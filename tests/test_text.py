@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ckptparse
-from ckptparse.text import cell_width, clean, count, escape, fold, shape_text, size_text, unescape
+from ckptparse.text import cell_width, clean, count, escape, shape_text, size_text, unescape
 
 PACKAGE = Path(ckptparse.__file__).parent
 
@@ -66,13 +66,6 @@ def test_a_shape_has_no_blanks_and_one_thing_has_no_plural() -> None:
 @pytest.mark.parametrize(("text", "cells"), [("abc", 3), ("变", 2), ("e\u0301", 1), ("", 0)])
 def test_wide_characters_take_two_cells_and_accents_none(text: str, cells: int) -> None:
     assert cell_width(text) == cells
-
-
-@given(st.text(st.characters(categories=("L", "M", "N"))), st.integers(2, 9))
-def test_a_folded_text_loses_nothing_and_fits(text: str, width: int) -> None:
-    pieces = fold(text, width)
-    assert "".join(pieces) == text
-    assert all(cell_width(piece) <= width for piece in pieces)
 
 
 @pytest.mark.parametrize(

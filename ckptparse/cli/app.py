@@ -9,12 +9,12 @@ import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import ckptparse
-from ckptparse.cli.running import as_command
+from ckptparse.cli.running import NOT_RUN, as_command, refuse_usage
 
 __all__ = ["COMMANDS", "make_app", "run"]
 
@@ -32,6 +32,10 @@ COMMANDS = (
 )
 """Every command, in the order of the help. Converting and comparing join here."""
 
+_USAGE_ERROR: Any = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError"
+)
+"""What typer raises for a command line that is wrong: of click, or of its own copy of click."""
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
@@ -41,8 +45,18 @@ def run() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # What the terminal's encoding lacks is shown by its number.
             stream.reconfigure(errors="backslashreplace")
-    named = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
-    make_app([named] if named in COMMANDS else COMMANDS)(prog_name="ckptparse")
+    words = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
+    named = next((word for word in words if not word.startswith("-")), None)
+    app = make_app([named] if named in COMMANDS else COMMANDS)
+    if "--json" not in words:
+        app(prog_name="ckptparse")
+        return
+    try:
+        code = typer.main.get_command(app).main(prog_name="ckptparse", standalone_mode=False)
+    except _USAGE_ERROR as error:
+        refuse_usage(error.format_message(), named if named in COMMANDS else None)
+        code = NOT_RUN
+    raise SystemExit(code)
 
 
 def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:

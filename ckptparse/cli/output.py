@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from ckptparse.text import cell_width, clean, escape, fold
+from ckptparse.text import cell_width, clean, escape
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,8 +35,9 @@ class Column:
     Attributes:
         title: Its head.
         align: Where its fields stand; numbers are right.
-        folds: Whether its fields go on in the next line where the terminal is narrow.
-        prose: Whether they then break between words.
+        folds: Whether its fields may take more than a line if the terminal is narrow.
+        prose: Whether they then break between words; a field of another kind is a name, which is
+            never cut, so that it can be copied: a line too long has it whole.
         style: How its fields look in a terminal.
     """
 
@@ -147,12 +148,10 @@ class Output:
 
 
 def _fold(text: str, width: int, *, prose: bool) -> list[str]:
-    """Cut a text into lines of at most so many cells."""
-    if cell_width(text) <= width:
+    """Cut a sentence into lines between its words; a name stays whole, however long."""
+    if not prose or cell_width(text) <= width:
         return [text]
-    if prose and text.isascii():
-        return textwrap.wrap(text, width, break_on_hyphens=False)
-    return fold(text, width)
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _lay_out(
@@ -161,18 +160,25 @@ def _lay_out(
     widths: Sequence[int],
     styles: Sequence[Style | None],
 ) -> list[str]:
-    """Lay a row out as the lines it takes."""
+    """Lay a row out as the lines it takes; what follows a name too long begins a new line."""
     folded = [
         _fold(text, width, prose=column.prose) if column.folds else [text]
         for column, text, width in zip(columns, row, widths, strict=True)
     ]
     lines = []
     for number in range(max(map(len, folded))):
-        line = ""
-        for column, parts, width, style in zip(columns, folded, widths, styles, strict=True):
+        line, used, start = "", 0, 0
+        for i, (column, parts, width) in enumerate(zip(columns, folded, widths, strict=True)):
             text = parts[number] if number < len(parts) else ""
-            blanks = " " * (width - cell_width(text))
+            if used > start:
+                lines.append(line.rstrip(" "))
+                line, used = " " * start, start
+            cells = cell_width(text)
+            style = styles[i]
             shown = style.render(text) if style is not None and text else text
+            blanks = " " * max(0, width - cells)
             line += (blanks + shown if column.align == "right" else shown + blanks) + _GAP
+            used += max(cells, width) + len(_GAP)
+            start += width + len(_GAP)
         lines.append(line.rstrip(" "))
     return lines

@@ -25,11 +25,11 @@ from typing import Annotated, Any, Protocol
 import typer
 
 import ckptparse
-from ckptparse.cli.errors import describe_error, error_to_dict
+from ckptparse.cli.errors import UsageError, describe_error, error_to_dict
 from ckptparse.cli.output import Output
 from ckptparse.text import clean
 
-__all__ = ["DAMAGE", "GOOD", "NOT_RUN", "WARNED", "Answer", "Run", "as_command"]
+__all__ = ["DAMAGE", "GOOD", "NOT_RUN", "WARNED", "Answer", "Run", "as_command", "refuse_usage"]
 
 GOOD, DAMAGE, NOT_RUN, WARNED = 0, 1, 2, 3
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
@@ -57,7 +57,7 @@ class Answer(Protocol):
 class Run:
     """What a command is told besides its own arguments."""
 
-    command: str
+    command: str | None
     quiet: bool = False
     verbose: bool = False
     json: bool = False
@@ -112,7 +112,7 @@ _SHARED: dict[str, Any] = {
 def as_command(function: Callable[..., Answer]) -> tuple[Callable[..., None], str, str]:
     """Turn `function(run, ...) -> Answer` into what typer takes, its help and its examples.
 
-    The examples are a paragraph of the docstring: commands that work on `fixtures/`.
+    The examples are a paragraph of the docstring: commands with names as users have them.
     """
 
     @functools.wraps(function)
@@ -191,6 +191,13 @@ def _fail(run: Run, error: Exception) -> int:
     if run.json:
         _print_json(run, code, None)
     return code
+
+
+def refuse_usage(message: str, command: str | None) -> None:
+    """Say that a command line is wrong, as JSON too: for `--json`, before any command could run."""
+    run = Run(command, json=True)
+    run.report(UsageError(message, f"see `ckptparse {command or ''} --help`".replace("  ", " ")))
+    _print_json(run, NOT_RUN, None)
 
 
 def _print_json(run: Run, code: int, result: dict[str, Any] | None) -> None:

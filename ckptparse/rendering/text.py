@@ -30,7 +30,6 @@ from ckptparse.text import (
     clean,
     count,
     escape,
-    fold,
     shape_text,
     size_text,
 )
@@ -140,14 +139,8 @@ class _Page:
                 line, used = " " * (indent + 4), indent + 4
             elif number:
                 line, used = line + _GAP, used + len(_GAP)
-            # As if every line were as short as those after the first.
-            fits = used + cell_width(text) <= self.width
-            room = max(1, self.width - max(used, indent + 4))
-            *whole, last = [text] if fits else fold(text, room)
-            for part in whole:
-                yield line + self.paint(part, style)
-                line, used = " " * (indent + 4), indent + 4
-            line, used = line + self.paint(last, style), used + cell_width(last)
+            # A name is never cut: it is there to be copied.
+            line, used = line + self.paint(text, style), used + cell_width(text)
         yield line
 
     def paragraph(self, text: str, indent: int) -> list[str]:

@@ -462,3 +462,54 @@ def test_a_listing_imports_only_what_it_needs(fresh_python: Callable[[str], str]
     for unneeded in ("rich", "snappy", "ckptparse.recovery", "ckptparse.annotation"):
         assert unneeded not in modules
     assert "ckptparse.cli.commands.show" not in modules
+
+
+# Listings.
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ("", ["a", "b10", "b9", "c"]),
+        ("--sort name", ["a", "b9", "b10", "c"]),
+        ("--sort size", ["c", "b10", "a", "b9"]),
+        ("--sort shape", ["b10", "c", "a", "b9"]),
+        ("'b*'", ["b10", "b9"]),
+        ("--exclude 'b*'", ["a", "c"]),
+        ("'b*' 'c' -x '*9' --sort name", ["b10", "c"]),
+    ],
+)
+def test_a_listing_is_chosen_and_sorted_as_asked(
+    options: str, names: list[str], call: Call, tmp_path: Path
+) -> None:
+    tensors = {
+        "a": np.zeros((2, 2), np.float32),
+        "b9": np.zeros((2, 2), np.float32),
+        "b10": np.zeros((9, 1), np.float32),
+        "c": np.zeros((8, 8), np.float64),
+    }
+    ckptparse.write(str(tmp_path / "m"), tensors)
+    done = call(f"ckptparse ls m {options}")
+    assert done.code == 0, done.err
+    assert [line.split("\t")[0] for line in done.out.splitlines()] == names
+
+
+def test_slots_are_sorted_too_and_a_tree_is_not(call: Call) -> None:
+    path = "fixtures/objects/tf1_optimizer"
+    assert call(f"ckptparse ls --slots --sort size {path}").code == 0
+    assert call(f"ckptparse ls --tree --sort size {path}").code == 2
+
+
+@pytest.mark.parametrize("width", [None, 40, 80])
+def test_a_long_name_is_never_cut(width: int | None, call: Callable[..., Any]) -> None:
+    name = next(iter(ckptparse.open("fixtures/objects/tf1_optimizer")))
+    command = "ckptparse ls --slots fixtures/objects/tf1_optimizer"
+    printed = call(command, width=width, NO_COLOR="1").out
+    assert "model/kernel/.OPTIMIZER_SLOT/optimizer/m/.ATTRIBUTES/VARIABLE_VALUE" in printed
+    assert name in call("ckptparse ls fixtures/objects/tf1_optimizer", width=width).out
+
+
+def test_a_directory_that_is_not_there_is_said_to_be_missing(call: Call) -> None:
+    done = call("ckptparse latest nope")
+    assert done.code == 2
+    assert done.err.startswith("ckptparse: error: The directory does not exist\n  at: file 'nope'")

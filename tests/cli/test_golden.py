@@ -54,12 +54,13 @@ def test_a_process_of_its_own_prints_the_same(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_line_is_wider_than_the_terminal(name: str) -> None:
+def test_no_line_is_wider_than_the_terminal_but_for_names_which_are_never_cut(name: str) -> None:
     for width in (80, 140):
         for line in plain((GOLDEN / f"{name}.{width}.txt").read_text()).splitlines():
             if line.startswith("----"):
                 break
-            assert cell_len(line) <= width
+            a_long_name = any(cell_len(word) > width // 2 for word in line.split())
+            assert cell_len(line) <= width or a_long_name
 
 
 @pytest.mark.parametrize("name", CASES)

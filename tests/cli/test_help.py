@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,16 @@ def examples(help_text: str) -> list[str]:
     return re.findall(r"^\s+(ckptparse .+)$", help_text.partition("Examples:")[2], re.MULTILINE)
 
 
+@pytest.fixture
+def usual_files(shell: Any, fixtures: Path) -> None:
+    """Put files beside each other under the names that the examples of the help have."""
+    for path in fixtures.glob("saver/my_model.*"):
+        shutil.copy(path, shell.home / path.name.replace("my_model", "model.ckpt-1000"))
+    shutil.copytree(fixtures / "saver" / "scopes", shell.home / "training")
+    shutil.copytree(fixtures / "saved_model" / "keras2_sequential", shell.home / "saved_model")
+
+
+@pytest.mark.usefixtures("usual_files")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_has_two_examples_or_more_and_they_work(
     command: str, run: Callable[..., Any]
@@ -31,6 +43,7 @@ def test_a_command_has_two_examples_or_more_and_they_work(
     assert len(found) >= 2
     for example in found:
         assert example.startswith(f"ckptparse {command} ")
+        assert "fixtures" not in example, "users have no such directory"
         # A shell, since examples may have patterns of files.
         answer = run(example)
         assert answer.code in GOOD_CODES, f"{example}\n{answer.err}"

@@ -59,8 +59,37 @@ def test_an_error_is_as_the_schema_says(
     assert "Traceback" not in done.err
 
 
+USAGE = {
+    "no argument": ("ls", "ls"),
+    "no such option": ("ls --nix fixtures/saver/my_model", "ls"),
+    "no such command": ("nix fixtures/saver/my_model", None),
+    "a number that is none": ("dump --depth x fixtures/saver/my_model.index", "dump"),
+    "a choice that is none": ("ls --naming nix fixtures/saver/my_model", "ls"),
+}
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_a_wrong_command_line_is_answered_as_the_schema_says(
+    name: str, call: Callable[[str], Any], validate: Callable[[Any], Any]
+) -> None:
+    command, told = USAGE[name]
+    done = call(f"ckptparse {command} --json")
+    answer = json.loads(done.out)
+    validate(answer)
+    assert answer["exit"] == done.code == 2
+    assert answer["command"] == told
+    assert [error["kind"] for error in answer["errors"]] == ["UsageError"]
+    assert "Traceback" not in done.err
+
+
+def test_a_name_after_two_dashes_is_no_option(call: Callable[[str], Any]) -> None:
+    done = call("ckptparse show fixtures/saver/my_model -- --json")
+    assert done.code == 2
+    assert "--json" in done.err and not done.out
+
+
 def test_the_schema_knows_every_command(schema: dict[str, Any]) -> None:
-    assert schema["properties"]["command"]["enum"] == list(COMMANDS)
+    assert schema["properties"]["command"]["enum"] == [*COMMANDS, None]
 
 
 def test_the_schema_refuses_a_field_that_is_not_in_it(

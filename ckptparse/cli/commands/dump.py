@@ -34,8 +34,8 @@ def dump(
 ) -> Dump:
     """Show what each byte of a file is, down to the fields.
 
-    ckptparse dump fixtures/saver/my_model.index
-    ckptparse dump --depth 0 fixtures/saver/my_model.data-00000-of-00001
+    ckptparse dump model.ckpt-1000.index
+    ckptparse dump --depth 0 model.ckpt-1000.data-00000-of-00001
     """
     run.detail(f"reading {escape(file)}")
     return Dump(file, ckptparse.annotate(file, depth=depth), _size(file))

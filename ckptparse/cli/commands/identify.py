@@ -29,8 +29,8 @@ def identify(
 ) -> Identities:
     """Tell what files are by their content, and what to do.
 
-    ckptparse identify fixtures/saver/my_model.index
-    ckptparse identify fixtures/v1/unsharded/* fixtures/saved_model/keras2_sequential
+    ckptparse identify model.ckpt-1000.index
+    ckptparse identify *
     """
     found = []
     for file in files:

@@ -35,9 +35,9 @@ _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
 def info(run: Run, path: PathArgument) -> Info:
     """Tell what it is: format, writer, step, signatures, layers.
 
-    ckptparse info fixtures/saver/my_model
-    ckptparse info fixtures/saved_model/keras2_sequential
-    ckptparse info fixtures/saver/my_model.meta
+    ckptparse info model.ckpt-1000
+    ckptparse info saved_model
+    ckptparse info model.ckpt-1000.meta
     """
     with working(f"reading {escape(path)}", quiet=run.quiet):
         return _describe(run, path)

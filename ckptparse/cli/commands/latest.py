@@ -12,7 +12,7 @@ from ckptparse.cli.completion import complete_path
 from ckptparse.cli.errors import UsageError
 from ckptparse.cli.output import Output
 from ckptparse.cli.running import GOOD, WARNED, Run
-from ckptparse.text import escape
+from ckptparse.text import clean, escape
 
 __all__ = ["latest"]
 
@@ -30,17 +30,27 @@ def latest(
 ) -> Latest:
     """Print the prefix of a directory's newest checkpoint.
 
-    ckptparse latest fixtures/saver/scopes
-    ckptparse latest --json fixtures/objects/manager
+    ckptparse latest training
+    ckptparse latest --json training
     """
     newest = ckptparse.latest_checkpoint(directory)
     if newest is None:
-        raise UsageError(
-            f"No checkpoint that a state file lists is in '{escape(directory)}'",
-            f"`ckptparse identify {escape(directory)}` tells what is there",
-        )
+        raise _refuse(directory)
     state = ckptparse.checkpoint_state(directory)
     return Latest(directory, newest, state, WARNED if run.warnings else GOOD)
+
+
+def _refuse(directory: str) -> Exception:
+    """Say why a directory has no newest checkpoint, or that it is not there."""
+    try:
+        found = ckptparse.identify(directory)
+    except ckptparse.CheckpointNotFoundError:
+        return ckptparse.CheckpointNotFoundError("The directory does not exist", path=directory)
+    return UsageError(
+        f"No checkpoint that a state file lists is in '{escape(directory)}': it is "
+        f"{clean(found.meaning)}",
+        f"`ckptparse identify {escape(directory)}` tells what is there",
+    )
 
 
 @dataclass(frozen=True, slots=True)

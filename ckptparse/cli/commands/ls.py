@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +26,14 @@ from ckptparse.text import count, escape, shape_text, size_text
 __all__ = ["ls"]
 
 
+class Sort(str, Enum):
+    """What a listing is sorted by."""
+
+    NAME = "name"
+    SIZE = "size"
+    SHAPE = "shape"
+
+
 def ls(
     run: Run,
     path: PathArgument,
@@ -31,6 +41,14 @@ def ls(
     globs: Annotated[
         list[str] | None,
         typer.Argument(metavar="GLOB", help="Only names that match one; '*' crosses '/'."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", "-x", metavar="GLOB", help="No name that matches; repeatable."),
+    ] = None,
+    sort: Annotated[
+        Sort | None,
+        typer.Option("--sort", help="By name, by size or by shape, the largest first."),
     ] = None,
     long: Annotated[
         bool, typer.Option("--long", "-l", help="With kind, shard, offset and checksum.")
@@ -46,30 +64,53 @@ def ls(
 ) -> Answer:
     """List the tensors of a checkpoint: name, type, shape, size.
 
-    ckptparse ls fixtures/saver/my_model
-    ckptparse ls --long fixtures/slices/partitioned_variable '*rows*'
-    ckptparse ls --tree fixtures/objects/tf1_optimizer
+    ckptparse ls model.ckpt-1000
+    ckptparse ls --sort size model.ckpt-1000 '*weights*' --exclude '*Adam*'
+    ckptparse ls --tree saved_model
     """
     if long + tree + slots > 1:
         raise UsageError("Of --long, --tree and --slots only one can be given")
-    wanted = _matcher(globs or ())
+    if tree and sort is not None:
+        raise UsageError("A tree has an order of its own", "leave out --sort or --tree")
+    wanted = _matcher(globs or (), exclude or ())
     listing = working(f"listing {escape(path)}", quiet=run.quiet)
     with listing, ckptparse.open(path, naming=naming.value) as checkpoint:
         run.detail(describe_opened(checkpoint))
         if tree:
             entries = list(checkpoint.tree())
             return TreeListing(
-                checkpoint.path, choose_branches(entries, wanted) if globs else entries
+                checkpoint.path, choose_branches(entries, wanted) if globs or exclude else entries
             )
         if slots:
             found = tuple(slot for slot in iter_slots(checkpoint) if wanted(slot.variable))
-            return SlotListing(checkpoint.path, found)
-        rows = tuple((name, checkpoint[name]) for name in checkpoint if wanted(name))
-        return Listing(checkpoint.path, checkpoint.format, rows, long)
+            order = sorted(found, key=lambda slot: _ORDERS[sort](slot.variable, slot.tensor))
+            return SlotListing(checkpoint.path, tuple(order))
+        rows = [(name, checkpoint[name]) for name in checkpoint if wanted(name)]
+        rows.sort(key=lambda row: _ORDERS[sort](*row))
+        return Listing(checkpoint.path, checkpoint.format, tuple(rows), long)
 
 
-def _matcher(globs: Sequence[str]) -> Callable[[str], bool]:
-    return lambda name: not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+_ORDERS: dict[Sort | None, Callable[[str, ckptparse.Tensor], Any]] = {
+    None: lambda _name, _tensor: 0,
+    Sort.NAME: lambda name, _: _natural(name),
+    Sort.SIZE: lambda name, tensor: (-tensor.nbytes, _natural(name)),
+    Sort.SHAPE: lambda name, tensor: ([-size for size in tensor.shape], _natural(name)),
+}
+"""What a tensor is sorted by; None leaves the order of the index."""
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return what sorts `layer_2` before `layer_10`: numbers in a name by their value."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part) if part[:1].isdecimal() else -1, part) for part in parts]
+
+
+def _matcher(globs: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bool]:
+    def matches(name: str) -> bool:
+        included = not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+        return included and not any(fnmatch.fnmatchcase(name, glob) for glob in exclude)
+
+    return matches
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,8 @@ def page(
 ) -> Page:
     """Make one page to look at, or to send.
 
-    ckptparse page fixtures/saved_model/keras2_sequential -o page.html
-    ckptparse page --no-stats fixtures/slices/hole/model -o damaged.html
+    ckptparse page saved_model -o page.html
+    ckptparse page --no-stats training/model.ckpt-10 -o checkpoint.html
     """
     check_outputs([output], [path], overwrite=overwrite)
     with working(f"looking at {escape(path)}", quiet=run.quiet) as advance:

@@ -59,8 +59,8 @@ def recover(
 ) -> Recovered:
     """Save elsewhere what a damaged checkpoint still gives.
 
-    ckptparse recover --dry-run fixtures/crash/truncated_index/model
-    ckptparse recover fixtures/crash/data_without_index/model -o rescued
+    ckptparse recover --dry-run training/model.ckpt-10
+    ckptparse recover training/model.ckpt-10 -o rescued
     """
     if output is None and not dry_run:
         raise UsageError("Where to write is not said", "give -o OUT, or --dry-run")

@@ -50,8 +50,8 @@ def show(
 ) -> Values:
     """Show a tensor's values; of a part, only those bytes are read.
 
-    ckptparse show fixtures/saver/my_model 'weights[0:2, :]'
-    ckptparse show --stats fixtures/saver/my_model weights
+    ckptparse show model.ckpt-1000 'weights[0:2, :]'
+    ckptparse show --stats model.ckpt-1000 weights
     """
     with ckptparse.open(path, naming=naming.value) as checkpoint:
         run.detail(describe_opened(checkpoint))

@@ -35,8 +35,8 @@ def verify(
 ) -> Verified:
     """Check every byte of checkpoints, and report what is damaged.
 
-    ckptparse verify fixtures/saver/my_model
-    ckptparse verify --map fixtures/shards/max_size/model
+    ckptparse verify model.ckpt-1000
+    ckptparse verify --map training
     """
     reports = []
     for path in paths:
