@@ -49,6 +49,7 @@ _IN_SCRIPTS = {
 }
 
 Source = str | os.PathLike[str] | Checkpoint | SavedModel | Graph | Report | Recovery
+"""What a page can be made of: a path, or what was opened, found or got back."""
 
 
 def report_page(
