@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import ckptparse
-from ckptparse.bundle.entry import BundleEntry
 from ckptparse.dtypes import DataType
 from ckptparse.errors import MalformedError
 from ckptparse.files.memory import MemorySource
@@ -32,7 +31,6 @@ from ckptparse.recovery.rebuild.shapes import (
     parse_shapes,
     parse_shapes_text,
 )
-from ckptparse.recovery.rebuild.stand_in import NamedEntry, layout_of_entries
 from ckptparse.slices import Extent, TensorSlice
 
 FLOAT, INT64, STRING = DataType.DT_FLOAT, DataType.DT_INT64, DataType.DT_STRING
@@ -200,24 +198,6 @@ def test_the_text_of_a_slice_is_parsed() -> None:
 def test_what_is_no_slice_is_refused(spec: str) -> None:
     with pytest.raises(MalformedError, match="Expected dimensions and a slice"):
         parse_slice_spec(spec)
-
-
-# ----------------------------------------------------------------------------------- siblings
-
-
-def test_a_siblings_entries_fit_though_a_string_has_grown() -> None:
-    words, _ = builder.string_payload([b"a", b"bc"])
-    longer, _ = builder.string_payload([b"a" * 500, b"bc"])
-    entries = [
-        NamedEntry("b", BundleEntry(FLOAT, (3,), 0, 8 + len(words), 12, 0)),
-        NamedEntry("step", BundleEntry(INT64, (), 0, 0, 8, 0)),
-        NamedEntry("words", BundleEntry(STRING, (2,), 0, 8, len(words), 0)),
-        NamedEntry("empty", BundleEntry(FLOAT, (0, 7), 0, 8, 0, 0)),
-    ]
-    layout = layout_of_entries(entries, 1, "other.index")
-    assert [payload.name for payload in layout.shards[0]] == ["step", "empty", "words", "b"]
-    fit = fit_layout(layout, [MemorySource("x", bytes(8) + longer + bytes(12))])
-    assert fit is not None and fit.placed[-1].offset == 8 + len(longer)
 
 
 # ------------------------------------------------------------------------------------- shapes

@@ -627,7 +627,7 @@ def test_lost_tensors_are_found_in_a_disk_image(tmp_path: Path) -> None:
         noise[: 300 * 512] + data[:4096] + noise[: 512 * 77] + data[4096:] + noise[:777]
     )
     assert not ckptparse.recover(tmp_path / "m")
-    recovery = ckptparse.recover(tmp_path / "m", search=[image])
+    recovery = ckptparse.recover(tmp_path / "m", evidence=[image])
     assert {name: t.status.value for name, t in recovery.items()} == dict.fromkeys(
         "abdef", "corrected"
     )

@@ -29,6 +29,7 @@ __all__ = [
     "CheckedTensor",
     "Part",
     "check_all",
+    "check_tensors",
     "open_case",
     "spans_of_parts",
 ]
@@ -186,7 +187,7 @@ def check_all(case: Case) -> None:
     """Check every tensor; what the index does not prove is looked for in leftovers."""
     main = case.main
     if main is not None:
-        case.tensors = {one.name: one for one in _check_tensors(main.tensors.values(), case)}
+        case.tensors = {one.name: one for one in check_tensors(main.tensors.values(), case)}
         case.orphans = [
             (name, piece, Part(payload, check_payload(case.files, payload)))
             for name, piece, payload in main.orphans
@@ -206,7 +207,7 @@ def _take_leftovers(case: Case, main: IndexView | None) -> None:
             saves.setdefault(view.path if alone else folder, []).append(view)
     best: dict[str, CheckedTensor] = {}
     for views in saves.values():
-        found = {one.name: one for one in _check_tensors(_merge(views), case)}
+        found = {one.name: one for one in check_tensors(_merge(views), case)}
         if _count_whole(found) > _count_whole(best) or not best:
             best = found
     incomplete = main is None or not main.complete
@@ -268,7 +269,7 @@ def _prove_order(parts: Sequence[Part]) -> None:
                 part.check = Check(Outcome(Status.VERIFIED, ranges=ranges))
 
 
-def _check_tensors(tensors: Iterable[ListedTensor], case: Case) -> list[CheckedTensor]:
+def check_tensors(tensors: Iterable[ListedTensor], case: Case) -> list[CheckedTensor]:
     """Check tensors in the order in which they lie in their files; return them in their own."""
     checked = [_lay_out(tensor) for tensor in tensors]
     parts = [part for one in checked for part in one.parts if part.payload is not None]

@@ -19,6 +19,7 @@ from ckptparse.examination.outcome import Outcome, Span, merge_spans
 from ckptparse.examination.payload import Form, Payload, Record
 from ckptparse.examination.readers import DataFiles, checksum_of, find_holes
 from ckptparse.examination.salvaged_table import read_salvaged
+from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, Status
 
 __all__ = ["Check", "check_payload", "elements_outside", "fits", "is_there", "string_spans"]
@@ -120,7 +121,8 @@ def _good(payload: Payload) -> Check:
 def _bad(files: DataFiles, payload: Payload, computed: int) -> Check:
     if payload.crc32c is None:
         whole = ((0, count_elements(payload.shape)),)
-        note = "the index stores no checksum for it"
+        rebuilt = payload.origin is Origin.REBUILT
+        note = payload.doubt if rebuilt else "the index stores no checksum for it"
         outcome = Outcome(Status.UNVERIFIED, Cause.NO_CHECKSUM, ranges=whole, note=note)
         return Check(outcome, computed)
     holes = find_holes(files, payload.file, payload.offset, payload.size)

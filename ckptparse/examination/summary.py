@@ -22,6 +22,7 @@ from ckptparse.examination.report import (
     TensorReport,
 )
 from ckptparse.graph.state import STATE_FILE_NAME, find_listed, iter_newest_first, read_state
+from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, Problem, Severity, Status
 
 __all__ = ["make_report", "sort_problems", "sort_tensors"]
@@ -95,7 +96,9 @@ def _iter_index_problems(case: Case) -> Iterator[Problem]:
     """Report a broken index; that of a leftover only if tensors had to come from it."""
     if case.absent is not None:
         message = "there is no index"
-        if case.tensors:
+        if any(view.origin is Origin.REBUILT for view in case.views):
+            message += "; one was worked out from other evidence"
+        elif case.tensors:
             message += "; what the save left behind gave the tensors"
         else:
             message += _describe_unnamed(case)

@@ -1,7 +1,8 @@
 """Bytes somewhere else that have the checksum of a payload: they are its bytes.
 
 Tried in this order: another tensor of the same checkpoint, other places and files, other
-checkpoints, and the payload's own bytes with its holes filled from another checkpoint.
+checkpoints, files of any kind that the caller named; then the payload's own bytes with its holes
+filled from another checkpoint, and what several damaged copies of it give together.
 """
 
 from __future__ import annotations
@@ -9,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from ckptparse.bundle.naming import split_data_path
+from ckptparse.crc.copies import Copy, merge_copies
+from ckptparse.crc.search import Wanted
+from ckptparse.dtypes import item_size
 from ckptparse.examination.check import Check
 from ckptparse.examination.outcome import Outcome, Span
 from ckptparse.examination.payload import Form, PartName, Payload
@@ -25,8 +30,12 @@ from ckptparse.recovery.mended import (
 )
 from ckptparse.recovery.recipe import Patch
 from ckptparse.recovery.siblings import Siblings
+from ckptparse.recovery.statistics import judge_elements
 
 __all__ = ["Matcher"]
+
+_MOST_MERGED = 1 << 31
+"""Bytes of all copies of one payload together: they are held in memory."""
 
 
 class Matcher:
@@ -38,7 +47,22 @@ class Matcher:
         twins: Mapping[TwinKey, tuple[str, Payload]],
         places: Mapping[DataFile, Sequence[Place]],
         siblings: Siblings,
+        *,
+        found: Mapping[Wanted, tuple[DataFile, int, float]],
+        data_files: Sequence[tuple[str, int, int]],
     ) -> None:
+        """Take what is known of other places.
+
+        Args:
+            files: What opens files.
+            twins: Verified payloads of the checkpoint.
+            places: Where data files lie instead.
+            siblings: Other checkpoints, copies among them.
+            found: Runs of bytes in files that the caller named.
+            data_files: Path, number and number of files of data files that may be copies.
+        """
+        self._found = found
+        self._data_files = data_files
         self._files = files
         self._twins = twins
         self._places = places
@@ -51,7 +75,9 @@ class Matcher:
         yield self._from_twin(payload)
         yield self._from_places(payload)
         yield self._from_equal(payload)
+        yield self._from_evidence(payload)
         yield self._filled(name, payload, check)
+        yield self._merged(name, payload, check)
 
     def _from_twin(self, payload: Payload) -> Mended | None:
         key = twin_key(payload)
@@ -86,6 +112,20 @@ class Matcher:
         note = self._describe(other.file)
         return _equal(other, payload, None, method="a sibling's bytes", chance=NO_CHANCE, note=note)
 
+    def _from_evidence(self, payload: Payload) -> Mended | None:
+        """Take what lies in a file that the caller named, of whatever kind it is."""
+        if payload.form is not Form.PLAIN or payload.crc32c is None:
+            return None
+        found = self._found.get(Wanted(payload.size, payload.crc32c))
+        if found is None:
+            return None
+        file, offset, chance = found
+        there = payload.moved(file, offset - payload.offset)
+        note = self._describe(file)
+        return _equal(
+            there, payload, None, method="a file's bytes", chance=max(chance, NO_CHANCE), note=note
+        )
+
     def _describe(self, file: DataFile) -> str:
         name = self._files.context.storage.split(file.path)[1]
         return f"{name} holds bytes of the same size and checksum"
@@ -116,6 +156,68 @@ class Matcher:
                 recipe = recipe_of(payload, available_bytes(self._files, payload))
                 return Mended(outcome, replace(recipe, patches=patches))
         return None
+
+    def _merged(self, name: PartName, payload: Payload, check: Check) -> Mended | None:
+        """Put the payload together from damaged copies, its own bytes among them."""
+        if payload.form is not Form.PLAIN or payload.crc32c is None:
+            return None
+        there = [payload, *self._copies_of(name, payload)]
+        if len(there) < 2 or len(there) * payload.size > _MOST_MERGED:
+            return None
+        copies = [self._copy(one, check if one is payload else None) for one in there]
+        merged = merge_copies(copies, payload.crc32c, offset=payload.offset)
+        if merged is None:
+            return None
+        patches = tuple(
+            Patch(start, bytes(copies[number].data[start:stop]))
+            for start, stop, number in merged.pieces
+            if number
+        )
+        others = sorted({there[number].file.path for _, _, number in merged.pieces if number})
+        names = ", ".join(self._files.context.storage.split(path)[1] for path in others)
+        taken = sum(stop - start for start, stop, number in merged.pieces if number)
+        outcome = Outcome(
+            Status.CORRECTED,
+            check.cause,
+            "merging damaged copies",
+            payload.place,
+            max(merged.chance, NO_CHANCE),
+            whole_of(payload),
+            f"{taken} of its {payload.size} bytes are from {names}",
+        )
+        recipe = recipe_of(payload, available_bytes(self._files, payload))
+        return Mended(outcome, replace(recipe, patches=patches))
+
+    def _copies_of(self, name: PartName, payload: Payload) -> Iterator[Payload]:
+        """Iterate over where copies of a payload should lie: at its place in other files."""
+        seen = {payload.file}
+        for other in self._siblings.named(name, payload):
+            if other.crc32c == payload.crc32c and other.file not in seen:
+                seen.add(other.file)
+                yield other
+        split = split_data_path(payload.file.path)
+        for path, shard, count in self._data_files:
+            copy = payload.moved(DataFile(path))
+            if split is not None and split[1:] == (shard, count) and copy.file not in seen:
+                seen.add(copy.file)
+                if (self._files.size(copy.file) or 0) > copy.offset:
+                    yield copy
+
+    def _copy(self, payload: Payload, check: Check | None) -> Copy:
+        """Read a copy, with what of it is not there and what looks wrong."""
+        available = available_bytes(self._files, payload)
+        data = (
+            bytes(self._files.read(payload.file, payload.offset, available)) if available else b""
+        )
+        data += bytes(payload.size - available)
+        absent = [(available, payload.size)] if available < payload.size else []
+        width = item_size(payload.data_type) or 1
+        odd = judge_elements(
+            data, payload.data_type, offset=payload.offset, big_endian=payload.big_endian
+        )
+        doubted = [(start * width, stop * width) for start, stop in odd.suspect]
+        holes = check.holes if check is not None else ()
+        return Copy(data, absent, [*doubted, *holes])
 
     def _patches(self, other: Payload, holes: Sequence[Span]) -> tuple[Patch, ...]:
         return tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.crc.flips import HIGHEST_CHANCE
+from ckptparse.crc.search import Wanted
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.elements import allocate
 from ckptparse.errors import CheckpointError, UnsupportedError
@@ -21,6 +22,7 @@ from ckptparse.examination.case import (
     CheckedTensor,
     Part,
     check_all,
+    check_tensors,
     open_case,
     spans_of_parts,
 )
@@ -37,12 +39,18 @@ from ckptparse.files.context import Context, Progress
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Status
+from ckptparse.recovery.evidence.gather import Evidence
+from ckptparse.recovery.evidence.places import find_places
 from ckptparse.recovery.expectations import Expectations
 from ckptparse.recovery.images import find_in_images
+from ckptparse.recovery.imaging.mapfile import Mapfile, read_mapfile
 from ckptparse.recovery.inferences import Inferrer
 from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mend import Mender
 from ckptparse.recovery.mended import Mended
+from ckptparse.recovery.rebuild.shapes import GivenTensor, read_shapes
+from ckptparse.recovery.rebuild.sources import iter_sources
+from ckptparse.recovery.rebuild.view import rebuild
 from ckptparse.recovery.recipe import read_payload
 from ckptparse.recovery.result import Loaded, RecoveredTensor, Recovery, describe
 from ckptparse.recovery.siblings import Siblings
@@ -54,7 +62,9 @@ def recover(
     path: str | os.PathLike[str],
     *,
     siblings: bool = True,
-    search: Iterable[str | os.PathLike[str]] = (),
+    evidence: Iterable[str | os.PathLike[str]] = (),
+    mapfile: str | os.PathLike[str] | None = None,
+    shapes: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Recovery:
@@ -68,8 +78,15 @@ def recover(
     Args:
         path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
         siblings: Whether other checkpoints of the directory may serve as evidence.
-        search: Files in which to look for lost tensors at multiples of 512 bytes: disk images,
-            swap files, what a file rescuer brought up.
+        evidence: Files and directories that may help, told apart by what they hold: copies, other
+            checkpoints, `.meta` files, SavedModels and event files for a lost index; for lost
+            tensors `.keras`, HDF5, npz, npy, safetensors, frozen graphs, TFLite, zip and tar
+            archives, disk images, what a file rescuer brought up.
+        mapfile: The map file of ddrescue that belongs to an image among the evidence: what it could
+            not read is nowhere, whatever bytes stand there.
+        shapes: For a lost index the shapes of the tensors by name, or the path of a JSON file of
+            such: `{"w": [3, 4], "n": {"dtype": "int64", "shape": []}}`; arrays will do. What they
+            give is a guess of the order, and unverified.
         progress: Called now and then with the bytes read so far, and the bytes to read.
         limits: Bounds on what its files may ask for.
 
@@ -81,9 +98,12 @@ def recover(
     Raises:
         CheckpointNotFoundError: Nothing of a checkpoint is there.
         NotACheckpointError: What is there was never part of one; `.identity` says what it is.
+        MalformedError: `shapes` are none, or the map file is none.
     """
     context = Context(limits=limits, progress=progress)
-    options = _Options(siblings, tuple(os.fsdecode(one) for one in search))
+    named = Evidence((os.fsdecode(one) for one in evidence), context)
+    known = None if mapfile is None else read_mapfile(os.fsdecode(mapfile), context)
+    options = _Options(siblings, named, read_shapes(shapes, context), known)
     return _recover(survey_path(path, limits=limits), options, context)
 
 
@@ -92,18 +112,19 @@ class _Options:
     """What the caller of `recover` asked for."""
 
     siblings: bool
-    search: tuple[str, ...]
+    evidence: Evidence
+    shapes: Sequence[GivenTensor]
+    mapfile: Mapfile | None
 
 
 def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
     case = open_case(survey, context, correct=True)
     with closing(case.files):
-        for path in options.search:
-            # What the caller names must be there, whether it is needed or not.
-            case.files.source(DataFile(path))
         check_all(case)
+        _work_out(case, options)
         found = diagnose(case, deep=True, siblings=options.siblings)
-        places = find_in_images(case, options.search, found.places)
+        places = find_places(case, options.evidence, found.places, options.mapfile)
+        places = find_in_images(case, options.evidence.files, places)
         report = make_report(case, found.problems)
         mender = _make_mender(case, Diagnosis(places, found.problems), options)
         mended = {name: _mend(one, mender) for name, one in case.tensors.items()}
@@ -112,13 +133,47 @@ def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
     return _make_recovery(report, mended, context)
 
 
+def _work_out(case: Case, options: _Options) -> None:
+    """Work out what no index says, or what one that is damaged does not say any more."""
+    if case.survey.format != "v2" or (case.main is not None and case.main.complete):
+        return
+    layouts = iter_sources(case, options.evidence, siblings=options.siblings)
+    rebuilt = rebuild(case, layouts, options.shapes)
+    if rebuilt is None:
+        return
+    missing = [one for name, one in rebuilt.view.tensors.items() if name not in case.tensors]
+    for checked in check_tensors(missing, case):
+        case.tensors[checked.name] = checked
+    if missing:
+        case.views.append(rebuilt.view)
+
+
+def _lost(case: Case) -> Iterator[Wanted]:
+    """Iterate over the bytes that are not where they belong."""
+    for _, part in case.parts():
+        payload = part.payload
+        good = part.check.status in (Status.VERIFIED, Status.UNVERIFIED)
+        if not good and payload is not None and payload.crc32c is not None:
+            yield Wanted(payload.size, payload.crc32c)
+
+
 def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
     files = case.files
-    siblings = Siblings(case.survey, files, used=options.siblings)
+    evidence = options.evidence
+    siblings = Siblings(
+        case.survey, files, used=options.siblings, others=evidence.prefixes if evidence else ()
+    )
     expectations = Expectations(case.survey.prefix, files, siblings)
     return Mender(
         files,
-        Matcher(files, find_twins(case), found.places, siblings),
+        Matcher(
+            files,
+            find_twins(case),
+            found.places,
+            siblings,
+            found=evidence.find(_lost(case)),
+            data_files=evidence.data_files,
+        ),
         Inferrer(files, expectations, _count_damaged(case)),
         siblings,
         torn=None if case.main is None or case.main.complete else case.main,

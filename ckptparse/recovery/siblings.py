@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
@@ -24,10 +25,22 @@ _MOST_SIBLINGS = 8
 class Siblings:
     """What the proved entries of sibling checkpoints say; read when first asked."""
 
-    def __init__(self, survey: Survey, files: DataFiles, *, used: bool) -> None:
+    def __init__(
+        self, survey: Survey, files: DataFiles, *, used: bool, others: Iterable[str] = ()
+    ) -> None:
+        """Take the files of the checkpoint; nothing is read yet.
+
+        Args:
+            survey: The checkpoint.
+            files: What opens data files.
+            used: Whether those of its directory count.
+            others: Prefixes of more checkpoints, wherever they lie.
+        """
         self._survey = survey
         self._files = files
-        self._loaded = not used
+        self._used = used
+        self._others = tuple(others)
+        self._loaded = False
         self._by_checksum: dict[tuple[Form, int, int], list[Payload]] = defaultdict(list)
         self._by_name: dict[PartName, list[Payload]] = defaultdict(list)
 
@@ -86,7 +99,10 @@ class Siblings:
             return
         self._loaded = True
         silent = replace(self._files.context, progress=None)
-        for prefix in nearest(self._survey, _MOST_SIBLINGS):
+        beside = nearest(self._survey, _MOST_SIBLINGS) if self._used else []
+        for prefix in dict.fromkeys([*beside, *self._others]):
+            if prefix == self._survey.prefix:
+                continue
             case = open_case(survey_path(prefix, limits=silent.limits), silent)
             case.files.close()
             for view in case.views:

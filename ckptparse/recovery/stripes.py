@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import NamedTuple
 
+from ckptparse.coding.checksum import crc32c
 from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
 
-__all__ = ["Found", "Stripes", "find_stripes"]
+__all__ = ["Found", "Stripes", "find_stripes", "try_stripes"]
 
 _SIZES = tuple(1 << power for power in range(20, 11, -1))
 _MOST_DISKS = 12
+_LEAST_TRIED = 1 << 10
+_MOST_TRIED = 1 << 24
+_MOST_TRIED_DISKS = 5
 _FEWEST = 4
 """Payloads that must agree: of fewer, chance would find an order."""
 
@@ -73,6 +78,32 @@ def find_stripes(found: Sequence[Found]) -> Stripes | None:
             if candidate is not None and (best is None or candidate.agreeing > best.agreeing):
                 best = candidate
     return best
+
+
+def try_stripes(source: Source, payloads: Sequence[tuple[int, int, int]]) -> Stripes | None:
+    """Find the order by trying them all, for up to five disks; None if none makes payloads right.
+
+    Args:
+        source: The file.
+        payloads: Offset, size and unmasked checksum of payloads that are not right where they are.
+    """
+    by_size = sorted(payloads, key=lambda one: one[1])
+    fitting = [one for one in by_size if _LEAST_TRIED <= one[1] <= _MOST_TRIED]
+    # A small one rules most orders out quickly; a large one lies in many stripes.
+    sample = [*fitting[:1], *fitting[-2:]] if len(fitting) > 1 else []
+    if not sample:
+        return None
+    for size in _SIZES:
+        for disks in range(2, min(_MOST_TRIED_DISKS, source.size // size) + 1):
+            for order in permutations(range(disks)):
+                stripes = Stripes(size, order, len(sample))
+                if order != tuple(range(disks)) and _all_fit(stripes.undo(source), sample):
+                    return stripes
+    return None
+
+
+def _all_fit(source: Source, payloads: Sequence[tuple[int, int, int]]) -> bool:
+    return all(crc32c(source.read_at(offset, size)) == crc for offset, size, crc in payloads)
 
 
 def _fit(found: Sequence[Found], size: int, disks: int) -> Stripes | None:

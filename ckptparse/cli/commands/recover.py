@@ -52,6 +52,24 @@ def recover(
             "--siblings/--no-siblings", help="Whether other checkpoints beside it may help."
         ),
     ] = True,
+    evidence: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="PATH",
+            help="A file or directory that may help: a copy, a graph, an archive, a disk image; "
+            "may be given several times.",
+            autocompletion=complete_path,
+        ),
+    ] = None,
+    shapes: Annotated[
+        str | None,
+        typer.Option("--shapes", metavar="FILE", help="Shapes by name as JSON, for a lost index."),
+    ] = None,
+    mapfile: Annotated[
+        str | None,
+        typer.Option("--mapfile", metavar="FILE", help="What ddrescue could not read of an image."),
+    ] = None,
     map_: Annotated[
         bool, typer.Option("--map", help="Draw each file: what every range of its bytes is.")
     ] = False,
@@ -66,9 +84,16 @@ def recover(
         raise UsageError("Where to write is not said", "give -o OUT, or --dry-run")
     outputs = [] if dry_run else [file for file in (output, report) if file is not None]
     # Before the work, which may take long; and after it, when all the files are known.
-    check_outputs(outputs, [path], overwrite=overwrite)
+    check_outputs(outputs, [path, *(evidence or ())], overwrite=overwrite)
     with working(f"recovering {escape(path)}", quiet=run.quiet) as advance:
-        recovery = ckptparse.recover(path, siblings=siblings, progress=advance)
+        recovery = ckptparse.recover(
+            path,
+            siblings=siblings,
+            evidence=evidence or (),
+            shapes=shapes,
+            mapfile=mapfile,
+            progress=advance,
+        )
         left_out: dict[str, str] = {}
         check_outputs(outputs, recovery.report.files, overwrite=overwrite)
         if output is not None and not dry_run:

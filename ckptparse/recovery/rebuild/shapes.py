@@ -9,7 +9,9 @@ one; else names are sorted, as TensorFlow 1's Saver sorts them; else they are as
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +19,18 @@ import numpy as np
 
 from ckptparse.crc.inversion import is_counter
 from ckptparse.dtypes import DataType
-from ckptparse.errors import MalformedError
+from ckptparse.errors import MalformedError, located
+from ckptparse.files.context import Context
 from ckptparse.recovery.rebuild.layout import Layout, Payload, Rule
 
-__all__ = ["GivenTensor", "KeyName", "layouts_of_shapes", "parse_shapes", "parse_shapes_text"]
+__all__ = [
+    "GivenTensor",
+    "KeyName",
+    "layouts_of_shapes",
+    "parse_shapes",
+    "parse_shapes_text",
+    "read_shapes",
+]
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -62,6 +72,25 @@ class KeyName:
     key: str
     full_name: str = ""
     """The variable's own name, such as `dense/kernel`."""
+
+
+def read_shapes(
+    shapes: Mapping[str, Any] | str | os.PathLike[str] | None, context: Context
+) -> list[GivenTensor]:
+    """Take over shapes, or read the JSON file that holds them.
+
+    Raises:
+        CheckpointNotFoundError: There is no such file.
+        MalformedError: It is no JSON object of shapes.
+    """
+    if shapes is None:
+        return []
+    if isinstance(shapes, Mapping):
+        return parse_shapes(shapes)
+    path = os.fsdecode(shapes)
+    with located(path=path), closing(context.storage.open(path)) as source:
+        context.limits.check("message_bytes", source.size, "The size of the file of shapes")
+        return parse_shapes_text(source.read_at(0, source.size))
 
 
 def parse_shapes_text(text: str | bytes) -> list[GivenTensor]:

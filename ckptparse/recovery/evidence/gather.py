@@ -1,0 +1,160 @@
+"""The files that the caller names as evidence, told apart by what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+
+from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
+from ckptparse.crc.search import Wanted
+from ckptparse.errors import CheckpointError, CheckpointNotFoundError
+from ckptparse.examination.readers import DataFile
+from ckptparse.examination.survey import identity_of
+from ckptparse.files.context import Context
+from ckptparse.files.storage import Source
+from ckptparse.graph.graph import Graph
+from ckptparse.recovery.evidence.containers import iter_parts
+from ckptparse.recovery.evidence.graphs import iter_graphs
+from ckptparse.recovery.evidence.payloads import find_payloads
+
+__all__ = ["Evidence", "Member"]
+
+_MOST_FILES = 10_000
+"""Files of directories that are looked at."""
+_GRAPHS = ("meta-graph", "graph", "saved-model-pb", "tfrecord")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Opens what lies in an archive, by the name under which it was found."""
+
+    name: str
+    context: Context
+
+    def __call__(self, source: Source) -> Source:
+        """Return the part of the open archive.
+
+        Raises:
+            CheckpointNotFoundError: The archive has changed since.
+        """
+        for part in iter_parts(source, limits=self.context.limits):
+            if part.path == self.name:
+                return part
+        raise CheckpointNotFoundError("It is not in the archive any more", path=self.name)
+
+
+class Evidence:
+    """Files of any kind that may help."""
+
+    def __init__(self, paths: Iterable[str], context: Context) -> None:
+        """Take paths of files and directories; nothing is read yet.
+
+        Raises:
+            CheckpointNotFoundError: One of them is not there.
+        """
+        self.context = context
+        self.paths = tuple(paths)
+        for path in self.paths:
+            if context.storage.stat(path) is None and not self._is_prefix(path):
+                raise CheckpointNotFoundError("No such file or directory", path=path)
+
+    def __bool__(self) -> bool:
+        return bool(self.paths)
+
+    @cached_property
+    def files(self) -> tuple[str, ...]:
+        """Every file, those in directories included."""
+        found: dict[str, None] = {}
+        for path in self.paths:
+            for file in self._walk(path):
+                found[file] = None
+                if len(found) >= _MOST_FILES:
+                    return tuple(found)
+        return tuple(found)
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """What each file is, as `identify` says."""
+        found = {}
+        for path in self.files:
+            identity = identity_of(path)
+            found[path] = "unknown" if identity is None else identity.kind
+        return found
+
+    @property
+    def prefixes(self) -> list[str]:
+        """The checkpoints among them: prefixes of V2, files of V1."""
+        found: dict[str, None] = {}
+        for path, kind in self.kinds.items():
+            if kind == "v2-index" and path.endswith(INDEX_SUFFIX):
+                found[path.removesuffix(INDEX_SUFFIX)] = None
+            elif kind == "v1":
+                found[path] = None
+        return list(found)
+
+    @property
+    def data_files(self) -> list[tuple[str, int, int]]:
+        """Path, number, and number of files of whatever is named as a data file is."""
+        splits = ((path, split_data_path(path)) for path in self.files)
+        return [(path, split[1], split[2]) for path, split in splits if split is not None]
+
+    def graphs(self) -> Iterator[tuple[str, list[Graph]]]:
+        """Iterate over the files that hold graphs, with these."""
+        for path, kind in self.kinds.items():
+            if kind in _GRAPHS:
+                graphs = self.graphs_in(path, kind)
+                if graphs:
+                    yield path, graphs
+
+    def graphs_in(self, path: str, kind: str) -> list[Graph]:
+        """Return the graphs of a file; nothing if it cannot be read."""
+        try:
+            with closing(self.context.storage.open(path)) as source:
+                return list(iter_graphs(source, kind, limits=self.context.limits))
+        except CheckpointError:
+            return []
+
+    def find(self, wanted: Iterable[Wanted]) -> dict[Wanted, tuple[DataFile, int, float]]:
+        """Find runs in any of the files: where each lies, and the chance that it is not it."""
+        left = dict.fromkeys(wanted)
+        found: dict[Wanted, tuple[DataFile, int, float]] = {}
+        for path in self.files:
+            if not left:
+                break
+            try:
+                with closing(self.context.storage.open(path)) as source:
+                    for match in find_payloads(source, left, limits=self.context.limits):
+                        undo = None if match.source is source else self._undo(match.source)
+                        place = DataFile(path, undo), match.offset, match.chance
+                        found[match.wanted] = place
+            except CheckpointError:
+                continue
+            for item in found:
+                left.pop(item, None)
+        return found
+
+    def _undo(self, part: Source) -> Member:
+        return Member(part.path, self.context)
+
+    def _is_prefix(self, path: str) -> bool:
+        stat = self.context.storage.stat(path + INDEX_SUFFIX)
+        return stat is not None and stat.kind == "file"
+
+    def _walk(self, path: str) -> Iterator[str]:
+        storage = self.context.storage
+        stat = storage.stat(path)
+        if stat is not None and stat.kind == "file":
+            yield path
+        elif stat is not None and stat.kind == "directory":
+            for name, status in storage.list(path).items():
+                if status.kind in ("file", "directory"):
+                    yield from self._walk(storage.join(path, name))
+        if self._is_prefix(path):
+            directory, base = storage.split(path)
+            for name in storage.list(directory):
+                if name == base + INDEX_SUFFIX or name.startswith(
+                    (f"{base}.data-", f"{base}.meta")
+                ):
+                    yield storage.join(directory, name)

@@ -1,0 +1,287 @@
+"""Whole data files that lie elsewhere, or lie there changed: found, and read as they were.
+
+    converted   text encodings, base64, gzip: undone (`conversions`)
+    returns     carriage returns lost before line feeds: put back (`returns`)
+    stripes     put together in the wrong order: put right (`stripes`)
+    images      block by block in an image (`imaging.extents`)
+
+Each is a place like any other: payloads that lie there have their checksums.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ckptparse.dtypes import item_size
+from ckptparse.errors import CheckpointError
+from ckptparse.examination.case import Case
+from ckptparse.examination.payload import Form, Payload
+from ckptparse.examination.places import NO_CHANCE, Place, is_telling
+from ckptparse.examination.readers import DataFile
+from ckptparse.files.memory import MemorySource
+from ckptparse.files.storage import Source
+from ckptparse.files.views import JoinedSource, Range
+from ckptparse.problems import Cause, Status
+from ckptparse.recovery.conversions import Conversion, find_conversions, undo
+from ckptparse.recovery.evidence.gather import Evidence
+from ckptparse.recovery.imaging import extents
+from ckptparse.recovery.imaging.mapfile import Mapfile
+from ckptparse.recovery.imaging.tables import find_block_size
+from ckptparse.recovery.returns import restore_returns
+from ckptparse.recovery.stripes import Found, Stripes, find_stripes, try_stripes
+
+__all__ = ["Joined", "Places", "find_places"]
+
+Places = dict[DataFile, list[Place]]
+
+_IMAGES = frozenset({"unknown", "truncated", "zeros", "v2-shard"})
+"""What `identify` calls files that may hold blocks of others: images, and data files themselves."""
+_SECTOR = 512
+_MOST_LOST = 1 / 500
+"""The share of bytes that lost returns may be: 1 in 65,536 on average."""
+_FAILURES = 3
+_WORTH = 0.25
+"""The share of a file's bytes that must be damaged for stripes to be thought of."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Undone:
+    """Opens a file as it was before a conversion."""
+
+    conversion: Conversion
+
+    def __call__(self, source: Source) -> Source:
+        found = undo(source, self.conversion)
+        if found is None:
+            raise CheckpointError("The file has changed since it was looked at", path=source.path)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Returned:
+    """Opens a file with returns put back before some line feeds."""
+
+    places: tuple[int, ...]
+
+    def __call__(self, source: Source) -> Source:
+        letter = MemorySource(source.path, b"\r")
+        ranges: list[Range] = []
+        start = 0
+        for place in self.places:
+            ranges += [Range(source, start, place - start), Range(letter, 0, 1)]
+            start = place
+        return JoinedSource(source.path, [*ranges, Range(source, start, source.size - start)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Reordered:
+    """Opens a file with its stripes in the right order."""
+
+    stripes: Stripes
+
+    def __call__(self, source: Source) -> Source:
+        return self.stripes.undo(source)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Opens what lies in several stretches of a file."""
+
+    ranges: tuple[tuple[int, int], ...]
+    """(offset, size); an offset of -1 is nowhere."""
+
+    @classmethod
+    def of(cls, joined: JoinedSource) -> Joined:
+        """Take over the ranges of a source that reads one file."""
+        parts = joined.ranges
+        return cls(tuple((-1 if part.source is None else part.offset, part.size) for part in parts))
+
+    def __call__(self, source: Source) -> Source:
+        """Return the stretches as one file."""
+        parts = (
+            Range(None if offset < 0 else source, offset, size) for offset, size in self.ranges
+        )
+        return JoinedSource(source.path, list(parts))
+
+
+def find_places(
+    case: Case, evidence: Evidence, places: Places, mapfile: Mapfile | None = None
+) -> Places:
+    """Add to known places those of whole data files that were changed, or lie in images."""
+    found: Places = defaultdict(list, {file: list(known) for file, known in places.items()})
+    for file in _damaged_files(case):
+        for place in _own_places(case, file, found):
+            found[file].append(place)
+    for path, kind in evidence.kinds.items():
+        if kind in _IMAGES:
+            for file, place in _in_image(case, path, found, mapfile):
+                found[file].append(place)
+    return dict(found)
+
+
+def _damaged_files(case: Case) -> list[DataFile]:
+    files: dict[DataFile, None] = {}
+    for _, part in case.parts():
+        if part.payload is not None and _is_lost(part.check.status):
+            files[part.payload.file] = None
+    return list(files)
+
+
+def _is_lost(status: Status) -> bool:
+    return status not in (Status.VERIFIED, Status.UNVERIFIED)
+
+
+def _payloads(case: Case, file: DataFile, *, lost: bool, places: Places) -> list[Payload]:
+    """Return the payloads of a file by offset; only those that lie nowhere, if so asked."""
+    found = []
+    for _, part in case.parts():
+        payload = part.payload
+        if payload is None or payload.file != file or payload.crc32c is None:
+            continue
+        if lost and (not _is_lost(part.check.status) or _lies_somewhere(case, payload, places)):
+            continue
+        found.append(payload)
+    return sorted(found, key=lambda payload: payload.offset)
+
+
+def _lies_somewhere(case: Case, payload: Payload, places: Places) -> bool:
+    return any(place.holds(case.files, payload) for place in places.get(payload.file, ()))
+
+
+def _own_places(case: Case, file: DataFile, places: Places) -> Iterator[Place]:
+    """Iterate over what the file itself was before it was changed."""
+    lost = _payloads(case, file, lost=True, places=places)
+    if case.files.size(file) is None or not lost or file.undo is not None:
+        return
+    source = case.files.source(file)
+    for conversion in find_conversions(source):
+        place = _place(DataFile(file.path, _Undone(conversion)), f"undoing {conversion.value}")
+        if any(place.holds(case.files, payload) for payload in lost):
+            yield place
+            return
+    returned = _restore(case, file, source)
+    if returned:
+        undone = DataFile(file.path, _Returned(returned))
+        yield _place(undone, "putting back carriage returns that were lost")
+        return
+    yield from _striped(case, file, source, lost)
+
+
+def _striped(
+    case: Case, file: DataFile, source: Source, lost: Sequence[Payload]
+) -> Iterator[Place]:
+    """Iterate over the order of stripes that makes most of what is lost right."""
+    everything = _payloads(case, file, lost=False, places={})
+    if sum(one.size for one in lost) <= _WORTH * sum(one.size for one in everything):
+        return
+    for find in (_stripes_of, _tried_stripes):
+        stripes = find(source, lost if find is _tried_stripes else everything)
+        if stripes is None:
+            continue
+        undone = DataFile(file.path, _Reordered(stripes))
+        method = f"putting stripes of {stripes.size} bytes into order"
+        place = Place(undone, 0, Cause.SHIFTED, method, NO_CHANCE)
+        right = sum(one.size for one in lost if place.holds(case.files, one))
+        if 2 * right > sum(one.size for one in lost):
+            yield place
+            return
+
+
+def _place(file: DataFile, method: str) -> Place:
+    return Place(file, 0, Cause.TEXT, method, NO_CHANCE)
+
+
+def _restore(case: Case, file: DataFile, source: Source) -> tuple[int, ...]:
+    """Return where returns must be put back, as far as payloads prove it."""
+    payloads = _payloads(case, file, lost=False, places={})
+    end = max(payload.end for payload in payloads)
+    if not 0 < end - source.size <= max(16, _MOST_LOST * end):
+        return ()
+    if b"\r\n" in source.read_at(0, min(source.size, 1 << 22)):
+        return ()
+    places: list[int] = []
+    failures = 0
+    for payload in payloads:
+        start = payload.offset - len(places)
+        data = source.read_at(start, max(0, min(payload.size, source.size - start)))
+        width = item_size(payload.data_type) or 1
+        found = None
+        if payload.form is Form.PLAIN and payload.size and payload.crc32c is not None:
+            found = restore_returns(data, payload.size, payload.crc32c, width=width)
+        if found is not None:
+            places += [start + place for place in found.places]
+        elif payload.size:
+            failures += 1
+            if failures > _FAILURES:
+                break
+    return tuple(places)
+
+
+def _stripes_of(source: Source, payloads: Sequence[Payload]) -> Stripes | None:
+    """Return the order of stripes, if payloads lie where stripes in another order put them."""
+    pieces = [
+        extents.Piece(payload.offset, payload.size, payload.crc32c or 0)
+        for payload in payloads
+        if payload.form is Form.PLAIN and is_telling(payload)
+    ]
+    file = extents.DataFile(source.size, tuple(pieces))
+    found: list[Found] = []
+    for segment in extents.find_anchors(source, [file], extents.SMALLEST):
+        found += [Found(one.offset, one.position, one.size) for _, one in segment]
+    return find_stripes(found)
+
+
+def _tried_stripes(source: Source, lost: Sequence[Payload]) -> Stripes | None:
+    plain = [one for one in lost if one.form is Form.PLAIN and one.end <= source.size]
+    return try_stripes(source, [(one.offset, one.size, one.crc32c or 0) for one in plain])
+
+
+def _in_image(
+    case: Case, path: str, places: Places, mapfile: Mapfile | None
+) -> Iterator[tuple[DataFile, Place]]:
+    """Iterate over data files that an image holds, in however many stretches."""
+    wanted = [
+        file
+        for file in _damaged_files(case)
+        if file.path != path and _payloads(case, file, lost=True, places=places)
+    ]
+    if not wanted or not case.files.size(DataFile(path)):
+        return
+    source = case.files.source(DataFile(path))
+    sought = [_sought(case, file) for file in wanted]
+    for block in dict.fromkeys((find_block_size(source), _SECTOR)):
+        found = extents.put_together(source, sought, block)
+        for number, joined in found.items():
+            there = DataFile(path, Joined.of(_without(joined, mapfile)))
+            method = f"found in {path}"
+            yield wanted[number], Place(there, 0, Cause.SHIFTED, method, NO_CHANCE)
+        if found:
+            return
+
+
+def _without(joined: JoinedSource, mapfile: Mapfile | None) -> JoinedSource:
+    """Leave out what could not be read of the disk."""
+    if mapfile is None:
+        return joined
+    ranges: list[Range] = []
+    for part in joined.ranges:
+        done = 0
+        bad = [] if part.source is None else mapfile.within(part.offset, part.offset + part.size)
+        for start, stop in bad:
+            ranges.append(Range(part.source, part.offset + done, start - done))
+            ranges.append(Range(None, 0, stop - start))
+            done = stop
+        ranges.append(Range(part.source, part.offset + done, part.size - done))
+    return JoinedSource(joined.path, ranges)
+
+
+def _sought(case: Case, file: DataFile) -> extents.DataFile:
+    payloads = _payloads(case, file, lost=False, places={})
+    pieces = [
+        extents.Piece(payload.offset, payload.size, payload.crc32c or 0)
+        for payload in payloads
+        if payload.form is Form.PLAIN and payload.size
+    ]
+    return extents.DataFile(max(payload.end for payload in payloads), tuple(pieces))

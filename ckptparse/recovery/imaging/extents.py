@@ -1,0 +1,415 @@
+"""Where the payloads of data files lie in an image, block by block.
+
+A file system stores a file in stretches of whole blocks. A payload in one stretch is found at its
+own offset within a block by its checksum; payloads beside it lie at the same distance; one that
+lies in two stretches is found by trying every border (`crc.search.find_splits`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ckptparse.coding.checksum import combine_crc
+from ckptparse.crc.field import multiply, power_of_x
+from ckptparse.crc.search import GridRegisters, Wanted, find_splits
+from ckptparse.files.storage import Source
+from ckptparse.files.views import JoinedSource, Range
+from ckptparse.parallel import stream_crc
+
+__all__ = [
+    "SMALLEST",
+    "DataFile",
+    "Piece",
+    "Placement",
+    "complete",
+    "find_anchors",
+    "join",
+    "lies_at",
+    "put_together",
+]
+
+SMALLEST = 4096
+"""The size of the smallest stripe: a grid that every larger one lies on."""
+
+_SEGMENT = 1 << 34
+"""Bytes of an image whose registers are kept at one time."""
+_PIECE = 1 << 22
+_MOST_PLACES = 8
+"""Offsets within a block at which registers are kept: each costs a call for every block."""
+_MOST_PASSES = 4
+_MOST_ROUNDS = 16
+_LARGEST = 1 << 30
+_LARGEST_SPLIT = 1 << 28
+_LARGEST_SEARCHED = 1 << 24
+"""Bytes of a payload of which one part may lie anywhere: the work grows with the square."""
+_CHECKSUMS = 2**32
+_HIGHEST_CHANCE = 1e-3
+
+
+class Piece(NamedTuple):
+    """A payload that belongs into a data file."""
+
+    offset: int
+    size: int
+    crc: int
+    """Its unmasked CRC-32C."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A data file, as an index describes it."""
+
+    size: int
+    pieces: tuple[Piece, ...]
+    """By offset."""
+
+
+class Placement(NamedTuple):
+    """Where some bytes of a data file lie in the image."""
+
+    offset: int
+    """In the data file."""
+    size: int
+    position: int
+    """In the image."""
+
+
+@dataclass(slots=True)
+class _Sought:
+    """Payloads that begin at one place of a block, by size and checksum."""
+
+    wanted: dict[Wanted, list[tuple[int, Piece]]] = field(default_factory=lambda: defaultdict(list))
+    total: int = 0
+
+
+def find_anchors(
+    image: Source,
+    files: Sequence[DataFile],
+    block: int,
+    *,
+    start: int = 0,
+    watch: Callable[[int], None] | None = None,
+) -> Iterator[list[tuple[int, Placement]]]:
+    """Iterate over segments of an image; give for each the payloads that lie there in one piece.
+
+    Payloads are sought in several passes, those at common places of a block first: what a pass has
+    found says where its neighbours lie, so that later passes seek what is left.
+
+    Args:
+        image: The image.
+        files: The data files that are sought.
+        block: The size of a block.
+        start: The first byte that is looked at; a multiple of the segment's size.
+        watch: Is told how many bytes have been read since it was last told.
+
+    Returns:
+        For each segment (number of the file, placement) of what was found.
+    """
+    known: set[tuple[int, Piece]] = set()
+    overlap = max((piece.size for file in files for piece in file.pieces), default=0)
+    for first in range(start, image.size, _SEGMENT):
+        found: list[tuple[int, Placement]] = []
+        for number in range(_MOST_PASSES):
+            groups = _group(files, block, known)
+            if not groups or (number and not found):
+                break
+            stop = min(image.size, first + _SEGMENT + min(overlap, _LARGEST))
+            hits = _search(image, groups, block, (first, stop), watch)
+            for index, piece, position in _choose(hits):
+                if position < first + _SEGMENT:
+                    known.add((index, piece))
+                    found.append((index, Placement(piece.offset, piece.size, position)))
+            for index, near in _neighbours(image, files, found, known):
+                known.add((index, Piece(*near[0])))
+                found.append((index, near[1]))
+        yield found
+
+
+def _group(
+    files: Sequence[DataFile], block: int, known: set[tuple[int, Piece]]
+) -> dict[int, _Sought]:
+    """Group what is sought by its place in a block; as many groups as a pass can take."""
+    groups: dict[int, _Sought] = defaultdict(_Sought)
+    for index, file in enumerate(files):
+        for piece in file.pieces:
+            if block // 2 <= piece.size <= _LARGEST and (index, piece) not in known:
+                group = groups[piece.offset % block]
+                group.wanted[Wanted(piece.size, piece.crc)].append((index, piece))
+                group.total += piece.size
+    chosen: dict[int, _Sought] = {}
+    places: set[int] = set()
+    for place, group in sorted(groups.items(), key=lambda item: -item[1].total):
+        fitting = _Sought()
+        for wanted, pieces in sorted(group.wanted.items(), key=lambda item: -item[0].size):
+            more = places | {place, (place + wanted.size) % block}
+            if len(more) <= _MOST_PLACES:
+                places = more
+                fitting.wanted[wanted] = pieces
+        if fitting.wanted:
+            chosen[place] = fitting
+    return chosen
+
+
+def _search(
+    image: Source,
+    groups: Mapping[int, _Sought],
+    block: int,
+    span: tuple[int, int],
+    watch: Callable[[int], None] | None,
+) -> list[tuple[int, Piece, list[int]]]:
+    """Return where payloads lie in a part of the image: each with every place."""
+    start, stop = span
+    places = {(place + wanted.size) % block for place in groups for wanted in groups[place].wanted}
+    registers = GridRegisters(block, places | groups.keys())
+    for position in range(start, stop, _PIECE):
+        count = min(_PIECE, stop - position)
+        registers.extend(image.read_at(position, count))
+        if watch is not None:
+            watch(count)
+    return [
+        (index, piece, [start + offset for offset in offsets])
+        for place, group in groups.items()
+        for wanted, offsets in registers.find_each(group.wanted, place=place).items()
+        for index, piece in group.wanted[wanted]
+        if offsets
+    ]
+
+
+def _choose(
+    hits: Sequence[tuple[int, Piece, list[int]]],
+) -> Iterator[tuple[int, Piece, int]]:
+    """Choose among the places of each payload the one whose distance most others have, too."""
+    votes = Counter(
+        (index, position - piece.offset) for index, piece, places in hits for position in places
+    )
+    for index, piece, places in hits:
+        yield index, piece, max(places, key=lambda p: votes[index, p - piece.offset])
+
+
+def _neighbours(
+    image: Source,
+    files: Sequence[DataFile],
+    found: Iterable[tuple[int, Placement]],
+    known: set[tuple[int, Piece]],
+) -> Iterator[tuple[int, tuple[Piece, Placement]]]:
+    """Iterate over payloads that lie beside found ones, at the same distance."""
+    by_file: dict[int, list[Placement]] = defaultdict(list)
+    for index, placement in found:
+        by_file[index].append(placement)
+    for index, placements in by_file.items():
+        placements.sort()
+        for piece in files[index].pieces:
+            if (index, piece) in known or not piece.size:
+                continue
+            for distance in _near(placements, piece.offset):
+                position = piece.offset + distance
+                if lies_at(image, piece, position):
+                    yield index, (piece, Placement(piece.offset, piece.size, position))
+                    break
+
+
+def _near(placements: Sequence[Placement], offset: int) -> list[int]:
+    """Return the distances, from file to image, of what lies before and after an offset."""
+    number = bisect_left(placements, (offset,))
+    near = placements[max(0, number - 1) : number + 1]
+    return list(dict.fromkeys(one.position - one.offset for one in near))
+
+
+def lies_at(image: Source, piece: Piece, position: int) -> bool:
+    """Tell whether a payload lies there."""
+    if position < 0 or position + piece.size > image.size:
+        return False
+    return stream_crc(image.read_at, position, piece.size) == piece.crc
+
+
+def complete(
+    image: Source, file: DataFile, placements: Iterable[Placement], block: int
+) -> list[Placement]:
+    """Find what lies beside, or in two stretches between, what has been found.
+
+    Returns:
+        What is proved, by offset: placements of whole payloads, or of their two parts.
+    """
+    proved = sorted(placements)
+    for _ in range(_MOST_ROUNDS):
+        before = len(proved)
+        for find in (_find_between, _find_other_part):
+            proved = _with_found(image, file, proved, block, find)
+            # What has just been found is a neighbour for the quicker search.
+            if len(proved) > before:
+                break
+        if len(proved) == before:
+            break
+    return proved
+
+
+def _with_found(
+    image: Source,
+    file: DataFile,
+    proved: list[Placement],
+    block: int,
+    find: Callable[[Source, Piece, Sequence[Placement], int], list[Placement]],
+) -> list[Placement]:
+    """Add what a search finds of the payloads that are still missing."""
+    known = {one.offset for one in proved if one.size}
+    for piece in file.pieces:
+        if piece.offset not in known and piece.size:
+            proved = sorted([*proved, *find(image, piece, proved, block)])
+    return proved
+
+
+def _find_between(
+    image: Source, piece: Piece, proved: Sequence[Placement], block: int
+) -> list[Placement]:
+    distances = _near(proved, piece.offset)
+    for distance in distances:
+        if lies_at(image, piece, piece.offset + distance):
+            return [Placement(piece.offset, piece.size, piece.offset + distance)]
+    if len(distances) < 2 or piece.size > _LARGEST_SPLIT:
+        return []
+    chance = piece.size / block / _CHECKSUMS
+    if chance > _HIGHEST_CHANCE:
+        return []
+    start, end = piece.offset + distances[0], piece.offset + piece.size + distances[1]
+    head = _read(image, start, min(start + piece.size, image.size))
+    tail = _read(image, max(0, end - piece.size), end)
+    border = -piece.offset % block
+    splits = find_splits(head, tail, piece.crc, piece.size, step=block, first=border)
+    if len(splits) != 1:
+        return []
+    split = splits[0]
+    return [
+        Placement(piece.offset, split, start),
+        Placement(piece.offset + split, piece.size - split, end - (piece.size - split)),
+    ]
+
+
+def _find_other_part(
+    image: Source, piece: Piece, proved: Sequence[Placement], block: int
+) -> list[Placement]:
+    """Find a payload of which one part goes on from its neighbour, and the other lies anywhere."""
+    splits = range(-piece.offset % block or block, piece.size, block)
+    positions = image.size // block
+    small = piece.size <= _LARGEST_SEARCHED and image.size <= _SEGMENT
+    if not small or 2 * len(splits) * positions > _HIGHEST_CHANCE * _CHECKSUMS:
+        return []
+    number = bisect_left(proved, (piece.offset,))
+    if number < len(proved):
+        after = proved[number].position - proved[number].offset
+        found = _find_head(image, piece, splits, piece.offset + piece.size + after, block)
+        if found:
+            return found
+    if number:
+        before = proved[number - 1].position - proved[number - 1].offset
+        return _find_tail(image, piece, splits, piece.offset + before, block)
+    return []
+
+
+def _find_head(image: Source, piece: Piece, splits: range, end: int, block: int) -> list[Placement]:
+    """Find the first part of a payload whose last part ends there."""
+    wanted: dict[Wanted, int] = {}
+    for split in splits:
+        rest = piece.size - split
+        if end - rest >= 0 and end <= image.size:
+            tail = stream_crc(image.read_at, end - rest, rest)
+            wanted[Wanted(split, multiply(piece.crc ^ tail, power_of_x(-8 * rest)))] = split
+    for position, split in _search_one(image, wanted, piece.offset % block, block):
+        rest = piece.size - split
+        return [
+            Placement(piece.offset, split, position),
+            Placement(piece.offset + split, rest, end - rest),
+        ]
+    return []
+
+
+def _find_tail(
+    image: Source, piece: Piece, splits: range, start: int, block: int
+) -> list[Placement]:
+    """Find the last part of a payload whose first part begins there."""
+    wanted: dict[Wanted, int] = {}
+    for split in splits:
+        if start >= 0 and start + split <= image.size:
+            head = stream_crc(image.read_at, start, split)
+            rest = piece.size - split
+            wanted[Wanted(rest, piece.crc ^ combine_crc(head, 0, rest))] = split
+    for position, split in _search_one(image, wanted, 0, block):
+        return [
+            Placement(piece.offset, split, start),
+            Placement(piece.offset + split, piece.size - split, position),
+        ]
+    return []
+
+
+def _search_one(
+    image: Source, wanted: Mapping[Wanted, int], place: int, block: int
+) -> list[tuple[int, int]]:
+    """Return where the one run that is there at all lies, and its split; else nothing."""
+    registers = GridRegisters(block, {place, *((place + item.size) % block for item in wanted)})
+    for position in range(0, image.size, _PIECE):
+        registers.extend(image.read_at(position, min(_PIECE, image.size - position)))
+    hits = [
+        (offset, wanted[item])
+        for item, offsets in registers.find_each(wanted, place=place).items()
+        for offset in offsets
+    ]
+    return hits if len(hits) == 1 else []
+
+
+def _read(image: Source, start: int, stop: int) -> bytes:
+    low, high = max(0, start), min(stop, image.size)
+    return image.read_at(low, high - low) if low == start and high > low else b""
+
+
+def put_together(image: Source, files: Sequence[DataFile], block: int) -> dict[int, JoinedSource]:
+    """Find data files in an image, and put each together; by number, what is there at all."""
+    anchors: dict[int, list[Placement]] = defaultdict(list)
+    for segment in find_anchors(image, files, block):
+        for number, placement in segment:
+            anchors[number].append(placement)
+    found = {}
+    for number, placements in anchors.items():
+        proved = complete(image, files[number], placements, block)
+        found[number] = join(image.path, image, files[number], proved, block)
+    return found
+
+
+def join(
+    path: str, image: Source, file: DataFile, proved: Sequence[Placement], block: int
+) -> JoinedSource:
+    """Put a data file together: what is proved, and around it what most likely belongs there.
+
+    Between two stretches of one distance lies what belongs there. Of two distances the first goes
+    on up to the block in which the second begins. Where nothing is known, the bytes are nowhere.
+    """
+    ranges: list[Range] = []
+    done = 0
+    distance = proved[0].position - proved[0].offset if proved else None
+    for one in proved:
+        if one.offset + one.size <= done:
+            continue
+        following = one.position - one.offset
+        # The block in which a stretch begins is its own as a whole.
+        border = one.offset if following == distance else one.offset - one.offset % block
+        border = max(done, border)
+        ranges += _clipped(image, done, border - done, distance)
+        end = one.offset + one.size
+        ranges += _clipped(image, border, end - border, following)
+        done, distance = end, following
+    return JoinedSource(path, [*ranges, *_clipped(image, done, file.size - done, distance)])
+
+
+def _clipped(image: Source, offset: int, size: int, distance: int | None) -> list[Range]:
+    """Return bytes of the image at a distance; those beyond its ends are nowhere."""
+    if distance is None:
+        return [Range(None, 0, size)]
+    low = max(0, min(size, -(offset + distance)))
+    high = max(low, min(size, image.size - offset - distance))
+    return [
+        Range(None, 0, low),
+        Range(image, offset + distance + low, high - low),
+        Range(None, 0, size - high),
+    ]

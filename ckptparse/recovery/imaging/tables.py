@@ -1,0 +1,105 @@
+"""Tables in an image, found by the footer that ends each (docs/format.md, sections 1.1 and 1.2).
+
+The footer says where the index block lies from the table's start, and that block is the last thing
+before the footer: so the table's size is known, and where it starts if it lies in one piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ckptparse.errors import CheckpointError
+from ckptparse.files.storage import Source
+from ckptparse.files.views import JoinedSource, Range
+from ckptparse.limits import Limits
+from ckptparse.proto.parsing import parse_message
+from ckptparse.proto.tensor_bundle_pb2 import BundleHeaderProto
+from ckptparse.table.format import Footer
+from ckptparse.table.reader import Table
+
+__all__ = ["FoundTable", "find_block_size", "iter_tables"]
+
+_MAGIC = bytes.fromhex("57fb808b247547db")
+_FOOTER = 48
+_TRAILER = 5
+_PIECE = 1 << 24
+_EXT_SUPERBLOCK = 1024
+_EXT_MAGIC = b"\x53\xef"
+_DEFAULT_BLOCK = 4096
+
+
+class FoundTable(NamedTuple):
+    """A table that lies in one piece in an image."""
+
+    start: int
+    """Where it begins in the image."""
+    size: int
+    """In bytes."""
+    kind: str
+    """`v2`: an index; `v1`: a V1 checkpoint; `damaged`: its index block does not hold."""
+
+    def source(self, image: Source) -> JoinedSource:
+        """Return the table as a file."""
+        path = f"{image.path}@{self.start}"
+        return JoinedSource(path, [Range(image, self.start, self.size)])
+
+
+def iter_tables(image: Source, start: int, stop: int, *, limits: Limits) -> Iterator[FoundTable]:
+    """Iterate over the tables whose footers end within a range of an image.
+
+    About as fast as the image is read.
+    """
+    position = max(0, start - len(_MAGIC) + 1)
+    while position < stop:
+        count = min(_PIECE + len(_MAGIC) - 1, image.size - position)
+        data = image.read_at(position, count)
+        place = data.find(_MAGIC)
+        while place >= 0:
+            end = position + place + len(_MAGIC)
+            if start < end <= stop:
+                found = _look_at(image, end, limits)
+                if found is not None:
+                    yield found
+            place = data.find(_MAGIC, place + 1)
+        position += _PIECE
+
+
+def _look_at(image: Source, end: int, limits: Limits) -> FoundTable | None:
+    """Return the table whose footer ends there, if it may be one."""
+    if end < _FOOTER:
+        return None
+    try:
+        footer = Footer.from_bytes(image.read_at(end - _FOOTER, _FOOTER))
+    except CheckpointError:
+        return None
+    size = footer.index.end + _TRAILER + _FOOTER
+    if size > end or size > limits.index_bytes + _FOOTER:
+        return None
+    found = FoundTable(end - size, size, "damaged")
+    return found._replace(kind=_kind_of(found.source(image), limits))
+
+
+def _kind_of(source: Source, limits: Limits) -> str:
+    try:
+        first = Table.open(source, limits=limits).first()
+    except CheckpointError:
+        return "damaged"
+    if first is None or first[0]:
+        return "damaged"
+    try:
+        header = parse_message(BundleHeaderProto, first[1], limits=limits, what="a header")
+    except CheckpointError:
+        return "v1"
+    # A V1 file has its list of tensors there: a message, which a number of shards is not.
+    return "v2" if header.num_shards > 0 else "v1"
+
+
+def find_block_size(image: Source) -> int:
+    """Return the size of a file system's blocks, by its superblock: ext2 to ext4; else 4 KiB."""
+    if image.size >= _EXT_SUPERBLOCK + 64:
+        block = image.read_at(_EXT_SUPERBLOCK, 64)
+        shift = int.from_bytes(block[24:28], "little")
+        if block[56:58] == _EXT_MAGIC and shift <= 6:
+            return min(1024 << shift, _DEFAULT_BLOCK)
+    return _DEFAULT_BLOCK

@@ -1,0 +1,87 @@
+"""Where layouts come from for one checkpoint: graphs beside it, evidence, its siblings' indexes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+from ckptparse.errors import CheckpointError
+from ckptparse.examination.case import Case, open_case
+from ckptparse.examination.index_view import IndexView
+from ckptparse.examination.neighbours import nearest
+from ckptparse.examination.survey import identity_of, survey_path
+from ckptparse.recovery.evidence.gather import Evidence
+from ckptparse.recovery.rebuild.graphs import iter_layouts
+from ckptparse.recovery.rebuild.layout import Layout, Payload, Rule
+
+__all__ = ["iter_sources", "layout_of_view"]
+
+_META = ".meta"
+_MODEL_FILES = ("saved_model.pb",)
+_EVENTS = "tfevents"
+_MOST_EVENTS = 8
+
+
+def iter_sources(case: Case, evidence: Evidence, *, siblings: bool) -> Iterator[Layout]:
+    """Iterate over the layouts that a checkpoint may have, the surest first.
+
+    Args:
+        case: The checkpoint.
+        evidence: What the caller named.
+        siblings: Whether what lies beside it may help: event files, other checkpoints.
+    """
+    for path in _graph_files(case, events=siblings):
+        identity = identity_of(path)
+        if identity is not None:
+            yield from iter_layouts(evidence.graphs_in(path, identity.kind), path)
+    for path, graphs in evidence.graphs():
+        yield from iter_layouts(graphs, path)
+    prefixes = list(evidence.prefixes)
+    if siblings:
+        prefixes += nearest(case.survey)
+    for prefix in dict.fromkeys(prefixes):
+        if prefix != case.survey.prefix:
+            yield from _stand_ins(case, prefix)
+
+
+def _graph_files(case: Case, *, events: bool) -> Iterator[str]:
+    """Iterate over files beside the checkpoint that hold its graph by their names."""
+    storage = case.context.storage
+    candidates = [case.survey.prefix + _META]
+    if case.survey.saved_model is not None:
+        candidates += [storage.join(case.survey.saved_model, name) for name in _MODEL_FILES]
+    if events:
+        names = [name for name in storage.list(case.survey.directory) if _EVENTS in name]
+        candidates += [storage.join(case.survey.directory, name) for name in names[:_MOST_EVENTS]]
+    for path in candidates:
+        stat = storage.stat(path)
+        if stat is not None and stat.kind == "file":
+            yield path
+
+
+def _stand_ins(case: Case, prefix: str) -> Iterator[Layout]:
+    silent = replace(case.context, progress=None)
+    try:
+        other = open_case(survey_path(prefix, limits=silent.limits), silent)
+    except CheckpointError:
+        return
+    with closing(other.files):
+        view = other.main
+        if other.survey.format == "v2" and view is not None and view.complete:
+            yield layout_of_view(view)
+
+
+def layout_of_view(view: IndexView) -> Layout:
+    """Return the payloads that an index describes, in the order of their offsets."""
+    shards: dict[int, list[tuple[int, int, Payload]]] = defaultdict(list)
+    for name, payload in view.iter_payloads():
+        tensor = view.tensors[name.tensor]
+        full_shape = tensor.shape if name.piece is not None else ()
+        item = Payload(name.tensor, payload.data_type, payload.shape, name.piece, full_shape)
+        # Payloads of no bytes share their offset with the one behind them, and come first.
+        shards[payload.shard].append((payload.offset, payload.size, item))
+    ordered = (sorted(shards[n], key=lambda one: one[:2]) for n in range(view.num_shards))
+    payloads = tuple(tuple(item for _, _, item in shard) for shard in ordered)
+    return Layout(payloads, Rule.STAND_IN, view.path)

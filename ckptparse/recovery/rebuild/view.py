@@ -1,0 +1,205 @@
+"""An index that no file holds, as the pipeline reads one: worked out from other evidence.
+
+Which is taken: the layout that fits the data files to the byte and is the surest; a graph's before
+a sibling's, a sibling's before shapes. All it describes is unverified: its checksums would be those
+of the bytes as they are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ckptparse.bundle.entry import BundleHeader, Endianness
+from ckptparse.bundle.naming import INDEX_SUFFIX
+from ckptparse.errors import CheckpointError
+from ckptparse.examination.case import Case
+from ckptparse.examination.index_view import IndexView
+from ckptparse.examination.payload import ListedTensor, Payload
+from ckptparse.examination.readers import DataFile
+from ckptparse.files.storage import Source
+from ckptparse.inventory.survey import Origin
+from ckptparse.limits import Limits
+from ckptparse.proto.parsing import parse_message
+from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
+from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings
+from ckptparse.recovery.rebuild.encoding import encode_index, entries_of
+from ckptparse.recovery.rebuild.fit import Fit, Placed, fit_layout
+from ckptparse.recovery.rebuild.layout import Layout, Rule
+from ckptparse.recovery.rebuild.shapes import GivenTensor, KeyName, layouts_of_shapes
+
+__all__ = ["Rebuilt", "find_keys", "rebuild"]
+
+_SENTENCES = {
+    Rule.SAVER: "the save op in {source} writes it there",
+    Rule.STAND_IN: "{source}, the index of another checkpoint, has it there",
+    Rule.CUT_INDEX: "what is left of the index leaves this place for it",
+    Rule.GIVEN_ORDER: "the shapes that were given put it there, in their order (a guess)",
+    Rule.SORTED_NAMES: "the shapes that were given put it there, sorted by name (a guess)",
+    Rule.OBJECT_GRAPH: "the object graph's order and the shapes that were given put it there",
+    Rule.GUESSED_SIZES: "the object graph's order and guessed sizes put it there (a guess)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """An index that was worked out."""
+
+    view: IndexView
+    fit: Fit
+    rivals: int
+    """How many other layouts of the same rule fit as well, and put tensors elsewhere."""
+
+    def encode(self, sources: Sequence[Source]) -> bytes:
+        """Return the bytes that TensorFlow would have written."""
+        return encode_index(entries_of(self.fit, sources), len(sources))
+
+
+def rebuild(
+    case: Case, layouts: Iterable[Layout], given: Sequence[GivenTensor] = ()
+) -> Rebuilt | None:
+    """Rebuild the index of a checkpoint; None if no layout fits its data files.
+
+    Args:
+        case: The checkpoint, of whose data files none may be missing.
+        layouts: What the evidence says, the surest first.
+        given: Shapes that the caller gave.
+    """
+    paths = _data_paths(case)
+    if not paths:
+        return None
+    sources = []
+    try:
+        sources = [case.files.source(DataFile(path)) for path in paths if _opens(case, path)]
+        if len(sources) != len(paths):
+            return None
+        best: Fit | None = None
+        rivals = 0
+        for layout in _iter_all(layouts, given, sources, case.context.limits):
+            if best is not None and layout.rule is not best.layout.rule:
+                break
+            fit = fit_layout(layout, sources)
+            if fit is not None and best is not None and fit.placed != best.placed:
+                rivals += 1
+            best = best or fit
+    except CheckpointError:
+        return None
+    return None if best is None else Rebuilt(_make_view(case, best, paths, rivals), best, rivals)
+
+
+def _opens(case: Case, path: str) -> bool:
+    return case.files.size(DataFile(path)) is not None
+
+
+def _data_paths(case: Case) -> list[str]:
+    """Return the data files of the checkpoint in order; nothing if one is missing."""
+    groups: dict[int, dict[int, str]] = defaultdict(dict)
+    for (shard, count), path in case.survey.data_files.items():
+        groups[count][shard] = path
+    whole = [count for count, found in groups.items() if set(found) == set(range(count))]
+    return [groups[whole[0]][shard] for shard in range(whole[0])] if len(whole) == 1 else []
+
+
+def _iter_all(
+    layouts: Iterable[Layout],
+    given: Sequence[GivenTensor],
+    sources: Sequence[Source],
+    limits: Limits,
+) -> Iterator[Layout]:
+    yield from layouts
+    if given:
+        keys = find_keys(sources[-1], limits=limits)
+        yield from layouts_of_shapes(given, [source.size for source in sources], keys)
+
+
+def find_keys(source: Source, *, limits: Limits) -> list[KeyName]:
+    """Return the keys of the object graph that ends a data file, in the order they are stored.
+
+    Nothing where no object graph is there. Python's own states are stored behind all others.
+    """
+    offset = find_last_string(source)
+    if offset is None:
+        return []
+    counted = measure_strings(source, offset, 1)
+    if counted is None or counted.size > limits.message_bytes:
+        return []
+    data = source.read_at(offset, counted.size)
+    head = len(data) - _text_size(data)
+    try:
+        message = parse_message(TrackableObjectGraph, data[head:], limits=limits)
+    except CheckpointError:
+        return []
+    plain: dict[str, KeyName] = {}
+    states: dict[str, KeyName] = {}
+    for node in message.nodes:
+        for attribute in node.attributes:
+            item = KeyName(attribute.checkpoint_key, attribute.full_name)
+            (states if attribute.name == "py_state" else plain).setdefault(item.key, item)
+    return [*plain.values(), *states.values()]
+
+
+def _text_size(data: bytes) -> int:
+    """Return the length of the one string in a payload, by its varint."""
+    size = shift = 0
+    for byte in data:
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    return size
+
+
+def _make_view(case: Case, fit: Fit, paths: Sequence[str], rivals: int) -> IndexView:
+    view = IndexView(
+        case.survey.prefix + INDEX_SUFFIX,
+        Origin.REBUILT,
+        BundleHeader(len(paths), Endianness.LITTLE, 1, 0),
+        len(paths),
+        complete=True,
+    )
+    sentence = _SENTENCES[fit.layout.rule].format(source=fit.layout.source)
+    doubt = f"no index describes it: {sentence}, and the layout fits the data files to the byte"
+    if rivals:
+        doubt += f"; {rivals} other layouts fit as well"
+    pieces: dict[str, list[Placed]] = defaultdict(list)
+    for placed in fit.placed:
+        pieces[placed.payload.name].append(placed)
+    for name, found in pieces.items():
+        payloads = [_payload_of(one, paths, doubt, view.path) for one in found]
+        view.tensors[name] = _listed(name, found, payloads, doubt)
+    return view
+
+
+def _payload_of(placed: Placed, paths: Sequence[str], doubt: str, index: str) -> Payload:
+    return Payload(
+        placed.payload.data_type or 0,
+        placed.payload.known_shape or (),
+        DataFile(paths[placed.shard]),
+        placed.offset,
+        placed.size,
+        None,
+        proved=False,
+        doubt=doubt,
+        chance=0.0,
+        index=index,
+        origin=Origin.REBUILT,
+        shard=placed.shard,
+    )
+
+
+def _listed(
+    name: str, found: Sequence[Placed], payloads: Sequence[Payload], doubt: str
+) -> ListedTensor:
+    first = found[0].payload
+    if first.piece is None:
+        shape = payloads[0].shape
+        return ListedTensor(name, payloads[0].data_type, shape, False, doubt, 0.0, payloads[0])
+    slices = tuple(
+        (one.payload.piece, payload)
+        for one, payload in zip(found, payloads, strict=True)
+        if one.payload.piece is not None
+    )
+    return ListedTensor(
+        name, payloads[0].data_type, first.full_shape, False, doubt, 0.0, None, slices
+    )

@@ -1,0 +1,299 @@
+"""Situations that people are in, each with what must come back.
+
+Of bytes offered unmasked as verified, corrected, derived or partial, none differs from the
+original. Of those offered as unverified, the share that differs is stated for each situation.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import safetensors.numpy
+from situations.models import Model, make_model, write
+
+import ckptparse
+
+SURE = ("verified", "corrected", "derived", "partial")
+SECTOR = 512
+MODEL = make_model()
+
+
+@dataclass
+class Given:
+    """What is left, and what else there is."""
+
+    path: Path
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What happened, and what must come back of it."""
+
+    name: str
+    happen: Callable[[Path], Given]
+    share: float
+    """The share of the bytes that must come back right, under any status."""
+    proved: float
+    """The share that must be verified, corrected or derived."""
+    wrong: float = 0.0
+    """The share of the bytes offered as unverified, and not masked, that may be wrong."""
+
+
+# -------------------------------------------------------------------------------------- damage
+
+
+def zero_sectors(path: Path, count: int, seed: int, filler: int = 0) -> list[int]:
+    data = bytearray(path.read_bytes())
+    sectors = np.random.default_rng(seed).permutation(len(data) // SECTOR)[:count].tolist()
+    for sector in sectors:
+        data[sector * SECTOR : (sector + 1) * SECTOR] = bytes([filler]) * SECTOR
+    path.write_bytes(data)
+    return sectors
+
+
+def lose_index(prefix: Path) -> None:
+    Path(f"{prefix}.index").unlink()
+
+
+def shapes_of(model: Model) -> dict[str, Any]:
+    return {
+        name: {"dtype": str(array.dtype), "shape": list(array.shape)}
+        for name, array in model.arrays.items()
+    }
+
+
+def noise(size: int, seed: int = 99) -> bytes:
+    return np.random.default_rng(seed).bytes(size)
+
+
+# ---------------------------------------------------------------------------------- situations
+
+
+def index_lost_sibling_left(directory: Path) -> Given:
+    write(MODEL, directory / "ckpt-2")
+    write(make_model(1), directory / "ckpt-1")
+    lose_index(directory / "ckpt-2")
+    return Given(directory / "ckpt-2")
+
+
+def index_lost_shapes_known(directory: Path) -> Given:
+    write(MODEL, directory / "model")
+    lose_index(directory / "model")
+    shapes = {name: array.shape for name, array in MODEL.arrays.items()}
+    return Given(directory / "model", {"shapes": shapes})
+
+
+def index_lost_shapes_in_a_file(directory: Path) -> Given:
+    write(MODEL, directory / "model")
+    lose_index(directory / "model")
+    path = directory / "shapes.json"
+    path.write_text(json.dumps(shapes_of(MODEL)))
+    return Given(directory / "model", {"shapes": path})
+
+
+def data_lost(directory: Path, name: str, data: bytes) -> Given:
+    write(MODEL, directory / "run" / "model").unlink()
+    (directory / name).write_bytes(data)
+    return Given(directory / "run" / "model", {"evidence": [directory / name]})
+
+
+def data_lost_npz_left(directory: Path) -> Given:
+    stream = io.BytesIO()
+    np.savez(stream, **{name.replace("/", "."): array for name, array in MODEL.arrays.items()})
+    return data_lost(directory, "weights.npz", stream.getvalue())
+
+
+def data_lost_keras_left(directory: Path) -> Given:
+    inside, outside = io.BytesIO(), io.BytesIO()
+    with h5py.File(inside, "w") as file:
+        for number, (name, array) in enumerate(MODEL.arrays.items()):
+            if "Adam" not in name:
+                file[f"layers/{number}/vars/0"] = array
+    with zipfile.ZipFile(outside, "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", inside.getvalue())
+    return data_lost(directory, "model.keras", outside.getvalue())
+
+
+def data_lost_safetensors_left(directory: Path) -> Given:
+    arrays = {name: np.ascontiguousarray(array) for name, array in MODEL.arrays.items()}
+    return data_lost(directory, "model.safetensors", safetensors.numpy.save(arrays))
+
+
+def two_damaged_copies(directory: Path) -> Given:
+    zero_sectors(write(MODEL, directory / "a" / "model"), 20, seed=1)
+    zero_sectors(write(MODEL, directory / "b" / "model"), 20, seed=2)
+    return Given(directory / "a" / "model", {"evidence": [directory / "b"]})
+
+
+def two_damaged_copies_one_without_an_index(directory: Path) -> Given:
+    zero_sectors(write(MODEL, directory / "a" / "model"), 20, seed=1)
+    zero_sectors(write(MODEL, directory / "b" / "model"), 20, seed=2, filler=255)
+    lose_index(directory / "b" / "model")
+    return Given(directory / "a" / "model", {"evidence": [directory / "b"]})
+
+
+def three_copies_with_many_bad_sectors(directory: Path) -> Given:
+    for number, name in enumerate("abc"):
+        zero_sectors(write(MODEL, directory / name / "model"), 60, seed=number)
+    return Given(directory / "a" / "model", {"evidence": [directory / "b", directory / "c"]})
+
+
+def converted(directory: Path, convert: Callable[[bytes], bytes]) -> Given:
+    data = write(MODEL, directory / "model")
+    data.write_bytes(convert(data.read_bytes()))
+    return Given(directory / "model")
+
+
+def compressed(directory: Path) -> Given:
+    return converted(directory, lambda data: gzip.compress(data, 1))
+
+
+def base64_encoded(directory: Path) -> Given:
+    return converted(directory, base64.encodebytes)
+
+
+def latin1_to_utf8(directory: Path) -> Given:
+    return converted(directory, lambda data: data.decode("latin-1").encode())
+
+
+def widened_to_utf16(directory: Path) -> Given:
+    return converted(directory, lambda data: data.decode("latin-1").encode("utf-16"))
+
+
+def returns_lost(directory: Path) -> Given:
+    return converted(directory, lambda data: data.replace(b"\r\n", b"\n"))
+
+
+def returns_added(directory: Path) -> Given:
+    return converted(directory, lambda data: data.replace(b"\n", b"\r\n"))
+
+
+def stripes_in_the_wrong_order(directory: Path) -> Given:
+    def mix(data: bytes) -> bytes:
+        out = bytearray(data)
+        size, row = 65536, 4 * 65536
+        for start in range(0, len(data) // row * row, row):
+            for number, there in enumerate([2, 0, 3, 1]):
+                piece = data[start + number * size : start + (number + 1) * size]
+                out[start + there * size : start + (there + 1) * size] = piece
+        return bytes(out)
+
+    return converted(directory, mix)
+
+
+def in_an_image(directory: Path, cuts: list[int], block: int) -> Given:
+    """Put the data file into an image, in stretches that end at some blocks."""
+    data = write(MODEL, directory / "run" / "model")
+    raw = data.read_bytes()
+    data.unlink()
+    image = bytearray(noise(37 * block))
+    edges = [0, *(cut * block for cut in cuts), len(raw)]
+    for number, (start, stop) in enumerate(pairwise(edges)):
+        image += raw[start:stop]
+        image += noise(-len(image) % block + 5 * block, seed=number)
+    (directory / "disk.img").write_bytes(image)
+    return Given(directory / "run" / "model", {"evidence": [directory / "disk.img"]})
+
+
+def image_in_one_stretch(directory: Path) -> Given:
+    return in_an_image(directory, [], 4096)
+
+
+def image_in_three_stretches(directory: Path) -> Given:
+    return in_an_image(directory, [97, 250], 4096)
+
+
+def image_of_small_blocks(directory: Path) -> Given:
+    return in_an_image(directory, [1001], 1024)
+
+
+SITUATIONS = [
+    Situation("the index is lost, a sibling is left", index_lost_sibling_left, 1.0, 0.0),
+    Situation("the index is lost, the shapes are known", index_lost_shapes_known, 1.0, 0.0),
+    Situation("the index is lost, the shapes are in a file", index_lost_shapes_in_a_file, 1.0, 0.0),
+    Situation("the data is lost, an npz is left", data_lost_npz_left, 1.0, 1.0),
+    Situation("the data is lost, a .keras file is left", data_lost_keras_left, 0.33, 0.33),
+    Situation("the data is lost, a safetensors is left", data_lost_safetensors_left, 1.0, 1.0),
+    Situation("two damaged copies", two_damaged_copies, 1.0, 1.0),
+    Situation(
+        "two damaged copies, one without index", two_damaged_copies_one_without_an_index, 1.0, 1.0
+    ),
+    Situation(
+        "three copies with 60 bad sectors each", three_copies_with_many_bad_sectors, 1.0, 1.0
+    ),
+    Situation("the data is compressed", compressed, 1.0, 1.0),
+    Situation("the data is base64", base64_encoded, 1.0, 1.0),
+    Situation("latin-1 to UTF-8", latin1_to_utf8, 1.0, 1.0),
+    Situation("every byte became two", widened_to_utf16, 1.0, 1.0),
+    Situation("carriage returns were lost", returns_lost, 1.0, 1.0),
+    Situation("carriage returns were added", returns_added, 1.0, 1.0),
+    Situation("stripes in the wrong order", stripes_in_the_wrong_order, 1.0, 1.0),
+    Situation("an image, in one stretch", image_in_one_stretch, 1.0, 1.0),
+    Situation("an image, in three stretches", image_in_three_stretches, 1.0, 1.0),
+    Situation("an image of blocks of 1 KiB", image_of_small_blocks, 1.0, 1.0),
+]
+
+
+@dataclass
+class Outcome:
+    """Shares of the bytes of the original."""
+
+    right: float = 0.0
+    proved: float = 0.0
+    offered: float = 0.0
+    """As unverified, unmasked."""
+    wrong: float = 0.0
+    """Of these."""
+    false: list[str] = field(default_factory=list)
+    """Tensors that were promised and differ."""
+
+
+def weigh(recovery: ckptparse.Recovery, model: Model) -> Outcome:
+    outcome = Outcome()
+    for name, original in model.arrays.items():
+        tensor = recovery.get(name)
+        if tensor is None:
+            continue
+        share = original.nbytes / model.size
+        values = tensor.read()
+        shown = ~np.ma.getmaskarray(values)
+        bits = np.asarray(original).view(f"V{original.dtype.itemsize}")
+        found = np.array(np.ma.getdata(values), order="C")
+        if found.dtype != original.dtype or found.shape != original.shape:
+            outcome.false.append(name)
+            continue
+        same = found.view(bits.dtype) == bits
+        outcome.right += share * float((same & shown).mean())
+        differing = float((~same & shown).mean())
+        if tensor.status in SURE:
+            outcome.proved += share if tensor.status != "partial" else 0
+            outcome.false += [name] if differing else []
+        else:
+            outcome.offered += share * float(shown.mean())
+            outcome.wrong += share * differing
+    return outcome
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.name)
+def test_what_must_come_back_does(situation: Situation, tmp_path: Path) -> None:
+    given = situation.happen(tmp_path)
+    outcome = weigh(ckptparse.recover(given.path, **given.options), MODEL)
+    assert outcome.false == []
+    assert outcome.right >= situation.share - 1e-9
+    assert outcome.proved >= situation.proved - 1e-9
+    assert outcome.wrong <= situation.wrong * max(outcome.offered, 1e-9) + 1e-12
