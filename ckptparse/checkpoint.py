@@ -311,6 +311,15 @@ class Checkpoint(Mapping[str, Tensor]):
     ) -> None:
         self.close()
 
+    def _repr_html_(self) -> str | None:
+        """Show it in a notebook; None, and so the plain form, if it is closed or damaged."""
+        from ckptparse.rendering.notebook import checkpoint_html
+
+        try:
+            return checkpoint_html(self)
+        except CheckpointError:
+            return None
+
     def __repr__(self) -> str:
         return f"<Checkpoint {self.path!r} {self.format}>"
 

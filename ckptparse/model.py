@@ -347,6 +347,12 @@ class SavedModel:
     ) -> None:
         self.close()
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from ckptparse.rendering.notebook import model_html
+
+        return model_html(self)
+
     def __repr__(self) -> str:
         return f"<SavedModel {self.path!r}>"
 

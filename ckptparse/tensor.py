@@ -305,6 +305,15 @@ class Tensor:
         array = self.read()
         return array if dtype is None else array.astype(dtype, copy=False)
 
+    def _repr_html_(self) -> str | None:
+        """Show it in a notebook; None, and so the plain form, if its checkpoint is closed."""
+        from ckptparse.rendering.notebook import tensor_html
+
+        try:
+            return tensor_html(self)
+        except CheckpointError:
+            return None
+
     def __repr__(self) -> str:
         kind = element_name(self._data_type)
         return f"<Tensor {self.name!r} shape={self.shape} {kind} {self.kind}>"

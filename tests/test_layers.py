@@ -49,6 +49,7 @@ LEVELS = {
     "resolve": 6,
     "opening": 6,
     "model": 6,
+    "rendering.notebook": 3,
     "rendering.text": 6,
     "examination": 7,
     "annotation": 7,

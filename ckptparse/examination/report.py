@@ -210,6 +210,12 @@ class Report:
     def __str__(self) -> str:
         return self.render()
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from ckptparse.rendering.notebook import report_html
+
+        return report_html(self)
+
     def __repr__(self) -> str:
         return (
             f"<Report of {self.path!r}: {self.verdict}, {len(self.tensors)} tensors, "

@@ -73,6 +73,12 @@ class Layer:
         """
         return [tensor() for tensor in self._tensors]
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from ckptparse.rendering.notebook import layer_html
+
+        return layer_html(self)
+
     def get_weights(self) -> list[npt.NDArray[Any]]:
         """Read its weights, in the order of `weights`.
 

@@ -173,6 +173,12 @@ class Recovery(Mapping[str, RecoveredTensor]):
     def __len__(self) -> int:
         return len(self._tensors)
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from ckptparse.rendering.notebook import report_html
+
+        return report_html(self.report, title=f"{len(self):,} tensors got back")
+
     def __repr__(self) -> str:
         return f"<Recovery of {self.report.path!r}: {len(self)} of {len(self.report.tensors)}>"
 
