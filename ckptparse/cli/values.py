@@ -12,8 +12,10 @@ import numpy.typing as npt
 
 from ckptparse.text import shape_text
 
-__all__ = ["Statistics", "format_values", "values_to_json"]
+__all__ = ["Statistics", "draw_histogram", "format_values", "values_to_json"]
 
+_BINS = 40
+_BARS = " ▁▂▃▄▅▆▇█"
 _MOST_SHOWN = 1000
 _CHUNK = 1 << 20
 """Elements that are summed up at a time."""
@@ -122,6 +124,23 @@ class Statistics:
                 if isinstance(value, float)
                 else str(value),
             )
+
+
+def draw_histogram(array: npt.NDArray[Any], statistics: Statistics) -> str:
+    """Draw the finite values as a line of bars, from the smallest to the largest."""
+    low, high = statistics.smallest, statistics.largest
+    if low is None or high is None or low >= high:
+        return ""
+    counts = np.zeros(_BINS, np.int64)
+    for part in _iter_numbers(array.reshape(-1)):
+        numbers = part[np.isfinite(part)].astype(np.float64)
+        # Halves: the whole width may be more than a float holds.
+        shares = (numbers / 2 - low / 2) / (high / 2 - low / 2)
+        bins = np.clip((shares * _BINS).astype(np.int64), 0, _BINS - 1)
+        counts += np.bincount(bins, minlength=_BINS)
+    # What is not empty shows, however little it is.
+    heights = -(-counts * (len(_BARS) - 1) // counts.max())
+    return "".join(_BARS[height] for height in heights)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,10 @@ from ckptparse.cli.about.common import (
 from ckptparse.cli.running import Run
 from ckptparse.text import count, escape, size_text
 
-__all__ = ["checkpoint_rows", "describe_checkpoint"]
+__all__ = ["checkpoint_rows", "describe_checkpoint", "parameter_rows"]
 
 _OBJECT_KEY = "/.ATTRIBUTES/VARIABLE_VALUE"
+_COUNTERS = ("save_counter", "global_step")
 _FORMATS = {
     "v2": "V2 checkpoint (tensor bundle)",
     "v1": "V1 checkpoint",
@@ -47,6 +48,7 @@ def describe_checkpoint(run: Run, checkpoint: ckptparse.Checkpoint) -> dict[str,
         "elements": sum(tensor.size for tensor in tensors),
         "bytes": sum(tensor.nbytes for tensor in tensors),
         "types": _count_types(tensors),
+        "parameters": ask(run, lambda: _count_parameters(checkpoint, tensors)),
         "orphan_slices": len(checkpoint.orphan_slices),
         "step": ask(run, lambda: checkpoint.step),
         "written_by": _find_writer(checkpoint, by_objects=by_objects),
@@ -57,6 +59,24 @@ def describe_checkpoint(run: Run, checkpoint: ckptparse.Checkpoint) -> dict[str,
         "optimizers": ask(run, lambda: describe_optimizers(checkpoint.optimizers)),
         "averages": ask(run, lambda: len(checkpoint.averages)),
     }
+
+
+def _count_parameters(
+    checkpoint: ckptparse.Checkpoint, tensors: list[ckptparse.Tensor]
+) -> dict[str, int]:
+    """Count elements by what they are for."""
+    kinds: dict[str, str] = {}
+    for optimizer in checkpoint.optimizers:
+        kinds |= dict.fromkeys(optimizer.tensors, "counters")
+        for slots in optimizer.slots.stored_names.values():
+            kinds |= dict.fromkeys(slots.values(), "slots")
+    kinds |= dict.fromkeys(checkpoint.averages.stored_names, "averages")
+    counts = dict.fromkeys(("variables", "slots", "averages", "counters"), 0)
+    for tensor in tensors:
+        last = tensor.name.removesuffix(_OBJECT_KEY).rpartition("/")[2]
+        usual = "counters" if last in _COUNTERS else "variables"
+        counts[kinds.get(tensor.name, usual)] += tensor.size
+    return counts
 
 
 def _count_types(tensors: list[ckptparse.Tensor]) -> dict[str, dict[str, int]]:
@@ -104,6 +124,13 @@ def _find_versions(checkpoint: ckptparse.Checkpoint) -> dict[str, int | None]:
     return versions
 
 
+def parameter_rows(parameters: dict[str, int] | None) -> Iterator[Row]:
+    """Iterate over the line that counts elements by what they are for."""
+    if parameters is not None:
+        told = (f"{number:,} in {kind}" for kind, number in parameters.items() if number)
+        yield "parameters", ", ".join(told) or "0"
+
+
 def checkpoint_rows(about: dict[str, Any]) -> Iterator[Row]:
     """Iterate over names and values, as a person reads them."""
     yield "checkpoint", escape(about["path"])
@@ -119,6 +146,7 @@ def checkpoint_rows(about: dict[str, Any]) -> Iterator[Row]:
         yield "step", f"{about['step']:,}"
     totals = f"{count(about['tensors'], 'tensor')}, {count(about['elements'], 'element')}"
     yield "holds", f"{totals}, {size_text(about['bytes'])}"
+    yield from parameter_rows(about["parameters"])
     for name, known in about["types"].items():
         yield "type", f"{name}  {count(known['tensors'], 'tensor')}, {size_text(known['bytes'])}"
     if about["orphan_slices"]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ckptparse
-from ckptparse.cli.about.checkpoint import describe_checkpoint
+from ckptparse.cli.about.checkpoint import describe_checkpoint, parameter_rows
 from ckptparse.cli.about.common import (
     Row,
     ask,
@@ -102,6 +102,7 @@ def saved_model_rows(about: dict[str, Any]) -> Iterator[Row]:
     if variables is not None:
         totals = f"{count(variables['tensors'], 'tensor')}, {size_text(variables['bytes'])}"
         yield "variables", f"{escape(variables['path'])}  {totals}"
+        yield from parameter_rows(variables["parameters"])
         yield from file_rows(variables["files"])
     yield from optimizer_rows(about["optimizers"])
     yield from average_rows(about["averages"])

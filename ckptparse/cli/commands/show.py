@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from ckptparse.cli.running import GOOD, Run
 from ckptparse.cli.selection import Selection, find_tensor
 from ckptparse.cli.tensors import tensor_to_json
 from ckptparse.cli.text import describe_opened
-from ckptparse.cli.values import Statistics, format_values, values_to_json
+from ckptparse.cli.values import Statistics, draw_histogram, format_values, values_to_json
 from ckptparse.cli.writing import check_outputs, write_npy
 from ckptparse.text import escape, shape_text, size_text
 
@@ -125,10 +126,16 @@ class Values:
         if out.terminal:
             out.line(self._head(), "bold")
         if self.statistics is not None:
-            out.fields(self.statistics.rows())
+            out.fields(self._statistics_rows(self.statistics, drawn=out.terminal))
         elif self.written is None:
             for line in format_values(self.array, full=self.full, width=_width(out)):
                 out.line(line)
+
+    def _statistics_rows(self, statistics: Statistics, *, drawn: bool) -> Iterator[tuple[str, str]]:
+        yield from statistics.rows()
+        bars = draw_histogram(self.array, statistics) if drawn else ""
+        if bars:
+            yield "histogram", bars
 
     def _head(self) -> str:
         tensor = self.selection.tensor
