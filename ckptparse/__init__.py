@@ -75,14 +75,14 @@ if TYPE_CHECKING:
     from ckptparse.graph.savers import SaveOp as SaveOp
     from ckptparse.graph.savers import Saver as Saver
     from ckptparse.graph.state import CheckpointState as CheckpointState
-    from ckptparse.graph.state import checkpoint_state as checkpoint_state
-    from ckptparse.graph.state import latest_checkpoint as latest_checkpoint
     from ckptparse.graph.tree import Tree as Tree
     from ckptparse.graph.tree import TreeEntry as TreeEntry
     from ckptparse.graph.variables import GraphVariable as GraphVariable
     from ckptparse.graph.variables import SliceInfo as SliceInfo
     from ckptparse.identification import Identity as Identity
-    from ckptparse.identification import identify as identify
+    from ckptparse.inventory.identities import identify as identify
+    from ckptparse.inventory.listed import checkpoint_state as checkpoint_state
+    from ckptparse.inventory.listed import latest_checkpoint as latest_checkpoint
     from ckptparse.limits import DEFAULT_LIMITS as DEFAULT_LIMITS
     from ckptparse.limits import Limits as Limits
     from ckptparse.model import SavedModel as SavedModel
@@ -150,9 +150,11 @@ _MODULES = {
         "TensorSource",
     ],
     "graph.optimizer": ["Averages", "Optimizer", "Slots"],
-    "graph.state": ["CheckpointState", "checkpoint_state", "latest_checkpoint"],
+    "graph.state": ["CheckpointState"],
     "graph.tree": ["Tree", "TreeEntry"],
-    "identification": ["Identity", "identify"],
+    "identification": ["Identity"],
+    "inventory.identities": ["identify"],
+    "inventory.listed": ["checkpoint_state", "latest_checkpoint"],
     "limits": ["DEFAULT_LIMITS", "Limits"],
     "model": ["SavedModel"],
     "problems": ["PROBLEM_CODES", "Cause", "Problem", "Severity", "Status"],

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from ckptparse.checkpoint import Checkpoint, Naming, Patterns
+from ckptparse.errors import DataLossError
 from ckptparse.files.context import Context
+from ckptparse.inventory.inventory import Inventory
+from ckptparse.inventory.places import PathLike, choose_strictly
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.opening import GraphBeside, open_backend, read_graph
-from ckptparse.resolve import PathLike, resolve_graph, resolve_path, resolve_saved_model
+from ckptparse.opening import GraphBeside, name_whole, open_inventory, read_graph
 
 if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
@@ -52,16 +54,29 @@ def open(
         UnsupportedError: It needs a newer reader.
     """
     context = Context(limits=limits)
-    resolved = resolve_path(path, limits=limits)
+    inventory = choose_strictly(path, context)
+    return _open(inventory, context, naming=naming, mmap=mmap, verify=verify, threads=threads)
+
+
+def _open(
+    inventory: Inventory,
+    context: Context,
+    *,
+    naming: Naming,
+    mmap: bool,
+    verify: bool,
+    threads: int | None,
+) -> Checkpoint:
+    path = inventory.checkpoint_path
     return Checkpoint(
-        open_backend(resolved, context),
-        resolved.path,
+        open_inventory(inventory, context),
+        path,
         naming=naming,
         mmap=mmap,
         verify=verify,
         threads=threads,
         context=context,
-        graphs=GraphBeside(resolved.path, context),
+        graphs=GraphBeside(path, context),
     )
 
 
@@ -96,10 +111,16 @@ def read(
         ChecksumError: Bytes are not those that were written.
         CheckpointError: As for `open`.
     """
-    with open(
-        path, naming=naming, mmap=mmap, verify=verify, threads=threads, limits=limits
+    context = Context(limits=limits)
+    inventory = choose_strictly(path, context)
+    with _open(
+        inventory, context, naming=naming, mmap=mmap, verify=verify, threads=threads
     ) as checkpoint:
-        return checkpoint.read(names, include=include, exclude=exclude)
+        try:
+            return checkpoint.read(names, include=include, exclude=exclude)
+        except DataLossError as error:
+            name_whole(error, inventory, context)
+            raise
 
 
 def list_variables(
@@ -128,7 +149,10 @@ def open_graph(path: PathLike, *, limits: Limits = DEFAULT_LIMITS) -> Graph:
         DataLossError: The file is damaged, or was cut off.
         LimitError: It asks for more than `limits` allow.
     """
-    return read_graph(*resolve_graph(path, limits=limits), Context(limits=limits))
+    from ckptparse.inventory.models import find_graph
+
+    context = Context(limits=limits)
+    return read_graph(find_graph(path, context), context)
 
 
 def open_saved_model(
@@ -150,9 +174,10 @@ def open_saved_model(
         NotACheckpointError: Something else is there; `.identity` says what.
         UnsupportedError: It is a TF-Hub module with features that nobody here knows.
     """
+    from ckptparse.inventory.models import find_saved_model
     from ckptparse.model import SavedModel
 
-    directory = resolve_saved_model(path, limits=limits)
-    model = SavedModel(directory, Context(limits=limits), verify=verify)
+    context = Context(limits=limits)
+    model = SavedModel(find_saved_model(path, context), context, verify=verify)
     model.check_hub_module()
     return model

@@ -47,10 +47,11 @@ from ckptparse.graph.optimizer import (
     the_optimizer,
 )
 from ckptparse.graph.tree import Tree, object_tree
-from ckptparse.opening import judge_saved_model, open_backend
+from ckptparse.inventory.by_model import take_saved_model
+from ckptparse.inventory.folders import Folders
+from ckptparse.opening import judge_saved_model, lost_variables, open_inventory
 from ckptparse.proto.module_def_pb2 import ModuleDef
 from ckptparse.proto.parsing import parse_message
-from ckptparse.resolve import Resolved
 from ckptparse.saved_model.fingerprint import FINGERPRINT_FILE, Fingerprint, read_fingerprint
 from ckptparse.saved_model.keras_metadata import (
     KERAS_METADATA_FILE,
@@ -193,16 +194,20 @@ class SavedModel:
         """
         if self._closed:
             raise ClosedError("The SavedModel has been closed", path=self.path)
-        prefix = self._beside(_VARIABLES, _VARIABLES)
-        if not self._has_file(prefix + INDEX_SUFFIX) and not self._may_have_variables():
-            return Checkpoint(
-                HeldTensors("v2", (), {}, limits=self._context.limits),
-                prefix,
-                context=self._context,
-            )
-        backend = open_backend(Resolved("v2", prefix), self._context)
+        inventory = take_saved_model(self.path, Folders(self._context))
+        meant = inventory.meant
+        if meant is not None and meant.format == "graph":
+            if self._may_have_variables():
+                raise lost_variables(self.path, self._context)
+            prefix = self._beside(_VARIABLES, _VARIABLES)
+            return Checkpoint(HeldTensors("v2", (), {}, limits=self._context.limits), prefix, context=self._context)
+        backend = open_inventory(inventory, self._context)
         return Checkpoint(
-            backend, prefix, verify=self._verify, context=self._context, graphs=_Graphs(self)
+            backend,
+            inventory.checkpoint_path,
+            verify=self._verify,
+            context=self._context,
+            graphs=_Graphs(self),
         )
 
     @property

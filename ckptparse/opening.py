@@ -1,67 +1,69 @@
-"""From what a path means to an open checkpoint, and what to say where that fails.
+"""From what a path means to an open checkpoint, and what to say if that fails.
 
-The newest checkpoint that a state file names is taken or nothing is: where it is not whole, the
-error names the newest that is.
+The newest checkpoint that a state file names is taken or nothing is: if it is not whole, the error
+names the newest that is.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckptparse.backend import Backend, HeldTensors
-from ckptparse.bundle.naming import INDEX_SUFFIX, encode_name
+from ckptparse.bundle.naming import encode_name
 from ckptparse.bundle.reader import BundleReader
-from ckptparse.errors import (
-    CheckpointError,
-    CheckpointNotFoundError,
-    DataLossError,
-    MissingShardError,
-    TruncatedError,
-)
+from ckptparse.errors import CheckpointError, CheckpointNotFoundError, DataLossError
+from ckptparse.filenames import INDEX_SUFFIX, META_SUFFIX, VARIABLES, strip_shard_suffix
 from ckptparse.files.context import Context
 from ckptparse.files.storage import is_file
-from ckptparse.resolve import Resolved, not_a_checkpoint, resolve_path
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.inventory import By, Candidate, Inventory
 
 if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
+    from ckptparse.identification import Identity
 
 __all__ = [
     "GraphBeside",
-    "find_newest_whole",
     "judge_saved_model",
-    "open_backend",
+    "lost_variables",
+    "name_whole",
+    "open_inventory",
+    "read_candidate_graph",
     "read_graph",
 ]
-
-_SHARD = re.compile(r"-[\d?]+-of-\d+$")
-"""What a V1 checkpoint of several files has behind its prefix."""
 
 _JUDGED_BY_ITS_READER = ("v2-index", "truncated", "empty", "zeros", "unknown")
 
 
-def open_backend(resolved: Resolved, context: Context) -> Backend:
+def open_inventory(inventory: Inventory, context: Context) -> Backend:
     """Open what a path means.
 
     Raises:
         CheckpointNotFoundError: A state file names what is not there.
-        NotACheckpointError: The index is something else.
+        NotACheckpointError: The index is something else, or several checkpoints are meant.
         DataLossError: The checkpoint is damaged.
         UnsupportedError: It needs a newer reader.
         LimitError: It asks for more than the limits allow.
     """
     try:
-        backend = _open(resolved, context)
-        if resolved.others:
-            _check_files_exist(backend, context)
+        if inventory.meant is None or inventory.refusal is not None:
+            raise inventory.refusal or CheckpointNotFoundError(
+                "No such checkpoint", path=inventory.path
+            )
+        return _open(inventory.meant, context)
     except CheckpointError as error:
-        other = find_newest_whole(resolved.others, context)
-        if other is not None:
-            error.hint = _join(error.hint, f"The newest whole one that is listed: {other}")
+        name_whole(error, inventory, context)
         raise
-    return backend
+
+
+def name_whole(error: CheckpointError, inventory: Inventory, context: Context) -> None:
+    """Add to an error which other checkpoint is whole, if there is one."""
+    listed = [one for one in inventory.others if one.by is By.LISTED]
+    whole = next((one for one in listed if _is_whole(one, context)), None)
+    if whole is not None:
+        error.hint = _join(error.hint, f"The newest whole one that is listed: {whole.path}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,67 +80,90 @@ class GraphBeside:
         Raises:
             CheckpointError: It cannot be read.
         """
-        from ckptparse.resolve import resolve_graph
-
-        meta = _SHARD.sub("", self.path) + ".meta"
+        meta = strip_shard_suffix(self.path) + META_SUFFIX
         if not is_file(self.context.storage, meta):
             return None
-        found = resolve_graph(meta, limits=self.context.limits)
-        return read_graph(*found, self.context)
+        from ckptparse.inventory.models import find_graph
+
+        return read_graph(find_graph(meta, self.context), self.context)
 
 
 def judge_saved_model(path: str, error: DataLossError, context: Context) -> CheckpointError:
     """Say what a `saved_model.pb` is that does not parse: damaged, or something else altogether."""
-    from ckptparse.identification import identify
+    from ckptparse.identification import identify_file
+    from ckptparse.inventory.absent import refuse
 
-    identity = identify(path, limits=context.limits)
+    identity = identify_file(path, context)
     if identity.kind in _JUDGED_BY_ITS_READER or identity.kind.startswith("saved-model"):
         if identity.kind == "truncated":
             error.hint = _join(error.hint, identity.advice)
         return error
-    return not_a_checkpoint(identity, "a SavedModel")
+    return refuse(identity, "a SavedModel")
 
 
-def read_graph(path: str, kind: str, encoding: str, context: Context) -> Graph:
-    """Read a file that holds a graph: `graph` or `meta-graph`, `binary` or `text`."""
+def lost_variables(directory: str, context: Context) -> CheckpointNotFoundError:
+    """Say that a SavedModel has lost its variables."""
+    join = context.storage.join
+    return CheckpointNotFoundError(
+        "The SavedModel's variables are missing: its graph has some, and their index is not there",
+        path=join(join(directory, VARIABLES), VARIABLES) + INDEX_SUFFIX,
+        hint="Copy the directory `variables` again, with all that is in it",
+    )
+
+
+def read_candidate_graph(candidate: Candidate, context: Context) -> Graph:
+    """Read the graph whose constants are meant: a file's own, or a SavedModel's.
+
+    Raises:
+        CheckpointNotFoundError: It is of a SavedModel that has variables, or no constants.
+        DataLossError: It does not parse.
+    """
+    from ckptparse.identification import identify_file
+
+    if candidate.saved_model is not None:
+        return _read_frozen(candidate.saved_model, candidate.path, context)
+    identity = candidate.identity or identify_file(candidate.path, context)
+    return read_graph(identity, context)
+
+
+def read_graph(identity: Identity, context: Context) -> Graph:
+    """Read a file that was identified as a graph or a meta graph."""
     from ckptparse.graph.graph import Graph
 
+    path, limits = identity.path, context.limits
     data = context.read_whole(path, "message_bytes", "The size of the graph")
-    is_meta = kind == "meta-graph"
-    if encoding == "text":
-        return Graph.from_text(data, is_meta=is_meta, limits=context.limits, path=path)
+    is_meta = identity.kind == "meta-graph"
+    if identity.detail["encoding"] == "text":
+        return Graph.from_text(data, is_meta=is_meta, limits=limits, path=path)
     decode = Graph.from_meta_graph if is_meta else Graph.from_graph_def
-    return decode(data, limits=context.limits, path=path)
+    return decode(data, limits=limits, path=path)
 
 
-def find_newest_whole(paths: Iterable[str], context: Context) -> str | None:
-    """Return the first of some checkpoints whose index can be read and whose data is all there."""
-    return next((path for path in paths if _is_whole(path, context)), None)
-
-
-def _open(resolved: Resolved, context: Context) -> Backend:
-    if resolved.absent_from is not None:
-        raise CheckpointNotFoundError(
-            f"The newest checkpoint that the state file names is not there: {resolved.path}",
-            path=resolved.absent_from,
-        )
-    if resolved.format == "v1":
-        return _open_legacy(resolved.files, context)
-    if resolved.format == "graph":
-        from ckptparse.resolve import resolve_graph
-
-        found = resolve_graph(resolved.path, limits=context.limits)
-        graph = read_graph(*found, context)
+def _open(candidate: Candidate, context: Context) -> Backend:
+    if candidate.format == "v1":
+        return _open_legacy(candidate.files, context)
+    if candidate.format == "graph":
+        graph = read_candidate_graph(candidate, context)
         names = sorted(graph.constants, key=encode_name)
         tensors = {name: graph.constants[name] for name in names}
         limits, held = context.limits, graph.nbytes
-        return HeldTensors("graph", (resolved.path,), tensors, limits=limits, held=held)
+        return HeldTensors("graph", (candidate.path,), tensors, limits=limits, held=held)
     try:
-        reader = BundleReader.open(resolved.path, context)
+        reader = BundleReader.open(candidate.path, context, index_path=candidate.renamed_index)
     except DataLossError as error:
-        return _reconsider(resolved, error, context)
-    reader.shards.explain_file = _explain_file
+        return _reconsider(candidate, error, context)
+    reader.shards.explain_file = lambda path: _explain_file(path, context)
     return reader
+
+
+def _explain_file(path: str, context: Context) -> str | None:
+    """Say what lies in place of a data file; None if it may be one that is too short."""
+    from ckptparse.identification import identify_file
+
+    identity = identify_file(path, context)
+    if identity.kind in ("v2-shard", "unknown") or identity.detail.get("of") == "v2-shard":
+        return None
+    return f"It is {identity.meaning}. {identity.advice}"
 
 
 def _open_legacy(files: tuple[str, ...], context: Context) -> Backend:
@@ -147,76 +172,96 @@ def _open_legacy(files: tuple[str, ...], context: Context) -> Backend:
     try:
         return LegacyReader.open(files, context)
     except DataLossError as error:
-        from ckptparse.identification import identify
+        from ckptparse.identification import identify_file
+        from ckptparse.inventory.absent import refuse
 
-        identity = identify(error.path or files[0], limits=context.limits)
+        identity = identify_file(error.path or files[0], context)
         if identity.kind in ("v1", *_JUDGED_BY_ITS_READER) and identity.kind != "truncated":
             raise
-        raise not_a_checkpoint(identity) from error
+        raise refuse(identity) from error
 
 
-def _explain_file(path: str) -> str | None:
-    """Say what lies in place of a data file; None where it may be one that is too short."""
-    from ckptparse.identification import identify
-
-    identity = identify(path)
-    if identity.kind in ("v2-shard", "unknown") or identity.detail.get("of") == "v2-shard":
-        return None
-    return f"It is {identity.meaning}. {identity.advice}"
-
-
-def _reconsider(resolved: Resolved, error: DataLossError, context: Context) -> Backend:
+def _reconsider(candidate: Candidate, error: DataLossError, context: Context) -> Backend:
     """Look into what is named as an index and is none: it may be a V1 file, or a web page."""
-    from ckptparse.identification import identify
+    from ckptparse.identification import identify_file
+    from ckptparse.inventory.absent import refuse
+    from ckptparse.inventory.lenient import as_it_is
 
-    identity = identify(resolved.path + INDEX_SUFFIX, limits=context.limits)
-    if identity.kind == "v1":
-        backend = _open(replace(resolved, format="v1", files=(identity.path,)), context)
-        if backend.shapes():
-            return backend
-        # A damaged header can look like an empty list of tensors, and then all would seem well.
-        backend.close()
-        raise error
-    if identity.kind not in _JUDGED_BY_ITS_READER:
-        raise not_a_checkpoint(identity) from error
-    if identity.kind != "v2-index":
+    actual = as_it_is(candidate, Folders(context))
+    if actual.format == "v1":
+        return _open_legacy(actual.files, context)
+    identity = identify_file(candidate.index_path, context)
+    if identity.kind not in (*_JUDGED_BY_ITS_READER, "v1"):
+        raise refuse(identity) from error
+    if identity.kind not in ("v2-index", "v1"):
         error.hint = _join(error.hint, identity.advice)
     raise error
 
 
-def _check_files_exist(backend: Backend, context: Context) -> None:
-    missing = [path for path in backend.files if not is_file(context.storage, path)]
-    if missing:
-        backend.close()
-        raise MissingShardError(
-            f"Expected {backend.num_shards} data files, found {len(missing)} of them missing",
-            path=missing[0],
+class _NoVariables:
+    """The variables of a SavedModel that has none, as its objects ask for them."""
+
+    def find(self, name: str) -> None:
+        """Return None, whatever the name."""
+
+    def names(self) -> tuple[str, ...]:
+        """Return no names."""
+        return ()
+
+    def find_graph(self) -> None:
+        """Return None: nothing was saved of the objects."""
+
+
+def _read_frozen(directory: str, path: str, context: Context) -> Graph:
+    """Read the graph of a SavedModel without variables: a frozen one has its weights there."""
+    from ckptparse.saved_model.meta_graph import MetaGraph
+    from ckptparse.saved_model.reading import read_saved_model
+
+    try:
+        model = read_saved_model(directory, context, verify=True)
+        graphs = [
+            MetaGraph(
+                data, directory=directory, variables=_NoVariables(), context=context, path=path
+            )
+            for data in model.meta_graphs
+        ]
+        has_variables = any(graph.has_variables for graph in graphs)
+    except DataLossError as error:
+        judged = judge_saved_model(path, error, context)
+        if judged is not error:
+            raise judged from error
+        raise CheckpointNotFoundError(
+            f"The SavedModel has no variables, and its graph cannot be read: {error.message}",
+            path=path,
+            hint=error.hint,
+        ) from error
+    if has_variables:
+        raise lost_variables(directory, context)
+    chosen = min(graphs, key=lambda graph: "serve" not in graph.tags).graph
+    if not chosen.constants:
+        raise CheckpointNotFoundError(
+            "The SavedModel has no variables, and no constants either",
+            path=path,
+            hint="ckptparse.open_saved_model reads its graph",
         )
+    return chosen
 
 
-def _is_whole(path: str, context: Context) -> bool:
+def _is_whole(candidate: Candidate, context: Context) -> bool:
+    """Tell whether an index can be read and its data files are there, as long as it says."""
     try:
-        resolved = resolve_path(path, limits=context.limits)
-        backend = _open(resolved, context)
+        with closing(_open(candidate, context)) as backend:
+            present = all(is_file(context.storage, path) for path in backend.files)
+            return present and all(
+                _size(path, context) >= size for path, size in backend.data_sizes().items()
+            )
     except CheckpointError:
         return False
-    try:
-        _check_files_exist(backend, context)
-        _check_sizes(backend, context)
-    except CheckpointError:
-        return False
-    finally:
-        backend.close()
-    return True
 
 
-def _check_sizes(backend: Backend, context: Context) -> None:
-    """Check that each data file is as long as the index says, by the end of its last tensor."""
-    for path, expected in backend.data_sizes().items():
-        status = context.storage.stat(path)
-        found = 0 if status is None else status.size
-        if found < expected:
-            raise TruncatedError(f"Expected {expected} bytes of data, found {found}", path=path)
+def _size(path: str, context: Context) -> int:
+    status = context.storage.stat(path)
+    return 0 if status is None else status.size
 
 
 def _join(hint: str | None, more: str) -> str:

@@ -61,7 +61,7 @@ def ours(call: Callable[[Any, str], Any]) -> Callable[[], Work]:
         import ckptparse.api
         import ckptparse.bundle.reader
         import ckptparse.examination.verify
-        import ckptparse.resolve
+        import ckptparse.inventory.places
 
         return lambda path: call(ckptparse, path)
 

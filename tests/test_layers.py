@@ -26,6 +26,7 @@ LEVELS = {
     "text": 0,
     "files": 1,
     "coding": 1,
+    "filenames": 1,
     "crc": 1,
     "table": 2,
     "parallel": 2,
@@ -46,7 +47,6 @@ LEVELS = {
     "identification": 6,
     "inventory": 6,
     "checkpoint": 6,
-    "resolve": 6,
     "opening": 6,
     "model": 6,
     "rendering.notebook": 3,
@@ -81,14 +81,6 @@ ASKERS: dict[str, str] = {
 
 MOVING = {
     "examination.report",
-    "examination.survey",
-    "graph.state",
-    "identification",
-    "identification.folder",
-    "identification.sample",
-    "identification.tables",
-    "legacy.naming",
-    "resolve",
 }
 """Modules that ask the file system still, and have yet to ask a `Storage` instead."""
 

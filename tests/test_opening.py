@@ -83,7 +83,19 @@ def test_where_the_newest_is_broken_the_newest_whole_one_is_named(
     assert callable(damage)
     damage(tmp_path)
     with pytest.raises(kind, match=f"newest whole one that is listed: {tmp_path}/b"):
-        ckptparse.open(tmp_path)
+        ckptparse.read(tmp_path)
+
+
+def test_a_listing_needs_no_data_file(tmp_path: Path) -> None:
+    save(tmp_path, "b", "c")
+    list_them(tmp_path, "b", "c")
+    lose_data(tmp_path)
+    assert ckptparse.list_variables(tmp_path) == [("w", (100,))]
+    with ckptparse.open(tmp_path) as checkpoint:
+        assert checkpoint["w"].shape == (100,)
+        assert checkpoint.path == str(tmp_path / "c")
+        with pytest.raises(MissingShardError):
+            checkpoint["w"].read()
 
 
 def test_what_is_cut_or_lost_is_not_named_as_whole(tmp_path: Path) -> None:

@@ -8,15 +8,12 @@ from pathlib import Path
 import pytest
 
 from ckptparse.errors import CheckpointNotFoundError, MalformedError
-from ckptparse.graph.state import (
-    CheckpointState,
-    checkpoint_exists,
-    checkpoint_state,
-    find_listed,
-    latest_checkpoint,
-    read_state,
-)
-from ckptparse.legacy.naming import match_pattern
+from ckptparse.files.context import Context
+from ckptparse.graph.state import CheckpointState, StateFile
+from ckptparse.graph.state import read_state as read_state_file
+from ckptparse.inventory import legacy, listed
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.listed import checkpoint_state, latest_checkpoint
 
 pytestmark = pytest.mark.proto
 
@@ -24,6 +21,19 @@ pytestmark = pytest.mark.proto
 def write_state(directory: Path, text: str | bytes, name: str = "checkpoint") -> None:
     data = text.encode("utf-8") if isinstance(text, str) else text
     (directory / name).write_bytes(data)
+
+
+def read_state(path: str) -> StateFile:
+    return read_state_file(path, Context())
+
+
+def find_listed(directory: Path, path: str) -> str | None:
+    found = listed.find_listed(path, str(directory), Folders(Context()))
+    return None if found is None else found.path
+
+
+def match_pattern(pattern: str) -> list[str]:
+    return legacy.match_pattern(pattern, Folders(Context()))
 
 
 def touch(directory: Path, *names: str) -> None:
@@ -190,7 +200,7 @@ def test_where_no_listed_checkpoint_exists_there_is_none(tmp_path: Path) -> None
 
 @pytest.mark.checklist(71)
 @pytest.mark.parametrize(
-    ("listed", "files"),
+    ("path", "files"),
     [
         ("ckpt-3", ["ckpt-3.index"]),
         ("ckpt-3", ["ckpt-3"]),
@@ -199,15 +209,15 @@ def test_where_no_listed_checkpoint_exists_there_is_none(tmp_path: Path) -> None
     ids=["V2", "V1", "V1 in two files"],
 )
 def test_a_listed_checkpoint_exists_until_it_is_removed(
-    tmp_path: Path, listed: str, files: list[str]
+    tmp_path: Path, path: str, files: list[str]
 ) -> None:
-    write_state(tmp_path, f'model_checkpoint_path: "{listed}"')
+    write_state(tmp_path, f'model_checkpoint_path: "{path}"')
     touch(tmp_path, *files)
-    assert checkpoint_exists(str(tmp_path / listed))
-    assert latest_checkpoint(tmp_path) == str(tmp_path / listed)
+    assert find_listed(tmp_path, path) == str(tmp_path / path)
+    assert latest_checkpoint(tmp_path) == str(tmp_path / path)
     for name in files:
         (tmp_path / name).unlink()
-    assert not checkpoint_exists(str(tmp_path / listed))
+    assert find_listed(tmp_path, path) is None
     assert latest_checkpoint(tmp_path) is None
 
 

@@ -20,7 +20,7 @@ from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.errors import NotACheckpointError, UnsupportedError
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source, is_file
-from ckptparse.identification import identify
+from ckptparse.identification import identify_file
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def annotate(
 
 def _annotate_by_kind(source: Source, depth: int, context: Context) -> Iterator[Annotation]:
     limits = context.limits
-    identity = identify(source.path, limits=limits)
+    identity = identify_file(source.path, context)
     _, name = context.storage.split(source.path)
     if identity.kind in _TABLES or (
         identity.kind in ("truncated", "interrupted-save", "unknown")

@@ -13,6 +13,7 @@ import numpy as np
 
 from ckptparse.annotation.messages import annotate_message
 from ckptparse.annotation.part import Annotation, shorten
+from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.bundle.entry import BundleEntry, Endianness
 from ckptparse.bundle.index import BundleIndex, Listing
 from ckptparse.bundle.naming import decode_name, decode_slice_key
@@ -47,7 +48,7 @@ def annotate_shard(
     Raises:
         DataLossError: The index is damaged: what the bytes are is not known then.
     """
-    with closing(BundleIndex.open(prefix, context)) as index:
+    with closing(BundleIndex.open(prefix + INDEX_SUFFIX, context)) as index:
         pieces = sorted(
             (piece for piece in _iter_pieces(index.listing()) if piece.entry.shard_id == shard_id),
             key=lambda piece: (piece.entry.offset, piece.entry.size),

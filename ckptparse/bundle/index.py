@@ -18,7 +18,6 @@ from itertools import chain
 from ckptparse.bundle.columns import EntryColumns, EntryDecoder
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, shape_from_proto
 from ckptparse.bundle.naming import (
-    INDEX_SUFFIX,
     decode_name,
     decode_slice_key,
     encode_name,
@@ -78,8 +77,8 @@ class BundleIndex:
         self._listing: Listing | None = None
 
     @classmethod
-    def open(cls, prefix: str, context: Context) -> BundleIndex:
-        """Open the index of a prefix and read its header.
+    def open(cls, path: str, context: Context) -> BundleIndex:
+        """Open an index and read its header.
 
         Raises:
             CheckpointNotFoundError: There is no index.
@@ -88,7 +87,7 @@ class BundleIndex:
             LimitError: It is larger than the limits allow.
         """
         limits = context.limits
-        source = context.storage.open(prefix + INDEX_SUFFIX)
+        source = context.storage.open(path)
         try:
             limits.check("index_bytes", source.size, "The size of the index", path=source.path)
             table = Table.open(source, limits=limits)

@@ -8,7 +8,6 @@ start length     for every dimension, as signed numbers; (0, -1) is the whole di
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -20,6 +19,7 @@ from ckptparse.coding.ordered_code import (
     encode_signed,
     encode_string,
 )
+from ckptparse.filenames import INDEX_SUFFIX, shard_path, split_data_path
 from ckptparse.slices import Extent, TensorSlice
 
 __all__ = [
@@ -33,20 +33,7 @@ __all__ = [
     "split_data_path",
 ]
 
-INDEX_SUFFIX = ".index"
-_DATA_PATH = re.compile(r"(?s)(.*)\.data-(-?\d{5,})-of-(-?\d{5,})")
 _WHOLE = -1
-
-
-def shard_path(prefix: str, shard_id: int, num_shards: int) -> str:
-    """Return the path of a data file."""
-    return f"{prefix}.data-{shard_id:05d}-of-{num_shards:05d}"
-
-
-def split_data_path(path: str) -> tuple[str, int, int] | None:
-    """Return prefix, shard number and number of shards of a data file's path; None for others."""
-    match = _DATA_PATH.fullmatch(path)
-    return (match[1], int(match[2]), int(match[3])) if match else None
 
 
 def encode_name(name: str) -> bytes:

@@ -21,6 +21,7 @@ from ckptparse.bundle.shards import ShardFiles
 from ckptparse.bundle.sliced import BundleSlices
 from ckptparse.dtypes import is_numeric
 from ckptparse.errors import MalformedError, located
+from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
 from ckptparse.slices import TensorSlice
 from ckptparse.tensor import DEFAULT_OPTIONS, Payload, ReadOptions, Tensor
@@ -44,8 +45,13 @@ class BundleReader:
         self._slices = BundleSlices(index, shards)
 
     @classmethod
-    def open(cls, prefix: str, context: Context) -> BundleReader:
+    def open(cls, prefix: str, context: Context, *, index_path: str | None = None) -> BundleReader:
         """Open the bundle of a prefix; its index is read, its data files are not opened yet.
+
+        Args:
+            prefix: Of the data files, and of the index unless that is elsewhere.
+            context: Where files lie, and how much they may ask for.
+            index_path: The index if it is not `prefix + ".index"`.
 
         Raises:
             CheckpointNotFoundError: There is no index.
@@ -53,7 +59,7 @@ class BundleReader:
             UnsupportedError: It excludes this reader.
             LimitError: It is larger than the limits allow.
         """
-        index = BundleIndex.open(prefix, context)
+        index = BundleIndex.open(index_path or prefix + INDEX_SUFFIX, context)
         return cls(index, ShardFiles(prefix, index.header, context))
 
     @property

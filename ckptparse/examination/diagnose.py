@@ -180,7 +180,9 @@ class _Examination:
     # -- other files
 
     def _check_foreign(self) -> None:
-        identity = identity_of(self.group.file.path) if self.size is not None else None
+        identity = (
+            identity_of(self.group.file.path, self.case.context) if self.size is not None else None
+        )
         if identity is None or identity.kind not in _FOREIGN:
             return
         detail = ""

@@ -31,6 +31,7 @@ from ckptparse.examination.salvaged_table import (
     salvage_table,
 )
 from ckptparse.examination.survey import identity_of
+from ckptparse.files.context import Context
 from ckptparse.inventory.survey import IndexFile, Origin, Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Problem
@@ -114,7 +115,7 @@ def read_view(
         return view
     role = "leftover" if index.origin.is_leftover else "index"
     view.files[index.path] = FileReport(index.path, role, table.size, tuple(table.ranges))
-    view.problems += name_foreign(table, INDEX_CODES)
+    view.problems += name_foreign(table, INDEX_CODES, files.context)
     _Builder(view, index, survey, files.context.limits).build(table)
     return view
 
@@ -124,12 +125,12 @@ def _count_shards(survey: Survey) -> int:
     return max(set(counts), key=counts.count) if counts else 1
 
 
-def name_foreign(table: SalvagedTable, codes: TableCodes) -> list[Problem]:
+def name_foreign(table: SalvagedTable, codes: TableCodes, context: Context) -> list[Problem]:
     """Return a table's problems; of a file without any entry what it is instead."""
     if table.entries:
         return table.problems
     path = table.file.path
-    identity = identity_of(path)
+    identity = identity_of(path, context)
     if identity is None or identity.kind in ("v2-index", "v1", "truncated", "unknown"):
         return table.problems
     what = f"it is {identity.meaning}. {identity.advice}"

@@ -146,7 +146,7 @@ class _Reader:
         if table is None:
             self.view.complete = False
             return
-        self.view.problems += name_foreign(table, LEGACY_CODES)
+        self.view.problems += name_foreign(table, LEGACY_CODES, self.files.context)
         self.view.complete &= table.complete
         role = "leftover" if one.origin.is_leftover else "v1"
         self.view.files[path] = FileReport(path, role, table.size, tuple(table.ranges))

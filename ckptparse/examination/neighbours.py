@@ -8,8 +8,11 @@ from dataclasses import replace
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.examination.case import Case, check_all, open_case
 from ckptparse.examination.report import OtherCheckpoint
-from ckptparse.examination.survey import find_step, list_legacy, list_prefixes, survey_path
+from ckptparse.examination.survey import survey_path
+from ckptparse.filenames import find_step
 from ckptparse.files.context import Context
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.parts import list_prefixes, list_v1
 from ckptparse.inventory.survey import Survey
 from ckptparse.problems import Status
 
@@ -19,11 +22,11 @@ _MOST_OTHERS = 16
 """Other checkpoints that are looked at: `Saver` keeps 5, and a report is read by a person."""
 
 
-def nearest(survey: Survey, count: int = _MOST_OTHERS) -> list[str]:
+def nearest(survey: Survey, context: Context, count: int = _MOST_OTHERS) -> list[str]:
     """Return the prefixes beside a checkpoint, those of the nearest steps first."""
     step = find_step(survey.prefix)
-    found = list_legacy if survey.format == "v1" else list_prefixes
-    others = [one for one in found(survey.directory) if one != survey.prefix]
+    found = list_v1 if survey.format == "v1" else list_prefixes
+    others = [one for one in found(survey.directory, Folders(context)) if one != survey.prefix]
     if step is not None:
         others.sort(key=lambda one: abs((find_step(one) or 0) - step))
     return others[:count]
@@ -44,12 +47,12 @@ def find_others(survey: Survey, context: Context) -> tuple[OtherCheckpoint, ...]
         return ()
     # Progress is that of the checkpoint the caller named.
     silent = replace(context, progress=None)
-    others = [_weigh(prefix, silent) for prefix in nearest(survey)]
+    others = [_weigh(prefix, silent) for prefix in nearest(survey, context)]
     return tuple(sorted(others, key=lambda other: (-other.share, -(other.step or 0), other.path)))
 
 
 def _weigh(prefix: str, context: Context) -> OtherCheckpoint:
-    case = open_case(survey_path(prefix, limits=context.limits), context)
+    case = open_case(survey_path(prefix, context), context)
     with closing(case.files):
         check_all(case)
         share = _share(case)

@@ -21,7 +21,10 @@ from ckptparse.examination.report import (
     Report,
     TensorReport,
 )
-from ckptparse.graph.state import STATE_FILE_NAME, find_listed, iter_newest_first, read_state
+from ckptparse.filenames import STATE_FILE_NAME
+from ckptparse.graph.state import read_state
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.listed import find_listed
 from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, Problem, Severity, Status
 
@@ -358,10 +361,11 @@ def _state_problems(case: Case) -> list[Problem]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            state = read_state(path)
+            state = read_state(path, case.context)
     except CheckpointError as error:
         return [Problem.of("state.damaged", path, error.message)]
-    absent = [one for one in iter_newest_first(state) if find_listed(directory, one) is None]
+    folders = Folders(case.context)
+    absent = [one for one in state.newest_first() if find_listed(one, directory, folders) is None]
     if not absent:
         return []
     names = ", ".join(storage.split(one)[1] for one in absent[:3])

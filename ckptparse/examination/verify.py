@@ -7,12 +7,15 @@ from contextlib import closing
 from dataclasses import replace
 
 from ckptparse.examination.case import check_all, open_case
+from ckptparse.examination.choosing import explain_choice
 from ckptparse.examination.diagnose import diagnose
 from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.report import Report
 from ckptparse.examination.summary import make_report
-from ckptparse.examination.survey import survey_path
 from ckptparse.files.context import Context, Progress
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.lenient import choose_leniently
+from ckptparse.inventory.parts import survey_candidate
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 
@@ -41,10 +44,18 @@ def verify(
         CheckpointNotFoundError: Nothing of a checkpoint is there.
         NotACheckpointError: What is there was never part of one; `.identity` says what it is.
     """
-    context = Context(limits=limits, progress=progress)
-    survey = survey_path(path, limits=limits)
-    report = verify_survey(survey, context)
-    return report if report.ok else replace(report, others=find_others(survey, context))
+    folders = Folders(Context(limits=limits, progress=progress))
+    choice = choose_leniently(path, folders)
+    if choice.candidate.format == "graph":
+        from ckptparse.examination.graphs import verify_graph
+
+        return explain_choice(verify_graph(choice.candidate, folders.context), choice)
+    survey = survey_candidate(choice.candidate, folders)
+    report = verify_survey(survey, folders.context)
+    report = explain_choice(report, choice)
+    if report.ok:
+        return report
+    return replace(report, others=find_others(survey, folders.context))
 
 
 def verify_survey(survey: Survey, context: Context) -> Report:

@@ -217,7 +217,7 @@ class LocalStorage:
         try:
             return _stat(os.stat(path))
         except (FileNotFoundError, NotADirectoryError):
-            return FileStat("dangling") if os.path.lexists(path) else None
+            return _stat_link(path)
         except PermissionError as error:
             raise _denied(path) from error
         except (OSError, ValueError):
@@ -265,11 +265,19 @@ def _stat(status: os.stat_result) -> FileStat:
     return FileStat(kind)
 
 
+def _stat_link(path: str) -> FileStat | None:
+    """Tell a link that leads nowhere from nothing at all."""
+    try:
+        return FileStat("dangling", target=os.readlink(path))
+    except OSError:
+        return None
+
+
 def _stat_entry(entry: os.DirEntry[str]) -> FileStat:
     try:
         return _stat(entry.stat())
     except OSError:
-        return FileStat("dangling")
+        return _stat_link(entry.path) or FileStat("dangling")
 
 
 def _denied(path: str) -> PermissionDeniedError:

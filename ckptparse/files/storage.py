@@ -41,6 +41,8 @@ class FileStat:
     """Bytes; 0 for all that is no file."""
     identity: Hashable = None
     """Changes if the content does: time and inode, an ETag, a generation. None: nobody knows."""
+    target: str | None = None
+    """Where a link leads at which nothing lies."""
 
 
 class Source(Protocol):

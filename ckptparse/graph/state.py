@@ -8,41 +8,32 @@ The file is a CheckpointState message as text:
     all_model_checkpoint_timestamps: 1795337513.3563564   seconds, beside the paths
     last_preserved_timestamp: 1795337512.316562
 
-Relative paths are relative to the directory of the state file. Absolute ones survive a move of
-that directory only by their last part, which is then looked for beside the state file. The path of
-a V1 checkpoint of several files is a pattern, `ckpt-3-?????-of-00002`.
+Relative paths are relative to the directory of the state file. Where the checkpoints that it names
+lie today, `inventory.listed` finds out.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import time
-import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
-from ckptparse.errors import CheckpointError, MalformedError, UnsupportedError
-from ckptparse.files.local import LocalSource
-from ckptparse.legacy.naming import match_pattern
-from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.errors import MalformedError, UnsupportedError
+from ckptparse.files.context import Context
 from ckptparse.proto.checkpoint_state_pb2 import CheckpointState as CheckpointStateProto
 from ckptparse.proto.parsing import parse_text
 from ckptparse.text import brief_repr
 
 __all__ = [
-    "STATE_FILE_NAME",
     "CheckpointState",
+    "StateFile",
     "add_to_state",
-    "checkpoint_exists",
-    "checkpoint_state",
-    "find_listed",
-    "iter_newest_first",
-    "latest_checkpoint",
+    "decode_state",
+    "parse_state",
+    "read_message",
     "read_state",
 ]
-
-STATE_FILE_NAME = "checkpoint"
 
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -56,7 +47,7 @@ class CheckpointState:
     paths: tuple[str, ...]
     """Prefixes of every listed checkpoint, oldest first."""
     timestamps: tuple[float, ...]
-    """Seconds since the epoch beside `paths`; empty where the writer kept none."""
+    """Seconds since the epoch beside `paths`; empty if the writer kept none."""
     last_preserved: float | None
     """When a checkpoint was last kept for good, in seconds since the epoch."""
 
@@ -64,113 +55,74 @@ class CheckpointState:
         return brief_repr(self)
 
 
-def checkpoint_state(
-    directory: str | os.PathLike[str],
-    latest_filename: str | None = None,
-    *,
-    limits: Limits = DEFAULT_LIMITS,
-) -> CheckpointState | None:
-    """Read the state file of a directory.
+@dataclass(frozen=True, slots=True)
+class StateFile:
+    """A state file, its paths as they are written.
 
-    Args:
-        directory: Where the state file lies.
-        latest_filename: Its name, `checkpoint` unless told.
-        limits: Bounds on its size.
-
-    Returns:
-        None where there is no state file, and with a `UserWarning` where its text is not that of
-        a state file.
-
-    Raises:
-        MalformedError: The state file names no newest checkpoint, as an empty one does.
+    Attributes:
+        path: The file.
+        directory: Where it lies, which relative paths are relative to.
+        latest: The newest checkpoint.
+        paths: Every listed checkpoint, oldest first.
+        timestamps: Seconds since the epoch beside `paths`.
+        last_preserved: When a checkpoint was last kept for good.
     """
-    path = os.path.join(os.fspath(directory), latest_filename or STATE_FILE_NAME)
-    if not os.path.isfile(path):
-        return None
-    try:
-        message = _read_message(path, limits=limits)
-    except CheckpointError as error:
-        warnings.warn(f"{path} is not a readable state file: {error}", UserWarning, stacklevel=2)
-        return None
-    return _decode_state(message, path)
+
+    path: str
+    directory: str
+    latest: str
+    paths: tuple[str, ...] = ()
+    timestamps: tuple[float, ...] = ()
+    last_preserved: float | None = None
+
+    def newest_first(self) -> Iterator[str]:
+        """Iterate over the listed paths, the newest first, each once."""
+        yield from dict.fromkeys((self.latest, *reversed(self.paths)))
 
 
-def read_state(path: str, *, limits: Limits = DEFAULT_LIMITS) -> CheckpointState:
-    """Read one state file.
+def read_state(path: str, context: Context) -> StateFile:
+    """Read a state file.
 
     Raises:
         CheckpointNotFoundError: Nothing is there.
+        PermissionDeniedError: It may not be read.
         MalformedError: It is not the text of a state file, or names no newest checkpoint.
+        LimitError: It is larger than the limits allow.
     """
-    return _decode_state(_read_message(path, limits=limits), path)
+    return decode_state(read_message(path, context), path, context)
 
 
-def latest_checkpoint(
-    directory: str | os.PathLike[str],
-    latest_filename: str | None = None,
-    *,
-    limits: Limits = DEFAULT_LIMITS,
-) -> str | None:
-    """Find the newest checkpoint that the state file of a directory lists and that exists.
+def read_message(path: str, context: Context) -> CheckpointStateProto:
+    """Read the message in a state file; errors are those of `read_state`."""
+    with closing(context.storage.open(path)) as source:
+        context.limits.check("message_bytes", source.size, "The size of the state file", path=path)
+        data = source.read_at(0, source.size)
+    return parse_state(data, path, context)
 
-    Only existence is tested: of a V2 checkpoint's index, or of a V1 file. A path that does not
-    exist is tried by its last part in the directory itself, so that a moved directory still works.
 
-    Returns:
-        The prefix; the pattern unexpanded for a V1 checkpoint of several files. A `UserWarning`
-        says so where it is not the newest that is listed. None where no listed checkpoint exists,
-        where there is no state file, and with a `UserWarning` where it cannot be parsed.
+def decode_state(message: CheckpointStateProto, path: str, context: Context) -> StateFile:
+    """Take what a message lists.
 
     Raises:
-        MalformedError: The state file names no newest checkpoint, as an empty one does.
+        MalformedError: It names no newest checkpoint, as an empty one does.
     """
-    state = checkpoint_state(directory, latest_filename, limits=limits)
-    if state is None:
-        return None
-    for path in iter_newest_first(state):
-        found = find_listed(directory, path)
-        if found is None:
-            continue
-        if path != state.latest:
-            warnings.warn(
-                f"The newest checkpoint that is listed, {state.latest}, does not exist; "
-                f"{found} is the newest that does",
-                UserWarning,
-                stacklevel=2,
-            )
-        return found
-    return None
-
-
-def iter_newest_first(state: CheckpointState) -> Iterator[str]:
-    """Iterate over the listed prefixes, the newest first, each once."""
-    yield from dict.fromkeys((state.latest, *reversed(state.paths)))
-
-
-def find_listed(directory: str | os.PathLike[str], path: str) -> str | None:
-    """Return where a listed checkpoint exists: at its path, or by its last part in the directory.
-
-    Returns:
-        The prefix or pattern under which it exists; None where it does not.
-    """
-    # A state file written on Windows holds backslashes, whatever system reads it.
-    name = re.split(r"[/\\]", path)[-1]
-    for candidate in (path, os.path.join(os.fspath(directory), name)):
-        if name and checkpoint_exists(candidate):
-            return candidate
-    return None
-
-
-def checkpoint_exists(prefix: str) -> bool:
-    """Tell whether a prefix, a V1 file or a pattern of V1 files names something that exists."""
-    if "\0" in prefix:
-        return False
-    return (
-        os.path.isfile(f"{prefix}.index") or os.path.isfile(prefix) or bool(match_pattern(prefix))
+    if not message.model_checkpoint_path:
+        raise MalformedError(
+            "Expected a state file with a model_checkpoint_path, found none in it",
+            path=path,
+            hint="Pass the prefix of a checkpoint in that directory instead of the directory",
+        )
+    return StateFile(
+        path,
+        context.storage.split(path)[0],
+        message.model_checkpoint_path,
+        tuple(message.all_model_checkpoint_paths),
+        tuple(message.all_model_checkpoint_timestamps),
+        message.last_preserved_timestamp or None,
     )
 
 
-def add_to_state(data: bytes, prefix: str, *, path: str, limits: Limits = DEFAULT_LIMITS) -> str:
+def add_to_state(data: bytes, prefix: str, *, path: str, context: Context) -> str:
     """Make the text of a state file that names one more checkpoint, as its newest.
 
     What it lists already stays as it is, but for the new one if that was listed.
@@ -179,13 +131,13 @@ def add_to_state(data: bytes, prefix: str, *, path: str, limits: Limits = DEFAUL
         data: The state file so far; empty if there is none.
         prefix: Of the new checkpoint, relative to the directory of the state file.
         path: The state file, for errors.
-        limits: Bounds on its nesting.
+        context: Bounds on its nesting.
 
     Raises:
         MalformedError: It is not the text of a state file.
         UnsupportedError: The prefix is not UTF-8.
     """
-    message = _parse_state(data, path, limits=limits)
+    message = parse_state(data, path, context)
     listed = list(message.all_model_checkpoint_paths)
     times = list(message.all_model_checkpoint_timestamps)
     if len(times) != len(listed):
@@ -206,14 +158,12 @@ def add_to_state(data: bytes, prefix: str, *, path: str, limits: Limits = DEFAUL
     return text
 
 
-def _read_message(path: str, *, limits: Limits) -> CheckpointStateProto:
-    with LocalSource.open(path) as source:
-        limits.check("message_bytes", source.size, "The size of the state file", path=path)
-        data = source.read_at(0, source.size)
-    return _parse_state(data, path, limits=limits)
+def parse_state(data: bytes, path: str, context: Context) -> CheckpointStateProto:
+    """Parse the bytes of a state file.
 
-
-def _parse_state(data: bytes, path: str, *, limits: Limits) -> CheckpointStateProto:
+    Raises:
+        MalformedError: They are not the text of one.
+    """
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -223,22 +173,5 @@ def _parse_state(data: bytes, path: str, *, limits: Limits) -> CheckpointStatePr
             offset=error.start,
         ) from None
     text = text.removeprefix(_BYTE_ORDER_MARK)
+    limits = context.limits
     return parse_text(CheckpointStateProto, text, limits=limits, path=path, what="the state file")
-
-
-def _decode_state(message: CheckpointStateProto, path: str) -> CheckpointState:
-    if not message.model_checkpoint_path:
-        raise MalformedError(
-            "Expected a state file with a model_checkpoint_path, found none in it",
-            path=path,
-            hint="Pass the prefix of a checkpoint in that directory instead of the directory",
-        )
-    directory = os.path.dirname(path)
-    return CheckpointState(
-        latest=os.path.join(directory, message.model_checkpoint_path),
-        paths=tuple(
-            os.path.join(directory, listed) for listed in message.all_model_checkpoint_paths
-        ),
-        timestamps=tuple(message.all_model_checkpoint_timestamps),
-        last_preserved=message.last_preserved_timestamp or None,
-    )

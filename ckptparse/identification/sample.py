@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
+from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
-from ckptparse.limits import Limits
 
 __all__ = ["WINDOW", "Sample"]
 
@@ -24,14 +23,16 @@ class Sample:
         size: Its size in bytes.
         head: Its first bytes, at most `WINDOW`.
         tail: Its last bytes, at most `WINDOW`.
-        limits: Bounds on what is read and unpacked.
+        context: Where files beside it lie, and bounds on what is read and unpacked.
+        limits: Those bounds.
     """
 
-    def __init__(self, source: Source, limits: Limits) -> None:
+    def __init__(self, source: Source, context: Context) -> None:
         self.source = source
-        self.limits = limits
+        self.context = context
+        self.limits = context.limits
         self.path = source.path
-        self.name = os.path.basename(source.path)
+        self.name = context.storage.split(source.path)[1]
         self.size = source.size
         self.head = source.read_at(0, min(self.size, WINDOW))
         start = max(0, self.size - WINDOW)

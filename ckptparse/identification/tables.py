@@ -10,23 +10,24 @@ SavedTensorSlices in a V1 file:
 
 from __future__ import annotations
 
+from contextlib import closing
 from itertools import islice
 
 from ckptparse.bundle.entry import BundleEntry, BundleHeader
-from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.coding.checksum import crc_of_zeros
 from ckptparse.coding.varint import decode_varint
 from ckptparse.errors import CheckpointError
-from ckptparse.files.local import LocalSource
+from ckptparse.filenames import INDEX_SUFFIX, split_data_path
+from ckptparse.files.context import Context
+from ckptparse.files.storage import Source
 from ckptparse.identification.identity import Finding
 from ckptparse.identification.sample import Sample
-from ckptparse.limits import Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 from ckptparse.table.format import MAGIC
 from ckptparse.table.reader import Table
 
-__all__ = ["find_cut_table", "find_shard", "find_table", "is_table", "name_first_value"]
+__all__ = ["find_cut_table", "find_shard", "find_table", "may_be_legacy", "name_first_value"]
 
 _MOST_ENTRIES = 10_000
 
@@ -47,14 +48,15 @@ def find_table(sample: Sample) -> Finding | None:
     return Finding(kind, _describe_index(first[1]) if kind == "v2-index" else {})
 
 
-def is_table(path: str) -> bool:
-    """Tell a table by the last bytes of a file."""
-    try:
-        with LocalSource.open(path) as source:
-            start = max(0, source.size - len(MAGIC))
-            return source.read_at(start, source.size - start) == MAGIC
-    except CheckpointError:
-        return False
+def may_be_legacy(source: Source) -> bool:
+    """Tell whether a file is, or was once, a V1 checkpoint: by its end, or by its start."""
+    size = source.size
+    start = max(0, size - len(MAGIC))
+    if source.read_at(start, size - start) == MAGIC:
+        return True
+    head = source.read_at(0, min(64, size))
+    # The first entry: nothing shared, no key, and a value that starts with a message's field 1.
+    return head[:2] == b"\0\0" and b"\x0a" in head[3:8]
 
 
 def find_cut_table(sample: Sample) -> Finding | None:
@@ -70,7 +72,7 @@ def find_shard(sample: Sample) -> Finding | None:
         return None
     prefix, shard_id, num_shards = parts
     detail: dict[str, object] = {"prefix": prefix, "shard": shard_id, "num_shards": num_shards}
-    index = _open_index(f"{prefix}{INDEX_SUFFIX}", sample.limits)
+    index = _open_index(f"{prefix}{INDEX_SUFFIX}", sample.context)
     if index is None:
         return Finding("v2-shard", detail | {"index": "missing or unreadable"})
     found_shards, entries = index
@@ -132,10 +134,11 @@ def _describe_index(value: bytes) -> dict[str, object]:
     return {"num_shards": header.num_shards}
 
 
-def _open_index(path: str, limits: Limits) -> tuple[int, list[BundleEntry]] | None:
-    """Read how many shards an index names, and its first entries; None where it is no index."""
+def _open_index(path: str, context: Context) -> tuple[int, list[BundleEntry]] | None:
+    """Read how many shards an index names, and its first entries; None if it is no index."""
+    limits = context.limits
     try:
-        with LocalSource.open(path) as source:
+        with closing(context.storage.open(path)) as source:
             items = Table.open(source, limits=limits).items()
             proto = parse_message(BundleHeaderProto, next(items, (b"", b""))[1], limits=limits)
             header = BundleHeader.from_proto(proto, limits=limits)

@@ -10,7 +10,7 @@ from itertools import combinations
 from ckptparse.examination.check import fits
 from ckptparse.examination.payload import PartName, Payload
 from ckptparse.examination.readers import DataFiles
-from ckptparse.examination.survey import find_step
+from ckptparse.filenames import find_step
 from ckptparse.recovery.siblings import Siblings
 
 __all__ = ["Expectations"]

@@ -26,6 +26,7 @@ from ckptparse.examination.case import (
     open_case,
     spans_of_parts,
 )
+from ckptparse.examination.choosing import explain_choice
 from ckptparse.examination.diagnose import Diagnosis, diagnose
 from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.neighbours import find_others
@@ -34,8 +35,10 @@ from ckptparse.examination.places import find_twins
 from ckptparse.examination.readers import DataFile
 from ckptparse.examination.report import Report, TensorReport
 from ckptparse.examination.summary import make_report
-from ckptparse.examination.survey import survey_path
 from ckptparse.files.context import Context, Progress
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.lenient import choose_leniently, refuse_graph
+from ckptparse.inventory.parts import survey_candidate
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Status
@@ -101,10 +104,16 @@ def recover(
         MalformedError: `shapes` are none, or the map file is none.
     """
     context = Context(limits=limits, progress=progress)
+    folders = Folders(context)
+    choice = choose_leniently(path, folders)
+    if choice.candidate.format == "graph":
+        raise refuse_graph(choice.candidate.path, context)
     named = Evidence((os.fsdecode(one) for one in evidence), context)
     known = None if mapfile is None else read_mapfile(os.fsdecode(mapfile), context)
     options = _Options(siblings, named, read_shapes(shapes, context), known)
-    return _recover(survey_path(path, limits=limits), options, context)
+    recovery = _recover(survey_candidate(choice.candidate, folders), options, context)
+    recovery.report = explain_choice(recovery.report, choice)
+    return recovery
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,11 +99,11 @@ class Siblings:
             return
         self._loaded = True
         silent = replace(self._files.context, progress=None)
-        beside = nearest(self._survey, _MOST_SIBLINGS) if self._used else []
+        beside = nearest(self._survey, silent, _MOST_SIBLINGS) if self._used else []
         for prefix in dict.fromkeys([*beside, *self._others]):
             if prefix == self._survey.prefix:
                 continue
-            case = open_case(survey_path(prefix, limits=silent.limits), silent)
+            case = open_case(survey_path(prefix, silent), silent)
             case.files.close()
             for view in case.views:
                 if view.origin is Origin.FINAL:

@@ -75,6 +75,9 @@ _UNFINISHED = (
     "The save did not finish. These tensors come from files that it left behind: `ckptparse show` "
     "and `ckptparse.read` never use those, and `ckptparse recover` saves them."
 )
+_GRAPH = (
+    "A graph stores no checksums: its constants decode, or they do not, and no more can be known."
+)
 
 
 def render_report(
@@ -167,6 +170,8 @@ def _head_lines(page: _Page, report: Report) -> Iterator[str]:
     yield from page.pieces([*head, (describe_counts(report), "")], 0)
     if report.unfinished:
         yield from page.paragraph(_UNFINISHED, 2)
+    if report.format == "graph":
+        yield from page.paragraph(_GRAPH, 2)
 
 
 def _problem_lines(page: _Page, report: Report, *, everything: bool) -> Iterator[str]:
@@ -189,10 +194,12 @@ def _is_told_below(problem: Problem, report: Report) -> bool:
 
 
 def _tensor_lines(page: _Page, report: Report, *, everything: bool) -> Iterator[str]:
+    # Nothing in a graph can be verified.
+    fine = ("verified", "unverified") if report.format == "graph" else ("verified",)
     tensors = [
         tensor
         for tensor in report.tensors.values()
-        if everything or tensor.status.value != "verified"
+        if everything or tensor.status.value not in fine
     ]
     graph = report.object_graph
     if graph is not None and not graph.status.proved:

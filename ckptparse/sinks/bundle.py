@@ -20,12 +20,13 @@ from ckptparse.bundle.payload import SlicedPayload
 from ckptparse.bundle.writer import BundleWriter
 from ckptparse.dtypes import is_numeric
 from ckptparse.errors import OutputExistsError, located
+from ckptparse.filenames import STATE_FILE_NAME
 from ckptparse.files.context import Context
 from ckptparse.files.placing import OutputFiles, Suffixes, place_file, place_files
 from ckptparse.files.storage import Storage
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_graph_making import make_object_graph
-from ckptparse.graph.state import STATE_FILE_NAME, add_to_state
+from ckptparse.graph.state import add_to_state
 from ckptparse.slices import TensorSlice
 from ckptparse.tensor import Tensor
 from ckptparse.tensor_like import TensorLike, as_tensor
@@ -218,6 +219,6 @@ def _update_state(storage: Storage, prefix: str) -> None:
         source = storage.open(path)
         with closing(source):
             data = source.read_at(0, source.size)
-    text = add_to_state(data, name, path=path)
+    text = add_to_state(data, name, path=path, context=Context(storage=storage))
     with place_file(path, overwrite=True) as file:
         file.write(text.encode("utf-8"))

@@ -1,0 +1,30 @@
+"""From a path to the checkpoint that is examined, and what the choice adds to its report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ckptparse.examination.report import Report
+from ckptparse.examination.summary import sort_problems
+from ckptparse.inventory.lenient import Choice
+from ckptparse.problems import Problem
+
+__all__ = ["explain_choice"]
+
+
+def explain_choice(report: Report, choice: Choice) -> Report:
+    """Add to a report why this checkpoint was taken, if the path means another one or none.
+
+    Whatever `ckptparse.open` refuses at that path is not whole: `verify PATH && deploy` never
+    approves it.
+    """
+    problems = list(choice.problems)
+    if choice.refusal is not None and report.ok and not problems:
+        refusal = choice.refusal
+        problems.append(Problem.of("path.refused", refusal.path or report.path, refusal.message))
+    if not problems:
+        return report
+    # What the choice says of the state file is more than that it is stale.
+    codes = {problem.code for problem in problems}
+    kept = [problem for problem in report.problems if problem.code not in codes]
+    return replace(report, problems=sort_problems([*problems, *kept]))

@@ -1,0 +1,72 @@
+"""A graph under examination: whether it parses, and whether its constants decode.
+
+No checksum is stored in a graph, so that no more can be known: what decodes is `unverified`.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from ckptparse.dtypes import describe_data_type
+from ckptparse.errors import CheckpointError, DataLossError, LimitError, UnsupportedError
+from ckptparse.examination.outcome import Outcome
+from ckptparse.examination.report import FileRange, FileReport, Report, TensorReport
+from ckptparse.files.context import Context
+from ckptparse.graph.graph import Graph
+from ckptparse.inventory.inventory import Candidate
+from ckptparse.opening import read_candidate_graph
+from ckptparse.problems import Cause, Problem, Status
+
+__all__ = ["verify_graph"]
+
+
+def verify_graph(candidate: Candidate, context: Context) -> Report:
+    """Check a graph: it parses, and each of its constants decodes.
+
+    Raises:
+        CheckpointNotFoundError: It is of a SavedModel that has no constants.
+        NotACheckpointError: Something else is in its place.
+    """
+    path = candidate.path
+    problems: list[Problem] = []
+    tensors: dict[str, TensorReport] = {}
+    try:
+        graph = read_candidate_graph(candidate, context)
+    except (DataLossError, LimitError, UnsupportedError) as error:
+        problems.append(_problem(path, error))
+    else:
+        tensors = {name: _check(graph, name) for name in graph.constants}
+        problems += [
+            Problem.of("graph.damaged", f"{path}: {name}", tensor.note)
+            for name, tensor in tensors.items()
+            if tensor.status is Status.CORRUPT
+        ]
+    files = {path: _describe_file(path, context, ok=not problems)}
+    return Report(path, "graph", tensors, files, tuple(problems))
+
+
+def _check(graph: Graph, name: str) -> TensorReport:
+    try:
+        tensor = graph.constants[name]
+        dtype, shape = describe_data_type(tensor.data_type), tensor.shape
+        tensor.read()
+    except UnsupportedError as error:
+        outcome = Outcome(Status.UNVERIFIED, Cause.NO_CHECKSUM, note=error.message)
+        return TensorReport(outcome, name, dtype, shape)
+    except CheckpointError as error:
+        outcome = Outcome(Status.CORRUPT, Cause.ENTRY, note=error.message)
+        return TensorReport(outcome, name, None, None)
+    elements = ((0, tensor.size),) if tensor.size else ()
+    outcome = Outcome(Status.UNVERIFIED, Cause.NO_CHECKSUM, ranges=elements)
+    return TensorReport(outcome, name, dtype, shape)
+
+
+def _problem(path: str, error: CheckpointError) -> Problem:
+    code = "limit.reached" if isinstance(error, LimitError) else "graph.damaged"
+    return Problem.of(code, path, error.message)
+
+
+def _describe_file(path: str, context: Context, *, ok: bool) -> FileReport:
+    with closing(context.storage.open(path)) as source:
+        size = source.size
+    return FileReport(path, "graph", size, (FileRange(0, size, "unverified" if ok else "bad"),))

@@ -1,0 +1,166 @@
+r"""The grammar of file names: to which checkpoint a name belongs, and as what (docs/format.md).
+
+    P.index                                  the index of a V2 checkpoint whose prefix is P
+    P.data-00000-of-00002                    one of its data files
+    P.meta                                   the graph beside a checkpoint
+    F                                        a V1 file: any name
+    F-00000-of-00002   F-?????-of-00002      one of several V1 files; the pattern of all of them
+    checkpoint                               the state file of a directory
+    saved_model.pb   variables/variables.*   a SavedModel
+
+A save that is killed leaves what it had not renamed yet:
+
+    X.tempstateN                             file X, complete or cut
+    P_temp/part-00000-of-00002.index         a part that was not merged yet; beside it its data
+    P_temp_UUID/part-…   P.part-…            the same, of older versions and of s3://
+
+What is done to names on the way from one machine to another:
+
+    variables\variables.index                one name: unpacked from an archive made on Windows
+    P (1).index                              downloaded a second time by a browser
+    ._P.index                                attributes that macOS keeps of P.index
+
+Strings alone are looked at here; `inventory` asks what lies there.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = [
+    "INDEX_SUFFIX",
+    "META_SUFFIX",
+    "SAVED_MODEL_FILES",
+    "STATE_FILE_NAME",
+    "VARIABLES",
+    "Part",
+    "find_step",
+    "is_apple_double",
+    "is_pattern",
+    "last_part",
+    "legacy_path",
+    "shard_path",
+    "split_data_path",
+    "split_legacy_path",
+    "split_part",
+    "strip_copy_number",
+    "strip_shard_suffix",
+    "strip_temp_directory",
+    "strip_temporary",
+]
+
+INDEX_SUFFIX = ".index"
+META_SUFFIX = ".meta"
+STATE_FILE_NAME = "checkpoint"
+SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
+"""The first that is there counts."""
+VARIABLES = "variables"
+"""Both the directory of a SavedModel's variables and their prefix in it."""
+
+# Negative numbers are what a broken header gives, and what `shard_path` then makes of them.
+_DATA_PATH = re.compile(r"(?s)(.*)\.data-(-?\d{5,})-of-(-?\d{5,})")
+_LEGACY_PATH = re.compile(r"(?s)(.*)-(\d{5,})-of-(\d{5,})")
+_SHARD_SUFFIX = re.compile(r"-[\d?]+-of-\d+$")
+_TEMPORARY = re.compile(r"(?s)(.*)\.tempstate\d+")
+_TEMP_DIRECTORY = re.compile(r"(?s)(.*)_temp(?:_[0-9a-f]{32})?")
+_PART = re.compile(
+    r"(?s)(?:(.*)\.)?part-(\d{5,})-of-(\d{5,})(\.index|\.data-.*?)(?:\.tempstate\d+)?"
+)
+_STEP = re.compile(r"(?s).*?-(\d+)")
+_COPY = re.compile(r"(?s)(.+) \(\d+\)")
+_WILD = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The name of a part of a save, not merged yet.
+
+    Attributes:
+        base: The last part of the prefix if the name tells it, as it does beside the checkpoint.
+        number: Which of the parts.
+        count: How many there are.
+        is_index: Whether it is the part's index; else it is its data file.
+    """
+
+    base: str | None
+    number: int
+    count: int
+    is_index: bool
+
+
+def shard_path(prefix: str, shard_id: int, num_shards: int) -> str:
+    """Return the path of a data file of a V2 checkpoint."""
+    return f"{prefix}.data-{shard_id:05d}-of-{num_shards:05d}"
+
+
+def legacy_path(prefix: str, number: int, count: int) -> str:
+    """Return the path of one of several V1 files."""
+    return f"{prefix}-{number:05d}-of-{count:05d}"
+
+
+def split_data_path(path: str) -> tuple[str, int, int] | None:
+    """Return prefix, shard number and number of shards of a data file's path; None for others."""
+    match = _DATA_PATH.fullmatch(path)
+    return (match[1], int(match[2]), int(match[3])) if match else None
+
+
+def split_legacy_path(path: str) -> tuple[str, int, int] | None:
+    """Return prefix, number and count of one of several V1 files; None for other names.
+
+    A data file's name has the same end: look for that first.
+    """
+    match = _LEGACY_PATH.fullmatch(path)
+    return (match[1], int(match[2]), int(match[3])) if match else None
+
+
+def strip_shard_suffix(path: str) -> str:
+    """Take `-00000-of-00002` or `-?????-of-00002` off a path."""
+    return _SHARD_SUFFIX.sub("", path)
+
+
+def strip_temporary(path: str) -> str | None:
+    """Return the final path of a file that a save did not rename yet; None for other names."""
+    match = _TEMPORARY.fullmatch(path)
+    return match[1] if match else None
+
+
+def strip_temp_directory(path: str) -> str | None:
+    """Return the prefix whose parts a directory such as `P_temp` keeps; None for other names."""
+    match = _TEMP_DIRECTORY.fullmatch(path)
+    return match[1] if match else None
+
+
+def split_part(name: str) -> Part | None:
+    """Take the name of a part of a save to pieces; None for other names."""
+    match = _PART.fullmatch(name)
+    if match is None:
+        return None
+    return Part(match[1], int(match[2]), int(match[3]), match[4] == INDEX_SUFFIX)
+
+
+def strip_copy_number(name: str) -> str | None:
+    """Return `P` of the name `P (1)` that a browser gives a second download; None for others."""
+    match = _COPY.fullmatch(name)
+    return match[1] if match else None
+
+
+def find_step(name: str) -> int | None:
+    """Return the number that the last part of a prefix ends in: 100 of `model.ckpt-100`."""
+    match = _STEP.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def is_apple_double(name: str) -> bool:
+    """Tell a name that macOS gives a file of attributes, beside the file they belong to."""
+    return name.startswith("._") and len(name) > 2
+
+
+def is_pattern(name: str) -> bool:
+    """Tell whether a name may be a pattern, such as `ckpt-3-?????-of-00002`."""
+    return not _WILD.isdisjoint(name)
+
+
+def last_part(path: str) -> str:
+    r"""Return the last name of a path of any system: a state file may come from Windows."""
+    return re.split(r"[/\\]", path)[-1]

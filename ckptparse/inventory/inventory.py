@@ -1,0 +1,90 @@
+"""What lies at a path, as a value: what it means, what else is there, and why nothing is opened.
+
+The strict choice (`open`, `read`, `list_variables`) and the lenient one (`verify`, `recover`) are
+made from the same value, so that they cannot disagree on which checkpoint is meant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Literal
+
+from ckptparse.errors import CheckpointError
+from ckptparse.filenames import INDEX_SUFFIX
+
+if TYPE_CHECKING:
+    from ckptparse.identification import Identity
+
+__all__ = ["By", "Candidate", "Inventory"]
+
+
+class By(Enum):
+    """How a path leads to a checkpoint."""
+
+    NAME = "the path names it"
+    SAVED_MODEL = "it holds the variables of the SavedModel"
+    STATE = "the state file names it as the newest"
+    LISTED = "it is the newest that the state file lists of which something is there"
+    ONLY = "it is the only one in the directory"
+    NEWEST = "it has the highest step in the directory"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A checkpoint that a path may mean.
+
+    Attributes:
+        format: `"v2"`, `"v1"` or `"graph"`.
+        path: The prefix of a V2 checkpoint; the file, prefix or pattern of any other.
+        by: How the path leads to it.
+        files: The files of a V1 checkpoint that are there and to be read.
+        renamed_index: The index of a V2 checkpoint if it is not `path + ".index"`, else None.
+        saved_model: The directory of the SavedModel that it belongs to, or None.
+        parts_in: The directory of parts that alone is meant, such as `P_temp`, or None.
+        identity: What a graph's file was found to be; None if it was not looked at.
+    """
+
+    format: Literal["v2", "v1", "graph"]
+    path: str
+    by: By = By.NAME
+    files: tuple[str, ...] = ()
+    renamed_index: str | None = None
+    saved_model: str | None = None
+    parts_in: str | None = None
+    identity: Identity | None = None
+
+    @property
+    def index_path(self) -> str:
+        """Path of a V2 checkpoint's index."""
+        return self.renamed_index or self.path + INDEX_SUFFIX
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What lies at a path.
+
+    Attributes:
+        path: The path.
+        meant: The checkpoint that it means, if it means one.
+        refusal: Why the strict reader opens nothing; None if `meant` is to be opened.
+        ambiguous: Whether it is refused because several checkpoints are meant alike.
+        others: Other checkpoints to which it leads, broken or whole; the one to take first, first.
+        state_path: The state file that led on, or None.
+        elsewhere: What to say if `meant` is not in the directory of the state file, or None.
+        warning: What the caller should know of `meant` besides, or None.
+    """
+
+    path: str
+    meant: Candidate | None = None
+    refusal: CheckpointError | None = None
+    ambiguous: bool = False
+    others: tuple[Candidate, ...] = ()
+    state_path: str | None = None
+    elsewhere: str | None = None
+    warning: str | None = None
+
+    @property
+    def checkpoint_path(self) -> str:
+        """Path of the checkpoint that is meant."""
+        return self.path if self.meant is None else self.meant.path

@@ -1,0 +1,196 @@
+"""The files of a V1 checkpoint: one, or several whose names say how many there are.
+
+m.ckpt-7                        one file
+m.ckpt-7-00000-of-00002         one of two
+m.ckpt-7-?????-of-00002         both: what a state file lists, and what TensorFlow is given
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+
+from ckptparse.errors import (
+    CheckpointError,
+    MissingShardError,
+    NotACheckpointError,
+    PermissionDeniedError,
+)
+from ckptparse.filenames import (
+    INDEX_SUFFIX,
+    META_SUFFIX,
+    is_pattern,
+    legacy_path,
+    split_legacy_path,
+)
+from ckptparse.files.context import Context
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.inventory import Candidate, Inventory
+from ckptparse.legacy.metadata import read_metadata
+from ckptparse.table.reader import Table
+
+__all__ = [
+    "LegacyFiles",
+    "find_legacy",
+    "list_shards",
+    "lists_tensors",
+    "match_pattern",
+    "take_legacy",
+]
+
+_NEVER_SHARDS = (META_SUFFIX, INDEX_SUFFIX)
+_MOST_LISTED = 5
+_MOST_SHARDS = 100_000
+"""Files that a name may say there are, before each is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyFiles:
+    """The files that a path may mean as a V1 checkpoint, whatever they turn out to hold.
+
+    Attributes:
+        present: Those that are there, in order.
+        absent: Some of those that the names of the others tell of, and that are not there.
+        of: How many files the names tell of.
+        chosen: The one of several that was named by itself, or None.
+        counts: If there are several sets of that prefix: the number of files of each.
+    """
+
+    present: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    of: int = 1
+    chosen: str | None = None
+    counts: tuple[int, ...] = field(default=())
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """The files that the strict reader takes: all; of a broken set the one that was named."""
+        return (self.chosen,) if self.chosen is not None and self.absent else self.present
+
+    def refusal(self, path: str) -> CheckpointError | None:
+        """Say why the strict reader may not take them; None if it may."""
+        if len(self.counts) > 1:
+            counts = " and of ".join(map(str, self.counts))
+            return NotACheckpointError(
+                f"Expected the files of one V1 checkpoint, found those of one of {counts} files",
+                path=path,
+                hint=f"Give one of them: {', '.join(self.present)}",
+            )
+        if self.absent and self.chosen is None:
+            return MissingShardError(
+                f"Expected every file of a V1 checkpoint, found {len(self.present)}; not there: "
+                f"{', '.join(self.absent)}",
+                path=self.absent[0],
+                hint="Give one of the files that are there to read what it holds",
+            )
+        return None
+
+    def warning(self) -> str | None:
+        """Say what is left out if one of several is read by itself; None if nothing is."""
+        if self.chosen is None or not self.absent:
+            return None
+        return (
+            f"{self.chosen} is one of {self.of} files of a V1 checkpoint, and "
+            f"{', '.join(self.absent)} is not there: what it held is left out"
+        )
+
+
+def find_legacy(path: str, folders: Folders, *, is_file: bool) -> LegacyFiles:
+    """Find the files of a V1 checkpoint.
+
+    Args:
+        path: The file; or of several the pattern, what precedes `-00000-of-00002` in their names,
+            or one of them.
+        folders: Where to look.
+        is_file: Whether a file of that very name is there.
+    """
+    if is_file:
+        return _find_siblings(path, folders)
+    files = [file for file in match_pattern(path, folders) if not file.endswith(_NEVER_SHARDS)]
+    if files:
+        return LegacyFiles(tuple(files), _absent(files, path, folders), len(files))
+    shards = list_shards(path, folders)
+    if len(shards) > 1:
+        firsts = tuple(found[0] for found in shards.values())
+        return LegacyFiles(firsts, counts=tuple(sorted(shards)))
+    for count, found in shards.items():
+        return LegacyFiles(tuple(found), _absent(found, path, folders), count)
+    return LegacyFiles()
+
+
+def match_pattern(pattern: str, folders: Folders) -> list[str]:
+    """List the files that a pattern such as `ckpt-3-?????-of-00002` names, in order.
+
+    Only the last part of the path is a pattern: directories are taken by their name.
+    """
+    directory, name = folders.split(pattern)
+    if not is_pattern(name):
+        return []
+    names = fnmatch.filter(folders.files(directory), name)
+    return [folders.join(directory, one) for one in names]
+
+
+def list_shards(prefix: str, folders: Folders) -> dict[int, list[str]]:
+    """List the files `PREFIX-SSSSS-of-NNNNN`, in order, by their number N."""
+    directory, name = folders.split(prefix)
+    shards: dict[int, list[str]] = defaultdict(list)
+    for file in folders.files(directory):
+        shard = split_legacy_path(file)
+        if shard is not None and shard[0] == name:
+            shards[shard[2]].append(folders.join(directory, file))
+    return dict(shards)
+
+
+def take_legacy(path: str, folders: Folders, *, is_file: bool) -> Inventory:
+    """Tell what a path means as a V1 checkpoint; arguments are those of `find_legacy`."""
+    found = find_legacy(path, folders, is_file=is_file)
+    candidate = Candidate("v1", path, files=found.readable)
+    refusal = found.refusal(path)
+    if refusal is None:
+        return Inventory(path, candidate, warning=found.warning())
+    if len(found.counts) > 1:
+        return Inventory(path, refusal=refusal, ambiguous=True)
+    return Inventory(path, refusal=refusal, others=(candidate,))
+
+
+def lists_tensors(path: str, context: Context) -> bool:
+    """Tell whether a file is a V1 checkpoint whose list names a tensor."""
+    try:
+        with closing(context.storage.open(path)) as source:
+            table = Table.open(source, limits=context.limits)
+            return bool(read_metadata(table, limits=context.limits))
+    except PermissionDeniedError:
+        raise
+    except CheckpointError:
+        return False
+
+
+def _find_siblings(path: str, folders: Folders) -> LegacyFiles:
+    """Find the files that belong to a given one, which may be one of several."""
+    shard = split_legacy_path(path)
+    if shard is None:
+        return LegacyFiles((path,))
+    prefix, _, count = shard
+    files = list_shards(prefix, folders).get(count, [path])
+    return LegacyFiles(tuple(files), _absent(files, prefix, folders), count, chosen=path)
+
+
+def _absent(files: Iterable[str], path: str, folders: Folders) -> tuple[str, ...]:
+    return tuple(islice(_iter_absent(files, path, folders), _MOST_LISTED))
+
+
+def _iter_absent(files: Iterable[str], path: str, folders: Folders) -> Iterator[str]:
+    """Iterate over the files that the names of others say there are, and that a pattern means."""
+    present = set(files)
+    name = folders.split(path)[1]
+    sets = {(one[0], one[2]) for one in map(split_legacy_path, sorted(present)) if one is not None}
+    for prefix, count in sorted(sets):
+        for number in range(min(count, _MOST_SHARDS)):
+            file = legacy_path(prefix, number, count)
+            meant = not is_pattern(name) or fnmatch.fnmatch(folders.split(file)[1], name)
+            if file not in present and meant:
+                yield file

@@ -1,0 +1,183 @@
+"""Where the checkpoints lie that a state file names.
+
+A directory means what lies in it. A relative path is joined to the directory of the state file. Of
+an absolute path that leads elsewhere the last part is looked for in that directory first: a copy of
+a training directory still names the original. Only if it is not there, the path itself counts, and
+the caller is told.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+
+from ckptparse.errors import CheckpointError, PermissionDeniedError
+from ckptparse.filenames import (
+    INDEX_SUFFIX,
+    STATE_FILE_NAME,
+    last_part,
+)
+from ckptparse.files.context import Context
+from ckptparse.graph.state import CheckpointState, StateFile, decode_state, read_message
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.legacy import match_pattern
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+
+__all__ = ["Listed", "checkpoint_state", "find_listed", "latest_checkpoint", "warn_elsewhere"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A listed checkpoint that is there.
+
+    Attributes:
+        path: Its prefix, V1 file or pattern.
+        is_elsewhere: Whether it is not in the directory of the state file, but where its absolute
+            path leads.
+    """
+
+    path: str
+    is_elsewhere: bool = False
+
+
+def find_listed(listed: str, directory: str, folders: Folders) -> Listed | None:
+    """Return where a listed checkpoint is; None if it is nowhere.
+
+    Only existence is tested: of an index, or of a V1 file.
+
+    Args:
+        listed: The path as the state file has it.
+        directory: The directory of the state file.
+        folders: Where to look.
+    """
+    name = last_part(listed)
+    if not name or "\0" in listed:
+        return None
+    here = folders.join(directory, name)
+    if not folders.is_absolute(listed):
+        for path in (folders.join(directory, listed), here):
+            if _exists(path, folders):
+                return Listed(path)
+        return None
+    start = folders.join(directory, "")
+    if start and listed.startswith(start) and _exists(listed, folders):
+        return Listed(listed)
+    if _exists(here, folders):
+        return Listed(here)
+    return Listed(listed, is_elsewhere=True) if _exists(listed, folders) else None
+
+
+def _exists(path: str, folders: Folders) -> bool:
+    return (
+        folders.is_file(path + INDEX_SUFFIX)
+        or folders.is_file(path)
+        or bool(match_pattern(path, folders))
+    )
+
+
+def checkpoint_state(
+    directory: str | os.PathLike[str],
+    latest_filename: str | None = None,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+) -> CheckpointState | None:
+    """Read the state file of a directory.
+
+    Args:
+        directory: Where the state file lies.
+        latest_filename: Its name, `checkpoint` unless told.
+        limits: Bounds on its size.
+
+    Returns:
+        None if there is no state file, and with a `UserWarning` if its text is not that of a
+        state file.
+
+    Raises:
+        MalformedError: The state file names no newest checkpoint, as an empty one does.
+        PermissionDeniedError: It may not be read.
+    """
+    context = Context(limits=limits)
+    state = _read_state(os.fspath(directory), latest_filename, context)
+    return None if state is None else _joined(state, context)
+
+
+def latest_checkpoint(
+    directory: str | os.PathLike[str],
+    latest_filename: str | None = None,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+) -> str | None:
+    """Find the newest checkpoint that the state file of a directory lists and that exists.
+
+    Only existence is tested: of a V2 checkpoint's index, or of a V1 file. A path that leads out of
+    the directory is tried by its last part in the directory first, so that a copied or moved
+    directory means its own files.
+
+    Returns:
+        The prefix; the pattern unexpanded for a V1 checkpoint of several files. A `UserWarning`
+        says so if it is not the newest that is listed, or lies elsewhere. None if no listed
+        checkpoint exists, if there is no state file, and with a `UserWarning` if it cannot be
+        parsed.
+
+    Raises:
+        MalformedError: The state file names no newest checkpoint, as an empty one does.
+        PermissionDeniedError: The state file may not be read, or the directory not be listed.
+    """
+    folders = Folders(Context(limits=limits))
+    state = _read_state(os.fspath(directory), latest_filename, folders.context)
+    if state is None:
+        return None
+    for listed in state.newest_first():
+        found = find_listed(listed, state.directory, folders)
+        if found is None:
+            continue
+        if listed != state.latest:
+            latest = folders.join(state.directory, state.latest)
+            _warn(
+                f"The newest checkpoint that is listed, {latest}, does not exist; "
+                f"{found.path} is the newest that does"
+            )
+        elif found.is_elsewhere:
+            _warn(warn_elsewhere(state.path, found.path))
+        return found.path
+    return None
+
+
+def warn_elsewhere(state_path: str, path: str) -> str:
+    """Say that a checkpoint is taken that does not lie in the directory of its state file."""
+    return (
+        f"{state_path} names a checkpoint in another directory, and none of that name lies beside "
+        f"it: {path} is taken"
+    )
+
+
+def _read_state(directory: str, latest_filename: str | None, context: Context) -> StateFile | None:
+    path = context.storage.join(directory, latest_filename or STATE_FILE_NAME)
+    status = context.storage.stat(path)
+    if status is None or status.kind != "file":
+        return None
+    try:
+        message = read_message(path, context)
+    except PermissionDeniedError:
+        raise
+    except CheckpointError as error:
+        _warn(f"{path} is not a readable state file: {error}", stacklevel=4)
+        return None
+    return decode_state(message, path, context)
+
+
+def _joined(state: StateFile, context: Context) -> CheckpointState:
+    def join(listed: str) -> str:
+        return context.storage.join(state.directory, listed)
+
+    return CheckpointState(
+        latest=join(state.latest),
+        paths=tuple(map(join, state.paths)),
+        timestamps=state.timestamps,
+        last_preserved=state.last_preserved,
+    )
+
+
+def _warn(message: str, *, stacklevel: int = 3) -> None:
+    warnings.warn(message, UserWarning, stacklevel=stacklevel)

@@ -1,0 +1,316 @@
+"""Everything that lies of one checkpoint, broken or whole: from a candidate to its `Survey`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+
+from ckptparse.errors import CheckpointError, PermissionDeniedError
+from ckptparse.filenames import (
+    INDEX_SUFFIX,
+    META_SUFFIX,
+    SAVED_MODEL_FILES,
+    VARIABLES,
+    find_step,
+    is_apple_double,
+    legacy_path,
+    shard_path,
+    split_data_path,
+    split_legacy_path,
+    split_part,
+    strip_shard_suffix,
+    strip_temp_directory,
+    strip_temporary,
+)
+from ckptparse.identification.tables import may_be_legacy
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.inventory import By, Candidate
+from ckptparse.inventory.legacy import list_shards
+from ckptparse.inventory.survey import IndexFile, LegacyFile, Origin, Survey
+
+__all__ = ["find_parts", "list_prefixes", "list_v1", "newest_first", "survey_candidate"]
+
+_MOST_LEGACY = 64
+"""Files of a directory that are opened to see whether they are V1 checkpoints."""
+_MOST_SHARDS = 100_000
+
+
+def survey_candidate(candidate: Candidate, folders: Folders) -> Survey:
+    """List the files of a checkpoint.
+
+    Raises:
+        PermissionDeniedError: A directory may not be listed.
+    """
+    if candidate.format == "v1":
+        return _survey_legacy(candidate, folders)
+    return _survey_bundle(candidate, folders)
+
+
+def find_parts(path: str, folders: Folders, *, by: By = By.NAME) -> Candidate | None:
+    """Find the checkpoint of which anything lies at a path; None if nothing does.
+
+    Args:
+        path: A prefix, or any file of a checkpoint, temporary ones too.
+        folders: Where to look.
+        by: How the path was come by.
+    """
+    prefix = _prefix_of(path, folders)
+    if _has_bundle(prefix, folders):
+        return Candidate("v2", prefix, by)
+    final = strip_temporary(path) or path
+    if _has_legacy(final, folders):
+        return Candidate("v1", final, by)
+    return None
+
+
+def newest_first(directory: str, folders: Folders) -> Iterator[Candidate]:
+    """Iterate over the checkpoints of a directory of which anything is there, by step and name."""
+    names = folders.list(directory)
+    bases = {base for name in names for base in _iter_bases(directory, name, folders)}
+    for base in _by_step(bases):
+        yield Candidate("v2", folders.join(directory, base), By.NEWEST)
+    if bases:
+        return
+    waiting = {strip_temporary(name) for name in names} - {None}
+    legacy = [folders.join(directory, name) for name in waiting if name]
+    for path in (*_by_step(legacy), *reversed(list_v1(directory, folders))):
+        if _has_legacy(path, folders):
+            yield Candidate("v1", path, By.NEWEST)
+
+
+def list_prefixes(directory: str, folders: Folders) -> list[str]:
+    """Return the prefixes of which an index lies in a directory, by step and then by name."""
+    files = folders.files(directory)
+    bases = [name.removesuffix(INDEX_SUFFIX) for name in files if _is_index(name)]
+    return [folders.join(directory, base) for base in reversed(_by_step(bases))]
+
+
+def list_v1(directory: str, folders: Folders) -> list[str]:
+    """Return the V1 checkpoints of a directory, by step and then by name.
+
+    Of several files that are one checkpoint, what precedes their numbers.
+    """
+    found: dict[str, None] = {}
+    files = [name for name in folders.files(directory) if _may_be_v1(name)]
+    for name in files[:_MOST_LEGACY]:
+        shard = split_legacy_path(name)
+        path = folders.join(directory, shard[0] if shard else name)
+        if path not in found and _looks_legacy(folders.join(directory, name), folders):
+            found[path] = None
+    return sorted(found, key=lambda path: _step_of(path, folders))
+
+
+def _by_step(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: (_step(name), name), reverse=True)
+
+
+def _step_of(path: str, folders: Folders) -> tuple[int, str]:
+    return _step(folders.split(path)[1]), path
+
+
+def _step(name: str) -> int:
+    step = find_step(name)
+    return -1 if step is None else step
+
+
+def _is_index(name: str) -> bool:
+    return name.endswith(INDEX_SUFFIX) and not is_apple_double(name) and split_part(name) is None
+
+
+def _may_be_v1(name: str) -> bool:
+    if name.endswith((INDEX_SUFFIX, META_SUFFIX)) or name in SAVED_MODEL_FILES:
+        return False
+    return not (is_apple_double(name) or split_data_path(name) or strip_temporary(name))
+
+
+def _iter_bases(directory: str, name: str, folders: Folders) -> Iterator[str]:
+    """Give the basename of the prefix that a file or directory of that name belongs to."""
+    if is_apple_double(name):
+        return
+    plain = strip_temporary(name) or name
+    part = split_part(plain)
+    data = split_data_path(plain)
+    folder = strip_temp_directory(name)
+    if part:
+        if part.base:
+            yield part.base
+    elif plain.endswith(INDEX_SUFFIX):
+        yield plain.removesuffix(INDEX_SUFFIX)
+    elif data:
+        yield data[0]
+    elif folder and any(_iter_parts(folders.join(directory, name), folders)):
+        yield folder
+
+
+def _prefix_of(path: str, folders: Folders) -> str:
+    """Take the suffix of any file of a checkpoint off a path that names one."""
+    if folders.is_file(path + INDEX_SUFFIX):
+        return path
+    plain = strip_temporary(path) or path
+    if folders.is_file(path):
+        for suffix in (INDEX_SUFFIX, META_SUFFIX):
+            if plain.endswith(suffix):
+                return plain.removesuffix(suffix)
+    data = split_data_path(plain)
+    return data[0] if data else plain
+
+
+# ---------------------------------------------------------------------------------- V2 prefixes
+
+
+def _has_bundle(prefix: str, folders: Folders) -> bool:
+    directory, base = folders.split(prefix)
+    if any(True for _ in _iter_data_files(directory, base, folders)):
+        return True
+    if any(True for _ in _iter_leftovers(directory, base, folders)):
+        return True
+    return folders.is_file(prefix + INDEX_SUFFIX)
+
+
+def _survey_bundle(candidate: Candidate, folders: Folders) -> Survey:
+    prefix = candidate.path
+    directory, base = folders.split(prefix)
+    data = dict(_iter_data_files(directory, base, folders))
+    leftovers = tuple(_iter_leftovers(directory, base, folders))
+    if candidate.parts_in is not None:
+        own = tuple(path for path in leftovers if folders.split(path)[0] == candidate.parts_in)
+        indexes = tuple(_iter_part_indexes(data, own, folders))
+        return Survey("v2", prefix, directory, indexes, leftovers=own)
+    return Survey(
+        "v2",
+        prefix,
+        directory,
+        tuple(_iter_indexes(candidate, data, leftovers, folders)),
+        data,
+        leftovers=leftovers,
+        saved_model=candidate.saved_model or _saved_model_of(directory, base, folders),
+    )
+
+
+def _saved_model_of(directory: str, base: str, folders: Folders) -> str | None:
+    """Return the directory of the SavedModel whose variables a prefix is; None if of none."""
+    parent, last = folders.split(directory)
+    if not last == base == VARIABLES:
+        return None
+    try:
+        marked = any(folders.is_file(folders.join(parent, name)) for name in SAVED_MODEL_FILES)
+    except PermissionDeniedError:
+        return None
+    return parent if marked else None
+
+
+def _iter_data_files(
+    directory: str, base: str, folders: Folders
+) -> Iterator[tuple[tuple[int, int], str]]:
+    for name in folders.list(directory):
+        split = split_data_path(name) if name.startswith(f"{base}.data-") else None
+        if split is not None and split[0] == base:
+            yield (split[1], split[2]), folders.join(directory, name)
+
+
+def _iter_leftovers(directory: str, base: str, folders: Folders) -> Iterator[str]:
+    for name in folders.list(directory):
+        temporary = strip_temporary(name)
+        part = split_part(name) if base else None
+        if (temporary and _belongs(temporary, base)) or (part and part.base == base):
+            yield folders.join(directory, name)
+        elif base and strip_temp_directory(name) == base:
+            yield from _iter_parts(folders.join(directory, name), folders)
+
+
+def _belongs(name: str, base: str) -> bool:
+    data = split_data_path(name)
+    return name == base + INDEX_SUFFIX or (data is not None and data[0] == base)
+
+
+def _iter_parts(directory: str, folders: Folders) -> Iterator[str]:
+    for name in folders.list(directory):
+        if split_part(name):
+            yield folders.join(directory, name)
+
+
+def _iter_indexes(
+    candidate: Candidate,
+    data: Mapping[tuple[int, int], str],
+    leftovers: tuple[str, ...],
+    folders: Folders,
+) -> Iterator[IndexFile]:
+    if folders.is_file(candidate.index_path):
+        yield IndexFile(candidate.index_path)
+    for path in leftovers:
+        if strip_temporary(path) == candidate.path + INDEX_SUFFIX:
+            yield IndexFile(path, None, Origin.TEMPORARY)
+    yield from _iter_part_indexes(data, leftovers, folders)
+
+
+def _iter_part_indexes(
+    data: Mapping[tuple[int, int], str], leftovers: tuple[str, ...], folders: Folders
+) -> Iterator[IndexFile]:
+    """Give each part's index its data file: in the same place, or moved to its final name."""
+    for path in leftovers:
+        part = split_part(folders.split(path)[1])
+        if part is None or not part.is_index:
+            continue
+        own = shard_path((strip_temporary(path) or path).removesuffix(INDEX_SUFFIX), 0, 1)
+        waiting = [one for one in leftovers if strip_temporary(one) == own]
+        moved = data.get((part.number, part.count))
+        present = [own] if own in leftovers else [moved] if moved else waiting
+        yield IndexFile(path, (present[0] if present else own,), Origin.PART)
+
+
+# ------------------------------------------------------------------------------------------- V1
+
+
+def _has_legacy(path: str, folders: Folders) -> bool:
+    """Tell whether anything at a path is, or was once, part of a V1 checkpoint."""
+    if folders.is_file(path) and _looks_legacy(path, folders):
+        return True
+    shards = list_shards(strip_shard_suffix(path), folders)
+    files = [file for found in shards.values() for file in found]
+    return any(_looks_legacy(file, folders) for file in (*files, *_temporary(path, folders)))
+
+
+def _survey_legacy(candidate: Candidate, folders: Folders) -> Survey:
+    path = candidate.path
+    temporary = tuple(file for file in _temporary(path, folders) if _looks_legacy(file, folders))
+    files = tuple(_iter_legacy(path, folders))
+    if not files:
+        files = tuple(LegacyFile(file, origin=Origin.TEMPORARY) for file in temporary)
+    directory = folders.split(path)[0]
+    return Survey("v1", path, directory, legacy_files=files, leftovers=temporary)
+
+
+def _iter_legacy(path: str, folders: Folders) -> Iterator[LegacyFile]:
+    """Iterate over the files of a V1 checkpoint that are there, or that others' names tell of."""
+    shard = None if split_data_path(path) else split_legacy_path(path)
+    if folders.is_file(path) and shard is None:
+        yield LegacyFile(path)
+        return
+    prefix = shard[0] if shard else strip_shard_suffix(path)
+    shards = list_shards(prefix, folders)
+    count = shard[2] if shard else max(shards, default=0)
+    present = shards.get(count, [])
+    for number in range(min(count, _MOST_SHARDS)):
+        file = legacy_path(prefix, number, count)
+        yield LegacyFile(file, file in present)
+
+
+def _temporary(path: str, folders: Folders) -> list[str]:
+    directory, name = folders.split(path)
+    return [
+        folders.join(directory, other)
+        for other in folders.list(directory)
+        if strip_temporary(other) == name
+    ]
+
+
+def _looks_legacy(path: str, folders: Folders) -> bool:
+    if split_data_path(path) or path.endswith(INDEX_SUFFIX):
+        return False
+    try:
+        with closing(folders.context.storage.open(path)) as source:
+            return may_be_legacy(source)
+    except PermissionDeniedError:
+        raise
+    except CheckpointError:
+        return False

@@ -1,0 +1,76 @@
+"""From whatever path the caller has to what it means (docs/format.md, section 5).
+
+A path is tried as a prefix, then as a directory, then as a file, then as the name of several files.
+A directory is tried as a SavedModel, as the `variables/` of one, by its state file, by its only
+index, and by its only V1 checkpoint. Nothing is opened that its name already explains.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+from ckptparse.errors import CheckpointNotFoundError
+from ckptparse.filenames import INDEX_SUFFIX, split_data_path, strip_copy_number
+from ckptparse.files.context import Context
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.inventory import By, Candidate, Inventory
+
+__all__ = ["PathLike", "choose_strictly", "take_bundle", "take_inventory"]
+
+PathLike = str | os.PathLike[str]
+
+
+def choose_strictly(path: PathLike, context: Context) -> Inventory:
+    """Return the inventory of a path that means one checkpoint.
+
+    Raises:
+        CheckpointNotFoundError: Nothing is there.
+        NotACheckpointError: Something else is there, or several checkpoints.
+        DataLossError: What is there was cut off.
+        PermissionDeniedError: It may not be read.
+    """
+    inventory = take_inventory(os.fsdecode(path), Folders(context))
+    for warning in filter(None, (inventory.elsewhere, inventory.warning)):
+        warnings.warn(warning, UserWarning, stacklevel=3)
+    return inventory
+
+
+def take_inventory(path: str, folders: Folders) -> Inventory:
+    """Tell what lies at a path.
+
+    Raises:
+        PermissionDeniedError: It may not be looked at.
+    """
+    if "\0" in path:
+        return Inventory(path, refusal=CheckpointNotFoundError("No such checkpoint", path=path))
+    if folders.is_file(path + INDEX_SUFFIX):
+        return Inventory(path, take_bundle(path, folders))
+    # A checkpoint that is found by its name needs none of the rest.
+    from ckptparse.inventory.by_directory import take_directory
+    from ckptparse.inventory.by_file import take_file, take_names, take_special
+
+    status = folders.stat(path)
+    if status is None:
+        return take_names(path, folders)
+    if status.kind == "directory":
+        return take_directory(path, folders)
+    if status.kind == "file":
+        return take_file(path, folders)
+    return take_special(path, status, folders)
+
+
+def take_bundle(prefix: str, folders: Folders, *, by: By = By.NAME) -> Candidate:
+    """Take a V2 checkpoint by its index, which a browser may have given a number.
+
+    Of `P (1).index` the data is `P (1).data-…`, or `P.data-…` if that is what was downloaded.
+    """
+    directory, name = folders.split(prefix)
+    base = strip_copy_number(name)
+    if base is None:
+        return Candidate("v2", prefix, by)
+    owners = {data[0] for data in map(split_data_path, folders.list(directory)) if data}
+    if name in owners or base not in owners:
+        return Candidate("v2", prefix, by)
+    path = folders.join(directory, base)
+    return Candidate("v2", path, by, renamed_index=prefix + INDEX_SUFFIX)

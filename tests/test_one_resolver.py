@@ -1,0 +1,367 @@
+"""One answer to what a path means: `open` and `verify` never disagree on it, nor on its wholeness.
+
+`verify DIR && deploy` may never approve what `open` refuses.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import builder
+import graph_builder as g
+import numpy as np
+import pytest
+from test_layers import LEVELS, part
+from v1_builder import LegacyFile
+
+import ckptparse
+from ckptparse import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    MalformedError,
+    NotACheckpointError,
+)
+from ckptparse.cli.app import make_app
+
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+
+
+def save(prefix: Path, value: float = 1) -> Path:
+    bundle = builder.Bundle()
+    bundle.add("w", np.full(100, value, np.float32))
+    bundle.write(prefix)
+    return prefix
+
+
+def save_v1(path: Path, value: float = 1) -> Path:
+    file = LegacyFile()
+    file.add("w", np.full(100, value, np.float32))
+    file.write(path)
+    return path
+
+
+def save_graph(path: Path, *, size: int = 12) -> Path:
+    content = np.ones(3, np.float32).tobytes()[:size]
+    value = g.of_tensor(builder.field(4, content), dims=[3])
+    node = g.node("w", "Const", dtype=g.of_type(builder.FLOAT), value=value)
+    path.write_bytes(g.graph([node]))
+    return path
+
+
+def list_them(directory: Path, *oldest_first: str) -> None:
+    lines = [f'model_checkpoint_path: "{oldest_first[-1]}"']
+    lines += [f'all_model_checkpoint_paths: "{name}"' for name in oldest_first]
+    (directory / "checkpoint").write_text("\n".join(lines))
+
+
+def exit_code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        make_app([arguments[0]])(list(arguments), prog_name="ckptparse")
+    return int(caught.value.code or 0)
+
+
+# ---- the table of disagreements
+
+
+def test_where_several_are_meant_alike_both_refuse_and_list_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "m-1")
+    save(tmp_path / "m-2")
+    for function in (ckptparse.open, ckptparse.verify, ckptparse.recover):
+        with pytest.raises(NotACheckpointError, match="m-1, m-2"):
+            function(tmp_path)
+    assert exit_code("verify", str(tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert "m-1" in said
+    assert "m-2" in said
+
+
+def test_several_v1_checkpoints_are_meant_alike_too(tmp_path: Path) -> None:
+    save_v1(tmp_path / "a")
+    assert float(ckptparse.read(tmp_path)["w"][0]) == 1
+    assert ckptparse.verify(tmp_path).path == str(tmp_path / "a")
+    save_v1(tmp_path / "b")
+    for function in (ckptparse.open, ckptparse.verify):
+        with pytest.raises(NotACheckpointError, match="a, b"):
+            function(tmp_path)
+
+
+def test_a_state_file_that_names_an_absent_checkpoint_is_an_error_of_both(tmp_path: Path) -> None:
+    save(tmp_path / "m-1")
+    list_them(tmp_path, "m-1", "m-2")
+    with pytest.raises(CheckpointNotFoundError, match="m-2"):
+        ckptparse.open(tmp_path)
+    report = ckptparse.verify(tmp_path)
+    assert not report.ok
+    assert report.path == str(tmp_path / "m-1")
+    problem = report.problems[0]
+    assert problem.code == "state.stale"
+    assert problem.severity == "error"
+    assert "m-2" in problem.message
+    assert "m-1, because it is the newest that the state file lists" in problem.message
+    assert exit_code("verify", str(tmp_path)) == 1
+    # Who names the checkpoint by its prefix is only warned.
+    report = ckptparse.verify(tmp_path / "m-1")
+    assert report.ok
+    assert [problem.code for problem in report.problems] == ["state.stale"]
+
+
+def test_a_state_file_that_does_not_parse_is_an_error_of_both(tmp_path: Path) -> None:
+    save(tmp_path / "m-1")
+    (tmp_path / "checkpoint").write_text("model_checkpoint_path: m-1")
+    with pytest.raises(MalformedError):
+        ckptparse.open(tmp_path)
+    report = ckptparse.verify(tmp_path)
+    assert not report.ok
+    assert report.path == str(tmp_path / "m-1")
+    assert [problem.code for problem in report.problems] == ["state.damaged"]
+
+
+@pytest.mark.parametrize("name", ["m.index", "x.data-00000-of-00001", "plain", "y.meta", "a.b.c"])
+def test_a_v1_file_opens_under_any_name(tmp_path: Path, name: str) -> None:
+    path = save_v1(tmp_path / name, 3)
+    with ckptparse.open(path) as checkpoint:
+        assert checkpoint.format == "v1"
+        assert float(checkpoint["w"][0]) == 3
+    report = ckptparse.verify(path)
+    assert report.ok, str(report)
+    assert report.format == "v1"
+    assert report.counts == {"verified": 1}
+
+
+def test_a_v1_file_named_as_an_index_is_found_by_its_prefix(tmp_path: Path) -> None:
+    save_v1(tmp_path / "m.index", 3)
+    for path in (tmp_path / "m", tmp_path):
+        assert float(ckptparse.read(path)["w"][0]) == 3
+        assert ckptparse.verify(path).format == "v1"
+
+
+def test_a_frozen_graph_is_verified(tmp_path: Path) -> None:
+    path = save_graph(tmp_path / "frozen.pb")
+    assert float(ckptparse.read(path)["w"][0]) == 1
+    report = ckptparse.verify(path)
+    assert report.ok
+    assert report.format == "graph"
+    assert report.counts == {"unverified": 1}
+    assert "no checksum" in str(report)
+    assert exit_code("verify", str(path)) == 0
+
+
+def test_a_constant_that_does_not_decode_is_damage(tmp_path: Path) -> None:
+    path = save_graph(tmp_path / "frozen.pb", size=7)
+    report = ckptparse.verify(path)
+    assert not report.ok
+    assert [problem.code for problem in report.problems] == ["graph.damaged"]
+    assert exit_code("verify", str(path)) == 1
+
+
+def test_a_meta_graph_without_a_checkpoint_is_refused_by_both(tmp_path: Path) -> None:
+    shutil.copy(FIXTURES / "saver" / "my_model.meta", tmp_path / "m.meta")
+    for function in (ckptparse.open, ckptparse.verify):
+        with pytest.raises(CheckpointNotFoundError):
+            function(tmp_path / "m.meta")
+    assert ckptparse.verify(FIXTURES / "saver" / "my_model.meta").format == "v2"
+
+
+def test_a_directory_without_anything_whole_is_reported_on_and_why(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save(tmp_path / f"m-{step}")
+        (tmp_path / f"m-{step}.index").unlink()
+    with pytest.raises(NotACheckpointError):
+        ckptparse.open(tmp_path)
+    report = ckptparse.verify(tmp_path)
+    assert not report.ok
+    assert report.path == str(tmp_path / "m-2")
+    assert report.problems[0].code == "path.taken"
+    assert "it has the highest step" in report.problems[0].message
+
+
+# ---- what verify approves, open opens
+
+
+def directories() -> Iterator[Path]:
+    for path in sorted(path for path in FIXTURES.rglob("*") if path.is_dir()):
+        if any(file.is_file() and file.suffix != ".json" for file in path.iterdir()):
+            yield path
+
+
+def check(path: Path) -> bool:
+    """Hold `verify` and `open` against each other; tell whether the checkpoint is approved."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = attempt(lambda: ckptparse.verify(path))
+        checkpoint = attempt(lambda: ckptparse.open(path))
+        if checkpoint is None:
+            assert report is None or not report.ok, f"verify approves, and open refuses {path}"
+            return False
+        with checkpoint:
+            assert report is not None, f"open takes {checkpoint.path}, and verify refuses"
+            if not report.ok:
+                return False
+            assert report.path == checkpoint.path or report.format == "v1"
+            assert report.format == checkpoint.format
+            assert set(report.tensors) == set(checkpoint)
+            for tensor in checkpoint.values():
+                read(tensor)
+    return True
+
+
+def attempt(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except CheckpointError:
+        return None
+
+
+def read(tensor: ckptparse.Tensor) -> None:
+    try:
+        tensor.read()
+    except ckptparse.UnsupportedError:
+        return
+
+
+def cut(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def lose(path: Path) -> None:
+    path.unlink()
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    if data:
+        data[len(data) // 3] ^= 0x10
+    path.write_bytes(bytes(data))
+
+
+def rename(path: Path) -> None:
+    path.rename(path.with_name(f"other{path.suffix}"))
+
+
+def double(path: Path) -> None:
+    shutil.copy(path, path.with_name(f"second{path.suffix}"))
+
+
+def point(path: Path) -> None:
+    path.write_bytes(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4" * 64 + b"\nsize 12345\n"
+    )
+
+
+def misname(path: Path) -> None:
+    (path.parent / "checkpoint").write_text('model_checkpoint_path: "/gone/away"\n')
+
+
+def stray(path: Path) -> None:
+    (path.parent / "checkpoint").write_text(f'model_checkpoint_path: "{path.stem}"\n')
+
+
+MUTATIONS = [cut, empty, lose, flip, rename, double, point, misname, stray]
+
+
+@pytest.mark.parametrize(
+    "directory", list(directories()), ids=lambda path: str(path.relative_to(FIXTURES))
+)
+def test_what_verify_approves_open_opens(directory: Path, tmp_path: Path) -> None:
+    check(directory)
+    for path in sorted(directory.iterdir()):
+        check(path)
+
+
+@pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda mutate: mutate.__name__)
+@pytest.mark.parametrize(
+    "group", sorted({path.relative_to(FIXTURES).parts[0] for path in directories()})
+)
+def test_what_verify_approves_of_broken_copies_open_opens(
+    group: str, mutate: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    """Break one file of each directory: another one in each, by the number of the directory."""
+    for number, directory in enumerate(directories()):
+        if directory.relative_to(FIXTURES).parts[0] != group:
+            continue
+        copy = tmp_path / str(number)
+        root = directory.parent if directory.name == "variables" else directory
+        shutil.copytree(root, copy)
+        files = sorted(
+            path for path in copy.rglob("*") if path.is_file() and path.suffix != ".json"
+        )
+        for one in files[:: max(1, len(files) // 3)]:
+            kept = {path: path.read_bytes() for path in files}
+            mutate(one)
+            check(copy)
+            check(copy / "variables" if root != directory else copy)
+            shutil.rmtree(copy)
+            copy.mkdir()
+            for path, data in kept.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+
+
+# ---- the way is straight
+
+
+def follow(path: Path) -> list[str]:
+    """Return the parts of the package through which `read` hands a path, in the order of calls.
+
+    What lies below, values and the storage (levels 0 and 1), is asked from everywhere, and left
+    out.
+    """
+    home = str(Path(ckptparse.__file__).parent)
+    found: list[str] = []
+
+    def holds(value: object) -> bool:
+        text = value if isinstance(value, (str, Path)) else getattr(value, "path", None)
+        return isinstance(text, (str, Path)) and path.name in str(text)
+
+    def trace(frame: Any, event: str, _: object) -> None:
+        code = frame.f_code
+        if event != "call" or not code.co_filename.startswith(home):
+            return
+        here = part(code.co_filename[len(home) + 1 : -3].replace("/", "."))
+        count = code.co_argcount + code.co_kwonlyargcount
+        given = (frame.f_locals.get(one) for one in code.co_varnames[:count])
+        if LEVELS[here] > 1 and here not in found[-1:] and any(map(holds, given)):
+            found.append(here)
+
+    ckptparse.read(path)  # So that nothing is imported while it is followed.
+    sys.setprofile(trace)
+    try:
+        ckptparse.read(path)
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "saver/my_model",
+        "saver",
+        "saved_model/keras2_sequential",
+        "v1/unsharded/model.ckpt-1",
+        "v1/unsharded",
+        "graphs/frozen_tf1/frozen.pb",
+    ],
+)
+def test_the_path_given_to_read_goes_straight_down(place: str) -> None:
+    parts = follow(FIXTURES / place)
+    climbs = sum(
+        LEVELS[after] > LEVELS[before] or parts.index(after) < parts.index(before)
+        for before, after in pairwise(parts)
+    )
+    returns = sum(one in parts[:number] for number, one in enumerate(parts))
+    assert climbs <= 6, parts
+    assert returns <= 10, parts
