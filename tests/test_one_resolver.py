@@ -9,7 +9,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ckptparse import (
     NotACheckpointError,
 )
 from ckptparse.cli.app import make_app
+from ckptparse.inventory.inventory import Candidate, Inventory
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 
@@ -313,28 +314,37 @@ def test_what_verify_approves_of_broken_copies_open_opens(
 # ---- the way is straight
 
 
-def follow(path: Path) -> list[str]:
-    """Return the parts of the package through which `read` hands a path, in the order of calls.
+def follow(path: Path) -> list[tuple[str, str]]:
+    """Return the calls in which `read` hands a path on: from which part of the package to which.
 
     What lies below, values and the storage (levels 0 and 1), is asked from everywhere, and left
     out.
     """
     home = str(Path(ckptparse.__file__).parent)
-    found: list[str] = []
+    found: list[tuple[str, str]] = []
+
+    def part_of(frame: Any) -> str | None:
+        name = frame.f_code.co_filename
+        if not name.startswith(home):
+            return None
+        return part(name[len(home) + 1 : -3].replace("/", "."))
 
     def holds(value: object) -> bool:
-        text = value if isinstance(value, (str, Path)) else getattr(value, "path", None)
+        text = value.path if isinstance(value, (Inventory, Candidate)) else value
         return isinstance(text, (str, Path)) and path.name in str(text)
 
     def trace(frame: Any, event: str, _: object) -> None:
-        code = frame.f_code
-        if event != "call" or not code.co_filename.startswith(home):
+        here = part_of(frame)
+        if event != "call" or here is None or LEVELS[here] < 2:
             return
-        here = part(code.co_filename[len(home) + 1 : -3].replace("/", "."))
-        count = code.co_argcount + code.co_kwonlyargcount
-        given = (frame.f_locals.get(one) for one in code.co_varnames[:count])
-        if LEVELS[here] > 1 and here not in found[-1:] and any(map(holds, given)):
-            found.append(here)
+        names = frame.f_code.co_varnames
+        count = frame.f_code.co_argcount + frame.f_code.co_kwonlyargcount
+        given = [frame.f_locals.get(name) for name in names[:count] if name != "self"]
+        caller = frame.f_back
+        while caller is not None and part_of(caller) is None:
+            caller = caller.f_back
+        if any(map(holds, given)):
+            found.append((part_of(caller) or "" if caller else "", here))
 
     ckptparse.read(path)  # So that nothing is imported while it is followed.
     sys.setprofile(trace)
@@ -357,11 +367,21 @@ def follow(path: Path) -> list[str]:
     ],
 )
 def test_the_path_given_to_read_goes_straight_down(place: str) -> None:
-    parts = follow(FIXTURES / place)
-    climbs = sum(
-        LEVELS[after] > LEVELS[before] or parts.index(after) < parts.index(before)
-        for before, after in pairwise(parts)
-    )
-    returns = sum(one in parts[:number] for number, one in enumerate(parts))
-    assert climbs <= 6, parts
-    assert returns <= 10, parts
+    calls = follow(FIXTURES / place)
+    entered = [one for one, _ in groupby(callee for _, callee in calls)]
+    climbs = [
+        (caller, callee)
+        for caller, callee in calls
+        if caller in LEVELS
+        and (LEVELS[callee] > LEVELS[caller] or is_back(caller, callee, entered))
+    ]
+    returns = sum(one in entered[:number] for number, one in enumerate(entered))
+    assert len(climbs) <= 6, climbs
+    assert returns <= 10, entered
+
+
+def is_back(caller: str, callee: str, entered: list[str]) -> bool:
+    """Tell a call into a part of the same level that had handed the path on before."""
+    if caller == callee or LEVELS[caller] != LEVELS[callee]:
+        return False
+    return entered.index(callee) < entered.index(caller)

@@ -46,6 +46,7 @@ def verify_graph(candidate: Candidate, context: Context) -> Report:
 
 
 def _check(graph: Graph, name: str) -> TensorReport:
+    dtype, shape = None, None
     try:
         tensor = graph.constants[name]
         dtype, shape = describe_data_type(tensor.data_type), tensor.shape
