@@ -200,7 +200,11 @@ class SavedModel:
             if self._may_have_variables():
                 raise lost_variables(self.path, self._context)
             prefix = self._beside(_VARIABLES, _VARIABLES)
-            return Checkpoint(HeldTensors("v2", (), {}, limits=self._context.limits), prefix, context=self._context)
+            return Checkpoint(
+                HeldTensors("v2", (), {}, limits=self._context.limits),
+                prefix,
+                context=self._context,
+            )
         backend = open_inventory(inventory, self._context)
         return Checkpoint(
             backend,

@@ -13,7 +13,6 @@ import numpy as np
 
 from ckptparse.annotation.messages import annotate_message
 from ckptparse.annotation.part import Annotation, shorten
-from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.bundle.entry import BundleEntry, Endianness
 from ckptparse.bundle.index import BundleIndex, Listing
 from ckptparse.bundle.naming import decode_name, decode_slice_key
@@ -21,6 +20,7 @@ from ckptparse.checkpoint import OBJECT_GRAPH_KEY
 from ckptparse.coding.varint import decode_varint
 from ckptparse.dtypes import DataType, describe_data_type, item_size, numpy_dtype
 from ckptparse.errors import CheckpointError
+from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
