@@ -181,7 +181,7 @@ def test_a_directory_without_anything_whole_is_reported_on_and_why(tmp_path: Pat
     assert not report.ok
     assert report.path == str(tmp_path / "m-2")
     assert report.problems[0].code == "path.taken"
-    assert "it has the highest step" in report.problems[0].message
+    assert "nothing in the directory has a higher step" in report.problems[0].message
 
 
 # ---- what verify approves, open opens

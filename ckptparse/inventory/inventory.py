@@ -27,7 +27,7 @@ class By(Enum):
     STATE = "the state file names it as the newest"
     LISTED = "it is the newest that the state file lists of which something is there"
     ONLY = "it is the only one in the directory"
-    NEWEST = "it has the highest step in the directory"
+    NEWEST = "nothing in the directory has a higher step"
 
 
 @dataclass(frozen=True, slots=True)
