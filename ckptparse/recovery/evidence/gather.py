@@ -79,7 +79,7 @@ class Evidence:
         """What each file is, as `identify` says."""
         found = {}
         for path in self.files:
-            identity = identity_of(path)
+            identity = identity_of(path, self.context)
             found[path] = "unknown" if identity is None else identity.kind
         return found
 

@@ -33,14 +33,14 @@ def iter_sources(case: Case, evidence: Evidence, *, siblings: bool) -> Iterator[
         siblings: Whether what lies beside it may help: event files, other checkpoints.
     """
     for path in _graph_files(case, events=siblings):
-        identity = identity_of(path)
+        identity = identity_of(path, case.context)
         if identity is not None:
             yield from iter_layouts(evidence.graphs_in(path, identity.kind), path)
     for path, graphs in evidence.graphs():
         yield from iter_layouts(graphs, path)
     prefixes = list(evidence.prefixes)
     if siblings:
-        prefixes += nearest(case.survey)
+        prefixes += nearest(case.survey, case.context)
     for prefix in dict.fromkeys(prefixes):
         if prefix != case.survey.prefix:
             yield from _stand_ins(case, prefix)
@@ -64,7 +64,7 @@ def _graph_files(case: Case, *, events: bool) -> Iterator[str]:
 def _stand_ins(case: Case, prefix: str) -> Iterator[Layout]:
     silent = replace(case.context, progress=None)
     try:
-        other = open_case(survey_path(prefix, limits=silent.limits), silent)
+        other = open_case(survey_path(prefix, silent), silent)
     except CheckpointError:
         return
     with closing(other.files):

@@ -16,7 +16,7 @@ from ckptparse.examination.report import Report
 from ckptparse.examination.verify import verify
 from ckptparse.files.context import Progress
 from ckptparse.graph.graph import Graph
-from ckptparse.identification import identify
+from ckptparse.inventory.identities import identify
 from ckptparse.limits import Limits
 from ckptparse.model import SavedModel
 from ckptparse.recovery.result import Recovery
