@@ -26,6 +26,19 @@ PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 # The command, not `python -m`, which would find the sources in front of what is installed.
 PYTEST = ("pytest", "-q", "-n", "auto")
 QUICK = "not bitflips and not corpus"
+SLOW_TESTS = (
+    "cli/test_docs.py",
+    "cli/test_help.py",
+    "tensorflow",
+    "test_benchmark.py",
+    "test_growth.py",
+    "test_hostile.py",
+    "test_recovery_bitflips.py",
+    "test_recovery_promises.py",
+    "test_recovery_table.py",
+)
+"""Half of the suite's time: every example in a process of its own, random input by the thousand,
+every kind of damage."""
 GENERATOR = "grpcio-tools==1.62.3"
 PROTOBUF_RUNTIMES = ["4.25", "5.29", "6.33", "newest"]
 """Besides 3.20.3, the oldest, with which `lowest` runs everything."""
@@ -89,6 +102,14 @@ def protos(session: nox.Session) -> None:
     # grpcio-tools of that age still imports pkg_resources, which newer setuptools have not.
     session.install(GENERATOR, "setuptools<81")
     session.run("python", "scripts/generate_protos.py", "--check")
+
+
+@nox.session(default=False)
+def quick(session: nox.Session) -> None:
+    """The useful part of the suite in a minute on two cores: all but the files that take longest."""
+    session.install("--editable", ".[test]")
+    left_out = [f"--ignore=tests/{name}" for name in SLOW_TESTS]
+    session.run(*PYTEST, *left_out, *session.posargs)
 
 
 @nox.session
