@@ -106,7 +106,7 @@ def protos(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def quick(session: nox.Session) -> None:
-    """The useful part of the suite in a minute on two cores: all but the files that take longest."""
+    """The useful part of the suite in a minute on two cores: all but the longest files."""
     session.install("--editable", ".[test]")
     left_out = [f"--ignore=tests/{name}" for name in SLOW_TESTS]
     session.run(*PYTEST, *left_out, *session.posargs)

@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from ckptparse.examination.report import FileRange as FileRange
     from ckptparse.examination.report import FileReport as FileReport
     from ckptparse.examination.report import OtherCheckpoint as OtherCheckpoint
+    from ckptparse.examination.report import Outlook as Outlook
     from ckptparse.examination.report import Report as Report
     from ckptparse.examination.report import TensorReport as TensorReport
-    from ckptparse.examination.verify import verify as verify
     from ckptparse.explanation import MESSAGE_CODES as MESSAGE_CODES
     from ckptparse.explanation import Explanation as Explanation
     from ckptparse.explanation import explain as explain
@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from ckptparse.problems import Problem as Problem
     from ckptparse.problems import Severity as Severity
     from ckptparse.problems import Status as Status
+    from ckptparse.recovery.outlook import verify as verify
     from ckptparse.recovery.recover import recover as recover
     from ckptparse.recovery.result import RecoveredTensor as RecoveredTensor
     from ckptparse.recovery.result import Recovery as Recovery
@@ -163,6 +164,7 @@ _MODULES = {
         "FileRange",
         "FileReport",
         "OtherCheckpoint",
+        "Outlook",
         "Report",
         "TensorReport",
     ],
@@ -174,7 +176,7 @@ _MODULES = {
     "sinks.bundle": ["write"],
     "tensor": ["Location", "Payload", "ReadOptions", "Tensor"],
     "tensor_proto": ["Variant"],
-    "examination.verify": ["verify"],
+    "recovery.outlook": ["verify"],
     "graph.savers": ["SaveOp", "SavedTensor", "Saver"],
     "graph.variables": ["GraphVariable", "SliceInfo"],
     "saved_model.keras_metadata": ["KerasObject"],

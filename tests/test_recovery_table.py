@@ -58,7 +58,20 @@ def examine(path: Path, directory: Path, oracle: Any, *, siblings: bool) -> faul
     assert faults.snapshot(directory) == before, "the input was written"
     assert not judgement.wrong, "promised, and not the original"
     hold_report(report, recovery, oracle)
+    hold_promises(report, recovery, oracle)
     return judgement
+
+
+def hold_promises(report: Any, recovery: Any, oracle: Any) -> None:
+    """Hold what is said of the whole against what came back, and what `verify` said of that."""
+    proved = [tensor.status.proved for tensor in recovery.report.tensors.values()]
+    back = [faults.same(recovery[name].read(), oracle[name]) for name in oracle if name in recovery]
+    everything = len(back) == len(oracle) and all(proved) and all(back)
+    assert recovery.whole == everything
+    if report.outlook is not None:
+        assert report.outlook.proved == sum(proved)
+        assert report.outlook.total == len(proved)
+        assert ("saves all" in report.next_step) == everything
 
 
 def hold_report(report: Any, recovery: Any, oracle: Any) -> None:

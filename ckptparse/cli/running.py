@@ -1,9 +1,9 @@
 """How a command runs: the options that all share, its answer printed, its errors and exit codes.
 
 0   good
-1   damage: a `DataLossError`, a report that is not ok, a recovery that is not whole
+1   damage: a `DataLossError`, a report that is not ok, a recovery that has lost something
 2   could not run: usage, not found, no checkpoint, unsupported, a limit, a refused output
-3   warnings only, of `verify`, `recover` and `latest`
+3   warnings only; a recovery that is whole after repairs
 130 interrupted, 141 whoever read the output went away
 """
 

@@ -19,11 +19,14 @@ __all__ = [
     "FileRange",
     "FileReport",
     "OtherCheckpoint",
+    "Outlook",
     "Report",
     "TensorReport",
     "Verdict",
 ]
 
+_LISTS = ("limit.reached", "v1.meta", "v1.missing", "v1.foreign")
+"""Errors after which tensors are unknown: a V1 file lists them all in its first entry."""
 Verdict = Literal["ok", "warnings", "damaged"]
 """A report in a word."""
 
@@ -116,6 +119,37 @@ class OtherCheckpoint:
         return {"path": self.path, "step": self.step, "share": self.share, "ok": self.ok}
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What `ckptparse.recover` gives of a damaged checkpoint, found out by doing it.
+
+    Attributes:
+        total: Tensors that are known after the repairs.
+        proved: Those of them that come back whole.
+        in_part: Those that come back in part, or without proof.
+        complete: Whether every tensor of the checkpoint is among them, as far as can be told.
+        unnamed_bytes: Bytes of the data files that belong to none of them.
+    """
+
+    total: int
+    proved: int
+    in_part: int
+    complete: bool
+    unnamed_bytes: int
+
+    @classmethod
+    def of(cls, report: Report) -> Outlook:
+        """Count what a report lists."""
+        tensors = report.tensors.values()
+        return cls(
+            len(tensors),
+            sum(tensor.status.proved for tensor in tensors),
+            sum(tensor.status in (Status.PARTIAL, Status.UNVERIFIED) for tensor in tensors),
+            report.complete,
+            report.unnamed_bytes,
+        )
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """What was found. Damage is a value here, not an exception.
@@ -127,7 +161,8 @@ class Report:
         files: Every file of the checkpoint by path, and what lies beside it.
         problems: What is wrong, the worst first.
         object_graph: The object graph's state, where there is one; it is no tensor.
-        others: Other checkpoints of the directory, the best first, where this one is damaged.
+        others: Other checkpoints of the directory, the best first, if this one is damaged.
+        outlook: What `recover` gives; None if nothing is damaged, or if trying that takes long.
     """
 
     path: str
@@ -137,6 +172,7 @@ class Report:
     problems: tuple[Problem, ...]
     object_graph: TensorReport | None = None
     others: tuple[OtherCheckpoint, ...] = ()
+    outlook: Outlook | None = None
 
     @property
     def ok(self) -> bool:
@@ -158,6 +194,29 @@ class Report:
         """How many tensors have each status, in the order of `Status`."""
         found = Counter(tensor.status for tensor in self.tensors.values())
         return {status.value: found[status] for status in Status if found[status]}
+
+    @property
+    def unnamed_bytes(self) -> int:
+        """Bytes of the data files that belong to no tensor of the report."""
+        return sum(
+            part.stop - part.start
+            for file in self.files.values()
+            if file.role == "shard"
+            for part in file.ranges
+            if part.kind in ("unreferenced", "zeros")
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor of the checkpoint is in the report, as far as can be told.
+
+        A damaged index may have named tensors that are not. Then their bytes lie in the data files,
+        and no tensor of the report refers to them.
+        """
+        codes = {p.code for p in self.problems if p.severity is Severity.ERROR}
+        if not self.tensors or not codes.isdisjoint(_LISTS):
+            return False
+        return not (self.unnamed_bytes and any(code.startswith("index.") for code in codes))
 
     @property
     def unfinished(self) -> bool:
@@ -224,20 +283,40 @@ class Report:
 
 
 def _advise(report: Report) -> str:
-    """Say what saves most: what is left here, or another checkpoint that is whole."""
+    """Say what saves most: what `recover` gives, or another checkpoint that is whole."""
     steps = []
-    whole = sum(tensor.status.proved for tensor in report.tensors.values())
-    in_part = sum(t.status in (Status.PARTIAL, Status.UNVERIFIED) for t in report.tensors.values())
     command = f"`ckptparse recover {shlex.quote(escape(report.path))} -o OUT`"
-    total = len(report.tensors)
-    if whole == total > 0:
-        steps.append(f"{command} saves all {total} tensors")
-    elif whole or in_part:
-        more = f", what is left of {in_part} more" if in_part else ""
-        steps.append(f"{command} saves {whole} of {total} tensors{more}")
-    elif total:
-        steps.append(f"`ckptparse recover` may give single values; {total} tensors are lost here")
+    found = report.outlook or Outlook.of(report)
+    least = "" if report.outlook else "at least "
+    more = f", what is left of {found.in_part} more" if found.in_part else ""
+    if found.proved == found.total > 0 and found.complete:
+        steps.append(f"{command} saves all {found.total} tensors")
+    elif (found.proved or found.in_part) and not found.complete:
+        size = found.unnamed_bytes
+        unknown = f"{size:,} bytes of data belong to others" if size else "there may be others"
+        steps.append(
+            f"{command} saves {least}{found.proved} tensors{more}; {unknown}, whose names are lost"
+        )
+    elif found.proved or found.in_part:
+        steps.append(f"{command} saves {least}{found.proved} of {found.total} tensors{more}")
+    elif found.total:
+        steps.append(f"`ckptparse recover` may give single values; {found.total} tensors are lost")
+    fetch = _files_to_fetch(report)
+    if fetch and not (found.proved == found.total and found.complete):
+        steps.append(f"fetch {fetch} from where the checkpoint comes from")
     use = next((other for other in report.others if other.ok), None)
     if use is not None:
         steps.append(f"use {escape(use.path)}, which is whole")
     return ", or ".join(steps) or "copy or download its files again: nothing here can be used"
+
+
+def _files_to_fetch(report: Report) -> str:
+    """Name the files that are not there or are of another kind, a pointer say."""
+    wanted = dict.fromkeys(
+        problem.where
+        for problem in report.problems
+        if problem.code in ("shard.missing", "shard.foreign", "index.foreign", "v1.missing")
+    )
+    names = [f"'{escape(path)}'" for path in wanted]
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

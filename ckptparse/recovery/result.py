@@ -19,7 +19,7 @@ from ckptparse.errors import CheckpointError, TensorNotFoundError, UnsupportedEr
 from ckptparse.examination.outcome import Judged
 from ckptparse.examination.report import Report, TensorReport
 from ckptparse.files.placing import check_absent, place_directory, place_files
-from ckptparse.problems import Problem, Severity, Status
+from ckptparse.problems import Status
 from ckptparse.text import escape
 
 __all__ = ["RecoveredTensor", "Recovery"]
@@ -34,9 +34,6 @@ _HELD = (
     Status.PARTIAL,
     Status.UNVERIFIED,
 )
-_HIDING = ("index.", "v1.", "limit.")
-_NOT_HIDING = ("index.missing", "index.metaindex", "v1.metaindex")
-"""Errors that begin so leave open whether every tensor was found at all; but not these."""
 _REPORT = "report.json"
 _LONGEST_NAME = 200
 """Characters of a file's name: file systems allow 255 bytes, the suffix included."""
@@ -146,10 +143,9 @@ class Recovery(Mapping[str, RecoveredTensor]):
         report = self.report
         graph = report.object_graph
         return (
-            bool(report.tensors)
-            and all(tensor.status.proved for tensor in report.tensors.values())
+            all(tensor.status.proved for tensor in report.tensors.values())
             and (graph is None or graph.status.proved)
-            and not any(map(_may_hide_tensors, report.problems))
+            and report.complete
         )
 
     @property
@@ -221,14 +217,6 @@ class Recovery(Mapping[str, RecoveredTensor]):
         else:
             _write_directory(arrays, target, overwrite=overwrite)
         return arrays.left_out
-
-
-def _may_hide_tensors(problem: Problem) -> bool:
-    return (
-        problem.severity is Severity.ERROR
-        and problem.code.startswith(_HIDING)
-        and problem.code not in _NOT_HIDING
-    )
 
 
 class _Arrays:

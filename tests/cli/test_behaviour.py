@@ -33,7 +33,11 @@ CODES = {
     "verify fixtures/saver/nix fixtures/slices/hole/model": 1,
     "recover -n fixtures/slices/hole/model": 1,
     "show fixtures/slices/hole/model holed": 1,
+    # Whole after repairs.
+    "recover -n fixtures/crash/truncated_index/model": 3,
+    "recover -n fixtures/crash/temp_directory": 3,
     # Could not run.
+    "recover -n fixtures/saver/nix": 2,
     "ls": 2,
     "ls --nix fixtures/saver/my_model": 2,
     "ls --long --tree fixtures/saver/my_model": 2,

@@ -1,0 +1,57 @@
+"""Verifying as callers ask for it: what is damaged, and what `recover` would make of that."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from ckptparse.errors import CheckpointError
+from ckptparse.examination.report import Outlook, Report
+from ckptparse.examination.verify import verify as examine
+from ckptparse.files.context import Progress
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+
+__all__ = ["verify"]
+
+_TRIED_BYTES = 16 << 20
+"""Of a checkpoint of at most so many bytes repairs are tried: that takes a second or two."""
+
+
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Report:
+    """Check a checkpoint: index, data files, every tensor, and what lies beside.
+
+    Nothing stops at the first damage, and nothing is written. Data is read in pieces of 1 MiB. If
+    something is damaged and the checkpoint is small, the repairs of `recover` are tried, so that
+    `report.next_step` says what they give.
+
+    Args:
+        path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
+        progress: Called now and then with the bytes read so far, and the bytes to read.
+        limits: Bounds on what its files may ask for.
+
+    Returns:
+        The report: `report.ok` tells whether anything that a reader could use is damaged.
+
+    Raises:
+        CheckpointNotFoundError: Nothing of a checkpoint is there.
+        NotACheckpointError: What is there was never part of one; `.identity` says what it is.
+    """
+    report = examine(path, progress=progress, limits=limits)
+    if report.ok or sum(file.size or 0 for file in report.files.values()) > _TRIED_BYTES:
+        return report
+    return replace(report, outlook=_look_ahead(path, limits))
+
+
+def _look_ahead(path: str | os.PathLike[str], limits: Limits) -> Outlook | None:
+    """Say what `recover` gives; None if it refuses."""
+    from ckptparse.recovery.recover import recover
+
+    try:
+        return Outlook.of(recover(path, limits=limits).report)
+    except CheckpointError:
+        return None
