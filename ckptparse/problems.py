@@ -69,7 +69,6 @@ class Cause(_Word):
     SHARD = "shard missing"
     SLICE = "slice missing"
     NO_CHECKSUM = "no checksum"
-    UNREADABLE = "unreadable"
     UNKNOWN = "unknown"
 
 

@@ -18,7 +18,7 @@ from ckptparse.errors import LimitError, MalformedError
 from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
 from ckptparse.tensor import Region
 
-__all__ = ["Extent", "SliceGrid", "TensorSlice", "intersect_range"]
+__all__ = ["Extent", "SliceGrid", "TensorSlice"]
 
 Bounds = npt.NDArray[np.int64]
 """Shape (number of slices, rank)."""
@@ -102,13 +102,6 @@ def _extent_from_proto(proto: Any) -> Extent:
             f"Expected an extent of a slice with start >= 0 and length >= 1, found {start},{length}"
         )
     return Extent(start, length)
-
-
-def intersect_range(wanted: range, start: int, stop: int) -> tuple[int, int]:
-    """Return which positions of a rising `wanted` hold values in [start, stop), as [low, high)."""
-    low = max(0, -((wanted.start - start) // wanted.step))
-    high = min(len(wanted), -((wanted.start - stop) // wanted.step))
-    return low, max(low, high)
 
 
 class SliceGrid:

@@ -55,6 +55,13 @@ class Part:
     region: Region | None = None
     piece: TensorSlice | None = None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether its bytes are known to be wrong, or are not there."""
+        if self.payload is not None and self.payload.in_damaged_block:
+            return True
+        return self.check.status in (Status.CORRUPT, Status.MISSING, Status.PARTIAL)
+
 
 @dataclass(slots=True)
 class CheckedTensor:

@@ -139,15 +139,11 @@ def diagnose(case: Case, *, deep: bool, siblings: bool = True) -> Diagnosis:
 def _groups(case: Case) -> Iterator[_Group]:
     parts: dict[DataFile, list[tuple[Part, Payload]]] = defaultdict(list)
     for _, part in case.parts():
-        if part.payload is not None and part.payload.size and _is_lost(part.check):
+        if part.payload is not None and part.payload.size and part.is_lost:
             parts[part.payload.file].append((part, part.payload))
     for file, found in sorted(parts.items(), key=lambda item: item[0].path):
         found.sort(key=lambda pair: pair[1].offset)
         yield _Group(file, found)
-
-
-def _is_lost(check: Check) -> bool:
-    return check.status in (Status.CORRUPT, Status.MISSING, Status.PARTIAL)
 
 
 class _Examination:

@@ -104,6 +104,11 @@ class Payload:
         return Form.VARIANTS if self.data_type == DataType.DT_VARIANT else Form.PLAIN
 
     @property
+    def in_damaged_block(self) -> bool:
+        """Whether it is a record of a block whose checksum disagrees."""
+        return self.record is not None and not self.record.sound
+
+    @property
     def place(self) -> ByteRange:
         """Where the bytes belong, as reports name it."""
         return ByteRange(self.file.path, self.offset, self.size)

@@ -57,7 +57,6 @@ _ROOT, _UNREACHED = -2, -1
 _SLOT_MARK = ".OPTIMIZER_SLOT"
 _EXPORTED, _EXPORTED_AGAIN = "variables", "_all_variables"
 """Lists of the same variables that `model.export` of Keras 3 stores, each with its own copies."""
-_ATTRIBUTES_MARK = ".ATTRIBUTES"
 
 
 class TensorSource(Protocol):

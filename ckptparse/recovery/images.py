@@ -18,7 +18,7 @@ from ckptparse.examination.case import Case
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.places import NO_CHANCE, Place, is_telling
 from ckptparse.examination.readers import DataFile
-from ckptparse.problems import Cause, Status
+from ckptparse.problems import Cause
 
 __all__ = ["find_in_images"]
 
@@ -66,7 +66,7 @@ def _search(case: Case, file: DataFile, size: int, lost: Sequence[Payload], plac
 def _iter_lost(case: Case, places: Places) -> Iterator[Payload]:
     for _, part in case.parts():
         payload = part.payload
-        if payload is None or part.check.status in (Status.VERIFIED, Status.UNVERIFIED):
+        if payload is None or not part.is_lost:
             continue
         known = places.get(payload.file, ())
         if not any(place.holds(case.files, payload) for place in known):

@@ -60,7 +60,7 @@ class Mender:
         if check.status is Status.VERIFIED:
             return self._verified(payload, check)
         confirmed = None if payload.proved else self._siblings.confirm(name, payload)
-        if check.status is Status.UNVERIFIED and not _is_in_damaged_block(payload):
+        if check.status is Status.UNVERIFIED and not payload.in_damaged_block:
             return self._unverified(payload, check, confirmed)
         guess: Mended | None = None
         for found in self._attempts(name, payload, check, confirmed):
@@ -192,11 +192,6 @@ def _as_read(payload: Payload, status: Status, ranges: tuple[Span, ...]) -> Mend
         return at_place(payload, status, ranges)
     source = payload.place if payload.size else None
     return Mended(Outcome(status, source=source, ranges=ranges), Recipe(len(record.value)))
-
-
-def _is_in_damaged_block(payload: Payload) -> bool:
-    """Tell whether a payload was read out of a block whose checksum disagrees."""
-    return payload.record is not None and not payload.record.sound
 
 
 def _is_at_its_place(found: Mended, payload: Payload) -> bool:

@@ -195,7 +195,7 @@ def _count_damaged(case: Case) -> Counter[DataFile]:
         part.payload.file
         for checked in case.tensors.values()
         for part in checked.parts
-        if part.payload is not None and part.check.status is Status.CORRUPT
+        if part.payload is not None and part.is_lost and part.check.computed is not None
     )
 
 

@@ -1,0 +1,152 @@
+"""What `verify` and `recover` do of V1 files: all that they do of V2, by the blocks' checksums."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import builder
+import faults
+import numpy as np
+import pytest
+import v1_builder
+
+import ckptparse
+
+NAMES = ("a", "b", "c", "d")
+
+
+def values(seed: int, *, frozen: str = "") -> dict[str, Any]:
+    """Four tensors of 4,000 bytes, each in a block of its own; one that never changes."""
+    rng = np.random.default_rng(seed)
+    made = {name: rng.normal(size=1000).astype(np.float32) for name in NAMES}
+    if frozen:
+        made[frozen] = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    return made
+
+
+def write(path: Path, arrays: dict[str, Any]) -> Any:
+    """Write a V1 file; return its table, which tells where its blocks lie."""
+    file = v1_builder.LegacyFile()
+    for name, array in arrays.items():
+        file.add(name, array)
+    table = builder.table(file.pairs(), block_size=512)
+    path.write_bytes(table.data)
+    return table
+
+
+def block_of(table: Any, arrays: dict[str, Any], name: str) -> tuple[int, int]:
+    """Offset and size of the block that holds a tensor's values."""
+    found = bytes(table.data).index(arrays[name].tobytes())
+    return next((o, s) for o, s in table.blocks if o <= found < o + s)
+
+
+def damage(path: Path, offset: int, data: bytes) -> None:
+    faults.change(path, lambda found: found.__setitem__(slice(offset, offset + len(data)), data))
+
+
+def test_progress_ends_with_all_bytes(tmp_path: Path) -> None:
+    write(tmp_path / "m-1", values(1))
+    for function in (ckptparse.verify, ckptparse.recover):
+        calls: list[tuple[int, int]] = []
+        function(
+            tmp_path / "m-1", progress=lambda done, total, calls=calls: calls.append((done, total))
+        )
+        assert len(calls) > 1 and calls[-1][0] == calls[-1][1] > 0
+        assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+
+
+@pytest.mark.parametrize("v1", [True, False], ids=["v1", "v2"])
+def test_a_file_to_search_that_is_not_there_is_an_error(v1: bool, tmp_path: Path) -> None:
+    if v1:
+        write(tmp_path / "m", values(1))
+    else:
+        made = builder.Bundle()
+        made.add("a", np.ones(3, np.float32))
+        made.write(tmp_path / "m")
+    with pytest.raises(ckptparse.CheckpointNotFoundError) as caught:
+        ckptparse.recover(tmp_path / "m", search=[tmp_path / "nothing.img"])
+    assert caught.value.path == str(tmp_path / "nothing.img")
+
+
+def test_a_changed_byte_of_a_block_is_corrected(tmp_path: Path) -> None:
+    arrays = values(1)
+    offset, size = block_of(write(tmp_path / "m", arrays), arrays, "c")
+    at = offset + size // 2
+    damage(tmp_path / "m", at, bytes([(tmp_path / "m").read_bytes()[at] ^ 0x5A]))
+    assert ckptparse.verify(tmp_path / "m").tensors["c"].status == "unverified"
+    recovery = ckptparse.recover(tmp_path / "m")
+    tensor = recovery["c"]
+    assert (tensor.status, tensor.cause) == ("corrected", "bits")
+    assert tensor.chance is not None and tensor.chance < 1e-3
+    assert tensor.source == (
+        tensor.source and type(tensor.source)(str(tmp_path / "m"), offset, size + 1)
+    )
+    assert faults.same(tensor.read(), arrays["c"])
+    assert all(recovery[name].status == "verified" for name in "abd")
+
+
+def test_a_lost_block_comes_back_from_a_checkpoint_that_has_the_same(tmp_path: Path) -> None:
+    arrays = values(1, frozen="b")
+    table = write(tmp_path / "m-1", arrays)
+    write(tmp_path / "m-2", values(2, frozen="b"))
+    for name in "bc":
+        offset, _ = block_of(table, arrays, name)
+        damage(tmp_path / "m-1", offset + 100, np.random.default_rng(9).bytes(300))
+    recovery = ckptparse.recover(tmp_path / "m-1")
+    tensor = recovery["b"]
+    assert tensor.status == "corrected" and tensor.method == "a sibling's bytes"
+    assert tensor.source is not None and tensor.source.path == str(tmp_path / "m-2")
+    assert faults.same(tensor.read(), arrays["b"])
+    assert "c" not in recovery or not recovery["c"].status.proved
+    alone = ckptparse.recover(tmp_path / "m-1", siblings=False)
+    assert "b" not in alone or not alone["b"].status.proved
+
+
+def test_a_lost_block_is_found_in_a_disk_image(tmp_path: Path) -> None:
+    arrays = values(1)
+    table = write(tmp_path / "m", arrays)
+    rng = np.random.default_rng(3)
+    image = tmp_path / "disk.img"
+    image.write_bytes(rng.bytes(512 * 9) + (tmp_path / "m").read_bytes() + rng.bytes(100))
+    for name in "ac":
+        offset, _ = block_of(table, arrays, name)
+        damage(tmp_path / "m", offset + 100, rng.bytes(300))
+    recovery = ckptparse.recover(tmp_path / "m", search=[image])
+    for name in "ac":
+        assert recovery[name].status == "corrected"
+        assert recovery[name].source is not None and recovery[name].source.path == str(image)
+        assert faults.same(recovery[name].read(), arrays[name])
+
+
+def test_values_of_a_converted_file_are_read_from_it_when_they_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    arrays = {**values(1), "long": np.random.default_rng(5).normal(size=9000)}
+    write(tmp_path / "m", arrays)
+    (tmp_path / "m").write_bytes((tmp_path / "m").read_bytes().replace(b"\n", b"\r\n"))
+    recovery = ckptparse.recover(tmp_path / "m")
+    for name, array in arrays.items():
+        assert recovery[name].status == "verified", name
+        assert faults.same(recovery[name].read(), array)
+
+
+def test_a_file_that_changed_after_it_was_recovered_is_refused(tmp_path: Path) -> None:
+    arrays = {"long": np.random.default_rng(5).normal(size=9000)}
+    table = write(tmp_path / "m", arrays)
+    tensor = ckptparse.recover(tmp_path / "m")["long"]
+    offset, _ = block_of(table, arrays, "long")
+    damage(tmp_path / "m", offset + 5000, b"other bytes")
+    with pytest.raises(ckptparse.ChecksumError, match="has changed since"):
+        tensor.read()
+
+
+def test_a_file_is_mapped_block_by_block(tmp_path: Path) -> None:
+    arrays = values(1)
+    offset, size = block_of(write(tmp_path / "m", arrays), arrays, "c")
+    damage(tmp_path / "m", offset + 100, np.random.default_rng(9).bytes(300))
+    (mapped,) = ckptparse.verify(tmp_path / "m").files.values()
+    assert mapped.role == "v1"
+    assert [(part.start, part.stop) for part in mapped.ranges if part.kind == "bad"] == [
+        (offset, offset + size + 5)
+    ]
