@@ -57,7 +57,7 @@ def test_progress_ends_with_all_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("v1", [True, False], ids=["v1", "v2"])
-def test_a_file_to_search_that_is_not_there_is_an_error(v1: bool, tmp_path: Path) -> None:
+def test_a_file_of_evidence_that_is_not_there_is_an_error(v1: bool, tmp_path: Path) -> None:
     if v1:
         write(tmp_path / "m", values(1))
     else:
@@ -65,7 +65,7 @@ def test_a_file_to_search_that_is_not_there_is_an_error(v1: bool, tmp_path: Path
         made.add("a", np.ones(3, np.float32))
         made.write(tmp_path / "m")
     with pytest.raises(ckptparse.CheckpointNotFoundError) as caught:
-        ckptparse.recover(tmp_path / "m", search=[tmp_path / "nothing.img"])
+        ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "nothing.img"])
     assert caught.value.path == str(tmp_path / "nothing.img")
 
 
@@ -112,7 +112,7 @@ def test_a_lost_block_is_found_in_a_disk_image(tmp_path: Path) -> None:
     for name in "ac":
         offset, _ = block_of(table, arrays, name)
         damage(tmp_path / "m", offset + 100, rng.bytes(300))
-    recovery = ckptparse.recover(tmp_path / "m", search=[image])
+    recovery = ckptparse.recover(tmp_path / "m", evidence=[image])
     for name in "ac":
         assert recovery[name].status == "corrected"
         assert recovery[name].source is not None and recovery[name].source.path == str(image)

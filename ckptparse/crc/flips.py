@@ -52,6 +52,11 @@ class Change:
         first = next(byte for byte in self.mask if byte)
         return (first & -first).bit_length() - 1
 
+    @property
+    def is_one_bit(self) -> bool:
+        """Whether it turns over one bit and no more."""
+        return sum(byte.bit_count() for byte in self.mask) == 1
+
     def apply(self, data: bytes | bytearray) -> bytes:
         """Return the bytes with the change made."""
         changed = bytearray(data)

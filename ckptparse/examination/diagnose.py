@@ -26,9 +26,12 @@ from ckptparse.examination.neighbours import is_anothers
 from ckptparse.examination.outcome import Outcome
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.places import (
+    LEAST_SAMPLE,
+    LEAST_SOUGHT,
     NO_CHANCE,
     Place,
-    find_shift,
+    Shift,
+    find_shifts,
     find_twins,
     is_telling,
     stored_dtype,
@@ -47,10 +50,10 @@ _SURE = 3
 """Equal payloads in another checkpoint's file that are more than a few frozen ones."""
 _MOST_FILES = 64
 """Other files that are tried: shards of the checkpoint, and its neighbours'."""
-_ROUNDS = 12
-"""Searches for a shift in one file by `recover`: one that finds nothing halves what is sought."""
-_FEW_ROUNDS = 2
-"""Searches for a shift in one file by `verify`, which only names the cause."""
+_ROUNDS = 4
+"""Searches for shifts in one file: each finds those of the payloads that it seeks."""
+_SOUGHT = 12
+"""Payloads that are sought in one pass: it costs as much as reading the file some ten times."""
 _SOUGHT_BY_VERIFY = 1 << 23
 """Bytes of the largest payload that `verify` seeks elsewhere: it promises little memory."""
 _TEXT_SAMPLE = 1 << 22
@@ -253,9 +256,9 @@ class _Examination:
         step = max(1, len(good) // _SAMPLES)
         return good[::step][:_SAMPLES]
 
-    def _is_sought(self, payload: Payload) -> bool:
+    def _is_sought(self, payload: Payload, least: int = LEAST_SAMPLE) -> bool:
         """Tell whether finding a payload elsewhere says something: no other tensor is the same."""
-        return is_telling(payload) and twin_key(payload) not in self.twins
+        return is_telling(payload, least) and twin_key(payload) not in self.twins
 
     def _is_placed(self, payload: Payload) -> bool:
         return any(place.holds(self.files, payload) for place in self.group.places)
@@ -294,25 +297,28 @@ class _Examination:
         waiting = [
             payload
             for part, payload in self.group.parts
-            if not part.check.holes and self._is_sought(payload) and not self._is_placed(payload)
+            if self._is_sought(payload, LEAST_SOUGHT) and not self._is_placed(payload)
         ]
-        # Small ones are sought quickest; a second at the same distance settles it.
-        waiting.sort(key=lambda payload: payload.size)
+        for _ in range(_ROUNDS):
+            chosen = self._choose(waiting)
+            found = find_shifts(self.files, file, chosen, far=self.deep)
+            if not found:
+                return
+            for shift in found:
+                if any(payload for payload in waiting if not self._is_placed(payload)):
+                    waiting = self._take_shift(file, cause, shift, waiting)
+
+    def _choose(self, waiting: Sequence[Payload]) -> list[Payload]:
+        """Choose what is sought, spread over the file: all of it costs one pass."""
         if not self.deep:
             waiting = [payload for payload in waiting if payload.size <= _SOUGHT_BY_VERIFY]
-        for _ in range(_ROUNDS if self.deep else _FEW_ROUNDS):
-            if not waiting:
-                return
-            shift = find_shift(self.files, file, waiting[0], far=self.deep)
-            if shift is None:
-                waiting = waiting[len(waiting) // 2 :] if len(waiting) > 1 else []
-                continue
-            waiting = self._take_shift(file, cause, shift, waiting)
+        step = -(-len(waiting) // _SOUGHT) or 1
+        return list(waiting[step // 2 :: step])
 
     def _take_shift(
-        self, file: DataFile, cause: Cause, shift: tuple[int, float], waiting: list[Payload]
+        self, file: DataFile, cause: Cause, shift: Shift, waiting: list[Payload]
     ) -> list[Payload]:
-        delta, chance = shift
+        delta, chance = shift.delta, shift.chance
         method = f"reading it {delta:+d} bytes from its place"
         if file.path != self.group.file.path:
             method += f" in {self._name(file.path)}"
@@ -322,7 +328,7 @@ class _Examination:
             # A second one at the same distance is no chance any more.
             place = replace(place, chance=NO_CHANCE)
         self.group.places.append(place)
-        if file == self.group.file:
+        if file == self.group.file and place.chance <= HIGHEST_CHANCE:
             self._problem("shard.shifted", f"bytes of it lie {delta:+d} bytes from their place")
         return left
 
@@ -332,6 +338,11 @@ class _Examination:
         """Tell single flipped bits from a mixed save among what has no cause yet."""
         waiting = [(part, payload) for part, payload in self.group.parts if self._is_open(part)]
         flipped = {id(part) for part, payload in waiting if _is_flipped(part.check, payload)}
+        for part, _ in waiting:
+            if id(part) in flipped:
+                part.check = part.check.because(Cause.BITS)
+        # Where pages are lost is known; what else fails may be of another save.
+        waiting = [pair for pair in waiting if pair[0].check.cause is not Cause.ZEROS]
         if len(flipped) < len(waiting) and self._is_mixed([payload for _, payload in waiting]):
             if 2 * len(flipped) < len(waiting):
                 flipped = set()
@@ -343,14 +354,11 @@ class _Examination:
             for part, _ in waiting:
                 if id(part) not in flipped:
                     part.check = part.check.because(Cause.MIXED)
-        for part, _ in waiting:
-            if id(part) in flipped:
-                part.check = part.check.because(Cause.BITS)
 
     def _is_open(self, part: Part) -> bool:
         return (
             part.check.status is Status.CORRUPT
-            and part.check.cause is Cause.UNKNOWN
+            and part.check.cause in (Cause.UNKNOWN, Cause.ZEROS)
             and part.payload is not None
             and not self._is_placed(part.payload)
         )

@@ -54,6 +54,7 @@ class Outcome:
         source: Where their bytes lie; None if they lie in several places, or nowhere.
         chance: Chance that the values are wrong; None if there is no such figure.
         ranges: The elements present, in C order, as (first, one past the last).
+        suspect: Those of them that look wrong.
         note: A sentence for a person.
     """
 
@@ -63,6 +64,7 @@ class Outcome:
     source: ByteRange | None = None
     chance: float | None = None
     ranges: tuple[Span, ...] = ()
+    suspect: tuple[Span, ...] = ()
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,6 +76,7 @@ class Outcome:
             "source": None if self.source is None else self.source.to_dict(),
             "chance": self.chance,
             "ranges": [list(span) for span in self.ranges],
+            "suspect": [list(span) for span in self.suspect],
             "note": self.note,
         }
 
@@ -114,6 +117,11 @@ class Judged:
     def ranges(self) -> tuple[Span, ...]:
         """The elements present, in C order, as (first, one past the last)."""
         return self.outcome.ranges
+
+    @property
+    def suspect(self) -> tuple[Span, ...]:
+        """Elements that are present and look wrong, in C order, as (first, one past the last)."""
+        return self.outcome.suspect
 
     @property
     def note(self) -> str:

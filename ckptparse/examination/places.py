@@ -6,6 +6,8 @@ constant prove nothing: others may be the same.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.crc.inversion import derive_constant
-from ckptparse.crc.search import Registers
+from ckptparse.crc.search import Registers, Wanted
 from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
@@ -23,9 +25,13 @@ from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.problems import Cause, Status
 
 __all__ = [
+    "LEAST_SAMPLE",
+    "LEAST_SOUGHT",
     "NO_CHANCE",
     "Place",
-    "find_shift",
+    "Shift",
+    "TwinKey",
+    "find_shifts",
     "find_twins",
     "is_telling",
     "stored_dtype",
@@ -34,12 +40,16 @@ __all__ = [
 
 NO_CHANCE = 2.0**-32
 """Chance that other bytes have a checksum of 32 bits."""
-_LEAST_SAMPLE = 16
+LEAST_SAMPLE = 16
 """Bytes below which a checksum marks no payload: a save holds many small equal values."""
+LEAST_SOUGHT = 8
+"""Bytes of the smallest payload that is sought: others lie in a place by chance once in 2^32."""
 _NEAR = 1 << 23
-"""Bytes around its place in which a payload is sought by `verify`: the pass takes 0.1 s."""
-_FAR = 1 << 26
-"""Bytes around its place in which `recover` seeks one: 0.5 s."""
+"""Bytes that `verify` searches around a place: it promises little memory, and only names causes."""
+_FAR = 1 << 27
+"""Bytes of a file that `recover` searches whole, and holds in memory: 2 s for each 100 MB."""
+_FEW_WINDOWS = 3
+"""Payloads whose surroundings are searched in a larger file."""
 _LONGEST_SOUGHT = 1 << 28
 """Bytes of a payload that is sought at all: it is held in memory."""
 _ALIGNMENTS = 4
@@ -103,9 +113,9 @@ def find_twins(case: Case) -> dict[TwinKey, tuple[str, Payload]]:
     return found
 
 
-def is_telling(payload: Payload) -> bool:
+def is_telling(payload: Payload, least: int = LEAST_SAMPLE) -> bool:
     """Tell whether a payload is long enough and not constant, so that its checksum marks it."""
-    if payload.size < _LEAST_SAMPLE or payload.crc32c is None:
+    if payload.size < least or payload.crc32c is None:
         return False
     dtype = stored_dtype(payload) if payload.form is Form.PLAIN else None
     if dtype is None:
@@ -130,29 +140,49 @@ def stored_dtype(payload: Payload) -> np.dtype[Any] | None:
     return dtype if dtype.kind == "V" else dtype.newbyteorder(">" if payload.big_endian else "<")
 
 
-def find_shift(
-    files: DataFiles, file: DataFile, payload: Payload, *, far: bool
-) -> tuple[int, float] | None:
-    """Return how far from its place a payload lies in a file, and the chance that it is not it."""
-    file_size = files.size(file) or 0
-    window = (_FAR if far else _NEAR) // 2
-    start = max(0, min(payload.offset, file_size) - window)
-    stop = min(file_size, payload.end + window)
-    if file_size <= 2 * window:
-        start, stop = 0, file_size
-    if payload.size > min(stop - start, _LONGEST_SOUGHT) or payload.crc32c is None:
-        return None
-    data = memoryview(files.source(file).read_at(start, stop - start))
-    return _match(data, start, payload, payload.crc32c)
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """How far from its place something lies, and the chance that it is not it."""
+
+    delta: int
+    chance: float
 
 
-def _match(data: memoryview, start: int, payload: Payload, crc: int) -> tuple[int, float] | None:
-    positions = 0
-    for residue in range(_ALIGNMENTS):
-        registers = Registers(data[residue:])
-        positions += registers.positions(payload.size)
-        for found in registers.find(payload.size, crc):
-            delta = start + residue + found - payload.offset
-            if delta:
-                return delta, positions / 2**32
-    return None
+def find_shifts(
+    files: DataFiles, file: DataFile, sought: Sequence[Payload], *, far: bool
+) -> list[Shift]:
+    """Return how far from their places payloads lie in a file, what most of them say first.
+
+    A file that is not too large is searched whole; of a larger one, what lies around their places.
+    """
+    found: Counter[int] = Counter()
+    most = 0
+    for start, stop, payloads in _windows(files.size(file) or 0, sought, _FAR if far else _NEAR):
+        data = memoryview(files.source(file).read_at(start, stop - start))
+        wanted = {Wanted(one.size, one.crc32c): one for one in payloads if one.crc32c is not None}
+        most = max([most, *(len(data) - item.size + 1 for item in wanted)])
+        for residue in range(_ALIGNMENTS):
+            registers = Registers(data[residue:])
+            for item, offsets in registers.find_each(wanted).items():
+                deltas = {start + residue + at - wanted[item].offset for at in offsets}
+                found.update(deltas - {0})
+    return [
+        Shift(delta, most / 2**32 if hits == 1 else NO_CHANCE)
+        for delta, hits in found.most_common()
+    ]
+
+
+def _windows(
+    size: int, sought: Sequence[Payload], window: int
+) -> Iterator[tuple[int, int, list[Payload]]]:
+    """Iterate over the parts of a file to search, each with what is sought in it."""
+    if size <= window:
+        fitting = [payload for payload in sought if payload.size <= size]
+        if fitting:
+            yield 0, size, fitting
+        return
+    for payload in sought[:_FEW_WINDOWS]:
+        start = max(0, min(payload.offset, size) - window // 2)
+        stop = min(size, payload.end + window // 2)
+        if payload.size <= min(stop - start, _LONGEST_SOUGHT):
+            yield start, stop, [payload]

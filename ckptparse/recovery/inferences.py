@@ -42,7 +42,7 @@ from ckptparse.recovery.mended import (
     recipe_of,
     whole_of,
 )
-from ckptparse.recovery.recipe import Patch, Recipe
+from ckptparse.recovery.recipe import Patch, Recipe, read_payload
 from ckptparse.recovery.string_flips import find_string_bit
 
 __all__ = ["Inferrer"]
@@ -80,7 +80,9 @@ class Inferrer:
         crc = payload.crc32c
         if crc is None:
             return
-        if payload.form is Form.PLAIN:
+        # The checksums of another save say nothing of the bytes that are here.
+        value = payload.form is Form.PLAIN and check.cause is not Cause.MIXED
+        if value:
             yield self._derived_exactly(payload, crc)
             yield self._expected(name, payload, crc)
         if payload.form is Form.STRINGS:
@@ -89,8 +91,19 @@ class Inferrer:
             yield self._bit(payload, crc, check)
             yield from self._words(payload, crc, check)
             yield self._tail(payload, crc, check)
-        if payload.form is Form.PLAIN:
+        if value:
             yield self._integer(payload, crc)
+
+    def stated(self, payload: Payload) -> str | None:
+        """Say the value that the checksum of a payload determines, if it does."""
+        crc = payload.crc32c
+        found = None if crc is None else self._derived_exactly(payload, crc)
+        if found is None or found.recipe is None or payload.form is not Form.PLAIN:
+            return None
+        values = read_payload(found.recipe, payload, self._files.context).reshape(-1)
+        if len(values) == 1 or (values.size and (values == values[0]).all()):
+            return str(values[0]) if len(values) == 1 else f"{values[0]} throughout"
+        return f"{values[0]} to {values[-1]}" if values.size else None
 
     # -- values
 
@@ -141,19 +154,25 @@ class Inferrer:
     def _bit(self, payload: Payload, crc: int, check: Check) -> Mended | None:
         if check.computed is None or not self._may_be_small(check):
             return None
-        chance = chance_of_bit(payload.size)
+        chance = self._among(payload, chance_of_bit(payload.size))
+        if chance > _WORTH_OFFERING:
+            return None
         change = find_bit(crc, check.computed, payload.size)
-        if change is None or chance > _WORTH_OFFERING:
+        if change is None:
             return None
         what = f"bit {change.bit} of byte {change.offset}"
         return changed(self._files, payload, change, chance, what)
+
+    def _among(self, payload: Payload, chance: float) -> float:
+        """Return the chance that any damaged payload of the file fits as well as this one."""
+        return min(1.0, chance * max(1, self._damaged.get(payload.file, 0)))
 
     def _words(self, payload: Payload, crc: int, check: Check) -> Iterator[Mended | None]:
         """Find the one byte, or aligned pair of bytes, whose change explains the checksum."""
         if check.computed is None or not self._may_be_small(check):
             return
         for width in (1, 2):
-            chance = chance_of_word(payload.size, width)
+            chance = self._among(payload, chance_of_word(payload.size, width))
             usual = width == 1 and payload.size <= _MOST_BYTES and chance <= _WORTH_OFFERING
             if not (usual or chance <= HIGHEST_CHANCE):
                 continue
@@ -186,7 +205,7 @@ class Inferrer:
             payload.place,
             2.0 ** (8 * missing - 32),
             whole_of(payload),
-            "they follow from the checksum if all before them is as it was",
+            note="they follow from the checksum if all before them is as it was",
         )
         recipe = recipe_of(payload, available)
         return Mended(outcome, replace(recipe, patches=(Patch(available, tail),)))
@@ -200,7 +219,7 @@ class Inferrer:
             return None
         change, chance = found
         what = f"bit {change.bit} of byte {change.offset}"
-        return changed(self._files, payload, change, chance, what)
+        return changed(self._files, payload, change, self._among(payload, chance), what)
 
 
 def _derived(payload: Payload, found: Derivation) -> Mended:

@@ -151,7 +151,7 @@ class Matcher:
                     payload.place,
                     NO_CHANCE,
                     whole_of(payload),
-                    f"from {file}",
+                    note=f"from {file}",
                 )
                 recipe = recipe_of(payload, available_bytes(self._files, payload))
                 return Mended(outcome, replace(recipe, patches=patches))
@@ -183,7 +183,7 @@ class Matcher:
             payload.place,
             max(merged.chance, NO_CHANCE),
             whole_of(payload),
-            f"{taken} of its {payload.size} bytes are from {names}",
+            note=f"{taken} of its {payload.size} bytes are from {names}",
         )
         recipe = recipe_of(payload, available_bytes(self._files, payload))
         return Mended(outcome, replace(recipe, patches=patches))

@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ckptparse.bundle.entry import count_elements
-from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError
-from ckptparse.examination.check import Check, elements_outside, string_spans
+from ckptparse.examination.check import Check
 from ckptparse.examination.index_view import IndexView
-from ckptparse.examination.outcome import Outcome, Span, merge_spans
+from ckptparse.examination.outcome import Outcome, Span
 from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.readers import DataFiles
 from ckptparse.problems import Cause, Status
@@ -25,10 +23,9 @@ from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mended import (
     Mended,
     at_place,
-    available_bytes,
     judged,
-    recipe_of,
 )
+from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.recipe import Recipe, read_payload
 from ckptparse.recovery.siblings import Siblings
 
@@ -43,6 +40,7 @@ class Mender:
         files: DataFiles,
         matcher: Matcher,
         inferrer: Inferrer,
+        offerer: Offerer,
         siblings: Siblings,
         *,
         torn: IndexView | None,
@@ -50,6 +48,7 @@ class Mender:
         self._files = files
         self._matcher = matcher
         self._inferrer = inferrer
+        self._offerer = offerer
         self._siblings = siblings
         self._torn = torn
 
@@ -153,33 +152,12 @@ class Mender:
         """Offer what is there without more proof, in part or not at all."""
         if check.status is Status.UNVERIFIED:
             return self._unverified(payload, check, None)
-        ranges = check.outcome.ranges or self._outside_holes(payload, check)
-        if ranges:
-            found = at_place(payload, Status.PARTIAL, ranges)
-            recipe = replace(recipe_of(payload, available_bytes(self._files, payload)), crc=None)
-            outcome = replace(found.outcome, cause=check.cause, note=check.outcome.note)
-            return Mended(outcome, recipe)
-        there = check.status is not Status.MISSING
-        return Mended(replace(check.outcome, source=payload.place if there else None))
-
-    def _outside_holes(self, payload: Payload, check: Check) -> tuple[Span, ...]:
-        width = item_size(payload.data_type)
-        if not check.holes or payload.form is Form.RECORD:
-            return ()
-        if width is not None:
-            return elements_outside(check.holes, payload.size, width)
-        return self._strings_outside(payload, check) if payload.form is Form.STRINGS else ()
-
-    def _strings_outside(self, payload: Payload, check: Check) -> tuple[Span, ...]:
-        data = bytes(self._files.read(payload.file, payload.offset, payload.size))
-        count = count_elements(payload.shape)
-        spans = string_spans(data, count, big_endian=payload.big_endian) or []
-        good = [
-            (number, number + 1)
-            for number, (start, stop) in enumerate(spans)
-            if not any(low < stop and start < high for low, high in check.holes)
-        ]
-        return merge_spans(good)
+        found = self._offerer.offer(payload, check)
+        stated = self._inferrer.stated(payload) if check.cause is Cause.MIXED else None
+        if stated is None:
+            return found
+        note = f"{found.outcome.note}; the index is of a save in which it is {stated}"
+        return found.but(note=note)
 
     def _name(self, path: str) -> str:
         return self._files.context.storage.split(path)[1]

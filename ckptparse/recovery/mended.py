@@ -111,8 +111,8 @@ def changed(files: DataFiles, payload: Payload, change: Change, chance: float, w
         payload.place,
         chance,
         whole_of(payload),
-        f"changing {what} back makes the checksum agree; the chance that this is wrong is "
-        f"{odds(chance)}",
+        note=f"{'flipping' if change.is_one_bit else 'changing'} {what} back makes the checksum "
+        f"agree; the chance that this is wrong is {odds(chance)}",
     )
     return Mended(outcome, replace(recipe_of(payload), patches=(Patch(change.offset, new),)))
 

@@ -30,8 +30,8 @@ from ckptparse.examination.choosing import explain_choice
 from ckptparse.examination.diagnose import Diagnosis, diagnose
 from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.neighbours import find_others
-from ckptparse.examination.outcome import Outcome
-from ckptparse.examination.places import find_twins
+from ckptparse.examination.outcome import Outcome, Span
+from ckptparse.examination.places import LEAST_SOUGHT, find_twins, is_telling
 from ckptparse.examination.readers import DataFile
 from ckptparse.examination.report import Report, TensorReport
 from ckptparse.examination.summary import make_report
@@ -51,6 +51,7 @@ from ckptparse.recovery.inferences import Inferrer
 from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mend import Mender
 from ckptparse.recovery.mended import Mended
+from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.rebuild.shapes import GivenTensor, read_shapes
 from ckptparse.recovery.rebuild.sources import iter_sources
 from ckptparse.recovery.rebuild.view import rebuild
@@ -161,8 +162,7 @@ def _lost(case: Case) -> Iterator[Wanted]:
     """Iterate over the bytes that are not where they belong."""
     for _, part in case.parts():
         payload = part.payload
-        good = part.check.status in (Status.VERIFIED, Status.UNVERIFIED)
-        if not good and payload is not None and payload.crc32c is not None:
+        if part.is_lost and payload is not None and payload.crc32c is not None:
             yield Wanted(payload.size, payload.crc32c)
 
 
@@ -173,6 +173,12 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
         case.survey, files, used=options.siblings, others=evidence.prefixes if evidence else ()
     )
     expectations = Expectations(case.survey.prefix, files, siblings)
+    damaged = _count_damaged(case)
+    moved = {
+        file
+        for file, places in found.places.items()
+        if any(place.file == file and place.delta for place in places)
+    }
     return Mender(
         files,
         Matcher(
@@ -183,7 +189,8 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
             found=evidence.find(_lost(case)),
             data_files=evidence.data_files,
         ),
-        Inferrer(files, expectations, _count_damaged(case)),
+        Inferrer(files, expectations, damaged),
+        Offerer(files, damaged, _find_ends(case), moved),
         siblings,
         torn=None if case.main is None or case.main.complete else case.main,
     )
@@ -197,6 +204,16 @@ def _count_damaged(case: Case) -> Counter[DataFile]:
         for part in checked.parts
         if part.payload is not None and part.is_lost and part.check.computed is not None
     )
+
+
+def _find_ends(case: Case) -> dict[DataFile, int]:
+    """Return where the last payload of each data file begins that would be found if it moved."""
+    ends: dict[DataFile, int] = {}
+    for _, part in case.parts():
+        payload = part.payload
+        if payload is not None and is_telling(payload, LEAST_SOUGHT):
+            ends[payload.file] = max(ends.get(payload.file, 0), payload.offset)
+    return ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,23 +255,25 @@ def _sum_up(known: Outcome, parts: Sequence[_MendedPart], checked: CheckedTensor
     chances = [outcome.chance for outcome in outcomes if outcome.chance is not None]
     methods = sorted({outcome.method for outcome in outcomes if outcome.method})
     regions = [(one.part.region, one.mended.outcome.ranges) for one in parts]
+    marked = [(one.part.region, one.mended.outcome.suspect) for one in parts]
     ranges = spans_of_parts(regions, checked.shape)
     summed = replace(
         known,
         method=_join(methods),
         chance=min(1.0, sum(chances)) if chances else None,
         ranges=ranges,
+        suspect=spans_of_parts(marked, checked.shape),
     )
     if all(status.proved for status in statuses):
         worst = max(statuses, key=order.index)
         sure = proved and sum(chances) <= HIGHEST_CHANCE
         note = f"every one of its {len(parts)} slices was got back"
         return replace(summed, status=worst if sure else Status.UNVERIFIED, note=note)
-    if all(status.proved or status is Status.UNVERIFIED for status in statuses):
-        return replace(summed, status=Status.UNVERIFIED)
-    if ranges:
+    if not ranges:
+        return known
+    if proved and not any(status is Status.UNVERIFIED for status in statuses):
         return replace(summed, status=Status.PARTIAL)
-    return known
+    return replace(summed, status=Status.UNVERIFIED)
 
 
 def _join(methods: Sequence[str]) -> str | None:
@@ -307,30 +326,39 @@ class _Loader:
         dtype = numpy_dtype(one.checked.data_type)
         array = allocate(shape, dtype)
         array.fill(b"" if dtype.kind == "O" else 0)
-        missing = np.ones(shape, np.bool_)
+        missing, suspect = np.ones(shape, np.bool_), np.zeros(shape, np.bool_)
         for part in one.parts:
             region = part.part.region
             if region is None or part.mended.recipe is None:
                 continue
             index = tuple(slice(length.start, length.stop) for length in region)
-            values, holes = self._load_part(part)
-            array[index] = values
-            missing[index] = False if holes is None else holes
-        return array, missing if missing.any() else None
+            loaded = self._load_part(part)
+            array[index] = loaded.array
+            missing[index] = False if loaded.missing is None else loaded.missing
+            suspect[index] = False if loaded.suspect is None else loaded.suspect
+        return Loaded(
+            array,
+            missing if missing.any() else None,
+            suspect if suspect.any() else None,
+        )
 
     def _load_part(self, part: _MendedPart) -> Loaded:
-        """Read one payload, and where it is missing."""
+        """Read one payload, where it is missing and where it looks wrong."""
         payload, recipe = part.part.payload, part.mended.recipe
         if payload is None or recipe is None:
             raise UnsupportedError("Nothing was got back of it")
         array = read_payload(recipe, payload, self._context)
-        return array, _missing(part.mended.outcome, array)
+        outcome = part.mended.outcome
+        if outcome.status.proved:
+            return Loaded(array)
+        whole = ((0, array.size),)
+        missing = None if outcome.ranges == whole else ~_mask(outcome.ranges, array)
+        suspect = _mask(outcome.suspect, array) if outcome.suspect else None
+        return Loaded(array, missing, suspect)
 
 
-def _missing(outcome: Outcome, array: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
-    if outcome.status is not Status.PARTIAL:
-        return None
-    missing = np.ones(array.size, np.bool_)
-    for start, stop in outcome.ranges:
-        missing[start:stop] = False
-    return missing.reshape(array.shape)
+def _mask(spans: Sequence[Span], array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(array.size, np.bool_)
+    for start, stop in spans:
+        mask[start:stop] = True
+    return mask.reshape(array.shape)

@@ -24,8 +24,15 @@ from ckptparse.text import escape
 
 __all__ = ["RecoveredTensor", "Recovery"]
 
-Loaded = tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]
-"""An array, and where it is missing (True), or None where nothing is."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """An array, and where it is missing or looks wrong (True); None if it nowhere does."""
+
+    array: npt.NDArray[Any]
+    missing: npt.NDArray[np.bool_] | None = None
+    suspect: npt.NDArray[np.bool_] | None = None
+
 
 _HELD = (
     Status.VERIFIED,
@@ -69,34 +76,38 @@ class RecoveredTensor(Judged):
         """Read all, and pick a part by numpy's indexing; see `read`."""
         return self.read()[index]
 
-    def read(self, *, fill: Any = None) -> npt.NDArray[Any]:
+    def read(self, *, fill: Any = None, keep_suspect: bool = False) -> npt.NDArray[Any]:
         """Read the values, in a new array in native byte order.
 
         Args:
-            fill: What to put where elements are missing.
+            fill: What to put where elements are missing or look wrong.
+            keep_suspect: Whether to give elements that look wrong (`suspect`) as they are.
 
         Returns:
-            Where elements are missing and `fill` is None, a masked array (`numpy.ma`), masked
-            there; otherwise a plain one. Checksums that are known are checked again.
+            If elements are missing or look wrong and `fill` is None, a masked array (`numpy.ma`),
+            masked there; otherwise a plain one. Checksums that are known are checked again.
 
         Raises:
             ChecksumError: A file has changed since it was recovered.
         """
         with located(tensor=self.name):
             try:
-                array, missing = self._load()
+                loaded = self._load()
             except MemoryError as error:
                 raise UnsupportedError(
                     f"There is not enough memory for an array of {self.dtype} and shape "
                     f"{self.shape}"
                 ) from error
-        if missing is None:
+        array, masked = loaded.array, loaded.missing
+        if loaded.suspect is not None and not keep_suspect:
+            masked = loaded.suspect if masked is None else masked | loaded.suspect
+        if masked is None:
             return array
         if fill is not None:
-            array[missing] = fill
+            array[masked] = fill
             return array
-        masked: npt.NDArray[Any] = np.ma.array(array, mask=missing)
-        return masked
+        hidden: npt.NDArray[Any] = np.ma.array(array, mask=masked)
+        return hidden
 
     def __array__(
         self,

@@ -1,0 +1,169 @@
+"""What is there of a payload that no method proves: offered, and what looks wrong in it marked.
+
+Bytes that have no proof are `unverified`. `partial` are those of a payload that was cut off, if
+nothing else is wrong with its file: then the cut explains why there is no checksum. Marked as
+suspect are runs of zeros that begin or end at the border of a sector, and pieces whose elements do
+not look like the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ckptparse.bundle.entry import count_elements
+from ckptparse.dtypes import item_size
+from ckptparse.examination.check import Check, string_spans
+from ckptparse.examination.outcome import Span, merge_spans
+from ckptparse.examination.payload import Form, Payload
+from ckptparse.examination.readers import DataFile, DataFiles
+from ckptparse.problems import Cause, Status
+from ckptparse.recovery.mended import Mended, at_place, available_bytes, recipe_of
+from ckptparse.recovery.statistics import SECTOR, judge_elements
+
+__all__ = ["Offerer", "zero_runs"]
+
+
+class Offerer:
+    """Offers the bytes of payloads of which nothing is proved."""
+
+    def __init__(
+        self,
+        files: DataFiles,
+        damaged: Mapping[DataFile, int],
+        ends: Mapping[DataFile, int],
+        moved: Collection[DataFile],
+    ) -> None:
+        """Take what else is known of the files.
+
+        Args:
+            files: What opens them.
+            damaged: How many payloads of each have bytes with another checksum.
+            ends: Where the last payload of each begins that would be found if it had moved.
+            moved: Files of which bytes lie at another place.
+        """
+        self._files = files
+        self._damaged = damaged
+        self._ends = ends
+        self._moved = moved
+
+    def offer(self, payload: Payload, check: Check) -> Mended:
+        """Offer what is there of a payload, or say that nothing is."""
+        available = available_bytes(self._files, payload)
+        if check.cause is Cause.FOREIGN or not available:
+            return _lost(payload, check)
+        if payload.form is Form.PLAIN:
+            return self._elements(payload, check, available)
+        return (
+            self._strings(payload, check, available)
+            if payload.form is Form.STRINGS
+            else _lost(payload, check)
+        )
+
+    def _elements(self, payload: Payload, check: Check, available: int) -> Mended:
+        width = item_size(payload.data_type)
+        count = available // width if width else 0
+        if not width or not count:
+            return _lost(payload, check)
+        data = self._files.read(payload.file, payload.offset, count * width)
+        zeros = [(start // width, -(-stop // width)) for start, stop in zero_runs(data, payload)]
+        odd = judge_elements(
+            data, payload.data_type, offset=payload.offset, big_endian=payload.big_endian
+        ).suspect
+        ranges = ((0, count),)
+        suspect = _within(merge_spans([*zeros, *odd]), count)
+        if suspect == ranges:
+            return _lost(payload, check)
+        explained = not odd and self._is_explained(payload, check)
+        return self._offered(payload, check, ranges, suspect, explained=explained)
+
+    def _strings(self, payload: Payload, check: Check, available: int) -> Mended:
+        data = bytes(self._files.read(payload.file, payload.offset, available))
+        count = count_elements(payload.shape)
+        spans = string_spans(data, count, big_endian=payload.big_endian)
+        if spans is None:
+            return _lost(payload, check)
+        whole = sum(stop <= available for _, stop in spans)
+        zeros = zero_runs(memoryview(data), payload)
+        suspect = merge_spans(
+            [
+                (number, number + 1)
+                for number, (start, stop) in enumerate(spans[:whole])
+                if any(low < stop and start < high for low, high in zeros)
+            ]
+        )
+        ranges = merge_spans([(0, whole)])
+        if suspect == ranges:
+            return _lost(payload, check)
+        explained = self._is_explained(payload, check)
+        return self._offered(payload, check, ranges, suspect, explained=explained)
+
+    def _is_explained(self, payload: Payload, check: Check) -> bool:
+        """Tell whether the end of the file is all that is wrong with a payload."""
+        if check.cause is not Cause.TRUNCATED or not payload.proved:
+            return False
+        if self._damaged.get(payload.file, 0) or payload.file in self._moved:
+            return False
+        # Bytes lost before a later payload would have moved that one, and it would have been found.
+        is_last = payload.offset >= self._ends.get(payload.file, 0)
+        missing = payload.size - available_bytes(self._files, payload)
+        return missing >= SECTOR or not is_last
+
+    def _offered(
+        self,
+        payload: Payload,
+        check: Check,
+        ranges: tuple[Span, ...],
+        suspect: tuple[Span, ...],
+        *,
+        explained: bool,
+    ) -> Mended:
+        status = Status.PARTIAL if explained else Status.UNVERIFIED
+        found = at_place(payload, status, ranges)
+        recipe = replace(recipe_of(payload, available_bytes(self._files, payload)), crc=None)
+        note = check.outcome.note
+        if suspect:
+            lost = sum(stop - start for start, stop in suspect)
+            note += f"; {lost} of its {count_elements(payload.shape)} elements look wrong"
+        outcome = replace(found.outcome, cause=check.cause, suspect=suspect, note=note)
+        return Mended(outcome, recipe)
+
+
+def _lost(payload: Payload, check: Check) -> Mended:
+    there = check.status is not Status.MISSING
+    return Mended(replace(check.outcome, ranges=(), source=payload.place if there else None))
+
+
+def _within(spans: Sequence[Span], count: int) -> tuple[Span, ...]:
+    return merge_spans([(start, min(stop, count)) for start, stop in spans])
+
+
+def zero_runs(data: memoryview, payload: Payload) -> tuple[Span, ...]:
+    """Return the runs of zeros in a payload's bytes that look like lost sectors.
+
+    Such a run fills a sector of the file at least, and begins or ends at the border of one: zeros
+    that belong to a tensor begin and end where its rows do. All of the run is returned, also what
+    lies beyond the sector's border.
+    """
+    view = np.frombuffer(data, np.uint8)
+    filled = np.flatnonzero(view)
+    # Each run lies between two bytes that are not zero, or at an end of the payload.
+    starts = np.concatenate(([0], filled + 1))
+    stops = np.concatenate((filled, [len(view)]))
+    long = stops - starts >= SECTOR
+    return merge_spans(
+        [
+            (int(start), int(stop))
+            for start, stop in zip(starts[long], stops[long], strict=True)
+            if _is_lost_sector(int(start), int(stop), len(view), payload.offset)
+        ]
+    )
+
+
+def _is_lost_sector(start: int, stop: int, size: int, offset: int) -> bool:
+    first, last = offset + start, offset + stop
+    if -(-first // SECTOR) * SECTOR + SECTOR > last:
+        return False
+    return first % SECTOR == 0 or last % SECTOR == 0 or start == 0 or stop == size
