@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 # The command, not `python -m`, which would find the sources in front of what is installed.
 PYTEST = ("pytest", "-q", "-n", "auto")
-QUICK = "not bitflips and not corpus"
+QUICK = "not bitflips and not corpus and not browser"
 SLOW_TESTS = (
     "cli/test_docs.py",
     "cli/test_help.py",
@@ -248,6 +248,35 @@ def foreign_files(built: Path) -> list[str]:
         and not name.startswith("ckptparse/rendering/page/web/")
         and ".dist-info/" not in name
     ]
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The page in a headless Chromium, which is installed if that is possible; else skipped.
+
+    `CKPTPARSE_PICTURES=write nox -s browser` takes the pictures in docs/page/ anew.
+    """
+    reason = install_chromium(session)
+    if reason:
+        session.skip(reason)
+    session.install(".[test]", "selenium>=4.20")
+    # One after the other: a browser on every core would only wait for the others.
+    session.run("pytest", "-q", "-m", "browser", "tests/browser", *session.posargs)
+
+
+def install_chromium(session: nox.Session) -> str:
+    """Install Chromium and its driver if they are not there; return why that is impossible."""
+    if all(map(shutil.which, ("chromium", "chromedriver"))):
+        return ""
+    if not shutil.which("apt-get"):
+        return "no Chromium, and no apt-get to install it"
+    if os.geteuid() != 0:
+        return "no Chromium: as root, apt-get install chromium chromium-driver"
+    for command in (("update",), ("install", "-y", "chromium", "chromium-driver")):
+        session.run("apt-get", "-qq", *command, external=True, success_codes=range(256))
+    if not all(map(shutil.which, ("chromium", "chromedriver"))):
+        return "apt-get could not install Chromium"
+    return ""
 
 
 @nox.session

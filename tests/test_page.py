@@ -41,6 +41,7 @@ SUBJECTS = {
     "V1 of several files": "v1/sharded/model.ckpt-7",
     "odd names": "names/odd/model",
     "not UTF-8": "names/not_utf8/model",
+    "an endless tensor": "slices/many_starts/model",
     "a hole": "slices/hole/model",
     "truncated index": "crash/truncated_index/model",
     "data without an index": "crash/data_without_index/model",

@@ -31,6 +31,7 @@ from ckptparse.rendering.page.model import (
 from ckptparse.rendering.page.rows import make_rows
 from ckptparse.rendering.page.subject import Subject, open_subject
 from ckptparse.rendering.page.uses import make_uses
+from ckptparse.statistics.gathering import Measured
 from ckptparse.text import escape
 
 __all__ = ["render_page", "report_page"]
@@ -124,10 +125,12 @@ def render_page(content: Mapping[str, Any]) -> str:
 def _gather(
     subject: Subject, *, statistics: bool, threads: int | None, progress: Progress | None
 ) -> dict[str, Any]:
-    measured = (
-        measure_all(subject.tensors, threads=threads, progress=progress) if statistics else {}
-    )
     numbers = number_files(subject)
+    files = make_files(subject, numbers)
+    measured: dict[str, Measured] = {}
+    if statistics:
+        stored = sum(file["size"] or 0 for file in files)
+        measured = measure_all(subject.tensors, stored=stored, threads=threads, progress=progress)
     rows = make_rows(subject, measured, numbers)
     by_name = {name: number for number, name in enumerate(rows.pop("stored"))}
     content = {
@@ -136,7 +139,7 @@ def _gather(
         "measured": statistics and bool(measured),
         "tensors": rows,
         "facts": make_facts(subject, rows),
-        "files": make_files(subject, numbers),
+        "files": files,
         "model": make_model(subject, by_name),
         "effects": make_effects(subject),
         "uses": make_uses(subject),

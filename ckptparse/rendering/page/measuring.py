@@ -20,19 +20,25 @@ _HEAT_BYTES = 1400
 """What one heat map takes in the page, as base64."""
 _HEAT_FIXED, _HEAT_EACH = 150_000, 20
 """Bytes that heat maps may take together: of a page, and more for each tensor in it."""
+_ALWAYS = 64 << 20
+"""Bytes of a tensor that is measured whatever its files hold."""
 _NO_STATISTICS = frozenset({DataType.DT_VARIANT})
 
 
 def measure_all(
-    tensors: Mapping[str, Any], *, threads: int | None, progress: Progress | None
+    tensors: Mapping[str, Any], *, stored: int, threads: int | None, progress: Progress | None
 ) -> dict[str, Measured]:
     """Measure every tensor that can be read; those that cannot are not in the result.
 
     Args:
         tensors: By name; their values are read piece by piece.
+        stored: Bytes of all files together. A tensor that claims many more is not measured: its
+            slices leave holes, or a constant repeats one value, and it would never end.
         threads: How many threads; None picks.
         progress: Takes the bytes measured so far, and those to measure.
     """
+    most = max(stored, _ALWAYS)
+    tensors = {name: tensor for name, tensor in tensors.items() if tensor.nbytes <= most}
     with_heat = _choose_heat_maps(tensors.items())
     total = sum(tensor.nbytes for tensor in tensors.values())
     found: dict[str, Measured] = {}

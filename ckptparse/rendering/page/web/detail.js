@@ -4,7 +4,7 @@ function openDetail(row) {
   const dialog = find("detail");
   if (!dialog.open) opener = document.activeElement;
   const close = make("button", { type: "button", class: "close", onclick: () => dialog.close() }, "✕ Close");
-  const name = make("h2", { id: "detail-name" }, tensors.name[row]);
+  const name = make("h2", { id: "detail-name" }, named(tensors.name[row]));
   dialog.replaceChildren(close, make("div", { class: "sheet" }, name, ...detailParts(row)));
   hideTip();
   if (!dialog.open) dialog.showModal();
@@ -104,6 +104,8 @@ function startDetail() {
   });
 }
 function tensorLink(row, text) {
-  if (row < 0) return make("span", {}, text);
-  return make("button", { type: "button", class: "link", onclick: () => openDetail(row) }, text);
+  if (row < 0) return make("span", {}, named(text));
+  return make("button", { type: "button", class: "link", onclick: () => openDetail(row) }, named(text));
 }
+// A name may be nothing, or blanks alone: then quotes show it.
+const named = (text) => (text.trim() ? text : JSON.stringify(text));

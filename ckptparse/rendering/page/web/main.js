@@ -3,7 +3,7 @@ const MOST_CARDS = 400;
 function startModel() {
   const layers = page.model.layers, optimizers = page.model.optimizers;
   if (layers.length) {
-    const cards = layers.slice(0, MOST_CARDS).map((layer) => make("div", { class: "card" }, make("strong", {}, layer.name), layer.kind ? make("span", { class: "where" }, " " + layer.kind) : null, weightList(layer.rows)));
+    const cards = layers.slice(0, MOST_CARDS).map((layer) => make("div", { class: "card" }, make("strong", {}, named(layer.name)), layer.kind ? make("span", { class: "where" }, " " + layer.kind) : null, weightList(layer.rows)));
     const more = layers.length > MOST_CARDS ? make("p", { class: "note" }, `… and ${layers.length - MOST_CARDS} more layers`) : null;
     find("layers").append(make("h3", {}, `Layers (${layers.length})`), make("div", { class: "cards" }, ...cards), more || "");
     find("layers").hidden = false;

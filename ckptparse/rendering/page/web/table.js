@@ -1,7 +1,7 @@
 // The table of tensors: only the rows in sight are in the document.
 const ROW = 30;
 const COLUMNS = [
-  { title: "Name", width: "22%", text: (row) => tensors.name[row], key: (row) => tensors.name[row] },
+  { title: "Name", width: "22%", text: (row) => named(tensors.name[row]), key: (row) => tensors.name[row] },
   { title: "Type", width: "6%", text: typeOf, key: typeOf },
   { title: "Shape", width: "10%", text: (row) => shapeText(tensors.shape[row]), key: (row) => elementsOf(tensors.shape[row]) },
   { title: "Size", width: "7%", number: true, text: (row) => sizeText(tensors.bytes[row]), key: (row) => tensors.bytes[row] },

@@ -8,7 +8,8 @@ function startUses() {
 function usesText() {
   const nodes = page.uses.nodes, count = (kind) => nodes.filter((node) => node[0] === kind).length;
   const more = page.uses.more ? `; ${page.uses.more} more are left out` : "";
-  return `${count("variable") + count("shared")} variables, ${count("shared")} of them used by several, ${count("scope")} scopes${more}`;
+  const all = count("variable") + count("shared"), scopes = count("scope");
+  return `${all} variable${all === 1 ? "" : "s"}, ${count("shared")} used by several; ${scopes} scope${scopes === 1 ? "" : "s"}${more}`;
 }
 function drawUses() {
   const graph = new dagre.graphlib.Graph();
