@@ -307,6 +307,14 @@ def benchmark(session: nox.Session) -> None:
 
 
 @nox.session
+def converters(session: nox.Session) -> None:
+    """Functions of other packages that import TensorFlow run on `ckptparse.tf`, unchanged."""
+    # Later releases of transformers have no such functions any more.
+    session.install("transformers==4.46.*", "torch==2.13.*", ".[test]")
+    session.run("pytest", "-q", "tests/converters", *session.posargs)
+
+
+@nox.session
 def tensorflow(session: nox.Session) -> None:
     """TensorFlow itself writes, and we read the same."""
     session.install("tensorflow-cpu==2.21.*", ".[test]")

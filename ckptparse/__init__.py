@@ -194,6 +194,9 @@ __all__ = sorted(_HOME)  # noqa: PLE0605 - the table above is the list
 
 
 def __getattr__(name: str) -> object:
+    if name == "tf":
+        # What stands in for TensorFlow is a package of its own, and not among the public names.
+        return import_module(f"{__name__}.tf")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

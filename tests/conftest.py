@@ -15,13 +15,14 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 
 
-def _has_tensorflow() -> bool:
-    spec = importlib.util.find_spec("tensorflow")
+def _has(package: str) -> bool:
+    spec = importlib.util.find_spec(package)
     # Our own folder tests/tensorflow is found too, as a namespace without an origin.
     return spec is not None and spec.origin is not None
 
 
-collect_ignore = [] if _has_tensorflow() else ["tensorflow"]
+collect_ignore = [] if _has("tensorflow") else ["tensorflow"]
+collect_ignore += [] if _has("transformers") and _has("torch") else ["converters"]
 
 # A slow machine is not a failure; in CI the same examples are drawn every time.
 hypothesis.settings.register_profile("local", deadline=None)

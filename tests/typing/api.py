@@ -139,6 +139,23 @@ def write_back(recovery: ckptparse.Recovery) -> str:
     return ckptparse.write(prefix, recovery)
 
 
+def read_as_with_tensorflow(path: str) -> list[str]:
+    from ckptparse import tf
+
+    reader: tf.train.CheckpointReader = tf.train.load_checkpoint(path)
+    kinds: dict[str, tf.DType] = reader.get_variable_to_dtype_map()
+    listed: list[tuple[str, list[int]]] = tf.train.list_variables(path)
+    try:
+        value = tf.train.load_variable(path, listed[0][0])
+    except tf.errors.NotFoundError as error:
+        print(error.message, error.error_code)
+    else:
+        print(value.shape)
+    with ckptparse.tf.as_tensorflow():
+        latest: str | None = tf.train.latest_checkpoint(path)
+    return [kind.name for kind in kinds.values()] + [latest or ""]
+
+
 def tell_slots_from_weights(checkpoint: ckptparse.Checkpoint) -> set[str]:
     optimizers: list[ckptparse.Optimizer] = checkpoint.optimizers
     averages: ckptparse.Averages = checkpoint.averages

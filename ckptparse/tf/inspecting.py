@@ -1,0 +1,68 @@
+"""What `inspect_checkpoint` prints: a line for each tensor, values if wanted, and a count."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from ckptparse.errors import CheckpointError
+from ckptparse.tf.readers import CheckpointReader, Path, find_reader
+
+__all__ = ["print_tensors_in_checkpoint_file"]
+
+
+def print_tensors_in_checkpoint_file(
+    file_name: Path,
+    tensor_name: str,
+    all_tensors: bool,  # noqa: FBT001 - TensorFlow's arguments
+    all_tensor_names: bool = False,  # noqa: FBT001, FBT002
+    count_exclude_pattern: str = "",
+) -> None:
+    """Print what a checkpoint holds, as TensorFlow's function of that name does.
+
+    What cannot be read is printed, not raised.
+
+    Args:
+        file_name: The checkpoint.
+        tensor_name: Only this one, with its values; the empty name lists all.
+        all_tensors: All, with their values.
+        all_tensor_names: All, without.
+        count_exclude_pattern: Names that match this pattern are left out of the count.
+    """
+    try:
+        reader = find_reader(file_name)
+        if all_tensors or all_tensor_names:
+            for name in sorted(reader.get_variable_to_shape_map()):
+                _print_tensor(reader, name, values=all_tensors)
+        elif not tensor_name:
+            print(reader.debug_string().decode("utf-8", "ignore"))  # noqa: T201
+        elif reader.has_tensor(tensor_name):
+            _print_tensor(reader, tensor_name, values=True)
+        else:
+            print(f"Tensor {tensor_name} not found in checkpoint")  # noqa: T201
+            return
+        total = _count(reader, count_exclude_pattern)
+        print(f"# Total number of params: {total}")  # noqa: T201
+    except CheckpointError as error:
+        print(error)  # noqa: T201
+
+
+def _print_tensor(reader: CheckpointReader, name: str, *, values: bool) -> None:
+    shape, kind = reader.get_variable_to_shape_map()[name], reader.get_variable_to_dtype_map()[name]
+    print(f"tensor: {name} ({kind.name}) {shape}")  # noqa: T201
+    if values:
+        print(reader.get_tensor(name))  # noqa: T201
+
+
+def _count(reader: CheckpointReader, excluded: str) -> int:
+    """Count the elements of the tensors whose names do not match, and say what is left out."""
+    shapes = reader.get_variable_to_shape_map()
+    if not excluded:
+        return sum(map(math.prod, shapes.values()))
+    pattern = re.compile(excluded)
+    left_out = {name: math.prod(shape) for name, shape in shapes.items() if pattern.search(name)}
+    print(  # noqa: T201
+        f"# Excluding {len(left_out)} tensors ({sum(left_out.values())} params) that match "
+        f"{excluded} when counting."
+    )
+    return sum(math.prod(shape) for name, shape in shapes.items() if name not in left_out)

@@ -1,0 +1,189 @@
+"""Readers as TensorFlow has them, and those that are kept open from call to call.
+
+`load_variable` opens the checkpoint at each call in TensorFlow, and converters call it in a loop.
+Here a reader is used again as long as its files have the size and the time that they had.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+from ckptparse.backend import Backend
+from ckptparse.dtypes import describe_data_type
+from ckptparse.errors import TensorNotFoundError, name_not_found
+from ckptparse.files.context import Context
+from ckptparse.files.storage import FileStat
+from ckptparse.opening import open_backend
+from ckptparse.resolve import resolve_path
+from ckptparse.tensor import ReadOptions
+from ckptparse.tf.dtypes import DType
+from ckptparse.tf.errors import translated
+
+__all__ = ["CheckpointReader", "Path", "find_reader", "open_reader"]
+
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+_OPTIONS = ReadOptions(verify=True, mmap=False, threads=None)
+_STORAGE = Context().storage
+_MOST_READERS = 4
+_MOST_STAMPED = 16
+"""Files of a checkpoint whose size and time are looked at, of more the first and the last ones."""
+
+
+class CheckpointReader:
+    """A reader of one checkpoint: names, shapes, types and values, as TensorFlow gives them.
+
+    The object graph is a tensor here (`_CHECKPOINTABLE_OBJECT_GRAPH`), as it is in TensorFlow.
+    """
+
+    def __init__(self, path: str, backend: Backend) -> None:
+        """Take an open checkpoint; `NewCheckpointReader` opens one by its path."""
+        self._path = path
+        self._backend = backend
+
+    def get_variable_to_shape_map(self) -> dict[str, list[int]]:
+        """Return the shape of every tensor, as a list, by name."""
+        with translated():
+            return {name: list(shape) for name, shape in self._shapes.items()}
+
+    def get_variable_to_dtype_map(self) -> dict[str, DType]:
+        """Return the kind of element of every tensor, by name."""
+        with translated():
+            return {name: DType(kind) for name, kind in self._kinds.items()}
+
+    def has_tensor(self, tensor_str: str | bytes) -> bool:
+        """Tell whether there is a tensor of exactly that name.
+
+        Raises:
+            TypeError: The name is neither text nor bytes.
+        """
+        with translated():
+            return _as_name(tensor_str) in self._shapes
+
+    def get_tensor(self, tensor_str: str | bytes) -> Any:
+        """Read a tensor of exactly that name.
+
+        Returns:
+            A new numpy array; of a scalar numpy's scalar, of a scalar string its bytes.
+
+        Raises:
+            TypeError: The name is neither text nor bytes.
+            NotFoundError: There is no such tensor.
+            DataLossError: Its bytes are damaged, or its file is.
+        """
+        name = _as_name(tensor_str)
+        with translated():
+            tensor = self._backend.find(name, _OPTIONS)
+            if tensor is None:
+                raise self._not_found(name)
+            array = tensor.read()
+        return array[()] if array.shape == () else array
+
+    def debug_string(self) -> bytes:
+        """Return a line for each tensor: name, DataType, shape."""
+        lines = (
+            f"{name} ({describe_data_type(kind)}) [{','.join(map(str, self._shapes[name]))}]\n"
+            for name, kind in self._kinds.items()
+        )
+        with translated():
+            return "".join(lines).encode("utf-8", "surrogateescape")
+
+    @cached_property
+    def _shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return self._backend.shapes()
+
+    @cached_property
+    def _kinds(self) -> dict[str, int]:
+        found = self._backend.find_all(_OPTIONS)
+        return {name: int(tensor.data_type) for name, tensor in found.items()}
+
+    def _not_found(self, name: str) -> TensorNotFoundError:
+        message = f"Key {name} not found in checkpoint"
+        return name_not_found(message, name, self._shapes, path=self._path)
+
+    def __repr__(self) -> str:
+        return f"<CheckpointReader {self._path!r}>"
+
+
+def open_reader(path: Path) -> CheckpointReader:
+    """Open a checkpoint: a prefix, any of its files, a V1 file, a directory.
+
+    Raises:
+        NotFoundError: Nothing is there.
+        DataLossError: It is damaged, or no checkpoint.
+    """
+    return _open(_as_path(path))[0]
+
+
+def find_reader(path: Path) -> CheckpointReader:
+    """Return a reader that is open already if its files are as they were, else open one."""
+    return _CACHE.find(_as_path(path))
+
+
+def _open(path: str) -> tuple[CheckpointReader, tuple[str, ...]]:
+    context = Context()
+    with translated():
+        resolved = resolve_path(path, limits=context.limits)
+        backend = open_backend(resolved, context)
+        return CheckpointReader(resolved.path, backend), backend.files
+
+
+class _Cache:
+    """The readers that were used last, each with what its files looked like."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers: OrderedDict[str, tuple[CheckpointReader, dict[str, object]]] = OrderedDict()
+
+    def find(self, path: str) -> CheckpointReader:
+        with self._lock:
+            kept = self._readers.get(path)
+            if kept is not None and _look_at(kept[1]) == kept[1]:
+                self._readers.move_to_end(path)
+                return kept[0]
+            # What a directory means may change while its checkpoints stay: it is looked at first.
+            asked = _look_at((path, f"{path}.index", _STORAGE.join(path, "checkpoint")))
+            reader, files = _open(path)
+            asked |= _look_at(_chosen(files))
+            self._readers[path] = reader, asked
+            self._readers.move_to_end(path)
+            while len(self._readers) > _MOST_READERS:
+                # Not closed: whoever has it may still read. Its files close when it is let go.
+                self._readers.popitem(last=False)
+            return reader
+
+
+_CACHE = _Cache()
+
+
+def _chosen(files: tuple[str, ...]) -> tuple[str, ...]:
+    if len(files) <= _MOST_STAMPED:
+        return files
+    return files[: _MOST_STAMPED // 2] + files[-_MOST_STAMPED // 2 :]
+
+
+def _look_at(paths: Iterable[str]) -> dict[str, object]:
+    """Return what is seen of files: size, time and number; nothing of what is not there."""
+    with translated():
+        return {path: _identity(_STORAGE.stat(path)) for path in paths}
+
+
+def _identity(found: FileStat | None) -> object:
+    return None if found is None else (found.kind, found.size, found.identity)
+
+
+def _as_path(path: Path) -> str:
+    return os.fsdecode(path)
+
+
+def _as_name(name: str | bytes) -> str:
+    if isinstance(name, bytes):
+        return name.decode("utf-8", "surrogateescape")
+    if isinstance(name, str):
+        return name
+    raise TypeError(f"Expected binary or unicode string, got {name!r}")

@@ -1,0 +1,194 @@
+"""`tf.train`, as far as it reads checkpoints: names, arguments and results are TensorFlow's.
+
+    reader = tf.train.load_checkpoint("model/")          get_tensor, has_tensor, the maps
+    tf.train.list_variables("model/my_model")            [(name, [sizes]), ...], sorted
+    tf.train.load_variable("model/my_model", "w:0")      numpy array, numpy scalar, or bytes
+
+Paths may be all that `ckptparse.open` takes: an index, a data file, a SavedModel. Errors are those
+of `tf.errors`, and ours at the same time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ckptparse.errors import CheckpointNotFoundError
+from ckptparse.files.context import Context
+from ckptparse.graph import state
+from ckptparse.legacy.naming import match_pattern
+from ckptparse.proto.checkpoint_state_pb2 import CheckpointState
+from ckptparse.tf.errors import translated
+from ckptparse.tf.readers import CheckpointReader, Path, find_reader
+
+__all__ = [
+    "CheckpointReader",
+    "CheckpointState",
+    "NewCheckpointReader",
+    "checkpoint_exists",
+    "checkpoints_iterator",
+    "get_checkpoint_mtimes",
+    "get_checkpoint_state",
+    "latest_checkpoint",
+    "list_variables",
+    "load_checkpoint",
+    "load_variable",
+    "wait_for_new_checkpoint",
+]
+
+_STORAGE = Context().storage
+
+
+def load_checkpoint(ckpt_dir_or_file: Path) -> CheckpointReader:
+    """Return a reader of a checkpoint, or of the newest one of a directory.
+
+    Raises:
+        NotFoundError: Nothing is there; of a directory without checkpoints it is a ValueError too.
+        DataLossError: It is damaged, or no checkpoint.
+    """
+    path = os.fsdecode(ckpt_dir_or_file)
+    found = _STORAGE.stat(path)
+    if found is None or found.kind != "directory":
+        return find_reader(path)
+    with translated(ValueError):
+        try:
+            return find_reader(path)
+        except CheckpointNotFoundError as error:
+            raise CheckpointNotFoundError(
+                f"Couldn't find 'checkpoint' file or checkpoints in given directory {path}",
+                path=error.path,
+                hint=error.hint,
+            ) from error
+
+
+def NewCheckpointReader(filepattern: Path) -> CheckpointReader:  # noqa: N802 - TensorFlow's name
+    """Return a reader of a checkpoint; errors are those of `load_checkpoint`."""
+    return find_reader(filepattern)
+
+
+def list_variables(ckpt_dir_or_file: Path) -> list[tuple[str, list[int]]]:
+    """List names and shapes, sorted by name; errors are those of `load_checkpoint`."""
+    return sorted(load_checkpoint(ckpt_dir_or_file).get_variable_to_shape_map().items())
+
+
+def load_variable(ckpt_dir_or_file: Path, name: str) -> Any:
+    """Read one tensor; an `:0` at the end of its name is left out.
+
+    Returns:
+        A new numpy array; of a scalar numpy's scalar, of a scalar string its bytes.
+
+    Raises:
+        NotFoundError: There is no such checkpoint, or no such tensor in it.
+        DataLossError: Its bytes are damaged, or its file is.
+    """
+    return load_checkpoint(ckpt_dir_or_file).get_tensor(name.removesuffix(":0"))
+
+
+def latest_checkpoint(checkpoint_dir: Path, latest_filename: str | None = None) -> str | None:
+    """Return the newest checkpoint that a directory's state file lists and that exists, or None.
+
+    A path that does not exist is looked for in the directory itself, so that a moved one works.
+    """
+    with translated():
+        return state.latest_checkpoint(os.fsdecode(checkpoint_dir), latest_filename)
+
+
+def get_checkpoint_state(
+    checkpoint_dir: Path, latest_filename: str | None = None
+) -> CheckpointState | None:
+    """Return what a directory's state file lists, paths joined to the directory; None without one.
+
+    The result has the fields of TensorFlow's message: `model_checkpoint_path`,
+    `all_model_checkpoint_paths`, `all_model_checkpoint_timestamps`, `last_preserved_timestamp`.
+    """
+    with translated():
+        found = state.checkpoint_state(os.fsdecode(checkpoint_dir), latest_filename)
+    if found is None:
+        return None
+    return CheckpointState(
+        model_checkpoint_path=found.latest,
+        all_model_checkpoint_paths=found.paths,
+        all_model_checkpoint_timestamps=found.timestamps,
+        last_preserved_timestamp=found.last_preserved,
+    )
+
+
+def checkpoint_exists(checkpoint_prefix: Path) -> bool:
+    """Tell whether a checkpoint of that prefix exists, V2 or V1."""
+    return state.checkpoint_exists(os.fsdecode(checkpoint_prefix))
+
+
+def get_checkpoint_mtimes(checkpoint_prefixes: Sequence[Path]) -> list[float]:
+    """Return the time of each checkpoint that exists, in whole seconds since 1970."""
+    found: list[float] = []
+    for prefix in map(os.fsdecode, checkpoint_prefixes):
+        files = (f"{prefix}.index", prefix, *match_pattern(prefix))
+        seen = (_STORAGE.stat(path) for path in files)
+        times = [_seconds(one.identity) for one in seen if one is not None and one.kind == "file"]
+        found += times[:1]
+    return found
+
+
+def _seconds(identity: object) -> float:
+    """Take the time from what a file system says of a file."""
+    nanoseconds = identity[0] if isinstance(identity, tuple) else 0
+    return float(nanoseconds // 1_000_000_000)
+
+
+def wait_for_new_checkpoint(
+    checkpoint_dir: Path,
+    last_checkpoint: str | None = None,
+    seconds_to_sleep: float = 1,
+    timeout: float | None = None,
+) -> str | None:
+    """Wait until a directory has another newest checkpoint.
+
+    Args:
+        checkpoint_dir: The directory.
+        last_checkpoint: The one that is known already.
+        seconds_to_sleep: How long to wait between two looks.
+        timeout: Seconds after which None is returned; None waits for ever.
+    """
+    stop = None if timeout is None else time.monotonic() + timeout
+    while True:
+        with warnings.catch_warnings():
+            # A directory that is being written is not always whole.
+            warnings.simplefilter("ignore", UserWarning)
+            found = latest_checkpoint(checkpoint_dir)
+        if found is not None and found != last_checkpoint:
+            return found
+        if stop is not None and time.monotonic() + seconds_to_sleep > stop:
+            return None
+        time.sleep(seconds_to_sleep)
+
+
+def checkpoints_iterator(
+    checkpoint_dir: Path,
+    min_interval_secs: float = 0,
+    timeout: float | None = None,
+    timeout_fn: Callable[[], bool] | None = None,
+) -> Iterator[str]:
+    """Iterate over a directory's newest checkpoint, each time that there is another.
+
+    Args:
+        checkpoint_dir: The directory.
+        min_interval_secs: Seconds between two of them at the least.
+        timeout: Seconds to wait for the next; None waits for ever.
+        timeout_fn: Called then: the iteration ends if it returns a true value, or if it is None.
+    """
+    last: str | None = None
+    while True:
+        found = wait_for_new_checkpoint(checkpoint_dir, last, timeout=timeout)
+        if found is None:
+            if timeout_fn is None or timeout_fn():
+                return
+            continue
+        began = time.monotonic()
+        last = found
+        yield found
+        rest = began + min_interval_secs - time.monotonic()
+        if rest > 0:
+            time.sleep(rest)
