@@ -24,7 +24,14 @@ from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.legacy import match_pattern
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["Listed", "checkpoint_state", "find_listed", "latest_checkpoint", "warn_elsewhere"]
+__all__ = [
+    "Listed",
+    "checkpoint_exists",
+    "checkpoint_state",
+    "find_listed",
+    "latest_checkpoint",
+    "warn_elsewhere",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +64,19 @@ def find_listed(listed: str, directory: str, folders: Folders) -> Listed | None:
     here = folders.join(directory, name)
     if not folders.is_absolute(listed):
         for path in (folders.join(directory, listed), here):
-            if _exists(path, folders):
+            if checkpoint_exists(path, folders):
                 return Listed(path)
         return None
     start = folders.join(directory, "")
-    if start and listed.startswith(start) and _exists(listed, folders):
+    if start and listed.startswith(start) and checkpoint_exists(listed, folders):
         return Listed(listed)
-    if _exists(here, folders):
+    if checkpoint_exists(here, folders):
         return Listed(here)
-    return Listed(listed, is_elsewhere=True) if _exists(listed, folders) else None
+    return Listed(listed, is_elsewhere=True) if checkpoint_exists(listed, folders) else None
 
 
-def _exists(path: str, folders: Folders) -> bool:
+def checkpoint_exists(path: str, folders: Folders) -> bool:
+    """Tell whether a prefix, a V1 file or a pattern of V1 files names something that exists."""
     return (
         folders.is_file(path + INDEX_SUFFIX)
         or folders.is_file(path)

@@ -18,8 +18,8 @@ from ckptparse.dtypes import describe_data_type
 from ckptparse.errors import TensorNotFoundError, name_not_found
 from ckptparse.files.context import Context
 from ckptparse.files.storage import FileStat
-from ckptparse.opening import open_backend
-from ckptparse.resolve import resolve_path
+from ckptparse.inventory.places import choose_strictly
+from ckptparse.opening import open_inventory
 from ckptparse.tensor import ReadOptions
 from ckptparse.tf.dtypes import DType
 from ckptparse.tf.errors import translated
@@ -128,9 +128,9 @@ def find_reader(path: Path) -> CheckpointReader:
 def _open(path: str) -> tuple[CheckpointReader, tuple[str, ...]]:
     context = Context()
     with translated():
-        resolved = resolve_path(path, limits=context.limits)
-        backend = open_backend(resolved, context)
-        return CheckpointReader(resolved.path, backend), backend.files
+        inventory = choose_strictly(path, context)
+        backend = open_inventory(inventory, context)
+        return CheckpointReader(inventory.checkpoint_path, backend), backend.files
 
 
 class _Cache:

@@ -18,8 +18,9 @@ from typing import Any
 
 from ckptparse.errors import CheckpointNotFoundError
 from ckptparse.files.context import Context
-from ckptparse.graph import state
-from ckptparse.legacy.naming import match_pattern
+from ckptparse.inventory import listed
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.legacy import match_pattern
 from ckptparse.proto.checkpoint_state_pb2 import CheckpointState
 from ckptparse.tf.errors import translated
 from ckptparse.tf.readers import CheckpointReader, Path, find_reader
@@ -93,7 +94,7 @@ def latest_checkpoint(checkpoint_dir: Path, latest_filename: str | None = None) 
     A path that does not exist is looked for in the directory itself, so that a moved one works.
     """
     with translated():
-        return state.latest_checkpoint(os.fsdecode(checkpoint_dir), latest_filename)
+        return listed.latest_checkpoint(os.fsdecode(checkpoint_dir), latest_filename)
 
 
 def get_checkpoint_state(
@@ -105,7 +106,7 @@ def get_checkpoint_state(
     `all_model_checkpoint_paths`, `all_model_checkpoint_timestamps`, `last_preserved_timestamp`.
     """
     with translated():
-        found = state.checkpoint_state(os.fsdecode(checkpoint_dir), latest_filename)
+        found = listed.checkpoint_state(os.fsdecode(checkpoint_dir), latest_filename)
     if found is None:
         return None
     return CheckpointState(
@@ -118,14 +119,15 @@ def get_checkpoint_state(
 
 def checkpoint_exists(checkpoint_prefix: Path) -> bool:
     """Tell whether a checkpoint of that prefix exists, V2 or V1."""
-    return state.checkpoint_exists(os.fsdecode(checkpoint_prefix))
+    return listed.checkpoint_exists(os.fsdecode(checkpoint_prefix), Folders(Context()))
 
 
 def get_checkpoint_mtimes(checkpoint_prefixes: Sequence[Path]) -> list[float]:
     """Return the time of each checkpoint that exists, in whole seconds since 1970."""
     found: list[float] = []
+    folders = Folders(Context())
     for prefix in map(os.fsdecode, checkpoint_prefixes):
-        files = (f"{prefix}.index", prefix, *match_pattern(prefix))
+        files = (f"{prefix}.index", prefix, *match_pattern(prefix, folders))
         seen = (_STORAGE.stat(path) for path in files)
         times = [_seconds(one.identity) for one in seen if one is not None and one.kind == "file"]
         found += times[:1]
