@@ -91,6 +91,9 @@ if TYPE_CHECKING:
     from ckptparse.problems import Problem as Problem
     from ckptparse.problems import Severity as Severity
     from ckptparse.problems import Status as Status
+    from ckptparse.recovery.imaging.scan import Scan as Scan
+    from ckptparse.recovery.imaging.scan import ScannedCheckpoint as ScannedCheckpoint
+    from ckptparse.recovery.imaging.scan import scan as scan
     from ckptparse.recovery.outlook import verify as verify
     from ckptparse.recovery.recover import recover as recover
     from ckptparse.recovery.result import RecoveredTensor as RecoveredTensor
@@ -159,6 +162,7 @@ _MODULES = {
     "limits": ["DEFAULT_LIMITS", "Limits"],
     "model": ["SavedModel"],
     "problems": ["PROBLEM_CODES", "Cause", "Problem", "Severity", "Status"],
+    "recovery.imaging.scan": ["Scan", "ScannedCheckpoint", "scan"],
     "recovery.recover": ["recover"],
     "examination.report": [
         "FileRange",

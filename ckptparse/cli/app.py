@@ -24,6 +24,7 @@ COMMANDS = (
     "info",
     "verify",
     "recover",
+    "scan",
     "identify",
     "explain",
     "latest",

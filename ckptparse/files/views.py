@@ -6,13 +6,14 @@ import mmap
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any, NamedTuple, Protocol
 
-from ckptparse.errors import LimitError
-from ckptparse.files.storage import Source, check_range
+from ckptparse.errors import CheckpointNotFoundError, LimitError
+from ckptparse.files.storage import FileStat, Source, Storage, check_range
 
-__all__ = ["ConvertedSource", "Converter", "JoinedSource", "Range"]
+__all__ = ["ConvertedSource", "Converter", "JoinedSource", "Range", "ViewStorage"]
 
 _PIECE = 1 << 20
 _KEPT = 4
@@ -88,6 +89,72 @@ class JoinedSource:
         for part in self.ranges:
             if part.source is not None:
                 part.source.close()
+
+
+class ViewStorage:
+    """Files made of stretches of one file, by name: checkpoints inside an image."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        path: str,
+        files: Mapping[str, Callable[[Source], Source]],
+        *,
+        opener: Callable[[Storage, str], Source] | None = None,
+    ) -> None:
+        """Take the names.
+
+        Args:
+            storage: Where the one file lies.
+            path: The one file.
+            files: For each name what makes it of the open file.
+            opener: What opens the one file; None: the storage does.
+        """
+        self._storage = storage
+        self._path = path
+        self._files = dict(files)
+        self._opener = opener
+
+    def open(self, path: str) -> Source:
+        """Open one of the names."""
+        make = self._files.get(path)
+        if make is None:
+            raise CheckpointNotFoundError("No such file", path=path)
+        opener = self._opener
+        one = (
+            self._storage.open(self._path) if opener is None else opener(self._storage, self._path)
+        )
+        return make(one)
+
+    def stat(self, path: str) -> FileStat | None:
+        """Tell what a name is."""
+        if path in self._files:
+            with closing(self.open(path)) as source:
+                return FileStat("file", source.size)
+        inside = any(self.split(name)[0] == path for name in self._files)
+        return FileStat("directory") if inside else None
+
+    def list(self, directory: str) -> Mapping[str, FileStat]:
+        """Return the names in a directory."""
+        names = (self.split(name) for name in sorted(self._files))
+        found = {
+            name: self.stat(self.join(directory, name))
+            for place, name in names
+            if place == directory
+        }
+        return {name: status for name, status in found.items() if status is not None}
+
+    def join(self, directory: str, name: str) -> str:
+        """Return the path of a name in a directory."""
+        return self._storage.join(directory, name)
+
+    def real(self, path: str) -> str:
+        """Return the path: there are no links."""
+        return path
+
+    def split(self, path: str) -> tuple[str, str]:
+        """Return directory and last name of a path."""
+        return self._storage.split(path)
 
 
 class Converter(Protocol):

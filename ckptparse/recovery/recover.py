@@ -16,7 +16,7 @@ from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.search import Wanted
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.elements import allocate
-from ckptparse.errors import CheckpointError, UnsupportedError
+from ckptparse.errors import CheckpointError, NotACheckpointError, UnsupportedError
 from ckptparse.examination.case import (
     Case,
     CheckedTensor,
@@ -47,6 +47,7 @@ from ckptparse.recovery.evidence.places import find_places
 from ckptparse.recovery.expectations import Expectations
 from ckptparse.recovery.images import find_in_images
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_mapfile
+from ckptparse.recovery.imaging.scan import scan_image
 from ckptparse.recovery.inferences import Inferrer
 from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mend import Mender
@@ -59,7 +60,10 @@ from ckptparse.recovery.recipe import read_payload
 from ckptparse.recovery.result import Loaded, RecoveredTensor, Recovery, describe
 from ckptparse.recovery.siblings import Siblings
 
-__all__ = ["recover"]
+__all__ = ["recover", "recover_survey"]
+
+_MAY_BE_IMAGES = frozenset({"unknown", "directory", "truncated", "zeros"})
+"""What `identify` calls files and directories that may hold checkpoints in the raw."""
 
 
 def recover(
@@ -80,7 +84,9 @@ def recover(
     what is left of tensors that were cut off or have holes.
 
     Args:
-        path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
+        path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written. Or an
+            image of a disk, or a directory of fragments: the most complete checkpoint inside is
+            taken (`ckptparse.scan` lists all).
         siblings: Whether other checkpoints of the directory may serve as evidence.
         evidence: Files and directories that may help, told apart by what they hold: copies, other
             checkpoints, `.meta` files, SavedModels and event files for a lost index; for lost
@@ -105,16 +111,46 @@ def recover(
         MalformedError: `shapes` are none, or the map file is none.
     """
     context = Context(limits=limits, progress=progress)
-    folders = Folders(context)
-    choice = choose_leniently(path, folders)
-    if choice.candidate.format == "graph":
-        raise refuse_graph(choice.candidate.path, context)
     named = Evidence((os.fsdecode(one) for one in evidence), context)
     known = None if mapfile is None else read_mapfile(os.fsdecode(mapfile), context)
     options = _Options(siblings, named, read_shapes(shapes, context), known)
+    folders = Folders(context)
+    try:
+        choice = choose_leniently(path, folders)
+    except NotACheckpointError as error:
+        inside = _inside(os.fsdecode(path), error, known, context)
+        if inside is None:
+            raise
+        return inside
+    if choice.candidate.format == "graph":
+        raise refuse_graph(choice.candidate.path, context)
     recovery = _recover(survey_candidate(choice.candidate, folders), options, context)
+    if not recovery and _is_directory(os.fsdecode(path), context):
+        # A directory of fragments under names of their own looks like one of V1 files.
+        return _inside(os.fsdecode(path), None, known, context) or recovery
     recovery.report = explain_choice(recovery.report, choice)
     return recovery
+
+
+def _is_directory(path: str, context: Context) -> bool:
+    status = context.storage.stat(path)
+    return status is not None and status.kind == "directory"
+
+
+def recover_survey(survey: Survey, context: Context) -> Recovery:
+    """Get back a checkpoint whose files are known, by these alone."""
+    return _recover(survey, _Options(False, Evidence((), context), (), None), context)
+
+
+def _inside(
+    path: str, error: NotACheckpointError | None, mapfile: Mapfile | None, context: Context
+) -> Recovery | None:
+    """Get back the most complete checkpoint inside an image, or a directory of fragments."""
+    identity = None if error is None else error.identity
+    if identity is not None and identity.kind not in _MAY_BE_IMAGES:
+        return None
+    found = scan_image(path, context, mapfile)
+    return found[0].recover() if len(found) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,11 @@ def usual_files(shell: Any, fixtures: Path) -> None:
         shutil.copy(path, shell.home / path.name.replace("my_model", "model.ckpt-1000"))
     shutil.copytree(fixtures / "saver" / "scopes", shell.home / "training")
     shutil.copytree(fixtures / "saved_model" / "keras2_sequential", shell.home / "saved_model")
+    disk = b"".join(
+        path.read_bytes() + bytes(-path.stat().st_size % 4096)
+        for path in (fixtures / "saver").glob("my_model.*")
+    )
+    (shell.home / "disk.img").write_bytes(disk)
 
 
 @pytest.mark.usefixtures("usual_files")

@@ -27,12 +27,13 @@ from ckptparse.problems import Cause, Status
 from ckptparse.recovery.conversions import Conversion, find_conversions, undo
 from ckptparse.recovery.evidence.gather import Evidence
 from ckptparse.recovery.imaging import extents
+from ckptparse.recovery.imaging.extents import Joined
 from ckptparse.recovery.imaging.mapfile import Mapfile
 from ckptparse.recovery.imaging.tables import find_block_size
 from ckptparse.recovery.returns import restore_returns
 from ckptparse.recovery.stripes import Found, Stripes, find_stripes, try_stripes
 
-__all__ = ["Joined", "Places", "find_places"]
+__all__ = ["Places", "find_places"]
 
 Places = dict[DataFile, list[Place]]
 
@@ -83,27 +84,6 @@ class _Reordered:
 
     def __call__(self, source: Source) -> Source:
         return self.stripes.undo(source)
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """Opens what lies in several stretches of a file."""
-
-    ranges: tuple[tuple[int, int], ...]
-    """(offset, size); an offset of -1 is nowhere."""
-
-    @classmethod
-    def of(cls, joined: JoinedSource) -> Joined:
-        """Take over the ranges of a source that reads one file."""
-        parts = joined.ranges
-        return cls(tuple((-1 if part.source is None else part.offset, part.size) for part in parts))
-
-    def __call__(self, source: Source) -> Source:
-        """Return the stretches as one file."""
-        parts = (
-            Range(None if offset < 0 else source, offset, size) for offset, size in self.ranges
-        )
-        return JoinedSource(source.path, list(parts))
 
 
 def find_places(
@@ -254,27 +234,11 @@ def _in_image(
     for block in dict.fromkeys((find_block_size(source), _SECTOR)):
         found = extents.put_together(source, sought, block)
         for number, joined in found.items():
-            there = DataFile(path, Joined.of(_without(joined, mapfile)))
+            there = DataFile(path, Joined.of(joined, mapfile))
             method = f"found in {path}"
             yield wanted[number], Place(there, 0, Cause.SHIFTED, method, NO_CHANCE)
         if found:
             return
-
-
-def _without(joined: JoinedSource, mapfile: Mapfile | None) -> JoinedSource:
-    """Leave out what could not be read of the disk."""
-    if mapfile is None:
-        return joined
-    ranges: list[Range] = []
-    for part in joined.ranges:
-        done = 0
-        bad = [] if part.source is None else mapfile.within(part.offset, part.offset + part.size)
-        for start, stop in bad:
-            ranges.append(Range(part.source, part.offset + done, start - done))
-            ranges.append(Range(None, 0, stop - start))
-            done = stop
-        ranges.append(Range(part.source, part.offset + done, part.size - done))
-    return JoinedSource(joined.path, ranges)
 
 
 def _sought(case: Case, file: DataFile) -> extents.DataFile:

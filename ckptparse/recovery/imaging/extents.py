@@ -19,10 +19,13 @@ from ckptparse.crc.search import GridRegisters, Wanted, find_splits
 from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.parallel import stream_crc
+from ckptparse.recovery.imaging.mapfile import Mapfile
 
 __all__ = [
+    "SEGMENT",
     "SMALLEST",
     "DataFile",
+    "Joined",
     "Piece",
     "Placement",
     "complete",
@@ -35,7 +38,7 @@ __all__ = [
 SMALLEST = 4096
 """The size of the smallest stripe: a grid that every larger one lies on."""
 
-_SEGMENT = 1 << 34
+SEGMENT = 1 << 34
 """Bytes of an image whose registers are kept at one time."""
 _PIECE = 1 << 22
 _MOST_PLACES = 8
@@ -78,6 +81,48 @@ class Placement(NamedTuple):
     """In the image."""
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Opens what lies in several stretches of a file."""
+
+    ranges: tuple[tuple[int, int], ...]
+    """(offset, size); an offset of -1 is nowhere."""
+
+    @classmethod
+    def of(cls, joined: JoinedSource, mapfile: Mapfile | None = None) -> Joined:
+        """Take over the ranges of a source that reads one file, but for what could not be read."""
+        ranges: list[tuple[int, int]] = []
+        for part in joined.ranges:
+            if part.source is None:
+                ranges.append((-1, part.size))
+                continue
+            done = 0
+            bad = [] if mapfile is None else mapfile.within(part.offset, part.offset + part.size)
+            for start, stop in bad:
+                ranges += [(part.offset + done, start - done), (-1, stop - start)]
+                done = stop
+            ranges.append((part.offset + done, part.size - done))
+        return cls(tuple((offset, size) for offset, size in ranges if size))
+
+    @property
+    def bad(self) -> tuple[tuple[int, int], ...]:
+        """Ranges of bytes (start, stop) that are nowhere."""
+        found = []
+        start = 0
+        for offset, size in self.ranges:
+            if offset < 0:
+                found.append((start, start + size))
+            start += size
+        return tuple(found)
+
+    def __call__(self, source: Source) -> Source:
+        """Return the stretches as one file."""
+        parts = (
+            Range(None if offset < 0 else source, offset, size) for offset, size in self.ranges
+        )
+        return JoinedSource(source.path, list(parts))
+
+
 @dataclass(slots=True)
 class _Sought:
     """Payloads that begin at one place of a block, by size and checksum."""
@@ -111,16 +156,16 @@ def find_anchors(
     """
     known: set[tuple[int, Piece]] = set()
     overlap = max((piece.size for file in files for piece in file.pieces), default=0)
-    for first in range(start, image.size, _SEGMENT):
+    for first in range(start, image.size, SEGMENT):
         found: list[tuple[int, Placement]] = []
         for number in range(_MOST_PASSES):
             groups = _group(files, block, known)
             if not groups or (number and not found):
                 break
-            stop = min(image.size, first + _SEGMENT + min(overlap, _LARGEST))
+            stop = min(image.size, first + SEGMENT + min(overlap, _LARGEST))
             hits = _search(image, groups, block, (first, stop), watch)
             for index, piece, position in _choose(hits):
-                if position < first + _SEGMENT:
+                if position < first + SEGMENT:
                     known.add((index, piece))
                     found.append((index, Placement(piece.offset, piece.size, position)))
             for index, near in _neighbours(image, files, found, known):
@@ -294,7 +339,7 @@ def _find_other_part(
     """Find a payload of which one part goes on from its neighbour, and the other lies anywhere."""
     splits = range(-piece.offset % block or block, piece.size, block)
     positions = image.size // block
-    small = piece.size <= _LARGEST_SEARCHED and image.size <= _SEGMENT
+    small = piece.size <= _LARGEST_SEARCHED and image.size <= SEGMENT
     if not small or 2 * len(splits) * positions > _HIGHEST_CHANCE * _CHECKSUMS:
         return []
     number = bisect_left(proved, (piece.offset,))

@@ -22,7 +22,6 @@ __all__ = ["FoundTable", "find_block_size", "iter_tables"]
 
 _MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER = 48
-_TRAILER = 5
 _PIECE = 1 << 24
 _EXT_SUPERBLOCK = 1024
 _EXT_MAGIC = b"\x53\xef"
@@ -73,7 +72,7 @@ def _look_at(image: Source, end: int, limits: Limits) -> FoundTable | None:
         footer = Footer.from_bytes(image.read_at(end - _FOOTER, _FOOTER))
     except CheckpointError:
         return None
-    size = footer.index.end + _TRAILER + _FOOTER
+    size = footer.index.end + _FOOTER
     if size > end or size > limits.index_bytes + _FOOTER:
         return None
     found = FoundTable(end - size, size, "damaged")

@@ -1,0 +1,83 @@
+"""`ckptparse scan`: the checkpoints inside a disk image, or a directory of fragments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+import ckptparse
+from ckptparse.cli.completion import complete_path
+from ckptparse.cli.output import Output
+from ckptparse.cli.progress import working
+from ckptparse.cli.running import DAMAGE, GOOD, Run
+from ckptparse.text import escape
+
+__all__ = ["scan"]
+
+
+def scan(
+    run: Run,
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE",
+            help="An image of a disk, any file, or a directory of fragments.",
+            autocompletion=complete_path,
+        ),
+    ],
+    *,
+    mapfile: Annotated[
+        str | None,
+        typer.Option("--mapfile", metavar="FILE", help="What ddrescue could not read of it."),
+    ] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            "--state",
+            metavar="FILE",
+            help="Keeps what was found: the next scan goes on from there.",
+        ),
+    ] = None,
+) -> Scanned:
+    """List the checkpoints inside a disk image.
+
+    ckptparse scan disk.img
+    ckptparse scan disk.img --state scan.json
+    """
+    with working(f"scanning {escape(image)}", quiet=run.quiet) as advance:
+        found = ckptparse.scan(image, mapfile=mapfile, state=state, progress=advance)
+    return Scanned(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What was found."""
+
+    scan: ckptparse.Scan
+
+    @property
+    def code(self) -> int:
+        """The exit code: good if there is a checkpoint all of which is there."""
+        return GOOD if any(one.share == 1.0 for one in self.scan) else DAMAGE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return self.scan.to_dict()
+
+    def write(self, out: Output) -> None:
+        """Write a paragraph in a terminal, a record for each checkpoint piped."""
+        if out.terminal:
+            for line in str(self.scan).splitlines():
+                out.line(escape(line))
+            return
+        for one in self.scan:
+            out.record(
+                one.name,
+                one.format,
+                str(one.offset),
+                str(one.tensors),
+                str(one.nbytes),
+                str(one.found),
+            )

@@ -1,0 +1,442 @@
+"""What an image holds: every checkpoint whose index is there, and how much of it was found.
+
+    1  tables, by their footers                          as fast as the image is read
+    2  what each index says of its data files
+    3  payloads of all of them, on the grid of blocks    one pass, or a few
+    4  what lies beside and between what was found
+
+Each step's result goes into the state file, so that a scan that was interrupted goes on from there.
+A directory is scanned as if its files, each from a block of its own, were one image: lost+found,
+what a file rescuer brought up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ckptparse.bundle.naming import INDEX_SUFFIX, shard_path
+from ckptparse.crc.inversion import derive_integer, integer_is_proved, is_counter
+from ckptparse.dtypes import DataType
+from ckptparse.errors import CheckpointNotFoundError, MalformedError
+from ckptparse.examination.case import open_case
+from ckptparse.examination.index_view import IndexView
+from ckptparse.examination.payload import Form
+from ckptparse.files.context import Context, Progress, begin
+from ckptparse.files.placing import place_file
+from ckptparse.files.storage import Source, Storage
+from ckptparse.files.views import JoinedSource, Range, ViewStorage
+from ckptparse.inventory.survey import IndexFile, LegacyFile, Survey
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.recovery.imaging import extents
+from ckptparse.recovery.imaging.mapfile import Mapfile, read_mapfile
+from ckptparse.recovery.imaging.tables import FoundTable, find_block_size, iter_tables
+from ckptparse.text import size_text
+
+if TYPE_CHECKING:
+    from ckptparse.recovery.result import Recovery
+
+__all__ = ["Scan", "ScannedCheckpoint", "scan", "scan_image"]
+
+_STEP = 1 << 28
+"""Bytes of an image between two writes of the state."""
+_BLOCK = 4096
+_MOST_FILES = 10_000
+_STATE_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedCheckpoint:
+    """A checkpoint that an image holds.
+
+    Attributes:
+        name: What it is called here: its step, if its index tells that, else its number.
+        format: `"v2"` or `"v1"`.
+        offset: Where its index, or V1 file, begins in the image.
+        step: The step, by the checksum of its counter; None if that does not tell.
+        tensors: How many its index names; 0 of a V1 file, which says so itself.
+        nbytes: Bytes of its data.
+        found: How many of these lie in the image, proved by their checksums.
+    """
+
+    name: str
+    format: str
+    offset: int
+    step: int | None
+    tensors: int
+    nbytes: int
+    found: int
+    _survey: Survey = field(repr=False)
+    _context: Context = field(repr=False)
+
+    def recover(self, *, progress: Progress | None = None) -> Recovery:
+        """Get back what the image has of it; see `ckptparse.recover`."""
+        from ckptparse.recovery.recover import recover_survey
+
+        return recover_survey(self._survey, replace(self._context, progress=progress))
+
+    @property
+    def share(self) -> float:
+        """The share of its bytes that was found."""
+        return self.found / self.nbytes if self.nbytes else 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {
+            "name": self.name,
+            "format": self.format,
+            "offset": self.offset,
+            "step": self.step,
+            "tensors": self.tensors,
+            "nbytes": self.nbytes,
+            "found": self.found,
+            "share": self.share,
+        }
+
+    def __str__(self) -> str:
+        if self.format == "v1":
+            return f"{self.name}: a V1 checkpoint of {size_text(self.nbytes)} at {self.offset}"
+        return (
+            f"{self.name}: {self.tensors} tensors of {size_text(self.nbytes)}, index at "
+            f"{self.offset}; {self.share:.1%} of the bytes found"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What an image holds.
+
+    Attributes:
+        path: The image, or directory.
+        size: In bytes.
+        block: The size of its blocks.
+        checkpoints: What was found, the most complete first, of equal ones the newest.
+    """
+
+    path: str
+    size: int
+    block: int
+    checkpoints: tuple[ScannedCheckpoint, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {
+            "path": self.path,
+            "size": self.size,
+            "block": self.block,
+            "checkpoints": [one.to_dict() for one in self.checkpoints],
+        }
+
+    def __len__(self) -> int:
+        return len(self.checkpoints)
+
+    def __iter__(self) -> Iterator[ScannedCheckpoint]:
+        return iter(self.checkpoints)
+
+    def __getitem__(self, number: int) -> ScannedCheckpoint:
+        return self.checkpoints[number]
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {size_text(self.size)} in blocks of {self.block} bytes"]
+        lines += [f"  {one}" for one in self.checkpoints]
+        return "\n".join(lines if self.checkpoints else [*lines, "  no index of a checkpoint"])
+
+
+def open_image(storage: Storage, path: str) -> Source:
+    """Open a file, or the files of a directory as one, each from a block of its own.
+
+    Raises:
+        CheckpointNotFoundError: Nothing is there.
+    """
+    status = storage.stat(path)
+    if status is not None and status.kind == "directory":
+        ranges: list[Range] = []
+        for file in _walk(storage, path):
+            source = storage.open(file)
+            ranges += [Range(source, 0, source.size), Range(None, 0, -source.size % _BLOCK)]
+        return JoinedSource(path, ranges)
+    return storage.open(path)
+
+
+def _walk(storage: Storage, directory: str) -> Iterator[str]:
+    pending = [directory]
+    count = 0
+    while pending:
+        place = pending.pop()
+        for name, status in storage.list(place).items():
+            if status.kind == "directory":
+                pending.append(storage.join(place, name))
+            elif status.kind == "file" and count < _MOST_FILES:
+                count += 1
+                yield storage.join(place, name)
+
+
+@dataclass(slots=True)
+class _State:
+    """How far a scan has come."""
+
+    size: int
+    searched: int = 0
+    tables: list[FoundTable] = field(default_factory=list)
+    segments: int = 0
+    placements: list[tuple[int, extents.Placement]] = field(default_factory=list)
+
+    def to_json(self) -> bytes:
+        """Return it as the state file holds it."""
+        value = {
+            "format": _STATE_FORMAT,
+            "size": self.size,
+            "searched": self.searched,
+            "tables": [list(table) for table in self.tables],
+            "segments": self.segments,
+            "placements": [[number, *placement] for number, placement in self.placements],
+        }
+        return json.dumps(value).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes, size: int, path: str) -> _State:
+        """Take over a state file.
+
+        Raises:
+            MalformedError: It is none, or that of another image.
+        """
+        try:
+            value = json.loads(data)
+            if value["format"] != _STATE_FORMAT or value["size"] != size:
+                raise ValueError("it is of another image")  # noqa: TRY301
+            return cls(
+                size,
+                int(value["searched"]),
+                [FoundTable(*table) for table in value["tables"]],
+                int(value["segments"]),
+                [(one[0], extents.Placement(*one[1:])) for one in value["placements"]],
+            )
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise MalformedError(
+                f"Expected the state of a scan of this image, found something else: {error}",
+                path=path,
+                hint="Give another name: the scan begins anew then.",
+            ) from None
+
+
+class _Scanner:
+    """One scan."""
+
+    def __init__(
+        self, path: str, mapfile: Mapfile | None, state: str | None, context: Context
+    ) -> None:
+        self.path = path
+        self.mapfile = mapfile
+        self.state_path = state
+        self.context = context
+        self.image = open_image(context.storage, path)
+        self.block = find_block_size(self.image)
+        self.state = self._load()
+        self.total = 2 * self.image.size
+        self.done = 0
+
+    def run(self) -> Scan:
+        self._find_tables()
+        listed = list(self._iter_listed())
+        files = [file for _, _, shards in listed for file in shards]
+        self._find_payloads(files)
+        found: dict[int, list[extents.Placement]] = defaultdict(list)
+        for number, placement in self.state.placements:
+            found[number].append(placement)
+        checkpoints: list[ScannedCheckpoint] = []
+        number = 0
+        for table, view, shards in listed:
+            joined = [self._join(file, found[number + shard]) for shard, file in enumerate(shards)]
+            number += len(shards)
+            checkpoints.append(self._make(len(checkpoints), table, view, joined))
+        checkpoints.sort(key=lambda one: (-one.share, -(one.step or 0), one.offset))
+        self._watch(self.total - self.done)
+        return Scan(self.path, self.image.size, self.block, tuple(checkpoints))
+
+    def _find_tables(self) -> None:
+        state = self.state
+        self._watch(state.searched)
+        while state.searched < self.image.size:
+            stop = min(self.image.size, state.searched + _STEP)
+            limits = self.context.limits
+            state.tables += iter_tables(self.image, state.searched, stop, limits=limits)
+            self._watch(stop - state.searched)
+            state.searched = stop
+            self._save()
+
+    def _iter_listed(
+        self,
+    ) -> Iterator[tuple[FoundTable, IndexView | None, list[extents.DataFile]]]:
+        """Iterate over the tables that are checkpoints, each once, with their data files."""
+        seen: set[bytes] = set()
+        for table in self.state.tables:
+            source = table.source(self.image)
+            # Of two that are alike to the last byte of the index block, one is a copy.
+            tail = source.read_at(max(0, source.size - _BLOCK), min(_BLOCK, source.size))
+            if tail in seen:
+                continue
+            seen.add(tail)
+            if table.kind == "v1":
+                yield table, None, []
+                continue
+            survey, context = self._survey("checkpoint", table, [])
+            case = open_case(survey, context)
+            case.files.close()
+            view = case.main
+            if view is not None and view.tensors:
+                yield table, view, _data_files(view)
+
+    def _find_payloads(self, files: Sequence[extents.DataFile]) -> None:
+        state = self.state
+        start = state.segments * extents.SEGMENT
+        segments = extents.find_anchors(
+            self.image, files, self.block, start=start, watch=self._watch
+        )
+        for found in segments:
+            state.placements += found
+            state.segments += 1
+            self._save()
+
+    def _join(
+        self, file: extents.DataFile, anchors: Iterable[extents.Placement]
+    ) -> tuple[extents.Joined, int]:
+        proved = extents.complete(self.image, file, anchors, self.block)
+        joined = extents.join(self.path, self.image, file, proved, self.block)
+        return extents.Joined.of(joined, self.mapfile), sum(one.size for one in proved)
+
+    def _make(
+        self,
+        number: int,
+        table: FoundTable,
+        view: IndexView | None,
+        joined: Sequence[tuple[extents.Joined, int]],
+    ) -> ScannedCheckpoint:
+        step = None if view is None else _step_of(view)
+        name = f"checkpoint-{number + 1}" if step is None else f"ckpt-{step}"
+        survey, context = self._survey(name, table, [one for one, _ in joined])
+        return ScannedCheckpoint(
+            name,
+            survey.format,
+            table.start,
+            step,
+            0 if view is None else len(view.tensors),
+            table.size if view is None else sum(sum(s for _, s in one.ranges) for one, _ in joined),
+            table.size if view is None else sum(found for _, found in joined),
+            survey,
+            context,
+        )
+
+    def _survey(
+        self, name: str, table: FoundTable, joined: Sequence[extents.Joined]
+    ) -> tuple[Survey, Context]:
+        """Return the files of a checkpoint inside, as files of a storage of their own."""
+        storage = self.context.storage
+        prefix = storage.join(self.path, name)
+        own = extents.Joined(((table.start, table.size),))
+        files: dict[str, Callable[[Source], Source]] = {}
+        if table.kind == "v1":
+            files[prefix] = own
+            survey = Survey("v1", prefix, self.path, legacy_files=(LegacyFile(prefix),))
+        else:
+            files[prefix + INDEX_SUFFIX] = own
+            paths = {
+                (shard, len(joined)): shard_path(prefix, shard, len(joined))
+                for shard in range(len(joined))
+            }
+            files.update(zip(paths.values(), joined, strict=True))
+            index = IndexFile(prefix + INDEX_SUFFIX)
+            survey = Survey("v2", prefix, self.path, (index,), paths)
+        inside = ViewStorage(storage, self.path, files, opener=open_image)
+        return survey, replace(self.context, storage=inside, progress=None)
+
+    def _load(self) -> _State:
+        path, size = self.state_path, self.image.size
+        if path is None or self.context.storage.stat(path) is None:
+            return _State(size)
+        data = self.context.read_whole(path, "message_bytes", "The size of the state file")
+        return _State.from_json(data, size, path)
+
+    def _save(self) -> None:
+        if self.state_path is not None:
+            with place_file(self.state_path, overwrite=True) as stream:
+                stream.write(self.state.to_json())
+
+    def _watch(self, count: int) -> None:
+        if self.context.progress is not None and count:
+            self.done = min(self.total, self.done + count)
+            self.context.progress(self.done, self.total)
+
+
+def scan(
+    path: str | os.PathLike[str],
+    *,
+    mapfile: str | os.PathLike[str] | None = None,
+    state: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Scan:
+    """List the checkpoints inside an image of a disk, or any file, and put them together.
+
+    Found are indexes and V1 files that lie in one piece, by their footers; the tensors of the
+    indexes by their checksums, in however many stretches of blocks.
+
+    Args:
+        path: The image; or a directory, whose files are scanned as one: lost+found, what a file
+            rescuer brought up.
+        mapfile: The map file of ddrescue that belongs to the image.
+        state: A file that keeps what has been found so far: a scan that was interrupted goes on
+            from there. It is written again and again.
+        progress: Called now and then with the work done so far, and the work to do, in bytes.
+        limits: Bounds on what the image may ask for.
+
+    Returns:
+        The checkpoints, the most complete first: `scan(path)[0].recover()` gives its tensors.
+
+    Raises:
+        CheckpointNotFoundError: Nothing is there.
+        MalformedError: The map file is none; the state file is none, or that of another image.
+    """
+    place, context = begin(path, limits=limits, progress=progress)
+    known = None if mapfile is None else read_mapfile(os.fsdecode(mapfile), context)
+    return scan_image(place, context, known, None if state is None else os.fsdecode(state))
+
+
+def scan_image(
+    path: str, context: Context, mapfile: Mapfile | None = None, state: str | None = None
+) -> Scan:
+    """Scan an image; raises as `scan` does."""
+    if context.storage.stat(path) is None:
+        raise CheckpointNotFoundError("No such file or directory", path=path)
+    scanner = _Scanner(path, mapfile, state, context)
+    with closing(scanner.image):
+        return scanner.run()
+
+
+def _data_files(view: IndexView) -> list[extents.DataFile]:
+    """Return the data files that an index describes."""
+    pieces: Mapping[int, list[extents.Piece]] = defaultdict(list)
+    sizes: dict[int, int] = defaultdict(int)
+    for _, payload in view.iter_payloads():
+        sizes[payload.shard] = max(sizes[payload.shard], payload.end)
+        if payload.form is Form.PLAIN and payload.size and payload.crc32c is not None:
+            piece = extents.Piece(payload.offset, payload.size, payload.crc32c)
+            pieces[payload.shard].append(piece)
+    return [
+        extents.DataFile(sizes[shard], tuple(sorted(pieces[shard])))
+        for shard in range(max(view.num_shards, 1))
+    ]
+
+
+def _step_of(view: IndexView) -> int | None:
+    """Return the step that the checksum of a counter gives, if it is sure."""
+    for name, payload in view.iter_payloads():
+        if payload.data_type == DataType.DT_INT64 and payload.shape == () and payload.crc32c:
+            value, _ = derive_integer(payload.crc32c)
+            if is_counter(name.tensor) and integer_is_proved(value):
+                return value
+    return None

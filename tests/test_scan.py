@@ -1,0 +1,176 @@
+"""Checkpoints inside images: listed, put together, got back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import v1_builder
+from situations.models import make_model, write
+
+import ckptparse
+from ckptparse.errors import MalformedError
+from ckptparse.recovery.imaging.mapfile import Mapfile
+
+BLOCK = 4096
+
+
+def noise(blocks: int, seed: int) -> bytes:
+    return np.random.default_rng(seed).bytes(blocks * BLOCK)
+
+
+def pad(data: bytes) -> bytes:
+    return data + bytes(-len(data) % BLOCK)
+
+
+def make_image(directory: Path, seeds: tuple[int, ...] = (0, 1)) -> Path:
+    """Two checkpoints, the data file of each in two stretches, and what else a disk holds."""
+    parts = [noise(3, 100)]
+    for seed in seeds:
+        prefix = directory / f"made-{seed}" / "model"
+        raw = write(make_model(seed, rows=500), prefix).read_bytes()
+        index = Path(f"{prefix}.index").read_bytes()
+        cut = 41 * BLOCK
+        parts += [raw[:cut], noise(7, seed), pad(index), noise(2, seed + 50), pad(raw[cut:])]
+    image = directory / "disk.img"
+    image.write_bytes(b"".join(parts))
+    return image
+
+
+def check(recovery: ckptparse.Recovery, seed: int) -> None:
+    model = make_model(seed, rows=500)
+    assert set(recovery) == set(model.arrays)
+    for name, original in model.arrays.items():
+        assert recovery[name].status in ("verified", "corrected", "derived"), name
+        assert recovery[name].read().tobytes() == np.asarray(original).tobytes()
+
+
+def test_the_checkpoints_of_an_image_are_listed_and_got_back(tmp_path: Path) -> None:
+    found = ckptparse.scan(make_image(tmp_path))
+    assert [one.name for one in found] == ["ckpt-70001", "ckpt-70000"]
+    assert [one.step for one in found] == [70001, 70000] and found.block == BLOCK
+    for seed, one in zip((1, 0), found, strict=True):
+        assert one.format == "v2" and one.share == 1.0
+        assert one.tensors == len(make_model(seed).arrays)
+        check(one.recover(), seed)
+
+
+def test_recover_takes_an_image(tmp_path: Path) -> None:
+    check(ckptparse.recover(make_image(tmp_path, (0,))), 0)
+
+
+def test_the_files_of_a_directory_are_one_image(tmp_path: Path) -> None:
+    prefix = tmp_path / "made" / "model"
+    data = write(make_model(0, rows=500), prefix)
+    found = tmp_path / "lost+found"
+    found.mkdir()
+    # Names that a file rescuer gives.
+    (found / "f0001.bin").write_bytes(Path(f"{prefix}.index").read_bytes())
+    (found / "f0002.bin").write_bytes(data.read_bytes())
+    (found / "f0003.txt").write_bytes(b"something else")
+    (one,) = ckptparse.scan(found)
+    assert one.share == 1.0 and one.offset == 0
+    check(one.recover(), 0)
+    check(ckptparse.recover(found), 0)
+
+
+def test_a_lost_part_leaves_its_share(tmp_path: Path) -> None:
+    image = make_image(tmp_path, (0,))
+    data = bytearray(image.read_bytes())
+    # The second stretch is gone.
+    data[-30 * BLOCK :] = noise(30, 5)
+    image.write_bytes(data)
+    (one,) = ckptparse.scan(image)
+    assert 0.2 < one.share < 0.9
+    recovery = one.recover()
+    model = make_model(0, rows=500)
+    sure = [name for name in recovery if recovery[name].status in ("verified", "corrected")]
+    assert sure
+    for name in sure:
+        assert recovery[name].read().tobytes() == np.asarray(model.arrays[name]).tobytes()
+
+
+def test_a_v1_file_inside_is_listed_and_got_back(tmp_path: Path) -> None:
+    value = np.arange(600, dtype=np.float32).reshape(20, 30)
+    path = tmp_path / "model.ckpt"
+    made = v1_builder.LegacyFile()
+    made.add("w", value)
+    made.write(path)
+    image = tmp_path / "disk.img"
+    image.write_bytes(noise(2, 0) + path.read_bytes() + noise(2, 1))
+    (one,) = ckptparse.scan(image)
+    assert one.format == "v1"
+    assert one.recover()["w"].read().tolist() == value.tolist()
+
+
+def test_an_image_without_a_checkpoint_gives_none(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(noise(50, 0))
+    assert len(ckptparse.scan(image)) == 0
+    with pytest.raises(ckptparse.NotACheckpointError):
+        ckptparse.recover(image)
+
+
+def test_a_scan_goes_on_from_its_state(tmp_path: Path) -> None:
+    image, state = make_image(tmp_path), tmp_path / "state.json"
+    first = ckptparse.scan(image, state=state)
+    known = json.loads(state.read_text())
+    assert known["searched"] == image.stat().st_size and known["placements"]
+    # Nothing is looked for again: without its tables, the state would give no checkpoint.
+    calls: list[int] = []
+    again = ckptparse.scan(image, state=state, progress=lambda done, total: calls.append(done))
+    assert again.to_dict() == first.to_dict()
+    known["tables"] = []
+    state.write_text(json.dumps(known))
+    assert len(ckptparse.scan(image, state=state)) == 0
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": 1, "size": 3}'])
+def test_a_state_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
+    image, state = make_image(tmp_path, (0,)), tmp_path / "state.json"
+    state.write_text(text)
+    with pytest.raises(MalformedError, match="state of a scan"):
+        ckptparse.scan(image, state=state)
+    assert state.read_text() == text
+
+
+def test_what_ddrescue_could_not_read_is_nowhere(tmp_path: Path) -> None:
+    image, mapfile = make_image(tmp_path, (0,)), tmp_path / "disk.map"
+    size = image.stat().st_size
+    # Of the bad part old bytes of the same block may stand in the image.
+    start = 3 * BLOCK + 8 * BLOCK
+    mapfile.write_text(
+        "# Mapfile. Created by GNU ddrescue\n"
+        f"0x00000000     +               1\n"
+        f"0x00000000  {start:#010x}  +\n{start:#010x}  0x00000200  -\n"
+        f"{start + 512:#010x}  {size - start - 512:#010x}  +\n"
+    )
+    (one,) = ckptparse.scan(image, mapfile=mapfile)
+    recovery = one.recover()
+    model = make_model(0, rows=500)
+    damaged = [name for name, tensor in recovery.items() if tensor.status != "verified"]
+    assert len(damaged) <= 1
+    for name, tensor in recovery.items():
+        values = tensor.read()
+        original = np.asarray(model.arrays[name])
+        shown = ~np.ma.getmaskarray(values)
+        if tensor.status != "unverified":
+            assert (np.ma.getdata(values)[shown] == original[shown]).all()
+
+
+def test_a_map_file_gives_what_was_not_read() -> None:
+    text = b"# x\n0x100 ? 1\n0x0 0x200 +\n0x200 0x200 -\n0x400 0x100 /\n0x600 0x10 +\n0x610 0x8 *\n"
+    known = Mapfile.from_bytes(text)
+    assert known.bad == ((0x200, 0x500), (0x610, 0x618))
+    assert known.within(0x300, 0x612) == [(0, 0x200), (0x310, 0x312)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"# only\n", b"0 + 1\n1 2\n", b"0 + 1\nx 2 +\n", b"0 + 1\n1 2 x\n", b"0 + 1\n-1 2 +\n"],
+)
+def test_what_is_no_map_file_is_refused(text: bytes) -> None:
+    with pytest.raises(MalformedError, match="map file of ddrescue"):
+        Mapfile.from_bytes(text)
