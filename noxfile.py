@@ -327,3 +327,10 @@ def tensorflow(session: nox.Session) -> None:
         *session.posargs,
         env={"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"},
     )
+
+
+@nox.session
+def pytorch(session: nox.Session) -> None:
+    """PyTorch and transformers load what was converted, and compute with it as before."""
+    session.install("torch>=2.2", "transformers>=4.46", "safetensors", ".[test]")
+    session.run("pytest", "-q", "-W", "ignore", "tests/pytorch", *session.posargs)

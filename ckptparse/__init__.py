@@ -83,6 +83,14 @@ if TYPE_CHECKING:
     from ckptparse.inventory.identities import identify as identify
     from ckptparse.inventory.listed import checkpoint_state as checkpoint_state
     from ckptparse.inventory.listed import latest_checkpoint as latest_checkpoint
+    from ckptparse.jobs.average import average as average
+    from ckptparse.jobs.convert import Conversion as Conversion
+    from ckptparse.jobs.convert import ConversionRow as ConversionRow
+    from ckptparse.jobs.convert import convert as convert
+    from ckptparse.jobs.diff import Change as Change
+    from ckptparse.jobs.diff import Diff as Diff
+    from ckptparse.jobs.diff import diff as diff
+    from ckptparse.jobs.stats import stats as stats
     from ckptparse.limits import DEFAULT_LIMITS as DEFAULT_LIMITS
     from ckptparse.limits import Limits as Limits
     from ckptparse.model import SavedModel as SavedModel
@@ -109,6 +117,7 @@ if TYPE_CHECKING:
     from ckptparse.sinks.bundle import write as write
     from ckptparse.slices import Extent as Extent
     from ckptparse.slices import TensorSlice as TensorSlice
+    from ckptparse.statistics.summary import Summary as Summary
     from ckptparse.tensor import Location as Location
     from ckptparse.tensor import Payload as Payload
     from ckptparse.tensor import ReadOptions as ReadOptions
@@ -177,6 +186,11 @@ _MODULES = {
     "saved_model.fingerprint": ["Fingerprint"],
     "saved_model.meta_graph": ["MetaGraph"],
     "saved_model.signatures": ["Signature", "TensorInfo"],
+    "jobs.average": ["average"],
+    "jobs.convert": ["Conversion", "ConversionRow", "convert"],
+    "jobs.diff": ["Change", "Diff", "diff"],
+    "jobs.stats": ["stats"],
+    "statistics.summary": ["Summary"],
     "sinks.bundle": ["write"],
     "tensor": ["Location", "Payload", "ReadOptions", "Tensor"],
     "tensor_proto": ["Variant"],

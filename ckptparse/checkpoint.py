@@ -264,7 +264,7 @@ class Checkpoint(Mapping[str, Tensor]):
             DataLossError: A tensor's bytes are damaged or missing.
         """
         keys = self.shapes() if names is None else dict.fromkeys(self._keys_of(_names(names)))
-        chosen = list(_choose(keys, include, exclude))
+        chosen = list(choose_names(keys, include, exclude))
         stored_names = self._chosen_names
         stored = chosen if stored_names is None else [stored_names[key] for key in chosen]
         return dict(zip(chosen, self._opened.read_many(stored, self._options), strict=True))
@@ -490,7 +490,8 @@ def _names(names: Iterable[str]) -> Iterable[str]:
     return names
 
 
-def _choose(keys: Iterable[str], include: Patterns, exclude: Patterns) -> Iterator[str]:
+def choose_names(keys: Iterable[str], include: Patterns, exclude: Patterns) -> Iterator[str]:
+    """Iterate over the keys that match a glob of the one, and none of the other."""
     included, excluded = _compile(include), _compile(exclude)
     if included is None and excluded is None:
         yield from keys

@@ -26,6 +26,7 @@ __all__ = [
     "is_numeric",
     "item_size",
     "numpy_dtype",
+    "plain_dtype",
 ]
 
 
@@ -217,8 +218,9 @@ def numpy_dtype(data_type: int) -> np.dtype[Any]:
 def data_type_of(dtype: np.dtype[Any]) -> DataType:
     """Return the DataType that arrays of a numpy (or ml_dtypes) type are stored as.
 
-    Byte strings, text and objects are strings. TensorFlow's numpy types of one quantized field
-    (`qint8` and its like) are the quantized kinds; plain integers never are.
+    Byte strings, text and objects are strings. A type of one field is the kind that the field is
+    called by: `qint8` and its like in TensorFlow's own arrays, any kind that numpy lacks in files
+    that `convert` has written. Plain integers are never such a kind.
 
     Raises:
         UnsupportedError: TensorFlow has no such kind.
@@ -226,7 +228,7 @@ def data_type_of(dtype: np.dtype[Any]) -> DataType:
     if dtype.kind in "OSU":
         return DataType.DT_STRING
     names = dtype.names or ()
-    found = _QUANTIZED.get(names[0]) if len(names) == 1 else _DATA_TYPES.get(dtype.name)
+    found = _FIELDS.get(names[0]) if len(names) == 1 else _DATA_TYPES.get(dtype.name)
     if found is None:
         raise UnsupportedError(
             f"TensorFlow has no kind of element for numpy's {dtype}",
@@ -235,14 +237,32 @@ def data_type_of(dtype: np.dtype[Any]) -> DataType:
     return found
 
 
-_QUANTIZED = {
-    code.name.removeprefix("DT_").lower(): code for code in DataType if code.name.startswith("DT_Q")
-}
+_QUANTIZED = {code for code in DataType if code.name.startswith("DT_Q")}
+_FIELDS = {element_name(code): DataType(code) for code in (*_QUANTIZED, *_ML_DTYPES_NAMES)}
 _DATA_TYPES = {
     name: DataType(code)
     for code, name in (*_NUMPY_NAMES.items(), *_ML_DTYPES_NAMES.items())
-    if DataType(code) not in _QUANTIZED.values() and name != "object"
+    if DataType(code) not in _QUANTIZED and name != "object"
 }
+
+
+def plain_dtype(data_type: int) -> np.dtype[Any]:
+    """Return a little-endian numpy type for files that hold the bytes of a kind of numbers.
+
+    Of a kind that numpy lacks, and of a quantized one, it has one field, called as the kind is:
+    `[("bfloat16", "<u2")]`, `[("qint8", "|i1")]`. `data_type_of` knows the kind by it.
+
+    Raises:
+        UnsupportedError: Its elements have no fixed size.
+    """
+    name, width = _NUMPY_NAMES.get(data_type), _ITEM_SIZES.get(data_type)
+    if width is None:
+        raise UnsupportedError(f"{describe_data_type(data_type)} has no elements of a fixed size")
+    if name is None or data_type in _QUANTIZED:
+        own = np.dtype(name or f"u{width}").newbyteorder("<")
+        return np.dtype([(element_name(data_type), own)])
+    dtype: np.dtype[Any] = np.dtype(name).newbyteorder("<")
+    return dtype
 
 
 def _ml_dtype(name: str) -> np.dtype[Any]:

@@ -32,6 +32,7 @@ __all__ = [
     "Tensor",
     "check_rank",
     "kind_of",
+    "plan_index",
 ]
 
 Kind = Literal["dense", "sliced", "string", "variant"]
@@ -259,7 +260,7 @@ class Tensor:
             IndexError: An integer is out of bounds, or there are too many.
             TypeError: An index is of another kind.
         """
-        region, finish = _plan(index, self.shape)
+        region, finish = plan_index(index, self.shape)
         with self._located():
             check_rank(len(self.shape))
             if self._is_read_whole(region):
@@ -335,7 +336,7 @@ def check_rank(rank: int) -> None:
         )
 
 
-def _plan(index: BasicIndex, shape: tuple[int, ...]) -> tuple[Region, tuple[Any, ...]]:
+def plan_index(index: BasicIndex, shape: tuple[int, ...]) -> tuple[Region, tuple[Any, ...]]:
     """Split a basic index into the region to read and the index to apply to what was read."""
     parts = list(index) if isinstance(index, tuple) else [index]
     used = sum(part is not None and part is not Ellipsis for part in parts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,15 @@ from ckptparse.parallel import PIECE_SIZE
 from ckptparse.tensor import Tensor
 from ckptparse.tensor_like import TensorLike
 
-__all__ = ["ArrayContent", "BytesContent", "Content", "DenseContent", "Write", "content_of"]
+__all__ = [
+    "ArrayContent",
+    "BytesContent",
+    "Content",
+    "DenseContent",
+    "Streamed",
+    "Write",
+    "content_of",
+]
 
 Write = Callable[[memoryview], object]
 
@@ -48,6 +56,15 @@ class Content(Protocol):
         Raises:
             DataLossError: They are read from a file as they are written, and it is damaged.
         """
+        ...
+
+
+@runtime_checkable
+class Streamed(Protocol):
+    """A tensor that says itself how its bytes are got."""
+
+    def content(self) -> Content:
+        """Return how."""
         ...
 
 
@@ -143,6 +160,8 @@ def content_of(tensor: TensorLike) -> Content:
         UnsupportedError: Elements are missing, or are of no kind that a data file holds.
         CheckpointError: It cannot be read.
     """
+    if isinstance(tensor, Streamed):
+        return tensor.content()
     if isinstance(tensor, Tensor):
         if isinstance(tensor.payload, DensePayload) and is_numeric(tensor.data_type):
             return DenseContent(tensor.payload, verify=tensor.options.verify)

@@ -25,13 +25,18 @@ COMMANDS = (
     "verify",
     "recover",
     "scan",
+    "convert",
+    "write",
+    "diff",
+    "average",
+    "stats",
     "identify",
     "explain",
     "latest",
     "dump",
     "page",
 )
-"""Every command, in the order of the help. Converting and comparing join here."""
+"""Every command, in the order of the help."""
 
 _USAGE_ERROR: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError"

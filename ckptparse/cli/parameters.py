@@ -9,7 +9,17 @@ import typer
 
 from ckptparse.cli.completion import complete_path
 
-__all__ = ["Naming", "NamingOption", "OverwriteOption", "PathArgument"]
+__all__ = [
+    "ExcludeOption",
+    "IncludeOption",
+    "LimitOption",
+    "Naming",
+    "NamingOption",
+    "OutputArgument",
+    "OverwriteOption",
+    "PathArgument",
+    "SourceArgument",
+]
 
 
 class Naming(str, Enum):
@@ -35,4 +45,32 @@ NamingOption = Annotated[
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace a file that is already there.")
+]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH",
+        help="A checkpoint, or .safetensors, .npz, .h5, .keras, a directory of .npy.",
+        autocompletion=complete_path,
+    ),
+]
+OutputArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="OUT",
+        help="A prefix, .safetensors, .npz, .h5, or a directory with a slash.",
+        autocompletion=complete_path,
+    ),
+]
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--include", metavar="GLOB", help="Only names that match one."),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="GLOB", help="No name that matches one."),
+]
+LimitOption = Annotated[
+    str | None,
+    typer.Option("--max-shard-size", metavar="SIZE", help="In parts of at most so much: 5GB."),
 ]

@@ -19,6 +19,7 @@ from ckptparse.inventory.inventory import By, Candidate, Inventory
 __all__ = ["PathLike", "choose_strictly", "take_bundle", "take_inventory"]
 
 PathLike = str | os.PathLike[str]
+"""A path as callers give it."""
 
 
 def choose_strictly(path: PathLike, context: Context) -> Inventory:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ckptparse.bundle.content import content_of
-from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
+from ckptparse.bundle.naming import INDEX_SUFFIX, shard_path, split_data_path
 from ckptparse.bundle.payload import SlicedPayload
 from ckptparse.bundle.writer import BundleWriter
 from ckptparse.dtypes import is_numeric
@@ -27,15 +26,17 @@ from ckptparse.files.storage import Storage
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_graph_making import make_object_graph
 from ckptparse.graph.state import add_to_state
+from ckptparse.sinks.options import Meter, SinkOptions, plan_parts
 from ckptparse.slices import TensorSlice
 from ckptparse.tensor import Tensor
 from ckptparse.tensor_like import TensorLike, as_tensor
 
-__all__ = ["write"]
+__all__ = ["OBJECT_GRAPH_KEY", "check_free", "find_files", "with_graph", "write", "write_bundle"]
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 GraphChoice = ObjectGraph | bytes | Literal["make"] | None
+"""The object graph of a checkpoint that is written: another's, its bytes, or made of the names."""
 """The object graph to write: one that was read, its bytes, one made of the names, or none."""
 
 
@@ -106,23 +107,52 @@ def write(
         ValueError: A name is empty, or `max_shard_size` is below 1.
     """
     path = os.fsdecode(prefix)
-    if max_shard_size is not None and max_shard_size < 1:
-        raise ValueError(f"max_shard_size is None or at least 1, not {max_shard_size}")
-    pieces = list(_iter_pieces(_with_graph(tensors, object_graph), keep_slices=keep_slices))
+    options = SinkOptions(overwrite=overwrite, max_shard_size=max_shard_size)
+    stored = with_graph(tensors, object_graph)
+    write_bundle(path, stored, options, keep_slices=keep_slices, update_state=update_state)
+    return path
+
+
+def write_bundle(
+    path: str,
+    tensors: Iterable[tuple[str, Any]],
+    options: SinkOptions,
+    *,
+    keep_slices: bool = False,
+    update_state: bool = False,
+) -> tuple[str, ...]:
+    """Write the files of a prefix; return their paths.
+
+    Raises:
+        CheckpointError: As for `write`.
+    """
+    pieces = list(_iter_pieces(tensors, keep_slices=keep_slices))
     storage = Context().storage
-    former = find_files(storage, path)
-    if former and not overwrite:
+    former = check_free(path, options)
+    shards = _plan_shards(pieces, options.max_shard_size)
+    meter = options.meter(piece.tensor for piece in pieces)
+    retired, suffixes = former[::-1], _suffixes()
+    with place_files(overwrite=options.overwrite, retired=retired, suffixes=suffixes) as files:
+        count = _write_pieces(files, path, pieces, shards, meter)
+    if update_state:
+        _update_state(storage, path)
+    return (*(shard_path(path, n, count) for n in range(count)), path + INDEX_SUFFIX)
+
+
+def check_free(path: str, options: SinkOptions) -> list[str]:
+    """Return the files that are to be replaced, of a checkpoint that is there already.
+
+    Raises:
+        OutputExistsError: There are some, and nobody asked to replace them.
+    """
+    former = find_files(Context().storage, path)
+    if former and not options.overwrite:
         raise OutputExistsError(
             "A checkpoint is there already, and nothing is ever replaced unasked",
             path=former[-1],
             hint="Choose another name, or pass overwrite=True",
         )
-    shards = _plan_shards(pieces, max_shard_size)
-    with place_files(overwrite=overwrite, retired=former[::-1], suffixes=_suffixes()) as files:
-        _write_pieces(files, path, pieces, shards)
-    if update_state:
-        _update_state(storage, path)
-    return path
+    return former
 
 
 def find_files(storage: Storage, prefix: str) -> list[str]:
@@ -144,7 +174,7 @@ def _suffixes() -> Suffixes:
     return Suffixes(f".tempstate{secrets.randbits(64)}", f".tempstate{secrets.randbits(64)}")
 
 
-def _with_graph(tensors: Mapping[str, Any], choice: GraphChoice) -> Iterator[tuple[str, Any]]:
+def with_graph(tensors: Mapping[str, Any], choice: GraphChoice) -> Iterator[tuple[str, Any]]:
     """Iterate over names and tensors as they are stored, the object graph last."""
     if choice is None:
         yield from tensors.items()
@@ -181,34 +211,34 @@ def _plan_shards(pieces: Sequence[_Piece], most: int | None) -> list[int]:
     """Return the number of each piece's data file."""
     if most is None:
         return [0] * len(pieces)
-    shards: list[int] = []
-    shard = held = 0
+    sizes = []
     for piece in pieces:
         with located(tensor=piece.name):
-            size = piece.size()
-        if held and held + size > most:
-            shard, held = shard + 1, 0
-        held += size
-        shards.append(shard)
-    return shards
+            sizes.append(piece.size())
+    return plan_parts(sizes, most)
 
 
 def _write_pieces(
-    files: OutputFiles, prefix: str, pieces: Sequence[_Piece], shards: Sequence[int]
-) -> None:
-    writer = BundleWriter(files, prefix, num_shards=shards[-1] + 1 if shards else 1)
+    files: OutputFiles, prefix: str, pieces: Sequence[_Piece], shards: Sequence[int], meter: Meter
+) -> int:
+    """Write all files; return how many data files there are."""
+    count = shards[-1] + 1 if shards else 1
+    writer = BundleWriter(files, prefix, num_shards=count)
     try:
         for piece, shard in zip(pieces, shards, strict=True):
-            name, kind = piece.name, piece.tensor.data_type
-            with located(tensor=name):
+            kind, shape = piece.tensor.data_type, piece.shape
+            with located(tensor=piece.name):
                 content = content_of(piece.tensor)
             if piece.tensor_slice is None:
-                writer.add(name, kind, piece.shape, content, shard=shard)
+                writer.add(piece.name, kind, shape, content, shard=shard)
             else:
-                writer.add_slice(name, kind, piece.shape, piece.tensor_slice, content, shard=shard)
+                where = piece.tensor_slice
+                writer.add_slice(piece.name, kind, shape, where, content, shard=shard)
+            meter.advance(piece.tensor.nbytes)
         writer.finish()
     finally:
         writer.close()
+    return count
 
 
 def _update_state(storage: Storage, prefix: str) -> None:
@@ -216,9 +246,8 @@ def _update_state(storage: Storage, prefix: str) -> None:
     path = storage.join(directory, STATE_FILE_NAME)
     data = b""
     if storage.stat(path) is not None:
-        source = storage.open(path)
-        with closing(source):
-            data = source.read_at(0, source.size)
+        what = "The size of the state file"
+        data = Context(storage=storage).read_whole(path, "message_bytes", what)
     text = add_to_state(data, name, path=path, context=Context(storage=storage))
     with place_file(path, overwrite=True) as file:
         file.write(text.encode("utf-8"))

@@ -24,6 +24,16 @@ CASES = {
     "verify_long_names": "verify fixtures/crash/sharded_part_moved/model",
     "recover": "recover fixtures/slices/hole/model -o rescued",
     "recover_dry_run": "recover --dry-run fixtures/crash/truncated_index/model",
+    "convert": "convert fixtures/objects/keras2_optimizer weights.npz --naming variable",
+    "convert_dry_run": (
+        "convert --dry-run --drop-slots --layout torch --dtype bfloat16 --naming variable "
+        "--rename /=. fixtures/objects/keras2_legacy_optimizer/weights model.safetensors"
+    ),
+    "write": "write fixtures/saver/my_model model.ckpt",
+    "diff": "diff fixtures/objects/nested/ckpt-1 fixtures/objects/nested/ckpt-2",
+    "diff_equal": "diff fixtures/saver/my_model fixtures/saver/my_model",
+    "average": "average fixtures/objects/manager/ckpt-4 fixtures/objects/manager/ckpt-5 -o mean",
+    "stats": "stats fixtures/saver/my_model",
     "identify": "identify fixtures/saver/my_model.index fixtures/graphs/frozen_tf1 fixtures/saver",
     "explain": (
         "explain 'Checksum does not match: stored 0 "

@@ -1,0 +1,210 @@
+"""`ckptparse convert`: weights to another format, under other names, without the optimizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+
+import ckptparse
+from ckptparse.cli.errors import UsageError
+from ckptparse.cli.output import Column, Output
+from ckptparse.cli.parameters import (
+    ExcludeOption,
+    IncludeOption,
+    LimitOption,
+    Naming,
+    NamingOption,
+    OutputArgument,
+    OverwriteOption,
+    SourceArgument,
+)
+from ckptparse.cli.progress import working
+from ckptparse.cli.running import GOOD, Run
+from ckptparse.cli.sizes import parse_size
+from ckptparse.cli.writing import check_outputs
+from ckptparse.text import count, escape, shape_text, size_text
+
+__all__ = ["convert"]
+
+
+class Format(str, Enum):
+    """The formats that are written."""
+
+    V2 = "v2"
+    SAFETENSORS = "safetensors"
+    NPZ = "npz"
+    NPY = "npy"
+    HDF5 = "hdf5"
+
+
+class Ema(str, Enum):
+    """What becomes of moving averages."""
+
+    PREFER = "prefer"
+    ONLY = "only"
+    DROP = "drop"
+
+
+class Layout(str, Enum):
+    """Whose layout kernels are given."""
+
+    TORCH = "torch"
+
+
+def convert(
+    run: Run,
+    path: SourceArgument,
+    output: OutputArgument,
+    *,
+    format_: Annotated[
+        Format | None, typer.Option("--format", "-f", help="Unless the ending of OUT tells.")
+    ] = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    rules: Annotated[
+        str | None,
+        typer.Option(
+            "--rules", metavar="FILE", help="Rules in TOML, or bert, albert, electra or t5."
+        ),
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option("--rename", metavar="OLD=NEW", help="A regular expression, what replaces it."),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", metavar="KIND", help="What floats become: bfloat16.")
+    ] = None,
+    layout: Annotated[
+        Layout | None, typer.Option("--layout", help="Kernels as PyTorch has them.")
+    ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option("--split", metavar="PART=A,B", help="Cut along the last axis: qkv=q,k,v."),
+    ] = None,
+    drop_slots: Annotated[
+        bool, typer.Option("--drop-slots", help="Leave out what optimizers keep.")
+    ] = False,
+    ema: Annotated[
+        Ema | None, typer.Option("--ema", help="Moving averages: instead, alone, or not at all.")
+    ] = None,
+    max_shard_size: LimitOption = None,
+    store_bits: Annotated[
+        bool,
+        typer.Option("--store-bits", help="Kinds that safetensors lack, as integers of a note."),
+    ] = False,
+    naming: NamingOption = Naming.CHECKPOINT,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Show what would be done; write nothing.")
+    ] = False,
+    overwrite: OverwriteOption = False,
+) -> Converted:
+    """Write a checkpoint's tensors to another format: safetensors, npz, npy, HDF5, or V2 again.
+
+    ckptparse convert --dry-run --drop-slots training/model.ckpt-10 model.safetensors
+    ckptparse convert --dtype bfloat16 training/model.ckpt-10 weights.npz
+    """
+    if rules is not None and rename:
+        raise UsageError("Of --rules and --rename only one can be given")
+    if not dry_run:
+        check_outputs([output.rstrip("/")], [path], overwrite=overwrite)
+    with working(f"converting {escape(path)}", quiet=run.quiet) as advance:
+        conversion = ckptparse.convert(
+            path,
+            output,
+            format=None if format_ is None else format_.value,
+            include=include,
+            exclude=exclude,
+            naming=naming.value,
+            rename=rules if rules is not None else _pairs(rename),
+            dtype=dtype,
+            layout=None if layout is None else "torch",
+            split=_splits(split),
+            drop_slots=drop_slots,
+            ema=None if ema is None else ema.value,
+            max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
+            store_bits=store_bits,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            progress=advance,
+        )
+    return Converted(conversion)
+
+
+def _pairs(rename: list[str] | None) -> list[tuple[str, str]] | None:
+    if not rename:
+        return None
+    pairs = []
+    for rule in rename:
+        old, mark, new = rule.partition("=")
+        if not mark or not old:
+            raise UsageError(f"Expected OLD=NEW, found '{rule}'")
+        pairs.append((old, new))
+    return pairs
+
+
+def _splits(split: list[str] | None) -> dict[str, int | list[str]] | None:
+    if not split:
+        return None
+    found: dict[str, int | list[str]] = {}
+    for rule in split:
+        part, mark, into = rule.partition("=")
+        if not mark or not part or not into:
+            raise UsageError(f"Expected PART=A,B or PART=3, found '{rule}'")
+        found[part] = int(into) if into.isdecimal() else into.split(",")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What became of every tensor."""
+
+    conversion: ckptparse.Conversion
+    code: int = GOOD
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return self.conversion.to_dict()
+
+    def write(self, out: Output) -> None:
+        """Write a line for each tensor, and what was written."""
+        columns = [
+            Column("NAME", folds=True, style="cyan"),
+            Column("TYPE"),
+            Column("SHAPE"),
+            Column("DONE", folds=True, prose=True),
+        ]
+        rows = self.conversion.rows
+        if out.terminal:
+            out.table(columns, map(_cells, rows))
+        else:
+            for row in rows:
+                out.record(*_fields(row))
+        kept = self.conversion.kept
+        said = f"{count(len(kept), 'tensor')}, {size_text(self.conversion.nbytes)}"
+        dropped = len(self.conversion.rows) - len(kept)
+        said += f", {dropped:,} dropped" if dropped else ""
+        if self.conversion.dry_run:
+            out.summary(f"{said}; nothing was written")
+        else:
+            files = self.conversion.files
+            more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+            out.summary(f"{said}; in {escape(files[0])}{more}")
+
+
+def _fields(row: ckptparse.ConversionRow) -> list[str]:
+    """Return a record: old name, new one, type, shape, what was done."""
+    new = "-" if row.new is None else escape(row.new)
+    done = f"dropped: {row.dropped}" if row.new is None else "; ".join(row.done) or "-"
+    return [escape(row.old), new, row.dtype, shape_text(row.shape), done]
+
+
+def _cells(row: ckptparse.ConversionRow) -> list[str]:
+    """Return a line of the table: the name in the target, and what it was before."""
+    old, new, kind, shape, done = _fields(row)
+    if row.new is None:
+        return [old, kind, shape, done]
+    said = [*((f"was {old}",) if new != old else ()), *row.done]
+    return [new, kind, shape, "; ".join(said)]

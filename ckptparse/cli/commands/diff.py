@@ -1,0 +1,80 @@
+"""`ckptparse diff`: what changed between two checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+import ckptparse
+from ckptparse.cli.completion import complete_path
+from ckptparse.cli.output import Column, Output
+from ckptparse.cli.parameters import SourceArgument
+from ckptparse.cli.progress import working
+from ckptparse.cli.running import DAMAGE, GOOD, Run
+from ckptparse.text import count, escape
+
+__all__ = ["diff"]
+
+
+def diff(
+    run: Run,
+    path: SourceArgument,
+    other: Annotated[
+        str,
+        typer.Argument(metavar="OTHER", help="The second.", autocompletion=complete_path),
+    ],
+    *,
+    rtol: Annotated[
+        float, typer.Option("--rtol", min=0, help="Relative difference that counts as none.")
+    ] = 0,
+    atol: Annotated[
+        float, typer.Option("--atol", min=0, help="Absolute difference that counts as none.")
+    ] = 0,
+    rules: Annotated[
+        str | None,
+        typer.Option("--rules", metavar="FILE", help="Rules for the names of the first."),
+    ] = None,
+) -> Compared:
+    """Say what two checkpoints have different; the exit code is 1 if anything is.
+
+    ckptparse diff training/model.ckpt-1 training/model.ckpt-2
+    ckptparse diff --atol 0.001 training/model.ckpt-1 training/model.ckpt-1
+    """
+    with working(f"comparing {escape(path)}", quiet=run.quiet) as advance:
+        found = ckptparse.diff(path, other, rtol=rtol, atol=atol, rename=rules, progress=advance)
+    return Compared(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What changed."""
+
+    found: ckptparse.Diff
+
+    @property
+    def code(self) -> int:
+        """The exit code: 1 if anything is different, as that of `diff` is."""
+        return GOOD if self.found.same else DAMAGE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return self.found.to_dict()
+
+    def write(self, out: Output) -> None:
+        """Write a line for each difference."""
+        found = self.found
+        rows = [["added", escape(name), "-"] for name in found.added]
+        rows += [["removed", escape(name), "-"] for name in found.removed]
+        rows += [["renamed", escape(old), f"now {escape(new)}"] for old, new in found.renamed]
+        rows += [["changed", escape(name), str(change)] for name, change in found.changed.items()]
+        if found.same:
+            rows = [["equal", count(len(found.equal), "tensor"), "-"]]
+        columns = [
+            Column("WHAT"),
+            Column("NAME", folds=True, style="cyan"),
+            Column("HOW", folds=True, prose=True),
+        ]
+        out.table(columns, rows)
+        out.summary(str(found).splitlines()[-1])

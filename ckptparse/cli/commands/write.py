@@ -1,0 +1,84 @@
+"""`ckptparse write`: a checkpoint of the arrays in npz, safetensors or other files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+import ckptparse
+from ckptparse.cli.output import Output
+from ckptparse.cli.parameters import (
+    LimitOption,
+    OutputArgument,
+    OverwriteOption,
+    SourceArgument,
+)
+from ckptparse.cli.progress import working
+from ckptparse.cli.running import GOOD, Run
+from ckptparse.cli.sizes import parse_size
+from ckptparse.cli.writing import check_outputs
+from ckptparse.text import count, escape, size_text
+
+__all__ = ["write"]
+
+
+def write(
+    run: Run,
+    path: SourceArgument,
+    output: OutputArgument,
+    *,
+    objects: Annotated[
+        bool,
+        typer.Option("--objects", help="With an object graph made of the names' paths."),
+    ] = False,
+    update_state: Annotated[
+        bool, typer.Option("--update-state", help="Name it in the directory's state file.")
+    ] = False,
+    max_shard_size: LimitOption = None,
+    overwrite: OverwriteOption = False,
+) -> Written:
+    """Write a checkpoint that TensorFlow restores, of the arrays in a file: npz, safetensors.
+
+    ckptparse write training/model.ckpt-10 model.ckpt
+    ckptparse write --objects --update-state training/model.ckpt-10 model-1
+    """
+    check_outputs([f"{output}.index"], [path], overwrite=overwrite)
+    with working(f"writing {escape(output)}", quiet=run.quiet) as advance:
+        done = ckptparse.convert(
+            path,
+            output,
+            format="v2",
+            object_graph="make" if objects else None,
+            update_state=update_state,
+            max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
+            overwrite=overwrite,
+            progress=advance,
+        )
+    return Written(path, output, len(done.kept), done.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written."""
+
+    path: str
+    written: str
+    tensors: int
+    nbytes: int
+    code: int = GOOD
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "path": self.path,
+            "written": self.written,
+            "tensors": self.tensors,
+            "nbytes": self.nbytes,
+        }
+
+    def write(self, out: Output) -> None:
+        """Write the prefix."""
+        out.path(self.written)
+        out.summary(f"{count(self.tensors, 'tensor')}, {size_text(self.nbytes)}")

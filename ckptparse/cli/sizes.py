@@ -1,0 +1,28 @@
+"""Sizes as they are typed: `5GB`, `200 MiB`, `1000`."""
+
+from __future__ import annotations
+
+import re
+
+from ckptparse.cli.errors import UsageError
+
+__all__ = ["parse_size"]
+
+_SIZE = re.compile(r"(?i)(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?")
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_size(text: str) -> int:
+    """Return a size in bytes; `kB` is 1,000 of them, `KiB` 1,024.
+
+    Raises:
+        UsageError: It is no size.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    size = 0
+    if found is not None:
+        base = 1024 if found[3] else 1000
+        size = int(float(found[1]) * base ** _POWERS[found[2].lower()])
+    if size < 1:
+        raise UsageError(f"Expected a size such as 5GB or 200MiB, found '{text}'")
+    return size

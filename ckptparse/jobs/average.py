@@ -1,0 +1,199 @@
+"""`average`: the weighted mean of several checkpoints, one tensor after another."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.bundle.content import Content, Write
+from ckptparse.coding.checksum import crc32c
+from ckptparse.dtypes import DataType, element_name, item_size, numpy_dtype
+from ckptparse.elements import iter_stored
+from ckptparse.errors import UnsupportedError, located
+from ckptparse.files.context import Context, Progress
+from ckptparse.jobs.derived import FLOATS
+from ckptparse.jobs.opening import Opened, TensorsFrom, open_tensors
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.sinks.bundle import OBJECT_GRAPH_KEY, write_bundle
+from ckptparse.sinks.options import SinkOptions
+from ckptparse.statistics.gathering import iter_pieces
+from ckptparse.tensor import Tensor
+from ckptparse.tensor_like import TensorLike
+
+__all__ = ["average"]
+
+_AVERAGED = FLOATS | {DataType.DT_COMPLEX64, DataType.DT_COMPLEX128}
+_PIECE = 1 << 20
+
+
+def average(
+    paths: Sequence[TensorsFrom],
+    dst: str | os.PathLike[str] | None = None,
+    *,
+    weights: Sequence[float] | None = None,
+    max_shard_size: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> dict[str, npt.NDArray[Any]] | str:
+    """Average checkpoints of one model.
+
+    Floats and complex numbers are averaged in double precision; all else (counters, strings) is
+    taken from the last checkpoint, the newest. Every checksum is checked.
+
+    Args:
+        paths: The checkpoints, the newest last, or whatever else `convert` takes.
+        dst: The prefix of a V2 checkpoint to write, by the piece: memory is a few MiB for each of
+            the checkpoints. An object graph is the newest's. None: the values are returned.
+        weights: How much each counts; alike unless given. They are divided by their sum.
+        max_shard_size, overwrite: As for `write`.
+        progress: Told how many bytes are written, and how many there are.
+        limits: Bounds on what the files may ask for.
+
+    Returns:
+        The prefix, or the values by name.
+
+    Raises:
+        UnsupportedError: The checkpoints have different tensors.
+        ValueError: No checkpoint, not a weight for each, or weights whose sum is not positive.
+        DataLossError: One is damaged. Nothing is written then.
+    """
+    shares = _shares(len(paths), weights)
+    context = Context(limits=limits, progress=progress)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_tensors(path, context)) for path in paths]
+        _check_alike(opened)
+        tensors = [
+            _average_of(name, [one.tensors[name] for one in opened], shares)
+            for name in opened[-1].tensors
+        ]
+        if dst is None:
+            return {tensor.name: tensor.read() for tensor in sorted(tensors, key=_name)}
+        target = os.fsdecode(dst)
+        stored: list[tuple[str, Any]] = [(tensor.name, tensor) for tensor in tensors]
+        graph = opened[-1].object_graph
+        if graph is not None:
+            stored.append((OBJECT_GRAPH_KEY, graph.serialized))
+        options = SinkOptions(overwrite=overwrite, max_shard_size=max_shard_size, progress=progress)
+        write_bundle(target, stored, options)
+        return target
+
+
+def _name(tensor: TensorLike) -> str:
+    return tensor.name
+
+
+def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
+    if not count:
+        raise ValueError("average takes at least one checkpoint")
+    given = [1.0] * count if weights is None else list(map(float, weights))
+    if len(given) != count:
+        raise ValueError(f"Expected a weight for each of {count} checkpoints, found {len(given)}")
+    total = math.fsum(given)
+    if not (math.isfinite(total) and total > 0):
+        raise ValueError(f"Expected weights of a positive sum, found {total}")
+    return [weight / total for weight in given]
+
+
+def _check_alike(opened: Sequence[Opened]) -> None:
+    """Check that all have the same names, shapes and kinds."""
+    newest = opened[-1].tensors
+    for one in opened[:-1]:
+        different = sorted(one.tensors.keys() ^ newest.keys())
+        if different:
+            raise UnsupportedError(
+                f"The checkpoints have different tensors: {len(different)} are not in all of them, "
+                f"such as {different[0]!r}",
+                path=one.path,
+            )
+        for name, tensor in one.tensors.items():
+            found, wanted = (
+                (tensor.data_type, tensor.shape),
+                (newest[name].data_type, newest[name].shape),
+            )
+            if found != wanted:
+                raise UnsupportedError(
+                    f"Expected {element_name(wanted[0])} of shape {wanted[1]} as in the newest, "
+                    f"found {element_name(found[0])} of shape {found[1]}",
+                    path=one.path,
+                    tensor=name,
+                )
+
+
+def _average_of(name: str, tensors: Sequence[TensorLike], shares: Sequence[float]) -> TensorLike:
+    newest = tensors[-1]
+    return _Mean(name, tensors, shares) if newest.data_type in _AVERAGED else newest
+
+
+class _Mean:
+    """The mean of tensors of one shape and kind."""
+
+    def __init__(self, name: str, tensors: Sequence[TensorLike], shares: Sequence[float]) -> None:
+        self.name = name
+        self.shape = tensors[-1].shape
+        self.data_type = tensors[-1].data_type
+        self._tensors = tensors
+        self._shares = shares
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """See `TensorLike`."""
+        return numpy_dtype(self.data_type)
+
+    @property
+    def nbytes(self) -> int:
+        """See `TensorLike`."""
+        return math.prod(self.shape) * (item_size(self.data_type) or 0)
+
+    def read(self) -> npt.NDArray[Any]:
+        """Work out the whole."""
+        out = np.empty(math.prod(self.shape), self.dtype)
+        position = 0
+        for piece in self.iter_values():
+            out[position : position + piece.size] = piece
+            position += piece.size
+        return out.reshape(self.shape)
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Work out the whole, and pick a part."""
+        return self.read()[index]
+
+    def content(self) -> Content:
+        """Return how its bytes are worked out, by the piece."""
+        return _MeanContent(self)
+
+    def iter_values(self) -> Iterator[npt.NDArray[Any]]:
+        """Iterate over the elements, in order; every tensor is checked before."""
+        for tensor in self._tensors:
+            with located(tensor=self.name):
+                if isinstance(tensor, Tensor):
+                    tensor.verify()
+        wide = np.complex128 if self.dtype.kind == "c" else np.float64
+        for pieces in zip(*(iter_pieces(one, _PIECE) for one in self._tensors), strict=True):
+            total = np.zeros(pieces[0].size, wide)
+            for share, piece in zip(self._shares, pieces, strict=True):
+                total += share * piece.astype(wide)
+            yield total.astype(self.dtype)
+
+
+class _MeanContent:
+    """The bytes of a mean."""
+
+    def __init__(self, mean: _Mean) -> None:
+        self._mean = mean
+        self.size = mean.nbytes
+
+    def write_to(self, write: Write) -> int:
+        """Write them; see `Content`."""
+        crc = 0
+        for values in self._mean.iter_values():
+            for piece in iter_stored(values, self._mean.data_type):
+                crc = crc32c(piece, crc)
+                write(piece)
+        return crc

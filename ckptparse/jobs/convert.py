@@ -1,0 +1,377 @@
+"""`convert`: tensors from whatever holds them to whatever is asked for, one after another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from ckptparse.checkpoint import Naming, Patterns
+from ckptparse.dtypes import element_name
+from ckptparse.errors import UnsupportedError
+from ckptparse.files.context import Context, Progress
+from ckptparse.files.placing import check_absent
+from ckptparse.jobs.derived import work_ahead
+from ckptparse.jobs.object_graphs import change_keys
+from ckptparse.jobs.opening import Opened, TensorsFrom, describe_source, open_tensors
+from ckptparse.jobs.plan import Ema, Planned, Wishes, plan
+from ckptparse.jobs.rules import Rename, Split, make_rules
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.sinks.options import SinkOptions
+from ckptparse.tensor_like import TensorLike
+from ckptparse.text import escape, shape_text, size_text
+
+__all__ = ["Conversion", "ConversionRow", "TargetFormat", "convert"]
+
+TargetFormat = Literal["v2", "safetensors", "npz", "npy", "hdf5"]
+"""The formats that `convert` writes; `npy` is a directory."""
+
+_SUFFIXES: dict[str, TargetFormat] = {
+    ".safetensors": "safetensors",
+    ".npz": "npz",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".ckpt": "v2",
+}
+_FOREIGN = (".pt", ".pth", ".bin", ".onnx", ".keras", ".tflite", ".pb", ".npy", ".gguf", ".zip")
+_Check = Callable[[Sequence[TensorLike], SinkOptions], None]
+_Write = Callable[[str, Sequence[TensorLike], SinkOptions], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionRow:
+    """What became of one tensor, or of one part of it.
+
+    Attributes:
+        old: Its name in the source.
+        new: Its name in the target; None if it was dropped.
+        dtype: Its kind of element, as it is written; of one that was dropped, as it is stored.
+        shape: Its shape, likewise.
+        nbytes: Bytes of its data, likewise.
+        done: What was done with it, in a few words each.
+        dropped: Why it is not in the target; empty if it is.
+    """
+
+    old: str
+    new: str | None
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    done: tuple[str, ...] = ()
+    dropped: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {
+            "old": self.old,
+            "new": self.new,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "nbytes": self.nbytes,
+            "done": list(self.done),
+            "dropped": self.dropped,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What became of every tensor.
+
+    Attributes:
+        source: Where they came from.
+        target: The path that was asked for.
+        format: The format of the target.
+        rows: One for each tensor of the source, or for each part that it was cut into.
+        files: The files that were written; none after a dry run.
+        dry_run: Whether nothing was to be written.
+    """
+
+    source: str
+    target: str
+    format: TargetFormat
+    rows: tuple[ConversionRow, ...]
+    files: tuple[str, ...]
+    dry_run: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that is written."""
+        return sum(row.nbytes for row in self.rows if row.new is not None)
+
+    @property
+    def kept(self) -> tuple[ConversionRow, ...]:
+        """The rows of what is written."""
+        return tuple(row for row in self.rows if row.new is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {
+            "source": self.source,
+            "target": self.target,
+            "format": self.format,
+            "dry_run": self.dry_run,
+            "files": list(self.files),
+            "nbytes": self.nbytes,
+            "tensors": [row.to_dict() for row in self.rows],
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{escape(self.source)} -> {escape(self.target)} ({self.format})"]
+        for row in self.rows:
+            if row.new is None:
+                lines.append(f"  {escape(row.old)}  dropped: {row.dropped}")
+                continue
+            what = f"{row.dtype} {shape_text(row.shape)}"
+            name = escape(row.old)
+            if row.new != row.old:
+                name += f" -> {escape(row.new)}"
+            done = f"  ({'; '.join(row.done)})" if row.done else ""
+            lines.append(f"  {name}  {what}{done}")
+        dropped = len(self.rows) - len(self.kept)
+        end = f", {dropped:,} dropped" if dropped else ""
+        lines.append(f"{len(self.kept):,} tensors, {size_text(self.nbytes)}{end}")
+        return "\n".join(lines)
+
+
+def convert(
+    src: TensorsFrom,
+    dst: str | os.PathLike[str],
+    *,
+    format: TargetFormat | None = None,
+    names: Sequence[str] | None = None,
+    include: Patterns = None,
+    exclude: Patterns = None,
+    naming: Naming = "checkpoint",
+    rename: Rename = None,
+    dtype: Any = None,
+    layout: Literal["torch"] | None = None,
+    split: Split = None,
+    drop_slots: bool = False,
+    ema: Ema | None = None,
+    max_shard_size: int | None = None,
+    store_bits: bool = False,
+    object_graph: Literal["make"] | None = None,
+    update_state: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Conversion:
+    """Convert tensors from whatever holds them to another format, under other names if asked.
+
+    One tensor after another is read, checked and written: memory is 64 MiB and the largest tensor.
+    The target appears when it is whole. Its metadata, where the format has such, says where it came
+    from. What numpy's files and HDF5 lack (bfloat16, float8, quantized kinds, odd strings) they
+    hold in types of named fields, which `convert` reads back as the same kind.
+
+    Args:
+        src: Whatever `open` takes, an open `Checkpoint`, a `Recovery`, any mapping of arrays; a
+            `.safetensors` file or its index, a `.npz`, a directory of `.npy` files, HDF5, Keras's
+            `.weights.h5` and `.keras`.
+        dst: Where to. Its ending says the format: `.safetensors`, `.npz`, `.h5`, a slash for a
+            directory of `.npy` files; any name without one is the prefix of a V2 checkpoint.
+        format: `"v2"`, `"safetensors"`, `"npz"`, `"npy"` or `"hdf5"`, whatever the ending.
+        names: Exactly these.
+        include, exclude: Of those, what matches one glob, and what does not match another.
+        naming: As for `open`: names, patterns and rules are in it.
+        rename: A function; a mapping old -> new (None drops); pairs of a regular expression and its
+            replacement; a rule file in TOML, or the name of one that comes along (`"bert"`).
+        dtype: What floats become: `"bfloat16"`, `numpy.float16`. A value that is too large for
+            that is an error; nothing else is converted.
+        layout: `"torch"`: kernels are turned as PyTorch has them, by the op that uses them if a
+            graph lies beside the checkpoint, else by name and rank. The table says which was done.
+        split: Tensors to cut along their last axis: a part of their names, and into how many equal
+            parts, or under which names: `{"qkv": ["query", "key", "value"]}`.
+        drop_slots: Whether what optimizers keep is left out, and moving averages, unless `ema`
+            wants them.
+        ema: `"prefer"`: a variable that has a moving average gets its values; `"only"`: all others
+            are left out as well; `"drop"`: averages are left out.
+        max_shard_size: In bytes: what is larger is written in parts, in the formats that have such.
+            Safetensors are named as Hugging Face names them, beside an index.
+        store_bits: Whether safetensors hold what they lack as integers of the same bytes, which the
+            metadata tells; else such kinds are refused.
+        object_graph: For a V2 checkpoint: `"make"` makes one of the names, which are then paths of
+            objects; see `write`. Else the one of the source is taken over, less what was dropped.
+        update_state: For a V2 checkpoint: whether the directory's state file then names it.
+        overwrite: Whether what is there is replaced.
+        dry_run: Whether nothing is written: the answer is the same.
+        executor: Spreads the work on tensors that are changed; the caller writes.
+        progress: Told how many bytes are written, and how many there are.
+        limits: Bounds on what the source may ask for.
+
+    Returns:
+        What became of every tensor; `str()` makes a table of it.
+
+    Raises:
+        OutputExistsError: Something is there already, and `overwrite` is false.
+        TensorNotFoundError: One of `names` is not there.
+        UnsupportedError: The target cannot hold a kind, two tensors would have one name, or a value
+            is too large for `dtype`. Nothing is written then.
+        DataLossError: The source is damaged. Nothing is written then.
+    """
+    target = os.fsdecode(dst)
+    chosen = _format_of(target, format)
+    context = Context(limits=limits, progress=progress)
+    wishes = Wishes(
+        names=names,
+        include=include,
+        exclude=exclude,
+        dtype=dtype,
+        layout=layout,
+        drop_slots=drop_slots,
+        ema=ema,
+    )
+    if object_graph not in (None, "make"):
+        raise ValueError(f"object_graph is None or 'make', not {object_graph!r}")
+    rules = make_rules(rename, split, context)
+    with open_tensors(src, context, naming=naming) as opened:
+        planned = plan(opened, rules, wishes)
+        options = SinkOptions(
+            overwrite=overwrite,
+            max_shard_size=max_shard_size,
+            store_bits=store_bits,
+            metadata=_metadata(opened, layout or rules.layout),
+            progress=progress,
+        )
+        if chosen == "v2":
+            made = _stored(opened, planned, executor, make=object_graph == "make")
+            files = _write_v2(target, made, options, dry_run=dry_run, update_state=update_state)
+        else:
+            tensors = [one.tensor for one in planned if one.tensor is not None]
+            files = _write(chosen, target, tensors, options, dry_run=dry_run, executor=executor)
+        rows = tuple(_row(one) for one in planned)
+        source = describe_source(opened)
+    return Conversion(source, target, chosen, rows, files, dry_run)
+
+
+def _format_of(target: str, wanted: TargetFormat | None) -> TargetFormat:
+    if wanted is not None:
+        if wanted not in get_args(TargetFormat):
+            raise ValueError(f"format is one of {get_args(TargetFormat)}, not {wanted!r}")
+        return wanted
+    if target.endswith("/"):
+        return "npy"
+    for suffix, known in _SUFFIXES.items():
+        if target.endswith(suffix):
+            return known
+    if target.endswith(_FOREIGN):
+        raise UnsupportedError(
+            f"No format that is written here ends so: {target!r}",
+            hint="Name one: format='v2', 'safetensors', 'npz', 'npy' or 'hdf5'",
+        )
+    return "v2"
+
+
+def _metadata(opened: Opened, layout: str | None) -> dict[str, str]:
+    """Return what the target says of where it came from."""
+    # Libraries that load weights ask whose layout they have: `format` is their word for it.
+    said = {"format": "pt" if layout == "torch" else "tf", "source_format": opened.format}
+    if opened.path is not None:
+        said["source"] = opened.path.encode("utf-8", "backslashreplace").decode()
+    kept = {key: value for key, value in opened.metadata.items() if key not in said}
+    return {**kept, **said, "written_by": "ckptparse"}
+
+
+def _row(planned: Planned) -> ConversionRow:
+    shown = planned.source if planned.tensor is None else planned.tensor
+    new = None if planned.tensor is None else planned.tensor.name
+    kind = element_name(shown.data_type)
+    return ConversionRow(
+        planned.old, new, kind, shown.shape, shown.nbytes, planned.done, planned.dropped
+    )
+
+
+def _write(
+    format: TargetFormat,
+    target: str,
+    tensors: Sequence[TensorLike],
+    options: SinkOptions,
+    *,
+    dry_run: bool,
+    executor: Executor | None,
+) -> tuple[str, ...]:
+    check, write = _sink(format)
+    check(tensors, options)
+    place = target.rstrip("/") if format == "npy" else target
+    if not options.overwrite:
+        check_absent(place)
+    if dry_run:
+        return ()
+    return write(place, _in_order(tensors, format, executor), options)
+
+
+def _in_order(
+    tensors: Sequence[TensorLike], format: TargetFormat, executor: Executor | None
+) -> list[TensorLike]:
+    """Return tensors in the order they are written, worked out ahead by an executor if any."""
+    ordered = list(tensors)
+    if executor is None:
+        return ordered
+    if format == "safetensors":
+        from ckptparse.sinks.safetensors import in_order
+
+        ordered = in_order(ordered)
+    return work_ahead(ordered, executor)
+
+
+def _sink(format: TargetFormat) -> tuple[_Check, _Write]:
+    """Return what refuses tensors that a format cannot hold, and what writes it."""
+    if format == "safetensors":
+        from ckptparse.sinks.safetensors import check_safetensors, write_safetensors
+
+        return check_safetensors, write_safetensors
+    if format == "hdf5":
+        from ckptparse.sinks.hdf5 import check_hdf5, write_hdf5
+
+        return check_hdf5, write_hdf5
+    from ckptparse.sinks.npy import check_npy, write_npy, write_npz
+
+    return check_npy, write_npz if format == "npz" else write_npy
+
+
+def _stored(
+    opened: Opened, planned: Sequence[Planned], executor: Executor | None, *, make: bool
+) -> Iterable[tuple[str, Any]]:
+    """Return what a V2 checkpoint is made of: names and tensors, and the object graph if any."""
+    from ckptparse.sinks.bundle import OBJECT_GRAPH_KEY, with_graph
+
+    tensors = [one.tensor for one in planned if one.tensor is not None]
+    stored = {tensor.name: tensor for tensor in _in_order(tensors, "v2", executor)}
+    if make:
+        return with_graph(stored, "make")
+    graph = _graph_of(opened, planned)
+    if graph is None or OBJECT_GRAPH_KEY in stored:
+        return stored.items()
+    return with_graph(stored, graph)
+
+
+def _write_v2(
+    target: str,
+    stored: Iterable[tuple[str, Any]],
+    options: SinkOptions,
+    *,
+    dry_run: bool,
+    update_state: bool,
+) -> tuple[str, ...]:
+    from ckptparse.sinks.bundle import check_free, write_bundle
+
+    check_free(target, options)
+    if dry_run:
+        return ()
+    return write_bundle(target, stored, options, update_state=update_state)
+
+
+def _graph_of(opened: Opened, planned: Sequence[Planned]) -> bytes | None:
+    """Return the object graph as it is after the conversion, where names are its keys."""
+    graph = opened.object_graph
+    if graph is None or any(key != tensor.name for key, tensor in opened.tensors.items()):
+        return None
+    kept = {one.old: one.tensor.name for one in planned if one.tensor is not None}
+    if len(kept) < sum(one.tensor is not None for one in planned):
+        return None  # What was cut into parts is no object's variable any more.
+    if all(kept.get(key) == key for key in opened.tensors):
+        return graph.serialized
+    return change_keys(graph, kept, opened.tensors)

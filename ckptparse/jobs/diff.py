@@ -1,0 +1,324 @@
+"""`diff`: what changed between two checkpoints; by checksums first, data only if they differ."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.dtypes import element_name, is_numeric
+from ckptparse.errors import UnsupportedError, located
+from ckptparse.files.context import Context, Progress
+from ckptparse.jobs.opening import TensorsFrom, describe_source, open_tensors
+from ckptparse.jobs.rules import Rename, make_rules
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.statistics.codes import to_numbers
+from ckptparse.statistics.gathering import iter_pieces
+from ckptparse.tensor import Tensor
+from ckptparse.tensor_like import TensorLike
+from ckptparse.text import escape, shape_text
+
+__all__ = ["Change", "Diff", "diff"]
+
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How one tensor differs.
+
+    Attributes:
+        dtype: Its kinds of element, before and after.
+        shape: Its shapes, before and after.
+        largest: The largest difference of two elements; None unless both are numbers of one shape.
+        mean: The mean difference, of all elements; None likewise.
+        share: The share of elements that differ, from 0 to 1; None if the shapes do.
+    """
+
+    dtype: tuple[str, str]
+    shape: tuple[tuple[int, ...], tuple[int, ...]]
+    largest: float | None = None
+    mean: float | None = None
+    share: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {
+            "dtype": list(self.dtype),
+            "shape": [list(shape) for shape in self.shape],
+            "largest": _finite(self.largest),
+            "mean": _finite(self.mean),
+            "share": self.share,
+        }
+
+    def __str__(self) -> str:
+        said = []
+        if self.dtype[0] != self.dtype[1]:
+            said.append(f"{self.dtype[0]} -> {self.dtype[1]}")
+        if self.shape[0] != self.shape[1]:
+            said.append(f"{shape_text(self.shape[0])} -> {shape_text(self.shape[1])}")
+        if self.largest is not None and self.mean is not None:
+            said.append(f"largest {self.largest:.6g}, mean {self.mean:.6g}")
+        if self.share is not None:
+            said.append(f"{100 * self.share:.4g}% of the elements")
+        return "; ".join(said)
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number that JSON has; None for any other."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What changed.
+
+    Attributes:
+        paths: What was compared.
+        added: Names that only the second has.
+        removed: Names that only the first has.
+        renamed: Old and new name of what is the same, by shape and checksum, under another name.
+        changed: What is different, by name: by that of the first, as the rules rename it.
+        equal: Names of what is equal.
+    """
+
+    paths: tuple[str, str]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    renamed: tuple[tuple[str, str], ...]
+    changed: Mapping[str, Change]
+    equal: tuple[str, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs."""
+        return not (self.added or self.removed or self.renamed or self.changed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {
+            "paths": list(self.paths),
+            "same": self.same,
+            "added": list(self.added),
+            "removed": list(self.removed),
+            "renamed": [list(names) for names in self.renamed],
+            "changed": {name: change.to_dict() for name, change in self.changed.items()},
+            "equal": list(self.equal),
+        }
+
+    def __str__(self) -> str:
+        lines = [f"+ {escape(name)}" for name in self.added]
+        lines += [f"- {escape(name)}" for name in self.removed]
+        lines += [f"> {escape(old)} -> {escape(new)}" for old, new in self.renamed]
+        lines += [f"~ {escape(name)}  {change}" for name, change in self.changed.items()]
+        counts = (
+            f"{len(found):,} {word}"
+            for word, found in [
+                ("added", self.added),
+                ("removed", self.removed),
+                ("renamed", self.renamed),
+                ("changed", self.changed),
+                ("equal", self.equal),
+            ]
+        )
+        lines.append(", ".join(counts))
+        return "\n".join(lines)
+
+
+def diff(
+    a: TensorsFrom,
+    b: TensorsFrom,
+    *,
+    rtol: float = 0,
+    atol: float = 0,
+    rename: Rename = None,
+    progress: Progress | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Diff:
+    """Compare two checkpoints, or whatever else `convert` takes.
+
+    Tensors of V2 checkpoints whose checksums are equal are equal, and their data is not read: two
+    checkpoints that are the same take as long as their indexes. Of others each is read once, by
+    the piece, unchecked: call `verify` first if damage is to be told from change.
+
+    Args:
+        a, b: The first and the second.
+        rtol: Numbers are equal if they differ by at most `atol + rtol * abs(second)`.
+        atol: See `rtol`. NaN equals NaN.
+        rename: What the names of the first are in the second, as for `convert`.
+        progress: Told how many bytes have been compared, and how many there are.
+        limits: Bounds on what the files may ask for.
+
+    Raises:
+        CheckpointError: As for `open`.
+    """
+    context = Context(limits=limits, progress=progress)
+    rules = make_rules(rename, None, context)
+    with open_tensors(a, context) as first, open_tensors(b, context) as second:
+        before: dict[str, TensorLike] = {}
+        for old, tensor in first.tensors.items():
+            new = rules.rename(old)
+            if new is None or rules.drops(old):
+                continue
+            if new in before:
+                raise UnsupportedError(f"Two tensors of the first would be called {new!r}")
+            before[new] = tensor
+        paths = (describe_source(first), describe_source(second))
+        return _compare_all(paths, before, second.tensors, _Comparison(rtol, atol, progress))
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    rtol: float
+    atol: float
+    progress: Progress | None
+
+
+def _compare_all(
+    paths: tuple[str, str],
+    before: Mapping[str, TensorLike],
+    after: Mapping[str, TensorLike],
+    how: _Comparison,
+) -> Diff:
+    shared = [name for name in after if name in before]
+    pending = [name for name in shared if not _has_same_checksum(before[name], after[name])]
+    total = sum(after[name].nbytes for name in pending)
+    changed: dict[str, Change] = {}
+    done = 0
+    for name in pending:
+        with located(tensor=name):
+            change = _compare(before[name], after[name], how)
+        if change is not None:
+            changed[name] = change
+        done += after[name].nbytes
+        if how.progress is not None:
+            how.progress(done, total)
+    removed = [name for name in before if name not in after]
+    added = [name for name in after if name not in before]
+    renamed = dict(_find_renamed(before, removed, after, added))
+    return Diff(
+        paths,
+        tuple(sorted(set(added) - set(renamed.values()))),
+        tuple(sorted(set(removed) - renamed.keys())),
+        tuple(sorted(renamed.items())),
+        dict(sorted(changed.items())),
+        tuple(sorted(set(shared) - changed.keys())),
+    )
+
+
+def _proof(tensor: TensorLike) -> tuple[Any, ...] | None:
+    """Return what two tensors of the same content share, as an index tells it; None if none does.
+
+    The checksum of numbers is that of their bytes; big-endian ones have another.
+    """
+    if not isinstance(tensor, Tensor) or tensor.crc32c is None or tensor.location is None:
+        return None
+    return tensor.data_type, tensor.shape, tensor.location.size, tensor.crc32c
+
+
+def _has_same_checksum(first: TensorLike, second: TensorLike) -> bool:
+    proof = _proof(first)
+    return proof is not None and proof == _proof(second)
+
+
+def _find_renamed(
+    before: Mapping[str, TensorLike],
+    removed: Iterable[str],
+    after: Mapping[str, TensorLike],
+    added: Iterable[str],
+) -> Iterator[tuple[str, str]]:
+    """Pair names whose tensors are the same, and of which there is one on either side."""
+    old, new = _by_proof(before, removed), _by_proof(after, added)
+    for proof, names in old.items():
+        others = new.get(proof, [])
+        if len(names) == len(others) == 1:
+            yield names[0], others[0]
+
+
+def _by_proof(
+    tensors: Mapping[str, TensorLike], names: Iterable[str]
+) -> dict[tuple[Any, ...], list[str]]:
+    found: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for name in names:
+        proof = _proof(tensors[name])
+        if proof is not None:
+            found[proof].append(name)
+    return found
+
+
+def _compare(first: TensorLike, second: TensorLike, how: _Comparison) -> Change | None:
+    """Compare two tensors' data; None if they are equal."""
+    kinds = (element_name(first.data_type), element_name(second.data_type))
+    shapes = (first.shape, second.shape)
+    if first.shape != second.shape:
+        return Change(kinds, shapes)
+    if not (is_numeric(first.data_type) and is_numeric(second.data_type)):
+        return _compare_objects(first, second, kinds)
+    differing = elements = 0
+    largest = total = 0.0
+    for one, other in zip(iter_pieces(first, _PIECE), _matching(first, second), strict=True):
+        elements += one.size
+        if one.dtype == other.dtype and one.tobytes() == other.tobytes():
+            continue
+        distance, unequal = _distance(one, other, how)
+        differing += int(np.count_nonzero(unequal))
+        finite = distance[np.isfinite(distance)]
+        if finite.size:
+            largest = max(largest, float(finite.max()))
+            total += float(finite.sum())
+    if not differing and first.data_type == second.data_type:
+        return None
+    share = differing / elements if elements else 0.0
+    return Change(kinds, shapes, largest, total / elements if elements else 0.0, share)
+
+
+def _matching(first: TensorLike, second: TensorLike) -> Iterator[npt.NDArray[Any]]:
+    """Iterate over the second tensor by as many elements at once as over the first."""
+    width = max(1, first.dtype.itemsize)
+    return iter_pieces(second, max(1, _PIECE // width) * max(1, second.dtype.itemsize))
+
+
+def _distance(
+    one: npt.NDArray[Any], other: npt.NDArray[Any], how: _Comparison
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Return how far elements lie apart, in double precision, and which count as different."""
+    a, b = _numbers(one), _numbers(other)
+    with np.errstate(invalid="ignore", over="ignore"):
+        distance = np.abs(a - b)
+        near = distance <= how.atol + how.rtol * np.abs(b)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    return np.where(same, 0.0, distance), ~(near | same)
+
+
+def _numbers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return elements as doubles, complex numbers as complex ones."""
+    if values.dtype.kind == "c":
+        return values.astype(np.complex128)
+    return to_numbers(values).astype(np.float64)
+
+
+def _compare_objects(
+    first: TensorLike, second: TensorLike, kinds: tuple[str, str]
+) -> Change | None:
+    shapes = (first.shape, second.shape)
+    if first.data_type != second.data_type:
+        return Change(kinds, shapes)
+    pairs = zip(first.read().reshape(-1), second.read().reshape(-1), strict=True)
+    unequal = [_differs(a, b) for a, b in pairs]
+    return Change(kinds, shapes, share=sum(unequal) / len(unequal)) if any(unequal) else None
+
+
+def _differs(a: object, b: object) -> bool:
+    if isinstance(a, bytes) or isinstance(b, bytes):
+        return a != b
+    from ckptparse.tensor_encoding import encode_variant
+    from ckptparse.tensor_proto import Variant
+
+    if isinstance(a, Variant) and isinstance(b, Variant):
+        return encode_variant(a) != encode_variant(b)
+    return a != b

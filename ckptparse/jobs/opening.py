@@ -1,0 +1,194 @@
+"""Whatever holds tensors, opened: a checkpoint, a recovery, a file of another format, a mapping."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ckptparse.checkpoint import Checkpoint, Naming
+from ckptparse.files.context import Context
+from ckptparse.files.storage import Storage
+from ckptparse.foreign import INDEX_NAME
+from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.inventory.places import PathLike, choose_strictly
+from ckptparse.opening import GraphBeside, open_inventory
+from ckptparse.sources.stored import TensorSource
+from ckptparse.tensor_like import TensorLike, as_tensors
+
+if TYPE_CHECKING:
+    from ckptparse.graph.graph import Graph
+
+__all__ = ["Opened", "TensorsFrom", "describe_source", "open_checkpoint", "open_tensors"]
+
+TensorsFrom = PathLike | Mapping[str, Any]
+"""What `convert` and its like take: a path, an open `Checkpoint`, a `Recovery`, any mapping."""
+
+_FILE_MAGICS = {b"\x89HDF": "hdf5", b"PK\x03\x04": "archive", b"\x93NUM": "npy"}
+
+
+@dataclass(slots=True)
+class Opened:
+    """Tensors, and what is known of them besides.
+
+    Attributes:
+        path: What was opened; None for values in memory.
+        format: Which format it has.
+        tensors: By name, in the order in which they are best read.
+        metadata: What the file says of itself.
+        files: Every path it consists of.
+        checkpoint: The checkpoint, if it is one.
+    """
+
+    path: str | None
+    format: str
+    tensors: Mapping[str, TensorLike]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    checkpoint: Checkpoint | None = None
+    context: Context = field(default_factory=Context)
+
+    @property
+    def object_graph(self) -> ObjectGraph | None:
+        """The object graph of a TF2 checkpoint."""
+        return None if self.checkpoint is None else self.checkpoint.object_graph
+
+    def find_graph(self) -> Graph | None:
+        """Return the graph that was saved beside a checkpoint, if there is one."""
+        if self.checkpoint is None or self.path is None:
+            return None
+        return GraphBeside(self.checkpoint.path, self.context).find_training_graph()
+
+
+@contextmanager
+def open_tensors(
+    source: TensorsFrom, context: Context, *, naming: Naming = "checkpoint", verify: bool = True
+) -> Iterator[Opened]:
+    """Open what holds tensors, for as long as the context lasts.
+
+    What is open already is read as it was opened: `naming` and `verify` are for paths.
+
+    Raises:
+        CheckpointError: It is not there, is something else, or is damaged.
+    """
+    if isinstance(source, Checkpoint):
+        yield _of_checkpoint(source, context)
+        return
+    if isinstance(source, Mapping):
+        report = getattr(source, "report", None)
+        path = getattr(report, "path", None)
+        yield Opened(path, "values" if path is None else "recovery", as_tensors(source))
+        return
+    path = os.fsdecode(source)
+    kind = _kind_of_file(context.storage, path)
+    if kind is None:
+        with open_checkpoint(path, context, naming=naming, verify=verify) as checkpoint:
+            yield _of_checkpoint(checkpoint, context)
+        return
+    opened = _open_file(kind, path, context)
+    try:
+        yield Opened(path, kind, opened.tensors, opened.metadata, opened.files, context=context)
+    finally:
+        opened.close()
+
+
+def open_checkpoint(
+    path: PathLike, context: Context, *, naming: Naming = "checkpoint", verify: bool = True
+) -> Checkpoint:
+    """Open a checkpoint, as `ckptparse.open` does."""
+    inventory = choose_strictly(path, context)
+    found = inventory.checkpoint_path
+    return Checkpoint(
+        open_inventory(inventory, context),
+        found,
+        naming=naming,
+        verify=verify,
+        context=context,
+        graphs=GraphBeside(found, context),
+    )
+
+
+def describe_source(opened: Opened) -> str:
+    """Return the path, or what it is instead."""
+    return opened.format if opened.path is None else opened.path
+
+
+def _of_checkpoint(checkpoint: Checkpoint, context: Context) -> Opened:
+    tensors = dict(checkpoint.items())
+    places = {name: tensor.location for name, tensor in tensors.items()}
+    # As the data lies, so that a disk reads on; what lies in several places comes last.
+    order = sorted(
+        tensors,
+        key=lambda name: (
+            (0, place.path, place.offset) if (place := places[name]) is not None else (1, "", 0)
+        ),
+    )
+    return Opened(
+        checkpoint.path,
+        checkpoint.format,
+        {name: tensors[name] for name in order},
+        files=checkpoint.files,
+        checkpoint=checkpoint,
+        context=context,
+    )
+
+
+def _kind_of_file(storage: Storage, path: str) -> str | None:
+    """Tell the format of a file that is no checkpoint; None for whatever else lies there."""
+    status = storage.stat(path)
+    if status is None:
+        return None
+    if status.kind == "directory":
+        names = storage.list(path)
+        if INDEX_NAME in names or any(name.endswith(".npy") for name in names):
+            return "npy"
+        return "safetensors" if any(name.endswith(".safetensors") for name in names) else None
+    if status.kind != "file":
+        return None
+    if path.endswith((".safetensors", ".safetensors.index.json")):
+        return "safetensors"
+    source = storage.open(path)
+    try:
+        magic = source.read_at(0, min(4, source.size))
+    finally:
+        source.close()
+    kind = _FILE_MAGICS.get(magic)
+    if kind == "archive":
+        return "hdf5" if path.endswith(".keras") else "npz" if path.endswith(".npz") else None
+    return kind
+
+
+def _open_file(kind: str, path: str, context: Context) -> TensorSource:
+    if kind == "hdf5":
+        from ckptparse.sources.hdf5 import Hdf5Source
+
+        return Hdf5Source.open(path, context)
+    if kind == "safetensors":
+        from ckptparse.sources.safetensors import SafetensorsSource
+
+        return SafetensorsSource.open(_in_directory(path, context.storage), context)
+    from ckptparse.sources.npy import NpySource
+
+    return NpySource.open(path, context)
+
+
+def _in_directory(path: str, storage: Storage) -> str:
+    """Return the file that a directory of safetensors files means: the index, or the only one."""
+    status = storage.stat(path)
+    if status is None or status.kind != "directory":
+        return path
+    names = [name for name in storage.list(path) if ".safetensors" in name]
+    indexes = [name for name in names if name.endswith(".index.json")]
+    files = [name for name in names if name.endswith(".safetensors")]
+    chosen = indexes if len(indexes) == 1 else files
+    if len(chosen) != 1:
+        from ckptparse.errors import AmbiguousError
+
+        raise AmbiguousError(
+            f"Several files lie in the directory: {', '.join(names[:5])}",
+            path=path,
+            hint="Name one of them",
+        )
+    return storage.join(path, chosen[0])

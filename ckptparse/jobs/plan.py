@@ -1,0 +1,282 @@
+"""What becomes of each tensor: chosen, dropped, cut, turned, converted, renamed; none is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy.typing as npt
+
+from ckptparse.checkpoint import Patterns, choose_names
+from ckptparse.dtypes import DataType, element_name
+from ckptparse.errors import UnsupportedError, name_not_found
+from ckptparse.jobs.derived import FLOATS, DerivedTensor, RenamedTensor, parse_dtype
+from ckptparse.jobs.layout import Layout, torch_layout
+from ckptparse.jobs.opening import Opened
+from ckptparse.jobs.rules import RuleSet
+from ckptparse.tensor_like import TensorLike
+
+if TYPE_CHECKING:
+    from ckptparse.graph.graph import Graph
+
+__all__ = ["Ema", "Planned", "Wishes", "plan"]
+
+Ema = Literal["prefer", "only", "drop"]
+"""Moving averages take their variables' place, or are all that is kept, or are left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the caller of `convert` asks for, besides rules."""
+
+    names: Iterable[str] | None = None
+    include: Patterns = None
+    exclude: Patterns = None
+    dtype: Any = None
+    layout: str | None = None
+    drop_slots: bool = False
+    ema: Ema | None = None
+
+    def __post_init__(self) -> None:
+        if self.layout not in (None, "torch"):
+            raise ValueError(f"layout is None or 'torch', not {self.layout!r}")
+        if self.ema not in (None, "prefer", "only", "drop"):
+            raise ValueError(f"ema is None, 'prefer', 'only' or 'drop', not {self.ema!r}")
+        if isinstance(self.names, str):
+            raise TypeError(f"names takes several names: did you mean [{self.names!r}]?")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What becomes of one tensor, or of one part of it.
+
+    Attributes:
+        old: Its name in the source.
+        tensor: What is written; None if it is dropped.
+        source: The tensor in the source.
+        done: What was done with it, in a few words each.
+        dropped: Why it is not written; empty if it is.
+    """
+
+    old: str
+    tensor: TensorLike | None
+    source: TensorLike
+    done: tuple[str, ...] = ()
+    dropped: str = ""
+
+
+@dataclass(slots=True)
+class _State:
+    """What the names of a checkpoint are, besides weights.
+
+    Attributes:
+        slots: Names of an optimizer's tensors, each with what it is.
+        averages: Name of a variable -> name of its moving average.
+        spare: Averages that nothing is the average of.
+    """
+
+    slots: set[str] = field(default_factory=set)
+    averages: dict[str, str] = field(default_factory=dict)
+    spare: set[str] = field(default_factory=set)
+
+
+def plan(opened: Opened, rules: RuleSet, wishes: Wishes) -> list[Planned]:
+    """Say what becomes of every tensor, in the order in which they are best read.
+
+    Raises:
+        TensorNotFoundError: One of the names that were asked for is not there.
+        UnsupportedError: Two tensors would have one name; it lists them.
+    """
+    chosen = _choose(opened, wishes)
+    state = _find_state(opened) if wishes.drop_slots or wishes.ema else _State()
+    layout = wishes.layout or rules.layout
+    graph = opened.find_graph() if layout else None
+    kind = wishes.dtype if wishes.dtype is not None else rules.dtype
+    maker = _Maker(rules, layout, graph, None if kind is None else parse_dtype(kind))
+    rows: list[Planned] = []
+    for name, tensor in opened.tensors.items():
+        value, note, reason = _pick(name, tensor, opened.tensors, state, wishes)
+        if name not in chosen:
+            reason = "not chosen"
+        elif not reason and rules.drops(name):
+            reason = "dropped by a rule"
+        if reason:
+            rows.append(Planned(name, None, tensor, dropped=reason))
+        else:
+            rows.extend(maker.make(name, value, note))
+    _check_collisions(rows)
+    return rows
+
+
+def _choose(opened: Opened, wishes: Wishes) -> set[str]:
+    """Return the names that are wanted."""
+    if wishes.names is None:
+        keys: Iterable[str] = opened.tensors
+    else:
+        keys = [_find(opened, name) for name in wishes.names]
+    return set(choose_names(keys, wishes.include, wishes.exclude))
+
+
+def _find(opened: Opened, name: str) -> str:
+    for key in (name, name.removesuffix(":0")):
+        if key in opened.tensors:
+            return key
+    message = f"No tensor of that name among {len(opened.tensors)}"
+    raise name_not_found(message, name, opened.tensors, path=opened.path)
+
+
+def _find_state(opened: Opened) -> _State:
+    """Find what is no weight, by the object graph or by the names of a checkpoint."""
+    checkpoint = opened.checkpoint
+    if checkpoint is None:
+        return _State()
+    by_stored = {tensor.name: key for key, tensor in opened.tensors.items()}
+    state = _State()
+    for optimizer in checkpoint.optimizers:
+        state.slots.update(by_stored[name] for name in optimizer.tensors if name in by_stored)
+    variables = _variables_by_name(opened, by_stored)
+    for variable, averages in checkpoint.averages.by_variable().items():
+        names = [by_stored[one.name] for one in averages if one.name in by_stored]
+        owner = variables.get(variable)
+        if owner is not None and names:
+            state.averages[owner] = names[0]
+            names = names[1:]
+        state.spare.update(names)
+    state.slots -= {*state.averages.values(), *state.spare}
+    return state
+
+
+def _variables_by_name(opened: Opened, by_stored: Mapping[str, str]) -> dict[str, str]:
+    """Return the key of each variable by its stored name and by its own."""
+    found = dict(by_stored)
+    graph = opened.object_graph
+    if graph is not None:
+        for key, name in graph.names_by_key.items():
+            if key in by_stored:
+                found.setdefault(name, by_stored[key])
+    return found
+
+
+def _pick(
+    name: str,
+    tensor: TensorLike,
+    tensors: Mapping[str, TensorLike],
+    state: _State,
+    wishes: Wishes,
+) -> tuple[TensorLike, str, str]:
+    """Choose whose values a name gets; return them, what was done, and why it is dropped."""
+    average = state.averages.get(name)
+    is_average = name in state.spare or name in state.averages.values()
+    if is_average and wishes.ema == "drop":
+        return tensor, "", "a moving average"
+    if is_average and (wishes.ema is not None or wishes.drop_slots):
+        kept = wishes.ema is not None and name not in state.spare
+        why = "stands in its variable's place" if kept else "not asked for"
+        return tensor, "", f"a moving average, {why}"
+    if average is not None and wishes.ema in ("prefer", "only"):
+        return tensors[average], f"its moving average {average}", ""
+    if wishes.ema == "only" and name not in state.slots:
+        return tensor, "", "has no moving average"
+    if name in state.slots and (wishes.drop_slots or wishes.ema == "only"):
+        return tensor, "", "an optimizer's"
+    return tensor, "", ""
+
+
+class _Maker:
+    """Makes what is written of a tensor."""
+
+    def __init__(
+        self, rules: RuleSet, layout: str | None, graph: Graph | None, dtype: DataType | None
+    ) -> None:
+        self._rules = rules
+        self._layout = layout
+        self._graph = graph
+        self._dtype = dtype
+
+    def make(self, name: str, tensor: TensorLike, note: str) -> Iterator[Planned]:
+        """Iterate over what is made of one tensor."""
+        notes = (note,) if note else ()
+        for part, value, cut in self._cut(name, tensor):
+            turned, said = self._turn(name, value)
+            made, converted = self._convert(turned)
+            new = self._rules.rename(part)
+            done = (*notes, *cut, *said, *converted)
+            if new is None:
+                yield Planned(name, None, tensor, dropped="dropped by a rule")
+            else:
+                yield Planned(name, RenamedTensor(new, made), tensor, done)
+
+    def _cut(
+        self, name: str, tensor: TensorLike
+    ) -> Iterator[tuple[str, TensorLike, tuple[str, ...]]]:
+        """Cut a tensor along its last axis, if a rule says so; each part has a name of its own."""
+        found = self._rules.find_split(name)
+        if found is None or not tensor.shape:
+            yield name, tensor, ()
+            return
+        names, length = found, tensor.shape[-1]
+        if length % len(names):
+            raise UnsupportedError(
+                f"An axis of {length} cannot be cut into {len(names)} equal parts", tensor=name
+            )
+        size = length // len(names)
+        for number, part in enumerate(names):
+            start = number * size
+            shape = (*tensor.shape[:-1], size)
+            made = DerivedTensor(part, tensor, shape, _Slicer(start, start + size))
+            yield part, made, (f"part {number + 1} of {len(names)}",)
+
+    def _turn(self, name: str, tensor: TensorLike) -> tuple[TensorLike, tuple[str, ...]]:
+        axes = self._rules.axes_of(name)
+        layout: Layout | None = None
+        if axes is not None and len(axes) == len(tensor.shape):
+            layout = Layout(axes, "by a rule")
+        elif self._layout is not None:
+            layout = torch_layout(name, tensor.shape, self._graph)
+        if layout is None:
+            return tensor, ()
+        if layout.axes is None:
+            return tensor, (layout.why,)
+        shape = layout.shape(tensor.shape)
+        made = DerivedTensor(name, tensor, shape, layout.apply)
+        order = ",".join(map(str, layout.axes))
+        return made, (f"axes ({order}): {layout.why}",)
+
+    def _convert(self, tensor: TensorLike) -> tuple[TensorLike, tuple[str, ...]]:
+        kind = self._dtype
+        if kind is None or tensor.data_type == kind or tensor.data_type not in FLOATS:
+            return tensor, ()
+        made = DerivedTensor(tensor.name, tensor, tensor.shape, _same, data_type=kind)
+        return made, (f"from {element_name(tensor.data_type)}",)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slicer:
+    """Takes a run of the last axis."""
+
+    start: int
+    stop: int
+
+    def __call__(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        part: npt.NDArray[Any] = array[..., self.start : self.stop]
+        return part
+
+
+def _same(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array
+
+
+def _check_collisions(rows: Iterable[Planned]) -> None:
+    owners: dict[str, list[str]] = {}
+    for row in rows:
+        if row.tensor is not None:
+            owners.setdefault(row.tensor.name, []).append(row.old)
+    twice = {new: old for new, old in owners.items() if len(old) > 1}
+    if not twice:
+        return
+    listed = "; ".join(f"{new!r} of {', '.join(map(repr, old))}" for new, old in twice.items())
+    raise UnsupportedError(
+        f"{len(twice)} names would be given twice: {listed}",
+        hint="Change the rules so that each tensor has a name of its own",
+    )

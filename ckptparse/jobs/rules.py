@@ -1,0 +1,232 @@
+r"""Rules: what becomes of names, and of the tensors that have them.
+
+A rule file is TOML. Every pattern is a regular expression, looked for anywhere in the name that the
+source has; those of `rename` are replaced wherever they are found, one after another:
+
+    drop = ['adam_[mv]$', 'global_step']
+    [[rename]]
+    pattern = 'layer_(\d+)'
+    replacement = 'layer.\1'
+    [[transpose]]
+    pattern = '.*/kernel'
+    axes = [1, 0]
+    [[split]]
+    pattern = 'qkv(?=/kernel)'
+    names = ['query', 'key', 'value']
+
+What a pattern of `split` matches is replaced by each of the names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any
+
+from ckptparse.errors import MalformedError, UnsupportedError, located
+from ckptparse.files.context import Context
+
+__all__ = ["Rename", "RuleSet", "Split", "load_rules", "make_rules"]
+
+Rename = (
+    Callable[[str], str | None]
+    | Mapping[str, str | None]
+    | Sequence[tuple[str, str]]
+    | str
+    | os.PathLike[str]
+    | None
+)
+"""What `rename` takes: a function, old names to new ones, expressions, or a file of rules."""
+
+_SHIPPED = "rule_files"
+_KNOWN = {"about", "tested", "drop", "rename", "transpose", "split", "dtype", "layout"}
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """What a caller and a rule file want.
+
+    Attributes:
+        rename: Gives a new name for an old one; None drops the tensor.
+        drop: Patterns of names that are dropped.
+        transpose: Patterns, and the order of axes of what matches.
+        split: Patterns, and the names of the equal parts that a tensor is cut into along its last
+            axis: each stands where the pattern was found.
+        dtype: What floats are converted to; None leaves them.
+        layout: The layout of kernels that is wanted; None leaves them.
+    """
+
+    rename: Callable[[str], str | None] = field(default=lambda name: name)
+    drop: tuple[re.Pattern[str], ...] = ()
+    transpose: tuple[tuple[re.Pattern[str], tuple[int, ...]], ...] = ()
+    split: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = ()
+    dtype: str | None = None
+    layout: str | None = None
+
+    def drops(self, name: str) -> bool:
+        """Tell whether a name is dropped."""
+        return any(pattern.search(name) for pattern in self.drop)
+
+    def axes_of(self, name: str) -> tuple[int, ...] | None:
+        """Return the order of axes that a rule gives a name."""
+        return next((axes for found, axes in self.transpose if found.search(name)), None)
+
+    def find_split(self, name: str) -> list[str] | None:
+        """Return the names of the parts that a name's tensor is cut into; None if it is not."""
+        for pattern, parts in self.split:
+            found = pattern.search(name)
+            if found is not None:
+                return [name[: found.start()] + part + name[found.end() :] for part in parts]
+        return None
+
+
+Split = Mapping[str, int | Sequence[str]] | None
+"""What `split` takes: a part of names, and into how many parts, or under which names."""
+
+
+def make_rules(rename: Rename, split: Split, context: Context) -> RuleSet:
+    """Make the rules of one call.
+
+    Raises:
+        MalformedError: A rule file, or an expression, is broken.
+        CheckpointNotFoundError: There is no such rule file.
+    """
+    rules = RuleSet()
+    if isinstance(rename, (str, os.PathLike)):
+        rules = load_rules(os.fsdecode(rename), context)
+    elif callable(rename):
+        rules = RuleSet(rename)
+    elif isinstance(rename, Mapping):
+        names = rename
+        rules = RuleSet(lambda name: names.get(name, name))
+    elif rename is not None:
+        rules = RuleSet(_renamer([(_compile(old), new) for old, new in rename]))
+    if not split:
+        return rules
+    cuts = tuple(_cut(part, into) for part, into in split.items())
+    return replace(rules, split=cuts + rules.split)
+
+
+def _cut(part: str, into: int | Sequence[str]) -> tuple[re.Pattern[str], tuple[str, ...]]:
+    """Return a rule for a part of names: `qkv` stands in `layer_0/qkv/kernel`, not in `qkv_2/w`."""
+    names = tuple(f"{part}_{n}" for n in range(into)) if isinstance(into, int) else tuple(into)
+    if not names or isinstance(into, str):
+        raise ValueError(f"split gives a number of parts, or their names, not {into!r}")
+    return re.compile(rf"(?<![^/.]){re.escape(part)}(?![^/.])"), names
+
+
+def _renamer(rules: Sequence[tuple[re.Pattern[str], str]]) -> Callable[[str], str]:
+    def rename(name: str) -> str:
+        for pattern, replacement in rules:
+            name = pattern.sub(replacement, name)
+        return name
+
+    return rename
+
+
+def _compile(pattern: object) -> re.Pattern[str]:
+    if not isinstance(pattern, str):
+        raise MalformedError(f"Expected a regular expression, found {pattern!r}")
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise MalformedError(f"Bad regular expression {pattern!r}: {error}") from None
+
+
+def load_rules(path: str, context: Context) -> RuleSet:
+    """Read a rule file, or one of those that come along, by its name: `bert`.
+
+    Raises:
+        MalformedError: It is no TOML, or holds what no rule is.
+        CheckpointNotFoundError: There is no such file.
+    """
+    with located(path=path):
+        return _decode(_parse_toml(_read(path, context)))
+
+
+def _read(path: str, context: Context) -> bytes:
+    if re.fullmatch(r"[a-z0-9_]+", path):
+        from importlib import resources
+
+        shipped = resources.files("ckptparse.jobs") / _SHIPPED / f"{path}.toml"
+        if shipped.is_file():
+            with shipped.open("rb") as stream:
+                return stream.read()
+    source = context.storage.open(path)
+    try:
+        context.limits.check("message_bytes", source.size, "The size of the rule file")
+        return source.read_at(0, source.size)
+    finally:
+        source.close()
+
+
+def _parse_toml(data: bytes) -> dict[str, Any]:
+    try:
+        toml: Any = import_module("tomllib")
+    except ImportError:
+        raise UnsupportedError(
+            "Rule files are TOML, which Python reads from 3.11 on",
+            hint="Pass the same rules as a list: rename=[(pattern, replacement), ...]",
+        ) from None
+    try:
+        content: dict[str, Any] = toml.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(f"Expected a rule file in TOML: {error}") from None
+    return content
+
+
+def _decode(content: dict[str, Any]) -> RuleSet:
+    unknown = content.keys() - _KNOWN
+    if unknown:
+        raise MalformedError(
+            f"No rule is called {min(unknown)!r}; rules are {', '.join(sorted(_KNOWN))}"
+        )
+    renames = [(_pattern(rule), _text(rule, "replacement")) for rule in _tables(content, "rename")]
+    drop = content.get("drop", [])
+    if not isinstance(drop, list):
+        raise MalformedError(f"Expected a list of expressions under drop, found {drop!r}")
+    return RuleSet(
+        _renamer(renames),
+        tuple(map(_compile, drop)),
+        tuple(
+            (_compile(rule.get("pattern")), _axes(rule)) for rule in _tables(content, "transpose")
+        ),
+        tuple((_compile(rule.get("pattern")), _names(rule)) for rule in _tables(content, "split")),
+        _text(content, "dtype") if "dtype" in content else None,
+        _text(content, "layout") if "layout" in content else None,
+    )
+
+
+def _tables(content: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    found = content.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(rule, dict) for rule in found):
+        raise MalformedError(f"Expected tables [[{key}]], found {found!r}")
+    return found
+
+
+def _pattern(rule: dict[str, Any]) -> re.Pattern[str]:
+    return _compile(rule.get("pattern"))
+
+
+def _text(rule: dict[str, Any], key: str) -> str:
+    value = rule.get(key)
+    if not isinstance(value, str):
+        raise MalformedError(f"Expected text under {key!r}, found {value!r}")
+    return value
+
+
+def _axes(rule: dict[str, Any]) -> tuple[int, ...]:
+    axes = rule.get("axes")
+    if not isinstance(axes, list) or sorted(map(str, axes)) != sorted(map(str, range(len(axes)))):
+        raise MalformedError(f"Expected the axes of a tensor in a new order, found {axes!r}")
+    return tuple(axes)
+
+
+def _names(rule: dict[str, Any]) -> tuple[str, ...]:
+    names = rule.get("names")
+    if not isinstance(names, list) or not names or not all(isinstance(one, str) for one in names):
+        raise MalformedError(f"Expected the names of the parts, found {names!r}")
+    return tuple(names)

@@ -1,0 +1,63 @@
+"""`stats`: smallest, largest, mean and the like of every tensor, streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ckptparse.checkpoint import Naming, Patterns, choose_names
+from ckptparse.errors import located
+from ckptparse.files.context import Context, Progress
+from ckptparse.jobs.opening import TensorsFrom, open_tensors
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.statistics.gathering import measure
+from ckptparse.statistics.summary import Summary
+from ckptparse.tensor import Tensor
+
+__all__ = ["stats"]
+
+
+def stats(
+    path: TensorsFrom,
+    names: Iterable[str] | None = None,
+    *,
+    include: Patterns = None,
+    exclude: Patterns = None,
+    naming: Naming = "checkpoint",
+    verify: bool = True,
+    progress: Progress | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> dict[str, Summary]:
+    """Sum up the values of every tensor: smallest, largest, mean, deviation, zeros, NaN and more.
+
+    Tensors are read by the piece: memory is a few MiB. Of complex numbers the magnitudes are
+    measured, of strings the lengths in bytes.
+
+    Args:
+        path: Whatever `convert` takes.
+        names: Exactly these.
+        include, exclude: Of those, what matches one glob, and what does not match another.
+        naming: As for `open`.
+        verify: Whether each tensor's checksum is checked first.
+        progress: Told how many bytes have been read, and how many there are.
+        limits: Bounds on what the file may ask for.
+
+    Raises:
+        CheckpointError: As for `open` and for reading.
+    """
+    context = Context(limits=limits, progress=progress)
+    with open_tensors(path, context, naming=naming, verify=verify) as opened:
+        wanted = opened.tensors if names is None else list(names)
+        chosen = list(choose_names(wanted, include, exclude))
+        total = sum(opened.tensors[name].nbytes for name in chosen)
+        found: dict[str, Summary] = {}
+        done = 0
+        for name in chosen:
+            tensor = opened.tensors[name]
+            with located(tensor=name):
+                if verify and isinstance(tensor, Tensor):
+                    tensor.verify()
+                found[name] = measure(tensor).summary
+            done += tensor.nbytes
+            if progress is not None:
+                progress(done, total)
+        return {name: found[name] for name in sorted(found)}

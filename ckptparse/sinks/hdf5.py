@@ -1,0 +1,127 @@
+"""HDF5 files: one dataset for each tensor, in groups as its name says.
+
+h5py lays the file out, and the elements are then written to where they belong as a stream. A name
+that is no path of groups (`w` beside `w/Adam`, an empty part, a dot) gives a dataset of another
+path, and stands in its attribute `ckptparse.name`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ckptparse.dtypes import DataType, is_numeric, plain_dtype
+from ckptparse.errors import located
+from ckptparse.files.placing import place_file
+from ckptparse.foreign import NAME_ATTRIBUTE, load_h5py
+from ckptparse.sinks.options import (
+    SinkOptions,
+    check_kinds,
+    check_names,
+    fixed_strings,
+    is_variant,
+    write_elements,
+)
+from ckptparse.tensor_like import TensorLike
+
+__all__ = ["check_hdf5", "write_hdf5"]
+
+_WAYS = "Leave them out (exclude=...), or choose format='v2', which holds every kind"
+_MOST_AXES = 32
+
+
+def check_hdf5(tensors: Sequence[TensorLike], options: SinkOptions) -> None:  # noqa: ARG001 - a sink
+    """Refuse what an HDF5 file cannot hold.
+
+    Raises:
+        UnsupportedError: Some are variants, have more than 32 axes, or names that are not UTF-8;
+            or h5py is not installed.
+    """
+    load_h5py()
+
+    def lacks(tensor: TensorLike) -> bool:
+        return is_variant(tensor) or len(tensor.shape) > _MOST_AXES or "\0" in tensor.name
+
+    check_names(tensors, what="An HDF5 file")
+    check_kinds(tensors, lacks, what="An HDF5 file", ways=_WAYS)
+
+
+def write_hdf5(path: str, tensors: Sequence[TensorLike], options: SinkOptions) -> tuple[str, ...]:
+    """Write a file; return its path.
+
+    Raises:
+        CheckpointError: A tensor cannot be read, or the file cannot be written.
+    """
+    check_hdf5(tensors, options)
+    meter = options.meter(tensors)
+    with place_file(path, overwrite=options.overwrite) as stream:
+        places = _lay_out(stream, tensors, options)
+        for tensor, offset in zip(tensors, places, strict=True):
+            if offset is not None:
+                stream.seek(offset)
+                write_elements(tensor, meter.counting(stream.write))
+        stream.seek(0, io.SEEK_END)
+    return (path,)
+
+
+def _lay_out(
+    stream: BinaryIO, tensors: Sequence[TensorLike], options: SinkOptions
+) -> list[int | None]:
+    """Make all datasets; return where the elements of each lie, None if they are there already."""
+    h5py = load_h5py()
+    with h5py.File(stream, "w", libver=("earliest", "v108"), track_order=False) as file:
+        for key, value in options.metadata.items():
+            file.attrs[key] = value
+        return [
+            _make_dataset(h5py, file, path, tensor)
+            for tensor, path in zip(tensors, _paths([one.name for one in tensors]), strict=True)
+        ]
+
+
+def _make_dataset(h5py: Any, file: Any, path: str, tensor: TensorLike) -> int | None:
+    with located(tensor=tensor.name):
+        if not is_numeric(tensor.data_type):
+            dataset = file.create_dataset(path, data=fixed_strings(tensor))
+            _tell_name(dataset, path, tensor)
+            return None
+        dtype = plain_dtype(tensor.data_type)
+        kind = bool if tensor.data_type == DataType.DT_BOOL else dtype
+        options = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        # Its place in the file is fixed at once, and nothing is written there by the library.
+        options.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        options.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        dataset = file.create_dataset(path, tensor.shape, kind, dcpl=options)
+        _tell_name(dataset, path, tensor)
+        offset = dataset.id.get_offset()
+        if offset is None and tensor.nbytes:
+            # A scalar is given no place of its own before it is written.
+            raw = bytearray()
+            write_elements(tensor, raw.extend)
+            dataset[...] = np.frombuffer(raw, dataset.dtype).reshape(tensor.shape)
+        return None if offset is None else int(offset)
+
+
+def _tell_name(dataset: Any, path: str, tensor: TensorLike) -> None:
+    if path != tensor.name:
+        dataset.attrs[NAME_ATTRIBUTE] = tensor.name
+
+
+def _paths(names: Sequence[str]) -> Iterator[str]:
+    """Give each name a path, of which none is a group of another."""
+    groups = {"/".join(parts[:end]) for parts in map(_split, names) for end in range(1, len(parts))}
+    taken: set[str] = set()
+    for name in names:
+        path, number = "/".join(_split(name)), 1
+        while path in groups or path in taken:
+            number += 1
+            path = f"{'/'.join(_split(name))}~{number}"
+        taken.add(path)
+        yield path
+
+
+def _split(name: str) -> list[str]:
+    """Split a name into parts that HDF5 takes: not empty, and no dots alone."""
+    return [part if part.strip(".") else f"~{part}" for part in name.split("/")]

@@ -1,0 +1,136 @@
+"""numpy's own files: an archive (`.npz`), or a directory of `.npy` files, written as streams.
+
+Kinds that numpy lacks, strings and names are held as `ckptparse.foreign` says.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Collection, Sequence
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+import numpy as np
+
+from ckptparse.dtypes import is_numeric, plain_dtype
+from ckptparse.errors import located
+from ckptparse.files.placing import place_directory, place_file
+from ckptparse.foreign import INDEX_NAME, METADATA_NAME, NAMES_KEY
+from ckptparse.sinks.options import (
+    Meter,
+    SinkOptions,
+    check_kinds,
+    fixed_strings,
+    is_variant,
+    write_elements,
+)
+from ckptparse.tensor_like import TensorLike
+
+__all__ = ["check_npy", "write_npy", "write_npz"]
+
+_LONGEST_NAME = 200
+_WAYS = "Leave them out (exclude=...), or choose format='v2', which holds every kind"
+
+
+def check_npy(tensors: Sequence[TensorLike], options: SinkOptions) -> None:  # noqa: ARG001 - a sink
+    """Refuse what a `.npy` file cannot hold.
+
+    Raises:
+        UnsupportedError: Some tensors are variants.
+    """
+    check_kinds(tensors, is_variant, what="A .npy file", ways=_WAYS)
+
+
+def write_npz(path: str, tensors: Sequence[TensorLike], options: SinkOptions) -> tuple[str, ...]:
+    """Write an archive; return its path.
+
+    Raises:
+        CheckpointError: A tensor cannot be read, or the file cannot be written.
+    """
+    check_npy(tensors, options)
+    meter = options.meter(tensors)
+    with (
+        place_file(path, overwrite=options.overwrite) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+    ):
+        metadata = dict(options.metadata)
+        names = {member: tensor.name for tensor in tensors if (member := _member(tensor.name))}
+        if names:
+            metadata[NAMES_KEY] = json.dumps(names)
+        for tensor in tensors:
+            # A member's time is the earliest there is: what is written is the same tomorrow.
+            info = zipfile.ZipInfo(f"{_member(tensor.name) or tensor.name}.npy")
+            with archive.open(info, "w", force_zip64=True) as stream:
+                _write_array(stream, tensor, meter)
+        if metadata:
+            archive.writestr(zipfile.ZipInfo(METADATA_NAME), json.dumps(metadata))
+    return (path,)
+
+
+def write_npy(path: str, tensors: Sequence[TensorLike], options: SinkOptions) -> tuple[str, ...]:
+    """Write a directory of one file for each tensor; return its path.
+
+    Raises:
+        CheckpointError: A tensor cannot be read, or the directory cannot be written.
+    """
+    check_npy(tensors, options)
+    meter = options.meter(tensors)
+    files: dict[str, str] = {}
+    taken = {INDEX_NAME.casefold()}
+    with place_directory(
+        path, overwrite=options.overwrite, may_replace=_is_one_of_ours
+    ) as directory:
+        for tensor in tensors:
+            files[tensor.name] = name = _free_name(tensor.name, taken)
+            with directory.open(name) as stream:
+                _write_array(stream, tensor, meter)
+        content = {"tensors": files, "metadata": dict(options.metadata)}
+        with directory.open(INDEX_NAME) as stream:
+            stream.write(json.dumps(content, indent=1).encode() + b"\n")
+    return (path,)
+
+
+def _member(name: str) -> str:
+    """Return what the member of a name is called that no member can have; else nothing."""
+    odd = "\0" in name or "\\" in name or any("\ud800" <= letter <= "\udfff" for letter in name)
+    return quote(name, safe=" /", errors="surrogateescape") + "~" if odd else ""
+
+
+def _is_one_of_ours(names: Collection[str]) -> bool:
+    """Tell whether a directory holds nothing but what was written here before."""
+    others = [name for name in names if name != INDEX_NAME and not name.endswith(".npy")]
+    return not others and (not names or INDEX_NAME in names)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """Return a file's name that no other has, where capitals may count as small letters."""
+    stem = quote(name, safe=" ", errors="surrogateescape")[:_LONGEST_NAME]
+    free, number = f"{stem}.npy", 1
+    while free.casefold() in taken:
+        number += 1
+        free = f"{stem}~{number}.npy"
+    taken.add(free.casefold())
+    return free
+
+
+def _write_array(stream: Any, tensor: TensorLike, meter: Meter) -> None:
+    """Write one `.npy` file."""
+    if not is_numeric(tensor.data_type):
+        strings = fixed_strings(tensor)
+        np.lib.format.write_array(stream, strings, allow_pickle=False)
+        meter.advance(tensor.nbytes)
+        return
+    with located(tensor=tensor.name):
+        write_head(stream, tensor.shape, plain_dtype(tensor.data_type))
+    write_elements(tensor, meter.counting(stream.write))
+
+
+def write_head(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Write the head of a `.npy` file of C-ordered elements."""
+    head = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    np.lib.format.write_array_header_1_0(stream, head)

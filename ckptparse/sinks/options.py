@@ -1,0 +1,183 @@
+"""What every writer of tensors is told, and what all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.bundle.content import Write, content_of, to_bytes
+from ckptparse.dtypes import DataType, element_name, is_numeric
+from ckptparse.errors import UnsupportedError, located
+from ckptparse.files.context import Progress
+from ckptparse.foreign import LENGTH_FIELD, STRING_FIELD
+from ckptparse.tensor_like import TensorLike
+
+__all__ = [
+    "Meter",
+    "SinkOptions",
+    "check_kinds",
+    "check_names",
+    "fixed_strings",
+    "is_variant",
+    "plan_parts",
+    "write_elements",
+]
+
+_MOST_PADDING = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkOptions:
+    """How tensors are written.
+
+    Attributes:
+        overwrite: Whether what is there is replaced.
+        max_shard_size: In bytes; None: everything in one file, where the format has one.
+        store_bits: Whether a kind that the format lacks is stored as another of the same bytes.
+        metadata: What the target says of where it came from.
+        progress: Who is told how many bytes are written, of how many.
+    """
+
+    overwrite: bool = False
+    max_shard_size: int | None = None
+    store_bits: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_shard_size is not None and self.max_shard_size < 1:
+            raise ValueError(f"max_shard_size is None or at least 1, not {self.max_shard_size}")
+
+    def meter(self, tensors: Iterable[TensorLike]) -> Meter:
+        """Return what counts the bytes of these tensors."""
+        return Meter(self.progress, sum(tensor.nbytes for tensor in tensors))
+
+
+class Meter:
+    """Counts bytes, and tells how far the work is."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+
+    def counting(self, write: Write) -> Write:
+        """Return a function that writes and counts."""
+        if self._progress is None:
+            return write
+
+        def counted(piece: memoryview) -> None:
+            write(piece)
+            self.advance(len(piece))
+
+        return counted
+
+    def advance(self, size: int) -> None:
+        """Count so many bytes more."""
+        self._done += size
+        if self._progress is not None:
+            self._progress(min(self._done, self._total), self._total)
+
+
+def write_elements(tensor: TensorLike, write: Write) -> None:
+    """Write the elements of a tensor of numbers: little-endian, C-ordered.
+
+    Raises:
+        MalformedError, ChecksumError: It is read from a file that is damaged.
+    """
+    size = 0
+
+    def counted(piece: memoryview) -> None:
+        nonlocal size
+        write(piece)
+        size += len(piece)
+
+    with located(tensor=tensor.name):
+        content_of(tensor).write_to(counted)
+        if size != tensor.nbytes:
+            raise UnsupportedError(
+                f"Expected {tensor.nbytes} bytes of elements, found {size}: has it changed?"
+            )
+
+
+def plan_parts(sizes: Sequence[int], most: int | None) -> list[int]:
+    """Return the number of the file that each tensor goes to, none of which exceeds `most` bytes.
+
+    A tensor is never cut; a larger one has a file of its own.
+    """
+    parts: list[int] = []
+    part = held = 0
+    for size in sizes:
+        if most is not None and held and held + size > most:
+            part, held = part + 1, 0
+        held += size
+        parts.append(part)
+    return parts
+
+
+def fixed_strings(tensor: TensorLike) -> npt.NDArray[np.void] | npt.NDArray[np.bytes_]:
+    """Read strings as numpy's strings of one width, exact to the last byte.
+
+    numpy drops NULs at the end of its own; if there are any, the array has two fields, `string` and
+    `length`.
+
+    Raises:
+        UnsupportedError: Their lengths differ so much that the padding would be larger than them.
+    """
+    with located(tensor=tensor.name):
+        array = tensor.read()
+        flat = [to_bytes(value) for value in array.reshape(-1).tolist()]
+        widest = max([1, *map(len, flat)])
+        if widest * len(flat) > sum(map(len, flat)) + _MOST_PADDING:
+            raise UnsupportedError(
+                f"Strings of one width would take {widest * len(flat)} bytes for "
+                f"{sum(map(len, flat))}: their lengths differ too much for this format",
+                hint="Convert to a checkpoint (format='v2'), or leave the tensor out",
+            )
+        plain = np.array(flat, f"S{widest}").reshape(array.shape)
+        if not any(value.endswith(b"\0") for value in flat):
+            return plain
+        pairs = np.empty(array.shape, [(STRING_FIELD, plain.dtype), (LENGTH_FIELD, "<i8")])
+        pairs[STRING_FIELD] = plain
+        pairs[LENGTH_FIELD] = np.array(list(map(len, flat)), np.int64).reshape(array.shape)
+        return pairs
+
+
+def check_kinds(
+    tensors: Iterable[TensorLike], lacks: Callable[[TensorLike], bool], *, what: str, ways: str
+) -> None:
+    """Refuse tensors of kinds that a format lacks, all at once.
+
+    Raises:
+        UnsupportedError: There are some; it names them, and the ways out.
+    """
+    lacking = [tensor for tensor in tensors if lacks(tensor)]
+    if not lacking:
+        return
+    first = ", ".join(f"{one.name!r} ({element_name(one.data_type)})" for one in lacking[:5])
+    more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+    raise UnsupportedError(f"{what} cannot hold {first}{more}", tensor=lacking[0].name, hint=ways)
+
+
+def is_variant(tensor: TensorLike) -> bool:
+    """Tell whether a tensor's elements are neither numbers nor strings."""
+    return not is_numeric(tensor.data_type) and tensor.data_type != DataType.DT_STRING
+
+
+def check_names(tensors: Iterable[TensorLike], *, what: str) -> None:
+    """Refuse names that are not text.
+
+    Raises:
+        UnsupportedError: A name is not UTF-8.
+    """
+    for tensor in tensors:
+        # A lone surrogate is what stands for a byte that is not UTF-8.
+        if any("\ud800" <= letter <= "\udfff" for letter in tensor.name):
+            raise UnsupportedError(
+                f"{what} holds names in UTF-8, and {tensor.name!r} is none",
+                tensor=tensor.name,
+                hint="Rename it: rename={...}",
+            )

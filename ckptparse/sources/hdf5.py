@@ -1,0 +1,187 @@
+"""HDF5 files: any, Keras's `.h5` and `.weights.h5`, and the one inside a `.keras` archive.
+
+A tensor's name is the path of its dataset, unless the attribute `ckptparse.name` says another.
+Kinds that HDF5 lacks are compounds of one field, called as the kind is. Links to other files are
+not followed. Read by h5py, without Keras.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.dtypes import DataType, data_type_of, numpy_dtype
+from ckptparse.errors import CheckpointError, MalformedError, UnsupportedError, located
+from ckptparse.files.context import Context
+from ckptparse.files.storage import Source, check_range
+from ckptparse.foreign import LENGTH_FIELD, NAME_ATTRIBUTE, STRING_FIELD, load_h5py
+from ckptparse.limits import Limits
+from ckptparse.sources.npy import strings_of
+from ckptparse.sources.stored import LoadedTensor, StoredTensor
+from ckptparse.sources.stream import SourceStream
+from ckptparse.tensor_like import TensorLike
+
+__all__ = ["Hdf5Source"]
+
+_KERAS_WEIGHTS = "model.weights.h5"
+_LOCAL_HEADER = 30
+
+
+class Hdf5Source:
+    """The datasets of a file."""
+
+    def __init__(self, context: Context) -> None:
+        self.tensors: dict[str, TensorLike] = {}
+        self.metadata: dict[str, str] = {}
+        self.files: tuple[str, ...] = ()
+        self._context = context
+        self._source: Source | None = None
+        self._file: Any = None
+
+    @classmethod
+    def open(cls, path: str, context: Context) -> Hdf5Source:
+        """Open a file.
+
+        Raises:
+            UnsupportedError: h5py is not installed.
+            CheckpointError: It is not there, or breaks the rules of the format.
+        """
+        made = cls(context)
+        try:
+            made._open(path)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def close(self) -> None:
+        """Close it."""
+        if self._file is not None:
+            self._file.close()
+        if self._source is not None:
+            self._source.close()
+
+    def _open(self, path: str) -> None:
+        h5py = load_h5py()
+        source = self._source = self._context.storage.open(path)
+        self.files = (path,)
+        with located(path=path), _understood():
+            inner = source
+            if source.read_at(0, min(4, source.size)) == b"PK\x03\x04":
+                inner = _find_weights(source, self._context.limits)
+            self._file = h5py.File(io.BufferedReader(SourceStream(inner)), "r")
+            for key, value in self._file.attrs.items():
+                if isinstance(value, str):
+                    self.metadata[key] = value
+            self._file.visititems(lambda name, item: self._add(h5py, name, item, inner))
+
+    def _add(self, h5py: Any, path: str, item: Any, source: Source) -> None:
+        if not isinstance(item, h5py.Dataset):
+            return
+        name = str(item.attrs.get(NAME_ATTRIBUTE, path))
+        with located(tensor=name):
+            tensor = _make_tensor(h5py, name, item, source, self._context.limits)
+        if tensor is not None:
+            self.tensors[name] = tensor
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Turn what h5py says of a damaged file into our error."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise MalformedError(f"The HDF5 file cannot be read: {error}") from error
+
+
+def _make_tensor(
+    h5py: Any, name: str, dataset: Any, source: Source, limits: Limits
+) -> TensorLike | None:
+    if dataset.shape is None:  # An empty dataset has a type, and no shape at all.
+        return None
+    dtype, shape = dataset.dtype, tuple(map(int, dataset.shape))
+    limits.check("rank", len(shape), "The number of dimensions of a tensor")
+    text = h5py.check_string_dtype(dtype) is not None
+    if text or dtype.kind in "SO" or dtype.names == (STRING_FIELD, LENGTH_FIELD):
+        limits.check("strings", int(dataset.size), "The number of strings of a tensor")
+        kind = DataType.DT_STRING
+        if dtype.kind == "O" and not text:
+            raise UnsupportedError("Its elements are neither numbers nor strings")
+    else:
+        kind = data_type_of(dtype)
+        offset = dataset.id.get_offset()
+        order = dtype[0].byteorder if dtype.names else dtype.byteorder
+        if offset is not None and dataset.chunks is None and not _is_enumeration(h5py, dtype):
+            return StoredTensor(name, shape, kind, source, offset, big_endian=order == ">")
+
+    def load() -> npt.NDArray[Any]:
+        with _understood():
+            array = np.asarray(dataset[()], dtype if dtype.kind != "O" else object)
+        if kind == DataType.DT_STRING:
+            return strings_of(array)
+        own: npt.NDArray[Any] = np.array(array, array.dtype.newbyteorder("="), order="C")
+        return own.view(numpy_dtype(kind)) if own.dtype.names else own
+
+    return LoadedTensor(name, shape, kind, load, nbytes=int(dataset.size) * dtype.itemsize)
+
+
+def _is_enumeration(h5py: Any, dtype: np.dtype[Any]) -> bool:
+    return h5py.check_enum_dtype(dtype) is not None
+
+
+def _find_weights(source: Source, limits: Limits) -> Source:
+    """Return the HDF5 file in a `.keras` archive."""
+    try:
+        with zipfile.ZipFile(io.BufferedReader(SourceStream(source))) as archive:
+            info = archive.getinfo(_KERAS_WEIGHTS)
+            if info.compress_type != zipfile.ZIP_STORED:
+                limits.check("decompressed_bytes", info.file_size, "The size of the weights")
+                from ckptparse.files.memory import MemorySource
+
+                return MemorySource(source.path, archive.read(info))
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise MalformedError(f"The archive is damaged: {error}") from error
+    except KeyError:
+        raise UnsupportedError(f"The archive holds no {_KERAS_WEIGHTS}") from None
+    head = source.read_at(info.header_offset, _LOCAL_HEADER)
+    sizes = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+    return _Window(source, info.header_offset + _LOCAL_HEADER + sizes, info.file_size)
+
+
+class _Window:
+    """A part of a source, as a source: a member of an archive that is stored as it is."""
+
+    gap = 4096
+    concurrency = None
+
+    def __init__(self, source: Source, offset: int, size: int) -> None:
+        check_range(source, offset, size)
+        self.path = source.path
+        self.size = size
+        self.piece = source.piece
+        self._source = source
+        self._offset = offset
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Read exactly `size` bytes at `offset`."""
+        check_range(self, offset, size)
+        return self._source.read_at(self._offset + offset, size)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes at `offset`."""
+        check_range(self, offset, len(buffer))
+        self._source.read_into(self._offset + offset, buffer)
+
+    def map(self) -> None:
+        """Return None: it is not mapped."""
+
+    def close(self) -> None:
+        """Do nothing: the whole is closed by whoever opened it."""

@@ -1,0 +1,171 @@
+"""A tensor that lies in one piece in a file of another format, and where such tensors are found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.bundle.content import Content, Write
+from ckptparse.bundle.regions import bytes_of, read_region
+from ckptparse.coding.checksum import crc32c
+from ckptparse.dtypes import item_size, numpy_dtype
+from ckptparse.elements import allocate, finish_elements, make_plain
+from ckptparse.errors import located
+from ckptparse.files.storage import Source, check_range
+from ckptparse.parallel import PIECE_SIZE
+from ckptparse.tensor import plan_index
+from ckptparse.tensor_like import TensorLike
+
+__all__ = ["LoadedTensor", "StoredTensor", "TensorSource"]
+
+
+class TensorSource(Protocol):
+    """An open file, or several, of tensors by name."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorLike]:
+        """The tensors, in the order in which they are best read."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What else the file says of itself."""
+        ...
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every path it consists of."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+class StoredTensor:
+    """Elements of a fixed size at an offset of an open file, C-ordered."""
+
+    __slots__ = ("_big_endian", "_offset", "_source", "data_type", "name", "shape")
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        data_type: int,
+        source: Source,
+        offset: int,
+        *,
+        big_endian: bool = False,
+    ) -> None:
+        self.name = name
+        self.shape = shape
+        self.data_type = data_type
+        self._source = source
+        self._offset = offset
+        self._big_endian = big_endian
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """See `TensorLike`."""
+        with located(tensor=self.name):
+            return numpy_dtype(self.data_type)
+
+    @property
+    def nbytes(self) -> int:
+        """See `TensorLike`."""
+        return math.prod(self.shape) * (item_size(self.data_type) or 0)
+
+    def read(self) -> npt.NDArray[Any]:
+        """Read the whole, in native byte order."""
+        with located(path=self._source.path, offset=self._offset, tensor=self.name):
+            check_range(self._source, self._offset, self.nbytes)
+            array = allocate(self.shape, self.dtype)
+            self._source.read_into(self._offset, bytes_of(array))
+        finish_elements(array, self.data_type, big_endian=self._big_endian)
+        return array
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Read a part by numpy's basic indexing."""
+        region, finish = plan_index(index, self.shape)
+
+        def read_into(offset: int, buffer: memoryview) -> None:
+            self._source.read_into(self._offset + offset, buffer)
+
+        with located(path=self._source.path, offset=self._offset, tensor=self.name):
+            check_range(self._source, self._offset, self.nbytes)
+            part = read_region(read_into, self.shape, self.dtype, region)
+        finish_elements(part, self.data_type, big_endian=self._big_endian)
+        return part[finish]
+
+    def content(self) -> Content:
+        """Return how its bytes are copied, by the piece."""
+        return _StoredContent(
+            self._source, self._offset, self.nbytes, self.data_type, big_endian=self._big_endian
+        )
+
+
+class _StoredContent:
+    """The bytes of a `StoredTensor`."""
+
+    def __init__(
+        self, source: Source, offset: int, size: int, data_type: int, *, big_endian: bool
+    ) -> None:
+        self.size = size
+        self._source = source
+        self._offset = offset
+        self._data_type = data_type
+        self._big_endian = big_endian
+
+    def write_to(self, write: Write) -> int:
+        """Write them; see `Content`."""
+        check_range(self._source, self._offset, self.size)
+        buffer = np.empty(min(PIECE_SIZE, self.size), np.uint8)
+        crc = 0
+        for start in range(0, self.size, PIECE_SIZE):
+            part = buffer[: self.size - start]
+            self._source.read_into(self._offset + start, part.data)
+            make_plain(part, self._data_type, big_endian=self._big_endian)
+            crc = crc32c(part.data, crc)
+            write(part.data)
+        return crc
+
+
+class LoadedTensor:
+    """A tensor whose values another library reads, or that is worked out of others."""
+
+    __slots__ = ("_load", "data_type", "name", "nbytes", "shape")
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        data_type: int,
+        load: Callable[[], npt.NDArray[Any]],
+        *,
+        nbytes: int | None = None,
+    ) -> None:
+        self.name = name
+        self.shape = shape
+        self.data_type = data_type
+        width = item_size(data_type) or 0
+        self.nbytes = math.prod(shape) * width if nbytes is None else nbytes
+        self._load = load
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """See `TensorLike`."""
+        with located(tensor=self.name):
+            return numpy_dtype(self.data_type)
+
+    def read(self) -> npt.NDArray[Any]:
+        """Read the whole."""
+        with located(tensor=self.name):
+            return self._load()
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Read the whole, and pick a part."""
+        return self.read()[index]

@@ -1,0 +1,195 @@
+"""`diff`, `average` and `stats`: checkpoints compared, averaged and summed up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import builder as b
+import ml_dtypes
+import numpy as np
+import pytest
+from instruments import allocating_at_most
+
+import ckptparse
+
+VALUES: dict[str, Any] = {
+    "f": np.float32([1, 2, 3, 4]),
+    "i": np.int64([5]),
+    "s": np.array([b"a", b"b"], object),
+    "x/old": np.arange(40, dtype=np.int16),
+}
+
+
+def save(folder: Path, name: str, values: dict[str, Any]) -> str:
+    return ckptparse.write(folder / name, values)
+
+
+# diff
+
+
+def test_two_that_are_the_same_are_equal_and_their_data_is_not_read(tmp_path: Path) -> None:
+    one, other = (save(tmp_path, name, VALUES) for name in ("a", "b"))
+    for prefix in (one, other):
+        Path(f"{prefix}.data-00000-of-00001").unlink()
+    found = ckptparse.diff(one, other)
+    assert found.same and found.equal == tuple(sorted(VALUES))
+    assert str(found) == "0 added, 0 removed, 0 renamed, 0 changed, 4 equal"
+
+
+def test_every_difference_is_told(tmp_path: Path) -> None:
+    changed = {
+        "f": np.float32([1, 2, 3, 6]),
+        "i": np.int32([5]),
+        "s": np.array([b"a", b"c"], object),
+        "x/new": VALUES["x/old"],
+        "y": np.zeros((2, 2)),
+    }
+    first = {**VALUES, "gone": np.zeros(2), "z": np.zeros(3)}
+    second = {**changed, "z": np.zeros(4)}
+    found = ckptparse.diff(save(tmp_path, "a", first), save(tmp_path, "b", second))
+    assert (found.added, found.removed) == (("y",), ("gone",))
+    assert found.renamed == (("x/old", "x/new"),) and found.equal == ()
+    assert found.changed["f"] == ckptparse.Change(
+        ("float32", "float32"), ((4,), (4,)), largest=2, mean=0.5, share=0.25
+    )
+    assert found.changed["i"].dtype == ("int64", "int32") and found.changed["i"].share == 0
+    assert found.changed["s"].share == 0.5 and found.changed["s"].largest is None
+    assert found.changed["z"].shape == ((3,), (4,)) and found.changed["z"].share is None
+    assert json.loads(json.dumps(found.to_dict()))["renamed"] == [["x/old", "x/new"]]
+    assert "~ z  [3] -> [4]" in str(found) and not found.same
+
+
+def test_tolerances_and_nan_are_as_numpy_has_them(tmp_path: Path) -> None:
+    first = {"w": np.float32([1, np.nan, np.inf, 100])}
+    second = {"w": np.float32([1.05, np.nan, np.inf, 101])}
+    one, other = save(tmp_path, "a", first), save(tmp_path, "b", second)
+    assert ckptparse.diff(one, other).changed["w"].share == 0.5
+    assert ckptparse.diff(one, other, atol=0.1).changed["w"].share == 0.25
+    assert ckptparse.diff(one, other, atol=0.1, rtol=0.01).same
+    infinite = save(tmp_path, "c", {"w": np.float32([1, 1, -np.inf, 100])})
+    found = ckptparse.diff(one, infinite)
+    assert found.changed["w"].share == 0.5
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_names_of_the_first_may_be_renamed(tmp_path: Path) -> None:
+    one = save(tmp_path, "a", {"a/w": np.zeros(3), "b": np.ones(2)})
+    other = save(tmp_path, "b", {"a.w": np.zeros(3), "b": np.ones(2)})
+    assert ckptparse.diff(one, other, rename=[("/", ".")]).same
+    with pytest.raises(ckptparse.UnsupportedError, match="would be called"):
+        ckptparse.diff(one, other, rename=lambda name: "x")
+
+
+def test_other_formats_are_compared_by_their_values(tmp_path: Path) -> None:
+    prefix = save(tmp_path, "a", VALUES)
+    ckptparse.convert(prefix, tmp_path / "x.npz")
+    assert ckptparse.diff(prefix, tmp_path / "x.npz").same
+    big = b.Bundle(big=True)
+    big.add("f", VALUES["f"])
+    little = save(tmp_path, "f", {"f": VALUES["f"]})
+    assert ckptparse.diff(big.write(tmp_path / "big"), little).same
+
+
+def test_kinds_of_different_width_are_compared_piece_by_piece(tmp_path: Path) -> None:
+    array = np.arange(700_000) % 200
+    first = {"w": array.astype(np.float64)}
+    second = {"w": array.astype(np.float16)}
+    found = ckptparse.diff(save(tmp_path, "a", first), save(tmp_path, "b", second))
+    assert found.changed["w"].largest == 0 and found.changed["w"].share == 0
+
+
+# average
+
+
+def test_floats_are_averaged_and_counters_are_the_newest(tmp_path: Path) -> None:
+    paths = [
+        save(tmp_path, str(n), {"w": np.float32([n, 2 * n]), "step": np.int64(n), "s": str(n)})
+        for n in (1, 2, 6)
+    ]
+    got = ckptparse.average(paths)
+    assert isinstance(got, dict)
+    assert got["w"].tolist() == [3, 6] and got["w"].dtype == np.float32
+    assert got["step"].item() == 6 and got["s"].item() == b"6"
+    assert ckptparse.average(paths, tmp_path / "mean", weights=[2, 2, 0]) == str(tmp_path / "mean")
+    assert ckptparse.read(tmp_path / "mean")["w"].tolist() == [1.5, 3]
+
+
+def test_every_kind_of_float_is_averaged(tmp_path: Path) -> None:
+    kinds = [np.float16, np.float64, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2, np.complex64]
+    paths = [
+        save(tmp_path, str(n), {str(k): np.full((2, 3), n, kind) for k, kind in enumerate(kinds)})
+        for n in (1, 3)
+    ]
+    got = ckptparse.average(paths)
+    assert isinstance(got, dict)
+    for number, kind in enumerate(kinds):
+        assert got[str(number)].dtype == kind and (got[str(number)] == 2).all()
+
+
+def test_an_average_keeps_the_object_graph(tmp_path: Path, fixtures: Path) -> None:
+    paths = [fixtures / "objects" / "manager" / f"ckpt-{n}" for n in (4, 5)]
+    ckptparse.average(paths, tmp_path / "mean")
+    with ckptparse.open(tmp_path / "mean") as made, ckptparse.open(paths[1]) as newest:
+        assert made.object_graph is not None and newest.object_graph is not None
+        assert made.object_graph.serialized == newest.object_graph.serialized
+        assert made.step == newest.step
+
+
+def test_checkpoints_of_different_models_are_not_averaged(tmp_path: Path) -> None:
+    one = save(tmp_path, "a", {"w": np.zeros(2)})
+    for name, values in {"b": {"v": np.zeros(2)}, "c": {"w": np.zeros(3)}}.items():
+        with pytest.raises(ckptparse.UnsupportedError):
+            ckptparse.average([one, save(tmp_path, name, values)])
+
+
+@pytest.mark.parametrize("weights", [[1], [0, 0], [1, -2], [1, float("nan")]])
+def test_weights_that_make_no_mean_are_refused(weights: list[float], tmp_path: Path) -> None:
+    one = save(tmp_path, "a", {"w": np.zeros(2)})
+    with pytest.raises(ValueError, match=r"weight|sum"):
+        ckptparse.average([one, one], weights=weights)
+    with pytest.raises(ValueError, match="at least one"):
+        ckptparse.average([])
+
+
+def test_a_damaged_checkpoint_is_not_averaged(tmp_path: Path) -> None:
+    one, other = (save(tmp_path, name, {"w": np.arange(9.0)}) for name in ("a", "b"))
+    data = Path(f"{one}.data-00000-of-00001")
+    data.write_bytes(b"\xff" + data.read_bytes()[1:])
+    with pytest.raises(ckptparse.ChecksumError):
+        ckptparse.average([one, other], tmp_path / "mean")
+    assert not (tmp_path / "mean.index").exists()
+
+
+def test_large_tensors_are_averaged_and_compared_in_little_memory(tmp_path: Path) -> None:
+    paths = [save(tmp_path, str(n), {"w": np.full(6 << 20, n, np.float32)}) for n in (1, 3)]
+    ckptparse.average([save(tmp_path, "small", {"w": np.zeros(2)})])
+    with allocating_at_most(30 << 20):
+        ckptparse.average(paths, tmp_path / "mean")
+        found = ckptparse.diff(paths[0], tmp_path / "mean")
+    assert found.changed["w"].largest == 1
+    assert ckptparse.verify(tmp_path / "mean").ok
+
+
+# stats
+
+
+def test_every_tensor_is_summed_up(tmp_path: Path) -> None:
+    values = {"w": np.float32([1, 0, np.nan, np.inf, 3]), "n": np.int64(4), "e": np.zeros((0, 2))}
+    found = ckptparse.stats(save(tmp_path, "a", values))
+    assert list(found) == ["e", "n", "w"]
+    one = found["w"]
+    assert (one.elements, one.nan, one.infinite, one.zeros) == (5, 1, 1, 1)
+    assert (one.smallest, one.largest, one.mean) == (0, 3, pytest.approx(4 / 3))
+    assert found["e"].mean is None and found["n"].largest == 4
+    assert list(ckptparse.stats(tmp_path / "a", ["w", "n"], exclude="n")) == ["w"]
+
+
+def test_damage_is_no_statistic(tmp_path: Path) -> None:
+    prefix = save(tmp_path, "a", {"w": np.arange(9.0)})
+    data = Path(f"{prefix}.data-00000-of-00001")
+    data.write_bytes(b"\xff" + data.read_bytes()[1:])
+    with pytest.raises(ckptparse.ChecksumError):
+        ckptparse.stats(prefix)
+    assert ckptparse.stats(prefix, verify=False)["w"].elements == 9
