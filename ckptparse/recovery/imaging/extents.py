@@ -29,6 +29,7 @@ __all__ = [
     "Piece",
     "Placement",
     "complete",
+    "count_covered",
     "find_anchors",
     "join",
     "lies_at",
@@ -46,6 +47,8 @@ _MOST_PLACES = 8
 _MOST_PASSES = 4
 _MOST_ROUNDS = 16
 _LARGEST = 1 << 30
+_LEAST = 16
+"""Bytes of a run of payloads that marks a place."""
 _LARGEST_SPLIT = 1 << 28
 _LARGEST_SEARCHED = 1 << 24
 """Bytes of a payload of which one part may lie anywhere: the work grows with the square."""
@@ -180,8 +183,9 @@ def _group(
     """Group what is sought by its place in a block; as many groups as a pass can take."""
     groups: dict[int, _Sought] = defaultdict(_Sought)
     for index, file in enumerate(files):
-        for piece in file.pieces:
-            if block // 2 <= piece.size <= _LARGEST and (index, piece) not in known:
+        large = [piece for piece in file.pieces if block // 2 <= piece.size <= _LARGEST]
+        for piece in large or _runs(file):
+            if (index, piece) not in known:
                 group = groups[piece.offset % block]
                 group.wanted[Wanted(piece.size, piece.crc)].append((index, piece))
                 group.total += piece.size
@@ -197,6 +201,19 @@ def _group(
         if fitting.wanted:
             chosen[place] = fitting
     return chosen
+
+
+def _runs(file: DataFile) -> list[Piece]:
+    """Return payloads that lie end to end as one: of small ones, none alone marks a place."""
+    runs: list[Piece] = []
+    for piece in file.pieces:
+        last = runs[-1] if runs else None
+        if last is not None and last.offset + last.size == piece.offset:
+            crc = combine_crc(last.crc, piece.crc, piece.size)
+            runs[-1] = Piece(last.offset, last.size + piece.size, crc)
+        else:
+            runs.append(piece)
+    return [run for run in runs if run.size >= _LEAST]
 
 
 def _search(
@@ -420,6 +437,16 @@ def put_together(image: Source, files: Sequence[DataFile], block: int) -> dict[i
         proved = complete(image, files[number], placements, block)
         found[number] = join(image.path, image, files[number], proved, block)
     return found
+
+
+def count_covered(placements: Iterable[Placement]) -> int:
+    """Return how many bytes of a data file lie in some placements, each counted once."""
+    covered = done = 0
+    for one in sorted(placements):
+        end = one.offset + one.size
+        covered += max(0, end - max(done, one.offset))
+        done = max(done, end)
+    return covered
 
 
 def join(

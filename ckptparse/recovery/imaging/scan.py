@@ -307,7 +307,7 @@ class _Scanner:
     ) -> tuple[extents.Joined, int]:
         proved = extents.complete(self.image, file, anchors, self.block)
         joined = extents.join(self.path, self.image, file, proved, self.block)
-        return extents.Joined.of(joined, self.mapfile), sum(one.size for one in proved)
+        return extents.Joined.of(joined, self.mapfile), extents.count_covered(proved)
 
     def _make(
         self,
