@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ckptparse.checkpoint import Checkpoint as Checkpoint
     from ckptparse.dtypes import DataType as DataType
     from ckptparse.dtypes import element_name as element_name
+    from ckptparse.dtypes import plain_values as plain_values
     from ckptparse.errors import AmbiguousError as AmbiguousError
     from ckptparse.errors import CheckpointError as CheckpointError
     from ckptparse.errors import CheckpointNotFoundError as CheckpointNotFoundError
@@ -131,7 +132,7 @@ _MODULES = {
     "api": ["list_variables", "open", "open_graph", "open_saved_model", "read"],
     "slices": ["Extent", "TensorSlice"],
     "checkpoint": ["Checkpoint"],
-    "dtypes": ["DataType", "element_name"],
+    "dtypes": ["DataType", "element_name", "plain_values"],
     "errors": [
         "AmbiguousError",
         "CheckpointError",

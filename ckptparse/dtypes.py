@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ckptparse.errors import MalformedError, UnsupportedError
 
@@ -27,6 +28,7 @@ __all__ = [
     "item_size",
     "numpy_dtype",
     "plain_dtype",
+    "plain_values",
 ]
 
 
@@ -283,3 +285,22 @@ def _ml_dtype(name: str) -> np.dtype[Any]:
         )
     dtype: np.dtype[Any] = np.dtype(kind)
     return dtype
+
+
+def plain_values(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the same values in a type of numpy's own, which any file of numpy can hold.
+
+    bfloat16 and the small floats become float32, int4 and int2 int8, uint4 and uint2 uint8: each
+    value, NaN and infinities too, is kept to the bit. Arrays of other types come as they are.
+    """
+    if type(array.dtype).__module__ == "numpy.dtypes" or array.dtype.isbuiltin == 1:
+        return array
+    kind = _WIDER.get(array.dtype.name)
+    return array if kind is None else array.astype(kind)
+
+
+_WIDER = {
+    name: name.rstrip("24") + "8" if "int" in name else "float32"
+    for name in _ML_DTYPES_NAMES.values()
+}
+"""Types of ml_dtypes -> types of numpy that have all their values."""

@@ -514,7 +514,7 @@ def test_what_came_back_is_saved_with_its_report(name: str, tmp_path: Path) -> N
     arrays, files = loaded(target)
     assert arrays["../escape"].tolist() == [0, 1, 2] and arrays["report"] == 1
     assert arrays["A"].tolist() == [1, 1] and arrays["a"].tolist() == [0, 0]
-    assert arrays["half"].view(ml_dtypes.bfloat16).tolist() == [1.5, -2]
+    assert arrays["half"].dtype == np.float32 and arrays["half"].tolist() == [1.5, -2]
     assert arrays["strings"].tobytes() == b"x\0yy\xff"
     assert arrays["strings.lengths"].tolist() == [[2, 0], [2, 1]]
     assert arrays["zz"][:90].tolist() == list(range(1, 91)) and not arrays["zz"][90:].any()

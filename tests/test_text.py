@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,3 +84,35 @@ def test_wide_characters_take_two_cells_and_accents_none(text: str, cells: int) 
 )
 def test_a_kind_of_element_is_called_as_numpy_calls_it(number: int, name: str) -> None:
     assert ckptparse.element_name(number) == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "plain"),
+    [
+        ("bfloat16", "float32"),
+        ("float8_e5m2", "float32"),
+        ("float8_e4m3fn", "float32"),
+        ("int4", "int8"),
+        ("uint4", "uint8"),
+    ],
+)
+def test_kinds_that_numpy_lacks_keep_their_values_in_a_wider_one(kind: str, plain: str) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    array = np.array([1, 2, 3], np.int8).astype(getattr(ml_dtypes, kind))
+    wide = ckptparse.plain_values(array)
+    assert wide.dtype == plain
+    assert wide.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["float32", "int64", "bool", "complex64", "object", "S3"])
+def test_kinds_of_numpy_stay_as_they_are(kind: str) -> None:
+    array = np.zeros(2, kind)
+    assert ckptparse.plain_values(array) is array
+
+
+def test_the_widening_of_bfloat16_keeps_every_bit() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    every = np.arange(1 << 16, dtype=np.uint16).view(ml_dtypes.bfloat16)
+    wide = ckptparse.plain_values(every).view(np.uint32)
+    quiet = 1 << 22  # A processor may set this bit of a signalling NaN.
+    assert ((wide | quiet) == (np.arange(1 << 16, dtype=np.uint32) << 16 | quiet)).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.dtypes import item_size
+from ckptparse.dtypes import item_size, plain_values
 from ckptparse.errors import CheckpointError, TensorNotFoundError, UnsupportedError, located
 from ckptparse.examination.outcome import Judged
 from ckptparse.examination.report import Report, TensorReport
@@ -192,15 +193,27 @@ class Recovery(Mapping[str, RecoveredTensor]):
     def __str__(self) -> str:
         return str(self.report)
 
+    @staticmethod
+    def check_path(path: str | os.PathLike[str]) -> None:
+        """Refuse what `write` refuses by its name alone, such as `x.ckpt`.
+
+        Raises:
+            UnsupportedError: The path has the suffix of another kind of file.
+        """
+        _check_suffix(os.fsdecode(path))
+
     def write(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, report: bool = True
     ) -> dict[str, str]:
         """Save what was got back, with the report beside it.
 
-        A path that ends in `.npz` becomes one archive, and the report `PATH.report.json`; any other
-        a directory of `.npy` files with `report.json` in it, which tells each tensor's file. What
-        is missing of a partial tensor is zero (b"" in strings), and a second array, its name with
-        `.missing` added, is True there. Kinds that numpy lacks are saved as their raw bytes.
+        A path that ends in `.npz` becomes one archive, and the report `PATH.report.json`; one
+        without a suffix a directory of `.npy` files with `report.json` in it, which tells each tensor's
+        file. What is missing of a partial tensor is zero (b"" in strings), and a second array, its
+        name with `.missing` added, is True there. Kinds that numpy lacks come in a wider type of
+        numpy's, with the same values (bfloat16 as float32, int4 as int8): `widened` in
+        `report.json` tells which. Strings are their bytes, end to end, and a second array, its name
+        with `.lengths` added, has the length of each.
 
         Everything appears when it is whole, and after an error nothing does.
 
@@ -216,18 +229,36 @@ class Recovery(Mapping[str, RecoveredTensor]):
             them has the same as `left_out`.
 
         Raises:
+            UnsupportedError: The path has the suffix of another kind of file.
             OutputExistsError: Something is there already, and `overwrite` is false.
             PermissionDeniedError: Nobody may write there.
             OutputError: The disk is full, or the system refuses for another reason.
             CheckpointError: There are tensors, and not one of them can be read any more.
         """
         target = os.fsdecode(path)
+        self.check_path(target)
         arrays = _Arrays(self)
         if target.endswith(".npz"):
             _write_archive(arrays, target, overwrite=overwrite, with_report=report)
         else:
             _write_directory(arrays, target, overwrite=overwrite)
         return arrays.left_out
+
+
+def _check_suffix(target: str) -> None:
+    """Refuse a name whose suffix promises another kind of file: `x.ckpt`, `x.h5`.
+
+    Raises:
+        UnsupportedError: It has one.
+    """
+    suffix = re.search(r"(?<=[^/\\])\.[A-Za-z][^./\\]*$", target)
+    if suffix is not None and suffix[0] != ".npz":
+        raise UnsupportedError(
+            f"What was got back is written as a directory of .npy files or as one .npz file, and "
+            f"{suffix[0]!r} names neither",
+            path=target,
+            hint="Give a name without a suffix, or one that ends in .npz",
+        )
 
 
 class _Arrays:
@@ -237,6 +268,7 @@ class _Arrays:
         self._recovery = recovery
         self.files: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
+        self.widened: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         error: CheckpointError | None = None
@@ -247,6 +279,8 @@ class _Arrays:
                 error = found
                 self.left_out[name] = str(found)
                 continue
+            if plain_values(array[:0] if array.ndim else array).dtype != array.dtype:
+                self.widened[name] = str(array.dtype)
             yield from _iter_arrays(name, array)
         if error is not None and len(self.left_out) == len(self._recovery):
             raise error
@@ -254,7 +288,12 @@ class _Arrays:
     def report(self) -> bytes:
         """Return the report as JSON, with the files that the arrays are in."""
         report = self._recovery.report.to_dict()
-        content = {"report": report, "arrays": self.files, "left_out": self.left_out}
+        content = {
+            "report": report,
+            "arrays": self.files,
+            "left_out": self.left_out,
+            "widened": self.widened,
+        }
         return json.dumps(content, indent=1, allow_nan=False).encode()
 
 
@@ -307,10 +346,8 @@ def _iter_arrays(name: str, array: npt.NDArray[Any]) -> Iterator[tuple[str, npt.
         yield f"{name}.missing", missing
     if array.dtype == object:
         yield from _iter_strings(name, array)
-    elif array.dtype.kind == "V":
-        yield name, array.view(np.dtype(f"u{array.dtype.itemsize}"))
     else:
-        yield name, array
+        yield name, plain_values(array)
 
 
 def _iter_strings(name: str, array: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:

@@ -272,14 +272,14 @@ def test_npy_holds_the_values(call: Call, tmp_path: Path, fixtures: Path) -> Non
     ],
 )
 def test_an_output_is_never_replaced_unless_asked(command: str, call: Call, tmp_path: Path) -> None:
-    taken = tmp_path / "taken.npz"
+    taken = tmp_path / ("taken.npy" if "--npy" in command else "taken.npz")
     taken.write_text("mine")
-    done = call(f"ckptparse {command.format('taken.npz')}")
+    done = call(f"ckptparse {command.format(taken.name)}")
     assert done.code == 2
     assert "--overwrite" in done.err
     assert taken.read_text() == "mine"
     assert not (tmp_path / "fresh").exists()
-    assert call(f"ckptparse {command.format('taken.npz')} --overwrite").code in (0, 1)
+    assert call(f"ckptparse {command.format(taken.name)} --overwrite").code in (0, 1)
     assert taken.read_bytes() != b"mine"
 
 
@@ -517,3 +517,43 @@ def test_a_directory_that_is_not_there_is_said_to_be_missing(call: Call) -> None
     done = call("ckptparse latest nope")
     assert done.code == 2
     assert done.err.startswith("ckptparse: error: The directory does not exist\n  at: file 'nope'")
+
+
+# Files that keep their meaning.
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "recover -o x.ckpt fixtures/slices/hole/model",
+        "recover -o x.h5 fixtures/slices/hole/model",
+        "recover -n -o model.ckpt-1000 fixtures/slices/hole/model",
+        "show --npy x.txt fixtures/saver/my_model weights",
+    ],
+)
+def test_an_output_of_another_kind_is_refused_before_the_work(
+    command: str, call: Call, tmp_path: Path
+) -> None:
+    done = call(f"ckptparse {command}")
+    assert done.code == 2
+    assert ".np" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["fixtures"]
+
+
+@pytest.mark.parametrize(
+    "path", ["fixtures/dtypes/floats/model", "fixtures/dtypes/below_a_byte/model"]
+)
+def test_every_file_of_a_recovery_is_read_by_numpy_alone(
+    path: str, call: Call, tmp_path: Path
+) -> None:
+    assert call(f"ckptparse recover {path} -o out").code == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    with ckptparse.open(path) as checkpoint:
+        for name, tensor in checkpoint.items():
+            if name in report["left_out"]:
+                continue
+            held = np.load(tmp_path / "out" / f"{report['arrays'][name]}.npy")
+            array = tensor.read()
+            assert type(held.dtype).__module__ == "numpy.dtypes"
+            assert (report["widened"].get(name) == str(array.dtype)) == (held.dtype != array.dtype)
+            np.testing.assert_array_equal(held, array.astype(held.dtype))

@@ -81,8 +81,10 @@ def recover(
     ckptparse recover training/model.ckpt-10 -o rescued
     """
     if output is None and not dry_run:
-        raise UsageError("Where to write is not said", "give -o OUT, or --dry-run")
+        raise UsageError("It is not said where to write", "give -o OUT, or --dry-run")
     outputs = [] if dry_run else [file for file in (output, report) if file is not None]
+    if output is not None:
+        ckptparse.Recovery.check_path(output)
     # Before the work, which may take long; and after it, when all the files are known.
     check_outputs(outputs, [path, *(evidence or ())], overwrite=overwrite)
     with working(f"recovering {escape(path)}", quiet=run.quiet) as advance:

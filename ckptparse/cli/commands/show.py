@@ -57,13 +57,20 @@ def show(
     with ckptparse.open(path, naming=naming.value) as checkpoint:
         run.detail(describe_opened(checkpoint))
         if npy is not None:
+            if not npy.endswith(".npy"):
+                raise UsageError(
+                    f"The values are written as a .npy file, and '{npy}' names none",
+                    "give a name that ends in .npy",
+                )
             check_outputs([npy], [*checkpoint.files, path], overwrite=overwrite)
         selection = find_tensor(checkpoint, name)
         with working(f"reading {escape(selection.key)}", quiet=run.quiet):
             array = _read(selection)
         if npy is not None:
-            _write(npy, array, overwrite=overwrite)
-            run.note(f"wrote {npy}")
+            plain = _plain(array)
+            write_npy(npy, plain, overwrite=overwrite)
+            wider = "" if plain.dtype == array.dtype else f" as {plain.dtype}"
+            run.note(f"wrote {npy}{wider if array.dtype != object else ''}")
         statistics = Statistics.of(array) if stats else None
         return Values(checkpoint.path, selection, array, statistics, full, npy)
 
@@ -80,10 +87,9 @@ def _read(selection: Selection) -> npt.NDArray[Any]:
         ) from None
 
 
-def _write(path: str, array: npt.NDArray[Any], *, overwrite: bool) -> None:
-    if array.dtype == object:
-        array = _as_fixed_strings(array)
-    write_npy(path, array, overwrite=overwrite)
+def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the values in a type that a .npy file can hold: the same, or a wider one."""
+    return _as_fixed_strings(array) if array.dtype == object else ckptparse.plain_values(array)
 
 
 def _as_fixed_strings(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
