@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckptparse.problems import Cause, Status
+from ckptparse.text import brief_repr
 
 __all__ = ["ByteRange", "Judged", "Outcome", "Span", "merge_spans"]
 
@@ -43,7 +44,7 @@ class ByteRange:
         return f"{self.path}:{self.offset}+{self.size}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Outcome:
     """What is known of some values, and how.
 
@@ -79,6 +80,9 @@ class Outcome:
             "suspect": [list(span) for span in self.suspect],
             "note": self.note,
         }
+
+    def __repr__(self) -> str:
+        return brief_repr(self)
 
 
 @dataclass(frozen=True, slots=True)

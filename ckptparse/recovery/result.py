@@ -207,13 +207,13 @@ class Recovery(Mapping[str, RecoveredTensor]):
     ) -> dict[str, str]:
         """Save what was got back, with the report beside it.
 
-        A path that ends in `.npz` becomes one archive, and the report `PATH.report.json`; one
-        without a suffix a directory of `.npy` files with `report.json` in it, which tells each tensor's
-        file. What is missing of a partial tensor is zero (b"" in strings), and a second array, its
-        name with `.missing` added, is True there. Kinds that numpy lacks come in a wider type of
-        numpy's, with the same values (bfloat16 as float32, int4 as int8): `widened` in
-        `report.json` tells which. Strings are their bytes, end to end, and a second array, its name
-        with `.lengths` added, has the length of each.
+        A path that ends in `.npz` becomes one archive, and the report `PATH.report.json`. One
+        without a suffix becomes a directory of `.npy` files with `report.json` in it, which tells
+        each tensor's file. What is missing of a partial tensor is zero (b"" in strings), and a
+        second array, its name with `.missing` added, is True there. Kinds that numpy lacks come in
+        a wider type of numpy's, with the same values (bfloat16 as float32, int4 as int8):
+        `widened` in `report.json` tells which. Strings are their bytes, end to end, and a second
+        array, its name with `.lengths` added, has the length of each.
 
         Everything appears when it is whole, and after an error nothing does.
 
