@@ -114,6 +114,15 @@ def test_every_section_that_the_code_refers_to_is_there() -> None:
                 assert number in titles, f"{path}: {number}"
 
 
+def test_every_module_that_a_page_names_is_there() -> None:
+    text = (DOCS / "architecture.md").read_text()
+    named = set(re.findall(r"`(ckptparse/[\w/.]+)`", text))
+    assert len(named) > 25
+    for path in named:
+        assert (PACKAGE.parent / path).exists(), path
+    assert len(text.splitlines()) <= 60, "one screen"
+
+
 def test_the_code_that_the_formats_page_names_is_there() -> None:
     text = (DOCS / "format.md").read_text()
     named = set(re.findall(r"`(ckptparse/[\w/.]+)`", text))
