@@ -144,6 +144,12 @@ def write_shards(prefix: Path, count: int) -> None:
     bundle.write(prefix)
 
 
+def many(prefix: Path) -> None:
+    """10,000 tensors of 4 KiB."""
+    names = (f"model/layer_{n // 8:04d}/attention/weights_{n % 8}/kernel" for n in range(10_000))
+    write_stream(prefix, ((name, random_floats(n, (32, 32))) for n, name in enumerate(names)))
+
+
 def strings(prefix: Path) -> None:
     """200,000 strings of up to 40 bytes."""
     lengths = np.random.default_rng(0).integers(0, 40, 200_000).tolist()
@@ -176,4 +182,5 @@ INPUTS: dict[str, Callable[[Path], None]] = {
     "slices": slices,
     "strings": strings,
     "sparse": sparse,
+    "many": many,
 }

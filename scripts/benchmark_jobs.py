@@ -18,6 +18,7 @@ import mmap
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -330,6 +331,21 @@ def ours_rows(ckptparse: Any, path: str) -> object:
         return checkpoint["one"][1000:1010]
 
 
+def make_page(most: int) -> Callable[[Any, str], None]:
+    """Make a page, which must not be larger than so many bytes."""
+
+    def work(ckptparse: Any, path: str) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            out = os.path.join(directory, "page.html")
+            ckptparse.report_page(path, out)
+            size = os.path.getsize(out)
+        print(f"the page has {size:,} bytes", file=sys.stderr)
+        if size > most:
+            raise AssertionError(f"expected a page of at most {most:,} bytes, found {size:,}")
+
+    return work
+
+
 READ = {
     "ckptparse": ours(lambda ckptparse, path: ckptparse.read(path)),
     "limit": limit(limit_read),
@@ -428,6 +444,20 @@ JOBS = (
             "ckptparse": ours(lambda ckptparse, path: ckptparse.verify(path)),
             "limit": limit(limit_verify),
         },
+    ),
+    Job(
+        "page",
+        "the page of 110 million weights in 200 tensors, all checked and measured",
+        "bert",
+        {"ckptparse": ours(make_page(700_000))},
+        usual=False,
+    ),
+    Job(
+        "page-many",
+        "the page of 10,000 tensors of 4 KiB",
+        "many",
+        {"ckptparse": ours(make_page(5_000_000))},
+        usual=False,
     ),
     Job(
         "sparse",

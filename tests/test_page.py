@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("jinja2")
 
 import graph_builder as g
+from comparisons import compare
 
 import ckptparse
 from ckptparse.examination.report import FileRange, FileReport
@@ -338,3 +339,50 @@ def test_the_page_of_many_tensors_stays_within_its_size(
     text = make(tmp_path / "m", tmp_path)
     assert len(text.encode()) < most
     assert len(data_of(text)["tensors"]["stats"]["heat"]) > 90
+
+
+# Two checkpoints
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    same, grown = np.ones(3, np.float32), np.zeros((2, 2), np.float32)
+    first = {"same": same, "grown": grown, "gone": same, "reshaped": grown}
+    second = {"same": same, "grown": grown + 0.5, "new": same, "reshaped": same}
+    ckptparse.write(tmp_path / "a", first)
+    ckptparse.write(tmp_path / "b", second)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_a_comparison_tells_what_became_of_each_tensor(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data = data_of(make(compare(*two), tmp_path))
+    rows = data["tensors"]
+    states = [rows["state"]["values"][number] for number in rows["state"]["rows"]]
+    assert dict(zip(rows["name"], states, strict=True)) == {
+        "same": "equal", "grown": "changed", "new": "added", "gone": "removed",
+        "reshaped": "changed",
+    }  # fmt: skip
+    grown = rows["changes"][str(rows["name"].index("grown"))]
+    assert (grown["largest"], grown["mean"], grown["share"]) == (0.5, 0.5, 1)
+    assert rows["changes"][str(rows["name"].index("reshaped"))]["shape"] == [[2, 2], [3]]
+    assert data["verdict"] == {
+        "word": "differs", "text": "1 tensor equal; 2 changed, 1 added, 1 removed"
+    }  # fmt: skip
+    assert data["compared"]
+
+
+def test_a_comparison_of_the_same_says_so(two: tuple[Path, Path], tmp_path: Path) -> None:
+    data = data_of(make(compare(two[0], two[0]), tmp_path))
+    assert data["verdict"]["word"] == "same"
+
+
+def test_a_comparison_whose_files_are_gone_is_shown_all_the_same(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    found = compare(*two)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    data = data_of(make(found, tmp_path))
+    assert len(data["tensors"]["name"]) == 5

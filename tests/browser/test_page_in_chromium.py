@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparisons import compare
 
 import ckptparse
 
@@ -389,6 +390,31 @@ def test_a_picture_of_who_uses_variables(
 
 def test_a_picture_of_a_damaged_checkpoint(show: Show, damaged: Path) -> None:
     take(show(str(damaged), width=1200, height=840), "damaged")
+
+
+def test_a_comparison_is_shown_and_sorted_by_what_changed_most(
+    show: Show, fixtures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(fixtures.parent)
+    first, second = (f"fixtures/objects/nested/ckpt-{number}" for number in (1, 2))
+    page = show(compare(first, second), width=1200, height=840)
+    heads = [head.text for head in page.all("#table thead th")]
+    place = heads.index("Largest change")
+    page.all("#table thead button")[place].click()
+    changes = [row[place] for row in page.rows() if row[place]]
+    assert changes
+    assert [float(text) for text in changes] == sorted(map(float, changes), reverse=True)
+    for colour in ("largest", "share"):
+        page.run("""
+            find('map-colour').value = arguments[0];
+            find('map-colour').dispatchEvent(new Event('change'))""", colour)  # fmt: skip
+        assert page.one("#map-legend").text
+    page.run(
+        "find('map-colour').value = 'state'; find('map-colour').dispatchEvent(new Event('change'))"
+    )
+    page.run("window.scrollTo(0, 0)")
+    assert page.complaints() == []
+    take(page, "changes")
 
 
 def test_a_picture_of_a_tensor(show: Show, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,8 @@ def report_page(
 
     Args:
         source: Whatever `open`, `open_saved_model` or `open_graph` takes, also if it is damaged; or
-            a value of theirs, a `Report`, a `Recovery`. Of a `Report` there are no values to show.
+            a value of theirs, a `Report`, a `Recovery`, or what `diff` gives. Of a `Report` there
+            are no values to show; of a comparison those of the second checkpoint are.
         out: The file to write.
         overwrite: Whether a file that is there may be replaced.
         statistics: Whether the values of tensors are read and summed up.
@@ -137,6 +138,7 @@ def _gather(
         "title": escape(os.path.basename(subject.path.rstrip("/\\")) or subject.path),
         "path": escape(subject.path),
         "measured": statistics and bool(measured),
+        "compared": subject.comparison is not None,
         "tensors": rows,
         "facts": make_facts(subject, rows),
         "files": files,

@@ -10,6 +10,7 @@ from ckptparse.errors import CheckpointError
 from ckptparse.graph.effects.effect import Effect
 from ckptparse.graph.layers import Layer
 from ckptparse.graph.optimizer import Optimizer
+from ckptparse.rendering.page.comparison import tell_comparison
 from ckptparse.rendering.page.subject import Subject
 from ckptparse.saved_model.meta_graph import MetaGraph
 from ckptparse.saved_model.signatures import TensorInfo
@@ -29,6 +30,8 @@ _UNCHECKED = "Its checksums were not checked."
 def make_verdict(subject: Subject) -> dict[str, str]:
     """Return a word for the verdict (`ok`, `warnings`, `damaged`, `unknown`), and a sentence."""
     report = subject.report
+    if subject.comparison is not None:
+        return tell_comparison(subject.comparison)
     if report is None:
         word = "damaged" if subject.errors else "unknown"
         text = "It could not be read whole." if subject.errors else _UNCHECKED

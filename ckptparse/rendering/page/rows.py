@@ -12,13 +12,15 @@ import numpy as np
 from ckptparse.dtypes import DataType, element_name, item_size
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.report import TensorReport
+from ckptparse.rendering.page.comparison import describe_changes, find_states
+from ckptparse.rendering.page.numbers import small_number
 from ckptparse.rendering.page.subject import Subject
 from ckptparse.statistics.distribution import BINS
 from ckptparse.statistics.gathering import Measured
 from ckptparse.statistics.heat import HeatMap
 from ckptparse.text import escape
 
-__all__ = ["Column", "make_rows", "small_number"]
+__all__ = ["Column", "make_rows"]
 
 _UNCHECKED = "not checked"
 _OBJECT_KEY = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -57,7 +59,8 @@ def make_rows(
         files: Number of each file, by path.
     """
     reports = subject.report.tensors if subject.report is not None else {}
-    names = list(dict.fromkeys([*subject.tensors, *reports]))
+    became = find_states(subject.comparison) if subject.comparison is not None else {}
+    names = list(dict.fromkeys([*subject.tensors, *reports, *became]))
     aliases = _variable_names(subject)
     types, states, roles = Column(), Column(), Column()
     role_of = _roles(subject)
@@ -66,7 +69,7 @@ def make_rows(
         tensor, report = subject.tensors.get(name), reports.get(name)
         dtype, shape = _dtype(tensor, report), _shape(tensor, report)
         types.add(dtype)
-        states.add(_state(subject, report))
+        states.add(became.get(name) or _state(subject, report))
         roles.add(role_of.get(name, "variable" if subject.graph is None else "constant"))
         shapes.append(None if shape is None else list(shape))
         sizes.append(_bytes(tensor, dtype, shape, report))
@@ -84,6 +87,7 @@ def make_rows(
         "bytes": sizes,
         "place": places,
         "notes": _notes(names, reports, subject),
+        "changes": describe_changes(subject.comparison, names) if subject.comparison else {},
         "stats": _statistics(names, measured),
     }
 
@@ -249,13 +253,3 @@ def _small_heat(heat: HeatMap) -> list[Any]:
     data = np.nan_to_num(levels).astype(np.uint8).tobytes()
     text = base64.b64encode(data).decode("ascii")
     return [*means.shape, small_number(low), small_number(high), *heat.shape, text]
-
-
-def small_number(value: float | None) -> int | float | None:
-    """Return a number in the few digits that a page shows; what JSON lacks as None."""
-    if value is None or not math.isfinite(value):
-        return None
-    if isinstance(value, int):
-        # Beyond 2^53 a script would round it in silence.
-        return value if abs(value) < 1 << 53 else float(f"{value:.6g}")
-    return float(f"{value:.6g}")

@@ -20,6 +20,7 @@ from ckptparse.inventory.identities import identify
 from ckptparse.limits import Limits
 from ckptparse.model import SavedModel
 from ckptparse.recovery.result import Recovery
+from ckptparse.rendering.page.comparison import Comparison
 
 __all__ = ["Subject", "open_subject"]
 
@@ -55,6 +56,7 @@ class Subject:
     checkpoint: Checkpoint | None = None
     model: SavedModel | None = None
     graph: Graph | None = None
+    comparison: Comparison | None = None
     files: tuple[str, ...] = ()
     errors: list[str] = field(default_factory=list)
 
@@ -89,11 +91,15 @@ def open_subject(
         with _open_path(os.fspath(source), progress, limits, check=check) as subject:
             yield subject
         return
+    if isinstance(source, Comparison):
+        with _open_second(source, limits) as subject:
+            yield subject
+        return
     for kind, take in _VALUES.items():
         if isinstance(source, kind):
             yield take(source)
             return
-    names = ", ".join(kind.__name__ for kind in _VALUES)
+    names = ", ".join([*(kind.__name__ for kind in _VALUES), "Diff"])
     raise TypeError(f"A page is made of a path, or of a {names}; not of a {type(source).__name__}")
 
 
@@ -133,6 +139,22 @@ def _open_damaged(path: str, report: Report | None, limits: Limits) -> Iterator[
     with checkpoint:
         subject = _of_checkpoint(checkpoint)
         subject.report = report
+        yield subject
+
+
+@contextmanager
+def _open_second(comparison: Comparison, limits: Limits) -> Iterator[Subject]:
+    """Open the second of what was compared; if it does not open, the comparison is all there is."""
+    before, after = comparison.paths
+    kind = f"what changed since {before}"
+    try:
+        checkpoint = open_checkpoint(after, verify=False, limits=limits)
+    except CheckpointError:
+        yield Subject(kind, after, comparison=comparison)
+        return
+    with checkpoint:
+        subject = _of_checkpoint(checkpoint)
+        subject.kind, subject.comparison = kind, comparison
         yield subject
 
 

@@ -70,7 +70,10 @@ function colour(name) {
   if (colours === null) colours = getComputedStyle(document.documentElement);
   return colours.getPropertyValue("--" + name).trim();
 }
-const stateColour = (state) => colour(STATES.includes(state) ? state : "unknown");
+// What became of a tensor between two checkpoints has the colours of states.
+const BECAME = { equal: "verified", changed: "partial", added: "derived", removed: "missing", renamed: "corrected" };
+const stateColour = (state) => colour(BECAME[state] || (STATES.includes(state) ? state : "unknown"));
+const changeOf = (row) => tensors.changes[row] || null;
 const REDRAWN = [];
 function redrawAll() {
   colours = null;

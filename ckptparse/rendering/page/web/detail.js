@@ -16,6 +16,7 @@ function detailParts(row) {
   const parts = [];
   if (tensors.alias[row]) parts.push(make("p", { class: "note" }, "variable " + tensors.alias[row]));
   parts.push(facts(detailFacts(row)));
+  if (changeOf(row)) parts.push(facts(changeFacts(changeOf(row))));
   const note = tensors.notes[row];
   if (note) parts.push(...noteParts(note));
   if (measured.has(row)) parts.push(...statisticsParts(row));
@@ -38,6 +39,17 @@ function detailFacts(row) {
     ["file", place ? page.files[place[0]].path : null],
     ["place", place ? `bytes ${place[1].toLocaleString("en")} to ${(place[1] + place[2]).toLocaleString("en")}` : null],
     ["CRC-32C", place && place[3] ? place[3] : null],
+  ];
+}
+function changeFacts(change) {
+  const arrow = (pair, text) => (pair ? `${text(pair[0])} → ${text(pair[1])}` : null);
+  return [
+    ["was called", change.was || null],
+    ["type changed", arrow(change.dtype, String)],
+    ["shape changed", arrow(change.shape, shapeText)],
+    ["largest difference", change.largest === undefined || change.largest === null ? null : numberText(change.largest)],
+    ["mean difference", change.mean === undefined || change.mean === null ? null : numberText(change.mean)],
+    ["elements that differ", change.share === undefined || change.share === null ? null : shareText(change.share, 1)],
   ];
 }
 function noteParts(note) {

@@ -5,7 +5,7 @@ const COLUMNS = [
   { title: "Type", width: "6%", text: typeOf, key: typeOf },
   { title: "Shape", width: "10%", text: (row) => shapeText(tensors.shape[row]), key: (row) => elementsOf(tensors.shape[row]) },
   { title: "Size", width: "7%", number: true, text: (row) => sizeText(tensors.bytes[row]), key: (row) => tensors.bytes[row] },
-  { title: "State", width: "8%", text: stateOf, key: (row) => STATES.indexOf(stateOf(row)) },
+  { title: "State", width: "8%", text: stateOf, key: (row) => [...STATES, ...Object.keys(BECAME)].indexOf(stateOf(row)) },
   { title: "Kind", width: "6%", text: roleOf, key: roleOf },
   { title: "Values", width: "98px", cell: (row) => miniature(row), key: (row) => (statsOf(row) ? statsOf(row)[1] - statsOf(row)[0] : null) },
   ...["Min", "Max", "Mean", "Std"].map((title, place) => ({ title, width: "6.5%", number: true, text: (row) => statsOf(row) && numberText(statsOf(row)[place], 3), key: (row) => statsOf(row) && statsOf(row)[place] })),
@@ -13,6 +13,11 @@ const COLUMNS = [
   { title: "NaN", width: "4.5%", number: true, odd: (row) => statsOf(row) && statsOf(row)[6] > 0, text: (row) => statsOf(row) && numberText(statsOf(row)[6]), key: (row) => statsOf(row) && statsOf(row)[6] },
   { title: "Inf", width: "4.5%", number: true, odd: (row) => statsOf(row) && statsOf(row)[7] > 0, text: (row) => statsOf(row) && numberText(statsOf(row)[7]), key: (row) => statsOf(row) && statsOf(row)[7] },
 ];
+if (page.compared) {
+  COLUMNS.splice(6, 0,
+    { title: "Largest change", width: "8%", number: true, text: (row) => changeOf(row) && numberText(changeOf(row).largest, 3), key: (row) => changeOf(row) && (changeOf(row).largest ?? null) },
+    { title: "Changed", width: "6%", number: true, text: (row) => changeOf(row) && (changeOf(row).share === undefined || changeOf(row).share === null ? "–" : shareText(changeOf(row).share, 1)), key: (row) => changeOf(row) && (changeOf(row).share ?? null) });
+}
 const table = { rows: [...Array(total).keys()], sorted: null, falling: false, first: -1, active: 0 };
 
 function shareText(part, whole) {

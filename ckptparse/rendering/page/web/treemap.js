@@ -9,6 +9,7 @@ const MEASURES = {
   min: ["smallest value", (s) => s[0]], max: ["largest value", (s) => s[1]], mean: ["mean", (s) => s[2]], std: ["standard deviation", (s) => s[3]],
   zeros: ["share of zeros", (s) => s[5] / (s[4] || 1)], odd: ["share of NaN and infinite", (s) => (s[6] + s[7]) / (s[4] || 1)],
 };
+const CHANGES = { largest: ["largest change", (change) => change.largest], share: ["share of elements changed", (change) => change.share] };
 const LABEL = 17;
 
 function buildMap() {
@@ -158,12 +159,13 @@ const CATEGORIES = ["#5b8ff0", "#e8a33d", "#4fae7c", "#c774c9", "#d96b5f", "#57b
 const categoryColour = (number) => CATEGORIES[number % CATEGORIES.length];
 // By rank, so that one outlier does not make all others look alike.
 function measureFiller(by) {
-  const value = MEASURES[by][1], known = [];
-  for (let row = 0; row < total; row++) if (statsOf(row) && value(statsOf(row)) !== null) known.push(value(statsOf(row)));
+  const [, of] = MEASURES[by] || CHANGES[by], source = MEASURES[by] ? statsOf : changeOf, known = [];
+  const value = (row) => (source(row) ? (of(source(row)) ?? null) : null);
+  for (let row = 0; row < total; row++) if (value(row) !== null) known.push(value(row));
   map.scale = [...new Set(known)].sort((a, b) => a - b);
   const rank = new Map(map.scale.map((item, place) => [item, place / Math.max(1, map.scale.length - 1)]));
   return (row) => {
-    const stats = statsOf(row), found = stats && value(stats);
+    const found = value(row);
     return found === null ? colour("unknown") : ramp(rank.get(found) * 0.999);
   };
 }
@@ -200,6 +202,7 @@ function groupAt(x, y) {
 function leafText(row) {
   const by = find("map-colour").value;
   const lines = [tensors.name[row], `${typeOf(row)} ${shapeText(tensors.shape[row])}  ${sizeText(tensors.bytes[row])}  ${stateOf(row)}`];
+  if (CHANGES[by] && changeOf(row)) lines.push(`${CHANGES[by][0]} ${numberText(CHANGES[by][1](changeOf(row)))}`);
   if (MEASURES[by] && statsOf(row)) lines.push(`${MEASURES[by][0]} ${numberText(MEASURES[by][1](statsOf(row)))}`);
   return lines.join("\n");
 }
@@ -226,6 +229,7 @@ function startMap() {
   if (layerOf.size) groups.push("layer");
   for (const name of groups) find("map-group").append(make("option", { value: name }, GROUPS[name].title));
   const colourings = [["state", "state"], ["dtype", "kind of element"], ["role", "variable, slot, average"]];
+  if (page.compared) colourings.push(...Object.entries(CHANGES).map(([name, [title]]) => [name, title]));
   if (measured.size) colourings.push(...Object.entries(MEASURES).map(([name, [title]]) => [name, title]));
   for (const [name, title] of colourings) find("map-colour").append(make("option", { value: name }, title));
   find("map-group").addEventListener("change", buildMap);
