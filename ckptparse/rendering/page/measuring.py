@@ -18,7 +18,7 @@ HEAT = (32, 32)
 """Blocks of a heat map at most."""
 _HEAT_BYTES = 1400
 """What one heat map takes in the page, as base64."""
-_HEAT_FIXED, _HEAT_EACH = 150_000, 20
+_HEAT_FIXED, _HEAT_EACH = 150_000, 10
 """Bytes that heat maps may take together: of a page, and more for each tensor in it."""
 _ALWAYS = 64 << 20
 """Bytes of a tensor that is measured whatever its files hold."""

@@ -13,5 +13,5 @@ def small_number(value: float | None) -> int | float | None:
         return None
     if isinstance(value, int):
         # Beyond 2^53 a script would round it in silence.
-        return value if abs(value) < 1 << 53 else float(f"{value:.6g}")
-    return float(f"{value:.6g}")
+        return value if abs(value) < 1 << 53 else float(f"{value:.{digits}g}")
+    return float(f"{value:.{digits}g}")

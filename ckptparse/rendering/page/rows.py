@@ -217,7 +217,7 @@ def _statistics(names: Iterable[str], measured: Mapping[str, Measured]) -> dict[
             ]
         )
         bins += _small_counts(how.counts if how is not None else (0,) * BINS)
-        quantiles.append([small_number(value) for value in how.quantiles] if how else 0)
+        quantiles.append([small_number(value, 4) for value in how.quantiles] if how else 0)
         exact.append(int(how is not None and how.exact))
         if found.heat_map is not None:
             heat[number] = _small_heat(found.heat_map)
