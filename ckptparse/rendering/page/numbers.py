@@ -7,11 +7,14 @@ import math
 __all__ = ["small_number"]
 
 
-def small_number(value: float | None) -> int | float | None:
+_EXACT = 1 << 53
+"""Beyond it a script would round an integer in silence."""
+
+
+def small_number(value: float | None, digits: int = 6) -> int | float | None:
     """Return a number in the few digits that a page shows; what JSON lacks as None."""
     if value is None or not math.isfinite(value):
         return None
-    if isinstance(value, int):
-        # Beyond 2^53 a script would round it in silence.
-        return value if abs(value) < 1 << 53 else float(f"{value:.{digits}g}")
+    if abs(value) < _EXACT and value == int(value):
+        return int(value)
     return float(f"{value:.{digits}g}")
