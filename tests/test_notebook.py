@@ -97,3 +97,14 @@ def test_a_name_of_a_million_letters_is_cut(tmp_path: Path) -> None:
     ckptparse.write(tmp_path / "m", {"x" * 100_000: np.zeros(1, np.float32)})
     with ckptparse.open(tmp_path / "m") as checkpoint:
         assert len(checkpoint._repr_html_() or "") < 2000
+
+
+def test_a_comparison_shows_what_changed(fixtures: Path, many: Path, tmp_path: Path) -> None:
+    nested = fixtures / "objects" / "nested"
+    shown = ckptparse.diff(nested / "ckpt-1", nested / "ckpt-2")._repr_html_()
+    assert_harmless(shown)
+    assert "8 tensors equal" in shown
+    ckptparse.write(tmp_path / "other", {"w": np.zeros(1, np.float32)})
+    shown = ckptparse.diff(many, tmp_path / "other")._repr_html_()
+    assert_harmless(shown)
+    assert "more" in shown

@@ -17,7 +17,6 @@ import pytest
 pytest.importorskip("jinja2")
 
 import graph_builder as g
-from comparisons import compare
 
 import ckptparse
 from ckptparse.examination.report import FileRange, FileReport
@@ -347,8 +346,10 @@ def test_the_page_of_many_tensors_stays_within_its_size(
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[Path, Path]:
     same, grown = np.ones(3, np.float32), np.zeros((2, 2), np.float32)
-    first = {"same": same, "grown": grown, "gone": same, "reshaped": grown}
-    second = {"same": same, "grown": grown + 0.5, "new": same, "reshaped": same}
+    moved = np.arange(7, dtype=np.float32)
+    first = {"same": same, "grown": grown, "gone": moved[:5], "reshaped": grown, "old": moved}
+    second = {"same": same, "grown": grown + 0.5, "new": moved[:2], "reshaped": same}
+    second["renamed"] = moved
     ckptparse.write(tmp_path / "a", first)
     ckptparse.write(tmp_path / "b", second)
     return tmp_path / "a", tmp_path / "b"
@@ -357,32 +358,33 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_comparison_tells_what_became_of_each_tensor(
     two: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    data = data_of(make(compare(*two), tmp_path))
+    data = data_of(make(ckptparse.diff(*two), tmp_path))
     rows = data["tensors"]
     states = [rows["state"]["values"][number] for number in rows["state"]["rows"]]
     assert dict(zip(rows["name"], states, strict=True)) == {
         "same": "equal", "grown": "changed", "new": "added", "gone": "removed",
-        "reshaped": "changed",
+        "reshaped": "changed", "renamed": "renamed",
     }  # fmt: skip
     grown = rows["changes"][str(rows["name"].index("grown"))]
     assert (grown["largest"], grown["mean"], grown["share"]) == (0.5, 0.5, 1)
     assert rows["changes"][str(rows["name"].index("reshaped"))]["shape"] == [[2, 2], [3]]
+    assert rows["changes"][str(rows["name"].index("renamed"))] == {"was": "old"}
     assert data["verdict"] == {
-        "word": "differs", "text": "1 tensor equal; 2 changed, 1 added, 1 removed"
+        "word": "differs", "text": "1 tensor equal; 2 changed, 1 added, 1 removed, 1 renamed"
     }  # fmt: skip
     assert data["compared"]
 
 
 def test_a_comparison_of_the_same_says_so(two: tuple[Path, Path], tmp_path: Path) -> None:
-    data = data_of(make(compare(two[0], two[0]), tmp_path))
+    data = data_of(make(ckptparse.diff(two[0], two[0]), tmp_path))
     assert data["verdict"]["word"] == "same"
 
 
 def test_a_comparison_whose_files_are_gone_is_shown_all_the_same(
     two: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    found = compare(*two)
+    found = ckptparse.diff(*two)
     for file in tmp_path.iterdir():
         file.unlink()
     data = data_of(make(found, tmp_path))
-    assert len(data["tensors"]["name"]) == 5
+    assert len(data["tensors"]["name"]) == 6

@@ -111,6 +111,12 @@ class Diff:
             "equal": list(self.equal),
         }
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from ckptparse.rendering.notebook import diff_html
+
+        return diff_html(self)
+
     def __str__(self) -> str:
         lines = [f"+ {escape(name)}" for name in self.added]
         lines += [f"- {escape(name)}" for name in self.removed]

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from ckptparse.checkpoint import Checkpoint
     from ckptparse.examination.report import Report
     from ckptparse.graph.layers import Layer
+    from ckptparse.jobs.diff import Diff
     from ckptparse.model import SavedModel
     from ckptparse.tensor import Tensor
 
 __all__ = [
     "checkpoint_html",
+    "diff_html",
     "layer_html",
     "model_html",
     "report_html",
@@ -122,6 +124,17 @@ def report_html(report: Report, *, title: str = "") -> str:
     return _show(
         _facts(report.path, [("", title), ("", report.verdict), ("", said)]), problems, table
     )
+
+
+def diff_html(found: Diff) -> str:
+    """Show what changed, then what came, went, or was renamed."""
+    rows = [(name, "changed", str(change)) for name, change in found.changed.items()]
+    rows += [(name, "added", "") for name in found.added]
+    rows += [(name, "removed", "") for name in found.removed]
+    rows += [(old, "renamed", new) for old, new in found.renamed]
+    said = [("since", found.paths[0]), ("", f"{count(len(found.equal), 'tensor')} equal")]
+    table = _table(("name", "what", "how"), rows, total=len(rows))
+    return _show(_facts(found.paths[1], said), table)
 
 
 def _signatures(model: SavedModel) -> Iterator[tuple[str, ...]]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from comparisons import compare
 
 import ckptparse
 
@@ -397,7 +396,7 @@ def test_a_comparison_is_shown_and_sorted_by_what_changed_most(
 ) -> None:
     monkeypatch.chdir(fixtures.parent)
     first, second = (f"fixtures/objects/nested/ckpt-{number}" for number in (1, 2))
-    page = show(compare(first, second), width=1200, height=840)
+    page = show(ckptparse.diff(first, second), width=1200, height=840)
     heads = [head.text for head in page.all("#table thead th")]
     place = heads.index("Largest change")
     page.all("#table thead button")[place].click()

@@ -6,80 +6,17 @@ only the first has are listed too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any
 
+from ckptparse.jobs.diff import Change, Diff
 from ckptparse.rendering.page.numbers import small_number
 from ckptparse.text import count, escape
 
-__all__ = ["Comparison", "describe_changes", "find_states", "tell_comparison"]
+__all__ = ["describe_changes", "find_states", "tell_comparison"]
 
 
-class Change(Protocol):
-    """How one tensor differs."""
-
-    @property
-    def dtype(self) -> tuple[str, str]:
-        """Its kinds of element, before and after."""
-        ...
-
-    @property
-    def shape(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Its shapes, before and after."""
-        ...
-
-    @property
-    def largest(self) -> float | None:
-        """The largest difference of two elements; None if there is no such number."""
-        ...
-
-    @property
-    def mean(self) -> float | None:
-        """The mean difference, likewise."""
-        ...
-
-    @property
-    def share(self) -> float | None:
-        """The share of elements that differ."""
-        ...
-
-
-@runtime_checkable
-class Comparison(Protocol):
-    """What differs between two checkpoints, as `ckptparse.diff` gives it."""
-
-    @property
-    def paths(self) -> tuple[str, str]:
-        """What was compared."""
-        ...
-
-    @property
-    def added(self) -> Sequence[str]:
-        """Names that only the second has."""
-        ...
-
-    @property
-    def removed(self) -> Sequence[str]:
-        """Names that only the first has."""
-        ...
-
-    @property
-    def renamed(self) -> Sequence[tuple[str, str]]:
-        """Old and new names of what is the same."""
-        ...
-
-    @property
-    def changed(self) -> Mapping[str, Any]:
-        """What is different, by name."""
-        ...
-
-    @property
-    def equal(self) -> Sequence[str]:
-        """Names of what is equal."""
-        ...
-
-
-def find_states(comparison: Comparison) -> dict[str, str]:
+def find_states(comparison: Diff) -> dict[str, str]:
     """Return what became of each tensor, by its name in the second checkpoint."""
     states = dict.fromkeys(comparison.equal, "equal")
     states |= dict.fromkeys(comparison.changed, "changed")
@@ -88,12 +25,12 @@ def find_states(comparison: Comparison) -> dict[str, str]:
     return states | dict.fromkeys(comparison.removed, "removed")
 
 
-def describe_changes(comparison: Comparison, names: Sequence[str]) -> dict[int, dict[str, Any]]:
+def describe_changes(comparison: Diff, names: Sequence[str]) -> dict[int, dict[str, Any]]:
     """Return by how much each changed tensor differs, by row."""
     old_names = {new: old for old, new in comparison.renamed}
     found: dict[int, dict[str, Any]] = {}
     for number, name in enumerate(names):
-        change: Change | None = comparison.changed.get(name)
+        change = comparison.changed.get(name)
         if change is not None:
             found[number] = _describe(change)
         elif name in old_names:
@@ -114,7 +51,7 @@ def _describe(change: Change) -> dict[str, Any]:
     return told
 
 
-def tell_comparison(comparison: Comparison) -> dict[str, str]:
+def tell_comparison(comparison: Diff) -> dict[str, str]:
     """Return a word for the verdict, and a sentence."""
     counts = (
         (len(comparison.changed), "changed"),

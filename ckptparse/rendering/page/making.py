@@ -16,6 +16,7 @@ from ckptparse.examination.report import Report
 from ckptparse.files.context import Progress
 from ckptparse.files.placing import check_absent, place_file
 from ckptparse.graph.graph import Graph
+from ckptparse.jobs.diff import Diff
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.model import SavedModel
 from ckptparse.recovery.result import Recovery
@@ -49,7 +50,7 @@ _IN_SCRIPTS = {
     "\u2029": "\\u2029",
 }
 
-Source = str | os.PathLike[str] | Checkpoint | SavedModel | Graph | Report | Recovery
+Source = str | os.PathLike[str] | Checkpoint | SavedModel | Graph | Report | Recovery | Diff
 """What a page can be made of: a path, or what was opened, found or got back."""
 
 
@@ -73,8 +74,8 @@ def report_page(
 
     Args:
         source: Whatever `open`, `open_saved_model` or `open_graph` takes, also if it is damaged; or
-            a value of theirs, a `Report`, a `Recovery`, or what `diff` gives. Of a `Report` there
-            are no values to show; of a comparison those of the second checkpoint are.
+            a value of theirs, a `Report`, a `Recovery`, a `Diff`. Of a `Report` there
+            are no values to show; of a `Diff`, those of the second checkpoint.
         out: The file to write.
         overwrite: Whether a file that is there may be replaced.
         statistics: Whether the values of tensors are read and summed up.

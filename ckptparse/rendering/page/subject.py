@@ -17,10 +17,10 @@ from ckptparse.examination.verify import verify
 from ckptparse.files.context import Progress
 from ckptparse.graph.graph import Graph
 from ckptparse.inventory.identities import identify
+from ckptparse.jobs.diff import Diff
 from ckptparse.limits import Limits
 from ckptparse.model import SavedModel
 from ckptparse.recovery.result import Recovery
-from ckptparse.rendering.page.comparison import Comparison
 
 __all__ = ["Subject", "open_subject"]
 
@@ -56,7 +56,7 @@ class Subject:
     checkpoint: Checkpoint | None = None
     model: SavedModel | None = None
     graph: Graph | None = None
-    comparison: Comparison | None = None
+    comparison: Diff | None = None
     files: tuple[str, ...] = ()
     errors: list[str] = field(default_factory=list)
 
@@ -91,7 +91,7 @@ def open_subject(
         with _open_path(os.fspath(source), progress, limits, check=check) as subject:
             yield subject
         return
-    if isinstance(source, Comparison):
+    if isinstance(source, Diff):
         with _open_second(source, limits) as subject:
             yield subject
         return
@@ -143,7 +143,7 @@ def _open_damaged(path: str, report: Report | None, limits: Limits) -> Iterator[
 
 
 @contextmanager
-def _open_second(comparison: Comparison, limits: Limits) -> Iterator[Subject]:
+def _open_second(comparison: Diff, limits: Limits) -> Iterator[Subject]:
     """Open the second of what was compared; if it does not open, the comparison is all there is."""
     before, after = comparison.paths
     kind = f"what changed since {before}"
