@@ -96,7 +96,7 @@ def read(
 
     Args:
         path: As for `open`, and so are `naming`, `mmap`, `verify`, `threads` and `limits`.
-        names: Exactly these; all where None.
+        names: Exactly these; all if None.
         include: Only names that match a glob, or one of several; `*` crosses `/`.
         exclude: No name that matches a glob, or one of several.
 

@@ -251,7 +251,7 @@ class Checkpoint(Mapping[str, Tensor]):
         """Read many tensors at once; faster than one after another.
 
         Args:
-            names: Exactly these, in this order; all where None.
+            names: Exactly these, in this order; all if None.
             include: Of those, only the ones that match a glob.
             exclude: Of those, none that matches a glob.
 
@@ -390,7 +390,7 @@ class Checkpoint(Mapping[str, Tensor]):
 
     @cached_property
     def _chosen_names(self) -> dict[str, str] | None:
-        """Chosen name -> stored name; None where names are as stored."""
+        """Chosen name -> stored name; None if names are as stored."""
         if self._naming == "checkpoint" or self.object_graph is None:
             return None
         from ckptparse.graph.variable_names import name_variables
@@ -474,7 +474,7 @@ class _StoredTensors:
         self._options = options
 
     def find(self, name: str) -> Tensor | None:
-        """Return the tensor of a stored name, or None where there is none."""
+        """Return the tensor of a stored name, or None if there is none."""
         if name == OBJECT_GRAPH_KEY:
             return None
         return self._backend.find(name, self._options)

@@ -144,7 +144,7 @@ def is_numeric(data_type: int) -> bool:
 
 
 def describe_data_type(data_type: int) -> str:
-    """Return TensorFlow's name of a DataType number, or the number where it has none."""
+    """Return TensorFlow's name of a DataType number, or the number if it has none."""
     try:
         return DataType(data_type).name
     except ValueError:

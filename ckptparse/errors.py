@@ -58,7 +58,7 @@ class CheckpointError(Exception):
 
     Attributes:
         message: What was expected and what was found.
-        path: The file, or None where no file is involved.
+        path: The file, or None if no file is involved.
         offset: Byte offset in that file, or None.
         size: Number of bytes concerned, or None.
         tensor: Name of the tensor, or None.
@@ -161,7 +161,7 @@ class NotACheckpointError(CheckpointError, ValueError):
     """Something lies at that path, and it is no checkpoint.
 
     Attributes:
-        identity: What it is instead (`ckptparse.Identity`), or None where nobody looked.
+        identity: What it is instead (`ckptparse.Identity`), or None if nobody looked.
     """
 
     def __init__(self, message: str, *, identity: Any = None, **where: Any) -> None:
@@ -201,8 +201,8 @@ class ChecksumError(DataLossError):
     """Bytes do not have the CRC-32C that is stored for them.
 
     Attributes:
-        stored: The checksum the file states, unmasked, or None where not known.
-        computed: The checksum of the bytes that were read, or None where not known.
+        stored: The checksum the file states, unmasked, or None if not known.
+        computed: The checksum of the bytes that were read, or None if not known.
     """
 
     def __init__(

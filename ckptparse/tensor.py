@@ -70,7 +70,7 @@ class ReadOptions:
 
     Attributes:
         verify: Whether stored checksums are compared.
-        mmap: Whether data files are mapped copy-on-write, where a format allows it.
+        mmap: Whether data files are mapped copy-on-write, if a format allows it.
         threads: How many threads may read; None picks.
     """
 
@@ -179,12 +179,12 @@ class Tensor:
 
     @property
     def location(self) -> Location | None:
-        """Where its bytes lie, or None where they lie in several places or in a message."""
+        """Where its bytes lie, or None if they lie in several places or in a message."""
         return self.payload.location
 
     @property
     def crc32c(self) -> int | None:
-        """The stored CRC-32C of its bytes, unmasked, or None where there is no single one."""
+        """The stored CRC-32C of its bytes, unmasked, or None if there is no single one."""
         return self.payload.crc32c
 
     @property

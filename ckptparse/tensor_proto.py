@@ -466,7 +466,7 @@ def _narrowing(
 
 
 def _fit(values: npt.NDArray[Any], shape: tuple[int, ...], decoding: _Decoding) -> npt.NDArray[Any]:
-    """Give stored values a shape: drop what is too many, repeat the last where there are too few.
+    """Give stored values a shape: drop what is too many, repeat the last if there are too few.
 
     Values are only ever copied as arrays, never one as a scalar: that could quiet a NaN.
     """

@@ -35,7 +35,7 @@ _MESSAGES = {
     "fingerprint.pb": ("fingerprint_pb2", "FingerprintDef"),
     "keras_metadata.pb": ("saved_metadata_pb2", "SavedMetadata"),
 }
-"""The message in a file, by its kind, or by its name where it has no kind."""
+"""The message in a file, by its kind, or by its name if it has no kind."""
 _TABLES = ("v1", "v2-index")
 
 
@@ -50,7 +50,7 @@ def annotate(
     Args:
         path: A V2 index (or its prefix), a data file beside its index, a V1 file, or a serialized
             graph, meta graph, `saved_model.pb`, `fingerprint.pb` or `keras_metadata.pb`.
-        depth: Levels below the first that are wanted; all where None.
+        depth: Levels below the first that are wanted; all if None.
         limits: Bounds on what is read and unpacked.
 
     Raises:

@@ -42,7 +42,7 @@ def annotate_message(
 
     Args:
         data: The serialized message.
-        descriptor: Which message it is; None where that is not known.
+        descriptor: Which message it is; None if that is not known.
         base: Offset of its first byte.
         depth: Of its fields.
         limits: Bounds on the nesting.

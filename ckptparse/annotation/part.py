@@ -33,7 +33,7 @@ class Annotation:
 
 
 def shorten(data: bytes) -> str:
-    """Write bytes as text where they are text, else in hex; only the first where they are many."""
+    """Write bytes as text if they are text, else in hex; only the first if they are many."""
     head = data[:_MOST_BYTES]
     more = f"… {len(data):,} bytes" if len(data) > len(head) else ""
     try:

@@ -59,7 +59,7 @@ class ShardFiles:
             source = context.__enter__()
         except CheckpointNotFoundError:
             raise MissingShardError(
-                f"Data file {shard_id} of {self.num_shards} is missing",
+                f"Data file number {shard_id + 1} of {self.num_shards} is missing",
                 path=path,
                 hint="ckptparse.recover tells what the other files still give",
             ) from None

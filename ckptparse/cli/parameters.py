@@ -40,7 +40,7 @@ PathArgument = Annotated[
 NamingOption = Annotated[
     Naming,
     typer.Option(
-        "--naming", help="The stored names, or the variables' own where the object graph tells."
+        "--naming", help="The stored names, or the variables' own if the object graph tells."
     ),
 ]
 OverwriteOption = Annotated[

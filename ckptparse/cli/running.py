@@ -96,7 +96,7 @@ class Run:
             self.report(error)
 
     def detail(self, message: str) -> None:
-        """Say something on standard error where told to be verbose."""
+        """Say something on standard error if told to be verbose."""
         if self.verbose:
             sys.stderr.write(f"{message}\n")
 

@@ -43,7 +43,7 @@ def _format_objects(array: npt.NDArray[Any], *, full: bool) -> Iterator[str]:
 
 
 def values_to_json(array: npt.NDArray[Any], *, full: bool) -> Any:
-    """Return nested lists of values, or None where they are too many and not all were asked for."""
+    """Return nested lists of values, or None if they are too many and not all were asked for."""
     if array.size > _MOST_SHOWN and not full:
         return None
     return _nested(array.tolist())

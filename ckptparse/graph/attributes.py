@@ -73,12 +73,12 @@ class Attributes(Mapping[str, Any]):
             return _decode_value(self._entries[name], f"{self._owner}.{name}", self._limits)
 
     def find_bytes(self, name: str) -> bytes:
-        """Return an attribute that is a string; an empty one where there is none."""
+        """Return an attribute that is a string; an empty one if there is none."""
         value = self.get(name)
         return value if isinstance(value, bytes) else b""
 
     def find_type(self, name: str) -> int:
-        """Return an attribute that is a DataType; 0 where there is none."""
+        """Return an attribute that is a DataType; 0 if there is none."""
         value = self.get(name)
         return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
@@ -96,12 +96,12 @@ class Attributes(Mapping[str, Any]):
         return []
 
     def find_shape(self, name: str) -> Shape:
-        """Return an attribute that is a shape; None where there is none."""
+        """Return an attribute that is a shape; None if there is none."""
         value = self.get(name)
         return value if isinstance(value, tuple) else None
 
     def find_tensor(self, name: str) -> Buffer | None:
-        """Return the serialized TensorProto of an attribute; None where it has no tensor."""
+        """Return the serialized TensorProto of an attribute; None if it has no tensor."""
         entry = self._entries.get(name)
         return None if entry is None else find_submessage(entry, _TENSOR)
 

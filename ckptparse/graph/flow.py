@@ -88,7 +88,7 @@ class Flow:
             text: The input.
 
         Returns:
-            None where the input is an argument of a function that nobody called.
+            None if the input is an argument of a function that nobody called.
         """
         seen: set[tuple[str | None, str]] = set()
         table, call = place.table, place.call

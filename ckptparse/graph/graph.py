@@ -89,7 +89,7 @@ class Graph(GraphParts):
 
     @property
     def tensorflow_version(self) -> str | None:
-        """The TensorFlow that wrote the meta graph, such as `2.21.0`; None where it is not said."""
+        """The TensorFlow that wrote the meta graph, such as `2.21.0`; None if it is not said."""
         return (self._meta.info.tensorflow_version or None) if self._meta else None
 
     @property

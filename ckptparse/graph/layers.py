@@ -46,9 +46,9 @@ class Layer:
 
     Attributes:
         name: Keras's name, or the scope of its variables' names, or its path.
-        class_name: Its class (`Dense`), or None where the file does not hold it.
-        config: Its configuration, or None where the file does not hold it.
-        node: Its object, or None where no object is the layer.
+        class_name: Its class (`Dense`), or None if the file does not hold it.
+        config: Its configuration, or None if the file does not hold it.
+        node: Its object, or None if no object is the layer.
     """
 
     name: str
@@ -250,7 +250,7 @@ def _in_training_order(graph: ObjectGraph, layers: Sequence[_Found]) -> list[_Fo
 
 
 def _trained(graph: ObjectGraph) -> list[ObjectNode]:
-    """Return what a Keras 3 optimizer trains, where there is one optimizer that says so."""
+    """Return what a Keras 3 optimizer trains, if there is one optimizer that says so."""
     optimizers = [optimizer.node for optimizer in find_optimizers(graph)]
     lists = [node["_trainable_variables"] for node in optimizers if "_trainable_variables" in node]
     nodes = dict.fromkeys(lists[0].values()) if len(lists) == 1 else ()

@@ -63,7 +63,7 @@ class TensorSource(Protocol):
     """Where an object graph finds its tensors, by stored name."""
 
     def find(self, name: str) -> Tensor | None:
-        """Return the tensor of a stored name, or None where there is none."""
+        """Return the tensor of a stored name, or None if there is none."""
         ...
 
     def names(self) -> Iterable[str]:
@@ -77,7 +77,7 @@ class Attribute:
 
     Attributes:
         name: `VARIABLE_VALUE` for variables.
-        full_name: The variable's own name (`dense/kernel`), empty where it has none.
+        full_name: The variable's own name (`dense/kernel`), empty if it has none.
         checkpoint_key: Name of the tensor, or the stem of several tensors' names.
     """
 
@@ -211,7 +211,7 @@ class ObjectGraph(Mapping[str, "ObjectNode"]):
         return node
 
     def find_tensor(self, key: str) -> Tensor | None:
-        """Return the tensor of a stored name, or None where there is none."""
+        """Return the tensor of a stored name, or None if there is none."""
         return None if self._tensors is None else self._tensors.find(key)
 
     def message(self, node_id: int) -> Any:
@@ -237,7 +237,7 @@ class ObjectGraph(Mapping[str, "ObjectNode"]):
 
     @cached_property
     def names_by_key(self) -> Mapping[str, str]:
-        """Key of each variable's value -> its own name, where it has one and no other shares it.
+        """Key of each variable's value -> its own name, if it has one and no other shares it.
 
         Copies do not count as others: the second list of a Keras 3 export's variables, and slots,
         which of a ShardedVariable have the name of their variable.
@@ -372,11 +372,11 @@ class ObjectGraph(Mapping[str, "ObjectNode"]):
         return {name: tensor for name, tensor in found if tensor is not None}
 
     def path_of(self, node_id: int, *, at_most: int | None = None) -> str | None:
-        """Return a node's first path in breadth-first order; None where nothing leads to it.
+        """Return a node's first path in breadth-first order; None if nothing leads to it.
 
         Args:
             node_id: The node.
-            at_most: Up to so many local names from the end, `...` before them where there are more.
+            at_most: Up to so many local names from the end, `...` before them if there are more.
         """
         names: list[str] = []
         paths = self._paths
@@ -452,7 +452,7 @@ class ObjectNode(Mapping[str, "ObjectNode"]):
 
     @property
     def path(self) -> str | None:
-        """Its escaped local names from the root, joined by `/`; None where nothing leads to it."""
+        """Its escaped local names from the root, joined by `/`; None if nothing leads to it."""
         return self.graph.path_of(self.node_id)
 
     @property
@@ -498,7 +498,7 @@ class ObjectNode(Mapping[str, "ObjectNode"]):
 
     @property
     def has_checkpoint_values(self) -> bool | None:
-        """Whether it or a node below keeps something; None where the writer did not say."""
+        """Whether it or a node below keeps something; None if the writer did not say."""
         message = self.graph.message(self.node_id)
         if not message.HasField("has_checkpoint_values"):
             return None

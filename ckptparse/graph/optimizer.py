@@ -43,7 +43,7 @@ Find = Callable[[str], Tensor]
 class Slots(Mapping[str, Mapping[str, Tensor]]):
     """What an optimizer keeps for each variable: `slots["dense/kernel"]["m"].read()`.
 
-    A variable is called by its own name, by its checkpoint key where it has none or shares it; each
+    A variable is called by its own name, by its checkpoint key if it has none or shares it; each
     is found by its key too. A slot is called as the optimizer calls it (`m`, `momentum` ...).
     """
 
@@ -132,7 +132,7 @@ class Optimizer:
 
     @property
     def iterations(self) -> int | None:
-        """How many steps it has made; None where the checkpoint does not hold that.
+        """How many steps it has made; None if the checkpoint does not hold that.
 
         Raises:
             DataLossError: The number's bytes are damaged.
@@ -141,7 +141,7 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> float | None:
-        """Its learning rate; None where none is stored, as with a schedule.
+        """Its learning rate; None if none is stored, as with a schedule.
 
         Raises:
             DataLossError: The number's bytes are damaged.
@@ -198,13 +198,13 @@ class ObjectOptimizer(Optimizer):
 
     @property
     def iterations(self) -> int | None:
-        """How many steps it has made; None where the checkpoint does not hold that."""
+        """How many steps it has made; None if the checkpoint does not hold that."""
         value = _scalar(map(self._child, STEPS), "iu")
         return None if value is None else int(value)
 
     @property
     def learning_rate(self) -> float | None:
-        """Its learning rate; None where none is stored, as with a schedule."""
+        """Its learning rate; None if none is stored, as with a schedule."""
         value = _scalar(map(self._child, LEARNING_RATES), "f")
         return None if value is None else float(value)
 
@@ -245,13 +245,13 @@ class NameOptimizer(Optimizer):
 
     @property
     def iterations(self) -> int | None:
-        """How many steps it has made; None where the checkpoint does not hold that."""
+        """How many steps it has made; None if the checkpoint does not hold that."""
         value = _scalar(self._others(_NAMED_STEPS), "iu")
         return None if value is None else int(value)
 
     @property
     def learning_rate(self) -> float | None:
-        """Its learning rate; None where none is stored, as with a schedule."""
+        """Its learning rate; None if none is stored, as with a schedule."""
         value = _scalar(self._others(_NAMED_RATES), "f")
         return None if value is None else float(value)
 
@@ -265,7 +265,7 @@ class NameOptimizer(Optimizer):
 class Averages(Mapping[str, Tensor]):
     """The moving averages of variables: `averages["dense/kernel"].read()`.
 
-    A variable is called by its own name, by its checkpoint key where it has none or shares it.
+    A variable is called by its own name, by its checkpoint key if it has none or shares it.
 
     Attributes:
         tensors: All of them by stored name: a variable may have several, of which the first is

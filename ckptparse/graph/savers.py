@@ -43,9 +43,9 @@ class SavedTensor:
     input: str
     """The tensor that is saved."""
     data_type: int | None
-    """DataType number, where the graph tells it."""
+    """DataType number, if the graph tells it."""
     shape: Shape
-    """Of what is saved, where the graph tells it."""
+    """Of what is saved, if the graph tells it."""
     variable: str | None
     """The variable it is the value of; None for any other tensor."""
 
@@ -72,7 +72,7 @@ class Saver:
     """What one Saver writes."""
 
     definition: SaverDef | None
-    """The message that describes it; None where the graph has only the ops."""
+    """The message that describes it; None if the graph has only the ops."""
     ops: tuple[SaveOp, ...]
     """One for each file, in the order of their numbers."""
 

@@ -27,7 +27,7 @@ def find_step(
         graph: The object graph, or None for a name-based checkpoint.
 
     Returns:
-        The step, or None where the checkpoint has none, or several optimizers of different steps.
+        The step, or None if the checkpoint has none, or several optimizers of different steps.
 
     Raises:
         DataLossError: The step's bytes are damaged.

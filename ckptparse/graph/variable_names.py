@@ -14,7 +14,7 @@ __all__ = ["name_variables"]
 
 
 def name_variables(stored: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
-    """Choose a name for each stored name: the variable's own where that is unique.
+    """Choose a name for each stored name: the variable's own if that is unique.
 
     Args:
         stored: The stored names, in their order.

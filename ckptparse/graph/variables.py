@@ -49,7 +49,7 @@ class GraphVariable:
     """Its nodes: several where the variable is shared."""
     is_resource: bool
     trainable: bool | None = None
-    """None where no collection says it."""
+    """None if no collection says it."""
     slice_info: SliceInfo | None = None
 
     @property

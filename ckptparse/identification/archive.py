@@ -67,7 +67,7 @@ def _name_zip(names: list[str]) -> str:
 
 
 def _list_zip(sample: Sample) -> list[str] | None:
-    """List a zip file's members from its central directory; None where it has none."""
+    """List a zip file's members from its central directory; None if it has none."""
     place = _find_directory(sample)
     if place is None:
         return None
@@ -86,7 +86,7 @@ def _list_zip(sample: Sample) -> list[str] | None:
 
 
 def _find_directory(sample: Sample) -> tuple[int, int] | None:
-    """Find where the central directory lies; None where the end of the file is missing."""
+    """Find where the central directory lies; None if the end of the file is missing."""
     end = sample.tail.rfind(b"PK\x05\x06")
     if end < 0 or end + 22 > len(sample.tail):
         return None
@@ -157,7 +157,7 @@ def _find_gzip(sample: Sample) -> Finding:
 
 
 def _unpack_gzip(sample: Sample) -> tuple[bytes, bool | None]:
-    """Unpack the start of a gzip stream; tell whether it ends (None where that was not reached)."""
+    """Unpack the start of a gzip stream; tell whether it ends (None if that was not reached)."""
     stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
     most = min(_MOST_UNPACKED, sample.limits.decompressed_bytes)
     unpacked = bytearray()

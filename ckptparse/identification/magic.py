@@ -50,7 +50,7 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
 
 
 def find_magic(sample: Sample) -> Finding | None:
-    """Find the program that wrote a binary file; None where no signature is known."""
+    """Find the program that wrote a binary file; None if no signature is known."""
     for find in (
         _find_hdf5,
         _find_npy,
@@ -91,7 +91,7 @@ def _find_superblock(sample: Sample) -> int | None:
 
 
 def _measure_hdf5(superblock: bytes) -> int:
-    """Return the size that an HDF5 superblock states for its file; 0 where that is not known."""
+    """Return the size that an HDF5 superblock states for its file; 0 if that is not known."""
     version = superblock[8] if len(superblock) > 8 else 255
     # Place of the size of offsets, and of the end-of-file address, by version.
     places = {0: (13, 40), 1: (13, 44), 2: (9, 28), 3: (9, 28)}

@@ -98,7 +98,7 @@ def _find_lengthened(sample: Sample) -> Finding | None:
     if kind is None:
         return None
     extra = len(sample.tail) - end - len(MAGIC)
-    return Finding(kind, {"damage": f"{extra} bytes follow the footer, where nothing may"})
+    return Finding(kind, {"damage": f"{extra} bytes follow the footer, which ends the file"})
 
 
 def _name_by_start(head: bytes) -> str | None:
@@ -116,7 +116,7 @@ def _name_by_start(head: bytes) -> str | None:
 
 
 def _is_list(value: bytes) -> bool:
-    """Tell the list of a V1 file by its first tensor, or by its versions where it has none."""
+    """Tell the list of a V1 file by its first tensor, or by its versions if it has none."""
     if not value.startswith(b"\x0a"):
         return False
     try:

@@ -44,7 +44,7 @@ class _Fields:
     cut: list[_Field]
     """The last field, where it runs past the end."""
     missing: int | None
-    """Bytes that the last field lacks: 0 where its length is cut off, None where it is whole."""
+    """Bytes that the last field lacks: 0 where its length is cut off, None if it is whole."""
 
 
 class _NoMessageError(ValueError):
@@ -56,7 +56,7 @@ class _CutError(ValueError):
 
 
 def find_message(sample: Sample) -> Finding | None:
-    """Find which of TensorFlow's messages a file holds; None where none of them."""
+    """Find which of TensorFlow's messages a file holds; None if none of them."""
     fields = _read_fields(sample, 0, sample.size, most=_MOST_FIELDS)
     # The field that was cut tells something only where the whole ones do not.
     kind = _name_message(sample, fields.known) or _name_message(sample, fields.known + fields.cut)

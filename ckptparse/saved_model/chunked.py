@@ -74,7 +74,7 @@ def read_chunked_message(
         message_type: What the chunks make when merged.
         source: The file (`saved_model.cpb`).
         limits: Bounds. The merged chunks may sum to `limits.decompressed_bytes`, or to 16 times
-            the file where that is more; field tags may lead `limits.nesting` messages deep, and
+            the file if that is more; field tags may lead `limits.nesting` messages deep, and
             each chunk may nest as deep again.
         verify: Whether the hashes of the data are verified (about 8 MB a second); those of the
             headers always are.
@@ -253,7 +253,7 @@ def _value_field(message: Message, step: _Step) -> _Field:
 
 
 def _enter(message: Message, step: _Step) -> Message:
-    """Give the message a step leads to, made where it is missing."""
+    """Give the message a step leads to, made if it is missing."""
     field = _field(message, step)
     if not _is_message(_value_field(message, step)):
         raise MalformedError(f"Expected a message, found the field {field.full_name}")

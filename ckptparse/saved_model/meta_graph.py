@@ -45,7 +45,7 @@ class MetaGraph:
 
     Attributes:
         tags: What it is for, such as `("serve",)`; their order means nothing.
-        tensorflow_version: The TensorFlow that wrote it, such as `2.21.0`; None where not said.
+        tensorflow_version: The TensorFlow that wrote it, such as `2.21.0`; None if not said.
         signatures: By name.
     """
 

@@ -37,7 +37,7 @@ from ckptparse.text import brief_repr
 __all__ = ["ConcreteFunction", "SavedObjectNode", "SavedObjects", "UserObject"]
 
 _DEEPEST_GUESSED_KEY = 200
-"""Local names of a path from which a key is made where no checkpoint tells it."""
+"""Local names of a path from which a key is made if no checkpoint tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ class SavedObjects(ObjectGraph):
 
         Args:
             message: The SavedObjectGraph.
-            checkpoint_graph: The object graph of the variables; None where there is none.
+            checkpoint_graph: The object graph of the variables; None if there is none.
             tensors: Where the variables' values are found.
             constant: Gives the constant of a node of the graph.
             assets: Gives the paths of the assets, in the order of their numbers.

@@ -42,7 +42,7 @@ class TensorInfo:
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
-        """The numpy (or ml_dtypes) type, of a reference its base; None where no array has that."""
+        """The numpy (or ml_dtypes) type, of a reference its base; None if no array has that."""
         try:
             return numpy_dtype(base_data_type(self.data_type))
         except CheckpointError:

@@ -24,7 +24,7 @@ class TensorSpec:
     """What a tensor must be.
 
     Attributes:
-        name: Of the argument; empty where it has none.
+        name: Of the argument; empty if it has none.
         data_type: DataType number.
         shape: Dimensions, None for an unknown one; None for a shape of unknown rank.
     """

@@ -27,8 +27,8 @@ RECORDED = [record for record in corpus.checkpoints() if record.format == "v2"]
 OPENED = [record for record in RECORDED if record.error is None]
 REFUSED = [record for record in RECORDED if record.error is not None]
 
-ONE_SHARD = (MissingShardError, "Data file 0 of 1 is missing")
-FIRST_OF_TWO = (MissingShardError, "Data file 0 of 2 is missing")
+ONE_SHARD = (MissingShardError, "Data file number 1 of 1 is missing")
+FIRST_OF_TWO = (MissingShardError, "Data file number 1 of 2 is missing")
 NO_INDEX = (CheckpointNotFoundError, "no index")
 BOTH_OF_TWO = (MissingShardError, " of 2 is missing")
 

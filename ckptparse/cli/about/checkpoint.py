@@ -36,7 +36,7 @@ def describe_checkpoint(run: Run, checkpoint: ckptparse.Checkpoint) -> dict[str,
     """Describe a checkpoint as JSON has it."""
     tensors = list(checkpoint.values())
     graph = ask(run, lambda: checkpoint.object_graph)
-    # Where it is damaged, the keys still tell.
+    # If it is damaged, the keys still tell.
     by_objects = graph is not None or any(name.endswith(_OBJECT_KEY) for name in checkpoint)
     return {
         "path": checkpoint.path,
@@ -100,7 +100,7 @@ def _find_writer(checkpoint: ckptparse.Checkpoint, *, by_objects: bool) -> str |
 
 
 def _find_version(path: str) -> str | None:
-    """Take the version of TensorFlow from a `.meta` beside it, where there is a readable one."""
+    """Take the version of TensorFlow from a `.meta` beside it, if there is a readable one."""
     prefix = re.sub(r"-[\d?]+-of-\d+$", "", path)
     try:
         return ckptparse.open_graph(f"{prefix}.meta").tensorflow_version

@@ -17,7 +17,7 @@ Row = tuple[str, str]
 
 
 def ask(run: Run, question: Callable[[], Value]) -> Value | None:
-    """Ask for one part; where it is damaged or missing, say so and go on without it."""
+    """Ask for one part; if it is damaged or missing, say so and go on without it."""
     try:
         return question()
     except (ckptparse.CheckpointError, OSError) as error:
@@ -94,13 +94,13 @@ def optimizer_rows(optimizers: Sequence[dict[str, Any]] | None) -> Iterator[Row]
 
 
 def average_rows(averages: int | None) -> Iterator[Row]:
-    """Iterate over the line for moving averages, where there are some."""
+    """Iterate over the line for moving averages, if there are some."""
     if averages:
         yield "averages", f"moving averages of {count(averages, 'variable')}"
 
 
 def describe_file(path: str) -> dict[str, Any]:
-    """Describe a file as JSON has it: its size is None where it is not there."""
+    """Describe a file as JSON has it: its size is None if it is not there."""
     try:
         return {"path": path, "size": os.stat(path).st_size}
     except OSError:

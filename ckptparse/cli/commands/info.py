@@ -55,7 +55,7 @@ def _describe(run: Run, path: str) -> Info:
 
 
 def _identify(path: str) -> str:
-    """Say what lies at a path; where nothing does, `open` says it better."""
+    """Say what lies at a path; if nothing does, `open` says it better."""
     try:
         return ckptparse.identify(path).kind
     except ckptparse.CheckpointNotFoundError:

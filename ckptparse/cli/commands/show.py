@@ -93,7 +93,7 @@ def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _as_fixed_strings(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Turn strings into numpy's fixed-width kind, where that keeps every byte."""
+    """Turn strings into numpy's fixed-width kind, if that keeps every byte."""
     elements = array.ravel().tolist()
     if any(not isinstance(element, bytes) or element.endswith(b"\0") for element in elements):
         raise UsageError("A .npy file cannot hold these values: they are no plain strings")

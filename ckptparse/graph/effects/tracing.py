@@ -192,7 +192,7 @@ class Tracer:
             yield from self._follow_results(table, node, above)
 
     def _given(self, table: NodeTable, name: str) -> Iterable[Name] | None:
-        """Return what a node of the graph itself is fed with; None where it is nothing known."""
+        """Return what a node of the graph itself is fed with; None if it is nothing known."""
         if table.function is not None:
             return None
         op = table.op(name)
