@@ -270,7 +270,7 @@ def _metadata(opened: Opened, layout: str | None) -> dict[str, str]:
     # Libraries that load weights ask whose layout they have: `format` is their word for it.
     said = {"format": "pt" if layout == "torch" else "tf", "source_format": opened.format}
     if opened.path is not None:
-        said["source"] = opened.path.encode("utf-8", "backslashreplace").decode()
+        said["source"] = escape(opened.path)
     kept = {key: value for key, value in opened.metadata.items() if key not in said}
     return {**kept, **said, "written_by": "ckptparse"}
 
