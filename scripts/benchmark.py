@@ -6,6 +6,7 @@
     python scripts/benchmark.py --scale scale.png  how the cost grows with the work
     python scripts/benchmark.py sparse             64 GiB, in a sparse file
     python scripts/benchmark.py read --cold        with memory as it happens to be at hand
+    python scripts/benchmark.py recover            what recovery is made of, method by method
 
 Every run is a fresh process, with the page cache warm, memory made ready (see `benchmark_jobs`) and
 imports not counted; ours, TensorFlow's, safetensors' and the bare limit (the same reads and
@@ -38,9 +39,12 @@ from typing import Any
 
 from benchmark_inputs import make_input
 from benchmark_jobs import JOBS, Job
+from benchmark_recover import PREPARED
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
+GROUPS = {"recover": tuple(PREPARED)}
+"""Jobs that can be asked for by one name."""
 READERS = ("ckptparse", "limit", "tensorflow", "safetensors")
 BEGIN, END = "<!-- benchmark table: begin -->", "<!-- benchmark table: end -->"
 
@@ -71,7 +75,8 @@ def main() -> None:
 
         draw_scale(args.scale)
         return
-    jobs = [job for job in JOBS if (job.name in args.jobs if args.jobs else job.usual)]
+    named = {one for name in args.jobs for one in GROUPS.get(name, (name,))}
+    jobs = [job for job in JOBS if (job.name in named if named else job.usual)]
     readers = [name for name in READERS if is_installed(name)]
     results = measure(jobs, readers, Path(args.directory), args.rounds, cold=args.cold)
     table = format_table(jobs, readers, results)
@@ -94,7 +99,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--cold", action="store_true", help="do not make memory ready")
     parser.add_argument("--scale", metavar="PNG", help="draw cost against work instead")
     args = parser.parse_args()
-    unknown = set(args.jobs) - {job.name for job in JOBS}
+    unknown = set(args.jobs) - {job.name for job in JOBS} - GROUPS.keys()
     if unknown:
         parser.error(f"there is no job {', '.join(sorted(unknown))}")
     if args.rounds < 1:

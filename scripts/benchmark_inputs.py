@@ -174,6 +174,24 @@ def sparse(prefix: Path) -> None:
     Path(f"{prefix}.index").write_bytes(bundle.index())
 
 
+def weights(prefix: Path) -> None:
+    """256 MiB of weights as models have them."""
+    rng = np.random.default_rng(0)
+    tensors = (
+        (f"layer_{n:02d}/kernel", rng.normal(0, 0.05, (2048, 2048)).astype("<f4"))
+        for n in range(16)
+    )
+    write_stream(prefix, tensors)
+
+
+def noise(prefix: Path) -> None:
+    """100 MB in 50 tensors, of which the data file has none: it is noise."""
+    shape = (500, 1000)
+    write_stream(prefix, ((f"w{n}", random_floats(n, shape)) for n in range(50)))
+    data = Path(f"{prefix}.data-00000-of-00001")
+    data.write_bytes(np.random.default_rng(99).bytes(data.stat().st_size))
+
+
 INPUTS: dict[str, Callable[[Path], None]] = {
     "large": large,
     "small": small,
@@ -183,4 +201,6 @@ INPUTS: dict[str, Callable[[Path], None]] = {
     "strings": strings,
     "sparse": sparse,
     "many": many,
+    "weights": weights,
+    "noise": noise,
 }

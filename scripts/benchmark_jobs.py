@@ -26,6 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import benchmark_recover
 import numpy as np
 
 __all__ = ["JOBS", "Job"]
@@ -468,6 +469,16 @@ JOBS = (
             "limit": limit(limit_verify),
         },
         usual=False,
+    ),
+    *(
+        Job(
+            name,
+            title,
+            source,
+            {"ckptparse": prepare, "limit": benchmark_recover.checksum},
+            usual=False,
+        )
+        for name, (title, source, prepare) in benchmark_recover.PREPARED.items()
     ),
 )
 

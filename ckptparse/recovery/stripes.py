@@ -22,6 +22,8 @@ _SIZES = tuple(1 << power for power in range(20, 11, -1))
 _MOST_DISKS = 12
 _LEAST_TRIED = 1 << 10
 _MOST_TRIED = 1 << 24
+_MOST_FIRST = 1 << 22
+"""Bytes of the payload that every order is tried on: 1,332 of them."""
 _MOST_TRIED_DISKS = 5
 _FEWEST = 4
 """Payloads that must agree: of fewer, chance would find an order."""
@@ -53,14 +55,26 @@ class Stripes:
 
     def undo(self, source: Source) -> JoinedSource:
         """Return the file in the right order; a last row that is not whole stays as it is."""
-        row = self.size * len(self.order)
-        whole = source.size // row * row
-        ranges = [
-            Range(source, start + number * self.size, self.size)
-            for start in range(0, whole, row)
-            for number in self.order
-        ]
-        return JoinedSource(source.path, [*ranges, Range(source, whole, source.size - whole)])
+        return JoinedSource(source.path, list(self._iter_ranges(source, 0, source.size)))
+
+    def read_at(self, source: Source, offset: int, size: int) -> bytes:
+        """Return bytes of the file in the right order."""
+        ranges = self._iter_ranges(source, offset, size)
+        return b"".join(source.read_at(part.offset, part.size) for part in ranges)
+
+    def _iter_ranges(self, source: Source, offset: int, size: int) -> Iterator[Range]:
+        disks = len(self.order)
+        whole = source.size // (self.size * disks) * self.size * disks
+        end = offset + size
+        while offset < min(end, whole):
+            stripe, within = divmod(offset, self.size)
+            row, disk = divmod(stripe, disks)
+            count = min(self.size - within, end - offset)
+            there = (row * disks + self.order[disk]) * self.size + within
+            yield Range(source, there, count)
+            offset += count
+        if offset < end:
+            yield Range(source, offset, end - offset)
 
 
 def find_stripes(found: Sequence[Found]) -> Stripes | None:
@@ -90,20 +104,22 @@ def try_stripes(source: Source, payloads: Sequence[tuple[int, int, int]]) -> Str
     by_size = sorted(payloads, key=lambda one: one[1])
     fitting = [one for one in by_size if _LEAST_TRIED <= one[1] <= _MOST_TRIED]
     # A small one rules most orders out quickly; a large one lies in many stripes.
-    sample = [*fitting[:1], *fitting[-2:]] if len(fitting) > 1 else []
-    if not sample:
+    if len(fitting) < 2 or fitting[0][1] > _MOST_FIRST:
         return None
+    sample = [fitting[0], *fitting[-2:]]
     for size in _SIZES:
         for disks in range(2, min(_MOST_TRIED_DISKS, source.size // size) + 1):
             for order in permutations(range(disks)):
                 stripes = Stripes(size, order, len(sample))
-                if order != tuple(range(disks)) and _all_fit(stripes.undo(source), sample):
+                if order != tuple(range(disks)) and _all_fit(source, stripes, sample):
                     return stripes
     return None
 
 
-def _all_fit(source: Source, payloads: Sequence[tuple[int, int, int]]) -> bool:
-    return all(crc32c(source.read_at(offset, size)) == crc for offset, size, crc in payloads)
+def _all_fit(source: Source, stripes: Stripes, payloads: Sequence[tuple[int, int, int]]) -> bool:
+    return all(
+        crc32c(stripes.read_at(source, offset, size)) == crc for offset, size, crc in payloads
+    )
 
 
 def _fit(found: Sequence[Found], size: int, disks: int) -> Stripes | None:

@@ -31,6 +31,7 @@ from ckptparse.recovery.imaging.extents import Joined
 from ckptparse.recovery.imaging.mapfile import Mapfile
 from ckptparse.recovery.imaging.tables import find_block_size
 from ckptparse.recovery.returns import restore_returns
+from ckptparse.recovery.statistics import judge_elements
 from ckptparse.recovery.stripes import Found, Stripes, find_stripes, try_stripes
 
 __all__ = ["Places", "find_places"]
@@ -43,6 +44,9 @@ _SECTOR = 512
 _MOST_LOST = 1 / 500
 """The share of bytes that lost returns may be: 1 in 65,536 on average."""
 _FAILURES = 3
+_SAMPLE = 1 << 20
+_NOISE = 0.9
+"""The share of elements that look wrong where all is noise."""
 _WORTH = 0.25
 """The share of a file's bytes that must be damaged for stripes to be thought of."""
 
@@ -156,6 +160,9 @@ def _striped(
     everything = _payloads(case, file, lost=False, places={})
     if sum(one.size for one in lost) <= _WORTH * sum(one.size for one in everything):
         return
+    if _is_noise(source, min(lost, key=lambda one: one.size)):
+        # What is no weights in this order is none in another.
+        return
     for find in (_stripes_of, _tried_stripes):
         stripes = find(source, lost if find is _tried_stripes else everything)
         if stripes is None:
@@ -211,6 +218,19 @@ def _stripes_of(source: Source, payloads: Sequence[Payload]) -> Stripes | None:
     for segment in extents.find_anchors(source, [file], extents.SMALLEST):
         found += [Found(one.offset, one.position, one.size) for _, one in segment]
     return find_stripes(found)
+
+
+def _is_noise(source: Source, payload: Payload) -> bool:
+    """Tell whether hardly any element at a payload's place looks like a weight."""
+    size = min(payload.size, _SAMPLE, source.size - payload.offset)
+    if size <= 0:
+        return False
+    judged = judge_elements(
+        source.read_at(payload.offset, size), payload.data_type, offset=payload.offset
+    )
+    width = item_size(payload.data_type) or 1
+    suspect = sum(stop - start for start, stop in judged.suspect) * width
+    return judged.judged and suspect > _NOISE * size
 
 
 def _tried_stripes(source: Source, lost: Sequence[Payload]) -> Stripes | None:
