@@ -171,3 +171,16 @@ def tell_slots_from_weights(checkpoint: ckptparse.Checkpoint) -> set[str]:
     else:
         print(one.name if one else None)
     return state | set(averages.tensors)
+
+
+def see_it(path: str, out: Path) -> list[str]:
+    ckptparse.report_page(path, out, overwrite=True, statistics=False, verify=False, threads=1)
+    ckptparse.report_page(ckptparse.diff(path, path), out, progress=lambda done, total: None)
+    effects: tuple[ckptparse.Effect, ...] = ckptparse.open_graph(path).effects
+    with ckptparse.open_saved_model(path) as model:
+        effects += model.effects
+    return [
+        f"{effect.kind.value} {effect.op} {effect.node} {effect.path}"
+        for effect in effects
+        if not effect.ordinary and effect.origin is not ckptparse.PathOrigin.SAVER
+    ]
