@@ -134,6 +134,18 @@ def data_lost_safetensors_left(directory: Path) -> Given:
     return data_lost(directory, "model.safetensors", safetensors.numpy.save(arrays))
 
 
+def data_lost_raw_bytes_left(directory: Path) -> Given:
+    """A file of no known kind, in which each tensor lies at some multiple of four."""
+    parts = [b"no known kind"]
+    for name in ("layer_0/kernel", "layer_1/kernel", "layer_2/kernel"):
+        parts += [
+            bytes(-len(b"".join(parts)) % 4),
+            noise(4 * len(name)),
+            MODEL.arrays[name].tobytes(),
+        ]
+    return data_lost(directory, "heap.bin", b"".join(parts))
+
+
 def two_damaged_copies(directory: Path) -> Given:
     zero_sectors(write(MODEL, directory / "a" / "model"), 20, seed=1)
     zero_sectors(write(MODEL, directory / "b" / "model"), 20, seed=2)
@@ -229,6 +241,7 @@ SITUATIONS = [
     Situation("the data is lost, an npz is left", data_lost_npz_left, 1.0, 1.0),
     Situation("the data is lost, a .keras file is left", data_lost_keras_left, 0.33, 0.33),
     Situation("the data is lost, a safetensors is left", data_lost_safetensors_left, 1.0, 1.0),
+    Situation("the data is lost, raw bytes are left", data_lost_raw_bytes_left, 0.027, 0.027),
     Situation("two damaged copies", two_damaged_copies, 1.0, 1.0),
     Situation(
         "two damaged copies, one without index", two_damaged_copies_one_without_an_index, 1.0, 1.0

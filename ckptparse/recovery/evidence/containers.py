@@ -22,7 +22,9 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from ckptparse.coding.varint import encode_varint
+import numpy as np
+import numpy.typing as npt
+
 from ckptparse.errors import CheckpointError
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
@@ -41,6 +43,8 @@ _TENSOR_CONTENT = 0x22
 """The tag of TensorProto.tensor_content, and of most other payloads in field 4."""
 _FIRST_FIELD = 0x0A
 """The tag of a message's first field, if that is bytes."""
+_MESSAGES = (b"\x08", b"\x0a", b"\x12")
+"""What messages begin with: the tag of the first field or the second."""
 
 
 class Candidate(NamedTuple):
@@ -163,8 +167,12 @@ def iter_candidates(source: Source, sizes: Collection[int]) -> Iterator[Candidat
         yield from _in_safetensors(source)
     if source.size in sizes:
         yield Candidate(0, source.size)
-    find = _in_hdf5 if head.startswith(b"\x89HDF\r\n\x1a\n") else _behind_lengths
-    yield from find(source, sizes)
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        yield from _in_hdf5(source, sizes)
+    elif head[4:8] == b"TFL3":
+        yield from _in_flatbuffer(source, sizes)
+    elif head[:1] in _MESSAGES:
+        yield from _in_message(source, sizes)
 
 
 def _in_npy(source: Source) -> Iterator[Candidate]:
@@ -202,20 +210,45 @@ def _in_hdf5(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
                 yield Candidate(offset, size)
 
 
-def _behind_lengths(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
-    """Iterate over what stands behind its own length."""
-    heads: dict[bytes, tuple[int, int]] = {}
-    for size in sizes:
-        heads[struct.pack("<I", size)] = size, 4
-        for tag in (_TENSOR_CONTENT, _FIRST_FIELD):
-            head = bytes([tag]) + encode_varint(size)
-            heads[head] = size, len(head)
+def _in_flatbuffer(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
+    """Iterate over vectors of some sizes: each stands behind its length, a word of its own."""
+    wanted = np.array(sorted(size for size in sizes if size < 1 << 32), np.uint32)
+    some = np.zeros(1 << 16, np.bool_)
+    some[wanted & 0xFFFF] = True
     for start, data in _iter_pieces(source):
-        for head, (size, width) in heads.items():
-            place = data.find(head)
-            while 0 <= place < _PIECE:
-                yield Candidate(start + place + width, size)
-                place = data.find(head, place + 1)
+        words = np.frombuffer(data, "<u4", min(_PIECE, len(data)) // 4)
+        likely = np.flatnonzero(some[words & 0xFFFF])
+        for place in likely[np.isin(words[likely], wanted)].tolist():
+            yield Candidate(start + 4 * place + 4, int(words[place]))
+
+
+def _in_message(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
+    """Iterate over bytes of some sizes in a message: each stands behind a tag and its length."""
+    wanted = np.array(sorted(sizes), np.int64)
+    for start, data in _iter_pieces(source):
+        view = np.frombuffer(data + bytes(_OVERLAP), np.uint8)
+        body = view[: min(_PIECE, len(data))]
+        tags = np.flatnonzero((body == _TENSOR_CONTENT) | (body == _FIRST_FIELD))
+        lengths, ends = _varints(view, tags + 1)
+        fitting = np.isin(lengths, wanted)
+        for end, size in zip(ends[fitting].tolist(), lengths[fitting].tolist(), strict=True):
+            yield Candidate(start + end, size)
+
+
+def _varints(
+    view: npt.NDArray[np.uint8], places: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+    """Decode the varints at some places, of five bytes at most: values, and where each ends."""
+    values = np.zeros(len(places), np.int64)
+    ends = places.copy()
+    more = np.ones(len(places), np.bool_)
+    for number in range(5):
+        byte = view[places + number].astype(np.int64)
+        values[more] |= (byte[more] & 0x7F) << 7 * number
+        ends[more] += 1
+        more &= byte >= 0x80
+    values[more] = -1
+    return values, ends
 
 
 def _iter_pieces(source: Source) -> Iterator[tuple[int, bytes]]:

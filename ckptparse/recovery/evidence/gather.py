@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
+from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.search import Wanted
 from ckptparse.errors import CheckpointError, CheckpointNotFoundError
 from ckptparse.examination.readers import DataFile
@@ -17,7 +18,7 @@ from ckptparse.files.storage import Source
 from ckptparse.graph.graph import Graph
 from ckptparse.recovery.evidence.containers import iter_parts
 from ckptparse.recovery.evidence.graphs import iter_graphs
-from ckptparse.recovery.evidence.payloads import find_payloads
+from ckptparse.recovery.evidence.payloads import Match, find_everywhere, find_payloads
 
 __all__ = ["Evidence", "Member"]
 
@@ -123,17 +124,27 @@ class Evidence:
         for path in self.files:
             if not left:
                 break
-            try:
-                with closing(self.context.storage.open(path)) as source:
-                    for match in find_payloads(source, left, limits=self.context.limits):
-                        undo = None if match.source is source else self._undo(match.source)
-                        place = DataFile(path, undo), match.offset, match.chance
-                        found[match.wanted] = place
-            except CheckpointError:
-                continue
+            with suppress(CheckpointError), closing(self.context.storage.open(path)) as source:
+                for match in self._iter_matches(source, self.kinds[path], left):
+                    undo = None if match.source is source else self._undo(match.source)
+                    found.setdefault(
+                        match.wanted, (DataFile(path, undo), match.offset, match.chance)
+                    )
             for item in found:
                 left.pop(item, None)
         return found
+
+    def _iter_matches(
+        self, source: Source, kind: str, wanted: Collection[Wanted]
+    ) -> Iterator[Match]:
+        """Iterate over runs at places that a container names; in a small unknown file, anywhere."""
+        limits = self.context.limits
+        yield from find_payloads(source, wanted, limits=limits)
+        if kind == "unknown":
+            # As many, the largest first, as leave what is found proved.
+            count = int(HIGHEST_CHANCE * 2**32) // max(1, source.size // 4)
+            largest = sorted(wanted, key=lambda item: -item.size)[:count]
+            yield from find_everywhere(source, largest, limits=limits)
 
     def _undo(self, part: Source) -> Member:
         return Member(part.path, self.context)
