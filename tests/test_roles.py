@@ -13,6 +13,7 @@ from builder import Bundle
 
 import ckptparse
 from ckptparse import AmbiguousError, CheckpointError
+from ckptparse.graph.name_roles import find_roles
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 
 pytestmark = pytest.mark.proto
@@ -281,3 +282,12 @@ def test_what_the_layers_were_found_by_is_never_an_error(tmp_path: Path) -> None
         for question in ("layers", "optimizers", "averages"):
             with pytest.raises(CheckpointError):
                 getattr(checkpoint, question)
+
+
+# Much of it.
+
+
+@pytest.mark.parametrize("name", ["a" * 3000 + "/Adam", "m/" * 100 + "m", "/" * 5000, "", "/"])
+def test_names_that_no_program_has_are_variables(name: str) -> None:
+    roles = find_roles({name: (1,), name.rpartition("/")[0]: (1,)})
+    assert roles.state() == set()

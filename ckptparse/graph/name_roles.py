@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 __all__ = [
     "AVERAGE_SLOTS",
@@ -36,8 +37,8 @@ __all__ = [
     "is_counter_name",
 ]
 
-_MOST_SCOPES = 64
-"""Scopes that a name may have to be looked at: more are no name of a program."""
+_MOST_SCOPES, _LONGEST_NAME = 64, 2000
+"""Scopes and characters that a name may have to be looked at: more are no name of a program."""
 
 _ADAM = ("m", "v")
 _RMSPROP = ("rms", "momentum")
@@ -220,7 +221,7 @@ class _Search:
 
     def look_at(self, name: str) -> None:
         """Find out what one name is."""
-        if name.count("/") > _MOST_SCOPES:
+        if len(name) > _LONGEST_NAME or name.count("/") > _MOST_SCOPES:
             return
         base, _, leaf = name.rpartition("/")
         if self._shapes[name] == () and self._is_counter(name, base, leaf):
@@ -269,7 +270,7 @@ class _Search:
     def _slots(self, name: str, base: str, leaf: str) -> Iterator[_Found]:
         """Iterate over what a name may be as a slot; the first that fits counts."""
         shape = self._shapes[name]
-        mesh = _MESH.fullmatch(name)
+        mesh = _MESH.fullmatch(name) if "_slot_" in leaf else None
         if mesh is not None and self._fits(mesh[1], shape, "adafactor"):
             yield _Found(name, mesh[1], "", "Adafactor", 0, mesh[2])
         yield from self._keras_slots(name, base, leaf)
@@ -292,10 +293,11 @@ class _Search:
                     yield _Found(name, variable, above, label, 0, leaf)
         parts = name.split("/")
         for start in range(2, len(parts)):
-            above, label, slot = "/".join(parts[: start - 2]), parts[start - 2], parts[start - 1]
-            variable = "/".join(parts[start:])
-            known = slot in _KERAS_SLOTS and self._is_keras_scope(_join(above, label))
-            if known and self._fits(variable, shape, ""):
+            label, slot = parts[start - 2 : start]
+            if slot not in _KERAS_SLOTS:
+                continue
+            above, variable = "/".join(parts[: start - 2]), "/".join(parts[start:])
+            if self._fits(variable, shape, "") and self._is_keras_scope(_join(above, label)):
                 yield _Found(name, variable, above, label, 0, slot)
 
     def _is_keras_scope(self, scope: str) -> bool:
@@ -450,12 +452,14 @@ def _join(scope: str, name: str) -> str:
     return f"{scope}/{name}" if scope else name
 
 
+@lru_cache(maxsize=4096)
 def _split_number(leaf: str) -> tuple[str, int]:
     """Split `Adam_1` into name and number; the first has none."""
     numbered = _NUMBERED.fullmatch(leaf)
     return (numbered[1], int(numbered[2] or 0)) if numbered else (leaf, 0)
 
 
+@lru_cache(maxsize=4096)
 def _bare(label: str) -> str:
     """Return an optimizer's name without what differs: `LAMBOptimizer` is `lamb`."""
     return label.lower().replace("_", "").removesuffix("optimizer")
