@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from ckptparse.graph.variables import GraphVariable as GraphVariable
     from ckptparse.graph.variables import SliceInfo as SliceInfo
     from ckptparse.identification import Identity as Identity
+    from ckptparse.identification.identity import Finding as Finding
     from ckptparse.inventory.identities import identify as identify
     from ckptparse.inventory.listed import checkpoint_state as checkpoint_state
     from ckptparse.inventory.listed import latest_checkpoint as latest_checkpoint
@@ -204,6 +205,7 @@ _MODULES = {
     "graph.attributes": ["Attributes"],
     "graph.parts": ["Constants", "GraphParts"],
     "graph.nodes": ["Node", "NodeTable"],
+    "identification.identity": ["Finding"],
 }
 """Where each public name is defined. No module has the name of a public function."""
 
