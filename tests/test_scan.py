@@ -76,6 +76,25 @@ def test_the_files_of_a_directory_are_one_image(tmp_path: Path) -> None:
     check(ckptparse.recover(found), 0)
 
 
+def test_a_directory_may_have_more_files_than_a_process_may_open(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    prefix = tmp_path / "made" / "model"
+    data = write(make_model(0, rows=500), prefix)
+    found = tmp_path / "lost+found"
+    found.mkdir()
+    for number in range(300):
+        (found / f"f{number:04d}.txt").write_bytes(b"something else")
+    (found / "g0001.bin").write_bytes(Path(f"{prefix}.index").read_bytes())
+    (found / "g0002.bin").write_bytes(data.read_bytes())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        (one,) = ckptparse.scan(found)
+        check(one.recover(), 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_a_lost_part_leaves_its_share(tmp_path: Path) -> None:
     image = make_image(tmp_path, (0,))
     data = bytearray(image.read_bytes())

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from ckptparse.errors import CheckpointNotFoundError, LimitError
 from ckptparse.files.storage import FileStat, Source, Storage, check_range
 
-__all__ = ["ConvertedSource", "Converter", "JoinedSource", "Range", "ViewStorage"]
+__all__ = ["ConvertedSource", "Converter", "JoinedSource", "Range", "ReopenedSource", "ViewStorage"]
 
 _PIECE = 1 << 20
 _KEPT = 4
@@ -89,6 +89,38 @@ class JoinedSource:
         for part in self.ranges:
             if part.source is not None:
                 part.source.close()
+
+
+class ReopenedSource:
+    """A file that is opened for each read: of thousands, no more are open than are read."""
+
+    __slots__ = ("_storage", "path", "size")
+
+    piece = _PIECE
+    gap = 0
+    concurrency = None
+
+    def __init__(self, storage: Storage, path: str, size: int) -> None:
+        self._storage = storage
+        self.path = path
+        self.size = size
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes at `offset`."""
+        with closing(self._storage.open(self.path)) as source:
+            return source.read_at(offset, size)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes at `offset`."""
+        with closing(self._storage.open(self.path)) as source:
+            source.read_into(offset, buffer)
+
+    def map(self) -> mmap.mmap | None:
+        """Return None: it is not open."""
+        return None
+
+    def close(self) -> None:
+        """Do nothing: it is not open."""
 
 
 class ViewStorage:

@@ -106,7 +106,7 @@ def recover(
         `.write(path)` saves what was got back.
 
     Raises:
-        CheckpointNotFoundError: Nothing of a checkpoint is there.
+        CheckpointNotFoundError: Nothing of a checkpoint is there; or a file of the evidence is not.
         NotACheckpointError: What is there was never part of one; `.identity` says what it is.
         MalformedError: `shapes` are none, or the map file is none.
     """

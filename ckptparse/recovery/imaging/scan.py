@@ -30,7 +30,7 @@ from ckptparse.examination.payload import Form
 from ckptparse.files.context import Context, Progress, begin
 from ckptparse.files.placing import place_file
 from ckptparse.files.storage import Source, Storage
-from ckptparse.files.views import JoinedSource, Range, ViewStorage
+from ckptparse.files.views import JoinedSource, Range, ReopenedSource, ViewStorage
 from ckptparse.inventory.survey import IndexFile, LegacyFile, Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.recovery.imaging import extents
@@ -156,14 +156,14 @@ def open_image(storage: Storage, path: str) -> Source:
     status = storage.stat(path)
     if status is not None and status.kind == "directory":
         ranges: list[Range] = []
-        for file in _walk(storage, path):
-            source = storage.open(file)
+        for file, size in _walk(storage, path):
+            source = ReopenedSource(storage, file, size)
             ranges += [Range(source, 0, source.size), Range(None, 0, -source.size % _BLOCK)]
         return JoinedSource(path, ranges)
     return storage.open(path)
 
 
-def _walk(storage: Storage, directory: str) -> Iterator[str]:
+def _walk(storage: Storage, directory: str) -> Iterator[tuple[str, int]]:
     pending = [directory]
     count = 0
     while pending:
@@ -173,7 +173,7 @@ def _walk(storage: Storage, directory: str) -> Iterator[str]:
                 pending.append(storage.join(place, name))
             elif status.kind == "file" and count < _MOST_FILES:
                 count += 1
-                yield storage.join(place, name)
+                yield storage.join(place, name), status.size
 
 
 @dataclass(slots=True)

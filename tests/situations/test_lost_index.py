@@ -1,0 +1,93 @@
+"""The index is lost, and TensorFlow's own files beside the data say what it was."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import builder
+import pytest
+
+import ckptparse
+
+
+def record(data: bytes) -> bytes:
+    head = struct.pack("<Q", len(data))
+    checks = [builder.fixed32(builder.masked_crc(part)) for part in (head, data)]
+    return head + checks[0] + data + checks[1]
+
+
+def check(recovery: ckptparse.Recovery, original: Path) -> None:
+    """Compare all values; all of them are offered without proof."""
+    expected = ckptparse.read(original)
+    assert set(recovery) == set(expected)
+    for name, value in expected.items():
+        assert recovery[name].status == "unverified", name
+        assert recovery[name].read().tobytes() == value.tobytes() or value.dtype == object
+        assert recovery[name].read().tolist() == value.tolist()
+        assert "no index describes it" in recovery[name].note or recovery[name].shape == (6, 3)
+
+
+@pytest.fixture
+def without_index(fixtures: Path, tmp_path: Path) -> Callable[[str, str], Path]:
+    """Return a function that copies a case without its index."""
+
+    def copy(case: str, index: str) -> Path:
+        target = tmp_path / "case"
+        shutil.copytree(fixtures / case, target)
+        (target / index).unlink()
+        return target
+
+    return copy
+
+
+def test_a_meta_graph_beside_the_data_gives_everything(
+    without_index: Callable[[str, str], Path], fixtures: Path
+) -> None:
+    case = without_index("graphs/saver_to_rebuild", "model.index")
+    check(ckptparse.recover(case / "model"), fixtures / "graphs/saver_to_rebuild/model")
+
+
+def test_a_meta_graph_elsewhere_gives_everything_if_it_is_named(
+    without_index: Callable[[str, str], Path], fixtures: Path, tmp_path: Path
+) -> None:
+    case = without_index("graphs/saver_to_rebuild", "model.index")
+    meta = tmp_path / "elsewhere.meta"
+    (case / "model.meta").rename(meta)
+    assert len(ckptparse.recover(case / "model")) == 0
+    found = ckptparse.recover(case / "model", evidence=[meta])
+    check(found, fixtures / "graphs/saver_to_rebuild/model")
+
+
+def test_an_event_file_in_the_directory_gives_everything(
+    without_index: Callable[[str, str], Path], fixtures: Path
+) -> None:
+    case = without_index("graphs/saver_to_rebuild", "model.index")
+    meta = (case / "model.meta").read_bytes()
+    (case / "model.meta").unlink()
+    version = builder.field64(1, 0) + builder.field(3, b"brain.Event:2")
+    log = record(version) + record(builder.field(9, meta))
+    (case / "events.out.tfevents.1700000000.host").write_bytes(log)
+    check(ckptparse.recover(case / "model"), fixtures / "graphs/saver_to_rebuild/model")
+    assert len(ckptparse.recover(case / "model", siblings=False)) == 0
+
+
+@pytest.mark.parametrize("case", ["keras2_sequential", "keras3_export", "module"])
+def test_a_saved_model_gives_its_variables(
+    case: str, without_index: Callable[[str, str], Path], fixtures: Path
+) -> None:
+    (index,) = (fixtures / "saved_model" / case).rglob("variables.index")
+    inside = index.relative_to(fixtures / "saved_model" / case)
+    copied = without_index(f"saved_model/{case}", str(inside))
+    check(ckptparse.recover(copied / inside.with_suffix("")), index.with_suffix(""))
+
+
+def test_a_graph_of_another_model_gives_nothing(
+    without_index: Callable[[str, str], Path], fixtures: Path
+) -> None:
+    case = without_index("graphs/saver_to_rebuild", "model.index")
+    data = case / "model.data-00000-of-00002"
+    data.write_bytes(data.read_bytes() + b"\0")
+    assert len(ckptparse.recover(case / "model")) == 0
