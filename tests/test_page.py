@@ -22,6 +22,7 @@ import ckptparse
 from ckptparse.examination.report import FileRange, FileReport
 from ckptparse.graph.graph import Graph
 from ckptparse.rendering.page.files import _with_patches
+from ckptparse.rendering.page.numbers import small_number
 
 SUBJECTS = {
     "saved model": "saved_model/keras2_sequential",
@@ -30,6 +31,7 @@ SUBJECTS = {
     "module with an asset": "saved_model/module",
     "V2": "saver/my_model",
     "every kind of element": "dtypes/every_kind/model",
+    "ends of the range": "dtypes/floats/model",
     "below a byte": "dtypes/below_a_byte/model",
     "variants": "dtypes/variant_tensor_lists/two_lists",
     "strings": "dtypes/strings/model",
@@ -174,6 +176,18 @@ def test_statistics_are_those_of_the_values(fixtures: Path, tmp_path: Path) -> N
     assert numbers[2] == pytest.approx(values.mean(), rel=1e-4)
     rows_of_blocks, columns, *_ = rows["stats"]["heat"][str(row)]
     assert (rows_of_blocks, columns) == values.shape
+
+
+@pytest.mark.parametrize("digits", [3, 4, 6])
+def test_numbers_of_few_digits_are_numbers_that_json_has(digits: int) -> None:
+    largest = float(np.finfo(np.float64).max)
+    for value in (largest, -largest, 5e-324, 0.0, -0.0, 1e300, 1 << 62, 123456789):
+        found = small_number(value, digits)
+        json.dumps(found, allow_nan=False)
+        assert found == pytest.approx(value, rel=0.01)
+    assert small_number(float("nan")) is None
+    assert small_number(float("inf")) is None
+    assert small_number(None) is None
 
 
 def test_without_statistics_and_checks_nothing_is_read(fixtures: Path, tmp_path: Path) -> None:

@@ -17,4 +17,6 @@ def small_number(value: float | None, digits: int = 6) -> int | float | None:
         return None
     if abs(value) < _EXACT and value == int(value):
         return int(value)
-    return float(f"{value:.{digits}g}")
+    rounded = float(f"{value:.{digits}g}")
+    # The largest number there is would be rounded up to more than it.
+    return rounded if math.isfinite(rounded) else float(value)
