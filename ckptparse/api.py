@@ -107,7 +107,8 @@ def read(
         `bytes`; a scalar's shape is `()`.
 
     Raises:
-        TensorNotFoundError: One of `names` is not there.
+        TensorNotFoundError: One of `names` is not there, or a pattern of `include` matches
+            nothing.
         ChecksumError: Bytes are not those that were written.
         CheckpointError: As for `open`.
     """

@@ -6,7 +6,7 @@ chosen naming; `Tensor.name` is always as stored.
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
@@ -260,14 +260,26 @@ class Checkpoint(Mapping[str, Tensor]):
             that key.
 
         Raises:
-            TensorNotFoundError: One of `names` is not there.
+            TensorNotFoundError: One of `names` is not there, or a pattern of `include` matches
+                nothing.
             DataLossError: A tensor's bytes are damaged or missing.
         """
         keys = self.shapes() if names is None else dict.fromkeys(self._keys_of(_names(names)))
+        if include is not None and not isinstance(include, str):
+            include = tuple(include)
+        self._check_patterns(keys, include)
         chosen = list(choose_names(keys, include, exclude))
         stored_names = self._chosen_names
         stored = chosen if stored_names is None else [stored_names[key] for key in chosen]
         return dict(zip(chosen, self._opened.read_many(stored, self._options), strict=True))
+
+    def _check_patterns(self, keys: Collection[str], include: Patterns) -> None:
+        """Raise `TensorNotFoundError` if a pattern matches nothing: a misspelt one is told."""
+        patterns = [include] if isinstance(include, str) else list(include or ())
+        for pattern in patterns:
+            if next(iter(choose_names(keys, pattern, None)), None) is None:
+                message = f"No name among {len(keys)} matches the pattern {pattern!r}"
+                raise name_not_found(message, pattern, keys, path=self.path)
 
     def close(self) -> None:
         """Close every file. Arrays that were read stay; all else raises `ClosedError` from now on.

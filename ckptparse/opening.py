@@ -34,6 +34,8 @@ __all__ = [
     "read_graph",
 ]
 
+_MOST_BESIDE = 4
+"""Checkpoints beside a broken one that are looked into: an error is not to take seconds."""
 _JUDGED_BY_ITS_READER = ("v2-index", "truncated", "empty", "zeros", "unknown")
 
 
@@ -64,6 +66,24 @@ def name_whole(error: CheckpointError, inventory: Inventory, context: Context) -
     whole = next((one for one in listed if _is_whole(one, context)), None)
     if whole is not None:
         error.hint = _join(error.hint, f"The newest whole one that is listed: {whole.path}")
+    elif isinstance(error, FileNotFoundError) and not listed:
+        beside = _find_beside(inventory, context)
+        if beside is not None:
+            error.hint = _join(error.hint, f"A whole one lies beside it: {beside}")
+
+
+def _find_beside(inventory: Inventory, context: Context) -> str | None:
+    """Return the whole checkpoint of the nearest step beside a broken one; None without one."""
+    from ckptparse.inventory.parts import list_nearest
+
+    broken = inventory.meant or next(iter(inventory.others), None)
+    if broken is None or broken.format != "v2" or broken.saved_model is not None:
+        return None
+    try:
+        found = list_nearest(broken.path, Folders(context))[:_MOST_BESIDE]
+    except CheckpointError:
+        return None
+    return next((one for one in found if _is_whole(Candidate("v2", one), context)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +183,7 @@ def _explain_file(path: str, context: Context) -> str | None:
     identity = identify_file(path, context)
     if identity.kind in ("v2-shard", "unknown") or identity.detail.get("of") == "v2-shard":
         return None
-    return f"It is {identity.meaning}. {identity.advice}"
+    return f"It is {identity.described}. {identity.advice}"
 
 
 def _open_legacy(files: tuple[str, ...], context: Context) -> Backend:
@@ -265,4 +285,4 @@ def _size(path: str, context: Context) -> int:
 
 
 def _join(hint: str | None, more: str) -> str:
-    return f"{hint}. {more}" if hint else more
+    return f"{hint.rstrip('.')}. {more}" if hint else more

@@ -186,7 +186,8 @@ def _answer(run: Run, call: Callable[[], Answer]) -> int:
 
 
 def _fail(run: Run, error: Exception) -> int:
-    code = DAMAGE if isinstance(error, ckptparse.DataLossError) else NOT_RUN
+    is_answer = (ckptparse.DataLossError, ckptparse.TensorNotFoundError)
+    code = DAMAGE if isinstance(error, is_answer) else NOT_RUN
     run.report(error)
     if run.json:
         _print_json(run, code, None)

@@ -13,7 +13,7 @@ from ckptparse.bundle.strings import check_strings, most_lengths_bytes, split_va
 from ckptparse.coding.checksum import crc32c, unmask_crc
 from ckptparse.coding.varint import decode_varints
 from ckptparse.dtypes import item_size
-from ckptparse.errors import CheckpointError, ChecksumError, MalformedError
+from ckptparse.errors import CheckpointError, ChecksumError, MalformedError, PermissionDeniedError
 from ckptparse.examination.index_view import NO_CHECKSUM
 from ckptparse.examination.outcome import Outcome, Span, merge_spans
 from ckptparse.examination.payload import Form, Payload, Record
@@ -90,6 +90,10 @@ def check_payload(files: DataFiles, payload: Payload) -> Check:
         return _check_record(files, payload, payload.record)
     size = files.size(payload.file)
     if size is None:
+        failure = files.failure(payload.file)
+        if isinstance(failure, PermissionDeniedError):
+            # What may not be read is neither lost nor damaged.
+            raise failure
         return _missing(Cause.SHARD, "its data file is missing")
     # What is empty lies nowhere, so no cut takes it away.
     if payload.size and payload.end > size:

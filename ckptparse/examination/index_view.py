@@ -19,7 +19,7 @@ from ckptparse.bundle.naming import (
 )
 from ckptparse.coding.checksum import unmask_crc
 from ckptparse.dtypes import item_size
-from ckptparse.errors import CheckpointError, LimitError
+from ckptparse.errors import CheckpointError, LimitError, PermissionDeniedError
 from ckptparse.examination.payload import ListedTensor, PartName, Payload
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import FileReport
@@ -110,6 +110,8 @@ def read_view(
     except LimitError as error:
         view.report("limit.reached", index.path, error.message)
         return view
+    except PermissionDeniedError:
+        raise
     except CheckpointError as error:
         view.report("file.unreadable", index.path, error.message)
         return view

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ckptparse.bundle.naming import decode_name, decode_slice_key, encode_name, encode_slice_key
 from ckptparse.coding.checksum import unmask_crc
 from ckptparse.dtypes import DataType
-from ckptparse.errors import CheckpointError, LimitError
+from ckptparse.errors import CheckpointError, LimitError, PermissionDeniedError
 from ckptparse.examination.carving import fixed32
 from ckptparse.examination.index_view import IndexView, name_foreign
 from ckptparse.examination.payload import ListedTensor, Payload, Record
@@ -168,6 +168,8 @@ class _Reader:
             )
         except LimitError as error:
             self.view.report("limit.reached", path, error.message)
+        except PermissionDeniedError:
+            raise
         except CheckpointError as error:
             self.view.report("file.unreadable", path, error.message)
         return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
+from ckptparse.errors import PermissionDeniedError
 from ckptparse.examination.case import Case, check_all, open_case
 from ckptparse.examination.report import OtherCheckpoint
 from ckptparse.examination.survey import survey_path
@@ -47,8 +49,15 @@ def find_others(survey: Survey, context: Context) -> tuple[OtherCheckpoint, ...]
         return ()
     # Progress is that of the checkpoint the caller named.
     silent = replace(context, progress=None)
-    others = [_weigh(prefix, silent) for prefix in nearest(survey, context)]
+    others = list(_iter_others(nearest(survey, context), silent))
     return tuple(sorted(others, key=lambda other: (-other.share, -(other.step or 0), other.path)))
+
+
+def _iter_others(prefixes: Iterable[str], context: Context) -> Iterator[OtherCheckpoint]:
+    """Iterate over the checkpoints that may be read."""
+    for prefix in prefixes:
+        with suppress(PermissionDeniedError):
+            yield _weigh(prefix, context)
 
 
 def _weigh(prefix: str, context: Context) -> OtherCheckpoint:

@@ -362,6 +362,8 @@ def _state_problems(case: Case) -> list[Problem]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             state = read_state(path, case.context)
+    except PermissionDeniedError:
+        return []
     except CheckpointError as error:
         return [Problem.of("state.damaged", path, error.message)]
     folders = Folders(case.context)

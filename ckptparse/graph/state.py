@@ -14,6 +14,7 @@ lie today, `inventory.listed` finds out.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -36,6 +37,10 @@ __all__ = [
 ]
 
 _BYTE_ORDER_MARK = "\ufeff"
+_PATH_FIELDS = ("model_checkpoint_path", "all_model_checkpoint_paths")
+_CURLY = frozenset("\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb")
+_WINDOWS = re.compile(r"[A-Za-z]:\\|\\\\?[A-Za-z]")
+_MOST_QUOTED = 120
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -164,6 +169,14 @@ def parse_state(data: bytes, path: str, context: Context) -> CheckpointStateProt
     Raises:
         MalformedError: They are not the text of one.
     """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        found = _quote(data.decode("utf-16", "replace"))
+        raise MalformedError(
+            f"Expected a state file in UTF-8, found one in UTF-16: {found}",
+            path=path,
+            offset=0,
+            hint="Save it as UTF-8; PowerShell's `>` writes UTF-16",
+        )
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -174,4 +187,38 @@ def parse_state(data: bytes, path: str, context: Context) -> CheckpointStateProt
         ) from None
     text = text.removeprefix(_BYTE_ORDER_MARK)
     limits = context.limits
-    return parse_text(CheckpointStateProto, text, limits=limits, path=path, what="the state file")
+    try:
+        return parse_text(
+            CheckpointStateProto, text, limits=limits, path=path, what="the state file"
+        )
+    except MalformedError as error:
+        raise _explain_text(text, error, path) from None
+
+
+def _explain_text(text: str, error: MalformedError, path: str) -> MalformedError:
+    """Say which of the ways in which people write a state file by hand it was, if it is known."""
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        value = value.strip()
+        if name.strip() not in _PATH_FIELDS or not value:
+            continue
+        if not _CURLY.isdisjoint(value):
+            found, hint = "one with curly quotes", 'Write straight quotes: "model.ckpt-1"'
+        elif _WINDOWS.search(value):
+            found, hint = "a Windows path", "Write each backslash twice, or `/` instead"
+        elif value[0] not in ("'", '"', "{"):
+            found, hint = "one without quotes", 'Write it between quotes: "model.ckpt-1"'
+        else:
+            continue
+        return MalformedError(
+            f"Expected a path between straight quotes in the state file, found {found}: "
+            f"{_quote(line)}",
+            path=path,
+            hint=hint,
+        )
+    return error
+
+
+def _quote(text: str) -> str:
+    line = text.lstrip(_BYTE_ORDER_MARK).strip().partition("\n")[0].strip()
+    return line if len(line) <= _MOST_QUOTED else f"{line[:_MOST_QUOTED]}…"

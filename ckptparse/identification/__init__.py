@@ -13,9 +13,10 @@ from ckptparse.identification.archive import find_archive
 from ckptparse.identification.identity import KINDS, Finding, Identity
 from ckptparse.identification.magic import find_magic
 from ckptparse.identification.sample import Sample
+from ckptparse.identification.stand_ins import find_stand_in
 from ckptparse.identification.tables import find_cut_table, find_shard, find_table
 from ckptparse.identification.text import find_foreign_text, find_known_text
-from ckptparse.identification.wire import find_message
+from ckptparse.identification.wire import find_message, find_named_message
 
 __all__ = ["KINDS", "Identity", "identify_file"]
 
@@ -42,7 +43,7 @@ def identify_file(path: str, context: Context) -> Identity:
 
 
 def _find(sample: Sample) -> Finding:
-    finding = find_foreign_text(sample)
+    finding = find_foreign_text(sample) or find_stand_in(sample)
     if finding is not None:
         return finding
     if strip_temporary(sample.name) is not None and sample.size:
@@ -67,6 +68,7 @@ def _find_content(sample: Sample) -> Finding:
         find_archive,
         find_magic,
         find_known_text,
+        find_named_message,
         find_message,
         find_cut_table,
         find_shard,

@@ -45,6 +45,16 @@ class Identity:
         what = self.detail.get("what", self.detail.get("of"))
         return f"{words} ({what})" if what else words
 
+    @property
+    def described(self) -> str:
+        """The meaning, with the size and the hash of what a pointer stands for, or a quotation."""
+        size, digest = self.detail.get("size"), self.detail.get("sha256")
+        parts = [f"'{self.detail['quote']}'"] if "quote" in self.detail else []
+        if self.kind.endswith("-pointer"):
+            parts += [f"{size} bytes"] if size is not None else []
+            parts += [f"SHA-256 {digest}"] if digest else []
+        return f"{self.meaning} ({', '.join(parts)})" if parts else self.meaning
+
     def __str__(self) -> str:
         return f"{self.path} is {self.meaning}. {self.advice}"
 
@@ -146,6 +156,38 @@ KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "lfs-pointer": (
             "a Git LFS pointer: it stands for a file that was not downloaded",
             "Fetch the file with `git lfs pull` in its repository.",
+        ),
+        "annex-pointer": (
+            "a git-annex pointer: it stands for a file that was not downloaded",
+            "Fetch the file with `git annex get` in its repository.",
+        ),
+        "dvc-pointer": (
+            "a DVC pointer: it stands for a file that was not downloaded",
+            "Fetch the file with `dvc pull` in its repository.",
+        ),
+        "xet-pointer": (
+            "a Xet pointer: it stands for a file that was not downloaded",
+            "Fetch the file with `git xet checkout` or `git lfs pull` in its repository.",
+        ),
+        "link-text": (
+            "a symbolic link that was checked out as text",
+            "Copy the file that it names; git makes real links with core.symlinks=true.",
+        ),
+        "error-message": (
+            "a server's message in place of the file",
+            "The download failed, and the message was saved: fetch the file itself.",
+        ),
+        "apple-double": (
+            "attributes that macOS keeps beside a file (AppleDouble)",
+            "The file itself has the same name without `._`.",
+        ),
+        "fingerprint": (
+            "the fingerprint of a SavedModel",
+            "Open its directory with ckptparse.open_saved_model.",
+        ),
+        "keras-metadata": (
+            "what Keras 2 keeps of the layers of a SavedModel",
+            "Open its directory with ckptparse.open_saved_model.",
         ),
         "html": (
             "an HTML page",

@@ -15,10 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ckptparse.coding.varint import decode_varint
+from ckptparse.errors import CheckpointError
 from ckptparse.identification.identity import Finding
-from ckptparse.identification.sample import Sample
+from ckptparse.identification.sample import WINDOW, Sample
+from ckptparse.proto.fingerprint_pb2 import FingerprintDef
+from ckptparse.proto.parsing import parse_message
+from ckptparse.proto.saved_metadata_pb2 import SavedMetadata
 
-__all__ = ["find_message"]
+__all__ = ["find_message", "find_named_message"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MOST_FIELDS = 1 << 15
@@ -53,6 +57,22 @@ class _NoMessageError(ValueError):
 
 class _CutError(ValueError):
     """A field runs past the end."""
+
+
+def find_named_message(sample: Sample) -> Finding | None:
+    """Find the messages that no field tells apart: by their names, if they parse."""
+    known = {
+        "fingerprint.pb": ("fingerprint", FingerprintDef),
+        "keras_metadata.pb": ("keras-metadata", SavedMetadata),
+    }
+    if sample.name not in known or sample.size > WINDOW:
+        return None
+    kind, message = known[sample.name]
+    try:
+        parse_message(message, sample.head, limits=sample.limits, path=sample.path)
+    except CheckpointError as error:
+        return Finding(kind, {"damage": error.message})
+    return Finding(kind)
 
 
 def find_message(sample: Sample) -> Finding | None:

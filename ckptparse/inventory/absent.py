@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ckptparse.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -15,6 +17,8 @@ from ckptparse.inventory.identities import identify_names
 
 __all__ = ["explain_absent", "refuse"]
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_WINDOWS = re.compile(r"[A-Za-z]:\\")
 _OWN_KINDS = ("v1", "v2-index", "graph", "meta-graph")
 
 
@@ -30,7 +34,7 @@ def refuse(identity: Identity, wanted: str = "a checkpoint") -> CheckpointError:
     if identity.kind == "v2-index":
         hint = "Rename it: the name of an index ends in .index, that of its data in .data-…"
     return NotACheckpointError(
-        f"Expected {wanted}, found {identity.meaning}",
+        f"Expected {wanted}, found {identity.described}",
         path=identity.path,
         identity=identity,
         hint=hint,
@@ -41,6 +45,9 @@ def explain_absent(
     path: str, folders: Folders, wanted: str = "checkpoint"
 ) -> CheckpointNotFoundError:
     """Say that nothing lies at a path, and what is near."""
+    hint = _hint_of_spelling(path)
+    if hint is not None:
+        return CheckpointNotFoundError(f"No such {wanted}", path=path, hint=hint)
     directory = folders.split(path)[0]
     if directory and not folders.is_directory(directory):
         hint = f"The directory {directory!r} does not exist"
@@ -56,6 +63,21 @@ def explain_absent(
     return CheckpointNotFoundError(
         "The data files have no index beside them", path=path + INDEX_SUFFIX, hint=identity.advice
     )
+
+
+def _hint_of_spelling(path: str) -> str | None:
+    """Say what is odd in how a path is written, if that is why nothing lies there."""
+    scheme = _SCHEME.match(path)
+    if scheme:
+        return (
+            f"Files at {scheme[0]} are not read directly: download them first, all that begin "
+            "with the prefix"
+        )
+    if path.startswith("~"):
+        return "Python does not expand `~`: pass os.path.expanduser(path)"
+    if _WINDOWS.match(path) or ("\\" in path and "/" not in path):
+        return "Backslashes separate directories on Windows only: write `/`"
+    return None
 
 
 def _last_file(identity: Identity) -> object:

@@ -87,10 +87,24 @@ def take_names(path: str, folders: Folders) -> Inventory:
         identity = identify_file(files[0], folders.context)
         if identity.kind == "v1":
             return found
-        return with_parts(Inventory(path, refusal=refuse(identity)), folders)
+        refusal = _misspelt_prefix(path, files) or refuse(identity)
+        return with_parts(Inventory(path, refusal=refusal), folders)
     if found.refusal is not None:
         return found
     return with_parts(Inventory(path, refusal=explain_absent(path, folders)), folders)
+
+
+def _misspelt_prefix(path: str, files: tuple[str, ...]) -> CheckpointError | None:
+    """Say how to name the V2 checkpoints whose data files a pattern matches."""
+    split = [split_data_path(file) for file in files]
+    prefixes = sorted({one[0] for one in split if one is not None})
+    if not prefixes or None in split:
+        return None
+    return CheckpointNotFoundError(
+        f"Expected the prefix of a checkpoint, found a pattern of {len(files)} data files",
+        path=path,
+        hint=f"Give the prefix: {' or '.join(map(repr, prefixes[:5]))}",
+    )
 
 
 def take_special(path: str, status: FileStat, folders: Folders) -> Inventory:

@@ -28,7 +28,14 @@ from ckptparse.inventory.inventory import By, Candidate
 from ckptparse.inventory.legacy import list_shards
 from ckptparse.inventory.survey import IndexFile, LegacyFile, Origin, Survey
 
-__all__ = ["find_parts", "list_prefixes", "list_v1", "newest_first", "survey_candidate"]
+__all__ = [
+    "find_parts",
+    "list_nearest",
+    "list_prefixes",
+    "list_v1",
+    "newest_first",
+    "survey_candidate",
+]
 
 _MOST_LEGACY = 64
 """Files of a directory that are opened to see whether they are V1 checkpoints."""
@@ -83,6 +90,14 @@ def list_prefixes(directory: str, folders: Folders) -> list[str]:
     files = folders.files(directory)
     bases = [name.removesuffix(INDEX_SUFFIX) for name in files if _is_index(name)]
     return [folders.join(directory, base) for base in reversed(_by_step(bases))]
+
+
+def list_nearest(prefix: str, folders: Folders) -> list[str]:
+    """Return the other prefixes beside one that have an index, those of the nearest steps first."""
+    directory, name = folders.split(prefix)
+    step = _step(name)
+    others = [one for one in list_prefixes(directory, folders) if one != prefix]
+    return sorted(others, key=lambda one: abs(_step_of(one, folders)[0] - step))
 
 
 def list_v1(directory: str, folders: Folders) -> list[str]:

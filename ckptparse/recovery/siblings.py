@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
+from ckptparse.errors import PermissionDeniedError
 from ckptparse.examination.case import open_case
 from ckptparse.examination.check import fits
 from ckptparse.examination.index_view import IndexView
@@ -103,7 +104,10 @@ class Siblings:
         for prefix in dict.fromkeys([*beside, *self._others]):
             if prefix == self._survey.prefix:
                 continue
-            case = open_case(survey_path(prefix, silent), silent)
+            try:
+                case = open_case(survey_path(prefix, silent), silent)
+            except PermissionDeniedError:
+                continue
             case.files.close()
             for view in case.views:
                 if view.origin is Origin.FINAL:

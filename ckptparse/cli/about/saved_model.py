@@ -45,8 +45,22 @@ def describe_saved_model(run: Run, model: ckptparse.SavedModel) -> dict[str, Any
         "optimizers": ask(run, lambda: describe_optimizers(model.optimizers)),
         "averages": ask(run, lambda: len(model.averages)),
         "fingerprint": ask(run, lambda: _describe_fingerprint(model)),
-        "variables": None if variables is None else describe_checkpoint(run, variables),
+        "variables": _describe_values(run, model, variables),
     }
+
+
+def _describe_values(
+    run: Run, model: ckptparse.SavedModel, variables: ckptparse.Checkpoint | None
+) -> dict[str, Any] | None:
+    """Describe the variables; of a frozen model, which has none, its constants."""
+    if variables is not None:
+        return describe_checkpoint(run, variables)
+    try:
+        with ckptparse.open(model.path) as constants:
+            return describe_checkpoint(run, constants) if constants.format == "graph" else None
+    except ckptparse.CheckpointError:
+        # What is wrong has been said by those who asked for the variables.
+        return None
 
 
 def _describe_meta_graph(run: Run, graph: ckptparse.MetaGraph) -> dict[str, Any]:
@@ -101,7 +115,8 @@ def saved_model_rows(about: dict[str, Any]) -> Iterator[Row]:
     variables = about["variables"]
     if variables is not None:
         totals = f"{count(variables['tensors'], 'tensor')}, {size_text(variables['bytes'])}"
-        yield "variables", f"{escape(variables['path'])}  {totals}"
+        name = "constants" if variables["format"] == "graph" else "variables"
+        yield name, f"{escape(variables['path'])}  {totals}"
         yield from parameter_rows(variables["parameters"])
         yield from file_rows(variables["files"])
     yield from optimizer_rows(about["optimizers"])

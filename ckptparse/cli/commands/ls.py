@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -76,6 +77,8 @@ def ls(
     listing = working(f"listing {escape(path)}", quiet=run.quiet)
     with listing, ckptparse.open(path, naming=naming.value) as checkpoint:
         run.detail(describe_opened(checkpoint))
+        if not slots:
+            _check_globs(checkpoint, globs or ())
         if tree:
             entries = list(checkpoint.tree())
             return TreeListing(
@@ -103,6 +106,19 @@ def _natural(name: str) -> list[tuple[int, str]]:
     """Return what sorts `layer_2` before `layer_10`: numbers in a name by their value."""
     parts = re.split(r"([0-9]+)", name)
     return [(int(part) if part[:1].isdecimal() else -1, part) for part in parts]
+
+
+def _check_globs(checkpoint: ckptparse.Checkpoint, globs: Sequence[str]) -> None:
+    """Raise an error if a pattern matches no name: a misspelt one is told."""
+    for glob in globs:
+        if not any(fnmatch.fnmatchcase(name, glob) for name in checkpoint):
+            closest = tuple(difflib.get_close_matches(glob, list(checkpoint), n=3, cutoff=0.5))
+            raise ckptparse.TensorNotFoundError(
+                f"No name among {len(checkpoint)} matches the pattern",
+                closest=closest,
+                tensor=glob,
+                path=checkpoint.path,
+            )
 
 
 def _matcher(globs: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bool]:
