@@ -354,6 +354,132 @@ READ = {
     "safetensors": safetensors(lambda st, path: st.numpy.load_file(path)),
 }
 
+# Writing: on a file system in memory, so that the disk does not decide. What is written is removed
+# after the clock has stopped.
+
+MEMORY = "/dev/shm"  # noqa: S108 - a directory of its own is made in it
+
+
+class Target(tempfile.TemporaryDirectory[str]):
+    """A directory to write into, which goes when nothing refers to it any more."""
+
+    def __init__(self) -> None:
+        super().__init__(dir=MEMORY if os.path.isdir(MEMORY) else None, prefix="benchmark-")
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.name, name)
+
+
+def writing(write: Callable[[dict[str, Any], Target], Any]) -> Callable[[], Work]:
+    """Make a reader's entry of a function that writes arrays, which are read before."""
+
+    def prepare() -> Work:
+        import ckptparse
+
+        arrays = ckptparse.read(sys.argv[3])
+
+        def work(_: str) -> object:
+            target = Target()
+            write(arrays, target)
+            return target
+
+        return work
+
+    return prepare
+
+
+def limit_write(arrays: dict[str, Any], target: Target) -> None:
+    """Checksum and write each MiB: what one thread cannot do without."""
+    from crc32c import crc32c
+
+    descriptor = os.open(target.path("data"), os.O_WRONLY | os.O_CREAT)
+    for array in arrays.values():
+        data = memoryview(array).cast("B")
+        crc = 0
+        for start in range(0, len(data), PIECE):
+            crc = crc32c(data[start : start + PIECE], crc)
+            os.write(descriptor, data[start : start + PIECE])
+    os.close(descriptor)
+
+
+def tensorflow_write() -> Work:
+    import tensorflow as tf
+
+    import ckptparse
+
+    arrays = ckptparse.read(sys.argv[3])
+    tensors = list(map(tf.constant, arrays.values()))
+
+    def work(_: str) -> object:
+        target = Target()
+        tf.raw_ops.SaveV2(
+            prefix=target.path("m"),
+            tensor_names=list(arrays),
+            shape_and_slices=[""] * len(arrays),
+            tensors=tensors,
+        )
+        return target
+
+    return work
+
+
+def ours_write() -> Work:
+    import ckptparse
+
+    return writing(lambda arrays, target: ckptparse.write(target.path("m"), arrays))()
+
+
+def safetensors_write() -> Work:
+    import safetensors.numpy
+
+    save = safetensors.numpy.save_file
+    return writing(lambda arrays, target: save(arrays, target.path("m.safetensors")))()
+
+
+def ours_convert() -> Work:
+    import ckptparse
+    import ckptparse.sinks.safetensors
+
+    def work(path: str) -> object:
+        target = Target()
+        ckptparse.convert(path, target.path("m.safetensors"))
+        return target
+
+    return work
+
+
+def limit_convert() -> Work:
+    from crc32c import crc32c
+
+    def work(path: str) -> object:
+        target = Target()
+        source = os.open(path + SHARD, os.O_RDONLY)
+        descriptor = os.open(target.path("data"), os.O_WRONLY | os.O_CREAT)
+        buffer = memoryview(bytearray(PIECE))
+        crc = 0
+        while size := os.readv(source, [buffer]):
+            crc = crc32c(buffer[:size], crc)
+            os.write(descriptor, buffer[:size])
+        os.close(source)
+        os.close(descriptor)
+        return target
+
+    return work
+
+
+def safetensors_convert() -> Work:
+    import safetensors.numpy
+
+    import ckptparse
+
+    def work(path: str) -> object:
+        target = Target()
+        safetensors.numpy.save_file(ckptparse.read(path), target.path("m.safetensors"))
+        return target
+
+    return work
+
+
 JOBS = (
     Job("read", "read 1 GiB in 64 tensors, every checksum verified", "large", READ, HUNGRY),
     Job(
@@ -459,6 +585,29 @@ JOBS = (
         "many",
         {"ckptparse": ours(make_page(5_000_000))},
         usual=False,
+    ),
+    Job(
+        "write",
+        "`write` 1 GiB in 64 tensors, to memory (safetensors: its `save_file`, no checksums)",
+        "large",
+        {
+            "ckptparse": ours_write,
+            "limit": writing(limit_write),
+            "tensorflow": tensorflow_write,
+            "safetensors": safetensors_write,
+        },
+        HUNGRY,
+    ),
+    Job(
+        "convert",
+        "`convert` 1 GiB to safetensors, verified, to memory (safetensors: `read`, `save_file`)",
+        "large",
+        {
+            "ckptparse": ours_convert,
+            "limit": limit_convert,
+            "safetensors": safetensors_convert,
+        },
+        HUNGRY,
     ),
     Job(
         "sparse",
