@@ -554,6 +554,6 @@ def test_every_file_of_a_recovery_is_read_by_numpy_alone(
                 continue
             held = np.load(tmp_path / "out" / f"{report['arrays'][name]}.npy")
             array = tensor.read()
-            assert type(held.dtype).__module__ == "numpy.dtypes"
+            assert held.dtype.kind in "biufcS", "a kind of numpy's own"
             assert (report["widened"].get(name) == str(array.dtype)) == (held.dtype != array.dtype)
             np.testing.assert_array_equal(held, array.astype(held.dtype))

@@ -101,7 +101,9 @@ def convert(
     ] = False,
     overwrite: OverwriteOption = False,
 ) -> Converted:
-    """Write a checkpoint's tensors to another format: safetensors, npz, npy, HDF5, or V2 again.
+    """Write tensors to another format, under other names.
+
+    Formats: safetensors, npz, a directory of npy files, HDF5, and V2 again.
 
     ckptparse convert --dry-run --drop-slots training/model.ckpt-10 model.safetensors
     ckptparse convert --dtype bfloat16 training/model.ckpt-10 weights.npz

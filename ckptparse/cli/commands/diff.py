@@ -37,7 +37,9 @@ def diff(
         typer.Option("--rules", metavar="FILE", help="Rules for the names of the first."),
     ] = None,
 ) -> Compared:
-    """Say what two checkpoints have different; the exit code is 1 if anything is.
+    """Say what differs between two checkpoints.
+
+    The exit code is 1 if anything does.
 
     ckptparse diff training/model.ckpt-1 training/model.ckpt-2
     ckptparse diff --atol 0.001 training/model.ckpt-1 training/model.ckpt-1

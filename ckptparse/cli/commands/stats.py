@@ -31,7 +31,9 @@ def stats(
     ] = None,
     naming: NamingOption = Naming.CHECKPOINT,
 ) -> Measured:
-    """Sum up the values of every tensor: smallest, largest, mean, zeros, NaN, infinities.
+    """Sum up the values of every tensor.
+
+    Smallest, largest, mean, standard deviation, zeros, NaN and infinities.
 
     ckptparse stats model.ckpt-1000
     ckptparse stats training '*weights'

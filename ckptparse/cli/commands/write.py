@@ -39,7 +39,9 @@ def write(
     max_shard_size: LimitOption = None,
     overwrite: OverwriteOption = False,
 ) -> Written:
-    """Write a checkpoint that TensorFlow restores, of the arrays in a file: npz, safetensors.
+    """Write a checkpoint of the arrays in an npz or safetensors file.
+
+    TensorFlow restores it.
 
     ckptparse write training/model.ckpt-10 model.ckpt
     ckptparse write --objects --update-state training/model.ckpt-10 model-1
