@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ckptparse.errors import OutputError as OutputError
     from ckptparse.errors import OutputExistsError as OutputExistsError
     from ckptparse.errors import PermissionDeniedError as PermissionDeniedError
+    from ckptparse.errors import StorageError as StorageError
     from ckptparse.errors import TensorNotFoundError as TensorNotFoundError
     from ckptparse.errors import TruncatedError as TruncatedError
     from ckptparse.errors import UnsupportedError as UnsupportedError
@@ -148,6 +149,7 @@ _MODULES = {
         "OutputError",
         "OutputExistsError",
         "PermissionDeniedError",
+        "StorageError",
         "TensorNotFoundError",
         "TruncatedError",
         "UnsupportedError",

@@ -5,6 +5,7 @@
     ├── PermissionDeniedError     (PermissionError)       it is there and may not be read
     ├── OutputExistsError         (FileExistsError)       something lies where we were to write
     ├── OutputError               (OSError)               a result could not be written: .errno
+    ├── StorageError              (OSError)               a storage does not give what it holds
     ├── ClosedError               (ValueError)            the checkpoint has been closed
     ├── NotACheckpointError       (ValueError)            something else is there: .identity
     ├── TensorNotFoundError       (KeyError)              with the closest names
@@ -42,6 +43,7 @@ __all__ = [
     "OutputError",
     "OutputExistsError",
     "PermissionDeniedError",
+    "StorageError",
     "TensorNotFoundError",
     "TruncatedError",
     "UnsupportedError",
@@ -151,6 +153,15 @@ class OutputError(_PathError, OSError):
     def __init__(self, message: str, *, number: int | None = None, **where: Any) -> None:
         super().__init__(message, **where)
         self._number = errno.EIO if number is None else number
+
+
+class StorageError(_PathError, OSError):
+    """A storage does not give what it holds: the network fails, or the object has been replaced.
+
+    Nothing is known to be wrong with the checkpoint.
+    """
+
+    _number = errno.EIO
 
 
 class ClosedError(CheckpointError, ValueError):

@@ -13,8 +13,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import ckptparse
 from ckptparse.errors import CheckpointNotFoundError, NotACheckpointError, TruncatedError
 from ckptparse.files.storage import Storage
 
@@ -26,6 +28,30 @@ FILES = {
     "runner": b"another",
 }
 DATA = "run/m.data-00000-of-00001"
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+
+CHECKPOINTS = {
+    "v2": "saver/my_model",
+    "v2 by its index": "saver/my_model.index",
+    "v2 by its directory": "saver",
+    "v2 of strings": "dtypes/strings/model",
+    "v2 in slices": "slices/columns/model",
+    "v2 of several shards": "graphs/saver_to_rebuild/model",
+    "v1": "v1/unsharded/model.ckpt-2",
+    "v1 of several files": "v1/sharded/model.ckpt-7",
+    "graph": "graphs/frozen_tf2/frozen.pb",
+    "graph as text": "graphs/frozen_tf1/frozen.pbtxt",
+    "saved model": "saved_model/module",
+}
+
+
+def tree(directory: Path) -> dict[str, bytes]:
+    """Every file below a directory, by its path from the directory's parent."""
+    return {
+        path.relative_to(directory.parent).as_posix(): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
 
 
 class StorageSuite:
@@ -170,3 +196,20 @@ class StorageSuite:
         again = pickle.loads(pickle.dumps(storage))  # noqa: S301 - our own bytes
         with closing(again.open(find(DATA))) as source:
             assert source.read_at(0, 16384) == FILES[DATA]
+
+    # Checkpoints.
+
+    @pytest.mark.parametrize("name", CHECKPOINTS)
+    def test_a_checkpoint_gives_what_local_files_give(self, name: str) -> None:
+        top, _, rest = CHECKPOINTS[name].partition("/")
+        storage, root = self.place(tree(FIXTURES / top))
+        path = storage.join(root, top)
+        for part in filter(None, rest.split("/")):
+            path = storage.join(path, part)
+        local = FIXTURES / CHECKPOINTS[name]
+        assert ckptparse.list_variables(path, store=storage) == ckptparse.list_variables(local)
+        wanted, found = ckptparse.read(local), ckptparse.read(path, store=storage)
+        assert list(found) == list(wanted)
+        for key, array in wanted.items():
+            np.testing.assert_array_equal(found[key], array)
+            assert found[key].dtype == array.dtype

@@ -15,6 +15,7 @@ from ckptparse.errors import (
     OutputError,
     OutputExistsError,
     PermissionDeniedError,
+    StorageError,
 )
 
 OF_PATHS = [
@@ -23,6 +24,7 @@ OF_PATHS = [
     (PermissionDeniedError, PermissionError, errno.EACCES),
     (OutputExistsError, FileExistsError, errno.EEXIST),
     (OutputError, OSError, errno.EIO),
+    (StorageError, OSError, errno.EIO),
 ]
 
 

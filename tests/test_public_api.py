@@ -21,6 +21,7 @@ STANDARD = {
     "PermissionDeniedError": PermissionError,
     "OutputExistsError": FileExistsError,
     "OutputError": OSError,
+    "StorageError": OSError,
     "ClosedError": ValueError,
     "NotACheckpointError": ValueError,
     "TensorNotFoundError": KeyError,

@@ -103,7 +103,7 @@ def test_a_file_object_that_fails_is_damage_and_one_that_cannot_be_sought_is_no_
 @pytest.mark.parametrize("store", [3, [], "s", b"", {1, 2}, object()])
 def test_what_is_no_store_is_refused_by_its_type(store: Any) -> None:
     with pytest.raises(TypeError, match="store is"):
-        find_storage(store)
+        find_storage("x", store)
 
 
 @pytest.mark.parametrize("limits", [3, None, {"entries": 3}, ckptparse.Limits])

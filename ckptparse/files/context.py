@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
 from ckptparse.files.local import LOCAL
 from ckptparse.files.storage import Content, Storage
@@ -16,8 +18,9 @@ __all__ = ["Context", "Progress", "Store", "begin", "find_storage"]
 Progress = Callable[[int, int], None]
 """Called now and then with the bytes read so far, and the bytes to read."""
 
-Store = Storage | Mapping[str, Content] | None
-"""Where paths lead: a `Storage`, or names with their bytes or file objects. None: this machine."""
+Store = Storage | Mapping[str, Content] | Any | None
+"""Where paths lead: a `Storage`, an obstore store, an fsspec file system, or names with their bytes
+or file objects. None: this machine, or where a URL leads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,28 +67,59 @@ def begin(
         )
     if progress is not None and not callable(progress):
         raise TypeError(f"progress is a function, not {type(progress).__name__}")
-    text = os.fsdecode(path)
-    return text, Context(storage=find_storage(store), limits=limits, progress=progress)
+    text, storage = find_storage(path, store)
+    return text, Context(storage=storage, limits=limits, progress=progress)
 
 
-def find_storage(store: Store) -> Storage:
-    """Return the storage that a caller means.
+def find_storage(path: str | os.PathLike[str], store: Store) -> tuple[str, Storage]:
+    """Return the path as text and the storage that a caller means.
 
     Raises:
         TypeError: It is none.
+        UnsupportedError: The path is a URL, and what reads it is not installed.
     """
+    text = os.fsdecode(path)
     if store is None:
-        return LOCAL
+        return open_url(text) if "://" in text else (text, LOCAL)
     if isinstance(store, Mapping):
         from ckptparse.files.memory import MemoryStorage
 
-        return MemoryStorage(store)
+        return text, MemoryStorage(store)
+    if type(store).__module__.startswith("obstore"):
+        from ckptparse.files.remote import ObjectStorage
+
+        return text, ObjectStorage(store)
+    if hasattr(store, "cat_file") and hasattr(store, "protocol"):
+        from ckptparse.files.filesystem import FilesystemStorage
+
+        return text, FilesystemStorage(store)
     if all(callable(getattr(store, name, None)) for name in _METHODS):
-        return store
+        return text, store
     raise TypeError(
-        f"store is a ckptparse.Storage, or a mapping of names to bytes or file objects, "
-        f"not {type(store).__name__}"
+        f"store is a ckptparse.Storage, an obstore store, an fsspec file system, or a mapping of "
+        f"names to bytes or file objects, not {type(store).__name__}"
     )
 
 
+def open_url(url: str) -> tuple[str, Storage]:
+    """Return the path and the storage of a URL.
+
+    Buckets and web servers are read by `obstore` if it is there; all else, and chains such as
+    `zip://…::s3://…`, by `fsspec` and its plugins.
+
+    Raises:
+        UnsupportedError: Neither is installed, or no plugin knows the scheme.
+    """
+    scheme = url.partition("://")[0].lower()
+    if scheme in _BUCKETS and "::" not in url and find_spec("obstore") is not None:
+        from ckptparse.files.remote import open_url as open_by_obstore
+
+        return open_by_obstore(url)
+    from ckptparse.files.filesystem import open_url as open_by_fsspec
+
+    return open_by_fsspec(url)
+
+
 _METHODS = ("open", "stat", "list", "join", "split", "real")
+_BUCKETS = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "http", "https")
+"""What obstore reads."""

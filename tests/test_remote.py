@@ -1,0 +1,189 @@
+"""Checkpoints in buckets, on web servers and in fsspec's file systems, by the suite of storages."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import range_server
+from storage_suite import StorageSuite, tree
+
+import ckptparse
+from ckptparse.errors import (
+    CheckpointNotFoundError,
+    PermissionDeniedError,
+    StorageError,
+    UnsupportedError,
+)
+from ckptparse.files import remote
+from ckptparse.files.context import begin, find_storage
+from ckptparse.files.storage import Storage
+
+obstore = pytest.importorskip("obstore")
+fsspec = pytest.importorskip("fsspec")
+
+
+class TestStoreInMemory(StorageSuite):
+    picklable = False
+
+    def place(self, files: Mapping[str, bytes]) -> tuple[Storage, str]:
+        store = obstore.store.MemoryStore()
+        for name, data in files.items():
+            store.put(name, data)
+        return find_storage("x", store)[1], ""
+
+
+class TestStoreOfADirectory(StorageSuite):
+    def place(self, files: Mapping[str, bytes]) -> tuple[Storage, str]:
+        for name, data in files.items():
+            (self.tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.tmp_path / name).write_bytes(data)
+        return find_storage("x", obstore.store.LocalStore(str(self.tmp_path)))[1], ""
+
+
+class TestFilesystemInMemory(StorageSuite):
+    def place(self, files: Mapping[str, bytes]) -> tuple[Storage, str]:
+        filesystem = fsspec.filesystem("memory")
+        root = f"/{uuid.uuid4().hex}"
+        for name, data in files.items():
+            filesystem.pipe_file(f"{root}/{name}", data)
+        return find_storage("x", filesystem)[1], root
+
+
+class TestFilesystemOfADirectory(StorageSuite):
+    def place(self, files: Mapping[str, bytes]) -> tuple[Storage, str]:
+        for name, data in files.items():
+            (self.tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.tmp_path / name).write_bytes(data)
+        return find_storage("x", fsspec.filesystem("file"))[1], str(self.tmp_path)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Any]:
+    """A bucket of moto's server, and the environment that leads to it."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        import boto3
+
+        client = boto3.client("s3", endpoint_url=environment["AWS_ENDPOINT_URL"])
+        client.create_bucket(Bucket="bucket")
+        yield client
+    server.stop()
+
+
+class TestBucket(StorageSuite):
+    @pytest.fixture(autouse=True)
+    def _bucket(self, s3: Any) -> None:
+        self.client = s3
+
+    def place(self, files: Mapping[str, bytes]) -> tuple[Storage, str]:
+        run = uuid.uuid4().hex
+        for name, data in files.items():
+            self.client.put_object(Bucket="bucket", Key=f"{run}/{name}", Body=data)
+        root, context = begin(f"s3://bucket/{run}")
+        return context.storage, root
+
+
+# A web server.
+
+
+@pytest.fixture
+def served(fixtures: Path) -> Iterator[range_server.RangeServer]:
+    with range_server.serve(tree(fixtures / "saver")) as server:
+        yield server
+
+
+def test_a_checkpoint_is_read_from_a_web_server(
+    served: range_server.RangeServer, fixtures: Path
+) -> None:
+    found = ckptparse.read(f"{served.url}/saver/my_model")
+    wanted = ckptparse.read(fixtures / "saver" / "my_model")
+    assert list(found) == list(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [*map(range_server.status, (500, 503, 429)), range_server.reset, range_server.short_body],
+)
+def test_what_fails_once_is_asked_for_again(
+    fault: range_server.Fault, served: range_server.RangeServer
+) -> None:
+    path, context = begin(f"{served.url}/saver/my_model.index")
+    with closing(context.storage.open(path)) as source:
+        served.faults.append(fault)
+        wanted = served.files["saver/my_model.index"]
+        assert source.read_at(3, 40) == wanted[3:43]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(403, PermissionDeniedError), (401, PermissionDeniedError)]
+)
+def test_what_is_refused_is_not_asked_for_again(
+    code: int, kind: type[Exception], served: range_server.RangeServer
+) -> None:
+    path, context = begin(f"{served.url}/saver/my_model.index")
+    source = context.storage.open(path)
+    served.faults.append(range_server.status(code))
+    before = len(served.gets())
+    with pytest.raises(PermissionDeniedError):
+        source.read_at(3, 40)
+    assert len(served.gets()) == before + 1
+
+
+def test_an_object_that_is_replaced_between_two_reads_is_an_error(
+    served: range_server.RangeServer,
+) -> None:
+    path, context = begin(f"{served.url}/saver/my_model.index")
+    source = context.storage.open(path)
+    source.read_at(0, 8)
+    served.tags["saver/my_model.index"] = '"2"'
+    with pytest.raises(StorageError, match="replaced while it was read"):
+        source.read_at(8, 8)
+
+
+def test_no_password_stands_in_an_error_or_a_repr(served: range_server.RangeServer) -> None:
+    url = f"http://user:secret@127.0.0.1:{served.port}/saver/none"
+    path, context = begin(url)
+    assert "secret" not in path and "secret" not in repr(context)
+    with pytest.raises(CheckpointNotFoundError) as caught:
+        context.storage.open(path)
+    error = caught.value
+    said = f"{error} {error!r} {error.__cause__} {error.__context__} {error.__dict__}"
+    assert "secret" not in said and "user" not in said
+
+
+def test_a_url_with_a_query_is_refused_without_its_words() -> None:
+    with pytest.raises(UnsupportedError, match="query") as caught:
+        begin("https://host/run/m?signature=secret")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_scheme_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="nothing-such://"):
+        begin("nothing-such://x/m")
+
+
+def test_that_nobody_answers_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(remote._RETRIES, "max_retries", 0)
+    path, context = begin("http://127.0.0.1:1/m")
+    with pytest.raises(StorageError) as caught:
+        context.storage.open(path)
+    assert not isinstance(caught.value, ckptparse.DataLossError)
