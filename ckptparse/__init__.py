@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from ckptparse.explanation import MESSAGE_CODES as MESSAGE_CODES
     from ckptparse.explanation import Explanation as Explanation
     from ckptparse.explanation import explain as explain
+    from ckptparse.files.storage import FileStat as FileStat
+    from ckptparse.files.storage import Source as Source
+    from ckptparse.files.storage import Storage as Storage
     from ckptparse.graph.attributes import Attributes as Attributes
     from ckptparse.graph.effects.effect import Effect as Effect
     from ckptparse.graph.effects.effect import EffectKind as EffectKind
@@ -154,6 +157,7 @@ _MODULES = {
         "TruncatedError",
         "UnsupportedError",
     ],
+    "files.storage": ["FileStat", "Source", "Storage"],
     "explanation": ["MESSAGE_CODES", "Explanation", "explain"],
     "graph.effects.effect": ["Effect", "EffectKind", "PathOrigin"],
     "graph.graph": ["Graph"],

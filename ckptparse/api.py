@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ckptparse.checkpoint import Checkpoint, Naming, Patterns
 from ckptparse.errors import DataLossError
-from ckptparse.files.context import Context
+from ckptparse.files.context import Context, Store, begin
 from ckptparse.inventory.inventory import Inventory
 from ckptparse.inventory.places import PathLike, choose_strictly
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -29,6 +29,7 @@ def open(
     mmap: bool = False,
     verify: bool = True,
     threads: int | None = None,
+    store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Checkpoint:
     """Open a checkpoint, to look inside and to read parts of it.
@@ -44,6 +45,9 @@ def open(
             lean; but whoever truncates the file in place while it is mapped kills the process.
         verify: Check the stored checksums of tensors that are read whole.
         threads: How many threads may read and verify tensors; None picks.
+        store: Where the path leads: a `Storage`, an obstore store, an fsspec file system, or a
+            mapping of names to bytes or file objects. None: to a file of this machine, or where
+            the URL leads that the path is.
         limits: Bounds on what the file may ask for.
 
     Raises:
@@ -53,8 +57,8 @@ def open(
         LimitError: It asks for more than `limits` allow.
         UnsupportedError: It needs a newer reader.
     """
-    context = Context(limits=limits)
-    inventory = choose_strictly(path, context)
+    place, context = begin(path, store=store, limits=limits)
+    inventory = choose_strictly(place, context)
     return _open(inventory, context, naming=naming, mmap=mmap, verify=verify, threads=threads)
 
 
@@ -90,12 +94,13 @@ def read(
     mmap: bool = False,
     verify: bool = True,
     threads: int | None = None,
+    store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> dict[str, npt.NDArray[Any]]:
     """Read a checkpoint's variables.
 
     Args:
-        path: As for `open`, and so are `naming`, `mmap`, `verify`, `threads` and `limits`.
+        path: As for `open`; so are `naming`, `mmap`, `verify`, `threads`, `store` and `limits`.
         names: Exactly these; all if None.
         include: Only names that match a glob, or one of several; `*` crosses `/`.
         exclude: No name that matches a glob, or one of several.
@@ -112,8 +117,8 @@ def read(
         ChecksumError: Bytes are not those that were written.
         CheckpointError: As for `open`.
     """
-    context = Context(limits=limits)
-    inventory = choose_strictly(path, context)
+    place, context = begin(path, store=store, limits=limits)
+    inventory = choose_strictly(place, context)
     with _open(
         inventory, context, naming=naming, mmap=mmap, verify=verify, threads=threads
     ) as checkpoint:
@@ -125,23 +130,28 @@ def read(
 
 
 def list_variables(
-    path: PathLike, *, naming: Naming = "checkpoint", limits: Limits = DEFAULT_LIMITS
+    path: PathLike,
+    *,
+    naming: Naming = "checkpoint",
+    store: Store = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> list[tuple[str, tuple[int, ...]]]:
     """List names and shapes, sorted by the stored name's bytes.
 
     Args and errors are those of `open`. No data file is touched.
     """
-    with open(path, naming=naming, limits=limits) as checkpoint:
+    with open(path, naming=naming, store=store, limits=limits) as checkpoint:
         return list(checkpoint.shapes().items())
 
 
-def open_graph(path: PathLike, *, limits: Limits = DEFAULT_LIMITS) -> Graph:
+def open_graph(path: PathLike, *, store: Store = None, limits: Limits = DEFAULT_LIMITS) -> Graph:
     """Open a graph: a GraphDef or a MetaGraphDef, binary or text.
 
     The whole file is read and kept in memory; nodes and constants are decoded when asked for.
 
     Args:
         path: A frozen graph (`.pb`), its text (`.pbtxt`), a `.meta`, or the checkpoint beside one.
+        store: As for `open`.
         limits: Bounds on what the file may ask for.
 
     Raises:
@@ -152,12 +162,16 @@ def open_graph(path: PathLike, *, limits: Limits = DEFAULT_LIMITS) -> Graph:
     """
     from ckptparse.inventory.models import find_graph
 
-    context = Context(limits=limits)
-    return read_graph(find_graph(path, context), context)
+    place, context = begin(path, store=store, limits=limits)
+    return read_graph(find_graph(place, context), context)
 
 
 def open_saved_model(
-    path: PathLike, *, verify: bool = True, limits: Limits = DEFAULT_LIMITS
+    path: PathLike,
+    *,
+    verify: bool = True,
+    store: Store = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> SavedModel:
     """Open a SavedModel: its signatures, graphs, objects, layers, variables and assets.
 
@@ -168,6 +182,7 @@ def open_saved_model(
         path: The directory, or its `saved_model.pb`, `.pbtxt` or `.cpb`.
         verify: Check the stored checksums of tensors that are read whole, and the hashes of a
             chunked SavedModel's data (about 8 MB a second); those of headers always are.
+        store: As for `open`.
         limits: Bounds on what the files may ask for.
 
     Raises:
@@ -178,7 +193,7 @@ def open_saved_model(
     from ckptparse.inventory.models import find_saved_model
     from ckptparse.model import SavedModel
 
-    context = Context(limits=limits)
-    model = SavedModel(find_saved_model(path, context), context, verify=verify)
+    place, context = begin(path, store=store, limits=limits)
+    model = SavedModel(find_saved_model(place, context), context, verify=verify)
     model.check_hub_module()
     return model

@@ -18,7 +18,7 @@ from ckptparse.annotation.shards import annotate_shard
 from ckptparse.annotation.tables import annotate_table
 from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.errors import NotACheckpointError, UnsupportedError
-from ckptparse.files.context import Context
+from ckptparse.files.context import Context, Store, begin
 from ckptparse.files.storage import Source, is_file
 from ckptparse.identification import identify_file
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -43,7 +43,11 @@ _DEEPEST = 1 << 20
 
 
 def annotate(
-    path: str | os.PathLike[str], *, depth: int | None = None, limits: Limits = DEFAULT_LIMITS
+    path: str | os.PathLike[str],
+    *,
+    depth: int | None = None,
+    store: Store = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Iterator[Annotation]:
     """Iterate over the parts of a file: every byte of it, in order, each part before its own parts.
 
@@ -51,6 +55,7 @@ def annotate(
         path: A V2 index (or its prefix), a data file beside its index, a V1 file, or a serialized
             graph, meta graph, `saved_model.pb`, `fingerprint.pb` or `keras_metadata.pb`.
         depth: Levels below the first that are wanted; all if None.
+        store: As for `ckptparse.open`.
         limits: Bounds on what is read and unpacked.
 
     Raises:
@@ -59,8 +64,11 @@ def annotate(
         UnsupportedError: The file is text, or a kind that is not taken apart.
         DataLossError: The index beside a data file is damaged.
     """
-    place = os.fsdecode(path)
-    context = Context(limits=limits)
+    place, context = begin(path, store=store, limits=limits)
+    return _annotate(place, depth, context)
+
+
+def _annotate(place: str, depth: int | None, context: Context) -> Iterator[Annotation]:
     storage = context.storage
     if not is_file(storage, place) and is_file(storage, place + INDEX_SUFFIX):
         place += INDEX_SUFFIX

@@ -12,7 +12,7 @@ from ckptparse.examination.diagnose import diagnose
 from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.report import Report
 from ckptparse.examination.summary import make_report
-from ckptparse.files.context import Context, Progress
+from ckptparse.files.context import Context, Progress, Store, begin
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import choose_leniently
 from ckptparse.inventory.parts import survey_candidate
@@ -26,6 +26,7 @@ def verify(
     path: str | os.PathLike[str],
     *,
     progress: Progress | None = None,
+    store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Report:
     """Check a checkpoint: index, data files, every tensor, and what lies beside.
@@ -35,6 +36,7 @@ def verify(
     Args:
         path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
         progress: Called now and then with the bytes read so far, and the bytes to read.
+        store: As for `ckptparse.open`.
         limits: Bounds on what its files may ask for.
 
     Returns:
@@ -44,8 +46,9 @@ def verify(
         CheckpointNotFoundError: Nothing of a checkpoint is there.
         NotACheckpointError: What is there was never part of one; `.identity` says what it is.
     """
-    folders = Folders(Context(limits=limits, progress=progress))
-    choice = choose_leniently(path, folders)
+    place, context = begin(path, store=store, limits=limits, progress=progress)
+    folders = Folders(context)
+    choice = choose_leniently(place, folders)
     if choice.candidate.format == "graph":
         from ckptparse.examination.graphs import verify_graph
 

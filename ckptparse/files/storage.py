@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 Buffer = bytes | bytearray | memoryview
+"""Bytes in memory."""
 Content = Buffer | BinaryIO
 """What a name of a mapping stands for: bytes, or a file object that can be read and sought."""
 

@@ -23,7 +23,7 @@ from ckptparse.filenames import (
     strip_temp_directory,
     strip_temporary,
 )
-from ckptparse.files.context import Context
+from ckptparse.files.context import Store, begin
 from ckptparse.files.storage import FileStat
 from ckptparse.graph.state import read_state
 from ckptparse.identification import Identity, identify_file
@@ -40,11 +40,14 @@ _MOST_SHARDS = 100_000
 _HUB_FILE = "tfhub_module.pb"
 
 
-def identify(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> Identity:
+def identify(
+    path: str | os.PathLike[str], *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+) -> Identity:
     """Tell what lies at a path: a checkpoint of whatever kind, or what it is instead.
 
     Args:
         path: A file, a directory, or the prefix or pattern of a checkpoint's files.
+        store: As for `ckptparse.open`.
         limits: Bounds on what is read and unpacked.
 
     Returns:
@@ -56,8 +59,8 @@ def identify(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -
         PermissionDeniedError: It may not be read.
         UnsupportedError: The operating system refuses to open it.
     """
-    folders = Folders(Context(limits=limits))
-    return identify_path(os.fsdecode(path), folders)
+    place, context = begin(path, store=store, limits=limits)
+    return identify_path(place, Folders(context))
 
 
 def identify_path(path: str, folders: Folders) -> Identity:

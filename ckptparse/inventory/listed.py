@@ -18,7 +18,7 @@ from ckptparse.filenames import (
     STATE_FILE_NAME,
     last_part,
 )
-from ckptparse.files.context import Context
+from ckptparse.files.context import Context, Store, begin
 from ckptparse.graph.state import CheckpointState, StateFile, decode_state, read_message
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.legacy import match_pattern
@@ -88,6 +88,7 @@ def checkpoint_state(
     directory: str | os.PathLike[str],
     latest_filename: str | None = None,
     *,
+    store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> CheckpointState | None:
     """Read the state file of a directory.
@@ -95,6 +96,7 @@ def checkpoint_state(
     Args:
         directory: Where the state file lies.
         latest_filename: Its name, `checkpoint` unless told.
+        store: As for `ckptparse.open`.
         limits: Bounds on its size.
 
     Returns:
@@ -105,8 +107,8 @@ def checkpoint_state(
         MalformedError: The state file names no newest checkpoint, as an empty one does.
         PermissionDeniedError: It may not be read.
     """
-    context = Context(limits=limits)
-    state = _read_state(os.fspath(directory), latest_filename, context)
+    place, context = begin(directory, store=store, limits=limits)
+    state = _read_state(place, latest_filename, context)
     return None if state is None else _joined(state, context)
 
 
@@ -114,6 +116,7 @@ def latest_checkpoint(
     directory: str | os.PathLike[str],
     latest_filename: str | None = None,
     *,
+    store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> str | None:
     """Find the newest checkpoint that the state file of a directory lists and that exists.
@@ -132,8 +135,9 @@ def latest_checkpoint(
         MalformedError: The state file names no newest checkpoint, as an empty one does.
         PermissionDeniedError: The state file may not be read, or the directory not be listed.
     """
-    folders = Folders(Context(limits=limits))
-    state = _read_state(os.fspath(directory), latest_filename, folders.context)
+    place, context = begin(directory, store=store, limits=limits)
+    folders = Folders(context)
+    state = _read_state(place, latest_filename, context)
     if state is None:
         return None
     for listed in state.newest_first():

@@ -35,7 +35,7 @@ from ckptparse.examination.places import LEAST_SOUGHT, find_twins, is_telling
 from ckptparse.examination.readers import DataFile
 from ckptparse.examination.report import Report, TensorReport
 from ckptparse.examination.summary import make_report
-from ckptparse.files.context import Context, Progress
+from ckptparse.files.context import Context, Progress, Store, begin
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import choose_leniently, refuse_graph
 from ckptparse.inventory.parts import survey_candidate
@@ -74,6 +74,7 @@ def recover(
     mapfile: str | os.PathLike[str] | None = None,
     shapes: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Recovery:
     """Get back what a damaged checkpoint still gives; the files are never written.
@@ -98,6 +99,7 @@ def recover(
             such: `{"w": [3, 4], "n": {"dtype": "int64", "shape": []}}`; arrays will do. What they
             give is a guess of the order, and unverified.
         progress: Called now and then with the bytes read so far, and the bytes to read.
+        store: As for `ckptparse.open`.
         limits: Bounds on what its files may ask for.
 
     Returns:
@@ -110,24 +112,24 @@ def recover(
         NotACheckpointError: What is there was never part of one; `.identity` says what it is.
         MalformedError: `shapes` are none, or the map file is none.
     """
-    context = Context(limits=limits, progress=progress)
+    place, context = begin(path, store=store, limits=limits, progress=progress)
     named = Evidence((os.fsdecode(one) for one in evidence), context)
     known = None if mapfile is None else read_mapfile(os.fsdecode(mapfile), context)
     options = _Options(siblings, named, read_shapes(shapes, context), known)
     folders = Folders(context)
     try:
-        choice = choose_leniently(path, folders)
+        choice = choose_leniently(place, folders)
     except NotACheckpointError as error:
-        inside = _inside(os.fsdecode(path), error, known, context)
+        inside = _inside(place, error, known, context)
         if inside is None:
             raise
         return inside
     if choice.candidate.format == "graph":
         raise refuse_graph(choice.candidate.path, context)
     recovery = _recover(survey_candidate(choice.candidate, folders), options, context)
-    if not recovery and _is_directory(os.fsdecode(path), context):
+    if not recovery and _is_directory(place, context):
         # A directory of fragments under names of their own looks like one of V1 files.
-        return _inside(os.fsdecode(path), None, known, context) or recovery
+        return _inside(place, None, known, context) or recovery
     recovery.report = explain_choice(recovery.report, choice)
     return recovery
 

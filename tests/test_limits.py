@@ -1,0 +1,116 @@
+"""Each limit holds for every public function, however the path is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_hostile import AT_LIMIT, small_bundle
+
+import ckptparse
+from ckptparse import DEFAULT_LIMITS, LimitError, Limits
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+STRICT: dict[str, Callable[..., Any]] = {
+    "read": ckptparse.read,
+    "open": lambda path, **options: list(ckptparse.open(path, **options).values()),
+    "list_variables": ckptparse.list_variables,
+}
+REPORTING: dict[str, Callable[..., ckptparse.Report]] = {
+    "verify": ckptparse.verify,
+    "recover": lambda path, **options: ckptparse.recover(path, **options).report,
+}
+OF_THE_INDEX = [limit for limit in AT_LIMIT if limit != "fill_bytes"]
+ALL: dict[str, Callable[..., Any]] = {
+    **STRICT,
+    **REPORTING,
+    "identify": ckptparse.identify,
+    "annotate": ckptparse.annotate,
+    "open_graph": ckptparse.open_graph,
+    "open_saved_model": ckptparse.open_saved_model,
+    "latest_checkpoint": ckptparse.latest_checkpoint,
+    "checkpoint_state": ckptparse.checkpoint_state,
+}
+
+
+@pytest.fixture(params=["prefix", "index", "directory", "memory"])
+def hostile(request: Any, tmp_path: Path) -> tuple[str, dict[str, Any]]:
+    """A path that means a small bundle, and where it leads."""
+    prefix = str(small_bundle().write(tmp_path / "x"))
+    if request.param == "memory":
+        return "x", {"store": {path.name: path.read_bytes() for path in tmp_path.iterdir()}}
+    paths = {"prefix": prefix, "index": f"{prefix}.index", "directory": str(tmp_path)}
+    return paths[request.param], {}
+
+
+@pytest.mark.parametrize("limit", OF_THE_INDEX)
+@pytest.mark.parametrize("name", STRICT)
+def test_what_asks_for_more_is_refused(
+    name: str, limit: str, hostile: tuple[str, dict[str, Any]]
+) -> None:
+    path, where = hostile
+    with pytest.raises(LimitError) as caught:
+        STRICT[name](path, limits=replace(DEFAULT_LIMITS, **{limit: AT_LIMIT[limit] - 1}), **where)
+    assert caught.value.limit == limit
+    assert STRICT[name](path, limits=replace(DEFAULT_LIMITS, **{limit: AT_LIMIT[limit]}), **where)
+
+
+@pytest.mark.parametrize("limit", OF_THE_INDEX)
+@pytest.mark.parametrize("name", REPORTING)
+def test_what_asks_for_more_is_reported(
+    name: str, limit: str, hostile: tuple[str, dict[str, Any]]
+) -> None:
+    path, where = hostile
+    limits = replace(DEFAULT_LIMITS, **{limit: AT_LIMIT[limit] - 1})
+    report = REPORTING[name](path, limits=limits, **where)
+    assert not report.ok
+    assert any(f"Limits.{limit} allows" in problem.message for problem in report.problems)
+    limits = replace(DEFAULT_LIMITS, **{limit: AT_LIMIT[limit]})
+    assert REPORTING[name](path, limits=limits, **where).ok
+
+
+def iter_messages(fixtures: Path) -> Iterable[tuple[str, Callable[[Limits], Any]]]:
+    frozen = fixtures / "graphs" / "frozen_tf2" / "frozen.pb"
+    model = fixtures / "saved_model" / "module"
+    yield "open_graph", lambda limits: ckptparse.open_graph(frozen, limits=limits)
+    yield "read", lambda limits: ckptparse.read(frozen, limits=limits)
+    yield "list", lambda limits: ckptparse.list_variables(frozen, limits=limits)
+    yield "verify", lambda limits: ckptparse.verify(frozen, limits=limits)
+    yield "model", lambda limits: ckptparse.open_saved_model(model, limits=limits).meta_graphs
+    yield "state", lambda limits: ckptparse.open(fixtures / "saver", limits=limits)
+
+
+def test_a_file_that_is_one_message_is_bounded_before_it_is_read(fixtures: Path) -> None:
+    for name, call in iter_messages(fixtures):
+        call(DEFAULT_LIMITS)
+        if name == "verify":
+            assert not call(Limits(message_bytes=20)).ok
+            continue
+        with pytest.raises(LimitError) as caught:
+            call(Limits(message_bytes=20))
+        assert caught.value.limit == "message_bytes", name
+
+
+def test_a_state_file_beyond_the_limit_is_none_with_a_warning(fixtures: Path) -> None:
+    with pytest.warns(UserWarning, match=r"Limits\.message_bytes"):
+        assert (
+            ckptparse.checkpoint_state(fixtures / "saver", limits=Limits(message_bytes=9)) is None
+        )
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_limits_of_another_type_are_refused_at_once(name: str, tmp_path: Path) -> None:
+    """Before anything is looked for: the path leads nowhere."""
+    for wrong in (3, None, {"entries": 3}):
+        with pytest.raises(TypeError, match="limits is a"):
+            ALL[name](tmp_path / "no", limits=wrong)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_store_of_another_type_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="store is a"):
+        ALL[name](tmp_path / "no", store=3)
