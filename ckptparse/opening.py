@@ -169,21 +169,9 @@ def _open(candidate: Candidate, context: Context) -> Backend:
         limits, held = context.limits, graph.nbytes
         return HeldTensors("graph", (candidate.path,), tensors, limits=limits, held=held)
     try:
-        reader = BundleReader.open(candidate.path, context, index_path=candidate.renamed_index)
+        return BundleReader.open(candidate.path, context, index_path=candidate.renamed_index)
     except DataLossError as error:
         return _reconsider(candidate, error, context)
-    reader.shards.explain_file = lambda path: _explain_file(path, context)
-    return reader
-
-
-def _explain_file(path: str, context: Context) -> str | None:
-    """Say what lies in place of a data file; None if it may be one that is too short."""
-    from ckptparse.identification import identify_file
-
-    identity = identify_file(path, context)
-    if identity.kind in ("v2-shard", "unknown") or identity.detail.get("of") == "v2-shard":
-        return None
-    return f"It is {identity.described}. {identity.advice}"
 
 
 def _open_legacy(files: tuple[str, ...], context: Context) -> Backend:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
 from ckptparse.bundle.naming import shard_path
 from ckptparse.errors import (
+    CheckpointError,
     CheckpointNotFoundError,
     ChecksumError,
     MissingShardError,
@@ -31,14 +32,12 @@ class ShardFiles:
         num_shards: How many there should be.
         big_endian: Whether their elements are big-endian.
         context: Where they lie, and how much may be read of them.
-        explain_file: Says of a data file that is too short what it is instead; None says nothing.
     """
 
     def __init__(self, prefix: str, header: BundleHeader, context: Context) -> None:
         self.num_shards = header.num_shards
         self.big_endian = header.endianness == Endianness.BIG
         self.context = context
-        self.explain_file: Callable[[str], str | None] | None = None
         self._prefix = prefix
         self._pool = SourcePool(context.storage)
 
@@ -66,8 +65,7 @@ class ShardFiles:
         try:
             yield source
         except TruncatedError as error:
-            if self.explain_file is not None and error.hint is None:
-                error.hint = self.explain_file(path) or _DAMAGED
+            error.hint = error.hint or self._explain(path)
             raise
         finally:
             context.__exit__(None, None, None)
@@ -104,3 +102,13 @@ class ShardFiles:
     def close(self) -> None:
         """Close them, each when its last user is done."""
         self._pool.close()
+
+    def _explain(self, path: str) -> str:
+        """Say what lies in place of a data file that is too short."""
+        from ckptparse.identification.foreign import identify_foreign
+
+        try:
+            identity = identify_foreign(path, self.context)
+        except CheckpointError:
+            identity = None
+        return _DAMAGED if identity is None else f"It is {identity.described}. {identity.advice}"
