@@ -83,6 +83,7 @@ def stream_crc(
     *,
     crc: int = 0,
     threads: int | None = None,
+    piece: int = PIECE_SIZE,
 ) -> int:
     """Continue a CRC over a run of bytes, in little memory.
 
@@ -92,24 +93,26 @@ def stream_crc(
         size: Of the run, in bytes.
         crc: Of what comes before.
         threads: How many read; None picks.
+        piece: Bytes read and checked at once.
     """
-    starts = range(0, size, _STREAM_SIZE)
+    share = max(piece, _STREAM_SIZE)
+    starts = range(0, size, share)
     crcs = [0] * len(starts)
 
     def job(number: int) -> Callable[[], None]:
-        stop = min(starts[number] + _STREAM_SIZE, size)
+        stop = min(starts[number] + share, size)
 
         def run() -> None:
-            for start in range(starts[number], stop, PIECE_SIZE):
-                count = min(PIECE_SIZE, stop - start)
+            for start in range(starts[number], stop, piece):
+                count = min(piece, stop - start)
                 crcs[number] = crc32c(read_at(offset + start, count), crcs[number])
 
         return run
 
     run_all(
         [job(number) for number in range(len(starts))],
-        pick_threads(threads, size, share=_STREAM_SIZE),
+        pick_threads(threads, size, share=share),
     )
     for start, part in zip(starts, crcs, strict=True):
-        crc = combine_crc(crc, part, min(_STREAM_SIZE, size - start))
+        crc = combine_crc(crc, part, min(share, size - start))
     return crc

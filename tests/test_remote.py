@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import builder
 import numpy as np
 import pytest
 import range_server
@@ -187,3 +188,90 @@ def test_that_nobody_answers_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(StorageError) as caught:
         context.storage.open(path)
     assert not isinstance(caught.value, ckptparse.DataLossError)
+
+
+# How many requests it takes.
+
+
+class CountingStore:
+    """Counts what is asked of an obstore store."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self.gets: list[tuple[str, tuple[int, int]]] = []
+        self.others: list[str] = []
+        self._store = obstore.store.MemoryStore()
+        for name, data in files.items():
+            self._store.put(name, data)
+
+    def get(self, key: str, *, options: Any) -> Any:
+        self.gets.append((key, options["range"]))
+        return self._store.get(key, options=options)
+
+    def head(self, key: str) -> Any:
+        self.others.append(key)
+        return self._store.head(key)
+
+    def list_with_delimiter(self, prefix: str | None) -> Any:
+        self.others.append(prefix or "")
+        return self._store.list_with_delimiter(prefix)
+
+    def __len__(self) -> int:
+        return len(self.gets) + len(self.others)
+
+
+def counted(directory: Path) -> tuple[CountingStore, Storage]:
+    store = CountingStore(tree(directory))
+    return store, remote.ObjectStorage(store)
+
+
+def many_tensors(directory: Path, count: int, *, shards: int = 1) -> None:
+    bundle = builder.Bundle()
+    for number in range(count):
+        value = np.full(1024, number, np.float32)
+        bundle.add(f"t{number:05d}", value, shard=number % shards)
+    bundle.write(directory / "m")
+
+
+def test_one_of_ten_thousand_tensors_takes_three_requests(tmp_path: Path) -> None:
+    many_tensors(tmp_path, 10_000)
+    store, storage = counted(tmp_path)
+    with ckptparse.open(f"{tmp_path.name}/m", store=storage) as checkpoint:
+        assert checkpoint["t07777"][:].tolist() == [7777] * 1024
+    assert len(store) <= 3
+    store, storage = counted(tmp_path)
+    names = [f"t{number:05d}" for number in range(0, 10_000, 3)]
+    found = ckptparse.read(f"{tmp_path.name}/m", names, store=storage)
+    assert [int(array[9]) for array in found.values()] == list(range(0, 10_000, 3))
+    assert len(store) <= 40
+
+
+def test_a_thousand_data_files_take_one_request_each(tmp_path: Path) -> None:
+    many_tensors(tmp_path, 1000, shards=1000)
+    store, storage = counted(tmp_path)
+    found = ckptparse.read(f"{tmp_path.name}/m", store=storage)
+    assert [int(array[9]) for array in found.values()] == list(range(1000))
+    assert len(store) <= 1010
+
+
+def test_rows_of_a_large_tensor_take_their_bytes_only(tmp_path: Path) -> None:
+    value = np.arange(1 << 22, dtype=np.float32).reshape(-1, 1024)
+    bundle = builder.Bundle()
+    bundle.add("w", value)
+    bundle.write(tmp_path / "m")
+    store, storage = counted(tmp_path)
+    with ckptparse.open(f"{tmp_path.name}/m", store=storage) as checkpoint:
+        np.testing.assert_array_equal(checkpoint["w"][100:110], value[100:110])
+    data = [wanted for key, wanted in store.gets if ".data-" in key]
+    assert data == [(100 * 4096, 110 * 4096)]
+
+
+def test_a_large_tensor_is_split_over_connections(tmp_path: Path) -> None:
+    bundle = builder.Bundle()
+    bundle.add("w", np.zeros(20 << 20, np.uint8))
+    bundle.write(tmp_path / "m")
+    store, storage = counted(tmp_path)
+    with ckptparse.open(f"{tmp_path.name}/m", store=storage) as checkpoint:
+        checkpoint["w"].verify()
+        assert not checkpoint["w"].read().any()
+    data = [wanted for key, wanted in store.gets if ".data-" in key]
+    assert sorted(data) == sorted([(0, 8 << 20), (8 << 20, 16 << 20), (16 << 20, 20 << 20)] * 2)

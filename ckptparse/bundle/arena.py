@@ -26,7 +26,7 @@ import numpy.typing as npt
 from ckptparse.bundle.memory import Buffer, HugePages
 from ckptparse.coding.checksum import combine_crc, crc32c
 from ckptparse.files.storage import Source
-from ckptparse.parallel import PIECE_SIZE, run_all
+from ckptparse.parallel import run_all
 
 __all__ = [
     "ARENA_SIZE",
@@ -145,10 +145,10 @@ class Check:
         return (failed[0], int(self._computed[failed[0]])) if failed else None
 
 
-def plan_arenas(rows: DenseRows) -> list[Arena]:
-    """Lay the tensors out in arenas."""
+def plan_arenas(rows: DenseRows, *, gap: int = _NEGLIGIBLE_GAP) -> list[Arena]:
+    """Lay the tensors out in arenas; what lies closer than `gap` bytes is read as one."""
     arenas: list[Arena] = []
-    for low, high in _iter_stretches(rows):
+    for low, high in _iter_stretches(rows, gap):
         offset = int(rows.offsets[low])
         size = int(rows.offsets[high - 1] + rows.sizes[high - 1]) - offset
         # The widest element decides: wherever it is aligned, so are the other large tensors.
@@ -182,11 +182,11 @@ def plan_placed(rows: DenseRows, positions: IntColumn) -> Arena:
     return arena
 
 
-def _iter_stretches(rows: DenseRows) -> Iterator[tuple[int, int]]:
+def _iter_stretches(rows: DenseRows, gap: int) -> Iterator[tuple[int, int]]:
     """Cut the rows where a gap, an overlap, another shard or alignment demands it, and by size."""
     ends = rows.offsets + rows.sizes
     gaps = rows.offsets[1:] - ends[:-1]
-    cuts = (gaps < 0) | (gaps > _NEGLIGIBLE_GAP) | (np.diff(rows.shard_ids) != 0)
+    cuts = (gaps < 0) | (gaps > gap) | (np.diff(rows.shard_ids) != 0)
     if (rows.offsets % rows.alignments).any():
         cuts |= _find_misalignments(rows)
     bounds = [0, *(np.flatnonzero(cuts) + 1).tolist(), len(ends)]
@@ -233,6 +233,7 @@ def read_arenas(
     *,
     check: Check | None,
     threads: int,
+    share: int = SHARE_SIZE,
 ) -> list[npt.NDArray[np.uint8]]:
     """Read every arena.
 
@@ -242,6 +243,7 @@ def read_arenas(
         open_shard: Opens data files.
         check: Is given the checksum of every tensor, by row; None where nobody wants to know.
         threads: How many work at once.
+        share: Bytes that one thread takes at once.
 
     Returns:
         A buffer for each arena.
@@ -249,10 +251,10 @@ def read_arenas(
     huge_pages = HugePages()
     sources = [_Source(Buffer(arena.size), huge_pages, open_shard) for arena in arenas]
     shares = [
-        _Share(rows, stretch, view_of(source.buffer.array, stretch), start, check, source)
+        _Share(rows, stretch, view_of(source.buffer.array, stretch), start, share, check, source)
         for arena, source in zip(arenas, sources, strict=True)
         for stretch in arena.stretches
-        for start in range(0, stretch.size, SHARE_SIZE)
+        for start in range(0, stretch.size, share)
     ]
     run_all([share.run for share in shares], threads)
     return [source.buffer.array for source in sources]
@@ -268,7 +270,7 @@ def check_mapped(
 ) -> None:
     """Compute the checksums of tensors that are in memory already; `view` gives a stretch's."""
     shares = [
-        _Share(rows, stretch, view(stretch), start, check, None)
+        _Share(rows, stretch, view(stretch), start, SHARE_SIZE, check, None)
         for stretch in stretches
         for start in range(0, stretch.size, SHARE_SIZE)
     ]
@@ -291,12 +293,13 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """Up to `SHARE_SIZE` bytes of a stretch, from `start` on: the work of one thread."""
+    """Up to `most` bytes of a stretch, from `start` on: the work of one thread."""
 
     rows: DenseRows
     stretch: Stretch
     buffer: memoryview
     start: int
+    most: int
     check: Check | None
     source: _Source | None
     """None where the bytes are in memory already."""
@@ -304,7 +307,7 @@ class _Share:
     @property
     def stop(self) -> int:
         """Where it ends in the stretch."""
-        return min(self.start + SHARE_SIZE, self.stretch.size)
+        return min(self.start + self.most, self.stretch.size)
 
     def run(self) -> None:
         """Read and check, piece by piece."""
@@ -319,8 +322,8 @@ class _Share:
         low, high = stretch.position + self.start, stretch.position + self.stop
         source.buffer.prepare(low, high, source.huge_pages)
         with source.open_shard(stretch.shard_id) as file:
-            for start in range(self.start, self.stop, PIECE_SIZE):
-                end = min(start + PIECE_SIZE, self.stop)
+            for start in range(self.start, self.stop, file.piece):
+                end = min(start + file.piece, self.stop)
                 file.read_into(stretch.offset + start, self.buffer[start:end])
                 if checker is not None:
                     checker.advance(end)

@@ -26,6 +26,7 @@ from ckptparse.bundle.naming import (
 )
 from ckptparse.errors import MalformedError, located
 from ckptparse.files.context import Context
+from ckptparse.files.storage import hold
 from ckptparse.limits import Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
@@ -36,6 +37,8 @@ from ckptparse.table.reader import Table
 __all__ = ["BundleIndex", "Listing"]
 
 HEADER_KEY = b""
+_MOST_PIECES = 8
+"""A remote index of so many pieces is read whole, at once."""
 _FEW_NAMES = 64
 """Up to so many are looked up one by one; for more the whole index is cheaper."""
 
@@ -90,6 +93,8 @@ class BundleIndex:
         source = context.storage.open(path)
         try:
             limits.check("index_bytes", source.size, "The size of the index", path=source.path)
+            # Each block would be a request of its own.
+            source = hold(source, most=_MOST_PIECES * source.piece)
             table = Table.open(source, limits=limits)
             with located(path=source.path):
                 header = _read_header(table, limits)

@@ -26,13 +26,13 @@ from ckptparse.bundle.arena import (
 )
 from ckptparse.bundle.columns import EntryColumns
 from ckptparse.bundle.entry import BundleEntry
-from ckptparse.bundle.shards import ShardFiles
+from ckptparse.bundle.shards import Manner, ShardFiles
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.elements import allocate, finish_elements, needs_finishing
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.storage import check_range
 from ckptparse.limits import Limits
-from ckptparse.parallel import pick_threads
+from ckptparse.parallel import PIECE_SIZE, pick_threads
 from ckptparse.slices import SliceGrid
 from ckptparse.tensor import SAFE_RANK, ReadOptions, check_rank
 
@@ -41,6 +41,7 @@ __all__ = ["DenseReader", "check_sharing", "read_dense"]
 Array = npt.NDArray[Any]
 
 _BATCH_SIZE = 32 << 20
+_LOCAL = Manner(PIECE_SIZE, 4096, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class DenseReader:
 
     def _read(self, rows: DenseRows, maker: _ArrayMaker) -> None:
         """Read rows into arenas."""
-        arenas = plan_arenas(rows)
+        arenas = plan_arenas(rows, gap=self._manner(rows).gap)
         buffers = self._read_arenas(rows, arenas)
         for arena, buffer in zip(arenas, buffers, strict=True):
             for stretch in arena.stretches:
@@ -156,14 +157,21 @@ class DenseReader:
             return mapped[stretch.offset : stretch.offset + stretch.size]
 
         stretches = [stretch for arena in plan_arenas(rows) for stretch in arena.stretches]
-        check_mapped(rows, stretches, view, check=check, threads=self._pick_threads(rows))
+        threads = self._pick_threads(rows, _LOCAL)
+        check_mapped(rows, stretches, view, check=check, threads=threads)
         self._raise_failed(check, rows)
 
     def _read_arenas(self, rows: DenseRows, arenas: Sequence[Arena]) -> list[npt.NDArray[np.uint8]]:
         check = self._make_check(rows)
+        manner = self._manner(rows)
         try:
             buffers = read_arenas(
-                rows, arenas, self.shards.open, check=check, threads=self._pick_threads(rows)
+                rows,
+                arenas,
+                self.shards.open,
+                check=check,
+                threads=self._pick_threads(rows, manner),
+                share=SHARE_SIZE if manner.concurrency is None else manner.piece,
             )
         except MemoryError as error:
             raise UnsupportedError(
@@ -243,7 +251,15 @@ class DenseReader:
         with located(tensor=self.name_of(row)):
             self.shards.check_crc(self.columns.entry(row), computed)
 
-    def _pick_threads(self, rows: DenseRows) -> int:
+    def _manner(self, rows: DenseRows) -> Manner:
+        """Say how the files are best read that the rows lie in: all of a storage alike."""
+        shards = rows.shard_ids[:1].tolist()
+        return self.shards.manner(shards[0]) if shards else _LOCAL
+
+    def _pick_threads(self, rows: DenseRows, manner: Manner) -> int:
+        if manner.concurrency is not None:
+            # Threads wait for answers, and each holds a connection: processors do not matter.
+            return self.options.threads or manner.concurrency
         return pick_threads(self.options.threads, int(rows.sizes.sum()), share=SHARE_SIZE)
 
 

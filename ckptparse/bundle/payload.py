@@ -307,4 +307,11 @@ def _stream_crc(
     with shards.open(entry.shard_id) as source:
         check_range(source, entry.offset, entry.size)
         offset, size = entry.offset + start, entry.size - start
-        return stream_crc(source.read_at, offset, size, crc=crc, threads=options.threads)
+        return stream_crc(
+            source.read_at,
+            offset,
+            size,
+            crc=crc,
+            threads=options.threads or source.concurrency,
+            piece=source.piece,
+        )

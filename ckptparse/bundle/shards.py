@@ -6,6 +6,7 @@ import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from typing import NamedTuple
 
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
 from ckptparse.bundle.naming import shard_path
@@ -20,9 +21,17 @@ from ckptparse.files.context import Context
 from ckptparse.files.pool import SourcePool
 from ckptparse.files.storage import Source
 
-__all__ = ["ShardFiles"]
+__all__ = ["Manner", "ShardFiles"]
 
 _DAMAGED = "ckptparse.recover tells what can be got back"
+
+
+class Manner(NamedTuple):
+    """How files are best read; see `Source`."""
+
+    piece: int
+    gap: int
+    concurrency: int | None
 
 
 class ShardFiles:
@@ -78,6 +87,11 @@ class ShardFiles:
         """
         with self.open(shard_id) as source:
             return self._pool.map(source)
+
+    def manner(self, shard_id: int) -> Manner:
+        """Say how a data file is best read."""
+        with self.open(shard_id) as source:
+            return Manner(source.piece, source.gap, source.concurrency)
 
     @cached_property
     def held(self) -> int:

@@ -21,6 +21,7 @@ __all__ = [
     "Source",
     "Storage",
     "check_range",
+    "hold",
     "is_file",
 ]
 
@@ -137,6 +138,20 @@ def is_file(storage: Storage, path: str) -> bool:
     """Tell whether a file lies at a path."""
     status = storage.stat(path)
     return status is not None and status.kind == "file"
+
+
+def hold(source: Source, *, most: int) -> Source:
+    """Read a file whole if requests for its parts would cost more: a small one that is not local.
+
+    What is given instead of it has the same path, and is in memory.
+    """
+    if source.concurrency is None or source.size > most:
+        return source
+    from ckptparse.files.memory import MemorySource
+
+    data = source.read_at(0, source.size)
+    source.close()
+    return MemorySource(source.path, data)
 
 
 def check_range(source: Source, offset: int, size: int) -> None:

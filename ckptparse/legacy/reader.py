@@ -21,6 +21,7 @@ from ckptparse.bundle.naming import encode_name, encode_slice_key
 from ckptparse.bundle.payload import SlicedPayload
 from ckptparse.errors import ClosedError, MalformedError, located
 from ckptparse.files.context import Context
+from ckptparse.files.storage import hold
 from ckptparse.legacy.metadata import SliceList, read_metadata
 from ckptparse.limits import Limits
 from ckptparse.proto.wire import find_submessage
@@ -92,6 +93,7 @@ class LegacyReader:
         with ExitStack() as stack:
             for path in files:
                 source = stack.enter_context(closing(context.storage.open(path)))
+                source = hold(source, most=source.piece)
                 tables.append(Table.open(source, limits=limits))
                 with located(path=path):
                     lists.append(read_metadata(tables[-1], limits=limits))
