@@ -8,7 +8,7 @@ from dataclasses import replace
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.report import Outlook, Report
 from ckptparse.examination.verify import verify as examine
-from ckptparse.files.context import Progress
+from ckptparse.files.context import Progress, Store
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 
 __all__ = ["verify"]
@@ -21,6 +21,7 @@ def verify(
     path: str | os.PathLike[str],
     *,
     progress: Progress | None = None,
+    store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Report:
     """Check a checkpoint: index, data files, every tensor, and what lies beside.
@@ -32,6 +33,7 @@ def verify(
     Args:
         path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
         progress: Called now and then with the bytes read so far, and the bytes to read.
+        store: As for `ckptparse.open`.
         limits: Bounds on what its files may ask for.
 
     Returns:
@@ -41,17 +43,17 @@ def verify(
         CheckpointNotFoundError: Nothing of a checkpoint is there.
         NotACheckpointError: What is there was never part of one; `.identity` says what it is.
     """
-    report = examine(path, progress=progress, limits=limits)
+    report = examine(path, progress=progress, store=store, limits=limits)
     if report.ok or sum(file.size or 0 for file in report.files.values()) > _TRIED_BYTES:
         return report
-    return replace(report, outlook=_look_ahead(path, limits))
+    return replace(report, outlook=_look_ahead(path, store, limits))
 
 
-def _look_ahead(path: str | os.PathLike[str], limits: Limits) -> Outlook | None:
+def _look_ahead(path: str | os.PathLike[str], store: Store, limits: Limits) -> Outlook | None:
     """Say what `recover` gives; None if it refuses."""
     from ckptparse.recovery.recover import recover
 
     try:
-        return Outlook.of(recover(path, limits=limits).report)
+        return Outlook.of(recover(path, store=store, limits=limits).report)
     except CheckpointError:
         return None
