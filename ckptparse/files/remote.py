@@ -214,7 +214,7 @@ def open_url(url: str) -> tuple[str, ObjectStorage]:
             hint="Give the URL without what follows '?', and credentials in the environment",
         )
     try:
-        from obstore.store import from_url
+        from obstore import store as stores
     except ImportError as error:
         raise UnsupportedError(
             "Reading from a bucket needs the package obstore",
@@ -223,6 +223,8 @@ def open_url(url: str) -> tuple[str, ObjectStorage]:
         ) from error
     client = {**_CLIENT, "allow_http": _allows_http(parts.scheme)}
     base = f"{parts.scheme}://{parts.netloc}"
+    # It has a signature for each kind of store, and only the URL tells which.
+    from_url: Any = stores.from_url
     store = _ask(shown, lambda: from_url(base, client_options=client, retry_config=_RETRIES))
     return shown, ObjectStorage(store, root=root)
 
