@@ -291,6 +291,13 @@ def corpus(session: nox.Session) -> None:
 
 
 @nox.session
+def remote(session: nox.Session) -> None:
+    """Buckets, web servers and fsspec's file systems, all of them on this machine."""
+    session.install(".[test,remote]", "fsspec", "boto3", "moto[server]")
+    session.run(*PYTEST, "tests/test_remote.py", *session.posargs)
+
+
+@nox.session
 def bitflips(session: nox.Session) -> None:
     """Every single-bit flip and every length of small files: minutes."""
     session.install(".[test]")
