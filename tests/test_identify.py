@@ -128,6 +128,12 @@ FILES: dict[str, tuple[str, bytes]] = {
     "tar in gzip": ("gzip", gzip.compress(tarred("m/model.ckpt-1.index"))),
     "Zstandard": ("zstd", bytes.fromhex("28b52ffd2005290000 68656c6c6f".replace(" ", ""))),
     "LFS pointer": ("lfs-pointer", POINTER),
+    "git-annex": ("annex-pointer", b"/annex/objects/SHA256E-s4928--1f2e"),
+    "DVC": ("dvc-pointer", b"outs:\n- md5: 1f2e\n  size: 4928\n  path: m.index\n"),
+    "Xet": ("xet-pointer", b"# xet version 0\nfilesize = 4928\nhash = '1f2e'\n"),
+    "link": ("link-text", b"../../blobs/1f2e"),
+    "error of a server": ("error-message", b"404: Not Found"),
+    "AppleDouble": ("apple-double", b"\x00\x05\x16\x07\x00\x02\x00\x00" + bytes(150)),
     "page": ("html", PAGE),
     "page with a comment": ("html", b"<?xml version='1.0'?>\n<!-- x -->\n<HTML lang=en>"),
     "mangled": ("mangled-text", MANGLED),
@@ -173,7 +179,8 @@ def test_every_kind_is_known_by_its_bytes_whatever_its_name(
 
 def test_every_kind_is_shown() -> None:
     by_directory = {"v2-shard", "v2-prefix", "savedmodel", "interrupted-save", "directory"}
-    assert {kind for kind, _ in FILES.values()} | by_directory == set(KINDS)
+    by_name = {"fingerprint", "keras-metadata"}
+    assert {kind for kind, _ in FILES.values()} | by_directory | by_name == set(KINDS)
 
 
 def find(tmp_path: Path, data: bytes, name: str = "file") -> Identity:
