@@ -165,6 +165,7 @@ PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
         "state.damaged": "The `checkpoint` state file cannot be read.",
         "set.mixed": "The index and the data files come from different saves.",
         "set.unfinished": "The save that wrote these files ended before it was done.",
+        "leftover.conflict": "The parts of an unfinished save hold different values of a tensor.",
         "leftover.temporary": "Temporary files of a save that did not finish lie beside.",
         "file.unreadable": "The operating system refuses to read a file.",
         "limit.reached": "A file asks for more than the limits allow, so it was not read.",

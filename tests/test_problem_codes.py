@@ -492,6 +492,17 @@ def _(directory: Path) -> Path:
     return run(directory, "save/both parts moved, no index")
 
 
+@case("leftover.conflict")
+def _(directory: Path) -> Path:
+    folder = directory / "m_temp"
+    folder.mkdir(parents=True)
+    for number in (0, 1):
+        part = builder.Bundle()
+        part.add("twice", np.float64(number))
+        part.write(folder / f"part-{number:05d}-of-00002")
+    return directory / "m"
+
+
 @case("leftover.temporary")
 def _(directory: Path) -> Path:
     prefix = written(directory)

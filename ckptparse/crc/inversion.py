@@ -23,6 +23,7 @@ __all__ = [
     "COUNTER_NAMES",
     "Derivation",
     "chance_of_zeros",
+    "derive_bools",
     "derive_constant",
     "derive_integer",
     "derive_tail",
@@ -38,6 +39,8 @@ COUNTER_NAMES: Final = frozenset({"global_step", "save_counter", "iterations", "
 """Last parts of the names of variables that count steps."""
 _SMALL_INTEGER = 1 << 22
 """Integers below are believed: an arbitrary checksum fits one of them once in 1,024 times."""
+_MOST_BOOLS = 22
+"""Bools that are solved for: an arbitrary checksum fits such a number once in 1,024 times."""
 _LARGEST_ARANGE = 1 << 20
 """Elements of an arange of floats that is computed to compare its checksum: 1 ms."""
 
@@ -113,6 +116,35 @@ def derive_integer(crc: int, *, big_endian: bool = False) -> tuple[int, float]:
 def integer_is_proved(value: int) -> bool:
     """Tell whether a value found by `derive_integer` is small enough to be believed."""
     return value < _SMALL_INTEGER
+
+
+def derive_bools(crc: int, count: int) -> tuple[bytes, float] | None:
+    """Return the `count` bytes of 0 and 1 with that checksum, and the chance that it is not they.
+
+    Each byte adds a value of its own to the register, and up to 31 of them are independent, so that
+    there is one solution at most; an arbitrary checksum has one with the chance 2^(count - 32).
+    """
+    if not 0 < count <= _MOST_BOOLS:
+        return None
+    zeros = crc_of_zeros(count)
+    rows: list[tuple[int, int]] = []  # a register, and which bytes give it
+    for place in range(count):
+        register = crc32c(bytes(place) + b"\1" + bytes(count - place - 1)) ^ zeros
+        register, bytes_of = _reduced(register, 1 << place, rows)
+        rows.append((register, bytes_of))
+    left, bytes_of = _reduced(crc ^ zeros, 0, rows)
+    if left:
+        return None
+    return bytes(bytes_of >> place & 1 for place in range(count)), 2.0 ** (count - 32)
+
+
+def _reduced(register: int, bytes_of: int, rows: list[tuple[int, int]]) -> tuple[int, int]:
+    """Take from a register whatever the rows can give, by their highest bits."""
+    for row, row_bytes in rows:
+        if register ^ row < register and register >> row.bit_length() - 1 & 1:
+            register ^= row
+            bytes_of ^= row_bytes
+    return register, bytes_of
 
 
 def derive_constant(crc: int, dtype: np.dtype[Any], count: int) -> Derivation | None:

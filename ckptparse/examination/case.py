@@ -136,6 +136,7 @@ class Case:
         files: Its data files, open.
         tensors: Every tensor that any index names.
         orphans: Slices that no tensor lists, checked.
+        rivals: By name what the parts of one save say differently of a tensor, checked.
         unfinished: Whether anything had to come from leftovers.
     """
 
@@ -145,6 +146,7 @@ class Case:
     absent: str | None = None
     tensors: dict[str, CheckedTensor] = field(default_factory=dict)
     orphans: list[tuple[str, TensorSlice, Part]] = field(default_factory=list)
+    rivals: dict[str, list[CheckedTensor]] = field(default_factory=dict)
     unfinished: bool = False
 
     @property
@@ -214,9 +216,11 @@ def _take_leftovers(case: Case, main: IndexView | None) -> None:
             saves.setdefault(view.path if alone else folder, []).append(view)
     best: dict[str, CheckedTensor] = {}
     for views in saves.values():
-        found = {one.name: one for one in check_tensors(_merge(views), case)}
+        merged, rivals = _merge(views)
+        found = {one.name: one for one in check_tensors(merged, case)}
         if _count_whole(found) > _count_whole(best) or not best:
             best = found
+            case.rivals = {name: check_tensors(these, case) for name, these in rivals.items()}
     incomplete = main is None or not main.complete
     for name, checked in best.items():
         known = case.tensors.get(name)
@@ -225,9 +229,16 @@ def _take_leftovers(case: Case, main: IndexView | None) -> None:
             case.unfinished = True
 
 
-def _merge(views: Sequence[IndexView]) -> list[ListedTensor]:
-    """Put the parts of one save together: of a sliced tensor each part lists its own slices."""
+def _merge(
+    views: Sequence[IndexView],
+) -> tuple[list[ListedTensor], dict[str, list[ListedTensor]]]:
+    """Put the parts of one save together: of a sliced tensor each part lists its own slices.
+
+    Returns:
+        The tensors, and by name all that different parts say of those they disagree about.
+    """
     merged: dict[str, ListedTensor] = {}
+    rivals: dict[str, list[ListedTensor]] = {}
     for view in views:
         for name, tensor in view.tensors.items():
             known = merged.get(name)
@@ -237,7 +248,28 @@ def _merge(views: Sequence[IndexView]) -> list[ListedTensor]:
                 merged[name] = replace(known, slices=slices, proved=proved)
             elif known is None:
                 merged[name] = tensor
-    return list(merged.values())
+            elif not _agree(known, tensor):
+                rivals.setdefault(name, [_contested(known)]).append(_contested(tensor))
+                merged[name] = rivals[name][0]
+    return list(merged.values()), rivals
+
+
+def _agree(first: ListedTensor, second: ListedTensor) -> bool:
+    """Tell whether two parts say that a tensor has the same value."""
+    one, other = first.payload, second.payload
+    if one is None or other is None or one.crc32c is None:
+        return False
+    kind = (first.data_type, first.shape) == (second.data_type, second.shape)
+    return kind and (one.size, one.crc32c) == (other.size, other.crc32c)
+
+
+def _contested(tensor: ListedTensor) -> ListedTensor:
+    """Return a tensor of which another part of the save says something else."""
+    doubt = "the parts of the save hold different values of it"
+    payload = tensor.payload
+    if payload is not None:
+        payload = replace(payload, proved=False, doubt=doubt, contested=True)
+    return replace(tensor, proved=False, doubt=doubt, payload=payload)
 
 
 def _is_same_save(case: Case, main: IndexView | None, view: IndexView) -> bool:

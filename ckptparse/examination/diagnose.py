@@ -39,6 +39,7 @@ from ckptparse.examination.places import (
 )
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.survey import identity_of
+from ckptparse.files.storage import FileStat
 from ckptparse.parallel import PIECE_SIZE
 from ckptparse.problems import Cause, Problem, Status
 
@@ -241,7 +242,7 @@ class _Examination:
         found = [
             storage.join(survey.directory, name)
             for name, stat in listed.items()
-            if stat.kind == "file" and _may_be_shard(name)
+            if stat.kind == "file" and (_may_be_shard(name) or self._may_hold_all(stat))
         ]
         found += [path for path in survey.leftovers if ".data-" in path]
         paths = [path for path in dict.fromkeys(found) if path != self.group.file.path]
@@ -249,6 +250,10 @@ class _Examination:
             paths = [path for path in paths if not self._is_anothers(path)]
         # Its own files first: what is equal in another checkpoint is no sign of mixed saves.
         return sorted(paths, key=self._is_anothers)[:_MOST_FILES]
+
+    def _may_hold_all(self, stat: FileStat) -> bool:
+        """Tell whether a file of any name is large enough to be the one that is not there."""
+        return self.size is None and stat.size >= max(one.end for _, one in self.group.parts)
 
     def _samples(self) -> list[Payload]:
         """Return a few payloads whose checksum says something: not small, not constant."""

@@ -70,6 +70,7 @@ class Payload:
         waiting: Whether nothing but the byte order lacks proof: the header is lost.
         block: Offset of the block of the index that holds the entry; None if no block is whole.
         record: The record in the block, of a V1 file.
+        contested: Whether another part of the same save says something else of the same tensor.
     """
 
     data_type: int
@@ -88,6 +89,7 @@ class Payload:
     waiting: bool = False
     block: int | None = None
     record: Record | None = None
+    contested: bool = False
 
     @property
     def end(self) -> int:

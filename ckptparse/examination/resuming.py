@@ -6,7 +6,8 @@ lost too, at every position where an entry that shares nothing with the one befo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from ckptparse.errors import MalformedError
 from ckptparse.examination.carving import fixed32
 from ckptparse.table.block import decode_entry
 
-__all__ = ["Accept", "iter_resumed"]
+__all__ = ["Accept", "iter_resumed", "longest_rising"]
 
 Accept = Callable[[bytes, bytes], bool]
 """Tells whether a key and value that no checksum covers can be an entry as one is written."""
@@ -23,9 +24,41 @@ _MOST_STARTS = 1 << 16
 """Places that are tried as the start of an entry: 0.3 s of a hostile block at the most."""
 
 
-def iter_resumed(contents: bytes, accept: Accept) -> Iterator[tuple[bytes, bytes]]:
-    """Iterate over the keys and values that damaged contents still show."""
-    restarts, end = _restarts_of(contents)
+def longest_rising(keys: Sequence[bytes]) -> list[int]:
+    """Return which of some keys form the longest chain that rises strictly, in their order.
+
+    Keys of a table rise, so of keys that conflict those that more others agree with are right.
+    """
+    lowest: list[bytes] = []  # the lowest last key of the chains of each length
+    ends: list[int] = []
+    before: list[int] = []
+    for place, key in enumerate(keys):
+        length = bisect_left(lowest, key)
+        before.append(ends[length - 1] if length else -1)
+        if length == len(lowest):
+            lowest.append(key)
+            ends.append(place)
+        else:
+            lowest[length], ends[length] = key, place
+    chain = []
+    place = ends[-1] if ends else -1
+    while place >= 0:
+        chain.append(place)
+        place = before[place]
+    return chain[::-1]
+
+
+def iter_resumed(
+    contents: bytes, accept: Accept, *, whole: bool = True
+) -> Iterator[tuple[bytes, bytes]]:
+    """Iterate over the keys and values that damaged contents still show.
+
+    Args:
+        contents: The damaged bytes.
+        accept: Tells what can be an entry.
+        whole: Whether they are a block from end to end, so that its restart array comes last.
+    """
+    restarts, end = _restarts_of(contents) if whole else ([], len(contents))
     starts = restarts or [0]
     reached = 0
     for number, start in enumerate(starts):

@@ -24,11 +24,11 @@ from ckptparse.examination.carving import find_blocks, fixed32, likely_ends
 from ckptparse.examination.conversions import UndoneLineEnds
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import FileRange
-from ckptparse.examination.resuming import Accept, iter_resumed
+from ckptparse.examination.resuming import Accept, iter_resumed, longest_rising
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 from ckptparse.problems import Problem
-from ckptparse.table.block import Block, KeyOrderError, check_key_bytes
+from ckptparse.table.block import Block, KeyOrderError
 from ckptparse.table.format import (
     FOOTER_SIZE,
     MAGIC,
@@ -271,6 +271,8 @@ class _Scan:
         self.ranges: list[FileRange] = []
         self.entries: list[SalvagedEntry] = []
         self.complete = True
+        self.lower: bytes | None = None
+        """The separator before the block that is read: its keys come after it."""
 
     def run(self) -> SalvagedTable:
         if self.keep is None:
@@ -281,6 +283,7 @@ class _Scan:
             places = self._found()
         for place in places:
             self.complete &= self._take(place)
+            self.lower = place.separator
             self.files.note_read(place.end - place.offset)
         self._check_order()
         ranges = _fill(self.ranges, self.source.size)
@@ -401,12 +404,19 @@ class _Scan:
             ended |= contents is not None and self._is_end(contents, places[:number])
             if ended:
                 self._mark(place.offset, place.end, "verified" if place.proved else "bad")
-            elif number and place.size < FOOTER_SIZE and not place.framed:
+            elif number and place.size < FOOTER_SIZE and self._is_stump(place):
                 # A stump of the metaindex block, the index block or the footer.
                 self._mark(place.offset, place.end, "bad")
             else:
                 yield place
         self.complete &= ended
+
+    def _is_stump(self, place: SalvagedBlock) -> bool:
+        """Tell whether a short stretch without an end holds no entry."""
+        if place.framed:
+            return False
+        data = self.source.read_at(place.offset, place.size)
+        return next(iter_resumed(data, self.accept, whole=False), None) is None
 
     def _is_end(self, contents: bytes, before: list[SalvagedBlock]) -> bool:
         if contents == _EMPTY_BLOCK:
@@ -556,28 +566,46 @@ class _Scan:
     def _resume(self, contents: bytes, place: SalvagedBlock) -> Iterator[SalvagedEntry]:
         """Iterate over the entries of damaged contents that look right, in order."""
         block = place if place.framed and not place.proved else None
-        previous: bytes | None = None
-        key_bytes = 0
-        for key, value in iter_resumed(contents, self.accept):
-            key_bytes += len(key)
-            check_key_bytes(key_bytes, len(contents), self.limits)
-            if previous is None or key > previous:
-                previous = key
-                yield SalvagedEntry(key, value, proved=False, block=block)
+        lower = self.lower
+        found = [
+            (key, value)
+            for key, value in iter_resumed(contents, self.accept, whole=place.framed)
+            if (lower is None or key > lower)
+            and (place.separator is None or key <= place.separator)
+        ]
+        for number in longest_rising([key for key, _ in found]):
+            key, value = found[number]
+            yield SalvagedEntry(key, value, proved=False, block=block)
 
     def _check_order(self) -> None:
-        """Report keys that do not increase; an unproved key out of order is left out."""
+        """Report keys that do not increase; of unproved ones keep the longest chain that does."""
         kept: list[SalvagedEntry] = []
+        waiting: list[SalvagedEntry] = []
         for entry in self.entries:
+            if not entry.proved:
+                waiting.append(entry)
+                continue
+            kept += _between(kept[-1].key if kept else None, waiting, entry.key)
+            waiting = []
             if kept and entry.key <= kept[-1].key:
-                if not entry.proved:
-                    continue
-                if kept[-1].proved:
-                    self._report(self.codes.order, f"found {entry.key!r} after {kept[-1].key!r}")
+                self._report(self.codes.order, f"found {entry.key!r} after {kept[-1].key!r}")
                 kept.append(replace(entry, proved=False))
             else:
                 kept.append(entry)
+        kept += _between(kept[-1].key if kept else None, waiting, None)
         self.entries = kept
+
+
+def _between(
+    lower: bytes | None, entries: Sequence[SalvagedEntry], upper: bytes | None
+) -> list[SalvagedEntry]:
+    """Return the longest chain of entries whose keys rise between two that are proved."""
+    fitting = [
+        entry
+        for entry in entries
+        if (lower is None or entry.key > lower) and (upper is None or entry.key < upper)
+    ]
+    return [fitting[number] for number in longest_rising([entry.key for entry in fitting])]
 
 
 def _fill(ranges: Sequence[FileRange], size: int) -> list[FileRange]:

@@ -58,6 +58,7 @@ def make_report(
     found += _iter_graph_problems(case, graph)
     found += _state_problems(case)
     found += _iter_leftover_problems(case, files)
+    found += _iter_rival_problems(case)
     found += _fingerprint_problems(case, files)
     return Report(
         case.survey.prefix,
@@ -395,6 +396,15 @@ def _iter_leftover_problems(case: Case, files: dict[str, FileReport]) -> Iterato
         names = ", ".join(case.context.storage.split(path)[1] for path in leftovers[:3])
         message = f"{len(leftovers)} temporary files: {names}"
         yield Problem.of("leftover.temporary", case.survey.prefix, message)
+
+
+def _iter_rival_problems(case: Case) -> Iterator[Problem]:
+    """Report tensors of which the parts of a save hold different values."""
+    for name, rivals in case.rivals.items():
+        paths = [one.tensor.payload.index for one in rivals if one.tensor.payload is not None]
+        names = ", ".join(case.context.storage.split(path)[1] for path in paths)
+        message = f"{len(rivals)} parts of the save hold different values of it: {names}"
+        yield Problem.of("leftover.conflict", name, message)
 
 
 def _fingerprint_problems(case: Case, files: dict[str, FileReport]) -> list[Problem]:

@@ -54,9 +54,28 @@ def may_be_legacy(source: Source) -> bool:
     start = max(0, size - len(MAGIC))
     if source.read_at(start, size - start) == MAGIC:
         return True
-    head = source.read_at(0, min(64, size))
+    head = _uncompressed(source.read_at(0, min(64, size)))
     # The first entry: nothing shared, no key, and a value that starts with a message's field 1.
     return head[:2] == b"\0\0" and b"\x0a" in head[3:8]
+
+
+def _uncompressed(head: bytes) -> bytes:
+    """Return the start of a block; of a compressed one, what its first literal holds.
+
+    Snappy puts the size when decompressed first (a varint), then a tag: of a literal the low bits
+    are 0, and the others its length less one, or from 60 on how many bytes of length follow.
+    """
+    if head[:2] == b"\0\0":
+        return head
+    try:
+        _, start = decode_varint(head, 0, len(head))
+    except ValueError:
+        return head
+    if start >= len(head) or head[start] & 3:
+        return head
+    more = max(0, (head[start] >> 2) - 59)
+    literal = head[start + 1 + more :]
+    return literal if literal[:2] == b"\0\0" else head
 
 
 def find_cut_table(sample: Sample) -> Finding | None:
@@ -103,6 +122,7 @@ def _find_lengthened(sample: Sample) -> Finding | None:
 
 def _name_by_start(head: bytes) -> str | None:
     """Name a table by the first entry of a block that is not compressed."""
+    head = _uncompressed(head)
     if head[:2] != b"\0\0":
         return None
     try:

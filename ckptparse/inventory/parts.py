@@ -22,6 +22,7 @@ from ckptparse.filenames import (
     strip_temp_directory,
     strip_temporary,
 )
+from ckptparse.identification import identify_file
 from ckptparse.identification.tables import may_be_legacy
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.inventory import By, Candidate
@@ -64,10 +65,19 @@ def find_parts(path: str, folders: Folders, *, by: By = By.NAME) -> Candidate | 
     prefix = _prefix_of(path, folders)
     if _has_bundle(prefix, folders):
         return Candidate("v2", prefix, by)
+    if folders.is_file(path) and _is_renamed_index(path, folders):
+        return Candidate("v2", path, by, renamed_index=path)
     final = strip_temporary(path) or path
     if _has_legacy(final, folders):
         return Candidate("v1", final, by)
     return None
+
+
+def _is_renamed_index(path: str, folders: Folders) -> bool:
+    """Tell whether a file is an index by what it holds: file rescuers give names of their own."""
+    identity = identify_file(path, folders.context)
+    cut = identity.kind == "truncated" and identity.detail.get("of") == "v2-index"
+    return cut or identity.kind == "v2-index"
 
 
 def newest_first(directory: str, folders: Folders) -> Iterator[Candidate]:

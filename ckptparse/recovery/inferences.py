@@ -20,6 +20,7 @@ from ckptparse.crc.flips import (
 )
 from ckptparse.crc.inversion import (
     Derivation,
+    derive_bools,
     derive_constant,
     derive_integer,
     derive_tail,
@@ -118,7 +119,13 @@ class Inferrer:
             return None if data is None else _derived(payload, Derivation(method, 0.0, data))
         dtype = stored_dtype(payload)
         found = derive_constant(crc, dtype, count) if dtype else None
-        return None if found is None else _derived(payload, found)
+        if found is not None:
+            return _derived(payload, found)
+        solved = derive_bools(crc, count) if payload.data_type == DataType.DT_BOOL else None
+        if solved is None:
+            return None
+        method = f"its checksum, which no other {count} bools have"
+        return _derived(payload, Derivation(method, solved[1], solved[0]))
 
     def _expected(self, name: PartName, payload: Payload, crc: int) -> Mended | None:
         """Take a value that something else says, if it has the checksum."""

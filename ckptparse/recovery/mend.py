@@ -58,7 +58,8 @@ class Mender:
             return Mended(check.outcome)
         if check.status is Status.VERIFIED:
             return self._verified(payload, check)
-        confirmed = None if payload.proved else self._siblings.confirm(name, payload)
+        settled = payload.proved or payload.contested
+        confirmed = None if settled else self._siblings.confirm(name, payload)
         if check.status is Status.UNVERIFIED and not payload.in_damaged_block:
             return self._unverified(payload, check, confirmed)
         guess: Mended | None = None

@@ -176,9 +176,12 @@ def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
         report = make_report(case, found.problems)
         mender = _make_mender(case, Diagnosis(places, found.problems), options)
         mended = {name: _mend(one, mender) for name, one in case.tensors.items()}
+        rivals = {
+            name: [_mend(one, mender) for one in these] for name, these in case.rivals.items()
+        }
     if options.siblings and not report.ok:
         report = replace(report, others=find_others(survey, context))
-    return _make_recovery(report, mended, context)
+    return _make_recovery(report, mended, rivals, context)
 
 
 def _work_out(case: Case, options: _Options) -> None:
@@ -320,14 +323,13 @@ def _join(methods: Sequence[str]) -> str | None:
     return ", ".join([*methods[:3], *more]) or None
 
 
-def _make_recovery(report: Report, mended: dict[str, _MendedTensor], context: Context) -> Recovery:
-    tensors: dict[str, RecoveredTensor] = {}
-    for name, one in mended.items():
-        dtype = _dtype_of(one.checked.data_type)
-        if dtype is not None:
-            tensors[name] = describe(
-                one.report, one.checked.data_type, dtype, _Loader(one, context)
-            )
+def _make_recovery(
+    report: Report,
+    mended: dict[str, _MendedTensor],
+    rivals: dict[str, list[_MendedTensor]],
+    context: Context,
+) -> Recovery:
+    tensors = {name: _describe(one, context) for name, one in mended.items()}
     graph = tensors.pop(OBJECT_GRAPH, None)
     known = mended.get(OBJECT_GRAPH)
     report = replace(
@@ -335,7 +337,20 @@ def _make_recovery(report: Report, mended: dict[str, _MendedTensor], context: Co
         tensors={name: mended[name].report for name in report.tensors},
         object_graph=known.report if known is not None else report.object_graph,
     )
-    return Recovery(report, tensors, graph)
+    held = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    alternatives = {
+        name: tuple(found for found in (_describe(one, context) for one in these) if found)
+        for name, these in rivals.items()
+    }
+    return Recovery(report, held, graph, alternatives)
+
+
+def _describe(one: _MendedTensor, context: Context) -> RecoveredTensor | None:
+    """Make what the caller gets of a tensor; None if there is no type for its elements."""
+    dtype = _dtype_of(one.checked.data_type)
+    if dtype is None:
+        return None
+    return describe(one.report, one.checked.data_type, dtype, _Loader(one, context))
 
 
 def _dtype_of(data_type: int) -> np.dtype[Any] | None:

@@ -133,6 +133,8 @@ class Recovery(Mapping[str, RecoveredTensor]):
     Attributes:
         report: What was found and what was done.
         object_graph: The object graph's text where it was got back (a scalar of bytes), or None.
+        alternatives: By name every value of a tensor of which the parts of a save that did not
+            finish hold different ones (`leftover.conflict`); the mapping itself has the first.
     """
 
     def __init__(
@@ -140,9 +142,11 @@ class Recovery(Mapping[str, RecoveredTensor]):
         report: Report,
         tensors: Mapping[str, RecoveredTensor],
         object_graph: RecoveredTensor | None = None,
+        alternatives: Mapping[str, tuple[RecoveredTensor, ...]] | None = None,
     ) -> None:
         self.report = report
         self.object_graph = object_graph
+        self.alternatives: Mapping[str, tuple[RecoveredTensor, ...]] = alternatives or {}
         self._tensors = {
             name: tensors[name]
             for name in report.tensors

@@ -1,0 +1,260 @@
+"""A proof wins over a guess, what is there is offered, and the longest chain of keys is kept."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import builder
+import faults
+import numpy as np
+import pytest
+import v1_builder
+
+import ckptparse
+from ckptparse.crc.inversion import derive_bools
+from ckptparse.examination.resuming import longest_rising
+
+
+def bundle(arrays: dict[str, Any]) -> builder.Bundle:
+    made = builder.Bundle()
+    for name, array in arrays.items():
+        made.add(name, array)
+    return made
+
+
+def data_of(prefix: Path) -> Path:
+    return Path(f"{prefix}.data-00000-of-00001")
+
+
+# ------------------------------------------------------------------------------- proofs and guesses
+
+
+def test_no_counter_above_32_bits_is_derived_wrongly(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    arrays = {
+        f"n{number}/global_step": np.int64(rng.randrange(1 << 32, 1 << 62)) for number in range(300)
+    }
+    bundle(arrays).write(tmp_path / "m")
+    data_of(tmp_path / "m").unlink()
+    recovery = ckptparse.recover(tmp_path / "m")
+    for name, value in arrays.items():
+        tensor = recovery.get(name)
+        if tensor is not None and tensor.status.proved:
+            assert tensor.read() == value
+        assert tensor is None or tensor.status == "unverified"
+
+
+def test_a_counter_is_derived_if_the_name_of_the_checkpoint_says_the_same(tmp_path: Path) -> None:
+    step = (3 << 32) + 12345
+    bundle({"global_step": np.int64(step), "other": np.int64(step + 1)}).write(
+        tmp_path / f"m-{step}"
+    )
+    data_of(tmp_path / f"m-{step}").unlink()
+    recovery = ckptparse.recover(tmp_path / f"m-{step}")
+    tensor = recovery["global_step"]
+    assert tensor.status == "derived" and tensor.read() == step
+    assert tensor.chance is not None and tensor.chance < 1e-6
+    assert recovery["other"].status == "unverified"
+
+
+def test_a_counter_is_derived_from_what_it_is_in_checkpoints_beside(tmp_path: Path) -> None:
+    for step in (100, 200, 300):
+        arrays = {"examples": np.int64((1 << 40) + 7_000_001 * step)}
+        bundle(arrays).write(tmp_path / f"m-{step}")
+    data_of(tmp_path / "m-200").unlink()
+    tensor = ckptparse.recover(tmp_path / "m-200")["examples"]
+    assert tensor.status == "derived" and tensor.read() == (1 << 40) + 7_000_001 * 200
+    assert "checkpoints beside" in str(tensor.method)
+
+
+@pytest.mark.parametrize("value", [1 << 40, 5_000_000_000, 77])
+def test_a_changed_byte_is_corrected_before_a_number_is_guessed(value: int, tmp_path: Path) -> None:
+    bundle({"n": np.int64(value), "w": np.arange(9.0)}).write(tmp_path / "m")
+    faults.change(data_of(tmp_path / "m"), lambda data: data.__setitem__(2, data[2] ^ 0x5A))
+    tensor = ckptparse.recover(tmp_path / "m")["n"]
+    assert tensor.read() == value
+    assert tensor.status.proved and tensor.chance is not None and tensor.chance < 1e-3
+
+
+def test_a_cut_number_is_solved_for_before_it_is_guessed(tmp_path: Path) -> None:
+    bundle({"n": np.int64(1 << 40)}).write(tmp_path / "m")
+    data_of(tmp_path / "m").write_bytes(data_of(tmp_path / "m").read_bytes()[:-2])
+    tensor = ckptparse.recover(tmp_path / "m")["n"]
+    assert tensor.status == "corrected" and tensor.read() == 1 << 40
+
+
+@pytest.mark.parametrize("count", [5, 12, 22])
+def test_up_to_22_bools_come_back_from_the_index_alone(count: int, tmp_path: Path) -> None:
+    value = np.random.default_rng(count).random(count) < 0.5
+    bundle({"mask": value}).write(tmp_path / "m")
+    data_of(tmp_path / "m").unlink()
+    tensor = ckptparse.recover(tmp_path / "m")["mask"]
+    assert tensor.status == "derived" and faults.same(tensor.read(), value)
+    assert tensor.chance == 2.0 ** (count - 32)
+
+
+def test_more_bools_have_no_value_that_a_checksum_proves() -> None:
+    assert derive_bools(123456789, 23) is None
+    fitting = sum(derive_bools(crc, 22) is not None for crc in range(10_000))
+    assert fitting <= 40  # one in 1,024 is expected
+
+
+@pytest.mark.parametrize("kind", ["gzip", "noise"])
+def test_noise_is_never_corrected(kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    arrays = {f"w{n:03}": rng.normal(size=500 + n).astype(np.float32) for n in range(200)}
+    bundle(arrays).write(tmp_path / "m")
+    data = data_of(tmp_path / "m").read_bytes()
+    packed = gzip.compress(data, 1)[20:] if kind == "gzip" else rng.bytes(len(data))
+    data_of(tmp_path / "m").write_bytes(packed.ljust(len(data), b"\x55")[: len(data)])
+    recovery = ckptparse.recover(tmp_path / "m")
+    assert not [name for name, tensor in recovery.items() if tensor.status.proved]
+    for name, tensor in recovery.report.tensors.items():
+        assert tensor.status in ("corrupt", "unverified"), name
+
+
+# ------------------------------------------------------------------------------- what is there
+
+
+def test_one_bad_sector_costs_a_sector(tmp_path: Path) -> None:
+    value = np.random.default_rng(1).normal(size=100_000).astype(np.float32)
+    bundle({"w": value}).write(tmp_path / "m")
+    noise = np.random.default_rng(2).bytes(512)
+    faults.change(data_of(tmp_path / "m"), lambda d: d.__setitem__(slice(51200, 51712), noise))
+    tensor = ckptparse.recover(tmp_path / "m")["w"]
+    assert tensor.status == "unverified" and tensor.suspect == ((12800, 12928),)
+    found = tensor.read()
+    hidden = np.ma.getmaskarray(found)
+    assert hidden.sum() == 128 and (np.ma.getdata(found)[~hidden] == value[~hidden]).all()
+    assert tensor.read(keep_suspect=True)[12800:12928].tobytes() == noise
+
+
+def test_a_mixed_save_gives_every_tensor_of_its_data(tmp_path: Path) -> None:
+    def values(step: int) -> dict[str, Any]:
+        rng = np.random.default_rng(step)
+        trained = {f"w{n}": rng.normal(size=300).astype(np.float32) for n in range(9)}
+        return {"rate": np.float32(step / 100), **trained, "zeros": np.zeros(50, np.float32)}
+
+    bundle(values(1)).write(tmp_path / "m")
+    other = bundle(values(2)).write(tmp_path / "elsewhere")
+    shutil.move(data_of(other), data_of(tmp_path / "m"))
+    Path(f"{other}.index").unlink()
+    recovery = ckptparse.recover(tmp_path / "m")
+    assert recovery["zeros"].status == "verified"
+    for name, value in values(2).items():
+        assert faults.same(recovery[name].read(), value), name
+        assert name == "zeros" or recovery[name].status == "unverified"
+    assert "the index is of a save in which it is 0.01" in recovery["rate"].note
+
+
+def test_zeros_of_its_own_keep_no_tensor_from_being_corrected(tmp_path: Path) -> None:
+    value = np.zeros((100, 256), np.float32)
+    value[::10] = np.random.default_rng(1).normal(size=(10, 256))
+    bundle({"slot": value}).write(tmp_path / "m")
+    faults.change(data_of(tmp_path / "m"), lambda data: faults.flip(data, 30721, 3))
+    report = ckptparse.verify(tmp_path / "m")
+    assert report.tensors["slot"].cause == "bits"
+    tensor = ckptparse.recover(tmp_path / "m")["slot"]
+    assert tensor.status == "corrected" and faults.same(tensor.read(), value)
+    assert tensor.note.startswith("flipping bit 3 of byte 30721 back makes the checksum agree; ")
+    assert tensor.note.endswith("the chance that this is wrong is 1 in 5,200")
+
+
+def test_eight_byte_tensors_are_found_in_a_file_that_has_moved(tmp_path: Path) -> None:
+    arrays = {f"n{n}": np.float64(np.random.default_rng(n).normal()) for n in range(6)}
+    bundle(arrays).write(tmp_path / "m")
+    data_of(tmp_path / "m").write_bytes(b"abcde" + data_of(tmp_path / "m").read_bytes())
+    recovery = ckptparse.recover(tmp_path / "m")
+    for name, value in arrays.items():
+        assert recovery[name].status == "corrected" and recovery[name].read() == value
+        assert recovery[name].cause == "shifted"
+
+
+# ------------------------------------------------------------------------------- damaged indexes
+
+
+def many(directory: Path, count: int = 320) -> tuple[Path, dict[str, Any]]:
+    arrays = {f"layer_{n:03}/kernel": np.full(3, n + 0.5, np.float32) for n in range(count)}
+    bundle(arrays).write(directory / "m", block_size=1 << 20)
+    return directory / "m.index", arrays
+
+
+@pytest.mark.parametrize("new", [b"zz", b"AA"], ids=["upwards", "downwards"])
+def test_two_bytes_of_a_key_cost_the_entries_that_share_it_and_no_more(
+    new: bytes, tmp_path: Path
+) -> None:
+    index, arrays = many(tmp_path)
+    data = index.read_bytes()
+    at = data.index(b"layer_031/kernel")  # a restart, which is written in full
+    index.write_bytes(data[:at] + new + data[at + 2 :])
+    recovery = ckptparse.recover(tmp_path / "m")
+    assert len(set(arrays) & set(recovery)) >= 320 - 16
+    assert not set(recovery) - set(arrays), "a name was made up"
+
+
+def test_the_longest_chain_that_rises_is_kept() -> None:
+    keys = [b"a", b"x", b"y", b"b", b"c", b"d", b"d", b"c", b"e"]
+    assert [keys[n] for n in longest_rising(keys)] == [b"a", b"b", b"c", b"d", b"e"]
+    assert longest_rising([]) == []
+
+
+def test_every_whole_entry_of_a_cut_index_is_found(tmp_path: Path) -> None:
+    index, arrays = many(tmp_path, 12)
+    data = index.read_bytes()
+    sizes = []
+    for size in range(20, faults.data_end(data), 3):
+        index.write_bytes(data[:size])
+        found = ckptparse.recover(tmp_path / "m")
+        assert not set(found) - set(arrays)
+        sizes.append(len(found))
+    assert sizes == sorted(sizes), "an entry that a shorter index gives is lost in a longer one"
+    assert sizes[-1] >= 11
+
+
+def test_an_index_is_known_under_any_name_and_its_data_too(tmp_path: Path) -> None:
+    oracle = faults.write_run(tmp_path / "run", siblings=False)
+    files = faults.Files(tmp_path / "run")
+    lost = tmp_path / "lost+found"
+    lost.mkdir()
+    shutil.copy(files.index, lost / "f0001.ext")
+    shutil.copy(files.shard(0), lost / "f0002.ext")
+    shutil.copy(files.shard(1), lost / "#778")
+    recovery = ckptparse.recover(lost / "f0001.ext")
+    assert set(recovery) == set(oracle)
+    for name, tensor in recovery.items():
+        assert tensor.status == "corrected" and faults.same(tensor.read(), oracle[name])
+    report = ckptparse.verify(lost / "f0001.ext")
+    assert not report.ok and len(report.tensors) == len(oracle)
+    with pytest.raises(ckptparse.CheckpointError):
+        ckptparse.open(lost / "f0001.ext")
+
+
+def test_a_v1_file_with_compressed_blocks_is_known_though_it_is_cut(tmp_path: Path) -> None:
+    file = v1_builder.LegacyFile()
+    arrays = {f"w{n}": np.full(2000, n, np.float32) for n in range(8)}
+    for name, array in arrays.items():
+        file.add(name, array)
+    data = file.data(block_size=4096, type=builder.SNAPPY)
+    (tmp_path / "m").write_bytes(data[: len(data) * 2 // 3])
+    recovery = ckptparse.recover(tmp_path / "m")
+    assert len(recovery) >= 4
+    for name, tensor in recovery.items():
+        assert tensor.status == "verified" and faults.same(tensor.read(), arrays[name])
+
+
+def test_leftovers_that_contradict_each_other_are_said_and_all_can_be_had(tmp_path: Path) -> None:
+    folder = tmp_path / "m_temp"
+    folder.mkdir()
+    for number in (0, 1):
+        part = {"twice": np.float64(number + 0.5), f"own{number}": np.ones(9), "same": np.ones(4)}
+        bundle(part).write(folder / f"part-{number:05d}-of-00002")
+    recovery = ckptparse.recover(tmp_path / "m")
+    problems = {problem.code: problem for problem in recovery.report.problems}
+    assert problems["leftover.conflict"].where == "twice"
+    assert recovery["twice"].status == "unverified" and recovery["same"].status == "verified"
+    assert [float(one.read()) for one in recovery.alternatives["twice"]] == [0.5, 1.5]
+    assert set(recovery.alternatives) == {"twice"}
