@@ -454,7 +454,6 @@ def test_the_small_files_of_a_saved_model_are_known() -> None:
     ("path", "words"),
     [
         ("~/model/m", "expanduser"),
-        ("gs://bucket/m", "gs://"),
         ("run\\m", "Windows"),
         ("C:\\run\\m", "Windows"),
     ],
@@ -464,6 +463,14 @@ def test_a_path_that_is_written_oddly_gets_a_hint(path: str, words: str) -> None
         ckptparse.read(path)
     assert words in str(caught.value.hint)
     assert "does not exist" not in str(caught.value)
+
+
+def test_a_url_without_the_extra_says_which_one_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("obstore", "fsspec"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(CheckpointError) as caught:
+        ckptparse.read("gs://bucket/m")
+    assert "ckptparse[remote]" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["x.data", "x.data-?????-of-00001", "x*", "x.data-*"])

@@ -17,7 +17,6 @@ from ckptparse.inventory.identities import identify_names
 
 __all__ = ["explain_absent", "refuse"]
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _WINDOWS = re.compile(r"[A-Za-z]:\\")
 _OWN_KINDS = ("v1", "v2-index", "graph", "meta-graph")
 
@@ -67,12 +66,6 @@ def explain_absent(
 
 def _hint_of_spelling(path: str) -> str | None:
     """Say what is odd in how a path is written, if that is why nothing lies there."""
-    scheme = _SCHEME.match(path)
-    if scheme:
-        return (
-            f"Files at {scheme[0]} are not read directly: download them first, all that begin "
-            "with the prefix"
-        )
     if path.startswith("~"):
         return "Python does not expand `~`: pass os.path.expanduser(path)"
     if _WINDOWS.match(path) or ("\\" in path and "/" not in path):
