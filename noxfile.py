@@ -74,7 +74,9 @@ def types(session: nox.Session) -> None:
     """Mypy, strict, and pyright, on the lowest and the newest Python that are supported."""
     session.install(".[dev]", "pyright[nodejs]>=1.1.400")
     session.run("mypy")
-    session.run("mypy", "--python-version", "3.14", "tests/typing")
+    # Some ignored lines are right on newer Pythons, and must stay for the oldest.
+    newest = ("--python-version", "3.14", "--no-warn-unused-ignores")
+    session.run("mypy", *newest, "tests/typing")
     for version in ("3.10", "3.14"):
         session.run("pyright", "--pythonversion", version, "tests/typing")
 

@@ -13,7 +13,6 @@ from mkdocs.structure.files import File, Files
 import ckptparse
 
 PAGE = "reference.md"
-CONSTANTS = {"DEFAULT_LIMITS": "ckptparse.limits", "PROBLEM_CODES": "ckptparse.problems"}
 INTRODUCTION = """# Reference
 
 Every public name, as `ckptparse.NAME`. Names begin with a small letter if they are functions.
@@ -43,5 +42,5 @@ def group_of(value: object) -> str:
 
 
 def home_of(name: str) -> str:
-    """Name the module that defines a public name; constants do not know theirs."""
-    return CONSTANTS.get(name) or str(getattr(ckptparse, name).__module__)
+    """Name the module that defines a public name, as the package's own table says."""
+    return f"ckptparse.{vars(ckptparse)['_HOME'][name]}"
