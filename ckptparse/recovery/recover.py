@@ -39,6 +39,7 @@ from ckptparse.files.context import Context, Progress, Store, begin
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import choose_leniently, refuse_graph
 from ckptparse.inventory.parts import survey_candidate
+from ckptparse.inventory.places import take_inventory
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Status
@@ -120,6 +121,8 @@ def recover(
     try:
         choice = choose_leniently(place, folders)
     except NotACheckpointError as error:
+        if take_inventory(place, folders).ambiguous:
+            raise
         inside = _inside(place, error, known, context)
         if inside is None:
             raise
