@@ -39,6 +39,7 @@ SLOW_TESTS = (
 )
 """Half of the suite's time: every example in a process of its own, random input by the thousand,
 every kind of damage."""
+WITHOUT_SLOW = [f"--ignore=tests/{name}" for name in SLOW_TESTS]
 GENERATOR = "grpcio-tools==1.62.3"
 PROTOBUF_RUNTIMES = ["4.25", "5.29", "6.33", "newest"]
 """Besides 3.20.3, the oldest, with which `lowest` runs everything."""
@@ -110,8 +111,7 @@ def protos(session: nox.Session) -> None:
 def quick(session: nox.Session) -> None:
     """The useful part of the suite in a minute on two cores: all but the longest files."""
     session.install("--editable", ".[test]")
-    left_out = [f"--ignore=tests/{name}" for name in SLOW_TESTS]
-    session.run(*PYTEST, *left_out, *session.posargs)
+    session.run(*PYTEST, *WITHOUT_SLOW, *session.posargs)
 
 
 @nox.session
@@ -214,7 +214,7 @@ def protobuf(session: nox.Session, runtime: str) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """The suite on the built wheel, from the unpacked sdist with the sources taken out of it."""
+    """The quick tests on the built wheel, from the sdist with the sources taken out of it."""
     session.install("build")
     dist = Path(session.create_tmp()) / "dist"
     shutil.rmtree(dist, ignore_errors=True)
@@ -235,7 +235,7 @@ def wheel(session: nox.Session) -> None:
     shutil.rmtree(unpacked / "ckptparse")
     session.install(f"ckptparse[test] @ {built.as_uri()}")
     session.chdir(unpacked)
-    session.run(*PYTEST, *session.posargs)
+    session.run(*PYTEST, *WITHOUT_SLOW, *session.posargs)
 
 
 def foreign_files(built: Path) -> list[str]:
