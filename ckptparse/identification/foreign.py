@@ -14,6 +14,7 @@ from ckptparse.identification.archive import find_archive
 from ckptparse.identification.identity import Finding, Identity
 from ckptparse.identification.magic import find_magic
 from ckptparse.identification.sample import Sample
+from ckptparse.identification.stand_ins import find_stand_in
 from ckptparse.identification.text import find_foreign_text
 
 __all__ = ["identify_foreign"]
@@ -33,4 +34,9 @@ def identify_foreign(path: str, context: Context) -> Identity | None:
 def _find(sample: Sample) -> Finding | None:
     if not sample.size:
         return Finding("empty")
-    return find_foreign_text(sample) or find_archive(sample) or find_magic(sample)
+    return (
+        find_foreign_text(sample)
+        or find_stand_in(sample)
+        or find_archive(sample)
+        or find_magic(sample)
+    )
