@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,7 @@ def test_every_module_has_its_level() -> None:
     assert {part(name) for name in MODULES} <= LEVELS.keys()
 
 
+@cache
 def edges() -> set[tuple[str, str]]:
     """Return which part imports which."""
     return {

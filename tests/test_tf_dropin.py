@@ -285,6 +285,7 @@ ERRORS: list[own.CheckpointError] = [
     own.MalformedError("m"),
     own.LimitError("m", limit="entries"),
     own.UnsupportedError("m", hint="h"),
+    own.StorageError("m", path="p"),
 ]
 
 
