@@ -246,8 +246,9 @@ def foreign_files(built: Path) -> list[str]:
         name
         for name in names
         if not (name.startswith("ckptparse/") and name in ours)
-        # The script, the style and the licences that a page carries.
+        # The script, the style and the licences that a page carries; rules of conversion.
         and not name.startswith("ckptparse/rendering/page/web/")
+        and not name.startswith("ckptparse/jobs/rule_files/")
         and ".dist-info/" not in name
     ]
 

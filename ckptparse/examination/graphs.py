@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from ckptparse.dtypes import describe_data_type
+from ckptparse.dtypes import dtype_name
 from ckptparse.errors import CheckpointError, DataLossError, LimitError, UnsupportedError
 from ckptparse.examination.outcome import Outcome
 from ckptparse.examination.report import FileRange, FileReport, Report, TensorReport
@@ -49,7 +49,7 @@ def _check(graph: Graph, name: str) -> TensorReport:
     dtype, shape = None, None
     try:
         tensor = graph.constants[name]
-        dtype, shape = describe_data_type(tensor.data_type), tensor.shape
+        dtype, shape = dtype_name(tensor.data_type), tensor.shape
         tensor.read()
     except UnsupportedError as error:
         outcome = Outcome(Status.UNVERIFIED, Cause.NO_CHECKSUM, note=error.message)

@@ -32,7 +32,8 @@ KINDS_BY_NAME = [
     (r"checkpoint", {"state-file"}),
     (r"graph\.pbtxt", {"graph"}),
     (r"tfhub_module\.pb", {"hub-module"}),
-    (r"(fingerprint|keras_metadata)\.pb", {"unknown"}),
+    (r"fingerprint\.pb", {"fingerprint", "unknown"}),
+    (r"keras_metadata\.pb", {"keras-metadata", "unknown"}),
     # Two have nothing but a word of text in them.
     (r"saved_model\.pb", {"saved-model-pb", "unknown"}),
     (r"saved_model\.pbtxt", {"saved-model-pbtxt", "unknown"}),
