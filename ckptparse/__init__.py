@@ -13,7 +13,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ckptparse import tf as tf
     from ckptparse.annotation import Annotation as Annotation
     from ckptparse.annotation import annotate as annotate
     from ckptparse.api import list_variables as list_variables

@@ -151,7 +151,7 @@ def read_as_with_tensorflow(path: str) -> list[str]:
         print(error.message, error.error_code)
     else:
         print(value.shape)
-    with ckptparse.tf.as_tensorflow():
+    with tf.as_tensorflow():
         latest: str | None = tf.train.latest_checkpoint(path)
     return [kind.name for kind in kinds.values()] + [latest or ""]
 
