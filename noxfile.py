@@ -146,7 +146,7 @@ DEBIAN_RELEASES = {"trixie": "3.13", "sid": "3.14"}
 """Debian's releases with newer Pythons, and which they had when this was written."""
 
 
-@nox.session
+@nox.session(default=False)
 @nox.parametrize("release", list(DEBIAN_RELEASES))
 def debian(session: nox.Session, release: str) -> None:
     """The quick tests on the Python of a newer Debian, in a folder of its own; as root only."""
@@ -192,14 +192,14 @@ def run_inside(session: nox.Session, root: Path, *command: str) -> None:
 
 @nox.session(name="lowest")
 def lowest_versions(session: nox.Session) -> None:
-    """The suite, with the lowest release of every dependency."""
+    """The quick tests, with the lowest release of every dependency."""
     extras = PYPROJECT["project"]["optional-dependencies"]
     groups = [PYPROJECT["project"]["dependencies"]]
     groups += [extras[name] for name in ("cli", "ml_dtypes", "chunked", "safetensors", "hdf5")]
     pins = [lowest(requirement) for group in groups for requirement in group]
     session.install(".[test]", *pins)
     session.run("python", "-m", "pip", "list", "--format=freeze")
-    session.run(*PYTEST, *session.posargs)
+    session.run(*PYTEST, *WITHOUT_SLOW, *session.posargs)
 
 
 @nox.session
@@ -253,7 +253,7 @@ def foreign_files(built: Path) -> list[str]:
     ]
 
 
-@nox.session
+@nox.session(default=False)
 def browser(session: nox.Session) -> None:
     """The page in a headless Chromium, which is installed if that is possible; else skipped.
 
@@ -339,7 +339,7 @@ def tensorflow(session: nox.Session) -> None:
     )
 
 
-@nox.session
+@nox.session(default=False)
 def pytorch(session: nox.Session) -> None:
     """PyTorch and transformers load what was converted, and compute with it as before."""
     session.install("torch>=2.2", "transformers>=4.46", "safetensors", ".[test]")
