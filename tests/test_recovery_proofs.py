@@ -16,7 +16,11 @@ import v1_builder
 
 import ckptparse
 from ckptparse.crc.inversion import derive_bools
+from ckptparse.examination.payload import Payload
+from ckptparse.examination.readers import DataFile
 from ckptparse.examination.resuming import longest_rising
+from ckptparse.inventory.survey import Origin
+from ckptparse.recovery.offering import zero_runs
 
 
 def bundle(arrays: dict[str, Any]) -> builder.Bundle:
@@ -131,6 +135,28 @@ def test_one_bad_sector_costs_a_sector(tmp_path: Path) -> None:
     hidden = np.ma.getmaskarray(found)
     assert hidden.sum() == 128 and (np.ma.getdata(found)[~hidden] == value[~hidden]).all()
     assert tensor.read(keep_suspect=True)[12800:12928].tobytes() == noise
+
+
+@pytest.mark.parametrize(
+    ("zeros", "marked"),
+    [
+        (range(1024, 1536), True),  # a sector
+        (range(1000, 2048), True),  # the end of a run of bytes that never came
+        (range(512, 1800), True),
+        (range(1000, 2000), False),  # neither begins nor ends where a sector does
+        (range(1024, 1500), False),  # no sector
+        (range(100, 1100), False),
+        (range(700), True),  # the payload's own begin
+        (range(3500, 4096), True),
+    ],
+    ids=str,
+)
+def test_zeros_that_begin_or_end_with_a_sector_look_lost(zeros: range, marked: bool) -> None:
+    data = bytearray(b"\1" * 4096)
+    data[zeros.start : zeros.stop] = bytes(len(zeros))
+    payload = Payload(1, (1024,), DataFile("x"), 0, 4096, 1, True, "", 0.0, "x.index", Origin.FINAL)
+    found = zero_runs(memoryview(data), payload)
+    assert found == (((zeros.start, zeros.stop),) if marked else ())
 
 
 def test_a_mixed_save_gives_every_tensor_of_its_data(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.dtypes import item_size
@@ -24,6 +25,9 @@ from ckptparse.recovery.mended import Mended, at_place, available_bytes, recipe_
 from ckptparse.recovery.statistics import SECTOR, judge_elements
 
 __all__ = ["Offerer", "zero_runs"]
+
+_ROWS = 1 << 11
+"""Sectors that are looked at together: 1 MiB stays in the processor's cache."""
 
 
 class Offerer:
@@ -148,22 +152,41 @@ def zero_runs(data: memoryview, payload: Payload) -> tuple[Span, ...]:
     lies beyond the sector's border.
     """
     view = np.frombuffer(data, np.uint8)
-    filled = np.flatnonzero(view)
-    # Each run lies between two bytes that are not zero, or at an end of the payload.
-    starts = np.concatenate(([0], filled + 1))
-    stops = np.concatenate((filled, [len(view)]))
-    long = stops - starts >= SECTOR
-    return merge_spans(
-        [
-            (int(start), int(stop))
-            for start, stop in zip(starts[long], stops[long], strict=True)
-            if _is_lost_sector(int(start), int(stop), len(view), payload.offset)
-        ]
-    )
+    ahead = -payload.offset % SECTOR
+    count = max(0, len(view) - ahead) // SECTOR
+    sectors = view[ahead : ahead + count * SECTOR].reshape(count, SECTOR)
+    empty = np.concatenate(([False], _is_empty(sectors), [False])).astype(np.int8)
+    edges = ahead + SECTOR * np.flatnonzero(np.diff(empty))
+    runs = [
+        (_first_zero(view, int(start)), _last_zero(view, int(stop)))
+        for start, stop in zip(edges[::2], edges[1::2], strict=True)
+    ]
+    return merge_spans([run for run in runs if _is_lost_sector(*run, len(view), payload.offset)])
+
+
+def _is_empty(sectors: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Tell which rows hold nothing but zeros, a part of them at a time: masks take memory."""
+    empty = np.empty(len(sectors), np.bool_)
+    for start in range(0, len(sectors), _ROWS):
+        part = sectors[start : start + _ROWS]
+        empty[start : start + _ROWS] = ~part.any(axis=1)
+    return empty
+
+
+def _first_zero(view: npt.NDArray[np.uint8], start: int) -> int:
+    """Return where the zeros that go on to `start` begin: less than a sector before it."""
+    near = max(0, start - SECTOR)
+    filled = np.flatnonzero(view[near:start])
+    return near + int(filled[-1]) + 1 if len(filled) else near
+
+
+def _last_zero(view: npt.NDArray[np.uint8], stop: int) -> int:
+    """Return where the zeros that begin before `stop` end: less than a sector behind it."""
+    filled = np.flatnonzero(view[stop : stop + SECTOR])
+    return stop + int(filled[0]) if len(filled) else min(len(view), stop + SECTOR)
 
 
 def _is_lost_sector(start: int, stop: int, size: int, offset: int) -> bool:
+    """Tell whether a run begins or ends at the border of a sector, or at the payload's own end."""
     first, last = offset + start, offset + stop
-    if -(-first // SECTOR) * SECTOR + SECTOR > last:
-        return False
     return first % SECTOR == 0 or last % SECTOR == 0 or start == 0 or stop == size

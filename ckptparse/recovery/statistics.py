@@ -15,6 +15,7 @@ by a whole number of elements, and another tensor's values of the same scale, lo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -296,9 +297,9 @@ def _scores_alone(
     A scale too far outside `scales` scores as low as can be.
     """
     own = _scales_of(symbols)
-    below = own[:, None] - symbols
-    chances = np.where(below >= 0, 0.2 * 2.0 ** (-0.5 * below), 0.05 * 2.0 ** np.minimum(below, 0))
-    scores = np.log((chances + _FLOOR) * (1 << bits))
+    below = own.astype(np.int16)[:, None] - symbols.astype(np.int16)
+    # Indexes below zero count from the end of the table, where the scores of those stand.
+    scores = _scores_by_distance(bits)[below]
     scores[symbols == 0] = 0
     far_below, far_above = (_FAR_BELOW, _FAR_ABOVE) if near is None else (near, near)
     far = (own < scales[0] - far_below) | (own > scales[1] + far_above)
@@ -306,6 +307,16 @@ def _scores_alone(
     total[far & (own != 0)] = -np.inf
     total[own == 0] = 0
     return total
+
+
+@lru_cache(maxsize=4)
+def _scores_by_distance(bits: int) -> npt.NDArray[np.float64]:
+    """Return the score of a symbol so many orders below its scale; the negative ones stand last."""
+    below = np.concatenate((np.arange(1 << bits), np.arange(-(1 << bits), 0)))
+    under, above = 0.2 * 2.0 ** (-0.5 * np.maximum(below, 0)), 0.05 * 2.0 ** np.minimum(below, 0)
+    chances = np.where(below >= 0, under, above)
+    scores: npt.NDArray[np.float64] = np.log((chances + _FLOOR) * (1 << bits))
+    return scores
 
 
 def _smoothed(symbols: Array, bits: int, *, spread: float) -> npt.NDArray[np.float64]:
