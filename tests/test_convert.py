@@ -129,6 +129,8 @@ def test_the_safetensors_library_reads_what_we_write(tmp_path: Path) -> None:
         "wide": np.float64([2.5]),
         "bf16": np.array([1, 2], ml_dtypes.bfloat16),
     }
+    if not hasattr(np, "dtypes"):
+        del values["bf16"]  # the library's first releases look for bfloat16 in numpy
     target = tmp_path / "x.safetensors"
     ckptparse.convert(save(tmp_path / "in", values), target)
     found = safetensors.numpy.load_file(target)

