@@ -249,7 +249,7 @@ def test_a_checksum_proves_bytes_and_not_names(tmp_path: Path) -> None:
         "alqia": "unverified",
         "omega": "unverified",
     }
-    assert "its name, type and shape come from a damaged part" in recovery["alqia"].note
+    assert "its name, dtype and shape come from a damaged part" in recovery["alqia"].note
 
 
 def test_a_sibling_with_the_same_entry_confirms_it(tmp_path: Path) -> None:
@@ -363,10 +363,10 @@ def test_the_first_lines_tell_what_is_lost_and_what_is_not(tmp_path: Path) -> No
     lines = str(ckptparse.verify(truncated(tmp_path, 500))).splitlines()
     assert lines[0].endswith("m  damaged  3 tensors: 1 verified, 1 partial, 1 missing")
     assert lines[2].startswith("  shard.truncated  error  ")
-    assert any("ends at byte 500" in line for line in lines[3:5])
+    assert any("the file has 500" in line for line in lines[3:5])
     assert lines[-1] == (
-        f"Next: `ckptparse recover {tmp_path / 'm'} -o OUT` saves 1 of 3 tensors, what is left of "
-        "1 more"
+        f"Next: `ckptparse recover {tmp_path / 'm'} -o OUT` saves 1 of 3 tensors, and 1 more in "
+        "part or without proof"
     )
 
 

@@ -1,4 +1,4 @@
-"""What is whole and what is not: every byte that can be checked, and verdicts with their proof.
+"""Find out what is whole and what is not. Every byte that can be checked is checked.
 
 report              what was found, as values
 readers             data files while they are read, and their holes
@@ -6,8 +6,8 @@ survey              which files belong to the checkpoint, leftovers included
 salvaged_table      what a table, whole or broken, still says
 index_view          what an index says of tensors, and what of it is proved
 check               one payload against its bytes
-case                all of them
-diagnose            what happened to those that are not whole
+case                all payloads of a checkpoint
+diagnose            what happened to the payloads that are not whole
 summary             problems and maps of files
 neighbours          the other checkpoints of the directory
 verify              what the caller gets

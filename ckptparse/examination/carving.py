@@ -2,8 +2,9 @@
 
     block 0 | type crc | block 1 | type crc | ...
 
-A raw block ends in its restart array, whose first offset is 0 and whose count comes last, so the
-ends of blocks can be told by their look and proved by their checksum.
+A raw block ends in its restart array. The first offset in it is 0, and their number comes last
+(docs/format.md, section 1.5). So the end of a block is recognised by these bytes, and its checksum
+proves it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ __all__ = ["find_blocks", "fixed32", "likely_ends"]
 
 _WORD = 4
 _LEAST_BLOCK = 8
-"""Bytes of the smallest block: no entry, one restart and their number."""
+"""Bytes of the smallest block: no entry, one restart, and the number of restarts."""
 _OFTEN = 16
-"""Type bytes of compressed blocks more often than once in so many bytes are no such bytes."""
+"""If more than one byte in 16 is 1, these are not types of compressed blocks: compressed bytes look
+random, so that 1 in 256 is 1. Such ends are not tried: each try costs a checksum."""
 
 
 def fixed32(data: bytes, position: int) -> int:
@@ -33,10 +35,10 @@ def fixed32(data: bytes, position: int) -> int:
 
 
 def likely_ends(data: bytes, start: int) -> list[int]:
-    """Return the positions from `start` at which a block's contents may end: its type byte.
+    """Return the positions from `start` where a block's contents may end: those of its type byte.
 
-    A raw block ends in a restart array: its length, and before it so many offsets, the first 0. Of
-    a compressed one only the type byte is known.
+    A raw block ends in a restart array: offsets, the first of them 0, and then their number. Of a
+    compressed block only the type byte is known.
     """
     view = np.frombuffer(data, np.uint8)
     last = len(data) - TRAILER_SIZE
@@ -51,7 +53,7 @@ def likely_ends(data: bytes, start: int) -> list[int]:
     raw, firsts = raw[good], firsts[good]
     raw = raw[_words_at(view, firsts) == 0]
     snappy = np.flatnonzero(kinds == Compression.SNAPPY)
-    # Compressed bytes are random: one in 256 is 1.
+    # 64 more, so that a short block is not refused for a few such bytes.
     likely = snappy[snappy >= max(1, start)] if len(snappy) <= 64 + last // _OFTEN else snappy[:0]
     ends: list[int] = np.sort(np.concatenate((raw, likely))).tolist()
     return ends
@@ -69,8 +71,9 @@ def _words_at(
 def find_blocks(data: bytes) -> list[int]:
     """Return the starts of the proved blocks that lie anywhere in the data, in order.
 
-    With R the register after each byte, the block [s, e) has the checksum that follows it exactly
-    when (F ^ R[s]) · x^-8s = (crc ^ F ^ R[e]) · x^-8e, with F all ones: a search for equal values.
+    R[i] is the register after i bytes, F is all ones. The bytes [s, e) have the checksum `crc` if
+    and only if (F ^ R[s]) · x^-8s = (crc ^ F ^ R[e]) · x^-8e. So each end needs one search for an
+    equal value.
     """
     ends = [end for end in likely_ends(data, 0) if data[end] == 0]
     if not ends:
@@ -81,6 +84,7 @@ def find_blocks(data: bytes) -> list[int]:
     position = 0
     for end in ends:
         stored = unmask_crc(fixed32(data, end + 1))
+        # The checksum covers the type byte too (section 1.4): the run ends at `end + 1`.
         wanted = multiply(stored ^ 0xFFFFFFFF ^ int(registers[end + 1]), power_of_x(-8 * (end + 1)))
         starts = np.flatnonzero(turned[position : end - _LEAST_BLOCK + 1] == np.uint32(wanted))
         if len(starts):

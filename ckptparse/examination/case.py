@@ -36,7 +36,8 @@ __all__ = [
 
 _RANK = {status: number for number, status in enumerate(Status)}
 _MOST_MASKED = 1 << 28
-"""Elements of a tensor whose present ones are listed one by one: a mask of 256 MiB."""
+"""Elements of a tensor at most, if its slices do not lie end to end: which of them are present is
+found with a mask of one byte each, here 256 MiB. Of a larger tensor no ranges are listed."""
 
 
 @dataclass(slots=True)
@@ -45,9 +46,9 @@ class Part:
 
     Attributes:
         payload: What the index says; None of a slice that is listed and not stored.
-        check: What became of it.
-        region: Which part of the tensor it is; None for all of it.
-        piece: The slice as the index lists it; None for all of it.
+        check: What checking it found.
+        region: Which part of the tensor it is; None if it is all of it.
+        piece: The slice as the index lists it; None if it is no slice.
     """
 
     payload: Payload | None
@@ -57,7 +58,7 @@ class Part:
 
     @property
     def is_lost(self) -> bool:
-        """Whether its bytes are known to be wrong, or are not there."""
+        """Whether its bytes are known to be wrong, or are missing."""
         if self.payload is not None and self.payload.in_damaged_block:
             return True
         return self.check.status in (Status.CORRUPT, Status.MISSING, Status.PARTIAL)
@@ -69,8 +70,8 @@ class CheckedTensor:
 
     Attributes:
         tensor: What the index says.
-        parts: One, or one a slice.
-        layout: What is wrong with how the slices are laid out.
+        parts: One; of a sliced tensor one for each slice.
+        layout: What is wrong with how the slices are laid out; None if nothing is.
     """
 
     tensor: ListedTensor
@@ -109,7 +110,7 @@ class CheckedTensor:
         return PartName(self.name, part.piece)
 
     def outcome(self) -> Outcome:
-        """Sum the parts up."""
+        """Return what is known of the whole tensor, from its parts."""
         if self.layout is not None:
             return Outcome(Status.CORRUPT, Cause.ENTRY, note=self.layout)
         if self.is_sliced:
@@ -120,7 +121,7 @@ class CheckedTensor:
         return replace(outcome, source=payload.place)
 
     def report(self) -> TensorReport:
-        """Report what became of it."""
+        """Return its line of the report."""
         dtype = dtype_name(self.data_type)
         return TensorReport(self.outcome(), self.name, dtype, self.shape)
 
@@ -131,13 +132,13 @@ class Case:
 
     Attributes:
         survey: Its files.
-        views: Its index, if it is there, and what a save left behind of indexes.
-        absent: Path of the index that is not there under its final name; None if it is.
+        views: Its index, if it is there, and the indexes that a save left behind.
+        absent: Path of the index, if there is none under its final name; else None.
         files: Its data files, open.
         tensors: Every tensor that any index names.
         orphans: Slices that no tensor lists, checked.
-        rivals: By name what the parts of one save say differently of a tensor, checked.
-        unfinished: Whether anything had to come from leftovers.
+        rivals: Tensors, by name, of which the parts of one save say different things, checked.
+        unfinished: Whether anything had to be taken from leftovers.
     """
 
     survey: Survey
@@ -160,7 +161,7 @@ class Case:
         return next((view for view in self.views if view.origin is Origin.FINAL), None)
 
     def parts(self) -> Iterator[tuple[PartName, Part]]:
-        """Iterate over every part of the tensors in use, orphaned slices included."""
+        """Iterate over every part of the tensors in use, and over the orphaned slices."""
         for checked in self.tensors.values():
             for part in checked.parts:
                 yield checked.name_of(part), part
@@ -169,12 +170,12 @@ class Case:
 
 
 def open_case(survey: Survey, context: Context, *, correct: bool = False) -> Case:
-    """Read the indexes of a checkpoint: the one place that asks for its format.
+    """Read the indexes of a checkpoint. Only this function asks for its format.
 
     Args:
         survey: Its files.
         context: Where they lie, and how much they may ask for.
-        correct: Whether to correct blocks of indexes that one flipped bit explains.
+        correct: Whether to correct a block of an index if one flipped bit explains its checksum.
     """
     files = DataFiles(context)
     if survey.format == "v1":
@@ -193,7 +194,7 @@ def _sizes(files: DataFiles, paths: Iterable[str]) -> Iterator[int]:
 
 
 def check_all(case: Case) -> None:
-    """Check every tensor; what the index does not prove is looked for in leftovers."""
+    """Check every tensor. What the index does not prove is looked for in leftovers."""
     main = case.main
     if main is not None:
         case.tensors = {one.name: one for one in check_tensors(main.tensors.values(), case)}
@@ -207,7 +208,7 @@ def check_all(case: Case) -> None:
 
 
 def _take_leftovers(case: Case, main: IndexView | None) -> None:
-    """Take what is better in the leftovers of one save; those of several are never mixed."""
+    """Take what is better in the leftovers of one save. Leftovers of several are never mixed."""
     saves: dict[str, list[IndexView]] = {}
     for view in case.views:
         if view.origin.is_leftover and view.tensors and _is_same_save(case, main, view):
@@ -232,10 +233,10 @@ def _take_leftovers(case: Case, main: IndexView | None) -> None:
 def _merge(
     views: Sequence[IndexView],
 ) -> tuple[list[ListedTensor], dict[str, list[ListedTensor]]]:
-    """Put the parts of one save together: of a sliced tensor each part lists its own slices.
+    """Put the parts of one save together. Of a sliced tensor each part lists its own slices.
 
     Returns:
-        The tensors, and by name all that different parts say of those they disagree about.
+        The tensors; and by name, if parts disagree about a tensor, what each of them says of it.
     """
     merged: dict[str, ListedTensor] = {}
     rivals: dict[str, list[ListedTensor]] = {}
@@ -264,7 +265,7 @@ def _agree(first: ListedTensor, second: ListedTensor) -> bool:
 
 
 def _contested(tensor: ListedTensor) -> ListedTensor:
-    """Return a tensor of which another part of the save says something else."""
+    """Mark a tensor: another part of the save says something else of it."""
     doubt = "the parts of the save hold different values of it"
     payload = tensor.payload
     if payload is not None:
@@ -275,7 +276,7 @@ def _contested(tensor: ListedTensor) -> ListedTensor:
 def _is_same_save(case: Case, main: IndexView | None, view: IndexView) -> bool:
     """Tell whether a leftover index can be of the save that wrote the final data files.
 
-    If its data has not moved to its final place, that save is another one.
+    If its data is not in the final data files, it is of another save.
     """
     if main is None or not main.tensors:
         return True
@@ -288,7 +289,11 @@ def _count_whole(tensors: dict[str, CheckedTensor]) -> int:
 
 
 def _prove_order(parts: Sequence[Part]) -> None:
-    """Prove the byte order if the header is lost: the lengths of strings are checked in it."""
+    """Prove the byte order if the header is lost.
+
+    The checksum over the lengths of strings is computed in that byte order (docs/format.md, section
+    2.8). If it agrees for one string tensor, the byte order is right for all of the same index.
+    """
     known = {
         (part.payload.index, part.payload.big_endian)
         for part in parts
@@ -309,7 +314,7 @@ def _prove_order(parts: Sequence[Part]) -> None:
 
 
 def check_tensors(tensors: Iterable[ListedTensor], case: Case) -> list[CheckedTensor]:
-    """Check tensors in the order in which they lie in their files; return them in their own."""
+    """Check tensors, and return them in the order given. They are read in the files' order."""
     checked = [_lay_out(tensor) for tensor in tensors]
     parts = [part for one in checked for part in one.parts if part.payload is not None]
     parts.sort(key=_place)
@@ -327,8 +332,12 @@ def _place(part: Part) -> tuple[str, int]:
     return (part.payload.file.path, part.payload.offset) if part.payload else ("", 0)
 
 
-_UNSTORED = Check(Outcome(Status.MISSING, Cause.SLICE, note="a slice is listed and not stored"))
-_UNRECORDED = Check(Outcome(Status.MISSING, Cause.UNKNOWN, note="its record is lost"))
+_UNSTORED = Check(
+    Outcome(Status.MISSING, Cause.SLICE, note="the index lists a slice that is not stored")
+)
+_UNRECORDED = Check(
+    Outcome(Status.MISSING, Cause.UNKNOWN, note="the record with its values is lost")
+)
 
 
 def _lay_out(tensor: ListedTensor) -> CheckedTensor:
@@ -350,11 +359,14 @@ def _lay_out(tensor: ListedTensor) -> CheckedTensor:
         lengths = tuple(map(len, region))
         said = (lengths, tensor.data_type)
         if payload is not None and (payload.shape, payload.data_type) != said:
-            return CheckedTensor(tensor, loose, f"slice {piece} disagrees with its tensor")
+            return CheckedTensor(
+                tensor, loose, f"slice {piece} has another shape or dtype than its tensor says"
+            )
         parts.append(Part(payload, _UNSTORED, region, piece))
     gap = grid.find_missing(tuple(map(range, tensor.shape)))
     if gap is not None:
-        parts.append(Part(None, _UNSTORED.because(Cause.SLICE, f"no slice is listed for {gap}")))
+        note = f"no listed slice covers {gap}"
+        parts.append(Part(None, _UNSTORED.because(Cause.SLICE, note)))
     return CheckedTensor(tensor, parts)
 
 
@@ -382,7 +394,7 @@ def _sum_up(parts: Sequence[Part], tensor: ListedTensor) -> Outcome:
 
 
 def _cause_of(outcomes: Sequence[Outcome]) -> Cause | None:
-    """Name the cause: a shard that is missing comes before others."""
+    """Return the cause. A missing shard comes before the others."""
     causes = [outcome.cause for outcome in outcomes if outcome.cause is not None]
     return next((cause for cause in causes if cause is Cause.SHARD), causes[0] if causes else None)
 
@@ -390,7 +402,7 @@ def _cause_of(outcomes: Sequence[Outcome]) -> Cause | None:
 def spans_of_parts(
     parts: Iterable[tuple[Region | None, tuple[Span, ...]]], shape: tuple[int, ...]
 ) -> tuple[Span, ...]:
-    """Return which elements of a sliced tensor are there, by those of its regions."""
+    """Return which elements of a sliced tensor are present, from those of its regions."""
     present = [(region, ranges) for region, ranges in parts if region is not None and ranges]
     if all(_is_slab(region, shape) for region, _ in present):
         row = math.prod(shape[1:])

@@ -1,4 +1,4 @@
-"""Check one stored payload against its file: its status, and which of its elements are there."""
+"""Check one stored payload against its file: its status, and which of its elements are present."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ __all__ = ["Check", "check_payload", "elements_outside", "fits", "is_there", "st
 
 _CRC_SIZE = 4
 _LEAST_ZEROS = 16
-"""Bytes of zeros that mean anything: shorter ones are small numbers."""
+"""Fewest bytes of zeros that say something: a small counter of 8 bytes is mostly zeros too."""
 _FEW_PAGES = 2 * 4096
-"""Bytes of a payload that may hold no page of its own, so that its zeros are looked at alone."""
+"""A longer payload holds at least one whole page of the file, and pages are looked at one by one. A
+shorter one may hold none, so it is looked at as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What became of a check.
+    """What a check found.
 
     Attributes:
-        outcome: Of the payload, proof of its entry included.
-        computed: The CRC of its bytes, if they are all there and not as stored.
-        holes: Runs of zero pages, as bytes of the payload.
-        code: The problem code, if the failure has one of its own.
+        outcome: Of the payload; it also says whether the entry is proved.
+        computed: The CRC of its bytes, if all are there and the stored checksum is another.
+        holes: Runs of zero pages, in bytes of the payload.
+        code: The problem code, if this failure has a code of its own.
     """
 
     outcome: Outcome
@@ -49,12 +50,12 @@ class Check:
 
     @property
     def status(self) -> Status:
-        """That of the outcome."""
+        """Status of the outcome."""
         return self.outcome.status
 
     @property
     def cause(self) -> Cause | None:
-        """That of the outcome."""
+        """Cause of the outcome."""
         return self.outcome.cause
 
     def because(self, cause: Cause | None, note: str | None = None) -> Check:
@@ -72,7 +73,7 @@ def is_there(files: DataFiles, payload: Payload) -> bool:
 
 
 def fits(files: DataFiles, payload: Payload) -> bool:
-    """Tell whether the bytes at a payload's place have its checksum, whatever proves its entry."""
+    """Tell whether the bytes at a payload's place have its checksum. Its entry is not judged."""
     if payload.crc32c is None or not is_there(files, payload):
         return False
     if payload.form in (Form.STRINGS, Form.VARIANTS):
@@ -92,10 +93,10 @@ def check_payload(files: DataFiles, payload: Payload) -> Check:
     if size is None:
         failure = files.failure(payload.file)
         if isinstance(failure, PermissionDeniedError):
-            # What may not be read is neither lost nor damaged.
+            # A file that may not be read is neither missing nor damaged.
             raise failure
         return _missing(Cause.SHARD, "its data file is missing")
-    # What is empty lies nowhere, so no cut takes it away.
+    # An empty tensor has no bytes, so it is whole even if the file ends before its offset.
     if payload.size and payload.end > size:
         return _check_truncated(files, payload, max(0, size - payload.offset))
     if payload.form in (Form.STRINGS, Form.VARIANTS):
@@ -141,9 +142,9 @@ def _bad(files: DataFiles, payload: Payload, computed: int) -> Check:
 
 
 def _is_all_zeros(files: DataFiles, payload: Payload) -> bool:
-    """Tell whether a short payload holds nothing but zeros; longer ones have pages.
+    """Tell whether a short payload holds nothing but zeros. Pages show it of a longer one.
 
-    Of a few bytes it means nothing: small numbers are mostly zeros.
+    In a few bytes zeros say nothing: small numbers are mostly zeros.
     """
     if not _LEAST_ZEROS <= payload.size <= _FEW_PAGES:
         return False
@@ -151,7 +152,7 @@ def _is_all_zeros(files: DataFiles, payload: Payload) -> bool:
 
 
 def _undecodable(files: DataFiles, payload: Payload, error: MalformedError) -> Check:
-    """Judge strings whose lengths do not fit: no checksum of theirs can be computed."""
+    """Judge strings whose lengths do not fit their bytes: their checksum cannot be computed."""
     computed = checksum_of(files, payload.file, payload.offset, payload.size)
     found = _bad(files, payload, computed)
     outcome = replace(found.outcome, ranges=(), note=error.message)
@@ -159,7 +160,7 @@ def _undecodable(files: DataFiles, payload: Payload, error: MalformedError) -> C
 
 
 def _check_record(files: DataFiles, payload: Payload, record: Record) -> Check:
-    """Check a record of a V1 file: its block has been checked, its values can be decoded."""
+    """Check a record of a V1 file. Its block has been checked already; its values must decode."""
     from ckptparse.examination.legacy_view import decode_record
 
     count = count_elements(payload.shape)
@@ -182,7 +183,7 @@ def _check_record(files: DataFiles, payload: Payload, record: Record) -> Check:
 
 
 def _check_counted(files: DataFiles, payload: Payload) -> None:
-    """Check strings or variants, whose checksum covers more than their bytes.
+    """Check strings or variants. Their checksum is computed over more than their bytes.
 
     Raises:
         ChecksumError: A checksum disagrees.
@@ -212,7 +213,7 @@ def _check_variants(files: DataFiles, payload: Payload, count: int, crc: int) ->
 
 
 def _check_truncated(files: DataFiles, payload: Payload, available: int) -> Check:
-    note = f"the data file ends {payload.size - available} bytes before the tensor does"
+    note = f"the tensor has {payload.size} bytes, and the data file ends after {available} of them"
     present = _present_before(files, payload, available)
     if present:
         return Check(Outcome(Status.PARTIAL, Cause.TRUNCATED, ranges=present, note=note))
@@ -232,9 +233,9 @@ def _present_before(files: DataFiles, payload: Payload, available: int) -> tuple
 
 
 def string_spans(data: bytes, count: int, *, big_endian: bool) -> list[Span] | None:
-    """Return where each string lies by the lengths, or None where their checksum fails.
+    """Return where each string lies, from the lengths; None if their checksum disagrees.
 
-    The data may end early: spans may lie beyond it.
+    The data may end early. Then spans may lie beyond its end.
     """
     if not count:
         return []
@@ -243,6 +244,7 @@ def string_spans(data: bytes, count: int, *, big_endian: bool) -> list[Span] | N
     except ValueError:
         return None
     order = ">" if big_endian else "<"
+    # A length above 32 bits counts as 8 bytes in the checksum (section 2.4); nothing writes one.
     if position + _CRC_SIZE > len(data) or int(lengths.max()) > 0xFFFFFFFF:
         return None
     (masked,) = struct.unpack_from(f"{order}I", data, position)

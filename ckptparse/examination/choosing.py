@@ -1,4 +1,4 @@
-"""From a path to the checkpoint that is examined, and what the choice adds to its report."""
+"""Say in a report why this checkpoint was chosen for the path that the caller gave."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["explain_choice"]
 def explain_choice(report: Report, choice: Choice) -> Report:
     """Add to a report why this checkpoint was taken, if the path means another one or none.
 
-    Whatever `ckptparse.open` refuses at that path is not whole: `verify PATH && deploy` never
-    approves it.
+    If `ckptparse.open` refuses the path, the report is not `ok`, so that `verify PATH && deploy`
+    never approves it.
     """
     problems = list(choice.problems)
     if choice.refusal is not None and report.ok and not problems:
@@ -24,7 +24,7 @@ def explain_choice(report: Report, choice: Choice) -> Report:
         problems.append(Problem.of("path.refused", refusal.path or report.path, refusal.message))
     if not problems:
         return report
-    # What the choice says of the state file is more than that it is stale.
+    # If the choice speaks of the state file, it says more than "state.stale" does.
     codes = {problem.code for problem in problems}
     kept = [problem for problem in report.problems if problem.code not in codes]
     return replace(report, problems=sort_problems([*problems, *kept]))

@@ -1,4 +1,4 @@
-"""Files that were changed as a whole, read as they were before: each conversion is a `Source`.
+"""Read files that were converted as a whole as they were before. Each conversion is a `Source`.
 
 ... 0a ...   ->   ... 0d 0a ...        `UndoneLineEnds` takes the carriage returns out again
 """
@@ -27,7 +27,7 @@ class UndoneLineEnds:
         self._source = source
         returns = _find_returns(source)
         self.size = source.size - len(returns)
-        # Where each is taken out, in positions of what remains.
+        # Where each is taken out, counted in bytes that remain.
         self._before = returns - np.arange(len(returns))
 
     @property
@@ -63,7 +63,7 @@ class UndoneLineEnds:
         buffer[:] = self.read_at(offset, len(buffer))
 
     def map(self) -> mmap.mmap | None:
-        """Nothing can be mapped: what remains lies nowhere in one piece."""
+        """Return None: what remains lies nowhere in one piece, so it cannot be mapped."""
         return None
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ def _find_returns(source: Source) -> npt.NDArray[np.int64]:
     """Return the positions of the carriage returns that stand before line feeds."""
     found = [np.empty(0, np.int64)]
     for start in range(0, source.size, PIECE_SIZE):
-        # One byte more, for a pair across the edge.
+        # One byte more, so that a pair across two pieces is found.
         data = np.frombuffer(
             source.read_at(start, min(PIECE_SIZE + 1, source.size - start)), np.uint8
         )

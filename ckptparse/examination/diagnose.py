@@ -1,10 +1,13 @@
-"""Where the bytes of a data file really are, and what happened to those that are not whole.
+"""Find out where the bytes of a data file really are, and what happened to the damaged ones.
 
-Tried in this order, each against the checksums of the tensors concerned: other files in the same
-directory (shards swapped, renamed, of another save); the file with a conversion of line ends
-undone; the same bytes some offset away, found by their checksum. What is left is told apart by its
-look: one flipped bit, or an index and a data file of different saves, whose constants agree and
-whose trained tensors do not.
+These are tried in this order, each against the checksums of the tensors:
+
+1. other files of the same directory: shards that were swapped or renamed, or are of another save
+2. the file with a conversion of line ends undone
+3. the same bytes some distance from their place, found by their checksum
+
+What is left is one flipped bit, or an index and a data file of different saves. Of different saves,
+constants agree and trained tensors do not.
 """
 
 from __future__ import annotations
@@ -46,29 +49,35 @@ from ckptparse.problems import Cause, Problem, Status
 __all__ = ["Diagnosis", "diagnose"]
 
 _SAMPLES = 8
-"""Payloads that are tried in another file: if none of them lies there, the file is another's."""
+"""Payloads that are tried in each other file. One that fits is no chance (1 in 2^32); eight spread
+over the file find a shard of which an eighth is left."""
 _SURE = 3
-"""Equal payloads in another checkpoint's file that are more than a few frozen ones."""
+"""If fewer payloads than this are equal in another checkpoint's file, they may be frozen layers,
+which do not change from save to save: then the file is not said to be the right one."""
 _MOST_FILES = 64
-"""Other files that are tried: shards of the checkpoint, and its neighbours'."""
+"""Other files that are tried: a few hundred reads at most, however many files the directory has."""
 _ROUNDS = 4
-"""Searches for shifts in one file: each finds those of the payloads that it seeks."""
+"""Searches for shifts in one file. Each seeks `_SOUGHT` of the payloads that are not found yet."""
 _SOUGHT = 12
-"""Payloads that are sought in one pass: it costs as much as reading the file some ten times."""
+"""Payloads that are sought in one pass. It costs about as much as reading the file ten times."""
 _SOUGHT_BY_VERIFY = 1 << 23
-"""Bytes of the largest payload that `verify` seeks elsewhere: it promises little memory."""
+"""Bytes of the largest payload that `verify` seeks elsewhere: it is held in memory, and `verify`
+promises to use little."""
 _TEXT_SAMPLE = 1 << 22
-"""Bytes of a file's start that show a conversion of text: some 16,000 line feeds if random."""
+"""Bytes at a file's start that are searched for line ends. In 4 MiB of random bytes 16,384 are line
+feeds, four times `_MANY_FEEDS`."""
 _FEW_FEEDS = 4
-"""Pairs of CR LF that are no chance any more: each is one in 256."""
+"""Line feeds that must all follow a carriage return. By chance one in 256 does: four in 2^32."""
 _MANY_FEEDS = 4096
-"""Line feeds of which none follows a carriage return: of random bytes 16 would."""
+"""Line feeds of which none may follow a carriage return. In random bytes 16 of them would; that
+none does has the chance e^-16, 1 in 9 million."""
 _MANY_RETURNS = 1024
-"""Carriage returns that show that they themselves were kept."""
+"""Other carriage returns that must be there. A file that holds none shows nothing."""
 _USUAL_VALUES = (1e-12, 1e6)
-"""Magnitudes of the values that training leaves."""
+"""Magnitudes of the values that training leaves: 60 of the 256 exponents of a float32."""
 _MOSTLY = 0.95
-"""Share of usual values among weights; noise has less than a third."""
+"""Least share of usual values in trained weights. Random float32 have 23%, random float64 3%; of
+random float16 all finite ones are usual, so that they pass."""
 _FOREIGN = frozenset(
     {
         "lfs-pointer",
@@ -95,7 +104,7 @@ _FOREIGN = frozenset(
 
 
 class _Text(Enum):
-    """A conversion of line ends that a file shows."""
+    """A conversion of line ends, and the sign of it."""
 
     CRLF = "every line feed in it follows a carriage return"
     LF = "no carriage return in it stands before a line feed"
@@ -106,7 +115,7 @@ class Diagnosis:
     """What happened to payloads that are not whole.
 
     Attributes:
-        places: For each data file where bytes of it lie instead.
+        places: For each data file, where its bytes lie instead.
         problems: What is wrong with the files.
     """
 
@@ -129,8 +138,8 @@ def diagnose(case: Case, *, deep: bool, siblings: bool = True) -> Diagnosis:
 
     Args:
         case: The checkpoint, checked.
-        deep: Whether to search whole files for bytes that have moved.
-        siblings: Whether files of other checkpoints may be looked at.
+        deep: Whether to search whole files for bytes that were moved.
+        siblings: Whether files of other checkpoints may be read.
     """
     found = Diagnosis({}, [])
     for group in _groups(case):
@@ -164,7 +173,7 @@ class _Examination:
 
     def run(self) -> None:
         group = self.group
-        # A file of records has been judged when its table was read.
+        # A V1 file was identified when its table was read.
         if not any(payload.form is Form.RECORD for _, payload in group.parts):
             self._check_foreign()
         self._find_elsewhere()
@@ -198,7 +207,7 @@ class _Examination:
             if mangled:
                 part.check = part.check.because(Cause.TEXT)
             else:
-                # None of its bytes are a tensor's, however many there are.
+                # None of its bytes belong to a tensor, however many it has.
                 note = f"its data file is {identity.meaning}"
                 part.check = Check(Outcome(Status.MISSING, Cause.FOREIGN, note=note))
 
@@ -230,11 +239,13 @@ class _Examination:
         own = split_data_path(self.group.file.path)
         other = split_data_path(path)
         if self.size is None:
-            self._problem("shard.renamed", f"its bytes lie in {name}")
+            self._problem("shard.renamed", f"its bytes are in {name}")
         elif own and other and own[0] == other[0]:
-            self._problem("shard.swapped", f"bytes that belong into it lie in {name}")
+            self._problem("shard.swapped", f"bytes of this file are in {name}")
         else:
-            self._problem("set.mixed", f"bytes that belong into it lie in {name}, of another save")
+            self._problem(
+                "set.mixed", f"bytes of this file are in {name}, which is of another save"
+            )
 
     def _other_files(self) -> list[str]:
         storage, survey = self.case.context.storage, self.case.survey
@@ -248,28 +259,28 @@ class _Examination:
         paths = [path for path in dict.fromkeys(found) if path != self.group.file.path]
         if not self.siblings:
             paths = [path for path in paths if not self._is_anothers(path)]
-        # Its own files first: what is equal in another checkpoint is no sign of mixed saves.
+        # Files of this checkpoint first: equal bytes in another one do not mean mixed saves.
         return sorted(paths, key=self._is_anothers)[:_MOST_FILES]
 
     def _may_hold_all(self, stat: FileStat) -> bool:
-        """Tell whether a file of any name is large enough to be the one that is not there."""
+        """Tell whether a file, whatever its name, is large enough to be the missing one."""
         return self.size is None and stat.size >= max(one.end for _, one in self.group.parts)
 
     def _samples(self) -> list[Payload]:
-        """Return a few payloads whose checksum says something: not small, not constant."""
+        """Return a few payloads that are neither small nor constant: others may equal those."""
         good = [payload for _, payload in self.group.parts if self._is_sought(payload)]
         step = max(1, len(good) // _SAMPLES)
         return good[::step][:_SAMPLES]
 
     def _is_sought(self, payload: Payload, least: int = LEAST_SAMPLE) -> bool:
-        """Tell whether finding a payload elsewhere says something: no other tensor is the same."""
+        """Tell whether no other tensor has the same bytes, so that finding them says something."""
         return is_telling(payload, least) and twin_key(payload) not in self.twins
 
     def _is_placed(self, payload: Payload) -> bool:
         return any(place.holds(self.files, payload) for place in self.group.places)
 
     def _find_joined(self) -> None:
-        """Look for the bytes of a file that is not there anywhere in the others."""
+        """Look for the bytes of a missing file anywhere in the other data files."""
         own = set(self.case.survey.data_files.values())
         for path in self._other_files():
             if path not in own:
@@ -277,7 +288,7 @@ class _Examination:
             before = len(self.group.places)
             self._search(DataFile(path), Cause.SHIFTED)
             if len(self.group.places) > before:
-                message = f"bytes of it lie in {self._name(path)}, at another place"
+                message = f"bytes of this file are in {self._name(path)}, at another offset"
                 self._problem("shard.renamed", message)
                 return
 
@@ -298,7 +309,7 @@ class _Examination:
             self._search(undone, Cause.TEXT)
 
     def _search(self, file: DataFile, cause: Cause) -> None:
-        """Find payloads by their checksums, and others the same distance away."""
+        """Find payloads by their checksums, and then others at the same distance."""
         waiting = [
             payload
             for part, payload in self.group.parts
@@ -314,7 +325,7 @@ class _Examination:
                     waiting = self._take_shift(file, cause, shift, waiting)
 
     def _choose(self, waiting: Sequence[Payload]) -> list[Payload]:
-        """Choose what is sought, spread over the file: all of it costs one pass."""
+        """Choose what is sought, spread over the file. One pass finds all that is chosen."""
         if not self.deep:
             waiting = [payload for payload in waiting if payload.size <= _SOUGHT_BY_VERIFY]
         step = -(-len(waiting) // _SOUGHT) or 1
@@ -330,31 +341,31 @@ class _Examination:
         place = Place(file, delta, cause, method, chance)
         left = [payload for payload in waiting if not place.holds(self.files, payload)]
         if len(waiting) - len(left) > 1:
-            # A second one at the same distance is no chance any more.
+            # Two payloads at the same distance do not lie there by chance.
             place = replace(place, chance=NO_CHANCE)
         self.group.places.append(place)
         if file == self.group.file and place.chance <= HIGHEST_CHANCE:
-            self._problem("shard.shifted", f"bytes of it lie {delta:+d} bytes from their place")
+            self._problem("shard.shifted", f"bytes of it are {delta:+d} bytes from their place")
         return left
 
     # -- what is left
 
     def _tell_apart(self) -> None:
-        """Tell single flipped bits from a mixed save among what has no cause yet."""
+        """Tell single flipped bits from a mixed save, in tensors whose cause is not known yet."""
         waiting = [(part, payload) for part, payload in self.group.parts if self._is_open(part)]
         flipped = {id(part) for part, payload in waiting if _is_flipped(part.check, payload)}
         for part, _ in waiting:
             if id(part) in flipped:
                 part.check = part.check.because(Cause.BITS)
-        # Where pages are lost is known; what else fails may be of another save.
+        # Zeros explain a tensor with holes. Only what else fails may be of another save.
         waiting = [pair for pair in waiting if pair[0].check.cause is not Cause.ZEROS]
         if len(flipped) < len(waiting) and self._is_mixed([payload for _, payload in waiting]):
             if 2 * len(flipped) < len(waiting):
                 flipped = set()
             self._problem(
                 "set.mixed",
-                f"{len(waiting)} tensors have other values than the index states, and those that "
-                "never change are right: index and data file come from different saves",
+                f"the checksums of {len(waiting)} tensors disagree, and those of constant tensors "
+                "agree: index and data file come from different saves",
             )
             for part, _ in waiting:
                 if id(part) not in flipped:
@@ -369,7 +380,11 @@ class _Examination:
         )
 
     def _is_mixed(self, waiting: Sequence[Payload]) -> bool:
-        """Tell whether a whole file of plausible values fails wherever values can change."""
+        """Tell whether the file is full of plausible values, and those that can change are wrong.
+
+        Half of the payloads that can change must fail, the file must have the size that the index
+        expects, and more than half of some samples must look like trained values.
+        """
         telling = [payload for payload in waiting if is_telling(payload)]
         if len(telling) < 2:
             return False
@@ -387,11 +402,11 @@ class _Examination:
         )
 
     def _settle(self) -> None:
-        """Note the cause of what lies in another place."""
+        """Note the cause of payloads that are in another place."""
         for part, payload in self.group.parts:
             for place in self.group.places:
                 if place.holds(self.files, payload):
-                    note = f"its bytes are whole in {self._name(place.file.path)}"
+                    note = f"all its bytes are in {self._name(place.file.path)}"
                     if place.delta:
                         note += f", {place.delta:+d} bytes from their place"
                     part.check = part.check.because(place.cause or part.check.cause, note)
@@ -406,7 +421,7 @@ def _may_be_shard(name: str) -> bool:
 
 
 def _is_flipped(check: Check, payload: Payload) -> bool:
-    """Tell whether one flipped bit explains a checksum, and nothing else is likely to."""
+    """Tell whether one flipped bit explains a checksum, and this is not a chance hit."""
     crc = payload.crc32c
     if check.computed is None or crc is None or payload.form in (Form.STRINGS, Form.VARIANTS):
         return False
@@ -415,7 +430,7 @@ def _is_flipped(check: Check, payload: Payload) -> bool:
 
 
 def _text_of(files: DataFiles, file: DataFile, size: int) -> _Text | None:
-    """Tell the marks of a conversion of line ends, by the start of a file."""
+    """Tell from the start of a file whether its line ends were converted."""
     sample = bytes(files.source(file).read_at(0, min(size, _TEXT_SAMPLE)))
     feeds, pairs = sample.count(b"\n"), sample.count(b"\r\n")
     if feeds >= _FEW_FEEDS and feeds == pairs:
@@ -427,7 +442,7 @@ def _text_of(files: DataFiles, file: DataFile, size: int) -> _Text | None:
 
 
 def _is_plausible(files: DataFiles, payload: Payload) -> bool:
-    """Tell whether bytes look like values of their kind rather than like anything else."""
+    """Tell whether bytes look like trained values; other types than floats always do."""
     width = item_size(payload.data_type) if payload.form is Form.PLAIN else None
     if width is None:
         return True

@@ -1,6 +1,6 @@
-"""A graph under examination: whether it parses, and whether its constants decode.
+"""Check a graph: whether it parses, and whether its constants decode.
 
-No checksum is stored in a graph, so that no more can be known: what decodes is `unverified`.
+A graph stores no checksum, so nothing in it can be verified: what decodes is `unverified`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What an index, whole or broken, says of tensors: entries, each with its proof.
+"""Read what an index, whole or broken, says of tensors: entries, each with its proof.
 
-A checksum of a tensor proves its bytes. That they are float32 of shape (31, 7), and whose name they
-bear, is proved by the checksum of the block of the index that says so, or not at all.
+A tensor's checksum proves its bytes, and no more. Its name, dtype and shape are proved by the
+checksum of the index block that holds its entry. If that one fails, they are not proved.
 """
 
 from __future__ import annotations
@@ -43,25 +43,26 @@ __all__ = ["NO_CHECKSUM", "OBJECT_GRAPH", "IndexView", "name_foreign", "read_vie
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 NO_CHECKSUM = unmask_crc(0)
-"""What an entry without a checksum states: TensorFlow compares with it all the same."""
+"""The checksum of an entry that has none: its field is 0, as protobuf reads an absent field, and
+TensorFlow compares with it all the same (docs/format.md, section 2.3)."""
 _HEADER_KEY = b""
 _DAMAGED = (
-    "its bytes have their checksum, but its name, type and shape come from a damaged part of the "
-    "index"
+    "its checksum agrees, but its name, dtype and shape come from a damaged part of the index"
 )
 _MOST_PRODUCERS = 100
-"""Versions of producers that are believed without proof: TensorFlow has written 1 since 2016."""
+"""A header without proof is believed if its producer is below this. TensorFlow has written 1 since
+2016; bytes that are no header give any number."""
 
 
 @dataclass(slots=True)
 class IndexView:
-    """What one index says, or all files of a V1 checkpoint together.
+    """What one index says, or what all files of a V1 checkpoint say together.
 
     Attributes:
         path: The index; of a V1 checkpoint its file, or its prefix.
         origin: Where it comes from.
         header: Its header, or None.
-        num_shards: By its header, or by the names of the data files.
+        num_shards: As its header says; without one, as the names of the data files say.
         tensors: By name, in the order of the index.
         orphans: Slices that no tensor lists.
         complete: Whether nothing of it is missing.
@@ -96,13 +97,13 @@ class IndexView:
 def read_view(
     index: IndexFile, survey: Survey, files: DataFiles, *, correct: bool = False
 ) -> IndexView:
-    """Read whatever an index still says.
+    """Read what an index still says.
 
     Args:
         index: The file.
         survey: The checkpoint it belongs to.
         files: What opens it.
-        correct: Whether to correct blocks that one flipped bit explains.
+        correct: Whether to correct a block if one flipped bit explains its checksum.
     """
     view = IndexView(index.path, index.origin, num_shards=_count_shards(survey))
     try:
@@ -128,7 +129,7 @@ def _count_shards(survey: Survey) -> int:
 
 
 def name_foreign(table: SalvagedTable, codes: TableCodes, context: Context) -> list[Problem]:
-    """Return a table's problems; of a file without any entry what it is instead."""
+    """Return a table's problems; if it has no entry, say what kind of file it is instead."""
     if table.entries:
         return table.problems
     path = table.file.path
@@ -142,7 +143,7 @@ def name_foreign(table: SalvagedTable, codes: TableCodes, context: Context) -> l
 
 
 def _looks_right(key: bytes, value: bytes) -> bool:
-    """Tell whether a key and value that no checksum covers can be an entry as one is written."""
+    """Tell whether a key and a value that no checksum covers look like an entry of an index."""
     everything = DEFAULT_LIMITS
     try:
         if key == _HEADER_KEY:
@@ -192,7 +193,8 @@ class _Builder:
     def _take_header(self, entries: list[SalvagedEntry]) -> list[SalvagedEntry]:
         if not entries or entries[0].key != _HEADER_KEY:
             if entries:
-                self._problem("index.header", f"the first key is {entries[0].key!r}, not the empty")
+                message = f"expected the header under an empty key, found {entries[0].key!r} first"
+                self._problem("index.header", message)
             return entries
         first = entries[0]
         try:
@@ -216,7 +218,7 @@ class _Builder:
             return BundleEntry.from_proto(proto, num_shards=shards, limits=self.limits)
         except CheckpointError as error:
             name = decode_name(salvaged.key)
-            self._problem("index.entry", f"the entry of {name!r}: {error.message}")
+            self._problem("index.entry", f"entry of {name!r}: {error.message}")
             return None
 
     def _payload(self, found: _Found) -> Payload:
@@ -246,7 +248,7 @@ class _Builder:
         if paths is not None and shard_id < len(paths):
             return paths[shard_id]
         path = shard_path(self.survey.prefix, shard_id, self.view.num_shards)
-        # One writer gives all files of a save the same ending; TensorFlow, each one its own.
+        # Some writers end all temporary files of a save alike; TensorFlow gives each its own end.
         ending = self.index.path.removeprefix(self.survey.prefix + INDEX_SUFFIX)
         if ending and path + ending in self.survey.leftovers:
             return path + ending
@@ -281,7 +283,7 @@ class _Builder:
             entry.data_type,
             entry.shape,
             salvaged.proved,
-            "its entry is not proved",
+            "its entry comes from a damaged part of the index",
             max(salvaged.chance, self.header_chance),
             None if entry.slices else self._payload(one),
             tuple(self._slices(key, entry.slices, found)),

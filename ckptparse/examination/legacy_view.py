@@ -1,11 +1,11 @@
-"""What the files of a V1 checkpoint say of tensors: records, each with the proof of its block.
+"""Read what the files of a V1 checkpoint say of tensors: records, each with its block's proof.
 
     list of tensors      name, shape, dtype, slices       under the empty key, in the first block
     record of a slice    name, slice, values              in a typed field
 
-There is no checksum but that of the blocks, so a record is proved exactly if its block is. Shape
-and dtype stand in the list alone: without it, values come flat, of the widest type that their field
-can mean, and unverified.
+Only blocks have a checksum, so a record is proved if and only if its block is. Only the list says
+shape and dtype. Without it, values come flat and unverified, in the widest type that their field
+can hold.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ckptparse.bundle.naming import decode_name, decode_slice_key, encode_name, encode_slice_key
 from ckptparse.coding.checksum import unmask_crc
-from ckptparse.dtypes import DataType
+from ckptparse.dtypes import DataType, dtype_name
 from ckptparse.errors import CheckpointError, LimitError, PermissionDeniedError
 from ckptparse.examination.carving import fixed32
 from ckptparse.examination.index_view import IndexView, name_foreign
@@ -44,14 +44,17 @@ from ckptparse.proto.wire import BYTES, Buffer, find_submessage, iter_fields
 from ckptparse.slices import TensorSlice
 from ckptparse.table.format import TRAILER_SIZE
 from ckptparse.tensor_proto import decode_saved_values
+from ckptparse.text import shape_text
 
 __all__ = ["decode_record", "read_legacy_view"]
 
 _META_KEY = b""
 _DATA, _VALUES = 2, 3
-"""Field numbers: SavedTensorSlices.data, SavedSlice.data."""
+"""Field numbers: SavedTensorSlices.data, SavedSlice.data (docs/format.md, section 3.3)."""
 _KEPT = 4096
-"""Bytes of a value that is kept when it has been read: below, reading it again takes longer."""
+"""Bytes of a value at most that is kept in memory once it was read. Reading a small value again
+costs more than keeping it; large ones are read again, so that memory stays small."""
+# Several types share a field: int_val (7) holds all integers up to int32 (section 3.3).
 _FIELDS = {
     5: DataType.DT_FLOAT,
     6: DataType.DT_DOUBLE,
@@ -63,21 +66,21 @@ _FIELDS = {
     12: DataType.DT_COMPLEX128,
     13: DataType.DT_HALF,
 }
-"""The fields of a TensorProto that hold values, and the widest type of each."""
+"""The fields of a TensorProto that hold values, each with the widest type that it can hold."""
 _WIDTHS = {5: 4, 6: 8, 9: 8, 12: 16}
 """Bytes of one packed value of these fields; those of the others are varints."""
 _STRING_FIELD = 8
-_DOUBTED = "the block that holds it is damaged"
-_UNLISTED = "the list of tensors is lost: its type is the widest that its values can have"
+_DOUBTED = "the block with its record is damaged"
+_UNLISTED = "the list of tensors is lost, so its dtype is a guess: the widest its values can have"
 
 
 def read_legacy_view(survey: Survey, files: DataFiles, *, correct: bool = False) -> IndexView:
-    """Read whatever the files of a V1 checkpoint still say, all of them together.
+    """Read what all files of a V1 checkpoint together still say.
 
     Args:
         survey: The checkpoint.
         files: What opens its files.
-        correct: Whether to correct blocks that one flipped bit explains.
+        correct: Whether to correct a block if one flipped bit explains its checksum.
     """
     origins = {one.origin for one in survey.legacy_files} or {Origin.FINAL}
     origin = origins.pop() if len(origins) == 1 else Origin.FINAL
@@ -140,7 +143,7 @@ class _Reader:
         if not one.present:
             self.view.complete = False
             self.view.files[path] = FileReport(path, "v1", None)
-            self.view.report("v1.missing", path, "it is not there")
+            self.view.report("v1.missing", path, "the file is not there")
             return
         table = self._salvage(path)
         if table is None:
@@ -178,7 +181,8 @@ class _Reader:
         first = table.entries[0] if table.entries else None
         path = table.file.path
         if first is None or first.key != _META_KEY:
-            self.view.report("v1.meta", path, "the list of its tensors is lost")
+            message = "expected the list of tensors in the first entry, found none"
+            self.view.report("v1.meta", path, message)
             return
         try:
             lists = decode_metadata(self._read(table.file, first), limits=self.limits)
@@ -197,7 +201,10 @@ class _Reader:
     def _add_list(self, table: SalvagedTable, found: SliceList, entry: SalvagedEntry) -> None:
         known = self.listed.setdefault(found.name, _Listed(found.data_type, found.shape))
         if (known.data_type, known.shape) != (found.data_type, found.shape):
-            message = f"its list disagrees about {found.name!r}"
+            message = (
+                f"its list says {_kind_of(found.data_type, found.shape)} of {found.name!r}, and "
+                f"another says {_kind_of(known.data_type, known.shape)}"
+            )
             self.view.report("v1.meta", table.file.path, message)
             known.proved = False
             return
@@ -208,7 +215,7 @@ class _Reader:
     # -- tensors
 
     def finish(self) -> None:
-        """Find the record of every slice that is listed, and take those that no list names."""
+        """Find the record of every listed slice; then take the records that no list names."""
         taken: set[bytes] = set()
         for name, listed in self.listed.items():
             slices: list[tuple[TensorSlice, Payload | None]] = []
@@ -245,7 +252,7 @@ class _Reader:
         if found is None:
             block = table.block_of(key)
             if block is None or block.proved:
-                # A whole block without it: there never was such a record.
+                # The block is whole and does not hold it: there never was such a record.
                 return None
             found = _Found(table.file, SalvagedEntry(key, None, proved=False, block=block))
         proved = listed.proved
@@ -279,25 +286,26 @@ class _Reader:
         )
 
     def _stored_crc(self, file: DataFile, block: SalvagedBlock | None) -> int | None:
-        """Return the checksum in a block's trailer; None if the file ends before."""
+        """Return the checksum in a block's trailer; None if the file ends before it."""
         if block is None or not block.framed:
             return None
         size = self.files.size(file) or 0
         if block.end > size:
             return None
+        # The trailer: one byte for the compression, then the checksum (section 1.4).
         trailer = bytes(self.files.read(file, block.end - TRAILER_SIZE, TRAILER_SIZE))
         return unmask_crc(fixed32(trailer, 1))
 
     # -- records that no list names
 
     def _take_unlisted(self, key: bytes, found: _Found) -> None:
-        """Take a record flat, of the type that its field can mean."""
+        """Take a record as flat values, in the type that its field can hold."""
         decoded = decode_slice_key(key)
         if decoded is None:
             return
         name, piece = decode_name(decoded[0]), decoded[1]
         if self.view.complete:
-            message = f"slice [{piece}] is stored, and no list names it"
+            message = f"slice [{piece}] is stored, but no list of tensors names it"
             self.view.report("v1.record", name, message)
             return
         try:
@@ -322,12 +330,16 @@ class _Reader:
         self.view.tensors[name] = ListedTensor(name, data_type, shape, False, doubt, 0.0, payload)
 
 
+def _kind_of(data_type: int, shape: tuple[int, ...]) -> str:
+    return f"{dtype_name(data_type)} {shape_text(shape)}"
+
+
 def _is_whole(piece: TensorSlice, shape: tuple[int, ...]) -> bool:
     return tuple(map(len, piece.resolve(shape))) == shape
 
 
 def _guess(record: bytes, limits: Limits) -> tuple[int, int] | None:
-    """Return the type that the field of the values can mean, and how many there are."""
+    """Return the widest type that the field of the values can hold, and how many there are."""
     values = _values_of(record)
     fields = {number for number, _, _, _ in iter_fields(values)} if values else set()
     for number in sorted(fields & set(_FIELDS)):
@@ -360,13 +372,14 @@ def _counts_of(pieces: list[tuple[int, bytes]], number: int) -> Iterator[int]:
     if width is not None:
         yield len(packed) // width
     else:
-        # The last byte of a varint, and no other, is below 0x80.
+        # Only the last byte of a varint is below 0x80, so these bytes count the values.
         yield int((np.frombuffer(packed, np.uint8) < 0x80).sum())
+    # Not packed: one field for each value. Every reader of protobuf takes both.
     yield len(pieces)
 
 
 def _looks_right(key: bytes, value: bytes) -> bool:
-    """Tell whether a record that no checksum covers says the same as its key."""
+    """Tell whether a record that no checksum covers names the same slice as its key."""
     try:
         if key == _META_KEY:
             return bool(decode_metadata(value, limits=DEFAULT_LIMITS))

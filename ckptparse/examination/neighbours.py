@@ -1,4 +1,4 @@
-"""The other checkpoints of a directory: which to use instead, by what of them is verified."""
+"""Find other checkpoints of the directory to use instead, sorted by how much is verified."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from ckptparse.problems import Status
 __all__ = ["find_others", "is_anothers", "nearest"]
 
 _MOST_OTHERS = 16
-"""Other checkpoints that are looked at: `Saver` keeps 5, and a report is read by a person."""
+"""Other checkpoints that are verified. `Saver` keeps 5 by default, so most directories hold fewer;
+of the others the nearest steps are taken, since each is read from end to end."""
 
 
 def nearest(survey: Survey, context: Context, count: int = _MOST_OTHERS) -> list[str]:
-    """Return the prefixes beside a checkpoint, those of the nearest steps first."""
+    """Return the other prefixes of the directory, those of the nearest steps first."""
     step = find_step(survey.prefix)
     found = list_v1 if survey.format == "v1" else list_prefixes
     others = [one for one in found(survey.directory, Folders(context)) if one != survey.prefix]
@@ -35,7 +36,7 @@ def nearest(survey: Survey, context: Context, count: int = _MOST_OTHERS) -> list
 
 
 def is_anothers(path: str, prefix: str, context: Context) -> bool:
-    """Tell whether a data file has an index of its own beside it, not that of `prefix`."""
+    """Tell whether a data file belongs to another checkpoint than `prefix`: its index is there."""
     split = split_data_path(path)
     if split is None or split[0] == prefix:
         return False
@@ -44,10 +45,10 @@ def is_anothers(path: str, prefix: str, context: Context) -> bool:
 
 
 def find_others(survey: Survey, context: Context) -> tuple[OtherCheckpoint, ...]:
-    """Verify the other checkpoints of the directory; the best first, by share and then by step."""
+    """Verify the other checkpoints of the directory; sort by verified share, then by step."""
     if survey.saved_model is not None:
         return ()
-    # Progress is that of the checkpoint the caller named.
+    # Progress counts the bytes of the named checkpoint only.
     silent = replace(context, progress=None)
     others = list(_iter_others(nearest(survey, context), silent))
     return tuple(sorted(others, key=lambda other: (-other.share, -(other.step or 0), other.path)))
@@ -70,7 +71,7 @@ def _weigh(prefix: str, context: Context) -> OtherCheckpoint:
 
 
 def _share(case: Case) -> float:
-    """Return how much of the bytes that the index knows of is verified."""
+    """Return the share of the bytes that the index names which is verified."""
     total = whole = 0
     for checked in case.tensors.values():
         for part in checked.parts:

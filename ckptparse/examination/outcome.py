@@ -1,4 +1,4 @@
-"""What became of a tensor, a slice or a payload: one value, whoever found it out."""
+"""What is known of a tensor, a slice or a payload, as one value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ckptparse.text import brief_repr
 __all__ = ["ByteRange", "Judged", "Outcome", "Span", "merge_spans"]
 
 Span = tuple[int, int]
-"""First and one past the last: of elements in C order, or of bytes."""
+"""First and one past the last: elements in C order, or bytes."""
 
 
 def merge_spans(spans: Sequence[Span]) -> tuple[Span, ...]:
@@ -46,11 +46,11 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Outcome:
-    """What is known of some values, and how.
+    """What is known of some values, and how it is known.
 
     Attributes:
         status: A word of `ckptparse.Status`.
-        cause: What most likely happened; None for what is whole.
+        cause: What most likely happened; None if they are whole.
         method: How the values were got back, in a few words; None if they were simply read.
         source: Where their bytes lie; None if they lie in several places, or nowhere.
         chance: Chance that the values are wrong; None if there is no such figure.
@@ -87,7 +87,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Whatever has an outcome: the parts of the outcome can be asked for directly."""
+    """Something that has an outcome. Each part of the outcome is an attribute too."""
 
     outcome: Outcome
     """All of the following in one value."""
@@ -99,7 +99,7 @@ class Judged:
 
     @property
     def cause(self) -> Cause | None:
-        """What most likely happened; None for what is whole."""
+        """What most likely happened; None if it is whole."""
         return self.outcome.cause
 
     @property

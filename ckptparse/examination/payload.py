@@ -1,10 +1,10 @@
-"""What a format says of stored values, and what proves it: the same for V1 and V2.
+"""What a format says of stored values, and what proves it. It is the same for V1 and V2.
 
     tensor  ->  one payload, or one for each slice  ->  bytes of a file, and their checksum
 
-A payload of a V2 checkpoint is a byte range of a data file with a checksum of its own. One of a V1
-checkpoint is a record in a block of a table: the checksum is the block's. Whoever checks or mends
-bytes needs no more than file, offset, size and checksum.
+A payload of a V2 checkpoint is a byte range of a data file, and has a checksum. A payload of a V1
+checkpoint is a record in a block of a table, and has its block's checksum. To check or mend bytes,
+file, offset, size and checksum are enough.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Form(Enum):
     PLAIN = "plain"
     """Elements of one size, end to end."""
     STRINGS = "strings"
-    """Lengths, their checksum, then the strings (docs/format.md, section 2.5)."""
+    """Lengths, their checksum, then the strings (docs/format.md, section 2.4)."""
     VARIANTS = "variants"
-    """Each element with its length, and checksums between them (section 2.6)."""
+    """Each element with its length, and checksums between them (section 2.4)."""
     RECORD = "record"
     """A block of a table: one of its records holds the values (section 3.3)."""
 
@@ -40,8 +40,8 @@ class Record:
 
     Attributes:
         key: Its key in the block.
-        value: Its value, if it is at hand; None: it is to be read from the block.
-        sound: Whether the checksum of its block agrees, or agrees with one bit corrected.
+        value: Its value, if it was kept; None if it must be read from the block.
+        sound: Whether the checksum of its block agrees, as it is or with one bit corrected.
     """
 
     key: bytes
@@ -56,21 +56,21 @@ class Payload:
     Attributes:
         data_type: DataType number.
         shape: Of the tensor, or of the slice.
-        file: The file that the bytes belong into.
+        file: The file that the bytes belong in.
         offset: Of their first byte there.
-        size: In bytes; of a record, that of its block with the byte that tells the compression.
+        size: In bytes. Of a record: that of its block, with the byte that names the compression.
         crc32c: Of these bytes, unmasked; None if the format states none.
-        proved: Whether a checksum covers all of the above, name and byte order included.
-        doubt: Why not, in a sentence.
+        proved: Whether a checksum covers all of the above, the name and the byte order too.
+        doubt: Why it is not proved, in a sentence.
         chance: Chance that the proof is wrong.
         index: Path of the index, or V1 file, that says so.
         origin: Where that index comes from.
         shard: Number of the data file.
         big_endian: The byte order of its bundle.
-        waiting: Whether nothing but the byte order lacks proof: the header is lost.
-        block: Offset of the block of the index that holds the entry; None if no block is whole.
-        record: The record in the block, of a V1 file.
-        contested: Whether another part of the same save says something else of the same tensor.
+        waiting: Whether only the byte order lacks proof, because the header is lost.
+        block: Offset of the index block that holds the entry; None if that block is not whole.
+        record: The record in the block; None if it is not of a V1 file.
+        contested: Whether another part of the same save says something else of this tensor.
     """
 
     data_type: int
@@ -112,15 +112,15 @@ class Payload:
 
     @property
     def place(self) -> ByteRange:
-        """Where the bytes belong, as reports name it."""
+        """The byte range where they belong."""
         return ByteRange(self.file.path, self.offset, self.size)
 
     def moved(self, file: DataFile, delta: int = 0) -> Payload:
-        """Return the same payload in another file, or so many bytes further on."""
+        """Return the same payload in another file, `delta` bytes further on."""
         return replace(self, file=file, offset=self.offset + delta)
 
     def says_the_same(self, other: Payload) -> bool:
-        """Tell whether two indexes say the same of a payload, checksum and file aside."""
+        """Tell whether two indexes say the same of a payload, except its checksum and file."""
         return (
             self.data_type == other.data_type
             and self.shape == other.shape
@@ -130,7 +130,7 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class PartName:
-    """What a payload is called: its tensor, and the slice of it, if it is one."""
+    """What a payload is called: its tensor, and which slice of it, if it is a slice."""
 
     tensor: str
     piece: TensorSlice | None = None
@@ -144,11 +144,11 @@ class ListedTensor:
         name: Its stored name.
         data_type: DataType number.
         shape: Of the whole.
-        proved: Whether a checksum covers name, type, shape and slices.
-        doubt: Why not, in a sentence.
+        proved: Whether a checksum covers name, dtype, shape and slices.
+        doubt: Why it is not proved, in a sentence.
         chance: Chance that the proof is wrong.
-        payload: Its values; None of a sliced tensor, and if nothing says where they are.
-        slices: The slices it is stored in; None for those of which nothing is known.
+        payload: Its values; None if it is sliced, or if nothing says where they are.
+        slices: Its slices, each with its values; None if nothing says where these are.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Where bytes of a data file lie instead: in another file, or some distance from their place.
+"""Find where bytes of a data file are instead: in another file, or some distance from their place.
 
-Each place is proved by the checksums of the payloads that fit there. Payloads that are short or
-constant prove nothing: others may be the same.
+The checksums of the payloads that fit there prove each place. A payload that is short or constant
+proves nothing: others may have the same bytes.
 """
 
 from __future__ import annotations
@@ -39,21 +39,26 @@ __all__ = [
 ]
 
 NO_CHANCE = 2.0**-32
-"""Chance that other bytes have a checksum of 32 bits."""
+"""Chance that other bytes have the same checksum: it has 32 bits."""
 LEAST_SAMPLE = 16
-"""Bytes below which a checksum marks no payload: a save holds many small equal values."""
+"""Fewest bytes of a payload that marks a file: a save holds many equal values of 8 bytes or fewer,
+such as steps, flags and rates."""
 LEAST_SOUGHT = 8
-"""Bytes of the smallest payload that is sought: others lie in a place by chance once in 2^32."""
+"""Fewest bytes of a payload that is sought. At one place it fits by chance 1 in 2^32; a checksum of
+4 bytes or fewer says no more than the bytes themselves, and small values are everywhere."""
 _NEAR = 1 << 23
-"""Bytes that `verify` searches around a place: it promises little memory, and only names causes."""
+"""Bytes that `verify` searches around a place: it promises to use little memory, and needs to know
+the cause only."""
 _FAR = 1 << 27
-"""Bytes of a file that `recover` searches whole, and holds in memory: 2 s for each 100 MB."""
+"""Bytes of the largest file that `recover` searches whole. It is held in memory, and takes 2 s for
+each 100 MB."""
 _FEW_WINDOWS = 3
-"""Payloads whose surroundings are searched in a larger file."""
+"""In a larger file, payloads whose surroundings are searched: up to three of them cost what a whole
+file of `_FAR` costs at most three times."""
 _LONGEST_SOUGHT = 1 << 28
-"""Bytes of a payload that is sought at all: it is held in memory."""
+"""Bytes of the largest payload that is sought: it is held in memory."""
 _ALIGNMENTS = 4
-"""A search goes by steps of 4 bytes, from each of these."""
+"""A search tries every fourth byte. Four of them, each a byte further on, try every byte."""
 _SUB_BYTE = frozenset(
     {
         DataType.DT_INT4,
@@ -67,15 +72,15 @@ _SUB_BYTE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where bytes of a data file lie instead.
+    """Where bytes of a data file are instead.
 
     Attributes:
         file: The file.
-        delta: How much further on there, in bytes.
-        cause: What that makes of the tensors at the right place; None if they are another
-            checkpoint's, that happen to be equal.
-        method: In a few words.
-        chance: Chance that a tensor found so is another's bytes.
+        delta: How many bytes further on there.
+        cause: Why the tensors fail at their own place; None if the bytes are another checkpoint's
+            and happen to be equal.
+        method: How they are read, in a few words.
+        chance: Chance that bytes found so are another tensor's.
     """
 
     file: DataFile
@@ -85,11 +90,11 @@ class Place:
     chance: float
 
     def of(self, payload: Payload) -> Payload:
-        """Return a payload at the place where it may lie instead."""
+        """Return a payload, moved to this place."""
         return payload.moved(self.file, self.delta)
 
     def holds(self, files: DataFiles, payload: Payload) -> bool:
-        """Tell whether a payload lies there, by its checksum."""
+        """Tell whether a payload is there: its checksum agrees."""
         return fits(files, self.of(payload))
 
 
@@ -97,14 +102,14 @@ TwinKey = tuple[int, int, int, bool]
 
 
 def twin_key(payload: Payload) -> TwinKey | None:
-    """Return what two payloads of the same bytes have in common; None if nothing shows it."""
+    """Return what is the same for two payloads of equal bytes; None if they cannot be compared."""
     if payload.crc32c is None or payload.form is Form.RECORD or not payload.size:
         return None
     return payload.data_type, payload.size, payload.crc32c, payload.big_endian
 
 
 def find_twins(case: Case) -> dict[TwinKey, tuple[str, Payload]]:
-    """Return the verified payloads by what another of the same bytes has in common with them."""
+    """Return the verified payloads, each under its `twin_key`."""
     found: dict[TwinKey, tuple[str, Payload]] = {}
     for name, part in case.parts():
         key = twin_key(part.payload) if part.payload else None
@@ -114,7 +119,7 @@ def find_twins(case: Case) -> dict[TwinKey, tuple[str, Payload]]:
 
 
 def is_telling(payload: Payload, least: int = LEAST_SAMPLE) -> bool:
-    """Tell whether a payload is long enough and not constant, so that its checksum marks it."""
+    """Tell whether a payload is long enough and not constant: then hardly another is equal."""
     if payload.size < least or payload.crc32c is None:
         return False
     dtype = stored_dtype(payload) if payload.form is Form.PLAIN else None
@@ -124,8 +129,9 @@ def is_telling(payload: Payload, least: int = LEAST_SAMPLE) -> bool:
 
 
 def stored_dtype(payload: Payload) -> np.dtype[Any] | None:
-    """Return the numpy type of elements as they lie in the file; None for strings and the like."""
+    """Return the numpy type of elements as they are stored; None if they have no fixed size."""
     data_type = payload.data_type
+    # One element a byte, in the low bits: nothing is packed (docs/format.md, section 2.4).
     if data_type in _SUB_BYTE:
         return np.dtype(np.uint8)
     try:
@@ -134,7 +140,7 @@ def stored_dtype(payload: Payload) -> np.dtype[Any] | None:
         return None
     if dtype.kind == "O":
         return None
-    # ml_dtypes' own types know native order only; all that are wider than a byte are bfloat16.
+    # Types of ml_dtypes are in the machine's byte order only. Wider than a byte is bfloat16 alone.
     if dtype.kind == "V" and payload.big_endian and dtype.itemsize > 1:
         return None
     return dtype if dtype.kind == "V" else dtype.newbyteorder(">" if payload.big_endian else "<")
@@ -142,7 +148,7 @@ def stored_dtype(payload: Payload) -> np.dtype[Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """How far from its place something lies, and the chance that it is not it."""
+    """How far from their place bytes were found, and the chance that they are other bytes."""
 
     delta: int
     chance: float
@@ -151,9 +157,9 @@ class Shift:
 def find_shifts(
     files: DataFiles, file: DataFile, sought: Sequence[Payload], *, far: bool
 ) -> list[Shift]:
-    """Return how far from their places payloads lie in a file, what most of them say first.
+    """Return how far from their places payloads are in a file, the most frequent distance first.
 
-    A file that is not too large is searched whole; of a larger one, what lies around their places.
+    A small file is searched whole. In a larger one, the bytes around their places are searched.
     """
     found: Counter[int] = Counter()
     most = 0
@@ -175,7 +181,7 @@ def find_shifts(
 def _windows(
     size: int, sought: Sequence[Payload], window: int
 ) -> Iterator[tuple[int, int, list[Payload]]]:
-    """Iterate over the parts of a file to search, each with what is sought in it."""
+    """Iterate over the parts of a file to search, each with the payloads that are sought in it."""
     if size <= window:
         fitting = [payload for payload in sought if payload.size <= size]
         if fitting:

@@ -1,4 +1,4 @@
-"""Data files while they are checked and mended: opened once, read in pieces, holes found."""
+"""Read data files while they are checked and mended: opened once, read in pieces."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ckptparse.parallel import PIECE_SIZE, stream_crc
 __all__ = ["PAGE", "DataFile", "DataFiles", "checksum_of", "find_holes"]
 
 PAGE = 4096
-"""Bytes of a page: file systems and downloads lose whole ones."""
+"""Bytes of a page, counted from the file's start: file systems and downloads lose whole pages."""
 _ROUND = 64 << 20
-"""Bytes between two words to the watcher, of long runs: 20 ms of checksums."""
+"""Bytes of a long run between two calls of `progress`: their checksum takes some 20 ms."""
 _OPEN = 64
-"""Files that are open at once: a quarter of what the strictest systems allow a process."""
+"""Files that are open at once: a quarter of the 256 that the strictest systems allow a process."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """Bytes that can be read: a file, or what a file was before it was converted.
+    """Bytes that can be read: a file as it is, or as it was before it was converted.
 
     Attributes:
         path: The file.
-        undo: What makes of the open file a source of what it was before; None: read it as it is.
+        undo: Makes of the open file a source of what it was before; None to read it as it is.
     """
 
     path: str
@@ -44,7 +44,7 @@ class DataFile:
 
 
 class _Window:
-    """A file, of which the piece last read is kept, so that small tensors share a read."""
+    """A file whose last piece is kept in memory, so that small tensors share one read."""
 
     __slots__ = ("_data", "_start", "read_count", "source")
 
@@ -80,11 +80,11 @@ class DataFiles:
         return self._total > 0
 
     def begin(self, total: int) -> None:
-        """Tell the caller's watcher from now on how many of `total` bytes have been read."""
+        """Start to call the caller's `progress` with the bytes read, of `total`."""
         self._watcher, self._done, self._total = self.context.progress, 0, total
 
     def finish(self) -> None:
-        """Tell that all of them have been read, and no more from now on."""
+        """Call `progress` once more, with all bytes read, and stop."""
         self.note_read(self._total - self._done)
         self._watcher, self._done, self._total = None, 0, 0
 
@@ -104,7 +104,7 @@ class DataFiles:
         return self._failed.get(file)
 
     def read(self, file: DataFile, offset: int, size: int) -> memoryview:
-        """Read bytes that are there: the caller has compared with `size`."""
+        """Read bytes. The caller has made sure with `size` that they are there."""
         window = self._window(file)
         if window is None:
             raise self._failed[file]
@@ -114,13 +114,13 @@ class DataFiles:
         return data
 
     def note_read(self, size: int) -> None:
-        """Tell the watcher that so many bytes more have been read."""
+        """Tell `progress` that `size` more bytes have been read."""
         if self._watcher is not None and size:
             self._done = min(self._done + size, self._total)
             self._watcher(self._done, self._total)
 
     def source(self, file: DataFile) -> Source:
-        """Return the open file; the caller has asked for its size."""
+        """Return the open file. The caller has made sure with `size` that it can be opened."""
         window = self._window(file)
         if window is None:
             raise self._failed[file]
@@ -142,7 +142,7 @@ class DataFiles:
 
 
 def checksum_of(files: DataFiles, file: DataFile, offset: int, size: int, *, crc: int = 0) -> int:
-    """Return the CRC of a run of bytes: a short one shares a read, a long one several threads."""
+    """Return the CRC of a run of bytes. Short runs share a read, threads share a long run."""
     if size <= PIECE_SIZE:
         return crc32c(files.read(file, offset, size), crc) if size else crc
     source = files.source(file)
@@ -154,9 +154,9 @@ def checksum_of(files: DataFiles, file: DataFile, offset: int, size: int, *, crc
 
 
 def find_holes(files: DataFiles, file: DataFile, offset: int, size: int) -> tuple[Span, ...]:
-    """Return the pages of nothing but zeros that touch a run of bytes, as spans within it.
+    """Return the pages of zeros that touch a run of bytes, as spans within the run.
 
-    Pages are those of the file, 4 KiB each, the last one perhaps shorter.
+    Pages are counted from the start of the file and have 4 KiB; the last one may be shorter.
     """
     file_size = files.size(file) or 0
     first = offset // PAGE * PAGE

@@ -1,4 +1,4 @@
-"""What verifying and recovering found out, as values: tensors, files, problems, a report."""
+"""What `verify` and `recover` found, as values: tensors, files, problems, a report."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = [
 ]
 
 _LISTS = ("limit.reached", "v1.meta", "v1.missing", "v1.foreign")
-"""Errors after which tensors are unknown: a V1 file lists them all in its first entry."""
+"""Errors after which not all tensors are known: a V1 file lists them in its first entry."""
 Verdict = Literal["ok", "warnings", "damaged"]
-"""A report in a word."""
+"""A report in one word."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -36,10 +36,10 @@ class TensorReport(Judged):
     """What is known of one tensor.
 
     Attributes:
-        outcome: Its status and all that goes with it; each part is an attribute of its own too.
+        outcome: Its status, cause, note and so on. Each part of it is an attribute here too.
         name: Its stored name.
-        dtype: Name of its numpy (or ml_dtypes) type, `"string"` and `"variant"` for those; None
-            if it is not known.
+        dtype: Name of its numpy (or ml_dtypes) type, or `"string"` or `"variant"`; None if it is
+            not known.
         shape: None if it is not known.
     """
 
@@ -82,8 +82,8 @@ class FileReport:
     Attributes:
         path: The file.
         role: `index`, `shard`, `v1`, `state`, `leftover`, `graph`, `fingerprint`.
-        size: In bytes; None where it is not there.
-        ranges: What each run of its bytes is; ranges past its end are `absent`.
+        size: In bytes; None if the file is not there.
+        ranges: What each run of its bytes is. Ranges past its end are `absent`.
     """
 
     path: str
@@ -121,13 +121,13 @@ class OtherCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What `ckptparse.recover` gives of a damaged checkpoint, found out by doing it.
+    """What `ckptparse.recover` gives of a damaged checkpoint. It was run to find this out.
 
     Attributes:
         total: Tensors that are known after the repairs.
         proved: Those of them that come back whole.
         in_part: Those that come back in part, or without proof.
-        complete: Whether every tensor of the checkpoint is among them, as far as can be told.
+        complete: Whether every tensor of the checkpoint is among them, as far as can be known.
         unnamed_bytes: Bytes of the data files that belong to none of them.
     """
 
@@ -152,17 +152,17 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Report:
-    """What was found. Damage is a value here, not an exception.
+    """What was found. Damage is a value here, and no exception.
 
     Attributes:
         path: The checkpoint's prefix, or the V1 file.
         format: `"v2"` or `"v1"`.
         tensors: Every tensor by name, sorted as the index is.
-        files: Every file of the checkpoint by path, and what lies beside it.
-        problems: What is wrong, the worst first.
-        object_graph: The object graph's state, where there is one; it is no tensor.
-        others: Other checkpoints of the directory, the best first, if this one is damaged.
-        outlook: What `recover` gives; None if nothing is damaged, or if trying that takes long.
+        files: Every file of the checkpoint by path, and leftovers beside them.
+        problems: What is wrong, errors first.
+        object_graph: State of the object graph, which is no tensor; None if there is none.
+        others: Other checkpoints of the directory, the best first. Empty if this one is whole.
+        outlook: What `recover` gives; None if nothing is damaged, or if this was not tried.
     """
 
     path: str
@@ -176,7 +176,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing that a reader could ever use is damaged or missing."""
+        """Whether everything that a reader could use is there and whole."""
         return not any(problem.severity is Severity.ERROR for problem in self.problems)
 
     @property
@@ -197,7 +197,7 @@ class Report:
 
     @property
     def unnamed_bytes(self) -> int:
-        """Bytes of the data files that belong to no tensor of the report."""
+        """How many bytes of the data files belong to no tensor of the report."""
         return sum(
             part.stop - part.start
             for file in self.files.values()
@@ -208,10 +208,10 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether every tensor of the checkpoint is in the report, as far as can be told.
+        """Whether every tensor of the checkpoint is in the report, as far as can be known.
 
-        A damaged index may have named tensors that are not. Then their bytes lie in the data files,
-        and no tensor of the report refers to them.
+        A damaged index may have named others. Their bytes are then in the data files, and no tensor
+        of the report refers to them.
         """
         codes = {p.code for p in self.problems if p.severity is Severity.ERROR}
         if not self.tensors or not codes.isdisjoint(_LISTS):
@@ -220,12 +220,12 @@ class Report:
 
     @property
     def unfinished(self) -> bool:
-        """Whether tensors come through what a save left behind, which no reader uses."""
+        """Whether tensors come from what an unfinished save left behind. No reader uses that."""
         return bool(self.tensors) and any(p.code == "set.unfinished" for p in self.problems)
 
     @property
     def next_step(self) -> str:
-        """What to do next, in a line; empty where the checkpoint is whole."""
+        """What to do next, in a line; empty if the checkpoint is whole."""
         return "" if self.ok else _advise(self)
 
     def to_dict(self) -> dict[str, Any]:
@@ -251,12 +251,12 @@ class Report:
         maps: bool = False,
         advice: bool = True,
     ) -> str:
-        """Write it in words, as `ckptparse verify` prints it; `str(report)` is the short form.
+        """Return it in words, as `ckptparse verify` prints it. `str(report)` is the short form.
 
         Args:
-            width: Cells of a line; no line is folded if None.
-            paint: Gives a text its style (`bold`, `red` ...); plain text if None.
-            everything: Name every tensor and problem, also what is whole.
+            width: Characters of a line; None folds no line.
+            paint: Gives a text its style (`bold`, `red` ...); None gives plain text.
+            everything: Name every tensor and problem, whole tensors too.
             maps: Draw each file: what every range of its bytes is.
             advice: End with what to do next.
         """
@@ -283,35 +283,37 @@ class Report:
 
 
 def _advise(report: Report) -> str:
-    """Say what saves most: what `recover` gives, or another checkpoint that is whole."""
+    """Say what to do: what `recover` gives, what to fetch again, or which checkpoint is whole."""
     steps = []
     command = f"`ckptparse recover {shlex.quote(escape(report.path))} -o OUT`"
     found = report.outlook or Outlook.of(report)
     least = "" if report.outlook else "at least "
-    more = f", what is left of {found.in_part} more" if found.in_part else ""
+    more = f", and {found.in_part} more in part or without proof" if found.in_part else ""
     if found.proved == found.total > 0 and found.complete:
         steps.append(f"{command} saves all {found.total} tensors")
     elif (found.proved or found.in_part) and not found.complete:
         size = found.unnamed_bytes
-        unknown = f"{size:,} bytes of data belong to others" if size else "there may be others"
+        unknown = f"{size:,} bytes of data belong to tensors" if size else "there may be others"
         steps.append(
-            f"{command} saves {least}{found.proved} tensors{more}; {unknown}, whose names are lost"
+            f"{command} saves {least}{found.proved} tensors{more}; {unknown} whose names are lost"
         )
     elif found.proved or found.in_part:
         steps.append(f"{command} saves {least}{found.proved} of {found.total} tensors{more}")
     elif found.total:
-        steps.append(f"`ckptparse recover` may give single values; {found.total} tensors are lost")
+        steps.append(
+            f"`ckptparse recover` gives single values at most; {found.total} tensors are lost"
+        )
     fetch = _files_to_fetch(report)
     if fetch and not (found.proved == found.total and found.complete):
-        steps.append(f"fetch {fetch} from where the checkpoint comes from")
+        steps.append(f"copy or download {fetch} again")
     use = next((other for other in report.others if other.ok), None)
     if use is not None:
         steps.append(f"use {escape(use.path)}, which is whole")
-    return ", or ".join(steps) or "copy or download its files again: nothing here can be used"
+    return ", or ".join(steps) or "copy or download its files again: none of them can be used"
 
 
 def _files_to_fetch(report: Report) -> str:
-    """Name the files that are not there or are of another kind, a pointer say."""
+    """Name the files that are missing, or are of another kind, such as a Git LFS pointer."""
     wanted = dict.fromkeys(
         problem.where
         for problem in report.problems

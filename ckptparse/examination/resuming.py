@@ -1,7 +1,8 @@
-"""Read on inside a damaged block of a table: what its entries still show.
+"""Read entries of a damaged block of a table, as far as they can still be read.
 
-Reading starts again at every restart point, where a key is written in full; if the restart array is
-lost too, at every position where an entry that shares nothing with the one before can stand.
+Reading starts again at every restart, where a key is stored in full (docs/format.md, section 1.5).
+If the restart array is damaged too, it starts at every position where an entry with a full key can
+begin.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from ckptparse.table.block import decode_entry
 __all__ = ["Accept", "iter_resumed", "longest_rising"]
 
 Accept = Callable[[bytes, bytes], bool]
-"""Tells whether a key and value that no checksum covers can be an entry as one is written."""
+"""Tells whether a key and a value that no checksum covers look like an entry."""
 _WORD = 4
 _MOST_STARTS = 1 << 16
-"""Places that are tried as the start of an entry: 0.3 s of a hostile block at the most."""
+"""Positions that are tried as the start of an entry: a hostile block costs 0.3 s at most."""
 
 
 def longest_rising(keys: Sequence[bytes]) -> list[int]:
-    """Return which of some keys form the longest chain that rises strictly, in their order.
+    """Return the positions of the keys that form the longest strictly rising chain.
 
-    Keys of a table rise, so of keys that conflict those that more others agree with are right.
+    Keys of a table rise. If some conflict, those that agree with more others are likely right.
     """
     lowest: list[bytes] = []  # the lowest last key of the chains of each length
     ends: list[int] = []
@@ -51,11 +52,11 @@ def longest_rising(keys: Sequence[bytes]) -> list[int]:
 def iter_resumed(
     contents: bytes, accept: Accept, *, whole: bool = True
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Iterate over the keys and values that damaged contents still show.
+    """Iterate over the keys and values that can be read from damaged contents.
 
     Args:
         contents: The damaged bytes.
-        accept: Tells what can be an entry.
+        accept: Tells whether a key and a value look like an entry.
         whole: Whether they are a block from end to end, so that its restart array comes last.
     """
     restarts, end = _restarts_of(contents) if whole else ([], len(contents))
@@ -73,7 +74,11 @@ def iter_resumed(
 
 
 def _restarts_of(contents: bytes) -> tuple[list[int], int]:
-    """Return restarts that rise from 0, and where the entries end; no restarts where broken."""
+    """Return the restarts, and where the entries end; no restarts if the array is damaged.
+
+    The first restart is always 0, the others rise. Those that do not are left out; the array counts
+    as damaged if fewer than half are left.
+    """
     if len(contents) < 8:
         return [], len(contents)
     count = fixed32(contents, len(contents) - _WORD)
@@ -100,7 +105,7 @@ def _iter_run(contents: bytes, start: int, stop: int) -> Iterator[tuple[bytes, b
         if shared > len(key) or (position == start and shared):
             return
         if position and not shared and key_start == value_start:
-            # Only the first key of a table is empty: these are zeros.
+            # Only the first key of a table is empty. These bytes are zeros, and no entry.
             return
         key = key[:shared] + contents[key_start:value_start]
         position = value_end
@@ -110,9 +115,9 @@ def _iter_run(contents: bytes, start: int, stop: int) -> Iterator[tuple[bytes, b
 def _iter_anywhere(
     contents: bytes, start: int, end: int, accept: Accept
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Try every position for an entry that shares nothing and looks right; go on from there."""
+    """Find an entry with a full key that looks right, at any position; go on from there."""
     view = np.frombuffer(contents, np.uint8)[start:end]
-    # Nothing shared, then a key and a value that are not empty.
+    # Three varints: 0 bytes shared, then the sizes of a key and a value that are not empty.
     likely = (view[:-2] == 0) & (view[1:-1] > 0) & (view[2:] > 0)
     reached = 0
     for found in np.flatnonzero(likely)[:_MOST_STARTS].tolist():

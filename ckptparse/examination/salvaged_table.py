@@ -1,13 +1,13 @@
-"""Read a table that may be broken: what its own checksums prove, and what merely looks right.
+"""Read a table that may be damaged: what its own checksums prove, and what only looks right.
 
-The strict way is tried first: footer, index block, data blocks (docs/format.md, section 1). Where
-the footer or the index block is gone, the blocks are found by their own checksums:
+The strict way is tried first: footer, index block, data blocks (docs/format.md, section 1). If the
+footer or the index block is damaged, the blocks are found by their own checksums:
 
     block 0 | type crc | block 1 | type crc | ...
 
-A raw block ends in its restart array, whose first offset is 0 and whose count comes last, so the
-ends of blocks can be told by their look and proved by their checksum; the next block starts right
-there. Inside a block whose checksum fails, reading starts again at every restart point.
+A raw block ends in its restart array, which is recognised by its bytes; the block's checksum proves
+this end, and the next block starts right after it. Inside a block whose checksum fails, reading
+starts again at every restart.
 """
 
 from __future__ import annotations
@@ -51,23 +51,27 @@ __all__ = [
 ]
 
 _WINDOW = 1 << 19
-"""Bytes in which the end of a block is first looked for; blocks of an index have 4 to 256 KiB."""
+"""Bytes in which the end of a block is first looked for, doubled if it is not there. Blocks of an
+index have 4 KiB (LevelDB) to 256 KiB (TensorFlow) and one entry."""
 _LONGEST_BLOCK = 1 << 24
-"""Bytes of a block of an index at most, if its place is not known. V1 blocks can be longer."""
+"""Bytes of an index block at most, if its end is not known: 64 times what TensorFlow writes. V1
+blocks hold whole tensors, so they have no such bound."""
 _MOST_CANDIDATES = 1 << 20
-"""Ends that are tried one by one: 1 s of a hostile file; a real block has a few hundred."""
+"""Ends that are tried one by one: a hostile file costs 1 s. A real block has a few hundred."""
 _CARVED = 1 << 24
-"""Bytes in which blocks are looked for anywhere; elsewhere only right after another block."""
+"""Bytes that are searched for a block that starts anywhere, since the search holds 8 bytes for each
+of them in memory. Further on a block is found only right after another one."""
 _EMPTY_BLOCK = bytes.fromhex("0000000001000000")
-"""A block without entries, as every writer leaves the metaindex: one restart, at 0."""
+"""A block without entries, as writers leave the metaindex block: one restart, 0 (section 1.5)."""
 _WORTH_OFFERING = 0.5
-"""Chance beyond which a corrected bit is more likely wrong than right."""
+"""A corrected bit is not offered if it is wrong more often than right."""
 _CRC_BITS = 32
+"""Bits of a stored checksum. That one of them is flipped fits any damage with 32 in 2^32."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableCodes:
-    """The problem codes of one kind of table."""
+    """The problem codes for one kind of table."""
 
     foreign: str
     footer: str
@@ -103,14 +107,15 @@ LEGACY_CODES = TableCodes(
 
 @dataclass(frozen=True, slots=True)
 class SalvagedBlock:
-    """A block's place, without its trailer, and what is known of it.
+    """Where a block is, without its trailer, and what is known of it.
 
     Attributes:
         offset: Of its first byte.
         size: Of its contents as stored.
         proved: Whether its checksum agrees.
         framed: Whether both its ends are known, so that its trailer follows it.
-        separator: A key from its last one up to the next block's first; None if no index says it.
+        separator: Its key in the index block: not below its last key, and below the first of the
+            next block. None if there is no index block.
     """
 
     offset: int
@@ -130,11 +135,11 @@ class SalvagedEntry:
     """A key and value.
 
     Attributes:
-        key: The key, written out.
-        value: The value; None if it is long, and is to be read from its block.
+        key: The key, in full.
+        value: The value; None if it is long and must be read from its block.
         proved: Whether a checksum covers both.
-        chance: Chance that they are wrong: not 0 if a bit of the block was corrected.
-        block: The block it lies in; None if the value is only to be had here.
+        chance: Chance that they are wrong; not 0 if a bit of the block was corrected.
+        block: The block it is in; None if the value cannot be read from there again.
     """
 
     key: bytes
@@ -146,11 +151,11 @@ class SalvagedEntry:
 
 @dataclass(frozen=True, slots=True)
 class SalvagedTable:
-    """What a table still gives.
+    """What can be read from a table.
 
     Attributes:
         file: What was read: the file, or the file with a conversion undone.
-        size: Of the file as it lies there, in bytes.
+        size: Of the file as it is stored, in bytes.
         entries: In the order of the file; keys may repeat.
         blocks: The data blocks that are known, in that order.
         complete: Whether every block of the file was proved, so that nothing is missing.
@@ -172,7 +177,7 @@ class SalvagedTable:
         return any(entry.proved for entry in self.entries)
 
     def block_of(self, key: bytes) -> SalvagedBlock | None:
-        """Return the block that a key belongs into by the table's index."""
+        """Return the block that holds a key, as the index block says; None if none does."""
         if not self.blocks or self.blocks[0].separator is None:
             return None
         place = bisect_left(self.blocks, key, key=lambda block: block.separator or b"")
@@ -188,16 +193,16 @@ def salvage_table(
     correct: bool = False,
     keep: int | None = None,
 ) -> SalvagedTable:
-    """Read whatever a table still gives; if that is nothing, with a conversion of text undone.
+    """Read what a table still gives. If nothing is proved, undo a conversion of line ends first.
 
     Args:
         files: What opens it.
         path: The file.
-        codes: How its problems are called.
-        accept: Tells whether a key and value that no checksum covers look right.
-        correct: Whether to correct a block that one flipped bit explains.
-        keep: Keep no proved value that is longer, since its block tells where to read it; None
-            keeps all.
+        codes: The codes of its problems.
+        accept: Tells whether a key and a value that no checksum covers look right.
+        correct: Whether to correct a block if one flipped bit explains its checksum.
+        keep: Keep proved values of up to so many bytes; longer ones are read from their block when
+            they are needed. None keeps all.
 
     Raises:
         CheckpointError: It cannot be opened, or is larger than the limits allow.
@@ -212,7 +217,7 @@ def salvage_table(
         return table
     if not undone.proves:
         return table
-    what = "its line feeds were turned into CR LF; with that undone, it can be read"
+    what = "every line feed in it became CR LF; with this undone, the file can be read"
     return replace(
         undone,
         size=table.size,
@@ -222,7 +227,7 @@ def salvage_table(
 
 
 def read_salvaged(files: DataFiles, file: DataFile, offset: int, size: int, key: bytes) -> bytes:
-    """Read a value from its block, whose contents have `size` bytes.
+    """Read a value from its block. The stored contents of the block have `size` bytes.
 
     Raises:
         CheckpointError: The file has changed since it was looked at.
@@ -232,7 +237,7 @@ def read_salvaged(files: DataFiles, file: DataFile, offset: int, size: int, key:
 
 
 def value_in_block(stored: bytes, key: bytes, *, limits: Limits, path: str, offset: int) -> bytes:
-    """Find a value in a block as stored, with the byte that tells its compression.
+    """Find a value in a block as stored, followed by the byte that names its compression.
 
     Raises:
         CheckpointError: The block breaks the format's rules, or has no such key.
@@ -240,7 +245,7 @@ def value_in_block(stored: bytes, key: bytes, *, limits: Limits, path: str, offs
     contents = decompress_block(stored[:-1], stored[-1], limits=limits, path=path, offset=offset)
     value = Block.from_bytes(contents).find(key, limits=limits)
     if value is None:
-        raise MalformedError(f"Expected a record under {key!r} in the block, found none", path=path)
+        raise MalformedError(f"Expected an entry {key!r} in the block, found none", path=path)
     return value
 
 
@@ -272,7 +277,7 @@ class _Scan:
         self.entries: list[SalvagedEntry] = []
         self.complete = True
         self.lower: bytes | None = None
-        """The separator before the block that is read: its keys come after it."""
+        """The separator of the block before the one that is read; the keys of this come after."""
 
     def run(self) -> SalvagedTable:
         if self.keep is None:
@@ -289,8 +294,8 @@ class _Scan:
         ranges = _fill(self.ranges, self.source.size)
         strays = [part.stop - part.start for part in ranges if part.kind == "unreferenced"]
         if strays:
-            where = f"{sum(strays)} bytes in {len(strays)} places"
-            self._report(self.codes.unreferenced, where)
+            what = f"nothing refers to {sum(strays)} bytes in {len(strays)} places"
+            self._report(self.codes.unreferenced, what)
         return SalvagedTable(
             self.file,
             self.source.size,
@@ -319,7 +324,8 @@ class _Scan:
             self._report(self.codes.footer, error.message)
             return None
         if footer.index.end > self.source.size - FOOTER_SIZE:
-            self._report(self.codes.footer, f"it points beyond the file: {footer.index}")
+            message = f"the footer places the index block beyond the file's end: {footer.index}"
+            self._report(self.codes.footer, message)
             return None
         self._mark(self.source.size - FOOTER_SIZE, self.source.size, "verified")
         self._check_padding(footer)
@@ -327,36 +333,41 @@ class _Scan:
         return footer
 
     def _check_padding(self, footer: Footer) -> None:
-        """Report handles and padding that are not as every writer leaves them; readers take all."""
+        """Report handles and padding that no writer leaves so. Readers ignore the difference.
+
+        Handles are written in the fewest bytes, and zeros fill up to byte 40 (section 1.2).
+        """
         handles = (footer.metaindex, footer.index)
         usual = b"".join(encode_varint(n) for one in handles for n in (one.offset, one.size))
         size = FOOTER_SIZE - len(MAGIC)
         found = self.source.read_at(self.source.size - FOOTER_SIZE, size)
         if found != usual.ljust(size, b"\0"):
-            self._report(self.codes.unreferenced, "the footer's padding is not zero")
+            message = "expected zeros after the footer's two handles, found other bytes"
+            self._report(self.codes.unreferenced, message)
 
     def _check_metaindex(self, footer: Footer) -> None:
         handle = footer.metaindex
         if handle.end > self.source.size - FOOTER_SIZE:
-            self._report(self.codes.metaindex, f"the footer places it beyond the file: {handle}")
+            message = f"the footer places the metaindex block beyond the file's end: {handle}"
+            self._report(self.codes.metaindex, message)
             return
         good = self._proved(handle.offset, handle.size)
         if good:
             self._mark(handle.offset, handle.end, "verified")
             return
         self._mark(handle.offset, handle.end, "bad")
-        self._report(self.codes.metaindex, f"checksum does not match at offset {handle.offset}")
+        message = f"the checksum of the block at offset {handle.offset} does not match"
+        self._report(self.codes.metaindex, message)
 
     def _listed(self, footer: Footer) -> list[SalvagedBlock] | None:
-        """Return the places that the index block lists, or None where it cannot be used."""
+        """Return the blocks that the index block lists; None if it cannot be used."""
         handle = footer.index
         contents = self._contents(SalvagedBlock(handle.offset, handle.size, proved=True))
         proved = self._proved(handle.offset, handle.size)
         self._mark(handle.offset, handle.end, "verified" if proved else "bad")
         if not proved:
-            self._report(
-                self.codes.index_block, f"checksum does not match at offset {handle.offset}"
-            )
+            message = f"the checksum of the block at offset {handle.offset} does not match"
+            self._report(self.codes.index_block, message)
             return None
         try:
             return self._decode_handles(contents or b"", handle)
@@ -372,7 +383,9 @@ class _Scan:
         for separator, start, stop in rows:
             handle, _ = BlockHandle.from_bytes(contents[start:stop])
             if handle.offset < end or handle.end > index.offset:
-                raise MalformedError(f"it places a block where none can be: {handle}")
+                raise MalformedError(
+                    f"Expected a block between bytes {end} and {index.offset}, found {handle}"
+                )
             if handle.offset > end:
                 self._mark(end, handle.offset, "unreferenced")
             end = handle.end
@@ -385,7 +398,7 @@ class _Scan:
     # -- by the blocks' own checksums
 
     def _found(self) -> list[SalvagedBlock]:
-        """Return the data blocks, found without the index, and the stretches between them."""
+        """Return the data blocks, found without the index block, and the bytes between them."""
         places: list[SalvagedBlock] = []
         position, size = 0, self.source.size
         while position < size:
@@ -397,7 +410,7 @@ class _Scan:
         return list(self._without_end(places))
 
     def _without_end(self, places: list[SalvagedBlock]) -> Iterator[SalvagedBlock]:
-        """Leave out metaindex block, index block and what follows: they hold no entries."""
+        """Leave out metaindex block, index block and what follows: they hold no entries of data."""
         ended = False
         for number, place in enumerate(places):
             contents = self._contents(place) if place.proved else None
@@ -405,14 +418,14 @@ class _Scan:
             if ended:
                 self._mark(place.offset, place.end, "verified" if place.proved else "bad")
             elif number and place.size < FOOTER_SIZE and self._is_stump(place):
-                # A stump of the metaindex block, the index block or the footer.
+                # What is left of the metaindex block, the index block or the footer.
                 self._mark(place.offset, place.end, "bad")
             else:
                 yield place
         self.complete &= ended
 
     def _is_stump(self, place: SalvagedBlock) -> bool:
-        """Tell whether a short stretch without an end holds no entry."""
+        """Tell whether a few bytes that are no whole block hold no entry."""
         if place.framed:
             return False
         data = self.source.read_at(place.offset, place.size)
@@ -424,7 +437,7 @@ class _Scan:
         return _is_index_block(contents, before, self.limits)
 
     def _next_block(self, position: int) -> SalvagedBlock | None:
-        """Find the proved block that starts at a position, by every end that looks like one."""
+        """Find the proved block that starts at a position: try each end that looks like one."""
         size = self.source.size
         if self.keep is None:
             size = min(size, position + _LONGEST_BLOCK)
@@ -444,7 +457,7 @@ class _Scan:
             window *= 2
 
     def _skip_to_block(self, position: int) -> SalvagedBlock:
-        """Return the stretch up to the next proved block, or to the end of the file."""
+        """Return the bytes up to the next proved block, or up to the end of the file."""
         size = self.source.size
         data = self.source.read_at(position, min(size - position, _CARVED))
         for start in find_blocks(data):
@@ -457,7 +470,7 @@ class _Scan:
     # -- the contents of a block
 
     def _take(self, place: SalvagedBlock) -> bool:
-        """Take over a block's entries; tell whether all of them are proved."""
+        """Take a block's entries, and tell whether all of them are proved."""
         if place.proved:
             return self._take_proved(place)
         data = self.source.read_at(place.offset, place.end - place.offset)
@@ -469,7 +482,8 @@ class _Scan:
             return False
         contents, chance, what = fixed
         self._mark(place.offset, place.end, "bad")
-        self._report(self.codes.block, f"checksum does not match at offset {place.offset}: {what}")
+        message = f"the checksum of the block at offset {place.offset} does not match: {what}"
+        self._report(self.codes.block, message)
         decoded = Block.from_bytes(contents).decode_entries(limits=self.limits)
         proved = chance <= HIGHEST_CHANCE
         for key, start, stop in zip(decoded.keys, decoded.starts, decoded.ends, strict=True):
@@ -480,8 +494,14 @@ class _Scan:
 
     def _describe(self, place: SalvagedBlock) -> str:
         if place.framed:
-            return f"checksum does not match in the {place.size} bytes at offset {place.offset}"
-        return f"the {place.size} bytes from offset {place.offset} are no whole block"
+            return (
+                f"the checksum of the block at offset {place.offset} ({place.size} bytes) does not "
+                "match"
+            )
+        return (
+            f"expected a block at offset {place.offset}, found {place.size} bytes that are no "
+            "whole block"
+        )
 
     def _take_proved(self, place: SalvagedBlock) -> bool:
         try:
@@ -502,11 +522,11 @@ class _Scan:
         return True
 
     def _take_broken(self, place: SalvagedBlock, contents: bytes, error: CheckpointError) -> bool:
-        """Take what looks right out of a block that has its checksum and breaks the rules."""
+        """Take what looks right out of a block whose checksum agrees and which breaks the rules."""
         self._mark(place.offset, place.end, "bad")
         unsorted = isinstance(error, KeyOrderError)
         code = self.codes.order if unsorted else self.codes.block
-        self._report(code, f"at offset {place.offset}: {error.message}")
+        self._report(code, f"the block at offset {place.offset}: {error.message}")
         self.entries.extend(self._resume(contents, place))
         return False
 
@@ -534,9 +554,10 @@ class _Scan:
     def _corrected(self, stored: bytes) -> tuple[bytes, float, str] | None:
         """Return the contents with the one flipped bit corrected that explains the checksum."""
         size = len(stored) - TRAILER_SIZE
+        # The type byte is covered by the checksum too, so the flipped bit may be in it: size + 1.
         masked = fixed32(stored, size + 1)
         computed = crc32c(memoryview(stored)[: size + 1])
-        fixed, what = stored, "one bit of the stored checksum differs"
+        fixed, what = stored, "one bit of the stored checksum is flipped"
         chance = _CRC_BITS / 2**32
         if not find_crc_bit(masked, mask_crc(computed)):
             change = find_bit(unmask_crc(masked), computed, size + 1)
@@ -550,7 +571,7 @@ class _Scan:
     def _sound(
         self, stored: bytes, size: int, chance: float, what: str
     ) -> tuple[bytes, float, str] | None:
-        """Return a corrected block if every entry in it keeps the rules."""
+        """Return a corrected block if every entry in it follows the rules."""
         try:
             contents = decompress_block(
                 stored[:size], stored[size], limits=self.limits, path="", offset=0
@@ -564,7 +585,10 @@ class _Scan:
         return None
 
     def _resume(self, contents: bytes, place: SalvagedBlock) -> Iterator[SalvagedEntry]:
-        """Iterate over the entries of damaged contents that look right, in order."""
+        """Iterate over the entries of damaged contents that look right, in order.
+
+        Their keys must lie between the separators of the block before and of this block.
+        """
         block = place if place.framed and not place.proved else None
         lower = self.lower
         found = [
@@ -578,7 +602,7 @@ class _Scan:
             yield SalvagedEntry(key, value, proved=False, block=block)
 
     def _check_order(self) -> None:
-        """Report keys that do not increase; of unproved ones keep the longest chain that does."""
+        """Report keys that do not rise; of those without proof, keep the longest rising chain."""
         kept: list[SalvagedEntry] = []
         waiting: list[SalvagedEntry] = []
         for entry in self.entries:
@@ -588,7 +612,8 @@ class _Scan:
             kept += _between(kept[-1].key if kept else None, waiting, entry.key)
             waiting = []
             if kept and entry.key <= kept[-1].key:
-                self._report(self.codes.order, f"found {entry.key!r} after {kept[-1].key!r}")
+                message = f"expected a key above {kept[-1].key!r}, found {entry.key!r}"
+                self._report(self.codes.order, message)
                 kept.append(replace(entry, proved=False))
             else:
                 kept.append(entry)
@@ -599,7 +624,7 @@ class _Scan:
 def _between(
     lower: bytes | None, entries: Sequence[SalvagedEntry], upper: bytes | None
 ) -> list[SalvagedEntry]:
-    """Return the longest chain of entries whose keys rise between two that are proved."""
+    """Return the longest chain of entries whose keys rise, between two proved keys."""
     fitting = [
         entry
         for entry in entries
@@ -609,7 +634,7 @@ def _between(
 
 
 def _fill(ranges: Sequence[FileRange], size: int) -> list[FileRange]:
-    """Sort ranges, and call what lies between them unreferenced."""
+    """Sort ranges. The bytes between them become ranges of the kind `unreferenced`."""
     filled: list[FileRange] = []
     position = 0
     for part in sorted(ranges, key=lambda part: part.start):
@@ -624,7 +649,7 @@ def _fill(ranges: Sequence[FileRange], size: int) -> list[FileRange]:
 
 
 def _is_index_block(contents: bytes, before: Sequence[SalvagedBlock], limits: Limits) -> bool:
-    """Tell whether a block lists blocks: each value a handle, the last that of a block before."""
+    """Tell whether a block lists blocks: each value is a handle, and one fits a known block."""
     known = {place.size for place in before if place.proved}
     try:
         entries = Block.from_bytes(contents).decode_entries(limits=limits)

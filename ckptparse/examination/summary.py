@@ -1,4 +1,4 @@
-"""From what was checked to a report: problems, and the map of every file."""
+"""Make a report of what was checked: problems, and the map of every file."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.listed import find_listed
 from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, Problem, Severity, Status
+from ckptparse.text import count
 
 __all__ = ["make_report", "sort_problems", "sort_tensors"]
 
@@ -38,13 +39,14 @@ _CODES = {
     Cause.SLICE: "slice.missing",
 }
 _MOST_SHARDS = 10_000
-"""Data files that a report lists one by one, though none of them is there."""
+"""Data files that a report lists even if they are not there. A header may state a million of them
+(`Limits.shards`) and name one file; TensorFlow writes one for each device or host."""
 
 
 def make_report(
     case: Case, problems: Sequence[Problem], others: Sequence[OtherCheckpoint] = ()
 ) -> Report:
-    """Sum up a checkpoint: what its checks, its files and its surroundings tell."""
+    """Make the report of a checkpoint: of its tensors, its files, and what is beside them."""
     tensors = {name: checked.report() for name, checked in case.tensors.items()}
     graph = tensors.pop(OBJECT_GRAPH, None)
     found = [*_iter_index_problems(case), *problems]
@@ -72,7 +74,7 @@ def make_report(
 
 
 def sort_tensors(tensors: dict[str, TensorReport]) -> dict[str, TensorReport]:
-    """Sort by the names' bytes, as an index is."""
+    """Sort by the bytes of the names, as an index is sorted."""
     return {
         name: tensors[name]
         for name in sorted(tensors, key=lambda name: name.encode("utf-8", "surrogateescape"))
@@ -80,7 +82,7 @@ def sort_tensors(tensors: dict[str, TensorReport]) -> dict[str, TensorReport]:
 
 
 def sort_problems(problems: list[Problem]) -> tuple[Problem, ...]:
-    """Put errors before warnings, what concerns files before what concerns tensors; no doubles."""
+    """Put errors before warnings, and problems of files before those of tensors; drop repeats."""
     unique = dict.fromkeys(problems)
     return tuple(
         sorted(
@@ -97,13 +99,13 @@ def sort_problems(problems: list[Problem]) -> tuple[Problem, ...]:
 
 
 def _iter_index_problems(case: Case) -> Iterator[Problem]:
-    """Report a broken index; that of a leftover only if tensors had to come from it."""
+    """Report a damaged index; of a leftover index an error only if there is no other index."""
     if case.absent is not None:
         message = "there is no index"
         if any(view.origin is Origin.REBUILT for view in case.views):
-            message += "; one was worked out from other evidence"
+            message += "; one was rebuilt from other evidence"
         elif case.tensors:
-            message += "; what the save left behind gave the tensors"
+            message += "; the tensors come from temporary files of the save"
         else:
             message += _describe_unnamed(case)
         yield Problem.of("index.missing", case.absent, message)
@@ -119,7 +121,7 @@ def _iter_index_problems(case: Case) -> Iterator[Problem]:
         yield Problem.of(
             "set.unfinished",
             case.survey.prefix,
-            "the save ended before it was done; its parts lie in temporary files",
+            "the save ended before it was done; its parts are in temporary files",
         )
 
 
@@ -130,15 +132,15 @@ def _describe_unnamed(case: Case) -> str:
     total = sum(case.files.size(DataFile(path)) or 0 for path in paths)
     if not total:
         return ""
-    files = "1 data file" if len(paths) == 1 else f"{len(paths)} data files"
-    return f", so nothing names the values in {files} of {total} bytes"
+    files = count(len(paths), "data file")
+    return f", so the tensors in {files} of {count(total, 'byte')} have no names"
 
 
 # ---------------------------------------------------------------------------------------- shards
 
 
 def _shard_problems(case: Case, files: dict[str, FileReport]) -> list[Problem]:
-    """Judge and map the data files: whatever holds payloads and is no index itself."""
+    """Judge and map the data files: all files that hold payloads and are no index."""
     problems: list[Problem] = []
     by_path: dict[str, list[Part]] = defaultdict(list)
     for _, part in case.parts():
@@ -166,23 +168,26 @@ def _offset(part: Part) -> int:
 
 
 def _expected_paths(case: Case) -> list[str]:
-    """Return the data files that the index expects, those without a tensor included."""
+    """Return the data files that the index expects, also those without a tensor."""
     main = case.main
     if main is None or main.header is None or main.num_shards > _MOST_SHARDS:
         return []
-    count = main.num_shards
-    return [shard_path(case.survey.prefix, number, count) for number in range(count)]
+    shards = main.num_shards
+    return [shard_path(case.survey.prefix, number, shards) for number in range(shards)]
 
 
 def _missing_shard(parts: Sequence[Part], path: str) -> Problem:
     if parts:
         total = sum(part.payload.size for part in parts if part.payload)
-        message = f"it is not there; the index expects {len(parts)} tensors of {total} bytes in it"
+        message = (
+            f"the file is not there; the index expects {count(len(parts), 'tensor')} in it, "
+            f"{count(total, 'byte')}"
+        )
         return Problem.of("shard.missing", path, message)
     return Problem.of(
         "shard.missing",
         path,
-        "it is not there; no tensor is known to lie in it",
+        "the file is not there; no known tensor is in it",
         severity=Severity.WARNING,
     )
 
@@ -192,25 +197,26 @@ def _iter_layout_problems(path: str, parts: Sequence[Part], size: int) -> Iterat
     end = 0
     for payload in [part.payload for part in parts if part.payload and part.payload.size]:
         if payload.offset > end:
-            yield Problem.of("shard.gap", path, f"{payload.offset - end} bytes at offset {end}")
+            message = f"no tensor uses the {payload.offset - end} bytes at offset {end}"
+            yield Problem.of("shard.gap", path, message)
         if payload.offset < end:
-            yield Problem.of("shard.overlap", path, f"at offset {payload.offset}")
+            message = f"two tensors use the bytes at offset {payload.offset}"
+            yield Problem.of("shard.overlap", path, message)
         end = max(end, payload.end)
     if end > size:
-        yield Problem.of(
-            "shard.truncated", path, f"it ends at byte {size}, and the index expects {end} bytes"
-        )
+        message = f"the index expects {end} bytes, and the file has {size}"
+        yield Problem.of("shard.truncated", path, message)
     if parts and size > end:
-        yield Problem.of(
-            "shard.trailing", path, f"{size - end} bytes after the last tensor, which ends at {end}"
-        )
+        message = f"the last tensor ends at byte {end}, and {size - end} bytes follow it"
+        yield Problem.of("shard.trailing", path, message)
     holes = sum(stop - start for part in parts for start, stop in part.check.holes)
     if holes:
-        yield Problem.of("shard.zeros", path, f"{holes} bytes in runs of zeros")
+        message = f"{holes} bytes of damaged tensors are in runs of zeros"
+        yield Problem.of("shard.zeros", path, message)
 
 
 def _map_shard(parts: Sequence[Part], size: int | None) -> Iterator[FileRange]:
-    """Map a data file: runs of tensors in the same state are one range."""
+    """Map a data file. Tensors in the same state that lie end to end are one range."""
     ranges: list[FileRange] = []
     position = 0
     for part in parts:
@@ -243,7 +249,7 @@ def _map_payload(first: int, start: int, stop: int, check: Check) -> list[FileRa
 
 
 def _cut(ranges: list[FileRange], size: int) -> Iterator[FileRange]:
-    """Call what lies beyond the end of the file absent."""
+    """Mark what is beyond the end of the file as `absent`."""
     for part in ranges:
         if part.start < min(part.stop, size):
             yield FileRange(part.start, min(part.stop, size), part.kind)
@@ -300,19 +306,20 @@ def _code_of(check: Check) -> str | None:
 
 def _iter_orphan_problems(case: Case) -> Iterator[Problem]:
     for name, piece, _ in case.orphans:
-        yield Problem.of("slice.orphan", name, f"slice {piece} is stored, and no tensor lists it")
+        yield Problem.of("slice.orphan", name, f"slice {piece} is stored, but no tensor lists it")
 
 
 # --------------------------------------------------------------------------- what lies around
 
 
 def _iter_graph_problems(case: Case, graph: TensorReport | None) -> Iterator[Problem]:
-    """Report an object graph that cannot be parsed, or names values that no entry holds."""
+    """Report an object graph that cannot be parsed, or that names values without an entry."""
     checked = case.tensors.get(OBJECT_GRAPH)
     if checked is None or graph is None:
         return
     if graph.status is not Status.VERIFIED:
-        yield Problem.of("object_graph.damaged", case.survey.prefix, f"it is {graph.status}")
+        message = f"the object graph is {graph.status}"
+        yield Problem.of("object_graph.damaged", case.survey.prefix, message)
         return
     try:
         missing = _missing_keys(case, checked)
@@ -323,7 +330,8 @@ def _iter_graph_problems(case: Case, graph: TensorReport | None) -> Iterator[Pro
         yield Problem.of(
             "object_graph.damaged",
             case.survey.prefix,
-            f"it names {len(missing)} values that the index does not have: {missing[0]!r}",
+            f"the object graph names {len(missing)} values that the index does not have, such as "
+            f"{missing[0]!r}",
             severity=Severity.WARNING,
         )
 
@@ -341,7 +349,7 @@ def _missing_keys(case: Case, checked: CheckedTensor) -> list[str]:
     limits = case.context.limits
     graph = parse_message(TrackableObjectGraph, text, limits=limits, what="the object graph")
     keys = (attribute.checkpoint_key for node in graph.nodes for attribute in node.attributes)
-    # A key may be the stem of several, as for tables and iterators.
+    # Of tables and iterators, the attribute has only the beginning of their keys (section 7).
     names = sorted(case.tensors)
     return [key for key in keys if key and not _is_held(key, case.tensors, names)]
 
@@ -354,7 +362,7 @@ def _is_held(key: str, tensors: dict[str, CheckedTensor], names: list[str]) -> b
 
 
 def _state_problems(case: Case) -> list[Problem]:
-    """Report a state file that cannot be read, or that names checkpoints not there."""
+    """Report a state file that cannot be read, or that names checkpoints which are not there."""
     directory, storage = case.survey.directory, case.context.storage
     path = storage.join(directory, STATE_FILE_NAME)
     if case.survey.saved_model is not None or not _is_file(case, path):
@@ -372,7 +380,8 @@ def _state_problems(case: Case) -> list[Problem]:
     if not absent:
         return []
     names = ", ".join(storage.split(one)[1] for one in absent[:3])
-    return [Problem.of("state.stale", path, f"it names {len(absent)} that are not there: {names}")]
+    message = f"the state file names {len(absent)} checkpoints that are not there: {names}"
+    return [Problem.of("state.stale", path, message)]
 
 
 def _is_file(case: Case, path: str) -> bool:
@@ -381,7 +390,7 @@ def _is_file(case: Case, path: str) -> bool:
 
 
 def _is_something(case: Case, path: str) -> bool:
-    """Tell whether there is anything at a path, a link that leads nowhere included."""
+    """Tell whether there is anything at a path, even a link to nothing."""
     try:
         return case.context.storage.stat(path) is not None
     except PermissionDeniedError:
@@ -394,16 +403,16 @@ def _iter_leftover_problems(case: Case, files: dict[str, FileReport]) -> Iterato
         _add_unused(case, path, "leftover", files)
     if leftovers:
         names = ", ".join(case.context.storage.split(path)[1] for path in leftovers[:3])
-        message = f"{len(leftovers)} temporary files: {names}"
+        message = f"a save left {count(len(leftovers), 'temporary file')}: {names}"
         yield Problem.of("leftover.temporary", case.survey.prefix, message)
 
 
 def _iter_rival_problems(case: Case) -> Iterator[Problem]:
-    """Report tensors of which the parts of a save hold different values."""
+    """Report tensors that have different values in different parts of a save."""
     for name, rivals in case.rivals.items():
         paths = [one.tensor.payload.index for one in rivals if one.tensor.payload is not None]
         names = ", ".join(case.context.storage.split(path)[1] for path in paths)
-        message = f"{len(rivals)} parts of the save hold different values of it: {names}"
+        message = f"{len(rivals)} parts of the save have different values of it: {names}"
         yield Problem.of("leftover.conflict", name, message)
 
 
@@ -433,7 +442,7 @@ def _fingerprint_problems(case: Case, files: dict[str, FileReport]) -> list[Prob
         Problem.of(
             "fingerprint.mismatch",
             path,
-            f"it states {proto.checkpoint_hash} for the index, whose hash is {hashed}",
+            f"expected the hash {proto.checkpoint_hash} of the index, computed {hashed}",
         )
     ]
 

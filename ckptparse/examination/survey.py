@@ -1,4 +1,4 @@
-"""Which files belong to the checkpoint that a path means, and what lies in place of one."""
+"""Find which files belong to the checkpoint of a path, and what kind each file is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check every byte of a checkpoint that can be checked; damage is a value, not an exception."""
+"""Check every byte of a checkpoint that can be checked. Damage is a value, and no exception."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def verify(
     store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Report:
-    """Check a checkpoint: index, data files, every tensor, and what lies beside.
+    """Check a checkpoint: index, data files, every tensor, and what is beside them.
 
-    Nothing stops at the first damage, and nothing is written. Data is read in pieces of 1 MiB.
+    It does not stop at the first damage, and writes nothing. Data is read in pieces of 1 MiB.
 
     Args:
         path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
-        progress: Called now and then with the bytes read so far, and the bytes to read.
+        progress: Called from time to time with the bytes read so far and the bytes to read.
         store: As for `ckptparse.open`.
         limits: Bounds on what its files may ask for.
 
@@ -43,8 +43,8 @@ def verify(
         The report: `report.ok` tells whether anything that a reader could use is damaged.
 
     Raises:
-        CheckpointNotFoundError: Nothing of a checkpoint is there.
-        NotACheckpointError: What is there was never part of one; `.identity` says what it is.
+        CheckpointNotFoundError: No file of a checkpoint is there.
+        NotACheckpointError: The file there was never part of one; `.identity` says what it is.
     """
     place, context = begin(path, store=store, limits=limits, progress=progress)
     folders = Folders(context)
@@ -62,7 +62,7 @@ def verify(
 
 
 def verify_survey(survey: Survey, context: Context) -> Report:
-    """Check the checkpoint whose files are known."""
+    """Check a checkpoint whose files are known."""
     case = open_case(survey, context)
     with closing(case.files):
         check_all(case)

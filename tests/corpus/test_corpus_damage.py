@@ -22,97 +22,103 @@ pytestmark = [
 RECORDED = [record for record in corpus.checkpoints() if record.error or record.failed]
 NAMES = {record.name for record in RECORDED}
 
-NO_DATA = "it is not there; the index expects"
-NO_INDEX = "there is no index, so nothing names the values in 1 data file"
+NO_DATA = "the file is not there; the index expects"
+NO_INDEX = "there is no index, so the tensors in 1 data file"
 POINTER = "it is a Git LFS pointer: it stands for a file that was not downloaded."
 KILLED = "the save ended before it was done"
 
 VERDICTS = {
     # The data file was never published, or is too large for the corpus.
-    "ConJones__TetrisDQN__old_agents_agent": ("shard.missing", f"{NO_DATA} 29 tensors of 5002606"),
-    "DIstha__NRMS_trained_model__root": ("shard.missing", f"{NO_DATA} 50 tensors of 78385249"),
+    "ConJones__TetrisDQN__old_agents_agent": (
+        "shard.missing",
+        f"{NO_DATA} 29 tensors in it, 5,002,606",
+    ),
+    "DIstha__NRMS_trained_model__root": (
+        "shard.missing",
+        f"{NO_DATA} 50 tensors in it, 78,385,249",
+    ),
     "DavideCiGi__Probabilistic-Safety-Certifi__GP_phi_variables": (
         "shard.missing",
-        f"{NO_DATA} 14 tensors of 3561",
+        f"{NO_DATA} 14 tensors in it, 3,561",
     ),
     "DavideCiGi__Probabilistic-Safety-Certifi__ckpt-1": (
         "shard.missing",
-        f"{NO_DATA} 22 tensors of 20720",
+        f"{NO_DATA} 22 tensors in it, 20,720",
     ),
     "Hollisd12__Neural_Network_Charity_Analy__checkpoints_weights2.41hdf5": (
         "shard.missing",
-        f"{NO_DATA} 27 tensors of 196913",
+        f"{NO_DATA} 27 tensors in it, 196,913",
     ),
     "SharmaSapan__Neural_Machine_Translation_T__weights": (
         "shard.missing",
-        f"{NO_DATA} 89 tensors of 4677229",
+        f"{NO_DATA} 89 tensors in it, 4,677,229",
     ),
     "SoftwareUnderstanding__rolf__weights_weights_graphs": (
         "shard.missing",
-        f"{NO_DATA} 93 tensors of 21366851",
+        f"{NO_DATA} 93 tensors in it, 21,366,851",
     ),
     "bakaInc__3d_catpcha_solve__checkpoints_cp.ckpt": (
         "shard.missing",
-        f"{NO_DATA} 115 tensors of 5057956",
+        f"{NO_DATA} 115 tensors in it, 5,057,956",
     ),
     "deepmind__sonnet__resnet50_checkpoint-1": (
         "shard.missing",
-        f"{NO_DATA} 125 tensors of 32225543",
+        f"{NO_DATA} 125 tensors in it, 32,225,543",
     ),
     "dotnet__machinelearning-testdata__crosoft.ML.TensorFlow.TestModels_mnist_model": (
         "shard.missing",
-        f"{NO_DATA} 9 tensors of 13098544",
+        f"{NO_DATA} 9 tensors in it, 13,098,544",
     ),
     "dotnet__machinelearning-testdata__oft.ML.TensorFlow.TestModels_sentiment_model": (
         "shard.missing",
-        f"{NO_DATA} 24 tensors of 12992548",
+        f"{NO_DATA} 24 tensors in it, 12,992,548",
     ),
-    "fcuyttsai__overtoppingEve__root": ("shard.missing", f"{NO_DATA} 33 tensors of 10249800"),
+    "fcuyttsai__overtoppingEve__root": ("shard.missing", f"{NO_DATA} 33 tensors in it, 10,249,800"),
     "fcuyttsai__overtoppingEve__root_57875ef": (
         "shard.missing",
-        f"{NO_DATA} 25 tensors of 9659080",
+        f"{NO_DATA} 25 tensors in it, 9,659,080",
     ),
     "incidunt__sentiment_analysis__log_model.ckpt-3": (
         "shard.missing",
-        f"{NO_DATA} 7 tensors of 44471064",
+        f"{NO_DATA} 7 tensors in it, 44,471,064",
     ),
     "rajarshihaldar__DL-Assignments__model_gs-5040": (
         "shard.missing",
-        f"{NO_DATA} 27 tensors of 5029332",
+        f"{NO_DATA} 27 tensors in it, 5,029,332",
     ),
     "tirthasheshpatel__TensorFlow2.0-Models__training_1_cp.ckpt": (
         "shard.missing",
-        f"{NO_DATA} 4 tensors of 6292036",
+        f"{NO_DATA} 4 tensors in it, 6,292,036",
     ),
     "yenchenlin__DeepLearningFlappyBird__saved_networks_bird-dqn-100000": (
         "shard.missing",
-        f"{NO_DATA} 32 tensors of 10784672",
+        f"{NO_DATA} 32 tensors in it, 10,784,672",
     ),
     # Parts of saves that were killed, published one by one.
     "bakaInc__3d_catpcha_solve__4d134d93b164e72e7518ee67_part-00000-of-00002": (
         "shard.missing",
-        f"{NO_DATA} 109 tensors of 3030900",
+        f"{NO_DATA} 109 tensors in it, 3,030,900",
     ),
     "bakaInc__3d_catpcha_solve__4d134d93b164e72e7518ee67_part-00001-of-00002": (
         "shard.missing",
-        f"{NO_DATA} 1 tensors of 15258",
+        f"{NO_DATA} 1 tensor in it, 15,258",
     ),
     "bakaInc__3d_catpcha_solve__725d48d691e5800fdcce88b1_part-00000-of-00002": (
         "index.missing",
-        f"{NO_INDEX} of 1188724 bytes",
+        f"{NO_INDEX} of 1,188,724 bytes",
     ),
     "bakaInc__3d_catpcha_solve__725d48d691e5800fdcce88b1_part-00001-of-00002": (
         "index.missing",
-        f"{NO_INDEX} of 15275 bytes",
+        f"{NO_INDEX} of 15,275 bytes",
     ),
     # The index was never published.
     "DavideCiGi__Probabilistic-Safety-Certifi__comp_ckpt-9": (
         "index.missing",
-        f"{NO_INDEX} of 20720 bytes",
+        f"{NO_INDEX} of 20,720 bytes",
     ),
     "DavideCiGi__Probabilistic-Safety-Certifi__models_GP_phi": (
         "index.missing",
-        f"{NO_INDEX} of 3561 bytes",
+        f"{NO_INDEX} of 3,561 bytes",
     ),
     # Something else lies in the place of the files.
     "rishsol__Varroa-Model-Hosted__models_varroa_detection": (
@@ -129,8 +135,8 @@ VERDICTS = {
 KILLED_SAVES = {
     "bakaInc__3d_catpcha_solve__p.ckpt_temp_77aab38f4d134d93b164e72e7518ee67": {
         "set.unfinished": KILLED,
-        "index.missing": "what the save left behind gave the tensors",
-        "shard.missing": f"{NO_DATA} 109 tensors of 3030900",
+        "index.missing": "the tensors come from temporary files of the save",
+        "shard.missing": f"{NO_DATA} 109 tensors in it, 3,030,900",
     },
     "bakaInc__3d_catpcha_solve__p.ckpt_temp_817b197f725d48d691e5800fdcce88b1": {
         "set.unfinished": KILLED,
