@@ -124,14 +124,13 @@ class Tensor:
     # long to make.
     __slots__ = ("_data_type", "_find_payload", "_name", "_options", "_payload", "_shape")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - `map` makes 100,000 of them by position
         self,
         name: str,
         shape: tuple[int, ...],
         data_type: int,
         payload: Payload | None,
         options: ReadOptions = DEFAULT_OPTIONS,
-        *,
         find_payload: Callable[[str], Payload] = _no_payload,
     ) -> None:
         """Set up a tensor; `find_payload` gives the payload when first needed, where it is None."""

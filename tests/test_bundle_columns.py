@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import builder as b
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
+from ckptparse.table.columns import TableColumns
 
 SHARDS = 3
 
@@ -37,12 +39,11 @@ def by_columns(values: list[bytes], limits: Limits = DEFAULT_LIMITS) -> EntryCol
         ),
     )
     contents = b"".join(b"key" + value for value in values)
-    starts, ends, position = [], [], 0
-    for value in values:
-        starts.append(position + 3)
-        ends.append(position + 3 + len(value))
-        position = ends[-1]
-    return decoder.decode(contents, [b"key"] * len(values), starts, ends)
+    ends = np.cumsum([3 + len(value) for value in values], dtype=np.int64)
+    starts = ends - np.array([len(value) for value in values], np.int64)
+    key_ends = np.arange(len(values), dtype=np.int64) * 4 + 3
+    keys = b"key\x00" * len(values)
+    return decoder.decode(TableColumns(contents, keys, key_ends, starts, ends, [len(values)]), 0)
 
 
 def outcome(call: Any, *arguments: Any) -> Any:

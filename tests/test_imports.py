@@ -63,6 +63,7 @@ PLAIN_READ = [
     "ckptparse.slices",
     "ckptparse.table",
     "ckptparse.table.block",
+    "ckptparse.table.columns",
     "ckptparse.table.format",
     "ckptparse.table.reader",
     "ckptparse.tensor",

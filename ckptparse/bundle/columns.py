@@ -21,6 +21,7 @@ from ckptparse.bundle.entry import BundleEntry, count_elements
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import CheckpointError
 from ckptparse.limits import Limits
+from ckptparse.table.columns import TableColumns, windows_of
 
 __all__ = ["EntryColumns", "EntryDecoder"]
 
@@ -31,6 +32,10 @@ _LONGEST_SIMPLE_VARINT = 9
 """Bytes of a varint that cannot be negative."""
 _PADDING = 64
 """Bytes after a block that the columns may look at while an entry is still being judged."""
+_SHORT_SHAPE = 32
+"""Bytes of a serialized shape of six dimensions below 2**14; longer ones are looked up singly."""
+_MIXER = np.uint64(0x9E3779B97F4A7C15)
+"""An odd number whose bits look random: multiplying by it loses nothing."""
 _WIDTHS = np.array([item_size(code) or 0 for code in range(128)], np.int64)
 _COUNTED = np.zeros(128, np.bool_)
 _COUNTED[[DataType.DT_STRING, DataType.DT_VARIANT]] = True
@@ -141,32 +146,36 @@ class EntryDecoder:
         self._decode_entry = decode_entry
         self._shapes = _Shapes(decode_shape)
 
-    def decode(
-        self, contents: bytes, keys: Sequence[bytes], starts: Sequence[int], ends: Sequence[int]
-    ) -> EntryColumns:
-        """Decode the entries whose values are `contents[starts[i]:ends[i]]`.
+    def decode(self, table: TableColumns, skipped: int) -> EntryColumns:
+        """Decode the entries of a table, but for the first few.
 
         Raises:
             MalformedError, LimitError: As `BundleEntry.from_proto`.
         """
-        scan = _scan(contents, np.array(starts, np.int64), np.array(ends, np.int64))
-        spans = zip(scan.shape_starts.tolist(), scan.shape_ends.tolist(), strict=True)
-        met = list(map(self._shapes.__getitem__, [contents[low:high] for low, high in spans]))
-        elements = np.array([count for _, count in met], np.int64)
+        contents, starts, ends = table.contents, table.starts[skipped:], table.ends[skipped:]
+        scan = _scan(contents, starts, ends)
+        shapes, elements = self._find_shapes(contents, scan.shape_starts, scan.shape_ends)
         plain = scan.plain & self._plausible(scan, elements)
         columns = EntryColumns(
-            scan.data_types,
-            scan.shard_ids,
-            scan.offsets,
-            scan.sizes,
-            scan.crcs,
-            [shape for shape, _ in met],
-            {},
+            scan.data_types, scan.shard_ids, scan.offsets, scan.sizes, scan.crcs, shapes, {}
         )
         for row in np.flatnonzero(~plain).tolist():
-            entry = self._decode_entry(keys[row], contents[starts[row] : ends[row]])
-            _put(columns, row, entry)
+            value = contents[starts[row] : ends[row]]
+            _put(columns, row, self._decode_entry(table.key(skipped + row), value))
         return columns
+
+    def _find_shapes(
+        self, contents: bytes, starts: IntColumn, ends: IntColumn
+    ) -> tuple[list[Shape], IntColumn]:
+        """Decode each serialized shape once; for each row its shape and number of elements."""
+        first, which = _tell_apart(contents, starts, ends)
+        spans = zip(starts[first].tolist(), ends[first].tolist(), strict=True)
+        met = [self._shapes[contents[low:high]] for low, high in spans]
+        # An array of objects gives the rows of tuples without a loop.
+        shapes = np.empty(len(met), np.object_)
+        shapes[:] = [shape for shape, _ in met] if met else []
+        counts = np.array([count for _, count in met], np.int64)
+        return shapes[which].tolist(), counts[which]
 
     def _plausible(self, scan: _Scan, elements: IntColumn) -> npt.NDArray[np.bool_]:
         """Which rows have fields that agree with each other; those only need no second look."""
@@ -214,6 +223,32 @@ def _scan(contents: bytes, starts: IntColumn, ends: IntColumn) -> _Scan:
     return _Scan(
         plain, data_types, shape_starts, shape_ends, shard_ids, offsets, sizes, _read_crc(data, at)
     )
+
+
+def _tell_apart(
+    contents: bytes, starts: IntColumn, ends: IntColumn
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Find equal spans: for each distinct one a row that has it, and for each row which it is."""
+    sizes = ends - starts
+    if not len(sizes) or sizes.max() > _SHORT_SHAPE:
+        every = np.arange(len(sizes))
+        return every, every
+    width = max(8, -(-int(sizes.max()) // 8) * 8)
+    rows = windows_of(contents + bytes(_PADDING + width), width)[starts].view(np.uint8)
+    rows = rows.reshape(-1, width)
+    rows[np.arange(width) >= sizes[:, None]] = 0
+    words = rows.view(np.uint64)
+    # One number for each row sorts faster than its words do; equal numbers are compared below.
+    mixed = sizes.astype(np.uint64)
+    for column in words.T:
+        mixed = (mixed ^ column) * _MIXER
+        mixed ^= mixed >> np.uint64(32)
+    _, first, which = np.unique(mixed, return_index=True, return_inverse=True)
+    which = which.reshape(-1)
+    if (words != words[first[which]]).any() or (sizes != sizes[first[which]]).any():
+        every = np.arange(len(sizes))
+        return every, every
+    return first, which
 
 
 def _read_varint(

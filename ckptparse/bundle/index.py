@@ -11,9 +11,14 @@ all of them, once.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
+from typing import TypeVar
+
+import numpy as np
 
 from ckptparse.bundle.columns import EntryColumns, EntryDecoder
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, shape_from_proto
@@ -32,9 +37,12 @@ from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.slices import TensorSlice
+from ckptparse.table.columns import TableColumns
 from ckptparse.table.reader import Table
 
 __all__ = ["BundleIndex", "Listing"]
+
+_T = TypeVar("_T")
 
 HEADER_KEY = b""
 _MOST_PIECES = 8
@@ -43,12 +51,13 @@ _FEW_NAMES = 64
 """Up to so many are looked up one by one; for more the whole index is cheaper."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Listing:
     """The whole index, sorted out.
 
     Attributes:
-        rows: Name of each tensor -> its row in `columns`, sorted as the index is.
+        names: Of every tensor, sorted as the index is.
+        numbers: The row of each of them in `columns`.
         columns: The entries, of slices too.
         codes: Their DataTypes once more, as Python's integers.
         slice_rows: Key of each slice that a tensor lists -> its row.
@@ -56,12 +65,25 @@ class Listing:
         orphans: Name, slice and row of each slice that no tensor lists.
     """
 
-    rows: Mapping[str, int]
+    names: Sequence[str]
+    numbers: Sequence[int]
     columns: EntryColumns
-    codes: Sequence[int]
+    codes: list[int]
     slice_rows: Mapping[bytes, int]
     parts: Mapping[int, Sequence[int]]
     orphans: Sequence[tuple[str, TensorSlice, int]]
+
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """Name of each tensor -> its row in `columns`. To list alone, nobody needs it."""
+        return dict(zip(self.names, self.numbers, strict=True))
+
+    def of_tensors(self, column: list[_T]) -> list[_T]:
+        """Take what a column holds for each of `names`."""
+        numbers = self.numbers
+        if isinstance(numbers, range):
+            return column[numbers.start : numbers.stop]
+        return [column[row] for row in numbers]
 
 
 class BundleIndex:
@@ -191,20 +213,19 @@ class BundleIndex:
             decode_entry=self._decode_entry,
             decode_shape=self._decode_shape,
         )
-        keys: list[bytes] = []
+        tables: list[TableColumns] = []
         parts: list[EntryColumns] = []
-        for block in self._table.iter_blocks():
-            skipped = 1 if block.keys and not keys and block.keys[0] == HEADER_KEY else 0
-            own = block.keys[skipped:]
-            parts.append(
-                decoder.decode(block.contents, own, block.starts[skipped:], block.ends[skipped:])
-            )
-            keys.extend(own)
-        return _sort_out(keys, EntryColumns.concatenate(parts))
+        for table in self._table.iter_columns():
+            # The first entry of all is the header.
+            skipped = 0 if tables else min(1, len(table))
+            parts.append(decoder.decode(table, skipped))
+            tables.append(table)
+        return _sort_out(tables, EntryColumns.concatenate(parts))
 
 
-def _sort_out(keys: list[bytes], columns: EntryColumns) -> Listing:
+def _sort_out(tables: Sequence[TableColumns], columns: EntryColumns) -> Listing:
     """Tell tensors, their slices and orphan slices apart."""
+    keys = _Keys(tables)
     slice_keys = {
         row: encode_slice_keys(keys[row], entry.slices) for row, entry in columns.others.items()
     }
@@ -212,27 +233,65 @@ def _sort_out(keys: list[bytes], columns: EntryColumns) -> Listing:
     slice_rows: dict[bytes, int] = {}
     orphans: list[tuple[str, TensorSlice, int]] = []
     row = 0
-    tensors: list[tuple[str, int]] = []
+    names: list[str] = []
+    numbers: list[int] = []
     # Keys of slices begin with 00, and so come first; a tensor's name may begin so too.
-    while row < len(keys) and keys[row].startswith(b"\x00"):
-        key = keys[row]
+    while row < len(keys) and (key := keys[row]).startswith(b"\x00"):
         if key in listed:
             slice_rows[key] = row
         elif (decoded := decode_slice_key(key)) is not None:
             orphans.append((decode_name(decoded[0]), decoded[1], row))
         else:
-            tensors.append((decode_name(key), row))
+            names.append(decode_name(key))
+            numbers.append(row)
         row += 1
-    rows = dict(tensors)
-    rows.update(zip(_decode_names(keys[row:]), range(row, len(keys)), strict=True))
+    names += keys.names(row)
+    others = range(row, len(keys))
     parts = {row: [slice_rows.get(key, -1) for key in found] for row, found in slice_keys.items()}
-    return Listing(rows, columns, columns.data_types.tolist(), slice_rows, parts, orphans)
+    return Listing(
+        names,
+        [*numbers, *others] if numbers else others,
+        columns,
+        columns.data_types.tolist(),
+        slice_rows,
+        parts,
+        orphans,
+    )
 
 
-def _decode_names(keys: Sequence[bytes]) -> list[str]:
+class _Keys:
+    """The keys of all entries but the header, by row."""
+
+    def __init__(self, tables: Sequence[TableColumns]) -> None:
+        self._tables = tables
+        self._ends: list[int] = np.cumsum([len(table) for table in tables]).tolist()
+
+    def __len__(self) -> int:
+        return self._ends[-1] - 1
+
+    def __getitem__(self, row: int) -> bytes:
+        number = bisect_right(self._ends, row + 1)
+        table = self._tables[number]
+        return table.key(row + 1 - (self._ends[number] - len(table)))
+
+    def names(self, first: int) -> list[str]:
+        """Decode the names of the rows from `first` on."""
+        found: list[str] = []
+        skipped = first + 1
+        for table in self._tables:
+            if skipped < len(table):
+                found += _decode_names(table, skipped)
+            skipped = max(0, skipped - len(table))
+        return found
+
+
+def _decode_names(table: TableColumns, first: int) -> list[str]:
     """Decode all at once, if no name holds the zero that is put between them."""
-    names = decode_name(b"\x00".join(keys)).split("\x00") if keys else []
-    return names if len(names) == len(keys) else list(map(decode_name, keys))
+    start = int(table.key_ends[first - 1]) + 1 if first else 0
+    names = decode_name(table.keys[start:-1]).split("\x00")
+    if len(names) == len(table) - first:
+        return names
+    return [decode_name(table.key(row)) for row in range(first, len(table))]
 
 
 def _read_header(table: Table, limits: Limits) -> BundleHeader:

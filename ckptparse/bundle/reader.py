@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -43,6 +44,7 @@ class BundleReader:
         self.index = index
         self.shards = shards
         self._slices = BundleSlices(index, shards)
+        self._payloads: dict[str, Payload] = {}
 
     @classmethod
     def open(cls, prefix: str, context: Context, *, index_path: str | None = None) -> BundleReader:
@@ -90,7 +92,7 @@ class BundleReader:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Every tensor's name and shape, in the order of the index."""
         listing = self.index.listing()
-        return {name: listing.columns.shapes[row] for name, row in listing.rows.items()}
+        return dict(zip(listing.names, listing.of_tensors(listing.columns.shapes), strict=True))
 
     def find(self, name: str, options: ReadOptions) -> Tensor | None:
         """Return the lazy tensor of a name, or None if there is none."""
@@ -100,19 +102,25 @@ class BundleReader:
             if row is None:
                 return None
             shape, code = listing.columns.shapes[row], listing.codes[row]
-            return Tensor(name, shape, code, None, options, find_payload=self._listed_payload)
+            return Tensor(name, shape, code, None, options, self._listed_payload)
         with located(path=self.index.path):
             entry = self.index.find_entry(name)
-        return None if entry is None else self.make_tensor(name, entry, options)
+        if entry is None:
+            return None
+        return Tensor(name, entry.shape, entry.data_type, self._payload(name, entry), options)
 
-    def find_all(self, options: ReadOptions) -> dict[str, Tensor]:
-        """Return every tensor, in the order of the index."""
-        listing, find_payload = self.index.listing(), self._listed_payload
-        shapes, codes = listing.columns.shapes, listing.codes
-        return {
-            name: Tensor(name, shapes[row], codes[row], None, options, find_payload=find_payload)
-            for name, row in listing.rows.items()
-        }
+    def iter_tensors(self, options: ReadOptions) -> Iterator[Tensor]:
+        """Iterate over every tensor, in the order of the index."""
+        listing = self.index.listing()
+        return map(
+            Tensor,
+            listing.names,
+            listing.of_tensors(listing.columns.shapes),
+            listing.of_tensors(listing.codes),
+            repeat(None),
+            repeat(options),
+            repeat(self._listed_payload),
+        )
 
     def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""
@@ -158,8 +166,18 @@ class BundleReader:
         self.shards.close()
 
     def _listed_payload(self, name: str) -> Payload:
+        found = self._payloads.get(name)
+        if found is not None:
+            return found
         listing = self.index.listing()
-        return self._slices.payload(name, listing.columns.entry(listing.rows[name]))
+        return self._payload(name, listing.columns.entry(listing.rows[name]))
+
+    def _payload(self, name: str, entry: BundleEntry) -> Payload:
+        """Return how a tensor is read, the same each time: what is verified stays verified."""
+        found = self._payloads.get(name)
+        if found is None:
+            found = self._payloads.setdefault(name, self._slices.payload(name, entry))
+        return found
 
     def _make_orphan(self, name: str, piece: TensorSlice, entry: BundleEntry) -> Tensor:
         if not entry.slices:

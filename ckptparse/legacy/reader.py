@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -73,6 +73,7 @@ class LegacyReader:
         self.limits = limits
         self._tables = tables
         self._tensors = tensors
+        self._payloads: dict[str, Payload] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -125,11 +126,10 @@ class LegacyReader:
         tensor = self._tensors.get(name)
         return None if tensor is None else self._make_tensor(name, tensor, options)
 
-    def find_all(self, options: ReadOptions) -> dict[str, Tensor]:
-        """Return every tensor, sorted by the name's bytes."""
-        return {
-            name: self._make_tensor(name, tensor, options) for name, tensor in self._tensors.items()
-        }
+    def iter_tensors(self, options: ReadOptions) -> Iterator[Tensor]:
+        """Iterate over every tensor, sorted by the name's bytes."""
+        for name, tensor in self._tensors.items():
+            yield self._make_tensor(name, tensor, options)
 
     def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""
@@ -183,7 +183,10 @@ class LegacyReader:
             table.source.close()
 
     def _make_tensor(self, name: str, tensor: LegacyTensor, options: ReadOptions) -> Tensor:
-        payload = self._make_payload(name, tensor)
+        # The same for every `Tensor` of a name, so that what is verified stays so.
+        payload = self._payloads.get(name)
+        if payload is None:
+            payload = self._payloads.setdefault(name, self._make_payload(name, tensor))
         return Tensor(name, tensor.shape, tensor.data_type, payload, options)
 
     def _make_payload(self, name: str, tensor: LegacyTensor) -> Payload:

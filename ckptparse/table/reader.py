@@ -16,12 +16,15 @@ from ckptparse.errors import MalformedError, located
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 from ckptparse.table.block import Block, BlockEntries, KeyOrderError, check_key_bytes
+from ckptparse.table.columns import WORTH_BYTES, TableColumns, decode_together
 from ckptparse.table.format import BlockHandle, Footer, read_block, read_footer
 
 __all__ = ["Table"]
 
 _CACHED_BLOCKS = 8
 _LARGEST_CACHED = 1 << 20
+_PART_BYTES = 4 << 20
+"""Bytes of blocks that are decoded together; their columns take about five times as much."""
 
 
 class Table:
@@ -111,9 +114,55 @@ class Table:
                 key_bytes += sum(map(len, entries.keys))
                 blocks += len(entries.contents)
                 check_key_bytes(key_bytes, blocks, self._limits)
-                _check_between(entries.keys, previous, separator)
+                if entries.keys:
+                    _check_between(entries.keys[0], entries.keys[-1], previous, separator)
             previous = separator
             yield entries
+
+    def iter_columns(self) -> Iterator[TableColumns]:
+        """Decode the data blocks, many at a time; raises as `iter_blocks` does."""
+        previous: bytes | None = None
+        count = key_bytes = blocks = 0
+        for first, part in self._iter_parts():
+            columns = self._decode_part(first, part)
+            count += len(columns)
+            self._limits.check("entries", count, "The number of entries of the table")
+            key_bytes += len(columns.keys) - len(columns)
+            blocks += len(columns.contents)
+            check_key_bytes(key_bytes, blocks, self._limits)
+            low = 0
+            for index, high in enumerate(columns.block_ends, first):
+                separator = self.separators[index]
+                if low < high:
+                    with self._located(index):
+                        _check_between(columns.key(low), columns.key(high - 1), previous, separator)
+                previous, low = separator, high
+            yield columns
+
+    def _iter_parts(self) -> Iterator[tuple[int, list[Block]]]:
+        """Group the blocks; for each group the number of its first block, and the blocks."""
+        part: list[Block] = []
+        size = first = 0
+        for index in range(len(self.handles)):
+            with self._located(index):
+                part.append(self._block(index))
+            size += len(part[-1].contents)
+            if size >= _PART_BYTES:
+                yield first, part
+                part, size, first = [], 0, index + 1
+        if part:
+            yield first, part
+
+    def _decode_part(self, first: int, part: list[Block]) -> TableColumns:
+        size = sum(len(block.contents) for block in part)
+        columns = decode_together(part, limits=self._limits) if size >= WORTH_BYTES else None
+        if columns is not None:
+            return columns
+        decoded = []
+        for index, block in enumerate(part, first):
+            with self._located(index):
+                decoded.append(block.decode_entries(limits=self._limits))
+        return TableColumns.of_blocks(decoded)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over keys and values, in key order."""
@@ -151,12 +200,10 @@ def _iter_handles(entries: BlockEntries, index: BlockHandle) -> Iterator[BlockHa
         yield handle
 
 
-def _check_between(keys: list[bytes], previous: bytes | None, separator: bytes) -> None:
-    """Check a block's keys, which are sorted, against the index's keys around it."""
-    if not keys:
-        return
-    if (previous is not None and keys[0] <= previous) or keys[-1] > separator:
+def _check_between(first: bytes, last: bytes, previous: bytes | None, separator: bytes) -> None:
+    """Check a block's first and last key against the index's keys around it."""
+    if (previous is not None and first <= previous) or last > separator:
         raise KeyOrderError(
             f"Keys of a table must strictly increase: expected keys after {previous!r} and up to "
-            f"{separator!r}, found {keys[0]!r} to {keys[-1]!r}"
+            f"{separator!r}, found {first!r} to {last!r}"
         )

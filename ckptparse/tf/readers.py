@@ -99,8 +99,8 @@ class CheckpointReader:
 
     @cached_property
     def _kinds(self) -> dict[str, int]:
-        found = self._backend.find_all(_OPTIONS)
-        return {name: int(tensor.data_type) for name, tensor in found.items()}
+        found = self._backend.iter_tensors(_OPTIONS)
+        return {tensor.name: int(tensor.data_type) for tensor in found}
 
     def _not_found(self, name: str) -> TensorNotFoundError:
         message = f"Key {name} not found in checkpoint"

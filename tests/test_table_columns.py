@@ -1,0 +1,123 @@
+"""Entries decoded side by side are those that a walk over each block gives, damage and all."""
+
+from __future__ import annotations
+
+import builder as b
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ckptparse.errors import CheckpointError
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.table.block import Block
+from ckptparse.table.columns import TableColumns, decode_together
+
+KEYS = st.sets(st.binary(max_size=6) | st.binary(min_size=120, max_size=140), max_size=60)
+
+
+def cut(keys: set[bytes], sizes: list[int], interval: int, values: list[int]) -> list[bytes]:
+    """Blocks of sorted keys; the sizes of blocks and of values come from lists, again and again."""
+    entries = [(key, bytes(values[i % len(values)])) for i, key in enumerate(sorted(keys))]
+    blocks, at = [], 0
+    while at < len(entries):
+        count = sizes[len(blocks) % len(sizes)]
+        blocks.append(b.block(entries[at : at + count], restart_interval=interval))
+        at += count
+    return blocks
+
+
+def one_by_one(blocks: list[bytes]) -> list[tuple[bytes, bytes]]:
+    found = []
+    for contents in blocks:
+        decoded = Block.from_bytes(contents).decode_entries(limits=DEFAULT_LIMITS)
+        for key, start, end in zip(decoded.keys, decoded.starts, decoded.ends, strict=True):
+            found.append((key, contents[start:end]))
+    return found
+
+
+def rows_of(columns: TableColumns) -> list[tuple[bytes, bytes]]:
+    values = zip(columns.starts.tolist(), columns.ends.tolist(), strict=True)
+    return [
+        (columns.key(row), columns.contents[start:end]) for row, (start, end) in enumerate(values)
+    ]
+
+
+def together(blocks: list[bytes], limits: Limits = DEFAULT_LIMITS) -> TableColumns | None:
+    return decode_together([Block.from_bytes(contents) for contents in blocks], limits=limits)
+
+
+@given(
+    KEYS,
+    st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    st.integers(1, 17),
+    st.lists(st.sampled_from([0, 1, 127, 128, 20_000]), min_size=1, max_size=5),
+)
+@settings(max_examples=200)
+def test_blocks_decode_as_one_by_one(
+    keys: set[bytes], sizes: list[int], interval: int, values: list[int]
+) -> None:
+    blocks = cut(keys, sizes, interval, values)
+    columns = together(blocks)
+    if columns is None:
+        # Nothing but the empty key, or one long key among many short ones.
+        assert max(map(len, keys), default=0) in (0, *range(120, 141))
+        return
+    assert rows_of(columns) == one_by_one(blocks)
+    counts = [len(Block.from_bytes(c).decode_entries(limits=DEFAULT_LIMITS).keys) for c in blocks]
+    assert columns.block_ends == [sum(counts[: i + 1]) for i in range(len(counts))]
+    walked = [Block.from_bytes(c).decode_entries(limits=DEFAULT_LIMITS) for c in blocks]
+    assert rows_of(TableColumns.of_blocks(walked)) == rows_of(columns)
+
+
+@given(
+    st.sets(st.binary(min_size=1, max_size=5), min_size=1, max_size=40),
+    st.integers(1, 17),
+    st.data(),
+)
+@settings(max_examples=300)
+def test_damage_is_never_decoded_otherwise(
+    keys: set[bytes], interval: int, data: st.DataObject
+) -> None:
+    (block,) = cut(keys, [len(keys)], interval, [3])
+    damaged = bytearray(block)
+    at = data.draw(st.integers(0, len(block) - 1))
+    damaged[at] = data.draw(st.integers(0, 255))
+    try:
+        parsed = Block.from_bytes(bytes(damaged))
+    except CheckpointError:
+        return
+    columns = decode_together([parsed], limits=DEFAULT_LIMITS)
+    if columns is not None:
+        assert rows_of(columns) == one_by_one([bytes(damaged)])
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param([b"b", b"a"], id="falling"),
+        pytest.param([b"a", b"a"], id="equal"),
+        pytest.param([b"a\x00", b"a"], id="a zero at the end is a byte"),
+        pytest.param([b"a" * 16, b"a" * 8], id="a prefix after what it begins"),
+    ],
+)
+def test_keys_that_do_not_increase_are_left_to_the_walk(entries: list[bytes]) -> None:
+    assert together([b.block([(key, b"") for key in entries], restart_interval=1)]) is None
+
+
+@pytest.mark.parametrize("entries", [[b"a", b"a\x00"], [b"", b"\x00"], [b"\x7f", b"\x80"]])
+def test_keys_are_ordered_as_unsigned_bytes(entries: list[bytes]) -> None:
+    block = b.block([(key, b"") for key in entries], restart_interval=1)
+    columns = together([block])
+    assert columns is not None
+    assert [key for key, _ in rows_of(columns)] == entries
+
+
+def test_one_long_key_among_many_does_not_make_all_rows_long() -> None:
+    entries = [(b"%05d" % i, b"") for i in range(2000)] + [(b"z" * 1_000_000, b"")]
+    assert together([b.block(entries)]) is None
+
+
+def test_limits_are_left_to_the_walk() -> None:
+    block = b.block([(b"%05d" % i, b"") for i in range(100)])
+    assert together([block]) is not None
+    assert together([block], Limits(entries=99)) is None
