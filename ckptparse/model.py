@@ -179,7 +179,9 @@ class SavedModel:
         from ckptparse.saved_model.keras_effects import find_keras_effects
 
         found = [effect for meta_graph in self.meta_graphs for effect in meta_graph.effects]
-        return (*found, *find_keras_effects((self.keras_metadata or {}).values()))
+        # All that is written, whichever of it a version of Keras reads, and twice under one path.
+        objects = (*self._keras_file(), *self._user_objects())
+        return (*found, *find_keras_effects(objects))
 
     # The variables and the objects
 
@@ -304,12 +306,15 @@ class SavedModel:
         Raises:
             MalformedError: It does not parse.
         """
-        path = self._beside(KERAS_METADATA_FILE)
-        if self._has_file(path):
-            found = read_keras_metadata(path, self._context)
-        else:
+        found = self._keras_file()
+        if not self._has_file(self._beside(KERAS_METADATA_FILE)):
             found = self._user_objects()
         return {item.path: item for item in found} or None
+
+    def _keras_file(self) -> list[KerasObject]:
+        """Read `keras_metadata.pb`; nothing if there is none."""
+        path = self._beside(KERAS_METADATA_FILE)
+        return read_keras_metadata(path, self._context) if self._has_file(path) else []
 
     @property
     def is_hub_module(self) -> bool:

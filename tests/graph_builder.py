@@ -36,8 +36,9 @@ def of_string(value: bytes) -> bytes:
     return field(2, value)
 
 
-def of_function(name: str) -> bytes:
-    return field(10, field(1, name.encode()))
+def of_function(name: str, **attributes: bytes) -> bytes:
+    inner = b"".join(field(2, entry(key, value)) for key, value in attributes.items())
+    return field(10, field(1, name.encode()) + inner)
 
 
 def of_float(bits: int) -> bytes:
@@ -79,13 +80,20 @@ def function(
     inputs: Sequence[str],
     nodes: Sequence[bytes],
     outputs: Mapping[str, str] | None = None,
+    **attributes: bytes,
 ) -> bytes:
     """A FunctionDef."""
     arguments = b"".join(field(2, field(1, argument.encode())) for argument in inputs)
     out = field(1, field(1, name.encode()) + arguments)
     out += b"".join(field(3, body) for body in nodes)
     pairs = (outputs or {}).items()
-    return out + b"".join(field(4, entry(key, text.encode())) for key, text in pairs)
+    out += b"".join(field(4, entry(key, text.encode())) for key, text in pairs)
+    return out + b"".join(attr(key, value) for key, value in attributes.items())
+
+
+def gradient(function: str, computed_by: str) -> bytes:
+    """A GraphDef with a library in which one function is the gradient of another."""
+    return field(2, field(2, field(1, function.encode()) + field(2, computed_by.encode())))
 
 
 def graph(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import marshal
+import os
 import re
 from pathlib import Path
 
@@ -51,6 +52,32 @@ def test_every_operation_of_the_table_has_a_source_and_says_what_it_does() -> No
 def test_the_table_is_of_operations_that_tensorflow_has_or_had() -> None:
     assert OPERATIONS.keys() - KNOWN_OPS == {"RemoteFusedGraphExecute"}
     assert set() == FUNCTION_OPS - KNOWN_OPS
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "effects.md"
+
+
+def table_of_operations() -> str:
+    """The table of the page: what is done, and the operations that do it, each with its source."""
+    lines = ["| effect | what is done | operations |", "| --- | --- | --- |"]
+    for kind in EffectKind:
+        does: dict[str, list[str]] = {}
+        for name, operation in sorted(OPERATIONS.items()):
+            if operation.kind is kind:
+                source = operation.source
+                linked = source.startswith("https:")
+                told = f"[`{name}`]({source})" if linked else f"`{name}` ({source})"
+                does.setdefault(operation.does, []).append(told)
+        lines += [f"| `{kind}` | {what} | {', '.join(does[what])} |" for what in sorted(does)]
+    return "\n".join(lines)
+
+
+def test_the_page_of_effects_has_the_table() -> None:
+    head, table, tail = re.split(r"(?<=begin -->\n)|(?=\n<!-- operations: end)", PAGE.read_text())
+    if os.environ.get("CKPTPARSE_GOLDEN") == "write":
+        PAGE.write_text(head + table_of_operations() + tail)
+    else:
+        assert table == table_of_operations()
 
 
 # Where the name of a file comes from
@@ -226,7 +253,77 @@ def test_an_operation_of_the_name_of_a_function_is_a_call() -> None:
     assert effects(g.node("call", "Swish", "x"), functions=(body,)) == ()
 
 
+@pytest.mark.parametrize("passing", ["Identity", "PlaceholderWithDefault"])
+def test_a_graph_that_other_nodes_pass_on_is_looked_into(passing: str) -> None:
+    data = g.graph([g.node("py", "PyFunc")])
+    nodes = [g.strings("b", data), g.node("same", passing, "b")]
+    found = effects(*nodes, g.node("run", "DatasetFromGraph", "same"))
+    assert [effect.op for effect in found] == ["DatasetFromGraph", "PyFunc"]
+
+
+def test_a_graph_that_a_function_is_given_is_looked_into() -> None:
+    data = g.graph([g.node("py", "PyFunc")])
+    body = [g.node("run", "DatasetFromGraph", "graph")]
+    inner = g.function("inner", ["graph"], body, {"out": "run:handle:0"})
+    call = g.node("call", "PartitionedCall", "b", f=g.of_function("inner"))
+    found = effects(g.strings("b", data), call, functions=(inner,))
+    assert [effect.op for effect in found] == ["DatasetFromGraph", "PyFunc"]
+
+
+def test_functions_that_are_given_to_a_function_are_told() -> None:
+    body = g.function("f", [], [g.node("map", "MapDataset", "in", f=g.field(9, b"given"))])
+    write = g.function("w", [], [g.node("w", "WriteFile", "path", "path")])
+    given = g.of_function("f", given=g.of_function("w"), other=g.of_function("ReadFile"))
+    found = effects(g.node("call", "PartitionedCall", f=given), functions=(body, write))
+    assert {(effect.op, effect.called) for effect in found} == {
+        ("WriteFile", True),
+        ("ReadFile", True),
+    }
+
+
+def test_what_stands_in_for_a_called_function_is_called() -> None:
+    one = g.function("cpu", [], [], api_implements=g.of_string(b"lstm"))
+    other = g.function("gpu", [], [g.node("p", "PyFunc")], api_implements=g.of_string(b"lstm"))
+    assert only(g.node("call", "cpu"), functions=(one, other)).called
+    assert not only(g.node("call", "NoOp"), functions=(one, other)).called
+
+
+def test_the_gradient_of_a_called_function_is_called() -> None:
+    functions = (g.function("f", [], []), g.function("df", [], [g.node("p", "PyFunc")]))
+    data = g.graph([g.node("call", "f")], functions) + g.gradient("f", "df")
+    assert [effect.called for effect in Graph.from_graph_def(data).effects] == [True]
+
+
+def test_a_function_whose_name_is_written_in_two_parts_is_found() -> None:
+    # Occurrences of a message are merged: the name is that of the first, the rest is empty.
+    value = g.of_function("WriteFile") + g.field(10, b"")
+    assert only(g.node("map", "MapDataset", "in", f=value)).op == "WriteFile"
+    entry = g.field(1, b"f") + g.field(2, g.of_function("WriteFile")) + g.field(2, b"")
+    assert only(g.node("map", "MapDataset", "in") + g.field(5, entry)).op == "WriteFile"
+
+
+def test_a_field_of_the_wrong_kind_hides_no_function() -> None:
+    # Field 2 is a string; as a number it is unknown to every parser.
+    value = g.of_function("WriteFile") + b"\x10\x01"
+    assert only(g.node("map", "MapDataset", "in", f=value)).op == "WriteFile"
+
+
+def test_functions_inside_of_functions_come_to_an_end() -> None:
+    value = g.of_function("WriteFile")
+    for _ in range(3000):
+        value = g.of_function("f", given=value)
+    assert effects(g.node("call", "PartitionedCall", f=value)) == ()
+
+
 # Names that decide what an operation does
+
+
+@pytest.mark.parametrize("op", ["DecodeProtoV2", "EncodeProto"])
+def test_a_message_is_described_by_the_program_or_by_a_file(op: str) -> None:
+    for harmless in (b"local://", b"bytes://abc", b""):
+        assert effects(g.node("d", op, "x", descriptor_source=g.of_string(harmless))) == ()
+    effect = only(g.node("d", op, "x", descriptor_source=g.of_string(b"/etc/x")))
+    assert (effect.kind, effect.path) == ("reads-file", "/etc/x")
 
 
 def test_a_cache_in_memory_does_nothing_and_one_in_files_writes() -> None:
@@ -295,6 +392,42 @@ def test_code_that_is_no_base64_is_python_all_the_same() -> None:
     assert effect.kind is EffectKind.RUNS_PYTHON
 
 
+def test_code_without_defaults_and_closure_is_told_as_code() -> None:
+    config = {"name": "l", "function": CODE, "function_type": "lambda"}
+    (effect,) = keras({"class_name": "Lambda", "config": config})
+    assert re.search(r"\bsystem\b", effect.reason)
+
+
+def test_code_that_computes_a_shape_is_told_however_it_is_written() -> None:
+    for code in (CODE, [CODE, None, None]):
+        config = {"name": "l", "output_shape": code, "output_shape_type": "lambda"}
+        (effect,) = keras({"class_name": "Lambda", "config": config})
+        assert re.search(r"\bsystem\b", effect.reason)
+
+
+def imported(module: str, name: str) -> list[tuple[str, str]]:
+    """A layer with a function that Keras would import."""
+    function = {"module": module, "class_name": "function", "config": name}
+    found = keras({"class_name": "Dense", "config": {"name": "d", "activation": function}})
+    return [(str(effect.kind), effect.reason) for effect in found]
+
+
+def test_a_function_that_keras_would_import_is_told_if_it_does_more_than_compute() -> None:
+    for module, name, kind in [
+        ("os", "system", "runs-python"),
+        ("builtins", "exec", "runs-python"),
+        ("keras.utils", "get_file", "network"),
+        ("keras.models", "load_model", "runs-python"),
+        ("tensorflow.io", "write_file", "writes-file"),
+        ("tensorflow.raw_ops", "ReadFile", "reads-file"),
+    ]:
+        ((found, reason),) = imported(module, name)
+        assert found == kind
+        assert name in reason
+    assert imported("builtins", "relu") == imported("keras.activations", "relu") == []
+    assert imported("keras.src.ops.nn", "gelu") == imported("tensorflow.math", "abs") == []
+
+
 def test_a_module_that_keras_would_import_is_told() -> None:
     (effect,) = keras({"module": "os.path", "class_name": "join", "config": {}})
     assert "os.path" in effect.reason
@@ -325,6 +458,43 @@ def test_a_saved_model_tells_of_graph_and_keras_alike(tmp_path: Path) -> None:
             ("EagerPyFunc", ("serve",)),
             ("Lambda", ()),
         ]
+
+
+def test_all_that_keras_wrote_is_looked_at_under_one_path_too(tmp_path: Path) -> None:
+    model = SavedModelProto(saved_model_schema_version=1)
+    meta_graph = model.meta_graphs.add()
+    objects = meta_graph.object_graph_def
+    objects.nodes.add().children.add(node_id=1, local_name="layer-0")
+    old = objects.nodes.add().user_object
+    old.identifier, old.metadata = "_tf_keras_layer", json.dumps(lambda_layer(CODE, "old"))
+    (tmp_path / "saved_model.pb").write_bytes(model.SerializeToString())
+    metadata = SavedMetadata()
+    for layer in (lambda_layer(CODE, "first"), {"class_name": "Dense", "config": {}}):
+        metadata.nodes.add(
+            node_path="root", identifier="_tf_keras_layer", metadata=json.dumps(layer)
+        )
+    (tmp_path / "keras_metadata.pb").write_bytes(metadata.SerializeToString())
+    with ckptparse.open_saved_model(tmp_path) as opened:
+        assert [effect.node.rpartition("/")[2] for effect in opened.effects] == ["first", "old"]
+
+
+@pytest.mark.parametrize("filename", ["../../x", "/etc/passwd", "link"])
+def test_an_asset_that_leads_out_of_the_model_is_any_file(filename: str, tmp_path: Path) -> None:
+    (tmp_path / "m" / "assets").mkdir(parents=True)
+    (tmp_path / "m" / "assets" / "link").symlink_to("/etc/passwd")
+    (tmp_path / "m" / "assets" / "own").write_text("words")
+    model = SavedModelProto(saved_model_schema_version=1)
+    meta_graph = model.meta_graphs.add()
+    meta_graph.meta_info_def.tags.append("serve")
+    nodes = [g.strings("path", b"model"), read_file(), g.strings("other", b"x")]
+    meta_graph.graph_def.ParseFromString(g.graph([*nodes, read_file("own", "other")]))
+    for node, name in (("path", filename), ("path", "own"), ("other", "own")):
+        asset = meta_graph.asset_file_def.add(filename=name)
+        asset.tensor_info.name = f"{node}:0"
+    (tmp_path / "m" / "saved_model.pb").write_bytes(model.SerializeToString())
+    with ckptparse.open_saved_model(tmp_path / "m") as opened:
+        told = {effect.node: (effect.ordinary, effect.path) for effect in opened.effects}
+    assert told["read"] == (False, filename)
 
 
 @pytest.mark.parametrize("op", sorted(OPERATIONS))

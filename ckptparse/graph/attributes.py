@@ -22,7 +22,7 @@ from ckptparse.limits import Limits
 from ckptparse.proto.attr_value_pb2 import AttrValue
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
-from ckptparse.proto.wire import BYTES, Buffer, find_submessage, iter_fields
+from ckptparse.proto.wire import BYTES, FIXED32, VARINT, Buffer, find_submessage, iter_fields
 from ckptparse.tensor import DEFAULT_OPTIONS, Kind, ReadOptions, Region, Tensor, kind_of
 from ckptparse.tensor_proto import decode_tensor_bytes, decode_tensor_header
 
@@ -44,6 +44,12 @@ Shape = tuple[int | None, ...] | None
 _KEY, _VALUE = 1, 2
 _TENSOR, _FUNCTION = 8, 10
 _FUNCTION_ATTR = 2
+_WIRES = {
+    **dict.fromkeys((1, 2, 7, _TENSOR, 9, _FUNCTION), BYTES),
+    **dict.fromkeys((3, 5, 6), VARINT),
+    4: FIXED32,
+}
+"""The fields of an AttrValue, and how each is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +122,18 @@ class Attributes(Mapping[str, Any]):
 
 
 def collect_entry(entries: dict[str, Buffer], data: Buffer) -> None:
-    """Add one entry of a map of attributes; of two with one key the later counts."""
+    """Add one entry of a map of attributes; of two with one key the later counts.
+
+    A value that an entry has in several parts is their merge, as of every message.
+    """
     key = b""
-    value: Buffer = b""
+    parts: list[Buffer] = []
     for number, wire, start, end in iter_fields(data):
         if wire == BYTES and number == _KEY:
             key = bytes(data[start:end])
         elif wire == BYTES and number == _VALUE:
-            value = data[start:end]
-    entries[decode_text(key)] = value
+            parts.append(data[start:end])
+    entries[decode_text(key)] = parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def decode_text(data: Buffer) -> str:
@@ -181,14 +190,26 @@ class ConstantPayload:
 
 
 def _decode_value(data: Buffer, owner: str, limits: Limits) -> Any:
-    last = (0, data[:0])
-    for number, _, start, end in iter_fields(data):
-        last = number, data[start:end]
-    if last[0] == _TENSOR:
-        return make_constant(owner, last[1], limits, None)
-    if last[0] == _FUNCTION:
-        return _decode_call(last[1], owner, limits)
+    number, value = _find_last(data)
+    if number == _TENSOR:
+        return make_constant(owner, value, limits, None)
+    if number == _FUNCTION:
+        return _decode_call(value, owner, limits)
     return _from_proto(parse_message(AttrValue, data, limits=limits, what="an attribute"), limits)
+
+
+def _find_last(data: Buffer) -> tuple[int, Buffer]:
+    """Return the one field that is set, the last, and its bytes: the merge of its occurrences."""
+    last = 0
+    parts: list[Buffer] = []
+    for number, wire, start, end in iter_fields(data):
+        if _WIRES.get(number) != wire:
+            # Unknown to every parser, and no value.
+            continue
+        if number != last:
+            last, parts = number, []
+        parts.append(data[start:end])
+    return last, parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _decode_call(data: Buffer, owner: str, limits: Limits) -> FunctionCall:

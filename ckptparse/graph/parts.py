@@ -1,9 +1,9 @@
 """What a GraphDef holds: nodes, the constants among them, and a library of functions.
 
     GraphDef     1 node*   2 library   3 version (until 2015)   4 versions
-    library      1 function*
+    library      1 function*   2 gradient*: {1 function, 2 its gradient}
     FunctionDef  1 signature: OpDef {1 name, 2 input_arg*, 3 output_arg*}   3 node_def*
-                 4 ret: {1 output_arg, 2 "node:output:0"}
+                 4 ret: {1 output_arg, 2 "node:output:0"}   5 attr*: {1 key, 2 AttrValue}
 
 A frozen model keeps its weights in the attribute `value` of Const nodes (docs/format.md, sections
 6.7 and 8.4).
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ckptparse.errors import MalformedError, located, name_not_found
-from ckptparse.graph.attributes import decode_text, make_constant
+from ckptparse.graph.attributes import Attributes, collect_entry, decode_text, make_constant
 from ckptparse.graph.nodes import Node, NodeTable
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.op_def_pb2 import OpDef
@@ -28,8 +28,8 @@ from ckptparse.tensor import Tensor
 __all__ = ["Constants", "GraphFunction", "GraphParts"]
 
 _NODE, _LIBRARY, _OLD_VERSION, _VERSIONS = 1, 2, 3, 4
-_FUNCTION = 1
-_SIGNATURE, _NODE_DEF, _RET = 1, 3, 4
+_FUNCTION, _GRADIENT = 1, 2
+_SIGNATURE, _NODE_DEF, _RET, _FUNCTION_ATTR = 1, 3, 4, 5
 _CONSTANT_OP = "Const"
 _VALUE_ATTRIBUTE = "value"
 FUNCTION_PREFIX = "function:"
@@ -45,6 +45,8 @@ class GraphFunction:
     outputs: Mapping[str, str]
     """For each result the tensor of its nodes that is returned."""
     nodes: NodeTable
+    attributes: Attributes
+    """What it says of itself, such as `api_implements`."""
 
     def __repr__(self) -> str:
         return f"<GraphFunction {self.name!r} of {len(self.nodes)} nodes>"
@@ -56,6 +58,7 @@ class GraphParts:
     Attributes:
         nodes: The nodes by name, in the order of the file.
         functions: The functions of the library by name.
+        gradients: The function that computes the gradient of another, by the name of that.
         producer: Number of the TensorFlow version that wrote the graph (`GraphDef` versions); 0 if
             it does not say, as graphs of before December 2015.
         deprecated_version: The field that such graphs have instead, which counts otherwise.
@@ -93,6 +96,7 @@ class GraphParts:
     def _scan(self, data: memoryview) -> None:
         spans: list[tuple[int, int]] = []
         versions = b""
+        self.gradients: dict[str, str] = {}
         functions: dict[str, GraphFunction] = {}
         old_version = 0
         for number, wire, start, end in iter_fields(data):
@@ -113,6 +117,8 @@ class GraphParts:
 
     def _scan_library(self, data: memoryview, functions: dict[str, GraphFunction]) -> None:
         for number, wire, start, end in iter_fields(data):
+            if wire == BYTES and number == _GRADIENT:
+                self.gradients.update([_decode_pair(data[start:end])])
             if wire != BYTES or number != _FUNCTION:
                 continue
             function = self._make_function(data[start:end])
@@ -132,15 +138,19 @@ class GraphParts:
         )
         spans: list[tuple[int, int]] = []
         outputs: dict[str, str] = {}
+        entries: dict[str, Buffer] = {}
         for number, wire, start, end in iter_fields(data):
             if wire == BYTES and number == _NODE_DEF:
                 spans.append((start, end))
             elif wire == BYTES and number == _RET:
                 key, value = _decode_pair(data[start:end])
                 outputs[key] = value
+            elif wire == BYTES and number == _FUNCTION_ATTR:
+                collect_entry(entries, data[start:end])
         inputs = tuple(argument.name for argument in signature.input_arg)
         table = self._make_table(data, spans, signature.name)
-        return GraphFunction(signature.name, inputs, outputs, table)
+        attributes = Attributes(entries, signature.name, self.limits)
+        return GraphFunction(signature.name, inputs, outputs, table, attributes)
 
     def _make_table(
         self, data: memoryview, spans: list[tuple[int, int]], function: str | None

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from ckptparse.errors import MalformedError
 from ckptparse.files.storage import Storage
 
-__all__ = ["asset_paths"]
+__all__ = ["asset_paths", "leads_out"]
 
 _ASSETS = "assets"
 
@@ -32,6 +32,15 @@ def asset_paths(storage: Storage, directory: str, filenames: Iterable[str]) -> d
     """
     root = storage.real(directory)
     return {name: _asset_path(storage, root, name) for name in dict.fromkeys(filenames)}
+
+
+def leads_out(storage: Storage, directory: str, name: str) -> bool:
+    """Tell whether the name of an asset leads out of the directory of its SavedModel."""
+    try:
+        _asset_path(storage, storage.real(directory), name)
+    except MalformedError:
+        return True
+    return False
 
 
 def _asset_path(storage: Storage, root: str, name: str) -> str:

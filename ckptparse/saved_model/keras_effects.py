@@ -1,8 +1,10 @@
 """What Keras would run if it built a model from what it wrote of its objects.
 
     Lambda         "function": [code, defaults, closure]     the code is marshalled and in base64
+                   "function": code                          likewise, if "function_type": "lambda"
                    "function": {"class_name": "__lambda__", "config": {"code": ...}}
     TFOpLambda     "function": "io.write_file"               a function of TensorFlow by its name
+    function       "module": "keras.utils", "config": name   imported, and looked up
     any object     "module": "package.module"                imported, and its class looked up
 
 Code is never unmarshalled, which a hostile file could make crash: the names in it are found by the
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import builtins
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -23,10 +26,18 @@ from ckptparse.saved_model.keras_metadata import KerasObject
 
 __all__ = ["find_keras_effects"]
 
-_LAMBDA, _MARKED_LAMBDA = "Lambda", "__lambda__"
+_LAMBDA, _MARKED_LAMBDA, _FUNCTION = "Lambda", "__lambda__", "function"
 _OP_LAMBDAS = frozenset({"TFOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty"})
 _CODE_KEYS = ("function", "output_shape", "mask")
 _KNOWN_MODULES = frozenset({"keras", "tf_keras", "tensorflow", "builtins"})
+_HARMLESS_PARTS = frozenset(
+    {
+        *("activations", "constraints", "initializers", "losses", "metrics", "optimizers"),
+        *("regularizers", "ops", "nn", "math", "random"),
+    }
+)
+"""Parts of modules of Keras and TensorFlow in which every function only computes."""
+_DOWNLOADS = "get_file"
 _LAMBDA_SOURCE = "https://keras.io/api/layers/core_layers/lambda/"
 _SAVING_SOURCE = "https://keras.io/api/models/model_saving_apis/serialization_utils/"
 _PYTHON_CALLS = ("numpy_function", "py_function", "compat.v1.py_func")
@@ -96,20 +107,46 @@ def _examine(value: Mapping[str, Any], where: str) -> Iterator[Effect]:
         yield _python(kind, where, _code_reason(settings.get("code")))
     elif last in _OP_LAMBDAS:
         yield from _examine_call(last, settings, where)
-    if isinstance(module, str) and module.partition(".")[0] not in _KNOWN_MODULES:
-        says = f"Imports the Python module {module!r} for its class {kind!r}"
-        yield Effect(
-            EffectKind.RUNS_PYTHON, False, kind, where, None, (), None, None, says, _SAVING_SOURCE
-        )
+    if not isinstance(module, str):
+        return
+    if kind == _FUNCTION and isinstance(config, str):
+        yield from _examine_function(module, config, where)
+    elif module.partition(".")[0] not in _KNOWN_MODULES:
+        yield _imports(module, kind, where)
+
+
+def _imports(module: str, name: str, where: str) -> Effect:
+    says = f"Imports the Python module {module!r} for {name!r}"
+    return _effect(EffectKind.RUNS_PYTHON, name, where, says, _SAVING_SOURCE)
+
+
+def _examine_function(module: str, name: str, where: str) -> Iterator[Effect]:
+    """Look at a function that Keras would import by its module and name."""
+    root, _, rest = module.partition(".")
+    if root not in _KNOWN_MODULES:
+        yield _imports(module, name, where)
+    elif root == "builtins":
+        # For Keras these are its own functions first; a name that it lacks is Python's.
+        if hasattr(builtins, name):
+            does = f"Calls Python's own function {name!r}"
+            yield _effect(EffectKind.RUNS_PYTHON, _FUNCTION, where, does, _SAVING_SOURCE)
+    elif root == "tensorflow" and (found := list(_named_calls(_FUNCTION, f"{rest}.{name}", where))):
+        yield from found
+    elif _HARMLESS_PARTS.isdisjoint(module.split(".")):
+        kind = EffectKind.NETWORK if name == _DOWNLOADS else EffectKind.RUNS_PYTHON
+        does = f"Calls the function {f'{module}.{name}'!r}"
+        yield _effect(kind, _FUNCTION, where, does, _SAVING_SOURCE)
 
 
 def _examine_lambda(settings: Mapping[str, Any], where: str) -> Iterator[Effect]:
     for key in _CODE_KEYS:
-        value = settings.get(key)
+        value, marked = settings.get(key), settings.get(f"{key}_type") == "lambda"
         if isinstance(value, (list, tuple)) and value and isinstance(value[0], str):
-            if key == "function" or settings.get(f"{key}_type") == "lambda":
+            if key == "function" or marked:
                 yield _python(_LAMBDA, where, _code_reason(value[0]))
-        elif key == "function" and isinstance(value, str):
+        elif isinstance(value, str) and marked:
+            yield _python(_LAMBDA, where, _code_reason(value))
+        elif isinstance(value, str) and (key == "function" or settings.get(f"{key}_type")):
             reason = f"Calls the Python function {value!r}, which the program must bring"
             yield _python(_LAMBDA, where, reason)
 
@@ -119,6 +156,11 @@ def _examine_call(kind: str, settings: Mapping[str, Any], where: str) -> Iterato
     called = settings.get("function", settings.get("symbol"))
     if not isinstance(called, str):
         return
+    yield from _named_calls(kind, called, where)
+
+
+def _named_calls(kind: str, called: str, where: str) -> Iterator[Effect]:
+    """Say what a function of TensorFlow does, by its name; nothing of most."""
     does = f"Calls TensorFlow's {called!r}"
     operation = OPERATIONS.get(called.removeprefix("raw_ops."))
     if operation is not None and called.startswith("raw_ops."):
@@ -138,7 +180,8 @@ def _code_reason(code: object) -> str:
     try:
         data = base64.b64decode(code, validate=False)
     except (ValueError, binascii.Error):
-        return "Runs Python code that stands in the model, and is no base64"
+        # Older models have the bytes themselves, as the characters of those numbers.
+        data = code.encode("raw_unicode_escape", "surrogatepass")
     names = list(dict.fromkeys(_names_in(data)))
     said = ", ".join(names[:_MOST_NAMES]) + (" …" if len(names) > _MOST_NAMES else "")
     reason = f"Runs Python code that stands in the model ({len(data)} bytes)"

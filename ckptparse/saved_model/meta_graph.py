@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ckptparse.coding.varint import encode_varint
 from ckptparse.files.context import Context
@@ -22,9 +22,12 @@ from ckptparse.graph.object_graph import ObjectGraph, TensorSource
 from ckptparse.proto.meta_graph_pb2 import AssetFileDef, MetaGraphDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.wire import BYTES, GROUP, Buffer, iter_fields
-from ckptparse.saved_model.assets import asset_paths
+from ckptparse.saved_model.assets import asset_paths, leads_out
 from ckptparse.saved_model.objects import ConcreteFunction, SavedObjects
 from ckptparse.saved_model.signatures import Signature, decode_signatures
+
+if TYPE_CHECKING:
+    from ckptparse.graph.effects.tracing import Name
 
 __all__ = ["MetaGraph", "VariablesSource"]
 
@@ -121,18 +124,32 @@ class MetaGraph:
         from ckptparse.graph.effects.finding import find_effects
         from ckptparse.graph.effects.tracing import Name, Names
 
-        asset, other = Name(PathOrigin.ASSET), Name(PathOrigin.COMPUTED)
-        bound = {} if self.objects is None else self.objects.bound_inputs
+        named, other = self._named_assets(), Name(PathOrigin.COMPUTED)
+        bound = {} if self.objects is None else self.objects.bound_assets
+        by_number: dict[int | None, Name] = dict(enumerate(named))
+        nodes = (split_input(item.tensor_info.name)[0] for item in self._asset_defs)
+        pairs = list(zip(nodes, named, strict=True))
         names = Names(
             self.graph.saver_nodes,
-            frozenset(split_input(item.tensor_info.name)[0] for item in self._asset_defs),
+            # Of several names for one node, one that leads out counts.
+            dict(sorted(pairs, key=lambda pair: pair[1].origin is not PathOrigin.ASSET)),
             takes_default=self.objects is None,
             bound={
-                name: tuple(asset if kind == "asset" else other for kind in kinds)
-                for name, kinds in bound.items()
+                function: tuple(by_number.get(number, other) for number in numbers)
+                for function, numbers in bound.items()
             },
         )
         return tuple(find_effects(self.graph, names, tags=self.tags))
+
+    def _named_assets(self) -> list[Name]:
+        """Say of each asset's name that it is one; of one that leads out, that it is any file."""
+        from ckptparse.graph.effects.tracing import Name
+
+        storage, asset = self._context.storage, Name(PathOrigin.ASSET)
+        return [
+            Name(PathOrigin.LITERAL, name) if leads_out(storage, self._directory, name) else asset
+            for name in self._asset_names
+        ]
 
     @cached_property
     def objects(self) -> SavedObjects | None:

@@ -230,18 +230,18 @@ class SavedObjects(ObjectGraph):
         }
 
     @property
-    def bound_inputs(self) -> Mapping[str, tuple[str | None, ...]]:
-        """The kinds of the objects that each function takes as its last arguments."""
+    def bound_assets(self) -> Mapping[str, tuple[int | None, ...]]:
+        """The numbers of the assets among the last arguments of each function; None for others."""
         return {
-            name: tuple(self._kind_of(number) for number in self._functions[name].bound_inputs)
+            name: tuple(self._asset_of(number) for number in self._functions[name].bound_inputs)
             for name in self._functions
         }
 
-    def _kind_of(self, number: int) -> str | None:
+    def _asset_of(self, number: int) -> int | None:
         if not 0 <= number < len(self._messages):
             return None
-        kind: str | None = self._messages[number].WhichOneof("kind")
-        return kind
+        message = self._messages[number]
+        return message.asset.asset_file_def_index if message.HasField("asset") else None
 
     def asset(self, number: int) -> str:
         """Return the path of an asset by its number.

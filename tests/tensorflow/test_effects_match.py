@@ -51,7 +51,7 @@ def test_the_list_of_operations_is_the_registry() -> None:
 
 def test_operations_with_functions_are_those_of_the_registry() -> None:
     for name, op in REGISTRY.items():
-        if any("func" in attribute.type for attribute in op.attr) and "SparseDense" not in name:
+        if any("func" in attribute.type for attribute in op.attr):
             assert name in FUNCTION_OPS, name
 
 

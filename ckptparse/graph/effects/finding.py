@@ -9,8 +9,8 @@ from ckptparse.errors import CheckpointError
 from ckptparse.graph.effects.effect import Effect, EffectKind, PathOrigin
 from ckptparse.graph.effects.known_ops import KNOWN_OPS, TENSORFLOW
 from ckptparse.graph.effects.table import FUNCTION_OPS, OPERATIONS, Operation
-from ckptparse.graph.effects.tracing import Name, Names, Tracer, function_calls, literal_strings
-from ckptparse.graph.nodes import Node, NodeTable, split_input
+from ckptparse.graph.effects.tracing import Name, Names, Tracer, function_calls
+from ckptparse.graph.nodes import Node, NodeTable
 from ckptparse.graph.parts import GraphParts
 
 __all__ = ["find_effects"]
@@ -59,7 +59,7 @@ def find_effects(
                 yield replace(effect, tags=tags, within=within, called=called)
             if table.op(name) == _CARRIES_GRAPH and len(within) < _DEEPEST:
                 node = table[name]
-                for inner in _carried(graph, table, node):
+                for inner in _carried(graph, tracer, table, node):
                     yield from find_effects(inner, Names(), tags=tags, within=(*within, node.path))
 
 
@@ -122,6 +122,8 @@ def _is_named(name: Name, operation: Operation) -> bool:
     """Tell whether something may be named; in attributes of several uses, an address alone."""
     if name.text is None:
         return True
+    if name.text.startswith(operation.harmless):
+        return False
     if operation.kind is EffectKind.WRITES_FILE and operation.attribute is not None:
         return "://" in name.text
     return name.text != ""
@@ -173,11 +175,12 @@ def _named_functions(graph: GraphParts, node: Node) -> Iterator[Effect]:
             )
 
 
-def _carried(graph: GraphParts, table: NodeTable, node: Node) -> Iterator[GraphParts]:
+def _carried(
+    graph: GraphParts, tracer: Tracer, table: NodeTable, node: Node
+) -> Iterator[GraphParts]:
     """Iterate over the graphs that a node is given as the bytes of a constant."""
-    source = split_input(node.data_inputs[0])[0] if node.data_inputs else ""
-    if source in table and table.op(source) == "Const":
-        for data in literal_strings(graph, table[source]):
+    if node.data_inputs:
+        for data in tracer.literals(table, node.data_inputs[0]):
             inner = _graph_of_bytes(data, graph)
             if inner is not None:
                 yield inner

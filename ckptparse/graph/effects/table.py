@@ -32,6 +32,7 @@ class Operation:
         attribute: The attribute that names them; None if an input does.
         only_if_named: Whether there is no effect if that name is empty, or if an attribute that
             may hold other things holds no address.
+        harmless: Beginnings of names that name no file.
         own: What its name is if a model does it to its own variables or assets; None for what no
             model needs.
     """
@@ -43,6 +44,7 @@ class Operation:
     attribute: str | None = None
     only_if_named: bool = False
     own: PathOrigin | None = None
+    harmless: tuple[str, ...] = ()
 
 
 def _rows(
@@ -54,11 +56,15 @@ def _rows(
     attribute: str | None = None,
     only_if_named: bool = False,
     own: PathOrigin | None = None,
+    harmless: tuple[str, ...] = (),
 ) -> Iterator[tuple[str, Operation]]:
     """Make the rows of operations that are alike; without `file` each has a page of its own."""
     for name in names.split():
         source = file or _DOCS.format(name)
-        yield name, Operation(kind, does, source, inputs, attribute, only_if_named, own)
+        yield (
+            name,
+            Operation(kind, does, source, inputs, attribute, only_if_named, own, harmless),
+        )
 
 
 def _reads() -> Iterator[tuple[str, Operation]]:
@@ -98,6 +104,10 @@ def _reads() -> Iterator[tuple[str, Operation]]:
     yield from _rows(
         kind, "Reads a text", "Skipgram", attribute="filename",
         file="tensorflow/core/ops/word2vec_ops.cc",
+    )  # fmt: skip
+    yield from _rows(
+        kind, "Reads the description of a message", "DecodeProtoV2 EncodeProto",
+        attribute="descriptor_source", only_if_named=True, harmless=("local://", "bytes://"),
     )  # fmt: skip
     yield from _rows(kind, "Maps a file", "ImmutableConst", attribute="memory_region_name")
     yield from _rows(
@@ -181,6 +191,10 @@ def _code() -> Iterator[tuple[str, Operation]]:
         file="tensorflow/core/ops/remote_fused_graph_ops.cc",
     )  # fmt: skip
     yield from _rows(
+        hidden, "Runs a program that it carries", "MlirPassthroughOp",
+        file="tensorflow/compiler/mlir/tensorflow/ops/mlir_passthrough_op.cc",
+    )  # fmt: skip
+    yield from _rows(
         hidden, "Runs a program that it carries", "_TPUCompileMlir _XlaHostComputeMlir",
         file="tensorflow/core/tpu/ops",
     )  # fmt: skip
@@ -233,7 +247,14 @@ def _host() -> Iterator[tuple[str, Operation]]:
     yield from _rows(kind, "Sets up how files are reached", "FileSystemSetConfiguration")
     yield from _rows(
         kind, "Starts or shuts down the TPUs of the machine",
-        "ConfigureDistributedTPU ShutdownDistributedTPU",
+        "ConfigureDistributedTPU ShutdownDistributedTPU ConfigureTPUEmbedding",
+    )  # fmt: skip
+    yield from _rows(
+        kind, "Starts or shuts down the TPUs of the machine",
+        "_ConfigureDistributedTPU _ShutdownDistributedTPU _InitializeHostForDistributedTPU "
+        "_DisconnectHostFromDistributedTPUSystem ConfigureTPUEmbeddingHost "
+        "ConfigureTPUEmbeddingMemory ConnectTPUEmbeddingHosts",
+        file="tensorflow/core/tpu/ops",
     )  # fmt: skip
     yield from _rows(
         kind, "Starts or shuts down the TPUs of the machine",
@@ -257,18 +278,25 @@ BatchFunction Case ChooseFastestBranchDataset DataServiceDatasetV3 DataServiceDa
 ExperimentalGroupByReducerDataset ExperimentalGroupByWindowDataset
 ExperimentalMapAndBatchDataset ExperimentalMapDataset ExperimentalParallelInterleaveDataset
 ExperimentalScanDataset ExperimentalTakeWhileDataset FilterDataset FlatMapDataset For FuncAttr
-FuncListAttr GeneratorDataset GroupByReducerDataset GroupByWindowDataset If
-IndexFlatMapDataset InterleaveDataset LegacyParallelInterleaveDatasetV2 LoadDataset
-MapAndBatchDataset MapDataset MapDefun OneShotIterator ParallelFilterDataset
-ParallelInterleaveDataset ParallelInterleaveDatasetV2 ParallelInterleaveDatasetV3
-ParallelInterleaveDatasetV4 ParallelMapDataset ParallelMapDatasetV2 PartitionedCall
-ReduceDataset RemoteCall RiscCondition RiscWhile RpcServerRegister SaveDataset SaveDatasetV2
-ScanDataset SnapshotDatasetV2 StatefulPartitionedCall StatelessCase StatelessIf StatelessWhile
-SymbolicGradient TPUCompile TPUPartitionedCall TakeWhileDataset While XlaCallModule
-XlaHostCompute XlaIf XlaLaunch XlaLaunchV2 XlaReduce XlaReduceWindow XlaScatter
-XlaSelectAndScatter XlaVariadicReduce XlaVariadicReduceV2 XlaVariadicSort XlaWhile _If
-_TPUReplicate _While _XlaCompile
+FuncListAttr GeneratorDataset GroupByReducerDataset GroupByWindowDataset If IndexFlatMapDataset
+InterleaveDataset LegacyParallelInterleaveDatasetV2 LoadDataset MapAndBatchDataset MapDataset
+MapDefun OneShotIterator ParallelFilterDataset ParallelInterleaveDataset
+ParallelInterleaveDatasetV2 ParallelInterleaveDatasetV3 ParallelInterleaveDatasetV4
+ParallelMapDataset ParallelMapDatasetV2 PartitionedCall ReduceDataset RemoteCall RiscCondition
+RiscWhile RpcServerRegister SaveDataset SaveDatasetV2 ScanDataset SnapshotDatasetV2
+StatefulPartitionedCall StatelessCase StatelessIf StatelessWhile SymbolicGradient TPUCompile
+TPUPartitionedCall TakeWhileDataset While XlaCallModule XlaHostCompute XlaIf XlaLaunch
+XlaLaunchV2 XlaReduce XlaReduceWindow XlaScatter XlaSelectAndScatter
+XlaSparseDenseMatmulCustomCombinerOnTcGradWithAdagradAndCsrInput
+XlaSparseDenseMatmulCustomCombinerOnTcGradWithAdagradMomentumAndCsrInput
+XlaSparseDenseMatmulCustomCombinerOnTcGradWithAdamAndCsrInput
+XlaSparseDenseMatmulCustomCombinerOnTcGradWithCsrInput
+XlaSparseDenseMatmulCustomCombinerOnTcGradWithFtrlAndCsrInput
+XlaSparseDenseMatmulCustomCombinerOnTcGradWithSgdAndCsrInput
+XlaSparseDenseMatmulCustomCombinerOnTcWithCsrInput XlaSparseDenseMatmulGradWithCsrInput
+XlaVariadicReduce XlaVariadicReduceV2 XlaVariadicSort XlaWhile _If _TPUReplicate _While
+_XlaCompile
 """
 
 FUNCTION_OPS = frozenset(_FUNCTION_OPS.split())
-"""Operations with an attribute that names a function, but for sums on sparse matrices."""
+"""Operations with an attribute that names a function."""

@@ -9,7 +9,7 @@ are followed, and only what all of them are is believed.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +29,8 @@ _MOST_NAMES = 16
 _MOST_STEPS = 2000
 _MOST_HOPS = 60
 _LONGEST_NAME = 4096
+_MOST_NESTED = 40
+"""Functions given to functions as attributes; of more, protobuf would not read the graph."""
 _SAVER_DEFAULT = "model"
 """What a Saver's filename is until someone gives another: `tf.train.Saver` writes it so."""
 
@@ -80,7 +82,8 @@ class Names:
 
     Attributes:
         savers: Nodes that a Saver is given its filename through.
-        assets: Nodes that are given the path of an asset.
+        assets: Nodes that are given the path of an asset, and what that is: an asset, or the name
+            of a file if it leads out of the model's directory.
         takes_default: Whether a name that is what `tf.train.Saver` writes for want of another is
             taken for the Saver's: a graph of TF1 may have more Savers than it says.
         bound: What the objects of a SavedModel bind to the last arguments of a function; None for
@@ -88,7 +91,7 @@ class Names:
     """
 
     savers: frozenset[str] = frozenset()
-    assets: frozenset[str] = frozenset()
+    assets: Mapping[str, Name] = field(default_factory=dict)
     takes_default: bool = False
     bound: Mapping[str, tuple[Name, ...]] = field(default_factory=dict)
 
@@ -108,6 +111,37 @@ class Tracer:
         self._steps = 0
         return self._trace(table, text, frozenset())
 
+    def literals(self, table: NodeTable, text: str) -> Iterator[bytes]:
+        """Iterate over the strings of every constant that a tensor may be, whole."""
+        pending, seen = [(table, text)], set[tuple[str | None, str]]()
+        while pending and len(seen) < _MOST_STEPS:
+            where, tensor = pending.pop()
+            name, _ = split_input(tensor)
+            if (where.function, name) in seen:
+                continue
+            seen.add((where.function, name))
+            if name not in where:
+                pending += self._given_by_callers(where, name)
+                continue
+            node = where[name]
+            if node.op == "Const":
+                yield from literal_strings(self._graph, node)
+            elif node.op in _PASSED or node.op == "PlaceholderWithDefault":
+                pending += [(where, source) for source in node.data_inputs]
+
+    def _given_by_callers(self, table: NodeTable, name: str) -> Iterator[tuple[NodeTable, str]]:
+        """Iterate over what callers give for an argument, if a call says it one by one."""
+        function = self._graph.functions.get(table.function or "")
+        if function is None or name not in function.inputs:
+            return
+        position = function.inputs.index(name)
+        for call in self.calls.get(function.name, ()):
+            node = call.table[call.node]
+            place = position + _SKIPPED.get(node.op, 0)
+            exact = node.op in _EXACT or node.op == function.name
+            if exact and place < len(node.data_inputs):
+                yield call.table, node.data_inputs[place]
+
     @cached_property
     def calls(self) -> Mapping[str, list[Call]]:
         """The nodes that call each function."""
@@ -123,7 +157,7 @@ class Tracer:
         """The functions that something calls: the graph itself, an object, a function of these."""
         wanted = [name for name, calls in self.calls.items() if _from_outside(calls)]
         wanted += self._names.bound
-        inside: dict[str, list[str]] = defaultdict(list)
+        inside = self._stand_ins()
         for name, calls in self.calls.items():
             for call in calls:
                 inside[call.table.function or ""].append(name)
@@ -134,6 +168,26 @@ class Tracer:
                 found.add(name)
                 wanted += inside.get(name, ())
         return frozenset(found)
+
+    def _stand_ins(self) -> dict[str, list[str]]:
+        """Return what may run besides a function: its gradient, and others that implement the same.
+
+        TensorFlow puts one function in place of another if both say that they implement one thing
+        (`api_implements`), as Keras does for each kind of device.
+        """
+        found: dict[str, list[str]] = defaultdict(list)
+        alike: dict[object, list[str]] = defaultdict(list)
+        for name, function in self._graph.functions.items():
+            implements = function.attributes.get("api_implements")
+            if isinstance(implements, bytes) and implements:
+                alike[implements].append(name)
+        for names in alike.values():
+            # Each leads to the next, and the last to the first: no more than one pair a name.
+            for name, other in zip(names, names[1:] + names[:1], strict=True):
+                found[name].append(other)
+        for name, gradient in self._graph.gradients.items():
+            found[name].append(gradient)
+        return found
 
     def _trace(
         self, table: NodeTable, text: str, above: frozenset[tuple[str | None, str]]
@@ -196,8 +250,11 @@ class Tracer:
         if table.function is not None:
             return None
         op = table.op(name)
-        if name in self._names.assets and op in ("Placeholder", "Const"):
-            texts = self._literals(table[name]) if op == "Const" else [Name(PathOrigin.ASSET)]
+        asset = self._names.assets.get(name)
+        if asset is not None and op in ("Placeholder", "Const"):
+            if asset.origin is not PathOrigin.ASSET:
+                return [asset]
+            texts = self._literals(table[name]) if op == "Const" else [asset]
             return [Name(PathOrigin.ASSET, found.text) for found in texts]
         if name not in self._names.savers:
             return None
@@ -311,12 +368,20 @@ def _from_outside(calls: Iterable[Call]) -> bool:
 
 
 def function_calls(node: Node) -> Iterator[tuple[str, FunctionCall]]:
-    """Iterate over the attributes of a node that name functions, and the functions."""
-    for attribute in node.attributes:
-        value = node.attributes[attribute]
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, FunctionCall):
-                yield attribute, item
+    """Iterate over the attributes of a node that name functions, and the functions.
+
+    A function may be given others in turn, which take the place of its own attributes.
+    """
+    pending = deque((name, node.attributes[name], 0) for name in node.attributes)
+    while pending:
+        attribute, value, depth = pending.popleft()
+        if isinstance(value, list):
+            pending.extend((attribute, item, depth) for item in value)
+        elif isinstance(value, FunctionCall):
+            yield attribute, value
+            if depth < _MOST_NESTED:
+                inner = value.attributes
+                pending.extend((attribute, inner[name], depth + 1) for name in inner)
 
 
 def literal_strings(graph: GraphParts, node: Node) -> list[bytes]:
