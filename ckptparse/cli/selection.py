@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from types import EllipsisType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 import ckptparse
 from ckptparse.cli.errors import UsageError
 from ckptparse.text import unescape
 
-__all__ = ["Selection", "find_tensor"]
+__all__ = ["Part", "Selection", "find_tensor"]
 
 Index = tuple[int | slice | EllipsisType, ...]
 _SUFFIX = re.compile(r"(?s)(?P<name>.+)\[(?P<index>[^\[\]]*)\]")
@@ -24,6 +29,54 @@ class Selection:
     key: str
     tensor: ckptparse.Tensor
     index: Index | None = None
+
+
+class Part:
+    """A part of a tensor that is read piece by piece, as the tensor itself is."""
+
+    def __init__(self, tensor: ckptparse.Tensor, index: Index) -> None:
+        """Find the shape of the part; nothing is read.
+
+        Raises:
+            IndexError: An integer is out of bounds, or there are too many.
+        """
+        self.name, self.data_type, self.dtype = tensor.name, tensor.data_type, tensor.dtype
+        self._tensor, self._index = tensor, index
+        self.shape: tuple[int, ...] = np.broadcast_to(np.int8(0), tensor.shape)[index].shape
+        self.nbytes = math.prod(self.shape) * self.dtype.itemsize
+        self._axes = _axes_of(index, tensor.shape)
+
+    def read(self) -> npt.NDArray[Any]:
+        """Read the whole part."""
+        return np.asarray(self._tensor[self._index])
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Read a part of it, given by slices: what the same slices of an array would be."""
+        slices = list(index) if isinstance(index, tuple) else [index]
+        if Ellipsis in slices:
+            slices.remove(Ellipsis)
+        wanted: list[int | slice] = []
+        for axis in self._axes:
+            if isinstance(axis, int):
+                wanted.append(axis)
+                continue
+            places = axis[slices.pop(0)] if slices else axis
+            stop = None if places.stop < 0 else places.stop
+            wanted.append(slice(places.start, stop, places.step))
+        return self._tensor[tuple(wanted)]
+
+
+def _axes_of(index: Index, shape: tuple[int, ...]) -> list[int | range]:
+    """Say for each axis which of its places are wanted: one, or a range."""
+    given = list(index)
+    place = given.index(Ellipsis) if Ellipsis in given else len(given)
+    all_of_it = [slice(None)] * (len(shape) - len(given) + (Ellipsis in given))
+    given[place : place + 1] = all_of_it
+    return [
+        range(size)[part] if isinstance(part, slice) else range(size)[int(part)]
+        for part, size in zip(given, shape, strict=True)
+        if part is not Ellipsis
+    ]
 
 
 def find_tensor(checkpoint: ckptparse.Checkpoint, text: str) -> Selection:

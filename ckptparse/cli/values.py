@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+import ckptparse
 from ckptparse.text import shape_text
 
-__all__ = ["Statistics", "draw_histogram", "format_values", "values_to_json"]
+__all__ = ["draw_histogram", "format_values", "summary_rows", "values_to_json"]
 
-_BINS = 40
 _BARS = " ▁▂▃▄▅▆▇█"
 _MOST_SHOWN = 1000
-_CHUNK = 1 << 20
-"""Elements that are summed up at a time."""
 
 
 def format_values(array: npt.NDArray[Any], *, full: bool, width: int) -> Iterator[str]:
@@ -76,116 +73,20 @@ def _json_value(value: Any) -> Any:
     return int(number) if isinstance(value, np.generic) and number.is_integer() else number
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """What sums values up. NaN and infinities are counted and otherwise left out."""
-
-    elements: int
-    finite: int
-    nan: int
-    infinite: int
-    zeros: int
-    smallest: int | float | None
-    largest: int | float | None
-    mean: float | None
-    deviation: float | None
-
-    @classmethod
-    def of(cls, array: npt.NDArray[Any]) -> Statistics:
-        """Sum up an array; of complex numbers, their magnitudes; of strings, their lengths."""
-        flat = array.reshape(-1)
-        parts = [_Part.of(part) for part in _iter_numbers(flat)]
-        finite = sum(part.finite for part in parts)
-        mean = math.fsum(part.total for part in parts) / finite if finite else None
-        return cls(
-            elements=flat.size,
-            finite=finite,
-            nan=sum(part.nan for part in parts),
-            infinite=flat.size - finite - sum(part.nan for part in parts),
-            zeros=sum(part.zeros for part in parts),
-            smallest=min((part.smallest for part in parts if part.finite), default=None),
-            largest=max((part.largest for part in parts if part.finite), default=None),
-            mean=mean,
-            deviation=None if mean is None else _deviation(flat, mean, finite),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return them as JSON has them."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-    def rows(self) -> Iterator[tuple[str, str]]:
-        """Iterate over names and values; floats in the digits that tell them apart."""
-        for name, value in self.to_dict().items():
-            yield (
-                name,
-                "-"
-                if value is None
-                else f"{value:.9g}"
-                if isinstance(value, float)
-                else str(value),
-            )
+def summary_rows(summary: ckptparse.Summary) -> Iterator[tuple[str, str]]:
+    """Iterate over names and values; floats in the digits that tell them apart."""
+    for name, value in summary.to_dict().items():
+        if isinstance(value, float):
+            yield name, f"{value:.9g}"
+        elif not isinstance(value, list):
+            yield name, "-" if value is None else str(value)
 
 
-def draw_histogram(array: npt.NDArray[Any], statistics: Statistics) -> str:
+def draw_histogram(summary: ckptparse.Summary) -> str:
     """Draw the finite values as a line of bars, from the smallest to the largest."""
-    low, high = statistics.smallest, statistics.largest
-    if low is None or high is None or low >= high:
+    counts = summary.histogram
+    if counts is None or summary.smallest == summary.largest:
         return ""
-    counts = np.zeros(_BINS, np.int64)
-    for part in _iter_numbers(array.reshape(-1)):
-        numbers = part[np.isfinite(part)].astype(np.float64)
-        # Halves: the whole width may be more than a float holds.
-        shares = (numbers / 2 - low / 2) / (high / 2 - low / 2)
-        bins = np.clip((shares * _BINS).astype(np.int64), 0, _BINS - 1)
-        counts += np.bincount(bins, minlength=_BINS)
     # What is not empty shows, however little it is.
-    heights = -(-counts * (len(_BARS) - 1) // counts.max())
-    return "".join(_BARS[height] for height in heights)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What sums up some of the elements."""
-
-    finite: int
-    nan: int
-    zeros: int
-    smallest: int | float
-    largest: int | float
-    total: float
-
-    @classmethod
-    def of(cls, numbers: npt.NDArray[Any]) -> _Part:
-        finite = numbers[np.isfinite(numbers)]
-        return cls(
-            finite=finite.size,
-            nan=int(np.isnan(numbers).sum()),
-            zeros=int((numbers == 0).sum()),
-            smallest=finite.min().item() if finite.size else 0,
-            largest=finite.max().item() if finite.size else 0,
-            total=float(finite.sum(dtype=np.float64)),
-        )
-
-
-def _deviation(flat: npt.NDArray[Any], mean: float, finite: int) -> float:
-    squares = (
-        float(np.square(part[np.isfinite(part)].astype(np.float64) - mean).sum())
-        for part in _iter_numbers(flat)
-    )
-    return math.sqrt(math.fsum(squares) / finite)
-
-
-def _iter_numbers(flat: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
-    """Iterate over elements of any kind, some at a time, as numbers that numpy sums up."""
-    for start in range(0, flat.size, _CHUNK):
-        yield _numbers(flat[start : start + _CHUNK])
-
-
-def _numbers(part: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if part.dtype == object:
-        return np.array([len(x) if isinstance(x, bytes) else 0 for x in part], dtype=np.int64)
-    if part.dtype.kind == "c":
-        return np.asarray(np.abs(part))
-    if part.dtype.kind == "b":
-        return part.astype(np.int64)
-    return part.astype(np.float64) if part.dtype.kind not in "iuf" else part
+    most = max(counts)
+    return "".join(_BARS[-(-count * (len(_BARS) - 1) // most)] for count in counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ckptparse.checkpoint import Naming, Patterns, choose_names
 from ckptparse.errors import located
@@ -24,6 +25,7 @@ def stats(
     exclude: Patterns = None,
     naming: Naming = "checkpoint",
     verify: bool = True,
+    histogram: bool = False,
     progress: Progress | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> dict[str, Summary]:
@@ -38,6 +40,7 @@ def stats(
         include, exclude: Of those, what matches one glob, and what does not match another.
         naming: As for `open`.
         verify: Whether each tensor's checksum is checked first.
+        histogram: Whether a histogram is made of each tensor.
         progress: Told how many bytes have been read, and how many there are.
         limits: Bounds on what the file may ask for.
 
@@ -56,7 +59,9 @@ def stats(
             with located(tensor=name):
                 if verify and isinstance(tensor, Tensor):
                     tensor.verify()
-                found[name] = measure(tensor).summary
+                measured = measure(tensor, histogram=histogram)
+                bins = measured.distribution.counts if measured.distribution else None
+                found[name] = replace(measured.summary, histogram=bins)
             done += tensor.nbytes
             if progress is not None:
                 progress(done, total)

@@ -30,6 +30,8 @@ class Summary:
         largest: The greatest finite value, likewise.
         mean: Of the finite values, in double precision; None if there is none.
         deviation: Their standard deviation (of the whole population), likewise.
+        histogram: How many finite values are in each of 64 bins of one width, from the least to
+            the greatest; None if it was not asked for, or if there is none.
     """
 
     elements: int = 0
@@ -41,9 +43,10 @@ class Summary:
     largest: int | float | None = None
     mean: float | None = None
     deviation: float | None = None
+    histogram: tuple[int, ...] | None = None
 
     def merge(self, other: Summary) -> Summary:
-        """Return the summary of these values and others together."""
+        """Return the summary of these values and others together, without a histogram."""
         finite = self.finite + other.finite
         mean, squares = _merge_moments(self, other)
         return Summary(
@@ -58,9 +61,11 @@ class Summary:
             None if squares is None else math.sqrt(squares / finite),
         )
 
-    def to_dict(self) -> dict[str, int | float | None]:
-        """Return it as JSON has it."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it; the histogram only if there is one."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        bins = found.pop("histogram")
+        return found if bins is None else {**found, "histogram": list(bins)}
 
 
 def summarize(values: npt.NDArray[Any]) -> Summary:

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import ckptparse
-from ckptparse.cli.values import Statistics
 from ckptparse.text import escape, size_text, unescape
 
 Call = Callable[[str], Any]
@@ -422,26 +421,68 @@ def test_verify_and_recover_tell_how_far_they_are() -> None:
         assert told[-1][0] == told[-1][1]
 
 
-def test_statistics_are_those_of_numpy() -> None:
-    values = np.random.default_rng(0).normal(3, 2, 3_000_000).astype(np.float32)
-    values[:3] = np.nan, np.inf, 0
-    finite = values[np.isfinite(values)].astype(np.float64)
-    found = Statistics.of(values)
-    assert (found.elements, found.finite, found.nan, found.infinite) == (3_000_000, 2_999_998, 1, 1)
-    assert found.zeros == 1
-    assert found.smallest == finite.min()
-    assert found.largest == finite.max()
-    assert found.mean == pytest.approx(finite.mean())
-    assert found.deviation == pytest.approx(finite.std())
+INDICES = ["", "[1]", "[2:4, ::-1]", "[..., 1]", "[::2, ..., -1:]", "[-1, 3, 2]", "[5:2]", "[...]"]
 
 
-@pytest.mark.parametrize(
-    "array", [np.zeros((0, 3)), np.array([], object), np.array([np.nan], np.float32)]
-)
-def test_statistics_of_nothing_finite_are_none(array: Any) -> None:
-    found = Statistics.of(array)
-    assert found.finite == 0
-    assert found.smallest is found.largest is found.mean is found.deviation is None
+@pytest.fixture
+def cube(tmp_path: Path) -> tuple[Path, Any]:
+    values = np.random.default_rng(0).normal(3, 2, (5, 7, 3)).astype(np.float32)
+    values[2:4, 0, 0] = np.nan, np.inf
+    ckptparse.write(tmp_path / "m", {"cube": values})
+    return tmp_path / "m", values
+
+
+@pytest.mark.parametrize("index", INDICES)
+def test_statistics_of_a_part_are_those_of_numpy(
+    index: str, cube: tuple[Path, Any], call: Callable[..., Any]
+) -> None:
+    path, values = cube
+    part = eval(f"values{index}") if index else values  # noqa: S307 - the index is our own
+    answer = json.loads(call(f"ckptparse show --stats --json {path} 'cube{index}'").out)["result"]
+    assert answer["shape"] == list(part.shape)
+    assert answer["values"] is None
+    found = answer["statistics"]
+    finite = part[np.isfinite(part)].astype(np.float64)
+    assert (found["elements"], found["finite"]) == (part.size, finite.size)
+    assert (found["nan"], found["infinite"]) == (np.isnan(part).sum(), np.isinf(part).sum())
+    if finite.size:
+        assert (found["smallest"], found["largest"]) == (finite.min(), finite.max())
+        assert found["mean"] == pytest.approx(finite.mean())
+        assert found["deviation"] == pytest.approx(finite.std(), abs=1e-12)
+        assert sum(found["histogram"]) == finite.size
+
+
+def test_statistics_are_streamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[..., Any]
+) -> None:
+    ckptparse.write(tmp_path / "m", {"big": np.ones((1 << 10, 1 << 12), np.float32)})
+    most = 0
+    read = ckptparse.Tensor.__getitem__
+
+    def watched(self: Any, index: Any) -> Any:
+        nonlocal most
+        part = read(self, index)
+        most = max(most, part.nbytes)
+        return part
+
+    monkeypatch.setattr(ckptparse.Tensor, "__getitem__", watched)
+    monkeypatch.setattr(ckptparse.Tensor, "read", None)
+    for index in ("", "[1:]"):
+        assert call(f"ckptparse show --stats {tmp_path}/m 'big{index}'").code == 0
+    assert 0 < most <= 1 << 20
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 3)), np.array([np.nan], np.float32)])
+def test_statistics_of_nothing_finite_are_none(
+    array: Any, tmp_path: Path, call: Callable[..., Any]
+) -> None:
+    ckptparse.write(tmp_path / "m", {"x": array})
+    found = json.loads(call(f"ckptparse show --stats --json {tmp_path}/m x").out)["result"][
+        "statistics"
+    ]
+    assert found["finite"] == 0
+    assert found["smallest"] is found["largest"] is found["mean"] is found["deviation"] is None
+    assert "histogram" not in found
 
 
 @pytest.mark.parametrize(

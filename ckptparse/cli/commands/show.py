@@ -17,10 +17,10 @@ from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import Naming, NamingOption, OverwriteOption, PathArgument
 from ckptparse.cli.progress import working
 from ckptparse.cli.running import GOOD, Run
-from ckptparse.cli.selection import Selection, find_tensor
+from ckptparse.cli.selection import Part, Selection, find_tensor
 from ckptparse.cli.tensors import tensor_to_json
 from ckptparse.cli.text import describe_opened
-from ckptparse.cli.values import Statistics, draw_histogram, format_values, values_to_json
+from ckptparse.cli.values import draw_histogram, format_values, summary_rows, values_to_json
 from ckptparse.cli.writing import check_outputs, write_npy
 from ckptparse.text import escape, shape_text, size_text
 
@@ -64,22 +64,28 @@ def show(
                 )
             check_outputs([npy], [*checkpoint.files, path], overwrite=overwrite)
         selection = find_tensor(checkpoint, name)
-        with working(f"reading {escape(selection.key)}", quiet=run.quiet):
-            array = _read(selection)
-        if npy is not None:
+        source = _source(selection)
+        array, summary = None, None
+        with working(f"reading {escape(selection.key)}", quiet=run.quiet) as advance:
+            if npy is not None or not stats:
+                array = source.read()
+            if stats:
+                values = {selection.key: source}
+                summary = ckptparse.stats(values, histogram=True, progress=advance)[selection.key]
+        if npy is not None and array is not None:
             plain = _plain(array)
             write_npy(npy, plain, overwrite=overwrite)
             wider = "" if plain.dtype == array.dtype else f" as {plain.dtype}"
             run.note(f"wrote {npy}{wider if array.dtype != object else ''}")
-        statistics = Statistics.of(array) if stats else None
-        return Values(checkpoint.path, selection, array, statistics, full, npy)
+        return Values(checkpoint.path, selection, source.shape, array, summary, full, npy)
 
 
-def _read(selection: Selection) -> npt.NDArray[Any]:
+def _source(selection: Selection) -> ckptparse.Tensor | Part:
+    """Return what is read: the tensor, or a part of it."""
     if selection.index is None:
-        return selection.tensor.read()
+        return selection.tensor
     try:
-        return np.asarray(selection.tensor[selection.index])
+        return Part(selection.tensor, selection.index)
     except IndexError as error:
         raise UsageError(
             f"{error}: the shape of '{escape(selection.key)}' is "
@@ -106,8 +112,9 @@ class Values:
 
     path: str
     selection: Selection
-    array: npt.NDArray[Any]
-    statistics: Statistics | None
+    shape: tuple[int, ...]
+    array: npt.NDArray[Any] | None
+    statistics: ckptparse.Summary | None
     full: bool
     written: str | None
     code: int = GOOD
@@ -118,11 +125,12 @@ class Values:
         Values beyond the first 1,000 come with `--full` only, as in a terminal.
         """
         wanted = self.statistics is None and self.written is None
+        array = self.array if wanted else None
         return {
             "path": self.path,
             "tensor": tensor_to_json(self.selection.key, self.selection.tensor),
-            "shape": list(self.array.shape),
-            "values": values_to_json(self.array, full=self.full) if wanted else None,
+            "shape": list(self.shape),
+            "values": None if array is None else values_to_json(array, full=self.full),
             "statistics": None if self.statistics is None else self.statistics.to_dict(),
             "written": self.written,
         }
@@ -133,19 +141,21 @@ class Values:
             out.line(self._head(), "bold")
         if self.statistics is not None:
             out.fields(self._statistics_rows(self.statistics, drawn=out.terminal))
-        elif self.written is None:
+        elif self.written is None and self.array is not None:
             for line in format_values(self.array, full=self.full, width=_width(out)):
                 out.line(line)
 
-    def _statistics_rows(self, statistics: Statistics, *, drawn: bool) -> Iterator[tuple[str, str]]:
-        yield from statistics.rows()
-        bars = draw_histogram(self.array, statistics) if drawn else ""
+    def _statistics_rows(
+        self, summary: ckptparse.Summary, *, drawn: bool
+    ) -> Iterator[tuple[str, str]]:
+        yield from summary_rows(summary)
+        bars = draw_histogram(summary) if drawn else ""
         if bars:
             yield "histogram", bars
 
     def _head(self) -> str:
         tensor = self.selection.tensor
-        part = "" if self.selection.index is None else f", {shape_text(self.array.shape)} of it"
+        part = "" if self.selection.index is None else f", {shape_text(self.shape)} of it"
         return (
             f"{escape(self.selection.key)}  {ckptparse.element_name(tensor.data_type)} "
             f"{shape_text(tensor.shape)}  {size_text(tensor.nbytes)}{part}"
