@@ -196,7 +196,7 @@ def test_the_text_of_a_slice_is_parsed() -> None:
     "spec", ["", "6 3", "6 3 0,2", "6 3 0,2:-:-", "x 3 0,2:-", "6 3 0:-", "6  3 0,2:-"]
 )
 def test_what_is_no_slice_is_refused(spec: str) -> None:
-    with pytest.raises(MalformedError, match="Expected dimensions and a slice"):
+    with pytest.raises(MalformedError, match="Expected a shape and a slice"):
         parse_slice_spec(spec)
 
 

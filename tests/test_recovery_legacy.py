@@ -95,7 +95,7 @@ def test_a_lost_block_comes_back_from_a_checkpoint_that_has_the_same(tmp_path: P
         damage(tmp_path / "m-1", offset + 100, np.random.default_rng(9).bytes(300))
     recovery = ckptparse.recover(tmp_path / "m-1")
     tensor = recovery["b"]
-    assert tensor.status == "corrected" and tensor.method == "a sibling's bytes"
+    assert tensor.status == "corrected" and tensor.method == "taking a sibling's bytes"
     assert tensor.source is not None and tensor.source.path == str(tmp_path / "m-2")
     assert faults.same(tensor.read(), arrays["b"])
     assert "c" not in recovery or not recovery["c"].status.proved

@@ -174,7 +174,7 @@ def test_a_mixed_save_gives_every_tensor_of_its_data(tmp_path: Path) -> None:
     for name, value in values(2).items():
         assert faults.same(recovery[name].read(), value), name
         assert name == "zeros" or recovery[name].status == "unverified"
-    assert "the index is of a save in which it is 0.01" in recovery["rate"].note
+    assert "in the save that wrote the index it is 0.01" in recovery["rate"].note
 
 
 def test_zeros_of_its_own_keep_no_tensor_from_being_corrected(tmp_path: Path) -> None:
@@ -184,10 +184,14 @@ def test_zeros_of_its_own_keep_no_tensor_from_being_corrected(tmp_path: Path) ->
     faults.change(data_of(tmp_path / "m"), lambda data: faults.flip(data, 30721, 3))
     report = ckptparse.verify(tmp_path / "m")
     assert report.tensors["slot"].cause == "bits"
-    tensor = ckptparse.recover(tmp_path / "m")["slot"]
+    recovery = ckptparse.recover(tmp_path / "m")
+    tensor = recovery["slot"]
     assert tensor.status == "corrected" and faults.same(tensor.read(), value)
     assert tensor.note.startswith("flipping bit 3 of byte 30721 back makes the checksum agree; ")
     assert tensor.note.endswith("the chance that this is wrong is 1 in 5,200")
+    said = " ".join(str(recovery).split())
+    assert said.count("the chance that this is wrong is 1 in 5,200") == 1
+    assert said.count("bit 3 of byte 30721") == 1
 
 
 def test_eight_byte_tensors_are_found_in_a_file_that_has_moved(tmp_path: Path) -> None:

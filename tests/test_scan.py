@@ -150,7 +150,7 @@ def test_a_scan_goes_on_from_its_state(tmp_path: Path) -> None:
 def test_a_state_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
     image, state = make_image(tmp_path, (0,)), tmp_path / "state.json"
     state.write_text(text)
-    with pytest.raises(MalformedError, match="state of a scan"):
+    with pytest.raises(MalformedError, match="state file of a scan"):
         ckptparse.scan(image, state=state)
     assert state.read_text() == text
 

@@ -1,16 +1,17 @@
-"""What a broken checkpoint still gives: mending what the examination found damaged.
+"""Get back what a damaged checkpoint still gives: mend what the examination found damaged.
 
-Recovery reads beside the strict reader and never loosens it. Its modules, from the ground up:
+Recovery has a reader of its own. The strict reader is not loosened for it. The modules:
 
-    recipe, mended     how one payload is got back, and what became of it
-    images             lost tensors in any other bytes
+    recipe, mended     how one payload is got back, and what is known of it then
+    images             lost tensors in disk images and other files
     siblings           other checkpoints as evidence
-    expectations       numbers that something beside the checksum says
+    expectations       numbers that something else than the checksum says
     matches            bytes elsewhere that have the checksum
-    inferences         bytes that follow from the checksum; string_flips, those of strings
-    mend               all of them, the surest first
+    inferences         bytes that follow from the checksum; string_flips: of strings
+    mend               all of these, the surest first
+    offering           bytes without proof, with what looks wrong in them
     result, recover    what the caller gets
-    evidence, rebuild  files of any kind; a lost index made anew
+    evidence, rebuild  files of any kind; a lost index built again
     conversions, returns, stripes, statistics
-                       text and stripes undone; pieces that look wrong
+                       conversions of text and stripes undone; pieces that look wrong
 """

@@ -1,12 +1,12 @@
-"""Conversions of whole files that can be undone: text encodings, base64, gzip.
+"""Undo conversions of whole files: text encodings, base64, gzip.
 
-    UTF-8      bytes taken for latin-1 or cp1252: every byte from 80 on became two or three
+    UTF-8      bytes were read as latin-1 or cp1252: every byte from 80 on became two or three
     UTF-16     every byte became two
     base64     three bytes became four letters, in lines
     gzip       compressed
 
-What a decoder could not understand and replaced (U+FFFD, `?`) is lost: such files are no case of
-these.
+If a decoder replaced bytes that it did not understand (by U+FFFD or `?`), they are lost, and the
+file is none of these.
 """
 
 from __future__ import annotations
@@ -27,14 +27,19 @@ from ckptparse.files.views import ConvertedSource, Converter
 __all__ = ["Conversion", "find_conversions", "undo"]
 
 _SAMPLE = 1 << 16
+"""Bytes that are converted as a trial. Raw weights break the rules of UTF-8 and of base64 within
+the first few hundred bytes."""
 _LARGEST_PIECE = 1 << 22
+"""Bytes that are decompressed in one go, so that memory stays small."""
 _GROWTH = 64
+"""A file may become so many times larger. Compressed weights become hardly larger, zeros up to
+1,000 times: what is larger still holds nothing worth the memory."""
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]+\r?\n?)*[A-Za-z0-9+/]*={0,2}\s*")
 _ARMOUR = re.compile(rb"-----[^\n]*\r?\n|begin-base64[^\n]*\n")
 
 
 class Conversion(str, Enum):
-    """What was done to a file."""
+    """A conversion of a whole file."""
 
     UTF8_LATIN1 = "latin-1 to UTF-8"
     UTF8_CP1252 = "cp1252 to UTF-8"
@@ -45,10 +50,10 @@ class Conversion(str, Enum):
 
 
 def undo(source: Source, conversion: Conversion) -> ConvertedSource | None:
-    """Return a file as it was before a conversion; None if it was not made by that.
+    """Return a file as it was before a conversion; None if this conversion did not make it.
 
-    Of compressed data that is cut off or damaged, what comes before that is there. The file is
-    looked through once. It is closed with what is returned, and left open otherwise.
+    If compressed data is cut off or damaged, the bytes before the damage are there. The file is
+    read once. Closing the result closes the file; if the result is None, it stays open.
     """
     try:
         converter, most = _CONVERTERS[conversion], _GROWTH * source.size
@@ -58,7 +63,7 @@ def undo(source: Source, conversion: Conversion) -> ConvertedSource | None:
 
 
 def find_conversions(source: Source) -> list[Conversion]:
-    """Return the conversions that may have been made, by the first 64 KiB."""
+    """Return the conversions that may have made a file, judged by its first 64 KiB."""
     sample = source.read_at(0, min(_SAMPLE, source.size))
     return [conversion for conversion in Conversion if _may_be(sample, conversion, source.size)]
 
@@ -74,21 +79,21 @@ def _may_be(sample: bytes, conversion: Conversion, size: int) -> bool:
         data, taken, _ = converter.convert(sample, converter.start(), last=last)
     except ValueError:
         return False
-    # A file that such a conversion leaves as it is has not been converted.
+    # If undoing changes nothing, there was no such conversion.
     return data != sample[:taken]
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """Bytes taken for one encoding and written in another."""
+    """Bytes that were read in one encoding and written in another."""
 
     written: str
     read: Any
-    """None: latin-1."""
+    """None for latin-1."""
     width: int
-    """Bytes of the widest character's last part that may be cut off."""
+    """How many bytes of a character a piece may end in."""
     mark: bytes
-    """The byte order mark."""
+    """The byte order mark that a writer may put first; it is no byte of the file."""
 
     def start(self) -> bool:
         """Whether the next byte is the first."""
@@ -122,7 +127,7 @@ class _Base64:
         spare = 0 if last else len(letters) % 4
         taken = len(data)
         if spare:
-            # The letters of a group that is not whole are left for the next piece.
+            # Four letters make three bytes: those of an unfinished group wait for the next piece.
             taken = skipped + _end_of_letters(body, len(letters) - spare)
             letters = letters[: len(letters) - spare]
         try:
@@ -137,7 +142,7 @@ def _without_armour(data: bytes) -> bytes:
 
 
 def _end_of_letters(data: bytes, count: int) -> int:
-    """Return where the first `count` letters end; few bytes behind them are looked at."""
+    """Return where the first `count` letters end. Only the bytes after them are looked at."""
     position = len(data)
     surplus = len(data.translate(None, b"\r\n \t")) - count
     while surplus:
@@ -146,18 +151,22 @@ def _end_of_letters(data: bytes, count: int) -> int:
     return position
 
 
+_GZIP_WINDOW = 31
+"""zlib's number for gzip: the largest window, 15, and 16 for a gzip header."""
+
+
 class _Gzip:
     """One gzip member after another."""
 
     def start(self) -> Any:
-        """Return a decompressor that has seen nothing."""
-        return zlib.decompressobj(31)
+        """Return a decompressor that has read nothing."""
+        return zlib.decompressobj(_GZIP_WINDOW)
 
     def convert(self, data: bytes, state: Any, *, last: bool) -> tuple[bytes, int, Any]:  # noqa: ARG002 - as the protocol
         decompressor = state.copy()
         try:
             if decompressor.eof:
-                decompressor = zlib.decompressobj(31)
+                decompressor = zlib.decompressobj(_GZIP_WINDOW)
             found = decompressor.decompress(data, _LARGEST_PIECE)
         except zlib.error as error:
             raise ValueError(str(error)) from error
@@ -166,7 +175,7 @@ class _Gzip:
 
 
 def _cp1252_map() -> Any:
-    """Return cp1252 as programs read it: the five bytes it leaves open are control characters."""
+    """Return cp1252 as programs read it: the five bytes without a letter are control characters."""
     letters = (bytes([n]).decode("cp1252", "ignore") or chr(n) for n in range(256))
     return codecs.charmap_build("".join(letters))
 

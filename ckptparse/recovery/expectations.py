@@ -1,6 +1,6 @@
-"""Numbers that something beside the checksum says: the step in the prefix, and what siblings hold.
+"""Numbers that something else than the checksum says: the step in the prefix, values of siblings.
 
-A counter of a run rises evenly, so two siblings at known steps tell what it is at a third.
+A counter of a run rises evenly. So its values at two steps give its value at a third one.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from ckptparse.recovery.siblings import Siblings
 __all__ = ["Expectations"]
 
 _MOST_PAIRS = 32
-"""Pairs of siblings that may say a number: each adds its chance to fit by accident."""
+"""Pairs of siblings that may say a number: eight siblings have 28 pairs. Each number fits by chance
+1 in 2^32, so all of them together 1 in 134 million."""
 _SIZE = 8
 
 
 class Expectations:
-    """What an 8-byte integer may be, and why."""
+    """The values that an 8-byte integer may have, and why."""
 
     def __init__(self, prefix: str, files: DataFiles, siblings: Siblings) -> None:
         self._step = find_step(prefix)
@@ -29,7 +30,7 @@ class Expectations:
         self._siblings = siblings
 
     def of(self, name: PartName, payload: Payload) -> dict[int, str]:
-        """Return the numbers that a payload may hold, each with what says so."""
+        """Return the numbers that a payload may hold, each with what says it."""
         if self._step is None:
             return {}
         found = {self._step: "the step in the checkpoint's name"}
@@ -37,11 +38,11 @@ class Expectations:
         for (first, low), (second, high) in list(combinations(known, 2))[:_MOST_PAIRS]:
             rise, rest = divmod((high - low) * (self._step - first), second - first)
             if not rest and 0 <= low + rise < 1 << 63:
-                found.setdefault(low + rise, "what it is in the checkpoints beside")
+                found.setdefault(low + rise, "which follows from the checkpoints beside it")
         return found
 
     def _known(self, name: PartName, payload: Payload) -> dict[int, int]:
-        """Return the value at each step at which a sibling holds it."""
+        """Return the values that siblings hold, by their steps."""
         known: dict[int, int] = {}
         for other in self._siblings.named(name, payload):
             step = find_step(other.index.removesuffix(".index"))

@@ -1,9 +1,9 @@
-"""Lost tensors in any bytes at all: disk images, swap files, what a file rescuer brought up.
+"""Find lost tensors in any bytes: disk images, swap files, files that a rescue program saved.
 
-File systems place files, and the stretches of files, at multiples of 512 bytes, so a tensor lies
-there at the same remainder as in its data file. A few tensors of each data file are sought, spread
-over it, in pieces that overlap by as much as the largest needs; the others lie the same distance
-away.
+A file system places each part of a file at a multiple of 512 bytes. So a tensor's offset in an
+image has the same remainder by 512 as its offset in the data file. A few tensors of each data file
+are sought, spread over the file; the others are at the same distance. The image is searched in
+pieces, which overlap by the size of the largest tensor.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from ckptparse.problems import Cause
 __all__ = ["find_in_images"]
 
 _STEP = 512
-"""Bytes of a sector: file systems put a file's stretches on its multiples."""
+"""Bytes of a sector: file systems place the parts of a file at its multiples."""
 _PIECE = 1 << 26
-"""Bytes of an image that are searched at once: the registers of its sectors take 0.5 MiB."""
+"""Bytes of an image that are searched at once. One register for each sector takes 0.5 MiB."""
 _MOST_OVERLAP = 1 << 28
-"""Bytes of a payload that is sought: pieces overlap by as much."""
+"""Bytes of the largest payload that is sought: a piece and its overlap are held in memory."""
 _MOST_SOUGHT = 16
-"""Payloads that are sought: a file in so many stretches is found whole."""
+"""Payloads that are sought, spread over the file: parts of a sixteenth of it and more are found."""
 
 Places = dict[DataFile, list[Place]]
 
 
 def find_in_images(case: Case, paths: Iterable[str], places: Places) -> Places:
-    """Look for what is lost in other files; return `places` with where it lies, by data file.
+    """Look for lost payloads in other files; return `places` with those found, by data file.
 
     Raises:
         CheckpointError: One of the files cannot be opened.
@@ -59,7 +59,7 @@ def _search(case: Case, file: DataFile, size: int, lost: Sequence[Payload], plac
     positions = size // _STEP
     for (own, delta), hits in deltas.items():
         chance = positions / 2**32 if hits == 1 else NO_CHANCE
-        place = Place(file, delta, Cause.SHIFTED, f"found in {file.path}", chance)
+        place = Place(file, delta, Cause.SHIFTED, f"finding it in {file.path}", chance)
         places[own].append(_confirmed(case, place, own, lost))
 
 
@@ -76,7 +76,7 @@ def _iter_lost(case: Case, places: Places) -> Iterator[Payload]:
 def _iter_hits(
     case: Case, file: DataFile, size: int, lost: Sequence[Payload]
 ) -> Iterator[tuple[Payload, int]]:
-    """Iterate over the places where a lost payload lies in a file."""
+    """Iterate over the offsets in a file where a lost payload is."""
     sought = _choose(lost)
     overlap = max((payload.size for payload in sought), default=0)
     source = case.files.source(file)
@@ -92,7 +92,7 @@ def _iter_hits(
 
 
 def _choose(lost: Sequence[Payload]) -> list[Payload]:
-    """Choose payloads that are neither small nor constant, spread over what is lost."""
+    """Choose lost payloads that are neither small nor constant, spread over the files."""
     good = [
         payload
         for payload in lost
@@ -111,6 +111,6 @@ def _by_remainder(sought: Sequence[Payload]) -> dict[int, list[Payload]]:
 
 
 def _confirmed(case: Case, place: Place, own: DataFile, lost: Sequence[Payload]) -> Place:
-    """Lower the chance of a place where two payloads at least lie at the same distance."""
+    """Lower the chance of a place if at least two payloads are at the same distance."""
     fitting = sum(payload.file == own and place.holds(case.files, payload) for payload in lost)
     return replace(place, chance=NO_CHANCE) if fitting > 1 else place

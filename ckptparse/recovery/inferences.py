@@ -1,7 +1,7 @@
 """Bytes that follow from a checksum: the value itself, or a small change that makes it agree.
 
-The surest first: what the checksum determines without any doubt, then changes that are unlikely to
-fit by chance, then values that merely fit it.
+The surest come first: values that the checksum determines; then changes that hardly fit by chance;
+then values that only fit the checksum.
 """
 
 from __future__ import annotations
@@ -39,27 +39,29 @@ from ckptparse.recovery.mended import (
     Mended,
     available_bytes,
     changed,
-    odds,
     recipe_of,
     whole_of,
 )
 from ckptparse.recovery.recipe import Patch, Recipe, read_payload
 from ckptparse.recovery.string_flips import find_string_bit
+from ckptparse.text import chance_text
 
 __all__ = ["Inferrer"]
 
 _FEW_DAMAGED = 3
-"""Damaged payloads of a file up to which one changed byte in each is likelier than more."""
+"""If more payloads of a file are damaged than this, one changed byte in each of them is not likely:
+something larger happened. Then such a change is only offered, without proof."""
 _WORTH_OFFERING = 0.5
-"""Chance beyond which a change is more likely wrong than right."""
+"""A change is not offered if it is wrong more often than right."""
 _MOST_BYTES = 1 << 24
-"""Bytes of a payload in which one changed byte is sought: at 10 ms a MiB, 0.2 s."""
+"""Bytes of the largest payload in which one changed byte is sought: at 10 ms for each MiB, 0.2 s. A
+larger bound finds no more: beyond 8 MiB some wrong byte fits more often than not."""
 _LONGEST_TAIL = 4
-"""Bytes at the end that a checksum determines."""
+"""Bytes at the end that a checksum determines: it has 4 bytes, and so many unknown ones."""
 _NOT_SMALL = frozenset(
     {Cause.MIXED, Cause.TEXT, Cause.FOREIGN, Cause.SHIFTED, Cause.SWAPPED, Cause.TRUNCATED}
 )
-"""What happened to the bytes is known, and was no small change."""
+"""Causes that are no small change: no changed bit or byte is sought then."""
 _INTEGERS = (DataType.DT_INT64, DataType.DT_UINT64)
 
 
@@ -77,11 +79,11 @@ class Inferrer:
         self._damaged = damaged
 
     def find(self, name: PartName, payload: Payload, check: Check) -> Iterator[Mended | None]:
-        """Try one after the other, the surest first; None where one finds nothing."""
+        """Try the methods one after the other, the surest first; None if one finds nothing."""
         crc = payload.crc32c
         if crc is None:
             return
-        # The checksums of another save say nothing of the bytes that are here.
+        # If the index is of another save, its checksums say nothing of these bytes.
         value = payload.form is Form.PLAIN and check.cause is not Cause.MIXED
         if value:
             yield self._derived_exactly(payload, crc)
@@ -96,7 +98,7 @@ class Inferrer:
             yield self._integer(payload, crc)
 
     def stated(self, payload: Payload) -> str | None:
-        """Say the value that the checksum of a payload determines, if it does."""
+        """Return the value that the checksum of a payload determines, as text; None if none."""
         crc = payload.crc32c
         found = None if crc is None else self._derived_exactly(payload, crc)
         if found is None or found.recipe is None or payload.form is not Form.PLAIN:
@@ -110,25 +112,26 @@ class Inferrer:
 
     def _derived_exactly(self, payload: Payload, crc: int) -> Mended | None:
         if not payload.size:
-            empty = Derivation("its shape: it has no elements", 0.0, b"")
+            empty = Derivation("deriving it from its shape, which has no elements", 0.0, b"")
             return _derived(payload, empty) if crc == crc32c(b"") else None
         count = count_elements(payload.shape)
         if payload.size <= _LONGEST_TAIL:
             data = derive_word(crc, payload.size)
-            method = "its checksum, which no other value has"
+            method = "deriving it from its checksum, which no other value has"
             return None if data is None else _derived(payload, Derivation(method, 0.0, data))
         dtype = stored_dtype(payload)
         found = derive_constant(crc, dtype, count) if dtype else None
         if found is not None:
-            return _derived(payload, found)
+            method = f"recognising the checksum of {found.method}"
+            return _derived(payload, replace(found, method=method))
         solved = derive_bools(crc, count) if payload.data_type == DataType.DT_BOOL else None
         if solved is None:
             return None
-        method = f"its checksum, which no other {count} bools have"
+        method = f"deriving it from its checksum, which no other {count} bools have"
         return _derived(payload, Derivation(method, solved[1], solved[0]))
 
     def _expected(self, name: PartName, payload: Payload, crc: int) -> Mended | None:
-        """Take a value that something else says, if it has the checksum."""
+        """Return a value that something else says, if it has the checksum."""
         if payload.data_type not in _INTEGERS or payload.size != 8:
             return None
         numbers = self._expectations.of(name, payload)
@@ -136,7 +139,7 @@ class Inferrer:
             data = value.to_bytes(8, "big" if payload.big_endian else "little")
             if crc32c(data) == crc:
                 chance = len(numbers) * NO_CHANCE
-                return _derived(payload, Derivation(f"its checksum, and {why}", chance, data))
+                return _derived(payload, Derivation(f"trying {value}, {why}", chance, data))
         return None
 
     def _integer(self, payload: Payload, crc: int) -> Mended | None:
@@ -144,13 +147,14 @@ class Inferrer:
             return None
         value, chance = derive_integer(crc, big_endian=payload.big_endian)
         data = value.to_bytes(8, "big" if payload.big_endian else "little")
-        found = _derived(payload, Derivation(f"its checksum, which {value} fits", chance, data))
+        method = "deriving it from its checksum, as a number below 2**32"
+        found = _derived(payload, Derivation(method, chance, data))
         if integer_is_proved(value):
             return found
         return found.but(
             status=Status.UNVERIFIED,
-            note=f"{value} is the only number below 2**32 that its checksum fits, but larger "
-            "numbers fit it too",
+            note=f"{value} is the only number below 2**32 with this checksum, but larger numbers "
+            "have it too",
         )
 
     # -- small changes
@@ -170,8 +174,9 @@ class Inferrer:
         what = f"bit {change.bit} of byte {change.offset}"
         return changed(self._files, payload, change, chance, what)
 
+    # Each damaged payload of a file is one more try, so the chance is multiplied by their number.
     def _among(self, payload: Payload, chance: float) -> float:
-        """Return the chance that any damaged payload of the file fits as well as this one."""
+        """Return the chance that any of the damaged payloads of the file fits by chance."""
         return min(1.0, chance * max(1, self._damaged.get(payload.file, 0)))
 
     def _words(self, payload: Payload, crc: int, check: Check) -> Iterator[Mended | None]:
@@ -189,12 +194,12 @@ class Inferrer:
             start = found[0].offset
             what = f"byte {start}" if width == 1 else f"bytes {start} and {start + 1}"
             mended = changed(self._files, payload, found[0], chance, what)
-            # That damage is so small is a guess for a word, and where much is damaged.
+            # Two changed bytes, or one byte in each of many payloads, are a guess: not proved.
             sure = width == 1 and self._damaged.get(payload.file, 0) <= _FEW_DAMAGED
             yield mended if sure else mended.but(status=Status.UNVERIFIED)
 
     def _tail(self, payload: Payload, crc: int, check: Check) -> Mended | None:
-        """Solve for up to 4 bytes that were cut off; of 4 there is always a solution."""
+        """Solve for up to 4 bytes that were cut off. Four unknown bytes always have a solution."""
         available = available_bytes(self._files, payload)
         missing = payload.size - available
         if check.cause is not Cause.TRUNCATED or not available:
@@ -212,7 +217,8 @@ class Inferrer:
             payload.place,
             2.0 ** (8 * missing - 32),
             whole_of(payload),
-            note="they follow from the checksum if all before them is as it was",
+            note=f"the file ends {missing} bytes before the tensor does; the checksum gives these, "
+            "if all bytes before them are right",
         )
         recipe = recipe_of(payload, available)
         return Mended(outcome, replace(recipe, patches=(Patch(available, tail),)))
@@ -230,9 +236,9 @@ class Inferrer:
 
 
 def _derived(payload: Payload, found: Derivation) -> Mended:
-    note = "its bytes were not used: its checksum determines the value"
+    note = "its stored bytes were not used: its checksum determines the value"
     if found.chance:
-        note += f"; the chance that this is wrong is {odds(found.chance)}"
+        note += f"; the chance that this is wrong is {chance_text(found.chance)}"
     outcome = Outcome(
         Status.DERIVED,
         method=found.method,

@@ -1,8 +1,8 @@
-"""Bytes somewhere else that have the checksum of a payload: they are its bytes.
+"""Find the bytes of a payload elsewhere, by its checksum.
 
-Tried in this order: another tensor of the same checkpoint, other places and files, other
-checkpoints, files of any kind that the caller named; then the payload's own bytes with its holes
-filled from another checkpoint, and what several damaged copies of it give together.
+Tried in this order: another tensor of the same checkpoint; other places and files; other
+checkpoints; files of any kind that the caller named. Then the payload's own bytes with their holes
+filled from another checkpoint, and several damaged copies put together.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ckptparse.recovery.statistics import judge_elements
 __all__ = ["Matcher"]
 
 _MOST_MERGED = 1 << 31
-"""Bytes of all copies of one payload together: they are held in memory."""
+"""Bytes of all copies of one payload together at most: they are held in memory, 2 GiB."""
 
 
 class Matcher:
@@ -56,10 +56,10 @@ class Matcher:
         Args:
             files: What opens files.
             twins: Verified payloads of the checkpoint.
-            places: Where data files lie instead.
-            siblings: Other checkpoints, copies among them.
+            places: Where bytes of data files are instead.
+            siblings: Other checkpoints; some may be copies.
             found: Runs of bytes in files that the caller named.
-            data_files: Path, number and number of files of data files that may be copies.
+            data_files: Of data files that may be copies: path, shard, number of shards.
         """
         self._found = found
         self._data_files = data_files
@@ -69,7 +69,7 @@ class Matcher:
         self._siblings = siblings
 
     def find(self, name: PartName, payload: Payload, check: Check) -> Iterator[Mended | None]:
-        """Try one after the other; None where one finds nothing."""
+        """Try the methods one after the other; None if one finds nothing."""
         if payload.crc32c is None or not payload.size:
             return
         yield self._from_twin(payload)
@@ -87,7 +87,7 @@ class Matcher:
         name, twin = found
         note = f"{name!r} has the same size and checksum, and is whole"
         return _equal(
-            twin, payload, None, method="another tensor's bytes", chance=NO_CHANCE, note=note
+            twin, payload, None, method="taking another tensor's bytes", chance=NO_CHANCE, note=note
         )
 
     def _from_places(self, payload: Payload) -> Mended | None:
@@ -110,10 +110,11 @@ class Matcher:
         if other is None:
             return None
         note = self._describe(other.file)
-        return _equal(other, payload, None, method="a sibling's bytes", chance=NO_CHANCE, note=note)
+        method = "taking a sibling's bytes"
+        return _equal(other, payload, None, method=method, chance=NO_CHANCE, note=note)
 
     def _from_evidence(self, payload: Payload) -> Mended | None:
-        """Take what lies in a file that the caller named, of whatever kind it is."""
+        """Take bytes from a file of any kind that the caller named."""
         if payload.form is not Form.PLAIN or payload.crc32c is None:
             return None
         found = self._found.get(Wanted(payload.size, payload.crc32c))
@@ -123,7 +124,12 @@ class Matcher:
         there = payload.moved(file, offset - payload.offset)
         note = self._describe(file)
         return _equal(
-            there, payload, None, method="a file's bytes", chance=max(chance, NO_CHANCE), note=note
+            there,
+            payload,
+            None,
+            method="taking another file's bytes",
+            chance=max(chance, NO_CHANCE),
+            note=note,
         )
 
     def _describe(self, file: DataFile) -> str:
@@ -131,7 +137,7 @@ class Matcher:
         return f"{name} holds bytes of the same size and checksum"
 
     def _filled(self, name: PartName, payload: Payload, check: Check) -> Mended | None:
-        """Fill holes, or the end that was cut off, with a sibling's bytes."""
+        """Fill holes, or the end if it was cut off, with a sibling's bytes."""
         if payload.form in (Form.STRINGS, Form.VARIANTS):
             return None
         holes = check.holes or self._cut_off(payload, check)
@@ -147,18 +153,18 @@ class Matcher:
                 outcome = Outcome(
                     Status.CORRECTED,
                     check.cause,
-                    "filling what is lost with a sibling's bytes",
+                    "filling the lost bytes from a sibling",
                     payload.place,
                     NO_CHANCE,
                     whole_of(payload),
-                    note=f"from {file}",
+                    note=f"its lost bytes were taken from {file}; then its checksum agrees",
                 )
                 recipe = recipe_of(payload, available_bytes(self._files, payload))
                 return Mended(outcome, replace(recipe, patches=patches))
         return None
 
     def _merged(self, name: PartName, payload: Payload, check: Check) -> Mended | None:
-        """Put the payload together from damaged copies, its own bytes among them."""
+        """Put the payload together from its own bytes and damaged copies of it."""
         if payload.form is not Form.PLAIN or payload.crc32c is None:
             return None
         there = [payload, *self._copies_of(name, payload)]
@@ -183,13 +189,14 @@ class Matcher:
             payload.place,
             max(merged.chance, NO_CHANCE),
             whole_of(payload),
-            note=f"{taken} of its {payload.size} bytes are from {names}",
+            note=f"{taken} of its {payload.size} bytes were taken from {names}; then its checksum "
+            "agrees",
         )
         recipe = recipe_of(payload, available_bytes(self._files, payload))
         return Mended(outcome, replace(recipe, patches=patches))
 
     def _copies_of(self, name: PartName, payload: Payload) -> Iterator[Payload]:
-        """Iterate over where copies of a payload should lie: at its place in other files."""
+        """Iterate over where copies of a payload should be: at its place in other files."""
         seen = {payload.file}
         for other in self._siblings.named(name, payload):
             if other.crc32c == payload.crc32c and other.file not in seen:
@@ -204,7 +211,7 @@ class Matcher:
                     yield copy
 
     def _copy(self, payload: Payload, check: Check | None) -> Copy:
-        """Read a copy, with what of it is not there and what looks wrong."""
+        """Read a copy, and mark which of its bytes are absent and which look wrong."""
         available = available_bytes(self._files, payload)
         data = (
             bytes(self._files.read(payload.file, payload.offset, available)) if available else b""
@@ -241,7 +248,7 @@ def _equal(
     chance: float,
     note: str,
 ) -> Mended:
-    """Return equal bytes that lie elsewhere."""
+    """Return a payload with equal bytes from elsewhere."""
     found = at_place(there, Status.CORRECTED, whole_of(payload))
     outcome = replace(found.outcome, cause=cause, method=method, chance=chance, note=note)
     return replace(found, outcome=outcome)

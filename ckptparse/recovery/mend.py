@@ -1,9 +1,9 @@
-"""Get one payload back by whatever evidence supports it, the surest first.
+"""Get one payload back, by the surest method that the evidence supports.
 
-What the checksum of a payload proves is its bytes; each method adds its own chance of being wrong,
-and the status follows from that chance: at most 1 in 1,000 is `corrected` or `derived`, beyond that
-`unverified`. A proof wins over a guess: what is only `unverified` is taken if no method proves
-anything. Nothing is promised on an entry that is not proved.
+A checksum proves bytes. Each method adds a chance of being wrong, and the status follows from it:
+up to 1 in 1,000 is `corrected` or `derived`, more than that is `unverified`. A proof wins over a
+guess: an `unverified` value is taken only if no method proves one. If the entry is not proved,
+nothing about the tensor is.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Mender:
         self, name: PartName, payload: Payload, check: Check, confirmed: str | None
     ) -> Iterator[Mended]:
         """Iterate over what each method finds, judged."""
-        # A sibling confirms name, type and shape. The checksum it cannot: bytes that match do.
+        # A sibling confirms name, dtype and shape, but not the checksum: matching bytes do that.
         agreed = replace(payload, proved=payload.proved or confirmed is not None)
         for found in self._matcher.find(name, payload, check):
             if found is None:
@@ -85,7 +85,7 @@ class Mender:
             doubted = self._doubted(known, payload)
             yield doubted
             if doubted is not known:
-                # The checksum itself is in doubt, and with it all that it would prove.
+                # The stored checksum itself is in doubt, so it proves nothing.
                 return
         for found in self._inferrer.find(name, payload, check):
             if found is not None:
@@ -113,7 +113,7 @@ class Mender:
             cause=Cause.BITS,
             method=f"correcting one bit of {self._name(payload.index)}",
             chance=payload.chance,
-            note="one bit of the block that describes it was flipped",
+            note="one bit was flipped in the block of the index that describes it",
         )
         return replace(found, outcome=outcome)
 
@@ -124,17 +124,17 @@ class Mender:
             found = _as_read(payload, Status.VERIFIED, ranges)
             outcome = replace(
                 found.outcome,
-                method=f"its entry is the same in {name}",
-                note=f"the index is damaged where it stands; {name} has the same entry",
+                method=f"comparing its entry with that in {name}",
+                note=f"the index is damaged at its entry; {name} has the same entry",
             )
             return replace(found, outcome=outcome)
         found = _as_read(payload, Status.UNVERIFIED, ranges)
         return found.but(cause=check.cause, note=check.outcome.note)
 
     def _doubted(self, found: Mended, payload: Payload) -> Mended:
-        """Take back what rests on a checkpoint that a damaged index may speak of instead.
+        """Take the proof away if the damaged index may describe another checkpoint.
 
-        An index that was half overwritten with another's states that one's checksums.
+        If half of an index was overwritten with another one's, it states that one's checksums.
         """
         source = found.outcome.source
         if self._torn is None or source is None or not found.status.proved:
@@ -143,21 +143,21 @@ class Mender:
             return found
         if not self._siblings.may_have_written(self._torn, payload, source.path):
             return found
-        doubt = "the index is damaged, and may speak of that checkpoint instead"
+        doubt = "the index is damaged, and this part of it may describe that checkpoint instead"
         note = f"{found.outcome.note}; {doubt}" if found.outcome.note else doubt
         return found.but(status=Status.UNVERIFIED, note=note)
 
     # -- what is left
 
     def _rest(self, payload: Payload, check: Check) -> Mended:
-        """Offer what is there without more proof, in part or not at all."""
+        """Offer the bytes that are there without proof: all, some or none."""
         if check.status is Status.UNVERIFIED:
             return self._unverified(payload, check, None)
         found = self._offerer.offer(payload, check)
         stated = self._inferrer.stated(payload) if check.cause is Cause.MIXED else None
         if stated is None:
             return found
-        note = f"{found.outcome.note}; the index is of a save in which it is {stated}"
+        note = f"{found.outcome.note}; in the save that wrote the index it is {stated}"
         return found.but(note=note)
 
     def _name(self, path: str) -> str:
@@ -165,7 +165,7 @@ class Mender:
 
 
 def _as_read(payload: Payload, status: Status, ranges: tuple[Span, ...]) -> Mended:
-    """Return what lies at a payload's place; of a record that is at hand, its value."""
+    """Return the bytes at a payload's place; of a record that was kept in memory, its value."""
     record = payload.record
     if record is None or record.value is None:
         return at_place(payload, status, ranges)
@@ -176,7 +176,7 @@ def _as_read(payload: Payload, status: Status, ranges: tuple[Span, ...]) -> Mend
 def _is_at_its_place(found: Mended, payload: Payload) -> bool:
     """Tell whether bytes were found at the offset that the entry says.
 
-    A checksum that damage copied from another entry has that entry's bytes, at another offset.
+    If damage copied another entry's checksum here, the bytes found are that entry's, at its offset.
     """
     source = found.outcome.source
     return source is not None and source.offset == payload.offset

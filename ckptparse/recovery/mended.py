@@ -1,4 +1,4 @@
-"""One payload, got back as far as it goes: its outcome, and how to read it."""
+"""One payload after mending: what is known of it, and how to read it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ckptparse.examination.payload import Payload
 from ckptparse.examination.readers import DataFiles, checksum_of
 from ckptparse.problems import Cause, Status
 from ckptparse.recovery.recipe import Patch, Recipe
+from ckptparse.text import chance_text
 
 __all__ = [
     "Mended",
@@ -22,7 +23,6 @@ __all__ = [
     "changed",
     "crc_with",
     "judged",
-    "odds",
     "recipe_of",
     "whole_of",
 ]
@@ -30,11 +30,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """One payload, got back as far as it goes.
+    """One payload after mending.
 
     Attributes:
-        outcome: What became of it.
-        recipe: How to get its bytes; None if nothing can be offered.
+        outcome: What is known of it.
+        recipe: How to get its bytes; None if there are none to offer.
     """
 
     outcome: Outcome
@@ -42,7 +42,7 @@ class Mended:
 
     @property
     def status(self) -> Status:
-        """That of the outcome."""
+        """Status of the outcome."""
         return self.outcome.status
 
     def but(
@@ -52,7 +52,7 @@ class Mended:
         cause: Cause | None = None,
         note: str | None = None,
     ) -> Mended:
-        """Return the same with another status, cause or note."""
+        """Return a copy with another status, cause or note."""
         outcome = self.outcome
         if status is not None:
             outcome = replace(outcome, status=status)
@@ -69,7 +69,7 @@ def whole_of(payload: Payload) -> tuple[Span, ...]:
 
 
 def recipe_of(payload: Payload, available: int | None = None) -> Recipe:
-    """Return how the bytes at a payload's place are read, of which its file may have only some."""
+    """Return how to read the bytes at a payload's place; its file may have only some of them."""
     count = payload.size if available is None else available
     if not payload.size:
         return Recipe(0)
@@ -77,7 +77,7 @@ def recipe_of(payload: Payload, available: int | None = None) -> Recipe:
 
 
 def at_place(payload: Payload, status: Status, ranges: tuple[Span, ...]) -> Mended:
-    """Return what lies at a payload's place, as it lies there."""
+    """Return the bytes at a payload's place, unchanged."""
     source = payload.place if payload.size else None
     return Mended(Outcome(status, source=source, ranges=ranges), recipe_of(payload))
 
@@ -89,7 +89,7 @@ def available_bytes(files: DataFiles, payload: Payload) -> int:
 
 
 def crc_with(files: DataFiles, payload: Payload, patches: Sequence[Patch]) -> int:
-    """Return the CRC of a payload with patches in place; they are sorted and disjoint."""
+    """Return the CRC of a payload with patches made; they are sorted and do not overlap."""
     crc = position = 0
     file, offset, available = payload.file, payload.offset, available_bytes(files, payload)
     for patch in patches:
@@ -104,31 +104,22 @@ def changed(files: DataFiles, payload: Payload, change: Change, chance: float, w
     """Return a payload with a small change that makes its checksum agree."""
     old = files.read(payload.file, payload.offset + change.offset, len(change.mask))
     new = bytes(a ^ b for a, b in zip(old, change.mask, strict=True))
+    method = f"{'flipping' if change.is_one_bit else 'changing'} {what} back"
     outcome = Outcome(
         Status.CORRECTED,
         Cause.BITS,
-        f"correcting {what}",
+        method,
         payload.place,
         chance,
         whole_of(payload),
-        note=f"{'flipping' if change.is_one_bit else 'changing'} {what} back makes the checksum "
-        f"agree; the chance that this is wrong is {odds(chance)}",
+        note=f"{method} makes the checksum agree; the chance that this is wrong is "
+        f"{chance_text(chance)}",
     )
     return Mended(outcome, replace(recipe_of(payload), patches=(Patch(change.offset, new),)))
 
 
-def odds(chance: float) -> str:
-    """Say a chance as people say it: `1 in 4,100`."""
-    if chance >= 1 / 2:
-        return "even or worse"
-    number = 1 / chance
-    # Two figures are as exact as any such chance is.
-    digits = max(0, len(str(int(number))) - 2)
-    return f"1 in {round(number, -digits):,.0f}"
-
-
 def judged(found: Mended, payload: Payload, check: Check) -> Mended:
-    """Lower the status to what the chance, and the proof of the entry, allow."""
+    """Lower the status to what the chance and the proof of the entry allow."""
     outcome = found.outcome
     if outcome.cause is None and check.cause is not Cause.UNKNOWN:
         outcome = replace(outcome, cause=check.cause)

@@ -1,9 +1,9 @@
-"""What is there of a payload that no method proves: offered, and what looks wrong in it marked.
+"""Offer the bytes of a payload that no method proves, and mark what looks wrong in them.
 
-Bytes that have no proof are `unverified`. `partial` are those of a payload that was cut off, if
-nothing else is wrong with its file: then the cut explains why there is no checksum. Marked as
-suspect are runs of zeros that begin or end at the border of a sector, and pieces whose elements do
-not look like the others.
+Bytes without proof are `unverified`. A payload that was cut off is `partial`, if nothing else is
+wrong with its file: the cut alone explains why its checksum cannot agree. Two things are marked as
+suspect: runs of zeros that begin or end at the border of a sector, and pieces whose elements do not
+look like the others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ckptparse.recovery.statistics import SECTOR, judge_elements
 __all__ = ["Offerer", "zero_runs"]
 
 _ROWS = 1 << 11
-"""Sectors that are looked at together: 1 MiB stays in the processor's cache."""
+"""Sectors that are looked at together: 1 MiB fits into the processor's cache."""
 
 
 class Offerer:
@@ -44,9 +44,9 @@ class Offerer:
 
         Args:
             files: What opens them.
-            damaged: How many payloads of each have bytes with another checksum.
-            ends: Where the last payload of each begins that would be found if it had moved.
-            moved: Files of which bytes lie at another place.
+            damaged: For each file, how many payloads have bytes whose checksum disagrees.
+            ends: For each file, the offset of the last payload that is found if it has moved.
+            moved: Files of which bytes are at another place.
         """
         self._files = files
         self._damaged = damaged
@@ -54,7 +54,7 @@ class Offerer:
         self._moved = moved
 
     def offer(self, payload: Payload, check: Check) -> Mended:
-        """Offer what is there of a payload, or say that nothing is."""
+        """Offer the bytes of a payload that are there, or say that there are none."""
         available = available_bytes(self._files, payload)
         if check.cause is Cause.FOREIGN or not available:
             return _lost(payload, check)
@@ -105,12 +105,16 @@ class Offerer:
         return self._offered(payload, check, ranges, suspect, explained=explained)
 
     def _is_explained(self, payload: Payload, check: Check) -> bool:
-        """Tell whether the end of the file is all that is wrong with a payload."""
+        """Tell whether only the end of the file is wrong with a payload.
+
+        If less than a sector is missing, the bytes may have been lost earlier in the file. A later
+        payload would then be at another place, and would be found there.
+        """
         if check.cause is not Cause.TRUNCATED or not payload.proved:
             return False
         if self._damaged.get(payload.file, 0) or payload.file in self._moved:
             return False
-        # Bytes lost before a later payload would have moved that one, and it would have been found.
+
         is_last = payload.offset >= self._ends.get(payload.file, 0)
         missing = payload.size - available_bytes(self._files, payload)
         return missing >= SECTOR or not is_last
@@ -130,7 +134,8 @@ class Offerer:
         note = check.outcome.note
         if suspect:
             lost = sum(stop - start for start, stop in suspect)
-            note += f"; {lost} of its {count_elements(payload.shape)} elements look wrong"
+            total = count_elements(payload.shape)
+            note += f"; {lost:,} of its {total:,} elements look wrong (see `.suspect`)"
         outcome = replace(found.outcome, cause=check.cause, suspect=suspect, note=note)
         return Mended(outcome, recipe)
 
@@ -147,9 +152,9 @@ def _within(spans: Sequence[Span], count: int) -> tuple[Span, ...]:
 def zero_runs(data: memoryview, payload: Payload) -> tuple[Span, ...]:
     """Return the runs of zeros in a payload's bytes that look like lost sectors.
 
-    Such a run fills a sector of the file at least, and begins or ends at the border of one: zeros
-    that belong to a tensor begin and end where its rows do. All of the run is returned, also what
-    lies beyond the sector's border.
+    Such a run fills at least one sector of the file, and begins or ends at the border of one. Zeros
+    of the tensor itself begin and end with its rows. The whole run is returned, also the zeros
+    beyond the sector's border.
     """
     view = np.frombuffer(data, np.uint8)
     ahead = -payload.offset % SECTOR
@@ -165,7 +170,7 @@ def zero_runs(data: memoryview, payload: Payload) -> tuple[Span, ...]:
 
 
 def _is_empty(sectors: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Tell which rows hold nothing but zeros, a part of them at a time: masks take memory."""
+    """Tell which rows hold only zeros; some rows at a time, since masks take memory."""
     empty = np.empty(len(sectors), np.bool_)
     for start in range(0, len(sectors), _ROWS):
         part = sectors[start : start + _ROWS]
@@ -174,14 +179,14 @@ def _is_empty(sectors: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 
 def _first_zero(view: npt.NDArray[np.uint8], start: int) -> int:
-    """Return where the zeros that go on to `start` begin: less than a sector before it."""
+    """Return where the zeros before `start` begin: at most one sector before it."""
     near = max(0, start - SECTOR)
     filled = np.flatnonzero(view[near:start])
     return near + int(filled[-1]) + 1 if len(filled) else near
 
 
 def _last_zero(view: npt.NDArray[np.uint8], stop: int) -> int:
-    """Return where the zeros that begin before `stop` end: less than a sector behind it."""
+    """Return where the zeros after `stop` end: at most one sector after it."""
     filled = np.flatnonzero(view[stop : stop + SECTOR])
     return stop + int(filled[0]) if len(filled) else min(len(view), stop + SECTOR)
 

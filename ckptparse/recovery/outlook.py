@@ -1,4 +1,4 @@
-"""Verifying as callers ask for it: what is damaged, and what `recover` would make of that."""
+"""Verify a checkpoint for the caller: what is damaged, and what `recover` gives of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ckptparse.limits import DEFAULT_LIMITS, Limits
 __all__ = ["verify"]
 
 _TRIED_BYTES = 16 << 20
-"""Of a checkpoint of at most so many bytes repairs are tried: that takes a second or two."""
+"""Repairs are tried if the checkpoint has at most so many bytes: this takes a second or two. For a
+larger one `verify` would take several times as long as reading it."""
 
 
 def verify(
@@ -24,15 +25,15 @@ def verify(
     store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Report:
-    """Check a checkpoint: index, data files, every tensor, and what lies beside.
+    """Check a checkpoint: index, data files, every tensor, and what is beside them.
 
-    Nothing stops at the first damage, and nothing is written. Data is read in pieces of 1 MiB. If
+    It does not stop at the first damage, and writes nothing. Data is read in pieces of 1 MiB. If
     something is damaged and the checkpoint is small, the repairs of `recover` are tried, so that
     `report.next_step` says what they give.
 
     Args:
         path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
-        progress: Called now and then with the bytes read so far, and the bytes to read.
+        progress: Called from time to time with the bytes read so far and the bytes to read.
         store: As for `ckptparse.open`.
         limits: Bounds on what its files may ask for.
 
@@ -40,8 +41,8 @@ def verify(
         The report: `report.ok` tells whether anything that a reader could use is damaged.
 
     Raises:
-        CheckpointNotFoundError: Nothing of a checkpoint is there.
-        NotACheckpointError: What is there was never part of one; `.identity` says what it is.
+        CheckpointNotFoundError: No file of a checkpoint is there.
+        NotACheckpointError: The file there was never part of one; `.identity` says what it is.
     """
     report = examine(path, progress=progress, store=store, limits=limits)
     if report.ok or sum(file.size or 0 for file in report.files.values()) > _TRIED_BYTES:
@@ -50,7 +51,7 @@ def verify(
 
 
 def _look_ahead(path: str | os.PathLike[str], store: Store, limits: Limits) -> Outlook | None:
-    """Say what `recover` gives; None if it refuses."""
+    """Return what `recover` gives; None if it raises an error."""
     from ckptparse.recovery.recover import recover
 
     try:

@@ -1,4 +1,4 @@
-"""Where the bytes of a payload come from: a file, with changes, or nothing but their checksum."""
+"""How to get the bytes of a payload: from a file, with changes, or from its checksum alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["Patch", "Recipe", "read_payload"]
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Bytes to put in place of those at an offset of the payload."""
+    """Bytes that replace those at an offset of the payload."""
 
     offset: int
     data: bytes
@@ -39,13 +39,13 @@ class Recipe:
     """How to get the bytes of one payload.
 
     Attributes:
-        size: How many there are.
+        size: How many bytes.
         file: The file to read; None if nothing is read.
         offset: Where in that file.
         available: How many bytes the file has there; the rest is zeros.
-        patches: What to change.
+        patches: The bytes to change.
         derived: The value, if the checksum alone gives it.
-        crc: The checksum that the bytes must have when they are read; None if none is known.
+        crc: The checksum that the bytes must have; None if none is known.
     """
 
     size: int
@@ -76,7 +76,7 @@ def read_payload(recipe: Recipe, payload: Payload, context: Context) -> npt.NDAr
     """Read the values of a payload as a recipe says, in a new array.
 
     Raises:
-        ChecksumError: The bytes have changed since they were looked at.
+        ChecksumError: The bytes have changed since they were examined.
     """
     if payload.record is not None:
         return _read_record(recipe, payload, payload.record, context)
@@ -95,7 +95,7 @@ def _check(data: bytearray, crc: int | None) -> None:
     if computed != crc:
         raise ChecksumError(
             f"Checksum does not match: stored {crc} vs. calculated on the restored bytes "
-            f"{computed}: a file has changed since it was looked at",
+            f"{computed}: a file has changed since it was examined",
             stored=crc,
             computed=computed,
         )
@@ -104,7 +104,7 @@ def _check(data: bytearray, crc: int | None) -> None:
 def _read_record(
     recipe: Recipe, payload: Payload, record: Record, context: Context
 ) -> npt.NDArray[Any]:
-    """Read a record of a V1 file: its value is at hand, or lies in its block."""
+    """Read a record of a V1 file: its value was kept, or is read from its block."""
     from ckptparse.examination.legacy_view import decode_record
     from ckptparse.examination.salvaged_table import value_in_block
 
@@ -138,7 +138,7 @@ def _decode_counted(
 
 
 def _decode_present(data: bytes, count: int, *, big_endian: bool) -> npt.NDArray[Any]:
-    """Decode what the lengths of a string tensor delimit, whatever the bytes are."""
+    """Decode the strings of a tensor by their lengths, without a checksum."""
     values = np.full(count, b"", object)
     for number, (start, stop) in enumerate(string_spans(data, count, big_endian=big_endian) or ()):
         values[number] = data[start:stop]

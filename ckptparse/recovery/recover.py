@@ -1,4 +1,4 @@
-"""Get back from a damaged checkpoint whatever the evidence supports, and say how sure it is."""
+"""Get back what a damaged checkpoint and other evidence give, and say how sure each value is."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ from ckptparse.recovery.siblings import Siblings
 __all__ = ["recover", "recover_survey"]
 
 _MAY_BE_IMAGES = frozenset({"unknown", "directory", "truncated", "zeros"})
-"""What `identify` calls files and directories that may hold checkpoints in the raw."""
+"""Kinds, as `identify` names them, of files and directories that may be disk images."""
 
 
 def recover(
@@ -78,40 +78,39 @@ def recover(
     store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Recovery:
-    """Get back what a damaged checkpoint still gives; the files are never written.
+    """Get back what a damaged checkpoint still gives. Its files are never written.
 
-    In this order, each step only where the evidence supports it: what is whole, whatever broke
-    beside it; bytes that lie in another file or at another place; bytes of sibling checkpoints
-    that the checksum proves; values that follow from the checksum alone; flipped bits and bytes;
-    what is left of tensors that were cut off or have holes.
+    The steps, in this order: tensors that are whole; bytes in another file or at another place;
+    bytes of sibling checkpoints that the checksum proves; values that follow from the checksum
+    alone; flipped bits and bytes; what is left of tensors that were cut off or have holes.
 
     Args:
         path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written. Or an
             image of a disk, or a directory of fragments: the most complete checkpoint inside is
             taken (`ckptparse.scan` lists all).
-        siblings: Whether other checkpoints of the directory may serve as evidence.
-        evidence: Files and directories that may help, told apart by what they hold: copies, other
-            checkpoints, `.meta` files, SavedModels and event files for a lost index; for lost
-            tensors `.keras`, HDF5, npz, npy, safetensors, frozen graphs, TFLite, zip and tar
-            archives, disk images, what a file rescuer brought up.
-        mapfile: The map file of ddrescue that belongs to an image among the evidence: what it could
-            not read is nowhere, whatever bytes stand there.
-        shapes: For a lost index the shapes of the tensors by name, or the path of a JSON file of
-            such: `{"w": [3, 4], "n": {"dtype": "int64", "shape": []}}`; arrays will do. What they
-            give is a guess of the order, and unverified.
-        progress: Called now and then with the bytes read so far, and the bytes to read.
+        siblings: Whether to use other checkpoints of the directory as evidence.
+        evidence: Files and directories that may help; their content tells what kind they are. For a
+            lost index: copies, other checkpoints, `.meta` files, SavedModels and event files. For
+            lost tensors: `.keras`, HDF5, npz, npy, safetensors, frozen graphs, TFLite, zip and tar
+            archives, disk images, files that a rescue program saved.
+        mapfile: The map file of ddrescue that belongs to an image among the evidence. Bytes that
+            ddrescue could not read are not used.
+        shapes: For a lost index: the shapes of the tensors by name, or the path of a JSON file of
+            them: `{"w": [3, 4], "n": {"dtype": "int64", "shape": []}}`. Arrays are taken too. The
+            order in the file is then a guess, and the tensors are unverified.
+        progress: Called from time to time with the bytes read so far and the bytes to read.
         store: As for `ckptparse.open`.
         limits: Bounds on what its files may ask for.
 
     Returns:
-        A mapping of what was got back, values unread; each with its status, where its bytes come
-        from, by which method, and the chance that they are wrong. `.report` tells of all tensors,
-        `.write(path)` saves what was got back.
+        A mapping of the tensors that were got back; values are not read yet. Each has its status,
+        where its bytes come from, by which method, and the chance that they are wrong. `.report`
+        covers all tensors, `.write(path)` saves those that were got back.
 
     Raises:
-        CheckpointNotFoundError: Nothing of a checkpoint is there; or a file of the evidence is not.
-        NotACheckpointError: What is there was never part of one; `.identity` says what it is.
-        MalformedError: `shapes` are none, or the map file is none.
+        CheckpointNotFoundError: No file of a checkpoint is there, or a file of the evidence is not.
+        NotACheckpointError: The file there was never part of one; `.identity` says what it is.
+        MalformedError: `shapes` are no shapes, or `mapfile` is no map file.
     """
     place, context = begin(path, store=store, limits=limits, progress=progress)
     named = Evidence((os.fsdecode(one) for one in evidence), context)
@@ -131,7 +130,7 @@ def recover(
         raise refuse_graph(choice.candidate.path, context)
     recovery = _recover(survey_candidate(choice.candidate, folders), options, context)
     if not recovery and _is_directory(place, context):
-        # A directory of fragments under names of their own looks like one of V1 files.
+        # A directory of fragments, under any names, looks like a directory of V1 files.
         return _inside(place, None, known, context) or recovery
     recovery.report = explain_choice(recovery.report, choice)
     return recovery
@@ -143,7 +142,7 @@ def _is_directory(path: str, context: Context) -> bool:
 
 
 def recover_survey(survey: Survey, context: Context) -> Recovery:
-    """Get back a checkpoint whose files are known, by these alone."""
+    """Get back a checkpoint whose files are known, from these alone."""
     return _recover(survey, _Options(False, Evidence((), context), (), None), context)
 
 
@@ -188,7 +187,7 @@ def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
 
 
 def _work_out(case: Case, options: _Options) -> None:
-    """Work out what no index says, or what one that is damaged does not say any more."""
+    """Rebuild the index if there is none; add what a damaged one does not name any more."""
     if case.survey.format != "v2" or (case.main is not None and case.main.complete):
         return
     layouts = iter_sources(case, options.evidence, siblings=options.siblings)
@@ -203,7 +202,7 @@ def _work_out(case: Case, options: _Options) -> None:
 
 
 def _lost(case: Case) -> Iterator[Wanted]:
-    """Iterate over the bytes that are not where they belong."""
+    """Iterate over the sizes and checksums of lost payloads."""
     for _, part in case.parts():
         payload = part.payload
         if part.is_lost and payload is not None and payload.crc32c is not None:
@@ -241,7 +240,7 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
 
 
 def _count_damaged(case: Case) -> Counter[DataFile]:
-    """Count the payloads of each data file whose bytes are there and have another checksum."""
+    """Count the payloads of each data file whose bytes are there and whose checksum disagrees."""
     return Counter(
         part.payload.file
         for checked in case.tensors.values()
@@ -251,7 +250,7 @@ def _count_damaged(case: Case) -> Counter[DataFile]:
 
 
 def _find_ends(case: Case) -> dict[DataFile, int]:
-    """Return where the last payload of each data file begins that would be found if it moved."""
+    """Return for each data file the offset of the last payload that is found if it has moved."""
     ends: dict[DataFile, int] = {}
     for _, part in case.parts():
         payload = part.payload
@@ -289,7 +288,7 @@ def _mend(checked: CheckedTensor, mender: Mender) -> _MendedTensor:
 
 
 def _sum_up(known: Outcome, parts: Sequence[_MendedPart], checked: CheckedTensor) -> Outcome:
-    """Sum up the slices of a tensor after mending."""
+    """Return what is known of a sliced tensor after its slices were mended."""
     proved = checked.tensor.proved
     outcomes = [one.mended.outcome for one in parts]
     statuses = [outcome.status for outcome in outcomes]
@@ -311,7 +310,7 @@ def _sum_up(known: Outcome, parts: Sequence[_MendedPart], checked: CheckedTensor
     if all(status.proved for status in statuses):
         worst = max(statuses, key=order.index)
         sure = proved and sum(chances) <= HIGHEST_CHANCE
-        note = f"every one of its {len(parts)} slices was got back"
+        note = f"all of its {len(parts)} slices were got back"
         return replace(summed, status=worst if sure else Status.UNVERIFIED, note=note)
     if not ranges:
         return known
@@ -349,7 +348,7 @@ def _make_recovery(
 
 
 def _describe(one: _MendedTensor, context: Context) -> RecoveredTensor | None:
-    """Make what the caller gets of a tensor; None if there is no type for its elements."""
+    """Make the tensor that the caller gets; None if its elements have no numpy type."""
     dtype = _dtype_of(one.checked.data_type)
     if dtype is None:
         return None
@@ -370,7 +369,7 @@ class _Loader:
 
     def __init__(self, tensor: _MendedTensor, context: Context) -> None:
         self._tensor = tensor
-        # Progress was that of the recovery: reading goes on after it, and is nobody's.
+        # Progress counts the bytes of the recovery; reading comes after it.
         self._context = replace(context, progress=None)
 
     def __call__(self) -> Loaded:
@@ -399,10 +398,10 @@ class _Loader:
         )
 
     def _load_part(self, part: _MendedPart) -> Loaded:
-        """Read one payload, where it is missing and where it looks wrong."""
+        """Read one payload, and tell which elements are missing and which look wrong."""
         payload, recipe = part.part.payload, part.mended.recipe
         if payload is None or recipe is None:
-            raise UnsupportedError("Nothing was got back of it")
+            raise UnsupportedError("No bytes of this tensor were got back")
         array = read_payload(recipe, payload, self._context)
         outcome = part.mended.outcome
         if outcome.status.proved:

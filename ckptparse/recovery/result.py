@@ -1,4 +1,4 @@
-"""What was got back: a lazy mapping of tensors, each with its status, and how to save them."""
+"""The tensors that were got back: a mapping that reads them when asked, and saves them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["RecoveredTensor", "Recovery"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loaded:
-    """An array, and where it is missing or looks wrong (True); None if it nowhere does."""
+    """An array; True in `missing` and `suspect` marks its bad elements, None stands for no such."""
 
     array: npt.NDArray[Any]
     missing: npt.NDArray[np.bool_] | None = None
@@ -44,15 +44,16 @@ _HELD = (
 )
 _REPORT = "report.json"
 _LONGEST_NAME = 200
-"""Characters of a file's name: file systems allow 255 bytes, the suffix included."""
+"""Characters of a file's name at most: file systems allow 255 bytes, with suffix and number. The
+name is ASCII here, one byte for each character."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecoveredTensor(Judged):
-    """A tensor that was got back, its values unread until asked for.
+    """A tensor that was got back. Its values are read when they are asked for.
 
     Attributes:
-        outcome: Its status and all that goes with it; each part is an attribute of its own too.
+        outcome: Its status, cause, note and so on. Each part of it is an attribute here too.
         name: Its stored name.
         dtype: Its numpy (or ml_dtypes) type; `object` for strings.
         shape: Its shape.
@@ -67,26 +68,26 @@ class RecoveredTensor(Judged):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its elements; of strings and variants as they are stored."""
+        """Bytes of its elements; of strings and variants, their stored bytes."""
         width = item_size(self.data_type)
         if width is not None:
             return math.prod(self.shape) * width
         return 0 if self.source is None else self.source.size
 
     def __getitem__(self, index: Any) -> Any:
-        """Read all, and pick a part by numpy's indexing; see `read`."""
+        """Read all of it, and take a part by numpy's indexing; see `read`."""
         return self.read()[index]
 
     def read(self, *, fill: Any = None, keep_suspect: bool = False) -> npt.NDArray[Any]:
         """Read the values, in a new array in native byte order.
 
         Args:
-            fill: What to put where elements are missing or look wrong.
-            keep_suspect: Whether to give elements that look wrong (`suspect`) as they are.
+            fill: The value for elements that are missing or look wrong.
+            keep_suspect: Whether to return elements that look wrong (`suspect`) as they are.
 
         Returns:
-            If elements are missing or look wrong and `fill` is None, a masked array (`numpy.ma`),
-            masked there; otherwise a plain one. Checksums that are known are checked again.
+            If elements are missing or look wrong and `fill` is None: an array that masks them
+            (`numpy.ma`). Otherwise a plain array. Known checksums are checked again.
 
         Raises:
             ChecksumError: A file has changed since it was recovered.
@@ -116,7 +117,9 @@ class RecoveredTensor(Judged):
         copy: bool | None = None,  # noqa: FBT001 - numpy's own signature
     ) -> npt.NDArray[Any]:
         if copy is False:
-            raise ValueError("A recovered tensor is read anew: it cannot be had uncopied")
+            raise ValueError(
+                "copy=False is not possible: a recovered tensor is read into a new array each time"
+            )
         array = self.read()
         return array if dtype is None else array.astype(dtype, copy=False)
 
@@ -125,16 +128,16 @@ class RecoveredTensor(Judged):
 
 
 class Recovery(Mapping[str, RecoveredTensor]):
-    """The tensors that were got back, by name, and the report on all of them.
+    """The tensors that were got back, by name, and the report on all tensors.
 
-    It holds verified, corrected, derived, partial and unverified tensors; corrupt and missing ones
-    stand in the report only.
+    It holds verified, corrected, derived, partial and unverified tensors. Corrupt and missing ones
+    are only in the report.
 
     Attributes:
         report: What was found and what was done.
-        object_graph: The object graph's text where it was got back (a scalar of bytes), or None.
-        alternatives: By name every value of a tensor of which the parts of a save that did not
-            finish hold different ones (`leftover.conflict`); the mapping itself has the first.
+        object_graph: The serialized object graph (a scalar of bytes); None if it was not got back.
+        alternatives: By name, all values of a tensor that has different ones in the parts of an
+            unfinished save (`leftover.conflict`). The mapping itself has the first of them.
     """
 
     def __init__(
@@ -155,7 +158,7 @@ class Recovery(Mapping[str, RecoveredTensor]):
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is lost: every tensor is proved, and none can have been overlooked."""
+        """Whether nothing is lost: every tensor is proved, and the report has all of them."""
         report = self.report
         graph = report.object_graph
         return (
@@ -166,7 +169,7 @@ class Recovery(Mapping[str, RecoveredTensor]):
 
     @property
     def untouched(self) -> bool:
-        """Whether it is whole as it lies there: nothing was mended, nothing is to be said of it."""
+        """Whether the checkpoint is whole as it is: nothing was mended, and there is no problem."""
         return self.whole and self.report.verdict == "ok"
 
     def __getitem__(self, name: str) -> RecoveredTensor:
@@ -176,7 +179,7 @@ class Recovery(Mapping[str, RecoveredTensor]):
             known = self.report.tensors.get(name)
             what = f"is {known.status}" if known else "is not known"
             raise TensorNotFoundError(
-                f"Nothing was got back of the tensor {name!r}: it {what}", tensor=name
+                f"The tensor {name!r} was not got back: it {what}", tensor=name
             ) from None
 
     def __iter__(self) -> Iterator[str]:
@@ -199,7 +202,7 @@ class Recovery(Mapping[str, RecoveredTensor]):
 
     @staticmethod
     def check_path(path: str | os.PathLike[str]) -> None:
-        """Refuse what `write` refuses by its name alone, such as `x.ckpt`.
+        """Refuse a path that `write` refuses because of its name, such as `x.ckpt`.
 
         Raises:
             UnsupportedError: The path has the suffix of another kind of file.
@@ -209,35 +212,37 @@ class Recovery(Mapping[str, RecoveredTensor]):
     def write(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, report: bool = True
     ) -> dict[str, str]:
-        """Save what was got back, with the report beside it.
+        """Save the tensors that were got back, and the report.
 
-        A path that ends in `.npz` becomes one archive, and the report `PATH.report.json`. One
-        without a suffix becomes a directory of `.npy` files with `report.json` in it, which tells
-        each tensor's file. What is missing of a partial tensor is zero (b"" in strings), and a
-        second array, its name with `.missing` added, is True there. Kinds that numpy lacks come in
-        a wider type of numpy's, with the same values (bfloat16 as float32, int4 as int8):
-        `widened` in `report.json` tells which. Strings are their bytes, end to end, and a second
-        array, its name with `.lengths` added, has the length of each.
+        A path that ends in `.npz` becomes one archive, with the report in `PATH.report.json`. A
+        path without a suffix becomes a directory of `.npy` files, with `report.json` in it, which
+        names each tensor's file.
 
-        Everything appears when it is whole, and after an error nothing does.
+        - Missing elements of a partial tensor are zero (b"" in strings). A second array, the name
+          with `.missing` added, is True there.
+        - Types that numpy does not have are saved in a wider numpy type with the same values
+          (bfloat16 as float32, int4 as int8). `widened` in `report.json` lists them.
+        - Strings are saved as their bytes, end to end. A second array, the name with `.lengths`
+          added, has the length of each.
+
+        Files appear under their names when all are complete. After an error none appears.
 
         Args:
             path: Where to write.
-            overwrite: Whether files of an earlier recovery there are replaced. A directory that
-                holds anything else is never replaced.
-            report: Whether the report is written beside an archive. A directory always has it.
+            overwrite: Whether to replace files of an earlier recovery there. A directory that holds
+                anything else is never replaced.
+            report: Whether to write the report beside an archive. A directory always has it.
 
         Returns:
-            The tensors that could not be read any more, each with the reason: the files have
-            changed meanwhile, or memory is short. All others are written, and the report beside
-            them has the same as `left_out`.
+            The tensors that could not be read, each with the reason: the files have changed since,
+            or memory is short. All others are written. The report has these as `left_out`.
 
         Raises:
             UnsupportedError: The path has the suffix of another kind of file.
             OutputExistsError: Something is there already, and `overwrite` is false.
-            PermissionDeniedError: Nobody may write there.
+            PermissionDeniedError: It may not be written there.
             OutputError: The disk is full, or the system refuses for another reason.
-            CheckpointError: There are tensors, and not one of them can be read any more.
+            CheckpointError: There are tensors, and none of them can be read.
         """
         target = os.fsdecode(path)
         self.check_path(target)
@@ -250,7 +255,7 @@ class Recovery(Mapping[str, RecoveredTensor]):
 
 
 def _check_suffix(target: str) -> None:
-    """Refuse a name whose suffix promises another kind of file: `x.ckpt`, `x.h5`.
+    """Refuse a name with the suffix of another kind of file: `x.ckpt`, `x.h5`.
 
     Raises:
         UnsupportedError: It has one.
@@ -258,15 +263,15 @@ def _check_suffix(target: str) -> None:
     suffix = re.search(r"(?<=[^/\\])\.[A-Za-z][^./\\]*$", target)
     if suffix is not None and suffix[0] != ".npz":
         raise UnsupportedError(
-            f"What was got back is written as a directory of .npy files or as one .npz file, and "
-            f"{suffix[0]!r} names neither",
+            f"Expected the name of a directory (for .npy files), or of a .npz file; found a name "
+            f"that ends in {suffix[0]!r}",
             path=target,
             hint="Give a name without a suffix, or one that ends in .npz",
         )
 
 
 class _Arrays:
-    """What is saved: each tensor that can be read, and why others cannot."""
+    """The arrays to save: of each tensor that can be read; and why others cannot be read."""
 
     def __init__(self, recovery: Recovery) -> None:
         self._recovery = recovery
@@ -304,7 +309,7 @@ class _Arrays:
 def _write_archive(arrays: _Arrays, target: str, *, overwrite: bool, with_report: bool) -> None:
     beside = f"{target}.report.json"
     if with_report and not overwrite:
-        # Before the work, which may take long.
+        # First of all, since the work may take long.
         check_absent(beside)
     with place_files(overwrite=overwrite) as files:
         with files.open(target) as file:
@@ -337,13 +342,13 @@ def _write_directory(arrays: _Arrays, target: str, *, overwrite: bool) -> None:
 
 
 def _is_a_recovery(names: Collection[str]) -> bool:
-    """Tell whether a directory with these names in it is empty, or was written here."""
+    """Tell whether a directory with these names in it is empty, or a recovery wrote it."""
     others = [name for name in names if name != _REPORT and not name.endswith(".npy")]
     return not others and (not names or _REPORT in names)
 
 
 def _iter_arrays(name: str, array: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Iterate over what is saved of a tensor: itself, and of a partial one where it is missing."""
+    """Iterate over the arrays that are saved of a tensor: its values, and which are missing."""
     if isinstance(array, np.ma.MaskedArray):
         missing = np.ma.getmaskarray(array)
         array = np.asarray(array.filled(b"" if array.dtype == object else 0))
@@ -355,14 +360,14 @@ def _iter_arrays(name: str, array: npt.NDArray[Any]) -> Iterator[tuple[str, npt.
 
 
 def _iter_strings(name: str, array: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Give strings as their bytes, end to end, and their lengths: numpy's own lose NULs."""
+    """Return strings as their bytes, end to end, and their lengths: numpy's own type loses NULs."""
     values = [v if isinstance(v, bytes) else repr(v).encode() for v in array.reshape(-1).tolist()]
     yield name, np.frombuffer(b"".join(values), np.uint8)
     yield f"{name}.lengths", np.array(list(map(len, values)), np.int64).reshape(array.shape)
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    """Return a name that no other has, where capitals may count as small letters."""
+    """Return a name that no other has, even if upper and lower case are the same."""
     free, number = name, 1
     while free.casefold() in taken or not free:
         number += 1

@@ -1,4 +1,4 @@
-"""Other checkpoints of the same directory as evidence: equal bytes, equal entries."""
+"""Use other checkpoints of the same directory as evidence: equal bytes, equal entries."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from ckptparse.inventory.survey import Origin, Survey
 __all__ = ["Siblings"]
 
 _MOST_SIBLINGS = 8
-"""Other checkpoints that serve as evidence: what did not change for 8 saves is in each of them."""
+"""Other checkpoints that are used, the nearest steps first. A tensor that does not change is in
+each of them, so that more add little; the index of each is read."""
 
 
 class Siblings:
-    """What the proved entries of sibling checkpoints say; read when first asked."""
+    """The proved entries of sibling checkpoints, read when they are first needed."""
 
     def __init__(
         self, survey: Survey, files: DataFiles, *, used: bool, others: Iterable[str] = ()
@@ -34,8 +35,8 @@ class Siblings:
         Args:
             survey: The checkpoint.
             files: What opens data files.
-            used: Whether those of its directory count.
-            others: Prefixes of more checkpoints, wherever they lie.
+            used: Whether to use those of its directory.
+            others: Prefixes of more checkpoints, in any directory.
         """
         self._survey = survey
         self._files = files
@@ -57,7 +58,7 @@ class Siblings:
         return None
 
     def named(self, name: PartName, payload: Payload) -> list[Payload]:
-        """Return siblings' payloads of that name, kind, shape and size."""
+        """Return siblings' payloads of that name, dtype, shape and size."""
         self._load()
         return [
             other
@@ -67,17 +68,17 @@ class Siblings:
         ]
 
     def confirm(self, name: PartName, payload: Payload) -> str | None:
-        """Return a sibling's index that has the same entry, checksum aside; None if none has."""
+        """Return a sibling's index that has this entry with any checksum; None if none has it."""
         for other in self.named(name, payload):
             if other.says_the_same(payload):
                 return other.index
         return None
 
     def may_have_written(self, view: IndexView, payload: Payload, path: str) -> bool:
-        """Tell whether the index of the checkpoint that a data file is of holds all of a block.
+        """Tell whether the checkpoint of a data file may have written a block of this index.
 
-        The block is the one of `view` that has the entry: damage that put another checkpoint's
-        blocks into an index leaves no other trace.
+        It may if its own index has all entries of the block. If damage put another checkpoint's
+        block into an index, this is the only sign.
         """
         if not is_anothers(path, self._survey.prefix, self._files.context):
             return False

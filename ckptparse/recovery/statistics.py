@@ -1,15 +1,15 @@
-"""Which pieces of a tensor do not look like the rest of it: noise, text, code, another kind.
+"""Find pieces of a tensor that do not look like the rest of it: noise, text, code, another type.
 
-Weights have magnitudes of a few binary orders, so their exponents crowd; the exponents of noise are
-spread evenly. Every element is a symbol (an exponent, or the highest byte of an integer), and a
-piece of 512 bytes is judged by the sum, over its elements, of
+The weights of a tensor have magnitudes within a few powers of two, so they have few different
+exponents. Noise has all exponents equally often. Each element becomes a symbol: its exponent, or
+the highest byte of an integer. A piece of 512 bytes is judged by the sum, over its elements, of
 
-    log(chance of the symbol among the tensor's own)  -  log(chance of it in noise)
+    log(chance of the symbol in the tensor)  -  log(chance of it in noise)
 
-The tensor's own distribution is that of pieces that look like weights by themselves: one scale,
-magnitudes that fall off below it. A piece that is unlike the rest but is such a scale by itself
-(a row never trained) passes too. Zeros count for nothing: the caller knows of holes. Bytes shifted
-by a whole number of elements, and another tensor's values of the same scale, look right.
+The chances in the tensor are taken from pieces that look like weights alone: one scale, and
+magnitudes that become rarer below it. A piece unlike the rest passes too if it has such a scale of
+its own (a row that was never trained). Zeros do not count; the caller looks for holes. Two things
+are not seen: bytes shifted by whole elements, and values of another tensor of the same scale.
 """
 
 from __future__ import annotations
@@ -26,24 +26,31 @@ from ckptparse.dtypes import DataType, item_size
 __all__ = ["SECTOR", "Judgement", "judge_elements"]
 
 SECTOR: Final = 512
-"""Bytes of a piece that is judged as one: the smallest that a disk loses."""
+"""Bytes of a piece that is judged as one: the least that a disk loses."""
 _CHUNK = 1 << 20
+"""Bytes that are judged at once, so that memory stays small."""
 _SAMPLED = 2048
-"""Pieces from which the tensor's own distribution is taken."""
+"""Pieces from which the tensor's chances are taken: 1 MiB, enough for symbols as rare as
+`_FLOOR`."""
 _AGAINST = -7.0
-"""A piece is suspect if noise explains it e^7, some thousand, times better."""
+"""A piece is suspect if noise explains it e^7 = 1,100 times better: at most 1 in 1,100 good pieces
+is marked. A lower bound lets more noise pass."""
 _FLOOR = 1e-4
-"""The chance of any symbol among good ones: of an outlier."""
+"""The least chance of a symbol in the tensor: one outlier in 10,000 elements is not strange."""
 _SCALE_PRICE = 4.0
-"""What a scale of a piece's own costs: the logarithm of how many there are to choose from."""
+"""Price of a scale of the piece's own: e^4 = 55, about as many as there are to choose from."""
 _TELLING = 0.5
-"""How unlike noise (in nats an element) a kind must be for a judgement."""
+"""Integers are judged only if they differ from noise by so much, in nats for each element. Keys and
+hashes differ less; with a lower bound, good pieces of them would be marked."""
 _FAR_BELOW, _FAR_ABOVE = 16, 8
-"""How many binary orders a piece's own scale may lie outside those of the rest."""
+"""Powers of two that a piece's own scale may be below or above those of the rest. Rows that are
+hardly trained are far below; training leaves none far above."""
 _WILD = 24
-"""Binary orders above every other scale from which on one element alone is suspect."""
+"""An element so many powers of two above every scale is suspect alone. A flip of one of the upper
+three bits of a float32's exponent moves it by 32, 64 or 128."""
 _PRINTABLE = 0.94
-"""A piece with this share of printable bytes is text, unless the whole tensor is like that."""
+"""A piece with this share of printable bytes is text, unless the whole tensor is like that. Random
+bytes have 38%; text with some letters beyond ASCII has less than 100%."""
 
 Array = npt.NDArray[Any]
 Span = tuple[int, int]
@@ -54,9 +61,9 @@ class Judgement:
     """What the statistics of a tensor's elements say."""
 
     suspect: tuple[Span, ...]
-    """Ranges of elements (start, stop), in order and apart, that do not look like the rest."""
+    """Ranges of elements (start, stop) that do not look like the rest; sorted, not touching."""
     judged: bool
-    """Whether elements of this kind can tell at all; False leaves nothing suspect."""
+    """Whether such elements can be judged; if not, none is suspect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +74,8 @@ class _Kind:
         unsigned: numpy's unsigned type of that width, in the file's byte order.
         shift: Bits to shift an element right by.
         bits: Bits of the symbol.
-        lowest, highest: Exponents that a good scale may have; 0 where it is no float.
-        parts: Components an element: 2 for complex numbers.
+        lowest, highest: Exponents that a good scale may have; 0 for integers.
+        parts: Components of an element: 2 for complex numbers.
     """
 
     unsigned: np.dtype[Any]
@@ -83,7 +90,8 @@ class _Kind:
         return self.highest > 0
 
 
-# shift, bits of the symbol, the exponents of 2^-70 (or the least) and 2^34 (2^10), components.
+# Bits below the exponent, bits of the exponent, its value for 2^-70 and 2^34 (of float16 for the
+# least number and 2^10), components. The range is wide: trained weights lie far inside.
 _FLOATS: dict[int, tuple[int, int, int, int, int]] = {
     DataType.DT_FLOAT: (23, 8, 57, 161, 1),
     DataType.DT_COMPLEX64: (23, 8, 57, 161, 2),
@@ -101,16 +109,16 @@ def judge_elements(
     offset: int = 0,
     big_endian: bool = False,
 ) -> Judgement:
-    """Tell which elements of a tensor do not look like the rest.
+    """Find the elements of a tensor that do not look like the rest.
 
     Args:
         data: All its bytes, as stored; whole elements.
         data_type: DataType number.
-        offset: Where its bytes lie in their file: pieces are those of the file, 512 bytes each.
+        offset: Their offset in the file: pieces of 512 bytes are counted from the file's start.
         big_endian: Byte order of the elements.
 
-    Of weights among noise (or encrypted, or compressed bytes), practically every piece is told
-    right; text and program code mostly. Takes about 4 ms a MiB.
+    Noise, encrypted and compressed bytes among weights are practically always found; text and
+    program code mostly. Takes about 4 ms for each MiB.
     """
     kind = _kind_of(data_type, big_endian=big_endian)
     raw = np.frombuffer(data, np.uint8)
@@ -130,7 +138,7 @@ def _kind_of(data_type: int, *, big_endian: bool) -> _Kind | None:
         shift, bits, lowest, highest, parts = known
         unsigned = np.dtype(f"{order}u{width // parts}")
         return _Kind(unsigned, shift, bits, lowest, highest, parts)
-    # An integer's highest byte: a byte's own value where it has no more.
+    # Of an integer the highest byte; of one byte, all of it.
     return _Kind(np.dtype(f"{order}u{width}"), 8 * width - 8, 8)
 
 
@@ -142,7 +150,7 @@ class _Judge:
         self._raw = raw
         self._values = raw.view(kind.unsigned)
         width = kind.unsigned.itemsize
-        # The elements whose first byte lies before the first border of the file's pieces.
+        # Elements whose first byte is before the first border between pieces of the file.
         ahead = -(-(-offset % SECTOR) // width)
         self._length = SECTOR // width
         self._head = min(ahead, len(self._values))
@@ -168,7 +176,7 @@ class _Judge:
         return Judgement(_merged(spans, self._kind.parts), judged=True)
 
     def _iter_chunks(self) -> list[tuple[int, int, int]]:
-        """Start, stop and length of a piece, in elements, of what is looked at in one go."""
+        """Return start, stop, and length of a piece, in elements, of each chunk."""
         chunks = [(0, self._head, self._head)] if self._head else []
         total, length = len(self._values), self._length
         whole = self._head + (total - self._head) // length * length
@@ -191,7 +199,7 @@ class _Judge:
         return suspect
 
     def _spans(self, suspect: npt.NDArray[np.bool_], start: int, length: int) -> list[Span]:
-        """Return the elements of suspect pieces; the first is cut where pieces cut elements."""
+        """Return the elements of suspect pieces, with the one that a piece's border cuts."""
         firsts = (start + int(piece) * length for piece in np.flatnonzero(suspect))
         return [(max(0, first - self._straddles), first + length) for first in firsts]
 
@@ -204,6 +212,7 @@ class _Judge:
         scales: Span,
     ) -> list[Span]:
         """Return single elements far above every scale: a flipped bit of an exponent."""
+        # The highest exponent, all ones, is infinity or NaN: always suspect.
         limit = min(scales[1] + _WILD, (1 << self._kind.bits) - 2)
         places = np.flatnonzero(symbols > limit)
         lone = places[~suspect[places // length]]
@@ -215,12 +224,12 @@ class _Judge:
         mask = (1 << kind.bits) - 1
         symbols = (values >> kind.shift & mask).astype(np.uint8 if kind.bits <= 8 else np.uint16)
         if kind.is_float and not symbols.all():
-            # Exponent 0 and bits beside it: a denormal number, which zero is not.
+            # Exponent 0 with other bits set is a denormal number, not zero: it counts as 1.
             symbols[(symbols == 0) & (values << (kind.unsigned.itemsize * 8 - kind.shift) != 0)] = 1
         return symbols
 
     def _sample(self) -> Array:
-        """Return the symbols of pieces spread over the tensor, a row each."""
+        """Return the symbols of pieces spread over the tensor, one row for each piece."""
         length = self._length
         count = (len(self._values) - self._head) // length
         if not count:
@@ -233,7 +242,7 @@ class _Judge:
         return np.stack([self._symbols(start, start + length) for start in starts])
 
     def _own_distribution(self) -> tuple[npt.NDArray[np.float64] | None, Span]:
-        """Return the chances of symbols in good pieces, and the scales that those have."""
+        """Return the chances of symbols in good pieces, and the scales of these."""
         kind, sample = self._kind, self._sample()
         if not kind.is_float:
             return _smoothed(sample, kind.bits, spread=0.0), (0, 0)
@@ -249,7 +258,7 @@ class _Judge:
         return _smoothed(sample[good], kind.bits, spread=0.15), (int(low), int(high))
 
     def _text_is_ordinary(self) -> bool:
-        """Tell whether printable bytes prove nothing: those of a few kinds of integer do not."""
+        """Tell whether printable bytes say nothing: bytes and some integers are often printable."""
         if self._kind.unsigned.itemsize == 1:
             return True
         if self._kind.is_float:
@@ -266,12 +275,12 @@ class _Judge:
         rows = self._raw[start * width : stop * width].reshape(-1, length * width)
         if length * width < SECTOR // 4:
             return np.zeros(len(rows), np.bool_)
-        # Every third byte: all places of an element, whose width no 3 divides.
+        # Every third byte: widths are powers of two, so all places of an element are seen.
         sampled = rows[:, ::3]
         found: npt.NDArray[np.bool_] = _TEXT[sampled].sum(axis=1) > _PRINTABLE * sampled.shape[1]
         values = self._values[start:stop].reshape(-1, length)
         for piece in np.flatnonzero(found):
-            # One value throughout may happen to have printable bytes.
+            # A piece with one value only is no text, even if its bytes are printable.
             found[piece] = bool((values[piece] != values[piece, 0]).any())
         return found
 
@@ -282,7 +291,7 @@ _TEXT[[9, 10, 13]] = True
 
 
 def _scales_of(symbols: Array) -> npt.NDArray[np.intp]:
-    """Return the exponent that one in twenty elements that are not zero exceeds, for each row."""
+    """Return the scale of each row: the exponent that 1 in 20 of its non-zero elements exceeds."""
     ordered = np.sort(symbols, axis=1)
     filled = (ordered != 0).sum(axis=1)
     place = symbols.shape[1] - 1 - filled // 20
@@ -292,13 +301,13 @@ def _scales_of(symbols: Array) -> npt.NDArray[np.intp]:
 def _scores_alone(
     symbols: Array, bits: int, scales: Span, *, near: int | None = None
 ) -> npt.NDArray[np.float64]:
-    """Score rows as values of one scale of their own, whose magnitudes fall off below it.
+    """Score rows as values of one scale of their own, with magnitudes that become rarer below it.
 
-    A scale too far outside `scales` scores as low as can be.
+    A row whose scale is too far outside `scales` gets the lowest score.
     """
     own = _scales_of(symbols)
     below = own.astype(np.int16)[:, None] - symbols.astype(np.int16)
-    # Indexes below zero count from the end of the table, where the scores of those stand.
+    # Elements above the scale give negative indexes, which count from the end of the table.
     scores = _scores_by_distance(bits)[below]
     scores[symbols == 0] = 0
     far_below, far_above = (_FAR_BELOW, _FAR_ABOVE) if near is None else (near, near)
@@ -311,7 +320,12 @@ def _scores_alone(
 
 @lru_cache(maxsize=4)
 def _scores_by_distance(bits: int) -> npt.NDArray[np.float64]:
-    """Return the score of a symbol so many orders below its scale; the negative ones stand last."""
+    """Return the score of a symbol by how many powers of two it is below its scale.
+
+    Symbols above the scale have negative distances; their scores are at the end of the table.
+    """
+    # Chosen: below the scale half as many elements every two powers of two; above it 1 in 20, and
+    # half as many every power of two.
     below = np.concatenate((np.arange(1 << bits), np.arange(-(1 << bits), 0)))
     under, above = 0.2 * 2.0 ** (-0.5 * np.maximum(below, 0)), 0.05 * 2.0 ** np.minimum(below, 0)
     chances = np.where(below >= 0, under, above)
@@ -320,7 +334,7 @@ def _scores_by_distance(bits: int) -> npt.NDArray[np.float64]:
 
 
 def _smoothed(symbols: Array, bits: int, *, spread: float) -> npt.NDArray[np.float64]:
-    """Return the chances of symbols, neighbours lending each other a share, none impossible."""
+    """Return the chances of symbols; neighbours share some of theirs, and none is impossible."""
     counts = np.bincount(symbols.reshape(-1), minlength=1 << bits).astype(np.float64)
     chances = counts / max(counts.sum(), 1)
     if spread:
@@ -334,7 +348,7 @@ def _smoothed(symbols: Array, bits: int, *, spread: float) -> npt.NDArray[np.flo
 
 
 def _divergence(chances: npt.NDArray[np.float64]) -> float:
-    """Return how unlike noise a distribution is, in nats an element."""
+    """Return how much a distribution differs from noise, in nats for each element."""
     return float((chances * np.log(chances * len(chances))).sum() / chances.sum())
 
 
@@ -346,7 +360,7 @@ def _weights_of(chances: npt.NDArray[np.float64], *, is_float: bool) -> npt.NDAr
 
 
 def _merged(spans: list[Span], parts: int) -> tuple[Span, ...]:
-    """Return ranges of whole elements, in order, those that touch made one."""
+    """Return ranges of whole elements, sorted; those that touch are joined."""
     merged: list[Span] = []
     for first, last in sorted(spans):
         start, stop = first // parts, -(-last // parts)

@@ -1,9 +1,9 @@
-"""One flipped bit in a tensor of strings, whose checksums cover more than the bytes.
+"""Find one flipped bit in a tensor of strings. Its checksums cover more than its bytes.
 
-    lengths (varints)   masked CRC of the lengths, 4 bytes each   strings
+    lengths (varints)   masked CRC of the lengths, each taken as 4 bytes   strings
 
 The tensor's checksum covers the lengths at fixed width, the stored checksum of the lengths, and
-the strings (docs/format.md, section 2.5).
+the strings (docs/format.md, section 2.4).
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from ckptparse.examination.payload import Payload
 __all__ = ["find_string_bit"]
 
 _MOST_LENGTHS = 1024
-"""Strings of which the lengths are tried bit by bit: each try decodes all of them."""
+"""Strings at most, if their lengths are tried bit by bit: each try decodes all lengths."""
 _MOST_LENGTH_BYTES = 4096
-"""Bytes of lengths that are tried: 32,768 bits, a second."""
+"""Bytes of lengths that are tried: 32,768 bits take a second, and fit by chance 1 in 131,072."""
 _LONGEST_VARINT = 10
+"""Bytes of the longest varint: 64 bits in groups of 7 (section 1.3)."""
 
 
 def find_string_bit(data: bytes, payload: Payload) -> tuple[Change, float] | None:
-    """Find the one bit whose flip explains the checksums, and the chance that it is not that."""
+    """Find the one bit whose flip explains the checksums, and the chance that this is wrong."""
     count = count_elements(payload.shape)
     spans = string_spans(data, count, big_endian=payload.big_endian)
     if spans is not None:
@@ -39,7 +40,7 @@ def find_string_bit(data: bytes, payload: Payload) -> tuple[Change, float] | Non
 
 
 def _in_strings(data: bytes, payload: Payload, spans: list[Span]) -> tuple[Change, float] | None:
-    """Find a bit of the strings: their lengths are right, so what the CRC covers is known."""
+    """Find a bit of the strings: their lengths are right, so the bytes under the CRC are known."""
     if not spans or spans[-1][1] != len(data) or payload.crc32c is None:
         return None
     start = sum(len(encode_varint(stop - low)) for low, stop in spans)

@@ -1,8 +1,8 @@
-"""Stripes of an array of disks that were put together in the wrong order.
+"""Put stripes of a disk array (RAID 0) in the right order.
 
-A file on such an array lies in stripes of one size, in turn on each disk. Put together in another
-order, every row of stripes is permuted alike. Payloads that are found whole, each at its place
-within a stripe, say which stripe lies where: a few of them give size and order.
+Such an array stores a file in stripes of one size, in turn on each disk. If the disks are read in
+another order, every row of stripes is permuted in the same way. A payload that is found whole, at
+its place within a stripe, says which stripe is where. A few of them give the size and the order.
 """
 
 from __future__ import annotations
@@ -19,23 +19,31 @@ from ckptparse.files.views import JoinedSource, Range
 __all__ = ["Found", "Stripes", "find_stripes", "try_stripes"]
 
 _SIZES = tuple(1 << power for power in range(20, 11, -1))
+"""Sizes of stripes, 1 MiB to 4 KiB: the usual ones are powers of two from 16 to 512 KiB."""
 _MOST_DISKS = 12
+"""Disks of an array at most. Each number of disks is one more pattern that payloads may fit by
+coincidence."""
 _LEAST_TRIED = 1 << 10
+"""Fewest bytes of a payload that an order is tried on: a small one lies in one stripe, and many
+orders make it right."""
 _MOST_TRIED = 1 << 24
+"""Bytes of the largest payload that an order is tried on; only orders that the first one allows
+come to it."""
 _MOST_FIRST = 1 << 22
-"""Bytes of the payload that every order is tried on: 1,332 of them."""
+"""Bytes of the payload that every order is tried on: with 9 sizes and up to 5 disks, 1,332."""
 _MOST_TRIED_DISKS = 5
+"""Disks at most, if every order is tried: six have 720 orders for each size, five have 120."""
 _FEWEST = 4
-"""Payloads that must agree: of fewer, chance would find an order."""
+"""Payloads that must agree on an order: a pattern of two or three can be a coincidence."""
 
 
 class Found(NamedTuple):
     """A payload that was found."""
 
     expected: int
-    """Offset at which it belongs."""
+    """Offset at which the index places it."""
     offset: int
-    """Offset at which it lies."""
+    """Offset at which it was found."""
     size: int
 
 
@@ -45,8 +53,8 @@ class Stripes:
 
     Attributes:
         size: Of a stripe, in bytes.
-        order: For each disk of a row as it should be, its number as it is.
-        agreeing: How many payloads lie where this says.
+        order: For each stripe of a row in the right order, its number in the file as it is.
+        agreeing: How many payloads agree.
     """
 
     size: int
@@ -54,7 +62,7 @@ class Stripes:
     agreeing: int
 
     def undo(self, source: Source) -> JoinedSource:
-        """Return the file in the right order; a last row that is not whole stays as it is."""
+        """Return the file in the right order. An incomplete last row stays as it is."""
         return JoinedSource(source.path, list(self._iter_ranges(source, 0, source.size)))
 
     def read_at(self, source: Source, offset: int, size: int) -> bytes:
@@ -78,10 +86,10 @@ class Stripes:
 
 
 def find_stripes(found: Sequence[Found]) -> Stripes | None:
-    """Find the order in which stripes were put together; None if nothing was moved so.
+    """Find the order in which stripes were put together; None if there is none that fits.
 
     Args:
-        found: Payloads with where they belong and where they lie, whole.
+        found: Whole payloads: where each belongs, and where it was found.
     """
     if all(one.expected == one.offset for one in found):
         return None
@@ -95,15 +103,15 @@ def find_stripes(found: Sequence[Found]) -> Stripes | None:
 
 
 def try_stripes(source: Source, payloads: Sequence[tuple[int, int, int]]) -> Stripes | None:
-    """Find the order by trying them all, for up to five disks; None if none makes payloads right.
+    """Find the order by trying all, for up to five disks; None if none makes the payloads right.
 
     Args:
         source: The file.
-        payloads: Offset, size and unmasked checksum of payloads that are not right where they are.
+        payloads: Offset, size and unmasked checksum of payloads that are damaged in the file.
     """
     by_size = sorted(payloads, key=lambda one: one[1])
     fitting = [one for one in by_size if _LEAST_TRIED <= one[1] <= _MOST_TRIED]
-    # A small one rules most orders out quickly; a large one lies in many stripes.
+    # A small payload excludes most orders quickly; a large one covers many stripes.
     if len(fitting) < 2 or fitting[0][1] > _MOST_FIRST:
         return None
     sample = [fitting[0], *fitting[-2:]]
@@ -123,7 +131,7 @@ def _all_fit(source: Source, stripes: Stripes, payloads: Sequence[tuple[int, int
 
 
 def _fit(found: Sequence[Found], size: int, disks: int) -> Stripes | None:
-    """Return the order that all payloads agree on, if each disk has one at least but the last."""
+    """Return the order that all payloads agree on; every disk but one must have a payload."""
     order: dict[int, int] = {}
     agreeing = 0
     for wanted, there in _iter_stripes(found, size):
@@ -140,11 +148,11 @@ def _fit(found: Sequence[Found], size: int, disks: int) -> Stripes | None:
 
 
 def _iter_stripes(found: Sequence[Found], size: int) -> Iterator[tuple[int, int]]:
-    """Iterate over stripes that hold a whole payload: their numbers as they should be, and are."""
+    """Iterate over stripes that hold a whole payload: their right numbers, and those they have."""
     for one in found:
         if one.expected % size + one.size <= size:
             if one.expected % size != one.offset % size:
-                # It cannot lie there, whatever the order.
+                # No order of stripes puts it there.
                 yield 0, -1
             else:
                 yield one.expected // size, one.offset // size

@@ -225,10 +225,12 @@ def _tensor_pieces(tensor: TensorReport) -> list[tuple[str, str]]:
 
 def _why(tensor: TensorReport) -> str:
     parts = [as_commands(clean(tensor.note)).rstrip(".")] if tensor.note else []
-    if tensor.method:
+    # A note may tell method and chance itself: neither is said twice.
+    if tensor.method and tensor.method not in tensor.note:
         parts.append(f"got back by {clean(tensor.method)}")
-    if tensor.chance:
-        parts.append(f"the chance that this is wrong is {chance_text(tensor.chance)}")
+    chance = f"the chance that this is wrong is {chance_text(tensor.chance or 0.5)}"
+    if tensor.chance and chance not in tensor.note:
+        parts.append(chance)
     return "; ".join(parts)
 
 

@@ -1,6 +1,7 @@
-"""Files of any kind that may hold what was lost, or say what it was.
+"""Files of any kind that may hold lost bytes, or that name lost tensors.
 
 payloads   runs of bytes of given sizes and checksums, in any container
-containers what archives and other containers say of where their parts lie
+containers where archives and other containers say that their parts are
 graphs     graphs in `.meta` files, SavedModels and event files
+places     whole data files that are elsewhere, or were changed
 """

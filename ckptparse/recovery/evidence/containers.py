@@ -1,13 +1,13 @@
-"""Where the parts of a container lie, and where a run of a given size may begin.
+"""Find where the parts of a container are, and where a run of a given size may begin.
 
-    zip, npz, .keras   members; stored ones lie in the file, the others are unpacked
+    zip, npz, .keras   members; stored ones are read in place, the others are unpacked
     tar                members
-    npy                behind the header
-    safetensors        by the header's offsets
+    npy                after the header
+    safetensors        at the offsets in the header
     HDF5               contiguous datasets: messages `03 01`, address, size
-    TFLite, protobuf   any run stands behind its length: 32 bits, or a tag and a varint
+    TFLite, protobuf   after a run's length: 32 bits, or a tag and a varint
 
-Nothing of a container is believed: what it says is but where to compute a checksum.
+A container is not trusted. It only says where a checksum is worth computing.
 """
 
 from __future__ import annotations
@@ -35,8 +35,12 @@ from ckptparse.recovery.conversions import Conversion, undo
 __all__ = ["Candidate", "SourceFile", "iter_candidates", "iter_parts"]
 
 _PIECE = 1 << 24
+"""Bytes that are searched at once, so that memory stays small."""
 _OVERLAP = 32
+"""Bytes of the next piece that are read too: the longest pattern, an HDF5 layout, has 18."""
 _DEEPEST = 3
+"""Archives within archives that are opened: a `.keras` file in a `.tar.gz` takes 3. A zip file can
+contain itself."""
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _HDF5_LAYOUT = re.compile(rb"\x03\x01(.{8})(.{8})", re.DOTALL)
 _TENSOR_CONTENT = 0x22
@@ -44,18 +48,18 @@ _TENSOR_CONTENT = 0x22
 _FIRST_FIELD = 0x0A
 """The tag of a message's first field, if that is bytes."""
 _MESSAGES = (b"\x08", b"\x0a", b"\x12")
-"""What messages begin with: the tag of the first field or the second."""
+"""The first bytes of messages: a tag of field 1 (a number, or bytes) or of field 2 (bytes)."""
 
 
 class Candidate(NamedTuple):
-    """A place where a run of bytes may lie."""
+    """A place where a run of bytes may be."""
 
     offset: int
     size: int
 
 
 class SourceFile(io.RawIOBase):
-    """A source as a file object that can seek, for what reads archives."""
+    """A source as a file object that can seek, for the standard library's archive readers."""
 
     def __init__(self, source: Source) -> None:
         super().__init__()
@@ -81,7 +85,7 @@ class SourceFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill as much of a buffer as there is."""
+        """Fill a buffer as far as there are bytes; return their number."""
         count = max(0, min(len(buffer), self._source.size - self._position))
         if count:
             self._source.read_into(self._position, memoryview(buffer)[:count])
@@ -90,10 +94,10 @@ class SourceFile(io.RawIOBase):
 
 
 def iter_parts(source: Source, *, limits: Limits, depth: int = 0) -> Iterator[Source]:
-    """Iterate over a file and, if it is an archive, over what is in it, archives within too.
+    """Iterate over the members of an archive, and of archives in it; another file comes as it is.
 
-    Members that are not compressed are ranges of the file. What cannot be unpacked, or would take
-    more than `Limits.decompressed_bytes`, is left out.
+    Members that are not compressed are ranges of the file. A member that cannot be unpacked, or
+    takes more than `Limits.decompressed_bytes`, is left out.
     """
     head = source.read_at(0, min(512, source.size))
     opener = _opener_of(head)
@@ -104,9 +108,9 @@ def iter_parts(source: Source, *, limits: Limits, depth: int = 0) -> Iterator[So
         for part in opener(source, limits):
             yield from iter_parts(part, limits=limits, depth=depth + 1)
     except (CheckpointError, zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError):
-        # Cut off or damaged: what of it is not packed is found without its directory.
+        # Cut off or damaged: members that are not compressed are found without its directory.
         yield source
-    except (NotImplementedError, RuntimeError, ValueError):  # Encrypted, or packed another way.
+    except (NotImplementedError, RuntimeError, ValueError):  # Encrypted, or an unknown compression.
         yield source
 
 
@@ -115,6 +119,7 @@ def _opener_of(head: bytes) -> Callable[[Source, Limits], Iterator[Source]] | No
         return _iter_zip
     if head.startswith(b"\x1f\x8b"):
         return _iter_gzip
+    # The magic of a tar header, in the first header of the archive.
     if head[257:262] == b"ustar":
         return _iter_tar
     return None
@@ -133,13 +138,13 @@ def _iter_zip(source: Source, limits: Limits) -> Iterator[Source]:
 
 
 def _part(path: str, source: Source, offset: int, size: int) -> Source:
-    """Return a member that lies in the file, as far as it does."""
+    """Return a member that is stored in the file, as far as the file goes."""
     there = max(0, min(size, source.size - offset))
     return JoinedSource(path, [Range(source, offset, there)])
 
 
 def _data_of(source: Source, info: zipfile.ZipInfo) -> int:
-    """Return where the data of a member begins: behind a header of its own."""
+    """Return where the data of a member begins: after its own header, a name and extra fields."""
     header = source.read_at(info.header_offset, _LOCAL_HEADER.size)
     *_, name_size, extra_size = _LOCAL_HEADER.unpack(header)
     return info.header_offset + _LOCAL_HEADER.size + int(name_size) + int(extra_size)
@@ -158,7 +163,7 @@ def _iter_gzip(source: Source, limits: Limits) -> Iterator[Source]:  # noqa: ARG
 
 
 def iter_candidates(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
-    """Iterate over places where runs of some sizes may lie, by what the file says of its parts."""
+    """Iterate over the places where the file says, or hints, that runs of some sizes are."""
     head = source.read_at(0, min(16, source.size))
     if head.startswith(b"\x93NUMPY"):
         yield from _in_npy(source)
@@ -176,6 +181,7 @@ def iter_candidates(source: Source, sizes: Collection[int]) -> Iterator[Candidat
 
 
 def _in_npy(source: Source) -> Iterator[Candidate]:
+    # After 6 bytes of magic: the major version, the minor one, the header's length.
     version = source.read_at(6, 1)[0]
     width = 2 if version == 1 else 4
     if source.size < 8 + width:
@@ -201,7 +207,7 @@ def _in_safetensors(source: Source) -> Iterator[Candidate]:
 
 
 def _in_hdf5(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
-    """Iterate over contiguous datasets of some sizes, by their messages wherever they stand."""
+    """Iterate over contiguous datasets of some sizes. The whole file is searched for them."""
     wanted = set(sizes)
     for _, data in _iter_pieces(source):
         for match in _HDF5_LAYOUT.finditer(data):
@@ -211,7 +217,7 @@ def _in_hdf5(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
 
 
 def _in_flatbuffer(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
-    """Iterate over vectors of some sizes: each stands behind its length, a word of its own."""
+    """Iterate over vectors of some sizes: each comes after its length, an aligned 32-bit word."""
     wanted = np.array(sorted(size for size in sizes if size < 1 << 32), np.uint32)
     some = np.zeros(1 << 16, np.bool_)
     some[wanted & 0xFFFF] = True
@@ -223,7 +229,7 @@ def _in_flatbuffer(source: Source, sizes: Collection[int]) -> Iterator[Candidate
 
 
 def _in_message(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
-    """Iterate over bytes of some sizes in a message: each stands behind a tag and its length."""
+    """Iterate over bytes of some sizes in a message: each comes after a tag and its length."""
     wanted = np.array(sorted(sizes), np.int64)
     for start, data in _iter_pieces(source):
         view = np.frombuffer(data + bytes(_OVERLAP), np.uint8)
@@ -238,7 +244,10 @@ def _in_message(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
 def _varints(
     view: npt.NDArray[np.uint8], places: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
-    """Decode the varints at some places, of five bytes at most: values, and where each ends."""
+    """Decode the varints at some places: values, and where each ends.
+
+    They have five bytes at most, as the length of a message below 2 GiB has; a longer one gives -1.
+    """
     values = np.zeros(len(places), np.int64)
     ends = places.copy()
     more = np.ones(len(places), np.bool_)

@@ -1,4 +1,4 @@
-"""The files that the caller names as evidence, told apart by what they hold."""
+"""The files that the caller names as evidence. Their content tells what kind they are."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from ckptparse.recovery.evidence.payloads import Match, find_everywhere, find_pa
 __all__ = ["Evidence", "Member"]
 
 _MOST_FILES = 10_000
-"""Files of directories that are looked at."""
+"""Files in directories that are looked at: each is opened once. Those beyond are left out."""
 _GRAPHS = ("meta-graph", "graph", "saved-model-pb", "tfrecord")
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Opens what lies in an archive, by the name under which it was found."""
+    """Opens a member of an archive by its name."""
 
     name: str
     context: Context
 
     def __call__(self, source: Source) -> Source:
-        """Return the part of the open archive.
+        """Return the member of the open archive.
 
         Raises:
-            CheckpointNotFoundError: The archive has changed since.
+            CheckpointNotFoundError: The archive has changed and does not hold it any more.
         """
         for part in iter_parts(source, limits=self.context.limits):
             if part.path == self.name:
                 return part
-        raise CheckpointNotFoundError("It is not in the archive any more", path=self.name)
+        raise CheckpointNotFoundError("The archive does not hold it any more", path=self.name)
 
 
 class Evidence:
@@ -66,7 +66,7 @@ class Evidence:
 
     @cached_property
     def files(self) -> tuple[str, ...]:
-        """Every file, those in directories included."""
+        """Every file, also those in directories."""
         found: dict[str, None] = {}
         for path in self.paths:
             for file in self._walk(path):
@@ -86,7 +86,7 @@ class Evidence:
 
     @property
     def prefixes(self) -> list[str]:
-        """The checkpoints among them: prefixes of V2, files of V1."""
+        """The checkpoints among them: prefixes of V2 checkpoints, paths of V1 files."""
         found: dict[str, None] = {}
         for path, kind in self.kinds.items():
             if kind == "v2-index" and path.endswith(INDEX_SUFFIX):
@@ -97,12 +97,12 @@ class Evidence:
 
     @property
     def data_files(self) -> list[tuple[str, int, int]]:
-        """Path, number, and number of files of whatever is named as a data file is."""
+        """Of every file that has the name of a data file: path, shard, number of shards."""
         splits = ((path, split_data_path(path)) for path in self.files)
         return [(path, split[1], split[2]) for path, split in splits if split is not None]
 
     def graphs(self) -> Iterator[tuple[str, list[Graph]]]:
-        """Iterate over the files that hold graphs, with these."""
+        """Iterate over the files that hold graphs, each with its graphs."""
         for path, kind in self.kinds.items():
             if kind in _GRAPHS:
                 graphs = self.graphs_in(path, kind)
@@ -110,7 +110,7 @@ class Evidence:
                     yield path, graphs
 
     def graphs_in(self, path: str, kind: str) -> list[Graph]:
-        """Return the graphs of a file; nothing if it cannot be read."""
+        """Return the graphs in a file; none if it cannot be read."""
         try:
             with closing(self.context.storage.open(path)) as source:
                 return list(iter_graphs(source, kind, limits=self.context.limits))
@@ -118,7 +118,7 @@ class Evidence:
             return []
 
     def find(self, wanted: Iterable[Wanted]) -> dict[Wanted, tuple[DataFile, int, float]]:
-        """Find runs in any of the files: where each lies, and the chance that it is not it."""
+        """Find runs of bytes in the files: where each is, and the chance that it is another one."""
         left = dict.fromkeys(wanted)
         found: dict[Wanted, tuple[DataFile, int, float]] = {}
         for path in self.files:
@@ -137,11 +137,11 @@ class Evidence:
     def _iter_matches(
         self, source: Source, kind: str, wanted: Collection[Wanted]
     ) -> Iterator[Match]:
-        """Iterate over runs at places that a container names; in a small unknown file, anywhere."""
+        """Iterate over runs at places that a container names; in an unknown file, anywhere."""
         limits = self.context.limits
         yield from find_payloads(source, wanted, limits=limits)
         if kind == "unknown":
-            # As many, the largest first, as leave what is found proved.
+            # Each position and run adds 1 in 2^32: so many are sought that the bound still holds.
             count = int(HIGHEST_CHANCE * 2**32) // max(1, source.size // 4)
             largest = sorted(wanted, key=lambda item: -item.size)[:count]
             yield from find_everywhere(source, largest, limits=limits)

@@ -1,4 +1,4 @@
-"""Graphs in files of any kind: `.meta`, frozen graphs, SavedModels, events for TensorBoard.
+"""Read graphs from files of any kind: `.meta`, frozen graphs, SavedModels, TensorBoard's events.
 
 Event   1 wall_time   2 step   4 graph_def   9 meta_graph_def: both serialized, as bytes
 """
@@ -19,17 +19,19 @@ from ckptparse.proto.wire import BYTES, iter_fields
 __all__ = ["iter_event_graphs", "iter_graphs"]
 
 _RECORD = struct.Struct("<QI")
+"""A record's header: its length, and the masked CRC of these 8 bytes. The data follows, and then
+the masked CRC of the data."""
 _TRAILER = 4
 _GRAPH, _META_GRAPH = 4, 9
 _META_GRAPHS = 2
 
 
 def iter_graphs(source: Source, kind: str, *, limits: Limits) -> Iterator[Graph]:
-    """Iterate over the graphs in a file; what is damaged in it is left out.
+    """Iterate over the graphs in a file. Damaged ones are left out.
 
     Args:
         source: The file.
-        kind: What it is, as `identify` says.
+        kind: Its kind, as `identify` says.
         limits: Bounds on what is read.
     """
     try:
@@ -51,7 +53,7 @@ def iter_graphs(source: Source, kind: str, *, limits: Limits) -> Iterator[Graph]
 
 
 def _decode(data: bytes, *, is_meta: bool, limits: Limits, path: str) -> Graph:
-    """Decode a graph, in binary or in text."""
+    """Decode a graph in binary or text form."""
     decode = Graph.from_meta_graph if is_meta else Graph.from_graph_def
     try:
         return decode(data, limits=limits, path=path)
@@ -60,7 +62,7 @@ def _decode(data: bytes, *, is_meta: bool, limits: Limits, path: str) -> Graph:
 
 
 def iter_event_graphs(source: Source, *, limits: Limits) -> Iterator[Graph]:
-    """Iterate over the graphs in the events of a log; it is read up to the first damaged record."""
+    """Iterate over the graphs in an event file, up to its first damaged record."""
     for record in _iter_records(source, limits):
         with suppress(CheckpointError):
             for number, wire, start, stop in iter_fields(record):
@@ -71,7 +73,7 @@ def iter_event_graphs(source: Source, *, limits: Limits) -> Iterator[Graph]:
 
 
 def _iter_records(source: Source, limits: Limits) -> Iterator[bytes]:
-    """Iterate over the records of a file of TFRecords whose checksums hold."""
+    """Iterate over the records of a TFRecord file whose checksums agree."""
     position = 0
     while position + _RECORD.size + _TRAILER <= source.size:
         head = source.read_at(position, _RECORD.size)

@@ -1,4 +1,4 @@
-"""Runs of bytes of given sizes and checksums, found in files of any kind."""
+"""Find runs of bytes of given sizes and checksums in files of any kind."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from ckptparse.recovery.evidence.containers import iter_candidates, iter_parts
 __all__ = ["Match", "find_everywhere", "find_payloads"]
 
 _PIECE = 1 << 25
+"""Bytes that are searched at once; their registers take as much memory again."""
 _LARGEST = 1 << 28
+"""Bytes of the largest run that is sought anywhere: pieces overlap by its size, in memory."""
 _TINY = 16
-"""Runs of fewer bytes lie everywhere, and prove nothing where they are found."""
+"""Runs of fewer bytes are not sought. They are steps, flags and rates, equal bytes are everywhere,
+and up to 4 bytes follow from the checksum alone."""
 _CHECKSUMS = 2**32
+"""Values of a checksum: other bytes have the same one with a chance of 1 in so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +31,19 @@ class Match:
 
     wanted: Wanted
     source: Source
-    """The file, or the part of an archive, that holds it."""
+    """The file, or the member of an archive, that holds it."""
     offset: int
     """In that source."""
     chance: float
-    """Chance that other bytes have that checksum: how many places were tried, / 2^32."""
+    """Chance that these are other bytes: the number of places that were tried, / 2^32."""
 
 
 def find_payloads(source: Source, wanted: Iterable[Wanted], *, limits: Limits) -> Iterator[Match]:
-    """Find runs at places that the container names, each once.
+    """Find runs at the places that a container names, each once.
 
     Args:
         source: The file.
-        wanted: What is sought; runs of fewer than 16 bytes are not.
+        wanted: The runs. Those of fewer than 16 bytes are not sought.
         limits: Bounds on what is unpacked.
     """
     left = _by_size(wanted)
@@ -63,13 +67,13 @@ def find_payloads(source: Source, wanted: Iterable[Wanted], *, limits: Limits) -
 def find_everywhere(
     source: Source, wanted: Iterable[Wanted], *, step: int = 4, limits: Limits
 ) -> Iterator[Match]:
-    """Find runs at every multiple of `step`, each once; archives are unpacked first.
+    """Find runs at the multiples of `step`, each once. Archives are unpacked first.
 
-    Takes about 5 s a GB for ten sizes at 4-byte steps.
+    Takes about 5 s for each GB, for ten sizes at steps of 4 bytes.
 
     Args:
         source: The file.
-        wanted: What is sought; runs of fewer than 16 bytes, or more than 256 MiB, are not.
+        wanted: The runs. Those of fewer than 16 bytes or more than 256 MiB are not sought.
         step: 4, or a multiple of 256.
         limits: Bounds on what is unpacked.
     """

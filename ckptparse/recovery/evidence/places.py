@@ -1,11 +1,11 @@
-"""Whole data files that lie elsewhere, or lie there changed: found, and read as they were.
+"""Find whole data files that are elsewhere, or were changed, and read them as they were.
 
     converted   text encodings, base64, gzip: undone (`conversions`)
     returns     carriage returns lost before line feeds: put back (`returns`)
-    stripes     put together in the wrong order: put right (`stripes`)
+    stripes     in the wrong order: put in the right one (`stripes`)
     images      block by block in an image (`imaging.extents`)
 
-Each is a place like any other: payloads that lie there have their checksums.
+Each is a place like any other: the payloads there have their checksums.
 """
 
 from __future__ import annotations
@@ -39,16 +39,24 @@ __all__ = ["Places", "find_places"]
 Places = dict[DataFile, list[Place]]
 
 _IMAGES = frozenset({"unknown", "truncated", "zeros", "v2-shard"})
-"""What `identify` calls files that may hold blocks of others: images, and data files themselves."""
+"""Kinds, as `identify` names them, of files that may hold blocks of other files: images, and data
+files themselves."""
 _SECTOR = 512
+"""Bytes of the smallest block that a file system uses; tried if larger blocks give nothing."""
 _MOST_LOST = 1 / 500
-"""The share of bytes that lost returns may be: 1 in 65,536 on average."""
+"""The largest share of a file that lost returns may be. In weights it is 1 in 65,536; the bound
+leaves room for integers and text in the file."""
 _FAILURES = 3
+"""Payloads that may stay wrong before the search for lost returns ends: each attempt takes long,
+and after a wrong one the offsets of all that follow are not known."""
 _SAMPLE = 1 << 20
+"""Bytes of a payload that are judged: 2,048 pieces of 512 bytes."""
 _NOISE = 0.9
-"""The share of elements that look wrong where all is noise."""
+"""Share of elements that look wrong from which on a payload counts as noise; weights in a wrong
+order of stripes are still weights, of which few look wrong."""
 _WORTH = 0.25
-"""The share of a file's bytes that must be damaged for stripes to be thought of."""
+"""Share of a file's bytes that must be damaged before stripes are tried. Two swapped disks of n
+move 2 stripes in n, and damage every tensor that reaches into these; less has another cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +68,13 @@ class _Undone:
     def __call__(self, source: Source) -> Source:
         found = undo(source, self.conversion)
         if found is None:
-            raise CheckpointError("The file has changed since it was looked at", path=source.path)
+            raise CheckpointError("The file has changed since it was examined", path=source.path)
         return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Returned:
-    """Opens a file with returns put back before some line feeds."""
+    """Opens a file with carriage returns put back before some line feeds."""
 
     places: tuple[int, ...]
 
@@ -93,7 +101,7 @@ class _Reordered:
 def find_places(
     case: Case, evidence: Evidence, places: Places, mapfile: Mapfile | None = None
 ) -> Places:
-    """Add to known places those of whole data files that were changed, or lie in images."""
+    """Add to known places those of whole data files that were changed, or are in images."""
     found: Places = defaultdict(list, {file: list(known) for file, known in places.items()})
     for file in _damaged_files(case):
         for place in _own_places(case, file, found):
@@ -118,7 +126,7 @@ def _is_lost(status: Status) -> bool:
 
 
 def _payloads(case: Case, file: DataFile, *, lost: bool, places: Places) -> list[Payload]:
-    """Return the payloads of a file by offset; only those that lie nowhere, if so asked."""
+    """Return the payloads of a file by offset; with `lost`, only those not found anywhere yet."""
     found = []
     for _, part in case.parts():
         payload = part.payload
@@ -135,7 +143,7 @@ def _lies_somewhere(case: Case, payload: Payload, places: Places) -> bool:
 
 
 def _own_places(case: Case, file: DataFile, places: Places) -> Iterator[Place]:
-    """Iterate over what the file itself was before it was changed."""
+    """Iterate over the file as it may have been before it was changed."""
     lost = _payloads(case, file, lost=True, places=places)
     if case.files.size(file) is None or not lost or file.undo is not None:
         return
@@ -156,19 +164,19 @@ def _own_places(case: Case, file: DataFile, places: Places) -> Iterator[Place]:
 def _striped(
     case: Case, file: DataFile, source: Source, lost: Sequence[Payload]
 ) -> Iterator[Place]:
-    """Iterate over the order of stripes that makes most of what is lost right."""
+    """Iterate over the order of stripes that makes most of the lost payloads agree."""
     everything = _payloads(case, file, lost=False, places={})
     if sum(one.size for one in lost) <= _WORTH * sum(one.size for one in everything):
         return
     if _is_noise(source, min(lost, key=lambda one: one.size)):
-        # What is no weights in this order is none in another.
+        # If these are no weights in this order, they are none in another.
         return
     for find in (_stripes_of, _tried_stripes):
         stripes = find(source, lost if find is _tried_stripes else everything)
         if stripes is None:
             continue
         undone = DataFile(file.path, _Reordered(stripes))
-        method = f"putting stripes of {stripes.size} bytes into order"
+        method = f"putting stripes of {stripes.size} bytes in order"
         place = Place(undone, 0, Cause.SHIFTED, method, NO_CHANCE)
         right = sum(one.size for one in lost if place.holds(case.files, one))
         if 2 * right > sum(one.size for one in lost):
@@ -181,11 +189,13 @@ def _place(file: DataFile, method: str) -> Place:
 
 
 def _restore(case: Case, file: DataFile, source: Source) -> tuple[int, ...]:
-    """Return where returns must be put back, as far as payloads prove it."""
+    """Return where carriage returns must be put back, as far as checksums prove it."""
     payloads = _payloads(case, file, lost=False, places={})
     end = max(payload.end for payload in payloads)
+    # A small file may have lost more than its share.
     if not 0 < end - source.size <= max(16, _MOST_LOST * end):
         return ()
+    # If one return still stands before a line feed, none was taken away.
     if b"\r\n" in source.read_at(0, min(source.size, 1 << 22)):
         return ()
     places: list[int] = []
@@ -207,7 +217,7 @@ def _restore(case: Case, file: DataFile, source: Source) -> tuple[int, ...]:
 
 
 def _stripes_of(source: Source, payloads: Sequence[Payload]) -> Stripes | None:
-    """Return the order of stripes, if payloads lie where stripes in another order put them."""
+    """Return the order of stripes, if payloads are where stripes in another order put them."""
     pieces = [
         extents.Piece(payload.offset, payload.size, payload.crc32c or 0)
         for payload in payloads
@@ -221,7 +231,7 @@ def _stripes_of(source: Source, payloads: Sequence[Payload]) -> Stripes | None:
 
 
 def _is_noise(source: Source, payload: Payload) -> bool:
-    """Tell whether hardly any element at a payload's place looks like a weight."""
+    """Tell whether hardly any element of a payload looks like a weight."""
     size = min(payload.size, _SAMPLE, source.size - payload.offset)
     if size <= 0:
         return False
@@ -241,7 +251,7 @@ def _tried_stripes(source: Source, lost: Sequence[Payload]) -> Stripes | None:
 def _in_image(
     case: Case, path: str, places: Places, mapfile: Mapfile | None
 ) -> Iterator[tuple[DataFile, Place]]:
-    """Iterate over data files that an image holds, in however many stretches."""
+    """Iterate over the data files that an image holds, in any number of parts."""
     wanted = [
         file
         for file in _damaged_files(case)
@@ -255,7 +265,7 @@ def _in_image(
         found = extents.put_together(source, sought, block)
         for number, joined in found.items():
             there = DataFile(path, Joined.of(joined, mapfile))
-            method = f"found in {path}"
+            method = f"finding it in {path}"
             yield wanted[number], Place(there, 0, Cause.SHIFTED, method, NO_CHANCE)
         if found:
             return

@@ -1,7 +1,7 @@
-"""Checkpoints inside other things: disk images, swap files, what a file rescuer brought up.
+"""Find checkpoints inside disk images, swap files, and files that a rescue program saved.
 
-mapfile   what ddrescue could not read
+mapfile   the parts that ddrescue could not read
 tables    indexes and V1 files, found by their footers
-extents   where the payloads of a data file lie, block by block
-scan      what an image holds, put together
+extents   where the payloads of a data file are, block by block
+scan      the checkpoints of an image, put together
 """

@@ -1,8 +1,9 @@
-"""Where the payloads of data files lie in an image, block by block.
+"""Find where the payloads of data files are in an image, block by block.
 
-A file system stores a file in stretches of whole blocks. A payload in one stretch is found at its
-own offset within a block by its checksum; payloads beside it lie at the same distance; one that
-lies in two stretches is found by trying every border (`crc.search.find_splits`).
+A file system stores a file in one or more parts, each of whole blocks. A payload within one part is
+found by its checksum, at its own offset within a block. Payloads beside it are at the same
+distance. For a payload that lies in two parts, every border of a block is tried
+(`crc.search.find_splits`).
 """
 
 from __future__ import annotations
@@ -37,27 +38,38 @@ __all__ = [
 ]
 
 SMALLEST = 4096
-"""The size of the smallest stripe: a grid that every larger one lies on."""
+"""The size of the smallest stripe. Larger ones are multiples of it, so its grid finds all."""
 
 SEGMENT = 1 << 34
-"""Bytes of an image whose registers are kept at one time."""
+"""Bytes of an image whose registers are in memory at one time: 16 GiB in blocks of 4 KiB, with 8
+registers of 4 bytes each, take 128 MiB."""
 _PIECE = 1 << 22
+"""Bytes that are read at once."""
 _MOST_PLACES = 8
-"""Offsets within a block at which registers are kept: each costs a call for every block."""
+"""Offsets within a block at which a register is kept: each costs one call for every block."""
 _MOST_PASSES = 4
+"""Times that a segment is read: each seeks what fits into `_MOST_PLACES`. What is not found then is
+only looked for beside payloads that were found."""
 _MOST_ROUNDS = 16
+"""Rounds in which neighbours of found payloads are sought. Each but the last finds at least one,
+which may be in a part of its own: a file in more parts than this may stay incomplete."""
 _LARGEST = 1 << 30
+"""Bytes of the largest payload that is sought: segments overlap by its size."""
 _LEAST = 16
-"""Bytes of a run of payloads that marks a place."""
+"""Fewest bytes of a run of payloads that marks a place: shorter ones are equal in many files."""
 _LARGEST_SPLIT = 1 << 28
+"""Bytes of the largest payload that is sought in two parts: both are held in memory."""
 _LARGEST_SEARCHED = 1 << 24
-"""Bytes of a payload of which one part may lie anywhere: the work grows with the square."""
+"""Bytes of the largest payload of which one part may be anywhere: each border is one more size to
+seek, so the work grows with the square of the size."""
 _CHECKSUMS = 2**32
+"""Values of a checksum: other bytes have the same one with a chance of 1 in so many."""
 _HIGHEST_CHANCE = 1e-3
+"""As `crc.flips.HIGHEST_CHANCE`: a split is taken only if this bound holds for all borders."""
 
 
 class Piece(NamedTuple):
-    """A payload that belongs into a data file."""
+    """A payload of a data file."""
 
     offset: int
     size: int
@@ -71,11 +83,11 @@ class DataFile:
 
     size: int
     pieces: tuple[Piece, ...]
-    """By offset."""
+    """Sorted by offset."""
 
 
 class Placement(NamedTuple):
-    """Where some bytes of a data file lie in the image."""
+    """Where some bytes of a data file are in the image."""
 
     offset: int
     """In the data file."""
@@ -86,14 +98,14 @@ class Placement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Opens what lies in several stretches of a file."""
+    """Opens several parts of a file as one file."""
 
     ranges: tuple[tuple[int, int], ...]
-    """(offset, size); an offset of -1 is nowhere."""
+    """(offset, size); an offset of -1 stands for bytes that are not there."""
 
     @classmethod
     def of(cls, joined: JoinedSource, mapfile: Mapfile | None = None) -> Joined:
-        """Take over the ranges of a source that reads one file, but for what could not be read."""
+        """Take the ranges of a source that reads one file, without those `mapfile` excludes."""
         ranges: list[tuple[int, int]] = []
         for part in joined.ranges:
             if part.source is None:
@@ -109,7 +121,7 @@ class Joined:
 
     @property
     def bad(self) -> tuple[tuple[int, int], ...]:
-        """Ranges of bytes (start, stop) that are nowhere."""
+        """Ranges of bytes (start, stop) that are not there."""
         found = []
         start = 0
         for offset, size in self.ranges:
@@ -119,7 +131,7 @@ class Joined:
         return tuple(found)
 
     def __call__(self, source: Source) -> Source:
-        """Return the stretches as one file."""
+        """Return the parts as one file."""
         parts = (
             Range(None if offset < 0 else source, offset, size) for offset, size in self.ranges
         )
@@ -128,7 +140,7 @@ class Joined:
 
 @dataclass(slots=True)
 class _Sought:
-    """Payloads that begin at one place of a block, by size and checksum."""
+    """Payloads that begin at one offset within a block, by size and checksum."""
 
     wanted: dict[Wanted, list[tuple[int, Piece]]] = field(default_factory=lambda: defaultdict(list))
     total: int = 0
@@ -142,20 +154,20 @@ def find_anchors(
     start: int = 0,
     watch: Callable[[int], None] | None = None,
 ) -> Iterator[list[tuple[int, Placement]]]:
-    """Iterate over segments of an image; give for each the payloads that lie there in one piece.
+    """Iterate over segments of an image, each with the payloads that are there in one part.
 
-    Payloads are sought in several passes, those at common places of a block first: what a pass has
-    found says where its neighbours lie, so that later passes seek what is left.
+    There are several passes. The first seeks payloads at the most common offsets within a block.
+    Neighbours of a found payload are looked for beside it; later passes seek what is left.
 
     Args:
         image: The image.
         files: The data files that are sought.
         block: The size of a block.
         start: The first byte that is looked at; a multiple of the segment's size.
-        watch: Is told how many bytes have been read since it was last told.
+        watch: Called with the number of bytes read since the last call.
 
     Returns:
-        For each segment (number of the file, placement) of what was found.
+        For each segment, (number of the file, placement) of each payload found.
     """
     known: set[tuple[int, Piece]] = set()
     overlap = max((piece.size for file in files for piece in file.pieces), default=0)
@@ -180,7 +192,7 @@ def find_anchors(
 def _group(
     files: Sequence[DataFile], block: int, known: set[tuple[int, Piece]]
 ) -> dict[int, _Sought]:
-    """Group what is sought by its place in a block; as many groups as a pass can take."""
+    """Group what is sought by its offset within a block; no more groups than a pass can take."""
     groups: dict[int, _Sought] = defaultdict(_Sought)
     for index, file in enumerate(files):
         large = [piece for piece in file.pieces if block // 2 <= piece.size <= _LARGEST]
@@ -204,7 +216,7 @@ def _group(
 
 
 def _runs(file: DataFile) -> list[Piece]:
-    """Return payloads that lie end to end as one: of small ones, none alone marks a place."""
+    """Join payloads that lie end to end: a small one alone does not mark a place."""
     runs: list[Piece] = []
     for piece in file.pieces:
         last = runs[-1] if runs else None
@@ -223,7 +235,7 @@ def _search(
     span: tuple[int, int],
     watch: Callable[[int], None] | None,
 ) -> list[tuple[int, Piece, list[int]]]:
-    """Return where payloads lie in a part of the image: each with every place."""
+    """Return the payloads that are in a range of the image, each with all its places."""
     start, stop = span
     places = {(place + wanted.size) % block for place in groups for wanted in groups[place].wanted}
     registers = GridRegisters(block, places | groups.keys())
@@ -244,7 +256,7 @@ def _search(
 def _choose(
     hits: Sequence[tuple[int, Piece, list[int]]],
 ) -> Iterator[tuple[int, Piece, int]]:
-    """Choose among the places of each payload the one whose distance most others have, too."""
+    """Choose the place of each payload: the one at the distance that most others have too."""
     votes = Counter(
         (index, position - piece.offset) for index, piece, places in hits for position in places
     )
@@ -258,7 +270,7 @@ def _neighbours(
     found: Iterable[tuple[int, Placement]],
     known: set[tuple[int, Piece]],
 ) -> Iterator[tuple[int, tuple[Piece, Placement]]]:
-    """Iterate over payloads that lie beside found ones, at the same distance."""
+    """Iterate over payloads that are beside found ones, at the same distance."""
     by_file: dict[int, list[Placement]] = defaultdict(list)
     for index, placement in found:
         by_file[index].append(placement)
@@ -275,14 +287,14 @@ def _neighbours(
 
 
 def _near(placements: Sequence[Placement], offset: int) -> list[int]:
-    """Return the distances, from file to image, of what lies before and after an offset."""
+    """Return the distances, from file to image, of the placements before and after an offset."""
     number = bisect_left(placements, (offset,))
     near = placements[max(0, number - 1) : number + 1]
     return list(dict.fromkeys(one.position - one.offset for one in near))
 
 
 def lies_at(image: Source, piece: Piece, position: int) -> bool:
-    """Tell whether a payload lies there."""
+    """Tell whether a payload is at a position of the image."""
     if position < 0 or position + piece.size > image.size:
         return False
     return stream_crc(image.read_at, position, piece.size) == piece.crc
@@ -291,17 +303,17 @@ def lies_at(image: Source, piece: Piece, position: int) -> bool:
 def complete(
     image: Source, file: DataFile, placements: Iterable[Placement], block: int
 ) -> list[Placement]:
-    """Find what lies beside, or in two stretches between, what has been found.
+    """Find payloads beside those found, or in two parts between them.
 
     Returns:
-        What is proved, by offset: placements of whole payloads, or of their two parts.
+        Placements that are proved, by offset: of whole payloads, or of their two parts.
     """
     proved = sorted(placements)
     for _ in range(_MOST_ROUNDS):
         before = len(proved)
         for find in (_find_between, _find_other_part):
             proved = _with_found(image, file, proved, block, find)
-            # What has just been found is a neighbour for the quicker search.
+            # The quicker search comes first again: it may go on from what was just found.
             if len(proved) > before:
                 break
         if len(proved) == before:
@@ -316,7 +328,7 @@ def _with_found(
     block: int,
     find: Callable[[Source, Piece, Sequence[Placement], int], list[Placement]],
 ) -> list[Placement]:
-    """Add what a search finds of the payloads that are still missing."""
+    """Add the missing payloads that a search finds."""
     known = {one.offset for one in proved if one.size}
     for piece in file.pieces:
         if piece.offset not in known and piece.size:
@@ -353,7 +365,7 @@ def _find_between(
 def _find_other_part(
     image: Source, piece: Piece, proved: Sequence[Placement], block: int
 ) -> list[Placement]:
-    """Find a payload of which one part goes on from its neighbour, and the other lies anywhere."""
+    """Find a payload in two parts: one beside its neighbour, the other anywhere in the image."""
     splits = range(-piece.offset % block or block, piece.size, block)
     positions = image.size // block
     small = piece.size <= _LARGEST_SEARCHED and image.size <= SEGMENT
@@ -409,7 +421,7 @@ def _find_tail(
 def _search_one(
     image: Source, wanted: Mapping[Wanted, int], place: int, block: int
 ) -> list[tuple[int, int]]:
-    """Return where the one run that is there at all lies, and its split; else nothing."""
+    """Return where the one run that is found is, and its split; nothing if there are several."""
     registers = GridRegisters(block, {place, *((place + item.size) % block for item in wanted)})
     for position in range(0, image.size, _PIECE):
         registers.extend(image.read_at(position, min(_PIECE, image.size - position)))
@@ -427,7 +439,7 @@ def _read(image: Source, start: int, stop: int) -> bytes:
 
 
 def put_together(image: Source, files: Sequence[DataFile], block: int) -> dict[int, JoinedSource]:
-    """Find data files in an image, and put each together; by number, what is there at all."""
+    """Find data files in an image, and put each together; those found, by number."""
     anchors: dict[int, list[Placement]] = defaultdict(list)
     for segment in find_anchors(image, files, block):
         for number, placement in segment:
@@ -440,7 +452,7 @@ def put_together(image: Source, files: Sequence[DataFile], block: int) -> dict[i
 
 
 def count_covered(placements: Iterable[Placement]) -> int:
-    """Return how many bytes of a data file lie in some placements, each counted once."""
+    """Return how many bytes of a data file some placements cover, each counted once."""
     covered = done = 0
     for one in sorted(placements):
         end = one.offset + one.size
@@ -452,10 +464,11 @@ def count_covered(placements: Iterable[Placement]) -> int:
 def join(
     path: str, image: Source, file: DataFile, proved: Sequence[Placement], block: int
 ) -> JoinedSource:
-    """Put a data file together: what is proved, and around it what most likely belongs there.
+    """Put a data file together: proved placements, and around them what most likely belongs there.
 
-    Between two stretches of one distance lies what belongs there. Of two distances the first goes
-    on up to the block in which the second begins. Where nothing is known, the bytes are nowhere.
+    Between two placements at the same distance, the image's bytes are taken. If the distances
+    differ, the first one holds up to the block in which the second placement begins. Bytes of which
+    nothing is known are not there.
     """
     ranges: list[Range] = []
     done = 0
@@ -464,7 +477,7 @@ def join(
         if one.offset + one.size <= done:
             continue
         following = one.position - one.offset
-        # The block in which a stretch begins is its own as a whole.
+        # A part of a file begins with a whole block.
         border = one.offset if following == distance else one.offset - one.offset % block
         border = max(done, border)
         ranges += _clipped(image, done, border - done, distance)
@@ -475,7 +488,7 @@ def join(
 
 
 def _clipped(image: Source, offset: int, size: int, distance: int | None) -> list[Range]:
-    """Return bytes of the image at a distance; those beyond its ends are nowhere."""
+    """Return bytes of the image at a distance; those outside of the image are absent."""
     if distance is None:
         return [Range(None, 0, size)]
     low = max(0, min(size, -(offset + distance)))

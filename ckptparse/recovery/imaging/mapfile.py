@@ -1,11 +1,11 @@
-"""The map file of GNU ddrescue: which parts of a disk were read.
+"""Read the map file of GNU ddrescue: which parts of a disk were read.
 
     # comment
-    0x1234000     ?     1          where it was, what it did, which pass
+    0x1234000     ?     1          current position, current status, pass
     0x00000000  0x00100000  +      a part: position, size, status
     0x00100000  0x00000200  -
 
-`+` is read; `-` bad, `?` not tried, `*` not trimmed and `/` not scraped are not.
+`+` was read. The others were not: `-` bad, `?` not tried, `*` not trimmed, `/` not scraped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STATUSES = "?*/-+"
 
 @dataclass(frozen=True, slots=True)
 class Mapfile:
-    """Which parts of an image hold what the disk held."""
+    """Which parts of an image hold the bytes of the disk."""
 
     bad: tuple[tuple[int, int], ...]
     """Ranges of bytes (start, stop) that were not read, in order and apart."""
@@ -34,12 +34,13 @@ class Mapfile:
         """Parse a map file.
 
         Raises:
-            MalformedError: It is none.
+            MalformedError: It is no map file.
         """
         lines = data.decode("ascii", "replace").splitlines()
         parts = [line.split() for line in lines if line.strip() and line.lstrip()[0] != "#"]
         if not parts:
-            raise _malformed("no part at all", path)
+            raise _malformed("no line with a part", path)
+        # The first line that is no comment tells how far ddrescue had come, and is no part.
         bad: list[tuple[int, int]] = []
         for words in parts[1:]:
             try:
@@ -56,7 +57,7 @@ class Mapfile:
         return cls(tuple(sorted(bad)))
 
     def within(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Return what was not read of a range, counted from its start."""
+        """Return the bytes of a range that were not read, counted from its start."""
         return [
             (max(low, start) - start, min(high, stop) - start)
             for low, high in self.bad
@@ -69,7 +70,7 @@ def read_mapfile(path: str, context: Context) -> Mapfile:
 
     Raises:
         CheckpointNotFoundError: It is not there.
-        MalformedError: It is none.
+        MalformedError: It is no map file.
     """
     with closing(context.storage.open(path)) as source:
         context.limits.check("message_bytes", source.size, "The size of the map file", path=path)

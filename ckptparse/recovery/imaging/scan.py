@@ -1,13 +1,13 @@
-"""What an image holds: every checkpoint whose index is there, and how much of it was found.
+"""Find every checkpoint in an image whose index is there, and how much of its data is there.
 
     1  tables, by their footers                          as fast as the image is read
     2  what each index says of its data files
     3  payloads of all of them, on the grid of blocks    one pass, or a few
-    4  what lies beside and between what was found
+    4  payloads beside and between those found
 
-Each step's result goes into the state file, so that a scan that was interrupted goes on from there.
-A directory is scanned as if its files, each from a block of its own, were one image: lost+found,
-what a file rescuer brought up.
+Each step writes its result to the state file, so that an interrupted scan can go on from there. The
+files of a directory (`lost+found`, or files that a rescue program saved) are scanned as if they
+were one image, in which each begins with a new block.
 """
 
 from __future__ import annotations
@@ -44,10 +44,13 @@ if TYPE_CHECKING:
 __all__ = ["Scan", "ScannedCheckpoint", "scan", "scan_image"]
 
 _STEP = 1 << 28
-"""Bytes of an image between two writes of the state."""
+"""Bytes of an image between two writes of the state: an interrupted scan loses a second or two."""
 _BLOCK = 4096
+"""In a scanned directory each file begins at a multiple of this, the usual size of blocks."""
 _MOST_FILES = 10_000
+"""Files of a scanned directory that are looked at: each is opened for every pass."""
 _STATE_FORMAT = 1
+"""Version of the state file; a file of another version is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,13 @@ class ScannedCheckpoint:
     """A checkpoint that an image holds.
 
     Attributes:
-        name: What it is called here: its step, if its index tells that, else its number.
+        name: Its name in this scan: `ckpt-` and its step, or `checkpoint-` and a number.
         format: `"v2"` or `"v1"`.
         offset: Where its index, or V1 file, begins in the image.
-        step: The step, by the checksum of its counter; None if that does not tell.
-        tensors: How many its index names; 0 of a V1 file, which says so itself.
+        step: The step, from the checksum of its counter; None if that gives none.
+        tensors: How many tensors its index names; 0 of a V1 file, which has no index.
         nbytes: Bytes of its data.
-        found: How many of these lie in the image, proved by their checksums.
+        found: How many of these are in the image, proved by their checksums.
     """
 
     name: str
@@ -75,14 +78,14 @@ class ScannedCheckpoint:
     _context: Context = field(repr=False)
 
     def recover(self, *, progress: Progress | None = None) -> Recovery:
-        """Get back what the image has of it; see `ckptparse.recover`."""
+        """Get back the tensors that the image holds; see `ckptparse.recover`."""
         from ckptparse.recovery.recover import recover_survey
 
         return recover_survey(self._survey, replace(self._context, progress=progress))
 
     @property
     def share(self) -> float:
-        """The share of its bytes that was found."""
+        """The share of its bytes that were found, 0 to 1."""
         return self.found / self.nbytes if self.nbytes else 1.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,7 +118,7 @@ class Scan:
         path: The image, or directory.
         size: In bytes.
         block: The size of its blocks.
-        checkpoints: What was found, the most complete first, of equal ones the newest.
+        checkpoints: Those found, the most complete first; of equally complete ones the newest.
     """
 
     path: str
@@ -144,11 +147,12 @@ class Scan:
     def __str__(self) -> str:
         lines = [f"{self.path}: {size_text(self.size)} in blocks of {self.block} bytes"]
         lines += [f"  {one}" for one in self.checkpoints]
-        return "\n".join(lines if self.checkpoints else [*lines, "  no index of a checkpoint"])
+        none = "  no index of a checkpoint was found"
+        return "\n".join(lines if self.checkpoints else [*lines, none])
 
 
 def open_image(storage: Storage, path: str) -> Source:
-    """Open a file, or the files of a directory as one, each from a block of its own.
+    """Open a file; or the files of a directory as one, in which each begins with a new block.
 
     Raises:
         CheckpointNotFoundError: Nothing is there.
@@ -187,7 +191,7 @@ class _State:
     placements: list[tuple[int, extents.Placement]] = field(default_factory=list)
 
     def to_json(self) -> bytes:
-        """Return it as the state file holds it."""
+        """Return it in the form of a state file."""
         value = {
             "format": _STATE_FORMAT,
             "size": self.size,
@@ -200,15 +204,15 @@ class _State:
 
     @classmethod
     def from_json(cls, data: bytes, size: int, path: str) -> _State:
-        """Take over a state file.
+        """Read a state file.
 
         Raises:
-            MalformedError: It is none, or that of another image.
+            MalformedError: It is no state file, or the one of another image.
         """
         try:
             value = json.loads(data)
             if value["format"] != _STATE_FORMAT or value["size"] != size:
-                raise ValueError("it is of another image")  # noqa: TRY301
+                raise ValueError("the state of another image")  # noqa: TRY301
             return cls(
                 size,
                 int(value["searched"]),
@@ -218,9 +222,9 @@ class _State:
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise MalformedError(
-                f"Expected the state of a scan of this image, found something else: {error}",
+                f"Expected the state file of a scan of this image, found something else: {error}",
                 path=path,
-                hint="Give another name: the scan begins anew then.",
+                hint="Give the path of a file that does not exist: the scan then starts again.",
             ) from None
 
 
@@ -276,7 +280,7 @@ class _Scanner:
         seen: set[bytes] = set()
         for table in self.state.tables:
             source = table.source(self.image)
-            # Of two that are alike to the last byte of the index block, one is a copy.
+            # Two tables with the same last block are copies of one.
             tail = source.read_at(max(0, source.size - _BLOCK), min(_BLOCK, source.size))
             if tail in seen:
                 continue
@@ -334,7 +338,7 @@ class _Scanner:
     def _survey(
         self, name: str, table: FoundTable, joined: Sequence[extents.Joined]
     ) -> tuple[Survey, Context]:
-        """Return the files of a checkpoint inside, as files of a storage of their own."""
+        """Return the files of a checkpoint in the image, as files of a storage."""
         storage = self.context.storage
         prefix = storage.join(self.path, name)
         own = extents.Joined(((table.start, table.size),))
@@ -380,26 +384,26 @@ def scan(
     progress: Progress | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Scan:
-    """List the checkpoints inside an image of a disk, or any file, and put them together.
+    """Find the checkpoints inside an image of a disk, or any file, and put them together.
 
-    Found are indexes and V1 files that lie in one piece, by their footers; the tensors of the
-    indexes by their checksums, in however many stretches of blocks.
+    Indexes and V1 files are found by their footers, if they are in one part. Tensors are found by
+    the checksums in the indexes, in any number of parts.
 
     Args:
-        path: The image; or a directory, whose files are scanned as one: lost+found, what a file
-            rescuer brought up.
+        path: The image; or a directory, whose files are scanned as one image (`lost+found`, files
+            that a rescue program saved).
         mapfile: The map file of ddrescue that belongs to the image.
-        state: A file that keeps what has been found so far: a scan that was interrupted goes on
-            from there. It is written again and again.
-        progress: Called now and then with the work done so far, and the work to do, in bytes.
+        state: A file that keeps what was found so far, so that an interrupted scan can go on from
+            there. It is written many times.
+        progress: Called from time to time with the work done so far and the work to do, in bytes.
         limits: Bounds on what the image may ask for.
 
     Returns:
         The checkpoints, the most complete first: `scan(path)[0].recover()` gives its tensors.
 
     Raises:
-        CheckpointNotFoundError: Nothing is there.
-        MalformedError: The map file is none; the state file is none, or that of another image.
+        CheckpointNotFoundError: There is no such file or directory.
+        MalformedError: `mapfile` is no map file; `state` is no state file of this image.
     """
     place, context = begin(path, limits=limits, progress=progress)
     known = None if mapfile is None else read_mapfile(os.fsdecode(mapfile), context)
@@ -433,7 +437,7 @@ def _data_files(view: IndexView) -> list[extents.DataFile]:
 
 
 def _step_of(view: IndexView) -> int | None:
-    """Return the step that the checksum of a counter gives, if it is sure."""
+    """Return the step, from the checksum of a counter; None if it is not sure."""
     for name, payload in view.iter_payloads():
         if payload.data_type == DataType.DT_INT64 and payload.shape == () and payload.crc32c:
             value, _ = derive_integer(payload.crc32c)

@@ -1,7 +1,7 @@
-"""Tables in an image, found by the footer that ends each (docs/format.md, sections 1.1 and 1.2).
+"""Find tables in an image by the footer that ends each (docs/format.md, sections 1.1 and 1.2).
 
-The footer says where the index block lies from the table's start, and that block is the last thing
-before the footer: so the table's size is known, and where it starts if it lies in one piece.
+The footer says where the index block is, counted from the table's start. That block is right before
+the footer. So the table's size is known, and its start too, if it is in one part.
 """
 
 from __future__ import annotations
@@ -23,20 +23,23 @@ __all__ = ["FoundTable", "find_block_size", "iter_tables"]
 _MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER = 48
 _PIECE = 1 << 24
+"""Bytes that are searched at once, so that memory stays small."""
 _EXT_SUPERBLOCK = 1024
+"""Offset of the superblock of ext2, ext3 and ext4, whatever the size of a block."""
 _EXT_MAGIC = b"\x53\xef"
 _DEFAULT_BLOCK = 4096
+"""Bytes of a block if no superblock says it: the default of ext4, XFS, NTFS, APFS and btrfs."""
 
 
 class FoundTable(NamedTuple):
-    """A table that lies in one piece in an image."""
+    """A table that is in one part in an image."""
 
     start: int
     """Where it begins in the image."""
     size: int
     """In bytes."""
     kind: str
-    """`v2`: an index; `v1`: a V1 checkpoint; `damaged`: its index block does not hold."""
+    """`v2`: an index; `v1`: a V1 checkpoint; `damaged`: it cannot be read."""
 
     def source(self, image: Source) -> JoinedSource:
         """Return the table as a file."""
@@ -47,8 +50,9 @@ class FoundTable(NamedTuple):
 def iter_tables(image: Source, start: int, stop: int, *, limits: Limits) -> Iterator[FoundTable]:
     """Iterate over the tables whose footers end within a range of an image.
 
-    About as fast as the image is read.
+    This takes about as long as reading the image.
     """
+    # A magic that begins before the range may end in it.
     position = max(0, start - len(_MAGIC) + 1)
     while position < stop:
         count = min(_PIECE + len(_MAGIC) - 1, image.size - position)
@@ -65,7 +69,7 @@ def iter_tables(image: Source, start: int, stop: int, *, limits: Limits) -> Iter
 
 
 def _look_at(image: Source, end: int, limits: Limits) -> FoundTable | None:
-    """Return the table whose footer ends there, if it may be one."""
+    """Return the table whose footer ends there; None if it cannot be one."""
     if end < _FOOTER:
         return None
     try:
@@ -90,14 +94,15 @@ def _kind_of(source: Source, limits: Limits) -> str:
         header = parse_message(BundleHeaderProto, first[1], limits=limits, what="a header")
     except CheckpointError:
         return "v1"
-    # A V1 file has its list of tensors there: a message, which a number of shards is not.
+    # Field 1 under the empty key is a number of shards in V2, and a message in V1 (section 3.5).
     return "v2" if header.num_shards > 0 else "v1"
 
 
 def find_block_size(image: Source) -> int:
-    """Return the size of a file system's blocks, by its superblock: ext2 to ext4; else 4 KiB."""
+    """Return the size of blocks that the superblock of ext2 to ext4 states; else 4 KiB."""
     if image.size >= _EXT_SUPERBLOCK + 64:
         block = image.read_at(_EXT_SUPERBLOCK, 64)
+        # At byte 24 the logarithm of the size: 0 is 1 KiB, 6 is 64 KiB, the largest.
         shift = int.from_bytes(block[24:28], "little")
         if block[56:58] == _EXT_MAGIC and shift <= 6:
             return min(1024 << shift, _DEFAULT_BLOCK)

@@ -1,7 +1,7 @@
-"""Strings and variants at a known place: how many bytes they take, and their checksum.
+"""Measure strings and variants at a known place: how many bytes they take, and their checksum.
 
-Both say themselves how long they are, and have checksums of their lengths, so that a wrong place
-is told by the first of them (docs/format.md, section 2.4).
+Their bytes say how long they are, with a checksum over the lengths. So a wrong place is noticed at
+the first of them (docs/format.md, section 2.4).
 """
 
 from __future__ import annotations
@@ -22,8 +22,12 @@ __all__ = ["Counted", "count_strings", "find_last_string", "measure_strings", "m
 
 _CRC_SIZE = 4
 _MOST_COUNTED = 1 << 20
+"""Strings at most, if their number is not known: each is one more try, so that a wrong number fits
+by chance 1 in 4,096 at this bound."""
 _LARGEST_TAIL = 1 << 28
+"""Bytes at the end of a file that are searched for its object graph; a larger one is not found."""
 _PIECE = 1 << 20
+"""Bytes that are searched at once, so that memory stays small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Counted:
 
 
 def measure_strings(source: Source, offset: int, count: int) -> Counted | None:
-    """Measure `count` strings that begin there; None unless their lengths have their checksum."""
+    """Measure `count` strings at an offset; None unless the checksum of their lengths agrees."""
     available = source.size - offset
     head = source.read_at(offset, max(0, min(available, count * MAX_VARINT64_BYTES + _CRC_SIZE)))
     position = total = 0
@@ -58,15 +62,16 @@ def measure_strings(source: Source, offset: int, count: int) -> Counted | None:
 
 
 def count_strings(source: Source, offset: int, most: int) -> Counted | None:
-    """Measure strings that begin there, however many: their lengths' checksum ends them.
+    """Measure strings at an offset, if their number is not known.
 
-    The smallest number that has it; by chance one in 2^32 of those tried.
+    It is the smallest number for which a checksum of the lengths follows them. Each number that is
+    tried fits by chance 1 in 2^32.
     """
     room = min(most, source.size - offset)
     head = source.read_at(offset, min(room, _MOST_COUNTED * 2)) if room > 0 else b""
     running = position = count = total = 0
     while position + _CRC_SIZE <= len(head) and count < _MOST_COUNTED:
-        # No string at all is nothing but a checksum of nothing: only where strings are expected.
+        # With no string at all, the payload is only the checksum of nothing.
         (masked,) = struct.unpack_from("<I", head, position)
         if unmask_crc(masked) == running and position + _CRC_SIZE + total <= room:
             return measure_strings(source, offset, count)
@@ -77,6 +82,7 @@ def count_strings(source: Source, offset: int, most: int) -> Counted | None:
         total += length
         if total > room:
             return None
+        # The checksum takes a length as 4 bytes; as 8 if it does not fit into 4 (section 2.4).
         wide = length > 0xFFFFFFFF
         running = crc32c(struct.pack("<Q" if wide else "<I", length), running)
         count += 1
@@ -84,7 +90,7 @@ def count_strings(source: Source, offset: int, most: int) -> Counted | None:
 
 
 def measure_variants(source: Source, offset: int, count: int) -> Counted | None:
-    """Measure `count` variants that begin there; None unless each has its checksum."""
+    """Measure `count` variants at an offset; None unless the checksum of each agrees."""
     position, crc = offset, 0
     for _ in range(count):
         head = source.read_at(position, max(0, min(MAX_VARINT64_BYTES, source.size - position)))
@@ -96,6 +102,7 @@ def measure_variants(source: Source, offset: int, count: int) -> Counted | None:
         position = start + length + _CRC_SIZE
         if position > source.size:
             return None
+        # Of variants each length counts as 8 bytes, and the stored checksum itself (section 2.4).
         crc = crc32c(struct.pack("<Q", length), crc)
         crc = stream_crc(source.read_at, start, length, crc=crc)
         stored = source.read_at(position - _CRC_SIZE, _CRC_SIZE)
@@ -106,17 +113,17 @@ def measure_variants(source: Source, offset: int, count: int) -> Counted | None:
 
 
 def find_last_string(source: Source) -> int | None:
-    """Return where the one string begins that ends with the file: the object graph of a shard.
+    """Return where the string begins that ends the file: the object graph of a shard.
 
-    A length, its checksum of 32 bits, and exactly as many bytes to the end: a place fits by chance
-    once in 2^32. Looked at are the last 256 MiB.
+    It is a length, the checksum of the length, and exactly so many bytes up to the end of the file.
+    Another place fits by chance 1 in 2^32. The last 256 MiB are searched.
     """
     end = source.size
     lowest = max(0, end - _LARGEST_TAIL)
     stop = end
     while stop > lowest:
         start = max(lowest, stop - _PIECE)
-        # A head that begins in the piece may end up to 14 bytes beyond it.
+        # A length and its checksum that begin in this piece may end up to 14 bytes after it.
         data = source.read_at(start, min(end, stop + MAX_VARINT64_BYTES + _CRC_SIZE) - start)
         found = _find_head(data, start, stop - start, end)
         if found is not None:
@@ -126,16 +133,20 @@ def find_last_string(source: Source) -> int | None:
 
 
 def _find_head(data: bytes, start: int, count: int, end: int) -> int | None:
-    """Return the last place of a piece where a length and its checksum leave what there is."""
+    """Return the last place of a piece where a length fits the rest of the file, and its checksum.
+
+    Lengths have one to five bytes here: 35 bits.
+    """
     view = np.frombuffer(data, np.uint8)
     places = np.arange(count, dtype=np.int64)
     for width in range(1, 6):
         fitting = places[: max(0, len(view) - width - _CRC_SIZE + 1)]
-        # The length is what is left behind its own varint and the checksum.
+        # The length must be what is left after its varint and the checksum.
         length = end - start - fitting - width - _CRC_SIZE
         likely = length >= (1 << 7 * (width - 1) if width > 1 else 0)
         likely &= length < 1 << 7 * width
         for number in range(width):
+            # All bytes of a varint but the last have the high bit set (section 1.3).
             more = 0x80 if number < width - 1 else 0
             expected = (length >> 7 * number & 0x7F) | more
             likely &= view[fitting + number] == expected

@@ -1,4 +1,4 @@
-"""The index that belongs to data files: entries by key, and the bytes TensorFlow would write."""
+"""Make the index of data files: entries by key, and the bytes that TensorFlow would write."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class _Sliced:
 
 
 def entries_of(fit: Fit, sources: Sequence[Source]) -> dict[bytes, BundleEntry]:
-    """Return the entries of an index by key; their checksums are those of the data as it is.
+    """Return the entries of an index by key, with checksums computed from the data files.
 
-    They prove nothing: damage to the data files has gone into them.
+    These prove nothing: if the data files are damaged, so are the checksums.
     """
     entries: dict[bytes, BundleEntry] = {}
     sliced: dict[str, _Sliced] = {}

@@ -1,7 +1,7 @@
-"""A layout laid over the data files: offsets, sizes and checksums, and whether it fits.
+"""Apply a layout to the data files: offsets, sizes and checksums, and whether it fits.
 
-Payloads lie end to end from the first byte to the last. Sizes follow from types and shapes; strings
-and variants say theirs; one payload of unknown size takes what the others leave.
+Payloads lie end to end, from the first byte to the last. Their sizes follow from dtypes and shapes.
+Strings and variants state theirs. One payload of unknown size gets the bytes that are left.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Placed:
     offset: int
     size: int
     counted: Counted | None = None
-    """What strings and variants say of themselves."""
+    """What was measured, of strings and variants; None of others."""
 
     def checksum(self, source: Source) -> int:
-        """Compute the checksum that an entry of it has, unmasked."""
+        """Compute the unmasked checksum for its entry."""
         if self.counted is not None:
             return self.counted.crc
         return stream_crc(source.read_at, self.offset, self.size)
@@ -53,18 +53,18 @@ class Fit:
     placed: tuple[Placed, ...]
     """By data file, in the order of the bytes."""
     anchors: int
-    """How many strings and variants lie where they should: each a proof of 32 bits."""
+    """How many strings and variants are at their places: each by a checksum of 32 bits."""
     solved: int
-    """How many sizes were found as what the others leave: each takes the proof of a fit away."""
+    """How many sizes are the bytes that were left: such a layout fits any file, and proves less."""
 
     @property
     def is_exact(self) -> bool:
-        """Whether types and shapes alone give the size of every data file."""
+        """Whether dtypes and shapes alone give the size of every data file."""
         return self.solved == 0
 
 
 def fit_layout(layout: Layout, sources: Sequence[Source]) -> Fit | None:
-    """Lay a layout over data files; None if it does not fit them to the byte.
+    """Apply a layout to data files; None if it does not fit them to the byte.
 
     Args:
         layout: As many data files as there are sources.
@@ -106,7 +106,7 @@ class _Shard:
         return head if offset == self._source.size else None
 
     def _place_at(self, payload: Payload, offset: int) -> Placed | None:
-        """Place a payload whose size is known, or told by its bytes."""
+        """Place a payload whose size is known, or stated by its bytes."""
         shape = payload.known_shape
         if payload.size is not None:
             fits = offset + payload.size <= self._source.size
@@ -134,7 +134,7 @@ class _Shard:
     def _place_rest(
         self, head: list[Placed], offset: int, payloads: Sequence[Payload]
     ) -> list[Placed] | None:
-        """Place what begins with a payload of unknown size: from the end of the file back."""
+        """Place payloads from the end of the file backwards; the first one has no known size."""
         tail: list[Placed] = []
         end = self._source.size
         rest = list(payloads)
@@ -149,7 +149,7 @@ class _Shard:
         return None if middle is None else [*head, *middle, *tail]
 
     def _place_before(self, payload: Payload, end: int) -> Placed | None:
-        """Place a payload that ends there, if its size is known."""
+        """Place a payload so that it ends at `end`, if its size is known."""
         if payload.size is not None:
             return Placed(payload, self._number, end - payload.size, payload.size)
         if payload.data_type == DataType.DT_STRING and payload.shape == ():
@@ -158,7 +158,7 @@ class _Shard:
         return None
 
     def _solve(self, payloads: Sequence[Payload], start: int, end: int) -> list[Placed] | None:
-        """Give what lies between two known places to the payloads of unknown size there."""
+        """Divide the bytes between two known places among the payloads of unknown size there."""
         if len(payloads) > 1 and payloads[0].size is not None:
             return None
         widths = [_row_size(payload) for payload in payloads]
@@ -187,7 +187,7 @@ class _Shard:
 
 
 def _is_a_row(payload: Payload) -> bool:
-    """Tell whether the shape is a vector's, of unknown length."""
+    """Tell whether the shape is that of a vector of unknown length."""
     return payload.shape is None or payload.shape == (None,)
 
 
@@ -201,7 +201,7 @@ def _count(shape: tuple[int, ...]) -> int | None:
 
 
 def _row_size(payload: Payload) -> int | None:
-    """Return the bytes for each unit of the one dimension that is not known; None for others."""
+    """Return the bytes of one row, if exactly one dimension is not known; else None."""
     width = None if payload.data_type is None else item_size(payload.data_type)
     shape = (None,) if payload.shape is None else payload.shape
     if width is None or shape.count(None) != 1:

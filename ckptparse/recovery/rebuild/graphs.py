@@ -1,4 +1,4 @@
-"""Layouts from graphs: what their save ops write (docs/format.md, sections 6.4 and 6.5)."""
+"""Make layouts from graphs: their save ops say it (docs/format.md, sections 6.4 and 6.5)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _TABLE_PARTS = ("-keys", "-values")
 
 
 def iter_layouts(graphs: Iterable[Graph], source: str) -> Iterator[Layout]:
-    """Iterate over what each Saver of some graphs writes, each layout once.
+    """Iterate over the layouts that the Savers of some graphs write, each once.
 
-    Savers whose slices cannot be understood, or that save nothing, are left out.
+    A Saver is left out if it saves nothing, or if its slices cannot be parsed.
     """
     seen: set[Layout] = set()
     for graph in graphs:
@@ -33,7 +33,7 @@ def iter_layouts(graphs: Iterable[Graph], source: str) -> Iterator[Layout]:
 
 
 def layout_of_saver(saver: Saver, source: str) -> Layout | None:
-    """Return what a Saver writes; None if it writes V1, nothing, or what is not understood."""
+    """Return the layout that a Saver writes; None if it writes V1, nothing, or unknown slices."""
     if saver.version != 2 and saver.definition is not None:
         return None
     try:

@@ -1,7 +1,7 @@
-"""Which payloads lie in each data file, in which order.
+"""Which payloads are in each data file, in which order.
 
-Writers lay payloads end to end (docs/format.md, section 2.5), so that order, types and shapes are
-all that an index adds to its data files.
+Writers put payloads end to end (docs/format.md, section 2.5). So an index adds no more to its data
+files than order, dtypes and shapes.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from ckptparse.slices import Extent, TensorSlice
 __all__ = ["Layout", "Payload", "Rule", "parse_slice_spec", "plain_type"]
 
 _REFERENCE = 100
+"""A DataType plus 100 is a reference to that type (section 4)."""
 
 
 class Rule(str, Enum):
-    """What told that the payloads lie so."""
+    """Where a layout comes from."""
 
     SAVER = "saver"
-    """The names, types and shapes that the graph's save op has: as sure as the graph."""
+    """The names, dtypes and shapes of the graph's save op: as sure as the graph."""
     STAND_IN = "stand-in"
-    """Another checkpoint of the model has them so."""
+    """The index of another checkpoint of the model."""
     CUT_INDEX = "cut index"
-    """What is left of the index, and the order of its names for what is not."""
+    """The entries that are left of the index; for the others, the order of its names."""
     GIVEN_ORDER = "given order"
     """Shapes in the order in which they were given."""
     SORTED_NAMES = "sorted names"
@@ -38,30 +39,30 @@ class Rule(str, Enum):
 
     @property
     def is_guess(self) -> bool:
-        """Whether order or sizes are but likely."""
+        """Whether order or sizes are only likely."""
         return self is not Rule.SAVER
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """What is known of one payload before its data file is looked at."""
+    """What is known of one payload before its data file is read."""
 
     name: str
     """Of the tensor."""
     data_type: int | None
     """DataType number; None if it is not known."""
     shape: tuple[int | None, ...] | None
-    """Of the payload; None for a dimension, or all, that is not known."""
+    """Of the payload; None if it is not known, and in place of a dimension that is not."""
     piece: TensorSlice | None = None
-    """Which slice of the tensor it is; None for the whole."""
+    """Which slice of the tensor it is; None if it is the whole tensor."""
     full_shape: tuple[int, ...] = ()
     """Of the whole tensor, if this is a slice."""
     shared_count: str | None = None
-    """Payloads of one name here have as many rows as each other: keys and values of a table."""
+    """Payloads with the same name here have the same number of rows: keys and values of a table."""
 
     @property
     def size(self) -> int | None:
-        """Its bytes, if type and shape tell them."""
+        """Its size in bytes; None if dtype or shape is not known."""
         width = None if self.data_type is None else item_size(self.data_type)
         if width is None or self.shape is None:
             return None
@@ -73,26 +74,26 @@ class Payload:
 
     @property
     def known_shape(self) -> tuple[int, ...] | None:
-        """Its shape, if all of it is known."""
+        """Its shape, if all dimensions are known; else None."""
         if self.shape is None:
             return None
         known = tuple(dimension for dimension in self.shape if dimension is not None)
         return known if len(known) == len(self.shape) else None
 
     def with_shape(self, shape: tuple[int, ...]) -> Payload:
-        """Return it with another shape."""
+        """Return a copy with another shape."""
         return replace(self, shape=shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What some evidence says of the data files of a checkpoint."""
+    """The payloads of a checkpoint's data files, as some evidence says."""
 
     shards: tuple[tuple[Payload, ...], ...]
     """For each data file, its payloads in order."""
     rule: Rule
     source: str
-    """The file that says so; empty for what the caller gave."""
+    """The file that says so; empty if the caller gave it."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,14 +102,16 @@ class Layout:
 
 
 def plain_type(data_type: int | None) -> int | None:
-    """Return the type of what a reference type refers to."""
+    """Return the DataType that a reference type refers to; others unchanged."""
     if data_type is not None and data_type > _REFERENCE:
         return data_type - _REFERENCE
     return data_type
 
 
 def parse_slice_spec(spec: str) -> tuple[tuple[int, ...], TensorSlice]:
-    """Parse what a save op says of a slice: `6 3 0,2:-` is rows 0 and 1 of shape (6, 3).
+    """Parse the text of a slice in a save op: `6 3 0,2:-` is rows 0 and 1 of shape (6, 3).
+
+    An extent is `start,length`, or `-` for a whole dimension.
 
     Raises:
         MalformedError: It is no such text.
@@ -120,7 +123,9 @@ def parse_slice_spec(spec: str) -> tuple[tuple[int, ...], TensorSlice]:
     except ValueError:
         shape, piece = (), TensorSlice(())
     if not shape or len(piece.extents) != len(shape) or min(shape) < 0:
-        raise MalformedError(f"Expected dimensions and a slice of as many extents, found {spec!r}")
+        raise MalformedError(
+            f"Expected a shape and a slice with one extent for each dimension, found {spec!r}"
+        )
     return shape, piece
 
 

@@ -1,9 +1,10 @@
-"""Layouts from shapes that were given: by the caller, a container's header, another program.
+"""Make layouts from shapes that the caller, a container's header or another program gives.
 
     {"dense/kernel": [784, 10], "step": {"dtype": "int64", "shape": []}}
 
-Shapes say nothing of the order in a data file. That is the object graph's, if the data files hold
-one; else names are sorted, as TensorFlow 1's Saver sorts them; else they are as they were given.
+Shapes do not say the order in a data file. If the data files hold an object graph, its order is
+taken. Else names are tried in sorted order, as TensorFlow 1's Saver sorts them, and then in the
+order given.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ _SHORT_NAMES = {
     "F8_E4M3": DataType.DT_FLOAT8_E4M3FN,
     "F8_E5M2": DataType.DT_FLOAT8_E5M2,
 }
-"""The names of types in the headers of safetensors files."""
+"""The names of dtypes in the headers of safetensors files."""
 
 
 @dataclass(frozen=True, slots=True)
 class GivenTensor:
-    """What was given of one tensor."""
+    """One tensor whose shape was given."""
 
     name: str
     data_type: int | None
@@ -67,7 +68,7 @@ class GivenTensor:
 
 @dataclass(frozen=True, slots=True)
 class KeyName:
-    """A key of an object graph, in the order in which it is stored."""
+    """A key of an object graph."""
 
     key: str
     full_name: str = ""
@@ -77,7 +78,7 @@ class KeyName:
 def read_shapes(
     shapes: Mapping[str, Any] | str | os.PathLike[str] | None, context: Context
 ) -> list[GivenTensor]:
-    """Take over shapes, or read the JSON file that holds them.
+    """Take shapes, or read the JSON file that holds them.
 
     Raises:
         CheckpointNotFoundError: There is no such file.
@@ -103,18 +104,21 @@ def parse_shapes_text(text: str | bytes) -> list[GivenTensor]:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise MalformedError(
-            f"Expected shapes as JSON, found what does not parse: {error}"
+            f"Expected shapes as JSON, found text that does not parse: {error}"
         ) from error
     if not isinstance(found, dict):
-        raise MalformedError("Expected a JSON object of names and shapes, found another value")
+        raise MalformedError(
+            'Expected a JSON object of names and shapes, such as {"w": [3, 4]}, found '
+            f"{type(found).__name__}"
+        )
     return parse_shapes(found)
 
 
 def parse_shapes(shapes: Mapping[str, Any]) -> list[GivenTensor]:
-    """Take over shapes by name: a shape, an array, or a mapping of `shape` and `dtype`.
+    """Take shapes by name: each a shape, an array, or a mapping of `shape` and `dtype`.
 
     Raises:
-        MalformedError: Something else stands there.
+        MalformedError: A value is something else.
     """
     return [_parse_one(name, value) for name, value in shapes.items() if name != _METADATA]
 
@@ -133,7 +137,9 @@ def _shape_of(name: str, value: Any) -> tuple[int, ...]:
     good = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
     if good and all(type(size) is int and size >= 0 for size in value):
         return tuple(value)
-    raise MalformedError(f"Expected a shape (a list of numbers) of {name!r}, found {value!r:.80}")
+    raise MalformedError(
+        f"Expected a shape of {name!r} (a list of numbers from 0 on), found {value!r:.80}"
+    )
 
 
 def _type_of(name: str, value: Any) -> int | None:
@@ -162,18 +168,18 @@ def _type_of(name: str, value: Any) -> int | None:
         plain = text
     found = known.get(plain) or DataType.__members__.get(f"DT_{plain.upper()}")
     if found is None:
-        raise MalformedError(f"Expected a type of {name!r} such as float32, found {text!r:.80}")
+        raise MalformedError(f"Expected a dtype of {name!r}, such as float32, found {text!r:.80}")
     return int(found)
 
 
 def layouts_of_shapes(
     given: Sequence[GivenTensor], sizes: Sequence[int], keys: Sequence[KeyName] = ()
 ) -> Iterator[Layout]:
-    """Iterate over the orders in which given tensors may lie, the likeliest first.
+    """Iterate over the orders in which given tensors may be stored, the likeliest first.
 
     Args:
         given: The tensors.
-        sizes: Of the data files: tensors fill one after another.
+        sizes: Sizes of the data files, which are filled one after another.
         keys: The keys of the object graph that was found there, in its order.
     """
     if keys:
@@ -194,7 +200,7 @@ def _payload_of(tensor: GivenTensor, name: str | None = None) -> Payload:
 
 
 def _match_keys(given: Sequence[GivenTensor], keys: Sequence[KeyName]) -> Iterator[Payload]:
-    """Give every key the shape that stands under it, its stem or its variable's name."""
+    """Give every key the shape that was given under it, its stem or its variable's name."""
     by_name = {tensor.name.removesuffix(":0"): tensor for tensor in given}
     for item in keys:
         stem = item.key.removesuffix(_VARIABLE)
@@ -208,7 +214,7 @@ def _match_keys(given: Sequence[GivenTensor], keys: Sequence[KeyName]) -> Iterat
 
 
 def _split(payloads: Sequence[Payload], sizes: Sequence[int], rule: Rule) -> Iterator[Layout]:
-    """Part payloads among data files so that each is full, in order."""
+    """Divide payloads among data files, in order, so that each is full."""
     if len(sizes) == 1:
         yield Layout((tuple(payloads),), rule, "")
         return

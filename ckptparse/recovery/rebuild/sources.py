@@ -1,4 +1,4 @@
-"""Where layouts come from for one checkpoint: graphs beside it, evidence, its siblings' indexes."""
+"""Find layouts for one checkpoint: from graphs beside it, evidence, and siblings' indexes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _META = ".meta"
 _MODEL_FILES = ("saved_model.pb",)
 _EVENTS = "tfevents"
 _MOST_EVENTS = 8
+"""Event files that are read: all of one run hold the same graph, and they can be large."""
 
 
 def iter_sources(case: Case, evidence: Evidence, *, siblings: bool) -> Iterator[Layout]:
@@ -29,8 +30,8 @@ def iter_sources(case: Case, evidence: Evidence, *, siblings: bool) -> Iterator[
 
     Args:
         case: The checkpoint.
-        evidence: What the caller named.
-        siblings: Whether what lies beside it may help: event files, other checkpoints.
+        evidence: The files that the caller named.
+        siblings: Whether event files and other checkpoints beside it may be used.
     """
     for path in _graph_files(case, events=siblings):
         identity = identity_of(path, case.context)
@@ -47,7 +48,7 @@ def iter_sources(case: Case, evidence: Evidence, *, siblings: bool) -> Iterator[
 
 
 def _graph_files(case: Case, *, events: bool) -> Iterator[str]:
-    """Iterate over files beside the checkpoint that hold its graph by their names."""
+    """Iterate over files beside the checkpoint whose names say that they hold its graph."""
     storage = case.context.storage
     candidates = [case.survey.prefix + _META]
     if case.survey.saved_model is not None:
@@ -80,7 +81,7 @@ def layout_of_view(view: IndexView) -> Layout:
         tensor = view.tensors[name.tensor]
         full_shape = tensor.shape if name.piece is not None else ()
         item = Payload(name.tensor, payload.data_type, payload.shape, name.piece, full_shape)
-        # Payloads of no bytes share their offset with the one behind them, and come first.
+        # An empty payload has the offset of the next one, and comes before it.
         shards[payload.shard].append((payload.offset, payload.size, item))
     ordered = (sorted(shards[n], key=lambda one: one[:2]) for n in range(view.num_shards))
     payloads = tuple(tuple(item for _, _, item in shard) for shard in ordered)

@@ -1,8 +1,8 @@
-"""An index that no file holds, as the pipeline reads one: worked out from other evidence.
+"""Rebuild an index from other evidence, in the form in which indexes are read.
 
-Which is taken: the layout that fits the data files to the byte and is the surest; a graph's before
-a sibling's, a sibling's before shapes. All it describes is unverified: its checksums would be those
-of the bytes as they are.
+The surest layout that fits the data files to the byte is taken: one from a graph before one from a
+sibling, and this before one from shapes. All tensors are unverified, since no stored checksum is
+left.
 """
 
 from __future__ import annotations
@@ -28,28 +28,29 @@ from ckptparse.recovery.rebuild.encoding import encode_index, entries_of
 from ckptparse.recovery.rebuild.fit import Fit, Placed, fit_layout
 from ckptparse.recovery.rebuild.layout import Layout, Rule
 from ckptparse.recovery.rebuild.shapes import GivenTensor, KeyName, layouts_of_shapes
+from ckptparse.text import count
 
 __all__ = ["Rebuilt", "find_keys", "rebuild"]
 
 _SENTENCES = {
-    Rule.SAVER: "the save op in {source} writes it there",
-    Rule.STAND_IN: "{source}, the index of another checkpoint, has it there",
-    Rule.CUT_INDEX: "what is left of the index leaves this place for it",
-    Rule.GIVEN_ORDER: "the shapes that were given put it there, in their order (a guess)",
-    Rule.SORTED_NAMES: "the shapes that were given put it there, sorted by name (a guess)",
-    Rule.OBJECT_GRAPH: "the object graph's order and the shapes that were given put it there",
-    Rule.GUESSED_SIZES: "the object graph's order and guessed sizes put it there (a guess)",
+    Rule.SAVER: "its place is that of the save op in {source}",
+    Rule.STAND_IN: "its place is that in {source}, the index of another checkpoint",
+    Rule.CUT_INDEX: "its place is one that the entries left of the index do not use",
+    Rule.GIVEN_ORDER: "its place follows from the given shapes in their order (a guess)",
+    Rule.SORTED_NAMES: "its place follows from the given shapes sorted by name (a guess)",
+    Rule.OBJECT_GRAPH: "its place follows from the object graph's order and the given shapes",
+    Rule.GUESSED_SIZES: "its place follows from the object graph's order and guessed sizes",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """An index that was worked out."""
+    """A rebuilt index."""
 
     view: IndexView
     fit: Fit
     rivals: int
-    """How many other layouts of the same rule fit as well, and put tensors elsewhere."""
+    """How many other layouts of the same rule fit too, with other places."""
 
     def encode(self, sources: Sequence[Source]) -> bytes:
         """Return the bytes that TensorFlow would have written."""
@@ -62,8 +63,8 @@ def rebuild(
     """Rebuild the index of a checkpoint; None if no layout fits its data files.
 
     Args:
-        case: The checkpoint, of whose data files none may be missing.
-        layouts: What the evidence says, the surest first.
+        case: The checkpoint. None of its data files may be missing.
+        layouts: Layouts from evidence, the surest first.
         given: Shapes that the caller gave.
     """
     paths = _data_paths(case)
@@ -93,11 +94,11 @@ def _opens(case: Case, path: str) -> bool:
 
 
 def _data_paths(case: Case) -> list[str]:
-    """Return the data files of the checkpoint in order; nothing if one is missing."""
+    """Return the data files of the checkpoint in order; none if one is missing."""
     groups: dict[int, dict[int, str]] = defaultdict(dict)
-    for (shard, count), path in case.survey.data_files.items():
-        groups[count][shard] = path
-    whole = [count for count, found in groups.items() if set(found) == set(range(count))]
+    for (shard, shards), path in case.survey.data_files.items():
+        groups[shards][shard] = path
+    whole = [shards for shards, found in groups.items() if set(found) == set(range(shards))]
     return [groups[whole[0]][shard] for shard in range(whole[0])] if len(whole) == 1 else []
 
 
@@ -116,7 +117,7 @@ def _iter_all(
 def find_keys(source: Source, *, limits: Limits) -> list[KeyName]:
     """Return the keys of the object graph that ends a data file, in the order they are stored.
 
-    Nothing where no object graph is there. Python's own states are stored behind all others.
+    Empty if there is no object graph. Python states are stored after all others.
     """
     offset = find_last_string(source)
     if offset is None:
@@ -140,7 +141,7 @@ def find_keys(source: Source, *, limits: Limits) -> list[KeyName]:
 
 
 def _text_size(data: bytes) -> int:
-    """Return the length of the one string in a payload, by its varint."""
+    """Decode the varint at the start of a payload: the length of its one string."""
     size = shift = 0
     for byte in data:
         size |= (byte & 0x7F) << shift
@@ -159,9 +160,9 @@ def _make_view(case: Case, fit: Fit, paths: Sequence[str], rivals: int) -> Index
         complete=True,
     )
     sentence = _SENTENCES[fit.layout.rule].format(source=fit.layout.source)
-    doubt = f"no index describes it: {sentence}, and the layout fits the data files to the byte"
+    doubt = f"no index describes it; {sentence}, and the layout fits the data files to the byte"
     if rivals:
-        doubt += f"; {rivals} other layouts fit as well"
+        doubt += f"; so do {count(rivals, 'other layout')}"
     pieces: dict[str, list[Placed]] = defaultdict(list)
     for placed in fit.placed:
         pieces[placed.payload.name].append(placed)
