@@ -146,6 +146,10 @@ class BundleIndex:
                 self._listing = self._read_listing()
             return self._listing
 
+    def tiles(self) -> list[tuple[int, int]] | None:
+        """Return the spans of its blocks, if they fill it as usual; see `Table.tiles`."""
+        return self._table.tiles()
+
     def find_entry(self, name: str) -> BundleEntry | None:
         """Return the entry of a tensor, or None if there is none of that name."""
         try:

@@ -169,15 +169,18 @@ class Case:
             yield PartName(name, piece), part
 
 
-def open_case(survey: Survey, context: Context, *, correct: bool = False) -> Case:
+def open_case(
+    survey: Survey, context: Context, *, files: DataFiles | None = None, correct: bool = False
+) -> Case:
     """Read the indexes of a checkpoint. Only this function asks for its format.
 
     Args:
         survey: Its files.
         context: Where they lie, and how much they may ask for.
+        files: What opens them, if they are open already.
         correct: Whether to correct a block of an index if one flipped bit explains its checksum.
     """
-    files = DataFiles(context)
+    files = DataFiles(context) if files is None else files
     if survey.format == "v1":
         from ckptparse.examination.legacy_view import read_legacy_view
 

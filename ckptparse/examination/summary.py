@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from ckptparse.bundle.naming import shard_path
-from ckptparse.dtypes import DataType
-from ckptparse.errors import CheckpointError, PermissionDeniedError
+from ckptparse.errors import PermissionDeniedError
+from ckptparse.examination.around import fingerprint_problems, graph_problems, state_problems
 from ckptparse.examination.case import Case, CheckedTensor, Part
 from ckptparse.examination.check import Check
 from ckptparse.examination.index_view import OBJECT_GRAPH
@@ -21,10 +19,6 @@ from ckptparse.examination.report import (
     Report,
     TensorReport,
 )
-from ckptparse.filenames import STATE_FILE_NAME
-from ckptparse.graph.state import read_state
-from ckptparse.inventory.folders import Folders
-from ckptparse.inventory.listed import find_listed
 from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, Problem, Severity, Status
 from ckptparse.text import count
@@ -38,7 +32,7 @@ _CODES = {
     Cause.NO_CHECKSUM: "tensor.no_checksum",
     Cause.SLICE: "slice.missing",
 }
-_MOST_SHARDS = 10_000
+MOST_SHARDS = 10_000
 """Data files that a report lists even if they are not there. A header may state a million of them
 (`Limits.shards`) and name one file; TensorFlow writes one for each device or host."""
 
@@ -58,10 +52,11 @@ def make_report(
         found += _iter_tensor_problems(checked)
     found += _iter_orphan_problems(case)
     found += _iter_graph_problems(case, graph)
-    found += _state_problems(case)
+    found += state_problems(case.survey, case.context)
     found += _iter_leftover_problems(case, files)
     found += _iter_rival_problems(case)
-    found += _fingerprint_problems(case, files)
+    if case.main is not None:
+        found += fingerprint_problems(case.survey, case.context, case.main.path, files)
     return Report(
         case.survey.prefix,
         case.survey.format,
@@ -170,7 +165,7 @@ def _offset(part: Part) -> int:
 def _expected_paths(case: Case) -> list[str]:
     """Return the data files that the index expects, also those without a tensor."""
     main = case.main
-    if main is None or main.header is None or main.num_shards > _MOST_SHARDS:
+    if main is None or main.header is None or main.num_shards > MOST_SHARDS:
         return []
     shards = main.num_shards
     return [shard_path(case.survey.prefix, number, shards) for number in range(shards)]
@@ -313,7 +308,7 @@ def _iter_orphan_problems(case: Case) -> Iterator[Problem]:
 
 
 def _iter_graph_problems(case: Case, graph: TensorReport | None) -> Iterator[Problem]:
-    """Report an object graph that cannot be parsed, or that names values without an entry."""
+    """Report an object graph that is damaged, or that says what cannot be."""
     checked = case.tensors.get(OBJECT_GRAPH)
     if checked is None or graph is None:
         return
@@ -321,72 +316,11 @@ def _iter_graph_problems(case: Case, graph: TensorReport | None) -> Iterator[Pro
         message = f"the object graph is {graph.status}"
         yield Problem.of("object_graph.damaged", case.survey.prefix, message)
         return
-    try:
-        missing = _missing_keys(case, checked)
-    except CheckpointError as error:
-        yield Problem.of("object_graph.damaged", case.survey.prefix, error.message)
-        return
-    if missing and case.main is not None and case.main.complete:
-        yield Problem.of(
-            "object_graph.damaged",
-            case.survey.prefix,
-            f"the object graph names {len(missing)} values that the index does not have, such as "
-            f"{missing[0]!r}",
-            severity=Severity.WARNING,
-        )
-
-
-def _missing_keys(case: Case, checked: CheckedTensor) -> list[str]:
-    from ckptparse.bundle.strings import decode_strings
-    from ckptparse.proto.parsing import parse_message
-    from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
-
     payload = checked.parts[0].payload
-    if payload is None or payload.data_type != DataType.DT_STRING:
-        return []
-    data = bytes(case.files.read(payload.file, payload.offset, payload.size))
-    (text,) = decode_strings(data, 1, big_endian=payload.big_endian, crc=None)
-    limits = case.context.limits
-    graph = parse_message(TrackableObjectGraph, text, limits=limits, what="the object graph")
-    keys = (attribute.checkpoint_key for node in graph.nodes for attribute in node.attributes)
-    # Of tables and iterators, the attribute has only the beginning of their keys (section 7).
-    names = sorted(case.tensors)
-    return [key for key in keys if key and not _is_held(key, case.tensors, names)]
-
-
-def _is_held(key: str, tensors: dict[str, CheckedTensor], names: list[str]) -> bool:
-    if key in tensors:
-        return True
-    place = bisect_left(names, key)
-    return place < len(names) and names[place].startswith(key)
-
-
-def _state_problems(case: Case) -> list[Problem]:
-    """Report a state file that cannot be read, or that names checkpoints which are not there."""
-    directory, storage = case.survey.directory, case.context.storage
-    path = storage.join(directory, STATE_FILE_NAME)
-    if case.survey.saved_model is not None or not _is_file(case, path):
-        return []
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            state = read_state(path, case.context)
-    except PermissionDeniedError:
-        return []
-    except CheckpointError as error:
-        return [Problem.of("state.damaged", path, error.message)]
-    folders = Folders(case.context)
-    absent = [one for one in state.newest_first() if find_listed(one, directory, folders) is None]
-    if not absent:
-        return []
-    names = ", ".join(storage.split(one)[1] for one in absent[:3])
-    message = f"the state file names {len(absent)} checkpoints that are not there: {names}"
-    return [Problem.of("state.stale", path, message)]
-
-
-def _is_file(case: Case, path: str) -> bool:
-    found = case.context.storage.stat(path)
-    return found is not None and found.kind == "file"
+    if payload is not None:
+        complete = case.main is not None and case.main.complete
+        prefix, names = case.survey.prefix, case.tensors.keys()
+        yield from graph_problems(prefix, case.files, payload, names, complete=complete)
 
 
 def _is_something(case: Case, path: str) -> bool:
@@ -414,43 +348,3 @@ def _iter_rival_problems(case: Case) -> Iterator[Problem]:
         names = ", ".join(case.context.storage.split(path)[1] for path in paths)
         message = f"{len(rivals)} parts of the save have different values of it: {names}"
         yield Problem.of("leftover.conflict", name, message)
-
-
-def _fingerprint_problems(case: Case, files: dict[str, FileReport]) -> list[Problem]:
-    """Compare a SavedModel's fingerprint with its index."""
-    folder = case.survey.saved_model
-    path = case.context.storage.join(folder, "fingerprint.pb") if folder else ""
-    if not folder or case.main is None or not _is_file(case, path):
-        return []
-    from ckptparse.proto.fingerprint_pb2 import FingerprintDef
-    from ckptparse.proto.parsing import parse_message
-    from ckptparse.saved_model.farmhash import fingerprint64
-
-    limits = case.context.limits
-    try:
-        data = _read_whole(case, path)
-        proto = parse_message(FingerprintDef, data, limits=limits, path=path)
-        hashed = fingerprint64(_read_whole(case, case.main.path))
-    except CheckpointError as error:
-        return [Problem.of("fingerprint.damaged", path, error.message)]
-    good = proto.checkpoint_hash in (0, hashed)
-    kind = "verified" if good else "unverified"
-    files[path] = FileReport(path, "fingerprint", len(data), (FileRange(0, len(data), kind),))
-    if good:
-        return []
-    return [
-        Problem.of(
-            "fingerprint.mismatch",
-            path,
-            f"expected the hash {proto.checkpoint_hash} of the index, computed {hashed}",
-        )
-    ]
-
-
-def _read_whole(case: Case, path: str) -> bytes:
-    source = case.context.storage.open(path)
-    try:
-        case.context.limits.check("message_bytes", source.size, "The size of the file", path=path)
-        return source.read_at(0, source.size)
-    finally:
-        source.close()

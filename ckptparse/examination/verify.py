@@ -9,7 +9,9 @@ from dataclasses import replace
 from ckptparse.examination.case import check_all, open_case
 from ckptparse.examination.choosing import explain_choice
 from ckptparse.examination.diagnose import diagnose
+from ckptparse.examination.intact import find_intact
 from ckptparse.examination.neighbours import find_others
+from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import Report
 from ckptparse.examination.summary import make_report
 from ckptparse.files.context import Context, Progress, Store, begin
@@ -63,7 +65,11 @@ def verify(
 
 def verify_survey(survey: Survey, context: Context) -> Report:
     """Check a checkpoint whose files are known."""
-    case = open_case(survey, context)
-    with closing(case.files):
+    files = DataFiles(context)
+    with closing(files):
+        report = find_intact(survey, files)
+        if report is not None:
+            return report
+        case = open_case(survey, context, files=files)
         check_all(case)
         return make_report(case, diagnose(case, deep=False).problems)

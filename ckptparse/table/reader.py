@@ -17,7 +17,15 @@ from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 from ckptparse.table.block import Block, BlockEntries, KeyOrderError, check_key_bytes
 from ckptparse.table.columns import WORTH_BYTES, TableColumns, decode_together
-from ckptparse.table.format import BlockHandle, Footer, read_block, read_footer
+from ckptparse.table.format import (
+    FOOTER_SIZE,
+    TRAILER_SIZE,
+    BlockHandle,
+    Footer,
+    check_block,
+    read_block,
+    read_footer,
+)
 
 __all__ = ["Table"]
 
@@ -95,6 +103,29 @@ class Table:
             if entry is not None:
                 return entry
         return None
+
+    def tiles(self) -> list[tuple[int, int]] | None:
+        """Return the spans of all blocks and of the footer, if they fill the file as usual.
+
+        That is: data blocks, metaindex block, index block and footer end to end from byte 0; the
+        footer as a writer leaves it, and the metaindex block whole. None if any of it is not so.
+
+        Raises:
+            ChecksumError: The metaindex block is damaged.
+        """
+        footer, source = self.footer, self.source
+        handles = [*self.handles, footer.metaindex, footer.index]
+        spans = [(handle.offset, handle.end) for handle in handles]
+        spans.append((source.size - FOOTER_SIZE, source.size))
+        starts = [start for start, _ in spans]
+        if starts != [0, *(end for _, end in spans[:-1])]:
+            return None
+        if source.read_at(starts[-1], FOOTER_SIZE) != footer.to_bytes():
+            return None
+        with located(path=source.path, offset=footer.metaindex.offset):
+            stored = source.read_at(footer.metaindex.offset, footer.metaindex.size + TRAILER_SIZE)
+            check_block(stored, path=source.path, offset=footer.metaindex.offset)
+        return spans
 
     def iter_blocks(self) -> Iterator[BlockEntries]:
         """Decode the data blocks one after another.

@@ -1,0 +1,275 @@
+"""The short way for a checkpoint that is whole: columns, and an object only for what is asked.
+
+Most checkpoints that are verified are whole. So the strict reader's index is taken as columns, and
+all bytes are compared with their checksums in the order of the file. A tensor's report is made when
+somebody asks for it. If anything at all is not as a whole checkpoint has it, nothing is said here:
+the long way looks at everything one by one, and says what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.bundle.columns import EntryColumns
+from ckptparse.bundle.entry import BundleEntry, count_elements
+from ckptparse.bundle.index import BundleIndex, Listing
+from ckptparse.coding.checksum import crc32c
+from ckptparse.dtypes import dtype_name, is_numeric
+from ckptparse.errors import CheckpointError
+from ckptparse.examination.around import fingerprint_problems, graph_problems, state_problems
+from ckptparse.examination.check import check_payload
+from ckptparse.examination.index_view import NO_CHECKSUM, OBJECT_GRAPH
+from ckptparse.examination.outcome import ByteRange, Outcome
+from ckptparse.examination.payload import Payload
+from ckptparse.examination.readers import DataFile, DataFiles
+from ckptparse.examination.report import (
+    FileRange,
+    FileReport,
+    Report,
+    TensorReport,
+    VerifiedTensors,
+)
+from ckptparse.examination.summary import MOST_SHARDS, sort_problems
+from ckptparse.filenames import shard_path
+from ckptparse.inventory.survey import IndexFile, Origin, Survey
+from ckptparse.parallel import PIECE_SIZE
+from ckptparse.problems import Problem, Status
+
+__all__ = ["find_intact"]
+
+IntColumn = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    """A checkpoint whose index is whole.
+
+    Attributes:
+        index: The index.
+        spans: The spans of its blocks and of its footer, which fill it.
+        listing: Its entries.
+        paths: Its data files by number.
+        big_endian: Their byte order.
+    """
+
+    index: IndexFile
+    spans: Sequence[tuple[int, int]]
+    listing: Listing
+    paths: Sequence[str]
+    big_endian: bool
+
+    @property
+    def columns(self) -> EntryColumns:
+        """The entries as columns."""
+        return self.listing.columns
+
+    def payload(self, row: int) -> Payload:
+        """Describe one tensor's bytes as the long way does."""
+        entry = self.columns.entry(row)
+        return Payload(
+            entry.data_type,
+            entry.shape,
+            DataFile(self.paths[entry.shard_id]),
+            entry.offset,
+            entry.size,
+            None if entry.crc32c == NO_CHECKSUM else entry.crc32c,
+            True,
+            "",
+            0.0,
+            self.index.path,
+            self.index.origin,
+            entry.shard_id,
+            self.big_endian,
+        )
+
+
+def find_intact(survey: Survey, files: DataFiles) -> Report | None:
+    """Make the report of a checkpoint that is whole; None if it is not, or if it takes a look.
+
+    Args:
+        survey: The checkpoint's files.
+        files: What opens them. Long checksums that were computed are remembered there.
+    """
+    try:
+        bundle = _open(survey, files)
+        if bundle is None:
+            return None
+        order = _Order.of(bundle.columns, len(bundle.paths))
+        if not _fill_their_files(bundle, order, files) or not _agree(bundle, order, files):
+            return None
+    except CheckpointError:
+        return None
+    return _report(bundle, survey, files)
+
+
+def _open(survey: Survey, files: DataFiles) -> _Bundle | None:
+    if survey.format != "v2" or survey.leftovers or len(survey.indexes) != 1:
+        return None
+    (index,) = survey.indexes
+    if index.origin is not Origin.FINAL or index.data_paths is not None:
+        return None
+    with closing(BundleIndex.open(index.path, files.context)) as opened:
+        listing, header, spans = opened.listing(), opened.header, opened.tiles()
+    shards = header.num_shards
+    if spans is None or listing.orphans or listing.columns.others or shards > MOST_SHARDS:
+        return None
+    paths = [shard_path(survey.prefix, number, shards) for number in range(shards)]
+    if not set(survey.data_files.values()) <= set(paths):
+        return None
+    return _Bundle(index, spans, listing, paths, bool(header.endianness))
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """The rows of all tensors that have bytes, in the order of these bytes.
+
+    Attributes:
+        rows: Shape (n,).
+        bounds: Where the rows of each shard begin in `rows`, and where the last ones end.
+    """
+
+    rows: IntColumn
+    bounds: IntColumn
+
+    @classmethod
+    def of(cls, columns: EntryColumns, shards: int) -> _Order:
+        """Sort the rows."""
+        rows = np.flatnonzero(columns.sizes)
+        rows = rows[np.lexsort((columns.offsets[rows], columns.shard_ids[rows]))]
+        return cls(rows, np.searchsorted(columns.shard_ids[rows], np.arange(shards + 1)))
+
+
+def _fill_their_files(bundle: _Bundle, order: _Order, files: DataFiles) -> bool:
+    """Whether the tensors lie end to end, from the first byte of each data file to its last."""
+    columns = bundle.columns
+    starts = columns.offsets[order.rows]
+    ends = starts + columns.sizes[order.rows]
+    joined = starts[1:] == ends[:-1]
+    joined[order.bounds[1:-1][order.bounds[1:-1] < len(starts)] - 1] = True
+    if not joined.all():
+        return False
+    empty = set(np.unique(columns.shard_ids[columns.sizes == 0]).tolist())
+    for shard, path in enumerate(bundle.paths):
+        size = files.size(DataFile(path))
+        first, last = order.bounds[shard], order.bounds[shard + 1]
+        if first == last:
+            # A data file that no tensor is in may hold anything: nobody reads it.
+            if size is None or (size and shard in empty):
+                return False
+        elif starts[first] or ends[last - 1] != size:
+            return False
+    return True
+
+
+def _agree(bundle: _Bundle, order: _Order, files: DataFiles) -> bool:
+    """Whether every tensor's bytes have the checksum that the index states."""
+    columns = bundle.columns
+    plain = _are_numeric(columns)
+    # The checksum of no bytes is 0.
+    if columns.crcs[plain & (columns.sizes == 0)].any():
+        return False
+    files.begin(int(columns.sizes.sum()))
+    short = (plain & (columns.sizes <= PIECE_SIZE))[order.rows]
+    for rows in _pieces(columns, order.rows[short]):
+        if not _piece_agrees(bundle, rows, files):
+            return False
+    others = [*order.rows[~short].tolist(), *np.flatnonzero(~plain & (columns.sizes == 0)).tolist()]
+    for row in others:
+        if check_payload(files, bundle.payload(row)).status is not Status.VERIFIED:
+            return False
+    files.finish()
+    return True
+
+
+def _are_numeric(columns: EntryColumns) -> npt.NDArray[np.bool_]:
+    kinds, where = np.unique(columns.data_types, return_inverse=True)
+    numeric = np.array([is_numeric(kind) for kind in kinds.tolist()], np.bool_)
+    return numeric[where.reshape(-1)]
+
+
+def _pieces(columns: EntryColumns, rows: IntColumn) -> Iterator[IntColumn]:
+    """Cut rows, in the order of their bytes, into runs that are read at once."""
+    shards, starts = columns.shard_ids[rows], columns.offsets[rows]
+    ends = starts + columns.sizes[rows]
+    first = 0
+    while first < len(rows):
+        stop = first + int(np.searchsorted(shards[first:], shards[first], side="right"))
+        stop = first + int(np.searchsorted(ends[first:stop], starts[first] + PIECE_SIZE, "right"))
+        yield rows[first:stop]
+        first = stop
+
+
+def _piece_agrees(bundle: _Bundle, rows: IntColumn, files: DataFiles) -> bool:
+    columns = bundle.columns
+    starts = columns.offsets[rows]
+    ends = starts + columns.sizes[rows]
+    file = DataFile(bundle.paths[int(columns.shard_ids[rows[0]])])
+    first = int(starts[0])
+    data = files.read(file, first, int(ends[-1]) - first)
+    spans = zip((starts - first).tolist(), (ends - first).tolist(), strict=True)
+    stated: list[int] = columns.crcs[rows].tolist()
+    return [crc32c(data[low:high]) for low, high in spans] == stated
+
+
+def _report(bundle: _Bundle, survey: Survey, files: DataFiles) -> Report:
+    index = bundle.index.path
+    ranges = tuple(FileRange(start, stop, "verified") for start, stop in bundle.spans)
+    reports = {index: FileReport(index, "index", bundle.spans[-1][1], ranges)}
+    used = set(np.unique(bundle.columns.shard_ids[bundle.columns.sizes > 0]).tolist())
+    for shard, path in enumerate(bundle.paths):
+        size = files.size(DataFile(path))
+        kind = "verified" if shard in used else "unreferenced"
+        reports[path] = FileReport(path, "shard", size, _whole(size or 0, kind))
+    problems: list[Problem] = []
+    graph = bundle.listing.rows.get(OBJECT_GRAPH) if OBJECT_GRAPH in bundle.listing.names else None
+    tensors = _Tensors(bundle)
+    if graph is not None:
+        names, payload = bundle.listing.rows.keys(), bundle.payload(graph)
+        problems += graph_problems(survey.prefix, files, payload, names, complete=True)
+    problems += state_problems(survey, files.context)
+    problems += fingerprint_problems(survey, files.context, index, reports)
+    return Report(
+        survey.prefix,
+        survey.format,
+        tensors,
+        reports,
+        sort_problems(problems),
+        None if graph is None else tensors.report(OBJECT_GRAPH, graph),
+    )
+
+
+def _whole(size: int, kind: str) -> tuple[FileRange, ...]:
+    return (FileRange(0, size, kind),) if size else ()
+
+
+class _Tensors(VerifiedTensors):
+    """Reports that are made when they are asked for."""
+
+    def __init__(self, bundle: _Bundle) -> None:
+        self._bundle = bundle
+
+    def __getitem__(self, name: str) -> TensorReport:
+        if name == OBJECT_GRAPH:
+            raise KeyError(name)
+        return self.report(name, self._bundle.listing.rows[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._bundle.listing.names if name != OBJECT_GRAPH)
+
+    def __len__(self) -> int:
+        names = self._bundle.listing.names
+        return len(names) - (OBJECT_GRAPH in names)
+
+    def report(self, name: str, row: int) -> TensorReport:
+        """Make the report of one row."""
+        entry: BundleEntry = self._bundle.columns.entry(row)
+        path = self._bundle.paths[entry.shard_id]
+        source = ByteRange(path, entry.offset, entry.size) if entry.size else None
+        whole = ((0, count_elements(entry.shape)),)
+        outcome = Outcome(Status.VERIFIED, source=source, ranges=whole)
+        return TensorReport(outcome, name, dtype_name(entry.data_type), entry.shape)
