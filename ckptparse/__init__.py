@@ -90,8 +90,10 @@ if TYPE_CHECKING:
     from ckptparse.inventory.listed import checkpoint_state as checkpoint_state
     from ckptparse.inventory.listed import latest_checkpoint as latest_checkpoint
     from ckptparse.jobs.average import average as average
-    from ckptparse.jobs.convert import Conversion as Conversion
-    from ckptparse.jobs.convert import ConversionRow as ConversionRow
+    from ckptparse.jobs.conversion import Conversion as Conversion
+    from ckptparse.jobs.conversion import ConversionRow as ConversionRow
+    from ckptparse.jobs.conversion import Reversal as Reversal
+    from ckptparse.jobs.conversion import StoredTensor as StoredTensor
     from ckptparse.jobs.convert import convert as convert
     from ckptparse.jobs.diff import Change as Change
     from ckptparse.jobs.diff import Diff as Diff
@@ -195,7 +197,8 @@ _MODULES = {
     "saved_model.meta_graph": ["MetaGraph"],
     "saved_model.signatures": ["Signature", "TensorInfo"],
     "jobs.average": ["average"],
-    "jobs.convert": ["Conversion", "ConversionRow", "convert"],
+    "jobs.conversion": ["Conversion", "ConversionRow", "Reversal", "StoredTensor"],
+    "jobs.convert": ["convert"],
     "jobs.diff": ["Change", "Diff", "diff"],
     "jobs.stats": ["stats"],
     "statistics.summary": ["Summary"],

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckptparse.backend import Backend, HeldTensors
+from ckptparse.backend import Backend, Format, HeldTensors
 from ckptparse.bundle.naming import encode_name
 from ckptparse.bundle.reader import BundleReader
 from ckptparse.errors import CheckpointError, CheckpointNotFoundError, DataLossError
@@ -23,6 +23,7 @@ from ckptparse.inventory.inventory import By, Candidate, Inventory
 if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
     from ckptparse.identification import Identity
+    from ckptparse.saved_model.meta_graph import MetaGraph
 
 __all__ = [
     "GraphBeside",
@@ -106,6 +107,40 @@ class GraphBeside:
         from ckptparse.inventory.models import find_graph
 
         return read_graph(find_graph(meta, self.context), self.context)
+
+    def find_using_graph(self, format: Format) -> Graph | None:
+        """Read a graph whose ops use the tensors; None if there is none.
+
+        It is the `.meta` beside them, that of the SavedModel whose variables they are, or, if they
+        are the constants of a graph (`format`), that graph.
+
+        Raises:
+            CheckpointError: It cannot be read.
+        """
+        from ckptparse.saved_model.reading import find_saved_model_file
+
+        if format == "graph":
+            return self._find_own_graph()
+        graph = self.find_training_graph()
+        if graph is not None:
+            return graph
+        storage = self.context.storage
+        directory, base = storage.split(self.path)
+        above, last = storage.split(directory)
+        owners = [directory, above] if last == VARIABLES else [directory]
+        for owner in owners if base == VARIABLES else ():
+            if find_saved_model_file(storage, owner) is not None:
+                return _choose_serving(_read_meta_graphs(owner, self.path, self.context)).graph
+        return None
+
+    def _find_own_graph(self) -> Graph:
+        from ckptparse.identification import identify_file
+
+        identity = identify_file(self.path, self.context)
+        if identity.kind in ("graph", "meta-graph"):
+            return read_graph(identity, self.context)
+        directory, _ = self.context.storage.split(self.path)
+        return _choose_serving(_read_meta_graphs(directory, self.path, self.context)).graph
 
 
 def judge_saved_model(path: str, error: DataLossError, context: Context) -> CheckpointError:
@@ -222,17 +257,8 @@ class _NoVariables:
 
 def _read_frozen(directory: str, path: str, context: Context) -> Graph:
     """Read the graph of a SavedModel without variables: a frozen one has its weights there."""
-    from ckptparse.saved_model.meta_graph import MetaGraph
-    from ckptparse.saved_model.reading import read_saved_model
-
     try:
-        model = read_saved_model(directory, context, verify=True)
-        graphs = [
-            MetaGraph(
-                data, directory=directory, variables=_NoVariables(), context=context, path=path
-            )
-            for data in model.meta_graphs
-        ]
+        graphs = _read_meta_graphs(directory, path, context)
         has_variables = any(graph.has_variables for graph in graphs)
     except DataLossError as error:
         judged = judge_saved_model(path, error, context)
@@ -245,7 +271,7 @@ def _read_frozen(directory: str, path: str, context: Context) -> Graph:
         ) from error
     if has_variables:
         raise lost_variables(directory, context)
-    chosen = min(graphs, key=lambda graph: "serve" not in graph.tags).graph
+    chosen = _choose_serving(graphs).graph
     if not chosen.constants:
         raise CheckpointNotFoundError(
             "The SavedModel has no variables, and no constants either",
@@ -253,6 +279,23 @@ def _read_frozen(directory: str, path: str, context: Context) -> Graph:
             hint="ckptparse.open_saved_model reads its graph",
         )
     return chosen
+
+
+def _read_meta_graphs(directory: str, path: str, context: Context) -> list[MetaGraph]:
+    """Read the meta graphs of a SavedModel; its variables are left alone."""
+    from ckptparse.saved_model.meta_graph import MetaGraph
+    from ckptparse.saved_model.reading import read_saved_model
+
+    model = read_saved_model(directory, context, verify=True)
+    nothing = _NoVariables()
+    return [
+        MetaGraph(data, directory=directory, variables=nothing, context=context, path=path)
+        for data in model.meta_graphs
+    ]
+
+
+def _choose_serving(graphs: list[MetaGraph]) -> MetaGraph:
+    return min(graphs, key=lambda graph: "serve" not in graph.tags)
 
 
 def _is_whole(candidate: Candidate, context: Context) -> bool:

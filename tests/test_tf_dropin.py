@@ -129,6 +129,23 @@ def test_state_files_are_read() -> None:
     assert tf.train.load_checkpoint(directory).has_tensor("bias")
 
 
+def test_a_state_file_may_have_another_name(tmp_path: Path) -> None:
+    write(tmp_path / "m-1", 1)
+    (tmp_path / "best").write_text('model_checkpoint_path: "m-1"\n')
+    assert tf.train.latest_checkpoint(tmp_path) is None
+    assert tf.train.latest_checkpoint(tmp_path, latest_filename="best") == str(tmp_path / "m-1")
+    state = tf.train.get_checkpoint_state(tmp_path, latest_filename="best")
+    assert state is not None and state.model_checkpoint_path == str(tmp_path / "m-1")
+
+
+def test_a_reader_takes_the_pattern_of_several_files() -> None:
+    folder = expected.load("v1/sharded").root
+    first = min(path for path in folder.iterdir() if "-of-" in path.name and path.suffix != ".meta")
+    pattern = str(first).replace("00000-of", "?????-of")
+    reader = tf.compat.v1.train.NewCheckpointReader(pattern)
+    assert len(reader.get_variable_to_shape_map()) > 1
+
+
 def test_new_checkpoints_are_iterated_over(tmp_path: Path) -> None:
     def save(number: int) -> None:
         bundle = Bundle()

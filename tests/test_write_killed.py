@@ -23,8 +23,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are f
 
 Values = dict[str, np.ndarray[Any, Any]]
 
-SYSTEM_CALLS = ("open", "fsync", "link", "rename", "replace", "unlink")
-"""Of these consists what `write` asks of the system, besides the bytes of each file."""
+SYSTEM_CALLS = ("open", "fsync", "link", "mkdir", "rename", "replace", "rmdir", "unlink")
+"""Of these consists what `write` and `convert` ask of the system, besides each file's bytes."""
 
 
 def values(kind: str, *, names: int = 4, size: int = 300) -> Values:
@@ -139,6 +139,68 @@ def test_killed_at_any_step_of_a_first_write_it_leaves_all_or_nothing(tmp_path: 
             break
     assert seen[0] == "nothing" and seen[-1] == "new"
     assert seen == sorted(seen, key=("nothing", "new").index)
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".npz", ".h5", "/"])
+def test_killed_at_any_step_of_a_conversion_the_old_file_or_the_new_one_is_there(
+    ending: str, tmp_path: Path
+) -> None:
+    if ending == ".h5":
+        pytest.importorskip("h5py")
+    sources = {}
+    for kind, content in (("old", OLD), ("new", NEW)):
+        (tmp_path / kind).mkdir()
+        sources[kind] = ckptparse.write(tmp_path / kind / "m", content)
+    seen: list[str] = []
+    for step in range(300):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        target = f"{folder / 'x'}{ending}"
+        ckptparse.convert(sources["old"], target)
+
+        def work(target: str = target) -> None:
+            ckptparse.convert(sources["new"], target, overwrite=True)
+
+        killed = killed_before(step, work)
+        seen.append(what_was_converted(target, folder))
+        shutil.rmtree(folder)
+        if not killed:
+            break
+    order = [kind for n, kind in enumerate(seen) if n == 0 or seen[n - 1] != kind]
+    # A file takes the place of another at once; of a directory the old one is moved away before.
+    assert order == (["old", "nothing", "new"] if ending == "/" else ["old", "new"])
+    assert seen.count("nothing") <= 1
+
+
+def what_was_converted(target: str, folder: Path) -> str:
+    """Say what a target holds: `old`, `new` or `nothing`; fail if it is anything else."""
+    if not os.path.exists(target):
+        return "nothing"
+    ckptparse.convert(target, folder / "back", overwrite=True)
+    return what_is_left(folder / "back", {"old": OLD, "new": NEW})
+
+
+def test_killed_at_any_step_of_writing_parts_no_index_leads_to_what_is_not_there(
+    tmp_path: Path,
+) -> None:
+    source = ckptparse.write(tmp_path / "in", NEW)
+    found = []
+    for step in range(300):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+
+        def work(folder: Path = folder) -> None:
+            ckptparse.convert(source, folder / "m.safetensors", max_shard_size=1200)
+
+        killed = killed_before(step, work)
+        index = folder / "m.safetensors.index.json"
+        found.append(index.exists())
+        if index.exists():
+            ckptparse.convert(index, folder / "back")
+            assert same(ckptparse.read(folder / "back"), NEW)
+        if not killed:
+            break
+    assert found == sorted(found) and found[-1]
 
 
 def test_what_a_killed_process_left_is_no_checkpoint_to_a_directory(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import ckptparse
 from ckptparse.cli.text import prefix_of
 from ckptparse.text import escape
 
-__all__ = ["complete_name", "complete_path"]
+__all__ = ["RULE_FILES", "complete_name", "complete_path", "complete_rules"]
 
+RULE_FILES = ("albert", "bert", "electra", "t5")
+"""The rule files that come along."""
 _MOST = 500
 
 
@@ -30,6 +32,12 @@ def complete_path(incomplete: str) -> list[str]:
 
 def _offer(entry: os.DirEntry[str]) -> str:
     return f"{entry.name}/" if entry.is_dir() else prefix_of(entry.name)
+
+
+def complete_rules(incomplete: str) -> list[str]:
+    """Offer the rule files that come along, and those that lie there."""
+    shipped = [name for name in RULE_FILES if name.startswith(incomplete)]
+    return [*shipped, *complete_path(incomplete)]
 
 
 def complete_name(context: typer.Context, incomplete: str) -> list[str]:

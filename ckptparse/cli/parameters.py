@@ -10,6 +10,7 @@ import typer
 from ckptparse.cli.completion import complete_path
 
 __all__ = [
+    "DryRunOption",
     "ExcludeOption",
     "IncludeOption",
     "LimitOption",
@@ -42,6 +43,9 @@ NamingOption = Annotated[
     typer.Option(
         "--naming", help="The stored names, or the variables' own if the object graph tells."
     ),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Show what would be done; write nothing.")
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace a file that is already there.")

@@ -7,14 +7,14 @@ VarHandleOp w ─ StatefulPartitionedCall ─┐ function f(arg)
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckptparse.graph.attributes import FunctionCall
 from ckptparse.graph.nodes import Node, NodeTable, split_input
 from ckptparse.graph.parts import GraphFunction, GraphParts
 
-__all__ = ["Flow", "Place"]
+__all__ = ["Flow", "Place", "Use"]
 
 _PASSING = frozenset(
     {"Identity", "ReadVariableOp", "Snapshot", "Enter", "RefEnter", "RefIdentity", "StopGradient"}
@@ -48,6 +48,14 @@ class Place:
     """The calling node; None in the graph itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A node that takes a tensor, and as which of its inputs."""
+
+    node: Node
+    positions: tuple[int, ...]
+
+
 class Flow:
     """The edges of a graph, found once."""
 
@@ -61,8 +69,28 @@ class Flow:
 
         Nodes that pass a tensor on, and calls of functions, are seen through.
         """
-        found: dict[tuple[str | None, str], Node] = {}
-        pending = [(self._graph.nodes, name) for name in names]
+        return [use.node for use in self.uses(names)]
+
+    def uses(self, names: Iterable[str], *, passing: Collection[str] = ()) -> list[Use]:
+        """Return the same nodes, and as which of their inputs they take it.
+
+        Args:
+            names: Nodes of the graph.
+            passing: More ops that are seen through, if they take it as their first input.
+        """
+        return self._walk([(self._graph.nodes, name) for name in names], passing)
+
+    def uses_of(self, node: Node, *, passing: Collection[str] = ()) -> list[Use]:
+        """Return the uses of what a node of the graph, or of a function, results in."""
+        return self._walk([(self.table_of(node), node.name)], passing)
+
+    def table_of(self, node: Node) -> NodeTable:
+        """Return the nodes that a node is one of: of the graph, or of a function."""
+        graph = self._graph
+        return graph.nodes if node.function is None else graph.functions[node.function].nodes
+
+    def _walk(self, pending: list[tuple[NodeTable, str]], passing: Collection[str]) -> list[Use]:
+        found: dict[tuple[str | None, str], tuple[Node, set[int]]] = {}
         seen: set[tuple[str | None, str]] = set()
         while pending:
             table, name = pending.pop()
@@ -74,11 +102,12 @@ class Flow:
                 inner = list(self._enter(node, positions))
                 if inner:
                     pending.extend(inner)
-                elif node.op in _PASSING:
+                elif node.op in _PASSING or (node.op in passing and 0 in positions):
                     pending.append((table, user))
                 else:
-                    found[table.function, user] = node
-        return [found[key] for key in self._in_order(found)]
+                    found.setdefault((table.function, user), (node, set()))[1].update(positions)
+        uses = (found[key] for key in self._in_order(found))
+        return [Use(node, tuple(sorted(positions))) for node, positions in uses]
 
     def source(self, place: Place, text: str) -> Place | None:
         """Return the node that a tensor comes from, seen through calls and what passes it on.

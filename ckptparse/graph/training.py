@@ -20,7 +20,7 @@ from ckptparse.graph.nodes import Node
 if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
 
-__all__ = ["read_graph_roles"]
+__all__ = ["read_graph_roles", "stored_names"]
 
 _BETA1, _BETA2 = "beta1_power", "beta2_power"
 _INPUTS: dict[str, tuple[str, ...]] = {
@@ -48,7 +48,7 @@ _APPLY = re.compile(r"(?:Resource)?(?:Sparse)?Apply(\w+)")
 
 def read_graph_roles(graph: Graph) -> GraphRoles:
     """Read the order of a graph's variables, and what its updating ops say of slots."""
-    stored = _stored_names(graph)
+    stored = stored_names(graph)
     slots: dict[str, GraphSlot] = {}
     others: dict[str, str] = {}
     for owner, variable, kept in _updates(graph):
@@ -62,7 +62,7 @@ def read_graph_roles(graph: Graph) -> GraphRoles:
     return GraphRoles(tuple(order), slots, others)
 
 
-def _stored_names(graph: Graph) -> dict[str, str]:
+def stored_names(graph: Graph) -> dict[str, str]:
     """Return the name in the checkpoint of each variable that a Saver calls otherwise."""
     names: dict[str, str] = {}
     for variable in graph.variables.values():

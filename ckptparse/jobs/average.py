@@ -20,7 +20,7 @@ from ckptparse.files.context import Context, Progress
 from ckptparse.jobs.derived import FLOATS
 from ckptparse.jobs.opening import Opened, TensorsFrom, open_tensors
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.sinks.bundle import OBJECT_GRAPH_KEY, write_bundle
+from ckptparse.sinks.bundle import OBJECT_GRAPH_KEY, check_free, write_bundle
 from ckptparse.sinks.options import SinkOptions
 from ckptparse.statistics.gathering import iter_pieces
 from ckptparse.tensor import Tensor
@@ -39,6 +39,7 @@ def average(
     weights: Sequence[float] | None = None,
     max_shard_size: int | None = None,
     overwrite: bool = False,
+    dry_run: bool = False,
     progress: Progress | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> dict[str, npt.NDArray[Any]] | str:
@@ -53,6 +54,7 @@ def average(
             the checkpoints. An object graph is the newest's. None: the values are returned.
         weights: How much each counts; alike unless given. They are divided by their sum.
         max_shard_size, overwrite: As for `write`.
+        dry_run: Whether nothing is read and written: all that can be refused beforehand is.
         progress: Told how many bytes are written, and how many there are.
         limits: Bounds on what the files may ask for.
 
@@ -81,7 +83,10 @@ def average(
         if graph is not None:
             stored.append((OBJECT_GRAPH_KEY, graph.serialized))
         options = SinkOptions(overwrite=overwrite, max_shard_size=max_shard_size, progress=progress)
-        write_bundle(target, stored, options)
+        if dry_run:
+            check_free(target, options)
+        else:
+            write_bundle(target, stored, options)
         return target
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ckptparse.checkpoint import Naming, Patterns
@@ -13,7 +12,7 @@ from ckptparse.dtypes import element_name
 from ckptparse.errors import UnsupportedError
 from ckptparse.files.context import Context, Progress
 from ckptparse.files.placing import check_absent
-from ckptparse.jobs.derived import work_ahead
+from ckptparse.jobs.conversion import Conversion, ConversionRow, StoredTensor, TargetFormat
 from ckptparse.jobs.object_graphs import change_keys
 from ckptparse.jobs.opening import Opened, TensorsFrom, describe_source, open_tensors
 from ckptparse.jobs.plan import Ema, Planned, Wishes, plan
@@ -21,12 +20,9 @@ from ckptparse.jobs.rules import Rename, Split, make_rules
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.sinks.options import SinkOptions
 from ckptparse.tensor_like import TensorLike
-from ckptparse.text import escape, shape_text, size_text
+from ckptparse.text import escape
 
-__all__ = ["Conversion", "ConversionRow", "TargetFormat", "convert"]
-
-TargetFormat = Literal["v2", "safetensors", "npz", "npy", "hdf5"]
-"""The formats that `convert` writes; `npy` is a directory."""
+__all__ = ["convert"]
 
 _SUFFIXES: dict[str, TargetFormat] = {
     ".safetensors": "safetensors",
@@ -38,101 +34,6 @@ _SUFFIXES: dict[str, TargetFormat] = {
 _FOREIGN = (".pt", ".pth", ".bin", ".onnx", ".keras", ".tflite", ".pb", ".npy", ".gguf", ".zip")
 _Check = Callable[[Sequence[TensorLike], SinkOptions], None]
 _Write = Callable[[str, Sequence[TensorLike], SinkOptions], tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class ConversionRow:
-    """What became of one tensor, or of one part of it.
-
-    Attributes:
-        old: Its name in the source.
-        new: Its name in the target; None if it was dropped.
-        dtype: Its kind of element, as it is written; of one that was dropped, as it is stored.
-        shape: Its shape, likewise.
-        nbytes: Bytes of its data, likewise.
-        done: What was done with it, in a few words each.
-        dropped: Why it is not in the target; empty if it is.
-    """
-
-    old: str
-    new: str | None
-    dtype: str
-    shape: tuple[int, ...]
-    nbytes: int
-    done: tuple[str, ...] = ()
-    dropped: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as JSON holds them."""
-        return {
-            "old": self.old,
-            "new": self.new,
-            "dtype": self.dtype,
-            "shape": list(self.shape),
-            "nbytes": self.nbytes,
-            "done": list(self.done),
-            "dropped": self.dropped,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Conversion:
-    """What became of every tensor.
-
-    Attributes:
-        source: Where they came from.
-        target: The path that was asked for.
-        format: The format of the target.
-        rows: One for each tensor of the source, or for each part that it was cut into.
-        files: The files that were written; none after a dry run.
-        dry_run: Whether nothing was to be written.
-    """
-
-    source: str
-    target: str
-    format: TargetFormat
-    rows: tuple[ConversionRow, ...]
-    files: tuple[str, ...]
-    dry_run: bool
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all that is written."""
-        return sum(row.nbytes for row in self.rows if row.new is not None)
-
-    @property
-    def kept(self) -> tuple[ConversionRow, ...]:
-        """The rows of what is written."""
-        return tuple(row for row in self.rows if row.new is not None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as JSON holds them."""
-        return {
-            "source": self.source,
-            "target": self.target,
-            "format": self.format,
-            "dry_run": self.dry_run,
-            "files": list(self.files),
-            "nbytes": self.nbytes,
-            "tensors": [row.to_dict() for row in self.rows],
-        }
-
-    def __str__(self) -> str:
-        lines = [f"{escape(self.source)} -> {escape(self.target)} ({self.format})"]
-        for row in self.rows:
-            if row.new is None:
-                lines.append(f"  {escape(row.old)}  dropped: {row.dropped}")
-                continue
-            what = f"{row.dtype} {shape_text(row.shape)}"
-            name = escape(row.old)
-            if row.new != row.old:
-                name += f" -> {escape(row.new)}"
-            done = f"  ({'; '.join(row.done)})" if row.done else ""
-            lines.append(f"  {name}  {what}{done}")
-        dropped = len(self.rows) - len(self.kept)
-        end = f", {dropped:,} dropped" if dropped else ""
-        lines.append(f"{len(self.kept):,} tensors, {size_text(self.nbytes)}{end}")
-        return "\n".join(lines)
 
 
 def convert(
@@ -178,11 +79,13 @@ def convert(
         include, exclude: Of those, what matches one glob, and what does not match another.
         naming: As for `open`: names, patterns and rules are in it.
         rename: A function; a mapping old -> new (None drops); pairs of a regular expression and its
-            replacement; a rule file in TOML, or the name of one that comes along (`"bert"`).
+            replacement; a rule file in TOML, or the name of one that comes along (`"bert"`); or
+            what undoes another conversion: `Conversion.reverse()`.
         dtype: What floats become: `"bfloat16"`, `numpy.float16`. A value that is too large for
             that is an error; nothing else is converted.
-        layout: `"torch"`: kernels are turned as PyTorch has them, by the op that uses them if a
-            graph lies beside the checkpoint, else by name and rank. The table says which was done.
+        layout: `"torch"`: kernels are turned as PyTorch has them, by the ops that use them if a
+            graph is there (a `.meta` beside the checkpoint, the SavedModel it belongs to, a frozen
+            graph itself), else by name and rank. The table says for each what was done.
         split: Tensors to cut along their last axis: a part of their names, and into how many equal
             parts, or under which names: `{"qkv": ["query", "key", "value"]}`.
         drop_slots: Whether what optimizers keep is left out, and moving averages, unless `ema`
@@ -241,7 +144,9 @@ def convert(
             files = _write_v2(target, made, options, dry_run=dry_run, update_state=update_state)
         else:
             tensors = [one.tensor for one in planned if one.tensor is not None]
-            files = _write(chosen, target, tensors, options, dry_run=dry_run, executor=executor)
+            if executor is not None:
+                tensors = _ahead(opened, tensors, chosen, executor)
+            files = _write(chosen, target, tensors, options, dry_run=dry_run)
         rows = tuple(_row(one) for one in planned)
         source = describe_source(opened)
     return Conversion(source, target, chosen, rows, files, dry_run)
@@ -276,11 +181,18 @@ def _metadata(opened: Opened, layout: str | None) -> dict[str, str]:
 
 
 def _row(planned: Planned) -> ConversionRow:
-    shown = planned.source if planned.tensor is None else planned.tensor
-    new = None if planned.tensor is None else planned.tensor.name
-    kind = element_name(shown.data_type)
+    source = planned.source
+    shown = source if planned.tensor is None else planned.tensor
     return ConversionRow(
-        planned.old, new, kind, shown.shape, shown.nbytes, planned.done, planned.dropped
+        planned.old,
+        None if planned.tensor is None else planned.tensor.name,
+        element_name(shown.data_type),
+        shown.shape,
+        shown.nbytes,
+        planned.done,
+        planned.dropped,
+        planned.axes,
+        StoredTensor(planned.stored, element_name(source.data_type), source.shape),
     )
 
 
@@ -291,7 +203,6 @@ def _write(
     options: SinkOptions,
     *,
     dry_run: bool,
-    executor: Executor | None,
 ) -> tuple[str, ...]:
     check, write = _sink(format)
     check(tensors, options)
@@ -300,21 +211,20 @@ def _write(
         check_absent(place)
     if dry_run:
         return ()
-    return write(place, _in_order(tensors, format, executor), options)
+    return write(place, tensors, options)
 
 
-def _in_order(
-    tensors: Sequence[TensorLike], format: TargetFormat, executor: Executor | None
+def _ahead(
+    opened: Opened, tensors: list[TensorLike], format: TargetFormat, executor: Executor
 ) -> list[TensorLike]:
-    """Return tensors in the order they are written, worked out ahead by an executor if any."""
-    ordered = list(tensors)
-    if executor is None:
-        return ordered
+    """Return tensors in the order they are written, to be worked out ahead."""
+    from ckptparse.jobs.ahead import work_ahead
+
     if format == "safetensors":
         from ckptparse.sinks.safetensors import in_order
 
-        ordered = in_order(ordered)
-    return work_ahead(ordered, executor)
+        tensors = in_order(tensors)
+    return work_ahead(tensors, executor, opened)
 
 
 def _sink(format: TargetFormat) -> tuple[_Check, _Write]:
@@ -339,7 +249,9 @@ def _stored(
     from ckptparse.sinks.bundle import OBJECT_GRAPH_KEY, with_graph
 
     tensors = [one.tensor for one in planned if one.tensor is not None]
-    stored = {tensor.name: tensor for tensor in _in_order(tensors, "v2", executor)}
+    if executor is not None:
+        tensors = _ahead(opened, tensors, "v2", executor)
+    stored = {tensor.name: tensor for tensor in tensors}
     if make:
         return with_graph(stored, "make")
     graph = _graph_of(opened, planned)

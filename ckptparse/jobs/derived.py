@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from ckptparse.elements import iter_stored
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.tensor_like import TensorLike
 
-__all__ = ["FLOATS", "DerivedTensor", "RenamedTensor", "parse_dtype", "work_ahead"]
+__all__ = ["FLOATS", "DerivedTensor", "RenamedTensor", "Step", "parse_dtype"]
 
 FLOATS = frozenset(
     code
@@ -91,6 +90,25 @@ class RenamedTensor:
         return self._tensor[index]
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change of a tensor; it can be pickled if its function can.
+
+    Attributes:
+        name, shape, data_type: What the tensor is then.
+        change: Makes an array of these elements in their order; its shape may be another.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+    data_type: int
+
+    def apply(self, tensor: TensorLike) -> DerivedTensor:
+        """Return the tensor that another becomes."""
+        return DerivedTensor(self.name, tensor, self.shape, self.change, data_type=self.data_type)
+
+
 class DerivedTensor:
     """A tensor whose values are made of those of another."""
 
@@ -111,7 +129,8 @@ class DerivedTensor:
             name: Its name.
             tensor: The tensor that it is made of.
             shape: Its shape.
-            change: Makes of that tensor's array one of this shape.
+            change: Makes of that tensor's array one of these elements in their order; its shape
+                may be another, so that no copy need be made.
             data_type: The kind that elements are then converted to, if it is another.
         """
         self.name = name
@@ -120,6 +139,18 @@ class DerivedTensor:
         self._tensor = tensor
         self._source_type = tensor.data_type
         self._change = change
+
+    @property
+    def source(self) -> TensorLike:
+        """The tensor that it is made of, at the end of all changes."""
+        tensor = self._tensor
+        return tensor.source if isinstance(tensor, DerivedTensor) else tensor
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What is done with that, one change after another."""
+        before = self._tensor.steps if isinstance(self._tensor, DerivedTensor) else ()
+        return (*before, Step(self.name, self.shape, self._change, self.data_type))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -135,22 +166,36 @@ class DerivedTensor:
     def read(self) -> npt.NDArray[Any]:
         """Read it: C-ordered, of its kind."""
         with located(tensor=self._tensor.name):
-            array = self._change(self._tensor.read())
-            if self.data_type == self._source_type:
-                return np.ascontiguousarray(array).reshape(array.shape)
-            out = np.empty(array.shape, self.dtype)
-            flat = out.reshape(-1)
+            array = self.values()
+            if not self.is_converted:
+                return np.ascontiguousarray(array).reshape(self.shape)
+            out = np.empty(array.size, self.dtype)
             for start, part in _convert(array, self.data_type):
-                flat[start : start + len(part)] = part
-            return out
+                out[start : start + len(part)] = part
+            return out.reshape(self.shape)
 
     def content(self) -> Content:
-        """Return how its bytes are got: converted by the piece, as they are written."""
+        """Return how its bytes are got: put in order and converted by the piece."""
         with located(tensor=self._tensor.name):
-            array = self._change(self._tensor.read())
-            if self.data_type == self._source_type:
+            array = self.values()
+            if not self.is_converted:
                 return content_of_array(array, self.data_type)
             return _ConvertedContent(array, self.data_type)
+
+    def values(self) -> npt.NDArray[Any]:
+        """Return its elements, in the order that they have, and of any shape: a view if possible.
+
+        They are not converted.
+        """
+        tensor = self._tensor
+        if isinstance(tensor, DerivedTensor) and not tensor.is_converted:
+            return self._change(tensor.values())
+        return self._change(tensor.read())
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether its elements are of another kind than those that it is made of."""
+        return self.data_type != self._source_type
 
     def __getitem__(self, index: Any, /) -> Any:
         """Read the whole, and pick a part."""
@@ -195,76 +240,3 @@ def _convert(array: npt.NDArray[Any], data_type: int) -> Iterator[tuple[int, npt
                 hint="Choose a kind of wider range, such as bfloat16, or leave the tensor out",
             )
         yield start, made
-
-
-# Worked out ahead.
-
-_AHEAD_BYTES = 64 << 20
-_AHEAD_COUNT = 32
-
-
-def work_ahead(tensors: Sequence[TensorLike], executor: Executor) -> list[TensorLike]:
-    """Let an executor work out tensors that are changed, a few before they are asked for.
-
-    They are to be asked for in this order. Those that are only copied are left as they are.
-    """
-    ahead = _Ahead(executor)
-    return [ahead.take(tensor) if _is_changed(tensor) else tensor for tensor in tensors]
-
-
-def _is_changed(tensor: TensorLike) -> bool:
-    return isinstance(tensor, RenamedTensor) and isinstance(tensor.original, DerivedTensor)
-
-
-class _Ahead:
-    """Tensors in the order they will be asked for, the next few of them under way."""
-
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-        self._waiting: deque[_AheadTensor] = deque()
-        self._running: dict[str, Future[npt.NDArray[Any]]] = {}
-        self._held: dict[str, int] = {}
-
-    def take(self, tensor: TensorLike) -> TensorLike:
-        made = _AheadTensor(tensor, self)
-        self._waiting.append(made)
-        return made
-
-    def read(self, tensor: _AheadTensor) -> npt.NDArray[Any]:
-        """Return the values of a tensor, and see to it that the next ones are under way."""
-        self._submit()
-        future = self._running.pop(tensor.name, None)
-        self._held.pop(tensor.name, None)
-        self._submit()
-        return tensor.original.read() if future is None else future.result()
-
-    def _submit(self) -> None:
-        while self._waiting and len(self._running) < _AHEAD_COUNT:
-            size = self._waiting[0].nbytes
-            if self._running and sum(self._held.values()) + size > _AHEAD_BYTES:
-                return
-            tensor = self._waiting.popleft()
-            self._running[tensor.name] = self._executor.submit(_read, tensor.original)
-            self._held[tensor.name] = size
-
-
-def _read(tensor: TensorLike) -> npt.NDArray[Any]:
-    return tensor.read()
-
-
-class _AheadTensor(RenamedTensor):
-    """A tensor that is worked out ahead."""
-
-    __slots__ = ("_ahead",)
-
-    def __init__(self, tensor: TensorLike, ahead: _Ahead) -> None:
-        super().__init__(tensor.name, tensor)
-        self._ahead = ahead
-
-    def read(self) -> npt.NDArray[Any]:
-        """Read the whole."""
-        return self._ahead.read(self)
-
-    def content(self) -> Content:
-        """Return its bytes, when they have been worked out."""
-        return content_of_array(self.read(), self.data_type)

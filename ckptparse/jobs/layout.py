@@ -1,38 +1,36 @@
-"""How kernels lie in PyTorch: which axes go where, by the op that uses a kernel, else by its name.
+"""How kernels lie in PyTorch: which axes go where, by the ops that use a kernel, else by its name.
 
     dense              (in, out)              -> (out, in)
     convolution        (..., in, out)         -> (out, in, ...)
     transposed conv.   (..., out, in)         -> (in, out, ...)
     depthwise conv.    (h, w, in, multiplier) -> (in * multiplier, 1, h, w)
 
-Embeddings, biases and the like lie alike in both. Kernels of recurrent layers are left as they are:
-their gates stand in another order there, which no exchange of axes mends.
+Embeddings, biases and the like lie alike in both. Kernels of a GRU, and of what looks recurrent but
+is not known, are left as they are: their gates stand in another order there, which no exchange of
+axes mends. Those of Keras's LSTM have PyTorch's order (input, forget, cell, output) and are dense.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from ckptparse.graph.graph import Graph
+    from ckptparse.jobs.ops import KernelOps
 
-__all__ = ["Layout", "torch_layout"]
+__all__ = ["Layout", "convolution", "dense", "depthwise", "torch_layout"]
 
 _KERNEL = re.compile(r"_?(?:\w+_)?kernel|weights|[wW]|filters?|\w*(?:depth|point)wise_weights")
 _DEPTHWISE = re.compile(r"_?depthwise_(?:kernel|weights)")
 _RECURRENT = re.compile(r"(?i)(?:^|[/_])(?:\w*(?:lstm|gru)\w*|(?:\w*_)?rnn\w*)(?:[/_]|$)")
 _ATTRIBUTES = "/.ATTRIBUTES/"
-
-_DENSE_OPS = {"MatMul", "BatchMatMul", "BatchMatMulV2", "SparseMatMul"}
-_CONVOLUTIONS = {"Conv2D", "Conv3D", "Conv2DBackpropInput", "Conv3DBackpropInputV2"}
-_DEPTHWISE_OPS = {"DepthwiseConv2dNative"}
-_LOOKUPS = {"Gather", "GatherV2", "ResourceGather", "EmbeddingLookup"}
+_GATES = {1: "a simple cell", 4: "an LSTM: input, forget, cell, output"}
+"""Keras's recurrent layers whose gates PyTorch has in the same order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,72 +39,120 @@ class Layout:
 
     Attributes:
         axes: The order of the axes; None: nothing is done.
-        depthwise: Whether the first two of them then become one.
         why: In a few words.
+        joined: How many axes of the turned tensor become one, for each of the result; None: each
+            stays one.
+        single: Whether an axis of 1 then stands second.
     """
 
     axes: tuple[int, ...] | None
     why: str
-    depthwise: bool = False
+    joined: tuple[int, ...] | None = None
+    single: bool = False
+
+    def turned(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape once the axes have changed places, and before some are joined."""
+        return shape if self.axes is None else tuple(shape[axis] for axis in self.axes)
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of what a tensor of that shape becomes."""
-        if self.axes is None:
-            return shape
-        turned = tuple(shape[axis] for axis in self.axes)
-        return (math.prod(turned[:2]), 1, *turned[2:]) if self.depthwise else turned
+        turned = self.turned(shape)
+        if self.joined is None:
+            return turned
+        sizes: list[int] = []
+        for count in self.joined:
+            sizes.append(math.prod(turned[:count]))
+            turned = turned[count:]
+        return (sizes[0], 1, *sizes[1:]) if self.single else tuple(sizes)
 
     def apply(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the array as it is to lie: a view where that can be."""
+        """Return a view of an array with its axes turned, and none joined yet."""
+        return array if self.axes is None else array.transpose(self.axes)
+
+    @property
+    def text(self) -> str:
+        """What is done, for people."""
         if self.axes is None:
-            return array
-        turned: npt.NDArray[Any] = array.transpose(self.axes)
-        return turned.reshape(self.shape(array.shape)) if self.depthwise else turned
+            return f"as it is: {self.why}"
+        joined = "" if self.joined is None else ", some joined"
+        return f"axes ({','.join(map(str, self.axes))}){joined}: {self.why}"
 
 
-def torch_layout(name: str, shape: tuple[int, ...], graph: Graph | None) -> Layout | None:
-    """Choose the layout of a tensor; None if it is no kernel."""
-    plain = name.partition(_ATTRIBUTES)[0].removesuffix(":0")
-    leaf = plain.rpartition("/")[2]
-    by_op = None if graph is None else _by_op(plain, shape, graph)
-    if by_op is not None:
-        return by_op
-    if len(shape) < 2 or not _KERNEL.fullmatch(leaf):
+def torch_layout(
+    name: str,
+    shape: tuple[int, ...],
+    *,
+    stored: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    ops: KernelOps | None,
+) -> Layout | None:
+    """Choose the layout of a tensor; None if it has fewer than two axes.
+
+    Args:
+        name: What it is called.
+        shape: Its shape.
+        stored: Its name in the checkpoint, by which the graph knows it.
+        shapes: The shapes of all tensors by what they are called.
+        ops: What the graph says; None if there is none.
+    """
+    if len(shape) < 2:
         return None
-    if _RECURRENT.search(plain):
-        return Layout(None, "left as it is: the gates of a recurrent kernel lie otherwise")
-    if _DEPTHWISE.fullmatch(leaf) and len(shape) == 4:
-        return Layout((2, 3, 0, 1), "depthwise convolution, by its name", depthwise=True)
-    return _by_rank(shape, f"by its name and its {len(shape)} axes")
+    recurrent = _recurrent(name, shape, shapes)
+    if recurrent is not None:
+        return recurrent
+    found = None if ops is None else ops.layout(stored, shape)
+    if isinstance(found, Layout):
+        return found
+    beside = "" if found is None else f"; {found}"
+    by_name = _by_name(_plain(name).rpartition("/")[2], shape, beside)
+    return by_name or Layout(None, f"no name and no op tells that it is a kernel{beside}")
 
 
-def _by_rank(shape: tuple[int, ...], why: str) -> Layout | None:
-    rank = len(shape)
-    if rank == 2:
-        return Layout((1, 0), f"dense, {why}")
-    if 3 <= rank <= 5:
-        return Layout((rank - 1, rank - 2, *range(rank - 2)), f"convolution, {why}")
-    return None
+def _plain(name: str) -> str:
+    return name.partition(_ATTRIBUTES)[0].removesuffix(":0")
 
 
-def _by_op(name: str, shape: tuple[int, ...], graph: Graph) -> Layout | None:
-    """Choose by the ops that use a variable, if these agree."""
-    if name not in graph.variables:
+def _by_name(leaf: str, shape: tuple[int, ...], beside: str) -> Layout | None:
+    if not _KERNEL.fullmatch(leaf):
         return None
-    found = {layout for node in graph.consumers(name) for layout in _of_node(node, shape)}
-    return found.pop() if len(found) == 1 else None
+    why = f"by its name and its {len(shape)} axes{beside}"
+    if _DEPTHWISE.fullmatch(leaf) and len(shape) in (3, 4):
+        return depthwise(len(shape), f"depthwise convolution, {why}")
+    if len(shape) == 2:
+        return dense(f"dense, {why}")
+    return convolution(len(shape), f"convolution, {why}") if len(shape) <= 5 else None
 
 
-def _of_node(node: Any, shape: tuple[int, ...]) -> Iterable[Layout]:
-    rank, op = len(shape), node.op
-    if op in _DENSE_OPS and rank == 2:
-        turned = node.attributes.get("transpose_b") or node.attributes.get("adj_y")
-        axes = None if turned else (1, 0)
-        yield Layout(axes, f"{'as it is, ' if turned else ''}dense, by the op {op}")
-    elif op in _CONVOLUTIONS and rank in (4, 5):
-        axes = (rank - 1, rank - 2, *range(rank - 2))
-        yield Layout(axes, f"convolution, by the op {op}")
-    elif op in _DEPTHWISE_OPS and rank == 4:
-        yield Layout((2, 3, 0, 1), f"depthwise convolution, by the op {op}", depthwise=True)
-    elif op in _LOOKUPS:
-        yield Layout(None, f"as it is, an embedding, by the op {op}")
+def _recurrent(
+    name: str, shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]
+) -> Layout | None:
+    """Choose the layout of a recurrent layer's kernel; None if it is none."""
+    plain = _plain(name)
+    above, _, leaf = plain.rpartition("/")
+    if not _KERNEL.fullmatch(leaf):
+        return None
+    beside = shapes.get(f"{above}/recurrent_kernel{name[len(plain) :]}")
+    if beside is None:
+        if _RECURRENT.search(plain):
+            return Layout(None, "the gates of a recurrent kernel lie otherwise")
+        return None
+    gates = beside[-1] // max(beside[0], 1) if len(beside) == len(shape) == 2 else 0
+    if gates in _GATES:
+        return dense(f"dense, by the recurrent kernel beside it; {_GATES[gates]}")
+    return Layout(None, "the gates of this recurrent kernel lie otherwise")
+
+
+def dense(why: str) -> Layout:
+    """Return the layout of a matrix (in, out)."""
+    return Layout((1, 0), why)
+
+
+def convolution(rank: int, why: str) -> Layout:
+    """Return the layout of a convolution's kernel, whose last axes are in and out."""
+    return Layout((rank - 1, rank - 2, *range(rank - 2)), why)
+
+
+def depthwise(rank: int, why: str) -> Layout:
+    """Return the layout of a depthwise convolution's kernel, whose last axes are in, multiplier."""
+    places = range(rank - 2)
+    return Layout((rank - 2, rank - 1, *places), why, (2, *(1 for _ in places)), single=True)

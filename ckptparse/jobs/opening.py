@@ -56,10 +56,15 @@ class Opened:
         return None if self.checkpoint is None else self.checkpoint.object_graph
 
     def find_graph(self) -> Graph | None:
-        """Return the graph that was saved beside a checkpoint, if there is one."""
-        if self.checkpoint is None or self.path is None:
+        """Return a graph whose ops use the tensors of a checkpoint, if one lies beside it.
+
+        Raises:
+            CheckpointError: It cannot be read.
+        """
+        if self.checkpoint is None:
             return None
-        return GraphBeside(self.checkpoint.path, self.context).find_training_graph()
+        beside = GraphBeside(self.checkpoint.path, self.context)
+        return beside.find_using_graph(self.checkpoint.format)
 
 
 @contextmanager

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
 from ckptparse.checkpoint import Patterns, choose_names
 from ckptparse.dtypes import DataType, element_name
-from ckptparse.errors import UnsupportedError, name_not_found
+from ckptparse.errors import CheckpointError, UnsupportedError, name_not_found
+from ckptparse.jobs.conversion import ConversionRow
 from ckptparse.jobs.derived import FLOATS, DerivedTensor, RenamedTensor, parse_dtype
 from ckptparse.jobs.layout import Layout, torch_layout
 from ckptparse.jobs.opening import Opened
 from ckptparse.jobs.rules import RuleSet
+from ckptparse.tensor import Tensor
 from ckptparse.tensor_like import TensorLike
 
 if TYPE_CHECKING:
-    from ckptparse.graph.graph import Graph
+    from ckptparse.jobs.ops import KernelOps
 
 __all__ = ["Ema", "Planned", "Wishes", "plan"]
 
@@ -57,6 +59,8 @@ class Planned:
         source: The tensor in the source.
         done: What was done with it, in a few words each.
         dropped: Why it is not written; empty if it is.
+        axes: The new order of its axes; None if it was not turned.
+        stored: Its name in the source's file, whatever the naming.
     """
 
     old: str
@@ -64,6 +68,8 @@ class Planned:
     source: TensorLike
     done: tuple[str, ...] = ()
     dropped: str = ""
+    axes: tuple[int, ...] | None = None
+    stored: str = field(kw_only=True)
 
 
 @dataclass(slots=True)
@@ -91,9 +97,9 @@ def plan(opened: Opened, rules: RuleSet, wishes: Wishes) -> list[Planned]:
     chosen = _choose(opened, wishes)
     state = _find_state(opened) if wishes.drop_slots or wishes.ema else _State()
     layout = wishes.layout or rules.layout
-    graph = opened.find_graph() if layout else None
     kind = wishes.dtype if wishes.dtype is not None else rules.dtype
-    maker = _Maker(rules, layout, graph, None if kind is None else parse_dtype(kind))
+    turner = _Turner(rules, opened) if layout else _Turner(rules)
+    maker = _Maker(rules, turner, None if kind is None else parse_dtype(kind))
     rows: list[Planned] = []
     for name, tensor in opened.tensors.items():
         value, note, reason = _pick(name, tensor, opened.tensors, state, wishes)
@@ -102,9 +108,9 @@ def plan(opened: Opened, rules: RuleSet, wishes: Wishes) -> list[Planned]:
         elif not reason and rules.drops(name):
             reason = "dropped by a rule"
         if reason:
-            rows.append(Planned(name, None, tensor, dropped=reason))
+            rows.append(Planned(name, None, tensor, dropped=reason, stored=tensor.name))
         else:
-            rows.extend(maker.make(name, value, note))
+            rows.extend(maker.make(name, tensor.name, value, note))
     _check_collisions(rows)
     return rows
 
@@ -183,29 +189,117 @@ def _pick(
     return tensor, "", ""
 
 
+class _Turner:
+    """Chooses the order of axes: by a rule, or, of what lies in a source, as PyTorch has them."""
+
+    def __init__(self, rules: RuleSet, opened: Opened | None = None) -> None:
+        self._rules = rules
+        self._shapes: dict[str, tuple[int, ...]] | None = None
+        self._ops: KernelOps | None = None
+        self._failed = ""
+        if opened is None:
+            return
+        from ckptparse.jobs.ops import KernelOps
+
+        self._shapes = {name: tensor.shape for name, tensor in opened.tensors.items()}
+        try:
+            graph = opened.find_graph()
+            self._ops = None if graph is None else KernelOps(graph, _find_copies(opened))
+        except CheckpointError as error:
+            self._fail(error)
+
+    def layout(self, name: str, stored: str, shape: tuple[int, ...]) -> Layout | None:
+        """Choose the layout of a tensor; None if there is nothing to say of it.
+
+        Args:
+            name: What it is called in the source.
+            stored: Its name there, by which a graph knows it.
+            shape: Its shape, or that of a part of it.
+        """
+        axes = self._rules.axes_of(name)
+        if axes is not None and len(axes) == len(shape):
+            return Layout(axes, "by a rule")
+        if self._shapes is None:
+            return None
+        try:
+            found = torch_layout(name, shape, stored=stored, shapes=self._shapes, ops=self._ops)
+        except CheckpointError as error:
+            self._fail(error)
+            found = torch_layout(name, shape, stored=stored, shapes=self._shapes, ops=None)
+        return replace(found, why=found.why + self._failed) if found is not None else None
+
+    def _fail(self, error: CheckpointError) -> None:
+        """Do without the graph from now on, and say so of every tensor."""
+        self._ops = None
+        self._failed = f"; the graph beside it cannot be read: {error.message}"
+
+
+def _find_copies(opened: Opened) -> dict[str, list[str]]:
+    """Find what is stored twice, as a Keras 3 export does, and computed with by one name alone.
+
+    Copies have one own name in the object graph, one kind and shape, and one checksum.
+    """
+    graph, tensors = opened.object_graph, opened.tensors.values()
+    if graph is None:
+        return {}
+    stored = {tensor.name: tensor for tensor in tensors if isinstance(tensor, Tensor)}
+    groups: dict[tuple[object, ...], dict[str, None]] = {}
+    for _, attribute in graph.iter_attributes():
+        key = attribute.checkpoint_key
+        tensor = stored.get(key)
+        if tensor is not None and attribute.full_name and tensor.crc32c is not None:
+            same = (attribute.full_name, tensor.data_type, tensor.shape, tensor.crc32c)
+            groups.setdefault(same, {})[key] = None
+    found = [list(group) for group in groups.values() if len(group) > 1]
+    return {key: [one for one in group if one != key] for group in found for key in group}
+
+
 class _Maker:
     """Makes what is written of a tensor."""
 
-    def __init__(
-        self, rules: RuleSet, layout: str | None, graph: Graph | None, dtype: DataType | None
-    ) -> None:
+    def __init__(self, rules: RuleSet, turner: _Turner, dtype: DataType | None) -> None:
         self._rules = rules
-        self._layout = layout
-        self._graph = graph
+        self._turner = turner
         self._dtype = dtype
 
-    def make(self, name: str, tensor: TensorLike, note: str) -> Iterator[Planned]:
+    def make(self, name: str, stored: str, tensor: TensorLike, note: str) -> Iterator[Planned]:
         """Iterate over what is made of one tensor."""
+        former = self._rules.former.get(name)
+        if former is not None:
+            yield self._restore(name, stored, tensor, former)
+            return
         notes = (note,) if note else ()
         for part, value, cut in self._cut(name, tensor):
-            turned, said = self._turn(name, value)
-            made, converted = self._convert(turned)
+            turned, layout = self._turn(name, stored, value)
+            made, converted = self._convert(turned, self._dtype)
             new = self._rules.rename(part)
-            done = (*notes, *cut, *said, *converted)
             if new is None:
-                yield Planned(name, None, tensor, dropped="dropped by a rule")
-            else:
-                yield Planned(name, RenamedTensor(new, made), tensor, done)
+                yield Planned(name, None, tensor, dropped="dropped by a rule", stored=stored)
+                continue
+            said = () if layout is None else (layout.text,)
+            done = (*notes, *cut, *said, *converted)
+            axes = None if layout is None else layout.axes
+            yield Planned(name, RenamedTensor(new, made), tensor, done, axes=axes, stored=stored)
+
+    def _restore(self, name: str, stored: str, tensor: TensorLike, row: ConversionRow) -> Planned:
+        """Give a tensor the name, the axes and the kind that it had before a conversion."""
+        if tensor.shape != row.shape:
+            raise UnsupportedError(
+                f"Expected the shape {row.shape}, which the conversion gave it, found "
+                f"{tensor.shape}",
+                tensor=name,
+                hint="Undo the conversion of a model of the same shapes",
+            )
+        value, done = tensor, ["restored"]
+        if row.axes is not None:
+            shape = row.stored.shape
+            value = DerivedTensor(name, tensor, shape, _TurningBack(shape, row.axes))
+            done.append(f"axes ({','.join(map(str, row.axes))}) undone")
+        kind = None if row.dtype == row.stored.dtype else parse_dtype(row.stored.dtype)
+        made, converted = self._convert(value, kind)
+        done.extend(converted)
+        back = RenamedTensor(row.stored.name, made)
+        return Planned(name, back, tensor, tuple(done), stored=stored)
 
     def _cut(
         self, name: str, tensor: TensorLike
@@ -227,24 +321,16 @@ class _Maker:
             made = DerivedTensor(part, tensor, shape, _Slicer(start, start + size))
             yield part, made, (f"part {number + 1} of {len(names)}",)
 
-    def _turn(self, name: str, tensor: TensorLike) -> tuple[TensorLike, tuple[str, ...]]:
-        axes = self._rules.axes_of(name)
-        layout: Layout | None = None
-        if axes is not None and len(axes) == len(tensor.shape):
-            layout = Layout(axes, "by a rule")
-        elif self._layout is not None:
-            layout = torch_layout(name, tensor.shape, self._graph)
-        if layout is None:
-            return tensor, ()
-        if layout.axes is None:
-            return tensor, (layout.why,)
+    def _turn(self, name: str, stored: str, tensor: TensorLike) -> tuple[TensorLike, Layout | None]:
+        layout = self._turner.layout(name, stored, tensor.shape)
+        if layout is None or layout.axes is None:
+            return tensor, layout
         shape = layout.shape(tensor.shape)
-        made = DerivedTensor(name, tensor, shape, layout.apply)
-        order = ",".join(map(str, layout.axes))
-        return made, (f"axes ({order}): {layout.why}",)
+        return DerivedTensor(name, tensor, shape, layout.apply), layout
 
-    def _convert(self, tensor: TensorLike) -> tuple[TensorLike, tuple[str, ...]]:
-        kind = self._dtype
+    def _convert(
+        self, tensor: TensorLike, kind: DataType | None
+    ) -> tuple[TensorLike, tuple[str, ...]]:
         if kind is None or tensor.data_type == kind or tensor.data_type not in FLOATS:
             return tensor, ()
         made = DerivedTensor(tensor.name, tensor, tensor.shape, _same, data_type=kind)
@@ -261,6 +347,21 @@ class _Slicer:
     def __call__(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         part: npt.NDArray[Any] = array[..., self.start : self.stop]
         return part
+
+
+@dataclass(frozen=True, slots=True)
+class _TurningBack:
+    """Gives an array the shape and the order of axes that it had."""
+
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+
+    def __call__(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        apart: npt.NDArray[Any] = array.reshape([self.shape[axis] for axis in self.axes])
+        back: npt.NDArray[Any] = apart.transpose(
+            sorted(range(len(self.axes)), key=self.axes.__getitem__)
+        )
+        return back
 
 
 def _same(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

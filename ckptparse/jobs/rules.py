@@ -28,6 +28,7 @@ from typing import Any
 
 from ckptparse.errors import MalformedError, UnsupportedError, located
 from ckptparse.files.context import Context
+from ckptparse.jobs.conversion import ConversionRow, Reversal
 
 __all__ = ["Rename", "RuleSet", "Split", "load_rules", "make_rules"]
 
@@ -37,9 +38,11 @@ Rename = (
     | Sequence[tuple[str, str]]
     | str
     | os.PathLike[str]
+    | Reversal
     | None
 )
-"""What `rename` takes: a function, old names to new ones, expressions, or a file of rules."""
+"""What `rename` takes: a function, old names to new ones, expressions, a file of rules, or what
+undoes a conversion."""
 
 _SHIPPED = "rule_files"
 _KNOWN = {"about", "tested", "drop", "rename", "transpose", "split", "dtype", "layout"}
@@ -57,6 +60,7 @@ class RuleSet:
             axis: each stands where the pattern was found.
         dtype: What floats are converted to; None leaves them.
         layout: The layout of kernels that is wanted; None leaves them.
+        former: What became of tensors that were given these names: it is undone.
     """
 
     rename: Callable[[str], str | None] = field(default=lambda name: name)
@@ -65,6 +69,7 @@ class RuleSet:
     split: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = ()
     dtype: str | None = None
     layout: str | None = None
+    former: Mapping[str, ConversionRow] = field(default_factory=dict)
 
     def drops(self, name: str) -> bool:
         """Tell whether a name is dropped."""
@@ -97,6 +102,8 @@ def make_rules(rename: Rename, split: Split, context: Context) -> RuleSet:
     rules = RuleSet()
     if isinstance(rename, (str, os.PathLike)):
         rules = load_rules(os.fsdecode(rename), context)
+    elif isinstance(rename, Reversal):
+        rules = RuleSet(former=rename.rows)
     elif callable(rename):
         rules = RuleSet(rename)
     elif isinstance(rename, Mapping):

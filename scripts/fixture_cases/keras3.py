@@ -182,3 +182,46 @@ def keras3_archive(out: Output) -> None:
     out.checkpoint("variables/variables")
     out.note(keras=keras.__version__, layers=describe_layers(model))
     describe_saved_model(out)
+
+
+def kernels_model() -> Any:
+    """Return a Keras 3 model with a kernel of every sort: of an image, and of words."""
+    keras = keras3()
+    layers = keras.layers
+    image, words = keras.Input((6, 6, 3), name="image"), keras.Input((5,), 1, "int32", name="words")
+    seen = layers.Conv2D(4, 3, padding="same", activation="relu", name="conv")(image)
+    seen = layers.BatchNormalization(name="norm")(seen)
+    seen = layers.DepthwiseConv2D(2, depth_multiplier=2, name="depthwise")(seen)
+    seen = layers.SeparableConv2D(3, 2, name="separable")(seen)
+    seen = layers.Conv2DTranspose(2, 3, strides=2, name="up")(seen)
+    seen = layers.GlobalAveragePooling2D(name="mean")(seen)
+    read = layers.Embedding(7, 4, name="embedding")(words)
+    read = layers.MultiHeadAttention(2, 3, name="attention")(read, read)
+    read = layers.Conv1D(5, 2, name="narrow")(read)
+    read = layers.Dense(3, activation="tanh", name="wide")(read)
+    read = layers.LSTM(2, name="lstm")(read)
+    both = layers.Concatenate(name="both")([seen, read])
+    return keras.Model([image, words], layers.Dense(4, name="head")(both), name="kernels")
+
+
+@case(
+    "saved_model/keras3_kernels",
+    "A Keras 3 model with a kernel of every sort, exported: convolutions of one and two "
+    "dimensions, depthwise, separable and transposed, dense layers, attention, an embedding and "
+    "an LSTM; with what it gives for an input.",
+)
+def keras3_kernels(out: Output) -> None:
+    keras = keras3()
+    model = kernels_model()
+    rng = out.random()
+    model.set_weights([rng.uniform(0.1, 0.6, one.shape) for one in model.get_weights()])
+    inputs = [rng.normal(size=(1, 6, 6, 3)).astype(np.float32), rng.integers(0, 7, (1, 5))]
+    model.export(out.path("."), format="tf_saved_model", verbose=False)
+    outputs = model(inputs, training=False).numpy()
+    out.checkpoint("variables/variables")
+    out.note(
+        keras=keras.__version__,
+        inputs=[one.ravel().tolist() for one in inputs],
+        outputs=outputs.ravel().tolist(),
+    )
+    describe_saved_model(out)

@@ -30,9 +30,13 @@ CASES = {
         "--rename /=. fixtures/objects/keras2_legacy_optimizer/weights model.safetensors"
     ),
     "write": "write fixtures/saver/my_model model.ckpt",
+    "write_dry_run": "write --dry-run fixtures/saver/my_model model.ckpt",
     "diff": "diff fixtures/objects/nested/ckpt-1 fixtures/objects/nested/ckpt-2",
     "diff_equal": "diff fixtures/saver/my_model fixtures/saver/my_model",
     "average": "average fixtures/objects/manager/ckpt-4 fixtures/objects/manager/ckpt-5 -o mean",
+    "average_dry_run": (
+        "average -n fixtures/objects/manager/ckpt-4 fixtures/objects/manager/ckpt-5 -o mean"
+    ),
     "stats": "stats fixtures/saver/my_model",
     "identify": "identify fixtures/saver/my_model.index fixtures/graphs/frozen_tf1 fixtures/saver",
     "explain": (

@@ -344,6 +344,37 @@ def test_a_dry_run_writes_nothing(call: Call, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["fixtures"]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "convert -n fixtures/saver/my_model x.npz",
+        "write -n fixtures/saver/my_model x",
+        "average -n fixtures/saver/my_model fixtures/saver/my_model -o x",
+    ],
+)
+def test_a_dry_run_of_what_writes_weights_writes_nothing(
+    command: str, call: Call, tmp_path: Path
+) -> None:
+    done = call(f"ckptparse {command}")
+    assert done.code == 0 and "nothing was written" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["fixtures"]
+
+
+def test_a_conversion_is_undone(call: Call, tmp_path: Path, fixtures: Path) -> None:
+    options = "--layout torch --rename weights=layer.weight"
+    original = "fixtures/saver/my_model"
+    (tmp_path / "torch").mkdir()
+    assert call(f"ckptparse convert {options} {original} torch/x.npz").code == 0
+    done = call(f"ckptparse convert {options} --undo {original} torch/x.npz again.ckpt")
+    assert done.code == 0
+    wanted, got = (
+        ckptparse.read(fixtures / "saver" / "my_model"),
+        ckptparse.read(tmp_path / "again.ckpt"),
+    )
+    assert got.keys() == wanted.keys()
+    assert all(np.array_equal(got[name], value) for name, value in wanted.items())
+
+
 def test_only_an_earlier_recovery_is_replaced_by_a_directory(call: Call, tmp_path: Path) -> None:
     command = "ckptparse recover fixtures/slices/hole/model -o out --overwrite"
     assert call(command).code == 1

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+import ckptparse
 from ckptparse.cli.app import COMMANDS
+from ckptparse.cli.completion import RULE_FILES
 
 GOOD_CODES = (0, 1, 3)
 """Examples may be of damaged checkpoints."""
@@ -81,8 +83,6 @@ def test_a_mistyped_command_gets_the_nearest_one(run: Callable[..., Any]) -> Non
 
 
 def test_the_version_is_told(run: Callable[..., Any]) -> None:
-    import ckptparse
-
     assert run("ckptparse --version").out == f"ckptparse {ckptparse.__version__}\n"
 
 
@@ -101,6 +101,12 @@ def test_shells_complete_commands(name: str, run: Callable[..., Any]) -> None:
         ("verify fixtures/sav", ["fixtures/saved_model/", "fixtures/saver/"]),
         ("show fixtures/saver/my_model we", ["weights"]),
         ("show nix we", []),
+        ("convert --rules be", ["bert"]),
+        ("diff --rules al", ["albert"]),
+        ("convert --undo fixtures/saver/my", ["fixtures/saver/my_model"]),
+        ("write fixtures/saver/my", ["fixtures/saver/my_model"]),
+        ("average fixtures/saver/my", ["fixtures/saver/my_model"]),
+        ("stats fixtures/saver/my", ["fixtures/saver/my_model"]),
     ],
 )
 def test_shells_complete_paths_and_names(
@@ -114,3 +120,8 @@ def test_shells_complete_paths_and_names(
     found = done.out.split()
     assert set(offered) <= set(found)
     assert bool(found) == bool(offered)
+
+
+def test_the_rule_files_that_are_offered_are_those_that_come_along() -> None:
+    folder = Path(ckptparse.__file__).parent / "jobs" / "rule_files"
+    assert tuple(sorted(path.stem for path in folder.glob("*.toml"))) == RULE_FILES

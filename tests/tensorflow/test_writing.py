@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_random_bundles import Plan, make_plan, save_all
+from test_random_bundles import Piece, Plan, make_plan, random_array, save_all
 
 import ckptparse
 from ckptparse.bundle.content import content_of_array
@@ -37,6 +37,50 @@ def write_plan(plan: Plan, prefix: str) -> None:
         writer.finish()
 
 
+class VariantPiece(Piece):
+    """A tensor of lists of tensors, of optional values, or of nothing; its array is read later."""
+
+    made: Any
+
+    def tensor(self) -> Any:
+        return self.made
+
+
+def list_of(chance: st.DataObject) -> Any:
+    """Make a variant without axes: a list of tensors of any kind, or an optional value."""
+    number = chance.draw(st.sampled_from([*b.NUMERIC_TYPES, b.STRING]))
+    shape = tuple(chance.draw(st.lists(st.integers(1, 3), min_size=1, max_size=2)))
+    array = random_array(chance, number, shape)
+    rows = Piece("", number, shape, None, array).tensor()
+    kind = chance.draw(st.sampled_from(["list", "empty", "optional", "none"]))
+    if kind == "optional":
+        return tf.raw_ops.OptionalFromValue(components=[rows])
+    if kind == "none":
+        return tf.raw_ops.OptionalNone()
+    if kind == "empty":
+        return tf.raw_ops.EmptyTensorList(
+            element_shape=tf.constant(shape[1:], tf.int32),
+            max_num_elements=chance.draw(st.integers(-1, 5)),
+            element_dtype=rows.dtype,
+        )
+    return tf.raw_ops.TensorListFromTensor(
+        tensor=rows, element_shape=tf.constant(shape[1:], tf.int32)
+    )
+
+
+def add_variants(plan: Plan, chance: st.DataObject) -> list[VariantPiece]:
+    """Add a tensor of variants or two, to any data file."""
+    pieces = []
+    for number in range(chance.draw(st.integers(0, 2))):
+        lists = [list_of(chance) for _ in range(chance.draw(st.integers(1, 3)))]
+        made = tf.stack(lists) if len(lists) > 1 or chance.draw(st.booleans()) else lists[0]
+        piece = VariantPiece(f"variant {number}", b.VARIANT, tuple(made.shape), None, None)
+        piece.made = made
+        plan.shards[chance.draw(st.integers(0, len(plan.shards) - 1))].append(piece)
+        pieces.append(piece)
+    return pieces
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
@@ -47,8 +91,11 @@ def test_random_bundles_are_written_byte_for_byte_as_tensorflow_writes_them(
     tmp_path_factory: pytest.TempPathFactory, chance: st.DataObject
 ) -> None:
     plan = make_plan(chance, most_shards=3)
+    variants = add_variants(plan, chance)
     theirs, ours = (tmp_path_factory.mktemp("random") for _ in range(2))
-    save_all(plan, theirs)
+    prefix = save_all(plan, theirs)
+    for piece in variants:
+        piece.array = ckptparse.read(prefix, [piece.name])[piece.name]
     write_plan(plan, str(ours / "x"))
     assert files_of(ours) == files_of(theirs)
 

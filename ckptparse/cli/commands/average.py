@@ -11,7 +11,7 @@ import ckptparse
 from ckptparse.cli.completion import complete_path
 from ckptparse.cli.errors import UsageError
 from ckptparse.cli.output import Output
-from ckptparse.cli.parameters import LimitOption, OverwriteOption
+from ckptparse.cli.parameters import DryRunOption, LimitOption, OverwriteOption
 from ckptparse.cli.progress import working
 from ckptparse.cli.running import GOOD, Run
 from ckptparse.cli.sizes import parse_size
@@ -38,6 +38,7 @@ def average(
         typer.Option("--weight", "-w", help="How much each counts; one for each checkpoint."),
     ] = None,
     max_shard_size: LimitOption = None,
+    dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
 ) -> Averaged:
     """Average checkpoints of one model; counters are the newest's.
@@ -47,7 +48,8 @@ def average(
     """
     if weights and len(weights) != len(paths):
         raise UsageError(f"Expected a --weight for each of {len(paths)} checkpoints")
-    check_outputs([output], paths, overwrite=overwrite)
+    if not dry_run:
+        check_outputs([f"{output}.index"], paths, overwrite=overwrite)
     with working(f"averaging {len(paths)} checkpoints", quiet=run.quiet) as advance:
         written = ckptparse.average(
             paths,
@@ -55,9 +57,10 @@ def average(
             weights=weights or None,
             max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
             overwrite=overwrite,
+            dry_run=dry_run,
             progress=advance,
         )
-    return Averaged(tuple(paths), str(written))
+    return Averaged(tuple(paths), str(written), dry_run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +69,17 @@ class Averaged:
 
     paths: tuple[str, ...]
     written: str
+    dry_run: bool
     code: int = GOOD
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return {"paths": list(self.paths), "written": self.written}
+        return {"paths": list(self.paths), "dry_run": self.dry_run, "written": self.written}
 
     def write(self, out: Output) -> None:
         """Write the prefix."""
+        if self.dry_run:
+            out.summary(f"{len(self.paths)} checkpoints have a mean; nothing was written")
+            return
         out.path(self.written)
         out.summary(f"the mean of {len(self.paths)} checkpoints, in {escape(self.written)}")

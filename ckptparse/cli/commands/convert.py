@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 import ckptparse
+from ckptparse.cli.completion import complete_path, complete_rules
 from ckptparse.cli.errors import UsageError
 from ckptparse.cli.output import Column, Output
 from ckptparse.cli.parameters import (
+    DryRunOption,
     ExcludeOption,
     IncludeOption,
     LimitOption,
@@ -67,7 +69,10 @@ def convert(
     rules: Annotated[
         str | None,
         typer.Option(
-            "--rules", metavar="FILE", help="Rules in TOML, or bert, albert, electra or t5."
+            "--rules",
+            metavar="FILE",
+            help="Rules in TOML, or bert, albert, electra or t5.",
+            autocompletion=complete_rules,
         ),
     ] = None,
     rename: Annotated[
@@ -96,9 +101,16 @@ def convert(
         typer.Option("--store-bits", help="Kinds that safetensors lack, as integers of a note."),
     ] = False,
     naming: NamingOption = Naming.CHECKPOINT,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Show what would be done; write nothing.")
-    ] = False,
+    undo: Annotated[
+        str | None,
+        typer.Option(
+            "--undo",
+            metavar="ORIGINAL",
+            help="Give names and axes back that the same options took from ORIGINAL.",
+            autocompletion=complete_path,
+        ),
+    ] = None,
+    dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
 ) -> Converted:
     """Write tensors to another format, under other names.
@@ -112,27 +124,39 @@ def convert(
         raise UsageError("Of --rules and --rename only one can be given")
     if not dry_run:
         check_outputs([output.rstrip("/")], [path], overwrite=overwrite)
+    chosen: dict[str, Any] = {
+        "include": include,
+        "exclude": exclude,
+        "naming": naming.value,
+        "rename": rules if rules is not None else _pairs(rename),
+        "dtype": dtype,
+        "layout": None if layout is None else "torch",
+        "split": _splits(split),
+        "drop_slots": drop_slots,
+        "ema": None if ema is None else ema.value,
+    }
+    if undo is not None:
+        chosen = {"rename": _reversal(undo, chosen)}
     with working(f"converting {escape(path)}", quiet=run.quiet) as advance:
         conversion = ckptparse.convert(
             path,
             output,
             format=None if format_ is None else format_.value,
-            include=include,
-            exclude=exclude,
-            naming=naming.value,
-            rename=rules if rules is not None else _pairs(rename),
-            dtype=dtype,
-            layout=None if layout is None else "torch",
-            split=_splits(split),
-            drop_slots=drop_slots,
-            ema=None if ema is None else ema.value,
             max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
             store_bits=store_bits,
             overwrite=overwrite,
             dry_run=dry_run,
             progress=advance,
+            **chosen,
         )
     return Converted(conversion)
+
+
+def _reversal(original: str, chosen: dict[str, Any]) -> ckptparse.Reversal:
+    """Return what undoes a conversion of that checkpoint with those options."""
+    options: dict[str, Any] = {"format": "v2", "dry_run": True, "overwrite": True}
+    done = ckptparse.convert(original, original, **options, **chosen)
+    return done.reverse()
 
 
 def _pairs(rename: list[str] | None) -> list[tuple[str, str]] | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import ckptparse
-from ckptparse.cli.completion import complete_path
+from ckptparse.cli.completion import complete_path, complete_rules
 from ckptparse.cli.output import Column, Output
 from ckptparse.cli.parameters import SourceArgument
 from ckptparse.cli.progress import working
@@ -34,7 +34,12 @@ def diff(
     ] = 0,
     rules: Annotated[
         str | None,
-        typer.Option("--rules", metavar="FILE", help="Rules for the names of the first."),
+        typer.Option(
+            "--rules",
+            metavar="FILE",
+            help="Rules for the names of the first.",
+            autocompletion=complete_rules,
+        ),
     ] = None,
 ) -> Compared:
     """Say what differs between two checkpoints.

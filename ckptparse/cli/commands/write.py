@@ -10,6 +10,7 @@ import typer
 import ckptparse
 from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import (
+    DryRunOption,
     LimitOption,
     OutputArgument,
     OverwriteOption,
@@ -37,6 +38,7 @@ def write(
         bool, typer.Option("--update-state", help="Name it in the directory's state file.")
     ] = False,
     max_shard_size: LimitOption = None,
+    dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
 ) -> Written:
     """Write a checkpoint of the arrays in an npz or safetensors file.
@@ -46,7 +48,8 @@ def write(
     ckptparse write training/model.ckpt-10 model.ckpt
     ckptparse write --objects --update-state training/model.ckpt-10 model-1
     """
-    check_outputs([f"{output}.index"], [path], overwrite=overwrite)
+    if not dry_run:
+        check_outputs([f"{output}.index"], [path], overwrite=overwrite)
     with working(f"writing {escape(output)}", quiet=run.quiet) as advance:
         done = ckptparse.convert(
             path,
@@ -56,9 +59,10 @@ def write(
             update_state=update_state,
             max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
             overwrite=overwrite,
+            dry_run=dry_run,
             progress=advance,
         )
-    return Written(path, output, len(done.kept), done.nbytes)
+    return Written(path, output, len(done.kept), done.nbytes, dry_run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +73,14 @@ class Written:
     written: str
     tensors: int
     nbytes: int
+    dry_run: bool
     code: int = GOOD
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
         return {
             "path": self.path,
+            "dry_run": self.dry_run,
             "written": self.written,
             "tensors": self.tensors,
             "nbytes": self.nbytes,
@@ -82,5 +88,9 @@ class Written:
 
     def write(self, out: Output) -> None:
         """Write the prefix."""
+        said = f"{count(self.tensors, 'tensor')}, {size_text(self.nbytes)}"
+        if self.dry_run:
+            out.summary(f"{said}; nothing was written")
+            return
         out.path(self.written)
-        out.summary(f"{count(self.tensors, 'tensor')}, {size_text(self.nbytes)}")
+        out.summary(said)
