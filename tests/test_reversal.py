@@ -45,7 +45,7 @@ def test_names_axes_and_kinds_come_back(ending: str, tmp_path: Path) -> None:
 
 def test_a_dry_run_is_enough_to_undo_it(tmp_path: Path) -> None:
     source = ckptparse.write(tmp_path / "in", VALUES)
-    options: Any = {"rename": "bert", "layout": "torch"}
+    options: Any = {"rename": [("kernel", "weight")], "layout": "torch"}
     ckptparse.convert(source, tmp_path / "x.npz", **options)
     done = ckptparse.convert(source, tmp_path / "x.npz", dry_run=True, overwrite=True, **options)
     back = ckptparse.convert(tmp_path / "x.npz", tmp_path / "back", rename=done.reverse())
