@@ -12,8 +12,8 @@ import pytest
 import ckptparse
 from ckptparse.examination.intact import find_intact
 from ckptparse.examination.readers import DataFiles
-from ckptparse.files.context import begin
 from ckptparse.examination.survey import survey_path
+from ckptparse.files.context import begin
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 INDEXES = sorted(path.relative_to(FIXTURES) for path in FIXTURES.rglob("*.index"))
