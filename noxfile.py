@@ -253,7 +253,7 @@ def foreign_files(built: Path) -> list[str]:
     ]
 
 
-@nox.session(default=False)
+@nox.session
 def browser(session: nox.Session) -> None:
     """The page in a headless Chromium, which is installed if that is possible; else skipped.
 

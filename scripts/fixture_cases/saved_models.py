@@ -49,6 +49,42 @@ def keras2_sequential(out: Output) -> None:
     save_keras2(out, model)
 
 
+def draw_digits(rng: np.random.Generator, count: int) -> tuple[Any, Any]:
+    """Draw digits of 3 by 5 dots somewhere in 8 by 8, with noise."""
+    columns = ["111101101101111", "010110010010111", "111001111100111", "111001111001111",
+               "101101111001001", "111100111001111", "111100111101111", "111001010010010",
+               "111101111101111", "111101111001111"]  # fmt: skip
+    labels = rng.integers(0, 10, count)
+    images = rng.normal(0, 0.15, (count, 8, 8))
+    for image, label in zip(images, labels, strict=True):
+        top, left = rng.integers(0, 4), rng.integers(0, 6)
+        dots = np.array([int(dot) for dot in columns[label]]).reshape(5, 3)
+        image[top : top + 5, left : left + 3] += dots
+    return images.reshape(count, 64), labels
+
+
+@case(
+    "saved_model/keras2_digits",
+    "A Keras 2 Sequential that tells drawn digits apart, trained 400 steps with Adam: two layers "
+    "of Dense, a batch normalization, and values that training shaped.",
+)
+def keras2_digits(out: Output) -> None:
+    keras = keras2.keras()
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Dense(32, activation="relu", input_shape=(64,), name="hidden"),
+            layers.BatchNormalization(name="norm"),
+            layers.Dense(10, activation="softmax", name="digit"),
+        ]
+    )
+    model.compile(optimizer=keras.optimizers.Adam(0.005), loss="sparse_categorical_crossentropy")
+    rng = out.random()
+    for _ in range(400):
+        keras2.train(model, *draw_digits(rng, 64), steps=1)
+    save_keras2(out, model)
+
+
 @case(
     "saved_model/keras2_functional",
     "A Keras 2 functional model of two inputs: a shared Dense layer, a model within the model, "

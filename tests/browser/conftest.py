@@ -87,14 +87,17 @@ def driver() -> Iterator[Any]:
 
 @pytest.fixture
 def show(driver: Any, tmp_path: Path) -> Callable[..., Page]:
-    """Makes the page of something, opens it, and gives it."""
+    """Makes the page of something, opens it, and gives it; what is a page already is opened."""
 
     def opened(
         source: Any, *, width: int = 1280, height: int = 900, scheme: str = "light", **options: Any
     ) -> Page:
         pytest.importorskip("jinja2")
         out = tmp_path / "page.html"
-        ckptparse.report_page(source, out, overwrite=True, **options)
+        if isinstance(source, Path) and source.suffix == ".html":
+            out = source
+        else:
+            ckptparse.report_page(source, out, overwrite=True, **options)
         driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},

@@ -37,11 +37,11 @@ function sizeText(size) {
     if (size < 1023.95 || unit === "TiB") return size.toFixed(1) + " " + unit;
   }
 }
-function numberText(value, digits = 4) {
+function numberText(value, digits = 4, least = 1e-4) {
   if (value === null || value === undefined) return "–";
   if (Number.isInteger(value) && Math.abs(value) < 1e7) return value.toLocaleString("en");
   const size = Math.abs(value);
-  return size >= 1e6 || size < 1e-4 ? value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e") : Number(value.toPrecision(digits)).toString();
+  return size >= 1e6 || size < least ? value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e") : Number(value.toPrecision(digits)).toString();
 }
 const shapeText = (shape) => (shape === null ? "?" : "[" + shape.join(",") + "]");
 const elementsOf = (shape) => (shape === null ? 0 : shape.reduce((a, b) => a * b, 1));

@@ -66,9 +66,10 @@ function statisticsParts(row) {
     ["zeros", `${stats[5].toLocaleString("en")} (${shareText(stats[5], stats[4])})`],
     ["NaN", oddNumber(stats[6])], ["infinite", oddNumber(stats[7])],
   ]);
-  const halves = make("div", { class: "halves" });
-  if (quantiles) halves.append(histogram(row, stats), quantileTable(row, quantiles));
-  if (tensors.stats.heat[row]) halves.append(heatFigure(row));
+  const halves = make("div", { class: "halves" }), shape = quantiles ? [histogram(row, stats), quantileTable(row, quantiles)] : [];
+  // Histogram and quantiles stand one under the other if there is a heat map beside them.
+  if (tensors.stats.heat[row]) halves.append(make("div", { class: "stacked" }, ...shape), heatFigure(row));
+  else halves.append(...shape);
   return [make("h3", {}, "Values"), numbers, halves];
 }
 function oddNumber(count) {
@@ -82,7 +83,8 @@ function histogram(row, stats) {
     svg.append(makeSvg("rect", { x: place * 10 + 0.5, y: 188 - height, width: 9, height }));
   });
   svg.append(makeSvg("line", { x1: 0, x2: 640, y1: 188.5, y2: 188.5 }));
-  return make("figure", {}, svg, make("figcaption", {}, `${BINS} bins from ${numberText(stats[0])} to ${numberText(stats[1])}, the highest as high as the figure`));
+  const ends = make("div", { class: "ends", "aria-hidden": "true" }, ...[stats[0], (stats[0] + stats[1]) / 2, stats[1]].map((end) => make("span", {}, numberText(end))));
+  return make("figure", {}, svg, ends, make("figcaption", {}, `How many values lie in each of ${BINS} ranges between min and max`));
 }
 function quantileTable(row, quantiles) {
   const exact = tensors.stats.exact[measured.get(row)] ? "exact" : "to 0.4% of the value";

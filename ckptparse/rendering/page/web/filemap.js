@@ -1,7 +1,7 @@
 // The files: what each range of bytes is, and which tensor lies there.
 const KINDS = {
   verified: "verified", patched: "mended", bad: "bad", unverified: "no proof", zeros: "zeros where data should be",
-  unreferenced: "nothing refers to it", absent: "not there",
+  unreferenced: "nothing refers to it", absent: "not there", unknown: "not checked",
 };
 const MOST_FILES = 30;
 
@@ -18,7 +18,7 @@ function startFiles() {
     const more = make("button", { type: "button", onclick: () => more.replaceWith(...rest.map((number) => fileMap(page.files[number], placed.get(number)))) }, `Show ${rest.length} more files`);
     list.append(more);
   }
-  const seen = new Set(page.files.flatMap((file) => file.ranges.map((range) => range[2])));
+  const seen = new Set(page.files.flatMap((file) => (file.ranges.length ? file.ranges.map((range) => range[2]) : ["unknown"])));
   const draw = () => find("files-legend").replaceChildren(...Object.keys(KINDS).filter((kind) => seen.has(kind)).map((kind) => swatch(colour(kind), KINDS[kind])));
   REDRAWN.push(draw);
   draw();
@@ -30,7 +30,9 @@ function fileMap(file, rows) {
   const canvas = make("canvas", { tabIndex: 0, role: "img", "aria-label": fileText(file, rows) });
   const under = make("p", { class: "note under" });
   const size = file.size === null ? "not there" : sizeText(file.size);
-  const box = make("div", { class: "file" }, make("h3", {}, `${file.path}  ${file.role}, ${size}, ${rows.length} tensors`), make("div", { class: "bar" }, canvas), under);
+  const told = [file.role === "file" ? null : file.role, size, rows.length ? `${rows.length.toLocaleString("en")} tensor${rows.length === 1 ? "" : "s"}` : null];
+  const head = make("h3", {}, file.path, make("span", { class: "where" }, "  " + told.filter(Boolean).join(", ")));
+  const box = make("div", { class: "file" }, head, make("div", { class: "bar" }, canvas), under);
   const view = { from: 0, to: extent, at: null };
   const draw = () => drawFile(canvas, file, rows, view);
   const byteAt = (event) => {

@@ -17,7 +17,7 @@ function weightList(rows) {
 function optimizerParts(optimizer) {
   const said = [optimizer.iterations === null ? null : `iterations ${optimizer.iterations.toLocaleString("en")}`, optimizer.rate === null ? null : `learning rate ${optimizer.rate}`, `slots of ${optimizer.slots.length} variables`].filter(Boolean).join("; ");
   const rows = optimizer.slots.slice(0, MOST_CARDS).map(([variable, slots]) => make("div", { class: "card" }, make("strong", {}, variable), make("ul", {}, ...slots.map(([slot, row]) => make("li", {}, tensorLink(row, slot), row < 0 ? "" : ` ${shapeText(tensors.shape[row])}`)))));
-  return [make("h3", {}, `Optimizer ${optimizer.name}`), make("p", {}, said), make("details", {}, make("summary", {}, "Slots"), make("div", { class: "cards" }, ...rows))];
+  return [make("h3", {}, "Optimizer" + (optimizer.name.toLowerCase() === "optimizer" ? "" : " " + optimizer.name)), make("p", {}, said), make("details", {}, make("summary", {}, "Slots"), make("div", { class: "cards" }, ...rows))];
 }
 const THEMES = [["", "◐ auto", "as the system"], ["light", "☀ light", "light"], ["dark", "☾ dark", "dark"]];
 function startTheme() {

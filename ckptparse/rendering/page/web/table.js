@@ -1,25 +1,30 @@
 // The table of tensors: only the rows in sight are in the document.
 const ROW = 30;
 const COLUMNS = [
-  { title: "Name", width: "22%", text: (row) => named(tensors.name[row]), key: (row) => tensors.name[row] },
-  { title: "Type", width: "6%", text: typeOf, key: typeOf },
-  { title: "Shape", width: "10%", text: (row) => shapeText(tensors.shape[row]), key: (row) => elementsOf(tensors.shape[row]) },
-  { title: "Size", width: "7%", number: true, text: (row) => sizeText(tensors.bytes[row]), key: (row) => tensors.bytes[row] },
-  { title: "State", width: "8%", text: stateOf, key: (row) => [...STATES, ...Object.keys(BECAME)].indexOf(stateOf(row)) },
-  { title: "Kind", width: "6%", text: roleOf, key: roleOf },
+  { title: "Name", width: "auto", cell: nameCell, text: (row) => named(tensors.name[row]), key: (row) => tensors.name[row] },
+  { title: "Type", width: "5.2rem", text: typeOf, key: typeOf },
+  { title: "Shape", width: "6.6rem", text: (row) => shapeText(tensors.shape[row]), key: (row) => elementsOf(tensors.shape[row]) },
+  { title: "Size", width: "5.2rem", number: true, text: (row) => sizeText(tensors.bytes[row]), key: (row) => tensors.bytes[row] },
+  { title: "State", width: "6.2rem", text: stateOf, key: (row) => [...STATES, ...Object.keys(BECAME)].indexOf(stateOf(row)) },
+  { title: "Kind", width: "5rem", text: roleOf, key: roleOf },
   { title: "Values", width: "98px", cell: (row) => miniature(row), key: (row) => (statsOf(row) ? statsOf(row)[1] - statsOf(row)[0] : null) },
-  ...["Min", "Max", "Mean", "Std"].map((title, place) => ({ title, width: "6.5%", number: true, text: (row) => statsOf(row) && numberText(statsOf(row)[place], 3), key: (row) => statsOf(row) && statsOf(row)[place] })),
-  { title: "Zeros", width: "5%", number: true, text: (row) => statsOf(row) && shareText(statsOf(row)[5], statsOf(row)[4]), key: (row) => statsOf(row) && statsOf(row)[5] / (statsOf(row)[4] || 1) },
-  { title: "NaN", width: "4.5%", number: true, odd: (row) => statsOf(row) && statsOf(row)[6] > 0, text: (row) => statsOf(row) && numberText(statsOf(row)[6]), key: (row) => statsOf(row) && statsOf(row)[6] },
-  { title: "Inf", width: "4.5%", number: true, odd: (row) => statsOf(row) && statsOf(row)[7] > 0, text: (row) => statsOf(row) && numberText(statsOf(row)[7]), key: (row) => statsOf(row) && statsOf(row)[7] },
+  ...["Min", "Max", "Mean", "Std"].map((title, place) => ({ title, width: "4.8rem", number: true, text: (row) => statsOf(row) && numberText(statsOf(row)[place], 3, 1e-2), key: (row) => statsOf(row) && statsOf(row)[place] })),
+  { title: "Zeros", width: "4rem", number: true, text: (row) => statsOf(row) && shareText(statsOf(row)[5], statsOf(row)[4]), key: (row) => statsOf(row) && statsOf(row)[5] / (statsOf(row)[4] || 1) },
+  { title: "NaN", width: "3.4rem", number: true, odd: (row) => statsOf(row) && statsOf(row)[6] > 0, text: (row) => statsOf(row) && numberText(statsOf(row)[6]), key: (row) => statsOf(row) && statsOf(row)[6] },
+  { title: "Inf", width: "3.4rem", number: true, odd: (row) => statsOf(row) && statsOf(row)[7] > 0, text: (row) => statsOf(row) && numberText(statsOf(row)[7]), key: (row) => statsOf(row) && statsOf(row)[7] },
 ];
 if (page.compared) {
   COLUMNS.splice(6, 0,
-    { title: "Largest change", width: "8%", number: true, text: (row) => changeOf(row) && numberText(changeOf(row).largest, 3), key: (row) => changeOf(row) && (changeOf(row).largest ?? null) },
-    { title: "Changed", width: "6%", number: true, text: (row) => changeOf(row) && (changeOf(row).share === undefined || changeOf(row).share === null ? "–" : shareText(changeOf(row).share, 1)), key: (row) => changeOf(row) && (changeOf(row).share ?? null) });
+    { title: "Largest change", width: "7.6rem", number: true, text: (row) => changeOf(row) && numberText(changeOf(row).largest, 3), key: (row) => changeOf(row) && (changeOf(row).largest ?? null) },
+    { title: "Changed", width: "5rem", number: true, text: (row) => changeOf(row) && (changeOf(row).share === undefined || changeOf(row).share === null ? "–" : shareText(changeOf(row).share, 1)), key: (row) => changeOf(row) && (changeOf(row).share ?? null) });
 }
 const table = { rows: [...Array(total).keys()], sorted: null, falling: false, first: -1, active: 0 };
 
+// Of a long name the end tells more than the beginning, so that is what is cut.
+function nameCell(row) {
+  const name = named(tensors.name[row]), cut = name.lastIndexOf("/") + 1;
+  return make("span", { class: "name" }, make("span", {}, name.slice(0, cut)), make("span", {}, name.slice(cut)));
+}
 function shareText(part, whole) {
   if (!whole) return "–";
   const share = (100 * part) / whole;

@@ -11,6 +11,10 @@ const MEASURES = {
 };
 const CHANGES = { largest: ["largest change", (change) => change.largest], share: ["share of elements changed", (change) => change.share] };
 const LABEL = 17;
+const DEEPEST = 4;
+
+// Labels grow with the text of the page.
+const textSize = (size) => `${(size * parseFloat(getComputedStyle(document.body).fontSize)) / 15}px system-ui,sans-serif`;
 
 function buildMap() {
   const path = GROUPS[find("map-group").value].path, root = { name: "", children: new Map() };
@@ -51,7 +55,7 @@ function goTo(node) {
 }
 function layOut(width, height) {
   const copy = d3.hierarchy(map.shown, (node) => node.children || null).sum((node) => (node.children ? 0 : node.value));
-  d3.treemap().size([width, height]).round(false).paddingInner(copy.leaves().length > 3000 ? 0 : 1).paddingTop((node) => (node.depth > 0 && node.depth < 3 && node.children && node.value / copy.value > 0.004 ? LABEL : 0))(copy);
+  d3.treemap().size([width, height]).round(false).paddingInner(copy.leaves().length > 3000 ? 0 : 1).paddingTop((node) => (node.depth > 0 && node.depth <= DEEPEST && node.children && node.value / copy.value > 0.004 * node.depth ? LABEL : 0))(copy);
   return copy;
 }
 function drawMap() {
@@ -60,7 +64,7 @@ function drawMap() {
   const began = performance.now();
   const laid = layOut(width, height);
   map.leaves = laid.leaves().filter((leaf) => leaf.data.data.row !== undefined).map((leaf) => ({ row: leaf.data.data.row, x: leaf.x0, y: leaf.y0, w: leaf.x1 - leaf.x0, h: leaf.y1 - leaf.y0 }));
-  map.groups = laid.descendants().filter((node) => node.children && node.depth > 0 && node.depth < 3);
+  map.groups = laid.descendants().filter((node) => node.children && node.depth > 0 && node.depth <= DEEPEST);
   const fill = filler();
   context.fillStyle = colour("panel");
   context.fillRect(0, 0, width, height);
@@ -92,17 +96,17 @@ function markDamaged(context, leaf, fill) {
   const x = leaf.x - (w - leaf.w) / 2, y = leaf.y - (h - leaf.h) / 2;
   context.fillStyle = fill;
   context.fillRect(x, y, w, h);
-  // A mark that needs no colour: a frame, and a line across.
-  context.strokeStyle = colour("mark");
+  // A mark that needs no colour: a frame, and a corner that is filled.
+  context.strokeStyle = context.fillStyle = colour("mark");
   context.lineWidth = 2;
   context.strokeRect(x + 1, y + 1, w - 2, h - 2);
-  if (w > 12 && h > 12) {
-    context.lineWidth = 1;
-    context.beginPath();
-    context.moveTo(x, y + h);
-    context.lineTo(x + w, y);
-    context.stroke();
-  }
+  const corner = Math.min(w, h, 40) / 2;
+  if (corner < 6) return;
+  context.beginPath();
+  context.moveTo(x + w - corner, y);
+  context.lineTo(x + w, y);
+  context.lineTo(x + w, y + corner);
+  context.fill();
 }
 function labelGroups(context) {
   for (const node of map.groups) {
@@ -111,17 +115,18 @@ function labelGroups(context) {
     context.fillStyle = colour("bg");
     context.fillRect(node.x0, node.y0, w - 1, LABEL - 1);
     context.fillStyle = colour("text");
-    context.font = `${node.depth === 1 ? "600 " : ""}12px system-ui,sans-serif`;
+    context.font = (node.depth === 1 ? "600 " : "") + textSize(12);
     write(context, node.data.data.name, node.x0 + 4, node.y0 + 12.5, w - 8);
   }
 }
 function labelLeaves(context) {
-  context.font = "11px system-ui,sans-serif";
+  context.font = textSize(11);
   for (const leaf of map.leaves) {
     if (leaf.w < 54 || leaf.h < 18) continue;
     context.fillStyle = inkOn(leaf.row);
     write(context, (tensors.alias[leaf.row] || tensors.name[leaf.row]).split("/").pop(), leaf.x + 4, leaf.y + 13, leaf.w - 8);
     if (leaf.h > 34) write(context, shapeText(tensors.shape[leaf.row]), leaf.x + 4, leaf.y + 27, leaf.w - 8);
+    if (leaf.h > 50 && isDamaged(leaf.row)) write(context, stateOf(leaf.row), leaf.x + 4, leaf.y + 43, leaf.w - 8);
   }
 }
 // Black or white, whichever can be read on the colour of a box.
