@@ -287,6 +287,7 @@ class Checkpoint(Mapping[str, Tensor]):
         """
         self._closed = True
         self._backend.close()
+        self._context.close()
         # What was found is forgotten, so that nothing is given that one had asked for before.
         self._tensors, self._shapes = {}, None
 

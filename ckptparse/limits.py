@@ -49,6 +49,12 @@ class Limits:
     """What tensors that are read together may take beyond the size of the data files, by sharing
     their bytes: entries of a small file may all refer to the same ones."""
 
+    members: int = 100_000
+    """Members of an archive that a checkpoint lies in."""
+    unpacked_bytes: int = 1 << 38
+    """What the members of an archive take in temporary files when unpacked, all together. What
+    unpacks to more than 100 times its size is bounded by `decompressed_bytes`."""
+
     def __repr__(self) -> str:
         changed = [
             f"{part.name}={getattr(self, part.name)}"

@@ -349,6 +349,7 @@ class SavedModel:
         opened = self.__dict__.get("variables")
         if opened is not None:
             opened.close()
+        self._context.close()
 
     def __enter__(self) -> Self:
         return self

@@ -531,6 +531,8 @@ def test_an_empty_leftover_is_empty(tmp_path: Path) -> None:
         name
         for name, (kind, _) in FILES.items()
         if kind not in {"v1", "v2-index", "graph", "meta-graph", "truncated", "state-file"}
+        # An archive with the name of an index in it is read as the checkpoint that is in it.
+        and name not in {"zip", "tar", "tar in gzip"}
     ],
 )
 @pytest.mark.parametrize("function", [ckptparse.open, ckptparse.read, ckptparse.open_graph])

@@ -48,7 +48,7 @@ def verify(
         CheckpointNotFoundError: No file of a checkpoint is there.
         NotACheckpointError: The file there was never part of one; `.identity` says what it is.
     """
-    place, context = begin(path, store=store, limits=limits, progress=progress)
+    place, context = begin(path, store=store, limits=limits, progress=progress, lenient=True)
     folders = Folders(context)
     choice = choose_leniently(place, folders)
     if choice.candidate.format == "graph":

@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.local import LOCAL
-from ckptparse.files.storage import Content, Storage
+from ckptparse.files.storage import Content, Storage, is_file
 from ckptparse.limits import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from ckptparse.files.archives.storage import ArchiveStorage
 
 __all__ = ["Context", "Progress", "Store", "begin", "find_storage"]
 
@@ -30,6 +34,13 @@ class Context:
     storage: Storage = LOCAL
     limits: Limits = DEFAULT_LIMITS
     progress: Progress | None = None
+    archive: ArchiveStorage | None = None
+    """The archive that the files lie in, which keeps temporary files open."""
+
+    def close(self) -> None:
+        """Remove what an archive was unpacked to."""
+        if self.archive is not None:
+            self.archive.close()
 
     def read_whole(self, path: str, limit: str, what: str) -> bytes:
         """Read a file that is small, or too large for a limit.
@@ -54,11 +65,22 @@ def begin(
     store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress | None = None,
+    choose: bool = True,
+    lenient: bool = False,
 ) -> tuple[str, Context]:
     """Begin a call of a public function: return the path as text, and the context of the call.
 
+    Args:
+        path: What the caller named.
+        store: Where it leads.
+        limits: Bounds on what files may ask for.
+        progress: Told how far the work has come.
+        choose: Whether the path of an archive means the checkpoint in it; else the archive.
+        lenient: Whether of a damaged archive what comes before the damage is taken.
+
     Raises:
         TypeError: An argument is of another type: `limits=3`, a list for a path.
+        CheckpointError: The path leads to an archive, which cannot be read.
     """
     if not isinstance(limits, Limits):
         raise TypeError(
@@ -68,7 +90,17 @@ def begin(
     if progress is not None and not callable(progress):
         raise TypeError(f"progress is a function, not {type(progress).__name__}")
     text, storage = find_storage(path, store)
-    return text, Context(storage=storage, limits=limits, progress=progress)
+    plain = Context(storage=storage, limits=limits, progress=progress)
+    # A checkpoint that is found by its name needs none of the rest.
+    if not text or "\0" in text or is_file(storage, text + INDEX_SUFFIX):
+        return text, plain
+    from ckptparse.files.archives.entering import enter_archive
+
+    entered = enter_archive(text, storage, limits, choose=choose, lenient=lenient)
+    if entered is None:
+        return text, plain
+    inside, archive = entered
+    return inside, Context(storage=archive, limits=limits, progress=progress, archive=archive)
 
 
 def find_storage(path: str | os.PathLike[str], store: Store) -> tuple[str, Storage]:

@@ -19,6 +19,7 @@ from ckptparse.errors import (
     ClosedError,
     DataLossError,
     NotACheckpointError,
+    OutputError,
     PermissionDeniedError,
     TruncatedError,
     UnsupportedError,
@@ -85,6 +86,41 @@ class LocalSource:
                 f"Expected a regular file, found {_kind_of(status.st_mode)}", path=path
             )
         return cls(path, descriptor, status.st_size)
+
+    @classmethod
+    def unnamed(cls, path: str) -> LocalSource:
+        """Make an empty file that has no name; the system removes it however the process ends.
+
+        Args:
+            path: What it goes by in messages.
+
+        Raises:
+            OutputError: The temporary directory takes no file.
+        """
+        import tempfile
+
+        try:
+            with tempfile.TemporaryFile() as file:
+                return cls(path, os.dup(file.fileno()), 0)
+        except OSError as error:
+            raise _no_room(error, path) from error
+
+    def append(self, data: bytes) -> None:
+        """Add bytes to the end of a file that was made by `unnamed`.
+
+        Raises:
+            OutputError: The disk is full.
+        """
+        rest = memoryview(data)
+        try:
+            with self._lock:
+                os.lseek(self._descriptor, self.size, os.SEEK_SET)
+                while rest:
+                    count = os.write(self._descriptor, rest)
+                    self.size += count
+                    rest = rest[count:]
+        except OSError as error:
+            raise _no_room(error, self.path) from error
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Read exactly `size` bytes at `offset`.
@@ -278,6 +314,15 @@ def _stat_entry(entry: os.DirEntry[str]) -> FileStat:
         return _stat(entry.stat())
     except OSError:
         return _stat_link(entry.path) or FileStat("dangling")
+
+
+def _no_room(error: OSError, path: str) -> OutputError:
+    return OutputError(
+        f"It cannot be unpacked into a temporary file: {error}",
+        number=error.errno,
+        path=path,
+        hint="Make room there, or let the variable TMPDIR name another directory",
+    )
 
 
 def _denied(path: str) -> PermissionDeniedError:

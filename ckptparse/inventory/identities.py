@@ -59,7 +59,7 @@ def identify(
         PermissionDeniedError: It may not be read.
         UnsupportedError: The operating system refuses to open it.
     """
-    place, context = begin(path, store=store, limits=limits)
+    place, context = begin(path, store=store, limits=limits, choose=False)
     return identify_path(place, Folders(context))
 
 

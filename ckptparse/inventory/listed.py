@@ -107,7 +107,7 @@ def checkpoint_state(
         MalformedError: The state file names no newest checkpoint, as an empty one does.
         PermissionDeniedError: It may not be read.
     """
-    place, context = begin(directory, store=store, limits=limits)
+    place, context = begin(directory, store=store, limits=limits, choose=False)
     state = _read_state(place, latest_filename, context)
     return None if state is None else _joined(state, context)
 
@@ -135,7 +135,7 @@ def latest_checkpoint(
         MalformedError: The state file names no newest checkpoint, as an empty one does.
         PermissionDeniedError: The state file may not be read, or the directory not be listed.
     """
-    place, context = begin(directory, store=store, limits=limits)
+    place, context = begin(directory, store=store, limits=limits, choose=False)
     folders = Folders(context)
     state = _read_state(place, latest_filename, context)
     if state is None:

@@ -112,7 +112,7 @@ def recover(
         NotACheckpointError: The file there was never part of one; `.identity` says what it is.
         MalformedError: `shapes` are no shapes, or `mapfile` is no map file.
     """
-    place, context = begin(path, store=store, limits=limits, progress=progress)
+    place, context = begin(path, store=store, limits=limits, progress=progress, lenient=True)
     named = Evidence((os.fsdecode(one) for one in evidence), context)
     known = None if mapfile is None else read_mapfile(os.fsdecode(mapfile), context)
     options = _Options(siblings, named, read_shapes(shapes, context), known)

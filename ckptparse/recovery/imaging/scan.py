@@ -405,7 +405,7 @@ def scan(
         CheckpointNotFoundError: There is no such file or directory.
         MalformedError: `mapfile` is no map file; `state` is no state file of this image.
     """
-    place, context = begin(path, limits=limits, progress=progress)
+    place, context = begin(path, limits=limits, progress=progress, choose=False)
     known = None if mapfile is None else read_mapfile(os.fsdecode(mapfile), context)
     return scan_image(place, context, known, None if state is None else os.fsdecode(state))
 

@@ -1,0 +1,296 @@
+"""The members of a tar or zip archive: names, kinds, sizes, and where their bytes lie.
+
+Names are taken as they are unpacked by the usual tools: a leading `/` or `./` is left out. A name
+that leads out of the archive (`../x`, `C:/x`) is none that could be opened here, and is only told.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import struct
+import tarfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO, cast
+
+from ckptparse.errors import (
+    CheckpointError,
+    DataLossError,
+    MalformedError,
+    TruncatedError,
+    UnsupportedError,
+)
+from ckptparse.files.archives.unpacking import SourceFile, explained
+from ckptparse.files.storage import FileKind, Source
+from ckptparse.limits import Limits
+
+__all__ = ["Listing", "Member", "Stretch", "find_stored", "list_tar", "list_zip"]
+
+Stretch = tuple[int | None, int]
+"""Offset in the archive, and size; None for zeros that a sparse file leaves out."""
+
+_LEAST_HEADER = 512
+"""Bytes of a description of a member that are allowed for each of them, on average."""
+_MOST_LINKS = 40
+_MOST_TARGET = 4096
+_ZIP_HEADER = 30
+_FROM_WINDOWS = 0
+_ENCRYPTED = 0x1
+_LINK = 0o120000
+_KIND = 0o170000
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A name in an archive."""
+
+    kind: FileKind
+    size: int = 0
+    """In bytes, unpacked."""
+    stretches: tuple[Stretch, ...] = ()
+    """Where its bytes lie in a tar."""
+    in_zip: zipfile.ZipInfo | None = None
+    """What the directory of a zip says of it."""
+    target: str | None = None
+    """Where a link leads, as it says."""
+    leads_to: str | None = None
+    """The name in the archive that a link leads to; None if it leads out of it."""
+    problem: CheckpointError | None = None
+    """Why it cannot be opened."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """What an archive holds."""
+
+    members: dict[str, Member] = field(default_factory=dict)
+    """By name, parted by `/`."""
+    outside: list[str] = field(default_factory=list)
+    """Names that lead out of the archive."""
+    damage: CheckpointError | None = None
+    """Why there may be more members than these, or some are shorter than they say."""
+    archive: zipfile.ZipFile | None = None
+    """What unpacks the members of a zip."""
+
+    def resolve(self) -> None:
+        """Put what links lead to in their place; those that lead nowhere stay links."""
+        for name, member in list(self.members.items()):
+            if member.target is not None:
+                self.members[name] = self._follow(member)
+
+    def _follow(self, link: Member) -> Member:
+        current = link
+        for _ in range(_MOST_LINKS):
+            if current.target is None:
+                return current
+            found = None if current.leads_to is None else self.members.get(current.leads_to)
+            if found is None:
+                break
+            current = found
+        return replace(link, kind="dangling")
+
+
+def list_tar(source: Source, limits: Limits) -> Listing:
+    """List a tar archive: plain, of GNU, with the wide names and sizes of POSIX (pax).
+
+    Raises:
+        DataLossError: It cannot be read at all.
+        LimitError: It has more members than the limits allow.
+    """
+    listing = Listing()
+    file = SourceFile(source, most=min(limits.index_bytes, limits.members * _LEAST_HEADER))
+    try:
+        with explained(source.path):
+            for info in _iter_tar(file, source, limits):
+                _add(listing, info.name, _describe_tar(info, source), later_wins=True)
+    except DataLossError as error:
+        if not listing.members:
+            raise
+        listing.damage = error
+    for member in listing.members.values():
+        listing.damage = listing.damage or member.problem
+    listing.members = {name: replace(one, problem=None) for name, one in listing.members.items()}
+    listing.resolve()
+    return listing
+
+
+def list_zip(source: Source, limits: Limits) -> Listing:
+    """List a zip archive by its directory at the end, wide sizes (zip64) included.
+
+    Raises:
+        DataLossError: It has no such directory, or a broken one.
+        LimitError: It has more members than the limits allow.
+    """
+    listing = Listing()
+    file = SourceFile(source, most=min(limits.index_bytes, limits.members * _LEAST_HEADER))
+    with explained(source.path):
+        archive = listing.archive = zipfile.ZipFile(cast(BinaryIO, file))
+        infos = archive.infolist()
+        limits.check("members", len(infos), "The number of members", path=source.path)
+        windows = not any("/" in info.filename for info in infos)
+        for info in infos:
+            name = info.filename
+            if windows and info.create_system == _FROM_WINDOWS:
+                # Some tools of Windows part names by its own sign, against the standard.
+                name = name.replace("\\", "/")
+            _add(listing, name, _describe_zip(info, archive), later_wins=False)
+    listing.resolve()
+    return listing
+
+
+def _add(listing: Listing, name: str, member: Member, *, later_wins: bool) -> None:
+    plain = _plain_name(name)
+    if plain is None:
+        listing.outside.append(name)
+        return
+    if not plain:
+        return
+    known = listing.members.get(plain)
+    if known is not None and known.kind == member.kind == "file" and not later_wins:
+        # Tools differ in which they take; so would two readers of one file.
+        member = replace(
+            member, problem=MalformedError(f"Two members of the archive are called {plain!r}")
+        )
+    listing.members[plain] = member
+
+
+def _plain_name(name: str) -> str | None:
+    """Return a name without what does not count; None if it leads out of the archive."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts or "\0" in name or (parts and re.fullmatch(r"[A-Za-z]:.*", parts[0])):
+        return None
+    return "/".join(parts)
+
+
+def _link(name: str, target: str) -> Member:
+    if target.startswith("/"):
+        return Member("dangling", target=target)
+    place = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+    return Member("dangling", target=target, leads_to=_plain_name(place))
+
+
+# tar.
+
+
+def _iter_tar(file: SourceFile, source: Source, limits: Limits) -> Iterator[tarfile.TarInfo]:
+    archive = tarfile.TarFile(fileobj=cast(BinaryIO, file), errors="surrogateescape")
+    position = -1
+    count = 0
+    while (info := _next(archive)) is not None:
+        if info.offset <= position or info.size < 0 or info.offset_data < 0:
+            raise MalformedError("A header of the archive leads back", path=source.path)
+        position = info.offset
+        count += 1
+        limits.check("members", count, "The number of members", path=source.path)
+        yield info
+    end = archive.offset
+    rest = source.read_at(end, min(_LEAST_HEADER, max(0, source.size - end))) if end >= 0 else b""
+    if rest.strip(b"\0"):
+        raise MalformedError(
+            "Expected the header of a member or zeros at the end of the archive, found neither",
+            path=source.path,
+            offset=end,
+        )
+
+
+def _next(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+    try:
+        return archive.next()
+    except tarfile.ReadError as error:
+        if "unexpected end of data" in str(error) or "truncated" in str(error):
+            raise EOFError from None
+        raise
+
+
+def _describe_tar(info: tarfile.TarInfo, source: Source) -> Member:
+    if info.isdir():
+        return Member("directory")
+    if info.issym():
+        return _link(info.name, info.linkname)
+    if info.islnk():
+        # Unlike the other kind, it names what it leads to from the top of the archive.
+        return Member("dangling", target=info.linkname, leads_to=_plain_name(info.linkname))
+    if not info.isreg():
+        return Member("other")
+    sparse: Any = info.sparse
+    if sparse is not None:
+        return _describe_sparse(info.offset_data, info.size, sparse, source)
+    held = max(0, min(info.size, source.size - info.offset_data))
+    return Member("file", held, ((info.offset_data, held),), problem=_cut(held, info.size, source))
+
+
+def _describe_sparse(
+    start: int, size: int, pairs: Iterable[tuple[int, int]], source: Source
+) -> Member:
+    """Lay out a file of which runs of zeros are left out; what is held lies one after another."""
+    stretches: list[Stretch] = []
+    position = 0
+    for offset, length in pairs:
+        if offset < position or length < 0 or offset + length > size:
+            raise MalformedError("The map of a sparse member is broken", path=source.path)
+        if start + length > source.size:
+            return Member("file", position, tuple(stretches), problem=_cut(position, size, source))
+        stretches += [(None, offset - position), (start, length)]
+        position, start = offset + length, start + length
+    stretches.append((None, size - position))
+    return Member("file", size, tuple(part for part in stretches if part[1]))
+
+
+def _cut(held: int, size: int, source: Source) -> CheckpointError | None:
+    if held == size:
+        return None
+    return TruncatedError(
+        f"The archive ends {size - held} bytes before its last member does", path=source.path
+    )
+
+
+# zip.
+
+
+def _describe_zip(info: zipfile.ZipInfo, archive: zipfile.ZipFile) -> Member:
+    if info.is_dir() or info.filename.endswith("\\"):
+        return Member("directory")
+    if info.flag_bits & _ENCRYPTED:
+        return Member(
+            "file",
+            info.file_size,
+            problem=UnsupportedError(
+                "The member is encrypted", hint="Unpack the archive with its password first"
+            ),
+        )
+    if (info.external_attr >> 16) & _KIND == _LINK and info.file_size <= _MOST_TARGET:
+        return _link(info.filename, archive.read(info).decode("utf-8", "surrogateescape"))
+    return Member("file", info.file_size, in_zip=info)
+
+
+def find_stored(source: Source, info: zipfile.ZipInfo) -> tuple[Stretch, ...]:
+    """Return where the bytes of a member of a zip lie, behind a header of its own.
+
+    Raises:
+        MalformedError: There is no such header, or its bytes lie outside the archive.
+    """
+    offset, size = info.header_offset, info.compress_size
+    if offset + _ZIP_HEADER > source.size:
+        raise _no_header(source, offset)
+    header = source.read_at(offset, _ZIP_HEADER)
+    name_size, extra_size = struct.unpack_from("<HH", header, 26)
+    start = offset + _ZIP_HEADER + name_size + extra_size
+    if not header.startswith(b"PK\x03\x04") or start + size > source.size:
+        raise _no_header(source, offset)
+    if size != info.file_size:
+        raise MalformedError(
+            f"A member that is not packed is said to take {size} bytes, and {info.file_size}",
+            path=source.path,
+            offset=offset,
+        )
+    return ((start, size),)
+
+
+def _no_header(source: Source, offset: int) -> MalformedError:
+    return MalformedError(
+        "Expected the header of a member and its bytes, found none",
+        path=source.path,
+        offset=offset,
+    )

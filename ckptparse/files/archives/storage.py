@@ -1,0 +1,338 @@
+"""An archive as a storage: its members are files below the path of the archive.
+
+Members that are stored as they are, are read by range, wherever the archive lies. Packed ones are
+unpacked once, into temporary files of no name.
+"""
+
+from __future__ import annotations
+
+import copy
+import mmap
+import posixpath
+import threading
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ckptparse.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    DataLossError,
+    LimitError,
+    NotACheckpointError,
+    located,
+)
+from ckptparse.files.archives.listing import Listing, Member, find_stored, list_tar, list_zip
+from ckptparse.files.archives.magic import Packing
+from ckptparse.files.archives.unpacking import explained, find_packing, iter_unpacked
+from ckptparse.files.local import LocalSource
+from ckptparse.files.storage import FileStat, Source, Storage, check_range
+from ckptparse.files.views import JoinedSource, Range
+from ckptparse.limits import Limits
+
+__all__ = ["ArchiveStorage"]
+
+_PIECE = 1 << 20
+_RATIO = 100
+"""How many times its packed size a file may unpack to, beyond `Limits.decompressed_bytes`."""
+
+
+class MemberSource:
+    """Some bytes of another source, which stays open as long as anything needs it."""
+
+    __slots__ = ("_offset", "_source", "concurrency", "gap", "path", "piece", "size")
+
+    def __init__(self, path: str, source: Source, offset: int, size: int) -> None:
+        self.path = path
+        self.size = size
+        self.piece, self.gap, self.concurrency = source.piece, source.gap, source.concurrency
+        self._source = source
+        self._offset = offset
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes at `offset`."""
+        check_range(self, offset, size)
+        with located(path=self.path):
+            return self._source.read_at(self._offset + offset, size)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes at `offset`."""
+        check_range(self, offset, len(buffer))
+        self._source.read_into(self._offset + offset, buffer)
+
+    def map(self) -> mmap.mmap | None:
+        """Return None: it begins where no page does."""
+        return None
+
+    def close(self) -> None:
+        """Do nothing: the archive is open for all of them."""
+
+
+class _Shared(JoinedSource):
+    """A sparse member: its archive stays open when it is closed."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class ArchiveStorage:
+    """The members of an archive, and every other path as the storage has it that the archive is in.
+
+    Attributes:
+        path: The archive, in its own storage.
+    """
+
+    def __init__(
+        self, storage: Storage, path: str, limits: Limits, *, lenient: bool = False
+    ) -> None:
+        """Take an archive; nothing is read yet.
+
+        Args:
+            storage: Where it lies.
+            path: Its path there.
+            limits: Bounds on its members and on what is unpacked.
+            lenient: Whether what comes before damage is taken; else damage is an error.
+        """
+        self.path = path
+        self._storage = storage
+        self._limits = limits
+        self._lenient = lenient
+        self._lock = threading.RLock()
+        self._source: Source | None = None
+        self._listing: Listing | None = None
+        self._directories: dict[str, dict[str, FileStat]] = {}
+        self._unpacked: dict[str, LocalSource] = {}
+        self._taken = 0
+
+    # What is asked of every storage.
+
+    def open(self, path: str) -> Source:
+        """Open a member."""
+        name = self._name(path)
+        if name is None:
+            return self._storage.open(path)
+        status = self.stat(path)
+        member = self.listing().members.get(name)
+        if status is None or (member is not None and member.kind == "dangling"):
+            raise CheckpointNotFoundError("No such member of the archive", path=path)
+        if member is None or status.kind != "file":
+            what = "a directory" if status.kind == "directory" else "something else"
+            raise NotACheckpointError(f"Expected a regular file, found {what}", path=path)
+        if member.problem is not None:
+            raise _at(member.problem, path)
+        with self._lock, located(path=path):
+            return self._open_member(path, name, member)
+
+    def stat(self, path: str) -> FileStat | None:
+        """Tell what a member is."""
+        name = self._name(path)
+        if name is None:
+            return self._storage.stat(path)
+        if not name:
+            return FileStat("directory")
+        place, last = posixpath.split(name)
+        return self._tree().get(place, {}).get(last)
+
+    def list(self, directory: str) -> Mapping[str, FileStat]:
+        """Return the members in a directory."""
+        name = self._name(directory)
+        if name is None:
+            return self._storage.list(directory)
+        return dict(self._tree().get(name, {}))
+
+    def join(self, directory: str, name: str) -> str:
+        """Return the path of a name in a directory."""
+        if self._name(directory) is None:
+            return self._storage.join(directory, name)
+        return f"{directory.rstrip('/')}/{name}"
+
+    def real(self, path: str) -> str:
+        """Return the path; links were followed when the members were listed."""
+        name = self._name(path)
+        if name is None:
+            return self._storage.real(path)
+        return posixpath.join(self.path, posixpath.normpath(name)) if name else self.path
+
+    def split(self, path: str) -> tuple[str, str]:
+        """Return directory and last name of a path."""
+        if path.rstrip("/") != self.path and self._name(path) is not None:
+            return posixpath.split(path)
+        return self._storage.split(path)
+
+    def close(self) -> None:
+        """Close the archive and remove what was unpacked; it is read again if need be."""
+        with self._lock:
+            for unpacked in self._unpacked.values():
+                unpacked.close()
+            self._unpacked.clear()
+            source, self._source = self._source, None
+            self._listing, self._directories, self._taken = None, {}, 0
+        if source is not None:
+            source.close()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._storage, self.path, self._limits, self._lenient
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        storage, path, limits, lenient = state
+        self.__init__(storage, path, limits, lenient=lenient)  # type: ignore[misc] # made anew
+
+    def __repr__(self) -> str:
+        return f"<ArchiveStorage {self.path!r}>"
+
+    # The archive.
+
+    def listing(self) -> Listing:
+        """Return what the archive holds; it is read at the first call.
+
+        Raises:
+            DataLossError: It is damaged.
+            LimitError: It holds more than the limits allow.
+            UnsupportedError: What unpacks it is not installed.
+        """
+        with self._lock:
+            if self._listing is None:
+                self._listing = self._read_listing()
+            return self._listing
+
+    def _read_listing(self) -> Listing:
+        source = self._container()
+        packing = find_packing(source, self._limits)
+        if packing is None:
+            raise NotACheckpointError("Expected an archive, found something else", path=self.path)
+        if packing is Packing.ZIP:
+            return list_zip(source, self._limits)
+        damage: CheckpointError | None = None
+        if packing.is_compressed:
+            plain, damage = self._unpack(
+                iter_unpacked(source, packing, self._limits), source.size, self.path
+            )
+            # From now on that is the archive; the packed one is not needed any more.
+            source.close()
+            self._source = source = plain
+        listing = list_tar(source, self._limits)
+        listing.damage = damage or listing.damage
+        if listing.damage is not None and not self._lenient:
+            raise _at(listing.damage, self.path)
+        return listing
+
+    def _container(self) -> Source:
+        if self._source is None:
+            self._source = self._storage.open(self.path)
+        return self._source
+
+    def _open_member(self, path: str, name: str, member: Member) -> Source:
+        self.listing()
+        source = self._container()
+        info, stretches = member.in_zip, member.stretches
+        if info is not None:
+            if info.compress_type != zipfile.ZIP_STORED:
+                return self._open_packed(path, name, info)
+            stretches = find_stored(source, info)
+        if len(stretches) == 1 and stretches[0][0] is not None:
+            return MemberSource(path, source, stretches[0][0], stretches[0][1])
+        self._check_taken(member.size, sum(size for at, size in stretches if at is not None), path)
+        parts = [Range(None if at is None else source, at or 0, size) for at, size in stretches]
+        return _Shared(path, parts)
+
+    def _open_packed(self, path: str, name: str, info: zipfile.ZipInfo) -> Source:
+        whole = self._unpacked.get(name)
+        if whole is None:
+            whole, damage = self._unpack(self._iter_member(path, info), info.compress_size, path)
+            if damage is not None and not self._lenient:
+                whole.close()
+                raise _at(damage, path)
+            self._unpacked[name] = whole
+            self._taken += whole.size
+        return MemberSource(path, whole, 0, whole.size)
+
+    def _iter_member(self, path: str, info: zipfile.ZipInfo) -> Iterator[bytes]:
+        archive = self.listing().archive
+        if archive is None:
+            return
+        with explained(path), archive.open(info) as file:
+            while data := file.read(_PIECE):
+                yield data
+
+    def _unpack(
+        self, pieces: Iterable[bytes], packed: int, path: str
+    ) -> tuple[LocalSource, CheckpointError | None]:
+        """Write to a file of no name; return it, and what was wrong before its end."""
+        source = LocalSource.unnamed(path)
+        damage: CheckpointError | None = None
+        try:
+            for data in pieces:
+                self._check_taken(source.size + len(data), packed, path)
+                source.append(data)
+        except DataLossError as error:
+            damage = error
+        except BaseException:
+            source.close()
+            raise
+        return source, damage
+
+    def _check_taken(self, size: int, packed: int, path: str) -> None:
+        """Refuse what unpacks to more than it should, all members together or one beside itself."""
+        what = "What the archive unpacks to, in bytes,"
+        self._limits.check("unpacked_bytes", self._taken + size, what, path=path)
+        most = max(self._limits.decompressed_bytes, _RATIO * packed)
+        if size > most:
+            raise LimitError(
+                f"{packed} packed bytes unpack to more than {most}: more than {_RATIO} times as "
+                f"much, and than Limits.decompressed_bytes allows",
+                limit="decompressed_bytes",
+                path=path,
+            )
+
+    # Names.
+
+    def _name(self, path: str) -> str | None:
+        """Return the name of a member; None for a path outside the archive."""
+        plain = path.rstrip("/")
+        if plain == self.path:
+            return ""
+        start = f"{self.path}/"
+        return plain[len(start) :].lstrip("/") if plain.startswith(start) else None
+
+    def _tree(self) -> Mapping[str, Mapping[str, FileStat]]:
+        """Return what lies in each directory, by their names; made once."""
+        with self._lock:
+            if not self._directories:
+                tree: dict[str, dict[str, FileStat]] = {"": {}}
+                for name, member in self.listing().members.items():
+                    _plant(tree, name, self._stat(name, member))
+                self._directories = {
+                    place: dict(sorted(found.items())) for place, found in tree.items()
+                }
+            return self._directories
+
+    def _stat(self, name: str, member: Member) -> FileStat:
+        if member.kind == "file":
+            return FileStat("file", member.size, (self.path, name, member.size))
+        return FileStat(member.kind, target=member.target)
+
+
+def _plant(tree: dict[str, dict[str, FileStat]], name: str, status: FileStat) -> None:
+    """Put a name into the tree, and the directories above it that have no member of their own."""
+    place, last = posixpath.split(name)
+    known = tree.setdefault(place, {})
+    if status.kind == "directory":
+        tree.setdefault(name, {})
+        known.setdefault(last, status)
+    else:
+        known[last] = status
+    while place:
+        name, place = place, posixpath.dirname(place)
+        parent = tree.setdefault(place, {})
+        if posixpath.basename(name) in parent:
+            return
+        parent[posixpath.basename(name)] = FileStat("directory")
+
+
+def _at(error: CheckpointError, path: str) -> CheckpointError:
+    """Return an error that was kept, anew: one that is raised twice would keep what raised it."""
+    again = copy.copy(error)
+    again.path = path
+    return again

@@ -1,0 +1,291 @@
+"""The bytes that a compressed archive holds, by the standard library or an extra."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO, cast
+
+from ckptparse.errors import (
+    CheckpointError,
+    DataLossError,
+    LimitError,
+    MalformedError,
+    TruncatedError,
+    UnsupportedError,
+)
+from ckptparse.files.archives.magic import HEAD_SIZE, Packing, guess_packing, is_tar_header
+from ckptparse.files.storage import Source
+from ckptparse.limits import Limits
+
+__all__ = ["SourceFile", "explained", "find_packing", "iter_unpacked"]
+
+_WINDOW = 1 << 16
+_PIECE = 1 << 20
+_MOST_ZSTD_WINDOW = 27
+"""A window of 128 MiB, as a power of two: what Zstandard itself allows unless told otherwise."""
+
+_DAMAGE: tuple[type[Exception], ...] = (
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    LookupError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+"""What the standard library raises for bytes that are no such archive."""
+
+
+class SourceFile(io.RawIOBase):
+    """A source as a file object, for the standard library: small reads share a request."""
+
+    def __init__(self, source: Source, *, most: int, window: int = _WINDOW) -> None:
+        """Take a source; `most` bounds one read, which would all be in memory."""
+        super().__init__()
+        self._source = source
+        self._most = most
+        self._size = window
+        self._position = self._start = 0
+        self._data = b""
+
+    def readable(self) -> bool:
+        """Return true."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return true."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Set the position, from the start, from here or from the end."""
+        base = (0, self._position, self._source.size)[whence]
+        if base + offset < 0:
+            raise OSError("The position lies before the start")
+        self._position = base + offset
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read up to so many bytes; fewer at the end.
+
+        Raises:
+            LimitError: It is more than anything in an archive may ask for at once.
+        """
+        rest = max(0, self._source.size - self._position)
+        count = rest if size is None or size < 0 else min(size, rest)
+        if count > self._most:
+            raise LimitError(
+                f"What describes the archive's members takes {count} bytes, and "
+                f"{self._most} are allowed",
+                limit="members",
+                path=self._source.path,
+            )
+        start = self._position - self._start
+        if start < 0 or start + count > len(self._data):
+            self._fill(count)
+            start = self._position - self._start
+        self._position += count
+        return self._data[start : start + count]
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as there are bytes."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _fill(self, count: int) -> None:
+        # The end of a zip is read backwards, so its last window serves several reads.
+        start = min(self._position, max(0, self._source.size - self._size))
+        start = self._position if self._position - start >= self._size else start
+        stop = min(self._source.size, max(start + self._size, self._position + count))
+        self._start, self._data = start, self._source.read_at(start, stop - start)
+
+
+@contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Turn what the standard library says of a broken archive into an error of ours."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except EOFError:
+        raise TruncatedError("The archive ends too early: it was cut off", path=path) from None
+    except _DAMAGE as error:
+        raise MalformedError(f"The archive is damaged: {error}", path=path) from error
+
+
+def find_packing(source: Source, limits: Limits) -> Packing | None:
+    """Tell which archive a file is; None if it is none.
+
+    Raises:
+        UnsupportedError: It is packed by Zstandard, and nothing that undoes it is installed.
+    """
+    found = guess_packing(source.read_at(0, min(HEAD_SIZE, source.size)))
+    if found is None or not found.is_compressed:
+        return found
+    first = b""
+    with suppress(DataLossError):
+        for piece in iter_unpacked(source, found, limits, piece=_WINDOW):
+            first += piece
+            if len(first) >= HEAD_SIZE:
+                break
+    return found if is_tar_header(first[:HEAD_SIZE]) else None
+
+
+def iter_unpacked(
+    source: Source, packing: Packing, limits: Limits, *, piece: int = _PIECE
+) -> Iterator[bytes]:
+    """Iterate over what a compressed file holds, in pieces.
+
+    Raises:
+        UnsupportedError: It is packed by Zstandard, and nothing that undoes it is installed.
+        LimitError: Undoing it takes too much memory.
+        DataLossError: It is damaged, or was cut off; what came before is whole.
+    """
+    # Large requests, where those are what costs: nothing of the file is read twice.
+    step = max(piece, source.piece) if source.concurrency is not None else piece
+    stream = _OPENERS[packing](SourceFile(source, most=source.size, window=step), limits)
+    while True:
+        with explained(source.path):
+            data = stream(piece)
+        if not data:
+            return
+        yield data
+
+
+_Read = Callable[[int], bytes]
+
+
+def _open_gzip(file: SourceFile, _: Limits) -> _Read:
+    import gzip
+
+    return gzip.GzipFile(fileobj=cast(BinaryIO, file)).read
+
+
+def _open_bzip2(file: SourceFile, _: Limits) -> _Read:
+    import bz2
+
+    return _Streams(bz2.BZ2Decompressor, file).read
+
+
+def _open_xz(file: SourceFile, limits: Limits) -> _Read:
+    # The size of its dictionary, which it takes in memory, stands in the file.
+    most = limits.decompressed_bytes
+
+    def make() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=most)
+
+    read = _Streams(make, file).read
+
+    def read_within(size: int) -> bytes:
+        try:
+            return read(size)
+        except lzma.LZMAError as error:
+            if "Memory usage limit" not in str(error):
+                raise
+            raise LimitError(
+                f"Unpacking it takes more memory than Limits.decompressed_bytes allows ({most})",
+                limit="decompressed_bytes",
+            ) from None
+
+    return read_within
+
+
+def _open_zstd(file: SourceFile, _: Limits) -> _Read:
+    try:
+        import zstandard
+    except ImportError:
+        return _open_zstd_of_python(file)
+    made = zstandard.ZstdDecompressor(max_window_size=1 << _MOST_ZSTD_WINDOW)
+    stream = made.stream_reader(cast(Any, file), read_across_frames=True)
+
+    def read(size: int) -> bytes:
+        try:
+            return stream.read(size)
+        except zstandard.ZstdError as error:
+            raise _zstd_failed(error) from None
+
+    return read
+
+
+def _open_zstd_of_python(file: SourceFile) -> _Read:
+    """Read by what Python has of its own since 3.14."""
+    try:
+        from importlib import import_module
+
+        zstd = import_module("compression.zstd")
+    except ImportError as error:
+        raise UnsupportedError(
+            "Reading an archive packed by Zstandard needs the package zstandard",
+            hint="pip install 'ckptparse[chunked]', or use Python 3.14",
+        ) from error
+    options = {zstd.DecompressionParameter.window_log_max: _MOST_ZSTD_WINDOW}
+    read = _Streams(lambda: zstd.ZstdDecompressor(options=options), file).read
+
+    def read_named(size: int) -> bytes:
+        try:
+            return read(size)
+        except zstd.ZstdError as error:
+            raise _zstd_failed(error) from None
+
+    return read_named
+
+
+def _zstd_failed(error: Exception) -> Exception:
+    if "memory" in str(error) or "indow" in str(error):
+        return LimitError(
+            f"Unpacking it takes a window of more than {1 << _MOST_ZSTD_WINDOW} bytes of memory"
+        )
+    return ValueError(str(error))
+
+
+class _Streams:
+    """One compressed stream after another, as bzip2, xz and zstd files may hold several."""
+
+    def __init__(self, make: Callable[[], Any], file: SourceFile) -> None:
+        self._make = make
+        self._file = file
+        self._current: Any = None
+        self._input = b""
+
+    def read(self, size: int) -> bytes:
+        """Return at most so many bytes; none at the end."""
+        while True:
+            if self._current is None or self._current.eof:
+                self._input = self._rest() or self._file.read(_WINDOW)
+                if not self._input.strip(b"\0"):
+                    # Streams are followed by nothing, or by zeros that fill a block of a tape.
+                    return b""
+                self._current = self._make()
+            elif self._current.needs_input:
+                self._input = self._file.read(_WINDOW)
+                if not self._input:
+                    raise EOFError("The file ends before its compressed stream does")
+            data: bytes = self._current.decompress(self._input, size)
+            self._input = b""
+            if data:
+                return data
+
+    def _rest(self) -> bytes:
+        return b"" if self._current is None else self._current.unused_data
+
+
+_OPENERS: dict[Packing, Callable[[SourceFile, Limits], _Read]] = {
+    Packing.GZIP: _open_gzip,
+    Packing.BZIP2: _open_bzip2,
+    Packing.XZ: _open_xz,
+    Packing.ZSTD: _open_zstd,
+}
