@@ -1,7 +1,7 @@
 """CRC-32C, and the mask under which it is stored (docs/format.md, section 1.4).
 
-The polynomial is Castagnoli's, reflected 0x82F63B78. A stored checksum is masked, since the CRC of
-bytes that contain their own CRC is a weak one:
+The polynomial is Castagnoli's: 0x82F63B78, reflected. A stored checksum is masked, because the CRC
+of bytes that contain a CRC tells less:
 
     stored = rotate_right(crc, 15) + 0xA282EAD8    (mod 2**32)
 """
@@ -21,10 +21,11 @@ _UINT32 = 0xFFFFFFFF
 
 
 def _load_extension() -> Any:
-    """Load the extension of the package crc32c without the package.
+    """Load the extension module of the package crc32c without the package itself.
 
-    Newer releases of it import a command line and their own metadata: 18 ms, a third of what
-    `import numpy` takes. An importer that knows no files (a frozen program) gives the package.
+    Newer releases of the package import a command line and their own metadata: 18 ms, a third of
+    the time of `import numpy`. If the module is not found as a file (in a frozen program), the
+    package is imported.
     """
     package = None if "crc32c" in sys.modules else PathFinder.find_spec("crc32c")
     where = None if package is None else package.submodule_search_locations
@@ -50,13 +51,13 @@ def mask_crc(crc: int) -> int:
 
 
 def unmask_crc(masked: int) -> int:
-    """Take the mask off a stored CRC."""
+    """Return the CRC of a stored, masked one."""
     rotated = (masked - _MASK_DELTA) & _UINT32
     return (rotated >> 17 | rotated << 15) & _UINT32
 
 
 def combine_crc(first: int, second: int, second_size: int) -> int:
-    """Return the CRC of two runs of bytes laid end to end, from the CRC of each.
+    """Return the CRC of two runs of bytes, one after the other, from the CRC of each.
 
     Takes time proportional to the number of bits in `second_size` (in bytes).
     """
@@ -64,7 +65,7 @@ def combine_crc(first: int, second: int, second_size: int) -> int:
 
 
 def crc_of_zeros(size: int) -> int:
-    """Return the CRC of `size` zero bytes without making them."""
+    """Return the CRC of `size` zero bytes, without computing over them."""
     return _shift(_UINT32, size) ^ _UINT32
 
 
@@ -81,9 +82,9 @@ def _shift(crc: int, size: int) -> int:
 
 @cache
 def _zeros_operator(power: int) -> tuple[int, ...]:
-    """Return what 2**power zero bytes do to a register, a linear map over GF(2).
+    """Return what 2**power zero bytes do to a register: a linear map over GF(2).
 
-    The map is given by the images of the 32 unit vectors.
+    It is given by what becomes of each single bit.
     """
     if power:
         half = _zeros_operator(power - 1)

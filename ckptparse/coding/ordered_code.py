@@ -1,4 +1,4 @@
-"""Codes whose bytes sort as their values do (docs/format.md, section 2.6).
+"""Codes whose bytes have the same order as their values (docs/format.md, section 2.6).
 
 Three kinds are needed for the key of a slice:
 
@@ -11,7 +11,7 @@ Three kinds are needed for the key of a slice:
       v =   -64  40         v = 1  81        v = 8191  df ff
       v =    -1  7f         v = 63 bf        v = 8192  e0 20 00
 
-Decoders accept exactly what the encoders make, so that one value has one code.
+Decoders accept only what the encoders make, so that each value has exactly one code.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ __all__ = [
 
 _TERMINATOR = b"\x00\x01"
 _MOST_SIGNED_BYTES = 10
+"""Bytes of a 64-bit number: each byte gives 7 bits, since one more bit is in the header."""
 
 
 def encode_string(text: bytes) -> bytes:
     """Encode bytes with their terminator."""
-    # Zeros first: the escape of ff ends in a zero that must stay.
+    # Split at zeros first: the escape of ff (ff 00) has a zero that must not be escaped again.
     parts = (part.replace(b"\xff", b"\xff\x00") for part in text.split(b"\x00"))
     return b"\x00\xff".join(parts) + _TERMINATOR
 
@@ -40,7 +41,7 @@ def decode_string(data: bytes, position: int) -> tuple[bytes, int]:
     """Decode bytes up to their terminator; return them and the position after it.
 
     Raises:
-        ValueError: No terminator follows, or an escape is none.
+        ValueError: There is no terminator, or 00 or ff is followed by a wrong byte.
     """
     text = bytearray()
     while position + 1 < len(data):
@@ -52,6 +53,7 @@ def decode_string(data: bytes, position: int) -> tuple[bytes, int]:
         position += 2
         if byte == 0x00 and following == 0x01:
             return bytes(text), position
+        # 00 ff stands for 00, and ff 00 for ff.
         if following != byte ^ 0xFF:
             raise ValueError(f"bytes {byte:02x} {following:02x} are no escape of a string")
         text.append(byte)
@@ -98,7 +100,7 @@ def decode_signed(data: bytes, position: int) -> tuple[int, int]:
     code = int.from_bytes(data[position:end], "big")
     value = code ^ _header(size)
     if not data[position] & 0x80:
-        # The header's ones met the ones of a negative number's sign.
+        # A first bit of 0: a negative number, whose sign bits (ones) were XORed with the header.
         value -= 1 << 8 * size
     if not -(1 << 63) <= value < 1 << 63 or _signed_size(value) != size:
         raise ValueError("signed number is not minimal")
@@ -111,12 +113,15 @@ def _signed_size(value: int) -> int:
 
 
 def _header(size: int) -> int:
-    """Return the `size` leading ones of a code of `size` bytes, as a number."""
+    """Return the header of a code of `size` bytes as a number: `size` leading ones."""
     return ((1 << size) - 1) << 7 * size
 
 
 def _count_header_bits(data: bytes, position: int) -> int:
-    """Count the leading bits that equal the first one; 0 where there is no byte."""
+    """Count the leading bits that equal the first one; 0 if there is no byte.
+
+    Ten at most, so two bytes are enough.
+    """
     count = 0
     for byte in data[position : position + 2]:
         flipped = byte if data[position] & 0x80 else byte ^ 0xFF

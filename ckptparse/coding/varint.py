@@ -1,8 +1,8 @@
-"""LEB128 varints: seven bits a byte, least significant group first (docs/format.md, section 1.3).
+"""LEB128 varints: seven bits in each byte, the lowest first (docs/format.md, section 1.3).
 
 300 = 0b10_0101100  ->  ac 02
-                        │  └ 0b0000010: the high group, no more bytes
-                        └ 0b1_0101100: the low group, more to come
+                        │  └ 0b0000010: the high group; high bit 0, so it is the last byte
+                        └ 0b1_0101100: the low group; high bit 1, so more bytes follow
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy.typing as npt
 __all__ = ["MAX_VARINT64_BYTES", "decode_varint", "decode_varints", "encode_varint"]
 
 MAX_VARINT64_BYTES = 10
+"""Bytes of the longest varint: 64 bits in groups of 7."""
 
 
 def encode_varint(value: int) -> bytes:
@@ -34,13 +35,13 @@ def decode_varint(
 ) -> tuple[int, int]:
     """Decode one varint of `data[position:end]`.
 
-    Longer encodings than needed are accepted, as TensorFlow accepts them.
+    An encoding with more bytes than needed (81 00 for 1) is accepted, as TensorFlow does.
 
     Args:
         data: The bytes; indexing gives integers.
         position: Where the varint starts.
-        end: Where the bytes that belong to it end at the latest.
-        bits: 32 or 64: how wide the value may be.
+        end: The varint must end here or before.
+        bits: How wide the value may be: 32 or 64.
 
     Returns:
         The value, and the position after it.
@@ -87,6 +88,7 @@ def decode_varints(data: npt.NDArray[np.uint8], count: int) -> tuple[npt.NDArray
     longest = int(sizes.max())
     if longest > MAX_VARINT64_BYTES:
         raise ValueError(f"varint is longer than {MAX_VARINT64_BYTES} bytes")
+    # Nine groups hold 63 bits, so of the tenth byte only the lowest bit is left.
     if longest == MAX_VARINT64_BYTES and (data[lasts[sizes == longest]] > 1).any():
         raise ValueError("varint is wider than 64 bits")
     values = np.zeros(count, np.uint64)

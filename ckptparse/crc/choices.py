@@ -1,7 +1,7 @@
-"""Choices whose effects on a checksum make up what it must change by: linear algebra over GF(2).
+"""Find choices that together change a checksum by a given value: linear algebra over GF(2).
 
-A checksum is linear: what each choice changes it by does not depend on the others, and changes are
-added (XOR). 32 equations; one way in 2^32 fits by chance.
+A checksum is linear. What one choice changes it by does not depend on the other choices, and the
+changes are added (XOR). This gives 32 equations; a wrong choice fits them by chance 1 in 2^32.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from collections.abc import Sequence
 __all__ = ["find_choices"]
 
 _MOST_FREE = 12
-"""Solutions that are looked through: two to this power."""
+"""Unknowns that the equations leave free, at most: 2^12 = 4,096 solutions are looked through, and
+with more of them none would be proved."""
 
 
 def find_choices(changes: Sequence[Sequence[int]], target: int) -> list[tuple[int, ...]]:
-    """Return the ways to choose one of each group so that what they change adds up to the target.
+    """Return the ways to choose one member of each group so that the changes add up to the target.
 
     Args:
         changes: For each group, what each of its members changes the checksum by.
         target: What all together must change it by.
 
     Returns:
-        The number of the chosen member of each group. Nothing where there are too many ways to be
-        looked through: about 4,096 times as many as 32 equations can tell apart.
+        For each way, the number of the chosen member of each group. Empty if there are too many
+        ways: 4,096 times as many as 32 equations can tell apart.
     """
     columns: list[tuple[int, int]] = []
     for place, group in enumerate(changes):
@@ -40,17 +41,17 @@ def find_choices(changes: Sequence[Sequence[int]], target: int) -> list[tuple[in
                 bits ^= vector
         picked = [columns[n] for n in range(len(columns)) if bits >> n & 1]
         choice = dict(picked)
-        # Of one group, no two can be chosen.
+        # Two members of one group cannot both be chosen.
         if len(choice) == len(picked):
             found.append(tuple(choice.get(place, 0) for place in range(len(changes))))
     return found
 
 
 def _eliminate(columns: Sequence[int], target: int) -> tuple[int | None, list[int]]:
-    """Solve a system over GF(2): the sum of some of the columns is the target.
+    """Solve a system over GF(2): find columns whose sum is the target.
 
     Returns:
-        One solution, a bit for each column, or None; and what may be added to it.
+        One solution, a bit for each column, or None; and the vectors that may be added to it.
     """
     basis: dict[int, tuple[int, int]] = {}
     free: list[int] = []
@@ -65,7 +66,7 @@ def _eliminate(columns: Sequence[int], target: int) -> tuple[int | None, list[in
 
 
 def _reduce(basis: dict[int, tuple[int, int]], value: int, bits: int) -> tuple[int, int]:
-    """Subtract what the basis can, from the highest bit on; a bit it lacks ends that."""
+    """Subtract vectors of the basis, from the highest bit on, until it has none for a bit."""
     while value and value.bit_length() in basis:
         part, tag = basis[value.bit_length()]
         value, bits = value ^ part, bits ^ tag

@@ -1,17 +1,17 @@
-"""Damaged copies of the same bytes, put together so that the checksum holds.
+"""Put damaged copies of the same bytes together so that the checksum agrees.
 
-Copies are compared in sectors. Where they differ, the true bytes are those of one of them, if not
-all are damaged there: each such place is an unknown. A checksum is linear over GF(2), so that
+Copies are compared in sectors. If they differ in a sector, one of them has the true bytes, unless
+all are damaged there. So each such place is an unknown. A checksum is linear over GF(2), so
 
     crc = crc(first copy)  xor  the sum, over the places, of what the chosen copy changes
 
-is 32 equations for the choices. Of all the ways to choose, one in 2^32 fits by chance: up to 22
-places where two copies differ (2^22 ways), what fits is proved (chance 1 in 1,024). With more of
-them, those are chosen first where something else speaks for one of the copies (`Copy.doubted`, or a
-majority), and the checksum confirms the whole.
+gives 32 equations for the choices. A wrong choice fits by chance 1 in 2^32. Two copies that differ
+in 22 places can be put together in 2^22 ways; a choice that fits is then wrong with the chance 1 in
+1,024. With more places, copies that look right (not `Copy.doubted`), or that most others equal, are
+chosen first, and the checksum confirms the whole.
 
-Neighbouring sectors are damaged together more often than not, so whole runs of them are tried as
-one unknown first, then pages, then single sectors.
+Damage often covers several sectors side by side. So whole runs of sectors are tried as one unknown
+first, then pages, then single sectors.
 """
 
 from __future__ import annotations
@@ -32,11 +32,16 @@ from ckptparse.crc.field import multiply, power_of_x
 __all__ = ["SECTOR", "Copy", "Merged", "merge_copies"]
 
 SECTOR = 512
+"""Bytes of a sector: the least that a disk loses."""
 _PAGE = 4096
+"""Bytes of a page: file systems and downloads lose whole ones."""
 _MOST_PLACES = 4096
-"""Copies that differ in more sectors are not of the same bytes."""
+"""Sectors at most in which copies may differ: 2 MiB. Copies that differ in more are of different
+bytes, or too damaged for 32 equations."""
 _PIECE = 1 << 22
+"""Bytes that are compared at once, so that memory stays small."""
 _CHECKSUMS = 2**32
+"""Values of a checksum: a wrong choice fits with a chance of 1 in so many."""
 
 Span = tuple[int, int]
 
@@ -45,11 +50,11 @@ class Copy(NamedTuple):
     """One copy of the bytes."""
 
     data: bytes | memoryview
-    """As many bytes as every other copy has; anything where they are absent."""
+    """As many bytes as every other copy has. Absent bytes may have any value."""
     absent: Sequence[Span] = ()
-    """Ranges of bytes (start, stop) that it does not have: beyond its end, known bad sectors."""
+    """Ranges of bytes (start, stop) that it does not have: after its end, or in bad sectors."""
     doubted: Sequence[Span] = ()
-    """Ranges that look wrong, and are taken only if nothing better is there."""
+    """Ranges that look wrong. They are taken only if no other copy fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +62,9 @@ class Merged:
     """How copies are put together."""
 
     pieces: tuple[tuple[int, int, int], ...]
-    """(start, stop, number of the copy): in order, without gaps, the whole."""
+    """(start, stop, number of the copy), in order and without gaps."""
     chance: float
-    """Chance that it is another choice: how many were tried, / 2^32; 0 where there was one."""
+    """Chance that another choice is right: how many were tried, / 2^32; 0 if there was only one."""
     places: int
     """Sectors where the copies differ."""
 
@@ -69,12 +74,12 @@ class Merged:
 
 
 def merge_copies(copies: Sequence[Copy], crc: int, *, offset: int = 0) -> Merged | None:
-    """Put damaged copies together so that the checksum holds; None if no choice gives it.
+    """Put damaged copies together so that the checksum agrees; None if no choice makes it agree.
 
     Args:
         copies: At least one, all of one size.
         crc: The unmasked checksum of the bytes.
-        offset: Where the bytes lie in their file: sectors are those of the file.
+        offset: Their offset in the file: sectors are counted from the file's start.
     """
     base = _Base.make(copies, offset)
     if base is None:
@@ -86,6 +91,7 @@ def merge_copies(copies: Sequence[Copy], crc: int, *, offset: int = 0) -> Merged
     tried = 0
     for options in _iter_options(base, differing):
         ways = prod(map(len, options))
+        # With half of all checksums tried, a wrong choice is as likely as the right one.
         if tried + ways > _CHECKSUMS // 2:
             continue
         tried += ways
@@ -93,7 +99,7 @@ def merge_copies(copies: Sequence[Copy], crc: int, *, offset: int = 0) -> Merged
         numbers = find_choices(changes, target)
         found = [[place[n] for n, place in zip(one, options, strict=True)] for one in numbers]
         if found:
-            # Where several fit, the one that takes the least of what is doubted.
+            # If several fit, the one with the fewest doubted places.
             chosen = min(found, key=lambda choice: sum(option.doubted for option in choice))
             chance = max(tried / _CHECKSUMS if tried > 1 else 0.0, 1 - 1 / len(found))
             return Merged(base.pieces(chosen), chance, len(differing))
@@ -101,7 +107,7 @@ def merge_copies(copies: Sequence[Copy], crc: int, *, offset: int = 0) -> Merged
 
 
 class _Option(NamedTuple):
-    """A copy that may be chosen for a place, and what the checksum changes by then."""
+    """A copy that may be chosen for a place, and what this changes the checksum by."""
 
     start: int
     stop: int
@@ -112,11 +118,11 @@ class _Option(NamedTuple):
 
 
 Options = Sequence[Sequence[_Option]]
-"""For each place the copies to choose among."""
+"""For each place, the copies that may be chosen."""
 
 
 class _Base:
-    """The copies, in sectors, and the first that is there for each of these."""
+    """The copies, divided into sectors, with the first copy that has each sector."""
 
     def __init__(
         self, copies: Sequence[Copy], offset: int, there: npt.NDArray[np.bool_], data: memoryview
@@ -132,7 +138,7 @@ class _Base:
 
     @classmethod
     def make(cls, copies: Sequence[Copy], offset: int) -> _Base | None:
-        """Look at the copies; None if none of them has some sector."""
+        """Compare the copies; None if there is a sector that none of them has."""
         size, lead = memoryview(copies[0].data).nbytes, offset % SECTOR
         if not size:
             return None
@@ -153,7 +159,7 @@ class _Base:
         return start, min(self.size, (last + 1) * SECTOR - self._lead)
 
     def differing(self) -> list[int]:
-        """Return the sectors in which copies that are there differ."""
+        """Return the sectors in which copies differ."""
         found = np.zeros(self._there.shape[1], np.bool_)
         for copy, there in zip(self._copies, self._there, strict=True):
             found |= self._unequal(memoryview(copy.data).cast("B")) & there
@@ -161,7 +167,7 @@ class _Base:
         return numbers
 
     def options(self, first: int, last: int) -> tuple[_Option, ...]:
-        """Return the different contents of some sectors, each with the first copy that has it."""
+        """Return the different contents of some sectors, each with the first copy that has them."""
         start, stop = span = self.span(first, last)
         if span not in self._options:
             groups: dict[bytes, list[int]] = {}
@@ -184,7 +190,7 @@ class _Base:
         return self._options[span]
 
     def pieces(self, chosen: Sequence[_Option]) -> tuple[tuple[int, int, int], ...]:
-        """Return which copy the bytes come from, with what was chosen for the places."""
+        """Return which copy the bytes come from, with the chosen copies at the places."""
         numbers = self._first.copy()
         for option in chosen:
             first = (option.start + self._lead) // SECTOR
@@ -205,7 +211,7 @@ class _Base:
         return b"".join(self._copies[number].data[start:stop] for start, stop, number in pieces)
 
     def _unequal(self, data: memoryview) -> npt.NDArray[np.bool_]:
-        """Tell for each sector whether some bytes differ from those of the base."""
+        """Tell for each sector whether its bytes differ from those of the base."""
         found = np.zeros(self._there.shape[1], np.bool_)
         ahead = -self._lead % SECTOR
         whole = max(0, (self.size - ahead) // SECTOR)
@@ -228,7 +234,10 @@ def _touches(spans: Iterable[Span], span: Span) -> bool:
 
 
 def _iter_options(base: _Base, differing: Sequence[int]) -> Iterator[Options]:
-    """Iterate over ways to part what differs into places, and to choose: the fewest ways first."""
+    """Iterate over ways to divide the differing sectors into places, with the copies to choose.
+
+    Those with the fewest choices come first.
+    """
     seen: set[tuple[tuple[_Option, ...], ...]] = set()
     for restrict in (_likeliest, _undoubted, tuple):
         for spans in (_runs(differing), _pages(base, differing), [(n, n) for n in differing]):
@@ -243,20 +252,20 @@ def _undoubted(options: tuple[_Option, ...]) -> tuple[_Option, ...]:
 
 
 def _likeliest(options: tuple[_Option, ...]) -> tuple[_Option, ...]:
-    """Return what is not doubted and has a majority, if that is so."""
+    """Return the options that are not doubted and that most copies have."""
     good = _undoubted(options)
     most = max((option.votes for option in good), default=0)
     return tuple(option for option in good if option.votes == most)
 
 
 def _runs(numbers: Sequence[int]) -> list[Span]:
-    """Return the first and last of each run of neighbours."""
+    """Return the first and last number of each run of neighbours."""
     groups = groupby(enumerate(numbers), key=lambda item: item[1] - item[0])
     runs = [[number for _, number in group] for _, group in groups]
     return [(run[0], run[-1]) for run in runs]
 
 
 def _pages(base: _Base, numbers: Sequence[int]) -> list[Span]:
-    """Return the first and last of those in one page of the file."""
+    """Return the first and last number of those in the same page of the file."""
     pages = (list(page) for _, page in groupby(numbers, key=base.page))
     return [(page[0], page[-1]) for page in pages]

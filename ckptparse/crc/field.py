@@ -1,15 +1,16 @@
 """CRC-32C as arithmetic: a checksum is a polynomial over GF(2), modulo the Castagnoli polynomial P.
 
-A run of n bytes is a polynomial M of degree below 8n whose first bit (bit 0 of byte 0) has the
-highest power. Its CRC register, started at zero, is M · x^32 mod P, kept in 32 bits:
+A run of n bytes is a polynomial M of degree below 8n. Its first bit (bit 0 of byte 0) has the
+highest power. Its CRC register, started at zero, is M · x^32 mod P. The 32 bits are reflected:
 
     bit 31 = x^0    bit 30 = x^1    ...    bit 0 = x^31
 
-The published CRC starts the register at all ones and inverts the result, so that for two runs a, b
-of one length crc(a) ^ crc(b) = (a ^ b) · x^32: what is unknown cancels out. P is (x + 1) · Q with Q
-primitive of degree 31, so the powers of x repeat after 2^31 - 1, and every polynomial is a power of
-x modulo Q. Such logarithms are found by baby steps and giant steps over tables of 65,536 and
-32,768 powers, made once.
+The published CRC starts the register at all ones and inverts the result. For two runs a and b of
+one length both cancel out: crc(a) ^ crc(b) = (a ^ b) · x^32.
+
+P is (x + 1) · Q, and Q is primitive of degree 31. So the powers of x repeat after 2^31 - 1, and
+every polynomial is a power of x modulo Q. Such logarithms are found by baby steps and giant steps,
+with tables of 65,536 and 32,768 powers that are made once.
 """
 
 from __future__ import annotations
@@ -39,13 +40,18 @@ __all__ = [
 Registers = npt.NDArray[np.uint32]
 
 ONE = 0x80000000
-"""The polynomial 1."""
+"""The polynomial 1: x^0 is the highest bit."""
 ORDER = (1 << 31) - 1
-"""How many different powers x has."""
+"""How many different powers x has: those of a primitive polynomial of degree 31."""
 _POLYNOMIAL = 0x82F63B78
+"""P without x^32, reflected (docs/format.md, section 1.4)."""
 _ALL_ONES = 0xFFFFFFFF
 _BABY_STEPS = 1 << 16
+"""Baby steps; then 32,768 giant steps reach `ORDER`. About the root of `ORDER` costs least: with
+half as many, each logarithm takes twice as long."""
 _LOW_BITS = (1 << 20) - 1
+"""Bits that are looked up first: 65,536 of 1,048,576 values are set, so 15 of 16 are ruled out, and
+the table of 1 MiB stays in the processor's cache."""
 
 
 def multiply(first: int, second: int) -> int:
@@ -78,7 +84,7 @@ def raw_register(data: bytes | memoryview) -> int:
 
 
 def multiply_table(factor: int) -> Registers:
-    """Return the products of `factor` with every byte at every place: four tables of 256."""
+    """Return the products of `factor` with every byte at each of the four places of a register."""
     images = np.array([multiply(factor, 1 << bit) for bit in range(32)], np.uint32)
     table = np.zeros((4, 256), np.uint32)
     for place in range(4):
@@ -88,7 +94,7 @@ def multiply_table(factor: int) -> Registers:
 
 
 def multiply_each(values: Registers, table: Registers) -> Registers:
-    """Multiply every polynomial of an array by the factor that a `multiply_table` was made for."""
+    """Multiply every polynomial of an array by the factor of a `multiply_table`."""
     product: Registers = table[0][values & 0xFF]
     product ^= table[1][values >> 8 & 0xFF]
     product ^= table[2][values >> 16 & 0xFF]
@@ -97,7 +103,7 @@ def multiply_each(values: Registers, table: Registers) -> Registers:
 
 
 class WideTable:
-    """The products of a factor with every pair of bytes: twice as quick where there are many."""
+    """The products of a factor with every pair of bytes: twice as fast for large arrays."""
 
     __slots__ = ("_high", "_low")
 
@@ -107,7 +113,7 @@ class WideTable:
         self._high = (table[3][:, None] ^ table[2]).reshape(-1)
 
     def multiply(self, values: Registers) -> Registers:
-        """Multiply every polynomial of an array, best of some 16,384, by the factor."""
+        """Multiply every polynomial of an array by the factor; about 16,384 at a time is best."""
         product: Registers = np.take(self._low, values & 0xFFFF)
         product ^= np.take(self._high, values >> 16)
         return product
@@ -127,9 +133,9 @@ def powers_of_x(step: int, count: int) -> Registers:
 
 
 class _Steps(NamedTuple):
-    """The tables for logarithms: sorted small powers with their exponents, and large ones.
+    """The tables for logarithms: sorted small powers with their exponents, and large powers.
 
-    `ends` tells which values of a register's low 20 bits a small power has: one in sixteen.
+    `ends` tells which values the low 20 bits of a small power have: one in sixteen.
     """
 
     ends: npt.NDArray[np.bool_]
@@ -149,11 +155,11 @@ def _steps() -> _Steps:
 
 
 def discrete_log_below(value: int, bound: int) -> int | None:
-    """Return the k below `bound` with x^k = value modulo P, or None where there is none.
+    """Return the k below `bound` with x^k = value modulo P; None if there is none.
 
     Takes time in proportion to `bound`: 2-3 ms for the largest, `ORDER`.
     """
-    # A power of x is 1 modulo x + 1, which an even number of terms is not.
+    # Modulo x + 1 a power of x is 1, so its number of terms is odd.
     if value.bit_count() % 2 == 0:
         return None
     steps = _steps()
@@ -171,14 +177,14 @@ def discrete_log_below(value: int, bound: int) -> int | None:
 
 def discrete_log(value: int) -> int | None:
     """Return the k below `ORDER` with x^k = value modulo Q; None for zero modulo Q."""
-    # Q has an odd number of terms: adding it changes the parity and nothing modulo Q.
+    # Q has an odd number of terms. Adding it changes the parity, and nothing modulo Q.
     odd = value if value.bit_count() % 2 else value ^ _large_factor()
     return discrete_log_below(odd, ORDER)
 
 
 @cache
 def _large_factor() -> int:
-    """Return Q = P / (x + 1), by long division with the usual order of bits."""
+    """Return Q = P / (x + 1), by long division with bits in the usual order (not reflected)."""
     remainder = 1 << 32 | int(f"{_POLYNOMIAL:032b}"[::-1], 2)
     quotient = 0
     for degree in range(31, -1, -1):

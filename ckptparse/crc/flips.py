@@ -1,10 +1,10 @@
-"""Which small change of bytes explains a wrong checksum.
+"""Find the small change of bytes that explains a wrong checksum.
 
-The stored and the computed checksum differ by the change itself, times a power of x that says how
-far from the end it lies (`field`). For one bit that is a logarithm, exact and quick at any size;
-for one byte or one aligned word every position is tried at once. Each position gives a change of
-w bytes by chance with probability 2^(8w - 32), so a change found is a fit, and its chance of being
-wrong grows with the size.
+The difference of the stored and the computed checksum is the change itself, times a power of x that
+says how far it is from the end (`field`). For one bit this is a logarithm, exact and fast at any
+size. For one byte or one aligned word, every position is tried at once. A wrong position fits a
+change of w bytes by chance 1 in 2^(32 - 8w). So the chance that a found change is wrong grows with
+the size.
 """
 
 from __future__ import annotations
@@ -34,27 +34,29 @@ __all__ = [
 ]
 
 HIGHEST_CHANCE = 1e-3
-"""What is promised is wrong with this chance at most."""
+"""A promised value (`corrected`, `derived`) is wrong with this chance at most: 1 in 1,000. For one
+flipped bit it allows tensors of up to 512 KiB. A lower bound would promise less and offer the same
+values as `unverified`."""
 _POSITIONS = 1 << 16
-"""Positions that are tried in one go."""
+"""Positions that are tried at once: their registers fit into the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Bytes to turn over: `mask` is to be XORed onto the bytes at `offset`."""
+    """Bits to flip: the bytes at `offset` are XORed with `mask`."""
 
     offset: int
     mask: bytes
 
     @property
     def bit(self) -> int:
-        """Number of the lowest bit that differs in the first byte that does."""
+        """Number of the lowest flipped bit in the first byte with one."""
         first = next(byte for byte in self.mask if byte)
         return (first & -first).bit_length() - 1
 
     @property
     def is_one_bit(self) -> bool:
-        """Whether it turns over one bit and no more."""
+        """Whether it flips exactly one bit."""
         return sum(byte.bit_count() for byte in self.mask) == 1
 
     def apply(self, data: bytes | bytearray) -> bytes:
@@ -71,18 +73,19 @@ def chance_of_bit(size: int) -> float:
 
 
 def chance_of_word(size: int, width: int) -> float:
-    """Return how many changes of one aligned word fit by chance; at most 1."""
+    """Return the chance that other damage looks like a change of one aligned word."""
     return float(min(1.0, (size // width) * ((1 << 8 * width) - 1) / 2**32))
 
 
 def find_bit(stored: int, computed: int, size: int) -> Change | None:
     """Find the one bit of `size` bytes whose flip gives `computed` instead of `stored`.
 
-    There is never more than one, up to 2^31 - 1 bits: beyond, None. The checksums are unmasked.
+    The checksums are unmasked. Up to 2^31 - 1 bits there is at most one; for more bits None is
+    returned.
     """
     if not 0 < 8 * size <= ORDER:
         return None
-    # The register lies 32 powers further on than the bytes.
+    # The register is the bytes' polynomial times x^32 (`field`).
     from_end = discrete_log_below(_rewound(stored ^ computed), 8 * size)
     if from_end is None:
         return None
@@ -91,7 +94,7 @@ def find_bit(stored: int, computed: int, size: int) -> Change | None:
 
 
 def find_crc_bit(stored_masked: int, computed_masked: int) -> bool:
-    """Tell whether the stored checksum itself differs in one bit, as it lies in the file."""
+    """Tell whether one bit of the stored checksum itself is flipped. Both are masked, as stored."""
     return (stored_masked ^ computed_masked).bit_count() == 1
 
 
@@ -100,7 +103,7 @@ def find_words(
 ) -> list[Change]:
     """Find the aligned words of `width` 1 to 3 bytes whose change explains the checksums.
 
-    At most `limit` of them, from the end of the bytes. Takes about 10 ms a MiB.
+    At most `limit` of them, from the end of the bytes. Takes about 10 ms for each MiB.
     """
     found: list[Change] = []
     count = size // width
@@ -111,7 +114,7 @@ def find_words(
     for first in range(0, count, _POSITIONS):
         start = multiply_table(_shifted(difference, -8 * (tail + first * width)))
         words = multiply_each(powers[: count - first], start)
-        # A word's polynomial has only the lowest powers, which are the highest bits.
+        # A word's polynomial has only its lowest powers, and these are the highest bits.
         for place in np.flatnonzero(words & beyond == 0):
             offset = size - tail - (first + int(place) + 1) * width
             mask = int(words[place]) >> 32 - 8 * width

@@ -1,10 +1,11 @@
-"""Values that a checksum alone determines, their bytes being gone.
+"""Find values whose bytes are lost from their checksum alone.
 
-CRC-32C is a bijection on 4 bytes, so a payload of up to 4 bytes follows from its checksum exactly.
-An 8-byte integer does not: every checksum fits one value below 2^32, and that the true one is small
-is an assumption, the better the smaller the value found. A tensor that holds one value throughout,
-or counts upwards, is recognised among a short stated list (`CONSTANTS`); a longer list would prove
-less, and practically every checksum fits some 4-byte fill.
+- CRC-32C is a bijection on 4 bytes. So a payload of up to 4 bytes follows from its checksum.
+- An 8-byte integer does not. Every checksum fits exactly one value below 2^32; that the true value
+  is small is an assumption, and the smaller the value found, the safer it is.
+- A tensor with one value in all elements, or that counts up from 0, is recognised if the value is
+  in a short list (`CONSTANTS`). A longer list would prove less: almost every checksum fits some
+  4-byte value repeated.
 """
 
 from __future__ import annotations
@@ -34,15 +35,18 @@ __all__ = [
 ]
 
 CONSTANTS: Final = (0.0, 1.0, -1.0, 0.5, 2.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-"""The fills that are recognised: initial values and the common epsilons; and counting from 0."""
+"""The constants that are recognised: initial values, common rates and epsilons. With these 13 and
+counting from 0, a wrong one fits by chance 14 in 2^32."""
 COUNTER_NAMES: Final = frozenset({"global_step", "save_counter", "iterations", "iter"})
 """Last parts of the names of variables that count steps."""
 _SMALL_INTEGER = 1 << 22
-"""Integers below are believed: an arbitrary checksum fits one of them once in 1,024 times."""
+"""Integers below this are believed: of all checksums 2^22 in 2^32 fit one, 1 in 1,024, just within
+`HIGHEST_CHANCE`. 4 million steps are more than most training runs have."""
 _MOST_BOOLS = 22
-"""Bools that are solved for: an arbitrary checksum fits such a number once in 1,024 times."""
+"""Bools that are solved for: of all checksums 2^22 in 2^32 fit that many, 1 in 1,024."""
 _LARGEST_ARANGE = 1 << 20
-"""Elements of an arange of floats that is computed to compare its checksum: 1 ms."""
+"""Elements of a float range that is computed to compare its checksum: it takes 1 ms. Those of
+integers are computed from the checksums of halves, at any size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +54,11 @@ class Derivation:
     """A payload that follows from its checksum.
 
     Attributes:
-        method: How, in a few words.
-        chance: Chance that it is another one.
+        method: How it was found, in a few words.
+        chance: Chance that the payload is another one.
         pattern: The payload's bytes, or those of one of `count` equal elements.
         count: How many elements.
-        counting: Whether the elements count up from 0; `pattern` is then empty.
+        counting: Whether the elements count up from 0. `pattern` is empty then.
     """
 
     method: str
@@ -71,9 +75,9 @@ class Derivation:
 
 
 def derive_word(crc: int, size: int) -> bytes | None:
-    """Return the payload of `size` 1 to 4 bytes with that checksum, or None.
+    """Return the payload of `size` 1 to 4 bytes with that checksum; None if there is none.
 
-    Of 4 bytes there is always exactly one, of fewer at most one.
+    For 4 bytes there is always exactly one, for fewer at most one.
     """
     return derive_tail(crc, crc32c(b""), size)
 
@@ -99,35 +103,34 @@ def is_counter(name: str) -> bool:
 
 
 def derive_integer(crc: int, *, big_endian: bool = False) -> tuple[int, float]:
-    """Return the one integer below 2^32 whose 8 bytes have that checksum, and the chance.
+    """Return the one integer below 2^32 whose 8 bytes have that checksum, and a chance.
 
-    The chance is that of an arbitrary checksum to fit a value as small as this, in steps of powers
-    of two.
+    The chance is that of any checksum to fit a value with as few bits.
     """
     if big_endian:
         word = derive_tail(crc, crc_of_zeros(4), 4)
         value = int.from_bytes(word or b"", "big")
     else:
         register = multiply(crc ^ crc_of_zeros(8), power_of_x(-64))
-        value = register  # Bit 0 of byte 0 is the highest power, bit 0 of the register.
+        value = register  # Bit 0 of byte 0 has the highest power, and that is bit 0 here.
     return value, 2.0 ** (max(value.bit_length(), 1) - 32)
 
 
 def integer_is_proved(value: int) -> bool:
-    """Tell whether a value found by `derive_integer` is small enough to be believed."""
+    """Tell whether a value from `derive_integer` is small enough to be believed."""
     return value < _SMALL_INTEGER
 
 
 def derive_bools(crc: int, count: int) -> tuple[bytes, float] | None:
-    """Return the `count` bytes of 0 and 1 with that checksum, and the chance that it is not they.
+    """Return the `count` bytes of 0 and 1 with that checksum, and the chance that they are wrong.
 
-    Each byte adds a value of its own to the register, and up to 31 of them are independent, so that
-    there is one solution at most; an arbitrary checksum has one with the chance 2^(count - 32).
+    Each byte that is 1 adds a value to the register. Up to 31 of these values are independent, so
+    there is at most one solution. Any other checksum has one with the chance 2^(count - 32).
     """
     if not 0 < count <= _MOST_BOOLS:
         return None
     zeros = crc_of_zeros(count)
-    rows: list[tuple[int, int]] = []  # a register, and which bytes give it
+    rows: list[tuple[int, int]] = []  # A register, and a bit for each byte that gives it.
     for place in range(count):
         register = crc32c(bytes(place) + b"\1" + bytes(count - place - 1)) ^ zeros
         register, bytes_of = _reduced(register, 1 << place, rows)
@@ -139,7 +142,7 @@ def derive_bools(crc: int, count: int) -> tuple[bytes, float] | None:
 
 
 def _reduced(register: int, bytes_of: int, rows: list[tuple[int, int]]) -> tuple[int, int]:
-    """Take from a register whatever the rows can give, by their highest bits."""
+    """Subtract rows from a register, by their highest bits."""
     for row, row_bytes in rows:
         if register ^ row < register and register >> row.bit_length() - 1 & 1:
             register ^= row
@@ -152,7 +155,7 @@ def derive_constant(crc: int, dtype: np.dtype[Any], count: int) -> Derivation | 
 
     Args:
         crc: The unmasked checksum.
-        dtype: The elements as stored, byte order included.
+        dtype: Type of the elements as stored, with their byte order.
         count: How many elements.
     """
     size = dtype.itemsize
@@ -162,15 +165,16 @@ def derive_constant(crc: int, dtype: np.dtype[Any], count: int) -> Derivation | 
     chance = (len(patterns) + 1) / 2**32
     for name, pattern in patterns:
         if _crc_of_repeat(pattern, count) == crc:
-            return Derivation(f"constant {name}", chance, pattern, count)
+            return Derivation(f"the constant {name}", chance, pattern, count)
     if count > 1 and _crc_of_arange(dtype, count, size) == crc:
-        return Derivation("constant arange", chance, b"", count, counting=True)
+        method = f"the numbers from 0 to {count - 1}"
+        return Derivation(method, chance, b"", count, counting=True)
     return None
 
 
 @lru_cache(maxsize=64)
 def _patterns(dtype: np.dtype[Any]) -> tuple[tuple[str, bytes], ...]:
-    """Names and bytes of the constants as elements of that type, each bytes once."""
+    """Return names and bytes of the constants as elements of that type, without repeats."""
     patterns: dict[bytes, str] = {}
     for value in CONSTANTS:
         if dtype.kind not in "fcV" and not (value.is_integer() and dtype.kind in "iub"):
@@ -216,7 +220,10 @@ def _crc_of_arange(dtype: np.dtype[Any], count: int, size: int) -> int | None:
 
 @lru_cache(maxsize=1024)
 def _arange_register(dtype: np.dtype[Any], count: int) -> int:
-    """Return the register over 0 ... count - 1: the high bits only ever add constant fills."""
+    """Return the register over 0 ... count - 1, from that of halves.
+
+    The second half is the first one with one more bit set in every element.
+    """
     if count <= 1:
         return 0
     power = 1 << (count - 1).bit_length() - 1
@@ -229,12 +236,12 @@ def _arange_register(dtype: np.dtype[Any], count: int) -> int:
 
 
 def find_zeros(crc: int) -> int | None:
-    """Return the n below 2^31 - 1 for which `crc` is the checksum of n zero bytes, or None.
+    """Return the n below 2^31 - 1 for which `crc` is the checksum of n zero bytes; None if none.
 
-    Half of all checksums have one: only `chance_of_zeros` tells whether it means anything.
+    Half of all checksums have one. `chance_of_zeros` tells whether it means anything.
     """
     inverted = crc ^ 0xFFFFFFFF
-    # All ones has an even number of terms, and x^(8n) times it keeps that.
+    # The register starts with 32 terms, an even number; multiplied by x^(8n) it stays even.
     if inverted.bit_count() % 2 or not inverted:
         return None
     exponent = discrete_log(inverted)
@@ -245,10 +252,10 @@ def find_zeros(crc: int) -> int | None:
 
 
 def chance_of_zeros(size: int) -> float:
-    """Return the chance that an arbitrary checksum fits zeros of a size as natural as this.
+    """Return the chance that any checksum fits zeros of a size as usual as this one.
 
-    A size is the more natural the smaller it is, or the larger the power of two that divides it
-    (one of 32 possible, which is allowed for).
+    A small size is usual, and so is one that a large power of two divides. There are 32 powers of
+    two, so the chance is 32 times that of the quotient.
     """
     natural = size // (size & -size) if size else 1
     return min(size, 32 * natural) / 2**32

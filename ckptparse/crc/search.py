@@ -1,14 +1,14 @@
-"""Find runs of bytes whose place is not known, by their sizes and checksums.
+"""Find runs of bytes at unknown places, by their sizes and checksums.
 
-The register after every step of the bytes is computed once. A window of n bytes then has the
-register `after(end) ^ after(start) · x^(8n)`, so each further size costs one multiplication and one
-comparison a position, and further checksums of one size nothing.
+The register after every step of the bytes is computed once. Then the register of a window of n
+bytes is `after(end) ^ after(start) · x^(8n)`. So one more size costs one multiplication and one
+comparison for each position. One more checksum of the same size costs nothing.
 
-    Registers        every 4 bytes of a buffer, or every block of it; computed in lanes: the
-                     library's checksum gives the register at the start of each lane, and numpy
-                     advances all lanes together, a word at a time
-    GridRegisters    a stream, at chosen places of every block: as fast as the library's checksum,
-                     four bytes kept for a block and place, however long the stream
+    Registers        at every 4 bytes of a buffer, or at every block of it. They are computed in
+                     lanes: the library's checksum gives the register at the start of each lane,
+                     and numpy advances all lanes together, one word at a time.
+    GridRegisters    of a stream, at chosen places of every block. As fast as the library's
+                     checksum; 4 bytes are kept for each block and place.
 """
 
 from __future__ import annotations
@@ -38,14 +38,17 @@ __all__ = ["GridRegisters", "Registers", "Wanted", "find_splits", "word_register
 
 _WORD = 4
 _BATCH = 1 << 13
-"""Registers that are advanced together: they and the tables fit the processor's cache."""
+"""Registers that are advanced together: they and the tables fit into the processor's cache."""
 _SEGMENT = 1 << 20
+"""Words that a thread advances: 4 MiB, of which two segments give two threads work."""
 _COARSE_STEP = 256
-"""From this step on the library's checksum, called once a step, is as quick."""
+"""From this step on, one call of the library's checksum for each step is as fast as numpy."""
 _SHARE = 1 << 17
-"""Positions that a thread takes at a time: the tables of a size serve that long."""
+"""Positions that a thread takes at a time, so that it uses the tables of a size many times."""
 _ROUND = 1 << 14
+"""Positions that are tested at once: their arrays stay in the processor's cache."""
 _MOST_THREADS = 8
+"""Threads at most: more wait for memory, not for the processor."""
 _ALL_ONES = 0xFFFFFFFF
 
 Words = npt.NDArray[np.uint32]
@@ -85,15 +88,15 @@ class Registers:
     def find(self, size: int, crc: int) -> list[int]:
         """Return the offsets, multiples of the step, of all windows of that size and checksum.
 
-        The expected number of windows that fit by chance is `positions(size)` / 2^32.
+        On average `positions(size)` / 2^32 windows fit by chance.
         """
         return self.find_each([Wanted(size, crc)])[Wanted(size, crc)]
 
     def find_each(self, wanted: Iterable[Wanted]) -> dict[Wanted, list[int]]:
-        """Return for each run of bytes the offsets, multiples of the step, where it lies.
+        """Return for each run of bytes the offsets, multiples of the step, where it is.
 
-        Sizes that do not fit cost nothing; checksums of one size are looked for together; several
-        threads share the work where there is much of it.
+        Sizes larger than the buffer cost nothing. Checksums of one size are sought together. Threads
+        share the work if there is much of it.
         """
         found: dict[Wanted, list[int]] = {item: [] for item in wanted}
         fitting = [item for item in found if item.size and self.positions(item.size)]
@@ -108,7 +111,7 @@ class Registers:
         return (self.size - size) // self.step + 1 if size <= self.size else 0
 
     def _hits(self, first: int, tests: Sequence[_Test | _FourTests]) -> Hits:
-        """Return what lies at the positions of one share."""
+        """Return the runs at the positions of one share."""
         starts = self._after[first : first + _SHARE]
 
         def ends(begin: int, stop: int, size: int) -> Words:
@@ -119,7 +122,7 @@ class Registers:
         return [(item, (first + place) * self.step) for item, place in hits]
 
     def _ends(self, first: int, size: int, count: int) -> Words:
-        """Return the registers at the ends of `count` windows, which need not be multiples."""
+        """Return the registers at the ends of `count` windows, also between two steps."""
         whole, rest = divmod(size, self.step)
         ends = self._after[first + whole : first + whole + count]
         table = multiply_table(power_of_x(8))[0] if rest else ends
@@ -133,12 +136,12 @@ class Registers:
 class GridRegisters:
     """The CRC registers of a stream at the same places of every block of it.
 
-    The bytes themselves are not kept: 4 bytes for each block and place are. Windows may begin at
-    any of the places and end at any of them; a last block that is not whole has no places.
+    The bytes themselves are not kept, only 4 bytes for each block and place. Windows may begin and
+    end at any of the places. An incomplete last block has no places.
 
     Attributes:
-        step: The size of a block in bytes: 512, 1, 2 or 4 KiB.
-        places: Offsets within a block at which the register is kept; 0 is always among them.
+        step: The size of a block in bytes: 512, 1,024, 2,048 or 4,096.
+        places: Offsets within a block at which the register is kept; 0 is always one of them.
         size: How many bytes of whole blocks there were.
     """
 
@@ -157,7 +160,7 @@ class GridRegisters:
         self.size = 0
 
     def extend(self, data: bytes | memoryview) -> None:
-        """Take in the next bytes of the stream."""
+        """Add the next bytes of the stream."""
         view = memoryview(data)
         if self._rest:
             missing = self.step - len(self._rest)
@@ -173,10 +176,10 @@ class GridRegisters:
         self._rest = bytes(view[whole:])
 
     def find_each(self, wanted: Iterable[Wanted], *, place: int = 0) -> dict[Wanted, list[int]]:
-        """Return for each run of bytes the offsets where it lies, at that place of a block.
+        """Return for each run of bytes the offsets where it is, at that place of a block.
 
         Raises:
-            ValueError: The register at a run's begin or end was not kept.
+            ValueError: The register at the start or the end of a run was not kept.
         """
         found: dict[Wanted, list[int]] = {item: [] for item in wanted}
         fitting = [item for item in found if 0 < item.size <= self.size - place]
@@ -197,7 +200,7 @@ class GridRegisters:
         count = len(blocks) // self.step
         after = np.fromiter(crcs, np.uint32, count * len(self.places) + 1)
         self._crc = int(after[-1])
-        # The register at the first place of a block is that at the end of the block before.
+        # The register at place 0 of a block is the one at the end of the block before.
         after ^= np.uint32(_ALL_ONES)
         self._after.append(after[:-1].reshape(count, len(self.places)))
         self.size += len(blocks)
@@ -221,13 +224,13 @@ class GridRegisters:
         return self.places.index(place)
 
     def _hits(self, first: int, tests: Sequence[_Test | _FourTests], place: int) -> Hits:
-        """Return what lies at the positions of one share."""
+        """Return the runs at the positions of one share."""
         after = self._joined()
         starts = after[first : min(first + _SHARE, len(after) - 1), self._column(place)]
 
         def ends(begin: int, stop: int, size: int) -> Words:
             blocks, end_place = divmod(place + size, self.step)
-            # An end at place 0 may be that of the last block, whose other places are not known.
+            # The last row is the end of the last block: of it only place 0 is known.
             last = min(first + stop + blocks, len(after) - (end_place != 0))
             return after[first + begin + blocks : last, self._column(end_place)]
 
@@ -236,7 +239,7 @@ class GridRegisters:
 
 
 class _Test:
-    """Whether windows of one size have one of some checksums: 16 bits first, then all."""
+    """Tests whether windows of one size have one of some checksums: 16 bits first, then all."""
 
     __slots__ = ("_high", "_low", "_power", "_some", "_wanted", "size")
 
@@ -250,7 +253,7 @@ class _Test:
         self._some[[register & 0xFFFF for register in self._wanted]] = True
 
     def hits(self, low: Places, high: Places, ends: Ends) -> Iterator[tuple[Wanted, int]]:
-        """Iterate over what fits, and where."""
+        """Iterate over the runs that fit, and their places."""
         last = ends(self.size)
         values = np.empty(len(last), np.uint16)
         other = np.empty(len(last), np.uint16)
@@ -270,19 +273,19 @@ class _Slot(NamedTuple):
 
     item: Wanted
     table: Words
-    """That of x^(8 · size)."""
+    """`multiply_table` of x^(8 · size)."""
     register: int
-    """What the difference of the registers at start and end must be."""
+    """The difference that the registers at start and end must have."""
 
     def confirm(self, low: Places, high: Places, ends: Words) -> npt.NDArray[np.bool_]:
-        """Tell for each of some windows whether it fits."""
+        """Tell for each window whether it fits."""
         starts = (low | high << 16).astype(np.uint32)
         fits: npt.NDArray[np.bool_] = multiply_each(starts, self.table) ^ ends == self.register
         return fits
 
 
 class _FourTests:
-    """Four sizes with one checksum each, tested together: 8 bits of each first, then all."""
+    """Tests four sizes with one checksum each together: 8 bits of each first, then all."""
 
     __slots__ = ("_high", "_low", "_slots")
 
@@ -298,7 +301,7 @@ class _FourTests:
         self._low, self._high = (table.view(np.uint32).reshape(-1) for table in (low, high))
 
     def hits(self, low: Places, high: Places, ends: Ends) -> Iterator[tuple[Wanted, int]]:
-        """Iterate over what fits, and where."""
+        """Iterate over the runs that fit, and their places."""
         lasts = [ends(slot.item.size) for slot in self._slots]
         count = max(map(len, lasts))
         packed = np.empty((count, 4), np.uint8)
@@ -317,14 +320,14 @@ class _FourTests:
 
 
 def _halves(factor: int) -> tuple[Words, Words]:
-    """Return the products of a factor with every low half, and every high half, of a word."""
+    """Return the products of a factor with every low half and with every high half of a word."""
     table = multiply_table(factor)
     low, high = ((table[n + 1][:, None] ^ table[n]).reshape(-1) for n in (0, 2))
     return low, high
 
 
 def _make_tests(wanted: Iterable[Wanted]) -> list[_Test | _FourTests]:
-    """Group what is sought: sizes with one checksum by fours, the others one by one."""
+    """Group what is sought: sizes with one checksum in fours, the others one by one."""
     sizes: dict[int, list[Wanted]] = defaultdict(list)
     for item in wanted:
         sizes[item.size].append(item)
@@ -339,10 +342,10 @@ def _make_tests(wanted: Iterable[Wanted]) -> list[_Test | _FourTests]:
 def _iter_hits(
     starts: Words, tests: Sequence[_Test | _FourTests], ends: Callable[[int, int, int], Words]
 ) -> Iterator[tuple[Wanted, int]]:
-    """Iterate over what windows fit, by the registers at their starts.
+    """Iterate over the windows that fit, from the registers at their starts.
 
-    `ends(begin, stop, size)` gives the registers at the ends of windows, fewer where some would
-    not fit.
+    `ends(begin, stop, size)` gives the registers at the ends of windows. It gives fewer if the last
+    windows would go beyond the end.
     """
     low, high = (starts & 0xFFFF).astype(np.intp), (starts >> 16).astype(np.intp)
     for test in tests:
@@ -358,7 +361,7 @@ def _share_out(
     shares: range,
     tests: Sequence[_Test | _FourTests],
 ) -> Iterator[tuple[Wanted, int]]:
-    """Do the work for every share, by several threads where there are several."""
+    """Do the work for every share, in several threads if there are several shares."""
     if not tests:
         return
     threads = min(len(shares), os.cpu_count() or 1, _MOST_THREADS)
@@ -380,10 +383,10 @@ def find_splits(
     step: int,
     first: int,
 ) -> list[int]:
-    """Find where a run of bytes goes over from one fragment to another.
+    """Find where a run of bytes changes from one fragment to another.
 
-    Every place is tried in one pass: for fragments a and b and a split after s of n bytes, the
-    run's register is that of b alone plus x^(8(n - s)) times what a and b differ by after s.
+    Every place is tried in one pass. For fragments a and b and a split after s of n bytes, the
+    run's register is the one of b alone plus x^(8(n - s)) times the difference of a and b after s.
 
     Args:
         head: Bytes that begin where the run begins; at most `size` of them.
@@ -394,8 +397,8 @@ def find_splits(
         first: Offset within the run of the first border.
 
     Returns:
-        How many of the run's bytes come from `head`, for each split that fits. By chance as many
-        fit as there are borders, / 2^32.
+        For each split that fits, how many of the run's bytes come from `head`. By chance as many fit
+        as there are borders, / 2^32.
     """
     before = memoryview(tail).nbytes
     lowest, highest = max(0, size - before), min(size, memoryview(head).nbytes)
@@ -404,7 +407,7 @@ def find_splits(
     if not splits:
         return []
     heads = _registers_at(memoryview(head), splits)
-    # What of the tail's fragment lies before it counts as zeros, which keep a register of zero.
+    # Bytes before the tail count as zeros: they leave a register of zero as it is.
     tails = _registers_at(memoryview(tail), range(start - lowest, highest + 1 - lowest, step))
     whole = crc32c(memoryview(tail)[before - (size - lowest) :]) ^ crc_of_zeros(size - lowest)
     difference = crc ^ crc_of_zeros(size) ^ whole
@@ -415,11 +418,11 @@ def find_splits(
 
 
 def _registers_at(data: memoryview, ends: range) -> Words:
-    """Return the registers, started at zero, after so many bytes."""
+    """Return the registers, started at zero, after each of some numbers of bytes."""
     registers = np.empty(len(ends), np.uint32)
     crc, before = _ALL_ONES, 0
     for number, end in enumerate(ends):
-        # A register of zero is the checksum of nothing, all bits turned over.
+        # The library takes and gives checksums: registers with all bits inverted.
         crc = crc32c(data[before:end], crc)
         registers[number] = crc ^ _ALL_ONES
         before = end
