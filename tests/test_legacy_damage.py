@@ -241,11 +241,11 @@ def test_a_missing_record_names_its_tensor(tmp_path: Path) -> None:
     file.tensors[2].slices[1].stored = False
     file.tensors[0].slices[0].stored = False
     with ckptparse.open(file.write(tmp_path / "m")) as checkpoint:
-        with pytest.raises(MalformedError, match=r"record of slice \[1,2:-\] is missing") as caught:
+        with pytest.raises(MalformedError, match=r"Expected a record of slice \[1,2:-\]") as caught:
             checkpoint["matrix"].read()
         assert caught.value.tensor is not None
         assert "matrix" in caught.value.tensor
-        with pytest.raises(MalformedError, match="is missing"):
+        with pytest.raises(MalformedError, match="found none"):
             checkpoint["a/scalar"].read()
         assert checkpoint["matrix"][0].tolist() == [0, 1]
         assert checkpoint["half"].read().tolist() == [1, -1]

@@ -23,7 +23,7 @@ from ckptparse.files.storage import Source
 
 __all__ = ["Manner", "ShardFiles"]
 
-_DAMAGED = "ckptparse.recover tells what can be got back"
+_DAMAGED = "ckptparse.recover gives what can be got back"
 
 
 class Manner(NamedTuple):
@@ -69,7 +69,7 @@ class ShardFiles:
             raise MissingShardError(
                 f"Data file number {shard_id + 1} of {self.num_shards} is missing",
                 path=path,
-                hint="ckptparse.recover tells what the other files still give",
+                hint="ckptparse.recover gives what the other files still hold",
             ) from None
         try:
             yield source

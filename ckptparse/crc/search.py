@@ -95,8 +95,8 @@ class Registers:
     def find_each(self, wanted: Iterable[Wanted]) -> dict[Wanted, list[int]]:
         """Return for each run of bytes the offsets, multiples of the step, where it is.
 
-        Sizes larger than the buffer cost nothing. Checksums of one size are sought together. Threads
-        share the work if there is much of it.
+        Sizes larger than the buffer cost nothing. Checksums of one size are sought together, and
+        several threads share large work.
         """
         found: dict[Wanted, list[int]] = {item: [] for item in wanted}
         fitting = [item for item in found if item.size and self.positions(item.size)]
@@ -397,8 +397,8 @@ def find_splits(
         first: Offset within the run of the first border.
 
     Returns:
-        For each split that fits, how many of the run's bytes come from `head`. By chance as many fit
-        as there are borders, / 2^32.
+        For each split that fits, how many of the run's bytes come from `head`. By chance as many
+        fit as there are borders, / 2^32.
     """
     before = memoryview(tail).nbytes
     lowest, highest = max(0, size - before), min(size, memoryview(head).nbytes)

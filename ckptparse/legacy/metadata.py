@@ -1,4 +1,4 @@
-"""The list of tensors of one V1 file, checked (docs/format.md, section 3.2).
+"""Decode and check the list of tensors of one V1 file (docs/format.md, section 3.2).
 
 The value under the empty key is a SavedTensorSlices with only field 1:
 
@@ -6,8 +6,8 @@ The value under the empty key is a SavedTensorSlices with only field 1:
        0a .. SavedSliceMeta, a tensor    0a name   12 shape   18 DataType   22 slice, repeated
        12 .. VersionDef                  08 01
 
-A tensor that lists no slices is not there, as in TensorFlow. Names are taken from the wire: any
-bytes are a name, and protobuf would refuse the whole list for one that is not UTF-8.
+A tensor without slices is left out, as TensorFlow does. The message is read from the wire, since a
+name may be any bytes, and protobuf refuses a whole message if one name in it is not UTF-8.
 """
 
 from __future__ import annotations
@@ -30,25 +30,28 @@ __all__ = ["SliceList", "decode_metadata", "read_metadata"]
 
 META_KEY = b""
 _META = 1
+"""Field number in SavedTensorSlices."""
 _TENSOR, _VERSIONS = 1, 2
+"""Field numbers in SavedTensorSliceMeta."""
 _NAME, _SHAPE, _TYPE, _SLICE = 1, 2, 3, 4
+"""Field numbers in SavedSliceMeta."""
 
 
 @dataclass(frozen=True, slots=True)
 class SliceList:
-    """What one file says it holds of one tensor."""
+    """The slices of one tensor in one file, as its list says."""
 
     name: str
     data_type: int
-    """DataType number: any, until values are asked for."""
+    """DataType number; not checked before values are read."""
     shape: tuple[int, ...]
     """Of the whole tensor."""
     slices: tuple[TensorSlice, ...]
-    """Which of it are in this file."""
+    """Those in this file."""
 
 
 def read_metadata(table: Table, *, limits: Limits) -> list[SliceList]:
-    """Read and check what a V1 file lists, in the order of the file.
+    """Read and check the list of a V1 file, in the order of the file.
 
     Raises:
         MalformedError: The list is missing, or breaks the format's rules.
@@ -58,7 +61,7 @@ def read_metadata(table: Table, *, limits: Limits) -> list[SliceList]:
     value = table.get(META_KEY)
     if value is None:
         raise MalformedError(
-            "Expected the list of a V1 file's tensors under the empty key, found none"
+            "Expected the list of a V1 file's tensors under the empty key, found no such key"
         )
     return decode_metadata(value, limits=limits)
 
@@ -73,6 +76,7 @@ def decode_metadata(value: bytes, *, limits: Limits) -> list[SliceList]:
             limits.check("entries", len(lists) + 1, "The number of tensors")
             lists.append(_decode_list(meta[start:end], limits))
         elif wire == BYTES and number == _VERSIONS:
+            # A message that comes twice is merged: its parts, joined, parse to the same.
             versions += bytes(meta[start:end])
     check_versions(parse_message(VersionDef, versions, limits=limits))
     return [found for found in lists if found.slices]
@@ -101,7 +105,7 @@ def _decode_list(data: Buffer, limits: Limits) -> SliceList:
 def _decode_slices(
     shape_data: bytes, slices_data: list[Buffer], limits: Limits
 ) -> tuple[tuple[int, ...], tuple[TensorSlice, ...]]:
-    """Decode a shape and the slices that must lie within it."""
+    """Decode a shape, and the slices, which must lie within it."""
     shape = shape_from_proto(
         parse_message(TensorShapeProto, shape_data, limits=limits), limits=limits
     )

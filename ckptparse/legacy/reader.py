@@ -1,7 +1,7 @@
-"""V1 files, read: name -> slices -> record of a slice -> array (docs/format.md, section 3).
+"""Read V1 files: name -> slices -> record of a slice -> array (docs/format.md, section 3).
 
-Opening reads each file's list of tensors. A tensor's values are in the message under the key of its
-slice, and there is no checksum but that of the block which holds the record.
+Opening reads each file's list of tensors. The values of a slice are in the message under its key.
+The only checksum is that of the block which holds the record.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from ckptparse.tensor_proto import decode_saved_values
 __all__ = ["LegacyReader", "LegacyTensor"]
 
 _DATA, _VALUES = 2, 3
-"""Fields of SavedTensorSlices and of SavedSlice that lead to the TensorProto."""
+"""Field numbers: SavedTensorSlices.data, SavedSlice.data, which is the TensorProto."""
 
 
 @dataclass(frozen=True, slots=True)
 class LegacyTensor:
-    """What all files together say of one tensor."""
+    """One tensor, as the lists of all files together say."""
 
     data_type: int
     shape: tuple[int, ...]
@@ -48,7 +48,7 @@ class LegacyTensor:
 
     @property
     def is_whole(self) -> bool:
-        """Whether one slice is all of it."""
+        """Whether it has one slice, and this is all of it."""
         ranges = self.slices[0].resolve(self.shape)
         return len(self.slices) == 1 and tuple(map(len, ranges)) == self.shape
 
@@ -79,7 +79,7 @@ class LegacyReader:
 
     @classmethod
     def open(cls, files: Sequence[str], context: Context) -> LegacyReader:
-        """Open the files of one checkpoint and read what they list.
+        """Open the files of one checkpoint and read their lists.
 
         Raises:
             CheckpointNotFoundError: A file is not there.
@@ -114,7 +114,7 @@ class LegacyReader:
 
     @property
     def byte_order(self) -> Literal["little"]:
-        """Always little-endian: values are in messages."""
+        """Always little-endian: values are in messages, which have no other order."""
         return "little"
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -122,7 +122,7 @@ class LegacyReader:
         return {name: tensor.shape for name, tensor in self._tensors.items()}
 
     def find(self, name: str, options: ReadOptions) -> Tensor | None:
-        """Return the lazy tensor of a name, or None where there is none."""
+        """Return the lazy tensor of a name; None if there is none."""
         tensor = self._tensors.get(name)
         return None if tensor is None else self._make_tensor(name, tensor, options)
 
@@ -137,15 +137,15 @@ class LegacyReader:
         return [tensor.read() for tensor in tensors if tensor is not None]
 
     def orphan_slices(self) -> list[OrphanSlice]:
-        """Return none: a record that no list names has neither shape nor type."""
+        """Return none: a record that no list names has no shape and no dtype."""
         return []
 
     def data_sizes(self) -> Mapping[str, int]:
-        """Return none: every file was found whole when its list was read."""
+        """Return none: V1 has no data files."""
         return {}
 
     def slice_payloads(self, name: str, entry: BundleEntry) -> tuple[SliceGrid, list[Payload]]:
-        """Find the slices of a tensor; their payloads stand in the order of `entry.slices`."""
+        """Find the slices of a tensor; their payloads are in the order of `entry.slices`."""
         tensor = self._tensors[name]
         grid = SliceGrid(entry.slices, entry.shape)
         shapes = (grid.stops - grid.starts).tolist()
@@ -159,7 +159,7 @@ class LegacyReader:
         """Read the bytes of a record.
 
         Raises:
-            MalformedError: The file lists the slice and has no record of it.
+            MalformedError: The file lists the slice, but has no record of it.
         """
         key = encode_slice_key(encode_name(record.name), record.piece)
         # The blocks that a table keeps are shared by all threads.
@@ -169,21 +169,20 @@ class LegacyReader:
             data = self._tables[record.file].get(key)
         if data is None:
             raise MalformedError(
-                f"The record of slice [{record.piece}] is missing: the file lists the slice and "
-                "has none",
+                f"Expected a record of slice [{record.piece}], which the file lists; found none",
                 path=self.files[record.file],
             )
         return data
 
     def close(self) -> None:
-        """Close the files, when nobody reads them."""
+        """Close the files, after any read that is going on."""
         with self._lock:
             self._closed = True
         for table in self._tables:
             table.source.close()
 
     def _make_tensor(self, name: str, tensor: LegacyTensor, options: ReadOptions) -> Tensor:
-        # The same for every `Tensor` of a name, so that what is verified stays so.
+        # All `Tensor` objects of a name share one payload, which remembers that it was verified.
         payload = self._payloads.get(name)
         if payload is None:
             payload = self._payloads.setdefault(name, self._make_payload(name, tensor))
@@ -193,7 +192,7 @@ class LegacyReader:
         if tensor.is_whole:
             (piece,), (file,) = tensor.slices, tensor.files
             return RecordPayload(self, Record(name, tensor.data_type, piece, tensor.shape, file))
-        # Where its bytes lie is told by its slices alone, as in a bundle.
+        # As in a bundle, the entry of a sliced tensor has no place: its slices have.
         entry = BundleEntry(tensor.data_type, tensor.shape, 0, 0, 0, 0, tensor.slices)
         return SlicedPayload(self, name, entry)
 
@@ -212,7 +211,7 @@ class Record:
 
 
 class RecordPayload:
-    """One slice, which may be the whole tensor: read whole always, since it is one message."""
+    """One slice, or a whole tensor. It is always read as a whole, since it is one message."""
 
     __slots__ = ("_reader", "_record", "_verified")
 
@@ -230,7 +229,7 @@ class RecordPayload:
         return kind_of(self._record.data_type)
 
     def read(self, options: ReadOptions) -> npt.NDArray[Any]:  # noqa: ARG002 - blocks always are
-        """Read the whole; see `Payload`."""
+        """Read all of it; see `Payload`."""
         record = self._record
         data = self._reader.read_record(record)
         with located(path=self._reader.files[record.file]):
@@ -245,7 +244,7 @@ class RecordPayload:
         return shaped
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
-        """Read the whole and pick the part; see `Payload`."""
+        """Read all of it and take the part; see `Payload`."""
         whole = self.read(DEFAULT_OPTIONS)
         index = tuple(slice(wanted.start, wanted.stop, wanted.step) for wanted in region)
         part: npt.NDArray[Any] = whole[index].copy()
@@ -258,10 +257,10 @@ class RecordPayload:
 
 
 def _merge(lists: Sequence[Sequence[SliceList]], files: Sequence[str]) -> dict[str, LegacyTensor]:
-    """Put together what the files list, sorted by name.
+    """Put the lists of the files together, sorted by name.
 
     Raises:
-        MalformedError: Two lists disagree about the type or shape of a tensor.
+        MalformedError: Two lists disagree about the dtype or shape of a tensor.
     """
     parts: dict[str, list[tuple[SliceList, int]]] = {}
     for file, found in enumerate(lists):

@@ -8,9 +8,10 @@
              key[non_shared]  value[value_size]
 
 A restart is the offset of an entry that shares nothing, so that a search can begin there.
-Stricter than TensorFlow, which lists fewer entries where these rules are broken: here entries fill
-the block exactly, restarts point at entries that share nothing, the first at offset 0, and keys
-strictly increase.
+
+This reader is stricter than TensorFlow's, which lists fewer entries if these rules are broken:
+entries fill the block exactly; restarts point at entries that share nothing, and the first is 0;
+keys strictly increase.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 RESTART_INTERVAL = 16
-"""Every so many entries TensorFlow writes a whole key, and where it stands among the restarts."""
+"""Entries from one restart to the next, in blocks that TensorFlow writes (section 1.5)."""
 
 
 class KeyOrderError(MalformedError):
@@ -41,7 +42,7 @@ class KeyOrderError(MalformedError):
 
 @dataclass(frozen=True, slots=True)
 class BlockEntries:
-    """All entries of a block, as columns. Entry i's value is `contents[starts[i]:ends[i]]`."""
+    """All entries of a block, as columns. The value of entry i is `contents[starts[i]:ends[i]]`."""
 
     contents: bytes
     keys: list[bytes]
@@ -53,11 +54,11 @@ def decode_entry(contents: bytes, position: int, end: int) -> tuple[int, int, in
     """Decode an entry's three lengths at `position`.
 
     Returns:
-        How many bytes are shared, where the key's own bytes start, where they end and the value
-        starts, and where the value ends: all within `end`.
+        Four numbers: how many bytes are shared; where the key's own bytes start; where they end and
+        the value starts; where the value ends. None of them is beyond `end`.
 
     Raises:
-        MalformedError: A length is broken, or runs past `end`.
+        MalformedError: A length is no varint, or leads beyond `end`.
     """
     try:
         shared, at = decode_varint(contents, position, end, bits=32)
@@ -103,7 +104,8 @@ class Block:
             )
         (count,) = struct.unpack_from("<I", contents, len(contents) - 4)
         entries_end = len(contents) - 4 - 4 * count
-        # Every restart points at an entry of its own, of three bytes or more.
+        # Each restart points at another entry, and an entry has at least three bytes. An empty
+        # block has one restart. TensorFlow takes 0 restarts for an empty block, and so do we.
         most = max(1, entries_end // 3)
         if entries_end < 0 or count > most or (count == 0 and entries_end):
             raise MalformedError(
@@ -116,8 +118,8 @@ class Block:
     @staticmethod
     def _check_restarts(restarts: tuple[int, ...], entries_end: int) -> None:
         if restarts and restarts[0]:
-            raise MalformedError(f"Bad block: the first restart is {restarts[0]}, expected 0")
-        # An empty block has one restart all the same.
+            raise MalformedError(f"Bad block: expected 0 as the first restart, found {restarts[0]}")
+        # In an empty block the one restart is 0, where no entry is.
         bound = entries_end or 1
         previous = -1
         for restart in restarts:
@@ -146,7 +148,7 @@ class Block:
         next_restart = unmet.pop() if unmet else -1
         while position < end:
             at_restart = position == next_restart
-            # Nearly every entry has three lengths of one byte each.
+            # Faster for nearly all entries: three lengths below 128 are varints of one byte each.
             if position + 3 <= end and (
                 contents[position] | contents[position + 1] | contents[position + 2] < 0x80
             ):
@@ -159,6 +161,7 @@ class Block:
             if value_end > end or shared > len(key) or (at_restart and shared):
                 raise self._bad_entry(position, shared, len(key), value_end)
             new_key = key[:shared] + contents[key_start:value_start]
+            # The first key may be empty: it is that of a header.
             if new_key <= key and keys:
                 raise _unsorted(new_key, key)
             key = new_key
@@ -173,13 +176,13 @@ class Block:
             if at_restart:
                 next_restart = unmet.pop() if unmet else -1
         if unmet or next_restart >= 0:
-            raise MalformedError(f"Bad block: restart {next_restart} points at no entry")
+            raise MalformedError(f"Bad block: no entry begins at the restart {next_restart}")
         return BlockEntries(contents, keys, starts, ends)
 
     def find(self, key: bytes, *, limits: Limits) -> bytes | None:
-        """Return the value of `key`, or None where the block has no such key.
+        """Return the value of `key`; None if the block has no such key.
 
-        Decodes one run of entries between two restarts, found by binary search.
+        A binary search finds two restarts, and the entries between them are decoded.
 
         Raises:
             MalformedError: An entry on the way breaks the rules.
@@ -194,7 +197,7 @@ class Block:
         return self._find_in_run(low - 1, key, limits) if low else None
 
     def first(self) -> tuple[bytes, bytes] | None:
-        """Return the first key and value, or None where the block is empty."""
+        """Return the first key and value; None if the block is empty."""
         if not self.entries_end:
             return None
         shared, key_start, key_end, value_end = decode_entry(self.contents, 0, self.entries_end)
@@ -236,14 +239,14 @@ class Block:
 
     def _bad_entry(self, position: int, shared: int, key_size: int, end: int) -> MalformedError:
         return MalformedError(
-            f"Bad block entry at byte {position}: expected it to share at most {key_size} bytes "
-            f"(none at a restart) and to end by byte {self.entries_end}, found {shared} shared "
-            f"and end {end}"
+            f"Bad block entry at byte {position}: expected it to share at most {key_size} bytes of "
+            f"the key before (none at a restart) and to end by byte {self.entries_end}, found "
+            f"{shared} shared bytes and the end at {end}"
         )
 
 
 def check_key_bytes(key_bytes: int, blocks: int, limits: Limits) -> None:
-    """Raise `LimitError` if keys take much more than so many bytes of blocks can hold of them."""
+    """Raise `LimitError` if keys take more than `Limits.key_bytes` beyond 16 times their blocks."""
     beyond = key_bytes - RESTART_INTERVAL * blocks
     limits.check("key_bytes", beyond, f"What the table's keys take beyond {blocks} bytes of blocks")
 

@@ -1,7 +1,7 @@
-"""A table, written: entries in the order of their keys become blocks (docs/format.md, section 1).
+"""Write a table: entries, in the order of their keys, become blocks (docs/format.md, section 1).
 
-The parameters are those of TensorFlow's writers of checkpoints, so that the bytes are theirs too:
-blocks of 256 KiB that are not compressed, a restart every 16 entries, in the index of every entry.
+The parameters are those of TensorFlow, so that the bytes are the same: blocks of 256 KiB without
+compression, and a restart for every 16 entries; in the index block, for every entry.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from ckptparse.table.format import TRAILER_SIZE, BlockHandle, Footer, encode_tra
 __all__ = ["BlockBuilder", "TableBuilder", "shorten_separator", "shorten_successor"]
 
 BLOCK_SIZE = 1 << 18
+"""A block ends with the entry that brings it to so many bytes, as TensorFlow's do (section 1.7)."""
 _OVERLY_LARGE = 2
-"""An entry of so many times the size of a block gets one to itself."""
+"""An entry of at least so many times `BLOCK_SIZE` starts a new block, as TensorFlow does it."""
 
 
 class BlockBuilder:
-    """Collects the entries of one block; each shares what it can of its predecessor's key."""
+    """Collects the entries of one block. Each shares the start of its key with the one before."""
 
     def __init__(self, *, restart_interval: int = RESTART_INTERVAL) -> None:
         self._interval = restart_interval
         self._contents = bytearray()
-        # An empty block has one restart all the same.
+        # The first entry is a restart; an empty block has this one too.
         self._restarts = [0]
         self._since_restart = 0
         self._last_key = b""
@@ -48,11 +49,11 @@ class BlockBuilder:
 
     @property
     def size(self) -> int:
-        """How many bytes the contents have so far, restarts included."""
+        """How many bytes the contents have so far, with the restarts and their number."""
         return len(self._contents) + 4 * len(self._restarts) + 4
 
     def __len__(self) -> int:
-        """How many bytes the entries take so far: 0 if there are none."""
+        """How many bytes the entries take so far; 0 if there are none."""
         return len(self._contents)
 
     def finish(self) -> bytes:
@@ -62,9 +63,9 @@ class BlockBuilder:
 
 
 class TableBuilder:
-    """Writes a table as its entries come, in little memory: one block, and the index.
+    """Writes a table while entries are added. In memory are one block and the index block.
 
-    `write` is called with the bytes of the file, one run after another.
+    `write` is called with the bytes of the file, in order.
     """
 
     def __init__(self, write: Callable[[bytes], object], *, block_size: int = BLOCK_SIZE) -> None:
@@ -84,10 +85,14 @@ class TableBuilder:
         """
         if self._last_key is not None:
             if key <= self._last_key:
-                raise ValueError(f"Keys of a table must rise: {key!r} after {self._last_key!r}")
+                raise ValueError(
+                    f"Keys of a table must rise: expected one above {self._last_key!r}, found "
+                    f"{key!r}"
+                )
             if len(key) + len(value) >= _OVERLY_LARGE * self._block_size:
                 self._flush()
         if self._pending is not None and self._last_key is not None:
+            # The key in the index depends on the next block's first key, so it is added only now.
             self._index.add(shorten_separator(self._last_key, key), self._pending.to_bytes())
             self._pending = None
         self._block.add(key, value)
@@ -96,9 +101,9 @@ class TableBuilder:
             self._flush()
 
     def finish(self) -> None:
-        """Write what is left: the last block, the metaindex, the index and the footer."""
+        """Write the last data block, the metaindex block, the index block and the footer."""
         self._flush()
-        # TensorFlow writes an empty metaindex, and never reads it.
+        # TensorFlow writes an empty metaindex block, and never reads it.
         metaindex = self._write_block(BlockBuilder())
         if self._pending is not None and self._last_key is not None:
             self._index.add(shorten_successor(self._last_key), self._pending.to_bytes())
@@ -119,10 +124,10 @@ class TableBuilder:
 
 
 def shorten_separator(last: bytes, following: bytes) -> bytes:
-    """Return a short key from `last` on and before `following`, by LevelDB's rule.
+    """Return a short key that is at least `last` and below `following`, by LevelDB's rule.
 
-    The first byte that differs is raised by one, if it stays below that of `following`; else it is
-    `last` itself.
+    The key is cut after the first byte that differs, and this byte is raised by one, if it stays
+    below that of `following`. Else the key is `last` itself.
     """
     at = _count_shared(last, following)
     if at < min(len(last), len(following)) and last[at] + 1 < following[at]:
@@ -131,7 +136,7 @@ def shorten_separator(last: bytes, following: bytes) -> bytes:
 
 
 def shorten_successor(last: bytes) -> bytes:
-    """Return a short key from `last` on: its first byte that is not ff, raised by one."""
+    """Return a short key of at least `last`: cut after its first byte below ff, raised by one."""
     for at, byte in enumerate(last):
         if byte != 0xFF:
             return last[:at] + bytes([byte + 1])
@@ -139,7 +144,7 @@ def shorten_successor(last: bytes) -> bytes:
 
 
 def _count_shared(first: bytes, second: bytes) -> int:
-    """Count the bytes that two keys begin with alike."""
+    """Count the first bytes that two keys have in common."""
     low, high = 0, min(len(first), len(second))
     while low < high:
         middle = (low + high + 1) // 2

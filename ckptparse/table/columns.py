@@ -1,12 +1,12 @@
-"""The entries of many blocks, decoded side by side (docs/format.md, section 1.5).
+"""Decode the entries of many blocks side by side (docs/format.md, section 1.5).
 
-An entry's key needs the key before it, so a block is read one entry after another. But an entry at
-a restart needs none, so all runs between two restarts can be read at once: step k decodes entry k
-of every run of every block, with numpy. TensorFlow writes runs of 16, so 100,000 entries are 16
-steps.
+A key needs the key before it, so the entries of a run are decoded one after another. But the entry
+at a restart needs none. So all runs, from one restart to the next, are decoded at the same time:
+step k decodes entry k of every run of every block, with numpy. TensorFlow writes runs of 16
+entries, so 100,000 entries take 16 steps.
 
-What is decoded here is plainly right. If anything is not, nobody judges it here: the caller decodes
-those blocks with `Block.decode_entries`, which says what is wrong.
+Only entries that follow all rules are decoded here. If one does not, the caller decodes the blocks
+with `Block.decode_entries`, which says what is wrong.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ IntColumn = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 WORTH_BYTES = 32 << 10
-"""Bytes of blocks from which on the steps of numpy cost less than a loop over the entries."""
+"""From so many bytes of blocks on, the steps with numpy cost less than a loop over the entries."""
 _MOST_STEPS = 64
-"""Runs longer than this have too few neighbours to be worth it. TensorFlow's have 16 entries."""
+"""Entries of a run at most. With longer runs there are few of them, and a loop is as fast.
+TensorFlow's have 16 entries."""
 _VARINT_BYTES = 5
-"""Most bytes of a varint32."""
+"""Bytes of the longest varint32: 32 bits in groups of 7 (section 1.3)."""
 _WORD = 8
+"""Bytes of a word: keys are compared in words, so their rows are filled up to whole ones."""
 _KEYS_BY_BLOCKS = 16
-"""Keys side by side may take so many times their blocks; one long key makes all rows long."""
+"""The rows of keys may take so many times the bytes of their blocks. All rows are as long as the
+longest key; TensorFlow's runs of 16 entries share less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class TableColumns:
         contents: The blocks, one after another.
         keys: Every key, each followed by one zero byte.
         key_ends: Shape (n,): where each key ends in `keys`.
-        starts, ends: Shape (n,): where each value lies in `contents`, in bytes.
+        starts, ends: Shape (n,): where each value is in `contents`, in bytes.
         block_ends: For each block the number of entries up to its end.
     """
 
@@ -82,7 +85,7 @@ class TableColumns:
 
 
 def decode_together(blocks: Sequence[Block], *, limits: Limits) -> TableColumns | None:
-    """Decode every entry of some blocks, in order; None if any of it is not plainly right."""
+    """Decode every entry of some blocks, in order; None if one breaks a rule."""
     runs = _Runs.of_blocks(blocks)
     steps = _decode_lengths(runs)
     if steps is None or steps.count > limits.entries or not steps.longest:
@@ -110,7 +113,7 @@ def decode_together(blocks: Sequence[Block], *, limits: Limits) -> TableColumns 
 
 @dataclass(frozen=True, slots=True)
 class _Runs:
-    """Where the runs of entries lie in the blocks' contents, which are joined.
+    """Where the runs of entries are in the joined contents of the blocks.
 
     Attributes:
         starts, ends: Shape (runs,).
@@ -129,7 +132,7 @@ class _Runs:
         ends: list[IntColumn] = []
         numbers: list[IntColumn] = []
         for number, block in enumerate(blocks):
-            # An empty block has a restart all the same.
+            # An empty block has one restart, where no entry is.
             if block.entries_end:
                 restarts = np.array(block.restarts, np.int64)
                 starts.append(base + restarts)
@@ -150,7 +153,7 @@ class _Steps:
     """The lengths of every entry; row k of each table is step k, entry k of every run.
 
     Attributes:
-        entries: Shape (runs,): how many entries each run has. What stands beyond means nothing.
+        entries: Shape (runs,): how many entries each run has. Rows after these mean nothing.
         shared, key_starts, lengths, value_starts, value_ends: Shape (steps, runs).
     """
 
@@ -184,6 +187,7 @@ class _Steps:
 
 
 def _decode_lengths(runs: _Runs) -> _Steps | None:
+    # Zeros after the end, so that three varints can be read at the last byte too.
     data = np.frombuffer(runs.contents + bytes(3 * _VARINT_BYTES), np.uint8)
     at = runs.starts.copy()
     entries = np.zeros(len(at), np.int64)
@@ -199,7 +203,7 @@ def _decode_lengths(runs: _Runs) -> _Steps | None:
         shared, non_shared, value_size = lengths
         value_starts = position + non_shared
         value_ends = value_starts + value_size
-        # `known` is 0 at the first entry of a run, which may share nothing.
+        # At the first entry of a run `known` is 0: it may not share anything.
         if (value_ends > runs.ends[rows]).any() or (shared > known[rows]).any():
             return None
         found.append((rows, shared, position, shared + non_shared, value_starts, value_ends))
@@ -220,7 +224,7 @@ def _read_lengths(
     """Read the three varints of the entries at `at`; None if one is no varint32."""
     first, second, third = data[at], data[at + 1], data[at + 2]
     if not ((first | second | third) & 0x80).any():
-        # Nearly every entry has three lengths of one byte each.
+        # Nearly all entries: three lengths below 128 are varints of one byte each.
         return (first.astype(np.int64), second.astype(np.int64), third.astype(np.int64)), at + 3
     values = []
     for _ in range(3):
@@ -246,9 +250,10 @@ def _read_varints(data: Bytes, at: IntColumn) -> tuple[IntColumn, IntColumn, boo
 
 
 def _spell_keys(runs: _Runs, steps: _Steps, width: int) -> Bytes:
-    """Write out every key; shape (entries, width), zeros after each."""
+    """Return every key in full: shape (entries, width), zeros after each."""
     longest = steps.longest
-    # The window of a key begins so many bytes before its own as it shares: byte j stands at j.
+    # A window begins as many bytes before the key's own bytes as it shares: byte j of the key is at
+    # j. The shared bytes come from the row of the key before.
     padded = bytes(longest) + runs.contents + bytes(longest + 1)
     windows = windows_of(padded, longest)
     first = steps.key_starts - steps.shared + longest
@@ -266,10 +271,9 @@ def _spell_keys(runs: _Runs, steps: _Steps, width: int) -> Bytes:
 
 
 def windows_of(data: bytes, size: int) -> npt.NDArray[np.void]:
-    """Look at data as overlapping elements of `size` bytes, one from each byte on.
+    """Return a view of data as overlapping elements of `size` bytes, one at each byte.
 
-    An index then copies each element at once, which for windows of single bytes takes ten times as
-    long.
+    Indexing copies each element at once. With windows of single bytes it takes ten times as long.
     """
     count = len(data) - size + 1
     windows: npt.NDArray[np.void] = np.ndarray(
@@ -279,7 +283,8 @@ def windows_of(data: bytes, size: int) -> npt.NDArray[np.void]:
 
 
 def _strictly_increase(rows: Bytes, lengths: IntColumn) -> bool:
-    """Whether each key is above the one before, byte by byte, and a prefix below what goes on."""
+    """Tell whether each key is above the one before: by unsigned bytes, a prefix first."""
+    # Read as big-endian words, bytes compare as the words do.
     words = rows.view(">u8").astype(np.uint64)
     undecided = np.arange(1, len(words))
     for column in words.T:
@@ -289,5 +294,5 @@ def _strictly_increase(rows: Bytes, lengths: IntColumn) -> bool:
         undecided = undecided[after == before]
         if not len(undecided):
             return True
-    # Zeros stand after each key, so what still looks equal may end in zeros of its own.
+    # Rows end in zeros. Rows that look equal may be of keys that end in zeros: the longer is above.
     return bool((lengths[undecided] > lengths[undecided - 1]).all())

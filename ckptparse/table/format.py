@@ -1,7 +1,7 @@
 """Footer, block handles and block trailers (docs/format.md, sections 1.2 and 1.4).
 
 footer   metaindex handle, index handle, padding to 40 bytes, magic 57 fb 80 8b 24 75 47 db
-handle   varint64 offset, varint64 size (of the contents: the trailer comes on top)
+handle   varint64 offset, varint64 size (of the contents, without the trailer)
 block    contents[size]  type[1]  masked CRC-32C[4, little-endian] over contents and type
 """
 
@@ -38,15 +38,18 @@ __all__ = [
 ]
 
 FOOTER_SIZE = 48
+"""Two handles of two varints of up to 10 bytes, and a magic of 8."""
 TRAILER_SIZE = 5
+"""One byte for the compression, four for the checksum."""
 MAGIC = bytes.fromhex("57fb808b247547db")
 _HANDLES_SIZE = FOOTER_SIZE - len(MAGIC)
 _SNAPPY_BEST_RATIO = 22
-"""A copy of 64 bytes takes 3 in Snappy: no stream can promise more than this times its size."""
+"""No Snappy stream becomes more than 22 times as long: its best element takes 3 bytes for a copy of
+64. A stream that states more is damaged or hostile, and no memory is taken for it."""
 
 
 class Compression(IntEnum):
-    """How a block's contents are stored: the type byte of its trailer."""
+    """How a block's contents are stored: the type byte of its trailer (section 1.4)."""
 
     NONE = 0
     SNAPPY = 1
@@ -54,7 +57,7 @@ class Compression(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class BlockHandle:
-    """Where a block's contents lie in the file, in bytes; the trailer follows them."""
+    """Where a block's contents are in the file, in bytes. The trailer follows them."""
 
     offset: int
     size: int
@@ -64,7 +67,7 @@ class BlockHandle:
         """Decode a handle at `position`; return it and the position after it.
 
         Raises:
-            MalformedError: A varint of it is cut off or too long.
+            MalformedError: One of its varints is cut off or too long.
         """
         try:
             offset, position = decode_varint(data, position, len(data))
@@ -92,7 +95,7 @@ class Footer:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Footer:
-        """Decode a footer of exactly 48 bytes. Its padding is not looked at.
+        """Decode a footer of exactly 48 bytes. Its padding is ignored, as TensorFlow does.
 
         Raises:
             MalformedError: The magic or a handle is wrong.
@@ -108,15 +111,14 @@ class Footer:
 
     def to_bytes(self) -> bytes:
         """Encode the footer: exactly 48 bytes."""
+        # Zeros fill up to byte 40, since handles have any length up to 40 bytes (section 1.2).
         handles = self.metaindex.to_bytes() + self.index.to_bytes()
         return handles.ljust(_HANDLES_SIZE, b"\x00") + MAGIC
 
 
 def encode_trailer(contents: bytes) -> bytes:
-    """Make the trailer of a block that is stored as it is.
-
-    TensorFlow's writers of checkpoints never compress.
-    """
+    """Make the trailer of a block without compression, as TensorFlow writes all blocks."""
+    # The checksum covers the contents and the type byte (section 1.4).
     kind = bytes([Compression.NONE])
     return kind + struct.pack("<I", mask_crc(crc32c(kind, crc32c(contents))))
 
@@ -125,8 +127,8 @@ def read_footer(source: Source) -> Footer:
     """Read a table's footer.
 
     Raises:
-        TruncatedError: The file is too short to have one.
-        MalformedError: It is no footer.
+        TruncatedError: The file is shorter than a footer.
+        MalformedError: The last 48 bytes are no footer.
     """
     offset = source.size - FOOTER_SIZE
     if offset < 0:
@@ -142,16 +144,16 @@ def read_block(source: Source, handle: BlockHandle, *, limits: Limits) -> bytes:
     """Read a block, check its checksum and return its contents, decompressed.
 
     Raises:
-        TruncatedError: The handle points beyond the footer.
+        TruncatedError: The handle leads into the footer or beyond it.
         ChecksumError: The block is damaged.
-        MalformedError: Its Snappy stream is broken.
+        MalformedError: Its Snappy stream is damaged.
         UnsupportedError: Its compression is not known.
-        LimitError: It is larger when decompressed than the limits allow.
+        LimitError: Decompressed, it is larger than the limits allow.
     """
     if handle.end > source.size - FOOTER_SIZE:
         raise TruncatedError(
-            f"Expected a block of {handle.size} bytes and its trailer before the footer at offset "
-            f"{source.size - FOOTER_SIZE}, found one that ends at {handle.end}",
+            f"Expected a block of {handle.size} bytes and its trailer to end before the footer at "
+            f"offset {source.size - FOOTER_SIZE}, found the end at {handle.end}",
             path=source.path,
             offset=handle.offset,
             size=handle.size,
@@ -171,6 +173,7 @@ def check_block(stored: bytes, *, path: str, offset: int) -> int:
     """
     compression, masked = struct.unpack_from("<BI", stored, len(stored) - TRAILER_SIZE)
     wanted = unmask_crc(masked)
+    # The bytes as stored, compressed or not, and the type byte (section 1.4).
     computed = crc32c(memoryview(stored)[: len(stored) - TRAILER_SIZE + 1])
     if wanted != computed:
         raise ChecksumError(
@@ -181,7 +184,7 @@ def check_block(stored: bytes, *, path: str, offset: int) -> int:
             path=path,
             offset=offset,
             size=len(stored) - TRAILER_SIZE,
-            hint="ckptparse.recover tells what can be got back",
+            hint="ckptparse.recover gives what can be got back",
         )
     return int(compression)
 
@@ -193,12 +196,13 @@ def decompress_block(
 
     Raises:
         UnsupportedError: The compression is not known.
-        MalformedError: The Snappy stream is broken.
-        LimitError: It promises more than `Limits.decompressed_bytes`.
+        MalformedError: The Snappy stream is damaged.
+        LimitError: It states more than `Limits.decompressed_bytes`.
     """
     if compression == Compression.NONE:
         return contents
     if compression != Compression.SNAPPY:
+        # Newer LevelDB writes type 2. TensorFlow's readers refuse it too.
         zstd = " (LevelDB's zstd)" if compression == 2 else ""
         raise UnsupportedError(
             f"Expected block type 0 (raw) or 1 (Snappy), found {compression}{zstd}",
@@ -206,7 +210,7 @@ def decompress_block(
             offset=offset,
         )
     try:
-        size = _promised_size(contents)
+        size = _stated_size(contents)
         limits.check("decompressed_bytes", size, "The size of a decompressed block", path=path)
         return _decompress_snappy(contents, size)
     except LimitError:
@@ -217,11 +221,11 @@ def decompress_block(
         ) from error
 
 
-def _promised_size(contents: bytes) -> int:
-    """Decode the size that a raw Snappy stream starts with, if it can have that size."""
+def _stated_size(contents: bytes) -> int:
+    """Decode the size that a raw Snappy stream states first; `ValueError` if it is impossible."""
     size, _ = decode_varint(contents, 0, len(contents), bits=32)
     if size > _SNAPPY_BEST_RATIO * len(contents):
-        raise ValueError(f"{len(contents)} bytes cannot hold the {size} bytes they promise")
+        raise ValueError(f"{len(contents)} bytes cannot decompress to the {size} that they state")
     return size
 
 

@@ -1,8 +1,8 @@
-"""A table, read: footer -> index block -> one data block (docs/format.md, sections 1.1 to 1.6).
+"""Read a table: footer -> index block -> one data block (docs/format.md, sections 1.1 to 1.6).
 
-The index block has one entry a data block: a key that is not below any key of that block and below
-every key of the next, and the block's handle. Its keys need not be keys of the table, so they serve
-to search with and for nothing else.
+The index block has one entry for each data block. Its value is the block's handle. Its key is at
+least the block's last key, and below the first key of the next block. It need not be a key of the
+table, so it is used for searching only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ from ckptparse.table.format import (
 __all__ = ["Table"]
 
 _CACHED_BLOCKS = 8
+"""Blocks that are kept for single lookups: 8 blocks of 256 KiB hold some 80,000 entries."""
 _LARGEST_CACHED = 1 << 20
+"""Bytes of the largest block that is kept. Those of TensorFlow have 256 KiB; larger ones are single
+tensors of V1 files."""
 _PART_BYTES = 4 << 20
 """Bytes of blocks that are decoded together; their columns take about five times as much."""
 
@@ -40,9 +43,9 @@ class Table:
 
     Attributes:
         source: The open file; the caller closes it.
-        footer: Where the metaindex and index blocks lie.
-        handles: Where each data block lies, in key order, which is also file order.
-        separators: For each data block a key not below its own and below the next block's.
+        footer: Where the metaindex block and the index block are.
+        handles: Where each data block is, in the order of keys, which is that of the file too.
+        separators: For each data block its key in the index block.
     """
 
     __slots__ = ("_blocks", "_limits", "footer", "handles", "separators", "source")
@@ -69,13 +72,13 @@ class Table:
         Raises:
             TruncatedError: The file ends too early.
             ChecksumError: The index block is damaged.
-            MalformedError: It is no table, or its index breaks the rules: keys strictly increase,
-                blocks lie one after another and before the index block.
+            MalformedError: It is no table, or its index block breaks a rule: keys strictly
+                increase, and blocks are in the order of the file, before the index block.
             LimitError: The index block is larger than `Limits.index_bytes`.
         """
         with located(path=source.path):
             footer = read_footer(source)
-            # A size beyond the file is no large index but a broken handle: that is said below.
+            # A size beyond the file's is a damaged handle, and `read_block` says so.
             size = min(footer.index.size, source.size)
             limits.check("index_bytes", size, "The size of the index block")
             with located(offset=footer.index.offset):
@@ -85,9 +88,9 @@ class Table:
         return cls(source, footer, handles, tuple(entries.keys), limits)
 
     def get(self, key: bytes) -> bytes | None:
-        """Return the value of a key, or None where the table has no such key.
+        """Return the value of a key; None if the table has no such key.
 
-        Reads one data block at most.
+        At most one data block is read.
         """
         index = bisect_left(self.separators, key)
         if index == len(self.separators):
@@ -96,7 +99,7 @@ class Table:
             return self._block(index).find(key, limits=self._limits)
 
     def first(self) -> tuple[bytes, bytes] | None:
-        """Return the first key and its value, or None where the table is empty."""
+        """Return the first key and its value; None if the table is empty."""
         for index in range(len(self.handles)):
             with self._located(index):
                 entry = self._block(index).first()
@@ -131,8 +134,8 @@ class Table:
         """Decode the data blocks one after another.
 
         Raises:
-            MalformedError: Keys do not strictly increase over the whole table, or a block's keys
-                are not where the index says.
+            MalformedError: Keys do not strictly increase in the whole table, or a block has keys
+                that the index block does not place there.
             LimitError: More than `Limits.entries` or `Limits.key_bytes`.
         """
         previous: bytes | None = None
@@ -206,7 +209,7 @@ class Table:
         if block is None:
             contents = read_block(self.source, self.handles[index], limits=self._limits)
             block = Block.from_bytes(contents)
-            # A large tensor of a V1 file is a block of its own: nobody asks for it twice in a row.
+            # A large block is one tensor of a V1 file, which is rarely read twice in a row.
             if len(contents) <= _LARGEST_CACHED:
                 self._blocks[index] = block
             if len(self._blocks) > _CACHED_BLOCKS:
@@ -218,7 +221,7 @@ class Table:
 
 
 def _iter_handles(entries: BlockEntries, index: BlockHandle) -> Iterator[BlockHandle]:
-    """Decode the handles of an index block's entries, each block after the one before."""
+    """Decode the handles of an index block's entries; each block must come after the one before."""
     end = 0
     for start, stop in zip(entries.starts, entries.ends, strict=True):
         handle, _ = BlockHandle.from_bytes(entries.contents[start:stop])
@@ -232,7 +235,7 @@ def _iter_handles(entries: BlockEntries, index: BlockHandle) -> Iterator[BlockHa
 
 
 def _check_between(first: bytes, last: bytes, previous: bytes | None, separator: bytes) -> None:
-    """Check a block's first and last key against the index's keys around it."""
+    """Check a block's first and last key against its separator and the one before."""
     if (previous is not None and first <= previous) or last > separator:
         raise KeyOrderError(
             f"Keys of a table must strictly increase: expected keys after {previous!r} and up to "
