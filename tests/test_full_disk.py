@@ -107,7 +107,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_says_so_too(command: str, target: Path, source: str) -> None:
-    pytest.importorskip("typer")
+    pytest.importorskip("click")
     words = COMMANDS[command].format(source=source, target=target).split()
     environment: dict[str, Any] = {
         **os.environ,

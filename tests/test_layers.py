@@ -310,5 +310,5 @@ def test_reading_plain_numbers_imports_nothing_that_only_other_files_need(
         f"ckptparse.read({str(fixtures / 'saver' / 'my_model')!r})\n"
         "print(*sys.modules)"
     )
-    for unneeded in ("snappy", "ml_dtypes", "typer", "rich", "h5py", "safetensors"):
+    for unneeded in ("snappy", "ml_dtypes", "click", "rich", "h5py", "safetensors"):
         assert unneeded not in roots(printed)

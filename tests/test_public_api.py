@@ -127,7 +127,7 @@ def test_the_command_without_its_extra_says_how_to_install_it(
 ) -> None:
     printed = fresh_python(
         "import sys\n"
-        "sys.modules['typer'] = None\n"
+        "sys.modules['click'] = None\n"
         "sys.argv = ['ckptparse', 'ls', 'x']\n"
         "sys.stderr = sys.stdout\n"
         "from ckptparse.cli import main\n"

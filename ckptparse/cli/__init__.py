@@ -5,7 +5,7 @@
     running       options that all commands share; errors; exit codes
     output        tables and lines, in a terminal and piped
 
-Only this file may be imported where typer and rich are not installed.
+Only this file may be imported where click and rich are not installed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from importlib import import_module
 
 __all__ = ["main"]
 
-_NEEDED = ("typer", "rich")
+_NEEDED = ("click", "rich")
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-
-import typer
+from collections.abc import Mapping
+from typing import Any
 
 import ckptparse
 from ckptparse.cli.text import prefix_of
@@ -17,7 +17,7 @@ RULE_FILES = ("albert", "bert", "electra", "t5")
 _MOST = 500
 
 
-def complete_path(incomplete: str) -> list[str]:
+def complete_path(_known: Mapping[str, Any], incomplete: str) -> list[str]:
     """Offer what lies there: directories, files, and the prefixes of checkpoints for theirs."""
     directory, name = os.path.split(incomplete)
     try:
@@ -34,16 +34,16 @@ def _offer(entry: os.DirEntry[str]) -> str:
     return f"{entry.name}/" if entry.is_dir() else prefix_of(entry.name)
 
 
-def complete_rules(incomplete: str) -> list[str]:
+def complete_rules(known: Mapping[str, Any], incomplete: str) -> list[str]:
     """Offer the rule files that come along, and those that lie there."""
     shipped = [name for name in RULE_FILES if name.startswith(incomplete)]
-    return [*shipped, *complete_path(incomplete)]
+    return [*shipped, *complete_path(known, incomplete)]
 
 
-def complete_name(context: typer.Context, incomplete: str) -> list[str]:
+def complete_name(known: Mapping[str, Any], incomplete: str) -> list[str]:
     """Offer the names of the tensors of the checkpoint that stands before."""
     try:
-        with ckptparse.open(context.params["path"]) as checkpoint:
+        with ckptparse.open(known["path"]) as checkpoint:
             names = [name for name in map(escape, checkpoint) if name.startswith(incomplete)]
     except (ckptparse.CheckpointError, KeyError, TypeError):
         return []

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 import os
@@ -20,14 +19,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import ckptparse
 from ckptparse.cli.errors import UsageError, describe_error, error_to_dict
+from ckptparse.cli.options import Option, to_click
 from ckptparse.cli.output import Output
 from ckptparse.text import clean
+
+if TYPE_CHECKING:
+    import click
 
 __all__ = ["DAMAGE", "GOOD", "NOT_RUN", "WARNED", "Answer", "Run", "as_command", "refuse_usage"]
 
@@ -102,48 +103,52 @@ class Run:
 
 
 _SHARED: dict[str, Any] = {
-    "json_": Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")],
-    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="No messages besides errors.")],
-    "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="More messages.")],
-    "debug": Annotated[bool, typer.Option("--debug", help="Errors with their traceback.")],
+    "json_": Annotated[bool, Option("--json", help="Print the answer as JSON.")],
+    "quiet": Annotated[bool, Option("--quiet", "-q", help="No messages besides errors.")],
+    "verbose": Annotated[bool, Option("--verbose", "-v", help="More messages.")],
+    "debug": Annotated[bool, Option("--debug", help="Errors with their traceback.")],
 }
 
 
-def as_command(function: Callable[..., Answer]) -> tuple[Callable[..., None], str, str]:
-    """Turn `function(run, ...) -> Answer` into what typer takes, its help and its examples.
+def as_command(function: Callable[..., Answer]) -> click.Command:
+    """Turn `function(run, ...) -> Answer` into click's command.
 
-    The examples are a paragraph of the docstring: commands with names as users have them.
+    The examples of its help are a paragraph of the docstring: commands with names as users have
+    them.
     """
+    import click
 
-    @functools.wraps(function)
-    def command(**arguments: Any) -> None:
-        flags = {name: arguments.pop(name) for name in _SHARED}
-        run = Run(name, flags["quiet"], flags["verbose"], flags["json_"], flags["debug"])
-        raise typer.Exit(_run(run, lambda: function(run, **arguments)))
+    from ckptparse.cli.helping import HelpfulCommand
 
     name = function.__name__.rstrip("_")
-    _extend_signature(command, function)
+
+    def command(**arguments: Any) -> None:
+        flags = {flag: arguments.pop(flag) for flag in _SHARED}
+        run = Run(name, flags["quiet"], flags["verbose"], flags["json_"], flags["debug"])
+        raise click.exceptions.Exit(_run(run, lambda: function(run, **arguments)))
+
     help_text, examples = _split_docstring(inspect.getdoc(function) or "")
-    return command, help_text, examples
+    return HelpfulCommand(
+        name, callback=command, params=_parameters(function), help=help_text, epilog=examples
+    )
 
 
-def _extend_signature(command: Callable[..., None], function: Callable[..., Answer]) -> None:
-    """Give a command the parameters of its function, less the first, and those of all."""
+def _parameters(function: Callable[..., Answer]) -> list[click.Parameter]:
+    """Make the parameters of a command: those of its function, less the first, and those of all."""
     hints = typing.get_type_hints(function, include_extras=True)
     own = list(inspect.signature(function).parameters.values())[1:]
-    parameters = [
-        parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in own
-    ]
-    parameters += [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=False
+    empty = inspect.Parameter.empty
+    found = [
+        to_click(
+            one.name,
+            hints[one.name],
+            None if one.default is empty else one.default,
+            required=one.default is empty,
         )
-        for name, annotation in _SHARED.items()
+        for one in own
     ]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    del command.__wrapped__  # type: ignore[attr-defined] # else its hints would be the function's
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    shared = [to_click(name, kind, False, required=False) for name, kind in _SHARED.items()]
+    return [*found, *shared]
 
 
 def _split_docstring(text: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-pytest.importorskip("typer")
+pytest.importorskip("click")
 pytest.importorskip("rich")
 
 if sys.platform == "win32":

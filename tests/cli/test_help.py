@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,16 +85,41 @@ def test_a_mistyped_command_gets_the_nearest_one(run: Callable[..., Any]) -> Non
     assert "verify" in done.err
 
 
+def test_the_list_says_what_the_commands_say() -> None:
+    for name, line in COMMANDS.items():
+        module = importlib.import_module(f"ckptparse.cli.commands.{name}")
+        assert (getattr(module, name).__doc__ or "").partition("\n")[0] == line
+
+
+def test_the_help_imports_no_command(run: Callable[..., Any]) -> None:
+    code = (
+        "import sys, ckptparse.cli as cli\n"
+        "sys.argv = ['ckptparse', '--help']\n"
+        "try:\n    cli.main()\n"
+        "finally:\n    print(sorted({'numpy', 'rich', 'google.protobuf'} & set(sys.modules)))"
+    )
+    done = run(f"{shlex.quote(sys.executable)} -c {shlex.quote(code)}")
+    assert done.out.endswith("[]\n"), done.out + done.err
+
+
 def test_the_version_is_told(run: Callable[..., Any]) -> None:
     assert run("ckptparse --version").out == f"ckptparse {ckptparse.__version__}\n"
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
 def test_shells_complete_commands(name: str, run: Callable[..., Any]) -> None:
-    bash = f"_CKPTPARSE_COMPLETE=complete_{name} COMP_WORDS='ckptparse ver' COMP_CWORD=1"
-    others = "_TYPER_COMPLETE_ARGS='ckptparse ver' _TYPER_COMPLETE_FISH_ACTION=get-args"
-    done = run(f"{bash} {others} ckptparse")
+    word = "ver" if name == "fish" else "1"
+    asked = f"_CKPTPARSE_COMPLETE={name}_complete COMP_WORDS='ckptparse ver' COMP_CWORD={word}"
+    done = run(f"{asked} ckptparse")
     assert "verify" in done.out, done.err
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_what_teaches_a_shell_is_printed(name: str, run: Callable[..., Any]) -> None:
+    done = run(f"ckptparse --completion {name}")
+    assert f"_CKPTPARSE_COMPLETE={name}_complete" in done.out
+    if name == "bash":
+        assert run(f"bash -n <<'END'\n{done.out}\nEND").code == 0
 
 
 @pytest.mark.parametrize(
@@ -114,10 +142,10 @@ def test_shells_complete_paths_and_names(
 ) -> None:
     words = len(typed.split())
     done = run(
-        f"_CKPTPARSE_COMPLETE=complete_bash COMP_WORDS='ckptparse {typed}' COMP_CWORD={words} "
+        f"_CKPTPARSE_COMPLETE=bash_complete COMP_WORDS='ckptparse {typed}' COMP_CWORD={words} "
         "ckptparse"
     )
-    found = done.out.split()
+    found = [line.partition(",")[2] for line in done.out.splitlines() if line]
     assert set(offered) <= set(found)
     assert bool(found) == bool(offered)
 

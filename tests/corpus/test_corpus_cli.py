@@ -11,7 +11,7 @@ from typing import Any
 import corpus
 import pytest
 
-pytest.importorskip("typer")
+pytest.importorskip("click")
 pytest.importorskip("rich")
 fastjsonschema = pytest.importorskip("fastjsonschema")
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 import ckptparse
 from ckptparse.cli.completion import complete_path
 from ckptparse.cli.errors import UsageError
+from ckptparse.cli.options import Argument, Option
 from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import DryRunOption, LimitOption, OverwriteOption
 from ckptparse.cli.progress import working
@@ -25,17 +24,13 @@ def average(
     run: Run,
     paths: Annotated[
         list[str],
-        typer.Argument(
-            metavar="PATH...", help="The checkpoints, newest last.", autocompletion=complete_path
-        ),
+        Argument(metavar="PATH...", help="The checkpoints, newest last.", complete=complete_path),
     ],
     *,
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="OUT", help="The prefix to write.")
-    ],
+    output: Annotated[str, Option("--output", "-o", metavar="OUT", help="The prefix to write.")],
     weights: Annotated[
         list[float] | None,
-        typer.Option("--weight", "-w", help="How much each counts; one for each checkpoint."),
+        Option("--weight", "-w", help="How much each counts; one for each checkpoint."),
     ] = None,
     max_shard_size: LimitOption = None,
     dry_run: DryRunOption = False,

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any
 
-import typer
-
 import ckptparse
 from ckptparse.cli.completion import complete_path, complete_rules
 from ckptparse.cli.errors import UsageError
+from ckptparse.cli.options import Option
 from ckptparse.cli.output import Column, Output
 from ckptparse.cli.parameters import (
     DryRunOption,
@@ -62,52 +61,52 @@ def convert(
     output: OutputArgument,
     *,
     format_: Annotated[
-        Format | None, typer.Option("--format", "-f", help="Unless the ending of OUT tells.")
+        Format | None, Option("--format", "-f", help="Unless the ending of OUT tells.")
     ] = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     rules: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--rules",
             metavar="FILE",
             help="Rules in TOML, or bert, albert, electra or t5.",
-            autocompletion=complete_rules,
+            complete=complete_rules,
         ),
     ] = None,
     rename: Annotated[
         list[str] | None,
-        typer.Option("--rename", metavar="OLD=NEW", help="A regular expression, what replaces it."),
+        Option("--rename", metavar="OLD=NEW", help="A regular expression, what replaces it."),
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", metavar="KIND", help="What floats become: bfloat16.")
+        str | None, Option("--dtype", metavar="KIND", help="What floats become: bfloat16.")
     ] = None,
     layout: Annotated[
-        Layout | None, typer.Option("--layout", help="Kernels as PyTorch has them.")
+        Layout | None, Option("--layout", help="Kernels as PyTorch has them.")
     ] = None,
     split: Annotated[
         list[str] | None,
-        typer.Option("--split", metavar="PART=A,B", help="Cut along the last axis: qkv=q,k,v."),
+        Option("--split", metavar="PART=A,B", help="Cut along the last axis: qkv=q,k,v."),
     ] = None,
     drop_slots: Annotated[
-        bool, typer.Option("--drop-slots", help="Leave out what optimizers keep.")
+        bool, Option("--drop-slots", help="Leave out what optimizers keep.")
     ] = False,
     ema: Annotated[
-        Ema | None, typer.Option("--ema", help="Moving averages: instead, alone, or not at all.")
+        Ema | None, Option("--ema", help="Moving averages: instead, alone, or not at all.")
     ] = None,
     max_shard_size: LimitOption = None,
     store_bits: Annotated[
         bool,
-        typer.Option("--store-bits", help="Kinds that safetensors lack, as integers of a note."),
+        Option("--store-bits", help="Kinds that safetensors lack, as integers of a note."),
     ] = False,
     naming: NamingOption = Naming.CHECKPOINT,
     undo: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--undo",
             metavar="ORIGINAL",
             help="Give names and axes back that the same options took from ORIGINAL.",
-            autocompletion=complete_path,
+            complete=complete_path,
         ),
     ] = None,
     dry_run: DryRunOption = False,

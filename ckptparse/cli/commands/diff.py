@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 import ckptparse
 from ckptparse.cli.completion import complete_path, complete_rules
+from ckptparse.cli.options import Argument, Option
 from ckptparse.cli.output import Column, Output
 from ckptparse.cli.parameters import SourceArgument
 from ckptparse.cli.progress import working
@@ -23,22 +22,22 @@ def diff(
     path: SourceArgument,
     other: Annotated[
         str,
-        typer.Argument(metavar="OTHER", help="The second.", autocompletion=complete_path),
+        Argument(metavar="OTHER", help="The second.", complete=complete_path),
     ],
     *,
     rtol: Annotated[
-        float, typer.Option("--rtol", min=0, help="Relative difference that counts as none.")
+        float, Option("--rtol", min=0, help="Relative difference that counts as none.")
     ] = 0,
     atol: Annotated[
-        float, typer.Option("--atol", min=0, help="Absolute difference that counts as none.")
+        float, Option("--atol", min=0, help="Absolute difference that counts as none.")
     ] = 0,
     rules: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--rules",
             metavar="FILE",
             help="Rules for the names of the first.",
-            autocompletion=complete_rules,
+            complete=complete_rules,
         ),
     ] = None,
 ) -> Compared:

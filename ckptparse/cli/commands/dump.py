@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-import typer
-
 import ckptparse
 from ckptparse.cli.completion import complete_path
+from ckptparse.cli.options import Argument, Option
 from ckptparse.cli.output import Output
 from ckptparse.cli.running import DAMAGE, GOOD, Run
 from ckptparse.text import clean, escape
@@ -21,15 +20,15 @@ def dump(
     run: Run,
     file: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="FILE",
             help="An index, a data file, a V1 file, a .pb or .meta.",
-            autocompletion=complete_path,
+            complete=complete_path,
         ),
     ],
     *,
     depth: Annotated[
-        int | None, typer.Option("--depth", "-d", min=0, help="Levels below the first to show.")
+        int | None, Option("--depth", "-d", min=0, help="Levels below the first to show.")
     ] = None,
 ) -> Dump:
     """Show what each byte of a file is, down to the fields.

@@ -6,9 +6,8 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 import ckptparse
+from ckptparse.cli.options import Argument
 from ckptparse.cli.output import Output
 from ckptparse.cli.running import GOOD, NOT_RUN, Run
 from ckptparse.text import as_commands
@@ -19,7 +18,7 @@ __all__ = ["explain"]
 def explain(
     run: Run,
     text: Annotated[
-        str, typer.Argument(metavar="TEXT", help="The message; '-' takes it from standard input.")
+        str, Argument(metavar="TEXT", help="The message; '-' takes it from standard input.")
     ],
 ) -> Explained:
     """Explain a message that TensorFlow printed about a checkpoint.

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 import ckptparse
 from ckptparse.cli.completion import complete_path
+from ckptparse.cli.options import Argument
 from ckptparse.cli.output import Output
 from ckptparse.cli.running import GOOD, NOT_RUN, Run
 from ckptparse.cli.text import to_json
@@ -22,9 +21,7 @@ def identify(
     run: Run,
     files: Annotated[
         list[str],
-        typer.Argument(
-            metavar="FILE", help="Files, directories, prefixes.", autocompletion=complete_path
-        ),
+        Argument(metavar="FILE", help="Files, directories, prefixes.", complete=complete_path),
     ],
 ) -> Identities:
     """Tell what files are by their content, and what to do.

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 import ckptparse
 from ckptparse.cli.completion import complete_path
 from ckptparse.cli.errors import UsageError
+from ckptparse.cli.options import Argument
 from ckptparse.cli.output import Output
 from ckptparse.cli.running import GOOD, WARNED, Run
 from ckptparse.text import clean, escape
@@ -21,10 +20,10 @@ def latest(
     run: Run,
     directory: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="DIR",
             help="A directory with a 'checkpoint' state file.",
-            autocompletion=complete_path,
+            complete=complete_path,
         ),
     ],
 ) -> Latest:

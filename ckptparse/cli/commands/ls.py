@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any
 
-import typer
-
 import ckptparse
 from ckptparse.cli.errors import UsageError
+from ckptparse.cli.options import Argument, Option
 from ckptparse.cli.output import Column, Output
 from ckptparse.cli.parameters import Naming, NamingOption, PathArgument
 from ckptparse.cli.progress import working
@@ -41,25 +40,25 @@ def ls(
     *,
     globs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="GLOB", help="Only names that match one; '*' crosses '/'."),
+        Argument(metavar="GLOB", help="Only names that match one; '*' crosses '/'."),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option("--exclude", "-x", metavar="GLOB", help="No name that matches; repeatable."),
+        Option("--exclude", "-x", metavar="GLOB", help="No name that matches; repeatable."),
     ] = None,
     sort: Annotated[
         Sort | None,
-        typer.Option("--sort", help="By name, by size or by shape, the largest first."),
+        Option("--sort", help="By name, by size or by shape, the largest first."),
     ] = None,
     long: Annotated[
-        bool, typer.Option("--long", "-l", help="With kind, shard, offset and checksum.")
+        bool, Option("--long", "-l", help="With kind, shard, offset and checksum.")
     ] = False,
     tree: Annotated[
-        bool, typer.Option("--tree", help="As a tree: of objects, or of the names' scopes.")
+        bool, Option("--tree", help="As a tree: of objects, or of the names' scopes.")
     ] = False,
     slots: Annotated[
         bool,
-        typer.Option("--slots", help="Only slots of optimizers and moving averages, by variable."),
+        Option("--slots", help="Only slots of optimizers and moving averages, by variable."),
     ] = False,
     naming: NamingOption = Naming.CHECKPOINT,
 ) -> Answer:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 import ckptparse
+from ckptparse.cli.options import Option
 from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import OverwriteOption, PathArgument
 from ckptparse.cli.progress import working
@@ -22,14 +21,12 @@ def page(
     run: Run,
     path: PathArgument,
     *,
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="The page to write.")
-    ],
+    output: Annotated[str, Option("--output", "-o", metavar="FILE", help="The page to write.")],
     stats: Annotated[
-        bool, typer.Option("--stats/--no-stats", help="Whether values are read and summed up.")
+        bool, Option("--stats/--no-stats", help="Whether values are read and summed up.")
     ] = True,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Whether every checksum is checked.")
+        bool, Option("--verify/--no-verify", help="Whether every checksum is checked.")
     ] = True,
     overwrite: OverwriteOption = False,
 ) -> Page:

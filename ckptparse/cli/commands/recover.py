@@ -6,11 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 import ckptparse
 from ckptparse.cli.completion import complete_path
 from ckptparse.cli.errors import UsageError
+from ckptparse.cli.options import Argument, Option
 from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import OverwriteOption
 from ckptparse.cli.progress import working
@@ -27,51 +26,49 @@ def recover(
     run: Run,
     path: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="PATH",
             help="A prefix, an index, a data or V1 file.",
-            autocompletion=complete_path,
+            complete=complete_path,
         ),
     ],
     *,
     output: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--output", "-o", metavar="OUT", help="A directory for .npy files, or one .npz file."
         ),
     ] = None,
     report: Annotated[
-        str | None, typer.Option("--report", metavar="FILE", help="Write the report as JSON.")
+        str | None, Option("--report", metavar="FILE", help="Write the report as JSON.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Report what would be got back; write nothing.")
+        bool, Option("--dry-run", "-n", help="Report what would be got back; write nothing.")
     ] = False,
     siblings: Annotated[
         bool,
-        typer.Option(
-            "--siblings/--no-siblings", help="Whether other checkpoints beside it may help."
-        ),
+        Option("--siblings/--no-siblings", help="Whether other checkpoints beside it may help."),
     ] = True,
     evidence: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--from",
             metavar="PATH",
             help="A file or directory that may help: a copy, a graph, an archive, a disk image; "
             "may be given several times.",
-            autocompletion=complete_path,
+            complete=complete_path,
         ),
     ] = None,
     shapes: Annotated[
         str | None,
-        typer.Option("--shapes", metavar="FILE", help="Shapes by name as JSON, for a lost index."),
+        Option("--shapes", metavar="FILE", help="Shapes by name as JSON, for a lost index."),
     ] = None,
     mapfile: Annotated[
         str | None,
-        typer.Option("--mapfile", metavar="FILE", help="What ddrescue could not read of an image."),
+        Option("--mapfile", metavar="FILE", help="What ddrescue could not read of an image."),
     ] = None,
     map_: Annotated[
-        bool, typer.Option("--map", help="Draw each file: what every range of its bytes is.")
+        bool, Option("--map", help="Draw each file: what every range of its bytes is.")
     ] = False,
     overwrite: OverwriteOption = False,
 ) -> Recovered:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 import ckptparse
 from ckptparse.cli.completion import complete_path
+from ckptparse.cli.options import Argument, Option
 from ckptparse.cli.output import Output
 from ckptparse.cli.progress import working
 from ckptparse.cli.running import DAMAGE, GOOD, Run
@@ -21,20 +20,20 @@ def scan(
     run: Run,
     image: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="IMAGE",
             help="An image of a disk, any file, or a directory of fragments.",
-            autocompletion=complete_path,
+            complete=complete_path,
         ),
     ],
     *,
     mapfile: Annotated[
         str | None,
-        typer.Option("--mapfile", metavar="FILE", help="What ddrescue could not read of it."),
+        Option("--mapfile", metavar="FILE", help="What ddrescue could not read of it."),
     ] = None,
     state: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--state",
             metavar="FILE",
             help="Keeps what was found: the next scan goes on from there.",

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-import typer
 
 import ckptparse
 from ckptparse.cli.completion import complete_name
 from ckptparse.cli.errors import UsageError
+from ckptparse.cli.options import Argument, Option
 from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import Naming, NamingOption, OverwriteOption, PathArgument
 from ckptparse.cli.progress import working
@@ -33,18 +33,16 @@ def show(
     *,
     name: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="NAME[ROWS]",
             help="A name, and which part: 'w[0:3, :]'.",
-            autocompletion=complete_name,
+            complete=complete_name,
         ),
     ],
-    stats: Annotated[
-        bool, typer.Option("--stats", help="Smallest, largest, mean and the like.")
-    ] = False,
-    full: Annotated[bool, typer.Option("--full", help="Every value, however many.")] = False,
+    stats: Annotated[bool, Option("--stats", help="Smallest, largest, mean and the like.")] = False,
+    full: Annotated[bool, Option("--full", help="Every value, however many.")] = False,
     npy: Annotated[
-        str | None, typer.Option("--npy", metavar="FILE", help="Write the values to a .npy file.")
+        str | None, Option("--npy", metavar="FILE", help="Write the values to a .npy file.")
     ] = None,
     overwrite: OverwriteOption = False,
     naming: NamingOption = Naming.CHECKPOINT,

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 import ckptparse
+from ckptparse.cli.options import Argument
 from ckptparse.cli.output import Column, Output
 from ckptparse.cli.parameters import Naming, NamingOption, SourceArgument
 from ckptparse.cli.progress import working
@@ -27,7 +26,7 @@ def stats(
     *,
     globs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="GLOB", help="Only names that match one; '*' crosses '/'."),
+        Argument(metavar="GLOB", help="Only names that match one; '*' crosses '/'."),
     ] = None,
     naming: NamingOption = Naming.CHECKPOINT,
 ) -> Measured:

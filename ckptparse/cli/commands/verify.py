@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 import ckptparse
 from ckptparse.cli.completion import complete_path
+from ckptparse.cli.options import Argument, Option
 from ckptparse.cli.output import Output
 from ckptparse.cli.progress import working
 from ckptparse.cli.reports import write_report
@@ -22,15 +21,15 @@ def verify(
     run: Run,
     paths: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             metavar="PATH",
             help="Prefixes, indexes, V1 files or directories.",
-            autocompletion=complete_path,
+            complete=complete_path,
         ),
     ],
     *,
     map_: Annotated[
-        bool, typer.Option("--map", help="Draw each file: what every range of its bytes is.")
+        bool, Option("--map", help="Draw each file: what every range of its bytes is.")
     ] = False,
 ) -> Verified:
     """Check every byte of checkpoints, and report what is damaged.

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 import ckptparse
+from ckptparse.cli.options import Option
 from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import (
     DryRunOption,
@@ -32,10 +31,10 @@ def write(
     *,
     objects: Annotated[
         bool,
-        typer.Option("--objects", help="With an object graph made of the names' paths."),
+        Option("--objects", help="With an object graph made of the names' paths."),
     ] = False,
     update_state: Annotated[
-        bool, typer.Option("--update-state", help="Name it in the directory's state file.")
+        bool, Option("--update-state", help="Name it in the directory's state file.")
     ] = False,
     max_shard_size: LimitOption = None,
     dry_run: DryRunOption = False,
