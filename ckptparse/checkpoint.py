@@ -267,7 +267,8 @@ class Checkpoint(Mapping[str, Tensor]):
         if include is not None and not isinstance(include, str):
             include = tuple(include)
         self._check_patterns(keys, include)
-        chosen = list(choose_names(keys, include, exclude))
+        everything = include is None and exclude is None
+        chosen = list(keys if everything else choose_names(keys, include, exclude))
         stored_names = self._chosen_names
         stored = chosen if stored_names is None else [stored_names[key] for key in chosen]
         return dict(zip(chosen, self._opened.read_many(stored, self._options), strict=True))

@@ -178,6 +178,8 @@ class BundleIndex:
                 found = [self.find_entry(name) for name in names]
             return EntryColumns.of_entries([entry for entry in found if entry is not None])
         listing = self.listing()
+        if len(names) == len(listing.columns) and names == listing.names:
+            return listing.columns
         rows = [listing.rows[name] for name in names]
         columns = listing.columns.take(rows)
         if listing.columns.others:
