@@ -36,10 +36,23 @@ def write_rows(prefix: Path, count: int) -> None:
     write_slices(prefix, count=count, rows=1, columns=16)
 
 
+def convert(path: str) -> None:
+    ckptparse.convert(path, f"{path}-converted.safetensors", overwrite=True)
+
+
+def write(path: str) -> None:
+    ckptparse.convert(path, f"{path}-written", overwrite=True)
+
+
 ENTRIES = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000)
 CURVES = (
     Curve("read entries", ENTRIES, write_entries),
     Curve("list entries", ENTRIES, write_entries, ckptparse.list_variables),
+    Curve("verify entries", ENTRIES, write_entries, ckptparse.verify),
+    Curve("compare entries", ENTRIES, write_entries, lambda path: ckptparse.diff(path, path)),
+    Curve("convert entries", ENTRIES, write_entries, convert),
+    Curve("write entries", ENTRIES, write_entries, write),
+    Curve("verify shards", (1, 4, 16, 64, 256, 1024, 4096), write_shards, ckptparse.verify),
     Curve("read shards", (1, 4, 16, 64, 256, 1024, 4096), write_shards),
     Curve("read slices of one variable", (1, 10, 100, 1_000, 10_000, 100_000), write_rows),
 )

@@ -112,8 +112,29 @@ def test_one_of_many_costs_a_block_and_not_the_index(entries: tuple[str, str]) -
     assert cost(lambda: read_one(entries[1])) < 8 * max(cost(lambda: read_one(entries[0])), 0.001)
 
 
-def test_verifying_entries_costs_in_proportion(entries: tuple[str, str]) -> None:
-    check_growth(ckptparse.verify, *entries)
+def compare(path: str) -> None:
+    assert ckptparse.diff(path, path).same
+
+
+@pytest.mark.parametrize("work", [ckptparse.verify, ckptparse.recover, compare])
+def test_judging_entries_costs_in_proportion(
+    entries: tuple[str, str], work: Callable[[str], object]
+) -> None:
+    check_growth(work, *entries)
+
+
+def test_writing_and_converting_entries_cost_in_proportion(
+    entries: tuple[str, str], tmp_path: Path
+) -> None:
+    def convert(path: str) -> None:
+        ckptparse.convert(path, tmp_path / "out.safetensors", overwrite=True)
+
+    def write(path: str) -> None:
+        ckptparse.write(tmp_path / "again", arrays[path], overwrite=True)
+
+    arrays = {path: ckptparse.read(path) for path in entries}
+    check_growth(convert, *entries)
+    check_growth(write, *entries)
 
 
 @pytest.mark.parametrize("write", [write_rows, write_columns, write_tiles])
@@ -126,6 +147,7 @@ def test_slices_of_one_variable_cost_in_proportion(
 def test_shards_cost_in_proportion(tmp_path: Path) -> None:
     few, many = write_shards(tmp_path / "few", 128), write_shards(tmp_path / "many", 2048)
     check_growth(ckptparse.read, few, many)
+    check_growth(ckptparse.verify, few, many)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files by /proc")
