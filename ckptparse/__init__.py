@@ -130,6 +130,7 @@ if TYPE_CHECKING:
     from ckptparse.tensor import Payload as Payload
     from ckptparse.tensor import ReadOptions as ReadOptions
     from ckptparse.tensor import Tensor as Tensor
+    from ckptparse.tensor import TensorOrigin as TensorOrigin
     from ckptparse.tensor_proto import Variant as Variant
 
 __version__ = "0.1.0"
@@ -203,7 +204,7 @@ _MODULES = {
     "jobs.stats": ["stats"],
     "statistics.summary": ["Summary"],
     "sinks.bundle": ["write"],
-    "tensor": ["Location", "Payload", "ReadOptions", "Tensor"],
+    "tensor": ["Location", "Payload", "ReadOptions", "Tensor", "TensorOrigin"],
     "tensor_proto": ["Variant"],
     "recovery.outlook": ["verify"],
     "graph.savers": ["SaveOp", "SavedTensor", "Saver"],

@@ -9,11 +9,10 @@ import numpy.typing as npt
 
 from ckptparse.checkpoint import Checkpoint, Naming, Patterns
 from ckptparse.errors import DataLossError
-from ckptparse.files.context import Context, Store, begin
-from ckptparse.inventory.inventory import Inventory
+from ckptparse.files.context import Store, begin
 from ckptparse.inventory.places import PathLike, choose_strictly
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.opening import GraphBeside, name_whole, open_inventory, read_graph
+from ckptparse.opening import name_whole, open_checkpoint, read_graph
 
 if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
@@ -59,28 +58,8 @@ def open(
     """
     place, context = begin(path, store=store, limits=limits)
     inventory = choose_strictly(place, context)
-    return _open(inventory, context, naming=naming, mmap=mmap, verify=verify, threads=threads)
-
-
-def _open(
-    inventory: Inventory,
-    context: Context,
-    *,
-    naming: Naming,
-    mmap: bool,
-    verify: bool,
-    threads: int | None,
-) -> Checkpoint:
-    path = inventory.checkpoint_path
-    return Checkpoint(
-        open_inventory(inventory, context),
-        path,
-        naming=naming,
-        mmap=mmap,
-        verify=verify,
-        threads=threads,
-        context=context,
-        graphs=GraphBeside(path, context),
+    return open_checkpoint(
+        inventory, context, naming=naming, mmap=mmap, verify=verify, threads=threads
     )
 
 
@@ -119,7 +98,7 @@ def read(
     """
     place, context = begin(path, store=store, limits=limits)
     inventory = choose_strictly(place, context)
-    with _open(
+    with open_checkpoint(
         inventory, context, naming=naming, mmap=mmap, verify=verify, threads=threads
     ) as checkpoint:
         try:

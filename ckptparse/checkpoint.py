@@ -7,13 +7,14 @@ chosen naming; `Tensor.name` is always as stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, Mapping, ValuesView
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy.typing as npt
 
-from ckptparse.backend import Backend, Format, OrphanSlice
+from ckptparse.backend import Backend, Format, Origin, OrphanOrigin, OrphanSlice
 from ckptparse.dtypes import DataType
 from ckptparse.errors import (
     CheckpointError,
@@ -22,7 +23,6 @@ from ckptparse.errors import (
     TensorNotFoundError,
     name_not_found,
 )
-from ckptparse.files.context import Context
 from ckptparse.tensor import DEFAULT_OPTIONS, ReadOptions, Tensor
 
 if TYPE_CHECKING:
@@ -48,14 +48,6 @@ OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _FEW_NAMES = 64
 
 
-class GraphSource(Protocol):
-    """Where the graph is found that the checkpoint was trained with, if somebody asks."""
-
-    def find_training_graph(self) -> Graph | None:
-        """Return it; None if there is none."""
-        ...
-
-
 class Checkpoint(Mapping[str, Tensor]):
     """An open checkpoint: a mapping from names to lazy tensors, and a context manager.
 
@@ -68,17 +60,15 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def __init__(
         self,
-        backend: Backend,
+        origin: Origin,
         path: str,
         *,
         naming: Naming = "checkpoint",
         mmap: bool = False,
         verify: bool = True,
         threads: int | None = None,
-        context: Context,
-        graphs: GraphSource | None = None,
     ) -> None:
-        """Take an open backend, and what gives the graph that was saved beside its variables.
+        """Take open files, and how they are opened again.
 
         Raises:
             ValueError: Not a naming, or fewer than one thread.
@@ -88,15 +78,14 @@ class Checkpoint(Mapping[str, Tensor]):
         if threads is not None and threads < 1:
             raise ValueError(f"threads is None or at least 1, not {threads}")
         self.path = path
-        self._backend = backend
+        self._backend = origin.backend
         self._naming = naming
-        self._options = ReadOptions(verify, mmap, threads)
-        self._context = context
-        self._graphs = graphs
+        self._origin = origin
+        self._options = ReadOptions(verify, mmap, threads, origin)
         self._tensors: dict[str, Tensor] = {}
         self._closed = False
         self._shapes: dict[str, tuple[int, ...]] | None = None
-        self._source = _StoredTensors(backend, self._options)
+        self._source = _StoredTensors(origin, self._options)
 
     @property
     def format(self) -> Format:
@@ -121,10 +110,11 @@ class Checkpoint(Mapping[str, Tensor]):
     @property
     def orphan_slices(self) -> list[OrphanSlice]:
         """Name, slice and tensor of each stored slice that no tensor lists."""
-        return [
-            (name, piece, tensor.with_options(self._options))
-            for name, piece, tensor in self._opened.orphan_slices()
-        ]
+        found = []
+        for name, piece, tensor in self._opened.orphan_slices():
+            options = replace(self._options, origin=OrphanOrigin(self._origin, piece))
+            found.append((name, piece, tensor.with_options(options)))
+        return found
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return every key and its shape, without a `Tensor` each."""
@@ -157,7 +147,7 @@ class Checkpoint(Mapping[str, Tensor]):
             )
         data: bytes = tensor.read().item()
         return ObjectGraph.from_bytes(
-            data, tensors=self._source, limits=self._context.limits, path=self.path
+            data, tensors=self._source, limits=self._origin.opener.context.limits, path=self.path
         )
 
     @property
@@ -228,6 +218,33 @@ class Checkpoint(Mapping[str, Tensor]):
 
         return find_step(self._source.names, self._source.find, self.object_graph)
 
+    def find_training_graph(self) -> Graph | None:
+        """Read the graph that was saved beside it: a `.meta`, or the SavedModel's own.
+
+        Returns:
+            None if there is none.
+
+        Raises:
+            CheckpointError: It cannot be read.
+        """
+        self._check_open()
+        return self._origin.opener.find_training_graph()
+
+    def find_using_graph(self) -> Graph | None:
+        """Read a graph whose ops use its tensors.
+
+        It is the `.meta` beside it, that of the SavedModel whose variables they are, or, of a
+        frozen graph, that graph.
+
+        Returns:
+            None if there is none.
+
+        Raises:
+            CheckpointError: It cannot be read.
+        """
+        self._check_open()
+        return self._origin.opener.find_using_graph()
+
     def tree(self, *, everything: bool = False) -> Tree:
         """Make the tree of objects, or of a name-based checkpoint's scopes, to print or to walk.
 
@@ -287,8 +304,7 @@ class Checkpoint(Mapping[str, Tensor]):
         What was closed can still say what it was: `path`, `format`, `files` and the like.
         """
         self._closed = True
-        self._backend.close()
-        self._context.close()
+        self._origin.close()
         # What was found is forgotten, so that nothing is given that one had asked for before.
         self._tensors, self._shapes = {}, None
 
@@ -326,6 +342,30 @@ class Checkpoint(Mapping[str, Tensor]):
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle how it was opened; in another process it is opened again at its first use.
+
+        Raises:
+            ClosedError: It has been closed.
+        """
+        self._check_open()
+        return _reopened, (self._origin, self.path, self._how())
+
+    def __copy__(self) -> Checkpoint:
+        """Return a copy, which is closed by itself."""
+        self._check_open()
+        return _reopened(self._origin.again(), self.path, self._how())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Checkpoint:
+        return self.__copy__()
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Complete keys in a notebook; none once it is closed, or if it is damaged."""
+        try:
+            return list(self)
+        except CheckpointError:
+            return []
+
     def _repr_html_(self) -> str | None:
         """Show it in a notebook; None, and so the plain form, if it is closed or damaged."""
         from ckptparse.rendering.notebook import checkpoint_html
@@ -337,6 +377,16 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def __repr__(self) -> str:
         return f"<Checkpoint {self.path!r} {self.format}>"
+
+    def _how(self) -> dict[str, Any]:
+        """Return how it was opened, as arguments of another of the kind."""
+        options = self._options
+        return {
+            "naming": self._naming,
+            "verify": options.verify,
+            "mmap": options.mmap,
+            "threads": options.threads,
+        }
 
     @property
     def _opened(self) -> Backend:
@@ -444,7 +494,7 @@ class Checkpoint(Mapping[str, Tensor]):
         from ckptparse.graph.name_roles import GraphRoles
 
         try:
-            graph = None if self._graphs is None else self._graphs.find_training_graph()
+            graph = self.find_training_graph()
             if graph is None:
                 return GraphRoles()
             from ckptparse.graph.training import read_graph_roles
@@ -510,11 +560,16 @@ class _Items(ItemsView[str, Tensor]):
         return zip(self._keys, self._tensors(), strict=True)
 
 
+def _reopened(origin: Origin, path: str, how: Mapping[str, Any]) -> Checkpoint:
+    return Checkpoint(origin, path, **how)
+
+
 class _StoredTensors:
     """The tensors of a backend under stored names, for what looks at them by itself."""
 
-    def __init__(self, backend: Backend, options: ReadOptions) -> None:
-        self._backend = backend
+    def __init__(self, origin: Origin, options: ReadOptions) -> None:
+        self._origin = origin
+        self._backend = origin.backend
         self._options = options
 
     def find(self, name: str) -> Tensor | None:
@@ -522,6 +577,9 @@ class _StoredTensors:
         if name == OBJECT_GRAPH_KEY:
             return None
         return self._backend.find(name, self._options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _StoredTensors, (self._origin, self._options)
 
     def names(self) -> Iterator[str]:
         """Iterate over every stored name but the object graph's, sorted as stored."""

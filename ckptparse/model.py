@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ckptparse.backend import HeldTensors
-from ckptparse.bundle.naming import INDEX_SUFFIX
+from ckptparse.backend import Backend, Format, Origin
+from ckptparse.backend.held import HeldTensors
 from ckptparse.checkpoint import Checkpoint
 from ckptparse.errors import (
     CheckpointError,
@@ -29,7 +30,10 @@ from ckptparse.errors import (
     DataLossError,
     UnsupportedError,
 )
+from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
+from ckptparse.files.fingerprint import Fingerprint as Fingerprinted
+from ckptparse.files.fingerprint import fingerprint_path
 from ckptparse.files.storage import is_file
 from ckptparse.graph.effects.effect import Effect
 from ckptparse.graph.layers import (
@@ -49,7 +53,14 @@ from ckptparse.graph.optimizer import (
 from ckptparse.graph.tree import Tree, object_tree
 from ckptparse.inventory.by_model import take_saved_model
 from ckptparse.inventory.folders import Folders
-from ckptparse.opening import judge_saved_model, lost_variables, open_inventory
+from ckptparse.inventory.inventory import Candidate, Inventory
+from ckptparse.opening import (
+    GraphBeside,
+    judge_saved_model,
+    lost_variables,
+    open_candidate,
+    open_inventory,
+)
 from ckptparse.proto.module_def_pb2 import ModuleDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.saved_model.fingerprint import FINGERPRINT_FILE, Fingerprint, read_fingerprint
@@ -95,6 +106,7 @@ class SavedModel:
         self._context = context
         self._verify = verify
         self._closed = False
+        self._expected: _Fingerprints | None = None
 
     # The message
 
@@ -194,27 +206,16 @@ class SavedModel:
             DataLossError: Their index is damaged.
             ClosedError: The model has been closed.
         """
-        if self._closed:
-            raise ClosedError("The SavedModel has been closed", path=self.path)
+        self._check_open()
         inventory = take_saved_model(self.path, Folders(self._context))
         meant = inventory.meant
         if meant is not None and meant.format == "graph":
             if self._may_have_variables():
                 raise lost_variables(self.path, self._context)
-            prefix = self._beside(_VARIABLES, _VARIABLES)
-            return Checkpoint(
-                HeldTensors("v2", (), {}, limits=self._context.limits),
-                prefix,
-                context=self._context,
-            )
-        backend = open_inventory(inventory, self._context)
-        return Checkpoint(
-            backend,
-            inventory.checkpoint_path,
-            verify=self._verify,
-            context=self._context,
-            graphs=_Graphs(self),
-        )
+            place = Candidate("v2", self._beside(_VARIABLES, _VARIABLES))
+            opener = _VariablesOpener(place, self.path, self._context, self._verify, self)
+            return Checkpoint(Origin(opener, opener.open_none()), place.path)
+        return self._open_variables(inventory)
 
     @property
     def has_variables(self) -> bool:
@@ -362,6 +363,41 @@ class SavedModel:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle its path and options; in another process it is read again, part by part.
+
+        Raises:
+            ClosedError: It has been closed.
+        """
+        self._check_open()
+        path, context = self._context.absolute(self.path), self._context.again()
+        return SavedModel._reopen, (path, context, self._verify, self._fingerprints())
+
+    def __copy__(self) -> SavedModel:
+        """Return a copy, which is closed by itself."""
+        self._check_open()
+        context = self._context.again()
+        return self._reopen(self.path, context, self._verify, self._fingerprints())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SavedModel:
+        return self.__copy__()
+
+    @classmethod
+    def _reopen(
+        cls,
+        path: str,
+        context: Context,
+        verify: bool,  # noqa: FBT001 - as it is pickled
+        expected: _Fingerprints,
+    ) -> SavedModel:
+        model = cls(path, context, verify=verify)
+        model._expected = expected
+        return model
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("The SavedModel has been closed", path=self.path)
+
     def _repr_html_(self) -> str:
         """Show it in a notebook."""
         from ckptparse.rendering.notebook import model_html
@@ -373,6 +409,11 @@ class SavedModel:
 
     @cached_property
     def _serialized(self) -> SerializedModel:
+        if self._expected is not None and self.file is not None:
+            from ckptparse.backend.reopening import check_unchanged
+
+            found = fingerprint_path(self.file, self._context)
+            check_unchanged(found, self._expected.message, self.file)
         return read_saved_model(self.path, self._context, verify=self._verify)
 
     @contextmanager
@@ -399,6 +440,32 @@ class SavedModel:
         if graph is None:
             return self.variables.layers, self.variables.layers_source or "names"
         return find_layers(graph, _Describer(self.keras_metadata or {}))
+
+    def _open_variables(self, inventory: Inventory) -> Checkpoint:
+        expected = None if self._expected is None else self._expected.variables
+        if expected is not None and inventory.meant is not None:
+            from ckptparse.backend.reopening import ReopenedBackend
+
+            opener = _VariablesOpener(inventory.meant, self.path, self._context, self._verify, self)
+            origin = Origin(opener, ReopenedBackend(opener, expected), is_shared=True)
+        else:
+            meant, backend = open_inventory(inventory, self._context)
+            opener = _VariablesOpener(meant, self.path, self._context, self._verify, self)
+            origin = Origin(opener, backend)
+        return Checkpoint(origin, opener.path, verify=self._verify)
+
+    def _fingerprints(self) -> _Fingerprints:
+        """Take those of the files that tell what the model is."""
+        if self._expected is not None:
+            return self._expected
+        meant = take_saved_model(self.path, Folders(self._context)).meant
+        index = None if meant is None or meant.format != "v2" else meant.index_path
+        return _Fingerprints(
+            *(
+                None if path is None else fingerprint_path(path, self._context)
+                for path in (self.file, index)
+            )
+        )
 
     def _may_have_variables(self) -> bool:
         """Tell whether variables are to be expected; yes if nobody can say."""
@@ -467,15 +534,60 @@ class _Variables:
             return None
 
 
-class _Graphs:
-    """The graphs of a SavedModel, as its variables ask for that of the training."""
+class _Fingerprints(NamedTuple):
+    """Of the files of a model that was pickled or copied; None for one that was not there."""
 
-    def __init__(self, model: SavedModel) -> None:
-        self._model = model
+    message: Fingerprinted | None
+    """Of `saved_model.pb`, or what stands for it."""
+    variables: Fingerprinted | None
+    """Of the index of the variables."""
+
+
+@dataclass(frozen=True, slots=True)
+class _VariablesOpener:
+    """How the variables of a SavedModel are opened, in another process too."""
+
+    candidate: Candidate
+    directory: str
+    context: Context
+    verify: bool
+    model: SavedModel | None = field(default=None, compare=False, repr=False)
+    """The open model, whose graphs are parsed already; None in another process."""
+
+    @property
+    def path(self) -> str:
+        """The prefix of the variables."""
+        return self.candidate.path
+
+    @property
+    def format(self) -> Format:
+        """Their format."""
+        return self.candidate.format
+
+    def open(self) -> Backend:
+        """Open them; raises as `open_inventory` does."""
+        if self.candidate.saved_model is None:
+            return self.open_none()
+        return open_candidate(self.candidate, self.context)
+
+    def open_none(self) -> Backend:
+        """Return the files of a model without variables: none."""
+        return HeldTensors("v2", (), {}, limits=self.context.limits)
+
+    def lasting(self) -> _VariablesOpener:
+        """Return the same, by paths that mean the same from every directory."""
+        absolute = self.context.absolute
+        candidate, directory = self.candidate.at(absolute), absolute(self.directory)
+        return _VariablesOpener(candidate, directory, self.context.again(), self.verify)
+
+    def find_using_graph(self) -> Graph | None:
+        """Read the graph that serves; see `GraphBeside`."""
+        return GraphBeside(self.path, self.context).find_using_graph(self.format)
 
     def find_training_graph(self) -> Graph | None:
         """Return the graph; of several that with the most nodes: training knows more."""
-        graphs = [meta_graph.graph for meta_graph in self._model.meta_graphs]
+        model = self.model or SavedModel(self.directory, self.context, verify=self.verify)
+        graphs = [meta_graph.graph for meta_graph in model.meta_graphs]
         return max(graphs, key=lambda graph: len(graph.nodes), default=None)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ckptparse.backend import Backend, Format, HeldTensors
+from ckptparse.backend import Backend, Format, Origin
 from ckptparse.bundle.naming import encode_name
 from ckptparse.bundle.reader import BundleReader
+from ckptparse.checkpoint import Checkpoint, Naming
 from ckptparse.errors import CheckpointError, CheckpointNotFoundError, DataLossError
 from ckptparse.filenames import INDEX_SUFFIX, META_SUFFIX, VARIABLES, strip_shard_suffix
 from ckptparse.files.context import Context
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
     from ckptparse.saved_model.meta_graph import MetaGraph
 
 __all__ = [
+    "CandidateOpener",
     "GraphBeside",
     "judge_saved_model",
     "lost_variables",
     "name_whole",
+    "open_candidate",
+    "open_checkpoint",
     "open_inventory",
     "read_candidate_graph",
     "read_graph",
@@ -40,8 +45,64 @@ _MOST_BESIDE = 4
 _JUDGED_BY_ITS_READER = ("v2-index", "truncated", "empty", "zeros", "unknown")
 
 
-def open_inventory(inventory: Inventory, context: Context) -> Backend:
-    """Open what a path means.
+def open_checkpoint(
+    inventory: Inventory,
+    context: Context,
+    *,
+    naming: Naming = "checkpoint",
+    mmap: bool = False,
+    verify: bool = True,
+    threads: int | None = None,
+) -> Checkpoint:
+    """Open what a path means; arguments and errors are those of `ckptparse.open`."""
+    meant, backend = open_inventory(inventory, context)
+    return Checkpoint(
+        Origin(CandidateOpener(meant, context), backend),
+        inventory.checkpoint_path,
+        naming=naming,
+        mmap=mmap,
+        verify=verify,
+        threads=threads,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateOpener:
+    """How the files of a checkpoint are opened, in another process too."""
+
+    candidate: Candidate
+    context: Context
+
+    @property
+    def path(self) -> str:
+        """The path of the checkpoint."""
+        return self.candidate.path
+
+    @property
+    def format(self) -> Format:
+        """Its format."""
+        return self.candidate.format
+
+    def open(self) -> Backend:
+        """Open them; raises as `open_inventory` does."""
+        return open_candidate(self.candidate, self.context)
+
+    def find_training_graph(self) -> Graph | None:
+        """Read the `.meta` beside it; see `GraphBeside`."""
+        return GraphBeside(self.path, self.context).find_training_graph()
+
+    def find_using_graph(self) -> Graph | None:
+        """Read a graph whose ops use the tensors; see `GraphBeside`."""
+        return GraphBeside(self.path, self.context).find_using_graph(self.format)
+
+    def lasting(self) -> CandidateOpener:
+        """Return the same, by paths that mean the same from every directory."""
+        candidate = self.candidate.at(self.context.absolute)
+        return CandidateOpener(candidate, self.context.again())
+
+
+def open_inventory(inventory: Inventory, context: Context) -> tuple[Candidate, Backend]:
+    """Open what a path means; return which checkpoint that is, and its files.
 
     Raises:
         CheckpointNotFoundError: A state file names what is not there.
@@ -55,7 +116,7 @@ def open_inventory(inventory: Inventory, context: Context) -> Backend:
             raise inventory.refusal or CheckpointNotFoundError(
                 "No such checkpoint", path=inventory.path
             )
-        return _open(inventory.meant, context)
+        return inventory.meant, open_candidate(inventory.meant, context)
     except CheckpointError as error:
         name_whole(error, inventory, context)
         raise
@@ -194,15 +255,25 @@ def read_graph(identity: Identity, context: Context) -> Graph:
     return decode(data, limits=limits, path=path)
 
 
-def _open(candidate: Candidate, context: Context) -> Backend:
+def open_candidate(candidate: Candidate, context: Context) -> Backend:
+    """Open the files of a checkpoint; raises as `open_inventory` does."""
     if candidate.format == "v1":
         return _open_legacy(candidate.files, context)
     if candidate.format == "graph":
         graph = read_candidate_graph(candidate, context)
         names = sorted(graph.constants, key=encode_name)
         tensors = {name: graph.constants[name] for name in names}
-        limits, held = context.limits, graph.nbytes
-        return HeldTensors("graph", (candidate.path,), tensors, limits=limits, held=held)
+        from ckptparse.backend.held import HeldTensors
+        from ckptparse.files.fingerprint import fingerprint_path
+
+        return HeldTensors(
+            "graph",
+            (candidate.path,),
+            tensors,
+            limits=context.limits,
+            held=graph.nbytes,
+            fingerprint=partial(fingerprint_path, candidate.path, context),
+        )
     try:
         return BundleReader.open(candidate.path, context, index_path=candidate.renamed_index)
     except DataLossError as error:
@@ -301,7 +372,7 @@ def _choose_serving(graphs: list[MetaGraph]) -> MetaGraph:
 def _is_whole(candidate: Candidate, context: Context) -> bool:
     """Tell whether an index can be read and its data files are there, as long as it says."""
     try:
-        with closing(_open(candidate, context)) as backend:
+        with closing(open_candidate(candidate, context)) as backend:
             present = all(is_file(context.storage, path) for path in backend.files)
             return present and all(
                 _size(path, context) >= size for path, size in backend.data_sizes().items()

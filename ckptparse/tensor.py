@@ -10,7 +10,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import EllipsisType
 from typing import Any, Literal, Protocol, SupportsIndex
 
@@ -30,6 +30,7 @@ __all__ = [
     "ReadOptions",
     "Region",
     "Tensor",
+    "TensorOrigin",
     "check_rank",
     "kind_of",
     "plan_index",
@@ -66,6 +67,18 @@ class Location:
     size: int
 
 
+class TensorOrigin(Protocol):
+    """The checkpoint of a tensor, in which it can be found again. It can be pickled."""
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` once it has been closed."""
+        ...
+
+    def find_payload(self, name: str) -> Payload:
+        """Return how the values of a tensor are got, by its stored name."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """How whole tensors are read.
@@ -74,11 +87,14 @@ class ReadOptions:
         verify: Whether stored checksums are compared.
         mmap: Whether data files are mapped copy-on-write, if a format allows it.
         threads: How many threads may read; None picks.
+        origin: The checkpoint that they are of, for a tensor in another process; None for one that
+            is of no checkpoint.
     """
 
     verify: bool = True
     mmap: bool = False
     threads: int | None = None
+    origin: TensorOrigin | None = field(default=None, compare=False, repr=False)
 
 
 DEFAULT_OPTIONS = ReadOptions()
@@ -272,14 +288,40 @@ class Tensor:
 
     def with_options(self, options: ReadOptions) -> Tensor:
         """Return the same tensor, to be read in another way."""
+        if options.origin is None:
+            options = replace(options, origin=self._options.origin)
         return Tensor(self._name, self._shape, self._data_type, self.payload, options)
+
+    def __copy__(self) -> Tensor:
+        return Tensor(
+            self._name,
+            self._shape,
+            self._data_type,
+            self._payload,
+            self._options,
+            find_payload=self._find_payload,
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        # Its values lie in a file: there is nothing to copy.
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle where it comes from, and not its values; those of a constant are with it."""
+        options, kind = self._options, int(self._data_type)
+        if options.origin is None:
+            return Tensor, (self._name, self._shape, kind, self.payload, options)
+        options.origin.check_open()
+        return _unpickle, (self._name, self._shape, kind, options)
 
     @contextmanager
     def _located(self) -> Iterator[None]:
         try:
+            if self._options.origin is not None:
+                self._options.origin.check_open()
             yield
         except CheckpointError as error:
-            if error.path is None and self.location is not None:
+            if error.path is None and self._payload is not None and self.location is not None:
                 error.path = self.location.path
             error.tensor = self._name if error.tensor is None else error.tensor
             raise
@@ -316,6 +358,12 @@ class Tensor:
     def __repr__(self) -> str:
         kind = element_name(self._data_type)
         return f"<Tensor {self.name!r} shape={self.shape} {kind} {self.kind}>"
+
+
+def _unpickle(name: str, shape: tuple[int, ...], data_type: int, options: ReadOptions) -> Tensor:
+    """Make a tensor that finds its payload when first used."""
+    find = _no_payload if options.origin is None else options.origin.find_payload
+    return Tensor(name, shape, data_type, None, options, find_payload=find)
 
 
 def kind_of(data_type: int) -> Kind:

@@ -202,7 +202,7 @@ def test_the_command_line_uses_public_names_only() -> None:
 # Only `files/` asks a file system: files lie wherever a `Storage` finds them.
 
 HARMLESS = {"PathLike", "fsdecode", "fsencode", "fspath", "environ", "cpu_count", "getpid", "name"}
-HARMLESS |= {"sched_getaffinity"}
+HARMLESS |= {"sched_getaffinity", "register_at_fork"}
 """What of `os` looks at no file. All else does, or takes a path apart as this machine would."""
 
 FILE_MODULES = {"pathlib", "shutil", "tempfile", "glob", "fileinput", "fcntl", "os", "os.path"}

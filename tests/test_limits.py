@@ -11,23 +11,47 @@ import pytest
 from test_hostile import AT_LIMIT, small_bundle
 
 import ckptparse
+import ckptparse.tf
 from ckptparse import DEFAULT_LIMITS, LimitError, Limits
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+def read_by_tf(path: str, **options: Any) -> list[Any]:
+    """Read every tensor as a converter does that calls TensorFlow."""
+    reader = ckptparse.tf.train.load_checkpoint(path, **options)
+    return [reader.get_tensor(name) for name in reader.get_variable_to_shape_map()]
+
 
 STRICT: dict[str, Callable[..., Any]] = {
     "read": ckptparse.read,
     "open": lambda path, **options: list(ckptparse.open(path, **options).values()),
     "list_variables": ckptparse.list_variables,
+    "stats": ckptparse.stats,
+    "diff": lambda path, **options: ckptparse.diff(path, path, **options),
+    "average": lambda path, **options: ckptparse.average([path, path], **options),
+    "tf.train.load_checkpoint": read_by_tf,
 }
 REPORTING: dict[str, Callable[..., ckptparse.Report]] = {
     "verify": ckptparse.verify,
     "recover": lambda path, **options: ckptparse.recover(path, **options).report,
 }
 OF_THE_INDEX = [limit for limit in AT_LIMIT if limit != "fill_bytes"]
+TRAIN = ckptparse.tf.train
 ALL: dict[str, Callable[..., Any]] = {
     **STRICT,
     **REPORTING,
+    "tf.train.list_variables": TRAIN.list_variables,
+    "tf.train.load_variable": lambda path, **options: TRAIN.load_variable(path, "w", **options),
+    "tf.train.NewCheckpointReader": TRAIN.NewCheckpointReader,
+    "tf.train.latest_checkpoint": TRAIN.latest_checkpoint,
+    "tf.train.get_checkpoint_state": TRAIN.get_checkpoint_state,
+    "tf.train.checkpoint_exists": TRAIN.checkpoint_exists,
+    "tf.train.get_checkpoint_mtimes": lambda path, **o: TRAIN.get_checkpoint_mtimes([path], **o),
+    "tf.train.wait_for_new_checkpoint": TRAIN.wait_for_new_checkpoint,
+    "tf.train.checkpoints_iterator": lambda path, **o: next(TRAIN.checkpoints_iterator(path, **o)),
+    "scan": ckptparse.scan,
+    "report_page": lambda path, **o: ckptparse.report_page(path, f"{path}.html", **o),
     "identify": ckptparse.identify,
     "annotate": ckptparse.annotate,
     "open_graph": ckptparse.open_graph,
@@ -114,3 +138,37 @@ def test_limits_of_another_type_are_refused_at_once(name: str, tmp_path: Path) -
 def test_a_store_of_another_type_is_refused_at_once(name: str, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="store is a"):
         ALL[name](tmp_path / "no", store=3)
+
+
+@pytest.mark.parametrize("limit", OF_THE_INDEX)
+def test_a_page_is_bound_by_the_limits_too(
+    limit: str, hostile: tuple[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    path, where = hostile
+    out = tmp_path / "page.html"
+    limits = replace(DEFAULT_LIMITS, **{limit: AT_LIMIT[limit] - 1})
+    ckptparse.report_page(path, out, limits=limits, **where)
+    assert f"Limits.{limit} allows" in out.read_text("utf-8")
+    limits = replace(DEFAULT_LIMITS, **{limit: AT_LIMIT[limit]})
+    ckptparse.report_page(path, out, overwrite=True, limits=limits, **where)
+    assert "Limits." not in out.read_text("utf-8")
+
+
+def test_a_scan_is_bound_by_the_limits(tmp_path: Path) -> None:
+    small_bundle().write(tmp_path / "x")
+    assert len(ckptparse.scan(tmp_path)) == 1
+    assert not len(ckptparse.scan(tmp_path, limits=Limits(index_bytes=10)))
+
+
+def test_a_rule_file_is_bound_by_the_limits(tmp_path: Path) -> None:
+    small_bundle().write(tmp_path / "x")
+    rules = tmp_path / "rules.toml"
+    rules.write_text("drop = ['dense']\n")
+    for call in (
+        lambda **options: ckptparse.diff(tmp_path / "x", tmp_path / "x", rename=rules, **options),
+        lambda **options: ckptparse.convert(
+            tmp_path / "x", tmp_path / "y.npz", rename=rules, dry_run=True, **options
+        ),
+    ):
+        with pytest.raises(LimitError, match="rule file"):
+            call(limits=Limits(message_bytes=10))

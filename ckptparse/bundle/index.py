@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from ckptparse.bundle.naming import (
     encode_slice_key,
     encode_slice_keys,
 )
-from ckptparse.errors import MalformedError, located
+from ckptparse.errors import ClosedError, MalformedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import hold
 from ckptparse.limits import Limits
@@ -39,6 +39,9 @@ from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.slices import TensorSlice
 from ckptparse.table.columns import TableColumns
 from ckptparse.table.reader import Table
+
+if TYPE_CHECKING:
+    from ckptparse.files.fingerprint import Fingerprint
 
 __all__ = ["BundleIndex", "Listing"]
 
@@ -100,6 +103,7 @@ class BundleIndex:
         self._table = table
         self._lock = threading.Lock()
         self._listing: Listing | None = None
+        self._closed = False
 
     @classmethod
     def open(cls, path: str, context: Context) -> BundleIndex:
@@ -189,8 +193,25 @@ class BundleIndex:
             )
         return columns
 
+    def fingerprint(self) -> Fingerprint:
+        """Take the fingerprint of the file, as it was opened.
+
+        Raises:
+            ClosedError: It has been closed.
+        """
+        from ckptparse.files.fingerprint import fingerprint_of
+
+        self.check_open()
+        return fingerprint_of(self._table.source)
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` once closed."""
+        if self._closed:
+            raise ClosedError("The checkpoint has been closed", path=self.path)
+
     def close(self) -> None:
         """Close the file."""
+        self._closed = True
         self._table.source.close()
 
     def _find(self, key: bytes) -> BundleEntry | None:

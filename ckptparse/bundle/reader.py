@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any, ClassVar, Literal
 
@@ -155,10 +155,18 @@ class BundleReader:
             for name, piece, row in listing.orphans
         ]
 
+    def fingerprint(self) -> Hashable:
+        """Return that of the index, which has the checksums of all data."""
+        return self.index.fingerprint()
+
     def make_tensor(self, name: str, entry: BundleEntry, options: ReadOptions) -> Tensor:
         """Make the lazy tensor of an entry."""
         payload = self._slices.payload(name, entry)
         return Tensor(name, entry.shape, entry.data_type, payload, options)
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` once closed."""
+        self.index.check_open()
 
     def close(self) -> None:
         """Close the index and the data files."""

@@ -21,7 +21,7 @@ from ckptparse.inventory.parts import survey_candidate
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["verify"]
+__all__ = ["verify", "verify_path", "verify_survey"]
 
 
 def verify(
@@ -48,9 +48,13 @@ def verify(
         CheckpointNotFoundError: No file of a checkpoint is there.
         NotACheckpointError: The file there was never part of one; `.identity` says what it is.
     """
-    place, context = begin(path, store=store, limits=limits, progress=progress, lenient=True)
+    return verify_path(*begin(path, store=store, limits=limits, progress=progress, lenient=True))
+
+
+def verify_path(path: str, context: Context) -> Report:
+    """Check the checkpoint that a path means; see `verify`."""
     folders = Folders(context)
-    choice = choose_leniently(place, folders)
+    choice = choose_leniently(path, folders)
     if choice.candidate.format == "graph":
         from ckptparse.examination.graphs import verify_graph
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Mapping
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
+from ckptparse.errors import UnsupportedError
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.local import LOCAL
 from ckptparse.files.storage import Content, Storage, is_file
@@ -17,7 +20,7 @@ from ckptparse.limits import DEFAULT_LIMITS, Limits
 if TYPE_CHECKING:
     from ckptparse.files.archives.storage import ArchiveStorage
 
-__all__ = ["Context", "Progress", "Store", "begin", "find_storage"]
+__all__ = ["Context", "Progress", "Store", "begin", "begin_with", "find_storage"]
 
 Progress = Callable[[int, int], None]
 """Called now and then with the bytes read so far, and the bytes to read."""
@@ -42,6 +45,26 @@ class Context:
         if self.archive is not None:
             self.archive.close()
 
+    def absolute(self, path: str) -> str:
+        """Return a path that means the same from every directory of this machine."""
+        absolute: Callable[[str], str] | None = getattr(self.storage, "absolute", None)
+        return path if absolute is None else absolute(path)
+
+    def again(self) -> Context:
+        """Return the same for whoever opens the files again: an archive is opened by each."""
+        if self.archive is None:
+            return replace(self, progress=None)
+        archive = self.archive.again()
+        return replace(self, storage=archive, archive=archive, progress=None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the storage, by which the files are found, and the limits; nobody is told more.
+
+        Raises:
+            UnsupportedError: The storage holds what no other process can have.
+        """
+        return _unpickle, (_pickle(self.storage), self.limits)
+
     def read_whole(self, path: str, limit: str, what: str) -> bytes:
         """Read a file that is small, or too large for a limit.
 
@@ -57,6 +80,31 @@ class Context:
         with closing(self.storage.open(path)) as source:
             self.limits.check(limit, source.size, what, path=path)
             return source.read_at(0, source.size)
+
+
+def _pickle(storage: Storage) -> bytes:
+    try:
+        return pickle.dumps(storage)
+    except Exception as error:
+        raise UnsupportedError(
+            f"The store cannot be handed to another process: {error}",
+            hint="Give a path, a URL, or a store that can be pickled; file objects cannot, their "
+            "bytes can",
+        ) from error
+
+
+def _unpickle(storage: bytes, limits: Limits) -> Context:
+    """Make a context whose storage is the one that this process has of the same, if any."""
+    known = _STORAGES.get(storage)
+    if known is None:
+        known = pickle.loads(storage)  # noqa: S301 - a part of what is being unpickled
+        with suppress(TypeError):  # Of some nobody can tell when they are let go.
+            _STORAGES[storage] = known
+    return Context(storage=known, limits=limits)
+
+
+_STORAGES: WeakValueDictionary[bytes, Storage] = WeakValueDictionary()
+"""Storages that came out of pickles, by these."""
 
 
 def begin(
@@ -101,6 +149,23 @@ def begin(
         return text, plain
     inside, archive = entered
     return inside, Context(storage=archive, limits=limits, progress=progress, archive=archive)
+
+
+def begin_with(
+    source: Any,
+    *,
+    store: Store = None,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress | None = None,
+) -> tuple[Any, Context]:
+    """Begin a call that takes a path, or a value that is open already, which is given back.
+
+    Raises:
+        TypeError: As for `begin`.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return begin(source, store=store, limits=limits, progress=progress)
+    return source, begin("", store=store, limits=limits, progress=progress)[1]
 
 
 def find_storage(path: str | os.PathLike[str], store: Store) -> tuple[str, Storage]:

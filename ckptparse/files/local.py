@@ -38,6 +38,7 @@ _OPEN_FLAGS = (
     # A FIFO would otherwise keep us waiting for a writer.
     | getattr(os, "O_NONBLOCK", 0)
 )
+_HAS_PREAD = hasattr(os, "pread")
 _HAS_PREADV = hasattr(os, "preadv")
 
 
@@ -186,7 +187,8 @@ class LocalSource:
 
     def _read_some(self, offset: int, size: int) -> bytes:
         try:
-            if _HAS_PREADV:
+            if _HAS_PREAD:
+                # A forked process shares the position of the file, and so it must not count.
                 return os.pread(self._descriptor, size, offset)
             with self._lock:
                 os.lseek(self._descriptor, offset, os.SEEK_SET)
@@ -240,6 +242,9 @@ class LocalStorage:
 
     __slots__ = ()
 
+    def __reduce__(self) -> str:
+        return "LOCAL"  # There is one in each process.
+
     def open(self, path: str) -> LocalSource:
         """Open a file, as `LocalSource.open` does."""
         return LocalSource.open(path)
@@ -286,6 +291,10 @@ class LocalStorage:
     def split(self, path: str) -> tuple[str, str]:
         """Return directory and last name of a path."""
         return os.path.split(path)
+
+    def absolute(self, path: str) -> str:
+        """Return a path that means the same from every directory."""
+        return os.path.abspath(path)
 
 
 LOCAL = LocalStorage()

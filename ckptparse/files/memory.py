@@ -179,7 +179,13 @@ class MemoryStorage:
         return posixpath.split(path)
 
     def __getstate__(self) -> Mapping[str, Content]:
-        return self._files
+        # Of a mapping of another class, such as one over a database, the class is kept.
+        if not isinstance(self._files, dict):
+            return self._files
+        return {
+            path: bytes(content) if isinstance(content, memoryview) else content
+            for path, content in self._files.items()
+        }
 
     def __setstate__(self, files: Mapping[str, Content]) -> None:
         self.__init__(files)  # type: ignore[misc] # a lock is not pickled, but made anew

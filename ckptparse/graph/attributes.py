@@ -185,6 +185,10 @@ class ConstantPayload:
         part: npt.NDArray[Any] = self.read(DEFAULT_OPTIONS)[index].copy()
         return part
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A view into the graph's message cannot be pickled, and would bring all of it along.
+        return ConstantPayload, (bytes(self._data), self.kind, self._limits, self._path)
+
     def verify(self, options: ReadOptions) -> None:
         """Do nothing: a graph has no checksums; see `Payload`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from ckptparse.errors import name_not_found
@@ -48,6 +48,7 @@ class Graph(GraphParts):
     ) -> None:
         super().__init__(data, limits=limits, path=path)
         self._meta = meta
+        self._message = data if meta is None else meta.message
         self._flow = Flow(self)
 
     @classmethod
@@ -150,6 +151,17 @@ class Graph(GraphParts):
             raise name_not_found(message, name, self.nodes, path=self.path)
         sharing = (item.nodes for item in self.variables.values() if node in item.nodes)
         return tuple(self._flow.consumers(next(sharing, (node,))))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle its bytes: it needs no file any more."""
+        make = Graph.from_graph_def if self._meta is None else Graph.from_meta_graph
+        return partial(make, limits=self.limits, path=self.path), (bytes(self._message),)
+
+    def __copy__(self) -> Graph:
+        return self  # It does not change.
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
+        return self
 
     def __repr__(self) -> str:
         return f"<Graph of {len(self.nodes)} nodes and {len(self.functions)} functions>"

@@ -48,6 +48,8 @@ class MetaParts:
     info: MetaGraphDef.MetaInfoDef
     graph: Buffer
     """The serialized GraphDef."""
+    message: Buffer
+    """The whole MetaGraphDef, serialized."""
     saver: SaverDef | None
     collections: Mapping[str, tuple[Any, ...]]
     """Values by name: `str` for nodes, `bytes`, `int`, `float` or `AnyMessage`."""
@@ -94,6 +96,7 @@ def decode_meta_graph(data: Buffer, *, limits: Limits, path: str | None) -> Meta
         return MetaParts(
             info,
             find_submessage(data, _GRAPH) or b"",
+            data,
             None if saver is None else parse_message(SaverDef, saver, limits=limits),
             _decode_collections(data, limits),
             limits,

@@ -6,7 +6,8 @@ made from the same value, so that they cannot disagree on which checkpoint is me
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
@@ -58,6 +59,20 @@ class Candidate:
     def index_path(self) -> str:
         """Path of a V2 checkpoint's index."""
         return self.renamed_index or self.path + INDEX_SUFFIX
+
+    def at(self, place: Callable[[str], str]) -> Candidate:
+        """Return the same checkpoint as if it had been named, by what a function makes of paths."""
+        index, model, parts = self.renamed_index, self.saved_model, self.parts_in
+        return replace(
+            self,
+            path=place(self.path),
+            by=By.NAME,
+            files=tuple(map(place, self.files)),
+            renamed_index=None if index is None else place(index),
+            saved_model=None if model is None else place(model),
+            parts_in=None if parts is None else place(parts),
+            identity=None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, element_name, item_size, numpy_dtype
 from ckptparse.elements import iter_stored
 from ckptparse.errors import UnsupportedError, located
-from ckptparse.files.context import Context, Progress
+from ckptparse.files.context import Progress, Store, begin_with
 from ckptparse.jobs.derived import FLOATS
 from ckptparse.jobs.opening import Opened, TensorsFrom, open_tensors
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -41,6 +41,7 @@ def average(
     overwrite: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
+    store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> dict[str, npt.NDArray[Any]] | str:
     """Average checkpoints of one model.
@@ -56,6 +57,7 @@ def average(
         max_shard_size, overwrite: As for `write`.
         dry_run: Whether nothing is read and written: all that can be refused beforehand is.
         progress: Told how many bytes are written, and how many there are.
+        store: Where the paths of the checkpoints lead, as for `open`. `dst` is on this machine.
         limits: Bounds on what the files may ask for.
 
     Returns:
@@ -67,9 +69,9 @@ def average(
         DataLossError: One is damaged. Nothing is written then.
     """
     shares = _shares(len(paths), weights)
-    context = Context(limits=limits, progress=progress)
+    begun = [begin_with(path, store=store, limits=limits, progress=progress) for path in paths]
     with ExitStack() as stack:
-        opened = [stack.enter_context(open_tensors(path, context)) for path in paths]
+        opened = [stack.enter_context(open_tensors(*one)) for one in begun]
         _check_alike(opened)
         tensors = [
             _average_of(name, [one.tensors[name] for one in opened], shares)

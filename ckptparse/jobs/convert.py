@@ -10,11 +10,16 @@ from typing import Any, Literal, get_args
 from ckptparse.checkpoint import Naming, Patterns
 from ckptparse.dtypes import element_name
 from ckptparse.errors import UnsupportedError
-from ckptparse.files.context import Context, Progress
+from ckptparse.files.context import Progress, begin_with
 from ckptparse.files.placing import check_absent
 from ckptparse.jobs.conversion import Conversion, ConversionRow, StoredTensor, TargetFormat
 from ckptparse.jobs.object_graphs import change_keys
-from ckptparse.jobs.opening import Opened, TensorsFrom, describe_source, open_tensors
+from ckptparse.jobs.opening import (
+    Opened,
+    TensorsFrom,
+    describe_source,
+    open_tensors,
+)
 from ckptparse.jobs.plan import Ema, Planned, Wishes, plan
 from ckptparse.jobs.rules import Rename, Split, make_rules
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -117,7 +122,7 @@ def convert(
     """
     target = os.fsdecode(dst)
     chosen = _format_of(target, format)
-    context = Context(limits=limits, progress=progress)
+    source, context = begin_with(src, limits=limits, progress=progress)
     wishes = Wishes(
         names=names,
         include=include,
@@ -129,8 +134,8 @@ def convert(
     )
     if object_graph not in (None, "make"):
         raise ValueError(f"object_graph is None or 'make', not {object_graph!r}")
-    rules = make_rules(rename, split, context)
-    with open_tensors(src, context, naming=naming) as opened:
+    rules = make_rules(rename, split, limits)
+    with open_tensors(source, context, naming=naming) as opened:
         planned = plan(opened, rules, wishes)
         options = SinkOptions(
             overwrite=overwrite,
@@ -148,8 +153,8 @@ def convert(
                 tensors = _ahead(opened, tensors, chosen, executor)
             files = _write(chosen, target, tensors, options, dry_run=dry_run)
         rows = tuple(_row(one) for one in planned)
-        source = describe_source(opened)
-    return Conversion(source, target, chosen, rows, files, dry_run)
+        described = describe_source(opened)
+    return Conversion(described, target, chosen, rows, files, dry_run)
 
 
 def _format_of(target: str, wanted: TargetFormat | None) -> TargetFormat:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ckptparse.dtypes import element_name, is_numeric
 from ckptparse.errors import UnsupportedError, located
-from ckptparse.files.context import Context, Progress
+from ckptparse.files.context import Progress, Store, begin_with
 from ckptparse.jobs.opening import TensorsFrom, describe_source, open_tensors
 from ckptparse.jobs.rules import Rename, make_rules
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -144,6 +144,7 @@ def diff(
     atol: float = 0,
     rename: Rename = None,
     progress: Progress | None = None,
+    store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Diff:
     """Compare two checkpoints, or whatever else `convert` takes.
@@ -158,14 +159,16 @@ def diff(
         atol: See `rtol`. NaN equals NaN.
         rename: What the names of the first are in the second, as for `convert`.
         progress: Told how many bytes have been compared, and how many there are.
+        store: Where both paths lead, as for `open`; a URL leads where it says.
         limits: Bounds on what the files may ask for.
 
     Raises:
         CheckpointError: As for `open`.
     """
-    context = Context(limits=limits, progress=progress)
-    rules = make_rules(rename, None, context)
-    with open_tensors(a, context) as first, open_tensors(b, context) as second:
+    a, a_context = begin_with(a, store=store, limits=limits, progress=progress)
+    b, b_context = begin_with(b, store=store, limits=limits, progress=progress)
+    rules = make_rules(rename, None, limits)
+    with open_tensors(a, a_context) as first, open_tensors(b, b_context) as second:
         before: dict[str, TensorLike] = {}
         for old, tensor in first.tensors.items():
             new = rules.rename(old)

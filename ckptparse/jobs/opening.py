@@ -14,14 +14,14 @@ from ckptparse.files.storage import Storage
 from ckptparse.foreign import INDEX_NAME
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.inventory.places import PathLike, choose_strictly
-from ckptparse.opening import GraphBeside, open_inventory
+from ckptparse.opening import open_checkpoint
 from ckptparse.sources.stored import TensorSource
 from ckptparse.tensor_like import TensorLike, as_tensors
 
 if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
 
-__all__ = ["Opened", "TensorsFrom", "describe_source", "open_checkpoint", "open_tensors"]
+__all__ = ["Opened", "TensorsFrom", "describe_source", "open_tensors"]
 
 TensorsFrom = PathLike | Mapping[str, Any]
 """What `convert` and its like take: a path, an open `Checkpoint`, a `Recovery`, any mapping."""
@@ -48,7 +48,8 @@ class Opened:
     metadata: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     checkpoint: Checkpoint | None = None
-    context: Context = field(default_factory=Context)
+    context: Context = field(kw_only=True)
+    """Where the files lie, for a worker that opens them again."""
 
     @property
     def object_graph(self) -> ObjectGraph | None:
@@ -61,10 +62,7 @@ class Opened:
         Raises:
             CheckpointError: It cannot be read.
         """
-        if self.checkpoint is None:
-            return None
-        beside = GraphBeside(self.checkpoint.path, self.context)
-        return beside.find_using_graph(self.checkpoint.format)
+        return None if self.checkpoint is None else self.checkpoint.find_using_graph()
 
 
 @contextmanager
@@ -84,12 +82,15 @@ def open_tensors(
     if isinstance(source, Mapping):
         report = getattr(source, "report", None)
         path = getattr(report, "path", None)
-        yield Opened(path, "values" if path is None else "recovery", as_tensors(source))
+        yield Opened(
+            path, "values" if path is None else "recovery", as_tensors(source), context=context
+        )
         return
     path = os.fsdecode(source)
     kind = _kind_of_file(context.storage, path)
     if kind is None:
-        with open_checkpoint(path, context, naming=naming, verify=verify) as checkpoint:
+        inventory = choose_strictly(path, context)
+        with open_checkpoint(inventory, context, naming=naming, verify=verify) as checkpoint:
             yield _of_checkpoint(checkpoint, context)
         return
     opened = _open_file(kind, path, context)
@@ -97,22 +98,7 @@ def open_tensors(
         yield Opened(path, kind, opened.tensors, opened.metadata, opened.files, context=context)
     finally:
         opened.close()
-
-
-def open_checkpoint(
-    path: PathLike, context: Context, *, naming: Naming = "checkpoint", verify: bool = True
-) -> Checkpoint:
-    """Open a checkpoint, as `ckptparse.open` does."""
-    inventory = choose_strictly(path, context)
-    found = inventory.checkpoint_path
-    return Checkpoint(
-        open_inventory(inventory, context),
-        found,
-        naming=naming,
-        verify=verify,
-        context=context,
-        graphs=GraphBeside(found, context),
-    )
+        context.close()
 
 
 def describe_source(opened: Opened) -> str:

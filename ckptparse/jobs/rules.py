@@ -27,8 +27,9 @@ from importlib import import_module
 from typing import Any
 
 from ckptparse.errors import MalformedError, UnsupportedError, located
-from ckptparse.files.context import Context
+from ckptparse.files.context import Context, begin
 from ckptparse.jobs.conversion import ConversionRow, Reversal
+from ckptparse.limits import Limits
 
 __all__ = ["Rename", "RuleSet", "Split", "load_rules", "make_rules"]
 
@@ -92,8 +93,8 @@ Split = Mapping[str, int | Sequence[str]] | None
 """What `split` takes: a part of names, and into how many parts, or under which names."""
 
 
-def make_rules(rename: Rename, split: Split, context: Context) -> RuleSet:
-    """Make the rules of one call.
+def make_rules(rename: Rename, split: Split, limits: Limits) -> RuleSet:
+    """Make the rules of one call. A rule file is the caller's own: it lies on this machine.
 
     Raises:
         MalformedError: A rule file, or an expression, is broken.
@@ -101,7 +102,7 @@ def make_rules(rename: Rename, split: Split, context: Context) -> RuleSet:
     """
     rules = RuleSet()
     if isinstance(rename, (str, os.PathLike)):
-        rules = load_rules(os.fsdecode(rename), context)
+        rules = load_rules(*begin(rename, limits=limits))
     elif isinstance(rename, Reversal):
         rules = RuleSet(former=rename.rows)
     elif callable(rename):

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ckptparse.checkpoint import Naming, Patterns, choose_names
-from ckptparse.errors import located
-from ckptparse.files.context import Context, Progress
-from ckptparse.jobs.opening import TensorsFrom, open_tensors
+from ckptparse.errors import located, name_not_found
+from ckptparse.files.context import Progress, Store, begin_with
+from ckptparse.jobs.opening import Opened, TensorsFrom, open_tensors
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.statistics.gathering import measure
 from ckptparse.statistics.summary import Summary
@@ -27,6 +27,7 @@ def stats(
     verify: bool = True,
     histogram: bool = False,
     progress: Progress | None = None,
+    store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> dict[str, Summary]:
     """Sum up the values of every tensor: smallest, largest, mean, deviation, zeros, NaN and more.
@@ -42,14 +43,16 @@ def stats(
         verify: Whether each tensor's checksum is checked first.
         histogram: Whether a histogram is made of each tensor.
         progress: Told how many bytes have been read, and how many there are.
+        store: Where the path leads, as for `open`.
         limits: Bounds on what the file may ask for.
 
     Raises:
+        TensorNotFoundError: One of `names` is not there.
         CheckpointError: As for `open` and for reading.
     """
-    context = Context(limits=limits, progress=progress)
-    with open_tensors(path, context, naming=naming, verify=verify) as opened:
-        wanted = opened.tensors if names is None else list(names)
+    source, context = begin_with(path, store=store, limits=limits, progress=progress)
+    with open_tensors(source, context, naming=naming, verify=verify) as opened:
+        wanted = opened.tensors if names is None else _named(names, opened)
         chosen = list(choose_names(wanted, include, exclude))
         total = sum(opened.tensors[name].nbytes for name in chosen)
         found: dict[str, Summary] = {}
@@ -66,3 +69,15 @@ def stats(
             if progress is not None:
                 progress(done, total)
         return {name: found[name] for name in sorted(found)}
+
+
+def _named(names: Iterable[str], opened: Opened) -> list[str]:
+    """Return the names that a caller asks for, all of which are there."""
+    if isinstance(names, str):
+        raise TypeError(f"names takes several names, not one string: did you mean [{names!r}]?")
+    wanted = list(names)
+    for name in wanted:
+        if name not in opened.tensors:
+            message = f"No tensor of that name among {len(opened.tensors)}"
+            raise name_not_found(message, name, opened.tensors, path=opened.path)
+    return wanted

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -119,15 +119,18 @@ class LegacyReader:
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Every tensor's name and shape, sorted by the name's bytes."""
+        self.check_open()
         return {name: tensor.shape for name, tensor in self._tensors.items()}
 
     def find(self, name: str, options: ReadOptions) -> Tensor | None:
         """Return the lazy tensor of a name; None if there is none."""
+        self.check_open()
         tensor = self._tensors.get(name)
         return None if tensor is None else self._make_tensor(name, tensor, options)
 
     def iter_tensors(self, options: ReadOptions) -> Iterator[Tensor]:
         """Iterate over every tensor, sorted by the name's bytes."""
+        self.check_open()
         for name, tensor in self._tensors.items():
             yield self._make_tensor(name, tensor, options)
 
@@ -174,12 +177,28 @@ class LegacyReader:
             )
         return data
 
+    def fingerprint(self) -> Hashable:
+        """Return those of the files.
+
+        Raises:
+            ClosedError: They have been closed.
+        """
+        from ckptparse.files.fingerprint import fingerprint_of
+
+        self.check_open()
+        return tuple(fingerprint_of(table.source) for table in self._tables)
+
     def close(self) -> None:
         """Close the files, after any read that is going on."""
         with self._lock:
             self._closed = True
         for table in self._tables:
             table.source.close()
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` once closed."""
+        if self._closed:
+            raise ClosedError("The checkpoint has been closed", path=self.files[0])
 
     def _make_tensor(self, name: str, tensor: LegacyTensor, options: ReadOptions) -> Tensor:
         # All `Tensor` objects of a name share one payload, which remembers that it was verified.

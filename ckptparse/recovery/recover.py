@@ -114,7 +114,7 @@ def recover(
     """
     place, context = begin(path, store=store, limits=limits, progress=progress, lenient=True)
     named = Evidence((os.fsdecode(one) for one in evidence), context)
-    known = None if mapfile is None else read_mapfile(os.fsdecode(mapfile), context)
+    known = None if mapfile is None else read_mapfile(*begin(mapfile, store=store, limits=limits))
     options = _Options(siblings, named, read_shapes(shapes, context), known)
     folders = Folders(context)
     try:

@@ -188,6 +188,10 @@ class Recovery(Mapping[str, RecoveredTensor]):
     def __len__(self) -> int:
         return len(self._tensors)
 
+    def _ipython_key_completions_(self) -> list[str]:
+        """Complete keys in a notebook."""
+        return list(self)
+
     def _repr_html_(self) -> str:
         """Show it in a notebook."""
         from ckptparse.rendering.notebook import report_html

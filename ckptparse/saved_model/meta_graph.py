@@ -10,8 +10,8 @@ without it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ckptparse.coding.varint import encode_varint
 from ckptparse.files.context import Context
@@ -200,6 +200,17 @@ class MetaGraph:
             parse_message(AssetFileDef, value.value, limits=self._context.limits, path=self._path)
             for value in collection.any_list.value
         ]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle its bytes, and how its variables are opened."""
+        make = partial(
+            MetaGraph,
+            directory=self._directory,
+            variables=self._variables,
+            context=self._context,
+            path=self._path,
+        )
+        return make, (bytes(self._data),)
 
     def __repr__(self) -> str:
         return f"<MetaGraph {', '.join(self.tags) or '(no tags)'}>"

@@ -10,26 +10,28 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ckptparse.backend import Backend
 from ckptparse.dtypes import describe_data_type
 from ckptparse.errors import TensorNotFoundError, name_not_found
-from ckptparse.files.context import Context
-from ckptparse.files.storage import FileStat
+from ckptparse.filenames import INDEX_SUFFIX, STATE_FILE_NAME
+from ckptparse.files.context import Context, Store, begin
+from ckptparse.files.storage import FileStat, Storage
 from ckptparse.inventory.places import choose_strictly
+from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.opening import open_inventory
 from ckptparse.tensor import ReadOptions
 from ckptparse.tf.dtypes import DType
 from ckptparse.tf.errors import translated
 
-__all__ = ["CheckpointReader", "Path", "find_reader", "open_reader"]
+__all__ = ["CheckpointReader", "Path", "begin_call", "find_reader", "open_reader"]
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _OPTIONS = ReadOptions(verify=True, mmap=False, threads=None)
-_STORAGE = Context().storage
 _MOST_READERS = 4
 _MOST_STAMPED = 16
 """Files of a checkpoint whose size and time are looked at, of more the first and the last ones."""
@@ -110,27 +112,47 @@ class CheckpointReader:
         return f"<CheckpointReader {self._path!r}>"
 
 
-def open_reader(path: Path) -> CheckpointReader:
+def begin_call(path: Path, store: Store, limits: Limits) -> tuple[str, Context]:
+    """Begin a call: return the path as text, and where it leads; errors are TensorFlow's too."""
+    with translated():
+        return begin(os.fsdecode(path), store=store, limits=limits)
+
+
+def open_reader(
+    path: Path, *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+) -> CheckpointReader:
     """Open a checkpoint: a prefix, any of its files, a V1 file, a directory.
 
     Raises:
         NotFoundError: Nothing is there.
         DataLossError: It is damaged, or no checkpoint.
     """
-    return _open(_as_path(path))[0]
+    return _open(*begin_call(path, store, limits))[0]
 
 
-def find_reader(path: Path) -> CheckpointReader:
+def find_reader(
+    path: Path, *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+) -> CheckpointReader:
     """Return a reader that is open already if its files are as they were, else open one."""
-    return _CACHE.find(_as_path(path))
+    if store is not None:
+        # Nobody says whether what a caller's store holds is as it was.
+        return open_reader(path, store=store, limits=limits)
+    return _CACHE.find(os.fsdecode(path), limits)
 
 
-def _open(path: str) -> tuple[CheckpointReader, tuple[str, ...]]:
-    context = Context()
+def _open(path: str, context: Context) -> tuple[CheckpointReader, tuple[str, ...]]:
     with translated():
         inventory = choose_strictly(path, context)
-        backend = open_inventory(inventory, context)
+        _, backend = open_inventory(inventory, context)
         return CheckpointReader(inventory.checkpoint_path, backend), backend.files
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A reader, and what was seen of its files when it was opened."""
+
+    reader: CheckpointReader
+    seen: dict[str, object]
 
 
 class _Cache:
@@ -138,20 +160,24 @@ class _Cache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._readers: OrderedDict[str, tuple[CheckpointReader, dict[str, object]]] = OrderedDict()
+        self._readers: OrderedDict[tuple[str, Limits], _Kept] = OrderedDict()
 
-    def find(self, path: str) -> CheckpointReader:
+    def find(self, named: str, limits: Limits) -> CheckpointReader:
+        key = named, limits
+        path, context = begin_call(named, None, limits)
+        storage = context.storage
         with self._lock:
-            kept = self._readers.get(path)
-            if kept is not None and _look_at(kept[1]) == kept[1]:
-                self._readers.move_to_end(path)
-                return kept[0]
+            kept = self._readers.get(key)
+            if kept is not None and _look_at(kept.seen, storage) == kept.seen:
+                self._readers.move_to_end(key)
+                return kept.reader
             # What a directory means may change while its checkpoints stay: it is looked at first.
-            asked = _look_at((path, f"{path}.index", _STORAGE.join(path, "checkpoint")))
-            reader, files = _open(path)
-            asked |= _look_at(_chosen(files))
-            self._readers[path] = reader, asked
-            self._readers.move_to_end(path)
+            asked = (path, path + INDEX_SUFFIX, storage.join(path, STATE_FILE_NAME))
+            seen = _look_at(asked, storage)
+            reader, files = _open(path, context)
+            seen |= _look_at(_chosen(files), storage)
+            self._readers[key] = _Kept(reader, seen)
+            self._readers.move_to_end(key)
             while len(self._readers) > _MOST_READERS:
                 # Not closed: whoever has it may still read. Its files close when it is let go.
                 self._readers.popitem(last=False)
@@ -167,18 +193,16 @@ def _chosen(files: tuple[str, ...]) -> tuple[str, ...]:
     return files[: _MOST_STAMPED // 2] + files[-_MOST_STAMPED // 2 :]
 
 
-def _look_at(paths: Iterable[str]) -> dict[str, object]:
+def _look_at(paths: Iterable[str], storage: Storage) -> dict[str, object]:
     """Return what is seen of files: size, time and number; nothing of what is not there."""
     with translated():
-        return {path: _identity(_STORAGE.stat(path)) for path in paths}
+        return {path: _identity(storage.stat(path)) for path in paths}
 
 
 def _identity(found: FileStat | None) -> object:
+    if found is not None and found.kind == "file" and found.identity is None:
+        return object()  # Nobody knows whether it changes: it equals nothing.
     return None if found is None else (found.kind, found.size, found.identity)
-
-
-def _as_path(path: Path) -> str:
-    return os.fsdecode(path)
 
 
 def _as_name(name: str | bytes) -> str:

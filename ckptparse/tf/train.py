@@ -4,8 +4,9 @@
     tf.train.list_variables("model/my_model")            [(name, [sizes]), ...], sorted
     tf.train.load_variable("model/my_model", "w:0")      numpy array, numpy scalar, or bytes
 
-Paths may be all that `ckptparse.open` takes: an index, a data file, a SavedModel. Errors are those
-of `tf.errors`, and ours at the same time.
+Paths may be all that `ckptparse.open` takes: an index, a data file, a SavedModel, a URL. `store`
+and `limits`, which TensorFlow lacks, are those of `ckptparse.open`. Errors are those of
+`tf.errors`, and ours at the same time.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ckptparse.errors import CheckpointNotFoundError
-from ckptparse.files.context import Context
+from ckptparse.filenames import INDEX_SUFFIX
+from ckptparse.files.context import Store
 from ckptparse.inventory import listed
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.legacy import match_pattern
+from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.checkpoint_state_pb2 import CheckpointState
 from ckptparse.tf.errors import translated
-from ckptparse.tf.readers import CheckpointReader, Path, find_reader
+from ckptparse.tf.readers import CheckpointReader, Path, begin_call, find_reader
 
 __all__ = [
     "CheckpointReader",
@@ -40,23 +43,24 @@ __all__ = [
     "wait_for_new_checkpoint",
 ]
 
-_STORAGE = Context().storage
 
-
-def load_checkpoint(ckpt_dir_or_file: Path) -> CheckpointReader:
+def load_checkpoint(
+    ckpt_dir_or_file: Path, *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+) -> CheckpointReader:
     """Return a reader of a checkpoint, or of the newest one of a directory.
 
     Raises:
         NotFoundError: Nothing is there; of a directory without checkpoints it is a ValueError too.
         DataLossError: It is damaged, or no checkpoint.
     """
-    path = os.fsdecode(ckpt_dir_or_file)
-    found = _STORAGE.stat(path)
+    path, context = begin_call(ckpt_dir_or_file, store, limits)
+    with translated():
+        found = context.storage.stat(path)
     if found is None or found.kind != "directory":
-        return find_reader(path)
+        return find_reader(ckpt_dir_or_file, store=store, limits=limits)
     with translated(ValueError):
         try:
-            return find_reader(path)
+            return find_reader(ckpt_dir_or_file, store=store, limits=limits)
         except CheckpointNotFoundError as error:
             raise CheckpointNotFoundError(
                 f"Couldn't find 'checkpoint' file or checkpoints in given directory {path}",
@@ -65,17 +69,24 @@ def load_checkpoint(ckpt_dir_or_file: Path) -> CheckpointReader:
             ) from error
 
 
-def NewCheckpointReader(filepattern: Path) -> CheckpointReader:  # noqa: N802 - TensorFlow's name
+def NewCheckpointReader(  # noqa: N802 - TensorFlow's name
+    filepattern: Path, *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+) -> CheckpointReader:
     """Return a reader of a checkpoint; errors are those of `load_checkpoint`."""
-    return find_reader(filepattern)
+    return find_reader(filepattern, store=store, limits=limits)
 
 
-def list_variables(ckpt_dir_or_file: Path) -> list[tuple[str, list[int]]]:
+def list_variables(
+    ckpt_dir_or_file: Path, *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+) -> list[tuple[str, list[int]]]:
     """List names and shapes, sorted by name; errors are those of `load_checkpoint`."""
-    return sorted(load_checkpoint(ckpt_dir_or_file).get_variable_to_shape_map().items())
+    reader = load_checkpoint(ckpt_dir_or_file, store=store, limits=limits)
+    return sorted(reader.get_variable_to_shape_map().items())
 
 
-def load_variable(ckpt_dir_or_file: Path, name: str) -> Any:
+def load_variable(
+    ckpt_dir_or_file: Path, name: str, *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+) -> Any:
     """Read one tensor; an `:0` at the end of its name is left out.
 
     Returns:
@@ -85,20 +96,33 @@ def load_variable(ckpt_dir_or_file: Path, name: str) -> Any:
         NotFoundError: There is no such checkpoint, or no such tensor in it.
         DataLossError: Its bytes are damaged, or its file is.
     """
-    return load_checkpoint(ckpt_dir_or_file).get_tensor(name.removesuffix(":0"))
+    reader = load_checkpoint(ckpt_dir_or_file, store=store, limits=limits)
+    return reader.get_tensor(name.removesuffix(":0"))
 
 
-def latest_checkpoint(checkpoint_dir: Path, latest_filename: str | None = None) -> str | None:
+def latest_checkpoint(
+    checkpoint_dir: Path,
+    latest_filename: str | None = None,
+    *,
+    store: Store = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> str | None:
     """Return the newest checkpoint that a directory's state file lists and that exists, or None.
 
     A path that does not exist is looked for in the directory itself, so that a moved one works.
     """
     with translated():
-        return listed.latest_checkpoint(os.fsdecode(checkpoint_dir), latest_filename)
+        return listed.latest_checkpoint(
+            os.fsdecode(checkpoint_dir), latest_filename, store=store, limits=limits
+        )
 
 
 def get_checkpoint_state(
-    checkpoint_dir: Path, latest_filename: str | None = None
+    checkpoint_dir: Path,
+    latest_filename: str | None = None,
+    *,
+    store: Store = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> CheckpointState | None:
     """Return what a directory's state file lists, paths joined to the directory; None without one.
 
@@ -106,7 +130,9 @@ def get_checkpoint_state(
     `all_model_checkpoint_paths`, `all_model_checkpoint_timestamps`, `last_preserved_timestamp`.
     """
     with translated():
-        found = listed.checkpoint_state(os.fsdecode(checkpoint_dir), latest_filename)
+        found = listed.checkpoint_state(
+            os.fsdecode(checkpoint_dir), latest_filename, store=store, limits=limits
+        )
     if found is None:
         return None
     return CheckpointState(
@@ -117,18 +143,25 @@ def get_checkpoint_state(
     )
 
 
-def checkpoint_exists(checkpoint_prefix: Path) -> bool:
+def checkpoint_exists(
+    checkpoint_prefix: Path, *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+) -> bool:
     """Tell whether a checkpoint of that prefix exists, V2 or V1."""
-    return listed.checkpoint_exists(os.fsdecode(checkpoint_prefix), Folders(Context()))
+    path, context = begin_call(checkpoint_prefix, store, limits)
+    with translated():
+        return listed.checkpoint_exists(path, Folders(context))
 
 
-def get_checkpoint_mtimes(checkpoint_prefixes: Sequence[Path]) -> list[float]:
+def get_checkpoint_mtimes(
+    checkpoint_prefixes: Sequence[Path], *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+) -> list[float]:
     """Return the time of each checkpoint that exists, in whole seconds since 1970."""
     found: list[float] = []
-    folders = Folders(Context())
-    for prefix in map(os.fsdecode, checkpoint_prefixes):
-        files = (f"{prefix}.index", prefix, *match_pattern(prefix, folders))
-        seen = (_STORAGE.stat(path) for path in files)
+    for named in checkpoint_prefixes:
+        prefix, context = begin_call(named, store, limits)
+        with translated():
+            files = (prefix + INDEX_SUFFIX, prefix, *match_pattern(prefix, Folders(context)))
+            seen = [context.storage.stat(path) for path in files]
         times = [_seconds(one.identity) for one in seen if one is not None and one.kind == "file"]
         found += times[:1]
     return found
@@ -136,8 +169,8 @@ def get_checkpoint_mtimes(checkpoint_prefixes: Sequence[Path]) -> list[float]:
 
 def _seconds(identity: object) -> float:
     """Take the time from what a file system says of a file."""
-    nanoseconds = identity[0] if isinstance(identity, tuple) else 0
-    return float(nanoseconds // 1_000_000_000)
+    nanoseconds = identity[0] if isinstance(identity, tuple) else None
+    return float(nanoseconds // 1_000_000_000) if isinstance(nanoseconds, int) else 0.0
 
 
 def wait_for_new_checkpoint(
@@ -145,6 +178,9 @@ def wait_for_new_checkpoint(
     last_checkpoint: str | None = None,
     seconds_to_sleep: float = 1,
     timeout: float | None = None,
+    *,
+    store: Store = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> str | None:
     """Wait until a directory has another newest checkpoint.
 
@@ -153,13 +189,14 @@ def wait_for_new_checkpoint(
         last_checkpoint: The one that is known already.
         seconds_to_sleep: How long to wait between two looks.
         timeout: Seconds after which None is returned; None waits for ever.
+        store, limits: As for `ckptparse.open`.
     """
     stop = None if timeout is None else time.monotonic() + timeout
     while True:
         with warnings.catch_warnings():
             # A directory that is being written is not always whole.
             warnings.simplefilter("ignore", UserWarning)
-            found = latest_checkpoint(checkpoint_dir)
+            found = latest_checkpoint(checkpoint_dir, store=store, limits=limits)
         if found is not None and found != last_checkpoint:
             return found
         if stop is not None and time.monotonic() + seconds_to_sleep > stop:
@@ -172,6 +209,9 @@ def checkpoints_iterator(
     min_interval_secs: float = 0,
     timeout: float | None = None,
     timeout_fn: Callable[[], bool] | None = None,
+    *,
+    store: Store = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Iterator[str]:
     """Iterate over a directory's newest checkpoint, each time that there is another.
 
@@ -180,10 +220,13 @@ def checkpoints_iterator(
         min_interval_secs: Seconds between two of them at the least.
         timeout: Seconds to wait for the next; None waits for ever.
         timeout_fn: Called then: the iteration ends if it returns a true value, or if it is None.
+        store, limits: As for `ckptparse.open`.
     """
     last: str | None = None
     while True:
-        found = wait_for_new_checkpoint(checkpoint_dir, last, timeout=timeout)
+        found = wait_for_new_checkpoint(
+            checkpoint_dir, last, timeout=timeout, store=store, limits=limits
+        )
         if found is None:
             if timeout_fn is None or timeout_fn():
                 return

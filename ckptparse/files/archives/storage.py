@@ -11,7 +11,7 @@ import mmap
 import posixpath
 import threading
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ckptparse.errors import (
@@ -171,6 +171,16 @@ class ArchiveStorage:
             self._listing, self._directories, self._taken = None, {}, 0
         if source is not None:
             source.close()
+
+    def absolute(self, path: str) -> str:
+        """Return a path that means the same from every directory of this machine."""
+        absolute: Callable[[str], str] | None = getattr(self._storage, "absolute", None)
+        return path if absolute is None else absolute(path)
+
+    def again(self) -> ArchiveStorage:
+        """Return the same archive, to be opened once more, from whatever directory."""
+        path = self.absolute(self.path)
+        return ArchiveStorage(self._storage, path, self._limits, lenient=self._lenient)
 
     def __getstate__(self) -> tuple[Any, ...]:
         return self._storage, self.path, self._limits, self._lenient

@@ -27,7 +27,7 @@ from ckptparse.errors import CheckpointNotFoundError, MalformedError
 from ckptparse.examination.case import open_case
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.payload import Form
-from ckptparse.files.context import Context, Progress, begin
+from ckptparse.files.context import Context, Progress, Store, begin
 from ckptparse.files.placing import place_file
 from ckptparse.files.storage import Source, Storage
 from ckptparse.files.views import JoinedSource, Range, ReopenedSource, ViewStorage
@@ -232,11 +232,15 @@ class _Scanner:
     """One scan."""
 
     def __init__(
-        self, path: str, mapfile: Mapfile | None, state: str | None, context: Context
+        self,
+        path: str,
+        mapfile: Mapfile | None,
+        state: tuple[str, Context] | None,
+        context: Context,
     ) -> None:
         self.path = path
         self.mapfile = mapfile
-        self.state_path = state
+        self.state_file = state
         self.context = context
         self.image = open_image(context.storage, path)
         self.block = find_block_size(self.image)
@@ -359,15 +363,18 @@ class _Scanner:
         return survey, replace(self.context, storage=inside, progress=None)
 
     def _load(self) -> _State:
-        path, size = self.state_path, self.image.size
-        if path is None or self.context.storage.stat(path) is None:
+        size = self.image.size
+        if self.state_file is None:
             return _State(size)
-        data = self.context.read_whole(path, "message_bytes", "The size of the state file")
+        path, context = self.state_file
+        if context.storage.stat(path) is None:
+            return _State(size)
+        data = context.read_whole(path, "message_bytes", "The size of the state file")
         return _State.from_json(data, size, path)
 
     def _save(self) -> None:
-        if self.state_path is not None:
-            with place_file(self.state_path, overwrite=True) as stream:
+        if self.state_file is not None:
+            with place_file(self.state_file[0], overwrite=True) as stream:
                 stream.write(self.state.to_json())
 
     def _watch(self, count: int) -> None:
@@ -382,6 +389,7 @@ def scan(
     mapfile: str | os.PathLike[str] | None = None,
     state: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Scan:
     """Find the checkpoints inside an image of a disk, or any file, and put them together.
@@ -393,9 +401,10 @@ def scan(
         path: The image; or a directory, whose files are scanned as one image (`lost+found`, files
             that a rescue program saved).
         mapfile: The map file of ddrescue that belongs to the image.
-        state: A file that keeps what was found so far, so that an interrupted scan can go on from
-            there. It is written many times.
+        state: A file of this machine that keeps what was found so far, so that an interrupted scan
+            can go on from there. It is written many times.
         progress: Called from time to time with the work done so far and the work to do, in bytes.
+        store: Where the image and the map file are, as for `ckptparse.open`.
         limits: Bounds on what the image may ask for.
 
     Returns:
@@ -405,13 +414,16 @@ def scan(
         CheckpointNotFoundError: There is no such file or directory.
         MalformedError: `mapfile` is no map file; `state` is no state file of this image.
     """
-    place, context = begin(path, limits=limits, progress=progress, choose=False)
-    known = None if mapfile is None else read_mapfile(os.fsdecode(mapfile), context)
-    return scan_image(place, context, known, None if state is None else os.fsdecode(state))
+    place, context = begin(path, store=store, limits=limits, progress=progress, choose=False)
+    known = None if mapfile is None else read_mapfile(*begin(mapfile, store=store, limits=limits))
+    return scan_image(place, context, known, None if state is None else begin(state, limits=limits))
 
 
 def scan_image(
-    path: str, context: Context, mapfile: Mapfile | None = None, state: str | None = None
+    path: str,
+    context: Context,
+    mapfile: Mapfile | None = None,
+    state: tuple[str, Context] | None = None,
 ) -> Scan:
     """Scan an image; raises as `scan` does."""
     if context.storage.stat(path) is None:

@@ -27,17 +27,20 @@ def number_files(subject: Subject) -> dict[str, int]:
     return {path: number for number, path in enumerate(dict.fromkeys(names))}
 
 
-def make_files(subject: Subject, numbers: dict[str, int]) -> list[dict[str, Any]]:
+def make_files(subject: Subject, numbers: dict[str, int], context: Context) -> list[dict[str, Any]]:
     """Describe every file: role, size, and its ranges as (start, stop, kind)."""
     report = subject.report
     patched = dict(_patched(report)) if report is not None else {}
-    return [_describe(subject, path, patched.get(path, ())) for path in numbers]
+    return [_describe(subject, path, patched.get(path, ()), context) for path in numbers]
 
 
-def _describe(subject: Subject, path: str, patched: tuple[Span, ...]) -> dict[str, Any]:
+def _describe(
+    subject: Subject, path: str, patched: tuple[Span, ...], context: Context
+) -> dict[str, Any]:
     found = subject.report.files.get(path) if subject.report is not None else None
     if found is None:
-        return {"path": escape(path), "role": "file", "size": _size(path), "ranges": []}
+        size = _size(path, context)
+        return {"path": escape(path), "role": "file", "size": size, "ranges": []}
     ranges = list(_with_patches(found, patched))
     return {
         "path": escape(path),
@@ -48,9 +51,9 @@ def _describe(subject: Subject, path: str, patched: tuple[Span, ...]) -> dict[st
     }
 
 
-def _size(path: str) -> int | None:
+def _size(path: str, context: Context) -> int | None:
     try:
-        found = Context().storage.stat(path)
+        found = context.storage.stat(path)
     except (CheckpointError, OSError):
         return None
     return None if found is None else found.size

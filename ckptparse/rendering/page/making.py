@@ -7,13 +7,14 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from importlib import import_module, resources
 from typing import Any
 
 from ckptparse.checkpoint import Checkpoint
 from ckptparse.errors import UnsupportedError
 from ckptparse.examination.report import Report
-from ckptparse.files.context import Progress
+from ckptparse.files.context import Context, Progress, Store, begin_with
 from ckptparse.files.placing import check_absent, place_file
 from ckptparse.graph.graph import Graph
 from ckptparse.jobs.diff import Diff
@@ -63,6 +64,7 @@ def report_page(
     verify: bool = True,
     threads: int | None = None,
     progress: Progress | None = None,
+    store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> None:
     """Make one page that shows what is in a checkpoint, and which of it is broken.
@@ -83,6 +85,8 @@ def report_page(
         threads: How many threads sum up; None picks.
         progress: Called now and then with the bytes done, and the bytes to do; once for checking,
             then once more for the statistics.
+        store: Where the path leads, as for `open`, and those of a `Diff`. The page is written on
+            this machine.
         limits: Bounds on what the files may ask for.
 
     Raises:
@@ -90,10 +94,11 @@ def report_page(
         CheckpointError: Nothing at the path can be shown.
         UnsupportedError: Jinja2 is not installed.
     """
+    shown, context = begin_with(source, store=store, limits=limits, progress=progress)
     if not overwrite:
         check_absent(out)
-    with open_subject(source, check=verify, progress=progress, limits=limits) as subject:
-        content = _gather(subject, statistics=statistics, threads=threads, progress=progress)
+    with closing(context), open_subject(shown, context, check=verify) as subject:
+        content = _gather(subject, statistics=statistics, threads=threads, context=context)
     with place_file(out, overwrite=overwrite) as file:
         file.write(render_page(content).encode("utf-8"))
 
@@ -125,14 +130,16 @@ def render_page(content: Mapping[str, Any]) -> str:
 
 
 def _gather(
-    subject: Subject, *, statistics: bool, threads: int | None, progress: Progress | None
+    subject: Subject, *, statistics: bool, threads: int | None, context: Context
 ) -> dict[str, Any]:
     numbers = number_files(subject)
-    files = make_files(subject, numbers)
+    files = make_files(subject, numbers, context)
     measured: dict[str, Measured] = {}
     if statistics:
         stored = sum(file["size"] or 0 for file in files)
-        measured = measure_all(subject.tensors, stored=stored, threads=threads, progress=progress)
+        measured = measure_all(
+            subject.tensors, stored=stored, threads=threads, progress=context.progress
+        )
     rows = make_rows(subject, measured, numbers)
     by_name = {name: number for number, name in enumerate(rows.pop("stored"))}
     content = {

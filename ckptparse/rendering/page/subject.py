@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ckptparse.api import open as open_checkpoint
-from ckptparse.api import open_graph, open_saved_model
 from ckptparse.checkpoint import Checkpoint
 from ckptparse.errors import CheckpointError, CheckpointNotFoundError
 from ckptparse.examination.report import Report
-from ckptparse.examination.verify import verify
-from ckptparse.files.context import Progress
+from ckptparse.examination.verify import verify_path
+from ckptparse.files.context import Context
 from ckptparse.graph.graph import Graph
-from ckptparse.inventory.identities import identify
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.identities import identify_path
+from ckptparse.inventory.models import find_graph, find_saved_model
+from ckptparse.inventory.places import choose_strictly
 from ckptparse.jobs.diff import Diff
-from ckptparse.limits import Limits
 from ckptparse.model import SavedModel
+from ckptparse.opening import open_checkpoint, read_graph
 from ckptparse.recovery.result import Recovery
 
 __all__ = ["Subject", "open_subject"]
@@ -72,27 +72,25 @@ class Subject:
 
 
 @contextmanager
-def open_subject(
-    source: Any, *, check: bool, progress: Progress | None, limits: Limits
-) -> Iterator[Subject]:
+def open_subject(source: Any, context: Context, *, check: bool) -> Iterator[Subject]:
     """Open what the caller named, and close it afterwards; a value stays open.
 
     Args:
         source: A path, or a value.
+        context: Where a path leads, how much its files may ask for, and who is told how far the
+            check has come.
         check: Whether every checksum of a path is checked.
-        progress: Takes how far that is, in bytes.
-        limits: Bounds on what files may ask for.
 
     Raises:
         CheckpointError: Nothing at the path can be shown.
         TypeError: A page cannot be made of such a value.
     """
-    if isinstance(source, (str, os.PathLike)):
-        with _open_path(os.fspath(source), progress, limits, check=check) as subject:
+    if isinstance(source, str):
+        with _open_path(source, context, check=check) as subject:
             yield subject
         return
     if isinstance(source, Diff):
-        with _open_second(source, limits) as subject:
+        with _open_second(source, context) as subject:
             yield subject
         return
     for kind, take in _VALUES.items():
@@ -104,31 +102,30 @@ def open_subject(
 
 
 @contextmanager
-def _open_path(
-    path: str, progress: Progress | None, limits: Limits, *, check: bool
-) -> Iterator[Subject]:
-    kind = _identify(path)
+def _open_path(path: str, context: Context, *, check: bool) -> Iterator[Subject]:
+    kind = _identify(path, context)
     if kind in _GRAPHS:
-        yield _of_graph(open_graph(path, limits=limits))
+        yield _of_graph(read_graph(find_graph(path, context), context))
         return
     if kind in _SAVED_MODELS:
-        with open_saved_model(path, verify=False, limits=limits) as model:
+        with SavedModel(find_saved_model(path, context), context, verify=False) as model:
+            model.check_hub_module()
             subject = _of_model(model)
             if check and subject.checkpoint is not None:
-                subject.report = subject.ask(lambda: verify(path, progress=progress, limits=limits))
+                subject.report = subject.ask(lambda: verify_path(path, context))
             yield subject
         return
-    report = verify(path, progress=progress, limits=limits) if check else None
-    with _open_damaged(path, report, limits) as subject:
+    report = verify_path(path, context) if check else None
+    with _open_damaged(path, report, context) as subject:
         yield subject
 
 
 @contextmanager
-def _open_damaged(path: str, report: Report | None, limits: Limits) -> Iterator[Subject]:
+def _open_damaged(path: str, report: Report | None, context: Context) -> Iterator[Subject]:
     """Open a checkpoint; if it does not open, the report is all there is."""
     try:
         # Unverified: the report says what is damaged, and damaged values are shown as they are.
-        checkpoint = open_checkpoint(path, verify=False, limits=limits)
+        checkpoint = open_checkpoint(choose_strictly(path, context), context, verify=False)
     except CheckpointError as error:
         if report is None:
             raise
@@ -143,12 +140,12 @@ def _open_damaged(path: str, report: Report | None, limits: Limits) -> Iterator[
 
 
 @contextmanager
-def _open_second(comparison: Diff, limits: Limits) -> Iterator[Subject]:
+def _open_second(comparison: Diff, context: Context) -> Iterator[Subject]:
     """Open the second of what was compared; if it does not open, the comparison is all there is."""
     before, after = comparison.paths
     kind = f"what changed since {before}"
     try:
-        checkpoint = open_checkpoint(after, verify=False, limits=limits)
+        checkpoint = open_checkpoint(choose_strictly(after, context), context, verify=False)
     except CheckpointError:
         yield Subject(kind, after, comparison=comparison)
         return
@@ -158,10 +155,10 @@ def _open_second(comparison: Diff, limits: Limits) -> Iterator[Subject]:
         yield subject
 
 
-def _identify(path: str) -> str:
+def _identify(path: str, context: Context) -> str:
     """Say what lies at a path; if nothing does, opening says it better."""
     try:
-        return identify(path).kind
+        return identify_path(path, Folders(context)).kind
     except CheckpointNotFoundError:
         return ""
 

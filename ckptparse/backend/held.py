@@ -1,87 +1,19 @@
-"""What a format gives to whoever opens a checkpoint, and the format of tensors held in memory.
-
-The bundle (V2) and V1 files have a `Backend` each. The constants of a graph, and the variables of a
-model that has none, are tensors that are there already: `HeldTensors`.
-"""
+"""Tensors that are in memory already, as a checkpoint: a graph's constants, a model without any."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy.typing as npt
 
+from ckptparse.backend import Format, OrphanSlice
 from ckptparse.dtypes import item_size
 from ckptparse.errors import ClosedError
 from ckptparse.limits import Limits
-from ckptparse.slices import TensorSlice
 from ckptparse.tensor import Kind, Location, Payload, ReadOptions, Region, Tensor
 
-__all__ = ["Backend", "Format", "HeldTensors", "OrphanSlice"]
-
-Format = Literal["v2", "v1", "graph"]
-"""How a checkpoint is stored; `"graph"`: as the constants of a frozen graph."""
-OrphanSlice = tuple[str, TensorSlice, Tensor]
-"""Name, slice and tensor of a slice that no tensor lists."""
-
-
-class Backend(Protocol):
-    """What a format gives, under stored names. Once closed, it raises `ClosedError`."""
-
-    @property
-    def format(self) -> Format:
-        """Which format."""
-        ...
-
-    @property
-    def num_shards(self) -> int:
-        """The number of data files."""
-        ...
-
-    @property
-    def byte_order(self) -> Literal["little", "big"]:
-        """Of the stored elements."""
-        ...
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Every path it consists of, there or not."""
-        ...
-
-    def data_sizes(self) -> Mapping[str, int]:
-        """Every data file that holds a tensor, and how many bytes it must have at the least.
-
-        None for files that were found whole when they were opened.
-        """
-        ...
-
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Every tensor's name and shape, sorted as stored."""
-        ...
-
-    def find(self, name: str, options: ReadOptions) -> Tensor | None:
-        """Return the lazy tensor of a name, or None if there is none."""
-        ...
-
-    def iter_tensors(self, options: ReadOptions) -> Iterator[Tensor]:
-        """Iterate over every tensor, in the order of `shapes`; faster than to find each.
-
-        What one `Tensor` of a name has verified, every other one of that name remembers.
-        """
-        ...
-
-    def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
-        """Read whole tensors, in the order of the names, all of which exist."""
-        ...
-
-    def orphan_slices(self) -> list[OrphanSlice]:
-        """Return the slices that no tensor lists."""
-        ...
-
-    def close(self) -> None:
-        """Close every file. Closing twice is harmless."""
-        ...
-
+__all__ = ["HeldTensors"]
 
 _MOST_GROWTH = 8
 """A stored byte is at most so many of an array: a varint of one byte can be an element of eight."""
@@ -106,6 +38,7 @@ class HeldTensors:
         *,
         limits: Limits,
         held: int = 0,
+        fingerprint: Callable[[], Hashable] = lambda: None,
     ) -> None:
         """Take tensors by name, in the order in which they are listed.
 
@@ -115,7 +48,9 @@ class HeldTensors:
             tensors: By name; their values are in memory, or follow from what is.
             limits: `fill_bytes` bounds what values that repeat may take together.
             held: Bytes of the message that holds the values.
+            fingerprint: Takes that of the files that they came from.
         """
+        self._fingerprint = fingerprint
         self._limits = limits
         self._held = held
         self.format: Format = format
@@ -155,6 +90,11 @@ class HeldTensors:
         """Return none: they are whole tensors."""
         self.check_open()
         return []
+
+    def fingerprint(self) -> Hashable:
+        """Return what differs if the files that they came from are replaced by others."""
+        self.check_open()
+        return self._fingerprint()
 
     def close(self) -> None:
         """Give nothing any more, as if there were a file to close."""
