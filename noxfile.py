@@ -156,7 +156,7 @@ MOST_TELLING = [
         "cli/test_behaviour",
     )
 ]
-"""What would fail first on a Python that is not like the others, or in a wheel that lacks a file."""
+"""What would fail first on a Python unlike the others, or from a wheel that lacks a file."""
 
 
 @nox.session
@@ -247,7 +247,7 @@ def protobuf(session: nox.Session, runtime: str) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """The most telling tests on the built wheel, from the sdist with the sources taken out of it."""
+    """The most telling tests on the built wheel, from the sdist without its sources."""
     session.install("build", "twine")
     dist = Path(session.create_tmp()) / "dist"
     shutil.rmtree(dist, ignore_errors=True)
