@@ -185,15 +185,21 @@ class SavedModel:
         graphs that a graph carries as data, and in the code of Keras's `Lambda` layers. What
         every model has is told apart (`Effect.ordinary`).
 
+        What cannot be read of Keras's metadata counts as hidden, and leaves the rest told.
+
         Raises:
-            CheckpointError: As for `meta_graphs` and `keras_metadata`.
+            CheckpointError: As for `meta_graphs`.
         """
-        from ckptparse.saved_model.keras_effects import find_keras_effects
+        from ckptparse.saved_model.keras_effects import find_keras_effects, hidden_effect
 
         found = [effect for meta_graph in self.meta_graphs for effect in meta_graph.effects]
         # All that is written, whichever of it a version of Keras reads, and twice under one path.
-        objects = (*self._keras_file(), *self._user_objects())
-        return (*found, *find_keras_effects(objects))
+        try:
+            written = self._keras_file()
+        except CheckpointError:
+            written = []
+            found.append(hidden_effect("SavedMetadata", KERAS_METADATA_FILE))
+        return (*found, *find_keras_effects((*written, *self._user_objects())))
 
     # The variables and the objects
 

@@ -478,6 +478,19 @@ def test_all_that_keras_wrote_is_looked_at_under_one_path_too(tmp_path: Path) ->
         assert [effect.node.rpartition("/")[2] for effect in opened.effects] == ["first", "old"]
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_metadata_that_cannot_be_read_hides_nothing_else(whole: bool, tmp_path: Path) -> None:
+    model = SavedModelProto(saved_model_schema_version=1)
+    model.meta_graphs.add().graph_def.ParseFromString(g.graph([g.node("py", "PyFunc")]))
+    (tmp_path / "saved_model.pb").write_bytes(model.SerializeToString())
+    metadata = SavedMetadata()
+    metadata.nodes.add(node_path="root", identifier="_tf_keras_layer", metadata="{")
+    data = metadata.SerializeToString() if whole else b"\xff\xff"
+    (tmp_path / "keras_metadata.pb").write_bytes(data)
+    with ckptparse.open_saved_model(tmp_path) as opened:
+        assert [effect.kind for effect in opened.effects] == ["runs-python", "runs-hidden-code"]
+
+
 @pytest.mark.parametrize("filename", ["../../x", "/etc/passwd", "link"])
 def test_an_asset_that_leads_out_of_the_model_is_any_file(filename: str, tmp_path: Path) -> None:
     (tmp_path / "m" / "assets").mkdir(parents=True)

@@ -20,11 +20,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ckptparse.errors import MalformedError
 from ckptparse.graph.effects.effect import Effect, EffectKind
 from ckptparse.graph.effects.table import OPERATIONS
 from ckptparse.saved_model.keras_metadata import KerasObject
 
-__all__ = ["find_keras_effects"]
+__all__ = ["find_keras_effects", "hidden_effect"]
 
 _LAMBDA, _MARKED_LAMBDA, _FUNCTION = "Lambda", "__lambda__", "function"
 _OP_LAMBDAS = frozenset({"TFOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty"})
@@ -60,17 +61,27 @@ _MOST_NAMES = 12
 def find_keras_effects(objects: Iterable[KerasObject]) -> Iterator[Effect]:
     """Iterate over what Keras would run, each once, under the path of the object it stands in.
 
-    Raises:
-        MalformedError: What Keras wrote of an object is no JSON.
+    What cannot be read counts as hidden: another reader may make something of it.
     """
     seen: set[tuple[object, ...]] = set()
     for item in objects:
-        for effect in _walk(item.values, item.path):
+        try:
+            values = item.values
+        except MalformedError:
+            yield hidden_effect(item.identifier, item.path)
+            continue
+        for effect in _walk(values, item.path):
             # A model's own configuration holds those of its layers once more.
             key = (effect.op, effect.reason, effect.node.rpartition("/")[2])
             if key not in seen:
                 seen.add(key)
                 yield effect
+
+
+def hidden_effect(op: str, where: str) -> Effect:
+    """Say that what Keras wrote cannot be read, and so not be judged."""
+    reason = "Holds what Keras wrote of its objects, which cannot be read"
+    return _effect(EffectKind.RUNS_HIDDEN_CODE, op, where, reason, _SAVING_SOURCE)
 
 
 def _walk(root: Mapping[str, Any], path: str) -> Iterator[Effect]:
