@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +55,18 @@ def test_every_block_is_run_or_says_why_not(page: str, mark: str, language: str,
         return
     assert kind == "not run", f"{page}: no test runs {text[:60]!r}"
     assert rest
+
+
+@pytest.mark.parametrize(
+    "page", sorted({page for page, mark, *_ in blocks() if mark == "run by: tests"})
+)
+def test_a_block_that_is_a_script_runs(page: str, tmp_path: Path) -> None:
+    scripts = [text for name, mark, _, text in blocks() if (name, mark) == (page, "run by: tests")]
+    for script in scripts:
+        (tmp_path / "script.py").write_text(script, encoding="utf-8")
+        command = [sys.executable, str(tmp_path / "script.py")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_few_blocks_are_not_run() -> None:
