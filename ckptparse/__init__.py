@@ -41,9 +41,12 @@ if TYPE_CHECKING:
     from ckptparse.errors import TensorNotFoundError as TensorNotFoundError
     from ckptparse.errors import TruncatedError as TruncatedError
     from ckptparse.errors import UnsupportedError as UnsupportedError
+    from ckptparse.examination.inputs import HashedFile as HashedFile
     from ckptparse.examination.outcome import ByteRange as ByteRange
+    from ckptparse.examination.outcome import EvidenceRecord as EvidenceRecord
     from ckptparse.examination.outcome import Judged as Judged
     from ckptparse.examination.outcome import Outcome as Outcome
+    from ckptparse.examination.outcome import PatchedRange as PatchedRange
     from ckptparse.examination.report import FileRange as FileRange
     from ckptparse.examination.report import FileReport as FileReport
     from ckptparse.examination.report import OtherCheckpoint as OtherCheckpoint
@@ -104,6 +107,7 @@ if TYPE_CHECKING:
     from ckptparse.model import SavedModel as SavedModel
     from ckptparse.problems import PROBLEM_CODES as PROBLEM_CODES
     from ckptparse.problems import Cause as Cause
+    from ckptparse.problems import EvidenceRule as EvidenceRule
     from ckptparse.problems import Problem as Problem
     from ckptparse.problems import Severity as Severity
     from ckptparse.problems import Status as Status
@@ -112,8 +116,12 @@ if TYPE_CHECKING:
     from ckptparse.recovery.imaging.scan import scan as scan
     from ckptparse.recovery.outlook import verify as verify
     from ckptparse.recovery.recover import recover as recover
+    from ckptparse.recovery.replaying import Difference as Difference
+    from ckptparse.recovery.replaying import Replay as Replay
+    from ckptparse.recovery.replaying import replay as replay
     from ckptparse.recovery.result import RecoveredTensor as RecoveredTensor
     from ckptparse.recovery.result import Recovery as Recovery
+    from ckptparse.recovery.written import Written as Written
     from ckptparse.rendering.page.making import report_page as report_page
     from ckptparse.saved_model.fingerprint import Fingerprint as Fingerprint
     from ckptparse.saved_model.keras_metadata import KerasObject as KerasObject
@@ -181,7 +189,7 @@ _MODULES = {
     "inventory.listed": ["checkpoint_state", "latest_checkpoint"],
     "limits": ["DEFAULT_LIMITS", "Limits"],
     "model": ["SavedModel"],
-    "problems": ["PROBLEM_CODES", "Cause", "Problem", "Severity", "Status"],
+    "problems": ["PROBLEM_CODES", "Cause", "EvidenceRule", "Problem", "Severity", "Status"],
     "recovery.imaging.scan": ["Scan", "ScannedCheckpoint", "scan"],
     "recovery.recover": ["recover"],
     "examination.report": [
@@ -193,6 +201,9 @@ _MODULES = {
         "TensorReport",
     ],
     "recovery.result": ["RecoveredTensor", "Recovery"],
+    "recovery.written": ["Written"],
+    "recovery.replaying": ["Difference", "Replay", "replay"],
+    "examination.inputs": ["HashedFile"],
     "rendering.page.making": ["report_page"],
     "saved_model.fingerprint": ["Fingerprint"],
     "saved_model.meta_graph": ["MetaGraph"],
@@ -211,7 +222,7 @@ _MODULES = {
     "graph.variables": ["GraphVariable", "SliceInfo"],
     "saved_model.keras_metadata": ["KerasObject"],
     "saved_model.objects": ["ConcreteFunction", "SavedObjects"],
-    "examination.outcome": ["ByteRange", "Judged", "Outcome"],
+    "examination.outcome": ["ByteRange", "EvidenceRecord", "Judged", "Outcome", "PatchedRange"],
     "graph.attributes": ["Attributes"],
     "graph.parts": ["Constants", "GraphParts"],
     "graph.nodes": ["Node", "NodeTable"],

@@ -22,6 +22,7 @@ __all__ = [
     "METADATA_NAME",
     "NAMES_KEY",
     "NAME_ATTRIBUTE",
+    "REPORT_NAME",
     "SAFETENSORS_DTYPES",
     "STRING_FIELD",
     "load_h5py",
@@ -31,6 +32,8 @@ STRING_FIELD, LENGTH_FIELD = "string", "length"
 
 INDEX_NAME = "tensors.json"
 """Says which file of a directory is which tensor."""
+REPORT_NAME = "report.json"
+"""Says where the tensors of a recovery came from."""
 METADATA_NAME = "__metadata__.json"
 """The member of an archive of numpy's that says where its content came from."""
 NAME_ATTRIBUTE = "ckptparse.name"

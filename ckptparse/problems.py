@@ -13,7 +13,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["PROBLEM_CODES", "Cause", "Problem", "Severity", "Status"]
+__all__ = ["PROBLEM_CODES", "Cause", "EvidenceRule", "Problem", "Severity", "Status"]
 
 
 class _Word(str, Enum):
@@ -70,6 +70,76 @@ class Cause(_Word):
     SLICE = "slice missing"
     NO_CHECKSUM = "no checksum"
     UNKNOWN = "unknown"
+
+
+class EvidenceRule(_Word):
+    """What kind of reason one piece of evidence is."""
+
+    # Who says what the values are called, and where they lie.
+    ENTRY = "entry"
+    """A block of the index says so, and the block's own checksum agrees."""
+    CORRECTED_ENTRY = "corrected entry"
+    """A block of the index says so, after one flipped bit of it was flipped back."""
+    DAMAGED_ENTRY = "damaged entry"
+    """A part of the index says so that no checksum covers any more."""
+    SAME_ENTRY = "same entry"
+    """The index of another checkpoint has the same entry."""
+    SAVE_OP = "save op"
+    """The save op of a graph writes it there."""
+    STAND_IN = "stand-in index"
+    """The index of another checkpoint has it there."""
+    CUT_INDEX = "cut index"
+    """What is left of the index leaves this place for it."""
+    GIVEN_SHAPES = "given shapes"
+    """The shapes that the caller gave put it there, in their order."""
+    SORTED_NAMES = "sorted names"
+    """The shapes that the caller gave put it there, sorted by name."""
+    OBJECT_GRAPH = "object graph"
+    """The order of the object graph's keys puts it there."""
+    GUESSED_SIZES = "guessed sizes"
+    """Sizes that were guessed put it there."""
+
+    # Where the values come from.
+    CHECKSUM = "checksum"
+    """The bytes there have the stored checksum, after the steps that are listed before."""
+    MISMATCH = "mismatch"
+    """The bytes there have another checksum than the stored one."""
+    PLACE = "place"
+    """The bytes there are where they belong; no checksum is known of them."""
+    CUT_OFF = "cut off"
+    """The file ends within them: that explains why no checksum can agree."""
+    TWIN = "twin"
+    """Another tensor of the checkpoint has the same size and checksum, and is whole."""
+    SHIFTED = "shifted"
+    """The bytes lie some distance from where they belong."""
+    SWAPPED = "swapped"
+    """The bytes lie in another data file of the checkpoint."""
+    CONVERTED = "conversion undone"
+    """The file was converted as a whole, as text is; the offset is that before it."""
+    REORDERED = "stripes in order"
+    """The stripes of the file were put into order; the offset is that in the right order."""
+    IMAGE = "image"
+    """The bytes lie in an image of a disk; the offset is that in the file that was put together."""
+    SIBLING = "sibling"
+    """Another checkpoint holds bytes of the same size and checksum."""
+    FILE = "file"
+    """A file that the caller named holds bytes of the same size and checksum."""
+    FILLED = "filled"
+    """What was lost was filled with these bytes of another checkpoint."""
+    MERGED = "merged"
+    """These bytes of a copy were chosen so that the checksum agrees."""
+    BIT = "bit"
+    """One bit there was flipped back."""
+    BYTES = "bytes"
+    """A byte, or two, there were changed so that the checksum agrees."""
+    TAIL = "tail"
+    """The last bytes were solved for, so that the checksum agrees."""
+    VALUE = "value"
+    """The checksum determines the value."""
+    EXPECTED = "expected value"
+    """The checksum fits a number that something else says."""
+    FITTING = "fitting value"
+    """The checksum fits this number, and larger ones too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ LEVELS = {
     "opening": 6,
     "model": 6,
     "rendering.notebook": 3,
+    "rendering.dfxml": 6,
     "rendering.text": 6,
     "examination": 7,
     "annotation": 7,

@@ -21,7 +21,6 @@ import graph_builder as g
 import ckptparse
 from ckptparse.examination.report import FileRange, FileReport
 from ckptparse.graph.graph import Graph
-from ckptparse.rendering.page.files import _with_patches
 from ckptparse.rendering.page.numbers import small_number
 
 SUBJECTS = {
@@ -281,9 +280,10 @@ def test_a_graph_of_thousands_of_variables_is_cut_to_what_can_be_drawn(tmp_path:
 
 def test_what_was_mended_is_cut_out_of_the_ranges_of_a_file() -> None:
     file = FileReport("x", "shard", 100, (FileRange(0, 40, "verified"), FileRange(40, 100, "bad")))
-    assert list(_with_patches(file, ((10, 20), (30, 50), (90, 100)))) == [
-        [0, 10, "verified"], [10, 20, "patched"], [20, 30, "verified"], [30, 40, "patched"],
-        [40, 50, "patched"], [50, 90, "bad"], [90, 100, "patched"],
+    ranges = file.patched([(30, 50), (10, 20), (90, 100)]).ranges
+    assert [(part.start, part.stop, part.kind) for part in ranges] == [
+        (0, 10, "verified"), (10, 20, "patched"), (20, 30, "verified"), (30, 40, "patched"),
+        (40, 50, "patched"), (50, 90, "bad"), (90, 100, "patched"),
     ]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import v1_builder
 from instruments import MEGABYTE, allocating_at_most
 
 import ckptparse
-from ckptparse import Limits, NotACheckpointError, OutputExistsError, TensorNotFoundError
+from ckptparse import Limits, NotACheckpointError, TensorNotFoundError
 
 
 def bundle(arrays: dict[str, Any]) -> builder.Bundle:
@@ -473,109 +473,6 @@ def test_limits_are_held(tmp_path: Path) -> None:
     prefix = truncated(tmp_path, 1200)
     report = ckptparse.verify(prefix, limits=Limits(index_bytes=10))
     assert next(problem.code for problem in report.problems) == "limit.reached"
-
-
-# ---------------------------------------------------------------------------------------- writing
-
-
-def odd_run(directory: Path) -> ckptparse.Recovery:
-    arrays = {
-        "../escape": np.arange(3.0),
-        "A": np.ones(2, np.float32),
-        "a": np.zeros(2, np.float32),
-        "half": np.array([1.5, -2], ml_dtypes.bfloat16),
-        "report": np.int32(1),
-        "strings": np.array([[b"x\0", b""], [b"yy", b"\xff"]], object),
-        "zz": np.arange(1.0, 101.0),
-    }
-    bundle(arrays).write(directory / "m")
-    data = data_of(directory / "m").read_bytes()
-    data_of(directory / "m").write_bytes(data[:-80])
-    return ckptparse.recover(directory / "m")
-
-
-def loaded(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The arrays and the names of their files, from either form."""
-    if path.suffix == ".npz":
-        report = json.loads(Path(f"{path}.report.json").read_text())
-        with np.load(path) as archive:
-            return {n: archive[m] for n, m in report["arrays"].items()}, report["arrays"]
-    report = json.loads((path / "report.json").read_text())
-    arrays = {n: np.load(path / f"{m}.npy") for n, m in report["arrays"].items()}
-    return arrays, report["arrays"]
-
-
-@pytest.mark.parametrize("name", ["out.npz", "out"])
-def test_what_came_back_is_saved_with_its_report(name: str, tmp_path: Path) -> None:
-    recovery = odd_run(tmp_path)
-    target = tmp_path / "there" / name
-    target.parent.mkdir()
-    recovery.write(target)
-    arrays, files = loaded(target)
-    assert arrays["../escape"].tolist() == [0, 1, 2] and arrays["report"] == 1
-    assert arrays["A"].tolist() == [1, 1] and arrays["a"].tolist() == [0, 0]
-    assert arrays["half"].dtype == np.float32 and arrays["half"].tolist() == [1.5, -2]
-    assert arrays["strings"].tobytes() == b"x\0yy\xff"
-    assert arrays["strings.lengths"].tolist() == [[2, 0], [2, 1]]
-    assert arrays["zz"][:90].tolist() == list(range(1, 91)) and not arrays["zz"][90:].any()
-    assert arrays["zz.missing"].sum() == 10 and arrays["zz.missing"][90:].all()
-    assert len({file.casefold() for file in files.values()}) == len(files)
-    assert {path.parent for path in (tmp_path / "there").rglob("*.npy")} <= {target}
-    assert not (tmp_path / "escape.npy").exists()
-
-
-@pytest.mark.parametrize("name", ["out.npz", "out"])
-def test_an_existing_output_is_refused(name: str, tmp_path: Path) -> None:
-    recovery = odd_run(tmp_path)
-    recovery.write(tmp_path / name)
-    before = faults.snapshot(tmp_path)
-    with pytest.raises(OutputExistsError, match="nothing is ever replaced unasked"):
-        recovery.write(tmp_path / name)
-    assert faults.snapshot(tmp_path) == before
-    recovery.write(tmp_path / name, overwrite=True)
-    assert faults.snapshot(tmp_path).keys() == before.keys()
-
-
-def test_a_report_beside_an_archive_is_not_replaced_unasked(tmp_path: Path) -> None:
-    recovery = odd_run(tmp_path)
-    (tmp_path / "out.npz.report.json").write_text("mine")
-    with pytest.raises(OutputExistsError):
-        recovery.write(tmp_path / "out.npz")
-    assert not (tmp_path / "out.npz").exists()
-    assert (tmp_path / "out.npz.report.json").read_text() == "mine"
-    assert recovery.write(tmp_path / "out.npz", report=False) == {}
-
-
-def test_only_a_directory_that_holds_a_recovery_is_replaced(tmp_path: Path) -> None:
-    recovery = odd_run(tmp_path)
-    recovery.write(tmp_path / "out")
-    (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputExistsError, match="holds other files"):
-        recovery.write(tmp_path / "out", overwrite=True)
-    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
-
-
-def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
-    recovery = odd_run(tmp_path)
-    data_of(tmp_path / "m").write_bytes(b"")
-    for name in ("out.npz", "out"):
-        with pytest.raises(ckptparse.CheckpointError):
-            recovery.write(tmp_path / name)
-        assert not list(tmp_path.glob("out*"))
-
-
-@pytest.mark.parametrize("name", ["out.npz", "out"])
-def test_what_cannot_be_read_any_more_is_left_out_and_named(name: str, tmp_path: Path) -> None:
-    recovery = odd_run(tmp_path)
-    data = bytearray(data_of(tmp_path / "m").read_bytes())
-    faults.flip(data, 3, 3)
-    data_of(tmp_path / "m").write_bytes(data)
-    left_out = recovery.write(tmp_path / name)
-    assert list(left_out) == ["../escape"] and "changed" in left_out["../escape"]
-    arrays, _ = loaded(tmp_path / name)
-    assert "../escape" not in arrays and arrays["report"] == 1 and len(arrays["zz"]) == 100
-    beside = tmp_path / f"{name}.report.json" if name != "out" else tmp_path / "out/report.json"
-    assert json.loads(beside.read_text())["left_out"] == left_out
 
 
 # ------------------------------------------------------------------------------------------- cost

@@ -26,6 +26,7 @@ def write_report(
     *,
     maps: bool = False,
     everything: bool = False,
+    inputs: bool = False,
     saved: bool = False,
 ) -> None:
     """Write a report; of the tensors those that are not simply whole, or all.
@@ -34,10 +35,17 @@ def write_report(
     """
     if not out.terminal:
         _write_records(out, report, maps=maps, everything=everything)
+        if inputs:
+            _write_inputs(out, report)
         return
     out.line(
         report.render(
-            width=out.width, paint=out.styled, everything=everything, maps=maps, advice=not saved
+            width=out.width,
+            paint=out.styled,
+            everything=everything,
+            maps=maps,
+            inputs=inputs,
+            advice=not saved,
         )
     )
 
@@ -67,8 +75,27 @@ def _write_records(
             cause,
             clean(tensor.note),
         )
-    for file in report.files.values() if maps else ():
-        for part in file.ranges:
-            out.record("range", escape(file.path), part.start, part.stop, part.kind)
+    if maps:
+        _write_maps(out, report)
     for other in report.others:
         out.record("other", escape(other.path), f"{other.share:.4f}")
+
+
+def _write_inputs(out: Output, report: ckptparse.Report) -> None:
+    """Write which files were read."""
+    for one in report.inputs:
+        out.record("input", escape(one.path), one.role, one.size, one.sha256 or "-")
+
+
+def _write_maps(out: Output, report: ckptparse.Report) -> None:
+    """Write what every range of the files is, and the bytes in whose place others were taken."""
+    for file in report.files.values():
+        for part in file.ranges:
+            out.record("range", escape(file.path), part.start, part.stop, part.kind)
+    tensors = report.tensors.values()
+    for patch in dict.fromkeys(patch for tensor in tensors for patch in tensor.patches):
+        old, new = patch.old, patch.new
+        changed = patch.old_sha256, patch.new_sha256
+        if old is not None and new is not None:
+            changed = old.hex() or "-", new.hex()
+        out.record("patch", escape(patch.path), patch.offset, patch.size, *changed)

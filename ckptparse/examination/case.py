@@ -14,7 +14,7 @@ from ckptparse.dtypes import dtype_name
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.check import Check, check_payload
 from ckptparse.examination.index_view import IndexView, read_view
-from ckptparse.examination.outcome import Outcome, Span, merge_spans
+from ckptparse.examination.outcome import EvidenceRecord, Outcome, Span, merge_spans
 from ckptparse.examination.payload import Form, ListedTensor, PartName, Payload
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import TensorReport
@@ -32,6 +32,7 @@ __all__ = [
     "check_tensors",
     "open_case",
     "spans_of_parts",
+    "with_source",
 ]
 
 _RANK = {status: number for number, status in enumerate(Status)}
@@ -62,6 +63,14 @@ class Part:
         if self.payload is not None and self.payload.in_damaged_block:
             return True
         return self.check.status in (Status.CORRUPT, Status.MISSING, Status.PARTIAL)
+
+
+def with_source(outcome: Outcome, payload: Payload) -> Outcome:
+    """Add to what became of a payload where its bytes lie, and what says so."""
+    grounds = payload.grounds + outcome.grounds
+    if outcome.status is Status.MISSING or not payload.size:
+        return replace(outcome, grounds=grounds) if grounds else outcome
+    return replace(outcome, source=payload.place, grounds=grounds)
 
 
 @dataclass(slots=True)
@@ -116,9 +125,7 @@ class CheckedTensor:
         if self.is_sliced:
             return _sum_up(self.parts, self.tensor)
         outcome, payload = self.parts[0].check.outcome, self.parts[0].payload
-        if payload is None or outcome.status is Status.MISSING or not payload.size:
-            return outcome
-        return replace(outcome, source=payload.place)
+        return outcome if payload is None else with_source(outcome, payload)
 
     def report(self) -> TensorReport:
         """Return its line of the report."""
@@ -378,10 +385,13 @@ def _sum_up(parts: Sequence[Part], tensor: ListedTensor) -> Outcome:
     outcomes = [part.check.outcome for part in parts]
     statuses = {outcome.status for outcome in outcomes}
     whole = ((0, count_elements(tensor.shape)),)
+    grounds = _grounds_of(parts)
     if statuses <= {Status.VERIFIED}:
         if tensor.proved:
-            return Outcome(Status.VERIFIED, ranges=whole)
-        return Outcome(Status.UNVERIFIED, Cause.ENTRY, ranges=whole, note=tensor.doubt)
+            return Outcome(Status.VERIFIED, ranges=whole, grounds=grounds)
+        return Outcome(
+            Status.UNVERIFIED, Cause.ENTRY, ranges=whole, note=tensor.doubt, grounds=grounds
+        )
     worst = max(outcomes, key=lambda outcome: _RANK[outcome.status])
     ranges = spans_of_parts(
         [(part.region, part.check.outcome.ranges) for part in parts], tensor.shape
@@ -390,10 +400,21 @@ def _sum_up(parts: Sequence[Part], tensor: ListedTensor) -> Outcome:
     good = sum(outcome.status is Status.VERIFIED for outcome in outcomes)
     note = f"{good} of {len(parts)} slices are whole; {'; '.join(notes[:3])}"
     if statuses <= {Status.VERIFIED, Status.UNVERIFIED}:
-        return Outcome(Status.UNVERIFIED, worst.cause, ranges=whole, note=note)
+        return Outcome(Status.UNVERIFIED, worst.cause, ranges=whole, note=note, grounds=grounds)
     if ranges:
-        return Outcome(Status.PARTIAL, _cause_of(outcomes), ranges=ranges, note=note)
-    return Outcome(worst.status, worst.cause, note=note)
+        cause = _cause_of(outcomes)
+        return Outcome(Status.PARTIAL, cause, ranges=ranges, note=note, grounds=grounds)
+    return Outcome(worst.status, worst.cause, note=note, grounds=grounds)
+
+
+def _grounds_of(parts: Sequence[Part]) -> tuple[EvidenceRecord, ...]:
+    """Return the evidence of all slices, each record once."""
+    found = (
+        with_source(part.check.outcome, part.payload).evidence
+        for part in parts
+        if part.payload is not None
+    )
+    return tuple(dict.fromkeys(record for records in found for record in records))
 
 
 def _cause_of(outcomes: Sequence[Outcome]) -> Cause | None:

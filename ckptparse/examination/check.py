@@ -15,12 +15,18 @@ from ckptparse.coding.varint import decode_varints
 from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError, ChecksumError, MalformedError, PermissionDeniedError
 from ckptparse.examination.index_view import NO_CHECKSUM
-from ckptparse.examination.outcome import Outcome, Span, merge_spans
+from ckptparse.examination.outcome import (
+    CHECKSUM_CHANCE,
+    EvidenceRecord,
+    Outcome,
+    Span,
+    merge_spans,
+)
 from ckptparse.examination.payload import Form, Payload, Record
 from ckptparse.examination.readers import DataFiles, checksum_of, find_holes
 from ckptparse.examination.salvaged_table import read_salvaged
 from ckptparse.inventory.survey import Origin
-from ckptparse.problems import Cause, Status
+from ckptparse.problems import Cause, EvidenceRule, Status
 
 __all__ = ["Check", "check_payload", "elements_outside", "fits", "is_there", "string_spans"]
 
@@ -120,7 +126,10 @@ def _good(payload: Payload) -> Check:
     whole = ((0, count_elements(payload.shape)),)
     if payload.proved:
         return Check(Outcome(Status.VERIFIED, ranges=whole))
-    return Check(Outcome(Status.UNVERIFIED, Cause.ENTRY, ranges=whole, note=payload.doubt))
+    agrees = EvidenceRecord.at(EvidenceRule.CHECKSUM, payload.place, CHECKSUM_CHANCE)
+    return Check(
+        Outcome(Status.UNVERIFIED, Cause.ENTRY, ranges=whole, note=payload.doubt, grounds=(agrees,))
+    )
 
 
 def _bad(files: DataFiles, payload: Payload, computed: int) -> Check:
@@ -128,7 +137,10 @@ def _bad(files: DataFiles, payload: Payload, computed: int) -> Check:
         whole = ((0, count_elements(payload.shape)),)
         rebuilt = payload.origin is Origin.REBUILT
         note = payload.doubt if rebuilt else "the index stores no checksum for it"
-        outcome = Outcome(Status.UNVERIFIED, Cause.NO_CHECKSUM, ranges=whole, note=note)
+        grounds = _here(EvidenceRule.PLACE, payload)
+        outcome = Outcome(
+            Status.UNVERIFIED, Cause.NO_CHECKSUM, ranges=whole, note=note, grounds=grounds
+        )
         return Check(outcome, computed)
     holes = find_holes(files, payload.file, payload.offset, payload.size)
     if not holes and _is_all_zeros(files, payload):
@@ -138,7 +150,12 @@ def _bad(files: DataFiles, payload: Payload, computed: int) -> Check:
     if holes:
         lost = sum(stop - start for start, stop in holes)
         note = f"{lost} of its {payload.size} bytes lie in runs of zeros; {note}"
-    return Check(Outcome(Status.CORRUPT, cause, note=note), computed, holes)
+    grounds = _here(EvidenceRule.MISMATCH, payload)
+    return Check(Outcome(Status.CORRUPT, cause, note=note, grounds=grounds), computed, holes)
+
+
+def _here(rule: EvidenceRule, payload: Payload) -> tuple[EvidenceRecord, ...]:
+    return (EvidenceRecord.at(rule, payload.place),)
 
 
 def _is_all_zeros(files: DataFiles, payload: Payload) -> bool:
@@ -216,7 +233,10 @@ def _check_truncated(files: DataFiles, payload: Payload, available: int) -> Chec
     note = f"the tensor has {payload.size} bytes, and the data file ends after {available} of them"
     present = _present_before(files, payload, available)
     if present:
-        return Check(Outcome(Status.PARTIAL, Cause.TRUNCATED, ranges=present, note=note))
+        grounds = _here(EvidenceRule.CUT_OFF, payload)
+        return Check(
+            Outcome(Status.PARTIAL, Cause.TRUNCATED, ranges=present, note=note, grounds=grounds)
+        )
     return _missing(Cause.TRUNCATED, note)
 
 

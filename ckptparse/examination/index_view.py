@@ -241,6 +241,8 @@ class _Builder:
             header is not None and header.endianness == Endianness.BIG,
             waiting=salvaged.proved and not ordered,
             block=salvaged.block.offset if salvaged.block and salvaged.proved else None,
+            grounds=salvaged.grounds,
+            patches=salvaged.patches,
         )
 
     def _data_path(self, shard_id: int) -> str:

@@ -24,7 +24,7 @@ from ckptparse.errors import CheckpointError
 from ckptparse.examination.around import fingerprint_problems, graph_problems, state_problems
 from ckptparse.examination.check import check_payload
 from ckptparse.examination.index_view import NO_CHECKSUM, OBJECT_GRAPH
-from ckptparse.examination.outcome import ByteRange, Outcome
+from ckptparse.examination.outcome import ByteRange, EvidenceRecord, Outcome
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import (
@@ -38,7 +38,7 @@ from ckptparse.examination.summary import MOST_SHARDS, sort_problems
 from ckptparse.filenames import shard_path
 from ckptparse.inventory.survey import IndexFile, Origin, Survey
 from ckptparse.parallel import PIECE_SIZE
-from ckptparse.problems import Problem, Status
+from ckptparse.problems import EvidenceRule, Problem, Status
 
 __all__ = ["find_intact"]
 
@@ -271,5 +271,7 @@ class _Tensors(VerifiedTensors):
         path = self._bundle.paths[entry.shard_id]
         source = ByteRange(path, entry.offset, entry.size) if entry.size else None
         whole = ((0, count_elements(entry.shape)),)
-        outcome = Outcome(Status.VERIFIED, source=source, ranges=whole)
+        # Every block of the index has been checked.
+        grounds = (EvidenceRecord(EvidenceRule.ENTRY, self._bundle.index.path),)
+        outcome = Outcome(Status.VERIFIED, source=source, ranges=whole, grounds=grounds)
         return TensorReport(outcome, name, dtype_name(entry.data_type), entry.shape)

@@ -283,6 +283,8 @@ class _Reader:
             self.view.origin,
             block=block.offset if block else None,
             record=Record(entry.key, entry.value, sound=entry.proved),
+            grounds=entry.grounds,
+            patches=entry.patches,
         )
 
     def _stored_crc(self, file: DataFile, block: SalvagedBlock | None) -> int | None:

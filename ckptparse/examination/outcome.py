@@ -6,10 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ckptparse.problems import Cause, Status
+from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.text import brief_repr
 
-__all__ = ["ByteRange", "Judged", "Outcome", "Span", "merge_spans"]
+__all__ = [
+    "CHECKSUM_CHANCE",
+    "ByteRange",
+    "EvidenceRecord",
+    "Judged",
+    "Outcome",
+    "PatchedRange",
+    "Span",
+    "merge_spans",
+]
+
+CHECKSUM_CHANCE = 2.0**-32
+"""Chance that other bytes have a checksum of 32 bits."""
+_MOST_LISTED = 64
+"""Bytes of a patch that are listed themselves; of more, their SHA-256 alone."""
+
 
 Span = tuple[int, int]
 """First and one past the last: elements in C order, or bytes."""
@@ -44,6 +59,96 @@ class ByteRange:
         return f"{self.path}:{self.offset}+{self.size}"
 
 
+@dataclass(frozen=True, slots=True)
+class EvidenceRecord:
+    """One reason to believe what is said of some values.
+
+    Attributes:
+        rule: What kind of reason.
+        path: The file that it was found in; None if it is in no file.
+        offset: Of the first byte of it there; None if it is the whole file.
+        size: In bytes; None if it is the whole file.
+        chance: Chance that the reason is none; None if there is no such figure.
+    """
+
+    rule: EvidenceRule
+    path: str | None = None
+    offset: int | None = None
+    size: int | None = None
+    chance: float | None = None
+
+    @classmethod
+    def at(
+        cls, rule: EvidenceRule, place: ByteRange, chance: float | None = None
+    ) -> EvidenceRecord:
+        """Make the record of a run of bytes."""
+        return cls(rule, place.path, place.offset, place.size, chance)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {
+            "rule": self.rule.value,
+            "path": self.path,
+            "offset": self.offset,
+            "size": self.size,
+            "chance": self.chance,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PatchedRange:
+    """Bytes of a file in whose place others were taken. The file itself is never changed.
+
+    Attributes:
+        path: The file.
+        offset: Of the first of them there, in bytes.
+        size: In bytes. A file that was cut off may end within them, or before.
+        old: Those that stand in the file; None if they are more than 64.
+        new: Those that were taken instead; None likewise.
+        old_sha256: SHA-256 of those that stand in the file, in hexadecimal digits.
+        new_sha256: SHA-256 of those that were taken instead.
+    """
+
+    path: str
+    offset: int
+    size: int
+    old: bytes | None
+    new: bytes | None
+    old_sha256: str
+    new_sha256: str
+
+    @classmethod
+    def of(cls, path: str, offset: int, old: bytes, new: bytes) -> PatchedRange:
+        """Describe a change."""
+        from hashlib import sha256
+
+        listed = len(new) <= _MOST_LISTED
+        return cls(
+            path,
+            offset,
+            len(new),
+            old if listed else None,
+            new if listed else None,
+            sha256(old).hexdigest(),
+            sha256(new).hexdigest(),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them: bytes as hexadecimal digits."""
+        return {
+            "path": self.path,
+            "offset": self.offset,
+            "size": self.size,
+            "old": None if self.old is None else self.old.hex(),
+            "new": None if self.new is None else self.new.hex(),
+            "old_sha256": self.old_sha256,
+            "new_sha256": self.new_sha256,
+        }
+
+    def __repr__(self) -> str:
+        return f"<PatchedRange {self.path}:{self.offset}+{self.size}>"
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Outcome:
     """What is known of some values, and how it is known.
@@ -57,6 +162,8 @@ class Outcome:
         ranges: The elements present, in C order, as (first, one past the last).
         suspect: Those of them that look wrong.
         note: A sentence for a person.
+        patches: Bytes in whose place others were taken.
+        grounds: The evidence, but for what `source` and `status` say themselves; see `evidence`.
     """
 
     status: Status
@@ -67,6 +174,17 @@ class Outcome:
     ranges: tuple[Span, ...] = ()
     suspect: tuple[Span, ...] = ()
     note: str = ""
+    patches: tuple[PatchedRange, ...] = ()
+    grounds: tuple[EvidenceRecord, ...] = ()
+
+    @property
+    def evidence(self) -> tuple[EvidenceRecord, ...]:
+        """Why it is believed, step by step: who says so, what was done, what agrees."""
+        # Of what was simply read the last step is always the same, and never stored.
+        if self.source is None or self.status is not Status.VERIFIED:
+            return self.grounds
+        agrees = EvidenceRecord.at(EvidenceRule.CHECKSUM, self.source, CHECKSUM_CHANCE)
+        return (*self.grounds, agrees)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON holds them."""
@@ -79,6 +197,8 @@ class Outcome:
             "ranges": [list(span) for span in self.ranges],
             "suspect": [list(span) for span in self.suspect],
             "note": self.note,
+            "patches": [patch.to_dict() for patch in self.patches],
+            "evidence": [record.to_dict() for record in self.evidence],
         }
 
     def __repr__(self) -> str:
@@ -131,3 +251,13 @@ class Judged:
     def note(self) -> str:
         """A sentence for a person."""
         return self.outcome.note
+
+    @property
+    def patches(self) -> tuple[PatchedRange, ...]:
+        """Bytes of files in whose place others were taken."""
+        return self.outcome.patches
+
+    @property
+    def evidence(self) -> tuple[EvidenceRecord, ...]:
+        """Why it is believed, step by step: who says so, what was done, what agrees."""
+        return self.outcome.evidence

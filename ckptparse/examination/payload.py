@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from ckptparse.dtypes import DataType
-from ckptparse.examination.outcome import ByteRange
+from ckptparse.examination.outcome import ByteRange, EvidenceRecord, PatchedRange
 from ckptparse.examination.readers import DataFile
 from ckptparse.inventory.survey import Origin
 from ckptparse.slices import TensorSlice
@@ -71,6 +71,8 @@ class Payload:
         block: Offset of the index block that holds the entry; None if that block is not whole.
         record: The record in the block; None if it is not of a V1 file.
         contested: Whether another part of the same save says something else of this tensor.
+        grounds: What says all of the above.
+        patches: What was corrected in that.
     """
 
     data_type: int
@@ -90,6 +92,8 @@ class Payload:
     block: int | None = None
     record: Record | None = None
     contested: bool = False
+    grounds: tuple[EvidenceRecord, ...] = ()
+    patches: tuple[PatchedRange, ...] = ()
 
     @property
     def end(self) -> int:

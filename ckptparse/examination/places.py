@@ -22,7 +22,7 @@ from ckptparse.examination.case import Case
 from ckptparse.examination.check import fits
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.readers import DataFile, DataFiles
-from ckptparse.problems import Cause, Status
+from ckptparse.problems import Cause, EvidenceRule, Status
 
 __all__ = [
     "LEAST_SAMPLE",
@@ -81,6 +81,7 @@ class Place:
             and happen to be equal.
         method: How they are read, in a few words.
         chance: Chance that bytes found so are another tensor's.
+        found_by: What kind of evidence that is; None: what the cause says.
     """
 
     file: DataFile
@@ -88,6 +89,12 @@ class Place:
     cause: Cause | None
     method: str
     chance: float
+    found_by: EvidenceRule | None = None
+
+    @property
+    def rule(self) -> EvidenceRule:
+        """What kind of evidence it is that bytes lie there."""
+        return self.found_by or _RULES.get(self.cause, EvidenceRule.SHIFTED)
 
     def of(self, payload: Payload) -> Payload:
         """Return a payload, moved to this place."""
@@ -97,6 +104,12 @@ class Place:
         """Tell whether a payload is there: its checksum agrees."""
         return fits(files, self.of(payload))
 
+
+_RULES = {
+    None: EvidenceRule.SIBLING,
+    Cause.SWAPPED: EvidenceRule.SWAPPED,
+    Cause.TEXT: EvidenceRule.CONVERTED,
+}
 
 TwinKey = tuple[int, int, int, bool]
 

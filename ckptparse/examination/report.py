@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from ckptparse.examination.outcome import Judged
+from ckptparse.examination.inputs import HashedFile, own_version
+from ckptparse.examination.outcome import Judged, Span, merge_spans
 from ckptparse.problems import Problem, Severity, Status
 from ckptparse.text import brief, escape, shape_text
 
@@ -72,7 +73,8 @@ class FileRange:
     Attributes:
         start: Its first byte.
         stop: One past its last.
-        kind: `verified`, `bad`, `unverified`, `unreferenced`, `zeros` or `absent`.
+        kind: `verified`, `bad`, `unverified`, `unreferenced`, `zeros`, `absent`, or `patched` in
+            the report of a recovery: others were taken in their place.
     """
 
     start: int
@@ -96,6 +98,11 @@ class FileReport:
     size: int | None
     ranges: tuple[FileRange, ...] = ()
 
+    def patched(self, spans: Iterable[Span]) -> FileReport:
+        """Return the same with some bytes called `patched`."""
+        merged = merge_spans(list(spans))
+        return replace(self, ranges=tuple(_with_patches(self.ranges, merged)))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON holds them."""
         return {
@@ -108,6 +115,26 @@ class FileReport:
         return (
             f"<FileReport {self.path!r} {self.role}, {self.size} bytes, {len(self.ranges)} ranges>"
         )
+
+
+def _with_patches(ranges: Sequence[FileRange], patched: Sequence[Span]) -> Iterator[FileRange]:
+    """Iterate over a file's ranges, cut where patched ones begin and end."""
+    pending = list(patched)
+    for part in ranges:
+        start = part.start
+        while pending and pending[0][0] < part.stop:
+            first, last = pending[0]
+            if start < first:
+                yield FileRange(start, first, part.kind)
+            stop = min(last, part.stop)
+            if max(start, first) < stop:
+                yield FileRange(max(start, first), stop, "patched")
+            start = max(start, stop)
+            if last > part.stop:
+                break
+            pending.pop(0)
+        if start < part.stop:
+            yield FileRange(start, part.stop, part.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +195,9 @@ class Report:
         object_graph: State of the object graph, which is no tensor; None if there is none.
         others: Other checkpoints of the directory, the best first. Empty if this one is whole.
         outlook: What `recover` gives; None if nothing is damaged, or if this was not tried.
+        version: The version of ckptparse that made it.
+        options: What was asked for, as plain values: the job, the path, and what else was given.
+        inputs: Every file that was read; with SHA-256 if that was asked for.
     """
 
     path: str
@@ -178,6 +208,9 @@ class Report:
     object_graph: TensorReport | None = None
     others: tuple[OtherCheckpoint, ...] = ()
     outlook: Outlook | None = None
+    version: str = field(default_factory=own_version)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[HashedFile, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -245,7 +278,16 @@ class Report:
             "object_graph": None if self.object_graph is None else self.object_graph.to_dict(),
             "files": {path: file.to_dict() for path, file in self.files.items()},
             "others": [other.to_dict() for other in self.others],
+            "version": self.version,
+            "options": dict(self.options),
+            "inputs": [one.to_dict() for one in self.inputs],
         }
+
+    def to_dfxml(self) -> str:
+        """Return files and tensors as Digital Forensics XML, without its declaration."""
+        from ckptparse.rendering.dfxml import to_dfxml
+
+        return to_dfxml(self.to_dict())
 
     def render(
         self,
@@ -254,6 +296,7 @@ class Report:
         paint: Paint | None = None,
         everything: bool = False,
         maps: bool = False,
+        inputs: bool = False,
         advice: bool = True,
     ) -> str:
         """Return it in words, as `ckptparse verify` prints it. `str(report)` is the short form.
@@ -263,12 +306,19 @@ class Report:
             paint: Gives a text its style (`bold`, `red` ...); None gives plain text.
             everything: Name every tensor and problem, whole tensors too.
             maps: Draw each file: what every range of its bytes is.
+            inputs: List the files that were read, and their SHA-256.
             advice: End with what to do next.
         """
         from ckptparse.rendering.text import render_report
 
         return render_report(
-            self, width=width, paint=paint, everything=everything, maps=maps, advice=advice
+            self,
+            width=width,
+            paint=paint,
+            everything=everything,
+            maps=maps,
+            inputs=inputs,
+            advice=advice,
         )
 
     def __str__(self) -> str:

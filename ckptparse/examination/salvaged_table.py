@@ -22,12 +22,18 @@ from ckptparse.crc.flips import HIGHEST_CHANCE, chance_of_bit, find_bit, find_cr
 from ckptparse.errors import CheckpointError, LimitError, MalformedError
 from ckptparse.examination.carving import find_blocks, fixed32, likely_ends
 from ckptparse.examination.conversions import UndoneLineEnds
+from ckptparse.examination.outcome import (
+    CHECKSUM_CHANCE,
+    ByteRange,
+    EvidenceRecord,
+    PatchedRange,
+)
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import FileRange
 from ckptparse.examination.resuming import Accept, iter_resumed, longest_rising
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
-from ckptparse.problems import Problem
+from ckptparse.problems import EvidenceRule, Problem
 from ckptparse.table.block import Block, KeyOrderError
 from ckptparse.table.format import (
     FOOTER_SIZE,
@@ -140,6 +146,8 @@ class SalvagedEntry:
         proved: Whether a checksum covers both.
         chance: Chance that they are wrong; not 0 if a bit of the block was corrected.
         block: The block it is in; None if the value cannot be read from there again.
+        grounds: Where it lies, and what proves it.
+        patches: What was corrected in the block.
     """
 
     key: bytes
@@ -147,6 +155,8 @@ class SalvagedEntry:
     proved: bool = True
     chance: float = 0.0
     block: SalvagedBlock | None = None
+    grounds: tuple[EvidenceRecord, ...] = ()
+    patches: tuple[PatchedRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +257,23 @@ def value_in_block(stored: bytes, key: bytes, *, limits: Limits, path: str, offs
     if value is None:
         raise MalformedError(f"Expected an entry {key!r} in the block, found none", path=path)
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Corrected:
+    """A block with one flipped bit flipped back.
+
+    Attributes:
+        contents: What it holds then.
+        chance: Chance that it was another change.
+        what: Which bit it was, in words.
+        change: Offset in the block, the bytes that stand there, and those that belong there.
+    """
+
+    contents: bytes
+    chance: float
+    what: str
+    change: tuple[int, bytes, bytes]
 
 
 class _Scan:
@@ -480,17 +507,29 @@ class _Scan:
             self._report(self.codes.block, self._describe(place))
             self.entries.extend(self._resume(data[: place.size], place))
             return False
-        contents, chance, what = fixed
         self._mark(place.offset, place.end, "bad")
-        message = f"the checksum of the block at offset {place.offset} does not match: {what}"
+        message = f"the checksum of the block at offset {place.offset} does not match: {fixed.what}"
         self._report(self.codes.block, message)
+        return self._take_corrected(place, fixed)
+
+    def _take_corrected(self, place: SalvagedBlock, fixed: _Corrected) -> bool:
+        contents, chance = fixed.contents, fixed.chance
         decoded = Block.from_bytes(contents).decode_entries(limits=self.limits)
         proved = chance <= HIGHEST_CHANCE
+        grounds = (self._ground(EvidenceRule.CORRECTED_ENTRY, place, chance),)
+        at, old, new = fixed.change
+        patches = (PatchedRange.of(self.file.path, place.offset + at, old, new),)
         for key, start, stop in zip(decoded.keys, decoded.starts, decoded.ends, strict=True):
-            self.entries.append(
-                SalvagedEntry(key, contents[start:stop], proved=proved, chance=chance)
-            )
+            value = contents[start:stop]
+            entry = SalvagedEntry(key, value, proved, chance, None, grounds, patches)
+            self.entries.append(entry)
         return proved
+
+    def _ground(
+        self, rule: EvidenceRule, place: SalvagedBlock, chance: float | None
+    ) -> EvidenceRecord:
+        where = ByteRange(self.file.path, place.offset, place.end - place.offset)
+        return EvidenceRecord.at(rule, where, chance)
 
     def _describe(self, place: SalvagedBlock) -> str:
         if place.framed:
@@ -516,9 +555,10 @@ class _Scan:
             return self._take_broken(place, contents, error)
         self._mark(place.offset, place.end, "verified")
         most = len(contents) if self.keep is None else self.keep
+        grounds = (self._ground(EvidenceRule.ENTRY, place, CHECKSUM_CHANCE),)
         for key, start, stop in zip(decoded.keys, decoded.starts, decoded.ends, strict=True):
             value = contents[start:stop] if stop - start <= most else None
-            self.entries.append(SalvagedEntry(key, value, proved=True, block=place))
+            self.entries.append(SalvagedEntry(key, value, block=place, grounds=grounds))
         return True
 
     def _take_broken(self, place: SalvagedBlock, contents: bytes, error: CheckpointError) -> bool:
@@ -551,7 +591,7 @@ class _Scan:
             offset=place.offset,
         )
 
-    def _corrected(self, stored: bytes) -> tuple[bytes, float, str] | None:
+    def _corrected(self, stored: bytes) -> _Corrected | None:
         """Return the contents with the one flipped bit corrected that explains the checksum."""
         size = len(stored) - TRAILER_SIZE
         # The type byte is covered by the checksum too, so the flipped bit may be in it: size + 1.
@@ -559,6 +599,8 @@ class _Scan:
         computed = crc32c(memoryview(stored)[: size + 1])
         fixed, what = stored, "one bit of the stored checksum is flipped"
         chance = _CRC_BITS / 2**32
+        right = mask_crc(computed).to_bytes(4, "little")
+        changed = size + 1, stored[size + 1 : size + 5], right
         if not find_crc_bit(masked, mask_crc(computed)):
             change = find_bit(unmask_crc(masked), computed, size + 1)
             chance = chance_of_bit(size + 1)
@@ -566,12 +608,13 @@ class _Scan:
                 return None
             fixed = change.apply(stored)
             what = f"bit {change.bit} of byte {change.offset} is flipped"
-        return self._sound(fixed, size, chance, what)
+            part = slice(change.offset, change.offset + len(change.mask))
+            changed = change.offset, stored[part], fixed[part]
+        contents = self._sound(fixed, size)
+        return None if contents is None else _Corrected(contents, chance, what, changed)
 
-    def _sound(
-        self, stored: bytes, size: int, chance: float, what: str
-    ) -> tuple[bytes, float, str] | None:
-        """Return a corrected block if every entry in it follows the rules."""
+    def _sound(self, stored: bytes, size: int) -> bytes | None:
+        """Return the contents of a corrected block if every entry in it follows the rules."""
         try:
             contents = decompress_block(
                 stored[:size], stored[size], limits=self.limits, path="", offset=0
@@ -581,7 +624,7 @@ class _Scan:
             return None
         values = zip(decoded.keys, decoded.starts, decoded.ends, strict=True)
         if all(self.accept(key, contents[start:stop]) for key, start, stop in values):
-            return contents, chance, what
+            return contents
         return None
 
     def _resume(self, contents: bytes, place: SalvagedBlock) -> Iterator[SalvagedEntry]:
@@ -591,6 +634,7 @@ class _Scan:
         """
         block = place if place.framed and not place.proved else None
         lower = self.lower
+        grounds = (self._ground(EvidenceRule.DAMAGED_ENTRY, place, None),)
         found = [
             (key, value)
             for key, value in iter_resumed(contents, self.accept, whole=place.framed)
@@ -599,7 +643,7 @@ class _Scan:
         ]
         for number in longest_rising([key for key, _ in found]):
             key, value = found[number]
-            yield SalvagedEntry(key, value, proved=False, block=block)
+            yield SalvagedEntry(key, value, proved=False, block=block, grounds=grounds)
 
     def _check_order(self) -> None:
         """Report keys that do not rise; of those without proof, keep the longest rising chain."""

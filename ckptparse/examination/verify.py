@@ -9,12 +9,14 @@ from dataclasses import replace
 from ckptparse.examination.case import check_all, open_case
 from ckptparse.examination.choosing import explain_choice
 from ckptparse.examination.diagnose import diagnose
+from ckptparse.examination.inputs import describe_limits, list_inputs
 from ckptparse.examination.intact import find_intact
 from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import Report
 from ckptparse.examination.summary import make_report
 from ckptparse.files.context import Context, Progress, Store, begin
+from ckptparse.files.noted import NotedStorage
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import choose_leniently
 from ckptparse.inventory.parts import survey_candidate
@@ -27,6 +29,7 @@ __all__ = ["verify", "verify_path", "verify_survey"]
 def verify(
     path: str | os.PathLike[str],
     *,
+    hashes: bool = False,
     progress: Progress | None = None,
     store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -37,6 +40,7 @@ def verify(
 
     Args:
         path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
+        hashes: Whether the report has the SHA-256 of every file that was read: each is read again.
         progress: Called from time to time with the bytes read so far and the bytes to read.
         store: As for `ckptparse.open`.
         limits: Bounds on what its files may ask for.
@@ -48,23 +52,32 @@ def verify(
         CheckpointNotFoundError: No file of a checkpoint is there.
         NotACheckpointError: The file there was never part of one; `.identity` says what it is.
     """
-    return verify_path(*begin(path, store=store, limits=limits, progress=progress, lenient=True))
+    found = begin(path, store=store, limits=limits, progress=progress, lenient=True)
+    return verify_path(*found, hashes=hashes)
 
 
-def verify_path(path: str, context: Context) -> Report:
+def verify_path(path: str, context: Context, *, hashes: bool = False) -> Report:
     """Check the checkpoint that a path means; see `verify`."""
-    folders = Folders(context)
+    noted = NotedStorage(context.storage)
+    folders = Folders(replace(context, storage=noted))
     choice = choose_leniently(path, folders)
+    survey = None
     if choice.candidate.format == "graph":
         from ckptparse.examination.graphs import verify_graph
 
-        return explain_choice(verify_graph(choice.candidate, folders.context), choice)
-    survey = survey_candidate(choice.candidate, folders)
-    report = verify_survey(survey, folders.context)
-    report = explain_choice(report, choice)
-    if report.ok:
+        report = verify_graph(choice.candidate, folders.context)
+    else:
+        survey = survey_candidate(choice.candidate, folders)
+        report = verify_survey(survey, folders.context)
+    roles = {file.path: file.role for file in report.files.values()}
+    report = replace(
+        explain_choice(report, choice),
+        options={"job": "verify", "path": place, "limits": describe_limits(limits)},
+        inputs=list_inputs(noted, roles, hashes=hashes),
+    )
+    if report.ok or survey is None:
         return report
-    return replace(report, others=find_others(survey, folders.context))
+    return replace(report, others=find_others(survey, context))
 
 
 def verify_survey(survey: Survey, context: Context) -> Report:

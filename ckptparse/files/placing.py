@@ -29,6 +29,7 @@ from ckptparse.errors import (
     OutputError,
     OutputExistsError,
     PermissionDeniedError,
+    UnsupportedError,
 )
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "OutputFiles",
     "Suffixes",
     "check_absent",
+    "check_elsewhere",
     "place_directory",
     "place_file",
     "place_files",
@@ -336,6 +338,32 @@ class OutputDirectory:
                 self._place,
                 "The directory holds other files than those that would be replaced",
             )
+
+
+def check_elsewhere(path: str | os.PathLike[str], inputs: Collection[str]) -> None:
+    """Refuse an output that would lie in the directory of an input, or below it.
+
+    Inputs that are no files of this machine are passed over.
+
+    Raises:
+        UnsupportedError: It would.
+    """
+    place = os.path.realpath(path)
+    homes = {os.path.dirname(os.path.realpath(one)) for one in inputs if os.path.isfile(one)}
+    for home in homes:
+        if _is_below(place, home):
+            raise UnsupportedError(
+                f"The output would lie in the directory of an input, {home!r}",
+                path=os.fsdecode(path),
+                hint="Write it elsewhere: the input's directory is never written to",
+            )
+
+
+def _is_below(place: str, directory: str) -> bool:
+    try:
+        return os.path.commonpath([directory, place]) == directory
+    except ValueError:  # Of two drives, none lies in the other.
+        return False
 
 
 # Names and places.

@@ -27,7 +27,7 @@ from ckptparse.sinks.options import SinkOptions
 from ckptparse.tensor_like import TensorLike
 from ckptparse.text import escape
 
-__all__ = ["convert"]
+__all__ = ["convert", "format_of_path", "sink_of"]
 
 _SUFFIXES: dict[str, TargetFormat] = {
     ".safetensors": "safetensors",
@@ -121,7 +121,7 @@ def convert(
         DataLossError: The source is damaged. Nothing is written then.
     """
     target = os.fsdecode(dst)
-    chosen = _format_of(target, format)
+    chosen = format_of_path(target, format)
     source, context = begin_with(src, limits=limits, progress=progress)
     wishes = Wishes(
         names=names,
@@ -157,16 +157,24 @@ def convert(
     return Conversion(described, target, chosen, rows, files, dry_run)
 
 
-def _format_of(target: str, wanted: TargetFormat | None) -> TargetFormat:
+def format_of_path(target: str, wanted: str | None) -> TargetFormat:
+    """Return the format that is wanted, or that a path's ending says.
+
+    Raises:
+        UnsupportedError: It ends as a format does that is not written here.
+        ValueError: The format that is wanted is none.
+    """
+    for known in get_args(TargetFormat):
+        if wanted == known:
+            found: TargetFormat = known
+            return found
     if wanted is not None:
-        if wanted not in get_args(TargetFormat):
-            raise ValueError(f"format is one of {get_args(TargetFormat)}, not {wanted!r}")
-        return wanted
+        raise ValueError(f"format is one of {get_args(TargetFormat)}, not {wanted!r}")
     if target.endswith("/"):
         return "npy"
-    for suffix, known in _SUFFIXES.items():
+    for suffix, format_of_suffix in _SUFFIXES.items():
         if target.endswith(suffix):
-            return known
+            return format_of_suffix
     if target.endswith(_FOREIGN):
         raise UnsupportedError(
             f"No format that is written here ends so: {target!r}",
@@ -209,7 +217,7 @@ def _write(
     *,
     dry_run: bool,
 ) -> tuple[str, ...]:
-    check, write = _sink(format)
+    check, write = sink_of(format)
     check(tensors, options)
     place = target.rstrip("/") if format == "npy" else target
     if not options.overwrite:
@@ -232,7 +240,7 @@ def _ahead(
     return work_ahead(tensors, executor, opened)
 
 
-def _sink(format: TargetFormat) -> tuple[_Check, _Write]:
+def sink_of(format: TargetFormat) -> tuple[_Check, _Write]:
     """Return what refuses tensors that a format cannot hold, and what writes it."""
     if format == "safetensors":
         from ckptparse.sinks.safetensors import check_safetensors, write_safetensors

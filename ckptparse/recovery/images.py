@@ -18,7 +18,7 @@ from ckptparse.examination.case import Case
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.places import NO_CHANCE, Place, is_telling
 from ckptparse.examination.readers import DataFile
-from ckptparse.problems import Cause
+from ckptparse.problems import Cause, EvidenceRule
 
 __all__ = ["find_in_images"]
 
@@ -59,7 +59,8 @@ def _search(case: Case, file: DataFile, size: int, lost: Sequence[Payload], plac
     positions = size // _STEP
     for (own, delta), hits in deltas.items():
         chance = positions / 2**32 if hits == 1 else NO_CHANCE
-        place = Place(file, delta, Cause.SHIFTED, f"finding it in {file.path}", chance)
+        what = f"finding it in {file.path}"
+        place = Place(file, delta, Cause.SHIFTED, what, chance, EvidenceRule.IMAGE)
         places[own].append(_confirmed(case, place, own, lost))
 
 

@@ -29,16 +29,17 @@ from ckptparse.crc.inversion import (
 )
 from ckptparse.dtypes import DataType
 from ckptparse.examination.check import Check
-from ckptparse.examination.outcome import Outcome
+from ckptparse.examination.outcome import EvidenceRecord, Outcome
 from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.places import NO_CHANCE, stored_dtype
 from ckptparse.examination.readers import DataFile, DataFiles, checksum_of
-from ckptparse.problems import Cause, Status
+from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.expectations import Expectations
 from ckptparse.recovery.mended import (
     Mended,
     available_bytes,
     changed,
+    grounds_of,
     recipe_of,
     whole_of,
 )
@@ -139,7 +140,8 @@ class Inferrer:
             data = value.to_bytes(8, "big" if payload.big_endian else "little")
             if crc32c(data) == crc:
                 chance = len(numbers) * NO_CHANCE
-                return _derived(payload, Derivation(f"trying {value}, {why}", chance, data))
+                found = Derivation(f"trying {value}, {why}", chance, data)
+                return _derived(payload, found, EvidenceRule.EXPECTED)
         return None
 
     def _integer(self, payload: Payload, crc: int) -> Mended | None:
@@ -148,7 +150,7 @@ class Inferrer:
         value, chance = derive_integer(crc, big_endian=payload.big_endian)
         data = value.to_bytes(8, "big" if payload.big_endian else "little")
         method = "deriving it from its checksum, as a number below 2**32"
-        found = _derived(payload, Derivation(method, chance, data))
+        found = _derived(payload, Derivation(method, chance, data), EvidenceRule.FITTING)
         if integer_is_proved(value):
             return found
         return found.but(
@@ -219,6 +221,12 @@ class Inferrer:
             whole_of(payload),
             note=f"the file ends {missing} bytes before the tensor does; the checksum gives these, "
             "if all bytes before them are right",
+            grounds=grounds_of(
+                EvidenceRule.TAIL,
+                payload,
+                2.0 ** (8 * missing - 32),
+                [(available, payload.size)],
+            ),
         )
         recipe = recipe_of(payload, available)
         return Mended(outcome, replace(recipe, patches=(Patch(available, tail),)))
@@ -235,7 +243,9 @@ class Inferrer:
         return changed(self._files, payload, change, self._among(payload, chance), what)
 
 
-def _derived(payload: Payload, found: Derivation) -> Mended:
+def _derived(
+    payload: Payload, found: Derivation, rule: EvidenceRule = EvidenceRule.VALUE
+) -> Mended:
     note = "its stored bytes were not used: its checksum determines the value"
     if found.chance:
         note += f"; the chance that this is wrong is {chance_text(found.chance)}"
@@ -245,5 +255,6 @@ def _derived(payload: Payload, found: Derivation) -> Mended:
         chance=found.chance,
         ranges=whole_of(payload),
         note=note,
+        grounds=(EvidenceRecord(rule, payload.index, chance=found.chance),),
     )
     return Mended(outcome, Recipe(payload.size, derived=found, crc=payload.crc32c))

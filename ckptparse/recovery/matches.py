@@ -15,16 +15,17 @@ from ckptparse.crc.copies import Copy, merge_copies
 from ckptparse.crc.search import Wanted
 from ckptparse.dtypes import item_size
 from ckptparse.examination.check import Check
-from ckptparse.examination.outcome import Outcome, Span
+from ckptparse.examination.outcome import CHECKSUM_CHANCE, EvidenceRecord, Outcome, Span
 from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.places import NO_CHANCE, Place, TwinKey, twin_key
 from ckptparse.examination.readers import DataFile, DataFiles
-from ckptparse.problems import Cause, Status
+from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.mended import (
     Mended,
     at_place,
     available_bytes,
     crc_with,
+    grounds_of,
     recipe_of,
     whole_of,
 )
@@ -87,7 +88,13 @@ class Matcher:
         name, twin = found
         note = f"{name!r} has the same size and checksum, and is whole"
         return _equal(
-            twin, payload, None, method="taking another tensor's bytes", chance=NO_CHANCE, note=note
+            twin,
+            payload,
+            None,
+            method="taking another tensor's bytes",
+            chance=NO_CHANCE,
+            note=note,
+            rule=EvidenceRule.TWIN,
         )
 
     def _from_places(self, payload: Payload) -> Mended | None:
@@ -102,6 +109,7 @@ class Matcher:
                     method=place.method,
                     chance=place.chance,
                     note=note,
+                    rule=place.rule,
                 )
         return None
 
@@ -110,8 +118,15 @@ class Matcher:
         if other is None:
             return None
         note = self._describe(other.file)
-        method = "taking a sibling's bytes"
-        return _equal(other, payload, None, method=method, chance=NO_CHANCE, note=note)
+        return _equal(
+            other,
+            payload,
+            None,
+            method="taking a sibling's bytes",
+            chance=NO_CHANCE,
+            note=note,
+            rule=EvidenceRule.SIBLING,
+        )
 
     def _from_evidence(self, payload: Payload) -> Mended | None:
         """Take bytes from a file of any kind that the caller named."""
@@ -130,6 +145,7 @@ class Matcher:
             method="taking another file's bytes",
             chance=max(chance, NO_CHANCE),
             note=note,
+            rule=EvidenceRule.FILE,
         )
 
     def _describe(self, file: DataFile) -> str:
@@ -158,6 +174,7 @@ class Matcher:
                     NO_CHANCE,
                     whole_of(payload),
                     note=f"its lost bytes were taken from {file}; then its checksum agrees",
+                    grounds=_taken([(*hole, other) for hole in holes], payload, NO_CHANCE),
                 )
                 recipe = recipe_of(payload, available_bytes(self._files, payload))
                 return Mended(outcome, replace(recipe, patches=patches))
@@ -191,6 +208,12 @@ class Matcher:
             whole_of(payload),
             note=f"{taken} of its {payload.size} bytes were taken from {names}; then its checksum "
             "agrees",
+            grounds=_taken(
+                [(start, stop, there[number]) for start, stop, number in merged.pieces if number],
+                payload,
+                max(merged.chance, NO_CHANCE),
+                EvidenceRule.MERGED,
+            ),
         )
         recipe = recipe_of(payload, available_bytes(self._files, payload))
         return Mended(outcome, replace(recipe, patches=patches))
@@ -247,8 +270,31 @@ def _equal(
     method: str,
     chance: float,
     note: str,
+    rule: EvidenceRule,
 ) -> Mended:
     """Return a payload with equal bytes from elsewhere."""
     found = at_place(there, Status.CORRECTED, whole_of(payload))
-    outcome = replace(found.outcome, cause=cause, method=method, chance=chance, note=note)
+    outcome = replace(
+        found.outcome,
+        cause=cause,
+        method=method,
+        chance=chance,
+        note=note,
+        grounds=grounds_of(rule, there, chance),
+    )
     return replace(found, outcome=outcome)
+
+
+def _taken(
+    pieces: Sequence[tuple[int, int, Payload]],
+    payload: Payload,
+    chance: float,
+    rule: EvidenceRule = EvidenceRule.FILLED,
+) -> tuple[EvidenceRecord, ...]:
+    """Return the evidence of pieces that were taken from elsewhere: first byte, end, and whose."""
+    steps = [
+        EvidenceRecord(rule, other.file.path, other.offset + start, stop - start, chance)
+        for start, stop, other in pieces
+    ]
+    agrees = EvidenceRecord.at(EvidenceRule.CHECKSUM, payload.place, CHECKSUM_CHANCE)
+    return (*steps, agrees)

@@ -14,10 +14,15 @@ from dataclasses import replace
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.check import Check
 from ckptparse.examination.index_view import IndexView
-from ckptparse.examination.outcome import Outcome, Span
+from ckptparse.examination.outcome import (
+    CHECKSUM_CHANCE,
+    EvidenceRecord,
+    Outcome,
+    Span,
+)
 from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.readers import DataFiles
-from ckptparse.problems import Cause, Status
+from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.inferences import Inferrer
 from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mended import (
@@ -114,6 +119,7 @@ class Mender:
             method=f"correcting one bit of {self._name(payload.index)}",
             chance=payload.chance,
             note="one bit was flipped in the block of the index that describes it",
+            grounds=_agreeing(payload),
         )
         return replace(found, outcome=outcome)
 
@@ -126,10 +132,12 @@ class Mender:
                 found.outcome,
                 method=f"comparing its entry with that in {name}",
                 note=f"the index is damaged at its entry; {name} has the same entry",
+                grounds=(EvidenceRecord(EvidenceRule.SAME_ENTRY, confirmed),),
             )
             return replace(found, outcome=outcome)
         found = _as_read(payload, Status.UNVERIFIED, ranges)
-        return found.but(cause=check.cause, note=check.outcome.note)
+        outcome = replace(found.outcome, grounds=check.outcome.grounds)
+        return replace(found, outcome=outcome).but(cause=check.cause, note=check.outcome.note)
 
     def _doubted(self, found: Mended, payload: Payload) -> Mended:
         """Take the proof away if the damaged index may describe another checkpoint.
@@ -171,6 +179,11 @@ def _as_read(payload: Payload, status: Status, ranges: tuple[Span, ...]) -> Mend
         return at_place(payload, status, ranges)
     source = payload.place if payload.size else None
     return Mended(Outcome(status, source=source, ranges=ranges), Recipe(len(record.value)))
+
+
+def _agreeing(payload: Payload) -> tuple[EvidenceRecord, ...]:
+    """Return the evidence of bytes that have their checksum where they belong."""
+    return (EvidenceRecord.at(EvidenceRule.CHECKSUM, payload.place, CHECKSUM_CHANCE),)
 
 
 def _is_at_its_place(found: Mended, payload: Payload) -> bool:

@@ -9,10 +9,16 @@ from ckptparse.bundle.entry import count_elements
 from ckptparse.coding.checksum import crc32c
 from ckptparse.crc.flips import HIGHEST_CHANCE, Change
 from ckptparse.examination.check import Check
-from ckptparse.examination.outcome import Outcome, Span
+from ckptparse.examination.outcome import (
+    CHECKSUM_CHANCE,
+    EvidenceRecord,
+    Outcome,
+    PatchedRange,
+    Span,
+)
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.readers import DataFiles, checksum_of
-from ckptparse.problems import Cause, Status
+from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.recipe import Patch, Recipe
 from ckptparse.text import chance_text
 
@@ -22,7 +28,9 @@ __all__ = [
     "available_bytes",
     "changed",
     "crc_with",
+    "grounds_of",
     "judged",
+    "list_patches",
     "recipe_of",
     "whole_of",
 ]
@@ -82,6 +90,40 @@ def at_place(payload: Payload, status: Status, ranges: tuple[Span, ...]) -> Mend
     return Mended(Outcome(status, source=source, ranges=ranges), recipe_of(payload))
 
 
+def grounds_of(
+    rule: EvidenceRule, payload: Payload, chance: float | None, spans: Sequence[Span] = ()
+) -> tuple[EvidenceRecord, ...]:
+    """Return the evidence of bytes that were changed or found, and that they have the checksum.
+
+    Args:
+        rule: What was done.
+        payload: Where the bytes lie that it was done to, or that were found.
+        chance: Chance that it is wrong.
+        spans: Which bytes of the payload; all of it if none are named.
+    """
+    path = payload.file.path
+    steps = [
+        EvidenceRecord(rule, path, payload.offset + start, stop - start, chance)
+        for start, stop in spans or ((0, payload.size),)
+    ]
+    agrees = EvidenceRecord.at(EvidenceRule.CHECKSUM, payload.place, CHECKSUM_CHANCE)
+    return (*steps, agrees)
+
+
+def list_patches(found: Mended, files: DataFiles) -> tuple[PatchedRange, ...]:
+    """List the bytes in whose place a recipe takes others, and what stands there now."""
+    recipe = found.recipe
+    if recipe is None or recipe.file is None:
+        return ()
+    listed = []
+    for patch in recipe.patches:
+        count = max(0, min(len(patch.data), recipe.available - patch.offset))
+        offset = recipe.offset + patch.offset
+        old = bytes(files.read(recipe.file, offset, count)) if count else b""
+        listed.append(PatchedRange.of(recipe.file.path, offset, old, patch.data))
+    return tuple(listed)
+
+
 def available_bytes(files: DataFiles, payload: Payload) -> int:
     """Return how many bytes of a payload its file has."""
     size = files.size(payload.file) or 0
@@ -114,6 +156,12 @@ def changed(files: DataFiles, payload: Payload, change: Change, chance: float, w
         whole_of(payload),
         note=f"{method} makes the checksum agree; the chance that this is wrong is "
         f"{chance_text(chance)}",
+        grounds=grounds_of(
+            EvidenceRule.BIT if change.is_one_bit else EvidenceRule.BYTES,
+            payload,
+            chance,
+            [(change.offset, change.offset + len(change.mask))],
+        ),
     )
     return Mended(outcome, replace(recipe_of(payload), patches=(Patch(change.offset, new),)))
 

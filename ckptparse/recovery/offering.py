@@ -136,7 +136,13 @@ class Offerer:
             lost = sum(stop - start for start, stop in suspect)
             total = count_elements(payload.shape)
             note += f"; {lost:,} of its {total:,} elements look wrong (see `.suspect`)"
-        outcome = replace(found.outcome, cause=check.cause, suspect=suspect, note=note)
+        outcome = replace(
+            found.outcome,
+            cause=check.cause,
+            suspect=suspect,
+            note=note,
+            grounds=check.outcome.grounds,
+        )
         return Mended(outcome, recipe)
 
 

@@ -21,6 +21,7 @@ larger one `verify` would take several times as long as reading it."""
 def verify(
     path: str | os.PathLike[str],
     *,
+    hashes: bool = False,
     progress: Progress | None = None,
     store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -33,6 +34,7 @@ def verify(
 
     Args:
         path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
+        hashes: Whether the report has the SHA-256 of every file that was read: each is read again.
         progress: Called from time to time with the bytes read so far and the bytes to read.
         store: As for `ckptparse.open`.
         limits: Bounds on what its files may ask for.
@@ -44,7 +46,7 @@ def verify(
         CheckpointNotFoundError: No file of a checkpoint is there.
         NotACheckpointError: The file there was never part of one; `.identity` says what it is.
     """
-    report = examine(path, progress=progress, store=store, limits=limits)
+    report = examine(path, hashes=hashes, progress=progress, store=store, limits=limits)
     if report.ok or sum(file.size or 0 for file in report.files.values()) > _TRIED_BYTES:
         return report
     return replace(report, outlook=_look_ahead(path, store, limits))

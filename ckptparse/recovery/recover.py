@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -29,13 +29,16 @@ from ckptparse.examination.case import (
 from ckptparse.examination.choosing import explain_choice
 from ckptparse.examination.diagnose import Diagnosis, diagnose
 from ckptparse.examination.index_view import OBJECT_GRAPH
+from ckptparse.examination.inputs import list_inputs
 from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.outcome import Outcome, Span
+from ckptparse.examination.payload import PartName
 from ckptparse.examination.places import LEAST_SOUGHT, find_twins, is_telling
 from ckptparse.examination.readers import DataFile
-from ckptparse.examination.report import Report, TensorReport
+from ckptparse.examination.report import FileReport, Report, TensorReport
 from ckptparse.examination.summary import make_report
 from ckptparse.files.context import Context, Progress, Store, begin
+from ckptparse.files.noted import NotedStorage
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import choose_leniently, refuse_graph
 from ckptparse.inventory.parts import survey_candidate
@@ -43,6 +46,7 @@ from ckptparse.inventory.places import take_inventory
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Status
+from ckptparse.recovery.asked import describe_asked
 from ckptparse.recovery.evidence.gather import Evidence
 from ckptparse.recovery.evidence.places import find_places
 from ckptparse.recovery.expectations import Expectations
@@ -52,7 +56,7 @@ from ckptparse.recovery.imaging.scan import scan_image
 from ckptparse.recovery.inferences import Inferrer
 from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mend import Mender
-from ckptparse.recovery.mended import Mended
+from ckptparse.recovery.mended import Mended, list_patches
 from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.rebuild.shapes import GivenTensor, read_shapes
 from ckptparse.recovery.rebuild.sources import iter_sources
@@ -74,6 +78,7 @@ def recover(
     evidence: Iterable[str | os.PathLike[str]] = (),
     mapfile: str | os.PathLike[str] | None = None,
     shapes: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    hashes: bool = False,
     progress: Progress | None = None,
     store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -98,6 +103,8 @@ def recover(
         shapes: For a lost index: the shapes of the tensors by name, or the path of a JSON file of
             them: `{"w": [3, 4], "n": {"dtype": "int64", "shape": []}}`. Arrays are taken too. The
             order in the file is then a guess, and the tensors are unverified.
+        hashes: Whether the report has the SHA-256 of every file that was read: each is read again.
+            What `Recovery.write` writes has them in any case.
         progress: Called from time to time with the bytes read so far and the bytes to read.
         store: As for `ckptparse.open`.
         limits: Bounds on what its files may ask for.
@@ -112,17 +119,39 @@ def recover(
         NotACheckpointError: The file there was never part of one; `.identity` says what it is.
         MalformedError: `shapes` are no shapes, or `mapfile` is no map file.
     """
-    place, context = begin(path, store=store, limits=limits, progress=progress, lenient=True)
+    place, aside = begin(path, store=store, limits=limits, progress=progress, lenient=True)
+    noted = NotedStorage(aside.storage)
+    context = replace(aside, storage=noted)
     named = Evidence((os.fsdecode(one) for one in evidence), context)
-    known = None if mapfile is None else read_mapfile(*begin(mapfile, store=store, limits=limits))
-    options = _Options(siblings, named, read_shapes(shapes, context), known)
+    known, maps = None, ()
+    if mapfile is not None:
+        known, maps = _read_map(*begin(mapfile, store=store, limits=limits))
+    given = read_shapes(shapes, context)
+    recovery = _find(place, _Options(siblings, named, given, known, aside), context)
+    asked = describe_asked(
+        place,
+        siblings=siblings,
+        evidence=named.paths,
+        mapfile=mapfile,
+        shapes=shapes,
+        given=given,
+        limits=limits,
+    )
+    roles = _roles_of(recovery.report, named, asked)
+    inputs = list_inputs(noted, roles, hashes=hashes)
+    recovery.report = replace(recovery.report, options=asked, inputs=inputs)
+    return recovery
+
+
+def _find(place: str, options: _Options, context: Context) -> Recovery:
+    """Get back what a path means: a checkpoint, or one inside of what lies there."""
     folders = Folders(context)
     try:
         choice = choose_leniently(place, folders)
     except NotACheckpointError as error:
         if take_inventory(place, folders).ambiguous:
             raise
-        inside = _inside(place, error, known, context)
+        inside = _inside(place, error, options.mapfile, context)
         if inside is None:
             raise
         return inside
@@ -131,9 +160,23 @@ def recover(
     recovery = _recover(survey_candidate(choice.candidate, folders), options, context)
     if not recovery and _is_directory(place, context):
         # A directory of fragments, under any names, looks like a directory of V1 files.
-        return _inside(place, None, known, context) or recovery
+        return _inside(place, None, options.mapfile, context) or recovery
     recovery.report = explain_choice(recovery.report, choice)
     return recovery
+
+
+def _roles_of(report: Report, evidence: Evidence, asked: Mapping[str, Any]) -> dict[str, str]:
+    """Return the roles of files that are the checkpoint's own, or that the caller named."""
+    # An image; if that is no file, what lies in the path is the checkpoint's, and known below.
+    roles = {asked["path"]: "image"}
+    roles.update(dict.fromkeys(evidence.files, "evidence") if evidence else {})
+    roles.update({file.path: file.role for file in report.files.values()})
+    roles.update({asked[role]: role for role in ("mapfile", "shapes") if _is_path(asked[role])})
+    return roles
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _is_directory(path: str, context: Context) -> bool:
@@ -143,7 +186,7 @@ def _is_directory(path: str, context: Context) -> bool:
 
 def recover_survey(survey: Survey, context: Context) -> Recovery:
     """Get back a checkpoint whose files are known, from these alone."""
-    return _recover(survey, _Options(False, Evidence((), context), (), None), context)
+    return _recover(survey, _Options(False, Evidence((), context), (), None, context), context)
 
 
 def _inside(
@@ -165,6 +208,8 @@ class _Options:
     evidence: Evidence
     shapes: Sequence[GivenTensor]
     mapfile: Mapfile | None
+    aside: Context
+    """For files that are looked at and say nothing of this checkpoint."""
 
 
 def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
@@ -177,12 +222,12 @@ def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
         places = find_in_images(case, options.evidence.files, places)
         report = make_report(case, found.problems)
         mender = _make_mender(case, Diagnosis(places, found.problems), options)
-        mended = {name: _mend(one, mender) for name, one in case.tensors.items()}
+        mended = {name: _mend(one, mender, case) for name, one in case.tensors.items()}
         rivals = {
-            name: [_mend(one, mender) for one in these] for name, these in case.rivals.items()
+            name: [_mend(one, mender, case) for one in these] for name, these in case.rivals.items()
         }
     if options.siblings and not report.ok:
-        report = replace(report, others=find_others(survey, context))
+        report = replace(report, others=find_others(survey, options.aside))
     return _make_recovery(report, mended, rivals, context)
 
 
@@ -272,12 +317,12 @@ class _MendedTensor:
     report: TensorReport
 
 
-def _mend(checked: CheckedTensor, mender: Mender) -> _MendedTensor:
+def _mend(checked: CheckedTensor, mender: Mender, case: Case) -> _MendedTensor:
     known = checked.report()
     if checked.layout is not None:
         return _MendedTensor(checked, (), known)
     parts = tuple(
-        _MendedPart(part, mender.mend(checked.name_of(part), part.payload, part.check))
+        _MendedPart(part, _mend_part(checked.name_of(part), part, mender, case))
         for part in checked.parts
     )
     if checked.is_sliced:
@@ -285,6 +330,16 @@ def _mend(checked: CheckedTensor, mender: Mender) -> _MendedTensor:
     else:
         outcome = parts[0].mended.outcome
     return _MendedTensor(checked, parts, replace(known, outcome=outcome))
+
+
+def _mend_part(name: PartName, part: Part, mender: Mender, case: Case) -> Mended:
+    """Mend a part; add what says where it lies, and the bytes that were patched."""
+    found, payload = mender.mend(name, part.payload, part.check), part.payload
+    if payload is None:
+        return found
+    patches = payload.patches + list_patches(found, case.files)
+    grounds = payload.grounds + found.outcome.grounds
+    return replace(found, outcome=replace(found.outcome, patches=patches, grounds=grounds))
 
 
 def _sum_up(known: Outcome, parts: Sequence[_MendedPart], checked: CheckedTensor) -> Outcome:
@@ -306,6 +361,8 @@ def _sum_up(known: Outcome, parts: Sequence[_MendedPart], checked: CheckedTensor
         chance=min(1.0, sum(chances)) if chances else None,
         ranges=ranges,
         suspect=spans_of_parts(marked, checked.shape),
+        patches=tuple(dict.fromkeys(one for outcome in outcomes for one in outcome.patches)),
+        grounds=tuple(dict.fromkeys(one for outcome in outcomes for one in outcome.evidence)),
     )
     if all(status.proved for status in statuses):
         worst = max(statuses, key=order.index)
@@ -339,12 +396,26 @@ def _make_recovery(
         tensors={name: mended[name].report for name in report.tensors},
         object_graph=known.report if known is not None else report.object_graph,
     )
+    report = replace(report, files=_patched_files(report))
     held = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     alternatives = {
         name: tuple(found for found in (_describe(one, context) for one in these) if found)
         for name, these in rivals.items()
     }
-    return Recovery(report, held, graph, alternatives)
+    return Recovery(report, held, graph, alternatives, context)
+
+
+def _patched_files(report: Report) -> dict[str, FileReport]:
+    """Return the maps of the files, with the bytes in whose place others were taken."""
+    spans: dict[str, list[Span]] = defaultdict(list)
+    graph = [] if report.object_graph is None else [report.object_graph]
+    for tensor in (*report.tensors.values(), *graph):
+        for patch in tensor.patches:
+            spans[patch.path].append((patch.offset, patch.offset + patch.size))
+    return {
+        path: file.patched(spans[path]) if path in spans else file
+        for path, file in report.files.items()
+    }
 
 
 def _describe(one: _MendedTensor, context: Context) -> RecoveredTensor | None:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import re
-import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import IO, Any
-from urllib.parse import quote
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.dtypes import item_size, plain_values
-from ckptparse.errors import CheckpointError, TensorNotFoundError, UnsupportedError, located
+from ckptparse.dtypes import item_size
+from ckptparse.errors import TensorNotFoundError, UnsupportedError, located
+from ckptparse.examination.inputs import hash_files
 from ckptparse.examination.outcome import Judged
 from ckptparse.examination.report import Report, TensorReport
-from ckptparse.files.placing import check_absent, place_directory, place_files
+from ckptparse.files.context import Context
 from ckptparse.problems import Status
-from ckptparse.text import escape
+from ckptparse.recovery.written import Offer, Written
+
+if TYPE_CHECKING:
+    from ckptparse.jobs.conversion import TargetFormat
 
 __all__ = ["RecoveredTensor", "Recovery"]
 
@@ -42,10 +42,6 @@ _HELD = (
     Status.PARTIAL,
     Status.UNVERIFIED,
 )
-_REPORT = "report.json"
-_LONGEST_NAME = 200
-"""Characters of a file's name at most: file systems allow 255 bytes, with suffix and number. The
-name is ASCII here, one byte for each character."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,8 +142,10 @@ class Recovery(Mapping[str, RecoveredTensor]):
         tensors: Mapping[str, RecoveredTensor],
         object_graph: RecoveredTensor | None = None,
         alternatives: Mapping[str, tuple[RecoveredTensor, ...]] | None = None,
+        context: Context | None = None,
     ) -> None:
         self.report = report
+        self._context = context or Context()
         self.object_graph = object_graph
         self.alternatives: Mapping[str, tuple[RecoveredTensor, ...]] = alternatives or {}
         self._tensors = {
@@ -205,179 +203,117 @@ class Recovery(Mapping[str, RecoveredTensor]):
         return str(self.report)
 
     @staticmethod
-    def check_path(path: str | os.PathLike[str]) -> None:
-        """Refuse a path that `write` refuses because of its name, such as `x.ckpt`.
+    def check_path(path: str | os.PathLike[str], *, format: str | None = None) -> TargetFormat:
+        """Tell the format that `write` gives a path; refuse what it refuses by the name alone.
 
         Raises:
-            UnsupportedError: The path has the suffix of another kind of file.
+            UnsupportedError: The path ends as a format does that is not written here, as `x.pt`.
+            ValueError: The format is none.
         """
-        _check_suffix(os.fsdecode(path))
+        from ckptparse.recovery.writing import choose_format
 
-    def write(
-        self, path: str | os.PathLike[str], *, overwrite: bool = False, report: bool = True
-    ) -> dict[str, str]:
-        """Save the tensors that were got back, and the report.
+        return choose_format(os.fsdecode(path), format)
 
-        A path that ends in `.npz` becomes one archive, with the report in `PATH.report.json`. A
-        path without a suffix becomes a directory of `.npy` files, with `report.json` in it, which
-        names each tensor's file.
+    def hash_inputs(self) -> None:
+        """Read every file again that was read, and put its SHA-256 into the report.
 
-        - Missing elements of a partial tensor are zero (b"" in strings). A second array, the name
-          with `.missing` added, is True there.
-        - Types that numpy does not have are saved in a wider numpy type with the same values
-          (bfloat16 as float32, int4 as int8). `widened` in `report.json` lists them.
-        - Strings are saved as their bytes, end to end. A second array, the name with `.lengths`
-          added, has the length of each.
+        Raises:
+            CheckpointError: One cannot be read any more.
+        """
+        inputs = hash_files(self.report.inputs, self._context.storage)
+        self.report = replace(self.report, inputs=inputs)
 
-        Files appear under their names when all are complete. After an error none appears.
+    def to_dict(self, written: Written | None = None) -> dict[str, Any]:
+        """Return all of it as plain values, as JSON holds them, but for the tensors' values.
 
         Args:
-            path: Where to write.
-            overwrite: Whether to replace files of an earlier recovery there. A directory that holds
-                anything else is never replaced.
-            report: Whether to write the report beside an archive. A directory always has it.
+            written: What `write` has written of it.
+        """
+        left_out = {} if written is None else dict(written.left_out)
+        return {
+            "whole": self.whole and not left_out,
+            "recovered": list(self),
+            "written": None if written is None else written.path,
+            "left_out": left_out,
+            "output": None if written is None else written.to_dict(),
+            "report": self.report.to_dict(),
+        }
+
+    def to_dfxml(self, written: Written | None = None) -> str:
+        """Return files and tensors as Digital Forensics XML, without its declaration.
+
+        Args:
+            written: What `write` has written of it: its files are in it too, and hashes of tensors.
+        """
+        from ckptparse.rendering.dfxml import to_dfxml
+
+        return to_dfxml(self.to_dict(written))
+
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: TargetFormat | None = None,
+        offer: Offer | None = None,
+        fill: Any = 0,
+        keep_suspect: bool = False,
+        overwrite: bool = False,
+        report: bool | str | os.PathLike[str] = True,
+        hashes: bool = True,
+    ) -> Written:
+        """Save what was got back, with the report beside it.
+
+        The ending of the path says the format: `.ckpt` (also `.ckpt-1000`) is the prefix of a V2
+        checkpoint, which TensorFlow restores; `.safetensors`, `.npz` and `.h5` are one file; a path
+        without an ending becomes a directory of `.npy` files. They are written as `convert` writes
+        them: what a format lacks, it holds as `convert` says. In a V2 checkpoint the object graph
+        is kept if it is whole, without the keys of what is not written.
+
+        The tensors appear when all are whole, and after an error nothing does; the report comes
+        last. It is `report.json` in a directory and `PATH.report.json` beside anything else.
+
+        Args:
+            path: Where to write; not in the directory of a file that was read.
+            format: `"v2"`, `"safetensors"`, `"npz"`, `"npy"` or `"hdf5"`, whatever the ending.
+            offer: `"proved"`: verified, corrected and derived tensors; `"plausible"`: all that was
+                got back, filled where elements are missing or look wrong. None: `"plausible"` for
+                numpy's formats, in which a second array, `NAME.missing`, is True where a tensor was
+                filled; `"proved"` for the others, which cannot say so.
+            fill: What stands where elements are missing or look wrong. Kinds of elements that have
+                no such number (NaN among integers) get zero, strings b"".
+            keep_suspect: Whether elements that look wrong stay as they are.
+            overwrite: Whether an earlier output there is replaced. A directory that holds anything
+                else is never replaced.
+            report: Whether the report is written, or where to.
+            hashes: Whether every file that was read is read again, so that the report has its
+                SHA-256, which `replay` compares.
 
         Returns:
-            The tensors that could not be read, each with the reason: the files have changed since,
-            or memory is short. All others are written. The report has these as `left_out`.
+            What was written: files with their SHA-256, the elements that were filled, and the
+            tensors that were left out: not proved and not asked for, of a kind that the format
+            lacks, or no longer to be read.
 
         Raises:
-            UnsupportedError: The path has the suffix of another kind of file.
+            UnsupportedError: The path has the ending of another kind of file, or would lie beside
+                an input; nothing is proved; `fill` is no value of a tensor.
             OutputExistsError: Something is there already, and `overwrite` is false.
             PermissionDeniedError: It may not be written there.
             OutputError: The disk is full, or the system refuses for another reason.
             CheckpointError: There are tensors, and none of them can be read.
         """
-        target = os.fsdecode(path)
-        self.check_path(target)
-        arrays = _Arrays(self)
-        if target.endswith(".npz"):
-            _write_archive(arrays, target, overwrite=overwrite, with_report=report)
-        else:
-            _write_directory(arrays, target, overwrite=overwrite)
-        return arrays.left_out
+        from ckptparse.recovery.writing import write_recovery
 
-
-def _check_suffix(target: str) -> None:
-    """Refuse a name with the suffix of another kind of file: `x.ckpt`, `x.h5`.
-
-    Raises:
-        UnsupportedError: It has one.
-    """
-    suffix = re.search(r"(?<=[^/\\])\.[A-Za-z][^./\\]*$", target)
-    if suffix is not None and suffix[0] != ".npz":
-        raise UnsupportedError(
-            f"Expected the name of a directory (for .npy files), or of a .npz file; found a name "
-            f"that ends in {suffix[0]!r}",
-            path=target,
-            hint="Give a name without a suffix, or one that ends in .npz",
+        return write_recovery(
+            self,
+            os.fsdecode(path),
+            format=format,
+            offer=offer,
+            fill=fill,
+            keep_suspect=keep_suspect,
+            overwrite=overwrite,
+            report=report if isinstance(report, bool) else os.fsdecode(report),
+            hashes=hashes,
         )
-
-
-class _Arrays:
-    """The arrays to save: of each tensor that can be read; and why others cannot be read."""
-
-    def __init__(self, recovery: Recovery) -> None:
-        self._recovery = recovery
-        self.files: dict[str, str] = {}
-        self.left_out: dict[str, str] = {}
-        self.widened: dict[str, str] = {}
-
-    def __iter__(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        error: CheckpointError | None = None
-        for name, tensor in self._recovery.items():
-            try:
-                array = tensor.read()
-            except CheckpointError as found:
-                error = found
-                self.left_out[name] = str(found)
-                continue
-            if plain_values(array[:0] if array.ndim else array).dtype != array.dtype:
-                self.widened[name] = str(array.dtype)
-            yield from _iter_arrays(name, array)
-        if error is not None and len(self.left_out) == len(self._recovery):
-            raise error
-
-    def report(self) -> bytes:
-        """Return the report as JSON, with the files that the arrays are in."""
-        report = self._recovery.report.to_dict()
-        content = {
-            "report": report,
-            "arrays": self.files,
-            "left_out": self.left_out,
-            "widened": self.widened,
-        }
-        return json.dumps(content, indent=1, allow_nan=False).encode()
-
-
-def _write_archive(arrays: _Arrays, target: str, *, overwrite: bool, with_report: bool) -> None:
-    beside = f"{target}.report.json"
-    if with_report and not overwrite:
-        # First of all, since the work may take long.
-        check_absent(beside)
-    with place_files(overwrite=overwrite) as files:
-        with files.open(target) as file:
-            _write_members(arrays, file)
-        if with_report:
-            with files.open(beside) as file:
-                file.write(arrays.report())
-
-
-def _write_members(arrays: _Arrays, file: IO[bytes]) -> None:
-    taken: set[str] = set()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for name, array in arrays:
-            member = _free_name(escape(name), taken)
-            arrays.files[name] = member
-            with archive.open(f"{member}.npy", "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, array, allow_pickle=False)
-
-
-def _write_directory(arrays: _Arrays, target: str, *, overwrite: bool) -> None:
-    with place_directory(target, overwrite=overwrite, may_replace=_is_a_recovery) as directory:
-        taken = {_REPORT.casefold()}
-        for name, array in arrays:
-            file = _free_name(quote(escape(name), safe=" ")[:_LONGEST_NAME], taken)
-            arrays.files[name] = file
-            with directory.open(f"{file}.npy") as stream:
-                np.lib.format.write_array(stream, array, allow_pickle=False)
-        with directory.open(_REPORT) as stream:
-            stream.write(arrays.report())
-
-
-def _is_a_recovery(names: Collection[str]) -> bool:
-    """Tell whether a directory with these names in it is empty, or a recovery wrote it."""
-    others = [name for name in names if name != _REPORT and not name.endswith(".npy")]
-    return not others and (not names or _REPORT in names)
-
-
-def _iter_arrays(name: str, array: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Iterate over the arrays that are saved of a tensor: its values, and which are missing."""
-    if isinstance(array, np.ma.MaskedArray):
-        missing = np.ma.getmaskarray(array)
-        array = np.asarray(array.filled(b"" if array.dtype == object else 0))
-        yield f"{name}.missing", missing
-    if array.dtype == object:
-        yield from _iter_strings(name, array)
-    else:
-        yield name, plain_values(array)
-
-
-def _iter_strings(name: str, array: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Return strings as their bytes, end to end, and their lengths: numpy's own type loses NULs."""
-    values = [v if isinstance(v, bytes) else repr(v).encode() for v in array.reshape(-1).tolist()]
-    yield name, np.frombuffer(b"".join(values), np.uint8)
-    yield f"{name}.lengths", np.array(list(map(len, values)), np.int64).reshape(array.shape)
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    """Return a name that no other has, even if upper and lower case are the same."""
-    free, number = name, 1
-    while free.casefold() in taken or not free:
-        number += 1
-        free = f"{name}~{number}"
-    taken.add(free.casefold())
-    return free
 
 
 def describe(

@@ -51,6 +51,8 @@ _NEVER = 1 << 30
 """The width of a page whose lines are not folded."""
 _WIDEST_MAP = 200
 _MOST_SHOWN = 50
+_MOST_BYTES = 8
+"""Bytes of a patch that are shown in words; the JSON has up to 64."""
 _MORE = ": `ckptparse verify -v` names all of them"
 _VERDICT_STYLES = {"ok": "bold green", "warnings": "bold yellow", "damaged": "bold red"}
 _STATUS_STYLES = {
@@ -69,8 +71,11 @@ _MARKS = {
     "zeros": ("0", "yellow"),
     "bad": ("X", "red"),
     "absent": ("-", "red"),
+    "patched": ("~", "cyan"),
 }
 """How a map draws each kind of range. If a cell has several, the last of these is drawn."""
+_RARE = frozenset({"patched"})
+"""Kinds that are explained only if they are drawn."""
 _UNFINISHED = (
     "The save did not finish. These tensors come from files that it left behind: `ckptparse show` "
     "and `ckptparse.read` never use those, and `ckptparse recover` saves them."
@@ -87,6 +92,7 @@ def render_report(
     paint: Paint | None = None,
     everything: bool = False,
     maps: bool = False,
+    inputs: bool = False,
     advice: bool = True,
 ) -> str:
     """Write a report in words.
@@ -97,6 +103,7 @@ def render_report(
         paint: Gives a text its style; plain text if None.
         everything: Name every tensor and problem, however many, also those that are whole.
         maps: Draw each file: what every range of its bytes is.
+        inputs: List the files that were read, and their SHA-256.
         advice: End with what to do next.
     """
     page = _Page(_NEVER if width is None else width, paint or _plain)
@@ -105,6 +112,8 @@ def render_report(
         _tensor_lines(page, report, everything=everything),
         _other_lines(page, report),
         *(_map_sections(page, report.files.values()) if maps else ()),
+        _patch_lines(page, report) if maps else (),
+        _input_lines(page, report) if inputs else (),
     ]
     if advice and report.next_step:
         sections.append(page.paragraph(f"Next: {report.next_step}", 0))
@@ -252,13 +261,40 @@ def _map_sections(page: _Page, files: Iterable[FileReport]) -> Iterator[list[str
         title = page.pieces([(escape(file.path), "bold"), (size, "bold")], 0)
         yield [*title, *_draw_map(page, file)]
     if drawn:
-        yield [*_legend(page)]
+        yield [*_legend(page, {part.kind for file in drawn for part in file.ranges})]
 
 
-def _legend(page: _Page) -> Iterator[str]:
+def _patch_lines(page: _Page, report: Report) -> Iterator[str]:
+    """List the bytes in whose place others were taken."""
+    tensors = report.tensors.values()
+    patches = list(dict.fromkeys(patch for tensor in tensors for patch in tensor.patches))
+    if patches:
+        yield from page.paragraph("Bytes in whose place others were taken:", 0)
+    for patch in patches[:_MOST_SHOWN]:
+        at = f"{patch.size} bytes at {patch.offset:#x}"
+        parts = [(escape(patch.path), ""), (at, "")]
+        if patch.old is not None and patch.new is not None and patch.size <= _MOST_BYTES:
+            parts.append((f"{patch.old.hex(' ') or 'nothing'} -> {patch.new.hex(' ')}", "cyan"))
+        yield from page.pieces(parts, 2)
+    if len(patches) > _MOST_SHOWN:
+        yield f"  … and {len(patches) - _MOST_SHOWN:,} more: `--json` has all of them"
+
+
+def _input_lines(page: _Page, report: Report) -> Iterator[str]:
+    """List the files that were read, with their SHA-256 if it is known."""
+    if report.inputs:
+        yield from page.paragraph("Files that were read, and their SHA-256:", 0)
+    for one in report.inputs:
+        parts = [escape(one.path), one.role, size_text(one.size), one.sha256 or "not hashed"]
+        yield from page.pieces([(part, "") for part in parts], 2)
+
+
+def _legend(page: _Page, drawn: set[str]) -> Iterator[str]:
     """Say what the marks mean, in as many lines as it takes."""
     line, used = "", 0
     for kind, (mark, style) in _MARKS.items():
+        if kind in _RARE - drawn:
+            continue
         cells = len(f"{mark} {kind}")
         if used and used + len(_GAP) + cells > page.width:
             yield line

@@ -16,7 +16,7 @@ import numpy as np
 from ckptparse.dtypes import is_numeric, plain_dtype
 from ckptparse.errors import located
 from ckptparse.files.placing import place_directory, place_file
-from ckptparse.foreign import INDEX_NAME, METADATA_NAME, NAMES_KEY
+from ckptparse.foreign import INDEX_NAME, METADATA_NAME, NAMES_KEY, REPORT_NAME
 from ckptparse.sinks.options import (
     Meter,
     SinkOptions,
@@ -77,7 +77,7 @@ def write_npy(path: str, tensors: Sequence[TensorLike], options: SinkOptions) ->
     check_npy(tensors, options)
     meter = options.meter(tensors)
     files: dict[str, str] = {}
-    taken = {INDEX_NAME.casefold()}
+    taken = {INDEX_NAME.casefold(), REPORT_NAME.casefold()}
     with place_directory(
         path, overwrite=options.overwrite, may_replace=_is_one_of_ours
     ) as directory:
@@ -99,8 +99,9 @@ def _member(name: str) -> str:
 
 def _is_one_of_ours(names: Collection[str]) -> bool:
     """Tell whether a directory holds nothing but what was written here before."""
-    others = [name for name in names if name != INDEX_NAME and not name.endswith(".npy")]
-    return not others and (not names or INDEX_NAME in names)
+    own = {INDEX_NAME, REPORT_NAME}
+    others = [name for name in names if name not in own and not name.endswith(".npy")]
+    return not others and (not names or not own.isdisjoint(names))
 
 
 def _free_name(name: str, taken: set[str]) -> str:

@@ -33,6 +33,7 @@ from ckptparse.foreign import (
     LENGTH_FIELD,
     METADATA_NAME,
     NAMES_KEY,
+    REPORT_NAME,
     STRING_FIELD,
 )
 from ckptparse.limits import Limits
@@ -42,7 +43,6 @@ from ckptparse.tensor_like import TensorLike
 
 __all__ = ["NpySource", "strings_of"]
 
-_REPORT_NAME = "report.json"
 _LONGEST_HEAD = 1 << 20
 _LOCAL_HEADER = 30
 
@@ -116,7 +116,7 @@ class NpySource:
     def _read_index(self, directory: str) -> dict[str, str] | None:
         """Return the file of each name, if the directory says so."""
         storage = self._context.storage
-        for name in (INDEX_NAME, _REPORT_NAME):
+        for name in (INDEX_NAME, REPORT_NAME):
             path = storage.join(directory, name)
             if storage.stat(path) is None:
                 continue

@@ -317,6 +317,7 @@ def test_a_recovery_is_a_directory_of_arrays_with_its_report(call: Call, tmp_pat
         "holed.missing.npy",
         "holed.npy",
         "report.json",
+        "tensors.json",
         "well.npy",
     ]
     report = json.loads((tmp_path / "r.json").read_text())
@@ -325,11 +326,14 @@ def test_a_recovery_is_a_directory_of_arrays_with_its_report(call: Call, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fixtures", "out", "r.json"]
 
 
-def test_a_recovery_into_one_file_writes_only_that(call: Call, tmp_path: Path) -> None:
+def test_a_recovery_into_one_file_writes_only_that_and_its_report(
+    call: Call, tmp_path: Path
+) -> None:
     assert call("ckptparse recover fixtures/slices/hole/model -o out.npz").code == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["fixtures", "out.npz"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["fixtures", "out.npz", "out.npz.report.json"]
     with np.load(tmp_path / "out.npz") as arrays:
-        assert sorted(arrays) == ["holed", "holed.missing", "well"]
+        assert set(arrays) == {"holed", "holed.missing", "well", "__metadata__.json"}
 
 
 def test_two_outputs_of_one_name_are_refused(call: Call, tmp_path: Path) -> None:
@@ -597,9 +601,8 @@ def test_a_directory_that_is_not_there_is_said_to_be_missing(call: Call) -> None
 @pytest.mark.parametrize(
     "command",
     [
-        "recover -o x.ckpt fixtures/slices/hole/model",
-        "recover -o x.h5 fixtures/slices/hole/model",
-        "recover -n -o model.ckpt-1000 fixtures/slices/hole/model",
+        "recover -o x.pt fixtures/slices/hole/model",
+        "recover -n -o model.onnx fixtures/slices/hole/model",
         "show --npy x.txt fixtures/saver/my_model weights",
     ],
 )
@@ -608,7 +611,7 @@ def test_an_output_of_another_kind_is_refused_before_the_work(
 ) -> None:
     done = call(f"ckptparse {command}")
     assert done.code == 2
-    assert ".np" in done.err
+    assert "np" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["fixtures"]
 
 
@@ -619,13 +622,13 @@ def test_every_file_of_a_recovery_is_read_by_numpy_alone(
     path: str, call: Call, tmp_path: Path
 ) -> None:
     assert call(f"ckptparse recover {path} -o out").code == 0
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    files = json.loads((tmp_path / "out" / "tensors.json").read_text())["tensors"]
     with ckptparse.open(path) as checkpoint:
         for name, tensor in checkpoint.items():
-            if name not in report["arrays"]:
-                continue  # left out, or a kind that this ml_dtypes lacks
-            held = np.load(tmp_path / "out" / f"{report['arrays'][name]}.npy")
+            if name not in files:
+                continue  # a kind that this ml_dtypes lacks
+            held = np.load(tmp_path / "out" / files[name])
             array = tensor.read()
-            assert held.dtype.kind in "biufcS", "a kind of numpy's own"
-            assert (report["widened"].get(name) == str(array.dtype)) == (held.dtype != array.dtype)
-            np.testing.assert_array_equal(held, array.astype(held.dtype))
+            # A kind that numpy lacks is a type of one field, called as the kind is.
+            own = held.dtype == array.dtype or held.dtype.names == (array.dtype.name,)
+            assert own and held.tobytes() == array.tobytes()

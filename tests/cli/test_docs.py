@@ -63,6 +63,13 @@ def test_the_examples_of_a_page_hold(
     assert doctest.testfile(str(DOCS / page), module_relative=False).failed == 0
 
 
+def test_every_rule_of_evidence_is_in_the_page_on_repair() -> None:
+    text = (DOCS / "repair.md").read_text()
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", text, re.MULTILINE))
+    rules = [rule.value for rule in ckptparse.EvidenceRule]
+    assert [name for name in rows if name in rules] == rules
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
     text = (DOCS / page).read_text()

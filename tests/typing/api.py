@@ -125,8 +125,14 @@ def mend(path: str, out: str) -> bool:
         print(name, tensor.status == "verified", tensor.cause, tensor.ranges)
     recovery: ckptparse.Recovery = ckptparse.recover(path, siblings=False)
     arrays: list[npt.NDArray[Any]] = [back.read(fill=0) for back in recovery.values()]
-    recovery.write(out)
-    return report.ok and recovery.report.ok and bool(arrays)
+    written: ckptparse.Written = recovery.write(out, offer="plausible", fill=0)
+    again: ckptparse.Replay = ckptparse.replay(written.report or "report.json")
+    rules: list[ckptparse.EvidenceRule] = [
+        record.rule for back in recovery.values() for record in back.evidence
+    ]
+    hashes: list[str | None] = [one.sha256 for one in (*report.inputs, *written.files)]
+    found = bool(arrays) and bool(rules) and bool(hashes) and again.same
+    return report.ok and recovery.report.ok and found
 
 
 def write_back(recovery: ckptparse.Recovery) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated, Any
 
 import ckptparse
@@ -22,25 +23,76 @@ from ckptparse.text import escape
 __all__ = ["recover"]
 
 
+class Offer(str, Enum):
+    """Which tensors are written."""
+
+    PROVED = "proved"
+    PLAUSIBLE = "plausible"
+
+
+class Format(str, Enum):
+    """The formats that are written."""
+
+    V2 = "v2"
+    SAFETENSORS = "safetensors"
+    NPZ = "npz"
+    NPY = "npy"
+    HDF5 = "hdf5"
+
+
 def recover(
     run: Run,
     path: Annotated[
-        str,
+        str | None,
         Argument(
             metavar="PATH",
-            help="A prefix, an index, a data or V1 file.",
+            help="A prefix, an index, a data or V1 file, a disk image.",
             complete=complete_path,
         ),
-    ],
+    ] = None,
     *,
     output: Annotated[
         str | None,
         Option(
-            "--output", "-o", metavar="OUT", help="A directory for .npy files, or one .npz file."
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="model.ckpt, .safetensors, .npz, .h5, or a directory for .npy files.",
         ),
     ] = None,
+    format_: Annotated[
+        Format | None, Option("--format", "-f", help="Unless the ending of OUT tells.")
+    ] = None,
+    offer: Annotated[
+        Offer | None,
+        Option("--offer", help="Write what is proved, or all that was got back."),
+    ] = None,
+    fill: Annotated[
+        float | None,
+        Option("--fill", metavar="NUMBER", help="What stands in holes: 0, nan."),
+    ] = None,
+    keep_suspect: Annotated[
+        bool, Option("--keep-suspect", help="Keep elements that look wrong, unfilled.")
+    ] = False,
     report: Annotated[
         str | None, Option("--report", metavar="FILE", help="Write the report as JSON.")
+    ] = None,
+    dfxml: Annotated[
+        str | None,
+        Option("--dfxml", metavar="FILE", help="Write files and tensors as DFXML."),
+    ] = None,
+    hash_: Annotated[
+        bool | None,
+        Option("--hash/--no-hash", help="SHA-256 of what is read; if a report is written."),
+    ] = None,
+    replay: Annotated[
+        str | None,
+        Option(
+            "--replay",
+            metavar="REPORT",
+            help="Do it again as a report says, and compare.",
+            complete=complete_path,
+        ),
     ] = None,
     dry_run: Annotated[
         bool, Option("--dry-run", "-n", help="Report what would be got back; write nothing.")
@@ -75,15 +127,23 @@ def recover(
     """Save elsewhere what a damaged checkpoint still gives.
 
     ckptparse recover --dry-run training/model.ckpt-10
-    ckptparse recover training/model.ckpt-10 -o rescued
+    ckptparse recover training/model.ckpt-10 -o rescued.ckpt
     """
+    files = _Files(None if dry_run else output, None if dry_run else report, dfxml, overwrite)
+    if replay is not None:
+        if path is not None:
+            raise UsageError("A report says itself what is recovered", "give no PATH with --replay")
+        return _replay(run, replay, files, map_)
+    if path is None:
+        raise UsageError("It is not said what to recover", "give PATH, or --replay REPORT")
     if output is None and not dry_run:
         raise UsageError("It is not said where to write", "give -o OUT, or --dry-run")
-    outputs = [] if dry_run else [file for file in (output, report) if file is not None]
+    chosen = None
     if output is not None:
-        ckptparse.Recovery.check_path(output)
+        ending = None if format_ is None else format_.value
+        chosen = ckptparse.Recovery.check_path(output, format=ending)
     # Before the work, which may take long; and after it, when all the files are known.
-    check_outputs(outputs, [path, *(evidence or ())], overwrite=overwrite)
+    check_outputs(files.places(chosen), [path, *(evidence or ())], overwrite=overwrite)
     with working(f"recovering {escape(path)}", quiet=run.quiet) as advance:
         recovery = ckptparse.recover(
             path,
@@ -93,16 +153,70 @@ def recover(
             mapfile=mapfile,
             progress=advance,
         )
-        left_out: dict[str, str] = {}
-        check_outputs(outputs, recovery.report.files, overwrite=overwrite)
-        if output is not None and not dry_run:
-            left_out = recovery.write(output, overwrite=overwrite, report=False)
-        written = None if dry_run else output
-        answer = Recovered(recovery, written, map_, run.verbose, left_out)
-    if report is not None and not dry_run:
-        with place_file(report, overwrite=overwrite) as stream:
-            stream.write(json.dumps(answer.to_dict(), indent=2, allow_nan=False).encode() + b"\n")
+        check_outputs(files.places(chosen), recovery.report.files, overwrite=overwrite)
+        if hash_ or (hash_ is None and files.all):
+            recovery.hash_inputs()
+        written = None
+        if files.output is not None:
+            written = recovery.write(
+                files.output,
+                format=chosen,
+                offer=None if offer is None else offer.value,
+                fill=0 if fill is None else fill,
+                keep_suspect=keep_suspect,
+                overwrite=overwrite,
+                # A directory always has its own.
+                report=True if chosen == "npy" else files.report or True,
+                hashes=False,
+            )
+        answer = Recovered(recovery, written, map_, run.verbose, inputs=bool(hash_))
+    files.write(answer)
     return answer
+
+
+def _replay(run: Run, report: str, files: _Files, maps: bool) -> Recovered:
+    """Do a recovery again."""
+    # Beside the report lie the outputs of the recovery: that is no directory of an input.
+    check_outputs(files.all, (), overwrite=files.overwrite)
+    with working(f"replaying {escape(report)}", quiet=run.quiet) as advance:
+        found = ckptparse.replay(report, files.output, overwrite=files.overwrite, progress=advance)
+        answer = Recovered(found.recovery, found.written, maps, run.verbose, found)
+    files.write(answer)
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What is to be written."""
+
+    output: str | None
+    report: str | None
+    dfxml: str | None
+    overwrite: bool
+
+    @property
+    def all(self) -> list[str]:
+        """All of them."""
+        return [one for one in (self.output, self.report, self.dfxml) if one is not None]
+
+    def places(self, format: str | None) -> list[str]:
+        """Return where something must not lie yet: all of them, and what comes with an output."""
+        if self.output is None or format == "npy":
+            return self.all
+        beside = [f"{self.output}.report.json"] if self.report is None else []
+        return [*self.all, *beside, *([f"{self.output}.index"] if format == "v2" else [])]
+
+    def write(self, answer: Recovered) -> None:
+        """Write the report, if the output did not bring it, and the export."""
+        told = answer.written is not None and answer.written.report == self.report
+        if self.report is not None and not told:
+            content = json.dumps(answer.to_dict(), indent=1, allow_nan=False)
+            with place_file(self.report, overwrite=self.overwrite) as stream:
+                stream.write(content.encode() + b"\n")
+        if self.dfxml is not None:
+            text = answer.recovery.to_dfxml(answer.written)
+            with place_file(self.dfxml, overwrite=self.overwrite) as stream:
+                stream.write(b"<?xml version='1.0' encoding='UTF-8'?>\n" + text.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,40 +224,75 @@ class Recovered:
     """What was got back, and the report on all of it."""
 
     recovery: ckptparse.Recovery
-    written: str | None
+    written: ckptparse.Written | None
     maps: bool
     everything: bool
-    left_out: dict[str, str]
+    replayed: ckptparse.Replay | None = None
+    inputs: bool = False
 
     @property
-    def whole(self) -> bool:
-        """Whether nothing is lost of what is there, and all of it could be written."""
-        return self.recovery.whole and not self.left_out
+    def left_out(self) -> int:
+        """How many tensors could not be written."""
+        return 0 if self.written is None else len(self.written.left_out)
 
     @property
     def code(self) -> int:
         """The exit code."""
-        if not self.whole:
+        if self.replayed is not None:
+            return GOOD if self.replayed.same else DAMAGE
+        if not self.recovery.whole or self.left_out:
             return DAMAGE
         return GOOD if self.recovery.untouched else WARNED
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return {
-            "whole": self.whole,
-            "recovered": list(self.recovery),
-            "written": self.written,
-            "left_out": self.left_out,
-            "report": self.recovery.report.to_dict(),
-        }
+        replayed = None if self.replayed is None else self.replayed.to_dict()
+        return {**self.recovery.to_dict(self.written), "replay": replayed}
 
     def write(self, out: Output) -> None:
         """Write the report, and what became of it."""
         report = self.recovery.report
         saved = self.written is not None
-        write_report(out, report, maps=self.maps, everything=self.everything, saved=saved)
+        write_report(
+            out,
+            report,
+            maps=self.maps,
+            everything=self.everything,
+            inputs=self.inputs,
+            saved=saved,
+        )
         got = f"got back {len(self.recovery):,} of {describe_counts(report)}"
-        where = "nothing was written" if self.written is None else f"in {escape(self.written)}"
-        if self.left_out:
-            where += f", but {len(self.left_out):,} could not be read any more and are left out"
-        out.summary(f"{got}; {where}")
+        out.summary(f"{got}; {self._describe_written()}")
+        if self.replayed is not None:
+            _write_differences(out, self.replayed)
+
+    def _describe_written(self) -> str:
+        written = self.written
+        if written is None:
+            return "nothing was written"
+        where = f"in {escape(written.path)}"
+        if written.withheld:
+            where += (
+                f", but {len(written.withheld):,} that are not proved are left out: "
+                "--offer plausible writes them too"
+            )
+        if written.left_out:
+            where += f", but {len(written.left_out):,} could not be written and are left out"
+        return where
+
+
+def _write_differences(out: Output, replayed: ckptparse.Replay) -> None:
+    """Say whether all came out as the report has it."""
+    for one in replayed.differences:
+        where = escape(one.tensor or one.path or "")
+        out.record("difference", where, one.what, _brief(one.expected), _brief(one.found))
+    if replayed.same:
+        text = f"the same as in {escape(replayed.path)}"
+        out.summary(f"{text}; the values of {replayed.compared:,} tensors were compared")
+    else:
+        count = len(replayed.differences)
+        out.summary(f"{count:,} differences from {escape(replayed.path)}")
+
+
+def _brief(value: Any) -> str:
+    return json.dumps(value)[:80]

@@ -31,6 +31,9 @@ def verify(
     map_: Annotated[
         bool, Option("--map", help="Draw each file: what every range of its bytes is.")
     ] = False,
+    hash_: Annotated[
+        bool, Option("--hash", help="Tell the SHA-256 of every file: each is read again.")
+    ] = False,
 ) -> Verified:
     """Check every byte of checkpoints, and report what is damaged.
 
@@ -41,8 +44,9 @@ def verify(
     for path in paths:
         title = f"verifying {escape(path)}"
         with run.reporting(), working(title, quiet=run.quiet) as advance:
-            reports.append(ckptparse.verify(path, progress=advance))
-    return Verified(tuple(reports), map_, run.verbose, _code(reports, complete=not run.errors))
+            reports.append(ckptparse.verify(path, hashes=hash_, progress=advance))
+    shown = _Shown(map_, run.verbose, hash_)
+    return Verified(tuple(reports), shown, _code(reports, complete=not run.errors))
 
 
 def _code(reports: list[ckptparse.Report], *, complete: bool) -> int:
@@ -56,12 +60,20 @@ def _code(reports: list[ckptparse.Report], *, complete: bool) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class _Shown:
+    """How much of each report is shown."""
+
+    maps: bool
+    everything: bool
+    inputs: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Verified:
     """A report for each checkpoint."""
 
     reports: tuple[ckptparse.Report, ...]
-    maps: bool
-    everything: bool
+    shown: _Shown
     code: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,4 +85,10 @@ class Verified:
         for number, report in enumerate(self.reports):
             if number and out.terminal:
                 out.line()
-            write_report(out, report, maps=self.maps, everything=self.everything)
+            write_report(
+                out,
+                report,
+                maps=self.shown.maps,
+                everything=self.shown.everything,
+                inputs=self.shown.inputs,
+            )

@@ -23,7 +23,7 @@ from ckptparse.examination.readers import DataFile
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
-from ckptparse.problems import Cause, Status
+from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.conversions import Conversion, find_conversions, undo
 from ckptparse.recovery.evidence.gather import Evidence
 from ckptparse.recovery.imaging import extents
@@ -177,7 +177,7 @@ def _striped(
             continue
         undone = DataFile(file.path, _Reordered(stripes))
         method = f"putting stripes of {stripes.size} bytes in order"
-        place = Place(undone, 0, Cause.SHIFTED, method, NO_CHANCE)
+        place = Place(undone, 0, Cause.SHIFTED, method, NO_CHANCE, EvidenceRule.REORDERED)
         right = sum(one.size for one in lost if place.holds(case.files, one))
         if 2 * right > sum(one.size for one in lost):
             yield place
@@ -266,7 +266,8 @@ def _in_image(
         for number, joined in found.items():
             there = DataFile(path, Joined.of(joined, mapfile))
             method = f"finding it in {path}"
-            yield wanted[number], Place(there, 0, Cause.SHIFTED, method, NO_CHANCE)
+            rule = EvidenceRule.IMAGE
+            yield wanted[number], Place(there, 0, Cause.SHIFTED, method, NO_CHANCE, rule)
         if found:
             return
 

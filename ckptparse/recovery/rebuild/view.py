@@ -16,11 +16,13 @@ from ckptparse.bundle.naming import INDEX_SUFFIX
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
 from ckptparse.examination.index_view import IndexView
+from ckptparse.examination.outcome import EvidenceRecord
 from ckptparse.examination.payload import ListedTensor, Payload
 from ckptparse.examination.readers import DataFile
 from ckptparse.files.storage import Source
 from ckptparse.inventory.survey import Origin
 from ckptparse.limits import Limits
+from ckptparse.problems import EvidenceRule
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings
@@ -40,6 +42,17 @@ _SENTENCES = {
     Rule.SORTED_NAMES: "its place follows from the given shapes sorted by name (a guess)",
     Rule.OBJECT_GRAPH: "its place follows from the object graph's order and the given shapes",
     Rule.GUESSED_SIZES: "its place follows from the object graph's order and guessed sizes",
+}
+
+
+_RECORDS = {
+    Rule.SAVER: EvidenceRule.SAVE_OP,
+    Rule.STAND_IN: EvidenceRule.STAND_IN,
+    Rule.CUT_INDEX: EvidenceRule.CUT_INDEX,
+    Rule.GIVEN_ORDER: EvidenceRule.GIVEN_SHAPES,
+    Rule.SORTED_NAMES: EvidenceRule.SORTED_NAMES,
+    Rule.OBJECT_GRAPH: EvidenceRule.OBJECT_GRAPH,
+    Rule.GUESSED_SIZES: EvidenceRule.GUESSED_SIZES,
 }
 
 
@@ -163,16 +176,23 @@ def _make_view(case: Case, fit: Fit, paths: Sequence[str], rivals: int) -> Index
     doubt = f"no index describes it; {sentence}, and the layout fits the data files to the byte"
     if rivals:
         doubt += f"; so do {count(rivals, 'other layout')}"
+    said = (EvidenceRecord(_RECORDS[fit.layout.rule], fit.layout.source or None),)
     pieces: dict[str, list[Placed]] = defaultdict(list)
     for placed in fit.placed:
         pieces[placed.payload.name].append(placed)
     for name, found in pieces.items():
-        payloads = [_payload_of(one, paths, doubt, view.path) for one in found]
+        payloads = [_payload_of(one, paths, doubt, view.path, said) for one in found]
         view.tensors[name] = _listed(name, found, payloads, doubt)
     return view
 
 
-def _payload_of(placed: Placed, paths: Sequence[str], doubt: str, index: str) -> Payload:
+def _payload_of(
+    placed: Placed,
+    paths: Sequence[str],
+    doubt: str,
+    index: str,
+    said: tuple[EvidenceRecord, ...],
+) -> Payload:
     return Payload(
         placed.payload.data_type or 0,
         placed.payload.known_shape or (),
@@ -186,6 +206,7 @@ def _payload_of(placed: Placed, paths: Sequence[str], doubt: str, index: str) ->
         index=index,
         origin=Origin.REBUILT,
         shard=placed.shard,
+        grounds=said,
     )
 
 

@@ -1,0 +1,49 @@
+"""A storage that notes which files are opened: what a report names as its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ckptparse.files.storage import FileStat, Source, Storage
+
+__all__ = ["NotedStorage"]
+
+
+class NotedStorage:
+    """Another storage, and the files that were opened through this one.
+
+    Attributes:
+        opened: Path and size in bytes of every file, in the order in which they were opened first.
+    """
+
+    __slots__ = ("_storage", "opened")
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.opened: dict[str, int] = {}
+
+    def open(self, path: str) -> Source:
+        """Open a file, and note it; raises as the storage does."""
+        source = self._storage.open(path)
+        self.opened.setdefault(path, source.size)
+        return source
+
+    def stat(self, path: str) -> FileStat | None:
+        """Tell what lies at a path."""
+        return self._storage.stat(path)
+
+    def list(self, directory: str) -> Mapping[str, FileStat]:
+        """Return what lies in a directory."""
+        return self._storage.list(directory)
+
+    def join(self, directory: str, name: str) -> str:
+        """Return the path of a name in a directory."""
+        return self._storage.join(directory, name)
+
+    def real(self, path: str) -> str:
+        """Return the path of the same file with links followed."""
+        return self._storage.real(path)
+
+    def split(self, path: str) -> tuple[str, str]:
+        """Return directory and last name of a path."""
+        return self._storage.split(path)

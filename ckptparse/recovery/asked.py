@@ -1,0 +1,86 @@
+"""What the caller of `recover` asked for, as a report holds it, so that it can be asked again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ckptparse.dtypes import element_name
+from ckptparse.errors import MalformedError
+from ckptparse.examination.inputs import describe_limits, read_limits
+from ckptparse.limits import Limits
+from ckptparse.recovery.rebuild.shapes import GivenTensor
+
+__all__ = ["describe_asked", "read_asked"]
+
+_JOB = "recover"
+PathLike = str | os.PathLike[str]
+
+
+def describe_asked(
+    path: str,
+    *,
+    siblings: bool,
+    evidence: Iterable[str],
+    mapfile: PathLike | None,
+    shapes: Mapping[str, Any] | PathLike | None,
+    given: Iterable[GivenTensor],
+    limits: Limits,
+) -> dict[str, Any]:
+    """Return the arguments of `recover` as plain values.
+
+    Args:
+        path, siblings, evidence, mapfile, shapes, limits: The arguments.
+        given: What the shapes are, if they were given as a mapping.
+    """
+    told: Any = None
+    if isinstance(shapes, Mapping):
+        told = {one.name: _describe(one) for one in given}
+    elif shapes is not None:
+        told = os.fsdecode(shapes)
+    return {
+        "job": _JOB,
+        "path": path,
+        "siblings": siblings,
+        "evidence": list(evidence),
+        "mapfile": None if mapfile is None else os.fsdecode(mapfile),
+        "shapes": told,
+        "limits": describe_limits(limits),
+    }
+
+
+def _describe(given: GivenTensor) -> Any:
+    if given.data_type is None:
+        return list(given.shape)
+    return {"dtype": element_name(given.data_type), "shape": list(given.shape)}
+
+
+def read_asked(asked: Mapping[str, Any], *, path: str) -> tuple[str, dict[str, Any]]:
+    """Return path and other arguments of `recover` that a report tells.
+
+    Raises:
+        MalformedError: The report is of another job, or lacks some.
+    """
+    kinds = {
+        "path": (str,),
+        "siblings": (bool,),
+        "evidence": (list,),
+        "mapfile": (str, type(None)),
+        "shapes": (str, dict, type(None)),
+        "limits": (dict,),
+    }
+    good = asked.get("job") == _JOB and all(
+        name in asked and isinstance(asked[name], kind) for name, kind in kinds.items()
+    )
+    if not good or not all(isinstance(one, str) for one in asked["evidence"]):
+        raise MalformedError(
+            "Expected the options of a recovery, found others",
+            path=path,
+            hint="Give a report that `recover` has written",
+        )
+    found = {name: asked[name] for name in ("siblings", "evidence", "mapfile", "shapes")}
+    try:
+        return asked["path"], {**found, "limits": read_limits(asked["limits"])}
+    except TypeError as error:
+        raise MalformedError(f"Expected limits, found others: {error}", path=path) from error

@@ -1,0 +1,279 @@
+"""A recovery done again, from its report: the same inputs and options must give the same."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ckptparse.errors import ChecksumError, MalformedError
+from ckptparse.examination.index_view import OBJECT_GRAPH
+from ckptparse.examination.inputs import HashedFile, hash_files
+from ckptparse.files.context import Context, Progress, Store, begin
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.recovery.asked import read_asked
+from ckptparse.recovery.recover import recover
+from ckptparse.recovery.result import Recovery
+from ckptparse.recovery.writing import iter_digests
+from ckptparse.recovery.written import Written
+
+__all__ = ["Difference", "Replay", "replay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that did not come out as the report has it.
+
+    Attributes:
+        tensor: The tensor; None if it is no tensor's.
+        path: The file; None if it is no file's.
+        what: What of it: `status`, `method`, `sha256` and so on; `tensor` or `input` if one of the
+            two has it not at all.
+        expected: What the report has, as JSON holds it; None if it has it not.
+        found: What came out.
+    """
+
+    tensor: str | None
+    path: str | None
+    what: str
+    expected: Any
+    found: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {
+            "tensor": self.tensor,
+            "path": self.path,
+            "what": self.what,
+            "expected": self.expected,
+            "found": self.found,
+        }
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Replay:
+    """A recovery that was done again.
+
+    Attributes:
+        path: The report that it was done from.
+        version: The version of ckptparse that made the report.
+        recovery: What came out.
+        written: What was written of it; None if nothing was.
+        compared: How many tensors' values were compared by their SHA-256.
+        differences: What is not as the report has it.
+    """
+
+    path: str
+    version: str
+    recovery: Recovery
+    written: Written | None
+    compared: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether all came out as the report has it."""
+        return not self.differences
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {
+            "path": self.path,
+            "version": self.version,
+            "same": self.same,
+            "compared": self.compared,
+            "differences": [one.to_dict() for one in self.differences],
+        }
+
+    def __repr__(self) -> str:
+        what = "the same" if self.same else f"{len(self.differences)} differences"
+        return f"<Replay of {self.path!r}: {what}>"
+
+
+def replay(
+    report: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    store: Store = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Replay:
+    """Do a recovery again, and compare what comes out with its report.
+
+    Paths in the report are as they were given: relative ones are taken from where you are.
+
+    Args:
+        report: What `Recovery.write` has written beside its output, or `recover --report`.
+        out: Where to write it again, as it was written then: then its files are compared too. None:
+            nothing is written, and only the tensors are compared.
+        overwrite: Whether an earlier output there is replaced.
+        progress, store: As for `recover`.
+        limits: Bounds on the report itself; for all else those in the report count.
+
+    Returns:
+        The recovery, and what differs: tensors, their values by SHA-256, and files.
+
+    Raises:
+        ChecksumError: A file is not the one that was read then: its SHA-256 differs.
+        CheckpointNotFoundError: A file that was read then is not there.
+        MalformedError: The report is none, or was written without hashes.
+    """
+    path, context = begin(report, store=store, limits=limits)
+    told = _read(path, context)
+    asked, options = read_asked(told.report["options"], path=path)
+    _check_inputs(told.inputs, context, path)
+    recovery = recover(asked, **options, progress=progress, store=store)
+    written = None
+    if out is not None:
+        written = recovery.write(out, overwrite=overwrite, **_ways(told.output, path))
+    differences = [
+        *_compare_inputs(told.inputs, recovery),
+        *_compare_tensors(told.report, recovery),
+    ]
+    digests = _digests(told.output, recovery, written, path)
+    wanted = told.output.get("digests", {}) if digests else {}
+    differences += _compare_digests(wanted, digests)
+    if written is not None:
+        differences += _compare_files(told.output, written)
+    version = str(told.report.get("version"))
+    return Replay(path, version, recovery, written, len(digests), tuple(differences))
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a report file tells."""
+
+    report: Mapping[str, Any]
+    output: Mapping[str, Any]
+    inputs: tuple[HashedFile, ...]
+
+
+def _read(path: str, context: Context) -> _Told:
+    data = context.read_whole(path, "message_bytes", "The size of the report")
+    try:
+        content = json.loads(data)
+        if "result" in content:
+            # What `--json` prints has the report inside.
+            content = content["result"]
+        report, output = content["report"], content.get("output") or {}
+        inputs = tuple(
+            HashedFile(str(one["path"]), str(one["role"]), int(one["size"]), one["sha256"])
+            for one in report["inputs"]
+        )
+        good = isinstance(report["options"], dict) and isinstance(report["tensors"], dict)
+        if not good or not isinstance(output, dict):
+            raise TypeError("its parts are of other kinds")  # noqa: TRY301
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise MalformedError(
+            f"Expected the report of a recovery, found something else: {error!r:.80}",
+            path=path,
+            hint="Give the report.json that `recover -o` has written",
+        ) from error
+    return _Told(report, output, inputs)
+
+
+def _check_inputs(inputs: Sequence[HashedFile], context: Context, path: str) -> None:
+    """Refuse inputs that are not those of the report.
+
+    Raises:
+        ChecksumError: One differs.
+        MalformedError: The report does not say what they were.
+    """
+    for told in inputs:
+        if not isinstance(told.sha256, str):
+            raise MalformedError(
+                f"Expected the SHA-256 of {told.path} in the report, found none",
+                path=path,
+                hint="Write the report with hashes: `recover --hash`",
+            )
+        (now,) = hash_files([HashedFile(told.path, told.role, told.size)], context.storage)
+        if (now.size, now.sha256) != (told.size, told.sha256):
+            raise ChecksumError(
+                f"It is not the file that the report was made of: expected {told.size} bytes with "
+                f"SHA-256 {told.sha256}, found {now.size} bytes with {now.sha256}",
+                path=told.path,
+                hint="Put the file back that was read then",
+            )
+
+
+def _ways(output: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return how an output was written.
+
+    Raises:
+        MalformedError: The report has none.
+    """
+    fill = output.get("fill", 0)
+    known = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": -float("inf")}
+    good = isinstance(output.get("keep_suspect"), bool) and not isinstance(fill, (list, dict))
+    if not good or not all(isinstance(output.get(key), str) for key in ("format", "offer")):
+        raise MalformedError(
+            "Expected what was written in the report, found none",
+            path=path,
+            hint="Replay it without an output",
+        )
+    return {
+        "format": output["format"],
+        "offer": output["offer"],
+        "fill": known.get(fill, fill) if isinstance(fill, str) else fill,
+        "keep_suspect": output["keep_suspect"],
+    }
+
+
+def _compare_inputs(inputs: Sequence[HashedFile], recovery: Recovery) -> Iterator[Difference]:
+    """Compare which files were read."""
+    told = {one.path: one.size for one in inputs}
+    now = {one.path: one.size for one in recovery.report.inputs}
+    for path in dict.fromkeys([*told, *now]):
+        if told.get(path) != now.get(path):
+            yield Difference(None, path, "input", told.get(path), now.get(path))
+
+
+def _compare_tensors(report: Mapping[str, Any], recovery: Recovery) -> Iterator[Difference]:
+    """Compare what the two say of each tensor."""
+    now = json.loads(json.dumps(recovery.report.to_dict()))
+    graphs = [{OBJECT_GRAPH: one} for one in (report.get("object_graph"), now["object_graph"])]
+    for told, found in ((report["tensors"], now["tensors"]), graphs):
+        for name in dict.fromkeys([*told, *found]):
+            one, other = told.get(name), found.get(name)
+            if not isinstance(one, dict) or not isinstance(other, dict):
+                if one != other:
+                    yield Difference(name, None, "tensor", one, other)
+                continue
+            for key in dict.fromkeys([*one, *other]):
+                if one.get(key) != other.get(key):
+                    yield Difference(name, None, key, one.get(key), other.get(key))
+
+
+def _digests(
+    output: Mapping[str, Any], recovery: Recovery, written: Written | None, path: str
+) -> Mapping[str, str]:
+    """Return the hashes of the tensors that were written then; nothing if none were."""
+    told = output.get("digests")
+    if not isinstance(told, dict):
+        return {}
+    if written is not None:
+        return written.digests
+    ways = _ways(output, path)
+    return dict(iter_digests(recovery, told, fill=ways["fill"], keep_suspect=ways["keep_suspect"]))
+
+
+def _compare_digests(told: Mapping[str, Any], now: Mapping[str, str]) -> Iterator[Difference]:
+    for name in dict.fromkeys([*told, *now]):
+        if told.get(name) != now.get(name):
+            yield Difference(name, None, "sha256", told.get(name), now.get(name))
+
+
+def _compare_files(output: Mapping[str, Any], written: Written) -> Iterator[Difference]:
+    """Compare files by what their names are after the path that was asked for."""
+    told = {
+        str(one.get("path", "")).removeprefix(str(output.get("path"))): one.get("sha256")
+        for one in output.get("files", ())
+        if isinstance(one, dict)
+    }
+    now = {file.path.removeprefix(written.path): file.sha256 for file in written.files}
+    for name in dict.fromkeys([*told, *now]):
+        if told.get(name) != now.get(name):
+            yield Difference(None, f"{written.path}{name}", "sha256", told.get(name), now.get(name))

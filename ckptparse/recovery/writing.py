@@ -1,0 +1,455 @@
+"""Recoveries written: a checkpoint that TensorFlow restores, or a file of another format.
+
+The sinks of `convert` write them; here is chosen what is written, what stands where elements are
+missing, and what the report beside it says.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.bundle.content import content_of_array
+from ckptparse.dtypes import DataType
+from ckptparse.errors import CheckpointError, UnsupportedError
+from ckptparse.examination.inputs import HashedFile, hash_files
+from ckptparse.examination.outcome import Span, merge_spans
+from ckptparse.files.context import Context
+from ckptparse.files.placing import check_absent, check_elsewhere, place_file
+from ckptparse.foreign import REPORT_NAME
+from ckptparse.jobs.conversion import TargetFormat
+from ckptparse.jobs.convert import format_of_path, sink_of
+from ckptparse.recovery.written import Offer, Written
+from ckptparse.sinks.options import SinkOptions
+from ckptparse.tensor_like import TensorLike
+
+if TYPE_CHECKING:
+    from ckptparse.graph.object_graph import ObjectGraph
+    from ckptparse.recovery.result import RecoveredTensor, Recovery
+
+__all__ = ["choose_format", "iter_digests", "report_path", "write_recovery"]
+
+_NUMPY = ("npz", "npy")
+_NAMED_ONLY = frozenset({"shapes", "mapfile"})
+"""Roles of inputs that lie wherever the caller works: outputs may lie beside them."""
+
+
+def choose_format(target: str, wanted: str | None) -> TargetFormat:
+    """Tell the format of a path: by its ending; one without an ending is a directory of `.npy`.
+
+    Raises:
+        UnsupportedError: No format that is written ends so.
+        ValueError: The format is none.
+    """
+    if wanted is None and not _has_ending(target):
+        return "npy"
+    return format_of_path(target, wanted)
+
+
+def _has_ending(target: str) -> bool:
+    name = target.replace("\\", "/").rpartition("/")[2]
+    _, dot, ending = name.lstrip(".").rpartition(".")
+    return bool(dot) and ending[:1].isalpha()
+
+
+def report_path(target: str, format: str) -> str:
+    """Return where the report of an output is written: in a directory, beside anything else."""
+    if format == "npy":
+        return Context().storage.join(target.rstrip("/"), REPORT_NAME)
+    return f"{target}.{REPORT_NAME}"
+
+
+def write_recovery(
+    recovery: Recovery,
+    target: str,
+    *,
+    format: str | None,
+    offer: Offer | None,
+    fill: Any,
+    keep_suspect: bool,
+    overwrite: bool,
+    report: bool | str,
+    hashes: bool,
+) -> Written:
+    """Write a recovery; see `Recovery.write`."""
+    chosen = choose_format(target, format)
+    if offer not in (None, *get_args(Offer)):
+        raise ValueError(f"offer is one of {get_args(Offer)}, not {offer!r}")
+    asked: Offer = offer or ("plausible" if chosen in _NUMPY else "proved")
+    beside = report_path(target, chosen) if report is True else report or None
+    _check_places(recovery, target, beside, chosen, overwrite=overwrite)
+    writer = _Writer(recovery, target, chosen, asked, fill, keep_suspect=keep_suspect)
+    written = replace(writer.write(overwrite=overwrite), report=beside)
+    if hashes:
+        recovery.hash_inputs()
+    if beside is not None:
+        content = json.dumps(recovery.to_dict(written), indent=1, allow_nan=False)
+        with place_file(beside, overwrite=overwrite) as file:
+            file.write(content.encode() + b"\n")
+    return written
+
+
+def iter_digests(
+    recovery: Recovery, names: Collection[str], *, fill: Any, keep_suspect: bool
+) -> Iterator[tuple[str, str]]:
+    """Iterate over tensors with the SHA-256 of their bytes, as they would be written.
+
+    Raises:
+        CheckpointError: One cannot be read.
+    """
+    for name, tensor in recovery.items():
+        if name in names:
+            chosen = _Chosen(tensor, fill, keep_suspect=keep_suspect)
+            chosen.read()
+            yield name, chosen.digest
+
+
+def _check_places(
+    recovery: Recovery, target: str, beside: str | None, format: str, *, overwrite: bool
+) -> None:
+    """Refuse, before the work, what may not be written."""
+    inputs = [one.path for one in recovery.report.inputs if one.role not in _NAMED_ONLY]
+    check_elsewhere(target, inputs)
+    if beside is not None:
+        check_elsewhere(beside, inputs)
+        if not overwrite and format != "npy":
+            check_absent(beside)
+
+
+class _Chosen:
+    """A tensor of a recovery as it is written: whole, with something in its holes."""
+
+    def __init__(self, tensor: RecoveredTensor, fill: Any, *, keep_suspect: bool) -> None:
+        self._tensor = tensor
+        self._fill = fill
+        self._keep = keep_suspect
+        self.failure: str | None = None
+        """Why it cannot be read any more."""
+        self.digest = ""
+        """SHA-256 of its bytes as they were read last."""
+
+    @property
+    def name(self) -> str:
+        """See `TensorLike`."""
+        return self._tensor.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See `TensorLike`."""
+        return self._tensor.shape
+
+    @property
+    def data_type(self) -> int:
+        """See `TensorLike`."""
+        return self._tensor.data_type
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """See `TensorLike`."""
+        return self._tensor.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """See `TensorLike`."""
+        return self._tensor.nbytes
+
+    @property
+    def filled(self) -> tuple[Span, ...]:
+        """The elements that are filled: those that are missing, and unless kept the suspect."""
+        outcome = self._tensor.outcome
+        if outcome.status.proved:
+            return ()
+        gaps, position = [], 0
+        for start, stop in outcome.ranges:
+            gaps.append((position, start))
+            position = stop
+        gaps.append((position, math.prod(self.shape)))
+        return merge_spans([*gaps, *(() if self._keep else outcome.suspect)])
+
+    def read(self) -> npt.NDArray[Any]:
+        """Read the whole, filled.
+
+        Raises:
+            CheckpointError: A file has changed since it was recovered.
+        """
+        array, mask = self.read_masked()
+        if mask is not None:
+            array[mask] = self._fill_for(array.dtype)
+        digest = sha256()
+        content_of_array(array, self.data_type).write_to(digest.update)
+        self.digest = digest.hexdigest()
+        return array
+
+    def read_masked(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+        """Read the values, and where they are none."""
+        try:
+            array = self._tensor.read(keep_suspect=self._keep)
+        except CheckpointError as error:
+            self.failure = str(error)
+            raise
+        if not isinstance(array, np.ma.MaskedArray):
+            return array, None
+        return np.asarray(array.data), np.ma.getmaskarray(array)
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Read a part."""
+        return self.read()[index]
+
+    def _fill_for(self, dtype: np.dtype[Any]) -> Any:
+        """Return what stands in the holes of a tensor of some type."""
+        if dtype.kind == "O":
+            return self._fill if isinstance(self._fill, bytes) else b""
+        number = 0 if isinstance(self._fill, bytes) else self._fill
+        try:
+            if dtype.kind == "b" or "int" in dtype.name:
+                return _whole_number(number, dtype)
+            return dtype.type(number)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UnsupportedError(
+                f"{self._fill!r} cannot stand in a tensor of {dtype}: {error}",
+                tensor=self.name,
+                hint="Choose another value to fill with, such as 0",
+            ) from error
+
+
+def _whole_number(number: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a number in a type that has neither fractions nor NaN; zero stands for NaN.
+
+    Raises:
+        OverflowError: The type has no such number.
+    """
+    whole = int(number) if math.isfinite(number) else 0
+    if dtype.kind == "b":
+        return bool(whole)
+    if dtype.kind in "iu" and not np.iinfo(dtype).min <= whole <= np.iinfo(dtype).max:
+        raise OverflowError(f"{whole} is none of its numbers")
+    return dtype.type(whole)
+
+
+class _Mask:
+    """Where a tensor was filled, as a tensor of its own."""
+
+    data_type = DataType.DT_BOOL
+    dtype = np.dtype(np.bool_)
+
+    def __init__(self, name: str, tensor: _Chosen) -> None:
+        self.name = name
+        self._tensor = tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See `TensorLike`."""
+        return self._tensor.shape
+
+    @property
+    def nbytes(self) -> int:
+        """See `TensorLike`."""
+        return math.prod(self.shape)
+
+    def read(self) -> npt.NDArray[np.bool_]:
+        """Read the whole."""
+        mask = self._tensor.read_masked()[1]
+        return np.zeros(self.shape, np.bool_) if mask is None else mask
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Read a part."""
+        return self.read()[index]
+
+
+class _Writer:
+    """Writes one recovery, again without what turns out to be unreadable."""
+
+    def __init__(
+        self,
+        recovery: Recovery,
+        target: str,
+        format: TargetFormat,
+        offer: Offer,
+        fill: Any,
+        *,
+        keep_suspect: bool,
+    ) -> None:
+        self._recovery = recovery
+        self._target = target
+        self._format = format
+        self._offer = offer
+        self._fill = fill
+        self._keep = keep_suspect
+        self._withheld = [name for name, one in recovery.items() if not self._is_asked_for(one)]
+        self._chosen = [
+            _Chosen(one, fill, keep_suspect=keep_suspect)
+            for one in recovery.values()
+            if self._is_asked_for(one)
+        ]
+        self._left_out: dict[str, str] = {}
+        self._masks: dict[str, str] = {}
+
+    def write(self, *, overwrite: bool) -> Written:
+        """Write it; raises as `Recovery.write` does."""
+        options = SinkOptions(overwrite=overwrite, metadata=self._metadata())
+        self._refuse_nothing()
+        self._leave_out_kinds(options)
+        while True:
+            try:
+                files = self._write(options)
+                break
+            except CheckpointError:
+                failed = [one for one in self._chosen if one.failure is not None]
+                if not failed or len(failed) == len(self._chosen):
+                    raise
+                self._left_out.update((one.name, one.failure or "") for one in failed)
+                self._chosen = [one for one in self._chosen if one.failure is None]
+        filled = {one.name: one.filled for one in self._chosen}
+        return Written(
+            self._target,
+            self._format,
+            self._offer,
+            self._fill,
+            self._keep,
+            files,
+            digests={one.name: one.digest for one in self._chosen},
+            filled={name: spans for name, spans in filled.items() if spans},
+            masks=self._masks,
+            withheld=tuple(self._withheld),
+            left_out=self._left_out,
+        )
+
+    def _is_asked_for(self, tensor: RecoveredTensor) -> bool:
+        return self._offer == "plausible" or tensor.status.proved
+
+    def _refuse_nothing(self) -> None:
+        """Refuse to write an output in which nothing would be.
+
+        Raises:
+            UnsupportedError: Nothing is proved, or nothing was got back at all.
+        """
+        if self._chosen or self._format in _NUMPY:
+            return
+        if self._withheld:
+            raise UnsupportedError(
+                f"Expected tensors that are proved, found none among {len(self._withheld)}",
+                path=self._target,
+                hint="With offer='plausible' (--offer plausible) all that was got back is written",
+            )
+        raise UnsupportedError("Nothing was got back that could be written", path=self._target)
+
+    def _leave_out_kinds(self, options: SinkOptions) -> None:
+        """Leave out, with the reason, tensors of kinds that the format lacks."""
+        if self._format == "v2":
+            return
+        refusals = {one.name: self._refusal(one, options) for one in self._chosen}
+        self._left_out.update((name, why) for name, why in refusals.items() if why is not None)
+        self._chosen = [one for one in self._chosen if refusals[one.name] is None]
+
+    def _refusal(self, tensor: _Chosen, options: SinkOptions) -> str | None:
+        """Return why the format cannot hold a tensor; None if it can."""
+        try:
+            sink_of(self._format)[0]([tensor], options)
+        except UnsupportedError as error:
+            return str(error)
+        return None
+
+    def _metadata(self) -> dict[str, str]:
+        from ckptparse.text import escape
+
+        report = self._recovery.report
+        return {
+            "format": "tf",
+            "source_format": report.format,
+            "source": escape(report.path),
+            "written_by": "ckptparse",
+        }
+
+    def _write(self, options: SinkOptions) -> tuple[HashedFile, ...]:
+        write = self._write_v2 if self._format == "v2" else self._write_other
+        files = [HashedFile(path, "output", 0) for path in _walk(write(options))]
+        return hash_files(files, Context().storage)
+
+    def _write_other(self, options: SinkOptions) -> tuple[str, ...]:
+        write = sink_of(self._format)[1]
+        tensors: list[TensorLike] = []
+        self._masks = {}
+        names = {one.name for one in self._chosen}
+        for tensor in self._chosen:
+            tensors.append(tensor)
+            if tensor.filled and self._format in _NUMPY:
+                name = _free_name(f"{tensor.name}.missing", names)
+                self._masks[tensor.name] = name
+                tensors.append(_Mask(name, tensor))
+        place = self._target.rstrip("/") if self._format == "npy" else self._target
+        return write(place, tensors, options)
+
+    def _write_v2(self, options: SinkOptions) -> tuple[str, ...]:
+        from ckptparse.sinks.bundle import with_graph, write_bundle
+
+        stored: Mapping[str, TensorLike] = {one.name: one for one in self._chosen}
+        graph = self._graph()
+        return write_bundle(self._target, with_graph(stored, graph), options)
+
+    def _graph(self) -> bytes | None:
+        """Return the object graph, without the keys of what is lost, if it is whole."""
+        graph = self._recovery.object_graph
+        if graph is None or not self._is_asked_for(graph) or graph.suspect:
+            return None
+        from ckptparse.graph.object_graph import ObjectGraph
+        from ckptparse.jobs.object_graphs import change_keys
+
+        try:
+            value = graph.read(keep_suspect=self._keep)
+            if isinstance(value, np.ma.MaskedArray):
+                return None
+            parsed = ObjectGraph.from_bytes(value.item())
+        except CheckpointError:
+            # What cannot be parsed is reported as damaged, and is no graph.
+            return None
+        kept = {one.name: one.name for one in self._chosen}
+        lost = set(self._recovery.report.tensors) - kept.keys()
+        keys = set(_iter_lost(parsed, sorted(kept), sorted(lost)))
+        return change_keys(parsed, kept, {*kept, *keys}) if keys else parsed.serialized
+
+
+def _iter_lost(graph: ObjectGraph, kept: Sequence[str], lost: Sequence[str]) -> Iterator[str]:
+    """Iterate over the keys of a graph that cannot be restored any more.
+
+    A key may be the stem of several tensors (`table-keys`, `table-values`): all must be there.
+    """
+    for _, attribute in graph.iter_attributes():
+        key = attribute.checkpoint_key
+        exact = bisect_left(kept, key) < len(kept) and kept[bisect_left(kept, key)] == key
+        if not exact and (not _has_stem(kept, key) or _has_stem(lost, f"{key}-")):
+            yield key
+
+
+def _has_stem(names: Sequence[str], stem: str) -> bool:
+    """Tell whether any of the sorted names begins so."""
+    place = bisect_left(names, stem)
+    return place < len(names) and names[place].startswith(stem)
+
+
+def _walk(paths: Sequence[str]) -> Iterator[str]:
+    """Iterate over files, and those in directories."""
+    storage = Context().storage
+    for path in paths:
+        status = storage.stat(path)
+        if status is not None and status.kind == "directory":
+            yield from (storage.join(path, name) for name in storage.list(path))
+        else:
+            yield path
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """Return a name that no tensor has, and take it."""
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}~{number}"
+    taken.add(free)
+    return free

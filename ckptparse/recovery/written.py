@@ -1,0 +1,79 @@
+"""What a recovery was written as: its files, with their hashes, and what was left out or filled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any, Literal
+
+from ckptparse.examination.inputs import HashedFile
+from ckptparse.examination.outcome import Span
+
+__all__ = ["Offer", "Written"]
+
+Offer = Literal["proved", "plausible"]
+"""Which tensors are written: those that are proved, or all that were got back."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Written:
+    """What `Recovery.write` has written.
+
+    Attributes:
+        path: The path that was asked for.
+        format: Its format, a word of `ckptparse.convert`.
+        offer: Which tensors were to be written.
+        fill: What stands where elements are missing or look wrong.
+        keep_suspect: Whether elements that look wrong were kept.
+        files: The files, each with its SHA-256.
+        report: The path of the report; None if none was to be written.
+        digests: By name the SHA-256 of each tensor's bytes, as a V2 data file holds them.
+        filled: By name the elements that were filled, in C order, as (first, one past the last).
+        masks: By name the array that is True where a tensor was filled; formats of numpy only.
+        withheld: The tensors that are not proved, and were not asked for.
+        left_out: The tensors that could not be written, each with the reason.
+    """
+
+    path: str
+    format: str
+    offer: Offer
+    fill: Any = 0
+    keep_suspect: bool = False
+    files: tuple[HashedFile, ...] = ()
+    report: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    filled: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    masks: Mapping[str, str] = field(default_factory=dict)
+    withheld: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return {
+            "path": self.path,
+            "format": self.format,
+            "offer": self.offer,
+            "fill": _plain(self.fill),
+            "keep_suspect": self.keep_suspect,
+            "files": [file.to_dict() for file in self.files],
+            "report": self.report,
+            "digests": dict(self.digests),
+            "filled": {name: [list(span) for span in spans] for name, spans in self.filled.items()},
+            "masks": dict(self.masks),
+            "withheld": list(self.withheld),
+            "left_out": dict(self.left_out),
+        }
+
+    def __repr__(self) -> str:
+        return f"<Written {self.path!r}: {len(self.digests)} tensors, {self.format}>"
+
+
+def _plain(fill: Any) -> Any:
+    """Return a number as JSON holds it: NaN and infinities as words."""
+    if isinstance(fill, bytes):
+        return fill.decode("latin-1")
+    value = fill.item() if hasattr(fill, "item") else fill
+    if isinstance(value, float) and not isfinite(value):
+        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(value)]
+    return value
