@@ -110,6 +110,10 @@ def test_an_image_is_the_input_of_what_lies_inside(tmp_path: Path) -> None:
     recovery = ckptparse.recover(image, hashes=True)
     assert [(one.path, one.role) for one in recovery.report.inputs] == [(str(image), "image")]
     assert recovery.report.inputs[0].sha256 == sha256(image.read_bytes()).hexdigest()
+    inside = ckptparse.scan(image)[0].recover()
+    inside.hash_inputs()
+    assert inside.report.inputs == recovery.report.inputs
+    assert inside.report.options["path"] == str(image)
 
 
 # Done again

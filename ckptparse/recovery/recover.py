@@ -138,8 +138,7 @@ def recover(
         limits=limits,
     )
     roles = _roles_of(recovery.report, named, asked)
-    inputs = list_inputs(noted, roles, hashes=hashes)
-    recovery.report = replace(recovery.report, options=asked, inputs=inputs)
+    recovery.note_inputs(asked, list_inputs(noted, roles, hashes=hashes), aside.storage)
     return recovery
 
 
@@ -402,7 +401,7 @@ def _make_recovery(
         name: tuple(found for found in (_describe(one, context) for one in these) if found)
         for name, these in rivals.items()
     }
-    return Recovery(report, held, graph, alternatives, context)
+    return Recovery(report, held, graph, alternatives)
 
 
 def _patched_files(report: Report) -> dict[str, FileReport]:

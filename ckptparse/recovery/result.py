@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from ckptparse.dtypes import item_size
 from ckptparse.errors import TensorNotFoundError, UnsupportedError, located
-from ckptparse.examination.inputs import hash_files
+from ckptparse.examination.inputs import HashedFile, hash_files
 from ckptparse.examination.outcome import Judged
 from ckptparse.examination.report import Report, TensorReport
-from ckptparse.files.context import Context
+from ckptparse.files.storage import Storage
 from ckptparse.problems import Status
 from ckptparse.recovery.written import Offer, Written
 
@@ -142,10 +142,9 @@ class Recovery(Mapping[str, RecoveredTensor]):
         tensors: Mapping[str, RecoveredTensor],
         object_graph: RecoveredTensor | None = None,
         alternatives: Mapping[str, tuple[RecoveredTensor, ...]] | None = None,
-        context: Context | None = None,
     ) -> None:
         self.report = report
-        self._context = context or Context()
+        self._storage: Storage | None = None
         self.object_graph = object_graph
         self.alternatives: Mapping[str, tuple[RecoveredTensor, ...]] = alternatives or {}
         self._tensors = {
@@ -214,14 +213,28 @@ class Recovery(Mapping[str, RecoveredTensor]):
 
         return choose_format(os.fsdecode(path), format)
 
+    def note_inputs(
+        self, options: Mapping[str, Any], inputs: tuple[HashedFile, ...], storage: Storage
+    ) -> None:
+        """Put into the report what it was made of.
+
+        Args:
+            options: What was asked for.
+            inputs: The files that were read.
+            storage: Where they lie.
+        """
+        self.report = replace(self.report, options=options, inputs=inputs)
+        self._storage = storage
+
     def hash_inputs(self) -> None:
         """Read every file again that was read, and put its SHA-256 into the report.
 
         Raises:
             CheckpointError: One cannot be read any more.
         """
-        inputs = hash_files(self.report.inputs, self._context.storage)
-        self.report = replace(self.report, inputs=inputs)
+        if self._storage is not None:
+            inputs = hash_files(self.report.inputs, self._storage)
+            self.report = replace(self.report, inputs=inputs)
 
     def to_dict(self, written: Written | None = None) -> dict[str, Any]:
         """Return all of it as plain values, as JSON holds them, but for the tensors' values.

@@ -26,8 +26,10 @@ from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointNotFoundError, MalformedError
 from ckptparse.examination.case import open_case
 from ckptparse.examination.index_view import IndexView
+from ckptparse.examination.inputs import HashedFile
 from ckptparse.examination.payload import Form
 from ckptparse.files.context import Context, Progress, Store, begin
+from ckptparse.files.noted import NotedStorage
 from ckptparse.files.placing import place_file
 from ckptparse.files.storage import Source, Storage
 from ckptparse.files.views import JoinedSource, Range, ReopenedSource, ViewStorage
@@ -76,12 +78,20 @@ class ScannedCheckpoint:
     found: int
     _survey: Survey = field(repr=False)
     _context: Context = field(repr=False)
+    _noted: NotedStorage | None = field(default=None, repr=False)
+    """What has noted the files that were read."""
 
     def recover(self, *, progress: Progress | None = None) -> Recovery:
         """Get back the tensors that the image holds; see `ckptparse.recover`."""
         from ckptparse.recovery.recover import recover_survey
 
-        return recover_survey(self._survey, replace(self._context, progress=progress))
+        recovery = recover_survey(self._survey, replace(self._context, progress=progress))
+        if self._noted is not None:
+            opened = self._noted.opened.items()
+            inputs = tuple(HashedFile(path, "image", size) for path, size in opened)
+            options = {"job": "scan", "path": self._survey.directory, "name": self.name}
+            recovery.note_inputs(options, inputs, self._noted)
+        return recovery
 
     @property
     def share(self) -> float:
@@ -241,8 +251,9 @@ class _Scanner:
         self.path = path
         self.mapfile = mapfile
         self.state_file = state
-        self.context = context
-        self.image = open_image(context.storage, path)
+        self.noted = NotedStorage(context.storage)
+        self.context = replace(context, storage=self.noted)
+        self.image = open_image(self.noted, path)
         self.block = find_block_size(self.image)
         self.state = self._load()
         self.total = 2 * self.image.size
@@ -337,6 +348,7 @@ class _Scanner:
             table.size if view is None else sum(found for _, found in joined),
             survey,
             context,
+            self.noted,
         )
 
     def _survey(
