@@ -186,6 +186,8 @@ class Outlook:
 class Report:
     """What was found. Damage is a value here, and no exception.
 
+    Two reports are equal if they found the same, whatever was asked for.
+
     Attributes:
         path: The checkpoint's prefix, or the V1 file.
         format: `"v2"` or `"v1"`.
@@ -208,9 +210,9 @@ class Report:
     object_graph: TensorReport | None = None
     others: tuple[OtherCheckpoint, ...] = ()
     outlook: Outlook | None = None
-    version: str = field(default_factory=own_version)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    inputs: tuple[HashedFile, ...] = ()
+    version: str = field(default_factory=own_version, compare=False)
+    options: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    inputs: tuple[HashedFile, ...] = field(default=(), compare=False)
 
     @property
     def ok(self) -> bool:
