@@ -72,7 +72,7 @@ def verify_path(path: str, context: Context, *, hashes: bool = False) -> Report:
     roles = {file.path: file.role for file in report.files.values()}
     report = replace(
         explain_choice(report, choice),
-        options={"job": "verify", "path": place, "limits": describe_limits(limits)},
+        options={"job": "verify", "path": path, "limits": describe_limits(context.limits)},
         inputs=list_inputs(noted, roles, hashes=hashes),
     )
     if report.ok or survey is None:

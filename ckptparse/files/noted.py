@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ckptparse.files.storage import FileStat, Source, Storage
 
@@ -43,6 +43,11 @@ class NotedStorage:
     def real(self, path: str) -> str:
         """Return the path of the same file with links followed."""
         return self._storage.real(path)
+
+    def absolute(self, path: str) -> str:
+        """Return a path that means the same from everywhere, if the storage can tell."""
+        absolute: Callable[[str], str] | None = getattr(self._storage, "absolute", None)
+        return path if absolute is None else absolute(path)
 
     def split(self, path: str) -> tuple[str, str]:
         """Return directory and last name of a path."""

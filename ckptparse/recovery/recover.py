@@ -29,7 +29,7 @@ from ckptparse.examination.case import (
 from ckptparse.examination.choosing import explain_choice
 from ckptparse.examination.diagnose import Diagnosis, diagnose
 from ckptparse.examination.index_view import OBJECT_GRAPH
-from ckptparse.examination.inputs import list_inputs
+from ckptparse.examination.inputs import HashedFile, list_inputs
 from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.outcome import Outcome, Span
 from ckptparse.examination.payload import PartName
@@ -123,9 +123,10 @@ def recover(
     noted = NotedStorage(aside.storage)
     context = replace(aside, storage=noted)
     named = Evidence((os.fsdecode(one) for one in evidence), context)
-    known, maps = None, ()
+    known: Mapfile | None = None
+    maps: tuple[HashedFile, ...] = ()
     if mapfile is not None:
-        known, maps = _read_map(*begin(mapfile, store=store, limits=limits))
+        known, maps = _read_map(*begin(mapfile, store=store, limits=limits), hashes=hashes)
     given = read_shapes(shapes, context)
     recovery = _find(place, _Options(siblings, named, given, known, aside), context)
     asked = describe_asked(
@@ -138,8 +139,18 @@ def recover(
         limits=limits,
     )
     roles = _roles_of(recovery.report, named, asked)
-    recovery.note_inputs(asked, list_inputs(noted, roles, hashes=hashes), aside.storage)
+    inputs = list_inputs(noted, roles, hashes=hashes)
+    recovery.note_inputs(asked, (*inputs, *maps), aside.storage)
     return recovery
+
+
+def _read_map(
+    path: str, context: Context, *, hashes: bool
+) -> tuple[Mapfile, tuple[HashedFile, ...]]:
+    """Read a map file, wherever it lies; return it as an input too."""
+    noted = NotedStorage(context.storage)
+    known = read_mapfile(path, replace(context, storage=noted))
+    return known, list_inputs(noted, {path: "mapfile"}, hashes=hashes)
 
 
 def _find(place: str, options: _Options, context: Context) -> Recovery:
@@ -227,7 +238,7 @@ def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
         }
     if options.siblings and not report.ok:
         report = replace(report, others=find_others(survey, options.aside))
-    return _make_recovery(report, mended, rivals, context)
+    return _make_recovery(report, mended, rivals, options.aside)
 
 
 def _work_out(case: Case, options: _Options) -> None:
