@@ -344,6 +344,10 @@ def test_printing_puts_rows_in_the_document_and_scrolling_takes_them_out(
     page = show(many)
     page.run("dispatchEvent(new Event('beforeprint'))")
     assert len(page.rows()) == 1000
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    box = page.run("return [find('table-box').clientHeight, find('table').offsetHeight]")
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert box[0] >= box[1] > 1000 * 10
     page.run("dispatchEvent(new Event('afterprint'))")
     assert len(page.rows()) < 100
 
