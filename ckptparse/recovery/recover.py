@@ -9,14 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.search import Wanted
-from ckptparse.dtypes import numpy_dtype
-from ckptparse.elements import allocate
-from ckptparse.errors import CheckpointError, NotACheckpointError, UnsupportedError
+from ckptparse.errors import NotACheckpointError
 from ckptparse.examination.case import (
     Case,
     CheckedTensor,
@@ -35,7 +30,7 @@ from ckptparse.examination.outcome import Outcome, Span
 from ckptparse.examination.payload import PartName
 from ckptparse.examination.places import LEAST_SOUGHT, find_twins, is_telling
 from ckptparse.examination.readers import DataFile
-from ckptparse.examination.report import FileReport, Report, TensorReport
+from ckptparse.examination.report import FileReport, Report
 from ckptparse.examination.summary import make_report
 from ckptparse.files.context import Context, Progress, Store, begin
 from ckptparse.files.noted import NotedStorage
@@ -54,6 +49,7 @@ from ckptparse.recovery.images import find_in_images
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_mapfile
 from ckptparse.recovery.imaging.scan import scan_image
 from ckptparse.recovery.inferences import Inferrer
+from ckptparse.recovery.loading import MendedPart, MendedTensor, describe_tensor
 from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mend import Mender
 from ckptparse.recovery.mended import Mended, list_patches
@@ -61,8 +57,7 @@ from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.rebuild.shapes import GivenTensor, read_shapes
 from ckptparse.recovery.rebuild.sources import iter_sources
 from ckptparse.recovery.rebuild.view import rebuild
-from ckptparse.recovery.recipe import read_payload
-from ckptparse.recovery.result import Loaded, RecoveredTensor, Recovery, describe
+from ckptparse.recovery.result import Recovery
 from ckptparse.recovery.siblings import Siblings
 
 __all__ = ["recover", "recover_survey"]
@@ -314,32 +309,19 @@ def _find_ends(case: Case) -> dict[DataFile, int]:
     return ends
 
 
-@dataclass(frozen=True, slots=True)
-class _MendedPart:
-    part: Part
-    mended: Mended
-
-
-@dataclass(frozen=True, slots=True)
-class _MendedTensor:
-    checked: CheckedTensor
-    parts: tuple[_MendedPart, ...]
-    report: TensorReport
-
-
-def _mend(checked: CheckedTensor, mender: Mender, case: Case) -> _MendedTensor:
+def _mend(checked: CheckedTensor, mender: Mender, case: Case) -> MendedTensor:
     known = checked.report()
     if checked.layout is not None:
-        return _MendedTensor(checked, (), known)
+        return MendedTensor(checked, (), known)
     parts = tuple(
-        _MendedPart(part, _mend_part(checked.name_of(part), part, mender, case))
+        MendedPart(part, _mend_part(checked.name_of(part), part, mender, case))
         for part in checked.parts
     )
     if checked.is_sliced:
         outcome = _sum_up(known.outcome, parts, checked)
     else:
         outcome = parts[0].mended.outcome
-    return _MendedTensor(checked, parts, replace(known, outcome=outcome))
+    return MendedTensor(checked, parts, replace(known, outcome=outcome))
 
 
 def _mend_part(name: PartName, part: Part, mender: Mender, case: Case) -> Mended:
@@ -352,7 +334,7 @@ def _mend_part(name: PartName, part: Part, mender: Mender, case: Case) -> Mended
     return replace(found, outcome=replace(found.outcome, patches=patches, grounds=grounds))
 
 
-def _sum_up(known: Outcome, parts: Sequence[_MendedPart], checked: CheckedTensor) -> Outcome:
+def _sum_up(known: Outcome, parts: Sequence[MendedPart], checked: CheckedTensor) -> Outcome:
     """Return what is known of a sliced tensor after its slices were mended."""
     proved = checked.tensor.proved
     outcomes = [one.mended.outcome for one in parts]
@@ -394,11 +376,11 @@ def _join(methods: Sequence[str]) -> str | None:
 
 def _make_recovery(
     report: Report,
-    mended: dict[str, _MendedTensor],
-    rivals: dict[str, list[_MendedTensor]],
+    mended: dict[str, MendedTensor],
+    rivals: dict[str, list[MendedTensor]],
     context: Context,
 ) -> Recovery:
-    tensors = {name: _describe(one, context) for name, one in mended.items()}
+    tensors = {name: describe_tensor(one, context) for name, one in mended.items()}
     graph = tensors.pop(OBJECT_GRAPH, None)
     known = mended.get(OBJECT_GRAPH)
     report = replace(
@@ -409,7 +391,7 @@ def _make_recovery(
     report = replace(report, files=_patched_files(report))
     held = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     alternatives = {
-        name: tuple(found for found in (_describe(one, context) for one in these) if found)
+        name: tuple(found for found in (describe_tensor(one, context) for one in these) if found)
         for name, these in rivals.items()
     }
     return Recovery(report, held, graph, alternatives)
@@ -426,75 +408,3 @@ def _patched_files(report: Report) -> dict[str, FileReport]:
         path: file.patched(spans[path]) if path in spans else file
         for path, file in report.files.items()
     }
-
-
-def _describe(one: _MendedTensor, context: Context) -> RecoveredTensor | None:
-    """Make the tensor that the caller gets; None if its elements have no numpy type."""
-    dtype = _dtype_of(one.checked.data_type)
-    if dtype is None:
-        return None
-    return describe(one.report, one.checked.data_type, dtype, _Loader(one, context))
-
-
-def _dtype_of(data_type: int) -> np.dtype[Any] | None:
-    try:
-        return numpy_dtype(data_type)
-    except CheckpointError:
-        return None
-
-
-class _Loader:
-    """Reads the values of a mended tensor."""
-
-    __slots__ = ("_context", "_tensor")
-
-    def __init__(self, tensor: _MendedTensor, context: Context) -> None:
-        self._tensor = tensor
-        # Progress counts the bytes of the recovery; reading comes after it.
-        self._context = replace(context, progress=None)
-
-    def __call__(self) -> Loaded:
-        one = self._tensor
-        return self._load_slices(one) if one.checked.is_sliced else self._load_part(one.parts[0])
-
-    def _load_slices(self, one: _MendedTensor) -> Loaded:
-        shape = one.checked.shape
-        dtype = numpy_dtype(one.checked.data_type)
-        array = allocate(shape, dtype)
-        array.fill(b"" if dtype.kind == "O" else 0)
-        missing, suspect = np.ones(shape, np.bool_), np.zeros(shape, np.bool_)
-        for part in one.parts:
-            region = part.part.region
-            if region is None or part.mended.recipe is None:
-                continue
-            index = tuple(slice(length.start, length.stop) for length in region)
-            loaded = self._load_part(part)
-            array[index] = loaded.array
-            missing[index] = False if loaded.missing is None else loaded.missing
-            suspect[index] = False if loaded.suspect is None else loaded.suspect
-        return Loaded(
-            array,
-            missing if missing.any() else None,
-            suspect if suspect.any() else None,
-        )
-
-    def _load_part(self, part: _MendedPart) -> Loaded:
-        """Read one payload, and tell which elements are missing and which look wrong."""
-        payload, recipe = part.part.payload, part.mended.recipe
-        if payload is None or recipe is None:
-            raise UnsupportedError("No bytes of this tensor were got back")
-        array = read_payload(recipe, payload, self._context)
-        outcome = part.mended.outcome
-        if outcome.status.proved:
-            return Loaded(array)
-        whole = ((0, array.size),)
-        missing = None if outcome.ranges == whole else ~_mask(outcome.ranges, array)
-        suspect = _mask(outcome.suspect, array) if outcome.suspect else None
-        return Loaded(array, missing, suspect)
-
-
-def _mask(spans: Sequence[Span], array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    mask = np.zeros(array.size, np.bool_)
-    for start, stop in spans:
-        mask[start:stop] = True
-    return mask.reshape(array.shape)

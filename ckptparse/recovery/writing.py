@@ -7,26 +7,21 @@ missing, and what the report beside it says.
 from __future__ import annotations
 
 import json
-import math
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-from ckptparse.bundle.content import content_of_array
-from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointError, UnsupportedError
 from ckptparse.examination.inputs import HashedFile, hash_files
-from ckptparse.examination.outcome import Span, merge_spans
 from ckptparse.files.context import Context
 from ckptparse.files.placing import check_absent, check_elsewhere, place_file
 from ckptparse.foreign import REPORT_NAME
 from ckptparse.jobs.conversion import TargetFormat
 from ckptparse.jobs.convert import format_of_path, sink_of
+from ckptparse.recovery.chosen import Chosen, Mask
 from ckptparse.recovery.written import Offer, Written
 from ckptparse.sinks.options import SinkOptions
 from ckptparse.tensor_like import TensorLike
@@ -107,7 +102,7 @@ def iter_digests(
     """
     for name, tensor in recovery.items():
         if name in names:
-            chosen = _Chosen(tensor, fill, keep_suspect=keep_suspect)
+            chosen = Chosen(tensor, fill, keep_suspect=keep_suspect)
             chosen.read()
             yield name, chosen.digest
 
@@ -122,146 +117,6 @@ def _check_places(
         check_elsewhere(beside, inputs)
         if not overwrite and format != "npy":
             check_absent(beside)
-
-
-class _Chosen:
-    """A tensor of a recovery as it is written: whole, with something in its holes."""
-
-    def __init__(self, tensor: RecoveredTensor, fill: Any, *, keep_suspect: bool) -> None:
-        self._tensor = tensor
-        self._fill = fill
-        self._keep = keep_suspect
-        self.failure: str | None = None
-        """Why it cannot be read any more."""
-        self.digest = ""
-        """SHA-256 of its bytes as they were read last."""
-
-    @property
-    def name(self) -> str:
-        """See `TensorLike`."""
-        return self._tensor.name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """See `TensorLike`."""
-        return self._tensor.shape
-
-    @property
-    def data_type(self) -> int:
-        """See `TensorLike`."""
-        return self._tensor.data_type
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """See `TensorLike`."""
-        return self._tensor.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """See `TensorLike`."""
-        return self._tensor.nbytes
-
-    @property
-    def filled(self) -> tuple[Span, ...]:
-        """The elements that are filled: those that are missing, and unless kept the suspect."""
-        outcome = self._tensor.outcome
-        if outcome.status.proved:
-            return ()
-        gaps, position = [], 0
-        for start, stop in outcome.ranges:
-            gaps.append((position, start))
-            position = stop
-        gaps.append((position, math.prod(self.shape)))
-        return merge_spans([*gaps, *(() if self._keep else outcome.suspect)])
-
-    def read(self) -> npt.NDArray[Any]:
-        """Read the whole, filled.
-
-        Raises:
-            CheckpointError: A file has changed since it was recovered.
-        """
-        array, mask = self.read_masked()
-        if mask is not None:
-            array[mask] = self._fill_for(array.dtype)
-        digest = sha256()
-        content_of_array(array, self.data_type).write_to(digest.update)
-        self.digest = digest.hexdigest()
-        return array
-
-    def read_masked(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-        """Read the values, and where they are none."""
-        try:
-            array = self._tensor.read(keep_suspect=self._keep)
-        except CheckpointError as error:
-            self.failure = str(error)
-            raise
-        if not isinstance(array, np.ma.MaskedArray):
-            return array, None
-        return np.asarray(array.data), np.ma.getmaskarray(array)
-
-    def __getitem__(self, index: Any, /) -> Any:
-        """Read a part."""
-        return self.read()[index]
-
-    def _fill_for(self, dtype: np.dtype[Any]) -> Any:
-        """Return what stands in the holes of a tensor of some type."""
-        if dtype.kind == "O":
-            return self._fill if isinstance(self._fill, bytes) else b""
-        number = 0 if isinstance(self._fill, bytes) else self._fill
-        try:
-            if dtype.kind == "b" or "int" in dtype.name:
-                return _whole_number(number, dtype)
-            return dtype.type(number)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise UnsupportedError(
-                f"{self._fill!r} cannot stand in a tensor of {dtype}: {error}",
-                tensor=self.name,
-                hint="Choose another value to fill with, such as 0",
-            ) from error
-
-
-def _whole_number(number: Any, dtype: np.dtype[Any]) -> Any:
-    """Return a number in a type that has neither fractions nor NaN; zero stands for NaN.
-
-    Raises:
-        OverflowError: The type has no such number.
-    """
-    whole = int(number) if math.isfinite(number) else 0
-    if dtype.kind == "b":
-        return bool(whole)
-    if dtype.kind in "iu" and not np.iinfo(dtype).min <= whole <= np.iinfo(dtype).max:
-        raise OverflowError(f"{whole} is none of its numbers")
-    return dtype.type(whole)
-
-
-class _Mask:
-    """Where a tensor was filled, as a tensor of its own."""
-
-    data_type = DataType.DT_BOOL
-    dtype = np.dtype(np.bool_)
-
-    def __init__(self, name: str, tensor: _Chosen) -> None:
-        self.name = name
-        self._tensor = tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """See `TensorLike`."""
-        return self._tensor.shape
-
-    @property
-    def nbytes(self) -> int:
-        """See `TensorLike`."""
-        return math.prod(self.shape)
-
-    def read(self) -> npt.NDArray[np.bool_]:
-        """Read the whole."""
-        mask = self._tensor.read_masked()[1]
-        return np.zeros(self.shape, np.bool_) if mask is None else mask
-
-    def __getitem__(self, index: Any, /) -> Any:
-        """Read a part."""
-        return self.read()[index]
 
 
 class _Writer:
@@ -285,7 +140,7 @@ class _Writer:
         self._keep = keep_suspect
         self._withheld = [name for name, one in recovery.items() if not self._is_asked_for(one)]
         self._chosen = [
-            _Chosen(one, fill, keep_suspect=keep_suspect)
+            Chosen(one, fill, keep_suspect=keep_suspect)
             for one in recovery.values()
             if self._is_asked_for(one)
         ]
@@ -349,7 +204,7 @@ class _Writer:
         self._left_out.update((name, why) for name, why in refusals.items() if why is not None)
         self._chosen = [one for one in self._chosen if refusals[one.name] is None]
 
-    def _refusal(self, tensor: _Chosen, options: SinkOptions) -> str | None:
+    def _refusal(self, tensor: Chosen, options: SinkOptions) -> str | None:
         """Return why the format cannot hold a tensor; None if it can."""
         try:
             sink_of(self._format)[0]([tensor], options)
@@ -383,7 +238,7 @@ class _Writer:
             if tensor.filled and self._format in _NUMPY:
                 name = _free_name(f"{tensor.name}.missing", names)
                 self._masks[tensor.name] = name
-                tensors.append(_Mask(name, tensor))
+                tensors.append(Mask(name, tensor))
         place = self._target.rstrip("/") if self._format == "npy" else self._target
         return write(place, tensors, options)
 

@@ -1,0 +1,158 @@
+"""A tensor of a recovery as it is written: whole, with something in its holes."""
+
+from __future__ import annotations
+
+import math
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.bundle.content import content_of_array
+from ckptparse.dtypes import DataType
+from ckptparse.errors import CheckpointError, UnsupportedError
+from ckptparse.examination.outcome import Span, merge_spans
+from ckptparse.recovery.result import RecoveredTensor
+
+__all__ = ["Chosen", "Mask"]
+
+
+class Chosen:
+    """A tensor of a recovery as it is written: whole, with something in its holes."""
+
+    def __init__(self, tensor: RecoveredTensor, fill: Any, *, keep_suspect: bool) -> None:
+        self._tensor = tensor
+        self._fill = fill
+        self._keep = keep_suspect
+        self.failure: str | None = None
+        """Why it cannot be read any more."""
+        self.digest = ""
+        """SHA-256 of its bytes as they were read last."""
+
+    @property
+    def name(self) -> str:
+        """See `TensorLike`."""
+        return self._tensor.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See `TensorLike`."""
+        return self._tensor.shape
+
+    @property
+    def data_type(self) -> int:
+        """See `TensorLike`."""
+        return self._tensor.data_type
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """See `TensorLike`."""
+        return self._tensor.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """See `TensorLike`."""
+        return self._tensor.nbytes
+
+    @property
+    def filled(self) -> tuple[Span, ...]:
+        """The elements that are filled: those that are missing, and unless kept the suspect."""
+        outcome = self._tensor.outcome
+        if outcome.status.proved:
+            return ()
+        gaps, position = [], 0
+        for start, stop in outcome.ranges:
+            gaps.append((position, start))
+            position = stop
+        gaps.append((position, math.prod(self.shape)))
+        return merge_spans([*gaps, *(() if self._keep else outcome.suspect)])
+
+    def read(self) -> npt.NDArray[Any]:
+        """Read the whole, filled.
+
+        Raises:
+            CheckpointError: A file has changed since it was recovered.
+        """
+        array, mask = self.read_masked()
+        if mask is not None:
+            array[mask] = self._fill_for(array.dtype)
+        digest = sha256()
+        content_of_array(array, self.data_type).write_to(digest.update)
+        self.digest = digest.hexdigest()
+        return array
+
+    def read_masked(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+        """Read the values, and where they are none."""
+        try:
+            array = self._tensor.read(keep_suspect=self._keep)
+        except CheckpointError as error:
+            self.failure = str(error)
+            raise
+        if not isinstance(array, np.ma.MaskedArray):
+            return array, None
+        return np.asarray(array.data), np.ma.getmaskarray(array)
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Read a part."""
+        return self.read()[index]
+
+    def _fill_for(self, dtype: np.dtype[Any]) -> Any:
+        """Return what stands in the holes of a tensor of some type."""
+        if dtype.kind == "O":
+            return self._fill if isinstance(self._fill, bytes) else b""
+        number = 0 if isinstance(self._fill, bytes) else self._fill
+        try:
+            if dtype.kind == "b" or "int" in dtype.name:
+                return _whole_number(number, dtype)
+            return dtype.type(number)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UnsupportedError(
+                f"{self._fill!r} cannot stand in a tensor of {dtype}: {error}",
+                tensor=self.name,
+                hint="Choose another value to fill with, such as 0",
+            ) from error
+
+
+def _whole_number(number: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a number in a type that has neither fractions nor NaN; zero stands for NaN.
+
+    Raises:
+        OverflowError: The type has no such number.
+    """
+    whole = int(number) if math.isfinite(number) else 0
+    if dtype.kind == "b":
+        return bool(whole)
+    if dtype.kind in "iu" and not np.iinfo(dtype).min <= whole <= np.iinfo(dtype).max:
+        raise OverflowError(f"{whole} is none of its numbers")
+    return dtype.type(whole)
+
+
+class Mask:
+    """Where a tensor was filled, as a tensor of its own."""
+
+    data_type = DataType.DT_BOOL
+    dtype = np.dtype(np.bool_)
+
+    def __init__(self, name: str, tensor: Chosen) -> None:
+        self.name = name
+        self._tensor = tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See `TensorLike`."""
+        return self._tensor.shape
+
+    @property
+    def nbytes(self) -> int:
+        """See `TensorLike`."""
+        return math.prod(self.shape)
+
+    def read(self) -> npt.NDArray[np.bool_]:
+        """Read the whole."""
+        mask = self._tensor.read_masked()[1]
+        return np.zeros(self.shape, np.bool_) if mask is None else mask
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Read a part."""
+        return self.read()[index]

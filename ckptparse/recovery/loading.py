@@ -1,0 +1,112 @@
+"""What the caller gets of a mended tensor: its values, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.dtypes import numpy_dtype
+from ckptparse.elements import allocate
+from ckptparse.errors import CheckpointError, UnsupportedError
+from ckptparse.examination.case import CheckedTensor, Part
+from ckptparse.examination.outcome import Span
+from ckptparse.examination.report import TensorReport
+from ckptparse.files.context import Context
+from ckptparse.recovery.mended import Mended
+from ckptparse.recovery.recipe import read_payload
+from ckptparse.recovery.result import Loaded, RecoveredTensor, describe
+
+__all__ = ["MendedPart", "MendedTensor", "describe_tensor"]
+
+
+@dataclass(frozen=True, slots=True)
+class MendedPart:
+    """A part of a tensor, and what was got back of it."""
+
+    part: Part
+    mended: Mended
+
+
+@dataclass(frozen=True, slots=True)
+class MendedTensor:
+    """A tensor, and what was got back of its parts."""
+
+    checked: CheckedTensor
+    parts: tuple[MendedPart, ...]
+    report: TensorReport
+
+
+def describe_tensor(one: MendedTensor, context: Context) -> RecoveredTensor | None:
+    """Make the tensor that the caller gets; None if its elements have no numpy type."""
+    dtype = _dtype_of(one.checked.data_type)
+    if dtype is None:
+        return None
+    return describe(one.report, one.checked.data_type, dtype, _Loader(one, context))
+
+
+def _dtype_of(data_type: int) -> np.dtype[Any] | None:
+    try:
+        return numpy_dtype(data_type)
+    except CheckpointError:
+        return None
+
+
+class _Loader:
+    """Reads the values of a mended tensor."""
+
+    __slots__ = ("_context", "_tensor")
+
+    def __init__(self, tensor: MendedTensor, context: Context) -> None:
+        self._tensor = tensor
+        # Progress counts the bytes of the recovery; reading comes after it.
+        self._context = replace(context, progress=None)
+
+    def __call__(self) -> Loaded:
+        one = self._tensor
+        return self._load_slices(one) if one.checked.is_sliced else self._load_part(one.parts[0])
+
+    def _load_slices(self, one: MendedTensor) -> Loaded:
+        shape = one.checked.shape
+        dtype = numpy_dtype(one.checked.data_type)
+        array = allocate(shape, dtype)
+        array.fill(b"" if dtype.kind == "O" else 0)
+        missing, suspect = np.ones(shape, np.bool_), np.zeros(shape, np.bool_)
+        for part in one.parts:
+            region = part.part.region
+            if region is None or part.mended.recipe is None:
+                continue
+            index = tuple(slice(length.start, length.stop) for length in region)
+            loaded = self._load_part(part)
+            array[index] = loaded.array
+            missing[index] = False if loaded.missing is None else loaded.missing
+            suspect[index] = False if loaded.suspect is None else loaded.suspect
+        return Loaded(
+            array,
+            missing if missing.any() else None,
+            suspect if suspect.any() else None,
+        )
+
+    def _load_part(self, part: MendedPart) -> Loaded:
+        """Read one payload, and tell which elements are missing and which look wrong."""
+        payload, recipe = part.part.payload, part.mended.recipe
+        if payload is None or recipe is None:
+            raise UnsupportedError("No bytes of this tensor were got back")
+        array = read_payload(recipe, payload, self._context)
+        outcome = part.mended.outcome
+        if outcome.status.proved:
+            return Loaded(array)
+        whole = ((0, array.size),)
+        missing = None if outcome.ranges == whole else ~_mask(outcome.ranges, array)
+        suspect = _mask(outcome.suspect, array) if outcome.suspect else None
+        return Loaded(array, missing, suspect)
+
+
+def _mask(spans: Sequence[Span], array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(array.size, np.bool_)
+    for start, stop in spans:
+        mask[start:stop] = True
+    return mask.reshape(array.shape)
