@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("jinja2")
 
+import expected
 import graph_builder as g
 
 import ckptparse
@@ -155,6 +156,24 @@ def test_a_page_tells_every_tensor(made: tuple[str, str], fixtures: Path) -> Non
         assert len(rows[column]["rows"]) == len(rows["name"])
     stats = rows["stats"]
     assert len(base64.b64decode(stats["bins"])) == 64 * len(stats["rows"])
+
+
+def paths_of(name: str) -> list[Path]:
+    """What a page can be made of in a case: its folder if it is a model, and each checkpoint."""
+    case = expected.load(name)
+    whole = [case.root] if (case.root / "saved_model.pb").exists() else []
+    whole += [case.root / file for file in case.files if file.endswith((".meta", "frozen.pb"))]
+    return whole + [one.path for one in case.checkpoints]
+
+
+@pytest.mark.parametrize("name", expected.names())
+def test_a_page_is_made_of_every_fixture(name: str, tmp_path: Path) -> None:
+    for path in paths_of(name):
+        text = make(path, tmp_path)
+        data = data_of(text)
+        assert len(text.encode()) < 700_000
+        assert len(data["tensors"]["name"]) == len(data["tensors"]["shape"])
+        assert data["verdict"]["word"] in ("ok", "warnings", "damaged", "unknown")
 
 
 def test_damage_is_told(fixtures: Path, tmp_path: Path) -> None:
