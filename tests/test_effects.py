@@ -92,6 +92,12 @@ def test_a_name_that_stands_in_the_graph_is_told() -> None:
     assert effect.source == "https://www.tensorflow.org/api_docs/python/tf/raw_ops/ReadFile"
 
 
+def test_a_name_that_is_joined_of_parts_in_the_graph_is_told_whole() -> None:
+    parts = [g.strings("a", b"/etc"), g.strings("b", b"passwd")]
+    join = g.node("path", "StringJoin", "a", "b", separator=g.of_string(b"/"))
+    assert only(*parts, join, read_file()).path == "/etc/passwd"
+
+
 def test_a_name_that_the_caller_gives_is_told() -> None:
     effect = only(g.node("path", "Placeholder"), g.node("same", "Identity", "path"), read_file())
     assert effect.origin is PathOrigin.CALLER == "caller"

@@ -310,14 +310,21 @@ class Tracer:
         self, table: NodeTable, node: Node, above: frozenset[tuple[str | None, str]]
     ) -> Iterator[Name]:
         """Follow a name with something behind it, which must not lead elsewhere."""
-        head, *rest = node.data_inputs
-        yield from self._trace(table, head, above)
+        head, *rest = (list(self._trace(table, text, above)) for text in node.data_inputs)
         if node.op == "ShardedFilename":
+            yield from head
             return
-        for text in rest:
-            for name in self._trace(table, text, above):
-                if name.text is None or ".." in name.text or ":" in name.text:
-                    yield Name(_COMPUTED)
+        texts = [names[0].text for names in (head, *rest) if len(names) == 1]
+        if len(texts) == len(node.data_inputs) and head[0].origin is PathOrigin.LITERAL:
+            known = [text for text in texts if text is not None]
+            if len(known) == len(texts):
+                separator = node.attributes.find_bytes("separator").decode("utf-8", "replace")
+                yield Name(PathOrigin.LITERAL, separator.join(known)[:_LONGEST_NAME])
+                return
+        yield from head
+        for name in (name for names in rest for name in names):
+            if name.text is None or ".." in name.text or ":" in name.text:
+                yield Name(_COMPUTED)
 
     def _follow_results(
         self, table: NodeTable, node: Node, above: frozenset[tuple[str | None, str]]
