@@ -83,7 +83,7 @@ def test_data_without_any_index_is_an_incomplete_save_of_so_many_bytes() -> None
     prefix, _ = interrupted("data_tempstate")
     report = ckptparse.verify(prefix)
     (missing,) = (p for p in report.problems if p.code == "index.missing")
-    assert "nothing names the values in 1 data file of 56 bytes" in missing.message
+    assert "the tensors in 1 data file of 56 bytes have no names" in missing.message
     assert not report.tensors
 
 
