@@ -384,8 +384,8 @@ def tensorflow(session: nox.Session) -> None:
     )
 
 
-@nox.session(default=False)
+@nox.session
 def pytorch(session: nox.Session) -> None:
     """PyTorch and transformers load what was converted, and compute with it as before."""
-    session.install("torch>=2.2", "transformers>=4.46", "safetensors", ".[test]")
+    session.install("torch==2.13.*", "transformers>=5,<6", ".[test]")
     session.run("pytest", "-q", "-W", "ignore", "tests/pytorch", *session.posargs)

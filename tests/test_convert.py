@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import builder as b
+import expected
 import h5py
 import ml_dtypes
 import numpy as np
@@ -400,6 +401,36 @@ def test_slots_and_averages_are_told_from_weights(
     assert got.keys() == kept and got["w"].tolist() == [value] * 3
     with pytest.raises(ValueError, match="ema is"):
         ckptparse.convert(source, tmp_path / "n", ema="maybe")  # type: ignore[arg-type]
+
+
+ROLES = {case.name: case for case in expected.cases() if case.data.get("roles")}
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_what_programs_say_is_an_optimizers_is_dropped_and_averages_take_their_place(
+    name: str, tmp_path: Path
+) -> None:
+    roles, path = ROLES[name].data["roles"], ROLES[name].checkpoint.path
+    slots = [by_slot for one in roles["optimizers"].values() for by_slot in one.values()]
+    dropped = {stored for by_slot in slots for stored in by_slot.values()}
+    dropped |= {stored for others in roles["others"].values() for stored in others}
+    averages = set(roles["averages"].values())
+    dry: Any = {"dry_run": True, "drop_slots": True}
+    done = ckptparse.convert(path, tmp_path / "x", **dry)
+    assert {row.old for row in done.rows if row.new is None} == dropped | averages
+    ckptparse.convert(path, tmp_path / "x", drop_slots=True, ema="prefer")
+    with ckptparse.open(path) as source, ckptparse.open(tmp_path / "x") as made:
+        assert set(made) == set(source) - dropped - averages
+        owners = {row.old: row for row in done.kept}
+        found = 0
+        for variable, kept in source.averages.by_variable().items():
+            graph = source.object_graph
+            keys = {} if graph is None else {n: key for key, n in graph.names_by_key.items()}
+            key = keys.get(variable, variable)
+            if key in owners:
+                found += 1
+                assert b.same(made[key].read(), kept[0].read())
+        assert bool(found) == bool(averages)
 
 
 def test_an_executor_gives_the_same_file(tmp_path: Path) -> None:

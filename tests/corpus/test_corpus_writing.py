@@ -31,10 +31,13 @@ COMPRESSED = {
     "deepmind__sonnet__lstm_8_projected_1_checkpoint-1",
     "deepmind__sonnet__mean_2x2_checkpoint-1",
     "deepmind__sonnet__mlp_3x4x5_1x3_checkpoint-1",
+    "tensorflow__tfx__model_tfma_saved_model",
+    "tensorflow__tfx__model_tfma_saved_model_bc89f6e",
+    "tensorflow__tfx__model_trained_saved_model",
 }
-"""Whoever built the TensorFlow that wrote these let it compress blocks with Snappy, if that saves
-an eighth. No release since 1.2 does: its writer says `kNoCompression`. What we write are the bytes
-of the releases, and so the same blocks, not compressed."""
+"""The blocks of their indexes are compressed with Snappy wherever that saves an eighth. Whoever
+wrote them had built TensorFlow so: no release since 1.2 compresses, as its writer says
+`kNoCompression`. What we write are the bytes of the releases: the same blocks, not compressed."""
 
 ENDINGS = {"v2": "", "safetensors": ".safetensors", "npz": ".npz", "npy": "/", "hdf5": ".h5"}
 
@@ -127,10 +130,14 @@ def test_an_object_graph_is_taken_over(recorded: Recorded, tmp_path: Path) -> No
         assert made.object_graph.serialized == source.object_graph.serialized
 
 
-V1 = [record for record in corpus.checkpoints() if record.format == "v1" and record.error is None]
+V1 = [
+    record
+    for record in corpus.checkpoints()
+    if record.format == "v1" and record.error is None and ".tempstate" not in record.path.name
+]
 
 
-@by_name([record for record in V1 if not record.failed])
+@by_name(V1)
 def test_a_v1_file_becomes_a_v2_checkpoint_of_the_same_values(
     recorded: Recorded, tmp_path: Path
 ) -> None:
