@@ -37,6 +37,14 @@ def write_plan(plan: Plan, prefix: str) -> None:
         writer.finish()
 
 
+IN_LISTS = [
+    number
+    for number in (*b.NUMERIC_TYPES, b.STRING)
+    if number not in b.QUANTIZED_TYPES and number not in b.SUB_BYTE_MASKS and number < 24
+]
+"""Kinds of which TensorFlow makes lists, but for the quantized: as arrays they are integers."""
+
+
 class VariantPiece(Piece):
     """A tensor of lists of tensors, of optional values, or of nothing; its array is read later."""
 
@@ -48,7 +56,7 @@ class VariantPiece(Piece):
 
 def list_of(chance: st.DataObject) -> Any:
     """Make a variant without axes: a list of tensors of any kind, or an optional value."""
-    number = chance.draw(st.sampled_from([*b.NUMERIC_TYPES, b.STRING]))
+    number = chance.draw(st.sampled_from(IN_LISTS))
     shape = tuple(chance.draw(st.lists(st.integers(1, 3), min_size=1, max_size=2)))
     array = random_array(chance, number, shape)
     rows = Piece("", number, shape, None, array).tensor()
