@@ -66,6 +66,7 @@ class Listing:
         slice_rows: Key of each slice that a tensor lists -> its row.
         parts: Row of a tensor in slices -> the rows of its slices in their order, -1 for none.
         orphans: Name, slice and row of each slice that no tensor lists.
+        block_ends: For each data block of the table the first row beyond it.
     """
 
     names: Sequence[str]
@@ -75,6 +76,7 @@ class Listing:
     slice_rows: Mapping[bytes, int]
     parts: Mapping[int, Sequence[int]]
     orphans: Sequence[tuple[str, TensorSlice, int]]
+    block_ends: Sequence[int]
 
     @cached_property
     def rows(self) -> Mapping[str, int]:
@@ -283,6 +285,7 @@ def _sort_out(tables: Sequence[TableColumns], columns: EntryColumns) -> Listing:
         slice_rows,
         parts,
         orphans,
+        keys.block_ends(),
     )
 
 
@@ -300,6 +303,12 @@ class _Keys:
         number = bisect_right(self._ends, row + 1)
         table = self._tables[number]
         return table.key(row + 1 - (self._ends[number] - len(table)))
+
+    def block_ends(self) -> list[int]:
+        """Return for each data block the first row beyond it."""
+        starts = [-1, *(end - 1 for end in self._ends[:-1])]
+        pairs = zip(starts, self._tables, strict=True)
+        return [start + end for start, table in pairs for end in table.block_ends]
 
     def names(self, first: int) -> list[str]:
         """Decode the names of the rows from `first` on."""

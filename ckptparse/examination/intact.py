@@ -8,6 +8,7 @@ the long way looks at everything one by one, and says what is wrong.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from ckptparse.errors import CheckpointError
 from ckptparse.examination.around import fingerprint_problems, graph_problems, state_problems
 from ckptparse.examination.check import check_payload
 from ckptparse.examination.index_view import NO_CHECKSUM, OBJECT_GRAPH
-from ckptparse.examination.outcome import ByteRange, EvidenceRecord, Outcome
+from ckptparse.examination.outcome import CHECKSUM_CHANCE, ByteRange, EvidenceRecord, Outcome
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import (
@@ -40,7 +41,7 @@ from ckptparse.inventory.survey import IndexFile, Origin, Survey
 from ckptparse.parallel import PIECE_SIZE
 from ckptparse.problems import EvidenceRule, Problem, Status
 
-__all__ = ["find_intact"]
+__all__ = ["IntactTensors", "find_intact"]
 
 IntColumn = npt.NDArray[np.int64]
 
@@ -67,6 +68,11 @@ class _Bundle:
     def columns(self) -> EntryColumns:
         """The entries as columns."""
         return self.listing.columns
+
+    def block(self, row: int) -> ByteRange:
+        """Return where the block of the index lies that holds a row."""
+        start, end = self.spans[bisect_right(self.listing.block_ends, row)]
+        return ByteRange(self.index.path, start, end - start)
 
     def payload(self, row: int) -> Payload:
         """Describe one tensor's bytes as the long way does."""
@@ -227,7 +233,7 @@ def _report(bundle: _Bundle, survey: Survey, files: DataFiles) -> Report:
         reports[path] = FileReport(path, "shard", size, _whole(size or 0, kind))
     problems: list[Problem] = []
     graph = bundle.listing.rows.get(OBJECT_GRAPH) if OBJECT_GRAPH in bundle.listing.names else None
-    tensors = _Tensors(bundle)
+    tensors = IntactTensors(bundle)
     if graph is not None:
         names, payload = bundle.listing.rows.keys(), bundle.payload(graph)
         problems += graph_problems(survey.prefix, files, payload, names, complete=True)
@@ -247,7 +253,7 @@ def _whole(size: int, kind: str) -> tuple[FileRange, ...]:
     return (FileRange(0, size, kind),) if size else ()
 
 
-class _Tensors(VerifiedTensors):
+class IntactTensors(VerifiedTensors):
     """Reports that are made when they are asked for."""
 
     def __init__(self, bundle: _Bundle) -> None:
@@ -265,13 +271,21 @@ class _Tensors(VerifiedTensors):
         names = self._bundle.listing.names
         return len(names) - (OBJECT_GRAPH in names)
 
+    @property
+    def data_types(self) -> set[int]:
+        """The DataType numbers that occur."""
+        return set(self._bundle.listing.codes)
+
+    def payload(self, name: str) -> Payload:
+        """Return where the bytes of a tensor lie, of the object graph too."""
+        return self._bundle.payload(self._bundle.listing.rows[name])
+
     def report(self, name: str, row: int) -> TensorReport:
         """Make the report of one row."""
         entry: BundleEntry = self._bundle.columns.entry(row)
         path = self._bundle.paths[entry.shard_id]
         source = ByteRange(path, entry.offset, entry.size) if entry.size else None
         whole = ((0, count_elements(entry.shape)),)
-        # Every block of the index has been checked.
-        grounds = (EvidenceRecord(EvidenceRule.ENTRY, self._bundle.index.path),)
+        grounds = (EvidenceRecord.at(EvidenceRule.ENTRY, self._bundle.block(row), CHECKSUM_CHANCE),)
         outcome = Outcome(Status.VERIFIED, source=source, ranges=whole, grounds=grounds)
         return TensorReport(outcome, name, dtype_name(entry.data_type), entry.shape)

@@ -25,11 +25,12 @@ from ckptparse.examination.choosing import explain_choice
 from ckptparse.examination.diagnose import Diagnosis, diagnose
 from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.inputs import HashedFile, list_inputs
+from ckptparse.examination.intact import find_intact
 from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.outcome import Outcome, Span
 from ckptparse.examination.payload import PartName
 from ckptparse.examination.places import LEAST_SOUGHT, find_twins, is_telling
-from ckptparse.examination.readers import DataFile
+from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import FileReport, Report
 from ckptparse.examination.summary import make_report
 from ckptparse.files.context import Context, Progress, Store, begin
@@ -59,6 +60,7 @@ from ckptparse.recovery.rebuild.sources import iter_sources
 from ckptparse.recovery.rebuild.view import rebuild
 from ckptparse.recovery.result import Recovery
 from ckptparse.recovery.siblings import Siblings
+from ckptparse.recovery.untouched import leave_untouched
 
 __all__ = ["recover", "recover_survey"]
 
@@ -218,8 +220,14 @@ class _Options:
 
 
 def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
-    case = open_case(survey, context, correct=True)
-    with closing(case.files):
+    files = DataFiles(context)
+    with closing(files):
+        intact = find_intact(survey, files)
+        if intact is not None:
+            untouched = leave_untouched(intact, options.aside)
+            if untouched is not None:
+                return untouched
+        case = open_case(survey, context, files=files, correct=True)
         check_all(case)
         _work_out(case, options)
         found = diagnose(case, deep=True, siblings=options.siblings)

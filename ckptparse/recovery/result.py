@@ -15,7 +15,7 @@ from ckptparse.dtypes import item_size
 from ckptparse.errors import TensorNotFoundError, UnsupportedError, located
 from ckptparse.examination.inputs import HashedFile, hash_files
 from ckptparse.examination.outcome import Judged
-from ckptparse.examination.report import Report, TensorReport
+from ckptparse.examination.report import Report, TensorReport, VerifiedTensors
 from ckptparse.files.storage import Storage
 from ckptparse.problems import Status
 from ckptparse.recovery.written import Offer, Written
@@ -147,11 +147,13 @@ class Recovery(Mapping[str, RecoveredTensor]):
         self._storage: Storage | None = None
         self.object_graph = object_graph
         self.alternatives: Mapping[str, tuple[RecoveredTensor, ...]] = alternatives or {}
-        self._tensors = {
-            name: tensors[name]
-            for name in report.tensors
-            if name in tensors and tensors[name].status in _HELD
-        }
+        self._tensors: Mapping[str, RecoveredTensor] = tensors
+        if not isinstance(report.tensors, VerifiedTensors):
+            self._tensors = {
+                name: tensors[name]
+                for name in report.tensors
+                if name in tensors and tensors[name].status in _HELD
+            }
 
     @property
     def whole(self) -> bool:
@@ -159,7 +161,7 @@ class Recovery(Mapping[str, RecoveredTensor]):
         report = self.report
         graph = report.object_graph
         return (
-            all(tensor.status.proved for tensor in report.tensors.values())
+            all(Status(status).proved for status in report.counts)
             and (graph is None or graph.status.proved)
             and report.complete
         )

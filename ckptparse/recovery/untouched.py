@@ -1,0 +1,62 @@
+"""A checkpoint that is whole: nothing is to be mended, and values are read where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from ckptparse.dtypes import numpy_dtype
+from ckptparse.errors import CheckpointError
+from ckptparse.examination.intact import IntactTensors
+from ckptparse.examination.payload import Payload
+from ckptparse.examination.report import Report, TensorReport
+from ckptparse.files.context import Context
+from ckptparse.recovery.mended import recipe_of
+from ckptparse.recovery.recipe import read_payload
+from ckptparse.recovery.result import Loaded, RecoveredTensor, Recovery, describe
+
+__all__ = ["leave_untouched"]
+
+
+def leave_untouched(report: Report, context: Context) -> Recovery | None:
+    """Make the recovery of a checkpoint that `find_intact` found whole.
+
+    None if it holds elements that no array can hold here: the long way leaves them out.
+    """
+    tensors = report.tensors
+    if not isinstance(tensors, IntactTensors):
+        return None
+    try:
+        for data_type in tensors.data_types:
+            numpy_dtype(data_type)
+    except CheckpointError:
+        return None
+    held = _Held(tensors, replace(context, progress=None))
+    graph = report.object_graph
+    return Recovery(report, held, None if graph is None else held.describe(graph))
+
+
+class _Held(Mapping[str, RecoveredTensor]):
+    """Tensors that are described when they are asked for."""
+
+    def __init__(self, tensors: IntactTensors, context: Context) -> None:
+        self._tensors = tensors
+        self._context = context
+
+    def __getitem__(self, name: str) -> RecoveredTensor:
+        return self.describe(self._tensors[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def describe(self, report: TensorReport) -> RecoveredTensor:
+        """Describe one tensor."""
+        payload = self._tensors.payload(report.name)
+        dtype = numpy_dtype(payload.data_type)
+        return describe(report, payload.data_type, dtype, self._loader(payload))
+
+    def _loader(self, payload: Payload) -> Callable[[], Loaded]:
+        return lambda: Loaded(read_payload(recipe_of(payload), payload, self._context))
