@@ -141,7 +141,7 @@ if TYPE_CHECKING:
     from ckptparse.tensor import TensorOrigin as TensorOrigin
     from ckptparse.tensor_proto import Variant as Variant
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "annotation": ["Annotation", "annotate"],
