@@ -93,7 +93,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(chance=st.data())
 def test_random_bundles_are_written_byte_for_byte_as_tensorflow_writes_them(
     tmp_path_factory: pytest.TempPathFactory, chance: st.DataObject
