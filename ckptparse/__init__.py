@@ -103,6 +103,7 @@ if TYPE_CHECKING:
     from ckptparse.jobs.diff import diff as diff
     from ckptparse.jobs.stats import stats as stats
     from ckptparse.limits import DEFAULT_LIMITS as DEFAULT_LIMITS
+    from ckptparse.limits import Budget as Budget
     from ckptparse.limits import Limits as Limits
     from ckptparse.model import SavedModel as SavedModel
     from ckptparse.problems import PROBLEM_CODES as PROBLEM_CODES
@@ -187,7 +188,7 @@ _MODULES = {
     "identification": ["Identity"],
     "inventory.identities": ["identify"],
     "inventory.listed": ["checkpoint_state", "latest_checkpoint"],
-    "limits": ["DEFAULT_LIMITS", "Limits"],
+    "limits": ["DEFAULT_LIMITS", "Budget", "Limits"],
     "model": ["SavedModel"],
     "problems": ["PROBLEM_CODES", "Cause", "EvidenceRule", "Problem", "Severity", "Status"],
     "recovery.imaging.scan": ["Scan", "ScannedCheckpoint", "scan"],

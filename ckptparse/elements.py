@@ -17,7 +17,16 @@ import numpy.typing as npt
 from ckptparse.dtypes import DataType, component_size
 from ckptparse.errors import UnsupportedError
 
-__all__ = ["allocate", "finish_elements", "iter_stored", "make_plain", "needs_finishing"]
+__all__ = [
+    "allocate",
+    "finish_elements",
+    "iter_stored",
+    "make_plain",
+    "needs_finishing",
+    "object_bytes",
+    "shaped",
+    "sum_lengths",
+]
 
 _FLOAT4_BITS = 0x0F
 _LOW_BITS: dict[int, int] = {
@@ -29,6 +38,8 @@ _LOW_BITS: dict[int, int] = {
 }
 """The bits of a byte that count, in kinds that need less than one: the others are stored as 0."""
 _PIECE_ELEMENTS = 1 << 18
+_STRING_HEADER = 48
+"""Bytes of a `bytes` object besides its own, rounded as memory is given out."""
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -44,6 +55,38 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
             f"numpy {np.__version__} cannot make an array of {dtype} and shape {shape}: {error}",
             hint="Parts of it can be read: index the tensor, or pass mmap=True",
         ) from error
+
+
+def shaped(flat: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Give a flat array its shape, which has as many elements.
+
+    Raises:
+        UnsupportedError: numpy has no such shape: too many dimensions, or too large beside a 0.
+    """
+    try:
+        array: npt.NDArray[Any] = flat.reshape(shape)
+    except ValueError as error:
+        raise UnsupportedError(
+            f"numpy {np.__version__} cannot make an array of {flat.dtype} and shape {shape}: "
+            f"{error}"
+        ) from error
+    return array
+
+
+def object_bytes(lengths: npt.NDArray[Any]) -> int:
+    """Estimate what an array of strings of these lengths takes in memory, in bytes.
+
+    Of each a pointer and an object, whose header has 33 bytes; those of one byte or none exist
+    already.
+    """
+    longer = lengths[lengths > 1]
+    return 8 * len(lengths) + _STRING_HEADER * len(longer) + sum_lengths(longer)
+
+
+def sum_lengths(lengths: npt.NDArray[Any]) -> int:
+    """Add exactly: the lengths of a hostile payload may add up to more than 64 bits hold."""
+    most = int(lengths.max()) * len(lengths) if len(lengths) else 0
+    return int(lengths.sum()) if most < 1 << 64 else sum(lengths.tolist())
 
 
 def needs_finishing(data_type: int, *, big_endian: bool) -> bool:

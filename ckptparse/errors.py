@@ -58,6 +58,8 @@ _MOST_COMPARED_NAMES = 2000
 class CheckpointError(Exception):
     """Something about a checkpoint could not be read; the root of every error raised here.
 
+    Message and hint are safe to print: what a terminal would obey in the text of a file is escaped.
+
     Attributes:
         message: What was expected and what was found.
         path: The file, or None if no file is involved.
@@ -77,13 +79,31 @@ class CheckpointError(Exception):
         tensor: str | None = None,
         hint: str | None = None,
     ) -> None:
-        super().__init__(message)
         self.message = message
+        super().__init__(self.message)
         self.path = path
         self.offset = offset
         self.size = size
         self.tensor = tensor
         self.hint = hint
+
+    @property
+    def message(self) -> str:
+        """What was expected and what was found."""
+        return self._message
+
+    @message.setter
+    def message(self, text: str) -> None:
+        self._message = _safe(text)
+
+    @property
+    def hint(self) -> str | None:
+        """What to try, or None."""
+        return self._hint
+
+    @hint.setter
+    def hint(self, text: str | None) -> None:
+        self._hint = None if text is None else _safe(text)
 
     def __str__(self) -> str:
         where = ", ".join(self._where())
@@ -102,6 +122,15 @@ class CheckpointError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message), self.__dict__
+
+
+def _safe(text: str) -> str:
+    """Escape what a terminal would obey: a sentence may quote what a file holds."""
+    if text.isprintable():
+        return text
+    from ckptparse.text import clean
+
+    return clean(text)
 
 
 def _rebuild(kind: type[CheckpointError], message: str) -> CheckpointError:

@@ -6,11 +6,12 @@ hostile file can cost within what the machine of a service can bear.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from ckptparse.errors import LimitError
 
-__all__ = ["DEFAULT_LIMITS", "Limits"]
+__all__ = ["DEFAULT_LIMITS", "Budget", "Limits"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -45,6 +46,12 @@ class Limits:
     decompressed_bytes: int = 1 << 30
     """Size of one compressed block or chunk when decompressed. The chunks of one SavedModel may sum
     to this, or to 16 times their file if that is more."""
+    memory_bytes: int = 1 << 30
+    """What the values of one call may take in memory beyond the size of its files, all together:
+    elements, strings and their objects, values that repeat, tensors that share bytes."""
+    attempts: int = 1024
+    """Damaged tensors that `recover` tries to repair, beyond one for each 16 KiB of the files: one
+    takes a millisecond. The others are reported, and nothing is got back of them."""
     shared_bytes: int = 1 << 30
     """What tensors that are read together may take beyond the size of the data files, by sharing
     their bytes: entries of a small file may all refer to the same ones."""
@@ -74,3 +81,36 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 """The bounds used where the caller gives none."""
+
+
+class Budget:
+    """What the values of one call take in memory, against what its files hold."""
+
+    __slots__ = ("_held", "_limits", "_taken")
+
+    def __init__(self, limits: Limits, held: Callable[[], int] | int) -> None:
+        """Begin with nothing taken.
+
+        Args:
+            limits: `memory_bytes` bounds what is taken beyond what is held.
+            held: Bytes of the files; a function is asked when it first matters.
+        """
+        self._limits = limits
+        self._held = held
+        self._taken = 0
+
+    def take(self, size: int) -> None:
+        """Account for so many bytes more, before they are allocated.
+
+        Raises:
+            LimitError: It is more than `Limits.memory_bytes` beyond the files.
+        """
+        self._taken += size
+        if self._taken <= self._limits.memory_bytes:
+            return
+        if not isinstance(self._held, int):
+            self._held = self._held()
+        beyond = max(0, self._taken - self._held)
+        self._limits.check(
+            "memory_bytes", beyond, "What one call takes in memory beyond its files, in bytes,"
+        )

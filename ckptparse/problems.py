@@ -13,6 +13,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
+from ckptparse.text import clean
+
 __all__ = ["PROBLEM_CODES", "Cause", "EvidenceRule", "Problem", "Severity", "Status"]
 
 
@@ -164,7 +166,7 @@ class Problem:
     ) -> Problem:
         """Make a problem of the severity that its code usually has."""
         usual = Severity.WARNING if code in _WARNINGS else Severity.ERROR
-        return cls(code, severity or usual, where, message)
+        return cls(code, severity or usual, where, clean(message))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the attributes as plain strings."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ckptparse.dtypes import DataType, element_name, item_size, numpy_dtype
 from ckptparse.errors import CheckpointError, UnsupportedError
+from ckptparse.limits import Budget
 
 __all__ = [
     "DEFAULT_OPTIONS",
@@ -89,12 +90,14 @@ class ReadOptions:
         threads: How many threads may read; None picks.
         origin: The checkpoint that they are of, for a tensor in another process; None for one that
             is of no checkpoint.
+        budget: What all that is read together may take; None: each tensor has one of its own.
     """
 
     verify: bool = True
     mmap: bool = False
     threads: int | None = None
     origin: TensorOrigin | None = field(default=None, compare=False, repr=False)
+    budget: Budget | None = None
 
 
 DEFAULT_OPTIONS = ReadOptions()

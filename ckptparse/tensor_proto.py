@@ -20,7 +20,7 @@ every float a Python float, which loses the payload of a signalling NaN.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,9 +29,9 @@ import numpy.typing as npt
 
 from ckptparse.coding.varint import decode_varints
 from ckptparse.dtypes import DataType, describe_data_type, numpy_dtype
-from ckptparse.elements import finish_elements
+from ckptparse.elements import finish_elements, shaped
 from ckptparse.errors import LimitError, MalformedError, UnsupportedError, located
-from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
 from ckptparse.proto import tensor_pb2, tensor_shape_pb2
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.wire import (
@@ -97,6 +97,12 @@ _SUB_BYTE_MASKS: Final[dict[int, int]] = {
 _ELEMENTS_MAX = (1 << 63) - 1
 _POINTER_SIZE = 8
 """Bytes that an array of objects takes for each; those that fill it are one object."""
+_VARIANT_SIZE = 256
+"""Bytes of a `Variant` and its tuple, or of an array besides its elements, rounded up."""
+_STRING_SIZE = 48
+"""Bytes of a `bytes` object besides its own, rounded up."""
+_PIECE_SIZE = 256
+"""Bytes of a `memoryview`, and of what is made of it besides its own bytes, rounded up."""
 _VARINT_BLOCK = 1 << 18
 _FIXED_SIZES: Final = {FIXED32: 4, FIXED64: 8}
 
@@ -127,7 +133,13 @@ class _Decoding:
     """One call: its limits, and what is left of them over all tensors inside one another."""
 
     limits: Limits
+    budget: Budget
     fill_left: int
+
+    @classmethod
+    def of(cls, limits: Limits, budget: Budget | None, held: int) -> _Decoding:
+        """Begin a call; without a budget it has its own, beyond a message of so many bytes."""
+        return cls(limits, budget or Budget(limits, held), limits.fill_bytes)
 
     def spend_fill(self, size: int) -> None:
         """Account for an array of so many bytes that holds more elements than are stored."""
@@ -148,6 +160,7 @@ def decode_tensor_bytes(
     data: Buffer,
     *,
     limits: Limits = DEFAULT_LIMITS,
+    budget: Budget | None = None,
     path: str | None = None,
     tensor: str | None = None,
 ) -> npt.NDArray[Any]:
@@ -161,6 +174,7 @@ def decode_tensor_bytes(
     Args:
         data: The message, such as `wire.find_submessage` finds in a larger one.
         limits: Bounds on the rank, on strings, on nested variants, and on repeated elements.
+        budget: What the elements are taken from; None: one of this call alone.
         path: The file the bytes are from, for errors.
         tensor: The tensor's name, for errors.
 
@@ -175,7 +189,7 @@ def decode_tensor_bytes(
     """
     with located(path=path, tensor=tensor):
         limits.check("message_bytes", len(data), "The size of a TensorProto")
-        return _decode_tensor(_view(data), _Decoding(limits, limits.fill_bytes), depth=0)
+        return _decode_tensor(_view(data), _Decoding.of(limits, budget, len(data)), depth=0)
 
 
 def decode_tensor_proto(
@@ -221,13 +235,14 @@ def decode_variant(
 ) -> Variant:
     """Decode a serialized VariantTensorDataProto; errors are those of `decode_tensor_bytes`."""
     with located(path=path, tensor=tensor):
-        return _decode_message(data, _Decoding(limits, limits.fill_bytes))
+        return _decode_message(data, _Decoding.of(limits, None, len(data)))
 
 
 def decode_variants(
-    messages: Iterable[Buffer],
+    messages: Sequence[Buffer],
     *,
     limits: Limits = DEFAULT_LIMITS,
+    budget: Budget | None = None,
     path: str | None = None,
     tensor: str | None = None,
 ) -> list[Variant]:
@@ -235,7 +250,7 @@ def decode_variants(
 
     Errors are those of `decode_tensor_bytes`.
     """
-    decoding = _Decoding(limits, limits.fill_bytes)
+    decoding = _Decoding.of(limits, budget, sum(map(len, messages)))
     with located(path=path, tensor=tensor):
         return [_decode_message(message, decoding) for message in messages]
 
@@ -251,6 +266,7 @@ def decode_saved_values(
     count: int,
     *,
     limits: Limits = DEFAULT_LIMITS,
+    budget: Budget | None = None,
     path: str | None = None,
     tensor: str | None = None,
 ) -> npt.NDArray[Any]:
@@ -264,6 +280,7 @@ def decode_saved_values(
         data_type: The DataType number, from the file's metadata.
         count: The number of elements of the slice.
         limits: Bounds the number of strings.
+        budget: What the values are taken from; None: one of this call alone.
         path: The file the bytes are from, for errors.
         tensor: The tensor's name, for errors.
 
@@ -281,10 +298,13 @@ def decode_saved_values(
             raise UnsupportedError("Expected a type that V1 checkpoints hold, found DT_VARIANT")
         if data_type == DataType.DT_STRING:
             limits.check("strings", count, "The number of strings")
-            pieces = _collect_pieces(_view(data), _STRING_VAL, count + 1)
-            _check_count(len(pieces), count, data_type)
-            return _fill_objects(np.empty(count, object), [bytes(piece) for piece in pieces], b"")
+            budget = budget or Budget(limits, len(data))
+            strings = _collect_strings(_view(data), count + 1, budget)
+            _check_count(len(strings), count, data_type)
+            budget.take(count * _POINTER_SIZE)
+            return _fill_objects(np.empty(count, object), strings, b"")
         raw = _collect_scalars(_view(data), data_type)
+        (budget or Budget(limits, len(data))).take(_scalars_size(raw, data_type, dtype))
         values, is_whole = _decode_scalars(raw, data_type, dtype)
         _check_count(len(values), count, data_type)
         if not is_whole:
@@ -313,9 +333,13 @@ def _decode_tensor(data: memoryview, decoding: _Decoding, *, depth: int) -> npt.
         return _decode_strings(data, header, content, decoding)
     if header.data_type == DataType.DT_VARIANT:
         return _decode_variants(data, header, content, decoding, depth=depth)
+    decoding.budget.take(_VARIANT_SIZE)
     if len(content):
+        decoding.budget.take(len(content))
         return _decode_content(content, header, dtype)
     raw = _collect_scalars(data, header.data_type)
+    if TYPED_FIELDS[header.data_type][1] == VARINT:
+        decoding.budget.take(_scalars_size(raw, header.data_type, dtype))
     values, _ = _decode_scalars(raw, header.data_type, dtype)
     return _fit(values, header.shape, decoding)
 
@@ -431,12 +455,24 @@ def _decode_scalars(
     return values.view(dtype), rest == 0
 
 
+def _scalars_size(raw: Buffer, data_type: int, dtype: np.dtype[Any]) -> int:
+    """Return what the elements of a packed run take, in bytes."""
+    if TYPED_FIELDS[data_type][1] == VARINT:
+        return _count_varints(np.frombuffer(raw, np.uint8)) * dtype.itemsize
+    return len(raw)
+
+
+def _count_varints(data: npt.NDArray[np.uint8]) -> int:
+    starts = range(0, len(data), _VARINT_BLOCK)
+    return sum(int(np.count_nonzero(data[s : s + _VARINT_BLOCK] < 0x80)) for s in starts)
+
+
 def _decode_packed_varints(raw: Buffer, data_type: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Decode packed varints, block by block, so that the 64-bit values never all exist at once."""
     data = np.frombuffer(raw, np.uint8)
-    blocks: list[npt.NDArray[Any]] = []
+    elements = np.empty(_count_varints(data), dtype)
     narrow = _narrowing(data_type, dtype)
-    position = 0
+    position = done = 0
     while position < len(data):
         block = data[position : position + _VARINT_BLOCK]
         count = int(np.count_nonzero(block < 0x80))
@@ -446,9 +482,10 @@ def _decode_packed_varints(raw: Buffer, data_type: int, dtype: np.dtype[Any]) ->
             raise MalformedError(f"Expected packed varints, found a bad one: {error}") from error
         if not count:
             raise MalformedError("Expected packed varints, found one longer than 10 bytes")
-        blocks.append(narrow(values))
+        elements[done : done + count] = narrow(values)
+        done += count
         position += size
-    return np.concatenate(blocks) if blocks else np.empty(0, dtype)
+    return elements
 
 
 def _narrowing(
@@ -472,8 +509,11 @@ def _fit(values: npt.NDArray[Any], shape: tuple[int, ...], decoding: _Decoding) 
     """
     count = _count_elements(shape)
     stored = min(len(values), count)
+    if count == len(values) and values.flags.writeable:
+        return shaped(values, shape)
     if stored < count:
         decoding.spend_fill(count * values.dtype.itemsize)
+    decoding.budget.take(count * values.dtype.itemsize)
     result = _allocate(shape, values.dtype)
     flat = result.reshape(-1)
     flat[:stored] = values[:stored]
@@ -494,9 +534,16 @@ def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 def _decode_strings(
     data: memoryview, header: TensorHeader, content: memoryview, decoding: _Decoding
 ) -> npt.NDArray[Any]:
-    pieces = _element_pieces(data, header, content, decoding)
+    count = _begin_objects(header, decoding)
+    if len(content):
+        # Of fewer bytes than strings it is said below that they cannot be their lengths.
+        decoding.budget.take(min(count, len(content)) * _PIECE_SIZE + len(content))
+        strings = [bytes(piece) for piece in _split_content(content, count)]
+    else:
+        strings = _collect_strings(data, count, decoding.budget)
+        _fill_up(len(strings), count, decoding)
+    decoding.budget.take(count * _POINTER_SIZE)
     result = _allocate(header.shape, np.dtype(object))
-    strings = [bytes(piece) for piece in pieces]
     _fill_objects(result.reshape(-1), strings, strings[-1] if strings else b"")
     return result
 
@@ -509,7 +556,14 @@ def _decode_variants(
     *,
     depth: int,
 ) -> npt.NDArray[Any]:
-    pieces = _element_pieces(data, header, content, decoding)
+    count = _begin_objects(header, decoding)
+    if len(content):
+        decoding.budget.take(min(count, len(content)) * _PIECE_SIZE)
+        pieces = _split_content(content, count)
+    else:
+        pieces = _collect_pieces(data, _VARIANT_VAL, count, decoding.budget)
+        _fill_up(len(pieces), count, decoding)
+    decoding.budget.take(count * _POINTER_SIZE)
     result = _allocate(header.shape, np.dtype(object))
     variants = [_decode_variant(piece, decoding, depth=depth + 1) for piece in pieces]
     # Unlike strings, the last one does not repeat.
@@ -519,6 +573,7 @@ def _decode_variants(
 
 def _decode_variant(data: memoryview, decoding: _Decoding, *, depth: int) -> Variant:
     decoding.check_depth(depth)
+    decoding.budget.take(_VARIANT_SIZE + len(data))
     name = metadata = data[:0]
     tensors: list[npt.NDArray[Any]] = []
     for number, wire, first, last in iter_fields(data):
@@ -536,25 +591,35 @@ def _decode_variant(data: memoryview, decoding: _Decoding, *, depth: int) -> Var
         raise MalformedError(f"Expected a variant's type name, found no UTF-8: {error}") from error
 
 
-def _element_pieces(
-    data: memoryview, header: TensorHeader, content: memoryview, decoding: _Decoding
-) -> list[memoryview]:
-    """Return the bytes of each stored element of a string or variant tensor."""
+def _begin_objects(header: TensorHeader, decoding: _Decoding) -> int:
+    """Return how many elements a string or variant tensor has."""
     count = _count_elements(header.shape)
     decoding.limits.check("strings", count, "The number of elements of a string tensor")
-    if len(content):
-        return _split_content(content, count)
-    pieces = _collect_pieces(data, TYPED_FIELDS[header.data_type][0], count)
-    if len(pieces) < count:
+    return count
+
+
+def _fill_up(stored: int, count: int, decoding: _Decoding) -> None:
+    """Account for the elements that repeat, or are empty, where fewer are stored."""
+    if stored < count:
         decoding.spend_fill(count * _POINTER_SIZE)
-    return pieces
 
 
-def _collect_pieces(data: memoryview, number: int, most: int) -> list[memoryview]:
+def _collect_strings(data: memoryview, most: int, budget: Budget) -> list[bytes]:
+    """Collect the first so many occurrences of `string_val`."""
+    strings: list[bytes] = []
+    for field, wire, first, last in iter_fields(data):
+        if field == _STRING_VAL and wire == BYTES and len(strings) < most:
+            budget.take(_STRING_SIZE + last - first if last - first > 1 else 0)
+            strings.append(bytes(data[first:last]))
+    return strings
+
+
+def _collect_pieces(data: memoryview, number: int, most: int, budget: Budget) -> list[memoryview]:
     """Collect the first so many occurrences of a field."""
     pieces: list[memoryview] = []
     for field, wire, first, last in iter_fields(data):
         if field == number and wire == BYTES and len(pieces) < most:
+            budget.take(_PIECE_SIZE)
             pieces.append(data[first:last])
     return pieces
 

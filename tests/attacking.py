@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,16 @@ SECONDS = 20
 """Of processor time, for all calls together: a machine that is slow counts, waiting does not."""
 
 CHILD = """
-import json, resource, sys, warnings
+import json, resource, sys, time, warnings
 import numpy, google.protobuf, crc32c
-warnings.simplefilter("ignore")
 import ckptparse
+
+def show(message, category, *_):
+    assert issubclass(category, UserWarning), ascii(str(message))
+    check(str(message))
+
+warnings.simplefilter("always")
+warnings.showwarning = show
 
 def consume(value):
     if isinstance(value, ckptparse.Recovery):
@@ -54,19 +61,33 @@ CALLS = {
     "verify": ckptparse.verify, "recover": ckptparse.recover, "annotate": ckptparse.annotate,
     "graph": graph, "model": model,
 }
-names, path, memory, seconds = json.loads(sys.argv[1])
+names, paths, memory, seconds = json.loads(sys.argv[1])
 with open("/proc/self/statm") as statm:
     now = int(statm.read().split()[5]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_DATA, (now + memory, now + memory))
 resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-found = {}
-for name in names or [call for call in CALLS if call != "missing"]:
+
+def call(name, path):
     try:
-        consume(CALLS[name](path))
-        found[name] = "value"
+        value = CALLS[name](path)
+        consume(value)
     except ckptparse.CheckpointError as error:
-        found[name] = type(error).__name__
-        assert str(error).isprintable(), ascii(str(error))
+        check(str(error))
+        return type(error).__name__
+    if isinstance(value, (ckptparse.Report, ckptparse.Identity)):
+        check(str(value))
+    return "value"
+
+def check(text):
+    for line in text.splitlines():
+        assert line.isprintable(), ascii(line)
+
+found = []
+for path in paths:
+    began = time.process_time()
+    found.append({name: call(name, path) for name in names or list(CALLS)[1:]})
+    spent = time.process_time() - began
+    assert spent < seconds / 2, f"{path} took {spent:.1f} s"
 print(json.dumps(found))
 """
 
@@ -75,19 +96,34 @@ def attempt(path: Path | str, *calls: str, memory: int = MEMORY) -> dict[str, st
     """Make every call on a path, or those named, in a child, and return the outcomes.
 
     Of each call: `value`, or the name of the `CheckpointError` that it raised. Any other exception,
-    more memory or more time fails the test.
+    a message that a terminal would obey, more memory or more time fails the test.
     """
+    return attempt_each([path], *calls, memory=memory)[0]
+
+
+def attempt_each(
+    paths: Sequence[Path | str], *calls: str, memory: int = MEMORY
+) -> list[dict[str, str]]:
+    """Make the calls on each of several paths, in one child; see `attempt`."""
+    given = [calls, [str(path) for path in paths], memory, SECONDS]
+    outcomes: list[dict[str, str]] = json.loads(
+        run_child(CHILD, json.dumps(given)).splitlines()[-1]
+    )
+    return outcomes
+
+
+def run_child(code: str, *arguments: str, options: Sequence[str] = (), expected: int = 0) -> str:
+    """Run code in a fresh interpreter that finds the same packages; return what it printed."""
     if not sys.platform.startswith("linux"):
         pytest.skip("limits on a child's memory are those of Linux")
     search = os.pathsep.join(entry for entry in sys.path if entry)
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, json.dumps([calls, str(path), memory, SECONDS])],
+        [sys.executable, *options, "-c", code, *arguments],
         env={**os.environ, "PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
         timeout=20 * SECONDS,
     )
-    assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr[-2000:]}"
-    outcomes: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-    return outcomes
+    assert done.returncode == expected, f"exit code {done.returncode}: {done.stderr[-2000:]}"
+    return done.stdout

@@ -50,6 +50,7 @@ PLAIN_READ = [
     "ckptparse.inventory.inventory",
     "ckptparse.inventory.places",
     "ckptparse.limits",
+    "ckptparse.locks",
     "ckptparse.opening",
     "ckptparse.parallel",
     "ckptparse.proto",

@@ -23,6 +23,7 @@ CONTRIBUTING = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 LEVELS = {
     "errors": 0,
     "limits": 0,
+    "locks": 0,
     "problems": 0,
     "text": 0,
     "files": 1,
@@ -86,6 +87,7 @@ ASKERS: dict[str, str] = {
     "cli.output": "asks how wide the terminal is",
     "cli.running": "ends the process after a broken pipe",
     "rendering.page.making": "reads the page's script and style, which are part of the package",
+    "locks": "is told by the system of forks",
     "cli.writing": "refuses outputs beside an input, before the work starts",
 }
 """Modules outside `files/` that ask the file system, and why they may."""

@@ -86,7 +86,7 @@ def test_a_tensor_too_large_for_memory_is_refused_when_it_is_read(tmp_path: Path
     bundle.write(tmp_path / "ckpt")
     recovery = ckptparse.recover(tmp_path / "ckpt")
     assert recovery["large"].status == "partial"
-    with pytest.raises(ckptparse.UnsupportedError, match="memory"):
+    with pytest.raises(ckptparse.LimitError, match="memory"):
         recovery["large"].read()
 
 

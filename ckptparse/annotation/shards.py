@@ -71,6 +71,17 @@ def _iter_pieces(listing: Listing) -> Iterator[_Piece]:
         yield _Piece(f"{name} {piece}", listing.columns.entry(row))
 
 
+def _overlapping(piece: _Piece, position: int, end: int) -> Annotation:
+    """Tell of a tensor that begins in another only what is left of it.
+
+    Entries that share bytes would else make a small file endless.
+    """
+    entry = piece.entry
+    left = max(0, min(entry.offset + entry.size, end) - position)
+    says = f"{entry.size} bytes from offset {entry.offset} on: they begin in a tensor before it"
+    return Annotation(position, left, 0, f"tensor {piece.name}", says, broken=True)
+
+
 class _Annotator:
     """Takes one data file apart."""
 
@@ -89,7 +100,10 @@ class _Annotator:
             gap = min(entry.offset, end) - position
             if gap > 0:
                 yield Annotation(position, gap, 0, "bytes that nothing refers to", broken=True)
-            yield from self._annotate_piece(piece)
+            if entry.size and entry.offset < position:
+                yield _overlapping(piece, position, end)
+            else:
+                yield from self._annotate_piece(piece)
             position = max(position, min(entry.offset + entry.size, end))
         if position < end:
             rest = end - position

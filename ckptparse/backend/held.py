@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from ckptparse.backend import Format, OrphanSlice
 from ckptparse.dtypes import item_size
 from ckptparse.errors import ClosedError
-from ckptparse.limits import Limits
+from ckptparse.limits import Budget, Limits
 from ckptparse.tensor import Kind, Location, Payload, ReadOptions, Region, Tensor
 
 __all__ = ["HeldTensors"]
@@ -84,6 +85,7 @@ class HeldTensors:
         self.check_open()
         tensors = [self._tensors[name] for name in names]
         self._check_fill(tensors)
+        options = replace(options, budget=Budget(self._limits, self._held))
         return [self._give(tensor, options).read() for tensor in tensors]
 
     def orphan_slices(self) -> list[OrphanSlice]:

@@ -11,7 +11,6 @@ process, which is closed with the last that uses it.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 from weakref import WeakValueDictionary
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from ckptparse.backend import Backend, Format, Opener, OrphanSlice
 from ckptparse.errors import ClosedError, StorageError
+from ckptparse.locks import make_lock
 from ckptparse.tensor import ReadOptions, Tensor
 
 __all__ = ["ReopenedBackend", "check_unchanged"]
@@ -42,7 +42,7 @@ class _OpenFiles:
 
     def __init__(self) -> None:
         self._backend: Backend | None = None
-        self._lock = threading.Lock()
+        self._lock = make_lock()
 
     def take(self, opener: Opener, expected: Hashable) -> Backend:
         """Open the files, if nobody has, and check that they are those that were pickled."""
@@ -63,7 +63,7 @@ class _Registry:
     """Which file sets are open in this process. Nothing in it is kept open by it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._open: WeakValueDictionary[tuple[Opener, Hashable], _OpenFiles] = WeakValueDictionary()
 
     def find(self, opener: Opener, fingerprint: Hashable) -> _OpenFiles:

@@ -174,10 +174,9 @@ class BundleEntry:
                 f"Expected the DataType of a stored tensor, found {describe_data_type(kind)}"
             )
         elements = count_elements(self.shape)
-        if self.slices:
-            if not self.shape:
-                raise MalformedError(f"A scalar has no slices, found {self.slices}")
-            return
+        if self.slices and not self.shape:
+            raise MalformedError(f"A scalar has no slices, found {self.slices}")
+        # Of a tensor in slices these mean nothing, and TensorFlow writes what any other has.
         if not 0 <= self.shard_id < num_shards:
             raise MalformedError(
                 f"Expected a shard from 0 to {num_shards - 1}, found {self.shard_id}"
@@ -186,7 +185,8 @@ class BundleEntry:
             raise MalformedError(
                 f"Expected an offset and a size of 0 or more, found {self.offset} and {self.size}"
             )
-        self._check_size(elements, limits)
+        if not self.slices:
+            self._check_size(elements, limits)
 
     def _check_size(self, elements: int, limits: Limits) -> None:
         width = item_size(self.data_type)

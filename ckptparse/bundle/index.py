@@ -10,9 +10,8 @@ all of them, once.
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -33,6 +32,7 @@ from ckptparse.errors import ClosedError, MalformedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import hold
 from ckptparse.limits import Limits
+from ckptparse.locks import make_lock
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
@@ -97,13 +97,23 @@ class BundleIndex:
     Attributes:
         header: Its first entry.
         limits: Bounds on what it may ask for.
+        is_replaced: Tells whether another index has taken its place since it was opened.
     """
 
-    def __init__(self, table: Table, header: BundleHeader, *, limits: Limits) -> None:
+    def __init__(
+        self,
+        table: Table,
+        header: BundleHeader,
+        *,
+        limits: Limits,
+        is_replaced: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Take an open table; `is_replaced` tells whether another index has taken its place."""
         self.header = header
         self.limits = limits
+        self.is_replaced = is_replaced
         self._table = table
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._listing: Listing | None = None
         self._closed = False
 
@@ -117,8 +127,9 @@ class BundleIndex:
             UnsupportedError: It excludes this reader.
             LimitError: It is larger than the limits allow.
         """
-        limits = context.limits
-        source = context.storage.open(path)
+        limits, storage = context.limits, context.storage
+        before = storage.stat(path)
+        source = storage.open(path)
         try:
             limits.check("index_bytes", source.size, "The size of the index", path=source.path)
             # Each block would be a request of its own.
@@ -129,7 +140,7 @@ class BundleIndex:
         except BaseException:
             source.close()
             raise
-        return cls(table, header, limits=limits)
+        return cls(table, header, limits=limits, is_replaced=lambda: storage.stat(path) != before)
 
     @property
     def path(self) -> str:
@@ -162,10 +173,12 @@ class BundleIndex:
             key = encode_name(name)
         except UnicodeEncodeError:  # A lone surrogate that stands for no byte.
             return None
-        # A name that begins with 00 may be the key of a slice: only the whole index tells.
-        if self._listing is None and not key.startswith(b"\x00"):
+        # What reads as the key of a slice is one, whether a tensor lists it or not.
+        if key.startswith(b"\x00") and decode_slice_key(key) is not None:
+            return None
+        listing = self._listing
+        if listing is None:
             return self._find(key)
-        listing = self.listing()
         row = listing.rows.get(name)
         return None if row is None else listing.columns.entry(row)
 

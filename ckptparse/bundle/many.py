@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -125,7 +125,8 @@ class DenseReader:
         def name_of(row: int) -> str | None:
             return self.name_of(numbers[row])
 
-        return DenseReader(self.shards, self.columns.take(numbers), name_of, self.options)
+        options = replace(self.options, budget=None)  # All of them have been counted.
+        return DenseReader(self.shards, self.columns.take(numbers), name_of, options)
 
     def _map(self, rows: DenseRows, maker: _ArrayMaker) -> DenseRows:
         """Map data files copy-on-write, as many as may be; return the rows of those that are not.
@@ -228,6 +229,8 @@ class DenseReader:
                 check_range(source, int(columns.offsets[row]), int(columns.sizes[row]))
         taken = float(columns.sizes.sum(dtype=np.float64))
         check_sharing(self.shards.context.limits, taken, sum(sizes))
+        if self.options.budget is not None:
+            self.options.budget.take(int(taken))
 
     def _size_of(self, shard: int) -> int:
         with self.shards.open(shard) as source:

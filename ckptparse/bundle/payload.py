@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,10 +21,11 @@ from ckptparse.bundle.strings import (
     split_variants,
 )
 from ckptparse.coding.checksum import crc32c
-from ckptparse.dtypes import DataType, numpy_dtype
-from ckptparse.elements import allocate, finish_elements
+from ckptparse.dtypes import DataType, item_size, numpy_dtype
+from ckptparse.elements import allocate, finish_elements, shaped
 from ckptparse.errors import CheckpointError, MalformedError, located
 from ckptparse.files.storage import check_range
+from ckptparse.limits import Budget
 from ckptparse.parallel import PIECE_SIZE, stream_crc
 from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.tensor import (
@@ -51,6 +53,10 @@ class SliceFinder(Protocol):
 
     def slice_payloads(self, name: str, entry: BundleEntry) -> tuple[SliceGrid, list[Payload]]:
         """Find the slices of a tensor."""
+        ...
+
+    def budget(self) -> Budget:
+        """Begin to count what one call takes of its files."""
         ...
 
 
@@ -146,18 +152,19 @@ class StringPayload(_EntryPayload):
 
     def read(self, options: ReadOptions) -> npt.NDArray[Any]:
         """Read the whole; see `Payload`."""
-        entry = self._entry
+        shards, entry = self._shards, self._entry
         count = math.prod(entry.shape)
-        with self._shards.open(entry.shard_id) as source:
+        budget = options.budget or shards.budget()
+        with shards.open(entry.shard_id) as source:
             data = source.read_at(entry.offset, entry.size)
-        crc = entry.crc32c if options.verify else None
-        with located(path=self._shards.path(entry.shard_id), offset=entry.offset):
+        crc, order = entry.crc32c if options.verify else None, shards.big_endian
+        where: dict[str, Any] = {"path": shards.path(entry.shard_id), "offset": entry.offset}
+        with shards.judging(), located(**where):
             if entry.data_type == DataType.DT_STRING:
-                flat = decode_strings(data, count, big_endian=self._shards.big_endian, crc=crc)
+                flat = decode_strings(data, count, big_endian=order, crc=crc, budget=budget)
             else:
-                flat = self._decode_variants(data, count, crc)
-        array: npt.NDArray[Any] = flat.reshape(entry.shape)
-        return array
+                flat = self._decode_variants(data, count, crc, budget)
+            return shaped(flat, entry.shape)
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read the whole and pick the part; see `Payload`."""
@@ -188,15 +195,18 @@ class StringPayload(_EntryPayload):
             return _stream_crc(shards, entry, options, start=start, crc=crc)
 
         order, crc = shards.big_endian, entry.crc32c
-        with located(path=shards.path(entry.shard_id), offset=entry.offset):
+        where: dict[str, Any] = {"path": shards.path(entry.shard_id), "offset": entry.offset}
+        with shards.judging(), located(**where):
             check_strings(head, count, entry.size, big_endian=order, crc=crc, stream=stream)
 
-    def _decode_variants(self, data: bytes, count: int, crc: int | None) -> npt.NDArray[Any]:
+    def _decode_variants(
+        self, data: bytes, count: int, crc: int | None, budget: Budget
+    ) -> npt.NDArray[Any]:
         from ckptparse.tensor_proto import decode_variants
 
         messages = split_variants(data, count, big_endian=self._shards.big_endian, crc=crc)
         flat = np.empty(count, object)
-        flat[:] = decode_variants(messages, limits=self._shards.context.limits)
+        flat[:] = decode_variants(messages, limits=self._shards.context.limits, budget=budget)
         return flat
 
 
@@ -252,6 +262,7 @@ class SlicedPayload:
             if isinstance(payload, BrokenPayload):
                 with self._within(number):
                     payload.verify(options)
+        options = self._count(options)
         out = allocate(self._entry.shape, numpy_dtype(self._entry.data_type))
         for number, target, _ in grid.iter_overlaps(region):
             with self._within(number):
@@ -261,7 +272,9 @@ class SlicedPayload:
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read a part out of the slices that hold it; see `Payload`."""
         grid, payloads = self._slices(region)
-        out = allocate(tuple(map(len, region)), numpy_dtype(self._entry.data_type))
+        shape, width = tuple(map(len, region)), item_size(self._entry.data_type)
+        self._finder.budget().take(math.prod(shape) * (width or 0))
+        out = allocate(shape, numpy_dtype(self._entry.data_type))
         for number, target, local in grid.iter_overlaps(region):
             with self._within(number):
                 out[target] = payloads[number].read_region(local)
@@ -295,6 +308,15 @@ class SlicedPayload:
                     hint="Parts that are held can be read: index the tensor",
                 )
             return self._found
+
+    def _count(self, options: ReadOptions) -> ReadOptions:
+        """Take the whole from the budget; strings of the slices are counted one by one."""
+        width = item_size(self._entry.data_type)
+        budget = options.budget or self._finder.budget()
+        if width is None:
+            return replace(options, budget=budget)
+        budget.take(math.prod(self._entry.shape) * width)
+        return replace(options, budget=None)
 
     def _within(self, number: int) -> AbstractContextManager[None]:
         return located(tensor=f"{self._name} {self._entry.slices[number]}")

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import repeat
 from typing import Any, ClassVar, Literal
 
@@ -62,7 +63,7 @@ class BundleReader:
             LimitError: It is larger than the limits allow.
         """
         index = BundleIndex.open(index_path or prefix + INDEX_SUFFIX, context)
-        return cls(index, ShardFiles(prefix, index.header, context))
+        return cls(index, ShardFiles(prefix, index.header, context, index.is_replaced))
 
     @property
     def num_shards(self) -> int:
@@ -125,6 +126,7 @@ class BundleReader:
     def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""
         columns = self.index.columns_of(names)
+        options = replace(options, budget=self.shards.budget())
         codes = columns.data_types.tolist()
         numeric = set(filter(is_numeric, set(codes)))
         if numeric.issuperset(codes) and not columns.others:
@@ -141,10 +143,10 @@ class BundleReader:
         for row, name in enumerate(names):
             if row not in arrays:
                 tensor = self.make_tensor(name, columns.entry(row), options)
-                arrays[row] = tensor.read()
                 taken += tensor.nbytes
                 if taken > limits.shared_bytes:
                     check_sharing(limits, taken, self.shards.held)
+                arrays[row] = tensor.read()
         return [arrays[row] for row in range(len(names))]
 
     def orphan_slices(self) -> list[OrphanSlice]:

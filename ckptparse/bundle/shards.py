@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import NamedTuple
@@ -14,12 +14,15 @@ from ckptparse.errors import (
     CheckpointError,
     CheckpointNotFoundError,
     ChecksumError,
+    DataLossError,
     MissingShardError,
+    StorageError,
     TruncatedError,
 )
 from ckptparse.files.context import Context
 from ckptparse.files.pool import SourcePool
 from ckptparse.files.storage import Source
+from ckptparse.limits import Budget
 
 __all__ = ["Manner", "ShardFiles"]
 
@@ -43,11 +46,19 @@ class ShardFiles:
         context: Where they lie, and how much may be read of them.
     """
 
-    def __init__(self, prefix: str, header: BundleHeader, context: Context) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        header: BundleHeader,
+        context: Context,
+        is_replaced: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Take what the index says; `is_replaced` tells whether another has taken its place."""
         self.num_shards = header.num_shards
         self.big_endian = header.endianness == Endianness.BIG
         self.context = context
         self._prefix = prefix
+        self._is_replaced = is_replaced
         self._pool = SourcePool(context.storage)
 
     def path(self, shard_id: int) -> str:
@@ -66,6 +77,7 @@ class ShardFiles:
             context = self._pool.borrow(path)
             source = context.__enter__()
         except CheckpointNotFoundError:
+            self._check_replaced()
             raise MissingShardError(
                 f"Data file number {shard_id + 1} of {self.num_shards} is missing",
                 path=path,
@@ -74,6 +86,7 @@ class ShardFiles:
         try:
             yield source
         except TruncatedError as error:
+            self._check_replaced()
             error.hint = error.hint or self._explain(path)
             raise
         finally:
@@ -99,9 +112,14 @@ class ShardFiles:
         found = map(self.context.storage.stat, map(self.path, range(self.num_shards)))
         return sum(status.size for status in found if status is not None)
 
+    def budget(self) -> Budget:
+        """Begin to count what one call takes of these files."""
+        return Budget(self.context.limits, lambda: self.held)
+
     def check_crc(self, entry: BundleEntry, computed: int) -> None:
         """Raise `ChecksumError` unless the checksum of an entry's bytes is the stored one."""
         if computed != entry.crc32c:
+            self._check_replaced()
             raise ChecksumError(
                 f"Checksum does not match: stored {entry.crc32c} vs. calculated on the restored "
                 f"bytes {computed}",
@@ -111,6 +129,24 @@ class ShardFiles:
                 offset=entry.offset,
                 size=entry.size,
                 hint=_DAMAGED,
+            )
+
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        """Say of what is damaged whether that is because the checkpoint was replaced meanwhile."""
+        try:
+            yield
+        except DataLossError:
+            self._check_replaced()
+            raise
+
+    def _check_replaced(self) -> None:
+        """Raise `StorageError` if the index is not that any more which says what lies where."""
+        if self._is_replaced():
+            raise StorageError(
+                "The checkpoint was replaced while it was read: its index is another by now",
+                path=self._prefix,
+                hint="Open it again, when nobody saves to it",
             )
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from ckptparse.bundle.payload import BrokenPayload, SlicedPayload, make_payload
 from ckptparse.bundle.shards import ShardFiles
 from ckptparse.dtypes import describe_data_type, item_size
 from ckptparse.errors import CheckpointError, MalformedError, located
+from ckptparse.limits import Budget
 from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.tensor import Payload, ReadOptions
 
@@ -62,6 +63,10 @@ class BundleSlices:
             for piece, shape in zip(entry.slices, (grid.stops - grid.starts).tolist(), strict=True)
         ]
         return grid, payloads
+
+    def budget(self) -> Budget:
+        """Begin to count what one call takes of the data files."""
+        return self._shards.budget()
 
     def read_together(
         self, name: str, entry: BundleEntry, options: ReadOptions

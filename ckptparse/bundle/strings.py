@@ -24,7 +24,9 @@ from ckptparse.coding.varint import (
     decode_varints,
     encode_varint,
 )
+from ckptparse.elements import object_bytes, sum_lengths
 from ckptparse.errors import ChecksumError, MalformedError
+from ckptparse.limits import Budget
 
 __all__ = [
     "check_strings",
@@ -38,10 +40,11 @@ __all__ = [
 
 _CRC_SIZE = 4
 _UINT32_MAX = 0xFFFFFFFF
+_LENGTHS_BLOCK = 1 << 16
 
 
 def decode_strings(
-    data: bytes, count: int, *, big_endian: bool, crc: int | None
+    data: bytes, count: int, *, big_endian: bool, crc: int | None, budget: Budget | None = None
 ) -> npt.NDArray[Any]:
     """Decode the payload of a string tensor.
 
@@ -51,6 +54,7 @@ def decode_strings(
         big_endian: The byte order of the writer.
         crc: The stored CRC of the entry, unmasked; None leaves it unchecked. The checksum of the
             lengths is checked in any case.
+        budget: What the strings are taken from; None: nobody counts.
 
     Returns:
         Shape (count,), object: `bytes`.
@@ -58,8 +62,11 @@ def decode_strings(
     Raises:
         ChecksumError: The lengths, or the whole, do not have their checksum.
         MalformedError: The lengths do not fill the payload exactly.
+        LimitError: The budget does not allow them.
     """
     lengths, position, running = decode_lengths(data, count, len(data), big_endian=big_endian)
+    if budget is not None:
+        budget.take(object_bytes(lengths))
     if crc is not None:
         _check_crc(crc, crc32c(memoryview(data)[position:], running), "string tensor")
     strings = np.empty(count, object)
@@ -96,18 +103,12 @@ def decode_lengths(
         raise MalformedError(f"Bad length of a string: {error}") from error
     # Their checksum first: where it is wrong, what the lengths say is no news.
     running = _check_length_crc(head, lengths, position, big_endian=big_endian)
-    total = position + _CRC_SIZE + _add_up(lengths)
+    total = position + _CRC_SIZE + sum_lengths(lengths)
     if total != size:
         raise MalformedError(
             f"Strings do not fill their payload: expected {total} bytes, found {size}"
         )
     return lengths, position, running
-
-
-def _add_up(lengths: npt.NDArray[Any]) -> int:
-    """Add exactly: the lengths of a hostile payload may add up to more than 64 bits hold."""
-    most = int(lengths.max()) * len(lengths) if len(lengths) else 0
-    return int(lengths.sum()) if most < 1 << 64 else sum(lengths.tolist())
 
 
 def most_lengths_bytes(count: int) -> int:
@@ -148,10 +149,17 @@ def _check_length_crc(
             f"after byte {position}, found {len(data)} bytes"
         )
     order = ">" if big_endian else "<"
-    computed = crc32c(_fixed_lengths(lengths, order))
+    computed = _crc_of_lengths(lengths, order)
     (masked,) = struct.unpack_from(f"{order}I", data, position)
     _check_crc(unmask_crc(masked), computed, "lengths of a string tensor")
     return computed
+
+
+def _crc_of_lengths(lengths: npt.NDArray[Any], order: str) -> int:
+    running = 0
+    for start in range(0, len(lengths), _LENGTHS_BLOCK):
+        running = crc32c(_fixed_lengths(lengths[start : start + _LENGTHS_BLOCK], order), running)
+    return running
 
 
 def _fixed_lengths(lengths: npt.NDArray[Any], order: str) -> bytes:
@@ -180,7 +188,7 @@ def encode_strings(strings: Sequence[bytes]) -> tuple[bytes, int]:
         The payload, and its CRC, which is not that of its bytes: see above.
     """
     sizes = list(map(len, strings))
-    running = crc32c(_fixed_lengths(np.array(sizes, np.uint64), "<"))
+    running = _crc_of_lengths(np.array(sizes, np.uint64), "<")
     check = struct.pack("<I", mask_crc(running))
     body = b"".join(strings)
     payload = b"".join((*map(encode_varint, sizes), check, body))

@@ -85,7 +85,8 @@ class Run:
             return
         self.errors.append(error)
         if self.debug:
-            traceback.print_exception(error)
+            lines = "".join(traceback.format_exception(error)).splitlines()
+            sys.stderr.write("".join(f"{clean(line)}\n" for line in lines))
         sys.stderr.write(describe_error(error))
 
     @contextmanager

@@ -16,6 +16,8 @@ __all__ = ["MAX_VARINT64_BYTES", "decode_varint", "decode_varints", "encode_vari
 
 MAX_VARINT64_BYTES = 10
 """Bytes of the longest varint: 64 bits in groups of 7."""
+_BLOCK = 1 << 16
+"""Varints that are decoded together: of so many the columns on the way take 3 MiB."""
 
 
 def encode_varint(value: int) -> bytes:
@@ -80,6 +82,21 @@ def decode_varints(data: npt.NDArray[np.uint8], count: int) -> tuple[npt.NDArray
     head = data[:count]
     if len(head) == count and (head < 0x80).all():
         return head.astype(np.uint64), count
+    if len(head) < count:
+        raise ValueError("varint is cut off")
+    if count <= _BLOCK:
+        return _decode_block(data, count)
+    # Block by block: on the way to its value, a varint of a byte takes some fifty.
+    values = np.empty(count, np.uint64)
+    position = 0
+    for start in range(0, count, _BLOCK):
+        part, size = _decode_block(data[position:], min(_BLOCK, count - start))
+        values[start : start + len(part)] = part
+        position += size
+    return values, position
+
+
+def _decode_block(data: npt.NDArray[np.uint8], count: int) -> tuple[npt.NDArray[Any], int]:
     lasts = np.flatnonzero(data[: count * MAX_VARINT64_BYTES] < 0x80)[:count]
     if len(lasts) < count:
         raise ValueError("varint is cut off, or longer than 10 bytes")

@@ -49,6 +49,8 @@ _ALL_ONES = 0xFFFFFFFF
 _BABY_STEPS = 1 << 16
 """Baby steps; then 32,768 giant steps reach `ORDER`. About the root of `ORDER` costs least: with
 half as many, each logarithm takes twice as long."""
+_FEW_GIANTS = 16
+"""Up to so many products are quicker one by one than by a table."""
 _LOW_BITS = (1 << 20) - 1
 """Bits that are looked up first: 65,536 of 1,048,576 values are set, so 15 of 16 are ruled out, and
 the table of 1 MiB stays in the processor's cache."""
@@ -164,7 +166,10 @@ def discrete_log_below(value: int, bound: int) -> int | None:
         return None
     steps = _steps()
     count = min(-(-bound // _BABY_STEPS), len(steps.giants))
-    reduced = multiply_each(steps.giants[:count], multiply_table(value))
+    if count <= _FEW_GIANTS:
+        reduced = np.array([multiply(int(one), value) for one in steps.giants[:count]], np.uint32)
+    else:
+        reduced = multiply_each(steps.giants[:count], multiply_table(value))
     likely = np.flatnonzero(steps.ends[reduced & _LOW_BITS])
     places = np.searchsorted(steps.powers[:-1], reduced[likely])
     hits = np.flatnonzero(steps.powers[places] == reduced[likely])

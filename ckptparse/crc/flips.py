@@ -10,6 +10,7 @@ the size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -77,6 +78,7 @@ def chance_of_word(size: int, width: int) -> float:
     return float(min(1.0, (size // width) * ((1 << 8 * width) - 1) / 2**32))
 
 
+@lru_cache(maxsize=1 << 14)
 def find_bit(stored: int, computed: int, size: int) -> Change | None:
     """Find the one bit of `size` bytes whose flip gives `computed` instead of `stored`.
 

@@ -150,6 +150,7 @@ def _reduced(register: int, bytes_of: int, rows: list[tuple[int, int]]) -> tuple
     return register, bytes_of
 
 
+@lru_cache(maxsize=1 << 14)
 def derive_constant(crc: int, dtype: np.dtype[Any], count: int) -> Derivation | None:
     """Recognise the checksum of a constant tensor of `count` elements.
 

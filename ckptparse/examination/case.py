@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.naming import INDEX_SUFFIX
@@ -39,6 +40,8 @@ _RANK = {status: number for number, status in enumerate(Status)}
 _MOST_MASKED = 1 << 28
 """Elements of a tensor at most, if its slices do not lie end to end: which of them are present is
 found with a mask of one byte each, here 256 MiB. Of a larger tensor no ranges are listed."""
+_MASK_PIECE = 1 << 20
+"""Bytes of such a mask that are looked at together."""
 
 
 @dataclass(slots=True)
@@ -451,10 +454,22 @@ def _spans_by_mask(
         return ()
     mask = np.zeros(shape, np.int8)
     for region, ranges in present:
-        local = np.zeros(math.prod(map(len, region)), np.int8)
+        index = tuple(slice(part.start, part.stop) for part in region)
+        count = math.prod(map(len, region))
+        if ranges == ((0, count),):
+            mask[index] = 1
+            continue
+        local = np.zeros(count, np.int8)
         for start, stop in ranges:
             local[start:stop] = 1
-        index = tuple(slice(part.start, part.stop) for part in region)
         mask[index] = local.reshape(tuple(map(len, region)))
-    edges = np.flatnonzero(np.diff(mask.reshape(-1), prepend=0, append=0))
-    return tuple(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+    return _spans_of_mask(mask.reshape(-1))
+
+
+def _spans_of_mask(mask: npt.NDArray[np.int8]) -> tuple[Span, ...]:
+    """Return where a mask is 1, looking at a piece at a time."""
+    spans: list[Span] = []
+    for low in range(0, len(mask), _MASK_PIECE):
+        edges = np.flatnonzero(np.diff(mask[low : low + _MASK_PIECE], prepend=0, append=0)) + low
+        spans += zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+    return merge_spans(spans)

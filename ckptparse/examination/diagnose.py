@@ -48,6 +48,8 @@ from ckptparse.problems import Cause, Problem, Status
 
 __all__ = ["Diagnosis", "diagnose"]
 
+_FLIP_BYTES = 1 << 14
+"""Bytes of a file for each tensor in it of which a flipped bit is sought."""
 _SAMPLES = 8
 """Payloads that are tried in each other file. One that fits is no chance (1 in 2^32); eight spread
 over the file find a shard of which an eighth is left."""
@@ -353,7 +355,8 @@ class _Examination:
     def _tell_apart(self) -> None:
         """Tell single flipped bits from a mixed save, in tensors whose cause is not known yet."""
         waiting = [(part, payload) for part, payload in self.group.parts if self._is_open(part)]
-        flipped = {id(part) for part, payload in waiting if _is_flipped(part.check, payload)}
+        most = self.case.context.limits.attempts + (self.size or 0) // _FLIP_BYTES
+        flipped = {id(part) for part, payload in waiting[:most] if _is_flipped(part.check, payload)}
         for part, _ in waiting:
             if id(part) in flipped:
                 part.check = part.check.because(Cause.BITS)

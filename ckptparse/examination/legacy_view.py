@@ -37,7 +37,8 @@ from ckptparse.examination.salvaged_table import (
 )
 from ckptparse.inventory.survey import LegacyFile, Origin, Survey
 from ckptparse.legacy.metadata import SliceList, decode_metadata
-from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
+from ckptparse.problems import Problem, Severity
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.saved_tensor_slice_pb2 import SavedTensorSlices
 from ckptparse.proto.wire import BYTES, Buffer, find_submessage, iter_fields
@@ -91,13 +92,16 @@ def read_legacy_view(survey: Survey, files: DataFiles, *, correct: bool = False)
     return reader.view
 
 
-def decode_record(record: bytes, data_type: int, count: int, *, limits: Limits) -> npt.NDArray[Any]:
+def decode_record(
+    record: bytes, data_type: int, count: int, *, limits: Limits, budget: Budget | None = None
+) -> npt.NDArray[Any]:
     """Decode the values of a record, flat.
 
     Raises:
         MalformedError: It is no message, or has another number of values.
     """
-    return decode_saved_values(_values_of(record), data_type, count, limits=limits)
+    values = _values_of(record)
+    return decode_saved_values(values, data_type, count, limits=limits, budget=budget)
 
 
 def _values_of(record: bytes) -> Buffer:
@@ -308,7 +312,10 @@ class _Reader:
         name, piece = decode_name(decoded[0]), decoded[1]
         if self.view.complete:
             message = f"slice [{piece}] is stored, but no list of tensors names it"
-            self.view.report("v1.record", name, message)
+            self.view.problems.append(
+                # No reader ever gives it, as no reader gives a slice of a bundle that none lists.
+                Problem.of("v1.record", name, message, severity=Severity.WARNING)
+            )
             return
         try:
             guessed = _guess(self._read(found.file, found.entry), self.limits)

@@ -16,6 +16,7 @@ from ckptparse.errors import (
     TruncatedError,
 )
 from ckptparse.files.storage import Buffer, Content, FileStat, Source, check_range
+from ckptparse.locks import make_lock
 
 __all__ = ["MemorySource", "MemoryStorage", "ObjectSource"]
 
@@ -136,7 +137,7 @@ class MemoryStorage:
     def __init__(self, files: Mapping[str, Content]) -> None:
         self._files = files
         # One lock for all: two names may stand for one file object.
-        self._lock = threading.Lock()
+        self._lock = make_lock()
 
     def open(self, path: str) -> Source:
         """Open one of the names."""
@@ -192,8 +193,8 @@ class MemoryStorage:
 
     def _stat_file(self, path: str, content: Content) -> FileStat:
         if isinstance(content, Buffer):
-            return FileStat("file", memoryview(content).nbytes)
-        return FileStat("file", _size_of(path, content, self._lock))
+            return FileStat("file", memoryview(content).nbytes, id(content))
+        return FileStat("file", _size_of(path, content, self._lock), id(content))
 
     def _is_directory(self, path: str) -> bool:
         start = _prefix(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from weakref import WeakSet
 
 from ckptparse.errors import ClosedError
 from ckptparse.files.storage import Source, Storage
+from ckptparse.locks import make_lock
 
 __all__ = ["SourcePool"]
 
@@ -24,7 +24,7 @@ class SourcePool:
     def __init__(self, storage: Storage, *, capacity: int = 64) -> None:
         self._storage = storage
         self._capacity = capacity
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._open: OrderedDict[str, Source] = OrderedDict()
         self._users: dict[str, int] = {}
         self._maps: WeakSet[mmap.mmap] = WeakSet()

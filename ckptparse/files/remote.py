@@ -12,7 +12,6 @@ from __future__ import annotations
 import mmap
 import os
 import posixpath
-import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -28,6 +27,7 @@ from ckptparse.errors import (
     UnsupportedError,
 )
 from ckptparse.files.storage import FileStat, check_range
+from ckptparse.locks import make_lock
 
 __all__ = ["ObjectStorage", "RemoteSource", "open_url"]
 
@@ -106,7 +106,7 @@ class ObjectStorage:
     def __init__(self, store: Any, *, root: str = "") -> None:
         self.root = root
         self._store = store
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._listed: dict[str, dict[str, FileStat]] = {}
         self._lists = True
 

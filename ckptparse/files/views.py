@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ckptparse.errors import CheckpointNotFoundError, LimitError
 from ckptparse.files.storage import FileStat, Source, Storage, check_range
+from ckptparse.locks import make_lock
 
 __all__ = ["ConvertedSource", "Converter", "JoinedSource", "Range", "ReopenedSource", "ViewStorage"]
 
@@ -254,7 +254,7 @@ class ConvertedSource:
         self._source = source
         self._converter = converter
         self._kept: OrderedDict[int, bytes] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self.path = source.path
         self._marks = [_Mark(0, 0, converter.start())]
         while self._marks[-1].source < source.size:

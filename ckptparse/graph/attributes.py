@@ -175,9 +175,11 @@ class ConstantPayload:
         self._limits = limits
         self._path = path
 
-    def read(self, options: ReadOptions) -> npt.NDArray[Any]:  # noqa: ARG002 - no checksum
-        """Read the whole; see `Payload`."""
-        return decode_tensor_bytes(self._data, limits=self._limits, path=self._path)
+    def read(self, options: ReadOptions) -> npt.NDArray[Any]:
+        """Read the whole; see `Payload`. It has no checksum."""
+        return decode_tensor_bytes(
+            self._data, limits=self._limits, budget=options.budget, path=self._path
+        )
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read the whole and pick the part; see `Payload`."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from ckptparse.text import clean
+
 __all__ = ["KINDS", "Finding", "Identity", "looks_like_checkpoint"]
 
 
@@ -53,10 +55,10 @@ class Identity:
         if self.kind.endswith("-pointer"):
             parts += [f"{size} bytes"] if size is not None else []
             parts += [f"SHA-256 {digest}"] if digest else []
-        return f"{self.meaning} ({', '.join(parts)})" if parts else self.meaning
+        return clean(f"{self.meaning} ({', '.join(parts)})" if parts else self.meaning)
 
     def __str__(self) -> str:
-        return f"{self.path} is {self.meaning}. {self.advice}"
+        return clean(f"{self.path} is {self.meaning}. {self.advice}")
 
     @classmethod
     def of(cls, finding: Finding, path: str) -> Identity:

@@ -23,6 +23,7 @@ from ckptparse.graph.state import CheckpointState, StateFile, decode_state, read
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.legacy import match_pattern
 from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.text import clean
 
 __all__ = [
     "Listed",
@@ -192,4 +193,4 @@ def _joined(state: StateFile, context: Context) -> CheckpointState:
 
 
 def _warn(message: str, *, stacklevel: int = 3) -> None:
-    warnings.warn(message, UserWarning, stacklevel=stacklevel)
+    warnings.warn(clean(message), UserWarning, stacklevel=stacklevel)

@@ -33,7 +33,9 @@ def choose_strictly(path: PathLike, context: Context) -> Inventory:
     """
     inventory = take_inventory(os.fsdecode(path), Folders(context))
     for warning in filter(None, (inventory.elsewhere, inventory.warning)):
-        warnings.warn(warning, UserWarning, stacklevel=3)
+        from ckptparse.text import clean
+
+        warnings.warn(clean(warning), UserWarning, stacklevel=3)
     return inventory
 
 

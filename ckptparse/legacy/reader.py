@@ -7,10 +7,9 @@ The only checksum is that of the block which holds the record.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy.typing as npt
@@ -19,11 +18,13 @@ from ckptparse.backend import OrphanSlice
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.naming import encode_name, encode_slice_key
 from ckptparse.bundle.payload import SlicedPayload
+from ckptparse.elements import shaped
 from ckptparse.errors import ClosedError, MalformedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import hold
 from ckptparse.legacy.metadata import SliceList, read_metadata
-from ckptparse.limits import Limits
+from ckptparse.limits import Budget, Limits
+from ckptparse.locks import make_lock
 from ckptparse.proto.wire import find_submessage
 from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.table.reader import Table
@@ -74,7 +75,7 @@ class LegacyReader:
         self._tables = tables
         self._tensors = tensors
         self._payloads: dict[str, Payload] = {}
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._closed = False
 
     @classmethod
@@ -95,7 +96,8 @@ class LegacyReader:
             for path in files:
                 source = stack.enter_context(closing(context.storage.open(path)))
                 source = hold(source, most=source.piece)
-                tables.append(Table.open(source, limits=limits))
+                # No list of the keys is ever read, which would tell that two are the same.
+                tables.append(Table.open(source, limits=limits, whole=True))
                 with located(path=path):
                     lists.append(read_metadata(tables[-1], limits=limits))
             tensors = _merge(lists, files)
@@ -136,6 +138,7 @@ class LegacyReader:
 
     def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""
+        options = replace(options, budget=self.budget())
         tensors = (self.find(name, options) for name in names)
         return [tensor.read() for tensor in tensors if tensor is not None]
 
@@ -146,6 +149,10 @@ class LegacyReader:
     def data_sizes(self) -> Mapping[str, int]:
         """Return none: V1 has no data files."""
         return {}
+
+    def budget(self) -> Budget:
+        """Begin to count what one call takes of the files."""
+        return Budget(self.limits, sum(table.source.size for table in self._tables))
 
     def slice_payloads(self, name: str, entry: BundleEntry) -> tuple[SliceGrid, list[Payload]]:
         """Find the slices of a tensor; their payloads are in the order of `entry.slices`."""
@@ -247,8 +254,8 @@ class RecordPayload:
         """See `Tensor.kind`."""
         return kind_of(self._record.data_type)
 
-    def read(self, options: ReadOptions) -> npt.NDArray[Any]:  # noqa: ARG002 - blocks always are
-        """Read all of it; see `Payload`."""
+    def read(self, options: ReadOptions) -> npt.NDArray[Any]:
+        """Read all of it; see `Payload`. Blocks are always verified."""
         record = self._record
         data = self._reader.read_record(record)
         with located(path=self._reader.files[record.file]):
@@ -257,10 +264,10 @@ class RecordPayload:
                 record.data_type,
                 math.prod(record.shape),
                 limits=self._reader.limits,
+                budget=options.budget or self._reader.budget(),
             )
-        self._verified = True
-        shaped: npt.NDArray[Any] = values.reshape(record.shape)
-        return shaped
+            self._verified = True
+            return shaped(values, record.shape)
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read all of it and take the part; see `Payload`."""

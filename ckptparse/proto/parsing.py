@@ -30,6 +30,8 @@ _RUNTIME_CHECKS_NESTING = api_implementation.Type() == "upb"
 _MAX_REASON = 300
 
 _ESCAPE = re.compile(r"\\.")
+_ESCAPED = re.compile(r"""\\(?:[0-7abfnrtvxuUN\\'"]|(.))""", re.DOTALL)
+"""An escape; what follows the backslash is the group if Python knows no such escape."""
 _TOKEN = re.compile(r"""#[^\n]*|"[^"\n]*"?|'[^'\n]*'?|[{<]|[}>]""")
 
 
@@ -96,12 +98,25 @@ def parse_text(
     try:
         text = text if isinstance(text, str) else text.decode("utf-8")
         _check_brackets(text, min(limits.nesting, MAX_NESTING), path)
+        if "\\" in text:
+            # Protobuf takes `\\l` for both characters, and Python deprecates that with a warning.
+            text = _ESCAPED.sub(_double, text)
         # Merge, as TensorFlow does: of a field that is given twice the last value counts.
         return text_format.Merge(text, message_type())
-    except (text_format.ParseError, RecursionError, ValueError, KeyError) as error:
+    except (
+        text_format.ParseError,
+        RecursionError,
+        ValueError,
+        KeyError,
+        DeprecationWarning,  # Of an octal escape beyond a byte, where warnings are errors.
+    ) as error:
         if isinstance(error, CheckpointError):
             raise
         raise _translated(error, what, path) from error
+
+
+def _double(escape: re.Match[str]) -> str:
+    return escape[0] if escape[1] is None else f"\\{escape[0]}"
 
 
 def _check_wire(

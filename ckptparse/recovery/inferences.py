@@ -28,6 +28,7 @@ from ckptparse.crc.inversion import (
     integer_is_proved,
 )
 from ckptparse.dtypes import DataType
+from ckptparse.errors import CheckpointError
 from ckptparse.examination.check import Check
 from ckptparse.examination.outcome import EvidenceRecord, Outcome
 from ckptparse.examination.payload import Form, PartName, Payload
@@ -104,7 +105,10 @@ class Inferrer:
         found = None if crc is None else self._derived_exactly(payload, crc)
         if found is None or found.recipe is None or payload.form is not Form.PLAIN:
             return None
-        values = read_payload(found.recipe, payload, self._files.context).reshape(-1)
+        try:
+            values = read_payload(found.recipe, payload, self._files.context).reshape(-1)
+        except CheckpointError:  # So large that nobody wants to see it.
+            return None
         if len(values) == 1 or (values.size and (values == values[0]).all()):
             return str(values[0]) if len(values) == 1 else f"{values[0]} throughout"
         return f"{values[0]} to {values[-1]}" if values.size else None

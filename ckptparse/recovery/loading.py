@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from ckptparse.examination.case import CheckedTensor, Part
 from ckptparse.examination.outcome import Span
 from ckptparse.examination.report import TensorReport
 from ckptparse.files.context import Context
+from ckptparse.limits import Budget
 from ckptparse.recovery.mended import Mended
 from ckptparse.recovery.recipe import read_payload
 from ckptparse.recovery.result import Loaded, RecoveredTensor, describe
@@ -67,11 +69,16 @@ class _Loader:
 
     def __call__(self) -> Loaded:
         one = self._tensor
-        return self._load_slices(one) if one.checked.is_sliced else self._load_part(one.parts[0])
+        if one.checked.is_sliced:
+            return self._load_slices(one)
+        return self._load_part(one.parts[0], self._budget(one))
 
     def _load_slices(self, one: MendedTensor) -> Loaded:
         shape = one.checked.shape
         dtype = numpy_dtype(one.checked.data_type)
+        budget = self._budget(one)
+        count = math.prod(shape)
+        budget.take(count * dtype.itemsize + _mask_bytes(count, dtype, one.parts))
         array = allocate(shape, dtype)
         array.fill(b"" if dtype.kind == "O" else 0)
         missing, suspect = np.ones(shape, np.bool_), np.zeros(shape, np.bool_)
@@ -80,7 +87,7 @@ class _Loader:
             if region is None or part.mended.recipe is None:
                 continue
             index = tuple(slice(length.start, length.stop) for length in region)
-            loaded = self._load_part(part)
+            loaded = self._load_part(part, None if dtype.kind != "O" else budget)
             array[index] = loaded.array
             missing[index] = False if loaded.missing is None else loaded.missing
             suspect[index] = False if loaded.suspect is None else loaded.suspect
@@ -90,19 +97,34 @@ class _Loader:
             suspect if suspect.any() else None,
         )
 
-    def _load_part(self, part: MendedPart) -> Loaded:
+    def _budget(self, one: MendedTensor) -> Budget:
+        """Begin to count what reading takes beyond the bytes that its files have."""
+        return Budget(self._context.limits, _available(one.parts))
+
+    def _load_part(self, part: MendedPart, budget: Budget | None) -> Loaded:
         """Read one payload, and tell which elements are missing and which look wrong."""
         payload, recipe = part.part.payload, part.mended.recipe
         if payload is None or recipe is None:
             raise UnsupportedError("No bytes of this tensor were got back")
-        array = read_payload(recipe, payload, self._context)
+        array = read_payload(recipe, payload, self._context, budget)
         outcome = part.mended.outcome
         if outcome.status.proved:
             return Loaded(array)
+        if budget is not None:
+            budget.take(_mask_bytes(array.size, array.dtype, [part]))
         whole = ((0, array.size),)
         missing = None if outcome.ranges == whole else ~_mask(outcome.ranges, array)
         suspect = _mask(outcome.suspect, array) if outcome.suspect else None
         return Loaded(array, missing, suspect)
+
+
+def _available(parts: Iterable[MendedPart]) -> int:
+    return sum(part.mended.recipe.available for part in parts if part.mended.recipe)
+
+
+def _mask_bytes(count: int, dtype: np.dtype[Any], parts: Iterable[MendedPart]) -> int:
+    """Return what two masks take for those elements that no file holds."""
+    return 2 * max(0, count - _available(parts) // dtype.itemsize)
 
 
 def _mask(spans: Sequence[Span], array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -28,6 +28,7 @@ from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mended import (
     Mended,
     at_place,
+    available_bytes,
     judged,
 )
 from ckptparse.recovery.offering import Offerer
@@ -35,6 +36,10 @@ from ckptparse.recovery.recipe import Recipe, read_payload
 from ckptparse.recovery.siblings import Siblings
 
 __all__ = ["Mender"]
+
+_ATTEMPT_BYTES = 1 << 14
+"""Bytes of a tensor that one attempt is reckoned for."""
+_NOT_TRIED = "no repair was tried, since more is damaged than Limits.attempts allows"
 
 
 class Mender:
@@ -49,8 +54,21 @@ class Mender:
         siblings: Siblings,
         *,
         torn: IndexView | None,
+        held: int,
     ) -> None:
+        """Take what finds bytes and values.
+
+        Args:
+            files: The data files.
+            matcher: Finds bytes that have a checksum.
+            inferrer: Finds values that follow from one.
+            offerer: Offers what is there without more proof.
+            siblings: The checkpoints beside.
+            torn: The index, if it is damaged.
+            held: Bytes of all files: how much work is reasonable.
+        """
         self._files = files
+        self._left = files.context.limits.attempts + held // _ATTEMPT_BYTES
         self._matcher = matcher
         self._inferrer = inferrer
         self._offerer = offerer
@@ -67,6 +85,11 @@ class Mender:
         confirmed = None if settled else self._siblings.confirm(name, payload)
         if check.status is Status.UNVERIFIED and not payload.in_damaged_block:
             return self._unverified(payload, check, confirmed)
+        # Entries that share bytes make a small file cost as much as a large one.
+        self._left -= 1 + available_bytes(self._files, payload) // _ATTEMPT_BYTES
+        if self._left < 0:
+            note = f"{check.outcome.note or check.status}; {_NOT_TRIED}"
+            return Mended(check.because(check.cause, note).outcome)
         guess: Mended | None = None
         for found in self._attempts(name, payload, check, confirmed):
             if not self._is_sound(found, payload):

@@ -16,6 +16,8 @@ __all__ = ["verify"]
 _TRIED_BYTES = 16 << 20
 """Repairs are tried if the checkpoint has at most so many bytes: this takes a second or two. For a
 larger one `verify` would take several times as long as reading it."""
+_TRIED_TENSORS = 256
+"""Repairs are tried if at most so many tensors are damaged: each takes a millisecond or two."""
 
 
 def verify(
@@ -48,6 +50,8 @@ def verify(
     """
     report = examine(path, hashes=hashes, progress=progress, store=store, limits=limits)
     if report.ok or sum(file.size or 0 for file in report.files.values()) > _TRIED_BYTES:
+        return report
+    if sum(not tensor.status.proved for tensor in report.tensors.values()) > _TRIED_TENSORS:
         return report
     return replace(report, outlook=_look_ahead(path, store, limits))
 

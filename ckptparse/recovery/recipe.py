@@ -14,16 +14,20 @@ from ckptparse.bundle.strings import decode_strings, split_variants
 from ckptparse.coding.checksum import crc32c
 from ckptparse.crc.inversion import Derivation
 from ckptparse.dtypes import numpy_dtype
-from ckptparse.elements import allocate, finish_elements
+from ckptparse.elements import allocate, finish_elements, shaped
 from ckptparse.errors import ChecksumError
 from ckptparse.examination.check import string_spans
 from ckptparse.examination.payload import Form, Payload, Record
 from ckptparse.examination.places import stored_dtype
 from ckptparse.examination.readers import DataFile
 from ckptparse.files.context import Context
+from ckptparse.limits import Budget
 from ckptparse.parallel import PIECE_SIZE
 
 __all__ = ["Patch", "Recipe", "read_payload"]
+
+_OBJECT_SIZE = 128
+"""Bytes that a string and the tuple that says where it lies take beside its own, rounded up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +76,36 @@ class Recipe:
         return data
 
 
-def read_payload(recipe: Recipe, payload: Payload, context: Context) -> npt.NDArray[Any]:
+def read_payload(
+    recipe: Recipe, payload: Payload, context: Context, budget: Budget | None = None
+) -> npt.NDArray[Any]:
     """Read the values of a payload as a recipe says, in a new array.
+
+    Args:
+        recipe: What gives the bytes.
+        payload: What they are.
+        context: Where the files lie, and how much they may ask for.
+        budget: What the values are taken from; None: one of this call alone.
 
     Raises:
         ChecksumError: The bytes have changed since they were examined.
+        LimitError: They are much more than the files hold.
     """
+    budget = budget or Budget(context.limits, recipe.available)
     if payload.record is not None:
-        return _read_record(recipe, payload, payload.record, context)
+        return _read_record(recipe, payload, payload.record, context, budget)
+    # The rest is zeros, of which the file says no more than how many there are.
+    budget.take(recipe.size)
     data = recipe.build(payload, context)
     if payload.form is not Form.PLAIN:
-        return _decode_counted(bytes(data), payload, recipe.crc, context)
+        return _decode_counted(bytes(data), payload, recipe.crc, context, budget)
     _check(data, recipe.crc)
-    array = allocate(payload.shape, numpy_dtype(payload.data_type))
-    array.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8)
+    dtype = numpy_dtype(payload.data_type)
+    if data:
+        # No second copy: the array is what keeps the bytes.
+        array = shaped(np.frombuffer(data, dtype), payload.shape)
+    else:
+        array = allocate(payload.shape, dtype)
     finish_elements(array, payload.data_type, big_endian=payload.big_endian)
     return array
 
@@ -102,7 +122,7 @@ def _check(data: bytearray, crc: int | None) -> None:
 
 
 def _read_record(
-    recipe: Recipe, payload: Payload, record: Record, context: Context
+    recipe: Recipe, payload: Payload, record: Record, context: Context, budget: Budget
 ) -> npt.NDArray[Any]:
     """Read a record of a V1 file: its value was kept, or is read from its block."""
     from ckptparse.examination.legacy_view import decode_record
@@ -117,24 +137,23 @@ def _read_record(
             bytes(data), record.key, limits=context.limits, path=path, offset=recipe.offset
         )
     count = count_elements(payload.shape)
-    values = decode_record(value, payload.data_type, count, limits=context.limits)
-    shaped: npt.NDArray[Any] = values.reshape(payload.shape)
-    return shaped
+    values = decode_record(value, payload.data_type, count, limits=context.limits, budget=budget)
+    return shaped(values, payload.shape)
 
 
 def _decode_counted(
-    data: bytes, payload: Payload, crc: int | None, context: Context
+    data: bytes, payload: Payload, crc: int | None, context: Context, budget: Budget
 ) -> npt.NDArray[Any]:
     count = count_elements(payload.shape)
     order = payload.big_endian
     if crc is None:
+        budget.take(_OBJECT_SIZE * count)
         values = _decode_present(data, count, big_endian=order)
     elif payload.form is Form.STRINGS:
-        values = decode_strings(data, count, big_endian=order, crc=crc)
+        values = decode_strings(data, count, big_endian=order, crc=crc, budget=budget)
     else:
-        values = _decode_variants(data, payload, count, crc, context)
-    shaped: npt.NDArray[Any] = values.reshape(payload.shape)
-    return shaped
+        values = _decode_variants(data, payload, count, crc, context, budget=budget)
+    return shaped(values, payload.shape)
 
 
 def _decode_present(data: bytes, count: int, *, big_endian: bool) -> npt.NDArray[Any]:
@@ -146,11 +165,11 @@ def _decode_present(data: bytes, count: int, *, big_endian: bool) -> npt.NDArray
 
 
 def _decode_variants(
-    data: bytes, payload: Payload, count: int, crc: int, context: Context
+    data: bytes, payload: Payload, count: int, crc: int, context: Context, *, budget: Budget
 ) -> npt.NDArray[Any]:
     from ckptparse.tensor_proto import decode_variants
 
     elements = split_variants(data, count, big_endian=payload.big_endian, crc=crc)
     values = np.empty(count, object)
-    values[:] = decode_variants(elements, limits=context.limits)
+    values[:] = decode_variants(elements, limits=context.limits, budget=budget)
     return values

@@ -294,7 +294,14 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
         Offerer(files, damaged, _find_ends(case), moved),
         siblings,
         torn=None if case.main is None or case.main.complete else case.main,
+        held=_held(case),
     )
+
+
+def _held(case: Case) -> int:
+    """Return the bytes of all files that payloads belong into."""
+    found = {part.payload.file for _, part in case.parts() if part.payload is not None}
+    return sum(case.files.size(file) or 0 for file in found)
 
 
 def _count_damaged(case: Case) -> Counter[DataFile]:

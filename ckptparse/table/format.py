@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from io import BytesIO
+from typing import Any
 
 from ckptparse.coding.checksum import crc32c, mask_crc, unmask_crc
 from ckptparse.coding.varint import decode_varint, encode_varint
@@ -43,6 +45,8 @@ TRAILER_SIZE = 5
 """One byte for the compression, four for the checksum."""
 MAGIC = bytes.fromhex("57fb808b247547db")
 _HANDLES_SIZE = FOOTER_SIZE - len(MAGIC)
+_LARGE = 1 << 20
+"""Bytes of a block from which on it matters how often it is in memory."""
 _SNAPPY_BEST_RATIO = 22
 """No Snappy stream becomes more than 22 times as long: its best element takes 3 bytes for a copy of
 64. A stream that states more is damaged or hostile, and no memory is taken for it."""
@@ -158,11 +162,17 @@ def read_block(source: Source, handle: BlockHandle, *, limits: Limits) -> bytes:
             offset=handle.offset,
             size=handle.size,
         )
-    stored = source.read_at(handle.offset, handle.size + TRAILER_SIZE)
-    compression = check_block(stored, path=source.path, offset=handle.offset)
-    return decompress_block(
-        stored[: handle.size], compression, limits=limits, path=source.path, offset=handle.offset
-    )
+    where: dict[str, Any] = {"path": source.path, "offset": handle.offset}
+    if handle.size >= _LARGE and source.concurrency is None:
+        # In two parts, so that the contents are not there twice.
+        contents = source.read_at(handle.offset, handle.size)
+        trailer = source.read_at(handle.offset + handle.size, TRAILER_SIZE)
+        compression = _check_crc(trailer, crc32c(contents), handle.size, **where)
+    else:
+        stored = source.read_at(handle.offset, handle.size + TRAILER_SIZE)
+        compression = check_block(stored, **where)
+        contents = stored[: handle.size]
+    return decompress_block(contents, compression, limits=limits, **where)
 
 
 def check_block(stored: bytes, *, path: str, offset: int) -> int:
@@ -171,10 +181,17 @@ def check_block(stored: bytes, *, path: str, offset: int) -> int:
     Raises:
         ChecksumError: They disagree.
     """
-    compression, masked = struct.unpack_from("<BI", stored, len(stored) - TRAILER_SIZE)
+    size = len(stored) - TRAILER_SIZE
+    crc = crc32c(memoryview(stored)[:size])
+    return _check_crc(stored[size:], crc, size, path=path, offset=offset)
+
+
+def _check_crc(trailer: bytes, crc: int, size: int, *, path: str, offset: int) -> int:
+    """Check a trailer against the CRC of the contents before it; return the type byte."""
+    compression, masked = struct.unpack("<BI", trailer)
     wanted = unmask_crc(masked)
     # The bytes as stored, compressed or not, and the type byte (section 1.4).
-    computed = crc32c(memoryview(stored)[: len(stored) - TRAILER_SIZE + 1])
+    computed = crc32c(trailer[:1], crc)
     if wanted != computed:
         raise ChecksumError(
             f"Checksum does not match in a block of the index: stored {wanted} "
@@ -183,7 +200,7 @@ def check_block(stored: bytes, *, path: str, offset: int) -> int:
             computed=computed,
             path=path,
             offset=offset,
-            size=len(stored) - TRAILER_SIZE,
+            size=size,
             hint="ckptparse.recover gives what can be got back",
         )
     return int(compression)
@@ -231,12 +248,32 @@ def _stated_size(contents: bytes) -> int:
 
 def _decompress_snappy(contents: bytes, size: int) -> bytes:
     """Decompress a raw Snappy stream of known size."""
-    import snappy
-
     try:
-        data = snappy.uncompress(contents)
+        data = _uncompress_large(contents, size) if size >= _LARGE else _uncompress(contents)
     except Exception as error:  # Its class differs between releases of python-snappy.
         raise ValueError(str(error)) from error
     if len(data) != size:
         raise ValueError(f"expected {size} bytes, found {len(data)}")
-    return bytes(data)
+    return data
+
+
+def _uncompress(contents: bytes) -> bytes:
+    import snappy
+
+    return bytes(snappy.uncompress(contents))
+
+
+def _uncompress_large(contents: bytes, size: int) -> bytes:
+    """Decompress into memory that is there once.
+
+    What newer releases of python-snappy are made of gives a buffer of its own, of which bytes are a
+    copy. Bytes that are written through a stream's view are given out by the stream uncopied.
+    """
+    try:
+        from cramjam import snappy
+    except ImportError:
+        return _uncompress(contents)
+    stream = BytesIO(bytes(size))
+    with stream.getbuffer() as view:
+        written = snappy.decompress_raw_into(contents, view)
+    return stream.getvalue() if written == size else b""

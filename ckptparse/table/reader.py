@@ -48,7 +48,7 @@ class Table:
         separators: For each data block its key in the index block.
     """
 
-    __slots__ = ("_blocks", "_limits", "footer", "handles", "separators", "source")
+    __slots__ = ("_blocks", "_limits", "_whole", "footer", "handles", "separators", "source")
 
     def __init__(
         self,
@@ -57,17 +57,26 @@ class Table:
         handles: tuple[BlockHandle, ...],
         separators: tuple[bytes, ...],
         limits: Limits,
+        *,
+        whole: bool,
     ) -> None:
         self.source = source
         self.footer = footer
         self.handles = handles
         self.separators = separators
         self._limits = limits
+        self._whole = whole
         self._blocks: OrderedDict[int, Block] = OrderedDict()
 
     @classmethod
-    def open(cls, source: Source, *, limits: Limits) -> Table:
+    def open(cls, source: Source, *, limits: Limits, whole: bool = False) -> Table:
         """Read the footer and the index block.
+
+        Args:
+            source: The file.
+            limits: Bounds on what it may ask for.
+            whole: Whether each block must keep the rules from end to end before anything in it is
+                believed. Otherwise what one key needs is looked at, and all of it by a listing.
 
         Raises:
             TruncatedError: The file ends too early.
@@ -85,7 +94,7 @@ class Table:
                 contents = read_block(source, footer.index, limits=limits)
                 entries = Block.from_bytes(contents).decode_entries(limits=limits)
                 handles = tuple(_iter_handles(entries, footer.index))
-        return cls(source, footer, handles, tuple(entries.keys), limits)
+        return cls(source, footer, handles, tuple(entries.keys), limits, whole=whole)
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a key; None if the table has no such key.
@@ -209,12 +218,20 @@ class Table:
         if block is None:
             contents = read_block(self.source, self.handles[index], limits=self._limits)
             block = Block.from_bytes(contents)
+            if self._whole:
+                self._check_whole(index, block)
             # A large block is one tensor of a V1 file, which is rarely read twice in a row.
             if len(contents) <= _LARGEST_CACHED:
                 self._blocks[index] = block
             if len(self._blocks) > _CACHED_BLOCKS:
                 self._blocks.popitem(last=False)
         return block
+
+    def _check_whole(self, index: int, block: Block) -> None:
+        keys = block.decode_entries(limits=self._limits).keys
+        if keys:
+            previous = self.separators[index - 1] if index else None
+            _check_between(keys[0], keys[-1], previous, self.separators[index])
 
     def _located(self, index: int) -> AbstractContextManager[None]:
         return located(path=self.source.path, offset=self.handles[index].offset)

@@ -7,7 +7,6 @@ Here a reader is used again as long as its files have the size and the time that
 from __future__ import annotations
 
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ckptparse.files.context import Context, Store, begin
 from ckptparse.files.storage import FileStat, Storage
 from ckptparse.inventory.places import choose_strictly
 from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.locks import make_lock
 from ckptparse.opening import open_inventory
 from ckptparse.tensor import ReadOptions
 from ckptparse.tf.dtypes import DType
@@ -159,7 +159,7 @@ class _Cache:
     """The readers that were used last, each with what its files looked like."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._readers: OrderedDict[tuple[str, Limits], _Kept] = OrderedDict()
 
     def find(self, named: str, limits: Limits) -> CheckpointReader:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-import threading
 from contextlib import AbstractContextManager
 from types import ModuleType, TracebackType
 
 from ckptparse.errors import UnsupportedError
+from ckptparse.locks import make_lock
 from ckptparse.tf.namespaces import is_ours, make_modules
 
 __all__ = ["as_tensorflow"]
 
 _NAME = "tensorflow"
-_lock = threading.Lock()
+_lock = make_lock()
 _users = 0
 
 

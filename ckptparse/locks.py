@@ -1,0 +1,51 @@
+"""Locks that a forked child finds open.
+
+A child has one thread: the one that forked. What the others of its parent held would stay locked
+for ever, and whoever asks for it would hang. Nothing that these locks guard is ever half done in a
+way that matters: a cache is filled or not, a list is read or not.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+from weakref import WeakSet
+
+__all__ = ["make_lock"]
+
+_LOCKS: WeakSet[threading.Lock] = WeakSet()
+
+
+def make_lock() -> threading.Lock:
+    """Make a lock that is open in every child that is forked."""
+    lock = threading.Lock()
+    _LOCKS.add(lock)
+    return lock
+
+
+def _open_all() -> None:
+    for lock in (*_LOCKS, *_iter_property_locks()):
+        # As the standard library does with its own after a fork.
+        lock._at_fork_reinit()  # noqa: SLF001
+
+
+def _iter_property_locks() -> Iterator[Any]:
+    """Iterate over the locks of this package's cached properties, which have some until 3.11."""
+    if sys.version_info >= (3, 12):
+        return
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] != __package__:
+            continue
+        for owner in list(vars(module).values()):
+            if isinstance(owner, type):
+                for found in vars(owner).values():
+                    if isinstance(found, cached_property):
+                        yield vars(found)["lock"]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open_all)

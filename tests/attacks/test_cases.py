@@ -1,0 +1,336 @@
+"""Inputs that once went wrong, each for its kind: what it must give, in little memory and time."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import builder as b
+import numpy as np
+import pytest
+import v1_builder as v1
+from attacking import attempt, run_child
+
+import ckptparse
+
+FORK = """
+import os, signal, sys, threading, time
+import ckptparse
+prefix = sys.argv[1]
+checkpoint = ckptparse.open(prefix)
+wanted = {name: array.tobytes() for name, array in ckptparse.read(prefix).items()}
+
+def read_on():
+    while True:
+        checkpoint.read()
+        checkpoint["t/3"].read()
+
+for _ in range(3):
+    threading.Thread(target=read_on, daemon=True).start()
+done = 0
+for _ in range(12):
+    time.sleep(0.02)
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        found = {name: array.tobytes() for name, array in checkpoint.read().items()}
+        os._exit(0 if found == wanted and len(checkpoint.layers) >= 0 else 1)
+    done += os.waitpid(child, 0)[1] == 0
+print(done)
+os._exit(0)
+"""
+
+SHRUNK = """
+import os, sys
+import ckptparse
+with ckptparse.open(sys.argv[1], mmap=True, verify=False) as checkpoint:
+    array = checkpoint["w"].read()
+    os.truncate(sys.argv[1] + ".data-00000-of-00001", 0)
+    print(array[0], array[-1])
+"""
+
+CLOSED = """
+import sys, ckptparse
+opened = ckptparse.open(sys.argv[1])
+tensor = opened["w"]
+opened.close()
+for ask in (
+    lambda: opened["w"], lambda: list(opened), lambda: len(opened), lambda: "w" in opened,
+    lambda: opened.read(), lambda: opened.shapes(), lambda: opened.items(), lambda: opened.step,
+    lambda: opened.tree(), lambda: opened.layers, lambda: opened.optimizers,
+    lambda: opened.averages,
+    lambda: opened.object_graph, lambda: opened.orphan_slices, lambda: tensor.read(),
+    lambda: tensor[:1], lambda: tensor.verify(),
+):
+    try:
+        ask()
+    except ckptparse.ClosedError:
+        continue
+    raise SystemExit("a closed checkpoint answers")
+repr(opened), repr(tensor), opened._repr_html_(), opened.files, opened.format
+"""
+
+
+def part_of_a_save(folder: Path, entry: b.Entry) -> Path:
+    """Write the index of one part of a save that did not finish."""
+    made = b.Bundle()
+    made.add("w", np.zeros(2, np.float32))
+    made.entries[b"p"] = entry
+    parts = folder / "m_temp"
+    parts.mkdir(parents=True)
+    (parts / "part-00000-of-00001.index").write_bytes(made.index())
+    (parts / "part-00000-of-00001.data-00000-of-00001").write_bytes(bytes(made.shards[0]))
+    return folder / "m"
+
+
+@pytest.mark.parametrize("shard", [-2, -1, 7, 1 << 30])
+@pytest.mark.parametrize("slices", [[], [[(0, 1)]]], ids=["whole", "sliced"])
+def test_a_shard_that_is_none_is_refused_of_tensors_in_slices_too(
+    tmp_path: Path, shard: int, slices: list[list[tuple[int, int]]]
+) -> None:
+    entry = b.Entry(b.FLOAT, (2,), shard, 0, 0 if slices else 8, 0, slices=slices)
+    path = part_of_a_save(tmp_path / "x", entry)
+    report = ckptparse.verify(path)
+    assert "index.entry" in {problem.code for problem in report.problems}
+    assert list(ckptparse.recover(path)) == ["w"]
+
+
+def test_a_state_file_whose_path_holds_a_zero_names_nothing_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").write_bytes(b'model_checkpoint_path: "a\\000b/c"\n')
+    found = attempt(tmp_path)
+    assert set(found.values()) == {"CheckpointNotFoundError", "NotACheckpointError", "value"}
+    assert ckptparse.latest_checkpoint(tmp_path) is None
+
+
+def test_what_a_state_file_says_reaches_no_terminal(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").write_bytes(
+        b'model_checkpoint_path: "\\033[2J\\007\\r/x\xe2\x80\xae"\n'
+    )
+    attempt(tmp_path)
+    with pytest.raises(ckptparse.CheckpointNotFoundError) as caught:
+        ckptparse.read(tmp_path)
+    assert str(caught.value).isprintable() and caught.value.message.isprintable()
+
+
+def test_hints_and_messages_that_are_set_later_are_safe_to_print() -> None:
+    error = ckptparse.MalformedError("a\x1b[0m", hint="b\x07")
+    error.message, error.hint = f"{error.message}\r", "c\x9b"
+    assert str(error) == "a\\x1b[0m\\r. c\\u009b"
+
+
+def test_a_string_tensor_that_numpy_cannot_shape_is_unsupported(tmp_path: Path) -> None:
+    made = b.Bundle()
+    made.add("w", np.zeros(2, np.float32))
+    made.add_strings("z", [], (0, 1 << 62))
+    found = attempt(made.write(tmp_path / "m"))
+    assert found["read"] == "UnsupportedError"
+    made.change("z", crc=1)
+    attempt(made.write(tmp_path / "n"), "recover")
+    file = v1.LegacyFile()
+    listed = file.declare("z", (0, 1 << 62), b.STRING)
+    listed.slices.append(v1.Slice([None, None], b""))
+    assert attempt(file.write(tmp_path / "v1"), "read") == {"read": "UnsupportedError"}
+
+
+@pytest.mark.parametrize("form", ["v2", "v1"])
+def test_a_closed_checkpoint_raises_closed_error_and_nothing_else(
+    tmp_path: Path, form: str
+) -> None:
+    if form == "v2":
+        made = b.Bundle()
+        made.add("w", np.zeros(4, np.float32))
+        path = made.write(tmp_path / "m")
+    else:
+        file = v1.LegacyFile()
+        file.add("w", np.zeros(4, np.float32))
+        path = str(file.write(tmp_path / "m"))
+    run_child(CLOSED, path)
+
+
+def test_text_that_python_deprecates_is_read_as_protobuf_reads_it(tmp_path: Path) -> None:
+    text = "node { name: 'a' op: 'NoOp' device: '\\l' } # \\q\n"
+    (tmp_path / "m.pbtxt").write_text(text)
+    code = "import sys, ckptparse; print(ckptparse.open_graph(sys.argv[1]).nodes['a'].device)"
+    assert run_child(code, str(tmp_path / "m.pbtxt"), options=("-W", "error")) == "\\l\n"
+    (tmp_path / "m.pbtxt").write_text("node { name: '\\777' op: 'NoOp' }\n")
+    code = """
+import sys, ckptparse
+try:
+    ckptparse.open_graph(sys.argv[1])
+except ckptparse.CheckpointError as error:
+    print(type(error).__name__)
+"""
+    found = run_child(code, str(tmp_path / "m.pbtxt"), options=("-W", "error"))
+    assert found == "MalformedError\n"
+
+
+def test_a_partial_tensor_takes_no_memory_that_its_file_does_not_have(tmp_path: Path) -> None:
+    """Two slices of a byte are stored; the shape says eight gigabytes."""
+    halves = [[(0, 1)], [(1, (1 << 33) - 1)]]
+    made = b.Bundle()
+    made.add("w", np.zeros(2, np.float32))
+    made.entries[b"z"] = b.Entry(b.UINT8, (1 << 33,), slices=halves)
+    made.put_entry(
+        b.slice_key("z", halves[0]), b"\x07", b.masked_crc(b"\x07"), dtype=b.UINT8, shape=(1,)
+    )
+    path = made.write(tmp_path / "m")
+    attempt(path)
+    with pytest.raises(ckptparse.LimitError) as caught:
+        ckptparse.recover(path)["z"].read()
+    assert caught.value.limit == "memory_bytes"
+
+
+def test_variants_of_several_tensors_share_one_budget(tmp_path: Path) -> None:
+    inner = b.tensor_proto(b.INT8, (900 << 20,), b.field(7, b"\x05"))
+    made = b.Bundle()
+    for number in range(4):
+        made.add_variants(f"v{number}", [b.variant_proto("t", tensors=[inner])], ())
+    assert attempt(made.write(tmp_path / "m"), "read", memory=3 << 30) == {"read": "LimitError"}
+
+
+def test_strings_that_are_objects_count_with_what_objects_take(tmp_path: Path) -> None:
+    """A hundred thousand strings of two bytes take 300 kB in the file, and 6 MB in memory."""
+    made = b.Bundle()
+    made.add("s", np.array([b"ab"] * 100_000, object))
+    path = made.write(tmp_path / "m")
+    assert (
+        len(ckptparse.read(path, limits=ckptparse.Limits(memory_bytes=6_000_000))["s"]) == 100_000
+    )
+    with pytest.raises(ckptparse.LimitError, match="memory_bytes"):
+        ckptparse.read(path, limits=ckptparse.Limits(memory_bytes=4_000_000))
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_entries_that_share_bytes_cost_no_more_than_their_file(tmp_path: Path, good: bool) -> None:
+    data = np.random.default_rng(0).bytes(42_000)
+    made = b.Bundle()
+    made.put(data)
+    for number in range(2_000):
+        part = data[number:-2_000]
+        crc = b.masked_crc(part) if good else number
+        made.entries[f"t{number:04}".encode()] = b.Entry(
+            b.INT8, (len(part),), 0, number, len(part), crc
+        )
+    found = attempt(made.write(tmp_path / "m"), "read", "verify", "recover")
+    assert found["verify"] == found["recover"] == "value"
+    parts = list(ckptparse.annotate(tmp_path / "m.data-00000-of-00001", depth=0))
+    assert [part.offset for part in parts[1:]] == [a.offset + a.size for a in parts[:-1]]
+    assert sum(part.size for part in parts) == 42_000
+
+
+def test_beyond_the_attempts_that_are_allowed_tensors_are_reported_and_not_tried(
+    tmp_path: Path,
+) -> None:
+    made = b.Bundle()
+    for number in range(20):
+        made.add(f"t{number:02}", np.arange(5, dtype=np.float32), crc=number + 1)
+    path = made.write(tmp_path / "m")
+    recovery = ckptparse.recover(path, limits=ckptparse.Limits(attempts=3))
+    notes = [tensor.note for tensor in recovery.report.tensors.values()]
+    assert sum("Limits.attempts" in (note or "") for note in notes) == 17
+
+
+@pytest.mark.parametrize("place", ["block", "list"])
+def test_a_key_twice_is_an_error_for_who_reads_and_for_who_verifies(
+    tmp_path: Path, place: str
+) -> None:
+    file = v1.LegacyFile()
+    for number in range(40):
+        file.add(f"t{number:02}", np.float32(number))
+    pairs = file.pairs()
+    pairs.insert(30, pairs[30])
+    path = tmp_path / "m"
+    path.write_bytes(b.assemble([b.Stored(b.block(pairs), key=pairs[-1][0])]).data)
+    with pytest.raises(ckptparse.MalformedError, match="strictly increase"):
+        ckptparse.read(path, ["t00"] if place == "list" else None)
+    assert not ckptparse.verify(path).ok
+
+
+def test_a_name_that_begins_with_a_zero_is_found_without_the_rest_of_the_index(
+    tmp_path: Path,
+) -> None:
+    made = b.Bundle()
+    made.add("\0name", np.float32(1))
+    made.add_sliced("p", np.zeros((4, 2), np.float32), b.split_rows(4, 2, 2))
+    made.add("z", np.float32(2))
+    pairs = made.pairs()
+    blocks = [b.Stored(b.block([pair]), key=pair[0]) for pair in pairs]
+    path = made.write(tmp_path / "m")
+    table = b.assemble(blocks)
+    (tmp_path / "m.index").write_bytes(table.flip(table.blocks[-1][0] + 2))
+    with ckptparse.open(path) as checkpoint:
+        assert checkpoint["\0name"].read() == 1
+        key = b.slice_key("p", [(0, 2), None]).decode("utf-8", "surrogateescape")
+        with pytest.raises(ckptparse.CheckpointError):
+            checkpoint[key]
+
+
+def test_a_child_that_is_forked_while_threads_read_reads_on(tmp_path: Path) -> None:
+    made = b.Bundle()
+    for number in range(200):
+        made.add(f"t/{number}", np.full(50, number, np.float32))
+    assert run_child(FORK, made.write(tmp_path / "m")) == "12\n"
+
+
+def test_who_cuts_a_mapped_file_kills_the_process(tmp_path: Path) -> None:
+    """It is the price of `mmap=True`, and the reason that it is never the default."""
+    made = b.Bundle()
+    made.add("w", np.arange(1 << 20, dtype=np.float32))
+    path = made.write(tmp_path / "m")
+    run_child(SHRUNK, path, expected=-signal.SIGBUS)
+    path = made.write(tmp_path / "m")
+    code = SHRUNK.replace("mmap=True, ", "").replace("array =", "checkpoint['w'].read(); array =")
+    assert run_child(code, path) == "0.0 1.048575e+06\n"
+
+
+@pytest.mark.parametrize("ratio", [1, 21])
+def test_unpacking_a_large_block_takes_half_as_much_again_at_most(
+    tmp_path: Path, ratio: int
+) -> None:
+    size = 64 << 20
+    body = bytes(size) if ratio > 1 else np.random.default_rng(0).bytes(size)
+    stored = b.Stored(b.block([(b"k", body)]), b.SNAPPY, key=b"k")
+    path = tmp_path / "m"
+    path.write_bytes(b.assemble([stored]).data)
+    code = """
+import resource, sys
+from ckptparse.files.local import LOCAL
+from ckptparse.limits import DEFAULT_LIMITS
+from ckptparse.table.format import read_block, read_footer
+from ckptparse.table.block import Block
+from ckptparse.table.format import BlockHandle
+import cramjam
+source = LOCAL.open(sys.argv[1])
+index = read_block(source, read_footer(source).index, limits=DEFAULT_LIMITS)
+_, value = Block.from_bytes(index).first()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+block = read_block(source, BlockHandle.from_bytes(value)[0], limits=DEFAULT_LIMITS)
+grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+print(grown / len(block))
+"""
+    stored_share = path.stat().st_size / size
+    assert float(run_child(code, str(path))) < 1.5 + (stored_share if ratio == 1 else 0)
+
+
+@pytest.mark.parametrize("kind", ["disk", "mapping"])
+@pytest.mark.parametrize("name", ["w", "s"])
+def test_a_checkpoint_that_is_replaced_between_index_and_data_says_so(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    saves = []
+    for number in range(2):
+        made = b.Bundle()
+        made.add("w", np.full(9, number, np.float32))
+        made.add("s", np.array([b"x%d" % number], object))
+        saves.append(made)
+    store = dict(saves[0].files("m"))
+    path = saves[0].write(tmp_path / "m") if kind == "disk" else "m"
+    with ckptparse.open(path, store=store if kind == "mapping" else None) as checkpoint:
+        tensor = checkpoint[name]
+        store.update(saves[1].files("m"))
+        for file, data in saves[1].files("m").items():
+            (tmp_path / "new").write_bytes(data)
+            (tmp_path / "new").replace(tmp_path / file)
+        for ask in (tensor.read, tensor.verify, lambda: checkpoint.read([name])):
+            with pytest.raises(ckptparse.StorageError, match="replaced"):
+                ask()
