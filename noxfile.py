@@ -342,7 +342,7 @@ def corpus(session: nox.Session) -> None:
 def remote(session: nox.Session) -> None:
     """Buckets, web servers and fsspec's file systems, all of them on this machine."""
     session.install(".[test,remote]", "fsspec", "boto3", "moto[server]")
-    session.run(*PYTEST, "tests/test_remote.py", *session.posargs)
+    session.run(*PYTEST, "tests/test_remote.py", "tests/attacks/test_storage.py", *session.posargs)
 
 
 @nox.session

@@ -1,0 +1,157 @@
+"""Outputs: what lies where we are to write is never followed, never replaced unasked."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import builder as b
+import numpy as np
+import pytest
+from attacking import run_child
+
+import ckptparse
+
+Writer = Callable[[str, Path], object]
+
+
+def source(folder: Path) -> str:
+    made = b.Bundle()
+    made.add("w", np.arange(40_000, dtype=np.float32))
+    return made.write(folder / "in" / "m")
+
+
+WRITERS: dict[str, tuple[str, Writer]] = {
+    "npz": ("out.npz", ckptparse.convert),
+    "safetensors": ("out.safetensors", ckptparse.convert),
+    "hdf5": ("out.h5", ckptparse.convert),
+    "npy": ("out", lambda path, out: ckptparse.convert(path, out, format="npy")),
+    "v2": ("out.index", lambda path, out: ckptparse.convert(path, out.with_suffix(""))),
+    "write": ("out.index", lambda path, out: ckptparse.write(out.with_suffix(""), {"w": [1.0]})),
+    "recovery": ("out.npz", lambda path, out: ckptparse.recover(path).write(out)),
+    "page": ("out.html", lambda path, out: ckptparse.report_page(path, out, statistics=False)),
+}
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling", "directory", "fifo"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_what_lies_where_a_result_goes_stays_as_it_is(
+    tmp_path: Path, writer: str, kind: str
+) -> None:
+    name, write = WRITERS[writer]
+    path = source(tmp_path)
+    place, other = tmp_path / "to" / name, tmp_path / "other"
+    place.parent.mkdir()
+    other.write_bytes(b"precious")
+    if kind == "file":
+        place.write_bytes(b"precious")
+    elif kind == "link":
+        place.symlink_to(other)
+    elif kind == "dangling":
+        place.symlink_to(tmp_path / "nowhere")
+    elif kind == "directory":
+        place.mkdir()
+        (place / "kept").write_bytes(b"precious")
+    else:
+        os.mkfifo(place)
+    before = sorted(place.parent.iterdir())
+    with pytest.raises(ckptparse.OutputExistsError):
+        write(path, place)
+    assert sorted(place.parent.iterdir()) == before
+    assert other.read_bytes() == b"precious"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the devices of Linux")
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])
+def test_a_device_is_never_written_to(tmp_path: Path, device: str) -> None:
+    path = source(tmp_path)
+    with pytest.raises(ckptparse.CheckpointError):
+        ckptparse.report_page(path, device, statistics=False)
+
+
+LIMITED = """
+import resource, signal, sys
+from ckptparse.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+sys.argv = ["ckptparse", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits are those of Linux")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["show", "PATH", "w", "--npy", "OUT.npy"],
+        ["convert", "PATH", "OUT.npz"],
+        ["convert", "PATH", "OUT"],
+        ["recover", "PATH", "-o", "OUT"],
+        ["page", "PATH", "OUT.html"],
+    ],
+    ids=" ".join,
+)
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, command: list[str]) -> None:
+    path, out = source(tmp_path), tmp_path / "to" / "out"
+    out.parent.mkdir()
+    words = [word.replace("PATH", path).replace("OUT", str(out)) for word in command]
+    code = LIMITED.replace("main()\n", "try:\n    main()\nexcept SystemExit as error:\n    ")
+    found = run_child(code + "print(error.code)\n", *words).splitlines()[-1]
+    assert found == "2"
+    assert list(out.parent.iterdir()) == []
+
+
+def test_names_that_differ_by_case_alone_are_different_files(tmp_path: Path) -> None:
+    """On a disk that does not tell them apart, one would replace the other."""
+    names = [
+        "w",
+        "W",
+        "a/b",
+        "a%2Fb",
+        "report",
+        "Report",
+        "w.missing",
+        "..",
+        "CON",
+        "w~2",
+        "\0",
+        "",
+    ]
+    made = b.Bundle()
+    for number, name in enumerate(names):
+        if name:
+            made.add(name, np.full(2, number, np.float32))
+    path = made.write(tmp_path / "in" / "m")
+    ckptparse.recover(path).write(tmp_path / "out")
+    ckptparse.convert(path, tmp_path / "npy", format="npy")
+    for folder in (tmp_path / "out", tmp_path / "npy"):
+        files = [file.name for file in folder.iterdir()]
+        assert len({name.casefold() for name in files}) == len(files)
+        assert len([name for name in files if name.endswith(".npy")]) == len(names) - 1
+        assert all(file.parent == folder for file in folder.rglob("*"))
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "in", tmp_path / "npy", tmp_path / "out"]
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a\0b", "x" * 300, "\x1b[2J", "a\nb", "."])
+def test_no_name_of_a_tensor_leads_out_of_the_output(tmp_path: Path, name: str) -> None:
+    made = b.Bundle()
+    made.add(name, np.float32(1))
+    path = made.write(tmp_path / "in" / "m")
+    ckptparse.recover(path).write(tmp_path / "out")
+    ckptparse.convert(path, tmp_path / "npy", format="npy")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "in", tmp_path / "npy", tmp_path / "out"]
+    assert len(list((tmp_path / "out").rglob("*.npy"))) == 1
+
+
+def test_nothing_is_written_beside_the_input(tmp_path: Path) -> None:
+    path = source(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    ckptparse.read(path)
+    ckptparse.verify(path)
+    ckptparse.recover(path)
+    list(ckptparse.annotate(path))
+    ckptparse.identify(path)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,116 @@
+"""Servers that do harm: redirects, endless bodies, lengths that lie, objects that change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import builder as b
+import numpy as np
+import pytest
+from range_server import Handler, RangeServer, serve
+
+import ckptparse
+
+pytest.importorskip("obstore")
+
+
+@pytest.fixture
+def server() -> Iterator[RangeServer]:
+    made = b.Bundle()
+    made.add("w", np.arange(64, dtype=np.float32))
+    files = {f"run/{name}": data for name, data in made.files("m").items()}
+    with serve(files) as served:
+        yield served
+
+
+def headed(handler: Handler, status: int, length: int, total: str) -> None:
+    handler.send_response(status)
+    handler.send_header("ETag", '"1"')
+    handler.send_header("Content-Length", str(length))
+    handler.send_header("Content-Range", total)
+    handler.end_headers()
+    handler.close_connection = True
+
+
+def endless(handler: Handler) -> bool:
+    """Give bytes for as long as somebody takes them, up to a gigabyte."""
+    handler.send_response(200)
+    handler.send_header("ETag", '"1"')
+    handler.end_headers()
+    with suppress(OSError):
+        for _ in range(1 << 10):
+            handler.wfile.write(bytes(1 << 20))
+    handler.close_connection = True
+    return True
+
+
+def too_long(handler: Handler) -> bool:
+    """Say a petabyte, and hang up."""
+    headed(handler, 206, 1 << 50, f"bytes 0-{(1 << 50) - 1}/{1 << 50}")
+    return True
+
+
+def negative(handler: Handler) -> bool:
+    headed(handler, 206, 0, "bytes 5-1/2")
+    return True
+
+
+def redirect(handler: Handler) -> bool:
+    handler.send_response(302)
+    handler.send_header("Location", f"http://127.0.0.1:{handler.server.served.port}/secret")
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+    return True
+
+
+def loop(handler: Handler) -> bool:
+    handler.server.served.faults.append(loop)
+    handler.send_response(302)
+    handler.send_header("Location", handler.path)
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+    return True
+
+
+def value_or_none(read: Callable[[], np.ndarray]) -> list[float] | None:
+    """Read; None if that is an error of the package. The library may have asked once more."""
+    try:
+        return read().tolist()
+    except ckptparse.CheckpointError:
+        return None
+
+
+@pytest.mark.parametrize("fault", [endless, too_long, negative, loop], ids=lambda one: one.__name__)
+def test_a_server_that_lies_is_an_error_in_little_memory(
+    server: RangeServer, fault: Callable[[Handler], bool]
+) -> None:
+    with ckptparse.open(f"{server.url}/run/m") as checkpoint:
+        tensor = checkpoint["w"]
+        server.faults += [fault] * 12
+        assert value_or_none(tensor.read) in (None, list(range(64)))
+
+
+def test_a_redirect_gives_what_lies_there_or_an_error(server: RangeServer) -> None:
+    """The bytes of another place have another checksum: they are never taken for the tensor."""
+    server.files["secret"] = bytes(4096)
+    server.faults += [redirect] * 3
+    found = value_or_none(lambda: ckptparse.read(f"{server.url}/run/m")["w"])
+    assert found in (None, list(range(64)))
+
+
+def test_an_object_that_is_replaced_between_index_and_data_is_said(server: RangeServer) -> None:
+    with ckptparse.open(f"{server.url}/run/m") as checkpoint:
+        checkpoint["w"].read()
+        for name in list(server.files):
+            server.tags[name] = '"2"'
+        with pytest.raises(ckptparse.StorageError, match="replaced while it was read"):
+            checkpoint["w"].read()
+
+
+def test_names_of_a_mapping_that_lead_out_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "secret.index").write_bytes(b"x")
+    for name in ("../secret", str(tmp_path / "secret"), "a/../../secret"):
+        with pytest.raises(ckptparse.CheckpointNotFoundError):
+            ckptparse.read(name, store={"run/m.index": b""})
