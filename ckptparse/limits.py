@@ -1,7 +1,7 @@
 """How much a file may ask for before it is refused with `LimitError`.
 
-The defaults admit every checkpoint that TensorFlow is known to have written, and keep what a small
-hostile file can cost within what the machine of a service can bear.
+With the defaults, every checkpoint that TensorFlow is known to have written can be read, and a
+small hostile file cannot cost more time and memory than the machine of a service has.
 """
 
 from __future__ import annotations
@@ -22,27 +22,33 @@ class Limits:
     """
 
     index_bytes: int = 1 << 30
-    """Size of an index file, or of a V1 file's index block."""
+    """Size of an index file, or of a V1 file's index block. An entry takes about 60 bytes, so 1 GiB
+    holds more than 10 million of them."""
     entries: int = 20_000_000
-    """Entries of one table."""
+    """Entries of one table. Each takes at least 3 bytes in the file, and some hundred in memory.
+    Checkpoints of more than 100,000 tensors are rare."""
     key_bytes: int = 1 << 26
-    """What a table's keys may take, written out, beyond 16 times its blocks. Keys share what they
-    begin with, and TensorFlow writes a whole one every 16 entries; without that they grow with the
-    square of the file."""
+    """Bytes of a table's keys, in full, beyond 16 times its blocks. Keys share their first bytes
+    with the one before, and TensorFlow stores a full key every 16 entries. Without full keys they
+    can grow with the square of the file."""
     rank: int = 254
-    """Dimensions of a tensor (254 is TensorFlow's own bound)."""
+    """Dimensions of a tensor: 254 is TensorFlow's own bound."""
     shards: int = 1_000_000
-    """Data files of a checkpoint."""
+    """Data files of a checkpoint. A header states any number in a few bytes, and lists are made of
+    so many names; real checkpoints have one for each device or host."""
     slices: int = 1_000_000
-    """Slices of one tensor."""
+    """Slices of one tensor: each costs a Python object and a lookup. Real tensors have one for each
+    device or parameter server."""
     strings: int = 1 << 26
-    """Elements of one string or variant tensor: each costs a Python object."""
+    """Elements of one string or variant tensor. Each costs a Python object of 33 bytes or more, so
+    64 million of them take some 3 GiB, from a file of 64 MiB."""
     message_bytes: int = (1 << 31) - 1
-    """Size of one protobuf message (protobuf's own bound)."""
+    """Size of one protobuf message: protobuf's own bound."""
     nesting: int = 100
-    """Messages inside messages (the depth that every protobuf runtime accepts)."""
+    """Messages inside messages: every protobuf runtime accepts this depth, and some no more."""
     fill_bytes: int = 1 << 30
-    """What a few stored values may be repeated to fill, over all tensors that are read together."""
+    """Bytes that a few stored values may be repeated to fill, of all tensors that are read
+    together. A constant of a graph states any shape with one value."""
     decompressed_bytes: int = 1 << 30
     """Size of one compressed block or chunk when decompressed. The chunks of one SavedModel may sum
     to this, or to 16 times their file if that is more."""
@@ -53,8 +59,8 @@ class Limits:
     """Damaged tensors that `recover` tries to repair, beyond one for each 16 KiB of the files: one
     takes a millisecond. The others are reported, and nothing is got back of them."""
     shared_bytes: int = 1 << 30
-    """What tensors that are read together may take beyond the size of the data files, by sharing
-    their bytes: entries of a small file may all refer to the same ones."""
+    """Bytes that tensors which are read together may take beyond the size of the data files.
+    Entries of a small file may all refer to the same bytes."""
 
     members: int = 100_000
     """Members of an archive that a checkpoint lies in."""
@@ -71,7 +77,7 @@ class Limits:
         return f"Limits({', '.join(changed)})"
 
     def check(self, field: str, found: int, what: str, *, path: str | None = None) -> None:
-        """Raise `LimitError` where `found` is more than the field of that name allows."""
+        """Raise `LimitError` if `found` is more than the field of that name allows."""
         allowed: int = getattr(self, field)
         if found > allowed:
             raise LimitError(

@@ -1,8 +1,8 @@
-"""Damage as a value: what is wrong where, how bad it is, and in what state each tensor is.
+"""Damage as a value: what is wrong and where, how bad it is, and the state of each tensor.
 
-A `Problem` carries one of the stable words of `PROBLEM_CODES`. The part before the dot says what is
-concerned (the index, a V1 file, a shard, a tensor, a slice, the set of files, what lies beside it),
-the part after it what is wrong.
+A `Problem` has one of the stable codes of `PROBLEM_CODES`. The part before the dot says what it is
+about (the index, a V1 file, a shard, a tensor, a slice, the set of files, leftovers), and the part
+after it says what is wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Word(str, Enum):
 
 
 class Severity(_Word):
-    """Whether a reader could ever be given wrong or no bytes because of a problem."""
+    """An error means that a reader can get wrong bytes, or none. A warning means that it cannot."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -44,7 +44,7 @@ class Status(_Word):
     PARTIAL = "partial"
     """Some ranges of elements are present; no checksum can be checked."""
     UNVERIFIED = "unverified"
-    """Bytes are offered without proof."""
+    """Bytes are offered, but nothing proves them."""
     CORRUPT = "corrupt"
     """Bytes are present and the checksum disagrees."""
     MISSING = "missing"
@@ -52,7 +52,7 @@ class Status(_Word):
 
     @property
     def proved(self) -> bool:
-        """Whether the value is a promise, within the chance that is stated with it."""
+        """Whether the value is a promise: wrong at most with the chance that is stated."""
         return self in (Status.VERIFIED, Status.CORRECTED, Status.DERIVED)
 
 
@@ -150,9 +150,9 @@ class Problem:
 
     Attributes:
         code: A key of `PROBLEM_CODES`.
-        severity: Whether anything a reader could use is concerned.
-        where: The file, the tensor, or a file and offsets in it.
-        message: One sentence: what was expected and what was found.
+        severity: Whether it can affect what a reader gets.
+        where: The file, the tensor, or a file and a name in it.
+        message: What was expected and what was found, in a sentence.
     """
 
     code: str
@@ -185,7 +185,7 @@ PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
     {
         "index.missing": "There is no index, so names, shapes and checksums are not known.",
         "index.foreign": "The index is a file of another kind, such as a Git LFS pointer.",
-        "index.footer": "The index's last 48 bytes are missing, damaged, or followed by others.",
+        "index.footer": "The last 48 bytes of the index are missing, damaged, or not the last.",
         "index.index_block": "The block that lists the index's blocks is damaged.",
         "index.block": "A block of entries in the index is damaged.",
         "index.metaindex": "The index's metaindex block is damaged; nothing reads it.",
@@ -195,7 +195,7 @@ PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
         "index.text": "The index was changed by a conversion of line ends, which can be undone.",
         "index.unreferenced": "The index holds bytes that nothing refers to.",
         "v1.foreign": "The V1 file is a file of another kind, such as a Git LFS pointer.",
-        "v1.footer": "A V1 file's last 48 bytes are missing, damaged, or followed by others.",
+        "v1.footer": "The last 48 bytes of a V1 file are missing, damaged, or not the last.",
         "v1.index_block": "The block that lists a V1 file's blocks is damaged.",
         "v1.block": "A block of records in a V1 file is damaged.",
         "v1.metaindex": "A V1 file's metaindex block is damaged; nothing reads it.",
@@ -207,39 +207,39 @@ PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
         "v1.unreferenced": "A V1 file holds bytes that nothing refers to.",
         "shard.missing": "A data file that the index refers to is not there.",
         "shard.foreign": "A data file is a file of another kind, such as a Git LFS pointer.",
-        "shard.truncated": "A data file ends before the bytes that the index expects of it.",
-        "shard.trailing": "A data file goes on after the last byte that the index refers to.",
-        "shard.gap": "A data file holds bytes between tensors that nothing refers to.",
+        "shard.truncated": "A data file is shorter than the index expects.",
+        "shard.trailing": "A data file has bytes after the last tensor that the index names.",
+        "shard.gap": "A data file has bytes between tensors that nothing refers to.",
         "shard.overlap": "Two tensors share bytes of a data file.",
-        "shard.zeros": "A data file has runs of zeros, on 4 KiB boundaries, in the place of data.",
-        "shard.swapped": "A data file holds the bytes that belong into another one.",
-        "shard.renamed": "The bytes of a data file lie in a file of another name.",
-        "shard.shifted": "A data file's bytes lie some bytes before or behind their place.",
+        "shard.zeros": "A data file has runs of zeros, on 4 KiB boundaries, in place of data.",
+        "shard.swapped": "A data file has the bytes of another one.",
+        "shard.renamed": "The bytes of a data file are in a file with another name.",
+        "shard.shifted": "Bytes of a data file are some bytes before or after their place.",
         "shard.text": "A data file was changed by a conversion of text.",
         "tensor.missing": "No bytes of a tensor are there.",
         "tensor.truncated": "A data file ends within a tensor.",
-        "tensor.checksum": "A tensor's bytes do not have the checksum that is stored for them.",
-        "tensor.zeros": "A tensor's checksum fails, and it is all zeros or has holes of zeros.",
+        "tensor.checksum": "The checksum of a tensor's bytes is not the stored one.",
+        "tensor.zeros": "A tensor's checksum disagrees, and it has holes of zeros or only zeros.",
         "tensor.no_checksum": "The index stores no checksum for a tensor.",
         "tensor.decode": "A tensor's bytes break the format's rules: its strings do not fit them.",
-        "tensor.entry": "A tensor's entry is known only from a damaged part of the index.",
+        "tensor.entry": "The entry of a tensor comes from a damaged part of the index.",
         "slice.missing": "A sliced tensor lists a slice that is not stored.",
         "slice.layout": "The slices of a tensor overlap, leave gaps, or do not fit its shape.",
-        "slice.orphan": "A slice is stored whose tensor is not listed.",
-        "object_graph.damaged": "The object graph cannot be read, or names values not there.",
+        "slice.orphan": "A slice is stored, but no tensor lists it.",
+        "object_graph.damaged": "The object graph cannot be read, or names missing values.",
         "fingerprint.mismatch": "The SavedModel's fingerprint was made from another index.",
         "fingerprint.damaged": "The SavedModel's fingerprint cannot be read.",
         "graph.damaged": "A graph cannot be read, or one of its constants does not decode.",
-        "path.taken": "The path means no whole checkpoint: the report is on another that is there.",
-        "path.refused": "The strict reader does not take what lies at the path.",
+        "path.taken": "The path means no whole checkpoint. The report is about another one there.",
+        "path.refused": "The strict reader refuses the path.",
         "state.elsewhere": "The `checkpoint` state file names a checkpoint in another directory.",
         "state.stale": "The `checkpoint` state file names checkpoints that are not there.",
         "state.damaged": "The `checkpoint` state file cannot be read.",
         "set.mixed": "The index and the data files come from different saves.",
         "set.unfinished": "The save that wrote these files ended before it was done.",
-        "leftover.conflict": "The parts of an unfinished save hold different values of a tensor.",
-        "leftover.temporary": "Temporary files of a save that did not finish lie beside.",
-        "file.unreadable": "The operating system refuses to read a file.",
+        "leftover.conflict": "Parts of an unfinished save have different values of a tensor.",
+        "leftover.temporary": "There are temporary files of an unfinished save.",
+        "file.unreadable": "The operating system does not allow reading a file.",
         "limit.reached": "A file asks for more than the limits allow, so it was not read.",
     }
 )

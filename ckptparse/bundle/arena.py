@@ -1,15 +1,15 @@
-"""Many dense tensors at once: few buffers, few reads, every checksum.
+"""Read many dense tensors at once, with few buffers and few reads; every checksum is checked.
 
-Neighbours in a data file form a *stretch*, stretches share an *arena* (one buffer), and the arrays
-are views into it: disjoint, aligned and writable. An array that outlives the others keeps its arena
-alive, which is at most `ARENA_SIZE` bytes larger than itself.
+Neighbours in a data file form a *stretch*. Stretches share an *arena*: one buffer. The arrays are
+views into it: they do not overlap, are aligned, and can be written. An array that lives longer than
+the others keeps its arena alive, which is at most `ARENA_SIZE` bytes larger than the array.
 
     data file    |  a  |  b  | not wanted |  c  |d|   e    |
     arena        |  a  |  b  |.|  c  |d|.|   e    |            d leaves e unaligned: new stretch,
-                                                               or a copy where e is small
+                                                               or a copy if e is small
 
-Threads share the work by pieces of a stretch. A piece is checked while the processor's cache still
-holds it; reading and checking both run without the interpreter's lock.
+Threads share the pieces of a stretch. A piece is checked while it is still in the processor's
+cache. Reading and checking run without the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -48,13 +48,17 @@ OpenShard = Callable[[int], AbstractContextManager[Source]]
 """Gives the open data file of a number."""
 
 ARENA_SIZE = 16 << 20
-"""Bytes of one arena; a larger tensor has one of its own."""
+"""Bytes of one arena; a larger tensor has one alone. An array that is kept keeps so much memory at
+most beyond its own; smaller arenas are slower to make."""
 SHARE_SIZE = 16 << 20
-"""Bytes that one thread takes at once."""
+"""Bytes that one thread takes at once: some 5 ms of reading, many times what starting it costs."""
 SMALL_STRETCH = 1 << 14
-"""Bytes that are quicker copied to their place than read there by themselves."""
+"""Up to so many bytes, copying to another place is faster than one more read."""
 _ALIGNMENT = 64
+"""Stretches begin at multiples of this in an arena: a line of the processor's cache, and enough for
+every numpy type."""
 _NEGLIGIBLE_GAP = 4096
+"""A gap below one page is read over: that costs less than a second read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,8 @@ class DenseRows:
 
     Attributes:
         numbers: Which of the caller's rows each one is.
-        shard_ids, offsets, sizes: Where its bytes lie.
-        alignments: What its offset in memory must be a multiple of.
+        shard_ids, offsets, sizes: Where its bytes are.
+        alignments: Its offset in memory must be a multiple of this.
     """
 
     numbers: npt.NDArray[np.intp]
@@ -116,20 +120,21 @@ class Arena:
 
 
 class Check:
-    """Collects checksums as bytes come in, and compares them; a tensor may come in several parts.
+    """Collects the checksums of bytes that are read, and compares them with those stored.
 
-    Threads put theirs in at the same time, each for other rows or other parts.
+    A tensor may come in several parts. Several threads use it at the same time, each for other rows
+    or parts.
     """
 
     def __init__(self, wanted: IntColumn) -> None:
         """Set up for rows of these checksums."""
         self._wanted = wanted
-        # What nobody puts in is no checksum.
+        # -1 is no checksum: it stays if nothing was computed for a row.
         self._computed = np.full_like(wanted, -1)
         self._parts: list[tuple[int, int, int, int]] = []
 
     def put(self, row: int, crcs: Sequence[int]) -> None:
-        """Take the checksums of rows from `row` on; of a row of which parts come, it means none."""
+        """Take the checksums of rows from `row` on. For a row that comes in parts it is ignored."""
         self._computed[row : row + len(crcs)] = crcs
 
     def put_part(self, row: int, start: int, size: int, crc: int) -> None:
@@ -137,7 +142,7 @@ class Check:
         self._parts.append((row, start, size, crc))
 
     def find_failed(self) -> tuple[int, int] | None:
-        """Return the first row that is damaged and its computed checksum, once all is put in."""
+        """Return the first damaged row and its computed checksum; called when all are taken."""
         self._computed[[row for row, *_ in self._parts]] = 0
         for row, _, size, crc in sorted(self._parts):
             self._computed[row] = combine_crc(int(self._computed[row]), crc, size)
@@ -146,12 +151,12 @@ class Check:
 
 
 def plan_arenas(rows: DenseRows, *, gap: int = _NEGLIGIBLE_GAP) -> list[Arena]:
-    """Lay the tensors out in arenas; what lies closer than `gap` bytes is read as one."""
+    """Place the tensors in arenas; those at most `gap` bytes apart are read together."""
     arenas: list[Arena] = []
     for low, high in _iter_stretches(rows, gap):
         offset = int(rows.offsets[low])
         size = int(rows.offsets[high - 1] + rows.sizes[high - 1]) - offset
-        # The widest element decides: wherever it is aligned, so are the other large tensors.
+        # If the widest element is aligned, so are those of the other large tensors.
         widest = low + _find_widest(rows, low, high)
         phase = (offset - int(rows.offsets[widest])) % int(rows.alignments[widest])
         start = -(-arenas[-1].size // _ALIGNMENT) * _ALIGNMENT + phase if arenas else phase
@@ -165,7 +170,7 @@ def plan_arenas(rows: DenseRows, *, gap: int = _NEGLIGIBLE_GAP) -> list[Arena]:
 
 
 def plan_placed(rows: DenseRows, positions: IntColumn) -> Arena:
-    """Lay tensors out at given positions (in the order of the rows) of one arena."""
+    """Place tensors at given positions of one arena, in the order of the rows."""
     ends = positions + rows.sizes
     cuts = (
         (rows.offsets[1:] != rows.offsets[:-1] + rows.sizes[:-1])
@@ -183,7 +188,7 @@ def plan_placed(rows: DenseRows, positions: IntColumn) -> Arena:
 
 
 def _iter_stretches(rows: DenseRows, gap: int) -> Iterator[tuple[int, int]]:
-    """Cut the rows where a gap, an overlap, another shard or alignment demands it, and by size."""
+    """Cut the rows at a gap, an overlap, another shard, another alignment, and by size."""
     ends = rows.offsets + rows.sizes
     gaps = rows.offsets[1:] - ends[:-1]
     cuts = (gaps < 0) | (gaps > gap) | (np.diff(rows.shard_ids) != 0)
@@ -201,15 +206,15 @@ def _iter_stretches(rows: DenseRows, gap: int) -> Iterator[tuple[int, int]]:
 
 
 def _find_widest(rows: DenseRows, low: int, high: int) -> int:
-    """Return which of the large tensors of a stretch has the widest elements, or of all small."""
+    """Return which large tensor of a stretch has the widest elements; of small ones if all are."""
     widths = rows.alignments[low:high] * (rows.sizes[low:high] > SMALL_STRETCH)
     return int((widths if widths.any() else rows.alignments[low:high]).argmax())
 
 
 def _find_misalignments(rows: DenseRows) -> npt.NDArray[np.bool_]:
-    """Before which rows no common shift aligns both them and the large ones before.
+    """Tell before which rows to cut: no shift aligns both them and the large ones before.
 
-    Small ones are copied to where they are aligned.
+    Small ones are copied to an aligned place.
     """
     cuts = np.zeros(len(rows.offsets), np.bool_)
     modulus, residue = 1, 0
@@ -241,8 +246,8 @@ def read_arenas(
         rows: The tensors.
         arenas: Their layout.
         open_shard: Opens data files.
-        check: Is given the checksum of every tensor, by row; None where nobody wants to know.
-        threads: How many work at once.
+        check: Takes the checksum of every tensor, by row; None computes none.
+        threads: How many threads work at once.
         share: Bytes that one thread takes at once.
 
     Returns:
@@ -268,7 +273,7 @@ def check_mapped(
     check: Check,
     threads: int,
 ) -> None:
-    """Compute the checksums of tensors that are in memory already; `view` gives a stretch's."""
+    """Compute the checksums of tensors that are in memory; `view` gives the bytes of a stretch."""
     shares = [
         _Share(rows, stretch, view(stretch), start, SHARE_SIZE, check, None)
         for stretch in stretches
@@ -284,7 +289,7 @@ def view_of(buffer: npt.NDArray[np.uint8], stretch: Stretch) -> memoryview:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What brings the bytes of an arena into memory."""
+    """How the bytes of an arena are read into memory."""
 
     buffer: Buffer
     huge_pages: HugePages
@@ -302,7 +307,7 @@ class _Share:
     most: int
     check: Check | None
     source: _Source | None
-    """None where the bytes are in memory already."""
+    """None if the bytes are in memory already."""
 
     @property
     def stop(self) -> int:
@@ -330,7 +335,7 @@ class _Share:
 
 
 class _Checker:
-    """Computes the checksums of a share's tensors as its bytes come into memory."""
+    """Computes the checksums of a share's tensors while its bytes are read."""
 
     __slots__ = ("_buffer", "_check", "_done", "_ends", "_parts", "_row", "_running", "_starts")
 
@@ -347,8 +352,8 @@ class _Checker:
         lows, highs = np.maximum(starts, share.start), np.minimum(ends, share.stop)
         self._starts: list[int] = lows.tolist()
         self._ends: list[int] = highs.tolist()
-        # Only the first and the last tensor can reach beyond the share: where in them it begins,
-        # and how many of their bytes it has.
+        # Only the first and the last tensor can reach beyond the share. Of these: where in the
+        # tensor the share begins, and how many of its bytes it has.
         begins, sizes = lows - starts, highs - lows
         self._parts = {
             number: (int(begins[number]), int(sizes[number]))
@@ -358,7 +363,7 @@ class _Checker:
         self._done = self._running = 0
 
     def advance(self, ready: int) -> None:
-        """Go on as far as the bytes before `ready`, which are all there."""
+        """Go on up to `ready`: all bytes before it have been read."""
         buffer, starts, ends, low = self._buffer, self._starts, self._ends, self._done
         high = bisect_right(ends, ready, low)
         if low < high:

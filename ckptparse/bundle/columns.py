@@ -1,12 +1,12 @@
-"""Entries of an index by the block, for checkpoints of many tensors.
+"""Decode many entries of an index at once, column by column.
 
-A listing of 100,000 tensors has no time for a message object each. Nearly every entry has the form
+With 100,000 tensors, one message object for each takes too long. Nearly every entry has the form
 
     08 dtype  12 n shape[n]  (18 shard_id)  (20 offset)  (28 size)  35 crc32c[4]
 
-and those are decoded for a whole block at once, column by column. Every other entry, and every
-entry with a value that is not plainly right, goes through the bindings and `BundleEntry.from_proto`
-one by one, so that there is one place that judges.
+in the order of field numbers, as protobuf writes them; fields in brackets are left out if they are
+0. Such entries are decoded together. All others, and those with a value that may be wrong, go
+through the bindings and `BundleEntry.from_proto` one by one. So all rules are in one place.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ Shape = tuple[int, ...]
 IntColumn = npt.NDArray[np.int64]
 
 _LONGEST_SIMPLE_VARINT = 9
-"""Bytes of a varint that cannot be negative."""
+"""Bytes of the longest varint that is no negative number: these take ten."""
 _PADDING = 64
-"""Bytes after a block that the columns may look at while an entry is still being judged."""
+"""Zero bytes after the entries, so that a damaged last one can be read past its end: its fields
+take 45 bytes at most."""
 _SHORT_SHAPE = 32
-"""Bytes of a serialized shape of six dimensions below 2**14; longer ones are looked up singly."""
+"""Bytes of a serialized shape with six dimensions below 2**14; longer ones are looked up singly."""
 _MIXER = np.uint64(0x9E3779B97F4A7C15)
-"""An odd number whose bits look random: multiplying by it loses nothing."""
+"""2^64 divided by the golden ratio, an odd number: multiplying by it mixes all bits, and different
+numbers stay different."""
 _WIDTHS = np.array([item_size(code) or 0 for code in range(128)], np.int64)
 _COUNTED = np.zeros(128, np.bool_)
 _COUNTED[[DataType.DT_STRING, DataType.DT_VARIANT]] = True
@@ -48,7 +50,7 @@ class EntryColumns:
     Attributes:
         data_types, shard_ids, offsets, sizes, crcs: Shape (n,), int64; as in `BundleEntry`.
         shapes: As in `BundleEntry`.
-        others: The rows that have more to them (slices), as entries.
+        others: The rows with slices, as entries.
     """
 
     data_types: IntColumn
@@ -123,7 +125,7 @@ class EntryColumns:
 
 
 class EntryDecoder:
-    """Decodes entries of one bundle; remembers the shapes it has met."""
+    """Decodes entries of one bundle, and remembers shapes that it has decoded."""
 
     def __init__(
         self,
@@ -136,7 +138,7 @@ class EntryDecoder:
         """Set up a decoder.
 
         Args:
-            num_shards: Of the bundle's header.
+            num_shards: Number of data files, from the bundle's header.
             limits: Bounds on what an entry may ask for.
             decode_entry: Key and value -> checked entry, through the bindings.
             decode_shape: Serialized TensorShapeProto -> shape, through the bindings.
@@ -147,7 +149,7 @@ class EntryDecoder:
         self._shapes = _Shapes(decode_shape)
 
     def decode(self, table: TableColumns, skipped: int) -> EntryColumns:
-        """Decode the entries of a table, but for the first few.
+        """Decode the entries of a table, without the first `skipped` ones.
 
         Raises:
             MalformedError, LimitError: As `BundleEntry.from_proto`.
@@ -167,18 +169,18 @@ class EntryDecoder:
     def _find_shapes(
         self, contents: bytes, starts: IntColumn, ends: IntColumn
     ) -> tuple[list[Shape], IntColumn]:
-        """Decode each serialized shape once; for each row its shape and number of elements."""
+        """Decode each serialized shape once; return for each row its shape and its elements."""
         first, which = _tell_apart(contents, starts, ends)
         spans = zip(starts[first].tolist(), ends[first].tolist(), strict=True)
         met = [self._shapes[contents[low:high]] for low, high in spans]
-        # An array of objects gives the rows of tuples without a loop.
+        # An array of objects gives each row its tuple without a loop.
         shapes = np.empty(len(met), np.object_)
         shapes[:] = [shape for shape, _ in met] if met else []
         counts = np.array([count for _, count in met], np.int64)
         return shapes[which].tolist(), counts[which]
 
     def _plausible(self, scan: _Scan, elements: IntColumn) -> npt.NDArray[np.bool_]:
-        """Which rows have fields that agree with each other; those only need no second look."""
+        """Tell which rows have fields that agree with each other; the others are decoded singly."""
         widths = _WIDTHS[scan.data_types]
         whole = np.maximum(widths, 1)
         fits: npt.NDArray[np.bool_] = (
@@ -193,7 +195,7 @@ class EntryDecoder:
 
 @dataclass(slots=True)
 class _Scan:
-    """What a look at the bytes gave; a row means something only where it is `plain`."""
+    """The fields read from the bytes. A row is valid only if it is `plain`."""
 
     plain: npt.NDArray[np.bool_]
     data_types: IntColumn
@@ -207,6 +209,7 @@ class _Scan:
 
 def _scan(contents: bytes, starts: IntColumn, ends: IntColumn) -> _Scan:
     data = np.frombuffer(contents + bytes(_PADDING), np.uint8)
+    # Tags: 08 dtype, 12 shape, 18 shard_id, 20 offset, 28 size, 35 crc32c (fixed32).
     at = starts
     plain = (data[at] == 0x08) & (data[at + 1] < 0x80)
     data_types = np.where(plain, data[at + 1], 0).astype(np.int64)
@@ -218,6 +221,7 @@ def _scan(contents: bytes, starts: IntColumn, ends: IntColumn) -> _Scan:
     shard_ids, at, plain = _read_varint(data, 0x18, at, plain, longest=4)
     offsets, at, plain = _read_varint(data, 0x20, at, plain, longest=_LONGEST_SIMPLE_VARINT)
     sizes, at, plain = _read_varint(data, 0x28, at, plain, longest=_LONGEST_SIMPLE_VARINT)
+    # The checksum must be the last field; it is there unless it is 0.
     plain &= (data[at] == 0x35) & (at + 5 == ends)
     shape_ends = np.where(plain, shape_ends, shape_starts)
     return _Scan(
@@ -228,7 +232,7 @@ def _scan(contents: bytes, starts: IntColumn, ends: IntColumn) -> _Scan:
 def _tell_apart(
     contents: bytes, starts: IntColumn, ends: IntColumn
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Find equal spans: for each distinct one a row that has it, and for each row which it is."""
+    """Find equal spans: return a row for each distinct span, and for each row its span's number."""
     sizes = ends - starts
     if not len(sizes) or sizes.max() > _SHORT_SHAPE:
         every = np.arange(len(sizes))
@@ -238,7 +242,7 @@ def _tell_apart(
     rows = rows.reshape(-1, width)
     rows[np.arange(width) >= sizes[:, None]] = 0
     words = rows.view(np.uint64)
-    # One number for each row sorts faster than its words do; equal numbers are compared below.
+    # One number for each row sorts faster than its words. Equal numbers are compared below.
     mixed = sizes.astype(np.uint64)
     for column in words.T:
         mixed = (mixed ^ column) * _MIXER
@@ -259,7 +263,11 @@ def _read_varint(
     *,
     longest: int,
 ) -> tuple[IntColumn, IntColumn, npt.NDArray[np.bool_]]:
-    """Read an optional varint field in every plain row: values, positions after it, plain rows."""
+    """Read an optional varint field in every plain row.
+
+    Returns:
+        The values (0 if the field is left out), the positions after it, and which rows are plain.
+    """
     values = np.zeros(len(at), np.int64)
     rows = np.flatnonzero(plain & (data[at] == tag))
     at = at.copy()
@@ -271,7 +279,7 @@ def _read_varint(
         rows = rows[byte >= 0x80]
         if not len(rows):
             return values, at, plain
-        # A cut-off varint must not be followed out of the block: such rows end up not plain.
+        # A varint that is cut off must not lead out of the bytes: such rows are not plain.
         rows = rows[at[rows] < len(data) - _PADDING]
     plain = plain.copy()
     plain[rows] = False
@@ -282,6 +290,7 @@ def _read_crc(data: npt.NDArray[np.uint8], at: IntColumn) -> IntColumn:
     crcs = np.zeros(len(at), np.uint32)
     for byte in range(4):
         crcs |= data[at + 1 + byte].astype(np.uint32) << np.uint32(8 * byte)
+    # Stored masked (section 1.4): the constant is added after rotating right by 15.
     unmasked = crcs - np.uint32(0xA282EAD8)
     rotated = unmasked >> np.uint32(17) | unmasked << np.uint32(15)
     column: IntColumn = rotated.astype(np.int64)
@@ -300,7 +309,7 @@ def _put(columns: EntryColumns, row: int, entry: BundleEntry) -> None:
 
 
 class _Shapes(dict[bytes, tuple[Shape, int]]):
-    """Serialized shape -> shape and number of elements, -1 where it needs a second look."""
+    """Serialized shape -> shape and number of elements; -1 if it must be decoded singly."""
 
     def __init__(self, decode_shape: Callable[[bytes], Shape]) -> None:
         super().__init__()

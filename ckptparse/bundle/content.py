@@ -1,7 +1,7 @@
-"""What a tensor's bytes are in a little-endian data file, and their checksum, as they are written.
+"""Write a tensor's bytes as a little-endian data file has them, and compute their checksum.
 
-A tensor whose bytes lie in a bundle already is copied piece by piece, its checksum compared on the
-way; any other is read into memory first.
+A tensor of another bundle is copied piece by piece, and its checksum is checked at the same time.
+Any other is read into memory first.
 """
 
 from __future__ import annotations
@@ -47,24 +47,26 @@ class Content(Protocol):
 
     @property
     def size(self) -> int:
-        """How many bytes they are."""
+        """How many bytes there are."""
         ...
 
     def write_to(self, write: Write) -> int:
-        """Write them, piece by piece, each good for that call only; return their CRC, unmasked.
+        """Write them piece by piece, and return their unmasked CRC.
+
+        A piece is valid only during its call of `write`.
 
         Raises:
-            DataLossError: They are read from a file as they are written, and it is damaged.
+            DataLossError: They are read from a file meanwhile, and it is damaged.
         """
         ...
 
 
 @runtime_checkable
 class Streamed(Protocol):
-    """A tensor that says itself how its bytes are got."""
+    """A tensor that has its own way to give its bytes."""
 
     def content(self) -> Content:
-        """Return how."""
+        """Return its bytes."""
         ...
 
 
@@ -90,7 +92,7 @@ class ArrayContent:
 
 
 class BytesContent:
-    """A payload in memory, whose CRC is known: of strings and variants."""
+    """A payload of strings or variants in memory, with its CRC."""
 
     __slots__ = ("_crc", "_payload", "size")
 
@@ -106,7 +108,7 @@ class BytesContent:
 
 
 class DenseContent:
-    """The elements of a tensor that lie in a data file: copied by the piece."""
+    """The elements of a tensor in a data file, copied piece by piece."""
 
     __slots__ = ("_payload", "_verify", "size")
 
@@ -116,7 +118,7 @@ class DenseContent:
         self.size = payload.entry.size
 
     def write_to(self, write: Write) -> int:
-        """Write them; see `Content`. That they are damaged is known when all are written."""
+        """Write them; see `Content`. Damage is found only when all are written."""
         shards, entry = self._payload.shards, self._payload.entry
         buffer = np.empty(min(PIECE_SIZE, entry.size), np.uint8)
         stored = written = 0
@@ -130,7 +132,7 @@ class DenseContent:
                 crc = crc32c(piece, stored)
                 if make_plain(part, entry.data_type, big_endian=shards.big_endian):
                     changed = True
-                # Nearly always one checksum serves both.
+                # Written as stored, nearly always: one checksum is enough for both.
                 written = crc32c(piece, written) if changed else crc
                 stored = crc
                 write(piece)
@@ -140,7 +142,7 @@ class DenseContent:
 
 
 def _stored_strings(payload: StringPayload, *, verify: bool) -> Content:
-    """Encode anew what a data file holds: the lengths may be longer than needed, or big-endian."""
+    """Encode stored strings again: their lengths may be longer than needed, or big-endian."""
     shards, entry = payload.shards, payload.entry
     with shards.open(entry.shard_id) as source:
         data = source.read_at(entry.offset, entry.size)
@@ -154,10 +156,10 @@ def _stored_strings(payload: StringPayload, *, verify: bool) -> Content:
 
 
 def content_of(tensor: TensorLike) -> Content:
-    """Return how a tensor's bytes are got: streamed from where they lie, or read into memory.
+    """Return a tensor's bytes: streamed from their file, or read into memory.
 
     Raises:
-        UnsupportedError: Elements are missing, or are of no kind that a data file holds.
+        UnsupportedError: Elements are missing, or a data file cannot hold their type.
         CheckpointError: It cannot be read.
     """
     if isinstance(tensor, Tensor):
@@ -172,11 +174,11 @@ def content_of(tensor: TensorLike) -> Content:
 
 
 def content_of_array(array: npt.NDArray[Any], data_type: int) -> Content:
-    """Return what a data file holds for an array."""
+    """Return an array's bytes as a data file has them."""
     if isinstance(array, np.ma.MaskedArray):
         raise UnsupportedError(
-            "Some of its elements are missing, and a checkpoint has no way to say so",
-            hint="Choose what stands there: `tensor.read(fill=0)`",
+            "Some of its elements are missing, and a checkpoint cannot mark them",
+            hint="Choose a value for them: `tensor.read(fill=0)`",
         )
     if item_size(data_type) is not None:
         return ArrayContent(array, data_type)
@@ -186,7 +188,7 @@ def content_of_array(array: npt.NDArray[Any], data_type: int) -> Content:
 
         return BytesContent(*encode_variants(map(encode_variant, values)))
     if data_type != DataType.DT_STRING:
-        raise UnsupportedError(f"No data file holds {describe_data_type(data_type)}")
+        raise UnsupportedError(f"A data file cannot hold {describe_data_type(data_type)}")
     return BytesContent(*encode_strings(list(map(to_bytes, values))))
 
 
@@ -202,5 +204,5 @@ def to_bytes(value: object) -> bytes:
         return value.encode("utf-8", "surrogateescape")
     raise UnsupportedError(
         f"Expected an object array of bytes or str, found {type(value).__name__} in it",
-        hint="Give the array a type of numbers, or make every element bytes",
+        hint="Give the array a numeric dtype, or make every element bytes",
     )

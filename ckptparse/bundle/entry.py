@@ -1,7 +1,7 @@
-"""Header and entries of a bundle's index, checked (docs/format.md, sections 2.2 and 2.3).
+"""Check the header and the entries of a bundle's index (docs/format.md, sections 2.2 and 2.3).
 
-Each `from_proto` checks every field against the others, so that nothing after it fails for a reason
-that the index alone could tell.
+Each `from_proto` checks every field against the others. After it, nothing fails because of the
+index alone.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ __all__ = [
 CHECKPOINT_VERSION = 1
 """The version of the format that this reader knows, for V1 and V2 alike."""
 _ELEMENTS_MAX = (1 << 63) - 1
+"""Elements of a tensor at most: TensorFlow counts them in a signed 64-bit number (section 9.2)."""
 _NEVER_STORED = {DataType.DT_INVALID, DataType.DT_RESOURCE}
 
 
 class Endianness(IntEnum):
-    """Byte order of a bundle's data files; tables and messages are little-endian always."""
+    """Byte order of a bundle's data files. Tables and messages are always little-endian."""
 
     LITTLE = 0
     BIG = 1
@@ -57,7 +58,7 @@ class BundleHeader:
 
         Raises:
             UnsupportedError: Its versions exclude this reader.
-            MalformedError: No such number of shards or byte order exists.
+            MalformedError: The number of shards or the byte order is impossible.
             LimitError: More shards than `Limits.shards`.
         """
         check_versions(proto.version)
@@ -93,8 +94,8 @@ def check_versions(version: Any) -> None:
     """
     if version.min_consumer > CHECKPOINT_VERSION:
         raise UnsupportedError(
-            f"The checkpoint needs a reader of version {version.min_consumer} or newer, and this "
-            f"one knows version {CHECKPOINT_VERSION}"
+            f"The checkpoint needs a reader of version {version.min_consumer} or newer; this one "
+            f"has version {CHECKPOINT_VERSION}"
         )
     if version.producer < 0:
         raise MalformedError(f"Expected a producer version of 0 or more, found {version.producer}")
@@ -111,13 +112,13 @@ class BundleEntry:
 
     Attributes:
         data_type: DataType number.
-        shape: Of the tensor; of the slice for the entry of a slice.
+        shape: Of the tensor; in the entry of a slice, that of the slice.
         shard_id: Number of the data file.
         offset: Of the first byte in it.
         size: In bytes.
         crc32c: Of those bytes, unmasked.
-        slices: Where the tensor is stored in slices: which. The four fields before mean nothing
-            then, and each slice has an entry of its own.
+        slices: The slices that the tensor is stored in; empty if it is stored whole. With slices
+            the four fields before mean nothing, and each slice has its own entry.
     """
 
     data_type: int
@@ -133,7 +134,7 @@ class BundleEntry:
         """Check a BundleEntryProto.
 
         Raises:
-            MalformedError: A field, or two together, break the format's rules.
+            MalformedError: A field breaks the format's rules, alone or with another one.
             LimitError: More dimensions, slices or strings than the limits allow.
         """
         shape = shape_from_proto(proto.shape, limits=limits)
@@ -144,6 +145,7 @@ class BundleEntry:
             proto.shard_id,
             proto.offset,
             proto.size,
+            # An absent checksum is 0 on the wire, and counts as a checksum all the same.
             unmask_crc(proto.crc32c),
             tuple(TensorSlice.from_proto(piece) for piece in proto.slices),
         )
@@ -151,13 +153,13 @@ class BundleEntry:
         return entry
 
     def to_proto(self) -> BundleEntryProto:
-        """Make the BundleEntryProto. A tensor in slices has no bytes of its own, nor a checksum."""
+        """Make the BundleEntryProto. Of a tensor in slices it has no offset, size and checksum."""
         dims = [TensorShapeProto.Dim(size=size) for size in self.shape]
         proto = BundleEntryProto(
             dtype=int(self.data_type),  # type: ignore[arg-type] # the enum's number
             shape=TensorShapeProto(dim=dims),
         )
-        # TensorFlow's merge numbers the data file of a tensor in slices too: nobody reads it.
+        # TensorFlow's merge writes this field of a tensor in slices too. No reader uses it then.
         proto.shard_id = self.shard_id
         if self.slices:
             proto.slices.extend(piece.to_proto() for piece in self.slices)
@@ -169,6 +171,7 @@ class BundleEntry:
     def check(self, *, num_shards: int, limits: Limits) -> None:
         """Check the fields against each other; raises as `from_proto` does."""
         kind = self.data_type
+        # A number plus 100 is a reference type, which is never stored (section 4).
         if kind in _NEVER_STORED or kind < 0 or 100 <= kind <= 100 + max(DataType):
             raise MalformedError(
                 f"Expected the DataType of a stored tensor, found {describe_data_type(kind)}"
@@ -198,6 +201,7 @@ class BundleEntry:
                 )
         elif self.data_type in (DataType.DT_STRING, DataType.DT_VARIANT):
             limits.check("strings", elements, "The number of strings of a tensor")
+            # Each string has a length, and a varint takes at least one byte.
             if self.size < elements:
                 raise MalformedError(
                     f"Invalid size in bundle entry: expected at least one byte for each of "
@@ -206,7 +210,7 @@ class BundleEntry:
 
 
 def shape_from_proto(proto: Any, *, limits: Limits) -> tuple[int, ...]:
-    """Take over a TensorShapeProto; an absent one and one of unknown rank are a scalar's.
+    """Return the shape of a TensorShapeProto. An absent one, or one of unknown rank, is a scalar's.
 
     Raises:
         MalformedError: A dimension is negative.
@@ -220,14 +224,16 @@ def shape_from_proto(proto: Any, *, limits: Limits) -> tuple[int, ...]:
 
 
 def count_elements(shape: Sequence[int]) -> int:
-    """Multiply the dimensions.
+    """Return the product of the dimensions.
 
     Raises:
-        MalformedError: The product exceeds 2**63 - 1, even where a later dimension is 0.
+        MalformedError: The product exceeds 2**63 - 1 at any dimension, even if a later one is 0.
     """
     product = 1
     for size in shape:
         product *= size
         if product > _ELEMENTS_MAX:
-            raise MalformedError(f"Shape {tuple(shape)} has more than 2**63 - 1 elements")
+            raise MalformedError(
+                f"Expected a shape of at most 2**63 - 1 elements, found {tuple(shape)}"
+            )
     return product

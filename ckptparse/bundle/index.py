@@ -1,11 +1,11 @@
-"""The index of a bundle: key -> entry, one by one or all at once (docs/format.md, section 2.2).
+"""Read the index of a bundle: key -> entry, singly or all at once (docs/format.md, section 2.2).
 
     PREFIX.index   a table:   ""             BundleHeaderProto
                               NAME           BundleEntryProto of a tensor
                               00 NAME .. ..  BundleEntryProto of one slice of a tensor
 
-Opening reads the footer, the index block and the header. One name reads one block; a listing reads
-all of them, once.
+Opening reads the footer, the index block and the header. Looking up one name reads one block. A
+listing reads all blocks, once.
 """
 
 from __future__ import annotations
@@ -49,22 +49,22 @@ _T = TypeVar("_T")
 
 HEADER_KEY = b""
 _MOST_PIECES = 8
-"""A remote index of so many pieces is read whole, at once."""
+"""A remote index of at most so many pieces is read whole: each piece would be a request."""
 _FEW_NAMES = 64
-"""Up to so many are looked up one by one; for more the whole index is cheaper."""
+"""Up to so many names are looked up singly. For more, decoding the whole index takes less time."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The whole index, sorted out.
+    """The whole index: tensors, their slices, and orphans.
 
     Attributes:
-        names: Of every tensor, sorted as the index is.
+        names: Of every tensor, in the order of the index.
         numbers: The row of each of them in `columns`.
-        columns: The entries, of slices too.
-        codes: Their DataTypes once more, as Python's integers.
+        columns: All entries, also those of slices.
+        codes: Their DataTypes again, as Python's integers.
         slice_rows: Key of each slice that a tensor lists -> its row.
-        parts: Row of a tensor in slices -> the rows of its slices in their order, -1 for none.
+        parts: Row of a tensor in slices -> rows of its slices, in order; -1 if one has no entry.
         orphans: Name, slice and row of each slice that no tensor lists.
         block_ends: For each data block of the table the first row beyond it.
     """
@@ -80,11 +80,11 @@ class Listing:
 
     @cached_property
     def rows(self) -> Mapping[str, int]:
-        """Name of each tensor -> its row in `columns`. To list alone, nobody needs it."""
+        """Name of each tensor -> its row in `columns`; made when it is needed."""
         return dict(zip(self.names, self.numbers, strict=True))
 
     def of_tensors(self, column: list[_T]) -> list[_T]:
-        """Take what a column holds for each of `names`."""
+        """Return the values of a column for each of `names`."""
         numbers = self.numbers
         if isinstance(numbers, range):
             return column[numbers.start : numbers.stop]
@@ -149,14 +149,14 @@ class BundleIndex:
 
     @property
     def known_listing(self) -> Listing | None:
-        """The listing, if somebody has asked for it."""
+        """The listing, if it was read already; else None."""
         return self._listing
 
     def listing(self) -> Listing:
         """Read the whole index, once.
 
         Raises:
-            DataLossError: Any of it is damaged: never a listing that is silently shorter.
+            DataLossError: Any part of it is damaged. A listing is never shorter without an error.
         """
         with self._lock:
             if self._listing is None:
@@ -266,7 +266,7 @@ class BundleIndex:
 
 
 def _sort_out(tables: Sequence[TableColumns], columns: EntryColumns) -> Listing:
-    """Tell tensors, their slices and orphan slices apart."""
+    """Sort entries into tensors, their slices, and orphan slices."""
     keys = _Keys(tables)
     slice_keys = {
         row: encode_slice_keys(keys[row], entry.slices) for row, entry in columns.others.items()
@@ -277,7 +277,7 @@ def _sort_out(tables: Sequence[TableColumns], columns: EntryColumns) -> Listing:
     row = 0
     names: list[str] = []
     numbers: list[int] = []
-    # Keys of slices begin with 00, and so come first; a tensor's name may begin so too.
+    # Keys of slices begin with 00, so they come first. A tensor's name may begin with 00 too.
     while row < len(keys) and (key := keys[row]).startswith(b"\x00"):
         if key in listed:
             slice_rows[key] = row
@@ -335,7 +335,7 @@ class _Keys:
 
 
 def _decode_names(table: TableColumns, first: int) -> list[str]:
-    """Decode all at once, if no name holds the zero that is put between them."""
+    """Decode all names at once, if none contains the zero byte that separates them."""
     start = int(table.key_ends[first - 1]) + 1 if first else 0
     names = decode_name(table.keys[start:-1]).split("\x00")
     if len(names) == len(table) - first:

@@ -1,4 +1,4 @@
-"""Many dense tensors of a bundle at once, as arrays."""
+"""Read many dense tensors of a bundle at once, as arrays."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ __all__ = ["DenseReader", "check_sharing", "read_dense"]
 Array = npt.NDArray[Any]
 
 _BATCH_SIZE = 32 << 20
+"""Bytes of slices that are read at once and then copied: memory beside the whole array."""
 _LOCAL = Manner(PIECE_SIZE, 4096, None)
 
 
@@ -49,7 +50,7 @@ class DenseReader:
     """Dense tensors to read together.
 
     Attributes:
-        shards: The data files that they lie in.
+        shards: The data files that they are in.
         columns: Their entries, all dense.
         name_of: Row -> name, for errors.
         options: How to read them.
@@ -65,8 +66,9 @@ class DenseReader:
 
         Raises:
             ChecksumError: A tensor is damaged; of several, the one stored first.
-            TruncatedError, MissingShardError: A data file is too short, or not there.
-            UnsupportedError: numpy or ml_dtypes lacks a type or so many dimensions, or memory.
+            TruncatedError, MissingShardError: A data file is too short, or missing.
+            UnsupportedError: numpy and ml_dtypes do not have a type, or so many dimensions; or
+                there is not enough memory.
         """
         return self._make(*self._plan())
 
@@ -87,7 +89,7 @@ class DenseReader:
                 maker.make(rows.part(stretch.low, stretch.high), buffer, shift)
 
     def assemble(self, grid: SliceGrid) -> Array:
-        """Read slices of one tensor, which hold all of it, into one array.
+        """Read slices of one tensor, which together are all of it, into one array.
 
         Raises:
             The same as `read`.
@@ -111,7 +113,7 @@ class DenseReader:
         return array
 
     def _place(self, rows: DenseRows, grid: SliceGrid, dtype: np.dtype[Any]) -> Arena | None:
-        """Lay slices out where they belong; None where they had better be copied there."""
+        """Place slices where they belong in the array; None if copying them there is better."""
         by_rows = (grid.stops[:, 1:] - grid.starts[:, 1:] == grid.shape[1:]).all()
         if not by_rows or int(rows.sizes.sum()) < SMALL_STRETCH:
             return None
@@ -129,9 +131,9 @@ class DenseReader:
         return DenseReader(self.shards, self.columns.take(numbers), name_of, options)
 
     def _map(self, rows: DenseRows, maker: _ArrayMaker) -> DenseRows:
-        """Map data files copy-on-write, as many as may be; return the rows of those that are not.
+        """Map data files copy-on-write, as many as possible; return the rows of the others.
 
-        The arrays are views where alignment allows.
+        The arrays are views if alignment allows it.
         """
         maps: dict[int, npt.NDArray[np.uint8]] = {}
         for shard in sorted(set(rows.shard_ids.tolist())):
@@ -176,7 +178,7 @@ class DenseReader:
             )
         except MemoryError as error:
             raise UnsupportedError(
-                f"There is no memory for {int(rows.sizes.sum())} bytes of tensors",
+                f"There is not enough memory for {int(rows.sizes.sum())} bytes of tensors",
                 hint="Pass mmap=True, or read fewer at once",
             ) from error
         self._raise_failed(check, rows)
@@ -218,8 +220,8 @@ class DenseReader:
         sizes = [self._size_of(shard) for shard in shards]
         ends = np.array(sizes, np.int64)
         ends = ends[np.searchsorted(shards, columns.shard_ids)] if shards else ends
-        # Neither addend is negative, but their sum might not fit: compare the rest.
-        # What is empty lies nowhere.
+        # Offset plus size may not fit into 64 bits, so they are compared one after the other. An
+        # empty tensor has no bytes, so its offset may be anything.
         beyond = (columns.sizes > ends - columns.offsets) & (columns.sizes > 0)
         for row in np.flatnonzero(beyond)[:1].tolist():
             with (
@@ -255,24 +257,24 @@ class DenseReader:
             self.shards.check_crc(self.columns.entry(row), computed)
 
     def _manner(self, rows: DenseRows) -> Manner:
-        """Say how the files are best read that the rows lie in: all of a storage alike."""
+        """Return how the files of the rows are best read: it is the same for a whole storage."""
         shards = rows.shard_ids[:1].tolist()
         return self.shards.manner(shards[0]) if shards else _LOCAL
 
     def _pick_threads(self, rows: DenseRows, manner: Manner) -> int:
         if manner.concurrency is not None:
-            # Threads wait for answers, and each holds a connection: processors do not matter.
+            # Threads wait for answers here, so the number of processors does not matter.
             return self.options.threads or manner.concurrency
         return pick_threads(self.options.threads, int(rows.sizes.sum()), share=SHARE_SIZE)
 
 
 def read_dense(shards: ShardFiles, entry: BundleEntry, options: ReadOptions) -> Array:
-    """Read the whole of a large tensor by several threads, or map it."""
+    """Read a large tensor with several threads, or map it."""
     return DenseReader(shards, EntryColumns.of_entries([entry]), lambda _: None, options).read()[0]
 
 
 def _batches(sizes: npt.NDArray[np.int64]) -> Iterator[range]:
-    """Cut slices into groups whose bytes, beside the whole, cost little memory."""
+    """Divide slices into groups of few bytes, which are in memory beside the whole array."""
     ends = np.cumsum(sizes)
     low = 0
     while low < len(ends):
@@ -283,15 +285,15 @@ def _batches(sizes: npt.NDArray[np.int64]) -> Iterator[range]:
 
 
 def check_sharing(limits: Limits, taken: float, held: int) -> None:
-    """Refuse tensors that share the bytes of small files to become large arrays.
+    """Refuse tensors that become large arrays by sharing the bytes of small files.
 
     Args:
-        limits: `shared_bytes` bounds what may be taken beyond what is held.
+        limits: `shared_bytes` bounds what tensors take beyond the data files.
         taken: Bytes of all the tensors.
         held: Bytes of the data files.
 
     Raises:
-        LimitError: They share more than that.
+        LimitError: They take more than that.
     """
     limits.check(
         "shared_bytes",
@@ -301,7 +303,7 @@ def check_sharing(limits: Limits, taken: float, held: int) -> None:
 
 
 class _ArrayMaker:
-    """Makes arrays of a reader's tensors over buffers that hold their bytes."""
+    """Makes the arrays of a reader's tensors, over buffers with their bytes."""
 
     def __init__(self, reader: DenseReader, dtypes: dict[int, np.dtype[Any]]) -> None:
         self._columns = reader.columns
@@ -310,9 +312,9 @@ class _ArrayMaker:
         self._arrays: list[Any] = [None] * len(reader.columns)
 
     def make(self, rows: DenseRows, buffer: npt.NDArray[np.uint8], shift: int) -> None:
-        """Make the arrays of rows that are found in the buffer at their offset + shift.
+        """Make the arrays of rows whose bytes are in the buffer at their offset + shift.
 
-        They are views, but for those that are unaligned there.
+        They are views; those that are not aligned there are copies.
         """
         arrays, shapes, numbers = self._arrays, self._columns.shapes, rows.numbers.tolist()
         types = [self._dtypes[code] for code in self._columns.data_types[rows.numbers].tolist()]
@@ -323,7 +325,7 @@ class _ArrayMaker:
         self._copy(rows.numbers[positions % rows.alignments != 0])
 
     def copy_shared(self, rows: DenseRows) -> None:
-        """Copy out what would share bytes with another array."""
+        """Copy arrays that would share bytes with another one."""
         shared = np.zeros(len(rows.offsets), np.bool_)
         shards = [0, *(np.flatnonzero(np.diff(rows.shard_ids)) + 1).tolist(), len(rows.offsets)]
         for low, high in pairwise(shards):

@@ -1,15 +1,15 @@
-"""Fresh memory for arrays: what a large read mostly costs.
+"""Fresh memory for arrays. Getting it takes most of the time of a large read.
 
-Measured on 1 GiB with checksums, two threads: huge pages 84 ms, ordinary ones 246, 64 arrays of
-numpy's own 110 (it asks for huge pages too, but its arrays begin in the middle of one).
+Measured on 1 GiB with checksums and two threads: huge pages take 84 ms, ordinary pages 246 ms, and
+64 numpy arrays 110 ms. (numpy asks for huge pages too, but its arrays begin in the middle of one.)
 
-A virtual machine may hand memory that nobody uses back to its host, and pays 2.2 processor seconds
-for each GiB that it wants again: huge pages then take 1.3 s, ordinary ones 0.3, since those lie in
-shorter runs, which are not handed back. So each part of a buffer asks for huge pages as long as the
-first one of a part comes quickly: 0.33 s there, and nothing lost elsewhere.
+A virtual machine may give unused memory back to its host. It pays 2.2 processor seconds for each
+GiB that it needs again: then huge pages take 1.3 s, and ordinary pages 0.3 s, since their shorter
+runs are not given back. So each part of a buffer asks for huge pages only while the first one of a
+part comes quickly. This takes 0.33 s there, and costs nothing elsewhere.
 
-The size of the buffers, from 16 MiB to 1 GiB, changes nothing; pieces from 256 KiB to 1 MiB are
-alike. The checksums, taken while a piece is in the processor's cache, are a tenth of it all.
+The size of the buffers, from 16 MiB to 1 GiB, makes no difference; nor does that of pieces, from
+256 KiB to 1 MiB. The checksums are a tenth of the time.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ _HUGE_PAGE = 2 << 20
 _ADVICE: int = getattr(mmap, "MADV_HUGEPAGE", -1)
 _NO_ADVICE: int = getattr(mmap, "MADV_NOHUGEPAGE", -1)
 _QUICK = 0.001
-"""Seconds: a huge page that is at hand takes 0.2 ms, one that is not takes 4 ms."""
+"""Seconds. A huge page takes 0.2 ms if the machine has it, and 4 ms if the host must give it."""
 _MOST_SLOW = 2
+"""Slow huge pages after which no more are asked for: one alone may be an interruption."""
 
 
 class HugePages:
-    """Whether huge pages have come quickly so far; shared by the threads of one read."""
+    """Remembers whether huge pages came quickly; the threads of one read share it."""
 
     def __init__(self) -> None:
         self._slow = 0
@@ -43,31 +44,31 @@ class HugePages:
         return self._slow < _MOST_SLOW
 
     def note(self, seconds: float) -> bool:
-        """Take note of how long one took; return whether that was quick."""
+        """Remember how long one took; return whether it was quick."""
         quick = seconds < _QUICK
         self._slow += not quick
         return quick
 
 
 class Buffer:
-    """A writable buffer, to be filled part by part.
+    """A writable buffer that is filled part by part.
 
     Attributes:
-        array: Its bytes. Whatever views it keeps the whole alive.
+        array: Its bytes. A view of it keeps the whole buffer alive.
     """
 
     def __init__(self, size: int) -> None:
         """Make a buffer of `size` bytes.
 
         Raises:
-            MemoryError: There is no such memory.
+            MemoryError: There is not enough memory.
         """
         self._pages: mmap.mmap | None = None
         if _ADVICE < 0 or _NO_ADVICE < 0 or size < _HUGE_PAGE:
             self.array: npt.NDArray[np.uint8] = np.empty(size, np.uint8)
             return
         try:
-            # Private, since memory shared with other processes never has huge pages.
+            # Private: memory shared with other processes never has huge pages.
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
             self._pages = mmap.mmap(-1, size + _HUGE_PAGE, flags=flags)
         except (OSError, OverflowError, ValueError) as error:
@@ -78,9 +79,9 @@ class Buffer:
         self.array = whole[self._start : self._start + size]
 
     def prepare(self, start: int, stop: int, huge_pages: HugePages) -> None:
-        """Ask for huge pages for a part that is still unused, as long as they come quickly.
+        """Ask for huge pages for a part that was not used yet, while they come quickly.
 
-        The last one may reach beyond the part, where at least half of it is needed.
+        The last one may reach beyond the part, if at least half of it is needed.
         """
         if self._pages is None or not huge_pages.wanted:
             return

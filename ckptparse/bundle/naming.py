@@ -1,9 +1,9 @@
-"""Names of shard files, and the keys of slices (docs/format.md, sections 2.1 and 2.6).
+"""Names of data files, and keys of slices (docs/format.md, sections 2.1 and 2.6).
 
-00               number 0: no tensor that TensorFlow names begins so
+00               the number 0: no name that TensorFlow gives a tensor begins so
 name 00 01       escaped, then its terminator
 rank             as a number
-start length     for every dimension, as signed numbers; (0, -1) is the whole dimension
+start length     for each dimension, as signed numbers; (0, -1) is the whole dimension
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _WHOLE = -1
+"""The length that stands for a whole dimension in a key."""
 
 
 def encode_name(name: str) -> bytes:
@@ -67,7 +68,7 @@ def _encode_extent(extent: Extent) -> bytes:
 
 
 def decode_slice_key(key: bytes) -> tuple[bytes, TensorSlice] | None:
-    """Return name and slice of a slice's key, or None for any other key."""
+    """Return name and slice of a slice's key; None for any other key."""
     try:
         zero, position = decode_number(key, 0)
         name, position = decode_string(key, position)

@@ -1,4 +1,4 @@
-"""How the values of one entry are read: dense, as strings or variants, or out of slices."""
+"""Read the values of one entry: dense elements, strings or variants, or slices."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ __all__ = [
 
 
 class SliceFinder(Protocol):
-    """What a sliced payload needs of the checkpoint it belongs to, be it a bundle or V1 files."""
+    """What a sliced payload needs of its checkpoint, a bundle or V1 files."""
 
     def slice_payloads(self, name: str, entry: BundleEntry) -> tuple[SliceGrid, list[Payload]]:
         """Find the slices of a tensor."""
@@ -61,14 +61,14 @@ class SliceFinder(Protocol):
 
 
 def make_payload(shards: ShardFiles, entry: BundleEntry) -> Payload:
-    """Choose how the values of an entry without slices are read."""
+    """Return the payload for an entry without slices."""
     if entry.data_type in (DataType.DT_STRING, DataType.DT_VARIANT):
         return StringPayload(shards, entry)
     return DensePayload(shards, entry)
 
 
 class _EntryPayload:
-    """The values of one entry, which lie in one place."""
+    """The values of one entry, stored in one place."""
 
     __slots__ = ("_entry", "_shards", "_verified")
 
@@ -79,12 +79,12 @@ class _EntryPayload:
 
     @property
     def shards(self) -> ShardFiles:
-        """The data files that it lies in."""
+        """The data files of its bundle."""
         return self._shards
 
     @property
     def entry(self) -> BundleEntry:
-        """Where its bytes lie, and what they are."""
+        """Its entry in the index."""
         return self._entry
 
     @property
@@ -146,7 +146,7 @@ class DensePayload(_EntryPayload):
 
 
 class StringPayload(_EntryPayload):
-    """Strings or variants: lengths, then bytes; read whole always."""
+    """Strings or variants: lengths and bytes. They are always read as a whole."""
 
     __slots__ = ()
 
@@ -174,7 +174,7 @@ class StringPayload(_EntryPayload):
         return part
 
     def verify(self, options: ReadOptions) -> None:
-        """Check the stored checksums, once; see `Payload`. Variants are read for it."""
+        """Check the stored checksums, once; see `Payload`. For this, variants are read."""
         if self._verified:
             return
         if self._entry.data_type == DataType.DT_STRING:
@@ -211,7 +211,7 @@ class StringPayload(_EntryPayload):
 
 
 class BrokenPayload:
-    """A slice that cannot be read: said to whoever wants it, so that the others stay readable."""
+    """A slice that cannot be read. It raises its error when it is read, not before."""
 
     __slots__ = ("_error",)
 
@@ -236,7 +236,7 @@ class BrokenPayload:
 
 
 class SlicedPayload:
-    """A tensor stored in slices, each under a key of its own."""
+    """A tensor stored in slices, each with its own key."""
 
     __slots__ = ("_entry", "_finder", "_found", "_name", "_path")
 
@@ -247,7 +247,7 @@ class SlicedPayload:
     def __init__(
         self, finder: SliceFinder, name: str, entry: BundleEntry, *, path: str | None = None
     ) -> None:
-        """Set up the payload; `path` is the file to name where the slices themselves are wrong."""
+        """Set up the payload; errors in the list of slices name the file `path`."""
         self._finder = finder
         self._name = name
         self._entry = entry
@@ -255,7 +255,7 @@ class SlicedPayload:
         self._found: tuple[SliceGrid, list[Payload]] | None = None
 
     def read(self, options: ReadOptions) -> npt.NDArray[Any]:
-        """Read the whole, every slice checked by itself; see `Payload`."""
+        """Read all of it; each slice has its own checksum; see `Payload`."""
         region = tuple(range(size) for size in self._entry.shape)
         grid, payloads = self._slices(region)
         for number, payload in enumerate(payloads):
@@ -270,7 +270,7 @@ class SlicedPayload:
         return out
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
-        """Read a part out of the slices that hold it; see `Payload`."""
+        """Read a part from the slices that hold it; see `Payload`."""
         grid, payloads = self._slices(region)
         shape, width = tuple(map(len, region)), item_size(self._entry.data_type)
         self._finder.budget().take(math.prod(shape) * (width or 0))
@@ -281,10 +281,10 @@ class SlicedPayload:
         return out
 
     def parts(self) -> list[tuple[TensorSlice, Payload]]:
-        """Return every slice and how it is read, in the order that the index lists them.
+        """Return every slice with its payload, in the order of the index.
 
         Raises:
-            MalformedError: They do not fit the tensor, overlap, or do not hold all of it.
+            MalformedError: They do not fit the tensor, overlap, or leave gaps.
         """
         _, payloads = self._slices(tuple(range(size) for size in self._entry.shape))
         return list(zip(self._entry.slices, payloads, strict=True))
@@ -304,8 +304,8 @@ class SlicedPayload:
             missing = self._found[0].find_missing(region)
             if missing is not None:
                 raise MalformedError(
-                    f"Slices are missing: no stored slice holds {missing} of those wanted",
-                    hint="Parts that are held can be read: index the tensor",
+                    f"Expected slices with all elements, found none with {missing}",
+                    hint="To read the parts that are stored, index the tensor",
                 )
             return self._found
 
@@ -325,7 +325,7 @@ class SlicedPayload:
 def _stream_crc(
     shards: ShardFiles, entry: BundleEntry, options: ReadOptions, *, start: int = 0, crc: int = 0
 ) -> int:
-    """Continue a checksum over an entry's bytes from `start` on, in little memory."""
+    """Continue a checksum over an entry's bytes from `start` on, with little memory."""
     with shards.open(entry.shard_id) as source:
         check_range(source, entry.offset, entry.size)
         offset, size = entry.offset + start, entry.size - start

@@ -1,6 +1,6 @@
-"""A bundle, read: name -> entry -> bytes of a shard -> array (docs/format.md, section 2).
+"""Read a bundle: name -> entry -> bytes of a data file -> array (docs/format.md, section 2).
 
-`index` finds entries, `shards` opens data files, and what is here makes tensors of both: the
+`index` finds entries, `shards` opens data files, and this module makes tensors from both. It is the
 `Backend` of the V2 format.
 """
 
@@ -49,11 +49,11 @@ class BundleReader:
 
     @classmethod
     def open(cls, prefix: str, context: Context, *, index_path: str | None = None) -> BundleReader:
-        """Open the bundle of a prefix; its index is read, its data files are not opened yet.
+        """Open the bundle of a prefix: its index is read, its data files are opened when needed.
 
         Args:
-            prefix: Of the data files, and of the index unless that is elsewhere.
-            context: Where files lie, and how much they may ask for.
+            prefix: Of the data files; and of the index, if `index_path` is None.
+            context: Where files are, and how much they may ask for.
             index_path: The index if it is not `prefix + ".index"`.
 
         Raises:
@@ -72,18 +72,18 @@ class BundleReader:
 
     @property
     def byte_order(self) -> Literal["little", "big"]:
-        """Of the data files."""
+        """Byte order of the data files."""
         return "big" if self.shards.big_endian else "little"
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The index, then every data file, there or not."""
+        """The index, then every data file, also missing ones."""
         return (self.index.path, *map(self.shards.path, range(self.num_shards)))
 
     def data_sizes(self) -> Mapping[str, int]:
         """Every data file that holds a tensor, and where the last tensor in it ends."""
         columns = self.index.listing().columns
-        # What is empty may lie beyond the end.
+        # Empty tensors do not count: they may have an offset beyond the end.
         ends = np.where(columns.sizes > 0, columns.offsets + columns.sizes, 0)
         return {
             self.shards.path(shard): int(ends[columns.shard_ids == shard].max())
@@ -96,7 +96,7 @@ class BundleReader:
         return dict(zip(listing.names, listing.of_tensors(listing.columns.shapes), strict=True))
 
     def find(self, name: str, options: ReadOptions) -> Tensor | None:
-        """Return the lazy tensor of a name, or None if there is none."""
+        """Return the lazy tensor of a name; None if there is none."""
         listing = self.index.known_listing
         if listing is not None:
             row = listing.rows.get(name)
@@ -183,7 +183,7 @@ class BundleReader:
         return self._payload(name, listing.columns.entry(listing.rows[name]))
 
     def _payload(self, name: str, entry: BundleEntry) -> Payload:
-        """Return how a tensor is read, the same each time: what is verified stays verified."""
+        """Return a tensor's payload: always the same object, which remembers what was verified."""
         found = self._payloads.get(name)
         if found is None:
             found = self._payloads.setdefault(name, self._slices.payload(name, entry))

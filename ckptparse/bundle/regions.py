@@ -1,7 +1,7 @@
-"""Which bytes of a dense tensor hold a region of it, and their reading.
+"""Find which bytes of a dense tensor hold a region of it, and read them.
 
-A planner with no file in sight: `read_region` asks for runs of bytes through the function it is
-given, and asks for few: rows that lie within a page of each other are read as one run.
+`read_region` gets bytes only through the function that it is given. It asks for few runs: rows that
+are less than a page apart are read as one run.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from ckptparse.tensor import Region
 __all__ = ["bytes_of", "read_region"]
 
 ReadInto = Callable[[int, memoryview], None]
-"""Fills the buffer with the bytes from an offset within the tensor on."""
+"""Fills a buffer with the bytes from an offset in the tensor on."""
 
 _WINDOW = 1 << 20
-"""Bytes read at once where more is read than wanted."""
+"""Bytes that are read at once if some of them are not wanted, so that memory stays small."""
 _NEGLIGIBLE_GAP = 4096
-"""A gap below one page costs nothing to read over."""
+"""A gap below one page is read over: that costs less than a second read."""
 
 
 def read_region(
     read_into: ReadInto, shape: tuple[int, ...], dtype: np.dtype[Any], region: Region
 ) -> npt.NDArray[Any]:
-    """Read the product of the ranges out of a dense, C-ordered tensor.
+    """Read the product of some ranges from a dense tensor in C order.
 
     Args:
         read_into: Reads bytes of the tensor.
         shape: Of the tensor.
         dtype: Of its elements, as stored.
-        region: One rising range a dimension, within the shape.
+        region: One rising range for each dimension, within the shape.
 
     Returns:
         A new array of the ranges' lengths.
@@ -48,7 +48,7 @@ def read_region(
 
 
 class _Reader:
-    """One region of one tensor, filled in from the outermost dimension inwards."""
+    """One region of one tensor, filled from the outermost dimension inwards."""
 
     def __init__(
         self, read_into: ReadInto, shape: tuple[int, ...], dtype: np.dtype[Any], region: Region
@@ -98,7 +98,7 @@ class _Reader:
         return spans + self.dtype.itemsize
 
     def _pick(self, out: npt.NDArray[Any], axis: int, offset: int, rows: range) -> None:
-        """Read the rows from the first to the last, and what lies between, and pick."""
+        """Read all bytes from the first row to the last, and take the wanted rows."""
         count = rows[-1] - rows[0] + 1
         scratch = np.empty((count, *self.shape[axis + 1 :]), self.dtype)
         self.read_into(offset + rows[0] * self._unit(axis), bytes_of(scratch))

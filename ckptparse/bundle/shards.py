@@ -30,7 +30,7 @@ _DAMAGED = "ckptparse.recover gives what can be got back"
 
 
 class Manner(NamedTuple):
-    """How files are best read; see `Source`."""
+    """How files are read best; see `Source`."""
 
     piece: int
     gap: int
@@ -67,7 +67,7 @@ class ShardFiles:
 
     @contextmanager
     def open(self, shard_id: int) -> Iterator[Source]:
-        """Give an open data file for as long as the context lasts.
+        """Return an open data file, for use in a `with` statement.
 
         Raises:
             MissingShardError: It is not there.
@@ -102,7 +102,7 @@ class ShardFiles:
             return self._pool.map(source)
 
     def manner(self, shard_id: int) -> Manner:
-        """Say how a data file is best read."""
+        """Return how a data file is read best."""
         with self.open(shard_id) as source:
             return Manner(source.piece, source.gap, source.concurrency)
 
@@ -150,11 +150,11 @@ class ShardFiles:
             )
 
     def close(self) -> None:
-        """Close them, each when its last user is done."""
+        """Close them, each when its last read has ended."""
         self._pool.close()
 
     def _explain(self, path: str) -> str:
-        """Say what lies in place of a data file that is too short."""
+        """Say what a data file that is too short is instead."""
         from ckptparse.identification.foreign import identify_foreign
 
         try:

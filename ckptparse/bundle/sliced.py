@@ -1,7 +1,7 @@
-"""Tensors of a bundle that are stored in slices, each under a key of its own (section 2.6).
+"""Read tensors of a bundle that are stored in slices (docs/format.md, section 2.6).
 
-The entry of the tensor lists its slices. Each has an entry like a small tensor's, under a key made
-of the tensor's name and of where the slice lies.
+The entry of the tensor lists its slices. Each slice has an entry like a small tensor, under a key
+that is made of the tensor's name and the slice's extents.
 """
 
 from __future__ import annotations
@@ -27,30 +27,31 @@ from ckptparse.tensor import Payload, ReadOptions
 __all__ = ["BundleSlices"]
 
 _FEW_SLICES = 64
-"""Up to so many are looked up one by one; for more the whole index is cheaper."""
+"""Up to so many slices are looked up singly. For more, decoding the whole index takes less time."""
 _VERY_FEW_SLICES = 8
 _SMALL_TENSOR = 1 << 18
-"""Up to so many slices of a tensor of so many bytes are read one by one: 0.02 ms each."""
+"""Up to 8 slices of a tensor of up to 256 KiB are read one by one, at 0.02 ms each: planning a
+common read takes longer."""
 
 
 class BundleSlices:
-    """Finds the values of entries, in one piece or in slices."""
+    """Finds the values of entries, whole or in slices."""
 
     def __init__(self, index: BundleIndex, shards: ShardFiles) -> None:
         self._index = index
         self._shards = shards
 
     def payload(self, name: str, entry: BundleEntry) -> Payload:
-        """Choose how the values of an entry are read."""
+        """Return the payload for an entry."""
         if entry.slices:
             return _JoinedPayload(self, name, entry, path=self._index.path)
         return make_payload(self._shards, entry)
 
     def slice_payloads(self, name: str, entry: BundleEntry) -> tuple[SliceGrid, list[Payload]]:
-        """Find the slices of a tensor; their payloads stand in the order of `entry.slices`.
+        """Find the slices of a tensor; their payloads are in the order of `entry.slices`.
 
-        A slice that has no entry, or one that disagrees with the tensor, raises `MalformedError`
-        when it is read.
+        A slice without an entry, or with one that disagrees with the tensor, raises
+        `MalformedError` when it is read.
 
         Raises:
             MalformedError: A slice does not fit the tensor, or overlaps another.
@@ -71,9 +72,9 @@ class BundleSlices:
     def read_together(
         self, name: str, entry: BundleEntry, options: ReadOptions
     ) -> npt.NDArray[Any] | None:
-        """Put a tensor together from many slices at once.
+        """Read all slices of a tensor at once.
 
-        None if they are too few and small to be worth it, or if one is not plainly right.
+        None if this is not faster because they are few and small, or if one breaks a rule.
         """
         width = item_size(entry.data_type)
         if width is None or (
@@ -97,7 +98,7 @@ class BundleSlices:
         def name_of(row: int) -> str:
             return f"{name} {entry.slices[row]}"
 
-        options = replace(options, mmap=False)  # What is copied to its place needs no map.
+        options = replace(options, mmap=False)  # Slices are copied to their place in any case.
         return DenseReader(self._shards, columns, name_of, options).assemble(grid)
 
     def _slice_columns(self, name: str, entry: BundleEntry) -> EntryColumns | None:
@@ -127,8 +128,7 @@ class BundleSlices:
         entry = self._index.find_slice(name, piece)
         if entry is None:
             raise MalformedError(
-                f"Slice {piece} of the tensor is missing: the index lists it and has no entry "
-                "for it",
+                f"Expected an entry for slice {piece}, which the index lists; found none",
                 path=self._index.path,
                 tensor=name,
             )
@@ -145,7 +145,7 @@ class BundleSlices:
 
 
 class _JoinedPayload(SlicedPayload):
-    """A tensor in slices; many slices are read at once, if nothing is unusual about them."""
+    """A tensor in slices. Many slices are read at once, if none breaks a rule."""
 
     __slots__ = ("_slices_of",)
 
@@ -154,6 +154,6 @@ class _JoinedPayload(SlicedPayload):
         self._slices_of = slices
 
     def read(self, options: ReadOptions) -> npt.NDArray[Any]:
-        """Read the whole, every slice checked by itself; see `Payload`."""
+        """Read all of it; each slice has its own checksum; see `Payload`."""
         together = self._slices_of.read_together(self._name, self._entry, options)
         return super().read(options) if together is None else together

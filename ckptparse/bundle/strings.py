@@ -1,10 +1,11 @@
-"""String and variant tensors in a data file (docs/format.md, section 2.4).
+"""Decode and encode string and variant tensors (docs/format.md, section 2.4).
 
     strings    varint length * n, fixed32 masked CRC of the lengths, bytes * n
     variants   (varint length, VariantTensorDataProto, fixed32 masked running CRC) * n
 
-The lengths enter the CRC not as varints but as fixed 4 bytes (8 above 2**32 - 1; always 8 for
-variants) in the writer's byte order, and the stored checksums enter the running CRC as they are.
+The CRC is not computed over the varints. Each length counts as 4 bytes (as 8 if it is above 2**32 -
+1, and always in variants), in the writer's byte order. The stored checksums are part of the running
+CRC, as they are stored.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def decode_strings(
     if crc is not None:
         _check_crc(crc, crc32c(memoryview(data)[position:], running), "string tensor")
     strings = np.empty(count, object)
-    # Half the time of slicing: neither ends nor slices become objects.
+    # Faster than slicing, by half: no objects are made for ends and slices.
     stream = BytesIO(data)
     stream.seek(position + _CRC_SIZE)
     strings[:] = list(map(stream.read, lengths.tolist()))
@@ -89,8 +90,7 @@ def decode_lengths(
         big_endian: The byte order of the writer.
 
     Returns:
-        The lengths, shape (count,); where they end and their checksum stands; and the running CRC
-        there.
+        The lengths, shape (count,); the position after their checksum; and the running CRC there.
 
     Raises:
         ChecksumError: The lengths do not have their checksum.
@@ -101,18 +101,18 @@ def decode_lengths(
         lengths, position = decode_varints(view, count) if count else (view[:0], 0)
     except ValueError as error:
         raise MalformedError(f"Bad length of a string: {error}") from error
-    # Their checksum first: where it is wrong, what the lengths say is no news.
+    # The checksum first: if it disagrees, wrong lengths are no separate error.
     running = _check_length_crc(head, lengths, position, big_endian=big_endian)
     total = position + _CRC_SIZE + sum_lengths(lengths)
     if total != size:
         raise MalformedError(
-            f"Strings do not fill their payload: expected {total} bytes, found {size}"
+            f"Expected a payload of {total} bytes, as the lengths of its strings say, found {size}"
         )
     return lengths, position, running
 
 
 def most_lengths_bytes(count: int) -> int:
-    """Return how many bytes the lengths of so many strings and their checksum take at most."""
+    """Return how many bytes the lengths of `count` strings and their checksum take at most."""
     return count * MAX_VARINT64_BYTES + _CRC_SIZE
 
 
@@ -125,7 +125,7 @@ def check_strings(
     crc: int,
     stream: Callable[[int, int], int],
 ) -> None:
-    """Check a payload of which only the lengths are at hand.
+    """Check a payload of which only the lengths are in memory.
 
     Args:
         head, count, size, big_endian: As for `decode_lengths`.
@@ -142,11 +142,11 @@ def check_strings(
 def _check_length_crc(
     data: bytes, lengths: npt.NDArray[Any], position: int, *, big_endian: bool
 ) -> int:
-    """Check the checksum of the lengths; return it unmasked, where the running CRC stands."""
+    """Check the checksum of the lengths; return it unmasked: the running CRC continues it."""
     if position + _CRC_SIZE > len(data):
         raise MalformedError(
-            f"Strings do not fit their payload: expected the checksum of {len(lengths)} lengths "
-            f"after byte {position}, found {len(data)} bytes"
+            f"Expected the checksum of {len(lengths)} lengths at byte {position} of the payload, "
+            f"found {len(data)} bytes"
         )
     order = ">" if big_endian else "<"
     computed = _crc_of_lengths(lengths, order)
@@ -185,7 +185,7 @@ def encode_strings(strings: Sequence[bytes]) -> tuple[bytes, int]:
     """Encode the payload of a string tensor, little-endian.
 
     Returns:
-        The payload, and its CRC, which is not that of its bytes: see above.
+        The payload, and its CRC, which is not computed over its bytes: see the module's text.
     """
     sizes = list(map(len, strings))
     running = _crc_of_lengths(np.array(sizes, np.uint64), "<")
@@ -199,7 +199,8 @@ def encode_variants(messages: Iterable[bytes]) -> tuple[bytes, int]:
     """Encode the payload of a variant tensor from its serialized VariantTensorDataProtos.
 
     Returns:
-        The payload, little-endian, and its CRC, which is not that of its bytes: see above.
+        The payload, little-endian, and its CRC, which is not computed over its bytes: see the
+        module's text.
     """
     payload = bytearray()
     running = 0
@@ -228,7 +229,8 @@ def split_variants(data: bytes, count: int, *, big_endian: bool, crc: int | None
         position = end + _CRC_SIZE
         if position > len(data):
             raise MalformedError(
-                f"A variant of {length} bytes does not fit its payload of {len(data)} bytes"
+                f"Expected a variant that fits its payload of {len(data)} bytes, found one of "
+                f"{length} bytes"
             )
         running = crc32c(struct.pack(f"{order}Q", length), running)
         running = crc32c(data[start:end], running)
@@ -237,7 +239,10 @@ def split_variants(data: bytes, count: int, *, big_endian: bool, crc: int | None
         running = crc32c(data[end:position], running)
         elements.append(data[start:end])
     if position != len(data):
-        raise MalformedError(f"{count} variants do not fill their payload of {len(data)} bytes")
+        raise MalformedError(
+            f"Expected {count} variants that fill their payload of {len(data)} bytes, found "
+            "bytes after the last"
+        )
     if crc is not None:
         _check_crc(crc, running, "variant tensor")
     return elements

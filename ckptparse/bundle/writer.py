@@ -1,7 +1,7 @@
-"""A bundle, written: tensors in the order they come, then the index (docs/format.md, section 2).
+"""Write a bundle: tensors in the order they come, then the index (docs/format.md, section 2).
 
-The bytes are those that TensorFlow's writer makes of the same tensors in the same order and the
-same data files: densely one after another, with no padding; and the index sorted by key.
+The bytes are the same as TensorFlow's for the same tensors in the same order and the same data
+files: tensors end to end, without padding, and an index sorted by key.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ _PRODUCER = 1
 
 
 class Outputs(Protocol):
-    """Where files are begun."""
+    """What creates files."""
 
     def open(self, path: str) -> BinaryIO:
-        """Begin a file; the caller closes it."""
+        """Create a file; the caller closes it."""
         ...
 
 
 @dataclass(slots=True)
 class _Sliced:
-    """A tensor of which slices have been added."""
+    """A tensor of which slices were added."""
 
     data_type: int
     shape: tuple[int, ...]
     shard: int
-    """Number of the data file that the first of them lies in."""
+    """Number of the data file that has the first of them."""
     slices: list[TensorSlice] = field(default_factory=list)
 
 
 class BundleWriter:
-    """Writes the files of one prefix. Memory: the index, and what a tensor's `Content` takes."""
+    """Writes the files of one prefix. In memory are the index, and one tensor's `Content`."""
 
     def __init__(self, files: Outputs, prefix: str, *, num_shards: int = 1) -> None:
-        """Set up a writer; nothing is begun yet.
+        """Set up a writer; no file is created yet.
 
         Args:
-            files: Where the files are begun, in the order they are placed: the index last.
+            files: Creates the files. They get their names in that order, the index last.
             prefix: The path without `.index`.
             num_shards: How many data files there will be. They are written one after another.
         """
@@ -68,11 +68,14 @@ class BundleWriter:
         """Write a whole tensor, at the end of the data file of that number.
 
         Raises:
-            ValueError: The name is empty or there already, or an earlier data file is meant.
+            ValueError: The name is empty or was written already, or the data file is an earlier
+                one.
             DataLossError: It is read from a file, and that is damaged.
         """
         if name in self._sliced:
-            raise ValueError(f"Slices of {name!r} have been written: it cannot be written whole")
+            raise ValueError(
+                f"Slices of {name!r} were written already, so it cannot be written as a whole"
+            )
         with located(tensor=name):
             self._add(_encode_name(name), data_type, tuple(shape), content, shard)
 
@@ -86,11 +89,11 @@ class BundleWriter:
         *,
         shard: int = 0,
     ) -> None:
-        """Write one slice of a tensor of that shape. Of all of it, it is written as a whole tensor.
+        """Write one slice of a tensor. A slice that is all of it is written as a whole tensor.
 
         Raises:
-            ValueError: As for `add`; or the slices of one name have different kinds or shapes.
-            MalformedError: The slice does not lie within the shape.
+            ValueError: As for `add`; or slices of this name have another dtype or full shape.
+            MalformedError: The slice is not within the shape.
             DataLossError: It is read from a file, and that is damaged.
         """
         whole = tuple(shape)
@@ -102,10 +105,12 @@ class BundleWriter:
         sliced = self._sliced.get(name)
         if sliced is None:
             if _encode_name(name) in self._entries:
-                raise ValueError(f"{name!r} has been written whole: it cannot have slices")
+                raise ValueError(f"{name!r} was written as a whole already, so it has no slices")
             sliced = self._sliced[name] = _Sliced(data_type, whole, shard)
         if (sliced.data_type, sliced.shape) != (data_type, whole):
-            raise ValueError(f"The slices of {name!r} are of tensors of different kind or shape")
+            raise ValueError(
+                f"Expected all slices of {name!r} with the same dtype and full shape, found others"
+            )
         with located(tensor=f"{name} {tensor_slice}"):
             key = encode_slice_key(_encode_name(name), tensor_slice)
             self._add(key, data_type, own, content, shard)
@@ -151,11 +156,11 @@ class BundleWriter:
         self._entries[key] = _serialize(entry)
 
     def _begin_shards(self, shard: int) -> BinaryIO:
-        """Return the data file of a number, after beginning it and those before it."""
+        """Return the data file of a number; it and those before it are created."""
         if not self._shard <= shard < self._num_shards:
             raise ValueError(
                 f"Expected a data file from {max(0, self._shard)} to {self._num_shards - 1}, "
-                f"found {shard}: they are written in their order"
+                f"found {shard}: data files are written in order"
             )
         while self._shard < shard:
             self._close_shard()
@@ -164,7 +169,7 @@ class BundleWriter:
             path = shard_path(self._prefix, self._shard, self._num_shards)
             self._stream = self._files.open(path)
         if self._stream is None:
-            raise ValueError("The writer has been finished")
+            raise ValueError("The writer is finished: nothing can be added any more")
         return self._stream
 
     def _close_shard(self) -> None:
@@ -175,12 +180,15 @@ class BundleWriter:
 
 def _encode_name(name: str) -> bytes:
     if not name:
-        raise ValueError("A tensor has a name that is not empty: TensorFlow's header lies there")
+        raise ValueError(
+            "Expected a name, found an empty one: the index has its header under the empty key"
+        )
     try:
         return encode_name(name)
     except UnicodeEncodeError as error:
         raise UnsupportedError(
-            f"The name holds {name[error.start]!r}, which has no bytes", tensor=name
+            f"The name has the character {name[error.start]!r}, which cannot be encoded",
+            tensor=name,
         ) from None
 
 

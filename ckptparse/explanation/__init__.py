@@ -1,12 +1,12 @@
-"""What a message that TensorFlow printed means, and what its numbers tell.
+"""Explain a message that TensorFlow printed, and the numbers in it.
 
-    checksums   two checksums in a message are evidence by themselves
-    damage      bytes that are not what was written
-    paths       files that are not there, not readable, or elsewhere
-    models      names, shapes, types and versions that differ from the program's
+    checksums   two checksums in a message are evidence
+    damage      bytes that changed after they were written
+    paths       files that are missing, that may not be read, or that are elsewhere
+    models      names, shapes, dtypes and versions that differ from the program's
     formats     HDF5, Keras, graphs and TensorFlow Hub
 
-A message that is not about a checkpoint is not answered: no answer is better than a wrong one.
+A message that is not about a checkpoint gets no answer: that is better than a wrong one.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["MESSAGE_CODES", "Explanation", "explain"]
 
 _UNKNOWN = Explanation(
     None,
-    "This message is not one that is known here.",
+    "This message is not known.",
     "Unknown.",
-    f"If it came up while reading a checkpoint: {VERIFY}.",
+    f"If it was printed while a checkpoint was read: {VERIFY}.",
 )
 _ROWS = (*CHECKSUMS, *PATHS, *DAMAGE, *FORMATS, *MODELS)
-"""Every kind of message. The first that fits answers, so the most telling stand first."""
+"""Every kind of message. The first that fits is taken, so the most exact ones come first."""
 
 _OTHERS = re.compile(
     r"\btorch\b|state_dict|\.pth?\b|pytorch|rocks_?db|level_?db|\borbax\b|\bflax\b|"
@@ -45,8 +45,8 @@ _OURS = re.compile(
 def explain(text: str) -> Explanation:
     """Explain a message that TensorFlow (or Keras) printed about a checkpoint.
 
-    The whole output may be given, traceback and all: the most telling message in it is used. What
-    is not about a checkpoint is not answered: `code` is None then.
+    The whole output may be given, with its traceback: the most exact message in it is used. If none
+    is about a checkpoint, `code` is None.
     """
     if _OTHERS.search(text) and not _OURS.search(text):
         return _UNKNOWN

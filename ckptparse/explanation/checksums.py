@@ -1,7 +1,7 @@
-"""Messages about a tensor's checksum: what the two numbers in them tell.
+"""Messages about a tensor's checksum: what their two numbers say.
 
-A computed checksum that is the checksum of n zero bytes names a hole in the file; two that differ
-like one flipped bit near the end name that bit.
+If the computed checksum is that of n zero bytes, the file has a hole. If the two differ like one
+flipped bit near the end, it is that bit.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from ckptparse.text import chance_text
 __all__ = ["CHECKSUMS"]
 
 _LARGEST_FOR_A_BIT = 1 << 19
-"""Bytes: they have 2^22 bits among 2^32 checksums, so other damage looks like one flipped bit once
-in 1,024. In a larger tensor that happens more often."""
+"""Bytes from the tensor's end in which a flipped bit is named. They have 2^22 bits, so other damage
+looks like one of them 1 in 1,024; with more bytes, more often."""
 
 
 def _explain_checksum(match: re.Match[str]) -> Explanation:
@@ -26,11 +26,11 @@ def _explain_checksum(match: re.Match[str]) -> Explanation:
         or _as_flipped_bit(stored, computed)
         or Explanation(
             "tensor.checksum",
-            "The bytes of a tensor in the data file do not have the checksum that the index "
-            "stores for them.",
-            "The data file was damaged after it was written, or it and the index come from "
+            "The checksum of a tensor's bytes in the data file is not the one that the index "
+            "stores.",
+            "The data file was damaged after it was written. Or it and the index come from "
             "different saves (a copy that was interrupted, or made during a save).",
-            "Compare the size and hash of the `.data-` file with its origin. Copy it again "
+            "Compare the size and hash of the `.data-` file with the original. Copy it again "
             f"together with the `.index`; {VERIFY}.",
         )
     )
@@ -45,11 +45,11 @@ def _as_zeros(computed: int) -> Explanation | None:
         return None
     return Explanation(
         "tensor.zeros",
-        f"The bytes that were read are {size:,} zero bytes ({_elements(size)}). The index expects "
-        "other values: the calculated checksum is that of zeros.",
-        "The data file has a hole: space was reserved for it and never filled. Interrupted "
-        "downloads and copies, sparse files, a full disk and a crash during the save leave such "
-        "files. They have the right size.",
+        f"The bytes that were read are {size:,} zero bytes ({_elements(size)}): the calculated "
+        "checksum is that of zeros. The index expects other values.",
+        "The data file has a hole: space was reserved and never filled. Interrupted downloads and "
+        "copies, sparse files, a full disk and a crash during the save leave such files. They have "
+        "the right size.",
         "Download or copy the `.data-` file again. Compare its hash, not its size. "
         f"Tensors outside the hole are whole: {VERIFY}.",
     )
@@ -60,7 +60,7 @@ def _elements(size: int) -> str:
 
 
 def _as_flipped_bit(stored: int, computed: int) -> Explanation | None:
-    """Recognise one flipped bit near the end: the size is not known, so only there it counts."""
+    """Recognise one flipped bit near the end. The tensor's size is not known, so only there."""
     from ckptparse.crc.flips import chance_of_bit, find_bit
 
     change = find_bit(stored, computed, _LARGEST_FOR_A_BIT)
@@ -70,12 +70,12 @@ def _as_flipped_bit(stored: int, computed: int) -> Explanation | None:
     chance = chance_of_bit(from_end + 1)
     return Explanation(
         "tensor.checksum",
-        f"The two checksums differ as if one bit had flipped: bit {change.bit} of the byte "
+        f"The two checksums differ as if one bit was flipped: bit {change.bit} of the byte "
         f"{from_end:,} bytes before the tensor's end.",
-        "A single flipped bit, as faulty memory or a faulty disk leaves it. The chance that other "
-        f"damage looks like this is {chance_text(chance)}.",
-        "`ckptparse.recover(path)` corrects it and proves the result with the checksum. Test the "
-        "machine's memory and disk.",
+        "One flipped bit: bad memory or a bad disk causes this. The chance that other damage looks "
+        f"like this is {chance_text(chance)}.",
+        "`ckptparse.recover(path)` flips it back and checks the result with the checksum. Test "
+        "the machine's memory and disk.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Messages about bytes of a checkpoint that are not what was written."""
+"""Messages about bytes of a checkpoint that changed after they were written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ckptparse.explanation.value import VERIFY, Explanation, row
 __all__ = ["DAMAGE"]
 
 _WIDTH_RATIOS = (2, 4, 8, 16)
-"""Sizes of elements differ by these factors: from 1 byte to 16 (complex128)."""
+"""Elements have 1, 2, 4, 8 or 16 bytes (complex128), so their sizes differ by these factors."""
 
 
 def _explain_entry_size(match: re.Match[str]) -> Explanation:
@@ -40,7 +40,7 @@ _ENTRY = Explanation(
 _COMPRESSED = Explanation(
     "index.block",
     "A block of the index (or of a V1 checkpoint) could not be decompressed.",
-    "This TensorFlow was built without Snappy, with which the file was compressed; or the file is "
+    "The file is compressed with Snappy and this TensorFlow was built without it, or the file is "
     "damaged.",
     "ckptparse reads Snappy: try `ckptparse.read(path)`. If that fails too, the file is damaged: "
     f"{VERIFY}.",
@@ -49,8 +49,8 @@ _BLOCK = Explanation(
     "index.block",
     "A block of the index (or of a V1 checkpoint) is damaged.",
     "Some bytes of the file changed after it was written, or a part of it is missing.",
-    f"Copy the `.index` again. Without another copy, {VERIFY}: each block has a checksum of its "
-    "own, so the others stay usable.",
+    f"Copy the `.index` again. If there is no other copy, {VERIFY}. Each block has its own "
+    "checksum, so the others can still be used.",
 )
 _RECORD = Explanation(
     "format.other",
@@ -63,13 +63,13 @@ _RECORD = Explanation(
 )
 _SHORT = Explanation(
     "index.footer",
-    "The file is shorter than the 48 bytes that every index and V1 checkpoint ends with.",
+    "The file is shorter than 48 bytes, and every index and V1 checkpoint ends with 48 such bytes.",
     "It is empty or was cut off: a save that was killed, a full disk, an interrupted copy.",
     f"Copy it again. If the save was interrupted: {VERIFY}, from temporary files too.",
 )
 _FOOTER = Explanation(
     "index.footer",
-    "The file does not end in the eight bytes that every index and V1 checkpoint ends with.",
+    "The file does not end with the eight bytes that end every index and V1 checkpoint.",
     "It is no checkpoint (a Git LFS pointer, an HTML page, a PyTorch or HDF5 file), or a `.data-` "
     "or `.meta` file was given instead of the prefix, or its end is cut off.",
     "Give the prefix, without `.index` or `.data-…`. Look at the first bytes of the file with "
@@ -77,7 +77,7 @@ _FOOTER = Explanation(
 )
 _UNOPENED = Explanation(
     "index.footer",
-    "The checkpoint's index (or the V1 file) is there and cannot be opened as a table.",
+    "The checkpoint's index (or the V1 file) is there, but it cannot be opened as a table.",
     "It is damaged, cut off, or no checkpoint; or a `.data-` or `.meta` file was given instead of "
     "the prefix.",
     "Give the prefix, without an extension. `ckptparse.identify(path)` tells what the file is; "
@@ -86,14 +86,14 @@ _UNOPENED = Explanation(
 _SHARD = Explanation(
     "shard.truncated",
     "A data file ends before the bytes that the index says it holds.",
-    "It was cut off: an interrupted copy or download, a full disk, a killed save; or it is a Git "
-    "LFS pointer of some 130 bytes.",
+    "It was cut off (an interrupted copy or download, a full disk, a killed save), or it is a Git "
+    "LFS pointer of about 130 bytes.",
     "Compare its size with the original and copy it again. All tensors before the cut are whole: "
     f"{VERIFY}.",
 )
 _DUPLICATE = Explanation(
     "name.duplicate",
-    "Two parts of a save hold the same name, so TensorFlow did not put them together.",
+    "Two parts of a save have the same name, so TensorFlow did not put them together.",
     "Several workers saved the same variable: each wrote its part, and the save ended before the "
     "parts became one checkpoint. The values may differ from part to part.",
     "The parts are still in the directory `…_temp`: `ckptparse.recover(directory)` reads them. In "

@@ -14,7 +14,7 @@ _HDF5_NUMBERS = {
     21: ("path.wrong", "A directory was given, but an HDF5 file is expected."),
     22: ("path.wrong", "The path cannot be that of a file."),
 }
-"""Numbers of the operating system that HDF5 passes on, and what they say."""
+"""Error numbers of the operating system that HDF5 prints: ENOENT, EACCES, EISDIR, EINVAL."""
 
 
 def _explain_hdf5_number(match: re.Match[str]) -> Explanation | None:
@@ -54,7 +54,7 @@ _HDF5_LOCK = Explanation(
 )
 _HDF5_DAMAGED = Explanation(
     "file.damaged",
-    "The inside of an HDF5 file (`.h5`) is damaged.",
+    "An HDF5 file (`.h5`) is damaged inside.",
     "Its bytes changed after they were written, or a program was killed while it wrote them.",
     "Download or copy it again. ckptparse does not repair HDF5 files.",
 )
@@ -110,9 +110,9 @@ _HUB_MODULE = Explanation(
 )
 _NO_SAVED_MODEL = Explanation(
     "path.wrong",
-    "There is no SavedModel with what was asked for in that directory.",
-    "The directory holds a checkpoint or an `.h5` file rather than a SavedModel, lacks "
-    "`saved_model.pb`, or was exported under other tags; or the path of a file was given.",
+    "The directory has no SavedModel, or not one with the tags that were asked for.",
+    "The directory holds a checkpoint or an `.h5` file instead of a SavedModel, has no "
+    "`saved_model.pb`, or was exported with other tags; or the path of a file was given.",
     "Give the directory that has `saved_model.pb`. `ckptparse.identify(path)` tells what it holds; "
     "`ckptparse.open(path)` reads the variables of either.",
 )
@@ -146,7 +146,7 @@ _GRAPH_VERSION = Explanation(
 )
 _GRAPH = Explanation(
     "format.other",
-    "Bytes that should be a protobuf message are none of the kind that was expected.",
+    "Bytes that should be a protobuf message are not a message of the expected kind.",
     "A `.pb`, `.meta` or other graph file is damaged, cut off, a Git LFS pointer or a file of "
     "another kind (a SavedModel read as a frozen graph, a text file read as a binary one); in a "
     "checkpoint, an entry of the index or the object graph is damaged.",

@@ -1,4 +1,4 @@
-"""Messages about a program and a checkpoint that do not fit each other: neither is damaged."""
+"""Messages about a program and a checkpoint that do not fit together. Neither is damaged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _STYLE = Explanation(
     "name.style",
     "A checkpoint that was saved by names is restored by objects, or the other way round.",
     "One of the two was made with `tf.train.Saver`, the other with `tf.train.Checkpoint` or Keras. "
-    "TensorFlow then matches variables by their names, and misses those that were renamed. "
+    "TensorFlow then matches variables by their names, and does not find those that were renamed. "
     "Nothing is damaged.",
     "Check that no name is reported as missing or unused. `ckptparse.read(path, "
     'naming="variable")` gives the values under the variables\' own names.',

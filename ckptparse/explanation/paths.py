@@ -13,7 +13,7 @@ _CHECKPOINT = (
     r"restore|\.h5\b|\.hdf5\b|\.keras\b|tempstate|variables[/\\]|PermissionDeniedError|"
     r"PERMISSION_DENIED|restore operator|FAILED_PRECONDITION|weights"
 )
-"""What a line has that is about the files of a model."""
+"""Words in a line that is about the files of a model."""
 _ABSENT = (
     r"no such file or directory|not found|the system cannot find the (?:file|path) specified|"
     r"does not exist"
@@ -27,8 +27,8 @@ def _explain_shard(match: re.Match[str]) -> Explanation:
         f"Data file number {shard + 1} of {count} is not there.",
         "It was not copied or downloaded (ignore rules and upload limits often leave out `.data-` "
         "files), or the save stopped before it was written.",
-        "Fetch it from where the checkpoint comes from, and give it exactly that name. "
-        f"What the other files hold is not lost: {VERIFY}.",
+        "Copy or download it again, and give it exactly that name. "
+        f"Tensors in the other files are not lost: {VERIFY}.",
     )
 
 
@@ -42,8 +42,8 @@ def _explain_scheme(match: re.Match[str]) -> Explanation:
         "scheme.unsupported",
         f"This TensorFlow cannot read `{scheme}://` paths.",
         "Its build has no support for that file system, or the package that adds it "
-        "(`tensorflow-io`) is not installed or not imported. This tells of no damage.",
-        "Copy the files to a local directory and give that, or install what adds the file system.",
+        "(`tensorflow-io`) is not installed or not imported. Nothing is damaged.",
+        "Copy the files to a local directory and give its path, or install that package.",
     )
 
 
@@ -58,7 +58,7 @@ _LOCAL = Explanation(
 )
 _WEB = Explanation(
     "scheme.unsupported",
-    "A web address was given, and TensorFlow opens none.",
+    "A web address was given, and TensorFlow cannot open web addresses.",
     "Checkpoints are several files, which are read from a disk or a bucket.",
     "Download the `.index` and all `.data-` files into one directory and give their prefix.",
 )
@@ -66,16 +66,16 @@ _DENIED = Explanation(
     "file.unreadable",
     "The system does not let this program read (or write) the file.",
     "It belongs to another user, its mode or that of a directory above it does not allow it, or "
-    "the access rights of a bucket are lacking. This tells of no damage.",
-    "Look at the owner and mode of the file and its directories (`ls -l`), or copy it to where you "
-    "may read it.",
+    "access rights for a bucket are missing. Nothing is damaged.",
+    "Look at the owner and mode of the file and its directories (`ls -l`), or copy it to a place "
+    "where you may read it.",
 )
 _FULL = Explanation(
     "set.unfinished",
     "The disk was full while a checkpoint was saved.",
-    "What was being written is cut off or still has a temporary name. Checkpoints that were saved "
-    "before are as they were.",
-    f"Make room and save again; of what was written: {VERIFY}.",
+    "The files of this save are cut off, or still have temporary names. Earlier checkpoints are "
+    "not changed.",
+    f"Make room and save again. For the unfinished files: {VERIFY}.",
 )
 _SAVE = Explanation(
     "save.failed",
@@ -83,7 +83,7 @@ _SAVE = Explanation(
     "The directory does not exist or may not be written to, or (on Windows) the path mixes `/` and "
     "`\\`, is longer than 260 characters, or another program holds the file.",
     "Make the directory first, and give a short path with one kind of slash "
-    "(`os.path.normpath`). Checkpoints that were saved before are as they were.",
+    "(`os.path.normpath`). Earlier checkpoints are not changed.",
 )
 _DIRECTORY = Explanation(
     "path.wrong",
@@ -94,8 +94,8 @@ _DIRECTORY = Explanation(
 _STATE = Explanation(
     "state.damaged",
     "The `checkpoint` file, which names the newest checkpoint, cannot be read as text of its kind.",
-    'It was edited by hand: a path in it has no quotes or other quotes than ", or a `\\` that is '
-    "not doubled.",
+    'It was edited by hand: a path in it is not in double quotes ("), or has a single `\\` instead '
+    "of two.",
     'Write `model_checkpoint_path: "model.ckpt-1000"` in it, or give the checkpoint\'s prefix '
     "itself: the checkpoint is not damaged.",
 )
@@ -114,9 +114,9 @@ _DATA_GIVEN = Explanation(
 _NOTHING = Explanation(
     "path.wrong",
     "There is no `<path>.index`, and no V1 checkpoint at the path itself.",
-    "The path is misspelled or relative to another directory, names a `.data-` file or a "
-    "directory, the `checkpoint` file names a place that has moved, or the save stopped before "
-    "its index was written.",
+    "The path is misspelled, is relative to another directory, or names a `.data-` file or a "
+    "directory. Or the `checkpoint` file names a directory that was moved, or the save stopped "
+    "before its index was written.",
     "Give the prefix (`model.ckpt-1000`, no extension). If `.data-` files are there and the "
     "`.index` is not, `ckptparse.recover(path)` looks for what the save left behind.",
 )
@@ -134,14 +134,14 @@ _ONE_FILE = Explanation(
     "The file is not there.",
     "The path is misspelled or relative to another directory than the one the program runs in, or "
     "the file was not downloaded.",
-    "Give the whole path. Where a checkpoint is several files, all of them belong together.",
+    "Give the whole path. If a checkpoint is several files, all of them must be there.",
 )
 _IN_USE = Explanation(
     "file.locked",
-    "Another program holds the file.",
+    "Another program has the file open.",
     "On Windows a file that a program has open can often not be opened, renamed or replaced by "
     "another: a training that still runs, a virus scanner, a folder that is being synchronised.",
-    "End the other program or wait, then try again. This tells of no damage.",
+    "End the other program or wait, then try again. Nothing is damaged.",
 )
 
 PATHS = (

@@ -1,4 +1,4 @@
-"""What is known about a message, as a value; and a row of the tables of messages."""
+"""The explanation of a message as a value, and a row of the tables of messages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MESSAGE_CODES = MappingProxyType(
     {
         "class.unknown": "The file names a class that the program does not know.",
         "file.damaged": "A file of another format (HDF5) is damaged.",
-        "file.locked": "Another process holds the file, or the file system cannot lock it.",
+        "file.locked": "Another process has the file open, or the file system cannot lock it.",
         "file.truncated": "A file of another format (HDF5) is cut off.",
         "format.other": "The file is of another kind than the program expects.",
         "hub.cache": "The local copy of a TensorFlow Hub model is not whole.",
         "model.mismatch": "The file's layers are not those of the program's model.",
-        "name.duplicate": "Two parts of a save hold the same name.",
+        "name.duplicate": "Two parts of a save have the same name.",
         "name.missing": "The program asks for a name that the checkpoint does not have.",
         "name.style": "A checkpoint by names is restored by objects, or the other way round.",
         "name.unused": "The checkpoint holds values that the program did not take.",
@@ -34,7 +34,7 @@ MESSAGE_CODES = MappingProxyType(
         "version.mismatch": "The file was written by another version than can read it.",
     }
 )
-"""Codes of explanations that tell of no damage, and what they mean."""
+"""Codes of explanations that are not about damage, and what they mean."""
 
 VERIFY = (
     "`ckptparse.verify(path)` tells which tensors are whole, `ckptparse.recover(path)` saves them"
@@ -71,9 +71,9 @@ class Row:
     """A kind of message: how it is recognised, and what it means.
 
     Attributes:
-        pattern: Found in every message of the kind.
-        answer: What it means, or how that follows from the numbers in it.
-        needs: Must be in the same line, if the pattern alone could be about anything.
+        pattern: Is in every message of this kind.
+        answer: What it means, or a function that works it out from the numbers in it.
+        needs: Must be in the same line, if the pattern alone could be about other things.
         within: Must be somewhere in the text, for the same reason.
     """
 
@@ -83,7 +83,7 @@ class Row:
     within: re.Pattern[str] | None = None
 
     def explain(self, text: str) -> Explanation | None:
-        """Return what a text of this kind means; None for any other."""
+        """Return what a text of this kind means; None if it is of another kind."""
         if self.within is not None and not self.within.search(text):
             return None
         for found in self._iter_matches(text):
@@ -109,7 +109,7 @@ def row(
     needs: str | None = None,
     within: str | None = None,
 ) -> Row:
-    """Make a row; none of the patterns minds capitals."""
+    """Make a row. All patterns match capital and small letters."""
     return Row(re.compile(pattern, re.IGNORECASE), answer, _compile(needs), _compile(within))
 
 

@@ -1,4 +1,4 @@
-"""What one call of a public function works with, made where it begins and handed down."""
+"""Storage, limits and progress of one call of a public function, made where the call begins."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 __all__ = ["Context", "Progress", "Store", "begin", "begin_with", "find_storage"]
 
 Progress = Callable[[int, int], None]
-"""Called now and then with the bytes read so far, and the bytes to read."""
+"""Called from time to time with the bytes read so far and the bytes to read."""
 
 Store = Storage | Mapping[str, Content] | Any | None
-"""Where paths lead: a `Storage`, an obstore store, an fsspec file system, or names with their bytes
-or file objects. None: this machine, or where a URL leads."""
+"""Where files are: a `Storage`, an obstore store, an fsspec file system, or a mapping of names to
+bytes or file objects. None: on this machine, or where a URL says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Where files lie, how much they may ask for, and who is told how far the work has come."""
+    """Where files are, how much they may ask for, and whom to tell about progress."""
 
     storage: Storage = LOCAL
     limits: Limits = DEFAULT_LIMITS
     progress: Progress | None = None
     archive: ArchiveStorage | None = None
-    """The archive that the files lie in, which keeps temporary files open."""
+    """The archive that the files are in; it keeps temporary files open."""
 
     def close(self) -> None:
-        """Remove what an archive was unpacked to."""
+        """Remove the temporary files that an archive was unpacked to."""
         if self.archive is not None:
             self.archive.close()
 
@@ -71,11 +71,11 @@ class Context:
         Args:
             path: The file.
             limit: The field of `Limits` that bounds its size.
-            what: What is bounded, for the error: `The size of the index`.
+            what: What the limit is for, in the error: `The size of the index`.
 
         Raises:
-            CheckpointNotFoundError: Nothing is there.
-            LimitError: It is larger.
+            CheckpointNotFoundError: There is no such file.
+            LimitError: It is larger than the limit.
         """
         with closing(self.storage.open(path)) as source:
             self.limits.check(limit, source.size, what, path=path)
@@ -119,27 +119,27 @@ def begin(
     """Begin a call of a public function: return the path as text, and the context of the call.
 
     Args:
-        path: What the caller named.
-        store: Where it leads.
+        path: The path that the caller gave.
+        store: Where it is.
         limits: Bounds on what files may ask for.
-        progress: Told how far the work has come.
-        choose: Whether the path of an archive means the checkpoint in it; else the archive.
-        lenient: Whether of a damaged archive what comes before the damage is taken.
+        progress: Called with the progress of the work.
+        choose: Whether the path of an archive means the checkpoint in it, or the archive itself.
+        lenient: Whether to take the members of a damaged archive that come before the damage.
 
     Raises:
-        TypeError: An argument is of another type: `limits=3`, a list for a path.
-        CheckpointError: The path leads to an archive, which cannot be read.
+        TypeError: An argument has the wrong type: `limits=3`, a list for a path.
+        CheckpointError: The path is that of an archive that cannot be read.
     """
     if not isinstance(limits, Limits):
         raise TypeError(
-            f"limits is a ckptparse.Limits, such as Limits(entries=1000), "
-            f"not {type(limits).__name__}"
+            f"Expected limits to be a ckptparse.Limits, such as Limits(entries=1000), "
+            f"found {type(limits).__name__}"
         )
     if progress is not None and not callable(progress):
-        raise TypeError(f"progress is a function, not {type(progress).__name__}")
+        raise TypeError(f"Expected progress to be a function, found {type(progress).__name__}")
     text, storage = find_storage(path, store)
     plain = Context(storage=storage, limits=limits, progress=progress)
-    # A checkpoint that is found by its name needs none of the rest.
+    # A checkpoint that is found by its prefix is in no archive.
     if not text or "\0" in text or is_file(storage, text + INDEX_SUFFIX):
         return text, plain
     from ckptparse.files.archives.entering import enter_archive
@@ -172,8 +172,8 @@ def find_storage(path: str | os.PathLike[str], store: Store) -> tuple[str, Stora
     """Return the path as text and the storage that a caller means.
 
     Raises:
-        TypeError: It is none.
-        UnsupportedError: The path is a URL, and what reads it is not installed.
+        TypeError: `store` is no storage.
+        UnsupportedError: The path is a URL, and the package that reads it is not installed.
     """
     text = os.fsdecode(path)
     if store is None:
@@ -193,16 +193,16 @@ def find_storage(path: str | os.PathLike[str], store: Store) -> tuple[str, Stora
     if all(callable(getattr(store, name, None)) for name in _METHODS):
         return text, store
     raise TypeError(
-        f"store is a ckptparse.Storage, an obstore store, an fsspec file system, or a mapping of "
-        f"names to bytes or file objects, not {type(store).__name__}"
+        f"Expected store to be a ckptparse.Storage, an obstore store, an fsspec file system, or a "
+        f"mapping of names to bytes or file objects, found {type(store).__name__}"
     )
 
 
 def open_url(url: str) -> tuple[str, Storage]:
     """Return the path and the storage of a URL.
 
-    Buckets and web servers are read by `obstore` if it is there; all else, and chains such as
-    `zip://…::s3://…`, by `fsspec` and its plugins.
+    Buckets and web servers are read by `obstore`, if it is installed. All others, and chains such
+    as `zip://…::s3://…`, are read by `fsspec` and its plugins.
 
     Raises:
         UnsupportedError: Neither is installed, or no plugin knows the scheme.
@@ -219,4 +219,4 @@ def open_url(url: str) -> tuple[str, Storage]:
 
 _METHODS = ("open", "stat", "list", "join", "split", "real")
 _BUCKETS = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "http", "https")
-"""What obstore reads."""
+"""Schemes that obstore reads."""

@@ -1,6 +1,6 @@
-"""Files of whatever file system `fsspec` knows: `hf://`, `memory://`, `hdfs://`, `zip://…::…`.
+"""Read files of any file system that `fsspec` knows: `hf://`, `memory://`, `hdfs://`, `zip://…::…`.
 
-Only what all of them have is used: `info`, `ls` and `cat_file`.
+Only the methods that all of them have are used: `info`, `ls` and `cat_file`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _TAGS = ("ETag", "etag", "generation", "mtime")
 
 
 class FilesystemStorage:
-    """An `fsspec` file system; paths are its own, without a scheme."""
+    """An `fsspec` file system. Paths are those of the file system, without a scheme."""
 
     def __init__(self, filesystem: Any) -> None:
         self._filesystem = filesystem
 
     def open(self, path: str) -> RemoteSource:
-        """Open a file, by what the file system says of it."""
+        """Open a file. Its size is the one that the file system states."""
         status = self.stat(path)
         if status is None:
             raise CheckpointNotFoundError("No such file", path=path)
@@ -49,14 +49,14 @@ class FilesystemStorage:
         return RemoteSource(path, status.size, fetch)
 
     def stat(self, path: str) -> FileStat | None:
-        """Tell what lies at a path; None if nothing does."""
+        """Tell what is at a path; None if nothing is."""
         try:
             return _stat(_ask(path, lambda: self._filesystem.info(path)))
         except (CheckpointNotFoundError, NotACheckpointError):
             return None
 
     def list(self, directory: str) -> Mapping[str, FileStat]:
-        """Return what lies in a directory; nothing if there is none."""
+        """Return what is in a directory; nothing if there is no such directory."""
         status = self.stat(directory) if directory else FileStat("directory")
         if status is None or status.kind != "directory":
             return {}
@@ -69,11 +69,11 @@ class FilesystemStorage:
         return name if directory in ("", ".") else posixpath.join(directory, name)
 
     def real(self, path: str) -> str:
-        """Return the path: links are the file system's own affair."""
+        """Return the path: links are followed by the file system itself."""
         return path
 
     def split(self, path: str) -> tuple[str, str]:
-        """Return directory and last name of a path."""
+        """Return the directory and the last name of a path."""
         return posixpath.split(path)
 
 
@@ -81,7 +81,7 @@ def open_url(url: str) -> tuple[str, FilesystemStorage]:
     """Return the path and the storage of a URL that `fsspec` knows.
 
     Raises:
-        UnsupportedError: `fsspec` is not installed, or no plugin of it knows the scheme.
+        UnsupportedError: `fsspec` is not installed, or none of its plugins knows the scheme.
     """
     scheme = url.partition("://")[0]
     try:
@@ -96,7 +96,7 @@ def open_url(url: str) -> tuple[str, FilesystemStorage]:
     except (ImportError, ValueError) as error:
         raise UnsupportedError(
             f"fsspec has no plugin for {scheme}://",
-            hint="Install the one that its documentation names",
+            hint="Install the plugin that the documentation of fsspec names for it",
         ) from error
     return path, FilesystemStorage(filesystem)
 
@@ -110,7 +110,7 @@ def _stat(info: Mapping[str, Any]) -> FileStat:
 
 
 def _ask(path: str, request: Callable[[], Result]) -> Result:
-    """Ask the file system, and say why that failed without its words: they may hold a password."""
+    """Ask the file system; if it fails, say why without its words, which may have a password."""
     try:
         return request()
     except FileNotFoundError:
@@ -118,7 +118,9 @@ def _ask(path: str, request: Callable[[], Result]) -> Result:
     except (NotADirectoryError, IsADirectoryError):
         raise NotACheckpointError("Expected a regular file", path=path) from None
     except PermissionError:
-        raise PermissionDeniedError("The file system refuses to give it", path=path) from None
+        raise PermissionDeniedError(
+            "The file system does not allow reading it", path=path
+        ) from None
     except Exception as error:  # noqa: BLE001 - each plugin has errors of its own
         kind = type(error).__name__
-    raise StorageError(f"The file system could not be asked ({kind})", path=path)
+    raise StorageError(f"The file system did not answer ({kind})", path=path)

@@ -1,6 +1,6 @@
-"""Files of this machine: exact reads at positions, and what the file system says of paths.
+"""Read files of this machine, and ask its file system about paths.
 
-A `LocalSource` gives the bytes that were asked for or raises `TruncatedError`; never fewer.
+A `LocalSource` returns exactly the bytes that were asked for, or raises `TruncatedError`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OPEN_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
-    # A FIFO would otherwise keep us waiting for a writer.
+    # Without this flag, opening a FIFO waits for a writer.
     | getattr(os, "O_NONBLOCK", 0)
 )
 _HAS_PREAD = hasattr(os, "pread")
@@ -43,7 +43,7 @@ _HAS_PREADV = hasattr(os, "preadv")
 
 
 class LocalSource:
-    """A regular file, read at positions. Safe to use from several threads at once.
+    """A regular file, read at positions. Several threads may use it at once.
 
     Attributes:
         path: The path it was opened by.
@@ -90,13 +90,13 @@ class LocalSource:
 
     @classmethod
     def unnamed(cls, path: str) -> LocalSource:
-        """Make an empty file that has no name; the system removes it however the process ends.
+        """Make an empty file without a name, which the system removes when the process ends.
 
         Args:
-            path: What it goes by in messages.
+            path: Its name in messages.
 
         Raises:
-            OutputError: The temporary directory takes no file.
+            OutputError: No file can be made in the temporary directory.
         """
         import tempfile
 
@@ -157,7 +157,7 @@ class LocalSource:
     def map(self) -> mmap.mmap:
         """Map the whole file, copy-on-write: writes to the mapping never reach the file."""
         if self._descriptor < 0:
-            # A mapping of -1 would be fresh memory, and read as zeros.
+            # -1, the descriptor of a closed file, would map new memory, which reads as zeros.
             raise self._closed()
         return mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_COPY)
 
@@ -179,8 +179,8 @@ class LocalSource:
         self.close()
 
     def __del__(self) -> None:
-        # At the end of the interpreter there may be no `os` left, and no need to close anything.
-        # Whatever else fails here could only be printed, as "Exception ignored".
+        # When the interpreter ends, `os` may be gone, and nothing needs closing. An error here
+        # would only be printed as "Exception ignored".
         if os is not None:
             with suppress(OSError, AttributeError):
                 self.close()
@@ -250,7 +250,7 @@ class LocalStorage:
         return LocalSource.open(path)
 
     def stat(self, path: str) -> FileStat | None:
-        """Tell what lies at a path; None if nothing does.
+        """Tell what is at a path; None if nothing is.
 
         Raises:
             PermissionDeniedError: A directory on the way may not be entered.
@@ -262,11 +262,11 @@ class LocalStorage:
         except PermissionError as error:
             raise _denied(path) from error
         except (OSError, ValueError):
-            # A name that is too long, a loop of links, a NUL: nothing that could be opened.
+            # The name is too long, has a NUL, or is a loop of links: it cannot be opened.
             return None
 
     def list(self, directory: str) -> Mapping[str, FileStat]:
-        """Return what lies in a directory, by name, sorted; nothing if there is no such directory.
+        """Return what is in a directory, sorted by name; nothing if there is no such directory.
 
         Raises:
             PermissionDeniedError: It may not be listed.
@@ -289,7 +289,7 @@ class LocalStorage:
         return os.path.realpath(path)
 
     def split(self, path: str) -> tuple[str, str]:
-        """Return directory and last name of a path."""
+        """Return the directory and the last name of a path."""
         return os.path.split(path)
 
     def absolute(self, path: str) -> str:
@@ -298,7 +298,7 @@ class LocalStorage:
 
 
 LOCAL = LocalStorage()
-"""The storage of whoever names none."""
+"""The storage that is used if the caller names none."""
 
 
 def _stat(status: os.stat_result) -> FileStat:
@@ -311,7 +311,7 @@ def _stat(status: os.stat_result) -> FileStat:
 
 
 def _stat_link(path: str) -> FileStat | None:
-    """Tell a link that leads nowhere from nothing at all."""
+    """Return the stat of a link to nothing; None if there is not even a link."""
     try:
         return FileStat("dangling", target=os.readlink(path))
     except OSError:
@@ -327,16 +327,16 @@ def _stat_entry(entry: os.DirEntry[str]) -> FileStat:
 
 def _no_room(error: OSError, path: str) -> OutputError:
     return OutputError(
-        f"It cannot be unpacked into a temporary file: {error}",
+        f"The archive cannot be unpacked into a temporary file: {error}",
         number=error.errno,
         path=path,
-        hint="Make room there, or let the variable TMPDIR name another directory",
+        hint="Make room there, or set the environment variable TMPDIR to another directory",
     )
 
 
 def _denied(path: str) -> PermissionDeniedError:
     return PermissionDeniedError(
-        "It is there, and you may not read it",
+        "The file is there, but you may not read it",
         path=path,
         hint="Ask for permission to read it, or run as a user who may",
     )

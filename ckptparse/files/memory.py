@@ -1,4 +1,4 @@
-"""Files that lie in memory, or are open already: a mapping from names to bytes or file objects."""
+"""Files in memory, or that are open already: a mapping from names to bytes or file objects."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class MemorySource:
         return None
 
     def close(self) -> None:
-        """Do nothing: the bytes are the caller's."""
+        """Do nothing: the bytes belong to the caller."""
 
 
 class ObjectSource:
-    """A file object of the caller's, which is sought and read by one thread at a time.
+    """A file object of the caller. One thread at a time seeks and reads in it.
 
-    Its position is not kept. Whoever opened it closes it.
+    Its position changes. The caller closes it.
     """
 
     __slots__ = ("_file", "_lock", "path", "size")
@@ -69,7 +69,7 @@ class ObjectSource:
         """Take a file object.
 
         Raises:
-            NotACheckpointError: It cannot be sought: a pipe, a socket.
+            NotACheckpointError: It cannot seek: a pipe, a socket.
         """
         self.path = path
         self._file = file
@@ -86,7 +86,7 @@ class ObjectSource:
                 part = self._read(offset + done, size - done)
                 if not part:
                     raise TruncatedError(
-                        f"Expected {size} bytes, and the file object gave {done}",
+                        f"Expected {size} bytes from the file object, found {done}",
                         path=self.path,
                         offset=offset,
                         size=size,
@@ -100,11 +100,11 @@ class ObjectSource:
         buffer[:] = self.read_at(offset, len(buffer))
 
     def map(self) -> mmap.mmap | None:
-        """Return None: nobody knows whether there is a file."""
+        """Return None: there may be no file behind the file object."""
         return None
 
     def close(self) -> None:
-        """Do nothing: the file object is the caller's."""
+        """Do nothing: the file object belongs to the caller."""
 
     def _read(self, offset: int, size: int) -> bytes:
         try:
@@ -122,17 +122,17 @@ def _size_of(path: str, file: BinaryIO, lock: threading.Lock) -> int:
     try:
         with lock:
             return file.seek(0, 2)
-    # First: what cannot be sought is an error of both kinds.
+    # This one first: the error of a file object that cannot seek is also a `ValueError`.
     except OSError as error:
         raise NotACheckpointError(
-            f"Expected a file object that can be sought, found one that cannot: {error}", path=path
+            f"Expected a file object that can seek, found one that cannot: {error}", path=path
         ) from error
     except ValueError as error:
         raise ClosedError("The file object has been closed", path=path) from error
 
 
 class MemoryStorage:
-    """A mapping from names, parted by `/`, as a file system: `run/ckpt-1.index` lies in `run`."""
+    """A mapping as a file system. `/` divides names: `run/ckpt-1.index` is a file in `run`."""
 
     def __init__(self, files: Mapping[str, Content]) -> None:
         self._files = files
@@ -151,7 +151,7 @@ class MemoryStorage:
         return ObjectSource(path, content, self._lock)
 
     def stat(self, path: str) -> FileStat | None:
-        """Tell what a name is: a file, the directory that others lie in, or None."""
+        """Tell what a name is: a file, the directory of other names, or None."""
         content = self._files.get(path)
         if content is not None:
             return self._stat_file(path, content)
@@ -176,7 +176,7 @@ class MemoryStorage:
         return path
 
     def split(self, path: str) -> tuple[str, str]:
-        """Return directory and last name of a path."""
+        """Return the directory and the last name of a path."""
         return posixpath.split(path)
 
     def __getstate__(self) -> Mapping[str, Content]:
@@ -189,7 +189,7 @@ class MemoryStorage:
         }
 
     def __setstate__(self, files: Mapping[str, Content]) -> None:
-        self.__init__(files)  # type: ignore[misc] # a lock is not pickled, but made anew
+        self.__init__(files)  # type: ignore[misc] # a lock is not pickled; a new one is made
 
     def _stat_file(self, path: str, content: Content) -> FileStat:
         if isinstance(content, Buffer):

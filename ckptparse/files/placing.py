@@ -1,4 +1,4 @@
-"""Files that appear under their own names only when they are whole.
+"""Write files that get their own names only when they are complete.
 
     with place_file("out.npy") as file:              one file
     with place_files() as files:                     several, which appear together
@@ -7,10 +7,10 @@
     with place_directory("out") as directory:        a directory of files
         with directory.open("a.npy") as file:
 
-What is written has a temporary name in the same directory: `.ckptparse-….part`, unless the caller
-says which, so that whoever recovers what a killed process left knows what belongs together. When
-all is written and has reached the disk, it takes its own name. After an error or an interrupt
-nothing is left behind. Nothing that is there is replaced unless `overwrite` is true.
+While a file is written, it has a temporary name in the same directory: `.ckptparse-….part`, or one
+that the caller gives, so that the files of a killed process can be put together again. When all is
+written and on the disk, the file gets its own name. After an error or an interrupt no file is left.
+An existing file is replaced only if `overwrite` is true.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ _MARK = ".ckptparse-"
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EISDIR)
-"""A file system that gives one of these for a directory has no `fsync` of directories."""
+"""Errors of a file system that has no `fsync` for directories."""
 
 
 @contextmanager
 def place_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """Write one file that appears under its name only when it is whole.
+    """Write one file that gets its name only when it is complete.
 
     Raises:
         OutputExistsError: Something is there, and `overwrite` is false; or it is a directory.
         CheckpointNotFoundError: The directory to write into is not there.
-        PermissionDeniedError: Nobody may write there.
+        PermissionDeniedError: It may not be written there.
         OutputError: The disk is full, or the system refuses for another reason.
     """
     with place_files(overwrite=overwrite) as files, files.open(path) as file:
@@ -66,30 +66,30 @@ def place_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iter
 
 @dataclass(frozen=True, slots=True)
 class Suffixes:
-    """What the temporary names of a set of files end in."""
+    """The ends of the temporary names of a set of files."""
 
     written: str
-    """Of what is being written."""
+    """Of files that are being written."""
     former: str
-    """Of what was there before, until all is placed."""
+    """Of the files that were there before, until all new ones have their names."""
 
 
 @contextmanager
 def place_files(
     *, overwrite: bool = False, retired: Collection[str] = (), suffixes: Suffixes | None = None
 ) -> Iterator[OutputFiles]:
-    """Write several files that appear when all of them are whole, in the order they were begun.
+    """Write several files that get their names when all are complete, in the order of creation.
 
-    Put last the file by which the others are found (the index). When others are replaced, that one
-    goes first: whoever looks meanwhile finds no file that belongs to others than those beside it.
+    Create last the file by which the others are found (the index). If files are replaced, it is the
+    first that goes. So nobody ever finds an index beside data files of another save.
 
     Args:
-        overwrite: Whether files that are there are replaced.
-        retired: Files that belong to those that are replaced, and go with them.
-        suffixes: What temporary names end in, after the file's own name; by chance unless given.
+        overwrite: Whether to replace files that are there.
+        retired: Files that belong to the replaced ones, and are removed with them.
+        suffixes: Ends of the temporary names, after the file's own name; random if None.
 
     Raises:
-        CheckpointError: As `place_file`; then all is as it was before.
+        CheckpointError: As `place_file`; then all files are as they were before.
     """
     files = OutputFiles(overwrite=overwrite, retired=retired, suffixes=suffixes)
     try:
@@ -107,13 +107,13 @@ def place_directory(
     overwrite: bool = False,
     may_replace: Callable[[Collection[str]], bool] = lambda names: not names,
 ) -> Iterator[OutputDirectory]:
-    """Write a directory that appears under its name only when every file in it is whole.
+    """Write a directory that gets its name only when every file in it is complete.
 
     Args:
-        path: Where it is to be.
-        overwrite: Whether a directory that is there may be replaced.
-        may_replace: Whether a directory with these names in it is one that may be replaced at all.
-            Without it, only an empty one is.
+        path: The directory.
+        overwrite: Whether to replace a directory that is there.
+        may_replace: Tells whether a directory with these names in it may be replaced. Without it,
+            only an empty one may.
 
     Raises:
         CheckpointError: As `place_file`; then all is as it was before.
@@ -129,7 +129,7 @@ def place_directory(
 
 
 def check_absent(path: str | os.PathLike[str]) -> None:
-    """Raise `OutputExistsError` if something lies at a path, a link that leads nowhere included."""
+    """Raise `OutputExistsError` if something is at a path, even a link to nothing."""
     if os.path.lexists(path):
         raise _exists(os.fsdecode(path))
 
@@ -141,12 +141,12 @@ class _Output:
     path: str
     """Its own name, as the caller gave it."""
     place: str
-    """The same with links followed: a link that is there stays one."""
+    """The same with links followed: an existing link stays a link."""
     temporary: str
     stream: BinaryIO
 
     def sync(self) -> None:
-        """Bring it to the disk, and close it."""
+        """Write it to the disk, and close it."""
         if self.stream.closed:
             descriptor = os.open(self.temporary, os.O_RDWR)
             try:
@@ -160,7 +160,7 @@ class _Output:
 
 
 class OutputFiles:
-    """Files that are being written, and appear together."""
+    """Files that are being written and get their names together."""
 
     def __init__(
         self,
@@ -174,14 +174,14 @@ class OutputFiles:
         self._suffixes = suffixes
         self._outputs: dict[str, _Output] = {}
         self.path: str | None = None
-        """The file that was begun last."""
+        """The file that was created last."""
 
     def open(self, path: str | os.PathLike[str]) -> BinaryIO:
-        """Begin a file, which can be written, read back and sought in; the caller closes it.
+        """Create a file, for writing, reading and seeking; the caller closes it.
 
         Raises:
             CheckpointError: As `place_file`.
-            ValueError: It has been begun already.
+            ValueError: It was created already.
         """
         name = self.path = os.fsdecode(path)
         with _explained(self):
@@ -192,22 +192,22 @@ class OutputFiles:
         return stream
 
     def rename(self, path: str | os.PathLike[str], new: str | os.PathLike[str]) -> None:
-        """Let a file appear under another name of the same directory than it was begun with.
+        """Give a file another name, in the same directory, than it was created with.
 
-        The number of data files stands in the name of each, and is known only when all are written.
+        The name of each data file has their number, which is known only when all are written.
         """
         old, name = os.fsdecode(path), os.fsdecode(new)
         if old == name:
             return
         place = self._new_place(name)
         if os.path.dirname(place) != os.path.dirname(self._outputs[old].place):
-            raise ValueError(f"{name!r} lies in another directory than {old!r}")
+            raise ValueError(f"Expected a name in the directory of {old!r}, found {name!r}")
         renamed = {name if key == old else key: one for key, one in self._outputs.items()}
         renamed[name].path, renamed[name].place = name, place
         self._outputs = renamed
 
     def finish(self) -> None:
-        """Let every file appear."""
+        """Give every file its name."""
         outputs = list(self._outputs.values())
         for output in outputs:
             self.path = output.path
@@ -222,13 +222,13 @@ class OutputFiles:
             for output in outputs:
                 self.path = output.path
                 if output is outputs[-1] and len(outputs) > 1:
-                    # What the last one leads to has its name on the disk before that.
+                    # The names of the others are on the disk before the last file gets its name.
                     _sync_directories(outputs)
                 placed[output.place] = _identity(output.temporary)
                 _give_name(output.temporary, output.place, overwrite=self._overwrite)
             _sync_directories(outputs)
         except BaseException:
-            # One file alone is placed in one step, and then it is whole: nothing to undo.
+            # A single file gets its name in one step, so there is nothing to undo.
             if len(outputs) > 1:
                 _remove(placed)
                 _put_back(former)
@@ -238,7 +238,7 @@ class OutputFiles:
         self._outputs.clear()
 
     def discard(self) -> None:
-        """Remove what has not appeared."""
+        """Remove the files without their final names."""
         for output in self._outputs.values():
             with suppress(OSError):
                 output.stream.close()
@@ -247,10 +247,10 @@ class OutputFiles:
         self._outputs.clear()
 
     def _new_place(self, name: str) -> str:
-        """Return where a file of that name is to be, if one may be there."""
+        """Return the place for a file of that name; raise if it may not be there."""
         place = os.path.realpath(name)
         if any(place == output.place for output in self._outputs.values()):
-            raise ValueError(f"{name!r} has been begun already")
+            raise ValueError(f"{name!r} was created already")
         if os.path.isdir(place):
             raise _exists(name, "A directory is there")
         if not self._overwrite:
@@ -259,7 +259,7 @@ class OutputFiles:
 
 
 class OutputDirectory:
-    """A directory that is being written, and appears when it is whole."""
+    """A directory that is being written and gets its name when it is complete."""
 
     def __init__(
         self,
@@ -276,19 +276,19 @@ class OutputDirectory:
         self._outputs: list[_Output] = []
 
     def make(self) -> None:
-        """Make it, under its temporary name."""
+        """Create it, under its temporary name."""
         self._check_place()
         os.mkdir(self._temporary)
 
     def open(self, name: str) -> BinaryIO:
-        """Begin a file in it; the caller closes it.
+        """Create a file in it; the caller closes it.
 
         Raises:
             CheckpointError: As `place_file`.
-            ValueError: The name is none, or leads out of the directory.
+            ValueError: The name is empty, or leads out of the directory.
         """
         if name in ("", os.curdir, os.pardir) or os.path.basename(name) != name:
-            raise ValueError(f"{name!r} is no name of a file in a directory")
+            raise ValueError(f"Expected the name of a file in the directory, found {name!r}")
         path = os.path.join(self._temporary, name)
         with _explained(self):
             if os.path.lexists(path):
@@ -298,7 +298,7 @@ class OutputDirectory:
         return stream
 
     def finish(self) -> None:
-        """Let it appear."""
+        """Give it its name."""
         for output in self._outputs:
             output.sync()
         _sync_directory(self._temporary)
@@ -306,7 +306,7 @@ class OutputDirectory:
         former: dict[str, str] = {}
         try:
             self._check_place()
-            # Out of the way first: a directory takes the name of an empty one at most.
+            # The old one is moved away first: a directory can replace only an empty one.
             _move_away([self._place], former)
             os.rename(self._temporary, self._place)
             _sync_directory(os.path.dirname(self._place))
@@ -320,7 +320,7 @@ class OutputDirectory:
             shutil.rmtree(moved)
 
     def discard(self) -> None:
-        """Remove it if it has not appeared."""
+        """Remove it if it does not have its name yet."""
         for output in self._outputs:
             with suppress(OSError):
                 output.stream.close()
@@ -332,11 +332,11 @@ class OutputDirectory:
         if not self._overwrite:
             raise _exists(self._place)
         if not os.path.isdir(self._place):
-            raise _exists(self._place, "A file is there, where a directory is to be written")
+            raise _exists(self._place, "Expected a place for a directory, found a file there")
         if not self._may_replace(os.listdir(self._place)):
             raise _exists(
                 self._place,
-                "The directory holds other files than those that would be replaced",
+                "The directory has other files than those that may be replaced",
             )
 
 
@@ -370,14 +370,14 @@ def _is_below(place: str, directory: str) -> bool:
 
 
 def _temporary_name(directory: str) -> str:
-    # Not made of the file's own name, which may be as long as names can be already.
+    # Not made from the file's own name, which may have the greatest length already.
     return os.path.join(directory, f"{_MARK}{os.urandom(6).hex()}.part")
 
 
 def _create(directory: str, mode: int | None, path: str | None = None) -> tuple[str, BinaryIO]:
-    """Create a file under a temporary name, with the mode that any new one has, or that one."""
+    """Create a file under a temporary name, with the usual mode of new files, or with `mode`."""
     path = _temporary_name(directory) if path is None else path
-    # The system takes the umask from 0o666 itself; to ask for it is to change it for all threads.
+    # The system applies the umask to 0o666. Reading the umask would change it for all threads.
     descriptor = os.open(path, _CREATE, 0o666 if mode is None else 0o600)
     if mode is not None and hasattr(os, "fchmod"):
         os.fchmod(descriptor, mode)
@@ -385,7 +385,7 @@ def _create(directory: str, mode: int | None, path: str | None = None) -> tuple[
 
 
 def _mode_of(place: str) -> int | None:
-    """Return the mode of a file that will be replaced: what was private stays so."""
+    """Return the mode of a file that will be replaced, so that a private file stays private."""
     try:
         return os.stat(place).st_mode & 0o777
     except OSError:
@@ -398,17 +398,17 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def _give_name(temporary: str, place: str, *, overwrite: bool) -> None:
-    """Give a file its own name; without `overwrite`, only if no other took that meanwhile."""
+    """Give a file its own name; without `overwrite`, only if no other file has it meanwhile."""
     if overwrite:
         os.replace(temporary, place)
         return
     try:
-        # Unlike `rename`, which replaces without a word, `link` fails if the name is taken.
+        # `link` fails if the name exists. `rename` would replace the other file.
         os.link(temporary, place)
     except FileExistsError:
         raise _exists(place, "Something came into being there meanwhile") from None
     except OSError:
-        # A file system without hard links: the check is then only as good as its moment.
+        # A file system without hard links: another process can still come between check and rename.
         if os.path.lexists(place):
             raise _exists(place, "Something came into being there meanwhile") from None
         os.rename(temporary, place)
@@ -417,7 +417,7 @@ def _give_name(temporary: str, place: str, *, overwrite: bool) -> None:
 
 
 def _move_away(places: list[str], former: dict[str, str], suffixes: Suffixes | None = None) -> None:
-    """Rename what is there, and note in `former` what it is called meanwhile."""
+    """Rename existing files, and remember their temporary names in `former`."""
     for place in places:
         if os.path.lexists(place):
             moved = place + suffixes.former if suffixes else _temporary_name(os.path.dirname(place))
@@ -426,7 +426,7 @@ def _move_away(places: list[str], former: dict[str, str], suffixes: Suffixes | N
 
 
 def _remove(placed: dict[str, tuple[int, int]]) -> None:
-    """Take away what was placed, unless that is another's by now."""
+    """Remove the files that got their names, unless another process replaced them."""
     for place, identity in placed.items():
         with suppress(OSError):
             if _identity(place) == identity:
@@ -434,7 +434,7 @@ def _remove(placed: dict[str, tuple[int, int]]) -> None:
 
 
 def _put_back(former: dict[str, str]) -> None:
-    # The last first: the file by which the others are found was the first to go.
+    # In reverse order, so that the index, by which the others are found, comes last.
     for place, moved in reversed(former.items()):
         with suppress(OSError):
             os.rename(moved, place)
@@ -446,7 +446,7 @@ def _sync_directories(outputs: Collection[_Output]) -> None:
 
 
 def _sync_directory(directory: str) -> None:
-    """Bring a directory's names to the disk, if this system can."""
+    """Write a directory's names to the disk, if this system can do it."""
     if os.name == "nt":
         return
     descriptor = os.open(directory, os.O_RDONLY)
@@ -464,13 +464,13 @@ def _sync_directory(directory: str) -> None:
 
 @contextmanager
 def _explained(output: OutputFiles | OutputDirectory) -> Iterator[None]:
-    """Turn the system's errors about an output into ours; leave all others as they are."""
+    """Turn the system's errors about an output into `CheckpointError`; leave others unchanged."""
     try:
         yield
     except CheckpointError:
         raise
     except OSError as error:
-        # A failed `write` knows no name. An error that names a file of somebody else is not ours.
+        # An error of `write` has no file name. One that names another file is not about the output.
         if error.filename is not None and not _is_ours(error.filename, output.path):
             raise
         raise _failed(error, output.path) from error
@@ -489,7 +489,7 @@ def _failed(error: OSError, path: str | None) -> CheckpointError:
         return _exists(path)
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return CheckpointNotFoundError(
-            "The directory to write into is not there", path=path, hint="Make it first"
+            "The directory to write into is not there", path=path, hint="Create it first"
         )
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return PermissionDeniedError(
@@ -497,7 +497,7 @@ def _failed(error: OSError, path: str | None) -> CheckpointError:
         )
     if error.errno in _NO_SPACE:
         return OutputError(
-            "There is no space left for it",
+            "There is no space left on the disk",
             number=error.errno,
             path=path,
             hint="Nothing was written. Make room, or choose another disk",
@@ -507,7 +507,7 @@ def _failed(error: OSError, path: str | None) -> CheckpointError:
 
 def _exists(path: str | None, what: str = "Something is there already") -> OutputExistsError:
     return OutputExistsError(
-        f"{what}, and nothing is ever replaced unasked",
+        f"{what}, and nothing is replaced unless you ask for it",
         path=path,
         hint="Choose another name, or ask to overwrite it",
     )

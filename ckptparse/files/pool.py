@@ -1,4 +1,4 @@
-"""Sources opened when first needed, a bounded number at a time, however many shards there are."""
+"""Open sources when they are first needed, only so many at a time, for any number of shards."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ __all__ = ["SourcePool"]
 
 
 class SourcePool:
-    """Files opened when first needed, the least recently used closed beyond a bound.
+    """Files that are opened when first needed. If too many are open, the least recently used close.
 
-    Safe to use from several threads at once; a file in use is never closed.
+    Several threads may use it at once. A file in use is never closed.
+
+    The usual bound is 64 files, a quarter of what the strictest systems allow a process.
     """
 
     def __init__(self, storage: Storage, *, capacity: int = 64) -> None:
@@ -32,7 +34,7 @@ class SourcePool:
 
     @contextmanager
     def borrow(self, path: str) -> Iterator[Source]:
-        """Give the open file of that path for as long as the context lasts."""
+        """Return the open file of that path, for use in a `with` statement."""
         source = self._take(path)
         try:
             yield source
@@ -40,9 +42,9 @@ class SourcePool:
             self._give_back(path)
 
     def map(self, source: Source) -> mmap.mmap | None:
-        """Map an open file; None where as many are mapped as may be, or the system refuses.
+        """Map an open file; None if too many are mapped already, or if the system refuses.
 
-        A map has an open file of its own for as long as anything refers to it.
+        A map keeps the file open as long as anything refers to it.
         """
         with self._lock:
             if len(self._maps) >= self._capacity:
@@ -56,7 +58,7 @@ class SourcePool:
             return mapped
 
     def close(self) -> None:
-        """Close every file, now or when its last user is done. Maps stay."""
+        """Close every file, now or when its last read has ended. Maps stay."""
         with self._lock:
             self._closed = True
             self._evict(0)

@@ -1,10 +1,10 @@
-"""Objects of a bucket or a web server, read by range through `obstore`.
+"""Read objects of a bucket or a web server by range, with `obstore`.
 
-A directory is listed once: sizes and ETags of its objects come from there, so that a thousand data
-files cost one question. Each range is asked for on the condition that the ETag is still the same:
-an object that was replaced meanwhile is an error, never a mix of two.
+A directory is listed once, which gives the sizes and ETags of its objects. So a thousand data files
+take one request. Each range is requested on the condition that the ETag is still the same. If an
+object was replaced meanwhile, this is an error, and never a mix of two objects.
 
-Web servers list nothing. There each name is asked for by itself.
+Web servers have no lists. There each name is a request.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ __all__ = ["ObjectStorage", "RemoteSource", "open_url"]
 Result = TypeVar("Result")
 
 _LASTING = timedelta(seconds=60)
-"""A failure that lasts is an error after that time: within it, requests are tried again."""
+"""Failed requests are repeated for so long, then it is an error: most servers restart in a minute,
+and nobody waits much longer for an answer."""
 _RETRIES: Any = {
     "max_retries": 8,
     "retry_timeout": _LASTING,
@@ -52,14 +53,14 @@ class RemoteSource:
 
     __slots__ = ("_fetch", "path", "size")
 
-    # Measured with 20 ms a request and 100 MB/s a connection: 16 connections with 8 MiB each take
-    # 1.1 times what the link allows; 1 MiB each take twice that.
+    # Measured with 20 ms for each request and 100 MB/s for each connection: 16 connections with
+    # 8 MiB each take 1.1 times the least possible time; with 1 MiB each, twice as long.
     piece = 8 << 20
     gap = 64 << 10
     concurrency = 16
 
     def __init__(self, path: str, size: int, fetch: Callable[[int, int], Any]) -> None:
-        """Take a function that gives the bytes of a range, as anything with the buffer protocol."""
+        """Take a function that returns the bytes of a range (anything with the buffer protocol)."""
         self.path = path
         self.size = size
         self._fetch = fetch
@@ -79,16 +80,16 @@ class RemoteSource:
         return None
 
     def close(self) -> None:
-        """Do nothing: an object is not held open."""
+        """Do nothing: an object is not kept open."""
 
     def _read(self, offset: int, size: int) -> memoryview:
         check_range(self, offset, size)
-        # An empty range cannot be said in a request.
+        # A request cannot ask for an empty range.
         found = memoryview(self._fetch(offset, size) if size else b"")
-        # A range that reaches beyond the end comes back short, without an error.
+        # Of a range that goes beyond the end, fewer bytes come, without an error.
         if len(found) != size:
             raise TruncatedError(
-                f"Expected {size} bytes, and the server gave {len(found)}",
+                f"Expected {size} bytes from the server, found {len(found)}",
                 path=self.path,
                 offset=offset,
                 size=size,
@@ -100,7 +101,7 @@ class ObjectStorage:
     """An `obstore` store as a file system.
 
     Attributes:
-        root: What all paths begin with: `s3://bucket/`; empty if paths are the keys themselves.
+        root: The start of all paths, such as `s3://bucket/`; empty if paths are the keys.
     """
 
     def __init__(self, store: Any, *, root: str = "") -> None:
@@ -111,7 +112,7 @@ class ObjectStorage:
         self._lists = True
 
     def open(self, path: str) -> RemoteSource:
-        """Open an object, by what its directory's list says of it."""
+        """Open an object. Its size and ETag are those in the list of its directory."""
         status = self.stat(path)
         if status is None:
             raise CheckpointNotFoundError("No such object", path=path)
@@ -127,7 +128,7 @@ class ObjectStorage:
         return RemoteSource(path, status.size, fetch)
 
     def stat(self, path: str) -> FileStat | None:
-        """Tell what lies at a path: an object, a directory of others, or None."""
+        """Tell what is at a path: an object, a directory of objects, or None."""
         key = self._key(path)
         if not key:
             return FileStat("directory")
@@ -136,7 +137,7 @@ class ObjectStorage:
         return self._ask_for(path, key) if found is None else found.get(name)
 
     def list(self, directory: str) -> Mapping[str, FileStat]:
-        """Return what lies in a directory; nothing if the server lists nothing."""
+        """Return what is in a directory; nothing if the server has no lists."""
         return dict(sorted((self._list(self._key(directory)) or {}).items()))
 
     def join(self, directory: str, name: str) -> str:
@@ -148,7 +149,7 @@ class ObjectStorage:
         return path
 
     def split(self, path: str) -> tuple[str, str]:
-        """Return directory and last name of a path."""
+        """Return the directory and the last name of a path."""
         directory, name = posixpath.split(path)
         return (self.root.rstrip("/") if f"{directory}/" == self.root else directory), name
 
@@ -157,7 +158,7 @@ class ObjectStorage:
 
     def __setstate__(self, state: tuple[Any, str]) -> None:
         store, root = state
-        self.__init__(store, root=root)  # type: ignore[misc] # a lock is made anew
+        self.__init__(store, root=root)  # type: ignore[misc] # makes a new lock
 
     def __repr__(self) -> str:
         return f"<ObjectStorage {self.root!r}>"
@@ -166,7 +167,7 @@ class ObjectStorage:
         return path.removeprefix(self.root.rstrip("/")).strip("/") if path != "." else ""
 
     def _list(self, directory: str) -> dict[str, FileStat] | None:
-        """List a directory, once; None if the server cannot."""
+        """List a directory, once; None if the server has no lists."""
         with self._lock:
             if directory not in self._listed and self._lists:
                 self._lists = self._ask_for_list(directory)
@@ -198,7 +199,7 @@ class ObjectStorage:
 def open_url(url: str) -> tuple[str, ObjectStorage]:
     """Return the path and the storage of a URL: `s3`, `gs`, `az` and the like, `http(s)`.
 
-    The path is the URL without user, password and query, which stand in no message.
+    The path is the URL without user, password and query, so that they are in no message.
 
     Raises:
         UnsupportedError: `obstore` is not installed, or cannot read such URLs.
@@ -209,9 +210,9 @@ def open_url(url: str) -> tuple[str, ObjectStorage]:
     shown = urlunsplit((parts.scheme, place, parts.path, "", ""))
     if parts.query or parts.fragment:
         raise UnsupportedError(
-            "A URL with a query cannot be read: it names one object, and a checkpoint is several",
+            "A URL with a query cannot be read: it names one object, and a checkpoint has several",
             path=shown,
-            hint="Give the URL without what follows '?', and credentials in the environment",
+            hint="Give the URL without '?' and what follows it, and credentials in the environment",
         )
     try:
         from obstore import store as stores
@@ -223,16 +224,16 @@ def open_url(url: str) -> tuple[str, ObjectStorage]:
         ) from error
     client = {**_CLIENT, "allow_http": _allows_http(parts.scheme)}
     base = f"{parts.scheme}://{parts.netloc}"
-    # It has a signature for each kind of store, and only the URL tells which.
+    # It has one signature for each kind of store, and only the URL says which kind.
     from_url: Any = stores.from_url
     store = _ask(shown, lambda: from_url(base, client_options=client, retry_config=_RETRIES))
     return shown, ObjectStorage(store, root=root)
 
 
 def _allows_http(scheme: str) -> bool:
-    """Tell whether requests may go unencrypted: told by the URL, or by the environment.
+    """Tell whether requests may be unencrypted: the URL or the environment says so.
 
-    The library reads the environment too, but not beside options of the client.
+    The library reads the environment too, but not if it is given options of the client.
     """
     names = ("AWS_ALLOW_HTTP", "AZURE_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP")
     told = (os.environ.get(name, "").lower() for name in names)
@@ -244,9 +245,9 @@ def _stat(meta: Mapping[str, Any]) -> FileStat:
 
 
 def _ask(path: str, request: Callable[[], Result]) -> Result:
-    """Make a request, and say why it failed without the words of the library.
+    """Make a request. If it fails, say why without the library's words.
 
-    Those may hold the URL with its password.
+    Those may have the URL with its password.
     """
     try:
         return request()
@@ -254,23 +255,23 @@ def _ask(path: str, request: Callable[[], Result]) -> Result:
         raise CheckpointNotFoundError("No such object", path=path) from None
     except Exception as error:  # noqa: BLE001 - the library's own have no common class
         kind = type(error).__name__
-        # From here on without the library's error, whose text may hold a password.
+        # From here on without the library's error, whose text may have a password.
     if kind in ("PermissionDeniedError", "UnauthenticatedError"):
         raise PermissionDeniedError(
-            "The server refuses to give it",
+            "The server does not allow reading it",
             path=path,
-            hint="Give credentials in the environment, as the provider's own tools take them",
+            hint="Set credentials in the environment, as for the provider's own tools",
         )
     if kind == "PreconditionError":
         raise StorageError(
             "The object was replaced while it was read",
             path=path,
-            hint="Read it again, when nobody writes to it",
+            hint="Read it again when no other program writes to it",
         )
     if kind == "NotSupportedError":
-        raise UnsupportedError("The server gives no ranges of this object", path=path)
+        raise UnsupportedError("The server does not give parts (ranges) of this object", path=path)
     raise StorageError(
-        f"The server could not be asked, or did not answer in {_LASTING.seconds} s ({kind})",
+        f"The server cannot be reached, or did not answer within {_LASTING.seconds} s ({kind})",
         path=path,
-        hint="Try again later; see that the address is right and can be reached from here",
+        hint="Try again later. Check the address, and that it can be reached from this machine",
     )

@@ -1,7 +1,7 @@
-"""What every place that holds files must give: `Storage` for all of them, a `Source` for one.
+"""The contract of storages: a `Storage` finds files, and a `Source` is one open file.
 
-Paths are those of the storage: on this machine the system's own, in a mapping the names. Only the
-storage takes them apart and puts them together.
+Paths have the form of the storage: those of the system on this machine, names in a mapping. Only
+the storage splits and joins them.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ __all__ = [
 Buffer = bytes | bytearray | memoryview
 """Bytes in memory."""
 Content = Buffer | BinaryIO
-"""What a name of a mapping stands for: bytes, or a file object that can be read and sought."""
+"""What a mapping has for a name: bytes, or a file object that can be read and can seek."""
 
 FileKind = Literal["file", "directory", "dangling", "other"]
-"""`dangling`: a link that leads nowhere; `other`: a FIFO, a device, a socket."""
+"""`dangling`: a link to nothing; `other`: a FIFO, a device, a socket."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileStat:
-    """What a storage says of a path without reading it."""
+    """What a storage says of a path without reading the file."""
 
     kind: FileKind
     size: int = 0
-    """Bytes; 0 for all that is no file."""
+    """In bytes; 0 if it is no file."""
     identity: Hashable = None
-    """Changes if the content does: time and inode, an ETag, a generation. None: nobody knows."""
+    """Changes if the content changes: time and inode, an ETag, a generation. None: not known."""
     target: str | None = None
-    """Where a link leads at which nothing lies."""
+    """The target of a link to nothing."""
 
 
 class Source(Protocol):
-    """One file, read at positions by any number of threads, all that is asked or none."""
+    """One open file. Any number of threads read at positions; a read gives all bytes or fails."""
 
     @property
     def path(self) -> str:
@@ -62,17 +62,17 @@ class Source(Protocol):
 
     @property
     def piece(self) -> int:
-        """How many bytes one request should ask for, at the most."""
+        """How many bytes one request should ask for at most."""
         ...
 
     @property
     def gap(self) -> int:
-        """Ranges that lie closer than these many bytes are better read as one."""
+        """Ranges that are less than so many bytes apart are better read as one."""
         ...
 
     @property
     def concurrency(self) -> int | None:
-        """How many requests at a time serve best; None: as many as there are processors."""
+        """How many requests at a time are best; None: as many as there are processors."""
         ...
 
     def read_at(self, offset: int, size: int) -> bytes:
@@ -84,7 +84,7 @@ class Source(Protocol):
         ...
 
     def map(self) -> mmap.mmap | None:
-        """Map the whole file copy-on-write; None if this storage cannot."""
+        """Map the whole file copy-on-write; None if this storage cannot do it."""
         ...
 
     def close(self) -> None:
@@ -93,28 +93,28 @@ class Source(Protocol):
 
 
 class Storage(Protocol):
-    """Files by path. Picklable, so that workers can open what the caller named."""
+    """Files by path. It can be pickled, so that workers can open the caller's files."""
 
     def open(self, path: str) -> Source:
         """Open a file.
 
         Raises:
-            CheckpointNotFoundError: Nothing is there.
+            CheckpointNotFoundError: There is no such file.
             NotACheckpointError: It is no regular file.
             PermissionDeniedError: It may not be read.
         """
         ...
 
     def stat(self, path: str) -> FileStat | None:
-        """Tell what lies at a path; None if nothing does.
+        """Tell what is at a path; None if nothing is.
 
         Raises:
-            PermissionDeniedError: Nobody may ask.
+            PermissionDeniedError: A directory on the way may not be entered.
         """
         ...
 
     def list(self, directory: str) -> Mapping[str, FileStat]:
-        """Return what lies in a directory, by name, sorted; nothing if there is no such directory.
+        """Return what is in a directory, sorted by name; nothing if there is no such directory.
 
         Raises:
             PermissionDeniedError: It may not be listed.
@@ -126,24 +126,24 @@ class Storage(Protocol):
         ...
 
     def real(self, path: str) -> str:
-        """Return the path of the same file with links followed, and without `.` and `..`."""
+        """Return the path of the same file with links followed and without `.` and `..`."""
         ...
 
     def split(self, path: str) -> tuple[str, str]:
-        """Return directory and last name of a path, so that `join` gives the path again."""
+        """Return the directory and the last name of a path; `join` gives the path again."""
         ...
 
 
 def is_file(storage: Storage, path: str) -> bool:
-    """Tell whether a file lies at a path."""
+    """Tell whether a file is at a path."""
     status = storage.stat(path)
     return status is not None and status.kind == "file"
 
 
 def hold(source: Source, *, most: int) -> Source:
-    """Read a file whole if requests for its parts would cost more: a small one that is not local.
+    """Read a small remote file as a whole, since requests for its parts would take longer.
 
-    What is given instead of it has the same path, and is in memory.
+    The result has the same path and is in memory. Other files are returned unchanged.
     """
     if source.concurrency is None or source.size > most:
         return source
@@ -155,9 +155,9 @@ def hold(source: Source, *, most: int) -> Source:
 
 
 def check_range(source: Source, offset: int, size: int) -> None:
-    """Raise `TruncatedError` unless `size` bytes at `offset` lie within the source.
+    """Raise `TruncatedError` unless `size` bytes at `offset` are within the source.
 
-    No bytes lie anywhere: an empty tensor may stand beyond the end of a file that was cut.
+    An empty range is always right: an empty tensor may have an offset beyond the end.
     """
     if offset < 0 or size < 0 or (size and offset + size > source.size):
         raise TruncatedError(

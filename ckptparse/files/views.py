@@ -1,4 +1,4 @@
-"""Sources made of others: ranges put together, and files as they were before a conversion."""
+"""Sources made from others: ranges put together, and files as they were before a conversion."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from ckptparse.locks import make_lock
 __all__ = ["ConvertedSource", "Converter", "JoinedSource", "Range", "ReopenedSource", "ViewStorage"]
 
 _PIECE = 1 << 20
+"""Bytes of a converted file that are read at once."""
 _KEPT = 4
+"""Converted pieces that are kept in memory: for as many threads that read side by side."""
 
 
 class Range(NamedTuple):
     """Some bytes of a source."""
 
     source: Source | None
-    """None for bytes that are nowhere: zeros stand for them."""
+    """None for bytes that are absent: they read as zeros."""
     offset: int
     size: int
 
 
 class JoinedSource:
-    """Ranges of sources, one after another, read as one file.
+    """Ranges of sources, one after the other, read as one file.
 
     Attributes:
-        path: The name it goes by.
+        path: Its name.
         size: The sum of the ranges, in bytes.
-        ranges: What it is made of.
+        ranges: The ranges.
     """
 
     __slots__ = ("_starts", "path", "ranges", "size")
@@ -59,7 +61,7 @@ class JoinedSource:
         return bytes(buffer)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer with the bytes at `offset`; those that are nowhere are zeros."""
+        """Fill a buffer with the bytes at `offset`; absent ones are zeros."""
         check_range(self, offset, len(buffer))
         done = 0
         number = bisect_right(self._starts, offset) - 1
@@ -76,23 +78,23 @@ class JoinedSource:
             number += 1
 
     def missing(self) -> list[tuple[int, int]]:
-        """Return the ranges (start, stop) that are nowhere."""
+        """Return the ranges (start, stop) that are absent."""
         starts = zip(self.ranges, self._starts, strict=False)
         return [(start, start + part.size) for part, start in starts if part.source is None]
 
     def map(self) -> mmap.mmap | None:
-        """Return None: it lies in several places."""
+        """Return None: its bytes are in several places."""
         return None
 
     def close(self) -> None:
-        """Close every source that it reads."""
+        """Close all its sources."""
         for part in self.ranges:
             if part.source is not None:
                 part.source.close()
 
 
 class ReopenedSource:
-    """A file that is opened for each read: of thousands, no more are open than are read."""
+    """A file that is opened for each read, so that thousands of them need few open files."""
 
     __slots__ = ("_storage", "path", "size")
 
@@ -124,7 +126,7 @@ class ReopenedSource:
 
 
 class ViewStorage:
-    """Files made of stretches of one file, by name: checkpoints inside an image."""
+    """Files that are made from parts of one file: checkpoints inside an image."""
 
     def __init__(
         self,
@@ -137,10 +139,10 @@ class ViewStorage:
         """Take the names.
 
         Args:
-            storage: Where the one file lies.
+            storage: Where the one file is.
             path: The one file.
-            files: For each name what makes it of the open file.
-            opener: What opens the one file; None: the storage does.
+            files: For each name, what makes it from the open file.
+            opener: Opens the one file; None to let the storage open it.
         """
         self._storage = storage
         self._path = path
@@ -185,7 +187,7 @@ class ViewStorage:
         return path
 
     def split(self, path: str) -> tuple[str, str]:
-        """Return directory and last name of a path."""
+        """Return the directory and the last name of a path."""
         return self._storage.split(path)
 
 
@@ -201,11 +203,11 @@ class Converter(Protocol):
 
         Args:
             data: Bytes of the file; more follow unless `last`.
-            state: Where the bytes before them left off. It is not changed.
+            state: The state after the bytes before them. It is not changed.
             last: Whether the file ends with them.
 
         Returns:
-            What they were, at most some MiB; how many of the bytes that took; the state behind.
+            The bytes as they were, some MiB at most; how many of `data` were used; the new state.
 
         Raises:
             ValueError: No such conversion makes these bytes.
@@ -214,7 +216,7 @@ class Converter(Protocol):
 
 
 class _Mark(NamedTuple):
-    """A place where the conversion can be taken up."""
+    """A place from which the conversion can go on."""
 
     source: int
     target: int
@@ -222,10 +224,10 @@ class _Mark(NamedTuple):
 
 
 class ConvertedSource:
-    """A file as it was before a conversion; read in pieces, a few of which are kept.
+    """A file as it was before a conversion. It is read in pieces, and a few of them are kept.
 
     Attributes:
-        path: That of the file.
+        path: Path of the file.
         size: How many bytes it had.
     """
 
@@ -238,14 +240,13 @@ class ConvertedSource:
     def __init__(
         self, source: Source, converter: Converter, *, most: int, partial: bool = False
     ) -> None:
-        """Look through the whole file once.
+        """Read the whole file once.
 
         Args:
-            source: The file as it is now; closed with this one.
-            converter: What undoes the conversion.
-            most: How many bytes it may have had.
-            partial: Whether what comes before the first bytes that no such conversion makes is
-                wanted, if there is anything.
+            source: The file as it is now; it is closed together with this one.
+            converter: Undoes the conversion.
+            most: How many bytes the file may have had.
+            partial: Whether to take the bytes before the first place that cannot be undone.
 
         Raises:
             ValueError: No such conversion makes this file.
@@ -276,7 +277,7 @@ class ConvertedSource:
         self.size = self._marks[-1].target
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at `offset` of what the file was."""
+        """Return exactly `size` bytes at `offset` of the file as it was."""
         check_range(self, offset, size)
         parts: list[bytes] = []
         missing = size
@@ -291,7 +292,7 @@ class ConvertedSource:
         return b"".join(parts)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer with the bytes at `offset` of what the file was."""
+        """Fill a buffer with the bytes at `offset` of the file as it was."""
         buffer[:] = self.read_at(offset, len(buffer))
 
     def map(self) -> mmap.mmap | None:

@@ -1,4 +1,4 @@
-"""What is said if no checkpoint lies at a path: what is there instead, or what is near."""
+"""Make the error for a path without a checkpoint: what is there instead, or what is near."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _OWN_KINDS = ("v1", "v2-index", "graph", "meta-graph")
 
 
 def refuse(identity: Identity, wanted: str = "a checkpoint") -> CheckpointError:
-    """Say what is there instead of a checkpoint, or what was cut off."""
+    """Return an error that says what is there instead of a checkpoint, or what was cut off."""
     if identity.kind == "truncated" and identity.detail.get("of") in _OWN_KINDS:
         return TruncatedError(
-            f"Expected {wanted}, found {identity.meaning}: not an sstable, or no whole message",
+            f"Expected {wanted}, found {identity.meaning}: not an sstable, or not a whole message",
             path=identity.path,
             hint=identity.advice,
         )
     hint = identity.advice
     if identity.kind == "v2-index":
-        hint = "Rename it: the name of an index ends in .index, that of its data in .data-…"
+        hint = "Rename it: the name of an index ends in .index, and that of its data in .data-…"
     return NotACheckpointError(
         f"Expected {wanted}, found {identity.described}",
         path=identity.path,
@@ -43,7 +43,7 @@ def refuse(identity: Identity, wanted: str = "a checkpoint") -> CheckpointError:
 def explain_absent(
     path: str, folders: Folders, wanted: str = "checkpoint"
 ) -> CheckpointNotFoundError:
-    """Say that nothing lies at a path, and what is near."""
+    """Return an error that says that nothing is at a path, and what is near."""
     hint = _hint_of_spelling(path)
     if hint is not None:
         return CheckpointNotFoundError(f"No such {wanted}", path=path, hint=hint)
@@ -60,12 +60,14 @@ def explain_absent(
             f"Expected a {wanted}, found {identity.meaning}", path=path, hint=identity.advice
         )
     return CheckpointNotFoundError(
-        "The data files have no index beside them", path=path + INDEX_SUFFIX, hint=identity.advice
+        "Expected an index beside the data files, found none",
+        path=path + INDEX_SUFFIX,
+        hint=identity.advice,
     )
 
 
 def _hint_of_spelling(path: str) -> str | None:
-    """Say what is odd in how a path is written, if that is why nothing lies there."""
+    """Say what is wrong in the spelling of a path, if this is why nothing is there."""
     if path.startswith("~"):
         return "Python does not expand `~`: pass os.path.expanduser(path)"
     if _WINDOWS.match(path) or ("\\" in path and "/" not in path):

@@ -1,4 +1,4 @@
-"""A path that is a directory: a SavedModel, its `variables/`, or what a state file tells."""
+"""A path that is a directory: a SavedModel, its `variables/`, or one with a state file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["take_directory"]
 
 
 def take_directory(path: str, folders: Folders) -> Inventory:
-    """Try a directory as SavedModel, as its `variables/`, by state file, by what lies in it."""
+    """Tell what a directory means: a SavedModel, its `variables/`, by state file, by its files."""
     files = folders.files(path)
     if any(name in files for name in SAVED_MODEL_FILES):
         return replace(take_saved_model(path, folders), path=path)
@@ -44,7 +44,7 @@ def take_directory(path: str, folders: Folders) -> Inventory:
 
 
 def _of_rest(path: str, folders: Folders) -> Inventory:
-    """Take a directory without an index for what else lies in it."""
+    """Tell what a directory without an index means, from its other files."""
     below = folders.join(folders.join(path, VARIABLES), VARIABLES)
     if folders.is_file(below + INDEX_SUFFIX):
         # A SavedModel that has lost its saved_model.pb.
@@ -70,7 +70,7 @@ def _only(path: str, found: Inventory) -> Inventory:
 
 
 def _of_parts(path: str, folders: Folders) -> Candidate | None:
-    """Take a directory of parts for the checkpoint that they were to become."""
+    """Take a directory of parts as the checkpoint that they were meant to become."""
     bare = path.rstrip("/") or path
     prefix = strip_temp_directory(bare)
     if prefix is None:
@@ -88,6 +88,6 @@ def _of_several(path: str, found: Iterable[Candidate], folders: Folders) -> Inve
         f"The directory holds {len(names)} checkpoints and no state file that names the newest: "
         + ", ".join(names),
         path=path,
-        hint="Name one of them",
+        hint="Give the path of one of them",
     )
     return Inventory(path, refusal=refusal, ambiguous=True)

@@ -1,4 +1,4 @@
-"""A path that is a file, or the name of several: its name decides, or its content."""
+"""A path that is a file, or names several files: the name decides, or the content."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def take_file(path: str, folders: Folders) -> Inventory:
 
 
 def _of_content(path: str, folders: Folders) -> Inventory:
-    """Look into a file to see whether it is a V1 checkpoint, a graph, or leads to a checkpoint."""
+    """Read a file to see whether it is a V1 checkpoint, a graph, or leads to a checkpoint."""
     identity = identify_file(path, folders.context)
     if identity.kind == "v1":
         return take_legacy(path, folders, is_file=True)
@@ -54,14 +54,14 @@ def _of_content(path: str, folders: Folders) -> Inventory:
 def _lost_index(path: str) -> CheckpointError:
     data = split_data_path(path)
     return CheckpointNotFoundError(
-        "The data file has no index beside it",
+        "Expected an index beside the data file, found none",
         path=(data[0] if data else path) + INDEX_SUFFIX,
-        hint="Copy the index beside it: nothing else names the values in it",
+        hint="Copy the index beside it: only the index has the names of its tensors",
     )
 
 
 def _of_meta(path: str, folders: Folders) -> Inventory:
-    """Find the checkpoint beside a `.meta`: its name lacks the number of a V1 file."""
+    """Find the checkpoint beside a `.meta`. Its name does not have the number of a V1 file."""
     prefix = path.removesuffix(META_SUFFIX)
     if folders.is_file(prefix + INDEX_SUFFIX):
         return Inventory(path, take_bundle(prefix, folders))
@@ -69,15 +69,15 @@ def _of_meta(path: str, folders: Folders) -> Inventory:
     if found.refusal is not None or (found.meant and found.meant.files):
         return replace(found, path=path)
     refusal = CheckpointNotFoundError(
-        "The meta graph has no checkpoint beside it",
+        "Expected a checkpoint beside the meta graph, found none",
         path=path,
-        hint="Its structure can be read with ckptparse.open_graph",
+        hint="ckptparse.open_graph reads the graph itself",
     )
     return with_parts(Inventory(path, refusal=refusal), folders)
 
 
 def take_names(path: str, folders: Folders) -> Inventory:
-    """Look for the files whose names begin with a path, or that it is a pattern of."""
+    """Look for files whose names begin with a path, or that match it as a pattern."""
     data = split_data_path(path)
     if data is not None and folders.is_file(data[0] + INDEX_SUFFIX):
         return Inventory(path, take_bundle(data[0], folders))
@@ -95,7 +95,7 @@ def take_names(path: str, folders: Folders) -> Inventory:
 
 
 def _misspelt_prefix(path: str, files: tuple[str, ...]) -> CheckpointError | None:
-    """Say how to name the V2 checkpoints whose data files a pattern matches."""
+    """Return an error that names the V2 checkpoints whose data files a pattern matches."""
     split = [split_data_path(file) for file in files]
     prefixes = sorted({one[0] for one in split if one is not None})
     if not prefixes or None in split:
@@ -108,7 +108,7 @@ def _misspelt_prefix(path: str, files: tuple[str, ...]) -> CheckpointError | Non
 
 
 def take_special(path: str, status: FileStat, folders: Folders) -> Inventory:
-    """Take what is neither a file nor a directory: a link that leads nowhere, a FIFO, a device."""
+    """Refuse what is no file and no directory: a link to nothing, a FIFO, a device."""
     if status.kind == "dangling":
         refusal: CheckpointError = explain_link(path, status)
     else:
@@ -117,6 +117,6 @@ def take_special(path: str, status: FileStat, folders: Folders) -> Inventory:
 
 
 def with_parts(inventory: Inventory, folders: Folders) -> Inventory:
-    """Add the checkpoint of which something lies at the path though the strict reader refuses."""
+    """Add the checkpoint of which some files are at the path, though the strict reader refuses."""
     found = find_parts(inventory.path, folders)
     return inventory if found is None else replace(inventory, others=(found,))

@@ -15,7 +15,7 @@ __all__ = ["take_saved_model"]
 
 
 def take_saved_model(directory: str, folders: Folders) -> Inventory:
-    """Find the variables of a SavedModel, wherever a copy has put them."""
+    """Find the variables of a SavedModel, also if copying has moved them."""
     found = _find_variables(directory, folders)
     if found is not None:
         return Inventory(directory, found)
@@ -23,9 +23,9 @@ def take_saved_model(directory: str, folders: Folders) -> Inventory:
     parts = find_parts(prefix, folders, by=By.SAVED_MODEL)
     if parts is not None:
         refusal = CheckpointNotFoundError(
-            "The index of the SavedModel's variables is missing",
+            "Expected the index of the SavedModel's variables, found none",
             path=prefix + INDEX_SUFFIX,
-            hint="Copy it again: nothing else names the values in its data files",
+            hint="Copy it again: only the index has the names of the tensors in its data files",
         )
         others = (replace(parts, saved_model=directory),)
         return Inventory(directory, refusal=refusal, others=others)

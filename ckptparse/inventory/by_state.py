@@ -1,4 +1,4 @@
-"""A state file: exactly the newest checkpoint that it names, where that lies today."""
+"""A path that is a state file: it means exactly the newest checkpoint that it names."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def _of_listed(state: StateFile, directory: str, folders: Folders) -> Inventory:
         )
     latest = folders.join(directory, newest)
     refusal = CheckpointNotFoundError(
-        f"The newest checkpoint that the state file names is not there: {latest}", path=state.path
+        f"The state file names {latest} as the newest checkpoint, and it is not there",
+        path=state.path,
     )
     parts = find_parts(latest, folders, by=By.STATE)
     fallback = () if older else tuple(newest_first(directory, folders))
@@ -57,7 +58,7 @@ def _of_listed(state: StateFile, directory: str, folders: Folders) -> Inventory:
 
 
 def _iter_older(listed: Iterable[str], directory: str, folders: Folders) -> Iterator[Candidate]:
-    """Iterate over the listed checkpoints that are there; what may not be seen is left out."""
+    """Iterate over the listed checkpoints that are there, and that may be read."""
     for one in listed:
         try:
             found = find_listed(one, directory, folders)
@@ -69,7 +70,7 @@ def _iter_older(listed: Iterable[str], directory: str, folders: Folders) -> Iter
 
 
 def _of_listed_path(path: str, folders: Folders) -> Inventory:
-    """Take what a state file lists: never another state file, nor a directory, so that it ends."""
+    """Take a path that a state file lists. Another state file or a directory is not followed."""
     if folders.is_file(path + INDEX_SUFFIX):
         return Inventory(path, take_bundle(path, folders))
     data = split_data_path(path)

@@ -1,4 +1,4 @@
-"""What lies where, asked of the storage as seldom as can be: each directory is listed once."""
+"""Ask a storage for its files as rarely as possible: each directory is listed once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Folders:
         self._listed: dict[str, Mapping[str, FileStat]] = {}
 
     def list(self, directory: str) -> Mapping[str, FileStat]:
-        """Return what lies in a directory, by name, sorted; nothing if there is none.
+        """Return what is in a directory, sorted by name; nothing if there is no such directory.
 
         Raises:
             PermissionDeniedError: It may not be listed.
@@ -35,7 +35,7 @@ class Folders:
         return known
 
     def stat(self, path: str) -> FileStat | None:
-        """Tell what lies at a path; None if nothing does.
+        """Tell what is at a path; None if nothing is.
 
         Raises:
             PermissionDeniedError: A directory on the way may not be entered.
@@ -47,17 +47,17 @@ class Folders:
         return self.context.storage.stat(path)
 
     def is_file(self, path: str) -> bool:
-        """Tell whether a regular file lies at a path."""
+        """Tell whether a regular file is at a path."""
         found = self.stat(path)
         return found is not None and found.kind == "file"
 
     def is_directory(self, path: str) -> bool:
-        """Tell whether a directory lies at a path."""
+        """Tell whether a directory is at a path."""
         found = self.stat(path)
         return found is not None and found.kind == "directory"
 
     def files(self, directory: str) -> Mapping[str, FileStat]:
-        """Return the regular files of a directory, by name, sorted."""
+        """Return the regular files of a directory, sorted by name."""
         listed = self.list(directory)
         return {name: status for name, status in listed.items() if status.kind == "file"}
 
@@ -66,9 +66,9 @@ class Folders:
         return self.context.storage.join(directory, name)
 
     def split(self, path: str) -> tuple[str, str]:
-        """Return directory and last name of a path."""
+        """Return the directory and the last name of a path."""
         return self.context.storage.split(path)
 
     def is_absolute(self, path: str) -> bool:
-        """Tell whether a path means the same whatever directory it is joined to."""
+        """Tell whether a path means the same in every directory."""
         return self.join("a", path) == path

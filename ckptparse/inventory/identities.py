@@ -1,7 +1,7 @@
-"""What lies at a path: a checkpoint of whatever kind, or what it is instead.
+"""Tell what is at a path: a checkpoint of any kind, or what it is instead.
 
-Of a file its content decides, in `identification`. Here it is directories, and prefixes: paths at
-which there is nothing but files whose names begin with them.
+A file is identified by its content, in `identification`. This module identifies directories, and
+prefixes: paths that are no file, but with which names of files begin.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ from ckptparse.limits import DEFAULT_LIMITS, Limits
 __all__ = ["explain_link", "identify", "identify_directory", "identify_names", "identify_path"]
 
 _MOST_SHARDS = 100_000
+"""If a header states more data files than this, they are not looked for one by one."""
 _HUB_FILE = "tfhub_module.pb"
 
 
 def identify(
     path: str | os.PathLike[str], *, store: Store = None, limits: Limits = DEFAULT_LIMITS
 ) -> Identity:
-    """Tell what lies at a path: a checkpoint of whatever kind, or what it is instead.
+    """Tell what is at a path: a checkpoint of any kind, or what it is instead.
 
     Args:
         path: A file, a directory, or the prefix or pattern of a checkpoint's files.
@@ -51,11 +52,11 @@ def identify(
         limits: Bounds on what is read and unpacked.
 
     Returns:
-        Its kind is one of `KINDS`. If another file decided, as the index of a prefix that is
-        a Git LFS pointer, its `path` is that file.
+        Its kind is one of `KINDS`. If another file decides (the index of a prefix may be a Git LFS
+        pointer), its `path` is that file.
 
     Raises:
-        CheckpointNotFoundError: Nothing is there, by that name or by names that begin with it.
+        CheckpointNotFoundError: No file has that name, or a name that begins with it.
         PermissionDeniedError: It may not be read.
         UnsupportedError: The operating system refuses to open it.
     """
@@ -64,7 +65,7 @@ def identify(
 
 
 def identify_path(path: str, folders: Folders) -> Identity:
-    """Tell what lies at a path; errors are those of `identify`."""
+    """Tell what is at a path; errors are those of `identify`."""
     status = None if "\0" in path else folders.stat(path)
     if status is None:
         return identify_names(path, folders)
@@ -76,7 +77,7 @@ def identify_path(path: str, folders: Folders) -> Identity:
 
 
 def identify_directory(path: str, folders: Folders) -> Identity:
-    """Identify a directory by what it holds."""
+    """Identify a directory by the files in it."""
     bare = path.rstrip("/") or path
     model = _identify_saved_model(bare, folders)
     if model is not None:
@@ -94,12 +95,12 @@ def identify_directory(path: str, folders: Folders) -> Identity:
         return Identity.of(Finding("interrupted-save", {"files": leftovers}), bare)
     detail: dict[str, object] = {"state_file": STATE_FILE_NAME in names, "leftovers": leftovers}
     if not prefixes:
-        detail["advice"] = "No checkpoint lies directly in it: look in its subdirectories."
+        detail["advice"] = "No checkpoint is directly in it: look in its subdirectories."
     return Identity.of(Finding("directory", detail, prefixes), bare)
 
 
 def identify_names(path: str, folders: Folders) -> Identity:
-    """Identify the files that begin with a path, if nothing has that name itself.
+    """Identify the files whose names begin with a path, if no file has that name itself.
 
     Raises:
         CheckpointNotFoundError: There are none.
@@ -123,17 +124,17 @@ def identify_names(path: str, folders: Folders) -> Identity:
         found = tuple(folders.join(directory, one) for one in data)
         return Identity.of(_without_index(found), path)
     raise CheckpointNotFoundError(
-        "Expected a file, a directory or the prefix of a checkpoint, found nothing of that name",
+        "Expected a file, a directory or the prefix of a checkpoint, found nothing with that name",
         path=path,
         hint=_suggest(directory, folders),
     )
 
 
 def explain_link(path: str, status: FileStat) -> CheckpointNotFoundError:
-    """Say that a link leads nowhere."""
+    """Return an error that says that a link leads to nothing."""
     where = "" if status.target is None else f" to {status.target!r}"
     return CheckpointNotFoundError(
-        f"Expected a file, found a symbolic link{where}, where there is none", path=path
+        f"Expected a file, found a symbolic link{where}, and there is no such file", path=path
     )
 
 
@@ -172,21 +173,21 @@ def _identify_prefix(path: str, folders: Folders) -> Identity:
             detail["missing"] = missing
             detail["advice"] = (
                 f"{len(missing)} of its {num_shards} data files are not there: copy them beside "
-                "its index, or get back the rest with ckptparse.recover."
+                "its index, or get the rest back with ckptparse.recover."
             )
     return Identity.of(Finding("v2-prefix", detail), path)
 
 
 def _without_index(data: tuple[str, ...]) -> Finding:
     advice = (
-        "Its index is not there: copy it beside the data files. Nothing else names the values in "
-        "them."
+        "Its index is not there: copy it beside the data files. Only the index has the names of "
+        "their tensors."
     )
     return Finding("v2-prefix", {"index": "missing", "files": data, "advice": advice})
 
 
 def _find_prefixes(names: Iterable[str]) -> set[str]:
-    """Return the V2 prefixes that names of files speak of."""
+    """Return the V2 prefixes that the names of files have."""
     own = [name for name in names if not is_apple_double(name)]
     prefixes = {name.removesuffix(INDEX_SUFFIX) for name in own if name.endswith(INDEX_SUFFIX)}
     data = (split_data_path(name) for name in own)

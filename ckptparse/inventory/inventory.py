@@ -1,7 +1,7 @@
-"""What lies at a path, as a value: what it means, what else is there, and why nothing is opened.
+"""What is at a path, as a value: the checkpoint it means, others, and why nothing is opened.
 
 The strict choice (`open`, `read`, `list_variables`) and the lenient one (`verify`, `recover`) are
-made from the same value, so that they cannot disagree on which checkpoint is meant.
+made from this value. So they cannot disagree on which checkpoint is meant.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class By(Enum):
     NAME = "the path names it"
     SAVED_MODEL = "it holds the variables of the SavedModel"
     STATE = "the state file names it as the newest"
-    LISTED = "it is the newest that the state file lists of which something is there"
+    LISTED = "it is the newest in the state file of which any file is there"
     ONLY = "it is the only one in the directory"
     NEWEST = "nothing in the directory has a higher step"
 
@@ -39,11 +39,11 @@ class Candidate:
         format: `"v2"`, `"v1"` or `"graph"`.
         path: The prefix of a V2 checkpoint; the file, prefix or pattern of any other.
         by: How the path leads to it.
-        files: The files of a V1 checkpoint that are there and to be read.
+        files: The files of a V1 checkpoint that are there and that are read.
         renamed_index: The index of a V2 checkpoint if it is not `path + ".index"`, else None.
         saved_model: The directory of the SavedModel that it belongs to, or None.
-        parts_in: The directory of parts that alone is meant, such as `P_temp`, or None.
-        identity: What a graph's file was found to be; None if it was not looked at.
+        parts_in: A directory of parts, such as `P_temp`, if only these are meant; else None.
+        identity: What kind of file a graph is; None if it was not read.
     """
 
     format: Literal["v2", "v1", "graph"]
@@ -77,17 +77,17 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What lies at a path.
+    """What is at a path.
 
     Attributes:
         path: The path.
-        meant: The checkpoint that it means, if it means one.
-        refusal: Why the strict reader opens nothing; None if `meant` is to be opened.
-        ambiguous: Whether it is refused because several checkpoints are meant alike.
-        others: Other checkpoints to which it leads, broken or whole; the one to take first, first.
-        state_path: The state file that led on, or None.
-        elsewhere: What to say if `meant` is not in the directory of the state file, or None.
-        warning: What the caller should know of `meant` besides, or None.
+        meant: The checkpoint that it means; None if it means none.
+        refusal: Why the strict reader opens nothing; None if it opens `meant`.
+        ambiguous: Whether it is refused because the path can mean several checkpoints.
+        others: Other checkpoints to which it leads, damaged or whole, the best choice first.
+        state_path: The state file that led to it, or None.
+        elsewhere: A warning if `meant` is not in the directory of the state file, or None.
+        warning: Another warning about `meant`, or None.
     """
 
     path: str
@@ -101,5 +101,5 @@ class Inventory:
 
     @property
     def checkpoint_path(self) -> str:
-        """Path of the checkpoint that is meant."""
+        """Path of the checkpoint that the path means."""
         return self.path if self.meant is None else self.meant.path

@@ -1,8 +1,8 @@
-"""The files of a V1 checkpoint: one, or several whose names say how many there are.
+"""Find the files of a V1 checkpoint: one, or several whose names say how many there are.
 
 m.ckpt-7                        one file
 m.ckpt-7-00000-of-00002         one of two
-m.ckpt-7-?????-of-00002         both: what a state file lists, and what TensorFlow is given
+m.ckpt-7-?????-of-00002         both: this pattern is in a state file, and TensorFlow takes it
 """
 
 from __future__ import annotations
@@ -44,20 +44,21 @@ __all__ = [
 
 _NEVER_SHARDS = (META_SUFFIX, INDEX_SUFFIX)
 _MOST_LISTED = 5
+"""Missing files that an error names: more do not fit into a sentence."""
 _MOST_SHARDS = 100_000
-"""Files that a name may say there are, before each is looked for."""
+"""Files that are looked for at most. A name can state any number of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class LegacyFiles:
-    """The files that a path may mean as a V1 checkpoint, whatever they turn out to hold.
+    """The files that a path may mean as a V1 checkpoint; their content is not known yet.
 
     Attributes:
         present: Those that are there, in order.
-        absent: Some of those that the names of the others tell of, and that are not there.
-        of: How many files the names tell of.
-        chosen: The one of several that was named by itself, or None.
-        counts: If there are several sets of that prefix: the number of files of each.
+        absent: Some of those that are missing, as the names of the others say.
+        of: How many files there should be, as the names say.
+        chosen: The one of several that the path names, or None.
+        counts: If there are several sets with that prefix: the number of files of each.
     """
 
     present: tuple[str, ...] = ()
@@ -68,34 +69,34 @@ class LegacyFiles:
 
     @property
     def readable(self) -> tuple[str, ...]:
-        """The files that the strict reader takes: all; of a broken set the one that was named."""
+        """The files that the strict reader takes: all; of an incomplete set the one named."""
         return (self.chosen,) if self.chosen is not None and self.absent else self.present
 
     def refusal(self, path: str) -> CheckpointError | None:
-        """Say why the strict reader may not take them; None if it may."""
+        """Return an error if the strict reader may not take them; None if it may."""
         if len(self.counts) > 1:
             counts = " and of ".join(map(str, self.counts))
             return NotACheckpointError(
-                f"Expected the files of one V1 checkpoint, found those of one of {counts} files",
+                f"Expected the files of one V1 checkpoint, found sets of {counts} files",
                 path=path,
-                hint=f"Give one of them: {', '.join(self.present)}",
+                hint=f"Give one file of a set: {', '.join(self.present)}",
             )
         if self.absent and self.chosen is None:
             return MissingShardError(
-                f"Expected every file of a V1 checkpoint, found {len(self.present)}; not there: "
+                f"Expected {self.of} files of a V1 checkpoint, found {len(self.present)}; missing: "
                 f"{', '.join(self.absent)}",
                 path=self.absent[0],
-                hint="Give one of the files that are there to read what it holds",
+                hint="To read one of the files that are there, give its path",
             )
         return None
 
     def warning(self) -> str | None:
-        """Say what is left out if one of several is read by itself; None if nothing is."""
+        """Return a warning if one of several files is read and others are missing; else None."""
         if self.chosen is None or not self.absent:
             return None
         return (
-            f"{self.chosen} is one of {self.of} files of a V1 checkpoint, and "
-            f"{', '.join(self.absent)} is not there: what it held is left out"
+            f"{self.chosen} is one of {self.of} files of a V1 checkpoint. Missing are "
+            f"{', '.join(self.absent)}: their tensors are left out"
         )
 
 
@@ -103,10 +104,10 @@ def find_legacy(path: str, folders: Folders, *, is_file: bool) -> LegacyFiles:
     """Find the files of a V1 checkpoint.
 
     Args:
-        path: The file; or of several the pattern, what precedes `-00000-of-00002` in their names,
-            or one of them.
+        path: The file. Of several files: their pattern, the part of their names before
+            `-00000-of-00002`, or one of them.
         folders: Where to look.
-        is_file: Whether a file of that very name is there.
+        is_file: Whether a file with exactly that name is there.
     """
     if is_file:
         return _find_siblings(path, folders)
@@ -123,9 +124,9 @@ def find_legacy(path: str, folders: Folders, *, is_file: bool) -> LegacyFiles:
 
 
 def match_pattern(pattern: str, folders: Folders) -> list[str]:
-    """List the files that a pattern such as `ckpt-3-?????-of-00002` names, in order.
+    """List the files that match a pattern such as `ckpt-3-?????-of-00002`, in order.
 
-    Only the last part of the path is a pattern: directories are taken by their name.
+    Only the last part of the path is a pattern. The names of directories are taken literally.
     """
     directory, name = folders.split(pattern)
     if not is_pattern(name):
@@ -184,7 +185,7 @@ def _absent(files: Iterable[str], path: str, folders: Folders) -> tuple[str, ...
 
 
 def _iter_absent(files: Iterable[str], path: str, folders: Folders) -> Iterator[str]:
-    """Iterate over the files that the names of others say there are, and that a pattern means."""
+    """Iterate over the missing files that others' names imply and that match a pattern."""
     present = set(files)
     name = folders.split(path)[1]
     sets = {(one[0], one[2]) for one in map(split_legacy_path, sorted(present)) if one is not None}

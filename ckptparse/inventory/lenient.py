@@ -1,7 +1,7 @@
-"""The lenient choice: what is there is taken, broken or whole, and said why.
+"""The lenient choice: a checkpoint is taken, damaged or whole, and the reason is given.
 
-`verify` and `recover` take it from the same inventory as `open` does. They refuse only what means
-several checkpoints alike, and what was never part of one.
+`verify` and `recover` make it from the same inventory as `open`. They refuse only a path that can
+mean several checkpoints, and files that were never part of one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Choice", "as_it_is", "choose_leniently", "refuse_graph"]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The checkpoint that is taken though it may be broken.
+    """The checkpoint that is taken, which may be damaged.
 
     Attributes:
         candidate: Which it is.
@@ -39,11 +39,11 @@ class Choice:
 
 
 def choose_leniently(path: PathLike, folders: Folders) -> Choice:
-    """Return the checkpoint of which anything is there.
+    """Return the checkpoint of which any file is there.
 
     Raises:
-        CheckpointNotFoundError: Nothing of one is there.
-        NotACheckpointError: What is there was never part of one, or belongs to several alike.
+        CheckpointNotFoundError: No file of one is there.
+        NotACheckpointError: The file there was never part of one, or the path can mean several.
         PermissionDeniedError: It may not be read.
     """
     inventory = take_inventory(os.fsdecode(path), folders)
@@ -57,21 +57,21 @@ def choose_leniently(path: PathLike, folders: Folders) -> Choice:
 
 
 def refuse_graph(path: str, context: Context) -> NotACheckpointError:
-    """Say that nothing in a graph can be mended."""
+    """Return an error that says that a graph cannot be mended."""
     identity = identify_file(path, context)
     return NotACheckpointError(
-        f"Expected a checkpoint, found {identity.meaning}. A graph has no checksums, so that "
-        "nothing in it can be mended",
+        f"Expected a checkpoint, found {identity.meaning}. A graph has no checksums, so nothing in "
+        "it can be mended",
         path=path,
         identity=identity,
-        hint="ckptparse.verify tells whether its constants decode, ckptparse.read reads them",
+        hint="ckptparse.verify tells whether its constants decode; ckptparse.read reads them",
     )
 
 
 def as_it_is(candidate: Candidate, folders: Folders) -> Candidate:
-    """Return a checkpoint in the format that it has: a V1 file may be named as an index is.
+    """Return a checkpoint with its true format: a V1 file may have a name that ends in `.index`.
 
-    It is one if its list names a tensor and no data file lies beside it: a damaged header of an
+    It is V1 if its list names a tensor and there is no data file beside it. A damaged header of an
     index can look like an empty list.
     """
     if candidate.format != "v2" or not folders.is_file(candidate.index_path):
@@ -91,11 +91,11 @@ def _iter_remarks(inventory: Inventory) -> Iterator[Problem]:
 
 
 def _iter_reasons(inventory: Inventory, taken: Candidate) -> Iterator[Problem]:
-    """Say why another checkpoint is taken than the path means."""
+    """Say why a checkpoint is taken that the path does not name."""
     refusal = inventory.refusal
     if refusal is None or taken.by in (By.NAME, By.SAVED_MODEL):
         return
-    why = f"{refusal.message}. This is about {taken.path}, because {taken.by.value}"
+    why = f"{refusal.message}. This report is about {taken.path}: {taken.by.value}"
     where = inventory.state_path or inventory.path
     code = "path.taken"
     if inventory.state_path is not None:

@@ -1,9 +1,8 @@
-"""Where the checkpoints lie that a state file names.
+"""Find the checkpoints that a state file names.
 
-A directory means what lies in it. A relative path is joined to the directory of the state file. Of
-an absolute path that leads elsewhere the last part is looked for in that directory first: a copy of
-a training directory still names the original. Only if it is not there, the path itself counts, and
-the caller is told.
+A relative path is joined to the directory of the state file. An absolute path may lead to another
+directory, since a copied training directory still names the original. So its last part is looked
+for beside the state file first. Only if it is not there, the path itself is taken, with a warning.
 """
 
 from __future__ import annotations
@@ -41,8 +40,7 @@ class Listed:
 
     Attributes:
         path: Its prefix, V1 file or pattern.
-        is_elsewhere: Whether it is not in the directory of the state file, but where its absolute
-            path leads.
+        is_elsewhere: Whether it is in another directory than the state file, at its absolute path.
     """
 
     path: str
@@ -50,12 +48,12 @@ class Listed:
 
 
 def find_listed(listed: str, directory: str, folders: Folders) -> Listed | None:
-    """Return where a listed checkpoint is; None if it is nowhere.
+    """Return where a listed checkpoint is; None if it is not found.
 
     Only existence is tested: of an index, or of a V1 file.
 
     Args:
-        listed: The path as the state file has it.
+        listed: The path in the state file.
         directory: The directory of the state file.
         folders: Where to look.
     """
@@ -77,7 +75,7 @@ def find_listed(listed: str, directory: str, folders: Folders) -> Listed | None:
 
 
 def checkpoint_exists(path: str, folders: Folders) -> bool:
-    """Tell whether a prefix, a V1 file or a pattern of V1 files names something that exists."""
+    """Tell whether there is a checkpoint for a prefix, a V1 file or a pattern of V1 files."""
     return (
         folders.is_file(path + INDEX_SUFFIX)
         or folders.is_file(path)
@@ -95,17 +93,17 @@ def checkpoint_state(
     """Read the state file of a directory.
 
     Args:
-        directory: Where the state file lies.
-        latest_filename: Its name, `checkpoint` unless told.
+        directory: Where the state file is.
+        latest_filename: Its name; None means `checkpoint`.
         store: As for `ckptparse.open`.
         limits: Bounds on its size.
 
     Returns:
-        None if there is no state file, and with a `UserWarning` if its text is not that of a
-        state file.
+        None if there is no state file; also None, with a `UserWarning`, if its text cannot be
+        parsed.
 
     Raises:
-        MalformedError: The state file names no newest checkpoint, as an empty one does.
+        MalformedError: The state file names no newest checkpoint; it may be empty.
         PermissionDeniedError: It may not be read.
     """
     place, context = begin(directory, store=store, limits=limits, choose=False)
@@ -122,19 +120,19 @@ def latest_checkpoint(
 ) -> str | None:
     """Find the newest checkpoint that the state file of a directory lists and that exists.
 
-    Only existence is tested: of a V2 checkpoint's index, or of a V1 file. A path that leads out of
-    the directory is tried by its last part in the directory first, so that a copied or moved
+    Only existence is tested: of a V2 checkpoint's index, or of a V1 file. If a listed path leads
+    out of the directory, its last part is looked for in the directory first. So a copied or moved
     directory means its own files.
 
     Returns:
-        The prefix; the pattern unexpanded for a V1 checkpoint of several files. A `UserWarning`
-        says so if it is not the newest that is listed, or lies elsewhere. None if no listed
-        checkpoint exists, if there is no state file, and with a `UserWarning` if it cannot be
-        parsed.
+        The prefix; of a V1 checkpoint of several files their pattern. A `UserWarning` is given if
+        it is not the newest that is listed, or is in another directory. None if no listed
+        checkpoint exists, or if there is no state file; also None, with a `UserWarning`, if the
+        state file cannot be parsed.
 
     Raises:
-        MalformedError: The state file names no newest checkpoint, as an empty one does.
-        PermissionDeniedError: The state file may not be read, or the directory not be listed.
+        MalformedError: The state file names no newest checkpoint; it may be empty.
+        PermissionDeniedError: The state file may not be read, or the directory may not be listed.
     """
     place, context = begin(directory, store=store, limits=limits, choose=False)
     folders = Folders(context)
@@ -148,8 +146,8 @@ def latest_checkpoint(
         if listed != state.latest:
             latest = folders.join(state.directory, state.latest)
             _warn(
-                f"The newest checkpoint that is listed, {latest}, does not exist; "
-                f"{found.path} is the newest that does"
+                f"The newest listed checkpoint, {latest}, does not exist; {found.path} is the "
+                "newest that exists"
             )
         elif found.is_elsewhere:
             _warn(warn_elsewhere(state.path, found.path))
@@ -158,10 +156,10 @@ def latest_checkpoint(
 
 
 def warn_elsewhere(state_path: str, path: str) -> str:
-    """Say that a checkpoint is taken that does not lie in the directory of its state file."""
+    """Return a warning: the checkpoint is in another directory than its state file."""
     return (
-        f"{state_path} names a checkpoint in another directory, and none of that name lies beside "
-        f"it: {path} is taken"
+        f"{state_path} names a checkpoint in another directory, and there is none with that name "
+        f"beside it: {path} is taken"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which graph, and which SavedModel, a path means."""
+"""Find the graph, or the SavedModel, that a path means."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def find_graph(path: str | os.PathLike[str], context: Context) -> Identity:
     """Find the graph that a path means.
 
     Args:
-        path: A graph, or the prefix or file of a checkpoint with a `.meta` beside it.
+        path: A graph; or the prefix or a file of a checkpoint that has a `.meta` beside it.
         context: Where files lie.
 
     Returns:
-        The file: its kind is `graph` or `meta-graph`, `detail["encoding"]` `binary` or `text`.
+        The file. Its kind is `graph` or `meta-graph`; `detail["encoding"]` is `binary` or `text`.
 
     Raises:
         CheckpointNotFoundError: Nothing is there.
         NotACheckpointError: Something else is there.
-        DataLossError: What is there was cut off.
+        DataLossError: The file there was cut off.
     """
     folders = Folders(context)
     text = os.fsdecode(path)

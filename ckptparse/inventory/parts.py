@@ -1,4 +1,4 @@
-"""Everything that lies of one checkpoint, broken or whole: from a candidate to its `Survey`."""
+"""Find all files of one checkpoint, damaged or whole: from a candidate to its `Survey`."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ __all__ = [
 ]
 
 _MOST_LEGACY = 64
-"""Files of a directory that are opened to see whether they are V1 checkpoints."""
+"""Files of a directory that are opened to see whether they are V1 checkpoints: a directory of data
+may have a million files."""
 _MOST_SHARDS = 100_000
+"""Files of a V1 checkpoint that are listed at most. A name can state any number of them."""
 
 
 def survey_candidate(candidate: Candidate, folders: Folders) -> Survey:
@@ -55,12 +57,12 @@ def survey_candidate(candidate: Candidate, folders: Folders) -> Survey:
 
 
 def find_parts(path: str, folders: Folders, *, by: By = By.NAME) -> Candidate | None:
-    """Find the checkpoint of which anything lies at a path; None if nothing does.
+    """Find the checkpoint of which any file is at a path; None if there is none.
 
     Args:
-        path: A prefix, or any file of a checkpoint, temporary ones too.
+        path: A prefix, or any file of a checkpoint, also a temporary one.
         folders: Where to look.
-        by: How the path was come by.
+        by: How the path was found.
     """
     prefix = _prefix_of(path, folders)
     if _has_bundle(prefix, folders):
@@ -74,14 +76,14 @@ def find_parts(path: str, folders: Folders, *, by: By = By.NAME) -> Candidate | 
 
 
 def _is_renamed_index(path: str, folders: Folders) -> bool:
-    """Tell whether a file is an index by what it holds: file rescuers give names of their own."""
+    """Tell from its content whether a file is an index: rescue programs give files new names."""
     identity = identify_file(path, folders.context)
     cut = identity.kind == "truncated" and identity.detail.get("of") == "v2-index"
     return cut or identity.kind == "v2-index"
 
 
 def newest_first(directory: str, folders: Folders) -> Iterator[Candidate]:
-    """Iterate over the checkpoints of a directory of which anything is there, by step and name."""
+    """Iterate over the checkpoints of a directory of which any file is there, the newest first."""
     names = folders.list(directory)
     bases = {base for name in names for base in _iter_bases(directory, name, folders)}
     for base in _by_step(bases):
@@ -96,14 +98,14 @@ def newest_first(directory: str, folders: Folders) -> Iterator[Candidate]:
 
 
 def list_prefixes(directory: str, folders: Folders) -> list[str]:
-    """Return the prefixes of which an index lies in a directory, by step and then by name."""
+    """Return the prefixes in a directory that have an index, by step and then by name."""
     files = folders.files(directory)
     bases = [name.removesuffix(INDEX_SUFFIX) for name in files if _is_index(name)]
     return [folders.join(directory, base) for base in reversed(_by_step(bases))]
 
 
 def list_nearest(prefix: str, folders: Folders) -> list[str]:
-    """Return the other prefixes beside one that have an index, those of the nearest steps first."""
+    """Return the other prefixes of the directory that have an index, the nearest steps first."""
     directory, name = folders.split(prefix)
     step = _step(name)
     others = [one for one in list_prefixes(directory, folders) if one != prefix]
@@ -113,7 +115,7 @@ def list_nearest(prefix: str, folders: Folders) -> list[str]:
 def list_v1(directory: str, folders: Folders) -> list[str]:
     """Return the V1 checkpoints of a directory, by step and then by name.
 
-    Of several files that are one checkpoint, what precedes their numbers.
+    If several files are one checkpoint: the part of their names before the numbers.
     """
     found: dict[str, None] = {}
     files = [name for name in folders.files(directory) if _may_be_v1(name)]
@@ -149,7 +151,7 @@ def _may_be_v1(name: str) -> bool:
 
 
 def _iter_bases(directory: str, name: str, folders: Folders) -> Iterator[str]:
-    """Give the basename of the prefix that a file or directory of that name belongs to."""
+    """Return the last part of the prefix that a file or directory of that name belongs to."""
     if is_apple_double(name):
         return
     plain = strip_temporary(name) or name
@@ -168,7 +170,7 @@ def _iter_bases(directory: str, name: str, folders: Folders) -> Iterator[str]:
 
 
 def _prefix_of(path: str, folders: Folders) -> str:
-    """Take the suffix of any file of a checkpoint off a path that names one."""
+    """Return the prefix for a path that may name any file of a checkpoint."""
     if folders.is_file(path + INDEX_SUFFIX):
         return path
     plain = strip_temporary(path) or path
@@ -213,7 +215,7 @@ def _survey_bundle(candidate: Candidate, folders: Folders) -> Survey:
 
 
 def _saved_model_of(directory: str, base: str, folders: Folders) -> str | None:
-    """Return the directory of the SavedModel whose variables a prefix is; None if of none."""
+    """Return the directory of the SavedModel whose variables a prefix names; None if none."""
     parent, last = folders.split(directory)
     if not last == base == VARIABLES:
         return None
@@ -271,7 +273,7 @@ def _iter_indexes(
 def _iter_part_indexes(
     data: Mapping[tuple[int, int], str], leftovers: tuple[str, ...], folders: Folders
 ) -> Iterator[IndexFile]:
-    """Give each part's index its data file: in the same place, or moved to its final name."""
+    """Find the data file of each part's index: beside it, or moved to its final name already."""
     for path in leftovers:
         part = split_part(folders.split(path)[1])
         if part is None or not part.is_index:
@@ -287,7 +289,7 @@ def _iter_part_indexes(
 
 
 def _has_legacy(path: str, folders: Folders) -> bool:
-    """Tell whether anything at a path is, or was once, part of a V1 checkpoint."""
+    """Tell whether any file at a path is part of a V1 checkpoint, finished or not."""
     if folders.is_file(path) and _looks_legacy(path, folders):
         return True
     shards = list_shards(strip_shard_suffix(path), folders)
@@ -306,7 +308,7 @@ def _survey_legacy(candidate: Candidate, folders: Folders) -> Survey:
 
 
 def _iter_legacy(path: str, folders: Folders) -> Iterator[LegacyFile]:
-    """Iterate over the files of a V1 checkpoint that are there, or that others' names tell of."""
+    """Iterate over the files of a V1 checkpoint, also missing ones that others' names imply."""
     shard = None if split_data_path(path) else split_legacy_path(path)
     if folders.is_file(path) and shard is None:
         yield LegacyFile(path)

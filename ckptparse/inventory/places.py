@@ -1,8 +1,8 @@
-"""From whatever path the caller has to what it means (docs/format.md, section 5).
+"""Find what a path means, of any kind that a caller may have (docs/format.md, section 5).
 
 A path is tried as a prefix, then as a directory, then as a file, then as the name of several files.
 A directory is tried as a SavedModel, as the `variables/` of one, by its state file, by its only
-index, and by its only V1 checkpoint. Nothing is opened that its name already explains.
+index, and by its only V1 checkpoint. A file is not opened if its name is enough.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def choose_strictly(path: PathLike, context: Context) -> Inventory:
     Raises:
         CheckpointNotFoundError: Nothing is there.
         NotACheckpointError: Something else is there, or several checkpoints.
-        DataLossError: What is there was cut off.
+        DataLossError: The file there was cut off.
         PermissionDeniedError: It may not be read.
     """
     inventory = take_inventory(os.fsdecode(path), Folders(context))
@@ -40,16 +40,16 @@ def choose_strictly(path: PathLike, context: Context) -> Inventory:
 
 
 def take_inventory(path: str, folders: Folders) -> Inventory:
-    """Tell what lies at a path.
+    """Tell what is at a path.
 
     Raises:
-        PermissionDeniedError: It may not be looked at.
+        PermissionDeniedError: It may not be read.
     """
     if "\0" in path:
         return Inventory(path, refusal=CheckpointNotFoundError("No such checkpoint", path=path))
     if folders.is_file(path + INDEX_SUFFIX):
         return Inventory(path, take_bundle(path, folders))
-    # A checkpoint that is found by its name needs none of the rest.
+    # Imported only now: for a checkpoint that is found by its prefix they are not needed.
     from ckptparse.inventory.by_directory import take_directory
     from ckptparse.inventory.by_file import take_file, take_names, take_special
 
@@ -64,9 +64,9 @@ def take_inventory(path: str, folders: Folders) -> Inventory:
 
 
 def take_bundle(prefix: str, folders: Folders, *, by: By = By.NAME) -> Candidate:
-    """Take a V2 checkpoint by its index, which a browser may have given a number.
+    """Return a V2 checkpoint for its index, to whose name a browser may have added a number.
 
-    Of `P (1).index` the data is `P (1).data-…`, or `P.data-…` if that is what was downloaded.
+    The data of `P (1).index` is `P (1).data-…`, or `P.data-…` if only that is there.
     """
     directory, name = folders.split(prefix)
     base = strip_copy_number(name)

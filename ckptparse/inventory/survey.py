@@ -1,4 +1,4 @@
-"""The files of one checkpoint, whatever is missing of them, each with where it comes from."""
+"""The files of one checkpoint, also of an incomplete one, each with its origin."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class Origin(Enum):
     PART = "part"
     """One worker's part of a save, not merged yet: `P_temp/part-00000-of-00002.index`."""
     REBUILT = "rebuilt"
-    """No file says it: it was worked out from other evidence."""
+    """There is no file: it was rebuilt from other evidence."""
 
     @property
     def is_leftover(self) -> bool:
-        """Whether a save that did not finish left it behind."""
+        """Whether an unfinished save left it behind."""
         return self in (Origin.TEMPORARY, Origin.PART)
 
 
 @dataclass(frozen=True, slots=True)
 class IndexFile:
-    """An index, or what a save left of one.
+    """An index, or one that a save left behind.
 
     Attributes:
         path: The file.
-        data_paths: Its data files by number; None where they follow from the prefix.
+        data_paths: Its data files by number; None if they follow from the prefix.
         origin: Where it comes from.
     """
 
@@ -66,8 +66,8 @@ class Survey:
     Attributes:
         format: `"v2"` or `"v1"`.
         prefix: The prefix; of a V1 checkpoint its file, prefix or pattern.
-        directory: Where its files lie.
-        indexes: The index first if it is there, then leftovers of indexes.
+        directory: Where its files are.
+        indexes: The index first, if it is there, then leftovers of indexes.
         data_files: The data files of that prefix that are there, by shard and number of shards.
         legacy_files: The files of a V1 checkpoint by number.
         leftovers: Paths of the temporary files beside it.
