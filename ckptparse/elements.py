@@ -1,8 +1,8 @@
-"""Between bytes as stored and elements as numpy holds them (docs/format.md, sections 2.4 and 2.8).
+"""Turn stored bytes into numpy's elements, and back (docs/format.md, sections 2.4 and 2.8).
 
-Nothing is bit-packed: every element takes whole bytes. What is left to do: swap the bytes where
-they were written in another order; make any non-zero byte of a bool true; drop the high bits of a
-float4.
+Every element takes whole bytes; no bits are packed. Three things differ: the byte order of
+big-endian files; a bool, of which any non-zero byte is true; the high bits of float4, which are
+dropped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LOW_BITS: dict[int, int] = {
     DataType.DT_UINT2: 0x03,
     DataType.DT_FLOAT4_E2M1FN: _FLOAT4_BITS,
 }
-"""The bits of a byte that count, in kinds that need less than one: the others are stored as 0."""
+"""The bits of a byte that types smaller than a byte use. The others are stored as 0."""
 _PIECE_ELEMENTS = 1 << 18
 _STRING_HEADER = 48
 """Bytes of a `bytes` object besides its own, rounded as memory is given out."""
@@ -46,14 +46,14 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Make an uninitialised array.
 
     Raises:
-        UnsupportedError: numpy has no such shape, or there is no such memory.
+        UnsupportedError: numpy has no such shape, or there is not enough memory.
     """
     try:
         return np.empty(shape, dtype)
     except (MemoryError, ValueError) as error:
         raise UnsupportedError(
             f"numpy {np.__version__} cannot make an array of {dtype} and shape {shape}: {error}",
-            hint="Parts of it can be read: index the tensor, or pass mmap=True",
+            hint="Read parts of it (index the tensor), or pass mmap=True",
         ) from error
 
 

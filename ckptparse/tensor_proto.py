@@ -1,11 +1,11 @@
-"""TensorProto: a tensor as a message (docs/format.md, sections 3.3 and 6.7).
+"""Decode a TensorProto: a tensor as a message (docs/format.md, sections 3.3 and 6.7).
 
     08 01                 dtype: float
     12 04 12 02 08 02     tensor_shape: [2]
     22 08 00 00 80 3f ..  tensor_content: the elements, little-endian, all of them
     2a 04 00 00 80 3f     or float_val: 1.0, which then repeats until the shape is full
 
-Each DataType has one typed field; what stands in another is as if it were not there.
+Each DataType has one typed field. Values in another field are ignored.
 
     float_val 5      float        int64_val 10     int64       half_val 13     half, bfloat16
     double_val 6     double       bool_val 11      bool        variant_val 15  variant
@@ -13,8 +13,8 @@ Each DataType has one typed field; what stands in another is as if it were not t
     string_val 8     string       scomplex_val 9   complex64   uint64_val 17   uint64
                                                                float8_val 18   float8, float4
 
-The bytes are decoded as they stand on the wire, not through protobuf's Python objects: these make
-every float a Python float, which loses the payload of a signalling NaN.
+The bytes are decoded from the wire, and not through protobuf's Python objects: these make every
+float a Python float, which loses the payload of a signalling NaN.
 """
 
 from __future__ import annotations
@@ -104,33 +104,34 @@ _STRING_SIZE = 48
 _PIECE_SIZE = 256
 """Bytes of a `memoryview`, and of what is made of it besides its own bytes, rounded up."""
 _VARINT_BLOCK = 1 << 18
+"""Varints that are decoded at once: as 64-bit numbers they take 2 MiB."""
 _FIXED_SIZES: Final = {FIXED32: 4, FIXED64: 8}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Variant:
-    """One element of a variant tensor: a value of some registered C++ type, as it saved itself."""
+    """One element of a variant tensor: a value of a registered C++ type, as this type stored it."""
 
     type_name: str = ""
     """The registered name ("tensorflow::TensorList"); empty for an element without a value."""
     metadata: bytes = b""
-    """What the type makes of it."""
+    """Bytes whose meaning only the type knows."""
     tensors: tuple[npt.NDArray[Any], ...] = ()
-    """The tensors it consists of."""
+    """Its tensors."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorHeader:
-    """What a TensorProto says about its elements."""
+    """The dtype and shape of a TensorProto."""
 
     data_type: int
-    """The DataType number as stored: any number, until the elements are decoded."""
+    """The DataType number as stored. It is not checked before the elements are decoded."""
     shape: tuple[int, ...]
 
 
 @dataclass(slots=True)
 class _Decoding:
-    """One call: its limits, and what is left of them over all tensors inside one another."""
+    """One call: its limits, and how much of them all nested tensors have used."""
 
     limits: Limits
     budget: Budget
@@ -142,7 +143,7 @@ class _Decoding:
         return cls(limits, budget or Budget(limits, held), limits.fill_bytes)
 
     def spend_fill(self, size: int) -> None:
-        """Account for an array of so many bytes that holds more elements than are stored."""
+        """Count the bytes of an array that has more elements than are stored."""
         spent = self.limits.fill_bytes - self.fill_left
         self.limits.check("fill_bytes", spent + size, "The number of bytes to fill")
         self.fill_left -= size
@@ -166,10 +167,10 @@ def decode_tensor_bytes(
 ) -> npt.NDArray[Any]:
     """Decode a serialized TensorProto.
 
-    `tensor_content` wins where it is not empty. Otherwise the typed field of the dtype counts:
-    values too many are dropped, of too few the last repeats, none at all are zeros or empty
-    strings; missing variants are `Variant()`. Integers wrap to the width of the dtype; any
-    non-zero byte of a bool is true.
+    If `tensor_content` is not empty, it is used. Else the typed field of the dtype is used. If it
+    has too many values, the rest is dropped; if too few, the last one repeats; if none, all are
+    zeros or empty strings. Missing variants are `Variant()`. Integers wrap to the width of the
+    dtype. Any non-zero byte of a bool is true.
 
     Args:
         data: The message, such as `wire.find_submessage` finds in a larger one.
@@ -179,8 +180,8 @@ def decode_tensor_bytes(
         tensor: The tensor's name, for errors.
 
     Returns:
-        The elements: writable, C-ordered, native byte order, of memory of its own. Strings are
-        an object array of `bytes`, variants one of `Variant`.
+        The elements, in a new array: writable, C order, native byte order. Strings are an object
+        array of `bytes`, variants one of `Variant`.
 
     Raises:
         MalformedError: The bytes are no TensorProto, or `tensor_content` has the wrong size.
@@ -201,8 +202,8 @@ def decode_tensor_proto(
 ) -> npt.NDArray[Any]:
     """Decode a TensorProto that is parsed already.
 
-    All else is as in `decode_tensor_bytes`, which is to be preferred where the bytes are at hand:
-    protobuf's pure Python runtime has lost the payload of every NaN in a typed field by now.
+    All else is as in `decode_tensor_bytes`. Use that one if the bytes are available: protobuf's
+    pure Python runtime loses the payload of every NaN in a typed field.
     """
     return decode_tensor_bytes(proto.SerializeToString(), limits=limits, path=path, tensor=tensor)
 
@@ -214,7 +215,7 @@ def decode_tensor_header(
     path: str | None = None,
     tensor: str | None = None,
 ) -> TensorHeader:
-    """Decode dtype and shape of a serialized TensorProto, and touch none of its elements.
+    """Decode dtype and shape of a serialized TensorProto, and none of its elements.
 
     Raises:
         MalformedError: The bytes are no TensorProto, or the shape has a negative dimension or
@@ -246,7 +247,7 @@ def decode_variants(
     path: str | None = None,
     tensor: str | None = None,
 ) -> list[Variant]:
-    """Decode the elements of one variant tensor, which share what the limits allow to be filled.
+    """Decode the elements of one variant tensor. The limit for filled bytes is for all together.
 
     Errors are those of `decode_tensor_bytes`.
     """
@@ -272,8 +273,8 @@ def decode_saved_values(
 ) -> npt.NDArray[Any]:
     """Decode the values of a V1 checkpoint's TensorProto (docs/format.md, section 3.4).
 
-    The typed field of `data_type` is all that counts, and must hold exactly `count` values: none
-    repeats, and what the message says of its own dtype, shape and content is ignored.
+    Only the typed field of `data_type` is used. It must hold exactly `count` values: none repeats.
+    The message's own dtype, shape and content are ignored.
 
     Args:
         data: The serialized TensorProto: `wire.find_submessage(record, 2, 3)`.
@@ -285,7 +286,7 @@ def decode_saved_values(
         tensor: The tensor's name, for errors.
 
     Returns:
-        Shape (count,): writable, native byte order, of memory of its own.
+        Shape (count,), in a new array: writable, native byte order.
 
     Raises:
         MalformedError: The bytes are no TensorProto, or hold another number of values.
@@ -308,12 +309,14 @@ def decode_saved_values(
         values, is_whole = _decode_scalars(raw, data_type, dtype)
         _check_count(len(values), count, data_type)
         if not is_whole:
-            raise MalformedError(f"Expected {count} pairs of numbers, found half a pair more")
+            raise MalformedError(
+                f"Expected {count} complex numbers of two parts each, found an odd number of parts"
+            )
         return values if values.flags.writeable else values.copy()
 
 
 def _view(data: Buffer) -> memoryview:
-    """Return a view that no array made of it could write to."""
+    """Return a read-only view, so that no array made from it can write to it."""
     return memoryview(data).toreadonly()
 
 
@@ -356,7 +359,7 @@ def _decode_header(data: memoryview, limits: Limits) -> tuple[TensorHeader, memo
             shapes.append(data[first:last])
         elif number == _CONTENT and wire == BYTES:
             content = data[first:last]
-    # A submessage given twice is the merge of both, which is what their bytes together mean.
+    # If a submessage comes twice, protobuf merges both; their bytes joined mean the same.
     return TensorHeader(data_type, _decode_shape(b"".join(shapes), limits)), content
 
 
@@ -366,7 +369,7 @@ def _to_int32(value: int) -> int:
 
 
 def _decode_shape(data: bytes, limits: Limits) -> tuple[int, ...]:
-    """Decode a TensorShapeProto; unknown rank counts for nothing, as in TensorFlow."""
+    """Decode a TensorShapeProto; `unknown_rank` is ignored, as TensorFlow does."""
     proto = parse_message(tensor_shape_pb2.TensorShapeProto, data, limits=limits)
     limits.check("rank", len(proto.dim), "The number of dimensions of a tensor")
     shape = tuple(dim.size for dim in proto.dim)
@@ -404,7 +407,7 @@ def _decode_content(
 
 
 def _finish(array: npt.NDArray[Any], data_type: int) -> None:
-    """Make little-endian bytes those of native elements, in place."""
+    """Turn little-endian bytes into native elements, in place."""
     if data_type in _SUB_BYTE_MASKS:
         raw = array.reshape(-1).view(np.uint8)
         np.bitwise_and(raw, _SUB_BYTE_MASKS[data_type], out=raw)
@@ -419,7 +422,7 @@ def _collect_scalars(data: memoryview, data_type: int) -> Buffer:
         if field != number or wire not in (BYTES, scalar_wire):
             continue
         piece = data[first:last]
-        if number == _FLOAT8_VAL:  # not repeated: the last one counts
+        if number == _FLOAT8_VAL:  # This field is `bytes`, not repeated: the last one is taken.
             joined = piece
             continue
         _check_packed(piece, scalar_wire)
@@ -432,7 +435,7 @@ def _collect_scalars(data: memoryview, data_type: int) -> Buffer:
 
 
 def _check_packed(piece: memoryview, scalar_wire: int) -> None:
-    """Check that a run of packed values ends where a value does."""
+    """Check that a run of packed values ends at the end of a value."""
     size = _FIXED_SIZES.get(scalar_wire)
     if size is None:
         if len(piece) and piece[-1] >= 0x80:
@@ -444,7 +447,7 @@ def _check_packed(piece: memoryview, scalar_wire: int) -> None:
 def _decode_scalars(
     raw: Buffer, data_type: int, dtype: np.dtype[Any]
 ) -> tuple[npt.NDArray[Any], bool]:
-    """Decode packed values; return them, and False if half a complex number is left over."""
+    """Decode packed values; return them, and False if half of a complex number is left."""
     if TYPED_FIELDS[data_type][1] == VARINT:
         return _decode_packed_varints(raw, data_type, dtype), True
     count, rest = divmod(len(raw), dtype.itemsize)
@@ -468,7 +471,7 @@ def _count_varints(data: npt.NDArray[np.uint8]) -> int:
 
 
 def _decode_packed_varints(raw: Buffer, data_type: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Decode packed varints, block by block, so that the 64-bit values never all exist at once."""
+    """Decode packed varints in blocks, so that not all 64-bit values are in memory at once."""
     data = np.frombuffer(raw, np.uint8)
     elements = np.empty(_count_varints(data), dtype)
     narrow = _narrowing(data_type, dtype)
@@ -491,7 +494,7 @@ def _decode_packed_varints(raw: Buffer, data_type: int, dtype: np.dtype[Any]) ->
 def _narrowing(
     data_type: int, dtype: np.dtype[Any]
 ) -> Callable[[npt.NDArray[np.uint64]], npt.NDArray[Any]]:
-    """Return what makes elements of the 64 bits of varints: mostly, it drops the high ones."""
+    """Return what turns the 64 bits of varints into elements: mostly it drops the high bits."""
     if data_type == DataType.DT_BOOL:
         return lambda values: values != 0
     if data_type in (DataType.DT_HALF, DataType.DT_BFLOAT16):
@@ -503,9 +506,9 @@ def _narrowing(
 
 
 def _fit(values: npt.NDArray[Any], shape: tuple[int, ...], decoding: _Decoding) -> npt.NDArray[Any]:
-    """Give stored values a shape: drop what is too many, repeat the last if there are too few.
+    """Give stored values a shape: drop those too many; repeat the last if there are too few.
 
-    Values are only ever copied as arrays, never one as a scalar: that could quiet a NaN.
+    Values are copied as arrays, never one as a scalar: that could change a signalling NaN.
     """
     count = _count_elements(shape)
     stored = min(len(values), count)
@@ -566,7 +569,7 @@ def _decode_variants(
     decoding.budget.take(count * _POINTER_SIZE)
     result = _allocate(header.shape, np.dtype(object))
     variants = [_decode_variant(piece, decoding, depth=depth + 1) for piece in pieces]
-    # Unlike strings, the last one does not repeat.
+    # The last variant does not repeat, unlike a string.
     _fill_objects(result.reshape(-1), variants, Variant())
     return result
 
@@ -625,7 +628,7 @@ def _collect_pieces(data: memoryview, number: int, most: int, budget: Budget) ->
 
 
 def _split_content(content: memoryview, count: int) -> list[memoryview]:
-    """Split `tensor_content` of strings: all lengths as varints, then all bytes; no checksum."""
+    """Split `tensor_content` of strings: all lengths as varints, then all bytes, no checksum."""
     try:
         lengths, position = decode_varints(np.frombuffer(content, np.uint8), count)
     except ValueError as error:

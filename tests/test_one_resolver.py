@@ -27,7 +27,7 @@ from ckptparse import (
     MalformedError,
     NotACheckpointError,
 )
-from ckptparse.cli.app import make_app
+from ckptparse.cli.app import PROGRAM
 from ckptparse.inventory.inventory import Candidate, Inventory
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
@@ -63,7 +63,7 @@ def list_them(directory: Path, *oldest_first: str) -> None:
 
 def exit_code(*arguments: str) -> int:
     with pytest.raises(SystemExit) as caught:
-        make_app([arguments[0]])(list(arguments), prog_name="ckptparse")
+        PROGRAM.main(list(arguments), prog_name="ckptparse")
     return int(caught.value.code or 0)
 
 

@@ -28,7 +28,7 @@ from ckptparse import (
     TensorNotFoundError,
     TruncatedError,
 )
-from ckptparse.cli.app import make_app
+from ckptparse.cli.app import PROGRAM
 from ckptparse.files.local import LocalSource, LocalStorage
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
@@ -50,7 +50,7 @@ def value_of(path: Path | str) -> float:
 
 def exit_code(*arguments: str) -> int:
     with pytest.raises(SystemExit) as caught:
-        make_app([arguments[0]])(list(arguments), prog_name="ckptparse")
+        PROGRAM.main(list(arguments), prog_name="ckptparse")
     return int(caught.value.code or 0)
 
 

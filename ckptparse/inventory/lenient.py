@@ -95,7 +95,7 @@ def _iter_reasons(inventory: Inventory, taken: Candidate) -> Iterator[Problem]:
     refusal = inventory.refusal
     if refusal is None or taken.by in (By.NAME, By.SAVED_MODEL):
         return
-    why = f"{refusal.message}. This report is about {taken.path}: {taken.by.value}"
+    why = f"{refusal.message}. This report is about {taken.path}, because {taken.by.value}"
     where = inventory.state_path or inventory.path
     code = "path.taken"
     if inventory.state_path is not None:

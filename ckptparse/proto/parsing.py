@@ -1,11 +1,11 @@
-"""Parse messages, binary and text: the one place where protobuf sees bytes of a file.
+"""Parse messages, binary and text. Only this module gives bytes of a file to protobuf.
 
 Protobuf's runtimes disagree about bad input. The compiled ones stop at 100 levels of messages
-inside messages, the pure Python one where the interpreter's stack ends; the text parser is Python
-everywhere; text that is not UTF-8 fails with one error here and another there. Here every runtime
-gives the same answer: `LimitError` for what is too large or too deep, `MalformedError` for the
-rest (docs/format.md, section 9.2). Two things that no writer makes are left to the runtime: from
-release 7 on, a field number of zero passes in an unknown group, and a length of six bytes does not.
+inside messages; the pure Python one, and the text parser everywhere, at the end of the
+interpreter's stack. Text that is not UTF-8 raises different errors. Here all runtimes give the same
+answer: `LimitError` if a message is too large or too deep, `MalformedError` for the rest
+(docs/format.md, section 9.2). Two things that no writer makes are left to the runtime: from release
+7 on, it accepts a field number of zero in an unknown group, and refuses a length of six bytes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ __all__ = ["parse_message", "parse_text"]
 
 _Message = TypeVar("_Message", bound=Message)
 
-# upb counts levels just as check_nesting does, and is held to it by a test.
+# The runtime upb counts levels as `check_nesting` does; a test compares the two.
 _RUNTIME_CHECKS_NESTING = api_implementation.Type() == "upb"
 
 _MAX_REASON = 300
+"""Characters of the runtime's reason that an error keeps: it may quote the whole text."""
 
 _ESCAPE = re.compile(r"\\.")
 _ESCAPED = re.compile(r"""\\(?:[0-7abfnrtvxuUN\\'"]|(.))""", re.DOTALL)
@@ -48,7 +49,7 @@ def parse_message(
     Args:
         message_type: The generated class.
         data: All bytes of the message.
-        limits: `message_bytes` and `nesting` bound it; of `nesting` never more than 100 counts.
+        limits: `message_bytes` and `nesting` bound it; `nesting` is 100 at most.
         path: The file the bytes are from, for errors.
         what: What the bytes should be ("the object graph"), for errors; the type's name if None.
 
@@ -60,7 +61,7 @@ def parse_message(
         name = what or message_type.DESCRIPTOR.name
         limits.check("message_bytes", len(data), f"The size of {name}", path=path)
     allowed = min(limits.nesting, MAX_NESTING)
-    # A level takes at least two bytes.
+    # A level takes at least two bytes, a tag and a length: short messages need no check.
     if not _RUNTIME_CHECKS_NESTING or (allowed < MAX_NESTING and len(data) > 2 * allowed):
         _check_wire(message_type, data, allowed, path, what)
     try:
@@ -135,7 +136,7 @@ def _check_wire(
 
 
 def _check_brackets(text: str, allowed: int, path: str | None) -> None:
-    """Check how deep braces and angle brackets nest, outside of strings and comments."""
+    """Check how deep braces and angle brackets are nested, outside of strings and comments."""
     depth = 0
     for token in _TOKEN.finditer(_ESCAPE.sub("", text)):
         bracket = token[0]
@@ -156,10 +157,10 @@ def _translated(error: Exception, what: str, path: str | None) -> CheckpointErro
 
     if isinstance(error, RecursionError):
         return LimitError(
-            f"Expected {what}, found one nested deeper than Python's stack allows here",
+            f"Expected {what}, found one that is nested deeper than Python's stack allows",
             limit="nesting",
             path=path,
         )
     reason = " ".join(str(error).split()) or type(error).__name__
     reason = clean(reason[:_MAX_REASON])
-    return MalformedError(f"Expected {what}, found what does not parse as one: {reason}", path=path)
+    return MalformedError(f"Expected {what}, found bytes that do not parse: {reason}", path=path)

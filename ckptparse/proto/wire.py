@@ -1,4 +1,4 @@
-"""The protobuf wire format, walked without building messages (docs/format.md, section 9.2).
+"""Read the protobuf wire format without building messages (docs/format.md, section 9.2).
 
     message = field*      field = tag value      tag = varint of number << 3 | wire type
 
@@ -8,8 +8,9 @@
                3  group: fields up to the tag of wire type 4 with the same number
                5  4 bytes
 
-The rules are those of protobuf's compiled runtimes: a tag fits 32 bits and five bytes, a varint
-ten bytes of which bits beyond the 64th are dropped, a group ends inside what it began in.
+The rules are those of protobuf's compiled runtimes: a tag has at most 32 bits in five bytes; a
+varint has at most ten bytes, and bits beyond the 64th are dropped; a group ends within the message
+in which it began.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ END_GROUP: Final = 4
 FIXED32: Final = 5
 
 MAX_NESTING: Final = 100
-"""The most messages inside messages that protobuf's compiled runtimes accept."""
+"""Messages inside messages that protobuf's compiled runtimes accept at most."""
 
 _MAX_TAG_BYTES: Final = 5
 _MAX_VARINT_BYTES: Final = 10
@@ -77,15 +78,15 @@ def read_varint(data: Buffer, position: int, end: int) -> tuple[int, int]:
 def iter_fields(
     data: Buffer, start: int = 0, end: int | None = None
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Iterate the fields of the message in `data[start:end]`, in order, without descending.
+    """Iterate over the fields of the message in `data[start:end]`, without those of messages in it.
 
-    Gives (field number, wire type, start of the value, end of the value). The value is the bytes
-    of the varint; the 4 or 8 bytes; the content without its length; or what stands between a
-    group's two tags. A known field whose wire type is not its own is an unknown field to
-    protobuf: compare the wire type too.
+    Gives (field number, wire type, start of the value, end of the value). The value is the bytes of
+    the varint; the 4 or 8 bytes; the content without its length; or the bytes between a group's two
+    tags. A known field with another wire type than its own is an unknown field to protobuf, so the
+    caller compares the wire type too.
 
     Raises:
-        MalformedError: The bytes are not a message; what came before has been given by then.
+        MalformedError: The bytes are not a message; the fields before were given already.
         LimitError: Groups are nested deeper than protobuf accepts.
     """
     position = start
@@ -113,10 +114,10 @@ def iter_fields(
 
 
 def find_submessage(data: Buffer, *numbers: int) -> Buffer | None:
-    """Find the bytes of the message that a path of field numbers leads to; None where it is absent.
+    """Return the bytes of the message at a path of field numbers; None if it is absent.
 
-    A field that occurs more than once is the merge of its occurrences, which is what their bytes
-    one after the other mean. A single occurrence is not copied: the result is a view.
+    If a field occurs more than once, protobuf merges the occurrences, and their bytes joined mean
+    the same. A single occurrence is not copied: the result is a view.
     """
     found: Buffer = memoryview(data)
     for number in numbers:
@@ -132,14 +133,14 @@ def find_submessage(data: Buffer, *numbers: int) -> Buffer | None:
 
 
 def check_nesting(data: Buffer, message_type: type[Message], *, allowed: int) -> None:
-    """Check that a serialized message has no more than so many levels of messages inside it.
+    """Check that a serialized message has at most `allowed` levels of messages inside it.
 
-    Submessages, map entries and groups are levels, whether anything knows the group or not; the
-    content of unknown fields is not looked at. Takes no Python stack, and skips strings and
-    packed values by their length.
+    Submessages, map entries and groups are levels, also unknown groups. The content of other
+    unknown fields is not checked. It does not use Python's stack, and skips strings and packed
+    values by their length.
 
     Raises:
-        LimitError: A level too many.
+        LimitError: There is a level more.
         MalformedError: The bytes are not a message.
     """
     position = 0
@@ -175,7 +176,7 @@ def check_nesting(data: Buffer, message_type: type[Message], *, allowed: int) ->
 def _plain_end(
     data: Buffer, position: int, end: int, tag: int, *, depth: int, allowed: int
 ) -> tuple[int, int]:
-    """Return where the value of a field that has no length ends, and where the next one starts."""
+    """Return where the value of a field without a length ends, and where the next field starts."""
     if tag & 7 == GROUP:
         return _find_group_end(data, position, end, tag >> 3, depth=depth, allowed=allowed)
     stop = _skip_scalar(data, position, end, tag & 7)
@@ -183,12 +184,12 @@ def _plain_end(
 
 
 def _message_fields(message_type: type[Message]) -> _Fields:
-    """Return which tags of a message begin a message, and which tags of that one, and so on."""
+    """Return the tags of a message that begin submessages, with the tags of those, and so on."""
     name = message_type.DESCRIPTOR.full_name
     if name not in _FIELDS:
         found: dict[str, _Fields] = {}
         _collect_fields(message_type.DESCRIPTOR, found)
-        _FIELDS.update(found)  # all at once, and complete: another thread may be reading
+        _FIELDS.update(found)  # All at once and complete: another thread may be reading.
     return _FIELDS[name]
 
 
@@ -237,7 +238,7 @@ def _cut_off(position: int, length: int, end: int) -> MalformedError:
 def _find_group_end(
     data: Buffer, position: int, end: int, number: int, *, depth: int, allowed: int
 ) -> tuple[int, int]:
-    """Return where the content of a group below `depth` levels ends, and where its end tag does."""
+    """Return where the content of a group at `depth` levels ends, and where its end tag ends."""
     groups = [number]
     while position < end:
         _check_depth(depth + len(groups), allowed)

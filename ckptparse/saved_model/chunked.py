@@ -1,7 +1,7 @@
-"""Chunked messages: one message cut into records, and the plan to put it together again.
+"""Read chunked messages: a message that was cut into records, and the plan to join them again.
 
-A message too large for protobuf is stored as records of a Riegeli file. The last record is the
-plan, a ChunkMetadata (docs/format.md, section 8.3):
+A message that is too large for protobuf is stored as records of a Riegeli file. The last record is
+the plan, a ChunkMetadata (docs/format.md, section 8.3):
 
     chunks      [0] MESSAGE, 812 bytes, position 64      what was not cut out
                 [1] BYTES, 2 GiB, position 65            one tensor's content
@@ -10,9 +10,9 @@ plan, a ChunkMetadata (docs/format.md, section 8.3):
                     field_tag 2 #0 2 1 #7 5 "value" 8 4   meta_graphs[0].graph_def.node[7]
                     message   chunk_index 1                .attr["value"].tensor.tensor_content
 
-Fields are merged in the order of their tags, so that elements come before what lies in them. An
-empty tag merges into the message itself. A message field takes its chunk and its own chunked
-fields; any other field is set: bytes and strings as they are, numbers as decimal text.
+Fields are merged in the order of their tags, so that an element comes before the fields in it. An
+empty tag means the message itself. A message field gets its chunk and its own chunked fields. Any
+other field is set: bytes and strings as they are, numbers from decimal text.
 """
 
 from __future__ import annotations
@@ -42,13 +42,14 @@ __all__ = ["read_chunked_message"]
 
 _M = TypeVar("_M", bound=Message)
 
-# The stubs know descriptors of two kinds, and the older runtimes have other attributes.
+# The type stubs have two kinds of descriptors, and older runtimes have other attributes.
 _Field: TypeAlias = Any
 
 _JOIN_VERSION = 0
-"""The version of merging that this module follows."""
+"""The version of the rules for joining that this module follows."""
 _MAX_RATIO = 16
-"""How many times the size of its file a large message may have when put together."""
+"""A joined message may be so many times larger than its file: graphs compress well, and weights do
+not. A larger one is refused as a decompression bomb."""
 
 _INTEGER = re.compile(rb"-?[0-9]{1,20}")
 _INTEGER_KINDS = (
@@ -71,18 +72,18 @@ def read_chunked_message(
     """Read a chunked message from its Riegeli file, and merge its chunks.
 
     Args:
-        message_type: What the chunks make when merged.
+        message_type: The type of the joined message.
         source: The file (`saved_model.cpb`).
         limits: Bounds. The merged chunks may sum to `limits.decompressed_bytes`, or to 16 times
             the file if that is more; field tags may lead `limits.nesting` messages deep, and
             each chunk may nest as deep again.
-        verify: Whether the hashes of the data are verified (about 8 MB a second); those of the
-            headers always are.
+        verify: Whether to check the hashes of the data (about 8 MB a second). Those of the headers
+            are always checked.
 
     Raises:
         DataLossError: The container is damaged, or the plan does not fit its chunks or the type.
         LimitError: It asks for more than `limits` allow.
-        UnsupportedError: A package is missing, or the file needs another merger.
+        UnsupportedError: A package is missing, or the file needs another version of joining.
     """
     with located(path=source.path):
         reader = RecordReader.from_source(source, limits=limits, verify=verify)
@@ -94,14 +95,16 @@ def read_chunked_message(
             what="the metadata of a chunked message",
         )
         if _JOIN_VERSION in plan.version.bad_consumers:
-            raise UnsupportedError("The chunked message says that this way to merge it is bad")
+            raise UnsupportedError(
+                f"The chunked message excludes readers of version {_JOIN_VERSION}"
+            )
         allowed = max(limits.decompressed_bytes, _MAX_RATIO * source.size)
         chunks = _Chunks(reader, plan.chunks, allowed)
         return _Merger(chunks, limits).merge(message_type(), plan.message)
 
 
 class _Chunks:
-    """The chunks of a plan, each as large as the plan says, until their sum is too large."""
+    """The chunks of a plan. The size of each is checked, and so is their sum."""
 
     def __init__(self, reader: RecordReader, infos: Sequence[ChunkInfo], allowed: int) -> None:
         self._reader = reader
@@ -111,7 +114,9 @@ class _Chunks:
 
     def take(self, index: int, *, kind: int) -> bytes:
         if index >= len(self._infos):
-            raise MalformedError(f"Expected one of {len(self._infos)} chunks, found index {index}")
+            raise MalformedError(
+                f"Expected the index of one of {len(self._infos)} chunks, found index {index}"
+            )
         info = self._infos[index]
         if info.type not in (kind, ChunkInfo.UNSET):
             raise MalformedError(f"Expected chunk {index} of type {kind}, found type {info.type}")
@@ -128,14 +133,14 @@ class _Chunks:
         self._taken += size
         if self._taken > self._allowed:
             raise LimitError(
-                f"The chunks sum to {self._taken} bytes and more, and {self._allowed} are allowed",
+                f"Expected chunks of at most {self._allowed} bytes together, found {self._taken}",
                 limit="decompressed_bytes",
             )
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One step of a field tag: a field, and where it holds several, which of them."""
+    """One step of a field tag: a field, and which element of it if it is repeated or a map."""
 
     number: int
     index: int | None = None
@@ -143,7 +148,7 @@ class _Step:
 
 
 class _Merger:
-    """Puts chunks where a plan says."""
+    """Puts chunks into the fields that a plan says."""
 
     def __init__(self, chunks: _Chunks, limits: Limits) -> None:
         self._chunks = chunks
@@ -176,7 +181,7 @@ class _Merger:
 
     def _set(self, target: Message, step: _Step, plan: ChunkedMessage) -> None:
         if not plan.HasField("chunk_index") or plan.chunked_fields:
-            raise MalformedError("Expected a chunk for a field that is no message, found none")
+            raise MalformedError("Expected a chunk for a field that is not a message, found none")
         value_field = _value_field(target, step)
         data = self._chunks.take(plan.chunk_index, kind=ChunkInfo.BYTES)
         try:
@@ -191,7 +196,7 @@ class _Merger:
 
 
 def _order(field: ChunkedField) -> tuple[list[tuple[int, int, str]], int]:
-    """Sort by tag, a tag before those that begin with it, then by chunk."""
+    """Return the sort key: by tag, a shorter tag before longer ones with that start, then chunk."""
     return [_rank(tag) for tag in field.field_tag], field.message.chunk_index
 
 
@@ -231,7 +236,7 @@ def _key(key: FieldIndex.MapKey) -> Any:
 
 
 def _field(message: Message, step: _Step) -> _Field:
-    """Give the descriptor of a step's field, once the step is one such a field can have."""
+    """Return the descriptor of a step's field, after checking that the step fits the field."""
     descriptor = message.DESCRIPTOR
     field = descriptor.fields_by_number.get(step.number)
     if field is None:
@@ -242,18 +247,20 @@ def _field(message: Message, step: _Step) -> _Field:
         (step.index is not None) == (_is_repeated(field) and not is_map),
     )
     if not all(fits):
-        raise MalformedError(f"A field tag does not fit the field {field.full_name}")
+        raise MalformedError(
+            f"Expected a field tag that fits the field {field.full_name}, found another"
+        )
     return field
 
 
 def _value_field(message: Message, step: _Step) -> _Field:
-    """Give the descriptor of what a step leads to; for a map, of its values."""
+    """Return the descriptor of the field that a step leads to; of a map, that of its values."""
     field = _field(message, step)
     return field.message_type.fields_by_name["value"] if _is_map(field) else field
 
 
 def _enter(message: Message, step: _Step) -> Message:
-    """Give the message a step leads to, made if it is missing."""
+    """Return the message that a step leads to; it is made if it is missing."""
     field = _field(message, step)
     if not _is_message(_value_field(message, step)):
         raise MalformedError(f"Expected a message, found the field {field.full_name}")
@@ -305,10 +312,10 @@ def _assign_element(values: Any, index: int, value: Any) -> None:
 
 
 def _scalar(field: _Field, data: bytes) -> Any:
-    """Decode the chunk of a field that is no message.
+    """Decode the chunk of a field that is not a message.
 
     Raises:
-        ValueError: The bytes are none such.
+        ValueError: The bytes are no value of this field.
     """
     kind = field.cpp_type
     if kind == FieldDescriptor.CPPTYPE_STRING:
@@ -340,6 +347,6 @@ def _is_map(field: _Field) -> bool:
 
 
 def _is_repeated(field: _Field) -> bool:
-    # The newer runtimes have only the one, the older ones only the other.
+    # Newer runtimes have only `is_repeated`, older ones only `label`.
     known = getattr(field, "is_repeated", None)
     return bool(known if known is not None else field.label == FieldDescriptor.LABEL_REPEATED)

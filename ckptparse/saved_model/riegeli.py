@@ -1,7 +1,7 @@
-"""Riegeli/records: the container of a chunked SavedModel (docs/format.md, section 8.3).
+"""Read Riegeli/records: the container of a chunked SavedModel (docs/format.md, section 8.3).
 
-Records lie in chunks, and a block header of 24 bytes interrupts the file at every multiple of
-64 KiB, be it in the middle of a chunk's header:
+Records are in chunks. A block header of 24 bytes interrupts the file at every multiple of 64 KiB,
+even in the middle of a chunk's header:
 
     0       ┌────────────────┬──────────────────┬──────────────────────┐
             │ block header   │ signature chunk  │ chunks ...           │
@@ -13,10 +13,10 @@ Records lie in chunks, and a block header of 24 bytes interrupts the file at eve
     chunk header   header_hash u64 │ data_size u64 │ data_hash u64 │ chunk_type u8
                    │ num_records u56 │ decoded_data_size u64
     simple chunk   compression u8 │ varint size of the sizes │ sizes │ values
-    buffer         (where compressed) varint decompressed size │ compressed bytes
+    buffer         (if compressed) varint decompressed size │ compressed bytes
 
-All integers are little-endian; each hash covers what follows it. A record's position is where its
-chunk begins plus its number in the chunk: chunks are padded so that this number is unique.
+All integers are little-endian. Each hash covers the bytes after it. A record's position is the
+start of its chunk plus the record's number in the chunk. Chunks are padded so that it is unique.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from ckptparse.saved_model.highwayhash import highway_hash_64
 __all__ = ["ChunkHeader", "ChunkType", "RecordReader"]
 
 _BLOCK_SIZE = 1 << 16
+"""Bytes between two block headers: fixed by the format, so that a reader can start at any block."""
 _BLOCK_HEADER = struct.Struct("<QQQ")
 _USABLE_BLOCK_SIZE = _BLOCK_SIZE - _BLOCK_HEADER.size
 _CHUNK_HEADER = struct.Struct("<QQQQQ")
@@ -52,12 +53,12 @@ _HASH_KEY = (0x2F696C6567656952, 0x0A7364726F636572) * 2
 """The bytes `Riegeli/records\\n`, twice."""
 
 _PIECE = 1 << 20
-"""How much is decompressed at a time before it is counted."""
+"""Bytes that are decompressed before they are counted, so that no more than this is in excess."""
 _EXTRA = "Install the packages that read it: pip install 'ckptparse[chunked]'"
 
 
 class ChunkType(IntEnum):
-    """What the data of a chunk is."""
+    """The kind of data of a chunk: a letter in its header."""
 
     SIGNATURE = 0x73
     METADATA = 0x6D
@@ -85,21 +86,21 @@ class ChunkHeader:
     begin: int
     """Position of the chunk in the file."""
     data_size: int
-    """Bytes of data, the block headers between them not counted."""
+    """Bytes of data, without the block headers between them."""
     data_hash: int
     """HighwayHash-64 of the data."""
     chunk_type: int
-    """A `ChunkType`, or a kind that is not known."""
+    """A `ChunkType`, or an unknown number."""
     num_records: int
     decoded_size: int
     """Sum of the sizes of the records, decompressed."""
 
     @classmethod
     def from_bytes(cls, data: bytes, begin: int) -> ChunkHeader:
-        """Decode 40 bytes, and verify their hash.
+        """Decode 40 bytes, and check their hash.
 
         Raises:
-            ChecksumError: The hash is not theirs.
+            ChecksumError: The hash does not match.
         """
         stored, data_size, data_hash, kind_and_count, decoded = _CHUNK_HEADER.unpack(data)
         _check_hash(stored, data[_HASH_BYTES:], "chunk header", begin)
@@ -115,8 +116,8 @@ class ChunkHeader:
 class RecordReader:
     """The records of a Riegeli file, by position.
 
-    Opening reads every chunk's header and verifies its hash; data is read when a record is asked
-    for. The last chunk that was decoded is kept.
+    Opening reads every chunk's header and checks its hash. Data is read when a record is asked for.
+    The last decoded chunk is kept.
     """
 
     def __init__(
@@ -138,13 +139,13 @@ class RecordReader:
         Args:
             source: The file; it must stay open as long as records are read.
             limits: Bounds on what the file may ask for.
-            verify: Whether the hashes of data are verified too (about 8 MB a second).
+            verify: Whether to check the hashes of data too (about 8 MB a second).
 
         Raises:
-            ChecksumError: A header's hash is not that of its bytes.
+            ChecksumError: A header's hash does not match.
             MalformedError: The file is no Riegeli file, or a header breaks the rules.
             TruncatedError: The file ends within a chunk.
-            UnsupportedError: It holds transposed chunks, or chunks of an unknown kind.
+            UnsupportedError: It has transposed chunks, or chunks of an unknown type.
             LimitError: It has more chunks than `limits.entries`.
         """
         with located(path=source.path):
@@ -164,7 +165,9 @@ class RecordReader:
             MalformedError: There is none.
         """
         if not self._chunks:
-            raise MalformedError("The Riegeli file holds no records", path=self._source.path)
+            raise MalformedError(
+                "Expected records in the Riegeli file, found none", path=self._source.path
+            )
         last = self._chunks[-1]
         return last.begin + last.num_records - 1
 
@@ -173,7 +176,7 @@ class RecordReader:
 
         Raises:
             MalformedError: No record has that position, or its chunk breaks the rules.
-            ChecksumError: With `verify`, the chunk's data does not have its hash.
+            ChecksumError: With `verify`: the hash of the chunk's data does not match.
             LimitError: The chunk is larger, decompressed, than `limits.decompressed_bytes`.
             UnsupportedError: The package for the chunk's compression is not installed.
         """
@@ -181,7 +184,9 @@ class RecordReader:
         chunk = self._chunks[number] if number >= 0 else None
         if chunk is None or position >= chunk.begin + chunk.num_records:
             raise MalformedError(
-                f"No record has position {position}", path=self._source.path, offset=position
+                f"Expected a record at position {position}, found none",
+                path=self._source.path,
+                offset=position,
             )
         return self._records_of(chunk)[position - chunk.begin]
 
@@ -202,7 +207,7 @@ class RecordReader:
 
 @dataclass(frozen=True, slots=True)
 class _Records:
-    """The records of one chunk: their bytes end to end, and where each ends."""
+    """The records of one chunk: their bytes, end to end, and where each ends."""
 
     values: bytes | memoryview
     ends: tuple[int, ...]
@@ -216,13 +221,14 @@ class _Records:
 
 
 def _advance(position: int, size: int) -> int:
-    """Give the position after `size` bytes of a chunk, block headers skipped."""
+    """Return the position after `size` bytes of a chunk, with block headers skipped."""
+    # How many times the bytes reach the end of a block; each time a header comes between.
     blocks = (size + (position + _USABLE_BLOCK_SIZE - 1) % _BLOCK_SIZE) // _USABLE_BLOCK_SIZE
     return position + size + blocks * _BLOCK_HEADER.size
 
 
 def _next_boundary(position: int) -> int:
-    """Round up to where a chunk may end: not within a block header, nor right after one."""
+    """Round up to a place where a chunk may end: not in a block header, and not right after one."""
     into_block = position % _BLOCK_SIZE
     if 0 < into_block <= _BLOCK_HEADER.size:
         return position - into_block + _BLOCK_HEADER.size + 1
@@ -279,15 +285,16 @@ def _check_chunk(chunk: ChunkHeader, *, first: bool) -> None:
     if first and kind != ChunkType.SIGNATURE:
         raise MalformedError(f"Expected the signature chunk first, found type {kind:#04x}")
     if kind == ChunkType.TRANSPOSED:
+        # A layout for columns of messages. TensorFlow never asks for it.
         raise UnsupportedError("Transposed Riegeli chunks are not supported", offset=chunk.begin)
     if kind in _WITHOUT_RECORDS:
         _check_empty(chunk)
     elif kind != ChunkType.SIMPLE and chunk.num_records:
-        raise UnsupportedError(f"Riegeli chunks of type {kind:#04x} are not known")
+        raise UnsupportedError(f"Expected a known type of Riegeli chunk, found {kind:#04x}")
 
 
 def _check_empty(chunk: ChunkHeader) -> None:
-    """Hold the rules of chunks without records; metadata alone may have a decoded size."""
+    """Check the rules of chunks without records: only metadata may have a decoded size."""
     sizes = [chunk.num_records]
     if chunk.chunk_type != ChunkType.METADATA:
         sizes.append(chunk.decoded_size)
@@ -302,7 +309,7 @@ def _check_empty(chunk: ChunkHeader) -> None:
 
 
 def _check_block_headers(source: Source, chunk: ChunkHeader) -> None:
-    """Verify each block header that interrupts a chunk, and that it tells where the chunk lies."""
+    """Check each block header in a chunk: its hash, and its distances to the chunk's ends."""
     first = chunk.begin + -chunk.begin % _BLOCK_SIZE
     for block in range(first, chunk.end, _BLOCK_SIZE):
         data = source.read_at(block, _BLOCK_HEADER.size)
@@ -354,7 +361,7 @@ def _compression(code: int) -> Compression:
     try:
         return Compression(code)
     except ValueError:
-        raise UnsupportedError(f"Riegeli compression {code:#04x} is not known") from None
+        raise UnsupportedError(f"Expected a known Riegeli compression, found {code:#04x}") from None
 
 
 def _varint(data: bytes | memoryview, position: int, end: int) -> tuple[int, int]:
@@ -365,8 +372,8 @@ def _varint(data: bytes | memoryview, position: int, end: int) -> tuple[int, int
 
 
 def _decode_sizes(data: bytes, chunk: ChunkHeader) -> tuple[int, ...]:
-    """Decode the records' sizes into where each ends."""
-    # Every size takes a byte at least, and the bytes are there: nothing is allocated on trust.
+    """Decode the records' sizes; return where each record ends."""
+    # Each size takes at least a byte. So a stated number without bytes allocates no memory.
     if len(data) < chunk.num_records:
         raise MalformedError(f"Expected {chunk.num_records} sizes, found {len(data)} bytes")
     ends = tuple(accumulate(_iter_sizes(data, chunk.num_records)))
@@ -396,10 +403,10 @@ class _Buffer:
     def decompress(
         self, *, exactly: int | None = None, at_most: int | None = None
     ) -> bytes | memoryview:
-        """Decompress, never holding more than is allowed and one piece beyond.
+        """Decompress; at most one piece more than allowed is in memory.
 
         Raises:
-            MalformedError: The size is another, or the bytes are no such compression.
+            MalformedError: The size is wrong, or the compressed bytes are damaged.
         """
         size, body = len(self.data), self.data
         if self.compression != Compression.NONE:
@@ -451,7 +458,7 @@ def _iter_brotli(body: memoryview) -> Iterator[bytes]:
         raise MalformedError(f"Brotli data is damaged: {error}") from error
     except TypeError:
         raise UnsupportedError(
-            "Brotli data in Riegeli chunks takes the brotli package from 1.2 on", hint=_EXTRA
+            "Brotli data in Riegeli chunks needs the package brotli 1.2 or newer", hint=_EXTRA
         ) from None
 
 
@@ -469,7 +476,7 @@ def _iter_zstd(body: memoryview, size: int) -> Iterator[bytes]:
 
 def _iter_snappy(body: memoryview, size: int) -> Iterator[bytes]:
     snappy = _imported("snappy", "Snappy")
-    # Snappy states its size a second time, and the whole is decompressed at once.
+    # A Snappy stream states its size once more. All of it is decompressed at once.
     stated, _ = _varint(body, 0, len(body))
     if stated != size:
         raise MalformedError(f"Expected Snappy data of {size} bytes, found one of {stated}")
@@ -486,6 +493,6 @@ def _imported(module: str, what: str) -> Any:
         return import_module(module)
     except ImportError:
         raise UnsupportedError(
-            f"A Riegeli chunk is compressed with {what}, and the package is not installed",
+            f"A Riegeli chunk is compressed with {what}, and its package is not installed",
             hint=_EXTRA,
         ) from None
