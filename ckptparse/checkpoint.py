@@ -46,6 +46,7 @@ Patterns = str | Iterable[str] | None
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _FEW_NAMES = 64
+"""Up to so many names are looked up singly; for more, a listing of the index takes less time."""
 
 
 class Checkpoint(Mapping[str, Tensor]):

@@ -72,6 +72,7 @@ class DataType(IntEnum):
 
 
 _REF_OFFSET = 100
+"""A DataType plus 100 is a reference to that type (section 4)."""
 _KNOWN = frozenset(DataType) - {DataType.DT_INVALID}
 
 _NUMPY_NAMES: dict[int, str] = {

@@ -1,15 +1,15 @@
-"""How reading fails: one root, and each class is also the standard exception a caller may catch.
+"""The errors: one root class, and each is also the standard exception that a caller may catch.
 
     CheckpointError(Exception)
     ├── CheckpointNotFoundError   (FileNotFoundError)     nothing at that path
-    ├── PermissionDeniedError     (PermissionError)       it is there and may not be read
-    ├── OutputExistsError         (FileExistsError)       something lies where we were to write
+    ├── PermissionDeniedError     (PermissionError)       it is there, but may not be read
+    ├── OutputExistsError         (FileExistsError)       the output exists already
     ├── OutputError               (OSError)               a result could not be written: .errno
-    ├── StorageError              (OSError)               a storage does not give what it holds
+    ├── StorageError              (OSError)               a storage or network failed
     ├── ClosedError               (ValueError)            the checkpoint has been closed
     ├── NotACheckpointError       (ValueError)            something else is there: .identity
     ├── TensorNotFoundError       (KeyError)              with the closest names
-    ├── AmbiguousError            (ValueError)            several answer: .candidates names them
+    ├── AmbiguousError            (ValueError)            there are several: .candidates names them
     ├── DataLossError             (ValueError)            the checkpoint is damaged
     │   ├── ChecksumError                                 .stored, .computed
     │   ├── TruncatedError        (EOFError)
@@ -18,8 +18,8 @@
     ├── LimitError                (ValueError)            a file asks for more than the Limits allow
     └── UnsupportedError          (NotImplementedError)
 
-A message says what was expected and what was found; `path`, `offset`, `size` and `tensor` say
-where; `hint` says what to try. Context that is only known further up is added with `located`.
+A message says what was expected and what was found. `path`, `offset`, `size` and `tensor` say
+where. `hint` says what to do. `located` adds a place that only the caller of a function knows.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ __all__ = [
 ]
 
 _MOST_COMPARED_NAMES = 2000
+"""Names that are compared for similarity: with more, an error would take long to make."""
 
 
 class CheckpointError(Exception):
-    """Something about a checkpoint could not be read; the root of every error raised here.
+    """A checkpoint, or a part of it, cannot be read. All errors of this package are of this class.
 
     Message and hint are safe to print: what a terminal would obey in the text of a file is escaped.
 
@@ -134,7 +135,7 @@ def _safe(text: str) -> str:
 
 
 def _rebuild(kind: type[CheckpointError], message: str) -> CheckpointError:
-    """Make an unpickled error; its attributes follow from the pickled `__dict__`."""
+    """Make an unpickled error; its attributes are in the pickled `__dict__`."""
     return kind(message)
 
 
@@ -145,7 +146,7 @@ class _PathError(CheckpointError, OSError):
 
     @property
     def errno(self) -> int:  # type: ignore[override] # OSError has it writable
-        """The number that the operating system gives such a failure."""
+        """The operating system's number for this error."""
         return self._number
 
     @property
@@ -155,19 +156,19 @@ class _PathError(CheckpointError, OSError):
 
 
 class CheckpointNotFoundError(_PathError, FileNotFoundError):
-    """Nothing lies at that path."""
+    """There is nothing at that path."""
 
     _number = errno.ENOENT
 
 
 class PermissionDeniedError(_PathError, PermissionError):
-    """Something lies at that path, and the caller may not read or write it."""
+    """There is something at that path, but the caller may not read or write it."""
 
     _number = errno.EACCES
 
 
 class OutputExistsError(_PathError, FileExistsError):
-    """Something lies where a result was to be written, and nobody asked to replace it."""
+    """The output exists already, and the caller did not ask to replace it."""
 
     _number = errno.EEXIST
 
@@ -185,23 +186,23 @@ class OutputError(_PathError, OSError):
 
 
 class StorageError(_PathError, OSError):
-    """A storage does not give what it holds: the network fails, or the object has been replaced.
+    """A storage cannot be read: the network failed, or the object was replaced meanwhile.
 
-    Nothing is known to be wrong with the checkpoint.
+    This does not mean that the checkpoint is damaged.
     """
 
     _number = errno.EIO
 
 
 class ClosedError(CheckpointError, ValueError):
-    """The checkpoint has been closed; open it again to read on."""
+    """The checkpoint was closed; open it again to read from it."""
 
 
 class NotACheckpointError(CheckpointError, ValueError):
-    """Something lies at that path, and it is no checkpoint.
+    """There is something at that path, and it is no checkpoint.
 
     Attributes:
-        identity: What it is instead (`ckptparse.Identity`), or None if nobody looked.
+        identity: What it is instead (`ckptparse.Identity`); None if it was not identified.
     """
 
     def __init__(self, message: str, *, identity: Any = None, **where: Any) -> None:
@@ -213,7 +214,7 @@ class TensorNotFoundError(CheckpointError, KeyError):
     """The checkpoint holds no tensor of that name.
 
     Attributes:
-        closest: The names it holds that look most alike, best first.
+        closest: The most similar names in it, best first.
     """
 
     def __init__(self, message: str, *, closest: tuple[str, ...] = (), **where: Any) -> None:
@@ -238,11 +239,11 @@ class DataLossError(CheckpointError, ValueError):
 
 
 class ChecksumError(DataLossError):
-    """Bytes do not have the CRC-32C that is stored for them.
+    """The CRC-32C of bytes is not the stored one.
 
     Attributes:
-        stored: The checksum the file states, unmasked, or None if not known.
-        computed: The checksum of the bytes that were read, or None if not known.
+        stored: The checksum in the file, unmasked, or None if it is not known.
+        computed: The checksum of the bytes that were read, or None if it is not known.
     """
 
     def __init__(
@@ -259,7 +260,7 @@ class ChecksumError(DataLossError):
 
 
 class TruncatedError(DataLossError, EOFError):
-    """A file ends before the bytes it is said to hold."""
+    """A file ends before the bytes that it should have."""
 
 
 class MissingShardError(DataLossError, _PathError, FileNotFoundError):
@@ -287,11 +288,11 @@ class LimitError(CheckpointError, ValueError):
 
 
 class UnsupportedError(CheckpointError, NotImplementedError):
-    """The file is whole, and this reader or its installed dependencies cannot read it."""
+    """The file is whole, but this reader or its installed dependencies cannot read it."""
 
 
 def closest_names(name: str, names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names most like one that is not there; of very many, those with its last part."""
+    """Return the names most similar to a missing one; of very many, those with its last part."""
     import difflib
 
     known = list(names)
@@ -304,7 +305,7 @@ def closest_names(name: str, names: Iterable[str]) -> tuple[str, ...]:
 def name_not_found(
     message: str, name: str, names: Iterable[str], *, path: str | None
 ) -> TensorNotFoundError:
-    """Return the error of a name that is not among `names`, with the closest of these."""
+    """Return the error for a name that is not in `names`, with the closest of these."""
     closest = closest_names(name, names)
     return TensorNotFoundError(
         message,
@@ -319,7 +320,7 @@ def name_not_found(
 def located(
     *, path: str | None = None, offset: int | None = None, tensor: str | None = None
 ) -> Iterator[None]:
-    """Add what the caller knows of the place to a `CheckpointError` that passes through."""
+    """Add the place that the caller knows to a `CheckpointError` that is raised inside."""
     try:
         yield
     except CheckpointError as error:

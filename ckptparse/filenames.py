@@ -1,4 +1,4 @@
-r"""The grammar of file names: to which checkpoint a name belongs, and as what (docs/format.md).
+r"""The grammar of file names: which checkpoint a name belongs to, and as which part of it.
 
     P.index                                  the index of a V2 checkpoint whose prefix is P
     P.data-00000-of-00002                    one of its data files
@@ -8,19 +8,19 @@ r"""The grammar of file names: to which checkpoint a name belongs, and as what (
     checkpoint                               the state file of a directory
     saved_model.pb   variables/variables.*   a SavedModel
 
-A save that is killed leaves what it had not renamed yet:
+A killed save leaves files that it had not renamed yet (docs/format.md, section 2.10):
 
     X.tempstateN                             file X, complete or cut
     P_temp/part-00000-of-00002.index         a part that was not merged yet; beside it its data
     P_temp_UUID/part-…   P.part-…            the same, of older versions and of s3://
 
-What is done to names on the way from one machine to another:
+Names can change on the way from one machine to another:
 
     variables\variables.index                one name: unpacked from an archive made on Windows
     P (1).index                              downloaded a second time by a browser
     ._P.index                                attributes that macOS keeps of P.index
 
-Strings alone are looked at here; `inventory` asks what lies there.
+This module works on strings only; `inventory` asks which files are there.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ INDEX_SUFFIX = ".index"
 META_SUFFIX = ".meta"
 STATE_FILE_NAME = "checkpoint"
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
-"""The first that is there counts."""
+"""If several are there, the first of these is used."""
 VARIABLES = "variables"
 """Both the directory of a SavedModel's variables and their prefix in it."""
 
-# Negative numbers are what a broken header gives, and what `shard_path` then makes of them.
+# A damaged header can have negative numbers, and `shard_path` makes such names of them.
 _DATA_PATH = re.compile(r"(?s)(.*)\.data-(-?\d{5,})-of-(-?\d{5,})")
 _LEGACY_PATH = re.compile(r"(?s)(.*)-(\d{5,})-of-(\d{5,})")
 _SHARD_SUFFIX = re.compile(r"-[\d?]+-of-\d+$")

@@ -84,6 +84,7 @@ __all__ = ["SavedModel"]
 _VARIABLES = "variables"
 _HUB_FILE = "tfhub_module.pb"
 _HUB_FORMAT = 3
+"""The only number that a `tfhub_module.pb` has had."""
 _LONGEST_KERAS_PATH = 200
 
 

@@ -1,7 +1,7 @@
-"""From what a path means to an open checkpoint, and what to say if that fails.
+"""Open the checkpoint that a path means, or say why it cannot be opened.
 
-The newest checkpoint that a state file names is taken or nothing is: if it is not whole, the error
-names the newest that is.
+Only the newest checkpoint that a state file names is opened. If it is not whole, the error names
+the newest one that is.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ __all__ = [
 ]
 
 _MOST_BESIDE = 4
-"""Checkpoints beside a broken one that are looked into: an error is not to take seconds."""
+"""Checkpoints beside a damaged one that are opened to see whether they are whole: with more of
+them, an error could take seconds."""
 _JUDGED_BY_ITS_READER = ("v2-index", "truncated", "empty", "zeros", "unknown")
 
 
@@ -105,8 +106,8 @@ def open_inventory(inventory: Inventory, context: Context) -> tuple[Candidate, B
     """Open what a path means; return which checkpoint that is, and its files.
 
     Raises:
-        CheckpointNotFoundError: A state file names what is not there.
-        NotACheckpointError: The index is something else, or several checkpoints are meant.
+        CheckpointNotFoundError: A state file names a checkpoint that is not there.
+        NotACheckpointError: The index is something else, or the path can mean several checkpoints.
         DataLossError: The checkpoint is damaged.
         UnsupportedError: It needs a newer reader.
         LimitError: It asks for more than the limits allow.
@@ -123,7 +124,7 @@ def open_inventory(inventory: Inventory, context: Context) -> tuple[Candidate, B
 
 
 def name_whole(error: CheckpointError, inventory: Inventory, context: Context) -> None:
-    """Add to an error which other checkpoint is whole, if there is one."""
+    """Add to an error the name of another checkpoint that is whole, if there is one."""
     listed = [one for one in inventory.others if one.by is By.LISTED]
     whole = next((one for one in listed if _is_whole(one, context)), None)
     if whole is not None:
@@ -135,7 +136,7 @@ def name_whole(error: CheckpointError, inventory: Inventory, context: Context) -
 
 
 def _find_beside(inventory: Inventory, context: Context) -> str | None:
-    """Return the whole checkpoint of the nearest step beside a broken one; None without one."""
+    """Return the whole checkpoint with the nearest step beside a damaged one; None if none is."""
     from ckptparse.inventory.parts import list_nearest
 
     broken = inventory.meant or next(iter(inventory.others), None)
@@ -205,7 +206,7 @@ class GraphBeside:
 
 
 def judge_saved_model(path: str, error: DataLossError, context: Context) -> CheckpointError:
-    """Say what a `saved_model.pb` is that does not parse: damaged, or something else altogether."""
+    """Say what a `saved_model.pb` is that does not parse: damaged, or a file of another kind."""
     from ckptparse.identification import identify_file
     from ckptparse.inventory.absent import refuse
 
@@ -218,17 +219,17 @@ def judge_saved_model(path: str, error: DataLossError, context: Context) -> Chec
 
 
 def lost_variables(directory: str, context: Context) -> CheckpointNotFoundError:
-    """Say that a SavedModel has lost its variables."""
+    """Return an error that says that a SavedModel has lost its variables."""
     join = context.storage.join
     return CheckpointNotFoundError(
-        "The SavedModel's variables are missing: its graph has some, and their index is not there",
+        "The SavedModel's variables are missing: its graph has variables, but there is no index",
         path=join(join(directory, VARIABLES), VARIABLES) + INDEX_SUFFIX,
-        hint="Copy the directory `variables` again, with all that is in it",
+        hint="Copy the whole directory `variables` again",
     )
 
 
 def read_candidate_graph(candidate: Candidate, context: Context) -> Graph:
-    """Read the graph whose constants are meant: a file's own, or a SavedModel's.
+    """Read the graph whose constants the path means: that of a file, or of a SavedModel.
 
     Raises:
         CheckpointNotFoundError: It is of a SavedModel that has variables, or no constants.
@@ -296,7 +297,7 @@ def _open_legacy(files: tuple[str, ...], context: Context) -> Backend:
 
 
 def _reconsider(candidate: Candidate, error: DataLossError, context: Context) -> Backend:
-    """Look into what is named as an index and is none: it may be a V1 file, or a web page."""
+    """Identify a file that is named as an index and is none: a V1 file, or a web page."""
     from ckptparse.identification import identify_file
     from ckptparse.inventory.absent import refuse
     from ckptparse.inventory.lenient import as_it_is

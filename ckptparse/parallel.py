@@ -20,6 +20,7 @@ PIECE_SIZE = 1 << 20
 _STREAM_SIZE = 4 << 20
 """Bytes of a stream that one thread takes at once."""
 _MOST_THREADS = 8
+"""Threads at most: more wait for memory, not for processors."""
 
 
 def pick_threads(threads: int | None, size: int, *, share: int) -> int:

@@ -1,7 +1,7 @@
-"""Slices of a tensor: rectangles, one extent a dimension (docs/format.md, sections 2.3 and 2.7).
+"""Slices of a tensor: an extent for each dimension (docs/format.md, sections 2.3 and 2.7).
 
-An extent is `start,length`, or `-` for the whole dimension, which has two notations: of a dimension
-of ten, `-` and `0,10` are the same elements under different keys.
+An extent is `start,length`, or `-` for the whole dimension. A whole dimension has two notations: of
+a dimension of ten, `-` and `0,10` are the same elements, but they have different keys.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ Bounds = npt.NDArray[np.int64]
 
 _MOST_COMPARISONS = 1 << 28
 _MOST_SORTED = 1 << 26
-"""Each bounds the time that telling slices apart takes to a few seconds."""
+"""With these bounds on comparisons and on sorted numbers, the check for overlaps takes a few
+seconds at most. Slices of real checkpoints need far fewer."""
 _INT64_MAX = (1 << 63) - 1
 
 
@@ -51,7 +52,7 @@ class TensorSlice:
 
     @classmethod
     def from_proto(cls, proto: Any) -> TensorSlice:
-        """Take over a TensorSliceProto.
+        """Make a slice from a TensorSliceProto.
 
         Raises:
             MalformedError: An extent starts below zero, is empty, or ends beyond 2**63 - 1.
@@ -71,7 +72,7 @@ class TensorSlice:
         """Return the slice as ranges within a tensor of that shape.
 
         Raises:
-            MalformedError: It has another rank, or does not lie within the shape.
+            MalformedError: It has another rank, or is not within the shape.
         """
         if len(self.extents) != len(shape):
             raise MalformedError(
@@ -86,7 +87,8 @@ class TensorSlice:
         end = extent.start + extent.length
         if end > size:
             raise MalformedError(
-                f"Slice {self} is out of bounds: {extent} of a dimension of {size}"
+                f"Slice {self} is out of bounds: expected extents within the shape, found {extent} "
+                f"of a dimension of {size}"
             )
         return range(extent.start, end)
 
@@ -120,7 +122,7 @@ class SliceGrid:
 
         Raises:
             MalformedError: A slice does not fit the shape, or overlaps another.
-            LimitError: They are arranged so that telling whether they overlap takes too long.
+            LimitError: They are arranged so that the check for overlaps takes too long.
         """
         self.shape = shape
         self.starts, self.stops = _resolve_all(slices, shape)
@@ -152,9 +154,9 @@ class SliceGrid:
             yield number, tuple(map(slice, low, high)), tuple(local)
 
     def find_missing(self, region: Region) -> str | None:
-        """Say how many elements of a region no slice holds, or None where all are held."""
+        """Return as text how many elements of a region no slice holds; None if all are held."""
         lows, highs = self._intersect(region)
-        # Disjoint, and within the shape: the sum is no larger than the tensor.
+        # Slices do not overlap and are within the shape, so the sum cannot exceed the tensor.
         held = int((highs - lows).prod(axis=1).sum())
         wanted = math.prod(map(len, region))
         return None if held == wanted else f"{wanted - held} of {wanted} elements"
@@ -193,10 +195,10 @@ def _resolve_all(slices: Sequence[TensorSlice], shape: tuple[int, ...]) -> tuple
 def _find_overlap(
     starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
 ) -> tuple[int, int] | None:
-    """Return the numbers of two rectangles that overlap, or None.
+    """Return the numbers of two rectangles that overlap; None if none do.
 
-    Rectangles that a straight cut separates cannot overlap across it, and the slices of a real
-    checkpoint can be cut apart one from the other. What no cut separates is compared one by one.
+    Rectangles on different sides of a straight cut do not overlap. Slices of real checkpoints can
+    be separated by such cuts. Those that no cut separates are compared one by one.
     """
     pending = [np.arange(len(starts))]
     done = compared = 0
@@ -221,7 +223,7 @@ def _find_overlap(
 def _cut(
     starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
 ) -> list[npt.NDArray[np.intp]] | None:
-    """Cut rectangles apart along the first dimension that allows it; None where none does."""
+    """Separate rectangles by cuts in the first dimension that allows it; None if none does."""
     for axis in range(starts.shape[1]):
         order = np.argsort(starts[:, axis], kind="stable")
         reach = np.maximum.accumulate(stops[order, axis])
@@ -263,5 +265,5 @@ def _compare_all(
 def _takes_too_long(count: int) -> LimitError:
     return LimitError(
         f"{count} slices are arranged so that finding overlaps takes too long",
-        hint="No setting allows it: real checkpoints have slices that straight cuts tell apart",
+        hint="No setting allows it: slices of real checkpoints can be separated by straight cuts",
     )

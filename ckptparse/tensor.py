@@ -1,7 +1,7 @@
-"""The lazy tensor: what is known of it without its data, and how its data is got.
+"""The lazy tensor: what is known without its data, and how its data is read.
 
-A format gives a `Payload`, which reads rectangular regions; `Tensor` turns numpy's basic indexing
-into such a region and finishes the rest in memory.
+A format gives a `Payload`, which reads rectangular regions. `Tensor` turns numpy's basic indexing
+into such a region, and does the rest in memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 Kind = Literal["dense", "sliced", "string", "variant"]
-"""How a tensor is stored: in one piece, in slices, or as strings or variants of any length."""
+"""How a tensor is stored: whole, in slices, or as strings or variants of any length."""
 Region = tuple[range, ...]
 """One rising `range` a dimension: the elements wanted are their product."""
 BasicIndex = SupportsIndex | slice | EllipsisType | None | tuple[Any, ...]
@@ -53,7 +53,7 @@ _NUMPY_RANK = 64 if int(np.__version__.split(".")[0]) >= 2 else SAFE_RANK
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a tensor's bytes lie.
+    """Where a tensor's bytes are.
 
     Attributes:
         path: The file.
@@ -122,15 +122,15 @@ class Payload(Protocol):
         ...
 
     def read(self, options: ReadOptions) -> npt.NDArray[Any]:
-        """Read the whole: a new, writable, C-ordered array in native byte order."""
+        """Read all of it: a new, writable array in C order and native byte order."""
         ...
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
-        """Read the product of the ranges, unchecked, into a new array of their lengths."""
+        """Read the product of the ranges into a new array of their lengths, without a check."""
         ...
 
     def verify(self, options: ReadOptions) -> None:
-        """Check every stored checksum over the whole, in little memory."""
+        """Check every stored checksum over all bytes, with little memory."""
         ...
 
 
@@ -174,19 +174,19 @@ class Tensor:
 
     @property
     def data_type(self) -> int:
-        """Its `DataType`; the bare number where nobody knows it."""
+        """Its `DataType`; the number if it is unknown."""
         return _KNOWN_TYPES.get(self._data_type, self._data_type)
 
     @property
     def payload(self) -> Payload:
-        """How its values are got."""
+        """How its values are read."""
         if self._payload is None:
             self._payload = self._find_payload(self._name)
         return self._payload
 
     @property
     def options(self) -> ReadOptions:
-        """How it is read whole."""
+        """How it is read as a whole."""
         return self._options
 
     @property
@@ -196,7 +196,7 @@ class Tensor:
 
     @property
     def location(self) -> Location | None:
-        """Where its bytes lie, or None if they lie in several places or in a message."""
+        """Where its bytes are; None if they are in several places or in a message."""
         return self.payload.location
 
     @property
@@ -254,9 +254,9 @@ class Tensor:
             return self.payload.read(self._options)
 
     def verify(self) -> None:
-        """Check the stored checksum over all bytes, once; a second call returns at once.
+        """Check the stored checksum over all bytes; a second call returns at once.
 
-        The bytes are streamed: memory stays small whatever the tensor's size.
+        The bytes are streamed, so memory stays small for any size.
 
         Raises:
             ChecksumError: The bytes are damaged.
@@ -269,9 +269,9 @@ class Tensor:
     def __getitem__(self, index: BasicIndex) -> Any:
         """Read a part by numpy's basic indexing: integers, slices, `...` and `None`.
 
-        Only the bytes of that part are read, from whichever slices hold it; strings and variants
-        are read whole. The checksum covers the whole tensor, so a smaller part comes unchecked:
-        call `verify` first where that matters. All of it (`tensor[...]`) is checked as by `read`.
+        Only the bytes of that part are read, from the slices that hold it. Strings and variants are
+        read as a whole. The checksum covers the whole tensor, so a smaller part is not checked: if
+        this matters, call `verify` first. All of it (`tensor[...]`) is checked as by `read`.
 
         Raises:
             IndexError: An integer is out of bounds, or there are too many.
@@ -282,7 +282,7 @@ class Tensor:
             check_rank(len(self.shape))
             if self._is_read_whole(region):
                 whole = self.payload.read(self._options)
-                # The dots keep the result an array: a scalar string would come out as its bytes.
+                # With the dots the result stays an array; a scalar string would become bytes.
                 steps: tuple[Any, ...] = (*(slice(r.start, r.stop, r.step) for r in region), ...)
                 part = whole[steps]
             else:
@@ -345,7 +345,9 @@ class Tensor:
         copy: bool | None = None,  # noqa: FBT001 - numpy's protocol
     ) -> npt.NDArray[Any]:
         if copy is False:
-            raise ValueError("A tensor of a checkpoint is read anew: it cannot be had uncopied")
+            raise ValueError(
+                "copy=False is not possible: a tensor is read into a new array each time"
+            )
         array = self.read()
         return array if dtype is None else array.astype(dtype, copy=False)
 
@@ -414,7 +416,7 @@ def _plan_dimension(part: Any, size: int, *, axis: int) -> tuple[range, int | sl
     if isinstance(part, slice):
         wanted = range(*part.indices(size))
         if len(wanted) < 2:
-            # Of so few the step means nothing, and could be larger than 64 bits hold.
+            # With so few elements the step has no effect, and it may not fit into 64 bits.
             start = wanted[0] if wanted else 0
             return range(start, start + len(wanted)), slice(None)
         if wanted.step > 0:
@@ -422,8 +424,8 @@ def _plan_dimension(part: Any, size: int, *, axis: int) -> tuple[range, int | sl
         return wanted[::-1], slice(None, None, -1)
     if isinstance(part, (bool, np.bool_, Sequence, np.ndarray)) or not hasattr(part, "__index__"):
         raise TypeError(
-            f"A tensor takes numpy's basic indices (integers, slices, '...' and None), not "
-            f"{type(part).__name__}; read it first for any other"
+            f"Expected numpy's basic indices (integers, slices, '...' and None), found "
+            f"{type(part).__name__}; for others, read the tensor first"
         )
     position = operator.index(part)
     if not -size <= position < size:

@@ -95,6 +95,7 @@ _SUB_BYTE_MASKS: Final[dict[int, int]] = {
 }
 
 _ELEMENTS_MAX = (1 << 63) - 1
+"""Elements of a tensor at most: TensorFlow counts them in a signed 64-bit number."""
 _POINTER_SIZE = 8
 """Bytes that an array of objects takes for each; those that fill it are one object."""
 _VARIANT_SIZE = 256

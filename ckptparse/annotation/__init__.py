@@ -40,6 +40,8 @@ _TABLES = ("v1", "v2-index")
 
 
 _DEEPEST = 1 << 20
+"""Levels if the caller names none: more than any file has, since `Limits.nesting` bounds
+messages."""
 
 
 def annotate(

@@ -33,6 +33,7 @@ _FIXED = {
 }
 _TEXTS = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 _FEW = 6
+"""Values of a packed field that are shown: they fit into a line."""
 
 
 def annotate_message(

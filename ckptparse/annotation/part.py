@@ -7,6 +7,7 @@ from dataclasses import dataclass
 __all__ = ["Annotation", "shorten"]
 
 _MOST_BYTES = 48
+"""Bytes that are shown: in hexadecimal they fill about two lines of a terminal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from ckptparse.limits import Limits
 __all__ = ["annotate_shard"]
 
 _FEW = 4
+"""Elements of a tensor that are shown: they fit into a line."""
 _MOST_STRING_BYTES = 1 << 26
 """Larger string tensors are not taken apart."""
 

@@ -1,7 +1,7 @@
-"""What a format gives to whoever opens a checkpoint: `Backend`; and how it is found again.
+"""The contract of a format (`Backend`), and how a checkpoint is found again.
 
-The bundle (V2) and V1 files have a `Backend` each. The constants of a graph, and the variables of a
-model that has none, are tensors that are there already: `held`. A checkpoint that is pickled or
+Bundles (V2) and V1 files have a `Backend` each. The constants of a graph, and the variables of a
+model without any, are in memory already: `held`. A checkpoint that is pickled or
 copied is opened again at its first use: `reopening`.
 """
 
@@ -64,7 +64,7 @@ class Backend(Protocol):
         ...
 
     def find(self, name: str, options: ReadOptions) -> Tensor | None:
-        """Return the lazy tensor of a name, or None if there is none."""
+        """Return the lazy tensor of a name; None if there is none."""
         ...
 
     def iter_tensors(self, options: ReadOptions) -> Iterator[Tensor]:

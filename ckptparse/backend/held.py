@@ -17,7 +17,7 @@ from ckptparse.tensor import Kind, Location, Payload, ReadOptions, Region, Tenso
 __all__ = ["HeldTensors"]
 
 _MOST_GROWTH = 8
-"""A stored byte is at most so many of an array: a varint of one byte can be an element of eight."""
+"""A stored byte becomes at most so many of an array: a varint of one byte can be an int64."""
 
 
 class HeldTensors:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 __all__ = ["Buffer", "HugePages"]
 
 _HUGE_PAGE = 2 << 20
+"""Bytes of a huge page on x86-64 and ARM64 with pages of 4 KiB."""
 _ADVICE: int = getattr(mmap, "MADV_HUGEPAGE", -1)
 _NO_ADVICE: int = getattr(mmap, "MADV_NOHUGEPAGE", -1)
 _QUICK = 0.001

@@ -21,6 +21,7 @@ __all__ = ["BundleWriter", "Outputs"]
 
 _HEADER_KEY = b""
 _PRODUCER = 1
+"""The version that TensorFlow has written since 2016 (section 2.2)."""
 
 
 class Outputs(Protocol):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 __all__ = ["combine_crc", "crc32c", "crc_of_zeros", "mask_crc", "unmask_crc"]
 
 _MASK_DELTA = 0xA282EAD8
+"""The constant that masking adds (section 1.4)."""
 _POLYNOMIAL = 0x82F63B78
 _UINT32 = 0xFFFFFFFF
 

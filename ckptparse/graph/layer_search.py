@@ -35,6 +35,7 @@ _KERAS_MARKS = {_KERAS_API, "_losses_override", "call_signature_parameters", "_i
 """Children that every layer of Keras has in a SavedModel."""
 _LOOKUP_LAYER, _LOOKUP_TABLE, _TOKEN_COUNTS = "_lookup_layer", "lookup_table", "token_counts"
 _MOST_DIGITS = 9
+"""Digits of a number in a name: a longer one is no counter."""
 
 _NO_LAYERS = {
     _KERAS_API,

@@ -22,10 +22,15 @@ __all__ = ["find_archive", "is_tar"]
 _MOST_UNPACKED = 1 << 26
 """Bytes of a compressed archive that are unpacked to list its names."""
 _MOST_NAMES = 10_000
+"""Members that are looked at; those beyond are not listed."""
 _MOST_DIRECTORY = 1 << 24
+"""Bytes of a zip file's central directory that are read: some 200,000 members."""
 _MOST_WINDOW = 1 << 27
+"""Bytes of the window that a Zstandard stream may ask for: `zstd --long` takes 128 MiB."""
 _TAR_BLOCK = 512
+"""Bytes of a tar header; data is padded to multiples of it."""
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
+"""A member, or the end of an archive without members."""
 
 _Read = Callable[[int, int], bytes]
 

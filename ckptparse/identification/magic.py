@@ -30,6 +30,7 @@ _KERAS_WORDS = (
     b"_layer_checkpoint_dependencies",
 )
 _MOST_SEARCHED = 1 << 22
+"""Bytes of an HDF5 file that are searched for words of Keras: attributes come early in it."""
 _TORCH_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 _MOST_HEADER = 100_000_000
 """Bytes that the safetensors package allows a header."""

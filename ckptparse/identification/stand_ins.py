@@ -24,6 +24,7 @@ __all__ = ["find_stand_in"]
 _MOST = 1 << 14
 """Bytes of a message or a pointer: real ones have some hundred."""
 _MOST_QUOTED = 120
+"""Characters of a message that are quoted: about a line."""
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 _XML_ERROR = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<Error\b", re.IGNORECASE)
 _XML_PART = re.compile(rb"<(Code|Message)>([^<]*)<")

@@ -30,6 +30,8 @@ from ckptparse.table.reader import Table
 __all__ = ["find_cut_table", "find_shard", "find_table", "may_be_legacy", "name_first_value"]
 
 _MOST_ENTRIES = 10_000
+"""Entries of an index that are read to know a data file: enough to be sure, and an index may
+have millions."""
 
 
 def find_table(sample: Sample) -> Finding | None:

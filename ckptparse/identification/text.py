@@ -23,6 +23,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _REPLACEMENT = b"\xef\xbf\xbd"
 _POINTER_START = b"version https://git-lfs.github.com/spec/"
 _POINTER_SIZE = 1024
+"""Bytes of a Git LFS pointer at most, as its specification says."""
 # Each of these takes time proportional to the text: no part of it can be matched in two ways.
 _PAGE = re.compile(
     rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*-->\s*)*<(?:!doctype\s+html|html|head|body)\b",

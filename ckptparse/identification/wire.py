@@ -26,9 +26,12 @@ __all__ = ["find_message", "find_named_message"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MOST_FIELDS = 1 << 15
+"""Fields that are read to tell messages apart: the first ones tell it, and a file may have
+millions."""
 _OP_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.>/\-]*")
 _VERSION = re.compile(rb"\d+\.[\w.+\-]*")
 _HUB_FORMAT_V3 = 3
+"""The only number that a `tfhub_module.pb` has had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,9 @@ MAX_NESTING: Final = 100
 """Messages inside messages that protobuf's compiled runtimes accept at most."""
 
 _MAX_TAG_BYTES: Final = 5
+"""Bytes of a tag: 32 bits in groups of 7."""
 _MAX_VARINT_BYTES: Final = 10
+"""Bytes of a varint: 64 bits in groups of 7."""
 _FIXED_SIZES: Final = {FIXED64: 8, FIXED32: 4}
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"

@@ -16,7 +16,9 @@ _K0 = 0xC3A5C85C97CB3127
 _K1 = 0xB492B66FBE98F273
 _K2 = 0x9AE16A3B2F90404F
 _SEED = 81
+"""The seed of FarmHash's Fingerprint64."""
 _ROUND = 64
+"""Bytes that each round takes."""
 
 _WORDS = struct.Struct("<8Q")
 

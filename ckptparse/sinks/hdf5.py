@@ -31,6 +31,7 @@ __all__ = ["check_hdf5", "write_hdf5"]
 
 _WAYS = "Leave them out (exclude=...), or choose format='v2', which holds every kind"
 _MOST_AXES = 32
+"""Dimensions of an HDF5 dataset at most: its own bound."""
 
 
 def check_hdf5(tensors: Sequence[TensorLike], options: SinkOptions) -> None:  # noqa: ARG001 - a sink

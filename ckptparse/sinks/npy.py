@@ -30,6 +30,7 @@ from ckptparse.tensor_like import TensorLike
 __all__ = ["check_npy", "write_npy", "write_npz"]
 
 _LONGEST_NAME = 200
+"""Characters of a file's name at most: file systems allow 255 bytes, with suffix and number."""
 _WAYS = "Leave them out (exclude=...), or choose format='v2', which holds every kind"
 
 

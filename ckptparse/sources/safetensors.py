@@ -34,6 +34,7 @@ from ckptparse.tensor_like import TensorLike
 __all__ = ["SafetensorsSource"]
 
 _LENGTH_SIZE = 8
+"""The header's length comes first, as a 64-bit number."""
 
 
 class SafetensorsSource:

@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 BINS = 64
+"""Bins of a histogram: as many characters as fit well into a line."""
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _FEWEST_CODES = 256
 """Fewer different codes than this between the ends would show as steps in the histogram."""

@@ -17,6 +17,7 @@ from ckptparse.errors import CheckpointError
 __all__ = ["DTYPES", "DType", "as_dtype"]
 
 _REF = 100
+"""A DataType plus 100 is a reference to that type."""
 _QUANTIZED = {"qint8": "i1", "quint8": "u1", "qint16": "i2", "quint16": "u2", "qint32": "i4"}
 _NAMES = {
     DataType.DT_HALF: "float16",

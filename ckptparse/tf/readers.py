@@ -33,6 +33,7 @@ Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _OPTIONS = ReadOptions(verify=True, mmap=False, threads=None)
 _MOST_READERS = 4
+"""Readers that are kept open: a script reads one checkpoint, or compares a few."""
 _MOST_STAMPED = 16
 """Files of a checkpoint whose size and time are looked at, of more the first and the last ones."""
 

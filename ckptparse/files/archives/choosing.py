@@ -26,6 +26,7 @@ __all__ = ["choose", "find_checkpoints"]
 
 _GRAPHS = (".pb", ".pbtxt")
 _SHOWN = 10
+"""Checkpoints that an error lists: more do not fit into a message."""
 
 
 def choose(archive: ArchiveStorage) -> str | None:

@@ -34,12 +34,18 @@ Stretch = tuple[int | None, int]
 _LEAST_HEADER = 512
 """Bytes of a description of a member that are allowed for each of them, on average."""
 _MOST_LINKS = 40
+"""Links that are followed one after the other, as Linux does: more are a loop."""
 _MOST_TARGET = 4096
+"""Bytes of a link's target at most: the longest path on Linux."""
 _ZIP_HEADER = 30
 _FROM_WINDOWS = 0
+"""The system that made a member, in its header: 0 is MS-DOS and Windows."""
 _ENCRYPTED = 0x1
+"""The flag of an encrypted member in its header."""
 _LINK = 0o120000
+"""The type bits of a symbolic link in a Unix mode."""
 _KIND = 0o170000
+"""The bits of a Unix mode that hold the type of file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ __all__ = ["encode_index", "entries_of"]
 
 _HEADER_KEY = b""
 _PRODUCER = 1
+"""The version that TensorFlow has written since 2016 (section 2.2)."""
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from ckptparse.recovery.rebuild.layout import Layout, Payload
 __all__ = ["Fit", "Placed", "fit_layout"]
 
 _MOST_ELEMENTS = (1 << 63) - 1
+"""Elements of a tensor at most: TensorFlow counts them in a signed 64-bit number."""
 
 
 @dataclass(frozen=True, slots=True)
