@@ -28,7 +28,7 @@ COMMANDS = {
     "write": "Write a checkpoint of the arrays in an npz or safetensors file.",
     "diff": "Say what differs between two checkpoints.",
     "average": "Average checkpoints of one model; counters are the newest's.",
-    "stats": "Sum up the values of every tensor.",
+    "stats": "Print statistics of the values of every tensor.",
     "identify": "Tell what files are by their content, and what to do.",
     "explain": "Explain a message that TensorFlow printed about a checkpoint.",
     "latest": "Print the prefix of a directory's newest checkpoint.",

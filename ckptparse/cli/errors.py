@@ -78,7 +78,7 @@ def _where(error: Exception) -> Iterator[str]:
 def _hint(error: Exception) -> str | None:
     """Say what to try, in terms of commands; for a mistyped path, what lies there."""
     if not isinstance(error, (ckptparse.CheckpointError, UsageError, OSError)):
-        return "--debug shows where it came up; please report it"
+        return "--debug shows where it happened; please report it"
     hint = getattr(error, "hint", None)
     if isinstance(error, ckptparse.TensorNotFoundError) and error.closest:
         return "did you mean " + " or ".join(f"'{escape(name)}'" for name in error.closest) + "?"

@@ -61,7 +61,7 @@ def convert(
     output: OutputArgument,
     *,
     format_: Annotated[
-        Format | None, Option("--format", "-f", help="Unless the ending of OUT tells.")
+        Format | None, Option("--format", "-f", help="If the ending of OUT does not say it.")
     ] = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
@@ -79,7 +79,7 @@ def convert(
         Option("--rename", metavar="OLD=NEW", help="A regular expression, what replaces it."),
     ] = None,
     dtype: Annotated[
-        str | None, Option("--dtype", metavar="KIND", help="What floats become: bfloat16.")
+        str | None, Option("--dtype", metavar="KIND", help="The dtype of floats: bfloat16.")
     ] = None,
     layout: Annotated[
         Layout | None, Option("--layout", help="Kernels as PyTorch has them.")
@@ -97,7 +97,7 @@ def convert(
     max_shard_size: LimitOption = None,
     store_bits: Annotated[
         bool,
-        Option("--store-bits", help="Kinds that safetensors lack, as integers of a note."),
+        Option("--store-bits", help="Store dtypes that safetensors lack as integers."),
     ] = False,
     naming: NamingOption = Naming.CHECKPOINT,
     undo: Annotated[
@@ -105,7 +105,7 @@ def convert(
         Option(
             "--undo",
             metavar="ORIGINAL",
-            help="Give names and axes back that the same options took from ORIGINAL.",
+            help="Undo a conversion of ORIGINAL that had the same options.",
             complete=complete_path,
         ),
     ] = None,
@@ -120,7 +120,7 @@ def convert(
     ckptparse convert --dtype bfloat16 training/model.ckpt-10 weights.npz
     """
     if rules is not None and rename:
-        raise UsageError("Of --rules and --rename only one can be given")
+        raise UsageError("Expected --rules or --rename, found both")
     if not dry_run:
         check_outputs([output.rstrip("/")], [path], overwrite=overwrite)
     chosen: dict[str, Any] = {

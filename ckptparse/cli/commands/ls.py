@@ -69,7 +69,7 @@ def ls(
     ckptparse ls --tree saved_model
     """
     if long + tree + slots > 1:
-        raise UsageError("Of --long, --tree and --slots only one can be given")
+        raise UsageError("Expected one of --long, --tree and --slots, found several")
     if tree and sort is not None:
         raise UsageError("A tree has an order of its own", "leave out --sort or --tree")
     wanted = _matcher(globs or (), exclude or ())

@@ -83,19 +83,19 @@ def recover(
     ] = None,
     hash_: Annotated[
         bool | None,
-        Option("--hash/--no-hash", help="SHA-256 of what is read; if a report is written."),
+        Option("--hash/--no-hash", help="SHA-256 of each input; by default if a report is written."),
     ] = None,
     replay: Annotated[
         str | None,
         Option(
             "--replay",
             metavar="REPORT",
-            help="Do it again as a report says, and compare.",
+            help="Repeat the recovery of a report, and compare the results.",
             complete=complete_path,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, Option("--dry-run", "-n", help="Report what would be got back; write nothing.")
+        bool, Option("--dry-run", "-n", help="Report what can be got back; write nothing.")
     ] = False,
     siblings: Annotated[
         bool,
@@ -132,12 +132,12 @@ def recover(
     files = _Files(None if dry_run else output, None if dry_run else report, dfxml, overwrite)
     if replay is not None:
         if path is not None:
-            raise UsageError("A report says itself what is recovered", "give no PATH with --replay")
+            raise UsageError("Expected PATH or --replay, found both", "give one of them")
         return _replay(run, replay, files, map_)
     if path is None:
-        raise UsageError("It is not said what to recover", "give PATH, or --replay REPORT")
+        raise UsageError("Expected a checkpoint, found none", "give PATH, or --replay REPORT")
     if output is None and not dry_run:
-        raise UsageError("It is not said where to write", "give -o OUT, or --dry-run")
+        raise UsageError("Expected an output, found none", "give -o OUT, or --dry-run")
     chosen = None
     if output is not None:
         ending = None if format_ is None else format_.value

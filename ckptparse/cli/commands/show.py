@@ -57,7 +57,7 @@ def show(
         if npy is not None:
             if not npy.endswith(".npy"):
                 raise UsageError(
-                    f"The values are written as a .npy file, and '{npy}' names none",
+                    f"Expected the name of a .npy file, found '{npy}'",
                     "give a name that ends in .npy",
                 )
             check_outputs([npy], [*checkpoint.files, path], overwrite=overwrite)

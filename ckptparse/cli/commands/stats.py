@@ -30,7 +30,7 @@ def stats(
     ] = None,
     naming: NamingOption = Naming.CHECKPOINT,
 ) -> Measured:
-    """Sum up the values of every tensor.
+    """Print statistics of the values of every tensor.
 
     Smallest, largest, mean, standard deviation, zeros, NaN and infinities.
 
