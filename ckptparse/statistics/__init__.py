@@ -1,4 +1,4 @@
-"""What sums up the values of a tensor, gathered piece by piece in little memory.
+"""Statistics of a tensor's values, gathered piece by piece in little memory.
 
     summary         `Summary`: smallest, largest, mean, deviation, zeros, NaN, infinities
     codes           elements as codes of 16 bits: exact for small kinds, rounded for large ones

@@ -1,8 +1,9 @@
-"""Elements as codes of 8 or 16 bits, which are counted, and what each code stands for.
+"""Elements as codes of 8 or 16 bits, which are counted; and what each code means.
 
-A kind of at most 16 bits has a code for each of its values: counts of codes lose nothing. Larger
-kinds are rounded to float32, of which the upper 16 bits are the code: the values of one code differ
-by 0.4% at most (below 1e-38 by more), and codes are in the order of their values.
+A dtype of at most 16 bits has a code for each of its values, so counts of codes lose nothing. The
+values of larger dtypes are rounded to float32, and the upper 16 bits are the code. They have 7 bits
+of the mantissa, so the values of one code differ by less than 1 in 128, 0.8% (by more below 1e-38).
+The codes are in the order of their values.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _SMALL_FLOATS = ("float8", "float4", "float6")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CodeTable:
-    """What the codes of a kind stand for.
+    """What the codes of a dtype mean.
 
     Attributes:
         exact: Whether a code is one value.
@@ -42,7 +43,7 @@ class CodeTable:
     integers: bool = False
 
     def number(self, value: Any) -> int | float:
-        """Return a value of an exact table as Python has it."""
+        """Return a value of an exact table as a Python number."""
         return int(value) if self.integers else float(value)
 
     @property
@@ -52,16 +53,16 @@ class CodeTable:
 
 
 def to_numbers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return elements as numbers that numpy itself sums up, of one dimension.
+    """Return elements as numbers that numpy can add, in one dimension.
 
-    Of complex numbers the magnitudes, of strings the lengths, of any other objects 0.
+    These are the magnitudes of complex numbers, the lengths of strings, and 0 for other objects.
     """
     flat = values.reshape(-1)
     if flat.dtype == object:
         lengths = (len(item) if isinstance(item, (bytes, str)) else 0 for item in flat)
         return np.fromiter(lengths, dtype=np.int64, count=flat.size)
     if flat.dtype.kind == "c":
-        # Beyond what float32 holds, the magnitude of a complex64 is infinite, though none is.
+        # The magnitude of a finite complex64 can be too large for float32, and become infinite.
         with np.errstate(all="ignore"):
             return np.asarray(np.abs(flat.astype(np.complex128)))
     if flat.dtype.kind == "b":
@@ -84,13 +85,13 @@ def codes_of(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if numbers.dtype == np.float64:
             numbers = np.clip(numbers, -_LARGEST, _LARGEST)
         single = np.ascontiguousarray(numbers, dtype=np.float32)
-    # Of a float32's two halves, the upper one is last where the least byte comes first.
+    # In a little-endian float32, the upper half is the last one.
     upper = 1 if np.little_endian else 0
     return single.view(np.uint16)[upper::2]
 
 
 def code_table(dtype: np.dtype[Any]) -> CodeTable:
-    """Return what the codes of a kind of element stand for."""
+    """Return what the codes of a dtype mean."""
     return _exact_table(dtype) if _has_exact_codes(dtype) else _rounded_table()
 
 

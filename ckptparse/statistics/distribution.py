@@ -23,10 +23,10 @@ __all__ = [
 ]
 
 BINS = 64
-"""Bins of a histogram: as many characters as fit well into a line."""
+"""Bins of a histogram. It is printed as one line, one character for each bin."""
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _FEWEST_CODES = 256
-"""Fewer different codes than this between the ends would show as steps in the histogram."""
+"""With fewer codes between the ends, the histogram would show steps: this is 4 codes for a bin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Distribution:
         high: Its right end: the greatest value.
         counts: How many values are in each of `BINS` bins of one width; a value between two bins
             is in the right one, and the greatest in the last.
-        quantiles: The values below which the shares `QUANTILES` lie.
-        exact: Whether counts and quantiles are exact, or to 0.4% of the values at their edges.
+        quantiles: For each share of `QUANTILES`, the value that so many values are below.
+        exact: Whether counts and quantiles are exact; if not, values are wrong by 0.8% at most.
     """
 
     low: float
@@ -50,7 +50,7 @@ class Distribution:
 
 
 def from_values(values: npt.NDArray[Any]) -> Distribution | None:
-    """Make the distribution of few values, exactly; None if none is finite."""
+    """Make the exact distribution of few values; None if none is finite."""
     with np.errstate(all="ignore"):
         numbers = values.astype(np.float64)
     numbers = np.sort(numbers[np.isfinite(numbers)])
@@ -58,7 +58,7 @@ def from_values(values: npt.NDArray[Any]) -> Distribution | None:
         return None
     low, high = float(numbers[0]), float(numbers[-1])
     counts = np.bincount(_bins_of(numbers, low, high), minlength=BINS)
-    # The value itself, never one between two: of integers and of 0 and 1 that would mislead.
+    # A quantile is one of the values, never one between two: integers have no values between.
     places = [min(numbers.size - 1, int(share * numbers.size)) for share in QUANTILES]
     return Distribution(low, high, _whole(counts), tuple(numbers[places].tolist()), exact=True)
 
@@ -92,7 +92,7 @@ def from_ranges(
     smallest: float,
     largest: float,
 ) -> Distribution:
-    """Make the distribution of values of which so many lie in each of some ranges.
+    """Make the distribution of values that were counted by ranges.
 
     Args:
         counts: In each range, none of them 0.
@@ -104,20 +104,20 @@ def from_ranges(
     if smallest >= largest:
         constant = (smallest,) * len(QUANTILES)
         return Distribution(smallest, largest, _whole([counts.sum()]), constant, exact=True)
-    # Twice an edge: the values below it grow from left to right inside of a range only.
+    # Each edge comes twice: the count of values below it grows inside a range, not between ranges.
     edges = shares(np.column_stack([low, high]).reshape(-1), smallest, largest)
     below = np.concatenate([[0], np.repeat(np.cumsum(counts), 2)])[: edges.size]
     at_ends = np.rint(np.interp(np.linspace(0, 1, BINS + 1), edges, below))
     at_ends[0], at_ends[-1] = 0, counts.sum()
     found = np.interp(_ranks(counts), below, edges)
-    # Not from the width: of values at both ends of the range that would be infinite.
+    # Not from the width: if the values are at both ends of float64, the width is infinite.
     quantiles = smallest * (1 - found) + largest * found
     bins = np.diff(at_ends)
     return Distribution(smallest, largest, _whole(bins), tuple(quantiles.tolist()), exact=False)
 
 
 def is_too_coarse(table: CodeTable, smallest: float, largest: float) -> bool:
-    """Tell whether the values share so few codes that a histogram would show those."""
+    """Tell whether the values have so few codes that a histogram would show the codes."""
     if table.exact or smallest >= largest:
         return False
     first = np.searchsorted(table.high, smallest, side="right")
@@ -130,8 +130,8 @@ def _bins_of(values: npt.NDArray[np.float64], low: float, high: float) -> npt.ND
 
 
 def shares(values: npt.NDArray[np.float64], low: float, high: float) -> npt.NDArray[np.float64]:
-    """Return how far each value lies from the least to the greatest, from 0 to 1."""
-    # Halves: the whole width may be more than float64 holds.
+    """Return each value's place between the least (0) and the greatest (1)."""
+    # Halves: the whole width may be too large for a float64.
     width = high / 2 - low / 2
     if width <= 0:
         return (values > low).astype(np.float64)
@@ -143,5 +143,5 @@ def _ranks(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def _whole(counts: Sequence[Any] | npt.NDArray[Any]) -> tuple[int, ...]:
-    """Return so many bins of whole numbers; those that are not given are empty."""
+    """Return `BINS` whole numbers; bins that are not given are empty."""
     return (*(int(count) for count in counts), *[0] * (BINS - len(counts)))

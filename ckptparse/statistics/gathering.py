@@ -1,8 +1,8 @@
-"""Pieces in, statistics out.
+"""`Gatherer` takes the pieces of a tensor and makes statistics.
 
-Elements of kinds of up to 16 bits are only counted, and all else follows from the counts. Of larger
-ones a summary is made and the codes are counted beside it. Where all values share few codes
-(weights around 1), the tensor is read once more and counted in the range that is known by then.
+Elements of at most 16 bits are only counted; everything else is calculated from the counts. For
+larger elements a summary is made, and the codes are counted beside it. If all values have few codes
+(weights around 1), the tensor is read once more, and counted in the range that is known by then.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ from ckptparse.statistics.summary import Summary, summarize
 __all__ = ["Gatherer", "Measurable", "Measured", "iter_pieces", "measure"]
 
 PIECE = 1 << 20
-"""Bytes that are read at once."""
+"""Bytes that are read at once: large enough for a disk, and small beside the program's memory."""
 _FEW = 1 << 14
-"""Elements that are kept and measured exactly rather than counted."""
+"""So many elements are kept and measured exactly, not counted: at most 256 KiB as complex128."""
 _AT_ONCE = 1 << 16
 """Elements that are worked on at once: they stay in the processor's cache."""
 _FINE = 16
-"""Ranges for each bin of the histogram, where values are counted in a known range."""
+"""Ranges for each bin of the histogram, if values are counted in a known range. A quantile is wrong by
+one range at most: 1/1024 of the width."""
 
 
 class Measurable(Protocol):
-    """What is measured: a `Tensor`, an array, or anything that is indexed alike."""
+    """What is measured: a `Tensor`, an array, or anything else with the same indexing."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,10 +81,10 @@ def measure(
     heat_map: tuple[int, int] | None = None,
     piece: int = PIECE,
 ) -> Measured:
-    """Measure a tensor, of which no more than a piece is read at a time.
+    """Measure a tensor; one piece is read at a time.
 
     Args:
-        tensor: A `Tensor`, an array, or what is indexed alike.
+        tensor: A `Tensor`, an array, or anything else with the same indexing.
         histogram: Whether a distribution is made.
         heat_map: How many rows and columns of blocks a heat map has at most.
         piece: How many bytes are read at once.
@@ -112,7 +113,7 @@ def iter_pieces(tensor: Measurable, piece: int = PIECE) -> Iterator[npt.NDArray[
     if 0 in shape:
         return
     most = max(1, piece // width)
-    # Axes before `split` are gone through one by one, that one in parts, those behind it whole.
+    # Axes before `split` go one index at a time, the axis `split` in parts, later axes whole.
     split, below = len(shape), 1
     while split and below * shape[split - 1] <= most:
         split -= 1
@@ -131,7 +132,7 @@ class Gatherer:
     """Takes the elements of one tensor, some at a time, in any order."""
 
     def __init__(self, dtype: np.dtype[Any], *, histogram: bool = True) -> None:
-        """Set up for elements of one kind."""
+        """Prepare for elements of one dtype."""
         self._table = code_table(dtype)
         self._histogram = histogram
         self._few: list[npt.NDArray[Any]] | None = []
@@ -140,7 +141,7 @@ class Gatherer:
         self._counts: npt.NDArray[np.int64] | None = None
 
     def add(self, values: npt.NDArray[Any]) -> None:
-        """Take elements of that kind; those that a masked array hides are left out."""
+        """Take elements of that dtype; those that a masked array hides are left out."""
         flat = values.compressed() if np.ma.isMaskedArray(values) else values.reshape(-1)
         if self._few is not None:
             self._kept += flat.size
@@ -153,7 +154,7 @@ class Gatherer:
         self._count(flat)
 
     def summary(self) -> Summary:
-        """Return what sums up the elements so far."""
+        """Return the summary of the elements so far."""
         if self._few is not None:
             return summarize(self._few_numbers())
         if self._table.exact and self._counts is not None:
@@ -166,7 +167,7 @@ class Gatherer:
         """Return how the finite elements so far are distributed; None if there are none.
 
         Args:
-            again: Gives the same elements once more, if they lie too close for one look.
+            again: Gives the same elements once more, if they are too close together for codes.
         """
         if not self._histogram:
             return None
@@ -200,7 +201,7 @@ class Gatherer:
 
 
 def _summary_of(counts: npt.NDArray[np.int64], table: CodeTable) -> Summary:
-    """Sum up values of which each has a code."""
+    """Make the summary of values from the counts of their codes."""
     used = table.order[counts[table.order] > 0]
     values, many = table.values[used], counts[used]
     finite, elements = int(many.sum()), int(counts.sum())
@@ -223,7 +224,7 @@ def _summary_of(counts: npt.NDArray[np.int64], table: CodeTable) -> Summary:
 
 
 def _count_in_range(pieces: Iterator[npt.NDArray[Any]], low: float, high: float) -> Distribution:
-    """Count values in ranges of one width between the least and the greatest of them."""
+    """Count values in ranges of equal width between the least and the greatest."""
     edges = np.linspace(low, high, BINS * _FINE + 1)
     counts = np.zeros(BINS * _FINE, np.int64)
     for piece in pieces:

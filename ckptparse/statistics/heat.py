@@ -1,4 +1,4 @@
-"""`HeatMap`: a matrix at a glance, as the means of its blocks."""
+"""`HeatMap`: a small picture of a matrix, the means of its blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["HeatGatherer", "HeatMap"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeatMap:
-    """The means of the blocks of a matrix: of the last axis, and of all others together.
+    """The means of a matrix's blocks. Columns are the last axis, rows all other axes together.
 
     Attributes:
         shape: Of the matrix, in elements.

@@ -1,4 +1,4 @@
-"""`Summary`: what sums values up, and how summaries of pieces become that of the whole."""
+"""`Summary`: the statistics of values. The summaries of pieces can be merged into one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What sums values up; NaN and infinities are counted, and otherwise left out.
+    """Statistics of values. NaN and infinities are counted, and left out of everything else.
 
     Attributes:
         elements: How many there are.
@@ -62,14 +62,14 @@ class Summary:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it; the histogram only if there is one."""
+        """Return it for JSON, with the histogram if there is one."""
         found = {name: getattr(self, name) for name in self.__dataclass_fields__}
         bins = found.pop("histogram")
         return found if bins is None else {**found, "histogram": list(bins)}
 
 
 def summarize(values: npt.NDArray[Any]) -> Summary:
-    """Sum up an array of integers or floats that numpy itself knows, of one dimension."""
+    """Make the summary of an array of one dimension, with a dtype of numpy: integers or floats."""
     found = Summary()
     for start in range(0, values.size, _CHUNK):
         found = found.merge(_summarize_chunk(values[start : start + _CHUNK]))
@@ -79,10 +79,10 @@ def summarize(values: npt.NDArray[Any]) -> Summary:
 def _summarize_chunk(chunk: npt.NDArray[Any]) -> Summary:
     elements, nan, infinite = chunk.size, 0, 0
     with np.errstate(all="ignore"):
-        # Even a NaN may give a warning when it is converted, if it is a signalling one.
+        # A signalling NaN gives a warning when it is converted.
         numbers = chunk.astype(np.float64)
         total = float(numbers.sum())
-        # One value that is not finite makes the sum so: mostly there is nothing else to look for.
+        # If one value is not finite, the sum is not finite either; mostly the sum is all it takes.
         if not math.isfinite(total):
             nan = int(np.isnan(chunk).sum())
             finite = np.isfinite(chunk)
@@ -105,7 +105,7 @@ def _summarize_chunk(chunk: npt.NDArray[Any]) -> Summary:
 
 
 def _moments(numbers: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Return mean and deviation; values near the largest that float64 holds are scaled down."""
+    """Return mean and deviation; values near the largest float64 are scaled down first."""
     with np.errstate(all="ignore"):
         mean = float(numbers.sum()) / numbers.size
         differences = numbers - mean
@@ -125,7 +125,7 @@ def _merge_moments(a: Summary, b: Summary) -> tuple[float | None, float | None]:
     if b.mean is None or b.deviation is None:
         return a.mean, _squares(a.deviation, a.finite)
     share = b.finite / (a.finite + b.finite)
-    # Not a.mean - b.mean: of values at both ends of the range that would be infinite.
+    # Not a.mean - b.mean: if the values are at both ends of float64, that is infinite.
     mean = a.mean * (1 - share) + b.mean * share
     between = _squares(a.mean - mean, a.finite) + _squares(b.mean - mean, b.finite)
     return mean, _squares(a.deviation, a.finite) + _squares(b.deviation, b.finite) + between

@@ -87,7 +87,7 @@ function histogram(row, stats) {
   return make("figure", {}, svg, ends, make("figcaption", {}, `How many values lie in each of ${BINS} ranges between min and max`));
 }
 function quantileTable(row, quantiles) {
-  const exact = tensors.stats.exact[measured.get(row)] ? "exact" : "to 0.4% of the value";
+  const exact = tensors.stats.exact[measured.get(row)] ? "exact" : "to 0.8% of the value";
   const rows = quantiles.map((value, place) => make("tr", {}, make("th", { scope: "row" }, QUANTILES[place]), make("td", {}, numberText(value))));
   return make("figure", {}, make("table", { class: "plain" }, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Share below"), make("th", { scope: "col" }, "Value"))), make("tbody", {}, ...rows)), make("figcaption", {}, "Quantiles, " + exact));
 }
