@@ -37,8 +37,8 @@ _FEW = 1 << 14
 _AT_ONCE = 1 << 16
 """Elements that are worked on at once: they stay in the processor's cache."""
 _FINE = 16
-"""Ranges for each bin of the histogram, if values are counted in a known range. A quantile is wrong by
-one range at most: 1/1024 of the width."""
+"""Ranges for each bin of the histogram, if values are counted in a known range. A quantile is then
+wrong by one range at most: 1/1024 of the width."""
 
 
 class Measurable(Protocol):
