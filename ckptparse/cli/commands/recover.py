@@ -83,7 +83,7 @@ def recover(
     ] = None,
     hash_: Annotated[
         bool | None,
-        Option("--hash/--no-hash", help="SHA-256 of each input; by default if a report is written."),
+        Option("--hash/--no-hash", help="SHA-256 of each input; default with a report."),
     ] = None,
     replay: Annotated[
         str | None,
