@@ -157,7 +157,7 @@ def test_the_shapes_of_a_lost_index_are_told_and_asked_again(tmp_path: Path) -> 
 def test_an_input_that_has_changed_is_refused_by_its_name(damaged: Path, tmp_path: Path) -> None:
     ckptparse.recover(damaged).write(tmp_path / "out.npz")
     damage(damaged, 12288)
-    with pytest.raises(ChecksumError, match="not the file that the report was made of") as caught:
+    with pytest.raises(ChecksumError, match="The file is not the one of the report") as caught:
         ckptparse.replay(tmp_path / "out.npz.report.json")
     assert caught.value.path == str(data_of(damaged))
     data_of(damaged).unlink()

@@ -88,7 +88,7 @@ def _write_inputs(out: Output, report: ckptparse.Report) -> None:
 
 
 def _write_maps(out: Output, report: ckptparse.Report) -> None:
-    """Write what every range of the files is, and the bytes in whose place others were taken."""
+    """Write what every range of the files is, and the bytes that were replaced."""
     for file in report.files.values():
         for part in file.ranges:
             out.record("range", escape(file.path), part.start, part.stop, part.kind)

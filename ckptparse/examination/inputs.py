@@ -1,4 +1,4 @@
-"""What a report was made of: the version, the options, and the files that were read."""
+"""The inputs of a report: the version, the options, and the files that were read."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def own_version() -> str:
 
 
 def describe_limits(limits: Limits) -> dict[str, Any]:
-    """Return the limits that are not the usual ones."""
+    """Return the limits that differ from the defaults."""
     named = {field.name: getattr(limits, field.name) for field in fields(limits)}
     return {name: value for name, value in named.items() if value != getattr(DEFAULT_LIMITS, name)}
 
@@ -68,7 +68,7 @@ def read_limits(values: Mapping[str, Any]) -> Limits:
         TypeError: They are none.
     """
     if not all(type(value) is int for value in values.values()):
-        raise TypeError(f"a limit is a number, and these are not: {dict(values)!r:.80}")
+        raise TypeError(f"expected a number for each limit, found {dict(values)!r:.80}")
     return replace(DEFAULT_LIMITS, **values)
 
 

@@ -97,7 +97,7 @@ class EvidenceRecord:
 
 @dataclass(frozen=True, slots=True)
 class PatchedRange:
-    """Bytes of a file in whose place others were taken. The file itself is never changed.
+    """Bytes of a file that were replaced in the result. The file itself is never changed.
 
     Attributes:
         path: The file.
@@ -162,7 +162,7 @@ class Outcome:
         ranges: The elements present, in C order, as (first, one past the last).
         suspect: Those of them that look wrong.
         note: A sentence for a person.
-        patches: Bytes in whose place others were taken.
+        patches: Bytes of files that were replaced in the result.
         grounds: The evidence, but for what `source` and `status` say themselves; see `evidence`.
     """
 
@@ -254,7 +254,7 @@ class Judged:
 
     @property
     def patches(self) -> tuple[PatchedRange, ...]:
-        """Bytes of files in whose place others were taken."""
+        """Bytes of files that were replaced in the result."""
         return self.outcome.patches
 
     @property

@@ -1,4 +1,4 @@
-"""What the caller of `recover` asked for, as a report holds it, so that it can be asked again."""
+"""The arguments of `recover` in a report, so that the recovery can be repeated."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def read_asked(asked: Mapping[str, Any], *, path: str) -> tuple[str, dict[str, A
     )
     if not good or not all(isinstance(one, str) for one in asked["evidence"]):
         raise MalformedError(
-            "Expected the options of a recovery, found others",
+            "Expected the options of a recovery, found the options of another job",
             path=path,
             hint="Give a report that `recover` has written",
         )

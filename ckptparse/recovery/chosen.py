@@ -108,14 +108,14 @@ class Chosen:
             return dtype.type(number)
         except (TypeError, ValueError, OverflowError) as error:
             raise UnsupportedError(
-                f"{self._fill!r} cannot stand in a tensor of {dtype}: {error}",
+                f"A tensor of {dtype} cannot have the value {self._fill!r}: {error}",
                 tensor=self.name,
                 hint="Choose another value to fill with, such as 0",
             ) from error
 
 
 def _whole_number(number: Any, dtype: np.dtype[Any]) -> Any:
-    """Return a number in a type that has neither fractions nor NaN; zero stands for NaN.
+    """Return a number in a dtype without fractions and NaN; NaN becomes zero.
 
     Raises:
         OverflowError: The type has no such number.
@@ -124,7 +124,7 @@ def _whole_number(number: Any, dtype: np.dtype[Any]) -> Any:
     if dtype.kind == "b":
         return bool(whole)
     if dtype.kind in "iu" and not np.iinfo(dtype).min <= whole <= np.iinfo(dtype).max:
-        raise OverflowError(f"{whole} is none of its numbers")
+        raise OverflowError(f"{whole} is outside its range")
     return dtype.type(whole)
 
 

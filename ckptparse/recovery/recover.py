@@ -413,7 +413,7 @@ def _make_recovery(
 
 
 def _patched_files(report: Report) -> dict[str, FileReport]:
-    """Return the maps of the files, with the bytes in whose place others were taken."""
+    """Return the maps of the files, with the bytes that were replaced."""
     spans: dict[str, list[Span]] = defaultdict(list)
     graph = [] if report.object_graph is None else [report.object_graph]
     for tensor in (*report.tensors.values(), *graph):

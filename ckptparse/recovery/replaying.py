@@ -1,4 +1,4 @@
-"""A recovery done again, from its report: the same inputs and options must give the same."""
+"""A recovery is repeated from its report. The same inputs and options must give the same result."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = ["Difference", "Replay", "replay"]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that did not come out as the report has it.
+    """A result that differs from the report.
 
     Attributes:
         tensor: The tensor; None if it is no tensor's.
         path: The file; None if it is no file's.
-        what: What of it: `status`, `method`, `sha256` and so on; `tensor` or `input` if one of the
-            two has it not at all.
-        expected: What the report has, as JSON holds it; None if it has it not.
-        found: What came out.
+        what: What differs: `status`, `method`, `sha256` and so on; `tensor` or `input` if only one
+            of the two has it.
+        expected: What the report has, as in JSON; None if the report does not have it.
+        found: What the new recovery has.
     """
 
     tensor: str | None
@@ -54,15 +54,15 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Replay:
-    """A recovery that was done again.
+    """A recovery that was repeated.
 
     Attributes:
-        path: The report that it was done from.
+        path: The report it was repeated from.
         version: The version of ckptparse that made the report.
-        recovery: What came out.
+        recovery: The new result.
         written: What was written of it; None if nothing was.
         compared: How many tensors' values were compared by their SHA-256.
-        differences: What is not as the report has it.
+        differences: Everything that differs from the report.
     """
 
     path: str
@@ -74,7 +74,7 @@ class Replay:
 
     @property
     def same(self) -> bool:
-        """Whether all came out as the report has it."""
+        """Whether everything is as in the report."""
         return not self.differences
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,9 +101,9 @@ def replay(
     store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Replay:
-    """Do a recovery again, and compare what comes out with its report.
+    """Repeat a recovery, and compare the result with its report.
 
-    Paths in the report are as they were given: relative ones are taken from where you are.
+    Paths in the report are as they were given. Relative ones start at the working directory.
 
     Args:
         report: What `Recovery.write` has written beside its output, or `recover --report`.
@@ -119,7 +119,7 @@ def replay(
     Raises:
         ChecksumError: A file is not the one that was read then: its SHA-256 differs.
         CheckpointNotFoundError: A file that was read then is not there.
-        MalformedError: The report is none, or was written without hashes.
+        MalformedError: It is no report, or it was written without hashes.
     """
     path, context = begin(report, store=store, limits=limits)
     told = _read(path, context)
@@ -192,10 +192,10 @@ def _check_inputs(inputs: Sequence[HashedFile], context: Context, path: str) -> 
         (now,) = hash_files([HashedFile(told.path, told.role, told.size)], context.storage)
         if (now.size, now.sha256) != (told.size, told.sha256):
             raise ChecksumError(
-                f"It is not the file that the report was made of: expected {told.size} bytes with "
+                f"The file is not the one of the report: expected {told.size} bytes with "
                 f"SHA-256 {told.sha256}, found {now.size} bytes with {now.sha256}",
                 path=told.path,
-                hint="Put the file back that was read then",
+                hint="Restore the file that the first recovery read",
             )
 
 

@@ -1,7 +1,7 @@
-"""Recoveries written: a checkpoint that TensorFlow restores, or a file of another format.
+"""Writes recoveries: as a checkpoint that TensorFlow restores, or as a file of another format.
 
-The sinks of `convert` write them; here is chosen what is written, what stands where elements are
-missing, and what the report beside it says.
+The sinks of `convert` write the files. This module chooses which tensors are written, which values
+missing elements get, and what the report beside the file says.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def choose_format(target: str, wanted: str | None) -> TargetFormat:
     """Tell the format of a path: by its ending; one without an ending is a directory of `.npy`.
 
     Raises:
-        UnsupportedError: No format that is written ends so.
-        ValueError: The format is none.
+        UnsupportedError: The ending belongs to no format that can be written.
+        ValueError: There is no such format.
     """
     if wanted is None and not _has_ending(target):
         return "npy"
@@ -120,7 +120,7 @@ def _check_places(
 
 
 class _Writer:
-    """Writes one recovery, again without what turns out to be unreadable."""
+    """Writes one recovery. If a tensor cannot be read, it is written again without it."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class _Writer:
         return self._offer == "plausible" or tensor.status.proved
 
     def _refuse_nothing(self) -> None:
-        """Refuse to write an output in which nothing would be.
+        """Refuse to write an empty output.
 
         Raises:
             UnsupportedError: Nothing is proved, or nothing was got back at all.
@@ -190,14 +190,14 @@ class _Writer:
             return
         if self._withheld:
             raise UnsupportedError(
-                f"Expected tensors that are proved, found none among {len(self._withheld)}",
+                f"Expected proved tensors, found none among {len(self._withheld)}",
                 path=self._target,
                 hint="With offer='plausible' (--offer plausible) all that was got back is written",
             )
-        raise UnsupportedError("Nothing was got back that could be written", path=self._target)
+        raise UnsupportedError("Expected tensors to write, found none", path=self._target)
 
     def _leave_out_kinds(self, options: SinkOptions) -> None:
-        """Leave out, with the reason, tensors of kinds that the format lacks."""
+        """Leave out tensors of dtypes that the format lacks, and note the reason."""
         if self._format == "v2":
             return
         refusals = {one.name: self._refusal(one, options) for one in self._chosen}
@@ -250,7 +250,7 @@ class _Writer:
         return write_bundle(self._target, with_graph(stored, graph), options)
 
     def _graph(self) -> bytes | None:
-        """Return the object graph, without the keys of what is lost, if it is whole."""
+        """Return the object graph without the keys of lost tensors; None if it is damaged."""
         graph = self._recovery.object_graph
         if graph is None or not self._is_asked_for(graph) or graph.suspect:
             return None
@@ -263,7 +263,7 @@ class _Writer:
                 return None
             parsed = ObjectGraph.from_bytes(value.item())
         except CheckpointError:
-            # What cannot be parsed is reported as damaged, and is no graph.
+            # An object graph that does not parse was reported as damaged already.
             return None
         kept = {one.name: one.name for one in self._chosen}
         lost = set(self._recovery.report.tensors) - kept.keys()
@@ -272,7 +272,7 @@ class _Writer:
 
 
 def _iter_lost(graph: ObjectGraph, kept: Sequence[str], lost: Sequence[str]) -> Iterator[str]:
-    """Iterate over the keys of a graph that cannot be restored any more.
+    """Iterate over the keys of a graph that cannot be restored.
 
     A key may be the stem of several tensors (`table-keys`, `table-values`): all must be there.
     """

@@ -1,4 +1,4 @@
-"""What a recovery was written as: its files, with their hashes, and what was left out or filled."""
+"""The output of a recovery: its files, their hashes, and what was left out or filled."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Written:
         path: The path that was asked for.
         format: Its format, a word of `ckptparse.convert`.
         offer: Which tensors were to be written.
-        fill: What stands where elements are missing or look wrong.
+        fill: The value of elements that are missing or look wrong.
         keep_suspect: Whether elements that look wrong were kept.
         files: The files, each with its SHA-256.
         report: The path of the report; None if none was to be written.
         digests: By name the SHA-256 of each tensor's bytes, as a V2 data file holds them.
-        filled: By name the elements that were filled, in C order, as (first, one past the last).
-        masks: By name the array that is True where a tensor was filled; formats of numpy only.
-        withheld: The tensors that are not proved, and were not asked for.
+        filled: The elements that were filled, by name: (first, one past the last) in C order.
+        masks: The array that is True at filled elements, by name; only in formats of numpy.
+        withheld: The tensors that are not proved, if only proved ones were asked for.
         left_out: The tensors that could not be written, each with the reason.
     """
 

@@ -6,8 +6,8 @@
       fileobject                             each tensor: where its bytes lie, and their hash
       fileobject                             each file that was written, and its hash
 
-It holds to version 1.2.0 of the schema, which knows neither statuses nor evidence: those are in the
-JSON. A tensor is a virtual file (`name_type` v) whose parent is the file that has its bytes.
+It follows version 1.2.0 of the schema. This has no statuses and no evidence; they are in the JSON
+report. A tensor is a virtual file (`name_type` v); its parent is the file with its bytes.
 """
 
 from __future__ import annotations
