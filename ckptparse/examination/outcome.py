@@ -68,7 +68,7 @@ class EvidenceRecord:
         path: The file that it was found in; None if it is in no file.
         offset: Of the first byte of it there; None if it is the whole file.
         size: In bytes; None if it is the whole file.
-        chance: Chance that the reason is none; None if there is no such figure.
+        chance: The chance that it is wrong; None if no chance is known.
     """
 
     rule: EvidenceRule
