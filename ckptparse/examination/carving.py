@@ -22,6 +22,7 @@ from ckptparse.table.format import TRAILER_SIZE, Compression
 __all__ = ["find_blocks", "fixed32", "likely_ends"]
 
 _WORD = 4
+"""Bytes of a restart offset, and of their number, at a block's end: docs/format.md, section 1.4."""
 _LEAST_BLOCK = 8
 """Bytes of the smallest block: no entry, one restart, and the number of restarts."""
 _OFTEN = 16

@@ -21,6 +21,7 @@ __all__ = ["Accept", "iter_resumed", "longest_rising"]
 Accept = Callable[[bytes, bytes], bool]
 """Tells whether a key and a value that no checksum covers look like an entry."""
 _WORD = 4
+"""Bytes of a restart offset, and of their number, at a block's end: docs/format.md, section 1.4."""
 _MOST_STARTS = 1 << 16
 """Positions that are tried as the start of an entry: a hostile block costs 0.3 s at most."""
 

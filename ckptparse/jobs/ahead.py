@@ -30,6 +30,7 @@ __all__ = ["work_ahead"]
 
 _MOST_BYTES = 64 << 20
 _MOST_TENSORS = 32
+"""So much is worked out before it is asked for: enough for 32 workers, and memory stays small."""
 _MOST_OPEN = 4
 """Files that a worker keeps open."""
 

@@ -30,6 +30,7 @@ __all__ = ["average"]
 
 _AVERAGED = FLOATS | {DataType.DT_COMPLEX64, DataType.DT_COMPLEX128}
 _PIECE = 1 << 20
+"""Bytes of each checkpoint's tensor that are in memory at once."""
 
 
 def average(

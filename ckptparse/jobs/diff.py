@@ -26,6 +26,7 @@ from ckptparse.text import escape, shape_text
 __all__ = ["Change", "Diff", "diff"]
 
 _PIECE = 1 << 20
+"""Bytes of the first tensor that are compared at once: memory stays small for any tensor."""
 
 
 @dataclass(frozen=True, slots=True)

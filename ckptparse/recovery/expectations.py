@@ -19,6 +19,7 @@ _MOST_PAIRS = 32
 """Pairs of siblings that may say a number: eight siblings have 28 pairs. Each number fits by chance
 1 in 2^32, so all of them together 1 in 134 million."""
 _SIZE = 8
+"""Bytes of an int64: counters are int64."""
 
 
 class Expectations:

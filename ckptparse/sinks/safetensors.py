@@ -33,6 +33,7 @@ __all__ = ["check_safetensors", "in_order", "write_safetensors"]
 
 _SUFFIX = ".safetensors"
 _ALIGNMENT = 8
+"""The header is padded with spaces to a multiple of this, so the tensors' bytes are aligned."""
 _DTYPES = {code: name for name, code in SAFETENSORS_DTYPES.items()}
 _WAYS = (
     "Convert them (dtype='float32', for kinds of floats), leave them out (exclude=...), choose "

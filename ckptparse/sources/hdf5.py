@@ -31,6 +31,7 @@ __all__ = ["Hdf5Source"]
 
 _KERAS_WEIGHTS = "model.weights.h5"
 _LOCAL_HEADER = 30
+"""Bytes of a zip member's local header; after it come the name, the extra field, and the data."""
 
 
 class Hdf5Source:

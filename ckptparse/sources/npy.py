@@ -45,6 +45,7 @@ __all__ = ["NpySource", "strings_of"]
 
 _LONGEST_HEAD = 1 << 20
 _LOCAL_HEADER = 30
+"""Bytes of a zip member's local header; after it come the name, the extra field, and the data."""
 
 
 class NpySource:

@@ -38,6 +38,7 @@ _MOST_LINKS = 40
 _MOST_TARGET = 4096
 """Bytes of a link's target at most: the longest path on Linux."""
 _ZIP_HEADER = 30
+"""Bytes of a zip member's local header; after it come the name, the extra field, and the data."""
 _FROM_WINDOWS = 0
 """The system that made a member, in its header: 0 is MS-DOS and Windows."""
 _ENCRYPTED = 0x1

@@ -28,6 +28,7 @@ __all__ = ["SourceFile", "explained", "find_packing", "iter_unpacked"]
 
 _WINDOW = 1 << 16
 _PIECE = 1 << 20
+"""Bytes that are read (`_WINDOW`) and unpacked (`_PIECE`) at once, so memory stays small."""
 _MOST_ZSTD_WINDOW = 27
 """A window of 128 MiB, as a power of two: what Zstandard itself allows unless told otherwise."""
 

@@ -29,6 +29,8 @@ _MOST_NAMES = 16
 _MOST_STEPS = 2000
 _MOST_HOPS = 60
 _LONGEST_NAME = 4096
+"""Bounds for graphs that are made to take long: names, steps, depth, bytes of a name. With more
+names, steps or depth, a name counts as computed. 4096 bytes is the longest path on Linux."""
 _MOST_NESTED = 40
 """Functions given to functions as attributes; of more, protobuf would not read the graph."""
 _SAVER_DEFAULT = "model"

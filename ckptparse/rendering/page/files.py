@@ -12,6 +12,7 @@ from ckptparse.text import escape
 __all__ = ["make_files", "number_files"]
 
 _MOST_RANGES = 4000
+"""Ranges of a file that are drawn: a screen has no more pixels. The page counts the rest."""
 
 
 def number_files(subject: Subject) -> dict[str, int]:

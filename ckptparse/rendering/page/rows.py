@@ -25,6 +25,7 @@ __all__ = ["Column", "make_rows"]
 _UNCHECKED = "not checked"
 _OBJECT_KEY = "/.ATTRIBUTES/VARIABLE_VALUE"
 _MOST_RANGES = 50
+"""Ranges of a partial tensor that the page lists; the report has all."""
 _WIDTHS = {element_name(kind): width for kind in DataType if (width := item_size(kind)) is not None}
 
 

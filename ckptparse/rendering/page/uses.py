@@ -23,6 +23,8 @@ __all__ = ["make_uses"]
 _MOST_DRAWN = 200
 _DEEPEST = 8
 _MOST_NODES = 200_000
+"""The uses in a graph of more nodes are not searched. Scopes are drawn up to 8 deep, or less deep
+if there would be more than 200 boxes: a drawing of more cannot be read."""
 _UNINTERESTING = frozenset(
     {
         *("SaveV2", "Save", "SaveSlices", "RestoreV2", "Restore", "RestoreSlice", "NoOp"),
