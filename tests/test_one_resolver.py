@@ -106,7 +106,7 @@ def test_a_state_file_that_names_an_absent_checkpoint_is_an_error_of_both(tmp_pa
     assert problem.code == "state.stale"
     assert problem.severity == "error"
     assert "m-2" in problem.message
-    assert "m-1, because it is the newest that the state file lists" in problem.message
+    assert "m-1, because it is the newest in the state file" in problem.message
     assert exit_code("verify", str(tmp_path)) == 1
     # Who names the checkpoint by its prefix is only warned.
     report = ckptparse.verify(tmp_path / "m-1")

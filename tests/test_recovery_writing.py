@@ -293,7 +293,7 @@ def test_an_existing_output_is_refused(name: str, tmp_path: Path) -> None:
     recovery = odd_run(tmp_path)
     recovery.write(tmp_path / name)
     before = faults.snapshot(tmp_path)
-    with pytest.raises(OutputExistsError, match="nothing is ever replaced unasked"):
+    with pytest.raises(OutputExistsError, match="nothing is replaced unless you ask for it"):
         recovery.write(tmp_path / name)
     assert faults.snapshot(tmp_path) == before
     recovery.write(tmp_path / name, overwrite=True)
@@ -328,7 +328,7 @@ def test_only_a_directory_that_holds_a_recovery_is_replaced(tmp_path: Path) -> N
     recovery = odd_run(tmp_path)
     recovery.write(tmp_path / "out")
     (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputExistsError, match="holds other files"):
+    with pytest.raises(OutputExistsError, match="has other files than those that may be replaced"):
         recovery.write(tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
 

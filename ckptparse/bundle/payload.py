@@ -304,7 +304,7 @@ class SlicedPayload:
             missing = self._found[0].find_missing(region)
             if missing is not None:
                 raise MalformedError(
-                    f"Expected slices with all elements, found none with {missing}",
+                    f"Slices are missing: no stored slice has {missing}",
                     hint="To read the parts that are stored, index the tensor",
                 )
             return self._found
