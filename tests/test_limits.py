@@ -130,13 +130,13 @@ def test_a_state_file_beyond_the_limit_is_none_with_a_warning(fixtures: Path) ->
 def test_limits_of_another_type_are_refused_at_once(name: str, tmp_path: Path) -> None:
     """Before anything is looked for: the path leads nowhere."""
     for wrong in (3, None, {"entries": 3}):
-        with pytest.raises(TypeError, match="limits is a"):
+        with pytest.raises(TypeError, match=r"Expected limits to be a ckptparse\.Limits"):
             ALL[name](tmp_path / "no", limits=wrong)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_store_of_another_type_is_refused_at_once(name: str, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="store is a"):
+    with pytest.raises(TypeError, match="Expected store to be a"):
         ALL[name](tmp_path / "no", store=3)
 
 

@@ -146,7 +146,7 @@ def test_record_positions_are_numbers_within_the_chunk_not_offsets(file: Path) -
     with reader_of(file, bytes(builder.data)) as reader:
         assert reader.read(66) == b"long record"
         for nobody in (0, 63, 67, second[0] + 1, 1 << 70):
-            with pytest.raises(MalformedError, match="No record has position"):
+            with pytest.raises(MalformedError, match="Expected a record at position"):
                 reader.read(nobody)
 
 
@@ -438,7 +438,7 @@ def test_the_brotli_package_must_be_able_to_bound_its_output(
             return data
 
     monkeypatch.setattr(brotli, "Decompressor", Old)
-    with pytest.raises(UnsupportedError, match=r"from 1\.2 on"):
+    with pytest.raises(UnsupportedError, match=r"brotli 1\.2 or newer"):
         read_all(file, small_file())
 
 

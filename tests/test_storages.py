@@ -102,18 +102,18 @@ def test_a_file_object_that_fails_is_damage_and_one_that_cannot_be_sought_is_no_
 
 @pytest.mark.parametrize("store", [3, [], "s", b"", {1, 2}, object()])
 def test_what_is_no_store_is_refused_by_its_type(store: Any) -> None:
-    with pytest.raises(TypeError, match="store is"):
+    with pytest.raises(TypeError, match="Expected store to be"):
         find_storage("x", store)
 
 
 @pytest.mark.parametrize("limits", [3, None, {"entries": 3}, ckptparse.Limits])
 def test_what_is_no_limits_is_refused_by_its_type(limits: Any) -> None:
-    with pytest.raises(TypeError, match="limits is"):
+    with pytest.raises(TypeError, match="Expected limits to be"):
         begin("x", limits=limits)
 
 
 def test_what_is_no_progress_or_no_path_is_refused_by_its_type() -> None:
-    with pytest.raises(TypeError, match="progress is"):
+    with pytest.raises(TypeError, match="Expected progress to be"):
         begin("x", progress=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         begin(3)  # type: ignore[arg-type]
