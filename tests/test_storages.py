@@ -62,7 +62,7 @@ def test_a_file_object_that_shrinks_is_an_error() -> None:
     file = io.BytesIO(b"0123456789")
     source = MemoryStorage({"x": file}).open("x")
     file.truncate(4)
-    with pytest.raises(TruncatedError, match="gave 4"):
+    with pytest.raises(TruncatedError, match="found 4"):
         source.read_at(0, 8)
 
 
