@@ -410,7 +410,7 @@ def test_a_directory_is_replaced_only_if_asked_and_only_if_it_is_known(tmp_path:
 
 def test_a_directory_takes_the_place_of_no_file(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(OutputExistsError, match="A file is there"):
+    with pytest.raises(OutputExistsError, match="found a file there"):
         write_directory(tmp_path / "out", overwrite=True)
     assert content(tmp_path) == {"out": "mine"}
 

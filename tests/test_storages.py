@@ -93,7 +93,7 @@ def test_a_file_object_that_fails_is_damage_and_one_that_cannot_be_sought_is_no_
     storage = MemoryStorage({"broken": Broken(b"0123"), "pipe": Pipe(b"0123")})
     with pytest.raises(DataLossError, match="the line is dead"):
         storage.open("broken").read_at(0, 1)
-    with pytest.raises(NotACheckpointError, match="sought"):
+    with pytest.raises(NotACheckpointError, match="can seek, found one that cannot"):
         storage.open("pipe")
 
 
