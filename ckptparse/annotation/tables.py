@@ -74,19 +74,20 @@ def annotate_table(source: Source, *, depth: int, limits: Limits) -> Iterator[An
     except CheckpointError as error:
         yield Annotation(0, source.size, 0, "table", error.message, broken=True)
         return
-    position = 0
+    position, last = 0, source.size - FOOTER_SIZE
     for handle, kind in sorted(
         _list_blocks(source, footer, limits), key=lambda block: (block[0].offset, block[0].size)
     ):
         if handle.offset > position:
-            yield _unreferenced(position, handle.offset)
+            if position < min(handle.offset, last):
+                yield _unreferenced(position, min(handle.offset, last))
         elif handle.offset < position:
             # Told once: an index that names a block often would else make a small file endless.
             yield _overlapping(handle, kind, source)
             continue
         yield from _annotate_block(source, handle, kind, depth, limits)
-        position = max(position, min(handle.end, source.size))
-    start = source.size - FOOTER_SIZE
+        position = max(position, min(handle.end, last))
+    start = last
     if start > position:
         yield _unreferenced(position, start)
     yield from _annotate_footer(source.read_at(start, FOOTER_SIZE), start, footer)
@@ -149,8 +150,10 @@ def _annotate_block(
             raise TruncatedError("the block does not end before the footer")
         stored = source.read_at(handle.offset, size)
     except CheckpointError as error:
-        there = max(0, min(size, source.size - handle.offset))
-        start = min(handle.offset, source.size)
+        # The footer is told by itself, whatever a handle says.
+        last = source.size - FOOTER_SIZE
+        there = max(0, min(size, last - handle.offset))
+        start = min(handle.offset, last)
         yield Annotation(start, there, 0, kind.name, error.message, broken=True)
         return
     damage = _find_damage(source, handle, stored)

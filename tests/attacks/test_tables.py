@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import builder as b
+import pytest
 from attacking import attempt
+
+import ckptparse
 
 
 def test_a_block_that_the_index_names_a_thousand_times_is_told_once(tmp_path: Path) -> None:
@@ -44,3 +47,18 @@ def test_a_name_that_is_not_there_costs_no_more(tmp_path: Path) -> None:
     path = tmp_path / "m.index"
     path.write_bytes(swollen(30_000))
     assert attempt(path, "missing") == {"missing": "LimitError"}
+
+
+@pytest.mark.parametrize("place", [(1 << 40, 9), (20, 1 << 40), (100, 60)])
+def test_every_byte_is_told_once_whatever_a_handle_says(
+    tmp_path: Path, place: tuple[int, int]
+) -> None:
+    made = b.Bundle()
+    made.add("w", [1.0])
+    table = made.table()
+    for footer in (b.Footer(place, table.index), b.Footer(table.metaindex, place)):
+        path = tmp_path / "m.index"
+        path.write_bytes(table.data[:-48] + footer.to_bytes())
+        parts = [part for part in ckptparse.annotate(path, depth=0) if part.size]
+        assert [part.offset for part in parts[1:]] == [a.offset + a.size for a in parts[:-1]]
+        assert parts[-1].offset + parts[-1].size == path.stat().st_size
