@@ -8,7 +8,7 @@ from crc32c import crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptparse.crc.search import GridRegisters, Registers, Wanted, find_splits
+from ckptparse.crc.search import GridRegisters, Registers, Wanted, byte_registers, find_splits
 
 WANTED = st.tuples(st.integers(0, 40), st.integers(1, 600))
 
@@ -140,3 +140,35 @@ def test_a_thousand_pairs_of_random_fragments_have_no_split() -> None:
         head, tail = rng.bytes(4096), rng.bytes(4096)
         crc = int(rng.integers(2**32))
         assert find_splits(head, tail, crc, 4096, step=128, first=int(rng.integers(128))) == []
+
+
+def test_registers_that_moved_a_byte_find_what_those_of_the_rest_find() -> None:
+    rng = np.random.default_rng(11)
+    for size in (1, 4, 5, 64, 1000, 9_003):
+        data = rng.bytes(size)
+        registers = Registers(data)
+        for moved in range(1, min(5, size)):
+            registers = registers.moved()
+            rest = Registers(data[moved:])
+            for length in {1, size // 3 + 1, size - moved}:
+                for start in range(0, size - moved - length + 1, max(4, size // 5 // 4 * 4)):
+                    wanted = crc32c(data[moved + start : moved + start + length])
+                    assert registers.find(length, wanted) == rest.find(length, wanted)
+                    assert start in registers.find(length, wanted)
+
+
+def test_registers_of_every_byte_are_those_of_the_checksum() -> None:
+    rng = np.random.default_rng(12)
+    for size in (0, 1, 3, 4, 5, 1001):
+        data = rng.bytes(size)
+        expected = [crc32c(data[:end]) ^ 0xFFFFFFFF for end in range(size + 1)]
+        assert byte_registers(data).tolist() == expected
+
+
+def test_a_split_at_any_byte_is_found() -> None:
+    rng = np.random.default_rng(13)
+    first, second = rng.bytes(5000), rng.bytes(5000)
+    for split in (0, 1, 77, 2500, 4999, 5000):
+        whole = first[:split] + second[split:]
+        assert split in find_splits(first, second, crc32c(whole), 5000, step=1, first=0)
+    assert find_splits(first, second, 12345, 5000, step=1, first=0) == []

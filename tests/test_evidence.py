@@ -51,6 +51,16 @@ def as_hdf5() -> bytes:
     return stream.getvalue()
 
 
+def as_packed_hdf5() -> bytes:
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        for name, array in arrays().items():
+            file.create_dataset(
+                f"model_weights/{name}", data=array, chunks=True, compression="gzip"
+            )
+    return stream.getvalue()
+
+
 def as_keras(*, packed: bool) -> bytes:
     stream = io.BytesIO()
     method = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
@@ -101,6 +111,7 @@ CONTAINERS: dict[str, Callable[[], bytes]] = {
     "npz": lambda: as_npz(packed=False),
     "npz, packed": lambda: as_npz(packed=True),
     "hdf5": as_hdf5,
+    "hdf5, packed": as_packed_hdf5,
     "keras": lambda: as_keras(packed=False),
     "keras, packed": lambda: as_keras(packed=True),
     "safetensors": as_safetensors,

@@ -24,12 +24,12 @@ from ckptparse.recovery.rebuild.encoding import encode_index, entries_of
 from ckptparse.recovery.rebuild.fit import Fit, fit_layout
 from ckptparse.recovery.rebuild.graphs import iter_layouts
 from ckptparse.recovery.rebuild.layout import Layout, Payload, Rule, parse_slice_spec
+from ckptparse.recovery.rebuild.shape_files import parse_shapes_text
 from ckptparse.recovery.rebuild.shapes import (
     GivenTensor,
     KeyName,
     layouts_of_shapes,
     parse_shapes,
-    parse_shapes_text,
 )
 from ckptparse.slices import Extent, TensorSlice
 

@@ -34,7 +34,7 @@ from ckptparse.crc.field import (
     powers_of_x,
 )
 
-__all__ = ["GridRegisters", "Registers", "Wanted", "find_splits", "word_registers"]
+__all__ = ["GridRegisters", "Registers", "Wanted", "byte_registers", "find_splits"]
 
 _WORD = 4
 _BATCH = 1 << 13
@@ -49,6 +49,7 @@ _ROUND = 1 << 14
 """Positions that are tested at once: their arrays stay in the processor's cache."""
 _MOST_THREADS = 8
 """Threads at most: more wait for memory, not for the processor."""
+_FEW_STEPS = 64
 _ALL_ONES = 0xFFFFFFFF
 
 Words = npt.NDArray[np.uint32]
@@ -105,6 +106,18 @@ class Registers:
         for item, offset in _share_out(self._hits, range(0, most, _SHARE), tests):
             found[item].append(offset)
         return {item: sorted(offsets) for item, offsets in found.items()}
+
+    @property
+    def after(self) -> Words:
+        """The registers themselves, started at all ones: after 0 bytes, after `step` bytes, ..."""
+        return self._after
+
+    def moved(self) -> Registers:
+        """Return the registers of the bytes from the second on: quicker than to compute them."""
+        made = object.__new__(Registers)
+        made._data, made.size, made.step = self._data[1:], self.size - 1, self.step
+        made._after = _one_further(self._after, self._data[:: self.step])
+        return made
 
     def positions(self, size: int) -> int:
         """Return how many windows of that size are tried."""
@@ -417,8 +430,24 @@ def find_splits(
     return [start + int(place) * step for place in np.flatnonzero(fits)]
 
 
+def byte_registers(data: bytes | memoryview) -> Words:
+    """Return the registers, started at all ones, before the first byte and after every byte."""
+    after = np.empty(len(data) + 1, np.uint32)
+    registers = Registers(data)
+    for byte in range(_WORD):
+        here = after[byte::_WORD]
+        here[:] = registers.after[: len(here)]
+        registers = registers.moved()
+    return after
+
+
 def _registers_at(data: memoryview, ends: range) -> Words:
     """Return the registers, started at zero, after each of some numbers of bytes."""
+    if ends.step == 1 and len(ends) > _FEW_STEPS:
+        last = ends[-1]
+        # One that started at all ones differs by what these have become.
+        ones = multiply_each(powers_of_x(8, last + 1), multiply_table(_ALL_ONES))
+        return (byte_registers(data[:last]) ^ ones)[ends.start :]
     registers = np.empty(len(ends), np.uint32)
     crc, before = _ALL_ONES, 0
     for number, end in enumerate(ends):
@@ -463,6 +492,22 @@ def word_registers(data: npt.NDArray[np.uint8]) -> Words:
             list(pool.map(fill, starts))
     elif starts:
         fill(starts[0])
+    return after
+
+
+def _one_further(before: Words, data: npt.NDArray[np.uint8]) -> Words:
+    """Return the registers one byte after others; there may be one more of these than bytes."""
+    after = np.empty(min(len(before), len(data)), np.uint32)
+    table = multiply_table(power_of_x(8))[0]
+
+    def fill(first: int) -> None:
+        part = before[first : min(first + _SHARE, len(after))]
+        place = (part ^ data[first : first + len(part)]).astype(np.uint8)
+        np.take(table, place, out=after[first : first + len(part)], mode="clip")
+        after[first : first + len(part)] ^= part >> 8
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+        list(pool.map(fill, range(0, len(after), _SHARE)))
     return after
 
 

@@ -10,21 +10,41 @@ proves it.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.coding.checksum import unmask_crc
-from ckptparse.crc.field import WideTable, multiply, multiply_table, power_of_x
-from ckptparse.crc.search import word_registers
+from ckptparse.coding.checksum import crc32c, unmask_crc
+from ckptparse.crc.field import WideTable, power_of_x
+from ckptparse.crc.search import byte_registers
+from ckptparse.files.storage import Source
 from ckptparse.table.format import TRAILER_SIZE, Compression
 
-__all__ = ["find_blocks", "fixed32", "likely_ends"]
+__all__ = ["BlockFinder", "LikelyEnds", "find_blocks", "fixed32", "likely_ends"]
+
+Registers = npt.NDArray[np.uint32]
 
 _WORD = 4
 """Bytes of a restart offset, and of their number, at a block's end: docs/format.md, section 1.4."""
 _LEAST_BLOCK = 8
 """Bytes of the smallest block: no entry, one restart, and the number of restarts."""
+_WINDOW = 1 << 19
+"""Bytes in which the end of a block is first looked for; blocks of an index have 4 to 256 KiB."""
+_CARVED = 1 << 24
+"""Bytes that are searched for a block that starts anywhere: the search holds 16 bytes for each of
+them in memory."""
+_LEAST_WORK, _WORK_A_BYTE = 1 << 26, 16
+"""What looking for the ends of blocks may take, in bytes that are read or checksummed."""
+_CANDIDATE = 256
+"""What one end that is tried counts as."""
+_FILTER_BITS = 24
+"""Bits by which values are told apart first: a table of 16 MiB, in which few of them are set."""
+_ALL_ONES = 0xFFFFFFFF
+_MASK_DELTA = 0xA282EAD8
 _OFTEN = 16
 """If more than one byte in 16 is 1, these are not types of compressed blocks: compressed bytes look
 random, so that 1 in 256 is 1. Such ends are not tried: each try costs a checksum."""
@@ -35,8 +55,16 @@ def fixed32(data: bytes, position: int) -> int:
     return int(struct.unpack_from("<I", data, position)[0])
 
 
-def likely_ends(data: bytes, start: int) -> list[int]:
-    """Return the positions from `start` where a block's contents may end: those of its type byte.
+class LikelyEnds(NamedTuple):
+    """Where the contents of blocks may end: positions of their type bytes, rising."""
+
+    ends: npt.NDArray[np.int64]
+    firsts: npt.NDArray[np.int64]
+    """Where the restart array begins, before which the block does; -1 of compressed ones."""
+
+
+def likely_ends(data: bytes) -> LikelyEnds:
+    """Return the positions at which a block's contents may end.
 
     A raw block ends in a restart array: offsets, the first of them 0, and then their number. Of a
     compressed block only the type byte is known.
@@ -44,20 +72,108 @@ def likely_ends(data: bytes, start: int) -> list[int]:
     view = np.frombuffer(data, np.uint8)
     last = len(data) - TRAILER_SIZE
     if last < _LEAST_BLOCK:
-        return []
+        return LikelyEnds(*np.empty((2, 0), np.int64))
     kinds = view[: last + 1]
     raw = np.flatnonzero(kinds == Compression.NONE)
-    raw = raw[raw >= max(_LEAST_BLOCK, start)]
+    raw = raw[raw >= _LEAST_BLOCK]
     counts = _words_at(view, raw - _WORD)
     firsts = raw - _WORD - _WORD * counts
     good = (counts > 0) & (firsts >= 0)
     raw, firsts = raw[good], firsts[good]
-    raw = raw[_words_at(view, firsts) == 0]
+    good = _words_at(view, firsts) == 0
+    raw, firsts = raw[good], firsts[good]
     snappy = np.flatnonzero(kinds == Compression.SNAPPY)
-    # 64 more, so that a short block is not refused for a few such bytes.
-    likely = snappy[snappy >= max(1, start)] if len(snappy) <= 64 + last // _OFTEN else snappy[:0]
-    ends: list[int] = np.sort(np.concatenate((raw, likely))).tolist()
-    return ends
+    # Compressed bytes are random: one in 256 is 1.
+    likely = snappy[snappy >= 1] if len(snappy) <= 64 + last // _OFTEN else snappy[:0]
+    ends = np.concatenate((raw, likely))
+    order = np.argsort(ends, kind="stable")
+    none = np.full(len(likely), -1, np.int64)
+    return LikelyEnds(ends[order], np.concatenate((firsts, none))[order])
+
+
+class BlockFinder:
+    """Finds the proved blocks of a table, at a cost that is bounded for all of them together."""
+
+    def __init__(self, source: Source, *, longest: int | None) -> None:
+        """Take the table.
+
+        Args:
+            source: The file.
+            longest: Bytes of a block at most; None if only the file bounds them.
+        """
+        self._source = source
+        self._longest = source.size if longest is None else longest
+        self._window = _Window(0, b"", [], [])
+        self._carved: tuple[int, list[int]] = (0, [])
+        self._work = _LEAST_WORK + _WORK_A_BYTE * source.size
+
+    def end_at(self, position: int) -> int | None:
+        """Return where the contents end of the proved block that starts there; None of none.
+
+        Every end that looks like one is tried; none is, if the work has used up what it may take.
+        """
+        stop = min(self._source.size, position + self._longest)
+        size = _LEAST_BLOCK + TRAILER_SIZE
+        seen = position
+        crc = 0
+        while self._work > 0:
+            window = self._look_at(position, min(position + size, stop))
+            for end in window.ends_from(position, seen):
+                crc = crc32c(window.view[seen - window.start : end + 1 - window.start], crc)
+                self._work -= _CANDIDATE + end + 1 - seen
+                seen = end + 1
+                if crc == unmask_crc(fixed32(window.data, end + 1 - window.start)):
+                    return end
+                if self._work <= 0:
+                    return None
+            if window.stop >= stop:
+                return None
+            size = max(_WINDOW, 2 * (window.stop - position))
+        return None
+
+    def start_after(self, position: int) -> int | None:
+        """Return where the next proved block starts anywhere behind, within 16 MiB; or None."""
+        stop, starts = self._carved
+        if (not starts or position > starts[-1]) and stop < self._source.size:
+            stop = min(self._source.size, position + _CARVED)
+            data = self._source.read_at(position, stop - position)
+            starts = [position + start for start in find_blocks(data)]
+            self._carved = stop, starts
+        place = bisect_left(starts, position)
+        return starts[place] if place < len(starts) else None
+
+    def _look_at(self, position: int, stop: int) -> _Window:
+        """Return a window that goes on to `stop` at least: the last one, if that does."""
+        window = self._window
+        if not (window.start <= position and window.stop >= stop):
+            whole = min(self._source.size, max(stop, position + _WINDOW))
+            data = self._source.read_at(position, whole - position)
+            self._work -= len(data)
+            ends, firsts = likely_ends(data)
+            window = _Window(position, data, ends.tolist(), firsts.tolist())
+            self._window = window
+        return window
+
+
+class _Window:
+    """A part of a table, with the likely ends of blocks in it."""
+
+    def __init__(self, start: int, data: bytes, ends: list[int], firsts: list[int]) -> None:
+        self.start = start
+        self.stop = start + len(data)
+        self.data = data
+        self.view = memoryview(data)
+        self._ends = ends
+        self._firsts = firsts
+
+    def ends_from(self, position: int, seen: int) -> Iterator[int]:
+        """Iterate over the likely ends, not seen yet, of a block that starts at a position."""
+        least = max(position + 1, seen) - self.start
+        start = position - self.start
+        for number in range(bisect_left(self._ends, least), len(self._ends)):
+            first = self._firsts[number]
+            if first < 0 or first >= start:
+                yield self.start + self._ends[number]
 
 
 def _words_at(
@@ -76,36 +192,44 @@ def find_blocks(data: bytes) -> list[int]:
     and only if (F ^ R[s]) · x^-8s = (crc ^ F ^ R[e]) · x^-8e. So each end needs one search for an
     equal value.
     """
-    ends = [end for end in likely_ends(data, 0) if data[end] == 0]
-    if not ends:
+    ends, firsts = likely_ends(data)
+    ends = ends[firsts >= 0]
+    if not len(ends):
         return []
-    registers = _byte_registers(data)
-    turned = _turn_back(registers ^ np.uint32(0xFFFFFFFF))
+    registers = byte_registers(data) ^ np.uint32(_ALL_ONES)
+    wanted = np.zeros(len(registers), np.uint32)
+    wanted[ends + 1] = _unmasked(_words_at(np.frombuffer(data, np.uint8), ends + 1))
+    wanted[ends + 1] ^= registers[ends + 1]
+    wanted = _turn_back(wanted)[ends + 1]
+    starts = _starts_of(_turn_back(registers), wanted)
     found: list[int] = []
     position = 0
-    for end in ends:
-        stored = unmask_crc(fixed32(data, end + 1))
-        # The checksum covers the type byte too (section 1.4): the run ends at `end + 1`.
-        wanted = multiply(stored ^ 0xFFFFFFFF ^ int(registers[end + 1]), power_of_x(-8 * (end + 1)))
-        starts = np.flatnonzero(turned[position : end - _LEAST_BLOCK + 1] == np.uint32(wanted))
-        if len(starts):
-            found.append(position + int(starts[0]))
+    for end, value in zip(ends.tolist(), wanted.tolist(), strict=True):
+        places = starts.get(value)
+        number = bisect_left(places, position) if places else 0
+        if places and number < len(places) and places[number] <= end - _LEAST_BLOCK:
+            found.append(places[number])
             position = end + TRAILER_SIZE
     return found
 
 
-def _byte_registers(data: bytes) -> npt.NDArray[np.uint32]:
-    """Return the register, started at all ones, before the first byte and after every byte."""
-    view = np.frombuffer(data, np.uint8)
-    after = np.empty(len(data) + 1, np.uint32)
-    words = word_registers(view)
-    after[::_WORD] = words[: len(after[::_WORD])]
-    step = multiply_table(power_of_x(8))[0]
-    for byte in range(1, _WORD):
-        here = after[byte::_WORD]
-        before = after[byte - 1 :: _WORD][: len(here)]
-        here[:] = step[(before ^ view[byte - 1 :: _WORD][: len(here)]) & 0xFF] ^ before >> 8
-    return after
+def _starts_of(values: Registers, wanted: Registers) -> dict[int, list[int]]:
+    """Return the positions of the values that are wanted."""
+    some = np.zeros(1 << _FILTER_BITS, np.bool_)
+    low = np.uint32((1 << _FILTER_BITS) - 1)
+    some[wanted & low] = True
+    likely = np.flatnonzero(some[values & low])
+    places = likely[np.isin(values[likely], wanted)]
+    found: dict[int, list[int]] = defaultdict(list)
+    for place, value in zip(places.tolist(), values[places].tolist(), strict=True):
+        found[value].append(place)
+    return found
+
+
+def _unmasked(words: npt.NDArray[np.int64]) -> Registers:
+    """Undo the masking of checksums, as `unmask_crc` does of one."""
+    rotated = (words - _MASK_DELTA) & _ALL_ONES
+    return ((rotated >> 17 | rotated << 15) & _ALL_ONES).astype(np.uint32)
 
 
 def _turn_back(values: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:

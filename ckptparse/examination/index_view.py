@@ -68,6 +68,7 @@ class IndexView:
         complete: Whether nothing of it is missing.
         problems: What is wrong with it.
         files: The maps of its own files, by path.
+        unplaced: Names that an object graph has, if nothing tells where their tensors lie.
     """
 
     path: str
@@ -79,6 +80,7 @@ class IndexView:
     complete: bool = False
     problems: list[Problem] = field(default_factory=list)
     files: dict[str, FileReport] = field(default_factory=dict)
+    unplaced: tuple[str, ...] = ()
 
     def report(self, code: str, where: str, message: str) -> None:
         """Add a problem."""

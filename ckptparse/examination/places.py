@@ -6,6 +6,7 @@ proves nothing: others may have the same bytes.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ __all__ = [
     "TwinKey",
     "find_shifts",
     "find_twins",
+    "is_noise",
     "is_telling",
     "stored_dtype",
     "twin_key",
@@ -59,6 +61,25 @@ _LONGEST_SOUGHT = 1 << 28
 """Bytes of the largest payload that is sought: it is held in memory."""
 _ALIGNMENTS = 4
 """A search tries every fourth byte. Four of them, each a byte further on, try every byte."""
+_FLOATS = frozenset(
+    {
+        DataType.DT_FLOAT,
+        DataType.DT_DOUBLE,
+        DataType.DT_HALF,
+        DataType.DT_BFLOAT16,
+        DataType.DT_COMPLEX64,
+        DataType.DT_COMPLEX128,
+    }
+)
+_TELLING_RUN = 32
+"""A run of weights of so many times the root of the file's size shows in its counts of bytes: it
+adds four times what `_UNEVEN` allows."""
+_COUNTED = 1 << 20
+"""Bytes that are counted at a time: numpy makes 8 of each."""
+_LEAST_COUNTED = 64
+"""Bytes for each of their 256 values from which on the sum of squares is what statistics say."""
+_UNEVEN = 255 + 10 * 22.6
+"""The sum of squares that noise does not reach: ten deviations above its 255."""
 _SUB_BYTE = frozenset(
     {
         DataType.DT_INT4,
@@ -178,10 +199,22 @@ def find_shifts(
     most = 0
     for start, stop, payloads in _windows(files.size(file) or 0, sought, _FAR if far else _NEAR):
         data = memoryview(files.source(file).read_at(start, stop - start))
-        wanted = {Wanted(one.size, one.crc32c): one for one in payloads if one.crc32c is not None}
+        # A run of weights that is large enough shows in the counts of all bytes.
+        least = _TELLING_RUN * math.isqrt(len(data))
+        large = [one for one in payloads if one.data_type in _FLOATS and one.size >= least]
+        absent = large if large and is_noise(data) else []
+        wanted = {
+            Wanted(one.size, one.crc32c): one
+            for one in payloads
+            if one.crc32c is not None and one not in absent
+        }
+        if not wanted:
+            continue
         most = max([most, *(len(data) - item.size + 1 for item in wanted)])
+        registers = Registers(data)
         for residue in range(_ALIGNMENTS):
-            registers = Registers(data[residue:])
+            if residue:
+                registers = registers.moved()
             for item, offsets in registers.find_each(wanted).items():
                 deltas = {start + residue + at - wanted[item].offset for at in offsets}
                 found.update(deltas - {0})
@@ -189,6 +222,23 @@ def find_shifts(
         Shift(delta, most / 2**32 if hits == 1 else NO_CHANCE)
         for delta, hits in found.most_common()
     ]
+
+
+def is_noise(data: memoryview) -> bool:
+    """Tell whether bytes are as even as noise: then no long run of weights is among them.
+
+    Their exponents are a few values out of 256, whatever their alignment: of n bytes, a run of 32
+    times the root of n shows.
+    """
+    counts = np.zeros(256, np.int64)
+    for start in range(0, len(data), _COUNTED):
+        counts += np.bincount(
+            np.frombuffer(data[start : start + _COUNTED], np.uint8), minlength=256
+        )
+    expected = len(data) / 256
+    if expected < _LEAST_COUNTED:
+        return False
+    return float((np.square(counts - expected) / expected).sum()) < _UNEVEN
 
 
 def _windows(

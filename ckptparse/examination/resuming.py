@@ -14,7 +14,8 @@ import numpy as np
 
 from ckptparse.errors import MalformedError
 from ckptparse.examination.carving import fixed32
-from ckptparse.table.block import decode_entry
+from ckptparse.limits import Limits
+from ckptparse.table.block import check_key_bytes, decode_entry
 
 __all__ = ["Accept", "iter_resumed", "longest_rising"]
 
@@ -22,8 +23,41 @@ Accept = Callable[[bytes, bytes], bool]
 """Tells whether a key and a value that no checksum covers look like an entry."""
 _WORD = 4
 """Bytes of a restart offset, and of their number, at a block's end: docs/format.md, section 1.4."""
-_MOST_STARTS = 1 << 16
-"""Positions that are tried as the start of an entry: a hostile block costs 0.3 s at most."""
+_MOST_STARTS = 1 << 18
+"""Places of one block that are looked at for the start of an entry."""
+_MOST_REFUSED = 1 << 14
+"""Entries of one table that may look wrong: 0.3 s of a hostile one; a damaged block has few."""
+
+
+class Budget:
+    """What reading on in the damaged blocks of one table may cost, all together."""
+
+    def __init__(self, limits: Limits, size: int) -> None:
+        """Begin.
+
+        Args:
+            limits: Bounds on what keys may take, written out.
+            size: Of the table.
+        """
+        self._limits = limits
+        self._size = size
+        self._keys = 0
+        self.left = _MOST_REFUSED
+        """Entries that may still look wrong."""
+
+    def refuse(self) -> bool:
+        """Count an entry that looks wrong; tell whether others may be tried."""
+        self.left -= 1
+        return self.left > 0
+
+    def count_key(self, key: bytes) -> None:
+        """Count a key that was written out.
+
+        Raises:
+            LimitError: All keys take more than their blocks can hold.
+        """
+        self._keys += len(key)
+        check_key_bytes(self._keys, self._size, self._limits)
 
 
 def longest_rising(keys: Sequence[bytes]) -> list[int]:
@@ -51,14 +85,18 @@ def longest_rising(keys: Sequence[bytes]) -> list[int]:
 
 
 def iter_resumed(
-    contents: bytes, accept: Accept, *, whole: bool = True
+    contents: bytes, accept: Accept, budget: Budget, *, whole: bool = True
 ) -> Iterator[tuple[bytes, bytes]]:
     """Iterate over the keys and values that can be read from damaged contents.
 
     Args:
         contents: The damaged bytes.
-        accept: Tells whether a key and a value look like an entry.
+        accept: Tells what can be an entry.
+        budget: What that may cost.
         whole: Whether they are a block from end to end, so that its restart array comes last.
+
+    Raises:
+        LimitError: The keys take more than `Limits` allow.
     """
     restarts, end = _restarts_of(contents) if whole else ([], len(contents))
     starts = restarts or [0]
@@ -66,12 +104,14 @@ def iter_resumed(
     for number, start in enumerate(starts):
         stop = starts[number + 1] if number + 1 < len(starts) else end
         reached = stop
-        for key, value, position in _iter_run(contents, start, stop):
+        for key, value, position in _iter_run(contents, start, stop, budget):
             if accept(key, value):
                 yield key, value
+            elif not budget.refuse():
+                return
             reached = position
         if not restarts and reached < end:
-            yield from _iter_anywhere(contents, reached, end, accept)
+            yield from _iter_anywhere(contents, reached, end, accept, budget)
 
 
 def _restarts_of(contents: bytes) -> tuple[list[int], int]:
@@ -94,7 +134,9 @@ def _restarts_of(contents: bytes) -> tuple[list[int], int]:
     return (good, end) if 2 * len(good) > count else ([], len(contents))
 
 
-def _iter_run(contents: bytes, start: int, stop: int) -> Iterator[tuple[bytes, bytes, int]]:
+def _iter_run(
+    contents: bytes, start: int, stop: int, budget: Budget
+) -> Iterator[tuple[bytes, bytes, int]]:
     """Iterate over the entries between two restarts up to the first that cannot be one."""
     key = b""
     position = start
@@ -109,12 +151,13 @@ def _iter_run(contents: bytes, start: int, stop: int) -> Iterator[tuple[bytes, b
             # Only the first key of a table is empty. These bytes are zeros, and no entry.
             return
         key = key[:shared] + contents[key_start:value_start]
+        budget.count_key(key)
         position = value_end
         yield key, contents[value_start:value_end], position
 
 
 def _iter_anywhere(
-    contents: bytes, start: int, end: int, accept: Accept
+    contents: bytes, start: int, end: int, accept: Accept, budget: Budget
 ) -> Iterator[tuple[bytes, bytes]]:
     """Find an entry with a full key that looks right, at any position; go on from there."""
     view = np.frombuffer(contents, np.uint8)[start:end]
@@ -125,8 +168,10 @@ def _iter_anywhere(
         position = start + found
         if position < reached:
             continue
-        for key, value, stop in _iter_run(contents, position, end):
+        for key, value, stop in _iter_run(contents, position, end, budget):
             if not accept(key, value):
+                if not budget.refuse():
+                    return
                 break
             yield key, value
             reached = stop

@@ -13,14 +13,14 @@ starts again at every restart.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ckptparse.coding.checksum import crc32c, mask_crc, unmask_crc
 from ckptparse.coding.varint import encode_varint
 from ckptparse.crc.flips import HIGHEST_CHANCE, chance_of_bit, find_bit, find_crc_bit
 from ckptparse.errors import CheckpointError, LimitError, MalformedError
-from ckptparse.examination.carving import find_blocks, fixed32, likely_ends
+from ckptparse.examination.carving import BlockFinder, fixed32
 from ckptparse.examination.conversions import UndoneLineEnds
 from ckptparse.examination.outcome import (
     CHECKSUM_CHANCE,
@@ -30,7 +30,7 @@ from ckptparse.examination.outcome import (
 )
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import FileRange
-from ckptparse.examination.resuming import Accept, iter_resumed, longest_rising
+from ckptparse.examination.resuming import Accept, Budget, iter_resumed, longest_rising
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 from ckptparse.problems import EvidenceRule, Problem
@@ -56,23 +56,22 @@ __all__ = [
     "salvage_table",
 ]
 
-_WINDOW = 1 << 19
-"""Bytes in which the end of a block is first looked for, doubled if it is not there. Blocks of an
-index have 4 KiB (LevelDB) to 256 KiB (TensorFlow) and one entry."""
 _LONGEST_BLOCK = 1 << 24
 """Bytes of an index block at most, if its end is not known: 64 times what TensorFlow writes. V1
 blocks hold whole tensors, so they have no such bound."""
-_MOST_CANDIDATES = 1 << 20
-"""Ends that are tried one by one: a hostile file costs 1 s. A real block has a few hundred."""
-_CARVED = 1 << 24
-"""Bytes that are searched for a block that starts anywhere, since the search holds 8 bytes for each
-of them in memory. Further on a block is found only right after another one."""
+_LEAST_BLOCKS, _SMALL_BLOCK = 4096, 256
+"""A table has at most so many blocks, and one more for each 256 bytes. Writers make blocks of 4 to
+256 KiB; each costs 30 us, and a hostile table would have one for each 13 bytes."""
+_MOST_CORRECTED = 256
+"""Damaged blocks of one table in which a flipped bit is looked for, at 3 ms each."""
 _EMPTY_BLOCK = bytes.fromhex("0000000001000000")
 """A block without entries, as writers leave the metaindex block: one restart, 0 (section 1.5)."""
 _WORTH_OFFERING = 0.5
 """A corrected bit is not offered if it is wrong more often than right."""
 _CRC_BITS = 32
 """Bits of a stored checksum. That one of them is flipped fits any damage with 32 in 2^32."""
+_TEXT_SAMPLE = 1 << 20
+"""Bytes of a table's start that show whether its line feeds were turned into CR LF."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +217,7 @@ def salvage_table(
         CheckpointError: It cannot be opened, or is larger than the limits allow.
     """
     table = _Scan(files, DataFile(path), codes, accept, correct=correct, keep=keep).run()
-    if table.proves:
+    if table.proves or not _may_be_text(files, DataFile(path)):
         return table
     file = DataFile(path, UndoneLineEnds)
     try:
@@ -234,6 +233,14 @@ def salvage_table(
         problems=[*undone.problems, Problem.of(codes.text, path, what)],
         ranges=[FileRange(0, table.size, "bad")],
     )
+
+
+def _may_be_text(files: DataFiles, file: DataFile) -> bool:
+    """Tell whether every line feed at the start of a file follows a carriage return."""
+    source = files.source(file)
+    sample = source.read_at(0, min(_TEXT_SAMPLE, source.size))
+    feeds = sample.count(b"\n")
+    return feeds > 0 and feeds == sample.count(b"\r\n")
 
 
 def read_salvaged(files: DataFiles, file: DataFile, offset: int, size: int, key: bytes) -> bytes:
@@ -303,6 +310,9 @@ class _Scan:
         self.ranges: list[FileRange] = []
         self.entries: list[SalvagedEntry] = []
         self.complete = True
+        self.corrected = 0
+        """How many damaged blocks were looked at for a flipped bit."""
+        self.budget = Budget(self.limits, self.source.size)
         self.lower: bytes | None = None
         """The separator of the block before the one that is read; the keys of this come after."""
 
@@ -332,6 +342,11 @@ class _Scan:
             self.problems,
             ranges,
         )
+
+    @property
+    def _most_blocks(self) -> int:
+        """How many blocks are looked at: writers make larger ones, and each costs 30 us."""
+        return _LEAST_BLOCKS + self.source.size // _SMALL_BLOCK
 
     # -- problems and ranges
 
@@ -404,6 +419,10 @@ class _Scan:
 
     def _decode_handles(self, contents: bytes, index: BlockHandle) -> list[SalvagedBlock]:
         entries = Block.from_bytes(contents).decode_entries(limits=self.limits)
+        if len(entries.keys) > self._most_blocks:
+            raise MalformedError(
+                f"it lists {len(entries.keys)} blocks in a table of {self.source.size} bytes"
+            )
         places: list[SalvagedBlock] = []
         end = 0
         rows = zip(entries.keys, entries.starts, entries.ends, strict=True)
@@ -428,10 +447,12 @@ class _Scan:
         """Return the data blocks, found without the index block, and the bytes between them."""
         places: list[SalvagedBlock] = []
         position, size = 0, self.source.size
+        finder = BlockFinder(self.source, longest=_LONGEST_BLOCK if self.keep is None else None)
         while position < size:
-            place = self._next_block(position)
-            if place is None:
-                place = self._skip_to_block(position)
+            if len(places) < self._most_blocks:
+                place = self._next_block(position, finder)
+            else:
+                place = SalvagedBlock(position, size - position, proved=False, framed=False)
             places.append(place)
             position = place.end
         return list(self._without_end(places))
@@ -439,9 +460,13 @@ class _Scan:
     def _without_end(self, places: list[SalvagedBlock]) -> Iterator[SalvagedBlock]:
         """Leave out metaindex block, index block and what follows: they hold no entries of data."""
         ended = False
+        known: set[int] = set()
         for number, place in enumerate(places):
-            contents = self._contents(place) if place.proved else None
-            ended |= contents is not None and self._is_end(contents, places[:number])
+            contents = None if ended or not place.proved else self._contents(place)
+            if contents is not None:
+                ended = number > 0 and self._is_end(contents, known)
+            if place.proved:
+                known.add(place.size)
             if ended:
                 self._mark(place.offset, place.end, "verified" if place.proved else "bad")
             elif number and place.size < FOOTER_SIZE and self._is_stump(place):
@@ -456,43 +481,31 @@ class _Scan:
         if place.framed:
             return False
         data = self.source.read_at(place.offset, place.size)
-        return next(iter_resumed(data, self.accept, whole=False), None) is None
+        return next(iter_resumed(data, self.accept, self.budget, whole=False), None) is None
 
-    def _is_end(self, contents: bytes, before: list[SalvagedBlock]) -> bool:
-        if contents == _EMPTY_BLOCK:
-            return bool(before)
-        return _is_index_block(contents, before, self.limits)
+    def _is_end(self, contents: bytes, before: Collection[int]) -> bool:
+        """Tell whether a block behind others is the metaindex block or the index block.
 
-    def _next_block(self, position: int) -> SalvagedBlock | None:
-        """Find the proved block that starts at a position: try each end that looks like one."""
+        Args:
+            contents: Of the block.
+            before: The sizes of the proved blocks before it.
+        """
+        return contents == _EMPTY_BLOCK or (
+            bool(before) and _is_index_block(contents, before, self.limits)
+        )
+
+    def _next_block(self, position: int, finder: BlockFinder) -> SalvagedBlock:
+        """Return the proved block that starts there, else the stretch up to the next one."""
         size = self.source.size
-        if self.keep is None:
-            size = min(size, position + _LONGEST_BLOCK)
-        window = _WINDOW
-        seen = 0
-        crc = 0
-        while True:
-            stop = min(position + window, size)
-            data = self.source.read_at(position, stop - position)
-            for end in likely_ends(data, seen)[:_MOST_CANDIDATES]:
-                crc = crc32c(memoryview(data)[seen : end + 1], crc)
-                seen = end + 1
-                if crc == unmask_crc(fixed32(data, end + 1)):
-                    return SalvagedBlock(position, end, proved=True)
-            if stop == size:
-                return None
-            window *= 2
-
-    def _skip_to_block(self, position: int) -> SalvagedBlock:
-        """Return the bytes up to the next proved block, or up to the end of the file."""
-        size = self.source.size
-        data = self.source.read_at(position, min(size - position, _CARVED))
-        for start in find_blocks(data):
-            if start >= TRAILER_SIZE:
-                return SalvagedBlock(position, start - TRAILER_SIZE, proved=False)
-            if start:
-                return SalvagedBlock(position, start, proved=False, framed=False)
-        return SalvagedBlock(position, size - position, proved=False, framed=False)
+        end = finder.end_at(position)
+        if end is not None:
+            return SalvagedBlock(position, end - position, proved=True)
+        start = finder.start_after(position)
+        if start is None or start == position:
+            return SalvagedBlock(position, size - position, proved=False, framed=False)
+        framed = start - position >= TRAILER_SIZE
+        length = start - position - (TRAILER_SIZE if framed else 0)
+        return SalvagedBlock(position, length, proved=False, framed=framed)
 
     # -- the contents of a block
 
@@ -593,6 +606,9 @@ class _Scan:
 
     def _corrected(self, stored: bytes) -> _Corrected | None:
         """Return the contents with the one flipped bit corrected that explains the checksum."""
+        if self.corrected >= _MOST_CORRECTED:
+            return None
+        self.corrected += 1
         size = len(stored) - TRAILER_SIZE
         # The type byte is covered by the checksum too, so the flipped bit may be in it: size + 1.
         masked = fixed32(stored, size + 1)
@@ -637,7 +653,7 @@ class _Scan:
         grounds = (self._ground(EvidenceRule.DAMAGED_ENTRY, place, None),)
         found = [
             (key, value)
-            for key, value in iter_resumed(contents, self.accept, whole=place.framed)
+            for key, value in iter_resumed(contents, self.accept, self.budget, whole=place.framed)
             if (lower is None or key > lower)
             and (place.separator is None or key <= place.separator)
         ]
@@ -692,9 +708,8 @@ def _fill(ranges: Sequence[FileRange], size: int) -> list[FileRange]:
     return filled
 
 
-def _is_index_block(contents: bytes, before: Sequence[SalvagedBlock], limits: Limits) -> bool:
-    """Tell whether a block lists blocks: each value is a handle, and one fits a known block."""
-    known = {place.size for place in before if place.proved}
+def _is_index_block(contents: bytes, known: Collection[int], limits: Limits) -> bool:
+    """Tell whether a block lists blocks: each value a handle, one of them of a known size."""
     try:
         entries = Block.from_bytes(contents).decode_entries(limits=limits)
         handles = [

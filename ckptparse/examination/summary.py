@@ -35,6 +35,8 @@ _CODES = {
 MOST_SHARDS = 10_000
 """Data files that a report lists even if they are not there. A header may state a million of them
 (`Limits.shards`) and name one file; TensorFlow writes one for each device or host."""
+_FEW = 5
+"""Names that a message lists."""
 
 
 def make_report(
@@ -312,6 +314,12 @@ def _iter_graph_problems(case: Case, graph: TensorReport | None) -> Iterator[Pro
     checked = case.tensors.get(OBJECT_GRAPH)
     if checked is None or graph is None:
         return
+    for view in case.views:
+        if view.unplaced:
+            first = ", ".join(repr(name) for name in view.unplaced[:_FEW])
+            more = ", ..." if len(view.unplaced) > _FEW else ""
+            what = f"it names {len(view.unplaced)} values of which nothing tells the place"
+            yield Problem.of("object_graph.damaged", case.survey.prefix, f"{what}: {first}{more}")
     if graph.status is not Status.VERIFIED:
         message = f"the object graph is {graph.status}"
         yield Problem.of("object_graph.damaged", case.survey.prefix, message)

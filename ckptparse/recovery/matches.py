@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from ckptparse.bundle.naming import split_data_path
 from ckptparse.crc.copies import Copy, merge_copies
-from ckptparse.crc.search import Wanted
+from ckptparse.crc.search import Wanted, find_splits
 from ckptparse.dtypes import item_size
 from ckptparse.examination.check import Check
 from ckptparse.examination.outcome import CHECKSUM_CHANCE, EvidenceRecord, Outcome, Span
@@ -35,6 +36,11 @@ from ckptparse.recovery.statistics import judge_elements
 
 __all__ = ["Matcher"]
 
+_LARGEST_SPLIT = 1 << 22
+"""Bytes of the largest payload of which every byte is tried as the one where others were put in:
+the chance that one fits is 1 in 1,000."""
+_MOST_DISTANCES = 8
+"""Distances of which each pair of neighbours is tried, for every payload that is lost."""
 _MOST_MERGED = 1 << 31
 """Bytes of all copies of one payload together at most: they are held in memory, 2 GiB."""
 
@@ -75,10 +81,18 @@ class Matcher:
             return
         yield self._from_twin(payload)
         yield self._from_places(payload)
+        yield self._from_two_places(payload)
         yield self._from_equal(payload)
         yield self._from_evidence(payload)
         yield self._filled(name, payload, check)
         yield self._merged(name, payload, check)
+
+    def undone(self, payload: Payload) -> Iterator[Payload]:
+        """Iterate over a payload in its own file with a conversion undone, whole there or not."""
+        for place in self._places.get(payload.file, ()):
+            own = place.file.path == payload.file.path and not place.delta
+            if own and place.file.undo is not None:
+                yield place.of(payload)
 
     def _from_twin(self, payload: Payload) -> Mended | None:
         key = twin_key(payload)
@@ -112,6 +126,54 @@ class Matcher:
                     rule=place.rule,
                 )
         return None
+
+    def _from_two_places(self, payload: Payload) -> Mended | None:
+        """Take a payload into which bytes were put: its end lies further on than its start."""
+        file = payload.file
+        if payload.form is not Form.PLAIN or payload.size > _LARGEST_SPLIT:
+            return None
+        places = self._places.get(file, ())
+        deltas = sorted({0, *(place.delta for place in places if place.file == file)})
+        for before, after in pairwise(deltas[:_MOST_DISTANCES]):
+            found = self._split(payload, payload.moved(file, before), payload.moved(file, after))
+            if found is not None:
+                return found
+        return None
+
+    def _split(self, payload: Payload, first: Payload, last: Payload) -> Mended | None:
+        """Find where a payload goes over from one place to another."""
+        size = self._files.size(payload.file) or 0
+        if first.offset < 0 or last.end > size or payload.crc32c is None:
+            return None
+        head = self._files.read(first.file, first.offset, first.size)
+        tail = self._files.read(last.file, last.offset, last.size)
+        splits = find_splits(head, tail, payload.crc32c, payload.size, step=1, first=0)
+        if not splits or splits[0] == 0 or splits[-1] == payload.size:
+            # What is whole at one of both is found there, with what that proves.
+            return None
+        # Splits beside each other give the same bytes: what was put in begins as what follows.
+        split = splits[0]
+        whole = bytes(head[:split]) + bytes(tail[split:])
+        if any(whole != bytes(head[:other]) + bytes(tail[other:]) for other in splits[1:8]):
+            return None
+        chance = payload.size / 2**32
+        outcome = Outcome(
+            Status.CORRECTED,
+            Cause.SHIFTED,
+            "leaving out bytes that were put in",
+            payload.place,
+            chance,
+            whole_of(payload),
+            note=f"{last.offset - first.offset} bytes were put in before its byte {split}",
+            grounds=_taken(
+                [(0, split, first), (split, payload.size, last)],
+                payload,
+                chance,
+                EvidenceRule.SHIFTED,
+            ),
+        )
+        recipe = recipe_of(payload, available_bytes(self._files, payload))
+        return Mended(outcome, replace(recipe, patches=(Patch(0, whole),)))
 
     def _from_equal(self, payload: Payload) -> Mended | None:
         other = self._siblings.find_equal(payload)

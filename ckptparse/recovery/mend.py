@@ -90,6 +90,12 @@ class Mender:
         if self._left < 0:
             note = f"{check.outcome.note or check.status}; {_NOT_TRIED}"
             return Mended(check.because(check.cause, note).outcome)
+        return self._best(name, payload, check, confirmed)
+
+    def _best(
+        self, name: PartName, payload: Payload, check: Check, confirmed: str | None
+    ) -> Mended:
+        """Return the first proof; else the first guess, else what is there."""
         guess: Mended | None = None
         for found in self._attempts(name, payload, check, confirmed):
             if not self._is_sound(found, payload):
@@ -97,7 +103,11 @@ class Mender:
             if found.status.proved:
                 return found
             guess = guess or found
-        return guess or self._rest(payload, check)
+        rest = self._rest(payload, check)
+        if guess is None or (rest.outcome.suspect and _is_at_its_place(guess, payload)):
+            # If runs of bytes look wrong, one changed byte that explains the checksum is chance.
+            return rest
+        return guess
 
     def _attempts(
         self, name: PartName, payload: Payload, check: Check, confirmed: str | None
@@ -185,11 +195,25 @@ class Mender:
         if check.status is Status.UNVERIFIED:
             return self._unverified(payload, check, None)
         found = self._offerer.offer(payload, check)
+        if found.recipe is None:
+            found = self._offered_undone(payload) or found
         stated = self._inferrer.stated(payload) if check.cause is Cause.MIXED else None
         if stated is None:
             return found
         note = f"{found.outcome.note}; in the save that wrote the index it is {stated}"
         return found.but(note=note)
+
+    def _offered_undone(self, payload: Payload) -> Mended | None:
+        """Offer what of a payload is there once a conversion of its file is undone."""
+        if payload.form is Form.RECORD:
+            return None
+        for there in self._matcher.undone(payload):
+            note = f"its bytes are not whole in {self._name(there.file.path)}"
+            check = Check(Outcome(Status.CORRUPT, Cause.UNKNOWN, note=note))
+            found = self._offerer.offer(there, check)
+            if found.recipe is not None:
+                return found
+        return None
 
     def _name(self, path: str) -> str:
         return self._files.context.storage.split(path)[1]

@@ -21,6 +21,7 @@ from ckptparse.examination.outcome import Span, merge_spans
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.problems import Cause, Status
+from ckptparse.recovery.imaging.extents import Joined
 from ckptparse.recovery.mended import Mended, at_place, available_bytes, recipe_of
 from ckptparse.recovery.statistics import SECTOR, judge_elements
 
@@ -72,16 +73,32 @@ class Offerer:
         if not width or not count:
             return _lost(payload, check)
         data = self._files.read(payload.file, payload.offset, count * width)
-        zeros = [(start // width, -(-stop // width)) for start, stop in zero_runs(data, payload)]
+        zeros = _in_elements(self._zeros(payload, count * width), width)
         odd = judge_elements(
             data, payload.data_type, offset=payload.offset, big_endian=payload.big_endian
         ).suspect
-        ranges = ((0, count),)
-        suspect = _within(merge_spans([*zeros, *odd]), count)
+        ranges = _without(_in_elements(_nowhere(payload), width), count)
+        suspect = _shared(merge_spans([*zeros, *odd]), ranges)
         if suspect == ranges:
             return _lost(payload, check)
         explained = not odd and self._is_explained(payload, check)
         return self._offered(payload, check, ranges, suspect, explained=explained)
+
+    def _zeros(self, payload: Payload, size: int) -> list[Span]:
+        """Return the runs of zeros in a payload that look like lost sectors.
+
+        They are looked for in whole sectors of the file: a payload may have but the end of one.
+        """
+        ahead = payload.offset % SECTOR
+        stop = -(-(payload.offset + size) // SECTOR) * SECTOR
+        stop = min(stop, self._files.size(payload.file) or 0)
+        data = self._files.read(payload.file, payload.offset - ahead, stop - payload.offset + ahead)
+        runs = zero_runs(data, payload.moved(payload.file, -ahead))
+        return [
+            (max(0, start - ahead), min(stop - ahead, size))
+            for start, stop in runs
+            if start < ahead + size and stop > ahead
+        ]
 
     def _strings(self, payload: Payload, check: Check, available: int) -> Mended:
         data = bytes(self._files.read(payload.file, payload.offset, available))
@@ -148,11 +165,45 @@ class Offerer:
 
 def _lost(payload: Payload, check: Check) -> Mended:
     there = check.status is not Status.MISSING
-    return Mended(replace(check.outcome, ranges=(), source=payload.place if there else None))
+    # Some of it was there, and none of that is plausible.
+    status = Status.CORRUPT if check.status is Status.PARTIAL else check.status
+    place = payload.place if there else None
+    return Mended(replace(check.outcome, status=status, ranges=(), source=place))
 
 
-def _within(spans: Sequence[Span], count: int) -> tuple[Span, ...]:
-    return merge_spans([(start, min(stop, count)) for start, stop in spans])
+def _nowhere(payload: Payload) -> list[Span]:
+    """Return the bytes of a payload that an image does not have, or a rescuer could not read."""
+    bad = payload.file.undo.bad if isinstance(payload.file.undo, Joined) else ()
+    return [
+        (max(0, start - payload.offset), min(payload.size, stop - payload.offset))
+        for start, stop in bad
+        if start < payload.end and stop > payload.offset
+    ]
+
+
+def _in_elements(spans: Sequence[Span], width: int) -> list[Span]:
+    """Return the elements of which some bytes lie in ranges of bytes."""
+    return [(start // width, -(-stop // width)) for start, stop in spans]
+
+
+def _without(spans: Sequence[Span], count: int) -> tuple[Span, ...]:
+    """Return the elements, out of so many, that lie in none of some ranges."""
+    edges = [0, *(edge for span in merge_spans(spans) for edge in span), count]
+    return merge_spans(list(zip(edges[::2], edges[1::2], strict=True)))
+
+
+def _shared(spans: Sequence[Span], others: Sequence[Span]) -> tuple[Span, ...]:
+    """Return what two sorted sequences of ranges have in common."""
+    found = []
+    waiting = list(others)
+    for start, stop in spans:
+        while waiting and waiting[0][1] <= start:
+            waiting.pop(0)
+        for low, high in waiting:
+            if low >= stop:
+                break
+            found.append((max(start, low), min(stop, high)))
+    return merge_spans(found)
 
 
 def zero_runs(data: memoryview, payload: Payload) -> tuple[Span, ...]:

@@ -55,7 +55,9 @@ from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mend import Mender
 from ckptparse.recovery.mended import Mended, list_patches
 from ckptparse.recovery.offering import Offerer
-from ckptparse.recovery.rebuild.shapes import GivenTensor, read_shapes
+from ckptparse.recovery.rebuild.alone import tile_alone
+from ckptparse.recovery.rebuild.shape_files import read_shapes
+from ckptparse.recovery.rebuild.shapes import GivenTensor
 from ckptparse.recovery.rebuild.sources import iter_sources
 from ckptparse.recovery.rebuild.view import rebuild
 from ckptparse.recovery.result import Recovery
@@ -97,9 +99,10 @@ def recover(
             archives, disk images, files that a rescue program saved.
         mapfile: The map file of ddrescue that belongs to an image among the evidence. Bytes that
             ddrescue could not read are not used.
-        shapes: For a lost index: the shapes of the tensors by name, or the path of a JSON file of
-            them: `{"w": [3, 4], "n": {"dtype": "int64", "shape": []}}`. Arrays are taken too. The
-            order in the file is then a guess, and the tensors are unverified.
+        shapes: For a lost index: the shapes of the tensors by name, such as `{"w": [3, 4], "n":
+            {"dtype": "int64", "shape": []}}`. Arrays are taken too. Or the path of a file with
+            them: such JSON, npz, safetensors, HDF5, `.keras`, Keras's `config.json`. The order in
+            the data file is then a guess, and the tensors are unverified.
         hashes: Whether the report has the SHA-256 of every file that was read: each is read again.
             What `Recovery.write` writes has them in any case.
         progress: Called from time to time with the bytes read so far and the bytes to read.
@@ -250,13 +253,14 @@ def _work_out(case: Case, options: _Options) -> None:
         return
     layouts = iter_sources(case, options.evidence, siblings=options.siblings)
     rebuilt = rebuild(case, layouts, options.shapes)
-    if rebuilt is None:
+    view = tile_alone(case, options.shapes) if rebuilt is None else rebuilt.view
+    if view is None:
         return
-    missing = [one for name, one in rebuilt.view.tensors.items() if name not in case.tensors]
+    missing = [one for name, one in view.tensors.items() if name not in case.tensors]
     for checked in check_tensors(missing, case):
         case.tensors[checked.name] = checked
     if missing:
-        case.views.append(rebuilt.view)
+        case.views.append(view)
 
 
 def _lost(case: Case) -> Iterator[Wanted]:

@@ -166,9 +166,9 @@ class _Judge:
         ordinary = self._text_is_ordinary()
         spans: list[Span] = []
         for start, stop, length in self._iter_chunks():
-            symbols = self._symbols(start, stop)
+            symbols = self._symbols(self._values[start:stop])
             suspect = self._suspect_pieces(symbols, length, weights, scales)
-            if not ordinary:
+            if not ordinary and not suspect.all():
                 suspect |= self._is_text(start, stop, length)
             spans.extend(self._spans(suspect, start, length))
             if self._kind.is_float:
@@ -218,11 +218,15 @@ class _Judge:
         lone = places[~suspect[places // length]]
         return [(start + int(place), start + int(place) + 1) for place in lone]
 
-    def _symbols(self, start: int, stop: int) -> Array:
+    def _symbols(self, values: Array) -> Array:
         kind = self._kind
-        values = self._values[start:stop]
-        mask = (1 << kind.bits) - 1
-        symbols = (values >> kind.shift & mask).astype(np.uint8 if kind.bits <= 8 else np.uint16)
+        symbols = values >> kind.shift
+        # A byte of its own leaves out the sign, and so does a mask.
+        if kind.bits == 8:
+            symbols = symbols.astype(np.uint8)
+        else:
+            symbols &= (1 << kind.bits) - 1
+            symbols = symbols.astype(np.uint8 if kind.bits < 8 else np.uint16)
         if kind.is_float and not symbols.all():
             # Exponent 0 with other bits set is a denormal number, not zero: it counts as 1.
             symbols[(symbols == 0) & (values << (kind.unsigned.itemsize * 8 - kind.shift) != 0)] = 1
@@ -233,13 +237,9 @@ class _Judge:
         length = self._length
         count = (len(self._values) - self._head) // length
         if not count:
-            return self._symbols(0, len(self._values)).reshape(1, -1)
-        step = -(-count // _SAMPLED)
-        if step == 1:
-            stop = self._head + count * length
-            return self._symbols(self._head, stop).reshape(-1, length)
-        starts = range(self._head, self._head + count * length, step * length)
-        return np.stack([self._symbols(start, start + length) for start in starts])
+            return self._symbols(self._values).reshape(1, -1)
+        pieces = self._values[self._head : self._head + count * length].reshape(count, length)
+        return self._symbols(pieces[:: -(-count // _SAMPLED)])
 
     def _own_distribution(self) -> tuple[npt.NDArray[np.float64] | None, Span]:
         """Return the chances of symbols in good pieces, and the scales of these."""
@@ -292,9 +292,13 @@ _TEXT[[9, 10, 13]] = True
 
 def _scales_of(symbols: Array) -> npt.NDArray[np.intp]:
     """Return the scale of each row: the exponent that 1 in 20 of its non-zero elements exceeds."""
+    length = symbols.shape[1]
+    filled = np.count_nonzero(symbols, axis=1)
+    whole = length - 1 - length // 20
+    if (filled == length).all():
+        return np.partition(symbols, whole, axis=1)[:, whole].astype(np.intp)
     ordered = np.sort(symbols, axis=1)
-    filled = (ordered != 0).sum(axis=1)
-    place = symbols.shape[1] - 1 - filled // 20
+    place = length - 1 - filled // 20
     return np.take_along_axis(ordered, place[:, None], axis=1)[:, 0].astype(np.intp)
 
 
@@ -306,15 +310,18 @@ def _scores_alone(
     A row whose scale is too far outside `scales` gets the lowest score.
     """
     own = _scales_of(symbols)
-    below = own.astype(np.int16)[:, None] - symbols.astype(np.int16)
-    # Elements above the scale give negative indexes, which count from the end of the table.
-    scores = _scores_by_distance(bits)[below]
-    scores[symbols == 0] = 0
     far_below, far_above = (_FAR_BELOW, _FAR_ABOVE) if near is None else (near, near)
     far = (own < scales[0] - far_below) | (own > scales[1] + far_above)
-    total: npt.NDArray[np.float64] = scores.sum(axis=1) - _SCALE_PRICE
-    total[far & (own != 0)] = -np.inf
-    total[own == 0] = 0
+    total = np.where(own == 0, 0.0, -np.inf)
+    scored = np.flatnonzero(~far & (own != 0))
+    if not len(scored):
+        return total
+    rows = symbols[scored]
+    below = own[scored].astype(np.int16)[:, None] - rows.astype(np.int16)
+    # Indexes below zero count from the end of the table, where the scores of those stand.
+    scores = _scores_by_distance(bits)[below]
+    scores[rows == 0] = 0
+    total[scored] = scores.sum(axis=1) - _SCALE_PRICE
     return total
 
 

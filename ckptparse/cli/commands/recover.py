@@ -113,7 +113,7 @@ def recover(
     ] = None,
     shapes: Annotated[
         str | None,
-        Option("--shapes", metavar="FILE", help="Shapes by name as JSON, for a lost index."),
+        Option("--shapes", metavar="FILE", help="Shapes for a lost index: JSON, npz, .keras ..."),
     ] = None,
     mapfile: Annotated[
         str | None,

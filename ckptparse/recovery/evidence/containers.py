@@ -4,7 +4,7 @@
     tar                members
     npy                after the header
     safetensors        at the offsets in the header
-    HDF5               contiguous datasets: messages `03 01`, address, size
+    HDF5               contiguous datasets: messages `03 01`, address, size; others by h5py
     TFLite, protobuf   after a run's length: 32 bits, or a tag and a varint
 
 A container is not trusted. It only says where a checksum is worth computing.
@@ -31,6 +31,7 @@ from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.limits import Limits
 from ckptparse.recovery.conversions import Conversion, undo
+from ckptparse.recovery.evidence.datasets import DatasetSource, iter_datasets
 
 __all__ = ["Candidate", "SourceFile", "iter_candidates", "iter_parts"]
 
@@ -42,6 +43,7 @@ _DEEPEST = 3
 """Archives within archives that are opened: a `.keras` file in a `.tar.gz` takes 3. A zip file can
 contain itself."""
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _HDF5_LAYOUT = re.compile(rb"\x03\x01(.{8})(.{8})", re.DOTALL)
 _TENSOR_CONTENT = 0x22
 """The tag of TensorProto.tensor_content, and of most other payloads in field 4."""
@@ -103,6 +105,8 @@ def iter_parts(source: Source, *, limits: Limits, depth: int = 0) -> Iterator[So
     opener = _opener_of(head)
     if opener is None or depth >= _DEEPEST:
         yield source
+        if head.startswith(_HDF5):
+            yield from iter_datasets(source, limits=limits)
         return
     try:
         for part in opener(source, limits):
@@ -164,15 +168,18 @@ def _iter_gzip(source: Source, limits: Limits) -> Iterator[Source]:  # noqa: ARG
 
 def iter_candidates(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
     """Iterate over the places where the file says, or hints, that runs of some sizes are."""
+    if source.size in sizes:
+        yield Candidate(0, source.size)
+    if isinstance(source, DatasetSource):
+        # A dataset of a size that is not sought is not unpacked.
+        return
     head = source.read_at(0, min(16, source.size))
     if head.startswith(b"\x93NUMPY"):
         yield from _in_npy(source)
         return
     if head[8:9] == b"{":
         yield from _in_safetensors(source)
-    if source.size in sizes:
-        yield Candidate(0, source.size)
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+    if head.startswith(_HDF5):
         yield from _in_hdf5(source, sizes)
     elif head[4:8] == b"TFL3":
         yield from _in_flatbuffer(source, sizes)

@@ -8,19 +8,24 @@ distance. For a payload that lies in two parts, every border of a block is tried
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from ckptparse.coding.checksum import combine_crc
-from ckptparse.crc.field import multiply, power_of_x
-from ckptparse.crc.search import GridRegisters, Wanted, find_splits
+from ckptparse.crc.search import GridRegisters, Wanted
 from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
-from ckptparse.parallel import stream_crc
 from ckptparse.recovery.imaging.mapfile import Mapfile
+from ckptparse.recovery.imaging.splits import (
+    SEGMENT,
+    DataFile,
+    Piece,
+    Placement,
+    complete,
+    lies_at,
+    near,
+)
 
 __all__ = [
     "SEGMENT",
@@ -40,9 +45,6 @@ __all__ = [
 SMALLEST = 4096
 """The size of the smallest stripe. Larger ones are multiples of it, so its grid finds all."""
 
-SEGMENT = 1 << 34
-"""Bytes of an image whose registers are in memory at one time: 16 GiB in blocks of 4 KiB, with 8
-registers of 4 bytes each, take 128 MiB."""
 _PIECE = 1 << 22
 """Bytes that are read at once."""
 _MOST_PLACES = 8
@@ -50,50 +52,10 @@ _MOST_PLACES = 8
 _MOST_PASSES = 4
 """Times that a segment is read: each seeks what fits into `_MOST_PLACES`. What is not found then is
 only looked for beside payloads that were found."""
-_MOST_ROUNDS = 16
-"""Rounds in which neighbours of found payloads are sought. Each but the last finds at least one,
-which may be in a part of its own: a file in more parts than this may stay incomplete."""
 _LARGEST = 1 << 30
 """Bytes of the largest payload that is sought: segments overlap by its size."""
 _LEAST = 16
 """Fewest bytes of a run of payloads that marks a place: shorter ones are equal in many files."""
-_LARGEST_SPLIT = 1 << 28
-"""Bytes of the largest payload that is sought in two parts: both are held in memory."""
-_LARGEST_SEARCHED = 1 << 24
-"""Bytes of the largest payload of which one part may be anywhere: each border is one more size to
-seek, so the work grows with the square of the size."""
-_CHECKSUMS = 2**32
-"""Values of a checksum: other bytes have the same one with a chance of 1 in so many."""
-_HIGHEST_CHANCE = 1e-3
-"""As `crc.flips.HIGHEST_CHANCE`: a split is taken only if this bound holds for all borders."""
-
-
-class Piece(NamedTuple):
-    """A payload of a data file."""
-
-    offset: int
-    size: int
-    crc: int
-    """Its unmasked CRC-32C."""
-
-
-@dataclass(frozen=True, slots=True)
-class DataFile:
-    """A data file, as an index describes it."""
-
-    size: int
-    pieces: tuple[Piece, ...]
-    """Sorted by offset."""
-
-
-class Placement(NamedTuple):
-    """Where some bytes of a data file are in the image."""
-
-    offset: int
-    """In the data file."""
-    size: int
-    position: int
-    """In the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +145,9 @@ def find_anchors(
                 if position < first + SEGMENT:
                     known.add((index, piece))
                     found.append((index, Placement(piece.offset, piece.size, position)))
-            for index, near in _neighbours(image, files, found, known):
-                known.add((index, Piece(*near[0])))
-                found.append((index, near[1]))
+            for index, (piece, placement) in _neighbours(image, files, found, known):
+                known.add((index, piece))
+                found.append((index, placement))
         yield found
 
 
@@ -279,163 +241,11 @@ def _neighbours(
         for piece in files[index].pieces:
             if (index, piece) in known or not piece.size:
                 continue
-            for distance in _near(placements, piece.offset):
+            for distance in near(placements, piece.offset):
                 position = piece.offset + distance
                 if lies_at(image, piece, position):
                     yield index, (piece, Placement(piece.offset, piece.size, position))
                     break
-
-
-def _near(placements: Sequence[Placement], offset: int) -> list[int]:
-    """Return the distances, from file to image, of the placements before and after an offset."""
-    number = bisect_left(placements, (offset,))
-    near = placements[max(0, number - 1) : number + 1]
-    return list(dict.fromkeys(one.position - one.offset for one in near))
-
-
-def lies_at(image: Source, piece: Piece, position: int) -> bool:
-    """Tell whether a payload is at a position of the image."""
-    if position < 0 or position + piece.size > image.size:
-        return False
-    return stream_crc(image.read_at, position, piece.size) == piece.crc
-
-
-def complete(
-    image: Source, file: DataFile, placements: Iterable[Placement], block: int
-) -> list[Placement]:
-    """Find payloads beside those found, or in two parts between them.
-
-    Returns:
-        Placements that are proved, by offset: of whole payloads, or of their two parts.
-    """
-    proved = sorted(placements)
-    for _ in range(_MOST_ROUNDS):
-        before = len(proved)
-        for find in (_find_between, _find_other_part):
-            proved = _with_found(image, file, proved, block, find)
-            # The quicker search comes first again: it may go on from what was just found.
-            if len(proved) > before:
-                break
-        if len(proved) == before:
-            break
-    return proved
-
-
-def _with_found(
-    image: Source,
-    file: DataFile,
-    proved: list[Placement],
-    block: int,
-    find: Callable[[Source, Piece, Sequence[Placement], int], list[Placement]],
-) -> list[Placement]:
-    """Add the missing payloads that a search finds."""
-    known = {one.offset for one in proved if one.size}
-    for piece in file.pieces:
-        if piece.offset not in known and piece.size:
-            proved = sorted([*proved, *find(image, piece, proved, block)])
-    return proved
-
-
-def _find_between(
-    image: Source, piece: Piece, proved: Sequence[Placement], block: int
-) -> list[Placement]:
-    distances = _near(proved, piece.offset)
-    for distance in distances:
-        if lies_at(image, piece, piece.offset + distance):
-            return [Placement(piece.offset, piece.size, piece.offset + distance)]
-    if len(distances) < 2 or piece.size > _LARGEST_SPLIT:
-        return []
-    chance = piece.size / block / _CHECKSUMS
-    if chance > _HIGHEST_CHANCE:
-        return []
-    start, end = piece.offset + distances[0], piece.offset + piece.size + distances[1]
-    head = _read(image, start, min(start + piece.size, image.size))
-    tail = _read(image, max(0, end - piece.size), end)
-    border = -piece.offset % block
-    splits = find_splits(head, tail, piece.crc, piece.size, step=block, first=border)
-    if len(splits) != 1:
-        return []
-    split = splits[0]
-    return [
-        Placement(piece.offset, split, start),
-        Placement(piece.offset + split, piece.size - split, end - (piece.size - split)),
-    ]
-
-
-def _find_other_part(
-    image: Source, piece: Piece, proved: Sequence[Placement], block: int
-) -> list[Placement]:
-    """Find a payload in two parts: one beside its neighbour, the other anywhere in the image."""
-    splits = range(-piece.offset % block or block, piece.size, block)
-    positions = image.size // block
-    small = piece.size <= _LARGEST_SEARCHED and image.size <= SEGMENT
-    if not small or 2 * len(splits) * positions > _HIGHEST_CHANCE * _CHECKSUMS:
-        return []
-    number = bisect_left(proved, (piece.offset,))
-    if number < len(proved):
-        after = proved[number].position - proved[number].offset
-        found = _find_head(image, piece, splits, piece.offset + piece.size + after, block)
-        if found:
-            return found
-    if number:
-        before = proved[number - 1].position - proved[number - 1].offset
-        return _find_tail(image, piece, splits, piece.offset + before, block)
-    return []
-
-
-def _find_head(image: Source, piece: Piece, splits: range, end: int, block: int) -> list[Placement]:
-    """Find the first part of a payload whose last part ends there."""
-    wanted: dict[Wanted, int] = {}
-    for split in splits:
-        rest = piece.size - split
-        if end - rest >= 0 and end <= image.size:
-            tail = stream_crc(image.read_at, end - rest, rest)
-            wanted[Wanted(split, multiply(piece.crc ^ tail, power_of_x(-8 * rest)))] = split
-    for position, split in _search_one(image, wanted, piece.offset % block, block):
-        rest = piece.size - split
-        return [
-            Placement(piece.offset, split, position),
-            Placement(piece.offset + split, rest, end - rest),
-        ]
-    return []
-
-
-def _find_tail(
-    image: Source, piece: Piece, splits: range, start: int, block: int
-) -> list[Placement]:
-    """Find the last part of a payload whose first part begins there."""
-    wanted: dict[Wanted, int] = {}
-    for split in splits:
-        if start >= 0 and start + split <= image.size:
-            head = stream_crc(image.read_at, start, split)
-            rest = piece.size - split
-            wanted[Wanted(rest, piece.crc ^ combine_crc(head, 0, rest))] = split
-    for position, split in _search_one(image, wanted, 0, block):
-        return [
-            Placement(piece.offset, split, start),
-            Placement(piece.offset + split, piece.size - split, position),
-        ]
-    return []
-
-
-def _search_one(
-    image: Source, wanted: Mapping[Wanted, int], place: int, block: int
-) -> list[tuple[int, int]]:
-    """Return where the one run that is found is, and its split; nothing if there are several."""
-    registers = GridRegisters(block, {place, *((place + item.size) % block for item in wanted)})
-    for position in range(0, image.size, _PIECE):
-        registers.extend(image.read_at(position, min(_PIECE, image.size - position)))
-    hits = [
-        (offset, wanted[item])
-        for item, offsets in registers.find_each(wanted, place=place).items()
-        for offset in offsets
-    ]
-    return hits if len(hits) == 1 else []
-
-
-def _read(image: Source, start: int, stop: int) -> bytes:
-    low, high = max(0, start), min(stop, image.size)
-    return image.read_at(low, high - low) if low == start and high > low else b""
 
 
 def put_together(image: Source, files: Sequence[DataFile], block: int) -> dict[int, JoinedSource]:

@@ -18,7 +18,14 @@ from ckptparse.errors import CheckpointError
 from ckptparse.files.storage import Source
 from ckptparse.parallel import stream_crc
 
-__all__ = ["Counted", "count_strings", "find_last_string", "measure_strings", "measure_variants"]
+__all__ = [
+    "Counted",
+    "count_strings",
+    "find_last_string",
+    "measure_strings",
+    "measure_variants",
+    "text_size",
+]
 
 _CRC_SIZE = 4
 _MOST_COUNTED = 1 << 20
@@ -110,6 +117,17 @@ def measure_variants(source: Source, offset: int, count: int) -> Counted | None:
             return None
         crc = crc32c(stored, crc)
     return Counted(count, position - offset, crc)
+
+
+def text_size(data: bytes) -> int:
+    """Return the length of the one string in a payload, by its varint."""
+    size = shift = 0
+    for byte in data:
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    return size
 
 
 def find_last_string(source: Source) -> int | None:

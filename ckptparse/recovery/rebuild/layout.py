@@ -26,16 +26,12 @@ class Rule(str, Enum):
     """The names, dtypes and shapes of the graph's save op: as sure as the graph."""
     STAND_IN = "stand-in"
     """The index of another checkpoint of the model."""
-    CUT_INDEX = "cut index"
-    """The entries that are left of the index; for the others, the order of its names."""
     GIVEN_ORDER = "given order"
     """Shapes in the order in which they were given."""
     SORTED_NAMES = "sorted names"
     """Shapes that were given, sorted by name, as TensorFlow 1's Saver sorts them."""
     OBJECT_GRAPH = "object graph"
     """The order of the object graph's keys, and shapes that were given."""
-    GUESSED_SIZES = "guessed sizes"
-    """The order of the object graph's keys, and sizes that were guessed."""
 
     @property
     def is_guess(self) -> bool:

@@ -9,10 +9,7 @@ order given.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +17,15 @@ import numpy as np
 
 from ckptparse.crc.inversion import is_counter
 from ckptparse.dtypes import DataType
-from ckptparse.errors import MalformedError, located
-from ckptparse.files.context import Context
+from ckptparse.errors import MalformedError
 from ckptparse.recovery.rebuild.layout import Layout, Payload, Rule
 
 __all__ = [
     "GivenTensor",
     "KeyName",
+    "ShapeMatches",
     "layouts_of_shapes",
     "parse_shapes",
-    "parse_shapes_text",
-    "read_shapes",
 ]
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -73,45 +68,6 @@ class KeyName:
     key: str
     full_name: str = ""
     """The variable's own name, such as `dense/kernel`."""
-
-
-def read_shapes(
-    shapes: Mapping[str, Any] | str | os.PathLike[str] | None, context: Context
-) -> list[GivenTensor]:
-    """Take shapes, or read the JSON file that holds them.
-
-    Raises:
-        CheckpointNotFoundError: There is no such file.
-        MalformedError: It is no JSON object of shapes.
-    """
-    if shapes is None:
-        return []
-    if isinstance(shapes, Mapping):
-        return parse_shapes(shapes)
-    path = os.fsdecode(shapes)
-    with located(path=path), closing(context.storage.open(path)) as source:
-        context.limits.check("message_bytes", source.size, "The size of the file of shapes")
-        return parse_shapes_text(source.read_at(0, source.size))
-
-
-def parse_shapes_text(text: str | bytes) -> list[GivenTensor]:
-    """Parse JSON: names and shapes, or the header of a safetensors file.
-
-    Raises:
-        MalformedError: It is no JSON object of shapes.
-    """
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise MalformedError(
-            f"Expected shapes as JSON, found text that does not parse: {error}"
-        ) from error
-    if not isinstance(found, dict):
-        raise MalformedError(
-            'Expected a JSON object of names and shapes, such as {"w": [3, 4]}, found '
-            f"{type(found).__name__}"
-        )
-    return parse_shapes(found)
 
 
 def parse_shapes(shapes: Mapping[str, Any]) -> list[GivenTensor]:
@@ -201,16 +157,34 @@ def _payload_of(tensor: GivenTensor, name: str | None = None) -> Payload:
 
 def _match_keys(given: Sequence[GivenTensor], keys: Sequence[KeyName]) -> Iterator[Payload]:
     """Give every key the shape that was given under it, its stem or its variable's name."""
-    by_name = {tensor.name.removesuffix(":0"): tensor for tensor in given}
+    matches = ShapeMatches(given)
     for item in keys:
-        stem = item.key.removesuffix(_VARIABLE)
-        tensor = by_name.get(item.key) or by_name.get(stem) or by_name.get(item.full_name)
+        tensor = matches.find(item.key, item.full_name)
         if tensor is not None:
             yield _payload_of(tensor, item.key)
         elif is_counter(item.key):
             yield Payload(item.key, DataType.DT_INT64, ())
         else:
             yield Payload(item.key, DataType.DT_FLOAT, None)
+
+
+class ShapeMatches:
+    """Finds the shape that was given for a key of an object graph."""
+
+    def __init__(self, given: Sequence[GivenTensor]) -> None:
+        """Take what was given, under whatever names."""
+        self._by_name = {tensor.name.removesuffix(":0"): tensor for tensor in given}
+
+    def find(self, key: str, full_name: str) -> GivenTensor | None:
+        """Return what stands under the key, its stem, its variable's name, or the end of that.
+
+        A variable's name may begin with those of models: `small/dense/kernel`.
+        """
+        names = [key, key.removesuffix(_VARIABLE)]
+        parts = full_name.split("/") if full_name else []
+        names += ["/".join(parts[start:]) for start in range(max(0, len(parts) - 1))]
+        names += [full_name]
+        return next((self._by_name[name] for name in names if name in self._by_name), None)
 
 
 def _split(payloads: Sequence[Payload], sizes: Sequence[int], rule: Rule) -> Iterator[Layout]:

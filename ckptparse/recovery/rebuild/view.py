@@ -25,7 +25,7 @@ from ckptparse.limits import Limits
 from ckptparse.problems import EvidenceRule
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
-from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings
+from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings, text_size
 from ckptparse.recovery.rebuild.encoding import encode_index, entries_of
 from ckptparse.recovery.rebuild.fit import Fit, Placed, fit_layout
 from ckptparse.recovery.rebuild.layout import Layout, Rule
@@ -37,22 +37,18 @@ __all__ = ["Rebuilt", "find_keys", "rebuild"]
 _SENTENCES = {
     Rule.SAVER: "its place is that of the save op in {source}",
     Rule.STAND_IN: "its place is that in {source}, the index of another checkpoint",
-    Rule.CUT_INDEX: "its place is one that the entries left of the index do not use",
     Rule.GIVEN_ORDER: "its place follows from the given shapes in their order (a guess)",
     Rule.SORTED_NAMES: "its place follows from the given shapes sorted by name (a guess)",
     Rule.OBJECT_GRAPH: "its place follows from the object graph's order and the given shapes",
-    Rule.GUESSED_SIZES: "its place follows from the object graph's order and guessed sizes",
 }
 
 
 _RECORDS = {
     Rule.SAVER: EvidenceRule.SAVE_OP,
     Rule.STAND_IN: EvidenceRule.STAND_IN,
-    Rule.CUT_INDEX: EvidenceRule.CUT_INDEX,
     Rule.GIVEN_ORDER: EvidenceRule.GIVEN_SHAPES,
     Rule.SORTED_NAMES: EvidenceRule.SORTED_NAMES,
     Rule.OBJECT_GRAPH: EvidenceRule.OBJECT_GRAPH,
-    Rule.GUESSED_SIZES: EvidenceRule.GUESSED_SIZES,
 }
 
 
@@ -139,7 +135,7 @@ def find_keys(source: Source, *, limits: Limits) -> list[KeyName]:
     if counted is None or counted.size > limits.message_bytes:
         return []
     data = source.read_at(offset, counted.size)
-    head = len(data) - _text_size(data)
+    head = len(data) - text_size(data)
     try:
         message = parse_message(TrackableObjectGraph, data[head:], limits=limits)
     except CheckpointError:
@@ -151,17 +147,6 @@ def find_keys(source: Source, *, limits: Limits) -> list[KeyName]:
             item = KeyName(attribute.checkpoint_key, attribute.full_name)
             (states if attribute.name == "py_state" else plain).setdefault(item.key, item)
     return [*plain.values(), *states.values()]
-
-
-def _text_size(data: bytes) -> int:
-    """Decode the varint at the start of a payload: the length of its one string."""
-    size = shift = 0
-    for byte in data:
-        size |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            break
-    return size
 
 
 def _make_view(case: Case, fit: Fit, paths: Sequence[str], rivals: int) -> IndexView:

@@ -1,0 +1,297 @@
+"""What lies between the payloads that were found in an image: in two stretches, or more.
+
+between    a payload in two stretches, each going on from a neighbour: every border is tried
+one part   a payload of which one part goes on from a neighbour, and the other lies anywhere
+anchors    of a stretch that holds no large payload as a whole, a small one tells the distance:
+           then those around it lie in two stretches each
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ckptparse.coding.checksum import combine_crc, crc_of_zeros
+from ckptparse.crc.field import multiply, power_of_x
+from ckptparse.crc.search import GridRegisters, Wanted, find_splits
+from ckptparse.files.storage import Source
+from ckptparse.parallel import stream_crc
+
+__all__ = ["SEGMENT", "DataFile", "Piece", "Placement", "complete", "lies_at", "near"]
+
+SEGMENT = 1 << 34
+"""Bytes of an image whose registers are kept at one time."""
+_PIECE = 1 << 22
+_MOST_ROUNDS = 64
+_LEAST = 16
+"""Bytes of a payload that marks a place."""
+_LARGEST_SPLIT = 1 << 28
+_LARGEST_SEARCHED = 1 << 24
+"""Bytes of a payload of which one part may lie anywhere: the work grows with the square."""
+_MOST_ANCHORS = 32
+"""Small payloads that are sought at one time: four of them cost a pass over the image."""
+_MOST_HITS = 64
+"""Places of one small payload that are looked at: constant ones lie everywhere."""
+_MOST_PLACES = 8
+_CHECKSUMS = 2**32
+_HIGHEST_CHANCE = 1e-3
+
+
+class Piece(NamedTuple):
+    """A payload that belongs into a data file."""
+
+    offset: int
+    size: int
+    crc: int
+    """Its unmasked CRC-32C."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A data file, as an index describes it."""
+
+    size: int
+    pieces: tuple[Piece, ...]
+    """By offset."""
+
+
+class Placement(NamedTuple):
+    """Where some bytes of a data file lie in the image."""
+
+    offset: int
+    """In the data file."""
+    size: int
+    position: int
+    """In the image."""
+
+
+def complete(
+    image: Source, file: DataFile, placements: Iterable[Placement], block: int
+) -> list[Placement]:
+    """Find what lies beside, or in two stretches between, what has been found.
+
+    Returns:
+        What is proved, by offset: placements of whole payloads, or of their two parts.
+    """
+    proved = sorted(placements)
+    sought: set[Piece] = set()
+    for _ in range(_MOST_ROUNDS):
+        before = len(proved)
+        for find in (_find_between, _find_other_part):
+            proved = _with_found(image, file, proved, block, find)
+            # What has just been found is a neighbour for the quicker search.
+            if len(proved) > before:
+                break
+        if len(proved) == before:
+            proved = _with_anchors(image, file, proved, block, sought)
+        if len(proved) == before:
+            break
+    return proved
+
+
+def near(placements: Sequence[Placement], offset: int) -> list[int]:
+    """Return the distances, from file to image, of what lies before and after an offset."""
+    number = bisect_left(placements, (offset,))
+    near = placements[max(0, number - 1) : number + 1]
+    return list(dict.fromkeys(one.position - one.offset for one in near))
+
+
+def lies_at(image: Source, piece: Piece, position: int) -> bool:
+    """Tell whether a payload lies there."""
+    if position < 0 or position + piece.size > image.size:
+        return False
+    return stream_crc(image.read_at, position, piece.size) == piece.crc
+
+
+def _with_found(
+    image: Source,
+    file: DataFile,
+    proved: list[Placement],
+    block: int,
+    find: Callable[[Source, Piece, Sequence[Placement], int], list[Placement]],
+) -> list[Placement]:
+    """Add what a search finds of the payloads that are still missing."""
+    known = {one.offset for one in proved if one.size}
+    for piece in file.pieces:
+        if piece.offset not in known and piece.size:
+            proved = sorted([*proved, *find(image, piece, proved, block)])
+    return proved
+
+
+def _with_anchors(
+    image: Source, file: DataFile, proved: list[Placement], block: int, sought: set[Piece]
+) -> list[Placement]:
+    """Add small payloads that lie beside missing ones, wherever they are; each is sought once."""
+    small = [piece for piece in _between_missing(file, proved, block) if piece not in sought]
+    chosen = sorted(small, key=lambda piece: -piece.size)[:_MOST_ANCHORS]
+    sought.update(chosen)
+    for piece, positions in _search_small(image, chosen, block):
+        for position in positions[:_MOST_HITS]:
+            anchor = Placement(piece.offset, piece.size, position)
+            trial = sorted([*proved, anchor])
+            found = _confirming(image, file, trial, anchor, block)
+            # One place of its own is proved by its checksum if few others were tried.
+            alone = len(positions) == 1 and image.size // block <= _HIGHEST_CHANCE * _CHECKSUMS
+            if found or alone:
+                proved = sorted([*trial, *found])
+                break
+    return proved
+
+
+def _between_missing(file: DataFile, proved: Sequence[Placement], block: int) -> list[Piece]:
+    """Return the small payloads that are missing, and have a missing neighbour that is larger."""
+    known = {one.offset for one in proved}
+    missing = [piece for piece in file.pieces if piece.size and piece.offset not in known]
+    found = []
+    for number, piece in enumerate(missing):
+        beside = missing[max(0, number - 1) : number + 2]
+        telling = _LEAST <= piece.size < block and piece.crc != crc_of_zeros(piece.size)
+        if telling and any(one.size > piece.size for one in beside):
+            found.append(piece)
+    return found
+
+
+def _search_small(
+    image: Source, pieces: Sequence[Piece], block: int
+) -> list[tuple[Piece, list[int]]]:
+    """Return where small payloads lie, at their own places of a block; a few in each pass."""
+    found: list[tuple[Piece, list[int]]] = []
+    waiting = list(pieces) if image.size <= SEGMENT else []
+    while waiting:
+        places: set[int] = set()
+        these: list[Piece] = []
+        for piece in list(waiting):
+            more = places | {piece.offset % block, (piece.offset + piece.size) % block}
+            if len(more) <= _MOST_PLACES:
+                places = more
+                these.append(piece)
+                waiting.remove(piece)
+        registers = _grid(image, block, places)
+        for piece in these:
+            wanted = Wanted(piece.size, piece.crc)
+            hits = registers.find_each([wanted], place=piece.offset % block)[wanted]
+            if hits:
+                found.append((piece, hits))
+    return found
+
+
+def _confirming(
+    image: Source, file: DataFile, trial: Sequence[Placement], anchor: Placement, block: int
+) -> list[Placement]:
+    """Return what of the nearest missing payloads lies between an anchor and what is known."""
+    known = {one.offset for one in trial}
+    missing = [piece for piece in file.pieces if piece.size and piece.offset not in known]
+    number = bisect_left(missing, (anchor.offset,))
+    found: list[Placement] = []
+    for piece in missing[max(0, number - 1) : number + 1]:
+        found += _find_between(image, piece, trial, block)
+    return found
+
+
+def _find_between(
+    image: Source, piece: Piece, proved: Sequence[Placement], block: int
+) -> list[Placement]:
+    distances = near(proved, piece.offset)
+    for distance in distances:
+        if lies_at(image, piece, piece.offset + distance):
+            return [Placement(piece.offset, piece.size, piece.offset + distance)]
+    if len(distances) < 2 or piece.size > _LARGEST_SPLIT:
+        return []
+    chance = piece.size / block / _CHECKSUMS
+    if chance > _HIGHEST_CHANCE:
+        return []
+    start, end = piece.offset + distances[0], piece.offset + piece.size + distances[1]
+    head = _read(image, start, min(start + piece.size, image.size))
+    tail = _read(image, max(0, end - piece.size), end)
+    border = -piece.offset % block
+    splits = find_splits(head, tail, piece.crc, piece.size, step=block, first=border)
+    if len(splits) != 1:
+        return []
+    split = splits[0]
+    return [
+        Placement(piece.offset, split, start),
+        Placement(piece.offset + split, piece.size - split, end - (piece.size - split)),
+    ]
+
+
+def _find_other_part(
+    image: Source, piece: Piece, proved: Sequence[Placement], block: int
+) -> list[Placement]:
+    """Find a payload of which one part goes on from its neighbour, and the other lies anywhere."""
+    splits = range(-piece.offset % block or block, piece.size, block)
+    positions = image.size // block
+    small = piece.size <= _LARGEST_SEARCHED and image.size <= SEGMENT
+    if not small or 2 * len(splits) * positions > _HIGHEST_CHANCE * _CHECKSUMS:
+        return []
+    number = bisect_left(proved, (piece.offset,))
+    if number < len(proved):
+        after = proved[number].position - proved[number].offset
+        found = _find_head(image, piece, splits, piece.offset + piece.size + after, block)
+        if found:
+            return found
+    if number:
+        before = proved[number - 1].position - proved[number - 1].offset
+        return _find_tail(image, piece, splits, piece.offset + before, block)
+    return []
+
+
+def _find_head(image: Source, piece: Piece, splits: range, end: int, block: int) -> list[Placement]:
+    """Find the first part of a payload whose last part ends there."""
+    wanted: dict[Wanted, int] = {}
+    for split in splits:
+        rest = piece.size - split
+        if end - rest >= 0 and end <= image.size:
+            tail = stream_crc(image.read_at, end - rest, rest)
+            wanted[Wanted(split, multiply(piece.crc ^ tail, power_of_x(-8 * rest)))] = split
+    for position, split in _search_one(image, wanted, piece.offset % block, block):
+        rest = piece.size - split
+        return [
+            Placement(piece.offset, split, position),
+            Placement(piece.offset + split, rest, end - rest),
+        ]
+    return []
+
+
+def _find_tail(
+    image: Source, piece: Piece, splits: range, start: int, block: int
+) -> list[Placement]:
+    """Find the last part of a payload whose first part begins there."""
+    wanted: dict[Wanted, int] = {}
+    for split in splits:
+        if start >= 0 and start + split <= image.size:
+            head = stream_crc(image.read_at, start, split)
+            rest = piece.size - split
+            wanted[Wanted(rest, piece.crc ^ combine_crc(head, 0, rest))] = split
+    for position, split in _search_one(image, wanted, 0, block):
+        return [
+            Placement(piece.offset, split, start),
+            Placement(piece.offset + split, piece.size - split, position),
+        ]
+    return []
+
+
+def _search_one(
+    image: Source, wanted: Mapping[Wanted, int], place: int, block: int
+) -> list[tuple[int, int]]:
+    """Return where the one run that is there at all lies, and its split; else nothing."""
+    registers = _grid(image, block, {place, *((place + item.size) % block for item in wanted)})
+    hits = [
+        (offset, wanted[item])
+        for item, offsets in registers.find_each(wanted, place=place).items()
+        for offset in offsets
+    ]
+    return hits if len(hits) == 1 else []
+
+
+def _read(image: Source, start: int, stop: int) -> bytes:
+    low, high = max(0, start), min(stop, image.size)
+    return image.read_at(low, high - low) if low == start and high > low else b""
+
+
+def _grid(image: Source, block: int, places: Iterable[int]) -> GridRegisters:
+    registers = GridRegisters(block, places)
+    for position in range(0, image.size, _PIECE):
+        registers.extend(image.read_at(position, min(_PIECE, image.size - position)))
+    return registers

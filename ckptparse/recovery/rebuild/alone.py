@@ -1,0 +1,137 @@
+"""A TF2 data file without its index, or with what a cut index still says: its own object graph.
+
+The graph ends the data file and is found by the checksum of its length. It names all tensors, in
+their order; what of them can be placed follows from rules, none of which proves anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ckptparse.bundle.entry import BundleHeader, Endianness, count_elements
+from ckptparse.bundle.naming import INDEX_SUFFIX
+from ckptparse.dtypes import DataType, item_size
+from ckptparse.errors import CheckpointError
+from ckptparse.examination.case import Case
+from ckptparse.examination.index_view import OBJECT_GRAPH, IndexView
+from ckptparse.examination.outcome import ByteRange, EvidenceRecord
+from ckptparse.examination.payload import ListedTensor, Payload
+from ckptparse.examination.readers import DataFile
+from ckptparse.files.storage import Source
+from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.inventory.survey import Origin
+from ckptparse.problems import Cause, EvidenceRule
+from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings, text_size
+from ckptparse.recovery.rebuild.items import iter_items
+from ckptparse.recovery.rebuild.shapes import GivenTensor, ShapeMatches
+from ckptparse.recovery.rebuild.tiling import Known, Tile, tile
+
+__all__ = ["tile_alone"]
+
+
+def tile_alone(case: Case, given: Sequence[GivenTensor] = ()) -> IndexView | None:
+    """Describe what a data file tells of itself; None if that is nothing.
+
+    Only of a checkpoint of one data file: of several, the graph does not say what lies in which.
+    """
+    paths = list(case.survey.data_files.items())
+    if len(paths) != 1 or paths[0][0] != (0, 1):
+        return None
+    path = paths[0][1]
+    if not case.files.size(DataFile(path)):
+        return None
+    try:
+        return _view_of(case, path, case.files.source(DataFile(path)), given)
+    except CheckpointError:
+        return None
+
+
+def _view_of(
+    case: Case, path: str, source: Source, given: Sequence[GivenTensor]
+) -> IndexView | None:
+    end = find_last_string(source)
+    counted = None if end is None else measure_strings(source, end, 1)
+    limits = case.context.limits
+    if end is None or counted is None or counted.size > limits.message_bytes:
+        return None
+    data = source.read_at(end, counted.size)
+    graph = ObjectGraph.from_bytes(data[len(data) - text_size(data) :], limits=limits, path=path)
+    items = list(iter_items(graph))
+    matches = ShapeMatches(given)
+    shapes = {item.key: matches.find(item.key, item.full_name) for item in items}
+    counts = {key: math.prod(found.shape) for key, found in shapes.items() if found is not None}
+    tiling = tile(items, _known(case, path), source, end, counts=counts)
+    if tiling is None:
+        return None
+    view = IndexView(
+        case.survey.prefix + INDEX_SUFFIX,
+        Origin.REBUILT,
+        BundleHeader(1, Endianness.LITTLE, 1, 0),
+        complete=not tiling.unplaced,
+        unplaced=tiling.unplaced,
+    )
+    for one in tiling.tiles:
+        view.tensors[one.item.key] = _listed(one, shapes[one.item.key], path, view.path)
+    if case.main is None or OBJECT_GRAPH not in case.main.tensors:
+        doubt = "no index describes it; its length has its checksum, and it ends with the file"
+        view.tensors[OBJECT_GRAPH] = _make_listed(
+            OBJECT_GRAPH,
+            (DataType.DT_STRING, ()),
+            (doubt, (EvidenceRule.STRING_SIZE,)),
+            ByteRange(path, end, counted.size),
+            view.path,
+        )
+    return view
+
+
+def _known(case: Case, path: str) -> dict[str, Known]:
+    """Return what the index says of that data file, in whole blocks or confirmed by checksums."""
+    found: dict[str, Known] = {}
+    for name, part in case.parts():
+        payload = part.payload
+        if payload is None or payload.file != DataFile(path) or name.piece is not None:
+            continue
+        if payload.proved or part.check.cause is Cause.ENTRY:
+            count = count_elements(payload.shape) if item_size(payload.data_type) else None
+            found[name.tensor] = Known(payload.offset, payload.size, count)
+    return found
+
+
+def _listed(one: Tile, given: GivenTensor | None, path: str, index: str) -> ListedTensor:
+    doubt = (
+        "no index describes it; the object graph names it, and its order puts it there; its size "
+        "is a guess, and so are its type and its shape"
+    )
+    # A graph says nothing of dimensions: what is no scalar is given flat.
+    shape: tuple[int, ...] = () if one.item.count == 1 else (one.count,)
+    if given is not None and math.prod(given.shape) == one.count:
+        shape = given.shape
+    place = ByteRange(path, one.offset, one.size)
+    rules = (EvidenceRule.OBJECT_GRAPH, EvidenceRule.GUESSED_SIZES, *one.rules)
+    return _make_listed(one.item.key, (one.data_type, shape), (doubt, rules), place, index)
+
+
+def _make_listed(
+    name: str,
+    kind: tuple[int, tuple[int, ...]],
+    why: tuple[str, tuple[EvidenceRule, ...]],
+    place: ByteRange,
+    index: str,
+) -> ListedTensor:
+    (data_type, shape), (doubt, rules) = kind, why
+    payload = Payload(
+        data_type,
+        shape,
+        DataFile(place.path),
+        place.offset,
+        place.size,
+        None,
+        proved=False,
+        doubt=doubt,
+        chance=0.0,
+        index=index,
+        origin=Origin.REBUILT,
+        grounds=tuple(EvidenceRecord(rule, place.path) for rule in rules),
+    )
+    return ListedTensor(name, data_type, shape, False, doubt, 0.0, payload)

@@ -1,0 +1,121 @@
+"""Shapes in files of any kind, told apart by what they hold: nothing of their values is read.
+
+JSON          shapes by name; the header of a safetensors file; Keras's `config.json`
+.keras        the `config.json` in it
+.npz          the headers of its members
+safetensors   its header: the values may be cut off
+HDF5          its datasets, if h5py is installed
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+from ckptparse.errors import MalformedError, located
+from ckptparse.files.context import Context
+from ckptparse.files.storage import Source
+from ckptparse.recovery.rebuild.keras_config import is_keras_config, iter_weights
+from ckptparse.recovery.rebuild.shapes import GivenTensor, parse_shapes
+from ckptparse.sources.hdf5 import Hdf5Source
+from ckptparse.sources.npy import NpySource
+from ckptparse.sources.stream import SourceStream
+
+__all__ = ["parse_shapes_text", "read_shapes"]
+
+_CONFIG = "config.json"
+_ZIP = b"PK\x03\x04"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_LENGTH = 8
+
+
+def read_shapes(
+    shapes: Mapping[str, Any] | str | os.PathLike[str] | None, context: Context
+) -> list[GivenTensor]:
+    """Take over shapes, or read the file that holds them.
+
+    Raises:
+        CheckpointNotFoundError: There is no such file.
+        MalformedError: It holds no shapes.
+        UnsupportedError: It is HDF5, and h5py is not installed; or a configuration of Keras with a
+            layer that is not known.
+    """
+    if shapes is None:
+        return []
+    if isinstance(shapes, Mapping):
+        return _parse(shapes)
+    path = os.fsdecode(shapes)
+    with located(path=path), closing(context.storage.open(path)) as source:
+        head = source.read_at(0, min(_LENGTH + 1, source.size))
+        if head.startswith(_HDF5):
+            return _of_hdf5(path, context)
+        if head.startswith(_ZIP):
+            return _of_archive(source, context)
+        if head[_LENGTH:] == b"{":
+            return _of_safetensors(source, context)
+        context.limits.check("message_bytes", source.size, "The size of the file of shapes")
+        return parse_shapes_text(source.read_at(0, source.size))
+
+
+def parse_shapes_text(text: str | bytes) -> list[GivenTensor]:
+    """Parse JSON: names and shapes, the header of a safetensors file, a configuration of Keras.
+
+    Raises:
+        MalformedError: It is no JSON object of shapes.
+        UnsupportedError: It is a configuration of Keras with a layer that is not known.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(
+            f"Expected shapes as JSON, found what does not parse: {error}"
+        ) from error
+    if not isinstance(found, dict):
+        raise MalformedError("Expected a JSON object of names and shapes, found another value")
+    return _parse(found)
+
+
+def _parse(found: Mapping[str, Any]) -> list[GivenTensor]:
+    if is_keras_config(found):
+        return [GivenTensor(*weight) for weight in iter_weights(found)]
+    return parse_shapes(found)
+
+
+def _of_safetensors(source: Source, context: Context) -> list[GivenTensor]:
+    size = int.from_bytes(source.read_at(0, _LENGTH), "little")
+    context.limits.check("message_bytes", size, "The size of the header")
+    return parse_shapes_text(source.read_at(_LENGTH, size))
+
+
+def _of_hdf5(path: str, context: Context) -> list[GivenTensor]:
+    with closing(Hdf5Source.open(path, context)) as opened:
+        return [
+            GivenTensor(name, tensor.data_type, tensor.shape)
+            for name, tensor in opened.tensors.items()
+        ]
+
+
+def _of_archive(source: Source, context: Context) -> list[GivenTensor]:
+    """Read Keras's configuration in an archive, or the headers of numpy's arrays."""
+    try:
+        with zipfile.ZipFile(io.BufferedReader(SourceStream(source))) as archive:
+            if _CONFIG in archive.namelist():
+                size = archive.getinfo(_CONFIG).file_size
+                context.limits.check("message_bytes", size, "The size of the configuration")
+                return parse_shapes_text(archive.read(_CONFIG))
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise MalformedError(f"The archive is damaged: {error}") from error
+    with closing(NpySource.open(source.path, context)) as opened:
+        found = [
+            GivenTensor(name, tensor.data_type, tensor.shape)
+            for name, tensor in opened.tensors.items()
+        ]
+    if not found:
+        raise MalformedError("Expected arrays or a configuration of Keras in the archive")
+    return found

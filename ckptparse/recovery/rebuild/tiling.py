@@ -1,0 +1,310 @@
+"""Lay the tensors that an object graph names over a data file, of which no index tells the places.
+
+The file is filled without gaps, in the graph's order. What an index still says is fixed; sizes are
+those that rules give (`EvidenceRule`). Whatever lies between two known places and is known but for
+one size takes the rest; the others stay unplaced, and their bytes are counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ckptparse.dtypes import DataType
+from ckptparse.files.storage import Source
+from ckptparse.files.views import JoinedSource, Range
+from ckptparse.problems import EvidenceRule
+from ckptparse.recovery.rebuild.counted import Counted, find_last_string, measure_strings
+from ckptparse.recovery.rebuild.items import Item
+from ckptparse.recovery.rebuild.pairs import Pair, find_pairs
+
+__all__ = ["Known", "Tile", "Tiling", "tile"]
+
+_FLOAT_WIDTH = 4
+_MOST_PAIRED = 1 << 30
+"""Bytes in which pairs are looked for: they are held in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an index says of a tensor."""
+
+    offset: int
+    size: int
+    """In bytes."""
+    count: int | None
+    """Its elements, if they have a size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A tensor with its place."""
+
+    item: Item
+    offset: int
+    size: int
+    """In bytes."""
+    data_type: int
+    count: int
+    """Of its elements."""
+    rules: tuple[EvidenceRule, ...]
+    """What gave its size, in the order in which it was used."""
+    counted: Counted | None = None
+    """What a string says of itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """What could be laid over a data file."""
+
+    tiles: tuple[Tile, ...]
+    """By offset; without those that the index has."""
+    unplaced: tuple[str, ...]
+    """Keys of which nothing tells the place."""
+    unnamed: int
+    """Bytes that they must lie in, among others."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """Tensors one after another that fill what lies between two known places."""
+
+    items: list[int]
+    start: int
+    stop: int
+
+
+def tile(
+    items: Sequence[Item],
+    known: Mapping[str, Known],
+    source: Source,
+    end: int,
+    *,
+    counts: Mapping[str, int] | None = None,
+) -> Tiling | None:
+    """Lay tensors over the first `end` bytes of a data file; None if the index contradicts them.
+
+    Args:
+        items: What the object graph names, in its order.
+        known: What an index says, by key.
+        source: The data file.
+        end: Where its object graph begins.
+        counts: Elements of tensors whose shapes were given, by key.
+    """
+    tiler = _Tiler(items, known, source, end)
+    for item in items:
+        if counts is not None and item.key in counts:
+            tiler.give(item, counts[item.key])
+    return tiler.run() if tiler.in_order else None
+
+
+class _Tiler:
+    def __init__(
+        self, items: Sequence[Item], known: Mapping[str, Known], source: Source, end: int
+    ) -> None:
+        self._items = list(items)
+        self._known = known
+        self._source = source
+        self._end = end
+        self._places: dict[int, tuple[int, int]] = {}
+        """Number of an item -> first byte and one past the last."""
+        self._counts: dict[int, tuple[int, tuple[EvidenceRule, ...]]] = {}
+        """Number of a group -> its elements, and what told them."""
+        self._counted: dict[int, Counted] = {}
+        self._kernels = {item.group: item.kernel for item in items if item.kernel is not None}
+        self._dead: set[int] = set()
+        """Items of runs that contradict themselves."""
+        for number, item in enumerate(items):
+            found = known.get(item.key)
+            if found is not None:
+                self._places[number] = found.offset, found.offset + found.size
+                if found.count is not None:
+                    self._counts.setdefault(item.group, (found.count, (EvidenceRule.CUT_INDEX,)))
+
+    def give(self, item: Item, count: int) -> None:
+        """Take over how many elements a tensor has, unless the index says it."""
+        self._counts.setdefault(item.group, (count, (EvidenceRule.GIVEN_SHAPES,)))
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the places that are known rise as the items do."""
+        done = 0
+        for number in sorted(self._places):
+            start, stop = self._places[number]
+            if start < done:
+                return False
+            done = stop
+        return done <= self._end
+
+    def run(self) -> Tiling:
+        changed = True
+        while changed:
+            changed = False
+            for run in list(self._runs()):
+                changed |= self._fill(run)
+        tiles = [
+            self._tile(number)
+            for number in self._places
+            if self._items[number].key not in self._known
+        ]
+        unplaced = [item.key for n, item in enumerate(self._items) if n not in self._places]
+        covered = sum(stop - start for start, stop in self._places.values())
+        tiles.sort(key=lambda one: one.offset)
+        return Tiling(tuple(tiles), tuple(unplaced), self._end - covered)
+
+    def _runs(self) -> Iterator[_Run]:
+        """Iterate over what is not placed yet, between two that are."""
+        run = _Run([], 0, 0)
+        for number in range(len(self._items)):
+            if number not in self._places:
+                run.items.append(number)
+                continue
+            start, stop = self._places[number]
+            if run.items:
+                run.stop = start
+                yield run
+            run = _Run([], stop, 0)
+        if run.items:
+            run.stop = self._end
+            yield run
+
+    # -- one run
+
+    def _fill(self, run: _Run) -> bool:
+        """Place what can be placed of a run; tell whether anything was."""
+        if any(number in self._dead for number in run.items):
+            return False
+        sizes = [self._size_of(number) for number in run.items]
+        total, room = sum(size or 0 for size in sizes), run.stop - run.start
+        open_ones = [n for n, size in zip(run.items, sizes, strict=True) if size is None]
+        if total > room or (not open_ones and total != room):
+            self._dead.update(run.items)
+            return False
+        return (
+            self._fill_ends(run)
+            or self._fill_rest(open_ones, room - total)
+            or self._fill_pairs(run, room - total, open_ones)
+        )
+
+    def _size_of(self, number: int) -> int | None:
+        """Return the bytes of an item, if anything tells them."""
+        item, width = self._items[number], self._items[number].width
+        count = item.count if item.group not in self._counts else self._counts[item.group][0]
+        return None if width is None or count is None else width * count
+
+    def _fill_ends(self, run: _Run) -> bool:
+        """Place what is known at the start of a run, and at its end."""
+        before = len(self._places)
+        while run.items and (size := self._size_at(run.items[0], run.start)) is not None:
+            self._places[run.items.pop(0)] = run.start, run.start + size
+            run.start += size
+        while run.items and (size := self._size_before(run.items[-1], run.stop)) is not None:
+            self._places[run.items.pop()] = run.stop - size, run.stop
+            run.stop -= size
+        return len(self._places) > before
+
+    def _size_at(self, number: int, offset: int) -> int | None:
+        """Return the bytes of an item that begins there, if anything tells them."""
+        item = self._items[number]
+        if item.rule is EvidenceRule.STEP_SIZE and item.data_type is None:
+            item = self._items[number] = self._step_at(item, offset)
+        if item.data_type != DataType.DT_STRING:
+            return self._size_of(number)
+        counted = measure_strings(self._source, offset, 1)
+        if counted is None or offset + counted.size > self._end:
+            return None
+        self._counted[number] = counted
+        return counted.size
+
+    def _step_at(self, item: Item, offset: int) -> Item:
+        """Tell the type of a step: of 64 bits, the higher half is zero."""
+        high = self._source.read_at(offset + 4, 4) if offset + 8 <= self._end else b"\1"
+        data_type = DataType.DT_INT32 if any(high) else DataType.DT_INT64
+        return replace(item, data_type=data_type, count=1)
+
+    def _size_before(self, number: int, end: int) -> int | None:
+        if self._items[number].data_type != DataType.DT_STRING:
+            return self._size_of(number)
+        head = JoinedSource(self._source.path, [Range(self._source, 0, end)])
+        offset = find_last_string(head)
+        return None if offset is None else self._size_at(number, offset)
+
+    def _fill_rest(self, open_ones: Sequence[int], room: int) -> bool:
+        """Give what is left to the one size that is not known."""
+        groups = {self._items[number].group for number in open_ones}
+        if len(groups) != 1:
+            return False
+        item = self._items[open_ones[0]]
+        share, over = divmod(room, len(open_ones))
+        if over or not item.width or share % item.width:
+            self._dead.update(open_ones)
+            return False
+        self._counts[item.group] = share // item.width, (EvidenceRule.REST,)
+        return True
+
+    def _fill_pairs(self, run: _Run, room: int, open_ones: Sequence[int]) -> bool:
+        """Find the sizes of Adam's pairs at an end of a run; they are those of others as well."""
+        forwards, backwards = self._chain(run.items), self._chain_back(run.items)
+        chain = forwards or backwards
+        size = (run.stop - run.start) // _FLOAT_WIDTH * _FLOAT_WIDTH
+        if not chain or size > _MOST_PAIRED:
+            return False
+        weights = Counter(self._items[number].group for number in open_ones)
+
+        def adds_up(sizes: dict[int, int]) -> bool:
+            taken = sum(weights[group] * count * _FLOAT_WIDTH for group, count in sizes.items())
+            return taken == room if weights.keys() <= sizes.keys() else taken <= room
+
+        data = self._source.read_at(run.start if forwards else run.stop - size, size)
+        values = np.frombuffer(data, "<f4")
+        found = find_pairs(values, chain, adds_up, backwards=not forwards)
+        if found is None:
+            return False
+        for group, count in found.items():
+            self._counts.setdefault(group, (count, (EvidenceRule.PAIRS,)))
+        return True
+
+    def _chain(self, numbers: Sequence[int]) -> list[Pair]:
+        """Return the pairs that a run begins with."""
+        pairs = (self._pair(*two) for two in zip(numbers[::2], numbers[1::2], strict=False))
+        return list(_up_to_none(pairs))
+
+    def _chain_back(self, numbers: Sequence[int]) -> list[Pair]:
+        """Return the pairs that a run ends with."""
+        back = numbers[::-1]
+        pairs = (self._pair(*two) for two in zip(back[1::2], back[::2], strict=False))
+        return list(_up_to_none(pairs))[::-1]
+
+    def _pair(self, first: int, second: int) -> Pair | None:
+        mean, square = self._items[first], self._items[second]
+        if (mean.slot, square.slot) != ("mean", "square") or mean.group != square.group:
+            return None
+        return Pair(mean.group, self._kernels.get(mean.group))
+
+    # -- what was found
+
+    def _tile(self, number: int) -> Tile:
+        item = self._items[number]
+        start, stop = self._places[number]
+        counted = self._counted.get(number)
+        if counted is not None:
+            rules: Iterable[EvidenceRule] = (EvidenceRule.STRING_SIZE,)
+            count = 1
+        elif item.group in self._counts:
+            count, rules = self._counts[item.group]
+            if item.partner is not None and EvidenceRule.REST not in rules:
+                rules = (*rules, item.partner)
+        else:
+            count, rules = item.count or 0, () if item.rule is None else (item.rule,)
+        data_type = item.data_type or 0
+        return Tile(item, start, stop - start, data_type, count, tuple(rules), counted)
+
+
+def _up_to_none(pairs: Iterable[Pair | None]) -> Iterator[Pair]:
+    for pair in pairs:
+        if pair is None:
+            return
+        yield pair

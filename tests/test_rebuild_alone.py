@@ -1,0 +1,311 @@
+"""A data file of TensorFlow 2 alone, or with what is left of its index: what its graph tells."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import builder
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import ckptparse
+from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.problems import EvidenceRule
+from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
+from ckptparse.recovery.rebuild.items import iter_items
+from ckptparse.recovery.rebuild.pairs import Pair, find_pairs
+
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+Floats = npt.NDArray[np.float32]
+
+
+class Adam:
+    """Variables and their slots after some steps of training, as Keras 3 stores them."""
+
+    def __init__(self, shapes: list[tuple[str, tuple[int, ...]]], seed: int = 0) -> None:
+        self.shapes = shapes
+        self.rng = np.random.default_rng(seed)
+        self.arrays: dict[str, Any] = {}
+        self.graph = TrackableObjectGraph()
+        self._make()
+
+    def _make(self) -> None:
+        names = [name for name, _ in self.shapes]
+        self._node(save_counter=3, optimizer=1, model=2)
+        pairs = range(8, 8 + 2 * len(names))
+        variables = range(pairs.stop, pairs.stop + len(names))
+        self._node(_iterations=4, _variables=5, _trainable_variables=6, _momentums=7, _velocities=7)
+        layers = sorted({name.partition("/")[0] for name in names})
+        first_layer = variables.stop + 2
+        self._node(**{layer: first_layer + n for n, layer in enumerate(layers)})
+        self._variable("save_counter", "save_counter", np.array(9))
+        self._variable("optimizer/_iterations", "adam/iteration", np.array(12_345))
+        self._node(**{str(n + 2): number for n, number in enumerate(pairs)})
+        self._node(**{str(n): number for n, number in enumerate(variables)})
+        self._node()
+        for number, (name, shape) in enumerate(self.shapes):
+            for offset, value in enumerate(self._slots(shape)):
+                place = f"optimizer/_variables/{2 * number + offset + 2}"
+                self._variable(place, f"adam/{name}_{offset}", value)
+        for number, (name, shape) in enumerate(self.shapes):
+            value = self.rng.normal(0, 0.05, shape).astype("<f4")
+            self._variable(f"optimizer/_trainable_variables/{number}", name, value)
+        message = self.graph.nodes[1]
+        del message.children[3:]
+        for n, local in enumerate(("_momentums", "_velocities")):
+            child = message.children.add()
+            child.local_name, child.node_id = local, variables.stop + n
+            self._node(**{str(i): pairs[2 * i + n] for i in range(len(names))})
+        for layer in layers:
+            inside = {
+                n.partition("/")[2]: i for i, n in enumerate(names) if n.startswith(layer + "/")
+            }
+            self._node(**{local: variables[i] for local, i in inside.items()})
+
+    def _slots(self, shape: tuple[int, ...]) -> list[Floats]:
+        scale = 10.0 ** self.rng.uniform(-5, -2, shape[-1:])
+        mean, square = np.zeros(shape), np.zeros(shape)
+        for _ in range(20):
+            gradient = self.rng.normal(0, 1, shape) * scale
+            mean = 0.9 * mean + 0.1 * gradient
+            square = 0.999 * square + 0.001 * gradient**2
+        return [mean.astype("<f4"), square.astype("<f4")]
+
+    def _node(self, **children: int) -> Any:
+        node = self.graph.nodes.add()
+        for name, number in children.items():
+            child = node.children.add()
+            child.local_name, child.node_id = name, number
+        return node
+
+    def _variable(self, path: str, full_name: str, value: Any) -> None:
+        attribute = self._node().attributes.add()
+        attribute.name, attribute.full_name = "VARIABLE_VALUE", full_name
+        attribute.checkpoint_key = path + VALUE
+        self.arrays[path + VALUE] = np.asarray(value)
+
+    def write(self, prefix: Path) -> dict[str, tuple[int, int]]:
+        """Write a checkpoint; return offset and elements of each tensor."""
+        made = builder.Bundle()
+        places = {}
+        offset = 0
+        for name, array in self.arrays.items():
+            made.add(name, array)
+            places[name] = offset, array.size
+            offset += array.nbytes
+        made.add(GRAPH, np.array(self.graph.SerializeToString(), object))
+        made.write(prefix)
+        return places
+
+
+def layers(count: int, widths: tuple[int, ...] = (64, 48, 33)) -> list[tuple[str, tuple[int, ...]]]:
+    found: list[tuple[str, tuple[int, ...]]] = [("table/embeddings", (500, 32))]
+    last = 32
+    for number in range(count):
+        width = widths[number % len(widths)]
+        found.append((f"dense_{number}/kernel", (last, width)))
+        found.append((f"dense_{number}/bias", (width,)))
+        last = width
+    return found
+
+
+def places_of(recovery: ckptparse.Recovery) -> dict[str, tuple[int, int]]:
+    found = {}
+    for name, tensor in recovery.items():
+        assert tensor.source is not None
+        found[name] = tensor.source.offset, math.prod(tensor.shape)
+    return found
+
+
+# ------------------------------------------------------------------------- the data file alone
+
+
+@pytest.mark.parametrize("case", ["keras3_optimizer", "tf1_optimizer", "manager"])
+def test_a_data_file_alone_gives_names_and_sizes(case: str, fixtures: Path, tmp_path: Path) -> None:
+    original = max((fixtures / "objects" / case).glob("*.index")).with_suffix("")
+    prefix = tmp_path / original.name
+    data = original.with_name(f"{original.name}.data-00000-of-00001")
+    shutil.copy(data, tmp_path)
+    recovery = ckptparse.recover(prefix)
+    expected = ckptparse.read(original)
+    assert set(recovery) == set(expected)
+    for name, value in expected.items():
+        assert recovery[name].status == "unverified"
+        assert recovery[name].read().tobytes() == value.tobytes()
+        assert "guess" in recovery[name].note
+    assert recovery.object_graph is not None
+
+
+def test_a_large_model_gives_its_sizes(tmp_path: Path) -> None:
+    places = Adam(layers(12)).write(tmp_path / "model")
+    (tmp_path / "model.index").unlink()
+    found = places_of(ckptparse.recover(tmp_path / "model"))
+    right = sum(found.get(name) == place for name, place in places.items())
+    assert right == len(places) == 77
+
+
+def test_every_rule_that_was_used_is_in_the_evidence(tmp_path: Path) -> None:
+    Adam(layers(2)).write(tmp_path / "model")
+    (tmp_path / "model.index").unlink()
+    recovery = ckptparse.recover(tmp_path / "model")
+    rules = {
+        "save_counter": [EvidenceRule.COUNTER_SIZE],
+        "optimizer/_variables/2": [EvidenceRule.PAIRS, EvidenceRule.SLOT_SIZE],
+        "optimizer/_trainable_variables/0": [EvidenceRule.PAIRS, EvidenceRule.SLOT_SIZE],
+    }
+    for name, used in rules.items():
+        found = [record.rule for record in recovery[name + VALUE].evidence]
+        assert found[:2] == [EvidenceRule.OBJECT_GRAPH, EvidenceRule.GUESSED_SIZES]
+        assert found[2 : 2 + len(used)] == used
+
+
+def test_a_state_of_pythons_own_is_found_by_its_length(fixtures: Path, tmp_path: Path) -> None:
+    shutil.copy(fixtures / "objects/python_state/model.data-00000-of-00001", tmp_path)
+    recovery = ckptparse.recover(tmp_path / "model")
+    (name,) = recovery
+    expected = ckptparse.read(fixtures / "objects/python_state/model")[name]
+    assert name == "counter/.ATTRIBUTES/py_state"
+    assert recovery[name].read().item() == expected.item()
+    assert EvidenceRule.STRING_SIZE in [one.rule for one in recovery[name].evidence]
+
+
+@pytest.mark.parametrize("dtype", ["<i4", "<i8"])
+def test_a_step_is_as_wide_as_its_bytes_tell(dtype: str, tmp_path: Path) -> None:
+    message = TrackableObjectGraph()
+    root = message.nodes.add()
+    made = builder.Bundle()
+    for number, (name, value) in enumerate((("step", np.array(5, dtype)), ("save_counter", 3)), 1):
+        child = root.children.add()
+        child.node_id, child.local_name = number, name
+        attribute = message.nodes.add().attributes.add()
+        attribute.name, attribute.checkpoint_key = "VARIABLE_VALUE", name + VALUE
+        made.add(name + VALUE, np.asarray(value))
+    made.add(GRAPH, np.array(message.SerializeToString(), object))
+    made.write(tmp_path / "ckpt-3")
+    (tmp_path / "ckpt-3.index").unlink()
+    recovery = ckptparse.recover(tmp_path / "ckpt-3")
+    step = recovery["step" + VALUE]
+    assert step.read() == 5 and step.dtype == np.dtype(dtype)
+    assert EvidenceRule.STEP_SIZE in [record.rule for record in step.evidence]
+    assert recovery["save_counter" + VALUE].read() == 3
+
+
+def test_what_no_rule_places_is_counted(fixtures: Path, tmp_path: Path) -> None:
+    shutil.copy(fixtures / "objects/keras2_optimizer/ckpt-1.data-00000-of-00001", tmp_path)
+    recovery = ckptparse.recover(tmp_path / "ckpt-1")
+    assert len(recovery) == 3
+    said = [(problem.code, problem.message) for problem in recovery.report.problems]
+    (named,) = [text for code, text in said if code == "object_graph.damaged" and "names" in text]
+    assert named.startswith("it names 12 values of which nothing tells the place: 'model/layer")
+    (gap,) = [text for code, text in said if code == "shard.gap"]
+    assert "112 bytes" in gap and " 20" in gap
+
+
+def test_shapes_of_the_variables_give_those_of_their_slots(fixtures: Path, tmp_path: Path) -> None:
+    original = fixtures / "objects/keras2_legacy_optimizer/weights"
+    shutil.copy(f"{original}.data-00000-of-00001", tmp_path)
+    shapes = {
+        "first/kernel": (2, 2),
+        "first/bias": (2,),
+        "norm/gamma": (2,),
+        "last/kernel": (2, 1),
+    }
+    recovery = ckptparse.recover(tmp_path / "weights", shapes=shapes)
+    expected = ckptparse.read(original)
+    assert set(recovery) == set(expected)
+    for name, value in expected.items():
+        assert recovery[name].read().tobytes() == value.tobytes(), name
+    assert recovery["layer_with_weights-0/kernel" + VALUE].shape == (2, 2)
+
+
+def test_other_data_behind_a_graph_gives_nothing_false(tmp_path: Path) -> None:
+    model = Adam(layers(3))
+    places = model.write(tmp_path / "model")
+    (tmp_path / "model.index").unlink()
+    data = tmp_path / "model.data-00000-of-00001"
+    raw = bytearray(data.read_bytes())
+    end = max(offset + 4 * count for offset, count in places.values())
+    raw[16:end] = np.random.default_rng(3).bytes(end - 16)
+    data.write_bytes(raw)
+    found = places_of(ckptparse.recover(tmp_path / "model"))
+    assert set(found) == {"save_counter" + VALUE, "optimizer/_iterations" + VALUE}
+
+
+# ---------------------------------------------------------------------- what is left of an index
+
+
+def test_what_a_cut_index_says_places_the_rest(tmp_path: Path) -> None:
+    places = Adam(layers(40)).write(tmp_path / "model")
+    index = tmp_path / "model.index"
+    index.write_bytes(index.read_bytes()[:4096])
+    recovery = ckptparse.recover(tmp_path / "model")
+    by_entry = [one for one in recovery.values() if "no index describes it" not in one.note]
+    assert 30 < len(by_entry) < len(places) - 30
+    found = places_of(recovery)
+    assert sum(found.get(name) == place for name, place in places.items()) == len(places)
+
+
+def test_an_index_cut_at_a_page_without_a_graph_gives_its_whole_blocks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    made = builder.Bundle()
+    arrays = {f"layer_{n:03d}/kernel": rng.normal(0, 1, (7, 9)).astype("<f4") for n in range(200)}
+    for name, array in arrays.items():
+        made.add(name, array)
+    made.write(tmp_path / "model", block_size=1024)
+    index = tmp_path / "model.index"
+    index.write_bytes(index.read_bytes()[:4096])
+    recovery = ckptparse.recover(tmp_path / "model")
+    known = [name for name in recovery if recovery[name].status == "verified"]
+    assert len(known) > 30
+    for name in recovery:
+        assert recovery[name].read().tobytes() == arrays[name].tobytes()
+    total = sum(array.nbytes for array in arrays.values())
+    rest = total - sum(arrays[name].nbytes for name in recovery)
+    (problem,) = [one for one in recovery.report.problems if one.code == "shard.trailing"]
+    assert f"{rest} bytes" in problem.message
+
+
+# ------------------------------------------------------------------------------- Adam's pairs
+
+
+def test_a_thousand_files_of_noise_hold_no_pairs_that_add_up() -> None:
+    rng = np.random.default_rng(5)
+    pairs = [Pair(n) for n in range(4)]
+    for _ in range(1000):
+        values = rng.normal(0, 0.05, 400).astype("<f4")
+
+        def adds_up(sizes: dict[int, int]) -> bool:
+            return 3 * sum(sizes.values()) == 400 - 1
+
+        assert find_pairs(values, pairs, adds_up) is None
+
+
+def test_pairs_are_found_from_either_end() -> None:
+    model = Adam(layers(4))
+    sizes = [math.prod(shape) for _, shape in model.shapes]
+    flat = [model.arrays[f"optimizer/_variables/{n}{VALUE}"] for n in range(2, 2 + 2 * len(sizes))]
+    values = np.concatenate([array.reshape(-1) for array in flat])
+    pairs = [Pair(number) for number in range(len(sizes))]
+    for backwards in (False, True):
+        found = find_pairs(
+            values, pairs, lambda known: sum(known.values()) == sum(sizes), backwards=backwards
+        )
+        assert found == dict(enumerate(sizes))
+
+
+def test_a_graph_of_a_wrong_node_gives_nothing(tmp_path: Path) -> None:
+    message = TrackableObjectGraph()
+    node = message.nodes.add()
+    for name in ("_iterations", "_variables", "_trainable_variables"):
+        child = node.children.add()
+        child.node_id, child.local_name = 7, name
+    text, _ = builder.string_payload([message.SerializeToString()])
+    (tmp_path / "m.data-00000-of-00001").write_bytes(bytes(8) + text)
+    with pytest.raises(ckptparse.CheckpointError):
+        list(iter_items(ObjectGraph.from_bytes(message.SerializeToString())))
+    assert len(ckptparse.recover(tmp_path / "m")) == 0
