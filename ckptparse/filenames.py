@@ -35,11 +35,14 @@ __all__ = [
     "STATE_FILE_NAME",
     "VARIABLES",
     "Part",
+    "belongs_to",
     "find_step",
     "is_apple_double",
+    "is_data_file",
     "is_pattern",
     "last_part",
     "legacy_path",
+    "may_be_data_file",
     "shard_path",
     "split_data_path",
     "split_legacy_path",
@@ -69,6 +72,9 @@ _PART = re.compile(
 )
 _STEP = re.compile(r"(?s).*?-(\d+)")
 _COPY = re.compile(r"(?s)(.+) \(\d+\)")
+_DATA_MARK = ".data-"
+_RENAMED = (".data", ".bak", ".part", ".tmp")
+"""Endings that programs and people give to files which they copy, download or keep."""
 _WILD = frozenset("*?[")
 
 
@@ -103,6 +109,23 @@ def split_data_path(path: str) -> tuple[str, int, int] | None:
     """Return prefix, shard number and number of shards of a data file's path; None for others."""
     match = _DATA_PATH.fullmatch(path)
     return (match[1], int(match[2]), int(match[3])) if match else None
+
+
+def is_data_file(path: str) -> bool:
+    """Tell the name of a data file, whatever follows it: `P.data-00000-of-00001.tempstate5`."""
+    return _DATA_MARK in last_part(path)
+
+
+def may_be_data_file(name: str) -> bool:
+    """Tell a name that a data file may have after somebody renamed it."""
+    return is_data_file(name) or name.endswith(_RENAMED)
+
+
+def belongs_to(name: str, base: str) -> bool:
+    """Tell whether a name is that of an index, a data file or a graph of the prefix `base`."""
+    if name == base + INDEX_SUFFIX:
+        return True
+    return name.startswith((base + _DATA_MARK, base + META_SUFFIX))
 
 
 def split_legacy_path(path: str) -> tuple[str, int, int] | None:

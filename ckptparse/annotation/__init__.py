@@ -16,8 +16,8 @@ from ckptparse.annotation.messages import annotate_message
 from ckptparse.annotation.part import Annotation
 from ckptparse.annotation.shards import annotate_shard
 from ckptparse.annotation.tables import annotate_table
-from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.errors import NotACheckpointError, UnsupportedError
+from ckptparse.filenames import INDEX_SUFFIX, split_data_path
 from ckptparse.files.context import Context, Store, begin
 from ckptparse.files.storage import Source, is_file
 from ckptparse.identification import identify_file

@@ -1,4 +1,4 @@
-"""Names of data files, and keys of slices (docs/format.md, sections 2.1 and 2.6).
+"""Names and the keys of slices, as they are stored (docs/format.md, section 2.6).
 
 00               the number 0: no name that TensorFlow gives a tensor begins so
 name 00 01       escaped, then its terminator
@@ -19,18 +19,14 @@ from ckptparse.coding.ordered_code import (
     encode_signed,
     encode_string,
 )
-from ckptparse.filenames import INDEX_SUFFIX, shard_path, split_data_path
 from ckptparse.slices import Extent, TensorSlice
 
 __all__ = [
-    "INDEX_SUFFIX",
     "decode_name",
     "decode_slice_key",
     "encode_name",
     "encode_slice_key",
     "encode_slice_keys",
-    "shard_path",
-    "split_data_path",
 ]
 
 _WHOLE = -1

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
-from ckptparse.bundle.naming import shard_path
 from ckptparse.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -19,6 +18,7 @@ from ckptparse.errors import (
     StorageError,
     TruncatedError,
 )
+from ckptparse.filenames import shard_path
 from ckptparse.files.context import Context
 from ckptparse.files.pool import SourcePool
 from ckptparse.files.storage import Source

@@ -12,8 +12,9 @@ from typing import BinaryIO, Protocol
 
 from ckptparse.bundle.content import Content
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
-from ckptparse.bundle.naming import INDEX_SUFFIX, encode_name, encode_slice_key, shard_path
+from ckptparse.bundle.naming import encode_name, encode_slice_key
 from ckptparse.errors import UnsupportedError, located
+from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.slices import TensorSlice
 from ckptparse.table.builder import TableBuilder
 

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.bundle.entry import count_elements
-from ckptparse.bundle.naming import INDEX_SUFFIX
 from ckptparse.dtypes import dtype_name
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.check import Check, check_payload
@@ -19,6 +18,7 @@ from ckptparse.examination.outcome import EvidenceRecord, Outcome, Span, merge_s
 from ckptparse.examination.payload import Form, ListedTensor, PartName, Payload
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import TensorReport
+from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
 from ckptparse.inventory.survey import Origin, Survey
 from ckptparse.problems import Cause, Status
@@ -182,7 +182,7 @@ class Case:
 def open_case(
     survey: Survey, context: Context, *, files: DataFiles | None = None, correct: bool = False
 ) -> Case:
-    """Read the indexes of a checkpoint. Only this function asks for its format.
+    """Read what lists the tensors of a checkpoint: its indexes, or its V1 files.
 
     Args:
         survey: Its files.
@@ -191,7 +191,7 @@ def open_case(
         correct: Whether to correct a block of an index if one flipped bit explains its checksum.
     """
     files = DataFiles(context) if files is None else files
-    if survey.format == "v1":
+    if not survey.has_index:
         from ckptparse.examination.legacy_view import read_legacy_view
 
         files.begin(2 * sum(_sizes(files, [one.path for one in survey.legacy_files])))

@@ -19,7 +19,6 @@ from enum import Enum
 
 import numpy as np
 
-from ckptparse.bundle.naming import split_data_path
 from ckptparse.crc.flips import HIGHEST_CHANCE, chance_of_bit, find_bit
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.examination.case import Case, Part
@@ -42,6 +41,7 @@ from ckptparse.examination.places import (
 )
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.survey import identity_of
+from ckptparse.filenames import is_data_file, may_be_data_file, split_data_path
 from ckptparse.files.storage import FileStat
 from ckptparse.parallel import PIECE_SIZE
 from ckptparse.problems import Cause, Problem, Status
@@ -255,9 +255,9 @@ class _Examination:
         found = [
             storage.join(survey.directory, name)
             for name, stat in listed.items()
-            if stat.kind == "file" and (_may_be_shard(name) or self._may_hold_all(stat))
+            if stat.kind == "file" and (may_be_data_file(name) or self._may_hold_all(stat))
         ]
-        found += [path for path in survey.leftovers if ".data-" in path]
+        found += [path for path in survey.leftovers if is_data_file(path)]
         paths = [path for path in dict.fromkeys(found) if path != self.group.file.path]
         if not self.siblings:
             paths = [path for path in paths if not self._is_anothers(path)]
@@ -417,10 +417,6 @@ class _Examination:
 
     def _problem(self, code: str, message: str) -> None:
         self.group.problems.append(Problem.of(code, self.group.file.path, message))
-
-
-def _may_be_shard(name: str) -> bool:
-    return ".data-" in name or name.endswith((".data", ".bak", ".part", ".tmp"))
 
 
 def _is_flipped(check: Check, payload: Payload) -> bool:

@@ -10,13 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
-from ckptparse.bundle.naming import (
-    INDEX_SUFFIX,
-    decode_name,
-    decode_slice_key,
-    encode_slice_key,
-    shard_path,
-)
+from ckptparse.bundle.naming import decode_name, decode_slice_key, encode_slice_key
 from ckptparse.coding.checksum import unmask_crc
 from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError, LimitError, PermissionDeniedError
@@ -31,6 +25,7 @@ from ckptparse.examination.salvaged_table import (
     salvage_table,
 )
 from ckptparse.examination.survey import identity_of
+from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.files.context import Context
 from ckptparse.inventory.survey import IndexFile, Origin, Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits

@@ -114,7 +114,7 @@ def find_intact(survey: Survey, files: DataFiles) -> Report | None:
 
 
 def _open(survey: Survey, files: DataFiles) -> _Bundle | None:
-    if survey.format != "v2" or survey.leftovers or len(survey.indexes) != 1:
+    if not survey.has_index or survey.leftovers or len(survey.indexes) != 1:
         return None
     (index,) = survey.indexes
     if index.origin is not Origin.FINAL or index.data_paths is not None:

@@ -6,15 +6,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 
-from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.errors import PermissionDeniedError
 from ckptparse.examination.case import Case, check_all, open_case
 from ckptparse.examination.report import OtherCheckpoint
 from ckptparse.examination.survey import survey_path
-from ckptparse.filenames import find_step
+from ckptparse.filenames import INDEX_SUFFIX, find_step, split_data_path
 from ckptparse.files.context import Context
 from ckptparse.inventory.folders import Folders
-from ckptparse.inventory.parts import list_prefixes, list_v1
+from ckptparse.inventory.parts import list_others
 from ckptparse.inventory.survey import Survey
 from ckptparse.problems import Status
 
@@ -27,12 +26,7 @@ of the others the nearest steps are taken, since each is read from end to end.""
 
 def nearest(survey: Survey, context: Context, count: int = _MOST_OTHERS) -> list[str]:
     """Return the other prefixes of the directory, those of the nearest steps first."""
-    step = find_step(survey.prefix)
-    found = list_v1 if survey.format == "v1" else list_prefixes
-    others = [one for one in found(survey.directory, Folders(context)) if one != survey.prefix]
-    if step is not None:
-        others.sort(key=lambda one: abs((find_step(one) or 0) - step))
-    return others[:count]
+    return list_others(survey, Folders(context))[:count]
 
 
 def is_anothers(path: str, prefix: str, context: Context) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from ckptparse.bundle.naming import shard_path
 from ckptparse.errors import PermissionDeniedError
 from ckptparse.examination.around import fingerprint_problems, graph_problems, state_problems
 from ckptparse.examination.case import Case, CheckedTensor, Part
@@ -19,6 +18,7 @@ from ckptparse.examination.report import (
     Report,
     TensorReport,
 )
+from ckptparse.filenames import is_data_file, shard_path
 from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, Problem, Severity, Status
 from ckptparse.text import count
@@ -125,7 +125,7 @@ def _iter_index_problems(case: Case) -> Iterator[Problem]:
 def _describe_unnamed(case: Case) -> str:
     """Say how much data there is that no index names."""
     paths = [*case.survey.data_files.values()]
-    paths += [path for path in case.survey.leftovers if ".data-" in path]
+    paths += [path for path in case.survey.leftovers if is_data_file(path)]
     total = sum(case.files.size(DataFile(path)) or 0 for path in paths)
     if not total:
         return ""

@@ -6,6 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from ckptparse.filenames import (
+    INDEX_SUFFIX,
+    META_SUFFIX,
+    SAVED_MODEL_FILES,
+    STATE_FILE_NAME,
+    is_data_file,
+)
 from ckptparse.text import clean
 
 __all__ = ["KINDS", "Finding", "Identity", "looks_like_checkpoint"]
@@ -223,8 +230,8 @@ KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Every kind, with what it is and what to do about it."""
 
-_CHECKPOINT_NAMES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb", "checkpoint")
-_CHECKPOINT_ENDINGS = (".index", ".ckpt", ".meta", ".pb", ".pbtxt")
+_CHECKPOINT_NAMES = (*SAVED_MODEL_FILES, STATE_FILE_NAME)
+_CHECKPOINT_ENDINGS = (INDEX_SUFFIX, META_SUFFIX, ".ckpt", ".pb", ".pbtxt")
 
 
 def looks_like_checkpoint(name: str) -> bool:
@@ -233,6 +240,6 @@ def looks_like_checkpoint(name: str) -> bool:
     return (
         last in _CHECKPOINT_NAMES
         or last.endswith(_CHECKPOINT_ENDINGS)
-        or ".data-0" in last
+        or is_data_file(last)
         or ".ckpt-" in last
     )

@@ -32,6 +32,7 @@ from ckptparse.inventory.survey import IndexFile, LegacyFile, Origin, Survey
 __all__ = [
     "find_parts",
     "list_nearest",
+    "list_others",
     "list_prefixes",
     "list_v1",
     "newest_first",
@@ -109,6 +110,15 @@ def list_nearest(prefix: str, folders: Folders) -> list[str]:
     directory, name = folders.split(prefix)
     step = _step(name)
     others = [one for one in list_prefixes(directory, folders) if one != prefix]
+    return sorted(others, key=lambda one: abs(_step_of(one, folders)[0] - step))
+
+
+def list_others(survey: Survey, folders: Folders) -> list[str]:
+    """Return the other checkpoints of the directory, of the same format; nearest steps first."""
+    if survey.has_index:
+        return list_nearest(survey.prefix, folders)
+    step = _step_of(survey.prefix, folders)[0]
+    others = [one for one in list_v1(survey.directory, folders) if one != survey.prefix]
     return sorted(others, key=lambda one: abs(_step_of(one, folders)[0] - step))
 
 
@@ -230,7 +240,7 @@ def _iter_data_files(
     directory: str, base: str, folders: Folders
 ) -> Iterator[tuple[tuple[int, int], str]]:
     for name in folders.list(directory):
-        split = split_data_path(name) if name.startswith(f"{base}.data-") else None
+        split = split_data_path(name) if name.startswith(base) else None
         if split is not None and split[0] == base:
             yield (split[1], split[2]), folders.join(directory, name)
 

@@ -84,3 +84,8 @@ class Survey:
     legacy_files: tuple[LegacyFile, ...] = ()
     leftovers: tuple[str, ...] = ()
     saved_model: str | None = None
+
+    @property
+    def has_index(self) -> bool:
+        """Whether its format lists the tensors in a file of their own; a V1 file lists its own."""
+        return self.format == "v2"

@@ -10,7 +10,7 @@ from itertools import combinations
 from ckptparse.examination.check import fits
 from ckptparse.examination.payload import PartName, Payload
 from ckptparse.examination.readers import DataFiles
-from ckptparse.filenames import find_step
+from ckptparse.filenames import INDEX_SUFFIX, find_step
 from ckptparse.recovery.siblings import Siblings
 
 __all__ = ["Expectations"]
@@ -46,7 +46,7 @@ class Expectations:
         """Return the values that siblings hold, by their steps."""
         known: dict[int, int] = {}
         for other in self._siblings.named(name, payload):
-            step = find_step(other.index.removesuffix(".index"))
+            step = find_step(other.index.removesuffix(INDEX_SUFFIX))
             if step is not None and step != self._step and fits(self._files, other):
                 data = bytes(self._files.read(other.file, other.offset, _SIZE))
                 known[step] = int.from_bytes(data, "big" if payload.big_endian else "little")

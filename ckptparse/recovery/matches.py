@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from ckptparse.bundle.naming import split_data_path
 from ckptparse.crc.copies import Copy, merge_copies
 from ckptparse.crc.search import Wanted, find_splits
 from ckptparse.dtypes import item_size
@@ -20,6 +19,7 @@ from ckptparse.examination.outcome import CHECKSUM_CHANCE, EvidenceRecord, Outco
 from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.places import NO_CHANCE, Place, TwinKey, twin_key
 from ckptparse.examination.readers import DataFile, DataFiles
+from ckptparse.filenames import split_data_path
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.mended import (
     Mended,

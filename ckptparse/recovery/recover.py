@@ -249,7 +249,7 @@ def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
 
 def _work_out(case: Case, options: _Options) -> None:
     """Rebuild the index if there is none; add what a damaged one does not name any more."""
-    if case.survey.format != "v2" or (case.main is not None and case.main.complete):
+    if not case.survey.has_index or (case.main is not None and case.main.complete):
         return
     layouts = iter_sources(case, options.evidence, siblings=options.siblings)
     rebuilt = rebuild(case, layouts, options.shapes)

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.errors import PermissionDeniedError
 from ckptparse.examination.case import open_case
 from ckptparse.examination.check import fits
@@ -15,6 +14,7 @@ from ckptparse.examination.neighbours import is_anothers, nearest
 from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.survey import survey_path
+from ckptparse.filenames import INDEX_SUFFIX, split_data_path
 from ckptparse.inventory.survey import Origin, Survey
 
 __all__ = ["Siblings"]

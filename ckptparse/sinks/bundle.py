@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ckptparse.bundle.content import content_of
-from ckptparse.bundle.naming import INDEX_SUFFIX, shard_path, split_data_path
 from ckptparse.bundle.payload import SlicedPayload
 from ckptparse.bundle.writer import BundleWriter
 from ckptparse.dtypes import is_numeric
 from ckptparse.errors import OutputExistsError, located
-from ckptparse.filenames import STATE_FILE_NAME
+from ckptparse.filenames import INDEX_SUFFIX, STATE_FILE_NAME, shard_path, split_data_path
 from ckptparse.files.context import Context
 from ckptparse.files.placing import OutputFiles, Suffixes, place_file, place_files
 from ckptparse.files.storage import Storage

@@ -7,12 +7,12 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
 from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.search import Wanted
 from ckptparse.errors import CheckpointError, CheckpointNotFoundError
 from ckptparse.examination.readers import DataFile
 from ckptparse.examination.survey import identity_of
+from ckptparse.filenames import INDEX_SUFFIX, belongs_to, split_data_path
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.graph.graph import Graph
@@ -165,7 +165,5 @@ class Evidence:
         if self._is_prefix(path):
             directory, base = storage.split(path)
             for name in storage.list(directory):
-                if name == base + INDEX_SUFFIX or name.startswith(
-                    (f"{base}.data-", f"{base}.meta")
-                ):
+                if belongs_to(name, base):
                     yield storage.join(directory, name)

@@ -20,7 +20,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ckptparse.bundle.naming import INDEX_SUFFIX, shard_path
 from ckptparse.crc.inversion import derive_integer, integer_is_proved, is_counter
 from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointNotFoundError, MalformedError
@@ -28,6 +27,7 @@ from ckptparse.examination.case import open_case
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.inputs import HashedFile
 from ckptparse.examination.payload import Form
+from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.files.context import Context, Progress, Store, begin
 from ckptparse.files.noted import NotedStorage
 from ckptparse.files.placing import place_file

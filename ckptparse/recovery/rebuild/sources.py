@@ -70,7 +70,7 @@ def _stand_ins(case: Case, prefix: str) -> Iterator[Layout]:
         return
     with closing(other.files):
         view = other.main
-        if other.survey.format == "v2" and view is not None and view.complete:
+        if other.survey.has_index and view is not None and view.complete:
             yield layout_of_view(view)
 
 

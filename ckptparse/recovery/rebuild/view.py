@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ckptparse.bundle.entry import BundleHeader, Endianness
-from ckptparse.bundle.naming import INDEX_SUFFIX
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.outcome import EvidenceRecord
 from ckptparse.examination.payload import ListedTensor, Payload
 from ckptparse.examination.readers import DataFile
+from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.storage import Source
 from ckptparse.inventory.survey import Origin
 from ckptparse.limits import Limits
