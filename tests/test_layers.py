@@ -92,11 +92,6 @@ ASKERS: dict[str, str] = {
 }
 """Modules outside `files/` that ask the file system, and why they may."""
 
-MOVING = {
-    "examination.report",
-}
-"""Modules that ask the file system still, and have yet to ask a `Storage` instead."""
-
 
 def modules() -> dict[str, ast.Module]:
     """Parse every module of the package, by its dotted name below the package."""
@@ -252,7 +247,7 @@ def asks(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if part(name) != "files"])
 def test_only_files_asks_a_file_system(name: str) -> None:
-    if name not in ASKERS and name not in MOVING:
+    if name not in ASKERS:
         assert asks(name) == []
 
 

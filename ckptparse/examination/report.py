@@ -153,7 +153,7 @@ class OtherCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What `ckptparse.recover` gives of a damaged checkpoint. It was run to find this out.
+    """What `ckptparse.recover` gives of a damaged checkpoint.
 
     Attributes:
         total: Tensors that are known after the repairs.
@@ -161,6 +161,8 @@ class Outlook:
         in_part: Those that come back in part, or without proof.
         complete: Whether every tensor of the checkpoint is among them, as far as can be known.
         unnamed_bytes: Bytes of the data files that belong to none of them.
+        exact: Whether `recover` gives exactly this. Else it gives at least this: of a large
+            checkpoint the repairs of data are not tried.
     """
 
     total: int
@@ -168,6 +170,7 @@ class Outlook:
     in_part: int
     complete: bool
     unnamed_bytes: int
+    exact: bool = True
 
     @classmethod
     def of(cls, report: Report) -> Outlook:
@@ -196,7 +199,7 @@ class Report:
         problems: What is wrong, errors first.
         object_graph: State of the object graph, which is no tensor; None if there is none.
         others: Other checkpoints of the directory, the best first. Empty if this one is whole.
-        outlook: What `recover` gives; None if nothing is damaged, or if this was not tried.
+        outlook: What `recover` gives; None if nothing is damaged, or if nobody looked.
         version: The version of ckptparse that made it.
         options: What was asked for, as plain values: the job, the path, and what else was given.
         inputs: Every file that was read; with SHA-256 if that was asked for.
@@ -349,8 +352,8 @@ def _advise(report: Report) -> str:
     """Say what to do: what `recover` gives, what to fetch again, or which checkpoint is whole."""
     steps = []
     command = f"`ckptparse recover {shlex.quote(escape(report.path))} -o OUT`"
-    found = report.outlook or Outlook.of(report)
-    least = "" if report.outlook else "at least "
+    found = report.outlook or replace(Outlook.of(report), exact=False)
+    least = "" if found.exact else "at least "
     more = f", and {found.in_part} more in part or without proof" if found.in_part else ""
     if found.proved == found.total > 0 and found.complete:
         steps.append(f"{command} saves all {found.total} tensors")

@@ -1,15 +1,22 @@
-"""Verify a checkpoint for the caller: what is damaged, and what `recover` gives of it."""
+"""Verifying as callers ask for it: what is damaged, and what `recover` would make of that."""
 
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import replace
 
 from ckptparse.errors import CheckpointError
+from ckptparse.examination.case import check_tensors, open_case
+from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.report import Outlook, Report
-from ckptparse.examination.verify import verify as examine
-from ckptparse.files.context import Progress, Store
+from ckptparse.examination.verify import verify_path
+from ckptparse.files.context import Context, Progress, Store, begin
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.lenient import choose_leniently
+from ckptparse.inventory.parts import survey_candidate
 from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.problems import Status
 
 __all__ = ["verify"]
 
@@ -31,8 +38,8 @@ def verify(
     """Check a checkpoint: index, data files, every tensor, and what is beside them.
 
     It does not stop at the first damage, and writes nothing. Data is read in pieces of 1 MiB. If
-    something is damaged and the checkpoint is small, the repairs of `recover` are tried, so that
-    `report.next_step` says what they give.
+    something is damaged, the repairs of `recover` are tried, so that `report.next_step` says what
+    they give: all of them if the files have at most 16 MiB together, else those of the index.
 
     Args:
         path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
@@ -48,12 +55,16 @@ def verify(
         CheckpointNotFoundError: No file of a checkpoint is there.
         NotACheckpointError: The file there was never part of one; `.identity` says what it is.
     """
-    report = examine(path, hashes=hashes, progress=progress, store=store, limits=limits)
-    if report.ok or sum(file.size or 0 for file in report.files.values()) > _TRIED_BYTES:
+    found = begin(path, store=store, limits=limits, progress=progress, lenient=True)
+    report = verify_path(*found, hashes=hashes)
+    if report.ok:
         return report
-    if sum(not tensor.status.proved for tensor in report.tensors.values()) > _TRIED_TENSORS:
-        return report
-    return replace(report, outlook=_look_ahead(path, store, limits))
+    size = sum(file.size or 0 for file in report.files.values())
+    damaged = sum(not tensor.status.proved for tensor in report.tensors.values())
+    if size <= _TRIED_BYTES and damaged <= _TRIED_TENSORS:
+        return replace(report, outlook=_look_ahead(path, store, limits))
+    place, context = begin(path, store=store, limits=limits, lenient=True)
+    return replace(report, outlook=_look_at_index(place, context, report))
 
 
 def _look_ahead(path: str | os.PathLike[str], store: Store, limits: Limits) -> Outlook | None:
@@ -64,3 +75,37 @@ def _look_ahead(path: str | os.PathLike[str], store: Store, limits: Limits) -> O
         return Outlook.of(recover(path, store=store, limits=limits).report)
     except CheckpointError:
         return None
+
+
+def _look_at_index(path: str, context: Context, report: Report) -> Outlook | None:
+    """Return what `recover` gives at the least, by the repairs of the index alone.
+
+    These take as long as the index is large. Of the data only those tensors are read that the
+    index names after its repair, and that are not verified yet. None if it needs none, or if
+    nothing comes of it.
+    """
+    broken = any(one.code.startswith(("index.", "v1.")) for one in report.problems)
+    folders = Folders(context)
+    choice = choose_leniently(path, folders)
+    if not broken or choice.candidate.format == "graph":
+        return None
+    case = open_case(survey_candidate(choice.candidate, folders), context, correct=True)
+    with closing(case.files):
+        if case.main is None:
+            return None
+        listed = [one for one in case.main.tensors.values() if one.name != OBJECT_GRAPH]
+        known = {name for name, one in report.tensors.items() if one.status.proved}
+        fresh = [one for one in listed if one.name not in known]
+        statuses = [one.outcome().status for one in check_tensors(fresh, case)]
+    proved = len(listed) - len(fresh) + statuses.count(Status.VERIFIED)
+    complete = case.main.complete
+    if proved < Outlook.of(report).proved:
+        return None
+    return Outlook(
+        total=len(listed),
+        proved=proved,
+        in_part=statuses.count(Status.PARTIAL) + statuses.count(Status.UNVERIFIED),
+        complete=complete,
+        unnamed_bytes=0 if complete else report.unnamed_bytes,
+        exact=complete and proved == len(listed),
+    )

@@ -20,11 +20,11 @@ from ckptparse.dtypes import DataType, data_type_of, numpy_dtype
 from ckptparse.errors import CheckpointError, MalformedError, UnsupportedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source, check_range
+from ckptparse.files.stream import SourceStream
 from ckptparse.foreign import LENGTH_FIELD, NAME_ATTRIBUTE, STRING_FIELD, load_h5py
 from ckptparse.limits import Limits
 from ckptparse.sources.npy import strings_of
 from ckptparse.sources.stored import LoadedTensor, StoredTensor
-from ckptparse.sources.stream import SourceStream
 from ckptparse.tensor_like import TensorLike
 
 __all__ = ["Hdf5Source"]

@@ -28,6 +28,7 @@ from ckptparse.errors import (
 )
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
+from ckptparse.files.stream import SourceStream
 from ckptparse.foreign import (
     INDEX_NAME,
     LENGTH_FIELD,
@@ -38,7 +39,6 @@ from ckptparse.foreign import (
 )
 from ckptparse.limits import Limits
 from ckptparse.sources.stored import LoadedTensor, StoredTensor
-from ckptparse.sources.stream import SourceStream
 from ckptparse.tensor_like import TensorLike
 
 __all__ = ["NpySource", "strings_of"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import lzma
 import struct
 import tarfile
@@ -22,6 +21,7 @@ from ckptparse.errors import (
 )
 from ckptparse.files.archives.magic import HEAD_SIZE, Packing, guess_packing, is_tar_header
 from ckptparse.files.storage import Source
+from ckptparse.files.stream import SourceStream
 from ckptparse.limits import Limits
 
 __all__ = ["SourceFile", "explained", "find_packing", "iter_unpacked"]
@@ -47,37 +47,16 @@ _DAMAGE: tuple[type[Exception], ...] = (
 """What the standard library raises for bytes that are no such archive."""
 
 
-class SourceFile(io.RawIOBase):
-    """A source as a file object, for the standard library: small reads share a request."""
+class SourceFile(SourceStream):
+    """A source as a file object of which small reads share a request."""
 
     def __init__(self, source: Source, *, most: int, window: int = _WINDOW) -> None:
         """Take a source; `most` bounds one read, which would all be in memory."""
-        super().__init__()
-        self._source = source
+        super().__init__(source)
         self._most = most
         self._size = window
-        self._position = self._start = 0
+        self._start = 0
         self._data = b""
-
-    def readable(self) -> bool:
-        """Return true."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return true."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Set the position, from the start, from here or from the end."""
-        base = (0, self._position, self._source.size)[whence]
-        if base + offset < 0:
-            raise OSError("The position lies before the start")
-        self._position = base + offset
-        return self._position
 
     def read(self, size: int | None = -1) -> bytes:
         """Read up to so many bytes; fewer at the end.
@@ -101,7 +80,7 @@ class SourceFile(io.RawIOBase):
         self._position += count
         return self._data[start : start + count]
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Fill a buffer as far as there are bytes."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data

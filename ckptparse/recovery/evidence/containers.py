@@ -28,12 +28,13 @@ import numpy.typing as npt
 from ckptparse.errors import CheckpointError
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
+from ckptparse.files.stream import SourceStream
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.limits import Limits
 from ckptparse.recovery.conversions import Conversion, undo
 from ckptparse.recovery.evidence.datasets import DatasetSource, iter_datasets
 
-__all__ = ["Candidate", "SourceFile", "iter_candidates", "iter_parts"]
+__all__ = ["Candidate", "iter_candidates", "iter_parts"]
 
 _PIECE = 1 << 24
 """Bytes that are searched at once, so that memory stays small."""
@@ -58,41 +59,6 @@ class Candidate(NamedTuple):
 
     offset: int
     size: int
-
-
-class SourceFile(io.RawIOBase):
-    """A source as a file object that can seek, for the standard library's archive readers."""
-
-    def __init__(self, source: Source) -> None:
-        super().__init__()
-        self._source = source
-        self._position = 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size}
-        self._position = max(0, base[whence] + offset)
-        return self._position
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill a buffer as far as there are bytes; return their number."""
-        count = max(0, min(len(buffer), self._source.size - self._position))
-        if count:
-            self._source.read_into(self._position, memoryview(buffer)[:count])
-            self._position += count
-        return count
 
 
 def iter_parts(source: Source, *, limits: Limits, depth: int = 0) -> Iterator[Source]:
@@ -130,7 +96,7 @@ def _opener_of(head: bytes) -> Callable[[Source, Limits], Iterator[Source]] | No
 
 
 def _iter_zip(source: Source, limits: Limits) -> Iterator[Source]:
-    with zipfile.ZipFile(io.BufferedReader(SourceFile(source))) as archive:
+    with zipfile.ZipFile(io.BufferedReader(SourceStream(source))) as archive:
         for info in archive.infolist():
             path = f"{source.path}:{info.filename}"
             if info.is_dir():
@@ -155,7 +121,7 @@ def _data_of(source: Source, info: zipfile.ZipInfo) -> int:
 
 
 def _iter_tar(source: Source, limits: Limits) -> Iterator[Source]:  # noqa: ARG001 - as its brothers
-    with tarfile.open(fileobj=io.BufferedReader(SourceFile(source)), mode="r:") as archive:
+    with tarfile.open(fileobj=io.BufferedReader(SourceStream(source)), mode="r:") as archive:
         for info in archive:
             if info.isreg():
                 yield _part(f"{source.path}:{info.name}", source, info.offset_data, info.size)

@@ -26,10 +26,13 @@ class SourceStream(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a position."""
+        """Set the position, from the start, from here or from the end."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size}
-        self._position = max(0, base[whence] + offset)
-        return self._position
+        position = base[whence] + offset
+        if position < 0:
+            raise OSError("The position lies before the start")
+        self._position = position
+        return position
 
     def tell(self) -> int:
         """Return the position."""
