@@ -13,26 +13,22 @@ variables and their layers readable (docs/format.md, sections 8.1 and 8.4).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ckptparse.backend import Backend, Format, Origin
-from ckptparse.backend.held import HeldTensors
+from ckptparse.backend import Origin
 from ckptparse.checkpoint import Checkpoint
 from ckptparse.errors import (
     CheckpointError,
     CheckpointNotFoundError,
     ClosedError,
     DataLossError,
-    UnsupportedError,
 )
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
-from ckptparse.files.fingerprint import Fingerprint as Fingerprinted
 from ckptparse.files.fingerprint import fingerprint_path
 from ckptparse.files.storage import is_file
 from ckptparse.graph.effects.effect import Effect
@@ -41,8 +37,7 @@ from ckptparse.graph.layers import (
     LayersSource,
     find_layers,
 )
-from ckptparse.graph.object_config import LayerDescription
-from ckptparse.graph.object_graph import ObjectGraph, ObjectNode, unescape_name
+from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.optimizer import (
     Averages,
     Optimizer,
@@ -54,38 +49,30 @@ from ckptparse.graph.tree import Tree, object_tree
 from ckptparse.inventory.by_model import take_saved_model
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.inventory import Candidate, Inventory
+from ckptparse.model.keras import Describer, list_user_objects
+from ckptparse.model.variables import Fingerprints, Variables, VariablesOpener, open_none
 from ckptparse.opening import (
-    GraphBeside,
     judge_saved_model,
     lost_variables,
-    open_candidate,
     open_inventory,
 )
-from ckptparse.proto.module_def_pb2 import ModuleDef
-from ckptparse.proto.parsing import parse_message
 from ckptparse.saved_model.fingerprint import FINGERPRINT_FILE, Fingerprint, read_fingerprint
+from ckptparse.saved_model.hub import HUB_FILE, check_hub_module
 from ckptparse.saved_model.keras_metadata import (
     KERAS_METADATA_FILE,
     KerasObject,
     read_keras_metadata,
 )
 from ckptparse.saved_model.meta_graph import MetaGraph
-from ckptparse.saved_model.objects import SavedObjectNode, SavedObjects
+from ckptparse.saved_model.objects import SavedObjects
 from ckptparse.saved_model.reading import SerializedModel, find_saved_model_file, read_saved_model
-from ckptparse.tensor import Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ckptparse.graph.graph import Graph
-
 __all__ = ["SavedModel"]
 
 _VARIABLES = "variables"
-_HUB_FILE = "tfhub_module.pb"
-_HUB_FORMAT = 3
-"""The only number that a `tfhub_module.pb` has had."""
-_LONGEST_KERAS_PATH = 200
 
 
 class SavedModel:
@@ -107,7 +94,7 @@ class SavedModel:
         self._context = context
         self._verify = verify
         self._closed = False
-        self._expected: _Fingerprints | None = None
+        self._expected: Fingerprints | None = None
 
     # The message
 
@@ -137,7 +124,7 @@ class SavedModel:
                 MetaGraph(
                     data,
                     directory=self.path,
-                    variables=_Variables(self),
+                    variables=Variables(self),
                     context=self._context,
                     path=self.file,
                 )
@@ -220,8 +207,8 @@ class SavedModel:
             if self._may_have_variables():
                 raise lost_variables(self.path, self._context)
             place = Candidate("v2", self._beside(_VARIABLES, _VARIABLES))
-            opener = _VariablesOpener(place, self.path, self._context, self._verify, self)
-            return Checkpoint(Origin(opener, opener.open_none()), place.path)
+            opener = VariablesOpener(place, self.path, self._context, self._verify, self)
+            return Checkpoint(Origin(opener, open_none(self._context)), place.path)
         return self._open_variables(inventory)
 
     @property
@@ -327,7 +314,7 @@ class SavedModel:
     @property
     def is_hub_module(self) -> bool:
         """Whether it is a TF-Hub module of TF1."""
-        return self._has_file(self._beside(_HUB_FILE))
+        return self._has_file(self._beside(HUB_FILE))
 
     def check_hub_module(self) -> None:
         """Refuse a TF-Hub module that needs more than reading a SavedModel.
@@ -336,20 +323,8 @@ class SavedModel:
             UnsupportedError: It has another format, or features that nobody here knows. A
                 description that does not parse refuses nothing.
         """
-        path = self._beside(_HUB_FILE)
-        if not self._has_file(path):
-            return
-        try:
-            data = self._context.read_whole(path, "message_bytes", "The size of the description")
-            module = parse_message(ModuleDef, data, limits=self._context.limits, path=path)
-        except DataLossError:
-            return
-        if module.format != _HUB_FORMAT or module.required_features:
-            raise UnsupportedError(
-                f"The TF-Hub module has format {module.format} and requires "
-                f"{list(module.required_features)}: only format {_HUB_FORMAT} is known",
-                path=path,
-            )
+        if self.is_hub_module:
+            check_hub_module(self._beside(HUB_FILE), self._context)
 
     def close(self) -> None:
         """Close the variables, and open them no more."""
@@ -395,7 +370,7 @@ class SavedModel:
         path: str,
         context: Context,
         verify: bool,  # noqa: FBT001 - as it is pickled
-        expected: _Fingerprints,
+        expected: Fingerprints,
     ) -> SavedModel:
         model = cls(path, context, verify=verify)
         model._expected = expected
@@ -446,28 +421,28 @@ class SavedModel:
         graph = self._graph
         if graph is None:
             return self.variables.layers, self.variables.layers_source or "names"
-        return find_layers(graph, _Describer(self.keras_metadata or {}))
+        return find_layers(graph, Describer(self.keras_metadata or {}))
 
     def _open_variables(self, inventory: Inventory) -> Checkpoint:
         expected = None if self._expected is None else self._expected.variables
         if expected is not None and inventory.meant is not None:
             from ckptparse.backend.reopening import ReopenedBackend
 
-            opener = _VariablesOpener(inventory.meant, self.path, self._context, self._verify, self)
+            opener = VariablesOpener(inventory.meant, self.path, self._context, self._verify, self)
             origin = Origin(opener, ReopenedBackend(opener, expected), is_shared=True)
         else:
             meant, backend = open_inventory(inventory, self._context)
-            opener = _VariablesOpener(meant, self.path, self._context, self._verify, self)
+            opener = VariablesOpener(meant, self.path, self._context, self._verify, self)
             origin = Origin(opener, backend)
         return Checkpoint(origin, opener.path, verify=self._verify)
 
-    def _fingerprints(self) -> _Fingerprints:
+    def _fingerprints(self) -> Fingerprints:
         """Take those of the files that tell what the model is."""
         if self._expected is not None:
             return self._expected
         meant = take_saved_model(self.path, Folders(self._context)).meant
         index = None if meant is None or meant.format != "v2" else meant.index_path
-        return _Fingerprints(
+        return Fingerprints(
             *(
                 None if path is None else fingerprint_path(path, self._context)
                 for path in (self.file, index)
@@ -493,121 +468,6 @@ class SavedModel:
     def _user_objects(self) -> list[KerasObject]:
         """Take the metadata that Keras kept in the objects before it had a file of its own."""
         try:
-            objects = self.objects
+            return list_user_objects(self.objects)
         except CheckpointError:
             return []
-        found = []
-        for node in objects.walk() if objects is not None else ():
-            user = node.user_object if isinstance(node, SavedObjectNode) else None
-            if user is not None and user.identifier.startswith("_tf_keras_") and user.metadata:
-                path = _keras_path(node)
-                found.append(KerasObject(node.node_id, path, user.identifier, user.metadata))
-        return found
-
-
-def _keras_path(node: ObjectNode) -> str:
-    """Return the path of an object as Keras writes it: `root.layer-0.kernel`."""
-    path = node.graph.path_of(node.node_id, at_most=_LONGEST_KERAS_PATH) or ""
-    names = map(unescape_name, filter(None, path.split("/")))
-    return ".".join(("root", *names))
-
-
-class _Variables:
-    """The variables of a SavedModel as an object graph asks for them, opened when first asked."""
-
-    def __init__(self, model: SavedModel) -> None:
-        self._model = model
-
-    def find(self, name: str) -> Tensor | None:
-        """Return the tensor of a stored name, or None; errors are those of opening."""
-        variables = self._model.variables
-        # Not `get`: an error that is thrown away would look for the closest names.
-        if name not in variables:
-            return None
-        return variables[name]
-
-    def names(self) -> Iterable[str]:
-        """Iterate over every stored name; none where the variables cannot be opened."""
-        try:
-            return list(self._model.variables)
-        except CheckpointError:
-            return ()
-
-    def find_graph(self) -> ObjectGraph | None:
-        """Return the object graph of the variables; None where it cannot be read."""
-        try:
-            return self._model.variables.object_graph
-        except CheckpointError:
-            return None
-
-
-class _Fingerprints(NamedTuple):
-    """Of the files of a model that was pickled or copied; None for one that was not there."""
-
-    message: Fingerprinted | None
-    """Of `saved_model.pb`, or what stands for it."""
-    variables: Fingerprinted | None
-    """Of the index of the variables."""
-
-
-@dataclass(frozen=True, slots=True)
-class _VariablesOpener:
-    """How the variables of a SavedModel are opened, in another process too."""
-
-    candidate: Candidate
-    directory: str
-    context: Context
-    verify: bool
-    model: SavedModel | None = field(default=None, compare=False, repr=False)
-    """The open model, whose graphs are parsed already; None in another process."""
-
-    @property
-    def path(self) -> str:
-        """The prefix of the variables."""
-        return self.candidate.path
-
-    @property
-    def format(self) -> Format:
-        """Their format."""
-        return self.candidate.format
-
-    def open(self) -> Backend:
-        """Open them; raises as `open_inventory` does."""
-        if self.candidate.saved_model is None:
-            return self.open_none()
-        return open_candidate(self.candidate, self.context)
-
-    def open_none(self) -> Backend:
-        """Return the files of a model without variables: none."""
-        return HeldTensors("v2", (), {}, limits=self.context.limits)
-
-    def lasting(self) -> _VariablesOpener:
-        """Return the same, by paths that mean the same from every directory."""
-        absolute = self.context.absolute
-        candidate, directory = self.candidate.at(absolute), absolute(self.directory)
-        return _VariablesOpener(candidate, directory, self.context.again(), self.verify)
-
-    def find_using_graph(self) -> Graph | None:
-        """Read the graph that serves; see `GraphBeside`."""
-        return GraphBeside(self.path, self.context).find_using_graph(self.format)
-
-    def find_training_graph(self) -> Graph | None:
-        """Return the graph; of several that with the most nodes: training knows more."""
-        model = self.model or SavedModel(self.directory, self.context, verify=self.verify)
-        graphs = [meta_graph.graph for meta_graph in model.meta_graphs]
-        return max(graphs, key=lambda graph: len(graph.nodes), default=None)
-
-
-class _Describer:
-    """Gives what Keras wrote of an object, by its number among the SavedModel's or by its path."""
-
-    def __init__(self, metadata: Mapping[str, KerasObject]) -> None:
-        self._by_path = metadata
-        self._by_number = {item.node_id: item for item in metadata.values()}
-
-    def __call__(self, node: ObjectNode) -> LayerDescription | None:
-        if isinstance(node, SavedObjectNode):
-            found = self._by_number.get(node.node_id)
-        else:
-            found = self._by_path.get(_keras_path(node))
-        return found.describe() if found is not None and found.is_layer else None
