@@ -68,12 +68,12 @@ if TYPE_CHECKING:
     from ckptparse.graph.layers import LayerDescription as LayerDescription
     from ckptparse.graph.nodes import Node as Node
     from ckptparse.graph.nodes import NodeTable as NodeTable
-    from ckptparse.graph.object_graph import Attribute as Attribute
     from ckptparse.graph.object_graph import ObjectGraph as ObjectGraph
-    from ckptparse.graph.object_graph import ObjectNode as ObjectNode
-    from ckptparse.graph.object_graph import RegisteredSaver as RegisteredSaver
-    from ckptparse.graph.object_graph import SlotVariable as SlotVariable
-    from ckptparse.graph.object_graph import TensorSource as TensorSource
+    from ckptparse.graph.object_node import Attribute as Attribute
+    from ckptparse.graph.object_node import ObjectNode as ObjectNode
+    from ckptparse.graph.object_node import RegisteredSaver as RegisteredSaver
+    from ckptparse.graph.object_node import SlotVariable as SlotVariable
+    from ckptparse.graph.object_node import TensorSource as TensorSource
     from ckptparse.graph.optimizer import Averages as Averages
     from ckptparse.graph.optimizer import Optimizer as Optimizer
     from ckptparse.graph.optimizer import Slots as Slots
@@ -174,9 +174,9 @@ _MODULES = {
     "graph.effects.effect": ["Effect", "EffectKind", "PathOrigin"],
     "graph.graph": ["Graph"],
     "graph.layers": ["Layer", "LayerDescription"],
-    "graph.object_graph": [
+    "graph.object_graph": ["ObjectGraph"],
+    "graph.object_node": [
         "Attribute",
-        "ObjectGraph",
         "ObjectNode",
         "RegisteredSaver",
         "SlotVariable",

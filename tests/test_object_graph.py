@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import ckptparse
 from ckptparse.bundle.naming import encode_name
 from ckptparse.errors import CheckpointError, LimitError, MalformedError, TensorNotFoundError
-from ckptparse.graph.object_graph import ObjectGraph, ObjectNode, escape_name, unescape_name
+from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.graph.object_node import ObjectNode, escape_name, unescape_name
 from ckptparse.graph.optimizer import find_optimizers
 from ckptparse.graph.tree import object_tree
 from ckptparse.graph.variable_names import name_variables

@@ -24,7 +24,7 @@ from ckptparse.errors import (
     TensorNotFoundError,
     UnsupportedError,
 )
-from ckptparse.graph.object_graph import ObjectNode
+from ckptparse.graph.object_node import ObjectNode
 from ckptparse.limits import Limits
 from ckptparse.proto.meta_graph_pb2 import AssetFileDef, MetaGraphDef
 from ckptparse.proto.saved_model_pb2 import SavedModel as SavedModelProto

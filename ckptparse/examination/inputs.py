@@ -9,8 +9,7 @@ from hashlib import sha256
 from importlib import import_module
 from typing import Any
 
-from ckptparse.bundle.naming import INDEX_SUFFIX, split_data_path
-from ckptparse.filenames import STATE_FILE_NAME
+from ckptparse.filenames import INDEX_SUFFIX, STATE_FILE_NAME, split_data_path
 from ckptparse.files.noted import NotedStorage
 from ckptparse.files.storage import Storage
 from ckptparse.limits import DEFAULT_LIMITS, Limits

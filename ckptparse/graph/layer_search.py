@@ -20,7 +20,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ckptparse.errors import LimitError
-from ckptparse.graph.object_graph import SAVE_COUNTER, ObjectGraph, ObjectNode
+from ckptparse.graph.object_graph import SAVE_COUNTER, ObjectGraph
+from ckptparse.graph.object_node import ObjectNode
 from ckptparse.graph.optimizer import find_optimizers
 from ckptparse.graph.slot_search import is_optimizer
 

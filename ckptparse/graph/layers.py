@@ -18,7 +18,8 @@ import numpy.typing as npt
 from ckptparse.graph.layer_search import LayerSearch, find_models
 from ckptparse.graph.name_roles import is_counter_name
 from ckptparse.graph.object_config import LayerDescription, read_object_config
-from ckptparse.graph.object_graph import SAVE_COUNTER, ObjectGraph, ObjectNode
+from ckptparse.graph.object_graph import SAVE_COUNTER, ObjectGraph
+from ckptparse.graph.object_node import ObjectNode
 from ckptparse.graph.optimizer import find_averages, find_optimizers
 from ckptparse.tensor import Tensor
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckptparse.errors import CheckpointError
-from ckptparse.graph.object_graph import ObjectNode
+from ckptparse.graph.object_node import ObjectNode
 
 __all__ = ["LayerDescription", "describe_layer", "read_object_config"]
 

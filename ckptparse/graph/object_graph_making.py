@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ckptparse.errors import UnsupportedError
-from ckptparse.graph.object_graph import VARIABLE_VALUE, escape_name, unescape_name
+from ckptparse.graph.object_node import VARIABLE_VALUE, escape_name, unescape_name
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 
 __all__ = ["make_object_graph"]

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from ckptparse.graph.object_graph import ObjectGraph, ObjectNode
+from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.graph.object_node import ObjectNode
 
 __all__ = ["LEARNING_RATES", "STEPS", "find_slots", "is_optimizer", "own_nodes"]
 

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ckptparse.dtypes import element_name
-from ckptparse.graph.object_graph import VARIABLE_VALUE, ObjectGraph, ObjectNode
+from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.graph.object_node import VARIABLE_VALUE, ObjectNode
 from ckptparse.tensor import Tensor
 from ckptparse.text import escape
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ckptparse.graph.object_config import LayerDescription
-from ckptparse.graph.object_graph import ObjectNode, unescape_name
+from ckptparse.graph.object_node import ObjectNode, unescape_name
 from ckptparse.saved_model.keras_metadata import KerasObject
 from ckptparse.saved_model.objects import SavedObjectNode, SavedObjects
 

@@ -18,7 +18,8 @@ from ckptparse.files.context import Context
 from ckptparse.graph.effects.effect import Effect, PathOrigin
 from ckptparse.graph.graph import Graph
 from ckptparse.graph.nodes import split_input
-from ckptparse.graph.object_graph import ObjectGraph, TensorSource
+from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.graph.object_node import TensorSource
 from ckptparse.proto.meta_graph_pb2 import AssetFileDef, MetaGraphDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.wire import BYTES, GROUP, Buffer, iter_fields

@@ -21,10 +21,10 @@ import numpy as np
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.errors import MalformedError
 from ckptparse.graph.attributes import Shape, shape_or_unknown
-from ckptparse.graph.object_graph import (
+from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.graph.object_node import (
     VARIABLE_VALUE,
     Attribute,
-    ObjectGraph,
     ObjectNode,
     RegisteredSaver,
     TensorSource,
