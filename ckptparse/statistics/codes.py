@@ -19,7 +19,6 @@ __all__ = ["CodeTable", "code_table", "codes_of", "to_numbers"]
 
 _ROUNDED = 1 << 16
 _LARGEST = float(np.finfo(np.float32).max)
-_SMALL_FLOATS = ("float8", "float4", "float6")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
