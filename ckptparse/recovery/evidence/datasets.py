@@ -18,9 +18,9 @@ import numpy as np
 from ckptparse.errors import MalformedError, UnsupportedError
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
+from ckptparse.files.stream import SourceStream
 from ckptparse.foreign import load_h5py
 from ckptparse.limits import Limits
-from ckptparse.sources.stream import SourceStream
 
 __all__ = ["DatasetSource", "iter_datasets"]
 

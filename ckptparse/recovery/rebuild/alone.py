@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 
 from ckptparse.bundle.entry import BundleHeader, Endianness, count_elements
-from ckptparse.bundle.naming import INDEX_SUFFIX
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
@@ -18,6 +17,7 @@ from ckptparse.examination.index_view import OBJECT_GRAPH, IndexView
 from ckptparse.examination.outcome import ByteRange, EvidenceRecord
 from ckptparse.examination.payload import ListedTensor, Payload
 from ckptparse.examination.readers import DataFile
+from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.storage import Source
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.inventory.survey import Origin

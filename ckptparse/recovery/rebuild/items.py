@@ -16,7 +16,8 @@ from itertools import islice
 
 from ckptparse.crc.inversion import is_counter
 from ckptparse.dtypes import DataType, item_size
-from ckptparse.graph.object_graph import VARIABLE_VALUE, ObjectGraph, ObjectNode
+from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.graph.object_node import VARIABLE_VALUE, ObjectNode
 from ckptparse.graph.slot_search import find_slots, is_optimizer
 from ckptparse.problems import EvidenceRule
 

@@ -21,11 +21,11 @@ from typing import Any
 from ckptparse.errors import MalformedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
+from ckptparse.files.stream import SourceStream
 from ckptparse.recovery.rebuild.keras_config import is_keras_config, iter_weights
 from ckptparse.recovery.rebuild.shapes import GivenTensor, parse_shapes
 from ckptparse.sources.hdf5 import Hdf5Source
 from ckptparse.sources.npy import NpySource
-from ckptparse.sources.stream import SourceStream
 
 __all__ = ["parse_shapes_text", "read_shapes"]
 
