@@ -218,7 +218,7 @@ def test_data_files_without_an_index_are_not_promised_to_be_rebuilt(tmp_path: Pa
     save(tmp_path, "c")
     lose_index(tmp_path)
     for path in (tmp_path / "c", tmp_path / "c.data-00000-of-00001"):
-        with pytest.raises(CheckpointNotFoundError, match="Only the index has the names") as caught:
+        with pytest.raises(CheckpointNotFoundError, match="nly the index has the names") as caught:
             ckptparse.read(path)
         assert "rebuild" not in str(caught.value)
 
