@@ -48,7 +48,8 @@ def run_all(jobs: Sequence[Callable[[], None]], threads: int) -> None:
     others: list[threading.Thread] = []
     try:
         for _ in range(min(threads, len(jobs)) - 1):
-            other = threading.Thread(target=_work, args=(pending, errors))
+            other = threading.Thread(target=_work, args=(pending, errors), daemon=True)
+            # One that waits for an answer does not keep an interrupted process from ending.
             try:
                 other.start()
             except RuntimeError:  # The system gives no more threads: fewer do the same work.

@@ -7,6 +7,7 @@
     python scripts/benchmark.py sparse             64 GiB, in a sparse file
     python scripts/benchmark.py read --cold        with memory as it happens to be at hand
     python scripts/benchmark.py recover            what recovery is made of, method by method
+    python scripts/benchmark.py remote             from a web server that is slow to answer
 
 Every run is a fresh process, with the page cache warm, memory made ready (see `benchmark_jobs`) and
 imports not counted; ours, TensorFlow's, safetensors' and the bare limit (the same reads and
@@ -75,6 +76,11 @@ def main() -> None:
 
         draw_scale(args.scale)
         return
+    if args.jobs == ["remote"]:
+        from benchmark_remote import main as measure_remote
+
+        measure_remote(args.rounds, directory=args.directory)
+        return
     named = {one for name in args.jobs for one in GROUPS.get(name, (name,))}
     jobs = [job for job in JOBS if (job.name in named if named else job.usual)]
     readers = [name for name in READERS if is_installed(name)]
@@ -99,7 +105,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--cold", action="store_true", help="do not make memory ready")
     parser.add_argument("--scale", metavar="PNG", help="draw cost against work instead")
     args = parser.parse_args()
-    unknown = set(args.jobs) - {job.name for job in JOBS} - GROUPS.keys()
+    unknown = set(args.jobs) - {job.name for job in JOBS} - GROUPS.keys() - {"remote"}
     if unknown:
         parser.error(f"there is no job {', '.join(sorted(unknown))}")
     if args.rounds < 1:

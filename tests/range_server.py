@@ -26,6 +26,7 @@ class RangeServer:
     """Method, path and `Range` of each request."""
     tags: dict[str, str] = field(default_factory=dict)
     port: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)
 
     @property
     def url(self) -> str:
@@ -102,6 +103,7 @@ def serve(files: Mapping[str, bytes], *, delay: float = 0) -> Iterator[RangeServ
     try:
         yield served
     finally:
+        served.stop.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -137,3 +139,21 @@ def short_body(handler: Handler) -> bool:
     handler.wfile.write(handler.server.served.files[path][int(first) : int(first) + 1])
     handler.close_connection = True
     return True
+
+
+def hang(seconds: float) -> Fault:
+    """Take the request, and say nothing for so long."""
+
+    def fail(handler: Handler) -> bool:
+        handler.server.served.stop.wait(seconds)
+        handler.close_connection = True
+        return True
+
+    return fail
+
+
+class Always(list[Fault]):
+    """A fault that does not end."""
+
+    def pop(self, _: Any = 0) -> Fault:
+        return self[0]

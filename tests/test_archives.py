@@ -203,8 +203,32 @@ def test_every_reader_takes_an_archive(
     same({name: one.read() for name, one in ckptparse.recover(path).items()}, wanted)
     assert next(iter(ckptparse.annotate(f"{path}/saver/my_model"))) is not None
     assert ckptparse.identify(f"{path}/saver/my_model").kind == "v2-prefix"
+    (tmp_path / "out").mkdir()
+    ckptparse.convert(path, tmp_path / "out" / "m")
+    same(ckptparse.read(tmp_path / "out" / "m"), wanted)
+    assert len(ckptparse.diff(path, plain).equal) == len(wanted)
+    assert ckptparse.stats(path) == ckptparse.stats(plain)
+    same(ckptparse.average([path, path]), wanted)
     # Of the archive itself it tells what it is.
     assert ckptparse.identify(path).kind == "gzip"
+
+
+@pytest.mark.parametrize("command", ["ls", "info", "verify", "show", "dump"])
+def test_every_command_takes_an_archive(
+    command: str,
+    tmp_path: Path,
+    model: dict[str, bytes],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = pytest.importorskip("ckptparse.cli.app")
+    (tmp_path / "m.tar.gz").write_bytes(PACKS[".tar.gz"](model))
+    more = ["weights"] if command == "show" else []
+    monkeypatch.setattr(sys, "argv", ["ckptparse", command, str(tmp_path / "m.tar.gz"), *more])
+    with pytest.raises(SystemExit) as caught:
+        app.run()
+    assert not caught.value.code
+    assert capsys.readouterr().out
 
 
 def test_several_checkpoints_are_listed(tmp_path: Path, model: dict[str, bytes]) -> None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +168,56 @@ def test_an_object_that_is_replaced_between_two_reads_is_an_error(
         source.read_at(8, 8)
 
 
+def test_a_file_of_fsspec_that_is_replaced_between_two_reads_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ckptparse.files.filesystem._LOOK_AGAIN", 0)
+    filesystem = fsspec.filesystem("memory")
+    filesystem.pipe_file("/changing/w", b"0123456789")
+    source = find_storage("x", filesystem)[1].open("/changing/w")
+    assert bytes(source.read_at(0, 4)) == b"0123"
+    filesystem.pipe_file("/changing/w", b"abcdefghij")
+    with pytest.raises(StorageError, match="replaced while it was read"):
+        source.read_at(4, 4)
+
+
+def test_a_failure_that_lasts_ends_and_says_nothing_of_the_checkpoint(
+    served: range_server.RangeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The bounds of a minute, in a second.
+    monkeypatch.setitem(remote._RETRIES, "retry_timeout", timedelta(milliseconds=500))
+    monkeypatch.setitem(remote._RETRIES["backoff"], "max_backoff", timedelta(milliseconds=100))
+    served.faults = range_server.Always([range_server.status(503)])
+    began = time.monotonic()
+    with pytest.raises(StorageError):
+        ckptparse.verify(f"{served.url}/saver/my_model")
+    assert time.monotonic() - began < 5
+    assert 2 <= len(served.log) <= 40
+
+
+def test_the_bounds_of_a_failure_sum_up_to_a_minute() -> None:
+    pause, begun = remote._RETRIES["backoff"]["max_backoff"], remote._RETRIES["retry_timeout"]
+    assert begun + pause + remote._CLIENT["timeout"] <= timedelta(seconds=60)
+    assert remote._RETRIES["max_retries"] <= 10
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal")
+@pytest.mark.parametrize("function", ["read", "verify"])
+def test_control_c_ends_the_wait_at_once(function: str, served: range_server.RangeServer) -> None:
+    code = f"import ckptparse; ckptparse.{function}('{served.url}/saver/my_model')"
+    served.faults = range_server.Always([range_server.hang(25)])
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 20
+    while not served.log and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, said = process.communicate(timeout=20)
+    assert time.monotonic() - began < 5
+    assert b"KeyboardInterrupt" in said
+
+
 def test_no_password_stands_in_an_error_or_a_repr(served: range_server.RangeServer) -> None:
     url = f"http://user:secret@127.0.0.1:{served.port}/saver/none"
     path, context = begin(url)
@@ -171,10 +229,54 @@ def test_no_password_stands_in_an_error_or_a_repr(served: range_server.RangeServ
     assert "secret" not in said and "user" not in said
 
 
-def test_a_url_with_a_query_is_refused_without_its_words() -> None:
+def test_a_signed_url_is_read_and_its_signature_stands_nowhere(fixtures: Path) -> None:
+    data = (fixtures / "v1" / "unsharded" / "model.ckpt-2").read_bytes()
+    with range_server.serve({"d/m.ckpt?sig=secret&x=1": data}) as server:
+        url = f"{server.url}/d/m.ckpt?sig=secret&x=1"
+        found = ckptparse.read(url)
+        wanted = ckptparse.read(fixtures / "v1" / "unsharded" / "model.ckpt-2")
+        assert list(found) == list(wanted)
+        # A signature to read is good for no HEAD.
+        assert {method for method, _, _ in server.log} == {"GET"}
+        path, context = begin(url)
+        assert "secret" not in f"{path} {context!r}"
+        server.files.clear()
+        with pytest.raises(CheckpointNotFoundError) as caught:
+            ckptparse.read(url)
+        assert "secret" not in f"{caught.value!r} {caught.value}"
+
+
+def test_an_archive_behind_a_signed_url_is_read(fixtures: Path) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        archive.add(fixtures / "saved_model" / "module", arcname=".")
+    with range_server.serve({"hub/1?format=compressed": out.getvalue()}) as server:
+        found = ckptparse.read(f"{server.url}/hub/1?format=compressed")
+    wanted = ckptparse.read(fixtures / "saved_model" / "module")
+    assert list(found) == list(wanted)
+
+
+def test_the_url_of_a_bucket_has_no_query() -> None:
     with pytest.raises(UnsupportedError, match="query") as caught:
-        begin("https://host/run/m?signature=secret")
+        begin("s3://bucket/run/m?signature=secret")
     assert "secret" not in str(caught.value)
+
+
+def test_a_checkpoint_is_written_into_a_bucket(s3: Any) -> None:
+    place = f"s3://bucket/{uuid.uuid4().hex}"
+    arrays = {"w": np.arange(5 << 20, dtype=np.float32), "b": np.ones(3)}
+    ckptparse.write(f"{place}/m", arrays)
+    found = ckptparse.read(f"{place}/m")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+    with pytest.raises(ckptparse.OutputExistsError):
+        ckptparse.write(f"{place}/m", arrays)
+    ckptparse.convert(f"{place}/m", f"{place}/out.npz")
+    keys = [one["Key"] for one in s3.list_objects_v2(Bucket="bucket")["Contents"]]
+    assert sum(key.startswith(place.rpartition("/")[2]) for key in keys) == 3
+    # Sent in parts: its tag counts them.
+    (data,) = [key for key in keys if key.startswith(place.rpartition("/")[2]) and ".data-" in key]
+    assert s3.head_object(Bucket="bucket", Key=data)["ETag"].endswith('-3"')
 
 
 def test_a_scheme_that_nobody_knows_is_refused() -> None:
@@ -184,9 +286,8 @@ def test_a_scheme_that_nobody_knows_is_refused() -> None:
 
 def test_that_nobody_answers_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(remote._RETRIES, "max_retries", 0)
-    path, context = begin("http://127.0.0.1:1/m")
     with pytest.raises(StorageError) as caught:
-        context.storage.open(path)
+        begin("http://127.0.0.1:1/m")
     assert not isinstance(caught.value, ckptparse.DataLossError)
 
 
@@ -251,6 +352,26 @@ def test_a_thousand_data_files_take_one_request_each(tmp_path: Path) -> None:
     found = ckptparse.read(f"{tmp_path.name}/m", store=storage)
     assert [int(array[9]) for array in found.values()] == list(range(1000))
     assert len(store) <= 1010
+
+
+def test_a_thousand_data_files_are_verified_by_one_request_each(tmp_path: Path) -> None:
+    many_tensors(tmp_path, 1000, shards=1000)
+    store, storage = counted(tmp_path)
+    assert ckptparse.verify(f"{tmp_path.name}/m", store=storage).ok
+    assert len(store) <= 1010
+
+
+def test_verify_and_recover_ask_for_large_pieces(tmp_path: Path) -> None:
+    bundle = builder.Bundle()
+    for number in range(40):
+        bundle.add(f"w{number:02d}", np.full(1 << 19, number, np.uint8))
+    bundle.write(tmp_path / "m")
+    for function in (ckptparse.verify, lambda *a, **b: ckptparse.recover(*a, **b).report):
+        store, storage = counted(tmp_path)
+        assert function(f"{tmp_path.name}/m", store=storage).ok
+        data = [stop - start for key, (start, stop) in store.gets if ".data-" in key]
+        assert sum(data) <= 1.2 * (20 << 20)
+        assert len(data) <= 8
 
 
 def test_rows_of_a_large_tensor_take_their_bytes_only(tmp_path: Path) -> None:

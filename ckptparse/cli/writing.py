@@ -25,21 +25,23 @@ def check_outputs(outputs: Sequence[str], inputs: Collection[str], *, overwrite:
     Raises:
         UsageError: One is refused, or two are the same.
     """
-    if len({os.path.realpath(output) for output in outputs}) < len(outputs):
+    if len(set(map(_real, outputs))) < len(outputs):
         raise UsageError("Two outputs have the same name", "give each a name of its own")
     for output in outputs:
         _check_output(output, inputs, overwrite=overwrite)
 
 
 def _check_output(output: str, inputs: Collection[str], *, overwrite: bool) -> None:
-    place = os.path.realpath(output)
+    place = _real(output)
     for path in inputs:
         home = _home(path)
-        if os.path.commonpath([home, place]) == home:
+        if _is_below(place, home):
             raise UsageError(
                 f"The output '{output}' would lie in the input's directory '{home}'",
                 "write it elsewhere: the input's directory is never written to",
             )
+    if _is_url(output):
+        return  # What lies there is asked when it is written.
     if os.path.lexists(output) and not overwrite:
         raise UsageError(
             f"The output '{output}' is already there",
@@ -52,8 +54,23 @@ def _check_output(output: str, inputs: Collection[str], *, overwrite: bool) -> N
 
 def _home(path: str) -> str:
     """Return the directory that an input lies in; its own where it is one."""
-    real = os.path.realpath(path)
+    real = _real(path)
     return real if os.path.isdir(real) else os.path.dirname(real)
+
+
+def _is_url(path: str) -> bool:
+    return "://" in path
+
+
+def _real(path: str) -> str:
+    return path if _is_url(path) else os.path.realpath(path)
+
+
+def _is_below(place: str, home: str) -> bool:
+    """Tell whether a path lies in a directory; what a URL names is never on this machine."""
+    if _is_url(place) or _is_url(home):
+        return place.startswith(f"{home.rstrip('/')}/")
+    return os.path.commonpath([home, place]) == home
 
 
 def write_npy(path: str, array: npt.NDArray[Any], *, overwrite: bool) -> None:

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from ckptparse.bundle.entry import BundleEntry, count_elements
 from ckptparse.bundle.index import BundleIndex, Listing
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import dtype_name, is_numeric
-from ckptparse.errors import CheckpointError
+from ckptparse.errors import CheckpointError, StorageError
 from ckptparse.examination.around import fingerprint_problems, graph_problems, state_problems
 from ckptparse.examination.check import check_payload
 from ckptparse.examination.index_view import NO_CHECKSUM, OBJECT_GRAPH
@@ -40,6 +41,9 @@ from ckptparse.filenames import shard_path
 from ckptparse.inventory.survey import IndexFile, Origin, Survey
 from ckptparse.parallel import PIECE_SIZE
 from ckptparse.problems import EvidenceRule, Problem, Status
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["IntactTensors", "find_intact"]
 
@@ -94,20 +98,27 @@ class _Bundle:
         )
 
 
-def find_intact(survey: Survey, files: DataFiles) -> Report | None:
+def find_intact(
+    survey: Survey, files: DataFiles, executor: Executor | None = None
+) -> Report | None:
     """Make the report of a checkpoint that is whole; None if it is not, or if it takes a look.
 
     Args:
         survey: The checkpoint's files.
-        files: What opens them. Long checksums that were computed are remembered there.
+        files: What opens them. Checksums that workers computed are remembered there.
+        executor: Who computes checksums. None: this thread, or of what lies in a bucket a few.
     """
     try:
         bundle = _open(survey, files)
         if bundle is None:
             return None
         order = _Order.of(bundle.columns, len(bundle.paths))
-        if not _fill_their_files(bundle, order, files) or not _agree(bundle, order, files):
+        if not _fill_their_files(bundle, order, files) or not _agree(
+            bundle, order, files, executor
+        ):
             return None
+    except StorageError:
+        raise
     except CheckpointError:
         return None
     return _report(bundle, survey, files)
@@ -172,7 +183,7 @@ def _fill_their_files(bundle: _Bundle, order: _Order, files: DataFiles) -> bool:
     return True
 
 
-def _agree(bundle: _Bundle, order: _Order, files: DataFiles) -> bool:
+def _agree(bundle: _Bundle, order: _Order, files: DataFiles, executor: Executor | None) -> bool:
     """Whether every tensor's bytes have the checksum that the index states."""
     columns = bundle.columns
     plain = _are_numeric(columns)
@@ -180,16 +191,43 @@ def _agree(bundle: _Bundle, order: _Order, files: DataFiles) -> bool:
     if columns.crcs[plain & (columns.sizes == 0)].any():
         return False
     files.begin(int(columns.sizes.sum()))
-    short = (plain & (columns.sizes <= PIECE_SIZE))[order.rows]
-    for rows in _pieces(columns, order.rows[short]):
-        if not _piece_agrees(bundle, rows, files):
+    if executor is not None or files.is_remote:
+        if not _workers_agree(bundle, order.rows[plain[order.rows]], files, executor):
             return False
-    others = [*order.rows[~short].tolist(), *np.flatnonzero(~plain & (columns.sizes == 0)).tolist()]
+        others = np.flatnonzero(~plain).tolist()
+    else:
+        short = (plain & (columns.sizes <= PIECE_SIZE))[order.rows]
+        for rows in _pieces(columns, order.rows[short]):
+            if not _piece_agrees(bundle, rows, files):
+                return False
+        empty = np.flatnonzero(~plain & (columns.sizes == 0))
+        others = [*order.rows[~short].tolist(), *empty.tolist()]
     for row in others:
         if check_payload(files, bundle.payload(row)).status is not Status.VERIFIED:
             return False
     files.finish()
     return True
+
+
+def _workers_agree(
+    bundle: _Bundle, rows: IntColumn, files: DataFiles, executor: Executor | None
+) -> bool:
+    """Let workers compute checksums; they are remembered for the long way if one is wrong."""
+    from ckptparse.examination.spread import Places, spread_checksums
+
+    columns = bundle.columns
+    places = Places(
+        bundle.paths, columns.shard_ids[rows], columns.offsets[rows], columns.sizes[rows]
+    )
+    crcs = spread_checksums(places, files, executor)
+    if (crcs == columns.crcs[rows]).all():
+        return True
+    numbers = zip(rows.tolist(), crcs.tolist(), strict=True)
+    for row, crc in numbers:
+        if crc >= 0:
+            path = bundle.paths[int(columns.shard_ids[row])]
+            files.known[path, int(columns.offsets[row]), int(columns.sizes[row])] = crc
+    return False
 
 
 def _are_numeric(columns: EntryColumns) -> npt.NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c
-from ckptparse.errors import CheckpointError
+from ckptparse.errors import CheckpointError, StorageError
 from ckptparse.examination.outcome import Span, merge_spans
 from ckptparse.files.context import Context, Progress
 from ckptparse.files.storage import Source, Storage
@@ -21,6 +21,8 @@ PAGE = 4096
 """Bytes of a page, counted from the file's start: file systems and downloads lose whole pages."""
 _ROUND = 64 << 20
 """Bytes of a long run between two calls of `progress`: their checksum takes some 20 ms."""
+_MOST_REMOTE = 4 << 20
+"""Bytes of one request of several at a time: sixteen of them keep 64 MiB."""
 _OPEN = 64
 """Files that are open at once: a quarter of the 256 that the strictest systems allow a process."""
 
@@ -58,7 +60,9 @@ class _Window:
         end = offset + size
         if offset < self._start or end > self._start + len(self._data):
             self._start = offset
-            length = max(size, min(PIECE_SIZE, self.source.size - offset))
+            # From a bucket, a request of 1 MiB takes nearly as long as one of 8.
+            most = PIECE_SIZE if self.source.concurrency is None else self.source.piece
+            length = max(size, min(max(PIECE_SIZE, most), self.source.size - offset))
             self._data = self.source.read_at(offset, length)
             self.read_count += length
         return memoryview(self._data)[offset - self._start : end - self._start]
@@ -73,6 +77,14 @@ class DataFiles:
         self._failed: dict[DataFile, CheckpointError] = {}
         self._watcher: Progress | None = None
         self._done = self._total = 0
+        self.known: dict[tuple[str, int, int], int] = {}
+        """Checksums that workers have computed: of a path, an offset and a size."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the files that are open are better read by several requests at a time."""
+        found = next(iter(self._windows.values()), None)
+        return found is not None and (found.source.concurrency or 0) > 1
 
     @property
     def is_watched(self) -> bool:
@@ -132,6 +144,9 @@ class DataFiles:
             return window
         try:
             source = file.open(self.context.storage)
+        except StorageError:
+            # Whether the file is there is not known: nothing may be said of it.
+            raise
         except CheckpointError as error:
             self._failed[file] = error
             return None
@@ -143,14 +158,24 @@ class DataFiles:
 
 def checksum_of(files: DataFiles, file: DataFile, offset: int, size: int, *, crc: int = 0) -> int:
     """Return the CRC of a run of bytes. Short runs share a read, threads share a long run."""
+    if not crc and file.undo is None and (file.path, offset, size) in files.known:
+        return files.known[file.path, offset, size]
     if size <= PIECE_SIZE:
         return crc32c(files.read(file, offset, size), crc) if size else crc
     source = files.source(file)
     for start in range(offset, offset + size, _ROUND):
         count = min(_ROUND, offset + size - start)
-        crc = stream_crc(source.read_at, start, count, crc=crc)
+        crc = _stream(source, start, count, crc)
         files.note_read(count)
     return crc
+
+
+def _stream(source: Source, start: int, size: int, crc: int) -> int:
+    if source.concurrency is None:
+        return stream_crc(source.read_at, start, size, crc=crc)
+    piece = min(source.piece, _MOST_REMOTE)
+    threads = source.concurrency
+    return stream_crc(source.read_at, start, size, crc=crc, threads=threads, piece=piece)
 
 
 def find_holes(files: DataFiles, file: DataFile, offset: int, size: int) -> tuple[Span, ...]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ckptparse.examination.case import check_all, open_case
 from ckptparse.examination.choosing import explain_choice
@@ -15,7 +15,7 @@ from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import Report
 from ckptparse.examination.summary import make_report
-from ckptparse.files.context import Context, Progress, Store, begin
+from ckptparse.files.context import Context, Place, Progress, Store, begin
 from ckptparse.files.noted import NotedStorage
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import choose_leniently
@@ -23,14 +23,18 @@ from ckptparse.inventory.parts import survey_candidate
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
 __all__ = ["verify", "verify_path", "verify_survey"]
 
 
 def verify(
-    path: str | os.PathLike[str],
+    path: Place,
     *,
     hashes: bool = False,
     progress: Progress | None = None,
+    executor: Executor | None = None,
     store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Report:
@@ -42,6 +46,9 @@ def verify(
         path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
         hashes: Whether the report has the SHA-256 of every file that was read: each is read again.
         progress: Called from time to time with the bytes read so far and the bytes to read.
+        executor: Who computes the checksums of a checkpoint whose index is whole: threads,
+            processes, `dask.distributed`'s `Client.get_executor()`, loky. The report is the same.
+            None: this thread; for files in a bucket, 16 threads that wait for answers.
         store: As for `ckptparse.open`.
         limits: Bounds on what its files may ask for.
 
@@ -51,12 +58,15 @@ def verify(
     Raises:
         CheckpointNotFoundError: No file of a checkpoint is there.
         NotACheckpointError: The file there was never part of one; `.identity` says what it is.
+        StorageError: The network or a worker failed, which says nothing of the checkpoint.
     """
     found = begin(path, store=store, limits=limits, progress=progress, lenient=True)
-    return verify_path(*found, hashes=hashes)
+    return verify_path(*found, hashes=hashes, executor=executor)
 
 
-def verify_path(path: str, context: Context, *, hashes: bool = False) -> Report:
+def verify_path(
+    path: str, context: Context, *, hashes: bool = False, executor: Executor | None = None
+) -> Report:
     """Check the checkpoint that a path means; see `verify`."""
     noted = NotedStorage(context.storage)
     folders = Folders(replace(context, storage=noted))
@@ -68,7 +78,7 @@ def verify_path(path: str, context: Context, *, hashes: bool = False) -> Report:
         report = verify_graph(choice.candidate, folders.context)
     else:
         survey = survey_candidate(choice.candidate, folders)
-        report = verify_survey(survey, folders.context)
+        report = verify_survey(survey, folders.context, executor)
     roles = {file.path: file.role for file in report.files.values()}
     report = replace(
         explain_choice(report, choice),
@@ -80,11 +90,11 @@ def verify_path(path: str, context: Context, *, hashes: bool = False) -> Report:
     return replace(report, others=find_others(survey, context))
 
 
-def verify_survey(survey: Survey, context: Context) -> Report:
+def verify_survey(survey: Survey, context: Context, executor: Executor | None = None) -> Report:
     """Check a checkpoint whose files are known."""
     files = DataFiles(context)
     with closing(files):
-        report = find_intact(survey, files)
+        report = find_intact(survey, files, executor)
         if report is not None:
             return report
         case = open_case(survey, context, files=files)

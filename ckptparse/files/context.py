@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from weakref import WeakValueDictionary
 
 from ckptparse.errors import UnsupportedError
@@ -20,11 +20,24 @@ from ckptparse.limits import DEFAULT_LIMITS, Limits
 if TYPE_CHECKING:
     from ckptparse.files.archives.storage import ArchiveStorage
 
-__all__ = ["Context", "Progress", "Store", "begin", "begin_with", "find_storage"]
+__all__ = [
+    "FILE_OBJECT",
+    "Context",
+    "Place",
+    "Progress",
+    "Store",
+    "begin",
+    "begin_with",
+    "find_storage",
+]
 
 Progress = Callable[[int, int], None]
 """Called from time to time with the bytes read so far and the bytes to read."""
 
+FILE_OBJECT = "<file object>"
+"""The path of a file object that a caller gives in place of a path."""
+Place = str | os.PathLike[str] | BinaryIO
+"""A path as callers give it: text, whatever `os.fspath` takes, an open file; a `UPath` will do."""
 Store = Storage | Mapping[str, Content] | Any | None
 """Where files are: a `Storage`, an obstore store, an fsspec file system, or a mapping of names to
 bytes or file objects. None: on this machine, or where a URL says."""
@@ -108,7 +121,7 @@ _STORAGES: WeakValueDictionary[bytes, Storage] = WeakValueDictionary()
 
 
 def begin(
-    path: str | os.PathLike[str],
+    path: Place,
     *,
     store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -163,19 +176,23 @@ def begin_with(
     Raises:
         TypeError: As for `begin`.
     """
-    if isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, Mapping):
         return begin(source, store=store, limits=limits, progress=progress)
     return source, begin("", store=store, limits=limits, progress=progress)[1]
 
 
-def find_storage(path: str | os.PathLike[str], store: Store) -> tuple[str, Storage]:
+def find_storage(path: Place, store: Store) -> tuple[str, Storage]:
     """Return the path as text and the storage that a caller means.
 
     Raises:
         TypeError: `store` is no storage.
         UnsupportedError: The path is a URL, and the package that reads it is not installed.
     """
-    text = os.fsdecode(path)
+    if store is None and not isinstance(path, (str, bytes, os.PathLike)):
+        found = _find_value(path)
+        if found is not None:
+            return found
+    text = os.fsdecode(cast("str | os.PathLike[str]", path))
     if store is None:
         return open_url(text) if "://" in text else (text, LOCAL)
     if isinstance(store, Mapping):
@@ -196,6 +213,20 @@ def find_storage(path: str | os.PathLike[str], store: Store) -> tuple[str, Stora
         f"Expected store to be a ckptparse.Storage, an obstore store, an fsspec file system, or a "
         f"mapping of names to bytes or file objects, found {type(store).__name__}"
     )
+
+
+def _find_value(path: Any) -> tuple[str, Storage] | None:
+    """Return path and storage of what is no text: a file object, or a `UPath`; None for others."""
+    if callable(getattr(path, "read", None)) and callable(getattr(path, "seek", None)):
+        from ckptparse.files.memory import MemoryStorage
+
+        return FILE_OBJECT, MemoryStorage({FILE_OBJECT: path})
+    filesystem, text = getattr(path, "fs", None), getattr(path, "path", None)
+    if hasattr(filesystem, "cat_file") and isinstance(text, str):
+        from ckptparse.files.filesystem import FilesystemStorage
+
+        return text, FilesystemStorage(filesystem)
+    return None
 
 
 def open_url(url: str) -> tuple[str, Storage]:

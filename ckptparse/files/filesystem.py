@@ -6,12 +6,16 @@ Only the methods that all of them have are used: `info`, `ls` and `cat_file`.
 from __future__ import annotations
 
 import posixpath
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from contextlib import suppress
+from functools import partial
+from typing import Any, BinaryIO, TypeVar
 
 from ckptparse.errors import (
     CheckpointNotFoundError,
     NotACheckpointError,
+    OutputExistsError,
     PermissionDeniedError,
     StorageError,
     UnsupportedError,
@@ -24,7 +28,12 @@ __all__ = ["FilesystemStorage", "open_url"]
 Result = TypeVar("Result")
 
 _KINDS: Mapping[str, FileKind] = {"file": "file", "directory": "directory"}
-_TAGS = ("ETag", "etag", "generation", "mtime")
+_PIECE = 8 << 20
+_WRITE = "writing"
+_TAGS = ("ETag", "etag", "generation", "blob_id", "mtime", "LastModified", "created")
+"""What file systems call what changes with a file, the surest first."""
+_LOOK_AGAIN = 1.0
+"""Seconds between two looks at whether a file is still the same: each costs a request."""
 
 
 class FilesystemStorage:
@@ -41,10 +50,23 @@ class FilesystemStorage:
         if status.kind != "file":
             raise NotACheckpointError("Expected a regular file, found a directory", path=path)
 
+        looked = time.monotonic()
+
         def fetch(offset: int, size: int) -> Any:
-            return _ask(
+            nonlocal looked
+            data = _ask(
                 path, lambda: self._filesystem.cat_file(path, start=offset, end=offset + size)
             )
+            if time.monotonic() - looked >= _LOOK_AGAIN:
+                self._filesystem.invalidate_cache()
+                if self.stat(path) != status:
+                    raise StorageError(
+                        "The file was replaced while it was read",
+                        path=path,
+                        hint="Read it again, when nobody writes to it",
+                    )
+                looked = time.monotonic()
+            return data
 
         return RemoteSource(path, status.size, fetch)
 
@@ -76,6 +98,28 @@ class FilesystemStorage:
         """Return the directory and the last name of a path."""
         return posixpath.split(path)
 
+    def put(self, path: str, file: BinaryIO, size: int, *, overwrite: bool) -> None:
+        """Write a file, piece by piece; see `WritableStorage`."""
+        if not overwrite and self.stat(path) is not None:
+            raise OutputExistsError("Something is there already", path=path)
+        out = _ask(path, lambda: self._filesystem.open(path, "wb"), to=_WRITE)
+        try:
+            for _ in range(0, size, _PIECE):
+                _ask(path, partial(out.write, file.read(_PIECE)), to=_WRITE)
+        except BaseException:
+            # To close it would let half of it appear.
+            with suppress(Exception):
+                out.discard()
+            out.closed = True
+            raise
+        _ask(path, out.close, to=_WRITE)
+        self._filesystem.invalidate_cache()
+
+    def remove(self, path: str) -> None:
+        """Remove a file; see `WritableStorage`."""
+        _ask(path, lambda: self._filesystem.rm_file(path), to=_WRITE)
+        self._filesystem.invalidate_cache()
+
 
 def open_url(url: str) -> tuple[str, FilesystemStorage]:
     """Return the path and the storage of a URL that `fsspec` knows.
@@ -98,6 +142,13 @@ def open_url(url: str) -> tuple[str, FilesystemStorage]:
             f"fsspec has no plugin for {scheme}://",
             hint="Install the plugin that the documentation of fsspec names for it",
         ) from error
+    # There a path is the whole URL, and would stand in messages.
+    secret = path.startswith("http") and ("?" in path or "@" in path.split("/")[2])
+    if secret:
+        raise UnsupportedError(
+            f"A URL of {scheme}:// with a user, a password or a query is read by obstore only",
+            hint="pip install 'ckptparse[remote]'",
+        )
     return path, FilesystemStorage(filesystem)
 
 
@@ -109,8 +160,8 @@ def _stat(info: Mapping[str, Any]) -> FileStat:
     return FileStat("file", int(info["size"] or 0), None if identity is None else str(identity))
 
 
-def _ask(path: str, request: Callable[[], Result]) -> Result:
-    """Ask the file system; if it fails, say why without its words, which may have a password."""
+def _ask(path: str, request: Callable[[], Result], *, to: str = "reading") -> Result:
+    """Ask the file system, and say why that failed without its words: they may hold a password."""
     try:
         return request()
     except FileNotFoundError:
@@ -118,9 +169,7 @@ def _ask(path: str, request: Callable[[], Result]) -> Result:
     except (NotADirectoryError, IsADirectoryError):
         raise NotACheckpointError("Expected a regular file", path=path) from None
     except PermissionError:
-        raise PermissionDeniedError(
-            "The file system does not allow reading it", path=path
-        ) from None
+        raise PermissionDeniedError(f"The file system does not allow {to} it", path=path) from None
     except Exception as error:  # noqa: BLE001 - each plugin has errors of its own
         kind = type(error).__name__
     raise StorageError(f"The file system did not answer ({kind})", path=path)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import mmap
 import posixpath
 import threading
-from collections.abc import Mapping
-from typing import BinaryIO
+from collections.abc import Mapping, MutableMapping
+from typing import BinaryIO, cast
 
 from ckptparse.errors import (
     CheckpointNotFoundError,
     ClosedError,
     DataLossError,
     NotACheckpointError,
+    OutputExistsError,
     TruncatedError,
 )
 from ckptparse.files.storage import Buffer, Content, FileStat, Source, check_range
@@ -178,6 +179,24 @@ class MemoryStorage:
     def split(self, path: str) -> tuple[str, str]:
         """Return the directory and the last name of a path."""
         return posixpath.split(path)
+
+    def put(self, path: str, file: BinaryIO, size: int, *, overwrite: bool) -> None:
+        """Put bytes under a name; see `WritableStorage`."""
+        if not overwrite and path in self._files:
+            raise OutputExistsError("The mapping has that name already", path=path)
+        self._writable()[path] = file.read(size)
+
+    def remove(self, path: str) -> None:
+        """Remove a name; see `WritableStorage`."""
+        self._writable().pop(path, None)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written."""
+        return not isinstance(self._files, MutableMapping)
+
+    def _writable(self) -> MutableMapping[str, Content]:
+        return cast("MutableMapping[str, Content]", self._files)
 
     def __getstate__(self) -> Mapping[str, Content]:
         # Of a mapping of another class, such as one over a database, the class is kept.

@@ -22,6 +22,11 @@ class NotedStorage:
         self._storage = storage
         self.opened: dict[str, int] = {}
 
+    @property
+    def beneath(self) -> Storage:
+        """The other storage: for workers elsewhere, whose notes nobody would see."""
+        return self._storage
+
     def open(self, path: str) -> Source:
         """Open a file, and note it; raises as the storage does."""
         source = self._storage.open(path)

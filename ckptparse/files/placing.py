@@ -7,10 +7,12 @@
     with place_directory("out") as directory:        a directory of files
         with directory.open("a.npy") as file:
 
-While a file is written, it has a temporary name in the same directory: `.ckptparse-….part`, or one
-that the caller gives, so that the files of a killed process can be put together again. When all is
-written and on the disk, the file gets its own name. After an error or an interrupt no file is left.
-An existing file is replaced only if `overwrite` is true.
+What is written has a temporary name in the same directory: `.ckptparse-….part`, unless the caller
+says which, so that whoever recovers what a killed process left knows what belongs together. When
+all is written and has reached the disk, it takes its own name. After an error or an interrupt
+nothing is left behind. Nothing that is there is replaced unless `overwrite` is true.
+
+What a URL or a `Storage` says lies elsewhere is sent there, as `sending` does.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ from ckptparse.errors import (
     PermissionDeniedError,
     UnsupportedError,
 )
+from ckptparse.files.local import LOCAL
+from ckptparse.files.sending import SentDirectory, SentFiles, as_writable
+from ckptparse.files.storage import Storage, WritableStorage
 
 __all__ = [
     "OutputDirectory",
@@ -51,8 +56,10 @@ _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EI
 
 
 @contextmanager
-def place_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """Write one file that gets its name only when it is complete.
+def place_file(
+    path: str | os.PathLike[str], *, overwrite: bool = False, storage: Storage | None = None
+) -> Iterator[BinaryIO]:
+    """Write one file that appears under its name only when it is whole.
 
     Raises:
         OutputExistsError: Something is there, and `overwrite` is false; or it is a directory.
@@ -60,7 +67,10 @@ def place_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iter
         PermissionDeniedError: It may not be written there.
         OutputError: The disk is full, or the system refuses for another reason.
     """
-    with place_files(overwrite=overwrite) as files, files.open(path) as file:
+    with (
+        place_files(overwrite=overwrite, storage=storage) as files,
+        files.open(path) as file,
+    ):
         yield file
 
 
@@ -76,7 +86,11 @@ class Suffixes:
 
 @contextmanager
 def place_files(
-    *, overwrite: bool = False, retired: Collection[str] = (), suffixes: Suffixes | None = None
+    *,
+    overwrite: bool = False,
+    retired: Collection[str] = (),
+    suffixes: Suffixes | None = None,
+    storage: Storage | None = None,
 ) -> Iterator[OutputFiles]:
     """Write several files that get their names when all are complete, in the order of creation.
 
@@ -84,14 +98,15 @@ def place_files(
     first that goes. So nobody ever finds an index beside data files of another save.
 
     Args:
-        overwrite: Whether to replace files that are there.
-        retired: Files that belong to the replaced ones, and are removed with them.
-        suffixes: Ends of the temporary names, after the file's own name; random if None.
+        overwrite: Whether files that are there are replaced.
+        retired: Files that belong to those that are replaced, and go with them.
+        suffixes: What temporary names end in, after the file's own name; by chance unless given.
+        storage: Where the names lead; None: to this machine, or where the URL leads that each is.
 
     Raises:
         CheckpointError: As `place_file`; then all files are as they were before.
     """
-    files = OutputFiles(overwrite=overwrite, retired=retired, suffixes=suffixes)
+    files = OutputFiles(overwrite=overwrite, retired=retired, suffixes=suffixes, storage=storage)
     try:
         with _explained(files):
             yield files
@@ -106,19 +121,26 @@ def place_directory(
     *,
     overwrite: bool = False,
     may_replace: Callable[[Collection[str]], bool] = lambda names: not names,
-) -> Iterator[OutputDirectory]:
-    """Write a directory that gets its name only when every file in it is complete.
+    storage: Storage | None = None,
+) -> Iterator[OutputDirectory | SentDirectory]:
+    """Write a directory that appears under its name only when every file in it is whole.
 
     Args:
-        path: The directory.
-        overwrite: Whether to replace a directory that is there.
-        may_replace: Tells whether a directory with these names in it may be replaced. Without it,
-            only an empty one may.
+        path: Where it is to be.
+        overwrite: Whether a directory that is there may be replaced.
+        may_replace: Whether a directory with these names in it is one that may be replaced at all.
+            Without it, only an empty one is.
+        storage: As for `place_files`.
 
     Raises:
         CheckpointError: As `place_file`; then all is as it was before.
     """
-    directory = OutputDirectory(path, overwrite=overwrite, may_replace=may_replace)
+    name, elsewhere = _find_elsewhere(path, storage)
+    directory: OutputDirectory | SentDirectory
+    if elsewhere is None:
+        directory = OutputDirectory(name, overwrite=overwrite, may_replace=may_replace)
+    else:
+        directory = SentDirectory(elsewhere, name, overwrite=overwrite, may_replace=may_replace)
     try:
         with _explained(directory):
             directory.make()
@@ -128,10 +150,25 @@ def place_directory(
         directory.discard()
 
 
-def check_absent(path: str | os.PathLike[str]) -> None:
-    """Raise `OutputExistsError` if something is at a path, even a link to nothing."""
-    if os.path.lexists(path):
+def check_absent(path: str | os.PathLike[str], storage: Storage | None = None) -> None:
+    """Raise `OutputExistsError` if something lies at a path, a link that leads nowhere included."""
+    name, elsewhere = _find_elsewhere(path, storage)
+    if os.path.lexists(path) if elsewhere is None else elsewhere.stat(name) is not None:
         raise _exists(os.fsdecode(path))
+
+
+def _find_elsewhere(
+    path: str | os.PathLike[str], storage: Storage | None
+) -> tuple[str, WritableStorage | None]:
+    """Return the path and the storage that is not this machine's; None if it is."""
+    name = os.fsdecode(path)
+    if storage is None and "://" in name:
+        from ckptparse.files.context import open_url
+
+        name, storage = open_url(name)
+    if storage is None or storage is LOCAL:
+        return name, None
+    return name, as_writable(storage, name)
 
 
 @dataclass(slots=True)
@@ -168,9 +205,14 @@ class OutputFiles:
         overwrite: bool,
         retired: Collection[str] = (),
         suffixes: Suffixes | None = None,
+        storage: Storage | None = None,
     ) -> None:
+        self._storage = storage
+        self._sent: dict[str, tuple[str, SentFiles]] = {}
         self._overwrite = overwrite
-        self._retired = list(map(os.path.realpath, retired))
+        self._former = retired
+        local = storage is None or storage is LOCAL
+        self._retired = list(map(os.path.realpath, retired)) if local else []
         self._suffixes = suffixes
         self._outputs: dict[str, _Output] = {}
         self.path: str | None = None
@@ -184,6 +226,12 @@ class OutputFiles:
             ValueError: It was created already.
         """
         name = self.path = os.fsdecode(path)
+        inside, elsewhere = _find_elsewhere(path, self._storage)
+        if elsewhere is not None:
+            known = next((files for _, files in self._sent.values()), None)
+            files = known or SentFiles(elsewhere, overwrite=self._overwrite, retired=self._former)
+            self._sent[name] = inside, files
+            return files.open(inside)
         with _explained(self):
             place = self._new_place(name)
             written = None if self._suffixes is None else place + self._suffixes.written
@@ -199,6 +247,12 @@ class OutputFiles:
         old, name = os.fsdecode(path), os.fsdecode(new)
         if old == name:
             return
+        if old in self._sent:
+            inside, files = self._sent.pop(old)
+            renamed_inside = _find_elsewhere(name, self._storage)[0]
+            files.rename(inside, renamed_inside)
+            self._sent[name] = renamed_inside, files
+            return
         place = self._new_place(name)
         if os.path.dirname(place) != os.path.dirname(self._outputs[old].place):
             raise ValueError(f"Expected a name in the directory of {old!r}, found {name!r}")
@@ -207,8 +261,12 @@ class OutputFiles:
         self._outputs = renamed
 
     def finish(self) -> None:
-        """Give every file its name."""
-        outputs = list(self._outputs.values())
+        """Let every file appear."""
+        for _, files in list(self._sent.values())[:1]:
+            files.finish()
+        self._place(list(self._outputs.values()))
+
+    def _place(self, outputs: list[_Output]) -> None:
         for output in outputs:
             self.path = output.path
             output.sync()
@@ -238,7 +296,9 @@ class OutputFiles:
         self._outputs.clear()
 
     def discard(self) -> None:
-        """Remove the files without their final names."""
+        """Remove what has not appeared."""
+        for _, files in self._sent.values():
+            files.discard()
         for output in self._outputs.values():
             with suppress(OSError):
                 output.stream.close()
@@ -348,6 +408,8 @@ def check_elsewhere(path: str | os.PathLike[str], inputs: Collection[str]) -> No
     Raises:
         UnsupportedError: It would.
     """
+    if "://" in os.fsdecode(path):
+        return  # It lies elsewhere, and what is below an input on this machine does not.
     place = os.path.realpath(path)
     homes = {os.path.dirname(os.path.realpath(one)) for one in inputs if os.path.isfile(one)}
     for home in homes:
@@ -463,8 +525,8 @@ def _sync_directory(directory: str) -> None:
 
 
 @contextmanager
-def _explained(output: OutputFiles | OutputDirectory) -> Iterator[None]:
-    """Turn the system's errors about an output into `CheckpointError`; leave others unchanged."""
+def _explained(output: OutputFiles | OutputDirectory | SentDirectory) -> Iterator[None]:
+    """Turn the system's errors about an output into ours; leave all others as they are."""
     try:
         yield
     except CheckpointError:

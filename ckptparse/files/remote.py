@@ -12,40 +12,45 @@ from __future__ import annotations
 import mmap
 import os
 import posixpath
+import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from ckptparse.errors import (
     CheckpointError,
     CheckpointNotFoundError,
     NotACheckpointError,
+    OutputExistsError,
     PermissionDeniedError,
     StorageError,
     TruncatedError,
     UnsupportedError,
 )
-from ckptparse.files.storage import FileStat, check_range
+from ckptparse.files.storage import FileStat, Storage, check_range
 from ckptparse.locks import make_lock
 
-__all__ = ["ObjectStorage", "RemoteSource", "open_url"]
+__all__ = ["ObjectStorage", "RemoteSource", "ask", "open_object", "open_url"]
 
 Result = TypeVar("Result")
 
 _LASTING = timedelta(seconds=60)
-"""Failed requests are repeated for so long, then it is an error: most servers restart in a minute,
-and nobody waits much longer for an answer."""
+"""A failure that lasts is an error after that time at the latest: 25 s in which requests are begun
+again, a pause of 5 s, and one more request."""
 _RETRIES: Any = {
     "max_retries": 8,
-    "retry_timeout": _LASTING,
+    "retry_timeout": timedelta(seconds=25),
     "backoff": {
         "init_backoff": timedelta(milliseconds=100),
-        "max_backoff": timedelta(seconds=10),
+        "max_backoff": timedelta(seconds=5),
         "base": 2,
     },
 }
-_CLIENT: Any = {"connect_timeout": timedelta(seconds=10), "timeout": _LASTING}
+_PART = 8 << 20
+"""Bytes of a part of a large object; a smaller object is sent at once."""
+_PARTS_AT_ONCE = 4
+_CLIENT: Any = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(seconds=30)}
 
 
 class RemoteSource:
@@ -97,6 +102,17 @@ class RemoteSource:
         return found
 
 
+def open_object(store: Any, key: str, path: str, status: FileStat) -> RemoteSource:
+    """Open an object of an `obstore` store, of that size and for as long as it is the same."""
+    match = {} if status.identity is None else {"if_match": status.identity}
+
+    def fetch(offset: int, size: int) -> Any:
+        options = {"range": (offset, offset + size), **match}
+        return ask(path, lambda: store.get(key, options=options).bytes())
+
+    return RemoteSource(path, status.size, fetch)
+
+
 class ObjectStorage:
     """An `obstore` store as a file system.
 
@@ -118,14 +134,7 @@ class ObjectStorage:
             raise CheckpointNotFoundError("No such object", path=path)
         if status.kind != "file":
             raise NotACheckpointError("Expected an object, found a directory", path=path)
-        key, store = self._key(path), self._store
-        match = {} if status.identity is None else {"if_match": status.identity}
-
-        def fetch(offset: int, size: int) -> Any:
-            options = {"range": (offset, offset + size), **match}
-            return _ask(path, lambda: store.get(key, options=options).bytes())
-
-        return RemoteSource(path, status.size, fetch)
+        return open_object(self._store, self._key(path), path, status)
 
     def stat(self, path: str) -> FileStat | None:
         """Tell what is at a path: an object, a directory of objects, or None."""
@@ -153,6 +162,37 @@ class ObjectStorage:
         directory, name = posixpath.split(path)
         return (self.root.rstrip("/") if f"{directory}/" == self.root else directory), name
 
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written: web servers only give."""
+        return self.root.startswith("http")
+
+    def put(self, path: str, file: BinaryIO, size: int, *, overwrite: bool) -> None:
+        """Send an object, a large one in parts of 8 MiB; see `WritableStorage`."""
+        key, store = self._key(path), self._store
+        small = size <= _PART
+        # A bucket can promise only for small ones that no other has come into being meanwhile.
+        mode = "create" if small and not overwrite else "overwrite"
+
+        def send() -> Any:
+            if small:
+                return store.put(key, file.read(size), mode=mode, use_multipart=False)
+            return store.put(key, file, chunk_size=_PART, max_concurrency=_PARTS_AT_ONCE)
+
+        ask(path, send, to="writing")
+        self._forget()
+
+    def remove(self, path: str) -> None:
+        """Remove an object; see `WritableStorage`."""
+        key = self._key(path)
+        ask(path, lambda: self._store.delete(key), to="removing")
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget what the directories held."""
+        with self._lock:
+            self._listed.clear()
+
     def __getstate__(self) -> tuple[Any, str]:
         return self._store, self.root
 
@@ -176,9 +216,9 @@ class ObjectStorage:
     def _ask_for_list(self, directory: str) -> bool:
         where = posixpath.join(self.root, directory)
         try:
-            found = _ask(where, lambda: self._store.list_with_delimiter(directory or None))
+            found = ask(where, lambda: self._store.list_with_delimiter(directory or None))
         except CheckpointError:
-            if not self.root.startswith("http"):
+            if not self.read_only:
                 raise
             return False
         names = {
@@ -191,15 +231,16 @@ class ObjectStorage:
 
     def _ask_for(self, path: str, key: str) -> FileStat | None:
         try:
-            return _stat(_ask(path, lambda: self._store.head(key)))
+            return _stat(ask(path, lambda: self._store.head(key)))
         except CheckpointNotFoundError:
             return None
 
 
-def open_url(url: str) -> tuple[str, ObjectStorage]:
+def open_url(url: str) -> tuple[str, Storage]:
     """Return the path and the storage of a URL: `s3`, `gs`, `az` and the like, `http(s)`.
 
-    The path is the URL without user, password and query, so that they are in no message.
+    The path is the URL without user, password and query, which stand in no message. A web server's
+    URL with a query (a signed one, say) is one object, and nothing lies beside it.
 
     Raises:
         UnsupportedError: `obstore` is not installed, or cannot read such URLs.
@@ -208,9 +249,10 @@ def open_url(url: str) -> tuple[str, ObjectStorage]:
     place = parts.netloc.rpartition("@")[2]
     root = f"{parts.scheme}://{place}/"
     shown = urlunsplit((parts.scheme, place, parts.path, "", ""))
-    if parts.query or parts.fragment:
+    alone = bool(parts.query)
+    if alone and not parts.scheme.startswith("http"):
         raise UnsupportedError(
-            "A URL with a query cannot be read: it names one object, and a checkpoint has several",
+            "The URL of a bucket has no query",
             path=shown,
             hint="Give the URL without '?' and what follows it, and credentials in the environment",
         )
@@ -223,10 +265,14 @@ def open_url(url: str) -> tuple[str, ObjectStorage]:
             hint="pip install 'ckptparse[remote]'",
         ) from error
     client = {**_CLIENT, "allow_http": _allows_http(parts.scheme)}
-    base = f"{parts.scheme}://{parts.netloc}"
-    # It has one signature for each kind of store, and only the URL says which kind.
+    base = url.partition("#")[0] if alone else f"{parts.scheme}://{parts.netloc}"
+    # It has a signature for each kind of store, and only the URL tells which.
     from_url: Any = stores.from_url
-    store = _ask(shown, lambda: from_url(base, client_options=client, retry_config=_RETRIES))
+    store = ask(shown, lambda: from_url(base, client_options=client, retry_config=_RETRIES))
+    if alone:
+        from ckptparse.files.one_object import OneObjectStorage
+
+        return shown, OneObjectStorage(store, shown)
     return shown, ObjectStorage(store, root=root)
 
 
@@ -244,13 +290,13 @@ def _stat(meta: Mapping[str, Any]) -> FileStat:
     return FileStat("file", meta["size"], meta["e_tag"])
 
 
-def _ask(path: str, request: Callable[[], Result]) -> Result:
-    """Make a request. If it fails, say why without the library's words.
+def ask(path: str, request: Callable[[], Result], *, to: str = "reading") -> Result:
+    """Make a request, and say why it failed without the words of the library.
 
     Those may have the URL with its password.
     """
     try:
-        return request()
+        return _interruptible(request)
     except FileNotFoundError:
         raise CheckpointNotFoundError("No such object", path=path) from None
     except Exception as error:  # noqa: BLE001 - the library's own have no common class
@@ -258,9 +304,15 @@ def _ask(path: str, request: Callable[[], Result]) -> Result:
         # From here on without the library's error, whose text may have a password.
     if kind in ("PermissionDeniedError", "UnauthenticatedError"):
         raise PermissionDeniedError(
-            "The server does not allow reading it",
+            f"The server does not allow {to} it",
             path=path,
             hint="Set credentials in the environment, as for the provider's own tools",
+        )
+    if kind == "AlreadyExistsError":
+        raise OutputExistsError(
+            "Something is there already, and nothing is ever replaced unasked",
+            path=path,
+            hint="Choose another name, or ask to overwrite it",
         )
     if kind == "PreconditionError":
         raise StorageError(
@@ -275,3 +327,29 @@ def _ask(path: str, request: Callable[[], Result]) -> Result:
         path=path,
         hint="Try again later. Check the address, and that it can be reached from this machine",
     )
+
+
+def _interruptible(request: Callable[[], Result]) -> Result:
+    """Make a request so that Ctrl-C ends the wait for it.
+
+    The library waits in native code, where no signal is looked at. So the main thread, which gets
+    them, lets another one ask; that one does not keep the process from ending.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return request()
+    answer: list[Result] = []
+    failure: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            answer.append(request())
+        except BaseException as error:  # noqa: BLE001 - raised where the caller waits
+            failure.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    while asking.is_alive():
+        asking.join(0.2)
+    if failure:
+        raise failure.pop()
+    return answer.pop()

@@ -20,6 +20,7 @@ __all__ = [
     "FileStat",
     "Source",
     "Storage",
+    "WritableStorage",
     "check_range",
     "hold",
     "is_file",
@@ -131,6 +132,35 @@ class Storage(Protocol):
 
     def split(self, path: str) -> tuple[str, str]:
         """Return the directory and the last name of a path; `join` gives the path again."""
+        ...
+
+
+class WritableStorage(Storage, Protocol):
+    """A storage into which files can be written, each as a whole."""
+
+    def put(self, path: str, file: BinaryIO, size: int, *, overwrite: bool) -> None:
+        """Write what a file holds from where it is; it appears when all of it is there.
+
+        Args:
+            path: Under which name.
+            file: Its content, in memory or not: no more than some MiB are held at once.
+            size: In bytes.
+            overwrite: Whether a file of that name is replaced.
+
+        Raises:
+            OutputExistsError: There is one, and it may not be replaced.
+            PermissionDeniedError: Nobody may write there.
+            StorageError: It could not be written, for another reason.
+        """
+        ...
+
+    def remove(self, path: str) -> None:
+        """Remove a file.
+
+        Raises:
+            PermissionDeniedError: Nobody may.
+            StorageError: It could not be removed, for another reason.
+        """
         ...
 
 

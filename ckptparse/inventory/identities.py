@@ -6,7 +6,6 @@ prefixes: paths that are no file, but with which names of files begin.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 
@@ -23,7 +22,7 @@ from ckptparse.filenames import (
     strip_temp_directory,
     strip_temporary,
 )
-from ckptparse.files.context import Store, begin
+from ckptparse.files.context import Place, Store, begin
 from ckptparse.files.storage import FileStat
 from ckptparse.graph.state import read_state
 from ckptparse.identification import Identity, identify_file
@@ -41,9 +40,7 @@ _MOST_SHARDS = 100_000
 _HUB_FILE = "tfhub_module.pb"
 
 
-def identify(
-    path: str | os.PathLike[str], *, store: Store = None, limits: Limits = DEFAULT_LIMITS
-) -> Identity:
+def identify(path: Place, *, store: Store = None, limits: Limits = DEFAULT_LIMITS) -> Identity:
     """Tell what is at a path: a checkpoint of any kind, or what it is instead.
 
     Args:

@@ -6,7 +6,6 @@ mean several checkpoints, and files that were never part of one.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from ckptparse.identification import identify_file
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.inventory import By, Candidate, Inventory
 from ckptparse.inventory.legacy import lists_tensors
-from ckptparse.inventory.places import PathLike, take_inventory
+from ckptparse.inventory.places import take_inventory
 from ckptparse.problems import Problem, Severity
 
 __all__ = ["Choice", "as_it_is", "choose_leniently", "refuse_graph"]
@@ -38,15 +37,15 @@ class Choice:
     refusal: CheckpointError | None = None
 
 
-def choose_leniently(path: PathLike, folders: Folders) -> Choice:
-    """Return the checkpoint of which any file is there.
+def choose_leniently(path: str, folders: Folders) -> Choice:
+    """Return the checkpoint of which anything is there.
 
     Raises:
         CheckpointNotFoundError: No file of one is there.
         NotACheckpointError: The file there was never part of one, or the path can mean several.
         PermissionDeniedError: It may not be read.
     """
-    inventory = take_inventory(os.fsdecode(path), folders)
+    inventory = take_inventory(path, folders)
     refusal, taken = inventory.refusal, inventory.meant
     if refusal is None and taken is not None:
         return Choice(as_it_is(taken, folders), tuple(_iter_remarks(inventory)))

@@ -12,17 +12,17 @@ import warnings
 
 from ckptparse.errors import CheckpointNotFoundError
 from ckptparse.filenames import INDEX_SUFFIX, split_data_path, strip_copy_number
-from ckptparse.files.context import Context
+from ckptparse.files.context import Context, Place
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.inventory import By, Candidate, Inventory
 
 __all__ = ["PathLike", "choose_strictly", "take_bundle", "take_inventory"]
 
-PathLike = str | os.PathLike[str]
+PathLike = Place
 """A path as callers give it."""
 
 
-def choose_strictly(path: PathLike, context: Context) -> Inventory:
+def choose_strictly(path: str | os.PathLike[str], context: Context) -> Inventory:
     """Return the inventory of a path that means one checkpoint.
 
     Raises:

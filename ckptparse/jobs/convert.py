@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from ckptparse.checkpoint import Naming, Patterns
 from ckptparse.dtypes import element_name
 from ckptparse.errors import UnsupportedError
-from ckptparse.files.context import Progress, begin_with
+from ckptparse.files.context import Progress, Store, begin_with, find_storage
 from ckptparse.files.placing import check_absent
 from ckptparse.jobs.conversion import Conversion, ConversionRow, StoredTensor, TargetFormat
 from ckptparse.jobs.object_graphs import change_keys
@@ -64,6 +64,8 @@ def convert(
     dry_run: bool = False,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    store: Store = None,
+    target_store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Conversion:
     """Convert tensors from whatever holds them to another format, under other names if asked.
@@ -108,6 +110,9 @@ def convert(
         dry_run: Whether nothing is written: the answer is the same.
         executor: Spreads the work on tensors that are changed; the caller writes.
         progress: Told how many bytes are written, and how many there are.
+        store: Where the source lies, as for `ckptparse.open`.
+        target_store: Where the target lies. None: on this machine, or where the URL leads that it
+            is. Elsewhere than on this machine, files are sent when all are whole.
         limits: Bounds on what the source may ask for.
 
     Returns:
@@ -122,7 +127,7 @@ def convert(
     """
     target = os.fsdecode(dst)
     chosen = format_of_path(target, format)
-    source, context = begin_with(src, limits=limits, progress=progress)
+    source, context = begin_with(src, store=store, limits=limits, progress=progress)
     wishes = Wishes(
         names=names,
         include=include,
@@ -143,6 +148,7 @@ def convert(
             store_bits=store_bits,
             metadata=_metadata(opened, layout or rules.layout),
             progress=progress,
+            storage=None if target_store is None else find_storage(target, target_store)[1],
         )
         if chosen == "v2":
             made = _stored(opened, planned, executor, make=object_graph == "make")
@@ -221,7 +227,7 @@ def _write(
     check(tensors, options)
     place = target.rstrip("/") if format == "npy" else target
     if not options.overwrite:
-        check_absent(place)
+        check_absent(place, options.storage)
     if dry_run:
         return ()
     return write(place, tensors, options)

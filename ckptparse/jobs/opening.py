@@ -86,6 +86,8 @@ def open_tensors(
             path, "values" if path is None else "recovery", as_tensors(source), context=context
         )
         return
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(f"Expected a path, found {type(source).__name__}")
     path = os.fsdecode(source)
     kind = _kind_of_file(context.storage, path)
     if kind is None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import check_tensors, open_case
 from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.report import Outlook, Report
 from ckptparse.examination.verify import verify_path
-from ckptparse.files.context import Context, Progress, Store, begin
+from ckptparse.files.context import Context, Place, Progress, Store, begin
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import choose_leniently
 from ckptparse.inventory.parts import survey_candidate
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Status
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["verify"]
 
@@ -28,10 +31,11 @@ _TRIED_TENSORS = 256
 
 
 def verify(
-    path: str | os.PathLike[str],
+    path: Place,
     *,
     hashes: bool = False,
     progress: Progress | None = None,
+    executor: Executor | None = None,
     store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Report:
@@ -45,6 +49,9 @@ def verify(
         path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
         hashes: Whether the report has the SHA-256 of every file that was read: each is read again.
         progress: Called from time to time with the bytes read so far and the bytes to read.
+        executor: Who computes the checksums of a checkpoint whose index is whole: threads,
+            processes, `dask.distributed`'s `Client.get_executor()`, loky. The report is the same.
+            None: this thread; for files in a bucket, 16 threads that wait for answers.
         store: As for `ckptparse.open`.
         limits: Bounds on what its files may ask for.
 
@@ -54,9 +61,10 @@ def verify(
     Raises:
         CheckpointNotFoundError: No file of a checkpoint is there.
         NotACheckpointError: The file there was never part of one; `.identity` says what it is.
+        StorageError: The network or a worker failed, which says nothing of the checkpoint.
     """
     found = begin(path, store=store, limits=limits, progress=progress, lenient=True)
-    report = verify_path(*found, hashes=hashes)
+    report = verify_path(*found, hashes=hashes, executor=executor)
     if report.ok:
         return report
     size = sum(file.size or 0 for file in report.files.values())
@@ -67,7 +75,7 @@ def verify(
     return replace(report, outlook=_look_at_index(place, context, report))
 
 
-def _look_ahead(path: str | os.PathLike[str], store: Store, limits: Limits) -> Outlook | None:
+def _look_ahead(path: Place, store: Store, limits: Limits) -> Outlook | None:
     """Return what `recover` gives; None if it raises an error."""
     from ckptparse.recovery.recover import recover
 

@@ -33,7 +33,7 @@ from ckptparse.examination.places import LEAST_SOUGHT, find_twins, is_telling
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import FileReport, Report
 from ckptparse.examination.summary import make_report
-from ckptparse.files.context import Context, Progress, Store, begin
+from ckptparse.files.context import Context, Place, Progress, Store, begin
 from ckptparse.files.noted import NotedStorage
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import choose_leniently, refuse_graph
@@ -71,7 +71,7 @@ _MAY_BE_IMAGES = frozenset({"unknown", "directory", "truncated", "zeros"})
 
 
 def recover(
-    path: str | os.PathLike[str],
+    path: Place,
     *,
     siblings: bool = True,
     evidence: Iterable[str | os.PathLike[str]] = (),

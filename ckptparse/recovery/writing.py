@@ -16,7 +16,7 @@ import numpy as np
 
 from ckptparse.errors import CheckpointError, UnsupportedError
 from ckptparse.examination.inputs import HashedFile, hash_files
-from ckptparse.files.context import Context
+from ckptparse.files.context import Context, find_storage
 from ckptparse.files.placing import check_absent, check_elsewhere, place_file
 from ckptparse.foreign import REPORT_NAME
 from ckptparse.jobs.conversion import TargetFormat
@@ -225,8 +225,7 @@ class _Writer:
 
     def _write(self, options: SinkOptions) -> tuple[HashedFile, ...]:
         write = self._write_v2 if self._format == "v2" else self._write_other
-        files = [HashedFile(path, "output", 0) for path in _walk(write(options))]
-        return hash_files(files, Context().storage)
+        return tuple(map(_hash, _walk(write(options))))
 
     def _write_other(self, options: SinkOptions) -> tuple[str, ...]:
         write = sink_of(self._format)[1]
@@ -291,13 +290,20 @@ def _has_stem(names: Sequence[str], stem: str) -> bool:
 
 def _walk(paths: Sequence[str]) -> Iterator[str]:
     """Iterate over files, and those in directories."""
-    storage = Context().storage
     for path in paths:
-        status = storage.stat(path)
+        place, storage = find_storage(path, None)
+        status = storage.stat(place)
         if status is not None and status.kind == "directory":
-            yield from (storage.join(path, name) for name in storage.list(path))
+            yield from (storage.join(path, name) for name in storage.list(place))
         else:
             yield path
+
+
+def _hash(path: str) -> HashedFile:
+    """Hash a file that was written, where it was written to."""
+    place, storage = find_storage(path, None)
+    (file,) = hash_files([HashedFile(place, "output", 0)], storage)
+    return replace(file, path=path)
 
 
 def _free_name(name: str, taken: set[str]) -> str:

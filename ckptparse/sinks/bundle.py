@@ -19,8 +19,9 @@ from ckptparse.bundle.writer import BundleWriter
 from ckptparse.dtypes import is_numeric
 from ckptparse.errors import OutputExistsError, located
 from ckptparse.filenames import INDEX_SUFFIX, STATE_FILE_NAME, shard_path, split_data_path
-from ckptparse.files.context import Context
+from ckptparse.files.context import Context, Store, find_storage
 from ckptparse.files.placing import OutputFiles, Suffixes, place_file, place_files
+from ckptparse.files.sending import check_writable
 from ckptparse.files.storage import Storage
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_graph_making import make_object_graph
@@ -66,6 +67,7 @@ def write(
     keep_slices: bool = False,
     overwrite: bool = False,
     update_state: bool = False,
+    store: Store = None,
 ) -> str:
     """Write a V2 checkpoint, which TensorFlow restores.
 
@@ -77,6 +79,10 @@ def write(
     what was there before, whole, or the new checkpoint, whole, and perhaps temporary files
     (`….tempstateN`) that nothing takes for a checkpoint. If an old checkpoint is replaced there is
     a short time, of a few renames, in which neither can be read; then `recover` gives one of them.
+
+    A URL, or `store`, leads to a bucket or another file system. There the files are first written
+    to temporary files of this machine, and sent when all are whole, in large parts: data files,
+    then the index. An old checkpoint that is replaced loses its index first.
 
     Args:
         prefix: The path without `.index`. Its directory exists.
@@ -92,6 +98,8 @@ def write(
         overwrite: Whether a checkpoint that is there is replaced.
         update_state: Whether the state file `checkpoint` of the directory then names this one as
             its newest. What it lists stays.
+        store: Where the prefix leads, as for `ckptparse.open`; a mapping must be one that takes
+            names.
 
     Returns:
         The prefix.
@@ -106,7 +114,8 @@ def write(
         ValueError: A name is empty, or `max_shard_size` is below 1.
     """
     path = os.fsdecode(prefix)
-    options = SinkOptions(overwrite=overwrite, max_shard_size=max_shard_size)
+    storage = None if store is None else find_storage(path, store)[1]
+    options = SinkOptions(overwrite=overwrite, max_shard_size=max_shard_size, storage=storage)
     stored = with_graph(tensors, object_graph)
     write_bundle(path, stored, options, keep_slices=keep_slices, update_state=update_state)
     return path
@@ -126,15 +135,17 @@ def write_bundle(
         CheckpointError: As for `write`.
     """
     pieces = list(_iter_pieces(tensors, keep_slices=keep_slices))
-    storage = Context().storage
+    place, storage = find_storage(path, options.storage)
     former = check_free(path, options)
     shards = _plan_shards(pieces, options.max_shard_size)
     meter = options.meter(piece.tensor for piece in pieces)
     retired, suffixes = former[::-1], _suffixes()
-    with place_files(overwrite=options.overwrite, retired=retired, suffixes=suffixes) as files:
-        count = _write_pieces(files, path, pieces, shards, meter)
+    with place_files(
+        overwrite=options.overwrite, retired=retired, suffixes=suffixes, storage=storage
+    ) as files:
+        count = _write_pieces(files, place, pieces, shards, meter)
     if update_state:
-        _update_state(storage, path)
+        _update_state(storage, place)
     return (*(shard_path(path, n, count) for n in range(count)), path + INDEX_SUFFIX)
 
 
@@ -144,7 +155,9 @@ def check_free(path: str, options: SinkOptions) -> list[str]:
     Raises:
         OutputExistsError: There are some, and nobody asked to replace them.
     """
-    former = find_files(Context().storage, path)
+    place, storage = find_storage(path, options.storage)
+    check_writable(storage, place)
+    former = find_files(storage, place)
     if former and not options.overwrite:
         raise OutputExistsError(
             "A checkpoint is there already, and nothing is ever replaced unasked",
@@ -248,5 +261,5 @@ def _update_state(storage: Storage, prefix: str) -> None:
         what = "The size of the state file"
         data = Context(storage=storage).read_whole(path, "message_bytes", what)
     text = add_to_state(data, name, path=path, context=Context(storage=storage))
-    with place_file(path, overwrite=True) as file:
+    with place_file(path, overwrite=True, storage=storage) as file:
         file.write(text.encode("utf-8"))

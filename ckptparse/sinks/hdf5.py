@@ -58,7 +58,7 @@ def write_hdf5(path: str, tensors: Sequence[TensorLike], options: SinkOptions) -
     """
     check_hdf5(tensors, options)
     meter = options.meter(tensors)
-    with place_file(path, overwrite=options.overwrite) as stream:
+    with place_file(path, overwrite=options.overwrite, storage=options.storage) as stream:
         places = _lay_out(stream, tensors, options)
         for tensor, offset in zip(tensors, places, strict=True):
             if offset is not None:

@@ -52,7 +52,7 @@ def write_npz(path: str, tensors: Sequence[TensorLike], options: SinkOptions) ->
     check_npy(tensors, options)
     meter = options.meter(tensors)
     with (
-        place_file(path, overwrite=options.overwrite) as file,
+        place_file(path, overwrite=options.overwrite, storage=options.storage) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
     ):
         metadata = dict(options.metadata)
@@ -80,7 +80,10 @@ def write_npy(path: str, tensors: Sequence[TensorLike], options: SinkOptions) ->
     files: dict[str, str] = {}
     taken = {INDEX_NAME.casefold(), REPORT_NAME.casefold()}
     with place_directory(
-        path, overwrite=options.overwrite, may_replace=_is_one_of_ours
+        path,
+        overwrite=options.overwrite,
+        may_replace=_is_one_of_ours,
+        storage=options.storage,
     ) as directory:
         for tensor in tensors:
             files[tensor.name] = name = _free_name(tensor.name, taken)

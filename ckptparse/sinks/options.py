@@ -12,6 +12,7 @@ from ckptparse.bundle.content import Write, content_of, to_bytes
 from ckptparse.dtypes import DataType, element_name, is_numeric
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Progress
+from ckptparse.files.storage import Storage
 from ckptparse.foreign import LENGTH_FIELD, STRING_FIELD
 from ckptparse.tensor_like import TensorLike
 
@@ -39,6 +40,7 @@ class SinkOptions:
         store_bits: Whether a kind that the format lacks is stored as another of the same bytes.
         metadata: What the target says of where it came from.
         progress: Who is told how many bytes are written, of how many.
+        storage: Where the target lies; None: on this machine, or where the URL leads that it is.
     """
 
     overwrite: bool = False
@@ -46,6 +48,7 @@ class SinkOptions:
     store_bits: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     progress: Progress | None = None
+    storage: Storage | None = None
 
     def __post_init__(self) -> None:
         if self.max_shard_size is not None and self.max_shard_size < 1:

@@ -79,11 +79,11 @@ def write_safetensors(
     parts = plan_parts([slot.size for slot in slots], options.max_shard_size)
     count = parts[-1] + 1 if parts else 1
     if count == 1:
-        with place_file(path, overwrite=options.overwrite) as stream:
+        with place_file(path, overwrite=options.overwrite, storage=options.storage) as stream:
             _write_file(stream.write, slots, options, meter)
         return (path,)
     names = [_part_name(path, number, count) for number in range(count)]
-    with place_files(overwrite=options.overwrite) as files:
+    with place_files(overwrite=options.overwrite, storage=options.storage) as files:
         for number, name in enumerate(names):
             own = [slot for slot, part in zip(slots, parts, strict=True) if part == number]
             with files.open(name) as stream:

@@ -1,0 +1,301 @@
+"""What reading from a bucket takes: ours, fsspec's `cat_ranges`, obstore's `get_ranges`, the link.
+
+A web server on this machine answers after 20 ms, and gives 100 MB/s a connection. Readers take
+turns, each in a process of its own. The limit is 16 connections that read the same bytes and do
+nothing else. What is asked of the server is counted.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import mmap
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+DELAY = 0.02
+BANDWIDTH = 100e6
+CONNECTIONS = 16
+PIECE = 8 << 20
+CHUNK = 1 << 18
+JOBS = ("1 GiB in 64 tensors", "10,000 tensors of 4 KiB", "1 of 10,000", "1,000 data files")
+READERS = ("ckptparse", "limit", "obstore", "fsspec")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Gives ranges of files, slowly."""
+
+    protocol_version = "HTTP/1.1"
+    server: Any
+
+    def do_HEAD(self) -> None:
+        """Tell what there is."""
+        self.give(body=False)
+
+    def do_GET(self) -> None:
+        """Give it."""
+        self.give(body=True)
+
+    def do_PROPFIND(self) -> None:
+        """List nothing, as web servers do."""
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(405)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def give(self, *, body: bool) -> None:
+        """Answer after the delay, as fast as the connection is."""
+        if self.path == "/count":
+            data: Any = str(self.server.count).encode()
+            self.server.count = 0
+        else:
+            self.server.count += 1
+            time.sleep(DELAY)
+            data = self.server.map(self.path)
+        if data is None:
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        total, wanted = len(data), self.headers.get("Range")
+        first, last = 0, total - 1
+        if wanted:
+            low, _, high = wanted.removeprefix("bytes=").partition("-")
+            first, last = int(low), min(int(high), total - 1)
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{total}")
+        self.send_header("Content-Length", str(last + 1 - first))
+        self.send_header("ETag", '"1"')
+        self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+        if body:
+            self.send(memoryview(data)[first : last + 1])
+
+    def send(self, data: memoryview) -> None:
+        """Send no faster than the bandwidth of one connection."""
+        began = time.perf_counter()
+        for start in range(0, len(data), CHUNK):
+            self.wfile.write(data[start : start + CHUNK])
+            ahead = (start + CHUNK) / BANDWIDTH - (time.perf_counter() - began)
+            if ahead > 0.001 and start + CHUNK < len(data):
+                time.sleep(ahead)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the files of a directory."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.directory = directory
+        self.count = 0
+        self._maps: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def map(self, path: str) -> Any:
+        """Return a file's bytes; None if there is none."""
+        with self._lock:
+            if path not in self._maps:
+                file = self.directory / path.lstrip("/")
+                self._maps[path] = None
+                if file.is_file():
+                    with file.open("rb") as stream:
+                        self._maps[path] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            return self._maps[path]
+
+
+def make_inputs(directory: Path, scale: float) -> None:
+    """Write the checkpoints, once."""
+    import numpy as np
+
+    import ckptparse
+
+    rng = np.random.default_rng(0)
+    size = int((16 << 20) * scale)
+    made = {
+        "large": ({f"t{n:02d}": size for n in range(64)}, None),
+        "small": ({f"t{n:05d}": 4096 for n in range(10_000)}, None),
+        "shards": ({f"t{n:04d}": 4096 for n in range(1000)}, 4096),
+    }
+    for name, (sizes, shard) in made.items():
+        if not (directory / f"{name}.index").exists():
+            tensors = {key: rng.bytes(count) for key, count in sizes.items()}
+            arrays = {key: np.frombuffer(data, np.uint8) for key, data in tensors.items()}
+            ckptparse.write(directory / name, arrays, max_shard_size=shard)
+
+
+def ranges_of(directory: Path, job: str) -> list[tuple[str, int, int]]:
+    """Return which bytes of which files a job is about: file, start, stop."""
+    import ckptparse
+
+    name = {JOBS[0]: "large", JOBS[3]: "shards"}.get(job, "small")
+    with ckptparse.open(directory / name) as checkpoint:
+        places = [tensor.location for tensor in checkpoint.values()]
+    if job == JOBS[2]:
+        places = places[7777:7778]
+    return [
+        (Path(place.path).name, place.offset, place.offset + place.size)
+        for place in places
+        if place is not None
+    ]
+
+
+def read_by_ckptparse(url: str, job: str, _: list[tuple[str, int, int]]) -> None:
+    import ckptparse
+
+    name = {JOBS[0]: "large", JOBS[3]: "shards"}.get(job, "small")
+    ckptparse.read(f"{url}/{name}", ["t07777"] if job == JOBS[2] else None)
+
+
+def read_by_limit(url: str, _: str, ranges: list[tuple[str, int, int]]) -> None:
+    """Read neighbours together, in pieces, by so many connections."""
+    merged: list[list[Any]] = []
+    for file, start, stop in sorted(ranges):
+        if merged and merged[-1][0] == file and merged[-1][2] == start:
+            merged[-1][2] = stop
+        else:
+            merged.append([file, start, stop])
+    pieces = [
+        (file, low, min(low + PIECE, stop))
+        for file, start, stop in merged
+        for low in range(start, stop, PIECE)
+    ]
+    local = threading.local()
+
+    def read(piece: tuple[str, int, int]) -> None:
+        file, start, stop = piece
+        if not hasattr(local, "connection"):
+            local.connection = http.client.HTTPConnection(url.removeprefix("http://"))
+            local.buffer = bytearray(PIECE)
+        local.connection.request("GET", f"/{file}", headers={"Range": f"bytes={start}-{stop - 1}"})
+        answer = local.connection.getresponse()
+        view = memoryview(local.buffer)
+        while answer.length:
+            answer.readinto(view)
+
+    with ThreadPoolExecutor(CONNECTIONS) as threads:
+        list(threads.map(read, pieces))
+
+
+def read_by_obstore(url: str, _: str, ranges: list[tuple[str, int, int]]) -> None:
+    from obstore.store import HTTPStore
+
+    store = HTTPStore.from_url(url, client_options={"allow_http": True})
+    files: dict[str, list[tuple[int, int]]] = {}
+    for file, start, stop in ranges:
+        files.setdefault(file, []).append((start, stop))
+
+    def read(file: str) -> None:
+        starts, ends = zip(*files[file], strict=True)
+        store.get_ranges(file, starts=starts, ends=ends)
+
+    with ThreadPoolExecutor(CONNECTIONS) as threads:
+        list(threads.map(read, files))
+
+
+def read_by_fsspec(url: str, _: str, ranges: list[tuple[str, int, int]]) -> None:
+    import fsspec
+
+    filesystem = fsspec.filesystem("http")
+    paths, starts, stops = zip(*ranges, strict=True)
+    filesystem.cat_ranges([f"{url}/{path}" for path in paths], list(starts), list(stops))
+
+
+RUN: dict[str, Callable[[str, str, list[tuple[str, int, int]]], None]] = {
+    "ckptparse": read_by_ckptparse,
+    "limit": read_by_limit,
+    "obstore": read_by_obstore,
+    "fsspec": read_by_fsspec,
+}
+
+
+@contextmanager
+def served(directory: Path) -> Iterator[str]:
+    """Serve a directory from another process."""
+    command = [sys.executable, __file__, "serve", str(directory)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def ask_count(url: str) -> int:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"))
+    connection.request("GET", "/count")
+    return int(connection.getresponse().read())
+
+
+def main(rounds: int = 3, scale: float = 1.0, directory: str | None = None) -> None:
+    """Measure everything, and print a table."""
+    place = Path(directory or Path(tempfile.gettempdir()) / f"ckptparse-remote-{scale}")
+    place.mkdir(parents=True, exist_ok=True)
+    make_inputs(place, scale)
+    print(f"20 ms a request, 100 MB/s a connection; {rounds} rounds; medians of seconds (requests)")
+    print("job".ljust(26), *(reader.rjust(16) for reader in READERS))
+    with served(place) as url:
+        for job in JOBS:
+            (place / "ranges.json").write_text(json.dumps(ranges_of(place, job)))
+            times: dict[str, list[float]] = {reader: [] for reader in READERS}
+            counts: dict[str, int] = {}
+            for _ in range(rounds):
+                for reader in READERS:
+                    ask_count(url)
+                    seconds = run(reader, url, job, place / "ranges.json")
+                    counts[reader] = ask_count(url)
+                    if seconds is not None:
+                        times[reader].append(seconds)
+            shown = (
+                f"{statistics.median(times[one]):.2f} ({counts[one]})" if times[one] else "-"
+                for one in READERS
+            )
+            print(job.ljust(26), *(text.rjust(16) for text in shown), flush=True)
+
+
+def run(reader: str, url: str, job: str, ranges: Path) -> float | None:
+    """Run one reader in a fresh process; None if it cannot."""
+    command = [sys.executable, __file__, "read", reader, url, job, str(ranges)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode:
+        print(f"{reader}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        return None
+    return float(done.stdout)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        server = Server(Path(sys.argv[2]))
+        print(server.server_port, flush=True)
+        server.serve_forever()
+    elif sys.argv[1:2] == ["read"]:
+        _, _, reader, url, job, path = sys.argv
+        wanted = [tuple(one) for one in json.loads(Path(path).read_text())]
+        if reader == "ckptparse":
+            import ckptparse.files.remote  # noqa: F401 - imports are not counted
+        elif reader != "limit":
+            __import__(reader)
+        began = time.perf_counter()
+        RUN[reader](url, job, wanted)  # type: ignore[arg-type] # JSON has lists
+        print(time.perf_counter() - began)
+        sys.stdout.flush()
+        os._exit(0)
+    else:
+        main()

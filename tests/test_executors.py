@@ -1,0 +1,156 @@
+"""Work shared by executors: the same report, whoever computes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import builder
+import numpy as np
+import pytest
+
+import ckptparse
+from ckptparse.errors import StorageError
+from ckptparse.examination import spread
+from ckptparse.files.memory import MemoryStorage
+
+
+class Counting(ThreadPoolExecutor):
+    """Counts the pieces of work."""
+
+    count = 0
+
+    def submit(self, *arguments: Any, **named: Any) -> Future[Any]:
+        self.count += 1
+        return super().submit(*arguments, **named)
+
+
+def many(directory: Path, shards: int = 12) -> Path:
+    bundle = builder.Bundle()
+    for number in range(60):
+        bundle.add(
+            f"t{number:02d}", np.full(100 + number, number, np.float32), shard=number % shards
+        )
+    bundle.add("empty", np.zeros((0, 3), np.float32))
+    bundle.add("text", np.array([b"a", b"bc"], object))
+    bundle.write(directory / "m")
+    return directory / "m"
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Executor]:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
+        yield executor
+
+
+def test_threads_give_the_same_report(tmp_path: Path) -> None:
+    path = many(tmp_path)
+    with Counting(3) as executor:
+        report = ckptparse.verify(path, executor=executor)
+    assert executor.count > 0
+    assert report.ok
+    assert report.to_dict() == ckptparse.verify(path).to_dict()
+
+
+def test_processes_give_the_same_report(tmp_path: Path, processes: Executor) -> None:
+    path = many(tmp_path)
+    report = ckptparse.verify(path, executor=processes)
+    assert report.to_dict() == ckptparse.verify(path).to_dict()
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "zeros"])
+def test_damage_is_the_same_to_everybody(damage: str, tmp_path: Path, processes: Executor) -> None:
+    path = many(tmp_path)
+    shard = tmp_path / "m.data-00003-of-00012"
+    data = bytearray(shard.read_bytes())
+    if damage == "missing":
+        shard.unlink()
+    else:
+        data[50] ^= damage == "flipped"
+        data = (
+            data[:700] if damage == "cut" else bytearray(len(data)) if damage == "zeros" else data
+        )
+        shard.write_bytes(data)
+    wanted = ckptparse.verify(path).to_dict()
+    assert not wanted["ok"]
+    with ThreadPoolExecutor(2) as threads:
+        assert ckptparse.verify(path, executor=threads).to_dict() == wanted
+    assert ckptparse.verify(path, executor=processes).to_dict() == wanted
+
+
+def test_a_large_tensor_is_shared_among_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread, "_BUDGET", 1 << 16)
+    bundle = builder.Bundle()
+    bundle.add("w", np.random.default_rng(0).standard_normal(100_000).astype(np.float32))
+    bundle.write(tmp_path / "m")
+    with Counting(2) as executor:
+        assert ckptparse.verify(tmp_path / "m", executor=executor).ok
+    assert executor.count == 7
+
+
+def test_progress_tells_of_the_work_of_others(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    path = many(tmp_path)
+    with ThreadPoolExecutor(2) as executor:
+        ckptparse.verify(path, executor=executor, progress=lambda a, b: told.append((a, b)))
+    assert told[-1][0] == told[-1][1] > 0
+    assert told == sorted(told)
+
+
+class Dying(Executor):
+    """Its workers die."""
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_exception(BrokenProcessPool("a process died"))
+        return future
+
+
+def test_the_failure_of_a_worker_names_the_part(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"data-000\d\d-of-00012' from byte \d+") as caught:
+        ckptparse.verify(many(tmp_path), executor=Dying())
+    assert "a process died" in str(caught.value)
+
+
+def test_processes_verify_what_lies_in_a_mapping(tmp_path: Path, processes: Executor) -> None:
+    many(tmp_path)
+    files = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+    assert ckptparse.verify("m", store=files, executor=processes).ok
+
+
+def test_what_cannot_be_sent_to_a_worker_is_told_as_such(
+    tmp_path: Path, processes: Executor
+) -> None:
+    many(tmp_path)
+    files = {one.name: open(one, "rb") for one in tmp_path.iterdir()}  # noqa: SIM115
+    try:
+        with pytest.raises(StorageError, match="pickle"):
+            ckptparse.verify("m", store=files, executor=processes)
+    finally:
+        for file in files.values():
+            file.close()
+
+
+class Changing(MemoryStorage):
+    """Its files are others for whoever asks a second time."""
+
+    asked = 0
+
+    def stat(self, path: str) -> Any:
+        status = super().stat(path)
+        self.asked += 1
+        return None if status is None else replace(status, identity=str(self.asked))
+
+
+def test_a_file_that_is_replaced_meanwhile_is_an_error(tmp_path: Path) -> None:
+    many(tmp_path)
+    storage = Changing({one.name: one.read_bytes() for one in tmp_path.iterdir()})
+    with ThreadPoolExecutor(2) as executor, pytest.raises(StorageError, match="replaced"):
+        ckptparse.verify("m", store=storage, executor=executor)
