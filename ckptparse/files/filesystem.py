@@ -9,6 +9,7 @@ import posixpath
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
@@ -157,6 +158,9 @@ def _stat(info: Mapping[str, Any]) -> FileStat:
     if kind != "file":
         return FileStat(kind)
     identity = next((info[tag] for tag in _TAGS if info.get(tag) is not None), None)
+    if isinstance(identity, datetime):
+        # A listing may give the same time as a number.
+        identity = identity.timestamp()
     return FileStat("file", int(info["size"] or 0), None if identity is None else str(identity))
 
 
