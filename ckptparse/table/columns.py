@@ -87,8 +87,8 @@ class TableColumns:
 def decode_together(blocks: Sequence[Block], *, limits: Limits) -> TableColumns | None:
     """Decode every entry of some blocks, in order; None if one breaks a rule."""
     runs = _Runs.of_blocks(blocks)
-    steps = _decode_lengths(runs)
-    if steps is None or steps.count > limits.entries or not steps.longest:
+    steps = _decode_lengths(runs, limits.entries)
+    if steps is None or not steps.longest:
         return None
     size = len(runs.contents)
     room = _KEYS_BY_BLOCKS * size
@@ -169,10 +169,6 @@ class _Steps:
         return self.shared.shape[0], self.shared.shape[1]
 
     @property
-    def count(self) -> int:
-        return int(self.entries.sum())
-
-    @property
     def longest(self) -> int:
         return int(self.lengths.max(initial=0))
 
@@ -186,7 +182,7 @@ class _Steps:
         return column
 
 
-def _decode_lengths(runs: _Runs) -> _Steps | None:
+def _decode_lengths(runs: _Runs, most: int) -> _Steps | None:
     # Zeros after the end, so that three varints can be read at the last byte too.
     data = np.frombuffer(runs.contents + bytes(3 * _VARINT_BYTES), np.uint8)
     at = runs.starts.copy()
@@ -194,9 +190,11 @@ def _decode_lengths(runs: _Runs) -> _Steps | None:
     known = np.zeros(len(at), np.int64)
     found: list[tuple[IntColumn, ...]] = []
     rows = np.flatnonzero(at < runs.ends)
+    count = 0
     while len(rows):
-        if len(found) == _MOST_STEPS:
+        if len(found) == _MOST_STEPS or count + len(rows) > most:
             return None
+        count += len(rows)
         lengths, position = _read_lengths(data, at[rows])
         if lengths is None:
             return None
