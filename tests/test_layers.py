@@ -87,7 +87,6 @@ ASKERS: dict[str, str] = {
     "cli.output": "asks how wide the terminal is",
     "cli.running": "ends the process after a broken pipe",
     "rendering.page.making": "reads the page's script and style, which are part of the package",
-    "locks": "is told by the system of forks",
     "cli.writing": "refuses outputs beside an input, before the work starts",
 }
 """Modules outside `files/` that ask the file system, and why they may."""

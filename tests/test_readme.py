@@ -59,12 +59,13 @@ def test_the_main_job_reads_a_checkpoint_that_is_in_fixtures(project: Path) -> N
     assert (project / f"{prefix}.index").is_file()
 
 
-def test_the_example_of_the_readme_gives_what_it_says(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("page", "least"), [("README.md", 4), ("SECURITY.md", 3)])
+def test_the_examples_of_the_first_pages_give_what_they_say(
+    page: str, least: int, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    result = doctest.testfile(str(project / "README.md"), module_relative=False)
-    assert result.attempted >= 4
+    result = doctest.testfile(str(project / page), module_relative=False)
+    assert result.attempted >= least
     assert result.failed == 0
 
 
