@@ -35,16 +35,15 @@ def _open_all() -> None:
 
 def _iter_property_locks() -> Iterator[Any]:
     """Iterate over the locks of this package's cached properties, which have some until 3.11."""
-    if sys.version_info >= (3, 12):
-        return
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] != __package__:
-            continue
-        for owner in list(vars(module).values()):
-            if isinstance(owner, type):
-                for found in vars(owner).values():
-                    if isinstance(found, cached_property):
-                        yield vars(found)["lock"]
+    if sys.version_info < (3, 12):
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] == __package__:
+                for owner in list(vars(module).values()):
+                    if isinstance(owner, type):
+                        properties = (
+                            one for one in vars(owner).values() if isinstance(one, cached_property)
+                        )
+                        yield from (vars(one)["lock"] for one in properties)
 
 
 if hasattr(os, "register_at_fork"):

@@ -143,10 +143,11 @@ class BundleReader:
         for row, name in enumerate(names):
             if row not in arrays:
                 tensor = self.make_tensor(name, columns.entry(row), options)
+                # That bytes are missing is said first: then nothing is taken at all.
+                arrays[row] = tensor.read()
                 taken += tensor.nbytes
                 if taken > limits.shared_bytes:
                     check_sharing(limits, taken, self.shards.held)
-                arrays[row] = tensor.read()
         return [arrays[row] for row in range(len(names))]
 
     def orphan_slices(self) -> list[OrphanSlice]:

@@ -176,7 +176,7 @@ def begin_with(
     Raises:
         TypeError: As for `begin`.
     """
-    if not isinstance(source, Mapping):
+    if isinstance(source, (str, bytes, os.PathLike)) or _find_value(source) is not None:
         return begin(source, store=store, limits=limits, progress=progress)
     return source, begin("", store=store, limits=limits, progress=progress)[1]
 
