@@ -74,6 +74,8 @@ def test_a_device_is_never_written_to(tmp_path: Path, device: str) -> None:
 
 LIMITED = """
 import resource, signal, sys
+# Python would leave its compiled modules cut off, for every later process to stumble over.
+sys.dont_write_bytecode = True
 from ckptparse.cli import main
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
