@@ -16,7 +16,7 @@ import numpy as np
 
 from ckptparse.errors import CheckpointError, UnsupportedError
 from ckptparse.examination.inputs import HashedFile, hash_files
-from ckptparse.files.context import Context, find_storage
+from ckptparse.files.context import find_storage
 from ckptparse.files.placing import check_absent, check_elsewhere, place_file
 from ckptparse.foreign import REPORT_NAME
 from ckptparse.jobs.conversion import TargetFormat
@@ -58,7 +58,8 @@ def _has_ending(target: str) -> bool:
 def report_path(target: str, format: str) -> str:
     """Return where the report of an output is written: in a directory, beside anything else."""
     if format == "npy":
-        return Context().storage.join(target.rstrip("/"), REPORT_NAME)
+        directory, storage = find_storage(target.rstrip("/"), None)
+        return storage.join(directory, REPORT_NAME)
     return f"{target}.{REPORT_NAME}"
 
 
