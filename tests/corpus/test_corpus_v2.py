@@ -29,7 +29,7 @@ REFUSED = [record for record in RECORDED if record.error is not None]
 
 ONE_SHARD = (MissingShardError, "Data file number 1 of 1 is missing")
 FIRST_OF_TWO = (MissingShardError, "Data file number 1 of 2 is missing")
-NO_INDEX = (CheckpointNotFoundError, "no index")
+NO_INDEX = (CheckpointNotFoundError, "Expected an index beside the data files, found none")
 BOTH_OF_TWO = (MissingShardError, " of 2 is missing")
 
 TENSORS_NOT_READ: dict[str, tuple[type[CheckpointError], str]] = {
