@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 from weakref import WeakSet
@@ -28,22 +27,25 @@ def make_lock() -> threading.Lock:
 
 
 def _open_all() -> None:
-    for lock in (*_LOCKS, *_iter_property_locks()):
+    for lock in (*_LOCKS, *_property_locks()):
         # As the standard library does with its own after a fork.
         lock._at_fork_reinit()  # noqa: SLF001
 
 
-def _iter_property_locks() -> Iterator[Any]:
-    """Iterate over the locks of this package's cached properties, which have some until 3.11."""
+def _property_locks() -> list[Any]:
+    """Find the locks of this package's cached properties, which have some until Python 3.11."""
+    found: list[Any] = []
     if sys.version_info < (3, 12):
-        for name, module in list(sys.modules.items()):
-            if name.partition(".")[0] == __package__:
-                for owner in list(vars(module).values()):
-                    if isinstance(owner, type):
-                        properties = (
-                            one for one in vars(owner).values() if isinstance(one, cached_property)
-                        )
-                        yield from (vars(one)["lock"] for one in properties)
+        modules = [
+            module
+            for name, module in list(sys.modules.items())
+            if name.partition(".")[0] == __package__
+        ]
+        owners = [one for module in modules for one in vars(module).values()]
+        for owner in filter(lambda one: isinstance(one, type), owners):
+            properties = (one for one in vars(owner).values() if isinstance(one, cached_property))
+            found += [vars(one)["lock"] for one in properties]
+    return found
 
 
 if hasattr(os, "register_at_fork"):
