@@ -491,7 +491,7 @@ class Checkpoint(Mapping[str, Tensor]):
 
     @cached_property
     def _graph_roles(self) -> GraphRoles:
-        """What the graph beside a name-based checkpoint says; nothing where it cannot be read."""
+        """What the graph beside a name-based checkpoint says; nothing if it cannot be read."""
         from ckptparse.graph.name_roles import GraphRoles
 
         try:

@@ -86,7 +86,7 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
-"""The bounds used where the caller gives none."""
+"""The bounds used if the caller gives none."""
 
 
 class Budget:

@@ -154,7 +154,7 @@ class Tensor:
         options: ReadOptions = DEFAULT_OPTIONS,
         find_payload: Callable[[str], Payload] = _no_payload,
     ) -> None:
-        """Set up a tensor; `find_payload` gives the payload when first needed, where it is None."""
+        """Set up a tensor; if `payload` is None, `find_payload` gives it when first needed."""
         self._name = name
         self._shape = shape
         self._data_type = data_type

@@ -1,7 +1,7 @@
 """A tensor, and one element of a variant tensor, as messages: what `tensor_proto` decodes.
 
 As TensorFlow writes them inside a variant: every element in the typed field of its kind, none left
-out, packed where the field is one of numbers (docs/format.md, section 6.7).
+out, packed if the field is one of numbers (docs/format.md, section 6.7).
 """
 
 from __future__ import annotations

@@ -603,7 +603,7 @@ def _begin_objects(header: TensorHeader, decoding: _Decoding) -> int:
 
 
 def _fill_up(stored: int, count: int, decoding: _Decoding) -> None:
-    """Account for the elements that repeat, or are empty, where fewer are stored."""
+    """Account for the elements that repeat, or are empty, if fewer are stored."""
     if stored < count:
         decoding.spend_fill(count * _POINTER_SIZE)
 

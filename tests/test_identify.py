@@ -414,7 +414,7 @@ def test_a_link_to_nothing_says_where_it_leads(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
 def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    assert identify(tmp_path / "fifo").detail["what"] == "no regular file"
+    assert identify(tmp_path / "fifo").detail["what"] == "not a regular file"
 
 
 @pytest.mark.parametrize("name", ["saved_model.pb", "saved_model.pbtxt", "saved_model.cpb"])

@@ -200,7 +200,7 @@ def test_two_names_of_one_key_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_object_graph_is_given_once(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="given besides"):
+    with pytest.raises(ValueError, match="given twice"):
         ckptparse.write(tmp_path / "m", {"_CHECKPOINTABLE_OBJECT_GRAPH": b""}, object_graph=b"")
 
 

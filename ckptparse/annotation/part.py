@@ -15,7 +15,7 @@ class Annotation:
     """A range of bytes and what it is; what lies inside follows, one level deeper.
 
     Attributes:
-        offset: Of the first byte: in the file, or in the decompressed block where `unpacked`.
+        offset: Of the first byte: in the file, or in the decompressed block if `unpacked`.
         size: In bytes.
         depth: Levels of ranges around it.
         what: Which part of the format it is.

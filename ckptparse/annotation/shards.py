@@ -44,7 +44,7 @@ class _Piece:
 def annotate_shard(
     source: Source, prefix: str, shard_id: int, *, depth: int, context: Context
 ) -> Iterator[Annotation]:
-    """Iterate over a data file's tensors in the order of their bytes; inside them where wanted.
+    """Iterate over a data file's tensors in the order of their bytes; inside them if wanted.
 
     Raises:
         DataLossError: The index is damaged: what the bytes are is not known then.
@@ -79,7 +79,7 @@ def _overlapping(piece: _Piece, position: int, end: int) -> Annotation:
     """
     entry = piece.entry
     left = max(0, min(entry.offset + entry.size, end) - position)
-    says = f"{entry.size} bytes from offset {entry.offset} on: they begin in a tensor before it"
+    says = f"{entry.size} bytes from offset {entry.offset} on: they begin inside an earlier tensor"
     return Annotation(position, left, 0, f"tensor {piece.name}", says, broken=True)
 
 
@@ -153,7 +153,7 @@ class _Annotator:
             lengths, position = _decode_lengths(data, math.prod(piece.entry.shape))
             (masked,) = struct.unpack_from(f"{self.order}I", data, position)
         except (ValueError, struct.error) as error:
-            says = f"no such lengths: {error}"
+            says = f"the lengths cannot be read: {error}"
             yield Annotation(offset, len(data), 1, "lengths", says, broken=True)
             return
         if position:

@@ -98,7 +98,7 @@ def _unreferenced(start: int, end: int) -> Annotation:
 
 
 def _overlapping(handle: BlockHandle, kind: _Kind, source: Source) -> Annotation:
-    says = f"{handle.size} bytes that begin in a block before it: they are not told again"
+    says = f"{handle.size} bytes that begin inside an earlier block: they are not shown again"
     return Annotation(min(handle.offset, source.size), 0, 0, kind.name, says, broken=True)
 
 
@@ -224,7 +224,9 @@ def _annotate_entries(
 def _entries_end(contents: bytes) -> int:
     """Return where the entries of a block end and its restarts begin."""
     if len(contents) < 4:
-        raise TruncatedError(f"a block of {len(contents)} bytes has no number of restarts")
+        raise TruncatedError(
+            f"a block of {len(contents)} bytes is too short for its number of restarts"
+        )
     (count,) = struct.unpack_from("<I", contents, len(contents) - 4)
     end = len(contents) - 4 - 4 * int(count)
     if end < 0:

@@ -5,7 +5,7 @@
     running       options that all commands share; errors; exit codes
     output        tables and lines, in a terminal and piped
 
-Only this file may be imported where click and rich are not installed.
+Only this file may be imported if click and rich are not installed.
 """
 
 from __future__ import annotations

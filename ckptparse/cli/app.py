@@ -22,7 +22,7 @@ COMMANDS = {
     "show": "Show a tensor's values; of a part, only those bytes are read.",
     "info": "Tell what it is: format, writer, step, signatures, layers.",
     "verify": "Check every byte of checkpoints, and report what is damaged.",
-    "recover": "Save elsewhere what a damaged checkpoint still gives.",
+    "recover": "Save what can be read of a damaged checkpoint to a new place.",
     "scan": "List the checkpoints inside a disk image.",
     "convert": "Write tensors to another format, under other names.",
     "write": "Write a checkpoint of the arrays in an npz or safetensors file.",
@@ -126,7 +126,7 @@ PROGRAM = _Program(
             is_eager=True,
             expose_value=False,
             callback=_print_completion,
-            help="Print what teaches a shell to complete commands, options, paths and names.",
+            help="Print a script for a shell, which then completes commands, paths and names.",
         ),
     ],
 )

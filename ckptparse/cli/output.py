@@ -25,7 +25,7 @@ __all__ = ["Column", "Output"]
 
 _GAP = "  "
 _NARROWEST = 12
-"""Characters that a column keeps where the terminal is too narrow for it."""
+"""Characters that a column keeps if the terminal is too narrow for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Output:
         return Style.parse(style)
 
     def styled(self, text: str, style: str) -> str:
-        """Return text with the codes of a style, where the output shows such."""
+        """Return text with the codes of a style, if the output shows such."""
         parsed = self._style(style)
         return text if parsed is None else parsed.render(text)
 

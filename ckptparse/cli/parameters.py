@@ -39,7 +39,7 @@ PathArgument = Annotated[
 ]
 NamingOption = Annotated[
     Naming,
-    Option("--naming", help="The stored names, or the variables' own if the object graph tells."),
+    Option("--naming", help="Use the stored names, or the variables' own from the object graph."),
 ]
 DryRunOption = Annotated[
     bool, Option("--dry-run", "-n", help="Show what would be done; write nothing.")
@@ -65,13 +65,25 @@ OutputArgument = Annotated[
 ]
 IncludeOption = Annotated[
     list[str] | None,
-    Option("--include", metavar="GLOB", help="Only names that match one."),
+    Option(
+        "--include",
+        metavar="GLOB",
+        help="Only names that match this pattern; may be given several times.",
+    ),
 ]
 ExcludeOption = Annotated[
     list[str] | None,
-    Option("--exclude", metavar="GLOB", help="No name that matches one."),
+    Option(
+        "--exclude",
+        metavar="GLOB",
+        help="Leave out names that match this pattern; may be given several times.",
+    ),
 ]
 LimitOption = Annotated[
     str | None,
-    Option("--max-shard-size", metavar="SIZE", help="In parts of at most so much: 5GB."),
+    Option(
+        "--max-shard-size",
+        metavar="SIZE",
+        help="Split into files of at most this size, such as 5GB.",
+    ),
 ]

@@ -24,7 +24,7 @@ _PART = re.compile(r"(?P<start>-?\d+)?(?P<colon>:(?P<stop>-?\d+)?(?::(?P<step>-?
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A tensor, and the part of it that is wanted; all of it where the index is None."""
+    """A tensor, and the part of it that is wanted; all of it if the index is None."""
 
     key: str
     tensor: ckptparse.Tensor

@@ -33,7 +33,7 @@ def list_columns(*, long: bool = False) -> list[Column]:
 def tensor_cells(
     name: str, tensor: ckptparse.Tensor, *, long: bool = False, exact: bool
 ) -> list[str]:
-    """Return a tensor's cells; sizes are in bytes where they are to be exact."""
+    """Return a tensor's cells; sizes are in bytes if they are to be exact."""
     size = str(tensor.nbytes) if exact else size_text(tensor.nbytes)
     cells = [escape(name), ckptparse.element_name(tensor.data_type), shape_text(tensor.shape), size]
     if long:

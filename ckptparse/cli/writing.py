@@ -38,7 +38,7 @@ def _check_output(output: str, inputs: Collection[str], *, overwrite: bool) -> N
         if _is_below(place, home):
             raise UsageError(
                 f"The output '{output}' would lie in the input's directory '{home}'",
-                "write it elsewhere: the input's directory is never written to",
+                "choose another directory: ckptparse writes nothing into the directory of an input",
             )
     if _is_url(output):
         return  # What lies there is asked when it is written.
@@ -49,11 +49,13 @@ def _check_output(output: str, inputs: Collection[str], *, overwrite: bool) -> N
         )
     parent = os.path.dirname(place)
     if not os.path.isdir(parent):
-        raise UsageError(f"The output's directory '{parent}' does not exist", "make it first")
+        raise UsageError(
+            f"The output's directory '{parent}' does not exist", "create the directory first"
+        )
 
 
 def _home(path: str) -> str:
-    """Return the directory that an input lies in; its own where it is one."""
+    """Return the directory that an input lies in; its own if it is one."""
     real = _real(path)
     return real if os.path.isdir(real) else os.path.dirname(real)
 

@@ -63,7 +63,7 @@ class FunctionCall:
 class Attributes(Mapping[str, Any]):
     """The attributes of one node, by name.
 
-    A value is `bytes`, `int`, `float`, `bool`, a `DataType` (a plain number where it is none), a
+    A value is `bytes`, `int`, `float`, `bool`, a `DataType` (a plain number if it is none), a
     `Shape`, a lazy `Tensor`, a `FunctionCall`, the name of a placeholder, or a list of one of them.
     """
 
@@ -256,7 +256,7 @@ def _list_from_proto(proto: AttrValue.ListValue, limits: Limits) -> list[Any]:
 
 
 def data_type_or_number(value: int) -> int:
-    """Return a `DataType`, or the plain number where it is none, such as a reference type."""
+    """Return a `DataType`, or the plain number if it is none, such as a reference type."""
     try:
         return DataType(value)
     except ValueError:

@@ -383,7 +383,7 @@ class LayerSearch:
     def _count(self) -> None:
         self._left -= 1
         if self._left < 0:
-            raise LimitError("The layers share more objects than layers of a model do")
+            raise LimitError("The layers share more objects than the layers of any real model")
 
 
 def _scopes(weights: Iterable[ObjectNode]) -> dict[str, list[ObjectNode]]:
@@ -429,7 +429,7 @@ def _is_last(name: str, node: ObjectNode, trained: frozenset[ObjectNode]) -> boo
     Args:
         name: What its layer calls it.
         node: The weight.
-        trained: Those of the layer's weights that an optimizer trains; none where nobody says.
+        trained: Those of the layer's weights that an optimizer trains; none if nobody says.
     """
     trainable: bool | None = getattr(node, "trainable", None)
     if trainable is not None:

@@ -41,7 +41,7 @@ class _Object:
         return found
 
     def reach(self, path: str) -> _Object:
-        """Return the object at an escaped path, made where it is not there yet."""
+        """Return the object at an escaped path, made if it is not there yet."""
         found = self
         for part in path.split("/") if path else ():
             found = found.children.setdefault(unescape_name(part), _Object())
@@ -77,7 +77,7 @@ def make_object_graph(names: Iterable[str]) -> tuple[dict[str, str], bytes]:
         return keys, _serialize(root)
     except UnicodeEncodeError as error:
         raise UnsupportedError(
-            f"An object graph holds text, and {error.object!r} is none: it is not UTF-8"
+            f"An object graph holds names in UTF-8, and the name {error.object!r} is not UTF-8"
         ) from None
 
 

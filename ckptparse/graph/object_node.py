@@ -93,7 +93,7 @@ class SlotVariable:
 class ObjectNode(Mapping[str, "ObjectNode"]):
     """One object of a graph: a mapping from local names to its children, and what it keeps.
 
-    Nodes are equal where they are the same node of the same graph.
+    Nodes are equal if they are the same node of the same graph.
     """
 
     __slots__ = ("graph", "node_id")

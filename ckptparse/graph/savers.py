@@ -196,7 +196,7 @@ class _Finder:
         return SavedTensor(name, spec, text, data_type, shape, variable)
 
     def _shard(self, place: Place, inputs: tuple[str, ...]) -> int:
-        """Return the number of the file that an op writes: 0 where it is not sharded."""
+        """Return the number of the file that an op writes: 0 if it is not sharded."""
         source = self._flow.source(place, inputs[0]) if inputs else None
         if source is None:
             return 0

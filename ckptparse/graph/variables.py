@@ -43,10 +43,10 @@ class GraphVariable:
 
     name: str
     data_type: int
-    """DataType number; 0 where the node has none."""
+    """DataType number; 0 if the node has none."""
     shape: Shape
     nodes: tuple[str, ...]
-    """Its nodes: several where the variable is shared."""
+    """Its nodes: several if the variable is shared."""
     is_resource: bool
     trainable: bool | None = None
     """None if no collection says it."""

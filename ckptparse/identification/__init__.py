@@ -34,7 +34,7 @@ def identify_file(path: str, context: Context) -> Identity:
     """
     status = context.storage.stat(path)
     if status is not None and status.kind in ("directory", "other"):
-        return Identity.of(Finding("unknown", {"what": "no regular file"}), path)
+        return Identity.of(Finding("unknown", {"what": "not a regular file"}), path)
     source = context.storage.open(path)
     try:
         return Identity.of(_find(Sample(source, context)), path)

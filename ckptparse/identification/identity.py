@@ -148,7 +148,7 @@ KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "It is no TensorFlow checkpoint: load it with torch.load.",
         ),
         "pytorch-pickle": (
-            "a PyTorch checkpoint of before version 1.6",
+            "a PyTorch checkpoint from before version 1.6",
             "It is no TensorFlow checkpoint: load it with torch.load, if you trust its source.",
         ),
         "safetensors": (
@@ -219,11 +219,11 @@ KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "The download or the copy ended early: fetch it again.",
         ),
         "directory": (
-            "a directory that is no model by itself",
+            "a directory that is not a model itself",
             "Pass the prefix of a checkpoint in it.",
         ),
         "unknown": (
-            "nothing that is known here",
+            "a file of a kind that ckptparse does not know",
             "Check that it is the right file: a checkpoint has an .index file, or is a V1 file.",
         ),
     }

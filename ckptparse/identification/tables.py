@@ -41,7 +41,7 @@ def find_table(sample: Sample) -> Finding | None:
     try:
         first = Table.open(sample.source, limits=sample.limits).first()
     except CheckpointError as error:
-        # A table it is, by its footer; where its first entry is damaged too, the name must do.
+        # A table it is, by its footer; if its first entry is damaged too, the name must do.
         by_name = "v2-index" if sample.name.endswith(INDEX_SUFFIX) else "v1"
         return Finding(_name_by_start(sample.head) or by_name, {"damage": str(error)})
     if first is None or first[0]:

@@ -149,7 +149,7 @@ def _count_open(text: bytes) -> int:
         if token in b"}>]":
             depth -= 1
         elif len(token) == 1 and token != b"#":
-            # A quote stands alone only where its string does not end.
+            # A quote stands alone only if its string does not end.
             depth += 1
     return depth
 

@@ -49,9 +49,9 @@ class _Field:
 class _Fields:
     known: list[_Field]
     cut: list[_Field]
-    """The last field, where it runs past the end."""
+    """The last field, if it runs past the end."""
     missing: int | None
-    """Bytes that the last field lacks: 0 where its length is cut off, None if it is whole."""
+    """Bytes that the last field lacks: 0 if its length is cut off, None if it is whole."""
 
 
 class _NoMessageError(ValueError):
@@ -81,7 +81,7 @@ def find_named_message(sample: Sample) -> Finding | None:
 def find_message(sample: Sample) -> Finding | None:
     """Find which of TensorFlow's messages a file holds; None if none of them."""
     fields = _read_fields(sample, 0, sample.size, most=_MOST_FIELDS)
-    # The field that was cut tells something only where the whole ones do not.
+    # The field that was cut tells something only if the whole ones do not.
     kind = _name_message(sample, fields.known) or _name_message(sample, fields.known + fields.cut)
     if kind is None:
         return None
@@ -193,7 +193,7 @@ def _is_version(sample: Sample, field: _Field) -> bool:
 
 
 def _inside(sample: Sample, field: _Field) -> list[_Field]:
-    """Read the first fields inside of a field; none where its bytes are no message."""
+    """Read the first fields inside of a field; none if its bytes are no message."""
     end = min(field.end, sample.size)
     fields = _read_fields(sample, field.start, end, most=64)
     return fields.known + fields.cut

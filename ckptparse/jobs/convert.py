@@ -183,8 +183,8 @@ def format_of_path(target: str, wanted: str | None) -> TargetFormat:
             return format_of_suffix
     if target.endswith(_FOREIGN):
         raise UnsupportedError(
-            f"No format that is written here ends so: {target!r}",
-            hint="Name one: format='v2', 'safetensors', 'npz', 'npy' or 'hdf5'",
+            f"ckptparse writes no format with this ending: {target!r}",
+            hint="Choose a format: format='v2', 'safetensors', 'npz', 'npy' or 'hdf5'",
         )
     return "v2"
 

@@ -176,7 +176,9 @@ def diff(
             if new is None or rules.drops(old):
                 continue
             if new in before:
-                raise UnsupportedError(f"Two tensors of the first would be called {new!r}")
+                raise UnsupportedError(
+                    f"Two tensors of the first checkpoint would have the name {new!r}"
+                )
             before[new] = tensor
         paths = (describe_source(first), describe_source(second))
         return _compare_all(paths, before, second.tensors, _Comparison(rtol, atol, progress))

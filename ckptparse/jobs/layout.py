@@ -134,12 +134,12 @@ def _recurrent(
     beside = shapes.get(f"{above}/recurrent_kernel{name[len(plain) :]}")
     if beside is None:
         if _RECURRENT.search(plain):
-            return Layout(None, "the gates of a recurrent kernel lie otherwise")
+            return Layout(None, "PyTorch has the gates of a recurrent kernel in another order")
         return None
     gates = beside[-1] // max(beside[0], 1) if len(beside) == len(shape) == 2 else 0
     if gates in _GATES:
         return dense(f"dense, by the recurrent kernel beside it; {_GATES[gates]}")
-    return Layout(None, "the gates of this recurrent kernel lie otherwise")
+    return Layout(None, "PyTorch has the gates of this recurrent kernel in another order")
 
 
 def dense(why: str) -> Layout:

@@ -50,7 +50,7 @@ def change_keys(graph: ObjectGraph, keys: Mapping[str, str], known: Iterable[str
 
 
 def _mark_values(message: TrackableObjectGraph) -> None:
-    """Say anew which objects have values at or below them, where the graph says so at all."""
+    """Say anew which objects have values at or below them, if the graph says that at all."""
     holding = _find_holding(message)
     for number, node in enumerate(message.nodes):
         if node.HasField("has_checkpoint_values"):

@@ -178,14 +178,14 @@ def _pick(
         return tensor, "", "a moving average"
     if is_average and (wishes.ema is not None or wishes.drop_slots):
         kept = wishes.ema is not None and name not in state.spare
-        why = "stands in its variable's place" if kept else "not asked for"
+        why = "written under its variable's name" if kept else "not asked for"
         return tensor, "", f"a moving average, {why}"
     if average is not None and wishes.ema in ("prefer", "only"):
         return tensors[average], f"its moving average {average}", ""
     if wishes.ema == "only" and name not in state.slots:
-        return tensor, "", "has no moving average"
+        return tensor, "", "it has no moving average"
     if name in state.slots and (wishes.drop_slots or wishes.ema == "only"):
-        return tensor, "", "an optimizer's"
+        return tensor, "", "state of an optimizer"
     return tensor, "", ""
 
 

@@ -193,7 +193,7 @@ class SavedModel:
 
     @cached_property
     def variables(self) -> Checkpoint:
-        """The variables; empty where the model has none.
+        """The variables; empty if the model has none.
 
         Raises:
             CheckpointNotFoundError: They are not there, and the model has some.
@@ -410,7 +410,7 @@ class SavedModel:
 
     @property
     def _graph(self) -> ObjectGraph | None:
-        """The objects, or where the message is broken those of the variables' checkpoint."""
+        """The objects, or, if the message is broken, those of the variables' checkpoint."""
         try:
             return self.objects
         except CheckpointError:

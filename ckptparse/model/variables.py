@@ -38,14 +38,14 @@ class Variables:
         return variables[name]
 
     def names(self) -> Iterable[str]:
-        """Iterate over every stored name; none where the variables cannot be opened."""
+        """Iterate over every stored name; none if the variables cannot be opened."""
         try:
             return list(self._model.variables)
         except CheckpointError:
             return ()
 
     def find_graph(self) -> ObjectGraph | None:
-        """Return the object graph of the variables; None where it cannot be read."""
+        """Return the object graph of the variables; None if it cannot be read."""
         try:
             return self._model.variables.object_graph
         except CheckpointError:

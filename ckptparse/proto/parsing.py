@@ -109,7 +109,7 @@ def parse_text(
         RecursionError,
         ValueError,
         KeyError,
-        DeprecationWarning,  # Of an octal escape beyond a byte, where warnings are errors.
+        DeprecationWarning,  # Of an octal escape beyond a byte, if warnings are errors.
     ) as error:
         if isinstance(error, CheckpointError):
             raise

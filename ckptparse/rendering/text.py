@@ -80,9 +80,7 @@ _UNFINISHED = (
     "The save did not finish. These tensors come from files that it left behind: `ckptparse show` "
     "and `ckptparse.read` never use those, and `ckptparse recover` saves them."
 )
-_GRAPH = (
-    "A graph stores no checksums: its constants decode, or they do not, and no more can be known."
-)
+_GRAPH = "A graph stores no checksums. Only whether its constants can be decoded was checked."
 
 
 def render_report(

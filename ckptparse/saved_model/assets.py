@@ -44,7 +44,7 @@ def leads_out(storage: Storage, directory: str, name: str) -> bool:
 
 
 def _asset_path(storage: Storage, root: str, name: str) -> str:
-    # A backslash separates on Windows alone, where the same file must not lead elsewhere.
+    # A backslash separates on Windows alone, and the same file must not lead elsewhere there.
     parts = name.replace("\\", "/").split("/")
     # An empty part stands first in the name of an absolute path, a colon in that of a drive.
     if "\0" in name or ":" in parts[0] or not {"..", ""}.isdisjoint(parts):
@@ -63,5 +63,5 @@ def _leads_out(root: str, name: str) -> MalformedError:
     return MalformedError(
         f"Expected the name of a file among the assets, found {name!r}",
         path=root,
-        hint="Such a name would lead out of the SavedModel; no path is given for it",
+        hint="The name leads out of the SavedModel, so it gets no path: do not trust this model",
     )

@@ -80,7 +80,7 @@ def find_keras_effects(objects: Iterable[KerasObject]) -> Iterator[Effect]:
 
 def hidden_effect(op: str, where: str) -> Effect:
     """Say that what Keras wrote cannot be read, and so not be judged."""
-    reason = "Holds what Keras wrote of its objects, which cannot be read"
+    reason = "Holds a description by Keras that cannot be read, so what it would run is not known"
     return _effect(EffectKind.RUNS_HIDDEN_CODE, op, where, reason, _SAVING_SOURCE)
 
 
@@ -158,7 +158,7 @@ def _examine_lambda(settings: Mapping[str, Any], where: str) -> Iterator[Effect]
         elif isinstance(value, str) and marked:
             yield _python(_LAMBDA, where, _code_reason(value))
         elif isinstance(value, str) and (key == "function" or settings.get(f"{key}_type")):
-            reason = f"Calls the Python function {value!r}, which the program must bring"
+            reason = f"Calls the Python function {value!r}, which the program must define"
             yield _python(_LAMBDA, where, reason)
 
 
@@ -187,7 +187,7 @@ def _named_calls(kind: str, called: str, where: str) -> Iterator[Effect]:
 def _code_reason(code: object) -> str:
     """Say that Python's code stands here, and the names in it."""
     if not isinstance(code, str):
-        return "Runs Python code that stands in the model"
+        return "Runs Python code that the model holds"
     try:
         data = base64.b64decode(code, validate=False)
     except (ValueError, binascii.Error):
@@ -195,7 +195,7 @@ def _code_reason(code: object) -> str:
         data = code.encode("raw_unicode_escape", "surrogatepass")
     names = list(dict.fromkeys(_names_in(data)))
     said = ", ".join(names[:_MOST_NAMES]) + (" …" if len(names) > _MOST_NAMES else "")
-    reason = f"Runs Python code that stands in the model ({len(data)} bytes)"
+    reason = f"Runs Python code that the model holds ({len(data)} bytes)"
     return f"{reason}; names in it: {said}" if names else reason
 
 

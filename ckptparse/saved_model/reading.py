@@ -1,7 +1,7 @@
 """The SavedModel message, in any of its three files (docs/format.md, sections 8.1 and 8.3).
 
 saved_model.pb      SavedModel: 1 saved_model_schema_version   2 meta_graphs*
-saved_model.pbtxt   the same as text; where both exist `.pb` wins, and `.pbtxt` is not even read
+saved_model.pbtxt   the same as text; if both exist `.pb` wins, and `.pbtxt` is not even read
 saved_model.cpb     the same cut into chunks
 """
 
@@ -65,7 +65,7 @@ def read_saved_model(directory: str, context: Context, *, verify: bool) -> Seria
     with closing(context.storage.open(path)) as source, located(path=path):
         model = _read(source, limits=context.limits, verify=verify)
         if not model.meta_graphs:
-            raise MalformedError("Expected a SavedModel of a meta graph at least, found none")
+            raise MalformedError("Expected a SavedModel with at least one meta graph, found none")
         return model
 
 

@@ -160,7 +160,7 @@ def check_free(path: str, options: SinkOptions) -> list[str]:
     former = find_files(storage, place)
     if former and not options.overwrite:
         raise OutputExistsError(
-            "A checkpoint is there already, and nothing is ever replaced unasked",
+            "A checkpoint exists there already, and it is not replaced unless you ask for that",
             path=former[-1],
             hint="Choose another name, or pass overwrite=True",
         )
@@ -192,7 +192,7 @@ def with_graph(tensors: Mapping[str, Any], choice: GraphChoice) -> Iterator[tupl
         yield from tensors.items()
         return
     if OBJECT_GRAPH_KEY in tensors:
-        raise ValueError("The object graph stands among the tensors, and is given besides")
+        raise ValueError("The object graph is given twice: among the tensors, and as object_graph")
     if choice == "make":
         keys, serialized = make_object_graph(tensors)
         yield from ((keys[name], value) for name, value in tensors.items())

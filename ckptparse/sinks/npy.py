@@ -109,7 +109,7 @@ def _is_one_of_ours(names: Collection[str]) -> bool:
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    """Return a file's name that no other has, where capitals may count as small letters."""
+    """Return a file's name that no other has, since capitals may count as small letters."""
     stem = quote(name, safe=" ", errors="surrogateescape")[:_LONGEST_NAME]
     free, number = f"{stem}.npy", 1
     while free.casefold() in taken:

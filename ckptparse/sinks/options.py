@@ -36,7 +36,7 @@ class SinkOptions:
 
     Attributes:
         overwrite: Whether what is there is replaced.
-        max_shard_size: In bytes; None: everything in one file, where the format has one.
+        max_shard_size: In bytes; None: everything in one file, if the format has one.
         store_bits: Whether a kind that the format lacks is stored as another of the same bytes.
         metadata: What the target says of where it came from.
         progress: Who is told how many bytes are written, of how many.
@@ -102,7 +102,8 @@ def write_elements(tensor: TensorLike, write: Write) -> None:
         content_of(tensor).write_to(counted)
         if size != tensor.nbytes:
             raise UnsupportedError(
-                f"Expected {tensor.nbytes} bytes of elements, found {size}: has it changed?"
+                f"Expected {tensor.nbytes} bytes of elements, found {size}: the tensor has "
+                "changed since"
             )
 
 
@@ -180,7 +181,7 @@ def check_names(tensors: Iterable[TensorLike], *, what: str) -> None:
         # A lone surrogate is what stands for a byte that is not UTF-8.
         if any("\ud800" <= letter <= "\udfff" for letter in tensor.name):
             raise UnsupportedError(
-                f"{what} holds names in UTF-8, and {tensor.name!r} is none",
+                f"{what} holds names in UTF-8, and the name {tensor.name!r} is not UTF-8",
                 tensor=tensor.name,
                 hint="Rename it: rename={...}",
             )

@@ -187,7 +187,7 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 def _strings_of(said: object) -> dict[str, str]:
     if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
-        raise MalformedError(f"Expected an object of texts, found {said!r:.80}")
+        raise MalformedError(f"Expected a JSON object whose values are strings, found {said!r:.80}")
     return dict(said)
 
 
@@ -211,10 +211,10 @@ def _read_head(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
             read = np.lib.format.read_array_header_2_0
         shape, columns, dtype = read(stream)
     except (ValueError, SyntaxError, TypeError, RecursionError) as error:
-        raise MalformedError(f"Bad head of a .npy file: {error}") from None
+        raise MalformedError(f"The header of the .npy file cannot be read: {error}") from None
     if dtype.hasobject:
         raise UnsupportedError(
-            "The file holds Python objects, which are only to be had by running what it says",
+            "The array holds pickled Python objects; to read them means to run code from the file",
             hint="Save the array anew, without objects: with strings as numpy's bytes (dtype 'S')",
         )
     return shape, columns, dtype

@@ -146,12 +146,14 @@ def _check_layout(header: Mapping[str, Any], size: int) -> None:
     for said in header.values():
         offsets = _field(said, "data_offsets", list)
         if len(offsets) != 2 or not all(isinstance(offset, int) for offset in offsets):
-            raise MalformedError(f"Expected two offsets, found {offsets!r}")
+            raise MalformedError(f"Expected two offsets in data_offsets, found {offsets!r}")
         ranges.append(tuple(offsets))
     end = 0
     for start, stop in sorted(ranges):
         if start != end or stop < start:
-            raise MalformedError(f"Expected a tensor at byte {end} of the data, found {start}")
+            raise MalformedError(
+                f"Expected the next tensor at byte {end} of the data, found it at byte {start}"
+            )
         end = stop
     if end != size:
         raise MalformedError(f"Expected {end} bytes of data, found {size}")

@@ -27,7 +27,8 @@ def effect_rows(effects: dict[str, Any] | None) -> Iterator[Row]:
         return
     others, ordinary = effects["others"], effects["ordinary"]
     if others:
-        yield "if run", f"{count(len(others), 'thing')} that no model needs; nothing was run here"
+        things = count(len(others), "thing")
+        yield "if run", f"{things} that no ordinary model needs; ckptparse ran none of them"
     elif ordinary:
         yield "if run", "reads and writes its own variables and assets, nothing else"
     else:

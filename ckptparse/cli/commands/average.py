@@ -30,7 +30,11 @@ def average(
     output: Annotated[str, Option("--output", "-o", metavar="OUT", help="The prefix to write.")],
     weights: Annotated[
         list[float] | None,
-        Option("--weight", "-w", help="How much each counts; one for each checkpoint."),
+        Option(
+            "--weight",
+            "-w",
+            help="The weight of one checkpoint; give one for each, in the same order.",
+        ),
     ] = None,
     max_shard_size: LimitOption = None,
     dry_run: DryRunOption = False,
@@ -74,7 +78,7 @@ class Averaged:
     def write(self, out: Output) -> None:
         """Write the prefix."""
         if self.dry_run:
-            out.summary(f"{len(self.paths)} checkpoints have a mean; nothing was written")
+            out.summary(f"{len(self.paths)} checkpoints can be averaged; nothing was written")
             return
         out.path(self.written)
         out.summary(f"the mean of {len(self.paths)} checkpoints, in {escape(self.written)}")

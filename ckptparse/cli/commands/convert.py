@@ -61,7 +61,8 @@ def convert(
     output: OutputArgument,
     *,
     format_: Annotated[
-        Format | None, Option("--format", "-f", help="If the ending of OUT does not say it.")
+        Format | None,
+        Option("--format", "-f", help="Needed only if the ending of OUT does not say the format."),
     ] = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
@@ -76,28 +77,39 @@ def convert(
     ] = None,
     rename: Annotated[
         list[str] | None,
-        Option("--rename", metavar="OLD=NEW", help="A regular expression, what replaces it."),
+        Option(
+            "--rename",
+            metavar="OLD=NEW",
+            help="A regular expression, and the text that replaces it.",
+        ),
     ] = None,
     dtype: Annotated[
-        str | None, Option("--dtype", metavar="KIND", help="The dtype of floats: bfloat16.")
+        str | None,
+        Option("--dtype", metavar="KIND", help="Convert floats to this dtype, such as bfloat16."),
     ] = None,
     layout: Annotated[
-        Layout | None, Option("--layout", help="Kernels as PyTorch has them.")
+        Layout | None,
+        Option("--layout", help="Transpose kernels into the layout of this framework."),
     ] = None,
     split: Annotated[
         list[str] | None,
-        Option("--split", metavar="PART=A,B", help="Cut along the last axis: qkv=q,k,v."),
+        Option(
+            "--split",
+            metavar="PART=A,B",
+            help="Cut tensors along their last axis, such as qkv=q,k,v.",
+        ),
     ] = None,
     drop_slots: Annotated[
-        bool, Option("--drop-slots", help="Leave out what optimizers keep.")
+        bool, Option("--drop-slots", help="Leave out the state of optimizers.")
     ] = False,
     ema: Annotated[
-        Ema | None, Option("--ema", help="Moving averages: instead, alone, or not at all.")
+        Ema | None,
+        Option("--ema", help="Moving averages: in place of their variables, alone, or not at all."),
     ] = None,
     max_shard_size: LimitOption = None,
     store_bits: Annotated[
         bool,
-        Option("--store-bits", help="Store dtypes that safetensors lack as integers."),
+        Option("--store-bits", help="Store dtypes that safetensors does not have as integers."),
     ] = False,
     naming: NamingOption = Naming.CHECKPOINT,
     undo: Annotated[

@@ -22,21 +22,23 @@ def diff(
     path: SourceArgument,
     other: Annotated[
         str,
-        Argument(metavar="OTHER", help="The second.", complete=complete_path),
+        Argument(metavar="OTHER", help="The second checkpoint.", complete=complete_path),
     ],
     *,
     rtol: Annotated[
-        float, Option("--rtol", min=0, help="Relative difference that counts as none.")
+        float,
+        Option("--rtol", min=0, help="The largest relative difference that still counts as equal."),
     ] = 0,
     atol: Annotated[
-        float, Option("--atol", min=0, help="Absolute difference that counts as none.")
+        float,
+        Option("--atol", min=0, help="The largest absolute difference that still counts as equal."),
     ] = 0,
     rules: Annotated[
         str | None,
         Option(
             "--rules",
             metavar="FILE",
-            help="Rules for the names of the first.",
+            help="Rules that rename the tensors of the first checkpoint.",
             complete=complete_rules,
         ),
     ] = None,

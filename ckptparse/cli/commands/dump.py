@@ -28,7 +28,13 @@ def dump(
     ],
     *,
     depth: Annotated[
-        int | None, Option("--depth", "-d", min=0, help="Levels below the first to show.")
+        int | None,
+        Option(
+            "--depth",
+            "-d",
+            min=0,
+            help="How many levels below the first to show; all if not given.",
+        ),
     ] = None,
 ) -> Dump:
     """Show what each byte of a file is, down to the fields.

@@ -40,21 +40,29 @@ def ls(
     *,
     globs: Annotated[
         list[str] | None,
-        Argument(metavar="GLOB", help="Only names that match one; '*' crosses '/'."),
+        Argument(
+            metavar="GLOB",
+            help="Only names that match one of these patterns; '*' also matches '/'.",
+        ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        Option("--exclude", "-x", metavar="GLOB", help="No name that matches; repeatable."),
+        Option(
+            "--exclude",
+            "-x",
+            metavar="GLOB",
+            help="Leave out names that match this pattern; may be given several times.",
+        ),
     ] = None,
     sort: Annotated[
         Sort | None,
         Option("--sort", help="By name, by size or by shape, the largest first."),
     ] = None,
     long: Annotated[
-        bool, Option("--long", "-l", help="With kind, shard, offset and checksum.")
+        bool, Option("--long", "-l", help="Show kind, shard, offset and checksum as well.")
     ] = False,
     tree: Annotated[
-        bool, Option("--tree", help="As a tree: of objects, or of the names' scopes.")
+        bool, Option("--tree", help="Draw a tree: of objects, or of the scopes in the names.")
     ] = False,
     slots: Annotated[
         bool,
@@ -71,7 +79,7 @@ def ls(
     if long + tree + slots > 1:
         raise UsageError("Expected one of --long, --tree and --slots, found several")
     if tree and sort is not None:
-        raise UsageError("A tree has an order of its own", "leave out --sort or --tree")
+        raise UsageError("Expected --sort or --tree, found both", "leave one of them out")
     wanted = _matcher(globs or (), exclude or ())
     listing = working(f"listing {escape(path)}", quiet=run.quiet)
     with listing, ckptparse.open(path, naming=naming.value) as checkpoint:

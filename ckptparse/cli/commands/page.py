@@ -23,10 +23,10 @@ def page(
     *,
     output: Annotated[str, Option("--output", "-o", metavar="FILE", help="The page to write.")],
     stats: Annotated[
-        bool, Option("--stats/--no-stats", help="Whether values are read and summed up.")
+        bool, Option("--stats/--no-stats", help="Whether to read the values, for their statistics.")
     ] = True,
     verify: Annotated[
-        bool, Option("--verify/--no-verify", help="Whether every checksum is checked.")
+        bool, Option("--verify/--no-verify", help="Whether to check every checksum.")
     ] = True,
     overwrite: OverwriteOption = False,
 ) -> Page:

@@ -61,7 +61,8 @@ def recover(
         ),
     ] = None,
     format_: Annotated[
-        Format | None, Option("--format", "-f", help="Unless the ending of OUT tells.")
+        Format | None,
+        Option("--format", "-f", help="Needed only if the ending of OUT does not say the format."),
     ] = None,
     offer: Annotated[
         Offer | None,
@@ -69,10 +70,13 @@ def recover(
     ] = None,
     fill: Annotated[
         float | None,
-        Option("--fill", metavar="NUMBER", help="What stands in holes: 0, nan."),
+        Option("--fill", metavar="NUMBER", help="The value of elements that are lost: 0 or nan."),
     ] = None,
     keep_suspect: Annotated[
-        bool, Option("--keep-suspect", help="Keep elements that look wrong, unfilled.")
+        bool,
+        Option(
+            "--keep-suspect", help="Keep elements that look wrong; --fill does not replace them."
+        ),
     ] = False,
     report: Annotated[
         str | None, Option("--report", metavar="FILE", help="Write the report as JSON.")
@@ -83,7 +87,10 @@ def recover(
     ] = None,
     hash_: Annotated[
         bool | None,
-        Option("--hash/--no-hash", help="SHA-256 of each input; default with a report."),
+        Option(
+            "--hash/--no-hash",
+            help="Give the SHA-256 of each input; the default if a report is written.",
+        ),
     ] = None,
     replay: Annotated[
         str | None,
@@ -99,7 +106,10 @@ def recover(
     ] = False,
     siblings: Annotated[
         bool,
-        Option("--siblings/--no-siblings", help="Whether other checkpoints beside it may help."),
+        Option(
+            "--siblings/--no-siblings",
+            help="Whether to use other checkpoints of the directory as well.",
+        ),
     ] = True,
     evidence: Annotated[
         list[str] | None,
@@ -113,18 +123,26 @@ def recover(
     ] = None,
     shapes: Annotated[
         str | None,
-        Option("--shapes", metavar="FILE", help="Shapes for a lost index: JSON, npz, .keras ..."),
+        Option(
+            "--shapes",
+            metavar="FILE",
+            help="A file with the shapes, if the index is lost: JSON, npz, .keras ...",
+        ),
     ] = None,
     mapfile: Annotated[
         str | None,
-        Option("--mapfile", metavar="FILE", help="What ddrescue could not read of an image."),
+        Option(
+            "--mapfile",
+            metavar="FILE",
+            help="The mapfile of ddrescue: which parts of the image it could not read.",
+        ),
     ] = None,
     map_: Annotated[
         bool, Option("--map", help="Draw each file: what every range of its bytes is.")
     ] = False,
     overwrite: OverwriteOption = False,
 ) -> Recovered:
-    """Save elsewhere what a damaged checkpoint still gives.
+    """Save what can be read of a damaged checkpoint to a new place.
 
     ckptparse recover --dry-run training/model.ckpt-10
     ckptparse recover training/model.ckpt-10 -o rescued.ckpt

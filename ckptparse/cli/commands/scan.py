@@ -29,14 +29,18 @@ def scan(
     *,
     mapfile: Annotated[
         str | None,
-        Option("--mapfile", metavar="FILE", help="What ddrescue could not read of it."),
+        Option(
+            "--mapfile",
+            metavar="FILE",
+            help="The mapfile of ddrescue: which parts of the image it could not read.",
+        ),
     ] = None,
     state: Annotated[
         str | None,
         Option(
             "--state",
             metavar="FILE",
-            help="Keeps what was found: the next scan goes on from there.",
+            help="A file that keeps what was found; the next scan continues from it.",
         ),
     ] = None,
 ) -> Scanned:

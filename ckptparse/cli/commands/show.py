@@ -35,12 +35,16 @@ def show(
         str,
         Argument(
             metavar="NAME[ROWS]",
-            help="A name, and which part: 'w[0:3, :]'.",
+            help="The name of a tensor, perhaps with a part: 'w[0:3, :]'.",
             complete=complete_name,
         ),
     ],
-    stats: Annotated[bool, Option("--stats", help="Smallest, largest, mean and the like.")] = False,
-    full: Annotated[bool, Option("--full", help="Every value, however many.")] = False,
+    stats: Annotated[
+        bool, Option("--stats", help="Show statistics: smallest, largest, mean and more.")
+    ] = False,
+    full: Annotated[
+        bool, Option("--full", help="Show every value, even if there are many.")
+    ] = False,
     npy: Annotated[
         str | None, Option("--npy", metavar="FILE", help="Write the values to a .npy file.")
     ] = None,
@@ -100,7 +104,10 @@ def _as_fixed_strings(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Turn strings into numpy's fixed-width kind, if that keeps every byte."""
     elements = array.ravel().tolist()
     if any(not isinstance(element, bytes) or element.endswith(b"\0") for element in elements):
-        raise UsageError("A .npy file cannot hold these values: they are no plain strings")
+        raise UsageError(
+            "A .npy file cannot hold these values: some are variants, or strings that end in a "
+            "zero byte"
+        )
     return np.array(elements, dtype=bytes).reshape(array.shape)
 
 
@@ -118,7 +125,7 @@ class Values:
     code: int = GOOD
 
     def to_dict(self) -> dict[str, Any]:
-        """Return them as JSON has them; without the values where statistics or a file were asked.
+        """Return them as JSON has them; without the values if statistics or a file were asked for.
 
         Values beyond the first 1,000 come with `--full` only, as in a terminal.
         """

@@ -26,7 +26,10 @@ def stats(
     *,
     globs: Annotated[
         list[str] | None,
-        Argument(metavar="GLOB", help="Only names that match one; '*' crosses '/'."),
+        Argument(
+            metavar="GLOB",
+            help="Only names that match one of these patterns; '*' also matches '/'.",
+        ),
     ] = None,
     naming: NamingOption = Naming.CHECKPOINT,
 ) -> Measured:

@@ -32,7 +32,8 @@ def verify(
         bool, Option("--map", help="Draw each file: what every range of its bytes is.")
     ] = False,
     hash_: Annotated[
-        bool, Option("--hash", help="Tell the SHA-256 of every file: each is read again.")
+        bool,
+        Option("--hash", help="Also give the SHA-256 of every file; each file is read once more."),
     ] = False,
 ) -> Verified:
     """Check every byte of checkpoints, and report what is damaged.

@@ -31,10 +31,13 @@ def write(
     *,
     objects: Annotated[
         bool,
-        Option("--objects", help="With an object graph made of the names' paths."),
+        Option("--objects", help="Add an object graph; each name is taken for a path of objects."),
     ] = False,
     update_state: Annotated[
-        bool, Option("--update-state", help="Name it in the directory's state file.")
+        bool,
+        Option(
+            "--update-state", help="Make it the newest checkpoint of the directory's state file."
+        ),
     ] = False,
     max_shard_size: LimitOption = None,
     dry_run: DryRunOption = False,

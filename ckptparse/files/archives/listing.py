@@ -158,7 +158,7 @@ def _add(listing: Listing, name: str, member: Member, *, later_wins: bool) -> No
     if known is not None and known.kind == member.kind == "file" and not later_wins:
         # Tools differ in which they take; so would two readers of one file.
         member = replace(
-            member, problem=MalformedError(f"Two members of the archive are called {plain!r}")
+            member, problem=MalformedError(f"Two members of the archive have the name {plain!r}")
         )
     listing.members[plain] = member
 
@@ -187,7 +187,9 @@ def _iter_tar(file: SourceFile, source: Source, limits: Limits) -> Iterator[tarf
     count = 0
     while (info := _next(archive)) is not None:
         if info.offset <= position or info.size < 0 or info.offset_data < 0:
-            raise MalformedError("A header of the archive leads back", path=source.path)
+            raise MalformedError(
+                "A header of the archive leads to an earlier place in it", path=source.path
+            )
         position = info.offset
         count += 1
         limits.check("members", count, "The number of members", path=source.path)
@@ -249,7 +251,8 @@ def _cut(held: int, size: int, source: Source) -> CheckpointError | None:
     if held == size:
         return None
     return TruncatedError(
-        f"The archive ends {size - held} bytes before its last member does", path=source.path
+        f"The archive was cut off: {size - held} bytes of its last member are missing",
+        path=source.path,
     )
 
 
@@ -288,7 +291,8 @@ def find_stored(source: Source, info: zipfile.ZipInfo) -> tuple[Stretch, ...]:
         raise _no_header(source, offset)
     if size != info.file_size:
         raise MalformedError(
-            f"A member that is not packed is said to take {size} bytes, and {info.file_size}",
+            f"Expected one size of a member that is not packed, found two: {size} and "
+            f"{info.file_size} bytes",
             path=source.path,
             offset=offset,
         )

@@ -135,7 +135,7 @@ def iter_unpacked(
         LimitError: Undoing it takes too much memory.
         DataLossError: It is damaged, or was cut off; what came before is whole.
     """
-    # Large requests, where those are what costs: nothing of the file is read twice.
+    # Large requests, since each may cost time: nothing of the file is read twice.
     step = max(piece, source.piece) if source.concurrency is not None else piece
     stream = _OPENERS[packing](SourceFile(source, most=source.size, window=step), limits)
     while True:
@@ -253,7 +253,7 @@ class _Streams:
             elif self._current.needs_input:
                 self._input = self._file.read(_WINDOW)
                 if not self._input:
-                    raise EOFError("The file ends before its compressed stream does")
+                    raise EOFError("The file was cut off: its compressed stream has no end")
             data: bytes = self._current.decompress(self._input, size)
             self._input = b""
             if data:

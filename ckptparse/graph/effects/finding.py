@@ -34,9 +34,9 @@ _ORDER = (
 _SAYS = {
     PathOrigin.SAVER: "under the name that its Saver is given",
     PathOrigin.ASSET: "one of the model's own assets",
-    PathOrigin.LITERAL: "whose name stands in the graph",
+    PathOrigin.LITERAL: "whose name is written in the graph",
     PathOrigin.CALLER: "whose name the caller gives",
-    PathOrigin.COMPUTED: "whose name is made while it runs",
+    PathOrigin.COMPUTED: "whose name is computed while it runs",
 }
 
 
@@ -76,7 +76,7 @@ def _look_at(graph: GraphParts, tracer: Tracer, table: NodeTable, name: str) -> 
 
 
 def _examine(tracer: Tracer, table: NodeTable, node: Node) -> Iterator[Effect]:
-    """Say what a node of the table does; nothing where its name says that it does nothing."""
+    """Say what a node of the table does; nothing if its name says that it does nothing."""
     operation = OPERATIONS[node.op]
     names = list(_names_of(tracer, table, node, operation))
     takes_name = bool(operation.inputs) or operation.attribute is not None

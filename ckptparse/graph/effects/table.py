@@ -244,7 +244,7 @@ def _network() -> Iterator[tuple[str, Operation]]:
 def _host() -> Iterator[tuple[str, Operation]]:
     kind = EffectKind.HOST
     yield from _rows(kind, "Ends the process", "Abort")
-    yield from _rows(kind, "Sets up how files are reached", "FileSystemSetConfiguration")
+    yield from _rows(kind, "Changes how files are accessed", "FileSystemSetConfiguration")
     yield from _rows(
         kind, "Starts or shuts down the TPUs of the machine",
         "ConfigureDistributedTPU ShutdownDistributedTPU ConfigureTPUEmbedding",
@@ -262,7 +262,7 @@ def _host() -> Iterator[tuple[str, Operation]]:
         file="tensorflow/dtensor",
     )  # fmt: skip
     yield from _rows(
-        kind, "Sets how long the process may fall silent before it is ended", "WorkerHeartbeat"
+        kind, "Sets after how long a silence the process is ended", "WorkerHeartbeat"
     )  # fmt: skip
 
 

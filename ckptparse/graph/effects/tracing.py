@@ -267,7 +267,7 @@ class Tracer:
             defaults = [found for text in inputs for found in self._trace(table, text, _NONE)]
         else:
             return None
-        # Its default is what counts where nobody gives another: no file may be hidden there.
+        # Its default is what counts if nobody gives another: no file may be hidden there.
         expected = (Name(PathOrigin.CALLER), _SAVER, Name(PathOrigin.LITERAL, _SAVER_DEFAULT))
         return [_SAVER, *(found for found in defaults if found not in expected)]
 

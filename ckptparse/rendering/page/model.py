@@ -21,7 +21,7 @@ __all__ = ["make_effects", "make_facts", "make_model", "make_problems", "make_ve
 _MOST_EFFECTS = 500
 _VERDICTS = {
     "ok": "Every byte that can be checked is as it was written.",
-    "warnings": "Nothing is lost, but see what was found.",
+    "warnings": "Nothing is lost, but there are warnings.",
     "damaged": "",
 }
 _UNCHECKED = "Its checksums were not checked."

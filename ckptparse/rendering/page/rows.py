@@ -138,7 +138,7 @@ def _place(tensor: Any, report: TensorReport | None, files: Mapping[str, int]) -
 
 
 def _variable_names(subject: Subject) -> dict[str, str]:
-    """Return the variables' own names by stored name, where an object graph tells them."""
+    """Return the variables' own names by stored name, if an object graph tells them."""
     checkpoint = subject.checkpoint
     graph = subject.ask(lambda: checkpoint.object_graph) if checkpoint is not None else None
     if graph is None:
