@@ -41,7 +41,9 @@ __all__ = [
 
 _CRC_SIZE = 4
 _UINT32_MAX = 0xFFFFFFFF
+"""A longer string counts in the checksum with 8 bytes of its length, others with 4."""
 _LENGTHS_BLOCK = 1 << 16
+"""Lengths whose checksum is taken at once: their copy of 256 KiB stays in the processor's cache."""
 
 
 def decode_strings(

@@ -15,6 +15,7 @@ __all__ = ["RULE_FILES", "complete_name", "complete_path", "complete_rules"]
 RULE_FILES = ("albert", "bert", "electra", "t5")
 """The rule files that come along."""
 _MOST = 500
+"""Words that are offered: a shell shows no more at once, and waits for all."""
 
 
 def complete_path(_known: Mapping[str, Any], incomplete: str) -> list[str]:

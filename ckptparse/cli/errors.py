@@ -14,6 +14,7 @@ from ckptparse.text import as_commands, clean, escape
 __all__ = ["UsageError", "describe_error", "error_to_dict"]
 
 _MOST_LISTED = 6
+"""Names that a message lists: they fit into two lines."""
 
 
 class UsageError(Exception):

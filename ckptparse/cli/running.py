@@ -34,7 +34,9 @@ __all__ = ["DAMAGE", "GOOD", "NOT_RUN", "WARNED", "Answer", "Run", "as_command",
 
 GOOD, DAMAGE, NOT_RUN, WARNED = 0, 1, 2, 3
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
+"""What a shell says of a process that a signal ended: 128 and the number, SIGINT 2, SIGPIPE 13."""
 SCHEMA_VERSION = 1
+"""Of the JSON, as in `docs/cli.schema.json`: rises if a field goes or changes its meaning."""
 
 
 class Answer(Protocol):

@@ -16,6 +16,7 @@ __all__ = ["draw_histogram", "format_values", "summary_rows", "values_to_json"]
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _MOST_SHOWN = 1000
+"""Values that are shown unless all are asked for: numpy's own bound for printing an array whole."""
 
 
 def format_values(array: npt.NDArray[Any], *, full: bool, width: int) -> Iterator[str]:

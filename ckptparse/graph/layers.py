@@ -35,6 +35,7 @@ _ALL_ASSETS = "_all_assets"
 _TABLE_KEYS = "-keys"
 _SEED = "seed_generator_state"
 _LARGEST_STATE = 2
+"""Elements of a random generator's state: a seed and a counter. A weight of that name is larger."""
 _PART = re.compile(r"/part_\d{1,6}$")
 """What the parts of a partitioned variable have behind its name, if they were saved apart."""
 _LONGEST_NAME = 32

@@ -80,6 +80,7 @@ def _list_zip(sample: Sample) -> list[str] | None:
     data = sample.source.read_at(start, min(size, _MOST_DIRECTORY))
     names: list[str] = []
     position = 0
+    # An entry has 46 bytes, at 28 the lengths of what follows them: name, extra field, comment.
     while data.startswith(b"PK\x01\x02", position) and position + 46 <= len(data):
         lengths = struct.unpack_from("<HHH", data, position + 28)
         name = data[position + 46 : position + 46 + lengths[0]]
@@ -96,6 +97,7 @@ def _find_directory(sample: Sample) -> tuple[int, int] | None:
     if end < 0 or end + 22 > len(sample.tail):
         return None
     size, start = struct.unpack_from("<II", sample.tail, end + 12)
+    # zip64: if the place is all ones, another record of 56 bytes has it: at 40, in 8 bytes each.
     wide = sample.tail.rfind(b"PK\x06\x06", 0, end)
     if start == 0xFFFFFFFF and wide >= 0 and wide + 56 <= len(sample.tail):
         size, start = struct.unpack_from("<QQ", sample.tail, wide + 40)
@@ -139,6 +141,7 @@ def _decode_tar_size(code: bytes) -> int:
 
 def _decode_tar_name(header: bytes) -> str:
     name = header[:100].partition(b"\0")[0].decode("utf-8", "replace")
+    # Only POSIX archives (`ustar` and a NUL) have the directory here; GNU's have other fields.
     prefix = header[345:500].partition(b"\0")[0].decode("utf-8", "replace")
     return f"{prefix}/{name}" if prefix and header[257:263] == b"ustar\0" else name
 

@@ -83,6 +83,8 @@ def _find_hdf5(sample: Sample) -> Finding | None:
 
 
 def _find_superblock(sample: Sample) -> int | None:
+    # At 0, or after a block of the user's own, whose size is a power of two from 512 on. The format
+    # has no bound for it; this look ends at 1 MiB.
     start = 0
     while start < min(sample.size, 1 << 20):
         if sample.peek(start, len(_HDF5)) == _HDF5:
@@ -98,7 +100,7 @@ def _measure_hdf5(superblock: bytes) -> int:
     places = {0: (13, 40), 1: (13, 44), 2: (9, 28), 3: (9, 28)}
     width, place = places.get(version, (0, 0))
     if not width or len(superblock) < place + 8 or superblock[width] != 8:
-        return 0
+        return 0  # Addresses of another width than 8 bytes: nothing writes them today.
     return int.from_bytes(superblock[place : place + 8], "little")
 
 

@@ -12,6 +12,7 @@ from ckptparse.saved_model.objects import SavedObjectNode, SavedObjects
 __all__ = ["Describer", "list_user_objects"]
 
 _LONGEST_PATH = 200
+"""Local names of a path that are kept: models are not nested so deep, and hostile graphs are."""
 
 
 class Describer:

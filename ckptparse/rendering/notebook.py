@@ -35,6 +35,7 @@ __all__ = [
 _MOST_ROWS = 200
 _MOST_PROBLEMS = 50
 _LONGEST_CELL = 200
+"""Rows, problems, characters of a cell: a notebook keeps what it shows, some 100 KiB at most."""
 _LEFT = ' style="text-align:left"'
 _TENSOR = ("name", "type", "shape", "size")
 

@@ -51,6 +51,7 @@ _NEVER = 1 << 30
 """The width of a page whose lines are not folded."""
 _WIDEST_MAP = 200
 _MOST_SHOWN = 50
+"""Problems, tensors and patches that are named; the others are counted, and the JSON has them."""
 _MOST_BYTES = 8
 """Bytes of a patch that are shown in words; the JSON has up to 64."""
 _MORE = ": `ckptparse verify -v` names all of them"

@@ -12,6 +12,7 @@ import struct
 __all__ = ["fingerprint64"]
 
 _MASK = (1 << 64) - 1
+# The constants that FarmHash is defined with.
 _K0 = 0xC3A5C85C97CB3127
 _K1 = 0xB492B66FBE98F273
 _K2 = 0x9AE16A3B2F90404F

@@ -23,6 +23,7 @@ _LANES = struct.Struct("<4Q")
 _PACKET = 32
 """Bytes that each round takes."""
 
+# The constants that HighwayHash is defined with: the state before the first packet.
 _MUL0 = (0xDBE6D5D5FE4CCE2F, 0xA4093822299F31D0, 0x13198A2E03707344, 0x243F6A8885A308D3)
 _MUL1 = (0x3BD39E10CB0EF593, 0xC0ACF169B5F18A8C, 0xBE5466CF34E90C6C, 0x452821E638D01377)
 

@@ -56,6 +56,7 @@ _FILE_CALLS = {
 _SHORT_TEXT = re.compile(rb"[zZ\xda\xfa](.)", re.DOTALL)
 _IDENTIFIER = re.compile(rb"[A-Za-z_][A-Za-z0-9_.]*\Z")
 _MOST_NAMES = 12
+"""Names in a piece of code that are told: they fit into a sentence."""
 
 
 def find_keras_effects(objects: Iterable[KerasObject]) -> Iterator[Effect]:

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _MOST_PADDING = 64 << 20
+"""Bytes of padding that strings of one width may take, whatever their sum: memory grows by them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ def fixed_strings(tensor: TensorLike) -> npt.NDArray[np.void] | npt.NDArray[np.b
     `length`.
 
     Raises:
-        UnsupportedError: Their lengths differ so much that the padding would be larger than them.
+        UnsupportedError: Their lengths differ so much that the padding would take over 64 MiB.
     """
     with located(tensor=tensor.name):
         array = tensor.read()

@@ -44,6 +44,7 @@ from ckptparse.tensor_like import TensorLike
 __all__ = ["NpySource", "strings_of"]
 
 _LONGEST_HEAD = 1 << 20
+"""Bytes that are read for a header: real ones have some hundred."""
 _LOCAL_HEADER = 30
 """Bytes of a zip member's local header; after it come the name, the extra field, and the data."""
 

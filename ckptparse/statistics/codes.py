@@ -18,6 +18,7 @@ import numpy.typing as npt
 __all__ = ["CodeTable", "code_table", "codes_of", "to_numbers"]
 
 _ROUNDED = 1 << 16
+"""Codes of wider numbers: the upper 16 bits of their float32, as many as bfloat16 has."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 

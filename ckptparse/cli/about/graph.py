@@ -15,6 +15,7 @@ from ckptparse.text import count, escape, size_text
 __all__ = ["describe_graph", "graph_rows"]
 
 _MOST_OPS = 12
+"""Kinds of ops that are named, the most frequent ones: they fit into three lines."""
 
 
 def describe_graph(run: Run, graph: ckptparse.Graph) -> dict[str, Any]:

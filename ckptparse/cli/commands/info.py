@@ -25,6 +25,7 @@ _SAVED_MODELS = frozenset(
 )
 _GRAPHS = frozenset({"graph", "meta-graph"})
 _MOST_OF_A_SORT = 25
+"""Lines of one sort, such as layers: the answer stays about a page. `-v` shows all."""
 _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "checkpoint": checkpoint_rows,
     "graph": graph_rows,

@@ -22,8 +22,11 @@ _RECORD = struct.Struct("<QI")
 """A record's header: its length, and the masked CRC of these 8 bytes. The data follows, and then
 the masked CRC of the data."""
 _TRAILER = 4
+"""Bytes of the masked CRC of a record's data."""
 _GRAPH, _META_GRAPH = 4, 9
+"""Fields of an Event: a serialized GraphDef, a serialized MetaGraphDef."""
 _META_GRAPHS = 2
+"""Field of a SavedModel: its meta graphs."""
 
 
 def iter_graphs(source: Source, kind: str, *, limits: Limits) -> Iterator[Graph]:

@@ -25,9 +25,11 @@ SEGMENT = 1 << 34
 """Bytes of an image whose registers are kept at one time."""
 _PIECE = 1 << 22
 _MOST_ROUNDS = 64
+"""Rounds in which what was found leads to more: each finds a payload at least, most find many."""
 _LEAST = 16
-"""Bytes of a payload that marks a place."""
+"""Bytes of a payload that marks a place: shorter ones lie in many places."""
 _LARGEST_SPLIT = 1 << 28
+"""Bytes of a payload in two parts, both beside a neighbour: it is read twice into memory."""
 _LARGEST_SEARCHED = 1 << 24
 """Bytes of a payload of which one part may lie anywhere: the work grows with the square."""
 _MOST_ANCHORS = 32
@@ -35,8 +37,10 @@ _MOST_ANCHORS = 32
 _MOST_HITS = 64
 """Places of one small payload that are looked at: constant ones lie everywhere."""
 _MOST_PLACES = 8
+"""Places within a block that one pass over the image seeks at: each needs registers of its own."""
 _CHECKSUMS = 2**32
 _HIGHEST_CHANCE = 1e-3
+"""A place that is wrong more often than 1 in 1,000 is not taken for the right one."""
 
 
 class Piece(NamedTuple):

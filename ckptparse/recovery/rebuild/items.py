@@ -35,6 +35,7 @@ _STEPS = frozenset({"step", "epoch"})
 """What loops of one's own call their counters, by their paths: of 32 bits unless asked for."""
 _SEED = "seed_generator_state"
 _SEED_WORDS = 2
+"""Elements of a Keras 3 seed generator's state: seed and counter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ _Config = Mapping[str, Any]
 
 _DEEPEST = 32
 _MOST_LAYERS = 1 << 16
+"""Models inside of models, and layers: far more than real ones have. A hostile file ends here."""
 _NONE = frozenset(
     {
         *("InputLayer", "Activation", "ReLU", "LeakyReLU", "ELU", "Softmax", "ThresholdedReLU"),
@@ -74,7 +75,9 @@ def iter_weights(model: Mapping[str, Any]) -> Iterator[LayerWeight]:
 def _iter_model(model: _Config, depth: int) -> Iterator[LayerWeight]:
     layers = model["config"]["layers"]
     if depth > _DEEPEST or len(layers) > _MOST_LAYERS:
-        raise MalformedError(f"Expected at most {_DEEPEST} models within each other")
+        raise MalformedError(
+            f"Expected at most {_DEEPEST} models inside each other, and {_MOST_LAYERS} layers"
+        )
     last: Shape | None = None
     chained = model["class_name"] == "Sequential"
     for layer in layers:

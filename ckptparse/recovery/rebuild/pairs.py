@@ -20,15 +20,19 @@ import numpy.typing as npt
 __all__ = ["Pair", "find_pairs"]
 
 _MOST_ROOTS = 7.3
+"""The largest |m| / root of v that Adam can reach, 7.27, rounded up; see above."""
 _TINY = 1e-18
 """Means of which the square is no number any more."""
 _BEAM = 32
+"""Partial answers that are kept from pair to pair, the likeliest: time grows with them."""
 _SAMPLE = 128
+"""Elements by which a size is first judged; the best sizes are then looked at whole."""
 _MOST_SIZES = 4096
 """Sizes of one pair that are tried within one run of elements that are not negative."""
 _TRIED = 48
 """Of these, the best by a sample that are looked at whole."""
 _LEAST_TRIED = 3
+"""However long they are: the best by the sample is not always the best of all elements."""
 _MOST_LOOKED_AT = 1 << 22
 """Elements that are looked at for all sizes of one pair together."""
 _USUAL_RATIO, _SPREAD, _FAR = -2.3, 3.0, 6.0
@@ -36,9 +40,13 @@ _USUAL_RATIO, _SPREAD, _FAR = -2.3, 3.0, 6.0
 _LEAST = -4.0
 """What one element can say against a pair."""
 _MOST_SCORED = 1 << 15
+"""Elements of a pair that are scored, spread over it: enough to tell a pair from noise."""
 _FEW = 3
+"""Of so few elements the correlation says nothing: three points may lie on a line by chance."""
 _MOST_ALIKE = 0.99
+"""The correlation counts as this at most: that of equal runs is 1, whose score has no end."""
 _MOST_ELEMENTS = 1 << 28
+"""Elements of a stretch that is searched: 1 GiB, as much as its arrays may take."""
 
 Floats = npt.NDArray[np.float32]
 Sizes = npt.NDArray[np.int64]

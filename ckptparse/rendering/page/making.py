@@ -42,6 +42,7 @@ _WEB = "web"
 _LIBRARIES = ("d3-hierarchy.min.js", "dagre.min.js")
 _SCRIPTS = ("common.js", "table.js", "detail.js", "treemap.js", "filemap.js", "uses.js", "main.js")
 _MOST_PROBLEMS = 200
+"""Problems that the page lists; it counts the rest, which the JSON report has."""
 # In a script's text these would end it, begin a comment of markup, or end a line of old scripts.
 _IN_SCRIPTS = {
     "<": "\\u003c",

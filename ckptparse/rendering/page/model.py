@@ -19,6 +19,7 @@ from ckptparse.text import clean, count, escape, size_text
 __all__ = ["make_effects", "make_facts", "make_model", "make_problems", "make_verdict"]
 
 _MOST_EFFECTS = 500
+"""Effects that the page lists: the page stays small, whatever a hostile graph does."""
 _VERDICTS = {
     "ok": "Every byte that can be checked is as it was written.",
     "warnings": "Nothing is lost, but there are warnings.",
