@@ -220,7 +220,7 @@ def test_a_full_disk_is_named_and_nothing_stays(
 def test_a_write_that_finds_no_space_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = placing._create
+    original = placing.create_file
 
     def create(directory: str, mode: int | None, path: str | None) -> Any:
         temporary, stream = original(directory, mode, path)
@@ -229,7 +229,7 @@ def test_a_write_that_finds_no_space_is_named(
         os.close(full)
         return temporary, stream
 
-    monkeypatch.setattr(placing, "_create", create)
+    monkeypatch.setattr(placing, "create_file", create)
     with pytest.raises(OutputError, match="no space left"):
         write_file(tmp_path / "out", bytes(1 << 20))
     assert content(tmp_path) == {}
@@ -263,13 +263,13 @@ def test_several_files_appear_together_in_the_order_they_were_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = []
-    original = placing._give_name
+    original = placing.give_name
 
     def note(temporary: str, place: str, *, overwrite: bool) -> None:
         named.append(os.path.basename(place))
         original(temporary, place, overwrite=overwrite)
 
-    monkeypatch.setattr(placing, "_give_name", note)
+    monkeypatch.setattr(placing, "give_name", note)
     write_files(tmp_path, between=lambda: named.append("all written"))
     assert named == ["all written", "m.data", "m.index"]
     assert content(tmp_path) == {"m.data": "new", "m.index": "new"}
@@ -291,7 +291,7 @@ def test_after_a_failure_several_files_are_as_they_were(
     for name, text in former.items():
         (tmp_path / name).write_text(text)
     calls = []
-    original = placing._give_name
+    original = placing.give_name
 
     def fail(temporary: str, place: str, *, overwrite: bool) -> None:
         calls.append(place)
@@ -299,7 +299,7 @@ def test_after_a_failure_several_files_are_as_they_were(
             raise OSError(errno.EIO, "the disk has died")
         original(temporary, place, overwrite=overwrite)
 
-    monkeypatch.setattr(placing, "_give_name", fail)
+    monkeypatch.setattr(placing, "give_name", fail)
     with pytest.raises(OutputError):
         write_files(tmp_path, overwrite=True)
     assert content(tmp_path) == former
@@ -311,13 +311,13 @@ def test_an_old_index_never_lies_beside_new_data(
     for name in ("m.data", "m.index"):
         (tmp_path / name).write_text("old")
     seen = []
-    original = placing._give_name
+    original = placing.give_name
 
     def look(temporary: str, place: str, *, overwrite: bool) -> None:
         seen.append({n: t for n, t in content(tmp_path).items() if not n.startswith(".")})
         original(temporary, place, overwrite=overwrite)
 
-    monkeypatch.setattr(placing, "_give_name", look)
+    monkeypatch.setattr(placing, "give_name", look)
     write_files(tmp_path, overwrite=True)
     assert seen == [{}, {"m.data": "new"}]
     assert content(tmp_path) == {"m.data": "new", "m.index": "new"}
@@ -421,14 +421,14 @@ def test_a_directory_that_fails_to_appear_gives_back_the_former(
     out = tmp_path / "out"
     out.mkdir()
     (out / "a").write_text("old")
-    original = placing._sync_directory
+    original = placing.sync_directory
 
     def fail(directory: str) -> None:
         if directory == str(tmp_path):
             raise OSError(errno.EIO, "the disk has died")
         original(directory)
 
-    monkeypatch.setattr(placing, "_sync_directory", fail)
+    monkeypatch.setattr(placing, "sync_directory", fail)
     with pytest.raises(OutputError):
         write_directory(out, overwrite=True, may_replace=lambda _: True)
     assert content(tmp_path) == {"out/a": "old"}

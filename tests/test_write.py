@@ -315,7 +315,7 @@ def test_a_refusal_of_the_system_is_one_of_ours(
     def refuse(*_: Any) -> Any:
         raise PermissionError(errno.EACCES, "no", str(tmp_path / "m.data-00000-of-00001.tempstate"))
 
-    monkeypatch.setattr(placing, "_create", refuse)
+    monkeypatch.setattr(placing, "create_file", refuse)
     with pytest.raises(ckptparse.PermissionDeniedError):
         ckptparse.write(tmp_path / "m", {"a": 1.0})
 

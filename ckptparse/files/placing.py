@@ -17,7 +17,6 @@ What a URL or a `Storage` says lies elsewhere is sent there, as `sending` does.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -26,16 +25,25 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ckptparse.errors import (
-    CheckpointError,
-    CheckpointNotFoundError,
-    OutputError,
-    OutputExistsError,
-    PermissionDeniedError,
     UnsupportedError,
 )
 from ckptparse.files.local import LOCAL
 from ckptparse.files.sending import SentDirectory, SentFiles, as_writable
 from ckptparse.files.storage import Storage, WritableStorage
+from ckptparse.files.temporary import (
+    CREATE,
+    already_there,
+    create_file,
+    explained,
+    give_name,
+    identity_of,
+    mode_of,
+    move_away,
+    put_back,
+    remove_placed,
+    sync_directory,
+    temporary_name,
+)
 
 __all__ = [
     "OutputDirectory",
@@ -47,12 +55,6 @@ __all__ = [
     "place_file",
     "place_files",
 ]
-
-_MARK = ".ckptparse-"
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EISDIR)
-"""Errors of a file system that has no `fsync` for directories."""
 
 
 @contextmanager
@@ -108,7 +110,7 @@ def place_files(
     """
     files = OutputFiles(overwrite=overwrite, retired=retired, suffixes=suffixes, storage=storage)
     try:
-        with _explained(files):
+        with explained(files):
             yield files
             files.finish()
     finally:
@@ -142,7 +144,7 @@ def place_directory(
     else:
         directory = SentDirectory(elsewhere, name, overwrite=overwrite, may_replace=may_replace)
     try:
-        with _explained(directory):
+        with explained(directory):
             directory.make()
             yield directory
             directory.finish()
@@ -154,7 +156,7 @@ def check_absent(path: str | os.PathLike[str], storage: Storage | None = None) -
     """Raise `OutputExistsError` if something lies at a path, a link that leads nowhere included."""
     name, elsewhere = _find_elsewhere(path, storage)
     if os.path.lexists(path) if elsewhere is None else elsewhere.stat(name) is not None:
-        raise _exists(os.fsdecode(path))
+        raise already_there(os.fsdecode(path))
 
 
 def _find_elsewhere(
@@ -232,10 +234,10 @@ class OutputFiles:
             files = known or SentFiles(elsewhere, overwrite=self._overwrite, retired=self._former)
             self._sent[name] = inside, files
             return files.open(inside)
-        with _explained(self):
+        with explained(self):
             place = self._new_place(name)
             written = None if self._suffixes is None else place + self._suffixes.written
-            temporary, stream = _create(os.path.dirname(place), _mode_of(place), written)
+            temporary, stream = create_file(os.path.dirname(place), mode_of(place), written)
         self._outputs[name] = _Output(name, place, temporary, stream)
         return stream
 
@@ -276,20 +278,20 @@ class OutputFiles:
             if self._overwrite and len(outputs) > 1:
                 replaced = dict.fromkeys([output.place for output in reversed(outputs)])
                 places = [*replaced, *(path for path in self._retired if path not in replaced)]
-                _move_away(places, former, self._suffixes)
+                move_away(places, former, self._suffixes.former if self._suffixes else None)
             for output in outputs:
                 self.path = output.path
                 if output is outputs[-1] and len(outputs) > 1:
                     # The names of the others are on the disk before the last file gets its name.
                     _sync_directories(outputs)
-                placed[output.place] = _identity(output.temporary)
-                _give_name(output.temporary, output.place, overwrite=self._overwrite)
+                placed[output.place] = identity_of(output.temporary)
+                give_name(output.temporary, output.place, overwrite=self._overwrite)
             _sync_directories(outputs)
         except BaseException:
             # A single file gets its name in one step, so there is nothing to undo.
             if len(outputs) > 1:
-                _remove(placed)
-                _put_back(former)
+                remove_placed(placed)
+                put_back(former)
             raise
         for moved in former.values():
             os.unlink(moved)
@@ -312,7 +314,7 @@ class OutputFiles:
         if any(place == output.place for output in self._outputs.values()):
             raise ValueError(f"{name!r} was created already")
         if os.path.isdir(place):
-            raise _exists(name, "A directory is there")
+            raise already_there(name, "A directory is there")
         if not self._overwrite:
             check_absent(name)
         return place
@@ -332,7 +334,7 @@ class OutputDirectory:
         self._place = os.path.realpath(path)
         self._overwrite = overwrite
         self._may_replace = may_replace
-        self._temporary = _temporary_name(os.path.dirname(self._place))
+        self._temporary = temporary_name(os.path.dirname(self._place))
         self._outputs: list[_Output] = []
 
     def make(self) -> None:
@@ -350,10 +352,10 @@ class OutputDirectory:
         if name in ("", os.curdir, os.pardir) or os.path.basename(name) != name:
             raise ValueError(f"Expected the name of a file in the directory, found {name!r}")
         path = os.path.join(self._temporary, name)
-        with _explained(self):
+        with explained(self):
             if os.path.lexists(path):
-                raise _exists(os.path.join(self._place, name))
-            stream = os.fdopen(os.open(path, _CREATE, 0o666), "w+b")
+                raise already_there(os.path.join(self._place, name))
+            stream = os.fdopen(os.open(path, CREATE, 0o666), "w+b")
         self._outputs.append(_Output(name, path, path, stream))
         return stream
 
@@ -361,20 +363,20 @@ class OutputDirectory:
         """Give it its name."""
         for output in self._outputs:
             output.sync()
-        _sync_directory(self._temporary)
-        identity = _identity(self._temporary)
+        sync_directory(self._temporary)
+        identity = identity_of(self._temporary)
         former: dict[str, str] = {}
         try:
             self._check_place()
             # The old one is moved away first: a directory can replace only an empty one.
-            _move_away([self._place], former)
+            move_away([self._place], former)
             os.rename(self._temporary, self._place)
-            _sync_directory(os.path.dirname(self._place))
+            sync_directory(os.path.dirname(self._place))
         except BaseException:
             with suppress(OSError):
-                if _identity(self._place) == identity:
+                if identity_of(self._place) == identity:
                     os.rename(self._place, self._temporary)
-            _put_back(former)
+            put_back(former)
             raise
         for moved in former.values():
             shutil.rmtree(moved)
@@ -390,11 +392,11 @@ class OutputDirectory:
         if not os.path.lexists(self._place):
             return
         if not self._overwrite:
-            raise _exists(self._place)
+            raise already_there(self._place)
         if not os.path.isdir(self._place):
-            raise _exists(self._place, "Expected a place for a directory, found a file there")
+            raise already_there(self._place, "Expected a place for a directory, found a file there")
         if not self._may_replace(os.listdir(self._place)):
-            raise _exists(
+            raise already_there(
                 self._place,
                 "The directory has other files than those that may be replaced",
             )
@@ -417,7 +419,7 @@ def check_elsewhere(path: str | os.PathLike[str], inputs: Collection[str]) -> No
             raise UnsupportedError(
                 f"The output would lie in the directory of an input, {home!r}",
                 path=os.fsdecode(path),
-                hint="Write it elsewhere: the input's directory is never written to",
+                hint="Choose another directory: nothing is written into the directory of an input",
             )
 
 
@@ -428,148 +430,6 @@ def _is_below(place: str, directory: str) -> bool:
         return False
 
 
-# Names and places.
-
-
-def _temporary_name(directory: str) -> str:
-    # Not made from the file's own name, which may have the greatest length already.
-    return os.path.join(directory, f"{_MARK}{os.urandom(6).hex()}.part")
-
-
-def _create(directory: str, mode: int | None, path: str | None = None) -> tuple[str, BinaryIO]:
-    """Create a file under a temporary name, with the usual mode of new files, or with `mode`."""
-    path = _temporary_name(directory) if path is None else path
-    # The system applies the umask to 0o666. Reading the umask would change it for all threads.
-    descriptor = os.open(path, _CREATE, 0o666 if mode is None else 0o600)
-    if mode is not None and hasattr(os, "fchmod"):
-        os.fchmod(descriptor, mode)
-    return path, os.fdopen(descriptor, "w+b")
-
-
-def _mode_of(place: str) -> int | None:
-    """Return the mode of a file that will be replaced, so that a private file stays private."""
-    try:
-        return os.stat(place).st_mode & 0o777
-    except OSError:
-        return None
-
-
-def _identity(path: str) -> tuple[int, int]:
-    status = os.lstat(path)
-    return status.st_dev, status.st_ino
-
-
-def _give_name(temporary: str, place: str, *, overwrite: bool) -> None:
-    """Give a file its own name; without `overwrite`, only if no other file has it meanwhile."""
-    if overwrite:
-        os.replace(temporary, place)
-        return
-    try:
-        # `link` fails if the name exists. `rename` would replace the other file.
-        os.link(temporary, place)
-    except FileExistsError:
-        raise _exists(place, "Something came into being there meanwhile") from None
-    except OSError:
-        # A file system without hard links: another process can still come between check and rename.
-        if os.path.lexists(place):
-            raise _exists(place, "Something came into being there meanwhile") from None
-        os.rename(temporary, place)
-        return
-    os.unlink(temporary)
-
-
-def _move_away(places: list[str], former: dict[str, str], suffixes: Suffixes | None = None) -> None:
-    """Rename existing files, and remember their temporary names in `former`."""
-    for place in places:
-        if os.path.lexists(place):
-            moved = place + suffixes.former if suffixes else _temporary_name(os.path.dirname(place))
-            former[place] = moved
-            os.rename(place, moved)
-
-
-def _remove(placed: dict[str, tuple[int, int]]) -> None:
-    """Remove the files that got their names, unless another process replaced them."""
-    for place, identity in placed.items():
-        with suppress(OSError):
-            if _identity(place) == identity:
-                os.unlink(place)
-
-
-def _put_back(former: dict[str, str]) -> None:
-    # In reverse order, so that the index, by which the others are found, comes last.
-    for place, moved in reversed(former.items()):
-        with suppress(OSError):
-            os.rename(moved, place)
-
-
 def _sync_directories(outputs: Collection[_Output]) -> None:
     for directory in {os.path.dirname(output.place) for output in outputs}:
-        _sync_directory(directory)
-
-
-def _sync_directory(directory: str) -> None:
-    """Write a directory's names to the disk, if this system can do it."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _CANNOT_SYNC:
-            raise
-    finally:
-        os.close(descriptor)
-
-
-# Errors.
-
-
-@contextmanager
-def _explained(output: OutputFiles | OutputDirectory | SentDirectory) -> Iterator[None]:
-    """Turn the system's errors about an output into ours; leave all others as they are."""
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except OSError as error:
-        # An error of `write` has no file name. One that names another file is not about the output.
-        if error.filename is not None and not _is_ours(error.filename, output.path):
-            raise
-        raise _failed(error, output.path) from error
-
-
-def _is_ours(filename: object, path: str | None) -> bool:
-    if path is None or not isinstance(filename, str):
-        return False
-    place = os.path.realpath(path)
-    beside = (path, os.path.dirname(place))
-    return _MARK in filename or filename in beside or filename.startswith(place)
-
-
-def _failed(error: OSError, path: str | None) -> CheckpointError:
-    if isinstance(error, FileExistsError):
-        return _exists(path)
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return CheckpointNotFoundError(
-            "The directory to write into is not there", path=path, hint="Create it first"
-        )
-    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-        return PermissionDeniedError(
-            "You may not write there", path=path, hint="Choose another directory"
-        )
-    if error.errno in _NO_SPACE:
-        return OutputError(
-            "There is no space left on the disk",
-            number=error.errno,
-            path=path,
-            hint="Nothing was written. Make room, or choose another disk",
-        )
-    return OutputError(f"It cannot be written: {error}", number=error.errno, path=path)
-
-
-def _exists(path: str | None, what: str = "Something is there already") -> OutputExistsError:
-    return OutputExistsError(
-        f"{what}, and nothing is replaced unless you ask for it",
-        path=path,
-        hint="Choose another name, or ask to overwrite it",
-    )
+        sync_directory(directory)
