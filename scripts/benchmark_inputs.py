@@ -29,6 +29,8 @@ def make_input(name: str, directory: Path) -> Path:
     """Return the prefix of an input, making it where it is not there yet."""
     if name == "fixture":
         return Path(__file__).resolve().parent.parent / "fixtures" / "saver" / "my_model"
+    # `recover` looks at the other checkpoints of a directory, too: here it would find some.
+    directory = directory / name if name in ALONE else directory
     directory.mkdir(parents=True, exist_ok=True)
     prefix = directory / name
     # Written last: what was interrupted is made anew.
@@ -204,3 +206,5 @@ INPUTS: dict[str, Callable[[Path], None]] = {
     "weights": weights,
     "noise": noise,
 }
+ALONE = {"noise"}
+"""Inputs that have a directory of their own."""

@@ -31,7 +31,8 @@ def mapped(path: str, size: int | None = None) -> memoryview:
 
 def search_grid() -> Work:
     """Search 1 GiB on the grid of 4 KiB, four places of a block, 200 sizes together."""
-    from ckptparse.crc.search import GridRegisters, Wanted
+    from ckptparse.crc.grid import GridRegisters
+    from ckptparse.crc.windows import Wanted
 
     rng = np.random.default_rng(0)
     sizes = 1024 * rng.integers(4, 4096, 200)

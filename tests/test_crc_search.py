@@ -8,7 +8,10 @@ from crc32c import crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptparse.crc.search import GridRegisters, Registers, Wanted, byte_registers, find_splits
+from ckptparse.crc.grid import GridRegisters
+from ckptparse.crc.registers import byte_registers
+from ckptparse.crc.search import Registers, find_splits
+from ckptparse.crc.windows import Wanted
 
 WANTED = st.tuples(st.integers(0, 40), st.integers(1, 600))
 
@@ -172,3 +175,18 @@ def test_a_split_at_any_byte_is_found() -> None:
         whole = first[:split] + second[split:]
         assert split in find_splits(first, second, crc32c(whole), 5000, step=1, first=0)
     assert find_splits(first, second, 12345, 5000, step=1, first=0) == []
+
+
+@pytest.mark.parametrize("places", [(), (2,), (1, 3, 5, 6)])
+def test_registers_of_many_blocks_are_those_of_the_checksum(places: tuple[int, ...]) -> None:
+    data = np.random.default_rng(13).bytes(8 * 3000 + 5)
+    registers = GridRegisters(8, places)
+    registers.extend(data[:9_001])
+    registers.find_each([Wanted(8, 0)])
+    registers.extend(data[9_001:])
+    for place in registers.places:
+        for block in (0, 1, 500, 1124, 1125, 2989):
+            for end in registers.places:
+                start, size = 8 * block + place, 8 * 7 + (end - place) % 8
+                wanted = Wanted(size, crc32c(data[start : start + size]))
+                assert start in registers.find_each([wanted], place=place)[wanted]

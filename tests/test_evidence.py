@@ -18,7 +18,7 @@ import pytest
 import safetensors.numpy
 from crc32c import crc32c
 
-from ckptparse.crc.search import Wanted
+from ckptparse.crc.windows import Wanted
 from ckptparse.files.memory import MemorySource
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.recovery.evidence.graphs import iter_graphs

@@ -87,11 +87,14 @@ def raw_register(data: bytes | memoryview) -> int:
 
 def multiply_table(factor: int) -> Registers:
     """Return the products of `factor` with every byte at each of the four places of a register."""
-    images = np.array([multiply(factor, 1 << bit) for bit in range(32)], np.uint32)
     table = np.zeros((4, 256), np.uint32)
-    for place in range(4):
-        for bit in range(8):
-            table[place, 1 << bit : 2 << bit] = table[place, : 1 << bit] ^ images[8 * place + bit]
+    images = [factor]
+    for _ in range(31):
+        # Bit 31 is 1, and each bit below it is x times the one above.
+        images.append(images[-1] >> 1 ^ (_POLYNOMIAL if images[-1] & 1 else 0))
+    for bit in range(8):
+        here = np.array(images[31 - bit :: -8], np.uint32)[:, None]
+        table[:, 1 << bit : 2 << bit] = table[:, : 1 << bit] ^ here
     return table
 
 

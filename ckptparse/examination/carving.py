@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c, unmask_crc
 from ckptparse.crc.field import WideTable, power_of_x
-from ckptparse.crc.search import byte_registers
+from ckptparse.crc.registers import byte_registers
 from ckptparse.files.storage import Source
 from ckptparse.table.format import TRAILER_SIZE, Compression
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.crc.inversion import derive_constant
-from ckptparse.crc.search import Registers, Wanted
+from ckptparse.crc.search import Registers
+from ckptparse.crc.windows import Wanted
 from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case

@@ -12,7 +12,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from ckptparse.crc.copies import Copy, merge_copies
-from ckptparse.crc.search import Wanted, find_splits
+from ckptparse.crc.search import find_splits
+from ckptparse.crc.windows import Wanted
 from ckptparse.dtypes import item_size
 from ckptparse.examination.check import Check
 from ckptparse.examination.outcome import CHECKSUM_CHANCE, EvidenceRecord, Outcome, Span

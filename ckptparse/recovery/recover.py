@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ckptparse.crc.flips import HIGHEST_CHANCE
-from ckptparse.crc.search import Wanted
+from ckptparse.crc.windows import Wanted
 from ckptparse.errors import NotACheckpointError
 from ckptparse.examination.case import (
     Case,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ckptparse.crc.flips import HIGHEST_CHANCE
-from ckptparse.crc.search import Wanted
+from ckptparse.crc.windows import Wanted
 from ckptparse.errors import CheckpointError, CheckpointNotFoundError
 from ckptparse.examination.readers import DataFile
 from ckptparse.examination.survey import identity_of

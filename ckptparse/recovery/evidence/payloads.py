@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ckptparse.crc.search import Registers, Wanted
+from ckptparse.crc.search import Registers
+from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 from ckptparse.parallel import stream_crc

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ckptparse.coding.checksum import combine_crc
-from ckptparse.crc.search import GridRegisters, Wanted
+from ckptparse.crc.grid import GridRegisters
+from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.recovery.imaging.mapfile import Mapfile

@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 from ckptparse.coding.checksum import combine_crc, crc_of_zeros
 from ckptparse.crc.field import multiply, power_of_x
-from ckptparse.crc.search import GridRegisters, Wanted, find_splits
+from ckptparse.crc.grid import GridRegisters
+from ckptparse.crc.search import find_splits
+from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
 from ckptparse.parallel import stream_crc
 

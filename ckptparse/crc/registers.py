@@ -1,0 +1,126 @@
+"""The CRC registers after every 4 bytes, or every byte, of a buffer.
+
+They are computed in lanes: the library's checksum gives the register at the start of each lane, and
+numpy advances all lanes together, one word at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.coding.checksum import crc32c
+from ckptparse.crc.field import multiply_table, power_of_x
+from ckptparse.crc.windows import MOST_THREADS, SHARE, Words, halves
+
+__all__ = ["byte_registers", "coarse_registers", "one_further", "word_registers"]
+
+_WORD = 4
+_BATCH = 1 << 13
+"""Registers that are advanced together: they and the tables fit into the processor's cache."""
+_SEGMENT = 1 << 20
+"""Words that a thread advances: 4 MiB, of which two segments give two threads work."""
+_ALL_ONES = 0xFFFFFFFF
+
+
+def byte_registers(data: bytes | memoryview) -> Words:
+    """Return the registers, started at all ones, before the first byte and after every byte."""
+    after = np.empty(len(data) + 1, np.uint32)
+    values = np.frombuffer(data, np.uint8)
+    registers = word_registers(values)
+    for byte in range(_WORD):
+        here = after[byte::_WORD]
+        here[:] = registers[: len(here)]
+        registers = one_further(registers, values[byte::_WORD])
+    return after
+
+
+def coarse_registers(data: bytes | memoryview, step: int) -> Words:
+    """Return the registers, started at all ones, after every `step` bytes; a call for each."""
+    data = memoryview(data)
+    whole = len(data) // step * step
+    pieces = (data[start : start + step] for start in range(0, whole, step))
+    after = np.fromiter(accumulate(pieces, _continued, initial=0), np.uint32, whole // step + 1)
+    after ^= np.uint32(_ALL_ONES)
+    return after
+
+
+def word_registers(data: npt.NDArray[np.uint8]) -> Words:
+    """Return the registers, started at all ones, after every 4 bytes."""
+    words = data[: len(data) // _WORD * _WORD].view("<u4")
+    after = np.empty(len(words) + 1, np.uint32)
+    after[0] = register = _ALL_ONES
+    starts = []
+    for first in range(0, len(words), _SEGMENT):
+        starts.append((first, register))
+        register = crc32c(words[first : first + _SEGMENT].data.cast("B"), register ^ _ALL_ONES)
+        register ^= _ALL_ONES
+    tables = halves(multiply_table(power_of_x(8 * _WORD)))
+
+    def fill(start: tuple[int, int]) -> None:
+        first, register = start
+        part = words[first : first + _SEGMENT]
+        after[first + 1 : first + 1 + len(part)] = _segment(part, register, tables)
+
+    if len(starts) > 1:
+        with ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1, MOST_THREADS)) as pool:
+            list(pool.map(fill, starts))
+    elif starts:
+        fill(starts[0])
+    return after
+
+
+def one_further(before: Words, data: npt.NDArray[np.uint8]) -> Words:
+    """Return the registers one byte after others; there may be one more of these than bytes."""
+    after = np.empty(min(len(before), len(data)), np.uint32)
+    table = multiply_table(power_of_x(8))[0]
+
+    def fill(first: int) -> None:
+        part = before[first : min(first + SHARE, len(after))]
+        place = (part ^ data[first : first + len(part)]).astype(np.uint8)
+        np.take(table, place, out=after[first : first + len(part)], mode="clip")
+        after[first : first + len(part)] ^= part >> 8
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool:
+        list(pool.map(fill, range(0, len(after), SHARE)))
+    return after
+
+
+def _segment(words: Words, register: int, tables: tuple[Words, ...]) -> Words:
+    length = -(-len(words) // _BATCH)
+    lanes = -(-len(words) // length)
+    padded = np.zeros(lanes * length, np.uint32)
+    padded[: len(words)] = words
+    columns = np.ascontiguousarray(padded.reshape(lanes, length).T)
+    registers = _lane_starts(padded, lanes, register)
+    place, other = np.empty(lanes, np.intp), np.empty(lanes, np.uint32)
+    for column in columns:
+        registers ^= column
+        np.bitwise_and(registers, 0xFFFF, out=place, casting="unsafe")
+        np.take(tables[0], place, out=other, mode="clip")
+        np.right_shift(registers, 16, out=place, casting="unsafe")
+        np.take(tables[1], place, out=registers, mode="clip")
+        registers ^= other
+        column[:] = registers
+    after: Words = columns.T.reshape(-1)[: len(words)]
+    return after
+
+
+def _lane_starts(words: Words, lanes: int, register: int) -> Words:
+    view = words.data.cast("B")
+    size = len(view) // lanes
+    starts = np.empty(lanes, np.uint32)
+    crc = register ^ _ALL_ONES
+    for lane in range(lanes):
+        starts[lane] = crc
+        crc = crc32c(view[lane * size : (lane + 1) * size], crc)
+    starts ^= np.uint32(_ALL_ONES)
+    return starts
+
+
+def _continued(crc: int, data: bytes | memoryview) -> int:
+    return crc32c(data, crc)
