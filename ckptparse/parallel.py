@@ -37,7 +37,7 @@ def pick_threads(threads: int | None, size: int, *, share: int) -> int:
     return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
-def run_all(jobs: Sequence[Callable[[], None]], threads: int) -> None:
+def run_all(jobs: Sequence[Callable[[], object]], threads: int) -> None:
     """Run every job, by so many threads; the calling one is the first of them.
 
     Once a job has failed no further one begins, and its exception is raised here. Where the system
@@ -65,7 +65,7 @@ def run_all(jobs: Sequence[Callable[[], None]], threads: int) -> None:
         errors.clear()  # A traceback leads to this list: led it back, memory would stay.
 
 
-def _work(pending: list[Callable[[], None]], errors: list[BaseException]) -> None:
+def _work(pending: list[Callable[[], object]], errors: list[BaseException]) -> None:
     """Run jobs until none is left, or one has failed."""
     while pending and not errors:
         try:

@@ -38,6 +38,7 @@ class RangeServer:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Any
 
     def do_HEAD(self) -> None:
@@ -48,6 +49,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PROPFIND(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.served.log.append((self.command, unquote(self.path).lstrip("/"), None))
         self.give(405, b"")
 
     def answer(self, *, body: bool) -> None:
@@ -133,10 +135,10 @@ def short_body(handler: Handler) -> bool:
     handler.send_response(206)
     handler.send_header("ETag", '"1"')
     handler.send_header("Content-Length", str(int(last) + 1 - int(first)))
-    handler.send_header("Content-Range", f"bytes {first}-{last}/1000000")
+    data = handler.server.served.files[unquote(handler.path).lstrip("/")]
+    handler.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
     handler.end_headers()
-    path = unquote(handler.path).lstrip("/")
-    handler.wfile.write(handler.server.served.files[path][int(first) : int(first) + 1])
+    handler.wfile.write(data[int(first) : int(first) + 1])
     handler.close_connection = True
     return True
 

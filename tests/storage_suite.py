@@ -54,6 +54,22 @@ def tree(directory: Path) -> dict[str, bytes]:
     }
 
 
+def check_alike(path: str, storage: Storage | None, local: Path) -> None:
+    """Whatever is asked of a checkpoint, the answer is that of the local files."""
+    assert ckptparse.list_variables(path, store=storage) == ckptparse.list_variables(local)
+    wanted, found = ckptparse.read(local), ckptparse.read(path, store=storage)
+    assert list(found) == list(wanted)
+    for key, array in wanted.items():
+        np.testing.assert_array_equal(found[key], array)
+        assert found[key].dtype == array.dtype
+    report, known = ckptparse.verify(path, store=storage), ckptparse.verify(local)
+    assert report.ok == known.ok
+    assert [one.code for one in report.problems] == [one.code for one in known.problems]
+    assert {name: one.status for name, one in report.tensors.items()} == {
+        name: one.status for name, one in known.tensors.items()
+    }
+
+
 class StorageSuite:
     """Inherit, and say how files are placed."""
 
@@ -207,9 +223,4 @@ class StorageSuite:
         for part in filter(None, rest.split("/")):
             path = storage.join(path, part)
         local = FIXTURES / CHECKPOINTS[name]
-        assert ckptparse.list_variables(path, store=storage) == ckptparse.list_variables(local)
-        wanted, found = ckptparse.read(local), ckptparse.read(path, store=storage)
-        assert list(found) == list(wanted)
-        for key, array in wanted.items():
-            np.testing.assert_array_equal(found[key], array)
-            assert found[key].dtype == array.dtype
+        check_alike(path, storage, local)

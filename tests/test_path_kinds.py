@@ -466,7 +466,7 @@ def test_a_path_that_is_written_oddly_gets_a_hint(path: str, words: str) -> None
 
 
 def test_a_url_without_the_extra_says_which_one_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("obstore", "fsspec"):
+    for package in ("obstore", "fsspec", "fsspec.core"):
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(CheckpointError) as caught:
         ckptparse.read("gs://bucket/m")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import tarfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ import builder
 import numpy as np
 import pytest
 import range_server
-from storage_suite import StorageSuite, tree
+from storage_suite import CHECKPOINTS, StorageSuite, check_alike, tree
 
 import ckptparse
 from ckptparse.errors import (
@@ -31,7 +32,7 @@ from ckptparse.errors import (
 )
 from ckptparse.files import remote
 from ckptparse.files.context import begin, find_storage
-from ckptparse.files.storage import Storage
+from ckptparse.files.storage import Storage, look_again, open_later
 
 obstore = pytest.importorskip("obstore")
 fsspec = pytest.importorskip("fsspec")
@@ -114,8 +115,21 @@ class TestBucket(StorageSuite):
 
 @pytest.fixture
 def served(fixtures: Path) -> Iterator[range_server.RangeServer]:
-    with range_server.serve(tree(fixtures / "saver")) as server:
+    files = {**tree(fixtures / "saver"), "large": bytes(range(256)) * 4096}
+    with range_server.serve(files) as server:
         yield server
+
+
+LATER = 1 << 19
+"""Beyond the bytes that come with the answer whether a file is there."""
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_web_server_gives_what_local_files_give(name: str, fixtures: Path) -> None:
+    top = CHECKPOINTS[name].partition("/")[0]
+    with range_server.serve(tree(fixtures / top)) as server:
+        place, local = f"{server.url}/{CHECKPOINTS[name]}", fixtures / CHECKPOINTS[name]
+        check_alike(place, None, local)
 
 
 def test_a_checkpoint_is_read_from_a_web_server(
@@ -135,11 +149,22 @@ def test_a_checkpoint_is_read_from_a_web_server(
 def test_what_fails_once_is_asked_for_again(
     fault: range_server.Fault, served: range_server.RangeServer
 ) -> None:
-    path, context = begin(f"{served.url}/saver/my_model.index")
+    path, context = begin(f"{served.url}/large")
     with closing(context.storage.open(path)) as source:
         served.faults.append(fault)
-        wanted = served.files["saver/my_model.index"]
-        assert source.read_at(3, 40) == wanted[3:43]
+        assert source.read_at(LATER, 40) == served.files["large"][LATER : LATER + 40]
+    assert not served.faults
+
+
+@pytest.mark.parametrize("fault", [range_server.status(503), range_server.reset])
+def test_what_fails_while_it_is_looked_for_is_asked_for_again(
+    fault: range_server.Fault, served: range_server.RangeServer
+) -> None:
+    path, context = begin(f"{served.url}/large")
+    served.faults.append(fault)
+    status = look_again(context.storage, path)
+    assert status is not None and status.size == 1 << 20
+    assert not served.faults
 
 
 @pytest.mark.parametrize(
@@ -148,24 +173,26 @@ def test_what_fails_once_is_asked_for_again(
 def test_what_is_refused_is_not_asked_for_again(
     code: int, kind: type[Exception], served: range_server.RangeServer
 ) -> None:
-    path, context = begin(f"{served.url}/saver/my_model.index")
+    path, context = begin(f"{served.url}/large")
     source = context.storage.open(path)
     served.faults.append(range_server.status(code))
     before = len(served.gets())
     with pytest.raises(PermissionDeniedError):
-        source.read_at(3, 40)
+        source.read_at(LATER, 40)
     assert len(served.gets()) == before + 1
 
 
 def test_an_object_that_is_replaced_between_two_reads_is_an_error(
     served: range_server.RangeServer,
 ) -> None:
-    path, context = begin(f"{served.url}/saver/my_model.index")
-    source = context.storage.open(path)
-    source.read_at(0, 8)
-    served.tags["saver/my_model.index"] = '"2"'
-    with pytest.raises(StorageError, match="replaced while it was read"):
-        source.read_at(8, 8)
+    path, context = begin(f"{served.url}/large")
+    for opener in (context.storage.open, lambda path: open_later(context.storage, path)):
+        look_again(context.storage, path)
+        source = opener(path)
+        source.read_at(LATER, 8)
+        served.tags["large"] = f'"{len(served.log)}"'
+        with pytest.raises(StorageError, match="replaced while it was read"):
+            source.read_at(LATER + 8, 8)
 
 
 def test_a_file_of_fsspec_that_is_replaced_between_two_reads_is_an_error(
@@ -351,6 +378,150 @@ def test_one_of_ten_thousand_tensors_takes_three_requests(tmp_path: Path) -> Non
     found = ckptparse.read(f"{tmp_path.name}/m", names, store=storage)
     assert [int(array[9]) for array in found.values()] == list(range(0, 10_000, 3))
     assert len(store) <= 40
+
+
+@pytest.fixture(params=["http", "s3"])
+def asked(request: Any, tmp_path: Path) -> Iterator[tuple[Callable[[], str], list[str]]]:
+    """Where the files of `tmp_path` are served, and a log of what is asked."""
+    if request.param == "http":
+        with range_server.serve({}) as server:
+
+            def place() -> str:
+                server.files.update(tree(tmp_path))
+                server.log.clear()
+                return f"{server.url}/{tmp_path.name}"
+
+            yield place, server.log
+        return
+    client, log = request.getfixturevalue("s3"), Log()
+
+    def place_in_bucket() -> str:
+        run = uuid.uuid4().hex
+        for name, data in tree(tmp_path).items():
+            client.put_object(Bucket="bucket", Key=f"{run}/{name}", Body=data)
+        log.asked.clear()
+        return f"s3://bucket/{run}/{tmp_path.name}"
+
+    logger = logging.getLogger("werkzeug")
+    before = logger.level
+    logger.addHandler(log)
+    logger.setLevel(logging.INFO)
+    yield place_in_bucket, log.asked
+    logger.removeHandler(log)
+    logger.setLevel(before)
+
+
+class Log(logging.Handler):
+    """What the server of S3 says of each request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.asked.append(record.getMessage())
+
+
+def test_a_server_is_asked_for_no_more_than_is_needed(
+    asked: tuple[Callable[[], str], list[Any]], tmp_path: Path
+) -> None:
+    place, log = asked
+    many_tensors(tmp_path, 10_000)
+    value = np.arange(1 << 20, dtype=np.float32).reshape(-1, 1024)
+    bundle = builder.Bundle()
+    bundle.add("w", value)
+    bundle.write(tmp_path / "rows")
+    path = place()
+    with ckptparse.open(f"{path}/m") as checkpoint:
+        assert checkpoint["t07777"][:].tolist() == [7777] * 1024
+    assert 2 <= len(log) <= 3
+    log.clear()
+    names = [f"t{number:05d}" for number in range(0, 10_000, 3)]
+    found = ckptparse.read(f"{path}/m", names)
+    assert [int(array[9]) for array in found.values()] == list(range(0, 10_000, 3))
+    assert 2 <= len(log) <= 40
+    log.clear()
+    with ckptparse.open(f"{path}/rows") as checkpoint:
+        np.testing.assert_array_equal(checkpoint["w"][100:110], value[100:110])
+    assert 2 <= len(log) <= 3
+    if path.startswith("http"):
+        data = [wanted for _, name, wanted in log if ".data-" in name]
+        assert data == [f"bytes={100 * 4096}-{110 * 4096 - 1}"]
+
+
+@pytest.mark.parametrize("function", ["read", "verify", "recover"])
+def test_a_server_is_asked_for_each_data_file_once(
+    function: str, asked: tuple[Callable[[], str], list[Any]], tmp_path: Path, request: Any
+) -> None:
+    place, log = asked
+    # The server of S3 here takes some 15 ms for each request.
+    count = 60 if "s3" in request.node.name else 1000
+    many_tensors(tmp_path, count, shards=count)
+    found = getattr(ckptparse, function)(f"{place()}/m")
+    if function == "read":
+        assert [int(array[9]) for array in found.values()] == list(range(count))
+    else:
+        assert found.ok if function == "verify" else found.report.ok
+    assert count < len(log) <= count + 10
+
+
+@pytest.mark.parametrize("damage", ["none", "missing", "short", "not there", "index missing"])
+def test_a_web_server_shows_the_damage_that_is_there(damage: str, tmp_path: Path) -> None:
+    many_tensors(tmp_path, 100, shards=10)
+    files = tree(tmp_path)
+    name = f"{tmp_path.name}/m.data-00003-of-00010"
+    if damage == "missing":
+        del files[name]
+    elif damage == "short":
+        files[name] = files[name][:5000]
+    elif damage == "index missing":
+        del files[f"{tmp_path.name}/m.index"]
+    with range_server.serve({} if damage == "not there" else files) as server:
+        place = f"{server.url}/{tmp_path.name}/m"
+        if damage == "not there":
+            with pytest.raises(CheckpointNotFoundError, match="gives no lists"):
+                ckptparse.verify(place)
+            return
+        report = ckptparse.verify(place)
+        codes = {
+            "missing": {"shard.missing"},
+            "short": {"shard.truncated"},
+            "index missing": {"index.missing"},
+        }
+        assert report.ok == (damage == "none")
+        assert {one.code for one in report.problems} >= codes.get(damage, set())
+        if damage == "none":
+            return
+        kinds = {
+            "missing": ckptparse.MissingShardError,
+            "short": ckptparse.TruncatedError,
+            "index missing": CheckpointNotFoundError,
+        }
+        with pytest.raises(kinds[damage]):
+            ckptparse.read(place)
+        if damage == "index missing":
+            return
+        with ckptparse.open(place) as checkpoint:
+            assert int(checkpoint["t00004"][9]) == 4
+            with pytest.raises(kinds[damage]):
+                checkpoint["t00093"][5]
+
+
+def test_what_an_index_states_is_not_believed_beyond_the_limits(tmp_path: Path) -> None:
+    bundle = builder.Bundle()
+    bundle.add("w", np.zeros(1000, np.uint8))
+    bundle.write(tmp_path / "m")
+    with range_server.serve(tree(tmp_path)) as server:
+        place = f"{server.url}/{tmp_path.name}/m"
+        limits = ckptparse.Limits(shared_bytes=999)
+        assert len(ckptparse.read(place, limits=limits)["w"]) == 1000
+        methods = [method for method, name, _ in server.log if ".data-" in name]
+        # Asked for its size first: the index alone is not believed.
+        assert methods == ["HEAD", "GET"]
+        server.log.clear()
+        assert len(ckptparse.read(place)["w"]) == 1000
+        methods = [method for method, name, _ in server.log if ".data-" in name]
+        assert methods == ["GET"]
 
 
 def test_a_thousand_data_files_take_one_request_each(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from ckptparse.bundle.naming import (
 )
 from ckptparse.errors import ClosedError, MalformedError, located
 from ckptparse.files.context import Context
-from ckptparse.files.storage import hold
+from ckptparse.files.storage import hold, look_again
 from ckptparse.limits import Limits
 from ckptparse.locks import make_lock
 from ckptparse.proto.parsing import parse_message
@@ -140,7 +140,11 @@ class BundleIndex:
         except BaseException:
             source.close()
             raise
-        return cls(table, header, limits=limits, is_replaced=lambda: storage.stat(path) != before)
+
+        def is_replaced() -> bool:
+            return look_again(storage, path) != before
+
+        return cls(table, header, limits=limits, is_replaced=is_replaced)
 
     @property
     def path(self) -> str:

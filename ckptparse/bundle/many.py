@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -30,9 +31,9 @@ from ckptparse.bundle.shards import Manner, ShardFiles
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.elements import allocate, finish_elements, needs_finishing
 from ckptparse.errors import UnsupportedError, located
-from ckptparse.files.storage import check_range
+from ckptparse.files.storage import check_range, known_size
 from ckptparse.limits import Limits
-from ckptparse.parallel import PIECE_SIZE, pick_threads
+from ckptparse.parallel import PIECE_SIZE, pick_threads, run_all
 from ckptparse.slices import SliceGrid
 from ckptparse.tensor import SAFE_RANK, ReadOptions, check_rank
 
@@ -43,6 +44,8 @@ Array = npt.NDArray[Any]
 _BATCH_SIZE = 32 << 20
 """Bytes of slices that are read at once and then copied: memory beside the whole array."""
 _LOCAL = Manner(PIECE_SIZE, 4096, None)
+_UNKNOWN = (1 << 63) - 1
+"""The size of a data file that nobody has asked for yet: nothing is beyond its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +220,7 @@ class DenseReader:
     def _check_ranges(self) -> None:
         columns = self.columns
         shards = sorted(set(columns.shard_ids.tolist()))
-        sizes = [self._size_of(shard) for shard in shards]
+        sizes = self._sizes_of(shards)
         ends = np.array(sizes, np.int64)
         ends = ends[np.searchsorted(shards, columns.shard_ids)] if shards else ends
         # Offset plus size may not fit into 64 bits, so they are compared one after the other. An
@@ -230,13 +233,39 @@ class DenseReader:
             ):
                 check_range(source, int(columns.offsets[row]), int(columns.sizes[row]))
         taken = float(columns.sizes.sum(dtype=np.float64))
-        check_sharing(self.shards.context.limits, taken, sum(sizes))
+        held = sum(size for size in sizes if size != _UNKNOWN)
+        check_sharing(self.shards.context.limits, taken, held)
         if self.options.budget is not None:
             self.options.budget.take(int(taken))
 
-    def _size_of(self, shard: int) -> int:
+    def _sizes_of(self, shards: Sequence[int]) -> list[int]:
+        """Return the sizes of data files; `_UNKNOWN` if no request is needed before they are read.
+
+        The first read tells them then. Until that, their tensors may take no more memory than those
+        which take more than their files have.
+        """
+        sizes = list(map(self._known_size, shards))
+        unknown = [number for number, size in enumerate(sizes) if size == _UNKNOWN]
+        if not unknown:
+            return sizes
+        wanted = np.isin(self.columns.shard_ids, [shards[number] for number in unknown])
+        taken = float(self.columns.sizes[wanted].sum(dtype=np.float64))
+        if taken > self.shards.context.limits.shared_bytes:
+            self._ask_for_sizes(shards, unknown, sizes)
+        return sizes
+
+    def _known_size(self, shard: int) -> int:
         with self.shards.open(shard) as source:
-            return source.size
+            size = known_size(source)
+        return _UNKNOWN if size is None else size
+
+    def _ask_for_sizes(self, shards: Sequence[int], numbers: list[int], sizes: list[int]) -> None:
+        def ask(number: int) -> None:
+            with self.shards.open(shards[number]) as source:
+                sizes[number] = source.size
+
+        manner = self.shards.manner(shards[numbers[0]])
+        run_all([partial(ask, number) for number in numbers], manner.concurrency or 1)
 
     def _make_check(self, rows: DenseRows) -> Check | None:
         if not self.options.verify:

@@ -24,7 +24,7 @@ from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, item_size, numpy_dtype
 from ckptparse.elements import allocate, finish_elements, shaped
 from ckptparse.errors import CheckpointError, MalformedError, located
-from ckptparse.files.storage import check_range
+from ckptparse.files.storage import check_range, known_size
 from ckptparse.limits import Budget
 from ckptparse.parallel import PIECE_SIZE, stream_crc
 from ckptparse.slices import SliceGrid, TensorSlice
@@ -127,13 +127,19 @@ class DensePayload(_EntryPayload):
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read a part; see `Payload`."""
         entry = self._entry
+        dtype = numpy_dtype(entry.data_type)
         with self._shards.open(entry.shard_id) as source:
-            check_range(source, entry.offset, entry.size)
+            # The size of some files is told by the first read.
+            later = known_size(source) is None and _is_small(region, dtype)
+            if not later:
+                check_range(source, entry.offset, entry.size)
 
             def read_into(offset: int, buffer: memoryview) -> None:
                 source.read_into(entry.offset + offset, buffer)
 
-            array = read_region(read_into, entry.shape, numpy_dtype(entry.data_type), region)
+            array = read_region(read_into, entry.shape, dtype, region)
+            if later:
+                check_range(source, entry.offset, entry.size)
         finish_elements(array, entry.data_type, big_endian=self._shards.big_endian)
         return array
 
@@ -320,6 +326,10 @@ class SlicedPayload:
 
     def _within(self, number: int) -> AbstractContextManager[None]:
         return located(tensor=f"{self._name} {self._entry.slices[number]}")
+
+
+def _is_small(region: Region, dtype: np.dtype[Any]) -> bool:
+    return math.prod(map(len, region)) * dtype.itemsize <= PIECE_SIZE
 
 
 def _stream_crc(

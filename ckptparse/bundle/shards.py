@@ -77,20 +77,26 @@ class ShardFiles:
             context = self._pool.borrow(path)
             source = context.__enter__()
         except CheckpointNotFoundError:
-            self._check_replaced()
-            raise MissingShardError(
-                f"Data file number {shard_id + 1} of {self.num_shards} is missing",
-                path=path,
-                hint="ckptparse.recover gives what the other files still hold",
-            ) from None
+            raise self._missing(shard_id, path) from None
         try:
             yield source
+        except CheckpointNotFoundError:
+            # Some are not asked for before they are read.
+            raise self._missing(shard_id, path) from None
         except TruncatedError as error:
             self._check_replaced()
             error.hint = error.hint or self._explain(path)
             raise
         finally:
             context.__exit__(None, None, None)
+
+    def _missing(self, shard_id: int, path: str) -> MissingShardError:
+        self._check_replaced()
+        return MissingShardError(
+            f"Data file number {shard_id + 1} of {self.num_shards} is missing",
+            path=path,
+            hint="ckptparse.recover gives what the other files still hold",
+        )
 
     def map(self, shard_id: int) -> mmap.mmap | None:
         """Map a data file copy-on-write; None if no more can be mapped, or this storage cannot.

@@ -200,9 +200,7 @@ def find_storage(path: Place, store: Store) -> tuple[str, Storage]:
 
         return text, MemoryStorage(store)
     if type(store).__module__.startswith("obstore"):
-        from ckptparse.files.remote import ObjectStorage
-
-        return text, ObjectStorage(store)
+        return text, _find_obstore(store)
     if hasattr(store, "cat_file") and hasattr(store, "protocol"):
         from ckptparse.files.filesystem import FilesystemStorage
 
@@ -213,6 +211,16 @@ def find_storage(path: Place, store: Store) -> tuple[str, Storage]:
         f"Expected store to be a ckptparse.Storage, an obstore store, an fsspec file system, or a "
         f"mapping of names to bytes or file objects, found {type(store).__name__}"
     )
+
+
+def _find_obstore(store: Any) -> Storage:
+    if type(store).__name__ == "HTTPStore":
+        from ckptparse.files.web import WebStorage
+
+        return WebStorage(store)
+    from ckptparse.files.remote import ObjectStorage
+
+    return ObjectStorage(store)
 
 
 def _find_value(path: Any) -> tuple[str, Storage] | None:

@@ -27,11 +27,22 @@ class NotedStorage:
         """The other storage: for workers elsewhere, whose notes nobody would see."""
         return self._storage
 
+    @property
+    def lists(self) -> bool:
+        """Whether the storage knows what is in a directory."""
+        return bool(getattr(self._storage, "lists", True))
+
     def open(self, path: str) -> Source:
         """Open a file, and note it; raises as the storage does."""
         source = self._storage.open(path)
         self.opened.setdefault(path, source.size)
         return source
+
+    def forget(self, path: str) -> None:
+        """Forget what is known of a file, if the storage keeps it."""
+        forget: Callable[[str], None] | None = getattr(self._storage, "forget", None)
+        if forget is not None:
+            forget(path)
 
     def stat(self, path: str) -> FileStat | None:
         """Tell what lies at a path."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from weakref import WeakSet
 
 from ckptparse.errors import ClosedError
-from ckptparse.files.storage import Source, Storage
+from ckptparse.files.storage import Source, Storage, open_later
 from ckptparse.locks import make_lock
 
 __all__ = ["SourcePool"]
@@ -69,7 +69,7 @@ class SourcePool:
                 raise ClosedError("The checkpoint has been closed", path=path)
             source = self._open.get(path)
             if source is None:
-                source = self._open[path] = self._storage.open(path)
+                source = self._open[path] = open_later(self._storage, path)
             self._open.move_to_end(path)
             self._users[path] = self._users.get(path, 0) + 1
             return source

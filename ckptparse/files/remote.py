@@ -1,10 +1,8 @@
-"""Read objects of a bucket or a web server by range, with `obstore`.
+"""Read objects of a bucket by range, with `obstore`.
 
 A directory is listed once, which gives the sizes and ETags of its objects. So a thousand data files
 take one request. Each range is requested on the condition that the ETag is still the same. If an
 object was replaced meanwhile, this is an error, and never a mix of two objects.
-
-Web servers have no lists. There each name is a request.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from ckptparse.errors import (
-    CheckpointError,
     CheckpointNotFoundError,
     NotACheckpointError,
     OutputExistsError,
@@ -31,16 +28,17 @@ from ckptparse.errors import (
 from ckptparse.files.storage import FileStat, Storage, check_range
 from ckptparse.locks import make_lock
 
-__all__ = ["ObjectStorage", "RemoteSource", "ask", "open_object", "open_url"]
+__all__ = ["ObjectStorage", "RemoteSource", "ask", "open_object", "open_url", "stat_of"]
 
 Result = TypeVar("Result")
 
 _LASTING = timedelta(seconds=60)
-"""A failure that lasts is an error after that time at the latest: 25 s in which requests are begun
-again, a pause of 5 s, and one more request."""
+"""A failure that lasts is an error after that time at the latest: 5 s in which a web server does
+not say whether it has lists, 20 s in which requests are begun again, a pause of 5 s, and one more
+request."""
 _RETRIES: Any = {
     "max_retries": 8,
-    "retry_timeout": timedelta(seconds=25),
+    "retry_timeout": timedelta(seconds=20),
     "backoff": {
         "init_backoff": timedelta(milliseconds=100),
         "max_backoff": timedelta(seconds=5),
@@ -51,6 +49,8 @@ _PART = 8 << 20
 """Bytes of a part of a large object; a smaller object is sent at once."""
 _PARTS_AT_ONCE = 4
 _CLIENT: Any = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(seconds=30)}
+_ONCE: Any = {"timeout": timedelta(seconds=5)}
+"""For what is asked only once."""
 
 
 class RemoteSource:
@@ -125,7 +125,6 @@ class ObjectStorage:
         self._store = store
         self._lock = make_lock()
         self._listed: dict[str, dict[str, FileStat]] = {}
-        self._lists = True
 
     def open(self, path: str) -> RemoteSource:
         """Open an object. Its size and ETag are those in the list of its directory."""
@@ -142,12 +141,11 @@ class ObjectStorage:
         if not key:
             return FileStat("directory")
         directory, name = posixpath.split(key)
-        found = self._list(directory)
-        return self._ask_for(path, key) if found is None else found.get(name)
+        return self._list(directory).get(name)
 
     def list(self, directory: str) -> Mapping[str, FileStat]:
-        """Return what is in a directory; nothing if the server has no lists."""
-        return dict(sorted((self._list(self._key(directory)) or {}).items()))
+        """Return what is in a directory."""
+        return dict(sorted(self._list(self._key(directory)).items()))
 
     def join(self, directory: str, name: str) -> str:
         """Return the path of a name in a directory."""
@@ -164,8 +162,8 @@ class ObjectStorage:
 
     @property
     def read_only(self) -> bool:
-        """Whether nothing can be written: web servers only give."""
-        return self.root.startswith("http")
+        """Whether nothing can be written."""
+        return False
 
     def put(self, path: str, file: BinaryIO, size: int, *, overwrite: bool) -> None:
         """Send an object, a large one in parts of 8 MiB; see `WritableStorage`."""
@@ -180,60 +178,48 @@ class ObjectStorage:
             return store.put(key, file, chunk_size=_PART, max_concurrency=_PARTS_AT_ONCE)
 
         ask(path, send, to="writing")
-        self._forget()
+        self.forget(path)
 
     def remove(self, path: str) -> None:
         """Remove an object; see `WritableStorage`."""
         key = self._key(path)
         ask(path, lambda: self._store.delete(key), to="removing")
-        self._forget()
+        self.forget(path)
 
-    def _forget(self) -> None:
-        """Forget what the directories held."""
+    def forget(self, path: str) -> None:  # noqa: ARG002 - of a list all is forgotten
+        """Forget what is known of an object, so that it is asked for again."""
         with self._lock:
             self._listed.clear()
 
-    def __getstate__(self) -> tuple[Any, str]:
+    def __getstate__(self) -> tuple[Any, ...]:
         return self._store, self.root
 
-    def __setstate__(self, state: tuple[Any, str]) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         store, root = state
         self.__init__(store, root=root)  # type: ignore[misc] # makes a new lock
 
     def __repr__(self) -> str:
-        return f"<ObjectStorage {self.root!r}>"
+        return f"<{type(self).__name__} {self.root!r}>"
 
     def _key(self, path: str) -> str:
         return path.removeprefix(self.root.rstrip("/")).strip("/") if path != "." else ""
 
-    def _list(self, directory: str) -> dict[str, FileStat] | None:
-        """List a directory, once; None if the server has no lists."""
+    def _list(self, directory: str) -> dict[str, FileStat]:
+        """List a directory, once."""
         with self._lock:
-            if directory not in self._listed and self._lists:
-                self._lists = self._ask_for_list(directory)
-            return self._listed.get(directory) if self._lists else None
+            if directory not in self._listed:
+                self._listed[directory] = self._list_of(directory, self._store)
+            return self._listed[directory]
 
-    def _ask_for_list(self, directory: str) -> bool:
+    def _list_of(self, directory: str, store: Any) -> dict[str, FileStat]:
         where = posixpath.join(self.root, directory)
-        try:
-            found = ask(where, lambda: self._store.list_with_delimiter(directory or None))
-        except CheckpointError:
-            if not self.read_only:
-                raise
-            return False
+        found = ask(where, lambda: store.list_with_delimiter(directory or None))
         names = {
             name.rpartition("/")[2]: FileStat("directory") for name in found["common_prefixes"]
         }
         for meta in found["objects"]:
-            names[meta["path"].rpartition("/")[2]] = _stat(meta)
-        self._listed[directory] = names
-        return True
-
-    def _ask_for(self, path: str, key: str) -> FileStat | None:
-        try:
-            return _stat(ask(path, lambda: self._store.head(key)))
-        except CheckpointNotFoundError:
-            return None
+            names[meta["path"].rpartition("/")[2]] = stat_of(meta)
+        return names
 
 
 def open_url(url: str) -> tuple[str, Storage]:
@@ -249,8 +235,8 @@ def open_url(url: str) -> tuple[str, Storage]:
     place = parts.netloc.rpartition("@")[2]
     root = f"{parts.scheme}://{place}/"
     shown = urlunsplit((parts.scheme, place, parts.path, "", ""))
-    alone = bool(parts.query)
-    if alone and not parts.scheme.startswith("http"):
+    alone, web = bool(parts.query), parts.scheme.startswith("http")
+    if alone and not web:
         raise UnsupportedError(
             "The URL of a bucket has no query",
             path=shown,
@@ -273,6 +259,12 @@ def open_url(url: str) -> tuple[str, Storage]:
         from ckptparse.files.one_object import OneObjectStorage
 
         return shown, OneObjectStorage(store, shown)
+    if web:
+        from ckptparse.files.web import WebStorage
+
+        options = {**client, **_ONCE}
+        once = from_url(base, client_options=options, retry_config={**_RETRIES, "max_retries": 0})
+        return shown, WebStorage(store, root=root, once=once)
     return shown, ObjectStorage(store, root=root)
 
 
@@ -286,7 +278,8 @@ def _allows_http(scheme: str) -> bool:
     return scheme == "http" or any(value in ("1", "true", "yes", "on") for value in told)
 
 
-def _stat(meta: Mapping[str, Any]) -> FileStat:
+def stat_of(meta: Mapping[str, Any]) -> FileStat:
+    """Return what an answer says of an object."""
     return FileStat("file", meta["size"], meta["e_tag"])
 
 

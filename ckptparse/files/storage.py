@@ -7,7 +7,7 @@ the storage splits and joins them.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, Protocol
 
@@ -24,6 +24,9 @@ __all__ = [
     "check_range",
     "hold",
     "is_file",
+    "known_size",
+    "look_again",
+    "open_later",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -168,6 +171,31 @@ def is_file(storage: Storage, path: str) -> bool:
     """Tell whether a file is at a path."""
     status = storage.stat(path)
     return status is not None and status.kind == "file"
+
+
+def open_later(storage: Storage, path: str) -> Source:
+    """Open a file that will be read for sure.
+
+    Some storages do not ask for it now: that it is not there, and its size, is told by a read.
+    """
+    opener: Callable[[str], Source] | None = getattr(storage, "open_later", None)
+    return storage.open(path) if opener is None else opener(path)
+
+
+def known_size(source: Source) -> int | None:
+    """Return the size of a file; None if it would take a request to learn it."""
+    if not hasattr(source, "known_size"):
+        return source.size
+    found: int | None = source.known_size
+    return found
+
+
+def look_again(storage: Storage, path: str) -> FileStat | None:
+    """Tell what is at a path by now, whatever was found there before."""
+    forget: Callable[[str], None] | None = getattr(storage, "forget", None)
+    if forget is not None:
+        forget(path)
+    return storage.stat(path)
 
 
 def hold(source: Source, *, most: int) -> Source:

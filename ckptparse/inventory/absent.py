@@ -48,6 +48,9 @@ def explain_absent(
     if hint is not None:
         return CheckpointNotFoundError(f"No such {wanted}", path=path, hint=hint)
     directory = folders.split(path)[0]
+    if not folders.are_listed and not folders.files(directory):
+        hint = "The server gives no lists: give the prefix of the checkpoint, or the whole name"
+        return CheckpointNotFoundError(f"No such {wanted}", path=path, hint=hint)
     if directory and not folders.is_directory(directory):
         hint = f"The directory {directory!r} does not exist"
         return CheckpointNotFoundError(f"No such {wanted}", path=path, hint=hint)

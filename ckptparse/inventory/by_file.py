@@ -10,6 +10,7 @@ from ckptparse.files.storage import FileStat
 from ckptparse.identification import identify_file
 from ckptparse.inventory.absent import explain_absent, refuse
 from ckptparse.inventory.by_model import take_saved_model
+from ckptparse.inventory.by_name import look_beside
 from ckptparse.inventory.by_state import take_state
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.identities import explain_link
@@ -78,6 +79,7 @@ def _of_meta(path: str, folders: Folders) -> Inventory:
 
 def take_names(path: str, folders: Folders) -> Inventory:
     """Look for files whose names begin with a path, or that match it as a pattern."""
+    look_beside(path, folders)
     data = split_data_path(path)
     if data is not None and folders.is_file(data[0] + INDEX_SUFFIX):
         return Inventory(path, take_bundle(data[0], folders))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from ckptparse.files.context import Context
 from ckptparse.files.storage import FileStat
+from ckptparse.parallel import run_all
 
 __all__ = ["Folders"]
+
+_QUESTIONS = 16
+"""Files that are asked for at a time."""
 
 
 class Folders:
@@ -23,6 +28,16 @@ class Folders:
         self.context = context
         self._listed: dict[str, Mapping[str, FileStat]] = {}
 
+    @property
+    def are_listed(self) -> bool:
+        """Whether the storage knows what is in a directory; else what was asked for by name."""
+        return bool(getattr(self.context.storage, "lists", True))
+
+    def look_for(self, paths: Sequence[str]) -> None:
+        """Ask for files by name, several at a time, so that they are known from here on."""
+        ask = self.context.storage.stat
+        run_all([partial(ask, path) for path in paths], _QUESTIONS)
+
     def list(self, directory: str) -> Mapping[str, FileStat]:
         """Return what is in a directory, sorted by name; nothing if there is no such directory.
 
@@ -31,7 +46,9 @@ class Folders:
         """
         known = self._listed.get(directory)
         if known is None:
-            known = self._listed[directory] = self.context.storage.list(directory)
+            known = self.context.storage.list(directory)
+            if self.are_listed:
+                self._listed[directory] = known
         return known
 
     def stat(self, path: str) -> FileStat | None:

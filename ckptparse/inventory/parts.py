@@ -24,6 +24,7 @@ from ckptparse.filenames import (
 )
 from ckptparse.identification import identify_file
 from ckptparse.identification.tables import may_be_legacy
+from ckptparse.inventory.by_name import look_beside
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.inventory import By, Candidate
 from ckptparse.inventory.legacy import list_shards
@@ -52,6 +53,7 @@ def survey_candidate(candidate: Candidate, folders: Folders) -> Survey:
     Raises:
         PermissionDeniedError: A directory may not be listed.
     """
+    look_beside(candidate.path, folders)
     if candidate.format == "v1":
         return _survey_legacy(candidate, folders)
     return _survey_bundle(candidate, folders)

@@ -54,6 +54,10 @@ def take_inventory(path: str, folders: Folders) -> Inventory:
     from ckptparse.inventory.by_file import take_file, take_names, take_special
 
     status = folders.stat(path)
+    if not folders.are_listed:
+        from ckptparse.inventory.by_name import look_around
+
+        status = look_around(path, status, folders)
     if status is None:
         return take_names(path, folders)
     if status.kind == "directory":
