@@ -1,8 +1,8 @@
 """Words for values, safe to print: names, shapes, sizes, counts.
 
 A name in a file may hold whatever its writer wanted: line breaks, codes that a terminal obeys,
-letters that turn the direction of writing, bytes that are not UTF-8. `escape` shows all of these
-by their numbers, and `unescape` gives the name back.
+letters that turn the direction of writing, odd spaces, bytes that are not UTF-8. `escape` shows all
+of these by their numbers, and `unescape` gives the name back.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ _LONGEST_VALUE = 60
 _LONGEST_REPR = 160
 """Characters, besides the name of the class."""
 _SHORT = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _ESCAPED = re.compile(r"\\(?:([\\nrt])|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
 _COMMANDS = {
     "recover": "recover",
@@ -48,7 +47,7 @@ _LETTERS = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 
 
 def escape(text: str) -> str:
-    r"""Replace what a terminal would obey or hide: controls, line breaks, directions, lone bytes.
+    r"""Replace what a terminal would obey or hide: controls, directions, odd spaces, lone bytes.
 
     A byte that is not UTF-8 (a surrogate escape) comes as `\xff`, a backslash as `\\`.
     """
@@ -77,7 +76,7 @@ def _escape_character(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
-    if unicodedata.category(character) not in _UNPRINTABLE:
+    if character.isprintable():
         return character
     if code < 0x80:
         return f"\\x{code:02x}"
