@@ -14,14 +14,21 @@ from functools import cached_property
 from typing import Any
 from weakref import WeakSet
 
-__all__ = ["make_lock"]
+__all__ = ["make_lock", "make_reentrant_lock"]
 
-_LOCKS: WeakSet[threading.Lock] = WeakSet()
+_LOCKS: WeakSet[Any] = WeakSet()
 
 
 def make_lock() -> threading.Lock:
     """Make a lock that is open in every child that is forked."""
     lock = threading.Lock()
+    _LOCKS.add(lock)
+    return lock
+
+
+def make_reentrant_lock() -> threading.RLock:
+    """Make a lock that its holder may take again, and that is open in every forked child."""
+    lock = threading.RLock()
     _LOCKS.add(lock)
     return lock
 

@@ -176,6 +176,8 @@ class _Builder:
     def build(self, table: SalvagedTable) -> None:
         view = self.view
         entries = self._take_header(table.entries)
+        if table.complete and not table.entries:
+            self._problem("index.header", "expected the header under an empty key, found no entry")
         found: dict[bytes, _Found] = {}
         for salvaged in entries:
             entry = self._decode(salvaged)

@@ -7,7 +7,6 @@ is done with that; each opens the file once. Values that lie in no file are sent
 
 from __future__ import annotations
 
-import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from ckptparse.files.storage import FileStat, Storage
 from ckptparse.jobs.derived import DerivedTensor, RenamedTensor, Step
 from ckptparse.jobs.opening import Opened, open_tensors
 from ckptparse.limits import Limits
+from ckptparse.locks import make_lock
 from ckptparse.tensor import Tensor
 from ckptparse.tensor_like import ArrayTensor, TensorLike
 
@@ -146,7 +146,7 @@ class _Sources:
     """What a worker has opened; the least recently used is closed beyond a bound."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._open: OrderedDict[tuple[object, ...], tuple[Opened, ExitStack]] = OrderedDict()
         self._users: Counter[tuple[object, ...]] = Counter()
 

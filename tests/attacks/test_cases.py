@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import tarfile
 from pathlib import Path
 
 import builder as b
@@ -37,6 +39,32 @@ for _ in range(12):
         os._exit(0 if found == wanted and len(checkpoint.layers) >= 0 else 1)
     done += os.waitpid(child, 0)[1] == 0
 print(done)
+os._exit(0)
+"""
+
+FORK_OF_ARCHIVE = """
+import os, signal, sys, threading
+import ckptparse
+from ckptparse.files.archives.storage import ArchiveStorage
+from ckptparse.files.local import LOCAL
+from ckptparse.limits import DEFAULT_LIMITS
+
+storage = ArchiveStorage(LOCAL, sys.argv[1], DEFAULT_LIMITS)
+held = threading.Event()
+
+def hold():
+    with storage._lock:
+        held.set()
+        threading.Event().wait()
+
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if not child:
+    signal.alarm(10)
+    os._exit(len(storage.list(sys.argv[1])))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+sys.stdout.flush()
 os._exit(0)
 """
 
@@ -270,6 +298,31 @@ def test_a_child_that_is_forked_while_threads_read_reads_on(tmp_path: Path) -> N
     for number in range(200):
         made.add(f"t/{number}", np.full(50, number, np.float32))
     assert run_child(FORK, made.write(tmp_path / "m")) == "12\n"
+
+
+def test_a_child_finds_an_archive_open_that_a_thread_of_its_parent_was_reading(
+    tmp_path: Path,
+) -> None:
+    made = b.Bundle()
+    made.add("w", np.float32(1))
+    with tarfile.open(tmp_path / "m.tar.gz", "w:gz") as archive:
+        for name, data in made.files("m").items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    assert run_child(FORK_OF_ARCHIVE, str(tmp_path / "m.tar.gz")) == "2\n"
+
+
+@pytest.mark.parametrize("blocks", [[], [b.Stored(b.EMPTY_BLOCK, key=b"")]])
+def test_an_index_without_entries_is_an_error_for_who_reads_and_for_who_verifies(
+    tmp_path: Path, blocks: list[b.Stored]
+) -> None:
+    (tmp_path / "m.index").write_bytes(b.assemble(blocks).data)
+    (tmp_path / "m.data-00000-of-00001").write_bytes(bytes(9))
+    with pytest.raises(ckptparse.MalformedError, match="empty table"):
+        ckptparse.read(tmp_path / "m")
+    report = ckptparse.verify(tmp_path / "m")
+    assert [problem.code for problem in report.problems] == ["index.header"]
 
 
 def test_who_cuts_a_mapped_file_kills_the_process(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import mmap
 import posixpath
-import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -29,6 +28,7 @@ from ckptparse.files.local import LocalSource
 from ckptparse.files.storage import FileStat, Source, Storage, check_range
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.limits import Limits
+from ckptparse.locks import make_reentrant_lock
 
 __all__ = ["ArchiveStorage"]
 
@@ -99,7 +99,7 @@ class ArchiveStorage:
         self._storage = storage
         self._limits = limits
         self._lenient = lenient
-        self._lock = threading.RLock()
+        self._lock = make_reentrant_lock()
         self._source: Source | None = None
         self._listing: Listing | None = None
         self._directories: dict[str, dict[str, FileStat]] = {}
@@ -219,9 +219,11 @@ class ArchiveStorage:
             plain, damage = self._unpack(
                 iter_unpacked(source, packing, self._limits), source.size, self.path
             )
-            # From now on that is the archive; the packed one is not needed any more.
-            source.close()
-            self._source = source = plain
+            # From now on that is the archive; the packed one is not needed any more. It is closed
+            # last: a child that is forked in between finds one that is open.
+            packed, source = source, plain
+            self._source = plain
+            packed.close()
         listing = list_tar(source, self._limits)
         listing.damage = damage or listing.damage
         if listing.damage is not None and not self._lenient:
