@@ -7,8 +7,10 @@ runs over all cores; what is given after `--` goes to it: `nox -s tests -- -k sl
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import shutil
+import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -374,6 +376,16 @@ def bitflips(session: nox.Session) -> None:
     """Every single-bit flip and every length of small files: minutes."""
     session.install(".[test]")
     session.run(*PYTEST, "-m", "bitflips", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """What no writer ever wrote, changed on and on; `-- SECONDS [HARNESS ...]`, else 120."""
+    # atheris has wheels for these, and builds nowhere without a compiler of its own.
+    if not (sys.platform == "linux" and platform.machine() == "x86_64"):
+        session.skip("atheris has no wheels for this system; fuzz/README.md says how to do without")
+    session.install(".[all]", "atheris>=2.3")
+    session.run("python", "fuzz/session.py", *(session.posargs or ["120"]))
 
 
 @nox.session(default=False)

@@ -437,7 +437,7 @@ def same(got: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> bool:
     if (got.dtype, got.shape) != (wanted.dtype, wanted.shape):
         return False
     if got.dtype == object:
-        return got.ravel().tolist() == wanted.ravel().tolist()
+        return bool(got.ravel().tolist() == wanted.ravel().tolist())
     # Old releases of ml_dtypes carry the sign of an int4 into its high bits.
     mask = SUB_BYTE_MASKS.get(number_of(got), 0xFF)
     first, second = (np.frombuffer(array.tobytes(), np.uint8) & mask for array in (got, wanted))
@@ -461,7 +461,7 @@ def dense_payload(array: np.ndarray[Any, Any], number: int, *, big: bool = False
     width = component_size(number)
     if not big or width == 1:
         return data
-    return np.frombuffer(data, np.dtype(f"u{width}")).byteswap().tobytes()
+    return bytes(np.frombuffer(data, np.dtype(f"u{width}")).byteswap().tobytes())
 
 
 def string_payload(

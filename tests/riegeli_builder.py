@@ -107,7 +107,7 @@ def compressed(data: bytes, compression: str) -> bytes:
         import snappy
 
         body = snappy.compress(data)
-    return varint(len(data)) + body
+    return bytes(varint(len(data)) + body)
 
 
 CODES = {"none": b"\0", "brotli": b"b", "zstd": b"z", "snappy": b"s"}

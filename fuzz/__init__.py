@@ -1,0 +1,1 @@
+"""Harnesses that feed `ckptparse` what no writer ever wrote."""

@@ -1,0 +1,190 @@
+"""Run one harness: under the fuzzer, or on inputs that are there.
+
+python fuzz/driver.py TARGET --once FILE                  run one input; what is wrong is raised
+python fuzz/driver.py TARGET --replay DIR                 run all inputs of a folder
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from mmap import mmap
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+INTO = Path(os.environ.get("CKPTPARSE_FUZZ") or ROOT / "build" / "fuzz")
+"""What was found lies here, and what the fuzzer kept."""
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+LONGEST = 1 << 16
+_STUCK = 25
+"""Seconds after which an input counts as one that never ends."""
+_FEW_SEEDS = 12
+_SHORT = 60
+"""A run of fewer seconds begins with few seeds, lest it only reads what is there."""
+
+
+def main() -> None:
+    """Run inputs without the fuzzer."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target")
+    parser.add_argument("--once", type=Path)
+    parser.add_argument("--replay", type=Path)
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop replaying then")
+    options = parser.parse_args()
+    from fuzz.oracle import guarded
+    from fuzz.targets import TARGETS
+
+    target = TARGETS[options.target]
+    paths = [options.once] if options.once else sorted(options.replay.iterdir())
+    until = time.monotonic() + options.seconds
+    for path in paths:
+        if time.monotonic() > until:
+            break
+        with guarded():
+            target.run(path.read_bytes())
+
+
+class Findings:
+    """What a harness found: for each place in the code one input, and what it raised."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._known = {path.stem for path in folder.glob("*.txt")}
+
+    def add(self, data: bytes, error: BaseException) -> None:
+        """Keep an input, unless one that is raised at the same place is kept already."""
+        frames = traceback.extract_tb(error.__traceback__)
+        inside = [frame for frame in frames if "ckptparse/" in frame.filename] or frames
+        place = "".join(f"{frame.filename}:{frame.lineno}\n" for frame in frames[-1:] + inside[-1:])
+        key = hashlib.sha256(f"{type(error).__name__}\n{place}".encode()).hexdigest()[:12]
+        if key not in self._known:
+            self._known.add(key)
+            (self.folder / key).write_bytes(data)
+            text = "".join(traceback.format_exception(error))
+            (self.folder / f"{key}.txt").write_text(text, "utf-8", "backslashreplace")
+
+
+def prepare(name: str, seconds: float) -> Path:
+    """Write the seeds of a harness into its folder, all of them or some if time is short."""
+    from fuzz.targets import TARGETS
+
+    corpus = INTO / "corpus" / name
+    corpus.mkdir(parents=True, exist_ok=True)
+    seeds = sorted({seed[:LONGEST] for seed in TARGETS[name].seeds()}, key=len)
+    if seconds < _SHORT:
+        seeds = seeds[: -(-len(seeds) * 2 // 3)]
+        seeds = seeds[:: max(1, -(-len(seeds) // _FEW_SEEDS))]
+    for seed in seeds:
+        (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+    return corpus
+
+
+def runner(name: str, findings: Findings, counter: mmap) -> Callable[[bytes], None]:
+    """Make what runs an input, counts it, and keeps what is wrong."""
+    from fuzz.oracle import guarded
+    from fuzz.targets import TARGETS
+
+    target = TARGETS[name]
+    count = 0
+
+    def run(data: bytes) -> None:
+        nonlocal count
+        count += 1
+        struct.pack_into("<Q", counter, 0, count)
+        try:
+            with ended_in_time(), guarded():
+                target.run(data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+            findings.add(data, error)
+
+    return run
+
+
+def repeat(name: str, seconds: int, counter: mmap) -> None:
+    """Run changed seeds, and changed inputs that were kept, whatever lines they reach.
+
+    It needs no atheris, and is some times faster.
+    """
+    from fuzz.targets import TARGETS
+
+    corpus = prepare(name, max(seconds, _SHORT))
+    inputs = [path.read_bytes() for path in sorted(corpus.iterdir())]
+    findings = Findings(INTO / "findings" / name)
+    run = runner(name, findings, counter)
+    rng = random.Random()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        data = rng.choice(inputs)
+        for _ in range(rng.choice((1, 1, 2, 4))):
+            data = TARGETS[name].mutate(data, rng)[:LONGEST]
+        run(data)
+
+
+@contextmanager
+def ended_in_time() -> Iterator[None]:
+    """Raise an error if it takes too long."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"took more than {_STUCK} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(_STUCK)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def fuzz(name: str, seconds: int, counter: mmap) -> None:
+    """Fuzz a harness in this process, which ends with it.
+
+    Args:
+        name: Of the harness.
+        seconds: How long.
+        counter: Its first eight bytes count the runs: it is shared with who waits.
+    """
+    import atheris
+
+    from fuzz.targets import TARGETS
+
+    target = TARGETS[name]
+    corpus = prepare(name, seconds)
+    findings = Findings(INTO / "findings" / name)
+    run = runner(name, findings, counter)
+
+    def mutate(data: bytes, most: int, seed: int) -> bytes:
+        rng = random.Random(seed)
+        if not rng.randrange(4):
+            return bytes(atheris.Mutate(data, most))
+        return target.mutate(data, rng)[:most]
+
+    arguments = [
+        sys.argv[0],
+        str(corpus),
+        f"-max_total_time={seconds}",
+        f"-max_len={LONGEST}",
+        f"-timeout={_STUCK}",
+        "-rss_limit_mb=3000",
+        f"-artifact_prefix={findings.folder}/",
+        "-verbosity=0",
+    ]
+    setup: Any = atheris.Setup
+    setup(arguments, run, custom_mutator=mutate, internal_libfuzzer=True)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The harnesses of fuzz/ run, and see what is wrong."""
+
+from __future__ import annotations
+
+import random
+import sys
+import warnings
+from mmap import mmap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ckptparse
+
+ROOT = Path(__file__).resolve().parents[1]
+if not (ROOT / "fuzz").is_dir():
+    pytest.skip("fuzz/ is not part of what is unpacked here", allow_module_level=True)
+pytest.importorskip("resource", reason="what memory a harness took is asked of Unix")
+sys.path.insert(0, str(ROOT))
+
+from fuzz import mutators  # noqa: E402
+from fuzz.driver import Findings, runner  # noqa: E402
+from fuzz.oracle import BrokenPromiseError, agree, attempt, guarded  # noqa: E402
+from fuzz.packing import pack, unpack  # noqa: E402
+from fuzz.targets import TARGETS, Target  # noqa: E402
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_harness_runs_its_seeds_and_changes_of_them(name: str) -> None:
+    target = TARGETS[name]
+    rng = random.Random(name)
+    seeds = sorted(set(target.seeds()), key=len)
+    assert seeds
+    for seed in rng.sample(seeds, min(3, len(seeds))):
+        for data in (seed, *(target.mutate(seed, rng) for _ in range(3))):
+            with guarded():
+                target.run(data)
+
+
+@pytest.mark.parametrize("name", ["table", "bundle"])
+def test_most_changes_get_past_the_checksums(name: str) -> None:
+    target = TARGETS[name]
+    rng = random.Random(1)
+    seeds = list(target.seeds())
+    changed = [target.mutate(rng.choice(seeds), rng) for _ in range(200)]
+    tables = [data if name == "table" else unpack(data, 1)[0] for data in changed]
+    found = [attempt(ckptparse.list_variables, "m", store={"m.index": data}) for data in tables]
+    refused = [one for one in found if isinstance(one, ckptparse.ChecksumError)]
+    assert len(refused) < 40
+    assert sum(isinstance(one, list) for one in found) > 20
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), RecursionError(), MemoryError(), BrokenPromiseError("y")]
+)
+def test_an_exception_of_another_kind_is_kept_once_with_its_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_: bytes) -> None:
+        raise error
+
+    monkeypatch.setitem(TARGETS, "odd", Target("odd", fail, lambda: iter([b""]), mutators.blind))
+    counter = mmap(-1, 8)
+    run = runner("odd", Findings(tmp_path), counter)
+    run(b"first")
+    run(b"second")
+    assert int.from_bytes(counter[:], "little") == 2
+    (note,) = tmp_path.glob("*.txt")
+    assert type(error).__name__ in note.read_text(encoding="utf-8")
+    assert note.with_suffix("").read_bytes() == b"first"
+
+
+def test_warnings_of_others_and_unsafe_messages_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeprecationWarning), guarded():
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    monkeypatch.setattr(ckptparse.CheckpointError, "__str__", lambda _: "\x1b[2J")
+
+    def fail() -> None:
+        raise ckptparse.MalformedError("x")
+
+    with pytest.raises(BrokenPromiseError, match="not safe"):
+        attempt(fail)
+
+
+def test_answers_that_disagree_are_wrong() -> None:
+    store = dict(zip(("m.index", "m.data-00000-of-00001"), bundle(), strict=True))
+    values = ckptparse.read("m", store=store)
+    report = ckptparse.verify("m", store=store)
+    agree(values, report, values)
+    other = {name: np.zeros(9) for name in values}
+    lost = ckptparse.MalformedError("x")
+    for wrong in ((values, report, other), (values, lost, values), (values, report, lost)):
+        with pytest.raises(BrokenPromiseError):
+            agree(*wrong)
+    with pytest.raises(BrokenPromiseError, match="all is well"):
+        agree(lost, report, values)
+
+
+def bundle() -> list[bytes]:
+    import builder as b
+
+    made = b.Bundle()
+    made.add("w", np.arange(4, dtype=np.float32))
+    return list(made.files("m").values())
+
+
+def test_files_that_are_packed_come_apart_again() -> None:
+    files = [b"a", b"", b"bcd"]
+    assert unpack(pack(files), 3) == files
+    assert unpack(pack(files)[:6], 3) == [b"a", b"", b""]
