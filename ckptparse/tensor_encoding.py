@@ -17,7 +17,8 @@ from ckptparse.elements import iter_stored
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.proto.wire import BYTES, VARINT
 from ckptparse.tensor_like import data_type_of_array
-from ckptparse.tensor_proto import TYPED_FIELDS, Variant
+from ckptparse.tensor_proto import Variant
+from ckptparse.typed_fields import TYPED_FIELDS
 
 __all__ = ["encode_tensor", "encode_variant"]
 

@@ -19,34 +19,42 @@ float a Python float, which loses the payload of a signalling NaN.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.coding.varint import decode_varints
 from ckptparse.dtypes import DataType, describe_data_type, numpy_dtype
-from ckptparse.elements import finish_elements, shaped
+from ckptparse.elements import shaped
 from ckptparse.errors import LimitError, MalformedError, UnsupportedError, located
 from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
 from ckptparse.proto import tensor_pb2, tensor_shape_pb2
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.wire import (
     BYTES,
-    FIXED32,
-    FIXED64,
     MAX_NESTING,
     VARINT,
     Buffer,
     iter_fields,
     read_varint,
 )
+from ckptparse.typed_fields import (
+    PIECE_SIZE,
+    TYPED_FIELDS,
+    VARIANT_VAL,
+    collect_pieces,
+    collect_scalars,
+    collect_strings,
+    decode_scalars,
+    finish_stored,
+    scalars_size,
+    split_content,
+)
 
 __all__ = [
-    "TYPED_FIELDS",
     "TensorHeader",
     "Variant",
     "decode_saved_values",
@@ -58,41 +66,7 @@ __all__ = [
 ]
 
 _DTYPE, _SHAPE, _CONTENT = 1, 2, 4
-_STRING_VAL, _VARIANT_VAL, _FLOAT8_VAL = 8, 15, 18
 _TYPE_NAME, _METADATA, _TENSORS = 1, 2, 3
-
-_INT_KINDS = (
-    "INT32 INT16 INT8 UINT8 UINT16 QINT8 QUINT8 QINT16 QUINT16 QINT32 INT4 UINT4 INT2 UINT2"
-)
-_FLOAT8_KINDS = (
-    "FLOAT8_E5M2 FLOAT8_E4M3FN FLOAT8_E4M3FNUZ FLOAT8_E4M3B11FNUZ FLOAT8_E5M2FNUZ FLOAT4_E2M1FN"
-)
-
-# The typed field of each kind, and the wire type of one value that is not packed.
-TYPED_FIELDS: Final[dict[int, tuple[int, int]]] = {
-    DataType.DT_FLOAT: (5, FIXED32),
-    DataType.DT_DOUBLE: (6, FIXED64),
-    **{DataType[f"DT_{kind}"]: (7, VARINT) for kind in _INT_KINDS.split()},
-    DataType.DT_STRING: (_STRING_VAL, BYTES),
-    DataType.DT_COMPLEX64: (9, FIXED32),
-    DataType.DT_INT64: (10, VARINT),
-    DataType.DT_BOOL: (11, VARINT),
-    DataType.DT_COMPLEX128: (12, FIXED64),
-    DataType.DT_HALF: (13, VARINT),
-    DataType.DT_BFLOAT16: (13, VARINT),
-    DataType.DT_VARIANT: (_VARIANT_VAL, BYTES),
-    DataType.DT_UINT32: (16, VARINT),
-    DataType.DT_UINT64: (17, VARINT),
-    **{DataType[f"DT_{kind}"]: (_FLOAT8_VAL, BYTES) for kind in _FLOAT8_KINDS.split()},
-}
-
-_SUB_BYTE_MASKS: Final[dict[int, int]] = {
-    DataType.DT_INT4: 0x0F,
-    DataType.DT_UINT4: 0x0F,
-    DataType.DT_INT2: 0x03,
-    DataType.DT_UINT2: 0x03,
-    DataType.DT_FLOAT4_E2M1FN: 0x0F,
-}
 
 _ELEMENTS_MAX = (1 << 63) - 1
 """Elements of a tensor at most: TensorFlow counts them in a signed 64-bit number."""
@@ -100,13 +74,6 @@ _POINTER_SIZE = 8
 """Bytes that an array of objects takes for each; those that fill it are one object."""
 _VARIANT_SIZE = 256
 """Bytes of a `Variant` and its tuple, or of an array besides its elements, rounded up."""
-_STRING_SIZE = 48
-"""Bytes of a `bytes` object besides its own, rounded up."""
-_PIECE_SIZE = 256
-"""Bytes of a `memoryview`, and of what is made of it besides its own bytes, rounded up."""
-_VARINT_BLOCK = 1 << 18
-"""Varints that are decoded at once: as 64-bit numbers they take 2 MiB."""
-_FIXED_SIZES: Final = {FIXED32: 4, FIXED64: 8}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -301,13 +268,13 @@ def decode_saved_values(
         if data_type == DataType.DT_STRING:
             limits.check("strings", count, "The number of strings")
             budget = budget or Budget(limits, len(data))
-            strings = _collect_strings(_view(data), count + 1, budget)
+            strings = collect_strings(_view(data), count + 1, budget)
             _check_count(len(strings), count, data_type)
             budget.take(count * _POINTER_SIZE)
             return _fill_objects(np.empty(count, object), strings, b"")
-        raw = _collect_scalars(_view(data), data_type)
-        (budget or Budget(limits, len(data))).take(_scalars_size(raw, data_type, dtype))
-        values, is_whole = _decode_scalars(raw, data_type, dtype)
+        raw = collect_scalars(_view(data), data_type)
+        (budget or Budget(limits, len(data))).take(scalars_size(raw, data_type, dtype))
+        values, is_whole = decode_scalars(raw, data_type, dtype)
         _check_count(len(values), count, data_type)
         if not is_whole:
             raise MalformedError(
@@ -341,10 +308,10 @@ def _decode_tensor(data: memoryview, decoding: _Decoding, *, depth: int) -> npt.
     if len(content):
         decoding.budget.take(len(content))
         return _decode_content(content, header, dtype)
-    raw = _collect_scalars(data, header.data_type)
+    raw = collect_scalars(data, header.data_type)
     if TYPED_FIELDS[header.data_type][1] == VARINT:
-        decoding.budget.take(_scalars_size(raw, header.data_type, dtype))
-    values, _ = _decode_scalars(raw, header.data_type, dtype)
+        decoding.budget.take(scalars_size(raw, header.data_type, dtype))
+    values, _ = decode_scalars(raw, header.data_type, dtype)
     return _fit(values, header.shape, decoding)
 
 
@@ -384,17 +351,10 @@ def _decode_shape(data: bytes, limits: Limits) -> tuple[int, ...]:
     return shape
 
 
-def _count_elements(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
-
-
 def _decode_content(
     content: memoryview, header: TensorHeader, dtype: np.dtype[Any]
 ) -> npt.NDArray[Any]:
-    size = _count_elements(header.shape) * dtype.itemsize
+    size = math.prod(header.shape) * dtype.itemsize
     if len(content) != size:
         raise MalformedError(
             f"Expected tensor_content of {size} bytes for {describe_data_type(header.data_type)} "
@@ -403,107 +363,8 @@ def _decode_content(
     result = _allocate(header.shape, dtype)
     raw = result.reshape(-1).view(np.uint8)
     raw[:] = np.frombuffer(content, np.uint8)
-    _finish(result, header.data_type)
+    finish_stored(result, header.data_type)
     return result
-
-
-def _finish(array: npt.NDArray[Any], data_type: int) -> None:
-    """Turn little-endian bytes into native elements, in place."""
-    if data_type in _SUB_BYTE_MASKS:
-        raw = array.reshape(-1).view(np.uint8)
-        np.bitwise_and(raw, _SUB_BYTE_MASKS[data_type], out=raw)
-    finish_elements(array, data_type, big_endian=False)
-
-
-def _collect_scalars(data: memoryview, data_type: int) -> Buffer:
-    """Join all values of the typed field, packed or not, into one packed run."""
-    number, scalar_wire = TYPED_FIELDS[data_type]
-    joined: memoryview | bytearray = data[:0]
-    for field, wire, first, last in iter_fields(data):
-        if field != number or wire not in (BYTES, scalar_wire):
-            continue
-        piece = data[first:last]
-        if number == _FLOAT8_VAL:  # This field is `bytes`, not repeated: the last one is taken.
-            joined = piece
-            continue
-        _check_packed(piece, scalar_wire)
-        if not len(joined):
-            joined = piece
-        elif len(piece):
-            joined = joined if isinstance(joined, bytearray) else bytearray(joined)
-            joined += piece
-    return joined
-
-
-def _check_packed(piece: memoryview, scalar_wire: int) -> None:
-    """Check that a run of packed values ends at the end of a value."""
-    size = _FIXED_SIZES.get(scalar_wire)
-    if size is None:
-        if len(piece) and piece[-1] >= 0x80:
-            raise MalformedError("Expected packed varints, found the last one cut off")
-    elif len(piece) % size:
-        raise MalformedError(f"Expected packed values of {size} bytes, found {len(piece)} bytes")
-
-
-def _decode_scalars(
-    raw: Buffer, data_type: int, dtype: np.dtype[Any]
-) -> tuple[npt.NDArray[Any], bool]:
-    """Decode packed values; return them, and False if half of a complex number is left."""
-    if TYPED_FIELDS[data_type][1] == VARINT:
-        return _decode_packed_varints(raw, data_type, dtype), True
-    count, rest = divmod(len(raw), dtype.itemsize)
-    values = np.frombuffer(raw, np.uint8, count * dtype.itemsize)
-    if sys.byteorder == "big" or data_type in _SUB_BYTE_MASKS:
-        values = values.copy()
-        _finish(values.view(dtype), data_type)
-    return values.view(dtype), rest == 0
-
-
-def _scalars_size(raw: Buffer, data_type: int, dtype: np.dtype[Any]) -> int:
-    """Return what the elements of a packed run take, in bytes."""
-    if TYPED_FIELDS[data_type][1] == VARINT:
-        return _count_varints(np.frombuffer(raw, np.uint8)) * dtype.itemsize
-    return len(raw)
-
-
-def _count_varints(data: npt.NDArray[np.uint8]) -> int:
-    starts = range(0, len(data), _VARINT_BLOCK)
-    return sum(int(np.count_nonzero(data[s : s + _VARINT_BLOCK] < 0x80)) for s in starts)
-
-
-def _decode_packed_varints(raw: Buffer, data_type: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Decode packed varints in blocks, so that not all 64-bit values are in memory at once."""
-    data = np.frombuffer(raw, np.uint8)
-    elements = np.empty(_count_varints(data), dtype)
-    narrow = _narrowing(data_type, dtype)
-    position = done = 0
-    while position < len(data):
-        block = data[position : position + _VARINT_BLOCK]
-        count = int(np.count_nonzero(block < 0x80))
-        try:
-            values, size = decode_varints(block, count)
-        except ValueError as error:
-            raise MalformedError(f"Expected packed varints, found a bad one: {error}") from error
-        if not count:
-            raise MalformedError("Expected packed varints, found one longer than 10 bytes")
-        elements[done : done + count] = narrow(values)
-        done += count
-        position += size
-    return elements
-
-
-def _narrowing(
-    data_type: int, dtype: np.dtype[Any]
-) -> Callable[[npt.NDArray[np.uint64]], npt.NDArray[Any]]:
-    """Return what turns the 64 bits of varints into elements: mostly it drops the high bits."""
-    if data_type == DataType.DT_BOOL:
-        return lambda values: values != 0
-    if data_type in (DataType.DT_HALF, DataType.DT_BFLOAT16):
-        return lambda values: values.astype(np.uint16).view(dtype)
-    if data_type in _SUB_BYTE_MASKS:
-        mask = np.uint64(_SUB_BYTE_MASKS[data_type])
-        return lambda values: (values & mask).astype(np.uint8).view(dtype)
-    return lambda values: values.astype(dtype)
 
 
 def _fit(values: npt.NDArray[Any], shape: tuple[int, ...], decoding: _Decoding) -> npt.NDArray[Any]:
@@ -511,7 +372,7 @@ def _fit(values: npt.NDArray[Any], shape: tuple[int, ...], decoding: _Decoding) 
 
     Values are copied as arrays, never one as a scalar: that could change a signalling NaN.
     """
-    count = _count_elements(shape)
+    count = math.prod(shape)
     stored = min(len(values), count)
     if count == len(values) and values.flags.writeable:
         return shaped(values, shape)
@@ -541,10 +402,10 @@ def _decode_strings(
     count = _begin_objects(header, decoding)
     if len(content):
         # Of fewer bytes than strings it is said below that they cannot be their lengths.
-        decoding.budget.take(min(count, len(content)) * _PIECE_SIZE + len(content))
-        strings = [bytes(piece) for piece in _split_content(content, count)]
+        decoding.budget.take(min(count, len(content)) * PIECE_SIZE + len(content))
+        strings = [bytes(piece) for piece in split_content(content, count)]
     else:
-        strings = _collect_strings(data, count, decoding.budget)
+        strings = collect_strings(data, count, decoding.budget)
         _fill_up(len(strings), count, decoding)
     decoding.budget.take(count * _POINTER_SIZE)
     result = _allocate(header.shape, np.dtype(object))
@@ -562,10 +423,10 @@ def _decode_variants(
 ) -> npt.NDArray[Any]:
     count = _begin_objects(header, decoding)
     if len(content):
-        decoding.budget.take(min(count, len(content)) * _PIECE_SIZE)
-        pieces = _split_content(content, count)
+        decoding.budget.take(min(count, len(content)) * PIECE_SIZE)
+        pieces = split_content(content, count)
     else:
-        pieces = _collect_pieces(data, _VARIANT_VAL, count, decoding.budget)
+        pieces = collect_pieces(data, VARIANT_VAL, count, decoding.budget)
         _fill_up(len(pieces), count, decoding)
     decoding.budget.take(count * _POINTER_SIZE)
     result = _allocate(header.shape, np.dtype(object))
@@ -597,7 +458,7 @@ def _decode_variant(data: memoryview, decoding: _Decoding, *, depth: int) -> Var
 
 def _begin_objects(header: TensorHeader, decoding: _Decoding) -> int:
     """Return how many elements a string or variant tensor has."""
-    count = _count_elements(header.shape)
+    count = math.prod(header.shape)
     decoding.limits.check("strings", count, "The number of elements of a string tensor")
     return count
 
@@ -606,45 +467,6 @@ def _fill_up(stored: int, count: int, decoding: _Decoding) -> None:
     """Account for the elements that repeat, or are empty, if fewer are stored."""
     if stored < count:
         decoding.spend_fill(count * _POINTER_SIZE)
-
-
-def _collect_strings(data: memoryview, most: int, budget: Budget) -> list[bytes]:
-    """Collect the first so many occurrences of `string_val`."""
-    strings: list[bytes] = []
-    for field, wire, first, last in iter_fields(data):
-        if field == _STRING_VAL and wire == BYTES and len(strings) < most:
-            budget.take(_STRING_SIZE + last - first if last - first > 1 else 0)
-            strings.append(bytes(data[first:last]))
-    return strings
-
-
-def _collect_pieces(data: memoryview, number: int, most: int, budget: Budget) -> list[memoryview]:
-    """Collect the first so many occurrences of a field."""
-    pieces: list[memoryview] = []
-    for field, wire, first, last in iter_fields(data):
-        if field == number and wire == BYTES and len(pieces) < most:
-            budget.take(_PIECE_SIZE)
-            pieces.append(data[first:last])
-    return pieces
-
-
-def _split_content(content: memoryview, count: int) -> list[memoryview]:
-    """Split `tensor_content` of strings: all lengths as varints, then all bytes, no checksum."""
-    try:
-        lengths, position = decode_varints(np.frombuffer(content, np.uint8), count)
-    except ValueError as error:
-        raise MalformedError(
-            f"Expected tensor_content with the lengths of {count} strings: {error}"
-        ) from error
-    pieces: list[memoryview] = []
-    for length in lengths.tolist():
-        pieces.append(content[position : position + length])
-        position += length
-    if position != len(content):
-        raise MalformedError(
-            f"Expected {position} bytes in tensor_content of {count} strings, found {len(content)}"
-        )
-    return pieces
 
 
 def _fill_objects(

@@ -1,0 +1,220 @@
+"""The values in a TensorProto's typed fields: runs of packed numbers, strings and messages.
+
+    2a 04 00 00 80 3f     float_val, packed: 1.0
+    2d 00 00 80 3f        the same, not packed
+    3a 02 ac 02           int_val, packed: the varint 300
+
+`tensor_proto` says which field is taken. Values may come in several runs, packed or not, as every
+repeated field; in `float8_val`, which is a plain `bytes` field, the last run counts alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.coding.varint import decode_varints
+from ckptparse.dtypes import DataType
+from ckptparse.elements import finish_elements
+from ckptparse.errors import MalformedError
+from ckptparse.limits import Budget
+from ckptparse.proto.wire import BYTES, FIXED32, FIXED64, VARINT, Buffer, iter_fields
+
+__all__ = [
+    "PIECE_SIZE",
+    "STRING_VAL",
+    "TYPED_FIELDS",
+    "VARIANT_VAL",
+    "collect_pieces",
+    "collect_scalars",
+    "collect_strings",
+    "decode_scalars",
+    "finish_stored",
+    "scalars_size",
+    "split_content",
+]
+
+STRING_VAL, VARIANT_VAL, _FLOAT8_VAL = 8, 15, 18
+
+_INT_KINDS = (
+    "INT32 INT16 INT8 UINT8 UINT16 QINT8 QUINT8 QINT16 QUINT16 QINT32 INT4 UINT4 INT2 UINT2"
+)
+_FLOAT8_KINDS = (
+    "FLOAT8_E5M2 FLOAT8_E4M3FN FLOAT8_E4M3FNUZ FLOAT8_E4M3B11FNUZ FLOAT8_E5M2FNUZ FLOAT4_E2M1FN"
+)
+
+# The typed field of each kind, and the wire type of one value that is not packed.
+TYPED_FIELDS: Final[dict[int, tuple[int, int]]] = {
+    DataType.DT_FLOAT: (5, FIXED32),
+    DataType.DT_DOUBLE: (6, FIXED64),
+    **{DataType[f"DT_{kind}"]: (7, VARINT) for kind in _INT_KINDS.split()},
+    DataType.DT_STRING: (STRING_VAL, BYTES),
+    DataType.DT_COMPLEX64: (9, FIXED32),
+    DataType.DT_INT64: (10, VARINT),
+    DataType.DT_BOOL: (11, VARINT),
+    DataType.DT_COMPLEX128: (12, FIXED64),
+    DataType.DT_HALF: (13, VARINT),
+    DataType.DT_BFLOAT16: (13, VARINT),
+    DataType.DT_VARIANT: (VARIANT_VAL, BYTES),
+    DataType.DT_UINT32: (16, VARINT),
+    DataType.DT_UINT64: (17, VARINT),
+    **{DataType[f"DT_{kind}"]: (_FLOAT8_VAL, BYTES) for kind in _FLOAT8_KINDS.split()},
+}
+
+_SUB_BYTE_MASKS: Final[dict[int, int]] = {
+    DataType.DT_INT4: 0x0F,
+    DataType.DT_UINT4: 0x0F,
+    DataType.DT_INT2: 0x03,
+    DataType.DT_UINT2: 0x03,
+    DataType.DT_FLOAT4_E2M1FN: 0x0F,
+}
+
+_STRING_SIZE = 48
+"""Bytes of a `bytes` object besides its own, rounded up."""
+PIECE_SIZE = 256
+"""Bytes of a `memoryview`, and of what is made of it besides its own bytes, rounded up."""
+_VARINT_BLOCK = 1 << 18
+"""Varints that are decoded at once: as 64-bit numbers they take 2 MiB."""
+_FIXED_SIZES: Final = {FIXED32: 4, FIXED64: 8}
+
+
+def finish_stored(array: npt.NDArray[Any], data_type: int) -> None:
+    """Turn little-endian bytes into native elements, in place."""
+    if data_type in _SUB_BYTE_MASKS:
+        raw = array.reshape(-1).view(np.uint8)
+        np.bitwise_and(raw, _SUB_BYTE_MASKS[data_type], out=raw)
+    finish_elements(array, data_type, big_endian=False)
+
+
+def collect_scalars(data: memoryview, data_type: int) -> Buffer:
+    """Join all values of the typed field, packed or not, into one packed run."""
+    number, scalar_wire = TYPED_FIELDS[data_type]
+    joined: memoryview | bytearray = data[:0]
+    for field, wire, first, last in iter_fields(data):
+        if field != number or wire not in (BYTES, scalar_wire):
+            continue
+        piece = data[first:last]
+        if number == _FLOAT8_VAL:  # This field is `bytes`, not repeated: the last one is taken.
+            joined = piece
+            continue
+        _check_packed(piece, scalar_wire)
+        if not len(joined):
+            joined = piece
+        elif len(piece):
+            joined = joined if isinstance(joined, bytearray) else bytearray(joined)
+            joined += piece
+    return joined
+
+
+def _check_packed(piece: memoryview, scalar_wire: int) -> None:
+    """Check that a run of packed values ends at the end of a value."""
+    size = _FIXED_SIZES.get(scalar_wire)
+    if size is None:
+        if len(piece) and piece[-1] >= 0x80:
+            raise MalformedError("Expected packed varints, found the last one cut off")
+    elif len(piece) % size:
+        raise MalformedError(f"Expected packed values of {size} bytes, found {len(piece)} bytes")
+
+
+def decode_scalars(
+    raw: Buffer, data_type: int, dtype: np.dtype[Any]
+) -> tuple[npt.NDArray[Any], bool]:
+    """Decode packed values; return them, and False if half of a complex number is left."""
+    if TYPED_FIELDS[data_type][1] == VARINT:
+        return _decode_packed_varints(raw, data_type, dtype), True
+    count, rest = divmod(len(raw), dtype.itemsize)
+    values = np.frombuffer(raw, np.uint8, count * dtype.itemsize)
+    if sys.byteorder == "big" or data_type in _SUB_BYTE_MASKS:
+        values = values.copy()
+        finish_stored(values.view(dtype), data_type)
+    return values.view(dtype), rest == 0
+
+
+def scalars_size(raw: Buffer, data_type: int, dtype: np.dtype[Any]) -> int:
+    """Return what the elements of a packed run take, in bytes."""
+    if TYPED_FIELDS[data_type][1] == VARINT:
+        return _count_varints(np.frombuffer(raw, np.uint8)) * dtype.itemsize
+    return len(raw)
+
+
+def _count_varints(data: npt.NDArray[np.uint8]) -> int:
+    starts = range(0, len(data), _VARINT_BLOCK)
+    return sum(int(np.count_nonzero(data[s : s + _VARINT_BLOCK] < 0x80)) for s in starts)
+
+
+def _decode_packed_varints(raw: Buffer, data_type: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Decode packed varints in blocks, so that not all 64-bit values are in memory at once."""
+    data = np.frombuffer(raw, np.uint8)
+    elements = np.empty(_count_varints(data), dtype)
+    narrow = _narrowing(data_type, dtype)
+    position = done = 0
+    while position < len(data):
+        block = data[position : position + _VARINT_BLOCK]
+        count = int(np.count_nonzero(block < 0x80))
+        try:
+            values, size = decode_varints(block, count)
+        except ValueError as error:
+            raise MalformedError(f"Expected packed varints, found a bad one: {error}") from error
+        if not count:
+            raise MalformedError("Expected packed varints, found one longer than 10 bytes")
+        elements[done : done + count] = narrow(values)
+        done += count
+        position += size
+    return elements
+
+
+def _narrowing(
+    data_type: int, dtype: np.dtype[Any]
+) -> Callable[[npt.NDArray[np.uint64]], npt.NDArray[Any]]:
+    """Return what turns the 64 bits of varints into elements: mostly it drops the high bits."""
+    if data_type == DataType.DT_BOOL:
+        return lambda values: values != 0
+    if data_type in (DataType.DT_HALF, DataType.DT_BFLOAT16):
+        return lambda values: values.astype(np.uint16).view(dtype)
+    if data_type in _SUB_BYTE_MASKS:
+        mask = np.uint64(_SUB_BYTE_MASKS[data_type])
+        return lambda values: (values & mask).astype(np.uint8).view(dtype)
+    return lambda values: values.astype(dtype)
+
+
+def collect_strings(data: memoryview, most: int, budget: Budget) -> list[bytes]:
+    """Collect the first so many occurrences of `string_val`."""
+    strings: list[bytes] = []
+    for field, wire, first, last in iter_fields(data):
+        if field == STRING_VAL and wire == BYTES and len(strings) < most:
+            budget.take(_STRING_SIZE + last - first if last - first > 1 else 0)
+            strings.append(bytes(data[first:last]))
+    return strings
+
+
+def collect_pieces(data: memoryview, number: int, most: int, budget: Budget) -> list[memoryview]:
+    """Collect the first so many occurrences of a field."""
+    pieces: list[memoryview] = []
+    for field, wire, first, last in iter_fields(data):
+        if field == number and wire == BYTES and len(pieces) < most:
+            budget.take(PIECE_SIZE)
+            pieces.append(data[first:last])
+    return pieces
+
+
+def split_content(content: memoryview, count: int) -> list[memoryview]:
+    """Split `tensor_content` of strings: all lengths as varints, then all bytes, no checksum."""
+    try:
+        lengths, position = decode_varints(np.frombuffer(content, np.uint8), count)
+    except ValueError as error:
+        raise MalformedError(
+            f"Expected tensor_content with the lengths of {count} strings: {error}"
+        ) from error
+    pieces: list[memoryview] = []
+    for length in lengths.tolist():
+        pieces.append(content[position : position + length])
+        position += length
+    if position != len(content):
+        raise MalformedError(
+            f"Expected {position} bytes in tensor_content of {count} strings, found {len(content)}"
+        )
+    return pieces
