@@ -4,6 +4,7 @@ report              what was found, as values
 readers             data files while they are read, and their holes
 survey              which files belong to the checkpoint, leftovers included
 salvaged_table      what a table, whole or broken, still says
+salvaged_blocks     where the blocks of such a table are
 index_view          what an index says of tensors, and what of it is proved
 check               one payload against its bytes
 case                all payloads of a checkpoint

@@ -24,7 +24,7 @@ from ckptparse.examination.outcome import (
 )
 from ckptparse.examination.payload import Form, Payload, Record
 from ckptparse.examination.readers import DataFiles, checksum_of, find_holes
-from ckptparse.examination.salvaged_table import read_salvaged
+from ckptparse.examination.salvaged import read_salvaged
 from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, EvidenceRule, Status
 

@@ -17,13 +17,8 @@ from ckptparse.errors import CheckpointError, LimitError, PermissionDeniedError
 from ckptparse.examination.payload import ListedTensor, PartName, Payload
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import FileReport
-from ckptparse.examination.salvaged_table import (
-    INDEX_CODES,
-    SalvagedEntry,
-    SalvagedTable,
-    TableCodes,
-    salvage_table,
-)
+from ckptparse.examination.salvaged import INDEX_CODES, SalvagedEntry, SalvagedTable, TableCodes
+from ckptparse.examination.salvaged_table import salvage_table
 from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.files.context import Context

@@ -27,14 +27,14 @@ from ckptparse.examination.index_view import IndexView, name_foreign
 from ckptparse.examination.payload import ListedTensor, Payload, Record
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import FileReport
-from ckptparse.examination.salvaged_table import (
+from ckptparse.examination.salvaged import (
     LEGACY_CODES,
     SalvagedBlock,
     SalvagedEntry,
     SalvagedTable,
     read_salvaged,
-    salvage_table,
 )
+from ckptparse.examination.salvaged_table import salvage_table
 from ckptparse.inventory.survey import LegacyFile, Origin, Survey
 from ckptparse.legacy.metadata import SliceList, decode_metadata
 from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits

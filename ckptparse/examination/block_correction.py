@@ -1,0 +1,87 @@
+"""A block of a table whose checksum fails, with the one flipped bit flipped back that explains it.
+
+The trailer is `type | crc`: the checksum covers the contents and the type byte (docs/format.md,
+section 1.3). The flipped bit may also be one of the stored checksum itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ckptparse.coding.checksum import crc32c, mask_crc, unmask_crc
+from ckptparse.crc.flips import chance_of_bit, find_bit, find_crc_bit
+from ckptparse.errors import CheckpointError
+from ckptparse.examination.carving import fixed32
+from ckptparse.examination.resuming import Accept
+from ckptparse.limits import Limits
+from ckptparse.table.block import Block
+from ckptparse.table.format import TRAILER_SIZE, decompress_block
+
+__all__ = ["CorrectedBlock", "correct_block"]
+
+_WORTH_OFFERING = 0.5
+"""A corrected bit is not offered if it is wrong more often than right."""
+_CRC_BITS = 32
+"""Bits of a stored checksum. That one of them is flipped fits any damage with 32 in 2^32."""
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedBlock:
+    """A block with one flipped bit flipped back.
+
+    Attributes:
+        contents: What it holds then.
+        chance: Chance that it was another change.
+        what: Which bit it was, in words.
+        change: Offset in the block, the bytes that stand there, and those that belong there.
+    """
+
+    contents: bytes
+    chance: float
+    what: str
+    change: tuple[int, bytes, bytes]
+
+
+def correct_block(stored: bytes, accept: Accept, limits: Limits) -> CorrectedBlock | None:
+    """Return the contents with the one flipped bit corrected that explains the checksum.
+
+    Args:
+        stored: The block as stored, with its trailer.
+        accept: Tells whether a key and a value look right: all in the corrected block must.
+        limits: Bounds on what is decompressed.
+
+    Returns:
+        None if no single bit explains it, or if that is wrong more often than right.
+    """
+    size = len(stored) - TRAILER_SIZE
+    # The type byte is covered by the checksum too, so the flipped bit may be in it: size + 1.
+    masked = fixed32(stored, size + 1)
+    computed = crc32c(memoryview(stored)[: size + 1])
+    fixed, what = stored, "one bit of the stored checksum is flipped"
+    chance = _CRC_BITS / 2**32
+    right = mask_crc(computed).to_bytes(4, "little")
+    changed = size + 1, stored[size + 1 : size + 5], right
+    if not find_crc_bit(masked, mask_crc(computed)):
+        change = find_bit(unmask_crc(masked), computed, size + 1)
+        chance = chance_of_bit(size + 1)
+        if change is None or chance > _WORTH_OFFERING:
+            return None
+        fixed = change.apply(stored)
+        what = f"bit {change.bit} of byte {change.offset} is flipped"
+        part = slice(change.offset, change.offset + len(change.mask))
+        changed = change.offset, stored[part], fixed[part]
+    contents = _sound_contents(fixed, size, accept, limits)
+    return None if contents is None else CorrectedBlock(contents, chance, what, changed)
+
+
+def _sound_contents(stored: bytes, size: int, accept: Accept, limits: Limits) -> bytes | None:
+    """Return the contents of a corrected block if every entry in it follows the rules."""
+    try:
+        contents = decompress_block(stored[:size], stored[size], limits=limits, path="", offset=0)
+        decoded = Block.from_bytes(contents).decode_entries(limits=limits)
+    except CheckpointError:
+        return None
+    values = zip(decoded.keys, decoded.starts, decoded.ends, strict=True)
+    if all(accept(key, contents[start:stop]) for key, start, stop in values):
+        return contents
+    return None
