@@ -45,6 +45,7 @@ Patterns = str | Iterable[str] | None
 """One glob, or several; `*` crosses `/`. None for no choice."""
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_NAMINGS = get_args(Naming)
 _FEW_NAMES = 64
 """Up to so many names are looked up singly; for more, a listing of the index takes less time."""
 
@@ -74,8 +75,8 @@ class Checkpoint(Mapping[str, Tensor]):
         Raises:
             ValueError: Not a naming, or fewer than one thread.
         """
-        if naming not in get_args(Naming):
-            raise ValueError(f"naming is one of {get_args(Naming)}, not {naming!r}")
+        if naming not in _NAMINGS:
+            raise ValueError(f"naming is one of {_NAMINGS}, not {naming!r}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads is None or at least 1, not {threads}")
         self.path = path
@@ -439,10 +440,10 @@ class Checkpoint(Mapping[str, Tensor]):
         return key
 
     def _find_key(self, name: str) -> str | None:
-        candidates = [name]
-        if name.endswith(":0"):
-            candidates.append(name[:-2])
-        return next((key for key in candidates if self._find_tensor(key) is not None), None)
+        if self._find_tensor(name) is not None:
+            return name
+        key = name.removesuffix(":0")
+        return key if key != name and self._find_tensor(key) is not None else None
 
     def _tensor(self, key: str) -> Tensor:
         tensor = self._find_tensor(key)

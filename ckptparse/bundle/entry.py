@@ -218,7 +218,7 @@ def shape_from_proto(proto: Any, *, limits: Limits) -> tuple[int, ...]:
     """
     limits.check("rank", len(proto.dim), "The number of dimensions of a tensor")
     shape = tuple(dim.size for dim in proto.dim)
-    if any(size < 0 for size in shape):
+    if shape and min(shape) < 0:
         raise MalformedError(f"Expected dimensions of 0 or more, found shape {shape}")
     return shape
 

@@ -74,8 +74,7 @@ class ShardFiles:
         """
         path = self.path(shard_id)
         try:
-            context = self._pool.borrow(path)
-            source = context.__enter__()
+            source = self._pool.take(path)
         except CheckpointNotFoundError:
             raise self._missing(shard_id, path) from None
         try:
@@ -88,7 +87,7 @@ class ShardFiles:
             error.hint = error.hint or self._explain(path)
             raise
         finally:
-            context.__exit__(None, None, None)
+            self._pool.give_back(path)
 
     def _missing(self, shard_id: int, path: str) -> MissingShardError:
         self._check_replaced()

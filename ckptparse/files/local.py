@@ -181,8 +181,8 @@ class LocalSource:
     def __del__(self) -> None:
         # When the interpreter ends, `os` may be gone, and nothing needs closing. An error here
         # would only be printed as "Exception ignored".
-        if os is not None:
-            with suppress(OSError, AttributeError):
+        if os is not None and getattr(self, "_descriptor", -1) >= 0:
+            with suppress(OSError):
                 self.close()
 
     def _read_some(self, offset: int, size: int) -> bytes:

@@ -35,11 +35,31 @@ class SourcePool:
     @contextmanager
     def borrow(self, path: str) -> Iterator[Source]:
         """Return the open file of that path, for use in a `with` statement."""
-        source = self._take(path)
+        source = self.take(path)
         try:
             yield source
         finally:
-            self._give_back(path)
+            self.give_back(path)
+
+    def take(self, path: str) -> Source:
+        """Return the open file of that path; each call is followed by one of `give_back`."""
+        with self._lock:
+            if self._closed:
+                raise ClosedError("The checkpoint has been closed", path=path)
+            source = self._open.get(path)
+            if source is None:
+                source = self._open[path] = open_later(self._storage, path)
+            self._open.move_to_end(path)
+            self._users[path] = self._users.get(path, 0) + 1
+            return source
+
+    def give_back(self, path: str) -> None:
+        """Let the file of that path be closed when others need its place."""
+        with self._lock:
+            self._users[path] -= 1
+            if not self._users[path]:
+                del self._users[path]
+            self._evict(0 if self._closed else self._capacity)
 
     def map(self, source: Source) -> mmap.mmap | None:
         """Map an open file; None if too many are mapped already, or if the system refuses.
@@ -62,24 +82,6 @@ class SourcePool:
         with self._lock:
             self._closed = True
             self._evict(0)
-
-    def _take(self, path: str) -> Source:
-        with self._lock:
-            if self._closed:
-                raise ClosedError("The checkpoint has been closed", path=path)
-            source = self._open.get(path)
-            if source is None:
-                source = self._open[path] = open_later(self._storage, path)
-            self._open.move_to_end(path)
-            self._users[path] = self._users.get(path, 0) + 1
-            return source
-
-    def _give_back(self, path: str) -> None:
-        with self._lock:
-            self._users[path] -= 1
-            if not self._users[path]:
-                del self._users[path]
-            self._evict(0 if self._closed else self._capacity)
 
     def _evict(self, capacity: int) -> None:
         if len(self._open) <= capacity:

@@ -61,12 +61,18 @@ def decode_entry(contents: bytes, position: int, end: int) -> tuple[int, int, in
     Raises:
         MalformedError: A length is no varint, or leads beyond `end`.
     """
-    try:
-        shared, at = decode_varint(contents, position, end, bits=32)
-        non_shared, at = decode_varint(contents, at, end, bits=32)
-        value_size, at = decode_varint(contents, at, end, bits=32)
-    except ValueError as error:
-        raise MalformedError(f"Bad block entry at byte {position}: {error}") from error
+    at = position + 3
+    lengths = contents[position:at]
+    if at <= end and lengths.isascii():
+        # The usual entry: below 0x80 a varint is one byte.
+        shared, non_shared, value_size = lengths
+    else:
+        try:
+            shared, at = decode_varint(contents, position, end, bits=32)
+            non_shared, at = decode_varint(contents, at, end, bits=32)
+            value_size, at = decode_varint(contents, at, end, bits=32)
+        except ValueError as error:
+            raise MalformedError(f"Bad block entry at byte {position}: {error}") from error
     if at + non_shared + value_size > end:
         raise MalformedError(
             f"Bad block entry at byte {position}: expected its key of {non_shared} and value of "

@@ -47,6 +47,8 @@ MAGIC = bytes.fromhex("57fb808b247547db")
 _HANDLES_SIZE = FOOTER_SIZE - len(MAGIC)
 _LARGE = 1 << 20
 """Bytes of a block from which on it matters how often it is in memory."""
+_WORTH_TWO_READS = 1 << 15
+"""Bytes of a block from which on a copy takes longer than another call of the system."""
 _SNAPPY_BEST_RATIO = 22
 """No Snappy stream becomes more than 22 times as long: its best element takes 3 bytes for a copy of
 64. A stream that states more is damaged or hostile, and no memory is taken for it."""
@@ -163,8 +165,8 @@ def read_block(source: Source, handle: BlockHandle, *, limits: Limits) -> bytes:
             size=handle.size,
         )
     where: dict[str, Any] = {"path": source.path, "offset": handle.offset}
-    if handle.size >= _LARGE and source.concurrency is None:
-        # In two parts, so that the contents are not there twice.
+    if handle.size >= _WORTH_TWO_READS and source.concurrency is None:
+        # In two parts, so that the contents are not there twice. Elsewhere each is a request.
         contents = source.read_at(handle.offset, handle.size)
         trailer = source.read_at(handle.offset + handle.size, TRAILER_SIZE)
         compression = _check_crc(trailer, crc32c(contents), handle.size, **where)
