@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ckptparse.checkpoint import Checkpoint, Naming, Patterns
 from ckptparse.errors import DataLossError
-from ckptparse.files.context import Store, begin
+from ckptparse.files.context import Cache, Store, begin
 from ckptparse.inventory.places import PathLike, choose_strictly
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.opening import name_whole, open_checkpoint, read_graph
@@ -29,6 +29,7 @@ def open(
     verify: bool = True,
     threads: int | None = None,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Checkpoint:
     """Open a checkpoint, to look inside and to read parts of it.
@@ -47,6 +48,9 @@ def open(
         store: Where the path leads: a `Storage`, an obstore store, an fsspec file system, or a
             mapping of names to bytes or file objects. None: to a file of this machine, or where
             the URL leads that the path is.
+        cache: Directory that keeps what is read of a bucket, a web server or an fsspec file system,
+            and gives it again as long as the file has the same ETag. `limits.cache_bytes` bounds
+            it. It has no effect on files of this machine or of a mapping.
         limits: Bounds on what the file may ask for.
 
     Raises:
@@ -56,7 +60,7 @@ def open(
         LimitError: It asks for more than `limits` allow.
         UnsupportedError: It needs a newer reader.
     """
-    place, context = begin(path, store=store, limits=limits)
+    place, context = begin(path, store=store, cache=cache, limits=limits)
     inventory = choose_strictly(place, context)
     return open_checkpoint(
         inventory, context, naming=naming, mmap=mmap, verify=verify, threads=threads
@@ -74,6 +78,7 @@ def read(
     verify: bool = True,
     threads: int | None = None,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> dict[str, npt.NDArray[Any]]:
     """Read a checkpoint's variables.
@@ -96,7 +101,7 @@ def read(
         ChecksumError: Bytes are not those that were written.
         CheckpointError: As for `open`.
     """
-    place, context = begin(path, store=store, limits=limits)
+    place, context = begin(path, store=store, cache=cache, limits=limits)
     inventory = choose_strictly(place, context)
     with open_checkpoint(
         inventory, context, naming=naming, mmap=mmap, verify=verify, threads=threads
@@ -113,17 +118,20 @@ def list_variables(
     *,
     naming: Naming = "checkpoint",
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> list[tuple[str, tuple[int, ...]]]:
     """List names and shapes, sorted by the stored name's bytes.
 
     Args and errors are those of `open`. No data file is touched.
     """
-    with open(path, naming=naming, store=store, limits=limits) as checkpoint:
+    with open(path, naming=naming, store=store, cache=cache, limits=limits) as checkpoint:
         return list(checkpoint.shapes().items())
 
 
-def open_graph(path: PathLike, *, store: Store = None, limits: Limits = DEFAULT_LIMITS) -> Graph:
+def open_graph(
+    path: PathLike, *, store: Store = None, cache: Cache = None, limits: Limits = DEFAULT_LIMITS
+) -> Graph:
     """Open a graph: a GraphDef or a MetaGraphDef, binary or text.
 
     The whole file is read and kept in memory; nodes and constants are decoded when asked for.
@@ -131,6 +139,7 @@ def open_graph(path: PathLike, *, store: Store = None, limits: Limits = DEFAULT_
     Args:
         path: A frozen graph (`.pb`), its text (`.pbtxt`), a `.meta`, or the checkpoint beside one.
         store: As for `open`.
+        cache: As for `open`.
         limits: Bounds on what the file may ask for.
 
     Raises:
@@ -141,7 +150,7 @@ def open_graph(path: PathLike, *, store: Store = None, limits: Limits = DEFAULT_
     """
     from ckptparse.inventory.models import find_graph
 
-    place, context = begin(path, store=store, limits=limits)
+    place, context = begin(path, store=store, cache=cache, limits=limits)
     return read_graph(find_graph(place, context), context)
 
 
@@ -150,6 +159,7 @@ def open_saved_model(
     *,
     verify: bool = True,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> SavedModel:
     """Open a SavedModel: its signatures, graphs, objects, layers, variables and assets.
@@ -162,6 +172,7 @@ def open_saved_model(
         verify: Check the stored checksums of tensors that are read whole, and the hashes of a
             chunked SavedModel's data (about 8 MB a second); those of headers always are.
         store: As for `open`.
+        cache: As for `open`.
         limits: Bounds on what the files may ask for.
 
     Raises:
@@ -172,7 +183,7 @@ def open_saved_model(
     from ckptparse.inventory.models import find_saved_model
     from ckptparse.model import SavedModel
 
-    place, context = begin(path, store=store, limits=limits)
+    place, context = begin(path, store=store, cache=cache, limits=limits)
     model = SavedModel(find_saved_model(place, context), context, verify=verify)
     model.check_hub_module()
     return model

@@ -68,6 +68,10 @@ class Limits:
     """What the members of an archive take in temporary files when unpacked, all together. What
     unpacks to more than 100 times its size is bounded by `decompressed_bytes`."""
 
+    cache_bytes: int = 1 << 34
+    """What `cache=` keeps on the disk, of all checkpoints together. The least recently used goes
+    first."""
+
     def __repr__(self) -> str:
         changed = [
             f"{part.name}={getattr(self, part.name)}"

@@ -78,7 +78,7 @@ def test_the_examples_of_the_page_run(client: Any, tmp_path: Path) -> None:
     bundle.write(tmp_path / "m")
     page = (Path(__file__).resolve().parents[1] / "docs" / "remote.md").read_text("utf-8")
     blocks = re.findall(r"<!-- run by: remote -->\n```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names: dict[str, Any] = {"ckptparse": ckptparse, "client": client}
     for block in blocks:
         text = re.sub(r"^(from dask\.distributed .*|client = .*)$", "", block, flags=re.MULTILINE)

@@ -18,7 +18,7 @@ from ckptparse.annotation.shards import annotate_shard
 from ckptparse.annotation.tables import annotate_table
 from ckptparse.errors import NotACheckpointError, UnsupportedError
 from ckptparse.filenames import INDEX_SUFFIX, split_data_path
-from ckptparse.files.context import Context, Store, begin
+from ckptparse.files.context import Cache, Context, Store, begin
 from ckptparse.files.storage import Source, is_file
 from ckptparse.identification import identify_file
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -49,6 +49,7 @@ def annotate(
     *,
     depth: int | None = None,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Iterator[Annotation]:
     """Iterate over the parts of a file: every byte of it, in order, each part before its own parts.
@@ -58,6 +59,7 @@ def annotate(
             graph, meta graph, `saved_model.pb`, `fingerprint.pb` or `keras_metadata.pb`.
         depth: Levels below the first that are wanted; all if None.
         store: As for `ckptparse.open`.
+        cache: As for `open`.
         limits: Bounds on what is read and unpacked.
 
     Raises:
@@ -66,7 +68,7 @@ def annotate(
         UnsupportedError: The file is text, or a kind that is not taken apart.
         DataLossError: The index beside a data file is damaged.
     """
-    place, context = begin(path, store=store, limits=limits)
+    place, context = begin(path, store=store, cache=cache, limits=limits)
     return _annotate(place, depth, context)
 
 

@@ -65,6 +65,8 @@ class Run:
     verbose: bool = False
     json: bool = False
     debug: bool = False
+    cache: str | None = None
+    """Directory that keeps what is read of buckets and servers."""
     warnings: list[str] = field(default_factory=list)
     """Warnings that came up, in order, each once."""
     errors: list[Exception] = field(default_factory=list)
@@ -110,6 +112,10 @@ _SHARED: dict[str, Any] = {
     "quiet": Annotated[bool, Option("--quiet", "-q", help="No messages besides errors.")],
     "verbose": Annotated[bool, Option("--verbose", "-v", help="More messages.")],
     "debug": Annotated[bool, Option("--debug", help="Errors with their traceback.")],
+    "cache": Annotated[
+        str | None,
+        Option("--cache", metavar="DIR", help="Keep here what is read of buckets and servers."),
+    ],
 }
 
 
@@ -127,7 +133,8 @@ def as_command(function: Callable[..., Answer]) -> click.Command:
 
     def command(**arguments: Any) -> None:
         flags = {flag: arguments.pop(flag) for flag in _SHARED}
-        run = Run(name, flags["quiet"], flags["verbose"], flags["json_"], flags["debug"])
+        json_ = flags.pop("json_")
+        run = Run(name, json=json_, **flags)
         raise click.exceptions.Exit(_run(run, lambda: function(run, **arguments)))
 
     help_text, examples = _split_docstring(inspect.getdoc(function) or "")
@@ -150,7 +157,10 @@ def _parameters(function: Callable[..., Answer]) -> list[click.Parameter]:
         )
         for one in own
     ]
-    shared = [to_click(name, kind, False, required=False) for name, kind in _SHARED.items()]
+    shared = [
+        to_click(name, kind, None if name == "cache" else False, required=False)
+        for name, kind in _SHARED.items()
+    ]
     return [*found, *shared]
 
 

@@ -15,7 +15,7 @@ from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import Report
 from ckptparse.examination.summary import make_report
-from ckptparse.files.context import Context, Place, Progress, Store, begin
+from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin
 from ckptparse.files.noted import NotedStorage
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import choose_leniently
@@ -36,6 +36,7 @@ def verify(
     progress: Progress | None = None,
     executor: Executor | None = None,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Report:
     """Check a checkpoint: index, data files, every tensor, and what is beside them.
@@ -50,6 +51,7 @@ def verify(
             processes, `dask.distributed`'s `Client.get_executor()`, loky. The report is the same.
             None: this thread; for files in a bucket, 16 threads that wait for answers.
         store: As for `ckptparse.open`.
+        cache: As for `open`.
         limits: Bounds on what its files may ask for.
 
     Returns:
@@ -60,7 +62,7 @@ def verify(
         NotACheckpointError: The file there was never part of one; `.identity` says what it is.
         StorageError: The network or a worker failed, which says nothing of the checkpoint.
     """
-    found = begin(path, store=store, limits=limits, progress=progress, lenient=True)
+    found = begin(path, store=store, cache=cache, limits=limits, progress=progress, lenient=True)
     return verify_path(*found, hashes=hashes, executor=executor)
 
 

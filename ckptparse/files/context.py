@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FILE_OBJECT",
+    "Cache",
     "Context",
     "Place",
     "Progress",
@@ -41,6 +42,10 @@ Place = str | os.PathLike[str] | BinaryIO
 Store = Storage | Mapping[str, Content] | Any | None
 """Where files are: a `Storage`, an obstore store, an fsspec file system, or a mapping of names to
 bytes or file objects. None: on this machine, or where a URL says."""
+
+
+Cache = str | os.PathLike[str] | None
+"""A directory that keeps what is read of buckets and servers; None keeps nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +129,7 @@ def begin(
     path: Place,
     *,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress | None = None,
     choose: bool = True,
@@ -134,6 +140,7 @@ def begin(
     Args:
         path: The path that the caller gave.
         store: Where it is.
+        cache: Directory that keeps what is read of files that are not on this machine.
         limits: Bounds on what files may ask for.
         progress: Called with the progress of the work.
         choose: Whether the path of an archive means the checkpoint in it, or the archive itself.
@@ -151,6 +158,10 @@ def begin(
     if progress is not None and not callable(progress):
         raise TypeError(f"Expected progress to be a function, found {type(progress).__name__}")
     text, storage = find_storage(path, store)
+    if cache is not None and hasattr(storage, "scope"):
+        from ckptparse.files.cache import BlockStore, CachedStorage
+
+        storage = CachedStorage(storage, BlockStore(os.fsdecode(cache), limits.cache_bytes))
     plain = Context(storage=storage, limits=limits, progress=progress)
     # A checkpoint that is found by its prefix is in no archive.
     if not text or "\0" in text or is_file(storage, text + INDEX_SUFFIX):
@@ -168,6 +179,7 @@ def begin_with(
     source: Any,
     *,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress | None = None,
 ) -> tuple[Any, Context]:
@@ -177,7 +189,7 @@ def begin_with(
         TypeError: As for `begin`.
     """
     if isinstance(source, (str, bytes, os.PathLike)) or _find_value(source) is not None:
-        return begin(source, store=store, limits=limits, progress=progress)
+        return begin(source, store=store, cache=cache, limits=limits, progress=progress)
     return source, begin("", store=store, limits=limits, progress=progress)[1]
 
 

@@ -31,8 +31,10 @@ Result = TypeVar("Result")
 _KINDS: Mapping[str, FileKind] = {"file": "file", "directory": "directory"}
 _PIECE = 8 << 20
 _WRITE = "writing"
-_TAGS = ("ETag", "etag", "generation", "blob_id", "mtime", "LastModified", "created")
-"""What file systems call what changes with a file, the surest first."""
+_TAGS = ("ETag", "etag", "generation", "blob_id")
+"""What file systems call what changes with a file."""
+_TIMES = ("mtime", "LastModified", "created")
+"""The same, less surely, if they have none of those."""
 _LOOK_AGAIN = 1.0
 """Seconds between two looks at whether a file is still the same: each costs a request."""
 
@@ -99,6 +101,18 @@ class FilesystemStorage:
         """Return the directory and the last name of a path."""
         return posixpath.split(path)
 
+    def forget(self, path: str) -> None:  # noqa: ARG002 - of a list all is forgotten
+        """Forget what is known of a file, so that it is asked for again."""
+        self._filesystem.invalidate_cache()
+
+    def scope(self, path: str) -> str | None:
+        """Return what tells its files from those of others; None if it does not say what it is."""
+        try:
+            told = self._filesystem.to_json(include_password=False)
+            return f"{told}\n{self._filesystem.unstrip_protocol(path)}"
+        except Exception:  # noqa: BLE001 - each plugin has errors of its own
+            return None
+
     def put(self, path: str, file: BinaryIO, size: int, *, overwrite: bool) -> None:
         """Write a file, piece by piece; see `WritableStorage`."""
         if not overwrite and self.stat(path) is not None:
@@ -157,11 +171,16 @@ def _stat(info: Mapping[str, Any]) -> FileStat:
     kind = _KINDS.get(info["type"], "other")
     if kind != "file":
         return FileStat(kind)
-    identity = next((info[tag] for tag in _TAGS if info.get(tag) is not None), None)
-    if isinstance(identity, datetime):
+    size = int(info["size"] or 0)
+    tag = next((tag for tag in (*_TAGS, *_TIMES) if info.get(tag) is not None), None)
+    if tag is None:
+        return FileStat("file", size)
+    value = info[tag]
+    if isinstance(value, datetime):
         # A listing may give the same time as a number.
-        identity = identity.timestamp()
-    return FileStat("file", int(info["size"] or 0), None if identity is None else str(identity))
+        value = value.timestamp()
+    # Another file may have the same time.
+    return FileStat("file", size, (str(value),) if tag in _TIMES else str(value))
 
 
 def _ask(path: str, request: Callable[[], Result], *, to: str = "reading") -> Result:

@@ -24,6 +24,9 @@ class OneObjectStorage:
         path: Its URL without the query, which stands in no message.
     """
 
+    names_tags = True
+    """Whether each request says of which ETag the object must be."""
+
     def __init__(self, store: Any, path: str) -> None:
         """Take the `obstore` store of the whole URL: the object has the empty key there."""
         self.path = path
@@ -64,6 +67,10 @@ class OneObjectStorage:
     def split(self, path: str) -> tuple[str, str]:
         """Return directory and last name of a path."""
         return posixpath.split(path)
+
+    def scope(self, path: str) -> str | None:  # noqa: ARG002 - it has one
+        """Return what tells the object from others: the whole URL, of which only a hash is kept."""
+        return str(getattr(self._store, "url", "")) or None
 
     def __getstate__(self) -> tuple[Any, str]:
         return self._store, self.path

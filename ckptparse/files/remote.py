@@ -28,7 +28,15 @@ from ckptparse.errors import (
 from ckptparse.files.storage import FileStat, Storage, check_range
 from ckptparse.locks import make_lock
 
-__all__ = ["ObjectStorage", "RemoteSource", "ask", "open_object", "open_url", "stat_of"]
+__all__ = [
+    "ObjectStorage",
+    "RemoteSource",
+    "ask",
+    "matching",
+    "open_object",
+    "open_url",
+    "stat_of",
+]
 
 Result = TypeVar("Result")
 
@@ -45,6 +53,8 @@ _RETRIES: Any = {
         "base": 2,
     },
 }
+_PLACE = ("endpoint", "bucket", "container_name", "account_name", "region")
+"""What says of a store where it is, other than who may read it."""
 _PART = 8 << 20
 """Bytes of a part of a large object; a smaller object is sent at once."""
 _PARTS_AT_ONCE = 4
@@ -104,7 +114,7 @@ class RemoteSource:
 
 def open_object(store: Any, key: str, path: str, status: FileStat) -> RemoteSource:
     """Open an object of an `obstore` store, of that size and for as long as it is the same."""
-    match = {} if status.identity is None else {"if_match": status.identity}
+    match = matching(status.identity)
 
     def fetch(offset: int, size: int) -> Any:
         options = {"range": (offset, offset + size), **match}
@@ -113,12 +123,23 @@ def open_object(store: Any, key: str, path: str, status: FileStat) -> RemoteSour
     return RemoteSource(path, status.size, fetch)
 
 
+def matching(tag: object) -> Mapping[str, Any]:
+    """Return the condition of a request that the ETag is still the same.
+
+    A server never finds a weak one equal (RFC 9110, section 13.1.1), so it is not asked.
+    """
+    return {"if_match": tag} if isinstance(tag, str) and not tag.startswith("W/") else {}
+
+
 class ObjectStorage:
     """An `obstore` store as a file system.
 
     Attributes:
         root: The start of all paths, such as `s3://bucket/`; empty if paths are the keys.
     """
+
+    names_tags = True
+    """Whether each request says of which ETag the object must be."""
 
     def __init__(self, store: Any, *, root: str = "") -> None:
         self.root = root
@@ -164,6 +185,15 @@ class ObjectStorage:
     def read_only(self) -> bool:
         """Whether nothing can be written."""
         return False
+
+    def scope(self, path: str) -> str | None:  # noqa: ARG002 - one store has one bucket
+        """Return what tells its objects from those of other stores with the same path."""
+        config: Mapping[str, Any] = getattr(self._store, "config", None) or {}
+        named = {str(name): str(value) for name, value in config.items()}
+        place = [f"{name}={named.get(name)}" for name in _PLACE]
+        url = getattr(self._store, "url", "")
+        prefix = getattr(self._store, "prefix", None)
+        return "\n".join((type(self._store).__name__, self.root, str(url), str(prefix), *place))
 
     def put(self, path: str, file: BinaryIO, size: int, *, overwrite: bool) -> None:
         """Send an object, a large one in parts of 8 MiB; see `WritableStorage`."""
@@ -312,6 +342,12 @@ def ask(path: str, request: Callable[[], Result], *, to: str = "reading") -> Res
             "The object was replaced while it was read",
             path=path,
             hint="Read it again when no other program writes to it",
+        )
+    if kind in ("ValueError", "InvalidPathError"):
+        raise CheckpointNotFoundError(
+            "No such object",
+            path=path,
+            hint="The key of an object has no '.', no '..' and no empty name between slashes",
         )
     if kind == "NotSupportedError":
         raise UnsupportedError("The server does not give parts (ranges) of this object", path=path)

@@ -24,7 +24,7 @@ from ckptparse.errors import (
     UnsupportedError,
 )
 from ckptparse.filenames import INDEX_SUFFIX
-from ckptparse.files.remote import ObjectStorage, RemoteSource, ask, stat_of
+from ckptparse.files.remote import ObjectStorage, RemoteSource, ask, matching, stat_of
 from ckptparse.files.storage import FileStat, check_range
 
 __all__ = ["WebSource", "WebStorage"]
@@ -98,6 +98,9 @@ class WebStorage(ObjectStorage):
     Attributes:
         root: The start of all paths, such as `https://host/`; empty if paths are the keys.
     """
+
+    asks_for_first = True
+    """Whether the answer that a file is there is to come with its first bytes."""
 
     def __init__(self, store: Any, *, root: str = "", once: Any = None) -> None:
         """Take the store, and one that asks only once and does not wait long."""
@@ -175,6 +178,8 @@ class WebStorage(ObjectStorage):
             if key in self._answers:
                 return self._answers[key]
         try:
+            if not self.asks_for_first:
+                return self.ask_for_size(path, key)
             return self._ask_for_first(path, key)
         except CheckpointNotFoundError:
             with self._lock:
@@ -235,7 +240,7 @@ class WebStorage(ObjectStorage):
 
     def _ask_for_range(self, path: str, key: str, offset: int, size: int) -> bytes:
         known = self.known(key)
-        match = {} if known is None or known.identity is None else {"if_match": known.identity}
+        match = matching(None if known is None else known.identity)
         try:
             status, data = self._get(path, key, offset, size, match)
         except (CheckpointNotFoundError, PermissionDeniedError):

@@ -22,7 +22,7 @@ from ckptparse.filenames import (
     strip_temp_directory,
     strip_temporary,
 )
-from ckptparse.files.context import Place, Store, begin
+from ckptparse.files.context import Cache, Place, Store, begin
 from ckptparse.files.storage import FileStat
 from ckptparse.graph.state import read_state
 from ckptparse.identification import Identity, identify_file
@@ -40,12 +40,15 @@ _MOST_SHARDS = 100_000
 _HUB_FILE = "tfhub_module.pb"
 
 
-def identify(path: Place, *, store: Store = None, limits: Limits = DEFAULT_LIMITS) -> Identity:
+def identify(
+    path: Place, *, store: Store = None, cache: Cache = None, limits: Limits = DEFAULT_LIMITS
+) -> Identity:
     """Tell what is at a path: a checkpoint of any kind, or what it is instead.
 
     Args:
         path: A file, a directory, or the prefix or pattern of a checkpoint's files.
         store: As for `ckptparse.open`.
+        cache: As for `open`.
         limits: Bounds on what is read and unpacked.
 
     Returns:
@@ -57,7 +60,7 @@ def identify(path: Place, *, store: Store = None, limits: Limits = DEFAULT_LIMIT
         PermissionDeniedError: It may not be read.
         UnsupportedError: The operating system refuses to open it.
     """
-    place, context = begin(path, store=store, limits=limits, choose=False)
+    place, context = begin(path, store=store, cache=cache, limits=limits, choose=False)
     return identify_path(place, Folders(context))
 
 

@@ -17,7 +17,7 @@ from ckptparse.filenames import (
     STATE_FILE_NAME,
     last_part,
 )
-from ckptparse.files.context import Context, Store, begin
+from ckptparse.files.context import Cache, Context, Store, begin
 from ckptparse.graph.state import CheckpointState, StateFile, decode_state, read_message
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.legacy import match_pattern
@@ -88,6 +88,7 @@ def checkpoint_state(
     latest_filename: str | None = None,
     *,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> CheckpointState | None:
     """Read the state file of a directory.
@@ -96,6 +97,7 @@ def checkpoint_state(
         directory: Where the state file is.
         latest_filename: Its name; None means `checkpoint`.
         store: As for `ckptparse.open`.
+        cache: As for `open`.
         limits: Bounds on its size.
 
     Returns:
@@ -106,7 +108,7 @@ def checkpoint_state(
         MalformedError: The state file names no newest checkpoint; it may be empty.
         PermissionDeniedError: It may not be read.
     """
-    place, context = begin(directory, store=store, limits=limits, choose=False)
+    place, context = begin(directory, store=store, cache=cache, limits=limits, choose=False)
     state = _read_state(place, latest_filename, context)
     return None if state is None else _joined(state, context)
 
@@ -116,6 +118,7 @@ def latest_checkpoint(
     latest_filename: str | None = None,
     *,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> str | None:
     """Find the newest checkpoint that the state file of a directory lists and that exists.
@@ -134,7 +137,7 @@ def latest_checkpoint(
         MalformedError: The state file names no newest checkpoint; it may be empty.
         PermissionDeniedError: The state file may not be read, or the directory may not be listed.
     """
-    place, context = begin(directory, store=store, limits=limits, choose=False)
+    place, context = begin(directory, store=store, cache=cache, limits=limits, choose=False)
     folders = Folders(context)
     state = _read_state(place, latest_filename, context)
     if state is None:

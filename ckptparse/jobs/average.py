@@ -16,7 +16,7 @@ from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, element_name, item_size, numpy_dtype
 from ckptparse.elements import iter_stored
 from ckptparse.errors import UnsupportedError, located
-from ckptparse.files.context import Progress, Store, begin_with
+from ckptparse.files.context import Cache, Progress, Store, begin_with
 from ckptparse.jobs.derived import FLOATS
 from ckptparse.jobs.opening import Opened, TensorsFrom, open_tensors
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -43,6 +43,7 @@ def average(
     dry_run: bool = False,
     progress: Progress | None = None,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> dict[str, npt.NDArray[Any]] | str:
     """Average checkpoints of one model.
@@ -59,6 +60,7 @@ def average(
         dry_run: Whether nothing is read and written: all that can be refused beforehand is.
         progress: Told how many bytes are written, and how many there are.
         store: Where the paths of the checkpoints lead, as for `open`. `dst` is on this machine.
+        cache: As for `open`.
         limits: Bounds on what the files may ask for.
 
     Returns:
@@ -70,7 +72,10 @@ def average(
         DataLossError: One is damaged. Nothing is written then.
     """
     shares = _shares(len(paths), weights)
-    begun = [begin_with(path, store=store, limits=limits, progress=progress) for path in paths]
+    begun = [
+        begin_with(path, store=store, cache=cache, limits=limits, progress=progress)
+        for path in paths
+    ]
     with ExitStack() as stack:
         opened = [stack.enter_context(open_tensors(*one)) for one in begun]
         _check_alike(opened)

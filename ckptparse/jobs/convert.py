@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from ckptparse.checkpoint import Naming, Patterns
 from ckptparse.dtypes import element_name
 from ckptparse.errors import UnsupportedError
-from ckptparse.files.context import Progress, Store, begin_with, find_storage
+from ckptparse.files.context import Cache, Progress, Store, begin_with, find_storage
 from ckptparse.files.placing import check_absent
 from ckptparse.jobs.conversion import Conversion, ConversionRow, StoredTensor, TargetFormat
 from ckptparse.jobs.object_graphs import change_keys
@@ -65,6 +65,7 @@ def convert(
     executor: Executor | None = None,
     progress: Progress | None = None,
     store: Store = None,
+    cache: Cache = None,
     target_store: Store = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Conversion:
@@ -111,6 +112,7 @@ def convert(
         executor: Spreads the work on tensors that are changed; the caller writes.
         progress: Told how many bytes are written, and how many there are.
         store: Where the source lies, as for `ckptparse.open`.
+        cache: As for `open`.
         target_store: Where the target lies. None: on this machine, or where the URL leads that it
             is. Elsewhere than on this machine, files are sent when all are whole.
         limits: Bounds on what the source may ask for.
@@ -127,7 +129,7 @@ def convert(
     """
     target = os.fsdecode(dst)
     chosen = format_of_path(target, format)
-    source, context = begin_with(src, store=store, limits=limits, progress=progress)
+    source, context = begin_with(src, store=store, cache=cache, limits=limits, progress=progress)
     wishes = Wishes(
         names=names,
         include=include,

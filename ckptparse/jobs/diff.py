@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ckptparse.dtypes import element_name, is_numeric
 from ckptparse.errors import UnsupportedError, located
-from ckptparse.files.context import Progress, Store, begin_with
+from ckptparse.files.context import Cache, Progress, Store, begin_with
 from ckptparse.jobs.opening import TensorsFrom, describe_source, open_tensors
 from ckptparse.jobs.rules import Rename, make_rules
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -146,6 +146,7 @@ def diff(
     rename: Rename = None,
     progress: Progress | None = None,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Diff:
     """Compare two checkpoints, or whatever else `convert` takes.
@@ -161,13 +162,14 @@ def diff(
         rename: What the names of the first are in the second, as for `convert`.
         progress: Told how many bytes have been compared, and how many there are.
         store: Where both paths lead, as for `open`; a URL leads where it says.
+        cache: As for `open`.
         limits: Bounds on what the files may ask for.
 
     Raises:
         CheckpointError: As for `open`.
     """
-    a, a_context = begin_with(a, store=store, limits=limits, progress=progress)
-    b, b_context = begin_with(b, store=store, limits=limits, progress=progress)
+    a, a_context = begin_with(a, store=store, cache=cache, limits=limits, progress=progress)
+    b, b_context = begin_with(b, store=store, cache=cache, limits=limits, progress=progress)
     rules = make_rules(rename, None, limits)
     with open_tensors(a, a_context) as first, open_tensors(b, b_context) as second:
         before: dict[str, TensorLike] = {}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ckptparse.checkpoint import Naming, Patterns, choose_names
 from ckptparse.errors import located, name_not_found
-from ckptparse.files.context import Progress, Store, begin_with
+from ckptparse.files.context import Cache, Progress, Store, begin_with
 from ckptparse.jobs.opening import Opened, TensorsFrom, open_tensors
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.statistics.gathering import measure
@@ -28,6 +28,7 @@ def stats(
     histogram: bool = False,
     progress: Progress | None = None,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> dict[str, Summary]:
     """Sum up the values of every tensor: smallest, largest, mean, deviation, zeros, NaN and more.
@@ -44,13 +45,14 @@ def stats(
         histogram: Whether a histogram is made of each tensor.
         progress: Told how many bytes have been read, and how many there are.
         store: Where the path leads, as for `open`.
+        cache: As for `open`.
         limits: Bounds on what the file may ask for.
 
     Raises:
         TensorNotFoundError: One of `names` is not there.
         CheckpointError: As for `open` and for reading.
     """
-    source, context = begin_with(path, store=store, limits=limits, progress=progress)
+    source, context = begin_with(path, store=store, cache=cache, limits=limits, progress=progress)
     with open_tensors(source, context, naming=naming, verify=verify) as opened:
         wanted = opened.tensors if names is None else _named(names, opened)
         chosen = list(choose_names(wanted, include, exclude))

@@ -11,7 +11,7 @@ from ckptparse.examination.case import check_tensors, open_case
 from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.report import Outlook, Report
 from ckptparse.examination.verify import verify_path
-from ckptparse.files.context import Context, Place, Progress, Store, begin
+from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import choose_leniently
 from ckptparse.inventory.parts import survey_candidate
@@ -37,6 +37,7 @@ def verify(
     progress: Progress | None = None,
     executor: Executor | None = None,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Report:
     """Check a checkpoint: index, data files, every tensor, and what is beside them.
@@ -53,6 +54,7 @@ def verify(
             processes, `dask.distributed`'s `Client.get_executor()`, loky. The report is the same.
             None: this thread; for files in a bucket, 16 threads that wait for answers.
         store: As for `ckptparse.open`.
+        cache: As for `open`.
         limits: Bounds on what its files may ask for.
 
     Returns:
@@ -63,24 +65,24 @@ def verify(
         NotACheckpointError: The file there was never part of one; `.identity` says what it is.
         StorageError: The network or a worker failed, which says nothing of the checkpoint.
     """
-    found = begin(path, store=store, limits=limits, progress=progress, lenient=True)
+    found = begin(path, store=store, cache=cache, limits=limits, progress=progress, lenient=True)
     report = verify_path(*found, hashes=hashes, executor=executor)
     if report.ok:
         return report
     size = sum(file.size or 0 for file in report.files.values())
     damaged = sum(not tensor.status.proved for tensor in report.tensors.values())
     if size <= _TRIED_BYTES and damaged <= _TRIED_TENSORS:
-        return replace(report, outlook=_look_ahead(path, store, limits))
-    place, context = begin(path, store=store, limits=limits, lenient=True)
+        return replace(report, outlook=_look_ahead(path, store, cache, limits))
+    place, context = begin(path, store=store, cache=cache, limits=limits, lenient=True)
     return replace(report, outlook=_look_at_index(place, context, report))
 
 
-def _look_ahead(path: Place, store: Store, limits: Limits) -> Outlook | None:
+def _look_ahead(path: Place, store: Store, cache: Cache, limits: Limits) -> Outlook | None:
     """Return what `recover` gives; None if it raises an error."""
     from ckptparse.recovery.recover import recover
 
     try:
-        return Outlook.of(recover(path, store=store, limits=limits).report)
+        return Outlook.of(recover(path, store=store, cache=cache, limits=limits).report)
     except CheckpointError:
         return None
 

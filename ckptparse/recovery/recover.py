@@ -33,7 +33,7 @@ from ckptparse.examination.places import LEAST_SOUGHT, find_twins, is_telling
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import FileReport, Report
 from ckptparse.examination.summary import make_report
-from ckptparse.files.context import Context, Place, Progress, Store, begin
+from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin
 from ckptparse.files.noted import NotedStorage
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import choose_leniently, refuse_graph
@@ -80,6 +80,7 @@ def recover(
     hashes: bool = False,
     progress: Progress | None = None,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Recovery:
     """Get back what a damaged checkpoint still gives. Its files are never written.
@@ -107,6 +108,7 @@ def recover(
             What `Recovery.write` writes has them in any case.
         progress: Called from time to time with the bytes read so far and the bytes to read.
         store: As for `ckptparse.open`.
+        cache: As for `open`.
         limits: Bounds on what its files may ask for.
 
     Returns:
@@ -119,14 +121,18 @@ def recover(
         NotACheckpointError: The file there was never part of one; `.identity` says what it is.
         MalformedError: `shapes` are no shapes, or `mapfile` is no map file.
     """
-    place, aside = begin(path, store=store, limits=limits, progress=progress, lenient=True)
+    place, aside = begin(
+        path, store=store, cache=cache, limits=limits, progress=progress, lenient=True
+    )
     noted = NotedStorage(aside.storage)
     context = replace(aside, storage=noted)
     named = Evidence((os.fsdecode(one) for one in evidence), context)
     known: Mapfile | None = None
     maps: tuple[HashedFile, ...] = ()
     if mapfile is not None:
-        known, maps = _read_map(*begin(mapfile, store=store, limits=limits), hashes=hashes)
+        known, maps = _read_map(
+            *begin(mapfile, store=store, cache=cache, limits=limits), hashes=hashes
+        )
     given = read_shapes(shapes, context)
     recovery = _find(place, _Options(siblings, named, given, known, aside), context)
     asked = describe_asked(

@@ -11,7 +11,7 @@ from typing import Any
 from ckptparse.errors import ChecksumError, MalformedError
 from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.inputs import HashedFile, hash_files
-from ckptparse.files.context import Context, Progress, Store, begin
+from ckptparse.files.context import Cache, Context, Progress, Store, begin
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.recovery.asked import read_asked
 from ckptparse.recovery.recover import recover
@@ -99,6 +99,7 @@ def replay(
     overwrite: bool = False,
     progress: Progress | None = None,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Replay:
     """Repeat a recovery, and compare the result with its report.
@@ -121,11 +122,11 @@ def replay(
         CheckpointNotFoundError: A file that was read then is not there.
         MalformedError: It is no report, or it was written without hashes.
     """
-    path, context = begin(report, store=store, limits=limits)
+    path, context = begin(report, store=store, cache=cache, limits=limits)
     told = _read(path, context)
     asked, options = read_asked(told.report["options"], path=path)
     _check_inputs(told.inputs, context, path)
-    recovery = recover(asked, **options, progress=progress, store=store)
+    recovery = recover(asked, **options, progress=progress, store=store, cache=cache)
     written = None
     if out is not None:
         written = recovery.write(out, overwrite=overwrite, **_ways(told.output, path))

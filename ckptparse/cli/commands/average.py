@@ -58,6 +58,7 @@ def average(
             overwrite=overwrite,
             dry_run=dry_run,
             progress=advance,
+            cache=run.cache,
         )
     return Averaged(tuple(paths), str(written), dry_run)
 

@@ -158,6 +158,7 @@ def convert(
             overwrite=overwrite,
             dry_run=dry_run,
             progress=advance,
+            cache=run.cache,
             **chosen,
         )
     return Converted(conversion)

@@ -51,7 +51,9 @@ def diff(
     ckptparse diff --atol 0.001 training/model.ckpt-1 training/model.ckpt-1
     """
     with working(f"comparing {escape(path)}", quiet=run.quiet) as advance:
-        found = ckptparse.diff(path, other, rtol=rtol, atol=atol, rename=rules, progress=advance)
+        found = ckptparse.diff(
+            path, other, rtol=rtol, atol=atol, rename=rules, progress=advance, cache=run.cache
+        )
     return Compared(found)
 
 

@@ -43,7 +43,7 @@ def dump(
     ckptparse dump --depth 0 model.ckpt-1000.data-00000-of-00001
     """
     run.detail(f"reading {escape(file)}")
-    return Dump(file, ckptparse.annotate(file, depth=depth), _size(file))
+    return Dump(file, ckptparse.annotate(file, depth=depth, cache=run.cache), _size(file))
 
 
 def _size(file: str) -> int:

@@ -32,7 +32,7 @@ def identify(
     found = []
     for file in files:
         with run.reporting():
-            found.append((file, ckptparse.identify(file)))
+            found.append((file, ckptparse.identify(file, cache=run.cache)))
     return Identities(tuple(found), GOOD if len(found) == len(files) else NOT_RUN)
 
 

@@ -45,20 +45,22 @@ def info(run: Run, path: PathArgument) -> Info:
 
 
 def _describe(run: Run, path: str) -> Info:
-    kind = _identify(path)
+    kind = _identify(run, path)
     if kind in _SAVED_MODELS:
-        with ckptparse.open_saved_model(path) as model:
+        with ckptparse.open_saved_model(path, cache=run.cache) as model:
             return _answer(run, "saved_model", describe_saved_model(run, model))
     if kind in _GRAPHS:
-        return _answer(run, "graph", describe_graph(run, ckptparse.open_graph(path)))
-    with ckptparse.open(path) as checkpoint:
+        return _answer(
+            run, "graph", describe_graph(run, ckptparse.open_graph(path, cache=run.cache))
+        )
+    with ckptparse.open(path, cache=run.cache) as checkpoint:
         return _answer(run, "checkpoint", describe_checkpoint(run, checkpoint))
 
 
-def _identify(path: str) -> str:
+def _identify(run: Run, path: str) -> str:
     """Say what lies at a path; if nothing does, `open` says it better."""
     try:
-        return ckptparse.identify(path).kind
+        return ckptparse.identify(path, cache=run.cache).kind
     except ckptparse.CheckpointNotFoundError:
         return ""
 

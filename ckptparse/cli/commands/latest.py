@@ -32,10 +32,10 @@ def latest(
     ckptparse latest training
     ckptparse latest --json training
     """
-    newest = ckptparse.latest_checkpoint(directory)
+    newest = ckptparse.latest_checkpoint(directory, cache=run.cache)
     if newest is None:
         raise _refuse(directory)
-    state = ckptparse.checkpoint_state(directory)
+    state = ckptparse.checkpoint_state(directory, cache=run.cache)
     return Latest(directory, newest, state, WARNED if run.warnings else GOOD)
 
 

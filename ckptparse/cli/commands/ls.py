@@ -82,7 +82,7 @@ def ls(
         raise UsageError("Expected --sort or --tree, found both", "leave one of them out")
     wanted = _matcher(globs or (), exclude or ())
     listing = working(f"listing {escape(path)}", quiet=run.quiet)
-    with listing, ckptparse.open(path, naming=naming.value) as checkpoint:
+    with listing, ckptparse.open(path, naming=naming.value, cache=run.cache) as checkpoint:
         run.detail(describe_opened(checkpoint))
         if not slots:
             _check_globs(checkpoint, globs or ())

@@ -38,7 +38,13 @@ def page(
     check_outputs([output], [path], overwrite=overwrite)
     with working(f"looking at {escape(path)}", quiet=run.quiet) as advance:
         ckptparse.report_page(
-            path, output, overwrite=overwrite, statistics=stats, verify=verify, progress=advance
+            path,
+            output,
+            overwrite=overwrite,
+            statistics=stats,
+            verify=verify,
+            progress=advance,
+            cache=run.cache,
         )
     return Page(path, output)
 

@@ -170,6 +170,7 @@ def recover(
             shapes=shapes,
             mapfile=mapfile,
             progress=advance,
+            cache=run.cache,
         )
         check_outputs(files.places(chosen), recovery.report.files, overwrite=overwrite)
         if hash_ or (hash_ is None and files.all):

@@ -50,7 +50,9 @@ def scan(
     ckptparse scan disk.img --state scan.json
     """
     with working(f"scanning {escape(image)}", quiet=run.quiet) as advance:
-        found = ckptparse.scan(image, mapfile=mapfile, state=state, progress=advance)
+        found = ckptparse.scan(
+            image, mapfile=mapfile, state=state, progress=advance, cache=run.cache
+        )
     return Scanned(found)
 
 

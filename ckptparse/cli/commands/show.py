@@ -56,7 +56,7 @@ def show(
     ckptparse show model.ckpt-1000 'weights[0:2, :]'
     ckptparse show --stats model.ckpt-1000 weights
     """
-    with ckptparse.open(path, naming=naming.value) as checkpoint:
+    with ckptparse.open(path, naming=naming.value, cache=run.cache) as checkpoint:
         run.detail(describe_opened(checkpoint))
         if npy is not None:
             if not npy.endswith(".npy"):

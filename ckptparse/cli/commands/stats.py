@@ -41,7 +41,9 @@ def stats(
     ckptparse stats training '*weights'
     """
     with working(f"measuring {escape(path)}", quiet=run.quiet) as advance:
-        found = ckptparse.stats(path, include=globs or None, naming=naming.value, progress=advance)
+        found = ckptparse.stats(
+            path, include=globs or None, naming=naming.value, progress=advance, cache=run.cache
+        )
     return Measured(path, found)
 
 

@@ -45,7 +45,7 @@ def verify(
     for path in paths:
         title = f"verifying {escape(path)}"
         with run.reporting(), working(title, quiet=run.quiet) as advance:
-            reports.append(ckptparse.verify(path, hashes=hash_, progress=advance))
+            reports.append(ckptparse.verify(path, hashes=hash_, progress=advance, cache=run.cache))
     shown = _Shown(map_, run.verbose, hash_)
     return Verified(tuple(reports), shown, _code(reports, complete=not run.errors))
 

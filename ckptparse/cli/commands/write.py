@@ -63,6 +63,7 @@ def write(
             overwrite=overwrite,
             dry_run=dry_run,
             progress=advance,
+            cache=run.cache,
         )
     return Written(path, output, len(done.kept), done.nbytes, dry_run)
 

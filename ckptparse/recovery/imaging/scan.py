@@ -28,7 +28,7 @@ from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.inputs import HashedFile
 from ckptparse.examination.payload import Form
 from ckptparse.filenames import INDEX_SUFFIX, shard_path
-from ckptparse.files.context import Context, Progress, Store, begin
+from ckptparse.files.context import Cache, Context, Progress, Store, begin
 from ckptparse.files.noted import NotedStorage
 from ckptparse.files.placing import place_file
 from ckptparse.files.storage import Source, Storage
@@ -402,6 +402,7 @@ def scan(
     state: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Scan:
     """Find the checkpoints inside an image of a disk, or any file, and put them together.
@@ -417,6 +418,7 @@ def scan(
             can go on from there. It is written many times.
         progress: Called from time to time with the work done so far and the work to do, in bytes.
         store: Where the image and the map file are, as for `ckptparse.open`.
+        cache: As for `open`.
         limits: Bounds on what the image may ask for.
 
     Returns:
@@ -426,8 +428,14 @@ def scan(
         CheckpointNotFoundError: There is no such file or directory.
         MalformedError: `mapfile` is no map file; `state` is no state file of this image.
     """
-    place, context = begin(path, store=store, limits=limits, progress=progress, choose=False)
-    known = None if mapfile is None else read_mapfile(*begin(mapfile, store=store, limits=limits))
+    place, context = begin(
+        path, store=store, cache=cache, limits=limits, progress=progress, choose=False
+    )
+    known = (
+        None
+        if mapfile is None
+        else read_mapfile(*begin(mapfile, store=store, cache=cache, limits=limits))
+    )
     return scan_image(place, context, known, None if state is None else begin(state, limits=limits))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from ckptparse.checkpoint import Checkpoint
 from ckptparse.errors import UnsupportedError
 from ckptparse.examination.report import Report
-from ckptparse.files.context import Context, Progress, Store, begin_with
+from ckptparse.files.context import Cache, Context, Progress, Store, begin_with
 from ckptparse.files.placing import check_absent, place_file
 from ckptparse.graph.graph import Graph
 from ckptparse.jobs.diff import Diff
@@ -66,6 +66,7 @@ def report_page(
     threads: int | None = None,
     progress: Progress | None = None,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> None:
     """Make one page that shows what is in a checkpoint, and which of it is broken.
@@ -88,6 +89,7 @@ def report_page(
             then once more for the statistics.
         store: Where the path leads, as for `open`, and those of a `Diff`. The page is written on
             this machine.
+        cache: As for `open`.
         limits: Bounds on what the files may ask for.
 
     Raises:
@@ -95,7 +97,7 @@ def report_page(
         CheckpointError: Nothing at the path can be shown.
         UnsupportedError: Jinja2 is not installed.
     """
-    shown, context = begin_with(source, store=store, limits=limits, progress=progress)
+    shown, context = begin_with(source, store=store, cache=cache, limits=limits, progress=progress)
     if not overwrite:
         check_absent(out)
     with closing(context), open_subject(shown, context, check=verify) as subject:
