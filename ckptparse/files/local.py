@@ -181,7 +181,7 @@ class LocalSource:
     def __del__(self) -> None:
         # When the interpreter ends, `os` may be gone, and nothing needs closing. An error here
         # would only be printed as "Exception ignored".
-        if os is not None and getattr(self, "_descriptor", -1) >= 0:
+        if os is not None and getattr(self, "_descriptor", -1) >= 0:  # type: ignore[redundant-expr]
             with suppress(OSError):
                 self.close()
 
