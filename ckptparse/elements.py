@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,9 @@ from ckptparse.errors import UnsupportedError
 
 __all__ = [
     "allocate",
+    "distinct",
     "finish_elements",
+    "is_masked",
     "iter_stored",
     "make_plain",
     "needs_finishing",
@@ -55,6 +57,24 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
             f"numpy {np.__version__} cannot make an array of {dtype} and shape {shape}: {error}",
             hint="Read parts of it (index the tensor), or pass mmap=True",
         ) from error
+
+
+def distinct(values: npt.NDArray[np.int64]) -> list[int]:
+    """Return the values that occur, sorted.
+
+    Args:
+        values: Shape (n,).
+    """
+    # Without the counts, numpy imports its masked arrays first, which takes 25 ms.
+    found, _ = np.unique(values, return_counts=True)
+    numbers: list[int] = found.tolist()
+    return numbers
+
+
+def is_masked(array: npt.NDArray[Any]) -> TypeGuard[np.ma.MaskedArray[Any, np.dtype[Any]]]:
+    """Tell whether an array marks elements as missing."""
+    # Most arrays are numpy's own kind, for which its masked arrays need not be imported.
+    return type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray)
 
 
 def shaped(flat: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

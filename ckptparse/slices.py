@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.elements import distinct
 from ckptparse.errors import LimitError, MalformedError
 from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
 from ckptparse.tensor import Region
@@ -243,7 +244,7 @@ def _compare_all(
     """
     if not starts.shape[1]:
         return (0, 1), 0
-    axis = int(np.argmax([len(np.unique(starts[:, axis])) for axis in range(starts.shape[1])]))
+    axis = int(np.argmax([len(distinct(starts[:, axis])) for axis in range(starts.shape[1])]))
     order = np.argsort(starts[:, axis], kind="stable")
     starts, stops = starts[order], stops[order]
     beside = ((starts[1:] < stops[:-1]) & (stops[1:] > starts[:-1])).all(axis=1)

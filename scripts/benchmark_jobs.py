@@ -60,7 +60,9 @@ def ours(call: Callable[[Any, str], Any]) -> Callable[[], Work]:
 
     def prepare() -> Work:
         import ckptparse
-        import ckptparse.api
+
+        for name in ckptparse.__all__:
+            getattr(ckptparse, name)
         import ckptparse.bundle.reader
         import ckptparse.examination.verify
         import ckptparse.inventory.places

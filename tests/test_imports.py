@@ -116,6 +116,12 @@ def test_a_plain_read_imports_nothing_slow() -> None:
     assert not found & SLOW_ONES
 
 
+@pytest.mark.parametrize("call", ["verify(P)", "recover(P)", "stats(P)", "diff(P, P)"])
+def test_a_call_on_a_small_whole_checkpoint_imports_nothing_slow(call: str) -> None:
+    found = imported_by(f"import ckptparse; P = {str(FIXTURE)!r}; ckptparse.{call}")
+    assert not found & SLOW_ONES
+
+
 @pytest.mark.parametrize("first", ["ckptparse.coding.checksum", "crc32c"])
 def test_the_extension_for_checksums_is_taken_without_and_beside_its_package(first: str) -> None:
     program = (

@@ -22,7 +22,7 @@ from ckptparse.bundle.strings import (
 )
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, describe_data_type, is_numeric, item_size
-from ckptparse.elements import iter_stored, make_plain
+from ckptparse.elements import is_masked, iter_stored, make_plain
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.storage import check_range
 from ckptparse.parallel import PIECE_SIZE
@@ -175,7 +175,7 @@ def content_of(tensor: TensorLike) -> Content:
 
 def content_of_array(array: npt.NDArray[Any], data_type: int) -> Content:
     """Return an array's bytes as a data file has them."""
-    if isinstance(array, np.ma.MaskedArray):
+    if is_masked(array):
         raise UnsupportedError(
             "Some of its elements are missing, and a checkpoint cannot mark them",
             hint="Choose a value for them: `tensor.read(fill=0)`",

@@ -22,6 +22,7 @@ from ckptparse.bundle.payload import BrokenPayload
 from ckptparse.bundle.shards import ShardFiles
 from ckptparse.bundle.sliced import BundleSlices
 from ckptparse.dtypes import is_numeric
+from ckptparse.elements import distinct
 from ckptparse.errors import MalformedError, located
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
@@ -85,9 +86,11 @@ class BundleReader:
         columns = self.index.listing().columns
         # Empty tensors do not count: they may have an offset beyond the end.
         ends = np.where(columns.sizes > 0, columns.offsets + columns.sizes, 0)
+        shards = distinct(columns.shard_ids)
+        last = np.zeros(len(shards), np.int64)
+        np.maximum.at(last, np.searchsorted(shards, columns.shard_ids), ends)
         return {
-            self.shards.path(shard): int(ends[columns.shard_ids == shard].max())
-            for shard in np.unique(columns.shard_ids).tolist()
+            self.shards.path(shard): end for shard, end in zip(shards, last.tolist(), strict=True)
         }
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:

@@ -6,8 +6,6 @@ numpy advances all lanes together, one word at a time.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 
 import numpy as np
@@ -15,7 +13,7 @@ import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c
 from ckptparse.crc.field import multiply_table, power_of_x
-from ckptparse.crc.windows import MOST_THREADS, SHARE, Words, halves
+from ckptparse.crc.windows import SHARE, Words, halves, in_threads
 
 __all__ = ["byte_registers", "coarse_registers", "one_further", "word_registers"]
 
@@ -66,11 +64,7 @@ def word_registers(data: npt.NDArray[np.uint8]) -> Words:
         part = words[first : first + _SEGMENT]
         after[first + 1 : first + 1 + len(part)] = _segment(part, register, tables)
 
-    if len(starts) > 1:
-        with ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1, MOST_THREADS)) as pool:
-            list(pool.map(fill, starts))
-    elif starts:
-        fill(starts[0])
+    list(in_threads(fill, starts))
     return after
 
 
@@ -85,8 +79,7 @@ def one_further(before: Words, data: npt.NDArray[np.uint8]) -> Words:
         np.take(table, place, out=after[first : first + len(part)], mode="clip")
         after[first : first + len(part)] ^= part >> 8
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool:
-        list(pool.map(fill, range(0, len(after), SHARE)))
+    list(in_threads(fill, range(0, len(after), SHARE)))
     return after
 
 

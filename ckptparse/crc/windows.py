@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -30,6 +29,7 @@ __all__ = [
     "Wanted",
     "Words",
     "halves",
+    "in_threads",
     "iter_hits",
     "make_tests",
     "share_out",
@@ -42,6 +42,8 @@ MOST_THREADS = 8
 _ROUND = 1 << 14
 """Positions that are tested at once: their arrays stay in the processor's cache."""
 
+_Share = TypeVar("_Share")
+_Done = TypeVar("_Done")
 _Unsigned = TypeVar("_Unsigned", bound=np.unsignedinteger)
 Words = npt.NDArray[np.uint32]
 LowBytes = npt.NDArray[np.uint8]
@@ -186,11 +188,18 @@ def share_out(
     """Do the work for every share, in several threads if there are several shares."""
     if not tests:
         return
+    for hits in in_threads(lambda first: work(first, tests), shares):
+        yield from hits
+
+
+def in_threads(work: Callable[[_Share], _Done], shares: Sequence[_Share]) -> Iterator[_Done]:
+    """Do the work for every share, in several threads if that can be faster; in their order."""
     threads = min(len(shares), os.cpu_count() or 1, MOST_THREADS)
     if threads < 2:
-        for first in shares:
-            yield from work(first, tests)
+        yield from map(work, shares)
         return
+    # Imported only now: it brings logging with it, which takes longer than a small search.
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(threads) as pool:
-        for hits in pool.map(lambda first: work(first, tests), shares):
-            yield from hits
+        yield from pool.map(work, shares)

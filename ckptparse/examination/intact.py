@@ -22,6 +22,7 @@ from ckptparse.bundle.entry import BundleEntry, count_elements
 from ckptparse.bundle.index import BundleIndex, Listing
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import dtype_name, is_numeric
+from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointError, StorageError
 from ckptparse.examination.around import fingerprint_problems, graph_problems, state_problems
 from ckptparse.examination.check import check_payload
@@ -170,7 +171,7 @@ def _fill_their_files(bundle: _Bundle, order: _Order, files: DataFiles) -> bool:
     joined[order.bounds[1:-1][order.bounds[1:-1] < len(starts)] - 1] = True
     if not joined.all():
         return False
-    empty = set(np.unique(columns.shard_ids[columns.sizes == 0]).tolist())
+    empty = set(distinct(columns.shard_ids[columns.sizes == 0]))
     for shard, path in enumerate(bundle.paths):
         size = files.size(DataFile(path))
         first, last = order.bounds[shard], order.bounds[shard + 1]
@@ -264,7 +265,7 @@ def _report(bundle: _Bundle, survey: Survey, files: DataFiles) -> Report:
     index = bundle.index.path
     ranges = tuple(FileRange(start, stop, "verified") for start, stop in bundle.spans)
     reports = {index: FileReport(index, "index", bundle.spans[-1][1], ranges)}
-    used = set(np.unique(bundle.columns.shard_ids[bundle.columns.sizes > 0]).tolist())
+    used = set(distinct(bundle.columns.shard_ids[bundle.columns.sizes > 0]))
     for shard, path in enumerate(bundle.paths):
         size = files.size(DataFile(path))
         kind = "verified" if shard in used else "unreferenced"

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.elements import is_masked
 from ckptparse.statistics.codes import CodeTable, code_table, codes_of, to_numbers
 from ckptparse.statistics.distribution import (
     BINS,
@@ -142,7 +143,7 @@ class Gatherer:
 
     def add(self, values: npt.NDArray[Any]) -> None:
         """Take elements of that dtype; those that a masked array hides are left out."""
-        flat = values.compressed() if np.ma.isMaskedArray(values) else values.reshape(-1)
+        flat = values.compressed() if is_masked(values) else values.reshape(-1)
         if self._few is not None:
             self._kept += flat.size
             if self._kept <= _FEW:
@@ -228,7 +229,7 @@ def _count_in_range(pieces: Iterator[npt.NDArray[Any]], low: float, high: float)
     edges = np.linspace(low, high, BINS * _FINE + 1)
     counts = np.zeros(BINS * _FINE, np.int64)
     for piece in pieces:
-        values = piece.compressed() if np.ma.isMaskedArray(piece) else piece.reshape(-1)
+        values = piece.compressed() if is_masked(piece) else piece.reshape(-1)
         for start in range(0, values.size, _AT_ONCE):
             with np.errstate(all="ignore"):
                 numbers = to_numbers(values[start : start + _AT_ONCE]).astype(np.float64)
@@ -241,7 +242,7 @@ def _count_in_range(pieces: Iterator[npt.NDArray[Any]], low: float, high: float)
 
 
 def _as_floats(part: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if isinstance(part, np.ma.MaskedArray):
+    if is_masked(part):
         hidden = np.ma.getmaskarray(part)
         part = to_numbers(part.data).astype(np.float64)
         part[hidden] = np.nan
