@@ -43,6 +43,7 @@ LIMITS = ckptparse.Limits(
 _SECONDS = 6.0
 """Of processor time for one input. It has 64 KiB at most, and instrumented code is some times
 slower; the fuzzer itself ends at 25."""
+_SUB_BYTE = {"int2", "uint2", "int4", "uint4"}
 _BYTES = 600 << 20
 """Beyond what the process had when it began: several calls, each of which may take 64 MiB."""
 
@@ -99,6 +100,9 @@ def same_values(first: Any, second: Any) -> bool:
 
 
 def _raw(array: Any) -> Any:
+    if array.dtype.name in _SUB_BYTE:
+        # One element a byte, whose high bits mean nothing: what is written has none.
+        array = array.astype(np.int8)
     return np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
 
 

@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--coverage", action="store_true")
     parser.add_argument("--plain", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if not options.plain and find_spec("atheris") is None:
         print("nothing was fuzzed: atheris is not here; --plain needs none")
         return 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import builder as b
+import numpy as np
 import pytest
 from attacking import attempt
 
@@ -62,3 +63,17 @@ def test_every_byte_is_told_once_whatever_a_handle_says(
         parts = [part for part in ckptparse.annotate(path, depth=0) if part.size]
         assert [part.offset for part in parts[1:]] == [a.offset + a.size for a in parts[:-1]]
         assert parts[-1].offset + parts[-1].size == path.stat().st_size
+
+
+def test_a_small_image_whose_index_tells_of_terabytes_costs_little(tmp_path: Path) -> None:
+    made = b.Bundle()
+    made.add("w", np.arange(2000, dtype=np.float32))
+    made.entries[b"z"] = b.Entry(b.INT8, (1 << 44,), 0, 20_000, 1 << 44, 123)
+    files = made.files("m")
+    data = files["m.data-00000-of-00001"].ljust(8192, b"\0")
+    path = tmp_path / "disk.img"
+    path.write_bytes(bytes(4096) + data + files["m.index"] + bytes(4096))
+    assert attempt(path, "recover") == {"recover": "value"}
+    (found,) = ckptparse.scan(path)
+    assert found.nbytes == 20_000 + (1 << 44)
+    assert list(found.recover()["w"].read()) == list(range(2000))

@@ -55,6 +55,10 @@ _MOST_PASSES = 4
 only looked for beside payloads that were found."""
 _LARGEST = 1 << 30
 """Bytes of the largest payload that is sought: segments overlap by its size."""
+_ALWAYS_ABSENT = 1 << 26
+_MOST_ABSENT = 64
+"""Bytes of a data file that may be absent, and how many more for each byte of the image: they are
+read as zeros, a gigabyte in a second."""
 _LEAST = 16
 """Fewest bytes of a run of payloads that marks a place: shorter ones are equal in many files."""
 
@@ -279,7 +283,8 @@ def join(
 
     Between two placements at the same distance, the image's bytes are taken. If the distances
     differ, the first one holds up to the block in which the second placement begins. Bytes of which
-    nothing is known are not there.
+    nothing is known are not there. If they are far more than the image, the file is cut off there:
+    an index may state any size in a few bytes.
     """
     ranges: list[Range] = []
     done = 0
@@ -295,7 +300,18 @@ def join(
         end = one.offset + one.size
         ranges += _clipped(image, border, end - border, following)
         done, distance = end, following
-    return JoinedSource(path, [*ranges, *_clipped(image, done, file.size - done, distance)])
+    ranges += _clipped(image, done, file.size - done, distance)
+    return JoinedSource(path, list(_bounded(ranges, _ALWAYS_ABSENT + _MOST_ABSENT * image.size)))
+
+
+def _bounded(ranges: Iterable[Range], most: int) -> Iterator[Range]:
+    """Iterate over ranges up to where more bytes than these are absent."""
+    for part in ranges:
+        if part.source is None:
+            if part.size > most:
+                return
+            most -= part.size
+        yield part
 
 
 def _clipped(image: Source, offset: int, size: int, distance: int | None) -> list[Range]:

@@ -272,7 +272,8 @@ class _Scanner:
         for table, view, shards in listed:
             joined = [self._join(file, found[number + shard]) for shard, file in enumerate(shards)]
             number += len(shards)
-            checkpoints.append(self._make(len(checkpoints), table, view, joined))
+            stated = sum(file.size for file in shards)
+            checkpoints.append(self._make(len(checkpoints), table, view, joined, stated))
         checkpoints.sort(key=lambda one: (-one.share, -(one.step or 0), one.offset))
         self._watch(self.total - self.done)
         return Scan(self.path, self.image.size, self.block, tuple(checkpoints))
@@ -334,6 +335,7 @@ class _Scanner:
         table: FoundTable,
         view: IndexView | None,
         joined: Sequence[tuple[extents.Joined, int]],
+        stated: int,
     ) -> ScannedCheckpoint:
         step = None if view is None else _step_of(view)
         name = f"checkpoint-{number + 1}" if step is None else f"ckpt-{step}"
@@ -344,7 +346,7 @@ class _Scanner:
             table.start,
             step,
             0 if view is None else len(view.tensors),
-            table.size if view is None else sum(sum(s for _, s in one.ranges) for one, _ in joined),
+            table.size if view is None else stated,
             table.size if view is None else sum(found for _, found in joined),
             survey,
             context,

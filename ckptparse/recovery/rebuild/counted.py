@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ckptparse.bundle.strings import decode_lengths
 from ckptparse.coding.checksum import crc32c, mask_crc, unmask_crc
@@ -156,21 +157,34 @@ def _find_head(data: bytes, start: int, count: int, end: int) -> int | None:
     Lengths have one to five bytes here: 35 bits.
     """
     view = np.frombuffer(data, np.uint8)
-    places = np.arange(count, dtype=np.int64)
     for width in range(1, 6):
-        fitting = places[: max(0, len(view) - width - _CRC_SIZE + 1)]
+        places = min(count, len(view) - width - _CRC_SIZE + 1)
         # The length must be what is left after its varint and the checksum.
-        length = end - start - fitting - width - _CRC_SIZE
-        likely = length >= (1 << 7 * (width - 1) if width > 1 else 0)
-        likely &= length < 1 << 7 * width
-        for number in range(width):
-            # All bytes of a varint but the last have the high bit set (section 1.3).
-            more = 0x80 if number < width - 1 else 0
-            expected = (length >> 7 * number & 0x7F) | more
-            likely &= view[fitting + number] == expected
-        for place in fitting[likely][::-1].tolist():
-            size = end - start - place - width - _CRC_SIZE
+        longest = end - start - width - _CRC_SIZE
+        shortest = longest - places + 1
+        if places <= 0 or longest < 1 << 7 * (width - 1) or shortest >= 1 << 7 * width:
+            continue
+        for place in _fitting(view[: places + width - 1], longest, width):
             stored = int.from_bytes(data[place + width : place + width + _CRC_SIZE], "little")
-            if stored == mask_crc(crc32c(struct.pack("<I", size))):
-                return int(start + place)
+            if stored == mask_crc(crc32c(struct.pack("<I", longest - place))):
+                return start + place
     return None
+
+
+def _fitting(view: npt.NDArray[np.uint8], longest: int, width: int) -> list[int]:
+    """Return where a varint of that width gives what `longest` lacks there, the last place first.
+
+    One of 128 places or fewer passes by the first byte, whose low seven bits count down.
+    """
+    count = len(view) - width + 1
+    # All bytes of a varint but the last have the high bit set (section 1.3).
+    high = 0x80 if width > 1 else 0
+    pattern = (longest - np.arange(128) & 0x7F | high).astype(np.uint8)
+    places = np.flatnonzero(view[:count] == np.resize(pattern, count))
+    length = longest - places
+    fits = (length < 1 << 7 * width) & (length >= (1 << 7 * (width - 1) if width > 1 else 0))
+    for number in range(1, width):
+        more = 0x80 if number < width - 1 else 0
+        fits &= view[places + number] == ((length >> 7 * number & 0x7F) | more)
+    found: list[int] = places[fits][::-1].tolist()
+    return found
