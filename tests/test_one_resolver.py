@@ -17,6 +17,7 @@ import builder
 import graph_builder as g
 import numpy as np
 import pytest
+from riegeli_builder import MESSAGE, chunked_file, chunked_message
 from test_layers import LEVELS, part
 from v1_builder import LegacyFile
 
@@ -29,6 +30,7 @@ from ckptparse import (
 )
 from ckptparse.cli.app import PROGRAM
 from ckptparse.inventory.inventory import Candidate, Inventory
+from ckptparse.proto.wire import iter_fields
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 
@@ -309,6 +311,62 @@ def test_what_verify_approves_of_broken_copies_open_opens(
             for path, data in kept.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
+
+
+# ---- the SavedModel around the variables
+
+
+def break_message(path: Path) -> None:
+    path.write_bytes(b"\x0a\xff\xff")
+
+
+def break_graph(path: Path) -> None:
+    """Leave the message as it is, but for the first bytes of its only graph."""
+    data = bytearray(path.read_bytes())
+    start = 0
+    for _ in range(2):  # The meta graph is field 2 of the SavedModel, the graph field 2 of that.
+        fields = iter_fields(memoryview(bytes(data))[start:])
+        start += next(first for number, _, first, _ in fields if number == 2)
+    data[start : start + 2] = b"\xff\xff"
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.proto
+@pytest.mark.parametrize("damage", [empty, cut, point, break_message, break_graph])
+def test_a_model_that_does_not_open_is_not_approved(
+    tmp_path: Path, damage: Callable[[Path], Any]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(FIXTURES / "saved_model" / "keras2_sequential", model)
+    assert ckptparse.verify(model).verdict == "ok"
+    damage(model / "saved_model.pb")
+    with pytest.raises(CheckpointError), ckptparse.open_saved_model(model) as opened:
+        len(opened.meta_graphs[0].graph.nodes)
+    report = ckptparse.verify(model)
+    assert [problem.code for problem in report.problems] == ["graph.damaged"]
+    assert report.problems[0].where == str(model / "saved_model.pb")
+    assert report.verdict == "damaged"
+    # The checkpoint in it opens without its model, and whoever names it is warned.
+    assert ckptparse.verify(model / "variables" / "variables").verdict == "warnings"
+    assert ckptparse.recover(model).whole
+
+
+def test_a_chunked_model_that_was_cut_is_not_approved(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(FIXTURES / "saved_model" / "keras2_sequential", model)
+    message = (model / "saved_model.pb").read_bytes()
+    (model / "saved_model.pb").unlink()
+    (model / "saved_model.cpb").write_bytes(chunked_file([(MESSAGE, message)], chunked_message(0)))
+    assert ckptparse.verify(model).ok
+    cut(model / "saved_model.cpb")
+    assert [problem.code for problem in ckptparse.verify(model).problems] == ["graph.damaged"]
+
+
+def test_the_files_of_a_pattern_are_counted_with_those_that_are_missing(tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / "v1" / "sharded", tmp_path / "v1")
+    (tmp_path / "v1" / "model.ckpt-7-00001-of-00003").unlink()
+    with pytest.raises(ckptparse.MissingShardError, match=r"Expected 3 files .* found 2"):
+        ckptparse.open(tmp_path / "v1" / "model.ckpt-7-?????-of-00003")
 
 
 # ---- the way is straight

@@ -81,6 +81,10 @@ def verify_path(
     else:
         survey = survey_candidate(choice.candidate, folders)
         report = verify_survey(survey, folders.context, executor)
+        if survey.saved_model is not None:
+            from ckptparse.examination.models import add_model
+
+            report = add_model(report, survey.saved_model, choice.candidate, folders.context)
     roles = {file.path: file.role for file in report.files.values()}
     report = replace(
         explain_choice(report, choice),

@@ -113,7 +113,8 @@ def find_legacy(path: str, folders: Folders, *, is_file: bool) -> LegacyFiles:
         return _find_siblings(path, folders)
     files = [file for file in match_pattern(path, folders) if not file.endswith(_NEVER_SHARDS)]
     if files:
-        return LegacyFiles(tuple(files), _absent(files, path, folders), len(files))
+        absent = _absent(files, path, folders)
+        return LegacyFiles(tuple(files), absent, len(files) + len(absent))
     shards = list_shards(path, folders)
     if len(shards) > 1:
         firsts = tuple(found[0] for found in shards.values())
