@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ckptparse.api import open_graph as open_graph
     from ckptparse.api import open_saved_model as open_saved_model
     from ckptparse.api import read as read
+    from ckptparse.backend.places import Places as Places
     from ckptparse.checkpoint import Checkpoint as Checkpoint
     from ckptparse.dtypes import DataType as DataType
     from ckptparse.dtypes import element_name as element_name
@@ -216,6 +217,7 @@ _MODULES = {
     "jobs.stats": ["stats"],
     "statistics.summary": ["Summary"],
     "sinks.bundle": ["write"],
+    "backend.places": ["Places"],
     "tensor": ["Location", "Payload", "ReadOptions", "Tensor", "TensorOrigin"],
     "tensor_proto": ["Variant"],
     "recovery.outlook": ["verify"],

@@ -29,6 +29,19 @@ def save(folder: Path, name: str, values: dict[str, Any]) -> str:
 # diff
 
 
+def test_the_same_bytes_in_the_other_byte_order_are_other_numbers(tmp_path: Path) -> None:
+    stored = np.array([1, 256], np.int32)
+    little, big = b.Bundle(), b.Bundle(big=True)
+    little.add("w", stored)
+    big.add("w", stored.byteswap())
+    paths = [bundle.write(tmp_path / name) for name, bundle in (("a", little), ("b", big))]
+    one, other = (Path(f"{path}.data-00000-of-00001").read_bytes() for path in paths)
+    assert one == other
+    assert list(ckptparse.diff(*paths).changed) == ["w"]
+    with ckptparse.open(paths[0]) as first, ckptparse.open(paths[1]) as second:
+        assert list(ckptparse.diff(dict(first), dict(second)).changed) == ["w"]
+
+
 def test_two_that_are_the_same_are_equal_and_their_data_is_not_read(tmp_path: Path) -> None:
     one, other = (save(tmp_path, name, VALUES) for name in ("a", "b"))
     for prefix in (one, other):

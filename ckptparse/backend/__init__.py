@@ -18,6 +18,7 @@ from ckptparse.slices import TensorSlice
 from ckptparse.tensor import DEFAULT_OPTIONS, Payload, ReadOptions, Tensor
 
 if TYPE_CHECKING:
+    from ckptparse.backend.places import Places
     from ckptparse.files.context import Context
     from ckptparse.graph.graph import Graph
 
@@ -72,6 +73,10 @@ class Backend(Protocol):
 
         What one `Tensor` of a name has verified, every other one of that name remembers.
         """
+        ...
+
+    def places(self) -> Places:
+        """Return where the bytes of every tensor lie, in the order of `shapes`."""
         ...
 
     def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:

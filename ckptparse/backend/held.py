@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from ckptparse.backend import Format, OrphanSlice
+from ckptparse.backend.places import Places, find_places
 from ckptparse.dtypes import item_size
 from ckptparse.errors import ClosedError
 from ckptparse.limits import Budget, Limits
-from ckptparse.tensor import Kind, Location, Payload, ReadOptions, Region, Tensor
+from ckptparse.tensor import DEFAULT_OPTIONS, Kind, Location, Payload, ReadOptions, Region, Tensor
 
 __all__ = ["HeldTensors"]
 
@@ -79,6 +80,10 @@ class HeldTensors:
         """Iterate over every tensor."""
         self.check_open()
         return (self._give(tensor, options) for tensor in self._tensors.values())
+
+    def places(self) -> Places:
+        """Return where the values lie; constants lie in their message."""
+        return find_places(self.iter_tensors(DEFAULT_OPTIONS))
 
     def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""

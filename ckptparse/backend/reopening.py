@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 import numpy.typing as npt
 
 from ckptparse.backend import Backend, Format, Opener, OrphanSlice
+from ckptparse.backend.places import Places
 from ckptparse.errors import ClosedError, StorageError
 from ckptparse.locks import make_lock
 from ckptparse.tensor import ReadOptions, Tensor
@@ -130,6 +131,10 @@ class ReopenedBackend:
     def iter_tensors(self, options: ReadOptions) -> Iterator[Tensor]:
         """See `Backend`."""
         return self._opened().iter_tensors(options)
+
+    def places(self) -> Places:
+        """See `Backend`."""
+        return self._opened().places()
 
     def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """See `Backend`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
 from ckptparse.slices import TensorSlice
 from ckptparse.tensor import DEFAULT_OPTIONS, Payload, ReadOptions, Tensor
+
+if TYPE_CHECKING:
+    from ckptparse.backend.places import Places
 
 __all__ = ["BundleReader"]
 
@@ -125,6 +128,27 @@ class BundleReader:
             repeat(options),
             repeat(self._listed_payload),
         )
+
+    def places(self) -> Places:
+        """Return where the bytes of every tensor lie, in the order of the index."""
+        from ckptparse.backend.places import Places
+
+        listing = self.index.listing()
+        columns = listing.columns
+        numbers = np.array(columns.shard_ids)
+        numbers[list(columns.others)] = -1
+        alone = numbers >= 0
+        places = Places(
+            (),
+            listing.codes,
+            columns.shapes,
+            [self.shards.path(number) for number in range(self.num_shards)],
+            numbers,
+            np.where(alone, columns.offsets, 0),
+            np.where(alone, columns.sizes, 0),
+            np.where(alone, columns.crcs, -1),
+        )
+        return places.take(listing.numbers, listing.names)
 
     def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""

@@ -6,15 +6,17 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.backend import Origin
 from ckptparse.dtypes import element_name, is_numeric
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Cache, Progress, Store, begin_with
-from ckptparse.jobs.opening import TensorsFrom, describe_source, open_tensors
+from ckptparse.jobs.opening import Opened, TensorsFrom, describe_source, open_tensors
 from ckptparse.jobs.rules import Rename, make_rules
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.statistics.codes import to_numbers
@@ -172,18 +174,20 @@ def diff(
     b, b_context = begin_with(b, store=store, cache=cache, limits=limits, progress=progress)
     rules = make_rules(rename, None, limits)
     with open_tensors(a, a_context) as first, open_tensors(b, b_context) as second:
-        before: dict[str, TensorLike] = {}
-        for old, tensor in first.tensors.items():
+        names: dict[str, str] = {}
+        for old in first.tensors:
             new = rules.rename(old)
             if new is None or rules.drops(old):
                 continue
-            if new in before:
+            if new in names:
                 raise UnsupportedError(
                     f"Two tensors of the first checkpoint would have the name {new!r}"
                 )
-            before[new] = tensor
+            names[new] = old
         paths = (describe_source(first), describe_source(second))
-        return _compare_all(paths, before, second.tensors, _Comparison(rtol, atol, progress))
+        before = _Side.of(first, names)
+        after = _Side.of(second, {name: name for name in second.tensors})
+        return _compare_all(paths, before, after, _Comparison(rtol, atol, progress))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,27 +197,77 @@ class _Comparison:
     progress: Progress | None
 
 
-def _compare_all(
-    paths: tuple[str, str],
-    before: Mapping[str, TensorLike],
-    after: Mapping[str, TensorLike],
-    how: _Comparison,
-) -> Diff:
-    shared = [name for name in after if name in before]
-    pending = [name for name in shared if not _has_same_checksum(before[name], after[name])]
-    total = sum(after[name].nbytes for name in pending)
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One of the two, under the names that are compared.
+
+    Attributes:
+        names: Each of them, and the name that it has there.
+        tensors: By the names that they have there.
+        proofs: By these names too: what two tensors of the same content share, as an index tells
+            it. None if it tells nothing.
+    """
+
+    names: Mapping[str, str]
+    tensors: Mapping[str, TensorLike]
+    proofs: Mapping[str, tuple[Any, ...] | None]
+
+    @classmethod
+    def of(cls, opened: Opened, names: Mapping[str, str]) -> _Side:
+        """Take what was opened."""
+        tensors, checkpoint, places = opened.tensors, opened.checkpoint, opened.places
+        if checkpoint is None or places is None:
+            return cls(names, tensors, {name: _proof(tensors[name]) for name in names.values()})
+        proofs: dict[str, tuple[Any, ...] | None] = dict(
+            zip(
+                places.names,
+                zip(
+                    places.data_types,
+                    places.shapes,
+                    places.sizes.tolist(),
+                    places.crcs.tolist(),
+                    repeat(checkpoint.byte_order),
+                    strict=False,
+                ),
+                strict=True,
+            )
+        )
+        for row in np.flatnonzero((places.numbers < 0) | (places.crcs < 0)).tolist():
+            proofs[places.names[row]] = None
+        return cls(names, tensors, proofs)
+
+    def tensor(self, name: str) -> TensorLike:
+        """Return a tensor by the name that is compared."""
+        return self.tensors[self.names[name]]
+
+    def proof(self, name: str) -> tuple[Any, ...] | None:
+        """Return a proof by the name that is compared."""
+        return self.proofs[self.names[name]]
+
+
+def _compare_all(paths: tuple[str, str], before: _Side, after: _Side, how: _Comparison) -> Diff:
+    shared = [name for name in after.names if name in before.names]
+    old = map(before.proof, shared)
+    new = map(after.proof, shared)
+    pending = [
+        name
+        for name, one, other in zip(shared, old, new, strict=True)
+        if one is None or one != other
+    ]
+    total = sum(after.tensor(name).nbytes for name in pending)
     changed: dict[str, Change] = {}
     done = 0
     for name in pending:
+        first, second = before.tensor(name), after.tensor(name)
         with located(tensor=name):
-            change = _compare(before[name], after[name], how)
+            change = _compare(first, second, how)
         if change is not None:
             changed[name] = change
-        done += after[name].nbytes
+        done += second.nbytes
         if how.progress is not None:
             how.progress(done, total)
-    removed = [name for name in before if name not in after]
-    added = [name for name in after if name not in before]
+    removed = [name for name in before.names if name not in after.names]
+    added = [name for name in after.names if name not in before.names]
     renamed = dict(_find_renamed(before, removed, after, added))
     return Diff(
         paths,
@@ -228,23 +282,19 @@ def _compare_all(
 def _proof(tensor: TensorLike) -> tuple[Any, ...] | None:
     """Return what two tensors of the same content share, as an index tells it; None if none does.
 
-    The checksum of numbers is that of their bytes; big-endian ones have another.
+    The checksum of numbers is that of their bytes, in whichever order they are stored.
     """
     if not isinstance(tensor, Tensor) or tensor.crc32c is None or tensor.location is None:
         return None
-    return tensor.data_type, tensor.shape, tensor.location.size, tensor.crc32c
-
-
-def _has_same_checksum(first: TensorLike, second: TensorLike) -> bool:
-    proof = _proof(first)
-    return proof is not None and proof == _proof(second)
+    origin = tensor.options.origin
+    if not isinstance(origin, Origin):
+        return None
+    order = origin.backend.byte_order
+    return tensor.data_type, tensor.shape, tensor.location.size, tensor.crc32c, order
 
 
 def _find_renamed(
-    before: Mapping[str, TensorLike],
-    removed: Iterable[str],
-    after: Mapping[str, TensorLike],
-    added: Iterable[str],
+    before: _Side, removed: Iterable[str], after: _Side, added: Iterable[str]
 ) -> Iterator[tuple[str, str]]:
     """Pair names whose tensors are the same, and of which there is one on either side."""
     old, new = _by_proof(before, removed), _by_proof(after, added)
@@ -254,12 +304,10 @@ def _find_renamed(
             yield names[0], others[0]
 
 
-def _by_proof(
-    tensors: Mapping[str, TensorLike], names: Iterable[str]
-) -> dict[tuple[Any, ...], list[str]]:
+def _by_proof(side: _Side, names: Iterable[str]) -> dict[tuple[Any, ...], list[str]]:
     found: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for name in names:
-        proof = _proof(tensors[name])
+        proof = side.proof(name)
         if proof is not None:
             found[proof].append(name)
     return found

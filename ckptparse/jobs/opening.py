@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ckptparse.backend.places import Places
 from ckptparse.checkpoint import Checkpoint, Naming
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Storage
@@ -40,6 +41,7 @@ class Opened:
         metadata: What the file says of itself.
         files: Every path it consists of.
         checkpoint: The checkpoint, if it is one.
+        places: Where its tensors lie.
     """
 
     path: str | None
@@ -48,6 +50,7 @@ class Opened:
     metadata: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     checkpoint: Checkpoint | None = None
+    places: Places | None = None
     context: Context = field(kw_only=True)
     """Where the files lie, for a worker that opens them again."""
 
@@ -109,23 +112,36 @@ def describe_source(opened: Opened) -> str:
 
 
 def _of_checkpoint(checkpoint: Checkpoint, context: Context) -> Opened:
-    tensors = dict(checkpoint.items())
-    places = {name: tensor.location for name, tensor in tensors.items()}
-    # As the data lies, so that a disk reads on; what lies in several places comes last.
-    order = sorted(
-        tensors,
-        key=lambda name: (
-            (0, place.path, place.offset) if (place := places[name]) is not None else (1, "", 0)
-        ),
-    )
+    places = checkpoint.places()
     return Opened(
         checkpoint.path,
         checkpoint.format,
-        {name: tensors[name] for name in order},
+        _InFileOrder(checkpoint, places),
         files=checkpoint.files,
         checkpoint=checkpoint,
+        places=places,
         context=context,
     )
+
+
+class _InFileOrder(Mapping[str, TensorLike]):
+    """The tensors of a checkpoint as their bytes lie, so that a disk reads on."""
+
+    def __init__(self, checkpoint: Checkpoint, places: Places) -> None:
+        self._checkpoint = checkpoint
+        self._names = places.in_file_order()
+
+    def __getitem__(self, name: str) -> TensorLike:
+        return self._checkpoint[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._checkpoint.shapes()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _kind_of_file(storage: Storage, path: str) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from ckptparse.backend import OrphanSlice
+from ckptparse.backend.places import Places, find_places
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.naming import encode_name, encode_slice_key
 from ckptparse.bundle.payload import SlicedPayload
@@ -135,6 +136,10 @@ class LegacyReader:
         self.check_open()
         for name, tensor in self._tensors.items():
             yield self._make_tensor(name, tensor, options)
+
+    def places(self) -> Places:
+        """Return where the records of every tensor lie."""
+        return find_places(self.iter_tensors(DEFAULT_OPTIONS))
 
     def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""

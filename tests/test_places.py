@@ -1,0 +1,83 @@
+"""`Checkpoint.places()`: where the bytes of all tensors lie, as columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import builder as b
+import numpy as np
+import pytest
+
+import ckptparse
+
+CHECKPOINTS = [
+    "saver/my_model",
+    "dtypes/strings/model",
+    "slices/columns/model",
+    "v1/unsharded/model.ckpt-2",
+    "v1/sharded/model.ckpt-7",
+    "graphs/frozen_tf2/frozen.pb",
+    "saved_model/module",
+    "objects/keras3_model/ckpt",
+]
+
+
+def told_singly(checkpoint: ckptparse.Checkpoint) -> dict[str, Any]:
+    return {name: (tensor.location, tensor.crc32c) for name, tensor in checkpoint.items()}
+
+
+def told_together(checkpoint: ckptparse.Checkpoint) -> dict[str, Any]:
+    places = checkpoint.places()
+    found: dict[str, Any] = {}
+    rows = zip(places.names, places.numbers, places.offsets, places.sizes, places.crcs, strict=True)
+    for name, number, offset, size, crc in rows:
+        where = None if number < 0 else (places.files[number], int(offset), int(size))
+        found[name] = where, None if crc < 0 else int(crc)
+    return found
+
+
+@pytest.mark.parametrize("naming", ["checkpoint", "variable"])
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_the_columns_say_what_every_tensor_says(
+    name: str, naming: ckptparse.Naming, fixtures: Path
+) -> None:
+    with ckptparse.open(fixtures / name, naming=naming) as checkpoint:
+        found = told_together(checkpoint)
+        assert list(found) == list(checkpoint)
+        assert checkpoint.places().shapes == list(checkpoint.shapes().values())
+        kinds = [tensor.data_type for tensor in checkpoint.values()]
+        assert list(checkpoint.places().data_types) == kinds
+        for key, (place, crc) in told_singly(checkpoint).items():
+            where = None if place is None else (place.path, place.offset, place.size)
+            assert found[key] == (where, crc), key
+
+
+def test_the_order_of_the_files_is_that_of_the_bytes(tmp_path: Path) -> None:
+    bundle = b.Bundle()
+    bundle.add("a", np.zeros(4, np.float32), shard=1)
+    bundle.add("b", np.zeros(4, np.float32), shard=0)
+    bundle.add("z", np.zeros(4, np.float32), shard=0)
+    bundle.write(tmp_path / "m")
+    with ckptparse.open(tmp_path / "m") as checkpoint:
+        places = checkpoint.places()
+        assert places.in_file_order() == ["b", "z", "a"]
+        assert [Path(file).name for file in places.files] == [
+            "m.data-00000-of-00002",
+            "m.data-00001-of-00002",
+        ]
+
+
+def test_no_tensor_has_no_rows(tmp_path: Path) -> None:
+    b.Bundle().write(tmp_path / "m")
+    with ckptparse.open(tmp_path / "m") as checkpoint:
+        places = checkpoint.places()
+        assert places.in_file_order() == []
+        assert places.crcs.shape == (0,)
+
+
+def test_a_closed_checkpoint_tells_nothing(fixtures: Path) -> None:
+    checkpoint = ckptparse.open(fixtures / "saver" / "my_model")
+    checkpoint.close()
+    with pytest.raises(ckptparse.ClosedError):
+        checkpoint.places()
