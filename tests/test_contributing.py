@@ -50,6 +50,15 @@ def test_every_module_is_in_the_table(module: str) -> None:
     assert found, f"{module}: CONTRIBUTING.md names no area and no tests of it"
 
 
+def test_every_file_of_tests_has_its_area_or_is_named_as_one_that_has_none() -> None:
+    apart = TEXT.partition("Tests that belong to no area")[2].partition("\n\n")[0]
+    named = [pattern for _, tests in AREAS.values() for pattern in tests]
+    named += re.findall(r"`([^`]+)`", apart)
+    tests = ROOT / "tests"
+    files = [path.relative_to(tests).as_posix() for path in tests.rglob("test_*.py")]
+    assert [file for file in files if not any(fnmatch.fnmatch(file, one) for one in named)] == []
+
+
 @pytest.mark.parametrize("area", AREAS)
 def test_every_area_names_modules_and_tests_that_are_there(area: str) -> None:
     modules, tests = AREAS[area]
