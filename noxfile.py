@@ -365,7 +365,7 @@ def remote(session: nox.Session) -> None:
     """Buckets, web servers and fsspec's file systems, all of them on this machine."""
     session.install(".[test,remote]", "fsspec", "boto3", "moto[server]", "universal_pathlib")
     session.install("dask[array,distributed]", "loky")
-    names = ("remote", "cache", "elsewhere", "executors", "dask")
+    names = ("remote", "cache", "elsewhere", "executors", "parts", "dask")
     files = [f"tests/test_{name}.py" for name in names]
     files += ["tests/attacks/test_storage.py"]
     session.run(*PYTEST, *files, *session.posargs)

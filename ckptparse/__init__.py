@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from ckptparse.examination.outcome import Judged as Judged
     from ckptparse.examination.outcome import Outcome as Outcome
     from ckptparse.examination.outcome import PatchedRange as PatchedRange
+    from ckptparse.examination.pieces import Part as Part
+    from ckptparse.examination.pieces import parts as parts
     from ckptparse.examination.report import FileRange as FileRange
     from ckptparse.examination.report import FileReport as FileReport
     from ckptparse.examination.report import OtherCheckpoint as OtherCheckpoint
@@ -194,6 +196,7 @@ _MODULES = {
     "problems": ["PROBLEM_CODES", "Cause", "EvidenceRule", "Problem", "Severity", "Status"],
     "recovery.imaging.scan": ["Scan", "ScannedCheckpoint", "scan"],
     "recovery.recover": ["recover"],
+    "examination.pieces": ["Part", "parts"],
     "examination.report": [
         "FileRange",
         "FileReport",

@@ -154,3 +154,72 @@ def test_a_file_that_is_replaced_meanwhile_is_an_error(tmp_path: Path) -> None:
     storage = Changing({one.name: one.read_bytes() for one in tmp_path.iterdir()})
     with ThreadPoolExecutor(2) as executor, pytest.raises(StorageError, match="replaced"):
         ckptparse.verify("m", store=storage, executor=executor)
+
+
+# Statistics.
+
+
+def alike(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    assert {name: one.to_dict() for name, one in found.items()} == {
+        name: one.to_dict() for name, one in wanted.items()
+    }
+    assert list(found) == list(wanted)
+
+
+@pytest.mark.parametrize("histogram", [False, True])
+def test_statistics_are_the_same_whoever_makes_them(
+    histogram: bool, tmp_path: Path, processes: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ckptparse.jobs.spread_stats._BUDGET", 4000)
+    path = many(tmp_path)
+    wanted = ckptparse.stats(path, histogram=histogram)
+    with Counting(3) as executor:
+        alike(ckptparse.stats(path, histogram=histogram, executor=executor), wanted)
+    assert executor.count > 5
+    alike(ckptparse.stats(path, histogram=histogram, executor=processes), wanted)
+    files = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+    alike(ckptparse.stats("m", histogram=histogram, store=files, executor=processes), wanted)
+    alike(
+        ckptparse.stats(path, include="t1*", executor=processes),
+        ckptparse.stats(path, include="t1*"),
+    )
+
+
+def test_statistics_of_values_and_of_variables_are_the_same(
+    fixtures: Path, processes: Executor
+) -> None:
+    arrays = {"a": np.arange(9.0), "b": np.ones((2, 2), np.int8)}
+    alike(ckptparse.stats(arrays, executor=processes), ckptparse.stats(arrays))
+    for path in sorted(fixtures.glob("objects/*/*.index"))[:2]:
+        wanted = ckptparse.stats(path, naming="variable")
+        alike(ckptparse.stats(path, naming="variable", executor=processes), wanted)
+
+
+def test_damage_is_an_error_that_names_the_tensor_whoever_measures(
+    tmp_path: Path, processes: Executor
+) -> None:
+    path = many(tmp_path)
+    shard = tmp_path / "m.data-00003-of-00012"
+    data = bytearray(shard.read_bytes())
+    data[50] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(ckptparse.ChecksumError) as caught:
+        ckptparse.stats(path, executor=processes)
+    assert caught.value.tensor == "t03"
+
+
+def test_the_failure_of_a_worker_names_its_tensors(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="'t00' to 't59': BrokenProcessPool"):
+        ckptparse.stats(many(tmp_path), executor=Dying())
+    with pytest.raises(StorageError, match="tensor 't00': BrokenProcessPool"):
+        ckptparse.convert(
+            many(tmp_path), tmp_path / "out.npz", dtype="float16", include="t*", executor=Dying()
+        )
+
+
+def test_progress_tells_of_what_was_measured(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    path = many(tmp_path)
+    with ThreadPoolExecutor(2) as executor:
+        ckptparse.stats(path, executor=executor, progress=lambda a, b: told.append((a, b)))
+    assert told[-1][0] == told[-1][1] > 0

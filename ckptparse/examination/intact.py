@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ from ckptparse.problems import EvidenceRule, Problem, Status
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["IntactTensors", "find_intact"]
+__all__ = ["IntactTensors", "Rows", "find_intact", "own_places", "plan_rows"]
 
 IntColumn = npt.NDArray[np.int64]
 
@@ -99,8 +99,15 @@ class _Bundle:
         )
 
 
+class Rows(NamedTuple):
+    """A run of tensors that have bytes, in the order of these."""
+
+    low: int
+    high: int
+
+
 def find_intact(
-    survey: Survey, files: DataFiles, executor: Executor | None = None
+    survey: Survey, files: DataFiles, executor: Executor | None = None, rows: Rows | None = None
 ) -> Report | None:
     """Make the report of a checkpoint that is whole; None if it is not, or if it takes a look.
 
@@ -108,15 +115,17 @@ def find_intact(
         survey: The checkpoint's files.
         files: What opens them. Checksums that workers computed are remembered there.
         executor: Who computes checksums. None: this thread, or of what lies in a bucket a few.
+        rows: Of which tensors the bytes are read, and those of others taken for right; None: all.
     """
     try:
         bundle = _open(survey, files)
         if bundle is None:
             return None
         order = _Order.of(bundle.columns, len(bundle.paths))
-        if not _fill_their_files(bundle, order, files) or not _agree(
-            bundle, order, files, executor
-        ):
+        if rows is not None:
+            _trust_others(bundle, order, rows, files)
+        own = order.rows if rows is None else order.rows[rows.low : rows.high]
+        if not _fill_their_files(bundle, order, files) or not _agree(bundle, own, files, executor):
             return None
     except StorageError:
         raise
@@ -184,30 +193,106 @@ def _fill_their_files(bundle: _Bundle, order: _Order, files: DataFiles) -> bool:
     return True
 
 
-def _agree(bundle: _Bundle, order: _Order, files: DataFiles, executor: Executor | None) -> bool:
-    """Whether every tensor's bytes have the checksum that the index states."""
+def _agree(bundle: _Bundle, rows: IntColumn, files: DataFiles, executor: Executor | None) -> bool:
+    """Whether the bytes of tensors have the checksums that the index states.
+
+    Args:
+        bundle: The checkpoint.
+        rows: Tensors with bytes, in the order of these.
+        files: What opens its files.
+        executor: As for `find_intact`.
+    """
     columns = bundle.columns
     plain = _are_numeric(columns)
     # The checksum of no bytes is 0.
     if columns.crcs[plain & (columns.sizes == 0)].any():
         return False
-    files.begin(int(columns.sizes.sum()))
+    files.begin(int(columns.sizes[rows].sum()))
+    empty = np.flatnonzero(~plain & (columns.sizes == 0)).tolist()
     if executor is not None or files.is_remote:
-        if not _workers_agree(bundle, order.rows[plain[order.rows]], files, executor):
+        if not _workers_agree(bundle, rows[plain[rows]], files, executor):
             return False
-        others = np.flatnonzero(~plain).tolist()
+        others = [*rows[~plain[rows]].tolist(), *empty]
     else:
-        short = (plain & (columns.sizes <= PIECE_SIZE))[order.rows]
-        for rows in _pieces(columns, order.rows[short]):
-            if not _piece_agrees(bundle, rows, files):
+        short = (plain & (columns.sizes <= PIECE_SIZE))[rows]
+        for piece in _pieces(columns, rows[short]):
+            if not _piece_agrees(bundle, piece, files):
                 return False
-        empty = np.flatnonzero(~plain & (columns.sizes == 0))
-        others = [*order.rows[~short].tolist(), *empty.tolist()]
+        others = [*rows[~short].tolist(), *empty]
     for row in others:
         if check_payload(files, bundle.payload(row)).status is not Status.VERIFIED:
             return False
     files.finish()
     return True
+
+
+def _trust_others(bundle: _Bundle, order: _Order, rows: Rows, files: DataFiles) -> None:
+    """Take the checksums that the index states for those of tensors that are not to be read."""
+    columns = bundle.columns
+    others = np.concatenate((order.rows[: rows.low], order.rows[rows.high :]))
+    for row in others[_are_numeric(columns)[others]].tolist():
+        path = bundle.paths[int(columns.shard_ids[row])]
+        place = path, int(columns.offsets[row]), int(columns.sizes[row])
+        files.known[place] = int(columns.crcs[row])
+
+
+def plan_rows(survey: Survey, files: DataFiles, size: int) -> list[tuple[Rows, int]]:
+    """Cut the tensors into runs of about so many bytes, each of which has one at least.
+
+    Returns:
+        Each run, and how many bytes it has. None at all if the index is not whole.
+    """
+    found = _open_order(survey, files)
+    if found is None:
+        return []
+    bundle, order = found
+    ends = np.cumsum(bundle.columns.sizes[order.rows])
+    planned: list[tuple[Rows, int]] = []
+    low = before = 0
+    while low < len(ends):
+        high = max(low + 1, int(np.searchsorted(ends, before + size, side="right")))
+        planned.append((Rows(low, high), int(ends[high - 1]) - before))
+        low, before = high, int(ends[high - 1])
+    return planned or [(Rows(0, 0), 0)]
+
+
+def own_places(
+    survey: Survey, files: DataFiles, rows: Rows, *, empty: bool
+) -> tuple[set[str], dict[str, list[tuple[int, int]]]] | None:
+    """Return the names of some tensors, and where their bytes lie in each data file.
+
+    Args:
+        survey: The checkpoint's files.
+        files: What opens them.
+        rows: Which tensors.
+        empty: Whether those without bytes are among them.
+
+    Returns:
+        None if the index is not whole.
+    """
+    found = _open_order(survey, files)
+    if found is None:
+        return None
+    bundle, order = found
+    columns, names = bundle.columns, bundle.listing.names
+    own = order.rows[rows.low : rows.high].tolist()
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for row in own:
+        start = int(columns.offsets[row])
+        place = spans.setdefault(bundle.paths[int(columns.shard_ids[row])], [])
+        place.append((start, start + int(columns.sizes[row])))
+    without = np.flatnonzero(columns.sizes == 0).tolist() if empty else []
+    return {names[row] for row in (*own, *without)}, spans
+
+
+def _open_order(survey: Survey, files: DataFiles) -> tuple[_Bundle, _Order] | None:
+    try:
+        bundle = _open(survey, files)
+    except StorageError:
+        raise
+    except CheckpointError:
+        return None
+    return None if bundle is None else (bundle, _Order.of(bundle.columns, len(bundle.paths)))
 
 
 def _workers_agree(

@@ -217,6 +217,21 @@ class Report:
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
     inputs: tuple[HashedFile, ...] = field(default=(), compare=False)
 
+    @classmethod
+    def merge(cls, reports: Iterable[Report]) -> Report:
+        """Put the reports of all parts of a checkpoint together; see `ckptparse.parts`.
+
+        Args:
+            reports: What `Part.verify` gave, in any order. If a part was done twice, the first of
+                its reports counts.
+
+        Raises:
+            ValueError: One is missing, or they are not those of one checkpoint.
+        """
+        from ckptparse.examination.merging import merge_reports
+
+        return merge_reports(reports)
+
     @property
     def ok(self) -> bool:
         """Whether everything that a reader could use is there and whole."""

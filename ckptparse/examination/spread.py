@@ -29,7 +29,7 @@ from ckptparse.files.noted import NotedStorage
 from ckptparse.files.storage import FileStat, Source, Storage
 from ckptparse.parallel import PIECE_SIZE, run_all
 
-__all__ = ["Places", "spread_checksums"]
+__all__ = ["Places", "is_same", "spread_checksums"]
 
 _BUDGET = 64 << 20
 """Bytes that one piece of work takes."""
@@ -89,7 +89,7 @@ class _Work:
         """Compute: number, CRC and size of each span."""
         found: _Found = []
         for path, status, spans in self.files:
-            if not _is_same(status, self.storage.stat(path)):
+            if not is_same(status, self.storage.stat(path)):
                 raise StorageError("The file was replaced while it was read", path=path)
             with closing(self.storage.open(path)) as source:
                 for group in _group(spans):
@@ -206,10 +206,18 @@ def _iter_work(places: Places, storage: Storage) -> Iterator[_Work]:
         yield work
 
 
-def _is_same(known: FileStat | None, found: FileStat | None) -> bool:
-    """Tell whether a worker finds the file that was meant."""
-    if known is None or found is None or known == found:
-        return True  # What is not there is told when it is opened.
+def is_same(known: FileStat | None, found: FileStat | None, *, absent: bool = True) -> bool:
+    """Tell whether a worker finds the file that was meant.
+
+    Args:
+        known: What it was.
+        found: What the worker finds.
+        absent: What to say of a file that is not there: that is told again when it is opened.
+    """
+    if known == found:
+        return True
+    if known is None or found is None:
+        return absent
     before, now = known.identity, found.identity
     if known.size != found.size or isinstance(before, str) or isinstance(now, str):
         return False

@@ -10,7 +10,7 @@ from ckptparse.examination.case import check_all, open_case
 from ckptparse.examination.choosing import explain_choice
 from ckptparse.examination.diagnose import diagnose
 from ckptparse.examination.inputs import describe_limits, list_inputs
-from ckptparse.examination.intact import find_intact
+from ckptparse.examination.intact import Rows, find_intact
 from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import Report
@@ -67,9 +67,23 @@ def verify(
 
 
 def verify_path(
-    path: str, context: Context, *, hashes: bool = False, executor: Executor | None = None
+    path: str,
+    context: Context,
+    *,
+    hashes: bool = False,
+    executor: Executor | None = None,
+    rows: Rows | None = None,
+    neighbours: bool = True,
 ) -> Report:
-    """Check the checkpoint that a path means; see `verify`."""
+    """Check the checkpoint that a path means; see `verify`.
+
+    Args:
+        path: The path.
+        context: Where it leads.
+        hashes, executor: As for `verify`.
+        rows: As for `verify_survey`.
+        neighbours: Whether other checkpoints are looked at if this one is damaged.
+    """
     noted = NotedStorage(context.storage)
     folders = Folders(replace(context, storage=noted))
     choice = choose_leniently(path, folders)
@@ -80,7 +94,7 @@ def verify_path(
         report = verify_graph(choice.candidate, folders.context)
     else:
         survey = survey_candidate(choice.candidate, folders)
-        report = verify_survey(survey, folders.context, executor)
+        report = verify_survey(survey, folders.context, executor, rows=rows)
         if survey.saved_model is not None:
             from ckptparse.examination.models import add_model
 
@@ -91,16 +105,29 @@ def verify_path(
         options={"job": "verify", "path": path, "limits": describe_limits(context.limits)},
         inputs=list_inputs(noted, roles, hashes=hashes),
     )
-    if report.ok or survey is None:
+    if report.ok or survey is None or not neighbours:
         return report
     return replace(report, others=find_others(survey, context))
 
 
-def verify_survey(survey: Survey, context: Context, executor: Executor | None = None) -> Report:
-    """Check a checkpoint whose files are known."""
+def verify_survey(
+    survey: Survey,
+    context: Context,
+    executor: Executor | None = None,
+    *,
+    rows: Rows | None = None,
+) -> Report:
+    """Check a checkpoint whose files are known.
+
+    Args:
+        survey: Its files.
+        context: Where they lie.
+        executor: As for `verify`.
+        rows: Of which tensors the bytes are read; those of others are taken for right. None: all.
+    """
     files = DataFiles(context)
     with closing(files):
-        report = find_intact(survey, files, executor)
+        report = find_intact(survey, files, executor, rows)
         if report is not None:
             return report
         case = open_case(survey, context, files=files)

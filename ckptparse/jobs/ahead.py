@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy.typing as npt
 
 from ckptparse.bundle.content import Content, content_of_array
+from ckptparse.errors import CheckpointError, StorageError
 from ckptparse.files.context import Context
 from ckptparse.files.storage import FileStat, Storage
 from ckptparse.jobs.derived import DerivedTensor, RenamedTensor, Step
@@ -26,7 +27,7 @@ from ckptparse.locks import make_lock
 from ckptparse.tensor import Tensor
 from ckptparse.tensor_like import ArrayTensor, TensorLike
 
-__all__ = ["work_ahead"]
+__all__ = ["SOURCES", "Workplace", "find_place", "waiting", "work_ahead"]
 
 _MOST_BYTES = 64 << 20
 _MOST_TENSORS = 32
@@ -54,7 +55,7 @@ def work_ahead(
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Workplace:
     """Where a worker finds a source.
 
     Attributes:
@@ -76,14 +77,14 @@ class _Place:
         return self.path, self.verify, self.limits, self.files
 
 
-def _find_place(opened: Opened) -> _Place | None:
+def find_place(opened: Opened) -> Workplace | None:
     """Return where a source can be opened again; None if it lies in no file."""
     if opened.path is None or not opened.files:
         return None
     storage, tensor = opened.context.storage, next(iter(opened.tensors.values()), None)
     verify = tensor.options.verify if isinstance(tensor, Tensor) else True
     files = tuple((path, storage.stat(path)) for path in opened.files)
-    return _Place(opened.path, verify, opened.context.limits, storage, files)
+    return Workplace(opened.path, verify, opened.context.limits, storage, files)
 
 
 class _Ahead:
@@ -96,7 +97,7 @@ class _Ahead:
         self._held: dict[str, int] = {}
         self._shared = isinstance(executor, ThreadPoolExecutor)
         # As it is found here, whatever the naming: by the name in the file.
-        self._place = None if self._shared else _find_place(opened)
+        self._place = None if self._shared else find_place(opened)
 
     def take(self, tensor: RenamedTensor, derived: DerivedTensor) -> TensorLike:
         made = _AheadTensor(tensor, derived, self)
@@ -109,7 +110,10 @@ class _Ahead:
         future = self._running.pop(tensor.name, None)
         self._held.pop(tensor.name, None)
         self._submit()
-        return tensor.original.read() if future is None else future.result()
+        if future is None:
+            return tensor.original.read()
+        with waiting(f"tensor {tensor.name!r}", shared=self._shared):
+            return future.result()
 
     def _submit(self) -> None:
         while self._waiting and len(self._running) < _MOST_TENSORS:
@@ -130,15 +134,37 @@ class _Ahead:
         return self._executor.submit(_apply, held, steps)
 
 
+@contextmanager
+def waiting(what: str, *, shared: bool) -> Iterator[None]:
+    """Say which part of the work failed if it is the worker that did, and not the work.
+
+    Args:
+        what: The part.
+        shared: Whether workers are threads: what they raise is told as it is.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        if shared and not isinstance(error, BrokenExecutor):
+            raise
+        raise StorageError(
+            f"A worker failed at {what}: {type(error).__name__}: {error}",
+            hint="What a worker gets must be picklable, and it must reach the files by the same "
+            "path",
+        ) from error
+
+
 def _apply(tensor: TensorLike, steps: Sequence[Step]) -> npt.NDArray[Any]:
     for step in steps:
         tensor = step.apply(tensor)
     return tensor.read()
 
 
-def _work(place: _Place, name: str, steps: Sequence[Step]) -> npt.NDArray[Any]:
+def _work(place: Workplace, name: str, steps: Sequence[Step]) -> npt.NDArray[Any]:
     """Work out a tensor in a worker, which opens the source for itself."""
-    with _SOURCES.borrow(place) as opened:
+    with SOURCES.borrow(place) as opened:
         return _apply(opened.tensors[name], steps)
 
 
@@ -151,7 +177,7 @@ class _Sources:
         self._users: Counter[tuple[object, ...]] = Counter()
 
     @contextmanager
-    def borrow(self, place: _Place) -> Iterator[Opened]:
+    def borrow(self, place: Workplace) -> Iterator[Opened]:
         """Give what lies there, opened if it was not, for as long as the context lasts."""
         with self._lock:
             if place.key not in self._open:
@@ -170,14 +196,15 @@ class _Sources:
                     del self._users[key]
 
 
-def _open(place: _Place) -> tuple[Opened, ExitStack]:
+def _open(place: Workplace) -> tuple[Opened, ExitStack]:
     stack = ExitStack()
     context = Context(storage=place.storage, limits=place.limits)
     opened = stack.enter_context(open_tensors(place.path, context, verify=place.verify))
     return opened, stack
 
 
-_SOURCES = _Sources()
+SOURCES = _Sources()
+"""What this process has opened for others."""
 
 
 class _AheadTensor(RenamedTensor):

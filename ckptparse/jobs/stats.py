@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ckptparse.checkpoint import Naming, Patterns, choose_names
 from ckptparse.errors import located, name_not_found
@@ -13,8 +14,12 @@ from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.statistics.gathering import measure
 from ckptparse.statistics.summary import Summary
 from ckptparse.tensor import Tensor
+from ckptparse.tensor_like import TensorLike
 
-__all__ = ["stats"]
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+__all__ = ["measure_one", "stats"]
 
 
 def stats(
@@ -27,6 +32,7 @@ def stats(
     verify: bool = True,
     histogram: bool = False,
     progress: Progress | None = None,
+    executor: Executor | None = None,
     store: Store = None,
     cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -44,12 +50,15 @@ def stats(
         verify: Whether each tensor's checksum is checked first.
         histogram: Whether a histogram is made of each tensor.
         progress: Told how many bytes have been read, and how many there are.
+        executor: Who measures: threads, processes, `dask.distributed`'s `Client.get_executor()`,
+            loky. The statistics are the same. None: this thread.
         store: Where the path leads, as for `open`.
         cache: As for `open`.
         limits: Bounds on what the file may ask for.
 
     Raises:
         TensorNotFoundError: One of `names` is not there.
+        StorageError: A worker failed; the error names its tensors.
         CheckpointError: As for `open` and for reading.
     """
     source, context = begin_with(path, store=store, cache=cache, limits=limits, progress=progress)
@@ -57,20 +66,38 @@ def stats(
         wanted = opened.tensors if names is None else _named(names, opened)
         chosen = list(choose_names(wanted, include, exclude))
         total = sum(opened.tensors[name].nbytes for name in chosen)
+        if executor is None:
+            rows = _each(opened, chosen, verify=verify, histogram=histogram)
+        else:
+            from ckptparse.jobs.spread_stats import spread
+
+            rows = spread(opened, chosen, executor, verify=verify, histogram=histogram)
         found: dict[str, Summary] = {}
         done = 0
-        for name in chosen:
-            tensor = opened.tensors[name]
-            with located(tensor=name):
-                if verify and isinstance(tensor, Tensor):
-                    tensor.verify()
-                measured = measure(tensor, histogram=histogram)
-                bins = measured.distribution.counts if measured.distribution else None
-                found[name] = replace(measured.summary, histogram=bins)
-            done += tensor.nbytes
+        for row in rows:
+            found.update(row)
+            done += sum(opened.tensors[name].nbytes for name, _ in row)
             if progress is not None:
                 progress(done, total)
         return {name: found[name] for name in sorted(found)}
+
+
+def _each(
+    opened: Opened, names: Iterable[str], *, verify: bool, histogram: bool
+) -> Iterator[list[tuple[str, Summary]]]:
+    for name in names:
+        tensor = opened.tensors[name]
+        yield [(name, measure_one(tensor, name, verify=verify, histogram=histogram))]
+
+
+def measure_one(tensor: TensorLike, name: str, *, verify: bool, histogram: bool) -> Summary:
+    """Check a tensor's checksum, if asked to, and sum up its values."""
+    with located(tensor=name):
+        if verify and isinstance(tensor, Tensor):
+            tensor.verify()
+        measured = measure(tensor, histogram=histogram)
+    bins = measured.distribution.counts if measured.distribution else None
+    return replace(measured.summary, histogram=bins)
 
 
 def _named(names: Iterable[str], opened: Opened) -> list[str]:
