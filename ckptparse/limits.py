@@ -116,11 +116,20 @@ class Budget:
             LimitError: It is more than `Limits.memory_bytes` beyond the files.
         """
         self._taken += size
-        if self._taken <= self._limits.memory_bytes:
+        self.check(0)
+
+    def check(self, size: int) -> None:
+        """Make sure that so many bytes more may be allocated, which are given back soon.
+
+        Raises:
+            LimitError: It is more than `Limits.memory_bytes` beyond the files.
+        """
+        taken = self._taken + size
+        if taken <= self._limits.memory_bytes:
             return
         if not isinstance(self._held, int):
             self._held = self._held()
-        beyond = max(0, self._taken - self._held)
+        beyond = max(0, taken - self._held)
         self._limits.check(
             "memory_bytes", beyond, "What one call takes in memory beyond its files, in bytes,"
         )

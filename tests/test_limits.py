@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import builder as b
+import numpy as np
 import pytest
 from test_hostile import AT_LIMIT, small_bundle
 
@@ -172,3 +174,41 @@ def test_a_rule_file_is_bound_by_the_limits(tmp_path: Path) -> None:
     ):
         with pytest.raises(LimitError, match="rule file"):
             call(limits=Limits(message_bytes=10))
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_is_kept_of_each_tensor_is_bounded_when_a_checkpoint_is_verified(
+    tmp_path: Path, damaged: bool
+) -> None:
+    made = b.Bundle()
+    for number in range(400):
+        made.add(f"t{number:03}", np.float32(number), **({"crc": 1} if damaged else {}))
+    path = made.write(tmp_path / "m")
+    little = Limits(memory_bytes=100_000)
+    for call in REPORTING.values():
+        report = call(path, limits=little)
+        assert [problem.code for problem in report.problems] == ["limit.reached"]
+        assert call(path, limits=Limits(memory_bytes=2_000_000)).tensors
+
+
+def test_what_lengths_of_strings_take_is_bounded_when_they_are_verified(tmp_path: Path) -> None:
+    made = b.Bundle()
+    made.add("s", np.array([b""] * 50_000, object))
+    path = made.write(tmp_path / "m")
+    with pytest.raises(LimitError, match="memory_bytes"):
+        ckptparse.verify(path, limits=Limits(memory_bytes=500_000))
+    assert ckptparse.verify(path, limits=Limits(memory_bytes=1_000_000)).ok
+
+
+def test_what_is_kept_of_all_indexes_in_an_image_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    with path.open("wb") as file:
+        for number in range(4):
+            made = b.Bundle()
+            for one in range(100):
+                made.add(f"{number}/{one:03}", np.float32(one))
+            index = made.index()
+            file.write(index.ljust(-(-len(index) // 4096) * 4096, b"\0"))
+    assert len(ckptparse.scan(path)) == 4
+    with pytest.raises(LimitError, match="memory_bytes"):
+        ckptparse.scan(path, limits=Limits(memory_bytes=600_000))

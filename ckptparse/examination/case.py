@@ -191,6 +191,7 @@ def open_case(
         correct: Whether to correct a block of an index if one flipped bit explains its checksum.
     """
     files = DataFiles(context) if files is None else files
+    files.hold(survey.paths)
     if not survey.has_index:
         from ckptparse.examination.legacy_view import read_legacy_view
 

@@ -31,6 +31,10 @@ from ckptparse.problems import Cause, EvidenceRule, Status
 __all__ = ["Check", "check_payload", "elements_outside", "fits", "is_there", "string_spans"]
 
 _CRC_SIZE = 4
+_LENGTH_BYTES = 16
+"""What the length of a string takes while it is checked: its number, and one more on the way."""
+_VARIANT_BYTES = 48
+"""What a variant takes while it is checked: Python's object around its bytes."""
 _LEAST_ZEROS = 16
 """Fewest bytes of zeros that say something: a small counter of 8 bytes is mostly zeros too."""
 _FEW_PAGES = 2 * 4096
@@ -214,6 +218,7 @@ def _check_counted(files: DataFiles, payload: Payload) -> None:
 def _check_strings(files: DataFiles, payload: Payload, count: int, crc: int) -> None:
     """Check the lengths, then the strings in pieces; raises as `decode_strings` does."""
     size = min(payload.size, most_lengths_bytes(count))
+    files.budget.check(size + _LENGTH_BYTES * count)
     head = bytes(files.read(payload.file, payload.offset, size))
 
     def stream(start: int, crc: int) -> int:
@@ -225,6 +230,7 @@ def _check_strings(files: DataFiles, payload: Payload, count: int, crc: int) -> 
 
 def _check_variants(files: DataFiles, payload: Payload, count: int, crc: int) -> None:
     """Check each element; raises as `split_variants` does."""
+    files.budget.check(2 * payload.size + _VARIANT_BYTES * count)
     data = bytes(files.read(payload.file, payload.offset, payload.size))
     split_variants(data, count, big_endian=payload.big_endian, crc=crc)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from ckptparse.errors import CheckpointError, StorageError
 from ckptparse.examination.outcome import Span, merge_spans
 from ckptparse.files.context import Context, Progress
 from ckptparse.files.storage import Source, Storage
+from ckptparse.limits import Budget
 from ckptparse.parallel import PIECE_SIZE, stream_crc
 
 __all__ = ["PAGE", "DataFile", "DataFiles", "checksum_of", "find_holes"]
@@ -77,6 +78,8 @@ class DataFiles:
         self._failed: dict[DataFile, CheckpointError] = {}
         self._watcher: Progress | None = None
         self._done = self._total = 0
+        self.budget = Budget(context.limits, 0)
+        """What is kept of the entries of all indexes together, against the files that are held."""
         self.known: dict[tuple[str, int, int], int] = {}
         """Checksums that workers have computed: of a path, an offset and a size."""
 
@@ -99,6 +102,15 @@ class DataFiles:
         """Call `progress` once more, with all bytes read, and stop."""
         self.note_read(self._total - self._done)
         self._watcher, self._done, self._total = None, 0, 0
+
+    def hold(self, paths: Iterable[str]) -> None:
+        """Begin a budget for a checkpoint of these files."""
+        listed = list(paths)
+        self.budget = Budget(self.context.limits, lambda: sum(map(self._size_of, listed)))
+
+    def _size_of(self, path: str) -> int:
+        status = self.context.storage.stat(path)
+        return 0 if status is None else status.size
 
     def close(self) -> None:
         """Close every file."""

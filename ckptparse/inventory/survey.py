@@ -86,6 +86,13 @@ class Survey:
     saved_model: str | None = None
 
     @property
+    def paths(self) -> tuple[str, ...]:
+        """Every file of it that is there, but for leftovers that no index names."""
+        listing = [index.path for index in self.indexes]
+        listing += [file.path for file in self.legacy_files]
+        return (*listing, *self.data_files.values())
+
+    @property
     def has_index(self) -> bool:
         """Whether its format lists the tensors in a file of their own; a V1 file lists its own."""
         return self.format == "v2"
