@@ -11,6 +11,8 @@ from ckptparse.cli.options import Argument, Option
 __all__ = [
     "DryRunOption",
     "ExcludeOption",
+    "Format",
+    "FormatOption",
     "IncludeOption",
     "LimitOption",
     "Naming",
@@ -20,6 +22,16 @@ __all__ = [
     "PathArgument",
     "SourceArgument",
 ]
+
+
+class Format(str, Enum):
+    """The formats that are written."""
+
+    V2 = "v2"
+    SAFETENSORS = "safetensors"
+    NPZ = "npz"
+    NPY = "npy"
+    HDF5 = "hdf5"
 
 
 class Naming(str, Enum):
@@ -40,6 +52,10 @@ PathArgument = Annotated[
 NamingOption = Annotated[
     Naming,
     Option("--naming", help="Use the stored names, or the variables' own from the object graph."),
+]
+FormatOption = Annotated[
+    Format | None,
+    Option("--format", "-f", help="Needed only if the ending of OUT does not say the format."),
 ]
 DryRunOption = Annotated[
     bool, Option("--dry-run", "-n", help="Show what would be done; write nothing.")

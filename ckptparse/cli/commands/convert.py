@@ -14,6 +14,7 @@ from ckptparse.cli.output import Column, Output
 from ckptparse.cli.parameters import (
     DryRunOption,
     ExcludeOption,
+    FormatOption,
     IncludeOption,
     LimitOption,
     Naming,
@@ -29,16 +30,6 @@ from ckptparse.cli.writing import check_outputs
 from ckptparse.text import count, escape, shape_text, size_text
 
 __all__ = ["convert"]
-
-
-class Format(str, Enum):
-    """The formats that are written."""
-
-    V2 = "v2"
-    SAFETENSORS = "safetensors"
-    NPZ = "npz"
-    NPY = "npy"
-    HDF5 = "hdf5"
 
 
 class Ema(str, Enum):
@@ -60,10 +51,7 @@ def convert(
     path: SourceArgument,
     output: OutputArgument,
     *,
-    format_: Annotated[
-        Format | None,
-        Option("--format", "-f", help="Needed only if the ending of OUT does not say the format."),
-    ] = None,
+    format_: FormatOption = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     rules: Annotated[

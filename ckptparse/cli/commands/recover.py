@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from enum import Enum
-from typing import Annotated, Any
+from typing import Any, Literal
 
 import ckptparse
-from ckptparse.cli.completion import complete_path
 from ckptparse.cli.errors import UsageError
-from ckptparse.cli.options import Argument, Option
 from ckptparse.cli.output import Output
-from ckptparse.cli.parameters import OverwriteOption
+from ckptparse.cli.parameters import Format, FormatOption, OverwriteOption
 from ckptparse.cli.progress import working
+from ckptparse.cli.recovery_options import (
+    DamagedArgument,
+    DfxmlOption,
+    EvidenceOption,
+    FillOption,
+    HashOption,
+    KeepSuspectOption,
+    MapfileOption,
+    MapOption,
+    Offer,
+    OfferOption,
+    RecoveryOutputOption,
+    ReplayOption,
+    ReportOnlyOption,
+    ReportOption,
+    ShapesOption,
+    SiblingsOption,
+)
 from ckptparse.cli.reports import describe_counts, write_report
 from ckptparse.cli.running import DAMAGE, GOOD, WARNED, Run
 from ckptparse.cli.writing import check_outputs
@@ -23,123 +38,25 @@ from ckptparse.text import escape
 __all__ = ["recover"]
 
 
-class Offer(str, Enum):
-    """Which tensors are written."""
-
-    PROVED = "proved"
-    PLAUSIBLE = "plausible"
-
-
-class Format(str, Enum):
-    """The formats that are written."""
-
-    V2 = "v2"
-    SAFETENSORS = "safetensors"
-    NPZ = "npz"
-    NPY = "npy"
-    HDF5 = "hdf5"
-
-
 def recover(
     run: Run,
-    path: Annotated[
-        str | None,
-        Argument(
-            metavar="PATH",
-            help="A prefix, an index, a data or V1 file, a disk image.",
-            complete=complete_path,
-        ),
-    ] = None,
+    path: DamagedArgument = None,
     *,
-    output: Annotated[
-        str | None,
-        Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            help="model.ckpt, .safetensors, .npz, .h5, or a directory for .npy files.",
-        ),
-    ] = None,
-    format_: Annotated[
-        Format | None,
-        Option("--format", "-f", help="Needed only if the ending of OUT does not say the format."),
-    ] = None,
-    offer: Annotated[
-        Offer | None,
-        Option("--offer", help="Write what is proved, or all that was got back."),
-    ] = None,
-    fill: Annotated[
-        float | None,
-        Option("--fill", metavar="NUMBER", help="The value of elements that are lost: 0 or nan."),
-    ] = None,
-    keep_suspect: Annotated[
-        bool,
-        Option(
-            "--keep-suspect", help="Keep elements that look wrong; --fill does not replace them."
-        ),
-    ] = False,
-    report: Annotated[
-        str | None, Option("--report", metavar="FILE", help="Write the report as JSON.")
-    ] = None,
-    dfxml: Annotated[
-        str | None,
-        Option("--dfxml", metavar="FILE", help="Write files and tensors as DFXML."),
-    ] = None,
-    hash_: Annotated[
-        bool | None,
-        Option(
-            "--hash/--no-hash",
-            help="Give the SHA-256 of each input; the default if a report is written.",
-        ),
-    ] = None,
-    replay: Annotated[
-        str | None,
-        Option(
-            "--replay",
-            metavar="REPORT",
-            help="Repeat the recovery of a report, and compare the results.",
-            complete=complete_path,
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, Option("--dry-run", "-n", help="Report what can be got back; write nothing.")
-    ] = False,
-    siblings: Annotated[
-        bool,
-        Option(
-            "--siblings/--no-siblings",
-            help="Whether to use other checkpoints of the directory as well.",
-        ),
-    ] = True,
-    evidence: Annotated[
-        list[str] | None,
-        Option(
-            "--from",
-            metavar="PATH",
-            help="A file or directory that may help: a copy, a graph, an archive, a disk image; "
-            "may be given several times.",
-            complete=complete_path,
-        ),
-    ] = None,
-    shapes: Annotated[
-        str | None,
-        Option(
-            "--shapes",
-            metavar="FILE",
-            help="A file with the shapes, if the index is lost: JSON, npz, .keras ...",
-        ),
-    ] = None,
-    mapfile: Annotated[
-        str | None,
-        Option(
-            "--mapfile",
-            metavar="FILE",
-            help="The mapfile of ddrescue: which parts of the image it could not read.",
-        ),
-    ] = None,
-    map_: Annotated[
-        bool, Option("--map", help="Draw each file: what every range of its bytes is.")
-    ] = False,
+    output: RecoveryOutputOption = None,
+    format_: FormatOption = None,
+    offer: OfferOption = None,
+    fill: FillOption = None,
+    keep_suspect: KeepSuspectOption = False,
+    report: ReportOption = None,
+    dfxml: DfxmlOption = None,
+    hash_: HashOption = None,
+    replay: ReplayOption = None,
+    dry_run: ReportOnlyOption = False,
+    siblings: SiblingsOption = True,
+    evidence: EvidenceOption = None,
+    shapes: ShapesOption = None,
+    mapfile: MapfileOption = None,
+    map_: MapOption = False,
     overwrite: OverwriteOption = False,
 ) -> Recovered:
     """Save what can be read of a damaged checkpoint to a new place.
@@ -156,12 +73,9 @@ def recover(
         raise UsageError("Expected a checkpoint, found none", "give PATH, or --replay REPORT")
     if output is None and not dry_run:
         raise UsageError("Expected an output, found none", "give -o OUT, or --dry-run")
-    chosen = None
-    if output is not None:
-        ending = None if format_ is None else format_.value
-        chosen = ckptparse.Recovery.check_path(output, format=ending)
+    wishes = _Wishes.of(output, format_, offer, fill, keep_suspect=keep_suspect)
     # Before the work, which may take long; and after it, when all the files are known.
-    check_outputs(files.places(chosen), [path, *(evidence or ())], overwrite=overwrite)
+    check_outputs(files.places(wishes.format), [path, *(evidence or ())], overwrite=overwrite)
     with working(f"recovering {escape(path)}", quiet=run.quiet) as advance:
         recovery = ckptparse.recover(
             path,
@@ -172,25 +86,58 @@ def recover(
             progress=advance,
             cache=run.cache,
         )
-        check_outputs(files.places(chosen), recovery.report.files, overwrite=overwrite)
+        check_outputs(files.places(wishes.format), recovery.report.files, overwrite=overwrite)
         if hash_ or (hash_ is None and files.all):
             recovery.hash_inputs()
-        written = None
-        if files.output is not None:
-            written = recovery.write(
-                files.output,
-                format=chosen,
-                offer=None if offer is None else offer.value,
-                fill=0 if fill is None else fill,
-                keep_suspect=keep_suspect,
-                overwrite=overwrite,
-                # A directory always has its own.
-                report=True if chosen == "npy" else files.report or True,
-                hashes=False,
-            )
+        written = _write(recovery, files, wishes)
         answer = Recovered(recovery, written, map_, run.verbose, inputs=bool(hash_))
     files.write(answer)
     return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """How the tensors are to be written."""
+
+    format: Literal["v2", "safetensors", "npz", "npy", "hdf5"] | None
+    offer: Offer | None
+    fill: float | None
+    keep_suspect: bool
+
+    @classmethod
+    def of(
+        cls,
+        output: str | None,
+        format: Format | None,
+        offer: Offer | None,
+        fill: float | None,
+        *,
+        keep_suspect: bool,
+    ) -> _Wishes:
+        """Find the format of an output; an error if neither its ending nor the option names one."""
+        wanted = None if format is None else format.value
+        chosen = None
+        if output is not None:
+            chosen = ckptparse.Recovery.check_path(output, format=wanted)
+        return cls(chosen, offer, fill, keep_suspect)
+
+
+def _write(
+    recovery: ckptparse.Recovery, files: _Files, wishes: _Wishes
+) -> ckptparse.Written | None:
+    if files.output is None:
+        return None
+    return recovery.write(
+        files.output,
+        format=wishes.format,
+        offer=None if wishes.offer is None else wishes.offer.value,
+        fill=0 if wishes.fill is None else wishes.fill,
+        keep_suspect=wishes.keep_suspect,
+        overwrite=files.overwrite,
+        # A directory always has its own.
+        report=True if wishes.format == "npy" else files.report or True,
+        hashes=False,
+    )
 
 
 def _replay(run: Run, report: str, files: _Files, maps: bool) -> Recovered:
