@@ -9,7 +9,7 @@ platforms there is no ml_dtypes at all. Sizes and names are known without it.
 from __future__ import annotations
 
 from enum import IntEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -218,6 +218,7 @@ def numpy_dtype(data_type: int) -> np.dtype[Any]:
     return _ml_dtype(name)
 
 
+@lru_cache(maxsize=64)  # numpy spells out a type's name anew each time
 def data_type_of(dtype: np.dtype[Any]) -> DataType:
     """Return the DataType that arrays of a numpy (or ml_dtypes) type are stored as.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,6 +30,8 @@ __all__ = [
 
 _MOST_PADDING = 64 << 20
 """Bytes of padding that strings of one width may take, whatever their sum: memory grows by them."""
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What stands in a name for a byte that is not UTF-8."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +182,7 @@ def check_names(tensors: Iterable[TensorLike], *, what: str) -> None:
         UnsupportedError: A name is not UTF-8.
     """
     for tensor in tensors:
-        # A lone surrogate is what stands for a byte that is not UTF-8.
-        if any("\ud800" <= letter <= "\udfff" for letter in tensor.name):
+        if _LONE_SURROGATE.search(tensor.name):
             raise UnsupportedError(
                 f"{what} holds names in UTF-8, and the name {tensor.name!r} is not UTF-8",
                 tensor=tensor.name,
