@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,14 @@ import numpy.typing as npt
 from ckptparse.dtypes import DataType, data_type_of, item_size
 from ckptparse.errors import located
 
-__all__ = ["ArrayTensor", "TensorLike", "as_tensor", "as_tensors", "data_type_of_array"]
+__all__ = [
+    "ArrayTensor",
+    "TensorLike",
+    "WrappedTensor",
+    "as_tensor",
+    "as_tensors",
+    "data_type_of_array",
+]
 
 
 class TensorLike(Protocol):
@@ -50,6 +57,39 @@ class TensorLike(Protocol):
     def __getitem__(self, index: Any, /) -> Any:
         """Read a part."""
         ...
+
+
+Wrapped = TypeVar("Wrapped", bound=TensorLike)
+
+
+class WrappedTensor(Generic[Wrapped]):
+    """A tensor that has shape, kind and size of another, which it stands for."""
+
+    __slots__ = ("_tensor",)
+
+    def __init__(self, tensor: Wrapped) -> None:
+        """Take the other tensor."""
+        self._tensor = tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See `TensorLike`."""
+        return self._tensor.shape
+
+    @property
+    def data_type(self) -> int:
+        """See `TensorLike`."""
+        return self._tensor.data_type
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """See `TensorLike`."""
+        return self._tensor.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """See `TensorLike`."""
+        return self._tensor.nbytes
 
 
 class ArrayTensor:

@@ -15,7 +15,7 @@ from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, describe_data_type, element_name, item_size, numpy_dtype
 from ckptparse.elements import iter_stored
 from ckptparse.errors import UnsupportedError, located
-from ckptparse.tensor_like import TensorLike
+from ckptparse.tensor_like import TensorLike, WrappedTensor
 
 __all__ = ["FLOATS", "DerivedTensor", "RenamedTensor", "Step", "parse_dtype"]
 
@@ -44,39 +44,19 @@ def parse_dtype(dtype: object) -> DataType:
     return names[name]
 
 
-class RenamedTensor:
+class RenamedTensor(WrappedTensor[TensorLike]):
     """A tensor under another name."""
 
-    __slots__ = ("_tensor", "name")
+    __slots__ = ("name",)
 
     def __init__(self, name: str, tensor: TensorLike) -> None:
+        super().__init__(tensor)
         self.name = name
-        self._tensor = tensor
 
     @property
     def original(self) -> TensorLike:
         """The tensor that has another name here."""
         return self._tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """See `TensorLike`."""
-        return self._tensor.shape
-
-    @property
-    def data_type(self) -> int:
-        """See `TensorLike`."""
-        return self._tensor.data_type
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """See `TensorLike`."""
-        return self._tensor.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """See `TensorLike`."""
-        return self._tensor.nbytes
 
     def read(self) -> npt.NDArray[Any]:
         """Read the whole."""

@@ -14,15 +14,16 @@ from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointError, UnsupportedError
 from ckptparse.examination.outcome import Span, merge_spans
 from ckptparse.recovery.result import RecoveredTensor
+from ckptparse.tensor_like import WrappedTensor
 
 __all__ = ["Chosen", "Mask"]
 
 
-class Chosen:
+class Chosen(WrappedTensor[RecoveredTensor]):
     """A tensor of a recovery as it is written: whole, with something in its holes."""
 
     def __init__(self, tensor: RecoveredTensor, fill: Any, *, keep_suspect: bool) -> None:
-        self._tensor = tensor
+        super().__init__(tensor)
         self._fill = fill
         self._keep = keep_suspect
         self.failure: str | None = None
@@ -34,26 +35,6 @@ class Chosen:
     def name(self) -> str:
         """See `TensorLike`."""
         return self._tensor.name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """See `TensorLike`."""
-        return self._tensor.shape
-
-    @property
-    def data_type(self) -> int:
-        """See `TensorLike`."""
-        return self._tensor.data_type
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """See `TensorLike`."""
-        return self._tensor.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """See `TensorLike`."""
-        return self._tensor.nbytes
 
     @property
     def filled(self) -> tuple[Span, ...]:

@@ -38,7 +38,7 @@ from ckptparse.foreign import (
     STRING_FIELD,
 )
 from ckptparse.limits import Limits
-from ckptparse.sources.stored import LoadedTensor, StoredTensor
+from ckptparse.sources.stored import LoadedTensor, OpenFiles, StoredTensor
 from ckptparse.tensor_like import TensorLike
 
 __all__ = ["NpySource", "strings_of"]
@@ -49,14 +49,8 @@ _LOCAL_HEADER = 30
 """Bytes of a zip member's local header; after it come the name, the extra field, and the data."""
 
 
-class NpySource:
+class NpySource(OpenFiles):
     """The tensors of an archive, of a directory, or of one file."""
-
-    def __init__(self, context: Context) -> None:
-        self.tensors: dict[str, TensorLike] = {}
-        self.metadata: dict[str, str] = {}
-        self._context = context
-        self._sources: list[Source] = []
 
     @classmethod
     def open(cls, path: str, context: Context) -> NpySource:
@@ -79,21 +73,6 @@ class NpySource:
             made.close()
             raise
         return made
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Every file that is open."""
-        return tuple(source.path for source in self._sources)
-
-    def close(self) -> None:
-        """Close every file."""
-        for source in self._sources:
-            source.close()
-
-    def _open(self, path: str) -> Source:
-        source = self._context.storage.open(path)
-        self._sources.append(source)
-        return source
 
     def _open_file(self, path: str, name: str) -> None:
         source = self._open(path)

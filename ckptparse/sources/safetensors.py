@@ -28,7 +28,7 @@ from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.foreign import KINDS_KEY, SAFETENSORS_DTYPES
 from ckptparse.limits import Limits
-from ckptparse.sources.stored import LoadedTensor, StoredTensor
+from ckptparse.sources.stored import LoadedTensor, OpenFiles, StoredTensor
 from ckptparse.tensor_like import TensorLike
 
 __all__ = ["SafetensorsSource"]
@@ -37,13 +37,8 @@ _LENGTH_SIZE = 8
 """The header's length comes first, as a 64-bit number."""
 
 
-class SafetensorsSource:
+class SafetensorsSource(OpenFiles):
     """The tensors of one file, or of all that an index names."""
-
-    def __init__(self) -> None:
-        self.tensors: dict[str, TensorLike] = {}
-        self.metadata: dict[str, str] = {}
-        self._sources: list[Source] = []
 
     @classmethod
     def open(cls, path: str, context: Context) -> SafetensorsSource:
@@ -52,7 +47,7 @@ class SafetensorsSource:
         Raises:
             CheckpointError: It is not there, or breaks the rules of the format.
         """
-        made = cls()
+        made = cls(context)
         try:
             if path.endswith(".json"):
                 made._open_index(path, context)
@@ -63,19 +58,8 @@ class SafetensorsSource:
             raise
         return made
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Every file that is open."""
-        return tuple(source.path for source in self._sources)
-
-    def close(self) -> None:
-        """Close every file."""
-        for source in self._sources:
-            source.close()
-
     def _open_index(self, path: str, context: Context) -> None:
-        source = context.storage.open(path)
-        self._sources.append(source)
+        source = self._open(path)
         with located(path=path):
             context.limits.check("message_bytes", source.size, "The size of the index")
             names = _field(_parse(source.read_at(0, source.size)), "weight_map", dict)
@@ -93,8 +77,7 @@ class SafetensorsSource:
             )
 
     def _open_file(self, path: str, context: Context) -> None:
-        source = context.storage.open(path)
-        self._sources.append(source)
+        source = self._open(path)
         with located(path=path):
             header, start = _read_header(source, context.limits)
             metadata = header.pop("__metadata__", {})

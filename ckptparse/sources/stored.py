@@ -15,12 +15,13 @@ from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import item_size, numpy_dtype
 from ckptparse.elements import allocate, finish_elements, make_plain
 from ckptparse.errors import located
+from ckptparse.files.context import Context
 from ckptparse.files.storage import Source, check_range
 from ckptparse.parallel import PIECE_SIZE
 from ckptparse.tensor import plan_index
 from ckptparse.tensor_like import TensorLike
 
-__all__ = ["LoadedTensor", "StoredTensor", "TensorSource"]
+__all__ = ["LoadedTensor", "OpenFiles", "StoredTensor", "TensorSource"]
 
 
 class TensorSource(Protocol):
@@ -44,6 +45,32 @@ class TensorSource(Protocol):
     def close(self) -> None:
         """Close it."""
         ...
+
+
+class OpenFiles:
+    """Files that are open together, and the tensors in them: a `TensorSource` to build on."""
+
+    def __init__(self, context: Context) -> None:
+        """Begin without any file; `context` says where they lie, and bounds what they ask for."""
+        self.tensors: dict[str, TensorLike] = {}
+        self.metadata: dict[str, str] = {}
+        self._context = context
+        self._sources: list[Source] = []
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that is open."""
+        return tuple(source.path for source in self._sources)
+
+    def close(self) -> None:
+        """Close every file."""
+        for source in self._sources:
+            source.close()
+
+    def _open(self, path: str) -> Source:
+        source = self._context.storage.open(path)
+        self._sources.append(source)
+        return source
 
 
 class StoredTensor:
