@@ -163,7 +163,7 @@ def test_models_too_deep_within_each_other_are_malformed() -> None:
     config = sequential()
     for _ in range(60):
         config = sequential(config)
-    with pytest.raises(MalformedError, match="within each other"):
+    with pytest.raises(MalformedError, match="inside each other"):
         parse_shapes_text(json.dumps(config))
 
 
