@@ -6,6 +6,7 @@
     python scripts/benchmark.py --scale scale.png  how the cost grows with the work
     python scripts/benchmark.py sparse             64 GiB, in a sparse file
     python scripts/benchmark.py read --cold        with memory as it happens to be at hand
+    python scripts/benchmark.py cold               with nothing in the page cache, beside `dd`
     python scripts/benchmark.py recover            what recovery is made of, method by method
     python scripts/benchmark.py remote             from a web server that is slow to answer
 
@@ -46,6 +47,8 @@ HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 GROUPS = {"recover": tuple(PREPARED)}
 """Jobs that can be asked for by one name."""
+HEADINGS = ("read", "look", "move", "repair")
+"""The parts of the table, in order."""
 READERS = ("ckptparse", "limit", "tensorflow", "safetensors")
 BEGIN, END = "<!-- benchmark table: begin -->", "<!-- benchmark table: end -->"
 
@@ -232,7 +235,12 @@ def format_table(jobs: list[Job], readers: list[str], results: dict[str, dict[st
     over = [f"{reader} / ours" for reader in ("tensorflow", "safetensors")]
     head = ["work", *readers, *over, "ours / limit", "peak memory, anonymous / total"]
     rows = [head, ["---"] * len(head)]
-    for job in jobs:
+    group = ""
+    # Jobs of a group stand together, in the order of the list.
+    for job in sorted(jobs, key=lambda job: HEADINGS.index(job.group)):
+        if job.group != group:
+            group = job.group
+            rows.append([f"**{group}**", *[""] * (len(head) - 1)])
         found = results[job.name]
         rows.append(
             [

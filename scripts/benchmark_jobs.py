@@ -53,6 +53,8 @@ class Job:
     """Runs in each round: more for what takes little time and differs by little."""
     usual: bool = True
     """Whether it runs unasked."""
+    group: str = "read"
+    """The part of the table that it stands in."""
 
 
 def ours(call: Callable[[Any, str], Any]) -> Callable[[], Work]:
@@ -266,6 +268,32 @@ def start(reader: str) -> Callable[[], Work]:
             [*command, path], check=True, env=environment, capture_output=True
         )
     )
+
+
+def ls() -> Work:
+    """Make the work that runs the command as a whole process."""
+    command = [sys.executable, "-m", "ckptparse", "ls"]
+    return lambda path: subprocess.run([*command, path], check=True, capture_output=True)
+
+
+def cold(prepare: Callable[[], Work]) -> Callable[[], Work]:
+    """Let the page cache forget the data file of the command line before the clock starts."""
+
+    def forget() -> Work:
+        work = prepare()
+        file = os.open(sys.argv[3] + SHARD, os.O_RDONLY)
+        os.fsync(file)
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(file)
+        return work
+
+    return forget
+
+
+def dd(path: str) -> object:
+    """Read a data file as `dd` does, a MiB at a time."""
+    command = ["dd", f"if={path}{SHARD}", "of=/dev/null", "bs=1M", "status=none"]
+    return subprocess.run(command, check=True)
 
 
 # ---- TensorFlow's and safetensors' ways
@@ -495,6 +523,17 @@ JOBS = (
         },
         HUNGRY,
     ),
+    Job(
+        "cold",
+        "read 1 GiB that is not in the page cache, verified (limit: `dd`)",
+        "large",
+        {
+            "ckptparse": cold(ours(lambda ckptparse, path: ckptparse.read(path))),
+            "limit": cold(lambda: dd),
+        },
+        HUNGRY,
+        usual=False,
+    ),
     Job("single", "read one tensor of 1 GiB, verified", "single", READ, HUNGRY),
     Job("bert", "read 110 million weights in 200 tensors, verified", "bert", READ, HUNGRY),
     Job(
@@ -513,6 +552,7 @@ JOBS = (
             "tensorflow": tensorflow(tensorflow_list),
             "safetensors": safetensors(safetensors_list),
         },
+        group="look",
     ),
     Job(
         "one",
@@ -573,6 +613,36 @@ JOBS = (
             "ckptparse": ours(lambda ckptparse, path: ckptparse.verify(path)),
             "limit": limit(limit_verify),
         },
+        group="look",
+    ),
+    Job(
+        "verify-many",
+        "`verify` 100,000 tensors of 16 bytes",
+        "small",
+        {
+            "ckptparse": ours(lambda ckptparse, path: ckptparse.verify(path)),
+            "limit": limit(limit_small),
+        },
+        group="look",
+    ),
+    Job(
+        "ls",
+        "whole process: `ckptparse ls` of a small checkpoint (limit: `import numpy`)",
+        "fixture",
+        {"ckptparse": ls, "limit": start("limit")},
+        memory=0,
+        times=3,
+        group="look",
+    ),
+    Job(
+        "diff",
+        "`diff` of two equal ones of 100,000 tensors (limit: to list both)",
+        "small",
+        {
+            "ckptparse": ours(lambda ckptparse, path: ckptparse.diff(path, path)),
+            "limit": limit(lambda path: (limit_list(path), limit_list(path))),
+        },
+        group="move",
     ),
     Job(
         "page",
@@ -580,6 +650,7 @@ JOBS = (
         "bert",
         {"ckptparse": ours(make_page(700_000))},
         usual=False,
+        group="look",
     ),
     Job(
         "page-many",
@@ -587,6 +658,7 @@ JOBS = (
         "many",
         {"ckptparse": ours(make_page(5_000_000))},
         usual=False,
+        group="look",
     ),
     Job(
         "write",
@@ -599,6 +671,7 @@ JOBS = (
             "safetensors": safetensors_write,
         },
         HUNGRY,
+        group="move",
     ),
     Job(
         "convert",
@@ -610,6 +683,7 @@ JOBS = (
             "safetensors": safetensors_convert,
         },
         HUNGRY,
+        group="move",
     ),
     Job(
         "sparse",
@@ -620,6 +694,7 @@ JOBS = (
             "limit": limit(limit_verify),
         },
         usual=False,
+        group="look",
     ),
     *(
         Job(
@@ -627,7 +702,7 @@ JOBS = (
             title,
             source,
             {"ckptparse": prepare, "limit": benchmark_recover.checksum},
-            usual=False,
+            group="repair",
         )
         for name, (title, source, prepare) in benchmark_recover.PREPARED.items()
     ),

@@ -24,7 +24,8 @@ def test_the_benchmark_prints_a_table_and_writes_what_it_measured(
     assert done.returncode == 0, done.stderr
     head, _, *rows = done.stdout.splitlines()
     assert head.startswith("| work | ckptparse | limit |")
-    assert [row.split("|")[1].strip()[:13] for row in rows] == ["read 200,000 ", "whole process"]
+    works = [row.split("|")[1].strip()[:13] for row in rows]
+    assert works == ["**read**", "read 200,000 ", "whole process"]
     jobs = json.loads(report.read_text())["jobs"]
     assert jobs["start"]["ckptparse"]["runs"] == 3
     assert {"ckptparse", "limit"} <= jobs["strings"].keys()
