@@ -208,6 +208,9 @@ FILE_MODULES |= {"ckptparse.files.local"}
 """Modules of which nothing is taken; `import os` itself is fine, for what is harmless of it."""
 OPENING_CALLS = {"open", "io.open", "io.FileIO", "mmap.mmap", "codecs.open"}
 OPENING_CALLS |= {"np.load", "np.fromfile", "np.memmap", "np.savez", "np.savetxt", "np.loadtxt"}
+OPENERS_OF_ARCHIVES = {"zipfile.ZipFile", "tarfile.open", "tarfile.TarFile", "h5py.File"}
+OPENERS_OF_ARCHIVES |= {"gzip.open", "gzip.GzipFile", "bz2.open", "lzma.open"}
+"""What takes a path or an open stream: a stream is given by that name, or wrapped in the call."""
 OPENING_METHODS = {"tofile", "read_bytes", "read_text", "write_bytes", "write_text"}
 
 
@@ -238,6 +241,12 @@ def opens_a_file(call: ast.Call, own_names: set[str]) -> bool:
         return False  # memory of the process, no file
     if written in OPENING_CALLS:
         return written not in own_names
+    if written in OPENERS_OF_ARCHIVES:
+        given = [*call.args[:1], *(word.value for word in call.keywords if word.arg == "fileobj")]
+        return not any(
+            ast.unparse(one) in ("file", "stream") or ast.unparse(one).startswith("io.Buffered")
+            for one in given
+        )
     return isinstance(call.func, ast.Attribute) and call.func.attr in OPENING_METHODS
 
 
@@ -268,6 +277,9 @@ def test_every_exception_still_asks() -> None:
         "np.load(p)",
         "mmap.mmap(f, 3)",
         "array.tofile(p)",
+        "zipfile.ZipFile(p)",
+        "tarfile.open(p, mode='r:')",
+        "h5py.File(path, 'r')",
     ],
 )
 def test_a_question_is_seen(line: str) -> None:
@@ -275,7 +287,15 @@ def test_a_question_is_seen(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["os.fsdecode(p)", "storage.open(p)", "mmap.mmap(-1, 3)", "def open(p): ...\nopen(p)"]
+    "line",
+    [
+        "os.fsdecode(p)",
+        "storage.open(p)",
+        "mmap.mmap(-1, 3)",
+        "def open(p): ...\nopen(p)",
+        "zipfile.ZipFile(io.BufferedReader(SourceStream(source)))",
+        "tarfile.open(fileobj=io.BufferedReader(SourceStream(source)), mode='r:')",
+    ],
 )
 def test_what_is_no_question_is_not_taken_for_one(line: str) -> None:
     assert not list(questions(ast.parse(line)))

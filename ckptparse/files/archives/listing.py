@@ -208,6 +208,7 @@ def _next(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
     try:
         return archive.next()
     except tarfile.ReadError as error:
+        # Broken archives and cut ones raise one class of the standard library: only its text tells.
         if "unexpected end of data" in str(error) or "truncated" in str(error):
             raise EOFError from None
         raise

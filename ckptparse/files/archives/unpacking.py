@@ -225,6 +225,7 @@ def _open_zstd_of_python(file: SourceFile) -> _Read:
 
 
 def _zstd_failed(error: Exception) -> Exception:
+    # The library has one class for all that fails: only its text tells that a bound was reached.
     if "memory" in str(error) or "indow" in str(error):
         return LimitError(
             f"Unpacking it takes a window of more than {1 << _MOST_ZSTD_WINDOW} bytes of memory"
