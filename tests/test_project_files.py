@@ -35,13 +35,14 @@ def name_and_least(requirement: str) -> tuple[str, str]:
     return name, least
 
 
-def test_the_conda_recipe_needs_what_the_package_needs() -> None:
+def test_the_conda_recipe_needs_what_the_package_and_its_command_need() -> None:
     run = text_of(RECIPE).partition("  run:\n")[2].partition("\ntests:")[0]
     listed = dict(
         name_and_least(line[6:]) for line in run.splitlines() if line.startswith("    - ")
     )
     python = listed.pop("python")
-    wanted = dict(sorted(map(name_and_least, project()["dependencies"])))
+    needed = [*project()["dependencies"], *project()["optional-dependencies"]["cli"]]
+    wanted = dict(sorted(map(name_and_least, needed)))
     assert f">={python}" == project()["requires-python"]
     assert listed.keys() == wanted.keys()
     assert {name: listed[name] for name in wanted} == wanted
