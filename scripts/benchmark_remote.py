@@ -1,8 +1,9 @@
-"""What reading from a bucket takes: ours, fsspec's `cat_ranges`, obstore's `get_ranges`, the link.
+"""What reading from a bucket takes: ours, obstore's and fsspec's way, s3fs, the link.
 
 A web server on this machine answers after 20 ms, and gives 100 MB/s a connection. Readers take
-turns, each in a process of its own. The limit is 16 connections that read the same bytes and do
-nothing else. What is asked of the server is counted.
+turns, each in a process of its own: `get_ranges` of obstore, `cat_ranges` of fsspec's file system
+for HTTP and of s3fs, which takes the server for S3. The limit is 16 connections that read the same
+bytes and do nothing else. What is asked of the server is counted.
 """
 
 from __future__ import annotations
@@ -29,14 +30,17 @@ BANDWIDTH = 100e6
 CONNECTIONS = 16
 PIECE = 8 << 20
 CHUNK = 1 << 18
+BUCKET = "bucket"
+"""What s3fs takes the server for."""
 JOBS = ("1 GiB in 64 tensors", "10,000 tensors of 4 KiB", "1 of 10,000", "1,000 data files")
-READERS = ("ckptparse", "limit", "obstore", "fsspec")
+READERS = ("ckptparse", "limit", "obstore", "fsspec", "s3fs")
 
 
 class Handler(BaseHTTPRequestHandler):
     """Gives ranges of files, slowly."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Any
 
     def do_HEAD(self) -> None:
@@ -78,6 +82,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(last + 1 - first))
         self.send_header("ETag", '"1"')
         self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Last-Modified", "Sat, 01 Nov 2025 00:00:00 GMT")
         self.end_headers()
         if body:
             self.send(memoryview(data)[first : last + 1])
@@ -112,7 +117,7 @@ class Server(ThreadingHTTPServer):
         """Return a file's bytes; None if there is none."""
         with self._lock:
             if path not in self._maps:
-                file = self.directory / path.lstrip("/")
+                file = self.directory / path.lstrip("/").removeprefix(f"{BUCKET}/")
                 self._maps[path] = None
                 if file.is_file():
                     with file.open("rb") as stream:
@@ -217,11 +222,27 @@ def read_by_fsspec(url: str, _: str, ranges: list[tuple[str, int, int]]) -> None
     filesystem.cat_ranges([f"{url}/{path}" for path in paths], list(starts), list(stops))
 
 
+def read_by_s3fs(url: str, _: str, ranges: list[tuple[str, int, int]]) -> None:
+    import s3fs
+
+    filesystem = s3fs.S3FileSystem(
+        anon=True,
+        client_kwargs={"endpoint_url": url, "region_name": "us-east-1"},
+        config_kwargs={"s3": {"addressing_style": "path"}, "max_pool_connections": CONNECTIONS},
+    )
+    paths, starts, stops = zip(*ranges, strict=True)
+    names = [f"{BUCKET}/{path}" for path in paths]
+    found = filesystem.cat_ranges(names, list(starts), list(stops), on_error="raise")
+    if sum(map(len, found)) != sum(stop - start for _, start, stop in ranges):
+        raise ValueError("s3fs gave other bytes than asked for")
+
+
 RUN: dict[str, Callable[[str, str, list[tuple[str, int, int]]], None]] = {
     "ckptparse": read_by_ckptparse,
     "limit": read_by_limit,
     "obstore": read_by_obstore,
     "fsspec": read_by_fsspec,
+    "s3fs": read_by_s3fs,
 }
 
 

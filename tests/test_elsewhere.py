@@ -167,6 +167,30 @@ def test_a_url_is_written_by_every_writer(url: str, local: str, tmp_path: Path) 
         ckptparse.recover(local).write(f"{url}/r.npz")
 
 
+@pytest.mark.parametrize("format", ["v2", "npz", "npy"])
+def test_what_was_got_back_is_written_into_it(
+    format: Any, store: Any, place: str, local: str
+) -> None:
+    data = Path(f"{local}.data-00000-of-00001")
+    data.write_bytes(b"\1" + data.read_bytes()[1:])
+    recovery = ckptparse.recover(local)
+    target = f"{place}/out" if format != "npz" else f"{place}/out.npz"
+    written = recovery.write(target, format=format, store=store, offer="proved")
+    assert len(written.files) >= 1
+    if format == "v2":
+        same(ckptparse.read(target, store=store), recovery_of(recovery))
+    assert written.report is not None
+    report = ckptparse.identify(written.report, store=store)
+    assert report.kind not in ("empty", "zeros")
+    with pytest.raises(OutputExistsError):
+        recovery.write(target, format=format, store=store, offer="proved")
+    recovery.write(target, format=format, store=store, offer="proved", overwrite=True)
+
+
+def recovery_of(recovery: ckptparse.Recovery) -> dict[str, Any]:
+    return {name: one.read() for name, one in recovery.items() if one.status.proved}
+
+
 def test_the_command_line_writes_to_a_url(
     url: str, local: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

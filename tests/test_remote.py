@@ -147,13 +147,33 @@ def test_a_checkpoint_is_read_from_a_web_server(
     [*map(range_server.status, (500, 503, 429)), range_server.reset, range_server.short_body],
 )
 def test_what_fails_once_is_asked_for_again(
-    fault: range_server.Fault, served: range_server.RangeServer
+    fault: range_server.Fault,
+    served: range_server.RangeServer,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "ckptparse.files")
     path, context = begin(f"{served.url}/large")
     with closing(context.storage.open(path)) as source:
         served.faults.append(fault)
         assert source.read_at(LATER, 40) == served.files["large"][LATER : LATER + 40]
     assert not served.faults
+    # Counted, and told to whoever listens.
+    assert context.storage.retries.count == 1  # type: ignore[attr-defined]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("asking again (1 of 8) after ") and said.endswith("/large")
+
+
+@pytest.mark.parametrize("code", [400, 404, 416])
+def test_what_will_be_no_better_is_not_asked_for_again(
+    code: int, served: range_server.RangeServer
+) -> None:
+    path, context = begin(f"{served.url}/large")
+    source = context.storage.open(path)
+    served.faults.append(range_server.status(code))
+    before = len(served.gets())
+    with pytest.raises(ckptparse.CheckpointError):
+        source.read_at(LATER, 40)
+    assert len(served.gets()) == before + 1
 
 
 @pytest.mark.parametrize("fault", [range_server.status(503), range_server.reset])

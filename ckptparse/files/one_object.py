@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ckptparse.errors import CheckpointNotFoundError
-from ckptparse.files.remote import RemoteSource, ask, open_object
+from ckptparse.files.remote import RemoteSource, ask, open_object, usual_retries
+from ckptparse.files.retries import Retries
 from ckptparse.files.storage import FileStat
 from ckptparse.locks import make_lock
 
@@ -27,9 +28,10 @@ class OneObjectStorage:
     names_tags = True
     """Whether each request says of which ETag the object must be."""
 
-    def __init__(self, store: Any, path: str) -> None:
+    def __init__(self, store: Any, path: str, *, retries: Retries | None = None) -> None:
         """Take the `obstore` store of the whole URL: the object has the empty key there."""
         self.path = path
+        self.retries = retries
         self._store = store
         self._lock = make_lock()
         self._status: FileStat | None = None
@@ -39,7 +41,7 @@ class OneObjectStorage:
         status = self.stat(path)
         if status is None:
             raise CheckpointNotFoundError("No such object", path=path)
-        return open_object(self._store, "", path, status)
+        return open_object(self._store, "", path, status, self.retries)
 
     def stat(self, path: str) -> FileStat | None:
         """Tell what the object is; None for every other path."""
@@ -48,7 +50,10 @@ class OneObjectStorage:
         with self._lock:
             if self._status is None:
                 options = {"range": (0, 1)}
-                meta = ask(path, lambda: self._store.get("", options=options).meta)
+                answer = ask(
+                    path, lambda: self._store.get("", options=options), retries=self.retries
+                )
+                meta = answer.meta
                 self._status = FileStat("file", meta["size"], meta["e_tag"])
             return self._status
 
@@ -76,7 +81,7 @@ class OneObjectStorage:
         return self._store, self.path
 
     def __setstate__(self, state: tuple[Any, str]) -> None:
-        self.__init__(*state)  # type: ignore[misc] # a lock is made anew
+        self.__init__(*state, retries=usual_retries())  # type: ignore[misc] # a lock is made anew
 
     def __repr__(self) -> str:
         return f"<OneObjectStorage {self.path!r}>"

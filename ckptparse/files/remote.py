@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from ckptparse.errors import (
+    CheckpointError,
     CheckpointNotFoundError,
     NotACheckpointError,
     OutputExistsError,
@@ -25,6 +26,7 @@ from ckptparse.errors import (
     TruncatedError,
     UnsupportedError,
 )
+from ckptparse.files.retries import Retries
 from ckptparse.files.storage import FileStat, Storage, check_range
 from ckptparse.locks import make_lock
 
@@ -36,6 +38,7 @@ __all__ = [
     "open_object",
     "open_url",
     "stat_of",
+    "usual_retries",
 ]
 
 Result = TypeVar("Result")
@@ -112,13 +115,15 @@ class RemoteSource:
         return found
 
 
-def open_object(store: Any, key: str, path: str, status: FileStat) -> RemoteSource:
+def open_object(
+    store: Any, key: str, path: str, status: FileStat, retries: Retries | None = None
+) -> RemoteSource:
     """Open an object of an `obstore` store, of that size and for as long as it is the same."""
     match = matching(status.identity)
 
     def fetch(offset: int, size: int) -> Any:
         options = {"range": (offset, offset + size), **match}
-        return ask(path, lambda: store.get(key, options=options).bytes())
+        return ask(path, lambda: store.get(key, options=options).bytes(), retries=retries)
 
     return RemoteSource(path, status.size, fetch)
 
@@ -141,9 +146,19 @@ class ObjectStorage:
     names_tags = True
     """Whether each request says of which ETag the object must be."""
 
-    def __init__(self, store: Any, *, root: str = "") -> None:
+    def __init__(self, store: Any, *, root: str = "", reader: Any = None) -> None:
+        """Take a store.
+
+        Args:
+            store: Writes; it makes requests again as it was told when it was made.
+            root: The start of all paths.
+            reader: Reads: the same store, which makes each request once. What is made again is
+                counted here. None: `store` reads too.
+        """
         self.root = root
+        self.retries = None if reader is None else usual_retries()
         self._store = store
+        self._reader = reader if reader is not None else store
         self._lock = make_lock()
         self._listed: dict[str, dict[str, FileStat]] = {}
 
@@ -154,7 +169,7 @@ class ObjectStorage:
             raise CheckpointNotFoundError("No such object", path=path)
         if status.kind != "file":
             raise NotACheckpointError("Expected an object, found a directory", path=path)
-        return open_object(self._store, self._key(path), path, status)
+        return open_object(self._reader, self._key(path), path, status, self.retries)
 
     def stat(self, path: str) -> FileStat | None:
         """Tell what is at a path: an object, a directory of objects, or None."""
@@ -222,11 +237,11 @@ class ObjectStorage:
             self._listed.clear()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._store, self.root
+        return self._store, self.root, None if self.retries is None else self._reader
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        store, root = state
-        self.__init__(store, root=root)  # type: ignore[misc] # makes a new lock
+        store, root, reader = state
+        self.__init__(store, root=root, reader=reader)  # type: ignore[misc] # makes a new lock
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.root!r}>"
@@ -238,12 +253,14 @@ class ObjectStorage:
         """List a directory, once."""
         with self._lock:
             if directory not in self._listed:
-                self._listed[directory] = self._list_of(directory, self._store)
+                self._listed[directory] = self._list_of(directory, self._reader, self.retries)
             return self._listed[directory]
 
-    def _list_of(self, directory: str, store: Any) -> dict[str, FileStat]:
+    def _list_of(
+        self, directory: str, store: Any, retries: Retries | None = None
+    ) -> dict[str, FileStat]:
         where = posixpath.join(self.root, directory)
-        found = ask(where, lambda: store.list_with_delimiter(directory or None))
+        found = ask(where, lambda: store.list_with_delimiter(directory or None), retries=retries)
         names = {
             name.rpartition("/")[2]: FileStat("directory") for name in found["common_prefixes"]
         }
@@ -284,18 +301,32 @@ def open_url(url: str) -> tuple[str, Storage]:
     base = url.partition("#")[0] if alone else f"{parts.scheme}://{parts.netloc}"
     # It has a signature for each kind of store, and only the URL tells which.
     from_url: Any = stores.from_url
-    store = ask(shown, lambda: from_url(base, client_options=client, retry_config=_RETRIES))
+    each_once = {**_RETRIES, "max_retries": 0}
+
+    def make(retry_config: Any, options: Any) -> Any:
+        return ask(shown, lambda: from_url(base, client_options=options, retry_config=retry_config))
+
+    reader = make(each_once, client)
     if alone:
         from ckptparse.files.one_object import OneObjectStorage
 
-        return shown, OneObjectStorage(store, shown)
+        return shown, OneObjectStorage(reader, shown, retries=usual_retries())
     if web:
         from ckptparse.files.web import WebStorage
 
-        options = {**client, **_ONCE}
-        once = from_url(base, client_options=options, retry_config={**_RETRIES, "max_retries": 0})
-        return shown, WebStorage(store, root=root, once=once)
-    return shown, ObjectStorage(store, root=root)
+        return shown, WebStorage(reader, root=root, once=make(each_once, {**client, **_ONCE}))
+    return shown, ObjectStorage(make(_RETRIES, client), root=root, reader=reader)
+
+
+def usual_retries() -> Retries:
+    """Return how often and how long requests are made again: as the library does."""
+    backoff = _RETRIES["backoff"]
+    return Retries(
+        most=_RETRIES["max_retries"],
+        within=_RETRIES["retry_timeout"].total_seconds(),
+        first=backoff["init_backoff"].total_seconds(),
+        longest=backoff["max_backoff"].total_seconds(),
+    )
 
 
 def _allows_http(scheme: str) -> bool:
@@ -313,45 +344,64 @@ def stat_of(meta: Mapping[str, Any]) -> FileStat:
     return FileStat("file", meta["size"], meta["e_tag"])
 
 
-def ask(path: str, request: Callable[[], Result], *, to: str = "reading") -> Result:
+def ask(
+    path: str,
+    request: Callable[[], Result],
+    *,
+    to: str = "reading",
+    retries: Retries | None = None,
+) -> Result:
     """Make a request, and say why it failed without the words of the library.
 
     Those may have the URL with its password.
+
+    Args:
+        path: What it is about.
+        request: Makes it.
+        to: What it is for.
+        retries: How it is made again; None if the library does that.
     """
     try:
-        return _interruptible(request)
+        if retries is None:
+            return _interruptible(request)
+        return retries.insist(path, lambda: _interruptible(request))
     except FileNotFoundError:
         raise CheckpointNotFoundError("No such object", path=path) from None
     except Exception as error:  # noqa: BLE001 - the library's own have no common class
         kind = type(error).__name__
         # From here on without the library's error, whose text may have a password.
+    raise _explain(kind, path, to)
+
+
+def _explain(kind: str, path: str, to: str) -> CheckpointError:
+    """Return our error for one of the library's, of which only the name of its class is told."""
     if kind in ("PermissionDeniedError", "UnauthenticatedError"):
-        raise PermissionDeniedError(
+        return PermissionDeniedError(
             f"The server does not allow {to} it",
             path=path,
             hint="Set credentials in the environment, as for the provider's own tools",
         )
     if kind == "AlreadyExistsError":
-        raise OutputExistsError(
+        return OutputExistsError(
             "Something is there already, and nothing is ever replaced unasked",
             path=path,
             hint="Choose another name, or ask to overwrite it",
         )
     if kind == "PreconditionError":
-        raise StorageError(
+        return StorageError(
             "The object was replaced while it was read",
             path=path,
             hint="Read it again when no other program writes to it",
         )
     if kind in ("ValueError", "InvalidPathError"):
-        raise CheckpointNotFoundError(
+        return CheckpointNotFoundError(
             "No such object",
             path=path,
             hint="The key of an object has no '.', no '..' and no empty name between slashes",
         )
     if kind == "NotSupportedError":
-        raise UnsupportedError("The server does not give parts (ranges) of this object", path=path)
-    raise StorageError(
+        return UnsupportedError("The server does not give parts (ranges) of this object", path=path)
+    return StorageError(
         f"The server cannot be reached, or did not answer within {_LASTING.seconds} s ({kind})",
         path=path,
         hint="Try again later. Check the address, and that it can be reached from this machine",

@@ -104,7 +104,7 @@ class WebStorage(ObjectStorage):
 
     def __init__(self, store: Any, *, root: str = "", once: Any = None) -> None:
         """Take the store, and one that asks only once and does not wait long."""
-        super().__init__(store, root=root)
+        super().__init__(store, root=root, reader=None if once is None else store)
         self._once = store if once is None else once
         self._lists: bool | None = None
         self._answers: dict[str, FileStat | None] = {}
@@ -187,7 +187,8 @@ class WebStorage(ObjectStorage):
 
     def ask_for_size(self, path: str, key: str) -> FileStat:
         """Ask for no bytes of a file, only what it is."""
-        return self._note(path, key, stat_of(ask(path, lambda: self._store.head(key))))
+        head = ask(path, lambda: self._store.head(key), retries=self.retries)
+        return self._note(path, key, stat_of(head))
 
     def read(self, path: str, key: str, offset: int, size: int) -> memoryview:
         """Return exactly these bytes of a file; those that came with its first bytes are kept."""
@@ -197,7 +198,7 @@ class WebStorage(ObjectStorage):
         if len(held) == size:
             return held
         rest = self._ask_for_range(path, key, offset + len(held), size - len(held))
-        return memoryview(held.tobytes() + rest) if held else memoryview(rest)
+        return memoryview(b"".join((held, rest))) if held else rest
 
     def forget(self, path: str) -> None:
         """Forget what is known of a file, so that it is asked for again."""
@@ -233,12 +234,12 @@ class WebStorage(ObjectStorage):
             raise _short(path, 0, min(size, status.size), len(first))
         self._note(path, key, status)
         with self._lock:
-            self._firsts[key] = first
+            self._firsts[key] = bytes(first)
             while sum(map(len, self._firsts.values())) > _KEPT:
                 self._firsts.popitem(last=False)
         return status
 
-    def _ask_for_range(self, path: str, key: str, offset: int, size: int) -> bytes:
+    def _ask_for_range(self, path: str, key: str, offset: int, size: int) -> memoryview:
         known = self.known(key)
         match = matching(None if known is None else known.identity)
         try:
@@ -258,14 +259,14 @@ class WebStorage(ObjectStorage):
 
     def _get(
         self, path: str, key: str, offset: int, size: int, match: Mapping[str, Any]
-    ) -> tuple[FileStat, bytes]:
+    ) -> tuple[FileStat, memoryview]:
         options = {"range": (offset, offset + size), **match}
 
-        def request() -> tuple[FileStat, bytes]:
+        def request() -> tuple[FileStat, memoryview]:
             answer = self._store.get(key, options=options)
-            return stat_of(answer.meta), bytes(answer.bytes())
+            return stat_of(answer.meta), memoryview(answer.bytes())
 
-        return ask(path, request)
+        return ask(path, request, retries=self.retries)
 
     def _ask_for_list(self, directory: str) -> bool:
         try:
@@ -275,7 +276,7 @@ class WebStorage(ObjectStorage):
         return True
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._store, self.root, self._once
+        return self._store, self.root, None if self.retries is None else self._once
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         store, root, once = state

@@ -16,6 +16,7 @@ from ckptparse.errors import TensorNotFoundError, UnsupportedError, located
 from ckptparse.examination.inputs import HashedFile, hash_files
 from ckptparse.examination.outcome import Judged
 from ckptparse.examination.report import Report, TensorReport, VerifiedTensors
+from ckptparse.files.context import Store, find_storage
 from ckptparse.files.storage import Storage
 from ckptparse.problems import Status
 from ckptparse.recovery.written import Offer, Written
@@ -275,6 +276,7 @@ class Recovery(Mapping[str, RecoveredTensor]):
         overwrite: bool = False,
         report: bool | str | os.PathLike[str] = True,
         hashes: bool = True,
+        store: Store = None,
     ) -> Written:
         """Save what was got back, with the report beside it.
 
@@ -302,6 +304,7 @@ class Recovery(Mapping[str, RecoveredTensor]):
             report: Whether the report is written, or where to.
             hashes: Whether every file that was read is read again, so that the report has its
                 SHA-256, which `replay` compares.
+            store: Where the path leads, and that of the report, as for `ckptparse.write`.
 
         Returns:
             What was written: files with their SHA-256, the elements that were filled, and the
@@ -328,6 +331,7 @@ class Recovery(Mapping[str, RecoveredTensor]):
             overwrite=overwrite,
             report=report if isinstance(report, bool) else os.fsdecode(report),
             hashes=hashes,
+            storage=None if store is None else find_storage(path, store)[1],
         )
 
 

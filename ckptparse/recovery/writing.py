@@ -18,6 +18,7 @@ from ckptparse.errors import CheckpointError, UnsupportedError
 from ckptparse.examination.inputs import HashedFile, hash_files
 from ckptparse.files.context import find_storage
 from ckptparse.files.placing import check_absent, check_elsewhere, place_file
+from ckptparse.files.storage import Storage
 from ckptparse.foreign import REPORT_NAME
 from ckptparse.jobs.conversion import TargetFormat
 from ckptparse.jobs.convert import format_of_path, sink_of
@@ -74,6 +75,7 @@ def write_recovery(
     overwrite: bool,
     report: bool | str,
     hashes: bool,
+    storage: Storage | None = None,
 ) -> Written:
     """Write a recovery; see `Recovery.write`."""
     chosen = choose_format(target, format)
@@ -81,14 +83,16 @@ def write_recovery(
         raise ValueError(f"offer is one of {get_args(Offer)}, not {offer!r}")
     asked: Offer = offer or ("plausible" if chosen in _NUMPY else "proved")
     beside = report_path(target, chosen) if report is True else report or None
-    _check_places(recovery, target, beside, chosen, overwrite=overwrite)
-    writer = _Writer(recovery, target, chosen, asked, fill, keep_suspect=keep_suspect)
+    _check_places(recovery, target, beside, chosen, storage, overwrite=overwrite)
+    writer = _Writer(
+        recovery, target, chosen, asked, fill, keep_suspect=keep_suspect, storage=storage
+    )
     written = replace(writer.write(overwrite=overwrite), report=beside)
     if hashes:
         recovery.hash_inputs()
     if beside is not None:
         content = json.dumps(recovery.to_dict(written), indent=1, allow_nan=False)
-        with place_file(beside, overwrite=overwrite) as file:
+        with place_file(beside, overwrite=overwrite, storage=storage) as file:
             file.write(content.encode() + b"\n")
     return written
 
@@ -109,15 +113,21 @@ def iter_digests(
 
 
 def _check_places(
-    recovery: Recovery, target: str, beside: str | None, format: str, *, overwrite: bool
+    recovery: Recovery,
+    target: str,
+    beside: str | None,
+    format: str,
+    storage: Storage | None,
+    *,
+    overwrite: bool,
 ) -> None:
     """Refuse, before the work, what may not be written."""
-    inputs = [one.path for one in recovery.report.inputs if one.role not in _NAMED_ONLY]
-    check_elsewhere(target, inputs)
-    if beside is not None:
-        check_elsewhere(beside, inputs)
-        if not overwrite and format != "npy":
-            check_absent(beside)
+    if storage is None:
+        inputs = [one.path for one in recovery.report.inputs if one.role not in _NAMED_ONLY]
+        for place in filter(None, (target, beside)):
+            check_elsewhere(place, inputs)
+    if beside is not None and not overwrite and format != "npy":
+        check_absent(beside, storage)
 
 
 class _Writer:
@@ -132,7 +142,9 @@ class _Writer:
         fill: Any,
         *,
         keep_suspect: bool,
+        storage: Storage | None,
     ) -> None:
+        self._storage = storage
         self._recovery = recovery
         self._target = target
         self._format = format
@@ -150,7 +162,7 @@ class _Writer:
 
     def write(self, *, overwrite: bool) -> Written:
         """Write it; raises as `Recovery.write` does."""
-        options = SinkOptions(overwrite=overwrite, metadata=self._metadata())
+        options = SinkOptions(overwrite=overwrite, metadata=self._metadata(), storage=self._storage)
         self._refuse_nothing()
         self._leave_out_kinds(options)
         while True:
@@ -226,7 +238,8 @@ class _Writer:
 
     def _write(self, options: SinkOptions) -> tuple[HashedFile, ...]:
         write = self._write_v2 if self._format == "v2" else self._write_other
-        return tuple(map(_hash, _walk(write(options))))
+        written = _walk(write(options), self._storage)
+        return tuple(_hash(path, self._storage) for path in written)
 
     def _write_other(self, options: SinkOptions) -> tuple[str, ...]:
         write = sink_of(self._format)[1]
@@ -289,10 +302,10 @@ def _has_stem(names: Sequence[str], stem: str) -> bool:
     return place < len(names) and names[place].startswith(stem)
 
 
-def _walk(paths: Sequence[str]) -> Iterator[str]:
+def _walk(paths: Sequence[str], where: Storage | None) -> Iterator[str]:
     """Iterate over files, and those in directories."""
     for path in paths:
-        place, storage = find_storage(path, None)
+        place, storage = find_storage(path, where)
         status = storage.stat(place)
         if status is not None and status.kind == "directory":
             yield from (storage.join(path, name) for name in storage.list(place))
@@ -300,9 +313,9 @@ def _walk(paths: Sequence[str]) -> Iterator[str]:
             yield path
 
 
-def _hash(path: str) -> HashedFile:
+def _hash(path: str, where: Storage | None) -> HashedFile:
     """Hash a file that was written, where it was written to."""
-    place, storage = find_storage(path, None)
+    place, storage = find_storage(path, where)
     (file,) = hash_files([HashedFile(place, "output", 0)], storage)
     return replace(file, path=path)
 
