@@ -44,6 +44,9 @@ class Limits:
     64 million of them take some 3 GiB, from a file of 64 MiB."""
     message_bytes: int = (1 << 31) - 1
     """Size of one protobuf message: protobuf's own bound."""
+    text_bytes: int = 1 << 25
+    """Size of one message in text: a graph's `.pbtxt`, a state file. protobuf reads half a megabyte
+    to two of text in a second."""
     nesting: int = 100
     """Messages inside messages: every protobuf runtime accepts this depth, and some no more."""
     fill_bytes: int = 1 << 30

@@ -212,3 +212,23 @@ def test_what_is_kept_of_all_indexes_in_an_image_is_bounded(tmp_path: Path) -> N
     assert len(ckptparse.scan(path)) == 4
     with pytest.raises(LimitError, match="memory_bytes"):
         ckptparse.scan(path, limits=Limits(memory_bytes=600_000))
+
+
+def test_text_is_bounded_before_it_is_parsed() -> None:
+    graph = b'node { name: "a" op: "NoOp" }\n'
+    for call, path, data in (
+        (ckptparse.open_graph, "g.pbtxt", graph),
+        (
+            lambda *a, **o: ckptparse.open_saved_model(*a, **o).meta_graphs,
+            "saved_model.pbtxt",
+            graph,
+        ),
+    ):
+        with pytest.raises(LimitError, match="text_bytes"):
+            call(path, store={path: data}, limits=Limits(text_bytes=len(data) - 1))
+    state = {"checkpoint": b'model_checkpoint_path: "a"\n'}
+    with pytest.warns(UserWarning, match="text_bytes"):
+        assert ckptparse.checkpoint_state("", store=state, limits=Limits(text_bytes=20)) is None
+    assert ckptparse.open_graph(
+        "g.pbtxt", store={"g.pbtxt": graph}, limits=Limits(text_bytes=len(graph))
+    ).nodes

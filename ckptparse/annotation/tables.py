@@ -19,7 +19,7 @@ from ckptparse.coding.varint import decode_varint
 from ckptparse.errors import CheckpointError, ChecksumError, TruncatedError
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
-from ckptparse.table.block import decode_entry
+from ckptparse.table.block import check_key_bytes, decode_entry
 from ckptparse.table.format import (
     FOOTER_SIZE,
     TRAILER_SIZE,
@@ -197,7 +197,7 @@ def _annotate_contents(
 def _annotate_entries(
     contents: bytes, base: int, kind: _Kind, limits: Limits
 ) -> Iterator[Annotation]:
-    position = 0
+    position = key_bytes = 0
     key = b""
     try:
         end = _entries_end(contents)
@@ -206,6 +206,8 @@ def _annotate_entries(
             new_key = key[:shared] + contents[key_start:value_start]
             wrong = wrong or (position > 0 and new_key <= key)
             key = new_key
+            key_bytes += len(key)
+            check_key_bytes(key_bytes, len(contents), limits)
             entry = _Entry(position, key_start, value_start, value_end, key)
             yield Annotation(
                 base + position, value_end - position, 1, "entry", _describe_key(key), broken=wrong

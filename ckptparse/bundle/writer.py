@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 
 from ckptparse.bundle.content import Content
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
-from ckptparse.bundle.naming import encode_name, encode_slice_key
+from ckptparse.bundle.naming import decode_slice_key, encode_name, encode_slice_key
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.slices import TensorSlice
@@ -186,12 +186,20 @@ def _encode_name(name: str) -> bytes:
             "Expected a name, found an empty one: the index has its header under the empty key"
         )
     try:
-        return encode_name(name)
+        key = encode_name(name)
     except UnicodeEncodeError as error:
         raise UnsupportedError(
             f"The name has the character {name[error.start]!r}, which cannot be encoded",
             tensor=name,
         ) from None
+    if key.startswith(b"\0") and decode_slice_key(key) is not None:
+        raise UnsupportedError(
+            "The name has the form of the key of a slice (docs/format.md, section 2.6), so every "
+            "reader would take the tensor for a slice",
+            tensor=name,
+            hint="Write it under another name",
+        )
+    return key
 
 
 def _serialize(entry: BundleEntry) -> bytes:

@@ -84,7 +84,7 @@ def parse_text(
     Args:
         message_type: The generated class.
         text: All of the text; bytes are UTF-8.
-        limits: `message_bytes` and `nesting` bound it, as in `parse_message`.
+        limits: `message_bytes`, `text_bytes` and `nesting` bound it.
         path: The file the text is from, for errors.
         what: What the text should be, for errors; the type's name if None.
 
@@ -96,6 +96,7 @@ def parse_text(
 
     what = what or message_type.DESCRIPTOR.name
     limits.check("message_bytes", len(text), f"The size of {what}", path=path)
+    limits.check("text_bytes", len(text), f"The size of {what} in text", path=path)
     try:
         text = text if isinstance(text, str) else text.decode("utf-8")
         _check_brackets(text, min(limits.nesting, MAX_NESTING), path)

@@ -157,3 +157,13 @@ def test_nothing_is_written_beside_the_input(tmp_path: Path) -> None:
     list(ckptparse.annotate(path))
     ckptparse.identify(path)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["\0\0\x01\0", "\0w\0\x01\x01\x01\udc80\x7f"])
+def test_a_name_that_would_be_a_slice_is_refused_and_not_lost(tmp_path: Path, name: str) -> None:
+    made = tmp_path / "m"
+    with pytest.raises(ckptparse.UnsupportedError, match="slice"):
+        ckptparse.write(made, {"w": np.zeros(2), name: np.zeros(2)})
+    assert not list(tmp_path.iterdir())
+    ckptparse.write(made, {"\0w": np.ones(2)})
+    assert list(ckptparse.read(made)) == ["\0w"]

@@ -44,6 +44,14 @@ def test_keys_that_share_all_but_a_byte_are_refused_before_they_are_written_out(
     assert found["list"] == found["read"] == "LimitError"
 
 
+def test_such_keys_are_told_up_to_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "m.index"
+    path.write_bytes(swollen(30_000))
+    parts = [part for part in ckptparse.annotate(path) if part.depth == 1 and not part.unpacked]
+    (rest,) = [part for part in parts if part.what == "bytes"]
+    assert rest.broken and "key_bytes" in rest.value
+
+
 def test_a_name_that_is_not_there_costs_no_more(tmp_path: Path) -> None:
     path = tmp_path / "m.index"
     path.write_bytes(swollen(30_000))
