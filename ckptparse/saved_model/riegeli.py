@@ -27,9 +27,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate
-from typing import Any
 
-from ckptparse.coding.varint import MAX_VARINT64_BYTES, decode_varint
+from ckptparse.coding.varint import MAX_VARINT64_BYTES
 from ckptparse.errors import (
     ChecksumError,
     MalformedError,
@@ -40,6 +39,7 @@ from ckptparse.errors import (
 from ckptparse.files.storage import Source, check_range
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.saved_model.highwayhash import highway_hash_64
+from ckptparse.saved_model.riegeli_buffers import Buffer, decode_size, find_compression
 
 __all__ = ["ChunkHeader", "ChunkType", "RecordReader"]
 
@@ -51,10 +51,6 @@ _CHUNK_HEADER = struct.Struct("<QQQQQ")
 _HASH_BYTES = 8
 _HASH_KEY = (0x2F696C6567656952, 0x0A7364726F636572) * 2
 """The bytes `Riegeli/records\\n`, twice."""
-
-_PIECE = 1 << 20
-"""Bytes that are decompressed before they are counted, so that no more than this is in excess."""
-_EXTRA = "Install the packages that read it: pip install 'ckptparse[chunked]'"
 
 
 class ChunkType(IntEnum):
@@ -68,15 +64,6 @@ class ChunkType(IntEnum):
 
 
 _WITHOUT_RECORDS = (ChunkType.SIGNATURE, ChunkType.METADATA, ChunkType.PADDING)
-
-
-class Compression(IntEnum):
-    """How the buffers of a simple chunk are compressed."""
-
-    NONE = 0
-    BROTLI = 0x62
-    SNAPPY = 0x73
-    ZSTD = 0x7A
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,32 +330,18 @@ def _decode_simple(data: bytes, chunk: ChunkHeader, limits: Limits) -> _Records:
     limits.check("decompressed_bytes", chunk.decoded_size, "The size of a Riegeli chunk's records")
     if not data:
         raise MalformedError("Expected a compression type, found no data")
-    compression = _compression(data[0])
-    sizes_size, position = _varint(data, 1, len(data))
+    compression = find_compression(data[0])
+    sizes_size, position = decode_size(data, 1, len(data))
     if sizes_size > len(data) - position:
         raise MalformedError(
             f"Expected sizes of {sizes_size} bytes, found {len(data) - position} bytes"
         )
     view = memoryview(data)
-    sizes = _Buffer(view[position : position + sizes_size], compression)
-    values = _Buffer(view[position + sizes_size :], compression)
+    sizes = Buffer(view[position : position + sizes_size], compression)
+    values = Buffer(view[position + sizes_size :], compression)
     most = min(chunk.num_records * MAX_VARINT64_BYTES, limits.decompressed_bytes)
     ends = _decode_sizes(bytes(sizes.decompress(at_most=most)), chunk)
     return _Records(values.decompress(exactly=chunk.decoded_size), ends)
-
-
-def _compression(code: int) -> Compression:
-    try:
-        return Compression(code)
-    except ValueError:
-        raise UnsupportedError(f"Expected a known Riegeli compression, found {code:#04x}") from None
-
-
-def _varint(data: bytes | memoryview, position: int, end: int) -> tuple[int, int]:
-    try:
-        return decode_varint(data, position, end)
-    except ValueError as error:
-        raise MalformedError(f"Bad size in a Riegeli chunk: {error}") from None
 
 
 def _decode_sizes(data: bytes, chunk: ChunkHeader) -> tuple[int, ...]:
@@ -387,112 +360,7 @@ def _decode_sizes(data: bytes, chunk: ChunkHeader) -> tuple[int, ...]:
 def _iter_sizes(data: bytes, count: int) -> Iterator[int]:
     position = 0
     for _ in range(count):
-        size, position = _varint(data, position, len(data))
+        size, position = decode_size(data, position, len(data))
         yield size
     if position != len(data):
         raise MalformedError(f"Expected {count} sizes in {position} bytes, found {len(data)} bytes")
-
-
-@dataclass(frozen=True, slots=True)
-class _Buffer:
-    """One compressed buffer of a chunk."""
-
-    data: memoryview
-    compression: Compression
-
-    def decompress(
-        self, *, exactly: int | None = None, at_most: int | None = None
-    ) -> bytes | memoryview:
-        """Decompress; at most one piece more than allowed is in memory.
-
-        Raises:
-            MalformedError: The size is wrong, or the compressed bytes are damaged.
-        """
-        size, body = len(self.data), self.data
-        if self.compression != Compression.NONE:
-            size, start = _varint(self.data, 0, len(self.data))
-            body = self.data[start:]
-        if exactly is not None and size != exactly:
-            raise MalformedError(f"Expected a buffer of {exactly} bytes, found one of {size}")
-        if at_most is not None and size > at_most:
-            raise MalformedError(f"Expected a buffer of {at_most} bytes at most, found {size}")
-        return _decompress(body, self.compression, size)
-
-
-def _decompress(body: memoryview, compression: Compression, size: int) -> bytes | memoryview:
-    if compression == Compression.NONE:
-        return body
-    if compression == Compression.BROTLI:
-        pieces = _iter_brotli(body)
-    elif compression == Compression.ZSTD:
-        pieces = _iter_zstd(body, size)
-    else:
-        pieces = _iter_snappy(body, size)
-    return _joined(pieces, size)
-
-
-def _joined(pieces: Iterator[bytes], size: int) -> bytes:
-    whole = bytearray()
-    for piece in pieces:
-        whole += piece
-        if len(whole) > size:
-            break
-    if len(whole) != size:
-        found = f"more than {size}" if len(whole) > size else str(len(whole))
-        raise MalformedError(f"Expected {size} decompressed bytes, found {found}")
-    return bytes(whole)
-
-
-def _iter_brotli(body: memoryview) -> Iterator[bytes]:
-    brotli = _imported("brotli", "Brotli")
-    decompressor = brotli.Decompressor()
-    data = bytes(body)
-    try:
-        while not decompressor.is_finished():
-            piece: bytes = decompressor.process(data, output_buffer_limit=_PIECE)
-            if not piece and not data:
-                raise MalformedError("Brotli data is cut off")
-            data = b""
-            yield piece
-    except brotli.error as error:
-        raise MalformedError(f"Brotli data is damaged: {error}") from error
-    except TypeError:
-        raise UnsupportedError(
-            "Brotli data in Riegeli chunks needs the package brotli 1.2 or newer", hint=_EXTRA
-        ) from None
-
-
-def _iter_zstd(body: memoryview, size: int) -> Iterator[bytes]:
-    zstandard = _imported("zstandard", "zstd")
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(body) as reader:
-            left = size
-            while piece := reader.read(min(_PIECE, left + 1)):
-                left -= len(piece)
-                yield piece
-    except zstandard.ZstdError as error:
-        raise MalformedError(f"zstd data is damaged: {error}") from error
-
-
-def _iter_snappy(body: memoryview, size: int) -> Iterator[bytes]:
-    snappy = _imported("snappy", "Snappy")
-    # A Snappy stream states its size once more. All of it is decompressed at once.
-    stated, _ = _varint(body, 0, len(body))
-    if stated != size:
-        raise MalformedError(f"Expected Snappy data of {size} bytes, found one of {stated}")
-    try:
-        yield snappy.decompress(bytes(body))
-    except Exception as error:
-        raise MalformedError(f"Snappy data is damaged: {error}") from error
-
-
-def _imported(module: str, what: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(module)
-    except ImportError:
-        raise UnsupportedError(
-            f"A Riegeli chunk is compressed with {what}, and its package is not installed",
-            hint=_EXTRA,
-        ) from None
