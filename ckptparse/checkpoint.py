@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from ckptparse.backend.places import Places
     from ckptparse.graph.graph import Graph
     from ckptparse.graph.layers import Layer, LayersSource
-    from ckptparse.graph.name_roles import GraphRoles, NameRoles
     from ckptparse.graph.object_graph import ObjectGraph
     from ckptparse.graph.optimizer import Averages, Optimizer
+    from ckptparse.graph.roles import GraphRoles, NameRoles
     from ckptparse.graph.tree import Tree
 
 __all__ = ["Checkpoint", "Naming", "Patterns"]
@@ -511,7 +511,7 @@ class Checkpoint(Mapping[str, Tensor]):
     @cached_property
     def _graph_roles(self) -> GraphRoles:
         """What the graph beside a name-based checkpoint says; nothing if it cannot be read."""
-        from ckptparse.graph.name_roles import GraphRoles
+        from ckptparse.graph.roles import GraphRoles
 
         try:
             graph = self.find_training_graph()

@@ -17,9 +17,10 @@ from functools import cached_property
 from typing import Any
 
 from ckptparse.errors import AmbiguousError, name_not_found
-from ckptparse.graph.name_roles import AVERAGE_SLOTS, NamedOptimizer, is_average_name
+from ckptparse.graph.name_roles import AVERAGE_SLOTS, is_average_name
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_node import ObjectNode
+from ckptparse.graph.roles import NamedOptimizer
 from ckptparse.graph.slot_search import LEARNING_RATES, STEPS, find_slots, is_optimizer, own_nodes
 from ckptparse.tensor import Tensor
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ckptparse.graph.flow import Flow, Place
-from ckptparse.graph.name_roles import GraphRoles, GraphSlot
 from ckptparse.graph.nodes import Node
+from ckptparse.graph.roles import GraphRoles, GraphSlot
 
 if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
