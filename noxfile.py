@@ -391,7 +391,7 @@ def fuzz(session: nox.Session) -> None:
 @nox.session(default=False)
 def benchmark(session: nox.Session) -> None:
     """The README's table of speed, measured here beside TensorFlow and safetensors: minutes."""
-    session.install("tensorflow-cpu==2.21.*", "safetensors", ".")
+    session.install("tensorflow-cpu==2.21.*", ".[all,remote]", "fsspec", "s3fs")
     if "--scale" in session.posargs:
         session.install("matplotlib")
     session.run("python", "scripts/benchmark.py", *session.posargs)

@@ -89,6 +89,12 @@ def main() -> None:
     readers = [name for name in READERS if is_installed(name)]
     results = measure(jobs, readers, Path(args.directory), args.rounds, cold=args.cold)
     table = format_table(jobs, readers, results)
+    if not named and is_installed("obstore"):
+        import benchmark_remote as remote
+
+        found = dict(remote.measure(min(3, args.rounds), directory=args.directory))
+        note = f"From a web server on the same machine: {remote.SLOWNESS} requests in brackets."
+        table += f"\n\n{note}\n\n{remote.format_table(found)}"
     print(table)
     if args.json:
         report = {"machine": describe_machine(), "rounds": args.rounds, "jobs": results}

@@ -27,6 +27,7 @@ from typing import Any
 
 DELAY = 0.02
 BANDWIDTH = 100e6
+SLOWNESS = "20 ms a request, 100 MB/s a connection;"
 CONNECTIONS = 16
 PIECE = 8 << 20
 CHUNK = 1 << 18
@@ -265,36 +266,68 @@ def ask_count(url: str) -> int:
     return int(connection.getresponse().read())
 
 
+Found = dict[str, tuple[float, int]]
+"""Reader -> median of seconds, and requests of one run."""
+
+
 def main(rounds: int = 3, scale: float = 1.0, directory: str | None = None) -> None:
     """Measure everything, and print a table."""
+    print(SLOWNESS, f"{rounds} rounds; medians of seconds (requests)")
+    print(format_table(dict(measure(rounds, scale, directory))))
+
+
+def measure(
+    rounds: int = 3, scale: float = 1.0, directory: str | None = None
+) -> Iterator[tuple[str, Found]]:
+    """Measure job by job, readers in turns."""
     place = Path(directory or Path(tempfile.gettempdir()) / f"ckptparse-remote-{scale}")
     place.mkdir(parents=True, exist_ok=True)
     make_inputs(place, scale)
-    print(f"20 ms a request, 100 MB/s a connection; {rounds} rounds; medians of seconds (requests)")
-    print("job".ljust(26), *(reader.rjust(16) for reader in READERS))
     with served(place) as url:
         for job in JOBS:
             (place / "ranges.json").write_text(json.dumps(ranges_of(place, job)))
             times: dict[str, list[float]] = {reader: [] for reader in READERS}
             counts: dict[str, int] = {}
-            for _ in range(rounds):
+            for number in range(rounds):
                 for reader in READERS:
+                    if number and not times[reader]:
+                        continue  # It could not the first time.
                     ask_count(url)
                     seconds = run(reader, url, job, place / "ranges.json")
                     counts[reader] = ask_count(url)
                     if seconds is not None:
                         times[reader].append(seconds)
-            shown = (
-                f"{statistics.median(times[one]):.2f} ({counts[one]})" if times[one] else "-"
-                for one in READERS
+            yield (
+                job,
+                {
+                    reader: (statistics.median(found), counts[reader])
+                    for reader, found in times.items()
+                    if found
+                },
             )
-            print(job.ljust(26), *(text.rjust(16) for text in shown), flush=True)
+
+
+def format_table(measured: dict[str, Found]) -> str:
+    """Make a table: seconds and requests, and the ratio to the limit."""
+    rows = [["remote: work", *READERS, "ours / limit"], ["---"] * (len(READERS) + 2)]
+    for job, found in measured.items():
+        ratio = "–"
+        if {"ckptparse", "limit"} <= found.keys():
+            ratio = f"{found['ckptparse'][0] / found['limit'][0]:.1f}"
+        times = (
+            f"{found[one][0]:.2f} s ({found[one][1]:,})" if one in found else "–" for one in READERS
+        )
+        rows.append([job, *times, ratio])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def run(reader: str, url: str, job: str, ranges: Path) -> float | None:
-    """Run one reader in a fresh process; None if it cannot."""
+    """Run one reader in a fresh process; None if it cannot, or not within a minute."""
     command = [sys.executable, __file__, "read", reader, url, job, str(ranges)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return None
     if done.returncode:
         print(f"{reader}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
         return None
