@@ -29,10 +29,12 @@ PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTEST = ("pytest", "-q", "-n", "auto")
 QUICK = "not bitflips and not corpus and not browser"
 SLOW_TESTS = (
+    "attacks",
     "cli/test_docs.py",
     "cli/test_help.py",
     "tensorflow",
     "test_benchmark.py",
+    "test_false_matches.py",
     "test_growth.py",
     "test_hostile.py",
     "test_recovery_bitflips.py",
@@ -264,7 +266,7 @@ def protobuf(session: nox.Session, runtime: str) -> None:
     """What touches messages, on one protobuf runtime."""
     session.install(".[test]", f"protobuf=={runtime}.*")
     session.run("python", "-m", "pip", "show", "--quiet", "protobuf")
-    session.run(*PYTEST, "-m", f"proto and {QUICK}", *session.posargs)
+    session.run(*PYTEST, "-m", f"proto and {QUICK}", *WITHOUT_SLOW, *session.posargs)
 
 
 @nox.session
