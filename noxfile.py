@@ -357,7 +357,7 @@ def corpus(session: nox.Session) -> None:
     directory = corpus_directory()
     if not directory.is_dir():
         session.skip(f"no corpus at {directory}; CKPTPARSE_CORPUS says where it is")
-    session.install(".[test]")
+    session.install(".[test,remote]", "fsspec")
     where = {"CKPTPARSE_CORPUS": str(directory)}
     session.run(*PYTEST, "-m", "corpus", *session.posargs, env=where)
 

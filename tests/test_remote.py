@@ -333,6 +333,18 @@ def test_a_checkpoint_is_written_into_a_bucket(s3: Any) -> None:
     assert s3.head_object(Bucket="bucket", Key=data)["ETag"].endswith('-3"')
 
 
+def test_a_path_may_lead_up_and_down_again_but_not_out() -> None:
+    store = obstore.store.MemoryStore()
+    store.put("run/m", b"abc")
+    with range_server.serve({"run/m": b"abc"}) as server:
+        served = begin(f"{server.url}/run/m")[1].storage
+        for where, root in ((find_storage("x", store)[1], ""), (served, f"{server.url}/")):
+            status = where.stat(f"{root}other/../run/m")
+            assert status is not None and status.size == 3
+            assert where.stat(f"{root}run/../../m") is None
+            assert dict(where.list(f"{root}..")) == {}
+
+
 def test_a_scheme_that_nobody_knows_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="nothing-such://"):
         begin("nothing-such://x/m")

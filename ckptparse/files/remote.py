@@ -34,6 +34,7 @@ __all__ = [
     "ObjectStorage",
     "RemoteSource",
     "ask",
+    "is_outside",
     "matching",
     "open_object",
     "open_url",
@@ -177,11 +178,12 @@ class ObjectStorage:
         if not key:
             return FileStat("directory")
         directory, name = posixpath.split(key)
-        return self._list(directory).get(name)
+        return None if is_outside(key) else self._list(directory).get(name)
 
     def list(self, directory: str) -> Mapping[str, FileStat]:
         """Return what is in a directory."""
-        return dict(sorted(self._list(self._key(directory)).items()))
+        key = self._key(directory)
+        return {} if is_outside(key) else dict(sorted(self._list(key).items()))
 
     def join(self, directory: str, name: str) -> str:
         """Return the path of a name in a directory."""
@@ -247,7 +249,9 @@ class ObjectStorage:
         return f"<{type(self).__name__} {self.root!r}>"
 
     def _key(self, path: str) -> str:
-        return path.removeprefix(self.root.rstrip("/")).strip("/") if path != "." else ""
+        key = path.removeprefix(self.root.rstrip("/")).strip("/") if path != "." else ""
+        # A state file may name `../run/model`; no key has such a part.
+        return posixpath.normpath(key) if ".." in key else key
 
     def _list(self, directory: str) -> dict[str, FileStat]:
         """List a directory, once."""
@@ -267,6 +271,11 @@ class ObjectStorage:
         for meta in found["objects"]:
             names[meta["path"].rpartition("/")[2]] = stat_of(meta)
         return names
+
+
+def is_outside(key: str) -> bool:
+    """Tell whether a path leads out of the bucket, where nothing is."""
+    return key == ".." or key.startswith("../")
 
 
 def open_url(url: str) -> tuple[str, Storage]:

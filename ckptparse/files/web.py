@@ -24,7 +24,7 @@ from ckptparse.errors import (
     UnsupportedError,
 )
 from ckptparse.filenames import INDEX_SUFFIX
-from ckptparse.files.remote import ObjectStorage, RemoteSource, ask, matching, stat_of
+from ckptparse.files.remote import ObjectStorage, RemoteSource, ask, is_outside, matching, stat_of
 from ckptparse.files.storage import FileStat, check_range
 
 __all__ = ["WebSource", "WebStorage"]
@@ -141,6 +141,8 @@ class WebStorage(ObjectStorage):
         key = self._key(path)
         if not key:
             return FileStat("directory")
+        if is_outside(key):
+            return None
         if self.lists:
             return super().stat(path)
         found = self.look(path, key)
