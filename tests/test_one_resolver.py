@@ -346,6 +346,9 @@ def test_a_model_that_does_not_open_is_not_approved(
     assert [problem.code for problem in report.problems] == ["graph.damaged"]
     assert report.problems[0].where == str(model / "saved_model.pb")
     assert report.verdict == "damaged"
+    assert report.next_step == (
+        f"copy or download '{model / 'saved_model.pb'}' again: the variables are whole"
+    )
     # The checkpoint in it opens without its model, and whoever names it is warned.
     assert ckptparse.verify(model / "variables" / "variables").verdict == "warnings"
     assert ckptparse.recover(model).whole

@@ -36,7 +36,8 @@ def add_model(report: Report, directory: str, candidate: Candidate, context: Con
     error = _find_error(path, directory, context)
     if error is not None:
         severity = Severity.ERROR if candidate.by is By.SAVED_MODEL else Severity.WARNING
-        problems.append(Problem.of(_code(error), path, error.message, severity=severity))
+        message = f"the SavedModel does not open: {error.message}"
+        problems.append(Problem.of(_code(error), path, message, severity=severity))
     found = context.storage.stat(path)
     size = 0 if found is None else found.size
     ranges = (FileRange(0, size, "unverified" if error is None else "bad"),) if size else ()

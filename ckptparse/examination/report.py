@@ -365,6 +365,10 @@ def _statuses(tensors: Mapping[str, TensorReport]) -> Mapping[Status, int] | Ite
 
 def _advise(report: Report) -> str:
     """Say what to do: what `recover` gives, what to fetch again, or which checkpoint is whole."""
+    errors = [problem for problem in report.problems if problem.severity is Severity.ERROR]
+    if report.format != "graph" and all(error.code == "graph.damaged" for error in errors):
+        # The graph of the SavedModel around it is all that is damaged.
+        return f"copy or download '{escape(errors[0].where)}' again: the variables are whole"
     steps = []
     command = f"`ckptparse recover {shlex.quote(escape(report.path))} -o OUT`"
     found = report.outlook or replace(Outlook.of(report), exact=False)
