@@ -109,3 +109,10 @@ def test_ranges_read_as_one_file() -> None:
 def test_no_ranges_are_an_empty_file() -> None:
     joined = JoinedSource("c", [])
     assert joined.size == 0 and joined.read_at(0, 0) == b""
+
+
+def test_letters_that_are_no_base64_take_no_time_to_tell() -> None:
+    """Forty letters and a byte that is none once took for ever."""
+    for data in (b"a" * 60_000 + b"!", b"\n" * 60_000 + b"!", b"ab\r\n" * 15_000 + b"\0"):
+        assert find_conversions(MemorySource("x", data)) == []
+    assert find_conversions(MemorySource("x", b"YWJj\nZGVm\n")) == [Conversion.BASE64]

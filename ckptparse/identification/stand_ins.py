@@ -33,12 +33,13 @@ _STATUS = re.compile(
     r"|invalid (?:username|credentials|token)\b.*|forbidden\b.*|bad gateway\b.*",
     re.IGNORECASE | re.DOTALL,
 )
-_ANNEX = re.compile(r"(?:\S*/)?annex/objects/(?:\S+/)?((\w+)(?:-s(\d+))?\S*)\s*")
-_DVC = re.compile(r"(?:[^\n]*\n)*?outs:\n- md5: (\S+)\n(?:  \w+: [^\n]*\n?)*")
+# Each looks at a text once: parts that match in several ways would cost the product of them.
+_ANNEX = re.compile(r"(?:^|/)annex/objects/")
+_ANNEX_KEY = re.compile(r"\w+(?:-s(\d+))?")
+_DVC = re.compile(r"(?:[^\n]*\n)*?outs:\n- md5: (\S+)\n(?:  \w+: [^\n]*(?:\n|\Z))*")
 _DVC_SIZE = re.compile(r"\n  size: (\d+)")
 _XET = re.compile(r"# xet version [^\n]*\n(?s:.*)")
 _XET_SIZE = re.compile(r"filesize *= *(\d+)")
-_LINK = re.compile(r"(?:\.\.?/)+\S+|/\S+/\S+")
 _MESSAGE_KEYS = ("message", "error", "detail", "Message", "errors")
 
 
@@ -59,10 +60,12 @@ def find_stand_in(sample: Sample) -> Finding | None:
 
 
 def _find_pointer(text: str) -> Finding | None:
-    annex = _ANNEX.fullmatch(text)
+    words = text.split()
+    key = text.rstrip().rpartition("/")[2]
+    annex = _ANNEX_KEY.match(key) if len(words) == 1 and _ANNEX.search(text) else None
     if annex:
-        size = {"size": int(annex[3])} if annex[3] else {}
-        return Finding("annex-pointer", {"quote": _shorten(annex[1]), **size})
+        size = {"size": int(annex[1])} if annex[1] else {}
+        return Finding("annex-pointer", {"quote": _shorten(key), **size})
     dvc = _DVC.fullmatch(text)
     if dvc:
         size = {"size": int(found[1])} if (found := _DVC_SIZE.search(text)) else {}
@@ -70,9 +73,14 @@ def _find_pointer(text: str) -> Finding | None:
     if _XET.fullmatch(text):
         size = {"size": int(found[1])} if (found := _XET_SIZE.search(text)) else {}
         return Finding("xet-pointer", {"quote": _shorten(text), **size})
-    if _LINK.fullmatch(text):
+    if words == [text] and _is_path(text):
         return Finding("link-text", {"quote": _shorten(text)})
     return None
+
+
+def _is_path(text: str) -> bool:
+    """Tell whether a word is what a symlink would say: a path from here, or from the root."""
+    return text.startswith(("./", "../")) or (text.startswith("/") and "/" in text[2:-1])
 
 
 def _find_message(text: str) -> Finding | None:

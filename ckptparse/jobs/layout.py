@@ -27,7 +27,6 @@ __all__ = ["Layout", "convolution", "dense", "depthwise", "torch_layout"]
 
 _KERNEL = re.compile(r"_?(?:\w+_)?kernel|weights|[wW]|filters?|\w*(?:depth|point)wise_weights")
 _DEPTHWISE = re.compile(r"_?depthwise_(?:kernel|weights)")
-_RECURRENT = re.compile(r"(?i)(?:^|[/_])(?:\w*(?:lstm|gru)\w*|(?:\w*_)?rnn\w*)(?:[/_]|$)")
 _ATTRIBUTES = "/.ATTRIBUTES/"
 _GATES = {1: "a simple cell", 4: "an LSTM: input, forget, cell, output"}
 """Keras's recurrent layers whose gates PyTorch has in the same order."""
@@ -123,6 +122,14 @@ def _by_name(leaf: str, shape: tuple[int, ...], beside: str) -> Layout | None:
     return convolution(len(shape), f"convolution, {why}") if len(shape) <= 5 else None
 
 
+def _is_recurrent(name: str) -> bool:
+    """Tell whether a part of a name says that a layer is recurrent."""
+    return any(
+        "lstm" in part or "gru" in part or part.startswith("rnn") or "_rnn" in part
+        for part in name.lower().split("/")
+    )
+
+
 def _recurrent(
     name: str, shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]
 ) -> Layout | None:
@@ -133,7 +140,7 @@ def _recurrent(
         return None
     beside = shapes.get(f"{above}/recurrent_kernel{name[len(plain) :]}")
     if beside is None:
-        if _RECURRENT.search(plain):
+        if _is_recurrent(plain):
             return Layout(None, "PyTorch has the gates of a recurrent kernel in another order")
         return None
     gates = beside[-1] // max(beside[0], 1) if len(beside) == len(shape) == 2 else 0

@@ -15,6 +15,7 @@ import base64
 import binascii
 import codecs
 import re
+import string
 import zlib
 from dataclasses import dataclass
 from enum import Enum
@@ -34,7 +35,7 @@ _LARGEST_PIECE = 1 << 22
 _GROWTH = 64
 """A file may become so many times larger. Compressed weights become hardly larger, zeros up to
 1,000 times: what is larger still holds nothing worth the memory."""
-_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]+\r?\n?)*[A-Za-z0-9+/]*={0,2}\s*")
+_BASE64 = string.ascii_letters.encode() + string.digits.encode() + b"+/\r\n"
 _ARMOUR = re.compile(rb"-----[^\n]*\r?\n|begin-base64[^\n]*\n")
 
 
@@ -71,7 +72,7 @@ def find_conversions(source: Source) -> list[Conversion]:
 def _may_be(sample: bytes, conversion: Conversion, size: int) -> bool:
     if not sample:
         return False
-    if conversion is Conversion.BASE64 and not _BASE64.fullmatch(_without_armour(sample)):
+    if conversion is Conversion.BASE64 and not _is_base64(_without_armour(sample)):
         return False
     last = len(sample) == size
     converter = _CONVERTERS[conversion]
@@ -81,6 +82,13 @@ def _may_be(sample: bytes, conversion: Conversion, size: int) -> bool:
         return False
     # If undoing changes nothing, there was no such conversion.
     return data != sample[:taken]
+
+
+def _is_base64(sample: bytes) -> bool:
+    """Tell whether bytes are letters of base64 in lines, with at most two `=` at their end."""
+    text = sample.rstrip()
+    letters = text.rstrip(b"=")
+    return len(text) - len(letters) <= 2 and not letters.translate(None, _BASE64)
 
 
 @dataclass(frozen=True, slots=True)

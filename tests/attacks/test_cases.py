@@ -325,6 +325,17 @@ def test_an_index_without_entries_is_an_error_for_who_reads_and_for_who_verifies
     assert [problem.code for problem in report.problems] == ["index.header"]
 
 
+def test_a_data_file_that_begins_with_letters_is_recovered_from_in_little_time(
+    tmp_path: Path,
+) -> None:
+    made = b.Bundle()
+    made.put(b"a" * 60_000 + b"!")
+    made.add("w", np.arange(9, dtype=np.float32), crc=1)
+    path = made.write(tmp_path / "m")
+    found = attempt(path, "verify", "recover")
+    assert found == {"verify": "value", "recover": "value"}
+
+
 def test_who_cuts_a_mapped_file_kills_the_process(tmp_path: Path) -> None:
     """It is the price of `mmap=True`, and the reason that it is never the default."""
     made = b.Bundle()
@@ -387,3 +398,24 @@ def test_a_checkpoint_that_is_replaced_between_index_and_data_says_so(
         for ask in (tensor.read, tensor.verify, lambda: checkpoint.read([name])):
             with pytest.raises(ckptparse.StorageError, match="replaced"):
                 ask()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a/annex/objects/" * 250 + " x",
+        "a/annex/objects/" * 250 + "-",
+        "outs:\n- md5: 0\n" + "  a: " * 600 + "\nx",
+        "/a" * 2000 + " x",
+        "../" * 1300 + " x",
+        "# xet version \n" + "filesize" * 400,
+        "<title" * 600,
+        "<?xml " * 600,
+    ],
+    ids=["annex", "annex's key", "dvc", "link", "link up", "xet", "title", "xml"],
+)
+def test_a_text_that_fits_a_pattern_in_many_ways_is_told_in_little_time(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "m").write_text(text)
+    assert attempt(tmp_path / "m", "identify") == {"identify": "value"}
