@@ -116,6 +116,63 @@ def test_an_image_is_the_input_of_what_lies_inside(tmp_path: Path) -> None:
     assert inside.report.options["path"] == str(image)
 
 
+def make_image(tmp_path: Path, *, flip: int) -> Path:
+    """Put a checkpoint into an image, one bit of it flipped, and take its files away."""
+    prefix = save(tmp_path / "run" / "m")
+    parts = [Path(f"{prefix}.index").read_bytes(), data_of(prefix).read_bytes()]
+    image = bytearray(bytes(8192) + b"".join(part + bytes(-len(part) % 4096) for part in parts))
+    image[flip] ^= 8
+    path = tmp_path / "disk" / "disk.img"
+    path.parent.mkdir()
+    path.write_bytes(image)
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "out").mkdir()
+    return path
+
+
+@pytest.mark.parametrize("as_image", [True, False])
+def test_what_was_patched_in_an_image_is_told_as_a_place_in_the_image(
+    as_image: bool, tmp_path: Path
+) -> None:
+    offset = 8192 + 4096 + 3 + BIAS.nbytes
+    image = make_image(tmp_path, flip=offset)
+    recovery = ckptparse.recover(image) if as_image else ckptparse.scan(image)[0].recover()
+    (patch,) = [one for tensor in recovery.values() for one in tensor.patches]
+    assert (patch.path, patch.offset, patch.size) == (str(image), offset, 1)
+    assert patch.old == image.read_bytes()[offset : offset + 1]
+
+
+def test_a_checkpoint_of_a_scan_can_be_replayed(tmp_path: Path) -> None:
+    image = make_image(tmp_path, flip=8192 + 4096 + 3 + BIAS.nbytes)
+    mapfile = image.with_suffix(".map")
+    mapfile.write_text(f"0x0 + 1\n0x0 {image.stat().st_size:#x} +\n")
+    (found,) = ckptparse.scan(image, mapfile=mapfile)
+    written = found.recover().write(tmp_path / "out" / "m.ckpt")
+    again = ckptparse.replay(written.report or "", tmp_path / "out" / "again.ckpt")
+    assert again.same
+    assert again.compared == 2
+    assert {one.role for one in again.recovery.report.inputs} == {"image", "mapfile"}
+    image.write_bytes(image.read_bytes()[:-1] + b"!")
+    with pytest.raises(ChecksumError):
+        ckptparse.replay(written.report or "")
+
+
+def test_a_report_of_a_scan_that_lacks_its_place_is_refused(tmp_path: Path) -> None:
+    image = make_image(tmp_path, flip=8192 + 4096 + 3 + BIAS.nbytes)
+    written = ckptparse.scan(image)[0].recover().write(tmp_path / "out" / "m.ckpt")
+    told = json.loads(Path(written.report or "").read_text())
+    for key, value in [("offset", "far"), ("mapfile", 3), ("limits", None)]:
+        options = {**told["report"]["options"], key: value}
+        spoilt = {**told, "report": {**told["report"], "options": options}}
+        (tmp_path / "r.json").write_text(json.dumps(spoilt))
+        with pytest.raises(MalformedError):
+            ckptparse.replay(tmp_path / "r.json")
+    told["report"]["options"]["offset"] = 0
+    (tmp_path / "r.json").write_text(json.dumps(told))
+    with pytest.raises(CheckpointNotFoundError, match="offset 0"):
+        ckptparse.replay(tmp_path / "r.json")
+
+
 # Done again
 
 ASKED: dict[str, Callable[[Path], dict[str, Any]]] = {

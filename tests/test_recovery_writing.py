@@ -272,17 +272,55 @@ def test_keys_of_lost_tensors_are_dropped_from_the_object_graph(tmp_path: Path) 
     assert keys_of(tmp_path / "all.ckpt") == before
 
 
-def test_an_object_graph_that_is_damaged_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["wild", "zeros", "cut"])
+def test_an_object_graph_that_is_damaged_is_made_anew_of_the_names(
+    damage: str, tmp_path: Path
+) -> None:
     prefix = graph_run(tmp_path)
+    before = keys_of(prefix)
     with ckptparse.open(prefix) as checkpoint:
         assert checkpoint.object_graph is not None
         place = data_of(prefix).read_bytes().index(checkpoint.object_graph.serialized)
     raw = bytearray(data_of(prefix).read_bytes())
-    raw[place + 5 : place + 40] = bytes(range(35))
+    if damage == "cut":
+        del raw[place + 5 :]
+    else:
+        raw[place + 5 : place + 40] = bytes(range(35)) if damage == "wild" else bytes(35)
     data_of(prefix).write_bytes(raw)
-    ckptparse.recover(prefix).write(tmp_path / "out.ckpt")
+    for offer in ("proved", "plausible"):
+        out = tmp_path / f"{offer}.ckpt"
+        written = ckptparse.recover(prefix).write(out, offer=offer)
+        assert written.object_graph == "made"
+        assert written.to_dict()["object_graph"] == "made"
+        assert keys_of(out) == before
+
+
+def test_the_object_graph_made_of_names_knows_slots_and_tables(tmp_path: Path) -> None:
+    names = [
+        "net/w/.ATTRIBUTES/VARIABLE_VALUE",
+        "net/w/.OPTIMIZER_SLOT/opt/m/.ATTRIBUTES/VARIABLE_VALUE",
+        "words/.ATTRIBUTES/table-keys",
+        "words/.ATTRIBUTES/table-values",
+    ]
+    (tmp_path / "run").mkdir()
+    ckptparse.write(tmp_path / "run" / "m", {name: np.arange(3.0) for name in names})
+    ckptparse.recover(tmp_path / "run" / "m").write(tmp_path / "out.ckpt")
     with ckptparse.open(tmp_path / "out.ckpt") as checkpoint:
-        assert checkpoint.object_graph is None and len(checkpoint) == 3
+        graph = checkpoint.object_graph
+        assert graph is not None
+        keys = {attribute.checkpoint_key for _, attribute in graph.iter_attributes()}
+        assert keys == {*names[:2], "words/.ATTRIBUTES/table"}
+        (slots,) = graph.slots_by_variable.values()
+        assert [name for _, name, _ in slots] == ["m"]
+
+
+def test_names_of_no_objects_need_no_object_graph(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    ckptparse.write(tmp_path / "run" / "m", {"w": np.arange(3.0)})
+    written = ckptparse.recover(tmp_path / "run" / "m").write(tmp_path / "out.ckpt")
+    assert written.object_graph is None
+    with ckptparse.open(tmp_path / "out.ckpt") as checkpoint:
+        assert checkpoint.object_graph is None
 
 
 # Where it is written

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.coding.checksum import crc32c, unmask_crc
+from ckptparse.coding.checksum import crc32c
 from ckptparse.crc.field import WideTable, power_of_x
 from ckptparse.crc.registers import byte_registers
 from ckptparse.files.storage import Source
@@ -37,12 +37,15 @@ _WINDOW = 1 << 19
 _CARVED = 1 << 24
 """Bytes that are searched for a block that starts anywhere: the search holds 16 bytes for each of
 them in memory."""
-_LEAST_WORK, _WORK_A_BYTE = 1 << 26, 16
+_LEAST_WORK, _WORK_A_BYTE = 1 << 26, 24
 """What looking for the ends of blocks may take, in bytes that are read or checksummed."""
-_CANDIDATE = 256
-"""What one end that is tried counts as."""
+_CANDIDATE = 4096
+"""What one end that is tried counts as: a microsecond. A byte in 256 of compressed blocks is tried,
+so they need 18 of the 24 for each byte."""
 _FILTER_BITS = 24
 """Bits by which values are told apart first: a table of 16 MiB, in which few of them are set."""
+_DIGIT = 16
+"""Positions are taken digit by digit to this base: each digit costs one multiplication."""
 _ALL_ONES = 0xFFFFFFFF
 _MASK_DELTA = 0xA282EAD8
 _OFTEN = 16
@@ -103,7 +106,7 @@ class BlockFinder:
         """
         self._source = source
         self._longest = source.size if longest is None else longest
-        self._window = _Window(0, b"", [], [])
+        self._window = _Window(0, b"", LikelyEnds(*np.empty((2, 0), np.int64)))
         self._carved: tuple[int, list[int]] = (0, [])
         self._work = _LEAST_WORK + _WORK_A_BYTE * source.size
 
@@ -118,11 +121,11 @@ class BlockFinder:
         crc = 0
         while self._work > 0:
             window = self._look_at(position, min(position + size, stop))
-            for end in window.ends_from(position, seen):
+            for end, stored in window.ends_from(position, seen):
                 crc = crc32c(window.view[seen - window.start : end + 1 - window.start], crc)
                 self._work -= _CANDIDATE + end + 1 - seen
                 seen = end + 1
-                if crc == unmask_crc(fixed32(window.data, end + 1 - window.start)):
+                if crc == stored:
                     return end
                 if self._work <= 0:
                     return None
@@ -149,31 +152,33 @@ class BlockFinder:
             whole = min(self._source.size, max(stop, position + _WINDOW))
             data = self._source.read_at(position, whole - position)
             self._work -= len(data)
-            ends, firsts = likely_ends(data)
-            window = _Window(position, data, ends.tolist(), firsts.tolist())
-            self._window = window
+            window = self._window = _Window(position, data, likely_ends(data))
         return window
 
 
 class _Window:
     """A part of a table, with the likely ends of blocks in it."""
 
-    def __init__(self, start: int, data: bytes, ends: list[int], firsts: list[int]) -> None:
+    def __init__(self, start: int, data: bytes, likely: LikelyEnds) -> None:
         self.start = start
         self.stop = start + len(data)
-        self.data = data
         self.view = memoryview(data)
-        self._ends = ends
-        self._firsts = firsts
+        stored = _words_at(np.frombuffer(data, np.uint8), likely.ends + 1)
+        self._ends: list[int] = likely.ends.tolist()
+        self._firsts: list[int] = likely.firsts.tolist()
+        self._stored: list[int] = _unmasked(stored).tolist()
 
-    def ends_from(self, position: int, seen: int) -> Iterator[int]:
-        """Iterate over the likely ends, not seen yet, of a block that starts at a position."""
+    def ends_from(self, position: int, seen: int) -> Iterator[tuple[int, int]]:
+        """Iterate over the likely ends, not seen yet, of a block that starts at a position.
+
+        Each with the checksum that the block has if it ends there.
+        """
         least = max(position + 1, seen) - self.start
         start = position - self.start
         for number in range(bisect_left(self._ends, least), len(self._ends)):
             first = self._firsts[number]
             if first < 0 or first >= start:
-                yield self.start + self._ends[number]
+                yield self.start + self._ends[number], self._stored[number]
 
 
 def _words_at(
@@ -197,10 +202,8 @@ def find_blocks(data: bytes) -> list[int]:
     if not len(ends):
         return []
     registers = byte_registers(data) ^ np.uint32(_ALL_ONES)
-    wanted = np.zeros(len(registers), np.uint32)
-    wanted[ends + 1] = _unmasked(_words_at(np.frombuffer(data, np.uint8), ends + 1))
-    wanted[ends + 1] ^= registers[ends + 1]
-    wanted = _turn_back(wanted)[ends + 1]
+    wanted = _unmasked(_words_at(np.frombuffer(data, np.uint8), ends + 1)) ^ registers[ends + 1]
+    wanted = _turn_some_back(wanted, ends + 1)
     starts = _starts_of(_turn_back(registers), wanted)
     found: list[int] = []
     position = 0
@@ -232,13 +235,28 @@ def _unmasked(words: npt.NDArray[np.int64]) -> Registers:
     return ((rotated >> 17 | rotated << 15) & _ALL_ONES).astype(np.uint32)
 
 
-def _turn_back(values: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    """Multiply the value at each position by x to the -8 times that position, by doubling."""
-    padded = np.zeros(1 << (len(values) - 1).bit_length(), np.uint32)
-    padded[: len(values)] = values
+def _turn_back(values: Registers) -> Registers:
+    """Multiply the value at each position by x to the -8 times that position, digit by digit."""
     length = 1
-    while length < len(padded):
-        later = padded.reshape(-1, 2 * length)[:, length:]
-        later[:] = WideTable(power_of_x(-8 * length)).multiply(later)
-        length *= 2
-    return padded[: len(values)]
+    while length < len(values):
+        group = _DIGIT * length
+        whole = len(values) // group * group
+        groups = values[:whole].reshape(-1, _DIGIT, length)
+        for digit in range(1, _DIGIT):
+            table = WideTable(power_of_x(-8 * length * digit))
+            if whole:
+                groups[:, digit] = table.multiply(groups[:, digit])
+            rest = values[whole + digit * length : whole + (digit + 1) * length]
+            rest[:] = table.multiply(rest)
+        length = group
+    return values
+
+
+def _turn_some_back(values: Registers, positions: npt.NDArray[np.int64]) -> Registers:
+    """Multiply values by x to the -8 times the position of each, bit by bit of these."""
+    bit = 1
+    while bit <= (positions[-1] if len(positions) else 0):
+        some = np.flatnonzero(positions & bit)
+        values[some] = WideTable(power_of_x(-8 * bit)).multiply(values[some])
+        bit *= 2
+    return values

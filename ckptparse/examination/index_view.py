@@ -39,6 +39,8 @@ _HEADER_KEY = b""
 _DAMAGED = (
     "its checksum agrees, but its name, dtype and shape come from a damaged part of the index"
 )
+_FIRST_BYTES = frozenset(bytes([byte]) for byte in (0x08, 0x12, 0x18, 0x20, 0x28, 0x35, 0x3A))
+"""First bytes of an entry: the tags of its fields, of which dtype comes first (section 2.2)."""
 _MOST_PRODUCERS = 100
 """A header without proof is believed if its producer is below this. TensorFlow has written 1 since
 2016; bytes that are no header give any number."""
@@ -142,6 +144,8 @@ def _looks_right(key: bytes, value: bytes) -> bool:
             header = parse_message(BundleHeaderProto, value)
             BundleHeader.from_proto(header, limits=everything)
             return header.SerializeToString() == value and header.version.producer < _MOST_PRODUCERS
+        if value[:1] not in _FIRST_BYTES:
+            return False
         proto = parse_message(BundleEntryProto, value)
         BundleEntry.from_proto(proto, num_shards=everything.shards, limits=everything)
     except CheckpointError:

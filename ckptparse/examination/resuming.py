@@ -25,7 +25,7 @@ _WORD = 4
 """Bytes of a restart offset, and of their number, at a block's end: docs/format.md, section 1.4."""
 _MOST_STARTS = 1 << 18
 """Places of one block that are looked at for the start of an entry."""
-_MOST_REFUSED = 1 << 14
+_MOST_REFUSED = 1 << 13
 """Entries of one table that may look wrong: 0.3 s of a hostile one; a damaged block has few."""
 
 

@@ -77,6 +77,23 @@ class JoinedSource:
             done += count
             number += 1
 
+    def places(self, offset: int, size: int) -> list[Range]:
+        """Return where some of its bytes lie: in files, not in other sources made of ranges."""
+        check_range(self, offset, size)
+        found: list[Range] = []
+        done, number = 0, bisect_right(self._starts, offset) - 1
+        while done < size:
+            part = self.ranges[number]
+            within = offset + done - self._starts[number]
+            count = min(size - done, part.size - within)
+            if isinstance(part.source, JoinedSource):
+                found += part.source.places(part.offset + within, count)
+            else:
+                found.append(Range(part.source, part.offset + within, count))
+            done += count
+            number += 1
+        return found
+
     def missing(self) -> list[tuple[int, int]]:
         """Return the ranges (start, stop) that are absent."""
         starts = zip(self.ranges, self._starts, strict=False)

@@ -17,10 +17,11 @@ from ckptparse.errors import UnsupportedError
 from ckptparse.graph.object_node import VARIABLE_VALUE, escape_name, unescape_name
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 
-__all__ = ["make_object_graph"]
+__all__ = ["ATTRIBUTES_MARK", "make_object_graph"]
 
 _SLOT_MARK = "/.OPTIMIZER_SLOT/"
-_ATTRIBUTES_MARK = "/.ATTRIBUTES/"
+ATTRIBUTES_MARK = "/.ATTRIBUTES/"
+"""Between the path of an object and the name of its attribute, in every key of one."""
 
 
 @dataclass(slots=True)
@@ -83,11 +84,11 @@ def make_object_graph(names: Iterable[str]) -> tuple[dict[str, str], bytes]:
 
 def _split(name: str) -> tuple[str, str, str]:
     """Return path, name of the attribute, and key of a name."""
-    path, mark, attribute = name.rpartition(_ATTRIBUTES_MARK)
+    path, mark, attribute = name.rpartition(ATTRIBUTES_MARK)
     if mark:
         return path, unescape_name(attribute), name
     path = "/".join(map(escape_name, name.split("/")))
-    return path, VARIABLE_VALUE, f"{path}{_ATTRIBUTES_MARK}{VARIABLE_VALUE}"
+    return path, VARIABLE_VALUE, f"{path}{ATTRIBUTES_MARK}{VARIABLE_VALUE}"
 
 
 def _find_slot(root: _Object, path: str) -> _Object:

@@ -12,9 +12,10 @@ from ckptparse.examination.inputs import describe_limits, read_limits
 from ckptparse.limits import Limits
 from ckptparse.recovery.rebuild.shapes import GivenTensor
 
-__all__ = ["describe_asked", "read_asked"]
+__all__ = ["describe_asked", "describe_scan", "is_scan", "read_asked", "read_scan"]
 
 _JOB = "recover"
+_SCAN = "scan"
 PathLike = str | os.PathLike[str]
 
 
@@ -46,6 +47,16 @@ def describe_asked(
         "evidence": list(evidence),
         "mapfile": None if mapfile is None else os.fsdecode(mapfile),
         "shapes": told,
+        "limits": describe_limits(limits),
+    }
+
+
+def describe_scan(path: str, *, mapfile: PathLike | None, limits: Limits) -> dict[str, Any]:
+    """Return the arguments of `scan` as plain values."""
+    return {
+        "job": _SCAN,
+        "path": path,
+        "mapfile": None if mapfile is None else os.fsdecode(mapfile),
         "limits": describe_limits(limits),
     }
 
@@ -83,4 +94,29 @@ def read_asked(asked: Mapping[str, Any], *, path: str) -> tuple[str, dict[str, A
     try:
         return asked["path"], {**found, "limits": read_limits(asked["limits"])}
     except TypeError as error:
+        raise MalformedError(f"Expected limits, found others: {error}", path=path) from error
+
+
+def is_scan(asked: Mapping[str, Any]) -> bool:
+    """Tell whether a report is of a checkpoint that `scan` found."""
+    return asked.get("job") == _SCAN
+
+
+def read_scan(asked: Mapping[str, Any], *, path: str) -> tuple[str, dict[str, Any], int]:
+    """Return path and other arguments of `scan` that a report tells, and the checkpoint's offset.
+
+    Raises:
+        MalformedError: The report lacks some.
+    """
+    place, mapfile, offset = asked.get("path"), asked.get("mapfile"), asked.get("offset")
+    whole = isinstance(mapfile, (str, type(None))) and "limits" in asked
+    if not whole or not isinstance(place, str) or not isinstance(offset, int):
+        raise MalformedError(
+            "Expected path, offset and limits of a scan, found some of them missing",
+            path=path,
+            hint="Give a report that `Recovery.write` has written",
+        )
+    try:
+        return place, {"mapfile": mapfile, "limits": read_limits(asked["limits"])}, offset
+    except (TypeError, AttributeError) as error:
         raise MalformedError(f"Expected limits, found others: {error}", path=path) from error

@@ -6,7 +6,7 @@ then values that only fit the checksum.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from ckptparse.bundle.entry import count_elements
@@ -55,9 +55,6 @@ _FEW_DAMAGED = 3
 something larger happened. Then such a change is only offered, without proof."""
 _WORTH_OFFERING = 0.5
 """A change is not offered if it is wrong more often than right."""
-_MOST_BYTES = 1 << 24
-"""Bytes of the largest payload in which one changed byte is sought: at 10 ms for each MiB, 0.2 s. A
-larger bound finds no more: beyond 8 MiB some wrong byte fits more often than not."""
 _LONGEST_TAIL = 4
 """Bytes at the end that a checksum determines: it has 4 bytes, and so many unknown ones."""
 _NOT_SMALL = frozenset(
@@ -75,7 +72,17 @@ class Inferrer:
         files: DataFiles,
         expectations: Expectations,
         damaged: Mapping[DataFile, int],
+        doubted: Collection[DataFile],
     ) -> None:
+        """Take what is known of the checkpoint.
+
+        Args:
+            files: The data files.
+            expectations: What other things say of its values.
+            damaged: How many payloads of each file are damaged.
+            doubted: Files which the index may not be about.
+        """
+        self._doubted = doubted
         self._files = files
         self._expectations = expectations
         self._damaged = damaged
@@ -85,8 +92,7 @@ class Inferrer:
         crc = payload.crc32c
         if crc is None:
             return
-        # If the index is of another save, its checksums say nothing of these bytes.
-        value = payload.form is Form.PLAIN and check.cause is not Cause.MIXED
+        value = payload.form is Form.PLAIN and self.trusts(payload, check)
         if value:
             yield self._derived_exactly(payload, crc)
             yield self._expected(name, payload, crc)
@@ -98,6 +104,13 @@ class Inferrer:
             yield self._tail(payload, crc, check)
         if value:
             yield self._integer(payload, crc)
+
+    def trusts(self, payload: Payload, check: Check) -> bool:
+        """Tell whether a checksum says what a value was.
+
+        If the index is of another save, it says nothing of what this one was.
+        """
+        return check.cause is not Cause.MIXED and payload.file not in self._doubted
 
     def stated(self, payload: Payload) -> str | None:
         """Return the value that the checksum of a payload determines, as text; None if none."""
@@ -191,7 +204,7 @@ class Inferrer:
             return
         for width in (1, 2):
             chance = self._among(payload, chance_of_word(payload.size, width))
-            usual = width == 1 and payload.size <= _MOST_BYTES and chance <= _WORTH_OFFERING
+            usual = width == 1 and chance <= _WORTH_OFFERING
             if not (usual or chance <= HIGHEST_CHANCE):
                 continue
             found = find_words(crc, check.computed, payload.size, width=width, limit=2)

@@ -197,7 +197,9 @@ class Mender:
         found = self._offerer.offer(payload, check)
         if found.recipe is None:
             found = self._offered_undone(payload) or found
-        stated = self._inferrer.stated(payload) if check.cause is Cause.MIXED else None
+        if self._inferrer.trusts(payload, check):
+            return found
+        stated = self._inferrer.stated(payload)
         if stated is None:
             return found
         note = f"{found.outcome.note}; in the save that wrote the index it is {stated}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ckptparse.bundle.entry import count_elements
@@ -18,6 +18,8 @@ from ckptparse.examination.outcome import (
 )
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.readers import DataFiles, checksum_of
+from ckptparse.files.storage import Source
+from ckptparse.files.views import JoinedSource
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.recipe import Patch, Recipe
 from ckptparse.text import chance_text
@@ -115,13 +117,27 @@ def list_patches(found: Mended, files: DataFiles) -> tuple[PatchedRange, ...]:
     recipe = found.recipe
     if recipe is None or recipe.file is None:
         return ()
-    listed = []
+    listed: list[PatchedRange] = []
     for patch in recipe.patches:
         count = max(0, min(len(patch.data), recipe.available - patch.offset))
         offset = recipe.offset + patch.offset
         old = bytes(files.read(recipe.file, offset, count)) if count else b""
-        listed.append(PatchedRange.of(recipe.file.path, offset, old, patch.data))
+        listed += _located(files.source(recipe.file), offset, old, patch.data)
     return tuple(listed)
+
+
+def _located(source: Source, offset: int, old: bytes, new: bytes) -> Iterator[PatchedRange]:
+    """Describe a change, in the files that bytes really lie in: an image is one, its parts none."""
+    if not isinstance(source, JoinedSource):
+        yield PatchedRange.of(source.path, offset, old, new)
+        return
+    done = 0
+    for part in source.places(offset, len(old)):
+        stop = done + part.size
+        if part.source is not None:
+            path = part.source.path
+            yield PatchedRange.of(path, part.offset, old[done:stop], new[done:stop])
+        done = stop
 
 
 def available_bytes(files: DataFiles, payload: Payload) -> int:

@@ -44,7 +44,8 @@ def verify(
 
     It does not stop at the first damage, and writes nothing. Data is read in pieces of 1 MiB. If
     something is damaged, the repairs of `recover` are tried, so that `report.next_step` says what
-    they give: all of them if the files have at most 16 MiB together, else those of the index.
+    they give: all of them if the files have at most 16 MiB together and at most 256 tensors are
+    damaged, else those of the index.
 
     Args:
         path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.

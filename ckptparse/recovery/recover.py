@@ -43,11 +43,12 @@ from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Status
 from ckptparse.recovery.asked import describe_asked
+from ckptparse.recovery.doubt import find_doubted
 from ckptparse.recovery.evidence.gather import Evidence
 from ckptparse.recovery.evidence.places import find_places
 from ckptparse.recovery.expectations import Expectations
 from ckptparse.recovery.images import find_in_images
-from ckptparse.recovery.imaging.mapfile import Mapfile, read_mapfile
+from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
 from ckptparse.recovery.imaging.scan import scan_image
 from ckptparse.recovery.inferences import Inferrer
 from ckptparse.recovery.loading import MendedPart, MendedTensor, describe_tensor
@@ -130,7 +131,7 @@ def recover(
     known: Mapfile | None = None
     maps: tuple[HashedFile, ...] = ()
     if mapfile is not None:
-        known, maps = _read_map(
+        known, maps = read_map_input(
             *begin(mapfile, store=store, cache=cache, limits=limits), hashes=hashes
         )
     given = read_shapes(shapes, context)
@@ -148,15 +149,6 @@ def recover(
     inputs = list_inputs(noted, roles, hashes=hashes)
     recovery.note_inputs(asked, (*inputs, *maps), aside.storage)
     return recovery
-
-
-def _read_map(
-    path: str, context: Context, *, hashes: bool
-) -> tuple[Mapfile, tuple[HashedFile, ...]]:
-    """Read a map file, wherever it lies; return it as an input too."""
-    noted = NotedStorage(context.storage)
-    known = read_mapfile(path, replace(context, storage=noted))
-    return known, list_inputs(noted, {path: "mapfile"}, hashes=hashes)
 
 
 def _find(place: str, options: _Options, context: Context) -> Recovery:
@@ -300,7 +292,7 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
             found=evidence.find(_lost(case)),
             data_files=evidence.data_files,
         ),
-        Inferrer(files, expectations, damaged),
+        Inferrer(files, expectations, damaged, find_doubted(case, found.places)),
         Offerer(files, damaged, _find_ends(case), moved),
         siblings,
         torn=None if case.main is None or case.main.complete else case.main,
@@ -413,7 +405,7 @@ def _make_recovery(
         tensors={name: mended[name].report for name in report.tensors},
         object_graph=known.report if known is not None else report.object_graph,
     )
-    report = replace(report, files=_patched_files(report))
+    report = replace(report, files=_patched_files(report, mended))
     held = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     alternatives = {
         name: tuple(found for found in (describe_tensor(one, context) for one in these) if found)
@@ -422,13 +414,18 @@ def _make_recovery(
     return Recovery(report, held, graph, alternatives)
 
 
-def _patched_files(report: Report) -> dict[str, FileReport]:
+def _patched_files(report: Report, mended: Mapping[str, MendedTensor]) -> dict[str, FileReport]:
     """Return the maps of the files, with the bytes that were replaced."""
     spans: dict[str, list[Span]] = defaultdict(list)
-    graph = [] if report.object_graph is None else [report.object_graph]
-    for tensor in (*report.tensors.values(), *graph):
-        for patch in tensor.patches:
-            spans[patch.path].append((patch.offset, patch.offset + patch.size))
+    for part in (part for one in mended.values() for part in one.parts):
+        if part.part.payload is not None:
+            for known in part.part.payload.patches:
+                spans[known.path].append((known.offset, known.offset + known.size))
+        recipe = part.mended.recipe
+        if recipe is not None and recipe.file is not None:
+            for patch in recipe.patches:
+                start = recipe.offset + patch.offset
+                spans[recipe.file.path].append((start, start + len(patch.data)))
     return {
         path: file.patched(spans[path]) if path in spans else file
         for path, file in report.files.items()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from ckptparse.errors import ChecksumError, MalformedError
+from ckptparse.errors import CheckpointNotFoundError, ChecksumError, MalformedError
 from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.inputs import HashedFile, hash_files
 from ckptparse.files.context import Cache, Context, Progress, Store, begin
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.recovery.asked import read_asked
+from ckptparse.recovery.asked import is_scan, read_asked, read_scan
+from ckptparse.recovery.imaging.scan import scan
 from ckptparse.recovery.recover import recover
 from ckptparse.recovery.result import Recovery
 from ckptparse.recovery.writing import iter_digests
@@ -124,9 +126,9 @@ def replay(
     """
     path, context = begin(report, store=store, cache=cache, limits=limits)
     told = _read(path, context)
-    asked, options = read_asked(told.report["options"], path=path)
+    again = _plan(told.report["options"], path)
     _check_inputs(told.inputs, context, path)
-    recovery = recover(asked, **options, progress=progress, store=store, cache=cache)
+    recovery = again(progress=progress, store=store, cache=cache)
     written = None
     if out is not None:
         written = recovery.write(out, overwrite=overwrite, **_ways(told.output, path))
@@ -141,6 +143,28 @@ def replay(
         differences += _compare_files(told.output, written)
     version = str(told.report.get("version"))
     return Replay(path, version, recovery, written, len(digests), tuple(differences))
+
+
+def _plan(options: Mapping[str, Any], path: str) -> Callable[..., Recovery]:
+    """Return what repeats a recovery; it takes `progress`, `store` and `cache`.
+
+    Raises:
+        MalformedError: The report does not say what was asked for.
+    """
+    if not is_scan(options):
+        asked, others = read_asked(options, path=path)
+        return partial(recover, asked, **others)
+    image, others, offset = read_scan(options, path=path)
+
+    def again(**ways: Any) -> Recovery:
+        for found in scan(image, **others, **ways):
+            if found.offset == offset:
+                return found.recover()
+        raise CheckpointNotFoundError(
+            f"Expected a checkpoint at offset {offset}, found none", path=image
+        )
+
+    return again
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,9 @@ missing elements get, and what the report beside the file says.
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
-
-import numpy as np
 
 from ckptparse.errors import CheckpointError, UnsupportedError
 from ckptparse.examination.inputs import HashedFile, hash_files
@@ -23,12 +20,11 @@ from ckptparse.foreign import REPORT_NAME
 from ckptparse.jobs.conversion import TargetFormat
 from ckptparse.jobs.convert import format_of_path, sink_of
 from ckptparse.recovery.chosen import Chosen, Mask
-from ckptparse.recovery.written import Offer, Written
+from ckptparse.recovery.written import GraphOrigin, Offer, Written
 from ckptparse.sinks.options import SinkOptions
 from ckptparse.tensor_like import TensorLike
 
 if TYPE_CHECKING:
-    from ckptparse.graph.object_graph import ObjectGraph
     from ckptparse.recovery.result import RecoveredTensor, Recovery
 
 __all__ = ["choose_format", "iter_digests", "report_path", "write_recovery"]
@@ -159,6 +155,7 @@ class _Writer:
         ]
         self._left_out: dict[str, str] = {}
         self._masks: dict[str, str] = {}
+        self._origin: GraphOrigin | None = None
 
     def write(self, *, overwrite: bool) -> Written:
         """Write it; raises as `Recovery.write` does."""
@@ -188,6 +185,7 @@ class _Writer:
             masks=self._masks,
             withheld=tuple(self._withheld),
             left_out=self._left_out,
+            object_graph=self._origin,
         )
 
     def _is_asked_for(self, tensor: RecoveredTensor) -> bool:
@@ -256,50 +254,20 @@ class _Writer:
         return write(place, tensors, options)
 
     def _write_v2(self, options: SinkOptions) -> tuple[str, ...]:
+        from ckptparse.recovery.kept_graph import choose_graph
         from ckptparse.sinks.bundle import with_graph, write_bundle
 
         stored: Mapping[str, TensorLike] = {one.name: one for one in self._chosen}
-        graph = self._graph()
+        found = self._recovery.object_graph
+        asked = found is not None and self._is_asked_for(found)
+        names = [one.name for one in self._chosen]
+        graph, self._origin = choose_graph(
+            found if asked else None,
+            names,
+            lost=set(self._recovery.report.tensors) - set(names),
+            keep_suspect=self._keep,
+        )
         return write_bundle(self._target, with_graph(stored, graph), options)
-
-    def _graph(self) -> bytes | None:
-        """Return the object graph without the keys of lost tensors; None if it is damaged."""
-        graph = self._recovery.object_graph
-        if graph is None or not self._is_asked_for(graph) or graph.suspect:
-            return None
-        from ckptparse.graph.object_graph import ObjectGraph
-        from ckptparse.jobs.object_graphs import change_keys
-
-        try:
-            value = graph.read(keep_suspect=self._keep)
-            if isinstance(value, np.ma.MaskedArray):
-                return None
-            parsed = ObjectGraph.from_bytes(value.item())
-        except CheckpointError:
-            # An object graph that does not parse was reported as damaged already.
-            return None
-        kept = {one.name: one.name for one in self._chosen}
-        lost = set(self._recovery.report.tensors) - kept.keys()
-        keys = set(_iter_lost(parsed, sorted(kept), sorted(lost)))
-        return change_keys(parsed, kept, {*kept, *keys}) if keys else parsed.serialized
-
-
-def _iter_lost(graph: ObjectGraph, kept: Sequence[str], lost: Sequence[str]) -> Iterator[str]:
-    """Iterate over the keys of a graph that cannot be restored.
-
-    A key may be the stem of several tensors (`table-keys`, `table-values`): all must be there.
-    """
-    for _, attribute in graph.iter_attributes():
-        key = attribute.checkpoint_key
-        exact = bisect_left(kept, key) < len(kept) and kept[bisect_left(kept, key)] == key
-        if not exact and (not _has_stem(kept, key) or _has_stem(lost, f"{key}-")):
-            yield key
-
-
-def _has_stem(names: Sequence[str], stem: str) -> bool:
-    """Tell whether any of the sorted names begins so."""
-    place = bisect_left(names, stem)
-    return place < len(names) and names[place].startswith(stem)
 
 
 def _walk(paths: Sequence[str], where: Storage | None) -> Iterator[str]:

@@ -10,10 +10,14 @@ from typing import Any, Literal
 from ckptparse.examination.inputs import HashedFile
 from ckptparse.examination.outcome import Span
 
-__all__ = ["Offer", "Written"]
+__all__ = ["GraphOrigin", "Offer", "Written"]
 
 Offer = Literal["proved", "plausible"]
 """Which tensors are written: those that are proved, or all that were got back."""
+
+
+GraphOrigin = Literal["stored", "reduced", "made"]
+"""Where the object graph of an output comes from."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -33,6 +37,10 @@ class Written:
         masks: The array that is True at filled elements, by name; only in formats of numpy.
         withheld: The tensors that are not proved, if only proved ones were asked for.
         left_out: The tensors that could not be written, each with the reason.
+        object_graph: `"stored"`: the object graph of a V2 checkpoint is the one that was stored;
+            `"reduced"`: it is, without the keys of tensors that were not written; `"made"`: it was
+            lost, and made again of the tensors' names. It then lacks objects without values, and
+            further names of an object. None: there is none.
     """
 
     path: str
@@ -47,6 +55,7 @@ class Written:
     masks: Mapping[str, str] = field(default_factory=dict)
     withheld: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    object_graph: GraphOrigin | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON holds them."""
@@ -63,6 +72,7 @@ class Written:
             "masks": dict(self.masks),
             "withheld": list(self.withheld),
             "left_out": dict(self.left_out),
+            "object_graph": self.object_graph,
         }
 
     def __repr__(self) -> str:

@@ -179,6 +179,29 @@ def image_with_a_stretch_lost(directory: Path) -> Given:
     return Given(directory / "run" / "model", {"evidence": [image]})
 
 
+def image_with_a_mapfile(directory: Path) -> Given:
+    """What ddrescue could not read holds what was there before: it looks like weights."""
+    write(MODEL, directory / "run" / "model")
+    data = directory / "run" / "model.data-00000-of-00001"
+    raw = data.read_bytes()
+    older = write(make_model(9), directory / "older" / "model").read_bytes()
+    data.unlink()
+    image = bytearray(noise(9 * BLOCK) + raw)
+    parts = []
+    for start in (60 * BLOCK, 200 * BLOCK, 201 * BLOCK + 512):
+        image[start : start + 512] = older[start : start + 512]
+        parts.append((start, 512))
+    (directory / "disk.img").write_bytes(image)
+    lines, done = ["# Mapfile. Created by GNU ddrescue", "0x0 + 1"], 0
+    for start, size in parts:
+        lines += [f"{done:#x} {start - done:#x} +", f"{start:#x} {size:#x} -"]
+        done = start + size
+    lines.append(f"{done:#x} {len(image) - done:#x} +")
+    (directory / "disk.map").write_text("\n".join(lines) + "\n")
+    options = {"evidence": [directory / "disk.img"], "mapfile": directory / "disk.map"}
+    return Given(directory / "run" / "model", options)
+
+
 def what_a_rescuer_brought_up(directory: Path) -> Given:
     """No names, no directory: fragments under numbers."""
     data = write(MODEL, directory / "made" / "model")
@@ -275,6 +298,7 @@ def iter_situations() -> Iterator[Situation]:
     )
     yield Situation("an image alone", image_alone, 1.0, 1.0)
     yield Situation("an image, a stretch is lost", image_with_a_stretch_lost, 0.115, 0.115)
+    yield Situation("an image, and a map file", image_with_a_mapfile, 0.41, 0.41)
     yield Situation("what a rescuer brought up", what_a_rescuer_brought_up, 1.0, 1.0)
     yield Situation("V1, cut", v1_cut, 0.64, 0.64, model=V1)
     yield Situation("V1 of packed blocks, cut", v1_of_packed_blocks_cut, 0.64, 0.64, model=V1)

@@ -74,6 +74,39 @@ def test_an_event_file_in_the_directory_gives_everything(
     assert len(ckptparse.recover(case / "model", siblings=False)) == 0
 
 
+def test_an_event_file_elsewhere_gives_everything_if_it_is_named(
+    without_index: Callable[[str, str], Path], fixtures: Path, tmp_path: Path
+) -> None:
+    case = without_index("graphs/saver_to_rebuild", "model.index")
+    meta = case / "model.meta"
+    version = builder.field64(1, 0) + builder.field(3, b"brain.Event:2")
+    log = tmp_path / "logs" / "events.out.tfevents.1700000000.host"
+    log.parent.mkdir()
+    log.write_bytes(record(version) + record(builder.field(9, meta.read_bytes())))
+    meta.unlink()
+    for evidence in (log, log.parent):
+        found = ckptparse.recover(case / "model", evidence=[evidence])
+        check(found, fixtures / "graphs/saver_to_rebuild/model")
+
+
+@pytest.mark.parametrize("case", ["keras2_sequential", "module"])
+def test_another_saved_model_of_the_same_weights_gives_what_the_data_file_had(
+    case: str, fixtures: Path, tmp_path: Path
+) -> None:
+    export, lost = tmp_path / "export", tmp_path / "run"
+    shutil.copytree(fixtures / "saved_model" / case, export)
+    shutil.copytree(export / "variables", lost)
+    for data in lost.glob("variables.data-*"):
+        data.unlink()
+    recovery = ckptparse.recover(lost / "variables", evidence=[export])
+    expected = ckptparse.read(export / "variables" / "variables")
+    assert set(recovery) == set(expected)
+    for name, value in expected.items():
+        if value.size and value.dtype != object:
+            assert recovery[name].status.proved, name
+            assert recovery[name].read().tobytes() == value.tobytes()
+
+
 @pytest.mark.parametrize("case", ["keras2_sequential", "keras3_export", "module"])
 def test_a_saved_model_gives_its_variables(
     case: str, without_index: Callable[[str, str], Path], fixtures: Path

@@ -135,6 +135,12 @@ def latin1_to_utf8(directory: Path) -> Given:
     return converted(directory, lambda data: data.decode("latin-1").encode())
 
 
+def cp1252_to_utf8(directory: Path) -> Given:
+    """As Windows reads text: five bytes have no letter, and become control characters."""
+    letters = [bytes([n]).decode("cp1252", "ignore") or chr(n) for n in range(256)]
+    return converted(directory, lambda data: "".join(map(letters.__getitem__, data)).encode())
+
+
 def widened_to_utf16(directory: Path) -> Given:
     return converted(directory, lambda data: data.decode("latin-1").encode("utf-16"))
 
@@ -204,6 +210,7 @@ SITUATIONS = [
     Situation("the data is compressed", compressed, 1.0, 1.0),
     Situation("the data is base64", base64_encoded, 1.0, 1.0),
     Situation("latin-1 to UTF-8", latin1_to_utf8, 1.0, 1.0),
+    Situation("cp1252 to UTF-8", cp1252_to_utf8, 1.0, 1.0),
     Situation("every byte became two", widened_to_utf16, 1.0, 1.0),
     Situation("carriage returns were lost", returns_lost, 1.0, 1.0),
     Situation("carriage returns were added", returns_added, 1.0, 1.0),

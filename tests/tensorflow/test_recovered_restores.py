@@ -103,6 +103,36 @@ def test_all_that_is_plausible_is_restored_with_the_holes_filled(tmp_path: Path)
     assert bits(np.nan_to_num(got)) == bits(np.nan_to_num(wanted))
 
 
+@pytest.mark.parametrize("optimizer", [False, True])
+def test_a_lost_object_graph_is_made_anew_and_everything_is_restored(
+    tmp_path: Path, optimizer: bool
+) -> None:
+    net, prefix = save(tmp_path / "run")
+    if optimizer:
+        rate = tf.Variable(0.25)
+        slots = tf.Module()
+        slots.rate, slots.first = rate, tf.Variable(np.asarray(net.bias) + 1)
+        prefix = tf.train.Checkpoint(net=net, slots=slots).write(str(tmp_path / "run" / "ckpt-2"))
+    with ckptparse.open(prefix) as checkpoint:
+        assert checkpoint.object_graph is not None
+        graph = checkpoint.object_graph.serialized
+    data = Path(f"{prefix}.data-00000-of-00001")
+    data.write_bytes(data.read_bytes().replace(graph, bytes(len(graph))))
+    written = ckptparse.recover(prefix).write(tmp_path / "out.ckpt")
+    assert written.object_graph == "made"
+    fresh = Net(None)
+    extra = {"slots": tf.Module()} if optimizer else {}
+    if optimizer:
+        extra["slots"].rate = tf.Variable(0.0)
+        extra["slots"].first = tf.Variable(np.zeros(30))
+    status = tf.train.Checkpoint(net=fresh, **extra).read(str(tmp_path / "out.ckpt"))
+    status.assert_consumed()
+    for name in ("kernel", "half", "bias", "steps"):
+        assert bits(getattr(fresh, name)) == bits(getattr(net, name)), name
+    if optimizer:
+        assert bits(extra["slots"].rate) == bits(rate)
+
+
 def test_a_checkpoint_of_names_is_loaded_by_name(tmp_path: Path) -> None:
     tf1 = tf.compat.v1
     (tmp_path / "run").mkdir()

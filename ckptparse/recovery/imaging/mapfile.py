@@ -11,12 +11,14 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ckptparse.errors import MalformedError
+from ckptparse.examination.inputs import HashedFile, list_inputs
 from ckptparse.files.context import Context
+from ckptparse.files.noted import NotedStorage
 
-__all__ = ["Mapfile", "read_mapfile"]
+__all__ = ["Mapfile", "read_map_input", "read_mapfile"]
 
 _READ = "+"
 _STATUSES = "?*/-+"
@@ -75,6 +77,15 @@ def read_mapfile(path: str, context: Context) -> Mapfile:
     with closing(context.storage.open(path)) as source:
         context.limits.check("message_bytes", source.size, "The size of the map file", path=path)
         return Mapfile.from_bytes(source.read_at(0, source.size), path=path)
+
+
+def read_map_input(
+    path: str, context: Context, *, hashes: bool
+) -> tuple[Mapfile, tuple[HashedFile, ...]]:
+    """Read a map file, wherever it lies; return it as an input too."""
+    noted = NotedStorage(context.storage)
+    known = read_mapfile(path, replace(context, storage=noted))
+    return known, list_inputs(noted, {path: "mapfile"}, hashes=hashes)
 
 
 def _malformed(found: str, path: str | None) -> MalformedError:

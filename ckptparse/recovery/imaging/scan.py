@@ -35,8 +35,9 @@ from ckptparse.files.storage import Source, Storage
 from ckptparse.files.views import JoinedSource, Range, ReopenedSource, ViewStorage
 from ckptparse.inventory.survey import IndexFile, LegacyFile, Survey
 from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
+from ckptparse.recovery.asked import describe_scan
 from ckptparse.recovery.imaging import extents
-from ckptparse.recovery.imaging.mapfile import Mapfile, read_mapfile
+from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
 from ckptparse.recovery.imaging.tables import FoundTable, find_block_size, iter_tables
 from ckptparse.text import size_text
 
@@ -55,6 +56,15 @@ _MOST_FILES = 10_000
 """Files of a scanned directory that are looked at: each is opened for every pass."""
 _STATE_FORMAT = 1
 """Version of the state file; a file of another version is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a scan has read, and what it was asked for: for the reports of its checkpoints."""
+
+    noted: NotedStorage
+    asked: Mapping[str, Any]
+    maps: tuple[HashedFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +90,18 @@ class ScannedCheckpoint:
     found: int
     _survey: Survey = field(repr=False)
     _context: Context = field(repr=False)
-    _noted: NotedStorage | None = field(default=None, repr=False)
-    """What has noted the files that were read."""
+    _read: _Read = field(repr=False)
 
     def recover(self, *, progress: Progress | None = None) -> Recovery:
         """Get back the tensors that the image holds; see `ckptparse.recover`."""
         from ckptparse.recovery.recover import recover_survey
 
         recovery = recover_survey(self._survey, replace(self._context, progress=progress))
-        if self._noted is not None:
-            opened = self._noted.opened.items()
-            inputs = tuple(HashedFile(path, "image", size) for path, size in opened)
-            options = {"job": "scan", "path": self._survey.directory, "name": self.name}
-            recovery.note_inputs(options, inputs, self._noted)
+        read = self._read
+        opened = read.noted.opened.items()
+        inputs = tuple(HashedFile(path, "image", size) for path, size in opened)
+        options = {**read.asked, "name": self.name, "offset": self.offset}
+        recovery.note_inputs(options, (*inputs, *read.maps), read.noted)
         return recovery
 
     @property
@@ -249,13 +258,17 @@ class _Scanner:
         mapfile: Mapfile | None,
         state: tuple[str, Context] | None,
         context: Context,
+        *,
+        asked: Mapping[str, Any],
+        maps: tuple[HashedFile, ...],
     ) -> None:
         self.path = path
         self.mapfile = mapfile
         self.state_file = state
-        self.noted = NotedStorage(context.storage)
-        self.context = replace(context, storage=self.noted)
-        self.image = open_image(self.noted, path)
+        noted = NotedStorage(context.storage)
+        self.read = _Read(noted, asked, maps)
+        self.context = replace(context, storage=noted)
+        self.image = open_image(noted, path)
         self.block = find_block_size(self.image)
         self.state = self._load()
         self.total = 2 * self.image.size
@@ -354,7 +367,7 @@ class _Scanner:
             table.size if view is None else sum(found for _, found in joined),
             survey,
             context,
-            self.noted,
+            self.read,
         )
 
     def _survey(
@@ -438,12 +451,15 @@ def scan(
     place, context = begin(
         path, store=store, cache=cache, limits=limits, progress=progress, choose=False
     )
-    known = (
-        None
-        if mapfile is None
-        else read_mapfile(*begin(mapfile, store=store, cache=cache, limits=limits))
-    )
-    return scan_image(place, context, known, None if state is None else begin(state, limits=limits))
+    known: Mapfile | None = None
+    maps: tuple[HashedFile, ...] = ()
+    if mapfile is not None:
+        known, maps = read_map_input(
+            *begin(mapfile, store=store, cache=cache, limits=limits), hashes=False
+        )
+    asked = describe_scan(place, mapfile=mapfile, limits=limits)
+    resumed = None if state is None else begin(state, limits=limits)
+    return scan_image(place, context, known, resumed, asked=asked, maps=maps)
 
 
 def scan_image(
@@ -451,11 +467,22 @@ def scan_image(
     context: Context,
     mapfile: Mapfile | None = None,
     state: tuple[str, Context] | None = None,
+    *,
+    asked: Mapping[str, Any] | None = None,
+    maps: tuple[HashedFile, ...] = (),
 ) -> Scan:
-    """Scan an image; raises as `scan` does."""
+    """Scan an image; raises as `scan` does.
+
+    Args:
+        path, context: The image.
+        mapfile: What was not read of it.
+        state: The state file.
+        asked: The arguments of `scan`, for reports.
+        maps: The map file as an input, for reports.
+    """
     if context.storage.stat(path) is None:
         raise CheckpointNotFoundError("No such file or directory", path=path)
-    scanner = _Scanner(path, mapfile, state, context)
+    scanner = _Scanner(path, mapfile, state, context, asked=asked or {}, maps=maps)
     with closing(scanner.image):
         return scanner.run()
 

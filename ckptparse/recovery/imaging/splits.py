@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ckptparse.coding.checksum import combine_crc, crc_of_zeros
 from ckptparse.crc.field import multiply, power_of_x
+from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.grid import GridRegisters
 from ckptparse.crc.search import find_splits
 from ckptparse.crc.windows import Wanted
@@ -41,7 +42,6 @@ _MOST_HITS = 64
 _MOST_PLACES = 8
 """Places within a block that one pass over the image seeks at: each needs registers of its own."""
 _CHECKSUMS = 2**32
-_HIGHEST_CHANCE = 1e-3
 """A place that is wrong more often than 1 in 1,000 is not taken for the right one."""
 
 
@@ -139,7 +139,7 @@ def _with_anchors(
             trial = sorted([*proved, anchor])
             found = _confirming(image, file, trial, anchor, block)
             # One place of its own is proved by its checksum if few others were tried.
-            alone = len(positions) == 1 and image.size // block <= _HIGHEST_CHANCE * _CHECKSUMS
+            alone = len(positions) == 1 and image.size // block <= HIGHEST_CHANCE * _CHECKSUMS
             if found or alone:
                 proved = sorted([*trial, *found])
                 break
@@ -206,7 +206,7 @@ def _find_between(
     if len(distances) < 2 or piece.size > _LARGEST_SPLIT:
         return []
     chance = piece.size / block / _CHECKSUMS
-    if chance > _HIGHEST_CHANCE:
+    if chance > HIGHEST_CHANCE:
         return []
     start, end = piece.offset + distances[0], piece.offset + piece.size + distances[1]
     head = _read(image, start, min(start + piece.size, image.size))
@@ -229,7 +229,7 @@ def _find_other_part(
     splits = range(-piece.offset % block or block, piece.size, block)
     positions = image.size // block
     small = piece.size <= _LARGEST_SEARCHED and image.size <= SEGMENT
-    if not small or 2 * len(splits) * positions > _HIGHEST_CHANCE * _CHECKSUMS:
+    if not small or 2 * len(splits) * positions > HIGHEST_CHANCE * _CHECKSUMS:
         return []
     number = bisect_left(proved, (piece.offset,))
     if number < len(proved):
