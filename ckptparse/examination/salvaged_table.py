@@ -200,12 +200,24 @@ class _Scan:
         except CheckpointError as error:
             return self._take_broken(place, contents, error)
         self._look.mark(place.offset, place.end, "verified")
+        if decoded.keys:
+            self._check_separators(decoded.keys[0], decoded.keys[-1], place)
         most = len(contents) if self.keep is None else self.keep
         grounds = (self._ground(EvidenceRule.ENTRY, place, CHECKSUM_CHANCE),)
         for key, start, stop in zip(decoded.keys, decoded.starts, decoded.ends, strict=True):
             value = contents[start:stop] if stop - start <= most else None
             self.entries.append(SalvagedEntry(key, value, block=place, grounds=grounds))
         return True
+
+    def _check_separators(self, first: bytes, last: bytes, place: SalvagedBlock) -> None:
+        """Report a block whose keys are not between separators: a search would not find them."""
+        above = place.separator is not None and last > place.separator
+        if above or (self.lower is not None and first <= self.lower):
+            message = (
+                f"the block at offset {place.offset}: expected keys after {self.lower!r} and up to "
+                f"{place.separator!r}, found {first!r} to {last!r}"
+            )
+            self._look.report(self._look.codes.order, message)
 
     def _take_broken(self, place: SalvagedBlock, contents: bytes, error: CheckpointError) -> bool:
         """Take what looks right out of a block whose checksum agrees and which breaks the rules."""

@@ -336,6 +336,25 @@ def test_a_data_file_that_begins_with_letters_is_recovered_from_in_little_time(
     assert found == {"verify": "value", "recover": "value"}
 
 
+@pytest.mark.parametrize("separators", [(b"a", b"z"), (b"b", b"c"), (b"c", b"z")])
+def test_keys_outside_of_their_separators_are_an_error_for_who_reads_and_for_who_verifies(
+    tmp_path: Path, separators: tuple[bytes, bytes]
+) -> None:
+    made = b.Bundle()
+    for name in ("b", "c", "d"):
+        made.add(name, np.float32(1))
+    pairs = made.pairs()
+    parts = (pairs[:2], pairs[2:])
+    blocks = [b.Stored(b.block(p), key=key) for p, key in zip(parts, separators, strict=True)]
+    path = made.write(tmp_path / "m")
+    (tmp_path / "m.index").write_bytes(b.assemble(blocks).data)
+    with pytest.raises(ckptparse.MalformedError, match="strictly increase"):
+        ckptparse.read(path)
+    report = ckptparse.verify(path)
+    assert "index.order" in [problem.code for problem in report.problems] and not report.ok
+    assert list(ckptparse.recover(path)) == ["b", "c", "d"]
+
+
 def test_who_cuts_a_mapped_file_kills_the_process(tmp_path: Path) -> None:
     """It is the price of `mmap=True`, and the reason that it is never the default."""
     made = b.Bundle()
