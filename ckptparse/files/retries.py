@@ -28,8 +28,8 @@ _LOG = logging.getLogger("ckptparse.files")
 _STATUS = re.compile(r"status(?: code)?: (\d{3})")
 _PASSING = (408, 429)
 """Answers below 500 after which to ask again: too slow, too often."""
-_NEVER = "Failed to parse"
-"""What is said of an answer that will be no better next time."""
+_NEVER = ("Failed to parse", "UnexpectedRange", "kind: Redirect")
+"""What is said of an answer that will be no better next time: it lies, or leads in a circle."""
 
 
 @dataclass(slots=True)
@@ -84,6 +84,6 @@ def _reason(error: Exception) -> str | None:
     text = str(error)
     found = _STATUS.search(text)
     if found is None:
-        return None if _NEVER in text else "a failed connection"
+        return None if any(word in text for word in _NEVER) else "a failed connection"
     status = int(found[1])
     return f"answer {status}" if status in _PASSING or status >= 500 else None
