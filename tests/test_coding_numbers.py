@@ -129,6 +129,13 @@ def test_signed_numbers_have_the_codes_of_the_format(value: int, code: str) -> N
     assert decode_signed(b"xx" + data + b"yy", 2) == (value, 2 + len(data))
 
 
+@pytest.mark.parametrize("code", ["ffc08000000000000000", "003f7fffffffffffffff"])
+def test_signed_numbers_beyond_64_bits_are_refused(code: str) -> None:
+    """They are 2**63 and -2**63 - 1."""
+    with pytest.raises(ValueError, match="minimal"):
+        decode_signed(bytes.fromhex(code), 0)
+
+
 @given(INT64)
 def test_signed_numbers_round_trip_and_equal_the_builders(value: int) -> None:
     data = encode_signed(value)
