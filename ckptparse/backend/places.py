@@ -39,6 +39,12 @@ class Places:
     sizes: npt.NDArray[np.int64]
     crcs: npt.NDArray[np.int64]
 
+    @property
+    def are_told(self) -> npt.NDArray[np.bool_]:
+        """Shape (n,): whether a tensor's bytes lie in one place and have one checksum."""
+        told: npt.NDArray[np.bool_] = (self.numbers >= 0) & (self.crcs >= 0)
+        return told
+
     def take(self, rows: Sequence[int], names: Sequence[str]) -> Places:
         """Return some of the rows, in that order, under those names."""
         index = np.array(rows, np.intp)
