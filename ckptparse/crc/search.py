@@ -44,6 +44,7 @@ _WORD = 4
 _COARSE_STEP = 256
 """From this step on, one call of the library's checksum for each step is as fast as numpy."""
 _FEW_STEPS = 64
+"""Up to so many registers are computed one by one; for more, all at once takes less time."""
 _ALL_ONES = 0xFFFFFFFF
 
 

@@ -62,6 +62,7 @@ _PLACE = ("endpoint", "bucket", "container_name", "account_name", "region")
 _PART = 8 << 20
 """Bytes of a part of a large object; a smaller object is sent at once."""
 _PARTS_AT_ONCE = 4
+"""Parts that are sent at the same time: they are in memory, 32 MiB together."""
 _CLIENT: Any = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(seconds=30)}
 _ONCE: Any = {"timeout": timedelta(seconds=5)}
 """For what is asked only once."""
