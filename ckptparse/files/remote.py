@@ -68,22 +68,16 @@ _ONCE: Any = {"timeout": timedelta(seconds=5)}
 """For what is asked only once."""
 
 
-class RemoteSource:
-    """An object, read by range."""
+class RangeSource:
+    """What is read by requests for ranges, whichever they are."""
 
-    __slots__ = ("_fetch", "path", "size")
+    __slots__ = ()
 
     # Measured with 20 ms for each request and 100 MB/s for each connection: 16 connections with
     # 8 MiB each take 1.1 times the least possible time; with 1 MiB each, twice as long.
     piece = 8 << 20
     gap = 64 << 10
     concurrency = 16
-
-    def __init__(self, path: str, size: int, fetch: Callable[[int, int], Any]) -> None:
-        """Take a function that returns the bytes of a range (anything with the buffer protocol)."""
-        self.path = path
-        self.size = size
-        self._fetch = fetch
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`."""
@@ -100,7 +94,22 @@ class RemoteSource:
         return None
 
     def close(self) -> None:
-        """Do nothing: an object is not kept open."""
+        """Do nothing: no file is kept open."""
+
+    def _read(self, offset: int, size: int) -> memoryview:
+        raise NotImplementedError
+
+
+class RemoteSource(RangeSource):
+    """An object, read by range."""
+
+    __slots__ = ("_fetch", "path", "size")
+
+    def __init__(self, path: str, size: int, fetch: Callable[[int, int], Any]) -> None:
+        """Take a function that returns the bytes of a range (anything with the buffer protocol)."""
+        self.path = path
+        self.size = size
+        self._fetch = fetch
 
     def _read(self, offset: int, size: int) -> memoryview:
         check_range(self, offset, size)

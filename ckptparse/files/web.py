@@ -9,7 +9,6 @@ Those that give lists speak WebDAV; each is asked, once.
 
 from __future__ import annotations
 
-import mmap
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +23,7 @@ from ckptparse.errors import (
     UnsupportedError,
 )
 from ckptparse.filenames import INDEX_SUFFIX
-from ckptparse.files.remote import ObjectStorage, RemoteSource, ask, is_outside, matching, stat_of
+from ckptparse.files.remote import ObjectStorage, RangeSource, ask, is_outside, matching, stat_of
 from ckptparse.files.storage import FileStat, check_range
 
 __all__ = ["WebSource", "WebStorage"]
@@ -37,14 +36,10 @@ _KEPT = 32 << 20
 """First bytes that are kept, of all files together."""
 
 
-class WebSource:
+class WebSource(RangeSource):
     """A file of a web server. Its size is that of the first answer."""
 
     __slots__ = ("_key", "_storage", "path")
-
-    piece = RemoteSource.piece
-    gap = RemoteSource.gap
-    concurrency = RemoteSource.concurrency
 
     def __init__(self, storage: WebStorage, path: str, key: str) -> None:
         self.path = path
@@ -66,23 +61,6 @@ class WebSource:
         """
         known = self._storage.known(self._key)
         return (known or self._storage.ask_for_size(self.path, self._key)).size
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at `offset`."""
-        return bytes(self._read(offset, size))
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer with the bytes at `offset`, piece by piece."""
-        for start in range(0, len(buffer), self.piece):
-            part = buffer[start : start + self.piece]
-            part[:] = self._read(offset + start, len(part))
-
-    def map(self) -> mmap.mmap | None:
-        """Return None: there is no file to map."""
-        return None
-
-    def close(self) -> None:
-        """Do nothing: no file is kept open."""
 
     def _read(self, offset: int, size: int) -> memoryview:
         if self.known_size is not None or offset < 0:
