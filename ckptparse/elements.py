@@ -99,8 +99,8 @@ def object_bytes(lengths: npt.NDArray[Any]) -> int:
     Of each a pointer and an object, whose header has 33 bytes; those of one byte or none exist
     already.
     """
-    longer = lengths[lengths > 1]
-    return 8 * len(lengths) + _STRING_HEADER * len(longer) + sum_lengths(longer)
+    longer = int(np.count_nonzero(lengths > 1))
+    return 8 * len(lengths) + _STRING_HEADER * longer + sum_lengths(lengths)
 
 
 def sum_lengths(lengths: npt.NDArray[Any]) -> int:
