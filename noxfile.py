@@ -185,17 +185,12 @@ FIRST_OF_EACH = [
 
 
 @nox.session
-def debian(session: nox.Session) -> None:
-    """The Dockerfile of docs/container.md, and the most telling tests, in a Debian 13 (3.13)."""
-    with debian_folder(session, "trixie") as root:
-        session.run("python", "scripts/follow_dockerfile.py", str(root))
-        test_inside(session, root)
-
-
-@nox.session(default=False)
-def debian_sid(session: nox.Session) -> None:
-    """The most telling tests on the newest Python that Debian has."""
-    with debian_folder(session, "sid") as root:
+@nox.parametrize("release", ["trixie", "forky"])
+def debian(session: nox.Session, release: str) -> None:
+    """The most telling tests in Debian 13 and 14 (Python 3.13, 3.14); docs/container.md, too."""
+    with debian_folder(session, release) as root:
+        if release == "trixie":
+            session.run("python", "scripts/follow_dockerfile.py", str(root))
         test_inside(session, root)
 
 
