@@ -204,8 +204,10 @@ def debian_folder(session: nox.Session, release: str) -> Iterator[Path]:
         session.skip("a folder with another Debian wants root and debootstrap")
     root = Path(session.create_tmp()).resolve() / release
     shutil.rmtree(root, ignore_errors=True)
-    packages = "--include=python3,python3-venv,ca-certificates"
-    session.run("debootstrap", "--variant=minbase", packages, release, str(root), external=True)
+    options = ("--variant=minbase", "--include=python3,python3-venv,ca-certificates")
+    # An older debootstrap does not know the names of later releases; all are made as sid is.
+    place = (str(root), "", "sid")
+    session.run("debootstrap", *options, release, *place, external=True)
     for file in ("etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt"):
         shutil.copy(f"/{file}", root / file)
     with mounted(session, root, "proc", "devpts"):
