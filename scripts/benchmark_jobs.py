@@ -66,7 +66,9 @@ def ours(call: Callable[[Any, str], Any], *names: str) -> Callable[[], Work]:
     def prepare() -> Work:
         import ckptparse
         import ckptparse.api
+        import ckptparse.bundle.many
         import ckptparse.bundle.reader
+        import ckptparse.bundle.together
         import ckptparse.inventory.places
 
         for name in names:

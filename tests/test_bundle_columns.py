@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptparse.bundle.columns import EntryColumns, EntryDecoder
+from ckptparse.bundle.columns import EntryColumns
 from ckptparse.bundle.entry import BundleEntry, shape_from_proto
+from ckptparse.bundle.together import EntryDecoder
 from ckptparse.errors import CheckpointError
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.parsing import parse_message

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from ckptparse.errors import CheckpointError
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.table.block import Block
-from ckptparse.table.columns import TableColumns, decode_together
+from ckptparse.table.columns import TableColumns
+from ckptparse.table.together import decode_together
 
 KEYS = st.sets(st.binary(max_size=6) | st.binary(min_size=120, max_size=140), max_size=60)
 

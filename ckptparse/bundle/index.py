@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from ckptparse.bundle.columns import EntryColumns, EntryDecoder
+from ckptparse.bundle.columns import EntryColumns
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, shape_from_proto
 from ckptparse.bundle.naming import (
     decode_name,
@@ -41,6 +41,7 @@ from ckptparse.table.columns import TableColumns
 from ckptparse.table.reader import Table
 
 if TYPE_CHECKING:
+    from ckptparse.bundle.together import EntryDecoder
     from ckptparse.files.fingerprint import Fingerprint
 
 __all__ = ["BundleIndex", "Listing"]
@@ -51,7 +52,8 @@ HEADER_KEY = b""
 _MOST_PIECES = 8
 """A remote index of at most so many pieces is read whole: each piece would be a request."""
 _FEW_NAMES = 64
-"""Up to so many names are looked up singly. For more, decoding the whole index takes less time."""
+"""Up to so many names are looked up singly, and so many entries are decoded singly. For more,
+decoding all of them together takes less time."""
 
 
 @dataclass(frozen=True)
@@ -253,20 +255,34 @@ class BundleIndex:
         return shape_from_proto(proto, limits=self.limits)
 
     def _read_listing(self) -> Listing:
-        decoder = EntryDecoder(
-            num_shards=self.header.num_shards,
-            limits=self.limits,
-            decode_entry=self._decode_entry,
-            decode_shape=self._decode_shape,
-        )
         tables: list[TableColumns] = []
         parts: list[EntryColumns] = []
         for table in self._table.iter_columns():
             # The first entry of all is the header.
             skipped = 0 if tables else min(1, len(table))
-            parts.append(decoder.decode(table, skipped))
+            parts.append(self._decode_entries(table, skipped))
             tables.append(table)
         return _sort_out(tables, EntryColumns.concatenate(parts))
+
+    def _decode_entries(self, table: TableColumns, skipped: int) -> EntryColumns:
+        """Decode the entries of a table, without the first `skipped` ones."""
+        rows = range(skipped, len(table))
+        if len(rows) > _FEW_NAMES:
+            return self._decoder.decode(table, skipped)
+        return EntryColumns.of_entries(
+            [self._decode_entry(table.key(row), table.value(row)) for row in rows]
+        )
+
+    @cached_property
+    def _decoder(self) -> EntryDecoder:
+        from ckptparse.bundle.together import EntryDecoder
+
+        return EntryDecoder(
+            num_shards=self.header.num_shards,
+            limits=self.limits,
+            decode_entry=self._decode_entry,
+            decode_shape=self._decode_shape,
+        )
 
 
 def _sort_out(tables: Sequence[TableColumns], columns: EntryColumns) -> Listing:

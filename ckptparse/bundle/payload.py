@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.bundle.entry import BundleEntry
-from ckptparse.bundle.many import read_dense
 from ckptparse.bundle.regions import bytes_of, read_region
 from ckptparse.bundle.shards import ShardFiles
 from ckptparse.bundle.strings import (
@@ -114,6 +113,8 @@ class DensePayload(_EntryPayload):
         """Read the whole; see `Payload`."""
         entry = self._entry
         if entry.size > PIECE_SIZE:
+            from ckptparse.bundle.many import read_dense
+
             return read_dense(self._shards, entry, options)
         array = allocate(entry.shape, numpy_dtype(entry.data_type))
         buffer = bytes_of(array)

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from ckptparse.bundle.columns import EntryColumns
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.index import BundleIndex
-from ckptparse.bundle.many import DenseReader
 from ckptparse.bundle.payload import BrokenPayload, SlicedPayload, make_payload
 from ckptparse.bundle.shards import ShardFiles
 from ckptparse.dtypes import describe_data_type, item_size
@@ -97,6 +96,8 @@ class BundleSlices:
 
         def name_of(row: int) -> str:
             return f"{name} {entry.slices[row]}"
+
+        from ckptparse.bundle.many import DenseReader
 
         options = replace(options, mmap=False)  # Slices are copied to their place in any case.
         return DenseReader(self._shards, columns, name_of, options).assemble(grid)

@@ -16,7 +16,7 @@ from ckptparse.errors import MalformedError, located
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 from ckptparse.table.block import Block, BlockEntries, KeyOrderError, check_key_bytes
-from ckptparse.table.columns import WORTH_BYTES, TableColumns, decode_together
+from ckptparse.table.columns import TableColumns
 from ckptparse.table.format import (
     FOOTER_SIZE,
     TRAILER_SIZE,
@@ -36,6 +36,8 @@ _LARGEST_CACHED = 1 << 20
 tensors of V1 files."""
 _PART_BYTES = 4 << 20
 """Bytes of blocks that are decoded together; their columns take about five times as much."""
+_WORTH_BYTES = 32 << 10
+"""From so many bytes of blocks on, the steps with numpy cost less than a loop over the entries."""
 
 
 class Table:
@@ -197,10 +199,12 @@ class Table:
             yield first, part
 
     def _decode_part(self, first: int, part: list[Block]) -> TableColumns:
-        size = sum(len(block.contents) for block in part)
-        columns = decode_together(part, limits=self._limits) if size >= WORTH_BYTES else None
-        if columns is not None:
-            return columns
+        if sum(len(block.contents) for block in part) >= _WORTH_BYTES:
+            from ckptparse.table.together import decode_together
+
+            columns = decode_together(part, limits=self._limits)
+            if columns is not None:
+                return columns
         decoded = []
         for index, block in enumerate(part, first):
             with self._located(index):
