@@ -140,6 +140,9 @@ class EvidenceRule(_Word):
     """The stripes of the file were put in order; the offset is the one after that."""
     IMAGE = "image"
     """The bytes are in a disk image; the offset is the one in the file put together from it."""
+    BESIDE = "beside"
+    """The bytes lie in a disk image beside tensors that were found. Nothing else says that they
+    belong there."""
     SIBLING = "sibling"
     """Another checkpoint holds bytes of the same size and checksum."""
     FILE = "file"

@@ -89,10 +89,13 @@ class Matcher:
         yield self._merged(name, payload, check)
 
     def undone(self, payload: Payload) -> Iterator[Payload]:
-        """Iterate over a payload in its own file with a conversion undone, whole there or not."""
+        """Iterate over a payload in its file as that was put together, whole there or not.
+
+        A conversion of the file was undone, or its blocks were found in an image.
+        """
         for place in self._places.get(payload.file, ()):
-            own = place.file.path == payload.file.path and not place.delta
-            if own and place.file.undo is not None:
+            own = place.file.path == payload.file.path or place.rule is EvidenceRule.IMAGE
+            if own and place.file.undo is not None and not place.delta:
                 yield place.of(payload)
 
     def _from_twin(self, payload: Payload) -> Mended | None:

@@ -8,7 +8,7 @@ look like the others.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,16 +17,18 @@ import numpy.typing as npt
 from ckptparse.bundle.entry import count_elements
 from ckptparse.dtypes import item_size
 from ckptparse.examination.check import Check, string_spans
-from ckptparse.examination.outcome import Span, merge_spans
+from ckptparse.examination.outcome import EvidenceRecord, Span, merge_spans
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.readers import DataFile, DataFiles
-from ckptparse.problems import Cause, Status
+from ckptparse.files.views import JoinedSource, Range
+from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.imaging.extents import Joined
 from ckptparse.recovery.mended import Mended, at_place, available_bytes, recipe_of
 from ckptparse.recovery.statistics import SECTOR, judge_elements
 
 __all__ = ["Offerer", "zero_runs"]
 
+_NOWHERE = "nothing says where in the image its bytes are"
 _ROWS = 1 << 11
 """Sectors that are looked at together: 1 MiB fits into the processor's cache."""
 
@@ -77,7 +79,9 @@ class Offerer:
         odd = judge_elements(
             data, payload.data_type, offset=payload.offset, big_endian=payload.big_endian
         ).suspect
-        ranges = _without(_in_elements(_nowhere(payload), width), count)
+        ranges = _without(_in_elements(_nowhere(self._image_of(payload), payload), width), count)
+        if not ranges:
+            return Mended(replace(check.outcome, status=Status.MISSING, ranges=(), note=_NOWHERE))
         suspect = _shared(merge_spans([*zeros, *odd]), ranges)
         if suspect == ranges:
             return _lost(payload, check)
@@ -158,9 +162,17 @@ class Offerer:
             cause=check.cause,
             suspect=suspect,
             note=note,
-            grounds=check.outcome.grounds,
+            grounds=check.outcome.grounds + tuple(_beside(self._image_of(payload), payload)),
         )
         return Mended(outcome, recipe)
+
+    def _image_of(self, payload: Payload) -> JoinedSource | None:
+        """Return a payload's file if that was put together from blocks of an image."""
+        file = payload.file
+        if file.undo is not None and not isinstance(file.undo, Joined):
+            return None
+        source = self._files.source(file)
+        return source if isinstance(source, JoinedSource) else None
 
 
 def _lost(payload: Payload, check: Check) -> Mended:
@@ -171,14 +183,27 @@ def _lost(payload: Payload, check: Check) -> Mended:
     return Mended(replace(check.outcome, status=status, ranges=(), source=place))
 
 
-def _nowhere(payload: Payload) -> list[Span]:
+def _nowhere(image: JoinedSource | None, payload: Payload) -> list[Span]:
     """Return the bytes of a payload that an image does not have, or a rescuer could not read."""
-    bad = payload.file.undo.bad if isinstance(payload.file.undo, Joined) else ()
-    return [
-        (max(0, start - payload.offset), min(payload.size, stop - payload.offset))
-        for start, stop in bad
-        if start < payload.end and stop > payload.offset
-    ]
+    return [span for part, span in _parts_of(image, payload) if part.source is None]
+
+
+def _beside(image: JoinedSource | None, payload: Payload) -> Iterator[EvidenceRecord]:
+    """Iterate over where the bytes of a payload lie in an image."""
+    for part, (start, stop) in _parts_of(image, payload):
+        if part.source is not None:
+            rule, path = EvidenceRule.BESIDE, part.source.path
+            yield EvidenceRecord(rule, path, part.offset, stop - start)
+
+
+def _parts_of(image: JoinedSource | None, payload: Payload) -> Iterator[tuple[Range, Span]]:
+    """Iterate over the parts of an image that make up a payload, and their bytes of it."""
+    if image is None:
+        return
+    done = 0
+    for part in image.places(payload.offset, min(payload.size, image.size - payload.offset)):
+        yield part, (done, done + part.size)
+        done += part.size
 
 
 def _in_elements(spans: Sequence[Span], width: int) -> list[Span]:

@@ -38,7 +38,8 @@ __all__ = ["Places", "find_places"]
 
 Places = dict[DataFile, list[Place]]
 
-_IMAGES = frozenset({"unknown", "truncated", "zeros", "v2-shard"})
+_DATA_FILE = "v2-shard"
+_IMAGES = frozenset({"unknown", "truncated", "zeros", _DATA_FILE})
 """Kinds, as `identify` names them, of files that may hold blocks of other files: images, and data
 files themselves."""
 _SECTOR = 512
@@ -108,7 +109,7 @@ def find_places(
             found[file].append(place)
     for path, kind in evidence.kinds.items():
         if kind in _IMAGES:
-            for file, place in _in_image(case, path, found, mapfile):
+            for file, place in _in_image(case, path, found, mapfile, believe=kind != _DATA_FILE):
                 found[file].append(place)
     return dict(found)
 
@@ -250,7 +251,7 @@ def _tried_stripes(source: Source, lost: Sequence[Payload]) -> Stripes | None:
 
 
 def _in_image(
-    case: Case, path: str, places: Places, mapfile: Mapfile | None
+    case: Case, path: str, places: Places, mapfile: Mapfile | None, *, believe: bool
 ) -> Iterator[tuple[DataFile, Place]]:
     """Iterate over the data files that an image holds, in any number of parts."""
     wanted = [
@@ -263,12 +264,13 @@ def _in_image(
     source = case.files.source(DataFile(path))
     sought = [_sought(case, file) for file in wanted]
     for block in dict.fromkeys((find_block_size(source), _SECTOR)):
-        found = extents.put_together(source, sought, block)
+        found = extents.put_together(source, sought, block, believe=believe)
+        chance = extents.chance_of(source.size, sought, block)
         for number, joined in found.items():
             there = DataFile(path, Joined.of(joined, mapfile))
             method = f"finding it in {path}"
             rule = EvidenceRule.IMAGE
-            yield wanted[number], Place(there, 0, Cause.SHIFTED, method, NO_CHANCE, rule)
+            yield wanted[number], Place(there, 0, Cause.SHIFTED, method, chance, rule)
         if found:
             return
 
@@ -276,7 +278,7 @@ def _in_image(
 def _sought(case: Case, file: DataFile) -> extents.DataFile:
     payloads = _payloads(case, file, lost=False, places={})
     pieces = [
-        extents.Piece(payload.offset, payload.size, payload.crc32c or 0)
+        extents.Piece(payload.offset, payload.size, payload.crc32c or 0, payload.data_type)
         for payload in payloads
         if payload.form is Form.PLAIN and payload.size
     ]

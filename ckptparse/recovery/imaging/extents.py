@@ -8,25 +8,22 @@ distance. For a payload that lies in two parts, every border of a block is tried
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ckptparse.coding.checksum import combine_crc
+from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.grid import GridRegisters
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.recovery.imaging.mapfile import Mapfile
-from ckptparse.recovery.imaging.splits import (
-    SEGMENT,
-    DataFile,
-    Piece,
-    Placement,
-    complete,
-    lies_at,
-    near,
-)
+from ckptparse.recovery.imaging.pieces import DataFile, Piece, Placement
+from ckptparse.recovery.imaging.splits import SEGMENT, complete, lies_at, near
+from ckptparse.recovery.imaging.stretches import MOST_WAYS, Stretches
 
 __all__ = [
     "SEGMENT",
@@ -35,6 +32,7 @@ __all__ = [
     "Joined",
     "Piece",
     "Placement",
+    "chance_of",
     "complete",
     "count_covered",
     "find_anchors",
@@ -85,17 +83,6 @@ class Joined:
                 done = stop
             ranges.append((part.offset + done, part.size - done))
         return cls(tuple((offset, size) for offset, size in ranges if size))
-
-    @property
-    def bad(self) -> tuple[tuple[int, int], ...]:
-        """Ranges of bytes (start, stop) that are not there."""
-        found = []
-        start = 0
-        for offset, size in self.ranges:
-            if offset < 0:
-                found.append((start, start + size))
-            start += size
-        return tuple(found)
 
     def __call__(self, source: Source) -> Source:
         """Return the parts as one file."""
@@ -253,17 +240,36 @@ def _neighbours(
                     break
 
 
-def put_together(image: Source, files: Sequence[DataFile], block: int) -> dict[int, JoinedSource]:
-    """Find data files in an image, and put each together; those found, by number."""
+def put_together(
+    image: Source, files: Sequence[DataFile], block: int, *, believe: bool = True
+) -> dict[int, JoinedSource]:
+    """Find data files in an image, and put each together; those found, by number.
+
+    Args:
+        image: The image.
+        files: What belongs into the data files.
+        block: The size of a block.
+        believe: Whether what lies beside something found may belong to it: in an image, but not in
+            a data file of other tensors.
+    """
     anchors: dict[int, list[Placement]] = defaultdict(list)
     for segment in find_anchors(image, files, block):
         for number, placement in segment:
             anchors[number].append(placement)
     found = {}
+    stretches = Stretches(image, block)
     for number, placements in anchors.items():
-        proved = complete(image, files[number], placements, block)
-        found[number] = join(image.path, image, files[number], proved, block)
+        proved = complete(image, files[number], placements, block, stretches)
+        found[number] = join(image.path, image, files[number], proved, stretches, believe=believe)
     return found
+
+
+def chance_of(image_size: int, files: Sequence[DataFile], block: int) -> float:
+    """Return the chance that a payload is found where it is not: of the search that tries most."""
+    positions = image_size // block
+    splits = max((piece.size // block for file in files for piece in file.pieces), default=0)
+    chances = [tried / 2**32 for tried in (positions, splits, MOST_WAYS, 2 * splits * positions)]
+    return max(chance for chance in chances if chance <= HIGHEST_CHANCE or chance == chances[0])
 
 
 def count_covered(placements: Iterable[Placement]) -> int:
@@ -277,14 +283,21 @@ def count_covered(placements: Iterable[Placement]) -> int:
 
 
 def join(
-    path: str, image: Source, file: DataFile, proved: Sequence[Placement], block: int
+    path: str,
+    image: Source,
+    file: DataFile,
+    proved: Sequence[Placement],
+    stretches: Stretches,
+    *,
+    believe: bool = True,
 ) -> JoinedSource:
     """Put a data file together: proved placements, and around them what most likely belongs there.
 
     Between two placements at the same distance, the image's bytes are taken. If the distances
-    differ, the first one holds up to the block in which the second placement begins. Bytes of which
-    nothing is known are not there. If they are far more than the image, the file is cut off there:
-    an index may state any size in a few bytes.
+    differ, the first one holds up to the block in which the second placement begins. But nothing
+    of a payload is taken that lies behind a gap of its stretch, or that both sides claim. Bytes of
+    which nothing is known are not there. If they are far more than the image, the file is cut off
+    there: an index may state any size in a few bytes.
     """
     ranges: list[Range] = []
     done = 0
@@ -294,14 +307,110 @@ def join(
             continue
         following = one.position - one.offset
         # A part of a file begins with a whole block.
-        border = one.offset if following == distance else one.offset - one.offset % block
+        border = one.offset if following == distance else one.offset - one.offset % stretches.block
         border = max(done, border)
         ranges += _clipped(image, done, border - done, distance)
         end = one.offset + one.size
         ranges += _clipped(image, border, end - border, following)
         done, distance = end, following
     ranges += _clipped(image, done, file.size - done, distance)
+    spans = _unplaced(file, proved, stretches if believe else None)
+    ranges = list(_with_spans(image, ranges, spans))
     return JoinedSource(path, list(_bounded(ranges, _ALWAYS_ABSENT + _MOST_ABSENT * image.size)))
+
+
+_Span = tuple[int, int, int | None]
+"""Bytes of a data file (start, stop), and their distance to the image; None if they are absent."""
+
+
+def _unplaced(
+    file: DataFile, proved: Sequence[Placement], stretches: Stretches | None
+) -> list[_Span]:
+    """Return where the bytes of payloads that were not found most likely lie."""
+    spans: list[_Span] = []
+    sides = [None, *proved, None] if proved else []
+    edge = number = 0
+    for before, after in pairwise(sides):
+        edge = max(edge, 0 if before is None else before.offset + before.size)
+        end = file.size if after is None else after.offset
+        while number < len(file.pieces) and file.pieces[number].offset < edge:
+            number += 1
+        missing = []
+        while number < len(file.pieces) and file.pieces[number].offset < end:
+            missing.append(file.pieces[number])
+            number += 1
+        if missing and not _at_one_distance(before, after):
+            believed: list[_Span] = [(edge, end, None)]
+            if stretches is not None:
+                believed = _believed(missing, (before, after), (edge, end), stretches)
+            for piece in missing:
+                spans += _within(believed, piece.offset, piece.offset + piece.size)
+    return spans
+
+
+def _at_one_distance(before: Placement | None, after: Placement | None) -> bool:
+    """Tell whether what lies between two placements lies in the stretch of both."""
+    if before is None or after is None:
+        return False
+    return before.position - before.offset == after.position - after.offset
+
+
+def _believed(
+    missing: Sequence[Piece],
+    sides: tuple[Placement | None, Placement | None],
+    span: tuple[int, int],
+    stretches: Stretches,
+) -> list[_Span]:
+    """Return what of a span goes on from the placements around it, up to the next gap.
+
+    What both of them claim is nobody's: two stretches or more meet there, and which is right is not
+    known.
+    """
+    (before, after), (start, stop) = sides, span
+    head = tail = 0
+    ahead = behind = None
+    if before is not None:
+        ahead = before.position - before.offset
+        head = stretches.room(missing[0], start + ahead, forward=True)
+    if after is not None:
+        behind = after.position - after.offset
+        tail = stretches.room(missing[-1], stop + behind, forward=False)
+    size = stop - start
+    head, tail = min(head, size), min(tail, size)
+    head, tail = (size - tail, size - head) if head + tail > size else (head, tail)
+    return [
+        (start, start + head, ahead),
+        (start + head, stop - tail, None),
+        (stop - tail, stop, behind),
+    ]
+
+
+def _within(spans: Iterable[_Span], low: int, high: int) -> Iterator[_Span]:
+    """Iterate over what of some spans lies between two offsets."""
+    for start, stop, distance in spans:
+        if start < high and stop > low and start < stop:
+            yield max(start, low), min(stop, high), distance
+
+
+def _with_spans(image: Source, ranges: Iterable[Range], spans: Sequence[_Span]) -> Iterator[Range]:
+    """Iterate over the ranges of a file, with other bytes or none at some spans of it."""
+    cuts = sorted({edge for start, stop, _ in spans for edge in (start, stop)})
+    starts = [start for start, _, _ in spans]
+    position = 0
+    for part in ranges:
+        edges = cuts[bisect_right(cuts, position) : bisect_left(cuts, position + part.size)]
+        for start, stop in pairwise([position, *edges, position + part.size]):
+            number = bisect_right(starts, start) - 1
+            if number >= 0 and start < spans[number][1]:
+                distance = spans[number][2]
+                if distance is None:
+                    yield Range(None, 0, stop - start)
+                else:
+                    yield from _clipped(image, start, stop - start, distance)
+            else:
+                offset = 0 if part.source is None else part.offset + start - position
+                yield Range(part.source, offset, stop - start)
+        position += part.size
 
 
 def _bounded(ranges: Iterable[Range], most: int) -> Iterator[Range]:

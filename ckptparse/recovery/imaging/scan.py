@@ -38,6 +38,7 @@ from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
 from ckptparse.recovery.asked import describe_scan
 from ckptparse.recovery.imaging import extents
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
+from ckptparse.recovery.imaging.stretches import Stretches
 from ckptparse.recovery.imaging.tables import FoundTable, find_block_size, iter_tables
 from ckptparse.text import size_text
 
@@ -270,6 +271,7 @@ class _Scanner:
         self.context = replace(context, storage=noted)
         self.image = open_image(noted, path)
         self.block = find_block_size(self.image)
+        self.stretches = Stretches(self.image, self.block)
         self.state = self._load()
         self.total = 2 * self.image.size
         self.done = 0
@@ -342,8 +344,8 @@ class _Scanner:
     def _join(
         self, file: extents.DataFile, anchors: Iterable[extents.Placement]
     ) -> tuple[extents.Joined, int]:
-        proved = extents.complete(self.image, file, anchors, self.block)
-        joined = extents.join(self.path, self.image, file, proved, self.block)
+        proved = extents.complete(self.image, file, anchors, self.block, self.stretches)
+        joined = extents.join(self.path, self.image, file, proved, self.stretches)
         return extents.Joined.of(joined, self.mapfile), extents.count_covered(proved)
 
     def _make(
@@ -494,7 +496,7 @@ def _data_files(view: IndexView) -> list[extents.DataFile]:
     for _, payload in view.iter_payloads():
         sizes[payload.shard] = max(sizes[payload.shard], payload.end)
         if payload.form is Form.PLAIN and payload.size and payload.crc32c is not None:
-            piece = extents.Piece(payload.offset, payload.size, payload.crc32c)
+            piece = extents.Piece(payload.offset, payload.size, payload.crc32c, payload.data_type)
             pieces[payload.shard].append(piece)
     return [
         extents.DataFile(sizes[shard], tuple(sorted(pieces[shard])))

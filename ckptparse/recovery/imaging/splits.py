@@ -2,6 +2,7 @@
 
 between    a payload in two stretches, each going on from a neighbour: every border is tried
 one part   a payload of which one part goes on from a neighbour, and the other lies anywhere
+gaps       a payload goes on behind bytes that are unlike weights (`stretches`)
 anchors    of a stretch that holds no large payload as a whole, a small one tells the distance:
            then those around it lie in two stretches each
 """
@@ -10,8 +11,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from ckptparse.coding.checksum import combine_crc, crc_of_zeros
 from ckptparse.crc.field import multiply, power_of_x
@@ -21,6 +20,8 @@ from ckptparse.crc.search import find_splits
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
 from ckptparse.parallel import stream_crc
+from ckptparse.recovery.imaging.pieces import DataFile, Piece, Placement
+from ckptparse.recovery.imaging.stretches import Stretches
 
 __all__ = ["SEGMENT", "DataFile", "Piece", "Placement", "complete", "lies_at", "near"]
 
@@ -45,44 +46,32 @@ _CHECKSUMS = 2**32
 """A place that is wrong more often than 1 in 1,000 is not taken for the right one."""
 
 
-class Piece(NamedTuple):
-    """A payload that belongs into a data file."""
-
-    offset: int
-    size: int
-    crc: int
-    """Its unmasked CRC-32C."""
-
-
-@dataclass(frozen=True, slots=True)
-class DataFile:
-    """A data file, as an index describes it."""
-
-    size: int
-    pieces: tuple[Piece, ...]
-    """By offset."""
-
-
-class Placement(NamedTuple):
-    """Where some bytes of a data file lie in the image."""
-
-    offset: int
-    """In the data file."""
-    size: int
-    position: int
-    """In the image."""
-
-
 def complete(
-    image: Source, file: DataFile, placements: Iterable[Placement], block: int
+    image: Source,
+    file: DataFile,
+    placements: Iterable[Placement],
+    block: int,
+    stretches: Stretches | None = None,
 ) -> list[Placement]:
-    """Find what lies beside, or in two stretches between, what has been found.
+    """Find what lies beside what has been found, or goes on behind a gap.
+
+    Args:
+        image: The image.
+        file: What belongs into the data file.
+        placements: What has been found.
+        block: The size of a block.
+        stretches: The gaps of the image, if they are known already.
 
     Returns:
         What is proved, by offset: placements of whole payloads, or of their two parts.
     """
     proved = sorted(placements)
     sought: set[Piece] = set()
+    gaps = stretches or Stretches(image, block)
+
+    def behind(_: Source, piece: Piece, these: Sequence[Placement], size: int) -> list[Placement]:
+        return _find_behind(gaps, piece, these, size)
+
     for _ in range(_MOST_ROUNDS):
         before = len(proved)
         for find in (_find_between, _find_other_part):
@@ -92,6 +81,8 @@ def complete(
                 break
         if len(proved) == before:
             proved = _with_anchors(image, file, proved, block, sought)
+        if len(proved) == before:
+            proved = _with_found(image, file, proved, block, behind)
         if len(proved) == before:
             break
     return proved
@@ -220,6 +211,29 @@ def _find_between(
         Placement(piece.offset, split, start),
         Placement(piece.offset + split, piece.size - split, end - (piece.size - split)),
     ]
+
+
+def _find_behind(
+    stretches: Stretches, piece: Piece, proved: Sequence[Placement], block: int
+) -> list[Placement]:
+    """Find a payload that goes on from a neighbour, behind gaps of any size."""
+    if piece.size < block:
+        return []
+    number = bisect_left(proved, (piece.offset,))
+    if number < len(proved):
+        after = proved[number]
+        beside = after.offset - piece.offset - piece.size
+        # Farther away, a gap may lie between them.
+        if 0 <= beside < block:
+            found = stretches.find(piece, after.position - beside, forward=False)
+            if found:
+                return found
+    if number:
+        before = proved[number - 1]
+        beside = piece.offset - before.offset - before.size
+        if 0 <= beside < block:
+            return stretches.find(piece, before.position + before.size + beside, forward=True)
+    return []
 
 
 def _find_other_part(

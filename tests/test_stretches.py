@@ -1,0 +1,116 @@
+"""Payloads that go on behind gaps of an image, and what is believed of those that do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from crc32c import crc32c
+
+from ckptparse.dtypes import DataType
+from ckptparse.files.memory import MemorySource
+from ckptparse.recovery.imaging.extents import Joined, join
+from ckptparse.recovery.imaging.pieces import DataFile, Piece, Placement
+from ckptparse.recovery.imaging.splits import complete
+from ckptparse.recovery.imaging.stretches import MOST_WAYS, Stretches
+
+BLOCK = 1024
+FLOAT = int(DataType.DT_FLOAT)
+TABLE = b"\xff" * 600 + bytes(BLOCK - 600) + bytes(2 * BLOCK)
+"""A bitmap and an empty table."""
+
+
+def weights(count: int, seed: int = 0) -> bytes:
+    """Make so many blocks."""
+    return np.random.default_rng(seed).normal(0, 0.05, count * BLOCK // 4).astype("<f4").tobytes()
+
+
+def piece(data: bytes, offset: int) -> Piece:
+    return Piece(offset, len(data), crc32c(data), FLOAT)
+
+
+FIRST, LARGE = weights(4), weights(60, seed=1)
+FILE = DataFile(64 * BLOCK, (piece(FIRST, 0), piece(LARGE, 4 * BLOCK)))
+
+
+def image(*parts: bytes) -> MemorySource:
+    return MemorySource("disk.img", b"".join(parts))
+
+
+def read(disk: MemorySource, proved: list[Placement]) -> tuple[bytes, Joined]:
+    joined = join("disk.img", disk, FILE, proved, Stretches(disk, BLOCK))
+    return joined.read_at(0, joined.size), Joined.of(joined)
+
+
+def absent(disk: MemorySource) -> list[int]:
+    """Return the blocks of which nothing is offered."""
+    _, joined = read(disk, [Placement(0, len(FIRST), 0)])
+    found, start = [], 0
+    for offset, size in joined.ranges:
+        if offset < 0:
+            found += range(start // BLOCK, (start + size) // BLOCK)
+        start += size
+    return found
+
+
+@pytest.mark.parametrize("cuts", [[7], [7, 30], [7, 30, 31], [1, 2, 3, 50]])
+def test_a_payload_goes_on_behind_any_number_of_gaps(cuts: list[int]) -> None:
+    parts, done = [FIRST], 0
+    for cut in cuts:
+        parts += [LARGE[done * BLOCK : cut * BLOCK], TABLE]
+        done = cut
+    disk = image(*parts, LARGE[done * BLOCK :], TABLE, weights(5, seed=2))
+    proved = complete(disk, FILE, [Placement(0, len(FIRST), 0)], BLOCK)
+    assert sum(one.size for one in proved) == 64 * BLOCK
+    assert read(disk, proved)[0] == FIRST + LARGE
+
+
+def test_a_payload_goes_on_in_a_stretch_that_lies_before() -> None:
+    disk = image(TABLE, LARGE[20 * BLOCK :], TABLE, FIRST, LARGE[: 20 * BLOCK], TABLE)
+    at = len(TABLE) + 40 * BLOCK + len(TABLE)
+    proved = complete(disk, FILE, [Placement(0, len(FIRST), at)], BLOCK)
+    assert read(disk, proved)[0] == FIRST + LARGE
+
+
+def test_zeros_of_a_tensor_at_the_edge_of_a_gap_are_its_own() -> None:
+    large = LARGE[: 20 * BLOCK] + bytes(2 * BLOCK) + LARGE[22 * BLOCK :]
+    file = DataFile(64 * BLOCK, (piece(FIRST, 0), piece(large, 4 * BLOCK)))
+    disk = image(FIRST, large[: 21 * BLOCK], TABLE, large[21 * BLOCK :], TABLE)
+    proved = complete(disk, file, [Placement(0, len(FIRST), 0)], BLOCK)
+    assert sum(one.size for one in proved) == 64 * BLOCK
+
+
+def test_nothing_is_believed_that_lies_behind_a_gap() -> None:
+    damaged = bytearray(LARGE)
+    damaged[5 * BLOCK : 5 * BLOCK + 8] = bytes(8)
+    disk = image(FIRST, bytes(damaged[: 20 * BLOCK]), TABLE, bytes(damaged[20 * BLOCK :]), TABLE)
+    assert absent(disk) == list(range(24, 64))
+
+
+def test_nothing_is_believed_of_elements_that_cannot_be_judged() -> None:
+    file = DataFile(64 * BLOCK, (piece(FIRST, 0), Piece(4 * BLOCK, len(LARGE), 1)))
+    disk = image(FIRST, LARGE)
+    joined = join("disk.img", disk, file, [Placement(0, len(FIRST), 0)], Stretches(disk, BLOCK))
+    assert Joined.of(joined).ranges == ((0, 4 * BLOCK), (-1, 60 * BLOCK))
+
+
+def test_what_two_stretches_claim_is_nobodys() -> None:
+    last = weights(4, seed=3)
+    pieces = (*FILE.pieces, piece(last, 64 * BLOCK))
+    file = DataFile(68 * BLOCK, pieces)
+    disk = image(FIRST, weights(60, seed=4), TABLE, weights(60, seed=5), last)
+    ends = [Placement(0, len(FIRST), 0), Placement(64 * BLOCK, len(last), disk.size - len(last))]
+    joined = join("disk.img", disk, file, ends, Stretches(disk, BLOCK))
+    assert Joined.of(joined).ranges[1] == (-1, 60 * BLOCK)
+
+
+def test_a_thousand_payloads_that_are_not_there_go_on_behind_no_gap() -> None:
+    rng = np.random.default_rng(8)
+    parts = [part for number in range(3) for part in (weights(9, seed=number), TABLE)]
+    disk = image(FIRST, *parts)
+    stretches = Stretches(disk, BLOCK)
+    tried = 0
+    for number in range(1000):
+        one = Piece(4 * BLOCK + 4 * number, 14 * BLOCK, int(rng.integers(2**32)), FLOAT)
+        assert stretches.find(one, 4 * BLOCK + 4 * number, forward=True) == []
+        tried += 1
+    assert MOST_WAYS * tried / 2**32 < 1e-3
