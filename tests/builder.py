@@ -32,9 +32,14 @@ from pathlib import Path
 from typing import Any
 
 import crc32c
-import ml_dtypes
 import numpy as np
 import snappy
+
+ml_dtypes: Any
+try:
+    import ml_dtypes
+except ModuleNotFoundError:  # Some platforms have no wheel of it: then those kinds are left out.
+    ml_dtypes = None
 
 MAGIC = 0xDB4775248B80FB57
 RAW, SNAPPY, ZSTD = 0, 1, 2
@@ -396,7 +401,7 @@ NUMPY_TYPES: dict[int, np.dtype[Any]] = {
         QINT8: np.int8,
         QUINT8: np.uint8,
         QINT32: np.int32,
-        BFLOAT16: ml_dtypes.bfloat16,
+        BFLOAT16: getattr(ml_dtypes, "bfloat16", None),
         QINT16: np.int16,
         QUINT16: np.uint16,
         UINT16: np.uint16,
@@ -404,18 +409,18 @@ NUMPY_TYPES: dict[int, np.dtype[Any]] = {
         HALF: np.float16,
         UINT32: np.uint32,
         UINT64: np.uint64,
-        FLOAT8_E5M2: ml_dtypes.float8_e5m2,
-        FLOAT8_E4M3FN: ml_dtypes.float8_e4m3fn,
-        FLOAT8_E4M3FNUZ: ml_dtypes.float8_e4m3fnuz,
-        FLOAT8_E4M3B11FNUZ: ml_dtypes.float8_e4m3b11fnuz,
-        FLOAT8_E5M2FNUZ: ml_dtypes.float8_e5m2fnuz,
-        INT4: ml_dtypes.int4,
-        UINT4: ml_dtypes.uint4,
+        FLOAT8_E5M2: getattr(ml_dtypes, "float8_e5m2", None),
+        FLOAT8_E4M3FN: getattr(ml_dtypes, "float8_e4m3fn", None),
+        FLOAT8_E4M3FNUZ: getattr(ml_dtypes, "float8_e4m3fnuz", None),
+        FLOAT8_E4M3B11FNUZ: getattr(ml_dtypes, "float8_e4m3b11fnuz", None),
+        FLOAT8_E5M2FNUZ: getattr(ml_dtypes, "float8_e5m2fnuz", None),
+        INT4: getattr(ml_dtypes, "int4", None),
+        UINT4: getattr(ml_dtypes, "uint4", None),
         INT2: getattr(ml_dtypes, "int2", None),
         UINT2: getattr(ml_dtypes, "uint2", None),
         FLOAT4_E2M1FN: getattr(ml_dtypes, "float4_e2m1fn", None),
     }.items()
-    if kind is not None  # the last three are missing before ml_dtypes 0.5
+    if kind is not None  # Before ml_dtypes 0.5, it lacks the last three.
 }
 NUMERIC_TYPES = tuple(NUMPY_TYPES)
 QUANTIZED_TYPES = (QINT8, QUINT8, QINT32, QINT16, QUINT16)

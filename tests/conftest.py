@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
-import ml_dtypes
 import numpy as np
 import pytest
+from packages import ml_dtypes
 
 import ckptparse
 
@@ -69,8 +69,12 @@ def fresh_python(tmp_path: Path) -> Callable[[str], str]:
     return run
 
 
-OLD = np.lib.NumpyVersion(np.__version__) < "2.0.0" or not hasattr(ml_dtypes, "float4_e2m1fn")
-LACKING = ("The installed ml_dtypes", "the installed numpy")
+OLD = (
+    np.lib.NumpyVersion(np.__version__) < "2.0.0"
+    or not ml_dtypes
+    or not hasattr(ml_dtypes, "float4_e2m1fn")
+)
+LACKING = ("The installed ml_dtypes", "the installed numpy", "the package ml_dtypes has it")
 """How an error says which kinds, or how many dimensions, the installed release lacks."""
 
 

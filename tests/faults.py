@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import builder
-import ml_dtypes
 import numpy as np
+from packages import ml_dtypes
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 PROVED = ("verified", "corrected", "derived")
@@ -57,7 +57,7 @@ def values(step: int, *, large: bool = False, zeros: bool = False) -> Arrays:
         "epsilon": np.full((3, 5), 1e-7, np.float32),
         "frozen/kernel": frozen.normal(size=(64, 32)).astype(np.float32),
         "global_step": np.int64(step * 1_000_003),
-        "half": trained.normal(size=33).astype(ml_dtypes.bfloat16),
+        "half": trained.normal(size=33).astype(ml_dtypes.bfloat16 if ml_dtypes else np.float16),
         "learning_rate": np.float32(0.001 * 0.97**step),
         "odd": np.frombuffer(trained.bytes(7), np.uint8).copy(),
         "positions": np.arange(512, dtype=np.int32),

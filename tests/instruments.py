@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packages import tracemalloc
 
 import ckptparse
 
@@ -48,7 +48,9 @@ def counted_reads() -> Iterator[Reads]:
             path = "?"
         reads.done.append((os.path.basename(path), offset, size))
 
-    real = {"pread": os.pread, "preadv": os.preadv, "read": os.read}
+    # PyPy has no `preadv`.
+    names = [name for name in ("pread", "preadv", "read") if hasattr(os, name)]
+    real = {name: getattr(os, name) for name in names}
 
     def pread(descriptor: int, size: int, offset: int) -> bytes:
         data = real["pread"](descriptor, size, offset)
@@ -66,9 +68,9 @@ def counted_reads() -> Iterator[Reads]:
         return data
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "pread", pread)
-        patch.setattr(os, "preadv", preadv)
-        patch.setattr(os, "read", read)
+        for counted in (pread, preadv, read):
+            if counted.__name__ in real:
+                patch.setattr(os, counted.__name__, counted)
         yield reads
 
 
@@ -77,7 +79,8 @@ def import_what_reading_needs() -> None:
     for module in ("api", "opening", "identification", "tensor_proto", "bundle.many"):
         import_module(f"ckptparse.{module}")
     for module in ("ml_dtypes", "snappy"):
-        import_module(module)
+        with suppress(ModuleNotFoundError):
+            import_module(module)
     with suppress(ckptparse.CheckpointError):
         ckptparse.read(__file__)
 
@@ -105,8 +108,10 @@ def outcome_in_little_memory(
     raises, or `fine`. A process that dies or hangs fails the test.
     """
     program = f"""
-    import faulthandler, resource, sys
-    import numpy, crc32c, snappy, ml_dtypes
+    import contextlib, faulthandler, resource, sys
+    import numpy, crc32c, snappy
+    with contextlib.suppress(ModuleNotFoundError):
+        import ml_dtypes
     import ckptparse
     from ckptparse import Limits
     faulthandler.enable()

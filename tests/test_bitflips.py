@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import builder as b
-import ml_dtypes
 import numpy as np
 import pytest
+from packages import ml_dtypes
 
 import ckptparse
 from ckptparse import CheckpointError, DataLossError, UnsupportedError

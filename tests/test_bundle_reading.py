@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import builder as b
-import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from instruments import MEGABYTE, allocating_at_most, counted_reads, outcome_in_little_memory
+from packages import ml_dtypes
 
 import ckptparse
 from ckptparse import ChecksumError, TruncatedError
 
 Array = np.ndarray[Any, Any]
-KINDS = [np.int8, np.bool_, np.float16, ml_dtypes.bfloat16, np.float32, np.float64, np.complex128]
+KINDS = [np.int8, np.bool_, np.float16, np.float32, np.float64, np.complex128]
+KINDS += [ml_dtypes.bfloat16] if ml_dtypes else []
 
 
 def random_array(number: int, size: int, kind: Any = np.int8) -> Array:

@@ -10,12 +10,10 @@ from typing import Any
 
 import builder as b
 import expected
-import h5py
-import ml_dtypes
 import numpy as np
 import pytest
-import safetensors.numpy
 from instruments import allocating_at_most
+from packages import h5py, ml_dtypes, safetensors
 
 import ckptparse
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import ml_dtypes
 import numpy as np
 import pytest
 from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
+from packages import ml_dtypes
 
 from ckptparse.crc import field
 from ckptparse.crc.field import ORDER, discrete_log, discrete_log_below, multiply, power_of_x

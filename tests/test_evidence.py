@@ -12,11 +12,10 @@ from pathlib import Path
 
 import builder
 import graph_builder
-import h5py
 import numpy as np
 import pytest
-import safetensors.numpy
 from crc32c import crc32c
+from packages import h5py, safetensors
 
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.memory import MemorySource

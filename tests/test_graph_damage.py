@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from builder import field, field32
 from hypothesis import given
 from hypothesis import strategies as st
 from instruments import MEGABYTE
+from packages import tracemalloc
 
 import ckptparse
 from ckptparse import (

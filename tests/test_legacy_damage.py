@@ -13,6 +13,7 @@ from builder import field, shape_proto
 from hypothesis import given
 from hypothesis import strategies as st
 from instruments import MEGABYTE
+from packages import tracemalloc
 from v1_builder import LegacyFile
 
 import ckptparse
@@ -293,8 +294,6 @@ def test_strings_are_limited_before_they_are_made(tmp_path: Path) -> None:
 
 
 def test_a_claim_of_many_elements_costs_no_memory(tmp_path: Path) -> None:
-    import tracemalloc
-
     file = LegacyFile()
     huge = file.add("huge", np.float32(1))
     huge.shape, huge.slices[0].extents = (1 << 40,), [None]

@@ -11,11 +11,11 @@ from typing import Any
 
 import builder
 import faults
-import ml_dtypes
 import numpy as np
 import pytest
 import v1_builder
 from instruments import MEGABYTE, allocating_at_most
+from packages import ml_dtypes
 
 import ckptparse
 from ckptparse import Limits, NotACheckpointError, TensorNotFoundError

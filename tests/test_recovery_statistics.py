@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
+from packages import ml_dtypes
 
 from ckptparse.dtypes import DataType
 from ckptparse.recovery.statistics import SECTOR, Judgement, judge_elements

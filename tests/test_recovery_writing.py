@@ -8,9 +8,9 @@ from typing import Any
 
 import builder
 import faults
-import ml_dtypes
 import numpy as np
 import pytest
+from packages import ml_dtypes
 
 import ckptparse
 from ckptparse import OutputExistsError, UnsupportedError

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import builder
-import h5py
 import numpy as np
 import pytest
-import safetensors.numpy
+from packages import h5py, safetensors
 
 import ckptparse
 from ckptparse.dtypes import DataType

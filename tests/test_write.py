@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import builder as b
-import ml_dtypes
 import numpy as np
 import pytest
 from instruments import allocating_at_most
+from packages import ml_dtypes
 
 import ckptparse
 from ckptparse.files import placing

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import builder
 import graph_builder
-import h5py
 import numpy as np
 import pytest
 import v1_builder
+from packages import h5py
 from situations.harness import MODEL, Given, Situation, check, noise
 from situations.models import Model, make_model, write
 

@@ -15,10 +15,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
-import safetensors.numpy
+from packages import h5py, safetensors
 from situations.harness import (
     MODEL,
     Given,
