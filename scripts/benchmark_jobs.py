@@ -22,17 +22,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import benchmark_recover
 import numpy as np
+from benchmark_memory import make_buffer, make_ready
 
 __all__ = ["JOBS", "Job"]
 
 PIECE = 1 << 20
-HUGE_PAGE = 2 << 20
 HUNGRY = 3 << 30
 SHARD = ".data-00000-of-00001"
 Work = Callable[[str], Any]
@@ -138,10 +137,7 @@ def limit_read(path: str) -> object:
 
     file = os.open(path + SHARD, os.O_RDONLY)
     size = os.fstat(file).st_size
-    pages = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    pages.madvise(mmap.MADV_HUGEPAGE)
-    start = -np.frombuffer(pages, np.uint8).ctypes.data % HUGE_PAGE
-    buffer = memoryview(pages)[start : start + size]
+    buffer = make_buffer(size)
 
     def read(low: int) -> Callable[[], None]:
         def job() -> None:
@@ -711,20 +707,6 @@ JOBS = (
         for name, (title, source, prepare) in benchmark_recover.PREPARED.items()
     ),
 )
-
-
-def make_ready(size: int) -> None:
-    """Touch memory, at most a quarter of the machine's, and give it back."""
-    if not size:
-        return
-    size = min(size, os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 4)
-    with (
-        suppress(OSError),  # Where there is no such memory, or no huge pages, others are measured.
-        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory,
-    ):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-        for at in range(0, size, mmap.PAGESIZE):
-            memory[at] = 1
 
 
 def main() -> None:

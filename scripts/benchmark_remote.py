@@ -3,12 +3,14 @@
 A web server on this machine answers after 20 ms, and gives 100 MB/s a connection. Readers take
 turns, each in a process of its own: `get_ranges` of obstore, `cat_ranges` of fsspec's file system
 for HTTP and of s3fs, which takes the server for S3. The limit is 16 connections that read the same
-bytes and do nothing else. What is asked of the server is counted.
+bytes into a buffer and do nothing else. Memory is made ready before the clock starts, as in
+`benchmark_jobs`. What is asked of the server is counted.
 """
 
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import mmap
 import os
@@ -20,10 +22,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from benchmark_memory import make_buffer, make_ready
 
 DELAY = 0.02
 BANDWIDTH = 100e6
@@ -97,6 +102,16 @@ class Handler(BaseHTTPRequestHandler):
             if ahead > 0.001 and start + CHUNK < len(data):
                 time.sleep(ahead)
 
+    def handle(self) -> None:
+        """Answer one connection; readers that are done end theirs as they like."""
+        with suppress(ConnectionError):
+            super().handle()
+
+    def finish(self) -> None:
+        """Write the rest, if anyone still listens."""
+        with suppress(ConnectionError):
+            super().finish()
+
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
@@ -127,7 +142,7 @@ class Server(ThreadingHTTPServer):
 
 
 def make_inputs(directory: Path, scale: float) -> None:
-    """Write the checkpoints, once."""
+    """Write the checkpoints, once; what was interrupted is made anew."""
     import numpy as np
 
     import ckptparse
@@ -143,7 +158,7 @@ def make_inputs(directory: Path, scale: float) -> None:
         if not (directory / f"{name}.index").exists():
             tensors = {key: rng.bytes(count) for key, count in sizes.items()}
             arrays = {key: np.frombuffer(data, np.uint8) for key, data in tensors.items()}
-            ckptparse.write(directory / name, arrays, max_shard_size=shard)
+            ckptparse.write(directory / name, arrays, max_shard_size=shard, overwrite=True)
 
 
 def ranges_of(directory: Path, job: str) -> list[tuple[str, int, int]]:
@@ -169,8 +184,8 @@ def read_by_ckptparse(url: str, job: str, _: list[tuple[str, int, int]]) -> None
     ckptparse.read(f"{url}/{name}", ["t07777"] if job == JOBS[2] else None)
 
 
-def read_by_limit(url: str, _: str, ranges: list[tuple[str, int, int]]) -> None:
-    """Read neighbours together, in pieces, by so many connections."""
+def read_by_limit(url: str, _: str, ranges: list[tuple[str, int, int]]) -> object:
+    """Read neighbours together, in pieces, by so many connections, into one buffer."""
     merged: list[list[Any]] = []
     for file, start, stop in sorted(ranges):
         if merged and merged[-1][0] == file and merged[-1][2] == start:
@@ -182,21 +197,23 @@ def read_by_limit(url: str, _: str, ranges: list[tuple[str, int, int]]) -> None:
         for file, start, stop in merged
         for low in range(start, stop, PIECE)
     ]
+    places = list(itertools.accumulate((stop - start for _, start, stop in pieces), initial=0))
+    buffer = make_buffer(places[-1])
     local = threading.local()
 
-    def read(piece: tuple[str, int, int]) -> None:
-        file, start, stop = piece
+    def read(number: int) -> None:
+        file, start, stop = pieces[number]
         if not hasattr(local, "connection"):
             local.connection = http.client.HTTPConnection(url.removeprefix("http://"))
-            local.buffer = bytearray(PIECE)
         local.connection.request("GET", f"/{file}", headers={"Range": f"bytes={start}-{stop - 1}"})
         answer = local.connection.getresponse()
-        view = memoryview(local.buffer)
-        while answer.length:
-            answer.readinto(view)
+        place = places[number]
+        while place < places[number + 1]:
+            place += answer.readinto(buffer[place : places[number + 1]])
 
     with ThreadPoolExecutor(CONNECTIONS) as threads:
-        list(threads.map(read, pieces))
+        list(threads.map(read, range(len(pieces))))
+    return buffer
 
 
 def read_by_obstore(url: str, _: str, ranges: list[tuple[str, int, int]]) -> None:
@@ -238,7 +255,7 @@ def read_by_s3fs(url: str, _: str, ranges: list[tuple[str, int, int]]) -> None:
         raise ValueError("s3fs gave other bytes than asked for")
 
 
-RUN: dict[str, Callable[[str, str, list[tuple[str, int, int]]], None]] = {
+RUN: dict[str, Callable[[str, str, list[tuple[str, int, int]]], object]] = {
     "ckptparse": read_by_ckptparse,
     "limit": read_by_limit,
     "obstore": read_by_obstore,
@@ -266,45 +283,57 @@ def ask_count(url: str) -> int:
     return int(connection.getresponse().read())
 
 
-Found = dict[str, tuple[float, int]]
-"""Reader -> median of seconds, and requests of one run."""
+@dataclass
+class Runs:
+    """What the runs of one job by one reader took."""
+
+    seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+    """Seconds of all threads of the reader together; the server's are not in them."""
+    requests: int = 0
+    """Of one run."""
+
+    def __str__(self) -> str:
+        return f"{statistics.median(self.seconds):.2f} s ({self.requests:,})"
+
+
+Found = dict[str, Runs]
+"""By reader."""
 
 
 def main(rounds: int = 3, scale: float = 1.0, directory: str | None = None) -> None:
     """Measure everything, and print a table."""
+    found = dict(measure(rounds, scale, directory))
     print(SLOWNESS, f"{rounds} rounds; medians of seconds (requests)")
-    print(format_table(dict(measure(rounds, scale, directory))))
+    print(format_table(found))
+    print("\nThe least time, and that of the processors:")
+    for job, runs in found.items():
+        each = (
+            f"{reader} {min(one.seconds):.2f} ({statistics.median(one.processor):.2f})"
+            for reader, one in runs.items()
+        )
+        print(f"{job}: {', '.join(each)}")
 
 
 def measure(
     rounds: int = 3, scale: float = 1.0, directory: str | None = None
 ) -> Iterator[tuple[str, Found]]:
     """Measure job by job, readers in turns."""
-    place = Path(directory or Path(tempfile.gettempdir()) / f"ckptparse-remote-{scale}")
+    # Other parts of the benchmark have inputs of the same names in that directory.
+    place = Path(directory or tempfile.gettempdir()) / f"remote-{scale}"
     place.mkdir(parents=True, exist_ok=True)
     make_inputs(place, scale)
     with served(place) as url:
         for job in JOBS:
-            (place / "ranges.json").write_text(json.dumps(ranges_of(place, job)))
-            times: dict[str, list[float]] = {reader: [] for reader in READERS}
-            counts: dict[str, int] = {}
+            ranges = place / "ranges.json"
+            ranges.write_text(json.dumps(ranges_of(place, job)))
+            found: Found = {reader: Runs() for reader in READERS}
             for number in range(rounds):
-                for reader in READERS:
-                    if number and not times[reader]:
+                for reader, runs in found.items():
+                    if number and not runs.seconds:
                         continue  # It could not the first time.
-                    ask_count(url)
-                    seconds = run(reader, url, job, place / "ranges.json")
-                    counts[reader] = ask_count(url)
-                    if seconds is not None:
-                        times[reader].append(seconds)
-            yield (
-                job,
-                {
-                    reader: (statistics.median(found), counts[reader])
-                    for reader, found in times.items()
-                    if found
-                },
-            )
+                    run(runs, reader, url, job, ranges)
+            yield job, {reader: runs for reader, runs in found.items() if runs.seconds}
 
 
 def format_table(measured: dict[str, Found]) -> str:
@@ -313,11 +342,9 @@ def format_table(measured: dict[str, Found]) -> str:
     for job, found in measured.items():
         ratio = "–"
         if {"ckptparse", "limit"} <= found.keys():
-            ratio = f"{found['ckptparse'][0] / found['limit'][0]:.1f}"
-        times = (
-            f"{found[one][0]:.2f} s ({found[one][1]:,})" if one in found else "–" for one in READERS
-        )
-        rows.append([job, *times, ratio])
+            ours, limit = (statistics.median(found[one].seconds) for one in ("ckptparse", "limit"))
+            ratio = f"{ours / limit:.1f}"
+        rows.append([job, *(str(found.get(one, "–")) for one in READERS), ratio])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -333,17 +360,21 @@ def import_all() -> None:
     ckptparse.read("m", store=store)
 
 
-def run(reader: str, url: str, job: str, ranges: Path) -> float | None:
-    """Run one reader in a fresh process; None if it cannot, or not within a minute."""
+def run(runs: Runs, reader: str, url: str, job: str, ranges: Path) -> None:
+    """Run one reader in a fresh process, unless it cannot, or not within a minute."""
     command = [sys.executable, __file__, "read", reader, url, job, str(ranges)]
+    ask_count(url)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except subprocess.TimeoutExpired:
-        return None
+        return
+    runs.requests = ask_count(url)
     if done.returncode:
         print(f"{reader}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
-        return None
-    return float(done.stdout)
+        return
+    seconds, processor = map(float, done.stdout.split())
+    runs.seconds.append(seconds)
+    runs.processor.append(processor)
 
 
 if __name__ == "__main__":
@@ -358,9 +389,10 @@ if __name__ == "__main__":
             import_all()
         elif reader != "limit":
             __import__(reader)
-        began = time.perf_counter()
+        make_ready(2 * sum(stop - start for _, start, stop in wanted))
+        began, worked = time.perf_counter(), time.process_time()
         RUN[reader](url, job, wanted)  # type: ignore[arg-type] # JSON has lists
-        print(time.perf_counter() - began)
+        print(time.perf_counter() - began, time.process_time() - worked)
         sys.stdout.flush()
         os._exit(0)
     else:

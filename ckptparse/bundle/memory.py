@@ -31,23 +31,27 @@ _QUICK = 0.001
 """Seconds. A huge page takes 0.2 ms if the machine has it, and 4 ms if the host must give it."""
 _MOST_SLOW = 2
 """Slow huge pages after which no more are asked for: one alone may be an interruption."""
+_QUICK_FOR_SLOW = 4
+"""Quick ones that make up for a slow one. If there are more threads than processors, some are
+interrupted in the middle of a page."""
 
 
 class HugePages:
     """Remembers whether huge pages came quickly; the threads of one read share it."""
 
     def __init__(self) -> None:
-        self._slow = 0
+        self._slow = self._quick = 0
 
     @property
     def wanted(self) -> bool:
         """Whether to ask for more."""
-        return self._slow < _MOST_SLOW
+        return self._slow < _MOST_SLOW + self._quick // _QUICK_FOR_SLOW
 
     def note(self, seconds: float) -> bool:
         """Remember how long one took; return whether it was quick."""
         quick = seconds < _QUICK
         self._slow += not quick
+        self._quick += quick
         return quick
 
 

@@ -21,7 +21,7 @@ from ckptparse.errors import (
     StorageError,
     UnsupportedError,
 )
-from ckptparse.files.remote import RemoteSource
+from ckptparse.files.ranges import RemoteSource
 from ckptparse.files.storage import FileKind, FileStat
 
 __all__ = ["FilesystemStorage", "open_url"]

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ckptparse.errors import CheckpointNotFoundError
-from ckptparse.files.remote import RemoteSource, ask, open_object, usual_retries
+from ckptparse.files.ranges import RemoteSource
+from ckptparse.files.remote import ask, open_object, usual_retries
 from ckptparse.files.retries import Retries
 from ckptparse.files.storage import FileStat
 from ckptparse.locks import make_lock

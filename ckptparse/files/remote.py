@@ -7,7 +7,6 @@ object was replaced meanwhile, this is an error, and never a mix of two objects.
 
 from __future__ import annotations
 
-import mmap
 import os
 import posixpath
 import threading
@@ -23,16 +22,15 @@ from ckptparse.errors import (
     OutputExistsError,
     PermissionDeniedError,
     StorageError,
-    TruncatedError,
     UnsupportedError,
 )
+from ckptparse.files.ranges import RemoteSource, pour
 from ckptparse.files.retries import Retries
-from ckptparse.files.storage import FileStat, Storage, check_range
+from ckptparse.files.storage import FileStat, Storage
 from ckptparse.locks import make_lock
 
 __all__ = [
     "ObjectStorage",
-    "RemoteSource",
     "ask",
     "is_outside",
     "matching",
@@ -68,75 +66,22 @@ _ONCE: Any = {"timeout": timedelta(seconds=5)}
 """For what is asked only once."""
 
 
-class RangeSource:
-    """What is read by requests for ranges, whichever they are."""
-
-    __slots__ = ()
-
-    # Measured with 20 ms for each request and 100 MB/s for each connection: 16 connections with
-    # 8 MiB each take 1.1 times the least possible time; with 1 MiB each, twice as long.
-    piece = 8 << 20
-    gap = 64 << 10
-    concurrency = 16
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at `offset`."""
-        return bytes(self._read(offset, size))
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer with the bytes at `offset`, piece by piece."""
-        for start in range(0, len(buffer), self.piece):
-            part = buffer[start : start + self.piece]
-            part[:] = self._read(offset + start, len(part))
-
-    def map(self) -> mmap.mmap | None:
-        """Return None: there is no file to map."""
-        return None
-
-    def close(self) -> None:
-        """Do nothing: no file is kept open."""
-
-    def _read(self, offset: int, size: int) -> memoryview:
-        raise NotImplementedError
-
-
-class RemoteSource(RangeSource):
-    """An object, read by range."""
-
-    __slots__ = ("_fetch", "path", "size")
-
-    def __init__(self, path: str, size: int, fetch: Callable[[int, int], Any]) -> None:
-        """Take a function that returns the bytes of a range (anything with the buffer protocol)."""
-        self.path = path
-        self.size = size
-        self._fetch = fetch
-
-    def _read(self, offset: int, size: int) -> memoryview:
-        check_range(self, offset, size)
-        # A request cannot ask for an empty range.
-        found = memoryview(self._fetch(offset, size) if size else b"")
-        # Of a range that goes beyond the end, fewer bytes come, without an error.
-        if len(found) != size:
-            raise TruncatedError(
-                f"Expected {size} bytes from the server, found {len(found)}",
-                path=self.path,
-                offset=offset,
-                size=size,
-            )
-        return found
-
-
 def open_object(
     store: Any, key: str, path: str, status: FileStat, retries: Retries | None = None
 ) -> RemoteSource:
     """Open an object of an `obstore` store, of that size and for as long as it is the same."""
     match = matching(status.identity)
 
-    def fetch(offset: int, size: int) -> Any:
-        options = {"range": (offset, offset + size), **match}
-        return ask(path, lambda: store.get(key, options=options).bytes(), retries=retries)
+    def get(offset: int, size: int) -> Any:
+        return store.get(key, options={"range": (offset, offset + size), **match})
 
-    return RemoteSource(path, status.size, fetch)
+    def fetch(offset: int, size: int) -> Any:
+        return ask(path, lambda: get(offset, size).bytes(), retries=retries)
+
+    def fill(offset: int, buffer: memoryview) -> int:
+        return ask(path, lambda: pour(get(offset, len(buffer)), buffer), retries=retries)
+
+    return RemoteSource(path, status.size, fetch, fill)
 
 
 def matching(tag: object) -> Mapping[str, Any]:

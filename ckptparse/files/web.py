@@ -10,8 +10,8 @@ Those that give lists speak WebDAV; each is asked, once.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from ckptparse.errors import (
     CheckpointError,
@@ -19,14 +19,16 @@ from ckptparse.errors import (
     NotACheckpointError,
     PermissionDeniedError,
     StorageError,
-    TruncatedError,
     UnsupportedError,
 )
 from ckptparse.filenames import INDEX_SUFFIX
-from ckptparse.files.remote import ObjectStorage, RangeSource, ask, is_outside, matching, stat_of
+from ckptparse.files.ranges import RangeSource, check_count, copy_into, pour
+from ckptparse.files.remote import ObjectStorage, ask, is_outside, matching, stat_of
 from ckptparse.files.storage import FileStat, check_range
 
 __all__ = ["WebSource", "WebStorage"]
+
+Result = TypeVar("Result")
 
 _FIRST = 64 << 10
 """First bytes of a file that come with the answer whether it is there."""
@@ -68,6 +70,12 @@ class WebSource(RangeSource):
         if not size:
             return memoryview(b"")
         return self._storage.read(self.path, self._key, offset, size)
+
+    def _fill(self, offset: int, buffer: memoryview) -> None:
+        if self.known_size is not None or offset < 0:
+            check_range(self, offset, len(buffer))
+        if buffer:
+            self._storage.read_into(self.path, self._key, offset, buffer)
 
 
 class WebStorage(ObjectStorage):
@@ -172,13 +180,33 @@ class WebStorage(ObjectStorage):
 
     def read(self, path: str, key: str, offset: int, size: int) -> memoryview:
         """Return exactly these bytes of a file; those that came with its first bytes are kept."""
-        with self._lock:
-            first = self._firsts.get(key, b"")
-        held = memoryview(first)[offset : offset + size]
+        held = self._held(key, offset, size)
         if len(held) == size:
             return held
-        rest = self._ask_for_range(path, key, offset + len(held), size - len(held))
+        rest = memoryview(b"")
+
+        def receive(answer: Any) -> int:
+            nonlocal rest
+            rest = memoryview(answer.bytes())
+            return len(rest)
+
+        self._ask_for_range(path, key, offset + len(held), size - len(held), receive)
         return memoryview(b"".join((held, rest))) if held else rest
+
+    def read_into(self, path: str, key: str, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes at `offset`, while they come."""
+        held = self._held(key, offset, len(buffer))
+        if held:
+            copy_into(buffer[: len(held)], held)
+        rest = buffer[len(held) :]
+        if rest:
+            start = offset + len(held)
+            self._ask_for_range(path, key, start, len(rest), lambda answer: pour(answer, rest))
+
+    def _held(self, key: str, offset: int, size: int) -> memoryview:
+        with self._lock:
+            first = self._firsts.get(key, b"")
+        return memoryview(first)[offset : offset + size]
 
     def forget(self, path: str) -> None:
         """Forget what is known of a file, so that it is asked for again."""
@@ -203,15 +231,14 @@ class WebStorage(ObjectStorage):
     def _ask_for_first(self, path: str, key: str) -> FileStat:
         size = _FIRST_OF_INDEX if key.endswith(INDEX_SUFFIX) else _FIRST
         try:
-            status, first = self._get(path, key, 0, size, {})
+            status, first = self._get(path, key, (0, size), {}, lambda answer: answer.bytes())
         except (CheckpointNotFoundError, PermissionDeniedError):
             raise
         except (StorageError, UnsupportedError):
             # An empty file has no first byte, and a server may give no ranges.
             head = ask(path, lambda: self._once.head(key))
             return self._note(path, key, stat_of(head))
-        if len(first) != min(size, status.size):
-            raise _short(path, 0, min(size, status.size), len(first))
+        check_count(path, 0, min(size, status.size), len(first))
         self._note(path, key, status)
         with self._lock:
             self._firsts[key] = bytes(first)
@@ -219,11 +246,14 @@ class WebStorage(ObjectStorage):
                 self._firsts.popitem(last=False)
         return status
 
-    def _ask_for_range(self, path: str, key: str, offset: int, size: int) -> memoryview:
+    def _ask_for_range(
+        self, path: str, key: str, offset: int, size: int, receive: Callable[[Any], int]
+    ) -> None:
+        """Ask for a range; `receive` takes the answer and returns how many bytes have come."""
         known = self.known(key)
         match = matching(None if known is None else known.identity)
         try:
-            status, data = self._get(path, key, offset, size, match)
+            status, count = self._get(path, key, (offset, offset + size), match, receive)
         except (CheckpointNotFoundError, PermissionDeniedError):
             raise
         except StorageError:
@@ -233,18 +263,21 @@ class WebStorage(ObjectStorage):
             raise
         self._note(path, key, status)
         check_range(WebSource(self, path, key), offset, size)
-        if len(data) != size:
-            raise _short(path, offset, size, len(data))
-        return data
+        check_count(path, offset, size, count)
 
     def _get(
-        self, path: str, key: str, offset: int, size: int, match: Mapping[str, Any]
-    ) -> tuple[FileStat, memoryview]:
-        options = {"range": (offset, offset + size), **match}
+        self,
+        path: str,
+        key: str,
+        wanted: tuple[int, int],
+        match: Mapping[str, Any],
+        receive: Callable[[Any], Result],
+    ) -> tuple[FileStat, Result]:
+        options = {"range": wanted, **match}
 
-        def request() -> tuple[FileStat, memoryview]:
+        def request() -> tuple[FileStat, Result]:
             answer = self._store.get(key, options=options)
-            return stat_of(answer.meta), memoryview(answer.bytes())
+            return stat_of(answer.meta), receive(answer)
 
         return ask(path, request, retries=self.retries)
 
@@ -261,12 +294,3 @@ class WebStorage(ObjectStorage):
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         store, root, once = state
         self.__init__(store, root=root, once=once)  # type: ignore[misc] # makes a new lock
-
-
-def _short(path: str, offset: int, size: int, found: int) -> TruncatedError:
-    return TruncatedError(
-        f"Expected {size} bytes from the server, found {found}",
-        path=path,
-        offset=offset,
-        size=size,
-    )
