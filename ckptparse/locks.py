@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Hashable, Iterable
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
-__all__ = ["make_lock", "make_reentrant_lock"]
+__all__ = ["Claims", "make_lock", "make_reentrant_lock"]
+
+Thing = TypeVar("Thing", bound=Hashable)
 
 _LOCKS: WeakSet[Any] = WeakSet()
 
@@ -31,6 +34,44 @@ def make_reentrant_lock() -> threading.RLock:
     lock = threading.RLock()
     _LOCKS.add(lock)
     return lock
+
+
+class Claims(Generic[Thing]):
+    """What is being done by one thread, so that others wait for it. A forked child has none."""
+
+    def __init__(self) -> None:
+        self._at_fork_reinit()
+        _LOCKS.add(self)
+
+    def claim(self, things: Iterable[Thing]) -> tuple[list[Thing], dict[Thing, threading.Event]]:
+        """Return what nobody else is doing, which is claimed now, and what to wait for of the rest.
+
+        What is claimed is given to `release` in the end.
+        """
+        mine: list[Thing] = []
+        others: dict[Thing, threading.Event] = {}
+        with self._lock:
+            for one in things:
+                event = self._done.get(one)
+                if event is None:
+                    self._done[one] = threading.Event()
+                    mine.append(one)
+                else:
+                    others[one] = event
+        return mine, others
+
+    def release(self, things: Iterable[Thing]) -> None:
+        """Let those go on that wait for things that were claimed."""
+        with self._lock:
+            for one in things:
+                # A child that is forked in between has no claim of its parent.
+                event = self._done.pop(one, None)
+                if event is not None:
+                    event.set()
+
+    def _at_fork_reinit(self) -> None:
+        self._lock = threading.Lock()
+        self._done: dict[Thing, threading.Event] = {}
 
 
 def _open_all() -> None:

@@ -20,6 +20,7 @@ from packages import ml_dtypes
 
 import ckptparse
 from ckptparse import ChecksumError, TruncatedError
+from ckptparse.bundle.memory import HugePages
 
 Array = np.ndarray[Any, Any]
 KINDS = [np.int8, np.bool_, np.float16, np.float32, np.float64, np.complex128]
@@ -382,3 +383,20 @@ def test_reading_holds_no_more_than_the_arrays_and_little_beside(tmp_path: Path)
     """
     wanted = str(sum(range(30)))
     assert outcome_in_little_memory(tmp_path, code, budget=100 * MEGABYTE) == wanted
+
+
+def test_huge_pages_are_asked_for_while_most_of_them_come_quickly() -> None:
+    pages = HugePages()
+    pages.note(0.004)
+    assert pages.wanted
+    pages.note(0.004)
+    assert not pages.wanted
+    pages = HugePages()
+    for _ in range(20):
+        # One in five is slow: its thread was interrupted.
+        for seconds in (0.004, 0.0002, 0.0002, 0.0002, 0.0002):
+            pages.note(seconds)
+            assert pages.wanted
+    for _ in range(2):
+        pages.note(0.004)
+    assert not pages.wanted

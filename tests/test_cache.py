@@ -6,10 +6,12 @@ import errno
 import inspect
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,11 @@ import range_server
 from storage_suite import tree
 
 import ckptparse
-from ckptparse import Limits
+from ckptparse import Limits, tf
 from ckptparse.errors import CheckpointNotFoundError, OutputError
 from ckptparse.files.cache import BLOCK, BlockStore, CachedStorage
 from ckptparse.files.context import begin, find_storage
+from ckptparse.files.storage import FileStat
 
 pytest.importorskip("obstore")
 
@@ -95,6 +98,113 @@ def test_a_block_is_asked_for_once_by_many_threads(
     assert not wrong
     asked = [wanted for _, wanted in served.gets()]
     assert len(asked) == len(set(asked)) <= 7
+
+
+class Held:
+    """A file whose reads wait, in the process that made it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.asked, self.go_on = threading.Event(), threading.Event()
+        self.process = os.getpid()
+        self.path, self.size, self.piece, self.gap, self.concurrency = "f", len(data), BLOCK, 0, 1
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        self.asked.set()
+        if os.getpid() == self.process:
+            self.go_on.wait(30)
+        return self.data[offset : offset + size]
+
+    def close(self) -> None:
+        pass
+
+
+class HeldStorage:
+    names_tags = True
+
+    def __init__(self, source: Held) -> None:
+        self.source = source
+
+    def scope(self, path: str) -> str:
+        return path
+
+    def stat(self, path: str) -> FileStat:
+        return FileStat("file", self.source.size, '"tag"')
+
+    def open(self, path: str) -> Held:
+        return self.source
+
+
+def run_in_fork(work: Callable[[], bool]) -> int:
+    """Do it in a forked child, for ten seconds at most; return how that ended: 0 if it is true."""
+    with warnings.catch_warnings():
+        # Python says that a process of several threads should not be forked; some are all the same.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)
+        good = False
+        with suppress(BaseException):
+            good = work()
+        os._exit(0 if good else 1)
+    return os.waitpid(child, 0)[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_process_that_is_forked_while_a_block_is_fetched_fetches_it_itself(cache: Path) -> None:
+    held = Held(bytes(range(256)) * 16)
+    storage = CachedStorage(HeldStorage(held), BlockStore(str(cache), 1 << 30))
+    source = storage.open("f")
+    found: list[bytes] = []
+    fetching = threading.Thread(target=lambda: found.append(source.read_at(10, 5)))
+    fetching.start()
+    assert held.asked.wait(10)
+    assert run_in_fork(lambda: source.read_at(10, 5) == held.data[10:15]) == 0
+    held.go_on.set()
+    fetching.join(10)
+    assert found == [held.data[10:15]]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_reads_what_is_kept_and_says_that_it_cannot_ask(
+    served: range_server.RangeServer, cache: Path
+) -> None:
+    with (
+        ckptparse.open(f"{served.url}/run/m", cache=cache) as kept_here,
+        ckptparse.open(f"{served.url}/run/m") as not_kept,
+    ):
+        kept_here["w"].read()
+
+        def read() -> bool:
+            with pytest.raises(ckptparse.UnsupportedError, match=r"forked.*'spawn'"):
+                not_kept["w"].read()
+            return bool((kept_here["w"].read() == DATA).all())
+
+        assert run_in_fork(read) == 0
+        np.testing.assert_array_equal(not_kept["w"].read(), DATA)
+
+
+def test_the_drop_in_keeps_what_it_reads_and_takes_what_others_take(
+    served: range_server.RangeServer, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, url = tf.train, f"{served.url}/run/m"
+    for again in (False, True):
+        before = len(served.gets())
+        for _ in range(2):
+            found = train.load_variable(url, "w", cache=cache)
+            np.testing.assert_array_equal(found, DATA)
+        assert train.list_variables(url, cache=cache) == [("w", [len(DATA)])]
+        assert train.checkpoint_exists(url, cache=cache)
+        tf.python.tools.inspect_checkpoint.print_tensors_in_checkpoint_file(
+            url, "", all_tensors=False, all_tensor_names=True, cache=cache
+        )
+        assert f"tensor: w (int64) [{len(DATA)}]" in capsys.readouterr().out
+        assert (len(served.gets()) == before) == again
+    assert kept(cache)
+    before = len(served.gets())
+    np.testing.assert_array_equal(train.load_variable(url, "w"), DATA)
+    assert len(served.gets()) > before
 
 
 def test_a_replaced_file_is_read_anew(served: range_server.RangeServer, cache: Path) -> None:
@@ -328,6 +438,10 @@ def test_every_function_that_takes_a_store_takes_a_cache() -> None:
         if inspect.isfunction(function) and name != "write":
             found = inspect.signature(function).parameters
             assert ("store" in found) == ("cache" in found), name
+    show = tf.python.tools.inspect_checkpoint.print_tensors_in_checkpoint_file
+    for function in (show, *(getattr(tf.train, name) for name in tf.train.__all__)):
+        if inspect.isfunction(function):
+            assert {"store", "cache", "limits"} <= inspect.signature(function).parameters.keys()
 
 
 def test_the_command_line_takes_it(

@@ -19,7 +19,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
@@ -28,7 +27,7 @@ from typing import Any
 from ckptparse.coding.checksum import crc32c
 from ckptparse.errors import NotACheckpointError, OutputError
 from ckptparse.files.storage import FileStat, Source, Storage, check_range, look_again
-from ckptparse.locks import make_lock
+from ckptparse.locks import Claims, make_lock
 
 __all__ = ["BLOCK", "BlockStore", "CachedStorage"]
 
@@ -260,11 +259,11 @@ class _CachedSource:
     def __init__(self, storage: CachedStorage, path: str) -> None:
         self.path = path
         self._storage = storage
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._source: Source | None = None
         self._key: bytes | None = None
         self._status: FileStat | None = None
-        self._fetching: dict[int, threading.Event] = {}
+        self._fetching: Claims[int] = Claims()
 
     def look(self) -> Source:
         """Return the file itself, which is looked for once."""
@@ -337,28 +336,15 @@ class _CachedSource:
         first, last = offset // BLOCK, (offset + len(buffer) - 1) // BLOCK
         wanted = list(range(first, last + 1))
         while wanted:
-            mine, others = self._claim(wanted)
+            mine, others = self._fetching.claim(wanted)
             try:
                 self._take(mine, offset, buffer)
             finally:
-                self._release(mine)
+                self._fetching.release(mine)
             for event in others.values():
                 event.wait()
             # What another thread has fetched meanwhile is kept now. If not, it is asked for.
             wanted = list(others)
-
-    def _claim(self, numbers: list[int]) -> tuple[list[int], dict[int, threading.Event]]:
-        """Return the blocks that nobody else is fetching, and what to wait for of the others."""
-        with self._lock:
-            others = {one: self._fetching[one] for one in numbers if one in self._fetching}
-            mine = [one for one in numbers if one not in others]
-            self._fetching.update((one, threading.Event()) for one in mine)
-        return mine, others
-
-    def _release(self, numbers: list[int]) -> None:
-        with self._lock:
-            for one in numbers:
-                self._fetching.pop(one).set()
 
     def _take(self, numbers: list[int], offset: int, buffer: memoryview) -> None:
         missing: list[int] = []

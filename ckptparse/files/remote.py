@@ -325,6 +325,7 @@ def ask(
         to: What it is for.
         retries: How it is made again; None if the library does that.
     """
+    _CLIENT_THREADS.check(path)
     try:
         if retries is None:
             return _interruptible(request)
@@ -335,6 +336,36 @@ def ask(
         kind = type(error).__name__
         # From here on without the library's error, whose text may have a password.
     raise _explain(kind, path, to)
+
+
+class _ClientThreads:
+    """Whether the threads that the library makes requests by are those of this process.
+
+    It starts them at the first request. A forked child has none, and would wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._started = self._lost = False
+
+    def check(self, path: str) -> None:
+        """Raise if they are those of a parent; else they will be there from now on."""
+        if self._lost:
+            raise UnsupportedError(
+                "A forked process cannot make requests if the process that it was forked from "
+                "has made some: the threads that wait for answers are not there",
+                path=path,
+                hint="Start processes by 'spawn': multiprocessing.get_context('spawn')",
+            )
+        self._started = True
+
+    def forked(self) -> None:
+        """Take note that this is a forked child."""
+        self._lost = self._lost or self._started
+
+
+_CLIENT_THREADS = _ClientThreads()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_CLIENT_THREADS.forked)
 
 
 def _explain(kind: str, path: str, to: str) -> CheckpointError:

@@ -7,7 +7,6 @@ for beside the state file first. Only if it is not there, the path itself is tak
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from ckptparse.filenames import (
     STATE_FILE_NAME,
     last_part,
 )
-from ckptparse.files.context import Cache, Context, Store, begin
+from ckptparse.files.context import Cache, Context, Place, Store, begin
 from ckptparse.graph.state import CheckpointState, StateFile, decode_state, read_message
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.legacy import match_pattern
@@ -84,7 +83,7 @@ def checkpoint_exists(path: str, folders: Folders) -> bool:
 
 
 def checkpoint_state(
-    directory: str | os.PathLike[str],
+    directory: Place,
     latest_filename: str | None = None,
     *,
     store: Store = None,
@@ -114,7 +113,7 @@ def checkpoint_state(
 
 
 def latest_checkpoint(
-    directory: str | os.PathLike[str],
+    directory: Place,
     latest_filename: str | None = None,
     *,
     store: Store = None,

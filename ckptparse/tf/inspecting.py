@@ -6,6 +6,8 @@ import math
 import re
 
 from ckptparse.errors import CheckpointError
+from ckptparse.files.context import Cache, Store
+from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.tf.readers import CheckpointReader, Path, find_reader
 
 __all__ = ["print_tensors_in_checkpoint_file"]
@@ -17,6 +19,10 @@ def print_tensors_in_checkpoint_file(
     all_tensors: bool,  # noqa: FBT001 - TensorFlow's arguments
     all_tensor_names: bool = False,  # noqa: FBT001, FBT002
     count_exclude_pattern: str = "",
+    *,
+    store: Store = None,
+    cache: Cache = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> None:
     """Print what a checkpoint holds, as TensorFlow's function of that name does.
 
@@ -28,9 +34,10 @@ def print_tensors_in_checkpoint_file(
         all_tensors: All, with their values.
         all_tensor_names: All, without.
         count_exclude_pattern: Names that match this pattern are left out of the count.
+        store, cache, limits: As for `ckptparse.open`.
     """
     try:
-        reader = find_reader(file_name)
+        reader = find_reader(file_name, store=store, cache=cache, limits=limits)
         if all_tensors or all_tensor_names:
             for name in sorted(reader.get_variable_to_shape_map()):
                 _print_tensor(reader, name, values=all_tensors)

@@ -11,13 +11,13 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from ckptparse.backend import Backend
 from ckptparse.dtypes import describe_data_type
 from ckptparse.errors import TensorNotFoundError, name_not_found
 from ckptparse.filenames import INDEX_SUFFIX, STATE_FILE_NAME
-from ckptparse.files.context import Context, Store, begin
+from ckptparse.files.context import Cache, Context, Place, Store, begin
 from ckptparse.files.storage import FileStat, Storage
 from ckptparse.inventory.places import choose_strictly
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -27,9 +27,12 @@ from ckptparse.tensor import ReadOptions
 from ckptparse.tf.dtypes import DType
 from ckptparse.tf.errors import translated
 
-__all__ = ["CheckpointReader", "Path", "begin_call", "find_reader", "open_reader"]
+__all__ = ["CheckpointReader", "Path", "begin_call", "find_begun", "find_reader"]
 
-Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Path = Place | bytes | os.PathLike[bytes]
+
+_Key = tuple[str, str | None, Limits]
+"""By what a reader is found again: the path as it was given, directory of `cache`, limits."""
 
 _OPTIONS = ReadOptions(verify=True, mmap=False, threads=None)
 _MOST_READERS = 4
@@ -113,32 +116,35 @@ class CheckpointReader:
         return f"<CheckpointReader {self._path!r}>"
 
 
-def begin_call(path: Path, store: Store, limits: Limits) -> tuple[str, Context]:
+def begin_call(path: Path, store: Store, cache: Cache, limits: Limits) -> tuple[str, Context]:
     """Begin a call: return the path as text, and where it leads; errors are TensorFlow's too."""
     with translated():
-        return begin(os.fsdecode(path), store=store, limits=limits)
+        return begin(cast("Place", path), store=store, cache=cache, limits=limits)
 
 
-def open_reader(
-    path: Path, *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+def find_reader(
+    path: Path, *, store: Store = None, cache: Cache = None, limits: Limits = DEFAULT_LIMITS
 ) -> CheckpointReader:
-    """Open a checkpoint: a prefix, any of its files, a V1 file, a directory.
+    """Return a reader of a checkpoint: of a prefix, any of its files, a V1 file, a directory.
+
+    It may be one that is open already, if its files are as they were.
 
     Raises:
         NotFoundError: Nothing is there.
         DataLossError: It is damaged, or no checkpoint.
     """
-    return _open(*begin_call(path, store, limits))[0]
+    return find_begun(path, begin_call(path, store, cache, limits), store=store, cache=cache)
 
 
-def find_reader(
-    path: Path, *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+def find_begun(
+    path: Path, begun: tuple[str, Context], *, store: Store, cache: Cache
 ) -> CheckpointReader:
-    """Return a reader that is open already if its files are as they were, else open one."""
-    if store is not None:
-        # Nobody says whether what a caller's store holds is as it was.
-        return open_reader(path, store=store, limits=limits)
-    return _CACHE.find(os.fsdecode(path), limits)
+    """Do what `find_reader` does, in a call that `begin_call` has begun."""
+    if store is not None or not isinstance(path, (str, bytes, os.PathLike)):
+        # Nobody says whether what a caller's store or file holds is as it was.
+        return _open(*begun)[0]
+    kept = os.fsdecode(path), None if cache is None else os.fsdecode(cache), begun[1].limits
+    return _READERS.find(kept, *begun)
 
 
 def _open(path: str, context: Context) -> tuple[CheckpointReader, tuple[str, ...]]:
@@ -156,16 +162,14 @@ class _Kept:
     seen: dict[str, object]
 
 
-class _Cache:
+class _Readers:
     """The readers that were used last, each with what its files looked like."""
 
     def __init__(self) -> None:
         self._lock = make_lock()
-        self._readers: OrderedDict[tuple[str, Limits], _Kept] = OrderedDict()
+        self._readers: OrderedDict[_Key, _Kept] = OrderedDict()
 
-    def find(self, named: str, limits: Limits) -> CheckpointReader:
-        key = named, limits
-        path, context = begin_call(named, None, limits)
+    def find(self, key: _Key, path: str, context: Context) -> CheckpointReader:
         storage = context.storage
         with self._lock:
             kept = self._readers.get(key)
@@ -185,7 +189,7 @@ class _Cache:
             return reader
 
 
-_CACHE = _Cache()
+_READERS = _Readers()
 
 
 def _chosen(files: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,29 +4,28 @@
     tf.train.list_variables("model/my_model")            [(name, [sizes]), ...], sorted
     tf.train.load_variable("model/my_model", "w:0")      numpy array, numpy scalar, or bytes
 
-Paths may be all that `ckptparse.open` takes: an index, a data file, a SavedModel, a URL. `store`
-and `limits`, which TensorFlow lacks, are those of `ckptparse.open`. Errors are those of
+Paths may be all that `ckptparse.open` takes: an index, a data file, a SavedModel, a URL. `store`,
+`cache` and `limits`, which TensorFlow lacks, are those of `ckptparse.open`. Errors are those of
 `tf.errors`, and ours at the same time.
 """
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ckptparse.errors import CheckpointNotFoundError
 from ckptparse.filenames import INDEX_SUFFIX
-from ckptparse.files.context import Store
+from ckptparse.files.context import Cache, Place, Store
 from ckptparse.inventory import listed
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.legacy import match_pattern
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.checkpoint_state_pb2 import CheckpointState
 from ckptparse.tf.errors import translated
-from ckptparse.tf.readers import CheckpointReader, Path, begin_call, find_reader
+from ckptparse.tf.readers import CheckpointReader, Path, begin_call, find_begun, find_reader
 
 __all__ = [
     "CheckpointReader",
@@ -45,7 +44,11 @@ __all__ = [
 
 
 def load_checkpoint(
-    ckpt_dir_or_file: Path, *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+    ckpt_dir_or_file: Path,
+    *,
+    store: Store = None,
+    cache: Cache = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> CheckpointReader:
     """Return a reader of a checkpoint, or of the newest one of a directory.
 
@@ -53,14 +56,14 @@ def load_checkpoint(
         NotFoundError: Nothing is there; of a directory without checkpoints it is a ValueError too.
         DataLossError: It is damaged, or no checkpoint.
     """
-    path, context = begin_call(ckpt_dir_or_file, store, limits)
+    path, context = begun = begin_call(ckpt_dir_or_file, store, cache, limits)
     with translated():
         found = context.storage.stat(path)
     if found is None or found.kind != "directory":
-        return find_reader(ckpt_dir_or_file, store=store, limits=limits)
+        return find_begun(ckpt_dir_or_file, begun, store=store, cache=cache)
     with translated(ValueError):
         try:
-            return find_reader(ckpt_dir_or_file, store=store, limits=limits)
+            return find_begun(ckpt_dir_or_file, begun, store=store, cache=cache)
         except CheckpointNotFoundError as error:
             raise CheckpointNotFoundError(
                 f"Couldn't find 'checkpoint' file or checkpoints in given directory {path}",
@@ -70,22 +73,35 @@ def load_checkpoint(
 
 
 def NewCheckpointReader(  # noqa: N802 - TensorFlow's name
-    filepattern: Path, *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+    filepattern: Path,
+    *,
+    store: Store = None,
+    cache: Cache = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> CheckpointReader:
     """Return a reader of a checkpoint; errors are those of `load_checkpoint`."""
-    return find_reader(filepattern, store=store, limits=limits)
+    return find_reader(filepattern, store=store, cache=cache, limits=limits)
 
 
 def list_variables(
-    ckpt_dir_or_file: Path, *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+    ckpt_dir_or_file: Path,
+    *,
+    store: Store = None,
+    cache: Cache = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> list[tuple[str, list[int]]]:
     """List names and shapes, sorted by name; errors are those of `load_checkpoint`."""
-    reader = load_checkpoint(ckpt_dir_or_file, store=store, limits=limits)
+    reader = load_checkpoint(ckpt_dir_or_file, store=store, cache=cache, limits=limits)
     return sorted(reader.get_variable_to_shape_map().items())
 
 
 def load_variable(
-    ckpt_dir_or_file: Path, name: str, *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+    ckpt_dir_or_file: Path,
+    name: str,
+    *,
+    store: Store = None,
+    cache: Cache = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Any:
     """Read one tensor; an `:0` at the end of its name is left out.
 
@@ -96,7 +112,7 @@ def load_variable(
         NotFoundError: There is no such checkpoint, or no such tensor in it.
         DataLossError: Its bytes are damaged, or its file is.
     """
-    reader = load_checkpoint(ckpt_dir_or_file, store=store, limits=limits)
+    reader = load_checkpoint(ckpt_dir_or_file, store=store, cache=cache, limits=limits)
     return reader.get_tensor(name.removesuffix(":0"))
 
 
@@ -105,6 +121,7 @@ def latest_checkpoint(
     latest_filename: str | None = None,
     *,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> str | None:
     """Return the newest checkpoint that a directory's state file lists and that exists, or None.
@@ -113,7 +130,7 @@ def latest_checkpoint(
     """
     with translated():
         return listed.latest_checkpoint(
-            os.fsdecode(checkpoint_dir), latest_filename, store=store, limits=limits
+            cast("Place", checkpoint_dir), latest_filename, store=store, cache=cache, limits=limits
         )
 
 
@@ -122,6 +139,7 @@ def get_checkpoint_state(
     latest_filename: str | None = None,
     *,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> CheckpointState | None:
     """Return what a directory's state file lists, paths joined to the directory; None without one.
@@ -131,7 +149,7 @@ def get_checkpoint_state(
     """
     with translated():
         found = listed.checkpoint_state(
-            os.fsdecode(checkpoint_dir), latest_filename, store=store, limits=limits
+            cast("Place", checkpoint_dir), latest_filename, store=store, cache=cache, limits=limits
         )
     if found is None:
         return None
@@ -144,21 +162,29 @@ def get_checkpoint_state(
 
 
 def checkpoint_exists(
-    checkpoint_prefix: Path, *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+    checkpoint_prefix: Path,
+    *,
+    store: Store = None,
+    cache: Cache = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> bool:
     """Tell whether a checkpoint of that prefix exists, V2 or V1."""
-    path, context = begin_call(checkpoint_prefix, store, limits)
+    path, context = begin_call(checkpoint_prefix, store, cache, limits)
     with translated():
         return listed.checkpoint_exists(path, Folders(context))
 
 
 def get_checkpoint_mtimes(
-    checkpoint_prefixes: Sequence[Path], *, store: Store = None, limits: Limits = DEFAULT_LIMITS
+    checkpoint_prefixes: Sequence[Path],
+    *,
+    store: Store = None,
+    cache: Cache = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> list[float]:
     """Return the time of each checkpoint that exists, in whole seconds since 1970."""
     found: list[float] = []
     for named in checkpoint_prefixes:
-        prefix, context = begin_call(named, store, limits)
+        prefix, context = begin_call(named, store, cache, limits)
         with translated():
             files = (prefix + INDEX_SUFFIX, prefix, *match_pattern(prefix, Folders(context)))
             seen = [context.storage.stat(path) for path in files]
@@ -180,6 +206,7 @@ def wait_for_new_checkpoint(
     timeout: float | None = None,
     *,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> str | None:
     """Wait until a directory has another newest checkpoint.
@@ -189,14 +216,14 @@ def wait_for_new_checkpoint(
         last_checkpoint: The one that is known already.
         seconds_to_sleep: How long to wait between two looks.
         timeout: Seconds after which None is returned; None waits for ever.
-        store, limits: As for `ckptparse.open`.
+        store, cache, limits: As for `ckptparse.open`.
     """
     stop = None if timeout is None else time.monotonic() + timeout
     while True:
         with warnings.catch_warnings():
             # A directory that is being written is not always whole.
             warnings.simplefilter("ignore", UserWarning)
-            found = latest_checkpoint(checkpoint_dir, store=store, limits=limits)
+            found = latest_checkpoint(checkpoint_dir, store=store, cache=cache, limits=limits)
         if found is not None and found != last_checkpoint:
             return found
         if stop is not None and time.monotonic() + seconds_to_sleep > stop:
@@ -211,6 +238,7 @@ def checkpoints_iterator(
     timeout_fn: Callable[[], bool] | None = None,
     *,
     store: Store = None,
+    cache: Cache = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Iterator[str]:
     """Iterate over a directory's newest checkpoint, each time that there is another.
@@ -220,12 +248,12 @@ def checkpoints_iterator(
         min_interval_secs: Seconds between two of them at the least.
         timeout: Seconds to wait for the next; None waits for ever.
         timeout_fn: Called then: the iteration ends if it returns a true value, or if it is None.
-        store, limits: As for `ckptparse.open`.
+        store, cache, limits: As for `ckptparse.open`.
     """
     last: str | None = None
     while True:
         found = wait_for_new_checkpoint(
-            checkpoint_dir, last, timeout=timeout, store=store, limits=limits
+            checkpoint_dir, last, timeout=timeout, store=store, cache=cache, limits=limits
         )
         if found is None:
             if timeout_fn is None or timeout_fn():
