@@ -312,8 +312,8 @@ def put_into_readme(table: str, rounds: int) -> None:
     )
     note = (
         f"Medians of {rounds} interleaved runs ({min(rounds, OTHERS_ROUNDS)} of other packages) "
-        f"on {machine['processors']} processors ({about}), each in a fresh process, imports not counted, page cache warm, memory at hand. "
-        "What counts is the ratio: machines differ."
+        f"on {machine['processors']} processors ({about}), each in a fresh process, imports not "
+        "counted, page cache warm, memory at hand. What counts is the ratio: machines differ."
     )
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
