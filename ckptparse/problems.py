@@ -42,7 +42,8 @@ class Status(_Word):
     DERIVED = "derived"
     """No bytes were read: the checksum alone determines the value."""
     PARTIAL = "partial"
-    """Some ranges of elements are present; no checksum can be checked."""
+    """Some elements are there. `verify` says this of a tensor that was cut off, too; `recover` only
+    if checksums prove these elements."""
     UNVERIFIED = "unverified"
     """Bytes are offered, but nothing proves them."""
     CORRUPT = "corrupt"

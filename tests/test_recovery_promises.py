@@ -85,7 +85,7 @@ def test_a_tensor_too_large_for_memory_is_refused_when_it_is_read(tmp_path: Path
     bundle.entries[b"large"] = builder.Entry(builder.FLOAT, (size // 4,), 0, 8, size, 1)
     bundle.write(tmp_path / "ckpt")
     recovery = ckptparse.recover(tmp_path / "ckpt")
-    assert recovery["large"].status == "partial"
+    assert recovery["large"].status == "unverified"
     with pytest.raises(ckptparse.LimitError, match="memory"):
         recovery["large"].read()
 
@@ -158,8 +158,10 @@ def saves(directory: Path, *, frozen: int) -> tuple[dict[str, Any], dict[str, An
 def test_nothing_is_derived_from_an_index_that_may_be_of_another_save(
     frozen: int, damage: str, tmp_path: Path
 ) -> None:
-    if (damage, frozen) in (("cut", 7), ("put in", 3)):
-        pytest.skip("of all that differs nothing is left that could show it")
+    if (damage, frozen) == ("cut", 7):
+        # All that is left has the checksums of both saves. What the other save's index says of the
+        # lost values is then taken for this one's: see "What is promised" in docs/repair.md.
+        pytest.skip("nothing is left that differs between the two saves")
     _, later = saves(tmp_path, frozen=frozen)
     data = tmp_path / "model.data-00000-of-00001"
     raw = bytearray(data.read_bytes())
@@ -177,6 +179,39 @@ def test_nothing_is_derived_from_an_index_that_may_be_of_another_save(
             values = tensor.read()
             shown = ~np.ma.getmaskarray(values)
             assert (np.ma.getdata(values) == later[name])[shown].all(), name
+
+
+@pytest.mark.parametrize("second", ["bit", "byte", "word", "sector", "noise", "swap"])
+def test_nothing_is_promised_of_a_tensor_that_is_cut_off_and_damaged(
+    second: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    arrays = {f"w{n}": rng.normal(size=1000).astype("<f4") for n in range(4)}
+    made = builder.Bundle()
+    for name, array in arrays.items():
+        made.add(name, array)
+    made.write(tmp_path / "model")
+    data = tmp_path / "model.data-00000-of-00001"
+    raw = bytearray(data.read_bytes()[:15000])
+    place = 13000 + {"sector": 312, "noise": 312}.get(second, 0)
+    if second == "bit":
+        raw[place] ^= 1
+    elif second == "byte":
+        raw[place] ^= 0x5A
+    elif second == "word":
+        raw[place : place + 4] = bytes(4)
+    elif second == "swap":
+        raw[place : place + 64], raw[place + 64 : place + 128] = (
+            raw[place + 64 : place + 128],
+            raw[place : place + 64],
+        )
+    else:
+        raw[place : place + 512] = bytes(512) if second == "sector" else rng.bytes(512)
+    data.write_bytes(raw)
+    recovery = ckptparse.recover(tmp_path / "model")
+    assert [str(tensor.status) for tensor in recovery.values()] == ["verified"] * 3 + ["unverified"]
+    assert recovery["w3"].cause == "truncated"
+    assert recovery["w3"].ranges == ((0, 750),)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -2,7 +2,9 @@
 
 `diagnose` calls a file mixed if most of it fails. Here one tensor is enough: its bytes are whole,
 look like weights from end to end, and fail for no known reason. A value that the checksum alone
-determines would be that of the other save.
+determines would be that of the other save. Where no large tensor shows that, small values do: two
+of them fail for no known reason, and what is stored is no noise: a number with a higher half of
+zeros, or a constant.
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from ckptparse.dtypes import item_size
 from ckptparse.examination.case import Case, Part
 from ckptparse.examination.check import fits
-from ckptparse.examination.payload import Payload
+from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.places import Place, is_telling
 from ckptparse.examination.plausibility import has_magnitudes, is_plausible
 from ckptparse.examination.readers import DataFile, DataFiles
@@ -29,6 +32,12 @@ _JUDGED = 1 << 20
 """Bytes of a tensor whose statistics are looked at."""
 _MOST_LOOKED_AT = 64
 """Tensors of one file that are looked at: each costs a page."""
+_SHIFTED = 8
+"""Tensors of one file that are looked at as if bytes had been put in before them."""
+_FEWEST_VALUES = 2
+"""Small values that fail for no known reason: one alone may have been changed."""
+_CLEAR = 8
+"""Bytes that are half zeros, or twice the same: random ones are so once in four billion."""
 _EXPLAINED = frozenset({Cause.ZEROS, Cause.BITS, Cause.TRUNCATED})
 """Causes that say why a checksum disagrees."""
 
@@ -38,11 +47,16 @@ def find_doubted(case: Case, places: Mapping[DataFile, Sequence[Place]]) -> froz
     votes: dict[DataFile, _Votes] = defaultdict(_Votes)
     for _, part in case.parts():
         payload = part.payload
-        if payload is None or not _is_open(part) or not is_telling(payload):
+        if payload is None or not _is_open(part):
             continue
         mine = votes[payload.file]
-        if mine.looked_at < _MOST_LOOKED_AT:
-            mine.count(payload, whole=_looks_whole(part, payload, places, case.files))
+        if is_telling(payload):
+            if mine.looked_at < _MOST_LOOKED_AT:
+                near = mine.floats < _SHIFTED
+                whole = _looks_whole(part, payload, places, case.files, near=near)
+                mine.count(payload, whole=whole)
+        elif mine.small_looked_at < _MOST_LOOKED_AT:
+            mine.count_small(_look_at_value(part, payload, places, case.files))
     return frozenset(
         file for file, mine in votes.items() if mine.doubt and not _is_copy(case, file)
     )
@@ -66,6 +80,14 @@ def _is_copy(case: Case, file: DataFile) -> bool:
     return any(fits(case.files, one.moved(file)) for one in others[:_FEW])
 
 
+class _Value(Enum):
+    """What the bytes of a small tensor, or a constant one, look like."""
+
+    NONE = "noise, or nothing"
+    LIKELY = "a usual number, as many random bytes are"
+    CLEAR = "what random bytes hardly ever are"
+
+
 @dataclass(slots=True)
 class _Votes:
     """What the failing tensors of a file look like."""
@@ -74,6 +96,9 @@ class _Votes:
     floats: int = 0
     whole_floats: int = 0
     others: int = 0
+    small_looked_at: int = 0
+    values: int = 0
+    clear_values: int = 0
 
     def count(self, payload: Payload, *, whole: bool) -> None:
         """Count a tensor."""
@@ -84,9 +109,17 @@ class _Votes:
         else:
             self.others += whole
 
+    def count_small(self, value: _Value) -> None:
+        """Count a small value."""
+        self.small_looked_at += 1
+        self.values += value is not _Value.NONE
+        self.clear_values += value is _Value.CLEAR
+
     @property
     def doubt(self) -> bool:
         """Whether the file may be of another save. Other types always look whole: floats count."""
+        if self.values >= _FEWEST_VALUES and self.clear_values:
+            return True
         return self.whole_floats > 0 if self.floats else self.others > 1
 
 
@@ -95,15 +128,27 @@ def _is_open(part: Part) -> bool:
 
 
 def _looks_whole(
-    part: Part, payload: Payload, places: Mapping[DataFile, Sequence[Place]], files: DataFiles
+    part: Part,
+    payload: Payload,
+    places: Mapping[DataFile, Sequence[Place]],
+    files: DataFiles,
+    *,
+    near: bool,
 ) -> bool:
-    """Tell whether a payload looks like weights, where it belongs or where others have moved."""
+    """Tell whether a payload looks like weights, where it belongs or where others have moved.
+
+    With `near`, some bytes further on are looked at as well.
+    """
     if any(place.holds(files, payload) for place in places.get(payload.file, ())):
         return False
     moved = [place.of(payload) for place in _own(places, payload.file)]
     if part.check.cause is Cause.TEXT and not has_magnitudes(payload):
         # The conversion has changed it; only floats show that it did not.
         return False
+    if not moved and has_magnitudes(payload) and near:
+        # Bytes were put in or lost before it, and no checksum agrees where it would lie then.
+        shifts = range(1, item_size(payload.data_type) or 1)
+        moved = [payload.moved(payload.file, shift) for shift in shifts]
     return any(_is_like_weights(files, one) for one in (payload, *moved) if _is_there(files, one))
 
 
@@ -118,6 +163,29 @@ def _is_like_weights(files: DataFiles, payload: Payload) -> bool:
         data, payload.data_type, offset=payload.offset, big_endian=payload.big_endian
     )
     return not judged.suspect
+
+
+def _look_at_value(
+    part: Part, payload: Payload, places: Mapping[DataFile, Sequence[Place]], files: DataFiles
+) -> _Value:
+    """Tell what the stored bytes of a small tensor, or a constant one, look like."""
+    width = item_size(payload.data_type)
+    odd = part.check.cause is Cause.TEXT or not payload.size or not _is_there(files, payload)
+    if payload.form is not Form.PLAIN or not width or odd:
+        return _Value.NONE
+    if any(place.holds(files, payload) for place in places.get(payload.file, ())):
+        return _Value.NONE
+    data = bytes(files.read(payload.file, payload.offset, min(payload.size, _JUDGED)))
+    if not any(data) or not is_plausible(files, payload):
+        return _Value.NONE
+    if len(data) > width:
+        # All elements are the same.
+        same = len(data) >= _CLEAR and data == data[:width] * (len(data) // width)
+        return _Value.CLEAR if same else _Value.NONE
+    if has_magnitudes(payload):
+        return _Value.LIKELY
+    upper = data[: width // 2] if payload.big_endian else data[-(width // 2) :]
+    return _Value.CLEAR if width >= _CLEAR and not any(upper) else _Value.NONE
 
 
 def _is_there(files: DataFiles, payload: Payload) -> bool:

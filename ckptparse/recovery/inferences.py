@@ -55,6 +55,8 @@ _FEW_DAMAGED = 3
 something larger happened. Then such a change is only offered, without proof."""
 _WORTH_OFFERING = 0.5
 """A change is not offered if it is wrong more often than right."""
+_FEW_BYTES = 16
+"""Bytes of a value that in another save may differ by as little as by one changed byte."""
 _LONGEST_TAIL = 4
 """Bytes at the end that a checksum determines: it has 4 bytes, and so many unknown ones."""
 _NOT_SMALL = frozenset(
@@ -96,6 +98,9 @@ class Inferrer:
         if value:
             yield self._derived_exactly(payload, crc)
             yield self._expected(name, payload, crc)
+        elif payload.file in self._doubted and payload.size <= _FEW_BYTES:
+            # Two steps of two saves may differ in one bit.
+            return
         if payload.form is Form.STRINGS:
             yield self._string_bit(payload, check)
         elif payload.form is not Form.VARIANTS:

@@ -29,7 +29,7 @@ from ckptparse.examination.intact import find_intact
 from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.outcome import Outcome, Span
 from ckptparse.examination.payload import PartName
-from ckptparse.examination.places import LEAST_SOUGHT, find_twins, is_telling
+from ckptparse.examination.places import find_twins
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import FileReport, Report
 from ckptparse.examination.summary import make_report
@@ -277,11 +277,6 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
     )
     expectations = Expectations(case.survey.prefix, files, siblings)
     damaged = _count_damaged(case)
-    moved = {
-        file
-        for file, places in found.places.items()
-        if any(place.file == file and place.delta for place in places)
-    }
     return Mender(
         files,
         Matcher(
@@ -293,7 +288,7 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
             data_files=evidence.data_files,
         ),
         Inferrer(files, expectations, damaged, find_doubted(case, found.places)),
-        Offerer(files, damaged, _find_ends(case), moved),
+        Offerer(files),
         siblings,
         torn=None if case.main is None or case.main.complete else case.main,
         held=_held(case),
@@ -314,16 +309,6 @@ def _count_damaged(case: Case) -> Counter[DataFile]:
         for part in checked.parts
         if part.payload is not None and part.is_lost and part.check.computed is not None
     )
-
-
-def _find_ends(case: Case) -> dict[DataFile, int]:
-    """Return for each data file the offset of the last payload that is found if it has moved."""
-    ends: dict[DataFile, int] = {}
-    for _, part in case.parts():
-        payload = part.payload
-        if payload is not None and is_telling(payload, LEAST_SOUGHT):
-            ends[payload.file] = max(ends.get(payload.file, 0), payload.offset)
-    return ends
 
 
 def _mend(checked: CheckedTensor, mender: Mender, case: Case) -> MendedTensor:
