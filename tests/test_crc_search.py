@@ -145,21 +145,6 @@ def test_a_thousand_pairs_of_random_fragments_have_no_split() -> None:
         assert find_splits(head, tail, crc, 4096, step=128, first=int(rng.integers(128))) == []
 
 
-def test_registers_that_moved_a_byte_find_what_those_of_the_rest_find() -> None:
-    rng = np.random.default_rng(11)
-    for size in (1, 4, 5, 64, 1000, 9_003):
-        data = rng.bytes(size)
-        registers = Registers(data)
-        for moved in range(1, min(5, size)):
-            registers = registers.moved()
-            rest = Registers(data[moved:])
-            for length in {1, size // 3 + 1, size - moved}:
-                for start in range(0, size - moved - length + 1, max(4, size // 5 // 4 * 4)):
-                    wanted = crc32c(data[moved + start : moved + start + length])
-                    assert registers.find(length, wanted) == rest.find(length, wanted)
-                    assert start in registers.find(length, wanted)
-
-
 def test_registers_of_every_byte_are_those_of_the_checksum() -> None:
     rng = np.random.default_rng(12)
     for size in (0, 1, 3, 4, 5, 1001):

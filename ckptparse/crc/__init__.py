@@ -3,7 +3,10 @@
 field       polynomials over GF(2), discrete logarithms
 inversion   values that a checksum determines
 flips       bits and bytes whose change explains a wrong checksum
-search      bytes found at unknown offsets by their checksum
+registers   the CRC registers within a buffer, one after the other
+planes      the same in bit planes: 32 registers in each operation
+windows     windows of bytes tested for their sizes and checksums
+search      bytes found at unknown offsets by their checksum; grid: block by block in a stream
 choices     what to choose so that a checksum agrees
 copies      damaged copies of the same bytes, put together
 """

@@ -71,13 +71,26 @@ def multiply(first: int, second: int) -> int:
 def power_of_x(exponent: int) -> int:
     """Return x to a power, which may be negative."""
     exponent %= ORDER
-    result, square = ONE, ONE >> 1
+    result, digit = ONE, 0
     while exponent:
-        if exponent & 1:
-            result = multiply(result, square)
-        square = multiply(square, square)
-        exponent >>= 1
+        if exponent & 0xFF:
+            power = _powers(digit)[exponent & 0xFF]
+            result = power if result == ONE else multiply(result, power)
+        exponent >>= 8
+        digit += 1
     return result
+
+
+@cache
+def _powers(digit: int) -> list[int]:
+    """Return x to the powers that a digit of base 256 stands for."""
+    first = ONE >> 1
+    for _ in range(8 * digit):
+        first = multiply(first, first)
+    powers = [ONE]
+    for _ in range(255):
+        powers.append(multiply(powers[-1], first))
+    return powers
 
 
 def raw_register(data: bytes | memoryview) -> int:

@@ -7,34 +7,21 @@ chained afterwards, all blocks together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c, crc_of_zeros
-from ckptparse.crc.field import (
-    ONE,
-    WideTable,
-    multiply,
-    multiply_each,
-    multiply_table,
-    power_of_x,
-)
-from ckptparse.crc.windows import (
-    SHARE,
-    Hits,
-    LowBytes,
-    Tests,
-    Wanted,
-    Words,
-    iter_hits,
-    make_tests,
-    share_out,
-)
+from ckptparse.crc.chains import chained
+from ckptparse.crc.field import WideTable, power_of_x
+from ckptparse.crc.planes import Planes
+from ckptparse.crc.windows import Ends, Wanted, Words, find_windows
 
 __all__ = ["GridRegisters"]
 
 _ALL_ONES = 0xFFFFFFFF
+_WINDOW = 1 << 18
+"""Bytes that are copied at once: they stay in the processor's cache."""
 
 
 class GridRegisters:
@@ -49,7 +36,7 @@ class GridRegisters:
         size: How many bytes of whole blocks there were.
     """
 
-    __slots__ = ("_columns", "_fresh", "_pieces", "_rest", "places", "size", "step")
+    __slots__ = ("_columns", "_fresh", "_pieces", "_rest", "_window", "places", "size", "step")
 
     def __init__(self, step: int, places: Iterable[int] = ()) -> None:
         self.step = step
@@ -57,8 +44,9 @@ class GridRegisters:
         edges = [*self.places[1:], step]
         self._pieces = tuple(zip(self.places, edges, strict=True))
         self._fresh: list[Words] = []
-        self._columns = [_Column.empty() for _ in self.places]
-        self._columns[0] = _Column.of(np.array([_ALL_ONES], np.uint32))
+        self._window = _Window(step, self._pieces)
+        self._columns = [np.empty(0, np.uint32) for _ in self.places]
+        self._columns[0] = np.array([_ALL_ONES], np.uint32)
         self._rest = b""
         self.size = 0
 
@@ -84,37 +72,51 @@ class GridRegisters:
         Raises:
             ValueError: The register at the start or the end of a run was not kept.
         """
-        found: dict[Wanted, list[int]] = {item: [] for item in wanted}
-        fitting = [item for item in found if 0 < item.size <= self.size - place]
-        for item in fitting:
-            self._column((place + item.size) % self.step)
-        shares = range(0, self.size // self.step, SHARE)
+        sought = list(wanted)
+        for item in sought:
+            if 0 < item.size <= self.size - place:
+                self._column((place + item.size) % self.step)
+        if self.size <= place or not sought:
+            return {item: [] for item in sought}
+        blocks = self.size // self.step
+        columns = self._joined()
+        turned: dict[int, Planes] = {}
 
-        def hits(first: int, tests: Tests) -> Hits:
-            return self._hits(first, tests, place)
+        def planes(number: int) -> Planes:
+            if number not in turned:
+                turned[number] = Planes.of_words(columns[number], room=blocks + 1)
+            return turned[number]
 
-        for item, offset in share_out(hits, shares, make_tests(fitting)):
-            found[item].append(offset)
-        return {item: sorted(offsets) for item, offsets in found.items()}
+        def ends(size: int) -> Ends:
+            whole, end_place = divmod(place + size, self.step)
+            if size > self.size - place:
+                return Ends(starts, whole, 0)
+            number = self._column(end_place)
+            count = min(blocks, len(columns[number]) - whole)
+            return Ends(planes(number), whole, count)
+
+        starts = planes(self._column(place))
+        found = find_windows(starts, sought, ends)
+        return {item: [self.step * at + place for at in rows] for item, rows in found.items()}
 
     def _take(self, blocks: memoryview) -> None:
         rows = np.frombuffer(blocks, np.uint8).reshape(-1, self.step)
-        crcs = np.empty((len(self._pieces), len(rows)), np.uint32)
-        for number, (start, stop) in enumerate(self._pieces):
-            # The rows of an array are made, and their checksums called, without a line of Python.
-            crcs[number] = np.fromiter(map(crc32c, rows[:, start:stop]), np.uint32, len(rows))
-        self._fresh.append(crcs)
+        crcs = np.empty((len(rows), len(self._pieces)), np.uint32)
+        for first in range(0, len(rows), self._window.blocks):
+            some = rows[first : first + self._window.blocks]
+            crcs[first : first + len(some)] = self._window.checksums(some)
+        self._fresh.append(crcs.T)
         self.size += len(blocks)
 
-    def _joined(self) -> list[_Column]:
+    def _joined(self) -> list[Words]:
         """Return the registers at each place of all blocks; place 0 has one more, at the end."""
         if self._fresh:
-            last = int(self._columns[0].words[-1])
+            last = int(self._columns[0][-1])
             crcs = np.concatenate(self._fresh, axis=1)
             self._fresh = []
             later = _registers_of_blocks(crcs, self._pieces, last)
             self._columns = [
-                _Column.of(np.concatenate([known.words, words]))
+                np.concatenate([known, words])
                 for known, words in zip(self._columns, later, strict=True)
             ]
         return self._columns
@@ -124,37 +126,32 @@ class GridRegisters:
             raise ValueError(f"The registers at byte {place} of each block were not kept")
         return self.places.index(place)
 
-    def _hits(self, first: int, tests: Tests, place: int) -> Hits:
-        """Return the runs at the positions of one share."""
-        columns, number = self._joined(), self.size // self.step
-        starts = columns[self._column(place)].words[first : min(first + SHARE, number)]
 
-        def ends(size: int) -> tuple[Words, LowBytes]:
-            blocks, end_place = divmod(place + size, self.step)
-            column = columns[self._column(end_place)]
-            span = slice(first + blocks, first + blocks + len(starts))
-            return column.words[span], column.low_bytes[span]
+class _Window:
+    """Bytes that blocks are copied into, with views of their pieces, made once.
 
-        hits = iter_hits(starts, tests, ends)
-        return [(item, (first + row) * self.step + place) for item, row in hits]
+    To make an object for each piece takes longer than to copy it.
+    """
 
+    __slots__ = ("_bytes", "_pieces", "_views", "blocks")
 
-class _Column(NamedTuple):
-    """The registers at one place of all blocks."""
+    def __init__(self, step: int, pieces: Sequence[tuple[int, int]]) -> None:
+        self.blocks = max(1, _WINDOW // step)
+        self._pieces = len(pieces)
+        self._bytes = np.empty((self.blocks, step), np.uint8)
+        view = self._bytes.reshape(-1).data
+        self._views = [
+            view[first + start : first + stop]
+            for first in range(0, self.blocks * step, step)
+            for start, stop in pieces
+        ]
 
-    words: Words
-    low_bytes: LowBytes
-    """Of the registers, side by side: they are compared first."""
-
-    @classmethod
-    def of(cls, words: Words) -> _Column:
-        """Keep registers."""
-        return cls(words, words.astype(np.uint8))
-
-    @classmethod
-    def empty(cls) -> _Column:
-        """Keep none yet."""
-        return cls.of(np.empty(0, np.uint32))
+    def checksums(self, blocks: npt.NDArray[np.uint8]) -> Words:
+        """Return the checksum of every piece, shape (blocks, pieces)."""
+        count = len(blocks) * self._pieces
+        self._bytes[: len(blocks)] = blocks
+        views = self._views if len(blocks) == self.blocks else self._views[:count]
+        return np.fromiter(map(crc32c, views), np.uint32, count).reshape(-1, self._pieces)
 
 
 def _registers_of_blocks(
@@ -168,36 +165,10 @@ def _registers_of_blocks(
     for (start, stop), crc in zip(pieces, crcs, strict=True):
         moved = WideTable(power_of_x(8 * (stop - start))).multiply(inner[-1])
         inner.append(moved ^ crc ^ np.uint32(crc_of_zeros(stop - start)))
-    ends = _chained(inner[-1], power_of_x(8 * pieces[-1][1]), register)
+    ends = chained(inner[-1], power_of_x(8 * pieces[-1][1]), register)
     starts = np.concatenate([np.array([register], np.uint32), ends[:-1]])
     later = [
         WideTable(power_of_x(8 * place)).multiply(starts) ^ alone
         for (place, _), alone in zip(pieces[1:], inner[1:], strict=False)
     ]
     return [ends, *later]
-
-
-def _chained(values: Words, factor: int, register: int) -> Words:
-    """Return r[0], r[1] ..., with r[n] = r[n - 1] · factor + values[n], beginning with `register`.
-
-    Many lanes are computed together. A first pass tells where each lane begins.
-    """
-    length = int(len(values) ** 0.5) + 1
-    lanes = -(-len(values) // length)
-    padded = np.zeros(lanes * length, np.uint32)
-    padded[: len(values)] = values
-    columns = np.ascontiguousarray(padded.reshape(lanes, length).T)
-    table, whole = multiply_table(factor), ONE
-    totals = np.zeros(lanes, np.uint32)
-    for column in columns:
-        totals = multiply_each(totals, table) ^ column
-        whole = multiply(whole, factor)
-    starts = np.empty(lanes, np.uint32)
-    for lane, total in enumerate(totals.tolist()):
-        starts[lane] = register
-        register = multiply(register, whole) ^ total
-    for column in columns:
-        starts = multiply_each(starts, table) ^ column
-        column[:] = starts
-    chained: Words = columns.T.reshape(-1)[: len(values)]
-    return chained

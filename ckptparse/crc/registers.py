@@ -13,11 +13,15 @@ import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c
 from ckptparse.crc.field import multiply_table, power_of_x
-from ckptparse.crc.windows import SHARE, Words, halves, in_threads
+from ckptparse.crc.threads import in_threads
 
 __all__ = ["byte_registers", "coarse_registers", "one_further", "word_registers"]
 
+Words = npt.NDArray[np.uint32]
+
 _WORD = 4
+_SHARE = 1 << 17
+"""Registers that a thread takes at a time: they stay in the processor's cache."""
 _BATCH = 1 << 13
 """Registers that are advanced together: they and the tables fit into the processor's cache."""
 _SEGMENT = 1 << 20
@@ -57,7 +61,9 @@ def word_registers(data: npt.NDArray[np.uint8]) -> Words:
         starts.append((first, register))
         register = crc32c(words[first : first + _SEGMENT].data.cast("B"), register ^ _ALL_ONES)
         register ^= _ALL_ONES
-    tables = halves(multiply_table(power_of_x(8 * _WORD)))
+    table = multiply_table(power_of_x(8 * _WORD))
+    # The products of every low half and of every high half of a word.
+    tables = tuple((table[n + 1][:, None] ^ table[n]).reshape(-1) for n in (0, 2))
 
     def fill(start: tuple[int, int]) -> None:
         first, register = start
@@ -74,12 +80,12 @@ def one_further(before: Words, data: npt.NDArray[np.uint8]) -> Words:
     table = multiply_table(power_of_x(8))[0]
 
     def fill(first: int) -> None:
-        part = before[first : min(first + SHARE, len(after))]
+        part = before[first : min(first + _SHARE, len(after))]
         place = (part ^ data[first : first + len(part)]).astype(np.uint8)
         np.take(table, place, out=after[first : first + len(part)], mode="clip")
         after[first : first + len(part)] ^= part >> 8
 
-    list(in_threads(fill, range(0, len(after), SHARE)))
+    list(in_threads(fill, range(0, len(after), _SHARE)))
     return after
 
 

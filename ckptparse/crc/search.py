@@ -2,15 +2,16 @@
 
 The register after every step of the bytes is computed once (`crc.registers`; `crc.grid` for images,
 block by block). Then the register of a window of n bytes is `after(end) ^ after(start) · x^(8n)`.
-So one more size costs one multiplication and one comparison for each position (`crc.windows`). One
-more checksum of the same size costs nothing.
+So one more size costs one multiplication and one comparison for each position (`crc.windows`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c, crc_of_zeros
 from ckptparse.crc.field import (
@@ -20,23 +21,9 @@ from ckptparse.crc.field import (
     power_of_x,
     powers_of_x,
 )
-from ckptparse.crc.registers import (
-    byte_registers,
-    coarse_registers,
-    one_further,
-    word_registers,
-)
-from ckptparse.crc.windows import (
-    SHARE,
-    Hits,
-    LowBytes,
-    Tests,
-    Wanted,
-    Words,
-    iter_hits,
-    make_tests,
-    share_out,
-)
+from ckptparse.crc.planes import Planes
+from ckptparse.crc.registers import byte_registers, coarse_registers
+from ckptparse.crc.windows import Ends, Wanted, Words, find_windows
 
 __all__ = ["Registers", "find_splits"]
 
@@ -56,15 +43,18 @@ class Registers:
         size: How many bytes there are.
     """
 
-    __slots__ = ("_after", "_data", "_low_bytes", "size", "step")
+    __slots__ = ("_data", "_planes", "_words", "size", "step")
 
     def __init__(self, data: bytes | memoryview, *, step: int = _WORD) -> None:
         self._data = np.frombuffer(data, np.uint8)
-        self._low_bytes: LowBytes | None = None
         self.size = len(data)
         self.step = step
-        fine = step < _COARSE_STEP
-        self._after = word_registers(self._data) if fine else coarse_registers(data, step)
+        self._words: Words | None = None
+        if step < _COARSE_STEP:
+            self._planes = Planes.of_data(self._data)
+        else:
+            self._words = coarse_registers(data, step)
+            self._planes = Planes.of_words(self._words)
 
     def find(self, size: int, crc: int) -> list[int]:
         """Return the offsets, multiples of the step, of all windows of that size and checksum.
@@ -79,58 +69,32 @@ class Registers:
         Sizes larger than the buffer cost nothing. Checksums of one size are sought together, and
         several threads share large work.
         """
-        found: dict[Wanted, list[int]] = {item: [] for item in wanted}
-        fitting = [item for item in found if item.size and self.positions(item.size)]
-        most = max((self.positions(item.size) for item in fitting), default=0)
-        tests = make_tests(fitting)
-        if tests and self._low_bytes is None:
-            self._low_bytes = self._after.astype(np.uint8)
-        for item, offset in share_out(self._hits, range(0, most, SHARE), tests):
-            found[item].append(offset)
-        return {item: sorted(offsets) for item, offsets in found.items()}
-
-    @property
-    def after(self) -> Words:
-        """The registers themselves, started at all ones: after 0 bytes, after `step` bytes, ..."""
-        return self._after
-
-    def moved(self) -> Registers:
-        """Return the registers of the bytes from the second on: quicker than to compute them."""
-        made = object.__new__(Registers)
-        made._data, made.size, made.step = self._data[1:], self.size - 1, self.step
-        made._low_bytes = None
-        made._after = one_further(self._after, self._data[:: self.step])
-        return made
+        found = find_windows(self._planes, wanted, self._ends)
+        return {item: [self.step * at for at in places] for item, places in found.items()}
 
     def positions(self, size: int) -> int:
         """Return how many windows of that size are tried."""
         return (self.size - size) // self.step + 1 if size <= self.size else 0
 
-    def _hits(self, first: int, tests: Tests) -> Hits:
-        """Return the runs at the positions of one share."""
-        starts = self._after[first : first + SHARE]
-
-        def ends(size: int) -> tuple[Words, LowBytes]:
-            count = max(0, min(SHARE, self.positions(size) - first))
-            words = self._ends(first, size, count)
-            if size % self.step or self._low_bytes is None:
-                return words, words.astype(np.uint8)
-            begin = first + size // self.step
-            return words, self._low_bytes[begin : begin + count]
-
-        hits = iter_hits(starts, tests, ends)
-        return [(item, (first + place) * self.step) for item, place in hits]
-
-    def _ends(self, first: int, size: int, count: int) -> Words:
-        """Return the registers at the ends of `count` windows, also between two steps."""
+    def _ends(self, size: int) -> Ends:
+        """Return where the registers at the ends of windows are, also between two steps."""
         whole, rest = divmod(size, self.step)
-        ends = self._after[first + whole : first + whole + count]
-        table = multiply_table(power_of_x(8))[0] if rest else ends
+        count = self.positions(size)
+        if not rest or not count:
+            return Ends(self._planes, whole, count)
+        if self._words is None:
+            return Ends(self._planes, whole, count, rest, partial(self._advance, rest=rest))
+        places = np.arange(whole, whole + count)
+        words = self._advance(places, self._words[whole : whole + count], rest=rest)
+        return Ends(Planes.of_words(words, room=len(self._words)), 0, count)
+
+    def _advance(self, positions: npt.NDArray[np.int64], registers: Words, *, rest: int) -> Words:
+        """Return the registers some bytes after positions."""
+        table = multiply_table(power_of_x(8))[0]
         for place in range(rest):
-            at = (first + whole) * self.step + place
-            byte = self._data[at : at + (count - 1) * self.step + 1 : self.step]
-            ends = table[(ends ^ byte) & 0xFF] ^ ends >> 8
-        return ends
+            byte = self._data[positions * self.step + place]
+            registers = table[(registers ^ byte) & 0xFF] ^ registers >> 8
+        return registers
 
 
 def find_splits(

@@ -1,53 +1,41 @@
 """Test windows of bytes for their sizes and checksums, by the registers at their starts and ends.
 
-The register after a window of n bytes is `before · x^(8n) ^ own`: one multiplication and one
-comparison for each position and size. First only some bits of it are computed, by tables of
-65,536 entries; the few windows that pass are tested again.
+The register after a window of n bytes is `before · x^(8n) ^ own`. That is linear: each bit of it is
+the sum of one bit of `own` and some bits of `before`. A few bits are tested first, for 32 positions
+by each operation on words (`crc.planes`). Of the few windows that pass, all bits are tested.
 """
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc_of_zeros
 from ckptparse.crc.field import multiply, multiply_each, multiply_table, power_of_x
+from ckptparse.crc.planes import GROUPS, LANES, Planes, Rectangle, fill_sums, rows_of_factor
+from ckptparse.crc.threads import in_threads
 
-__all__ = [
-    "MOST_THREADS",
-    "SHARE",
-    "FourTests",
-    "Hits",
-    "LowBytes",
-    "OneTest",
-    "Tests",
-    "Wanted",
-    "Words",
-    "halves",
-    "in_threads",
-    "iter_hits",
-    "make_tests",
-    "share_out",
-]
+__all__ = ["Ends", "Wanted", "Words", "find_windows"]
 
-SHARE = 1 << 17
-"""Positions that a thread takes at a time, so that it uses the tables of a size many times."""
-MOST_THREADS = 8
-"""Threads at most: more wait for memory, not for the processor."""
-_ROUND = 1 << 14
-"""Positions that are tested at once: their arrays stay in the processor's cache."""
-
-_Share = TypeVar("_Share")
-_Done = TypeVar("_Done")
-_Unsigned = TypeVar("_Unsigned", bound=np.unsignedinteger)
 Words = npt.NDArray[np.uint32]
-LowBytes = npt.NDArray[np.uint8]
-Places = npt.NDArray[np.intp]
+Positions = npt.NDArray[np.int64]
+
+_TESTED = 11
+"""Bits of a register that are tested first: 1 in 2,048 windows passes by chance. The test of all
+bits then costs about as much as one more bit would."""
+_TILE = 1 << 13
+"""Words of a plane that are tested at once: 262,144 positions. With fewer, numpy's calls cost more
+than their work; with more, the sums of planes leave the processor's cache."""
+_LEAST_TILE = 1 << 12
+"""Words of a plane that are worth a thread."""
+_MOST_TILES = 8
+"""Tiles that a thread takes at a time: what passes in them is looked at together."""
+_LOOKED_AT = 1 << 16
+"""Windows that are looked at together at most: where all bytes are zeros, every one may pass."""
 
 
 class Wanted(NamedTuple):
@@ -58,148 +46,159 @@ class Wanted(NamedTuple):
     """The unmasked CRC-32C of the bytes."""
 
 
-Hits = list[tuple[Wanted, int]]
-Ends = Callable[[int], tuple[Words, LowBytes]]
-"""The registers at the ends of windows of a size, and their low bytes; fewer than there are starts
-if the last windows would go beyond the end."""
+class Ends(NamedTuple):
+    """Where the registers at the ends of windows of one size are.
+
+    Attributes:
+        planes: Registers, laid out as those at the starts are.
+        offset: The end is so many positions after the start,
+        rest: and so many bytes after that position: 0 to 3.
+        windows: How many windows there are, the first at position 0.
+        advance: For `rest`: takes positions and their registers, returns those at the ends.
+    """
+
+    planes: Planes
+    offset: int
+    windows: int
+    rest: int = 0
+    advance: Callable[[Positions, Words], Words] | None = None
 
 
-class OneTest:
-    """Tests whether windows of one size have one of some checksums: 16 bits first, then all."""
+def find_windows(
+    starts: Planes, wanted: Iterable[Wanted], ends: Callable[[int], Ends]
+) -> dict[Wanted, list[int]]:
+    """Return for each run of bytes the positions of all windows that have its size and checksum.
 
-    __slots__ = ("_high", "_low", "_power", "_some", "_wanted", "size")
-
-    def __init__(self, size: int, crcs: Collection[int]) -> None:
-        self.size = size
-        self._power = power_of_x(8 * size)
-        zeros = crc_of_zeros(size)
-        self._wanted = {crc ^ zeros: Wanted(size, crc) for crc in crcs}
-        self._low, self._high = halves(multiply_table(self._power).astype(np.uint16))
-        self._some = np.zeros(1 << 16, np.bool_)
-        self._some[[register & 0xFFFF for register in self._wanted]] = True
-
-    def hits(self, low: Places, high: Places, ends: Ends) -> Iterator[tuple[Wanted, int]]:
-        """Iterate over the runs that fit, and their places."""
-        last, _ = ends(self.size)
-        for begin in range(0, len(last), _ROUND):
-            here = last[begin : begin + _ROUND]
-            span = slice(begin, begin + len(here))
-            values = np.take(self._low, low[span], mode="clip")
-            values ^= np.take(self._high, high[span], mode="clip")
-            values ^= here.astype(np.uint16)
-            for place in (np.flatnonzero(self._some[values]) + begin).tolist():
-                start = int(low[place]) | int(high[place]) << 16
-                item = self._wanted.get(multiply(start, self._power) ^ int(last[place]))
-                if item is not None:
-                    yield item, place
-
-
-class _Slot(NamedTuple):
-    """One of four sizes that are tested together."""
-
-    item: Wanted
-    table: Words
-    """`multiply_table` of x^(8 · size)."""
-    register: int
-    """The difference that the registers at start and end must have."""
-
-    def confirm(self, low: Places, high: Places, ends: Words) -> npt.NDArray[np.bool_]:
-        """Tell for each window whether it fits."""
-        starts = (low | high << 16).astype(np.uint32)
-        fits: npt.NDArray[np.bool_] = multiply_each(starts, self.table) ^ ends == self.register
-        return fits
-
-
-class FourTests:
-    """Tests four sizes with one checksum each together: 8 bits of each first, then all."""
-
-    __slots__ = ("_high", "_low", "_slots")
-
-    def __init__(self, wanted: Sequence[Wanted]) -> None:
-        self._slots: list[_Slot] = []
-        low, high = np.zeros((2, 1 << 16, 4), np.uint8)
-        for number, item in enumerate(wanted):
-            table = multiply_table(power_of_x(8 * item.size))
-            register = item.crc ^ crc_of_zeros(item.size)
-            self._slots.append(_Slot(item, table, register))
-            low[:, number], high[:, number] = halves(table.astype(np.uint8))
-            low[:, number] ^= np.uint8(register & 0xFF)
-        self._low, self._high = (table.view(np.uint32).reshape(-1) for table in (low, high))
-
-    def hits(self, low: Places, high: Places, ends: Ends) -> Iterator[tuple[Wanted, int]]:
-        """Iterate over the runs that fit, and their places."""
-        lasts = [ends(slot.item.size) for slot in self._slots]
-        likely: list[list[Places]] = [[] for _ in lasts]
-        count = max(len(words) for words, _ in lasts)
-        packed = np.empty((min(count, _ROUND), 4), np.uint8)
-        values, other = packed.view(np.uint32).reshape(-1), np.empty(len(packed), np.uint32)
-        for begin in range(0, count, _ROUND):
-            stop = min(begin + _ROUND, count)
-            here = values[: stop - begin]
-            np.take(self._low, low[begin:stop], out=here, mode="clip")
-            np.take(self._high, high[begin:stop], out=other[: stop - begin], mode="clip")
-            here ^= other[: stop - begin]
-            for number, (_, low_bytes) in enumerate(lasts):
-                part = low_bytes[begin:stop]
-                likely[number].append(np.flatnonzero(packed[: len(part), number] == part) + begin)
-        for slot, found, (words, _) in zip(self._slots, likely, lasts, strict=True):
-            at = np.concatenate(found) if found else np.empty(0, np.intp)
-            for place in at[slot.confirm(low[at], high[at], words[at])].tolist():
-                yield slot.item, place
-
-
-Tests = Sequence[OneTest | FourTests]
-
-
-def halves(table: npt.NDArray[_Unsigned]) -> tuple[npt.NDArray[_Unsigned], ...]:
-    """Return the products of a factor with every low half and with every high half of a word.
+    Checksums of one size are sought together, and several threads share large work.
 
     Args:
-        table: The factor's `multiply_table`, or only some low bits of it.
+        starts: The registers at the positions where windows start.
+        wanted: The runs.
+        ends: Returns for a size where the windows end.
     """
-    return tuple((table[n + 1][:, None] ^ table[n]).reshape(-1) for n in (0, 2))
+    found: dict[Wanted, list[int]] = {item: [] for item in wanted}
+    grouped: dict[int, list[Wanted]] = defaultdict(list)
+    for item in found:
+        grouped[item.size].append(item)
+    known = ((size, items, ends(size)) for size, items in grouped.items() if size)
+    sizes = [_Size(size, items, there) for size, items, there in known if there.windows > 0]
+    if not sizes:
+        return found
+    # At least two shares, so that two threads have work.
+    parts = starts.rectangles(min(_TILE, max(_LEAST_TILE, starts.rows * starts.width // 2)))
+    size = min(_MOST_TILES, -(-len(parts) // 2))
+    shares = [parts[first : first + size] for first in range(0, len(parts), size)]
+    for hits in in_threads(lambda share: _search(starts, sizes, share), shares):
+        for item, position in hits:
+            found[item].append(position)
+    return {item: sorted(positions) for item, positions in found.items()}
 
 
-def make_tests(wanted: Iterable[Wanted]) -> list[OneTest | FourTests]:
-    """Group what is sought: sizes with one checksum in fours, the others one by one."""
-    sizes: dict[int, list[Wanted]] = defaultdict(list)
-    for item in wanted:
-        sizes[item.size].append(item)
-    alone = sorted(items[0] for items in sizes.values() if len(items) == 1)
-    several = [items for items in sizes.values() if len(items) > 1]
-    tests: list[OneTest | FourTests] = []
-    tests += [FourTests(alone[n : n + 4]) for n in range(0, len(alone), 4)]
-    tests += [OneTest(items[0].size, [item.crc for item in items]) for items in several]
-    return tests
+class _Bit(NamedTuple):
+    """A bit that is tested: its plane at the end, and what is added to it from the start."""
+
+    plane: int
+    sums: tuple[tuple[int, int], ...]
+    """Groups of planes, and which sum of each."""
 
 
-def iter_hits(starts: Words, tests: Tests, ends: Ends) -> Iterator[tuple[Wanted, int]]:
-    """Iterate over the windows that fit, from the registers at their starts."""
-    low, high = (starts & 0xFFFF).astype(np.intp), (starts >> 16).astype(np.intp)
-    for test in tests:
-        yield from test.hits(low, high, ends)
+class _Size:
+    """Tests whether windows of one size have one of some checksums."""
+
+    __slots__ = ("_bits", "_ends", "_registers", "_table", "_targets", "_wanted")
+
+    def __init__(self, size: int, wanted: Iterable[Wanted], ends: Ends) -> None:
+        self._ends = ends
+        zeros = crc_of_zeros(size)
+        self._wanted = {item.crc ^ zeros: item for item in wanted}
+        self._registers = np.array(list(self._wanted), np.uint32)
+        self._table = table = multiply_table(power_of_x(8 * size))
+        # Taken back by `rest` bytes, the register at the end is the one at the position before,
+        # with these bytes added to its lowest bits: the others are known.
+        self._targets = list(self._wanted)
+        if ends.rest:
+            back = power_of_x(-8 * ends.rest)
+            self._targets = [multiply(register, back) for register in self._wanted]
+            table = multiply_table(power_of_x(8 * (size - ends.rest)))
+        self._bits = _choose_bits(table, 8 * ends.rest)
+
+    def passing(self, part: Rectangle, sums: Words, tests: Words) -> Iterator[Words]:
+        """Iterate over words with a bit for each window of a part that may fit."""
+        segments = list(self._ends.planes.segments(part, self._ends.offset))
+        for test, bit in zip(tests, self._bits, strict=False):
+            plane = self._ends.planes.bits[bit.plane]
+            for here, there, shift in segments:
+                if shift < LANES:
+                    np.right_shift(plane[there], shift, out=test[here])
+                else:
+                    test[here] = 0
+            for group, number in bit.sums:
+                np.bitwise_xor(test, sums[group, number], out=test)
+        yield from self._narrow(tests, self._targets, 0, None)
+
+    def _narrow(
+        self, tests: Words, targets: Sequence[int], level: int, kept: Words | None
+    ) -> Iterator[Words]:
+        """Iterate over the windows that have the bits of one of the targets, from a level on."""
+        if level == len(self._bits):
+            if kept is not None:
+                yield kept
+            return
+        for value in (0, 1):
+            some = [one for one in targets if one >> self._bits[level].plane & 1 == value]
+            if some:
+                agree = tests[level] if value else ~tests[level]
+                both = agree if kept is None else agree & kept
+                yield from self._narrow(tests, some, level + 1, both)
+
+    def hits(self, starts: Planes, positions: Positions) -> Iterator[tuple[Wanted, int]]:
+        """Iterate over the runs that are at one of some positions: all bits agree."""
+        planes, offset, windows, _, advance = self._ends
+        positions = positions[positions < windows]
+        for first in range(0, len(positions), _LOOKED_AT):
+            some = positions[first : first + _LOOKED_AT]
+            last = planes.values(some + offset)
+            if advance is not None:
+                last = advance(some + offset, last)
+            own = multiply_each(starts.values(some), self._table) ^ last
+            fits = np.isin(own, self._registers)
+            for register, position in zip(own[fits].tolist(), some[fits].tolist(), strict=True):
+                yield self._wanted[register], position
 
 
-def share_out(
-    work: Callable[[int, Tests], Hits],
-    shares: range,
-    tests: Tests,
-) -> Iterator[tuple[Wanted, int]]:
-    """Do the work for every share, in several threads if there are several shares."""
-    if not tests:
-        return
-    for hits in in_threads(lambda first: work(first, tests), shares):
-        yield from hits
+def _choose_bits(table: Words, first: int) -> list[_Bit]:
+    """Choose bits to test, from one on: those to which the fewest sums are added.
+
+    Args:
+        table: The `multiply_table` of the power of x that takes a start to the end.
+        first: The lowest bit that may be tested.
+    """
+    numbers = rows_of_factor(table)[first:, None] >> 4 * np.arange(GROUPS, dtype=np.uint32) & 15
+    order = np.argsort(np.count_nonzero(numbers, axis=1), kind="stable")[:_TESTED]
+    rows = zip(order.tolist(), numbers[order].tolist(), strict=True)
+    return [
+        _Bit(first + plane, tuple((group, one) for group, one in enumerate(row) if one))
+        for plane, row in rows
+    ]
 
 
-def in_threads(work: Callable[[_Share], _Done], shares: Sequence[_Share]) -> Iterator[_Done]:
-    """Do the work for every share, in several threads if that can be faster; in their order."""
-    threads = min(len(shares), os.cpu_count() or 1, MOST_THREADS)
-    if threads < 2:
-        yield from map(work, shares)
-        return
-    # Imported only now: it brings logging with it, which takes longer than a small search.
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(work, shares)
+def _search(
+    starts: Planes, sizes: Sequence[_Size], parts: Sequence[Rectangle]
+) -> list[tuple[Wanted, int]]:
+    """Return the runs that begin in some parts, and their positions."""
+    likely: list[list[Positions]] = [[] for _ in sizes]
+    sums = tests = np.empty((0, 0, 0, 0), np.uint32)
+    for part in parts:
+        shape = part.bottom - part.top, part.right - part.left
+        # Memory that is used again need not be made ready again.
+        if sums.shape[2:] != shape:
+            sums = np.empty((GROUPS, 16, *shape), np.uint32)
+            tests = np.empty((_TESTED, *shape), np.uint32)
+        fill_sums(starts.bits[:, part.top : part.bottom, part.left : part.right], sums)
+        for size, found in zip(sizes, likely, strict=True):
+            found += [starts.positions(part, words) for words in size.passing(part, sums, tests)]
+    return [
+        hit
+        for size, found in zip(sizes, likely, strict=True)
+        for hit in size.hits(starts, np.concatenate(found))
+    ]

@@ -212,11 +212,8 @@ def find_shifts(
         if not wanted:
             continue
         most = max([most, *(len(data) - item.size + 1 for item in wanted)])
-        registers = Registers(data)
         for residue in range(_ALIGNMENTS):
-            if residue:
-                registers = registers.moved()
-            for item, offsets in registers.find_each(wanted).items():
+            for item, offsets in Registers(data[residue:]).find_each(wanted).items():
                 deltas = {start + residue + at - wanted[item].offset for at in offsets}
                 found.update(deltas - {0})
     return [

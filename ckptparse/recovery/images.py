@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ckptparse.crc.search import Registers
+from ckptparse.crc.windows import Wanted
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
 from ckptparse.examination.payload import Payload
@@ -86,8 +87,10 @@ def _iter_hits(
         data = memoryview(source.read_at(start, stop - start))
         for remainder, group in _by_remainder(sought).items():
             registers = Registers(data[remainder:], step=_STEP)
-            for payload in group:
-                for offset in registers.find(payload.size, payload.crc32c or 0):
+            wanted = {one: Wanted(one.size, one.crc32c or 0) for one in group}
+            found = registers.find_each(wanted.values())
+            for payload, item in wanted.items():
+                for offset in found[item]:
                     if offset < _PIECE:
                         yield payload, start + remainder + offset
 
