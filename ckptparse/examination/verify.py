@@ -15,55 +15,17 @@ from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import Report
 from ckptparse.examination.summary import make_report
-from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin
+from ckptparse.files.context import Context
 from ckptparse.files.noted import NotedStorage
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import choose_leniently
 from ckptparse.inventory.parts import survey_candidate
 from ckptparse.inventory.survey import Survey
-from ckptparse.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["verify", "verify_path", "verify_survey"]
-
-
-def verify(
-    path: Place,
-    *,
-    hashes: bool = False,
-    progress: Progress | None = None,
-    executor: Executor | None = None,
-    store: Store = None,
-    cache: Cache = None,
-    limits: Limits = DEFAULT_LIMITS,
-) -> Report:
-    """Check a checkpoint: index, data files, every tensor, and what is beside them.
-
-    It does not stop at the first damage, and writes nothing. Data is read in pieces of 1 MiB.
-
-    Args:
-        path: Whatever `ckptparse.open` takes; the checkpoint may be damaged or half written.
-        hashes: Whether the report has the SHA-256 of every file that was read: each is read again.
-        progress: Called from time to time with the bytes read so far and the bytes to read.
-        executor: Who computes the checksums of a checkpoint whose index is whole: threads,
-            processes, `dask.distributed`'s `Client.get_executor()`, loky. The report is the same.
-            None: this thread; for files in a bucket, 16 threads that wait for answers.
-        store: As for `ckptparse.open`.
-        cache: As for `open`.
-        limits: Bounds on what its files may ask for.
-
-    Returns:
-        The report: `report.ok` tells whether anything that a reader could use is damaged.
-
-    Raises:
-        CheckpointNotFoundError: No file of a checkpoint is there.
-        NotACheckpointError: The file there was never part of one; `.identity` says what it is.
-        StorageError: The network or a worker failed, which says nothing of the checkpoint.
-    """
-    found = begin(path, store=store, cache=cache, limits=limits, progress=progress, lenient=True)
-    return verify_path(*found, hashes=hashes, executor=executor)
+__all__ = ["verify_path", "verify_survey"]
 
 
 def verify_path(
@@ -75,12 +37,12 @@ def verify_path(
     rows: Rows | None = None,
     neighbours: bool = True,
 ) -> Report:
-    """Check the checkpoint that a path means; see `verify`.
+    """Check the checkpoint that a path means; see `ckptparse.verify`.
 
     Args:
         path: The path.
         context: Where it leads.
-        hashes, executor: As for `verify`.
+        hashes, executor: As for `ckptparse.verify`.
         rows: As for `verify_survey`.
         neighbours: Whether other checkpoints are looked at if this one is damaged.
     """
