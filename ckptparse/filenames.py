@@ -61,17 +61,16 @@ SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 VARIABLES = "variables"
 """Both the directory of a SavedModel's variables and their prefix in it."""
 
-# A damaged header can have negative numbers, and `shard_path` makes such names of them.
-_DATA_PATH = re.compile(r"(?s)(.*)\.data-(-?\d{5,})-of-(-?\d{5,})")
-_LEGACY_PATH = re.compile(r"(?s)(.*)-(\d{5,})-of-(\d{5,})")
-_SHARD_SUFFIX = re.compile(r"-[\d?]+-of-\d+$")
-_TEMPORARY = re.compile(r"(?s)(.*)\.tempstate\d+")
-_TEMP_DIRECTORY = re.compile(r"(?s)(.*)_temp(?:_[0-9a-f]{32})?")
-_PART = re.compile(
-    r"(?s)(?:(.*)\.)?part-(\d{5,})-of-(\d{5,})(\.index|\.data-.*?)(?:\.tempstate\d+)?"
-)
-_STEP = re.compile(r"(?s).*?-(\d+)")
-_COPY = re.compile(r"(?s)(.+) \(\d+\)")
+# Compiled when first used: most calls use one or two of them. A damaged header can have negative
+# numbers, and `shard_path` makes such names of them.
+_DATA_PATH = r"(?s)(.*)\.data-(-?\d{5,})-of-(-?\d{5,})"
+_LEGACY_PATH = r"(?s)(.*)-(\d{5,})-of-(\d{5,})"
+_SHARD_SUFFIX = r"-[\d?]+-of-\d+$"
+_TEMPORARY = r"(?s)(.*)\.tempstate\d+"
+_TEMP_DIRECTORY = r"(?s)(.*)_temp(?:_[0-9a-f]{32})?"
+_PART = r"(?s)(?:(.*)\.)?part-(\d{5,})-of-(\d{5,})(\.index|\.data-.*?)(?:\.tempstate\d+)?"
+_STEP = r"(?s).*?-(\d+)"
+_COPY = r"(?s)(.+) \(\d+\)"
 _DATA_MARK = ".data-"
 _RENAMED = (".data", ".bak", ".part", ".tmp")
 """Endings that programs and people give to files which they copy, download or keep."""
@@ -107,7 +106,7 @@ def legacy_path(prefix: str, number: int, count: int) -> str:
 
 def split_data_path(path: str) -> tuple[str, int, int] | None:
     """Return prefix, shard number and number of shards of a data file's path; None for others."""
-    match = _DATA_PATH.fullmatch(path)
+    match = re.fullmatch(_DATA_PATH, path)
     return (match[1], int(match[2]), int(match[3])) if match else None
 
 
@@ -133,30 +132,30 @@ def split_legacy_path(path: str) -> tuple[str, int, int] | None:
 
     A data file's name has the same end: look for that first.
     """
-    match = _LEGACY_PATH.fullmatch(path)
+    match = re.fullmatch(_LEGACY_PATH, path)
     return (match[1], int(match[2]), int(match[3])) if match else None
 
 
 def strip_shard_suffix(path: str) -> str:
     """Take `-00000-of-00002` or `-?????-of-00002` off a path."""
-    return _SHARD_SUFFIX.sub("", path)
+    return re.sub(_SHARD_SUFFIX, "", path)
 
 
 def strip_temporary(path: str) -> str | None:
     """Return the final path of a file that a save did not rename yet; None for other names."""
-    match = _TEMPORARY.fullmatch(path)
+    match = re.fullmatch(_TEMPORARY, path)
     return match[1] if match else None
 
 
 def strip_temp_directory(path: str) -> str | None:
     """Return the prefix whose parts a directory such as `P_temp` keeps; None for other names."""
-    match = _TEMP_DIRECTORY.fullmatch(path)
+    match = re.fullmatch(_TEMP_DIRECTORY, path)
     return match[1] if match else None
 
 
 def split_part(name: str) -> Part | None:
     """Take the name of a part of a save to pieces; None for other names."""
-    match = _PART.fullmatch(name)
+    match = re.fullmatch(_PART, name)
     if match is None:
         return None
     return Part(match[1], int(match[2]), int(match[3]), match[4] == INDEX_SUFFIX)
@@ -164,13 +163,13 @@ def split_part(name: str) -> Part | None:
 
 def strip_copy_number(name: str) -> str | None:
     """Return `P` of the name `P (1)` that a browser gives a second download; None for others."""
-    match = _COPY.fullmatch(name)
+    match = re.fullmatch(_COPY, name)
     return match[1] if match else None
 
 
 def find_step(name: str) -> int | None:
     """Return the number that the last part of a prefix ends in: 100 of `model.ckpt-100`."""
-    match = _STEP.fullmatch(name)
+    match = re.fullmatch(_STEP, name)
     return int(match[1]) if match else None
 
 

@@ -7,9 +7,8 @@ the newest one that is.
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptparse.backend import Backend, Format, Origin
 from ckptparse.bundle.naming import encode_name
@@ -67,8 +66,7 @@ def open_checkpoint(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class CandidateOpener:
+class CandidateOpener(NamedTuple):
     """How the files of a checkpoint are opened, in another process too."""
 
     candidate: Candidate
@@ -149,8 +147,7 @@ def _find_beside(inventory: Inventory, context: Context) -> str | None:
     return next((one for one in found if _is_whole(Candidate("v2", one), context)), None)
 
 
-@dataclass(frozen=True, slots=True)
-class GraphBeside:
+class GraphBeside(NamedTuple):
     """The `.meta` beside a checkpoint, read if somebody asks."""
 
     path: str

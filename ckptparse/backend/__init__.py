@@ -8,8 +8,7 @@ copied is opened again at its first use: `reopening`.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy.typing as npt
 
@@ -199,8 +198,7 @@ def _reopen(opener: Opener, fingerprint: Hashable) -> Origin:
     return Origin(opener, ReopenedBackend(opener, fingerprint), is_shared=True)
 
 
-@dataclass(frozen=True, slots=True)
-class OrphanOrigin:
+class OrphanOrigin(NamedTuple):
     """Where a slice comes from that no tensor lists."""
 
     origin: Origin

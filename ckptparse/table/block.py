@@ -17,8 +17,8 @@ keys strictly increase.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from operator import lt
+from typing import NamedTuple
 
 from ckptparse.coding.varint import decode_varint
 from ckptparse.errors import MalformedError
@@ -41,8 +41,7 @@ class KeyOrderError(MalformedError):
     """Keys of a table do not strictly increase."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlockEntries:
+class BlockEntries(NamedTuple):
     """All entries of a block, as columns. The value of entry i is `contents[starts[i]:ends[i]]`."""
 
     contents: bytes

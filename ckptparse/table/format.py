@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 from ckptparse.coding.checksum import crc32c, mask_crc, unmask_crc
 from ckptparse.coding.varint import decode_varint, encode_varint
@@ -61,8 +61,7 @@ class Compression(IntEnum):
     SNAPPY = 1
 
 
-@dataclass(frozen=True, slots=True)
-class BlockHandle:
+class BlockHandle(NamedTuple):
     """Where a block's contents are in the file, in bytes. The trailer follows them."""
 
     offset: int
