@@ -223,3 +223,69 @@ def test_progress_tells_of_what_was_measured(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as executor:
         ckptparse.stats(path, executor=executor, progress=lambda a, b: told.append((a, b)))
     assert told[-1][0] == told[-1][1] > 0
+
+
+# ----------------------------------------------------------------------------------- recovery
+
+
+def lost_in_noise(directory: Path) -> tuple[Path, list[Path]]:
+    """Write a checkpoint whose data is lost, and files that hold it somewhere among noise."""
+    rng = np.random.default_rng(12)
+    bundle = builder.Bundle()
+    for number in range(6):
+        bundle.add(f"t{number}", rng.standard_normal(2000 + number).astype(np.float32))
+    directory.mkdir()
+    bundle.write(directory / "m")
+    shard = directory / "m.data-00000-of-00001"
+    data = shard.read_bytes()
+    shard.unlink()
+    odd, image = directory.parent / "rescued.bin", directory.parent / "disk.img"
+    odd.write_bytes(rng.bytes(90_004) + data[:20_000] + rng.bytes(100_004) + data[20_000:])
+    image.write_bytes(rng.bytes(512 * 300) + data[: 512 * 60] + rng.bytes(512 * 301))
+    return directory / "m", [odd, image]
+
+
+def test_processes_recover_what_the_caller_does(
+    tmp_path: Path, processes: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that small files are searched in several pieces.
+    monkeypatch.setattr("ckptparse.recovery.evidence.payloads._PIECE", 1 << 15)
+    monkeypatch.setattr("ckptparse.recovery.images._PIECE", 1 << 16)
+    path, evidence = lost_in_noise(tmp_path / "run")
+    for files in (evidence, evidence[:1], evidence[1:]):
+        alone = ckptparse.recover(path, evidence=files)
+        assert len(alone) >= 4
+        with Counting(2) as threads:
+            shared = ckptparse.recover(path, evidence=files, executor=threads)
+        assert threads.count >= 4
+        others = ckptparse.recover(path, evidence=files, executor=processes)
+        for found in (shared, others):
+            assert found.report.to_dict() == alone.report.to_dict()
+            assert {name: one.read().tobytes() for name, one in found.items()} == {
+                name: one.read().tobytes() for name, one in alone.items()
+            }
+
+
+def test_a_worker_that_fails_at_a_search_is_told_with_file_and_bytes(tmp_path: Path) -> None:
+    path, evidence = lost_in_noise(tmp_path / "run")
+    for file in evidence:
+        with pytest.raises(StorageError, match=rf"{file.name}' from byte 0 to byte \d+") as caught:
+            ckptparse.recover(path, evidence=[file], executor=Dying())
+        assert "a process died" in str(caught.value)
+
+
+def test_a_file_that_is_another_for_the_workers_is_told(tmp_path: Path) -> None:
+    path, evidence = lost_in_noise(tmp_path / "run")
+
+    class Elsewhere(Executor):
+        def submit(self, work: Any, *_: Any, **__: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            evidence[0].write_bytes(b"another")
+            try:
+                future.set_result(work())
+            except StorageError as error:
+                future.set_exception(error)
+            return future
+
+    with pytest.raises(StorageError, match="was replaced while it was read"):
+        ckptparse.recover(path, evidence=evidence[:1], executor=Elsewhere())

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from ckptparse.crc.search import Registers
 from ckptparse.crc.windows import Wanted
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
@@ -20,6 +19,7 @@ from ckptparse.examination.payload import Payload
 from ckptparse.examination.places import NO_CHANCE, Place, is_telling
 from ckptparse.examination.readers import DataFile
 from ckptparse.problems import Cause, EvidenceRule
+from ckptparse.recovery.workers import Piece, Workers
 
 __all__ = ["find_in_images"]
 
@@ -35,10 +35,11 @@ _MOST_SOUGHT = 16
 Places = dict[DataFile, list[Place]]
 
 
-def find_in_images(case: Case, paths: Iterable[str], places: Places) -> Places:
+def find_in_images(case: Case, paths: Iterable[str], places: Places, workers: Workers) -> Places:
     """Look for lost payloads in other files; return `places` with those found, by data file.
 
     Raises:
+        StorageError: A worker failed.
         CheckpointError: One of the files cannot be opened.
     """
     found = defaultdict(list, {file: list(known) for file, known in places.items()})
@@ -49,17 +50,24 @@ def find_in_images(case: Case, paths: Iterable[str], places: Places) -> Places:
             raise case.files.failure(file) or CheckpointError("It cannot be opened", path=path)
         lost = list(_iter_lost(case, found))
         if size and lost:
-            _search(case, file, size, lost, found)
+            hits = _iter_hits(case, file, size, lost, workers)
+            _take(case, file, hits, lost, found)
     return dict(found)
 
 
-def _search(case: Case, file: DataFile, size: int, lost: Sequence[Payload], places: Places) -> None:
+def _take(
+    case: Case,
+    file: DataFile,
+    hits: Iterable[tuple[Payload, int]],
+    lost: Sequence[Payload],
+    places: Places,
+) -> None:
     deltas: dict[tuple[DataFile, int], int] = defaultdict(int)
-    for payload, offset in _iter_hits(case, file, size, lost):
+    for payload, offset in hits:
         deltas[payload.file, offset - payload.offset] += 1
-    positions = size // _STEP
-    for (own, delta), hits in deltas.items():
-        chance = positions / 2**32 if hits == 1 else NO_CHANCE
+    positions = (case.files.size(file) or 0) // _STEP
+    for (own, delta), count in deltas.items():
+        chance = positions / 2**32 if count == 1 else NO_CHANCE
         what = f"finding it in {file.path}"
         place = Place(file, delta, Cause.SHIFTED, what, chance, EvidenceRule.IMAGE)
         places[own].append(_confirmed(case, place, own, lost))
@@ -76,23 +84,27 @@ def _iter_lost(case: Case, places: Places) -> Iterator[Payload]:
 
 
 def _iter_hits(
-    case: Case, file: DataFile, size: int, lost: Sequence[Payload]
+    case: Case, file: DataFile, size: int, lost: Sequence[Payload], workers: Workers
 ) -> Iterator[tuple[Payload, int]]:
     """Iterate over the offsets in a file where a lost payload is."""
     sought = _choose(lost)
-    overlap = max((payload.size for payload in sought), default=0)
-    source = case.files.source(file)
-    for start in range(0, size, _PIECE):
-        stop = min(size, start + _PIECE + overlap)
-        data = memoryview(source.read_at(start, stop - start))
-        for remainder, group in _by_remainder(sought).items():
-            registers = Registers(data[remainder:], step=_STEP)
-            wanted = {one: Wanted(one.size, one.crc32c or 0) for one in group}
-            found = registers.find_each(wanted.values())
-            for payload, item in wanted.items():
-                for offset in found[item]:
-                    if offset < _PIECE:
-                        yield payload, start + remainder + offset
+    if not sought:
+        return
+    groups: dict[int, dict[Wanted, list[Payload]]] = defaultdict(lambda: defaultdict(list))
+    for payload in sought:
+        item = Wanted(payload.size, payload.crc32c or 0)
+        groups[payload.offset % _STEP][item].append(payload)
+    wanted = {remainder: tuple(group) for remainder, group in groups.items()}
+    reach = _PIECE + max(payload.size for payload in sought)
+    pieces = (
+        Piece(start, min(reach, size - start), _PIECE, _STEP, wanted)
+        for start in range(0, size, _PIECE)
+    )
+    for piece, found in workers.search(case.files.source(file), pieces, path=file.path):
+        for (remainder, item), offsets in found.items():
+            for payload in groups[remainder][item]:
+                for offset in offsets:
+                    yield payload, piece.start + offset
 
 
 def _choose(lost: Sequence[Payload]) -> list[Payload]:
@@ -105,13 +117,6 @@ def _choose(lost: Sequence[Payload]) -> list[Payload]:
     good.sort(key=lambda payload: (payload.file.path, payload.offset))
     step = -(-len(good) // _MOST_SOUGHT) or 1
     return good[::step]
-
-
-def _by_remainder(sought: Sequence[Payload]) -> dict[int, list[Payload]]:
-    groups: dict[int, list[Payload]] = defaultdict(list)
-    for payload in sought:
-        groups[payload.offset % _STEP].append(payload)
-    return groups
 
 
 def _confirmed(case: Case, place: Place, own: DataFile, lost: Sequence[Payload]) -> Place:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.windows import Wanted
@@ -64,6 +64,10 @@ from ckptparse.recovery.rebuild.view import rebuild
 from ckptparse.recovery.result import Recovery
 from ckptparse.recovery.siblings import Siblings
 from ckptparse.recovery.untouched import leave_untouched
+from ckptparse.recovery.workers import CALLER, Workers
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["recover", "recover_survey"]
 
@@ -79,6 +83,7 @@ def recover(
     mapfile: str | os.PathLike[str] | None = None,
     shapes: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     hashes: bool = False,
+    executor: Executor | None = None,
     progress: Progress | None = None,
     store: Store = None,
     cache: Cache = None,
@@ -107,6 +112,8 @@ def recover(
             the data file is then a guess, and the tensors are unverified.
         hashes: Whether the report has the SHA-256 of every file that was read: each is read again.
             What `Recovery.write` writes has them in any case.
+        executor: Who searches files of the evidence for lost tensors: threads, processes,
+            `dask.distributed`'s `Client.get_executor()`, loky. The result is the same.
         progress: Called from time to time with the bytes read so far and the bytes to read.
         store: As for `ckptparse.open`.
         cache: As for `open`.
@@ -120,6 +127,7 @@ def recover(
     Raises:
         CheckpointNotFoundError: No file of a checkpoint is there, or a file of the evidence is not.
         NotACheckpointError: The file there was never part of one; `.identity` says what it is.
+        StorageError: A worker failed; the error names the file and the bytes.
         MalformedError: `shapes` are no shapes, or `mapfile` is no map file.
     """
     place, aside = begin(
@@ -135,7 +143,8 @@ def recover(
             *begin(mapfile, store=store, cache=cache, limits=limits), hashes=hashes
         )
     given = read_shapes(shapes, context)
-    recovery = _find(place, _Options(siblings, named, given, known, aside), context)
+    workers = Workers(executor, context.storage)
+    recovery = _find(place, _Options(siblings, named, given, known, aside, workers), context)
     asked = describe_asked(
         place,
         siblings=siblings,
@@ -194,7 +203,8 @@ def _is_directory(path: str, context: Context) -> bool:
 
 def recover_survey(survey: Survey, context: Context) -> Recovery:
     """Get back a checkpoint whose files are known, from these alone."""
-    return _recover(survey, _Options(False, Evidence((), context), (), None, context), context)
+    options = _Options(False, Evidence((), context), (), None, context, CALLER)
+    return _recover(survey, options, context)
 
 
 def _inside(
@@ -218,6 +228,7 @@ class _Options:
     mapfile: Mapfile | None
     aside: Context
     """For files that are looked at and say nothing of this checkpoint."""
+    workers: Workers
 
 
 def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
@@ -233,7 +244,7 @@ def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
         _work_out(case, options)
         found = diagnose(case, deep=True, siblings=options.siblings)
         places = find_places(case, options.evidence, found.places, options.mapfile)
-        places = find_in_images(case, options.evidence.files, places)
+        places = find_in_images(case, options.evidence.files, places, options.workers)
         report = make_report(case, found.problems)
         mender = _make_mender(case, Diagnosis(places, found.problems), options)
         mended = {name: _mend(one, mender, case) for name, one in case.tensors.items()}
@@ -284,7 +295,7 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
             find_twins(case),
             found.places,
             siblings,
-            found=evidence.find(_lost(case)),
+            found=evidence.find(_lost(case), options.workers),
             data_files=evidence.data_files,
         ),
         Inferrer(files, expectations, damaged, find_doubted(case, found.places)),

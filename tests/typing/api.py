@@ -123,7 +123,7 @@ def mend(path: str, out: str) -> bool:
         print(problem.code, problem.severity == "error", problem.where, problem.message)
     for name, tensor in report.tensors.items():
         print(name, tensor.status == "verified", tensor.cause, tensor.ranges)
-    recovery: ckptparse.Recovery = ckptparse.recover(path, siblings=False)
+    recovery: ckptparse.Recovery = ckptparse.recover(path, siblings=False, executor=None)
     arrays: list[npt.NDArray[Any]] = [back.read(fill=0) for back in recovery.values()]
     written: ckptparse.Written = recovery.write(out, offer="plausible", fill=0)
     again: ckptparse.Replay = ckptparse.replay(written.report or "report.json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +19,7 @@ from ckptparse.graph.graph import Graph
 from ckptparse.recovery.evidence.containers import iter_parts
 from ckptparse.recovery.evidence.graphs import iter_graphs
 from ckptparse.recovery.evidence.payloads import Match, find_everywhere, find_payloads
+from ckptparse.recovery.workers import CALLER, Workers
 
 __all__ = ["Evidence", "Member"]
 
@@ -117,25 +118,36 @@ class Evidence:
         except CheckpointError:
             return []
 
-    def find(self, wanted: Iterable[Wanted]) -> dict[Wanted, tuple[DataFile, int, float]]:
-        """Find runs of bytes in the files: where each is, and the chance that it is another one."""
+    def find(
+        self, wanted: Iterable[Wanted], workers: Workers = CALLER
+    ) -> dict[Wanted, tuple[DataFile, int, float]]:
+        """Find runs of bytes in the files: where each is, and the chance that it is another one.
+
+        Raises:
+            StorageError: A worker failed.
+        """
         left = dict.fromkeys(wanted)
         found: dict[Wanted, tuple[DataFile, int, float]] = {}
         for path in self.files:
             if not left:
                 break
-            with suppress(CheckpointError), closing(self.context.storage.open(path)) as source:
-                for match in self._iter_matches(source, self.kinds[path], left):
-                    undo = None if match.source is source else self._undo(match.source)
-                    found.setdefault(
-                        match.wanted, (DataFile(path, undo), match.offset, match.chance)
-                    )
+            try:
+                with closing(self.context.storage.open(path)) as source:
+                    for match in self._iter_matches(source, self.kinds[path], left, workers):
+                        undo = None if match.source is source else self._undo(match.source)
+                        found.setdefault(
+                            match.wanted, (DataFile(path, undo), match.offset, match.chance)
+                        )
+            except CheckpointError as error:
+                # A file that cannot be read gives nothing.
+                if error is workers.failure:
+                    raise
             for item in found:
                 left.pop(item, None)
         return found
 
     def _iter_matches(
-        self, source: Source, kind: str, wanted: Collection[Wanted]
+        self, source: Source, kind: str, wanted: Collection[Wanted], workers: Workers
     ) -> Iterator[Match]:
         """Iterate over runs at places that a container names; in an unknown file, anywhere."""
         limits = self.context.limits
@@ -144,7 +156,7 @@ class Evidence:
             # Each position and run adds 1 in 2^32: so many are sought that the bound still holds.
             count = int(HIGHEST_CHANCE * 2**32) // max(1, source.size // 4)
             largest = sorted(wanted, key=lambda item: -item.size)[:count]
-            yield from find_everywhere(source, largest, limits=limits)
+            yield from find_everywhere(source, largest, limits=limits, workers=workers)
 
     def _undo(self, part: Source) -> Member:
         return Member(part.path, self.context)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ckptparse.crc.search import Registers
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 from ckptparse.parallel import stream_crc
 from ckptparse.recovery.evidence.containers import iter_candidates, iter_parts
+from ckptparse.recovery.workers import CALLER, Piece, Workers
 
 __all__ = ["Match", "find_everywhere", "find_payloads"]
 
@@ -66,32 +66,49 @@ def find_payloads(source: Source, wanted: Iterable[Wanted], *, limits: Limits) -
 
 
 def find_everywhere(
-    source: Source, wanted: Iterable[Wanted], *, step: int = 4, limits: Limits
+    source: Source,
+    wanted: Iterable[Wanted],
+    *,
+    step: int = 4,
+    limits: Limits,
+    workers: Workers = CALLER,
 ) -> Iterator[Match]:
     """Find runs at the multiples of `step`, each once. Archives are unpacked first.
-
-    Takes about 5 s for each GB, for ten sizes at steps of 4 bytes.
 
     Args:
         source: The file.
         wanted: The runs. Those of fewer than 16 bytes or more than 256 MiB are not sought.
         step: 4, or a multiple of 256.
         limits: Bounds on what is unpacked.
+        workers: Who searches. What was unpacked is searched by the caller.
     """
     left = _by_size(wanted)
     for part in iter_parts(source, limits=limits):
         sizes = [size for size, crcs in left.items() if crcs and size <= min(part.size, _LARGEST)]
-        overlap = max(sizes, default=0)
+        if not sizes:
+            continue
         positions = part.size // step
-        for start in range(0, part.size if sizes else 0, _PIECE):
-            items = [Wanted(size, crc) for size in sizes for crc in left[size]]
-            data = part.read_at(start, min(_PIECE + overlap, part.size - start))
-            found = Registers(data, step=step).find_each(items)
-            for item, offsets in found.items():
-                if offsets and offsets[0] < _PIECE:
+        path = source.path if part is source else None
+        for piece, found in workers.search(part, _iter_pieces(part, sizes, left, step), path=path):
+            # What was found in an earlier piece is not sought any more.
+            count = sum(len(left[size]) for size in sizes)
+            chance = min(1.0, positions * count / _CHECKSUMS)
+            for (_, item), offsets in found.items():
+                if offsets and item.crc in left[item.size]:
                     left[item.size].discard(item.crc)
-                    chance = positions * len(items) / _CHECKSUMS
-                    yield Match(item, part, start + offsets[0], min(1.0, chance))
+                    yield Match(item, part, piece.start + offsets[0], chance)
+
+
+def _iter_pieces(
+    part: Source, sizes: Sequence[int], left: Mapping[int, set[int]], step: int
+) -> Iterator[Piece]:
+    """Iterate over the pieces of a file, each with what is left to be sought in it."""
+    reach = _PIECE + max(sizes)
+    for start in range(0, part.size, _PIECE):
+        items = tuple(Wanted(size, crc) for size in sizes for crc in sorted(left[size]))
+        if not items:
+            return
+        yield Piece(start, min(reach, part.size - start), _PIECE, step, {0: items})
 
 
 def _by_size(wanted: Iterable[Wanted]) -> Mapping[int, set[int]]:
