@@ -106,7 +106,7 @@ class EvidenceRule(_Word):
     STEP_SIZE = "size of a step"
     """It is a step: of 64 bits if the higher half is zero, else of 32."""
     SCALAR_SIZE = "size of a scalar"
-    """An optimizer's object holds it itself, so it is one float."""
+    """An optimizer's object holds it itself, or it is the total or count of a mean: one float."""
     SEED_SIZE = "size of a seed"
     """It is the state of a seed generator: two words of 32 bits."""
     STRING_SIZE = "size of a string"

@@ -33,14 +33,21 @@ from ckptparse.crc.inversion import (
     find_zeros,
     integer_is_proved,
 )
+from ckptparse.dtypes import DataType
+from ckptparse.examination import readers
+from ckptparse.examination.block_correction import correct_block
 from ckptparse.examination.carving import find_blocks
 from ckptparse.examination.index_view import _looks_right
+from ckptparse.examination.payload import Payload
 from ckptparse.examination.places import is_noise
 from ckptparse.examination.resuming import Budget, iter_resumed
 from ckptparse.files.memory import MemorySource
+from ckptparse.inventory.survey import Origin
 from ckptparse.limits import DEFAULT_LIMITS
-from ckptparse.recovery.imaging.splits import DataFile, Piece, Placement, complete
+from ckptparse.recovery.imaging.pieces import DataFile, Piece, Placement
+from ckptparse.recovery.imaging.splits import complete
 from ckptparse.recovery.imaging.tables import iter_tables
+from ckptparse.recovery.string_flips import find_string_bit
 
 COUNT = 1000
 Rng = np.random.Generator
@@ -134,6 +141,39 @@ def test_a_thousand_checksums_are_no_natural_number_of_zeros() -> None:
     found = [size for size in (find_zeros(word(rng)) for _ in range(COUNT)) if size is not None]
     # Every second checksum is that of some number of zeros: the chance tells which to believe.
     assert sum(chance_of_zeros(size) <= 1e-3 for size in found) <= 2
+
+
+def strings_payload(count: int, size: int, crc: int) -> Payload:
+    return Payload(
+        DataType.DT_STRING,
+        (count,),
+        readers.DataFile("model.data-00000-of-00001"),
+        0,
+        size,
+        crc,
+        proved=True,
+        doubt="",
+        chance=0.0,
+        index="model.index",
+        origin=Origin.FINAL,
+    )
+
+
+def test_a_thousand_tensors_of_other_strings_are_no_flipped_bit() -> None:
+    rng = np.random.default_rng(13)
+    found = 0
+    for _ in range(COUNT):
+        words = [rng.bytes(int(rng.integers(0, 40))) for _ in range(5)]
+        data, _ = builder.string_payload(words)
+        found += find_string_bit(data, strings_payload(5, len(data), word(rng))) is not None
+    check_hits(found, chance_of_bit(200))
+
+
+def test_a_thousand_blocks_of_noise_are_no_flipped_bit_of_a_block() -> None:
+    rng = np.random.default_rng(14)
+    for _ in range(COUNT):
+        stored = rng.bytes(4096)
+        assert correct_block(stored, lambda key, value: True, DEFAULT_LIMITS) is None
 
 
 # -------------------------------------------------------------------------- bytes somewhere else

@@ -57,6 +57,20 @@ def test_the_checkpoints_of_an_image_are_listed_and_got_back(tmp_path: Path) -> 
         check(one.recover(), seed)
 
 
+@pytest.mark.parametrize("block", [512, 1024, 2048])
+def test_the_index_tells_how_large_the_blocks_of_an_image_are(block: int, tmp_path: Path) -> None:
+    raw = write(make_model(0, rows=500), tmp_path / "made" / "model").read_bytes()
+    index = (tmp_path / "made" / "model.index").read_bytes()
+    parts = [b"x" * 5 * block, raw[: 201 * block], b"y" * 3 * block, index]
+    parts += [bytes(-len(index) % block), b"z" * 2 * block, raw[201 * block :], b"z" * block]
+    if sum(map(len, parts[:3])) // block % 2 == 0:
+        parts.insert(0, b"w" * block)
+    (tmp_path / "disk.img").write_bytes(b"".join(parts))
+    found = ckptparse.scan(tmp_path / "disk.img")
+    assert found.block == block and [one.share for one in found] == [1.0]
+    check(found[0].recover(), 0)
+
+
 def test_recover_takes_an_image(tmp_path: Path) -> None:
     check(ckptparse.recover(make_image(tmp_path, (0,))), 0)
 

@@ -59,7 +59,7 @@ from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.rebuild.alone import tile_alone
 from ckptparse.recovery.rebuild.shape_files import read_shapes
 from ckptparse.recovery.rebuild.shapes import GivenTensor
-from ckptparse.recovery.rebuild.sources import iter_sources
+from ckptparse.recovery.rebuild.sources import find_shapes, iter_sources
 from ckptparse.recovery.rebuild.view import rebuild
 from ckptparse.recovery.result import Recovery
 from ckptparse.recovery.siblings import Siblings
@@ -261,8 +261,10 @@ def _work_out(case: Case, options: _Options) -> None:
     if not case.survey.has_index or (case.main is not None and case.main.complete):
         return
     layouts = iter_sources(case, options.evidence, siblings=options.siblings)
+    shapes = options.shapes or find_shapes(case, options.evidence)
+    # What Keras says of its layers is not all that there is: it cannot tile a file alone.
     rebuilt = rebuild(case, layouts, options.shapes)
-    view = tile_alone(case, options.shapes) if rebuilt is None else rebuilt.view
+    view = tile_alone(case, shapes) if rebuilt is None else rebuilt.view
     if view is None:
         return
     missing = [one for name, one in view.tensors.items() if name not in case.tensors]

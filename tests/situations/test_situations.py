@@ -187,6 +187,14 @@ def image_in_three_stretches(directory: Path) -> Given:
     return in_an_image(directory, [97, 250], 4096)
 
 
+def image_of_two_kibibytes(directory: Path) -> Given:
+    return in_an_image(directory, [333], 2048)
+
+
+def image_of_sectors(directory: Path) -> Given:
+    return in_an_image(directory, [1777], 512)
+
+
 def image_of_small_blocks(directory: Path) -> Given:
     return in_an_image(directory, [1001], 1024)
 
@@ -216,6 +224,8 @@ SITUATIONS = [
     Situation("stripes in the wrong order", stripes_in_the_wrong_order, 1.0, 1.0),
     Situation("an image, in one stretch", image_in_one_stretch, 1.0, 1.0),
     Situation("an image, in three stretches", image_in_three_stretches, 1.0, 1.0),
+    Situation("an image of blocks of 2 KiB", image_of_two_kibibytes, 1.0, 1.0),
+    Situation("an image of blocks of 512 bytes", image_of_sectors, 1.0, 1.0),
     Situation("an image of blocks of 1 KiB", image_of_small_blocks, 1.0, 1.0),
 ]
 

@@ -29,7 +29,7 @@ from ckptparse.recovery.evidence.gather import Evidence
 from ckptparse.recovery.imaging import extents
 from ckptparse.recovery.imaging.extents import Joined
 from ckptparse.recovery.imaging.mapfile import Mapfile
-from ckptparse.recovery.imaging.tables import find_block_size
+from ckptparse.recovery.imaging.tables import find_block_size, read_block_size
 from ckptparse.recovery.returns import restore_returns
 from ckptparse.recovery.statistics import judge_elements
 from ckptparse.recovery.stripes import Found, Stripes, find_stripes, try_stripes
@@ -263,15 +263,23 @@ def _in_image(
         return
     source = case.files.source(DataFile(path))
     sought = [_sought(case, file) for file in wanted]
+    stated = read_block_size(source)
+    lost = [one for file in wanted for one in _payloads(case, file, lost=True, places=places)]
     for block in dict.fromkeys((find_block_size(source), _SECTOR)):
         found = extents.put_together(source, sought, block, believe=believe)
         chance = extents.chance_of(source.size, sought, block)
+        whole = len(found) == len(wanted)
         for number, joined in found.items():
             there = DataFile(path, Joined.of(joined, mapfile))
             method = f"finding it in {path}"
             rule = EvidenceRule.IMAGE
-            yield wanted[number], Place(there, 0, Cause.SHIFTED, method, chance, rule)
-        if found:
+            place = Place(there, 0, Cause.SHIFTED, method, chance, rule)
+            mine = [one for one in lost if one.file == wanted[number] and one.form is Form.PLAIN]
+            if not all(place.holds(case.files, one) for one in mine):
+                whole = False
+            yield wanted[number], place
+        # Of blocks of an unknown size, some lie on a coarser grid by chance.
+        if found and (whole or stated is not None or not believe):
             return
 
 

@@ -271,13 +271,15 @@ class _Scanner:
         self.context = replace(context, storage=noted)
         self.image = open_image(noted, path)
         self.block = find_block_size(self.image)
-        self.stretches = Stretches(self.image, self.block)
         self.state = self._load()
         self.total = 2 * self.image.size
         self.done = 0
 
     def run(self) -> Scan:
         self._find_tables()
+        starts = [table.start for table in self.state.tables if table.kind != "damaged"]
+        self.block = find_block_size(self.image, starts)
+        self.stretches = Stretches(self.image, self.block)
         listed = list(self._iter_listed())
         files = [file for _, _, shards in listed for file in shards]
         self._find_payloads(files)

@@ -128,6 +128,8 @@ class Stretches:
 
     def _gaps(self, piece: Piece, position: int) -> list[Gap] | None:
         """Return the gaps around a place; None if nothing is known of such elements."""
+        if not piece.data_type:
+            return None
         low = max(0, position - _REACH) // _WINDOW
         high = -(-min(self._image.size, position + _REACH) // _WINDOW)
         states = [self._judged(piece, window) for window in range(low, high)]

@@ -6,7 +6,7 @@ the footer. So the table's size is known, and its start too, if it is in one par
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ckptparse.errors import CheckpointError
@@ -18,7 +18,7 @@ from ckptparse.proto.tensor_bundle_pb2 import BundleHeaderProto
 from ckptparse.table.format import Footer
 from ckptparse.table.reader import Table
 
-__all__ = ["FoundTable", "find_block_size", "iter_tables"]
+__all__ = ["FoundTable", "find_block_size", "iter_tables", "read_block_size"]
 
 _MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER = 48
@@ -27,6 +27,7 @@ _PIECE = 1 << 24
 _EXT_SUPERBLOCK = 1024
 """Offset of the superblock of ext2, ext3 and ext4, whatever the size of a block."""
 _EXT_MAGIC = b"\x53\xef"
+_SMALLEST_BLOCK = 512
 _DEFAULT_BLOCK = 4096
 """Bytes of a block if no superblock says it: the default of ext4, XFS, NTFS, APFS and btrfs."""
 
@@ -98,12 +99,26 @@ def _kind_of(source: Source, limits: Limits) -> str:
     return "v2" if header.num_shards > 0 else "v1"
 
 
-def find_block_size(image: Source) -> int:
-    """Return the size of blocks that the superblock of ext2 to ext4 states; else 4 KiB."""
+def find_block_size(image: Source, starts: Iterable[int] = ()) -> int:
+    """Return the size of blocks that the superblock of ext2 to ext4 states; else a guess.
+
+    Args:
+        image: The image.
+        starts: Where files begin in it. Without any, the guess is 4 KiB, the usual size.
+    """
+    stated = read_block_size(image)
+    if stated is not None:
+        return stated
+    borders = [start & -start for start in starts if start and not start % _SMALLEST_BLOCK]
+    return min([_DEFAULT_BLOCK, *borders])
+
+
+def read_block_size(image: Source) -> int | None:
+    """Return the size of blocks that the superblock of ext2 to ext4 states; None without one."""
     if image.size >= _EXT_SUPERBLOCK + 64:
         block = image.read_at(_EXT_SUPERBLOCK, 64)
         # At byte 24 the logarithm of the size: 0 is 1 KiB, 6 is 64 KiB, the largest.
         shift = int.from_bytes(block[24:28], "little")
         if block[56:58] == _EXT_MAGIC and shift <= 6:
             return min(1024 << shift, _DEFAULT_BLOCK)
-    return _DEFAULT_BLOCK
+    return None

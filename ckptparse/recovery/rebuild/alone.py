@@ -7,7 +7,8 @@ their order; what of them can be placed follows from rules, none of which proves
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from ckptparse.bundle.entry import BundleHeader, Endianness, count_elements
 from ckptparse.dtypes import DataType, item_size
@@ -23,7 +24,7 @@ from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, EvidenceRule
 from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings, text_size
-from ckptparse.recovery.rebuild.items import iter_items
+from ckptparse.recovery.rebuild.items import Item, iter_items
 from ckptparse.recovery.rebuild.shapes import GivenTensor, ShapeMatches
 from ckptparse.recovery.rebuild.tiling import Known, Tile, tile
 
@@ -71,8 +72,10 @@ def _view_of(
         complete=not tiling.unplaced,
         unplaced=tiling.unplaced,
     )
+    of_groups = _shapes_of_groups(items, shapes)
     for one in tiling.tiles:
-        view.tensors[one.item.key] = _listed(one, shapes[one.item.key], path, view.path)
+        given_one = shapes[one.item.key] or of_groups.get(one.item.group)
+        view.tensors[one.item.key] = _listed(one, given_one, path, view.path)
     if case.main is None or OBJECT_GRAPH not in case.main.tensors:
         doubt = "no index describes it; its length has its checksum, and it ends with the file"
         view.tensors[OBJECT_GRAPH] = _make_listed(
@@ -83,6 +86,20 @@ def _view_of(
             view.path,
         )
     return view
+
+
+def _shapes_of_groups(
+    items: Sequence[Item], shapes: Mapping[str, GivenTensor | None]
+) -> dict[int, GivenTensor]:
+    """Return the one shape that the variables of a group have: then their slots have it too."""
+    found: dict[int, list[GivenTensor]] = defaultdict(list)
+    for item in items:
+        given = shapes[item.key]
+        if given is not None:
+            found[item.group].append(given)
+    return {
+        group: these[0] for group, these in found.items() if len({one.shape for one in these}) == 1
+    }
 
 
 def _known(case: Case, path: str) -> dict[str, Known]:

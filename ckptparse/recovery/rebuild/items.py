@@ -33,6 +33,8 @@ _NORMALIZATION = frozenset({"gamma", "beta", "moving_mean", "moving_variance"})
 _KERNELS = ("kernel", "_kernel")
 _STEPS = frozenset({"step", "epoch"})
 """What loops of one's own call their counters, by their paths: of 32 bits unless asked for."""
+_METRICS, _OF_MEANS = "keras_api/metrics/", frozenset({"total", "count"})
+"""Keras 2 keeps a mean of the loss, and what it calls the variables of that."""
 _SEED = "seed_generator_state"
 _SEED_WORDS = 2
 """Elements of a Keras 3 seed generator's state: seed and counter."""
@@ -123,7 +125,8 @@ class _Known:
             return Item(key, DataType.DT_INT64, 1, EvidenceRule.COUNTER_SIZE, group)
         if number not in self._slots and key.partition("/.ATTRIBUTES/")[0] in _STEPS:
             return Item(key, None, None, EvidenceRule.STEP_SIZE, group)
-        if number in self._scalars:
+        of_mean = _METRICS in key and full_name in _OF_MEANS
+        if number in self._scalars or of_mean:
             return Item(key, DataType.DT_FLOAT, 1, EvidenceRule.SCALAR_SIZE, group)
         if full_name.rpartition("/")[2] == _SEED:
             return Item(key, DataType.DT_UINT32, _SEED_WORDS, EvidenceRule.SEED_SIZE, group)

@@ -2,6 +2,7 @@
 
 JSON          shapes by name; the header of a safetensors file; Keras's `config.json`
 .keras        the `config.json` in it
+keras_metadata.pb  what Keras wrote of each layer: among evidence only
 .npz          the headers of its members
 safetensors   its header: the values may be cut off
 HDF5          its datasets, if h5py is installed
@@ -15,19 +16,20 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
-from ckptparse.errors import MalformedError, located
+from ckptparse.errors import CheckpointError, MalformedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
 from ckptparse.recovery.rebuild.keras_config import is_keras_config, iter_weights
 from ckptparse.recovery.rebuild.shapes import GivenTensor, parse_shapes
+from ckptparse.saved_model.keras_metadata import read_keras_metadata
 from ckptparse.sources.hdf5 import Hdf5Source
 from ckptparse.sources.npy import NpySource
 
-__all__ = ["parse_shapes_text", "read_shapes"]
+__all__ = ["parse_shapes_text", "read_metadata_shapes", "read_shapes"]
 
 _CONFIG = "config.json"
 _ZIP = b"PK\x03\x04"
@@ -85,6 +87,28 @@ def _parse(found: Mapping[str, Any]) -> list[GivenTensor]:
     if is_keras_config(found):
         return [GivenTensor(*weight) for weight in iter_weights(found)]
     return parse_shapes(found)
+
+
+def read_metadata_shapes(path: str, context: Context) -> list[GivenTensor]:
+    """Return the shapes of weights that a `keras_metadata.pb` tells; none if it cannot be read.
+
+    It says of each layer what it is and what it was built for. Layers that are not known are left
+    out.
+    """
+    found: dict[str, GivenTensor] = {}
+    with suppress(CheckpointError):
+        for layer in read_keras_metadata(path, context):
+            if layer.is_layer:
+                with suppress(CheckpointError):
+                    for weight in iter_weights(_as_model(layer.values)):
+                        found.setdefault(weight[0], GivenTensor(*weight))
+    return list(found.values())
+
+
+def _as_model(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a model that has but this layer."""
+    built = {"build_config": {"input_shape": layer.get("build_input_shape")}}
+    return {"class_name": "Sequential", "config": {"layers": [{**layer, **built}]}}
 
 
 def _of_safetensors(source: Source, context: Context) -> list[GivenTensor]:

@@ -15,11 +15,15 @@ from ckptparse.examination.survey import identity_of, survey_path
 from ckptparse.recovery.evidence.gather import Evidence
 from ckptparse.recovery.rebuild.graphs import iter_layouts
 from ckptparse.recovery.rebuild.layout import Layout, Payload, Rule
+from ckptparse.recovery.rebuild.shape_files import read_metadata_shapes
+from ckptparse.recovery.rebuild.shapes import GivenTensor
+from ckptparse.saved_model.keras_metadata import KERAS_METADATA_FILE
 
-__all__ = ["iter_sources", "layout_of_view"]
+__all__ = ["find_shapes", "iter_sources", "layout_of_view"]
 
 _META = ".meta"
 _MODEL_FILES = ("saved_model.pb",)
+_KERAS = "keras-metadata"
 _EVENTS = "tfevents"
 _MOST_EVENTS = 8
 """Event files that are read: all of one run hold the same graph, and they can be large."""
@@ -45,6 +49,22 @@ def iter_sources(case: Case, evidence: Evidence, *, siblings: bool) -> Iterator[
     for prefix in dict.fromkeys(prefixes):
         if prefix != case.survey.prefix:
             yield from _stand_ins(case, prefix)
+
+
+def find_shapes(case: Case, evidence: Evidence) -> list[GivenTensor]:
+    """Return the shapes that a `keras_metadata.pb` tells: the model's own, or one of the evidence.
+
+    The first one that tells any is taken: of two models, layers may have the same names.
+    """
+    named = [path for path, kind in evidence.kinds.items() if kind == _KERAS] if evidence else []
+    model = case.survey.saved_model
+    if model is not None:
+        named.append(case.context.storage.join(model, KERAS_METADATA_FILE))
+    for path in named:
+        found = read_metadata_shapes(path, case.context)
+        if found:
+            return found
+    return []
 
 
 def _graph_files(case: Case, *, events: bool) -> Iterator[str]:
