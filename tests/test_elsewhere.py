@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse import tf
 from ckptparse.errors import (
+    CheckpointNotFoundError,
     DataLossError,
     NotACheckpointError,
     OutputExistsError,
@@ -236,3 +238,34 @@ def test_a_upath_is_a_path(url: str) -> None:
     ckptparse.write(f"{url}/m", ARRAYS)
     same(ckptparse.read(upath.UPath(f"{url}/m")))
     assert ckptparse.verify(upath.UPath(f"{url}/m")).ok
+    reader = tf.train.load_checkpoint(upath.UPath(f"{url}/m"))
+    same({name: reader.get_tensor(name) for name in ARRAYS})
+
+
+def test_a_upath_is_written_to_by_every_writer(url: str) -> None:
+    place = pytest.importorskip("upath").UPath(url)
+    assert ckptparse.write(place / "m", ARRAYS) == f"{url}/m"
+    ckptparse.convert(place / "m", place / "n")
+    same(ckptparse.read(f"{url}/n"))
+    assert ckptparse.average([place / "m", place / "n"], place / "a") == f"{url}/a"
+    assert ckptparse.verify(f"{url}/a").ok
+    ckptparse.recover(place / "m").write(place / "r")
+    assert ckptparse.identify(f"{url}/r/tensors.json")
+    with pytest.raises(OutputExistsError):
+        ckptparse.write(place / "m", ARRAYS)
+    pytest.importorskip("jinja2")
+    ckptparse.report_page(place / "m", place / "p.html")
+    assert ckptparse.identify(place / "p.html").kind == "html"
+
+
+def test_what_is_found_at_a_url_is_a_url_that_can_be_read(url: str) -> None:
+    ckptparse.write(f"{url}/m", ARRAYS, update_state=True)
+    assert ckptparse.latest_checkpoint(url) == tf.train.latest_checkpoint(url) == f"{url}/m"
+    same(ckptparse.read(f"{url}/m"))
+    with ckptparse.open(url) as checkpoint:
+        assert checkpoint.files == (f"{url}/m.index", f"{url}/m.data-00000-of-00001")
+    with pytest.raises(CheckpointNotFoundError, match=f"{url}/other"):
+        ckptparse.read(f"{url}/other")
+    state = ckptparse.checkpoint_state(url)
+    assert state is not None
+    assert state.latest == f"{url}/m"

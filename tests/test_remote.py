@@ -297,7 +297,8 @@ def test_a_signed_url_is_read_and_its_signature_stands_nowhere(fixtures: Path) -
         server.files.clear()
         with pytest.raises(CheckpointNotFoundError) as caught:
             ckptparse.read(url)
-        assert "secret" not in f"{caught.value!r} {caught.value}"
+        error = caught.value
+        assert "secret" not in f"{error!r} {error} {error.__cause__} {error.__context__}"
 
 
 def test_an_archive_behind_a_signed_url_is_read(fixtures: Path) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "begin",
     "begin_with",
     "find_storage",
+    "find_target",
 ]
 
 Progress = Callable[[int, int], None]
@@ -225,6 +226,22 @@ def find_storage(path: Place, store: Store) -> tuple[str, Storage]:
     )
 
 
+def find_target(path: Any, store: Store) -> tuple[str, Storage | None]:
+    """Return the path as text, and the storage in which a caller wants it written.
+
+    None: on this machine, or where the URL leads that it is.
+
+    Raises:
+        TypeError: As for `find_storage`, or the path is an open file.
+    """
+    if store is None and not isinstance(path, (str, bytes, os.PathLike)):
+        found = _find_value(path)
+        if found is not None and found[0] != FILE_OBJECT:
+            return found
+    text = os.fsdecode(path)
+    return text, None if store is None else find_storage(text, store)[1]
+
+
 def _find_obstore(store: Any) -> Storage:
     if type(store).__name__ == "HTTPStore":
         from ckptparse.files.web import WebStorage
@@ -243,9 +260,9 @@ def _find_value(path: Any) -> tuple[str, Storage] | None:
         return FILE_OBJECT, MemoryStorage({FILE_OBJECT: path})
     filesystem, text = getattr(path, "fs", None), getattr(path, "path", None)
     if hasattr(filesystem, "cat_file") and isinstance(text, str):
-        from ckptparse.files.filesystem import FilesystemStorage
+        from ckptparse.files.filesystem import place_of
 
-        return text, FilesystemStorage(filesystem)
+        return place_of(str(path), text, filesystem)
     return None
 
 

@@ -24,7 +24,7 @@ from ckptparse.errors import (
 from ckptparse.files.ranges import RemoteSource
 from ckptparse.files.storage import FileKind, FileStat
 
-__all__ = ["FilesystemStorage", "open_url"]
+__all__ = ["FilesystemStorage", "open_url", "place_of"]
 
 Result = TypeVar("Result")
 
@@ -40,9 +40,15 @@ _LOOK_AGAIN = 1.0
 
 
 class FilesystemStorage:
-    """An `fsspec` file system. Paths are those of the file system, without a scheme."""
+    """An `fsspec` file system. Paths are those of the file system, without a scheme.
 
-    def __init__(self, filesystem: Any) -> None:
+    Attributes:
+        root: If they are URLs all the same, what these begin with, such as `hf://`: what a function
+            returns can be given to the next one then.
+    """
+
+    def __init__(self, filesystem: Any, *, root: str = "") -> None:
+        self.root = root
         self._filesystem = filesystem
 
     def open(self, path: str) -> RemoteSource:
@@ -53,12 +59,12 @@ class FilesystemStorage:
         if status.kind != "file":
             raise NotACheckpointError("Expected a regular file, found a directory", path=path)
 
-        looked = time.monotonic()
+        inside, looked = self._inside(path), time.monotonic()
 
         def fetch(offset: int, size: int) -> Any:
             nonlocal looked
             data = _ask(
-                path, lambda: self._filesystem.cat_file(path, start=offset, end=offset + size)
+                path, lambda: self._filesystem.cat_file(inside, start=offset, end=offset + size)
             )
             if time.monotonic() - looked >= _LOOK_AGAIN:
                 self._filesystem.invalidate_cache()
@@ -76,7 +82,7 @@ class FilesystemStorage:
     def stat(self, path: str) -> FileStat | None:
         """Tell what is at a path; None if nothing is."""
         try:
-            return _stat(_ask(path, lambda: self._filesystem.info(path)))
+            return _stat(_ask(path, lambda: self._filesystem.info(self._inside(path))))
         except (CheckpointNotFoundError, NotACheckpointError):
             return None
 
@@ -85,7 +91,7 @@ class FilesystemStorage:
         status = self.stat(directory) if directory else FileStat("directory")
         if status is None or status.kind != "directory":
             return {}
-        found = _ask(directory, lambda: self._filesystem.ls(directory, detail=True))
+        found = _ask(directory, lambda: self._filesystem.ls(self._inside(directory), detail=True))
         names = {posixpath.basename(info["name"].rstrip("/")): _stat(info) for info in found}
         return {name: names[name] for name in sorted(names) if name}
 
@@ -99,7 +105,9 @@ class FilesystemStorage:
 
     def split(self, path: str) -> tuple[str, str]:
         """Return the directory and the last name of a path."""
-        return posixpath.split(path)
+        root = self.root if path.startswith(self.root) else ""
+        directory, name = posixpath.split(path[len(root) :])
+        return root + directory, name
 
     def forget(self, path: str) -> None:  # noqa: ARG002 - of a list all is forgotten
         """Forget what is known of a file, so that it is asked for again."""
@@ -109,7 +117,7 @@ class FilesystemStorage:
         """Return what tells its files from those of others; None if it does not say what it is."""
         try:
             told = self._filesystem.to_json(include_password=False)
-            return f"{told}\n{self._filesystem.unstrip_protocol(path)}"
+            return f"{told}\n{self._filesystem.unstrip_protocol(self._inside(path))}"
         except Exception:  # noqa: BLE001 - each plugin has errors of its own
             return None
 
@@ -117,7 +125,7 @@ class FilesystemStorage:
         """Write a file, piece by piece; see `WritableStorage`."""
         if not overwrite and self.stat(path) is not None:
             raise OutputExistsError("Something is there already", path=path)
-        out = _ask(path, lambda: self._filesystem.open(path, "wb"), to=_WRITE)
+        out = _ask(path, lambda: self._filesystem.open(self._inside(path), "wb"), to=_WRITE)
         try:
             for _ in range(0, size, _PIECE):
                 _ask(path, partial(out.write, file.read(_PIECE)), to=_WRITE)
@@ -132,8 +140,15 @@ class FilesystemStorage:
 
     def remove(self, path: str) -> None:
         """Remove a file; see `WritableStorage`."""
-        _ask(path, lambda: self._filesystem.rm_file(path), to=_WRITE)
+        _ask(path, lambda: self._filesystem.rm_file(self._inside(path)), to=_WRITE)
         self._filesystem.invalidate_cache()
+
+    def _inside(self, path: str) -> str:
+        """Return what the file system itself calls a path."""
+        if not self.root or not path.startswith(self.root):
+            return path
+        inside: str = self._filesystem._strip_protocol(path)  # noqa: SLF001 - for plugins to have
+        return inside
 
 
 def open_url(url: str) -> tuple[str, FilesystemStorage]:
@@ -164,7 +179,19 @@ def open_url(url: str) -> tuple[str, FilesystemStorage]:
             f"A URL of {scheme}:// with a user, a password or a query is read by obstore only",
             hint="pip install 'ckptparse[remote]'",
         )
-    return path, FilesystemStorage(filesystem)
+    return place_of(url, path, filesystem)
+
+
+def place_of(url: str, path: str, filesystem: Any) -> tuple[str, FilesystemStorage]:
+    """Return the path and the storage of what has a URL, and a path in its file system.
+
+    The path is the URL, so that what a function returns can be given to the next one. But in a
+    chain, what follows is another URL; and before an @ may stand a password.
+    """
+    scheme, mark, rest = url.partition("://")
+    if not mark or "::" in url or "?" in url or "@" in rest.partition("/")[0]:
+        return path, FilesystemStorage(filesystem)
+    return url, FilesystemStorage(filesystem, root=scheme + mark)
 
 
 def _stat(info: Mapping[str, Any]) -> FileStat:
@@ -187,12 +214,13 @@ def _ask(path: str, request: Callable[[], Result], *, to: str = "reading") -> Re
     """Ask the file system, and say why that failed without its words: they may hold a password."""
     try:
         return request()
-    except FileNotFoundError:
-        raise CheckpointNotFoundError("No such file", path=path) from None
-    except (NotADirectoryError, IsADirectoryError):
-        raise NotACheckpointError("Expected a regular file", path=path) from None
-    except PermissionError:
-        raise PermissionDeniedError(f"The file system does not allow {to} it", path=path) from None
     except Exception as error:  # noqa: BLE001 - each plugin has errors of its own
-        kind = type(error).__name__
-    raise StorageError(f"The file system did not answer ({kind})", path=path)
+        kind = type(error)
+    # From here on without the error, so that nobody who looks at what came before finds it.
+    if issubclass(kind, FileNotFoundError):
+        raise CheckpointNotFoundError("No such file", path=path)
+    if issubclass(kind, (NotADirectoryError, IsADirectoryError)):
+        raise NotACheckpointError("Expected a regular file", path=path)
+    if issubclass(kind, PermissionError):
+        raise PermissionDeniedError(f"The file system does not allow {to} it", path=path)
+    raise StorageError(f"The file system did not answer ({kind.__name__})", path=path)

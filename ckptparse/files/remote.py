@@ -330,8 +330,6 @@ def ask(
         if retries is None:
             return _interruptible(request)
         return retries.insist(path, lambda: _interruptible(request))
-    except FileNotFoundError:
-        raise CheckpointNotFoundError("No such object", path=path) from None
     except Exception as error:  # noqa: BLE001 - the library's own have no common class
         kind = type(error).__name__
         # From here on without the library's error, whose text may have a password.
@@ -376,6 +374,8 @@ def _explain(kind: str, path: str, to: str) -> CheckpointError:
             path=path,
             hint="Set credentials in the environment, as for the provider's own tools",
         )
+    if kind in ("FileNotFoundError", "NotFoundError"):
+        return CheckpointNotFoundError("No such object", path=path)
     if kind == "AlreadyExistsError":
         return OutputExistsError(
             "Something is there already, and nothing is ever replaced unasked",

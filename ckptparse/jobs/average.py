@@ -16,7 +16,7 @@ from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, element_name, item_size, numpy_dtype
 from ckptparse.elements import iter_stored
 from ckptparse.errors import UnsupportedError, located
-from ckptparse.files.context import Cache, Progress, Store, begin_with
+from ckptparse.files.context import Cache, Progress, Store, begin_with, find_target
 from ckptparse.jobs.derived import FLOATS
 from ckptparse.jobs.opening import Opened, TensorsFrom, open_tensors
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -85,12 +85,17 @@ def average(
         ]
         if dst is None:
             return {tensor.name: tensor.read() for tensor in sorted(tensors, key=_name)}
-        target = os.fsdecode(dst)
+        target, storage = find_target(dst, None)
         stored: list[tuple[str, Any]] = [(tensor.name, tensor) for tensor in tensors]
         graph = opened[-1].object_graph
         if graph is not None:
             stored.append((OBJECT_GRAPH_KEY, graph.serialized))
-        options = SinkOptions(overwrite=overwrite, max_shard_size=max_shard_size, progress=progress)
+        options = SinkOptions(
+            overwrite=overwrite,
+            max_shard_size=max_shard_size,
+            progress=progress,
+            storage=storage,
+        )
         if dry_run:
             check_free(target, options)
         else:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from ckptparse.checkpoint import Naming, Patterns
 from ckptparse.dtypes import element_name
 from ckptparse.errors import UnsupportedError
-from ckptparse.files.context import Cache, Progress, Store, begin_with, find_storage
+from ckptparse.files.context import Cache, Progress, Store, begin_with, find_target
 from ckptparse.files.placing import check_absent
 from ckptparse.jobs.conversion import Conversion, ConversionRow, StoredTensor, TargetFormat
 from ckptparse.jobs.object_graphs import change_keys
@@ -127,7 +127,7 @@ def convert(
             is too large for `dtype`. Nothing is written then.
         DataLossError: The source is damaged. Nothing is written then.
     """
-    target = os.fsdecode(dst)
+    target, storage = find_target(dst, target_store)
     chosen = format_of_path(target, format)
     source, context = begin_with(src, store=store, cache=cache, limits=limits, progress=progress)
     wishes = Wishes(
@@ -150,7 +150,7 @@ def convert(
             store_bits=store_bits,
             metadata=_metadata(opened, layout or rules.layout),
             progress=progress,
-            storage=None if target_store is None else find_storage(target, target_store)[1],
+            storage=storage,
         )
         if chosen == "v2":
             made = _stored(opened, planned, executor, make=object_graph == "make")

@@ -16,7 +16,7 @@ from ckptparse.errors import TensorNotFoundError, UnsupportedError, located
 from ckptparse.examination.inputs import HashedFile, hash_files
 from ckptparse.examination.outcome import Judged
 from ckptparse.examination.report import Report, TensorReport, VerifiedTensors
-from ckptparse.files.context import Store, find_storage
+from ckptparse.files.context import Store, find_target
 from ckptparse.files.storage import Storage
 from ckptparse.problems import Status
 from ckptparse.recovery.written import Offer, Written
@@ -321,9 +321,10 @@ class Recovery(Mapping[str, RecoveredTensor]):
         """
         from ckptparse.recovery.writing import write_recovery
 
+        target, storage = find_target(path, store)
         return write_recovery(
             self,
-            os.fsdecode(path),
+            target,
             format=format,
             offer=offer,
             fill=fill,
@@ -331,7 +332,7 @@ class Recovery(Mapping[str, RecoveredTensor]):
             overwrite=overwrite,
             report=report if isinstance(report, bool) else os.fsdecode(report),
             hashes=hashes,
-            storage=None if store is None else find_storage(path, store)[1],
+            storage=storage,
         )
 
 

@@ -19,7 +19,7 @@ from ckptparse.bundle.writer import BundleWriter
 from ckptparse.dtypes import is_numeric
 from ckptparse.errors import OutputExistsError, located
 from ckptparse.filenames import INDEX_SUFFIX, STATE_FILE_NAME, shard_path, split_data_path
-from ckptparse.files.context import Context, Store, find_storage
+from ckptparse.files.context import Context, Store, find_storage, find_target
 from ckptparse.files.placing import OutputFiles, Suffixes, place_file, place_files
 from ckptparse.files.sending import check_writable
 from ckptparse.files.storage import Storage
@@ -113,8 +113,7 @@ def write(
         UnsupportedError: A tensor has elements that no checkpoint holds, or some are missing.
         ValueError: A name is empty, or `max_shard_size` is below 1.
     """
-    path = os.fsdecode(prefix)
-    storage = None if store is None else find_storage(path, store)[1]
+    path, storage = find_target(prefix, store)
     options = SinkOptions(overwrite=overwrite, max_shard_size=max_shard_size, storage=storage)
     stored = with_graph(tensors, object_graph)
     write_bundle(path, stored, options, keep_slices=keep_slices, update_state=update_state)

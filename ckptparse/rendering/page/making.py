@@ -14,7 +14,7 @@ from typing import Any
 from ckptparse.checkpoint import Checkpoint
 from ckptparse.errors import UnsupportedError
 from ckptparse.examination.report import Report
-from ckptparse.files.context import Cache, Context, Progress, Store, begin_with
+from ckptparse.files.context import Cache, Context, Progress, Store, begin_with, find_target
 from ckptparse.files.placing import check_absent, place_file
 from ckptparse.graph.graph import Graph
 from ckptparse.jobs.diff import Diff
@@ -98,11 +98,12 @@ def report_page(
         UnsupportedError: Jinja2 is not installed.
     """
     shown, context = begin_with(source, store=store, cache=cache, limits=limits, progress=progress)
+    target, storage = find_target(out, None)
     if not overwrite:
-        check_absent(out)
+        check_absent(target, storage)
     with closing(context), open_subject(shown, context, check=verify) as subject:
         content = _gather(subject, statistics=statistics, threads=threads, context=context)
-    with place_file(out, overwrite=overwrite) as file:
+    with place_file(target, overwrite=overwrite, storage=storage) as file:
         file.write(render_page(content).encode("utf-8"))
 
 
