@@ -59,7 +59,8 @@ def average(
         max_shard_size, overwrite: As for `write`.
         dry_run: Whether nothing is read and written: all that can be refused beforehand is.
         progress: Told how many bytes are written, and how many there are.
-        store: Where the paths of the checkpoints lead, as for `open`. `dst` is on this machine.
+        store: Where the paths of the checkpoints lead, as for `open`. `dst` is on this machine, or
+            where the URL leads that it is.
         cache: As for `open`.
         limits: Bounds on what the files may ask for.
 

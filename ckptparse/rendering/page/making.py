@@ -88,7 +88,7 @@ def report_page(
         progress: Called now and then with the bytes done, and the bytes to do; once for checking,
             then once more for the statistics.
         store: Where the path leads, as for `open`, and those of a `Diff`. The page is written on
-            this machine.
+            this machine, or where the URL leads that `out` is.
         cache: As for `open`.
         limits: Bounds on what the files may ask for.
 
