@@ -10,8 +10,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -43,16 +44,19 @@ def consume(value):
         for _ in value:
             pass
 
+names, paths, memory, seconds, limits = json.loads(sys.argv[1])
+LIMITS = ckptparse.Limits(**limits)
+
 def graph(path):
-    opened = ckptparse.open_graph(path)
+    opened = ckptparse.open_graph(path, limits=LIMITS)
     return [opened.consumers(name) for name in opened.nodes]
 
 def model(path):
-    with ckptparse.open_saved_model(path) as opened:
+    with ckptparse.open_saved_model(path, limits=LIMITS) as opened:
         return [len(opened.meta_graphs), len(opened.layers)]
 
 def missing(path):
-    with ckptparse.open(path) as opened:
+    with ckptparse.open(path, limits=LIMITS) as opened:
         return [opened["no such name"]]
 
 CALLS = {
@@ -61,7 +65,6 @@ CALLS = {
     "verify": ckptparse.verify, "recover": ckptparse.recover, "annotate": ckptparse.annotate,
     "graph": graph, "model": model,
 }
-names, paths, memory, seconds = json.loads(sys.argv[1])
 with open("/proc/self/statm") as statm:
     now = int(statm.read().split()[5]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_DATA, (now + memory, now + memory))
@@ -69,7 +72,9 @@ resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 
 def call(name, path):
     try:
-        value = CALLS[name](path)
+        ask = CALLS[name]
+        own = name in ("missing", "graph", "model")
+        value = ask(path) if own else ask(path, limits=LIMITS)
         consume(value)
     except ckptparse.CheckpointError as error:
         check(str(error))
@@ -92,20 +97,28 @@ print(json.dumps(found))
 """
 
 
-def attempt(path: Path | str, *calls: str, memory: int = MEMORY) -> dict[str, str]:
+def attempt(
+    path: Path | str,
+    *calls: str,
+    memory: int = MEMORY,
+    limits: Mapping[str, int] = MappingProxyType({}),
+) -> dict[str, str]:
     """Make every call on a path, or those named, in a child, and return the outcomes.
 
     Of each call: `value`, or the name of the `CheckpointError` that it raised. Any other exception,
     a message that a terminal would obey, more memory or more time fails the test.
     """
-    return attempt_each([path], *calls, memory=memory)[0]
+    return attempt_each([path], *calls, memory=memory, limits=limits)[0]
 
 
 def attempt_each(
-    paths: Sequence[Path | str], *calls: str, memory: int = MEMORY
+    paths: Sequence[Path | str],
+    *calls: str,
+    memory: int = MEMORY,
+    limits: Mapping[str, int] = MappingProxyType({}),
 ) -> list[dict[str, str]]:
     """Make the calls on each of several paths, in one child; see `attempt`."""
-    given = [calls, [str(path) for path in paths], memory, SECONDS]
+    given = [calls, [str(path) for path in paths], memory, SECONDS, dict(limits)]
     outcomes: list[dict[str, str]] = json.loads(
         run_child(CHILD, json.dumps(given)).splitlines()[-1]
     )

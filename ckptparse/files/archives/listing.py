@@ -26,7 +26,16 @@ from ckptparse.files.archives.unpacking import SourceFile, explained
 from ckptparse.files.storage import FileKind, Source
 from ckptparse.limits import Limits
 
-__all__ = ["Listing", "Member", "Stretch", "find_stored", "list_tar", "list_zip"]
+__all__ = [
+    "Listing",
+    "Member",
+    "Stretch",
+    "find_packed",
+    "find_stored",
+    "list_tar",
+    "list_zip",
+    "most_described",
+]
 
 Stretch = tuple[int | None, int]
 """Offset in the archive, and size; None for zeros that a sparse file leaves out."""
@@ -35,10 +44,12 @@ _LEAST_HEADER = 512
 """Bytes of a description of a member that are allowed for each of them, on average."""
 _MOST_LINKS = 40
 """Links that are followed one after the other, as Linux does: more are a loop."""
-_MOST_TARGET = 4096
-"""Bytes of a link's target at most: the longest path on Linux."""
+_MOST_PATH = 4096
+"""Bytes of a name or of what a link leads to, at most: the longest path on Linux."""
 _ZIP_HEADER = 30
 """Bytes of a zip member's local header; after it come the name, the extra field, and the data."""
+_DIGITS = re.compile(rb"[0-9]{100}")
+"""More digits than any number has that describes a member."""
 _FROM_WINDOWS = 0
 """The system that made a member, in its header: 0 is MS-DOS and Windows."""
 _ENCRYPTED = 0x1
@@ -99,6 +110,11 @@ class Listing:
         return replace(link, kind="dangling")
 
 
+def most_described(limits: Limits) -> int:
+    """Return how many bytes what describes the members of an archive may take, all together."""
+    return min(limits.index_bytes, limits.members * _LEAST_HEADER)
+
+
 def list_tar(source: Source, limits: Limits) -> Listing:
     """List a tar archive: plain, of GNU, with the wide names and sizes of POSIX (pax).
 
@@ -107,7 +123,7 @@ def list_tar(source: Source, limits: Limits) -> Listing:
         LimitError: It has more members than the limits allow.
     """
     listing = Listing()
-    file = SourceFile(source, most=min(limits.index_bytes, limits.members * _LEAST_HEADER))
+    file = SourceFile(source, most=most_described(limits))
     try:
         with explained(source.path):
             for info in _iter_tar(file, source, limits):
@@ -131,7 +147,7 @@ def list_zip(source: Source, limits: Limits) -> Listing:
         LimitError: It has more members than the limits allow.
     """
     listing = Listing()
-    file = SourceFile(source, most=min(limits.index_bytes, limits.members * _LEAST_HEADER))
+    file = SourceFile(source, most=most_described(limits))
     with explained(source.path):
         archive = listing.archive = zipfile.ZipFile(cast(BinaryIO, file))
         infos = archive.infolist()
@@ -166,6 +182,9 @@ def _add(listing: Listing, name: str, member: Member, *, later_wins: bool) -> No
 def _plain_name(name: str) -> str | None:
     """Return a name without what does not count; None if it leads out of the archive."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
+    if len(name) > _MOST_PATH:
+        # No file could have it; the names of all directories above it would take its square.
+        return None
     if ".." in parts or "\0" in name or (parts and re.fullmatch(r"[A-Za-z]:.*", parts[0])):
         return None
     return "/".join(parts)
@@ -181,8 +200,25 @@ def _link(name: str, target: str) -> Member:
 # tar.
 
 
+class _Described(tarfile.TarInfo):
+    """A header of a tar. What describes it further is looked at before it is parsed."""
+
+    def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        # Before 3.12.6 Python takes the square of the time for a run of digits
+        # (CVE-2024-6232): hours for a header of a megabyte.
+        file = cast(BinaryIO, archive.fileobj)
+        position = file.tell()
+        if _DIGITS.search(file.read(self.size)):
+            raise MalformedError("Expected numbers in the header of a member, found none so long")
+        file.seek(position)
+        parsed: tarfile.TarInfo = super()._proc_pax(archive)  # type: ignore[misc]
+        return parsed
+
+
 def _iter_tar(file: SourceFile, source: Source, limits: Limits) -> Iterator[tarfile.TarInfo]:
-    archive = tarfile.TarFile(fileobj=cast(BinaryIO, file), errors="surrogateescape")
+    archive = tarfile.TarFile(
+        fileobj=cast(BinaryIO, file), errors="surrogateescape", tarinfo=_Described
+    )
     position = -1
     count = 0
     while (info := _next(archive)) is not None:
@@ -271,13 +307,13 @@ def _describe_zip(info: zipfile.ZipInfo, archive: zipfile.ZipFile) -> Member:
                 "The member is encrypted", hint="Unpack the archive with its password first"
             ),
         )
-    if (info.external_attr >> 16) & _KIND == _LINK and info.file_size <= _MOST_TARGET:
+    if (info.external_attr >> 16) & _KIND == _LINK and info.file_size <= _MOST_PATH:
         return _link(info.filename, archive.read(info).decode("utf-8", "surrogateescape"))
     return Member("file", info.file_size, in_zip=info)
 
 
-def find_stored(source: Source, info: zipfile.ZipInfo) -> tuple[Stretch, ...]:
-    """Return where the bytes of a member of a zip lie, behind a header of its own.
+def find_packed(source: Source, info: zipfile.ZipInfo) -> tuple[int, int]:
+    """Return where the bytes of a member of a zip lie, behind a header of its own: offset and size.
 
     Raises:
         MalformedError: There is no such header, or its bytes lie outside the archive.
@@ -290,12 +326,22 @@ def find_stored(source: Source, info: zipfile.ZipInfo) -> tuple[Stretch, ...]:
     start = offset + _ZIP_HEADER + name_size + extra_size
     if not header.startswith(b"PK\x03\x04") or start + size > source.size:
         raise _no_header(source, offset)
+    return start, size
+
+
+def find_stored(source: Source, info: zipfile.ZipInfo) -> tuple[Stretch, ...]:
+    """Return where the bytes of a member lie that is not packed.
+
+    Raises:
+        MalformedError: As of `find_packed`, or the member says two sizes.
+    """
+    start, size = find_packed(source, info)
     if size != info.file_size:
         raise MalformedError(
             f"Expected one size of a member that is not packed, found two: {size} and "
             f"{info.file_size} bytes",
             path=source.path,
-            offset=offset,
+            offset=info.header_offset,
         )
     return ((start, size),)
 

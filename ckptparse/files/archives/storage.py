@@ -21,9 +21,23 @@ from ckptparse.errors import (
     NotACheckpointError,
     located,
 )
-from ckptparse.files.archives.listing import Listing, Member, find_stored, list_tar, list_zip
+from ckptparse.files.archives.listing import (
+    Listing,
+    Member,
+    find_packed,
+    find_stored,
+    list_tar,
+    list_zip,
+    most_described,
+)
 from ckptparse.files.archives.magic import Packing
-from ckptparse.files.archives.unpacking import explained, find_packing, iter_unpacked
+from ckptparse.files.archives.unpacking import (
+    explained,
+    find_packing,
+    iter_member,
+    iter_unpacked,
+    unpacks_in_pieces,
+)
 from ckptparse.files.local import LocalSource
 from ckptparse.files.storage import FileStat, Source, Storage, check_range
 from ckptparse.files.views import JoinedSource, Range
@@ -264,6 +278,11 @@ class ArchiveStorage:
         archive = self.listing().archive
         if archive is None:
             return
+        if unpacks_in_pieces(info):
+            start, size = find_packed(self._container(), info)
+            packed = MemberSource(path, self._container(), start, size)
+            yield from iter_member(packed, info, self._limits)
+            return
         with explained(path), archive.open(info) as file:
             while data := file.read(_PIECE):
                 yield data
@@ -286,17 +305,21 @@ class ArchiveStorage:
         return source, damage
 
     def _check_taken(self, size: int, packed: int, path: str) -> None:
-        """Refuse what unpacks to more than it should, all members together or one beside itself."""
+        """Refuse what unpacks to more than it should: one beside itself, or all members together.
+
+        Members may lie over each other: each unpacks to little, and all of them to any size.
+        """
         what = "What the archive unpacks to, in bytes,"
         self._limits.check("unpacked_bytes", self._taken + size, what, path=path)
-        most = max(self._limits.decompressed_bytes, _RATIO * packed)
-        if size > most:
-            raise LimitError(
-                f"{packed} packed bytes unpack to more than {most}: more than {_RATIO} times as "
-                f"much, and than Limits.decompressed_bytes allows",
-                limit="decompressed_bytes",
-                path=path,
-            )
+        for found, held in ((size, packed), (self._taken + size, self._container().size)):
+            most = max(self._limits.decompressed_bytes, _RATIO * held)
+            if found > most:
+                raise LimitError(
+                    f"{held} packed bytes unpack to more than {most}: more than {_RATIO} times as "
+                    f"much, and than Limits.decompressed_bytes allows",
+                    limit="decompressed_bytes",
+                    path=path,
+                )
 
     # Names.
 
@@ -313,8 +336,16 @@ class ArchiveStorage:
         with self._lock:
             if not self._directories:
                 tree: dict[str, dict[str, FileStat]] = {"": {}}
+                most = most_described(self._limits)
                 for name, member in self.listing().members.items():
-                    _plant(tree, name, self._stat(name, member))
+                    most -= _plant(tree, name, self._stat(name, member))
+                    if most < 0:
+                        raise LimitError(
+                            "The members of the archive lie in more directories, and deeper ones, "
+                            "than Limits.members allows",
+                            limit="members",
+                            path=self.path,
+                        )
                 self._directories = {
                     place: dict(sorted(found.items())) for place, found in tree.items()
                 }
@@ -326,8 +357,12 @@ class ArchiveStorage:
         return FileStat(member.kind, target=member.target)
 
 
-def _plant(tree: dict[str, dict[str, FileStat]], name: str, status: FileStat) -> None:
-    """Put a name into the tree, and the directories above it that have no member of their own."""
+def _plant(tree: dict[str, dict[str, FileStat]], name: str, status: FileStat) -> int:
+    """Put a name into the tree, and the directories above it that have no member of their own.
+
+    Returns the characters of the directories' names: they grow with the square of their depth.
+    """
+    taken = 0
     place, last = posixpath.split(name)
     known = tree.setdefault(place, {})
     if status.kind == "directory":
@@ -339,8 +374,10 @@ def _plant(tree: dict[str, dict[str, FileStat]], name: str, status: FileStat) ->
         name, place = place, posixpath.dirname(place)
         parent = tree.setdefault(place, {})
         if posixpath.basename(name) in parent:
-            return
+            break
         parent[posixpath.basename(name)] = FileStat("directory")
+        taken += len(name)
+    return taken
 
 
 def _at(error: CheckpointError, path: str) -> CheckpointError:

@@ -24,7 +24,14 @@ from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
 from ckptparse.limits import Limits
 
-__all__ = ["SourceFile", "explained", "find_packing", "iter_unpacked"]
+__all__ = [
+    "SourceFile",
+    "explained",
+    "find_packing",
+    "iter_member",
+    "iter_unpacked",
+    "unpacks_in_pieces",
+]
 
 _WINDOW = 1 << 16
 _PIECE = 1 << 20
@@ -101,6 +108,10 @@ def explained(path: str) -> Iterator[None]:
         yield
     except CheckpointError:
         raise
+    except MemoryError:
+        raise LimitError(
+            "Unpacking the archive takes more memory than there is", path=path
+        ) from None
     except EOFError:
         raise TruncatedError("The archive ends too early: it was cut off", path=path) from None
     except _DAMAGE as error:
@@ -231,6 +242,64 @@ def _zstd_failed(error: Exception) -> Exception:
             f"Unpacking it takes a window of more than {1 << _MOST_ZSTD_WINDOW} bytes of memory"
         )
     return ValueError(str(error))
+
+
+def unpacks_in_pieces(info: zipfile.ZipInfo) -> bool:
+    """Tell whether `iter_member` is to unpack a member of a zip.
+
+    `zipfile` bounds only what is packed by Deflate. Of the other methods it unpacks all at once:
+    a few kilobytes may hold gigabytes.
+    """
+    return info.compress_type in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
+
+def iter_member(packed: Source, info: zipfile.ZipInfo, limits: Limits) -> Iterator[bytes]:
+    """Iterate over what a member of a zip holds, in pieces, given its packed bytes.
+
+    Raises:
+        LimitError: Undoing it takes too much memory.
+        DataLossError: It is damaged; what came before is whole up to its checksum.
+    """
+    file = SourceFile(packed, most=packed.size)
+    size = checksum = 0
+    read: _Read
+    with explained(packed.path):
+        if info.compress_type == zipfile.ZIP_BZIP2:
+            import bz2
+
+            read = _Streams(bz2.BZ2Decompressor, file).read
+        else:
+            read = _open_lzma(file, limits)
+        # Nothing is asked for beyond the end: LZMA's may have no mark.
+        while size < info.file_size and (data := read(min(_PIECE, info.file_size - size))):
+            size, checksum = size + len(data), zlib.crc32(data, checksum)
+            yield data
+        if (size, checksum) != (info.file_size, info.CRC):
+            raise MalformedError(
+                f"Expected {info.file_size} bytes of the member with the checksum {info.CRC:#x}, "
+                f"found {size} with {checksum:#x}",
+                path=packed.path,
+            )
+
+
+def _open_lzma(file: SourceFile, limits: Limits) -> _Read:
+    """Begin to unpack a member of a zip that LZMA packed: version, size of what follows, that."""
+    _, size = struct.unpack("<HH", file.read(4))
+    described = file.read(size)
+    properties, dictionary = struct.unpack("<BL", described)
+    limits.check("decompressed_bytes", dictionary, "The memory that unpacking takes, in bytes,")
+    rest, literal_context = divmod(properties, 9)
+    position, literal_position = divmod(rest, 5)
+    filters = [
+        {
+            "id": lzma.FILTER_LZMA1,
+            "dict_size": dictionary,
+            "lc": literal_context,
+            "lp": literal_position,
+            "pb": position,
+        }
+    ]
+    return _Streams(lambda: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters), file).read
 
 
 class _Streams:
