@@ -37,6 +37,27 @@ def data_of(prefix: Path) -> Path:
 # ------------------------------------------------------------------------------- proofs and guesses
 
 
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (None, "its bytes are lost: its checksum"),
+        (0, "its bytes are lost: its checksum"),
+        (2, "not all of its bytes are there: its checksum"),
+        (4, "its stored bytes were not used: its checksum"),
+    ],
+)
+def test_what_is_said_of_lost_bytes_does_not_contradict_the_bytes(
+    left: int | None, said: str, tmp_path: Path
+) -> None:
+    bundle({"rate": np.float32(0.3)}).write(tmp_path / "m")
+    data_of(tmp_path / "m").unlink()
+    if left is not None:
+        data_of(tmp_path / "m").write_bytes(b"\xffabc"[:left])
+    tensor = ckptparse.recover(tmp_path / "m")["rate"]
+    assert tensor.status == "derived" and tensor.read() == np.float32(0.3)
+    assert tensor.note.startswith(said)
+
+
 def test_no_counter_above_32_bits_is_derived_wrongly(tmp_path: Path) -> None:
     rng = random.Random(1)
     arrays = {

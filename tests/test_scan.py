@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import v1_builder
+from instruments import MEGABYTE, allocating_at_most
 from situations.models import make_model, write
 
 import ckptparse
@@ -69,6 +70,16 @@ def test_the_index_tells_how_large_the_blocks_of_an_image_are(block: int, tmp_pa
     found = ckptparse.scan(tmp_path / "disk.img")
     assert found.block == block and [one.share for one in found] == [1.0]
     check(found[0].recover(), 0)
+
+
+def test_a_scan_takes_little_memory_whatever_the_size(tmp_path: Path) -> None:
+    image = make_image(tmp_path, seeds=(0,))
+    with image.open("r+b") as file:
+        file.truncate(image.stat().st_size + (100 << 20))
+    # Pieces of 4 MiB, and registers: 8 times 4 bytes for each block of 4 KiB.
+    with allocating_at_most(48 * MEGABYTE):
+        found = ckptparse.scan(image)
+    assert [one.share for one in found] == [1.0]
 
 
 def test_recover_takes_an_image(tmp_path: Path) -> None:

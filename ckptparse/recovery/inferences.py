@@ -136,22 +136,22 @@ class Inferrer:
     def _derived_exactly(self, payload: Payload, crc: int) -> Mended | None:
         if not payload.size:
             empty = Derivation("deriving it from its shape, which has no elements", 0.0, b"")
-            return _derived(payload, empty) if crc == crc32c(b"") else None
+            return self._derived(payload, empty) if crc == crc32c(b"") else None
         count = count_elements(payload.shape)
         if payload.size <= _LONGEST_TAIL:
             data = derive_word(crc, payload.size)
             method = "deriving it from its checksum, which no other value has"
-            return None if data is None else _derived(payload, Derivation(method, 0.0, data))
+            return None if data is None else self._derived(payload, Derivation(method, 0.0, data))
         dtype = stored_dtype(payload)
         found = derive_constant(crc, dtype, count) if dtype else None
         if found is not None:
             method = f"recognising the checksum of {found.method}"
-            return _derived(payload, replace(found, method=method))
+            return self._derived(payload, replace(found, method=method))
         solved = derive_bools(crc, count) if payload.data_type == DataType.DT_BOOL else None
         if solved is None:
             return None
         method = f"deriving it from its checksum, which no other {count} bools have"
-        return _derived(payload, Derivation(method, solved[1], solved[0]))
+        return self._derived(payload, Derivation(method, solved[1], solved[0]))
 
     def _expected(self, name: PartName, payload: Payload, crc: int) -> Mended | None:
         """Return a value that something else says, if it has the checksum."""
@@ -163,7 +163,7 @@ class Inferrer:
             if crc32c(data) == crc:
                 chance = len(numbers) * NO_CHANCE
                 found = Derivation(f"trying {value}, {why}", chance, data)
-                return _derived(payload, found, EvidenceRule.EXPECTED)
+                return self._derived(payload, found, EvidenceRule.EXPECTED)
         return None
 
     def _integer(self, payload: Payload, crc: int) -> Mended | None:
@@ -172,7 +172,7 @@ class Inferrer:
         value, chance = derive_integer(crc, big_endian=payload.big_endian)
         data = value.to_bytes(8, "big" if payload.big_endian else "little")
         method = "deriving it from its checksum, as a number below 2**32"
-        found = _derived(payload, Derivation(method, chance, data), EvidenceRule.FITTING)
+        found = self._derived(payload, Derivation(method, chance, data), EvidenceRule.FITTING)
         if integer_is_proved(value):
             return found
         return found.but(
@@ -180,6 +180,26 @@ class Inferrer:
             note=f"{value} is the only number below 2**32 with this checksum, but larger numbers "
             "have it too",
         )
+
+    def _derived(
+        self, payload: Payload, found: Derivation, rule: EvidenceRule = EvidenceRule.VALUE
+    ) -> Mended:
+        there = available_bytes(self._files, payload)
+        note = "not all of its bytes are there" if there else "its bytes are lost"
+        if there == payload.size:
+            note = "its stored bytes were not used"
+        note += ": its checksum determines the value"
+        if found.chance:
+            note += f"; the chance that this is wrong is {chance_text(found.chance)}"
+        outcome = Outcome(
+            Status.DERIVED,
+            method=found.method,
+            chance=found.chance,
+            ranges=whole_of(payload),
+            note=note,
+            grounds=(EvidenceRecord(rule, payload.index, chance=found.chance),),
+        )
+        return Mended(outcome, Recipe(payload.size, derived=found, crc=payload.crc32c))
 
     # -- small changes
 
@@ -263,20 +283,3 @@ class Inferrer:
         change, chance = found
         what = f"bit {change.bit} of byte {change.offset}"
         return changed(self._files, payload, change, self._among(payload, chance), what)
-
-
-def _derived(
-    payload: Payload, found: Derivation, rule: EvidenceRule = EvidenceRule.VALUE
-) -> Mended:
-    note = "its stored bytes were not used: its checksum determines the value"
-    if found.chance:
-        note += f"; the chance that this is wrong is {chance_text(found.chance)}"
-    outcome = Outcome(
-        Status.DERIVED,
-        method=found.method,
-        chance=found.chance,
-        ranges=whole_of(payload),
-        note=note,
-        grounds=(EvidenceRecord(rule, payload.index, chance=found.chance),),
-    )
-    return Mended(outcome, Recipe(payload.size, derived=found, crc=payload.crc32c))
