@@ -41,6 +41,8 @@ _SQUARE = 64
 call of the library's checksum. So both together cost least."""
 _WHOLE = 1 << 13
 """Columns of a plane that are turned together if there is one row only."""
+_FEW = 1 << 13
+"""So many registers are kept as they are, too, once they are asked for."""
 _ALL_ONES = 0xFFFFFFFF
 
 
@@ -74,9 +76,10 @@ class Planes:
         width: Words for all lanes of a row.
     """
 
-    __slots__ = ("bits", "count", "rows", "width")
+    __slots__ = ("_registers", "bits", "count", "rows", "width")
 
     def __init__(self, bits: Words, count: int) -> None:
+        self._registers: Words | None = None
         self.bits = bits
         self.count = count
         _, self.rows, self.width = bits.shape
@@ -178,6 +181,13 @@ class Planes:
 
     def values(self, positions: npt.NDArray[np.int64]) -> Words:
         """Return the registers at some positions."""
+        if self.count <= _FEW:
+            if self._registers is None:
+                self._registers = self._gather(np.arange(self.count))
+            return self._registers[positions]
+        return self._gather(positions)
+
+    def _gather(self, positions: npt.NDArray[np.int64]) -> Words:
         lane, row = np.divmod(positions, self.rows)
         bit, column = np.divmod(lane, self.width)
         words = self.bits[:, row, column] >> bit.astype(np.uint32) & np.uint32(1)

@@ -34,6 +34,8 @@ _LEAST_TILE = 1 << 12
 """Words of a plane that are worth a thread."""
 _MOST_TILES = 8
 """Tiles that a thread takes at a time: what passes in them is looked at together."""
+_FEW = 1 << 13
+"""Up to so many windows, all bits are tested at once: that takes a few calls."""
 _LOOKED_AT = 1 << 16
 """Windows that are looked at together at most: where all bytes are zeros, every one may pass."""
 
@@ -83,6 +85,12 @@ def find_windows(
     known = ((size, items, ends(size)) for size, items in grouped.items() if size)
     sizes = [_Size(size, items, there) for size, items, there in known if there.windows > 0]
     if not sizes:
+        return found
+    if starts.count <= _FEW:
+        everywhere = np.arange(starts.count)
+        for size in sizes:
+            for item, position in size.hits(starts, everywhere):
+                found[item].append(position)
         return found
     # At least two shares, so that two threads have work.
     parts = starts.rectangles(min(_TILE, max(_LEAST_TILE, starts.rows * starts.width // 2)))
