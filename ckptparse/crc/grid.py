@@ -13,13 +13,15 @@ import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c, crc_of_zeros
 from ckptparse.crc.chains import chained
-from ckptparse.crc.field import WideTable, power_of_x
+from ckptparse.crc.field import WideTable, multiply_each, multiply_table, power_of_x
 from ckptparse.crc.planes import Planes
 from ckptparse.crc.windows import Ends, Wanted, Words, find_windows
 
 __all__ = ["GridRegisters"]
 
 _ALL_ONES = 0xFFFFFFFF
+_FEW = 1 << 15
+"""Registers for which it takes longer to make a table of 65,536 products than to do without."""
 _WINDOW = 1 << 18
 """Bytes that are copied at once: they stay in the processor's cache."""
 
@@ -137,21 +139,19 @@ class _Window:
 
     def __init__(self, step: int, pieces: Sequence[tuple[int, int]]) -> None:
         self.blocks = max(1, _WINDOW // step)
-        self._pieces = len(pieces)
+        self._pieces = pieces
         self._bytes = np.empty((self.blocks, step), np.uint8)
-        view = self._bytes.reshape(-1).data
-        self._views = [
-            view[first + start : first + stop]
-            for first in range(0, self.blocks * step, step)
-            for start, stop in pieces
-        ]
+        self._views: list[memoryview] = []
 
     def checksums(self, blocks: npt.NDArray[np.uint8]) -> Words:
         """Return the checksum of every piece, shape (blocks, pieces)."""
-        count = len(blocks) * self._pieces
+        count = len(blocks) * len(self._pieces)
         self._bytes[: len(blocks)] = blocks
-        views = self._views if len(blocks) == self.blocks else self._views[:count]
-        return np.fromiter(map(crc32c, views), np.uint32, count).reshape(-1, self._pieces)
+        known = len(self._views) // len(self._pieces)
+        for row in self._bytes[known : len(blocks)]:
+            self._views += [row[start:stop].data for start, stop in self._pieces]
+        views = self._views if len(self._views) == count else self._views[:count]
+        return np.fromiter(map(crc32c, views), np.uint32, count).reshape(-1, len(self._pieces))
 
 
 def _registers_of_blocks(
@@ -163,12 +163,19 @@ def _registers_of_blocks(
     """
     inner = [np.zeros(crcs.shape[1], np.uint32)]
     for (start, stop), crc in zip(pieces, crcs, strict=True):
-        moved = WideTable(power_of_x(8 * (stop - start))).multiply(inner[-1])
+        moved = _multiplied(inner[-1], power_of_x(8 * (stop - start)))
         inner.append(moved ^ crc ^ np.uint32(crc_of_zeros(stop - start)))
     ends = chained(inner[-1], power_of_x(8 * pieces[-1][1]), register)
     starts = np.concatenate([np.array([register], np.uint32), ends[:-1]])
     later = [
-        WideTable(power_of_x(8 * place)).multiply(starts) ^ alone
+        _multiplied(starts, power_of_x(8 * place)) ^ alone
         for (place, _), alone in zip(pieces[1:], inner[1:], strict=False)
     ]
     return [ends, *later]
+
+
+def _multiplied(registers: Words, factor: int) -> Words:
+    """Multiply registers by a factor."""
+    if len(registers) < _FEW:
+        return multiply_each(registers, multiply_table(factor))
+    return WideTable(factor).multiply(registers)

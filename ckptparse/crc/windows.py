@@ -88,8 +88,8 @@ def find_windows(
         return found
     if starts.count <= _FEW:
         everywhere = np.arange(starts.count)
-        for size in sizes:
-            for item, position in size.hits(starts, everywhere):
+        for one in sizes:
+            for item, position in one.hits(starts, everywhere):
                 found[item].append(position)
         return found
     # At least two shares, so that two threads have work.
