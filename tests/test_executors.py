@@ -119,6 +119,20 @@ def test_the_failure_of_a_worker_names_the_part(tmp_path: Path) -> None:
     assert "a process died" in str(caught.value)
 
 
+class Unable(Executor):
+    """Workers that cannot read what the caller reads."""
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_exception(ckptparse.UnsupportedError("no such package here"))
+        return future
+
+
+def test_a_worker_that_cannot_read_what_the_caller_can_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"A worker failed at .*no such package here"):
+        ckptparse.verify(many(tmp_path), executor=Unable())
+
+
 def test_processes_verify_what_lies_in_a_mapping(tmp_path: Path, processes: Executor) -> None:
     many(tmp_path)
     files = {one.name: one.read_bytes() for one in tmp_path.iterdir()}

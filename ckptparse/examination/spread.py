@@ -23,6 +23,7 @@ from ckptparse.errors import (
     CheckpointNotFoundError,
     DataLossError,
     StorageError,
+    UnsupportedError,
 )
 from ckptparse.examination.readers import DataFiles
 from ckptparse.files.noted import NotedStorage
@@ -165,6 +166,9 @@ def _raise_failure(future: Future[_Found], work: _Work) -> None:
     error = future.exception()
     if error is None or isinstance(error, (DataLossError, CheckpointNotFoundError)):
         return
+    if isinstance(error, UnsupportedError):
+        # The worker is one that cannot read it, such as a forked process; the caller could.
+        raise StorageError(f"A worker failed at {work}: {error}") from error
     if isinstance(error, CheckpointError):
         raise error
     raise StorageError(
