@@ -210,3 +210,12 @@ def test_any_bytes_are_a_string_in_its_only_code_or_a_value_error(data: bytes) -
     except ValueError:
         return
     assert encode_string(value) == data[:end]
+
+
+def test_a_string_may_be_all_there_is() -> None:
+    assert decode_string(b"a\x00\x01", 0) == (b"a", 3)
+
+
+def test_a_varint_of_65_bits_is_refused_unless_asked_otherwise() -> None:
+    with pytest.raises(ValueError, match="64"):
+        decode_varint(b"\xff" * 9 + b"\x02", 0, 10)

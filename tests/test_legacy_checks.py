@@ -1,0 +1,131 @@
+"""The checks of the V1 reader, each by the smallest input that needs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import builder
+import numpy as np
+import pytest
+from v1_builder import LegacyFile
+
+import ckptparse
+from ckptparse import ClosedError, LimitError, Limits, MalformedError
+from ckptparse.backend import DEFAULT_OPTIONS
+from ckptparse.files.context import Context
+from ckptparse.files.local import LOCAL
+from ckptparse.legacy.metadata import decode_metadata, read_metadata
+from ckptparse.legacy.reader import LegacyReader, RecordPayload
+from ckptparse.limits import DEFAULT_LIMITS
+from ckptparse.table.reader import Table
+
+pytestmark = pytest.mark.proto
+
+
+def write(path: Path, *names: str) -> Path:
+    made = LegacyFile()
+    for name in names:
+        made.add(name, np.arange(3, dtype=np.float32))
+    return made.write(path)
+
+
+def meta(*fields: bytes) -> bytes:
+    return builder.field(1, b"".join(fields) + builder.field(2, builder.version_proto()))
+
+
+def listed(name: bytes, *rest: bytes) -> bytes:
+    """SavedSliceMeta: name, shape [2], DataType 3, one slice that is all of it, and more."""
+    whole = builder.slice_proto([None])
+    parts = (builder.field(1, name), builder.field(2, builder.shape_proto([2])))
+    return builder.field(1, b"".join((*parts, builder.field(3, 3), builder.field(4, whole), *rest)))
+
+
+def test_a_file_without_a_list_is_malformed(tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(builder.table([(b"\x00a", b"x")]).data)
+    table = Table.open(LOCAL.open(str(tmp_path / "m")), limits=DEFAULT_LIMITS)
+    with pytest.raises(MalformedError, match="empty key"):
+        read_metadata(table, limits=DEFAULT_LIMITS)
+
+
+def test_as_many_tensors_as_the_limit_says_are_listed_and_no_more() -> None:
+    value = meta(listed(b"a"), listed(b"b"))
+    assert len(decode_metadata(value, limits=Limits(entries=2))) == 2
+    with pytest.raises(LimitError) as caught:
+        decode_metadata(value, limits=Limits(entries=1))
+    assert caught.value.limit == "entries"
+
+
+def test_fields_that_are_unknown_count_for_nothing() -> None:
+    """Numbers and messages of other fields: the DataType and the versions stay as they are."""
+    value = meta(
+        listed(b"a", builder.field(9, 77), builder.field(10, b"\xff")), builder.field(9, b"\xff")
+    )
+    (found,) = decode_metadata(value, limits=DEFAULT_LIMITS)
+    assert (found.name, found.data_type, found.shape) == ("a", 3, (2,))
+
+
+def test_a_data_type_that_is_no_number_counts_for_nothing() -> None:
+    (found,) = decode_metadata(meta(listed(b"a", builder.field(3, b"\x07"))), limits=DEFAULT_LIMITS)
+    assert found.data_type == 3
+
+
+def test_each_way_to_ask_a_closed_reader_is_an_error_that_names_its_file(tmp_path: Path) -> None:
+    names = [str(write(tmp_path / "m-00000-of-00002", "a")), str(write(tmp_path / "n", "b"))]
+    reader = LegacyReader.open(names, Context())
+    tensor = reader.find("b", DEFAULT_OPTIONS)
+    assert tensor is not None
+    reader.close()
+    for ask in (
+        reader.shapes,
+        lambda: reader.find("a", DEFAULT_OPTIONS),
+        lambda: list(reader.iter_tensors(DEFAULT_OPTIONS)),
+        reader.fingerprint,
+        reader.check_open,
+    ):
+        with pytest.raises(ClosedError) as caught:
+            ask()
+        assert caught.value.path == names[0]
+    with pytest.raises(ClosedError) as caught:
+        tensor.read()
+    assert caught.value.path == names[1]
+
+
+def test_a_record_that_was_read_is_not_read_again_to_verify_it(tmp_path: Path) -> None:
+    reader = LegacyReader.open([str(write(tmp_path / "m", "a", "b"))], Context())
+    read, unread = (reader._make_payload(name, reader._tensors[name]) for name in ("a", "b"))
+    assert isinstance(read, RecordPayload)
+    read.read(DEFAULT_OPTIONS)
+    reader.close()
+    read.verify(DEFAULT_OPTIONS)
+    with pytest.raises(ClosedError):
+        unread.verify(DEFAULT_OPTIONS)
+
+
+def test_tensors_of_one_call_share_a_budget_and_one_alone_has_its_own(tmp_path: Path) -> None:
+    made = LegacyFile()
+    for name in ("a", "b"):
+        made.add(name, np.array([b"ab"] * 20_000, object))
+    path = made.write(tmp_path / "m")
+    one, both = 1_200_000, 2_400_000
+    assert len(ckptparse.read(path, limits=Limits(memory_bytes=both))) == 2
+    with pytest.raises(LimitError, match="memory_bytes"):
+        ckptparse.read(path, limits=Limits(memory_bytes=one))
+    with ckptparse.open(path, limits=Limits(memory_bytes=one)) as checkpoint:
+        assert len(checkpoint["a"].read()) == len(checkpoint["b"].read()) == 20_000
+    with (
+        ckptparse.open(path, limits=Limits(memory_bytes=one // 4)) as checkpoint,
+        pytest.raises(LimitError, match="memory_bytes"),
+    ):
+        checkpoint["a"].read()
+
+
+def test_a_key_twice_in_a_block_is_an_error_for_who_reads_one_tensor(tmp_path: Path) -> None:
+    made = LegacyFile()
+    for name in "abcd":
+        made.add(name, np.float32(1))
+    pairs = made.pairs()
+    pairs.insert(3, pairs[3])
+    path = tmp_path / "m"
+    path.write_bytes(builder.assemble([builder.Stored(builder.block(pairs), key=b"\xff")]).data)
+    with pytest.raises(MalformedError, match="strictly increase"):
+        LegacyReader.open([str(path)], Context())
