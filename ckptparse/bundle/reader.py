@@ -168,7 +168,11 @@ class BundleReader:
         if not 0 < len(sizes) <= _FEW_TENSORS or sizes.min() == 0 or sizes.sum() > _SMALL_TENSORS:
             return False
         # Where each read is a request, neighbours are read together.
-        return self.shards.manner(int(columns.shard_ids[0])).concurrency is None
+        if self.shards.manner(int(columns.shard_ids[0])).concurrency is not None:
+            return False
+        # Tensors that share bytes are counted there.
+        places = zip(columns.shard_ids.tolist(), columns.offsets.tolist(), strict=True)
+        return len(set(places)) == len(sizes)
 
     def _read_singly(
         self, names: Sequence[str], columns: EntryColumns, options: ReadOptions
