@@ -167,12 +167,11 @@ class BundleReader:
         sizes = columns.sizes
         if not 0 < len(sizes) <= _FEW_TENSORS or sizes.min() == 0 or sizes.sum() > _SMALL_TENSORS:
             return False
-        # Where each read is a request, neighbours are read together.
-        if self.shards.manner(int(columns.shard_ids[0])).concurrency is not None:
+        # With lower limits, what they share is counted, which planning does.
+        if self.shards.context.limits.shared_bytes < _SMALL_TENSORS:
             return False
-        # Tensors that share bytes are counted there.
-        places = zip(columns.shard_ids.tolist(), columns.offsets.tolist(), strict=True)
-        return len(set(places)) == len(sizes)
+        # Where each read is a request, neighbours are read together.
+        return self.shards.manner(int(columns.shard_ids[0])).concurrency is None
 
     def _read_singly(
         self, names: Sequence[str], columns: EntryColumns, options: ReadOptions
