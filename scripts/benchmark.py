@@ -176,14 +176,14 @@ def measure(
 def iter_turns(jobs: list[Job], readers: list[str], rounds: int) -> Iterator[tuple[int, Job, str]]:
     """Iterate over every job by every reader, round by round.
 
-    The other packages take part in the first rounds only. In another order every time: a process
-    that follows a large one finds memory that the machine has at hand, and whoever always came
-    second would look faster than he is.
+    The other packages take part in the first measured rounds only. In another order every time: a
+    process that follows a large one finds memory that the machine has at hand, and whoever always
+    came second would look faster than he is.
     """
     for number in range(rounds):
         for job in jobs:
             for again in range(job.times if number else 1):
-                here = READERS if number <= OTHERS_ROUNDS and not again else OWN
+                here = READERS if 0 < number <= OTHERS_ROUNDS and not again else OWN
                 turn = [reader for reader in readers if reader in job.readers and reader in here]
                 random.Random(f"{number} {again} {job.name}").shuffle(turn)  # noqa: S311 - an order
                 for reader in turn:
