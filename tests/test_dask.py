@@ -72,6 +72,42 @@ def test_loky_gives_the_same_report(tmp_path: Path) -> None:
     assert report.to_dict() == ckptparse.verify(path).to_dict()
 
 
+def without_data(directory: Path) -> tuple[Path, Path]:
+    """Write a checkpoint, and move its data into a file of something else."""
+    random = np.random.default_rng(7)
+    bundle = builder.Bundle()
+    for number in range(5):
+        bundle.add(f"w{number}", random.normal(size=(100, 40)).astype(np.float32))
+    bundle.write(directory / "m")
+    data = directory / "m.data-00000-of-00001"
+    dump = directory / "elsewhere" / "dump.bin"
+    dump.parent.mkdir()
+    dump.write_bytes(bytes(1000) + data.read_bytes() + bytes(500))
+    data.unlink()
+    return directory / "m", dump
+
+
+def assert_finds_the_same(executor: Any, directory: Path) -> None:
+    path, dump = without_data(directory)
+    alone = ckptparse.recover(path, evidence=[dump])
+    assert {one.status for one in alone.report.tensors.values()} == {ckptparse.Status.CORRECTED}
+    found = ckptparse.recover(path, evidence=[dump], executor=executor)
+    assert found.report.to_dict() == alone.report.to_dict()
+
+
+def test_a_cluster_of_dask_searches_for_lost_tensors(client: Any, tmp_path: Path) -> None:
+    assert_finds_the_same(client.get_executor(), tmp_path)
+
+
+def test_loky_searches_for_lost_tensors(tmp_path: Path) -> None:
+    loky = pytest.importorskip("loky")
+    executor = loky.get_reusable_executor(max_workers=2)
+    try:
+        assert_finds_the_same(executor, tmp_path)
+    finally:
+        executor.shutdown(wait=True)
+
+
 def test_the_examples_of_the_page_run(client: Any, tmp_path: Path) -> None:
     bundle = builder.Bundle()
     bundle.add("embedding", np.ones((300, 4), np.float32))

@@ -29,6 +29,9 @@ _AHEAD = 32
 
 Found = dict[tuple[int, Wanted], list[int]]
 """Offsets in a piece, by the remainder and what was sought there."""
+_Sent = list[tuple[int, int, list[int]]]
+"""The same as plain numbers: remainder, which of those sought there, offsets. Some engines send
+tuples with names as others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +74,26 @@ class _Work:
     status: FileStat | None
     piece: Piece
 
-    def __call__(self) -> Found:
+    def __call__(self) -> _Sent:
         # Imported only now: it brings what executors need with it.
         from ckptparse.examination.spread import is_same
 
         if not is_same(self.status, self.storage.stat(self.path)):
             raise StorageError("The file was replaced while it was read", path=self.path)
         with closing(self.storage.open(self.path)) as source:
-            return self.piece.search(source)
+            found = self.piece.search(source)
+        return [
+            (remainder, self.piece.wanted[remainder].index(item), offsets)
+            for (remainder, item), offsets in found.items()
+        ]
+
+    def received(self, sent: _Sent) -> Found:
+        """Turn what a worker sent into what was found."""
+        wanted = self.piece.wanted
+        return {
+            (remainder, wanted[remainder][number]): list(offsets)
+            for remainder, number, offsets in sent
+        }
 
     def __str__(self) -> str:
         end = self.piece.start + self.piece.size
@@ -119,7 +134,7 @@ class Workers:
             for piece in pieces:
                 yield piece, piece.search(source)
             return
-        running: deque[tuple[_Work, Future[Found]]] = deque()
+        running: deque[tuple[_Work, Future[_Sent]]] = deque()
         status = self._storage.stat(path)
         try:
             for piece in pieces:
@@ -133,10 +148,10 @@ class Workers:
             for _, future in running:
                 future.cancel()
 
-    def _done(self, work: _Work, future: Future[Found]) -> tuple[Piece, Found]:
+    def _done(self, work: _Work, future: Future[_Sent]) -> tuple[Piece, Found]:
         error = future.exception()
         if error is None:
-            return work.piece, future.result()
+            return work.piece, work.received(future.result())
         if isinstance(error, StorageError):
             self.failure = error
         if isinstance(error, CheckpointError):
