@@ -160,7 +160,7 @@ def test_nothing_is_derived_from_an_index_that_may_be_of_another_save(
 ) -> None:
     if (damage, frozen) == ("cut", 7):
         # All that is left has the checksums of both saves. What the other save's index says of the
-        # lost values is then taken for this one's: see "What is promised" in docs/repair.md.
+        # lost values is then taken for this one's: see "What can be got back" in docs/repair.md.
         pytest.skip("nothing is left that differs between the two saves")
     _, later = saves(tmp_path, frozen=frozen)
     data = tmp_path / "model.data-00000-of-00001"
