@@ -105,6 +105,18 @@ def test_keys_that_do_not_increase_are_left_to_the_walk(entries: list[bytes]) ->
     assert together([b.block([(key, b"") for key in entries], restart_interval=1)]) is None
 
 
+def test_a_length_of_six_bytes_is_left_to_the_walk() -> None:
+    # Five of them alone would be a length of 1, and the sixth an empty value.
+    entry = bytes.fromhex("00 81 80 80 80 80 00 61")
+    contents = entry + bytes.fromhex("00000000 01000000")
+    assert together([contents]) is None
+    with pytest.raises(CheckpointError):
+        Block.from_bytes(contents).decode_entries(limits=DEFAULT_LIMITS)
+    as_five = bytes.fromhex("00 81 80 80 80 00 00 61") + bytes.fromhex("00000000 01000000")
+    columns = together([as_five])
+    assert columns is not None and rows_of(columns) == one_by_one([as_five]) == [(b"a", b"")]
+
+
 @pytest.mark.parametrize("entries", [[b"a", b"a\x00"], [b"", b"\x00"], [b"\x7f", b"\x80"]])
 def test_keys_are_ordered_as_unsigned_bytes(entries: list[bytes]) -> None:
     block = b.block([(key, b"") for key in entries], restart_interval=1)
