@@ -47,6 +47,9 @@ class Limits:
     text_bytes: int = 1 << 25
     """Size of one message in text: a graph's `.pbtxt`, a state file. protobuf reads half a megabyte
     to two of text in a second."""
+    state_bytes: int = 1 << 20
+    """Size of a state file. It lists a path and a time for each checkpoint, some 100 bytes: 1 MiB
+    lists 10,000 checkpoints, and takes a second."""
     nesting: int = 100
     """Messages inside messages: every protobuf runtime accepts this depth, and some no more."""
     fill_bytes: int = 1 << 30

@@ -101,7 +101,7 @@ def read_state(path: str, context: Context) -> StateFile:
 def read_message(path: str, context: Context) -> CheckpointStateProto:
     """Read the message in a state file; errors are those of `read_state`."""
     with closing(context.storage.open(path)) as source:
-        context.limits.check("message_bytes", source.size, "The size of the state file", path=path)
+        context.limits.check("state_bytes", source.size, "The size of the state file", path=path)
         data = source.read_at(0, source.size)
     return parse_state(data, path, context)
 
@@ -169,7 +169,9 @@ def parse_state(data: bytes, path: str, context: Context) -> CheckpointStateProt
 
     Raises:
         MalformedError: They are not the text of one.
+        LimitError: They are too many.
     """
+    context.limits.check("state_bytes", len(data), "The size of the state file", path=path)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         found = _quote(data.decode("utf-16", "replace"))
         raise MalformedError(
