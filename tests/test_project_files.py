@@ -109,3 +109,9 @@ def test_without_an_address_the_built_readme_is_the_readme(build_hook: Any) -> N
     metadata: dict[str, Any] = {"version": "9.8.7"}
     build_hook.update(metadata)
     assert metadata["readme"]["text"] == text_of(ROOT / "README.md")
+
+
+def test_every_test_that_a_promise_names_is_there() -> None:
+    named = set(re.findall(r"`(tests/[^`]+)`", text_of(ROOT / "SECURITY.md")))
+    assert "tests/attacks/test_messages.py" in named
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
