@@ -178,7 +178,7 @@ def parse_table(data: bytes) -> Pairs | None:
 
 
 def read_block(data: bytes, offset: int, size: int) -> Pairs | None:
-    if size < 4 or offset + size + 5 > len(data):
+    if offset + size + 5 > len(data):
         return None
     contents = data[offset : offset + size]
     if data[offset + size] == 1:
@@ -186,6 +186,9 @@ def read_block(data: bytes, offset: int, size: int) -> Pairs | None:
             contents = snappy.uncompress(contents)
         except Exception:  # noqa: BLE001 - its class differs between releases
             return None
+    # Also of what was decompressed: a change of its length gives a block of any size.
+    if len(contents) < 4:
+        return None
     (count,) = struct.unpack_from("<I", contents, len(contents) - 4)
     end = len(contents) - 4 - 4 * count
     pairs: Pairs = []

@@ -8,6 +8,7 @@ import warnings
 from mmap import mmap
 from pathlib import Path
 
+import builder
 import numpy as np
 import pytest
 
@@ -49,6 +50,14 @@ def test_most_changes_get_past_the_checksums(name: str) -> None:
     refused = [one for one in found if isinstance(one, ckptparse.ChecksumError)]
     assert len(refused) < 40
     assert sum(isinstance(one, list) for one in found) > 20
+
+
+@pytest.mark.parametrize("contents", [b"", b"ab", b"\x00\x00\x00", bytes(4), b"\xff" * 4])
+def test_blocks_of_any_size_are_changed(contents: bytes) -> None:
+    stored = [builder.Stored(contents, kind, key=b"k") for kind in (builder.RAW, builder.SNAPPY)]
+    for data in (bytes(builder.assemble([one]).data) for one in stored):
+        for seed in range(20):
+            assert mutators.table(data, random.Random(seed))
 
 
 @pytest.mark.parametrize(
