@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from ckptparse.coding.checksum import combine_crc, crc32c
 
-__all__ = ["PIECE_SIZE", "pick_threads", "run_all", "stream_crc"]
+__all__ = ["PIECE_SIZE", "most_threads", "pick_threads", "run_all", "stream_crc"]
 
 PIECE_SIZE = 1 << 20
 """Bytes read and checked at once: they stay in the processor's cache in between."""
@@ -30,8 +30,11 @@ def pick_threads(threads: int | None, size: int, *, share: int) -> int:
     """
     if threads is not None:
         return max(1, threads)
-    if size <= share:
-        return 1
+    return 1 if size <= share else most_threads()
+
+
+def most_threads() -> int:
+    """Return how many threads can work at the same time: all processors, up to a few."""
     if hasattr(os, "sched_getaffinity"):
         return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
     return min(_MOST_THREADS, os.cpu_count() or 1)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-__all__ = ["MOST_THREADS", "in_threads"]
+from ckptparse.parallel import most_threads
 
-MOST_THREADS = 8
-"""Threads at most: more wait for memory, not for the processor."""
+__all__ = ["in_threads"]
 
 _Share = TypeVar("_Share")
 _Done = TypeVar("_Done")
@@ -17,7 +15,7 @@ _Done = TypeVar("_Done")
 
 def in_threads(work: Callable[[_Share], _Done], shares: Sequence[_Share]) -> Iterator[_Done]:
     """Do the work for every share, in several threads if that can be faster; in their order."""
-    threads = min(len(shares), os.cpu_count() or 1, MOST_THREADS)
+    threads = min(len(shares), most_threads())
     if threads < 2:
         yield from map(work, shares)
         return
