@@ -209,7 +209,10 @@ class _Described(tarfile.TarInfo):
         file = cast(BinaryIO, archive.fileobj)
         position = file.tell()
         if _DIGITS.search(file.read(self.size)):
-            raise MalformedError("Expected numbers in the header of a member, found none so long")
+            raise MalformedError(
+                "Expected numbers of fewer than 100 digits in the header of a member, found a "
+                "longer one"
+            )
         file.seek(position)
         parsed: tarfile.TarInfo = super()._proc_pax(archive)  # type: ignore[misc]
         return parsed
