@@ -25,8 +25,8 @@ import numpy.typing as npt
 
 from ckptparse.bundle.memory import Buffer, HugePages
 from ckptparse.coding.checksum import combine_crc, crc32c
-from ckptparse.files.storage import Source
-from ckptparse.parallel import run_all
+from ckptparse.files.storage import Source, expect
+from ckptparse.parallel import PIECE_SIZE, run_all
 
 __all__ = [
     "ARENA_SIZE",
@@ -54,6 +54,8 @@ SHARE_SIZE = 16 << 20
 """Bytes that one thread takes at once: some 5 ms of reading, many times what starting it costs."""
 SMALL_STRETCH = 1 << 14
 """Up to so many bytes, copying to another place is faster than one more read."""
+_AHEAD = 2
+"""How many shares for each thread a disk is asked for before they are wanted: 64 MiB for two."""
 _ALIGNMENT = 64
 """Stretches begin at multiples of this in an arena: a line of the processor's cache, and enough for
 every numpy type."""
@@ -261,7 +263,7 @@ def read_arenas(
         for stretch in arena.stretches
         for start in range(0, stretch.size, share)
     ]
-    run_all([share.run for share in shares], threads)
+    _run(shares, threads, open_shard)
     return [source.buffer.array for source in sources]
 
 
@@ -269,17 +271,35 @@ def check_mapped(
     rows: DenseRows,
     stretches: Sequence[Stretch],
     view: Callable[[Stretch], memoryview],
+    open_shard: OpenShard,
     *,
     check: Check,
     threads: int,
 ) -> None:
-    """Compute the checksums of tensors that are in memory; `view` gives the bytes of a stretch."""
+    """Compute the checksums of tensors that are mapped; `view` gives the bytes of a stretch."""
     shares = [
         _Share(rows, stretch, view(stretch), start, SHARE_SIZE, check, None)
         for stretch in stretches
         for start in range(0, stretch.size, SHARE_SIZE)
     ]
-    run_all([share.run for share in shares], threads)
+    _run(shares, threads, open_shard)
+
+
+def _run(shares: Sequence[_Share], threads: int, open_shard: OpenShard) -> None:
+    """Run every share, and ask the disk for those that come some places later."""
+    ahead = _AHEAD * threads
+
+    def job(number: int) -> Callable[[], None]:
+        def run() -> None:
+            for later in shares[number + ahead : number + ahead + 1]:
+                later.expect(open_shard)
+            shares[number].run()
+
+        return run
+
+    for share in shares[threads:ahead]:
+        share.expect(open_shard)
+    run_all([job(number) for number in range(len(shares))], threads)
 
 
 def view_of(buffer: npt.NDArray[np.uint8], stretch: Stretch) -> memoryview:
@@ -313,6 +333,13 @@ class _Share:
     def stop(self) -> int:
         """Where it ends in the stretch."""
         return min(self.start + self.most, self.stretch.size)
+
+    def expect(self, open_shard: OpenShard) -> None:
+        """Have its bytes fetched, if they are worth asking for."""
+        size = self.stop - self.start
+        if size >= PIECE_SIZE:
+            with open_shard(self.stretch.shard_id) as file:
+                expect(file, self.stretch.offset + self.start, size)
 
     def run(self) -> None:
         """Read and check, piece by piece."""

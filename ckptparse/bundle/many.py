@@ -164,7 +164,7 @@ class DenseReader:
 
         stretches = [stretch for arena in plan_arenas(rows) for stretch in arena.stretches]
         threads = self._pick_threads(rows, _LOCAL)
-        check_mapped(rows, stretches, view, check=check, threads=threads)
+        check_mapped(rows, stretches, view, self.shards.open, check=check, threads=threads)
         self._raise_failed(check, rows)
 
     def _read_arenas(self, rows: DenseRows, arenas: Sequence[Arena]) -> list[npt.NDArray[np.uint8]]:

@@ -212,7 +212,9 @@ def _agree(bundle: _Bundle, rows: IntColumn, files: DataFiles, executor: Executo
     # The checksum of no bytes is 0.
     if columns.crcs[plain & (columns.sizes == 0)].any():
         return False
-    files.begin(int(columns.sizes[rows].sum()))
+    total = int(columns.sizes.sum())
+    own = int(columns.sizes[rows].sum())
+    files.begin(own, sweep=own == total)
     empty = np.flatnonzero(~plain & (columns.sizes == 0)).tolist()
     if executor is not None or files.is_remote:
         if not _workers_agree(bundle, rows[plain[rows]], files, executor):

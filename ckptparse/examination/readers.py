@@ -12,7 +12,7 @@ from ckptparse.coding.checksum import crc32c
 from ckptparse.errors import CheckpointError, StorageError
 from ckptparse.examination.outcome import Span, merge_spans
 from ckptparse.files.context import Context, Progress
-from ckptparse.files.storage import Source, Storage
+from ckptparse.files.storage import Source, Storage, expect
 from ckptparse.limits import Budget
 from ckptparse.parallel import PIECE_SIZE, stream_crc
 
@@ -22,6 +22,8 @@ PAGE = 4096
 """Bytes of a page, counted from the file's start: file systems and downloads lose whole pages."""
 _ROUND = 64 << 20
 """Bytes of a long run between two calls of `progress`: their checksum takes some 20 ms."""
+_AHEAD = 32 << 20
+"""Bytes that a disk is asked for before they are wanted, if a file is read from start to end."""
 _MOST_REMOTE = 4 << 20
 """Bytes of one request of several at a time: sixteen of them keep 64 MiB."""
 _OPEN = 64
@@ -49,13 +51,21 @@ class DataFile:
 class _Window:
     """A file whose last piece is kept in memory, so that small tensors share one read."""
 
-    __slots__ = ("_data", "_start", "read_count", "source")
+    __slots__ = ("_asked", "_data", "_start", "read_count", "source")
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.read_count = 0
-        self._start = 0
+        self._asked = self._start = 0
         self._data = b""
+
+    def look_ahead(self, start: int, stop: int) -> None:
+        """Have the bytes from `start` to some MiB after `stop` fetched, once."""
+        start, stop = max(start, self._asked), min(stop + _AHEAD, self.source.size)
+        # In large steps, since it takes a call of the system to learn whether they are needed.
+        if stop - start > _AHEAD // 2:
+            expect(self.source, start, stop - start)
+            self._asked = stop
 
     def read(self, offset: int, size: int) -> memoryview:
         end = offset + size
@@ -78,6 +88,7 @@ class DataFiles:
         self._failed: dict[DataFile, CheckpointError] = {}
         self._watcher: Progress | None = None
         self._done = self._total = 0
+        self._is_sweep = False
         self.budget = Budget(context.limits, 0)
         """What is kept of the entries of all indexes together, against the files that are held."""
         self.known: dict[tuple[str, int, int], int] = {}
@@ -94,14 +105,19 @@ class DataFiles:
         """Whether `begin` was called and `finish` was not."""
         return self._total > 0
 
-    def begin(self, total: int) -> None:
-        """Start to call the caller's `progress` with the bytes read, of `total`."""
+    def begin(self, total: int, *, sweep: bool = False) -> None:
+        """Start to call the caller's `progress` with the bytes read, of `total`.
+
+        In a sweep nearly all bytes of the files are wanted, in their order: disks read ahead.
+        """
         self._watcher, self._done, self._total = self.context.progress, 0, total
+        self._is_sweep = sweep
 
     def finish(self) -> None:
         """Call `progress` once more, with all bytes read, and stop."""
         self.note_read(self._total - self._done)
         self._watcher, self._done, self._total = None, 0, 0
+        self._is_sweep = False
 
     def hold(self, paths: Iterable[str]) -> None:
         """Begin a budget for a checkpoint of these files."""
@@ -132,10 +148,17 @@ class DataFiles:
         window = self._window(file)
         if window is None:
             raise self._failed[file]
+        self.look_ahead(file, offset, offset)
         before = window.read_count
         data = window.read(offset, size)
         self.note_read(window.read_count - before)
         return data
+
+    def look_ahead(self, file: DataFile, start: int, stop: int) -> None:
+        """In a sweep, have what comes after these bytes fetched, and what of them is not read."""
+        window = self._windows.get(file) if self._is_sweep else None
+        if window is not None:
+            window.look_ahead(start, stop)
 
     def note_read(self, size: int) -> None:
         """Tell `progress` that `size` more bytes have been read."""
@@ -177,6 +200,7 @@ def checksum_of(files: DataFiles, file: DataFile, offset: int, size: int, *, crc
     source = files.source(file)
     for start in range(offset, offset + size, _ROUND):
         count = min(_ROUND, offset + size - start)
+        files.look_ahead(file, start, start + count)
         crc = _stream(source, start, count, crc)
         files.note_read(count)
     return crc

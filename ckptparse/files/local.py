@@ -40,6 +40,9 @@ _OPEN_FLAGS = (
 )
 _HAS_PREAD = hasattr(os, "pread")
 _HAS_PREADV = hasattr(os, "preadv")
+_HAS_ADVICE = all(hasattr(os, name) for name in ("preadv", "posix_fadvise", "RWF_NOWAIT"))
+_ADVICE_SIZE = 1 << 20
+"""Bytes that the system is asked for at once: of more it may fetch only the first part."""
 
 
 class LocalSource:
@@ -153,6 +156,20 @@ class LocalSource:
             if count == 0:
                 raise self._shrunk(offset, size, done)
             done += count
+
+    def expect(self, offset: int, size: int) -> None:
+        """Let the system fetch bytes that are wanted soon, unless it has them; see `expect`."""
+        if not _HAS_ADVICE:
+            return
+        # Asking for what is in the page cache takes as long as copying a sixteenth of it. So one
+        # byte is read first: the error says that this would have to wait for the disk.
+        with suppress(OSError):
+            try:
+                os.preadv(self._descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+            except BlockingIOError:
+                for start in range(offset, offset + size, _ADVICE_SIZE):
+                    count = min(_ADVICE_SIZE, offset + size - start)
+                    os.posix_fadvise(self._descriptor, start, count, os.POSIX_FADV_WILLNEED)
 
     def map(self) -> mmap.mmap:
         """Map the whole file, copy-on-write: writes to the mapping never reach the file."""

@@ -22,6 +22,7 @@ __all__ = [
     "Storage",
     "WritableStorage",
     "check_range",
+    "expect",
     "hold",
     "is_file",
     "known_size",
@@ -188,6 +189,16 @@ def known_size(source: Source) -> int | None:
         return source.size
     found: int | None = source.known_size
     return found
+
+
+def expect(source: Source, offset: int, size: int) -> None:
+    """Say that bytes will be wanted soon, so that a disk reads them while others are worked on.
+
+    Nothing waits for them, and nothing fails: a storage that cannot do this takes no notice.
+    """
+    prepare: Callable[[int, int], None] | None = getattr(source, "expect", None)
+    if prepare is not None:
+        prepare(offset, size)
 
 
 def look_again(storage: Storage, path: str) -> FileStat | None:
