@@ -16,6 +16,7 @@ from packages import h5py, safetensors
 import ckptparse
 from ckptparse.dtypes import DataType
 from ckptparse.errors import MalformedError, UnsupportedError
+from ckptparse.recovery.rebuild.keras_config import iter_weights_of
 from ckptparse.recovery.rebuild.shape_files import parse_shapes_text
 from ckptparse.recovery.rebuild.shapes import GivenTensor
 
@@ -149,6 +150,14 @@ def test_a_layer_that_is_not_known_is_named() -> None:
         sequential(7),
         sequential(dense("a", -3, [None, 4])),
         sequential(dense("a", 3, [None, "x"])),
+        sequential(
+            {
+                "class_name": "Conv1D",
+                "config": {"name": "a", "filters": 2, "kernel_size": 3, "groups": 0},
+                "build_config": {"input_shape": [None, 5, 4]},
+            }
+        ),
+        sequential({**dense("a", 1, [None, 4]), "config": {"name": "a", "units": float("inf")}}),
         {"class_name": "Sequential", "config": {}},
         {"class_name": "Sequential", "config": {"layers": 5}},
     ],
@@ -156,6 +165,62 @@ def test_a_layer_that_is_not_known_is_named() -> None:
 def test_a_configuration_that_keras_does_not_write_is_malformed(config: Any) -> None:
     with pytest.raises(MalformedError):
         parse_shapes_text(json.dumps(config))
+
+
+CELLS: dict[str, tuple[dict[str, Any], list[int | None], dict[str, tuple[int, ...]]]] = {
+    "LSTMCell": (
+        {"units": 3},
+        [None, 5],
+        {"kernel": (5, 12), "recurrent_kernel": (3, 12), "bias": (12,)},
+    ),
+    "GRUCell": (
+        {"units": 3, "reset_after": True},
+        [None, 5],
+        {"kernel": (5, 9), "recurrent_kernel": (3, 9), "bias": (2, 9)},
+    ),
+    "SimpleRNNCell": (
+        {"units": 3, "use_bias": False},
+        [None, 5],
+        {"kernel": (5, 3), "recurrent_kernel": (3, 3)},
+    ),
+    "ConvLSTMCell": (
+        {"filters": 2, "kernel_size": [3, 1]},
+        [None, 8, 8, 5],
+        {"kernel": (3, 1, 5, 8), "recurrent_kernel": (3, 1, 2, 8), "bias": (8,)},
+    ),
+    "DepthwiseConv2D": (
+        {"kernel_size": [3, 3], "depth_multiplier": 2},
+        [None, 8, 8, 5],
+        {"depthwise_kernel": (3, 3, 5, 2), "bias": (10,)},
+    ),
+    "EinsumDense": (
+        {"equation": "abc,cde->abde", "output_shape": [None, 2, 4], "bias_axes": "de"},
+        [None, 6, 8],
+        {"kernel": (8, 2, 4), "bias": (2, 4)},
+    ),
+    "PReLU": ({"shared_axes": [1]}, [None, 8, 4], {"alpha": (1, 4)}),
+    "Normalization": ({"axis": [-1]}, [None, 4], {"mean": (4,), "variance": (4,), "count": ()}),
+    "GroupNormalization": ({"axis": -1}, [None, 4], {"gamma": (4,), "beta": (4,)}),
+}
+"""Configuration, what it was built for, and the weights as Keras 2 makes them."""
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_weights_follow_from_a_layer_and_what_it_was_built_for(kind: str) -> None:
+    config, built, expected = CELLS[kind]
+    values = {"class_name": kind, "config": {"name": "x", **config}, "build_input_shape": built}
+    found = list(iter_weights_of(values))
+    assert {name: shape for name, _, shape in found} == expected
+    assert [data_type for _, data_type, _ in found] == [
+        DataType.DT_INT64 if name == "count" else None for name in expected
+    ]
+
+
+def test_an_equation_that_leaves_out_its_last_axes_is_not_understood() -> None:
+    config = {"name": "x", "equation": "ab...,bc->ac...", "output_shape": 4}
+    values = {"class_name": "EinsumDense", "config": config, "build_input_shape": [None, 6, 8]}
+    with pytest.raises(UnsupportedError, match="is not understood"):
+        list(iter_weights_of(values))
 
 
 def test_models_too_deep_within_each_other_are_malformed() -> None:

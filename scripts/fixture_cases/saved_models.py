@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,6 +107,44 @@ def keras2_functional(out: Output) -> None:
     rng = out.random()
     model.set_weights([rng.uniform(0.1, 1, weight.shape) for weight in model.get_weights()])
     save_keras2(out, model, save_traces=False)
+
+
+@case(
+    "objects/keras2_cells",
+    "The variables and the `keras_metadata.pb` of a Keras 2 model of layers within layers: "
+    "Bidirectional, StackedRNNCells, RNN, ConvLSTM, "
+    "TimeDistributed, MultiHeadAttention; depthwise and separable convolutions; trained one step "
+    "with Keras 2.10's Adam. Its `saved_model.pb` is left out.",
+)
+def keras2_cells(out: Output) -> None:
+    keras = keras2.keras()
+    layers = keras.layers
+    words, frames = keras.Input((4,), name="words"), keras.Input((3, 5, 5, 2), name="frames")
+    text = layers.Embedding(9, 4, name="embedding")(words)
+    text = layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="both")(text)
+    cells = [layers.LSTMCell(4), layers.GRUCell(3)]
+    text = layers.RNN(layers.StackedRNNCells(cells), return_sequences=True, name="stacked")(text)
+    text = layers.TimeDistributed(layers.Dense(5), name="each")(text)
+    text = layers.MultiHeadAttention(2, 3, name="attention")(text, text)
+    text = layers.RNN(layers.SimpleRNNCell(2), return_sequences=True, name="plain")(text)
+    text = layers.GRU(2, reset_after=False, use_bias=False, name="gated")(text)
+    film = layers.ConvLSTM2D(2, 2, name="film")(frames)
+    film = layers.DepthwiseConv2D(2, name="deep")(film)
+    film = layers.SeparableConv2D(3, 2, name="apart")(film)
+    film = layers.PReLU(shared_axes=[1, 2], name="rectified")(film)
+    film = layers.GlobalAveragePooling2D()(film)
+    joined = layers.Concatenate()([text, film])
+    model = keras.Model([words, frames], layers.Dense(1, name="last")(joined), name="cells")
+    model.compile(optimizer=keras.optimizers.legacy.Adam(0.01), loss="mse")
+    rng = out.random()
+    inputs = [rng.integers(0, 9, (2, 4)), rng.normal(size=(2, 3, 5, 5, 2))]
+    model.train_on_batch(inputs, rng.normal(size=(2, 1)))
+    with tempfile.TemporaryDirectory() as saved:
+        model.save(saved, save_format="tf", save_traces=False)
+        for file in Path(saved).glob("variables/variables.*"):
+            shutil.copy(file, out.path(file.name))
+        shutil.copy(Path(saved) / "keras_metadata.pb", out.path("keras_metadata.pb"))
+    out.checkpoint("variables")
 
 
 @case(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ckptparse.bundle.entry import BundleHeader, Endianness, count_elements
 from ckptparse.dtypes import DataType, item_size
@@ -59,8 +60,8 @@ def _view_of(
     data = source.read_at(end, counted.size)
     graph = ObjectGraph.from_bytes(data[len(data) - text_size(data) :], limits=limits, path=path)
     items = list(iter_items(graph))
-    matches = ShapeMatches(given)
-    shapes = {item.key: matches.find(item.key, item.full_name) for item in items}
+    shapes = _find_shapes(items, graph, given)
+    items = [_typed(item, shapes[item.key]) for item in items]
     counts = {key: math.prod(found.shape) for key, found in shapes.items() if found is not None}
     tiling = tile(items, _known(case, path), source, end, counts=counts)
     if tiling is None:
@@ -72,10 +73,8 @@ def _view_of(
         complete=not tiling.unplaced,
         unplaced=tiling.unplaced,
     )
-    of_groups = _shapes_of_groups(items, shapes)
     for one in tiling.tiles:
-        given_one = shapes[one.item.key] or of_groups.get(one.item.group)
-        view.tensors[one.item.key] = _listed(one, given_one, path, view.path)
+        view.tensors[one.item.key] = _listed(one, shapes[one.item.key], path, view.path)
     if case.main is None or OBJECT_GRAPH not in case.main.tensors:
         doubt = "no index describes it; its length has its checksum, and it ends with the file"
         view.tensors[OBJECT_GRAPH] = _make_listed(
@@ -88,13 +87,54 @@ def _view_of(
     return view
 
 
+def _find_shapes(
+    items: Sequence[Item], graph: ObjectGraph, given: Sequence[GivenTensor]
+) -> dict[str, GivenTensor | None]:
+    """Return the shape of each item, if it follows from those that were given.
+
+    A path tells more than a name, which two layers may have.
+    """
+    by_path = _shapes_by_path(graph, given)
+    of_groups = _shapes_of_groups(items, by_path)
+    matches = ShapeMatches(given)
+    found = {
+        item.key: by_path.get(item.key)
+        or of_groups.get(item.group)
+        or matches.find(item.key, item.full_name)
+        for item in items
+    }
+    of_groups = _shapes_of_groups(items, found)
+    return {item.key: found[item.key] or of_groups.get(item.group) for item in items}
+
+
+def _shapes_by_path(graph: ObjectGraph, given: Sequence[GivenTensor]) -> dict[str, GivenTensor]:
+    """Return the shapes whose names are paths that lead to a variable, by the variable's key.
+
+    Several paths may lead to one: Keras calls it `variables/3` before `layer/cell/kernel`.
+    """
+    found: dict[str, GivenTensor] = {}
+    for tensor in given:
+        node = graph.find_node(tensor.name)
+        key = None if node is None else graph.keys_by_node.get(node.node_id)
+        if key is not None:
+            found.setdefault(key, tensor)
+    return found
+
+
+def _typed(item: Item, given: GivenTensor | None) -> Item:
+    """Take over the type that was given with the shape."""
+    if given is None or given.data_type is None:
+        return item
+    return replace(item, data_type=given.data_type)
+
+
 def _shapes_of_groups(
     items: Sequence[Item], shapes: Mapping[str, GivenTensor | None]
 ) -> dict[int, GivenTensor]:
     """Return the one shape that the variables of a group have: then their slots have it too."""
     found: dict[int, list[GivenTensor]] = defaultdict(list)
     for item in items:
-        given = shapes[item.key]
+        given = shapes.get(item.key)
         if given is not None:
             found[item.group].append(given)
     return {

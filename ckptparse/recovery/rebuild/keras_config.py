@@ -11,20 +11,21 @@ layer's `batch_input_shape`, from which the shapes of a chain of dense layers fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ckptparse.dtypes import DataType
 from ckptparse.errors import MalformedError, UnsupportedError
+from ckptparse.recovery.rebuild.keras_layers import INTEGERS, LAYERS, OLD_NAMES, Shape, Weights
 
-__all__ = ["LayerWeight", "is_keras_config", "iter_weights"]
+__all__ = ["LayerWeight", "is_keras_config", "iter_weights", "iter_weights_of"]
 
 LayerWeight = tuple[str, int | None, tuple[int, ...]]
 """Name, DataType number if the layer states it, shape."""
-Shape = tuple[int, ...]
-Weights = dict[str, Shape]
 _Config = Mapping[str, Any]
 
+_WRONG = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError)
+"""What comes of values that Keras does not write: text for a number, 1e999, no groups at all."""
 _DEEPEST = 32
 _MOST_LAYERS = 1 << 16
 """Models inside of models, and layers: far more than real ones have. A hostile file ends here."""
@@ -66,10 +67,38 @@ def iter_weights(model: Mapping[str, Any]) -> Iterator[LayerWeight]:
     """
     try:
         yield from _iter_model(model, 0)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise MalformedError(
-            f"Expected a configuration as Keras writes it, found another: {error!r}"
-        ) from error
+    except _WRONG as error:
+        raise _malformed(error) from error
+
+
+def iter_weights_of(layer: Mapping[str, Any]) -> Iterator[LayerWeight]:
+    """Iterate over the weights of one layer, as Keras 2 calls them within it.
+
+    Args:
+        layer: What `keras_metadata.pb` says of it: class, configuration, and what it was built for.
+
+    Raises:
+        MalformedError: It is no configuration that Keras writes.
+        UnsupportedError: The layer's class, or what it was built for, is not known.
+    """
+    try:
+        built = {"build_config": {"input_shape": layer.get("build_input_shape")}}
+        alone = {"class_name": layer["class_name"], "config": layer["config"], **built}
+        names = OLD_NAMES.get(str(alone["class_name"]), {})
+        for name, shape in _weights_of(alone, _built_for(alone)).items():
+            _check_sizes(name, shape)
+            yield names.get(name, name), _type_of(name, alone["config"]), shape
+    except _WRONG as error:
+        raise _malformed(error) from error
+
+
+def _malformed(error: Exception) -> MalformedError:
+    return MalformedError(f"Expected a configuration as Keras writes it, found another: {error!r}")
+
+
+def _check_sizes(name: str, shape: Shape) -> None:
+    if min(shape, default=0) < 0:
+        raise MalformedError(f"Expected sizes of {name!r} from 0 up, found {shape!r:.80}")
 
 
 def _iter_model(model: _Config, depth: int) -> Iterator[LayerWeight]:
@@ -88,11 +117,9 @@ def _iter_model(model: _Config, depth: int) -> Iterator[LayerWeight]:
             continue
         shape = _built_for(layer) or (last if chained else None)
         weights = _weights_of(layer, shape)
-        data_type = _type_of(config)
         for name, size in weights.items():
-            if min(size) < 0:
-                raise MalformedError(f"Expected sizes of {name!r} from 0 up, found {size!r:.80}")
-            yield f"{config['name']}/{name}", data_type, size
+            _check_sizes(name, size)
+            yield f"{config['name']}/{name}", _type_of(name, config), size
         last = _shape_behind(layer, shape)
 
 
@@ -119,8 +146,10 @@ def _shape_behind(layer: _Config, shape: Shape | None) -> Shape | None:
     return shape if kind in keeps or kind == "InputLayer" else None
 
 
-def _type_of(config: _Config) -> int | None:
-    """Return the type of a layer's weights; a policy such as `mixed_float16` keeps them float32."""
+def _type_of(name: str, config: _Config) -> int | None:
+    """Return the type of a layer's weight; a policy such as `mixed_float16` keeps them float32."""
+    if name in INTEGERS:
+        return DataType.DT_INT64
     said = config.get("dtype")
     if isinstance(said, dict):
         said = (said.get("config") or {}).get("name")
@@ -131,7 +160,7 @@ def _weights_of(layer: _Config, shape: Shape | None) -> Weights:
     kind, config = str(layer["class_name"]), layer["config"]
     if kind in _NONE:
         return {}
-    make = _LAYERS.get(kind)
+    make = LAYERS.get(kind)
     if make is None:
         raise UnsupportedError(
             f"The weights of a layer of class {kind!r} are not known",
@@ -145,107 +174,3 @@ def _weights_of(layer: _Config, shape: Shape | None) -> Weights:
             hint='Give the shapes by name instead: {"layer/kernel": [4, 8], ...}',
         )
     return make(config, shape)
-
-
-def _dense(config: _Config, shape: Shape) -> Weights:
-    units = int(config["units"])
-    return {"kernel": (shape[-1], units), **_bias(config, units)}
-
-
-def _bias(config: _Config, *shape: int) -> Weights:
-    return {"bias": shape} if config.get("use_bias", True) else {}
-
-
-def _embedding(config: _Config, _: Shape) -> Weights:
-    return {"embeddings": (int(config["input_dim"]), int(config["output_dim"]))}
-
-
-def _convolution(config: _Config, shape: Shape) -> Weights:
-    filters = int(config["filters"])
-    inputs = _channels(config, shape) // int(config.get("groups", 1))
-    return {"kernel": (*_window(config), inputs, filters), **_bias(config, filters)}
-
-
-def _transposed(config: _Config, shape: Shape) -> Weights:
-    filters = int(config["filters"])
-    kernel = (*_window(config), filters, _channels(config, shape))
-    return {"kernel": kernel, **_bias(config, filters)}
-
-
-def _depthwise(config: _Config, shape: Shape) -> Weights:
-    inputs, depth = _channels(config, shape), int(config.get("depth_multiplier", 1))
-    kernel = (*_window(config), inputs, depth)
-    return {"kernel": kernel, **_bias(config, inputs * depth)}
-
-
-def _separable(config: _Config, shape: Shape) -> Weights:
-    inputs, depth = _channels(config, shape), int(config.get("depth_multiplier", 1))
-    window, filters = _window(config), int(config["filters"])
-    return {
-        "depthwise_kernel": (*window, inputs, depth),
-        "pointwise_kernel": (*[1] * len(window), inputs * depth, filters),
-        **_bias(config, filters),
-    }
-
-
-def _window(config: _Config) -> Shape:
-    size = config["kernel_size"]
-    return tuple(map(int, size)) if isinstance(size, Sequence) else (int(size),)
-
-
-def _channels(config: _Config, shape: Shape) -> int:
-    return shape[0] if config.get("data_format") == "channels_first" else shape[-1]
-
-
-def _batch_normalization(config: _Config, shape: Shape) -> Weights:
-    axis = config.get("axis", -1)
-    axis = axis[0] if isinstance(axis, list) else axis
-    # Counted with the batch, which `shape` leaves out.
-    size = (shape[axis - 1 if axis > 0 else axis],)
-    return dict.fromkeys([*_affine(config), "moving_mean", "moving_variance"], size)
-
-
-def _layer_normalization(config: _Config, shape: Shape) -> Weights:
-    axes = config.get("axis", -1)
-    axes = axes if isinstance(axes, list) else [axes]
-    size = tuple(shape[axis - 1 if axis > 0 else axis] for axis in axes)
-    return dict.fromkeys(_affine(config), size)
-
-
-def _affine(config: _Config) -> list[str]:
-    names = {"gamma": config.get("scale", True), "beta": config.get("center", True)}
-    return [name for name, used in names.items() if used]
-
-
-def _recurrent(gates: int) -> Callable[[_Config, Shape], Weights]:
-    def make(config: _Config, shape: Shape) -> Weights:
-        units = int(config["units"])
-        twice = (2,) if gates == 3 and config.get("reset_after", True) else ()
-        return {
-            "kernel": (shape[-1], gates * units),
-            "recurrent_kernel": (units, gates * units),
-            **_bias(config, *twice, gates * units),
-        }
-
-    return make
-
-
-_LAYERS: Mapping[str, Callable[[_Config, Shape], Weights]] = {
-    "Dense": _dense,
-    "Embedding": _embedding,
-    "Conv1D": _convolution,
-    "Conv2D": _convolution,
-    "Conv3D": _convolution,
-    "Conv1DTranspose": _transposed,
-    "Conv2DTranspose": _transposed,
-    "Conv3DTranspose": _transposed,
-    "DepthwiseConv1D": _depthwise,
-    "DepthwiseConv2D": _depthwise,
-    "SeparableConv1D": _separable,
-    "SeparableConv2D": _separable,
-    "BatchNormalization": _batch_normalization,
-    "LayerNormalization": _layer_normalization,
-    "SimpleRNN": _recurrent(1),
-    "LSTM": _recurrent(4),
-    "GRU": _recurrent(3),
-}

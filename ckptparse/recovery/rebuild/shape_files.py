@@ -15,7 +15,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from typing import Any
 
@@ -23,9 +23,15 @@ from ckptparse.errors import CheckpointError, MalformedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
-from ckptparse.recovery.rebuild.keras_config import is_keras_config, iter_weights
+from ckptparse.graph.object_node import escape_name
+from ckptparse.recovery.rebuild.keras_config import (
+    LayerWeight,
+    is_keras_config,
+    iter_weights,
+    iter_weights_of,
+)
 from ckptparse.recovery.rebuild.shapes import GivenTensor, parse_shapes
-from ckptparse.saved_model.keras_metadata import read_keras_metadata
+from ckptparse.saved_model.keras_metadata import KerasObject, read_keras_metadata
 from ckptparse.sources.hdf5 import Hdf5Source
 from ckptparse.sources.npy import NpySource
 
@@ -92,23 +98,53 @@ def _parse(found: Mapping[str, Any]) -> list[GivenTensor]:
 def read_metadata_shapes(path: str, context: Context) -> list[GivenTensor]:
     """Return the shapes of weights that a `keras_metadata.pb` tells; none if it cannot be read.
 
-    It says of each layer what it is and what it was built for. Layers that are not known are left
-    out.
+    Weights are called by the path of their layer (`layer_with_weights-1/cell/kernel`), and by its
+    name (`dense/kernel`) if that is not taken. Layers that are not known are left out.
     """
     found: dict[str, GivenTensor] = {}
+    by_name: dict[str, GivenTensor] = {}
     with suppress(CheckpointError):
         for layer in read_keras_metadata(path, context):
-            if layer.is_layer:
-                with suppress(CheckpointError):
-                    for weight in iter_weights(_as_model(layer.values)):
-                        found.setdefault(weight[0], GivenTensor(*weight))
-    return list(found.values())
+            if not layer.is_layer:
+                continue
+            for place, values in _layers_of(layer):
+                for local, data_type, shape in _weights_of(values):
+                    name = "/".join((*place, local))
+                    found.setdefault(name, GivenTensor(name, data_type, shape))
+                    name = f"{values['config'].get('name')}/{local}"
+                    by_name.setdefault(name, GivenTensor(name, data_type, shape))
+    return list((by_name | found).values())
 
 
-def _as_model(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a model that has but this layer."""
-    built = {"build_config": {"input_shape": layer.get("build_input_shape")}}
-    return {"class_name": "Sequential", "config": {"layers": [{**layer, **built}]}}
+def _layers_of(layer: KerasObject) -> Iterator[tuple[list[str], Mapping[str, Any]]]:
+    """Iterate over a layer, and the one that a `TimeDistributed` holds, each with its path."""
+    with suppress(CheckpointError):
+        place = [escape_name(part) for part in layer.path.split(".")[1:]]
+        yield place, layer.values
+        inner = _inner_of(layer.values)
+        if inner is not None:
+            yield [*place, "layer"], inner
+
+
+def _inner_of(values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the layer that a `TimeDistributed` holds: it is built for the input of one step.
+
+    Before Keras 2.11 that one does not say itself what it was built for.
+    """
+    built = values.get("build_input_shape")
+    config = values.get("config")
+    inner = config.get("layer") if isinstance(config, dict) else None
+    if values.get("class_name") != "TimeDistributed" or not isinstance(inner, dict):
+        return None
+    if not isinstance(built, (tuple, list)) or len(built) < 3:
+        return None
+    return {**inner, "build_input_shape": (built[0], *built[2:])}
+
+
+def _weights_of(layer: Mapping[str, Any]) -> list[LayerWeight]:
+    with suppress(CheckpointError):
+        return list(iter_weights_of(layer))
+    return []
 
 
 def _of_safetensors(source: Source, context: Context) -> list[GivenTensor]:
