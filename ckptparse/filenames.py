@@ -163,7 +163,8 @@ def split_part(name: str) -> Part | None:
 
 def strip_copy_number(name: str) -> str | None:
     """Return `P` of the name `P (1)` that a browser gives a second download; None for others."""
-    match = re.fullmatch(_COPY, name)
+    # Every checkpoint that is opened is asked: compiling the pattern takes longer than the rest.
+    match = re.fullmatch(_COPY, name) if name.endswith(")") else None
     return match[1] if match else None
 
 
