@@ -212,6 +212,69 @@ def test_damage_in_one_block_leaves_the_keys_of_the_others_readable(tmp_path: Pa
             list(table.items())
 
 
+# ---- the first entry of a large block, which is the header's
+
+
+LARGE = [(b"%06d" % n, b"v" * 50) for n in range(4000)]
+"""One block of some 220 kB."""
+
+
+def first_of(path: Path, data: bytes) -> tuple[tuple[bytes, bytes] | None, int]:
+    """The first entry of a table, and the size of the largest read."""
+    path.write_bytes(data)
+    sizes: list[int] = []
+
+    class Watched(LocalSource):
+        def read_at(self, offset: int, size: int) -> bytes:
+            sizes.append(size)
+            return super().read_at(offset, size)
+
+    with Watched.open(str(path)) as source:
+        return Table.open(source, limits=DEFAULT_LIMITS).first(), max(sizes)
+
+
+def test_the_first_entry_of_a_large_block_is_read_in_little_memory(tmp_path: Path) -> None:
+    file = b.table(LARGE)
+    assert first_of(tmp_path / "t", file.data) == (LARGE[0], 32 << 10)
+
+
+@pytest.mark.parametrize("where", ["first", "middle", "last", "type", "checksum"])
+def test_damage_anywhere_in_a_large_block_is_an_error_if_its_first_entry_is_wanted(
+    where: str, tmp_path: Path
+) -> None:
+    file = b.table(LARGE)
+    ((start, size),) = file.blocks
+    places = {"first": 0, "middle": size // 2, "last": size - 1, "type": size, "checksum": size + 1}
+    with pytest.raises(ChecksumError) as caught:
+        first_of(tmp_path / "t", file.flip(start + places[where]))
+    assert (caught.value.offset, caught.value.size) == (start, size)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b.Stored(b.block(LARGE), b.SNAPPY, key=LARGE[-1][0]),
+        b.Stored(b.block([(b"a", b"v" * 100_000), (b"b", b"2")]), key=b"b"),
+        b.Stored(b.block([(b"%05d" % n, b"1") for n in range(15_000)], restart_interval=1),
+                 key=b"99999"),
+    ],
+    ids=["compressed", "a long entry", "more restarts than entries"],
+)  # fmt: skip
+def test_a_large_block_is_read_whole_if_its_first_bytes_do_not_suffice(
+    stored: b.Stored, tmp_path: Path
+) -> None:
+    file = b.assemble([stored])
+    entry, largest = first_of(tmp_path / "t", file.data)
+    assert entry is not None and entry[0] in (b"a", b"00000", LARGE[0][0])
+    assert largest >= min(len(stored.payload()), 32 << 10)
+
+
+def test_a_large_block_of_restarts_alone_has_no_first_entry(tmp_path: Path) -> None:
+    stored = b.Stored(b.entry(b"a", b"1") + bytes(100_000) + b.fixed32(1 << 30), key=b"z")
+    with pytest.raises(MalformedError, match="restarts do not fit"):
+        first_of(tmp_path / "t", b.assemble([stored]).data)
+
+
 # ---- compression
 
 

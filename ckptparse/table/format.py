@@ -37,6 +37,7 @@ __all__ = [
     "encode_trailer",
     "read_block",
     "read_footer",
+    "read_head",
 ]
 
 FOOTER_SIZE = 48
@@ -49,6 +50,8 @@ _LARGE = 1 << 20
 """Bytes of a block from which on it matters how often it is in memory."""
 _WORTH_TWO_READS = 1 << 15
 """Bytes of a block from which on a copy takes longer than another call of the system."""
+_HEAD_SIZE = 1 << 15
+"""Bytes of a large block that are in memory at a time if only its first entry is wanted."""
 _SNAPPY_BEST_RATIO = 22
 """No Snappy stream becomes more than 22 times as long: its best element takes 3 bytes for a copy of
 64. A stream that states more is damaged or hostile, and no memory is taken for it."""
@@ -174,6 +177,35 @@ def read_block(source: Source, handle: BlockHandle, *, limits: Limits) -> bytes:
         compression = check_block(stored, **where)
         contents = stored[: handle.size]
     return decompress_block(contents, compression, limits=limits, **where)
+
+
+def read_head(source: Source, handle: BlockHandle) -> bytes | None:
+    """Check the checksum of a block, piece by piece, and return the first of its entries' bytes.
+
+    Fresh memory for a whole block takes longer than reading it.
+
+    Returns:
+        None if it is better read whole: it is small, compressed, or has so many restarts that not
+        all of these bytes are entries.
+
+    Raises:
+        TruncatedError: The file ends before it.
+        ChecksumError: The block is damaged.
+    """
+    if handle.size < 2 * _HEAD_SIZE or source.concurrency is not None:
+        return None
+    head = source.read_at(handle.offset, _HEAD_SIZE)
+    crc = crc32c(head)
+    for start in range(_HEAD_SIZE, handle.size, _HEAD_SIZE):
+        piece = source.read_at(handle.offset + start, min(_HEAD_SIZE, handle.size - start))
+        crc = crc32c(piece, crc)
+    end = handle.offset + handle.size
+    trailer = source.read_at(end, TRAILER_SIZE)
+    where: dict[str, Any] = {"path": source.path, "offset": handle.offset}
+    if _check_crc(trailer, crc, handle.size, **where) != Compression.NONE:
+        return None
+    (restarts,) = struct.unpack("<I", source.read_at(end - 4, 4))
+    return head if handle.size - 4 - 4 * restarts >= _HEAD_SIZE else None
 
 
 def check_block(stored: bytes, *, path: str, offset: int) -> int:

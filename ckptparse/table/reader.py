@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from ckptparse.errors import MalformedError, located
 from ckptparse.files.storage import Source
@@ -25,6 +25,7 @@ from ckptparse.table.format import (
     check_block,
     read_block,
     read_footer,
+    read_head,
 )
 
 __all__ = ["Table"]
@@ -113,7 +114,7 @@ class Table:
         """Return the first key and its value; None if the table is empty."""
         for index in range(len(self.handles)):
             with self._located(index):
-                entry = self._block(index).first()
+                entry = self._first_of(index)
             if entry is not None:
                 return entry
         return None
@@ -230,6 +231,16 @@ class Table:
             if len(self._blocks) > _CACHED_BLOCKS:
                 self._blocks.popitem(last=False)
         return block
+
+    def _first_of(self, index: int) -> tuple[bytes, bytes] | None:
+        """Return the first entry of a block, if possible without all of it in memory."""
+        known = self._whole or index in self._blocks
+        head = None if known else read_head(self.source, self.handles[index])
+        if head is not None:
+            # An entry that does not fit is read with the whole block, which says what is wrong.
+            with suppress(MalformedError):
+                return Block(head, len(head), ()).first()
+        return self._block(index).first()
 
     def _check_whole(self, index: int, block: Block) -> None:
         keys = block.decode_entries(limits=self._limits).keys
