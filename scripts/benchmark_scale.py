@@ -44,16 +44,24 @@ def write(path: str) -> None:
     ckptparse.convert(path, f"{path}-written", overwrite=True)
 
 
+def compare(path: str) -> None:
+    ckptparse.diff(path, path)
+
+
 ENTRIES = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000)
+SHARDS = (1, 4, 16, 64, 256, 1024, 4096)
 CURVES = (
     Curve("read entries", ENTRIES, write_entries),
     Curve("list entries", ENTRIES, write_entries, ckptparse.list_variables),
     Curve("verify entries", ENTRIES, write_entries, ckptparse.verify),
-    Curve("compare entries", ENTRIES, write_entries, lambda path: ckptparse.diff(path, path)),
+    Curve("compare entries", ENTRIES, write_entries, compare),
     Curve("convert entries", ENTRIES, write_entries, convert),
     Curve("write entries", ENTRIES, write_entries, write),
-    Curve("verify shards", (1, 4, 16, 64, 256, 1024, 4096), write_shards, ckptparse.verify),
-    Curve("read shards", (1, 4, 16, 64, 256, 1024, 4096), write_shards),
+    Curve("read shards", SHARDS, write_shards),
+    Curve("verify shards", SHARDS, write_shards, ckptparse.verify),
+    Curve("compare shards", SHARDS, write_shards, compare),
+    Curve("convert shards", SHARDS, write_shards, convert),
+    Curve("write shards", SHARDS, write_shards, write),
     Curve("read slices of one variable", (1, 10, 100, 1_000, 10_000, 100_000), write_rows),
 )
 

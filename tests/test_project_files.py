@@ -67,8 +67,8 @@ def test_the_core_needs_four_packages() -> None:
 
 
 @pytest.fixture
-def build_hook(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The hook of the build, with a stand-in for the class of hatchling that it extends."""
+def build(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of the build, with a stand-in for the class of hatchling that it extends."""
     path = ROOT / "hatch_build.py"
     if not path.exists():
         pytest.skip("hatch_build.py is not part of what is unpacked here")
@@ -82,33 +82,92 @@ def build_hook(monkeypatch: pytest.MonkeyPatch) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    hook = module.ReadmeHook()
-    hook.root = str(ROOT)
-    return hook
+    return module
 
 
 RELATIVE = re.compile(r"\]\((?!https?:|#)")
+CLONED = """[core]
+\tbare = false
+[remote "upstream"]
+\turl = https://example.org/other.git
+[remote "origin"]
+\tfetch = +refs/heads/*:refs/remotes/origin/*
+\turl = git@example.org:x/ckptparse.git
+[branch "main"]
+\tremote = origin
+"""
 
 
-def test_the_links_of_the_built_readme_are_absolute_once_the_project_has_an_address(
-    build_hook: Any,
-) -> None:
-    own = text_of(ROOT / "README.md")
-    metadata = {"version": "9.8.7", "urls": {"Source": "https://example.org/x/ckptparse/"}}
-    build_hook.update(metadata)
-    text = metadata["readme"]["text"]  # type: ignore[call-overload, index]
+def built_in(build: Any, root: Path) -> dict[str, Any]:
+    """What the hook makes of the metadata if the project lies in a directory."""
+    (root / "README.md").write_bytes((ROOT / "README.md").read_bytes())
+    hook = build.AddressHook()
+    hook.root = str(root)
+    metadata: dict[str, Any] = {"version": "9.8.7"}
+    hook.update(metadata)
+    return metadata
+
+
+def test_what_is_built_says_where_its_checkout_came_from(build: Any, tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "config").write_text(CLONED)
+    metadata = built_in(build, tmp_path)
+    base = "https://example.org/x/ckptparse"
+    assert metadata["urls"] == {
+        "Source": base,
+        "Documentation": f"{base}/tree/HEAD/docs",
+        "Changelog": f"{base}/blob/HEAD/CHANGELOG.md",
+        "Issues": f"{base}/issues",
+    }
+    text, own = metadata["readme"]["text"], text_of(ROOT / "README.md")
     assert RELATIVE.search(own)
     assert not RELATIVE.search(text)
-    base = "https://example.org/x/ckptparse"
     assert f"]({base}/blob/v9.8.7/docs/convert.md)" in text
     assert f"]({base}/raw/v9.8.7/docs/page/damaged.png)" in text
     assert re.sub(rf"{base}/(blob|raw)/v9\.8\.7/", "", text) == own
 
 
-def test_without_an_address_the_built_readme_is_the_readme(build_hook: Any) -> None:
-    metadata: dict[str, Any] = {"version": "9.8.7"}
-    build_hook.update(metadata)
+def test_what_is_built_of_an_sdist_says_where_the_sdist_came_from(
+    build: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "PKG-INFO").write_text(
+        "Metadata-Version: 2.4\nName: ckptparse\nProject-URL: Issues, https://example.org/x/issues\n"
+        "Project-URL: Source, https://example.org/x\n\nText: of, the README\n"
+    )
+    assert built_in(build, tmp_path)["urls"]["Source"] == "https://example.org/x"
+    (tmp_path / "PKG-INFO").write_text("Metadata-Version: 2.4\nName: ckptparse\n\n")
+    assert "urls" not in built_in(build, tmp_path)
+
+
+def test_a_checkout_from_nowhere_has_no_address_and_the_readme_as_it_is(
+    build: Any, tmp_path: Path
+) -> None:
+    metadata = built_in(build, tmp_path)
+    assert "urls" not in metadata
     assert metadata["readme"]["text"] == text_of(ROOT / "README.md")
+
+
+@pytest.mark.parametrize(
+    ("remote", "page"),
+    [
+        ("https://example.org/x/ckptparse.git", "https://example.org/x/ckptparse"),
+        ("https://example.org/x/ckptparse/", "https://example.org/x/ckptparse"),
+        ("https://me:secret@example.org/x/y", "https://example.org/x/y"),
+        ("ssh://git@example.org:2222/x/y.git", "https://example.org/x/y"),
+        ("git@example.org:x/y.git", "https://example.org/x/y"),
+        ("http://10.0.0.7/x/y.git", None),
+        ("https://10.0.0.7/x/y.git", None),
+        ("https://localhost/x/y.git", None),
+        ("https://example.org/", None),
+        ("/srv/git/y.git", None),
+        ("file:///srv/git/y.git", None),
+        ("../y", None),
+    ],
+)
+def test_the_page_of_a_repository_is_known_by_the_address_that_git_uses(
+    build: Any, remote: str, page: str | None
+) -> None:
+    assert build.page_of(remote) == page
 
 
 def test_every_test_that_a_promise_names_is_there() -> None:
