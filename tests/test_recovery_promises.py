@@ -56,6 +56,41 @@ def test_blocks_of_another_index_promise_nothing_of_its_values(tmp_path: Path) -
             assert faults.same(tensor.read(), arrays[name]), name
 
 
+def test_entries_of_another_index_in_a_damaged_block_promise_nothing(tmp_path: Path) -> None:
+    """Two entries of one block are another save's; what they name was lost from the data."""
+    rng = np.random.default_rng(5)
+    names = [f"layer{n}" for n in range(6)]
+    for step in (1, 2):
+        made = builder.Bundle()
+        for name in names:
+            made.add(name, rng.normal(size=(30, 8)).astype("<f4"))
+        made.write(tmp_path / f"ckpt-{step}")
+    ours, theirs = (bytearray((tmp_path / f"ckpt-{n}.index").read_bytes()) for n in (2, 1))
+    # What differs are the checksums of the six entries, and that of the block.
+    places = [place for place, byte in enumerate(ours) if byte != theirs[place]]
+    start, stop = places[9], places[17]
+    ours[start:stop] = theirs[start:stop]
+    (tmp_path / "ckpt-2.index").write_bytes(ours)
+    (tmp_path / "ckpt-2.data-00000-of-00001").write_bytes(bytes(6 * 960))
+    recovery = ckptparse.recover(tmp_path / "ckpt-2")
+    assert {str(tensor.status) for tensor in recovery.values()} <= {"unverified"}
+
+
+def test_one_index_is_doubted_for_all_of_its_files(tmp_path: Path) -> None:
+    """One file shows that the index is another save's; the other is gone, and a scalar of it."""
+    made = {}
+    for seed in (1, 2):
+        rng = np.random.default_rng(seed)
+        made[seed] = builder.Bundle()
+        made[seed].add("weights", rng.normal(size=(90, 40)).astype("<f4"), shard=0)
+        made[seed].add("rate", np.float32(0.5 / seed), shard=1)
+    made[1].write(tmp_path / "model")
+    (tmp_path / "model.data-00000-of-00002").write_bytes(bytes(made[2].shards[0]))
+    (tmp_path / "model.data-00001-of-00002").unlink()
+    recovery = ckptparse.recover(tmp_path / "model")
+    assert "rate" not in recovery or recovery["rate"].status == "unverified"
+
+
 @pytest.mark.parametrize("value", [np.float32(0.3), np.int64(5), np.zeros(7, np.float32)])
 def test_nothing_is_derived_from_a_checksum_that_is_not_stated(tmp_path: Path, value: Any) -> None:
     bundle = builder.Bundle()

@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 
 from ckptparse.crc.flips import HIGHEST_CHANCE, chance_of_bit, find_bit
 from ckptparse.examination.case import Case, Part
-from ckptparse.examination.check import Check
-from ckptparse.examination.conversions import UndoneLineEnds
+from ckptparse.examination.check import Check, fits
+from ckptparse.examination.conversions import LineEnds, UndoneLineEnds, find_line_ends
+from ckptparse.examination.copied_index import find_owner, holds_other_weights
 from ckptparse.examination.neighbours import is_anothers
 from ckptparse.examination.outcome import Outcome
 from ckptparse.examination.payload import Form, Payload
@@ -61,16 +61,6 @@ _SOUGHT = 12
 _SOUGHT_BY_VERIFY = 1 << 23
 """Bytes of the largest payload that `verify` seeks elsewhere: it is held in memory, and `verify`
 promises to use little."""
-_TEXT_SAMPLE = 1 << 22
-"""Bytes at a file's start that are searched for line ends. In 4 MiB of random bytes 16,384 are line
-feeds, four times `_MANY_FEEDS`."""
-_FEW_FEEDS = 4
-"""Line feeds that must all follow a carriage return. By chance one in 256 does: four in 2^32."""
-_MANY_FEEDS = 4096
-"""Line feeds of which none may follow a carriage return. In random bytes 16 of them would; that
-none does has the chance e^-16, 1 in 9 million."""
-_MANY_RETURNS = 1024
-"""Other carriage returns that must be there. A file that holds none shows nothing."""
 _FOREIGN = frozenset(
     {
         "lfs-pointer",
@@ -96,13 +86,6 @@ _FOREIGN = frozenset(
 )
 
 
-class _Text(Enum):
-    """A conversion of line ends, and the sign of it."""
-
-    CRLF = "every line feed in it follows a carriage return"
-    LF = "no carriage return in it stands before a line feed"
-
-
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """What happened to payloads that are not whole.
@@ -110,10 +93,12 @@ class Diagnosis:
     Attributes:
         places: For each data file, where its bytes lie instead.
         problems: What is wrong with the files.
+        owners: Other checkpoints whose index this one has, while its data file holds other weights.
     """
 
     places: dict[DataFile, list[Place]]
     problems: list[Problem]
+    owners: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -124,6 +109,7 @@ class _Group:
     parts: list[tuple[Part, Payload]]
     places: list[Place] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    owners: set[str] = field(default_factory=set)
 
 
 def diagnose(case: Case, *, deep: bool, siblings: bool = True) -> Diagnosis:
@@ -134,12 +120,15 @@ def diagnose(case: Case, *, deep: bool, siblings: bool = True) -> Diagnosis:
         deep: Whether to search whole files for bytes that were moved.
         siblings: Whether files of other checkpoints may be read.
     """
-    found = Diagnosis({}, [])
+    places: dict[DataFile, list[Place]] = {}
+    problems: list[Problem] = []
+    owners: set[str] = set()
     for group in _groups(case):
         _Examination(case, group, deep=deep, siblings=siblings).run()
-        found.places[group.file] = group.places
-        found.problems.extend(group.problems)
-    return found
+        places[group.file] = group.places
+        problems.extend(group.problems)
+        owners |= group.owners
+    return Diagnosis(places, problems, frozenset(owners))
 
 
 def _groups(case: Case) -> Iterator[_Group]:
@@ -163,6 +152,8 @@ class _Examination:
         self.siblings = siblings
         self.size = case.files.size(group.file)
         self.twins = find_twins(case)
+        self.said: dict[Place, Problem] = {}
+        """What was said of places in other files."""
 
     def run(self) -> None:
         group = self.group
@@ -175,6 +166,7 @@ class _Examination:
         if self.size:
             self._find_text()
             self._search(group.file, Cause.SHIFTED)
+            self._leave_owners()
             self._tell_apart()
         if group.places:
             self._settle()
@@ -219,6 +211,7 @@ class _Examination:
             elif hits:
                 self.group.places.append(place)
                 self._report_elsewhere(path)
+                self.said[place] = self.group.problems[-1]
 
     def _name(self, path: str) -> str:
         return self.case.context.storage.split(path)[1]
@@ -289,13 +282,13 @@ class _Examination:
 
     def _find_text(self) -> None:
         file = self.group.file
-        found = _text_of(self.files, file, self.size or 0) if file.undo is None else None
+        found = find_line_ends(self.files.source(file)) if file.undo is None else None
         if found is None:
             return
         self._problem("shard.text", found.value)
         for part, _ in self.group.parts:
             part.check = part.check.because(Cause.TEXT)
-        if found is _Text.CRLF and self.deep:
+        if found is LineEnds.CRLF and self.deep:
             undone = DataFile(file.path, UndoneLineEnds)
             method = "undoing a conversion of line ends"
             self.group.places.append(Place(undone, 0, Cause.TEXT, method, NO_CHANCE))
@@ -340,6 +333,46 @@ class _Examination:
         if file == self.group.file and place.chance <= HIGHEST_CHANCE:
             self._problem("shard.shifted", f"bytes of it are {delta:+d} bytes from their place")
         return left
+
+    # -- an index that is another checkpoint's
+
+    def _leave_owners(self) -> None:
+        """Leave out a checkpoint whose index this one has, if the file holds other weights."""
+        group = self.group
+        for place in list(group.places):
+            owner = self._owner_of(place)
+            if owner is None:
+                continue
+            group.places.remove(place)
+            group.owners.add(owner)
+            group.problems = [one for one in group.problems if one is not self.said.get(place)]
+            name = self._name(owner)
+            message = f"the index is the same as that of {name}, and this file holds other weights"
+            self._problem("set.mixed", message)
+            note = f"its checksum is that of {name}, and its bytes are those of another save"
+            for part, payload in group.parts:
+                if self._is_open(part) and place.holds(self.files, payload):
+                    part.check = part.check.because(Cause.MIXED, note)
+
+    def _owner_of(self, place: Place) -> str | None:
+        if place.cause not in (Cause.SWAPPED, None):
+            return None
+        owner = find_owner(place.file.path, self.case.survey.prefix, self.case.context)
+        if owner is None:
+            return None
+        failing = [one for _, one in self.group.parts if place.holds(self.files, one)]
+        other = holds_other_weights(self.files, failing, place)
+        return owner if other and not self._has_moved(failing) else None
+
+    def _has_moved(self, failing: Sequence[Payload]) -> bool:
+        """Tell whether most of some payloads are whole in the file itself, further on."""
+        sought = self._choose([one for one in failing if self._is_sought(one, LEAST_SOUGHT)])
+        shifts = find_shifts(self.files, self.group.file, sought, far=self.deep)[:_ROUNDS]
+        whole = [
+            any(fits(self.files, one.moved(one.file, shift.delta)) for shift in shifts)
+            for one in sought
+        ]
+        return 2 * sum(whole) > len(whole)
 
     # -- what is left
 
@@ -419,15 +452,3 @@ def _is_flipped(check: Check, payload: Payload) -> bool:
         return False
     found = find_bit(crc, check.computed, payload.size)
     return found is not None and chance_of_bit(payload.size) <= HIGHEST_CHANCE
-
-
-def _text_of(files: DataFiles, file: DataFile, size: int) -> _Text | None:
-    """Tell from the start of a file whether its line ends were converted."""
-    sample = bytes(files.source(file).read_at(0, min(size, _TEXT_SAMPLE)))
-    feeds, pairs = sample.count(b"\n"), sample.count(b"\r\n")
-    if feeds >= _FEW_FEEDS and feeds == pairs:
-        return _Text.CRLF
-    # Among random bytes one line feed in 256 follows a carriage return.
-    if feeds >= _MANY_FEEDS and not pairs and sample.count(b"\r") > _MANY_RETURNS:
-        return _Text.LF
-    return None

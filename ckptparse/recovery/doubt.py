@@ -57,9 +57,22 @@ def find_doubted(case: Case, places: Mapping[DataFile, Sequence[Place]]) -> froz
                 mine.count(payload, whole=whole)
         elif mine.small_looked_at < _MOST_LOOKED_AT:
             mine.count_small(_look_at_value(part, payload, places, case.files))
-    return frozenset(
-        file for file, mine in votes.items() if mine.doubt and not _is_copy(case, file)
-    )
+    doubted = {file for file, mine in votes.items() if mine.doubt and not _is_copy(case, file)}
+    if doubted:
+        # All files have one index: nothing shows that it is about one in which no tensor is whole.
+        doubted |= _unshown(case)
+    return frozenset(doubted)
+
+
+def _unshown(case: Case) -> set[DataFile]:
+    """Return the files of which no tensor is whole that hardly another file has."""
+    known = [(part.check, part.payload) for _, part in case.parts() if part.payload is not None]
+    shown = {
+        payload.file
+        for check, payload in known
+        if check.status is Status.VERIFIED and is_telling(payload)
+    }
+    return {payload.file for _, payload in known} - shown
 
 
 def _own(places: Mapping[DataFile, Sequence[Place]], file: DataFile) -> list[Place]:

@@ -246,7 +246,7 @@ def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
         places = find_places(case, options.evidence, found.places, options.mapfile)
         places = find_in_images(case, options.evidence.files, places, options.workers)
         report = make_report(case, found.problems)
-        mender = _make_mender(case, Diagnosis(places, found.problems), options)
+        mender = _make_mender(case, replace(found, places=places), options)
         mended = {name: _mend(one, mender, case) for name, one in case.tensors.items()}
         rivals = {
             name: [_mend(one, mender, case) for one in these] for name, these in case.rivals.items()
@@ -286,7 +286,11 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
     files = case.files
     evidence = options.evidence
     siblings = Siblings(
-        case.survey, files, used=options.siblings, others=evidence.prefixes if evidence else ()
+        case.survey,
+        files,
+        used=options.siblings,
+        others=evidence.prefixes if evidence else (),
+        without=found.owners,
     )
     expectations = Expectations(case.survey.prefix, files, siblings)
     damaged = _count_damaged(case)
@@ -300,12 +304,19 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
             found=evidence.find(_lost(case), options.workers),
             data_files=evidence.data_files,
         ),
-        Inferrer(files, expectations, damaged, find_doubted(case, found.places)),
+        Inferrer(files, expectations, damaged, _find_doubted(case, found)),
         Offerer(files),
         siblings,
         torn=None if case.main is None or case.main.complete else case.main,
         held=_held(case),
     )
+
+
+def _find_doubted(case: Case, found: Diagnosis) -> frozenset[DataFile]:
+    """Return the data files which the index may not be about; all if it is another checkpoint's."""
+    if not found.owners:
+        return find_doubted(case, found.places)
+    return frozenset(part.payload.file for _, part in case.parts() if part.payload is not None)
 
 
 def _held(case: Case) -> int:

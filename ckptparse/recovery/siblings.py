@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from ckptparse.errors import PermissionDeniedError
@@ -28,7 +28,13 @@ class Siblings:
     """The proved entries of sibling checkpoints, read when they are first needed."""
 
     def __init__(
-        self, survey: Survey, files: DataFiles, *, used: bool, others: Iterable[str] = ()
+        self,
+        survey: Survey,
+        files: DataFiles,
+        *,
+        used: bool,
+        others: Iterable[str] = (),
+        without: Collection[str] = (),
     ) -> None:
         """Take the files of the checkpoint; nothing is read yet.
 
@@ -37,11 +43,13 @@ class Siblings:
             files: What opens data files.
             used: Whether to use those of its directory.
             others: Prefixes of more checkpoints, in any directory.
+            without: Prefixes of the directory that are not used.
         """
         self._survey = survey
         self._files = files
         self._used = used
         self._others = tuple(others)
+        self._without = without
         self._loaded = False
         self._by_checksum: dict[tuple[Form, int, int], list[Payload]] = defaultdict(list)
         self._by_name: dict[PartName, list[Payload]] = defaultdict(list)
@@ -102,6 +110,7 @@ class Siblings:
         self._loaded = True
         silent = replace(self._files.context, progress=None)
         beside = nearest(self._survey, silent, _MOST_SIBLINGS) if self._used else []
+        beside = [prefix for prefix in beside if prefix not in self._without]
         for prefix in dict.fromkeys([*beside, *self._others]):
             if prefix == self._survey.prefix:
                 continue

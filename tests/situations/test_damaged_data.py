@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import lzma
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -232,6 +233,45 @@ def of_another_save(directory: Path) -> Given:
     return Given(directory / "model")
 
 
+def of_a_save_beside(directory: Path, damage: Callable[[bytes], bytes] = bytes) -> Given:
+    """The index of the checkpoint beside was copied over its own."""
+    write(make_model(1), directory / "ckpt-1")
+    data = write(MODEL, directory / "ckpt-2")
+    data.write_bytes(damage(data.read_bytes()))
+    shutil.copy(directory / "ckpt-1.index", directory / "ckpt-2.index")
+    return Given(directory / "ckpt-2")
+
+
+def of_a_save_beside_cut_and_shifted(directory: Path) -> Given:
+    return of_a_save_beside(directory, lambda data: noise(8) + data[: LAST // 2])
+
+
+def a_damaged_copy(directory: Path, damage: Callable[[bytes], bytes]) -> Given:
+    """The checkpoint was copied under another name, and the copy damaged."""
+    data = write(MODEL, directory / "ckpt-1").read_bytes()
+    shutil.copy(directory / "ckpt-1.index", directory / "best.index")
+    (directory / "best.data-00000-of-00001").write_bytes(damage(data))
+    return Given(directory / "best")
+
+
+def a_copy_with_bad_sectors(directory: Path) -> Given:
+    def spoil(data: bytes) -> bytes:
+        bad = bytearray(data)
+        for start in range(0, len(bad) - SECTOR, 8 * SECTOR):
+            bad[start : start + SECTOR] = bytes(SECTOR)
+        return bytes(bad)
+
+    return a_damaged_copy(directory, spoil)
+
+
+def a_copy_that_lost_bytes(directory: Path) -> Given:
+    return a_damaged_copy(directory, lambda data: data[: LAST // 3] + data[LAST // 3 + 513 :])
+
+
+def a_copy_of_noise(directory: Path) -> Given:
+    return a_damaged_copy(directory, lambda data: noise(len(data)))
+
+
 def sharded(directory: Path, count: int = 3) -> list[Path]:
     made = builder.Bundle()
     names = list(MODEL.arrays)
@@ -308,6 +348,11 @@ SITUATIONS = [
     Situation("encrypted at its start", encrypted_at_its_start, 0.84, 0.7),
     Situation("encrypted every other page", encrypted_every_other_page, 0.49, 0.04, 1e-4),
     Situation("of another save", of_another_save, MOST, 0.0),
+    Situation("of another save, which is beside", of_a_save_beside, MOST, 0.0),
+    Situation("the same, cut and shifted", of_a_save_beside_cut_and_shifted, 0.0, 0.0, 1.0),
+    Situation("a damaged copy of one beside", a_copy_with_bad_sectors, WHOLE, WHOLE),
+    Situation("a copy that lost bytes", a_copy_that_lost_bytes, WHOLE, WHOLE),
+    Situation("a copy that is noise", a_copy_of_noise, WHOLE, WHOLE),
     Situation("shards swapped", shards_swapped, WHOLE, WHOLE),
     Situation("shards joined", shards_joined, WHOLE, WHOLE),
     Situation("a shard lost", a_shard_lost, 0.96, 0.96),
