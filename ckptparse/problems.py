@@ -144,6 +144,8 @@ class EvidenceRule(_Word):
     BESIDE = "beside"
     """The bytes lie in a disk image beside tensors that were found. Nothing else says that they
     belong there."""
+    LIKE_SIBLING = "like sibling"
+    """Which bytes lie where was told by how near elements are to those of another checkpoint."""
     SIBLING = "sibling"
     """Another checkpoint holds bytes of the same size and checksum."""
     FILE = "file"

@@ -33,6 +33,7 @@ from ckptparse.recovery.mended import (
 )
 from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.recipe import Recipe, read_payload
+from ckptparse.recovery.seams import Seams, offer_torn
 from ckptparse.recovery.siblings import Siblings
 
 __all__ = ["Mender"]
@@ -53,6 +54,7 @@ class Mender:
         offerer: Offerer,
         siblings: Siblings,
         *,
+        seams: Seams,
         torn: IndexView | None,
         held: int,
     ) -> None:
@@ -64,6 +66,7 @@ class Mender:
             inferrer: Finds values that follow from one.
             offerer: Offers what is there without more proof.
             siblings: The checkpoints beside.
+            seams: Finds tensors within which bytes were lost.
             torn: The index, if it is damaged.
             held: Bytes of all files: how much work is reasonable.
         """
@@ -73,6 +76,7 @@ class Mender:
         self._inferrer = inferrer
         self._offerer = offerer
         self._siblings = siblings
+        self._seams = seams
         self._torn = torn
 
     def mend(self, name: PartName, payload: Payload | None, check: Check) -> Mended:
@@ -103,7 +107,7 @@ class Mender:
             if found.status.proved:
                 return found
             guess = guess or found
-        rest = self._rest(payload, check)
+        rest = self._rest(name, payload, check)
         if guess is None or (rest.outcome.suspect and _is_at_its_place(guess, payload)):
             # If runs of bytes look wrong, one changed byte that explains the checksum is chance.
             return rest
@@ -190,10 +194,20 @@ class Mender:
 
     # -- what is left
 
-    def _rest(self, payload: Payload, check: Check) -> Mended:
+    def _rest(self, name: PartName, payload: Payload, check: Check) -> Mended:
         """Offer the bytes that are there without proof: all, some or none."""
         if check.status is Status.UNVERIFIED:
             return self._unverified(payload, check, None)
+        seam = self._seams.find(payload)
+        if seam is not None:
+            torn = offer_torn(self._files, payload, seam, self._siblings.named(name, payload))
+            if torn is not None:
+                return torn
+            note = (
+                f"{check.outcome.note}; {seam.lost:,} bytes were lost within it, and nothing tells "
+                "where: the elements behind that place belong further on"
+            )
+            check = check.because(Cause.SHIFTED, note)
         found = self._offerer.offer(payload, check)
         if found.recipe is None:
             found = self._offered_undone(payload) or found

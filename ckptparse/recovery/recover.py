@@ -62,6 +62,7 @@ from ckptparse.recovery.rebuild.shapes import GivenTensor
 from ckptparse.recovery.rebuild.sources import find_shapes, iter_sources
 from ckptparse.recovery.rebuild.view import rebuild
 from ckptparse.recovery.result import Recovery
+from ckptparse.recovery.seams import Seams
 from ckptparse.recovery.siblings import Siblings
 from ckptparse.recovery.untouched import leave_untouched
 from ckptparse.recovery.workers import CALLER, Workers
@@ -307,6 +308,7 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
         Inferrer(files, expectations, damaged, _find_doubted(case, found)),
         Offerer(files),
         siblings,
+        seams=Seams(case, found.places),
         torn=None if case.main is None or case.main.complete else case.main,
         held=_held(case),
     )

@@ -198,6 +198,23 @@ def a_block_skipped(directory: Path) -> Given:
     return changed(directory, lambda data: data[:start] + data[stop:])
 
 
+def a_block_skipped_beside_an_older_save(directory: Path) -> Given:
+    """Of the tensor in which bytes were lost, another checkpoint tells where that was."""
+    rng = np.random.default_rng(12)
+    older = {
+        name: (array * (1 + rng.normal(0, 0.03, array.shape)) if array.ndim else array).astype(
+            array.dtype
+        )
+        for name, array in MODEL.arrays.items()
+    }
+    write(Model(older), directory / "model-1")
+    given = a_block_skipped(directory)
+    (directory / "model.index").replace(directory / "model-2.index")
+    (directory / "model.data-00000-of-00001").replace(directory / "model-2.data-00000-of-00001")
+    assert given.path
+    return Given(directory / "model-2")
+
+
 def more_behind(directory: Path) -> Given:
     return changed(directory, lambda data: data + noise(5000))
 
@@ -344,6 +361,9 @@ SITUATIONS = [
     Situation("a block twice", a_block_twice, WHOLE, WHOLE),
     # Of the tensor in which bytes were lost, what lies behind is offered as it is.
     Situation("a block skipped", a_block_skipped, 0.94, 0.7, 0.21),
+    Situation(
+        "a block skipped, beside an older save", a_block_skipped_beside_an_older_save, 0.97, 0.7
+    ),
     Situation("more behind", more_behind, WHOLE, WHOLE),
     Situation("encrypted at its start", encrypted_at_its_start, 0.84, 0.7),
     Situation("encrypted every other page", encrypted_every_other_page, 0.49, 0.04, 1e-4),
