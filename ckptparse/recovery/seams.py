@@ -145,7 +145,7 @@ def find_seam(
 
 def _is_clear(votes: npt.NDArray[np.int8]) -> bool:
     """Tell whether the votes of a side agree; a side on which hardly any are says nothing."""
-    told = np.count_nonzero(votes)
+    told = int(np.count_nonzero(votes))
     return told >= _TOLD and int(votes.sum(dtype=np.int64)) >= _CLEAR * told
 
 
@@ -154,7 +154,8 @@ def _values(data: bytes | memoryview, payload: Payload) -> npt.NDArray[np.floati
         # The upper half of a float32.
         order = ">" if payload.big_endian else "<"
         upper = np.frombuffer(data, order + "u2").astype(np.uint32) << np.uint32(16)
-        return upper.view(np.float32)
+        widened: npt.NDArray[np.floating[Any]] = upper.view(np.float32)
+        return widened
     values: npt.NDArray[np.floating[Any]] = np.frombuffer(data, stored_dtype(payload))
     return values
 
