@@ -1,12 +1,17 @@
 """Change the strict reader in one place at a time, and see whether a test notices.
 
     python scripts/mutate.py [--only PART ...] [--sample 40] [--seed 0] [--at MODULE:LINE ...]
+                             [--modules MODULE ...] [--rows FILE] [--notes FILE]
 
 Each change (a mutant) is one comparison, number, operator, condition, `raise` or call of a check
 that is another one. First the tests of the part run with nothing changed: they must pass, and it
 is noted which test runs which line. Then each mutant runs in a forked child, with the tests that
-run its line, the quickest first, until one fails. What no test notices has survived: it is printed
-as a row of `tests/mutants.md`, which lists the survivors that change nothing, each with its reason.
+run its line, until one fails. What no test notices has survived: it is printed as a row of
+`tests/mutants.md`, which lists the survivors that change nothing, each with its reason.
+
+A survivor costs the time of all tests that run its line. With `--longest 0.1 --most 100`, long
+tests and tests beyond a hundred are left out: what a few quick tests kill is killed, and what is
+left is tried with all tests by `--rows FILE`, the file into which it was printed.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import copy
 import gc
 import importlib
 import json
+import math
 import os
 import random
 import resource
@@ -25,7 +31,10 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
@@ -48,11 +57,11 @@ TESTS: dict[str, Sequence[str]] = {
         "test_legacy_damage",
     ),
     "table": (
+        "test_table_checks",
         "test_table_blocks",
         "test_table_files",
         "test_table_columns",
         "test_table_building",
-        "test_blocks",
         "test_bundle_damage",
         "test_bundle_rules",
         "test_legacy_damage",
@@ -120,6 +129,11 @@ class Mutant:
     function: str
     before: str
     after: str
+
+    @property
+    def place(self) -> str:
+        """Its module and line: `coding/varint.py:36`."""
+        return f"{self.path.relative_to(ROOT / 'ckptparse').as_posix()}:{self.lines.start}"
 
     @property
     def row(self) -> tuple[str, str, str]:
@@ -237,15 +251,24 @@ class Runner:
 
     part: str
     seconds: int
+    longest: float
+    """Seconds of a test: those that take longer are left out."""
+    notes: Path | None
+    """Where to keep which test runs which line, for another time."""
+    most: int
+    """How many tests a mutant meets at most."""
     work: Callable[[Runner], None]
     items: dict[str, Any] = field(default_factory=dict)
     took: dict[str, float] = field(default_factory=dict)
-    """Seconds of each test, with what sets it up."""
+    """Seconds of processor time of each test, with what sets it up, while its lines are noted."""
     tests: dict[tuple[str, int], list[str]] = field(default_factory=dict)
     """Which tests run a line of a file."""
     functions: list[FunctionType] = field(default_factory=list)
     _ran: set[tuple[str, int]] = field(default_factory=set)
     _noting: bool = False
+    _late: bool = False
+    _failed: bool = False
+    _calling: bool = False
 
     def pytest_runtestloop(self, session: Any) -> bool:
         """Note what the tests run, then do the work."""
@@ -259,18 +282,23 @@ class Runner:
             for one in gc.get_objects()
             if isinstance(one, FunctionType) and one.__code__.co_filename.startswith(folder)
         ]
-        with tempfile.NamedTemporaryFile("r", suffix=".json") as file:
+        with tempfile.TemporaryDirectory() as folder:
+            notes = self.notes or Path(folder, "notes.json")
 
             def note() -> None:
                 self._noting = True
+                signal.signal(signal.SIGPROF, self.leave_out)
                 self.run(list(self.items))
-                found = [self.took, list(self.tests.items())]
-                Path(file.name).write_text(json.dumps(found))
+                notes.write_text(json.dumps([self.took, list(self.tests.items())]))
 
-            if in_child(note, 60 * self.seconds):
-                sys.exit(f"the tests of {self.part} fail although nothing is changed")
-            self.took, tests = json.load(file)
-        self.tests = {tuple(place): names for place, names in tests}
+            if not notes.exists() and in_child(note, 600 * self.seconds, silent=False):
+                sys.exit(f"the tests of {self.part} do not end")
+            took, tests = json.loads(notes.read_text())
+        self.took = {test: spent for test, spent in took.items() if spent < self.longest}
+        self.tests = {
+            tuple(place): [name for name in names if name in self.took] for place, names in tests
+        }
+        gc.freeze()  # A child then copies less of what it does not use.
         self.work(self)
         return True
 
@@ -279,11 +307,25 @@ class Runner:
         items = [self.items[name] for name in names]
         for item, following in zip(items, [*items[1:], None], strict=True):
             self._ran.clear()
+            self._late = self._failed = False
+            began = time.process_time()
             if self._noting:
+                signal.setitimer(signal.ITIMER_PROF, self.longest)
                 threading.settrace(self.trace)
                 sys.settrace(self.trace)
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            else:
+                # A mutant that goes round for ever ends here, however busy the machine is.
+                signal.setitimer(signal.ITIMER_PROF, 3 + 3 * self.took[item.nodeid])
+            with suppress(BaseException) if self._noting else nullcontext():
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             sys.settrace(None)
+            if self._noting:
+                self.took[item.nodeid] = time.process_time() - began
+                if self._late or self._failed:
+                    self.took[item.nodeid] = math.inf
+                if self._failed and not self._late:
+                    print(f"{item.nodeid} fails although nothing is changed", file=sys.stderr)
             for place in self._ran:
                 self.tests.setdefault(place, []).append(item.nodeid)
 
@@ -296,25 +338,42 @@ class Runner:
             self._ran.add((name, frame.f_lineno))
         return self.trace
 
+    def leave_out(self, *_: object) -> None:
+        """End a test that has taken too long while its lines are noted."""
+        import pytest
+
+        self._late = True
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        if self._calling:
+            pytest.skip("it takes too long")
+
+    def pytest_pyfunc_call(self) -> None:
+        """Note that a test begins, after what it takes has been made."""
+        self._calling = True
+
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Keep the time of a test; end with the first that fails."""
-        self.took[report.nodeid] = self.took.get(report.nodeid, 0.0) + report.duration
-        if report.failed:
+        """End with the first test that fails."""
+        self._calling = False
+        if report.failed and not self._noting:
             os._exit(1)
+        self._failed |= report.failed
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """List the tests that run the lines of a mutant, the quickest first.
+        """List the tests that run the lines of a mutant, one of each function first, then a second.
 
         What runs when the module is imported concerns all.
         """
         path = str(mutant.path)
-        if not mutant.body:
-            return sorted(self.took, key=lambda test: self.took[test])
+        found = set() if mutant.body else set(self.took)
         for lines in (mutant.lines, mutant.body):
-            found = {test for line in lines for test in self.tests.get((path, line), ())}
-            if found:
-                break
-        return sorted(found, key=lambda test: self.took[test])
+            found = found or {test for line in lines for test in self.tests.get((path, line), ())}
+        functions: Counter[str] = Counter()
+        order = []
+        for test in sorted(found, key=lambda test: self.took[test]):
+            name = test.partition("[")[0]
+            order.append((functions[name], self.took[test], test))
+            functions[name] += 1
+        return [test for *_, test in sorted(order)][: self.most]
 
     def survives(self, mutant: Mutant) -> bool:
         """Run the tests in a child with a changed module; tell whether all pass."""
@@ -327,7 +386,8 @@ class Runner:
             self.run(tests)
 
         needed = sum(self.took[test] for test in tests)
-        return in_child(work, self.seconds + int(3 * needed)) == 0
+        # What waits takes no processor time. A busy machine must not kill what would survive.
+        return in_child(work, 5 * self.seconds + int(30 * needed)) == 0
 
     def put(self, mutant: Mutant) -> None:
         """Replace the code of functions, or what the module computes when it is imported."""
@@ -372,6 +432,7 @@ def replace_globals(mutant: Mutant, code: CodeType) -> None:
 
 def take_defaults(former: object, made: object) -> None:
     """Give functions, and those of classes, the defaults of those that were made anew."""
+    former, made = getattr(former, "__func__", former), getattr(made, "__func__", made)
     if isinstance(made, FunctionType) and isinstance(former, FunctionType):
         former.__defaults__, former.__kwdefaults__ = made.__defaults__, made.__kwdefaults__
     elif isinstance(made, type) and isinstance(former, type):
@@ -379,73 +440,92 @@ def take_defaults(former: object, made: object) -> None:
             take_defaults(vars(former).get(name), value)
 
 
-def in_child(work: Callable[[], None], seconds: int) -> int:
-    """Run work in a silent child with little time and memory, and return its exit code."""
+def in_child(work: Callable[[], None], seconds: int, *, silent: bool = True) -> int:
+    """Run work in a child with little time and memory, and return its exit code."""
     child = os.fork()
     if not child:
         code = 1
         try:
-            silent = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(silent, 1)
-            os.dup2(silent, 2)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            if silent:
+                os.dup2(nowhere, 2)
             signal.alarm(seconds)
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             work()
             code = 0
+        except Exception:  # noqa: BLE001
+            traceback.print_exc()
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def listed() -> set[tuple[str, ...]]:
-    """Read the rows of `tests/mutants.md`: place, before, after."""
+def rows_of(path: Path) -> set[tuple[str, ...]]:
+    """Read the rows of `tests/mutants.md`, or of what was printed: place, before, after."""
     rows = [
         line.replace("\\|", "\0").split("|")[1:-1]
-        for line in LISTED.read_text(encoding="utf-8").splitlines()
+        for line in path.read_text(encoding="utf-8").splitlines()
         if line.startswith("| `") and ".py" in line
     ]
     return {tuple(cell.replace("\0", "|").strip().strip("`") for cell in row[:3]) for row in rows}
+
+
+def choose(found: list[Mutant], options: argparse.Namespace) -> list[Mutant]:
+    """Return the mutants that the options name, or a sample."""
+    if options.at or options.rows:
+        rows = rows_of(options.rows) if options.rows else set()
+        return [one for one in found if one.row in rows or one.place in options.at]
+    rng = random.Random(options.seed)  # noqa: S311
+    return rng.sample(found, min(options.sample, len(found))) if options.sample else found
+
+
+def run_all(
+    runner: Runner, chosen: Sequence[Mutant], known: set[tuple[str, ...]]
+) -> tuple[int, int]:
+    """Run mutants, and print those that survive; return how many are killed, and how many known."""
+    killed = alike = 0
+    for number, mutant in enumerate(chosen):
+        if number % 25 == 0:
+            print(f"{runner.part}: {number} of {len(chosen)}", file=sys.stderr, flush=True)
+        if mutant.row in known:
+            alike += 1
+        elif not runner.survives(mutant):
+            killed += 1
+        else:
+            cells = " | ".join(f"`{cell}`".replace("|", "\\|") for cell in mutant.row)
+            print(f"| {cells} | line {mutant.lines.start} |", flush=True)
+    return killed, alike
 
 
 def try_part(part: str, options: argparse.Namespace, known: set[tuple[str, ...]]) -> None:
     """Run the chosen mutants of a part, and print those that survive."""
     import pytest
 
-    folder = ROOT / "ckptparse" / part
-    found = [one for path in sorted(folder.rglob("*.py")) for one in mutants_of(path)]
-    rng = random.Random(options.seed)  # noqa: S311
-    chosen = rng.sample(found, min(options.sample, len(found))) if options.sample else found
-    if options.at:
-        chosen = [
-            one
-            for one in found
-            if f"{one.row[0].partition(' ')[0]}:{one.lines.start}" in options.at
-        ]
+    paths = sorted((ROOT / "ckptparse" / part).rglob("*.py"))
+    found = [
+        one
+        for path in paths
+        if not options.modules or path.name in options.modules
+        for one in mutants_of(path)
+    ]
+    chosen = choose(found, options)
     began = time.monotonic()
 
     def work(runner: Runner) -> None:
-        killed = alike = 0
-        for mutant in chosen:
-            if mutant.row in known:
-                alike += 1
-            elif not runner.survives(mutant):
-                killed += 1
-            else:
-                cells = " | ".join(f"`{cell}`".replace("|", "\\|") for cell in mutant.row)
-                print(f"| {cells} | line {mutant.lines.start} |", flush=True)
-        spent = time.monotonic() - began
+        killed, alike = run_all(runner, chosen, known)
         counted = len(chosen) - alike
         print(
             f"{part}: {killed} of {counted} killed ({killed / max(counted, 1):.1%}), {alike}"
-            f" listed; {len(chosen)} of {len(found)} tried in {spent:.0f} s",
+            f" listed; {len(chosen)} of {len(found)} tried in {time.monotonic() - began:.0f} s",
             flush=True,
         )
 
-    plugin = Runner(part, options.seconds, work)
+    plugin = Runner(part, options.seconds, options.longest, options.notes, options.most, work)
     files = [f"tests/{name}.py" for name in TESTS[part]]
     pytest.main(["-x", "-q", "-s", "-p", "no:cacheprovider", "-n0", *files], plugins=[plugin])
     for row in sorted(known - {one.row for one in found}):
-        if row[0].startswith(f"{part}/"):
+        if row[0].startswith(f"{part}/") and not options.modules:
             print(f"{part}: {LISTED.name} lists what is no more: {row}")
 
 
@@ -458,7 +538,18 @@ def main() -> None:
     parser.add_argument(
         "--at", nargs="+", default=(), help="all of these lines: coding/varint.py:36"
     )
-    parser.add_argument("--seconds", type=int, default=20, help="what takes longer is killed")
+    parser.add_argument("--rows", type=Path, help="those that were printed into this file")
+    parser.add_argument("--modules", nargs="+", default=(), help="of these files: entry.py")
+    parser.add_argument("--seconds", type=int, default=20, help="what waits longer is killed")
+    parser.add_argument(
+        "--longest", type=float, default=1e6, help="leave out tests that take more seconds"
+    )
+    parser.add_argument(
+        "--most", type=int, default=1_000_000, help="leave out more tests than these"
+    )
+    parser.add_argument(
+        "--notes", type=Path, help="keep here which test runs which line, for another time"
+    )
     options = parser.parse_args()
     # Hypothesis draws the same examples for every mutant.
     os.environ["CI"] = "1"
@@ -468,7 +559,7 @@ def main() -> None:
         child = os.fork()
         if not child:
             try:
-                try_part(part, options, listed())
+                try_part(part, options, rows_of(LISTED))
             finally:
                 sys.stdout.flush()
                 os._exit(0)

@@ -39,6 +39,7 @@ from ckptparse.files.temporary import (
     identity_of,
     mode_of,
     move_away,
+    no_file_there,
     put_back,
     remove_placed,
     sync_directory,
@@ -64,7 +65,7 @@ def place_file(
     """Write one file that appears under its name only when it is whole.
 
     Raises:
-        OutputExistsError: Something is there, and `overwrite` is false; or it is a directory.
+        OutputExistsError: Something is there, and `overwrite` is false; or it is no file.
         CheckpointNotFoundError: The directory to write into is not there.
         PermissionDeniedError: It may not be written there.
         OutputError: The disk is full, or the system refuses for another reason.
@@ -313,8 +314,9 @@ class OutputFiles:
         place = os.path.realpath(name)
         if any(place == output.place for output in self._outputs.values()):
             raise ValueError(f"{name!r} was created already")
-        if os.path.isdir(place):
-            raise already_there(name, "A directory is there")
+        if os.path.exists(place) and not os.path.isfile(place):
+            # A file that takes the name of a device takes the device from the whole system.
+            raise no_file_there(name, is_directory=os.path.isdir(place))
         if not self._overwrite:
             check_absent(name)
         return place

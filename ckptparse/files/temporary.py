@@ -194,3 +194,13 @@ def already_there(path: str | None, what: str = "Something is there already") ->
         path=path,
         hint="Choose another name, or ask to overwrite it",
     )
+
+
+def no_file_there(path: str | None, *, is_directory: bool) -> OutputExistsError:
+    """Return the error for an output in whose place something is that no file may replace."""
+    found = "a directory" if is_directory else "a device, a FIFO or a socket"
+    return OutputExistsError(
+        f"Expected a file or nothing, found {found}, which is never replaced by a file",
+        path=path,
+        hint="Choose another name",
+    )

@@ -63,6 +63,7 @@ class Flow:
         self._graph = graph
         self._edges: dict[str | None, _Edges] = {}
         self._arguments: dict[str, dict[str, int]] = {}
+        self._ranks: dict[str | None, tuple[int, NodeTable]] | None = None
 
     def consumers(self, names: Iterable[str]) -> list[Node]:
         """Return the nodes that use any of some nodes of the graph, in the order of the file.
@@ -189,15 +190,17 @@ class Flow:
         return edges.get(name, {})
 
     def _in_order(self, found: Iterable[tuple[str | None, str]]) -> list[tuple[str | None, str]]:
-        wanted = set(found)
-        functions = {function for function, _ in wanted}
-        return [
-            (table.function, name)
-            for table in self._graph.tables()
-            if table.function in functions
-            for name in table
-            if (table.function, name) in wanted
-        ]
+        if self._ranks is None:
+            tables = enumerate(self._graph.tables())
+            self._ranks = {table.function: (rank, table) for rank, table in tables}
+        ranks = self._ranks
+
+        # Looking through all nodes at each question would make questions about all quadratic.
+        def place(one: tuple[str | None, str]) -> tuple[int, int]:
+            rank, table = ranks[one[0]]
+            return rank, table.offset(one[1])
+
+        return sorted(found, key=place)
 
 
 def _find_edges(table: NodeTable) -> _Edges:

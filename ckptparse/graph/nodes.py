@@ -106,6 +106,10 @@ class NodeTable(Mapping[str, Node]):
         """Return the op of a node, without decoding the node."""
         return self._entries[name].op
 
+    def offset(self, name: str) -> int:
+        """Return where a node begins in the message: nodes of one table are in this order."""
+        return self._entries[name].start
+
     def with_op(self, *ops: str) -> Iterator[str]:
         """Iterate over the names of the nodes that are one of these ops."""
         return (name for name, entry in self._entries.items() if entry.op in ops)

@@ -438,3 +438,10 @@ def test_a_text_that_fits_a_pattern_in_many_ways_is_told_in_little_time(
 ) -> None:
     (tmp_path / "m").write_text(text)
     assert attempt(tmp_path / "m", "identify") == {"identify": "value"}
+
+
+@pytest.mark.parametrize("name", ["m.index", "m.data-00000-of-00001", "m", "graph.pb", "m.tar.gz"])
+def test_noise_is_told_in_the_time_that_its_size_allows(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(np.random.default_rng(1).bytes(4 << 20))
+    found = attempt(tmp_path / name)
+    assert found["read"] != "value"

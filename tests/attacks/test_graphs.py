@@ -32,3 +32,11 @@ def test_strings_repeated_are_bounded_together(tmp_path: Path) -> None:
     one = b.field(8, b"x")
     nodes = [g.constant(f"c{number}", one, number=b.STRING, dims=[1 << 25]) for number in range(10)]
     assert attempt(write(tmp_path, g.graph(nodes)), "read") == {"read": "LimitError"}
+
+
+def test_a_chain_of_very_many_nodes_costs_what_it_holds(tmp_path: Path) -> None:
+    """Who takes a node's result is asked of every node: each time all were looked at once."""
+    nodes = [g.node("n0", "NoOp")]
+    nodes += [g.node(f"n{number}", "Relu", f"n{number - 1}") for number in range(1, 20_000)]
+    found = attempt(write(tmp_path, g.graph(nodes)), "graph", "list", "verify")
+    assert found["graph"] == "value"

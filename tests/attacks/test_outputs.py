@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,12 +65,64 @@ def test_what_lies_where_a_result_goes_stays_as_it_is(
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the devices of Linux")
-@pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])
-def test_a_device_is_never_written_to(tmp_path: Path, device: str) -> None:
+REPLACERS: dict[str, tuple[str, Writer]] = {
+    "npz": ("out.npz", lambda path, out: ckptparse.convert(path, out, overwrite=True)),
+    "safetensors": (
+        "out.safetensors",
+        lambda path, out: ckptparse.convert(path, out, overwrite=True),
+    ),
+    "hdf5": ("out.h5", lambda path, out: ckptparse.convert(path, out, overwrite=True)),
+    "npy": (
+        "out",
+        lambda path, out: ckptparse.convert(path, out, format="npy", overwrite=True),
+    ),
+    "v2": (
+        "out.index",
+        lambda path, out: ckptparse.convert(path, out.with_suffix(""), overwrite=True),
+    ),
+    "write": (
+        "out.index",
+        lambda path, out: ckptparse.write(out.with_suffix(""), {"w": [1.0]}, overwrite=True),
+    ),
+    "recovery": ("out.npz", lambda path, out: ckptparse.recover(path).write(out, overwrite=True)),
+    "page": (
+        "out.html",
+        lambda path, out: ckptparse.report_page(path, out, statistics=False, overwrite=True),
+    ),
+}
+
+
+def make_device(place: Path) -> None:
+    """A device of zeros of its own: nothing that goes wrong here may reach that of the system."""
+    try:
+        os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    except (AttributeError, PermissionError):
+        pytest.skip("only the administrator of a POSIX system makes devices")
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device"])
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "by a link"])
+@pytest.mark.parametrize("writer", REPLACERS)
+def test_who_asks_to_overwrite_replaces_no_device_and_no_fifo(
+    tmp_path: Path, writer: str, linked: bool, kind: str
+) -> None:
+    """`-o /dev/null` by the administrator would take the device from the whole system."""
+    name, write = REPLACERS[writer]
     path = source(tmp_path)
-    with pytest.raises(ckptparse.CheckpointError):
-        ckptparse.report_page(path, device, statistics=False)
+    (tmp_path / "to").mkdir()
+    named = tmp_path / "to" / name
+    place = tmp_path / "special" if linked else named
+    if kind == "FIFO":
+        os.mkfifo(place)
+    else:
+        make_device(place)
+    if linked:
+        named.symlink_to(place)
+    mode = place.lstat().st_mode
+    with pytest.raises(ckptparse.OutputExistsError):
+        write(path, named)
+    assert place.lstat().st_mode == mode
+    assert sorted(one.name for one in named.parent.iterdir()) == [name]
 
 
 LIMITED = """

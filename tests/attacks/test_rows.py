@@ -1,4 +1,4 @@
-"""Damaged and odd V2 files, one for each row of section 9.1: never worse than what TensorFlow does.
+"""Damaged and odd files, one for each row of section 9.1: never worse than what TensorFlow does.
 
 Where TensorFlow crashes, lists fewer names or gives wrong values, the verdict here is an error.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 import builder as b
 import numpy as np
+import v1_builder as v1
 from attacking import attempt_each
 
 Make = Callable[[], dict[str, bytes]]
@@ -339,3 +340,116 @@ def test_every_row_of_what_tensorflow_does_with_odd_files_has_its_verdict(tmp_pa
     verdicts = {row: one["read"] for row, one in zip(ROWS, found, strict=True)}
     assert verdicts == {row: verdict for row, (_, verdict) in ROWS.items()}
     assert {one["verify"] for one in found} <= {"value", "NotACheckpointError"}
+
+
+# ---- V1 files: the paragraph after the rows
+
+
+def v1_file(change: Callable[[v1.LegacyFile], object] = lambda file: None) -> v1.LegacyFile:
+    made = v1.LegacyFile()
+    made.add("a", np.arange(4, dtype=np.float32).reshape(2, 2))
+    change(made)
+    return made
+
+
+def v1_listed(**changes: Any) -> bytes:
+    """A file whose one tensor says something else of itself."""
+
+    def change(made: v1.LegacyFile) -> None:
+        for name, value in changes.items():
+            setattr(made.tensors[0], name, value)
+
+    return v1_file(change).data()
+
+
+def v1_extents(*extents: Any) -> bytes:
+    return v1_file(lambda made: setattr(made.tensors[0].slices[0], "extents", extents)).data()
+
+
+def v1_version(*numbers: Any) -> bytes:
+    return v1_file(lambda made: setattr(made, "version", b.version_proto(*numbers))).data()
+
+
+def v1_values(values: bytes) -> bytes:
+    return v1_file(lambda made: setattr(made.tensors[0].slices[0], "values", values)).data()
+
+
+def v1_halves() -> bytes:
+    made = v1.LegacyFile()
+    listed = made.declare("a", (2, 2), b.FLOAT)
+    for row in range(2):
+        made.add_slice(listed, [(row, 1), None], np.ones((1, 2), np.float32))
+    return made.data()
+
+
+V1_ROWS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "another magic": (lambda: v1_file().data()[:-1] + b"x", "TruncatedError"),
+    "a file of 40 bytes": (lambda: v1_file().data()[-40:], "TruncatedError"),
+    "cut at its begin": (lambda: v1_file().data()[9:], "TruncatedError"),
+    "no list": (
+        lambda: v1_file(lambda made: setattr(made, "has_meta", False)).data(),
+        "NotACheckpointError",
+    ),
+    "min_consumer 2": (lambda: v1_version(1, 2), "UnsupportedError"),
+    "producer -1": (lambda: v1_version(-1), "MalformedError"),
+    "bad_consumers 1": (lambda: v1_version(1, 0, [1]), "UnsupportedError"),
+    "a negative dimension": (lambda: v1_listed(shape=(2, -2)), "MalformedError"),
+    "too many elements": (lambda: v1_listed(shape=BIG), "MalformedError"),
+    "too many elements, and a 0": (lambda: v1_listed(shape=(*BIG, 0)), "MalformedError"),
+    "a length of 0": (lambda: v1_extents((0, 0), None), "MalformedError"),
+    "a start of -1": (lambda: v1_extents((-1, 1), None), "MalformedError"),
+    "an end beyond 2**63": (lambda: v1_extents(((1 << 63) - 1, 2), None), "MalformedError"),
+    "type 0": (lambda: v1_listed(data_type=0), "MalformedError"),
+    "type 101": (lambda: v1_listed(data_type=101), "MalformedError"),
+    "type RESOURCE": (lambda: v1_listed(data_type=b.RESOURCE), "MalformedError"),
+    "too few values": (lambda: v1_values(b.field(5, bytes(12))), "MalformedError"),
+    "too many values": (lambda: v1_values(b.field(5, bytes(20))), "MalformedError"),
+    "no values": (lambda: v1_values(b""), "MalformedError"),
+    "two slices": (v1_halves, "value"),
+    "right": (lambda: v1_file().data(), "value"),
+}
+
+
+def test_every_v1_file_of_the_same_kinds_has_its_verdict(tmp_path: Path) -> None:
+    """TensorFlow reads none of these but the last, and gives no tensor of two slices as a whole."""
+    paths = []
+    for number, (make, _) in enumerate(V1_ROWS.values()):
+        paths.append(tmp_path / str(number))
+        paths[-1].write_bytes(make())
+    found = attempt_each(paths, "read", "list", "verify", "recover", "annotate", "identify")
+    verdicts = {row: one["read"] for row, one in zip(V1_ROWS, found, strict=True)}
+    assert verdicts == {row: verdict for row, (_, verdict) in V1_ROWS.items()}
+
+
+# ---- state files: section 5
+
+
+STATES: dict[str, tuple[bytes, str]] = {
+    "right": (b'model_checkpoint_path: "m"\n', "value"),
+    "the last of two paths": (
+        b'model_checkpoint_path: "gone"\nmodel_checkpoint_path: "m"\n',
+        "value",
+    ),
+    "quotes, comments, pieces": (b"# x\r\nmodel_checkpoint_path: '' \"\\155\"\r\n", "value"),
+    "a path that was moved": (b'model_checkpoint_path: "/gone/from/here/m"\n', "value"),
+    "nothing of that name": (b'model_checkpoint_path: "x"\n', "CheckpointNotFoundError"),
+    "empty": (b"", "MalformedError"),
+    "no newest path": (b'all_model_checkpoint_paths: "m"\n', "MalformedError"),
+    "a syntax error": (b"model_checkpoint_path: {", "MalformedError"),
+    "an unknown field": (b'model_checkpoint_path: "m"\nx: 1\n', "MalformedError"),
+    "a mark of byte order": (b'\xef\xbb\xbfmodel_checkpoint_path: "m"\n', "value"),
+    "no UTF-8": (b'model_checkpoint_path: "\xff"\n', "MalformedError"),
+}
+
+
+def test_every_state_file_has_its_verdict(tmp_path: Path) -> None:
+    folders = []
+    for number, (text, _) in enumerate(STATES.values()):
+        folders.append(tmp_path / str(number))
+        folders[-1].mkdir()
+        for name, data in files(bundle()).items():
+            (folders[-1] / name).write_bytes(data)
+        (folders[-1] / "checkpoint").write_bytes(text)
+    found = attempt_each(folders, "read", "list", "verify", "recover", "identify")
+    verdicts = {row: one["read"] for row, one in zip(STATES, found, strict=True)}
+    assert verdicts == {row: verdict for row, (_, verdict) in STATES.items()}
