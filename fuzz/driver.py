@@ -112,7 +112,7 @@ def runner(name: str, findings: Findings, counter: mmap) -> Callable[[bytes], No
     return run
 
 
-def repeat(name: str, seconds: int, counter: mmap) -> None:
+def repeat(name: str, seconds: int, counter: mmap, *, runs: int | None = None) -> None:
     """Run changed seeds, and changed inputs that were kept, whatever lines they reach.
 
     It needs no atheris, and is some times faster.
@@ -125,11 +125,17 @@ def repeat(name: str, seconds: int, counter: mmap) -> None:
     run = runner(name, findings, counter)
     rng = random.Random()
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    while time.monotonic() < until and (runs is None or count_of(counter) < runs):
         data = rng.choice(inputs)
         for _ in range(rng.choice((1, 1, 2, 4))):
             data = TARGETS[name].mutate(data, rng)[:LONGEST]
         run(data)
+
+
+def count_of(counter: mmap) -> int:
+    """Read how often a harness ran."""
+    (count,) = struct.unpack_from("<Q", counter)
+    return int(count)
 
 
 @contextmanager
@@ -148,13 +154,14 @@ def ended_in_time() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def fuzz(name: str, seconds: int, counter: mmap) -> None:
+def fuzz(name: str, seconds: int, counter: mmap, *, runs: int | None = None) -> None:
     """Fuzz a harness in this process, which ends with it.
 
     Args:
         name: Of the harness.
         seconds: How long.
         counter: Its first eight bytes count the runs: it is shared with who waits.
+        runs: Stop when it ran so often, if that is sooner.
     """
     import atheris
 
@@ -175,6 +182,7 @@ def fuzz(name: str, seconds: int, counter: mmap) -> None:
         sys.argv[0],
         str(corpus),
         f"-max_total_time={seconds}",
+        f"-runs={-1 if runs is None else runs}",
         f"-max_len={LONGEST}",
         f"-timeout={_STUCK}",
         "-rss_limit_mb=3000",

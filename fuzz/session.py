@@ -1,12 +1,13 @@
 """Fuzz the harnesses, each for its share of the time, and print what each did.
 
-    python fuzz/session.py SECONDS [TARGET ...] [--at-once 2] [--plain] [--coverage]
+    python fuzz/session.py SECONDS [TARGET ...] [--at-once 2] [--plain] [--runs N] [--coverage]
 
 Two workers share the harnesses. A worker loads what its harnesses use, instrumented, once; then
 each harness runs in a child of its own. SECONDS counts all of that. With `--coverage`, what the
 fuzzer kept is run once more afterwards, and the lines of `ckptparse` are counted that it reaches,
 without those that protoc generated. With `--plain` nothing is instrumented: inputs are changed by
-chance alone, some times faster, and atheris is not needed.
+chance alone, some times faster, and atheris is not needed. With `--runs` a harness ends when it ran
+so often, and leaves the rest of its time to those after it.
 
 Ends with 1 if a harness found something or could not run, and with 3 if atheris is not there.
 """
@@ -34,7 +35,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from fuzz.driver import INTO, fuzz, repeat
+from fuzz.driver import INTO, count_of, fuzz, repeat
 
 _LEAST = 3
 """Seconds that a harness gets whatever the others took."""
@@ -52,11 +53,12 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--coverage", action="store_true")
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--runs", type=int, help="a harness ends when it ran so often")
     options = parser.parse_intermixed_args()
     if not options.plain and find_spec("atheris") is None:
         print("nothing was fuzzed: atheris is not here; --plain needs none")
         return 3
-    job = work_plainly if options.plain else work
+    job = partial(work_plainly if options.plain else work, runs=options.runs)
     notes = fuzz_all(options.targets, options.seconds, options.at_once, job)
     shares = cover(list(notes)) if options.coverage else {}
     return report(notes, shares)
@@ -106,7 +108,7 @@ def leave(call: Any) -> None:
         os._exit(code)
 
 
-def work(names: list[str], until: float) -> None:
+def work(names: list[str], until: float, *, runs: int | None = None) -> None:
     """Load what harnesses use, and run one after the other until it is time."""
     import atheris
 
@@ -115,21 +117,21 @@ def work(names: list[str], until: float) -> None:
         # What is imported later is instrumented too: the children inherit the hook.
         stack.enter_context(atheris.instrument_imports(include=["ckptparse"]))
         warm(names)
-        share_time(names, until, fuzz)
+        share_time(names, until, fuzz, runs)
 
 
-def work_plainly(names: list[str], until: float) -> None:
+def work_plainly(names: list[str], until: float, *, runs: int | None = None) -> None:
     """Run harnesses one after the other until it is time, nothing instrumented."""
     silence()
     warm(names)
-    share_time(names, until, repeat)
+    share_time(names, until, repeat, runs)
 
 
-def share_time(names: list[str], until: float, way: Callable[[str, int, mmap.mmap], None]) -> None:
+def share_time(names: list[str], until: float, way: Callable[..., None], runs: int | None) -> None:
     """Give each harness the same part of what is left."""
     for number, name in enumerate(names):
         left = (until - time.monotonic()) / (len(names) - number)
-        run_harness(name, max(_LEAST, int(left)), way)
+        run_harness(name, max(_LEAST, int(left)), way, runs)
 
 
 def silence() -> None:
@@ -154,16 +156,16 @@ def warm(names: list[str]) -> None:
     gc.enable()
 
 
-def run_harness(name: str, seconds: int, way: Callable[[str, int, mmap.mmap], None]) -> None:
+def run_harness(name: str, seconds: int, way: Callable[..., None], runs: int | None) -> None:
     """Fuzz one harness in a child, and note how often it ran, how long, and how it ended."""
     counter = mmap.mmap(-1, 8)
     began = time.monotonic()
     child = os.fork()
     if not child:
-        leave(partial(way, name, seconds, counter))
+        leave(partial(way, name, seconds, counter, runs=runs))
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     note: dict[str, Any] = {
-        "runs": int.from_bytes(counter[:8], "little"),
+        "runs": count_of(counter),
         "seconds": time.monotonic() - began,
         "status": status,
     }

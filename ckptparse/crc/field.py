@@ -98,8 +98,12 @@ def raw_register(data: bytes | memoryview) -> int:
     return crc32c(data) ^ crc_of_zeros(len(data))
 
 
+@lru_cache(maxsize=256)
 def multiply_table(factor: int) -> Registers:
-    """Return the products of `factor` with every byte at each of the four places of a register."""
+    """Return the products of `factor` with every byte at each of the four places of a register.
+
+    The table is kept (4 KiB each), and cannot be changed: small searches use the same ones.
+    """
     table = np.zeros((4, 256), np.uint32)
     images = [factor]
     for _ in range(31):
@@ -108,6 +112,7 @@ def multiply_table(factor: int) -> Registers:
     for bit in range(8):
         here = np.array(images[31 - bit :: -8], np.uint32)[:, None]
         table[:, 1 << bit : 2 << bit] = table[:, : 1 << bit] ^ here
+    table.flags.writeable = False
     return table
 
 
