@@ -28,7 +28,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 LONGEST = 1 << 16
 _STUCK = 25
-"""Seconds after which an input counts as one that never ends."""
+"""Seconds of processor time after which an input counts as one that never ends."""
+_WAITING = 300
+"""Seconds of any time: if it waits for what never comes. On a busy machine 25 mean nothing."""
 _FEW_SEEDS = 12
 _SHORT = 60
 """A run of fewer seconds begins with few seeds, lest it only reads what is there."""
@@ -142,16 +144,21 @@ def count_of(counter: mmap) -> int:
 def ended_in_time() -> Iterator[None]:
     """Raise an error if it takes too long."""
 
-    def stop(*_: object) -> None:
-        raise TimeoutError(f"took more than {_STUCK} seconds")
+    def stop(number: int, _: object) -> None:
+        if number == signal.SIGPROF:
+            raise TimeoutError(f"took more than {_STUCK} seconds of processor time")
+        raise TimeoutError(f"took more than {_WAITING} seconds")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(_STUCK)
+    before = [(one, signal.signal(one, stop)) for one in (signal.SIGPROF, signal.SIGALRM)]
+    signal.setitimer(signal.ITIMER_PROF, _STUCK)
+    signal.alarm(_WAITING)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for one, handler in before:
+            signal.signal(one, handler)
 
 
 def fuzz(name: str, seconds: int, counter: mmap, *, runs: int | None = None) -> None:
@@ -184,7 +191,7 @@ def fuzz(name: str, seconds: int, counter: mmap, *, runs: int | None = None) -> 
         f"-max_total_time={seconds}",
         f"-runs={-1 if runs is None else runs}",
         f"-max_len={LONGEST}",
-        f"-timeout={_STUCK}",
+        f"-timeout={_WAITING}",
         "-rss_limit_mb=3000",
         f"-artifact_prefix={findings.folder}/",
         "-verbosity=0",

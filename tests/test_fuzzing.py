@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 import warnings
 from mmap import mmap
 from pathlib import Path
@@ -20,7 +21,7 @@ if not (ROOT / "fuzz").is_dir():
 pytest.importorskip("resource", reason="what memory a harness took is asked of Unix")
 sys.path.insert(0, str(ROOT))
 
-from fuzz import mutators  # noqa: E402
+from fuzz import driver, mutators  # noqa: E402
 from fuzz.driver import Findings, runner  # noqa: E402
 from fuzz.oracle import BrokenPromiseError, agree, attempt, guarded  # noqa: E402
 from fuzz.packing import pack, unpack  # noqa: E402
@@ -90,6 +91,31 @@ def test_warnings_of_others_and_unsafe_messages_are_wrong(monkeypatch: pytest.Mo
 
     with pytest.raises(BrokenPromiseError, match="not safe"):
         attempt(fail)
+
+
+def test_an_input_that_takes_too_much_processor_time_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(driver, "_STUCK", 0.1)
+    with pytest.raises(TimeoutError, match="processor time"), driver.ended_in_time():
+        while True:
+            pass
+
+
+def test_an_input_that_waits_for_ever_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_WAITING", 1)
+    with pytest.raises(TimeoutError, match="more than 1 seconds"), driver.ended_in_time():
+        time.sleep(30)
+
+
+@pytest.mark.parametrize("runs", [0, 3])
+def test_a_harness_ends_when_it_ran_so_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int
+) -> None:
+    monkeypatch.setattr(driver, "INTO", tmp_path)
+    counter = mmap(-1, 8)
+    driver.repeat("text", 60, counter, runs=runs)
+    assert driver.count_of(counter) == runs
 
 
 def test_answers_that_disagree_are_wrong() -> None:
