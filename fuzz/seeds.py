@@ -34,3 +34,11 @@ def bundles() -> Iterator[bytes]:
         found = [index, *data]
         if 1 <= len(data) <= 2 and sum(path.stat().st_size for path in found) <= LARGEST:
             yield pack([path.read_bytes() for path in found])
+
+
+def v1_files() -> Iterator[bytes]:
+    """Iterate over small V1 files."""
+    for path in sorted((FIXTURES / "v1").rglob("*")):
+        other = path.suffix in {".json", ".meta", ".pbtxt"} or path.name == "checkpoint"
+        if path.is_file() and not other and path.stat().st_size <= LARGEST:
+            yield path.read_bytes()

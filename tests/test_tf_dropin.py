@@ -501,3 +501,21 @@ def test_importing_the_package_alone_brings_none_of_it(fresh_python: Callable[[s
         "    print('tensorflow' in sys.modules)"
     )
     assert printed.split() == ["False", "True"]
+
+
+def test_a_kind_of_element_that_tensorflow_does_not_know_is_an_error_of_both(
+    tmp_path: Path,
+) -> None:
+    bundle = Bundle()
+    bundle.add("known", np.zeros(2, np.float32))
+    bundle.add("odd", np.zeros(2, np.float32))
+    bundle.change("odd", dtype=255)
+    reader = tf.train.load_checkpoint(bundle.write(tmp_path / "m"))
+    assert reader.get_variable_to_shape_map() == {"known": [2], "odd": [2]}
+    with pytest.raises(TypeError, match="255") as caught:
+        reader.get_variable_to_dtype_map()
+    assert isinstance(caught.value, (own.UnsupportedError, tf.errors.UnimplementedError))
+    assert caught.value.tensor == "odd"
+    assert reader.get_tensor("known").tolist() == [0, 0]
+    with pytest.raises(tf.errors.UnimplementedError):
+        reader.get_tensor("odd")

@@ -16,10 +16,10 @@ from ckptparse.annotation.part import Annotation, shorten
 from ckptparse.bundle.naming import decode_slice_key
 from ckptparse.coding.checksum import unmask_crc
 from ckptparse.coding.varint import decode_varint
-from ckptparse.errors import CheckpointError, ChecksumError, TruncatedError
+from ckptparse.errors import CheckpointError, ChecksumError, MalformedError, TruncatedError
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
-from ckptparse.table.block import check_key_bytes, decode_entry
+from ckptparse.table.block import Block, check_key_bytes, decode_entry
 from ckptparse.table.format import (
     FOOTER_SIZE,
     TRAILER_SIZE,
@@ -199,10 +199,14 @@ def _annotate_entries(
 ) -> Iterator[Annotation]:
     position = key_bytes = 0
     key = b""
+    starts = set()
     try:
         end = _entries_end(contents)
+        restarts = set(_restarts(contents, end))
         for shared, key_start, value_start, value_end in _iter_entries(contents, end):
-            wrong = shared > len(key)
+            # Nothing comes before a restart that a key could share.
+            wrong = shared > (0 if position in restarts else len(key))
+            starts.add(position)
             new_key = key[:shared] + contents[key_start:value_start]
             wrong = wrong or (position > 0 and new_key <= key)
             key = new_key
@@ -220,7 +224,7 @@ def _annotate_entries(
         size = len(contents) - position
         yield Annotation(base + position, size, 1, "bytes", error.message, broken=True)
         return
-    yield from _annotate_restarts(contents, base, end)
+    yield from _annotate_restarts(contents, base, end, starts)
 
 
 def _entries_end(contents: bytes) -> int:
@@ -291,13 +295,34 @@ def _annotate_handle(data: bytes, base: int, start: int, *, depth: int) -> Itera
     yield Annotation(base + start, end - start, depth, "block handle", says)
 
 
-def _annotate_restarts(contents: bytes, base: int, end: int) -> Iterator[Annotation]:
-    count = (len(contents) - 4 - end) // 4
-    if count:
-        restarts = struct.unpack_from(f"<{count}I", contents, end)
-        few = " ".join(map(str, restarts[:8])) + (" …" if count > 8 else "")
-        yield Annotation(base + end, 4 * count, 1, "restarts", few)
-    yield Annotation(base + len(contents) - 4, 4, 1, "number of restarts", str(count))
+def _restarts(contents: bytes, end: int) -> tuple[int, ...]:
+    return struct.unpack_from(f"<{(len(contents) - 4 - end) // 4}I", contents, end)
+
+
+def _annotate_restarts(
+    contents: bytes, base: int, end: int, starts: set[int]
+) -> Iterator[Annotation]:
+    restarts = _restarts(contents, end)
+    damage = _find_wrong_restart(contents, restarts, starts)
+    broken = damage is not None
+    if restarts:
+        few = " ".join(map(str, restarts[:8])) + (" …" if len(restarts) > 8 else "")
+        says = f"{few}; {damage}" if broken else few
+        yield Annotation(base + end, 4 * len(restarts), 1, "restarts", says, broken=broken)
+    says = f"0; {damage}" if broken and not restarts else str(len(restarts))
+    yield Annotation(
+        base + len(contents) - 4, 4, 1, "number of restarts", says, broken=broken and not restarts
+    )
+
+
+def _find_wrong_restart(contents: bytes, restarts: tuple[int, ...], starts: set[int]) -> str | None:
+    """Say what is wrong with the restarts of a block, whose entries begin at `starts`."""
+    try:
+        Block.from_bytes(contents)
+    except MalformedError as error:
+        return error.message
+    lost = next((one for one in restarts if one not in starts), None) if starts else None
+    return None if lost is None else f"no entry begins at the restart {lost}"
 
 
 def _annotate_trailer(handle: BlockHandle, stored: bytes, *, broken: bool) -> Iterator[Annotation]:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from ckptparse.backend import Backend
 from ckptparse.dtypes import describe_data_type
-from ckptparse.errors import TensorNotFoundError, name_not_found
+from ckptparse.errors import TensorNotFoundError, UnsupportedError, name_not_found
 from ckptparse.filenames import INDEX_SUFFIX, STATE_FILE_NAME
 from ckptparse.files.context import Cache, Context, Place, Store, begin
 from ckptparse.files.storage import FileStat, Storage
@@ -58,9 +58,13 @@ class CheckpointReader:
             return {name: list(shape) for name, shape in self._shapes.items()}
 
     def get_variable_to_dtype_map(self) -> dict[str, DType]:
-        """Return the kind of element of every tensor, by name."""
-        with translated():
-            return {name: DType(kind) for name, kind in self._kinds.items()}
+        """Return the kind of element of every tensor, by name.
+
+        Raises:
+            UnimplementedError: TensorFlow does not know the kind of a tensor; a TypeError, too.
+        """
+        with translated(TypeError):
+            return {name: self._kind_of(name, kind) for name, kind in self._kinds.items()}
 
     def has_tensor(self, tensor_str: str | bytes) -> bool:
         """Tell whether there is a tensor of exactly that name.
@@ -107,6 +111,17 @@ class CheckpointReader:
     def _kinds(self) -> dict[str, int]:
         found = self._backend.iter_tensors(_OPTIONS)
         return {tensor.name: int(tensor.data_type) for tensor in found}
+
+    def _kind_of(self, name: str, kind: int) -> DType:
+        try:
+            return DType(kind)
+        except TypeError as error:
+            raise UnsupportedError(
+                f"{kind} does not correspond to a valid DataType",
+                path=self._path,
+                tensor=name,
+                hint="get_variable_to_shape_map lists it, and other tensors can be read",
+            ) from error
 
     def _not_found(self, name: str) -> TensorNotFoundError:
         message = f"Key {name} not found in checkpoint"

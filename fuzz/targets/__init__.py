@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from fuzz.targets import archives, checkpoints, examining, graphs, models, tables, words, writing
+from fuzz.targets import (
+    archives,
+    checkpoints,
+    commands,
+    examining,
+    graphs,
+    jobs,
+    models,
+    tables,
+    words,
+    writing,
+)
 from fuzz.targets.target import Target
 
 __all__ = ["TARGETS", "Target"]
 
+_MODULES = (
+    tables,
+    checkpoints,
+    graphs,
+    models,
+    words,
+    archives,
+    examining,
+    writing,
+    jobs,
+    commands,
+)
+
 TARGETS: dict[str, Target] = {
-    target.name: target
-    for module in (tables, checkpoints, graphs, models, words, archives, examining, writing)
-    for target in module.TARGETS
+    target.name: target for module in _MODULES for target in module.TARGETS
 }
 """Every harness by its name."""

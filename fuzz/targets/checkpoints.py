@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import ckptparse
@@ -11,7 +11,7 @@ from fuzz.oracle import LIMITS, BrokenPromiseError, agree, attempt, examine, sam
 from fuzz.packing import unpack
 from fuzz.targets.target import Target, look
 
-__all__ = ["TARGETS", "bundle_store", "legacy_seeds"]
+__all__ = ["TARGETS", "bundle_store"]
 
 _LOOKED_AT = ("object_graph", "layers", "optimizers", "averages", "step", "orphan_slices")
 
@@ -80,15 +80,7 @@ def read_each(path: str, store: Mapping[str, bytes]) -> dict[str, Any]:
     return found
 
 
-def legacy_seeds() -> Iterator[bytes]:
-    """Give the V1 files."""
-    for path in sorted((seeds.FIXTURES / "v1").rglob("*")):
-        other = path.suffix in {".json", ".meta", ".pbtxt"} or path.name == "checkpoint"
-        if path.is_file() and not other and path.stat().st_size <= seeds.LARGEST:
-            yield path.read_bytes()
-
-
 TARGETS = [
     Target("bundle", run_bundle, seeds.bundles, mutators.bundle),
-    Target("legacy", run_legacy, legacy_seeds, mutators.table),
+    Target("legacy", run_legacy, seeds.v1_files, mutators.table),
 ]

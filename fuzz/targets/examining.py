@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 
 import ckptparse
 from fuzz import mutators, seeds
 from fuzz.oracle import LIMITS, BrokenPromiseError, agree, attempt, check_printable, examine
 from fuzz.packing import pack, unpack
-from fuzz.targets.checkpoints import bundle_store, legacy_seeds
+from fuzz.targets.checkpoints import bundle_store
 from fuzz.targets.target import Target
 
 __all__ = ["TARGETS"]
@@ -51,7 +52,7 @@ def run_evidence(data: bytes) -> None:
 
 def evidence_seeds() -> Iterator[bytes]:
     """Give bundles cut off, each with itself, with another file, and with a V1 file."""
-    others = [*seeds.files("*.meta", "saved_model.pb"), *legacy_seeds()]
+    others = [*seeds.files("*.meta", "saved_model.pb"), *seeds.v1_files()]
     for number, packed in enumerate(seeds.bundles()):
         index, shard, _ = unpack(packed, 3)
         cut = shard[: len(shard) // 2]
@@ -84,7 +85,7 @@ def run_scan(data: bytes) -> None:
 
 def scan_seeds() -> Iterator[bytes]:
     """Give the files of bundles, at places where a file system would have them, and V1 files."""
-    yield from legacy_seeds()
+    yield from seeds.v1_files()
     for packed in seeds.bundles():
         index, shard, _ = unpack(packed, 3)
         yield shard.ljust(-(-len(shard) // 4096) * 4096, b"\0") + index
@@ -118,27 +119,77 @@ ANNOTATED += ("fingerprint.pb", "keras_metadata.pb")
 
 
 def run_annotate(data: bytes) -> None:
-    """Every byte of a file is told once at the first level, in order."""
+    """Every byte of a file is told once at the first level, in order; `verify` says the same."""
     name = ANNOTATED[data[0] % len(ANNOTATED)] if data else "m"
     index, shard, *_ = unpack(data[1:], 2)
     store = {name: data[1:]}
     if ".data" in name:
         store = {name: shard, "m.index": index}
-    attempt(check_cover, name, store)
+    parts = attempt(lambda: list(ckptparse.annotate(name, store=store, limits=LIMITS)))
+    if isinstance(parts, ckptparse.CheckpointError):
+        return
+    check_cover(parts, len(store[name]))
+    if name in ("m", "m.index"):
+        check_verdicts(parts, attempt(examine, name, store))
 
 
-def check_cover(name: str, store: dict[str, bytes]) -> None:
+def check_cover(parts: list[ckptparse.Annotation], size: int) -> None:
     """Hold the parts of a file to what they promise."""
     position = 0
-    for part in ckptparse.annotate(name, store=store, limits=LIMITS):
+    for part in parts:
         check_printable(str(part))
         if part.depth or part.unpacked or not part.size:
             continue
         if part.offset != position:
             raise BrokenPromiseError(f"annotate goes from {position} to {part}")
         position += part.size
-    if position != len(store[name]):
-        raise BrokenPromiseError(f"annotate ends at {position} of {len(store[name])}")
+    if position != size:
+        raise BrokenPromiseError(f"annotate ends at {position} of {size}")
+
+
+def check_verdicts(
+    parts: list[ckptparse.Annotation], report: ckptparse.Report | ckptparse.CheckpointError
+) -> None:
+    """Hold what `annotate` calls broken in a table to what `verify` says of the same blocks."""
+    if isinstance(report, ckptparse.CheckpointError):
+        return
+    codes = Counter(
+        one.code.partition(".")[2]
+        for one in report.problems
+        if one.code.startswith(("index.", "v1."))
+    )
+    broken = [part for part in parts if part.broken]
+    if broken and report.ok and not codes:
+        raise BrokenPromiseError(f"annotate says {broken[0]}, and verify that all is well")
+    if not broken and codes.keys() & _OF_BLOCKS:
+        raise BrokenPromiseError(f"verify says {report.problems}, and annotate that all is well")
+    damaged = Counter(map(_code_of, _damaged_blocks(parts)))
+    # Without them `verify` looks for blocks itself, wherever they lie.
+    if codes["footer"]:
+        return
+    if damaged["index_block"]:
+        del damaged["block"]
+    for code, count in damaged.items():
+        if codes[code] < count:
+            raise BrokenPromiseError(f"annotate: {count} {code}, and verify {report.problems}")
+
+
+_OF_BLOCKS = {"footer", "index_block", "block", "metaindex"}
+"""What `verify` says of blocks, whatever their entries mean."""
+
+
+def _damaged_blocks(parts: list[ckptparse.Annotation]) -> Iterator[str]:
+    """Name the blocks whose checksum does not match."""
+    block = ""
+    for part in parts:
+        if not part.depth:
+            block = part.what
+        elif part.depth == 1 and part.what == "checksum" and part.broken:
+            yield block
+
+
+def _code_of(block: str) -> str:
+    return {"metaindex block": "metaindex", "index block": "index_block"}.get(block, "block")
 
 
 def annotate_seeds() -> Iterator[bytes]:
@@ -148,7 +199,7 @@ def annotate_seeds() -> Iterator[bytes]:
         if pattern:
             yield from (bytes([number]) + data for data in seeds.files(pattern))
     yield from (b"\1" + packed for packed in seeds.bundles())
-    yield from (b"\2" + data for data in legacy_seeds())
+    yield from (b"\2" + data for data in seeds.v1_files())
 
 
 def mutate_annotate(data: bytes, rng: random.Random) -> bytes:

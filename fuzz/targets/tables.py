@@ -8,7 +8,6 @@ from ckptparse.files.memory import MemorySource
 from ckptparse.table.reader import Table
 from fuzz import mutators, seeds
 from fuzz.oracle import LIMITS, BrokenPromiseError, attempt
-from fuzz.targets.checkpoints import legacy_seeds
 from fuzz.targets.target import Target
 
 __all__ = ["TARGETS"]
@@ -32,7 +31,7 @@ def run_table(data: bytes) -> None:
 def table_seeds() -> Iterator[bytes]:
     """Give tables of both formats."""
     yield from seeds.files("*.index")
-    yield from legacy_seeds()
+    yield from seeds.v1_files()
 
 
 TARGETS = [Target("table", run_table, table_seeds, mutators.table)]

@@ -85,3 +85,31 @@ def test_a_small_image_whose_index_tells_of_terabytes_costs_little(tmp_path: Pat
     (found,) = ckptparse.scan(path)
     assert found.nbytes == 20_000 + (1 << 44)
     assert list(found.recover()["w"].read()) == list(range(2000))
+
+
+PAIRS = [(b"", b.Header().to_bytes(1)), (b"a", b"")]
+"""Entries that begin at the bytes 0 and 9 of their block."""
+
+
+def write_block(folder: Path, contents: bytes) -> Path:
+    path = folder / "m.index"
+    path.write_bytes(b.assemble([b.Stored(contents, key=b"z")]).data)
+    return path
+
+
+@pytest.mark.parametrize("restarts", [(), (9,), (0, 9, 9), (0, 1 << 20), (9, 0), (0, 4)])
+def test_restarts_that_verify_calls_wrong_are_marked(
+    tmp_path: Path, restarts: tuple[int, ...]
+) -> None:
+    path = write_block(tmp_path, b.block(PAIRS, restart_interval=1, restarts=restarts))
+    assert "index.block" in {one.code for one in ckptparse.verify(path).problems}
+    broken = [part.what for part in ckptparse.annotate(path) if part.broken]
+    assert broken == ["restarts" if restarts else "number of restarts"]
+
+
+def test_an_entry_that_shares_bytes_at_a_restart_is_marked(tmp_path: Path) -> None:
+    body = b"".join(b.entry(*pair) for pair in PAIRS) + b.entry(b"b", b"", shared=1)
+    path = write_block(tmp_path, b.close_block(body, [0, 13]))
+    assert attempt(path, "list") == {"list": "MalformedError"}
+    broken = [part for part in ckptparse.annotate(path) if part.broken]
+    assert [(part.what, part.value) for part in broken] == [("entry", "'ab'")]
