@@ -4,7 +4,8 @@ field       polynomials over GF(2), discrete logarithms
 inversion   values that a checksum determines
 flips       bits and bytes whose change explains a wrong checksum
 registers   the CRC registers within a buffer, one after the other
-planes      the same in bit planes: 32 registers in each operation
+sequences   what all searches at one step share: marks of powers, masks
+marks       16 bits of each register, taken back to the first position
 windows     windows of bytes tested for their sizes and checksums
 search      bytes found at unknown offsets by their checksum; grid: block by block in a stream
 choices     what to choose so that a checksum agrees

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,28 +13,36 @@ __all__ = ["chained"]
 
 Words = npt.NDArray[np.uint32]
 
+_LANE = 64
+"""Values of a lane: with fewer, more lanes are chained; with more, more calls are made."""
+
 
 def chained(values: Words, factor: int, register: int) -> Words:
     """Return r[0], r[1] ..., with r[n] = r[n - 1] · factor + values[n], beginning with `register`.
 
     Many lanes are computed together. A first pass tells where each lane begins.
     """
-    length = int(len(values) ** 0.5) + 1
-    lanes = -(-len(values) // length)
-    padded = np.zeros(lanes * length, np.uint32)
+    if len(values) <= _LANE:
+        return np.array(list(_one_by_one(values, factor, register)), np.uint32)
+    lanes = -(-len(values) // _LANE)
+    padded = np.zeros(lanes * _LANE, np.uint32)
     padded[: len(values)] = values
-    columns = np.ascontiguousarray(padded.reshape(lanes, length).T)
+    columns = np.ascontiguousarray(padded.reshape(lanes, _LANE).T)
     table, whole = multiply_table(factor), ONE
     totals = np.zeros(lanes, np.uint32)
     for column in columns:
         totals = multiply_each(totals, table) ^ column
         whole = multiply(whole, factor)
-    starts = np.empty(lanes, np.uint32)
-    for lane, total in enumerate(totals.tolist()):
-        starts[lane] = register
-        register = multiply(register, whole) ^ total
+    before = chained(totals[:-1], whole, register)
+    starts = np.concatenate([np.array([register], np.uint32), before])
     for column in columns:
         starts = multiply_each(starts, table) ^ column
         column[:] = starts
     ends: Words = columns.T.reshape(-1)[: len(values)]
     return ends
+
+
+def _one_by_one(values: Words, factor: int, register: int) -> Iterator[int]:
+    for value in values.tolist():
+        register = multiply(register, factor) ^ value
+        yield register

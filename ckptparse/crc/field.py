@@ -15,6 +15,7 @@ with tables of 65,536 and 32,768 powers that are made once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ __all__ = [
     "WideTable",
     "discrete_log",
     "discrete_log_below",
+    "linear_table",
     "multiply",
     "multiply_each",
     "multiply_table",
@@ -51,6 +53,7 @@ _BABY_STEPS = 1 << 16
 half as many, each logarithm takes twice as long."""
 _FEW_GIANTS = 16
 """Up to so many products are quicker one by one than by a table."""
+_PART = 1 << 14
 _LOW_BITS = (1 << 20) - 1
 """Bits that are looked up first: 65,536 of 1,048,576 values are set, so 15 of 16 are ruled out, and
 the table of 1 MiB stays in the processor's cache."""
@@ -104,13 +107,22 @@ def multiply_table(factor: int) -> Registers:
 
     The table is kept (4 KiB each), and cannot be changed: small searches use the same ones.
     """
-    table = np.zeros((4, 256), np.uint32)
     images = [factor]
     for _ in range(31):
         # Bit 31 is 1, and each bit below it is x times the one above.
         images.append(images[-1] >> 1 ^ (_POLYNOMIAL if images[-1] & 1 else 0))
+    return linear_table(images[::-1])
+
+
+def linear_table(images: Sequence[int]) -> Registers:
+    """Return the sums of images for every byte at each of the four places of a register.
+
+    Args:
+        images: What each of the 32 bits gives, the lowest first.
+    """
+    table = np.zeros((4, 256), np.uint32)
     for bit in range(8):
-        here = np.array(images[31 - bit :: -8], np.uint32)[:, None]
+        here = np.array(images[bit::8], np.uint32)[:, None]
         table[:, 1 << bit : 2 << bit] = table[:, : 1 << bit] ^ here
     table.flags.writeable = False
     return table
@@ -130,15 +142,19 @@ class WideTable:
 
     __slots__ = ("_high", "_low")
 
-    def __init__(self, factor: int) -> None:
-        table = multiply_table(factor)
+    def __init__(self, table: Registers) -> None:
+        """Take a `multiply_table`, or a `linear_table`."""
         self._low = (table[1][:, None] ^ table[0]).reshape(-1)
         self._high = (table[3][:, None] ^ table[2]).reshape(-1)
 
     def multiply(self, values: Registers) -> Registers:
-        """Multiply every polynomial of an array by the factor; about 16,384 at a time is best."""
-        product: Registers = np.take(self._low, values & 0xFFFF)
-        product ^= np.take(self._high, values >> 16)
+        """Multiply every polynomial of an array by the factor."""
+        product = np.empty(values.shape, np.uint32)
+        # A part at a time: what is in between stays in the processor's cache.
+        for start in range(0, len(values), _PART):
+            part, here = values[start : start + _PART], product[start : start + _PART]
+            np.take(self._low, part & 0xFFFF, out=here, mode="clip")
+            here ^= np.take(self._high, part >> 16, mode="clip")
         return product
 
 

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from ckptparse.coding.checksum import crc32c, crc_of_zeros
 from ckptparse.crc.chains import chained
 from ckptparse.crc.field import WideTable, multiply_each, multiply_table, power_of_x
-from ckptparse.crc.planes import Planes
-from ckptparse.crc.windows import Ends, Wanted, Words, find_windows
+from ckptparse.crc.windows import Column, Ends, Track, Wanted, Words, find_windows
 
 __all__ = ["GridRegisters"]
 
@@ -38,7 +37,17 @@ class GridRegisters:
         size: How many bytes of whole blocks there were.
     """
 
-    __slots__ = ("_columns", "_fresh", "_pieces", "_rest", "_window", "places", "size", "step")
+    __slots__ = (
+        "_columns",
+        "_fresh",
+        "_pieces",
+        "_rest",
+        "_tracks",
+        "_window",
+        "places",
+        "size",
+        "step",
+    )
 
     def __init__(self, step: int, places: Iterable[int] = ()) -> None:
         self.step = step
@@ -49,6 +58,7 @@ class GridRegisters:
         self._window = _Window(step, self._pieces)
         self._columns = [np.empty(0, np.uint32) for _ in self.places]
         self._columns[0] = np.array([_ALL_ONES], np.uint32)
+        self._tracks: list[Track] = []
         self._rest = b""
         self.size = 0
 
@@ -81,23 +91,14 @@ class GridRegisters:
         if self.size <= place or not sought:
             return {item: [] for item in sought}
         blocks = self.size // self.step
-        columns = self._joined()
-        turned: dict[int, Planes] = {}
-
-        def planes(number: int) -> Planes:
-            if number not in turned:
-                turned[number] = Planes.of_words(columns[number], room=blocks + 1)
-            return turned[number]
+        tracks = self._joined()
 
         def ends(size: int) -> Ends:
             whole, end_place = divmod(place + size, self.step)
-            if size > self.size - place:
-                return Ends(starts, whole, 0)
-            number = self._column(end_place)
-            count = min(blocks, len(columns[number]) - whole)
-            return Ends(planes(number), whole, count)
+            track = tracks[self._column(end_place)] if size <= self.size - place else starts
+            return Ends(track, whole, max(0, min(blocks, track.count - whole)))
 
-        starts = planes(self._column(place))
+        starts = tracks[self._column(place)]
         found = find_windows(starts, sought, ends)
         return {item: [self.step * at + place for at in rows] for item, rows in found.items()}
 
@@ -110,7 +111,7 @@ class GridRegisters:
         self._fresh.append(crcs.T)
         self.size += len(blocks)
 
-    def _joined(self) -> list[Words]:
+    def _joined(self) -> list[Track]:
         """Return the registers at each place of all blocks; place 0 has one more, at the end."""
         if self._fresh:
             last = int(self._columns[0][-1])
@@ -121,7 +122,11 @@ class GridRegisters:
                 np.concatenate([known, words])
                 for known, words in zip(self._columns, later, strict=True)
             ]
-        return self._columns
+            self._tracks = [
+                Column(self.step, place, words)
+                for place, words in zip(self.places, self._columns, strict=True)
+            ]
+        return self._tracks
 
     def _column(self, place: int) -> int:
         if place not in self.places:
@@ -178,4 +183,4 @@ def _multiplied(registers: Words, factor: int) -> Words:
     """Multiply registers by a factor."""
     if len(registers) < _FEW:
         return multiply_each(registers, multiply_table(factor))
-    return WideTable(factor).multiply(registers)
+    return WideTable(multiply_table(factor)).multiply(registers)

@@ -6,6 +6,7 @@ numpy advances all lanes together, one word at a time.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import accumulate
 
 import numpy as np
@@ -15,7 +16,7 @@ from ckptparse.coding.checksum import crc32c
 from ckptparse.crc.field import multiply_table, power_of_x
 from ckptparse.crc.threads import in_threads
 
-__all__ = ["byte_registers", "coarse_registers", "one_further", "word_registers"]
+__all__ = ["byte_registers", "coarse_registers", "one_further", "registers_at", "word_registers"]
 
 Words = npt.NDArray[np.uint32]
 
@@ -49,6 +50,26 @@ def coarse_registers(data: bytes | memoryview, step: int) -> Words:
     after = np.fromiter(accumulate(pieces, _continued, initial=0), np.uint32, whole // step + 1)
     after ^= np.uint32(_ALL_ONES)
     return after
+
+
+def registers_at(data: bytes | memoryview, ends: Iterable[int], *, start: int = _ALL_ONES) -> Words:
+    """Return the registers after each of some numbers of bytes, which rise; a call for each.
+
+    Args:
+        data: The bytes.
+        ends: How many bytes.
+        start: The register before the first byte.
+    """
+    view = memoryview(data)
+    registers = []
+    # The library takes and gives checksums: registers with all bits inverted.
+    crc, before = start ^ _ALL_ONES, 0
+    for end in ends:
+        crc = crc32c(view[before:end], crc)
+        registers.append(crc)
+        before = end
+    found: Words = np.array(registers, np.uint32) ^ np.uint32(_ALL_ONES)
+    return found
 
 
 def word_registers(data: npt.NDArray[np.uint8]) -> Words:

@@ -1,8 +1,8 @@
 """Find runs of bytes at unknown places of a buffer, by their sizes and checksums.
 
-The register after every step of the bytes is computed once (`crc.registers`; `crc.grid` for images,
-block by block). Then the register of a window of n bytes is `after(end) ^ after(start) · x^(8n)`.
-So one more size costs one multiplication and one comparison for each position (`crc.windows`).
+The mark of the register after every step of the bytes is computed once (`crc.marks`; `crc.grid`
+computes registers of images, block by block). Then one more size costs three operations for each
+position (`crc.windows`). Of the windows that may be what is sought, the registers are computed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,17 @@ from ckptparse.crc.field import (
     power_of_x,
     powers_of_x,
 )
-from ckptparse.crc.planes import Planes
-from ckptparse.crc.registers import byte_registers, coarse_registers
-from ckptparse.crc.windows import Ends, Wanted, Words, find_windows
+from ckptparse.crc.marks import SHARE, Marker
+from ckptparse.crc.registers import (
+    byte_registers,
+    coarse_registers,
+    one_further,
+    registers_at,
+    word_registers,
+)
+from ckptparse.crc.sequences import Marks, Sequences, sequences_of
+from ckptparse.crc.threads import Spare, in_threads
+from ckptparse.crc.windows import Column, Ends, Positions, Track, Wanted, Words, find_windows
 
 __all__ = ["Registers", "find_splits"]
 
@@ -32,29 +40,26 @@ _COARSE_STEP = 256
 """From this step on, one call of the library's checksum for each step is as fast as numpy."""
 _FEW_STEPS = 64
 """Up to so many registers are computed one by one; for more, all at once takes less time."""
+_SPARSE = 32
+"""If more than one register in so many is asked for, it takes less time to compute all."""
 _ALL_ONES = 0xFFFFFFFF
 
 
 class Registers:
-    """The CRC registers of some bytes after every `step` of them.
+    """Where the CRC registers of some bytes are known: after every `step` of them.
 
     Attributes:
         step: 4 bytes, or a multiple of 256: windows start at multiples of it.
         size: How many bytes there are.
     """
 
-    __slots__ = ("_data", "_planes", "_words", "size", "step")
+    __slots__ = ("_data", "_tracks", "size", "step")
 
     def __init__(self, data: bytes | memoryview, *, step: int = _WORD) -> None:
         self._data = np.frombuffer(data, np.uint8)
         self.size = len(data)
         self.step = step
-        self._words: Words | None = None
-        if step < _COARSE_STEP:
-            self._planes = Planes.of_data(self._data)
-        else:
-            self._words = coarse_registers(data, step)
-            self._planes = Planes.of_words(self._words)
+        self._tracks: dict[int, Track] = {}
 
     def find(self, size: int, crc: int) -> list[int]:
         """Return the offsets, multiples of the step, of all windows of that size and checksum.
@@ -69,7 +74,7 @@ class Registers:
         Sizes larger than the buffer cost nothing. Checksums of one size are sought together, and
         several threads share large work.
         """
-        found = find_windows(self._planes, wanted, self._ends)
+        found = find_windows(self._track(0), wanted, self._ends)
         return {item: [self.step * at for at in places] for item, places in found.items()}
 
     def positions(self, size: int) -> int:
@@ -81,20 +86,124 @@ class Registers:
         whole, rest = divmod(size, self.step)
         count = self.positions(size)
         if not rest or not count:
-            return Ends(self._planes, whole, count)
-        if self._words is None:
-            return Ends(self._planes, whole, count, rest, partial(self._advance, rest=rest))
-        places = np.arange(whole, whole + count)
-        words = self._advance(places, self._words[whole : whole + count], rest=rest)
-        return Ends(Planes.of_words(words, room=len(self._words)), 0, count)
+            return Ends(self._track(0), whole, count)
+        if self.step < _COARSE_STEP:
+            return Ends(self._track(rest), whole, count)
+        return Ends(self._advanced(whole, count, rest), whole, count)
 
-    def _advance(self, positions: npt.NDArray[np.int64], registers: Words, *, rest: int) -> Words:
-        """Return the registers some bytes after positions."""
+    def _track(self, rest: int) -> Track:
+        """Return the registers some bytes after each step."""
+        if rest not in self._tracks:
+            if self.step < _COARSE_STEP:
+                before = self._track(0) if rest else None
+                self._tracks[rest] = _DataTrack(self._data, rest, before)
+            else:
+                words = coarse_registers(self._data.data, self.step)
+                self._tracks[rest] = Column(self.step, 0, words)
+        return self._tracks[rest]
+
+    def _advanced(self, first: int, count: int, rest: int) -> Column:
+        """Return the registers some bytes after steps, of those that are kept; before, zeros."""
+        words = self._track(0).values(np.arange(first, first + count))
         table = multiply_table(power_of_x(8))[0]
-        for place in range(rest):
-            byte = self._data[positions * self.step + place]
-            registers = table[(registers ^ byte) & 0xFF] ^ registers >> 8
+        for byte in range(self.step * first, self.step * first + rest):
+            data = self._data[byte :: self.step][:count]
+            words = table[(words ^ data) & 0xFF] ^ words >> 8
+        return Column(self.step, rest, np.concatenate([np.zeros(first, np.uint32), words]))
+
+
+class _DataTrack(Track):
+    """Registers of data after every 4 bytes, or some bytes after these."""
+
+    __slots__ = ("_asked", "_before", "_data", "_registers")
+
+    def __init__(self, data: npt.NDArray[np.uint8], place: int, before: Track | None) -> None:
+        """Take data and a place; for places but the first, also the registers at the first one."""
+        super().__init__(_WORD, place, (len(data) - place) // _WORD + 1)
+        self._data = data
+        self._before = before
+        self._asked = 0
+        self._registers: Words | None = None
+
+    def values(self, positions: Positions) -> Words:
+        """Return the registers at some positions; all are computed if many are asked for."""
+        self._asked += len(positions)
+        if self._registers is None and self._asked * _SPARSE > self.count:
+            self._registers = self._all()
+        if self._registers is not None:
+            return self._registers[positions]
+        places, inverse = np.unique(positions, return_inverse=True)
+        return registers_at(self._data.data, (_WORD * places + self.place).tolist())[inverse]
+
+    def _all(self) -> Words:
+        if self._before is None:
+            return word_registers(self._data)
+        registers = self._before.values(np.arange(self.count))
+        for byte in range(self.place):
+            registers = one_further(registers, self._data[byte::_WORD])
         return registers
+
+    def _fill(self, marks: Marks) -> None:
+        words = self._data[: len(self._data) // _WORD * _WORD].view("<u4")
+        spare = Spare(partial(_Adder, sequences_of(_WORD), words, marks))
+        firsts = range(0, len(words), SHARE)
+        if self._before is None:
+            starts = registers_at(self._data.data, [_WORD * first for first in firsts])
+
+            def add(first: int) -> None:
+                with spare.taken() as adder:
+                    adder.add_words(first, int(starts[first // SHARE]))
+
+            list(in_threads(add, firsts))
+            return
+        before = self._before.marks()
+
+        def add_bytes(first: int) -> None:
+            with spare.taken() as adder:
+                adder.add_bytes(first, self.place, before)
+
+        list(in_threads(add_bytes, firsts))
+        if self.count > len(words):
+            # The last word has just these bytes, if it has any.
+            last = self.count - 1
+            register = int(self.values(np.array([last]))[0])
+            power = power_of_x(-8 * (_WORD * last + self.place))
+            marks[last] = sequences_of(_WORD).mark(multiply(register, power))
+
+
+class _Adder:
+    """Computes the marks of registers of data: each word is added to all registers after it."""
+
+    __slots__ = ("_added", "_marker", "_marks", "_sequences", "_sums", "_words")
+
+    def __init__(self, sequences: Sequences, words: Words, marks: Marks) -> None:
+        self._sequences = sequences
+        self._marker = Marker(sequences)
+        self._words = words
+        self._marks = marks
+        self._added = np.empty(SHARE, np.uint16)
+        self._sums = np.empty(SHARE, np.uint32)
+
+    def add_words(self, first: int, register: int) -> None:
+        """Compute the marks from a register on, up to that after the last word of a share."""
+        some = self._words[first : first + SHARE]
+        added, sums = self._added[: len(some)], self._sums[: len(some)]
+        self._marker.fill(some, first, added)
+        start = self._sequences.mark(multiply(register, power_of_x(-8 * _WORD * first)))
+        # Numpy adds up words of 4 bytes five times as fast as those of 2.
+        sums[:] = added
+        np.bitwise_xor.accumulate(sums, out=sums)
+        after = self._marks[first + 1 : first + 1 + len(some)]
+        np.bitwise_xor(sums, np.uint32(start), out=after, casting="unsafe")
+        self._marks[first] = start
+
+    def add_bytes(self, first: int, count: int, before: Marks) -> None:
+        """Compute the marks some bytes after each word, from those before it."""
+        some = slice(first, min(first + SHARE, len(self._words), len(self._marks)))
+        low = np.uint32((1 << 8 * count) - 1)
+        added = self._added[: some.stop - first]
+        self._marker.fill(self._words[some] & low, first, added)
+        np.bitwise_xor(added, before[some], out=self._marks[some])
 
 
 def find_splits(
@@ -129,9 +238,9 @@ def find_splits(
     splits = range(start, highest + 1, step)
     if not splits:
         return []
-    heads = _registers_at(memoryview(head), splits)
+    heads = _zero_registers_at(memoryview(head), splits)
     # Bytes before the tail count as zeros: they leave a register of zero as it is.
-    tails = _registers_at(memoryview(tail), range(start - lowest, highest + 1 - lowest, step))
+    tails = _zero_registers_at(memoryview(tail), range(start - lowest, highest + 1 - lowest, step))
     whole = crc32c(memoryview(tail)[before - (size - lowest) :]) ^ crc_of_zeros(size - lowest)
     difference = crc ^ crc_of_zeros(size) ^ whole
     powers = powers_of_x(8 * step, len(splits))
@@ -140,18 +249,11 @@ def find_splits(
     return [start + int(place) * step for place in np.flatnonzero(fits)]
 
 
-def _registers_at(data: memoryview, ends: range) -> Words:
+def _zero_registers_at(data: memoryview, ends: range) -> Words:
     """Return the registers, started at zero, after each of some numbers of bytes."""
     if ends.step == 1 and len(ends) > _FEW_STEPS:
         last = ends[-1]
         # One that started at all ones differs by what these have become.
         ones = multiply_each(powers_of_x(8, last + 1), multiply_table(_ALL_ONES))
         return (byte_registers(data[:last]) ^ ones)[ends.start :]
-    registers = np.empty(len(ends), np.uint32)
-    crc, before = _ALL_ONES, 0
-    for number, end in enumerate(ends):
-        # The library takes and gives checksums: registers with all bits inverted.
-        crc = crc32c(data[before:end], crc)
-        registers[number] = crc ^ _ALL_ONES
-        before = end
-    return registers
+    return registers_at(data, ends, start=0)

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 from ckptparse.parallel import most_threads
 
-__all__ = ["in_threads"]
+__all__ = ["Spare", "in_threads"]
 
 _Share = TypeVar("_Share")
 _Done = TypeVar("_Done")
+_Memory = TypeVar("_Memory")
+
+
+class Spare(Generic[_Memory]):
+    """Memory that threads use again, as many as are at work: to get it anew takes as long."""
+
+    __slots__ = ("_free", "_make")
+
+    def __init__(self, make: Callable[[], _Memory]) -> None:
+        self._make = make
+        self._free: deque[_Memory] = deque()
+
+    @contextmanager
+    def taken(self) -> Iterator[_Memory]:
+        """Take one, and give it back at the end."""
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = self._make()
+        yield memory
+        self._free.append(memory)
 
 
 def in_threads(work: Callable[[_Share], _Done], shares: Sequence[_Share]) -> Iterator[_Done]:

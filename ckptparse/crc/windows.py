@@ -1,14 +1,16 @@
 """Test windows of bytes for their sizes and checksums, by the registers at their starts and ends.
 
-The register after a window of n bytes is `before · x^(8n) ^ own`. That is linear: each bit of it is
-the sum of one bit of `own` and some bits of `before`. A few bits are tested first, for 32 positions
-by each operation on words (`crc.planes`). Of the few windows that pass, all bits are tested.
+The register after a window of n bytes is `before · x^(8n) ^ own`. Taken back to position 0 (see
+`crc.marks`), that is `before ^ own · b^end`. Of all windows, 16 bits of that are tested; of the few
+that pass, all bits.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,26 +18,21 @@ import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc_of_zeros
 from ckptparse.crc.field import multiply, multiply_each, multiply_table, power_of_x
-from ckptparse.crc.planes import GROUPS, LANES, Planes, Rectangle, fill_sums, rows_of_factor
-from ckptparse.crc.threads import in_threads
+from ckptparse.crc.marks import SHARE, Marker
+from ckptparse.crc.sequences import Marks, Sequences, Words, sequences_of
+from ckptparse.crc.threads import Spare, in_threads
 
-__all__ = ["Ends", "Wanted", "Words", "find_windows"]
+__all__ = ["Column", "Ends", "Positions", "Track", "Wanted", "Words", "find_windows"]
 
-Words = npt.NDArray[np.uint32]
 Positions = npt.NDArray[np.int64]
 
-_TESTED = 11
-"""Bits of a register that are tested first: 1 in 2,048 windows passes by chance. The test of all
-bits then costs about as much as one more bit would."""
-_TILE = 1 << 13
-"""Words of a plane that are tested at once: 262,144 positions. With fewer, numpy's calls cost more
-than their work; with more, the sums of planes leave the processor's cache."""
-_LEAST_TILE = 1 << 12
-"""Words of a plane that are worth a thread."""
-_MOST_TILES = 8
-"""Tiles that a thread takes at a time: what passes in them is looked at together."""
-_FEW = 1 << 13
-"""Up to so many windows, all bits are tested at once: that takes a few calls."""
+_FEW = 1 << 15
+"""Up to so many windows, all bits of all are tested: that takes less time than to make marks."""
+_MOST_CHECKSUMS = 256
+"""For more checksums of one size, all bits of all its windows are tested, once for all of them."""
+_TILE = 1 << 18
+"""Windows that are tested at once: with fewer, threads wait for each other between numpy's calls;
+with more, the marks leave the processor's cache."""
 _LOOKED_AT = 1 << 16
 """Windows that are looked at together at most: where all bytes are zeros, every one may pass."""
 
@@ -48,33 +45,91 @@ class Wanted(NamedTuple):
     """The unmasked CRC-32C of the bytes."""
 
 
+class Track(ABC):
+    """Registers at the same place of every step.
+
+    Attributes:
+        step: Bytes from one position to the next.
+        place: Bytes from a position to its register: fewer than a step.
+        count: How many registers there are.
+    """
+
+    __slots__ = ("_marks", "count", "place", "step")
+
+    def __init__(self, step: int, place: int, count: int) -> None:
+        self.step = step
+        self.place = place
+        self.count = count
+        self._marks: Marks | None = None
+
+    @property
+    def back(self) -> int:
+        """What takes a register back from its place to the position."""
+        return power_of_x(-8 * self.place)
+
+    def marks(self) -> Marks:
+        """Return the marks of all registers, made at the first call."""
+        if self._marks is None:
+            self._marks = np.empty(self.count, np.uint16)
+            self._fill(self._marks)
+        return self._marks
+
+    @abstractmethod
+    def values(self, positions: Positions) -> Words:
+        """Return the registers at some positions."""
+
+    @abstractmethod
+    def _fill(self, marks: Marks) -> None:
+        """Compute the marks of all registers."""
+
+
 class Ends(NamedTuple):
     """Where the registers at the ends of windows of one size are.
 
     Attributes:
-        planes: Registers, laid out as those at the starts are.
-        offset: The end is so many positions after the start,
-        rest: and so many bytes after that position: 0 to 3.
+        track: The registers.
+        offset: The end is so many positions after the start.
         windows: How many windows there are, the first at position 0.
-        advance: For `rest`: takes positions and their registers, returns those at the ends.
     """
 
-    planes: Planes
+    track: Track
     offset: int
     windows: int
-    rest: int = 0
-    advance: Callable[[Positions, Words], Words] | None = None
+
+
+class Column(Track):
+    """Registers that are kept in an array."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self, step: int, place: int, words: Words) -> None:
+        super().__init__(step, place, len(words))
+        self._words = words
+
+    def values(self, positions: Positions) -> Words:
+        """Return the registers at some positions."""
+        return self._words[positions]
+
+    def _fill(self, marks: Marks) -> None:
+        spare = Spare(partial(Marker, sequences_of(self.step)))
+
+        def fill(first: int) -> None:
+            some = slice(first, first + SHARE)
+            with spare.taken() as marker:
+                marker.fill(self._words[some], first, marks[some], factor=self.back)
+
+        list(in_threads(fill, range(0, self.count, SHARE)))
 
 
 def find_windows(
-    starts: Planes, wanted: Iterable[Wanted], ends: Callable[[int], Ends]
+    starts: Track, wanted: Iterable[Wanted], ends: Callable[[int], Ends]
 ) -> dict[Wanted, list[int]]:
     """Return for each run of bytes the positions of all windows that have its size and checksum.
 
     Checksums of one size are sought together, and several threads share large work.
 
     Args:
-        starts: The registers at the positions where windows start.
+        starts: The registers where windows start.
         wanted: The runs.
         ends: Returns for a size where the windows end.
     """
@@ -84,129 +139,145 @@ def find_windows(
         grouped[item.size].append(item)
     known = ((size, items, ends(size)) for size, items in grouped.items() if size)
     sizes = [_Size(size, items, there) for size, items, there in known if there.windows > 0]
-    if not sizes:
-        return found
-    if starts.count <= _FEW:
-        everywhere = np.arange(starts.count)
-        for one in sizes:
-            for item, position in one.hits(starts, everywhere):
-                found[item].append(position)
-        return found
-    # At least two shares, so that two threads have work.
-    parts = starts.rectangles(min(_TILE, max(_LEAST_TILE, starts.rows * starts.width // 2)))
-    size = min(_MOST_TILES, -(-len(parts) // 2))
-    shares = [parts[first : first + size] for first in range(0, len(parts), size)]
-    for hits in in_threads(lambda share: _search(starts, sizes, share), shares):
-        for item, position in hits:
-            found[item].append(position)
-    return {item: sorted(positions) for item, positions in found.items()}
-
-
-class _Bit(NamedTuple):
-    """A bit that is tested: its plane at the end, and what is added to it from the start."""
-
-    plane: int
-    sums: tuple[tuple[int, int], ...]
-    """Groups of planes, and which sum of each."""
+    few = sum(size.ends.windows for size in sizes) <= _FEW
+    marked = [size for size in sizes if not few and size.checksums <= _MOST_CHECKSUMS]
+    likely = _likely(starts, marked) if marked else {}
+    for item, position in _confirmed(starts, sizes, likely):
+        found[item].append(position)
+    return found
 
 
 class _Size:
-    """Tests whether windows of one size have one of some checksums."""
+    """Windows of one size, and the checksums that are sought of it."""
 
-    __slots__ = ("_bits", "_ends", "_registers", "_table", "_targets", "_wanted")
+    __slots__ = ("_registers", "_wanted", "ends", "size")
 
     def __init__(self, size: int, wanted: Iterable[Wanted], ends: Ends) -> None:
-        self._ends = ends
+        self.size = size
+        self.ends = ends
         zeros = crc_of_zeros(size)
         self._wanted = {item.crc ^ zeros: item for item in wanted}
         self._registers = np.array(list(self._wanted), np.uint32)
-        self._table = table = multiply_table(power_of_x(8 * size))
-        # Taken back by `rest` bytes, the register at the end is the one at the position before,
-        # with these bytes added to its lowest bits: the others are known.
-        self._targets = list(self._wanted)
-        if ends.rest:
-            back = power_of_x(-8 * ends.rest)
-            self._targets = [multiply(register, back) for register in self._wanted]
-            table = multiply_table(power_of_x(8 * (size - ends.rest)))
-        self._bits = _choose_bits(table, 8 * ends.rest)
 
-    def passing(self, part: Rectangle, sums: Words, tests: Words) -> Iterator[Words]:
-        """Iterate over words with a bit for each window of a part that may fit."""
-        segments = list(self._ends.planes.segments(part, self._ends.offset))
-        for test, bit in zip(tests, self._bits, strict=False):
-            plane = self._ends.planes.bits[bit.plane]
-            for here, there, shift in segments:
-                if shift < LANES:
-                    np.right_shift(plane[there], shift, out=test[here])
-                else:
-                    test[here] = 0
-            for group, number in bit.sums:
-                np.bitwise_xor(test, sums[group, number], out=test)
-        yield from self._narrow(tests, self._targets, 0, None)
+    @property
+    def checksums(self) -> int:
+        """How many checksums are sought."""
+        return len(self._wanted)
 
-    def _narrow(
-        self, tests: Words, targets: Sequence[int], level: int, kept: Words | None
-    ) -> Iterator[Words]:
-        """Iterate over the windows that have the bits of one of the targets, from a level on."""
-        if level == len(self._bits):
-            if kept is not None:
-                yield kept
+    def terms(self, sequences: Sequences) -> list[tuple[int, ...]]:
+        """Return for each checksum what marks at the start and the end differ by."""
+        back = self.ends.track.back
+        return [sequences.terms(multiply(own, back)) for own in self._wanted]
+
+    def hits(self, positions: Positions, first: Words, last: Words) -> Iterator[tuple[Wanted, int]]:
+        """Iterate over the runs that are at some positions, by the registers there."""
+        own = multiply_each(first, multiply_table(power_of_x(8 * self.size))) ^ last
+        fits = np.isin(own, self._registers)
+        for register, position in zip(own[fits].tolist(), positions[fits].tolist(), strict=True):
+            yield self._wanted[register], position
+
+
+def _likely(starts: Track, sizes: Sequence[_Size]) -> dict[_Size, Positions]:
+    """Return for each size the positions of the windows whose marks fit, each once."""
+    sequences = sequences_of(starts.step)
+    before = starts.marks()
+    expected = sequences.marks(starts.count + 1)
+    tests = [
+        _Test(size.ends, before, size.ends.track.marks(), expected, size.terms(sequences))
+        for size in sizes
+    ]
+    spare = Spare(_Tile)
+
+    def search(low: int) -> list[list[Positions]]:
+        with spare.taken() as tile:
+            return [list(tile.fitting(low, test)) for test in tests]
+
+    most = max(size.ends.windows for size in sizes)
+    shares = list(in_threads(search, range(0, most, _TILE)))
+    found = {}
+    for number, size in enumerate(sizes):
+        parts = [part for share in shares for part in share[number]]
+        # Two checksums may let the same window pass.
+        found[size] = np.unique(np.concatenate([np.empty(0, np.int64), *parts]))
+    return found
+
+
+class _Test(NamedTuple):
+    """What windows of one size are tested by."""
+
+    ends: Ends
+    before: Marks
+    after: Marks
+    expected: Marks
+    """The marks of the powers of b."""
+    targets: list[tuple[int, ...]]
+    """For each checksum: where those pieces begin whose sum a window's two marks differ by."""
+
+
+class _Tile:
+    """Memory for the test of some windows. Memory that is used again need not be made ready."""
+
+    __slots__ = ("_difference", "_fits", "_other")
+
+    def __init__(self) -> None:
+        self._difference = np.empty(_TILE, np.uint16)
+        self._other = np.empty(_TILE, np.uint16)
+        self._fits = np.empty(_TILE, np.bool_)
+
+    def fitting(self, low: int, test: _Test) -> Iterator[Positions]:
+        """Iterate over the positions from one on whose windows fit one of the targets."""
+        count = min(_TILE, test.ends.windows - low)
+        if count <= 0:
             return
-        for value in (0, 1):
-            some = [one for one in targets if one >> self._bits[level].plane & 1 == value]
-            if some:
-                agree = tests[level] if value else ~tests[level]
-                both = agree if kept is None else agree & kept
-                yield from self._narrow(tests, some, level + 1, both)
-
-    def hits(self, starts: Planes, positions: Positions) -> Iterator[tuple[Wanted, int]]:
-        """Iterate over the runs that are at one of some positions: all bits agree."""
-        planes, offset, windows, _, advance = self._ends
-        positions = positions[positions < windows]
-        for first in range(0, len(positions), _LOOKED_AT):
-            some = positions[first : first + _LOOKED_AT]
-            last = planes.values(some + offset)
-            if advance is not None:
-                last = advance(some + offset, last)
-            own = multiply_each(starts.values(some), self._table) ^ last
-            fits = np.isin(own, self._registers)
-            for register, position in zip(own[fits].tolist(), some[fits].tolist(), strict=True):
-                yield self._wanted[register], position
+        end = low + test.ends.offset
+        difference, other = self._difference[:count], self._other[:count]
+        fits = self._fits[:count]
+        before, after = test.before[low : low + count], test.after[end : end + count]
+        np.bitwise_xor(before, after, out=difference)
+        for terms in test.targets:
+            pieces = [test.expected[end + term : end + term + count] for term in terms]
+            left = difference
+            for piece in pieces[:-1]:
+                np.bitwise_xor(left, piece, out=other)
+                left = other
+            np.equal(left, pieces[-1] if pieces else 0, out=fits)
+            places = np.flatnonzero(fits)
+            if len(places):
+                yield places + low
 
 
-def _choose_bits(table: Words, first: int) -> list[_Bit]:
-    """Choose bits to test, from one on: those to which the fewest sums are added.
+def _confirmed(
+    starts: Track, sizes: Sequence[_Size], likely: Mapping[_Size, Positions]
+) -> Iterator[tuple[Wanted, int]]:
+    """Iterate over the runs that are at likely positions, or at any one: all bits agree."""
+    waiting: list[tuple[_Size, Positions]] = []
+    total = 0
+    for size in sizes:
+        known = likely.get(size)
+        count = size.ends.windows if known is None else len(known)
+        for first in range(0, count, _LOOKED_AT):
+            last = min(first + _LOOKED_AT, count)
+            some = np.arange(first, last) if known is None else known[first:last]
+            waiting.append((size, some))
+            total += len(some)
+            if total >= _LOOKED_AT:
+                yield from _looked_at(starts, waiting)
+                waiting, total = [], 0
+    yield from _looked_at(starts, waiting)
 
-    Args:
-        table: The `multiply_table` of the power of x that takes a start to the end.
-        first: The lowest bit that may be tested.
-    """
-    numbers = rows_of_factor(table)[first:, None] >> 4 * np.arange(GROUPS, dtype=np.uint32) & 15
-    order = np.argsort(np.count_nonzero(numbers, axis=1), kind="stable")[:_TESTED]
-    rows = zip(order.tolist(), numbers[order].tolist(), strict=True)
-    return [
-        _Bit(first + plane, tuple((group, one) for group, one in enumerate(row) if one))
-        for plane, row in rows
-    ]
 
-
-def _search(
-    starts: Planes, sizes: Sequence[_Size], parts: Sequence[Rectangle]
-) -> list[tuple[Wanted, int]]:
-    """Return the runs that begin in some parts, and their positions."""
-    likely: list[list[Positions]] = [[] for _ in sizes]
-    sums = tests = np.empty((0, 0, 0, 0), np.uint32)
-    for part in parts:
-        shape = part.bottom - part.top, part.right - part.left
-        # Memory that is used again need not be made ready again.
-        if sums.shape[2:] != shape:
-            sums = np.empty((GROUPS, 16, *shape), np.uint32)
-            tests = np.empty((_TESTED, *shape), np.uint32)
-        fill_sums(starts.bits[:, part.top : part.bottom, part.left : part.right], sums)
-        for size, found in zip(sizes, likely, strict=True):
-            found += [starts.positions(part, words) for words in size.passing(part, sums, tests)]
-    return [
-        hit
-        for size, found in zip(sizes, likely, strict=True)
-        for hit in size.hits(starts, np.concatenate(found))
-    ]
+def _looked_at(
+    starts: Track, waiting: Sequence[tuple[_Size, Positions]]
+) -> Iterator[tuple[Wanted, int]]:
+    """Iterate over the runs that are at positions; each track is asked once."""
+    asked: dict[Track, list[Positions]] = defaultdict(list)
+    for size, positions in waiting:
+        asked[starts].append(positions)
+        asked[size.ends.track].append(positions + size.ends.offset)
+    answers = {}
+    for track, parts in asked.items():
+        values = track.values(np.concatenate(parts))
+        answers[track] = iter(np.split(values, np.cumsum([len(part) for part in parts])[:-1]))
+    for size, positions in waiting:
+        first = next(answers[starts])
+        yield from size.hits(positions, first, next(answers[size.ends.track]))

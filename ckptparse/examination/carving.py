@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c
-from ckptparse.crc.field import WideTable, power_of_x
+from ckptparse.crc.field import WideTable, multiply_table, power_of_x
 from ckptparse.crc.registers import byte_registers
 from ckptparse.files.storage import Source
 from ckptparse.table.format import TRAILER_SIZE, Compression
@@ -243,7 +243,7 @@ def _turn_back(values: Registers) -> Registers:
         whole = len(values) // group * group
         groups = values[:whole].reshape(-1, _DIGIT, length)
         for digit in range(1, _DIGIT):
-            table = WideTable(power_of_x(-8 * length * digit))
+            table = WideTable(multiply_table(power_of_x(-8 * length * digit)))
             if whole:
                 groups[:, digit] = table.multiply(groups[:, digit])
             rest = values[whole + digit * length : whole + (digit + 1) * length]
@@ -257,6 +257,7 @@ def _turn_some_back(values: Registers, positions: npt.NDArray[np.int64]) -> Regi
     bit = 1
     while bit <= (positions[-1] if len(positions) else 0):
         some = np.flatnonzero(positions & bit)
-        values[some] = WideTable(power_of_x(-8 * bit)).multiply(values[some])
+        table = WideTable(multiply_table(power_of_x(-8 * bit)))
+        values[some] = table.multiply(values[some])
         bit *= 2
     return values
