@@ -99,6 +99,25 @@ def tar_with_the_data_left(directory: Path) -> Given:
     return data_lost(directory, "backup.tar", as_tar("run/model.data-00000-of-00001"))
 
 
+def packed_tar_with_the_data_left(directory: Path) -> Given:
+    packed = gzip.compress(as_tar("run/model.data-00000-of-00001"), 1)
+    return data_lost(directory, "backup.tar.gz", packed)
+
+
+def packed_data_left(directory: Path) -> Given:
+    raw = b"".join(np.asarray(array).tobytes() for array in MODEL.arrays.values())
+    return data_lost(directory, "model.data.gz", gzip.compress(raw, 1))
+
+
+def zip_with_the_data_left(directory: Path) -> Given:
+    raw = b"".join(np.asarray(array).tobytes() for array in MODEL.arrays.values())
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("readme.txt", b"the run of last week")
+        archive.writestr("run/part.bin", raw)
+    return data_lost(directory, "backup.zip", stream.getvalue())
+
+
 def zip_of_arrays_left(directory: Path) -> Given:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -285,6 +304,9 @@ def iter_situations() -> Iterator[Situation]:
     yield Situation("a TFLite file is left", tflite_left, weights, weights)
     yield Situation("a directory of npy files is left", as_npy_files, 1.0, 1.0)
     yield Situation("a tar with the data file is left", tar_with_the_data_left, 1.0, 1.0)
+    yield Situation("a packed tar with it is left", packed_tar_with_the_data_left, 1.0, 1.0)
+    yield Situation("the data file is left, packed by gzip", packed_data_left, 1.0, 1.0)
+    yield Situation("a zip with the data file is left", zip_with_the_data_left, 1.0, 1.0)
     yield Situation("a zip of arrays is left", zip_of_arrays_left, 1.0, 1.0)
     yield Situation("a packed tar of HDF5 is left", packed_tar_of_hdf5_left, weights, weights)
     yield Situation("another checkpoint is left", another_checkpoint_left, weights, weights)

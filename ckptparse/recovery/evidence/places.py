@@ -4,6 +4,7 @@
     returns     carriage returns lost before line feeds: put back (`returns`)
     stripes     in the wrong order: put in the right one (`stripes`)
     images      block by block in an image (`imaging.extents`)
+    archives    a member of a zip or tar, or what gzip packed
 
 Each is a place like any other: the payloads there have their checksums.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from ckptparse.dtypes import item_size
@@ -23,9 +25,11 @@ from ckptparse.examination.readers import DataFile
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
+from ckptparse.parallel import stream_crc
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.conversions import Conversion, find_conversions, undo
-from ckptparse.recovery.evidence.gather import Evidence
+from ckptparse.recovery.evidence.containers import iter_parts
+from ckptparse.recovery.evidence.gather import Evidence, Member
 from ckptparse.recovery.imaging import extents
 from ckptparse.recovery.imaging.extents import Joined
 from ckptparse.recovery.imaging.mapfile import Mapfile
@@ -42,6 +46,10 @@ _DATA_FILE = "v2-shard"
 _IMAGES = frozenset({"unknown", "truncated", "zeros", _DATA_FILE})
 """Kinds, as `identify` names them, of files that may hold blocks of other files: images, and data
 files themselves."""
+_ARCHIVES = frozenset({"gzip", "tar", "zip"})
+"""Kinds of files that may hold whole data files as members."""
+_SAMPLES = 8
+"""Payloads that are tried in each member: if it is the data file, nearly all are whole there."""
 _SECTOR = 512
 """Bytes of the smallest block that a file system uses; tried if larger blocks give nothing."""
 _MOST_LOST = 1 / 500
@@ -111,7 +119,40 @@ def find_places(
         if kind in _IMAGES:
             for file, place in _in_image(case, path, found, mapfile, believe=kind != _DATA_FILE):
                 found[file].append(place)
+        elif kind in _ARCHIVES:
+            for file, place in _in_archive(case, path, found):
+                found[file].append(place)
     return dict(found)
+
+
+def _in_archive(case: Case, path: str, places: Places) -> Iterator[tuple[DataFile, Place]]:
+    """Iterate over the data files that an archive holds whole, each as a place of its own."""
+    sought = {file: _telling(case, file, places) for file in _damaged_files(case)}
+    if not any(sought.values()):
+        return
+    try:
+        with closing(case.context.storage.open(path)) as source:
+            for part in iter_parts(source, limits=case.context.limits):
+                for file, payloads in sought.items():
+                    if any(_lies_in(part, payload) for payload in payloads):
+                        there = DataFile(path, Member(part.path, case.context))
+                        method, rule = f"taking it from {part.path}", EvidenceRule.FILE
+                        yield file, Place(there, 0, None, method, NO_CHANCE, rule)
+    except CheckpointError:
+        # An archive that cannot be read gives nothing.
+        return
+
+
+def _telling(case: Case, file: DataFile, places: Places) -> list[Payload]:
+    """Return some lost payloads of a file that hardly another has."""
+    lost = [one for one in _payloads(case, file, lost=True, places=places) if is_telling(one)]
+    return lost[:: max(1, len(lost) // _SAMPLES)][:_SAMPLES]
+
+
+def _lies_in(part: Source, payload: Payload) -> bool:
+    if payload.form is not Form.PLAIN or payload.end > part.size:
+        return False
+    return stream_crc(part.read_at, payload.offset, payload.size) == payload.crc32c
 
 
 def _damaged_files(case: Case) -> list[DataFile]:
