@@ -68,6 +68,7 @@ TESTS: dict[str, Sequence[str]] = {
         "test_limits",
     ),
     "bundle": (
+        "test_bundle_checks",
         "test_bundle_rules",
         "test_bundle_damage",
         "test_bundle_values",
@@ -522,7 +523,7 @@ def try_part(part: str, options: argparse.Namespace, known: set[tuple[str, ...]]
         )
 
     plugin = Runner(part, options.seconds, options.longest, options.notes, options.most, work)
-    files = [f"tests/{name}.py" for name in TESTS[part]]
+    files = [f"tests/{name}.py" for name in options.tests or TESTS[part]]
     pytest.main(["-x", "-q", "-s", "-p", "no:cacheprovider", "-n0", *files], plugins=[plugin])
     for row in sorted(known - {one.row for one in found}):
         if row[0].startswith(f"{part}/") and not options.modules:
@@ -538,6 +539,7 @@ def main() -> None:
     parser.add_argument(
         "--at", nargs="+", default=(), help="all of these lines: coding/varint.py:36"
     )
+    parser.add_argument("--tests", nargs="+", help="in place of those of the part: test_limits")
     parser.add_argument("--rows", type=Path, help="those that were printed into this file")
     parser.add_argument("--modules", nargs="+", default=(), help="of these files: entry.py")
     parser.add_argument("--seconds", type=int, default=20, help="what waits longer is killed")

@@ -129,3 +129,34 @@ def test_a_key_twice_in_a_block_is_an_error_for_who_reads_one_tensor(tmp_path: P
     path.write_bytes(builder.assemble([builder.Stored(builder.block(pairs), key=b"\xff")]).data)
     with pytest.raises(MalformedError, match="strictly increase"):
         LegacyReader.open([str(path)], Context())
+
+
+def test_keys_out_of_order_across_blocks_are_an_error_for_who_reads_one_tensor(
+    tmp_path: Path,
+) -> None:
+    """Each block by itself is right, and the name that is asked for lies in the first of them."""
+    made = LegacyFile()
+    for name in "abcd":
+        made.add(name, np.float32(1))
+    pairs = made.pairs()
+    blocks = [
+        builder.Stored(builder.block(part), key=key)
+        for part, key in ((pairs[:3], b""), (pairs[3:], b"\xff"))
+    ]
+    path = tmp_path / "m"
+    path.write_bytes(builder.assemble(blocks).data)
+    with pytest.raises(MalformedError, match="strictly increase"), ckptparse.open(path) as opened:
+        opened["a"].read()
+
+
+def test_a_key_twice_at_two_restarts_is_an_error_for_who_reads_another(tmp_path: Path) -> None:
+    """A search looks at 16 entries. The ones that are wrong are others."""
+    made = LegacyFile()
+    for number in range(40):
+        made.add(f"t{number:02}", np.float32(number))
+    pairs = made.pairs()
+    pairs.insert(36, pairs[36])
+    path = tmp_path / "m"
+    path.write_bytes(builder.assemble([builder.Stored(builder.block(pairs), key=b"\xff")]).data)
+    with pytest.raises(MalformedError, match="strictly increase"):
+        LegacyReader.open([str(path)], Context())
