@@ -12,16 +12,32 @@ import pytest
 import ckptparse
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, count_elements, shape_from_proto
 from ckptparse.bundle.index import BundleIndex
+from ckptparse.bundle.reader import BundleReader
+from ckptparse.bundle.strings import (
+    check_strings,
+    decode_lengths,
+    decode_strings,
+    encode_strings,
+    encode_variants,
+    most_lengths_bytes,
+    split_variants,
+)
+from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType
 from ckptparse.errors import (
     CheckpointError,
+    ChecksumError,
     ClosedError,
+    DataLossError,
     LimitError,
     MalformedError,
+    MissingShardError,
+    StorageError,
+    TruncatedError,
     UnsupportedError,
 )
 from ckptparse.files.context import Context
-from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 
@@ -303,3 +319,198 @@ def test_an_index_that_is_decoded_in_parts_is_the_same(
     assert found["p"].tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
     assert [float(found[name]) for name in names] == list(range(200))
     assert ckptparse.verify(path).ok
+
+
+# ---- strings and variants
+
+
+def strings_of(values: list[bytes], *, big: bool = False, **options: Any) -> tuple[bytes, int]:
+    payload, crc = b.string_payload(values, big=big, **options)
+    return payload, unmasked(crc)
+
+
+def unmasked(masked: int) -> int:
+    rotated = (masked - 0xA282EAD8) & 0xFFFFFFFF
+    return ((rotated >> 17) | (rotated << 15)) & 0xFFFFFFFF
+
+
+VALUES = [b"", b"a", b"bc", b"x" * 127, b"y" * 128, b"z" * 300]
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_strings_are_those_that_were_written(big: bool) -> None:
+    payload, crc = strings_of(VALUES, big=big)
+    found = decode_strings(payload, len(VALUES), big_endian=big, crc=crc)
+    assert found.tolist() == VALUES
+    lengths, position, running = decode_lengths(payload, len(VALUES), len(payload), big_endian=big)
+    assert lengths.tolist() == list(map(len, VALUES))
+    # Two lengths of two bytes, four of one, and a checksum of four.
+    assert position == 8 and payload[12:15] == b"abc"
+    head = payload[: most_lengths_bytes(len(VALUES))]
+    asked = []
+
+    def stream(start: int, running: int) -> int:
+        asked.append(start)
+        return crc32c(payload[start:], running)
+
+    check_strings(head, len(VALUES), len(payload), big_endian=big, crc=crc, stream=stream)
+    assert asked == [position]
+    with pytest.raises(ChecksumError, match="string tensor"):
+        check_strings(head, len(VALUES), len(payload), big_endian=big, crc=crc ^ 1, stream=stream)
+    if not big:
+        assert encode_strings(VALUES) == (payload, crc)
+    assert running == crc32c(
+        b"".join(len(v).to_bytes(4, "big" if big else "little") for v in VALUES)
+    )
+
+
+def test_no_strings_are_the_checksum_of_no_lengths() -> None:
+    payload, crc = strings_of([])
+    assert len(payload) == 4
+    assert decode_strings(payload, 0, big_endian=False, crc=crc).shape == (0,)
+    assert most_lengths_bytes(3) == 34
+
+
+def test_strings_that_break_a_rule() -> None:
+    payload, crc = strings_of(VALUES)
+    count = len(VALUES)
+
+    def decode(data: bytes, number: int = count, crc: int | None = crc) -> object:
+        return decode_strings(data, number, big_endian=False, crc=crc)
+
+    for broken, kind in (
+        (payload + b"x", MalformedError),
+        (payload[:-1], MalformedError),
+        (payload[:8], MalformedError),
+        (payload[:11], MalformedError),
+        (payload[:3], MalformedError),
+        (b"\x80" * 10 + payload, MalformedError),
+        (payload[:8] + b"\0" + payload[9:], ChecksumError),
+        (payload[:-1] + b"x", ChecksumError),
+    ):
+        with pytest.raises(kind):
+            decode(broken)
+    with pytest.raises(ChecksumError):
+        decode(payload, crc=crc ^ 1)
+    assert decode(payload[:-1] + b"x", crc=None) is not None
+    with pytest.raises(CheckpointError):
+        decode(payload, count + 1)
+
+
+def test_strings_are_taken_from_a_budget() -> None:
+    payload, crc = strings_of([b"a" * 1000] * 4)
+    for most, fine in ((4_500, True), (3_000, False)):
+        budget = Budget(Limits(memory_bytes=most), 0)
+        if fine:
+            decode_strings(payload, 4, big_endian=False, crc=crc, budget=budget)
+        else:
+            with pytest.raises(LimitError):
+                decode_strings(payload, 4, big_endian=False, crc=crc, budget=budget)
+
+
+def test_very_many_lengths_have_the_checksum_of_all() -> None:
+    """They are taken 65,536 at a time."""
+    values = [b""] * ((1 << 16) + 3)
+    payload, crc = strings_of(values)
+    assert len(decode_strings(payload, len(values), big_endian=False, crc=crc)) == len(values)
+    assert encode_strings(values) == (payload, crc)
+
+
+def test_a_length_from_2_to_the_32_on_counts_with_eight_bytes() -> None:
+    """Nobody has so many bytes at hand: the lengths and their checksum suffice."""
+    for lengths, fixed in (
+        ([1 << 32, 1], b"\0\0\0\0\1\0\0\0" + b"\1\0\0\0"),
+        ([(1 << 32) - 1, 1], b"\xff\xff\xff\xff" + b"\1\0\0\0"),
+    ):
+        head = b"".join(map(b.varint, lengths)) + b.fixed32(b.masked_crc(fixed))
+        found, position, running = decode_lengths(
+            head, 2, len(head) + sum(lengths), big_endian=False
+        )
+        assert found.tolist() == lengths and position == len(head) - 4
+        assert running == crc32c(fixed)
+
+
+def test_variants_are_those_that_were_written() -> None:
+    messages = [b.variant_proto("t"), b.variant_proto("u" * 200)]
+    payload, masked = b.variant_payload(messages)
+    crc = unmasked(masked)
+    assert split_variants(payload, 2, big_endian=False, crc=crc) == messages
+    assert encode_variants(messages) == (payload, crc)
+    for broken, kind in (
+        (payload + b"x", MalformedError),
+        (payload[:-1], MalformedError),
+        (payload[:3], MalformedError),
+        (b"\x80" * 11, MalformedError),
+        (payload[:1] + b"\xff" + payload[2:], ChecksumError),
+        (payload[:-1] + bytes([payload[-1] ^ 1]), ChecksumError),
+    ):
+        with pytest.raises(kind):
+            split_variants(broken, 2, big_endian=False, crc=crc)
+    with pytest.raises(ChecksumError):
+        split_variants(payload, 2, big_endian=False, crc=crc ^ 1)
+    assert split_variants(payload, 2, big_endian=False, crc=None) == messages
+    assert split_variants(b"", 0, big_endian=False, crc=None) == []
+
+
+# ---- data files
+
+
+def test_where_the_bytes_of_all_tensors_lie(tmp_path: Path) -> None:
+    made = b.Bundle()
+    made.add("a", np.arange(3, dtype=np.float32))
+    made.add("b", np.zeros(0, np.float32))
+    made.add("c", np.arange(2, dtype=np.int64), shard=2)
+    made.add_sliced("p", np.zeros((2, 2), np.float32), b.split_rows(2, 2, 2))
+    made.change("b", offset=1 << 40)
+    path = saved(tmp_path, made)
+    reader = BundleReader.open(path, Context())
+    places = reader.places()
+    assert list(places.names) == ["a", "b", "c", "p"]
+    assert places.numbers.tolist() == [0, 0, 2, -1]
+    assert places.offsets.tolist() == [0, 1 << 40, 0, 0]
+    assert places.sizes.tolist() == [12, 0, 16, 0]
+    assert places.crcs.tolist()[3] == -1
+    # An empty tensor does not count, wherever it says that it lies.
+    assert reader.data_sizes() == {
+        f"{path}.data-00000-of-00003": 28,
+        f"{path}.data-00002-of-00003": 16,
+    }
+    assert reader.files == (f"{path}.index", *(reader.shards.path(number) for number in range(3)))
+    reader.close()
+    with pytest.raises(ClosedError):
+        reader.check_open()
+
+
+def test_a_checkpoint_that_was_replaced_is_said_to_be_whatever_is_found(tmp_path: Path) -> None:
+    made = b.Bundle()
+    made.add("w", np.arange(9, dtype=np.float32))
+    made.add("s", np.array([b"x"], object))
+    for change, kind in (
+        (lambda data: data.unlink(), MissingShardError),
+        (lambda data: data.write_bytes(b""), TruncatedError),
+        (lambda data: data.write_bytes(bytes(60)), DataLossError),
+    ):
+        for replaced in (False, True):
+            path = saved(tmp_path, made)
+            with ckptparse.open(path) as opened:
+                change(Path(path + ".data-00000-of-00001"))
+                if replaced:
+                    (tmp_path / "new").write_bytes(made.index())
+                    (tmp_path / "new").replace(path + ".index")
+                for name in ("w", "s"):
+                    with pytest.raises(StorageError if replaced else kind) as caught:
+                        opened[name].read()
+                    assert ("replaced" in str(caught.value)) == replaced
+
+
+def test_bytes_that_are_shared_count_if_other_tensors_are_strings_too(tmp_path: Path) -> None:
+    made = b.Bundle()
+    values = np.array([b"y" * 4_000], object)
+    made.add("s", values)
+    for number in range(20):
+        made.entries[b"t%02d" % number] = made.entries[b"s"]
+    path = saved(tmp_path, made)
+    assert len(ckptparse.read(path)) == 21
+    with pytest.raises(LimitError) as caught:
+        ckptparse.read(path, limits=Limits(shared_bytes=10_000))
+    assert caught.value.limit == "shared_bytes"
