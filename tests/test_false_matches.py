@@ -2,13 +2,16 @@
 
 Methods that prove by a whole checksum are here too, as are those that judge by looks. Others have
 their thousand beside their other tests: searches, splits and copies (`test_crc_*.py`), conversions,
-returns, stripes, containers, strings and sizes of a lost index, statistics.
+returns, stripes, containers, strings and sizes of a lost index, statistics, stretches of images,
+seams.
 """
 
 from __future__ import annotations
 
+import gzip
 import math
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import builder
@@ -37,10 +40,12 @@ from ckptparse.dtypes import DataType
 from ckptparse.examination import readers
 from ckptparse.examination.block_correction import correct_block
 from ckptparse.examination.carving import find_blocks
+from ckptparse.examination.copied_index import holds_other_weights
 from ckptparse.examination.index_view import _looks_right
 from ckptparse.examination.payload import Payload
-from ckptparse.examination.places import is_noise
+from ckptparse.examination.places import Place, is_noise
 from ckptparse.examination.resuming import Budget, iter_resumed
+from ckptparse.files.context import Context
 from ckptparse.files.memory import MemorySource
 from ckptparse.inventory.survey import Origin
 from ckptparse.limits import DEFAULT_LIMITS
@@ -191,6 +196,88 @@ def test_a_thousand_payloads_that_are_not_there_lie_at_no_distance(tmp_path: Pat
     recovery = ckptparse.recover(tmp_path / "model")
     assert {tensor.status for tensor in recovery.values()} <= {"unverified"}
     assert not any(p.code == "shard.shifted" for p in recovery.report.problems)
+
+
+def write_thousand(directory: Path, name: str, seed: int) -> Path:
+    """Write a thousand tensors of sizes that are the same for each seed; return the data file."""
+    sizes = np.random.default_rng(0).integers(5, 60, COUNT).tolist()
+    rng = np.random.default_rng(seed)
+    made = builder.Bundle()
+    for number, size in enumerate(sizes):
+        made.add(f"w{number:04d}", rng.normal(0, 0.05, size).astype("<f4"))
+    directory.mkdir(exist_ok=True)
+    made.write(directory / name)
+    return directory / f"{name}.data-00000-of-00001"
+
+
+@pytest.mark.parametrize("name", ["copy", "a.bin", "a.gz"])
+def test_a_thousand_payloads_that_are_nowhere_are_taken_from_nowhere(
+    name: str, tmp_path: Path
+) -> None:
+    """Other checkpoints, copies, files of any kind and archives hold others of the same sizes."""
+    write_thousand(tmp_path / "run", "ckpt-1", 1)
+    data = write_thousand(tmp_path / "run", "ckpt-2", 2)
+    data.write_bytes(bytes(data.stat().st_size))
+    copy = write_thousand(tmp_path / "copy", "ckpt-2", 3)
+    (tmp_path / "copy" / "ckpt-2.index").unlink()
+    (tmp_path / "a.bin").write_bytes(copy.read_bytes()[4:])
+    (tmp_path / "a.gz").write_bytes(gzip.compress(copy.read_bytes(), 1))
+    recovery = ckptparse.recover(tmp_path / "run" / "ckpt-2", evidence=[tmp_path / name])
+    assert {str(tensor.status) for tensor in recovery.values()} <= {"unverified"}
+
+
+def test_a_thousand_counters_are_no_number_that_is_expected(tmp_path: Path) -> None:
+    rng = np.random.default_rng(15)
+    made = builder.Bundle()
+    for number in range(COUNT):
+        value = int(rng.integers(1 << 33, 1 << 62))
+        made.add(f"counter{number:04d}/iterations", np.array(value))
+    made.write(tmp_path / "model-70000")
+    (tmp_path / "model-70000.data-00000-of-00001").unlink()
+    recovery = ckptparse.recover(tmp_path / "model-70000")
+    # Of 1,024 numbers one looks like a small one, as its chance says.
+    assert sum(tensor.status == "derived" for tensor in recovery.values()) <= 8
+    rules = {str(one.rule) for tensor in recovery.values() for one in tensor.evidence}
+    assert "expected value" not in rules
+
+
+def test_a_thousand_damaged_copies_are_no_other_save_and_other_saves_are(tmp_path: Path) -> None:
+    rng = np.random.default_rng(16)
+    mine, theirs = (str(tmp_path / f"{name}.data-00000-of-00001") for name in "ab")
+    for number in range(COUNT):
+        raw = rng.normal(0, 0.05, int(rng.integers(100, 3000))).astype("<f4")
+        Path(theirs).write_bytes(raw.tobytes())
+        other = number % 2 == 1
+        if other:
+            raw = raw + rng.normal(0, 1e-4, len(raw)).astype("<f4")
+        data = bytearray(raw.tobytes())
+        # Up to a third of it is lost, as sectors of zeros or noise.
+        size = int(rng.integers(1, len(data) // 3))
+        start = int(rng.integers(0, len(data) - size))
+        data[start : start + size] = bytes(size) if rng.random() < 0.5 else rng.bytes(size)
+        Path(mine).write_bytes(data)
+        with closing(readers.DataFiles(Context())) as files:
+            payload = float_payload(mine, len(raw), crc32c(Path(theirs).read_bytes()))
+            place = Place(readers.DataFile(theirs), 0, None, "", 0.0)
+            # Noise in it hides what it is: then it counts as a copy.
+            found = holds_other_weights(files, [payload], place)
+            assert found <= other
+
+
+def float_payload(path: str, count: int, crc: int) -> Payload:
+    return Payload(
+        DataType.DT_FLOAT,
+        (count,),
+        readers.DataFile(path),
+        0,
+        4 * count,
+        crc,
+        proved=True,
+        doubt="",
+        chance=0.0,
+        index="model.index",
+        origin=Origin.FINAL,
+    )
 
 
 def test_a_thousand_runs_of_weights_are_no_noise() -> None:
