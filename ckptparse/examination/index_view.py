@@ -15,6 +15,7 @@ from ckptparse.coding.checksum import unmask_crc
 from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError, LimitError, PermissionDeniedError
 from ckptparse.examination.payload import ListedTensor, PartName, Payload
+from ckptparse.examination.plain_entries import is_plain_entry
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import FileReport
 from ckptparse.examination.salvaged import INDEX_CODES, SalvagedEntry, SalvagedTable, TableCodes
@@ -144,6 +145,8 @@ def _looks_right(key: bytes, value: bytes) -> bool:
             header = parse_message(BundleHeaderProto, value)
             BundleHeader.from_proto(header, limits=everything)
             return header.SerializeToString() == value and header.version.producer < _MOST_PRODUCERS
+        if is_plain_entry(value):
+            return True
         if value[:1] not in _FIRST_BYTES:
             return False
         proto = parse_message(BundleEntryProto, value)

@@ -220,6 +220,11 @@ def find_holes(files: DataFiles, file: DataFile, offset: int, size: int) -> tupl
     Pages are counted from the start of the file and have 4 KiB; the last one may be shorter.
     """
     file_size = files.size(file) or 0
+    if 0 < size <= PAGE and offset + size <= file_size:
+        # It is on one page or two. One that holds a part of it that is not zeros is no hole.
+        data, border = bytes(files.read(file, offset, size)), PAGE - offset % PAGE
+        if any(data[:border]) and (size <= border or any(data[border:])):
+            return ()
     first = offset // PAGE * PAGE
     last = min(-(-(offset + size) // PAGE) * PAGE, file_size)
     holes: list[Span] = []

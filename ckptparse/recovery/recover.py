@@ -359,6 +359,8 @@ def _mend_part(name: PartName, part: Part, mender: Mender, case: Case) -> Mended
         return found
     patches = payload.patches + list_patches(found, case.files)
     grounds = payload.grounds + found.outcome.grounds
+    if patches == found.outcome.patches and not payload.grounds:
+        return found
     return replace(found, outcome=replace(found.outcome, patches=patches, grounds=grounds))
 
 

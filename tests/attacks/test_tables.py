@@ -58,6 +58,17 @@ def test_a_name_that_is_not_there_costs_no_more(tmp_path: Path) -> None:
     assert attempt(path, "missing") == {"missing": "LimitError"}
 
 
+def test_millions_of_bytes_of_entries_that_nothing_covers_cost_little(tmp_path: Path) -> None:
+    value = b.Entry(b.FLOAT, (1,), 0, 0, 4, 12_345).to_bytes()
+    one = b.entry(b"x", value)
+    falling = b"".join(b.entry(b"%07d" % number, value) for number in range(100_000, 0, -1))
+    stored = b.Stored(b.block([(b"k", value)]), key=b"z").payload() + bytes(5)
+    for contents in (one * 150_000, falling, stored * 80_000):
+        (tmp_path / "m.index").write_bytes(contents)
+        (tmp_path / "m.data-00000-of-00001").write_bytes(bytes(range(256)))
+        assert attempt(tmp_path / "m", "recover") == {"recover": "value"}
+
+
 @pytest.mark.parametrize("place", [(1 << 40, 9), (20, 1 << 40), (100, 60)])
 def test_every_byte_is_told_once_whatever_a_handle_says(
     tmp_path: Path, place: tuple[int, int]

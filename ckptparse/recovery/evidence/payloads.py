@@ -103,12 +103,15 @@ def _iter_pieces(
     part: Source, sizes: Sequence[int], left: Mapping[int, set[int]], step: int
 ) -> Iterator[Piece]:
     """Iterate over the pieces of a file, each with what is left to be sought in it."""
-    reach = _PIECE + max(sizes)
-    for start in range(0, part.size, _PIECE):
+    # Pieces overlap by the largest run: a piece is a quarter of it at least, so that all of them
+    # together read no more than five times the bytes.
+    piece = max(_PIECE, max(sizes) // 4)
+    for start in range(0, part.size, piece):
         items = tuple(Wanted(size, crc) for size in sizes for crc in sorted(left[size]))
         if not items:
             return
-        yield Piece(start, min(reach, part.size - start), _PIECE, step, {0: items})
+        size = min(piece + max(sizes), part.size - start)
+        yield Piece(start, size, piece, step, {0: items})
 
 
 def _by_size(wanted: Iterable[Wanted]) -> Mapping[int, set[int]]:
