@@ -12,6 +12,7 @@ import pytest
 import ckptparse
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, count_elements, shape_from_proto
 from ckptparse.bundle.index import BundleIndex
+from ckptparse.bundle.naming import decode_slice_key
 from ckptparse.bundle.reader import BundleReader
 from ckptparse.bundle.strings import (
     check_strings,
@@ -514,3 +515,104 @@ def test_bytes_that_are_shared_count_if_other_tensors_are_strings_too(tmp_path: 
     with pytest.raises(LimitError) as caught:
         ckptparse.read(path, limits=Limits(shared_bytes=10_000))
     assert caught.value.limit == "shared_bytes"
+
+
+def test_entries_are_found_singly_as_they_are_in_the_whole_index(tmp_path: Path) -> None:
+    made = b.Bundle()
+    made.add("\0name", np.float32(1))
+    rows = b.split_rows(2, 2, 2)
+    made.add_sliced("w", np.zeros((2, 2), np.float32), rows)
+    made.add("z", np.arange(5, dtype=np.float32))
+    index = BundleIndex.open(saved(tmp_path, made) + ".index", Context())
+    piece = b.slice_key("w", rows[0]).decode("utf-8", "surrogateescape")
+    for _ in range(2):
+        named, sliced, plain = (index.find_entry(name) for name in ("\0name", "w", "z"))
+        assert named is not None and named.shape == ()
+        assert sliced is not None and len(sliced.slices) == 2
+        assert plain is not None and plain.shape == (5,)
+        assert [index.find_entry(name) for name in ("", "nope", piece, "\ud800")] == [None] * 4
+        found = index.find_slice("w", sliced.slices[1])
+        assert found is not None and found.shape == (1, 2)
+        assert index.find_slice("z", sliced.slices[1]) is None
+        assert index.columns_of(["z", "w"]).shapes == [(5,), (2, 2)]
+        assert list(index.columns_of(["z", "w"]).others) == [1]
+        index.listing()
+    index.close()
+    for ask in (index.check_open, index.fingerprint):
+        with pytest.raises(ClosedError):
+            ask()
+
+
+@pytest.mark.parametrize("most", [1, 3_000, 1 << 22])
+def test_keys_of_slices_that_lie_in_several_parts_of_an_index_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    array = np.arange(160, dtype=np.float32).reshape(80, 2)
+    made = b.Bundle()
+    made.add_sliced("p", array, b.split_rows(80, 80, 2))
+    gone = b.slice_key("gone", [(0, 1), None])
+    made.put_entry(gone, bytes(8), b.masked_crc(bytes(8)), dtype=b.FLOAT, shape=(1, 2))
+    for number in range(40):
+        made.add(f"t{number:02}", np.float32(number))
+    path = made.write(tmp_path / "m", block_size=512)
+    monkeypatch.setattr("ckptparse.table.reader._PART_BYTES", most)
+    index = BundleIndex.open(path + ".index", Context())
+    listing = index.listing()
+    counts = [len(entries.keys) for entries in index._table.iter_blocks()]
+    assert len(counts) > 5
+    # The header, which is the first entry of all, is no row.
+    assert list(listing.block_ends) == [sum(counts[: n + 1]) - 1 for n in range(len(counts))]
+    assert list(listing.names) == ["p", *(f"t{number:02}" for number in range(40))]
+    assert [name for name, *_ in listing.orphans] == ["gone"]
+    (rows,) = listing.parts.values()
+    assert [listing.columns.entry(row).offset for row in rows] == [8 * row for row in range(80)]
+    index.close()
+    assert ckptparse.read(path)["p"].tolist() == array.tolist()
+
+
+@pytest.mark.parametrize("name", ["w", "s", "v"])
+def test_bytes_beyond_the_end_of_a_file_are_said_before_any_is_read(
+    tmp_path: Path, name: str
+) -> None:
+    made = b.Bundle()
+    made.add("w", np.arange(9, dtype=np.float32))
+    made.add("s", np.array([b"x", b"y"], object))
+    made.add_variants("v", [b.variant_proto("t")], ())
+    if name == "w":
+        made.change(name, shape=(1 << 40,), size=1 << 42)
+    else:
+        made.change(name, size=1 << 42)
+    path = saved(tmp_path, made)
+    for ask in (
+        lambda tensor: tensor.read(),
+        lambda tensor: tensor[...],
+        lambda tensor: tensor.verify(),
+    ):
+        with ckptparse.open(path) as opened, pytest.raises(TruncatedError) as caught:
+            ask(opened[name])
+        assert caught.value.size == 1 << 42
+    if name == "w":
+        with ckptparse.open(path) as opened, pytest.raises(TruncatedError):
+            opened[name][-1:]
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        (b.slice_key("w", [(0, 1), None]), b"w"),
+        (b.slice_key("", [None]), b""),
+        (b.slice_key("a\0b\xff", [(3, 5)]), "a\0b\xff".encode()),
+        (b"\x00w", None),
+        (b"w", None),
+        (b"\x00w\x00\x01", None),
+        (b.slice_key("w", [(0, 1)]) + b"\x00", None),
+        (b.slice_key("w", [(0, 1)])[:-1], None),
+        (b.slice_key("w", [(-2, 1)]), None),
+        (b.slice_key("w", [(0, -2)]), None),
+        (b.slice_key("w", [(-2, -2)]), None),
+        (b"\x01" + b.slice_key("w", [(0, 1)])[1:], None),
+    ],
+)
+def test_a_key_is_that_of_a_slice_or_it_is_a_name(key: bytes, name: bytes | None) -> None:
+    found = decode_slice_key(key)
+    assert (found and found[0]) == name

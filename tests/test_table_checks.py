@@ -21,7 +21,7 @@ from ckptparse.table.block import (
 )
 from ckptparse.table.builder import BlockBuilder, TableBuilder
 from ckptparse.table.columns import TableColumns
-from ckptparse.table.format import BlockHandle, Footer, decompress_block, read_block
+from ckptparse.table.format import BlockHandle, Footer, decompress_block, read_block, read_head
 from ckptparse.table.reader import Table
 from ckptparse.table.together import decode_together
 
@@ -345,13 +345,15 @@ def test_the_keys_of_all_blocks_are_found_and_listed(whole: bool) -> None:
     ],
 )
 def test_keys_out_of_order_across_blocks_are_an_error_for_all_who_see_the_whole(
-    lists: list[list[str]], separators: str | None
+    lists: list[list[str]], separators: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where one key is looked up, no more is looked at, unless the whole is asked for."""
     data = table_of(lists, separators).data
-    for ask in (Table.iter_blocks, Table.iter_columns, Table.items):
-        with pytest.raises(KeyOrderError):
-            list(ask(opened(data)))
+    for most in (1 << 22, 1):
+        monkeypatch.setattr("ckptparse.table.reader._PART_BYTES", most)
+        for ask in (Table.iter_blocks, Table.iter_columns, Table.items):
+            with pytest.raises(KeyOrderError):
+                list(ask(opened(data)))
     keys = sorted({key.encode() for keys in lists for key in keys})
     assert opened(data).get(keys[0]) == b"v"
     whole = opened(data, whole=True)
@@ -360,13 +362,14 @@ def test_keys_out_of_order_across_blocks_are_an_error_for_all_who_see_the_whole(
 
 
 def test_who_asks_for_no_more_gets_a_key_before_a_broken_one() -> None:
-    contents = b.block([(b"a", b"v"), (b"b", b"v"), (b"b", b"v")])
-    data = b.assemble([b.Stored(contents, key=b"b")]).data
+    """A search looks at the 16 entries that may have the key. The one that is wrong is another."""
+    keys = [b"%02d" % number for number in range(40)]
+    contents = b.block([(key, b"v") for key in [*keys, keys[-1]]])
+    data = b.assemble([b.Stored(contents, key=b"z")]).data
     source: Any = Counted(data)
     with pytest.raises(KeyOrderError):
-        opened(data, whole=True).get(b"a")
-    with pytest.raises(KeyOrderError):
-        Table.open(source, limits=DEFAULT_LIMITS).get(b"a")
+        opened(data, whole=True).get(keys[0])
+    assert Table.open(source, limits=DEFAULT_LIMITS).get(keys[0]) == b"v"
 
 
 def test_an_empty_block_between_others_is_passed_over() -> None:
@@ -376,6 +379,7 @@ def test_an_empty_block_between_others_is_passed_over() -> None:
         b.Stored(b.block([(b"c", b"v")]), key=b"c"),
     ]
     assert listed(opened(b.assemble(blocks).data)) == ([b"a", b"c"],) * 2
+    assert listed(opened(b.assemble(blocks[:2]).data)) == ([b"a"],) * 2
 
 
 def test_entries_of_all_blocks_count_together() -> None:
@@ -409,12 +413,13 @@ def test_keys_of_all_blocks_count_together(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_blocks_are_decoded_in_parts_of_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = opened(table_of([*LISTS, ["i", "j"]]).data)
+    lists = [*LISTS, ["i", "j"], ["k", "l"], ["m", "n"]]
+    table = opened(table_of(lists).data)
     size = len(b.block([(b"a", b"v"), (b"b", b"v")]))
-    for most, parts in ((2 * size, [4, 4, 2]), (2 * size + 1, [6, 4]), (1, [2] * 5)):
+    for most, parts in ((2 * size, [4, 4, 4, 2]), (2 * size + 1, [6, 6, 2]), (1, [2] * 7)):
         monkeypatch.setattr("ckptparse.table.reader._PART_BYTES", most)
         assert [len(part) for part in table.iter_columns()] == parts
-        assert listed(table)[1] == [bytes([number]) for number in range(ord("a"), ord("k"))]
+        assert listed(table)[1] == [bytes([number]) for number in range(ord("a"), ord("o"))]
 
 
 def test_a_broken_block_among_many_is_said_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -541,6 +546,7 @@ def test_blocks_that_keep_the_rules_are_decoded_together(
         # After a key comes its value, which is no part of the key.
         b"\x00\x02\x01ab1" + b"\x00\x01\x01az",
         b"\x00\x81\x80\x80\x80\x80\x00a",
+        b"\x00\x81\x80\x80\x80\x80\x00\x00a",
         b"\x00\x01\x80\x80\x80\x80\x10a",
         b"\x80\x80\x80\x80\x10\x01\x00a",
         b"\x00\x00\x011",
@@ -552,6 +558,7 @@ def test_blocks_that_keep_the_rules_are_decoded_together(
         "falling",
         "twice",
         "a prefix after what it begins",
+        "a length of six bytes and no value",
         "a length of six bytes",
         "a value of 2**32 bytes",
         "2**32 bytes shared",
@@ -590,7 +597,7 @@ def test_limits_hold_for_what_is_decoded_together() -> None:
     assert together(b.block(pairs), limits=Limits(key_bytes=0)) is not None
 
 
-@pytest.mark.parametrize(("count", "interval"), [(208, 16), (180, 60)])
+@pytest.mark.parametrize(("count", "interval"), [(208, 16), (180, 60), (36, 6)])
 def test_one_long_key_among_many_short_ones_takes_no_rows_of_its_length(
     count: int, interval: int
 ) -> None:
@@ -598,3 +605,68 @@ def test_one_long_key_among_many_short_ones_takes_no_rows_of_its_length(
     assert together(b.block(pairs, restart_interval=interval)) is not None
     pairs.append((b"z" * 2000, b""))
     assert together(b.block(pairs, restart_interval=interval)) is None
+
+
+# ---- the first entry of a large block
+
+HEAD = 1 << 15
+
+
+def large(size: int, restarts: int = 1) -> bytes:
+    """Contents of so many bytes, of which the last are restarts and their number."""
+    numbers = struct.pack(f"<{restarts + 1}I", *range(restarts), restarts)
+    return bytes(number % 251 for number in range(size - len(numbers))) + numbers
+
+
+def head_of(contents: bytes, concurrency: int | None = None, **options: Any) -> bytes | None:
+    stored = b.Stored(contents, **options)
+    source: Any = Counted(stored.to_bytes() + bytes(48), concurrency)
+    return read_head(source, BlockHandle(0, len(stored.payload())))
+
+
+def test_the_head_of_a_large_block_is_read_without_the_rest_in_memory() -> None:
+    for size in (2 * HEAD, 2 * HEAD + 1, 3 * HEAD, 5 * HEAD - 1):
+        contents = large(size)
+        source: Any = Counted(file_of(contents))
+        assert read_head(source, BlockHandle(0, size)) == contents[:HEAD]
+        assert max(size for _, size in source.reads) == HEAD
+    assert head_of(large(2 * HEAD - 1)) is None
+    assert head_of(large(2 * HEAD), concurrency=4) is None
+    assert head_of(large(2 * HEAD), type=b.SNAPPY, stored=large(2 * HEAD)) is None
+
+
+def test_the_head_is_entries_alone() -> None:
+    most = HEAD // 4 - 1
+    assert head_of(large(2 * HEAD, most)) is not None
+    assert head_of(large(2 * HEAD, most + 1)) is None
+
+
+@pytest.mark.parametrize("at", [0, HEAD - 1, HEAD, 2 * HEAD, 3 * HEAD - 1, 3 * HEAD + 4])
+def test_the_head_of_a_damaged_block_is_a_checksum_error(at: int) -> None:
+    data = bytearray(file_of(large(3 * HEAD)))
+    data[at] ^= 1
+    source: Any = Counted(bytes(data))
+    with pytest.raises(ChecksumError):
+        read_head(source, BlockHandle(0, 3 * HEAD))
+
+
+def test_the_first_entry_of_a_large_block_is_that_of_a_small_one() -> None:
+    pairs = [(b"", b"h"), (b"a", bytes(3 * HEAD))]
+    table = opened(b.table(pairs).data)
+    source: Any = table.source
+    before = len(source.reads)
+    assert table.first() == (b"", b"h")
+    assert max(size for _, size in source.reads[before:]) == HEAD
+    assert opened(b.table(pairs).data, whole=True).first() == (b"", b"h")
+    assert table.get(b"a") == pairs[1][1]
+    before = len(source.reads)
+    assert table.first() == (b"", b"h") and len(source.reads) == before
+    # The first entry reaches beyond the head: the whole block is read.
+    assert opened(b.table([(b"", bytes(3 * HEAD))]).data).first() == (b"", bytes(3 * HEAD))
+
+
+def test_a_large_block_whose_first_entry_shares_is_malformed() -> None:
+    contents = b.close_block(b.entry(b"a", bytes(3 * HEAD), shared=1))
+    table = opened(b.assemble([b.Stored(contents, key=b"z")]).data)
+    with pytest.raises(MalformedError, match="Bad block entry at byte 0"):
+        table.first()
