@@ -73,6 +73,20 @@ def test_no_counter_above_32_bits_is_derived_wrongly(tmp_path: Path) -> None:
         assert tensor is None or tensor.status == "unverified"
 
 
+def test_many_lost_counters_share_the_bound_of_one(tmp_path: Path) -> None:
+    """Of 900 counters above 2**32 about one has the checksum of a number below 2**22."""
+    rng = np.random.default_rng(777)
+    made = builder.Bundle()
+    for number in range(900):
+        made.add(f"counter{number}", np.array(int(rng.integers(1 << 32, 1 << 62))))
+    made.add("small", np.array(7))
+    made.write(tmp_path / "model")
+    (tmp_path / "model.data-00000-of-00001").unlink()
+    recovery = ckptparse.recover(tmp_path / "model")
+    assert [name for name, one in recovery.items() if one.status == "derived"] == ["small"]
+    assert (recovery["small"].read(), recovery["small"].chance) == (7, 901 * 2.0**-29)
+
+
 def test_a_counter_is_derived_if_the_name_of_the_checkpoint_says_the_same(tmp_path: Path) -> None:
     step = (3 << 32) + 12345
     bundle({"global_step": np.int64(step), "other": np.int64(step + 1)}).write(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from typing import Final
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.coding.checksum import crc32c
@@ -48,7 +49,7 @@ from ckptparse.recovery.recipe import Patch, Recipe, read_payload
 from ckptparse.recovery.string_flips import find_string_bit
 from ckptparse.text import chance_text
 
-__all__ = ["Inferrer"]
+__all__ = ["INTEGERS", "Inferrer"]
 
 _FEW_DAMAGED = 3
 """If more payloads of a file are damaged than this, one changed byte in each of them is not likely:
@@ -63,7 +64,8 @@ _NOT_SMALL = frozenset(
     {Cause.MIXED, Cause.TEXT, Cause.FOREIGN, Cause.SHIFTED, Cause.SWAPPED, Cause.TRUNCATED}
 )
 """Causes that are no small change: no changed bit or byte is sought then."""
-_INTEGERS = (DataType.DT_INT64, DataType.DT_UINT64)
+INTEGERS: Final[tuple[int, ...]] = (DataType.DT_INT64, DataType.DT_UINT64)
+"""The types of 8-byte integers."""
 
 
 class Inferrer:
@@ -75,6 +77,8 @@ class Inferrer:
         expectations: Expectations,
         damaged: Mapping[DataFile, int],
         doubted: Collection[DataFile],
+        *,
+        integers: int,
     ) -> None:
         """Take what is known of the checkpoint.
 
@@ -83,8 +87,10 @@ class Inferrer:
             expectations: What other things say of its values.
             damaged: How many payloads of each file are damaged.
             doubted: Files which the index may not be about.
+            integers: How many payloads of one 8-byte integer are lost.
         """
         self._doubted = doubted
+        self._integers = integers
         self._files = files
         self._expectations = expectations
         self._damaged = damaged
@@ -155,7 +161,7 @@ class Inferrer:
 
     def _expected(self, name: PartName, payload: Payload, crc: int) -> Mended | None:
         """Return a value that something else says, if it has the checksum."""
-        if payload.data_type not in _INTEGERS or payload.size != 8:
+        if payload.data_type not in INTEGERS or payload.size != 8:
             return None
         numbers = self._expectations.of(name, payload)
         for value, why in numbers.items():
@@ -167,13 +173,15 @@ class Inferrer:
         return None
 
     def _integer(self, payload: Payload, crc: int) -> Mended | None:
-        if payload.data_type not in _INTEGERS or payload.size != 8:
+        if payload.data_type not in INTEGERS or payload.size != 8:
             return None
         value, chance = derive_integer(crc, big_endian=payload.big_endian)
+        # Each lost integer is one more try: the bound holds for all of them together.
+        chance = min(1.0, chance * max(1, self._integers))
         data = value.to_bytes(8, "big" if payload.big_endian else "little")
         method = "deriving it from its checksum, as a number below 2**32"
         found = self._derived(payload, Derivation(method, chance, data), EvidenceRule.FITTING)
-        if integer_is_proved(value):
+        if integer_is_proved(value) and chance <= HIGHEST_CHANCE:
             return found
         return found.but(
             status=Status.UNVERIFIED,

@@ -50,7 +50,7 @@ from ckptparse.recovery.expectations import Expectations
 from ckptparse.recovery.images import find_in_images
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
 from ckptparse.recovery.imaging.scan import scan_image
-from ckptparse.recovery.inferences import Inferrer
+from ckptparse.recovery.inferences import INTEGERS, Inferrer
 from ckptparse.recovery.loading import MendedPart, MendedTensor, describe_tensor
 from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mend import Mender
@@ -305,7 +305,13 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
             found=evidence.find(_lost(case), options.workers),
             data_files=evidence.data_files,
         ),
-        Inferrer(files, expectations, damaged, _find_doubted(case, found)),
+        Inferrer(
+            files,
+            expectations,
+            damaged,
+            _find_doubted(case, found),
+            integers=_count_integers(case),
+        ),
         Offerer(files),
         siblings,
         seams=Seams(case, found.places),
@@ -334,6 +340,17 @@ def _count_damaged(case: Case) -> Counter[DataFile]:
         for checked in case.tensors.values()
         for part in checked.parts
         if part.payload is not None and part.is_lost and part.check.computed is not None
+    )
+
+
+def _count_integers(case: Case) -> int:
+    """Count the lost payloads that are one 8-byte integer."""
+    return sum(
+        part.payload is not None
+        and part.is_lost
+        and part.payload.size == 8
+        and part.payload.data_type in INTEGERS
+        for _, part in case.parts()
     )
 
 
