@@ -2,6 +2,7 @@
 
 python fuzz/driver.py TARGET --once FILE                  run one input; what is wrong is raised
 python fuzz/driver.py TARGET --replay DIR                 run all inputs of a folder
+python fuzz/driver.py TARGET --replay DIR --seconds N     and then changed ones, N seconds in all
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import struct
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from mmap import mmap
 from pathlib import Path
 from typing import Any
@@ -42,19 +44,32 @@ def main() -> None:
     parser.add_argument("target")
     parser.add_argument("--once", type=Path)
     parser.add_argument("--replay", type=Path)
-    parser.add_argument("--seconds", type=float, default=1e9, help="stop replaying then")
+    parser.add_argument("--seconds", type=float, help="of processor time")
     options = parser.parse_args()
     from fuzz.oracle import guarded
     from fuzz.targets import TARGETS
 
     target = TARGETS[options.target]
     paths = [options.once] if options.once else sorted(options.replay.iterdir())
-    until = time.monotonic() + options.seconds
-    for path in paths:
-        if time.monotonic() > until:
+    kept = [path.read_bytes() for path in paths]
+    more = changed(target.mutate, kept) if options.seconds else ()
+    for data in chain(kept, more):
+        if options.seconds and time.process_time() > options.seconds:
             break
         with guarded():
-            target.run(path.read_bytes())
+            target.run(data)
+
+
+def changed(
+    mutate: Callable[[bytes, random.Random], bytes], inputs: Sequence[bytes]
+) -> Iterator[bytes]:
+    """Give inputs, each changed once or some times, without end."""
+    rng = random.Random()
+    while inputs:
+        data = rng.choice(inputs)
+        for _ in range(rng.choice((1, 1, 2, 4))):
+            data = mutate(data, rng)[:LONGEST]
+        yield data
 
 
 class Findings:
@@ -125,12 +140,10 @@ def repeat(name: str, seconds: int, counter: mmap, *, runs: int | None = None) -
     inputs = [path.read_bytes() for path in sorted(corpus.iterdir())]
     findings = Findings(INTO / "findings" / name)
     run = runner(name, findings, counter)
-    rng = random.Random()
     until = time.monotonic() + seconds
-    while time.monotonic() < until and (runs is None or count_of(counter) < runs):
-        data = rng.choice(inputs)
-        for _ in range(rng.choice((1, 1, 2, 4))):
-            data = TARGETS[name].mutate(data, rng)[:LONGEST]
+    for data in islice(changed(TARGETS[name].mutate, inputs), runs):
+        if time.monotonic() > until:
+            break
         run(data)
 
 

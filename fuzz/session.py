@@ -3,11 +3,11 @@
     python fuzz/session.py SECONDS [TARGET ...] [--at-once 2] [--plain] [--runs N] [--coverage]
 
 Two workers share the harnesses. A worker loads what its harnesses use, instrumented, once; then
-each harness runs in a child of its own. SECONDS counts all of that. With `--coverage`, what the
-fuzzer kept is run once more afterwards, and the lines of `ckptparse` are counted that it reaches,
-without those that protoc generated. With `--plain` nothing is instrumented: inputs are changed by
-chance alone, some times faster, and atheris is not needed. With `--runs` a harness ends when it ran
-so often, and leaves the rest of its time to those after it.
+each harness runs in a child of its own. SECONDS counts all of that. With `--plain` nothing is
+instrumented: inputs are changed by chance alone, some times faster, and atheris is not needed. With
+`--runs` a harness ends when it ran so often, and leaves the rest of its time to those after it.
+With `--coverage`, what was kept is run once more afterwards, and changes of it for a minute. Of
+`ckptparse` the lines are counted that are reached, without those that protoc generated.
 
 Ends with 1 if a harness found something or could not run, and with 3 if atheris is not there.
 """
@@ -41,8 +41,12 @@ _LEAST = 3
 """Seconds that a harness gets whatever the others took."""
 _WARMED = 4
 """Seeds of each harness that a worker runs first, so that what they use is loaded once."""
+_NEVER_RUN = r"if TYPE_CHECKING:|@overload|^\s*\.\.\.$"
+_LISTED = 40
+"""Files that are listed of those of which most lines are not reached."""
 _REPLAY = 60
-"""Seconds for which what was kept is run once more to count lines."""
+"""Seconds of processor time for which inputs are run once more to count lines: what was kept, and
+then changes of it."""
 
 
 def main() -> int:
@@ -60,7 +64,7 @@ def main() -> int:
         return 3
     job = partial(work_plainly if options.plain else work, runs=options.runs)
     notes = fuzz_all(options.targets, options.seconds, options.at_once, job)
-    shares = cover(list(notes)) if options.coverage else {}
+    shares = shares_of(cover(list(notes))) if options.coverage else {}
     return report(notes, shares)
 
 
@@ -189,17 +193,17 @@ def read_note(name: str, began: float) -> dict[str, Any]:
     return {**json.loads(path.read_text()), "found": len(found)}
 
 
-def cover(names: list[str]) -> dict[str, float]:
-    """Run what the fuzzer kept once more, and return the share of lines that each reaches."""
+Lines = dict[str, set[int]]
+"""Of each file, by its path in the repository, some of its lines."""
+
+
+def cover(names: list[str]) -> dict[str, Lines]:
+    """Run what the fuzzer kept once more, and return the lines that each harness reaches."""
     with ThreadPoolExecutor(2) as pool:
-        reached = dict(zip(names, pool.map(lines_of, names), strict=True))
-    return {
-        **{name: share_of(lines) for name, lines in reached.items()},
-        "all": share_of([line for lines in reached.values() for line in lines]),
-    }
+        return dict(zip(names, pool.map(lines_of, names), strict=True))
 
 
-def lines_of(name: str) -> list[tuple[str, int]]:
+def lines_of(name: str) -> Lines:
     """Return the lines that the kept inputs of a harness reach."""
     from coverage import CoverageData
 
@@ -212,29 +216,46 @@ def lines_of(name: str) -> list[tuple[str, int]]:
         ],
         capture_output=True,
         check=False,
-        timeout=10 * _REPLAY,
+        timeout=20 * _REPLAY,
     )
     data = CoverageData(str(path))
     data.read()
-    return [(file, line) for file in data.measured_files() for line in data.lines(file) or ()]
+    files = {file: set(data.lines(file) or ()) for file in data.measured_files()}
+    return {Path(file).relative_to(ROOT).as_posix(): lines for file, lines in files.items()}
 
 
-def share_of(lines: list[tuple[str, int]]) -> float:
-    """Return the share of the package's lines, without those that protoc generated."""
+def countable_lines() -> Lines:
+    """Return the lines of the package that can run: none that protoc made, none for types only."""
     from coverage.python import PythonParser
 
-    counted = reached = 0
-    by_file: dict[str, set[int]] = {}
-    for file, line in lines:
-        by_file.setdefault(file, set()).add(line)
-    for path in (ROOT / "ckptparse").rglob("*.py"):
-        if path.name.endswith("_pb2.py"):
-            continue
-        parser = PythonParser(text=path.read_text(encoding="utf-8"))
-        parser.parse_source()
-        counted += len(parser.statements)
-        reached += len(parser.statements & by_file.get(str(path), set()))
-    return reached / counted
+    found: Lines = {}
+    for path in sorted((ROOT / "ckptparse").rglob("*.py")):
+        if not path.name.endswith("_pb2.py"):
+            parser = PythonParser(text=path.read_text(encoding="utf-8"), exclude=_NEVER_RUN)
+            parser.parse_source()
+            found[path.relative_to(ROOT).as_posix()] = parser.statements
+    return found
+
+
+def share_of(reached: Lines, countable: Lines) -> float:
+    """Return the share of the lines that are reached."""
+    count = sum(len(lines & reached.get(file, set())) for file, lines in countable.items())
+    return count / sum(map(len, countable.values()))
+
+
+def shares_of(reached: dict[str, Lines]) -> dict[str, float]:
+    """Return the share of each harness, and of all; print the files that are reached least."""
+    countable = countable_lines()
+    together: Lines = {}
+    for lines in reached.values():
+        for file, some in lines.items():
+            together.setdefault(file, set()).update(some)
+    left = {file: len(lines - together.get(file, set())) for file, lines in countable.items()}
+    print("lines that no harness reaches, by file:")
+    for file in sorted(left, key=lambda one: -left[one])[:_LISTED]:
+        print(f"{left[file]:6} of {len(countable[file]):4}  {file}")
+    shares = {name: share_of(lines, countable) for name, lines in reached.items()}
+    return {**shares, "all": share_of(together, countable)}
 
 
 def report(notes: dict[str, dict[str, Any]], shares: dict[str, float]) -> int:
