@@ -1,16 +1,30 @@
-"""The files that harnesses begin with: those of `fixtures/`, which TensorFlow wrote."""
+"""The files that harnesses begin with: those of `fixtures/`, which TensorFlow wrote.
+
+What takes more than a few tensors is built: `large_bundle` and `scattered_image`.
+"""
 
 from __future__ import annotations
 
+import random
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from fuzz.packing import pack
 
-FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+ROOT = Path(__file__).resolve().parents[1]
+FIXTURES = ROOT / "fixtures"
+sys.path.insert(0, str(ROOT / "tests"))
+
+import builder as b
+
 LARGEST = 12_000
 """Larger files only make each run slower."""
+_BLOCK = 4096
+"""Of a file system."""
 _SHARD = re.compile(r"(.*)\.data-\d{5}-of-\d{5}$")
 
 
@@ -42,3 +56,28 @@ def v1_files() -> Iterator[bytes]:
         other = path.suffix in {".json", ".meta", ".pbtxt"} or path.name == "checkpoint"
         if path.is_file() and not other and path.stat().st_size <= LARGEST:
             yield path.read_bytes()
+
+
+def large_bundle() -> bytes:
+    """Make a bundle of so many tensors that its index is decoded as columns (32 KiB or more)."""
+    made = b.Bundle()
+    for number in range(1200):
+        made.add(f"tower_{number % 7}/layer_{number:04}/kernel", np.float32(number))
+    return pack(list(made.files("m").values()))
+
+
+def scattered_image(seed: int) -> bytes:
+    """Make an image of a disk where a data file lies in several stretches, and its index."""
+    rng = random.Random(seed)
+    made = b.Bundle()
+    for number in range(3):
+        made.add(f"w{number}", np.frombuffer(rng.randbytes(8000), np.float32).copy())
+    index, shard = made.files("m").values()
+    blocks = [shard[n : n + _BLOCK].ljust(_BLOCK, b"\0") for n in range(0, len(shard), _BLOCK)]
+    for _ in range(rng.randint(1, 3)):
+        blocks.insert(rng.randrange(1, len(blocks)), rng.choice([rng.randbytes, bytes])(_BLOCK))
+    blocks.insert(rng.choice([0, len(blocks)]), index.ljust(_BLOCK, b"\0"))
+    if rng.randrange(2):
+        place = rng.randrange(len(blocks))
+        blocks = blocks[place:] + blocks[:place]
+    return b"".join(blocks)

@@ -26,6 +26,12 @@ def run_verify(data: bytes) -> None:
         report.to_dict()
 
 
+def verify_seeds() -> Iterator[bytes]:
+    """Give bundles, a large one among them."""
+    yield from seeds.bundles()
+    yield seeds.large_bundle()
+
+
 def run_recover(data: bytes) -> None:
     """Recover never gives another value than read; every value can be read or says why not."""
     store = bundle_store(data)
@@ -89,6 +95,11 @@ def scan_seeds() -> Iterator[bytes]:
     for packed in seeds.bundles():
         index, shard, _ = unpack(packed, 3)
         yield shard.ljust(-(-len(shard) // 4096) * 4096, b"\0") + index
+    yield from map(seeds.scattered_image, range(_IMAGES))
+
+
+_IMAGES = 12
+"""Scattered ones: gaps of noise or zeros, the index before or behind, the file's end first."""
 
 
 def mutate_scan(data: bytes, rng: random.Random) -> bytes:
@@ -210,7 +221,7 @@ def mutate_annotate(data: bytes, rng: random.Random) -> bytes:
 
 
 TARGETS = [
-    Target("verify", run_verify, seeds.bundles, mutators.bundle),
+    Target("verify", run_verify, verify_seeds, mutators.bundle),
     Target("recover", run_recover, seeds.bundles, mutators.bundle),
     Target("evidence", run_evidence, evidence_seeds, mutate_evidence),
     Target("scan", run_scan, scan_seeds, mutate_scan),

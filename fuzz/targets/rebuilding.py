@@ -1,0 +1,92 @@
+"""Recovery of a data file alone: its names and shapes come from a file of another kind."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ckptparse
+from fuzz import mutators, seeds
+from fuzz.oracle import LIMITS, BrokenPromiseError, attempt, check_printable
+from fuzz.packing import pack, unpack
+from fuzz.targets.target import Target
+
+__all__ = ["TARGETS"]
+
+NAMES = (
+    "e/model.meta",
+    "e/saved_model.pb",
+    "e/keras_metadata.pb",
+    "e/shapes.json",
+    "e/model.index",
+    "e/model.keras",
+)
+"""What the file that knows may be: its ending tells what it is taken for."""
+_SHAPES = (3, 5)
+"""Those that are given as shapes, not as evidence."""
+_LARGEST = 40_000
+
+
+def run_rebuild(data: bytes) -> None:
+    """Recover a data file without its index, with another file; what is proved can be read."""
+    if not data:
+        return
+    number = data[0] % len(NAMES)
+    shard, other = unpack(data[1:], 2)
+    store = {"d/m.data-00000-of-00001": shard, NAMES[number]: other}
+    options: dict[str, Any] = {"evidence": [NAMES[number]]}
+    if number in _SHAPES:
+        options = {"shapes": NAMES[number]}
+    found = attempt(ckptparse.recover, "d/m", store=store, limits=LIMITS, **options)
+    if not isinstance(found, ckptparse.Recovery):
+        return
+    check_printable(str(found.report))
+    for name, tensor in found.items():
+        value = attempt(tensor.read)
+        if tensor.status.proved and isinstance(value, ckptparse.CheckpointError):
+            raise BrokenPromiseError(f"{name!r} is {tensor.status}, and: {value!r}")
+
+
+def rebuild_seeds() -> Iterator[bytes]:
+    """Give data files, each with every file that knows of it, and its shapes."""
+    for index in sorted(seeds.FIXTURES.rglob("*.index")):
+        shard = index.with_name(index.name.replace(".index", ".data-00000-of-00001"))
+        if not shard.is_file() or shard.stat().st_size > seeds.LARGEST:
+            continue
+        for number, path in _what_knows(index):
+            if path.is_file() and path.stat().st_size <= _LARGEST:
+                yield bytes([number]) + pack([shard.read_bytes(), path.read_bytes()])
+        shapes = attempt(ckptparse.list_variables, index)
+        if isinstance(shapes, list):
+            text = json.dumps({re.sub(r"[^ -~]", "?", name): shape for name, shape in shapes})
+            yield bytes([3]) + pack([shard.read_bytes(), text.encode()])
+
+
+def _what_knows(index: Path) -> Iterator[tuple[int, Path]]:
+    yield 0, index.with_suffix(".meta")
+    yield 1, index.parents[1] / "saved_model.pb"
+    yield 2, index.parents[1] / "keras_metadata.pb"
+    yield 4, index
+    yield from ((5, path) for path in index.parent.glob("*.keras"))
+
+
+def mutate_rebuild(data: bytes, rng: random.Random) -> bytes:
+    """Change the data file, or the other one."""
+    number = data[0] % len(NAMES) if data else 0
+    shard, other = unpack(data[1:], 2)
+    if not rng.randrange(3):
+        shard = mutators.blind(shard, rng)
+    elif NAMES[number].endswith(".json"):
+        other = mutators.text(other, rng)
+    elif NAMES[number].endswith(".index"):
+        other = mutators.table(other, rng)
+    else:
+        other = mutators.message(other, rng)
+    return bytes([number]) + pack([shard, other])
+
+
+TARGETS = [Target("rebuild", run_rebuild, rebuild_seeds, mutate_rebuild)]
