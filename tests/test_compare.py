@@ -141,6 +141,22 @@ def test_every_kind_of_float_is_averaged(tmp_path: Path) -> None:
         assert got[str(number)].dtype == kind and (got[str(number)] == 2).all()
 
 
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", "c8", "c16"])
+def test_the_average_of_numbers_that_are_not_finite_warns_of_nothing(
+    tmp_path: Path, kind: str
+) -> None:
+    values = np.array([np.inf, -np.inf, np.nan, 1, np.finfo(kind).max], kind)
+    if values.dtype.kind == "c":
+        values.imag = [2, np.inf, 3, 4, 5]
+    path = save(tmp_path, "m", {"w": values})
+    got = ckptparse.average([path, path])["w"]
+    assert got.dtype == values.dtype
+    np.testing.assert_array_equal(got.real, values.real)
+    np.testing.assert_array_equal(got.imag, values.imag)
+    other = save(tmp_path, "n", {"w": -values})
+    assert np.isnan(ckptparse.average([path, other])["w"][0])
+
+
 def test_an_average_keeps_the_object_graph(tmp_path: Path, fixtures: Path) -> None:
     paths = [fixtures / "objects" / "manager" / f"ckpt-{n}" for n in (4, 5)]
     ckptparse.average(paths, tmp_path / "mean")

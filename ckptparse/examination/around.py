@@ -6,8 +6,8 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
 
-from ckptparse.dtypes import DataType
-from ckptparse.errors import CheckpointError, PermissionDeniedError
+from ckptparse.dtypes import DataType, describe_data_type
+from ckptparse.errors import CheckpointError, MalformedError, PermissionDeniedError
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import FileRange, FileReport
@@ -54,8 +54,9 @@ def _missing_keys(files: DataFiles, payload: Payload, names: Collection[str]) ->
     from ckptparse.proto.parsing import parse_message
     from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 
-    if payload.data_type != DataType.DT_STRING:
-        return []
+    if payload.data_type != DataType.DT_STRING or payload.shape:
+        kind, shape = describe_data_type(payload.data_type), list(payload.shape)
+        raise MalformedError(f"Expected a scalar string for the object graph, found {kind} {shape}")
     data = bytes(files.read(payload.file, payload.offset, payload.size))
     (text,) = decode_strings(data, 1, big_endian=payload.big_endian, crc=None)
     limits = files.context.limits

@@ -193,12 +193,17 @@ class _Mean:
             with located(tensor=self.name):
                 if isinstance(tensor, Tensor):
                     tensor.verify()
-        wide = np.complex128 if self.dtype.kind == "c" else np.float64
         for pieces in zip(*(iter_pieces(one, _PIECE) for one in self._tensors), strict=True):
-            total = np.zeros(pieces[0].size, wide)
+            yield self._mean_of(pieces)
+
+    def _mean_of(self, pieces: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        wide = np.complex128 if self.dtype.kind == "c" else np.float64
+        # Both parts of a complex number by themselves: a share times infinity is no NaN then.
+        total = np.zeros(pieces[0].size, wide).view(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
             for share, piece in zip(self._shares, pieces, strict=True):
-                total += share * piece.astype(wide)
-            yield total.astype(self.dtype)
+                total += share * piece.astype(wide).view(np.float64)
+            return total.view(wide).astype(self.dtype)
 
 
 class _MeanContent:

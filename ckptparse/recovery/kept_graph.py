@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
+from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointError, UnsupportedError
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_graph_making import ATTRIBUTES_MARK, make_object_graph
@@ -62,7 +63,7 @@ def choose_graph(
 
 
 def _parse(graph: RecoveredTensor, *, keep_suspect: bool) -> ObjectGraph | None:
-    if graph.suspect:
+    if graph.suspect or graph.shape or graph.data_type != DataType.DT_STRING:
         return None
     try:
         value = graph.read(keep_suspect=keep_suspect)

@@ -34,6 +34,10 @@ def sum_up(files: Files) -> None:
     options: dict[str, Any] = {"store": files, "limits": LIMITS}
     found = attempt(ckptparse.stats, _PREFIX, histogram=True, **options)
     attempt(ckptparse.stats, _PREFIX, include="*a*", naming="variable", **options)
+    with ThreadPoolExecutor(2) as pool:
+        spread = attempt(ckptparse.stats, _PREFIX, histogram=True, executor=pool, **options)
+    if repr(found) != repr(spread) and isinstance(found, dict):
+        raise BrokenPromiseError(f"stats gives {found!r}, and by threads {spread!r}")
     if isinstance(found, dict) != isinstance(read, dict):
         raise BrokenPromiseError(f"stats gives {found!r}, and read {read!r}")
     if isinstance(found, dict) and isinstance(read, dict) and list(found) != list(read):
@@ -91,7 +95,9 @@ def recover_and_repeat(files: Files) -> None:
         if not isinstance(recovery, ckptparse.Recovery):
             return
         check_printable(recovery.to_dfxml().replace("\t", " "))
-        out = Path(folder, "out", "x.npz")
+        # A checkpoint keeps the object graph, or gets one that is made anew.
+        ending = "npz" if sum(map(len, files.values())) % 2 else "ckpt"
+        out = Path(folder, "out", f"x.{ending}")
         out.parent.mkdir()
         written = attempt(recovery.write, out)
         if isinstance(written, ckptparse.CheckpointError):
@@ -121,7 +127,9 @@ def read_as_tensorflow(files: Files) -> None:
     """Read through what stands in for TensorFlow: values are those of `read`."""
     options: dict[str, Any] = {"store": files, "limits": LIMITS}
     reader = attempt(tf.train.load_checkpoint, _PREFIX, **options)
-    attempt(tf.train.list_variables, _PREFIX, **options)
+    listed = attempt(tf.train.list_variables, _PREFIX, **options)
+    for name, _ in listed[:3] if isinstance(listed, list) else ():
+        attempt(tf.train.load_variable, _PREFIX, name, **options)
     if isinstance(reader, ckptparse.CheckpointError):
         return
     shapes = attempt(reader.get_variable_to_shape_map)
@@ -210,6 +218,16 @@ def convert_and_undo(files: Files) -> None:
             rename=[("kernel", "weight")],
             layout="torch",
             naming="variable",
+            limits=LIMITS,
+        )
+        attempt(
+            ckptparse.convert,
+            prefix,
+            Path(folder, "made"),
+            split={"kernel": ["a", "b"]},
+            dtype="float16",
+            drop_slots=True,
+            object_graph="make",
             limits=LIMITS,
         )
         if isinstance(done, ckptparse.CheckpointError):

@@ -220,3 +220,17 @@ def test_a_name_that_would_be_a_slice_is_refused_and_not_lost(tmp_path: Path, na
     assert not list(tmp_path.iterdir())
     ckptparse.write(made, {"\0w": np.ones(2)})
     assert list(ckptparse.read(made)) == ["\0w"]
+
+
+@pytest.mark.parametrize("graph", [np.float32(1), np.zeros(3), np.array([b"a", b"b"], object)])
+def test_an_object_graph_that_is_no_string_is_made_anew(tmp_path: Path, graph: object) -> None:
+    key = "w/.ATTRIBUTES/VARIABLE_VALUE"
+    made = b.Bundle()
+    made.add(key, np.float32([1, 2]))
+    made.add("_CHECKPOINTABLE_OBJECT_GRAPH", graph)
+    path = made.write(tmp_path / "in" / "m")
+    assert "object_graph.damaged" in {one.code for one in ckptparse.verify(path).problems}
+    written = ckptparse.recover(path).write(tmp_path / "out.ckpt")
+    assert written.object_graph == "made"
+    with ckptparse.open(written.path) as checkpoint:
+        assert list(checkpoint) == [key] and checkpoint.object_graph is not None
