@@ -75,7 +75,8 @@ def scattered_image(seed: int) -> bytes:
     index, shard = made.files("m").values()
     blocks = [shard[n : n + _BLOCK].ljust(_BLOCK, b"\0") for n in range(0, len(shard), _BLOCK)]
     for _ in range(rng.randint(1, 3)):
-        blocks.insert(rng.randrange(1, len(blocks)), rng.choice([rng.randbytes, bytes])(_BLOCK))
+        gap = rng.randbytes(_BLOCK) if rng.randrange(2) else bytes(_BLOCK)
+        blocks.insert(rng.randrange(1, len(blocks)), gap)
     blocks.insert(rng.choice([0, len(blocks)]), index.ljust(_BLOCK, b"\0"))
     if rng.randrange(2):
         place = rng.randrange(len(blocks))
