@@ -51,6 +51,10 @@ def compare(path: str, store: Mapping[str, bytes]) -> None:
         if listed != [(name, array.shape) for name, array in read.items()]:
             raise BrokenPromiseError(f"read gives {list(read)}, and list_variables {listed!r}")
     report = attempt(examine, path, store)
+    graph = attempt(lambda: ckptparse.open(path, store=store, limits=LIMITS).object_graph)
+    lost = isinstance(graph, ckptparse.DataLossError)
+    if lost and isinstance(report, ckptparse.Report) and report.ok:
+        raise BrokenPromiseError(f"the object graph: {graph!r}, and verify says that all is well")
     # That `recover` agrees is for the harness of that name: it is slow.
     agree(read, report, read if isinstance(read, dict) else {})
 
