@@ -394,6 +394,11 @@ def test_strings_that_break_a_rule() -> None:
     with pytest.raises(ChecksumError):
         decode(payload, crc=crc ^ 1)
     assert decode(payload[:-1] + b"x", crc=None) is not None
+    # The lengths have a checksum of their own, which is checked in any case.
+    with pytest.raises(ChecksumError, match="lengths of a string tensor"):
+        decode(payload[:8] + b"\0" + payload[9:], crc=None)
+    with pytest.raises(MalformedError, match="Expected the checksum of 6 lengths at byte 8"):
+        decode(payload[:11])
     with pytest.raises(CheckpointError):
         decode(payload, count + 1)
 
@@ -422,6 +427,7 @@ def test_a_length_from_2_to_the_32_on_counts_with_eight_bytes() -> None:
     for lengths, fixed in (
         ([1 << 32, 1], b"\0\0\0\0\1\0\0\0" + b"\1\0\0\0"),
         ([(1 << 32) - 1, 1], b"\xff\xff\xff\xff" + b"\1\0\0\0"),
+        ([1 << 32, (1 << 32) - 1], b"\0\0\0\0\1\0\0\0" + b"\xff\xff\xff\xff"),
     ):
         head = b"".join(map(b.varint, lengths)) + b.fixed32(b.masked_crc(fixed))
         found, position, running = decode_lengths(
