@@ -483,6 +483,7 @@ def test_where_the_bytes_of_all_tensors_lie(tmp_path: Path) -> None:
         f"{path}.data-00002-of-00003": 16,
     }
     assert reader.files == (f"{path}.index", *(reader.shards.path(number) for number in range(3)))
+    assert reader.shards.held == 28 + 16
     reader.close()
     with pytest.raises(ClosedError):
         reader.check_open()
