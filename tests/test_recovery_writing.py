@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import gzip
+import io
 import json
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ from packages import ml_dtypes
 
 import ckptparse
 from ckptparse import OutputExistsError, UnsupportedError
+from ckptparse.files.local import LocalSource
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 FORMATS = ("out.ckpt", "out.safetensors", "out.npz", "out")
@@ -407,3 +413,52 @@ def test_a_format_can_be_named_whatever_the_ending(tmp_path: Path) -> None:
         recovery.write(tmp_path / "x", format="nix")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="offer is one of"):
         recovery.write(tmp_path / "x", offer="nix")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ending", [".gz", ".tar.gz", ".zip"])
+def test_a_packed_file_is_unpacked_once_for_all_tensors_that_are_written(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(0).standard_normal((30, 2000))
+    prefix = save(tmp_path / "run" / "m", {f"t{n:02}": row for n, row in enumerate(values)})
+    raw = data_of(prefix).read_bytes()
+    data_of(prefix).unlink()
+    packed = tmp_path / "kept" / f"backup{ending}"
+    packed.parent.mkdir()
+    packed.write_bytes(pack(raw, ending))
+    recovery = ckptparse.recover(prefix, evidence=[packed])
+    opened: list[str] = []
+    real = LocalSource.open
+
+    def watched(path: str) -> LocalSource:
+        opened.append(path)
+        return real(path)
+
+    monkeypatch.setattr(LocalSource, "open", watched)
+    (tmp_path / "out").mkdir()
+    recovery.write(tmp_path / "out" / "m.ckpt", hashes=False)
+    assert opened.count(str(packed)) == 1
+    for name, row in zip(recovery, values, strict=True):
+        np.testing.assert_array_equal(recovery[name].read(), row)
+    assert opened.count(str(packed)) == 1 + len(values)
+    opened.clear()
+    with recovery.keep_open(), recovery.keep_open():
+        np.testing.assert_array_equal([recovery[name].read() for name in recovery], values)
+    assert opened.count(str(packed)) == 1
+    again = copy.deepcopy(recovery["t07"])
+    np.testing.assert_array_equal(again.read(), values[7])
+
+
+def pack(raw: bytes, ending: str) -> bytes:
+    stream = io.BytesIO()
+    if ending == ".zip":
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("run/m.data", raw)
+        return stream.getvalue()
+    if ending == ".tar.gz":
+        with tarfile.open(fileobj=stream, mode="w") as archive:
+            info = tarfile.TarInfo("run/m.data")
+            info.size = len(raw)
+            archive.addfile(info, io.BytesIO(raw))
+        raw = stream.getvalue()
+    return gzip.compress(raw, 1)

@@ -19,6 +19,7 @@ from ckptparse.examination.report import TensorReport
 from ckptparse.files.context import Context
 from ckptparse.limits import Budget
 from ckptparse.recovery.mended import Mended
+from ckptparse.recovery.opened import OpenedFiles
 from ckptparse.recovery.recipe import read_payload
 from ckptparse.recovery.result import Loaded, RecoveredTensor, describe
 
@@ -42,12 +43,14 @@ class MendedTensor:
     report: TensorReport
 
 
-def describe_tensor(one: MendedTensor, context: Context) -> RecoveredTensor | None:
+def describe_tensor(
+    one: MendedTensor, context: Context, opened: OpenedFiles
+) -> RecoveredTensor | None:
     """Make the tensor that the caller gets; None if its elements have no numpy type."""
     dtype = _dtype_of(one.checked.data_type)
     if dtype is None:
         return None
-    return describe(one.report, one.checked.data_type, dtype, _Loader(one, context))
+    return describe(one.report, one.checked.data_type, dtype, _Loader(one, context, opened))
 
 
 def _dtype_of(data_type: int) -> np.dtype[Any] | None:
@@ -60,10 +63,11 @@ def _dtype_of(data_type: int) -> np.dtype[Any] | None:
 class _Loader:
     """Reads the values of a mended tensor."""
 
-    __slots__ = ("_context", "_tensor")
+    __slots__ = ("_context", "_opened", "_tensor")
 
-    def __init__(self, tensor: MendedTensor, context: Context) -> None:
+    def __init__(self, tensor: MendedTensor, context: Context, opened: OpenedFiles) -> None:
         self._tensor = tensor
+        self._opened = opened
         # Progress counts the bytes of the recovery; reading comes after it.
         self._context = replace(context, progress=None)
 
@@ -106,7 +110,7 @@ class _Loader:
         payload, recipe = part.part.payload, part.mended.recipe
         if payload is None or recipe is None:
             raise UnsupportedError("No bytes of this tensor were got back")
-        array = read_payload(recipe, payload, self._context, budget)
+        array = read_payload(recipe, payload, self._context, budget, self._opened)
         outcome = part.mended.outcome
         if outcome.status.proved:
             return Loaded(array)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from ckptparse.examination.readers import DataFile
 from ckptparse.files.context import Context
 from ckptparse.limits import Budget
 from ckptparse.parallel import PIECE_SIZE
+from ckptparse.recovery.opened import OpenedFiles
 
 __all__ = ["Patch", "Recipe", "read_payload"]
 
@@ -60,14 +60,14 @@ class Recipe:
     derived: Derivation | None = None
     crc: int | None = None
 
-    def build(self, payload: Payload, context: Context) -> bytearray:
+    def build(self, payload: Payload, context: Context, opened: OpenedFiles) -> bytearray:
         """Return the bytes of a payload."""
         dtype = stored_dtype(payload) if self.derived is not None else None
         if self.derived is not None and dtype is not None:
             return bytearray(self.derived.payload(dtype))
         data = bytearray(self.size)
         if self.file is not None and self.available:
-            with closing(self.file.open(context.storage)) as source:
+            with opened.borrow(self.file, context.storage) as source:
                 for start in range(0, self.available, PIECE_SIZE):
                     count = min(PIECE_SIZE, self.available - start)
                     data[start : start + count] = source.read_at(self.offset + start, count)
@@ -77,7 +77,11 @@ class Recipe:
 
 
 def read_payload(
-    recipe: Recipe, payload: Payload, context: Context, budget: Budget | None = None
+    recipe: Recipe,
+    payload: Payload,
+    context: Context,
+    budget: Budget | None = None,
+    opened: OpenedFiles | None = None,
 ) -> npt.NDArray[Any]:
     """Read the values of a payload as a recipe says, in a new array.
 
@@ -86,17 +90,19 @@ def read_payload(
         payload: What they are.
         context: Where the files lie, and how much they may ask for.
         budget: What the values are taken from; None: one of this call alone.
+        opened: Files that others read, too; None: those of this call alone.
 
     Raises:
         ChecksumError: The bytes have changed since they were examined.
         LimitError: They are much more than the files hold.
     """
     budget = budget or Budget(context.limits, recipe.available)
+    opened = opened or OpenedFiles()
     if payload.record is not None:
-        return _read_record(recipe, payload, payload.record, context, budget)
+        return _read_record(recipe, payload, payload.record, context, budget=budget, opened=opened)
     # The rest is zeros, of which the file says no more than how many there are.
     budget.take(recipe.size)
-    data = recipe.build(payload, context)
+    data = recipe.build(payload, context, opened)
     if payload.form is not Form.PLAIN:
         return _decode_counted(bytes(data), payload, recipe.crc, context, budget)
     _check(data, recipe.crc)
@@ -122,7 +128,13 @@ def _check(data: bytearray, crc: int | None) -> None:
 
 
 def _read_record(
-    recipe: Recipe, payload: Payload, record: Record, context: Context, budget: Budget
+    recipe: Recipe,
+    payload: Payload,
+    record: Record,
+    context: Context,
+    *,
+    budget: Budget,
+    opened: OpenedFiles,
 ) -> npt.NDArray[Any]:
     """Read a record of a V1 file: its value was kept, or is read from its block."""
     from ckptparse.examination.legacy_view import decode_record
@@ -130,7 +142,7 @@ def _read_record(
 
     value = record.value if recipe.file is None else None
     if value is None:
-        data = recipe.build(payload, context)
+        data = recipe.build(payload, context, opened)
         _check(data, recipe.crc)
         path = recipe.file.path if recipe.file else payload.index
         value = value_in_block(

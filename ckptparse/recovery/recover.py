@@ -56,6 +56,7 @@ from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mend import Mender
 from ckptparse.recovery.mended import Mended, list_patches
 from ckptparse.recovery.offering import Offerer
+from ckptparse.recovery.opened import OpenedFiles
 from ckptparse.recovery.rebuild.alone import tile_alone
 from ckptparse.recovery.rebuild.shape_files import read_shapes
 from ckptparse.recovery.rebuild.shapes import GivenTensor
@@ -427,7 +428,8 @@ def _make_recovery(
     rivals: dict[str, list[MendedTensor]],
     context: Context,
 ) -> Recovery:
-    tensors = {name: describe_tensor(one, context) for name, one in mended.items()}
+    opened = OpenedFiles()
+    tensors = {name: describe_tensor(one, context, opened) for name, one in mended.items()}
     graph = tensors.pop(OBJECT_GRAPH, None)
     known = mended.get(OBJECT_GRAPH)
     report = replace(
@@ -438,10 +440,10 @@ def _make_recovery(
     report = replace(report, files=_patched_files(report, mended))
     held = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     alternatives = {
-        name: tuple(found for found in (describe_tensor(one, context) for one in these) if found)
+        name: tuple(filter(None, (describe_tensor(one, context, opened) for one in these)))
         for name, these in rivals.items()
     }
-    return Recovery(report, held, graph, alternatives)
+    return Recovery(report, held, graph, alternatives, opened=opened)
 
 
 def _patched_files(report: Report, mended: Mapping[str, MendedTensor]) -> dict[str, FileReport]:

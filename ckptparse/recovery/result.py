@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from ckptparse.examination.report import Report, TensorReport, VerifiedTensors
 from ckptparse.files.context import Store, find_target
 from ckptparse.files.storage import Storage
 from ckptparse.problems import Status
+from ckptparse.recovery.opened import OpenedFiles
 from ckptparse.recovery.written import Offer, Written
 
 if TYPE_CHECKING:
@@ -143,8 +145,11 @@ class Recovery(Mapping[str, RecoveredTensor]):
         tensors: Mapping[str, RecoveredTensor],
         object_graph: RecoveredTensor | None = None,
         alternatives: Mapping[str, tuple[RecoveredTensor, ...]] | None = None,
+        *,
+        opened: OpenedFiles | None = None,
     ) -> None:
         self.report = report
+        self._opened = opened or OpenedFiles()
         self._storage: Storage | None = None
         self.object_graph = object_graph
         self.alternatives: Mapping[str, tuple[RecoveredTensor, ...]] = alternatives or {}
@@ -203,6 +208,14 @@ class Recovery(Mapping[str, RecoveredTensor]):
 
     def __str__(self) -> str:
         return str(self.report)
+
+    def keep_open(self) -> AbstractContextManager[None]:
+        """Keep files open while many tensors are read, for use in a `with` statement.
+
+        It matters if tensors come from a file that was converted or packed, such as a `.tar.gz`:
+        to open it, all of it is read. `write` does this itself.
+        """
+        return self._opened.keep()
 
     @staticmethod
     def check_path(path: str | os.PathLike[str], *, format: str | None = None) -> TargetFormat:

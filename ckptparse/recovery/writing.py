@@ -83,7 +83,8 @@ def write_recovery(
     writer = _Writer(
         recovery, target, chosen, asked, fill, keep_suspect=keep_suspect, storage=storage
     )
-    written = replace(writer.write(overwrite=overwrite), report=beside)
+    with recovery.keep_open():
+        written = replace(writer.write(overwrite=overwrite), report=beside)
     if hashes:
         recovery.hash_inputs()
     if beside is not None:
@@ -101,11 +102,12 @@ def iter_digests(
     Raises:
         CheckpointError: One cannot be read.
     """
-    for name, tensor in recovery.items():
-        if name in names:
-            chosen = Chosen(tensor, fill, keep_suspect=keep_suspect)
-            chosen.read()
-            yield name, chosen.digest
+    with recovery.keep_open():
+        for name, tensor in recovery.items():
+            if name in names:
+                chosen = Chosen(tensor, fill, keep_suspect=keep_suspect)
+                chosen.read()
+                yield name, chosen.digest
 
 
 def _check_places(
