@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import builder
 import numpy as np
 import pytest
 
@@ -90,6 +92,83 @@ def test_no_changed_byte_is_overlooked(
         if found is not None:
             assert everything(found) == everything(long_way(str(prefix), monkeypatch))
             assert name.endswith(".index")
+
+
+ROWS: list[builder.Extents] = [[(0, 2), None], [(2, 1), None]]
+
+
+def sliced() -> builder.Bundle:
+    """Three rows in two slices, one of them in a data file of its own, between other tensors."""
+    made = builder.Bundle()
+    made.add("a", np.arange(2, dtype=np.int32))
+    made.add_sliced("v", np.arange(6, dtype=np.float32).reshape(3, 2), ROWS, shards=[0, 1])
+    made.add("z", np.arange(3, dtype=np.float64), shard=1)
+    return made
+
+
+def test_slices_that_fit_their_tensor_go_the_short_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = str(tmp_path / "m")
+    sliced().write(tmp_path / "m")
+    found = short_way(prefix)
+    assert found is not None
+    assert list(found.tensors) == ["a", "v", "z"]
+    assert everything(ckptparse.verify(prefix)) == everything(long_way(prefix, monkeypatch))
+    recovered = ckptparse.recover(prefix)
+    assert recovered.untouched
+    np.testing.assert_array_equal(recovered["v"].read(), np.arange(6.0).reshape(3, 2))
+    assert short_way(str(FIXTURES / "slices" / "partitioned_variable" / "model.ckpt")) is not None
+
+
+@pytest.mark.parametrize("name", ["m.index", "m.data-00000-of-00002", "m.data-00001-of-00002"])
+def test_no_changed_byte_is_overlooked_among_slices(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sliced().write(tmp_path / "m")
+    original = (tmp_path / name).read_bytes()
+    for at in range(len(original)):
+        changed = original[:at] + bytes([original[at] ^ 0x10]) + original[at + 1 :]
+        (tmp_path / name).write_bytes(changed)
+        found = short_way(str(tmp_path / "m"))
+        if found is not None:
+            assert everything(found) == everything(long_way(str(tmp_path / "m"), monkeypatch))
+            assert name == "m.index"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda made: made.entries.pop(KEYS[1]), id="a slice is not stored"),
+        pytest.param(lambda made: made.change("v", shape=(4, 2)), id="a row has no slice"),
+        pytest.param(lambda made: made.change("v", slices=(ROWS[0], ROWS[0])), id="they overlap"),
+        pytest.param(lambda made: made.change("v", slices=(ROWS[0], [(2, 2), None])), id="beyond"),
+        pytest.param(lambda made: made.change("v", dtype=3), id="another kind"),
+        pytest.param(lambda made: made.change(KEYS[1], shape=(2, 1)), id="another shape"),
+        pytest.param(lambda made: made.change(KEYS[1], slices=(ROWS[1],)), id="a slice in slices"),
+        pytest.param(lambda made: made.change("v", size=4), id="bytes of its own"),
+        pytest.param(lambda made: made.add(STRAY, np.zeros((1, 2), "f4")), id="an orphan"),
+    ],
+)
+def test_slices_that_do_not_fit_their_tensor_take_the_long_way(
+    change: Callable[[builder.Bundle], object], tmp_path: Path
+) -> None:
+    made = sliced()
+    change(made)
+    made.write(tmp_path / "m")
+    assert short_way(str(tmp_path / "m")) is None
+
+
+KEYS = [builder.slice_key("v", extents) for extents in ROWS]
+STRAY = builder.slice_key("w", [(0, 1), None])
+
+
+def test_strings_in_slices_take_the_long_way(tmp_path: Path) -> None:
+    made = builder.Bundle()
+    made.add_sliced("s", np.array([b"x", b"yy", b""], object), [[(0, 2)], [(2, 1)]])
+    made.write(tmp_path / "m")
+    assert short_way(str(tmp_path / "m")) is None
+    assert ckptparse.verify(tmp_path / "m").ok
 
 
 @pytest.mark.parametrize(

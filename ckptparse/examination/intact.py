@@ -42,6 +42,8 @@ from ckptparse.filenames import shard_path
 from ckptparse.inventory.survey import IndexFile, Origin, Survey
 from ckptparse.parallel import PIECE_SIZE
 from ckptparse.problems import EvidenceRule, Problem, Status
+from ckptparse.slices import SliceGrid
+from ckptparse.tensor import Region
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -146,14 +148,38 @@ def _open(survey: Survey, files: DataFiles) -> _Bundle | None:
         return None
     with closing(BundleIndex.open(index.path, files.context)) as opened:
         listing, header, spans = opened.listing(), opened.header, opened.tiles()
-    files.budget.take(_TENSOR_BYTES * len(listing.names))
+    files.budget.take(_TENSOR_BYTES * len(listing.columns))
     shards = header.num_shards
-    if spans is None or listing.orphans or listing.columns.others or shards > MOST_SHARDS:
+    if spans is None or listing.orphans or shards > MOST_SHARDS or not _slices_fit(listing):
         return None
     paths = [shard_path(survey.prefix, number, shards) for number in range(shards)]
     if not set(survey.data_files.values()) <= set(paths):
         return None
     return _Bundle(index, spans, listing, paths, bool(header.endianness))
+
+
+def _slices_fit(listing: Listing) -> bool:
+    """Whether all slices that tensors list are stored, and together are these tensors.
+
+    Raises:
+        CheckpointError: They overlap, or do not lie within their tensor.
+    """
+    columns = listing.columns
+    for row, entry in columns.others.items():
+        rows = listing.parts[row]
+        if min(rows) < 0 or columns.sizes[row] or not is_numeric(entry.data_type):
+            return False
+        if not columns.others.keys().isdisjoint(rows):
+            return False
+        grid = SliceGrid(entry.slices, entry.shape)
+        lengths = map(tuple, (grid.stops - grid.starts).tolist())
+        if any(columns.shapes[one] != said for one, said in zip(rows, lengths, strict=True)):
+            return False
+        if (columns.data_types[rows] != entry.data_type).any():
+            return False
+        if grid.find_missing(tuple(map(range, entry.shape))) is not None:
+            return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +235,16 @@ def _agree(bundle: _Bundle, rows: IntColumn, files: DataFiles, executor: Executo
     """
     columns = bundle.columns
     plain = _are_numeric(columns)
+    # A tensor in slices has no bytes of its own, and its entry no checksum.
+    plain[list(columns.others)] = False
     # The checksum of no bytes is 0.
     if columns.crcs[plain & (columns.sizes == 0)].any():
         return False
     total = int(columns.sizes.sum())
     own = int(columns.sizes[rows].sum())
     files.begin(own, sweep=own == total)
-    empty = np.flatnonzero(~plain & (columns.sizes == 0)).tolist()
+    counted = set(np.flatnonzero(~plain & (columns.sizes == 0)).tolist())
+    empty = sorted(counted.difference(columns.others))
     if executor is not None or files.is_remote:
         if not _workers_agree(bundle, rows[plain[rows]], files, executor):
             return False
@@ -299,7 +328,10 @@ def _open_order(survey: Survey, files: DataFiles) -> tuple[_Bundle, _Order] | No
         raise
     except CheckpointError:
         return None
-    return None if bundle is None else (bundle, _Order.of(bundle.columns, len(bundle.paths)))
+    # With slices, rows are not tensors: those are not divided among workers.
+    if bundle is None or bundle.columns.others:
+        return None
+    return bundle, _Order.of(bundle.columns, len(bundle.paths))
 
 
 def _workers_agree(
@@ -407,16 +439,43 @@ class IntactTensors(VerifiedTensors):
         """The DataType numbers that occur."""
         return set(self._bundle.listing.codes)
 
-    def payload(self, name: str) -> Payload:
-        """Return where the bytes of a tensor lie, of the object graph too."""
-        return self._bundle.payload(self._bundle.listing.rows[name])
+    def data_type(self, name: str) -> int:
+        """Return the DataType number of a tensor, of the object graph too."""
+        return int(self._bundle.columns.data_types[self._bundle.listing.rows[name]])
+
+    def parts(self, name: str) -> list[tuple[Region | None, Payload]]:
+        """Return where the bytes of a tensor lie: which part of it, and its bytes.
+
+        None is all of it. The object graph is a tensor here, too.
+        """
+        listing = self._bundle.listing
+        row = listing.rows[name]
+        entry = listing.columns.others.get(row)
+        if entry is None:
+            return [(None, self._bundle.payload(row))]
+        return [
+            (piece.resolve(entry.shape), self._bundle.payload(part))
+            for piece, part in zip(entry.slices, listing.parts[row], strict=True)
+        ]
 
     def report(self, name: str, row: int) -> TensorReport:
         """Make the report of one row."""
+        listing = self._bundle.listing
+        entry = listing.columns.others.get(row)
+        if entry is None:
+            entry, outcome = listing.columns.entry(row), self._outcome(row)
+        else:
+            records = (one for part in listing.parts[row] for one in self._outcome(part).evidence)
+            whole = ((0, count_elements(entry.shape)),)
+            grounds = tuple(dict.fromkeys(records))
+            outcome = Outcome(Status.VERIFIED, ranges=whole, grounds=grounds)
+        return TensorReport(outcome, name, dtype_name(entry.data_type), entry.shape)
+
+    def _outcome(self, row: int) -> Outcome:
+        """Say of the bytes of one row that they are verified."""
         entry: BundleEntry = self._bundle.columns.entry(row)
         path = self._bundle.paths[entry.shard_id]
         source = ByteRange(path, entry.offset, entry.size) if entry.size else None
         whole = ((0, count_elements(entry.shape)),)
         grounds = (EvidenceRecord.at(EvidenceRule.ENTRY, self._bundle.block(row), CHECKSUM_CHANCE),)
-        outcome = Outcome(Status.VERIFIED, source=source, ranges=whole, grounds=grounds)
-        return TensorReport(outcome, name, dtype_name(entry.data_type), entry.shape)
+        return Outcome(Status.VERIFIED, source=source, ranges=whole, grounds=grounds)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy.typing as npt
 
 from ckptparse.dtypes import numpy_dtype
+from ckptparse.elements import allocate
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.intact import IntactTensors
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.report import Report, TensorReport
 from ckptparse.files.context import Context
+from ckptparse.limits import Budget
 from ckptparse.recovery.mended import recipe_of
 from ckptparse.recovery.recipe import read_payload
 from ckptparse.recovery.result import Loaded, RecoveredTensor, Recovery, describe
@@ -54,9 +61,22 @@ class _Held(Mapping[str, RecoveredTensor]):
 
     def describe(self, report: TensorReport) -> RecoveredTensor:
         """Describe one tensor."""
-        payload = self._tensors.payload(report.name)
-        dtype = numpy_dtype(payload.data_type)
-        return describe(report, payload.data_type, dtype, self._loader(payload))
+        data_type = self._tensors.data_type(report.name)
+        load = partial(self._load, report, data_type)
+        return describe(report, data_type, numpy_dtype(data_type), load)
 
-    def _loader(self, payload: Payload) -> Callable[[], Loaded]:
-        return lambda: Loaded(read_payload(recipe_of(payload), payload, self._context))
+    def _load(self, report: TensorReport, data_type: int) -> Loaded:
+        parts = self._tensors.parts(report.name)
+        if parts[0][0] is None:
+            return Loaded(self._read(parts[0][1]))
+        shape, dtype = report.shape or (), numpy_dtype(data_type)
+        held = sum(payload.size for _, payload in parts)
+        Budget(self._context.limits, held).take(math.prod(shape) * dtype.itemsize)
+        array = allocate(shape, dtype)
+        for region, payload in parts:
+            index = tuple(slice(one.start, one.stop) for one in region or ())
+            array[index] = self._read(payload)
+        return Loaded(array)
+
+    def _read(self, payload: Payload) -> npt.NDArray[Any]:
+        return read_payload(recipe_of(payload), payload, self._context)
