@@ -114,7 +114,8 @@ def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
     given = [1.0] * count if weights is None else list(map(float, weights))
     if len(given) != count:
         raise ValueError(f"Expected a weight for each of {count} checkpoints, found {len(given)}")
-    total = math.fsum(given)
+    # `fsum` raises if the sum of finite numbers is not.
+    total = math.fsum(given) if math.isfinite(sum(given)) else sum(given)
     if not (math.isfinite(total) and total > 0):
         raise ValueError(f"Expected weights of a positive sum, found {total}")
     return [weight / total for weight in given]

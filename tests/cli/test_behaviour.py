@@ -91,6 +91,28 @@ def test_an_error_says_what_where_and_what_to_try(call: Call) -> None:
     assert lines[2] == "  try: did you mean 'weights'?"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "convert {} {}/o.npz --dtype zz",
+        "convert {} {}/o.npz --dtype --drop-slots",
+        "average {} -o {}/o -w 0",
+        "average {} -o {}/o -w nan",
+        "average {} -o {}/o -w inf",
+        "average {} -o {}/o -w abc",
+        "average {0} {0} -o {1}/o -w 1e308 -w 1e308",
+        "average {0} {0} -o {1}/o -w 1",
+    ],
+)
+def test_a_wrong_value_of_an_option_is_no_unexpected_error(
+    options: str, call: Call, tmp_path: Path
+) -> None:
+    done = call("ckptparse " + options.format("fixtures/saver/my_model", tmp_path))
+    assert done.code == 2 and "unexpected" not in done.err
+    assert done.err.startswith("ckptparse: error: ") or "Invalid value" in done.err
+    assert not list(tmp_path.glob("o*"))
+
+
 def test_a_mistyped_path_is_told_what_lies_there(call: Call) -> None:
     assert "'fixtures/saver/my_model'" in call("ckptparse ls fixtures/saver/mymodel").err
     assert "there is: " in call("ckptparse ls fixtures/shards/zzz").err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -45,15 +47,14 @@ def average(
     ckptparse average training/model.ckpt-1 training/model.ckpt-2 -o mean
     ckptparse average -w 1 -w 3 training/model.ckpt-1 training/model.ckpt-2 -o weighted
     """
-    if weights and len(weights) != len(paths):
-        raise UsageError(f"Expected a --weight for each of {len(paths)} checkpoints")
+    shares = _weights(weights, len(paths))
     if not dry_run:
         check_outputs([f"{output}.index"], paths, overwrite=overwrite)
     with working(f"averaging {len(paths)} checkpoints", quiet=run.quiet) as advance:
         written = ckptparse.average(
             paths,
             output,
-            weights=weights or None,
+            weights=shares,
             max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
             overwrite=overwrite,
             dry_run=dry_run,
@@ -83,3 +84,19 @@ class Averaged:
             return
         out.path(self.written)
         out.summary(f"the mean of {len(self.paths)} checkpoints, in {escape(self.written)}")
+
+
+def _weights(given: Sequence[float] | None, count: int) -> list[float] | None:
+    """Return the weights as numbers, or None if none are given."""
+    if not given:
+        return None
+    if len(given) != count:
+        raise UsageError(f"Expected a --weight for each of {count} checkpoints")
+    try:
+        weights = [float(weight) for weight in given]
+    except ValueError as error:
+        raise UsageError(f"Expected a number after --weight: {error}") from error
+    total = sum(weights)
+    if not (math.isfinite(total) and total > 0):
+        raise UsageError(f"Expected weights of a positive sum, found {total}")
+    return weights

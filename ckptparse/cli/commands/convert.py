@@ -27,6 +27,7 @@ from ckptparse.cli.progress import working
 from ckptparse.cli.running import GOOD, Run
 from ckptparse.cli.sizes import parse_size
 from ckptparse.cli.writing import check_outputs
+from ckptparse.dtypes import element_name
 from ckptparse.text import count, escape, shape_text, size_text
 
 __all__ = ["convert"]
@@ -128,7 +129,7 @@ def convert(
         "exclude": exclude,
         "naming": naming.value,
         "rename": rules if rules is not None else _pairs(rename),
-        "dtype": dtype,
+        "dtype": _float_kind(dtype),
         "layout": None if layout is None else "torch",
         "split": _splits(split),
         "drop_slots": drop_slots,
@@ -150,6 +151,16 @@ def convert(
             **chosen,
         )
     return Converted(conversion)
+
+
+def _float_kind(dtype: str | None) -> str | None:
+    """Return the dtype that is asked for, if floats have it."""
+    from ckptparse.jobs.derived import parse_dtype
+
+    try:
+        return dtype if dtype is None else element_name(parse_dtype(dtype))
+    except ValueError as error:
+        raise UsageError(str(error), "say one of them after --dtype") from error
 
 
 def _reversal(original: str, chosen: dict[str, Any]) -> ckptparse.Reversal:
