@@ -194,7 +194,7 @@ def _swapped(words: Words, distance: int) -> Words:
     for single in (4, 8):
         if distance & single:
             low = np.uint32(0x0F0F0F0F if single == 4 else 0x00FF00FF)
-            words = words >> single & low | (words & low) << single
+            words = (words >> single & low | (words & low) << single).astype(np.uint32, copy=False)
     return words
 
 

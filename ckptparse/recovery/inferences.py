@@ -177,11 +177,11 @@ class Inferrer:
             return None
         value, chance = derive_integer(crc, big_endian=payload.big_endian)
         # Each lost integer is one more try: the bound holds for all of them together.
-        chance = min(1.0, chance * max(1, self._integers))
+        together = chance * max(1, self._integers)
         data = value.to_bytes(8, "big" if payload.big_endian else "little")
         method = "deriving it from its checksum, as a number below 2**32"
         found = self._derived(payload, Derivation(method, chance, data), EvidenceRule.FITTING)
-        if integer_is_proved(value) and chance <= HIGHEST_CHANCE:
+        if integer_is_proved(value) and together <= HIGHEST_CHANCE:
             return found
         return found.but(
             status=Status.UNVERIFIED,
