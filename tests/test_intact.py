@@ -163,6 +163,47 @@ KEYS = [builder.slice_key("v", extents) for extents in ROWS]
 STRAY = builder.slice_key("w", [(0, 1), None])
 
 
+def test_an_object_graph_in_slices_takes_the_long_way(tmp_path: Path) -> None:
+    made = builder.Bundle()
+    shape = np.zeros((5, 0, 2), np.float32)
+    made.add_sliced(
+        "_CHECKPOINTABLE_OBJECT_GRAPH", shape, [[None, None, (0, 1)], [None, None, (1, 1)]]
+    )
+    made.write(tmp_path / "m")
+    assert short_way(str(tmp_path / "m")) is None
+    assert not ckptparse.verify(tmp_path / "m").ok
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_first_data_files_may_have_no_tensors(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = builder.Bundle()
+    for number in range(count):
+        made.add(f"t{number}", np.arange(3.0), shard=2)
+    made.shards[1] = bytearray()
+    made.write(tmp_path / "m")
+    prefix = str(tmp_path / "m")
+    found = short_way(prefix)
+    assert found is not None
+    assert found.ok
+    assert found.tensors.keys() == long_way(prefix, monkeypatch).tensors.keys()
+
+
+def test_bytes_between_the_last_tensors_are_seen_if_the_first_data_file_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = builder.Bundle()
+    made.add("a", np.float32(1), shard=1)
+    made.put(b"gap", shard=1)
+    made.add("b", np.float32(2), shard=1)
+    made.write(tmp_path / "m")
+    prefix = str(tmp_path / "m")
+    assert short_way(prefix) is None
+    kinds = [part.kind for part in list(ckptparse.verify(prefix).files.values())[-1].ranges]
+    assert kinds == ["verified", "unreferenced", "verified"]
+
+
 def test_strings_in_slices_take_the_long_way(tmp_path: Path) -> None:
     made = builder.Bundle()
     made.add_sliced("s", np.array([b"x", b"yy", b""], object), [[(0, 2)], [(2, 1)]])

@@ -165,6 +165,8 @@ def _slices_fit(listing: Listing) -> bool:
         CheckpointError: They overlap, or do not lie within their tensor.
     """
     columns = listing.columns
+    if columns.others and listing.rows.get(OBJECT_GRAPH) in columns.others:
+        return False
     for row, entry in columns.others.items():
         rows = listing.parts[row]
         if min(rows) < 0 or columns.sizes[row] or not is_numeric(entry.data_type):
@@ -208,7 +210,9 @@ def _fill_their_files(bundle: _Bundle, order: _Order, files: DataFiles) -> bool:
     starts = columns.offsets[order.rows]
     ends = starts + columns.sizes[order.rows]
     joined = starts[1:] == ends[:-1]
-    joined[order.bounds[1:-1][order.bounds[1:-1] < len(starts)] - 1] = True
+    # The first tensor of a data file follows none in it. Files without tensors may come before.
+    firsts = order.bounds[1:-1]
+    joined[firsts[(firsts > 0) & (firsts < len(starts))] - 1] = True
     if not joined.all():
         return False
     empty = set(distinct(columns.shard_ids[columns.sizes == 0]))
