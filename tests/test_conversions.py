@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ckptparse.errors import LimitError, TruncatedError
+from ckptparse.errors import ChecksumError, LimitError, TruncatedError
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.views import ConvertedSource, JoinedSource, Range
 from ckptparse.recovery.conversions import _CONVERTERS, Conversion, find_conversions, undo
@@ -87,6 +87,30 @@ def test_what_would_grow_without_end_is_refused() -> None:
     assert undo(MemorySource("x", data), Conversion.GZIP) is None
     with pytest.raises(LimitError, match="conversion was undone"):
         ConvertedSource(MemorySource("x", data), _CONVERTERS[Conversion.GZIP], most=1 << 20)
+
+
+@pytest.mark.parametrize("changed", [b"\xff=\r\n", b"AAAA"], ids=["nonsense", "other lengths"])
+@pytest.mark.parametrize("conversion", CONVERTED)
+def test_a_file_that_changes_while_it_is_open_is_an_error(
+    conversion: Conversion, changed: bytes
+) -> None:
+    source = Changing(CONVERTED[conversion](RAW))
+    undone = undo(source, conversion)
+    assert undone is not None
+    source.data = (changed * len(source.data))[: len(source.data)]
+    with pytest.raises(ChecksumError, match="has changed since it was opened"):
+        undone.read_at(0, undone.size)
+
+
+class Changing(MemorySource):
+    """Bytes that may be exchanged for others."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__("x", data)
+        self.data = data
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return self.data[offset : offset + size]
 
 
 # ---------------------------------------------------------------------------------------- ranges

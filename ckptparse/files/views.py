@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple, Protocol
 
-from ckptparse.errors import CheckpointNotFoundError, LimitError
+from ckptparse.errors import CheckpointNotFoundError, ChecksumError, LimitError
 from ckptparse.files.storage import FileStat, Source, Storage, check_range
 from ckptparse.locks import make_lock
 
@@ -294,7 +294,11 @@ class ConvertedSource:
         self.size = self._marks[-1].target
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at `offset` of the file as it was."""
+        """Return exactly `size` bytes at `offset` of the file as it was.
+
+        Raises:
+            ChecksumError: The file has changed since it was opened.
+        """
         check_range(self, offset, size)
         parts: list[bytes] = []
         missing = size
@@ -324,13 +328,32 @@ class ConvertedSource:
         with self._lock:
             data = self._kept.get(number)
             if data is None:
-                data, _ = self._convert(self._marks[number])
-                self._kept[number] = data
+                data = self._kept[number] = self._convert_again(number)
                 if len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
             else:
                 self._kept.move_to_end(number)
             return data
+
+    def _convert_again(self, number: int) -> bytes:
+        """Undo the conversion of a piece that was seen when the file was opened."""
+        mark, following = self._marks[number : number + 2]
+        try:
+            data, end = self._convert(mark)
+        except ValueError as error:
+            raise self._changed(mark) from error
+        # Other bytes may be fewer or more than those that the marks count.
+        if end.target != following.target:
+            raise self._changed(mark)
+        return data
+
+    def _changed(self, mark: _Mark) -> ChecksumError:
+        return ChecksumError(
+            "The file has changed since it was opened: its bytes cannot be converted as before",
+            path=self.path,
+            offset=mark.source,
+            hint="Open it again, when nobody writes to it",
+        )
 
     def _convert(self, mark: _Mark) -> tuple[bytes, _Mark]:
         count = min(_PIECE, self._source.size - mark.source)
