@@ -8,6 +8,7 @@ import io
 import json
 import tarfile
 import zipfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,11 @@ from packages import ml_dtypes
 
 import ckptparse
 from ckptparse import OutputExistsError, UnsupportedError
-from ckptparse.files.local import LocalSource
+from ckptparse.examination.readers import DataFile
+from ckptparse.files.local import LocalSource, LocalStorage
+from ckptparse.files.memory import MemorySource
+from ckptparse.files.storage import Source
+from ckptparse.recovery.opened import OpenedFiles
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 FORMATS = ("out.ckpt", "out.safetensors", "out.npz", "out")
@@ -447,6 +452,31 @@ def test_a_packed_file_is_unpacked_once_for_all_tensors_that_are_written(
     assert opened.count(str(packed)) == 1
     again = copy.deepcopy(recovery["t07"])
     np.testing.assert_array_equal(again.read(), values[7])
+
+
+def test_nothing_stays_open_if_the_last_that_keeps_it_ends_while_it_is_opened() -> None:
+    files = OpenedFiles()
+    file = DataFile("x", lambda source: source)
+    storage = Leaving(files.keep())
+    with files.borrow(file, storage) as source:
+        assert source.size == 3
+    with files.keep(), files.borrow(file, storage):
+        assert storage.opened == 2
+
+
+class Leaving(LocalStorage):
+    """Ends a `with` statement of another thread while the first file is opened."""
+
+    def __init__(self, kept: AbstractContextManager[None]) -> None:
+        self.opened = 0
+        self.kept = kept
+        kept.__enter__()
+
+    def open(self, path: str) -> Source:  # type: ignore[override]
+        self.opened += 1
+        if self.opened == 1:
+            self.kept.__exit__(None, None, None)
+        return MemorySource(path, b"abc")
 
 
 def pack(raw: bytes, ending: str) -> bytes:

@@ -56,7 +56,9 @@ class OpenedFiles:
         if kept is None:
             kept = file.open(storage)
             with self._lock:
-                self._kept[file] = kept
+                # While it was opened, the last `keep` may have ended.
+                if self._keepers:
+                    self._kept[file] = kept
                 # It is closed when nobody uses it any more: another thread may read it now.
                 if len(self._kept) > _MOST:
                     del self._kept[next(iter(self._kept))]
