@@ -22,7 +22,12 @@ PAGES = {
     "Changelog": "/blob/HEAD/CHANGELOG.md",
     "Issues": "/issues",
 }
-ORIGIN = re.compile(r'^\[remote "origin"\][^\[]*?^\s*url\s*=\s*(\S+)\s*$', re.MULTILINE)
+# Git takes names in any case, quotes around a value, and a comment after it.
+ORIGIN = re.compile(
+    r'^[ \t]*\[(?i:remote) "origin"\][^\[]*?'
+    r'^\s*(?i:url)[ \t]*=[ \t]*"?([^\s"#;]+)"?[ \t\r]*([#;].*)?$',
+    re.MULTILINE,
+)
 BY_SSH = re.compile(r"[\w.-]+@(?P<host>[\w.-]+):(?P<path>[^/].*)")
 HOST = re.compile(r"(?=.*[A-Za-z])[\w-]+(\.[\w-]+)+")
 LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<target>(?!https?:|#)[^)\s]+)\)")
@@ -46,11 +51,16 @@ def find_source(root: Path) -> str | None:
     """Return the address of the project's page, without a slash at its end; None if unknown."""
     packed, config = root / "PKG-INFO", root / ".git" / "config"
     if packed.is_file():
-        stated = HeaderParser().parsestr(packed.read_text(encoding="utf-8"))
+        stated = HeaderParser().parsestr(read(packed))
         urls = [str(value).partition(", ") for value in stated.get_all("Project-URL", [])]
-        return next((url for name, _, url in urls if name == "Source"), None)
-    found = ORIGIN.search(config.read_text(encoding="utf-8")) if config.is_file() else None
+        return next((url for name, _, url in urls if name == "Source" and url), None)
+    found = ORIGIN.search(read(config)) if config.is_file() else None
     return None if found is None else page_of(found[1])
+
+
+def read(path: Path) -> str:
+    """Read a text of which only a few lines matter: a name in it may have any encoding."""
+    return path.read_text(encoding="utf-8-sig", errors="replace")
 
 
 def page_of(remote: str) -> str | None:
@@ -59,8 +69,11 @@ def page_of(remote: str) -> str | None:
     A name and a password in it are left out.
     """
     by_ssh = BY_SSH.fullmatch(remote)
-    parts = urlsplit(f"ssh://{by_ssh['host']}/{by_ssh['path']}" if by_ssh else remote)
-    host = parts.hostname or ""
+    try:
+        parts = urlsplit(f"ssh://{by_ssh['host']}/{by_ssh['path']}" if by_ssh else remote)
+        host = parts.hostname or ""
+    except ValueError:  # Such as a bracket that nothing closes.
+        return None
     if parts.scheme not in ("https", "ssh", "git") or not HOST.fullmatch(host):
         return None
     path = parts.path.strip("/").removesuffix(".git")

@@ -162,12 +162,49 @@ def test_a_checkout_from_nowhere_has_no_address_and_the_readme_as_it_is(
         ("/srv/git/y.git", None),
         ("file:///srv/git/y.git", None),
         ("../y", None),
+        ("https://[::1/x/y", None),
     ],
 )
 def test_the_page_of_a_repository_is_known_by_the_address_that_git_uses(
     build: Any, remote: str, page: str | None
 ) -> None:
     assert build.page_of(remote) == page
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b'[user]\n\tname = J\xe9r\xf4me\n[remote "origin"]\n\turl = https://example.org/x/y.git\n',
+        b'\xef\xbb\xbf[remote "origin"]\r\n\turl = https://example.org/x/y.git\r\n',
+        b'[Remote "origin"]\n\tURL = "https://example.org/x/y.git" ; a comment\n',
+        b'[remote "origin"]\n\t# url = https://old.org/x\n  url=https://example.org/x/y.git # new',
+        b'[remote "origin"]\n\turl = https://example.org/x/y\n\turl = https://example.org/2\n',
+    ],
+)
+def test_the_address_is_found_in_all_that_git_takes(
+    build: Any, config: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "config").write_bytes(config)
+    assert build.find_source(tmp_path) == "https://example.org/x/y"
+
+
+@pytest.mark.parametrize(
+    ("stated", "page"),
+    [
+        (
+            b"Author: J\xe9r\xf4me\nProject-URL: Source, https://example.org/x\n\n",
+            "https://example.org/x",
+        ),
+        (b"Project-URL: Source, \n\n", None),
+        (b"", None),
+    ],
+)
+def test_a_statement_of_an_sdist_that_is_odd_ends_no_build(
+    build: Any, stated: bytes, page: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "PKG-INFO").write_bytes(stated)
+    assert build.find_source(tmp_path) == page
 
 
 def test_every_test_that_a_promise_names_is_there() -> None:
