@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse.cli.commands import convert
+from ckptparse.jobs.derived import FLOATS
 from ckptparse.text import escape, size_text, unescape
 
 Call = Callable[[str], Any]
@@ -111,6 +113,11 @@ def test_a_wrong_value_of_an_option_is_no_unexpected_error(
     assert done.code == 2 and "unexpected" not in done.err
     assert done.err.startswith("ckptparse: error: ") or "Invalid value" in done.err
     assert not list(tmp_path.glob("o*"))
+
+
+def test_every_kind_of_floats_is_a_dtype_to_convert_to() -> None:
+    names = {kind for kind in ckptparse.DataType if kind.name.startswith(convert._FLOATS)}
+    assert names == FLOATS
 
 
 def test_a_mistyped_path_is_told_what_lies_there(call: Call) -> None:

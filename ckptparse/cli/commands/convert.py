@@ -27,10 +27,12 @@ from ckptparse.cli.progress import working
 from ckptparse.cli.running import GOOD, Run
 from ckptparse.cli.sizes import parse_size
 from ckptparse.cli.writing import check_outputs
-from ckptparse.dtypes import element_name
 from ckptparse.text import count, escape, shape_text, size_text
 
 __all__ = ["convert"]
+
+_FLOATS = ("DT_FLOAT", "DT_DOUBLE", "DT_HALF", "DT_BFLOAT16")
+"""How the names of the kinds of floats begin."""
 
 
 class Ema(str, Enum):
@@ -155,12 +157,15 @@ def convert(
 
 def _float_kind(dtype: str | None) -> str | None:
     """Return the dtype that is asked for, if floats have it."""
-    from ckptparse.jobs.derived import parse_dtype
-
-    try:
-        return dtype if dtype is None else element_name(parse_dtype(dtype))
-    except ValueError as error:
-        raise UsageError(str(error), "say one of them after --dtype") from error
+    kinds = {
+        ckptparse.element_name(kind) for kind in ckptparse.DataType if kind.name.startswith(_FLOATS)
+    }
+    if dtype is None or dtype in kinds:
+        return dtype
+    raise UsageError(
+        f"dtype is one of {', '.join(sorted(kinds))}, not {dtype!r}",
+        "say one of them after --dtype",
+    )
 
 
 def _reversal(original: str, chosen: dict[str, Any]) -> ckptparse.Reversal:
