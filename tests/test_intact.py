@@ -204,6 +204,18 @@ def test_bytes_between_the_last_tensors_are_seen_if_the_first_data_file_has_none
     assert kinds == ["verified", "unreferenced", "verified"]
 
 
+def test_no_bytes_are_absent_because_of_an_empty_tensor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = builder.Bundle()
+    made.add("a", np.arange(3.0))
+    made.add("e", np.zeros((0, 4)), offset=1000)
+    made.write(tmp_path / "m")
+    prefix = str(tmp_path / "m")
+    assert short_way(prefix) is not None
+    assert everything(ckptparse.verify(prefix)) == everything(long_way(prefix, monkeypatch))
+
+
 def test_strings_in_slices_take_the_long_way(tmp_path: Path) -> None:
     made = builder.Bundle()
     made.add_sliced("s", np.array([b"x", b"yy", b""], object), [[(0, 2)], [(2, 1)]])

@@ -217,7 +217,8 @@ def _map_shard(parts: Sequence[Part], size: int | None) -> Iterator[FileRange]:
     ranges: list[FileRange] = []
     position = 0
     for part in parts:
-        if part.payload is None:
+        # An empty tensor has no bytes, so its offset may be anything.
+        if part.payload is None or not part.payload.size:
             continue
         start, stop = part.payload.offset, part.payload.end
         if start > position:
