@@ -193,6 +193,15 @@ def test_an_object_graph_that_is_made_knows_slot_variables(tmp_path: Path) -> No
         assert [node.node_id for node in graph.nodes()] == list(range(graph.node_count))
 
 
+@pytest.mark.proto
+@pytest.mark.parametrize("name", ["f\x00o\udcffo", "a/\udcff/b"])
+def test_a_name_that_is_not_utf_8_is_in_no_object_graph(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ckptparse.UnsupportedError, match="is not UTF-8") as caught:
+        ckptparse.write(tmp_path / "m", {"b": 1.0, name: 2.0}, object_graph="make")
+    assert repr(name) in caught.value.message
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_names_of_one_key_are_refused(tmp_path: Path) -> None:
     twice = {"a/b": 1.0, "a/b/.ATTRIBUTES/VARIABLE_VALUE": 2.0}
     with pytest.raises(ckptparse.UnsupportedError, match="Two tensors"):

@@ -65,6 +65,7 @@ def make_object_graph(names: Iterable[str]) -> tuple[dict[str, str], bytes]:
     keys: dict[str, str] = {}
     owners: dict[str, str] = {}
     for name in names:
+        _check_name(name)
         path, attribute, key = _split(name)
         if key in owners:
             raise UnsupportedError(
@@ -74,11 +75,16 @@ def make_object_graph(names: Iterable[str]) -> tuple[dict[str, str], bytes]:
         keys[name] = key
         found = _find_slot(root, path) if _SLOT_MARK in path else root.reach(path)
         found.attributes[attribute] = (_full_name(path), key)
+    return keys, _serialize(root)
+
+
+def _check_name(name: str) -> None:
+    """Refuse what no string of a message holds; each protobuf runtime raises another error."""
     try:
-        return keys, _serialize(root)
-    except UnicodeEncodeError as error:
+        name.encode()
+    except UnicodeEncodeError:
         raise UnsupportedError(
-            f"An object graph holds names in UTF-8, and the name {error.object!r} is not UTF-8"
+            f"An object graph holds names in UTF-8, and the name {name!r} is not UTF-8"
         ) from None
 
 
