@@ -97,6 +97,7 @@ def test_advice_never_fails(tmp_path: Path) -> None:
     source = LocalSource.open(str(path))
     source.expect(0, 3)
     source.expect(1 << 40, 1 << 20)
+    source.expect(1 << 64, 5)
     source.expect(-1, 5)
     source.close()
     source.expect(0, 3)

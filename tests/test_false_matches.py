@@ -148,11 +148,11 @@ def test_a_thousand_checksums_are_no_natural_number_of_zeros() -> None:
     assert sum(chance_of_zeros(size) <= 1e-3 for size in found) <= 2
 
 
-def strings_payload(count: int, size: int, crc: int) -> Payload:
+def payload_of(data_type: int, count: int, path: str, size: int, crc: int) -> Payload:
     return Payload(
-        DataType.DT_STRING,
+        data_type,
         (count,),
-        readers.DataFile("model.data-00000-of-00001"),
+        readers.DataFile(path),
         0,
         size,
         crc,
@@ -162,6 +162,10 @@ def strings_payload(count: int, size: int, crc: int) -> Payload:
         index="model.index",
         origin=Origin.FINAL,
     )
+
+
+def strings_payload(count: int, size: int, crc: int) -> Payload:
+    return payload_of(DataType.DT_STRING, count, "model.data-00000-of-00001", size, crc)
 
 
 def test_a_thousand_tensors_of_other_strings_are_no_flipped_bit() -> None:
@@ -265,19 +269,7 @@ def test_a_thousand_damaged_copies_are_no_other_save_and_other_saves_are(tmp_pat
 
 
 def float_payload(path: str, count: int, crc: int) -> Payload:
-    return Payload(
-        DataType.DT_FLOAT,
-        (count,),
-        readers.DataFile(path),
-        0,
-        4 * count,
-        crc,
-        proved=True,
-        doubt="",
-        chance=0.0,
-        index="model.index",
-        origin=Origin.FINAL,
-    )
+    return payload_of(DataType.DT_FLOAT, count, path, 4 * count, crc)
 
 
 def test_a_thousand_runs_of_weights_are_no_noise() -> None:

@@ -163,7 +163,7 @@ class LocalSource:
             return
         # Asking for what is in the page cache takes as long as copying a sixteenth of it. So one
         # byte is read first: the error says that this would have to wait for the disk.
-        with suppress(OSError):
+        with suppress(OSError, OverflowError):
             try:
                 os.preadv(self._descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
             except BlockingIOError:
