@@ -69,6 +69,8 @@ TESTS: dict[str, Sequence[str]] = {
     ),
     "bundle": (
         "test_bundle_checks",
+        "test_bundle_plans",
+        "test_bundle_regions",
         "test_bundle_rules",
         "test_bundle_damage",
         "test_bundle_values",
@@ -467,7 +469,7 @@ def rows_of(path: Path) -> set[tuple[str, ...]]:
     rows = [
         line.replace("\\|", "\0").split("|")[1:-1]
         for line in path.read_text(encoding="utf-8").splitlines()
-        if line.startswith("| `") and ".py" in line
+        if line.startswith("| `") and ".py" in line and "| `" in line[1:]
     ]
     return {tuple(cell.replace("\0", "|").strip().strip("`") for cell in row[:3]) for row in rows}
 
