@@ -23,6 +23,8 @@ import builder as b
 
 LARGEST = 12_000
 """Larger files only make each run slower."""
+SMALL = 2_500
+"""The same for harnesses that ask much of each input."""
 _BLOCK = 4096
 """Of a file system."""
 _SHARD = re.compile(r"(.*)\.data-\d{5}-of-\d{5}$")
@@ -36,7 +38,7 @@ def files(*patterns: str) -> Iterator[bytes]:
                 yield path.read_bytes()
 
 
-def bundles() -> Iterator[bytes]:
+def bundles(most: int = LARGEST) -> Iterator[bytes]:
     """Iterate over bundles of one data file or two, packed: the index, then the data."""
     for index in sorted(FIXTURES.rglob("*.index")):
         stem = index.name.removesuffix(".index")
@@ -46,15 +48,21 @@ def bundles() -> Iterator[bytes]:
             if (match := _SHARD.match(path.name)) and match[1] == stem
         )
         found = [index, *data]
-        if 1 <= len(data) <= 2 and sum(path.stat().st_size for path in found) <= LARGEST:
+        if 1 <= len(data) <= 2 and sum(path.stat().st_size for path in found) <= most:
             yield pack([path.read_bytes() for path in found])
 
 
-def v1_files() -> Iterator[bytes]:
+def small_bundles() -> Iterator[bytes]:
+    """Iterate over small bundles, and the largest of the others."""
+    yield from bundles(SMALL)
+    yield max(bundles(), key=len)
+
+
+def v1_files(most: int = LARGEST) -> Iterator[bytes]:
     """Iterate over small V1 files."""
     for path in sorted((FIXTURES / "v1").rglob("*")):
         other = path.suffix in {".json", ".meta", ".pbtxt"} or path.name == "checkpoint"
-        if path.is_file() and not other and path.stat().st_size <= LARGEST:
+        if path.is_file() and not other and path.stat().st_size <= most:
             yield path.read_bytes()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import ckptparse
@@ -85,6 +86,6 @@ def read_each(path: str, store: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 TARGETS = [
-    Target("bundle", run_bundle, seeds.bundles, mutators.bundle),
-    Target("legacy", run_legacy, seeds.v1_files, mutators.table),
+    Target("bundle", run_bundle, seeds.small_bundles, mutators.bundle),
+    Target("legacy", run_legacy, partial(seeds.v1_files, seeds.SMALL), mutators.table),
 ]

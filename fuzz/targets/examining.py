@@ -222,7 +222,7 @@ def mutate_annotate(data: bytes, rng: random.Random) -> bytes:
 
 TARGETS = [
     Target("verify", run_verify, verify_seeds, mutators.bundle),
-    Target("recover", run_recover, seeds.bundles, mutators.bundle),
+    Target("recover", run_recover, seeds.small_bundles, mutators.bundle),
     Target("evidence", run_evidence, evidence_seeds, mutate_evidence),
     Target("scan", run_scan, scan_seeds, mutate_scan),
     Target("annotate", run_annotate, annotate_seeds, mutate_annotate),

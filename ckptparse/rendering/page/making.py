@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import closing
+from functools import cache
 from importlib import import_module, resources
 from typing import Any
 
@@ -109,18 +110,11 @@ def report_page(
 
 def render_page(content: Mapping[str, Any]) -> str:
     """Return the page of what was gathered."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise UnsupportedError(
-            "A page needs the package jinja2, which is not installed",
-            hint="pip install 'ckptparse[page]'",
-        ) from error
+    template = _template()
     libraries = _LIBRARIES if content["uses"] else _LIBRARIES[:1]
     script = "\n".join(map(_web, (*libraries, *_SCRIPTS)))
     style = _web("page.css")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(_web("page.html.j2")).render(
+    page = template.render(
         content,
         style=style,
         script=script,
@@ -131,6 +125,20 @@ def render_page(content: Mapping[str, Any]) -> str:
         licences=_web("LICENCES.txt"),
     )
     return str(page)
+
+
+@cache
+def _template() -> Any:
+    """Return the template, which is compiled once."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise UnsupportedError(
+            "A page needs the package jinja2, which is not installed",
+            hint="pip install 'ckptparse[page]'",
+        ) from error
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_web("page.html.j2"))
 
 
 def _gather(
