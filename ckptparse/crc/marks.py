@@ -4,53 +4,49 @@ The register at position n, times b^n (`crc.sequences`), is what it would be at 
 of bytes adds the same to it wherever the window begins. So two marks and two pieces of a sequence
 tell whether a window may be the one that is sought: three operations for each.
 
-Bit t of the mark of a word w at position n is the parity of `w & m[n + t]`, with a mask for each
-power of b. The bits of 16 products are added in a tree, in the words themselves: each step adds two
-products, one in half of the bits, the other in the other half. The first two of the steps depend on
-masks alone, but for where the bits of w stand: they are done for all words when the masks are made.
+The bit of a mark that belongs to x^-t is the sum of f(b^p · x^(k - t)) over the powers x^k in a
+word. Such sums for all t are a product of polynomials: of the word, whose lowest bit is x^31, and a
+mask. Numpy multiplies numbers, with carries. So each half of the word, and its mask, is taken apart
+into three classes of bits: every third. At each place where the product of two classes has a sum,
+at most 6 bits meet, so that the sum has 3 bits and reaches no other. Its lowest bit is the one that
+is wanted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ckptparse.crc.field import ONE, multiply, power_of_x
-from ckptparse.crc.sequences import (
-    MARK_BITS,
-    ROWS,
-    SHARE,
-    SWAPS,
-    Marks,
-    Sequences,
-    Words,
-    add_terms,
-)
+from ckptparse.crc.sequences import MARK_BITS, SHARE, Marks, Sequences, Words, add_terms
 
 __all__ = ["SHARE", "Marker"]
 
 _TILE = 1 << 16
 """Words whose marks are made at once: with fewer, numpy's calls cost more than their work, and
 threads wait for each other between them."""
-_LOW_NIBBLES = np.uint32(0x0F0F0F0F)
-_STEPS = ((2, 0x33333333), (1, 0x55555555))
-"""Distances of bits that are added, and which bits of a word get those of the first product."""
+_GAP = 3
+_CLASSES = np.array([[0x49249249], [0x92492492], [0x24924924]], np.uint32)
+"""Bits 0, 3, 6 ...; 1, 4, 7 ...; 2, 5, 8 ..."""
+_HALF = np.uint32(0xFFFF)
+_SPREAD = np.concatenate([_CLASSES, _CLASSES[: _GAP - 1]]) & _HALF
+"""The classes of half a word, in a circle: the three from any one on lie side by side."""
 
 
 class Marker:
     """Computes marks, in memory that is used again: a thread keeps one."""
 
-    __slots__ = ("_each", "_mask", "_products", "_rows", "_sequences", "_swapped", "_words")
+    __slots__ = ("_half", "_mask", "_masks", "_products", "_sequences", "_spread", "_sums")
 
     def __init__(self, sequences: Sequences) -> None:
         self._sequences = sequences
-        self._words = np.zeros(_TILE, np.uint32)
-        self._swapped = np.empty((len(SWAPS), _TILE), np.uint32)
-        self._mask = np.empty(_TILE + ROWS - 1, np.uint32)
-        item = self._mask.itemsize
-        # Row r is the mask from position r on.
-        self._each = np.ndarray((ROWS, _TILE), np.uint32, self._mask, strides=(item, item))
-        self._products = np.empty((ROWS, _TILE), np.uint32)
-        self._rows = np.empty((ROWS, _TILE), np.uint32)
+        self._half = np.empty(_TILE, np.uint32)
+        self._spread = np.empty((len(_SPREAD), _TILE), np.uint32)
+        self._mask = np.empty(_TILE, np.uint32)
+        self._masks = np.empty((_GAP, _TILE), np.uint32)
+        self._products = np.empty((_GAP, _TILE), np.uint32)
+        self._sums = np.empty((_GAP, _TILE), np.uint32)
 
     def fill(self, words: Words, first: int, out: Marks, *, factor: int = ONE) -> None:
         """Compute the marks of words at consecutive positions: at most `SHARE` of them.
@@ -61,57 +57,69 @@ class Marker:
             out: Where the marks are put.
             factor: What every word is multiplied by, besides the power of b.
         """
+        for low, marks in self._each(words, first, factor):
+            np.right_shift(marks, MARK_BITS, out=marks)
+            out[low : low + len(marks)] = marks
+
+    def fill_sums(self, words: Words, first: int, out: Marks, start: int) -> None:
+        """Compute running sums: the mark `start` plus those of all words up to each one.
+
+        Args:
+            words: What is added to registers, at consecutive positions: at most `SHARE`.
+            first: The position of the first word.
+            out: Where the sums are put.
+            start: The mark before the first word.
+        """
+        for low, marks in self._each(words, first, ONE):
+            marks[0] ^= np.uint32(start << MARK_BITS)
+            # Numpy adds up words of 4 bytes five times as fast as those of 2.
+            np.bitwise_xor.accumulate(marks, out=marks)
+            np.right_shift(marks, MARK_BITS, out=marks)
+            start = int(marks[-1])
+            out[low : low + len(marks)] = marks
+
+    def _each(self, words: Words, first: int, factor: int) -> Iterator[tuple[int, Words]]:
+        """Iterate over tiles: where each begins, and the marks as the upper 16 bits of words."""
         sequences = self._sequences
         terms = sequences.terms(multiply(factor, power_of_x(-8 * sequences.step * first)))
-        if not terms:
-            out[:] = 0
-            return
         for low in range(0, len(words), _TILE):
             part = words[low : low + _TILE]
-            if len(part) < _TILE:
-                self._words[: len(part)] = part
-                part = self._words
-            marks = self._marks(part, [low + term for term in terms])
-            out[low : low + _TILE] = marks[: len(out) - low]
+            yield low, self._marks(part, [low + term for term in terms])
 
     def _marks(self, words: Words, terms: list[int]) -> Words:
-        """Return the marks of words, as the lower 16 bits of each."""
-        self._swap(words)
-        rows, products = self._rows, self._products
-        for number, swapped in enumerate(self._swapped):
-            add_terms(self._sequences.masks[number], terms, self._mask)
-            np.bitwise_and(swapped, self._each, out=products if number else rows)
-            if number:
-                np.bitwise_xor(rows, products, out=rows)
-        for distance, bits in _STEPS:
-            self._fold(distance, np.uint32(bits))
-        other: Words = products[0]
-        np.right_shift(rows[0], MARK_BITS, out=other)
-        np.bitwise_xor(rows[0], other, out=other)
-        return other
+        """Return the marks of words, as the upper 16 bits of each; the others are anything."""
+        size = len(words)
+        sums = self._sums[:, :size]
+        marks: Words = sums[0]
+        if not terms:
+            marks[:] = 0
+            return marks
+        low, high = self._sequences.masks
+        self._add(words, low, terms, anew=True)
+        half = self._half[:size]
+        np.right_shift(words, MARK_BITS, out=half)
+        self._add(half, high, terms)
+        np.bitwise_and(sums, _CLASSES, out=sums)
+        np.bitwise_or(marks, sums[1], out=marks)
+        np.bitwise_or(marks, sums[2], out=marks)
+        return marks
 
-    def _swap(self, words: Words) -> None:
-        """Put the bits of words where the masks of each swap want them."""
-        by_none, by_4, by_8, by_12 = self._swapped
-        other = self._products[0]
-        by_none[:] = words
-        # The bytes of each half change places if the other byte order is written.
-        by_8.view(">u2")[:] = by_none.view("<u2")
-        for given, swapped in ((by_none, by_4), (by_8, by_12)):
-            np.right_shift(given, 4, out=other)
-            np.bitwise_and(other, _LOW_NIBBLES, out=other)
-            np.left_shift(given, 4, out=swapped)
-            np.bitwise_and(swapped, ~_LOW_NIBBLES, out=swapped)
-            np.bitwise_or(swapped, other, out=swapped)
-
-    def _fold(self, distance: int, bits: np.uint32) -> None:
-        """Add rows to others: to each half of the bits of the sum, those of one row."""
-        low, high = self._rows[:distance], self._rows[distance : 2 * distance]
-        change = self._products[:distance]
-        np.right_shift(low, distance, out=change)
-        np.bitwise_xor(change, high, out=change)
-        np.bitwise_and(change, bits, out=change)
-        np.bitwise_xor(high, change, out=high)
-        np.left_shift(change, distance, out=change)
-        np.bitwise_xor(low, change, out=low)
-        np.bitwise_xor(low, high, out=low)
+    def _add(self, halves: Words, sequence: Words, terms: list[int], *, anew: bool = False) -> None:
+        """Add the products of the lower half of each word with the sum of pieces of masks."""
+        size = len(halves)
+        spread, mask = self._spread[:, :size], self._mask[:size]
+        masks, products, sums = (
+            array[:, :size] for array in (self._masks, self._products, self._sums)
+        )
+        np.bitwise_and(halves, _SPREAD, out=spread)
+        add_terms(sequence, terms, mask)
+        np.bitwise_and(mask, _CLASSES, out=masks)
+        for number in range(_GAP):
+            # Bits of the classes n and m meet at places of the class n + m.
+            begin = (_GAP - number) % _GAP
+            some = spread[begin : begin + _GAP]
+            if anew and number == 0:
+                np.multiply(some, masks[number], out=sums)
+                continue
+            np.multiply(some, masks[number], out=products)
+            np.bitwise_xor(sums, products, out=sums)

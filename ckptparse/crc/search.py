@@ -174,7 +174,7 @@ class _DataTrack(Track):
 class _Adder:
     """Computes the marks of registers of data: each word is added to all registers after it."""
 
-    __slots__ = ("_added", "_marker", "_marks", "_sequences", "_sums", "_words")
+    __slots__ = ("_added", "_marker", "_marks", "_sequences", "_words")
 
     def __init__(self, sequences: Sequences, words: Words, marks: Marks) -> None:
         self._sequences = sequences
@@ -182,20 +182,14 @@ class _Adder:
         self._words = words
         self._marks = marks
         self._added = np.empty(SHARE, np.uint16)
-        self._sums = np.empty(SHARE, np.uint32)
 
     def add_words(self, first: int, register: int) -> None:
         """Compute the marks from a register on, up to that after the last word of a share."""
         some = self._words[first : first + SHARE]
-        added, sums = self._added[: len(some)], self._sums[: len(some)]
-        self._marker.fill(some, first, added)
         start = self._sequences.mark(multiply(register, power_of_x(-8 * _WORD * first)))
-        # Numpy adds up words of 4 bytes five times as fast as those of 2.
-        sums[:] = added
-        np.bitwise_xor.accumulate(sums, out=sums)
-        after = self._marks[first + 1 : first + 1 + len(some)]
-        np.bitwise_xor(sums, np.uint32(start), out=after, casting="unsafe")
         self._marks[first] = start
+        after = self._marks[first + 1 : first + 1 + len(some)]
+        self._marker.fill_sums(some, first, after, start)
 
     def add_bytes(self, first: int, count: int, before: Marks) -> None:
         """Compute the marks some bytes after each word, from those before it."""

@@ -1,17 +1,16 @@
 """Sequences that all searches at one step share: 16 bits of each power of x^(-8 · step), and masks.
 
-P is (x + 1) · Q. A mark is 16 bits of what a polynomial is modulo Q: bit t of the mark of z is
-f(z · b^t). Here b is x^(-8 · step), and f(z) is the coefficient of x^0 in z · (x + 1). So the marks
-of z, z · b, z · b^2 ... are one sequence of bits, seen through a window that moves.
-
-Modulo Q, nearly every polynomial is the sum of two of the first 2^18 powers of b. So the sequence
-of any polynomial is the sum of two pieces of that of 1: one operation for each mark of it.
+P is (x + 1) · Q. A mark is 16 bits of what a polynomial is modulo Q: bit 15 - t of the mark of z is
+f(z · x^-t), where f(z) is the coefficient of x^0 in z · (x + 1). Let b be x^(-8 · step). Then the
+marks of 1, b, b^2 ... are a sequence, and modulo Q nearly every polynomial is the sum of two of the
+first 2^18 powers of b. So the marks of z, z · b, z · b^2 ... are the sum of two pieces of that
+sequence: one operation for each mark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -28,28 +27,26 @@ from ckptparse.crc.field import (
     powers_of_x,
 )
 
-__all__ = ["MARK_BITS", "ROWS", "SHARE", "SWAPS", "Marks", "Sequences", "Words", "sequences_of"]
+__all__ = ["MARK_BITS", "MOST", "SHARE", "Marks", "Sequences", "Words", "add_terms", "sequences_of"]
 
 Words = npt.NDArray[np.uint32]
 Marks = npt.NDArray[np.uint16]
 _Some = TypeVar("_Some", Words, Marks)
 
 MARK_BITS = 16
-SHARE = 1 << 17
+SHARE = 1 << 18
 """How many marks of a sequence follow each of the powers that sums are made of."""
-SWAPS = (0, 4, 8, 12)
-"""Distances in a word: which bit of it meets which bit of a mask (`crc.marks`)."""
 _POWERS = 1 << 18
 """Powers that sums are made of. A pair of them is within reach for all but 1 in 10^8."""
+MOST = 1 << 19
+"""Marks of powers that are computed at once, at most."""
 _FIRST = 1 << 14
 """Powers that are computed together."""
 _TRIED = 1 << 12
 """Powers that are tried at once as the first of a pair: about one in 13,000 has a second."""
+_LOW_BITS = 18
 _LOW = _POWERS - 1
 _X_PLUS_1 = ONE | ONE >> 1
-ROWS = 4
-_NIBBLES = {0: 0x000F000F, 4: 0x00F000F0, 8: 0x0F000F00, 12: 0xF000F000}
-"""Bits of a word by the number of the mark's bit that they belong to, without its two lowest."""
 
 
 class Sequences:
@@ -57,33 +54,33 @@ class Sequences:
 
     Attributes:
         step: Bytes from one position to the next.
-        masks: Shape (4, n). Which bits of a word are added to give a mark's (`crc.marks`).
+        masks: For the lower and the upper half of a word: which bits of it are added to give a
+            mark's. Bit n of a mask is f(b^p · x^n), or f(b^p · x^(n - 16)), at position p.
     """
 
     __slots__ = (
         "_exponents",
         "_kept",
         "_marks",
+        "_next",
         "_powers",
-        "_recurrence",
-        "_words",
         "masks",
         "step",
     )
 
     def __init__(self, step: int) -> None:
         self.step = step
-        count = _POWERS + SHARE + MARK_BITS
-        self._powers = _powers_of_x_plus_1(step, count)
+        self._powers = _powers_of_x_plus_1(step, _POWERS + SHARE)
         # Of powers with equal low bits, one is kept: two in three.
         low = self._powers[:_POWERS] & _LOW
         self._exponents = np.zeros(_POWERS, np.uint32)
         self._exponents[low] = np.arange(_POWERS)
         self._kept = self._powers[self._exponents]
-        self._words, self.masks = _masks(self._powers)
-        self._marks = _moving(self._powers)
-        known = len(self._marks)
-        self._recurrence = self.terms(power_of_x(-8 * step * known))
+        self._next = (self._kept >> _LOW_BITS).astype(np.uint8)
+        tables = (_mask_table(0), _mark_table())
+        self.masks = tuple(table.multiply(self._powers) for table in tables)
+        # A mark is f(b^p · x^-15) to f(b^p), which are bits 1 to 16 of the mask of the upper half.
+        self._marks = self._longer((self.masks[1] >> 1).astype(np.uint16))
 
     def terms(self, element: int) -> tuple[int, ...]:
         """Return exponents n, each below 2^18: the sum of their b^n is the element modulo Q."""
@@ -99,20 +96,22 @@ class Sequences:
 
     def mark(self, element: int) -> int:
         """Return the mark of one polynomial."""
-        bits = ((element & word).bit_count() & 1 for word in self._words[:MARK_BITS].tolist())
-        return sum(bit << place for place, bit in enumerate(bits))
+        target = np.array([multiply(element, _X_PLUS_1)], np.uint32)
+        return int(_mark_table().multiply(target)[0] >> 1) & 0xFFFF
 
-    def marks(self, count: int) -> Marks:
-        """Return the marks of 1, b, b^2 ...: `count` of them, and as many more as terms reach."""
-        known = len(self._marks)
-        if known >= count + _POWERS:
-            return self._marks
-        found = np.empty(count + _POWERS, np.uint16)
-        found[:known] = self._marks
-        most = known - max(self._recurrence)
-        for start in range(known, len(found), most):
+    def fill(self, first: int, out: Marks) -> None:
+        """Compute the marks of b^first and the powers after it: at most `MOST` of them."""
+        add_terms(self._marks, self.terms(power_of_x(-8 * self.step * first)), out)
+
+    def _longer(self, known: Marks) -> Marks:
+        """Continue the sequence of marks until it has `MOST` of them after each power in a sum."""
+        recurrence = self.terms(power_of_x(-8 * self.step * len(known)))
+        found = np.empty(_POWERS + MOST, np.uint16)
+        found[: len(known)] = known
+        most = len(known) - max(recurrence)
+        for start in range(len(known), len(found), most):
             part = found[start : start + most]
-            add_terms(found[start - known :], self._recurrence, part)
+            add_terms(found[start - len(known) :], recurrence, part)
         return found
 
     def _pair(self, target: int) -> tuple[int, ...] | None:
@@ -120,10 +119,15 @@ class Sequences:
         if int(self._kept[target & _LOW]) == target:
             return (int(self._exponents[target & _LOW]),)
         places = np.empty(_TRIED, np.intp)
+        following, other = np.empty(_TRIED, np.uint8), np.empty(_TRIED, np.uint8)
         for start in range(0, _POWERS, _TRIED):
             others = self._powers[start : start + _TRIED] ^ np.uint32(target)
             np.bitwise_and(others, _LOW, out=places, casting="unsafe")
-            hits = np.flatnonzero(np.take(self._kept, places, mode="clip") == others)
+            # First 8 of the other bits, from a table that stays in the processor's cache.
+            np.take(self._next, places, out=following, mode="clip")
+            np.right_shift(others, _LOW_BITS, out=other, casting="unsafe")
+            some = np.flatnonzero(following == other)
+            hits = some[self._kept[places[some]] == others[some]]
             if len(hits):
                 return start + int(hits[0]), int(self._exponents[places[hits[0]]])
         return None
@@ -131,7 +135,7 @@ class Sequences:
 
 @lru_cache(maxsize=4)
 def sequences_of(step: int) -> Sequences:
-    """Return the sequences for a step: 8 MiB, made in some milliseconds."""
+    """Return the sequences for a step: 5 MiB, made in some milliseconds."""
     return Sequences(step)
 
 
@@ -158,53 +162,20 @@ def _powers_of_x_plus_1(step: int, count: int) -> Words:
     return powers
 
 
-def _masks(powers: Words) -> tuple[Words, Words]:
-    """Return which bits are added to give f(word) for the first powers, and the masks for all.
-
-    A part at a time: memory that is used again need not be made ready again.
-    """
-    table = WideTable(_functionals())
-    first_words = table.multiply(powers[:MARK_BITS])
-    count = len(powers) - MARK_BITS + ROWS
-    masks = np.zeros((len(SWAPS), count), np.uint32)
-    for start in range(0, count, _FIRST):
-        size = min(_FIRST, count - start)
-        words = table.multiply(powers[start : start + size + MARK_BITS - ROWS])
-        for swap, mask in zip(SWAPS, masks, strict=True):
-            moved = _swapped(words, swap)
-            for first, bits in _NIBBLES.items():
-                mask[start : start + size] |= moved[first : first + size] & np.uint32(bits)
-    return first_words, masks
+@cache
+def _mark_table() -> WideTable:
+    """Return the table for masks of the upper half of a word: they contain the mark."""
+    return _mask_table(-MARK_BITS)
 
 
-def _functionals() -> Words:
-    """Return the table that turns a power of b, times x + 1, into the bits of a word for f.
+def _mask_table(first: int) -> WideTable:
+    """Return the table that turns b^p · (x + 1) into a mask, whose bit 0 is f(b^p · x^first).
 
-    Bit n of these is the coefficient of x^0 in x^(31 - n) times the power.
+    Bit n of a polynomial gives to bit m of the mask the coefficient of x^0 in
+    x^(31 - n + first + m).
     """
     images = []
     for place in range(32):
-        bits = (power_of_x(62 - place - bit) >> 31 << bit for bit in range(32))
+        bits = (power_of_x(31 - place + first + bit) >> 31 << bit for bit in range(32))
         images.append(sum(bits))
-    return linear_table(images)
-
-
-def _swapped(words: Words, distance: int) -> Words:
-    """Return words in which bit p is bit p ^ distance of the others."""
-    for single in (4, 8):
-        if distance & single:
-            low = np.uint32(0x0F0F0F0F if single == 4 else 0x00FF00FF)
-            words = (words >> single & low | (words & low) << single).astype(np.uint32, copy=False)
-    return words
-
-
-def _moving(powers: Words) -> Marks:
-    """Return at each position the highest bits of 16 powers from there on, the first one lowest."""
-    count = len(powers) - MARK_BITS + 1
-    found = np.zeros(count, np.uint16)
-    for start in range(0, count, _FIRST):
-        part = found[start : start + _FIRST]
-        bits = powers[start : start + len(part) + MARK_BITS - 1] >> 31
-        for place in range(MARK_BITS):
-            part |= (bits[place : place + len(part)] << place).astype(np.uint16)
-    return found
+    return WideTable(linear_table(images))

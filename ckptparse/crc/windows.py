@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ckptparse.coding.checksum import crc_of_zeros
 from ckptparse.crc.field import multiply, multiply_each, multiply_table, power_of_x
 from ckptparse.crc.marks import SHARE, Marker
-from ckptparse.crc.sequences import Marks, Sequences, Words, sequences_of
+from ckptparse.crc.sequences import MOST, Marks, Sequences, Words, sequences_of
 from ckptparse.crc.threads import Spare, in_threads
 
 __all__ = ["Column", "Ends", "Positions", "Track", "Wanted", "Words", "find_windows"]
@@ -165,8 +165,9 @@ class _Size:
         return len(self._wanted)
 
     def terms(self, sequences: Sequences) -> list[tuple[int, ...]]:
-        """Return for each checksum what marks at the start and the end differ by."""
-        back = self.ends.track.back
+        """Return for each checksum what marks at position 0 and at the window's end differ by."""
+        to_position = power_of_x(-8 * sequences.step * self.ends.offset)
+        back = multiply(self.ends.track.back, to_position)
         return [sequences.terms(multiply(own, back)) for own in self._wanted]
 
     def hits(self, positions: Positions, first: Words, last: Words) -> Iterator[tuple[Wanted, int]]:
@@ -181,15 +182,14 @@ def _likely(starts: Track, sizes: Sequence[_Size]) -> dict[_Size, Positions]:
     """Return for each size the positions of the windows whose marks fit, each once."""
     sequences = sequences_of(starts.step)
     before = starts.marks()
-    expected = sequences.marks(starts.count + 1)
     tests = [
-        _Test(size.ends, before, size.ends.track.marks(), expected, size.terms(sequences))
-        for size in sizes
+        _Test(size.ends, before, size.ends.track.marks(), size.terms(sequences)) for size in sizes
     ]
     spare = Spare(_Tile)
 
     def search(low: int) -> list[list[Positions]]:
         with spare.taken() as tile:
+            sequences.fill(low, tile.expected)
             return [list(tile.fitting(low, test)) for test in tests]
 
     most = max(size.ends.windows for size in sizes)
@@ -208,18 +208,22 @@ class _Test(NamedTuple):
     ends: Ends
     before: Marks
     after: Marks
-    expected: Marks
-    """The marks of the powers of b."""
     targets: list[tuple[int, ...]]
-    """For each checksum: where those pieces begin whose sum a window's two marks differ by."""
+    """For each checksum: which powers of b, times that of a window's position, its two marks differ
+    by."""
 
 
 class _Tile:
-    """Memory for the test of some windows. Memory that is used again need not be made ready."""
+    """Memory for the test of some windows. Memory that is used again need not be made ready.
 
-    __slots__ = ("_difference", "_fits", "_other")
+    Attributes:
+        expected: The marks of the powers of b, from that of the first window's position on.
+    """
+
+    __slots__ = ("_difference", "_fits", "_other", "expected")
 
     def __init__(self) -> None:
+        self.expected = np.empty(MOST, np.uint16)
         self._difference = np.empty(_TILE, np.uint16)
         self._other = np.empty(_TILE, np.uint16)
         self._fits = np.empty(_TILE, np.bool_)
@@ -235,7 +239,7 @@ class _Tile:
         before, after = test.before[low : low + count], test.after[end : end + count]
         np.bitwise_xor(before, after, out=difference)
         for terms in test.targets:
-            pieces = [test.expected[end + term : end + term + count] for term in terms]
+            pieces = [self.expected[term : term + count] for term in terms]
             left = difference
             for piece in pieces[:-1]:
                 np.bitwise_xor(left, piece, out=other)
