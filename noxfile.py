@@ -383,7 +383,7 @@ def fuzz(session: nox.Session) -> None:
     # atheris has wheels for these, and builds nowhere without a compiler of its own.
     if not (sys.platform == "linux" and platform.machine() == "x86_64"):
         session.skip("atheris has no wheels for this system; fuzz/README.md says how to do without")
-    session.install(".[all]", "atheris>=2.3")
+    session.install(".[all,remote]", "fsspec", "atheris>=2.3")
     session.run("python", "fuzz/session.py", *(session.posargs or ["120"]))
 
 

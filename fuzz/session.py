@@ -150,7 +150,7 @@ def warm(names: list[str]) -> None:
     from fuzz.targets import TARGETS
 
     for name in names:
-        for seed in islice(TARGETS[name].seeds(), _WARMED):
+        for seed in islice(TARGETS[name].seeds(), _WARMED if TARGETS[name].warms else 0):
             try:
                 TARGETS[name].run(seed)
             except Exception:  # noqa: BLE001, PERF203 - it is found, and kept, when it is fuzzed

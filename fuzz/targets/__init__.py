@@ -11,6 +11,7 @@ from fuzz.targets import (
     jobs,
     models,
     rebuilding,
+    remote,
     tables,
     words,
     writing,
@@ -29,6 +30,7 @@ _MODULES = (
     archives,
     examining,
     writing,
+    remote,
     jobs,
     commands,
 )

@@ -20,12 +20,14 @@ class Target:
         run: Runs one input; raises what is wrong.
         seeds: Gives the inputs to begin with.
         mutate: Changes an input.
+        warms: Whether some inputs may run before the process is forked.
     """
 
     name: str
     run: Callable[[bytes], None]
     seeds: Callable[[], Iterator[bytes]]
     mutate: Callable[[bytes, random.Random], bytes]
+    warms: bool = True
 
 
 def look(thing: object, *names: str) -> None:
