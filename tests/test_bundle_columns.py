@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ckptparse.bundle.columns import EntryColumns
 from ckptparse.bundle.entry import BundleEntry, shape_from_proto
-from ckptparse.bundle.together import EntryDecoder
+from ckptparse.bundle.together import EntryDecoder, _tell_apart
 from ckptparse.errors import CheckpointError
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.parsing import parse_message
@@ -30,11 +30,24 @@ def by_bindings(value: bytes, limits: Limits = DEFAULT_LIMITS) -> BundleEntry:
     return BundleEntry.from_proto(proto, num_shards=SHARDS, limits=limits)
 
 
-def by_columns(values: list[bytes], limits: Limits = DEFAULT_LIMITS) -> EntryColumns:
+def by_columns(
+    values: list[bytes],
+    limits: Limits = DEFAULT_LIMITS,
+    *,
+    skipped: int = 0,
+    singly: list[tuple[bytes, bytes]] | None = None,
+) -> EntryColumns:
+    """Decode entries together; `singly` takes the key and the value of those that need more."""
+
+    def decode_entry(key: bytes, value: bytes) -> BundleEntry:
+        if singly is not None:
+            singly.append((key, value))
+        return by_bindings(value, limits)
+
     decoder = EntryDecoder(
         num_shards=SHARDS,
         limits=limits,
-        decode_entry=lambda _, value: by_bindings(value, limits),
+        decode_entry=decode_entry,
         decode_shape=lambda data: shape_from_proto(
             parse_message(TensorShapeProto, data, limits=limits), limits=limits
         ),
@@ -44,7 +57,8 @@ def by_columns(values: list[bytes], limits: Limits = DEFAULT_LIMITS) -> EntryCol
     starts = ends - np.array([len(value) for value in values], np.int64)
     key_ends = np.arange(len(values), dtype=np.int64) * 4 + 3
     keys = b"key\x00" * len(values)
-    return decoder.decode(TableColumns(contents, keys, key_ends, starts, ends, [len(values)]), 0)
+    table = TableColumns(contents, keys, key_ends, starts, ends, [len(values)])
+    return decoder.decode(table, skipped)
 
 
 def outcome(call: Any, *arguments: Any) -> Any:
@@ -171,3 +185,236 @@ def test_limits_hold_alike(limits: Limits) -> None:
 
 def test_no_entries_decode_to_no_rows() -> None:
     assert len(by_columns([])) == 0
+
+
+# ---- which entries are decoded together
+
+
+def takes_the_long_way(value: bytes, limits: Limits = DEFAULT_LIMITS) -> bool:
+    """Tell whether an entry between two usual ones goes through the bindings."""
+    usual = right_entry(b.INT16, [3], shard=1, offset=9, crc=7).to_bytes()
+    singly: list[tuple[bytes, bytes]] = []
+    found = outcome(lambda: by_columns([usual, value, usual], limits, singly=singly))
+    wanted = outcome(by_bindings, value, limits)
+    if isinstance(found, EntryColumns):
+        assert [found.entry(row) for row in range(3)] == [
+            by_bindings(usual),
+            wanted,
+            by_bindings(usual),
+        ]
+    else:
+        assert found is wanted
+    # The last entry of all has no bytes after it.
+    last = outcome(by_columns, [usual, value], limits)
+    assert (last.entry(1) if isinstance(last, EntryColumns) else last) == wanted
+    assert singly in ([], [(b"key", value)])
+    return bool(singly)
+
+
+def coded(**widths: int) -> bytes:
+    """Code an entry of two floats; a field has its number in so many bytes; 0 leaves it out."""
+    body = {
+        "dtype": (0x08, b.FLOAT),
+        "shape": (0x12, 4),
+        "shard": (0x18, 2),
+        "offset": (0x20, 5),
+        "size": (0x28, 8),
+    }
+    out = b""
+    for name, (tag, number) in body.items():
+        width = widths.get(name, 1)
+        out += bytes([tag]) + b.varint(number, width=width) if width else b""
+        out += b"\x12\x02\x08\x02" if name == "shape" and width else b""
+    return out + b"\x35\1\2\3\4"
+
+
+CRC = b"\x35\1\2\3\4"
+OVERLONG = b"\x82\x80\x80\x80"
+
+
+@pytest.mark.parametrize(
+    ("value", "long"),
+    [
+        (coded(), False),
+        (coded(dtype=2), True),
+        (coded(dtype=0), True),
+        (coded(shape=2), True),
+        (coded(shape=0), True),
+        (coded(shard=0), False),
+        (coded(shard=4), False),
+        (coded(shard=5), True),
+        (coded(offset=0), False),
+        (coded(offset=9), False),
+        (coded(offset=10), True),
+        (coded(size=0), True),
+        (coded(size=9), False),
+        (coded(size=10), True),
+        (coded(shard=4, offset=9, size=9), False),
+        (coded(shard=0, offset=0), False),
+        (coded()[:-5], True),
+        (coded()[:-1], True),
+        (coded() + b"\x40", True),
+        (coded() + b"\x40\x01", True),
+        (coded() + b"\x35\1\2\3\4", True),
+        (coded()[:-5] + b"\x20\x05" + coded()[-5:], True),
+        # Varints, shapes and checksums that the end of the bytes cuts off.
+        (coded()[:1], True),
+        (coded()[:2], True),
+        (coded()[:3], True),
+        (coded()[:4], True),
+        (coded()[:7], True),
+        (coded()[:8], True),
+        (coded()[:9], True),
+        (coded(offset=9)[:16], True),
+        (coded(offset=9)[:13], True),
+        (coded(size=9)[:-6], True),
+        (coded(size=9)[:-7], True),
+        (b"", True),
+        (b"\x08", True),
+        (b"\x08\x01\x12\x7f\x35\1\2\3\4", True),
+        # A number of too many bytes, of which the last ones look like the next field.
+        (b"\x08\x01\x12\x04\x12\x02\x08\x02\x18" + OVERLONG + b"\x20\x05\x28\x08" + CRC, True),
+        # A field of a shape that nobody knows; the same if the shape's size is 16512 and not 128.
+        (b"\x08\x01\x12\x0e\x81\x01" + bytes(8) + b"\x12\x02\x08\x02\x28\x08" + CRC, False),
+        (
+            b"\x08\x01\x12\x80\x81\x01"
+            + bytes(8)
+            + b"\x12\x02\x08\x01" * 29
+            + b"\x08\x00\x28\x04"
+            + CRC,
+            True,
+        ),
+        # The shape reaches over the checksum.
+        (b"\x08\x01\x12\x05\x35\1\2\3\4", True),
+    ],
+)
+def test_an_entry_of_the_usual_form_is_decoded_with_the_others(value: bytes, long: bool) -> None:
+    assert takes_the_long_way(value) == long
+
+
+MOST = (1 << 63) - 1
+
+
+@pytest.mark.parametrize(
+    ("said", "long"),
+    [
+        (b.Entry(b.FLOAT, (2,), size=8), False),
+        (b.Entry(b.FLOAT, (2,), size=9), True),
+        (b.Entry(b.FLOAT, (2,), size=4), True),
+        (b.Entry(b.FLOAT, (), size=4), False),
+        (b.Entry(b.FLOAT, (0,), size=0), False),
+        (b.Entry(b.FLOAT, (0,), size=2), True),
+        (b.Entry(b.BOOL, (5, 3), size=15), False),
+        (b.Entry(b.COMPLEX128, (3,), size=48), False),
+        (b.Entry(b.INT8, (MOST,), size=MOST, offset=MOST), False),
+        (b.Entry(b.INT8, (1 << 62, 2), size=0), True),
+        (b.Entry(b.INT8, (-1,), size=0), True),
+        (b.Entry(b.FLOAT, (2,), size=8, shard=2), False),
+        (b.Entry(b.FLOAT, (2,), size=8, shard=3), True),
+        (b.Entry(b.FLOAT, (2,), size=8, shard=-1), True),
+        (b.Entry(b.FLOAT, (2,), size=8, offset=-1), True),
+        (b.Entry(b.FLOAT, (2,), size=-1), True),
+        (b.Entry(20, (2,), size=8), True),
+        (b.Entry(99, (2,), size=8), True),
+        (b.Entry(127, (2,), size=8), True),
+        (b.Entry(128, (2,), size=8), True),
+        (b.Entry(b.STRING, (3,), size=3), False),
+        (b.Entry(b.STRING, (3,), size=200), False),
+        (b.Entry(b.STRING, (3,), size=2), True),
+        (b.Entry(b.STRING, (4,), size=9), True),
+        (b.Entry(b.VARIANT, (3,), size=9), False),
+        (b.Entry(b.VARIANT, (4,), size=9), True),
+        (b.Entry(b.STRING, (), size=1), False),
+        (b.Entry(b.FLOAT, (4,), size=16), False),
+        # A shape's size is one byte: 31 dimensions take 124 bytes, 32 take 128.
+        (b.Entry(b.FLOAT, (1,) * 31, size=4), False),
+        (b.Entry(b.FLOAT, (1,) * 32, size=4), True),
+    ],
+)
+def test_an_entry_whose_fields_agree_is_decoded_with_the_others(said: b.Entry, long: bool) -> None:
+    for crc in (0, 1, 1 << 31, (1 << 32) - 1):
+        assert takes_the_long_way(said.but(crc=crc).to_bytes(), Limits(strings=3)) == long
+    # A checksum of 0 is left out.
+    assert takes_the_long_way(said.to_bytes(), Limits(strings=3))
+
+
+def test_the_first_entries_of_a_table_are_skipped() -> None:
+    entries = [right_entry(b.FLOAT, [n], shard=1, offset=n, crc=n).to_bytes() for n in range(5)]
+    entries[3] += b"\x40\x01"
+    singly: list[tuple[bytes, bytes]] = []
+    columns = by_columns(entries, skipped=2, singly=singly)
+    assert [columns.entry(row) for row in range(3)] == list(map(by_bindings, entries[2:]))
+    assert singly == [(b"key", entries[3])]
+
+
+def test_an_entry_that_ends_before_its_shape_is_malformed_beside_any_other() -> None:
+    long = b.Entry(b.FLOAT, (1,) * 8, size=4, crc=1).to_bytes()
+    assert by_columns([long]).shapes == [(1,) * 8]
+    with pytest.raises(CheckpointError):
+        by_columns([long, b"\x08\x01\x12"])
+
+
+def test_an_entry_in_slices_is_kept_beside_the_columns() -> None:
+    entries = [
+        right_entry(b.FLOAT, [4], crc=1).to_bytes(),
+        b.Entry(b.FLOAT, [4], slices=[[(0, 2)], [(2, 2)]]).to_bytes(),
+    ]
+    columns = by_columns(entries)
+    assert list(columns.others) == [1] and columns.shapes == [(4,), (4,)]
+    assert columns.data_types.tolist() == [b.FLOAT] * 2
+
+
+# ---- shapes that are equal
+
+
+def told_apart(*spans: bytes, after: bytes = b"") -> tuple[int, list[bytes]]:
+    """Return how many spans are decoded, and for each the one that is decoded in its place."""
+    contents = b"".join(b"ab" + span for span in spans) + after
+    ends = np.cumsum([2 + len(span) for span in spans], dtype=np.int64)
+    starts = ends - np.array(list(map(len, spans)), np.int64)
+    first, which = _tell_apart(contents, starts, ends)
+    met = [contents[starts[row] : ends[row]] for row in first.tolist()]
+    return len(met), [met[number] for number in which.tolist()]
+
+
+def test_equal_shapes_are_decoded_once() -> None:
+    for size in (0, 1, 3, 7, 8, 9, 15, 16, 17, 24, 25, 31, 32):
+        spans = [bytes([n]) * size for n in (1, 2, 1, 3, 2)]
+        assert told_apart(*spans) == (len(set(spans)), spans)
+        # What differs in one byte is another one, and so is what has a zero more.
+        for place in range(size):
+            other = bytes(n == place for n in range(size))
+            assert told_apart(bytes(size), other, bytes(size)) == (
+                2,
+                [bytes(size), other, bytes(size)],
+            )
+        if size:
+            assert told_apart(bytes(size), bytes(size - 1)) == (2, [bytes(size), bytes(size - 1)])
+    assert told_apart(b"", b"x") == (2, [b"", b"x"])
+    # What follows does not count.
+    assert told_apart(b"xyz", b"xyz", b"xyz", after=b"q") == (1, [b"xyz"] * 3)
+
+
+def test_long_shapes_are_decoded_each() -> None:
+    spans = [b"x" * 33, b"y", b"x" * 33, b"y"]
+    assert told_apart(*spans) == (4, spans)
+    assert told_apart() == (0, [])
+
+
+def test_shapes_that_are_made_to_be_mixed_up_are_decoded_each() -> None:
+    """Who knows how bytes become one number can choose two of the same number."""
+    mixer, every = 0x9E3779B97F4A7C15, (1 << 64) - 1
+
+    def mix(state: int, word: int) -> int:
+        state = (state ^ word) * mixer & every
+        return state ^ (state >> 32)
+
+    for size in (16, 24):
+        first, other = 0x1122334455667788, 0x99AABBCCDDEEFF00
+        second = 0x0102030405060708
+        twin = second ^ mix(size, first) ^ mix(size, other)
+        spans = [
+            b"".join(word.to_bytes(8, "little") for word in (*pair, *[5] * (size // 8 - 2)))
+            for pair in ((first, second), (other, twin), (first, second))
+        ]
+        assert told_apart(*spans) == (3, spans)

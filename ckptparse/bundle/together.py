@@ -160,14 +160,15 @@ def _tell_apart(
     rows = rows.reshape(-1, width)
     rows[np.arange(width) >= sizes[:, None]] = 0
     words = rows.view(np.uint64)
-    # One number for each row sorts faster than its words. Equal numbers are compared below.
+    # One number for each row sorts faster than its words. Equal numbers are compared below: other
+    # sizes of the same words cannot have one, since no step makes different numbers equal.
     mixed = sizes.astype(np.uint64)
     for column in words.T:
         mixed = (mixed ^ column) * _MIXER
         mixed ^= mixed >> np.uint64(32)
     _, first, which = np.unique(mixed, return_index=True, return_inverse=True)
     which = which.reshape(-1)
-    if (words != words[first[which]]).any() or (sizes != sizes[first[which]]).any():
+    if (words != words[first[which]]).any():
         every = np.arange(len(sizes))
         return every, every
     return first, which
@@ -195,10 +196,9 @@ def _read_varint(
         values[rows] |= (byte & 0x7F).astype(np.int64) << (7 * group)
         at[rows] += 1
         rows = rows[byte >= 0x80]
+        # One that is cut off by the end of the bytes ends with the first zero after them.
         if not len(rows):
             return values, at, plain
-        # A varint that is cut off must not lead out of the bytes: such rows are not plain.
-        rows = rows[at[rows] < len(data) - _PADDING]
     plain = plain.copy()
     plain[rows] = False
     return values, at, plain
