@@ -72,6 +72,7 @@ TESTS: dict[str, Sequence[str]] = {
         "test_bundle_plans",
         "test_bundle_regions",
         "test_bundle_ways",
+        "test_bundle_payloads",
         "test_bundle_rules",
         "test_bundle_damage",
         "test_bundle_values",
