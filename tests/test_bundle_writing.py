@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +205,89 @@ def test_the_empty_name_is_the_headers() -> None:
 def test_a_slice_outside_its_tensor_is_refused() -> None:
     with pytest.raises(ckptparse.DataLossError, match="out of bounds"):
         writer().add_slice("a", 1, (3,), TensorSlice((Extent(0, 4),)), content_of_array(ONE, 1))
+
+
+# Files, one after another.
+
+
+class Noted(io.BytesIO):
+    """A file in memory that says when it is opened and closed."""
+
+    def __init__(self, files: NotedFiles, path: str) -> None:
+        super().__init__()
+        self.files, self.path = files, path
+        files.log.append(f"open {path}")
+        files.opened.append(self)  # What nobody has any more is closed by Python.
+
+    def close(self) -> None:
+        if not self.closed:
+            self.files.log.append(f"close {self.path}")
+            self.files.contents[self.path] = self.getvalue()
+        super().close()
+
+
+@dataclass
+class NotedFiles:
+    log: list[str] = field(default_factory=list)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    opened: list[Noted] = field(default_factory=list)
+
+    def open(self, path: str) -> Noted:
+        return Noted(self, path)
+
+
+def test_each_file_is_closed_before_the_next_is_opened_and_the_index_is_the_last() -> None:
+    files = NotedFiles()
+    made = BundleWriter(files, "x", num_shards=3)
+    made.add("a", 1, (4,), content_of_array(ONE, 1))
+    made.add("b", 1, (4,), content_of_array(ONE, 1), shard=1)
+    made.finish()
+    names = [f"x.data-{n:05}-of-00003" for n in range(3)] + ["x.index"]
+    assert files.log == [f"{verb} {name}" for name in names for verb in ("open", "close")]
+    made.close()
+    assert len(files.log) == 8
+    with pytest.raises(ValueError, match="The writer is finished"):
+        made.add("c", 1, (4,), content_of_array(ONE, 1), shard=2)
+
+
+def test_a_writer_of_one_data_file_closes_it_also_if_it_is_not_finished() -> None:
+    files = NotedFiles()
+    made = BundleWriter(files, "x")
+    made.close()
+    assert not files.log
+    made.add("a", 1, (4,), content_of_array(ONE, 1))
+    made.close()
+    made.close()
+    name = "x.data-00000-of-00001"
+    assert files.log == [f"open {name}", f"close {name}"]
+    assert files.contents == {name: ONE.tobytes()}
+
+
+def test_slices_are_written_as_the_builder_writes_them() -> None:
+    files = NotedFiles()
+    made = BundleWriter(files, "x", num_shards=2)
+    array = np.arange(12, dtype=np.float32).reshape(4, 3)
+    built = b.Bundle()
+    built.add("a", array)
+    built.add_sliced("w", array, b.split_rows(4, 2, 2), shards=[0, 1])
+    # A slice that is all of its tensor is that tensor.
+    whole = TensorSlice((Extent(0, 4), Extent()))
+    made.add_slice("a", 1, (4, 3), whole, content_of_array(array, 1))
+    for shard, start in enumerate((0, 2)):
+        half = TensorSlice((Extent(start, 2), Extent()))
+        content = content_of_array(array[start : start + 2], 1)
+        made.add_slice("w", 1, (4, 3), half, content, shard=shard)
+    made.finish()
+    assert files.contents == built.files("x")
+
+
+def test_a_name_that_no_index_can_have_is_refused() -> None:
+    key = b.slice_key("w", [(0, 1), None]).decode("utf-8", "surrogateescape")
+    for name, words in (("\ud800", "cannot be encoded"), (key, "the key of a slice")):
+        made = writer()
+        with pytest.raises(ckptparse.UnsupportedError, match=words) as caught:
+            made.add(name, 1, (4,), content_of_array(ONE, 1))
+        assert caught.value.tensor == name
+        half = TensorSlice((Extent(0, 4),))
+        with pytest.raises(ckptparse.UnsupportedError, match=words):
+            made.add_slice(name, 1, (8,), half, content_of_array(ONE, 1))
