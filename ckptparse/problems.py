@@ -150,6 +150,9 @@ class EvidenceRule(_Word):
     """Another checkpoint holds bytes of the same size and checksum."""
     FILE = "file"
     """A file that the caller named holds bytes of the same size and checksum."""
+    AXES = "axes in order"
+    """A file that the caller named holds the tensor with its axes in another order. Put in their
+    own, its bytes have the same size and checksum; offset and size are those in the file."""
     FILLED = "filled"
     """Lost bytes were filled with these bytes of another checkpoint."""
     MERGED = "merged"

@@ -15,11 +15,16 @@ import graph_builder
 import numpy as np
 import pytest
 from crc32c import crc32c
+from google.protobuf import text_format
+from google.protobuf.message import Message
 from packages import h5py, safetensors
 
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.memory import MemorySource
 from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.proto.graph_pb2 import GraphDef
+from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
+from ckptparse.proto.saved_model_pb2 import SavedModel
 from ckptparse.recovery.evidence.graphs import iter_graphs
 from ckptparse.recovery.evidence.payloads import Match, find_everywhere, find_payloads
 
@@ -98,6 +103,38 @@ def as_graph() -> bytes:
     return graph_builder.graph(nodes)
 
 
+def as_values() -> bytes:
+    """A graph whose constants are lists of numbers, packed."""
+    nodes = [
+        graph_builder.node(
+            name,
+            "Const",
+            value=graph_builder.of_tensor(builder.field(5, array.tobytes()), dims=array.shape),
+        )
+        for name, array in arrays().items()
+    ]
+    return graph_builder.graph(nodes)
+
+
+def as_text(message: Message) -> bytes:
+    return text_format.MessageToString(message).encode()
+
+
+def as_text_graph() -> bytes:
+    return b"# A graph.\n" + as_text(GraphDef.FromString(as_graph()))
+
+
+def as_text_meta() -> bytes:
+    meta = MetaGraphDef(graph_def=GraphDef.FromString(as_graph()))
+    meta.meta_info_def.tensorflow_version = "2.21.0"
+    return b"\xef\xbb\xbf" + as_text(meta)
+
+
+def as_text_model() -> bytes:
+    meta = MetaGraphDef(graph_def=GraphDef.FromString(as_values()))
+    return as_text(SavedModel(saved_model_schema_version=1, meta_graphs=[meta]))
+
+
 def as_flatbuffer() -> bytes:
     out = bytearray(b"\x1c\0\0\0TFL3")
     for array in arrays().values():
@@ -117,6 +154,11 @@ CONTAINERS: dict[str, Callable[[], bytes]] = {
     "tar": as_tar,
     "tar.gz": lambda: gzip.compress(as_tar()),
     "frozen graph": as_graph,
+    "lists of numbers": as_values,
+    "graph in text": as_text_graph,
+    "graph in text, packed": lambda: gzip.compress(as_text_graph()),
+    "meta graph in text": as_text_meta,
+    "saved model in text": as_text_model,
     "tflite": as_flatbuffer,
 }
 
@@ -188,6 +230,26 @@ def test_what_would_unpack_to_too_much_is_left_out() -> None:
     assert len(list(find_payloads(source, wanted, limits=DEFAULT_LIMITS))) == 1
 
 
+@pytest.mark.parametrize("limit", ["text_bytes", "message_bytes"])
+def test_a_graph_whose_text_is_too_long_is_not_parsed(limit: str) -> None:
+    data = as_text_graph()
+    wanted = [wanted_of(array) for array in arrays().values()]
+    limits = Limits(**{limit: len(data) - 1})
+    assert list(find_payloads(MemorySource("x", data), wanted, limits=limits)) == []
+    limits = Limits(**{limit: len(data)})
+    assert len(list(find_payloads(MemorySource("x", data), wanted, limits=limits))) == len(SHAPES)
+
+
+def test_text_that_begins_as_a_graph_does_and_is_none_is_searched_as_it_is() -> None:
+    array = arrays()["kernel"]
+    for head in (b"node: a list\n", b"versions { producer: ", b"library"):
+        data = head.ljust(4096, b" ") + array.tobytes()
+        (match,) = find_everywhere(
+            MemorySource("x", data), [wanted_of(array)], limits=DEFAULT_LIMITS
+        )
+        assert match.offset == 4096
+
+
 # ---------------------------------------------------------------------------------------- graphs
 
 
@@ -239,7 +301,22 @@ def test_a_meta_graph_a_graph_and_a_saved_model_give_their_graphs(fixtures: Path
     ] == [True]
 
 
-@pytest.mark.parametrize("kind", ["meta-graph", "graph", "saved-model-pb", "tfrecord", "npz"])
+def test_graphs_that_are_text_are_read_as_binary_ones_are(fixtures: Path) -> None:
+    data = (fixtures / "graphs" / "saver_to_rebuild" / "model.meta").read_bytes()
+    text = MemorySource("m", as_text(MetaGraphDef.FromString(data)))
+    (binary,) = iter_graphs(MemorySource("m", data), "meta-graph", limits=DEFAULT_LIMITS)
+    (graph,) = iter_graphs(text, "meta-graph", limits=DEFAULT_LIMITS)
+    assert graph.savers == binary.savers
+    plain = MemorySource("g", as_text_graph())
+    assert [len(graph.nodes) for graph in iter_graphs(plain, "graph", limits=DEFAULT_LIMITS)] == [4]
+    model = MemorySource("s", as_text_model())
+    (graph,) = iter_graphs(model, "saved-model-pbtxt", limits=DEFAULT_LIMITS)
+    assert graph.is_meta_graph and len(graph.nodes) == 4
+
+
+@pytest.mark.parametrize(
+    "kind", ["meta-graph", "graph", "saved-model-pb", "saved-model-pbtxt", "tfrecord", "npz"]
+)
 def test_what_is_no_graph_gives_none(kind: str) -> None:
     source = MemorySource("x", np.random.default_rng(3).bytes(1000))
     assert list(iter_graphs(source, kind, limits=DEFAULT_LIMITS)) == []

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import builder
 import numpy as np
 import pytest
+from google.protobuf import text_format
 
 import ckptparse
 from ckptparse.dtypes import DataType
 from ckptparse.errors import MalformedError
 from ckptparse.files.memory import MemorySource
 from ckptparse.graph.graph import Graph
+from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
 from ckptparse.recovery.rebuild.counted import (
     count_strings,
     find_last_string,
@@ -277,3 +280,37 @@ def test_an_object_graph_gives_order_and_keys_and_the_caller_the_shapes() -> Non
         (keys[2].key, 32),
         (OBJECT_GRAPH, 40),
     ]
+
+
+@pytest.mark.parametrize("where", ["beside", "named"])
+def test_a_graph_in_text_gives_the_lost_index(where: str, fixtures: Path, tmp_path: Path) -> None:
+    original = fixtures / "graphs" / "saver_to_rebuild"
+    run, other = tmp_path / "run", tmp_path / "other"
+    run.mkdir()
+    other.mkdir()
+    for path in original.glob("model.data-*"):
+        (run / path.name).write_bytes(path.read_bytes())
+    meta = MetaGraphDef.FromString((original / "model.meta").read_bytes())
+    # An Estimator writes the graph alone, under this name.
+    text = (run if where == "beside" else other) / "graph.pbtxt"
+    text.write_text(text_format.MessageToString(meta.graph_def), encoding="utf-8")
+    evidence = [] if where == "beside" else [str(text)]
+    recovery = ckptparse.recover(str(run / "model"), evidence=evidence)
+    whole = ckptparse.read(str(original / "model"))
+    assert set(recovery) == set(whole)
+    for name, tensor in recovery.items():
+        assert str(tensor.evidence[0].rule) == "save op"
+        assert tensor.evidence[0].path == str(text)
+        assert np.array_equal(tensor.read(), whole[name])
+
+
+def test_a_saved_model_in_text_gives_the_index_of_its_variables(
+    fixtures: Path, tmp_path: Path
+) -> None:
+    original = fixtures / "saved_model" / "tf1_text"
+    shutil.copytree(original, tmp_path / "m")
+    (tmp_path / "m" / "variables" / "variables.index").unlink()
+    recovery = ckptparse.recover(str(tmp_path / "m"))
+    whole = ckptparse.read(str(original))
+    assert set(recovery) == set(whole)
+    assert all(np.array_equal(recovery[name].read(), value) for name, value in whole.items())

@@ -17,7 +17,7 @@ from ckptparse.identification.sample import Sample
 from ckptparse.proto.checkpoint_state_pb2 import CheckpointState
 from ckptparse.proto.parsing import parse_text
 
-__all__ = ["find_foreign_text", "find_known_text"]
+__all__ = ["find_foreign_text", "find_known_text", "name_text"]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _REPLACEMENT = b"\xef\xbf\xbd"
@@ -65,12 +65,17 @@ def find_known_text(sample: Sample) -> Finding | None:
     """Find the text form of a message that TensorFlow writes."""
     if not _is_text(sample.head):
         return None
-    match = _FIRST_FIELD.match(sample.head.removeprefix(_BYTE_ORDER_MARK))
-    name = match.group(1).decode("ascii") if match else ""
-    for kind, fields in _TEXT_PROTOS.items():
-        if name in fields:
-            return _finish(kind, sample)
+    kind = name_text(sample.head)
+    if kind is not None:
+        return _finish(kind, sample)
     return Finding("unknown", {"what": _describe_text(sample.head)})
+
+
+def name_text(head: bytes) -> str | None:
+    """Return the kind of the message whose text begins so; None if it is none that is known."""
+    match = _FIRST_FIELD.match(head.removeprefix(_BYTE_ORDER_MARK))
+    name = match.group(1).decode("ascii") if match and _is_text(head) else ""
+    return next((kind for kind, fields in _TEXT_PROTOS.items() if name in fields), None)
 
 
 def _find_pointer(sample: Sample) -> Finding | None:

@@ -22,6 +22,7 @@ from ckptparse.examination.places import NO_CHANCE, Place, TwinKey, twin_key
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.filenames import split_data_path
 from ckptparse.problems import Cause, EvidenceRule, Status
+from ckptparse.recovery.evidence.gather import Found
 from ckptparse.recovery.mended import (
     Mended,
     at_place,
@@ -40,6 +41,7 @@ __all__ = ["Matcher"]
 _LARGEST_SPLIT = 1 << 22
 """Bytes of the largest payload of which every byte is tried as the one where others were put in:
 the chance that one fits is 1 in 1,000."""
+_FILE_METHOD = "taking another file's bytes"
 _MOST_DISTANCES = 8
 """Distances of which each pair of neighbours is tried, for every payload that is lost."""
 _MOST_MERGED = 1 << 31
@@ -56,7 +58,7 @@ class Matcher:
         places: Mapping[DataFile, Sequence[Place]],
         siblings: Siblings,
         *,
-        found: Mapping[Wanted, tuple[DataFile, int, float]],
+        found: Mapping[Wanted, Found],
         data_files: Sequence[tuple[str, int, int]],
     ) -> None:
         """Take what is known of other places.
@@ -201,17 +203,23 @@ class Matcher:
         found = self._found.get(Wanted(payload.size, payload.crc32c))
         if found is None:
             return None
-        file, offset, chance = found
-        there = payload.moved(file, offset - payload.offset)
-        note = self._describe(file)
+        there = payload.moved(found.file, found.offset - payload.offset)
+        note, method, rule = self._describe(found.file), _FILE_METHOD, EvidenceRule.FILE
+        if found.turned is not None:
+            axes = ", ".join(map(str, found.turned.axes))
+            note += f", if its axes, which lie there in the order ({axes}), are put in their own"
+            method, rule = (
+                f"{_FILE_METHOD}, and its axes from the order ({axes})",
+                EvidenceRule.AXES,
+            )
         return _equal(
             there,
             payload,
             None,
-            method="taking another file's bytes",
-            chance=max(chance, NO_CHANCE),
+            method=method,
+            chance=max(found.chance, NO_CHANCE),
             note=note,
-            rule=EvidenceRule.FILE,
+            rule=rule,
         )
 
     def _describe(self, file: DataFile) -> str:

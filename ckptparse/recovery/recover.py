@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckptparse.crc.flips import HIGHEST_CHANCE
-from ckptparse.crc.windows import Wanted
 from ckptparse.errors import NotACheckpointError
 from ckptparse.examination.case import (
     Case,
@@ -46,6 +45,7 @@ from ckptparse.recovery.asked import describe_asked
 from ckptparse.recovery.doubt import find_doubted
 from ckptparse.recovery.evidence.gather import Evidence
 from ckptparse.recovery.evidence.places import find_places
+from ckptparse.recovery.evidence.sought import list_sought
 from ckptparse.recovery.expectations import Expectations
 from ckptparse.recovery.images import find_in_images
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
@@ -105,7 +105,8 @@ def recover(
         evidence: Files and directories that may help; their content tells what kind they are. For a
             lost index: copies, other checkpoints, `.meta` files, SavedModels and event files. For
             lost tensors: `.keras`, HDF5, npz, npy, safetensors, frozen graphs, TFLite, zip and tar
-            archives, disk images, files that a rescue program saved.
+            archives, disk images, files that a rescue program saved. Graphs may be text (`.pbtxt`).
+            Axes may lie there in another order.
         mapfile: The map file of ddrescue that belongs to an image among the evidence. Bytes that
             ddrescue could not read are not used.
         shapes: For a lost index: the shapes of the tensors by name, such as `{"w": [3, 4], "n":
@@ -276,14 +277,6 @@ def _work_out(case: Case, options: _Options) -> None:
         case.views.append(view)
 
 
-def _lost(case: Case) -> Iterator[Wanted]:
-    """Iterate over the sizes and checksums of lost payloads."""
-    for _, part in case.parts():
-        payload = part.payload
-        if part.is_lost and payload is not None and payload.crc32c is not None:
-            yield Wanted(payload.size, payload.crc32c)
-
-
 def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
     files = case.files
     evidence = options.evidence
@@ -303,7 +296,7 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
             find_twins(case),
             found.places,
             siblings,
-            found=evidence.find(_lost(case), options.workers),
+            found=evidence.find(list_sought(case), options.workers),
             data_files=evidence.data_files,
         ),
         Inferrer(

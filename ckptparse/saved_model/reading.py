@@ -23,7 +23,13 @@ from ckptparse.proto.saved_model_pb2 import SavedModel as SavedModelProto
 from ckptparse.proto.wire import BYTES, VARINT, Buffer, iter_fields, read_varint
 from ckptparse.saved_model.chunked import read_chunked_message
 
-__all__ = ["SAVED_MODEL_FILES", "SerializedModel", "find_saved_model_file", "read_saved_model"]
+__all__ = [
+    "SAVED_MODEL_FILES",
+    "SerializedModel",
+    "find_saved_model_file",
+    "parse_saved_model",
+    "read_saved_model",
+]
 
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 """In the order in which they are looked for."""
@@ -76,9 +82,19 @@ def _read(source: Source, *, limits: Limits, verify: bool) -> SerializedModel:
     limits.check("message_bytes", source.size, "The size of the SavedModel")
     data = source.read_at(0, source.size)
     if source.path.endswith(".pbtxt"):
-        what = "a SavedModel"
-        return _serialize(parse_text(SavedModelProto, data, limits=limits, what=what))
+        return parse_saved_model(data, limits=limits)
     return _split(data)
+
+
+def parse_saved_model(text: bytes, *, limits: Limits, path: str | None = None) -> SerializedModel:
+    """Parse a SavedModel that is text.
+
+    Raises:
+        MalformedError: The text is no such message, or not UTF-8.
+        LimitError: The text is too long, or nested too deep.
+    """
+    what = "a SavedModel"
+    return _serialize(parse_text(SavedModelProto, text, limits=limits, path=path, what=what))
 
 
 def _split(data: bytes) -> SerializedModel:

@@ -6,6 +6,7 @@
     safetensors        at the offsets in the header
     HDF5               contiguous datasets: messages `03 01`, address, size; others by h5py
     TFLite, protobuf   after a run's length: 32 bits, or a tag and a varint
+    .pbtxt             as protobuf, in the binary form of the message
 
 A container is not trusted. It only says where a checksum is worth computing.
 """
@@ -33,6 +34,7 @@ from ckptparse.files.views import JoinedSource, Range
 from ckptparse.limits import Limits
 from ckptparse.recovery.conversions import Conversion, undo
 from ckptparse.recovery.evidence.datasets import DatasetSource, iter_datasets
+from ckptparse.recovery.evidence.texts import HEAD, is_graph, read_binary
 
 __all__ = ["Candidate", "iter_candidates", "iter_parts"]
 
@@ -46,10 +48,9 @@ contain itself."""
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HDF5_LAYOUT = re.compile(rb"\x03\x01(.{8})(.{8})", re.DOTALL)
-_TENSOR_CONTENT = 0x22
-"""The tag of TensorProto.tensor_content, and of most other payloads in field 4."""
-_FIRST_FIELD = 0x0A
-"""The tag of a message's first field, if that is bytes."""
+_TAGS = (0x22, 0x0A, 0x2A, 0x32)
+"""Tags before payloads: of TensorProto.tensor_content and most others, in field 4; of a message's
+first field; of TensorProto.float_val and double_val, in fields 5 and 6."""
 _MESSAGES = (b"\x08", b"\x0a", b"\x12")
 """The first bytes of messages: a tag of field 1 (a number, or bytes) or of field 2 (bytes)."""
 
@@ -67,7 +68,7 @@ def iter_parts(source: Source, *, limits: Limits, depth: int = 0) -> Iterator[So
     Members that are not compressed are ranges of the file. A member that cannot be unpacked, or
     takes more than `Limits.decompressed_bytes`, is left out.
     """
-    head = source.read_at(0, min(512, source.size))
+    head = source.read_at(0, min(HEAD, source.size))
     opener = _opener_of(head)
     if opener is None or depth >= _DEEPEST:
         yield source
@@ -92,7 +93,7 @@ def _opener_of(head: bytes) -> Callable[[Source, Limits], Iterator[Source]] | No
     # The magic of a tar header, in the first header of the archive.
     if head[257:262] == b"ustar":
         return _iter_tar
-    return None
+    return _iter_text if is_graph(head) else None
 
 
 def _iter_zip(source: Source, limits: Limits) -> Iterator[Source]:
@@ -130,6 +131,10 @@ def _iter_tar(source: Source, limits: Limits) -> Iterator[Source]:  # noqa: ARG0
 def _iter_gzip(source: Source, limits: Limits) -> Iterator[Source]:  # noqa: ARG001 - as its brothers
     undone = undo(source, Conversion.GZIP)
     yield source if undone is None else undone
+
+
+def _iter_text(source: Source, limits: Limits) -> Iterator[Source]:
+    yield read_binary(source, limits=limits)
 
 
 def iter_candidates(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
@@ -207,7 +212,7 @@ def _in_message(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
     for start, data in _iter_pieces(source):
         view = np.frombuffer(data + bytes(_OVERLAP), np.uint8)
         body = view[: min(_PIECE, len(data))]
-        tags = np.flatnonzero((body == _TENSOR_CONTENT) | (body == _FIRST_FIELD))
+        tags = np.flatnonzero(np.logical_or.reduce([body == tag for tag in _TAGS]))
         lengths, ends = _varints(view, tags + 1)
         fitting = np.isin(lengths, wanted)
         for end, size in zip(ends[fitting].tolist(), lengths[fitting].tolist(), strict=True):

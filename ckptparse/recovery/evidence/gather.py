@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.windows import Wanted
@@ -16,16 +17,17 @@ from ckptparse.filenames import INDEX_SUFFIX, belongs_to, split_data_path
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.graph.graph import Graph
+from ckptparse.recovery.evidence.axes import TensorForm, Turned, TurnedFile
 from ckptparse.recovery.evidence.containers import iter_parts
 from ckptparse.recovery.evidence.graphs import iter_graphs
 from ckptparse.recovery.evidence.payloads import Match, find_everywhere, find_payloads
 from ckptparse.recovery.workers import CALLER, Workers
 
-__all__ = ["Evidence", "Member"]
+__all__ = ["Evidence", "Found", "Member"]
 
 _MOST_FILES = 10_000
 """Files in directories that are looked at: each is opened once. Those beyond are left out."""
-_GRAPHS = ("meta-graph", "graph", "saved-model-pb", "tfrecord")
+_GRAPHS = ("meta-graph", "graph", "saved-model-pb", "saved-model-pbtxt", "tfrecord")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,17 @@ class Member:
             if part.path == self.name:
                 return part
         raise CheckpointNotFoundError("The archive does not hold it any more", path=self.name)
+
+
+class Found(NamedTuple):
+    """Where a run of bytes is in a file of the evidence."""
+
+    file: DataFile
+    offset: int
+    chance: float
+    """Chance that these are other bytes."""
+    turned: Turned | None
+    """How the axes of the tensor lie there, if they do so in another order."""
 
 
 class Evidence:
@@ -119,25 +132,28 @@ class Evidence:
             return []
 
     def find(
-        self, wanted: Iterable[Wanted], workers: Workers = CALLER
-    ) -> dict[Wanted, tuple[DataFile, int, float]]:
-        """Find runs of bytes in the files: where each is, and the chance that it is another one.
+        self, wanted: Mapping[Wanted, Collection[TensorForm]], workers: Workers = CALLER
+    ) -> dict[Wanted, Found]:
+        """Find runs of bytes in the files.
+
+        Args:
+            wanted: The runs. Of those that are tensors: their shapes.
+            workers: Who searches.
 
         Raises:
             StorageError: A worker failed.
         """
-        left = dict.fromkeys(wanted)
-        found: dict[Wanted, tuple[DataFile, int, float]] = {}
+        left = dict(wanted)
+        found: dict[Wanted, Found] = {}
         for path in self.files:
             if not left:
                 break
             try:
                 with closing(self.context.storage.open(path)) as source:
                     for match in self._iter_matches(source, self.kinds[path], left, workers):
-                        undo = None if match.source is source else self._undo(match.source)
-                        found.setdefault(
-                            match.wanted, (DataFile(path, undo), match.offset, match.chance)
-                        )
+                        file = self._file_of(match, path, source)
+                        one = Found(file, match.offset, match.chance, match.turned)
+                        found.setdefault(match.wanted, one)
             except CheckpointError as error:
                 # A file that cannot be read gives nothing.
                 if error is workers.failure:
@@ -147,19 +163,27 @@ class Evidence:
         return found
 
     def _iter_matches(
-        self, source: Source, kind: str, wanted: Collection[Wanted], workers: Workers
+        self,
+        source: Source,
+        kind: str,
+        wanted: Mapping[Wanted, Collection[TensorForm]],
+        workers: Workers,
     ) -> Iterator[Match]:
         """Iterate over runs at places that a container names; in an unknown file, anywhere."""
         limits = self.context.limits
-        yield from find_payloads(source, wanted, limits=limits)
+        yield from find_payloads(source, wanted, limits=limits, forms=wanted)
         if kind == "unknown":
             # Each position and run adds 1 in 2^32: so many are sought that the bound still holds.
             count = int(HIGHEST_CHANCE * 2**32) // max(1, source.size // 4)
             largest = sorted(wanted, key=lambda item: -item.size)[:count]
             yield from find_everywhere(source, largest, limits=limits, workers=workers)
 
-    def _undo(self, part: Source) -> Member:
-        return Member(part.path, self.context)
+    def _file_of(self, match: Match, path: str, source: Source) -> DataFile:
+        part = match.source
+        member = None if part is source else Member(part.path, self.context)
+        if match.turned is None:
+            return DataFile(path, member)
+        return DataFile(path, TurnedFile(match.turned, match.offset, match.wanted.size, member))
 
     def _is_prefix(self, path: str) -> bool:
         stat = self.context.storage.stat(path + INDEX_SUFFIX)

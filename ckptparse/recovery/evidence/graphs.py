@@ -1,5 +1,7 @@
 """Read graphs from files of any kind: `.meta`, frozen graphs, SavedModels, TensorBoard's events.
 
+All but the events may be text (`.pbtxt`).
+
 Event   1 wall_time   2 step   4 graph_def   9 meta_graph_def: both serialized, as bytes
 """
 
@@ -15,6 +17,7 @@ from ckptparse.files.storage import Source
 from ckptparse.graph.graph import Graph
 from ckptparse.limits import Limits
 from ckptparse.proto.wire import BYTES, iter_fields
+from ckptparse.saved_model.reading import parse_saved_model
 
 __all__ = ["iter_event_graphs", "iter_graphs"]
 
@@ -42,17 +45,23 @@ def iter_graphs(source: Source, kind: str, *, limits: Limits) -> Iterator[Graph]
             yield from iter_event_graphs(source, limits=limits)
             return
         limits.check("message_bytes", source.size, "The size of the graph", path=source.path)
-        data = source.read_at(0, source.size)
-        if kind == "meta-graph":
-            yield _decode(data, is_meta=True, limits=limits, path=source.path)
-        elif kind == "graph":
-            yield _decode(data, is_meta=False, limits=limits, path=source.path)
-        elif kind == "saved-model-pb":
-            for number, wire, start, stop in iter_fields(data):
-                if (number, wire) == (_META_GRAPHS, BYTES):
-                    yield Graph.from_meta_graph(data[start:stop], limits=limits, path=source.path)
+        yield from _decode_all(source, kind, limits)
     except CheckpointError:
         return
+
+
+def _decode_all(source: Source, kind: str, limits: Limits) -> Iterator[Graph]:
+    """Iterate over the graphs of a file that is one message."""
+    data, path = source.read_at(0, source.size), source.path
+    if kind in ("meta-graph", "graph"):
+        yield _decode(data, is_meta=kind == "meta-graph", limits=limits, path=path)
+    elif kind == "saved-model-pbtxt":
+        for meta in parse_saved_model(data, limits=limits, path=path).meta_graphs:
+            yield Graph.from_meta_graph(meta, limits=limits, path=path)
+    elif kind == "saved-model-pb":
+        for number, wire, start, stop in iter_fields(data):
+            if (number, wire) == (_META_GRAPHS, BYTES):
+                yield Graph.from_meta_graph(data[start:stop], limits=limits, path=path)
 
 
 def _decode(data: bytes, *, is_meta: bool, limits: Limits, path: str) -> Graph:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ckptparse.coding.checksum import crc32c
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 from ckptparse.parallel import stream_crc
-from ckptparse.recovery.evidence.containers import iter_candidates, iter_parts
+from ckptparse.recovery.evidence.axes import LARGEST, TensorForm, Turned, orders_of, turn_back
+from ckptparse.recovery.evidence.containers import Candidate, iter_candidates, iter_parts
 from ckptparse.recovery.workers import CALLER, Piece, Workers
 
 __all__ = ["Match", "find_everywhere", "find_payloads"]
@@ -22,6 +24,8 @@ _LARGEST = 1 << 28
 _TINY = 16
 """Runs of fewer bytes are not sought. They are steps, flags and rates, equal bytes are everywhere,
 and up to 4 bytes follow from the checksum alone."""
+_MOST_TURNED = 1 << 32
+"""Bytes whose axes are put in another order, for one file: that takes some ten seconds."""
 _CHECKSUMS = 2**32
 """Values of a checksum: other bytes have the same one with a chance of 1 in so many."""
 
@@ -37,17 +41,27 @@ class Match:
     """In that source."""
     chance: float
     """Chance that these are other bytes: the number of places that were tried, / 2^32."""
+    turned: Turned | None = None
+    """How its axes lie there; None: in their own order."""
 
 
-def find_payloads(source: Source, wanted: Iterable[Wanted], *, limits: Limits) -> Iterator[Match]:
+Forms = Mapping[Wanted, Collection[TensorForm]]
+
+
+def find_payloads(
+    source: Source, wanted: Iterable[Wanted], *, limits: Limits, forms: Forms | None = None
+) -> Iterator[Match]:
     """Find runs at the places that a container names, each once.
 
     Args:
         source: The file.
         wanted: The runs. Those of fewer than 16 bytes are not sought.
         limits: Bounds on what is unpacked.
+        forms: Of runs that are tensors: their shapes. They are found with their axes in another
+            order, too.
     """
     left = _by_size(wanted)
+    turner = _Turner(forms or {})
     tried = 0
     for part in iter_parts(source, limits=limits):
         seen: set[tuple[int, int]] = set()
@@ -56,13 +70,54 @@ def find_payloads(source: Source, wanted: Iterable[Wanted], *, limits: Limits) -
             if not crcs or (offset, size) in seen or offset + size > part.size:
                 continue
             seen.add((offset, size))
-            tried += 1
-            crc = stream_crc(part.read_at, offset, size)
-            if crc in crcs:
-                crcs.discard(crc)
-                yield Match(Wanted(size, crc), part, offset, tried * (len(crcs) + 1) / _CHECKSUMS)
+            for crc, turned in _read_as(part, Candidate(offset, size), turner):
+                tried += 1
+                if crc in crcs:
+                    chance = tried * len(crcs) / _CHECKSUMS
+                    crcs.discard(crc)
+                    yield Match(Wanted(size, crc), part, offset, chance, turned)
+                    break
         if not any(left.values()):
             return
+
+
+def _read_as(
+    part: Source, place: Candidate, turner: _Turner
+) -> Iterator[tuple[int, Turned | None]]:
+    """Iterate over the checksums of a run: as it is, and with its axes in other orders."""
+    yield stream_crc(part.read_at, place.offset, place.size), None
+    if turner.takes(place.size):
+        yield from turner.checksums(part.read_at(place.offset, place.size))
+
+
+class _Turner:
+    """Puts the axes of runs in the orders that converters use; those that fitted come first."""
+
+    def __init__(self, forms: Forms) -> None:
+        found: dict[int, set[TensorForm]] = defaultdict(set)
+        for item, these in forms.items():
+            found[item.size].update(these)
+        self._turned = {
+            size: [Turned(form, axes) for form in these for axes in orders_of(form)]
+            for size, these in found.items()
+        }
+        self._fitted: Counter[tuple[int, ...]] = Counter()
+        self._left = _MOST_TURNED
+
+    def takes(self, size: int) -> bool:
+        """Tell whether a run of that size may be a tensor that was turned."""
+        return bool(self._turned.get(size)) and size <= min(LARGEST, self._left)
+
+    def checksums(self, data: bytes) -> Iterator[tuple[int, Turned]]:
+        """Iterate over the checksums of a run in other orders; stopped early, the last one fits."""
+        for turned in sorted(self._turned[len(data)], key=lambda one: -self._fitted[one.axes]):
+            if len(data) > self._left:
+                return
+            self._left -= len(data)
+            # Whoever asks for no more has found what it sought.
+            self._fitted[turned.axes] += 1
+            yield crc32c(turn_back(data, turned)), turned
+            self._fitted[turned.axes] -= 1
 
 
 def find_everywhere(

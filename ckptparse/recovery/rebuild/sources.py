@@ -22,7 +22,9 @@ from ckptparse.saved_model.keras_metadata import KERAS_METADATA_FILE
 __all__ = ["find_shapes", "iter_sources", "layout_of_view"]
 
 _META = ".meta"
-_MODEL_FILES = ("saved_model.pb",)
+_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+_TEXT_GRAPH = "graph.pbtxt"
+"""What an Estimator writes beside its checkpoints, and `tf.io.write_graph` is given as a name."""
 _KERAS = "keras-metadata"
 _EVENTS = "tfevents"
 _MOST_EVENTS = 8
@@ -75,7 +77,8 @@ def _graph_files(case: Case, *, events: bool) -> Iterator[str]:
         candidates += [storage.join(case.survey.saved_model, name) for name in _MODEL_FILES]
     if events:
         names = [name for name in storage.list(case.survey.directory) if _EVENTS in name]
-        candidates += [storage.join(case.survey.directory, name) for name in names[:_MOST_EVENTS]]
+        names = [*names[:_MOST_EVENTS], _TEXT_GRAPH]
+        candidates += [storage.join(case.survey.directory, name) for name in names]
     for path in candidates:
         stat = storage.stat(path)
         if stat is not None and stat.kind == "file":
