@@ -208,10 +208,8 @@ class Matcher:
         if found.turned is not None:
             axes = ", ".join(map(str, found.turned.axes))
             note += f", if its axes, which lie there in the order ({axes}), are put in their own"
-            method, rule = (
-                f"{_FILE_METHOD}, and its axes from the order ({axes})",
-                EvidenceRule.AXES,
-            )
+            method = f"{_FILE_METHOD}, with its axes put in order from ({axes})"
+            rule = EvidenceRule.AXES
         return _equal(
             there,
             payload,
