@@ -396,7 +396,7 @@ def test_errors_show_odd_names_without_their_control_characters(tmp_path: Path, 
 # ---- any bytes at all
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_as_an_entry_are_an_array_or_a_checkpoint_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
@@ -407,7 +407,7 @@ def test_any_bytes_as_an_entry_are_an_array_or_a_checkpoint_error(
     outcome_is_safe(bundle.write(tmp_path_factory.mktemp("e") / "x"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=100))
 def test_any_bytes_as_a_header_are_an_array_or_a_checkpoint_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
@@ -417,7 +417,7 @@ def test_any_bytes_as_a_header_are_an_array_or_a_checkpoint_error(
     outcome_is_safe(bundle.write(tmp_path_factory.mktemp("h") / "x"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=300), st.sampled_from([b.RAW, b.SNAPPY]))
 def test_any_bytes_as_a_block_are_an_array_or_a_checkpoint_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, kind: int
@@ -432,7 +432,7 @@ def test_any_bytes_as_a_block_are_an_array_or_a_checkpoint_error(
     outcome_is_safe(str(folder / "x"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), min_size=1, max_size=6),
     st.data(),
@@ -457,7 +457,7 @@ def test_entries_of_any_fields_are_an_array_or_a_checkpoint_error(
 EXTENTS = st.lists(st.none() | st.tuples(st.integers(-2, 8), st.integers(-2, 8)), max_size=3)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     made=st.builds(
         b.Entry,
