@@ -87,6 +87,15 @@ def test_tolerances_and_nan_are_as_numpy_has_them(tmp_path: Path) -> None:
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+@pytest.mark.parametrize("tolerance", [-1, -1e-9, float("nan")])
+def test_tolerances_below_0_are_refused(tolerance: float, tmp_path: Path) -> None:
+    one = save(tmp_path, "a", {"w": np.zeros(2)})
+    with pytest.raises(ValueError, match="0 or more"):
+        ckptparse.diff(one, one, atol=tolerance)
+    with pytest.raises(ValueError, match="0 or more"):
+        ckptparse.diff(one, one, rtol=tolerance)
+
+
 def test_names_of_the_first_may_be_renamed(tmp_path: Path) -> None:
     one = save(tmp_path, "a", {"a/w": np.zeros(3), "b": np.ones(2)})
     other = save(tmp_path, "b", {"a.w": np.zeros(3), "b": np.ones(2)})

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -105,9 +106,26 @@ def _click_type(plain: Any, given: Option | Argument) -> Any:
 
     if issubclass(plain, Enum):
         return click.Choice([one.value for one in plain])
-    if plain is int and isinstance(given, Option) and given.min is not None:
-        return click.IntRange(min=given.min)
-    return plain
+    least = given.min if isinstance(given, Option) else None
+    if least is None:
+        return plain
+    return click.IntRange(min=least) if plain is int else _number_from(least)
+
+
+def _number_from(least: int) -> Any:
+    """Make the type of numbers that are at least so much; NaN is not."""
+    import click
+
+    class Number(click.FloatRange):
+        name = "float"
+
+        def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+            number = super().convert(value, param, ctx)
+            if math.isnan(number):
+                self.fail(f"{value!r} is no number to compare with.", param, ctx)
+            return number
+
+    return Number(min=least)
 
 
 def _caster(plain: Any, *, several: bool) -> Callable[..., Any]:

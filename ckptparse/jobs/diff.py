@@ -169,7 +169,10 @@ def diff(
 
     Raises:
         CheckpointError: As for `open`.
+        ValueError: A tolerance is below 0, or NaN.
     """
+    if not (rtol >= 0 and atol >= 0):
+        raise ValueError(f"Expected tolerances of 0 or more, found rtol={rtol} and atol={atol}")
     a, a_context = begin_with(a, store=store, cache=cache, limits=limits, progress=progress)
     b, b_context = begin_with(b, store=store, cache=cache, limits=limits, progress=progress)
     rules = make_rules(rename, None, limits)

@@ -104,6 +104,8 @@ def test_an_error_says_what_where_and_what_to_try(call: Call) -> None:
         "average {} -o {}/o -w abc",
         "average {0} {0} -o {1}/o -w 1e308 -w 1e308",
         "average {0} {0} -o {1}/o -w 1",
+        "diff {0} {0} --rtol nan",
+        "diff {0} {0} --atol -1",
     ],
 )
 def test_a_wrong_value_of_an_option_is_no_unexpected_error(
