@@ -71,6 +71,7 @@ TESTS: dict[str, Sequence[str]] = {
         "test_bundle_checks",
         "test_bundle_plans",
         "test_bundle_regions",
+        "test_bundle_many",
         "test_bundle_ways",
         "test_bundle_payloads",
         "test_bundle_rules",
