@@ -267,6 +267,39 @@ def test_a_record_of_junk_is_malformed(tmp_path: Path, record: bytes) -> None:
     assert caught.value.path == str(tmp_path / "m")
 
 
+_HALVES = field(13, b"\x80\x78\x80\x7c")
+"""The typed field of a TensorProto: two halves."""
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        field(2, field(2, b"\x0a\x05\x08") + field(3, _HALVES)),
+        field(2, field(3, _HALVES + field(2, b"\x12\x7f"))),
+        field(1, b"\x0a\x7f") + field(2, field(3, _HALVES)),
+        field(2, field(3, _HALVES[:3])) + field(2, field(3, _HALVES[3:])),
+    ],
+    ids=["slice", "shape", "list", "two halves of a message"],
+)
+def test_a_record_that_does_not_parse_is_malformed_wherever_it_is(
+    tmp_path: Path, record: bytes
+) -> None:
+    """TensorFlow does not find such a tensor, though the values themselves are there."""
+    pairs = small_file().pairs()
+    number = next(n for n, (key, _) in enumerate(pairs) if b"half" in key)
+    pairs[number] = (pairs[number][0], field(2, field(3, _HALVES)))
+    (tmp_path / "m").write_bytes(builder.table(pairs).data)
+    assert ckptparse.read(tmp_path / "m")["half"].shape
+    pairs[number] = (pairs[number][0], record)
+    (tmp_path / "m").write_bytes(builder.table(pairs).data)
+    with ckptparse.open(tmp_path / "m") as checkpoint, pytest.raises(MalformedError) as caught:
+        checkpoint["half"].read()
+    assert caught.value.tensor == "half"
+    report = ckptparse.verify(tmp_path / "m")
+    assert {"v1.record"} == {problem.code for problem in report.problems}
+    assert report.tensors["half"].status == "corrupt"
+
+
 @pytest.mark.parametrize(
     ("limits", "field_name"),
     [

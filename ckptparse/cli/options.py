@@ -83,11 +83,12 @@ def to_click(name: str, annotation: Any, default: Any, *, required: bool) -> cli
         [name, *given.names],
         help=given.help,
         metavar=given.metavar,
-        default=shown,
         is_flag=flag,
         multiple=several,
         # A number is told; that a flag is off, or a list empty, is no news.
         show_default=not flag and shown is not None,
+        # To click 8.3, what has a default is given, and be it None.
+        **({} if required else {"default": shown}),
         **{key: value for key, value in common.items() if not (flag and key == "type")},
     )
 

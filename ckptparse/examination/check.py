@@ -182,7 +182,7 @@ def _undecodable(files: DataFiles, payload: Payload, error: MalformedError) -> C
 
 def _check_record(files: DataFiles, payload: Payload, record: Record) -> Check:
     """Check a record of a V1 file. Its block has been checked already; its values must decode."""
-    from ckptparse.examination.legacy_view import decode_record
+    from ckptparse.legacy.record import decode_record
 
     count = count_elements(payload.shape)
     try:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ckptparse.bundle.naming import decode_name, decode_slice_key, encode_name, encode_slice_key
 from ckptparse.coding.checksum import unmask_crc
@@ -37,21 +36,20 @@ from ckptparse.examination.salvaged import (
 from ckptparse.examination.salvaged_table import salvage_table
 from ckptparse.inventory.survey import LegacyFile, Origin, Survey
 from ckptparse.legacy.metadata import SliceList, decode_metadata
-from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
+from ckptparse.legacy.record import find_values
+from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Problem, Severity
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.saved_tensor_slice_pb2 import SavedTensorSlices
-from ckptparse.proto.wire import BYTES, Buffer, find_submessage, iter_fields
+from ckptparse.proto.wire import BYTES, iter_fields
 from ckptparse.slices import TensorSlice
 from ckptparse.table.format import TRAILER_SIZE
 from ckptparse.tensor_proto import decode_saved_values
 from ckptparse.text import shape_text
 
-__all__ = ["decode_record", "read_legacy_view"]
+__all__ = ["read_legacy_view"]
 
 _META_KEY = b""
-_DATA, _VALUES = 2, 3
-"""Field numbers: SavedTensorSlices.data, SavedSlice.data (docs/format.md, section 3.3)."""
 _KEPT = 4096
 """Bytes of a value at most that is kept in memory once it was read. Reading a small value again
 costs more than keeping it; large ones are read again, so that memory stays small."""
@@ -90,23 +88,6 @@ def read_legacy_view(survey: Survey, files: DataFiles, *, correct: bool = False)
         reader.take_file(one)
     reader.finish()
     return reader.view
-
-
-def decode_record(
-    record: bytes, data_type: int, count: int, *, limits: Limits, budget: Budget | None = None
-) -> npt.NDArray[Any]:
-    """Decode the values of a record, flat.
-
-    Raises:
-        MalformedError: It is no message, or has another number of values.
-    """
-    values = _values_of(record)
-    return decode_saved_values(values, data_type, count, limits=limits, budget=budget)
-
-
-def _values_of(record: bytes) -> Buffer:
-    """Return the TensorProto in a record that holds its values."""
-    return find_submessage(record, _DATA, _VALUES) or b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +330,7 @@ def _is_whole(piece: TensorSlice, shape: tuple[int, ...]) -> bool:
 
 def _guess(record: bytes, limits: Limits) -> tuple[int, int] | None:
     """Return the widest type that the field of the values can hold, and how many there are."""
-    values = _values_of(record)
+    values = find_values(record)
     fields = {number for number, _, _, _ in iter_fields(values)} if values else set()
     for number in sorted(fields & set(_FIELDS)):
         data_type = _FIELDS[number]

@@ -24,18 +24,14 @@ from ckptparse.errors import ClosedError, MalformedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import hold
 from ckptparse.legacy.metadata import SliceList, read_metadata
+from ckptparse.legacy.record import decode_record
 from ckptparse.limits import Budget, Limits
 from ckptparse.locks import make_lock
-from ckptparse.proto.wire import find_submessage
 from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.table.reader import Table
 from ckptparse.tensor import DEFAULT_OPTIONS, Kind, Payload, ReadOptions, Region, Tensor, kind_of
-from ckptparse.tensor_proto import decode_saved_values
 
 __all__ = ["LegacyReader", "LegacyTensor"]
-
-_DATA, _VALUES = 2, 3
-"""Field numbers: SavedTensorSlices.data, SavedSlice.data, which is the TensorProto."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +260,8 @@ class RecordPayload:
         record = self._record
         data = self._reader.read_record(record)
         with located(path=self._reader.files[record.file]):
-            values = decode_saved_values(
-                find_submessage(data, _DATA, _VALUES) or b"",
+            values = decode_record(
+                data,
                 record.data_type,
                 math.prod(record.shape),
                 limits=self._reader.limits,

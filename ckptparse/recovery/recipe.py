@@ -137,8 +137,8 @@ def _read_record(
     opened: OpenedFiles,
 ) -> npt.NDArray[Any]:
     """Read a record of a V1 file: its value was kept, or is read from its block."""
-    from ckptparse.examination.legacy_view import decode_record
     from ckptparse.examination.salvaged import value_in_block
+    from ckptparse.legacy.record import decode_record
 
     value = record.value if recipe.file is None else None
     if value is None:

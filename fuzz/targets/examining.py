@@ -178,7 +178,8 @@ def check_verdicts(
     # Without them `verify` looks for blocks itself, wherever they lie.
     if codes["footer"]:
         return
-    if damaged["index_block"]:
+    # Nor if its keys do not rise: neighbours may then be told as one block.
+    if damaged["index_block"] or codes["index_block"]:
         del damaged["block"]
     for code, count in damaged.items():
         if codes[code] < count:

@@ -117,6 +117,14 @@ def test_a_wrong_value_of_an_option_is_no_unexpected_error(
     assert not list(tmp_path.glob("o*"))
 
 
+@pytest.mark.parametrize("command", ["page", "average"])
+def test_an_output_that_must_be_named_is_asked_for(command: str, call: Call) -> None:
+    done = call(f"ckptparse {command} fixtures/saver/my_model")
+    assert done.code == 2
+    assert "Missing option '--output' / '-o'" in done.err
+    assert not done.out
+
+
 def test_every_kind_of_floats_is_a_dtype_to_convert_to() -> None:
     names = {kind for kind in ckptparse.DataType if kind.name.startswith(convert._FLOATS)}
     assert names == FLOATS
