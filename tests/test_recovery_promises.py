@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +262,20 @@ def test_noise_of_every_kind_of_float_is_no_other_save(dtype: Any, tmp_path: Pat
     recovery = ckptparse.recover(tmp_path / "model")
     assert "set.mixed" not in {problem.code for problem in recovery.report.problems}
     assert recovery["rate"].status == "derived" and recovery["rate"].read() == np.float32(0.25)
+
+
+@pytest.mark.parametrize("attempts", [0, 1, 1000])
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[7:]])
+def test_what_is_offered_can_be_read_however_few_repairs_are_tried(
+    tmp_path: Path, attempts: int, damage: Callable[[bytes], bytes]
+) -> None:
+    _two_saves(tmp_path)
+    data = tmp_path / "ckpt-1.data-00000-of-00001"
+    data.write_bytes(damage(data.read_bytes()))
+    limits = ckptparse.Limits(attempts=attempts)
+    recovery = ckptparse.recover(tmp_path / "ckpt-1", siblings=False, limits=limits)
+    for tensor in recovery.values():
+        assert tensor.read().shape == tensor.shape
+    told = [one for one in recovery.report.tensors.values() if "no repair was tried" in one.note]
+    assert bool(told) == (attempts < 1000)
+    assert all(one.status in ("corrupt", "missing") for one in told)

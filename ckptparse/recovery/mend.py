@@ -31,7 +31,7 @@ from ckptparse.recovery.mended import (
     available_bytes,
     judged,
 )
-from ckptparse.recovery.offering import Offerer
+from ckptparse.recovery.offering import Offerer, withheld
 from ckptparse.recovery.recipe import Recipe, read_payload
 from ckptparse.recovery.seams import Seams, offer_torn
 from ckptparse.recovery.siblings import Siblings
@@ -92,8 +92,7 @@ class Mender:
         # Entries that share bytes make a small file cost as much as a large one.
         self._left -= 1 + available_bytes(self._files, payload) // _ATTEMPT_BYTES
         if self._left < 0:
-            note = f"{check.outcome.note or check.status}; {_NOT_TRIED}"
-            return Mended(check.because(check.cause, note).outcome)
+            return self._untried(payload, check)
         return self._best(name, payload, check, confirmed)
 
     def _best(
@@ -142,6 +141,14 @@ class Mender:
         except CheckpointError:
             return False
         return True
+
+    def _untried(self, payload: Payload, check: Check) -> Mended:
+        """Offer what takes no work, which is all bytes of a payload or none."""
+        note = f"{check.outcome.note or check.status}; {_NOT_TRIED}"
+        known = check.because(check.cause, note)
+        if check.status is Status.UNVERIFIED:
+            return self._unverified(payload, known, None)
+        return withheld(payload, known)
 
     # -- what needs no mending
 

@@ -26,7 +26,7 @@ from ckptparse.recovery.imaging.extents import Joined
 from ckptparse.recovery.mended import Mended, at_place, available_bytes, recipe_of
 from ckptparse.recovery.statistics import SECTOR, judge_elements
 
-__all__ = ["Offerer", "zero_runs"]
+__all__ = ["Offerer", "withheld", "zero_runs"]
 
 _NOWHERE = "nothing says where in the image its bytes are"
 _ROWS = 1 << 11
@@ -43,20 +43,20 @@ class Offerer:
         """Offer the bytes of a payload that are there, or say that there are none."""
         available = available_bytes(self._files, payload)
         if check.cause is Cause.FOREIGN or not available:
-            return _lost(payload, check)
+            return withheld(payload, check)
         if payload.form is Form.PLAIN:
             return self._elements(payload, check, available)
         return (
             self._strings(payload, check, available)
             if payload.form is Form.STRINGS
-            else _lost(payload, check)
+            else withheld(payload, check)
         )
 
     def _elements(self, payload: Payload, check: Check, available: int) -> Mended:
         width = item_size(payload.data_type)
         count = available // width if width else 0
         if not width or not count:
-            return _lost(payload, check)
+            return withheld(payload, check)
         data = self._files.read(payload.file, payload.offset, count * width)
         zeros = _in_elements(self._zeros(payload, count * width), width)
         odd = judge_elements(
@@ -67,7 +67,7 @@ class Offerer:
             return Mended(replace(check.outcome, status=Status.MISSING, ranges=(), note=_NOWHERE))
         suspect = _shared(merge_spans([*zeros, *odd]), ranges)
         if suspect == ranges:
-            return _lost(payload, check)
+            return withheld(payload, check)
         return self._offered(payload, check, ranges, suspect)
 
     def _zeros(self, payload: Payload, size: int) -> list[Span]:
@@ -91,7 +91,7 @@ class Offerer:
         count = count_elements(payload.shape)
         spans = string_spans(data, count, big_endian=payload.big_endian)
         if spans is None:
-            return _lost(payload, check)
+            return withheld(payload, check)
         whole = sum(stop <= available for _, stop in spans)
         zeros = zero_runs(memoryview(data), payload)
         suspect = merge_spans(
@@ -103,7 +103,7 @@ class Offerer:
         )
         ranges = merge_spans([(0, whole)])
         if suspect == ranges:
-            return _lost(payload, check)
+            return withheld(payload, check)
         return self._offered(payload, check, ranges, suspect)
 
     def _offered(
@@ -138,7 +138,8 @@ class Offerer:
         return source if isinstance(source, JoinedSource) else None
 
 
-def _lost(payload: Payload, check: Check) -> Mended:
+def withheld(payload: Payload, check: Check) -> Mended:
+    """Say that no bytes of a payload are offered."""
     there = check.status is not Status.MISSING
     # Some of it was there, and none of that is plausible.
     status = Status.CORRUPT if check.status is Status.PARTIAL else check.status

@@ -158,13 +158,6 @@ def read_directory(path: str, options: dict[str, Any]) -> Any:
     return ckptparse.read(path.removesuffix("/m"), **options)
 
 
-def read_what_can_be(path: str, options: dict[str, Any]) -> Any:
-    """Read each tensor that can be read."""
-    with ckptparse.open(path, **options) as checkpoint:
-        values = {name: attempt(tensor.read) for name, tensor in checkpoint.items()}
-    return {name: one for name, one in values.items() if isinstance(one, np.ndarray)}
-
-
 def look_at(path: str, options: dict[str, Any]) -> Any:
     """Ask what it is, and whether it is whole."""
     attempt(ckptparse.identify, path, **options)
@@ -238,7 +231,7 @@ def read_there(
     first, second = unpack(packed, 4)[:2], unpack(packed, 4)[2:]
     files, others = as_files(first), as_files(second)
     partly = way is look_at
-    ask = read_what_can_be if partly else read_all
+    ask = look_at if partly else read_all
     honest = [attempt(ask, "d/m", {"store": one, "limits": LIMITS}) for one in (files, others)]
     wanted = [one for one in honest if isinstance(one, dict)]
     server = Scripted(files, others, script)
