@@ -304,6 +304,23 @@ def test_a_source_that_is_damaged_leaves_everything_as_it_was(
     assert ckptparse.verify(target / "m").ok
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_empty_name_is_no_prefix(
+    overwrite: bool, tmp_path: Path, fixtures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = fixtures / "saver" / "my_model"
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for write in (
+        lambda: ckptparse.write("", {"w": np.ones(2)}, overwrite=overwrite),
+        lambda: ckptparse.convert(model, "", overwrite=overwrite),
+        lambda: ckptparse.average([model], "", overwrite=overwrite),
+    ):
+        with pytest.raises(ckptparse.OutputError, match="Expected a prefix to write to"):
+            write()
+    assert not list(tmp_path.glob("*/*"))
+
+
 def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(ckptparse.CheckpointNotFoundError, match="directory to write into"):
         ckptparse.write(tmp_path / "none" / "m", {"a": 1.0})

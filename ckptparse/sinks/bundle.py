@@ -8,6 +8,7 @@ and never one beside data that belongs to another.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from ckptparse.bundle.content import content_of
 from ckptparse.bundle.payload import SlicedPayload
 from ckptparse.bundle.writer import BundleWriter
 from ckptparse.dtypes import is_numeric
-from ckptparse.errors import OutputExistsError, located
+from ckptparse.errors import OutputError, OutputExistsError, located
 from ckptparse.filenames import INDEX_SUFFIX, STATE_FILE_NAME, shard_path, split_data_path
 from ckptparse.files.context import Context, Store, find_storage, find_target
 from ckptparse.files.placing import OutputFiles, Suffixes, place_file, place_files
@@ -153,7 +154,14 @@ def check_free(path: str, options: SinkOptions) -> list[str]:
 
     Raises:
         OutputExistsError: There are some, and nobody asked to replace them.
+        OutputError: The prefix is empty.
     """
+    if not path:
+        raise OutputError(
+            "Expected a prefix to write to, found an empty name",
+            number=errno.EINVAL,
+            hint="Name one, such as out/model.ckpt",
+        )
     place, storage = find_storage(path, options.storage)
     check_writable(storage, place)
     former = find_files(storage, place)
