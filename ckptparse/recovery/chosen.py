@@ -49,6 +49,12 @@ class Chosen(WrappedTensor[RecoveredTensor]):
         gaps.append((position, math.prod(self.shape)))
         return merge_spans([*gaps, *(() if self._keep else outcome.suspect)])
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether every element of it would be filled."""
+        count = math.prod(self.shape)
+        return count > 0 and self.filled == ((0, count),)
+
     def read(self) -> npt.NDArray[Any]:
         """Read the whole, filled.
 

@@ -33,7 +33,7 @@ from ckptparse.recovery.mended import (
 )
 from ckptparse.recovery.offering import Offerer, withheld
 from ckptparse.recovery.recipe import Recipe, read_payload
-from ckptparse.recovery.seams import Seams, offer_torn
+from ckptparse.recovery.seams import Seams, offer_torn, offer_unplaced
 from ckptparse.recovery.siblings import Siblings
 
 __all__ = ["Mender"]
@@ -205,17 +205,7 @@ class Mender:
         """Offer the bytes that are there without proof: all, some or none."""
         if check.status is Status.UNVERIFIED:
             return self._unverified(payload, check, None)
-        seam = self._seams.find(payload)
-        if seam is not None:
-            torn = offer_torn(self._files, payload, seam, self._siblings.named(name, payload))
-            if torn is not None:
-                return torn
-            note = (
-                f"{check.outcome.note}; {seam.lost:,} bytes were lost within it, and nothing tells "
-                "where: the elements behind that place belong further on"
-            )
-            check = check.because(Cause.SHIFTED, note)
-        found = self._offerer.offer(payload, check)
+        found = self._beside_shifted(name, payload, check) or self._offerer.offer(payload, check)
         if found.recipe is None:
             found = self._offered_undone(payload) or found
         if self._inferrer.trusts(payload, check):
@@ -225,6 +215,27 @@ class Mender:
             return found
         note = f"{found.outcome.note}; in the save that wrote the index it is {stated}"
         return found.but(note=note)
+
+    def _beside_shifted(self, name: PartName, payload: Payload, check: Check) -> Mended | None:
+        """Offer a payload beside others that lie out of their places; None if there are none."""
+        seam = self._seams.find(payload)
+        if seam is None:
+            return None
+        if not seam.lost:
+            note = f"{check.outcome.note}; like its neighbours, it lies {seam.before:+,} bytes away"
+            moved = Check(Outcome(Status.CORRUPT, Cause.SHIFTED, note=note))
+            there = payload.moved(payload.file, seam.before)
+            return self._offerer.offer(there, moved, moved=seam.before)
+        torn = offer_torn(self._files, payload, seam, self._siblings.named(name, payload))
+        if torn is not None:
+            return torn
+        where = "within it" if seam.tight else "within it or beside it"
+        what = f"{abs(seam.lost):,} bytes were {'lost' if seam.lost > 0 else 'put in'}"
+        note = (
+            f"{check.outcome.note}; {what} {where}, and nothing tells where: the elements behind "
+            "that place belong elsewhere, so all are suspect"
+        )
+        return offer_unplaced(self._files, payload, seam, note)
 
     def _offered_undone(self, payload: Payload) -> Mended | None:
         """Offer what of a payload is there once a conversion of its file is undone."""

@@ -39,26 +39,37 @@ class Offerer:
     def __init__(self, files: DataFiles) -> None:
         self._files = files
 
-    def offer(self, payload: Payload, check: Check) -> Mended:
-        """Offer the bytes of a payload that are there, or say that there are none."""
+    def offer(self, payload: Payload, check: Check, *, moved: int = 0) -> Mended:
+        """Offer the bytes of a payload that are there, or say that there are none.
+
+        Args:
+            payload: Where they lie.
+            check: What is known of them.
+            moved: How many bytes further on that is than they lay when they were written: they may
+                have been damaged before that, or after it.
+        """
         available = available_bytes(self._files, payload)
         if check.cause is Cause.FOREIGN or not available:
             return withheld(payload, check)
         if payload.form is Form.PLAIN:
-            return self._elements(payload, check, available)
+            return self._elements(payload, check, available, moved)
         return (
             self._strings(payload, check, available)
             if payload.form is Form.STRINGS
             else withheld(payload, check)
         )
 
-    def _elements(self, payload: Payload, check: Check, available: int) -> Mended:
+    def _elements(self, payload: Payload, check: Check, available: int, moved: int) -> Mended:
         width = item_size(payload.data_type)
         count = available // width if width else 0
         if not width or not count:
             return withheld(payload, check)
         data = self._files.read(payload.file, payload.offset, count * width)
-        zeros = _in_elements(self._zeros(payload, count * width), width)
+        zeros = [
+            span
+            for delta in {0, moved % SECTOR}
+            for span in _in_elements(self._zeros(payload, count * width, delta), width)
+        ]
         odd = judge_elements(
             data, payload.data_type, offset=payload.offset, big_endian=payload.big_endian
         ).suspect
@@ -70,16 +81,17 @@ class Offerer:
             return withheld(payload, check)
         return self._offered(payload, check, ranges, suspect)
 
-    def _zeros(self, payload: Payload, size: int) -> list[Span]:
+    def _zeros(self, payload: Payload, size: int, moved: int) -> list[Span]:
         """Return the runs of zeros in a payload that look like lost sectors.
 
-        They are looked for in whole sectors of the file: a payload may have but the end of one.
+        They are looked for in whole sectors of the file, as they were before all was moved on by
+        some bytes: a payload may have but the end of one.
         """
-        ahead = payload.offset % SECTOR
-        stop = -(-(payload.offset + size) // SECTOR) * SECTOR
+        ahead = min((payload.offset - moved) % SECTOR, payload.offset)
+        stop = -(-(payload.offset - moved + size) // SECTOR) * SECTOR + moved
         stop = min(stop, self._files.size(payload.file) or 0)
         data = self._files.read(payload.file, payload.offset - ahead, stop - payload.offset + ahead)
-        runs = zero_runs(data, payload.moved(payload.file, -ahead))
+        runs = zero_runs(data, payload.moved(payload.file, -ahead - moved))
         return [
             (max(0, start - ahead), min(stop - ahead, size))
             for start, stop in runs

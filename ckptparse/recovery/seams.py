@@ -3,7 +3,11 @@
 The tensors before it lie at their places, those behind it some bytes ahead of them. No checksum
 tells where in between the bytes were lost. But weights change little from one save to the next: up
 to the seam the elements are nearest to those that the other checkpoint has there, behind it to
-those that it has as far on as bytes were lost.
+those that it has as far on as bytes were lost. If bytes were lost at two places, what lies between
+them is nearest to neither, and is left out.
+
+If no other checkpoint tells, each element may belong where it lies or further on. Then all are
+suspect.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +24,7 @@ from ckptparse.bundle.entry import count_elements
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.examination.case import Case
 from ckptparse.examination.outcome import EvidenceRecord, Outcome, merge_spans
-from ckptparse.examination.payload import Payload
+from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.places import Place, stored_dtype
 from ckptparse.examination.plausibility import has_magnitudes
 from ckptparse.examination.readers import DataFile, DataFiles
@@ -28,7 +32,7 @@ from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.mended import Mended, available_bytes, recipe_of
 from ckptparse.recovery.recipe import Patch
 
-__all__ = ["Seam", "Seams", "find_seam", "offer_torn"]
+__all__ = ["Seam", "Seams", "find_seam", "offer_torn", "offer_unplaced"]
 
 _LARGEST = 1 << 28
 """Bytes of the largest tensor that is compared: a few times that many are held in memory."""
@@ -38,20 +42,44 @@ weights that have nothing in common as many are as are not."""
 _TOLD = 64
 """Elements that must say something on each side of the seam: if they have nothing in common, as
 clear a majority of them is four deviations above the expected none, and is needed twice."""
-_UNSURE = 8
-"""Elements on either side are left out if fewer than so many speak for where they are."""
+_HELD = 0.5
+"""What a vote must be worth, as a share of the usual one of its side, to be no loss to that side.
+Of elements that are nearest to neither place, as many votes are against a side as for it."""
+_UNSURE = 4.0
+"""Elements at the end of a side are left out until so many votes, over what they must be worth, are
+for it: that those of other elements come to so much by chance is less likely than 1 in 1,000."""
+
+
+class _Whole(NamedTuple):
+    """A whole payload: its first byte and end in the intact file, and how far from there it lies.
+
+    By default: the start of the file, where it belongs.
+    """
+
+    start: int = 0
+    end: int = 0
+    delta: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Seam:
-    """A tensor within which bytes were lost: how far from their places its neighbours lie."""
+    """How far from their places the nearest whole payloads lie, on both sides of a damaged one.
+
+    Attributes:
+        before: Of the payload before it.
+        after: Of the one behind it.
+        stop: Offset in the damaged file where that one begins.
+        tight: Whether both are its neighbours.
+    """
 
     before: int
     after: int
+    stop: int
+    tight: bool
 
     @property
     def lost(self) -> int:
-        """How many bytes."""
+        """How many bytes were lost between them; below zero: so many were put in."""
         return self.before - self.after
 
 
@@ -61,38 +89,80 @@ class Seams:
     def __init__(self, case: Case, places: Mapping[DataFile, Sequence[Place]]) -> None:
         self._case = case
         self._places = places
-        self._whole: dict[DataFile, list[tuple[int, ...]]] = {}
+        self._whole: dict[DataFile, list[_Whole]] = {}
 
     def find(self, payload: Payload) -> Seam | None:
-        """Return the seam within a payload; None if there is no sign of one."""
+        """Return what lies around a payload; None if nothing around it lies out of its place."""
         file = payload.file
         if not any(place.file == file and place.delta for place in self._places.get(file, ())):
             return None
         if file not in self._whole:
-            self._whole[file] = sorted(self._iter_whole(file))
+            self._whole[file] = _own(self._iter_whole(file))
         known = self._whole[file]
         number = bisect_left(known, (payload.offset,))
-        before = known[number - 1] if number else (0, 0, 0)
-        # Both neighbours must be whole: else the bytes may have been lost within one of them.
-        if before[1] != payload.offset or number == len(known) or known[number][0] != payload.end:
+        if number == len(known):
+            # If the end of the file is missing, too, nothing tells this from a cut.
             return None
-        seam = Seam(before[2], known[number][2])
-        return seam if 0 < seam.lost < payload.size else None
+        before, after = known[number - 1] if number else _Whole(), known[number]
+        if before.end > payload.offset or after.start < payload.end:
+            return None
+        tight = before.end == payload.offset and after.start == payload.end
+        seam = Seam(before.delta, after.delta, after.start + after.delta, tight)
+        if seam.stop < before.end + before.delta or not (seam.before or seam.after):
+            return None
+        return seam
 
-    def _iter_whole(self, file: DataFile) -> Iterator[tuple[int, ...]]:
-        """Iterate over whole payloads: first byte, end, and how far from there they lie."""
+    def _iter_whole(self, file: DataFile) -> Iterator[_Whole]:
+        """Iterate over whole payloads that lie in a file."""
         shifts = [place for place in self._places.get(file, ()) if place.file == file]
         for _, part in self._case.parts():
             payload = part.payload
             if payload is None or payload.file != file or not payload.size:
                 continue
             if part.check.status is Status.VERIFIED:
-                yield payload.offset, payload.end, 0
+                yield _Whole(payload.offset, payload.end)
             elif part.check.cause is Cause.SHIFTED:
                 found = (one.delta for one in shifts if one.holds(self._case.files, payload))
                 delta = next(found, None)
                 if delta is not None:
-                    yield payload.offset, payload.end, delta
+                    yield _Whole(payload.offset, payload.end, delta)
+
+
+def _own(found: Iterable[_Whole]) -> list[_Whole]:
+    """Return payloads in order, without those whose bytes are another's that lies at its place."""
+    known = sorted(found)
+    fixed = [one for one in known if not one.delta]
+    own = []
+    for one in known:
+        number = bisect_left(fixed, (one.end + one.delta,))
+        last = fixed[number - 1] if one.delta and number else None
+        if last is None or last.end <= one.start + one.delta:
+            own.append(one)
+    return own
+
+
+def offer_unplaced(files: DataFiles, payload: Payload, seam: Seam, note: str) -> Mended | None:
+    """Offer bytes of which nothing tells where they belong: every element is suspect.
+
+    They are offered as they follow what lies before them. None if there are none.
+    """
+    head = payload.moved(payload.file, seam.before)
+    width = item_size(payload.data_type)
+    if payload.form is not Form.PLAIN or not width or head.offset < 0:
+        return None
+    left = min(payload.size, seam.stop - head.offset, available_bytes(files, head)) // width
+    if left <= 0:
+        return None
+    outcome = Outcome(
+        Status.UNVERIFIED,
+        Cause.SHIFTED,
+        source=head.place,
+        ranges=((0, left),),
+        suspect=((0, left),),
+        note=note,
+        grounds=(EvidenceRecord.at(EvidenceRule.MISMATCH, head.place),),
+    )
+    return Mended(outcome, replace(recipe_of(head, left * width), crc=None))
 
 
 def offer_torn(
@@ -102,7 +172,9 @@ def offer_torn(
     width = item_size(payload.data_type) or 1
     head = payload.moved(payload.file, seam.before)
     left = payload.size - seam.lost
-    if not has_magnitudes(payload) or payload.size > _LARGEST or seam.lost % width:
+    if not (seam.tight and 0 < seam.lost < payload.size) or seam.lost % width:
+        return None
+    if not has_magnitudes(payload) or payload.size > _LARGEST:
         return None
     if head.offset < 0 or available_bytes(files, head) < left:
         return None
@@ -139,8 +211,22 @@ def find_seam(
     place = int(np.argmax(sums))
     if not (_is_clear(votes[:place]) and _is_clear(-votes[place:])):
         return None
-    near = np.flatnonzero(sums >= sums[place] - _UNSURE)
-    return int(near[0]), int(near[-1])
+    first = _last_sure(votes, votes[:place])
+    last = len(votes) - _last_sure(-votes[::-1], -votes[place:])
+    return (first, last) if first <= last else None
+
+
+def _last_sure(votes: npt.NDArray[np.int8], side: npt.NDArray[np.int8]) -> int:
+    """Return how many elements from the start on are surely on its side, by the votes for it.
+
+    Args:
+        votes: Of all elements, beginning with those of the side.
+        side: Those of the elements that are usually on it.
+    """
+    worth = _HELD * int(side.sum(dtype=np.int64)) / int(np.count_nonzero(side))
+    told = np.abs(votes).cumsum(dtype=np.int64)
+    sums = np.concatenate(([0.0], votes.cumsum(dtype=np.int64) - worth * told))
+    return int(np.flatnonzero(sums >= sums.max() - _UNSURE / worth)[0])
 
 
 def _is_clear(votes: npt.NDArray[np.int8]) -> bool:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["choose_format", "iter_digests", "report_path", "write_recovery"]
 
 _NUMPY = ("npz", "npy")
+_ALL_SUSPECT = (
+    "nothing says which of its elements is right: all look wrong or may belong elsewhere; with "
+    "keep_suspect (--keep-suspect) it is written as it lies in its file"
+)
 _NAMED_ONLY = frozenset({"shapes", "mapfile"})
 """Roles of inputs that lie wherever the caller works: outputs may lie beside them."""
 
@@ -155,7 +159,8 @@ class _Writer:
             for one in recovery.values()
             if self._is_asked_for(one)
         ]
-        self._left_out: dict[str, str] = {}
+        self._left_out = {one.name: _ALL_SUSPECT for one in self._chosen if one.is_empty}
+        self._chosen = [one for one in self._chosen if not one.is_empty]
         self._masks: dict[str, str] = {}
         self._origin: GraphOrigin | None = None
 

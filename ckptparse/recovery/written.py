@@ -36,7 +36,8 @@ class Written:
         filled: The elements that were filled, by name: (first, one past the last) in C order.
         masks: The array that is True at filled elements, by name; only in formats of numpy.
         withheld: The tensors that are not proved, if only proved ones were asked for.
-        left_out: The tensors that could not be written, each with the reason.
+        left_out: The tensors that could not be written, or of which every element would be filled;
+            each with the reason.
         object_graph: `"stored"`: the object graph of a V2 checkpoint is the one that was stored;
             `"reduced"`: it is, without the keys of tensors that were not written; `"made"`: it was
             lost, and made again of the tensors' names. It then lacks objects without values, and
