@@ -146,6 +146,9 @@ class EvidenceRule(_Word):
     belong there."""
     LIKE_SIBLING = "like sibling"
     """Which bytes lie where was told by how near elements are to those of another checkpoint."""
+    SAME_BYTES = "same bytes"
+    """The index of another checkpoint states the checksum of the bytes there: they are that save's,
+    and nothing says that they are this one's."""
     SIBLING = "sibling"
     """Another checkpoint holds bytes of the same size and checksum."""
     FILE = "file"

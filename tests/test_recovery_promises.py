@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse.examination.case import open_case
+from ckptparse.examination.survey import survey_path
+from ckptparse.files.context import begin
 
 
 def _two_saves(directory: Path, *, block_size: int = 4096) -> tuple[builder.Bundle, dict[str, Any]]:
@@ -55,6 +59,106 @@ def test_blocks_of_another_index_promise_nothing_of_its_values(tmp_path: Path) -
     for name, tensor in recovery.items():
         if tensor.status.proved:
             assert faults.same(tensor.read(), arrays[name]), name
+
+
+def _blocks(prefix: Path) -> dict[int, list[str]]:
+    """Return the names in each block of an index, by its offset."""
+    path, context = begin(str(prefix))
+    case = open_case(survey_path(path, context), context)
+    found: dict[int, list[str]] = {}
+    assert case.main is not None
+    for name, payload in case.main.iter_payloads():
+        assert payload.block is not None
+        found.setdefault(payload.block, []).append(name.tensor)
+    case.files.close()
+    return found
+
+
+def _splice(directory: Path, names: Collection[str]) -> None:
+    """Put the block that names some tensors from the index of `ckpt-2` into that of `ckpt-1`."""
+    blocks = _blocks(directory / "ckpt-1")
+    assert blocks == _blocks(directory / "ckpt-2") and len(blocks) > 1
+    (start,) = (offset for offset, held in blocks.items() if set(names) <= set(held))
+    stop = min((offset for offset in blocks if offset > start), default=None)
+    ours, theirs = (bytearray((directory / f"ckpt-{n}.index").read_bytes()) for n in (1, 2))
+    assert stop is not None
+    ours[start:stop] = theirs[start:stop]
+    (directory / "ckpt-1.index").write_bytes(ours)
+
+
+@pytest.mark.parametrize("name", ["trained_0", "trained_1", "trained_2"])
+@pytest.mark.parametrize("lost", [None, "tensor"])
+def test_a_whole_block_of_another_index_promises_nothing_of_its_values(
+    name: str, lost: str | None, tmp_path: Path
+) -> None:
+    bundle, arrays = _two_saves(tmp_path, block_size=110)
+    _splice(tmp_path, [name])
+    if lost is not None:
+        entry = bundle.entries[name.encode()]
+        assert isinstance(entry, builder.Entry)
+        data = tmp_path / "ckpt-1.data-00000-of-00001"
+        raw = bytearray(data.read_bytes())
+        raw[entry.offset : entry.offset + entry.size] = bytes(entry.size)
+        data.write_bytes(raw)
+        beside = [one for one in _blocks(tmp_path / "ckpt-1").values() if name in one]
+        if beside == [[name]]:
+            pytest.skip("nothing else of the block is left to tell")
+    recovery = ckptparse.recover(tmp_path / "ckpt-1")
+    for key, tensor in recovery.items():
+        if tensor.status.proved:
+            assert faults.same(tensor.read(), arrays[key]), key
+    if lost is None:
+        # Its own bytes are offered.
+        assert recovery[name].status == "unverified"
+        assert faults.same(recovery[name].read(), arrays[name])
+
+
+def test_bytes_of_the_checkpoint_beside_are_said_to_be_so(tmp_path: Path) -> None:
+    """One block of the index, and all of the data file, are of another save."""
+    _two_saves(tmp_path, block_size=110)
+    _splice(tmp_path, ["trained_1"])
+    shutil.copy(tmp_path / "ckpt-2.data-00000-of-00001", tmp_path / "ckpt-1.data-00000-of-00001")
+    recovery = ckptparse.recover(tmp_path / "ckpt-1")
+    other = ckptparse.read(tmp_path / "ckpt-2")
+    tensor = recovery["trained_3"]
+    assert (tensor.status, tensor.cause) == ("unverified", "mixed save")
+    assert "its bytes are those of ckpt-2.index" in tensor.note
+    assert [str(one.rule) for one in tensor.evidence][-1] == "same bytes"
+    # They are whole, and offered as they are.
+    assert faults.same(tensor.read(), other["trained_3"])
+    # What the spliced block describes agrees with it: the bytes fit that save in every respect.
+    assert recovery["trained_1"].status == "verified"
+
+
+def test_a_tensor_that_never_changes_is_still_taken_from_beside(tmp_path: Path) -> None:
+    """Its own bytes are damaged, and look like weights; or another save's lie over them all."""
+    bundle, arrays = _two_saves(tmp_path)
+    data = tmp_path / "ckpt-1.data-00000-of-00001"
+    raw = bytearray(data.read_bytes())
+    same, other = bundle.entries[b"same"], bundle.entries[b"trained_0"]
+    assert isinstance(same, builder.Entry) and isinstance(other, builder.Entry)
+    for size in (40, same.size):
+        raw[same.offset : same.offset + size] = raw[other.offset : other.offset + size]
+        data.write_bytes(raw)
+        tensor = ckptparse.recover(tmp_path / "ckpt-1")["same"]
+        assert tensor.status == "corrected"
+        assert faults.same(tensor.read(), arrays["same"])
+
+
+def test_a_data_file_half_of_another_save_is_mended_by_a_copy(tmp_path: Path) -> None:
+    """The copy has every entry of the index: it is the same save, and no splice."""
+    _, arrays = _two_saves(tmp_path / "run", block_size=110)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    (tmp_path / "copy" / "ckpt-2.index").unlink()
+    (tmp_path / "copy" / "ckpt-2.data-00000-of-00001").unlink()
+    first, second = (tmp_path / "run" / f"ckpt-{n}.data-00000-of-00001" for n in (1, 2))
+    half = len(first.read_bytes()) // 2
+    first.write_bytes(first.read_bytes()[:half] + second.read_bytes()[half:])
+    recovery = ckptparse.recover(
+        tmp_path / "run" / "ckpt-1", evidence=[tmp_path / "copy"], siblings=False
+    )
+    for name, array in arrays.items():
+        assert recovery[name].status.proved and faults.same(recovery[name].read(), array)
 
 
 def test_entries_of_another_index_in_a_damaged_block_promise_nothing(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.problems import Cause, Status
 from ckptparse.recovery.statistics import judge_elements
 
-__all__ = ["find_doubted"]
+__all__ = ["find_doubted", "is_like_weights"]
 
 _FEW = 4
 """Tensors of other files that are looked for in a file that may be a copy of theirs."""
@@ -162,10 +162,11 @@ def _looks_whole(
         # Bytes were put in or lost before it, and no checksum agrees where it would lie then.
         shifts = range(1, item_size(payload.data_type) or 1)
         moved = [payload.moved(payload.file, shift) for shift in shifts]
-    return any(_is_like_weights(files, one) for one in (payload, *moved) if _is_there(files, one))
+    return any(is_like_weights(files, one) for one in (payload, *moved) if _is_there(files, one))
 
 
-def _is_like_weights(files: DataFiles, payload: Payload) -> bool:
+def is_like_weights(files: DataFiles, payload: Payload) -> bool:
+    """Tell whether the bytes at a payload's place look like its values from end to end."""
     if not is_plausible(files, payload):
         return False
     if not has_magnitudes(payload):

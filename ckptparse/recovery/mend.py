@@ -21,6 +21,7 @@ from ckptparse.examination.outcome import (
     Span,
 )
 from ckptparse.examination.payload import Form, PartName, Payload
+from ckptparse.examination.places import is_telling
 from ckptparse.examination.readers import DataFiles
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.inferences import Inferrer
@@ -30,11 +31,14 @@ from ckptparse.recovery.mended import (
     at_place,
     available_bytes,
     judged,
+    recipe_of,
+    whole_of,
 )
 from ckptparse.recovery.offering import Offerer, withheld
 from ckptparse.recovery.recipe import Recipe, read_payload
 from ckptparse.recovery.seams import Seams, offer_torn, offer_unplaced
 from ckptparse.recovery.siblings import Siblings
+from ckptparse.recovery.splices import Splices
 
 __all__ = ["Mender"]
 
@@ -55,6 +59,7 @@ class Mender:
         siblings: Siblings,
         *,
         seams: Seams,
+        splices: Splices,
         torn: IndexView | None,
         held: int,
     ) -> None:
@@ -67,6 +72,7 @@ class Mender:
             offerer: Offers what is there without more proof.
             siblings: The checkpoints beside.
             seams: Finds tensors within which bytes were lost.
+            splices: Tells which blocks of the index may be another checkpoint's.
             torn: The index, if it is damaged.
             held: Bytes of all files: how much work is reasonable.
         """
@@ -77,6 +83,7 @@ class Mender:
         self._offerer = offerer
         self._siblings = siblings
         self._seams = seams
+        self._splices = splices
         self._torn = torn
 
     def mend(self, name: PartName, payload: Payload | None, check: Check) -> Mended:
@@ -121,6 +128,9 @@ class Mender:
         for found in self._matcher.find(name, payload, check):
             if found is None:
                 continue
+            if self._is_spliced(found, payload):
+                # What the index says of it is the other save's: the checksum proves nothing here.
+                return
             own = _is_at_its_place(found, payload)
             known = judged(found, agreed if own else payload, check)
             doubted = self._doubted(known, payload)
@@ -199,13 +209,26 @@ class Mender:
         note = f"{found.outcome.note}; {doubt}" if found.outcome.note else doubt
         return found.but(status=Status.UNVERIFIED, note=note)
 
+    def _is_spliced(self, found: Mended, payload: Payload) -> bool:
+        """Tell whether the index says of the payload what the save says whose bytes were found."""
+        source = found.outcome.source
+        if source is None or not found.status.proved:
+            return False
+        if found.recipe is None or found.recipe.patches:
+            return False
+        return self._splices.may_hold(payload, source.path)
+
     # -- what is left
 
     def _rest(self, name: PartName, payload: Payload, check: Check) -> Mended:
         """Offer the bytes that are there without proof: all, some or none."""
         if check.status is Status.UNVERIFIED:
             return self._unverified(payload, check, None)
-        found = self._beside_shifted(name, payload, check) or self._offerer.offer(payload, check)
+        found = (
+            self._of_sibling(name, payload, check)
+            or self._beside_shifted(name, payload, check)
+            or self._offerer.offer(payload, check)
+        )
         if found.recipe is None:
             found = self._offered_undone(payload) or found
         if self._inferrer.trusts(payload, check):
@@ -215,6 +238,26 @@ class Mender:
             return found
         note = f"{found.outcome.note}; in the save that wrote the index it is {stated}"
         return found.but(note=note)
+
+    def _of_sibling(self, name: PartName, payload: Payload, check: Check) -> Mended | None:
+        """Offer bytes that are another checkpoint's, as its index says; None if they are not."""
+        if check.computed is None or not is_telling(replace(payload, crc32c=check.computed)):
+            return None
+        for other in self._siblings.named(name, payload):
+            if other.crc32c == check.computed:
+                break
+        else:
+            return None
+        note = (
+            f"{check.outcome.note}; its bytes are those of {self._name(other.index)}, so the data "
+            "file, or this part of it, is of that save"
+        )
+        found = at_place(payload, Status.UNVERIFIED, whole_of(payload)).but(
+            cause=Cause.MIXED, note=note
+        )
+        grounds = (*check.outcome.grounds, EvidenceRecord(EvidenceRule.SAME_BYTES, other.index))
+        recipe = replace(recipe_of(payload), crc=check.computed)
+        return Mended(replace(found.outcome, grounds=grounds), recipe)
 
     def _beside_shifted(self, name: PartName, payload: Payload, check: Check) -> Mended | None:
         """Offer a payload beside others that lie out of their places; None if there are none."""

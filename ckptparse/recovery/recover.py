@@ -65,6 +65,7 @@ from ckptparse.recovery.rebuild.view import rebuild
 from ckptparse.recovery.result import Recovery
 from ckptparse.recovery.seams import Seams
 from ckptparse.recovery.siblings import Siblings
+from ckptparse.recovery.splices import Splices
 from ckptparse.recovery.untouched import leave_untouched
 from ckptparse.recovery.workers import CALLER, Workers
 
@@ -309,6 +310,7 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
         Offerer(files),
         siblings,
         seams=Seams(case, found.places),
+        splices=Splices(case, siblings),
         torn=None if case.main is None or case.main.complete else case.main,
         held=_held(case),
     )

@@ -92,8 +92,16 @@ class Siblings:
             return False
         if payload.block is None:
             return True
+        return self._has_written(view, path, payload.block)
+
+    def has_all(self, view: IndexView, path: str) -> bool:
+        """Tell whether the checkpoint of a data file has all entries of this index."""
+        return self._has_written(view, path, None)
+
+    def _has_written(self, view: IndexView, path: str, block: int | None) -> bool:
+        """Tell whether the checkpoint of a data file has all entries of an index, or of a block."""
         self._load()
-        block = [found for found in view.iter_payloads() if found[1].block == payload.block]
+        entries = [one for one in view.iter_payloads() if block in (None, one[1].block)]
         return all(
             any(
                 other.says_the_same(found)
@@ -101,7 +109,7 @@ class Siblings:
                 and _is_of(other.index, path)
                 for other in self._by_name.get(name, ())
             )
-            for name, found in block
+            for name, found in entries
         )
 
     def _load(self) -> None:
