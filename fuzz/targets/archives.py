@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import random
 import struct
 import tarfile
@@ -11,7 +13,10 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from typing import Literal
+
+import builder as b
 
 import ckptparse
 from fuzz import mutators, seeds
@@ -20,7 +25,9 @@ from fuzz.targets.target import Target
 
 __all__ = ["TARGETS", "archive_seeds"]
 
-NAMES = ("m.zip", "m.tar", "m.gz", "m.npz", "m.safetensors", "m.h5")
+NAMES = ("m.zip", "m.tar", "m.gz", "m.npz", "m.safetensors", "m.h5", "m.zip/run", "m.tar/run/m")
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+MODES: tuple[Literal["w", "w:gz", "w:bz2", "w:xz"], ...] = ("w", "w:gz", "w:bz2", "w:xz")
 MEMBERS = ("run/m.index", "run/m.data-00000-of-00001", "run/checkpoint", "../x", "/x", "a\\b", "x")
 
 
@@ -35,7 +42,7 @@ def run_identify(data: bytes) -> None:
 def run_archive(data: bytes) -> None:
     """Whatever an archive holds, opening it gives values or an error of the package."""
     name = NAMES[zlib.crc32(data) % len(NAMES)]
-    store = {name: data}
+    store = {name.partition("/")[0]: data}
     attempt(ckptparse.read, name, store=store, limits=LIMITS)
     attempt(examine, name, store)
     attempt(ckptparse.recover, name, store=store, limits=LIMITS)
@@ -58,7 +65,9 @@ def zipped(members: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -
     return stream.getvalue()
 
 
-def tarred(members: list[tuple[str, bytes]], mode: Literal["w", "w:gz", "w:bz2"] = "w") -> bytes:
+def tarred(
+    members: list[tuple[str, bytes]], mode: Literal["w", "w:gz", "w:bz2", "w:xz"] = "w"
+) -> bytes:
     """Make a tar, compressed or not."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode=mode) as archive:
@@ -75,9 +84,72 @@ def archive_seeds() -> Iterator[bytes]:
     members = list(zip(MEMBERS, contents, strict=False))
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         yield zipped(members, method)
-    yield tarred(members)
-    yield tarred(members, "w:gz")
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        yield zipped(members, method)
+    for mode in MODES:
+        yield tarred(members, mode)
     yield gzip.compress(contents[0])
+    whole = tarred(members)
+    yield from (bz2.compress(whole), lzma.compress(whole), bz2.compress(contents[0]))
+    yield whole[: len(whole) // 2]
+    if find_spec("zstandard") is not None:
+        import zstandard
+
+        yield zstandard.ZstdCompressor().compress(whole)
+    yield linked(members)
+    yield linked_zip(members)
+    yield sparse(contents[1])
+    yield zipped([(name.replace("run/", "run\\"), data) for name, data in members])
+    yield zipped([(f"{n}/{name}", data) for n in range(3) for name, data in members[:2]])
+
+
+def linked(members: list[tuple[str, bytes]]) -> bytes:
+    """Make a tar with links, a directory, a device, and names in the form of pax."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(f"real/{name}")
+            member.size, member.pax_headers = len(content), {"comment": "ü", "mtime": "1.5"}
+            archive.addfile(member, io.BytesIO(content))
+        links = [("run/m.index", "../real/run/m.index"), ("run/x", "/etc/passwd")]
+        links += [("run/m.data-00000-of-00001", "../real/run/m.data-00000-of-00001"), ("a", "a")]
+        for name, target in links:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            archive.addfile(member)
+        kinds = (tarfile.DIRTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)
+        for number, kind in enumerate(kinds):
+            member = tarfile.TarInfo(f"kind{number}")
+            member.type, member.linkname = kind, "real/run/m.index"
+            archive.addfile(member)
+    return stream.getvalue()
+
+
+def linked_zip(members: list[tuple[str, bytes]]) -> bytes:
+    """Make a zip with a link and a directory."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.mkdir("run") if hasattr(archive, "mkdir") else None
+        for name, content in members[:2]:
+            archive.writestr(f"real/{name}", content)
+            link = zipfile.ZipInfo(name)
+            link.create_system, link.external_attr = 3, 0o120777 << 16
+            archive.writestr(link, f"../real/{name}")
+    return stream.getvalue()
+
+
+def sparse(data: bytes) -> bytes:
+    """Make a tar with a sparse member of GNU's old form: its second half is stored."""
+    half = len(data) // 2
+    header = bytearray(tarfile.TarInfo("run/m.data-00000-of-00001").tobuf(tarfile.GNU_FORMAT))
+    stored = data[half:]
+    header[124:136] = b"%011o\0" % len(stored)
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[386:410] = b"%011o\0%011o\0" % (half, len(stored))
+    header[483:495] = b"%011o\0" % len(data)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + stored.ljust(-(-len(stored) // 512) * 512, b"\0") + bytes(1024)
 
 
 def mutate_archive(data: bytes, rng: random.Random) -> bytes:
@@ -96,12 +168,10 @@ def mutate_archive(data: bytes, rng: random.Random) -> bytes:
     if kind == 0:
         return gzip.compress(tarred(members))
     if kind == 1:
-        return tarred(members, rng.choice(["w", "w:gz", "w:bz2"]))
+        return tarred(members, rng.choice(MODES))
     # zipfile warns of names that are there twice.
     members = list(dict(members).items())
-    return zipped(
-        members, rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
-    )
+    return zipped(members, rng.choice(METHODS))
 
 
 def lie(data: bytes, rng: random.Random) -> bytes:
@@ -124,6 +194,23 @@ def identify_seeds() -> Iterator[bytes]:
     yield b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12\n"
     yield b"<!DOCTYPE html><title>404</title>"
     yield b'{"format": 1, "weight_map": {}}'
+    heads = (b"PK\3\4", b"\x80\x04\x95", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY\x01\0", b"(\xb5/\xfd")
+    heads += (
+        b"\x1c\0\0\0TFL3",
+        b"\0\x05\x16\x07",
+        b"\xfd7zXZ\0",
+        b"BZh9",
+        b"\x1f\x8b\x08",
+        b"RIFF",
+    )
+    heads += (b"\0" * 64, b"<Error><Code>AccessDenied</Code></Error>", b'{"error": {"code": 403}}')
+    heads += (b"\xef\xbf\xbd" * 40, b"\xff\xfeh\0i\0", b"%PDF-1.4", b"\x7fELF", b"version 1\n")
+    yield from (head + bytes(80) for head in heads)
+    keras = [("metadata.json", b"{}"), ("config.json", b"{}"), ("model.weights.h5", b"\x89HDF")]
+    yield zipped(keras)
+    yield zipped([("archive/data.pkl", b"\x80"), ("archive/version", b"3")])
+    yield zipped([("a.npy", b"\x93NUMPY\x01\0")])
+    yield b"\x0c\0\0\0\0\0\0\0" + b.fixed32(b.masked_crc(b"\x0c" + bytes(7))) + bytes(20)
 
 
 TARGETS = [

@@ -9,6 +9,7 @@ from ckptparse.bundle.strings import decode_strings
 from ckptparse.errors import CheckpointError
 from ckptparse.graph.object_graph import ObjectGraph
 from fuzz import mutators, seeds
+from fuzz.graphs_built import graphs_of_paths, used_kernels
 from fuzz.oracle import LIMITS, BrokenPromiseError, attempt
 from fuzz.packing import unpack
 from fuzz.targets.target import Target, look
@@ -92,11 +93,13 @@ def run_object_graph(data: bytes) -> None:
 def graph_seeds() -> Iterator[bytes]:
     """Give GraphDefs, and what else ends with `.pb`."""
     yield from seeds.files("*.pb")
+    yield from graphs_of_paths()
 
 
 def meta_seeds() -> Iterator[bytes]:
     """Give MetaGraphDefs."""
     yield from seeds.files("*.meta")
+    yield from (files["m.meta"] for files in used_kernels())
 
 
 def text_seeds() -> Iterator[bytes]:
