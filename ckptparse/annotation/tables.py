@@ -119,7 +119,7 @@ def _list_blocks(source: Source, footer: Footer, limits: Limits) -> list[tuple[B
 def _iter_handles(contents: bytes) -> Iterator[tuple[BlockHandle, int]]:
     try:
         for *_, value_start, value_end in _iter_entries(contents, _entries_end(contents)):
-            yield BlockHandle.from_bytes(contents[:value_end], value_start)
+            yield BlockHandle.from_bytes(contents, value_start, value_end)
     except CheckpointError:
         return
 
@@ -280,19 +280,15 @@ def _annotate_value(
     value = contents[start:end]
     descriptor = kind.entry if entry.key else kind.header
     if kind.name == "index block":
-        yield from _annotate_handle(contents[:end], base, start, depth=2)
+        handle, stop = BlockHandle.from_bytes(contents, start, end)
+        says = f"offset {handle.offset}, size {handle.size}"
+        yield Annotation(base + start, stop - start, 2, "block handle", says)
     elif descriptor is None:
         if value:
             yield Annotation(base + start, len(value), 2, "value", shorten(value))
     else:
         yield Annotation(base + start, len(value), 2, f"value: {descriptor.name}")
         yield from annotate_message(value, descriptor, base=base + start, depth=3, limits=limits)
-
-
-def _annotate_handle(data: bytes, base: int, start: int, *, depth: int) -> Iterator[Annotation]:
-    handle, end = BlockHandle.from_bytes(data, start)
-    says = f"offset {handle.offset}, size {handle.size}"
-    yield Annotation(base + start, end - start, depth, "block handle", says)
 
 
 def _restarts(contents: bytes, end: int) -> tuple[int, ...]:

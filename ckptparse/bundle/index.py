@@ -23,6 +23,7 @@ from ckptparse.bundle.columns import EntryColumns
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, shape_from_proto
 from ckptparse.bundle.naming import (
     decode_name,
+    decode_names,
     decode_slice_key,
     encode_name,
     encode_slice_key,
@@ -349,18 +350,9 @@ class _Keys:
         skipped = first + 1
         for table in self._tables:
             if skipped < len(table):
-                found += _decode_names(table, skipped)
+                found += decode_names(table, skipped)
             skipped = max(0, skipped - len(table))
         return found
-
-
-def _decode_names(table: TableColumns, first: int) -> list[str]:
-    """Decode all names at once, if none contains the zero byte that separates them."""
-    start = int(table.key_ends[first - 1]) + 1 if first else 0
-    names = decode_name(table.keys[start:-1]).split("\x00")
-    if len(names) == len(table) - first:
-        return names
-    return [decode_name(table.key(row)) for row in range(first, len(table))]
 
 
 def _read_header(table: Table, limits: Limits) -> BundleHeader:

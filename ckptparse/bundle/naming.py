@@ -20,9 +20,11 @@ from ckptparse.coding.ordered_code import (
     encode_string,
 )
 from ckptparse.slices import Extent, TensorSlice
+from ckptparse.table.columns import TableColumns
 
 __all__ = [
     "decode_name",
+    "decode_names",
     "decode_slice_key",
     "encode_name",
     "encode_slice_key",
@@ -41,6 +43,16 @@ def encode_name(name: str) -> bytes:
 def decode_name(key: bytes) -> str:
     """Return stored bytes as a name; bytes that are not UTF-8 become surrogate escapes."""
     return key.decode("utf-8", "surrogateescape")
+
+
+def decode_names(table: TableColumns, first: int) -> list[str]:
+    """Return the keys of a table as names, those from row `first` on."""
+    # All at once, if none contains the zero byte that separates them.
+    start = int(table.key_ends[first - 1]) + 1 if first else 0
+    names = decode_name(table.keys[start:-1]).split("\x00")
+    if len(names) == len(table) - first:
+        return names
+    return [decode_name(table.key(row)) for row in range(first, len(table))]
 
 
 def encode_slice_key(name: bytes, tensor_slice: TensorSlice) -> bytes:

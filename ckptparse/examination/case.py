@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.dtypes import dtype_name
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.check import Check, check_payload
 from ckptparse.examination.index_view import IndexView, read_view
-from ckptparse.examination.outcome import EvidenceRecord, Outcome, Span, merge_spans
+from ckptparse.examination.outcome import EvidenceRecord, Outcome
+from ckptparse.examination.part_spans import spans_of_parts
 from ckptparse.examination.payload import Form, ListedTensor, PartName, Payload
+from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import TensorReport
+from ckptparse.examination.row_mapping import RowMapping
+from ckptparse.examination.sound_rows import SoundRows, find_sound
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
 from ckptparse.inventory.survey import Origin, Survey
@@ -29,19 +31,14 @@ __all__ = [
     "Case",
     "CheckedTensor",
     "Part",
+    "SoundTensors",
     "check_all",
     "check_tensors",
     "open_case",
-    "spans_of_parts",
     "with_source",
 ]
 
 _RANK = {status: number for number, status in enumerate(Status)}
-_MOST_MASKED = 1 << 28
-"""Elements of a tensor at most, if its slices do not lie end to end: which of them are present is
-found with a mask of one byte each, here 256 MiB. Of a larger tensor no ranges are listed."""
-_MASK_PIECE = 1 << 20
-"""Bytes of such a mask that are looked at together."""
 
 
 @dataclass(slots=True)
@@ -145,7 +142,8 @@ class Case:
         views: Its index, if it is there, and the indexes that a save left behind.
         absent: Path of the index, if there is none under its final name; else None.
         files: Its data files, open.
-        tensors: Every tensor that any index names.
+        tensors: Every tensor that any index names. Those of `sound` are made when asked for.
+        sound: Tensors of which nothing is wrong, as rows of columns; None if none are kept so.
         orphans: Slices that no tensor lists, checked.
         rivals: Tensors, by name, of which the parts of one save say different things, checked.
         unfinished: Whether anything had to be taken from leftovers.
@@ -155,7 +153,8 @@ class Case:
     views: list[IndexView]
     files: DataFiles
     absent: str | None = None
-    tensors: dict[str, CheckedTensor] = field(default_factory=dict)
+    tensors: RowMapping[CheckedTensor] = field(default_factory=lambda: RowMapping.of({}))
+    sound: SoundRows | None = None
     orphans: list[tuple[str, TensorSlice, Part]] = field(default_factory=list)
     rivals: dict[str, list[CheckedTensor]] = field(default_factory=dict)
     unfinished: bool = False
@@ -171,12 +170,54 @@ class Case:
         return next((view for view in self.views if view.origin is Origin.FINAL), None)
 
     def parts(self) -> Iterator[tuple[PartName, Part]]:
-        """Iterate over every part of the tensors in use, and over the orphaned slices."""
-        for checked in self.tensors.values():
+        """Iterate over every part of the tensors in use, and over the orphaned slices.
+
+        It makes objects of sound tensors: `held_parts` is for what looks at others only.
+        """
+        return self._iter_parts(self.tensors.values())
+
+    def held_parts(self) -> Iterator[tuple[PartName, Part]]:
+        """Iterate over the same, but for the tensors of `sound`."""
+        return self._iter_parts(self.tensors.held.values())
+
+    def _iter_parts(self, tensors: Iterable[CheckedTensor]) -> Iterator[tuple[PartName, Part]]:
+        for checked in tensors:
             for part in checked.parts:
                 yield checked.name_of(part), part
         for name, piece, part in self.orphans:
             yield PartName(name, piece), part
+
+    def parts_of(self, file: DataFile) -> Iterator[tuple[PartName, Part]]:
+        """Iterate over the parts that belong into a data file, in no order."""
+        for called, part in self.held_parts():
+            if part.payload is not None and part.payload.file == file:
+                yield called, part
+        if self.sound is not None and file.undo is None:
+            for row in self.sound.rows_of(file.path).tolist():
+                name = self.sound.name_of(row)
+                yield PartName(name), self.tensors[name].parts[0]
+
+    def _checked_in(self, file: DataFile) -> Iterator[Payload]:
+        """Iterate over the payloads of a data file that have a checksum, but for sound ones."""
+        for _, part in self.held_parts():
+            payload = part.payload
+            if payload is not None and payload.file == file and payload.crc32c is not None:
+                yield payload
+
+    def end_of(self, file: DataFile) -> int:
+        """Return where the last payload of a data file ends that has a checksum."""
+        end = max((one.end for one in self._checked_in(file)), default=0)
+        return max(end, self.sound.end_of(file.path)) if self.sound and not file.undo else end
+
+    def size_of(self, file: DataFile) -> int:
+        """Return how many bytes all payloads of a data file have that have a checksum."""
+        size = sum(one.size for one in self._checked_in(file))
+        return size + self.sound.size_of(file.path) if self.sound and not file.undo else size
+
+    def payload_files(self) -> set[DataFile]:
+        """Return the data files that payloads belong into."""
+        found = {part.payload.file for _, part in self.held_parts() if part.payload is not None}
+        return found | {DataFile(path) for path in (self.sound.paths if self.sound else ())}
 
 
 def open_case(
@@ -211,14 +252,60 @@ def check_all(case: Case) -> None:
     """Check every tensor. What the index does not prove is looked for in leftovers."""
     main = case.main
     if main is not None:
-        case.tensors = {one.name: one for one in check_tensors(main.tensors.values(), case)}
+        _check_main(case, main)
         case.orphans = [
             (name, piece, Part(payload, check_payload(case.files, payload)))
             for name, piece, payload in main.orphans
         ]
-    whole = main is not None and main.complete and all(a.rank == 0 for a in case.tensors.values())
+    whole = main is not None and main.complete and _are_whole(case.tensors.held)
     if not whole:
         _take_leftovers(case, main)
+
+
+def _are_whole(tensors: Mapping[str, CheckedTensor]) -> bool:
+    return all(one.rank == 0 for one in tensors.values())
+
+
+def _check_main(case: Case, main: IndexView) -> None:
+    """Check the tensors of the index: its rows all together, and one by one what is not sound."""
+    listed = main.tensors
+    if main.rows is None or not isinstance(listed, RowMapping):
+        case.tensors = RowMapping.of(
+            {one.name: one for one in check_tensors(listed.values(), case)}
+        )
+        return
+    rows = listed.rows()
+    others = [payload for one in listed.held.values() for payload in _payloads_of(one)]
+    others += [payload for _, _, payload in main.orphans]
+    numbers = np.fromiter(rows.values(), np.int64, len(rows))
+    sizes = sum(main.rows.columns.sizes[numbers].tolist())
+    case.files.begin(sizes + sum(one.size for one in others))
+    found = set(find_sound(case.files, main.rows, numbers, others).tolist())
+    case.sound = SoundRows(main.rows, {name: row for name, row in rows.items() if row in found})
+    sound = case.sound.names
+    doubtful = [listed[name] for name in listed if name not in sound]
+    held = {one.name: one for one in check_tensors(doubtful, case)}
+    case.tensors = RowMapping.arranged(SoundTensors(main.rows), listed, sound, held)
+
+
+def _payloads_of(tensor: ListedTensor) -> Iterator[Payload]:
+    for payload in (tensor.payload, *(payload for _, payload in tensor.slices)):
+        if payload is not None:
+            yield payload
+
+
+@dataclass(frozen=True, slots=True)
+class SoundTensors:
+    """Makes the tensors of rows that are sound."""
+
+    rows: PlainRows
+
+    def __call__(self, name: str, row: int) -> CheckedTensor:
+        """Make one."""
+        listed = self.rows.listed(name, row)
+        whole = ((0, count_elements(listed.shape)),)
+        check = Check(Outcome(Status.VERIFIED, ranges=whole))
+        return CheckedTensor(listed, [Part(listed.payload, check)])
 
 
 def _take_leftovers(case: Case, main: IndexView | None) -> None:
@@ -425,52 +512,3 @@ def _cause_of(outcomes: Sequence[Outcome]) -> Cause | None:
     """Return the cause. A missing shard comes before the others."""
     causes = [outcome.cause for outcome in outcomes if outcome.cause is not None]
     return next((cause for cause in causes if cause is Cause.SHARD), causes[0] if causes else None)
-
-
-def spans_of_parts(
-    parts: Iterable[tuple[Region | None, tuple[Span, ...]]], shape: tuple[int, ...]
-) -> tuple[Span, ...]:
-    """Return which elements of a sliced tensor are present, from those of its regions."""
-    present = [(region, ranges) for region, ranges in parts if region is not None and ranges]
-    if all(_is_slab(region, shape) for region, _ in present):
-        row = math.prod(shape[1:])
-        return merge_spans(
-            [
-                (region[0].start * row + start, region[0].start * row + stop)
-                for region, ranges in present
-                for start, stop in ranges
-            ]
-        )
-    return _spans_by_mask(present, shape)
-
-
-def _is_slab(region: Region, shape: tuple[int, ...]) -> bool:
-    return all(len(part) == size for part, size in zip(region[1:], shape[1:], strict=True))
-
-
-def _spans_by_mask(
-    present: Sequence[tuple[Region, tuple[Span, ...]]], shape: tuple[int, ...]
-) -> tuple[Span, ...]:
-    if math.prod(shape) > _MOST_MASKED:
-        return ()
-    mask = np.zeros(shape, np.int8)
-    for region, ranges in present:
-        index = tuple(slice(part.start, part.stop) for part in region)
-        count = math.prod(map(len, region))
-        if ranges == ((0, count),):
-            mask[index] = 1
-            continue
-        local = np.zeros(count, np.int8)
-        for start, stop in ranges:
-            local[start:stop] = 1
-        mask[index] = local.reshape(tuple(map(len, region)))
-    return _spans_of_mask(mask.reshape(-1))
-
-
-def _spans_of_mask(mask: npt.NDArray[np.int8]) -> tuple[Span, ...]:
-    """Return where a mask is 1, looking at a piece at a time."""
-    spans: list[Span] = []
-    for low in range(0, len(mask), _MASK_PIECE):
-        edges = np.flatnonzero(np.diff(mask[low : low + _MASK_PIECE], prepend=0, append=0)) + low
-        spans += zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
-    return merge_spans(spans)

@@ -30,10 +30,9 @@ from ckptparse.examination.places import (
     NO_CHANCE,
     Place,
     Shift,
+    Twins,
     find_shifts,
-    find_twins,
     is_telling,
-    twin_key,
 )
 from ckptparse.examination.plausibility import is_plausible
 from ckptparse.examination.readers import DataFile, DataFiles
@@ -123,8 +122,9 @@ def diagnose(case: Case, *, deep: bool, siblings: bool = True) -> Diagnosis:
     places: dict[DataFile, list[Place]] = {}
     problems: list[Problem] = []
     owners: set[str] = set()
+    twins = Twins(case)
     for group in _groups(case):
-        _Examination(case, group, deep=deep, siblings=siblings).run()
+        _Examination(case, group, twins, deep=deep, siblings=siblings).run()
         places[group.file] = group.places
         problems.extend(group.problems)
         owners |= group.owners
@@ -133,7 +133,7 @@ def diagnose(case: Case, *, deep: bool, siblings: bool = True) -> Diagnosis:
 
 def _groups(case: Case) -> Iterator[_Group]:
     parts: dict[DataFile, list[tuple[Part, Payload]]] = defaultdict(list)
-    for _, part in case.parts():
+    for _, part in case.held_parts():
         if part.payload is not None and part.payload.size and part.is_lost:
             parts[part.payload.file].append((part, part.payload))
     for file, found in sorted(parts.items(), key=lambda item: item[0].path):
@@ -144,14 +144,16 @@ def _groups(case: Case) -> Iterator[_Group]:
 class _Examination:
     """The examination of one data file."""
 
-    def __init__(self, case: Case, group: _Group, *, deep: bool, siblings: bool) -> None:
+    def __init__(
+        self, case: Case, group: _Group, twins: Twins, *, deep: bool, siblings: bool
+    ) -> None:
         self.case = case
         self.files: DataFiles = case.files
         self.group = group
         self.deep = deep
         self.siblings = siblings
         self.size = case.files.size(group.file)
-        self.twins = find_twins(case)
+        self.twins = twins
         self.said: dict[Place, Problem] = {}
         """What was said of places in other files."""
 
@@ -260,7 +262,7 @@ class _Examination:
 
     def _is_sought(self, payload: Payload, least: int = LEAST_SAMPLE) -> bool:
         """Tell whether no other tensor has the same bytes, so that finding them says something."""
-        return is_telling(payload, least) and twin_key(payload) not in self.twins
+        return is_telling(payload, least) and self.twins.find(payload) is None
 
     def _is_placed(self, payload: Payload) -> bool:
         return any(place.holds(self.files, payload) for place in self.group.places)
@@ -415,20 +417,35 @@ class _Examination:
         telling = [payload for payload in waiting if is_telling(payload)]
         if len(telling) < 2:
             return False
-        there = [
-            part.payload
-            for _, part in self.case.parts()
-            if part.payload is not None and part.payload.file == self.group.file
-        ]
-        # What has holes fails anyway, and says nothing of the rest.
-        holed = {part.payload for _, part in self.case.parts() if part.check.cause is Cause.ZEROS}
-        changing = sum(is_telling(payload) for payload in there if payload not in holed)
+        size, changing = self._count_changing(2 * len(telling))
         plausible = sum(is_plausible(self.files, payload) for payload in telling[:_SAMPLES])
         return (
             2 * len(telling) >= changing
-            and self.size == max(payload.end for payload in there)
+            and self.size == size
             and 2 * plausible > min(len(telling), _SAMPLES)
         )
+
+    def _count_changing(self, most: int) -> tuple[int, int]:
+        """Return where the payloads of the file end, and how many can change.
+
+        Of more than `most` it is not said how many.
+        """
+        file = self.group.file
+        held = [part for _, part in self.case.held_parts() if part.payload is not None]
+        # What has holes fails anyway, and says nothing of the rest.
+        holed = {part.payload for part in held if part.check.cause is Cause.ZEROS}
+        there = [part.payload for part in held if part.payload and part.payload.file == file]
+        end = max((payload.end for payload in there), default=0)
+        changing = sum(is_telling(payload) for payload in there if payload not in holed)
+        sound = self.case.sound if file.undo is None else None
+        if sound is None:
+            return end, changing
+        end = max(end, sound.end_of(file.path))
+        for payload in sound.payloads_of(file.path):
+            if changing > most:
+                break
+            changing += is_telling(payload)
+        return end, changing
 
     def _settle(self) -> None:
         """Note the cause of payloads that are in another place."""

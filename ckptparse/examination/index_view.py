@@ -6,19 +6,41 @@ checksum of the index block that holds its entry. If that one fails, they are no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
-from ckptparse.bundle.naming import decode_name, decode_slice_key, encode_slice_key
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.bundle.columns import EntryColumns
+from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness, shape_from_proto
+from ckptparse.bundle.naming import decode_name, decode_names, decode_slice_key, encode_slice_key
+from ckptparse.bundle.together import EntryDecoder
 from ckptparse.coding.checksum import unmask_crc
 from ckptparse.dtypes import item_size
+from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointError, LimitError, PermissionDeniedError
 from ckptparse.examination.payload import ListedTensor, PartName, Payload
 from ckptparse.examination.plain_entries import is_plain_entry
+from ckptparse.examination.plain_rows import (
+    DAMAGED_DATA,
+    DAMAGED_ENTRY,
+    IndexBlock,
+    PlainRows,
+    are_numeric,
+)
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import FileReport
-from ckptparse.examination.salvaged import INDEX_CODES, SalvagedEntry, SalvagedTable, TableCodes
+from ckptparse.examination.row_mapping import RowMapping
+from ckptparse.examination.salvaged import (
+    INDEX_CODES,
+    SalvagedEntry,
+    SalvagedRun,
+    SalvagedTable,
+    TableCodes,
+    iter_entries,
+)
 from ckptparse.examination.salvaged_table import salvage_table
 from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import INDEX_SUFFIX, shard_path
@@ -28,6 +50,7 @@ from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Problem
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
+from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.slices import TensorSlice
 
 __all__ = ["NO_CHECKSUM", "OBJECT_GRAPH", "IndexView", "name_foreign", "read_view"]
@@ -37,9 +60,6 @@ NO_CHECKSUM = unmask_crc(0)
 """The checksum of an entry that has none: its field is 0, as protobuf reads an absent field, and
 TensorFlow compares with it all the same (docs/format.md, section 2.3)."""
 _HEADER_KEY = b""
-_DAMAGED = (
-    "its checksum agrees, but its name, dtype and shape come from a damaged part of the index"
-)
 _FIRST_BYTES = frozenset(bytes([byte]) for byte in (0x08, 0x12, 0x18, 0x20, 0x28, 0x35, 0x3A))
 """First bytes of an entry: the tags of its fields, of which dtype comes first (section 2.2)."""
 _MOST_PRODUCERS = 100
@@ -62,18 +82,20 @@ class IndexView:
         problems: What is wrong with it.
         files: The maps of its own files, by path.
         unplaced: Names that an object graph has, if nothing tells where their tensors lie.
+        rows: Those of `tensors` that are rows of columns; None if none are.
     """
 
     path: str
     origin: Origin
     header: BundleHeader | None = None
     num_shards: int = 1
-    tensors: dict[str, ListedTensor] = field(default_factory=dict)
+    tensors: MutableMapping[str, ListedTensor] = field(default_factory=dict)
     orphans: list[tuple[str, TensorSlice, Payload]] = field(default_factory=list)
     complete: bool = False
     problems: list[Problem] = field(default_factory=list)
     files: dict[str, FileReport] = field(default_factory=dict)
     unplaced: tuple[str, ...] = ()
+    rows: PlainRows | None = None
 
     def report(self, code: str, where: str, message: str) -> None:
         """Add a problem."""
@@ -125,7 +147,7 @@ def _count_shards(survey: Survey) -> int:
 
 def name_foreign(table: SalvagedTable, codes: TableCodes, context: Context) -> list[Problem]:
     """Return a table's problems; if it has no entry, say what kind of file it is instead."""
-    if table.entries:
+    if table.found:
         return table.problems
     path = table.file.path
     identity = identity_of(path, context)
@@ -164,6 +186,63 @@ class _Found:
     entry: BundleEntry
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run of entries as columns.
+
+    Attributes:
+        salvaged: Where the table has it.
+        columns: What its entries say.
+        plain: Which of them are rows of the view.
+        before: How many rows come before it.
+    """
+
+    salvaged: SalvagedRun
+    columns: EntryColumns
+    plain: npt.NDArray[np.bool_]
+    before: int
+
+    @property
+    def block(self) -> IndexBlock:
+        """What its rows have in common."""
+        run = self.salvaged
+        return IndexBlock(
+            self.before + len(self.columns),
+            run.block.offset if run.block else None,
+            run.chance,
+            run.grounds,
+            run.patches,
+        )
+
+    def key(self, row: int) -> bytes:
+        """Return the key of a row."""
+        return self.salvaged.columns.key(self.salvaged.skipped + row)
+
+    def iter_others(self) -> Iterator[tuple[bytes, _Found]]:
+        """Iterate over the entries that are no rows, by key."""
+        for row in np.flatnonzero(~self.plain).tolist():
+            found = self.salvaged.entry(self.salvaged.skipped + row)
+            yield found.key, _Found(found, self.columns.entry(row))
+
+    def add_to(self, tensors: RowMapping[ListedTensor], held: Mapping[bytes, ListedTensor]) -> int:
+        """Add its rows, and the others that are tensors; return how many."""
+        names = decode_names(self.salvaged.columns, self.salvaged.skipped)
+        numbers = range(self.before, self.before + len(names))
+        if self.plain.all():
+            tensors.add_rows(names, numbers)
+            return len(names)
+        added = 0
+        for row, plain in enumerate(self.plain.tolist()):
+            if plain:
+                tensors.add_rows(names[row : row + 1], numbers[row : row + 1])
+            elif (known := held.get(self.key(row))) is not None:
+                tensors[known.name] = known
+            else:
+                continue
+            added += 1
+        return added
+
+
 class _Builder:
     """Sorts the entries of one index into tensors and their slices."""
 
@@ -177,43 +256,146 @@ class _Builder:
 
     def build(self, table: SalvagedTable) -> None:
         view = self.view
-        entries = self._take_header(table.entries)
-        if table.complete and not table.entries:
+        found = self._take_header(table.found)
+        if table.complete and not table.found:
             self._problem("index.header", "expected the header under an empty key, found no entry")
-        found: dict[bytes, _Found] = {}
-        for salvaged in entries:
-            entry = self._decode(salvaged)
-            if entry is not None:
-                found[salvaged.key] = _Found(salvaged, entry)
         view.complete = table.complete and view.header is not None
-        self._sort_out(found)
+        known = len(view.problems)
+        if not self._sort_rows(found):
+            # A key occurs twice: the last of its entries counts, where the first one is.
+            del view.problems[known:]
+            view.tensors, view.rows = {}, None
+            self._sort_rows(list(iter_entries(found)))
 
     def _problem(self, code: str, message: str) -> None:
         self.view.report(code, self.index.path, message)
 
-    def _take_header(self, entries: list[SalvagedEntry]) -> list[SalvagedEntry]:
-        if not entries or entries[0].key != _HEADER_KEY:
-            if entries:
-                message = f"expected the header under an empty key, found {entries[0].key!r} first"
-                self._problem("index.header", message)
-            return entries
-        first = entries[0]
+    def _take_header(
+        self, found: list[SalvagedEntry | SalvagedRun]
+    ) -> list[SalvagedEntry | SalvagedRun]:
+        if not found:
+            return found
+        head = found[0]
+        first = head.entry(head.skipped) if isinstance(head, SalvagedRun) else head
+        if first.key != _HEADER_KEY:
+            message = f"expected the header under an empty key, found {first.key!r} first"
+            self._problem("index.header", message)
+            return found
+        rest = found[1:]
+        if isinstance(head, SalvagedRun) and len(head) > 1:
+            rest = [replace(head, skipped=head.skipped + 1), *rest]
         try:
             proto = parse_message(BundleHeaderProto, first.value or b"", limits=self.limits)
             header = BundleHeader.from_proto(proto, limits=self.limits)
         except CheckpointError as error:
             self._problem("index.header", error.message)
-            return entries[1:]
+            return rest
         self.view.header = header
         self.header_proved, self.header_chance = first.proved, first.chance
         if first.proved or self.view.num_shards == header.num_shards:
             self.view.num_shards = header.num_shards
-        return entries[1:]
+        return rest
+
+    # -- entries that are rows
+
+    def _sort_rows(self, found: Sequence[SalvagedEntry | SalvagedRun]) -> bool:
+        """Sort entries into rows and others; False if a key occurs twice: rows cannot tell it."""
+        others: dict[bytes, _Found] = {}
+        order: list[bytes | _Run] = []
+        before = 0
+        for one in found:
+            if isinstance(one, SalvagedEntry):
+                entry = self._decode(one)
+                if entry is not None:
+                    others[one.key] = _Found(one, entry)
+                    order.append(one.key)
+                continue
+            columns = self._columns_of(one)
+            if columns is None:
+                rest = [(salvaged, self._decode(salvaged)) for salvaged in one]
+                others.update((a.key, _Found(a, entry)) for a, entry in rest if entry is not None)
+                order += [a.key for a, entry in rest if entry is not None]
+                continue
+            run = _Run(one, columns, self._are_plain(one, columns), before)
+            before += len(columns)
+            others.update((key, one) for key, one in run.iter_others())
+            order.append(run)
+        return self._arrange(order, self._sort_out(others))
+
+    def _columns_of(self, run: SalvagedRun) -> EntryColumns | None:
+        """Decode a run; None if one of its entries breaks a rule, so that all are told singly."""
+        try:
+            return self._decoder.decode(run.columns, run.skipped)
+        except CheckpointError:
+            return None
+
+    @cached_property
+    def _decoder(self) -> EntryDecoder:
+        limits, shards = self.limits, self._most_shards(proved=True)
+
+        def decode_entry(_: bytes, value: bytes) -> BundleEntry:
+            proto = parse_message(BundleEntryProto, value, limits=limits)
+            return BundleEntry.from_proto(proto, num_shards=shards, limits=limits)
+
+        def decode_shape(data: bytes) -> tuple[int, ...]:
+            return shape_from_proto(
+                parse_message(TensorShapeProto, data, limits=limits), limits=limits
+            )
+
+        return EntryDecoder(
+            num_shards=shards, limits=limits, decode_entry=decode_entry, decode_shape=decode_shape
+        )
+
+    def _are_plain(self, run: SalvagedRun, columns: EntryColumns) -> npt.NDArray[np.bool_]:
+        """Tell which rows are tensors in one piece, and proved with all that is said of them."""
+        plain: npt.NDArray[np.bool_] = are_numeric(columns) & (columns.crcs != NO_CHECKSUM)
+        if not self.header_proved:
+            # The byte order lacks proof, which single bytes do not need.
+            kinds, where = np.unique(columns.data_types, return_inverse=True)
+            single = np.array([item_size(kind) == 1 for kind in kinds.tolist()], np.bool_)
+            plain &= single[where.reshape(-1)]
+        plain[list(columns.others)] = False
+        # Keys of slices begin with 00. Keys rise, so these come first.
+        for row in range(len(columns)):
+            if not run.columns.key(run.skipped + row).startswith(b"\0"):
+                break
+            plain[row] = False
+        return plain
+
+    def _arrange(self, order: Sequence[bytes | _Run], held: Mapping[bytes, ListedTensor]) -> bool:
+        """Put tensors into the order of the index; False if one of them occurs twice."""
+        runs = [one for one in order if isinstance(one, _Run)]
+        if not runs:
+            self.view.tensors = {one.name: one for one in held.values()}
+            return True
+        columns = EntryColumns.concatenate([run.columns for run in runs])
+        rows = PlainRows(
+            columns,
+            [run.block for run in runs],
+            {shard: self._data_path(shard) for shard in distinct(columns.shard_ids)},
+            self.index.path,
+            self.index.origin,
+            self.view.header is not None and self.view.header.endianness == Endianness.BIG,
+            self.header_chance,
+        )
+        tensors = RowMapping(rows.listed)
+        count = 0
+        for one in order:
+            if isinstance(one, _Run):
+                count += one.add_to(tensors, held)
+            elif one in held:
+                tensors[held[one].name] = held[one]
+                count += 1
+        self.view.tensors, self.view.rows = tensors, rows
+        return len(tensors) == count
+
+    # -- entries one by one
+
+    def _most_shards(self, *, proved: bool) -> int:
+        return self.view.num_shards if proved and self.view.header else self.limits.shards
 
     def _decode(self, salvaged: SalvagedEntry) -> BundleEntry | None:
-        shards = (
-            self.view.num_shards if salvaged.proved and self.view.header else self.limits.shards
-        )
+        shards = self._most_shards(proved=salvaged.proved)
         try:
             proto = parse_message(BundleEntryProto, salvaged.value or b"", limits=self.limits)
             return BundleEntry.from_proto(proto, num_shards=shards, limits=self.limits)
@@ -234,7 +416,7 @@ class _Builder:
             entry.size,
             None if entry.crc32c == NO_CHECKSUM else entry.crc32c,
             salvaged.proved and ordered,
-            _DAMAGED,
+            DAMAGED_DATA,
             max(salvaged.chance, self.header_chance),
             self.index.path,
             self.index.origin,
@@ -261,8 +443,10 @@ class _Builder:
                     return waiting
         return path
 
-    def _sort_out(self, found: Mapping[bytes, _Found]) -> None:
-        """Tell tensors, their slices, and slices that no tensor lists."""
+    def _sort_out(self, found: Mapping[bytes, _Found]) -> dict[bytes, ListedTensor]:
+        """Tell tensors, their slices, and slices that no tensor lists; return the tensors."""
+        self.view.orphans.clear()
+        tensors: dict[bytes, ListedTensor] = {}
         listed: set[bytes] = set()
         for key, one in found.items():
             listed.update(encode_slice_key(key, piece) for piece in one.entry.slices)
@@ -274,8 +458,8 @@ class _Builder:
                 piece = decoded[1]
                 self.view.orphans.append((decode_name(decoded[0]), piece, self._payload(one)))
                 continue
-            name = decode_name(key)
-            self.view.tensors[name] = self._listed(name, key, one, found)
+            tensors[key] = self._listed(decode_name(key), key, one, found)
+        return tensors
 
     def _listed(
         self, name: str, key: bytes, one: _Found, found: Mapping[bytes, _Found]
@@ -286,7 +470,7 @@ class _Builder:
             entry.data_type,
             entry.shape,
             salvaged.proved,
-            "its entry comes from a damaged part of the index",
+            DAMAGED_ENTRY,
             max(salvaged.chance, self.header_chance),
             None if entry.slices else self._payload(one),
             tuple(self._slices(key, entry.slices, found)),

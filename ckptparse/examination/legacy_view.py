@@ -138,8 +138,9 @@ class _Reader:
         self.view.complete &= table.complete
         role = "leftover" if one.origin.is_leftover else "v1"
         self.view.files[path] = FileReport(path, role, table.size, tuple(table.ranges))
-        self._take_list(table)
-        for entry in table.entries:
+        entries = table.entries
+        self._take_list(table, entries[0] if entries else None)
+        for entry in entries:
             known = self.found.get(entry.key)
             if entry.key != _META_KEY and (known is None or not known.entry.proved):
                 self.found[entry.key] = _Found(table.file, entry)
@@ -162,8 +163,7 @@ class _Reader:
             self.view.report("file.unreadable", path, error.message)
         return None
 
-    def _take_list(self, table: SalvagedTable) -> None:
-        first = table.entries[0] if table.entries else None
+    def _take_list(self, table: SalvagedTable, first: SalvagedEntry | None) -> None:
         path = table.file.path
         if first is None or first.key != _META_KEY:
             message = "expected the list of tensors in the first entry, found none"

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 
+import numpy as np
+
 from ckptparse.errors import PermissionDeniedError
 from ckptparse.examination.case import Case, check_all, open_case
 from ckptparse.examination.report import OtherCheckpoint
@@ -67,7 +69,10 @@ def _weigh(prefix: str, context: Context) -> OtherCheckpoint:
 def _share(case: Case) -> float:
     """Return the share of the bytes that the index names which is verified."""
     total = whole = 0
-    for checked in case.tensors.values():
+    if case.sound is not None:
+        sizes = case.sound.plain.columns.sizes[case.sound.numbers]
+        total = whole = int(np.maximum(sizes, 1).sum())
+    for checked in case.tensors.held.values():
         for part in checked.parts:
             size = max(1, part.payload.size) if part.payload else 1
             total += size

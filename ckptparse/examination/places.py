@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,11 @@ __all__ = [
     "NO_CHANCE",
     "Place",
     "Shift",
-    "TwinKey",
+    "Twins",
     "find_shifts",
-    "find_twins",
     "is_noise",
     "is_telling",
     "stored_dtype",
-    "twin_key",
 ]
 
 NO_CHANCE = 2.0**-32
@@ -143,14 +142,51 @@ def twin_key(payload: Payload) -> TwinKey | None:
     return payload.data_type, payload.size, payload.crc32c, payload.big_endian
 
 
-def find_twins(case: Case) -> dict[TwinKey, tuple[str, Payload]]:
-    """Return the verified payloads, each under its `twin_key`."""
-    found: dict[TwinKey, tuple[str, Payload]] = {}
-    for name, part in case.parts():
-        key = twin_key(part.payload) if part.payload else None
-        if key is not None and part.payload and part.check.status is Status.VERIFIED:
-            found[key] = name.tensor, part.payload
-    return found
+class Twins:
+    """The verified payloads of a checkpoint, each found by its `twin_key`."""
+
+    def __init__(self, case: Case) -> None:
+        """Take the checkpoint, checked; payloads are looked at when they are first needed."""
+        self._case = case
+
+    def find(self, payload: Payload) -> tuple[str, Payload] | None:
+        """Return the last verified payload of the same bytes, with the name of its tensor."""
+        key = twin_key(payload)
+        if key is None:
+            return None
+        number, name, held = self._held.get(key, (-1, "", None))
+        sound = self._case.sound
+        if sound is not None and key[3] == sound.plain.big_endian:
+            row = self._rows.get(key[:3])
+            if row is not None and self._numbers[sound.name_of(row)] > number:
+                return sound.name_of(row), sound.plain.payload(row)
+        return None if held is None else (name, held)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """The place of each tensor in the index."""
+        return {name: number for number, name in enumerate(self._case.tensors)}
+
+    @cached_property
+    def _held(self) -> dict[TwinKey, tuple[int, str, Payload | None]]:
+        found: dict[TwinKey, tuple[int, str, Payload | None]] = {}
+        for name, part in self._case.held_parts():
+            key = twin_key(part.payload) if part.payload else None
+            if key is not None and part.payload and part.check.status is Status.VERIFIED:
+                number = self._numbers.get(name.tensor, len(self._numbers))
+                found[key] = number, name.tensor, part.payload
+        return found
+
+    @cached_property
+    def _rows(self) -> dict[tuple[int, int, int], int]:
+        sound = self._case.sound
+        if sound is None:
+            return {}
+        columns, rows = sound.plain.columns, sound.numbers
+        rows = rows[columns.sizes[rows] > 0]
+        fields = (columns.data_types, columns.sizes, columns.crcs)
+        keys = zip(*(column[rows].tolist() for column in fields), strict=True)
+        return dict(zip(keys, rows.tolist(), strict=True))
 
 
 def is_telling(payload: Payload, least: int = LEAST_SAMPLE) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ckptparse.examination.inputs import HashedFile, own_version
 from ckptparse.examination.outcome import Judged, Span, merge_spans
+from ckptparse.examination.row_mapping import RowMapping
 from ckptparse.problems import Problem, Severity, Status
 from ckptparse.text import brief, escape, shape_text
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from ckptparse.rendering.text import Paint
 
 __all__ = [
+    "CountedTensors",
+    "ExaminedTensors",
     "FileRange",
     "FileReport",
     "OtherCheckpoint",
@@ -25,6 +29,8 @@ __all__ = [
     "TensorReport",
     "Verdict",
     "VerifiedTensors",
+    "count_statuses",
+    "doubtful_tensors",
 ]
 
 _LISTS = ("limit.reached", "v1.meta", "v1.missing", "v1.foreign")
@@ -62,8 +68,74 @@ class TensorReport(Judged):
         return f"<TensorReport {brief(self.name)} {self.dtype or '?'} {shape} {self.status}>"
 
 
-class VerifiedTensors(Mapping[str, TensorReport]):
-    """Reports of tensors that are all verified: they need not be looked at to be counted."""
+class CountedTensors(Mapping[str, TensorReport]):
+    """Reports that need not be made to be counted: most are of tensors that are whole."""
+
+    @abstractmethod
+    def count_statuses(self) -> Counter[Status]:
+        """Count how many tensors have each status."""
+
+    @abstractmethod
+    def doubtful(self) -> Iterable[TensorReport]:
+        """Return the reports of all tensors that are not proved, and perhaps of others."""
+
+
+class VerifiedTensors(CountedTensors):
+    """Reports of tensors that are all verified."""
+
+    def count_statuses(self) -> Counter[Status]:
+        """All are verified."""
+        return Counter({Status.VERIFIED: len(self)})
+
+    def doubtful(self) -> Iterable[TensorReport]:
+        """None are."""
+        return ()
+
+
+class ExaminedTensors(CountedTensors):
+    """Reports of a damaged checkpoint: those of rows that are whole are made when asked for."""
+
+    __slots__ = ("_statuses", "_tensors")
+
+    def __init__(self, tensors: RowMapping[TensorReport], statuses: Mapping[Status, int]) -> None:
+        """Take the reports.
+
+        Args:
+            tensors: All of them.
+            statuses: How many of those that are not held have each status.
+        """
+        self._tensors = tensors
+        self._statuses = statuses
+
+    def __getitem__(self, name: str) -> TensorReport:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    @property
+    def rows(self) -> RowMapping[TensorReport]:
+        """All of them, as they are kept."""
+        return self._tensors
+
+    def count_statuses(self) -> Counter[Status]:
+        """Count those that are held; of the others the numbers are known."""
+        found = Counter(one.status for one in self._tensors.held.values())
+        found.update(self._statuses)
+        return found
+
+    def doubtful(self) -> Iterable[TensorReport]:
+        """Return those that are held."""
+        return self._tensors.held.values()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +247,11 @@ class Outlook:
     @classmethod
     def of(cls, report: Report) -> Outlook:
         """Count what a report lists."""
-        tensors = report.tensors.values()
+        counts = count_statuses(report.tensors)
         return cls(
-            len(tensors),
-            sum(tensor.status.proved for tensor in tensors),
-            sum(tensor.status in (Status.PARTIAL, Status.UNVERIFIED) for tensor in tensors),
+            len(report.tensors),
+            sum(number for status, number in counts.items() if status.proved),
+            counts[Status.PARTIAL] + counts[Status.UNVERIFIED],
             report.complete,
             report.unnamed_bytes,
         )
@@ -250,7 +322,7 @@ class Report:
     @property
     def counts(self) -> dict[str, int]:
         """How many tensors have each status, in the order of `Status`."""
-        found = Counter(_statuses(self.tensors))
+        found = count_statuses(self.tensors)
         return {status.value: found[status] for status in Status if found[status]}
 
     @property
@@ -357,10 +429,16 @@ class Report:
         )
 
 
-def _statuses(tensors: Mapping[str, TensorReport]) -> Mapping[Status, int] | Iterator[Status]:
-    if isinstance(tensors, VerifiedTensors):
-        return {Status.VERIFIED: len(tensors)}
-    return (tensor.status for tensor in tensors.values())
+def count_statuses(tensors: Mapping[str, TensorReport]) -> Counter[Status]:
+    """Count how many tensors have each status."""
+    if isinstance(tensors, CountedTensors):
+        return tensors.count_statuses()
+    return Counter(tensor.status for tensor in tensors.values())
+
+
+def doubtful_tensors(tensors: Mapping[str, TensorReport]) -> Iterable[TensorReport]:
+    """Return the reports of all tensors that are not proved, and perhaps of others."""
+    return tensors.doubtful() if isinstance(tensors, CountedTensors) else tensors.values()
 
 
 def _advise(report: Report) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ckptparse.errors import MalformedError
@@ -12,6 +13,7 @@ from ckptparse.examination.report import FileRange
 from ckptparse.limits import Limits
 from ckptparse.problems import Problem
 from ckptparse.table.block import Block
+from ckptparse.table.columns import TableColumns
 from ckptparse.table.format import TRAILER_SIZE, decompress_block
 
 __all__ = [
@@ -19,8 +21,10 @@ __all__ = [
     "LEGACY_CODES",
     "SalvagedBlock",
     "SalvagedEntry",
+    "SalvagedRun",
     "SalvagedTable",
     "TableCodes",
+    "iter_entries",
     "read_salvaged",
     "value_in_block",
 ]
@@ -111,13 +115,60 @@ class SalvagedEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class SalvagedRun:
+    """All entries of one block that a checksum covers, as columns: they make no object each.
+
+    Attributes:
+        columns: Keys, which rise, and values.
+        skipped: How many of them at the start are none of the run's.
+        chance: As of `SalvagedEntry`, as are those that follow.
+        block, grounds, patches: The same of all.
+    """
+
+    columns: TableColumns
+    skipped: int = 0
+    chance: float = 0.0
+    block: SalvagedBlock | None = None
+    grounds: tuple[EvidenceRecord, ...] = ()
+    patches: tuple[PatchedRange, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.columns) - self.skipped
+
+    @property
+    def first_key(self) -> bytes:
+        """The lowest key."""
+        return self.columns.key(self.skipped)
+
+    @property
+    def last_key(self) -> bytes:
+        """The highest key."""
+        return self.columns.key(len(self.columns) - 1)
+
+    def entry(self, row: int) -> SalvagedEntry:
+        """Return one row of the columns as an entry."""
+        columns = self.columns
+        return SalvagedEntry(
+            columns.key(row),
+            columns.value(row),
+            chance=self.chance,
+            block=self.block,
+            grounds=self.grounds,
+            patches=self.patches,
+        )
+
+    def __iter__(self) -> Iterator[SalvagedEntry]:
+        return map(self.entry, range(self.skipped, len(self.columns)))
+
+
+@dataclass(frozen=True, slots=True)
 class SalvagedTable:
     """What can be read from a table.
 
     Attributes:
         file: What was read: the file, or the file with a conversion undone.
         size: Of the file as it is stored, in bytes.
-        entries: In the order of the file; keys may repeat.
+        found: Entries and runs of them, in the order of the file; keys may repeat.
         blocks: The data blocks that are known, in that order.
         complete: Whether every block of the file was proved, so that nothing is missing.
         problems: What is wrong with it.
@@ -126,16 +177,21 @@ class SalvagedTable:
 
     file: DataFile
     size: int
-    entries: list[SalvagedEntry]
+    found: list[SalvagedEntry | SalvagedRun]
     blocks: list[SalvagedBlock]
     complete: bool
     problems: list[Problem]
     ranges: list[FileRange]
 
     @property
+    def entries(self) -> list[SalvagedEntry]:
+        """Every entry, in the order of the file."""
+        return list(iter_entries(self.found))
+
+    @property
     def proves(self) -> bool:
         """Whether a checksum proves any of its entries."""
-        return any(entry.proved for entry in self.entries)
+        return any(isinstance(one, SalvagedRun) or one.proved for one in self.found)
 
     def block_of(self, key: bytes) -> SalvagedBlock | None:
         """Return the block that holds a key, as the index block says; None if none does."""
@@ -143,6 +199,15 @@ class SalvagedTable:
             return None
         place = bisect_left(self.blocks, key, key=lambda block: block.separator or b"")
         return self.blocks[place] if place < len(self.blocks) else None
+
+
+def iter_entries(found: Iterable[SalvagedEntry | SalvagedRun]) -> Iterator[SalvagedEntry]:
+    """Iterate over entries, those of runs one by one."""
+    for one in found:
+        if isinstance(one, SalvagedRun):
+            yield from one
+        else:
+            yield one
 
 
 def read_salvaged(files: DataFiles, file: DataFile, offset: int, size: int, key: bytes) -> bytes:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from ckptparse.errors import PermissionDeniedError
 from ckptparse.examination.around import fingerprint_problems, graph_problems, state_problems
-from ckptparse.examination.case import Case, CheckedTensor, Part
+from ckptparse.examination.case import Case, CheckedTensor, Part, SoundTensors
 from ckptparse.examination.check import Check
 from ckptparse.examination.index_view import OBJECT_GRAPH
+from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.examination.readers import DataFile
 from ckptparse.examination.report import (
+    ExaminedTensors,
     FileRange,
     FileReport,
     OtherCheckpoint,
@@ -23,7 +30,9 @@ from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, Problem, Severity, Status
 from ckptparse.text import count
 
-__all__ = ["make_report", "sort_problems", "sort_tensors"]
+__all__ = ["make_report", "sort_names", "sort_problems"]
+
+IntColumn = npt.NDArray[np.int64]
 
 _CODES = {
     Cause.ZEROS: "tensor.zeros",
@@ -43,14 +52,14 @@ def make_report(
     case: Case, problems: Sequence[Problem], others: Sequence[OtherCheckpoint] = ()
 ) -> Report:
     """Make the report of a checkpoint: of its tensors, its files, and what is beside them."""
-    tensors = {name: checked.report() for name, checked in case.tensors.items()}
-    graph = tensors.pop(OBJECT_GRAPH, None)
+    known = case.tensors.get(OBJECT_GRAPH)
+    graph = None if known is None else known.report()
     found = [*_iter_index_problems(case), *problems]
     files: dict[str, FileReport] = {}
     for view in case.views:
         files.update(view.files)
     found += _shard_problems(case, files)
-    for checked in case.tensors.values():
+    for checked in case.tensors.held.values():
         found += _iter_tensor_problems(checked)
     found += _iter_orphan_problems(case)
     found += _iter_graph_problems(case, graph)
@@ -62,7 +71,7 @@ def make_report(
     return Report(
         case.survey.prefix,
         case.survey.format,
-        sort_tensors(tensors),
+        _report_tensors(case),
         files,
         sort_problems(found),
         graph,
@@ -70,12 +79,32 @@ def make_report(
     )
 
 
-def sort_tensors(tensors: dict[str, TensorReport]) -> dict[str, TensorReport]:
+def _report_tensors(case: Case) -> Mapping[str, TensorReport]:
+    """Report the tensors, sorted by the bytes of their names, as an index is sorted."""
+    order = sort_names(name for name in case.tensors if name != OBJECT_GRAPH)
+    if case.sound is None:
+        return {name: case.tensors[name].report() for name in order}
+    make = SoundReports(case.sound.plain)
+    tensors = case.tensors.remade(make, lambda _, one: one.report(), order)
+    return ExaminedTensors(tensors, {Status.VERIFIED: len(case.sound.names)})
+
+
+@dataclass(frozen=True, slots=True)
+class SoundReports:
+    """Makes the reports of rows that are sound."""
+
+    rows: PlainRows
+
+    def __call__(self, name: str, row: int) -> TensorReport:
+        return SoundTensors(self.rows)(name, row).report()
+
+
+def sort_names(names: Iterable[str]) -> list[str]:
     """Sort by the bytes of the names, as an index is sorted."""
-    return {
-        name: tensors[name]
-        for name in sorted(tensors, key=lambda name: name.encode("utf-8", "surrogateescape"))
-    }
+    listed = list(names)
+    if "".join(listed).isascii():
+        return sorted(listed)
+    return sorted(listed, key=lambda name: name.encode("utf-8", "surrogateescape"))
 
 
 def sort_problems(problems: list[Problem]) -> tuple[Problem, ...]:
@@ -139,29 +168,85 @@ def _describe_unnamed(case: Case) -> str:
 def _shard_problems(case: Case, files: dict[str, FileReport]) -> list[Problem]:
     """Judge and map the data files: all files that hold payloads and are no index."""
     problems: list[Problem] = []
-    by_path: dict[str, list[Part]] = defaultdict(list)
-    for _, part in case.parts():
+    held: dict[str, list[Part]] = defaultdict(list)
+    for _, part in case.held_parts():
         if part.payload is not None and part.payload.file.path not in files:
-            by_path[part.payload.file.path].append(part)
-    for path in dict.fromkeys([*_expected_paths(case), *by_path]):
-        parts = sorted(by_path.get(path, []), key=_offset)
+            held[part.payload.file.path].append(part)
+    for path in dict.fromkeys([*_expected_paths(case), *_used_paths(case, held)]):
+        parts = held.get(path, [])
+        stored = _stored_in(case, path, parts)
         size = case.files.size(DataFile(path))
-        files[path] = FileReport(path, "shard", size, tuple(_map_shard(parts, size)))
+        files[path] = FileReport(path, "shard", size, tuple(_map_shard(stored, size)))
         failure = case.files.failure(DataFile(path))
         if failure is not None and _is_something(case, path):
             problems.append(Problem.of("file.unreadable", path, failure.message))
         elif size is None:
             problems.append(_missing_shard(parts, path))
         else:
-            problems += _iter_layout_problems(path, parts, size)
+            used = bool(parts) or (case.sound is not None and len(case.sound.rows_of(path)) > 0)
+            problems += _iter_layout_problems(path, stored, size, used=used)
     for path in case.survey.data_files.values():
         if path not in files:
             _add_unused(case, path, "shard", files)
     return problems
 
 
-def _offset(part: Part) -> int:
-    return part.payload.offset if part.payload else 0
+def _used_paths(case: Case, held: Mapping[str, Sequence[Part]]) -> list[str]:
+    """Return the data files that payloads lie in, in the order in which the index names them."""
+    if case.sound is None:
+        return list(held)
+    numbers = {name: number for number, name in enumerate(case.tensors)}
+    first = {path: numbers[case.sound.first_name(path)] for path in case.sound.paths}
+    for name, part in case.held_parts():
+        if part.payload is not None and part.payload.file.path in held:
+            number = numbers.get(name.tensor, len(numbers))
+            path = part.payload.file.path
+            first[path] = min(first.get(path, number), number)
+    return sorted(first, key=lambda path: first[path])
+
+
+class _Stored(NamedTuple):
+    """Bytes of a data file that one payload has, or that sound ones have from end to end.
+
+    Attributes:
+        start, stop: Where they lie.
+        check: What checking the payload found; None if all are sound.
+    """
+
+    start: int
+    stop: int
+    check: Check | None
+
+
+def _stored_in(case: Case, path: str, held: Sequence[Part]) -> list[_Stored]:
+    """Return what payloads have of a data file, by offset."""
+    own = [_stored(part) for part in held if part.payload is not None and part.payload.size]
+    own.sort(key=lambda one: one.start)
+    if case.sound is None:
+        return own
+    starts, stops = case.sound.spans_of(path)
+    if any(_overlaps(one, starts, stops) for one in own):
+        # Those that others overlap are told one by one.
+        every = (part for _, part in case.parts() if part.payload and part.payload.size)
+        own = [_stored(part) for part in every if part.payload and part.payload.file.path == path]
+        return sorted(own, key=lambda one: one.start)
+    cuts = np.flatnonzero(starts[1:] != stops[:-1]) + 1
+    lows = np.concatenate((starts[:1], starts[cuts])).tolist()
+    highs = np.concatenate((stops[cuts - 1], stops[-1:])).tolist()
+    own += [_Stored(low, high, None) for low, high in zip(lows, highs, strict=True)]
+    return sorted(own, key=lambda one: one.start)
+
+
+def _stored(part: Part) -> _Stored:
+    payload = part.payload
+    start, stop = (0, 0) if payload is None else (payload.offset, payload.end)
+    return _Stored(start, stop, part.check)
+
+
+def _overlaps(one: _Stored, starts: IntColumn, stops: IntColumn) -> bool:
+    """Tell whether bytes of one payload are those of sound ones, too."""
+    number = int(np.searchsorted(stops, one.start, side="right"))
+    return number < len(starts) and int(starts[number]) < one.stop
 
 
 def _expected_paths(case: Case) -> list[str]:
@@ -189,42 +274,52 @@ def _missing_shard(parts: Sequence[Part], path: str) -> Problem:
     )
 
 
-def _iter_layout_problems(path: str, parts: Sequence[Part], size: int) -> Iterator[Problem]:
-    """Report gaps, overlaps, an early end and bytes after the last tensor."""
+def _iter_layout_problems(
+    path: str, stored: Sequence[_Stored], size: int, *, used: bool
+) -> Iterator[Problem]:
+    """Report gaps, overlaps, an early end and bytes after the last tensor.
+
+    Args:
+        path: The file.
+        stored: What tensors have of it.
+        size: Of the file.
+        used: Whether any tensor is in it, if only one without bytes.
+    """
     end = 0
-    for payload in [part.payload for part in parts if part.payload and part.payload.size]:
-        if payload.offset > end:
-            message = f"no tensor uses the {payload.offset - end} bytes at offset {end}"
+    for one in stored:
+        if one.start > end:
+            message = f"no tensor uses the {one.start - end} bytes at offset {end}"
             yield Problem.of("shard.gap", path, message)
-        if payload.offset < end:
-            message = f"two tensors use the bytes at offset {payload.offset}"
+        if one.start < end:
+            message = f"two tensors use the bytes at offset {one.start}"
             yield Problem.of("shard.overlap", path, message)
-        end = max(end, payload.end)
+        end = max(end, one.stop)
     if end > size:
         message = f"the index expects {end} bytes, and the file has {size}"
         yield Problem.of("shard.truncated", path, message)
-    if parts and size > end:
+    if used and size > end:
         message = f"the last tensor ends at byte {end}, and {size - end} bytes follow it"
         yield Problem.of("shard.trailing", path, message)
-    holes = sum(stop - start for part in parts for start, stop in part.check.holes)
+    checks = [one.check for one in stored if one.check is not None]
+    holes = sum(stop - start for check in checks for start, stop in check.holes)
     if holes:
         message = f"{holes} bytes of damaged tensors are in runs of zeros"
         yield Problem.of("shard.zeros", path, message)
 
 
-def _map_shard(parts: Sequence[Part], size: int | None) -> Iterator[FileRange]:
+def _map_shard(stored: Sequence[_Stored], size: int | None) -> Iterator[FileRange]:
     """Map a data file. Tensors in the same state that lie end to end are one range."""
     ranges: list[FileRange] = []
     position = 0
-    for part in parts:
-        # An empty tensor has no bytes, so its offset may be anything.
-        if part.payload is None or not part.payload.size:
-            continue
-        start, stop = part.payload.offset, part.payload.end
-        if start > position:
-            ranges.append(FileRange(position, start, "unreferenced"))
-        ranges += _map_payload(max(start, position), start, stop, part.check)
-        position = max(position, stop)
+    for one in stored:
+        if one.start > position:
+            ranges.append(FileRange(position, one.start, "unreferenced"))
+        first = max(one.start, position)
+        if one.check is None:
+            ranges.append(FileRange(first, one.stop, "verified"))
+        else:
+            ranges += _map_payload(first, one.start, one.stop, one.check)
+        position = max(position, one.stop)
     if size is not None and position < size:
         ranges.append(FileRange(position, size, "unreferenced"))
     yield from _join(_cut(ranges, size or 0))

@@ -10,9 +10,10 @@ zeros, or a constant.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 
 from ckptparse.dtypes import item_size
 from ckptparse.examination.case import Case, Part
@@ -45,7 +46,7 @@ _EXPLAINED = frozenset({Cause.ZEROS, Cause.BITS, Cause.TRUNCATED})
 def find_doubted(case: Case, places: Mapping[DataFile, Sequence[Place]]) -> frozenset[DataFile]:
     """Return the data files that hold whole tensors which the index may not be about."""
     votes: dict[DataFile, _Votes] = defaultdict(_Votes)
-    for _, part in case.parts():
+    for _, part in case.held_parts():
         payload = part.payload
         if payload is None or not _is_open(part):
             continue
@@ -66,13 +67,24 @@ def find_doubted(case: Case, places: Mapping[DataFile, Sequence[Place]]) -> froz
 
 def _unshown(case: Case) -> set[DataFile]:
     """Return the files of which no tensor is whole that hardly another file has."""
-    known = [(part.check, part.payload) for _, part in case.parts() if part.payload is not None]
     shown = {
-        payload.file
-        for check, payload in known
-        if check.status is Status.VERIFIED and is_telling(payload)
+        part.payload.file
+        for _, part in case.held_parts()
+        if part.payload is not None
+        and part.check.status is Status.VERIFIED
+        and is_telling(part.payload)
     }
-    return {payload.file for _, payload in known} - shown
+    return {
+        file
+        for file in case.payload_files() - shown
+        if not any(map(is_telling, _sound(case, file)))
+    }
+
+
+def _sound(case: Case, file: DataFile) -> Iterator[Payload]:
+    """Iterate over the payloads of a file that are sound."""
+    if case.sound is not None and file.undo is None:
+        yield from case.sound.payloads_of(file.path)
 
 
 def _own(places: Mapping[DataFile, Sequence[Place]], file: DataFile) -> list[Place]:
@@ -82,15 +94,17 @@ def _own(places: Mapping[DataFile, Sequence[Place]], file: DataFile) -> list[Pla
 
 def _is_copy(case: Case, file: DataFile) -> bool:
     """Tell whether a file was written over with another data file of the same save."""
-    others = [
+    others = (
         part.payload
         for _, part in case.parts()
         if part.payload is not None
         and part.payload.file != file
         and part.check.status is Status.VERIFIED
         and is_telling(part.payload)
-    ]
-    return any(fits(case.files, one.moved(file)) for one in others[:_FEW])
+    )
+    if not case.payload_files() - {file}:
+        return False
+    return any(fits(case.files, one.moved(file)) for one in islice(others, _FEW))
 
 
 class _Value(Enum):

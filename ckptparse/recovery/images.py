@@ -74,7 +74,7 @@ def _take(
 
 
 def _iter_lost(case: Case, places: Places) -> Iterator[Payload]:
-    for _, part in case.parts():
+    for _, part in case.held_parts():
         payload = part.payload
         if payload is None or not part.is_lost:
             continue

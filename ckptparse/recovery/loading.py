@@ -23,7 +23,7 @@ from ckptparse.recovery.opened import OpenedFiles
 from ckptparse.recovery.recipe import read_payload
 from ckptparse.recovery.result import Loaded, RecoveredTensor, describe
 
-__all__ = ["MendedPart", "MendedTensor", "describe_tensor"]
+__all__ = ["MendedPart", "MendedTensor", "describe_tensor", "has_dtype"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,11 @@ def _dtype_of(data_type: int) -> np.dtype[Any] | None:
         return numpy_dtype(data_type)
     except CheckpointError:
         return None
+
+
+def has_dtype(data_type: int) -> bool:
+    """Tell whether elements of this kind have a numpy type."""
+    return _dtype_of(data_type) is not None
 
 
 class _Loader:

@@ -18,7 +18,7 @@ from ckptparse.dtypes import item_size
 from ckptparse.examination.check import Check
 from ckptparse.examination.outcome import CHECKSUM_CHANCE, EvidenceRecord, Outcome, Span
 from ckptparse.examination.payload import Form, PartName, Payload
-from ckptparse.examination.places import NO_CHANCE, Place, TwinKey, twin_key
+from ckptparse.examination.places import NO_CHANCE, Place, Twins
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.filenames import split_data_path
 from ckptparse.problems import Cause, EvidenceRule, Status
@@ -54,7 +54,7 @@ class Matcher:
     def __init__(
         self,
         files: DataFiles,
-        twins: Mapping[TwinKey, tuple[str, Payload]],
+        twins: Twins,
         places: Mapping[DataFile, Sequence[Place]],
         siblings: Siblings,
         *,
@@ -101,8 +101,7 @@ class Matcher:
                 yield place.of(payload)
 
     def _from_twin(self, payload: Payload) -> Mended | None:
-        key = twin_key(payload)
-        found = self._twins.get(key) if key is not None else None
+        found = self._twins.find(payload)
         if found is None:
             return None
         name, twin = found

@@ -40,7 +40,7 @@ from ckptparse.recovery.seams import Seams, offer_torn, offer_unplaced
 from ckptparse.recovery.siblings import Siblings
 from ckptparse.recovery.splices import Splices
 
-__all__ = ["Mender"]
+__all__ = ["Mender", "as_verified"]
 
 _ATTEMPT_BYTES = 1 << 14
 """Bytes of a tensor that one attempt is reckoned for."""
@@ -91,7 +91,7 @@ class Mender:
         if payload is None:
             return Mended(check.outcome)
         if check.status is Status.VERIFIED:
-            return self._verified(payload, check)
+            return as_verified(payload, check, self._name(payload.index))
         settled = payload.proved or payload.contested
         confirmed = None if settled else self._siblings.confirm(name, payload)
         if check.status is Status.UNVERIFIED and not payload.in_damaged_block:
@@ -161,21 +161,6 @@ class Mender:
         return withheld(payload, known)
 
     # -- what needs no mending
-
-    def _verified(self, payload: Payload, check: Check) -> Mended:
-        found = _as_read(payload, Status.VERIFIED, check.outcome.ranges)
-        if not payload.chance:
-            return found
-        outcome = replace(
-            found.outcome,
-            status=Status.CORRECTED,
-            cause=Cause.BITS,
-            method=f"correcting one bit of {self._name(payload.index)}",
-            chance=payload.chance,
-            note="one bit was flipped in the block of the index that describes it",
-            grounds=_agreeing(payload),
-        )
-        return replace(found, outcome=outcome)
 
     def _unverified(self, payload: Payload, check: Check, confirmed: str | None) -> Mended:
         ranges = check.outcome.ranges
@@ -294,6 +279,23 @@ class Mender:
 
     def _name(self, path: str) -> str:
         return self._files.context.storage.split(path)[1]
+
+
+def as_verified(payload: Payload, check: Check, index: str) -> Mended:
+    """Return the bytes of a payload that was found whole; `index` names what describes it."""
+    found = _as_read(payload, Status.VERIFIED, check.outcome.ranges)
+    if not payload.chance:
+        return found
+    outcome = replace(
+        found.outcome,
+        status=Status.CORRECTED,
+        cause=Cause.BITS,
+        method=f"correcting one bit of {index}",
+        chance=payload.chance,
+        note="one bit was flipped in the block of the index that describes it",
+        grounds=_agreeing(payload),
+    )
+    return replace(found, outcome=outcome)
 
 
 def _as_read(payload: Payload, status: Status, ranges: tuple[Span, ...]) -> Mended:

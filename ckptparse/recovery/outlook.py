@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import check_tensors, open_case
 from ckptparse.examination.index_view import OBJECT_GRAPH
-from ckptparse.examination.report import Outlook, Report
+from ckptparse.examination.report import Outlook, Report, doubtful_tensors
 from ckptparse.examination.verify import verify_path
 from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin
 from ckptparse.inventory.folders import Folders
@@ -71,7 +71,7 @@ def verify(
     if report.ok:
         return report
     size = sum(file.size or 0 for file in report.files.values())
-    damaged = sum(not tensor.status.proved for tensor in report.tensors.values())
+    damaged = sum(not tensor.status.proved for tensor in doubtful_tensors(report.tensors))
     if size <= _TRIED_BYTES and damaged <= _TRIED_TENSORS:
         return replace(report, outlook=_look_ahead(path, store, cache, limits))
     place, context = begin(path, store=store, cache=cache, limits=limits, lenient=True)

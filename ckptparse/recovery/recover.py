@@ -9,7 +9,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ckptparse.crc.flips import HIGHEST_CHANCE
+from ckptparse.elements import distinct
 from ckptparse.errors import NotACheckpointError
 from ckptparse.examination.case import (
     Case,
@@ -18,7 +21,6 @@ from ckptparse.examination.case import (
     check_all,
     check_tensors,
     open_case,
-    spans_of_parts,
 )
 from ckptparse.examination.choosing import explain_choice
 from ckptparse.examination.diagnose import Diagnosis, diagnose
@@ -27,10 +29,12 @@ from ckptparse.examination.inputs import HashedFile, list_inputs
 from ckptparse.examination.intact import find_intact
 from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.outcome import Outcome, Span
+from ckptparse.examination.part_spans import spans_of_parts
 from ckptparse.examination.payload import PartName
-from ckptparse.examination.places import find_twins
+from ckptparse.examination.places import Twins
 from ckptparse.examination.readers import DataFile, DataFiles
-from ckptparse.examination.report import FileReport, Report
+from ckptparse.examination.report import ExaminedTensors, FileReport, Report, TensorReport
+from ckptparse.examination.row_mapping import RowMapping
 from ckptparse.examination.summary import make_report
 from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin
 from ckptparse.files.noted import NotedStorage
@@ -51,7 +55,7 @@ from ckptparse.recovery.images import find_in_images
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
 from ckptparse.recovery.imaging.scan import scan_image
 from ckptparse.recovery.inferences import INTEGERS, Inferrer
-from ckptparse.recovery.loading import MendedPart, MendedTensor, describe_tensor
+from ckptparse.recovery.loading import MendedPart, MendedTensor, describe_tensor, has_dtype
 from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mend import Mender
 from ckptparse.recovery.mended import Mended, list_patches
@@ -62,9 +66,10 @@ from ckptparse.recovery.rebuild.shape_files import read_shapes
 from ckptparse.recovery.rebuild.shapes import GivenTensor
 from ckptparse.recovery.rebuild.sources import find_shapes, iter_sources
 from ckptparse.recovery.rebuild.view import rebuild
-from ckptparse.recovery.result import Recovery
+from ckptparse.recovery.result import HELD, RecoveredTensor, Recovery
 from ckptparse.recovery.seams import Seams
 from ckptparse.recovery.siblings import Siblings
+from ckptparse.recovery.sound import SoundMended, SoundRecovered, explained
 from ckptparse.recovery.splices import Splices
 from ckptparse.recovery.untouched import leave_untouched
 from ckptparse.recovery.workers import CALLER, Workers
@@ -251,13 +256,13 @@ def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
         places = find_in_images(case, options.evidence.files, places, options.workers)
         report = make_report(case, found.problems)
         mender = _make_mender(case, replace(found, places=places), options)
-        mended = {name: _mend(one, mender, case) for name, one in case.tensors.items()}
+        mended = _mend_all(case, mender)
         rivals = {
             name: [_mend(one, mender, case) for one in these] for name, these in case.rivals.items()
         }
     if options.siblings and not report.ok:
         report = replace(report, others=find_others(survey, options.aside))
-    return _make_recovery(report, mended, rivals, options.aside)
+    return _make_recovery(report, mended, rivals, case, options.aside)
 
 
 def _work_out(case: Case, options: _Options) -> None:
@@ -294,7 +299,7 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
         files,
         Matcher(
             files,
-            find_twins(case),
+            Twins(case),
             found.places,
             siblings,
             found=evidence.find(list_sought(case), options.workers),
@@ -320,20 +325,19 @@ def _find_doubted(case: Case, found: Diagnosis) -> frozenset[DataFile]:
     """Return the data files which the index may not be about; all if it is another checkpoint's."""
     if not found.owners:
         return find_doubted(case, found.places)
-    return frozenset(part.payload.file for _, part in case.parts() if part.payload is not None)
+    return frozenset(case.payload_files())
 
 
 def _held(case: Case) -> int:
     """Return the bytes of all files that payloads belong into."""
-    found = {part.payload.file for _, part in case.parts() if part.payload is not None}
-    return sum(case.files.size(file) or 0 for file in found)
+    return sum(case.files.size(file) or 0 for file in case.payload_files())
 
 
 def _count_damaged(case: Case) -> Counter[DataFile]:
     """Count the payloads of each data file whose bytes are there and whose checksum disagrees."""
     return Counter(
         part.payload.file
-        for checked in case.tensors.values()
+        for checked in case.tensors.held.values()
         for part in checked.parts
         if part.payload is not None and part.is_lost and part.check.computed is not None
     )
@@ -346,8 +350,17 @@ def _count_integers(case: Case) -> int:
         and part.is_lost
         and part.payload.size == 8
         and part.payload.data_type in INTEGERS
-        for _, part in case.parts()
+        for _, part in case.held_parts()
     )
+
+
+def _mend_all(case: Case, mender: Mender) -> RowMapping[MendedTensor]:
+    """Mend every tensor; those that are sound are made when they are asked for."""
+    if case.sound is None:
+        return RowMapping.of({name: _mend(one, mender, case) for name, one in case.tensors.items()})
+    plain = case.sound.plain
+    make = SoundMended(plain, case.context.storage.split(plain.index)[1])
+    return case.tensors.remade(make, lambda _, one: _mend(one, mender, case))
 
 
 def _mend(checked: CheckedTensor, mender: Mender, case: Case) -> MendedTensor:
@@ -368,13 +381,7 @@ def _mend(checked: CheckedTensor, mender: Mender, case: Case) -> MendedTensor:
 def _mend_part(name: PartName, part: Part, mender: Mender, case: Case) -> Mended:
     """Mend a part; add what says where it lies, and the bytes that were patched."""
     found, payload = mender.mend(name, part.payload, part.check), part.payload
-    if payload is None:
-        return found
-    patches = payload.patches + list_patches(found, case.files)
-    grounds = payload.grounds + found.outcome.grounds
-    if patches == found.outcome.patches and not payload.grounds:
-        return found
-    return replace(found, outcome=replace(found.outcome, patches=patches, grounds=grounds))
+    return found if payload is None else explained(found, payload, list_patches(found, case.files))
 
 
 def _sum_up(known: Outcome, parts: Sequence[MendedPart], checked: CheckedTensor) -> Outcome:
@@ -419,32 +426,67 @@ def _join(methods: Sequence[str]) -> str | None:
 
 def _make_recovery(
     report: Report,
-    mended: dict[str, MendedTensor],
+    mended: RowMapping[MendedTensor],
     rivals: dict[str, list[MendedTensor]],
+    case: Case,
     context: Context,
 ) -> Recovery:
     opened = OpenedFiles()
-    tensors = {name: describe_tensor(one, context, opened) for name, one in mended.items()}
-    graph = tensors.pop(OBJECT_GRAPH, None)
     known = mended.get(OBJECT_GRAPH)
     report = replace(
         report,
-        tensors={name: mended[name].report for name in report.tensors},
+        tensors=_reports_of(report, mended, case),
         object_graph=known.report if known is not None else report.object_graph,
     )
-    report = replace(report, files=_patched_files(report, mended))
-    held = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    report = replace(report, files=_patched_files(report, mended, case))
+
+    def describe(_: str, one: MendedTensor) -> RecoveredTensor | None:
+        found = describe_tensor(one, context, opened)
+        return found if found is not None and found.status in HELD else None
+
+    left_out = _without_type(case)
+    order = [name for name in report.tensors if name not in left_out]
+    held = mended.remade(SoundRecovered(mended, context, opened), describe, order)
     alternatives = {
         name: tuple(filter(None, (describe_tensor(one, context, opened) for one in these)))
         for name, these in rivals.items()
     }
+    graph = None if known is None else describe_tensor(known, context, opened)
     return Recovery(report, held, graph, alternatives, opened=opened)
 
 
-def _patched_files(report: Report, mended: Mapping[str, MendedTensor]) -> dict[str, FileReport]:
+def _without_type(case: Case) -> set[str]:
+    """Return the names of sound tensors whose elements no array can hold here."""
+    if case.sound is None:
+        return set()
+    kinds = case.sound.plain.columns.data_types[case.sound.numbers]
+    odd = [kind for kind in distinct(kinds) if not has_dtype(kind)]
+    if not odd:
+        return set()
+    return {case.sound.name_of(row) for row in case.sound.numbers[np.isin(kinds, odd)].tolist()}
+
+
+def _reports_of(
+    report: Report, mended: RowMapping[MendedTensor], case: Case
+) -> Mapping[str, TensorReport]:
+    """Return the reports of mended tensors, in the order of those before."""
+    make = mended.make
+    if not isinstance(make, SoundMended) or case.sound is None:
+        return {name: mended[name].report for name in report.tensors}
+    tensors = mended.remade(make.report, lambda _, one: one.report, report.tensors)
+    corrected = int(np.count_nonzero(make.rows.chances(case.sound.numbers)))
+    statuses = {Status.CORRECTED: corrected, Status.VERIFIED: len(case.sound.names) - corrected}
+    return ExaminedTensors(tensors, statuses)
+
+
+def _patched_files(
+    report: Report, mended: RowMapping[MendedTensor], case: Case
+) -> dict[str, FileReport]:
     """Return the maps of the files, with the bytes that were replaced."""
     spans: dict[str, list[Span]] = defaultdict(list)
-    for part in (part for one in mended.values() for part in one.parts):
+    for known in case.sound.patches if case.sound is not None else ():
+        spans[known.path].append((known.offset, known.offset + known.size))
+    for part in (part for one in mended.held.values() for part in one.parts):
         if part.part.payload is not None:
             for known in part.part.payload.patches:
                 spans[known.path].append((known.offset, known.offset + known.size))

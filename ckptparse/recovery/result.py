@@ -16,7 +16,7 @@ from ckptparse.dtypes import item_size
 from ckptparse.errors import TensorNotFoundError, UnsupportedError, located
 from ckptparse.examination.inputs import HashedFile, hash_files
 from ckptparse.examination.outcome import Judged
-from ckptparse.examination.report import Report, TensorReport, VerifiedTensors
+from ckptparse.examination.report import Report, TensorReport
 from ckptparse.files.context import Store, find_target
 from ckptparse.files.storage import Storage
 from ckptparse.problems import Status
@@ -26,7 +26,7 @@ from ckptparse.recovery.written import Offer, Written
 if TYPE_CHECKING:
     from ckptparse.jobs.conversion import TargetFormat
 
-__all__ = ["RecoveredTensor", "Recovery"]
+__all__ = ["HELD", "RecoveredTensor", "Recovery"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,13 +38,14 @@ class Loaded:
     suspect: npt.NDArray[np.bool_] | None = None
 
 
-_HELD = (
+HELD = (
     Status.VERIFIED,
     Status.CORRECTED,
     Status.DERIVED,
     Status.PARTIAL,
     Status.UNVERIFIED,
 )
+"""The statuses of tensors that a recovery holds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,12 +155,6 @@ class Recovery(Mapping[str, RecoveredTensor]):
         self.object_graph = object_graph
         self.alternatives: Mapping[str, tuple[RecoveredTensor, ...]] = alternatives or {}
         self._tensors: Mapping[str, RecoveredTensor] = tensors
-        if not isinstance(report.tensors, VerifiedTensors):
-            self._tensors = {
-                name: tensors[name]
-                for name in report.tensors
-                if name in tensors and tensors[name].status in _HELD
-            }
 
     @property
     def whole(self) -> bool:

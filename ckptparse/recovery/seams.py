@@ -115,7 +115,11 @@ class Seams:
     def _iter_whole(self, file: DataFile) -> Iterator[_Whole]:
         """Iterate over whole payloads that lie in a file."""
         shifts = [place for place in self._places.get(file, ()) if place.file == file]
-        for _, part in self._case.parts():
+        sound = self._case.sound if file.undo is None else None
+        if sound is not None:
+            starts, stops = sound.spans_of(file.path)
+            yield from ((a, b, 0) for a, b in zip(starts.tolist(), stops.tolist(), strict=True))
+        for _, part in self._case.held_parts():
             payload = part.payload
             if payload is None or payload.file != file or not payload.size:
                 continue

@@ -71,15 +71,18 @@ class BlockHandle(NamedTuple):
     size: int
 
     @classmethod
-    def from_bytes(cls, data: bytes, position: int = 0) -> tuple[BlockHandle, int]:
-        """Decode a handle at `position`; return it and the position after it.
+    def from_bytes(
+        cls, data: bytes, position: int = 0, end: int | None = None
+    ) -> tuple[BlockHandle, int]:
+        """Decode a handle at `position` that ends by `end`; return it and the position after it.
 
         Raises:
             MalformedError: One of its varints is cut off or too long.
         """
+        stop = len(data) if end is None else end
         try:
-            offset, position = decode_varint(data, position, len(data))
-            size, position = decode_varint(data, position, len(data))
+            offset, position = decode_varint(data, position, stop)
+            size, position = decode_varint(data, position, stop)
         except ValueError as error:
             raise MalformedError(f"Bad block handle: {error}") from error
         return cls(offset, size), position

@@ -157,7 +157,7 @@ def _lies_in(part: Source, payload: Payload) -> bool:
 
 def _damaged_files(case: Case) -> list[DataFile]:
     files: dict[DataFile, None] = {}
-    for _, part in case.parts():
+    for _, part in case.held_parts():
         if part.payload is not None and _is_lost(part.check.status):
             files[part.payload.file] = None
     return list(files)
@@ -170,7 +170,7 @@ def _is_lost(status: Status) -> bool:
 def _payloads(case: Case, file: DataFile, *, lost: bool, places: Places) -> list[Payload]:
     """Return the payloads of a file by offset; with `lost`, only those not found anywhere yet."""
     found = []
-    for _, part in case.parts():
+    for _, part in case.held_parts() if lost else case.parts_of(file):
         payload = part.payload
         if payload is None or payload.file != file or payload.crc32c is None:
             continue
@@ -207,9 +207,9 @@ def _striped(
     case: Case, file: DataFile, source: Source, lost: Sequence[Payload]
 ) -> Iterator[Place]:
     """Iterate over the order of stripes that makes most of the lost payloads agree."""
-    everything = _payloads(case, file, lost=False, places={})
-    if sum(one.size for one in lost) <= _WORTH * sum(one.size for one in everything):
+    if sum(one.size for one in lost) <= _WORTH * case.size_of(file):
         return
+    everything = _payloads(case, file, lost=False, places={})
     if _is_noise(source, min(lost, key=lambda one: one.size)):
         # If these are no weights in this order, they are none in another.
         return
@@ -232,8 +232,7 @@ def _place(file: DataFile, method: str) -> Place:
 
 def _restore(case: Case, file: DataFile, source: Source) -> tuple[int, ...]:
     """Return where carriage returns must be put back, as far as checksums prove it."""
-    payloads = _payloads(case, file, lost=False, places={})
-    end = max(payload.end for payload in payloads)
+    end = case.end_of(file)
     # A small file may have lost more than its share.
     if not 0 < end - source.size <= max(16, _MOST_LOST * end):
         return ()
@@ -243,7 +242,7 @@ def _restore(case: Case, file: DataFile, source: Source) -> tuple[int, ...]:
         return ()
     places: list[int] = []
     failures = 0
-    for payload in payloads:
+    for payload in _payloads(case, file, lost=False, places={}):
         start = payload.offset - len(places)
         data = source.read_at(start, max(0, min(payload.size, source.size - start)))
         width = item_size(payload.data_type) or 1

@@ -14,7 +14,7 @@ __all__ = ["list_sought"]
 def list_sought(case: Case) -> dict[Wanted, set[TensorForm]]:
     """Return the sizes and checksums of lost payloads; of plain tensors also what they are."""
     found: dict[Wanted, set[TensorForm]] = {}
-    for _, part in case.parts():
+    for _, part in case.held_parts():
         payload = part.payload
         if not part.is_lost or payload is None or payload.crc32c is None:
             continue

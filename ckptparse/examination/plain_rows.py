@@ -1,0 +1,119 @@
+"""Tensors of an index as columns: those in one piece whose entry a checksum proves.
+
+They are nearly all of a large index, even of a damaged one. What would be an object for each of
+them (a payload, a listed tensor) is made of its row when it is asked for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.bundle.columns import EntryColumns
+from ckptparse.dtypes import is_numeric
+from ckptparse.examination.outcome import EvidenceRecord, PatchedRange
+from ckptparse.examination.payload import ListedTensor, Payload
+from ckptparse.examination.readers import DataFile
+from ckptparse.inventory.survey import Origin
+
+__all__ = ["DAMAGED_DATA", "DAMAGED_ENTRY", "IndexBlock", "PlainRows", "are_numeric"]
+
+IntColumn = npt.NDArray[np.int64]
+
+DAMAGED_DATA = (
+    "its checksum agrees, but its name, dtype and shape come from a damaged part of the index"
+)
+DAMAGED_ENTRY = "its entry comes from a damaged part of the index"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexBlock:
+    """What all rows of one block of an index have in common.
+
+    Attributes:
+        stop: One past the last of its rows.
+        offset: Where the block lies; None if it was corrected.
+        chance: Chance that its rows are wrong; not 0 if it was corrected.
+        grounds: Where it lies, and what proves it.
+        patches: What was corrected in it.
+    """
+
+    stop: int
+    offset: int | None
+    chance: float
+    grounds: tuple[EvidenceRecord, ...]
+    patches: tuple[PatchedRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlainRows:
+    """The rows of one index.
+
+    Attributes:
+        columns: What the entries say; rows that are no such tensors are among them, and unused.
+        blocks: The blocks that hold them, in order.
+        paths: The data files by number.
+        index: Path of the index.
+        origin: Where it comes from.
+        big_endian: The byte order of the data files.
+        chance: Chance that the header is wrong.
+    """
+
+    columns: EntryColumns
+    blocks: Sequence[IndexBlock]
+    paths: Mapping[int, str]
+    index: str
+    origin: Origin
+    big_endian: bool
+    chance: float
+
+    def block(self, row: int) -> IndexBlock:
+        """Return the block that holds a row."""
+        return self.blocks[bisect_right(self.blocks, row, key=lambda block: block.stop)]
+
+    def payload(self, row: int) -> Payload:
+        """Describe the bytes of one tensor."""
+        entry, block = self.columns.entry(row), self.block(row)
+        return Payload(
+            entry.data_type,
+            entry.shape,
+            DataFile(self.paths[entry.shard_id]),
+            entry.offset,
+            entry.size,
+            entry.crc32c,
+            True,
+            DAMAGED_DATA,
+            max(block.chance, self.chance),
+            self.index,
+            self.origin,
+            entry.shard_id,
+            self.big_endian,
+            block=block.offset,
+            grounds=block.grounds,
+            patches=block.patches,
+        )
+
+    def listed(self, name: str, row: int) -> ListedTensor:
+        """Describe one tensor."""
+        payload = self.payload(row)
+        return ListedTensor(
+            name, payload.data_type, payload.shape, True, DAMAGED_ENTRY, payload.chance, payload
+        )
+
+    def chances(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """Return the chance of each of some rows that it is wrong."""
+        stops = np.array([block.stop for block in self.blocks], np.int64)
+        chances = np.array([max(block.chance, self.chance) for block in self.blocks], np.float64)
+        found: npt.NDArray[np.float64] = chances[np.searchsorted(stops, rows, side="right")]
+        return found
+
+
+def are_numeric(columns: EntryColumns) -> npt.NDArray[np.bool_]:
+    """Tell of each row whether its elements are numbers of one size."""
+    kinds, where = np.unique(columns.data_types, return_inverse=True)
+    numeric = np.array([is_numeric(kind) for kind in kinds.tolist()], np.bool_)
+    return numeric[where.reshape(-1)]

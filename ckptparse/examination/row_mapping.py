@@ -1,0 +1,118 @@
+"""A mapping by name of which most values are rows of columns, and objects only if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from typing import NoReturn, TypeVar
+
+__all__ = ["RowMapping"]
+
+T = TypeVar("T")
+V = TypeVar("V")
+_HELD = -1
+"""Stands for a row in the order of the names, if a value is held as an object."""
+
+
+class RowMapping(MutableMapping[str, T]):
+    """Values by name, in an order; some are held, the others are made of a row each time.
+
+    Attributes:
+        make: Makes the value of a name and its row.
+        held: The values that are objects, in that order.
+    """
+
+    __slots__ = ("_rows", "held", "make")
+
+    def __init__(self, make: Callable[[str, int], T]) -> None:
+        """Begin with nothing; `make` makes the value of a name and its row."""
+        self.make = make
+        self._rows: dict[str, int] = {}
+        self.held: dict[str, T] = {}
+
+    @classmethod
+    def of(cls, values: Mapping[str, T]) -> RowMapping[T]:
+        """Hold all values."""
+        made: RowMapping[T] = cls(_Nothing())
+        made.update(values)
+        return made
+
+    @classmethod
+    def arranged(
+        cls,
+        make: Callable[[str, int], T],
+        order: Iterable[str],
+        rows: Mapping[str, int],
+        held: dict[str, T],
+    ) -> RowMapping[T]:
+        """Put rows and values, which have other names each and the same order, into one."""
+        made = cls(make)
+        made._rows = {name: rows.get(name, _HELD) for name in order}
+        made.held = held
+        return made
+
+    def __getitem__(self, name: str) -> T:
+        row = self._rows[name]
+        return self.held[name] if row == _HELD else self.make(name, row)
+
+    def __setitem__(self, name: str, value: T) -> None:
+        self._rows[name] = _HELD
+        self.held[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._rows[name]
+        self.held.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    def add_rows(self, names: Iterable[str], rows: Iterable[int]) -> None:
+        """Add the rows of names that are new."""
+        self._rows.update(zip(names, rows, strict=True))
+
+    def row(self, name: str) -> int | None:
+        """Return the row of a name; None if its value is held, or there is none."""
+        found = self._rows.get(name, _HELD)
+        return None if found == _HELD else found
+
+    def rows(self) -> dict[str, int]:
+        """Return the rows of the names whose values are not held."""
+        if not self.held:
+            return dict(self._rows)
+        return {name: row for name, row in self._rows.items() if row != _HELD}
+
+    def remade(
+        self,
+        make: Callable[[str, int], V],
+        change: Callable[[str, T], V | None],
+        order: Iterable[str] | None = None,
+    ) -> RowMapping[V]:
+        """Return a mapping of other values under the same names.
+
+        Args:
+            make: Makes the value of a name and its row.
+            change: Makes one of a value that is held; None leaves the name out.
+            order: The names that it has, in that order; None: all.
+        """
+        made = RowMapping(make)
+        names = self._rows if order is None else order
+        made._rows = {name: self._rows[name] for name in names}
+        for name in [name for name, row in made._rows.items() if row == _HELD]:
+            value = change(name, self.held[name])
+            if value is None:
+                del made._rows[name]
+            else:
+                made.held[name] = value
+        return made
+
+
+class _Nothing:
+    """Stands in a mapping that has no rows."""
+
+    def __call__(self, name: str, _: int) -> NoReturn:
+        raise KeyError(name)
