@@ -123,6 +123,40 @@ def test_judging_entries_costs_in_proportion(
     check_growth(work, *entries)
 
 
+def lose_footer(index: bytearray, data: bytearray) -> None:
+    del index[-48:]
+
+
+def zero_page(index: bytearray, data: bytearray) -> None:
+    index[8192:12288] = bytes(4096)
+
+
+def flip_bits(index: bytearray, data: bytearray) -> None:
+    for place in range(5):
+        data[place * len(data) // 5] ^= 4
+
+
+def cut_data(index: bytearray, data: bytearray) -> None:
+    del data[-4000:]
+
+
+@pytest.mark.parametrize("damage", [lose_footer, zero_page, flip_bits, cut_data])
+def test_judging_damaged_entries_costs_in_proportion(
+    entries: tuple[str, str], tmp_path: Path, damage: Callable[[bytearray, bytearray], None]
+) -> None:
+    damaged = []
+    for path in entries:
+        folder = tmp_path / Path(path).name
+        folder.mkdir()
+        names = "m.index", "m.data-00000-of-00001"
+        files = [bytearray(Path(f"{path}{name[1:]}").read_bytes()) for name in names]
+        damage(*files)
+        for name, data in zip(names, files, strict=True):
+            (folder / name).write_bytes(data)
+        damaged.append(str(folder / "m"))
+    check_growth(ckptparse.recover, *damaged)
+
+
 def test_writing_and_converting_entries_cost_in_proportion(
     entries: tuple[str, str], tmp_path: Path
 ) -> None:

@@ -276,11 +276,11 @@ def _check_main(case: Case, main: IndexView) -> None:
         return
     rows = listed.rows()
     others = [payload for one in listed.held.values() for payload in _payloads_of(one)]
-    others += [payload for _, _, payload in main.orphans]
+    orphans = [payload for _, _, payload in main.orphans]
     numbers = np.fromiter(rows.values(), np.int64, len(rows))
     sizes = sum(main.rows.columns.sizes[numbers].tolist())
     case.files.begin(sizes + sum(one.size for one in others))
-    found = set(find_sound(case.files, main.rows, numbers, others).tolist())
+    found = set(find_sound(case.files, main.rows, numbers, others, orphans).tolist())
     case.sound = SoundRows(main.rows, {name: row for name, row in rows.items() if row in found})
     sound = case.sound.names
     doubtful = [listed[name] for name in listed if name not in sound]

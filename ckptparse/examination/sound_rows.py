@@ -5,7 +5,7 @@ They are compared in the order of the file, and never overlap anything else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -107,7 +107,11 @@ class SoundRows:
 
 
 def find_sound(
-    files: DataFiles, plain: PlainRows, rows: IntColumn, others: Iterable[Payload]
+    files: DataFiles,
+    plain: PlainRows,
+    rows: IntColumn,
+    others: Sequence[Payload],
+    orphans: Sequence[Payload],
 ) -> IntColumn:
     """Return the rows that lie within their file, over nothing else, and have their checksums.
 
@@ -115,11 +119,12 @@ def find_sound(
         files: What opens the data files.
         plain: What the index says.
         rows: Those that are to be checked.
-        others: What else the index says of these files.
+        others: The payloads of its other tensors.
+        orphans: Those of slices that no tensor lists.
     """
     columns = plain.columns
     spans: dict[str, list[Span]] = {}
-    for one in others:
+    for one in (*others, *orphans):
         if one.size:
             spans.setdefault(one.file.path, []).append((one.offset, one.end))
     found: list[IntColumn] = [rows[:0]]
@@ -127,12 +132,16 @@ def find_sound(
     order = np.lexsort((columns.offsets[rows], shards))
     kinds = distinct(shards)
     cuts = [*np.searchsorted(shards[order], kinds).tolist(), len(order)]
-    for shard, (low, high) in zip(kinds, pairwise(cuts), strict=True):
-        path = plain.paths[shard]
+    parts = {
+        plain.paths[shard]: rows[order[low:high]]
+        for shard, (low, high) in zip(kinds, pairwise(cuts), strict=True)
+    }
+    # In the order in which all of them are read: the report lists its inputs as they were opened.
+    for path in sorted({*parts, *(one.file.path for one in others)}):
         size = files.size(DataFile(path))
-        if size is None:
+        mine = parts.get(path)
+        if size is None or mine is None:
             continue
-        mine = rows[order[low:high]]
         # The checksum of no bytes is 0.
         found.append(mine[(columns.sizes[mine] == 0) & (columns.crcs[mine] == 0)])
         alone = _alone(plain, mine[columns.sizes[mine] > 0], size, spans.get(path, ()))
