@@ -164,7 +164,7 @@ def test_values_and_reports_are_made_when_they_are_asked_for(tmp_path: Path) -> 
         assert recovery[name].read().tolist() == value.tolist()
     report = recovery.report
     assert report.counts == {"verified": len(wanted)}
-    assert report == pickle.loads(pickle.dumps(report))
+    assert report == pickle.loads(pickle.dumps(report))  # noqa: S301
     assert "layer_0003/w" in report.tensors and "layer" not in report.tensors
     with pytest.raises(KeyError):
         report.tensors["layer"]

@@ -118,7 +118,7 @@ class Seams:
         sound = self._case.sound if file.undo is None else None
         if sound is not None:
             starts, stops = sound.spans_of(file.path)
-            yield from ((a, b, 0) for a, b in zip(starts.tolist(), stops.tolist(), strict=True))
+            yield from map(_Whole, starts.tolist(), stops.tolist())
         for _, part in self._case.held_parts():
             payload = part.payload
             if payload is None or payload.file != file or not payload.size:
