@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,19 @@ def test_values_and_reports_are_made_when_they_are_asked_for(tmp_path: Path) -> 
         report.tensors["layer"]
     with pytest.raises(ckptparse.TensorNotFoundError):
         recovery["layer"]
+
+
+def test_rows_that_are_damaged_count_as_what_they_become(tmp_path: Path) -> None:
+    made = builder.Bundle()
+    for number in range(COUNT):
+        made.add(f"layer_{number:04d}/w", np.full(4, number, np.float32))
+    path = made.write(tmp_path / "m")
+    (tmp_path / "m.data-00000-of-00001").unlink()
+    limits = replace(ckptparse.DEFAULT_LIMITS, memory_bytes=400_000)
+    report = ckptparse.verify(path, limits=limits)
+    assert "limit.reached" in {one.code for one in report.problems}
+    assert not report.tensors and not report.complete
+    assert len(ckptparse.verify(path).tensors) == COUNT
 
 
 def test_a_mapping_keeps_the_order_of_rows_and_values() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.dtypes import dtype_name
-from ckptparse.errors import CheckpointError
+from ckptparse.errors import CheckpointError, LimitError
 from ckptparse.examination.check import Check, check_payload
 from ckptparse.examination.index_view import IndexView, read_view
 from ckptparse.examination.outcome import EvidenceRecord, Outcome
@@ -19,6 +19,7 @@ from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import TensorReport
 from ckptparse.examination.row_mapping import RowMapping
+from ckptparse.examination.salvaged import ENTRY_BYTES, ROW_BYTES
 from ckptparse.examination.sound_rows import SoundRows, find_sound
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
@@ -283,6 +284,15 @@ def _check_main(case: Case, main: IndexView) -> None:
     found = set(find_sound(case.files, main.rows, numbers, others, orphans).tolist())
     case.sound = SoundRows(main.rows, {name: row for name, row in rows.items() if row in found})
     sound = case.sound.names
+    try:
+        case.files.budget.take((ENTRY_BYTES - ROW_BYTES) * (len(rows) - len(sound)))
+    except LimitError as error:
+        main.report("limit.reached", main.path, error.message)
+        case.tensors, case.sound = RowMapping.of({}), None
+        main.tensors, main.rows, main.complete = {}, None, False
+        main.orphans.clear()
+        case.files.finish()
+        return
     doubtful = [listed[name] for name in listed if name not in sound]
     held = {one.name: one for one in check_tensors(doubtful, case)}
     case.tensors = RowMapping.arranged(SoundTensors(main.rows), listed, sound, held)

@@ -23,6 +23,8 @@ from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import FileRange
 from ckptparse.examination.resuming import Accept, iter_resumed, longest_rising
 from ckptparse.examination.salvaged import (
+    ENTRY_BYTES,
+    ROW_BYTES,
     SalvagedBlock,
     SalvagedEntry,
     SalvagedRun,
@@ -39,10 +41,6 @@ __all__ = ["salvage_table"]
 
 _MOST_CORRECTED = 256
 """Damaged blocks of one table in which a flipped bit is looked for, at 3 ms each."""
-_ENTRY_BYTES = 3000
-"""What an entry takes with all that is found out about its tensor, measured: 2.9 kB."""
-_ROW_BYTES = 400
-"""What one takes that stays a row of columns, measured: 290 bytes."""
 _WORTH_BYTES = 32 << 10
 """From so many bytes of a block on, the steps with numpy cost less than a loop over the entries."""
 _TEXT_SAMPLE = 1 << 20
@@ -321,8 +319,8 @@ class _Scan:
 def _bytes_of(one: SalvagedEntry | SalvagedRun) -> int:
     """Return what an entry, or a run of them, takes with all that is found out about it."""
     if isinstance(one, SalvagedRun):
-        return _ROW_BYTES * len(one) + 2 * len(one.columns.keys)
-    return _ENTRY_BYTES + 2 * len(one.key)
+        return ROW_BYTES * len(one) + 2 * len(one.columns.keys)
+    return ENTRY_BYTES + 2 * len(one.key)
 
 
 def _last_key(found: Sequence[SalvagedEntry | SalvagedRun]) -> bytes | None:
