@@ -59,7 +59,9 @@ class Splices:
                 known.may_have_written(view, payload, path)
                 and not known.has_all(view, path)
                 and any(
-                    self._is_other(*one) for one in self._case.parts() if _is_in(one[1], payload)
+                    self._is_other(*one)
+                    for one in self._case.held_parts()
+                    if _is_in(one[1], payload)
                 )
             )
         return self._known[key]
