@@ -62,9 +62,9 @@ def sought(array: np.ndarray) -> dict[Wanted, set[TensorForm]]:
 
 
 @pytest.mark.parametrize("dtype", ["u1", "<f2", "<f4", "<f8", "<c16"])
-@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (2, 3, 4, 5), (2, 3, 2, 4, 5)])
+@pytest.mark.parametrize("shape", [(3, 4), (700, 300), (2, 3, 4), (2, 3, 4, 5), (2, 3, 2, 4, 5)])
 def test_every_order_that_is_tried_is_turned_back(dtype: str, shape: tuple[int, ...]) -> None:
-    array = np.arange(np.prod(shape)).astype(dtype).reshape(shape)
+    array = (np.arange(np.prod(shape)) % 251).astype(dtype).reshape(shape)
     form = TensorForm(shape, array.itemsize)
     orders = list(orders_of(form))
     assert orders
