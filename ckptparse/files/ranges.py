@@ -6,13 +6,15 @@ import mmap
 from collections.abc import Callable
 from typing import Any
 
-from ckptparse.errors import TruncatedError
+from ckptparse.errors import StorageError, TruncatedError
 from ckptparse.files.storage import check_range
 
-__all__ = ["RangeSource", "RemoteSource", "check_count", "copy_into", "pour"]
+__all__ = ["RangeSource", "RemoteSource", "body_of", "check_count", "copy_into", "pour"]
 
 _CHUNK = 64 << 10
 """Bytes of a body that are handed over together at least: 0.01 ms of copying."""
+_LARGE_CHUNK = 8 << 20
+"""The same if all of the body is kept: a smaller body is one chunk, and is not copied."""
 
 
 class RangeSource:
@@ -91,11 +93,19 @@ class RemoteSource(RangeSource):
 
 
 def check_count(path: str, offset: int, size: int, found: int) -> None:
-    """Raise `TruncatedError` unless so many bytes have come as were asked for.
+    """Make sure that as many bytes have come as were asked for.
 
-    Of a range that goes beyond the end, fewer come, without an error.
+    Raises:
+        TruncatedError: There are fewer: of a range that goes beyond the end they come so.
+        StorageError: There are more: the server does not do what it says.
     """
-    if found != size:
+    if found > size:
+        raise StorageError(
+            f"Expected {size} bytes from the server at offset {offset}, found more",
+            path=path,
+            hint="Look what answers at this address, a proxy or a page to log in perhaps",
+        )
+    if found < size:
         raise TruncatedError(
             f"Expected {size} bytes from the server, found {found}",
             path=path,
@@ -111,15 +121,32 @@ def copy_into(buffer: memoryview, data: Any) -> None:
     np.copyto(np.frombuffer(buffer, np.uint8), np.frombuffer(data, np.uint8))
 
 
+def body_of(answer: Any, most: int) -> Any:
+    """Return the body of an answer, as bytes or what has their buffer.
+
+    Of a server that gives more than `most` bytes no more are taken than show it: the library would
+    take whatever comes, and memory for it.
+    """
+    chunks: list[Any] = []
+    done = 0
+    for chunk in answer.stream(min_chunk_size=min(most, _LARGE_CHUNK)):
+        chunks.append(chunk)
+        done += len(chunk)
+        if done > most:
+            break
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
 def pour(answer: Any, buffer: memoryview) -> int:
     """Copy the body of an answer into a buffer while it comes; return how many bytes it has.
 
-    To wait for all of it takes memory twice, and fresh memory takes longer than to copy.
+    To wait for all of it takes memory twice, and fresh memory takes longer than to copy. What does
+    not fit is not waited for.
     """
     done = 0
     for chunk in answer.stream(min_chunk_size=_CHUNK):
-        size = len(chunk)
-        if done + size <= len(buffer):
-            copy_into(buffer[done : done + size], chunk)
-        done += size
+        start, done = done, done + len(chunk)
+        if done > len(buffer):
+            break
+        copy_into(buffer[start:done], chunk)
     return done

@@ -24,7 +24,7 @@ from ckptparse.errors import (
     StorageError,
     UnsupportedError,
 )
-from ckptparse.files.ranges import RemoteSource, pour
+from ckptparse.files.ranges import RemoteSource, body_of, pour
 from ckptparse.files.retries import Retries
 from ckptparse.files.storage import FileStat, Storage
 from ckptparse.locks import make_lock
@@ -76,7 +76,7 @@ def open_object(
         return store.get(key, options={"range": (offset, offset + size), **match})
 
     def fetch(offset: int, size: int) -> Any:
-        return ask(path, lambda: get(offset, size).bytes(), retries=retries)
+        return ask(path, lambda: body_of(get(offset, size), size), retries=retries)
 
     def fill(offset: int, buffer: memoryview) -> int:
         return ask(path, lambda: pour(get(offset, len(buffer)), buffer), retries=retries)

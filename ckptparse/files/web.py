@@ -22,7 +22,7 @@ from ckptparse.errors import (
     UnsupportedError,
 )
 from ckptparse.filenames import INDEX_SUFFIX
-from ckptparse.files.ranges import RangeSource, check_count, copy_into, pour
+from ckptparse.files.ranges import RangeSource, body_of, check_count, copy_into, pour
 from ckptparse.files.remote import ObjectStorage, ask, is_outside, matching, stat_of
 from ckptparse.files.storage import FileStat, check_range
 
@@ -184,13 +184,14 @@ class WebStorage(ObjectStorage):
         if len(held) == size:
             return held
         rest = memoryview(b"")
+        missing = size - len(held)
 
         def receive(answer: Any) -> int:
             nonlocal rest
-            rest = memoryview(answer.bytes())
+            rest = memoryview(body_of(answer, missing))
             return len(rest)
 
-        self._ask_for_range(path, key, offset + len(held), size - len(held), receive)
+        self._ask_for_range(path, key, offset + len(held), missing, receive)
         return memoryview(b"".join((held, rest))) if held else rest
 
     def read_into(self, path: str, key: str, offset: int, buffer: memoryview) -> None:
@@ -231,7 +232,9 @@ class WebStorage(ObjectStorage):
     def _ask_for_first(self, path: str, key: str) -> FileStat:
         size = _FIRST_OF_INDEX if key.endswith(INDEX_SUFFIX) else _FIRST
         try:
-            status, first = self._get(path, key, (0, size), {}, lambda answer: answer.bytes())
+            status, first = self._get(
+                path, key, (0, size), {}, lambda answer: body_of(answer, size)
+            )
         except (CheckpointNotFoundError, PermissionDeniedError):
             raise
         except (StorageError, UnsupportedError):

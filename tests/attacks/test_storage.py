@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import builder as b
 import numpy as np
 import pytest
+from instruments import outcome_in_little_memory
 from range_server import Handler, RangeServer, serve
 
 import ckptparse
@@ -57,6 +59,22 @@ def negative(handler: Handler) -> bool:
     return True
 
 
+def too_much(handler: Handler) -> bool:
+    """Answer as it should be, and go on, up to three gigabytes."""
+    path, wanted = handler.path.lstrip("/"), handler.headers.get("Range")
+    data = handler.server.served.files.get(path)
+    if data is None or wanted is None or handler.command != "GET":
+        return False
+    first, _, last = wanted.removeprefix("bytes=").partition("-")
+    start, stop = int(first), min(int(last) + 1, len(data))
+    headed(handler, 206, 3 << 30, f"bytes {start}-{stop - 1}/{len(data)}")
+    with suppress(OSError):
+        handler.wfile.write(data[start:stop])
+        for _ in range(3 << 10):
+            handler.wfile.write(bytes(1 << 20))
+    return True
+
+
 def redirect(handler: Handler) -> bool:
     handler.send_response(302)
     handler.send_header("Location", f"http://127.0.0.1:{handler.server.served.port}/secret")
@@ -90,6 +108,37 @@ def test_a_server_that_lies_is_an_error_in_little_memory(
         tensor = checkpoint["w"]
         server.faults += [fault] * 12
         assert value_or_none(tensor.read) in (None, list(range(64)))
+
+
+@pytest.mark.parametrize("ending", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("scheme", ["http", "store"])
+def test_a_server_that_gives_more_than_it_was_asked_for_costs_no_memory(
+    server: RangeServer, tmp_path: Path, ending: str, scheme: str
+) -> None:
+    """An answer of three gigabytes is read by a process that may grow by 256 MiB."""
+    server.faults = OnlyFor(f"run/m.{ending}")
+    code = f"""
+    import obstore.store
+    store = None
+    path = "{server.url}/run/m"
+    if {scheme!r} == "store":
+        client = {{"allow_http": True}}
+        store = obstore.store.HTTPStore.from_url("{server.url}", client_options=client)
+        path = "run/m"
+    print(outcome(lambda: ckptparse.read(path, store=store)))
+    """
+    assert outcome_in_little_memory(tmp_path, code) == "StorageError"
+
+
+class OnlyFor(list[Callable[[Handler], bool]]):
+    """Too much for one path, each time."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__([too_much])
+        self.path = path
+
+    def pop(self, _: Any = 0) -> Callable[[Handler], bool]:
+        return lambda handler: handler.path.lstrip("/") == self.path and too_much(handler)
 
 
 def test_a_redirect_gives_what_lies_there_or_an_error(server: RangeServer) -> None:
