@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
-from ckptparse.errors import CheckpointNotFoundError, StorageError, TruncatedError
+from ckptparse.errors import (
+    CheckpointNotFoundError,
+    StorageError,
+    TruncatedError,
+    UnsupportedError,
+)
 from ckptparse.files.ranges import RemoteSource, body_of, check_count, pour
-from ckptparse.files.remote import ObjectStorage, matching
+from ckptparse.files.remote import ObjectStorage, ask, matching
+from ckptparse.files.retries import Retries
 from ckptparse.files.web import WebStorage
 
 DATA = bytes(range(100))
@@ -202,3 +208,53 @@ def test_a_web_server_is_not_asked_for_bytes_beyond_an_end_that_is_known() -> No
         with pytest.raises(TruncatedError):
             source.read_into(offset, memoryview(bytearray(size)))
     assert not server.asked
+
+
+# ---- what is asked again
+
+
+class GenericError(Exception):
+    """The class that the library has for nearly all that fails; only its text says more."""
+
+
+class NotSupportedError(Exception):
+    """Its class for a whole file in answer to a request for a part."""
+
+
+@pytest.mark.parametrize(
+    ("text", "times"),
+    [
+        ("connection reset", 4),
+        ("status: 503", 4),
+        ("status code: 500", 4),
+        ("status: 429", 4),
+        ("status: 408", 4),
+        ("status: 404", 1),
+        ("status: 499", 1),
+        # What leads in a circle, or lies, will be no better next time.
+        ("Kind { kind: Redirect }", 1),
+        ("Failed to parse the header Content-Range", 1),
+        ("UnexpectedRange", 1),
+    ],
+)
+def test_what_will_be_no_better_is_asked_for_once(text: str, times: int) -> None:
+    asked = []
+
+    def request() -> None:
+        asked.append(1)
+        raise GenericError(text)
+
+    retries = Retries(most=3, within=5, first=0.001, longest=0.002)
+    with pytest.raises(StorageError) as caught:
+        ask("x", request, retries=retries)
+    assert (len(asked), retries.count) == (times, times - 1)
+    # The library's words may hold a password.
+    assert text not in str(caught.value) and caught.value.__context__ is None
+
+
+def test_a_server_that_gives_no_parts_is_told_as_such() -> None:
+    def request() -> None:
+        raise NotSupportedError
+
+    with pytest.raises(UnsupportedError, match="does not give parts"):
+        ask("x", request)

@@ -75,6 +75,15 @@ def too_much(handler: Handler) -> bool:
     return True
 
 
+def ignored(handler: Handler) -> bool:
+    """Give the whole file, whichever part was asked for."""
+    data = handler.server.served.files.get(handler.path.lstrip("/"))
+    if data is None or handler.command != "GET":
+        return False
+    handler.give(200, data, {"ETag": '"1"'})
+    return True
+
+
 def redirect(handler: Handler) -> bool:
     handler.send_response(302)
     handler.send_header("Location", f"http://127.0.0.1:{handler.server.served.port}/secret")
@@ -116,7 +125,7 @@ def test_a_server_that_gives_more_than_it_was_asked_for_costs_no_memory(
     server: RangeServer, tmp_path: Path, ending: str, scheme: str
 ) -> None:
     """An answer of three gigabytes is read by a process that may grow by 256 MiB."""
-    server.faults = OnlyFor(f"run/m.{ending}")
+    server.faults = OnlyFor(f"run/m.{ending}", too_much)
     code = f"""
     import obstore.store
     store = None
@@ -130,15 +139,22 @@ def test_a_server_that_gives_more_than_it_was_asked_for_costs_no_memory(
     assert outcome_in_little_memory(tmp_path, code) == "StorageError"
 
 
-class OnlyFor(list[Callable[[Handler], bool]]):
-    """Too much for one path, each time."""
+@pytest.mark.parametrize("ending", ["index", "data-00000-of-00001"])
+def test_a_server_that_gives_no_parts_is_told_as_such(server: RangeServer, ending: str) -> None:
+    server.faults = OnlyFor(f"run/m.{ending}", ignored)
+    with pytest.raises(ckptparse.UnsupportedError, match="does not give parts"):
+        ckptparse.read(f"{server.url}/run/m")
 
-    def __init__(self, path: str) -> None:
-        super().__init__([too_much])
+
+class OnlyFor(list[Callable[[Handler], bool]]):
+    """A fault of one path, each time."""
+
+    def __init__(self, path: str, fault: Callable[[Handler], bool]) -> None:
+        super().__init__([fault])
         self.path = path
 
     def pop(self, _: Any = 0) -> Callable[[Handler], bool]:
-        return lambda handler: handler.path.lstrip("/") == self.path and too_much(handler)
+        return lambda handler: handler.path.lstrip("/") == self.path and self[0](handler)
 
 
 def test_a_redirect_gives_what_lies_there_or_an_error(server: RangeServer) -> None:
