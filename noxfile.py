@@ -377,7 +377,7 @@ def remote(session: nox.Session) -> None:
     session.install("dask[array,distributed]", "loky")
     names = ("remote", "cache", "elsewhere", "executors", "parts", "dask")
     files = [f"tests/test_{name}.py" for name in names]
-    files += ["tests/attacks/test_storage.py"]
+    files += ["tests/attacks/test_storage.py", "tests/attacks/test_answers.py"]
     session.run(*PYTEST, *files, *session.posargs)
 
 
