@@ -181,7 +181,7 @@ def run_command(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         lay_out(contents, folder)
         with inside(folder):
-            code, output = call(main, words)
+            code, output = call(main, words, terminal=len(data) % 3 == 0)
         check_files(Path(folder), contents, words)
     traced = "Traceback" in output and "--debug" not in words
     if code not in (0, 1, 2, 3, None) or traced or _UNEXPECTED.search(output):
@@ -209,9 +209,22 @@ def check_files(folder: Path, before: dict[str, bytes], words: list[str]) -> Non
             raise BrokenPromiseError(f"{words} writes {name}")
 
 
-def call(main: Callable[[], None], arguments: list[str]) -> tuple[object, str]:
+class _Printed(io.TextIOWrapper):
+    """What is printed, to a terminal or not."""
+
+    terminal = False
+
+    def isatty(self) -> bool:
+        """Tell whether somebody looks at it."""
+        return self.terminal
+
+
+def call(
+    main: Callable[[], None], arguments: list[str], *, terminal: bool = False
+) -> tuple[object, str]:
     """Run the program with arguments; return its exit code and what it printed."""
-    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
+    out = _Printed(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
+    out.terminal = terminal
     before = sys.argv
     sys.argv = ["ckptparse", *arguments]
     code: object = None

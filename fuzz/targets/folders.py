@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import builder as b
 import numpy as np
 
 import ckptparse
@@ -298,6 +299,74 @@ def list_it(path: str, options: dict[str, Any]) -> None:
         walk(cut)
 
 
+def read_files(path: str, options: dict[str, Any]) -> None:
+    """Read from open files: what they give is what their bytes give."""
+    files = options["store"]
+    opened: Any = {name: io.BytesIO(data) for name, data in files.items()}
+    one = attempt(ckptparse.read, path, store=files, limits=LIMITS)
+    other = attempt(ckptparse.read, path, store=opened, limits=LIMITS)
+    check_same(one, other)
+    attempt(ckptparse.verify, path, store=opened, limits=LIMITS)
+    for name in sorted(files)[:3]:
+        attempt(ckptparse.identify, io.BytesIO(files[name]), limits=LIMITS)
+        attempt(ckptparse.read, io.BytesIO(files[name]), limits=LIMITS)
+    for stream in opened.values():
+        stream.close()
+    attempt(ckptparse.read, path, store=opened, limits=LIMITS)
+
+
+def check_same(one: Any, other: Any) -> None:
+    """Hold what one way gives to what another one gives."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        same = list(one) == list(other) and all(same_values(one[n], other[n]) for n in one)
+    else:
+        same = isinstance(one, dict) == isinstance(other, dict)
+    if not same:
+        raise BrokenPromiseError(f"one way gives {one!r}, and another {other!r}")
+
+
+def on_disk(path: str, options: dict[str, Any]) -> None:
+    """Read files of a disk in several ways, and write there: over others only if asked."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in options["store"].items():
+            Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+            Path(folder, name).write_bytes(data)
+        prefix = Path(folder, path)
+        read = attempt(ckptparse.read, prefix, limits=LIMITS)
+        names = list(read)[:2] if isinstance(read, dict) else []
+        for ways in ({"mmap": True}, {"threads": 2}, {"names": names}):
+            given: Any = ways
+            found = attempt(ckptparse.read, prefix, limits=LIMITS, **given)
+            if isinstance(read, dict) and "names" not in ways:
+                check_same(read, found)
+        for odd in (f"{path}\0x", f"{path}/x", "no such file", ".", path + ".index/x"):
+            attempt(ckptparse.read, Path(folder, odd) if "\0" not in odd else odd, limits=LIMITS)
+        write_back(prefix, Path(folder, "out", "x"), read)
+
+
+def write_back(source: Path, target: Path, read: Any) -> None:
+    """Write what was read, once and over itself, in slices too: it comes back the same."""
+    if not isinstance(read, dict):
+        return
+    target.parent.mkdir()
+    for ways in ({}, {}, {"overwrite": True, "update_state": True}, {"max_shard_size": 1000}):
+        given: Any = ways
+        done = attempt(ckptparse.write, target, read, **given)
+        if isinstance(done, str):
+            check_same(read, attempt(ckptparse.read, done, limits=LIMITS))
+    with ckptparse.open(source, limits=LIMITS) as opened:
+        done = attempt(ckptparse.write, f"{target}2", opened, keep_slices=True)
+    if isinstance(done, str):
+        check_same(read, attempt(ckptparse.read, done, limits=LIMITS))
+    for ending in (".npz", ".safetensors", ".h5", ""):
+        out = f"{target}{ending}"
+        for again in (False, False, True):
+            attempt(ckptparse.convert, source, out, overwrite=again, limits=LIMITS)
+    attempt(ckptparse.convert, source, f"{target}.npz/below", limits=LIMITS)
+    attempt(ckptparse.convert, source, target.parent / "no" / "folder.npz", limits=LIMITS)
+    attempt(ckptparse.average, [source, source], f"{target}3", limits=LIMITS)
+
+
 ASKS: tuple[Ask, ...] = (
     open_it,
     open_model,
@@ -308,6 +377,8 @@ ASKS: tuple[Ask, ...] = (
     page_of_path,
     as_tensorflow,
     list_it,
+    read_files,
+    on_disk,
 )
 _WHOLE = (compare_it, recover_it)
 """These want the files as they were, too."""
@@ -318,8 +389,26 @@ def folders() -> tuple[tuple[str, dict[str, bytes]], ...]:
     """Return what lies in directories of the fixtures, and some that are built; with a path."""
     found = [*_of_fixtures()]
     found += [("m", dict(files)) for files in used_kernels()]
+    found += [("m", large())]
     found += [("g.pb", {"g.pb": data}) for data in graphs_of_paths()]
     return tuple(found)
+
+
+def large() -> dict[str, bytes]:
+    """Return a checkpoint of tensors so large that they are summed up by their codes."""
+    rng = np.random.default_rng(0)
+    made = b.Bundle()
+    floats = rng.normal(size=70_000)
+    for kind in ("f4", "f2", "f8"):
+        made.add(f"of_{kind}", floats.astype(kind)[: 40_000 if kind == "f8" else None])
+    made.add("of_f4/Adam", np.full(70_000, 0.5, np.float32))
+    made.add("bytes", rng.integers(0, 200, 70_000).astype(np.uint8))
+    made.add("flags", floats[:40_000] > 0)
+    made.add("numbers", rng.integers(0, 1 << 40, 20_000))
+    if b.ml_dtypes is not None:
+        made.add("brain", floats.astype(b.ml_dtypes.bfloat16))
+        made.add("small", rng.integers(-8, 8, 40_000).astype(b.ml_dtypes.int4))
+    return dict(made.files("m"))
 
 
 def _of_fixtures() -> Iterator[tuple[str, dict[str, bytes]]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import zlib
 from collections.abc import Iterator
 
+import builder as b
 import riegeli_builder as r
 
 import ckptparse
@@ -13,6 +15,7 @@ from ckptparse.files.memory import MemorySource
 from ckptparse.proto.saved_model_pb2 import SavedModel as SavedModelProto
 from ckptparse.saved_model.chunked import read_chunked_message
 from fuzz import mutators, seeds
+from fuzz.graphs_built import keras_texts
 from fuzz.oracle import LIMITS, attempt
 from fuzz.packing import pack, unpack
 from fuzz.targets.graphs import look_at_graph
@@ -64,6 +67,14 @@ def saved_model_seeds() -> Iterator[bytes]:
             yield pack(
                 [path.read_bytes(), *(f.read_bytes() if f.is_file() else b"" for f in beside)]
             )
+
+    model = min(
+        (path.read_bytes() for path in seeds.FIXTURES.rglob("saved_model.pb")), key=len, default=b""
+    )
+    for text in keras_texts():
+        described = json.dumps(text).encode()
+        node = b.field(2, 0) + b.field(3, b"root.layer") + b.field(4, b"_tf_keras_layer")
+        yield pack([model, b.field(1, node + b.field(5, described)), b""])
 
 
 def mutate_saved_model(data: bytes, rng: random.Random) -> bytes:

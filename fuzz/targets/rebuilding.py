@@ -31,6 +31,55 @@ _SHAPES = (3, 5)
 _LARGEST = 40_000
 
 
+def _layers() -> Iterator[dict[str, Any]]:
+    """Give a layer of each kind that has weights, as Keras describes it."""
+    window = {"kernel_size": [3, 3], "filters": 4}
+    kinds: tuple[tuple[str, dict[str, Any], list[int]], ...] = (
+        ("Dense", {"units": 3}, [5]),
+        ("Conv2D", {**window, "groups": 1}, [8, 8, 2]),
+        ("Conv2DTranspose", window, [8, 8, 2]),
+        ("DepthwiseConv2D", {"kernel_size": 3, "depth_multiplier": 2}, [8, 8, 2]),
+        ("SeparableConv2D", {**window, "data_format": "channels_first"}, [2, 8, 8]),
+        ("LayerNormalization", {"axis": [1, 2]}, [4, 5]),
+        ("BatchNormalization", {"axis": [2], "scale": False}, [4, 5]),
+        ("GroupNormalization", {"axis": -1}, [4, 6]),
+        ("LSTM", {"units": 3}, [7, 5]),
+        ("GRU", {"units": 3, "reset_after": True}, [7, 5]),
+        ("SimpleRNN", {"units": 3, "use_bias": False}, [7, 5]),
+        ("ConvLSTM2D", window, [4, 8, 8, 2]),
+        (
+            "EinsumDense",
+            {"equation": "abc,cd->abd", "output_shape": [4, 3], "bias_axes": "d"},
+            [4, 5],
+        ),
+        ("EinsumDense", {"equation": "...x,xy->...y", "output_shape": 3}, [4, 5]),
+        ("PReLU", {"shared_axes": [1]}, [4, 5]),
+        ("Normalization", {"axis": -1}, [4]),
+        ("Embedding", {"input_dim": 9, "output_dim": 3}, [4]),
+        ("MultiHeadAttention", {"num_heads": 2, "key_dim": 3}, [4, 5]),
+        ("Flatten", {}, [4, 5]),
+        ("NoSuchLayer", {}, [4]),
+    )
+    for kind, config, shape in kinds:
+        built = {"input_shape": [None, *shape]}
+        named = {"name": kind.lower(), "dtype": "float32", **config}
+        yield {"class_name": kind, "config": named, "build_config": built}
+
+
+def _models() -> list[dict[str, Any]]:
+    """Give models of these layers: each alone, all in a chain, and one in another."""
+    layers = list(_layers())
+    chain = {"class_name": "Sequential", "config": {"name": "s", "layers": layers[:-1]}}
+    first = {"class_name": "InputLayer", "config": {"name": "i", "batch_input_shape": [None, 5]}}
+    plain = [{"class_name": "Dense", "config": {"name": f"d{n}", "units": 3}} for n in (0, 1)]
+    old = {"class_name": "Sequential", "config": {"layers": [first, *plain, layers[0]]}}
+    models = [{"class_name": "Sequential", "config": {"layers": [one]}} for one in layers]
+    return [*models, chain, old, {"class_name": "Functional", "config": {"layers": [old, chain]}}]
+
+
+KERAS = _models()
+
+
 def run_rebuild(data: bytes) -> None:
     """Recover a data file without its index, with another file; what is proved can be read."""
     if not data:
@@ -53,6 +102,7 @@ def run_rebuild(data: bytes) -> None:
 
 def rebuild_seeds() -> Iterator[bytes]:
     """Give data files, each with every file that knows of it, and its shapes."""
+    number_of_config = 0
     for index in sorted(seeds.FIXTURES.rglob("*.index")):
         shard = index.with_name(index.name.replace(".index", ".data-00000-of-00001"))
         if not shard.is_file() or shard.stat().st_size > seeds.LARGEST:
@@ -60,6 +110,10 @@ def rebuild_seeds() -> Iterator[bytes]:
         for number, path in _what_knows(index):
             if path.is_file() and path.stat().st_size <= _LARGEST:
                 yield bytes([number]) + pack([shard.read_bytes(), path.read_bytes()])
+        if not number_of_config % 3:
+            text = json.dumps(KERAS[number_of_config // 3 % len(KERAS)])
+            yield bytes([3]) + pack([shard.read_bytes(), text.encode()])
+        number_of_config += 1
         shapes = attempt(ckptparse.list_variables, index)
         if isinstance(shapes, list):
             text = json.dumps({re.sub(r"[^ -~]", "?", name): shape for name, shape in shapes})
