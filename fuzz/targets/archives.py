@@ -194,7 +194,13 @@ def identify_seeds() -> Iterator[bytes]:
     yield b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12\n"
     yield b"<!DOCTYPE html><title>404</title>"
     yield b'{"format": 1, "weight_map": {}}'
-    heads = (b"PK\3\4", b"\x80\x04\x95", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY\x01\0", b"(\xb5/\xfd")
+    heads: tuple[bytes, ...] = (
+        b"PK\3\4",
+        b"\x80\x04\x95",
+        b"\x89HDF\r\n\x1a\n",
+        b"\x93NUMPY\x01\0",
+        b"(\xb5/\xfd",
+    )
     heads += (
         b"\x1c\0\0\0TFL3",
         b"\0\x05\x16\x07",

@@ -223,7 +223,8 @@ def call(
     main: Callable[[], None], arguments: list[str], *, terminal: bool = False
 ) -> tuple[object, str]:
     """Run the program with arguments; return its exit code and what it printed."""
-    out = _Printed(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
+    printed = io.BytesIO()
+    out = _Printed(printed, encoding="utf-8", errors="surrogateescape")
     out.terminal = terminal
     before = sys.argv
     sys.argv = ["ckptparse", *arguments]
@@ -236,7 +237,7 @@ def call(
     finally:
         sys.argv = before
     out.flush()
-    return code, out.buffer.getvalue().decode("utf-8", "replace")
+    return code, printed.getvalue().decode("utf-8", "replace")
 
 
 def command_seeds() -> Iterator[bytes]:
