@@ -159,18 +159,29 @@ def derive_constant(crc: int, dtype: np.dtype[Any], count: int) -> Derivation | 
         dtype: Type of the elements as stored, with their byte order.
         count: How many elements.
     """
-    size = dtype.itemsize
-    if not count:
+    number = _constant_crcs(dtype, count).get(crc) if count else None
+    if number is None:
         return None
     patterns = _patterns(dtype)
     chance = (len(patterns) + 1) / 2**32
-    for name, pattern in patterns:
-        if _crc_of_repeat(pattern, count) == crc:
-            return Derivation(f"the constant {name}", chance, pattern, count)
-    if count > 1 and _crc_of_arange(dtype, count, size) == crc:
-        method = f"the numbers from 0 to {count - 1}"
-        return Derivation(method, chance, b"", count, counting=True)
-    return None
+    if number < len(patterns):
+        name, pattern = patterns[number]
+        return Derivation(f"the constant {name}", chance, pattern, count)
+    method = f"the numbers from 0 to {count - 1}"
+    return Derivation(method, chance, b"", count, counting=True)
+
+
+@lru_cache(maxsize=4096)
+def _constant_crcs(dtype: np.dtype[Any], count: int) -> dict[int, int]:
+    """Return the checksum of each pattern, with its number; one more is that of 0 ... count - 1."""
+    found: dict[int, int] = {}
+    patterns = _patterns(dtype)
+    for number, (_, pattern) in enumerate(patterns):
+        found.setdefault(_crc_of_repeat(pattern, count), number)
+    counted = _crc_of_arange(dtype, count, dtype.itemsize) if count > 1 else None
+    if counted is not None:
+        found.setdefault(counted, len(patterns))
+    return found
 
 
 @lru_cache(maxsize=64)

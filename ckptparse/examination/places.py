@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -201,7 +201,11 @@ def is_telling(payload: Payload, least: int = LEAST_SAMPLE) -> bool:
 
 def stored_dtype(payload: Payload) -> np.dtype[Any] | None:
     """Return the numpy type of elements as they are stored; None if they have no fixed size."""
-    data_type = payload.data_type
+    return _stored_dtype(payload.data_type, big_endian=payload.big_endian)
+
+
+@lru_cache(maxsize=256)
+def _stored_dtype(data_type: int, *, big_endian: bool) -> np.dtype[Any] | None:
     # One element a byte, in the low bits: nothing is packed (docs/format.md, section 2.4).
     if data_type in _SUB_BYTE:
         return np.dtype(np.uint8)
@@ -212,9 +216,9 @@ def stored_dtype(payload: Payload) -> np.dtype[Any] | None:
     if dtype.kind == "O":
         return None
     # Types of ml_dtypes are in the machine's byte order only. Wider than a byte is bfloat16 alone.
-    if dtype.kind == "V" and payload.big_endian and dtype.itemsize > 1:
+    if dtype.kind == "V" and big_endian and dtype.itemsize > 1:
         return None
-    return dtype if dtype.kind == "V" else dtype.newbyteorder(">" if payload.big_endian else "<")
+    return dtype if dtype.kind == "V" else dtype.newbyteorder(">" if big_endian else "<")
 
 
 @dataclass(frozen=True, slots=True)
