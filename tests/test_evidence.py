@@ -25,6 +25,7 @@ from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.graph_pb2 import GraphDef
 from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
 from ckptparse.proto.saved_model_pb2 import SavedModel
+from ckptparse.recovery.evidence.containers import iter_parts
 from ckptparse.recovery.evidence.graphs import iter_graphs
 from ckptparse.recovery.evidence.payloads import Match, find_everywhere, find_payloads
 
@@ -238,6 +239,18 @@ def test_a_graph_whose_text_is_too_long_is_not_parsed(limit: str) -> None:
     assert list(find_payloads(MemorySource("x", data), wanted, limits=limits)) == []
     limits = Limits(**{limit: len(data)})
     assert len(list(find_payloads(MemorySource("x", data), wanted, limits=limits))) == len(SHAPES)
+
+
+def test_many_graphs_of_text_in_an_archive_are_bounded_together() -> None:
+    text = as_text_graph()
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(20):
+            archive.writestr(f"{number}.pbtxt", text)
+    source, limits = MemorySource("x", stream.getvalue()), Limits(text_bytes=3 * len(text))
+    parts = list(iter_parts(source, limits=limits))
+    assert len(parts) == 20
+    assert [part.size == len(text) for part in parts] == [False] * 3 + [True] * 17
 
 
 def test_text_that_begins_as_a_graph_does_and_is_none_is_searched_as_it_is() -> None:

@@ -62,14 +62,36 @@ class Candidate(NamedTuple):
     size: int
 
 
-def iter_parts(source: Source, *, limits: Limits, depth: int = 0) -> Iterator[Source]:
+class _Texts:
+    """How many more bytes of text are parsed for one file, whatever it contains: that is slow."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, limits: Limits) -> None:
+        self._left = limits.text_bytes
+
+    def take(self, size: int) -> bool:
+        """Take some bytes; False if there are not so many left."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+
+def iter_parts(
+    source: Source, *, limits: Limits, depth: int = 0, texts: _Texts | None = None
+) -> Iterator[Source]:
     """Iterate over the members of an archive, and of archives in it; another file comes as it is.
 
     Members that are not compressed are ranges of the file. A member that cannot be unpacked, or
-    takes more than `Limits.decompressed_bytes`, is left out.
+    takes more than `Limits.decompressed_bytes`, is left out. Of text, `Limits.text_bytes` are
+    parsed in all.
     """
     head = source.read_at(0, min(HEAD, source.size))
     opener = _opener_of(head)
+    texts = texts or _Texts(limits)
+    if opener is _iter_text and not texts.take(source.size):
+        opener = None
     if opener is None or depth >= _DEEPEST:
         yield source
         if head.startswith(_HDF5):
@@ -77,7 +99,7 @@ def iter_parts(source: Source, *, limits: Limits, depth: int = 0) -> Iterator[So
         return
     try:
         for part in opener(source, limits):
-            yield from iter_parts(part, limits=limits, depth=depth + 1)
+            yield from iter_parts(part, limits=limits, depth=depth + 1, texts=texts)
     except (CheckpointError, zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError):
         # Cut off or damaged: members that are not compressed are found without its directory.
         yield source
