@@ -173,6 +173,20 @@ def test_values_and_reports_are_made_when_they_are_asked_for(tmp_path: Path) -> 
         recovery["layer"]
 
 
+def test_blocks_are_found_all_at_once_if_trying_their_ends_takes_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bundle()
+    del made.entries[b"bare"]
+    path = write(made, tmp_path / "m", cut_footer)
+    wanted = ckptparse.recover(path).to_dict()
+    monkeypatch.setattr("ckptparse.examination.carving._LEAST_WORK", 0)
+    monkeypatch.setattr("ckptparse.examination.carving._WORK_A_BYTE", 0)
+    found = ckptparse.recover(path)
+    assert found.to_dict() == wanted
+    assert found.report.counts == {"verified": len(found.report.tensors)}
+
+
 def test_rows_that_are_damaged_count_as_what_they_become(tmp_path: Path) -> None:
     made = builder.Bundle()
     for number in range(COUNT):

@@ -108,13 +108,21 @@ class BlockFinder:
         self._longest = source.size if longest is None else longest
         self._window = _Window(0, b"", LikelyEnds(*np.empty((2, 0), np.int64)))
         self._carved: tuple[int, list[int]] = (0, [])
+        self._ends: dict[int, int] = {}
         self._work = _LEAST_WORK + _WORK_A_BYTE * source.size
 
     def end_at(self, position: int) -> int | None:
         """Return where the contents end of the proved block that starts there; None of none.
 
-        Every end that looks like one is tried; none is, if the work has used up what it may take.
+        Every end that looks like one is tried. If the work has used up what it may take, raw blocks
+        are found all at once.
         """
+        end = self._tried_end(position)
+        if end is None and self._work <= 0 and self.start_after(position) == position:
+            return self._ends[position]
+        return end
+
+    def _tried_end(self, position: int) -> int | None:
         stop = min(self._source.size, position + self._longest)
         size = _LEAST_BLOCK + TRAILER_SIZE
         seen = position
@@ -140,7 +148,9 @@ class BlockFinder:
         if (not starts or position > starts[-1]) and stop < self._source.size:
             stop = min(self._source.size, position + _CARVED)
             data = self._source.read_at(position, stop - position)
-            starts = [position + start for start in find_blocks(data)]
+            found = find_blocks(data)
+            starts = [position + start for start, _ in found]
+            self._ends.update((position + start, position + end) for start, end in found)
             self._carved = stop, starts
         place = bisect_left(starts, position)
         return starts[place] if place < len(starts) else None
@@ -190,8 +200,8 @@ def _words_at(
     return words
 
 
-def find_blocks(data: bytes) -> list[int]:
-    """Return the starts of the proved blocks that lie anywhere in the data, in order.
+def find_blocks(data: bytes) -> list[tuple[int, int]]:
+    """Return where the proved raw blocks in some data begin and their contents end, in order.
 
     R[i] is the register after i bytes, F is all ones. The bytes [s, e) have the checksum `crc` if
     and only if (F ^ R[s]) · x^-8s = (crc ^ F ^ R[e]) · x^-8e. So each end needs one search for an
@@ -205,13 +215,13 @@ def find_blocks(data: bytes) -> list[int]:
     wanted = _unmasked(_words_at(np.frombuffer(data, np.uint8), ends + 1)) ^ registers[ends + 1]
     wanted = _turn_some_back(wanted, ends + 1)
     starts = _starts_of(_turn_back(registers), wanted)
-    found: list[int] = []
+    found: list[tuple[int, int]] = []
     position = 0
     for end, value in zip(ends.tolist(), wanted.tolist(), strict=True):
         places = starts.get(value)
         number = bisect_left(places, position) if places else 0
         if places and number < len(places) and places[number] <= end - _LEAST_BLOCK:
-            found.append(places[number])
+            found.append((places[number], end))
             position = end + TRAILER_SIZE
     return found
 
