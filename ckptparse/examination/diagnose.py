@@ -305,12 +305,12 @@ class _Examination:
         ]
         for _ in range(_ROUNDS):
             chosen = self._choose(waiting)
-            found = find_shifts(self.files, file, chosen, far=self.deep)
-            if not found:
-                return
-            for shift in found:
-                if any(payload for payload in waiting if not self._is_placed(payload)):
+            before = len(waiting)
+            for shift in find_shifts(self.files, file, chosen, far=self.deep):
+                if waiting:
                     waiting = self._take_shift(file, cause, shift, waiting)
+            if len(waiting) == before:
+                return
 
     def _choose(self, waiting: Sequence[Payload]) -> list[Payload]:
         """Choose what is sought, spread over the file. One pass finds all that is chosen."""
@@ -328,6 +328,9 @@ class _Examination:
             method += f" in {self._name(file.path)}"
         place = Place(file, delta, cause, method, chance)
         left = [payload for payload in waiting if not place.holds(self.files, payload)]
+        if len(left) == len(waiting):
+            # Strings: the bytes alone have the checksum, by chance, and their lengths do not.
+            return waiting
         if len(waiting) - len(left) > 1:
             # Two payloads at the same distance do not lie there by chance.
             place = replace(place, chance=NO_CHANCE)

@@ -228,6 +228,18 @@ def test_strings_that_are_objects_count_with_what_objects_take(tmp_path: Path) -
         ckptparse.read(path, limits=ckptparse.Limits(memory_bytes=4_000_000))
 
 
+def test_strings_whose_bytes_are_everywhere_are_sought_at_each_place_once(tmp_path: Path) -> None:
+    """The bytes of a window have the checksum, which holds for lengths and bytes of none."""
+    made = b.Bundle()
+    made.add("pattern", np.tile(np.frombuffer(bytes(range(1, 65)), np.uint8), 500))
+    window = bytes(range(1, 65)) * 2
+    made.put_entry("words", window, b.masked_crc(window), dtype=b.STRING, shape=(3,))
+    made.write(tmp_path / "m")
+    assert attempt(tmp_path / "m", "verify", "recover") == dict.fromkeys(
+        ("verify", "recover"), "value"
+    )
+
+
 @pytest.mark.parametrize("good", [True, False])
 def test_entries_that_share_bytes_cost_no_more_than_their_file(tmp_path: Path, good: bool) -> None:
     data = np.random.default_rng(0).bytes(42_000)
