@@ -25,6 +25,8 @@ class RangeServer:
     log: list[tuple[str, str, str | None]] = field(default_factory=list)
     """Method, path and `Range` of each request."""
     tags: dict[str, str] = field(default_factory=dict)
+    authorizations: set[str | None] = field(default_factory=set)
+    """What requests said of who asks."""
     port: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -56,6 +58,7 @@ class Handler(BaseHTTPRequestHandler):
         served: RangeServer = self.server.served
         path, wanted = unquote(self.path).lstrip("/"), self.headers.get("Range")
         served.log.append((self.command, path, wanted))
+        served.authorizations.add(self.headers.get("Authorization"))
         time.sleep(served.delay)
         if served.faults and served.faults.pop(0)(self):
             return

@@ -283,6 +283,28 @@ def test_no_password_stands_in_an_error_or_a_repr(served: range_server.RangeServ
     assert "secret" not in said and "user" not in said
 
 
+def test_user_and_password_of_a_url_are_sent_and_to_no_other_host(
+    served: range_server.RangeServer, fixtures: Path
+) -> None:
+    wanted = ckptparse.list_variables(fixtures / "saver" / "my_model")
+    names = {"m.index": "saver/my_model.index"}
+
+    def lead_away(handler: range_server.Handler) -> bool:
+        target = f"http://127.0.0.1:{served.port}/{names[handler.path.lstrip('/')]}"
+        handler.give(302, b"", {"Location": target})
+        return True
+
+    url = f"http://user:se%3Acret@127.0.0.1:{served.port}/saver/my_model"
+    assert ckptparse.list_variables(url) == wanted
+    assert served.authorizations == {"Basic dXNlcjpzZTpjcmV0"}
+    served.authorizations.clear()
+    with range_server.serve({}) as first:
+        first.faults.extend([lead_away] * 9)
+        assert ckptparse.list_variables(f"http://user@127.0.0.1:{first.port}/m") == wanted
+        assert first.authorizations == {"Basic dXNlcjo="}
+    assert served.authorizations == {None}
+
+
 def test_a_signed_url_is_read_and_its_signature_stands_nowhere(fixtures: Path) -> None:
     data = (fixtures / "v1" / "unsharded" / "model.ckpt-2").read_bytes()
     with range_server.serve({"d/m.ckpt?sig=secret&x=1": data}) as server:

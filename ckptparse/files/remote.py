@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import posixpath
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ckptparse.errors import (
     CheckpointError,
@@ -261,7 +262,9 @@ def open_url(url: str) -> tuple[str, Storage]:
             path=shown,
             hint="pip install 'ckptparse[remote]'",
         ) from error
-    client = {**_CLIENT, "allow_http": _allows_http(parts.scheme)}
+    client: dict[str, Any] = {**_CLIENT, "allow_http": _allows_http(parts.scheme)}
+    if web and parts.username is not None:
+        client["default_headers"] = {"Authorization": _basic(parts.username, parts.password or "")}
     base = url.partition("#")[0] if alone else f"{parts.scheme}://{parts.netloc}"
     # It has a signature for each kind of store, and only the URL tells which.
     from_url: Any = stores.from_url
@@ -280,6 +283,14 @@ def open_url(url: str) -> tuple[str, Storage]:
 
         return shown, WebStorage(reader, root=root, once=make(each_once, {**client, **_ONCE}))
     return shown, ObjectStorage(make(_RETRIES, client), root=root, reader=reader)
+
+
+def _basic(user: str, password: str) -> str:
+    """Return what tells a web server who asks: the library leaves out what stands in the URL.
+
+    It is not sent on to another host by a redirect.
+    """
+    return "Basic " + b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
 
 
 def usual_retries() -> Retries:
