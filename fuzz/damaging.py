@@ -14,13 +14,14 @@ from typing import Any
 import builder as b
 import numpy as np
 import v1_builder
+from faults import OBJECT_GRAPH, graph_of
+from situations.models import make_model
 
 __all__ = ["DAMAGES", "MODELS", "Files", "Model", "damage", "older", "unmerged"]
 
 Files = dict[str, bytes]
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 PREFIX = "d/ckpt-2"
-_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _PAGE = 4096
 _SECTOR = 512
 CONTESTED = 5
@@ -35,23 +36,6 @@ class Model:
     arrays: Arrays
     files: Files
     path: str = PREFIX
-
-
-def weights(seed: int, *, rows: int, width: int, layers: int) -> dict[str, Any]:
-    """Make weights after some steps of Adam; rows that were never seen are zeros in its slots."""
-    rng = np.random.default_rng(seed)
-    found: dict[str, Any] = {"embedding": rng.normal(0, 0.05, (rows, width))}
-    for layer in range(layers):
-        found[f"layer_{layer}/bias"] = rng.normal(0, 0.01, width)
-        found[f"layer_{layer}/kernel"] = rng.normal(0, 0.05, (width, width))
-    for name, array in list(found.items()):
-        slot = rng.normal(0, 1e-3, array.shape)
-        if name == "embedding":
-            slot *= np.arange(rows)[:, None] % 5 < 3
-        found[f"{name}/Adam"], found[f"{name}/Adam_1"] = slot, slot**2
-    arrays = {name: array.astype("<f4") for name, array in found.items()}
-    arrays["global_step"] = np.array(70_000 + seed)
-    return dict(sorted(arrays.items()))
 
 
 def counters(seed: int) -> dict[str, Any]:
@@ -99,21 +83,8 @@ def as_bundle(arrays: Arrays, *, shards: int = 1, big: bool = False) -> b.Bundle
         else:
             made.add(name, np.asarray(array), shard=number * shards // len(arrays))
     if "vocabulary" in arrays:
-        made.add(_GRAPH, np.array(graph_of(arrays), object), shard=shards - 1)
+        made.add(OBJECT_GRAPH, np.array(graph_of(arrays), object), shard=shards - 1)
     return made
-
-
-def graph_of(arrays: Arrays) -> bytes:
-    """Return a TrackableObjectGraph with one child a variable."""
-    root = b"".join(
-        b.field(1, b.field(1, number) + b.field(2, name.encode()))
-        for number, name in enumerate(arrays, 1)
-    )
-    nodes = b.field(1, root)
-    for name in arrays:
-        attribute = b.field(1, b"VARIABLE_VALUE") + b.field(3, name.encode())
-        nodes += b.field(1, b.field(2, attribute))
-    return nodes
 
 
 def of_bundle(arrays: Arrays, path: str = PREFIX, *, block: int = 1 << 18, **options: Any) -> Model:
@@ -135,11 +106,11 @@ def of_v1(arrays: Arrays, path: str = PREFIX, **options: Any) -> Model:
 
 
 def _small(seed: int) -> dict[str, Any]:
-    return weights(seed, rows=60, width=16, layers=3)
+    return make_model(seed, rows=60, width=16, layers=3).arrays
 
 
 def _large(seed: int) -> dict[str, Any]:
-    return weights(seed, rows=300, width=32, layers=3)
+    return make_model(seed, rows=300, width=32, layers=3).arrays
 
 
 _MAKERS: tuple[Callable[[int, str], Model], ...] = (

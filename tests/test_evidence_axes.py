@@ -6,6 +6,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -189,6 +190,15 @@ def test_a_thousand_tensors_that_are_not_there_are_not_found_turned() -> None:
         for number in range(1000)
     }
     assert list(find_payloads(source, wanted, limits=DEFAULT_LIMITS, forms=wanted)) == []
+
+
+def test_a_tensor_that_would_take_more_memory_than_allowed_is_not_turned() -> None:
+    array = np.random.default_rng(4).normal(size=(40, 50)).astype("<f4")
+    data = b"\x1c\0\0\0TFL3" + bytes(4) + struct.pack("<I", array.nbytes) + array.T.tobytes()
+    for allowed, count in ((2 * array.nbytes, 1), (2 * array.nbytes - 1, 0)):
+        limits = replace(DEFAULT_LIMITS, memory_bytes=allowed)
+        wanted, source = sought(array), MemorySource("x", data)
+        assert len(list(find_payloads(source, wanted, limits=limits, forms=wanted))) == count
 
 
 def test_the_chance_counts_every_order_that_was_tried() -> None:

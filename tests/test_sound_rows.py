@@ -200,6 +200,25 @@ def test_rows_that_are_damaged_count_as_what_they_become(tmp_path: Path) -> None
     assert len(ckptparse.verify(path).tensors) == COUNT
 
 
+def test_keys_that_swell_count_over_all_blocks_of_a_damaged_index(tmp_path: Path) -> None:
+    header = builder.entry(b"", builder.Header().to_bytes(1))
+    value = builder.Entry(builder.FLOAT, (0,), crc=builder.mask(0)).to_bytes()
+    blocks = []
+    for number in range(4):
+        first = builder.entry(b"%d" % number, value)
+        body = first + b"".join(builder.entry(b"x", value, shared=n) for n in range(1, 1200))
+        contents = builder.close_block(body if number else header + body)
+        blocks.append(builder.Stored(contents, key=b"%dy" % number))
+    data = builder.assemble(blocks).data
+    (tmp_path / "m.index").write_bytes(data[:-48])
+    (tmp_path / "m.data-00000-of-00001").write_bytes(b"")
+    keys = 1200 * 1201 // 2
+    for key_bytes, reached in ((5 * keys, False), (2 * keys, True)):
+        limits = replace(ckptparse.DEFAULT_LIMITS, key_bytes=key_bytes)
+        report = ckptparse.verify(tmp_path / "m", limits=limits)
+        assert ("limit.reached" in {one.code for one in report.problems}) == reached
+
+
 def test_a_mapping_keeps_the_order_of_rows_and_values() -> None:
     mapping = RowMapping(lambda name, row: f"{name}{row}")
     mapping.add_rows(["a", "b", "c"], range(3))

@@ -91,20 +91,21 @@ def of_one_object(server: Scripted) -> tuple[str, Any]:
 
 def of_http(server: Scripted) -> tuple[str, Any]:
     """Give the files to whoever asks by HTTP."""
-    if find_spec("obstore") is None:
-        return of_web(server)
-    web = web_server()
-    web.take(server)
-    return f"{web.url}/d/m", None
+    return by_http(server, "m") if find_spec("obstore") else of_web(server)
 
 
 def of_signed_http(server: Scripted) -> tuple[str, Any]:
     """Give an archive to whoever asks by a signed URL."""
     if find_spec("obstore") is None:
         return of_one_object(server)
+    return by_http(server, f"m.zip?signature={_SECRET}")
+
+
+def by_http(server: Scripted, name: str) -> tuple[str, Any]:
+    """Let the web server of this process answer by the script."""
     web = web_server()
     web.take(server)
-    return f"{web.url}/d/m.zip?signature={_SECRET}", None
+    return f"{web.url}/d/{name}", None
 
 
 def of_memory(server: Scripted) -> tuple[str, Any]:

@@ -238,6 +238,9 @@ def test_strings_whose_bytes_are_everywhere_are_sought_at_each_place_once(tmp_pa
     assert attempt(tmp_path / "m", "verify", "recover") == dict.fromkeys(
         ("verify", "recover"), "value"
     )
+    # Nothing lies at any of these places, so nothing is said of them.
+    codes = {problem.code for problem in ckptparse.verify(tmp_path / "m").problems}
+    assert "shard.shifted" not in codes
 
 
 @pytest.mark.parametrize("good", [True, False])

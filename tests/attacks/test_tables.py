@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import builder as b
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from attacking import attempt
 
 import ckptparse
+from ckptparse.table.format import BlockHandle
 
 
 def test_a_block_that_the_index_names_a_thousand_times_is_told_once(tmp_path: Path) -> None:
@@ -24,6 +26,27 @@ def test_a_block_that_the_index_names_a_thousand_times_is_told_once(tmp_path: Pa
     assert found == {"list": "MalformedError", "read": "MalformedError"} | dict.fromkeys(
         ("verify", "recover"), "value"
     )
+
+
+def test_handles_are_read_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of all that is before each would take the square of their number."""
+    one = b.Stored(b.block([(b"", b.Header().to_bytes(1))]), key=b"z")
+    handle = b.handle(0, len(one.payload()))
+    contents = b.block([(f"{number:05d}".encode(), handle) for number in range(200)])
+    path = tmp_path / "m.index"
+    path.write_bytes(b.assemble([one], index=b.Stored(contents)).data)
+    read = BlockHandle.from_bytes
+    sizes = []
+
+    def noted(data: bytes, *places: Any) -> Any:
+        sizes.append(len(data))
+        return read(data, *places)
+
+    monkeypatch.setattr(BlockHandle, "from_bytes", noted)
+    handles = [one for one in ckptparse.annotate(path) if one.what == "block handle"]
+    assert len(handles) == 200
+    assert sizes.count(len(contents)) >= 400
+    assert len(set(sizes)) < 5
 
 
 def swollen(count: int) -> bytes:

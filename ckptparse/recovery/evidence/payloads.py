@@ -61,7 +61,7 @@ def find_payloads(
             order, too.
     """
     left = _by_size(wanted)
-    turner = _Turner(forms or {})
+    turner = _Turner(forms or {}, limits)
     tried = 0
     for part in iter_parts(source, limits=limits):
         seen: set[tuple[int, int]] = set()
@@ -75,6 +75,7 @@ def find_payloads(
                 if crc in crcs:
                     chance = tried * len(crcs) / _CHECKSUMS
                     crcs.discard(crc)
+                    turner.note(turned)
                     yield Match(Wanted(size, crc), part, offset, chance, turned)
                     break
         if not any(left.values()):
@@ -93,7 +94,7 @@ def _read_as(
 class _Turner:
     """Puts the axes of runs in the orders that converters use; those that fitted come first."""
 
-    def __init__(self, forms: Forms) -> None:
+    def __init__(self, forms: Forms, limits: Limits) -> None:
         found: dict[int, set[TensorForm]] = defaultdict(set)
         for item, these in forms.items():
             found[item.size].update(these)
@@ -102,22 +103,26 @@ class _Turner:
             for size, these in found.items()
         }
         self._fitted: Counter[tuple[int, ...]] = Counter()
+        # A run is in memory twice while it is turned.
+        self._largest = min(LARGEST, limits.memory_bytes // 2)
         self._left = _MOST_TURNED
 
     def takes(self, size: int) -> bool:
         """Tell whether a run of that size may be a tensor that was turned."""
-        return bool(self._turned.get(size)) and size <= min(LARGEST, self._left)
+        return bool(self._turned.get(size)) and size <= min(self._largest, self._left)
 
     def checksums(self, data: bytes) -> Iterator[tuple[int, Turned]]:
-        """Iterate over the checksums of a run in other orders; stopped early, the last one fits."""
+        """Iterate over the checksums of a run in other orders."""
         for turned in sorted(self._turned[len(data)], key=lambda one: -self._fitted[one.axes]):
             if len(data) > self._left:
                 return
             self._left -= len(data)
-            # Whoever asks for no more has found what it sought.
-            self._fitted[turned.axes] += 1
             yield crc32c(turn_back(data, turned)), turned
-            self._fitted[turned.axes] -= 1
+
+    def note(self, turned: Turned | None) -> None:
+        """Note that a tensor was found, and in which order."""
+        if turned is not None:
+            self._fitted[turned.axes] += 1
 
 
 def find_everywhere(
