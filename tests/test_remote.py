@@ -305,6 +305,11 @@ def test_user_and_password_of_a_url_are_sent_and_to_no_other_host(
     assert served.authorizations == {None}
 
 
+def test_a_user_that_is_no_text_is_no_unexpected_error(served: range_server.RangeServer) -> None:
+    with pytest.raises(ckptparse.CheckpointError):
+        ckptparse.read(f"http://\udcff:\ud800@127.0.0.1:{served.port}/none")
+
+
 def test_a_signed_url_is_read_and_its_signature_stands_nowhere(fixtures: Path) -> None:
     data = (fixtures / "v1" / "unsharded" / "model.ckpt-2").read_bytes()
     with range_server.serve({"d/m.ckpt?sig=secret&x=1": data}) as server:

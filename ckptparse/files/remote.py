@@ -290,7 +290,8 @@ def _basic(user: str, password: str) -> str:
 
     It is not sent on to another host by a redirect.
     """
-    return "Basic " + b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+    told = f"{unquote(user)}:{unquote(password)}"
+    return "Basic " + b64encode(told.encode("utf-8", "replace")).decode()
 
 
 def usual_retries() -> Retries:
