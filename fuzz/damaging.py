@@ -14,7 +14,6 @@ from typing import Any
 import builder as b
 import numpy as np
 import v1_builder
-from faults import OBJECT_GRAPH, graph_of
 from situations.models import make_model
 
 __all__ = ["DAMAGES", "MODELS", "Files", "Model", "damage", "older", "unmerged"]
@@ -83,7 +82,7 @@ def as_bundle(arrays: Arrays, *, shards: int = 1, big: bool = False) -> b.Bundle
         else:
             made.add(name, np.asarray(array), shard=number * shards // len(arrays))
     if "vocabulary" in arrays:
-        made.add(OBJECT_GRAPH, np.array(graph_of(arrays), object), shard=shards - 1)
+        made.add(b.OBJECT_GRAPH, np.array(b.flat_object_graph(arrays), object), shard=shards - 1)
     return made
 
 

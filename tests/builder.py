@@ -138,6 +138,20 @@ def field64(number: int, value: int) -> bytes:
     return varint(number << 3 | 1) + fixed64(value)
 
 
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+
+def flat_object_graph(names: Iterable[str]) -> bytes:
+    """A TrackableObjectGraph with one child a variable."""
+    listed = list(names)
+    children = (field(1, number) + field(2, name.encode()) for number, name in enumerate(listed, 1))
+    nodes = field(1, b"".join(field(1, child) for child in children))
+    for name in listed:
+        attribute = field(1, b"VARIABLE_VALUE") + field(3, name.encode())
+        nodes += field(1, field(2, attribute))
+    return nodes
+
+
 def shape_proto(dims: Sequence[int], *, unknown_rank: bool = False) -> bytes:
     """TensorShapeProto; a dimension of 0 is an empty Dim."""
     out = b"".join(field(2, field(1, d) if d else b"") for d in dims)

@@ -26,7 +26,6 @@ STEPS = (100, 200, 300)
 BASE = "ckpt-200"
 PAGE = 4096
 
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\n"
     b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 1234567\n"
@@ -103,21 +102,9 @@ def make_bundle(arrays: Mapping[str, Any], *, alone: bool = False) -> builder.Bu
             bundle.add_sliced(name, arrays[name], columns, shards=[1, 1, 0])
         else:
             bundle.add(name, arrays[name], shard=0 if alone else number % 2)
-    bundle.add(OBJECT_GRAPH, np.array(graph_of(arrays), object), shard=1)
+    graph = np.array(builder.flat_object_graph(arrays), object)
+    bundle.add(builder.OBJECT_GRAPH, graph, shard=1)
     return bundle
-
-
-def graph_of(arrays: Mapping[str, Any]) -> bytes:
-    """A TrackableObjectGraph with one child a variable."""
-    root = b"".join(
-        builder.field(1, builder.field(1, number) + builder.field(2, name.encode()))
-        for number, name in enumerate(arrays, 1)
-    )
-    nodes = builder.field(1, root)
-    for name in arrays:
-        attribute = builder.field(1, b"VARIABLE_VALUE") + builder.field(3, name.encode())
-        nodes += builder.field(1, builder.field(2, attribute))
-    return nodes
 
 
 def write_run(

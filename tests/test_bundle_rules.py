@@ -11,8 +11,6 @@ import pytest
 import ckptparse
 from ckptparse import CheckpointError, MalformedError, UnsupportedError
 
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-
 
 def two_tensors(header: b.Header | None = None) -> b.Bundle:
     bundle = b.Bundle(header=header)
@@ -54,7 +52,7 @@ def test_an_object_graph_alone_in_the_last_of_four_shards_is_found(tmp_path: Pat
     for worker in range(3):
         bundle.add(f"v{worker}/.ATTRIBUTES/VARIABLE_VALUE", np.float32(worker), shard=worker)
     root_without_children = b"\x0a\x00"
-    bundle.add(OBJECT_GRAPH, root_without_children, shard=3)
+    bundle.add(b.OBJECT_GRAPH, root_without_children, shard=3)
     with ckptparse.open(bundle.write(tmp_path / "x")) as checkpoint:
         assert checkpoint.num_shards == 4
         assert [array.item() for array in checkpoint.read().values()] == [0, 1, 2]

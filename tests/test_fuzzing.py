@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 import time
 import warnings
@@ -38,6 +39,12 @@ def test_a_harness_runs_its_seeds_and_changes_of_them(name: str) -> None:
         for data in (seed, *(target.mutate(seed, rng) for _ in range(3))):
             with guarded():
                 target.run(data)
+
+
+def test_harnesses_need_no_package_of_the_tests() -> None:
+    code = f"import sys; sys.modules['pytest'] = None; sys.path[:0] = [{str(ROOT)!r}]"
+    code += "; import fuzz.driver, fuzz.targets; assert len(fuzz.targets.TARGETS) > 20"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", ["table", "bundle"])

@@ -416,7 +416,7 @@ def _(directory: Path) -> Path:
 @case("object_graph.damaged")
 def _(directory: Path) -> Path:
     made = bundle()
-    made.add(faults.OBJECT_GRAPH, np.array(b"\xff\xff no message", object))
+    made.add(builder.OBJECT_GRAPH, np.array(b"\xff\xff no message", object))
     return written(directory, made)
 
 

@@ -37,7 +37,6 @@ from ckptparse.recovery.rebuild.shapes import (
 from ckptparse.slices import Extent, TensorSlice
 
 FLOAT, INT64, STRING = DataType.DT_FLOAT, DataType.DT_INT64, DataType.DT_STRING
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 SAVED_MODELS = [
     "keras2_functional/model",
@@ -278,7 +277,7 @@ def test_an_object_graph_gives_order_and_keys_and_the_caller_the_shapes() -> Non
         (keys[0].key, 0),
         (keys[1].key, 24),
         (keys[2].key, 32),
-        (OBJECT_GRAPH, 40),
+        (builder.OBJECT_GRAPH, 40),
     ]
 
 
