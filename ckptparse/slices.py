@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ckptparse.elements import distinct
 from ckptparse.errors import LimitError, MalformedError
-from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
 from ckptparse.tensor import Region
+
+if TYPE_CHECKING:
+    from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
 
 __all__ = ["Extent", "SliceGrid", "TensorSlice"]
 
@@ -62,6 +64,8 @@ class TensorSlice:
 
     def to_proto(self) -> TensorSliceProto:
         """Make the TensorSliceProto: an empty extent is the whole dimension."""
+        from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
+
         proto = TensorSliceProto()
         for extent in self.extents:
             added = proto.extent.add()

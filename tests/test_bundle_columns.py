@@ -1,4 +1,4 @@
-"""Entries decoded by the block are those that the bindings decode one by one, damage and all."""
+"""Entries decoded by the block, or singly, are those that the bindings decode, damage and all."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptparse.bundle.columns import EntryColumns
-from ckptparse.bundle.entry import BundleEntry, shape_from_proto
+from ckptparse.bundle.decoding import decode_entry, decode_header, decode_shape
+from ckptparse.bundle.entry import BundleEntry, BundleHeader, shape_from_proto
 from ckptparse.bundle.together import EntryDecoder, _tell_apart
 from ckptparse.errors import CheckpointError
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.parsing import parse_message
-from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto
+from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.table.columns import TableColumns
 
@@ -28,6 +29,10 @@ pytestmark = pytest.mark.proto
 def by_bindings(value: bytes, limits: Limits = DEFAULT_LIMITS) -> BundleEntry:
     proto = parse_message(BundleEntryProto, value, limits=limits)
     return BundleEntry.from_proto(proto, num_shards=SHARDS, limits=limits)
+
+
+def by_pattern(value: bytes, limits: Limits = DEFAULT_LIMITS) -> BundleEntry:
+    return decode_entry(value, num_shards=SHARDS, limits=limits)
 
 
 def by_columns(
@@ -72,6 +77,7 @@ def outcome(call: Any, *arguments: Any) -> Any:
 def check_same(values: list[bytes], limits: Limits = DEFAULT_LIMITS) -> None:
     """Hold that the columns give each good entry and refuse each bad one as the bindings do."""
     single = [outcome(by_bindings, value, limits) for value in values]
+    assert [outcome(by_pattern, value, limits) for value in values] == single
     good = [n for n, found in enumerate(single) if isinstance(found, BundleEntry)]
     columns = by_columns([values[n] for n in good], limits)
     assert len(columns) == len(good)
@@ -181,6 +187,73 @@ def test_limits_hold_alike(limits: Limits) -> None:
         ],
         limits,
     )
+
+
+def header_by_bindings(value: bytes, limits: Limits = DEFAULT_LIMITS) -> BundleHeader:
+    proto = parse_message(BundleHeaderProto, value, limits=limits)
+    return BundleHeader.from_proto(proto, limits=limits)
+
+
+def shape_by_bindings(value: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[int, ...]:
+    return shape_from_proto(parse_message(TensorShapeProto, value, limits=limits), limits=limits)
+
+
+def edited(value: bytes, edits: list[tuple[int, int]]) -> bytes:
+    out = bytearray(value)
+    for place, byte in edits:
+        out[place % len(out)] = byte
+    return bytes(out)
+
+
+EDITS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 255)), max_size=2)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.builds(
+        b.Header,
+        num_shards=st.integers(0, 130) | st.integers(-(2**31), 2**31 - 1),
+        endianness=st.integers(0, 2),
+        version=st.none()
+        | st.builds(b.version_proto, st.integers(0, 200), st.integers(0, 2), st.lists(st.just(1))),
+        extra=st.sampled_from([b"", b.field(99, 1), b"\x08"]),
+    ).map(lambda header: header.to_bytes(1)),
+    EDITS,
+)
+def test_headers_decode_alike(value: bytes, edits: list[tuple[int, int]]) -> None:
+    for data in (value, edited(value, edits) if value else value):
+        for limits in (DEFAULT_LIMITS, Limits(shards=100)):
+            wanted = outcome(header_by_bindings, data, limits)
+            assert outcome(lambda *call: decode_header(call[0], limits=call[1]), data, limits) == (
+                wanted
+            )
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(st.integers(0, 300) | st.integers(-(2**63), 2**63 - 1), max_size=4).map(b.shape_proto),
+    EDITS,
+)
+def test_shapes_decode_alike(value: bytes, edits: list[tuple[int, int]]) -> None:
+    for data in (value, edited(value, edits) if value else value):
+        for limits in (DEFAULT_LIMITS, Limits(rank=2)):
+            wanted = outcome(shape_by_bindings, data, limits)
+            assert outcome(lambda *call: decode_shape(call[0], limits=call[1]), data, limits) == (
+                wanted
+            )
+
+
+@pytest.mark.parametrize("size", [1, 127, 128, 300, *(1 << 7 * n for n in range(2, 9)), 2**63 - 1])
+def test_the_common_form_needs_no_bindings(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    shape = b.shape_proto([size, 0])
+    entry = b.Entry(b.INT8, (0, size, 1), 2, size, 0, size % 1000).to_bytes()
+    header = b.Header(num_shards=min(size, 2**28 - 1), endianness=size % 2).to_bytes(1)
+    limits = Limits(shards=1 << 28)
+    monkeypatch.setattr("ckptparse.proto.parsing.parse_message", None)
+    assert decode_shape(shape, limits=limits) == (size, 0)
+    found = decode_entry(entry, num_shards=3, limits=limits)
+    assert (found.shape, found.shard_id, found.offset) == ((0, size, 1), 2, size)
+    assert decode_header(header, limits=limits).num_shards == min(size, 2**28 - 1)
 
 
 def test_no_entries_decode_to_no_rows() -> None:

@@ -19,6 +19,7 @@ PLAIN_READ = [
     "ckptparse.backend",
     "ckptparse.bundle",
     "ckptparse.bundle.columns",
+    "ckptparse.bundle.decoding",
     "ckptparse.bundle.entry",
     "ckptparse.bundle.index",
     "ckptparse.bundle.naming",
@@ -50,14 +51,6 @@ PLAIN_READ = [
     "ckptparse.locks",
     "ckptparse.opening",
     "ckptparse.parallel",
-    "ckptparse.proto",
-    "ckptparse.proto.parsing",
-    "ckptparse.proto.tensor_bundle_pb2",
-    "ckptparse.proto.tensor_shape_pb2",
-    "ckptparse.proto.tensor_slice_pb2",
-    "ckptparse.proto.types_pb2",
-    "ckptparse.proto.versions_pb2",
-    "ckptparse.proto.wire",
     "ckptparse.slices",
     "ckptparse.table",
     "ckptparse.table.block",
@@ -110,7 +103,8 @@ def test_a_plain_read_imports_only_what_it_needs() -> None:
 
 def test_a_plain_read_imports_nothing_slow() -> None:
     found = imported_by(f"import ckptparse; ckptparse.read({str(FIXTURE)!r})")
-    assert not found & SLOW_ONES
+    # Messages of the common form need no bindings, and those take a third of the time.
+    assert not found & (SLOW_ONES | {"google.protobuf"})
 
 
 @pytest.mark.parametrize("call", ["verify(P)", "recover(P)", "stats(P)", "diff(P, P)"])

@@ -9,21 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptparse.coding.checksum import mask_crc, unmask_crc
 from ckptparse.dtypes import DataType, describe_data_type, item_size
 from ckptparse.errors import MalformedError, UnsupportedError
 from ckptparse.limits import Limits
-from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
-from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
-from ckptparse.proto.versions_pb2 import VersionDef
 from ckptparse.slices import TensorSlice
+
+if TYPE_CHECKING:
+    from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 
 __all__ = [
     "BundleEntry",
     "BundleHeader",
     "Endianness",
+    "check_rank",
+    "check_shards",
     "check_versions",
     "count_elements",
     "shape_from_proto",
@@ -62,9 +64,7 @@ class BundleHeader:
             LimitError: More shards than `Limits.shards`.
         """
         check_versions(proto.version)
-        if proto.num_shards < 1:
-            raise MalformedError(f"Expected at least one shard, found {proto.num_shards}")
-        limits.check("shards", proto.num_shards, "The number of shards")
+        check_shards(proto.num_shards, limits=limits)
         if proto.endianness not in (Endianness.LITTLE, Endianness.BIG):
             raise MalformedError(
                 f"Expected endianness 0 (little) or 1 (big), found {proto.endianness}"
@@ -78,11 +78,26 @@ class BundleHeader:
 
     def to_proto(self) -> BundleHeaderProto:
         """Make the BundleHeaderProto."""
+        from ckptparse.proto.tensor_bundle_pb2 import BundleHeaderProto
+        from ckptparse.proto.versions_pb2 import VersionDef
+
         return BundleHeaderProto(
             num_shards=self.num_shards,
             endianness=int(self.endianness),  # type: ignore[arg-type] # the enum's number
             version=VersionDef(producer=self.producer, min_consumer=self.min_consumer),
         )
+
+
+def check_shards(count: int, *, limits: Limits) -> None:
+    """Check the number of data files.
+
+    Raises:
+        MalformedError: There is none.
+        LimitError: More than `Limits.shards`.
+    """
+    if count < 1:
+        raise MalformedError(f"Expected at least one shard, found {count}")
+    limits.check("shards", count, "The number of shards")
 
 
 def check_versions(version: Any) -> None:
@@ -154,6 +169,9 @@ class BundleEntry:
 
     def to_proto(self) -> BundleEntryProto:
         """Make the BundleEntryProto. Of a tensor in slices it has no offset, size and checksum."""
+        from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto
+        from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
+
         dims = [TensorShapeProto.Dim(size=size) for size in self.shape]
         proto = BundleEntryProto(
             dtype=int(self.data_type),  # type: ignore[arg-type] # the enum's number
@@ -216,11 +234,16 @@ def shape_from_proto(proto: Any, *, limits: Limits) -> tuple[int, ...]:
         MalformedError: A dimension is negative.
         LimitError: More dimensions than `Limits.rank`.
     """
-    limits.check("rank", len(proto.dim), "The number of dimensions of a tensor")
+    check_rank(len(proto.dim), limits=limits)
     shape = tuple(dim.size for dim in proto.dim)
     if shape and min(shape) < 0:
         raise MalformedError(f"Expected dimensions of 0 or more, found shape {shape}")
     return shape
+
+
+def check_rank(rank: int, *, limits: Limits) -> None:
+    """Raise `LimitError` if a tensor has more dimensions than `Limits.rank`."""
+    limits.check("rank", rank, "The number of dimensions of a tensor")
 
 
 def count_elements(shape: Sequence[int]) -> int:

@@ -13,14 +13,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from ckptparse.bundle.columns import EntryColumns
-from ckptparse.bundle.entry import BundleEntry, BundleHeader, shape_from_proto
+from ckptparse.bundle.decoding import decode_entry, decode_header, decode_shape
+from ckptparse.bundle.entry import BundleEntry, BundleHeader
 from ckptparse.bundle.naming import (
     decode_name,
     decode_names,
@@ -34,9 +35,6 @@ from ckptparse.files.context import Context
 from ckptparse.files.storage import hold, look_again
 from ckptparse.limits import Limits
 from ckptparse.locks import make_lock
-from ckptparse.proto.parsing import parse_message
-from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
-from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.slices import TensorSlice
 from ckptparse.table.columns import TableColumns
 from ckptparse.table.reader import Table
@@ -244,16 +242,7 @@ class BundleIndex:
 
     def _decode_entry(self, key: bytes, value: bytes) -> BundleEntry:
         with located(path=self.path, tensor=decode_name(key)):
-            proto = parse_message(
-                BundleEntryProto, value, limits=self.limits, what="an entry of the index"
-            )
-            return BundleEntry.from_proto(
-                proto, num_shards=self.header.num_shards, limits=self.limits
-            )
-
-    def _decode_shape(self, data: bytes) -> tuple[int, ...]:
-        proto = parse_message(TensorShapeProto, data, limits=self.limits, what="a shape")
-        return shape_from_proto(proto, limits=self.limits)
+            return decode_entry(value, num_shards=self.header.num_shards, limits=self.limits)
 
     def _read_listing(self) -> Listing:
         tables: list[TableColumns] = []
@@ -282,7 +271,7 @@ class BundleIndex:
             num_shards=self.header.num_shards,
             limits=self.limits,
             decode_entry=self._decode_entry,
-            decode_shape=self._decode_shape,
+            decode_shape=partial(decode_shape, limits=self.limits),
         )
 
 
@@ -362,7 +351,4 @@ def _read_header(table: Table, limits: Limits) -> BundleHeader:
             f"Expected the header of a tensor bundle under the empty key, found "
             f"{'an empty table' if first is None else f'key {first[0]!r} first'}"
         )
-    proto = parse_message(
-        BundleHeaderProto, first[1], limits=limits, what="the header of a tensor bundle"
-    )
-    return BundleHeader.from_proto(proto, limits=limits)
+    return decode_header(first[1], limits=limits)

@@ -1,0 +1,135 @@
+"""Decode the header, an entry and a shape of an index: the common form, and others by the bindings.
+
+    header  08 num_shards  (10 01)  1a 02 08 producer
+    entry   08 dtype  12 n shape[n]  (18 shard_id)  (20 offset)  (28 size)  35 crc32c[4]
+    shape   (12 n  08 size)*
+
+Every number is written in as few bytes as it needs, and fields in brackets are left out if they are
+0, as protobuf writes them (docs/format.md, sections 2.2 and 2.3). The bindings are loaded only if
+something has another form: that takes longer than to read a small checkpoint.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ckptparse.bundle.entry import (
+    BundleEntry,
+    BundleHeader,
+    Endianness,
+    check_rank,
+    check_shards,
+    shape_from_proto,
+)
+from ckptparse.coding.checksum import unmask_crc
+from ckptparse.limits import Limits
+
+__all__ = ["decode_entry", "decode_header", "decode_shape"]
+
+_INT32 = rb"[\x80-\xff]{0,3}[\x01-\x7f]"
+"""A number above 0 and below 2^28: longer ones may be cut to 32 bits."""
+_INT64 = rb"[\x80-\xff]{0,8}[\x01-\x7f]"
+"""A number above 0 and below 2^63."""
+_DIM = rb"\x12(?:\x00|%b)" % b"|".join(
+    rb"%b\x08[\x80-\xff]{%d}[\x01-\x7f]" % (re.escape(bytes([size + 2])), size) for size in range(9)
+)
+"""A dimension, with its length before it; of size 0 it is empty."""
+_HEADER = re.compile(rb"\x08(%b)(\x10\x01)?\x1a\x02\x08([\x01-\x7f])" % _INT32)
+_ENTRY = re.compile(
+    rb"\x08([\x00-\x7f])\x12([\x00-\x7f])((?:%b)*)"
+    rb"(?:\x18(%b))?(?:\x20(%b))?(?:\x28(%b))?\x35(.{4})" % (_DIM, _INT32, _INT64, _INT64),
+    re.DOTALL,
+)
+_SHAPE = re.compile(rb"(?:%b)*" % _DIM)
+_SIZE = re.compile(rb"\x12(?:\x00|.\x08(%b))" % _INT64, re.DOTALL)
+
+
+def decode_header(value: bytes, *, limits: Limits) -> BundleHeader:
+    """Decode and check a header.
+
+    Raises:
+        UnsupportedError: Its versions exclude this reader.
+        MalformedError: It is no header, or one of its numbers is impossible.
+        LimitError: More shards than `Limits.shards`.
+    """
+    found = _HEADER.fullmatch(value)
+    if found is None:
+        return _parse_header(value, limits)
+    shards, big, producer = found.groups()
+    num_shards = _number(shards)
+    check_shards(num_shards, limits=limits)
+    endianness = Endianness.BIG if big else Endianness.LITTLE
+    return BundleHeader(num_shards, endianness, producer[0], min_consumer=0)
+
+
+def decode_entry(value: bytes, *, num_shards: int, limits: Limits) -> BundleEntry:
+    """Decode and check an entry.
+
+    Raises:
+        MalformedError: It is no entry, or a field breaks the format's rules.
+        LimitError: More dimensions, slices or strings than the limits allow.
+    """
+    found = _ENTRY.fullmatch(value)
+    if found is None or len(found[3]) != found[2][0]:
+        return _parse_entry(value, num_shards, limits)
+    kind, _, dims, shard, offset, size, crc = found.groups()
+    entry = BundleEntry(
+        kind[0],
+        _sizes(dims, limits),
+        _number(shard),
+        _number(offset),
+        _number(size),
+        unmask_crc(int.from_bytes(crc, "little")),
+    )
+    entry.check(num_shards=num_shards, limits=limits)
+    return entry
+
+
+def decode_shape(data: bytes, *, limits: Limits) -> tuple[int, ...]:
+    """Decode a serialized TensorShapeProto.
+
+    Raises:
+        MalformedError: It is no shape, or a dimension is negative.
+        LimitError: More dimensions than `Limits.rank`.
+    """
+    return _sizes(data, limits) if _SHAPE.fullmatch(data) else _parse_shape(data, limits)
+
+
+def _sizes(dims: bytes, limits: Limits) -> tuple[int, ...]:
+    shape = tuple(map(_number, _SIZE.findall(dims)))
+    check_rank(len(shape), limits=limits)
+    return shape
+
+
+def _number(varint: bytes | None) -> int:
+    """Decode a number of the pattern; 0 if its field is left out."""
+    value = 0
+    for byte in reversed(varint or b""):
+        value = value << 7 | byte & 0x7F
+    return value
+
+
+def _parse_header(value: bytes, limits: Limits) -> BundleHeader:
+    from ckptparse.proto.parsing import parse_message
+    from ckptparse.proto.tensor_bundle_pb2 import BundleHeaderProto
+
+    what = "the header of a tensor bundle"
+    proto = parse_message(BundleHeaderProto, value, limits=limits, what=what)
+    return BundleHeader.from_proto(proto, limits=limits)
+
+
+def _parse_entry(value: bytes, num_shards: int, limits: Limits) -> BundleEntry:
+    from ckptparse.proto.parsing import parse_message
+    from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto
+
+    what = "an entry of the index"
+    proto = parse_message(BundleEntryProto, value, limits=limits, what=what)
+    return BundleEntry.from_proto(proto, num_shards=num_shards, limits=limits)
+
+
+def _parse_shape(data: bytes, limits: Limits) -> tuple[int, ...]:
+    from ckptparse.proto.parsing import parse_message
+    from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
+
+    proto = parse_message(TensorShapeProto, data, limits=limits, what="a shape")
+    return shape_from_proto(proto, limits=limits)
