@@ -30,18 +30,17 @@ _INT32 = rb"[\x80-\xff]{0,3}[\x01-\x7f]"
 """A number above 0 and below 2^28: longer ones may be cut to 32 bits."""
 _INT64 = rb"[\x80-\xff]{0,8}[\x01-\x7f]"
 """A number above 0 and below 2^63."""
-_DIM = rb"\x12(?:\x00|%b)" % b"|".join(
-    rb"%b\x08[\x80-\xff]{%d}[\x01-\x7f]" % (re.escape(bytes([size + 2])), size) for size in range(9)
-)
-"""A dimension, with its length before it; of size 0 it is empty."""
+_DIM = rb"\x12([\x00-\x0a])(?:\x08(%b))?" % _INT64
+"""A dimension: how many bytes follow, and its size, which is left out if it is 0."""
+_DIMS = rb"(?:\x12[\x00-\x0a](?:\x08%b)?)*" % _INT64
 _HEADER = re.compile(rb"\x08(%b)(\x10\x01)?\x1a\x02\x08([\x01-\x7f])" % _INT32)
 _ENTRY = re.compile(
-    rb"\x08([\x00-\x7f])\x12([\x00-\x7f])((?:%b)*)"
-    rb"(?:\x18(%b))?(?:\x20(%b))?(?:\x28(%b))?\x35(.{4})" % (_DIM, _INT32, _INT64, _INT64),
+    rb"\x08([\x00-\x7f])\x12([\x00-\x7f])(%b)(?:\x18(%b))?(?:\x20(%b))?(?:\x28(%b))?\x35(.{4})"
+    % (_DIMS, _INT32, _INT64, _INT64),
     re.DOTALL,
 )
-_SHAPE = re.compile(rb"(?:%b)*" % _DIM)
-_SIZE = re.compile(rb"\x12(?:\x00|.\x08(%b))" % _INT64, re.DOTALL)
+_SHAPE = re.compile(_DIMS)
+_SIZE = re.compile(_DIM)
 
 
 def decode_header(value: bytes, *, limits: Limits) -> BundleHeader:
@@ -70,12 +69,16 @@ def decode_entry(value: bytes, *, num_shards: int, limits: Limits) -> BundleEntr
         LimitError: More dimensions, slices or strings than the limits allow.
     """
     found = _ENTRY.fullmatch(value)
-    if found is None or len(found[3]) != found[2][0]:
+    if found is None:
         return _parse_entry(value, num_shards, limits)
-    kind, _, dims, shard, offset, size, crc = found.groups()
+    kind, length, dims, shard, offset, size, crc = found.groups()
+    shape = _sizes(dims)
+    if shape is None or len(dims) != length[0]:
+        return _parse_entry(value, num_shards, limits)
+    check_rank(len(shape), limits=limits)
     entry = BundleEntry(
         kind[0],
-        _sizes(dims, limits),
+        shape,
         _number(shard),
         _number(offset),
         _number(size),
@@ -92,13 +95,19 @@ def decode_shape(data: bytes, *, limits: Limits) -> tuple[int, ...]:
         MalformedError: It is no shape, or a dimension is negative.
         LimitError: More dimensions than `Limits.rank`.
     """
-    return _sizes(data, limits) if _SHAPE.fullmatch(data) else _parse_shape(data, limits)
-
-
-def _sizes(dims: bytes, limits: Limits) -> tuple[int, ...]:
-    shape = tuple(map(_number, _SIZE.findall(dims)))
+    shape = _sizes(data) if _SHAPE.fullmatch(data) else None
+    if shape is None:
+        return _parse_shape(data, limits)
     check_rank(len(shape), limits=limits)
     return shape
+
+
+def _sizes(dims: bytes) -> tuple[int, ...] | None:
+    """Decode dimensions of the pattern; None if the length before one is not its own."""
+    found = _SIZE.findall(dims)
+    if any(length[0] != len(size) + bool(size) for length, size in found):
+        return None
+    return tuple([_number(size) for _, size in found])
 
 
 def _number(varint: bytes | None) -> int:
