@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -77,14 +77,16 @@ def is_masked(array: npt.NDArray[Any]) -> TypeGuard[np.ma.MaskedArray[Any, np.dt
     return type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray)
 
 
-def shaped(flat: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def shaped(
+    flat: npt.NDArray[Any], shape: tuple[int, ...], *, order: Literal["C", "F"] = "C"
+) -> npt.NDArray[Any]:
     """Give a flat array its shape, which has as many elements.
 
     Raises:
         UnsupportedError: numpy has no such shape: too many dimensions, or too large beside a 0.
     """
     try:
-        array: npt.NDArray[Any] = flat.reshape(shape)
+        array: npt.NDArray[Any] = flat.reshape(shape, order=order)
     except ValueError as error:
         raise UnsupportedError(
             f"numpy {np.__version__} cannot make an array of {flat.dtype} and shape {shape}: "

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ckptparse.bundle.content import Content, Write
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, element_name, item_size, numpy_dtype
-from ckptparse.elements import iter_stored
+from ckptparse.elements import allocate, iter_stored
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Cache, Progress, Store, begin_with, find_target
 from ckptparse.jobs.derived import FLOATS
@@ -173,12 +173,13 @@ class _Mean:
 
     def read(self) -> npt.NDArray[Any]:
         """Work out the whole."""
-        out = np.empty(math.prod(self.shape), self.dtype)
+        made = allocate(self.shape, self.dtype)
+        out = made.reshape(-1)
         position = 0
         for piece in self.iter_values():
             out[position : position + piece.size] = piece
             position += piece.size
-        return out.reshape(self.shape)
+        return made
 
     def __getitem__(self, index: Any, /) -> Any:
         """Work out the whole, and pick a part."""

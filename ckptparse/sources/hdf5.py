@@ -8,7 +8,6 @@ not followed. Read by h5py, without Keras.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,8 +17,10 @@ import numpy.typing as npt
 
 from ckptparse.dtypes import DataType, data_type_of, numpy_dtype
 from ckptparse.errors import CheckpointError, MalformedError, UnsupportedError, located
+from ckptparse.files.archives.members import MemberSource, ZipMembers
 from ckptparse.files.context import Context
-from ckptparse.files.storage import Source, check_range
+from ckptparse.files.memory import MemorySource
+from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
 from ckptparse.foreign import LENGTH_FIELD, NAME_ATTRIBUTE, STRING_FIELD, load_h5py
 from ckptparse.limits import Limits
@@ -30,8 +31,6 @@ from ckptparse.tensor_like import TensorLike
 __all__ = ["Hdf5Source"]
 
 _KERAS_WEIGHTS = "model.weights.h5"
-_LOCAL_HEADER = 30
-"""Bytes of a zip member's local header; after it come the name, the extra field, and the data."""
 
 
 class Hdf5Source:
@@ -140,49 +139,10 @@ def _is_enumeration(h5py: Any, dtype: np.dtype[Any]) -> bool:
 
 def _find_weights(source: Source, limits: Limits) -> Source:
     """Return the HDF5 file in a `.keras` archive."""
-    try:
-        with zipfile.ZipFile(io.BufferedReader(SourceStream(source))) as archive:
-            info = archive.getinfo(_KERAS_WEIGHTS)
-            if info.compress_type != zipfile.ZIP_STORED:
-                limits.check("decompressed_bytes", info.file_size, "The size of the weights")
-                from ckptparse.files.memory import MemorySource
-
-                return MemorySource(source.path, archive.read(info))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise MalformedError(f"The archive is damaged: {error}") from error
-    except KeyError:
-        raise UnsupportedError(f"The archive holds no {_KERAS_WEIGHTS}") from None
-    head = source.read_at(info.header_offset, _LOCAL_HEADER)
-    sizes = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
-    return _Window(source, info.header_offset + _LOCAL_HEADER + sizes, info.file_size)
-
-
-class _Window:
-    """A part of a source, as a source: a member of an archive that is stored as it is."""
-
-    gap = 4096
-    concurrency = None
-
-    def __init__(self, source: Source, offset: int, size: int) -> None:
-        check_range(source, offset, size)
-        self.path = source.path
-        self.size = size
-        self.piece = source.piece
-        self._source = source
-        self._offset = offset
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Read exactly `size` bytes at `offset`."""
-        check_range(self, offset, size)
-        return self._source.read_at(self._offset + offset, size)
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer with the bytes at `offset`."""
-        check_range(self, offset, len(buffer))
-        self._source.read_into(self._offset + offset, buffer)
-
-    def map(self) -> None:
-        """Return None: it is not mapped."""
-
-    def close(self) -> None:
-        """Do nothing: the whole is closed by whoever opened it."""
+    members = ZipMembers(source, limits)
+    if _KERAS_WEIGHTS not in members.names:
+        raise UnsupportedError(f"The archive holds no {_KERAS_WEIGHTS}")
+    stored = members.find_stored(_KERAS_WEIGHTS)
+    if stored is None:
+        return MemorySource(source.path, members.read(_KERAS_WEIGHTS))
+    return MemberSource(source.path, source, *stored)

@@ -10,25 +10,24 @@ from __future__ import annotations
 import io
 import json
 import math
-import struct
-import zipfile
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.bundle.entry import count_elements
 from ckptparse.dtypes import DataType, data_type_of, numpy_dtype
+from ckptparse.elements import shaped
 from ckptparse.errors import (
-    CheckpointError,
     CheckpointNotFoundError,
     MalformedError,
     UnsupportedError,
     located,
 )
+from ckptparse.files.archives.members import ZipMembers
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
-from ckptparse.files.stream import SourceStream
 from ckptparse.foreign import (
     INDEX_NAME,
     LENGTH_FIELD,
@@ -45,8 +44,6 @@ __all__ = ["NpySource", "strings_of"]
 
 _LONGEST_HEAD = 1 << 20
 """Bytes that are read for a header: real ones have some hundred."""
-_LOCAL_HEADER = 30
-"""Bytes of a zip member's local header; after it come the name, the extra field, and the data."""
 
 
 class NpySource(OpenFiles):
@@ -112,47 +109,27 @@ class NpySource(OpenFiles):
         return None
 
     def _open_archive(self, path: str) -> None:
-        source = self._open(path)
+        source, limits = self._open(path), self._context.limits
         with located(path=path):
-            try:
-                with zipfile.ZipFile(io.BufferedReader(SourceStream(source))) as archive:
-                    names = self._read_metadata(archive)
-                    for info in archive.infolist():
-                        self._add_member(archive, info, source, names)
-            except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
-                if isinstance(error, CheckpointError):
-                    raise
-                raise MalformedError(f"The archive is damaged: {error}") from error
+            members = ZipMembers(source, limits)
+            names = self._read_metadata(members)
+            for member in members.names:
+                stem = member.removesuffix(".npy")
+                if stem != member:
+                    name = names.get(stem, stem)
+                    with located(tensor=name):
+                        self.tensors[name] = _tensor_of_member(
+                            name, source, members, member, limits
+                        )
 
-    def _read_metadata(self, archive: zipfile.ZipFile) -> dict[str, str]:
+    def _read_metadata(self, members: ZipMembers) -> dict[str, str]:
         """Read what an archive says of itself; return the names that its members cannot have."""
-        if METADATA_NAME not in archive.namelist():
+        if METADATA_NAME not in members.names:
             return {}
-        size = archive.getinfo(METADATA_NAME).file_size
+        size = members.size(METADATA_NAME)
         self._context.limits.check("message_bytes", size, "The size of the metadata")
-        self.metadata.update(_strings_of(_parse(archive.read(METADATA_NAME))))
+        self.metadata.update(_strings_of(_parse(members.read(METADATA_NAME))))
         return _strings_of(_parse(self.metadata.pop(NAMES_KEY, "{}").encode()))
-
-    def _add_member(
-        self,
-        archive: zipfile.ZipFile,
-        info: zipfile.ZipInfo,
-        source: Source,
-        names: Mapping[str, str],
-    ) -> None:
-        limits = self._context.limits
-        member = info.filename.removesuffix(".npy")
-        if info.is_dir() or member == info.filename:
-            return
-        name = names.get(member, member)
-        with located(tensor=name):
-            if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
-                offset = _data_offset(source, info)
-                tensor = _tensor_at(name, source, offset, info.file_size, limits)
-            else:
-                limits.check("decompressed_bytes", info.file_size, "The size of the array")
-                tensor = _compressed(name, archive.read(info))
-        self.tensors[name] = tensor
 
 
 def _parse(data: bytes) -> dict[str, Any]:
@@ -171,13 +148,6 @@ def _strings_of(said: object) -> dict[str, str]:
     return dict(said)
 
 
-def _data_offset(source: Source, info: zipfile.ZipInfo) -> int:
-    """Return where a member's bytes begin, by the header that stands before them."""
-    head = source.read_at(info.header_offset, _LOCAL_HEADER)
-    name_size, extra_size = struct.unpack("<HH", head[26:30])
-    return int(info.header_offset + _LOCAL_HEADER + name_size + extra_size)
-
-
 def _read_head(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Read shape, whether columns come first, and type from the start of a `.npy` file."""
     try:
@@ -190,7 +160,8 @@ def _read_head(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
             # Version 3 is version 2 whose text is UTF-8; numpy reads it by a function of no name.
             read = np.lib.format.read_array_header_2_0
         shape, columns, dtype = read(stream)
-    except (ValueError, SyntaxError, TypeError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001
+        # numpy parses it as Python, which raises what it likes: TokenError, MemoryError.
         raise MalformedError(f"The header of the .npy file cannot be read: {error}") from None
     if dtype.hasobject:
         raise UnsupportedError(
@@ -202,39 +173,70 @@ def _read_head(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 def _tensor_at(name: str, source: Source, offset: int, size: int, limits: Limits) -> TensorLike:
     """Return the tensor of the `.npy` file of `size` bytes that starts at an offset."""
-    stream = io.BytesIO(source.read_at(offset, min(size, _LONGEST_HEAD)))
+    head = _parse_head(source.read_at(offset, min(size, _LONGEST_HEAD)), size, limits)
+    start = offset + head.start
+    if head.kind != DataType.DT_STRING and not head.columns:
+        big = head.is_big_endian
+        return StoredTensor(name, head.shape, head.kind, source, start, big_endian=big)
+    return _load_later(name, head, lambda: source.read_at(start, size - head.start))
+
+
+def _tensor_of_member(
+    name: str, source: Source, members: ZipMembers, member: str, limits: Limits
+) -> TensorLike:
+    """Return the tensor of a member of an archive; a packed one is unpacked when it is read."""
+    stored = members.find_stored(member)
+    if stored is not None:
+        return _tensor_at(name, source, *stored, limits)
+    size = members.size(member)
+    limits.check("decompressed_bytes", size, "The size of the array")
+    head = _parse_head(members.read(member, most=_LONGEST_HEAD), size, limits)
+    return _load_later(name, head, lambda: members.read(member)[head.start :])
+
+
+class _Head(NamedTuple):
+    """What the header of a `.npy` file says."""
+
+    start: int
+    """Where the elements begin, in bytes."""
+    shape: tuple[int, ...]
+    columns: bool
+    """Whether columns come first, as in Fortran."""
+    dtype: np.dtype[Any]
+    kind: DataType
+
+    @property
+    def is_big_endian(self) -> bool:
+        """Whether the high byte of an element comes first."""
+        plain = self.dtype[0] if self.dtype.names is not None else self.dtype
+        return plain.byteorder == ">"
+
+
+def _parse_head(data: bytes, size: int, limits: Limits) -> _Head:
+    """Parse the header at the start of a `.npy` file of `size` bytes, and check it by that."""
+    stream = io.BytesIO(data)
     shape, columns, dtype = _read_head(stream)
     limits.check("rank", len(shape), "The number of dimensions of a tensor")
+    count_elements(shape)
     start, wanted = stream.tell(), math.prod(shape) * dtype.itemsize
     if start + wanted != size:
         raise MalformedError(
             f"Expected {start + wanted} bytes for {dtype} of shape {shape}, found {size}"
         )
     kind = _kind_of(dtype)
-    if kind != DataType.DT_STRING and not columns:
-        big = dtype.byteorder == ">" or (dtype.names is not None and dtype[0].byteorder == ">")
-        return StoredTensor(name, shape, kind, source, offset + start, big_endian=big)
     if kind == DataType.DT_STRING:
         limits.check("strings", math.prod(shape), "The number of strings of a tensor")
+    return _Head(start, shape, columns, dtype, kind)
 
+
+def _load_later(name: str, head: _Head, read: Callable[[], bytes]) -> LoadedTensor:
     def load() -> npt.NDArray[Any]:
-        data = source.read_at(offset + start, wanted)
-        array = np.frombuffer(data, dtype).reshape(shape, order="F" if columns else "C")
-        return _plain(array, kind)
+        array = np.frombuffer(read(), head.dtype)
+        return _plain(shaped(array, head.shape, order="F" if head.columns else "C"), head.kind)
 
-    return LoadedTensor(name, shape, kind, load, nbytes=wanted)
-
-
-def _compressed(name: str, data: bytes) -> TensorLike:
-    stream = io.BytesIO(data)
-    shape, columns, dtype = _read_head(stream)
-    kind = _kind_of(dtype)
-    wanted, found = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
-    if wanted != found:
-        raise MalformedError(f"Expected {wanted} bytes of {dtype} of shape {shape}, found {found}")
-    flat = np.frombuffer(data, dtype, offset=stream.tell())
-    array = flat.reshape(shape, order="F" if columns else "C")
-    return LoadedTensor(name, shape, kind, lambda: _plain(array, kind), nbytes=wanted)
+    return LoadedTensor(
+        name, head.shape, head.kind, load, nbytes=math.prod(head.shape) * head.dtype.itemsize
+    )
 
 
 def _kind_of(dtype: np.dtype[Any]) -> DataType:
@@ -256,6 +258,9 @@ def strings_of(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     out = np.empty(array.size, object)
     if array.dtype.names:
         texts, lengths = array[STRING_FIELD], array[LENGTH_FIELD]
+        width = texts.dtype.itemsize
+        if ((lengths < 0) | (lengths > width)).any():
+            raise MalformedError(f"Expected lengths of 0 to {width} bytes for strings of {width}")
         pairs = zip(texts.reshape(-1).tolist(), lengths.reshape(-1).tolist(), strict=True)
         # numpy drops the NULs at the end; the length tells how many there were.
         out[:] = [text.ljust(length, b"\0")[:length] for text, length in pairs]

@@ -21,8 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.strings import decode_strings
 from ckptparse.dtypes import DataType, item_size, numpy_dtype
+from ckptparse.elements import shaped
 from ckptparse.errors import MalformedError, UnsupportedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
@@ -84,7 +86,7 @@ class SafetensorsSource(OpenFiles):
             if not isinstance(metadata, dict):
                 raise MalformedError("Expected an object under __metadata__")
             self.metadata.update({str(key): str(value) for key, value in metadata.items()})
-            kinds = _parse(metadata.get(KINDS_KEY, "{}"))
+            kinds = _parse(_text_of(metadata, KINDS_KEY))
             _check_layout(header, source.size - start)
             for name, said in header.items():
                 if name in self.tensors:
@@ -103,6 +105,13 @@ def _parse(text: str | bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise MalformedError(f"Expected a JSON object, found {type(found).__name__}")
     return found
+
+
+def _text_of(metadata: dict[str, Any], key: str) -> str:
+    text = metadata.get(key, "{}")
+    if not isinstance(text, str):
+        raise MalformedError(f"Expected text under {key}, found {type(text).__name__}")
+    return text
 
 
 def _field(said: object, key: str, kind: type) -> Any:
@@ -149,6 +158,7 @@ def _make_tensor(
     if not all(isinstance(size, int) and size >= 0 for size in shape):
         raise MalformedError(f"Expected dimensions of 0 or more, found {shape!r}")
     limits.check("rank", len(shape), "The number of dimensions of a tensor")
+    count_elements(shape)
     kind = SAFETENSORS_DTYPES.get(dtype)
     if kind is None:
         raise UnsupportedError(f"TensorFlow has no kind of element for {dtype!r}")
@@ -164,7 +174,7 @@ def _make_tensor(
 def _restore(stored: StoredTensor, said: object) -> TensorLike:
     """Return the tensor that was stored as another kind."""
     kind, shape = _parse_kind(said)
-    count = math.prod(shape)
+    count = count_elements(shape)
     if kind == DataType.DT_STRING:
         if count > stored.nbytes:
             raise MalformedError(f"{stored.nbytes} bytes do not hold {count} strings")
@@ -174,8 +184,9 @@ def _restore(stored: StoredTensor, said: object) -> TensorLike:
     def load() -> npt.NDArray[Any]:
         flat = np.ascontiguousarray(stored.read()).reshape(-1).view(np.uint8)
         if kind == DataType.DT_STRING:
-            return decode_strings(flat.tobytes(), count, big_endian=False, crc=None).reshape(shape)
-        return flat.view(numpy_dtype(kind)).reshape(shape)
+            texts = decode_strings(flat.tobytes(), count, big_endian=False, crc=None)
+            return shaped(texts, shape)
+        return shaped(flat.view(numpy_dtype(kind)), shape)
 
     return LoadedTensor(stored.name, shape, kind, load, nbytes=stored.nbytes)
 

@@ -7,7 +7,6 @@ unpacked once, into temporary files of no name.
 from __future__ import annotations
 
 import copy
-import mmap
 import posixpath
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,62 +23,27 @@ from ckptparse.errors import (
 from ckptparse.files.archives.listing import (
     Listing,
     Member,
-    find_packed,
     find_stored,
     list_tar,
     list_zip,
     most_described,
 )
 from ckptparse.files.archives.magic import Packing
+from ckptparse.files.archives.members import MemberSource, iter_unpacked_member
 from ckptparse.files.archives.unpacking import (
-    explained,
     find_packing,
-    iter_member,
     iter_unpacked,
-    unpacks_in_pieces,
 )
 from ckptparse.files.local import LocalSource
-from ckptparse.files.storage import FileStat, Source, Storage, check_range
+from ckptparse.files.storage import FileStat, Source, Storage
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.limits import Limits
 from ckptparse.locks import make_reentrant_lock
 
 __all__ = ["ArchiveStorage"]
 
-_PIECE = 1 << 20
 _RATIO = 100
 """How many times its packed size a file may unpack to, beyond `Limits.decompressed_bytes`."""
-
-
-class MemberSource:
-    """Some bytes of another source, which stays open as long as anything needs it."""
-
-    __slots__ = ("_offset", "_source", "concurrency", "gap", "path", "piece", "size")
-
-    def __init__(self, path: str, source: Source, offset: int, size: int) -> None:
-        self.path = path
-        self.size = size
-        self.piece, self.gap, self.concurrency = source.piece, source.gap, source.concurrency
-        self._source = source
-        self._offset = offset
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes at `offset`."""
-        check_range(self, offset, size)
-        with located(path=self.path):
-            return self._source.read_at(self._offset + offset, size)
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer with the bytes at `offset`."""
-        check_range(self, offset, len(buffer))
-        self._source.read_into(self._offset + offset, buffer)
-
-    def map(self) -> mmap.mmap | None:
-        """Return None: it begins where no page does."""
-        return None
-
-    def close(self) -> None:
-        """Do nothing: the archive is open for all of them."""
 
 
 class _Shared(JoinedSource):
@@ -276,16 +240,8 @@ class ArchiveStorage:
 
     def _iter_member(self, path: str, info: zipfile.ZipInfo) -> Iterator[bytes]:
         archive = self.listing().archive
-        if archive is None:
-            return
-        if unpacks_in_pieces(info):
-            start, size = find_packed(self._container(), info)
-            packed = MemberSource(path, self._container(), start, size)
-            yield from iter_member(packed, info, self._limits)
-            return
-        with explained(path), archive.open(info) as file:
-            while data := file.read(_PIECE):
-                yield data
+        if archive is not None:
+            yield from iter_unpacked_member(archive, self._container(), info, self._limits, path)
 
     def _unpack(
         self, pieces: Iterable[bytes], packed: int, path: str

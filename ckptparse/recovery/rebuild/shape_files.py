@@ -10,19 +10,16 @@ HDF5          its datasets, if h5py is installed
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from typing import Any
 
 from ckptparse.errors import CheckpointError, MalformedError, located
+from ckptparse.files.archives.members import ZipMembers
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
-from ckptparse.files.stream import SourceStream
 from ckptparse.graph.object_node import escape_name
 from ckptparse.recovery.rebuild.keras_config import (
     LayerWeight,
@@ -163,14 +160,11 @@ def _of_hdf5(path: str, context: Context) -> list[GivenTensor]:
 
 def _of_archive(source: Source, context: Context) -> list[GivenTensor]:
     """Read Keras's configuration in an archive, or the headers of numpy's arrays."""
-    try:
-        with zipfile.ZipFile(io.BufferedReader(SourceStream(source))) as archive:
-            if _CONFIG in archive.namelist():
-                size = archive.getinfo(_CONFIG).file_size
-                context.limits.check("message_bytes", size, "The size of the configuration")
-                return parse_shapes_text(archive.read(_CONFIG))
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise MalformedError(f"The archive is damaged: {error}") from error
+    members = ZipMembers(source, context.limits)
+    if _CONFIG in members.names:
+        size = members.size(_CONFIG)
+        context.limits.check("message_bytes", size, "The size of the configuration")
+        return parse_shapes_text(members.read(_CONFIG))
     with closing(NpySource.open(source.path, context)) as opened:
         found = [
             GivenTensor(name, tensor.data_type, tensor.shape)

@@ -1,0 +1,196 @@
+"""Files of other formats that are damaged, or lie: an error of ours, and nothing is written."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import builder as b
+import numpy as np
+import pytest
+
+import ckptparse
+
+
+def npy(array: Any) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.asanyarray(array))
+    return stream.getvalue()
+
+
+def npy_of(header: str, data: bytes = b"") -> bytes:
+    text = header.encode()
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text + data
+
+
+def safetensors(header: Any, data: bytes = b"") -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def zipped(members: list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> bytearray:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return bytearray(stream.getvalue())
+
+
+def refuse(
+    tmp_path: Path, name: str, data: bytes, error: type[Exception], match: str, **limits: Any
+) -> None:
+    """Hold each job to the same refusal; nothing is written."""
+    options: dict[str, Any] = {"store": {name: bytes(data)}}
+    options["limits"] = ckptparse.Limits(**limits)
+    jobs: tuple[Callable[[], object], ...] = (
+        lambda: ckptparse.convert(name, tmp_path / "out.npz", **options),
+        lambda: ckptparse.diff(name, name, **options),
+        lambda: ckptparse.average([name, name], **options),
+        lambda: ckptparse.stats(name, **options),
+    )
+    for job in jobs[: 1 if error is ckptparse.UnsupportedError else 4]:
+        with pytest.raises(error, match=match):
+            job()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (3,",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), 'x': \0}",
+        "(" * 9000,
+        "'''",
+    ],
+    ids=["cut", "nul", "deep", "open"],
+)
+def test_a_header_of_numpy_that_python_cannot_parse_is_malformed(
+    header: str, tmp_path: Path
+) -> None:
+    data = npy_of(header, bytes(12))
+    refuse(tmp_path, "x.npy", data, ckptparse.MalformedError, "cannot be read")
+
+
+@pytest.mark.parametrize("length", [-1, 3, 1 << 40])
+def test_a_string_that_is_longer_than_its_field_is_malformed(length: int, tmp_path: Path) -> None:
+    array = np.array([(b"ab", length)], [("string", "S2"), ("length", "<i8")])
+    with pytest.raises(ckptparse.MalformedError, match="lengths of 0 to 2"):
+        ckptparse.convert("x.npy", tmp_path / "o.npz", store={"x.npy": npy(array)})
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.safetensors"])
+def test_a_shape_of_more_elements_than_there_can_be_is_malformed(name: str, tmp_path: Path) -> None:
+    size = 1 << 63
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({size}, 0)}}\n"
+    data = npy_of(header)
+    if name.endswith(".safetensors"):
+        data = safetensors({"w": {"dtype": "F32", "shape": [size, 0], "data_offsets": [0, 0]}})
+    refuse(tmp_path, name, data, ckptparse.MalformedError, "2\\*\\*63 - 1 elements")
+
+
+def test_an_empty_tensor_that_numpy_cannot_shape_is_unsupported_by_every_job() -> None:
+    data = safetensors({"w": {"dtype": "F32", "shape": [0, 1 << 62], "data_offsets": [0, 0]}})
+    store = {"x.safetensors": data}
+    with pytest.raises(ckptparse.UnsupportedError, match="cannot make an array"):
+        ckptparse.average(["x.safetensors", "x.safetensors"], store=store)
+    made = b.Bundle()
+    made.put_entry("w", b"", b.masked_crc(b""), dtype=1, shape=(0, 1 << 62))
+    with pytest.raises(ckptparse.UnsupportedError, match="cannot make an array"):
+        ckptparse.average(["m", "m"], store=made.files("m"))
+
+
+@pytest.mark.parametrize("kinds", [3, {"w": 1}, None, ["x"]], ids=str)
+def test_kinds_that_are_no_text_are_malformed(kinds: Any, tmp_path: Path) -> None:
+    data = safetensors({"__metadata__": {"ckptparse.kinds": kinds}})
+    refuse(tmp_path, "x.safetensors", data, ckptparse.MalformedError, "Expected text under")
+
+
+ARRAY = npy(np.arange(2000, dtype=np.float32))
+METHODS = [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("place", [60, 100, -200])
+def test_a_packed_array_that_is_damaged_is_malformed(
+    method: int, place: int, tmp_path: Path
+) -> None:
+    data = zipped([("w.npy", ARRAY)], method)
+    end = data.index(b"PK\1\2")
+    data[place if place > 0 else end + place] ^= 0xFF
+    refuse(tmp_path, "x.npz", data, ckptparse.MalformedError, ".")
+
+
+def test_an_encrypted_array_is_unsupported(tmp_path: Path) -> None:
+    data = zipped([("w.npy", ARRAY)])
+    data[data.index(b"PK\1\2") + 8] |= 1
+    data[6] |= 1
+    refuse(tmp_path, "x.npz", data, ckptparse.UnsupportedError, "encrypted")
+
+
+def test_a_directory_that_leads_before_the_start_is_malformed(tmp_path: Path) -> None:
+    data = zipped([("w.npy", ARRAY)], zipfile.ZIP_STORED)
+    place = data.index(b"PK\5\6")
+    data[place + 12 : place + 16] = struct.pack("<I", len(data) * 2)
+    refuse(tmp_path, "x.npz", data, ckptparse.MalformedError, ".")
+    data = zipped([("w.npy", ARRAY)], zipfile.ZIP_STORED)
+    place = data.index(b"PK\1\2")
+    data[place + 42 : place + 46] = struct.pack("<I", len(data) * 2)
+    refuse(tmp_path, "x.npz", data, ckptparse.MalformedError, ".")
+
+
+def test_two_arrays_of_one_name_are_malformed(tmp_path: Path) -> None:
+    data = zipped([("w.npy", ARRAY), ("v.npy", ARRAY)]).replace(b"v.npy", b"w.npy")
+    refuse(tmp_path, "x.npz", data, ckptparse.MalformedError, "Two members")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_unpacks_to_more_than_it_says_takes_no_more_memory(
+    method: int, tmp_path: Path
+) -> None:
+    data = zipped([("w.npy", npy(np.zeros(1 << 21, np.float64)))], method)
+    place = data.index(b"PK\1\2") + 24
+    data[place : place + 4] = struct.pack("<I", 128 + 8)
+    tracemalloc.start()
+    try:
+        refuse(tmp_path, "x.npz", data, ckptparse.MalformedError, ".")
+        assert tracemalloc.get_traced_memory()[1] < 12 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_arrays_that_say_they_hold_more_than_allowed_in_all_are_refused(tmp_path: Path) -> None:
+    data = zipped([(f"{n}.npy", ARRAY) for n in range(9)])
+    limits = {"decompressed_bytes": 10_000, "unpacked_bytes": 50_000}
+    refuse(tmp_path, "x.npz", data, ckptparse.LimitError, "unpacks to", **limits)
+    limits = {"decompressed_bytes": 1_000}
+    refuse(tmp_path, "x.npz", data, ckptparse.LimitError, "size of the array", **limits)
+
+
+def test_packed_arrays_are_what_they_were(tmp_path: Path) -> None:
+    arrays = {"a": np.arange(12.0).reshape(3, 4), "b": np.asfortranarray(np.ones((2, 3), ">i2"))}
+    arrays["text"] = np.array([b"x", b"yz"])
+    for method in (zipfile.ZIP_STORED, *METHODS):
+        members = [(f"{name}.npy", npy(array)) for name, array in arrays.items()]
+        store = {"x.npz": bytes(zipped(members, method))}
+        ckptparse.convert("x.npz", tmp_path / str(method), store=store)
+        found = ckptparse.read(tmp_path / str(method))
+        assert list(found) == list(arrays)
+        assert all((found[name] == array).all() for name, array in arrays.items())
+
+
+def test_damaged_weights_in_an_archive_of_keras_are_malformed(tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    data = zipped([("model.weights.h5", bytes(range(256)) * 9)])
+    damaged = bytearray(data)
+    damaged[80] ^= 0xFF
+    for one in (damaged, data[:-30]):
+        refuse(tmp_path, "x.keras", bytes(one), ckptparse.MalformedError, ".")
+    data[6] |= 1
+    data[data.index(b"PK\1\2") + 8] |= 1
+    refuse(tmp_path, "x.keras", data, ckptparse.UnsupportedError, "encrypted")
