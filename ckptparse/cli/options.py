@@ -83,7 +83,8 @@ def to_click(name: str, annotation: Any, default: Any, *, required: bool) -> cli
         [name, *given.names],
         help=given.help,
         metavar=given.metavar,
-        is_flag=flag,
+        # If told False, click lets the value of a required option be left out.
+        is_flag=flag or None,
         multiple=several,
         # A number is told; that a flag is off, or a list empty, is no news.
         show_default=not flag and shown is not None,

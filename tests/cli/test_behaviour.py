@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse.cli.app import COMMANDS
 from ckptparse.cli.commands import convert
 from ckptparse.jobs.derived import FLOATS
 from ckptparse.text import escape, size_text, unescape
@@ -115,6 +116,20 @@ def test_a_wrong_value_of_an_option_is_no_unexpected_error(
     assert done.code == 2 and "unexpected" not in done.err
     assert done.err.startswith("ckptparse: error: ") or "Invalid value" in done.err
     assert not list(tmp_path.glob("o*"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_option_that_takes_a_value_cannot_do_without(command: str, call: Call) -> None:
+    import click
+
+    from ckptparse.cli.app import PROGRAM
+
+    there = PROGRAM.get_command(click.Context(PROGRAM), command)
+    options = [one for one in there.params if isinstance(one, click.Option)]
+    for name in (one.opts[0] for one in options if not one.is_flag):
+        done = call(f"ckptparse {command} a b {name}")
+        assert done.code == 2
+        assert f"Option '{name}' requires an argument" in done.err
 
 
 @pytest.mark.parametrize("command", ["page", "average"])
