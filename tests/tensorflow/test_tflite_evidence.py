@@ -14,6 +14,8 @@ KERNELS = {
     "depthwise": ((3, 3, 6, 2), None),
     "transposed": ((3, 3, 5, 12), "(2, 0, 1, 3)"),
     "dense": ((20, 7), "(1, 0)"),
+    "head": ((7, 3), "(1, 0)"),
+    "bias": ((3,), None),
 }
 """Shapes as TensorFlow has them, and the order in which the converter puts their axes."""
 
@@ -26,7 +28,8 @@ def test_kernels_that_the_converter_turned_are_proved(tmp_path: Path) -> None:
         image = tf.nn.conv2d(image, weights["conv"], 1, "VALID")
         image = tf.nn.depthwise_conv2d(image, weights["depthwise"], [1, 1, 1, 1], "VALID")
         image = tf.nn.conv2d_transpose(image, weights["transposed"], [1, 8, 8, 5], 2)
-        return tf.matmul(tf.reshape(image, [16, 20]), weights["dense"])
+        rows = tf.nn.relu(tf.matmul(tf.reshape(image, [16, 20]), weights["dense"]))
+        return tf.matmul(rows, weights["head"]) + weights["bias"]
 
     signature = tf.TensorSpec([1, 8, 8, 4], tf.float32)
     function = tf.function(model).get_concrete_function(signature)

@@ -21,9 +21,12 @@ _PIECE = 1 << 25
 """Bytes that are searched at once; their registers take as much memory again."""
 _LARGEST = 1 << 28
 """Bytes of the largest run that is sought anywhere: pieces overlap by its size, in memory."""
-_TINY = 16
-"""Runs of fewer bytes are not sought. They are steps, flags and rates, equal bytes are everywhere,
-and up to 4 bytes follow from the checksum alone."""
+_SMALLEST_NAMED = 5
+"""Bytes of the smallest run that is sought at the places that a container names: up to 4 bytes
+follow from the checksum alone."""
+_SMALLEST = 16
+"""Bytes of the smallest run that is sought anywhere. Smaller ones are steps, flags and rates: each
+size more costs a pass over the file."""
 _MOST_TURNED = 1 << 32
 """Bytes whose axes are put in another order, for one file: that takes some ten seconds."""
 _CHECKSUMS = 2**32
@@ -55,12 +58,12 @@ def find_payloads(
 
     Args:
         source: The file.
-        wanted: The runs. Those of fewer than 16 bytes are not sought.
+        wanted: The runs. Those of fewer than 5 bytes are not sought.
         limits: Bounds on what is unpacked.
         forms: Of runs that are tensors: their shapes. They are found with their axes in another
             order, too.
     """
-    left = _by_size(wanted)
+    left = _by_size(wanted, _SMALLEST_NAMED)
     turner = _Turner(forms or {}, limits)
     tried = 0
     for part in iter_parts(source, limits=limits):
@@ -142,7 +145,7 @@ def find_everywhere(
         limits: Bounds on what is unpacked.
         workers: Who searches. What was unpacked is searched by the caller.
     """
-    left = _by_size(wanted)
+    left = _by_size(wanted, _SMALLEST)
     for part in iter_parts(source, limits=limits):
         sizes = [size for size, crcs in left.items() if crcs and size <= min(part.size, _LARGEST)]
         if not sizes:
@@ -174,9 +177,9 @@ def _iter_pieces(
         yield Piece(start, size, piece, step, {0: items})
 
 
-def _by_size(wanted: Iterable[Wanted]) -> Mapping[int, set[int]]:
+def _by_size(wanted: Iterable[Wanted], smallest: int) -> Mapping[int, set[int]]:
     sizes: dict[int, set[int]] = defaultdict(set)
     for item in wanted:
-        if item.size >= _TINY:
+        if item.size >= smallest:
             sizes[item.size].add(item.crc)
     return dict(sizes)
