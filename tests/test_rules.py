@@ -38,6 +38,22 @@ def test_expressions_are_applied_one_after_another(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("pattern", ["a{99999999999999999999}", "(" * 9000 + ")" * 9000])
+def test_an_expression_that_python_cannot_hold_is_malformed(pattern: str, tmp_path: Path) -> None:
+    with pytest.raises(ckptparse.MalformedError, match="Bad regular expression"):
+        renamed({"a": ONE}, tmp_path, [(pattern, "x")])
+
+
+def test_an_expression_that_may_change_its_meaning_gives_no_warning(tmp_path: Path) -> None:
+    assert renamed({"a": ONE}, tmp_path, [("[[a]", "x")]) == {"a": "x"}
+
+
+@pytest.mark.parametrize("replacement", [r"\9", r"\g<x>", "\\"])
+def test_a_replacement_that_names_no_group_is_malformed(replacement: str, tmp_path: Path) -> None:
+    with pytest.raises(ckptparse.MalformedError, match="Bad replacement"):
+        renamed({"a": ONE}, tmp_path, [("a", replacement)])
+
+
 def test_a_bad_expression_is_named(tmp_path: Path) -> None:
     with pytest.raises(ckptparse.DataLossError, match=r"\('"):
         renamed({"a": ONE}, tmp_path, [("(", "x")])
@@ -79,6 +95,8 @@ def test_a_rule_file_renames_drops_turns_and_cuts(tmp_path: Path) -> None:
         "[[transpose]]\npattern = 'x'\naxes = [0, 2]",
         "[[split]]\npattern = 'x'\nnames = []",
         "dtype = 3",
+        "dtype = 'int32'",
+        "layout = 'x'",
     ],
 )
 def test_a_broken_rule_file_is_one_of_our_errors(text: str, tmp_path: Path) -> None:

@@ -86,11 +86,11 @@ def test_a_string_that_is_longer_than_its_field_is_malformed(length: int, tmp_pa
 
 @pytest.mark.parametrize("name", ["x.npy", "x.safetensors"])
 def test_a_shape_of_more_elements_than_there_can_be_is_malformed(name: str, tmp_path: Path) -> None:
-    size = 1 << 63
-    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({size}, 0)}}\n"
+    size = 1 << 62
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({size}, 4, 0)}}\n"
     data = npy_of(header)
     if name.endswith(".safetensors"):
-        data = safetensors({"w": {"dtype": "F32", "shape": [size, 0], "data_offsets": [0, 0]}})
+        data = safetensors({"w": {"dtype": "F32", "shape": [size, 4, 0], "data_offsets": [0, 0]}})
     refuse(tmp_path, name, data, ckptparse.MalformedError, "2\\*\\*63 - 1 elements")
 
 
@@ -194,3 +194,28 @@ def test_damaged_weights_in_an_archive_of_keras_are_malformed(tmp_path: Path) ->
     data[6] |= 1
     data[data.index(b"PK\1\2") + 8] |= 1
     refuse(tmp_path, "x.keras", data, ckptparse.UnsupportedError, "encrypted")
+
+
+@pytest.mark.parametrize("shape", [[0, 1 << 70], [-1, -2], [True, 2], [2.0], ["2"]], ids=str)
+def test_dimensions_that_are_none_are_malformed(shape: list[Any], tmp_path: Path) -> None:
+    size = 8 if shape in ([-1, -2], [True, 2], [2.0]) else 0
+    data = safetensors({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}})
+    refuse(tmp_path, "x.safetensors", data + bytes(size), ckptparse.MalformedError, "dimensions")
+    kinds = {"ckptparse.kinds": json.dumps({"w": ["INT4", shape]})}
+    said = {"__metadata__": kinds, "w": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}}
+    data = safetensors(said, bytes(2))
+    refuse(tmp_path, "x.safetensors", data, ckptparse.MalformedError, "dimensions")
+
+
+@pytest.mark.parametrize("file", [{"x": 1}, ["a"], 3, None, "../a.safetensors"], ids=str)
+def test_an_index_that_names_no_files_is_malformed(file: Any, tmp_path: Path) -> None:
+    data = json.dumps({"weight_map": {"w": file}}).encode()
+    refuse(tmp_path, "m.safetensors.index.json", data, ckptparse.MalformedError, "names of files")
+
+
+@pytest.mark.parametrize("dtype", [{"names": ["a"]}, [1, 2], ["x", "y"], "f4,(", 7], ids=str)
+def test_a_kind_of_element_that_is_none_is_malformed_among_shapes(dtype: Any) -> None:
+    said = json.dumps({"w": {"shape": [2], "dtype": dtype}}).encode()
+    store = {"m.data-00000-of-00001": bytes(8), "s.json": said}
+    with pytest.raises(ckptparse.MalformedError, match="Expected a dtype"):
+        ckptparse.recover("m", shapes="s.json", store=store)

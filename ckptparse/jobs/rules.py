@@ -21,14 +21,17 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
+from ckptparse.dtypes import element_name
 from ckptparse.errors import MalformedError, UnsupportedError, located
 from ckptparse.files.context import Context, begin
 from ckptparse.jobs.conversion import ConversionRow, Reversal
+from ckptparse.jobs.derived import FLOATS
 from ckptparse.limits import Limits
 
 __all__ = ["Rename", "RuleSet", "Split", "load_rules", "make_rules"]
@@ -129,18 +132,28 @@ def _cut(part: str, into: int | Sequence[str]) -> tuple[re.Pattern[str], tuple[s
 def _renamer(rules: Sequence[tuple[re.Pattern[str], str]]) -> Callable[[str], str]:
     def rename(name: str) -> str:
         for pattern, replacement in rules:
-            name = pattern.sub(replacement, name)
+            name = _replace(pattern, replacement, name)
         return name
 
     return rename
+
+
+def _replace(pattern: re.Pattern[str], replacement: str, name: str) -> str:
+    try:
+        return pattern.sub(replacement, name)
+    except (re.error, IndexError) as error:
+        raise MalformedError(f"Bad replacement {replacement!r}: {error}") from None
 
 
 def _compile(pattern: object) -> re.Pattern[str]:
     if not isinstance(pattern, str):
         raise MalformedError(f"Expected a regular expression, found {pattern!r}")
     try:
-        return re.compile(pattern)
-    except re.error as error:
+        with warnings.catch_warnings():
+            # Of what may mean something else one day.
+            warnings.simplefilter("ignore")
+            return re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
         raise MalformedError(f"Bad regular expression {pattern!r}: {error}") from None
 
 
@@ -203,8 +216,8 @@ def _decode(content: dict[str, Any]) -> RuleSet:
             (_compile(rule.get("pattern")), _axes(rule)) for rule in _tables(content, "transpose")
         ),
         tuple((_compile(rule.get("pattern")), _names(rule)) for rule in _tables(content, "split")),
-        _text(content, "dtype") if "dtype" in content else None,
-        _text(content, "layout") if "layout" in content else None,
+        _one_of(content, "dtype", sorted(map(element_name, FLOATS))),
+        _one_of(content, "layout", ["torch"]),
     )
 
 
@@ -223,6 +236,15 @@ def _text(rule: dict[str, Any], key: str) -> str:
     value = rule.get(key)
     if not isinstance(value, str):
         raise MalformedError(f"Expected text under {key!r}, found {value!r}")
+    return value
+
+
+def _one_of(content: dict[str, Any], key: str, known: Sequence[str]) -> str | None:
+    if key not in content:
+        return None
+    value = _text(content, key)
+    if value not in known:
+        raise MalformedError(f"Expected {' or '.join(known)} under {key!r}, found {value!r}")
     return value
 
 

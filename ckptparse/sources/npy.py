@@ -16,7 +16,6 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.bundle.entry import count_elements
 from ckptparse.dtypes import DataType, data_type_of, numpy_dtype
 from ckptparse.elements import shaped
 from ckptparse.errors import (
@@ -37,7 +36,7 @@ from ckptparse.foreign import (
     STRING_FIELD,
 )
 from ckptparse.limits import Limits
-from ckptparse.sources.stored import LoadedTensor, OpenFiles, StoredTensor
+from ckptparse.sources.stored import LoadedTensor, OpenFiles, StoredTensor, check_shape
 from ckptparse.tensor_like import TensorLike
 
 __all__ = ["NpySource", "strings_of"]
@@ -217,7 +216,7 @@ def _parse_head(data: bytes, size: int, limits: Limits) -> _Head:
     stream = io.BytesIO(data)
     shape, columns, dtype = _read_head(stream)
     limits.check("rank", len(shape), "The number of dimensions of a tensor")
-    count_elements(shape)
+    check_shape(shape)
     start, wanted = stream.tell(), math.prod(shape) * dtype.itemsize
     if start + wanted != size:
         raise MalformedError(

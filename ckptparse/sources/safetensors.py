@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.strings import decode_strings
 from ckptparse.dtypes import DataType, item_size, numpy_dtype
 from ckptparse.elements import shaped
@@ -30,7 +29,7 @@ from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.foreign import KINDS_KEY, SAFETENSORS_DTYPES
 from ckptparse.limits import Limits
-from ckptparse.sources.stored import LoadedTensor, OpenFiles, StoredTensor
+from ckptparse.sources.stored import LoadedTensor, OpenFiles, StoredTensor, check_shape
 from ckptparse.tensor_like import TensorLike
 
 __all__ = ["SafetensorsSource"]
@@ -65,9 +64,9 @@ class SafetensorsSource(OpenFiles):
         with located(path=path):
             context.limits.check("message_bytes", source.size, "The size of the index")
             names = _field(_parse(source.read_at(0, source.size)), "weight_map", dict)
-            files = dict.fromkeys(names.values())
-            if not all(isinstance(name, str) and "/" not in name for name in files):
+            if not all(isinstance(name, str) and "/" not in name for name in names.values()):
                 raise MalformedError("Expected names of files beside the index in weight_map")
+            files = dict.fromkeys(names.values())
         directory = context.storage.split(path)[0]
         for name in files:
             self._open_file(context.storage.join(directory, name), context)
@@ -137,7 +136,7 @@ def _check_layout(header: Mapping[str, Any], size: int) -> None:
     ranges = []
     for said in header.values():
         offsets = _field(said, "data_offsets", list)
-        if len(offsets) != 2 or not all(isinstance(offset, int) for offset in offsets):
+        if len(offsets) != 2 or not all(type(offset) is int for offset in offsets):
             raise MalformedError(f"Expected two offsets in data_offsets, found {offsets!r}")
         ranges.append(tuple(offsets))
     end = 0
@@ -155,10 +154,8 @@ def _make_tensor(
     name: str, said: dict[str, Any], source: Source, start: int, limits: Limits
 ) -> StoredTensor:
     dtype, shape = _field(said, "dtype", str), _field(said, "shape", list)
-    if not all(isinstance(size, int) and size >= 0 for size in shape):
-        raise MalformedError(f"Expected dimensions of 0 or more, found {shape!r}")
     limits.check("rank", len(shape), "The number of dimensions of a tensor")
-    count_elements(shape)
+    check_shape(shape)
     kind = SAFETENSORS_DTYPES.get(dtype)
     if kind is None:
         raise UnsupportedError(f"TensorFlow has no kind of element for {dtype!r}")
@@ -174,7 +171,7 @@ def _make_tensor(
 def _restore(stored: StoredTensor, said: object) -> TensorLike:
     """Return the tensor that was stored as another kind."""
     kind, shape = _parse_kind(said)
-    count = count_elements(shape)
+    count = math.prod(shape)
     if kind == DataType.DT_STRING:
         if count > stored.nbytes:
             raise MalformedError(f"{stored.nbytes} bytes do not hold {count} strings")
@@ -195,6 +192,6 @@ def _parse_kind(said: object) -> tuple[DataType, tuple[int, ...]]:
     """Return kind and shape of an element of `ckptparse.kinds`: `["STRING", [2, 3]]`."""
     if isinstance(said, list) and len(said) == 2 and isinstance(said[1], list):
         kind = next((code for code in DataType if code.name == f"DT_{said[0]}"), None)
-        if kind is not None and all(isinstance(size, int) and size >= 0 for size in said[1]):
-            return kind, tuple(said[1])
+        if kind is not None:
+            return kind, check_shape(said[1])
     raise MalformedError(f"Expected a kind and a shape under {KINDS_KEY}, found {said!r}")

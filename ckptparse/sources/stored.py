@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ckptparse.bundle.content import Content, Write
+from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.regions import bytes_of, read_region
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import item_size, numpy_dtype
 from ckptparse.elements import allocate, finish_elements, make_plain
-from ckptparse.errors import located
+from ckptparse.errors import MalformedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source, check_range
 from ckptparse.parallel import PIECE_SIZE
 from ckptparse.tensor import plan_index
 from ckptparse.tensor_like import TensorLike
 
-__all__ = ["LoadedTensor", "OpenFiles", "StoredTensor", "TensorSource"]
+__all__ = ["LoadedTensor", "OpenFiles", "StoredTensor", "TensorSource", "check_shape"]
+
+_MOST = (1 << 63) - 1
+"""The largest dimension that TensorFlow's formats can say."""
+
+
+def check_shape(shape: Sequence[Any]) -> tuple[int, ...]:
+    """Return the dimensions that a file says a tensor has.
+
+    Raises:
+        MalformedError: One is no number from 0 to 2**63 - 1, or they say more elements.
+    """
+    if not all(type(size) is int and 0 <= size <= _MOST for size in shape):
+        raise MalformedError(f"Expected dimensions from 0 to 2**63 - 1, found {shape!r:.80}")
+    count_elements(shape)
+    return tuple(shape)
 
 
 class TensorSource(Protocol):

@@ -16,6 +16,7 @@ from fuzz.targets import (
     remote,
     sources,
     tables,
+    wishes,
     words,
     writing,
 )
@@ -36,6 +37,7 @@ _MODULES = (
     folders,
     writing,
     sources,
+    wishes,
     remote,
     jobs,
     commands,

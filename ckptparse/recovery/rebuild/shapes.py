@@ -118,9 +118,9 @@ def _type_of(name: str, value: Any) -> int | None:
         plain = (
             text
             if text in known or f"DT_{text.upper()}" in DataType.__members__
-            else np.dtype(value).name
+            else np.dtype(value if isinstance(value, (type, np.dtype)) else text).name
         )
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         plain = text
     found = known.get(plain) or DataType.__members__.get(f"DT_{plain.upper()}")
     if found is None:
