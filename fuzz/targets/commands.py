@@ -198,6 +198,8 @@ def take_apart(data: bytes) -> tuple[list[str], str, bytes]:
 def check_files(folder: Path, before: dict[str, bytes], words: list[str]) -> None:
     """Hold what lies in a directory to what was asked for."""
     may_change = "--overwrite" in words or "--update-state" in words
+    # A value may stand in one word with its option: -oNAME, --output=NAME.
+    named = [part for word in words for part in (word, word[2:], word.partition("=")[2]) if part]
     for path in filter(Path.is_file, folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if name in before:
@@ -205,7 +207,7 @@ def check_files(folder: Path, before: dict[str, bytes], words: list[str]) -> Non
                 raise BrokenPromiseError(f"{words} changes {name}")
         elif name == "checkpoint" and "--update-state" in words:
             continue
-        elif not any(word and name.startswith(Path(word).as_posix()) for word in words):
+        elif not any(name.startswith(Path(word).as_posix()) for word in named):
             raise BrokenPromiseError(f"{words} writes {name}")
 
 
