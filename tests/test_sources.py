@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse.files.context import Context
+from ckptparse.sources.npy import NpySource
+from ckptparse.statistics.gathering import iter_pieces
 
 
 def npy(array: Any) -> bytes:
@@ -219,3 +222,44 @@ def test_a_kind_of_element_that_is_none_is_malformed_among_shapes(dtype: Any) ->
     store = {"m.data-00000-of-00001": bytes(8), "s.json": said}
     with pytest.raises(ckptparse.MalformedError, match="Expected a dtype"):
         ckptparse.recover("m", shapes="s.json", store=store)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize(
+    "array",
+    [np.arange(600.0), np.asfortranarray(np.ones((20, 30))), np.array([b"ab", b"c"] * 300)],
+    ids=["plain", "columns", "strings"],
+)
+def test_a_member_whose_checksum_is_another_one_is_refused(
+    tmp_path: Path, method: int, array: np.ndarray
+) -> None:
+    plain = npy(array)
+    data = zipped([("w.npy", plain)], method)
+    # Bytes that were changed in the archive, and the archive's directory with another checksum.
+    crc = struct.pack("<I", zipfile.crc32(plain))
+    assert data.count(crc) == 2
+    refuse(
+        tmp_path,
+        "x.npz",
+        data.replace(crc, b"\1\2\3\4"),
+        ckptparse.MalformedError,
+        "checksum|CRC-32",
+    )
+    if method == zipfile.ZIP_STORED:
+        data[-300] ^= 4
+        refuse(tmp_path, "x.npz", data, ckptparse.MalformedError, "Copy or download the archive")
+
+
+def test_a_member_that_is_read_by_pieces_is_checked_after_the_last(tmp_path: Path) -> None:
+    data = zipped([("w.npy", npy(np.arange(600.0).reshape(30, 20)))], zipfile.ZIP_STORED)
+    data[-300] ^= 4
+    (tmp_path / "x.npz").write_bytes(data)
+    opened = NpySource.open(str(tmp_path / "x.npz"), Context())
+    tensor = opened.tensors["w"]
+    assert tensor[:29].shape == (29, 20)
+    pieces = iter_pieces(tensor, 320)
+    for _ in range(14):
+        next(pieces)
+    with pytest.raises(ckptparse.MalformedError, match="checksum"):
+        next(pieces)
+    opened.close()

@@ -74,7 +74,7 @@ class NpySource(OpenFiles):
         source = self._open(path)
         with located(path=path, tensor=name):
             limits = self._context.limits
-            self.tensors[name] = _tensor_at(name, source, 0, source.size, limits)
+            self.tensors[name] = _tensor_of_file(name, source, limits)
 
     def _open_directory(self, path: str) -> None:
         storage = self._context.storage
@@ -170,26 +170,34 @@ def _read_head(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return shape, columns, dtype
 
 
-def _tensor_at(name: str, source: Source, offset: int, size: int, limits: Limits) -> TensorLike:
-    """Return the tensor of the `.npy` file of `size` bytes that starts at an offset."""
-    head = _parse_head(source.read_at(offset, min(size, _LONGEST_HEAD)), size, limits)
-    start = offset + head.start
-    if head.kind != DataType.DT_STRING and not head.columns:
+def _tensor_of_file(name: str, source: Source, limits: Limits) -> TensorLike:
+    """Return the tensor of a `.npy` file."""
+    head = _parse_head(source.read_at(0, min(source.size, _LONGEST_HEAD)), source.size, limits)
+    if head.is_plain:
         big = head.is_big_endian
-        return StoredTensor(name, head.shape, head.kind, source, start, big_endian=big)
-    return _load_later(name, head, lambda: source.read_at(start, size - head.start))
+        return StoredTensor(name, head.shape, head.kind, source, head.start, big_endian=big)
+    return _load_later(name, head, lambda: source.read_at(head.start, source.size - head.start))
 
 
 def _tensor_of_member(
     name: str, source: Source, members: ZipMembers, member: str, limits: Limits
 ) -> TensorLike:
     """Return the tensor of a member of an archive; a packed one is unpacked when it is read."""
-    stored = members.find_stored(member)
-    if stored is not None:
-        return _tensor_at(name, source, *stored, limits)
-    size = members.size(member)
-    limits.check("decompressed_bytes", size, "The size of the array")
-    head = _parse_head(members.read(member, most=_LONGEST_HEAD), size, limits)
+    stored, size = members.find_stored(member), members.size(member)
+    if stored is None:
+        limits.check("decompressed_bytes", size, "The size of the array")
+    start = members.read(member, most=_LONGEST_HEAD)
+    head = _parse_head(start, size, limits)
+    if stored is not None and head.is_plain:
+        return StoredTensor(
+            name,
+            head.shape,
+            head.kind,
+            source,
+            stored[0] + head.start,
+            big_endian=head.is_big_endian,
+            checksum=members.checksum(member, start[: head.start]),
+        )
     return _load_later(name, head, lambda: members.read(member)[head.start :])
 
 
@@ -203,6 +211,11 @@ class _Head(NamedTuple):
     """Whether columns come first, as in Fortran."""
     dtype: np.dtype[Any]
     kind: DataType
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the elements lie there as they are in memory, but for the order of bytes."""
+        return self.kind != DataType.DT_STRING and not self.columns
 
     @property
     def is_big_endian(self) -> bool:

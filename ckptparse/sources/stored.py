@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import item_size, numpy_dtype
 from ckptparse.elements import allocate, finish_elements, make_plain
 from ckptparse.errors import MalformedError, located
+from ckptparse.files.archives.members import MemberChecksum
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source, check_range
 from ckptparse.parallel import PIECE_SIZE
@@ -90,9 +92,22 @@ class OpenFiles:
 
 
 class StoredTensor:
-    """Elements of a fixed size at an offset of an open file, C-ordered."""
+    """Elements of a fixed size at an offset of an open file, C-ordered.
 
-    __slots__ = ("_big_endian", "_offset", "_source", "data_type", "name", "shape")
+    If they are the rest of an archive's member, they are checked by its checksum when all of them
+    are read, at once or by pieces in order; a part is not.
+    """
+
+    __slots__ = (
+        "_big_endian",
+        "_checksum",
+        "_offset",
+        "_read",
+        "_source",
+        "data_type",
+        "name",
+        "shape",
+    )
 
     def __init__(
         self,
@@ -103,6 +118,7 @@ class StoredTensor:
         offset: int,
         *,
         big_endian: bool = False,
+        checksum: MemberChecksum | None = None,
     ) -> None:
         self.name = name
         self.shape = shape
@@ -110,6 +126,8 @@ class StoredTensor:
         self._source = source
         self._offset = offset
         self._big_endian = big_endian
+        self._checksum = checksum
+        self._read = (0, 0)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -127,50 +145,65 @@ class StoredTensor:
         with located(path=self._source.path, offset=self._offset, tensor=self.name):
             check_range(self._source, self._offset, self.nbytes)
             array = allocate(self.shape, self.dtype)
-            self._source.read_into(self._offset, bytes_of(array))
+            self._read_into(0, bytes_of(array))
         finish_elements(array, self.data_type, big_endian=self._big_endian)
         return array
 
     def __getitem__(self, index: Any, /) -> Any:
         """Read a part by numpy's basic indexing."""
         region, finish = plan_index(index, self.shape)
-
-        def read_into(offset: int, buffer: memoryview) -> None:
-            self._source.read_into(self._offset + offset, buffer)
-
         with located(path=self._source.path, offset=self._offset, tensor=self.name):
             check_range(self._source, self._offset, self.nbytes)
-            part = read_region(read_into, self.shape, self.dtype, region)
+            part = read_region(self._read_into, self.shape, self.dtype, region)
         finish_elements(part, self.data_type, big_endian=self._big_endian)
         return part[finish]
 
     def content(self) -> Content:
         """Return how its bytes are copied, by the piece."""
+        with located(path=self._source.path, offset=self._offset, tensor=self.name):
+            check_range(self._source, self._offset, self.nbytes)
         return _StoredContent(
-            self._source, self._offset, self.nbytes, self.data_type, big_endian=self._big_endian
+            self._read_into, self.nbytes, self.data_type, big_endian=self._big_endian
         )
+
+    def _read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes at an offset of the elements; check all after the last."""
+        self._source.read_into(self._offset + offset, buffer)
+        if self._checksum is None:
+            return
+        # A pair at once: where two threads read, each finds what is right for the place.
+        done, crc = self._read if offset else (0, self._checksum.before)
+        if offset == done:
+            done, crc = done + len(buffer), zlib.crc32(buffer, crc)
+            self._read = done, crc
+            if done == self.nbytes:
+                with located(path=self._source.path, offset=self._offset, tensor=self.name):
+                    self._checksum.check(crc)
 
 
 class _StoredContent:
     """The bytes of a `StoredTensor`."""
 
     def __init__(
-        self, source: Source, offset: int, size: int, data_type: int, *, big_endian: bool
+        self,
+        read_into: Callable[[int, memoryview], None],
+        size: int,
+        data_type: int,
+        *,
+        big_endian: bool,
     ) -> None:
         self.size = size
-        self._source = source
-        self._offset = offset
+        self._read_into = read_into
         self._data_type = data_type
         self._big_endian = big_endian
 
     def write_to(self, write: Write) -> int:
         """Write them; see `Content`."""
-        check_range(self._source, self._offset, self.size)
         buffer = np.empty(min(PIECE_SIZE, self.size), np.uint8)
         crc = 0
         for start in range(0, self.size, PIECE_SIZE):
             part = buffer[: self.size - start]
-            self._source.read_into(self._offset + start, part.data)
+            self._read_into(start, part.data)
             make_plain(part, self._data_type, big_endian=self._big_endian)
             crc = crc32c(part.data, crc)
             write(part.data)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import mmap
 import zipfile
+import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ckptparse.errors import MalformedError, UnsupportedError, located
 from ckptparse.files.archives.listing import find_packed, find_stored, list_zip
@@ -15,7 +17,7 @@ from ckptparse.files.archives.unpacking import explained, iter_member, unpacks_i
 from ckptparse.files.storage import Source, check_range
 from ckptparse.limits import Limits
 
-__all__ = ["MemberSource", "ZipMembers", "iter_unpacked_member"]
+__all__ = ["MemberChecksum", "MemberSource", "ZipMembers", "iter_unpacked_member"]
 
 _PIECE = 1 << 20
 _ENCRYPTED = 0x1
@@ -51,6 +53,24 @@ class MemberSource:
 
     def close(self) -> None:
         """Do nothing: the archive is open for all of them."""
+
+
+class MemberChecksum(NamedTuple):
+    """What the CRC-32 of a member says of the bytes from some place in it on."""
+
+    before: int
+    """The CRC-32 of the member's bytes before that place."""
+    stored: int
+    """The CRC-32 of the whole member, which the archive states."""
+
+    def check(self, computed: int) -> None:
+        """Raise `MalformedError` if the CRC-32 of the whole member is another one."""
+        if computed != self.stored:
+            raise MalformedError(
+                f"Expected a member with the checksum {self.stored:#010x}, found {computed:#010x}: "
+                "its bytes have changed since the archive was written",
+                hint="Copy or download the archive again, or take the other tensors of it",
+            )
 
 
 def iter_unpacked_member(
@@ -129,17 +149,24 @@ class ZipMembers:
         ((start, size),) = find_stored(self._source, info)
         return (start or 0), size
 
+    def checksum(self, name: str, start: bytes = b"") -> MemberChecksum:
+        """Return what is to be checked of a member after some bytes at its start."""
+        return MemberChecksum(zlib.crc32(start), self._infos[name].CRC)
+
     def read(self, name: str, *, most: int | None = None) -> bytes:
         """Return what a member holds, or its first bytes.
 
         Raises:
-            DataLossError: It is damaged.
+            DataLossError: It is damaged. Of its first bytes alone the checksum is not known.
             LimitError: It holds more than `Limits.decompressed_bytes`.
         """
         info, stored = self._infos[name], self.find_stored(name)
         wanted = info.file_size if most is None else min(most, info.file_size)
         if stored is not None:
-            return self._source.read_at(stored[0], wanted)
+            data = self._source.read_at(stored[0], wanted)
+            if most is None:
+                self.checksum(name).check(zlib.crc32(data))
+            return data
         self._limits.check("decompressed_bytes", wanted, f"The size of the member {name!r}")
         found = bytearray()
         for piece in self._iter_pieces(info):
