@@ -62,11 +62,15 @@ def encode_slice_key(name: bytes, tensor_slice: TensorSlice) -> bytes:
 
 def encode_slice_keys(name: bytes, slices: Sequence[TensorSlice]) -> list[bytes]:
     """Return the keys under which slices of one tensor are stored."""
-    begin = encode_number(0) + encode_string(name)
+    begin = _ZERO + encode_string(name)
     return [
-        begin + encode_number(len(piece.extents)) + b"".join(map(_encode_extent, piece.extents))
+        begin + _encode_rank(len(piece.extents)) + b"".join(map(_encode_extent, piece.extents))
         for piece in slices
     ]
+
+
+_ZERO = encode_number(0)
+_encode_rank = lru_cache(1 << 8)(encode_number)
 
 
 @lru_cache(1 << 12)

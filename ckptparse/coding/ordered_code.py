@@ -32,6 +32,8 @@ _MOST_SIGNED_BYTES = 10
 
 def encode_string(text: bytes) -> bytes:
     """Encode bytes with their terminator."""
+    if b"\x00" not in text and b"\xff" not in text:
+        return text + _TERMINATOR
     # Split at zeros first: the escape of ff (ff 00) has a zero that must not be escaped again.
     parts = (part.replace(b"\xff", b"\xff\x00") for part in text.split(b"\x00"))
     return b"\x00\xff".join(parts) + _TERMINATOR

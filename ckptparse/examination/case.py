@@ -17,6 +17,7 @@ from ckptparse.examination.part_spans import spans_of_parts
 from ckptparse.examination.payload import Form, ListedTensor, PartName, Payload
 from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.examination.readers import DataFile, DataFiles
+from ckptparse.examination.record_rows import RecordRows, find_sound_records
 from ckptparse.examination.report import TensorReport
 from ckptparse.examination.row_mapping import RowMapping
 from ckptparse.examination.salvaged import ENTRY_BYTES, ROW_BYTES
@@ -276,6 +277,12 @@ def _check_main(case: Case, main: IndexView) -> None:
         )
         return
     rows = listed.rows()
+    if isinstance(main.rows, RecordRows):
+        numbers = np.fromiter(rows.values(), np.int64, len(rows))
+        found = set(find_sound_records(main.rows, numbers, case.context.limits).tolist())
+        case.sound = SoundRows(main.rows, {name: row for name, row in rows.items() if row in found})
+        _check_others(case, case.sound, listed)
+        return
     others = [payload for one in listed.held.values() for payload in _payloads_of(one)]
     orphans = [payload for _, _, payload in main.orphans]
     numbers = np.fromiter(rows.values(), np.int64, len(rows))
@@ -293,9 +300,14 @@ def _check_main(case: Case, main: IndexView) -> None:
         main.orphans.clear()
         case.files.finish()
         return
-    doubtful = [listed[name] for name in listed if name not in sound]
+    _check_others(case, case.sound, listed)
+
+
+def _check_others(case: Case, sound: SoundRows, listed: RowMapping[ListedTensor]) -> None:
+    """Check one by one what is not sound."""
+    doubtful = [listed[name] for name in listed if name not in sound.names]
     held = {one.name: one for one in check_tensors(doubtful, case)}
-    case.tensors = RowMapping.arranged(SoundTensors(main.rows), listed, sound, held)
+    case.tensors = RowMapping.arranged(SoundTensors(sound.plain), listed, sound.names, held)
 
 
 def _payloads_of(tensor: ListedTensor) -> Iterator[Payload]:

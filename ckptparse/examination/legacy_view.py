@@ -25,7 +25,9 @@ from ckptparse.examination.carving import fixed32
 from ckptparse.examination.index_view import IndexView, name_foreign
 from ckptparse.examination.payload import ListedTensor, Payload, Record
 from ckptparse.examination.readers import DataFile, DataFiles
+from ckptparse.examination.record_rows import DAMAGED_RECORD, RowMaker
 from ckptparse.examination.report import FileReport
+from ckptparse.examination.row_mapping import RowMapping
 from ckptparse.examination.salvaged import (
     LEGACY_CODES,
     SalvagedBlock,
@@ -69,7 +71,6 @@ _FIELDS = {
 _WIDTHS = {5: 4, 6: 8, 9: 8, 12: 16}
 """Bytes of one packed value of these fields; those of the others are varints."""
 _STRING_FIELD = 8
-_DOUBTED = "the block with its record is damaged"
 _UNLISTED = "the list of tensors is lost, so its dtype is a guess: the widest its values can have"
 
 
@@ -119,6 +120,9 @@ class _Reader:
         self.correct = correct
         self.found: dict[bytes, _Found] = {}
         self.listed: dict[str, _Listed] = {}
+        self.rows = RowMaker()
+        self.crcs: dict[tuple[DataFile, int], int | None] = {}
+        self.numbers: dict[str, int] = {}
 
     # -- files
 
@@ -202,30 +206,60 @@ class _Reader:
     def finish(self) -> None:
         """Find the record of every listed slice; then take the records that no list names."""
         taken: set[bytes] = set()
+        rows: dict[str, int] = {}
+        held: dict[str, ListedTensor] = {}
         for name, listed in self.listed.items():
-            slices: list[tuple[TensorSlice, Payload | None]] = []
-            for piece, table in listed.slices:
-                key = encode_slice_key(encode_name(name), piece)
-                taken.add(key)
-                slices.append((piece, self._payload(listed, piece, key, table)))
-            self._add(name, listed, slices)
+            stored = encode_name(name)
+            keys = [encode_slice_key(stored, piece) for piece, _ in listed.slices]
+            taken.update(keys)
+            alone = len(keys) == 1 and _is_whole(listed.slices[0][0], listed.shape)
+            row = self._row(listed, keys[0]) if alone else None
+            if row is not None:
+                rows[name] = row
+                continue
+            slices = [
+                (piece, self._payload(listed, piece, key, table))
+                for (piece, table), key in zip(listed.slices, keys, strict=True)
+            ]
+            held[name] = self._listed(name, listed, slices, alone=alone)
+        paths = {number: path for path, number in self.numbers.items()}
+        made = self.rows.finish(self.view.path, self.view.origin, paths)
+        self.view.rows = made
+        self.view.tensors = RowMapping.arranged(made.listed, self.listed, rows, held)
         for key, found in self.found.items():
             if key not in taken:
                 self._take_unlisted(key, found)
 
-    def _add(
-        self, name: str, listed: _Listed, slices: list[tuple[TensorSlice, Payload | None]]
-    ) -> None:
-        whole = slices[0][1] if len(slices) == 1 and _is_whole(slices[0][0], listed.shape) else None
-        alone = len(slices) == 1 and _is_whole(slices[0][0], listed.shape)
-        self.view.tensors[name] = ListedTensor(
+    def _row(self, listed: _Listed, key: bytes) -> int | None:
+        """Take a tensor in one piece as a row; None if anything of it is not as it was written."""
+        found = self.found.get(key)
+        if found is None or not listed.proved or listed.chance or found.file.undo is not None:
+            return None
+        entry = found.entry
+        if not entry.proved or entry.chance or entry.patches or entry.value is None:
+            return None
+        crc = self._stored_crc(found.file, entry.block)
+        if entry.block is None or crc is None:
+            return None
+        number = self.numbers.setdefault(found.file.path, len(self.numbers))
+        return self.rows.add(listed.data_type, listed.shape, number, crc, entry)
+
+    def _listed(
+        self,
+        name: str,
+        listed: _Listed,
+        slices: list[tuple[TensorSlice, Payload | None]],
+        *,
+        alone: bool,
+    ) -> ListedTensor:
+        return ListedTensor(
             name,
             listed.data_type,
             listed.shape,
             listed.proved,
-            _DOUBTED,
+            DAMAGED_RECORD,
             listed.chance,
-            whole,
+            slices[0][1] if alone else None,
             () if alone else tuple(slices),
         )
 
@@ -251,7 +285,7 @@ class _Reader:
         *,
         proved: bool,
         chance: float,
-        doubt: str = _DOUBTED,
+        doubt: str = DAMAGED_RECORD,
     ) -> Payload:
         entry, block = found.entry, found.entry.block
         return Payload(
@@ -276,6 +310,12 @@ class _Reader:
         """Return the checksum in a block's trailer; None if the file ends before it."""
         if block is None or not block.framed:
             return None
+        key = file, block.offset
+        if key not in self.crcs:
+            self.crcs[key] = self._read_crc(file, block)
+        return self.crcs[key]
+
+    def _read_crc(self, file: DataFile, block: SalvagedBlock) -> int | None:
         size = self.files.size(file) or 0
         if block.end > size:
             return None
@@ -325,7 +365,8 @@ def _kind_of(data_type: int, shape: tuple[int, ...]) -> str:
 
 
 def _is_whole(piece: TensorSlice, shape: tuple[int, ...]) -> bool:
-    return tuple(map(len, piece.resolve(shape))) == shape
+    lengths = [extent.length for extent in piece.extents]
+    return all(one is None or one == size for one, size in zip(lengths, shape, strict=True))
 
 
 def _guess(record: bytes, limits: Limits) -> tuple[int, int] | None:

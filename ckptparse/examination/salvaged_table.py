@@ -301,9 +301,11 @@ class _Scan:
                 waiting.append(one)
                 continue
             first = one.first_key if isinstance(one, SalvagedRun) else one.key
-            kept += _between(_last_key(kept), waiting, first)
-            waiting = []
             last = _last_key(kept)
+            if waiting:
+                kept += _between(last, waiting, first)
+                waiting = []
+                last = _last_key(kept)
             if last is None or first > last:
                 kept.append(one)
                 continue

@@ -172,7 +172,8 @@ def _shard_problems(case: Case, files: dict[str, FileReport]) -> list[Problem]:
     for _, part in case.held_parts():
         if part.payload is not None and part.payload.file.path not in files:
             held[part.payload.file.path].append(part)
-    for path in dict.fromkeys([*_expected_paths(case), *_used_paths(case, held)]):
+    used = (path for path in _used_paths(case, held) if path not in files)
+    for path in dict.fromkeys([*_expected_paths(case), *used]):
         parts = held.get(path, [])
         stored = _stored_in(case, path, parts)
         size = case.files.size(DataFile(path))
@@ -183,8 +184,8 @@ def _shard_problems(case: Case, files: dict[str, FileReport]) -> list[Problem]:
         elif size is None:
             problems.append(_missing_shard(parts, path))
         else:
-            used = bool(parts) or (case.sound is not None and len(case.sound.rows_of(path)) > 0)
-            problems += _iter_layout_problems(path, stored, size, used=used)
+            in_use = bool(parts) or (case.sound is not None and len(case.sound.rows_of(path)) > 0)
+            problems += _iter_layout_problems(path, stored, size, used=in_use)
     for path in case.survey.data_files.values():
         if path not in files:
             _add_unused(case, path, "shard", files)

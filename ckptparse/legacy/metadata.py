@@ -12,7 +12,9 @@ name may be any bytes, and protobuf refuses a whole message if one name in it is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ckptparse.bundle.entry import check_versions, count_elements, shape_from_proto
 from ckptparse.bundle.naming import decode_name
@@ -22,7 +24,7 @@ from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
 from ckptparse.proto.versions_pb2 import VersionDef
-from ckptparse.proto.wire import BYTES, VARINT, Buffer, find_submessage, iter_fields, read_varint
+from ckptparse.proto.wire import BYTES, VARINT, find_submessage, iter_fields, read_varint
 from ckptparse.slices import TensorSlice
 from ckptparse.table.reader import Table
 
@@ -35,6 +37,13 @@ _TENSOR, _VERSIONS = 1, 2
 """Field numbers in SavedTensorSliceMeta."""
 _NAME, _SHAPE, _TYPE, _SLICE = 1, 2, 3, 4
 """Field numbers in SavedSliceMeta."""
+_NAME_TAG = _NAME << 3 | BYTES
+_FEW = 4
+"""What follows the name is kept if it has so many slices at most: nearly every tensor has one."""
+
+
+_Rest: TypeAlias = "tuple[int, tuple[int, ...], tuple[TensorSlice, ...]]"
+"""What follows the name of a tensor in a list: type, shape and slices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +79,13 @@ def decode_metadata(value: bytes, *, limits: Limits) -> list[SliceList]:
     """Check the bytes of a V1 file's list; raises as `read_metadata` does."""
     lists: list[SliceList] = []
     versions = b""
-    meta = find_submessage(value, _META) or b""
+    decoder = _ListDecoder(limits)
+    meta = bytes(find_submessage(value, _META) or b"")
     for number, wire, start, end in iter_fields(meta):
         if wire == BYTES and number == _TENSOR:
-            limits.check("entries", len(lists) + 1, "The number of tensors")
-            lists.append(_decode_list(meta[start:end], limits))
+            if len(lists) >= limits.entries:
+                limits.check("entries", len(lists) + 1, "The number of tensors")
+            lists.append(decoder.decode(meta[start:end]))
         elif wire == BYTES and number == _VERSIONS:
             # A message that comes twice is merged: its parts, joined, parse to the same.
             versions += bytes(meta[start:end])
@@ -82,38 +93,68 @@ def decode_metadata(value: bytes, *, limits: Limits) -> list[SliceList]:
     return [found for found in lists if found.slices]
 
 
-def _decode_list(data: Buffer, limits: Limits) -> SliceList:
-    """Decode a SavedSliceMeta."""
-    name = b""
+class _ListDecoder:
+    """Decodes SavedSliceMeta messages; what many have in common is decoded once."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._shapes: dict[bytes, tuple[int, ...]] = {}
+        self._pieces: dict[bytes, TensorSlice] = {}
+        self._rests: dict[bytes, _Rest] = {}
+
+    def decode(self, data: bytes) -> SliceList:
+        """Decode one message."""
+        # The name comes first, and its length is one byte below 0x80, but for odd writers.
+        end = 2 + data[1] if len(data) > 2 and data[0] == _NAME_TAG and data[1] < 0x80 else 0
+        rest = self._rests.get(data[end:]) if end else None
+        if rest is not None:
+            return SliceList(decode_name(data[2:end]), *rest)
+        names, data_type, shape, pieces = _take_apart(data)
+        name = decode_name(names[-1] if names else b"")
+        with located(tensor=name):
+            self._limits.check("slices", len(pieces), "The number of slices of a tensor")
+            rest = data_type, *self._decode_slices(shape, pieces)
+        if end and len(names) == 1 and len(pieces) <= _FEW:
+            self._rests[data[end:]] = rest
+        return SliceList(name, *rest)
+
+    def _decode_slices(
+        self, data: bytes, pieces: Sequence[bytes]
+    ) -> tuple[tuple[int, ...], tuple[TensorSlice, ...]]:
+        """Decode a shape, and the slices, which must lie within it."""
+        shape = self._shapes.get(data)
+        if shape is None:
+            shape = shape_from_proto(
+                parse_message(TensorShapeProto, data, limits=self._limits), limits=self._limits
+            )
+            count_elements(shape)
+            self._shapes[data] = shape
+        slices = tuple(map(self._decode_slice, pieces))
+        for piece in slices:
+            piece.resolve(shape)
+        return shape, slices
+
+    def _decode_slice(self, data: bytes) -> TensorSlice:
+        piece = self._pieces.get(data)
+        if piece is None:
+            proto = parse_message(TensorSliceProto, data, limits=self._limits)
+            piece = self._pieces[data] = TensorSlice.from_proto(proto)
+        return piece
+
+
+def _take_apart(data: bytes) -> tuple[list[bytes], int, bytes, list[bytes]]:
+    """Return every name of a SavedSliceMeta, its type, its shape and its slices."""
+    names: list[bytes] = []
     data_type = 0
     shape = b""
-    slices: list[Buffer] = []
+    slices: list[bytes] = []
     for number, wire, start, end in iter_fields(data):
         if number == _TYPE and wire == VARINT:
             data_type = read_varint(data, start, end)[0]
         elif wire == BYTES and number == _NAME:
-            name = bytes(data[start:end])
+            names.append(data[start:end])
         elif wire == BYTES and number == _SHAPE:
-            shape += bytes(data[start:end])
+            shape += data[start:end]
         elif wire == BYTES and number == _SLICE:
             slices.append(data[start:end])
-    with located(tensor=decode_name(name)):
-        limits.check("slices", len(slices), "The number of slices of a tensor")
-        return SliceList(decode_name(name), data_type, *_decode_slices(shape, slices, limits))
-
-
-def _decode_slices(
-    shape_data: bytes, slices_data: list[Buffer], limits: Limits
-) -> tuple[tuple[int, ...], tuple[TensorSlice, ...]]:
-    """Decode a shape, and the slices, which must lie within it."""
-    shape = shape_from_proto(
-        parse_message(TensorShapeProto, shape_data, limits=limits), limits=limits
-    )
-    count_elements(shape)
-    slices = tuple(
-        TensorSlice.from_proto(parse_message(TensorSliceProto, piece, limits=limits))
-        for piece in slices_data
-    )
-    for piece in slices:
-        piece.resolve(shape)
-    return shape, slices
+    return names, data_type, shape, slices

@@ -47,8 +47,13 @@ class LegacyTensor:
     @property
     def is_whole(self) -> bool:
         """Whether it has one slice, and this is all of it."""
-        ranges = self.slices[0].resolve(self.shape)
-        return len(self.slices) == 1 and tuple(map(len, ranges)) == self.shape
+        if len(self.slices) != 1:
+            return False
+        (piece,) = self.slices
+        return all(
+            extent.length is None or extent.length == size
+            for extent, size in zip(piece.extents, self.shape, strict=True)
+        )
 
 
 class LegacyReader:
@@ -311,6 +316,9 @@ def _check_agreement(known: SliceList, found: SliceList, known_path: str, path: 
 
 
 def _join(parts: Sequence[tuple[SliceList, int]]) -> LegacyTensor:
+    if len(parts) == 1:
+        ((part, file),) = parts
+        return LegacyTensor(part.data_type, part.shape, part.slices, (file,) * len(part.slices))
     pieces = [(piece, file) for part, file in parts for piece in part.slices]
     return LegacyTensor(
         parts[0][0].data_type,

@@ -7,16 +7,47 @@ SavedTensorSlices   0a meta, unused here
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
+from ckptparse.dtypes import DataType, numpy_dtype
+from ckptparse.errors import CheckpointError, MalformedError
 from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
 from ckptparse.proto.saved_tensor_slice_pb2 import SavedTensorSlices
-from ckptparse.proto.wire import MAX_NESTING, Buffer, check_nesting, find_submessage
+from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
+from ckptparse.proto.wire import (
+    BYTES,
+    MAX_NESTING,
+    Buffer,
+    check_nesting,
+    find_submessage,
+    read_varint,
+)
 from ckptparse.tensor_proto import decode_saved_values
+from ckptparse.typed_fields import TYPED_FIELDS
 
 __all__ = ["decode_record", "find_values"]
+
+_DATA_TAG, _NAME_TAG, _SLICE_TAG, _VALUES_TAG = b"\x12\x0a\x12\x1a"
+"""The tags of field 2 of SavedTensorSlices, and of fields 1, 2 and 3 of SavedSlice."""
+_PACKED_TAGS = frozenset(number << 3 | BYTES for number in (5, 6, 7, 8, 9, 10, 11, 12, 13))
+"""The tags of the fields of a TensorProto that hold values; none of them is a message."""
+_FIXED = {
+    int(kind): (TYPED_FIELDS[kind][0] << 3 | BYTES, numpy_dtype(kind).newbyteorder("<"))
+    for kind in (
+        DataType.DT_FLOAT,
+        DataType.DT_DOUBLE,
+        DataType.DT_COMPLEX64,
+        DataType.DT_COMPLEX128,
+    )
+}
+"""The kinds whose packed values are their bytes: the tag of their field, and the stored type."""
+_NO_FIXED = -1, np.dtype(np.uint8)
+_USUAL_NESTING = 3
+"""Levels of a record as TensorFlow writes it: the slice's data, the slice, and its extents."""
 
 _DATA, _VALUES = 2, 3
 """Field numbers: SavedTensorSlices.data, SavedSlice.data, which is the TensorProto."""
@@ -55,6 +86,66 @@ def decode_record(
         LimitError: It asks for more than the limits allow.
         UnsupportedError: V1 cannot hold that type, or ml_dtypes lacks it.
     """
-    # Names are not looked at: TensorFlow writes and reads such that are not UTF-8.
-    check_nesting(record, SavedTensorSlices, allowed=min(limits.nesting, MAX_NESTING))
-    return decode_saved_values(find_values(record), data_type, count, limits=limits, budget=budget)
+    values = _usual_values(record) if limits.nesting >= _USUAL_NESTING else -1
+    if values < 0:
+        # Names are not looked at: TensorFlow writes and reads such that are not UTF-8.
+        check_nesting(record, SavedTensorSlices, allowed=min(limits.nesting, MAX_NESTING))
+        proto = find_values(record)
+        return decode_saved_values(proto, data_type, count, limits=limits, budget=budget)
+    tag, dtype = _FIXED.get(data_type, _NO_FIXED)
+    if values < len(record) and record[values] == tag:
+        start, end = _enter(record, values, len(record), tag)
+        if end - start == count * dtype.itemsize:
+            (budget or Budget(limits, end - values)).take(end - start)
+            stored = np.frombuffer(record, dtype, count, start)
+            return stored.astype(dtype.newbyteorder("="))
+    proto = memoryview(record)[values:]
+    return decode_saved_values(proto, data_type, count, limits=limits, budget=budget)
+
+
+def _usual_values(record: Buffer) -> int:
+    """Return where the values of a record as TensorFlow writes it begin; -1 if it is none.
+
+        12 n  0a n name  12 n slice  1a n  TAG n values          and nothing else
+
+    The values have one packed field or one string, so that `check_nesting` has nothing to refuse.
+    """
+    end = len(record)
+    at, stop = _enter(record, 0, end, _DATA_TAG)
+    if stop != end:
+        return -1
+    _, at = _enter(record, at, end, _NAME_TAG)
+    at, stop = _enter(record, at, end, _SLICE_TAG)
+    values, last = _enter(record, stop, end, _VALUES_TAG)
+    if last != end or not _is_usual_slice(bytes(record[at:stop])):
+        return -1
+    if values < end:
+        _, last = _enter(record, values, end, record[values])
+        if last != end or record[values] not in _PACKED_TAGS:
+            return -1
+    return values
+
+
+def _enter(data: Buffer, at: int, end: int, tag: int) -> tuple[int, int]:
+    """Return where the content of a field at `at` starts and ends; -1 if it is no such field."""
+    if not 0 <= at < end - 1 or data[at] != tag:
+        return -1, -1
+    length = data[at + 1]
+    if length < 0x80:
+        start = at + 2
+    else:
+        try:
+            length, start = read_varint(data, at + 1, end)
+        except MalformedError:
+            return -1, -1
+    return (start, start + length) if start + length <= end else (-1, -1)
+
+
+@lru_cache(1 << 10)
+def _is_usual_slice(data: bytes) -> bool:
+    """Tell whether bytes are a TensorSliceProto with no level of messages but its extents."""
+    try:
+        check_nesting(data, TensorSliceProto, allowed=1)
+    except CheckpointError:
+        return False
+    return True

@@ -51,7 +51,16 @@ class Table:
         separators: For each data block its key in the index block.
     """
 
-    __slots__ = ("_blocks", "_limits", "_whole", "footer", "handles", "separators", "source")
+    __slots__ = (
+        "_blocks",
+        "_decoded",
+        "_limits",
+        "_whole",
+        "footer",
+        "handles",
+        "separators",
+        "source",
+    )
 
     def __init__(
         self,
@@ -70,6 +79,8 @@ class Table:
         self._limits = limits
         self._whole = whole
         self._blocks: OrderedDict[int, Block] = OrderedDict()
+        self._decoded: dict[int, BlockEntries] = {}
+        """The entries of those blocks of which every key was looked at."""
 
     @classmethod
     def open(cls, source: Source, *, limits: Limits, whole: bool = False) -> Table:
@@ -108,7 +119,14 @@ class Table:
         if index == len(self.separators):
             return None
         with self._located(index):
-            return self._block(index).find(key, limits=self._limits)
+            block = self._block(index)
+            entries = self._decoded.get(index)
+            if entries is None:
+                return block.find(key, limits=self._limits)
+        place = bisect_left(entries.keys, key)
+        if place == len(entries.keys) or entries.keys[place] != key:
+            return None
+        return entries.contents[entries.starts[place] : entries.ends[place]]
 
     def first(self) -> tuple[bytes, bytes] | None:
         """Return the first key and its value; None if the table is empty."""
@@ -223,14 +241,35 @@ class Table:
         if block is None:
             contents = read_block(self.source, self.handles[index], limits=self._limits)
             block = Block.from_bytes(contents)
-            if self._whole:
-                self._check_whole(index, block)
-            # A large block is one tensor of a V1 file, which is rarely read twice in a row.
-            if len(contents) <= _LARGEST_CACHED:
-                self._blocks[index] = block
-            if len(self._blocks) > _CACHED_BLOCKS:
-                self._blocks.popitem(last=False)
+            entries = self._check_whole(index, block) if self._whole else None
+            if self._is_kept(block, entries):
+                self._keep(index, block, entries)
         return block
+
+    def _is_kept(self, block: Block, entries: BlockEntries | None) -> bool:
+        """Tell whether a block is kept for other lookups."""
+        size = len(block.contents)
+        # A large block is one tensor of a V1 file, which is rarely read twice in a row. If it has
+        # many, reading it again for each of them would take the square of its size.
+        return size <= _LARGEST_CACHED or (
+            entries is not None and len(entries.keys) * _LARGEST_CACHED >= size
+        )
+
+    def _keep(self, index: int, block: Block, entries: BlockEntries | None) -> None:
+        """Keep a block, and the entries that were decoded of it; of large blocks the last alone."""
+        if len(block.contents) > _LARGEST_CACHED:
+            for known in [one for one, kept in self._blocks.items() if _is_large(kept)]:
+                del self._blocks[known]
+        self._blocks[index] = block
+        if len(self._blocks) > _CACHED_BLOCKS:
+            self._blocks.popitem(last=False)
+        # Keys can take much more than their block.
+        if entries is not None and sum(map(len, entries.keys)) <= 2 * max(
+            len(block.contents), _LARGEST_CACHED
+        ):
+            self._decoded[index] = entries
+        for known in self._decoded.keys() - self._blocks.keys():
+            del self._decoded[known]
 
     def _first_of(self, index: int) -> tuple[bytes, bytes] | None:
         """Return the first entry of a block, if possible without all of it in memory."""
@@ -242,14 +281,19 @@ class Table:
                 return Block(head, len(head), ()).first()
         return self._block(index).first()
 
-    def _check_whole(self, index: int, block: Block) -> None:
-        keys = block.decode_entries(limits=self._limits).keys
-        if keys:
+    def _check_whole(self, index: int, block: Block) -> BlockEntries:
+        entries = block.decode_entries(limits=self._limits)
+        if entries.keys:
             previous = self.separators[index - 1] if index else None
-            _check_between(keys[0], keys[-1], previous, self.separators[index])
+            _check_between(entries.keys[0], entries.keys[-1], previous, self.separators[index])
+        return entries
 
     def _located(self, index: int) -> AbstractContextManager[None]:
         return located(path=self.source.path, offset=self.handles[index].offset)
+
+
+def _is_large(block: Block) -> bool:
+    return len(block.contents) > _LARGEST_CACHED
 
 
 def _iter_handles(entries: BlockEntries, index: BlockHandle) -> Iterator[BlockHandle]:
