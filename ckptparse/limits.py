@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 from ckptparse.errors import LimitError
 
-__all__ = ["DEFAULT_LIMITS", "Budget", "Limits"]
+__all__ = ["DEFAULT_LIMITS", "Budget", "Limits", "limit_error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -88,11 +88,18 @@ class Limits:
 
     def check(self, field: str, found: int, what: str, *, path: str | None = None) -> None:
         """Raise `LimitError` if `found` is more than the field of that name allows."""
-        allowed: int = getattr(self, field)
-        if found > allowed:
-            raise LimitError(
-                f"{what} is {found}, and Limits.{field} allows {allowed}", limit=field, path=path
-            )
+        if found > getattr(self, field):
+            raise limit_error(self, field, found, what, path=path)
+
+
+def limit_error(
+    limits: Limits, field: str, found: int, what: str, *, path: str | None = None
+) -> LimitError:
+    """Make the error that says that `found` is more than the field of that name allows."""
+    allowed: int = getattr(limits, field)
+    return LimitError(
+        f"{what} is {found}, and Limits.{field} allows {allowed}", limit=field, path=path
+    )
 
 
 DEFAULT_LIMITS = Limits()

@@ -219,7 +219,7 @@ def _find_misalignments(rows: DenseRows) -> npt.NDArray[np.bool_]:
     Small ones are copied to an aligned place.
     """
     cuts = np.zeros(len(rows.offsets), np.bool_)
-    modulus, residue = 1, 0
+    modulus = residue = 1
     large = np.flatnonzero(rows.sizes > SMALL_STRETCH)
     for row, offset, alignment in zip(
         large.tolist(), rows.offsets[large].tolist(), rows.alignments[large].tolist(), strict=True
@@ -227,9 +227,9 @@ def _find_misalignments(rows: DenseRows) -> npt.NDArray[np.bool_]:
         common = min(modulus, alignment)
         if offset % common != residue % common:
             cuts[row] = True
-            modulus, residue = 1, 0
-        if alignment > modulus:
-            modulus, residue = alignment, offset % alignment
+            modulus = 1
+        # The widest alignment so far counts; of two that are the same the rests are the same.
+        modulus, residue = max((modulus, residue), (alignment, offset % alignment))
     return cuts[1:]
 
 
@@ -399,9 +399,9 @@ class _Checker:
             crcs += [crc32c(buffer[start:end]) for start, end in rest]
             self._put(low, crcs)
             self._done, self._running = high, 0
-        if high < len(starts) and starts[high] < ready:
+        if high < len(starts):
             self._running = crc32c(buffer[starts[high] : ready], self._running)
-            starts[high] = ready
+            starts[high] = max(starts[high], ready)
 
     def _put(self, low: int, crcs: list[int]) -> None:
         self._check.put(self._row + low, crcs)

@@ -78,19 +78,18 @@ class EntryColumns:
 
     @classmethod
     def concatenate(cls, parts: Sequence[EntryColumns]) -> EntryColumns:
-        """Join the columns of several blocks."""
+        """Join the columns of blocks, at least of one."""
         shapes: list[Shape] = []
         others: dict[int, BundleEntry] = {}
         for part in parts:
             others.update((len(shapes) + row, entry) for row, entry in part.others.items())
             shapes.extend(part.shapes)
-        empty = [np.empty(0, np.int64)]
         return cls(
-            np.concatenate([part.data_types for part in parts] or empty),
-            np.concatenate([part.shard_ids for part in parts] or empty),
-            np.concatenate([part.offsets for part in parts] or empty),
-            np.concatenate([part.sizes for part in parts] or empty),
-            np.concatenate([part.crcs for part in parts] or empty),
+            np.concatenate([part.data_types for part in parts]),
+            np.concatenate([part.shard_ids for part in parts]),
+            np.concatenate([part.offsets for part in parts]),
+            np.concatenate([part.sizes for part in parts]),
+            np.concatenate([part.crcs for part in parts]),
             shapes,
             others,
         )

@@ -74,10 +74,11 @@ class ArrayContent:
 
     __slots__ = ("_array", "_data_type", "size")
 
-    def __init__(self, array: npt.NDArray[Any], data_type: int) -> None:
+    def __init__(self, array: npt.NDArray[Any], data_type: int, width: int) -> None:
+        """Take an array of a kind whose elements have `width` bytes in a file."""
         self._array = array
         self._data_type = data_type
-        self.size = array.size * (item_size(data_type) or 0)
+        self.size = array.size * width
 
     def write_to(self, write: Write) -> int:
         """Write them; see `Content`."""
@@ -179,8 +180,9 @@ def content_of_array(array: npt.NDArray[Any], data_type: int) -> Content:
             "Some of its elements are missing, and a checkpoint cannot mark them",
             hint="Choose a value for them: `tensor.read(fill=0)`",
         )
-    if item_size(data_type) is not None:
-        return ArrayContent(array, data_type)
+    width = item_size(data_type)
+    if width is not None:
+        return ArrayContent(array, data_type, width)
     values = array.reshape(-1).tolist()
     if data_type == DataType.DT_VARIANT:
         from ckptparse.tensor_encoding import encode_variant

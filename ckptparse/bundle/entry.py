@@ -35,7 +35,6 @@ CHECKPOINT_VERSION = 1
 """The version of the format that this reader knows, for V1 and V2 alike."""
 _ELEMENTS_MAX = (1 << 63) - 1
 """Elements of a tensor at most: TensorFlow counts them in a signed 64-bit number (section 9.2)."""
-_NEVER_STORED = {DataType.DT_INVALID, DataType.DT_RESOURCE}
 
 
 class Endianness(IntEnum):
@@ -145,6 +144,18 @@ class BundleEntry:
     slices: tuple[TensorSlice, ...] = ()
 
     @classmethod
+    def in_slices(
+        cls,
+        data_type: int,
+        shape: tuple[int, ...],
+        slices: tuple[TensorSlice, ...],
+        *,
+        shard_id: int = 0,
+    ) -> BundleEntry:
+        """Make the entry of a tensor that is stored in slices: it has no place of its own."""
+        return cls(data_type, shape, shard_id, 0, 0, 0, slices)
+
+    @classmethod
     def from_proto(cls, proto: Any, *, num_shards: int, limits: Limits) -> BundleEntry:
         """Check a BundleEntryProto.
 
@@ -190,7 +201,11 @@ class BundleEntry:
         """Check the fields against each other; raises as `from_proto` does."""
         kind = self.data_type
         # A number plus 100 is a reference type, which is never stored (section 4).
-        if kind in _NEVER_STORED or kind < 0 or 100 <= kind <= 100 + max(DataType):
+        if (
+            kind <= DataType.DT_INVALID
+            or kind == DataType.DT_RESOURCE
+            or 100 <= kind <= 100 + max(DataType)
+        ):
             raise MalformedError(
                 f"Expected the DataType of a stored tensor, found {describe_data_type(kind)}"
             )

@@ -107,7 +107,7 @@ class BundleIndex:
         header: BundleHeader,
         *,
         limits: Limits,
-        is_replaced: Callable[[], bool] = lambda: False,
+        is_replaced: Callable[[], bool],
     ) -> None:
         """Take an open table; `is_replaced` tells whether another index has taken its place."""
         self.header = header
@@ -221,7 +221,6 @@ class BundleIndex:
         """
         from ckptparse.files.fingerprint import fingerprint_of
 
-        self.check_open()
         return fingerprint_of(self._table.source)
 
     def check_open(self) -> None:
@@ -338,9 +337,9 @@ class _Keys:
         found: list[str] = []
         skipped = first + 1
         for table in self._tables:
-            if skipped < len(table):
-                found += decode_names(table, skipped)
-            skipped = max(0, skipped - len(table))
+            left_out = min(skipped, len(table))
+            found += decode_names(table, left_out)
+            skipped -= left_out
         return found
 
 

@@ -35,7 +35,7 @@ from ckptparse.files.storage import check_range, known_size
 from ckptparse.limits import Limits
 from ckptparse.parallel import PIECE_SIZE, pick_threads, run_all
 from ckptparse.slices import SliceGrid
-from ckptparse.tensor import SAFE_RANK, ReadOptions, check_rank
+from ckptparse.tensor import ReadOptions, check_rank
 
 __all__ = ["DenseReader", "check_sharing", "read_dense"]
 
@@ -44,7 +44,7 @@ Array = npt.NDArray[Any]
 _BATCH_SIZE = 32 << 20
 """Bytes of slices that are read at once and then copied: memory beside the whole array."""
 _LOCAL = Manner(PIECE_SIZE, 4096, None)
-_UNKNOWN = (1 << 63) - 1
+_UNKNOWN = int(np.iinfo(np.int64).max)
 """The size of a data file that nobody has asked for yet: nothing is beyond its end."""
 
 
@@ -117,7 +117,8 @@ class DenseReader:
 
     def _place(self, rows: DenseRows, grid: SliceGrid, dtype: np.dtype[Any]) -> Arena | None:
         """Place slices where they belong in the array; None if copying them there is better."""
-        by_rows = (grid.stops[:, 1:] - grid.starts[:, 1:] == grid.shape[1:]).all()
+        # Together they are all of the tensor: if each ends with a row, each begins with one.
+        by_rows = (grid.stops[:, 1:] == grid.shape[1:]).all()
         if not by_rows or int(rows.sizes.sum()) < SMALL_STRETCH:
             return None
         positions = grid.starts[:, 0] * math.prod(grid.shape[1:]) * dtype.itemsize
@@ -139,12 +140,13 @@ class DenseReader:
         The arrays are views if alignment allows it.
         """
         maps: dict[int, npt.NDArray[np.uint8]] = {}
+        end = len(rows.sizes)
         for shard in sorted(set(rows.shard_ids.tolist())):
             mapped = self.shards.map(shard)
             if mapped is None:
+                end = int(np.searchsorted(rows.shard_ids, shard))
                 break
             maps[shard] = np.frombuffer(mapped, np.uint8)
-        end = int(np.searchsorted(rows.shard_ids, max(maps, default=-1), side="right"))
         rows, rest = rows.part(0, end), rows.part(end, len(rows.sizes))
         check = self._make_check(rows)
         if check is not None:
@@ -196,7 +198,7 @@ class DenseReader:
             with self._located(int((columns.data_types == code).argmax())):
                 dtypes[code] = numpy_dtype(code)
         ranks = list(map(len, columns.shapes))
-        if max(ranks, default=0) > SAFE_RANK:
+        if ranks:
             row = ranks.index(max(ranks))
             with self._located(row):
                 check_rank(ranks[row])
@@ -226,7 +228,7 @@ class DenseReader:
         # Offset plus size may not fit into 64 bits, so they are compared one after the other. An
         # empty tensor has no bytes, so its offset may be anything.
         beyond = (columns.sizes > ends - columns.offsets) & (columns.sizes > 0)
-        for row in np.flatnonzero(beyond)[:1].tolist():
+        for row in np.flatnonzero(beyond).tolist():
             with (
                 located(tensor=self.name_of(row)),
                 self.shards.open(int(columns.shard_ids[row])) as source,
@@ -271,7 +273,7 @@ class DenseReader:
         if not self.options.verify:
             return None
         columns = self.columns
-        for row in np.flatnonzero((columns.sizes == 0) & (columns.crcs != 0))[:1].tolist():
+        for row in np.flatnonzero((columns.sizes == 0) & (columns.crcs != 0)).tolist():
             self._raise_mismatch(row, 0)
         return Check(columns.crcs[rows.numbers])
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import mmap
 import time
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,8 @@ __all__ = ["Buffer", "HugePages"]
 
 _HUGE_PAGE = 2 << 20
 """Bytes of a huge page on x86-64 and ARM64 with pages of 4 KiB."""
-_ADVICE: int = getattr(mmap, "MADV_HUGEPAGE", -1)
-_NO_ADVICE: int = getattr(mmap, "MADV_NOHUGEPAGE", -1)
+_ADVICE: Any = getattr(mmap, "MADV_HUGEPAGE", None)
+_NO_ADVICE: Any = getattr(mmap, "MADV_NOHUGEPAGE", None)
 _QUICK = 0.001
 """Seconds. A huge page takes 0.2 ms if the machine has it, and 4 ms if the host must give it."""
 _MOST_SLOW = 2
@@ -69,7 +70,7 @@ class Buffer:
             MemoryError: There is not enough memory.
         """
         self._pages: mmap.mmap | None = None
-        if _ADVICE < 0 or _NO_ADVICE < 0 or size < _HUGE_PAGE:
+        if _ADVICE is None or _NO_ADVICE is None or size < _HUGE_PAGE:
             self.array: npt.NDArray[np.uint8] = np.empty(size, np.uint8)
             return
         try:

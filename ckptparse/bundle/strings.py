@@ -163,7 +163,7 @@ def _crc_of_lengths(lengths: npt.NDArray[Any], order: str) -> int:
 
 
 def _fixed_lengths(lengths: npt.NDArray[Any], order: str) -> bytes:
-    if not len(lengths) or int(lengths.max()) <= _UINT32_MAX:
+    if int(lengths.max()) <= _UINT32_MAX:
         return lengths.astype(f"{order}u4").tobytes()
     return b"".join(
         struct.pack(f"{order}I" if length <= _UINT32_MAX else f"{order}Q", length)

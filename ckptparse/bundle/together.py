@@ -38,7 +38,7 @@ _MIXER = np.uint64(0x9E3779B97F4A7C15)
 """2^64 divided by the golden ratio, an odd number: multiplying by it mixes all bits, and different
 numbers stay different."""
 _WIDTHS = np.array([item_size(code) or 0 for code in range(128)], np.int64)
-_COUNTED = np.zeros(128, np.bool_)
+_COUNTED = np.zeros_like(_WIDTHS, np.bool_)
 _COUNTED[[DataType.DT_STRING, DataType.DT_VARIANT]] = True
 
 
@@ -130,7 +130,8 @@ def _scan(contents: bytes, starts: IntColumn, ends: IntColumn) -> _Scan:
     # Tags: 08 dtype, 12 shape, 18 shard_id, 20 offset, 28 size, 35 crc32c (fixed32).
     at = starts
     plain = (data[at] == 0x08) & (data[at + 1] < 0x80)
-    data_types = np.where(plain, data[at + 1], 0).astype(np.int64)
+    # Of a row that is not plain it means nothing, but must be a number of the tables.
+    data_types = (data[at + 1] & 0x7F).astype(np.int64)
     plain &= (data[at + 2] == 0x12) & (data[at + 3] < 0x80)
     shape_starts = np.where(plain, at + 4, at)
     shape_ends = np.where(plain, at + 4 + data[at + 3].astype(np.int64), at)
@@ -205,9 +206,7 @@ def _read_varint(
 
 
 def _read_crc(data: npt.NDArray[np.uint8], at: IntColumn) -> IntColumn:
-    crcs = np.zeros(len(at), np.uint32)
-    for byte in range(4):
-        crcs |= data[at + 1 + byte].astype(np.uint32) << np.uint32(8 * byte)
+    crcs = windows_of(data, 4)[at + 1].view("<u4").astype(np.uint32)
     # Stored masked (section 1.4): the constant is added after rotating right by 15.
     unmasked = crcs - np.uint32(0xA282EAD8)
     rotated = unmasked >> np.uint32(17) | unmasked << np.uint32(15)

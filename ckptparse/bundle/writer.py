@@ -123,14 +123,14 @@ class BundleWriter:
         self._begin_shards(self._num_shards - 1)
         self._close_shard()
         for name, sliced in self._sliced.items():
-            entry = BundleEntry(
-                sliced.data_type, sliced.shape, sliced.shard, 0, 0, 0, tuple(sliced.slices)
+            entry = BundleEntry.in_slices(
+                sliced.data_type, sliced.shape, tuple(sliced.slices), shard_id=sliced.shard
             )
             self._entries[_encode_name(name)] = _serialize(entry)
         header = BundleHeader(self._num_shards, Endianness.LITTLE, _PRODUCER, 0)
         with self._files.open(self._prefix + INDEX_SUFFIX) as stream:
             table = TableBuilder(stream.write)
-            table.add(_HEADER_KEY, header.to_proto().SerializeToString(deterministic=True))
+            table.add(_HEADER_KEY, header.to_proto().SerializeToString())
             for key in sorted(self._entries):
                 table.add(key, self._entries[key])
             table.finish()
@@ -167,7 +167,6 @@ class BundleWriter:
         while self._shard < shard:
             self._close_shard()
             self._shard += 1
-            self._offset = 0
             path = shard_path(self._prefix, self._shard, self._num_shards)
             self._stream = self._files.open(path)
         if self._stream is None:
@@ -178,6 +177,7 @@ class BundleWriter:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+            self._offset = 0
 
 
 def _encode_name(name: str) -> bytes:
@@ -203,4 +203,4 @@ def _encode_name(name: str) -> bytes:
 
 
 def _serialize(entry: BundleEntry) -> bytes:
-    return entry.to_proto().SerializeToString(deterministic=True)
+    return entry.to_proto().SerializeToString()

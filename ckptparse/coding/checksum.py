@@ -90,7 +90,7 @@ def _zeros_operator(power: int) -> tuple[int, ...]:
     if power:
         half = _zeros_operator(power - 1)
         return tuple(_apply(half, column) for column in half)
-    return tuple(_step_byte(1 << bit) for bit in range(32))
+    return tuple(_step_byte(1 << bit) for bit in range(_UINT32.bit_length()))
 
 
 def _step_byte(register: int) -> int:

@@ -26,8 +26,6 @@ __all__ = [
 ]
 
 _TERMINATOR = b"\x00\x01"
-_MOST_SIGNED_BYTES = 10
-"""Bytes of a 64-bit number: each byte gives 7 bits, since one more bit is in the header."""
 
 
 def encode_string(text: bytes) -> bytes:
@@ -97,21 +95,20 @@ def decode_signed(data: bytes, position: int) -> tuple[int, int]:
     """
     size = _count_header_bits(data, position)
     end = position + size
-    if not 0 < size <= _MOST_SIGNED_BYTES or end > len(data):
-        raise ValueError("signed number is cut off or too wide")
+    if not size or end > len(data):
+        raise ValueError("signed number is cut off")
     code = int.from_bytes(data[position:end], "big")
     value = code ^ _header(size)
     if not data[position] & 0x80:
         # A first bit of 0: a negative number, whose sign bits (ones) were XORed with the header.
         value -= 1 << 8 * size
     if not -(1 << 63) <= value < 1 << 63 or _signed_size(value) != size:
-        raise ValueError("signed number is not minimal")
+        raise ValueError("signed number is too wide or not minimal")
     return value, end
 
 
 def _signed_size(value: int) -> int:
-    magnitude = value if value >= 0 else ~value
-    return magnitude.bit_length() // 7 + 1
+    return max(value, ~value).bit_length() // 7 + 1
 
 
 def _header(size: int) -> int:
@@ -122,7 +119,8 @@ def _header(size: int) -> int:
 def _count_header_bits(data: bytes, position: int) -> int:
     """Count the leading bits that equal the first one; 0 if there is no byte.
 
-    Ten at most, so two bytes are enough.
+    Those of a 64-bit number are ten at most: each byte gives 7 bits, since one more bit is in the
+    header. So two bytes are enough.
     """
     count = 0
     for byte in data[position : position + 2]:

@@ -225,7 +225,7 @@ class LegacyReader:
             (piece,), (file,) = tensor.slices, tensor.files
             return RecordPayload(self, Record(name, tensor.data_type, piece, tensor.shape, file))
         # As in a bundle, the entry of a sliced tensor has no place: its slices have.
-        entry = BundleEntry(tensor.data_type, tensor.shape, 0, 0, 0, 0, tensor.slices)
+        entry = BundleEntry.in_slices(tensor.data_type, tensor.shape, tensor.slices)
         return SlicedPayload(self, name, entry)
 
 

@@ -17,12 +17,13 @@ keys strictly increase.
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from operator import lt
 from typing import NamedTuple
 
 from ckptparse.coding.varint import decode_varint
-from ckptparse.errors import MalformedError
-from ckptparse.limits import Limits
+from ckptparse.errors import LimitError, MalformedError
+from ckptparse.limits import Limits, limit_error
 
 __all__ = [
     "RESTART_INTERVAL",
@@ -126,18 +127,16 @@ class Block:
         if restarts and restarts[0]:
             raise MalformedError(f"Bad block: expected 0 as the first restart, found {restarts[0]}")
         # In an empty block the one restart is 0, where no entry is.
-        bound = entries_end or 1
+        rising = (*restarts, entries_end) if entries_end else ()
         # A large block has hundreds; compared without a loop they take a tenth of the time.
-        if all(map(lt, restarts, restarts[1:])) and (not restarts or restarts[-1] < bound):
+        if all(map(lt, rising, rising[1:])):
             return
-        previous = -1
-        for restart in restarts:
-            if not previous < restart < bound:
+        for restart, following in pairwise(rising):
+            if restart >= following:
                 raise MalformedError(
-                    f"Bad block: expected restarts to rise and to stay below {bound}, "
-                    f"found {restart} after {previous}"
+                    f"Bad block: expected restarts to rise and to stay below {entries_end}, "
+                    f"found {restart} before {following}"
                 )
-            previous = restart
 
     def decode_entries(self, *, limits: Limits) -> BlockEntries:
         """Decode every entry, in order.
@@ -153,14 +152,15 @@ class Block:
         key = b""
         position = key_bytes = 0
         most_bytes = limits.key_bytes + RESTART_INTERVAL * len(contents)
-        unmet = list(reversed(self.restarts)) if end else []
-        next_restart = unmet.pop() if unmet else -1
+        # After the last restart comes the end, where no entry begins.
+        unmet = [end, *reversed(self.restarts)]
+        next_restart = unmet.pop()
         while position < end:
             at_restart = position == next_restart
             # Faster for nearly all entries: three lengths below 128 are varints of one byte each.
-            if position + 3 <= end and (
-                contents[position] | contents[position + 1] | contents[position + 2] < 0x80
-            ):
+            # The number of restarts follows the entries, so there are three bytes; if they are not
+            # those of an entry, its value ends beyond the end.
+            if contents[position] | contents[position + 1] | contents[position + 2] < 0x80:
                 shared = contents[position]
                 key_start = position + 3
                 value_start = key_start + contents[position + 1]
@@ -177,14 +177,13 @@ class Block:
             keys.append(key)
             key_bytes += len(key)
             if key_bytes > most_bytes or len(keys) > limits.entries:
-                limits.check("entries", len(keys), "The number of entries of the table")
-                check_key_bytes(key_bytes, len(contents), limits)
+                raise _too_much(len(keys), key_bytes, len(contents), limits)
             starts.append(value_start)
             ends.append(value_end)
             position = value_end
             if at_restart:
-                next_restart = unmet.pop() if unmet else -1
-        if unmet or next_restart >= 0:
+                next_restart = unmet.pop()
+        if next_restart < end:
             raise MalformedError(f"Bad block: no entry begins at the restart {next_restart}")
         return BlockEntries(contents, keys, starts, ends)
 
@@ -256,11 +255,22 @@ class Block:
 
 def check_key_bytes(key_bytes: int, blocks: int, limits: Limits) -> None:
     """Raise `LimitError` if keys take more than `Limits.key_bytes` beyond 16 times their blocks."""
+    # Called for every key: what would be said is put into words only if it is.
+    if key_bytes - RESTART_INTERVAL * blocks > limits.key_bytes:
+        raise _too_many_key_bytes(key_bytes, blocks, limits)
+
+
+def _too_much(keys: int, key_bytes: int, blocks: int, limits: Limits) -> LimitError:
+    """Make the error for so many keys of so many bytes, one of which is beyond its limit."""
+    if keys > limits.entries:
+        return limit_error(limits, "entries", keys, "The number of entries of the table")
+    return _too_many_key_bytes(key_bytes, blocks, limits)
+
+
+def _too_many_key_bytes(key_bytes: int, blocks: int, limits: Limits) -> LimitError:
     beyond = key_bytes - RESTART_INTERVAL * blocks
-    if beyond <= limits.key_bytes:
-        # Called for every key: what would be said is put into words only if it is.
-        return
-    limits.check("key_bytes", beyond, f"What the table's keys take beyond {blocks} bytes of blocks")
+    what = f"What the table's keys take beyond {blocks} bytes of blocks"
+    return limit_error(limits, "key_bytes", beyond, what)
 
 
 def _unsorted(key: bytes, previous: bytes) -> KeyOrderError:

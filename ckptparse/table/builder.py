@@ -48,6 +48,11 @@ class BlockBuilder:
         self._since_restart += 1
 
     @property
+    def last_key(self) -> bytes:
+        """The key of the last entry."""
+        return self._last_key
+
+    @property
     def size(self) -> int:
         """How many bytes the contents have so far, with the restarts and their number."""
         return len(self._contents) + 4 * len(self._restarts) + 4
@@ -73,7 +78,8 @@ class TableBuilder:
         self._block_size = block_size
         self._block = BlockBuilder()
         self._index = BlockBuilder(restart_interval=1)
-        self._pending: BlockHandle | None = None
+        # The last key and the place of the block before, which is not in the index yet.
+        self._pending: tuple[bytes, BlockHandle] | None = None
         self._last_key: bytes | None = None
         self._offset = 0
 
@@ -91,9 +97,10 @@ class TableBuilder:
                 )
             if len(key) + len(value) >= _OVERLY_LARGE * self._block_size:
                 self._flush()
-        if self._pending is not None and self._last_key is not None:
+        if self._pending is not None:
             # The key in the index depends on the next block's first key, so it is added only now.
-            self._index.add(shorten_separator(self._last_key, key), self._pending.to_bytes())
+            last, handle = self._pending
+            self._index.add(shorten_separator(last, key), handle.to_bytes())
             self._pending = None
         self._block.add(key, value)
         self._last_key = key
@@ -105,14 +112,15 @@ class TableBuilder:
         self._flush()
         # TensorFlow writes an empty metaindex block, and never reads it.
         metaindex = self._write_block(BlockBuilder())
-        if self._pending is not None and self._last_key is not None:
-            self._index.add(shorten_successor(self._last_key), self._pending.to_bytes())
+        if self._pending is not None:
+            last, handle = self._pending
+            self._index.add(shorten_successor(last), handle.to_bytes())
         index = self._write_block(self._index)
         self._write(Footer(metaindex, index).to_bytes())
 
     def _flush(self) -> None:
         if len(self._block):
-            self._pending = self._write_block(self._block)
+            self._pending = self._block.last_key, self._write_block(self._block)
             self._block = BlockBuilder()
 
     def _write_block(self, block: BlockBuilder) -> BlockHandle:
@@ -145,11 +153,7 @@ def shorten_successor(last: bytes) -> bytes:
 
 def _count_shared(first: bytes, second: bytes) -> int:
     """Count the first bytes that two keys have in common."""
-    low, high = 0, min(len(first), len(second))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if first[low:middle] == second[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    size = min(len(first), len(second))
+    # As numbers, so that the bytes are compared without a loop: equal ones become leading zeros.
+    other = int.from_bytes(first[:size], "big") ^ int.from_bytes(second[:size], "big")
+    return size - (other.bit_length() + 7) // 8

@@ -46,7 +46,8 @@ def decode_together(blocks: Sequence[Block], *, limits: Limits) -> TableColumns 
     size = len(runs.contents)
     room = _KEYS_BY_BLOCKS * size
     width = -(-(steps.longest + 1) // _WORD) * _WORD
-    if steps.key_bytes > limits.key_bytes + room or steps.shape[0] * steps.shape[1] * width > room:
+    # Keys take no more than their rows; the caller counts them against `Limits.key_bytes`.
+    if steps.shape[0] * steps.shape[1] * width > room:
         return None
     rows = _spell_keys(runs, steps, width)
     if not _strictly_increase(rows, steps.column(steps.lengths)):
@@ -92,7 +93,7 @@ class _Runs:
                 ends.append(base + np.append(restarts[1:], block.entries_end))
                 numbers.append(np.full(len(restarts), number, np.int64))
             base += len(block.contents)
-        none = [np.empty(0, np.int64)]
+        none = [np.array([], np.int64)]
         return cls(
             b"".join(block.contents for block in blocks),
             np.concatenate(starts or none),
@@ -125,10 +126,6 @@ class _Steps:
     def longest(self) -> int:
         return int(self.lengths.max(initial=0))
 
-    @property
-    def key_bytes(self) -> int:
-        return int(self.lengths.sum())
-
     def column(self, table: IntColumn) -> IntColumn:
         """Put the entries of a table one after another, in order."""
         column: IntColumn = table.T[np.arange(self.shape[0]) < self.entries[:, None]]
@@ -136,13 +133,14 @@ class _Steps:
 
 
 def _decode_lengths(runs: _Runs, most: int) -> _Steps | None:
-    # Zeros after the end, so that three varints can be read at the last byte too.
-    data = np.frombuffer(runs.contents + bytes(3 * _VARINT_BYTES), np.uint8)
+    # Eight bytes of restarts follow the entries. With a word more, three varints of 5 bytes can be
+    # read at the last byte too.
+    data = np.frombuffer(runs.contents + bytes(_WORD), np.uint8)
     at = runs.starts.copy()
     entries = np.zeros(len(at), np.int64)
     known = np.zeros(len(at), np.int64)
     found: list[tuple[IntColumn, ...]] = []
-    rows = np.flatnonzero(at < runs.ends)
+    rows = np.arange(len(at))  # Restarts rise, so every run has an entry.
     count = 0
     while len(rows):
         if len(found) == _MOST_STEPS or count + len(rows) > most:
@@ -174,7 +172,7 @@ def _read_lengths(
 ) -> tuple[tuple[IntColumn, IntColumn, IntColumn] | None, IntColumn]:
     """Read the three varints of the entries at `at`; None if one is no varint32."""
     first, second, third = data[at], data[at + 1], data[at + 2]
-    if not ((first | second | third) & 0x80).any():
+    if ((first | second | third) < 0x80).all():
         # Nearly all entries: three lengths below 128 are varints of one byte each.
         return (first.astype(np.int64), second.astype(np.int64), third.astype(np.int64)), at + 3
     values = []
@@ -196,7 +194,7 @@ def _read_varints(data: Bytes, at: IntColumn) -> tuple[IntColumn, IntColumn, boo
         at[rows] += 1
         rows = rows[byte >= 0x80]
         if not len(rows):
-            return values, at, bool((values < 1 << 32).all())
+            return values, at, not (values >> 32).any()
     return values, at, False
 
 
@@ -205,7 +203,7 @@ def _spell_keys(runs: _Runs, steps: _Steps, width: int) -> Bytes:
     longest = steps.longest
     # A window begins as many bytes before the key's own bytes as it shares: byte j of the key is at
     # j. The shared bytes come from the row of the key before.
-    padded = bytes(longest) + runs.contents + bytes(longest + 1)
+    padded = bytes(longest) + runs.contents + bytes(longest)
     windows = windows_of(padded, longest)
     first = steps.key_starts - steps.shared + longest
     count, runs_count = steps.shape
@@ -221,7 +219,7 @@ def _spell_keys(runs: _Runs, steps: _Steps, width: int) -> Bytes:
     return keys[np.arange(count) < steps.entries[:, None]]
 
 
-def windows_of(data: bytes, size: int) -> npt.NDArray[np.void]:
+def windows_of(data: bytes | Bytes, size: int) -> npt.NDArray[np.void]:
     """Return a view of data as overlapping elements of `size` bytes, one at each byte.
 
     Indexing copies each element at once. With windows of single bytes it takes ten times as long.

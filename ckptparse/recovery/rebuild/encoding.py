@@ -57,8 +57,8 @@ def entries_of(fit: Fit, sources: Sequence[Source]) -> dict[bytes, BundleEntry]:
             placed.checksum(sources[placed.shard]),
         )
     for name, whole in sliced.items():
-        entries[encode_name(name)] = BundleEntry(
-            whole.data_type, whole.shape, whole.shard, 0, 0, 0, tuple(whole.slices)
+        entries[encode_name(name)] = BundleEntry.in_slices(
+            whole.data_type, whole.shape, tuple(whole.slices), shard_id=whole.shard
         )
     return entries
 
