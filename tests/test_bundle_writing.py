@@ -198,7 +198,7 @@ def test_data_files_are_written_in_their_order() -> None:
 
 
 def test_the_empty_name_is_the_headers() -> None:
-    with pytest.raises(ValueError, match="Expected a name, found an empty one"):
+    with pytest.raises(ckptparse.UnsupportedError, match="name is empty"):
         writer().add("", 1, (4,), content_of_array(ONE, 1))
 
 

@@ -263,3 +263,10 @@ def test_a_member_that_is_read_by_pieces_is_checked_after_the_last(tmp_path: Pat
     with pytest.raises(ckptparse.MalformedError, match="checksum"):
         next(pieces)
     opened.close()
+
+
+def test_a_tensor_without_a_name_is_no_tensor_of_a_checkpoint(tmp_path: Path) -> None:
+    store = {"x.npz": bytes(zipped([(".npy", npy(np.ones(3)))]))}
+    with pytest.raises(ckptparse.UnsupportedError, match="name is empty"):
+        ckptparse.convert("x.npz", tmp_path / "out", store=store)
+    assert not list(tmp_path.iterdir())

@@ -70,8 +70,8 @@ class BundleWriter:
         """Write a whole tensor, at the end of the data file of that number.
 
         Raises:
-            ValueError: The name is empty or was written already, or the data file is an earlier
-                one.
+            ValueError: The name was written already, or the data file is an earlier one.
+            UnsupportedError: No key of an index can be the name.
             DataLossError: It is read from a file, and that is damaged.
         """
         if name in self._sliced:
@@ -182,8 +182,9 @@ class BundleWriter:
 
 def _encode_name(name: str) -> bytes:
     if not name:
-        raise ValueError(
-            "Expected a name, found an empty one: the index has its header under the empty key"
+        raise UnsupportedError(
+            "A tensor's name is empty: the index has its header under the empty key",
+            hint="Write it under another name",
         )
     try:
         key = encode_name(name)

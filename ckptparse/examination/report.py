@@ -293,6 +293,9 @@ class Report:
     def merge(cls, reports: Iterable[Report]) -> Report:
         """Put the reports of all parts of a checkpoint together; see `ckptparse.parts`.
 
+        Every tensor has the status that `verify` gives it. Why one is damaged is told by the
+        tensors of its own part, so where `verify` finds that bytes are shifted, this may not know.
+
         Args:
             reports: What `Part.verify` gave, in any order. If a part was done twice, the first of
                 its reports counts.

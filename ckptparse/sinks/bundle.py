@@ -111,8 +111,9 @@ def write(
         PermissionDeniedError: Nobody may write there.
         OutputError: The disk is full, or the system refuses for another reason.
         DataLossError: A tensor of a checkpoint is damaged. Nothing is written then.
-        UnsupportedError: A tensor has elements that no checkpoint holds, or some are missing.
-        ValueError: A name is empty, or `max_shard_size` is below 1.
+        UnsupportedError: A tensor has elements or a name that no checkpoint holds, or some are
+            missing.
+        ValueError: `max_shard_size` is below 1.
     """
     path, storage = find_target(prefix, store)
     options = SinkOptions(overwrite=overwrite, max_shard_size=max_shard_size, storage=storage)
