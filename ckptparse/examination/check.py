@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,7 +27,7 @@ from ckptparse.examination.salvaged import read_salvaged
 from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, EvidenceRule, Status
 
-__all__ = ["Check", "check_payload", "elements_outside", "fits", "is_there", "string_spans"]
+__all__ = ["Check", "check_payload", "fits", "is_there", "string_spans"]
 
 _CRC_SIZE = 4
 _LENGTH_BYTES = 16
@@ -279,14 +278,3 @@ def string_spans(data: bytes, count: int, *, big_endian: bool) -> list[Span] | N
     ends = np.cumsum(lengths, dtype=np.uint64).astype(np.int64) + position + _CRC_SIZE
     starts = ends - lengths.astype(np.int64)
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
-
-
-def elements_outside(holes: Sequence[Span], size: int, width: int) -> tuple[Span, ...]:
-    """Return the elements of `width` bytes that no hole of a payload touches."""
-    present: list[Span] = []
-    position = 0
-    for start, stop in merge_spans(holes):
-        present.append((position, start // width))
-        position = -(-stop // width)
-    present.append((position, size // width))
-    return merge_spans(present)

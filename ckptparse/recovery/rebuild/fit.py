@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.files.storage import Source
-from ckptparse.parallel import stream_crc
 from ckptparse.recovery.rebuild.counted import (
     Counted,
     count_strings,
@@ -39,12 +38,6 @@ class Placed:
     counted: Counted | None = None
     """What was measured, of strings and variants; None of others."""
 
-    def checksum(self, source: Source) -> int:
-        """Compute the unmasked checksum for its entry."""
-        if self.counted is not None:
-            return self.counted.crc
-        return stream_crc(source.read_at, self.offset, self.size)
-
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -57,11 +50,6 @@ class Fit:
     """How many strings and variants are at their places: each by a checksum of 32 bits."""
     solved: int
     """How many sizes are the bytes that were left: such a layout fits any file, and proves less."""
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether dtypes and shapes alone give the size of every data file."""
-        return self.solved == 0
 
 
 def fit_layout(layout: Layout, sources: Sequence[Source]) -> Fit | None:

@@ -33,11 +33,6 @@ class Rule(str, Enum):
     OBJECT_GRAPH = "object graph"
     """The order of the object graph's keys, and shapes that were given."""
 
-    @property
-    def is_guess(self) -> bool:
-        """Whether order or sizes are only likely."""
-        return self is not Rule.SAVER
-
 
 @dataclass(frozen=True, slots=True)
 class Payload:

@@ -26,7 +26,6 @@ from ckptparse.problems import EvidenceRule
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings, text_size
-from ckptparse.recovery.rebuild.encoding import encode_index, entries_of
 from ckptparse.recovery.rebuild.fit import Fit, Placed, fit_layout
 from ckptparse.recovery.rebuild.layout import Layout, Rule
 from ckptparse.recovery.rebuild.shapes import GivenTensor, KeyName, layouts_of_shapes
@@ -60,10 +59,6 @@ class Rebuilt:
     fit: Fit
     rivals: int
     """How many other layouts of the same rule fit too, with other places."""
-
-    def encode(self, sources: Sequence[Source]) -> bytes:
-        """Return the bytes that TensorFlow would have written."""
-        return encode_index(entries_of(self.fit, sources), len(sources))
 
 
 def rebuild(

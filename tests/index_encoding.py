@@ -1,4 +1,7 @@
-"""Make the index of data files: entries by key, and the bytes that TensorFlow would write."""
+"""The index of data files that a layout fits: what TensorFlow would have written.
+
+A layout that was found is compared with the real index by it, byte for byte.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from io import BytesIO
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
 from ckptparse.bundle.naming import encode_name, encode_slice_key
 from ckptparse.files.storage import Source
-from ckptparse.recovery.rebuild.fit import Fit
+from ckptparse.parallel import stream_crc
+from ckptparse.recovery.rebuild.fit import Fit, Placed
 from ckptparse.slices import TensorSlice
 from ckptparse.table.builder import TableBuilder
 
@@ -54,13 +58,19 @@ def entries_of(fit: Fit, sources: Sequence[Source]) -> dict[bytes, BundleEntry]:
             placed.shard,
             placed.offset,
             placed.size,
-            placed.checksum(sources[placed.shard]),
+            _checksum(placed, sources[placed.shard]),
         )
     for name, whole in sliced.items():
         entries[encode_name(name)] = BundleEntry.in_slices(
             whole.data_type, whole.shape, tuple(whole.slices), shard_id=whole.shard
         )
     return entries
+
+
+def _checksum(placed: Placed, source: Source) -> int:
+    if placed.counted is not None:
+        return placed.counted.crc
+    return stream_crc(source.read_at, placed.offset, placed.size)
 
 
 def encode_index(entries: dict[bytes, BundleEntry], num_shards: int) -> bytes:
