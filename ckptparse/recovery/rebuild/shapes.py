@@ -120,7 +120,7 @@ def _type_of(name: str, value: Any) -> int | None:
             if text in known or f"DT_{text.upper()}" in DataType.__members__
             else np.dtype(value if isinstance(value, (type, np.dtype)) else text).name
         )
-    except (TypeError, ValueError, SyntaxError):
+    except (TypeError, ValueError, SyntaxError, DeprecationWarning):
         plain = text
     found = known.get(plain) or DataType.__members__.get(f"DT_{plain.upper()}")
     if found is None:
