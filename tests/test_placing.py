@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import ckptparse
 from ckptparse.errors import (
     CheckpointNotFoundError,
     OutputError,
@@ -432,3 +434,28 @@ def test_a_directory_that_fails_to_appear_gives_back_the_former(
     with pytest.raises(OutputError):
         write_directory(out, overwrite=True, may_replace=lambda _: True)
     assert content(tmp_path) == {"out/a": "old"}
+
+
+@pytest.mark.parametrize("failing_at", [0, 1, 2])
+def test_a_former_file_that_cannot_be_moved_away_is_named_and_all_stay(
+    failing_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {name: np.arange(20.0) for name in "abc"}
+    out = tmp_path / "x.safetensors"
+    ckptparse.convert(arrays, out, max_shard_size=160)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    calls: list[str] = []
+    original = os.rename
+
+    def refuse(old: str, new: str) -> None:
+        calls.append(old)
+        if len(calls) == failing_at + 1:
+            # As in a directory in which only the owner of a file may move it.
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), old, None, new)
+        original(old, new)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(PermissionDeniedError) as caught:
+        ckptparse.convert(arrays, out, max_shard_size=160, overwrite=True)
+    assert caught.value.path == calls[failing_at]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -270,3 +270,9 @@ def test_a_tensor_without_a_name_is_no_tensor_of_a_checkpoint(tmp_path: Path) ->
     with pytest.raises(ckptparse.UnsupportedError, match="name is empty"):
         ckptparse.convert("x.npz", tmp_path / "out", store=store)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [3, None, {"w": 1}], ids=str)
+def test_a_mapping_that_holds_no_file_is_a_mistake_of_the_caller(value: Any) -> None:
+    with pytest.raises(TypeError, match="Expected bytes or a file object"):
+        ckptparse.read("m", store={"m.index": value})

@@ -120,6 +120,10 @@ class ObjectSource:
 
 
 def _size_of(path: str, file: BinaryIO, lock: threading.Lock) -> int:
+    if not hasattr(file, "seek"):
+        raise TypeError(
+            f"Expected bytes or a file object under {path!r}, found {type(file).__name__}"
+        )
     try:
         with lock:
             return file.seek(0, 2)

@@ -277,9 +277,7 @@ class OutputFiles:
         placed: dict[str, tuple[int, int]] = {}
         try:
             if self._overwrite and len(outputs) > 1:
-                replaced = dict.fromkeys([output.place for output in reversed(outputs)])
-                places = [*replaced, *(path for path in self._retired if path not in replaced)]
-                move_away(places, former, self._suffixes.former if self._suffixes else None)
+                self._move_away(outputs, former)
             for output in outputs:
                 self.path = output.path
                 if output is outputs[-1] and len(outputs) > 1:
@@ -308,6 +306,14 @@ class OutputFiles:
             with suppress(FileNotFoundError):
                 os.unlink(output.temporary)
         self._outputs.clear()
+
+    def _move_away(self, outputs: list[_Output], former: dict[str, str]) -> None:
+        """Rename what is to be replaced, the index first; `former` remembers the names."""
+        replaced = dict.fromkeys([output.place for output in reversed(outputs)])
+        places = [*replaced, *(path for path in self._retired if path not in replaced)]
+        for place in places:
+            self.path = place
+            move_away([place], former, self._suffixes.former if self._suffixes else None)
 
     def _new_place(self, name: str) -> str:
         """Return the place for a file of that name; raise if it may not be there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fuzz.targets import (
     archives,
+    asking,
     checkpoints,
     commands,
     damage,
@@ -42,6 +43,7 @@ _MODULES = (
     wishes,
     remote,
     jobs,
+    asking,
     commands,
 )
 

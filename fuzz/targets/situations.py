@@ -228,7 +228,11 @@ def counters(number: int) -> Made:
     files: Files = {}
     arrays: dict[str, Any] = {}
     for step in steps:
-        values = {"step": np.array(step), "twice": np.array(2 * step + 7), "w": np.float32([step])}
+        values = {
+            "step": np.array(step),
+            "twice": np.array(2 * step + 7),
+            "w": np.array([step], "<f4"),
+        }
         files |= damaging.of_bundle(values, f"d/ckpt-{step}").files
         arrays = values
     name = f"d/ckpt-{steps[-1]}.data-00000-of-00001"
@@ -444,13 +448,9 @@ def lost_index(number: int) -> Made:
     arrays["optimizer/iter/.ATTRIBUTES/VARIABLE_VALUE"] = np.array(number)
     arrays["save_counter/.ATTRIBUTES/VARIABLE_VALUE"] = np.array(2)
     made = b.Bundle()
-    for name in sorted(
-        [*arrays, b.OBJECT_GRAPH.decode() if isinstance(b.OBJECT_GRAPH, bytes) else b.OBJECT_GRAPH]
-    ):
-        if name in arrays:
-            made.add(name, arrays[name])
-        else:
-            made.add(name, np.array(b.flat_object_graph(arrays), object))
+    made.add(b.OBJECT_GRAPH, np.array(b.flat_object_graph(arrays), object))
+    for name, array in sorted(arrays.items()):
+        made.add(name, array)
     files = {f"d/{name}": data for name, data in made.files("ckpt-2").items()}
     index = files.pop(_INDEX)
     if number & 8:

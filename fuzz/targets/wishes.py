@@ -252,9 +252,7 @@ def undo(files: Files, out: Path, done: ckptparse.Conversion, folder: Path) -> N
     undone = attempt(ckptparse.convert, out, back, rename=reverse, limits=LIMITS)
     if not isinstance(undone, ckptparse.Conversion):
         return
-    kept = {row.old for row in done.rows if row.new is not None}
-    naming: Any = {"naming": "variable"} if not kept <= set(_read(files)) else {}
-    read = _read(files, **naming)
+    read = _read(files)
     for name, array in ckptparse.read(back, limits=LIMITS).items():
         if name not in read or not same_values(array, read[name]):
             raise BrokenPromiseError(f"{name!r} comes back as {array!r}, not {read.get(name)!r}")
