@@ -80,10 +80,7 @@ def copy_it(files: Files, number: int) -> None:
         for other in others:
             if isinstance(other, ckptparse.Checkpoint):
                 look_at_copy(other, read)
-        for tensor in tensors if isinstance(read, dict) else ():
-            found = attempt(lambda one: {one.name: one.read()}, tensor)
-            if isinstance(found, dict):
-                check_same(found, {name: read[name] for name in found})
+        check_tensors(tensors, read)
         if isinstance(sent, bytes) and number & 2:
             # What was pickled is of the file as it was.
             change_file(Path(folder))
@@ -91,6 +88,14 @@ def copy_it(files: Files, number: int) -> None:
             # Who had it open reads on what it was.
             if isinstance(late, dict) and isinstance(read, dict):
                 check_same(read, late)
+
+
+def check_tensors(tensors: list[Any], read: Any) -> None:
+    """Hold tensors that were copied to what was read."""
+    for tensor in tensors if isinstance(read, dict) else ():
+        found = attempt(lambda one: {one.name: one.read()}, tensor)
+        if isinstance(found, dict):
+            check_same(found, {name: read[name] for name in found})
 
 
 def check_same(read: dict[str, Any], other: dict[str, Any]) -> None:
