@@ -166,6 +166,27 @@ def test_the_average_of_numbers_that_are_not_finite_warns_of_nothing(
     assert np.isnan(ckptparse.average([path, other])["w"][0])
 
 
+SIGNALLING = {"f2": 0x7C01, "f4": 0x7F80_0001, "f8": 0x7FF0_0000_0000_0001}
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", "c8", "c16", "bfloat16"])
+def test_signalling_nans_warn_of_nothing(tmp_path: Path, kind: str) -> None:
+    if kind == "bfloat16":
+        values = np.full(16, 0x7F81, np.uint16).view(ml_dtypes.bfloat16)
+    else:
+        part = {"c8": "f4", "c16": "f8"}.get(kind, kind)
+        values = np.full(16, SIGNALLING[part], part.replace("f", "u")).view(kind)
+    path = save(tmp_path, "m", {"w": values})
+    other = save(tmp_path, "n", {"w": np.zeros_like(values)})
+    assert ckptparse.diff(path, other).changed["w"].share == 1
+    assert ckptparse.diff(other, path).changed["w"].share == 1
+    assert ckptparse.stats(path)["w"].nan == values.size
+    assert np.isnan(ckptparse.average([path, other])["w"].astype(np.complex128)).all()
+    if values.dtype.kind != "c":
+        for dtype in ("float16", "bfloat16", "float64"):
+            ckptparse.convert(path, tmp_path / f"{dtype}.npz", dtype=dtype)
+
+
 def test_an_average_keeps_the_object_graph(tmp_path: Path, fixtures: Path) -> None:
     paths = [fixtures / "objects" / "manager" / f"ckpt-{n}" for n in (4, 5)]
     ckptparse.average(paths, tmp_path / "mean")

@@ -591,3 +591,20 @@ def test_what_a_recovery_wrote_is_read(tmp_path: Path) -> None:
     ckptparse.convert(tmp_path / "d", tmp_path / "m")
     got, wanted = ckptparse.read(tmp_path / "m"), ckptparse.read(FIXTURES / "saver" / "my_model")
     assert all(b.same(got[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("size", [1 << 40, (1 << 62) + 4, (1 << 63) - 4])
+@pytest.mark.parametrize("format", ENDINGS)
+def test_a_tensor_that_takes_more_bytes_than_its_file_has_is_no_file(
+    tmp_path: Path, format: str, size: int
+) -> None:
+    bundle = b.Bundle()
+    bundle.add("w", np.float32(1))
+    bundle.entries[b"w"] = b.Entry(b.FLOAT, (size // 4,), 0, 0, size, 1)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    path = bundle.write(tmp_path / "in" / "m")
+    target = f"{tmp_path / 'out' / 'x'}{ENDINGS[format]}"
+    with pytest.raises(ckptparse.CheckpointError):
+        ckptparse.convert(path, target, format=format)
+    assert not [one for one in (tmp_path / "out").rglob("*") if one.is_file()]

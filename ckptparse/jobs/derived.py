@@ -213,7 +213,8 @@ def _convert(array: npt.NDArray[Any], data_type: int) -> Iterator[tuple[int, npt
         piece = flat[start : start + _PIECE_ELEMENTS]
         with np.errstate(over="ignore", invalid="ignore"):
             made = piece.astype(wanted)
-        lost = np.isfinite(piece) & ~np.isfinite(made)
+            # To ml_dtypes, a signalling NaN is worth a warning here too.
+            lost = np.isfinite(piece) & ~np.isfinite(made)
         if lost.any():
             largest = np.abs(piece[lost].astype(np.float64)).max()
             raise UnsupportedError(

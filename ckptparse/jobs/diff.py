@@ -371,11 +371,12 @@ def _distance(
     one: npt.NDArray[Any], other: npt.NDArray[Any], how: _Comparison
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """Return how far elements lie apart, in double precision, and which count as different."""
-    a, b = _numbers(one), _numbers(other)
+    # Signalling NaNs give a warning whatever is done with them.
     with np.errstate(invalid="ignore", over="ignore"):
+        a, b = _numbers(one), _numbers(other)
         distance = np.abs(a - b)
         near = distance <= how.atol + how.rtol * np.abs(b)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
     return np.where(same, 0.0, distance), ~(near | same)
 
 

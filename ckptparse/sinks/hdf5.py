@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ckptparse.dtypes import DataType, is_numeric, plain_dtype
-from ckptparse.errors import located
+from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.placing import place_file
 from ckptparse.foreign import NAME_ATTRIBUTE, load_h5py
 from ckptparse.sinks.options import (
@@ -32,6 +32,8 @@ __all__ = ["check_hdf5", "write_hdf5"]
 _WAYS = "Leave them out (exclude=...), or choose format='v2', which holds every kind"
 _MOST_AXES = 32
 """Dimensions of an HDF5 dataset at most: its own bound."""
+_MOST_BYTES = 1 << 62
+"""Bytes of all tensors at most. Offsets in a file are numbers of 63 bits."""
 
 
 def check_hdf5(tensors: Sequence[TensorLike], options: SinkOptions) -> None:  # noqa: ARG001 - a sink
@@ -39,9 +41,17 @@ def check_hdf5(tensors: Sequence[TensorLike], options: SinkOptions) -> None:  # 
 
     Raises:
         UnsupportedError: Some are variants, have more than 32 axes, or names that are not UTF-8;
-            or h5py is not installed.
+            all of them take more bytes than any file has; or h5py is not installed.
     """
     load_h5py()
+    total = sum(tensor.nbytes for tensor in tensors)
+    if total > _MOST_BYTES:
+        # The places of all tensors are fixed before one is read, and found to be cut off.
+        raise UnsupportedError(
+            f"Expected tensors of at most {_MOST_BYTES} bytes together, found {total}: no file is "
+            "so large",
+            hint="`ckptparse verify` says which entry of the index is damaged",
+        )
 
     def lacks(tensor: TensorLike) -> bool:
         return is_variant(tensor) or len(tensor.shape) > _MOST_AXES or "\0" in tensor.name

@@ -244,7 +244,8 @@ def _count_in_range(pieces: Iterator[npt.NDArray[Any]], low: float, high: float)
 def _as_floats(part: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if is_masked(part):
         hidden = np.ma.getmaskarray(part)
-        part = to_numbers(part.data).astype(np.float64)
+        with np.errstate(all="ignore"):
+            part = to_numbers(part.data).astype(np.float64)
         part[hidden] = np.nan
     numbers = to_numbers(part)
     return numbers if numbers.dtype.kind == "f" else numbers.astype(np.float64)
