@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -32,6 +34,9 @@ _FIXED = {
     FieldDescriptor.TYPE_SFIXED64: "<q",
 }
 _TEXTS = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
+_GOES_ON = bytes(range(0x80, 0x100))
+_LONG_VARINT = re.compile(rb"[\x80-\xff]{10}")
+"""More than a varint may have before its last byte."""
 _FEW = 6
 """Values of a packed field that are shown: they fit into a line."""
 
@@ -127,9 +132,20 @@ def _describe(field: Any, wire: int, content: bytes) -> str:
         return shorten(content)
     if wire != BYTES:
         return _describe_one(field, content)
-    values = list(_iter_packed(field, content))
-    more = f" … {len(values):,} values" if len(values) > _FEW else ""
-    return " ".join(values[:_FEW]) + more
+    count = _count_packed(field, content)
+    more = f" … {count:,} values" if count > _FEW else ""
+    return " ".join(islice(_iter_packed(field, content), _FEW)) + more
+
+
+def _count_packed(field: Any, content: bytes) -> int:
+    """Count the values of a packed field; raises as `read_varint` does."""
+    form = _FIXED.get(field.type)
+    if form is not None:
+        return len(content) // struct.calcsize(form)
+    if _LONG_VARINT.search(content) or content[-1:] >= b"\x80":
+        return sum(1 for _ in _iter_packed(field, content))
+    # Only the last byte of a varint is below 0x80.
+    return len(content.translate(None, _GOES_ON))
 
 
 def _iter_packed(field: Any, content: bytes) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -149,8 +149,16 @@ class Graph(GraphParts):
         if node not in self.nodes:
             message = "No node of that name in the graph"
             raise name_not_found(message, name, self.nodes, path=self.path)
-        sharing = (item.nodes for item in self.variables.values() if node in item.nodes)
-        return tuple(self._flow.consumers(next(sharing, (node,))))
+        return tuple(self._flow.consumers(self._sharing.get(node, (node,))))
+
+    @cached_property
+    def _sharing(self) -> Mapping[str, Sequence[str]]:
+        """Of each node that is a variable, all nodes of that variable."""
+        found: dict[str, Sequence[str]] = {}
+        for variable in self.variables.values():
+            for node in variable.nodes:
+                found.setdefault(node, variable.nodes)
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle its bytes: it needs no file any more."""

@@ -49,6 +49,8 @@ __all__ = ["Scan", "ScannedCheckpoint", "scan", "scan_image"]
 
 _STEP = 1 << 28
 """Bytes of an image between two writes of the state: an interrupted scan loses a second or two."""
+_SPARE = 1 << 16
+"""Bytes of tables that are looked at beyond those of the image."""
 _LISTED_BYTES = 2000
 """What a tensor takes that an index in the image lists, measured: 1.7 kB."""
 _BLOCK = 4096
@@ -314,6 +316,7 @@ class _Scanner:
         """Iterate over the tables that are checkpoints, each once, with their data files."""
         seen: set[bytes] = set()
         budget = Budget(self.context.limits, self.image.size)
+        left = _SPARE + self.image.size
         for table in self.state.tables:
             source = table.source(self.image)
             # Two tables with the same last block are copies of one.
@@ -324,6 +327,10 @@ class _Scanner:
             if table.kind == "v1":
                 yield table, None, []
                 continue
+            # Tables that were written do not overlap; those that a stranger made may.
+            left -= table.size
+            if left < 0:
+                return
             survey, context = self._survey("checkpoint", table, [])
             case = open_case(survey, context)
             case.files.close()

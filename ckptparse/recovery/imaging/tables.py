@@ -15,7 +15,7 @@ from ckptparse.files.views import JoinedSource, Range
 from ckptparse.limits import Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleHeaderProto
-from ckptparse.table.format import Footer
+from ckptparse.table.format import TRAILER_SIZE, Footer, check_block
 from ckptparse.table.reader import Table
 
 __all__ = ["FoundTable", "find_block_size", "iter_tables", "read_block_size"]
@@ -24,6 +24,9 @@ _MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER = 48
 _PIECE = 1 << 24
 """Bytes that are searched at once, so that memory stays small."""
+_OVERLAPS, _SPARE = 2, 1 << 24
+"""Bytes of index blocks that are read: so many times those of the range, and some more. The index
+blocks of tables that were written do not overlap."""
 _EXT_SUPERBLOCK = 1024
 """Offset of the superblock of ext2, ext3 and ext4, whatever the size of a block."""
 _EXT_MAGIC = b"\x53\xef"
@@ -55,33 +58,54 @@ def iter_tables(image: Source, start: int, stop: int, *, limits: Limits) -> Iter
     """
     # A magic that begins before the range may end in it.
     position = max(0, start - len(_MAGIC) + 1)
+    left = _SPARE + _OVERLAPS * (stop - start)
     while position < stop:
         count = min(_PIECE + len(_MAGIC) - 1, image.size - position)
         data = image.read_at(position, count)
         place = data.find(_MAGIC)
         while place >= 0:
             end = position + place + len(_MAGIC)
-            if start < end <= stop:
-                found = _look_at(image, end, limits)
+            # A footer ends with its only magic: what follows within its length ends none.
+            if start < end <= stop and _MAGIC not in _before(data, place):
+                found, size = _look_at(image, end, limits, left)
+                left -= size
                 if found is not None:
                     yield found
             place = data.find(_MAGIC, place + 1)
         position += _PIECE
 
 
-def _look_at(image: Source, end: int, limits: Limits) -> FoundTable | None:
-    """Return the table whose footer ends there; None if it cannot be one."""
+def _before(data: bytes, place: int) -> bytes:
+    """Return the bytes that a footer has before its magic."""
+    return data[max(0, place - _FOOTER + len(_MAGIC)) : place]
+
+
+def _look_at(image: Source, end: int, limits: Limits, left: int) -> tuple[FoundTable | None, int]:
+    """Return the table whose footer ends there, and how many bytes were read for that.
+
+    It is None if it cannot be a table. If its index block has more than `left` bytes, these are not
+    looked at.
+    """
     if end < _FOOTER:
-        return None
+        return None, 0
     try:
         footer = Footer.from_bytes(image.read_at(end - _FOOTER, _FOOTER))
     except CheckpointError:
-        return None
+        return None, 0
     size = footer.index.end + _FOOTER
     if size > end or size > limits.index_bytes + _FOOTER:
-        return None
+        return None, 0
     found = FoundTable(end - size, size, "damaged")
-    return found._replace(kind=_kind_of(found.source(image), limits))
+    block = footer.index.size + TRAILER_SIZE
+    if block > left:
+        return found, 0
+    try:
+        # Where anything else has the magic, this tells it at once.
+        stored = image.read_at(end - _FOOTER - block, block)
+        check_block(stored, path=image.path, offset=end - _FOOTER - block)
+    except CheckpointError:
+        return found, block
+    return found._replace(kind=_kind_of(found.source(image), limits)), block
 
 
 def _kind_of(source: Source, limits: Limits) -> str:

@@ -25,6 +25,8 @@ _DEEPEST = 8
 _MOST_NODES = 200_000
 """The uses in a graph of more nodes are not searched. Scopes are drawn up to 8 deep, or less deep
 if there would be more than 200 boxes: a drawing of more cannot be read."""
+_MOST_USES = 100_000
+"""Nor if variables are used more often, all together: each call of a function uses all it has."""
 _UNINTERESTING = frozenset(
     {
         *("SaveV2", "Save", "SaveSlices", "RestoreV2", "Restore", "RestoreSlice", "NoOp"),
@@ -47,7 +49,7 @@ class _Use:
 def make_uses(subject: Subject) -> dict[str, Any] | None:
     """Make the graph of a page: things to draw and arrows between them; None without any."""
     for graph in _graphs(subject):
-        uses = subject.ask(lambda found=graph: list(_find_uses(found)))  # type: ignore[misc]
+        uses = subject.ask(lambda found=graph: _find_uses(found))  # type: ignore[misc]
         if uses:
             return subject.ask(
                 lambda found=graph, told=uses: _collapse(found, told)  # type: ignore[misc]
@@ -66,13 +68,23 @@ def _graphs(subject: Subject) -> Iterator[Graph]:
                 yield graph
 
 
-def _find_uses(graph: Graph) -> Iterator[_Use]:
+def _find_uses(graph: Graph) -> list[_Use]:
+    """Return the uses of every variable; none if they are too many to be drawn."""
     if sum(len(table) for table in graph.tables()) > _MOST_NODES:
-        return
+        return []
+    uses: list[_Use] = []
+    left = _MOST_USES
     for variable in graph.variables.values():
-        for node in graph.consumers(variable.nodes[0]):
-            if node.op not in _UNINTERESTING and not _is_upkeep(node):
-                yield _Use(variable.name, node.function, node.name)
+        nodes = graph.consumers(variable.nodes[0])
+        left -= len(nodes)
+        if left < 0:
+            return []
+        uses += [
+            _Use(variable.name, node.function, node.name)
+            for node in nodes
+            if node.op not in _UNINTERESTING and not _is_upkeep(node)
+        ]
+    return uses
 
 
 def _is_upkeep(node: Node) -> bool:

@@ -1,0 +1,154 @@
+"""Small files that once cost much more than their size: calls and objects are counted, no time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import builder
+import graph_builder as g
+import pytest
+
+import ckptparse
+from ckptparse.annotation import messages
+from ckptparse.graph import graph as graph_module
+from ckptparse.recovery.imaging import scan, tables
+from ckptparse.rendering.page import uses
+
+MAGIC = bytes.fromhex("57fb808b247547db")
+
+
+class Counter:
+    """Counts the calls of a function that it stands for, and keeps what it was given first."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.given: list[Any] = []
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        self.given.append(args[0] if args else None)
+        return self.function(*args, **options)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> Counter:
+    counter = Counter(getattr(owner, name))
+    monkeypatch.setattr(owner, name, counter)
+    return counter
+
+
+def test_an_image_full_of_magic_numbers_is_no_table_at_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk.img").write_bytes(MAGIC * 1024)
+    looked = counted(monkeypatch, tables, "_look_at")
+    opened = counted(monkeypatch, tables, "_kind_of")
+    assert not ckptparse.scan(tmp_path / "disk.img").checkpoints
+    assert len(looked.given) < 10
+    assert not opened.given
+
+
+def nested_footers(count: int, index_size: int) -> bytes:
+    """Footers of tables that all begin at the start of the image."""
+    made = b""
+    for _ in range(count):
+        offset = max(0, len(made) - index_size - 5)
+        size = len(made) - offset - 5
+        if size < 0:
+            made += bytes(48)
+            continue
+        handles = builder.handle(0, 8) + builder.handle(offset, size)
+        made += handles.ljust(40, b"\x01") + MAGIC
+    return made
+
+
+def test_index_blocks_that_lie_over_each_other_are_read_up_to_twice_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = nested_footers(500, 1 << 30)
+    (tmp_path / "disk.img").write_bytes(data)
+    monkeypatch.setattr(tables, "_SPARE", 1000)
+    read = counted(monkeypatch, tables, "check_block")
+    ckptparse.scan(tmp_path / "disk.img")
+    assert 0 < sum(map(len, read.given)) <= 2 * len(data) + 1000
+
+
+def test_tables_that_lie_over_each_other_are_examined_up_to_the_size_of_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk.img").write_bytes(nested_footers(400, 30))
+    monkeypatch.setattr(scan, "_SPARE", 1000)
+    examined = counted(monkeypatch, scan, "open_case")
+    ckptparse.scan(tmp_path / "disk.img")
+    assert 0 < len(examined.given) < 40
+
+
+def test_tables_that_were_written_are_all_found(tmp_path: Path) -> None:
+    image = b""
+    for number in range(20):
+        bundle = builder.Bundle()
+        bundle.add(f"w{number}", builder.np.full(8, number, builder.np.float32))
+        for data in bundle.files("m").values():
+            image += bytes(data).ljust(4096, b"\x00")
+    (tmp_path / "disk.img").write_bytes(image)
+    assert len(ckptparse.scan(tmp_path / "disk.img").checkpoints) == 20
+
+
+def test_of_a_long_list_of_numbers_those_that_are_shown_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = builder.field(1, builder.field(3, b"\x01\x80\x02" * 5000))
+    node = g.node("n", "X", numbers=values)
+    (tmp_path / "g.pb").write_bytes(g.graph([node]))
+    decoded = counted(monkeypatch, messages, "_describe_one")
+    shown = [part.value for part in ckptparse.annotate(tmp_path / "g.pb")]
+    assert "1 256 1 256 1 256 … 10,000 values" in shown
+    assert len(decoded.given) < 20
+
+
+@pytest.mark.parametrize("tail", [b"\x80", b"\x80" * 10 + b"\x01"])
+def test_a_long_list_with_a_bad_number_is_told_as_before(tmp_path: Path, tail: bytes) -> None:
+    values = builder.field(1, builder.field(3, b"\x01" * 50 + tail))
+    (tmp_path / "g.pb").write_bytes(g.graph([g.node("n", "X", numbers=values)]))
+    parts = list(ckptparse.annotate(tmp_path / "g.pb"))
+    assert any(part.broken for part in parts)
+
+
+def test_variables_that_share_nothing_are_looked_through_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nodes = [g.node(f"v{n}", "VarHandleOp", shared_name=g.of_string(b"v%d" % n)) for n in range(50)]
+    (tmp_path / "g.pb").write_bytes(g.graph(nodes))
+
+    class Watched(dict[str, Any]):
+        walks = 0
+
+        def values(self) -> Any:
+            Watched.walks += 1
+            return super().values()
+
+    find = graph_module.find_variables
+    monkeypatch.setattr(graph_module, "find_variables", lambda *args: Watched(find(*args)))
+    graph = ckptparse.open_graph(tmp_path / "g.pb")
+    for name in graph.nodes:
+        assert graph.consumers(name) == ()
+    assert Watched.walks <= 1
+
+
+def test_uses_in_functions_that_all_call_are_not_drawn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    body = b"".join(builder.field(3, g.node(f"n{n}", "MatMul", "x")) for n in range(20))
+    signature = builder.field(1, b"f") + builder.field(2, builder.field(1, b"x"))
+    library = builder.field(2, builder.field(1, builder.field(1, signature) + body))
+    nodes = []
+    for number in range(200):
+        nodes.append(g.node(f"v{number}", "VarHandleOp", shared_name=g.of_string(b"%d" % number)))
+        nodes.append(g.node(f"c{number}", "PartitionedCall", f"v{number}", f=g.of_function("f")))
+    (tmp_path / "g.pb").write_bytes(g.graph(nodes) + library)
+    monkeypatch.setattr(uses, "_MOST_USES", 1000)
+    graph = ckptparse.open_graph(tmp_path / "g.pb")
+    asked = Counter(graph._flow.consumers)
+    monkeypatch.setattr(graph._flow, "consumers", asked)
+    assert uses._find_uses(graph) == []
+    assert len(asked.given) < 60
