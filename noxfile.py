@@ -394,7 +394,8 @@ def fuzz(session: nox.Session) -> None:
     # atheris has wheels for these, and builds nowhere without a compiler of its own.
     if not (sys.platform == "linux" and platform.machine() == "x86_64"):
         session.skip("atheris has no wheels for this system; fuzz/README.md says how to do without")
-    session.install(".[all,remote]", "fsspec", "atheris>=2.3")
+    counting = ["coverage>=7"] if "--coverage" in session.posargs else []
+    session.install(".[all,remote]", "fsspec", "atheris>=2.3", *counting)
     session.run("python", "fuzz/session.py", *(session.posargs or ["120"]))
 
 

@@ -2,7 +2,8 @@
 
 python fuzz/driver.py TARGET --once FILE                  run one input; what is wrong is raised
 python fuzz/driver.py TARGET --replay DIR                 run all inputs of a folder
-python fuzz/driver.py TARGET --replay DIR --seconds N     and then changed ones, N seconds in all
+python fuzz/driver.py TARGET --replay DIR --seconds N     run all seeds, then inputs of the folder
+                                                          and changed ones, N seconds of each
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from mmap import mmap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fuzz.targets import Target
 
 ROOT = Path(__file__).resolve().parents[1]
 INTO = Path(os.environ.get("CKPTPARSE_FUZZ") or ROOT / "build" / "fuzz")
@@ -52,12 +56,37 @@ def main() -> None:
     target = TARGETS[options.target]
     paths = [options.once] if options.once else sorted(options.replay.iterdir())
     kept = [path.read_bytes() for path in paths]
-    more = changed(target.mutate, kept) if options.seconds else ()
-    for data in chain(kept, more):
-        if options.seconds and time.process_time() > options.seconds:
-            break
+    if options.seconds:
+        raise SystemExit(replay(target, kept, options.seconds))
+    for data in kept:
         with guarded():
             target.run(data)
+
+
+def replay(target: Target, kept: list[bytes], seconds: float) -> int:
+    """Run every seed, then what was kept and changes of all; return 1 if something was wrong."""
+    from fuzz.oracle import guarded
+
+    seeds = sorted({seed[:LONGEST] for seed in target.seeds()}, key=len)
+    others = sorted(set(kept).difference(seeds))
+    random.Random(0).shuffle(others)
+    wrong = 0
+    for inputs, most in (
+        (iter(seeds), float("inf")),
+        (iter(others), seconds),
+        (changed(target.mutate, seeds + others), seconds),
+    ):
+        until = time.process_time() + most
+        for data in inputs:
+            try:
+                with guarded():
+                    target.run(data)
+            except Exception:  # noqa: BLE001 - it is told, and the others run
+                traceback.print_exc()
+                wrong = 1
+            if time.process_time() > until:
+                break
+    return wrong
 
 
 def changed(

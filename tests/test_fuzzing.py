@@ -119,6 +119,21 @@ def test_an_input_that_waits_for_ever_is_wrong(monkeypatch: pytest.MonkeyPatch) 
         time.sleep(30)
 
 
+def test_all_seeds_are_run_before_the_time_of_what_was_kept_begins() -> None:
+    ran: list[bytes] = []
+
+    def run(data: bytes) -> None:
+        ran.append(data)
+        if data == b"seed 3":
+            raise BrokenPromiseError("wrong")
+
+    names = [b"seed %d" % number for number in range(9)]
+    target = Target("odd", run, lambda: iter(names), mutators.blind)
+    assert driver.replay(target, [b"kept", names[0]], 0.01) == 1
+    assert ran[:10] == [*names, b"kept"]
+    assert len(ran) > 10
+
+
 @pytest.mark.parametrize("runs", [0, 3])
 def test_a_harness_ends_when_it_ran_so_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int

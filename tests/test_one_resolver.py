@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import warnings
@@ -440,3 +441,61 @@ def is_back(caller: str, callee: str, entered: list[str]) -> bool:
     if caller == callee or LEVELS[caller] != LEVELS[callee]:
         return False
     return entered.index(callee) < entered.index(caller)
+
+
+def v1_set(count: int, *, without: int = -1, of: float = 1.0) -> dict[str, bytes]:
+    """Make the files of a sharded V1 checkpoint, each of a tensor of its own."""
+    files = {}
+    for number in range(count):
+        made = LegacyFile()
+        made.add(f"w{number}", np.float32([of, number]))
+        if number != without:
+            files[f"d/m-{number:05}-of-{count:05}"] = made.data()
+    return files
+
+
+@pytest.mark.parametrize("pattern", ["d/m*", "d/m-?????-of-00002", "d/m-0000[01]*", "d/*-of-*2"])
+def test_a_pattern_means_the_same_v1_files_to_all(pattern: str) -> None:
+    store = v1_set(2)
+    read = ckptparse.read(pattern, store=store)
+    assert sorted(read) == ["w0", "w1"]
+    for report in (
+        ckptparse.verify(pattern, store=store),
+        ckptparse.recover(pattern, store=store).report,
+    ):
+        assert report.ok
+        assert sorted(report.tensors) == sorted(read)
+        assert sorted(report.files) == sorted(store)
+
+
+def test_a_pattern_of_which_files_are_missing_is_not_well() -> None:
+    store = v1_set(3, without=1)
+    with pytest.raises(ckptparse.MissingShardError):
+        ckptparse.read("d/m-*", store=store)
+    report = ckptparse.verify("d/m-*", store=store)
+    assert not report.ok
+    assert "d/m-00001-of-00003" in report.files
+    assert {problem.code for problem in report.problems} == {"v1.missing"}
+
+
+def test_a_pattern_means_its_own_set_beside_a_larger_one() -> None:
+    store = {**v1_set(2), **v1_set(3, of=5.0)}
+    pattern = "d/m-?????-of-00002"
+    read = ckptparse.read(pattern, store=store)
+    recovered = ckptparse.recover(pattern, store=store)
+    assert sorted(recovered) == sorted(read) == ["w0", "w1"]
+    assert all((recovered[name].read() == read[name]).all() for name in read)
+
+
+@pytest.mark.parametrize("without", [-1, 2])
+def test_sets_that_a_name_beside_may_mean_keep_none_from_being_verified(without: int) -> None:
+    store = {**v1_set(2), **v1_set(3, without=without)}
+    for path in store:
+        read = {}
+        with contextlib.suppress(ckptparse.MissingShardError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            read = ckptparse.read(path, store=store)
+        report = ckptparse.verify(path, store=store)
+        assert report.ok == (without < 0 or path.endswith("2"))
+        assert set(read) <= set(report.tensors)
+        assert set(read) <= set(ckptparse.recover(path, store=store))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ckptparse.errors import PermissionDeniedError
+from ckptparse.errors import CheckpointNotFoundError, NotACheckpointError, PermissionDeniedError
 from ckptparse.examination.case import Case, check_all, open_case
 from ckptparse.examination.report import OtherCheckpoint
 from ckptparse.examination.survey import survey_path
@@ -53,7 +53,8 @@ def find_others(survey: Survey, context: Context) -> tuple[OtherCheckpoint, ...]
 def _iter_others(prefixes: Iterable[str], context: Context) -> Iterator[OtherCheckpoint]:
     """Iterate over the checkpoints that may be read."""
     for prefix in prefixes:
-        with suppress(PermissionDeniedError):
+        # A name that means several sets of V1 files means no checkpoint that could be weighed.
+        with suppress(PermissionDeniedError, NotACheckpointError, CheckpointNotFoundError):
             yield _weigh(prefix, context)
 
 

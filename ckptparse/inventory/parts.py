@@ -13,6 +13,7 @@ from ckptparse.filenames import (
     VARIABLES,
     find_step,
     is_apple_double,
+    is_pattern,
     legacy_path,
     shard_path,
     split_data_path,
@@ -27,7 +28,7 @@ from ckptparse.identification.tables import may_be_legacy
 from ckptparse.inventory.by_name import look_beside
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.inventory import By, Candidate
-from ckptparse.inventory.legacy import list_shards
+from ckptparse.inventory.legacy import find_legacy, list_shards
 from ckptparse.inventory.survey import IndexFile, LegacyFile, Origin, Survey
 
 __all__ = [
@@ -321,6 +322,12 @@ def _survey_legacy(candidate: Candidate, folders: Folders) -> Survey:
 
 def _iter_legacy(path: str, folders: Folders) -> Iterator[LegacyFile]:
     """Iterate over the files of a V1 checkpoint, also missing ones that others' names imply."""
+    if not folders.is_file(path) and is_pattern(folders.split(path)[1]):
+        # What matches, as `open` takes it.
+        found = find_legacy(path, folders, is_file=False)
+        for file in sorted({*found.present, *found.absent}):
+            yield LegacyFile(file, file in found.present)
+        return
     shard = None if split_data_path(path) else split_legacy_path(path)
     if folders.is_file(path) and shard is None:
         yield LegacyFile(path)

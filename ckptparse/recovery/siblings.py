@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from ckptparse.errors import PermissionDeniedError
+from ckptparse.errors import CheckpointNotFoundError, NotACheckpointError, PermissionDeniedError
 from ckptparse.examination.case import open_case
 from ckptparse.examination.check import fits
 from ckptparse.examination.index_view import IndexView
@@ -124,7 +124,7 @@ class Siblings:
                 continue
             try:
                 case = open_case(survey_path(prefix, silent), silent)
-            except PermissionDeniedError:
+            except (PermissionDeniedError, NotACheckpointError, CheckpointNotFoundError):
                 continue
             case.files.close()
             for view in case.views:

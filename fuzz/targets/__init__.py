@@ -13,6 +13,7 @@ from fuzz.targets import (
     graphs,
     jobs,
     models,
+    places,
     rebuilding,
     remote,
     situations,
@@ -44,6 +45,7 @@ _MODULES = (
     remote,
     jobs,
     asking,
+    places,
     commands,
 )
 
