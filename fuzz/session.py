@@ -6,8 +6,8 @@ Two workers share the harnesses. A worker loads what its harnesses use, instrume
 each harness runs in a child of its own. SECONDS counts all of that. With `--plain` nothing is
 instrumented: inputs are changed by chance alone, some times faster, and atheris is not needed. With
 `--runs` a harness ends when it ran so often, and leaves the rest of its time to those after it.
-With `--coverage`, all seeds are run afterwards, what was kept for a minute, and changes of it for
-another. Of `ckptparse` the lines are counted that are reached, without those that protoc generated.
+With `--coverage`, all seeds are run afterwards, what was kept for half a minute, and changes of it
+as long. Of `ckptparse` the lines are counted that are reached, without those that protoc generated.
 
 Ends with 1 if a harness found something or could not run, and with 3 if atheris is not there.
 """
@@ -44,7 +44,7 @@ _WARMED = 4
 _NEVER_RUN = r"if TYPE_CHECKING:|@overload|^\s*\.\.\.$"
 _LISTED = 40
 """Files that are listed of those of which most lines are not reached."""
-_REPLAY = 60
+_REPLAY = 30
 """Seconds of processor time for which inputs are run once more to count lines: what was kept, and
 as long changes of it. The seeds are run before, all of them."""
 

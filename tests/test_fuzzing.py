@@ -130,7 +130,8 @@ def test_all_seeds_are_run_before_the_time_of_what_was_kept_begins() -> None:
     names = [b"seed %d" % number for number in range(9)]
     target = Target("odd", run, lambda: iter(names), mutators.blind)
     assert driver.replay(target, [b"kept", names[0]], 0.01) == 1
-    assert ran[:10] == [*names, b"kept"]
+    assert sorted(ran[:9]) == names
+    assert ran[9] == b"kept"
     assert len(ran) > 10
 
 

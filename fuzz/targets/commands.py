@@ -7,17 +7,20 @@ import io
 import os
 import random
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from unittest import mock
 
 import ckptparse
 from fuzz import mutators, seeds
 from fuzz.oracle import BrokenPromiseError
 from fuzz.targets.archives import zipped
+from fuzz.targets.sources import every_kind
 from fuzz.targets.target import Target
 
 __all__ = ["TARGETS"]
@@ -66,7 +69,13 @@ LINES = (
     "write a.npz out|write a.safetensors out --objects|write a.npz out --update-state --json",
     "write a.npz out --max-shard-size 100 -n|page m -o out.html|page v1 -o out.html --no-stats",
     "page model -o out.html|page g.pb -o out.html|page m.meta -o out.html --no-verify|page d -o o",
-    "--version|--completion bash|--help|recover --help",
+    "--version|--completion bash|--help|recover --help|lss m|diff|show m|--completion none",
+    "show q strings|show --json q strings|show --json q k/18|show --json q k/14|show q one|info q",
+    "show q k/10[...,0]|show --stats q k/1[0:2,1]|show --stats q k/1[::-1,::-1]|show q k/1[::0]",
+    "show q k/1[x]|show --full q k/33|show --json q k/2[1]|show --stats q strings|show q k/1[9]",
+    "ls --tree m *kernel*|ls --tree model *bias*|ls --tree --json q k/1|show --json --full q k/25",
+    "COMPLETE show m d|COMPLETE show m|COMPLETE convert m o|COMPLETE convert m o --rules b",
+    "COMPLETE ls i/|COMPLETE show nothing w|COMPLETE verify model/|COMPLETE show q k/",
 )
 _OPTIONS: tuple[str, ...] = (
     *("--json", "--quiet", "--verbose", "--debug", "--tree", "--stats", "--long", "--map"),
@@ -99,6 +108,7 @@ def _originals() -> Iterator[tuple[str, bytes]]:
     root = seeds.FIXTURES
     for ending in (".index", ".data-00000-of-00001"):
         yield f"m{ending}", (root / f"objects/keras2_optimizer/ckpt-1{ending}").read_bytes()
+    yield from every_kind().files("q").items()
     yield "v1", next(seeds.v1_files())
     model = root / "saved_model" / "keras2_functional"
     for path in sorted(model.rglob("*")):
@@ -231,8 +241,13 @@ def call(
     before = sys.argv
     sys.argv = ["ckptparse", *arguments]
     code: object = None
+    asked = completion_of(arguments)
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(out),
+            mock.patch.dict(os.environ, asked),
+        ):
             main()
     except SystemExit as error:
         code = error.code
@@ -240,6 +255,15 @@ def call(
         sys.argv = before
     out.flush()
     return code, printed.getvalue().decode("utf-8", "replace")
+
+
+def completion_of(words: list[str]) -> dict[str, str]:
+    """Return what a shell sets to have a command line completed; nothing for another line."""
+    if words[:1] != ["COMPLETE"]:
+        return {}
+    line = " ".join(shlex.quote(word.replace("\0", "")) for word in ["ckptparse", *words[1:]])
+    number = str(max(1, len(words) - 1))
+    return {"_CKPTPARSE_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": number}
 
 
 def command_seeds() -> Iterator[bytes]:

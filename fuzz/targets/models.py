@@ -90,6 +90,52 @@ CHUNKS = [
     (r.BYTES, b"content"),
     (r.MESSAGE, r.field(1, b"name")),
 ]
+
+
+def _plan(*tags: r.Tag, value: int = 1) -> bytes:
+    return r.chunked_message(0, [r.chunked_field(tags, r.chunked_message(value))])
+
+
+_IN_ATTRIBUTE: tuple[r.Tag, ...] = (2, "#0", 2, 1, "#0", 5, ("s", "value"))
+"""SavedModel.meta_graphs[0].graph_def.node[0].attr["value"]."""
+NUMBERS = [
+    *((r.BYTES, text) for text in (b"7", b"-1", b"1.5", b"True", b"true", b"DT_FLOAT", b"x")),
+    (r.BYTES, b"\xff"),
+    (r.BYTES, b""),
+]
+"""Values that stand as text."""
+
+
+def numbers_seeds() -> Iterator[bytes]:
+    """Make containers in which numbers, flags and enumerations are chunks of their own."""
+    places: tuple[tuple[r.Tag, ...], ...] = (
+        (1,),
+        (*_IN_ATTRIBUTE, 3),
+        (*_IN_ATTRIBUTE, 4),
+        (*_IN_ATTRIBUTE, 5),
+        (*_IN_ATTRIBUTE, 6),
+        (*_IN_ATTRIBUTE, 8, 1),
+        (*_IN_ATTRIBUTE, 8, 5, "#0"),
+        (*_IN_ATTRIBUTE, 1, 3, "#0"),
+        (*_IN_ATTRIBUTE, 1, 3, "#5"),
+        (*_IN_ATTRIBUTE, 1, 2, "#0"),
+        (2, "#0", 2, 1, "#0", 5, ("i32", 3)),
+        (2, "#0", 2, 1, "#0", 3, "#0"),
+        (2, "#0", 2, 1, "#0", 3, "#3"),
+        (2, "#9"),
+        (99,),
+        ("#1",),
+        (2, 2),
+        (1, ("s", "x")),
+        (2, "#0", 1, 1),
+        (2, "#0", 5, ("s", "key")),
+    )
+    for number in range(len(NUMBERS)):
+        for place in places:
+            chunks = [CHUNKS[0], NUMBERS[number]]
+            yield r.chunked_file(chunks, _plan(*place), records_per_chunk=1)
+
+
 PLANS = [
     r.chunked_message(0),
     r.chunked_message(0, [r.chunked_field([2, "#0", 2, 1, "#0"], r.chunked_message(2))]),
@@ -106,6 +152,25 @@ def chunked_seeds() -> Iterator[bytes]:
     for plan in PLANS:
         for compression in ("none", "brotli", "zstd"):
             yield r.chunked_file(CHUNKS, plan, compression=compression)
+    yield from numbers_seeds()
+    yield from broken_seeds()
+
+
+def broken_seeds() -> Iterator[bytes]:
+    """Change a byte of what is compressed, the hashes right, or the kind of a chunk."""
+    records = [body for _, body in CHUNKS]
+    size = sum(map(len, records))
+    for compression in ("none", "brotli", "zstd", "snappy"):
+        whole = r.simple_chunk_data(records, compression)
+        for place in range(0, len(whole), 4):
+            data = whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :]
+            made = r.RiegeliBuilder()
+            made.add_chunk("r", data, num_records=len(records), decoded_size=size)
+            yield bytes(made.data)
+    for kind in "tpm?s":
+        made = r.RiegeliBuilder()
+        made.add_chunk(kind, whole, num_records=len(records), decoded_size=size + 1)
+        yield bytes(made.data)
 
 
 def mutate_chunked(data: bytes, rng: random.Random) -> bytes:
