@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 import ckptparse
-from ckptparse.bundle.entry import BundleEntry, BundleHeader, count_elements, shape_from_proto
+from ckptparse.bundle.decoding import decode_header
+from ckptparse.bundle.entry import (
+    BundleEntry,
+    BundleHeader,
+    Endianness,
+    count_elements,
+    shape_from_proto,
+)
 from ckptparse.bundle.index import BundleIndex
 from ckptparse.bundle.naming import decode_slice_key
 from ckptparse.bundle.reader import BundleReader
@@ -91,6 +98,16 @@ def test_versions_that_include_this_reader(
     else:
         with pytest.raises(kind):
             header(version=version)
+
+
+def test_a_header_of_the_common_form_has_its_four_fields_too() -> None:
+    little, big = bytes.fromhex("08 02 1a 02 08 01"), bytes.fromhex("08 02 10 01 1a 02 08 07")
+    found = decode_header(little, limits=DEFAULT_LIMITS)
+    assert found == BundleHeader(2, Endianness.LITTLE, 1, 0)
+    assert decode_header(big, limits=Limits(shards=2)) == BundleHeader(2, Endianness.BIG, 7, 0)
+    with pytest.raises(LimitError) as caught:
+        decode_header(big, limits=Limits(shards=1))
+    assert caught.value.limit == "shards"
 
 
 def test_there_are_as_many_shards_as_the_limit_says_and_at_least_one() -> None:

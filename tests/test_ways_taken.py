@@ -234,6 +234,13 @@ def test_keys_in_full_may_take_16_times_their_blocks(value: int, taken: bool) ->
         assert [columns.key(row) for row in range(32)] == keys
 
 
+@pytest.mark.parametrize(("count", "taken"), [(64, True), (65, False)])
+def test_runs_of_more_than_64_entries_are_left_to_the_walk(count: int, taken: bool) -> None:
+    pairs = [(b"%03d" % number, b"v") for number in range(count)]
+    made = Block.from_bytes(b.block(pairs, restart_interval=100))
+    assert (together.decode_together([made], limits=DEFAULT_LIMITS) is not None) == taken
+
+
 def test_a_length_of_128_is_no_byte_of_its_own() -> None:
     """Of the three lengths 00 00 80 01 the second byte of the last one is not looked at first."""
     contents = b.block([(b"", bytes(128)), (b"a", b"v")], restart_interval=1)
