@@ -20,7 +20,7 @@ from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.index import BundleIndex
 from ckptparse.bundle.together import _Shapes
 from ckptparse.coding import checksum, varint
-from ckptparse.errors import LimitError, MalformedError
+from ckptparse.errors import ClosedError, LimitError, MalformedError
 from ckptparse.files.context import Context
 from ckptparse.files.memory import MemorySource
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -303,6 +303,17 @@ def test_an_index_of_eight_pieces_is_read_whole_if_each_is_a_request(
     assert held == [8]
 
 
+def test_an_index_that_cannot_be_opened_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = noting(monkeypatch, index_module, "hold", lambda source, most: source)
+    (tmp_path / "m.index").write_bytes(bytes(100))
+    with pytest.raises(MalformedError, match="not an sstable"):
+        BundleIndex.open(str(tmp_path / "m.index"), Context())
+    with pytest.raises(ClosedError):
+        held[0].read_at(0, 1)
+
+
 def test_a_shape_that_breaks_a_rule_is_left_to_its_entry() -> None:
     def decode_shape(data: bytes) -> tuple[int, ...]:
         if data == b"bad":
@@ -336,12 +347,12 @@ def test_a_system_without_huge_pages_gives_ordinary_memory(
     assert buffer._pages is None and buffer.array.nbytes == 2 * MIB
 
 
-def rows(*offsets: int) -> arena.DenseRows:
-    """Large tensors of numbers of four bytes, at these offsets of one file."""
+def rows(*offsets: int, width: int = 4) -> arena.DenseRows:
+    """Large tensors of numbers of so many bytes, at these offsets of one file."""
     places: npt.NDArray[Any] = np.array(offsets, np.int64)
     full = np.ones_like(places)
     numbers = np.arange(len(places))
-    return arena.DenseRows.of(numbers, 0 * full, places, 32 * KIB * full, 4 * full)
+    return arena.DenseRows.of(numbers, 0 * full, places, 32 * KIB * full, width * full)
 
 
 def test_tensors_that_are_all_aligned_are_not_looked_at_one_by_one(
@@ -350,6 +361,11 @@ def test_tensors_that_are_all_aligned_are_not_looked_at_one_by_one(
     asked = noting(monkeypatch, arena, "_find_misalignments", lambda rows: len(rows.offsets))
     assert len(arena.plan_arenas(rows(0, 32 * KIB))[0].stretches) == 1 and not asked
     assert len(arena.plan_arenas(rows(0, 32 * KIB + 1))[0].stretches) == 2 and asked == [2]
+
+
+def test_after_a_cut_the_tensors_before_it_do_not_count() -> None:
+    (planned,) = arena.plan_arenas(rows(1, 32 * KIB + 2, 64 * KIB + 2, width=2))
+    assert [(one.low, one.high) for one in planned.stretches] == [(0, 1), (1, 3)]
 
 
 def test_bytes_that_are_written_as_they_are_stored_are_summed_once(
