@@ -216,7 +216,7 @@ def lines_of(name: str) -> Lines:
         ],
         capture_output=True,
         check=False,
-        timeout=20 * _REPLAY,
+        timeout=60 * _REPLAY,
     )
     data = CoverageData(str(path))
     data.read()
