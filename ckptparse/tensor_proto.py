@@ -57,6 +57,7 @@ from ckptparse.typed_fields import (
 __all__ = [
     "TensorHeader",
     "Variant",
+    "check_tensor_bytes",
     "decode_saved_values",
     "decode_tensor_bytes",
     "decode_tensor_header",
@@ -104,11 +105,15 @@ class _Decoding:
     limits: Limits
     budget: Budget
     fill_left: int
+    fills: bool = True
+    """Whether the elements that repeat are written."""
 
     @classmethod
-    def of(cls, limits: Limits, budget: Budget | None, held: int) -> _Decoding:
+    def of(
+        cls, limits: Limits, budget: Budget | None, held: int, *, fills: bool = True
+    ) -> _Decoding:
         """Begin a call; without a budget it has its own, beyond a message of so many bytes."""
-        return cls(limits, budget or Budget(limits, held), limits.fill_bytes)
+        return cls(limits, budget or Budget(limits, held), limits.fill_bytes, fills)
 
     def spend_fill(self, size: int) -> None:
         """Count the bytes of an array that has more elements than are stored."""
@@ -159,6 +164,15 @@ def decode_tensor_bytes(
     with located(path=path, tensor=tensor):
         limits.check("message_bytes", len(data), "The size of a TensorProto")
         return _decode_tensor(_view(data), _Decoding.of(limits, budget, len(data)), depth=0)
+
+
+def check_tensor_bytes(data: Buffer, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Raise what `decode_tensor_bytes` raises. Elements that repeat are not written.
+
+    They can take a million times the bytes of the message.
+    """
+    limits.check("message_bytes", len(data), "The size of a TensorProto")
+    _decode_tensor(_view(data), _Decoding.of(limits, None, len(data), fills=False), depth=0)
 
 
 def decode_tensor_proto(
@@ -382,7 +396,7 @@ def _fit(values: npt.NDArray[Any], shape: tuple[int, ...], decoding: _Decoding) 
     result = _allocate(shape, values.dtype)
     flat = result.reshape(-1)
     flat[:stored] = values[:stored]
-    if stored < count:
+    if stored < count and decoding.fills:
         flat[stored:] = values[-1:] if stored else np.zeros(1, values.dtype)
     return result
 
@@ -408,6 +422,9 @@ def _decode_strings(
         strings = collect_strings(data, count, decoding.budget)
         _fill_up(len(strings), count, decoding)
     decoding.budget.take(count * _POINTER_SIZE)
+    if not decoding.fills:
+        # Memory of numbers is not touched until they are written; that of objects is.
+        return _allocate(header.shape, np.dtype(np.uint64))
     result = _allocate(header.shape, np.dtype(object))
     _fill_objects(result.reshape(-1), strings, strings[-1] if strings else b"")
     return result

@@ -24,7 +24,7 @@ from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.proto.wire import BYTES, FIXED32, VARINT, Buffer, find_submessage, iter_fields
 from ckptparse.tensor import DEFAULT_OPTIONS, Kind, ReadOptions, Region, Tensor, kind_of
-from ckptparse.tensor_proto import decode_tensor_bytes, decode_tensor_header
+from ckptparse.tensor_proto import check_tensor_bytes, decode_tensor_bytes, decode_tensor_header
 
 __all__ = [
     "Attributes",
@@ -180,6 +180,10 @@ class ConstantPayload:
         return decode_tensor_bytes(
             self._data, limits=self._limits, budget=options.budget, path=self._path
         )
+
+    def check(self) -> None:
+        """Raise what reading it raises; elements that repeat are not written."""
+        check_tensor_bytes(self._data, limits=self._limits)
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read the whole and pick the part; see `Payload`."""

@@ -11,7 +11,9 @@ import graph_builder as g
 import pytest
 
 import ckptparse
+from ckptparse import tensor_proto
 from ckptparse.annotation import messages
+from ckptparse.graph import attributes
 from ckptparse.graph import graph as graph_module
 from ckptparse.recovery.imaging import scan, tables
 from ckptparse.rendering.page import uses
@@ -152,3 +154,47 @@ def test_uses_in_functions_that_all_call_are_not_drawn(
     monkeypatch.setattr(graph._flow, "consumers", asked)
     assert uses._find_uses(graph) == []
     assert len(asked.given) < 60
+
+
+def test_constants_of_one_value_repeated_are_verified_without_writing_them_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one = builder.field(5, b"\x00\x00\x80\x3f")
+    nodes = [g.constant(f"c{number}", one, dims=(1 << 26,)) for number in range(50)]
+    (tmp_path / "g.pb").write_bytes(g.graph(nodes))
+    written = counted(monkeypatch, attributes, "decode_tensor_bytes")
+    report = ckptparse.verify(tmp_path / "g.pb")
+    assert report.ok
+    assert report.tensors["c7"].ranges == ((0, 1 << 26),)
+    assert not written.given
+
+
+@pytest.mark.parametrize(
+    ("number", "dims", "parts"),
+    [
+        (builder.FLOAT, (4,), builder.field(5, bytes(4))),
+        (builder.FLOAT, (4,), builder.field(5, bytes(3))),
+        (builder.FLOAT, (4,), builder.field(4, bytes(12))),
+        (builder.FLOAT, (1 << 40,), builder.field(5, bytes(4))),
+        (builder.FLOAT, (0, 1 << 62), b""),
+        (builder.INT64, (2, 2), builder.field(10, b"\x80" * 11)),
+        (builder.STRING, (3,), builder.field(8, b"a")),
+        (builder.STRING, (1 << 30,), builder.field(8, b"a")),
+        (builder.STRING, (3,), builder.field(4, b"\x01\x01")),
+        (builder.STRING, (0, 1 << 62), b""),
+        (builder.VARIANT, (2,), builder.field(15, b"\x0a\x01\xff")),
+        (200, (2,), b""),
+    ],
+)
+def test_what_cannot_be_read_is_what_cannot_be_checked(
+    number: int, dims: tuple[int, ...], parts: bytes
+) -> None:
+    def answer(work: Callable[[bytes], object]) -> tuple[str, str] | None:
+        try:
+            work(builder.tensor_proto(number, dims, parts))
+        except ckptparse.CheckpointError as error:
+            return type(error).__name__, error.message
+        return None
+
+    found = answer(tensor_proto.check_tensor_bytes)
+    assert (found and found[0]) == (answer(tensor_proto.decode_tensor_bytes) or [None])[0]
