@@ -24,6 +24,7 @@ __all__ = [
     "COUNTER_NAMES",
     "Derivation",
     "chance_of_zeros",
+    "constant_crcs",
     "derive_bools",
     "derive_constant",
     "derive_integer",
@@ -159,7 +160,7 @@ def derive_constant(crc: int, dtype: np.dtype[Any], count: int) -> Derivation | 
         dtype: Type of the elements as stored, with their byte order.
         count: How many elements.
     """
-    number = _constant_crcs(dtype, count).get(crc) if count else None
+    number = constant_crcs(dtype, count).get(crc) if count else None
     if number is None:
         return None
     patterns = _patterns(dtype)
@@ -172,7 +173,7 @@ def derive_constant(crc: int, dtype: np.dtype[Any], count: int) -> Derivation | 
 
 
 @lru_cache(maxsize=4096)
-def _constant_crcs(dtype: np.dtype[Any], count: int) -> dict[int, int]:
+def constant_crcs(dtype: np.dtype[Any], count: int) -> dict[int, int]:
     """Return the checksum of each pattern, with its number; one more is that of 0 ... count - 1."""
     found: dict[int, int] = {}
     patterns = _patterns(dtype)

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.dtypes import dtype_name
 from ckptparse.errors import CheckpointError, LimitError
 from ckptparse.examination.check import Check, check_payload
+from ckptparse.examination.failed_rows import FailedRows, examine_rows
 from ckptparse.examination.index_view import IndexView, read_view
 from ckptparse.examination.outcome import EvidenceRecord, Outcome
 from ckptparse.examination.part_spans import spans_of_parts
@@ -20,7 +22,7 @@ from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.record_rows import RecordRows, find_sound_records
 from ckptparse.examination.report import TensorReport
 from ckptparse.examination.row_mapping import RowMapping
-from ckptparse.examination.salvaged import ENTRY_BYTES, ROW_BYTES
+from ckptparse.examination.salvaged import ENTRY_BYTES, FAILED_BYTES, ROW_BYTES
 from ckptparse.examination.sound_rows import SoundRows, find_sound
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
@@ -30,9 +32,11 @@ from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.tensor import Region
 
 __all__ = [
+    "ATTEMPT_BYTES",
     "Case",
     "CheckedTensor",
     "Part",
+    "RowTensors",
     "SoundTensors",
     "check_all",
     "check_tensors",
@@ -40,6 +44,10 @@ __all__ = [
     "with_source",
 ]
 
+IntColumn = npt.NDArray[np.int64]
+
+ATTEMPT_BYTES = 1 << 14
+"""Bytes of the files for each damaged tensor that is repaired beyond `Limits.attempts`."""
 _RANK = {status: number for number, status in enumerate(Status)}
 
 
@@ -144,8 +152,11 @@ class Case:
         views: Its index, if it is there, and the indexes that a save left behind.
         absent: Path of the index, if there is none under its final name; else None.
         files: Its data files, open.
-        tensors: Every tensor that any index names. Those of `sound` are made when asked for.
+        tensors: Every tensor that any index names. Those of `sound` and `failed` are made when
+            asked for.
         sound: Tensors of which nothing is wrong, as rows of columns; None if none are kept so.
+        failed: Tensors of which something is wrong, likewise: those of a large number that no
+            repair will be tried for, and those that are whole and share their bytes.
         orphans: Slices that no tensor lists, checked.
         rivals: Tensors, by name, of which the parts of one save say different things, checked.
         unfinished: Whether anything had to be taken from leftovers.
@@ -157,6 +168,7 @@ class Case:
     absent: str | None = None
     tensors: RowMapping[CheckedTensor] = field(default_factory=lambda: RowMapping.of({}))
     sound: SoundRows | None = None
+    failed: FailedRows | None = None
     orphans: list[tuple[str, TensorSlice, Part]] = field(default_factory=list)
     rivals: dict[str, list[CheckedTensor]] = field(default_factory=dict)
     unfinished: bool = False
@@ -178,8 +190,15 @@ class Case:
         """
         return self._iter_parts(self.tensors.values())
 
+    def whole_parts(self) -> Iterator[tuple[PartName, Part]]:
+        """Iterate over the same, but for rows that have failed."""
+        failed = self.failed
+        bad = set() if failed is None else set(failed.rows[~failed.good].tolist())
+        names = (name for name in self.tensors if self.tensors.row(name) not in bad)
+        return self._iter_parts(self.tensors[name] for name in names)
+
     def held_parts(self) -> Iterator[tuple[PartName, Part]]:
-        """Iterate over the same, but for the tensors of `sound`."""
+        """Iterate over the same, but for the tensors of `sound` and of `failed`."""
         return self._iter_parts(self.tensors.held.values())
 
     def _iter_parts(self, tensors: Iterable[CheckedTensor]) -> Iterator[tuple[PartName, Part]]:
@@ -198,6 +217,15 @@ class Case:
             for row in self.sound.rows_of(file.path).tolist():
                 name = self.sound.name_of(row)
                 yield PartName(name), self.tensors[name].parts[0]
+        if self.failed is not None and file.undo is None:
+            yield from self.failed_parts(self.failed.of_path(file.path))
+
+    def failed_parts(self, numbers: IntColumn) -> Iterator[tuple[PartName, Part]]:
+        """Make the parts of some tensors of `failed`, by their numbers there."""
+        if self.failed is not None:
+            for number in numbers.tolist():
+                name = self.failed.names[number]
+                yield PartName(name), self.tensors[name].parts[0]
 
     def _checked_in(self, file: DataFile) -> Iterator[Payload]:
         """Iterate over the payloads of a data file that have a checksum, but for sound ones."""
@@ -209,17 +237,32 @@ class Case:
     def end_of(self, file: DataFile) -> int:
         """Return where the last payload of a data file ends that has a checksum."""
         end = max((one.end for one in self._checked_in(file)), default=0)
-        return max(end, self.sound.end_of(file.path)) if self.sound and not file.undo else end
+        return max([end, *(rows.end_of(file.path) for rows in self._rows_of(file))])
 
     def size_of(self, file: DataFile) -> int:
         """Return how many bytes all payloads of a data file have that have a checksum."""
         size = sum(one.size for one in self._checked_in(file))
-        return size + self.sound.size_of(file.path) if self.sound and not file.undo else size
+        return size + sum(rows.size_of(file.path) for rows in self._rows_of(file))
+
+    def _rows_of(self, file: DataFile) -> list[SoundRows | FailedRows]:
+        """Return what is kept as rows of a data file, as that is stored."""
+        known = (self.sound, self.failed)
+        return [rows for rows in known if rows is not None and file.undo is None]
 
     def payload_files(self) -> set[DataFile]:
         """Return the data files that payloads belong into."""
         found = {part.payload.file for _, part in self.held_parts() if part.payload is not None}
-        return found | {DataFile(path) for path in (self.sound.paths if self.sound else ())}
+        for rows in (self.sound, self.failed):
+            found.update(DataFile(path) for path in (rows.paths if rows is not None else ()))
+        return found
+
+    def replace_tensors(self, tensors: Mapping[str, CheckedTensor]) -> None:
+        """Take other tensors in place of those of the same names, or beside them."""
+        self.tensors.update(tensors)
+        if self.failed is not None and not tensors.keys().isdisjoint(self.failed.names):
+            left = np.array([name not in tensors for name in self.failed.names], np.bool_)
+            self.failed = self.failed.take(left)
+            self.tensors.make = RowTensors(self.failed.plain, self.failed)
 
 
 def open_case(
@@ -259,13 +302,15 @@ def check_all(case: Case) -> None:
             (name, piece, Part(payload, check_payload(case.files, payload)))
             for name, piece, payload in main.orphans
         ]
-    whole = main is not None and main.complete and _are_whole(case.tensors.held)
+    whole = main is not None and main.complete and _is_whole(case)
     if not whole:
         _take_leftovers(case, main)
 
 
-def _are_whole(tensors: Mapping[str, CheckedTensor]) -> bool:
-    return all(one.rank == 0 for one in tensors.values())
+def _is_whole(case: Case) -> bool:
+    if case.failed is not None and not case.failed.good.all():
+        return False
+    return all(one.rank == 0 for one in case.tensors.held.values())
 
 
 def _check_main(case: Case, main: IndexView) -> None:
@@ -291,8 +336,11 @@ def _check_main(case: Case, main: IndexView) -> None:
     found = set(find_sound(case.files, main.rows, numbers, others, orphans).tolist())
     case.sound = SoundRows(main.rows, {name: row for name, row in rows.items() if row in found})
     sound = case.sound.names
+    failed = _find_failed(case, main.rows, {a: b for a, b in rows.items() if a not in sound})
+    known = 0 if failed is None else len(failed)
     try:
-        case.files.budget.take((ENTRY_BYTES - ROW_BYTES) * (len(rows) - len(sound)))
+        count = len(rows) - len(sound) - known
+        case.files.budget.take((ENTRY_BYTES - ROW_BYTES) * count + FAILED_BYTES * known)
     except LimitError as error:
         main.report("limit.reached", main.path, error.message)
         case.tensors, case.sound = RowMapping.of({}), None
@@ -300,20 +348,57 @@ def _check_main(case: Case, main: IndexView) -> None:
         main.orphans.clear()
         case.files.finish()
         return
+    case.failed = failed
     _check_others(case, case.sound, listed)
 
 
 def _check_others(case: Case, sound: SoundRows, listed: RowMapping[ListedTensor]) -> None:
-    """Check one by one what is not sound."""
-    doubtful = [listed[name] for name in listed if name not in sound.names]
+    """Check one by one what is neither sound nor known to have failed."""
+    failed = case.failed
+    known = dict(zip(failed.names, failed.rows.tolist(), strict=True)) if failed else {}
+    doubtful = [listed[name] for name in listed if name not in sound.names and name not in known]
     held = {one.name: one for one in check_tensors(doubtful, case)}
-    case.tensors = RowMapping.arranged(SoundTensors(sound.plain), listed, sound.names, held)
+    make = SoundTensors(sound.plain) if failed is None else RowTensors(sound.plain, failed)
+    case.tensors = RowMapping.arranged(make, listed, {**sound.names, **known}, held)
+
+
+def _find_failed(case: Case, plain: PlainRows, rows: Mapping[str, int]) -> FailedRows | None:
+    """Check rows that are not sound. Of many of them, return those that can stay columns.
+
+    These are rows that are whole and overlap others, and those that fail after as many as repairs
+    will be tried for.
+    """
+    most = case.context.limits.attempts + case.files.held_bytes // ATTEMPT_BYTES
+    if len(rows) <= most:
+        return None
+    order = sorted(rows, key=rows.__getitem__)
+    numbers = np.fromiter((rows[name] for name in order), np.int64, len(order))
+    found = examine_rows(case.files, plain, numbers, order)
+    kept = found.good | (np.cumsum(~found.good) > most)
+    return found.take(kept)
 
 
 def _payloads_of(tensor: ListedTensor) -> Iterator[Payload]:
     for payload in (tensor.payload, *(payload for _, payload in tensor.slices)):
         if payload is not None:
             yield payload
+
+
+@dataclass(frozen=True, slots=True)
+class RowTensors:
+    """Makes the tensors of rows, of which some have failed."""
+
+    rows: PlainRows
+    failed: FailedRows
+
+    def __call__(self, name: str, row: int) -> CheckedTensor:
+        """Make one."""
+        number = self.failed.number(row)
+        if number is None:
+            return SoundTensors(self.rows)(name, row)
+        listed = self.rows.listed(name, row)
+        payload = self.rows.payload(row)
+        return CheckedTensor(listed, [Part(payload, self.failed.check(number, payload))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,11 +431,13 @@ def _take_leftovers(case: Case, main: IndexView | None) -> None:
             best = found
             case.rivals = {name: check_tensors(these, case) for name, these in rivals.items()}
     incomplete = main is None or not main.complete
+    better: dict[str, CheckedTensor] = {}
     for name, checked in best.items():
         known = case.tensors.get(name)
         if incomplete if known is None else checked.rank < known.rank:
-            case.tensors[name] = checked
+            better[name] = checked
             case.unfinished = True
+    case.replace_tensors(better)
 
 
 def _merge(

@@ -27,16 +27,29 @@ from ckptparse.examination.salvaged import read_salvaged
 from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, EvidenceRule, Status
 
-__all__ = ["Check", "check_payload", "fits", "is_there", "string_spans"]
+__all__ = [
+    "FEW_PAGES",
+    "LEAST_ZEROS",
+    "NO_SHARD",
+    "Check",
+    "check_payload",
+    "cut_off",
+    "cut_off_note",
+    "fits",
+    "is_there",
+    "mismatch",
+    "mismatch_note",
+    "string_spans",
+]
 
 _CRC_SIZE = 4
 _LENGTH_BYTES = 16
 """What the length of a string takes while it is checked: its number, and one more on the way."""
 _VARIANT_BYTES = 48
 """What a variant takes while it is checked: Python's object around its bytes."""
-_LEAST_ZEROS = 16
+LEAST_ZEROS = 16
 """Fewest bytes of zeros that say something: a small counter of 8 bytes is mostly zeros too."""
-_FEW_PAGES = 2 * 4096
+FEW_PAGES = 2 * 4096
 """A longer payload holds at least one whole page of the file, and pages are looked at one by one. A
 shorter one may hold none, so it is looked at as a whole."""
 
@@ -104,7 +117,7 @@ def check_payload(files: DataFiles, payload: Payload) -> Check:
         if isinstance(failure, PermissionDeniedError):
             # A file that may not be read is neither missing nor damaged.
             raise failure
-        return _missing(Cause.SHARD, "its data file is missing")
+        return NO_SHARD
     # An empty tensor has no bytes, so it is whole even if the file ends before its offset.
     if payload.size and payload.end > size:
         return _check_truncated(files, payload, max(0, size - payload.offset))
@@ -121,8 +134,8 @@ def check_payload(files: DataFiles, payload: Payload) -> Check:
     return _good(payload) if computed == stated else _bad(files, payload, computed)
 
 
-def _missing(cause: Cause, note: str) -> Check:
-    return Check(Outcome(Status.MISSING, cause, note=note))
+NO_SHARD = Check(Outcome(Status.MISSING, Cause.SHARD, note="its data file is missing"))
+"""Of every payload of a data file that is not there."""
 
 
 def _good(payload: Payload) -> Check:
@@ -148,13 +161,22 @@ def _bad(files: DataFiles, payload: Payload, computed: int) -> Check:
     holes = find_holes(files, payload.file, payload.offset, payload.size)
     if not holes and _is_all_zeros(files, payload):
         holes = ((0, payload.size),)
+    return mismatch(payload, computed, holes)
+
+
+def mismatch(payload: Payload, computed: int, holes: tuple[Span, ...]) -> Check:
+    """Judge a payload whose bytes are all there and have another checksum than the stored one."""
     cause = Cause.ZEROS if holes else Cause.UNKNOWN if payload.proved else Cause.ENTRY
-    note = f"stored checksum {payload.crc32c}, computed {computed}"
-    if holes:
-        lost = sum(stop - start for start, stop in holes)
-        note = f"{lost} of its {payload.size} bytes lie in runs of zeros; {note}"
+    lost = sum(stop - start for start, stop in holes)
+    note = mismatch_note(payload.crc32c, computed, lost, payload.size)
     grounds = _here(EvidenceRule.MISMATCH, payload)
     return Check(Outcome(Status.CORRUPT, cause, note=note, grounds=grounds), computed, holes)
+
+
+def mismatch_note(stored: int | None, computed: int, zeros: int, size: int) -> str:
+    """Say that a checksum disagrees, and how many of how many bytes lie in runs of zeros."""
+    note = f"stored checksum {stored}, computed {computed}"
+    return f"{zeros} of its {size} bytes lie in runs of zeros; {note}" if zeros else note
 
 
 def _here(rule: EvidenceRule, payload: Payload) -> tuple[EvidenceRecord, ...]:
@@ -166,7 +188,7 @@ def _is_all_zeros(files: DataFiles, payload: Payload) -> bool:
 
     In a few bytes zeros say nothing: small numbers are mostly zeros.
     """
-    if not _LEAST_ZEROS <= payload.size <= _FEW_PAGES:
+    if not LEAST_ZEROS <= payload.size <= FEW_PAGES:
         return False
     return not any(files.read(payload.file, payload.offset, payload.size))
 
@@ -235,14 +257,24 @@ def _check_variants(files: DataFiles, payload: Payload, count: int, crc: int) ->
 
 
 def _check_truncated(files: DataFiles, payload: Payload, available: int) -> Check:
-    note = f"the tensor has {payload.size} bytes, and the data file ends after {available} of them"
-    present = _present_before(files, payload, available)
-    if present:
-        grounds = _here(EvidenceRule.CUT_OFF, payload)
-        return Check(
-            Outcome(Status.PARTIAL, Cause.TRUNCATED, ranges=present, note=note, grounds=grounds)
-        )
-    return _missing(Cause.TRUNCATED, note)
+    return cut_off(payload, available, _present_before(files, payload, available))
+
+
+def cut_off(payload: Payload, available: int, present: Sequence[Span]) -> Check:
+    """Judge a payload of which a file has the first bytes only, and so some elements."""
+    note = cut_off_note(payload.size, available)
+    ranges = merge_spans(present)
+    if not ranges:
+        return Check(Outcome(Status.MISSING, Cause.TRUNCATED, note=note))
+    grounds = _here(EvidenceRule.CUT_OFF, payload)
+    return Check(
+        Outcome(Status.PARTIAL, Cause.TRUNCATED, ranges=ranges, note=note, grounds=grounds)
+    )
+
+
+def cut_off_note(size: int, available: int) -> str:
+    """Say that a data file ends within a payload."""
+    return f"the tensor has {size} bytes, and the data file ends after {available} of them"
 
 
 def _present_before(files: DataFiles, payload: Payload, available: int) -> tuple[Span, ...]:

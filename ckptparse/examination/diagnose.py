@@ -13,14 +13,19 @@ constants agree and trained tensors do not.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
 
 from ckptparse.crc.flips import HIGHEST_CHANCE, chance_of_bit, find_bit
 from ckptparse.examination.case import Case, Part
 from ckptparse.examination.check import Check, fits
 from ckptparse.examination.conversions import LineEnds, UndoneLineEnds, find_line_ends
 from ckptparse.examination.copied_index import find_owner, holds_other_weights
+from ckptparse.examination.failed_rows import FailedRows
 from ckptparse.examination.neighbours import is_anothers
 from ckptparse.examination.outcome import Outcome
 from ckptparse.examination.payload import Form, Payload
@@ -31,6 +36,7 @@ from ckptparse.examination.places import (
     Place,
     Shift,
     Twins,
+    are_telling,
     find_shifts,
     is_telling,
 )
@@ -42,6 +48,10 @@ from ckptparse.files.storage import FileStat
 from ckptparse.problems import Cause, Problem, Status
 
 __all__ = ["Diagnosis", "diagnose"]
+
+IntColumn = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+_NO_ROWS: IntColumn = np.zeros(0, np.int64)
 
 _FLIP_BYTES = 1 << 14
 """Bytes of a file for each tensor in it of which a flipped bit is sought."""
@@ -102,10 +112,20 @@ class Diagnosis:
 
 @dataclass(slots=True)
 class _Group:
-    """The payloads of one data file that are not whole."""
+    """The payloads of one data file that are not whole, by offset.
+
+    Attributes:
+        file: The data file.
+        parts: Those that are objects.
+        rows: The others, by their numbers in `Case.failed`.
+        places: Where bytes of the file are instead.
+        problems: What is wrong with it.
+        owners: Checkpoints whose index this one has.
+    """
 
     file: DataFile
     parts: list[tuple[Part, Payload]]
+    rows: IntColumn
     places: list[Place] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     owners: set[str] = field(default_factory=set)
@@ -136,9 +156,52 @@ def _groups(case: Case) -> Iterator[_Group]:
     for _, part in case.held_parts():
         if part.payload is not None and part.payload.size and part.is_lost:
             parts[part.payload.file].append((part, part.payload))
-    for file, found in sorted(parts.items(), key=lambda item: item[0].path):
-        found.sort(key=lambda pair: pair[1].offset)
-        yield _Group(file, found)
+    rows = dict(_failed_rows(case.failed))
+    for file in sorted({**parts, **rows}, key=lambda file: file.path):
+        found = sorted(parts.get(file, ()), key=lambda pair: pair[1].offset)
+        yield _Group(file, found, rows.get(file, _NO_ROWS))
+
+
+def _failed_rows(failed: FailedRows | None) -> Iterator[tuple[DataFile, IntColumn]]:
+    """Iterate over the data files of which rows have bytes and are lost, each with these."""
+    for path in () if failed is None else failed.paths:
+        rows = _NO_ROWS if failed is None else failed.lost_in(path)
+        if len(rows):
+            yield DataFile(path), rows
+
+
+class _ByOffset(Sequence[Payload]):
+    """Payloads of one data file in their order: objects, and rows that become objects if asked."""
+
+    def __init__(self, held: Sequence[Payload], failed: FailedRows | None, rows: IntColumn) -> None:
+        self._held, self._failed, self._rows = held, failed, rows
+        offsets = np.array([one.offset for one in held], np.int64)
+        if failed is not None:
+            offsets = np.concatenate((offsets, failed.starts[rows]))
+        self._order = np.argsort(offsets, kind="stable")
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, index: int) -> Payload: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Payload]: ...
+    def __getitem__(self, index: int | slice) -> Payload | list[Payload]:
+        if isinstance(index, slice):
+            return [self._one(number) for number in self._order[index].tolist()]
+        return self._one(int(self._order[index]))
+
+    def _one(self, number: int) -> Payload:
+        if self._failed is None or number < len(self._held):
+            return self._held[number]
+        return self._failed.payload(int(self._rows[number - len(self._held)]))
+
+    def first(self, count: int) -> tuple[list[int], IntColumn]:
+        """Return which of the objects, and which of the rows, are among the first so many."""
+        numbers = self._order[:count]
+        held = len(self._held)
+        return numbers[numbers < held].tolist(), self._rows[numbers[numbers >= held] - held]
 
 
 class _Examination:
@@ -154,6 +217,9 @@ class _Examination:
         self.siblings = siblings
         self.size = case.files.size(group.file)
         self.twins = twins
+        self.failed = case.failed
+        self.held_by: dict[Place, Mask] = {}
+        """Which of the group's rows lie in a place."""
         self.said: dict[Place, Problem] = {}
         """What was said of places in other files."""
 
@@ -190,13 +256,17 @@ class _Examination:
         mangled = identity.kind == "mangled-text"
         code = "shard.text" if mangled else "shard.foreign"
         self._problem(code, f"it is {identity.meaning}.{detail} {identity.advice}")
+        note = f"its data file is {identity.meaning}"
         for part, _ in self.group.parts:
             if mangled:
                 part.check = part.check.because(Cause.TEXT)
             else:
                 # None of its bytes belong to a tensor, however many it has.
-                note = f"its data file is {identity.meaning}"
                 part.check = Check(Outcome(Status.MISSING, Cause.FOREIGN, note=note))
+        if mangled:
+            self._blame(self.group.rows, Cause.TEXT)
+        elif self.failed is not None:
+            self.failed.call_foreign(self.group.rows, note)
 
     def _find_elsewhere(self) -> None:
         samples = self._samples()
@@ -252,17 +322,52 @@ class _Examination:
 
     def _may_hold_all(self, stat: FileStat) -> bool:
         """Tell whether a file, whatever its name, is large enough to be the missing one."""
-        return self.size is None and stat.size >= max(one.end for _, one in self.group.parts)
+        if self.size is not None:
+            return False
+        end = max((one.end for _, one in self.group.parts), default=0)
+        if self.failed is not None:
+            end = max(end, self.failed.end_of(self.group.file.path))
+        return stat.size >= end
 
     def _samples(self) -> list[Payload]:
         """Return a few payloads that are neither small nor constant: others may equal those."""
-        good = [payload for _, payload in self.group.parts if self._is_sought(payload)]
+        held = [payload for _, payload in self.group.parts if self._is_sought(payload)]
+        good = _ByOffset(held, self.failed, self._sought_rows(LEAST_SAMPLE))
         step = max(1, len(good) // _SAMPLES)
         return good[::step][:_SAMPLES]
 
     def _is_sought(self, payload: Payload, least: int = LEAST_SAMPLE) -> bool:
         """Tell whether no other tensor has the same bytes, so that finding them says something."""
         return is_telling(payload, least) and self.twins.find(payload) is None
+
+    def _sought_rows(self, least: int) -> IntColumn:
+        """Return the rows that are sought, as `_is_sought` tells of one payload."""
+        failed, rows = self.failed, self.group.rows
+        if failed is None or not len(rows):
+            return rows
+        rows = rows[are_telling(failed.plain, failed.rows[rows], least)]
+        return rows[self.twins.are_alone(failed, rows)]
+
+    def _hold(self, place: Place) -> Mask:
+        """Tell which of the group's rows lie in a place."""
+        if place not in self.held_by:
+            rows = self.group.rows
+            self.held_by[place] = (
+                np.zeros(0, np.bool_)
+                if self.failed is None
+                else place.hold_rows(self.files, self.failed, rows)
+            )
+        return self.held_by[place]
+
+    def _without(self, rows: IntColumn, places: Iterable[Place]) -> IntColumn:
+        """Return those of some of the group's rows that lie in none of some places."""
+        for place in places:
+            rows = rows[~np.isin(rows, self.group.rows[self._hold(place)])]
+        return rows
+
+    def _blame(self, rows: IntColumn, cause: Cause | None, note: str | None = None) -> None:
+        if self.failed is not None:
+            self.failed.blame(rows, cause, note)
 
     def _is_placed(self, payload: Payload) -> bool:
         return any(place.holds(self.files, payload) for place in self.group.places)
@@ -290,6 +395,7 @@ class _Examination:
         self._problem("shard.text", found.value)
         for part, _ in self.group.parts:
             part.check = part.check.because(Cause.TEXT)
+        self._blame(self.group.rows, Cause.TEXT)
         if found is LineEnds.CRLF and self.deep:
             undone = DataFile(file.path, UndoneLineEnds)
             method = "undoing a conversion of line ends"
@@ -298,46 +404,53 @@ class _Examination:
 
     def _search(self, file: DataFile, cause: Cause) -> None:
         """Find payloads by their checksums, and then others at the same distance."""
-        waiting = [
+        held = [
             payload
             for part, payload in self.group.parts
             if self._is_sought(payload, LEAST_SOUGHT) and not self._is_placed(payload)
         ]
+        rows = self._without(self._sought_rows(LEAST_SOUGHT), self.group.places)
         for _ in range(_ROUNDS):
-            chosen = self._choose(waiting)
-            before = len(waiting)
+            chosen = self._choose(held, rows)
+            before = len(held) + len(rows)
             for shift in find_shifts(self.files, file, chosen, far=self.deep):
-                if waiting:
-                    waiting = self._take_shift(file, cause, shift, waiting)
-            if len(waiting) == before:
+                if held or len(rows):
+                    held, rows = self._take_shift(file, cause, shift, (held, rows))
+            if len(held) + len(rows) == before:
                 return
 
-    def _choose(self, waiting: Sequence[Payload]) -> list[Payload]:
+    def _choose(self, held: list[Payload], rows: IntColumn) -> list[Payload]:
         """Choose what is sought, spread over the file. One pass finds all that is chosen."""
         if not self.deep:
-            waiting = [payload for payload in waiting if payload.size <= _SOUGHT_BY_VERIFY]
+            held = [payload for payload in held if payload.size <= _SOUGHT_BY_VERIFY]
+            if self.failed is not None:
+                rows = rows[self.failed.sizes[rows] <= _SOUGHT_BY_VERIFY]
+        waiting = _ByOffset(held, self.failed, rows)
         step = -(-len(waiting) // _SOUGHT) or 1
-        return list(waiting[step // 2 :: step])
+        return waiting[step // 2 :: step]
 
     def _take_shift(
-        self, file: DataFile, cause: Cause, shift: Shift, waiting: list[Payload]
-    ) -> list[Payload]:
+        self, file: DataFile, cause: Cause, shift: Shift, waiting: tuple[list[Payload], IntColumn]
+    ) -> tuple[list[Payload], IntColumn]:
         delta, chance = shift.delta, shift.chance
         method = f"reading it {delta:+d} bytes from its place"
         if file.path != self.group.file.path:
             method += f" in {self._name(file.path)}"
         place = Place(file, delta, cause, method, chance)
-        left = [payload for payload in waiting if not place.holds(self.files, payload)]
-        if len(left) == len(waiting):
+        held, rows = waiting
+        left = [payload for payload in held if not place.holds(self.files, payload)]
+        rows_left = self._without(rows, [place])
+        found = len(held) + len(rows) - len(left) - len(rows_left)
+        if not found:
             # Strings: the bytes alone have the checksum, by chance, and their lengths do not.
             return waiting
-        if len(waiting) - len(left) > 1:
+        if found > 1:
             # Two payloads at the same distance do not lie there by chance.
             place = replace(place, chance=NO_CHANCE)
         self.group.places.append(place)
         if file == self.group.file and place.chance <= HIGHEST_CHANCE:
             self._problem("shard.shifted", f"bytes of it are {delta:+d} bytes from their place")
-        return left
+        return left, rows_left
 
     # -- an index that is another checkpoint's
 
@@ -358,6 +471,8 @@ class _Examination:
             for part, payload in group.parts:
                 if self._is_open(part) and place.holds(self.files, payload):
                     part.check = part.check.because(Cause.MIXED, note)
+            mine = group.rows[self._hold(place)]
+            self._blame(mine[np.isin(mine, self._open_rows())], Cause.MIXED, note)
 
     def _owner_of(self, place: Place) -> str | None:
         if place.cause not in (Cause.SWAPPED, None):
@@ -365,13 +480,15 @@ class _Examination:
         owner = find_owner(place.file.path, self.case.survey.prefix, self.case.context)
         if owner is None:
             return None
-        failing = [one for _, one in self.group.parts if place.holds(self.files, one)]
+        held = [one for _, one in self.group.parts if place.holds(self.files, one)]
+        failing = _ByOffset(held, self.failed, self.group.rows[self._hold(place)])
         other = holds_other_weights(self.files, failing, place)
         return owner if other and not self._has_moved(failing) else None
 
     def _has_moved(self, failing: Sequence[Payload]) -> bool:
         """Tell whether most of some payloads are whole in the file itself, further on."""
-        sought = self._choose([one for one in failing if self._is_sought(one, LEAST_SOUGHT)])
+        told = [one for one in failing if self._is_sought(one, LEAST_SOUGHT)]
+        sought = self._choose(told, _NO_ROWS)
         shifts = find_shifts(self.files, self.group.file, sought, far=self.deep)[:_ROUNDS]
         whole = [
             any(fits(self.files, one.moved(one.file, shift.delta)) for shift in shifts)
@@ -384,24 +501,50 @@ class _Examination:
     def _tell_apart(self) -> None:
         """Tell single flipped bits from a mixed save, in tensors whose cause is not known yet."""
         waiting = [(part, payload) for part, payload in self.group.parts if self._is_open(part)]
+        rows = self._open_rows()
         most = self.case.context.limits.attempts + (self.size or 0) // _FLIP_BYTES
-        flipped = {id(part) for part, payload in waiting[:most] if _is_flipped(part.check, payload)}
+        first, first_rows = _ByOffset([one for _, one in waiting], self.failed, rows).first(most)
+        tried = [waiting[number] for number in first]
+        flipped = {id(part) for part, payload in tried if _is_flipped(part.check, payload)}
         for part, _ in waiting:
             if id(part) in flipped:
                 part.check = part.check.because(Cause.BITS)
+        flipped_rows = self._flipped(first_rows)
+        self._blame(flipped_rows, Cause.BITS)
+        count = len(flipped) + len(flipped_rows)
         # Zeros explain a tensor with holes. Only what else fails may be of another save.
         waiting = [pair for pair in waiting if pair[0].check.cause is not Cause.ZEROS]
-        if len(flipped) < len(waiting) and self._is_mixed([payload for _, payload in waiting]):
-            if 2 * len(flipped) < len(waiting):
-                flipped = set()
+        if self.failed is not None:
+            rows = rows[~self.failed.has_cause(Cause.ZEROS)[rows]]
+        total = len(waiting) + len(rows)
+        if count < total and self._is_mixed([payload for _, payload in waiting], rows):
+            if 2 * count < total:
+                flipped, flipped_rows = set(), _NO_ROWS
             self._problem(
                 "set.mixed",
-                f"the checksums of {len(waiting)} tensors disagree, and those of constant tensors "
+                f"the checksums of {total} tensors disagree, and those of constant tensors "
                 "agree: index and data file come from different saves",
             )
             for part, _ in waiting:
                 if id(part) not in flipped:
                     part.check = part.check.because(Cause.MIXED)
+            self._blame(rows[~np.isin(rows, flipped_rows)], Cause.MIXED)
+
+    def _open_rows(self) -> IntColumn:
+        """Return the rows of which nothing is known yet, as `_is_open` tells of one part."""
+        rows = self.group.rows
+        if self.failed is None:
+            return rows
+        return self._without(rows[self.failed.open[rows]], self.group.places)
+
+    def _flipped(self, rows: IntColumn) -> IntColumn:
+        """Return the rows of which one flipped bit explains the checksum."""
+        failed = self.failed
+        if failed is None:
+            return rows
+        columns = (failed.crcs[rows], failed.computed[rows], failed.sizes[rows])
+        told = zip(*(column.tolist() for column in columns), strict=True)
+        return rows[np.array([_explains_bit(*one) for one in told], np.bool_)]
 
     def _is_open(self, part: Part) -> bool:
         return (
@@ -411,13 +554,15 @@ class _Examination:
             and not self._is_placed(part.payload)
         )
 
-    def _is_mixed(self, waiting: Sequence[Payload]) -> bool:
+    def _is_mixed(self, waiting: Sequence[Payload], rows: IntColumn) -> bool:
         """Tell whether the file is full of plausible values, and those that can change are wrong.
 
         Half of the payloads that can change must fail, the file must have the size that the index
         expects, and more than half of some samples must look like trained values.
         """
-        telling = [payload for payload in waiting if is_telling(payload)]
+        if self.failed is not None:
+            rows = rows[are_telling(self.failed.plain, self.failed.rows[rows])]
+        telling = _ByOffset([one for one in waiting if is_telling(one)], self.failed, rows)
         if len(telling) < 2:
             return False
         size, changing = self._count_changing(2 * len(telling))
@@ -440,14 +585,18 @@ class _Examination:
         there = [part.payload for part in held if part.payload and part.payload.file == file]
         end = max((payload.end for payload in there), default=0)
         changing = sum(is_telling(payload) for payload in there if payload not in holed)
-        sound = self.case.sound if file.undo is None else None
-        if sound is None:
+        sound, failed = self.case.sound, self.failed
+        if file.undo is not None or sound is None:
             return end, changing
         end = max(end, sound.end_of(file.path))
-        for payload in sound.payloads_of(file.path):
-            if changing > most:
-                break
-            changing += is_telling(payload)
+        if failed is not None:
+            end = max(end, failed.end_of(file.path))
+            rows = failed.of_path(file.path)
+            rows = failed.rows[rows[~failed.has_cause(Cause.ZEROS)[rows]]]
+            changing += int(np.count_nonzero(are_telling(failed.plain, rows)))
+        if changing <= most:
+            rows = sound.rows_of(file.path)
+            changing += int(np.count_nonzero(are_telling(sound.plain, rows)))
         return end, changing
 
     def _settle(self) -> None:
@@ -455,11 +604,18 @@ class _Examination:
         for part, payload in self.group.parts:
             for place in self.group.places:
                 if place.holds(self.files, payload):
-                    note = f"all its bytes are in {self._name(place.file.path)}"
-                    if place.delta:
-                        note += f", {place.delta:+d} bytes from their place"
+                    note = self._say_where(place)
                     part.check = part.check.because(place.cause or part.check.cause, note)
                     break
+        rows = self.group.rows
+        for place in self.group.places:
+            left = self._without(rows, [place])
+            self._blame(rows[~np.isin(rows, left)], place.cause, self._say_where(place))
+            rows = left
+
+    def _say_where(self, place: Place) -> str:
+        note = f"all its bytes are in {self._name(place.file.path)}"
+        return f"{note}, {place.delta:+d} bytes from their place" if place.delta else note
 
     def _problem(self, code: str, message: str) -> None:
         self.group.problems.append(Problem.of(code, self.group.file.path, message))
@@ -470,5 +626,9 @@ def _is_flipped(check: Check, payload: Payload) -> bool:
     crc = payload.crc32c
     if check.computed is None or crc is None or payload.form in (Form.STRINGS, Form.VARIANTS):
         return False
-    found = find_bit(crc, check.computed, payload.size)
-    return found is not None and chance_of_bit(payload.size) <= HIGHEST_CHANCE
+    return _explains_bit(crc, check.computed, payload.size)
+
+
+def _explains_bit(stored: int, computed: int, size: int) -> bool:
+    """Tell whether one flipped bit explains a checksum, and this is not a chance hit."""
+    return chance_of_bit(size) <= HIGHEST_CHANCE and find_bit(stored, computed, size) is not None

@@ -73,6 +73,10 @@ def _share(case: Case) -> float:
     if case.sound is not None:
         sizes = case.sound.plain.columns.sizes[case.sound.numbers]
         total = whole = int(np.maximum(sizes, 1).sum())
+    if case.failed is not None:
+        sizes = np.maximum(case.failed.sizes, 1)
+        total += sum(sizes.tolist())
+        whole += sum(sizes[case.failed.good].tolist())
     for checked in case.tensors.held.values():
         for part in checked.parts:
             size = max(1, part.payload.size) if part.payload else 1

@@ -11,19 +11,25 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ckptparse.bundle.entry import count_elements
-from ckptparse.crc.inversion import derive_constant
+from ckptparse.crc.inversion import constant_crcs, derive_constant
 from ckptparse.crc.search import Registers
 from ckptparse.crc.windows import Wanted
 from ckptparse.dtypes import DataType, numpy_dtype
+from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
 from ckptparse.examination.check import fits
+from ckptparse.examination.failed_rows import FailedRows
+from ckptparse.examination.many_spans import checksums_of
 from ckptparse.examination.payload import Form, Payload
+from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.problems import Cause, EvidenceRule, Status
 
@@ -34,6 +40,7 @@ __all__ = [
     "Place",
     "Shift",
     "Twins",
+    "are_telling",
     "find_shifts",
     "is_noise",
     "is_telling",
@@ -42,6 +49,9 @@ __all__ = [
 
 NO_CHANCE = 2.0**-32
 """Chance that other bytes have the same checksum: it has 32 bits."""
+IntColumn = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
 LEAST_SAMPLE = 16
 """Fewest bytes of a payload that marks a file: a save holds many equal values of 8 bytes or fewer,
 such as steps, flags and rates."""
@@ -125,6 +135,17 @@ class Place:
         """Tell whether a payload is there: its checksum agrees."""
         return fits(files, self.of(payload))
 
+    def hold_rows(self, files: DataFiles, rows: FailedRows, numbers: IntColumn) -> Mask:
+        """Tell which of some rows are there."""
+        found = np.zeros(len(numbers), np.bool_)
+        size = files.size(self.file)
+        if size is not None:
+            starts, sizes = rows.starts[numbers] + self.delta, rows.sizes[numbers]
+            there = np.flatnonzero((starts >= 0) & (starts <= size - sizes))
+            crcs = checksums_of(files, self.file, starts[there], sizes[there])
+            found[there] = crcs == rows.crcs[numbers[there]]
+        return found
+
 
 _RULES = {
     None: EvidenceRule.SIBLING,
@@ -158,9 +179,25 @@ class Twins:
         sound = self._case.sound
         if sound is not None and key[3] == sound.plain.big_endian:
             row = self._rows.get(key[:3])
-            if row is not None and self._numbers[sound.name_of(row)] > number:
-                return sound.name_of(row), sound.plain.payload(row)
+            if row is not None and self._numbers[self._name_of(row)] > number:
+                return self._name_of(row), sound.plain.payload(row)
         return None if held is None else (name, held)
+
+    def are_alone(self, rows: FailedRows, numbers: IntColumn) -> Mask:
+        """Tell of which of some rows no verified payload has the same bytes."""
+        big_endian = rows.plain.big_endian
+        known = {key[:3] for key in self._held if key[3] == big_endian} | self._rows.keys()
+        if not known:
+            return np.ones(len(numbers), np.bool_)
+        keys = _keys_of(rows.plain, rows.rows[numbers])
+        return np.fromiter((key not in known for key in keys), np.bool_, len(numbers))
+
+    def _name_of(self, row: int) -> str:
+        sound, failed = self._case.sound, self._case.failed
+        number = None if failed is None else failed.number(row)
+        if failed is not None and number is not None:
+            return failed.names[number]
+        return "" if sound is None else sound.name_of(row)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -179,14 +216,42 @@ class Twins:
 
     @cached_property
     def _rows(self) -> dict[tuple[int, int, int], int]:
-        sound = self._case.sound
+        sound, failed = self._case.sound, self._case.failed
         if sound is None:
             return {}
-        columns, rows = sound.plain.columns, sound.numbers
-        rows = rows[columns.sizes[rows] > 0]
-        fields = (columns.data_types, columns.sizes, columns.crcs)
-        keys = zip(*(column[rows].tolist() for column in fields), strict=True)
-        return dict(zip(keys, rows.tolist(), strict=True))
+        rows = sound.numbers
+        if failed is not None:
+            rows = np.sort(np.concatenate((rows, failed.rows[failed.good])))
+        rows = rows[sound.plain.columns.sizes[rows] > 0]
+        return dict(zip(_keys_of(sound.plain, rows), rows.tolist(), strict=True))
+
+
+def _keys_of(plain: PlainRows, rows: IntColumn) -> Iterator[tuple[int, int, int]]:
+    columns = plain.columns
+    fields = (columns.data_types, columns.sizes, columns.crcs)
+    return zip(*(column[rows].tolist() for column in fields), strict=True)
+
+
+def are_telling(plain: PlainRows, rows: IntColumn, least: int = LEAST_SAMPLE) -> Mask:
+    """Tell of rows what `is_telling` tells of one payload."""
+    columns = plain.columns
+    kinds, sizes, crcs = columns.data_types[rows], columns.sizes[rows], columns.crcs[rows]
+    telling: Mask = sizes >= least
+    if plain.are_records:
+        return telling
+    for kind in distinct(kinds):
+        dtype = _stored_dtype(kind, big_endian=plain.big_endian)
+        if dtype is None:
+            continue
+        mine = np.flatnonzero(telling & (kinds == kind))
+        mine = mine[np.argsort(sizes[mine], kind="stable")]
+        lengths = distinct(sizes[mine])
+        cuts = [*np.searchsorted(sizes[mine], lengths).tolist(), len(mine)]
+        for size, (low, high) in zip(lengths, pairwise(cuts), strict=True):
+            known = constant_crcs(dtype, size // dtype.itemsize)
+            group = mine[low:high]
+            telling[group] = [crc not in known for crc in crcs[group].tolist()]
+    return telling
 
 
 def is_telling(payload: Payload, least: int = LEAST_SAMPLE) -> bool:

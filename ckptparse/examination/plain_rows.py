@@ -9,12 +9,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ckptparse.bundle.columns import EntryColumns
 from ckptparse.dtypes import is_numeric
+from ckptparse.elements import distinct
 from ckptparse.examination.outcome import EvidenceRecord, PatchedRange
 from ckptparse.examination.payload import ListedTensor, Payload
 from ckptparse.examination.readers import DataFile
@@ -63,6 +65,9 @@ class PlainRows:
         chance: Chance that the header is wrong.
     """
 
+    are_records: ClassVar[bool] = False
+    """Whether they are records of V1 files, of which each has a block's checksum."""
+
     columns: EntryColumns
     blocks: Sequence[IndexBlock]
     paths: Mapping[int, str]
@@ -103,6 +108,12 @@ class PlainRows:
         return ListedTensor(
             name, payload.data_type, payload.shape, True, DAMAGED_ENTRY, payload.chance, payload
         )
+
+    def patches_of(self, rows: npt.NDArray[np.intp]) -> tuple[PatchedRange, ...]:
+        """Return what was corrected in the blocks of the index that hold some rows."""
+        stops = np.array([block.stop for block in self.blocks], np.int64)
+        used = distinct(np.searchsorted(stops, rows, side="right"))
+        return tuple(patch for number in used for patch in self.blocks[number].patches)
 
     def chances(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
         """Return the chance of each of some rows that it is wrong."""

@@ -89,6 +89,7 @@ class DataFiles:
         self._watcher: Progress | None = None
         self._done = self._total = 0
         self._is_sweep = False
+        self._listed: list[str] = []
         self.budget = Budget(context.limits, 0)
         """What is kept of the entries of all indexes together, against the files that are held."""
         self.known: dict[tuple[str, int, int], int] = {}
@@ -121,8 +122,13 @@ class DataFiles:
 
     def hold(self, paths: Iterable[str]) -> None:
         """Begin a budget for a checkpoint of these files."""
-        listed = list(paths)
-        self.budget = Budget(self.context.limits, lambda: sum(map(self._size_of, listed)))
+        self._listed = list(paths)
+        self.budget = Budget(self.context.limits, lambda: self.held_bytes)
+
+    @property
+    def held_bytes(self) -> int:
+        """Size of the checkpoint's files together."""
+        return sum(map(self._size_of, self._listed))
 
     def _size_of(self, path: str) -> int:
         status = self.context.storage.stat(path)

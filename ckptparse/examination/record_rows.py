@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,8 @@ class RecordRows(PlainRows):
     Attributes:
         entries: The record of each row.
     """
+
+    are_records: ClassVar[bool] = True
 
     entries: Sequence[SalvagedEntry] = ()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,7 +30,7 @@ __all__ = [
     "Verdict",
     "VerifiedTensors",
     "count_statuses",
-    "doubtful_tensors",
+    "doubtful_names",
 ]
 
 _LISTS = ("limit.reached", "v1.meta", "v1.missing", "v1.foreign")
@@ -76,8 +76,8 @@ class CountedTensors(Mapping[str, TensorReport]):
         """Count how many tensors have each status."""
 
     @abstractmethod
-    def doubtful(self) -> Iterable[TensorReport]:
-        """Return the reports of all tensors that are not proved, and perhaps of others."""
+    def doubtful_names(self) -> set[str]:
+        """Return the names of the tensors that are not proved."""
 
 
 class VerifiedTensors(CountedTensors):
@@ -87,25 +87,32 @@ class VerifiedTensors(CountedTensors):
         """All are verified."""
         return Counter({Status.VERIFIED: len(self)})
 
-    def doubtful(self) -> Iterable[TensorReport]:
+    def doubtful_names(self) -> set[str]:
         """None are."""
-        return ()
+        return set()
 
 
 class ExaminedTensors(CountedTensors):
     """Reports of a damaged checkpoint: those of rows that are whole are made when asked for."""
 
-    __slots__ = ("_statuses", "_tensors")
+    __slots__ = ("_failed", "_statuses", "_tensors")
 
-    def __init__(self, tensors: RowMapping[TensorReport], statuses: Mapping[Status, int]) -> None:
+    def __init__(
+        self,
+        tensors: RowMapping[TensorReport],
+        statuses: Mapping[Status, int],
+        failed: Collection[str] = (),
+    ) -> None:
         """Take the reports.
 
         Args:
             tensors: All of them.
             statuses: How many of those that are not held have each status.
+            failed: The names of those of them that are not proved.
         """
         self._tensors = tensors
         self._statuses = statuses
+        self._failed = failed
 
     def __getitem__(self, name: str) -> TensorReport:
         return self._tensors[name]
@@ -133,9 +140,10 @@ class ExaminedTensors(CountedTensors):
         found.update(self._statuses)
         return found
 
-    def doubtful(self) -> Iterable[TensorReport]:
-        """Return those that are held."""
-        return self._tensors.held.values()
+    def doubtful_names(self) -> set[str]:
+        """Look at those that are held; of the others the names are known."""
+        held = self._tensors.held.items()
+        return {name for name, one in held if not one.status.proved}.union(self._failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,9 +447,11 @@ def count_statuses(tensors: Mapping[str, TensorReport]) -> Counter[Status]:
     return Counter(tensor.status for tensor in tensors.values())
 
 
-def doubtful_tensors(tensors: Mapping[str, TensorReport]) -> Iterable[TensorReport]:
-    """Return the reports of all tensors that are not proved, and perhaps of others."""
-    return tensors.doubtful() if isinstance(tensors, CountedTensors) else tensors.values()
+def doubtful_names(tensors: Mapping[str, TensorReport]) -> set[str]:
+    """Return the names of the tensors that are not proved."""
+    if isinstance(tensors, CountedTensors):
+        return tensors.doubtful_names()
+    return {name for name, tensor in tensors.items() if not tensor.status.proved}
 
 
 def _advise(report: Report) -> str:

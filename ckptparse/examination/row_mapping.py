@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, MutableMapping
 from typing import NoReturn, TypeVar
 
 __all__ = ["RowMapping"]
@@ -79,6 +79,10 @@ class RowMapping(MutableMapping[str, T]):
         """Return the row of a name; None if its value is held, or there is none."""
         found = self._rows.get(name, _HELD)
         return None if found == _HELD else found
+
+    def doubtful_names(self, rows: Container[int]) -> list[str]:
+        """Return the names of values that are held, or that are some of the rows, in order."""
+        return [name for name, row in self._rows.items() if row == _HELD or row in rows]
 
     def rows(self) -> dict[str, int]:
         """Return the rows of the names whose values are not held."""

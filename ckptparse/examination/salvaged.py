@@ -18,6 +18,7 @@ from ckptparse.table.format import TRAILER_SIZE, decompress_block
 
 __all__ = [
     "ENTRY_BYTES",
+    "FAILED_BYTES",
     "INDEX_CODES",
     "LEGACY_CODES",
     "ROW_BYTES",
@@ -34,6 +35,8 @@ __all__ = [
 
 ENTRY_BYTES = 3000
 """What an entry takes with all that is found out about its tensor, measured: 2.9 kB."""
+FAILED_BYTES = 800
+"""What a row takes more if its tensor has failed: what was found, and the sentence about it."""
 ROW_BYTES = 400
 """What one takes that stays a row of columns, measured: 290 bytes."""
 

@@ -59,9 +59,7 @@ class SoundRows:
     @property
     def patches(self) -> tuple[PatchedRange, ...]:
         """What was corrected in the blocks of the index that hold rows."""
-        stops = np.array([block.stop for block in self.plain.blocks], np.int64)
-        used = distinct(np.searchsorted(stops, self.numbers, side="right"))
-        return tuple(patch for number in used for patch in self.plain.blocks[number].patches)
+        return self.plain.patches_of(self.numbers)
 
     @property
     def paths(self) -> Iterable[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +13,11 @@ import numpy.typing as npt
 
 from ckptparse.errors import PermissionDeniedError
 from ckptparse.examination.around import fingerprint_problems, graph_problems, state_problems
-from ckptparse.examination.case import Case, CheckedTensor, Part, SoundTensors
+from ckptparse.examination.case import Case, CheckedTensor, Part
 from ckptparse.examination.check import Check
+from ckptparse.examination.failed_rows import FailedRows
 from ckptparse.examination.index_view import OBJECT_GRAPH
-from ckptparse.examination.plain_rows import PlainRows
+from ckptparse.examination.outcome import Span
 from ckptparse.examination.readers import DataFile
 from ckptparse.examination.report import (
     ExaminedTensors,
@@ -28,7 +30,7 @@ from ckptparse.examination.report import (
 from ckptparse.filenames import is_data_file, shard_path
 from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, Problem, Severity, Status
-from ckptparse.text import count
+from ckptparse.text import clean, count
 
 __all__ = ["make_report", "sort_names", "sort_problems"]
 
@@ -59,8 +61,7 @@ def make_report(
     for view in case.views:
         files.update(view.files)
     found += _shard_problems(case, files)
-    for checked in case.tensors.held.values():
-        found += _iter_tensor_problems(checked)
+    found += _iter_tensors_problems(case)
     found += _iter_orphan_problems(case)
     found += _iter_graph_problems(case, graph)
     found += state_problems(case.survey, case.context)
@@ -84,19 +85,24 @@ def _report_tensors(case: Case) -> Mapping[str, TensorReport]:
     order = sort_names(name for name in case.tensors if name != OBJECT_GRAPH)
     if case.sound is None:
         return {name: case.tensors[name].report() for name in order}
-    make = SoundReports(case.sound.plain)
+    make = RowReports(case.tensors.make)
     tensors = case.tensors.remade(make, lambda _, one: one.report(), order)
-    return ExaminedTensors(tensors, {Status.VERIFIED: len(case.sound.names)})
+    statuses = Counter({Status.VERIFIED: len(case.sound.names)})
+    if case.failed is None:
+        return ExaminedTensors(tensors, statuses)
+    statuses.update(case.failed.statuses())
+    numbers = np.flatnonzero(~case.failed.good).tolist()
+    return ExaminedTensors(tensors, statuses, [case.failed.names[one] for one in numbers])
 
 
 @dataclass(frozen=True, slots=True)
-class SoundReports:
-    """Makes the reports of rows that are sound."""
+class RowReports:
+    """Makes the reports of rows."""
 
-    rows: PlainRows
+    make: Callable[[str, int], CheckedTensor]
 
     def __call__(self, name: str, row: int) -> TensorReport:
-        return SoundTensors(self.rows)(name, row).report()
+        return self.make(name, row).report()
 
 
 def sort_names(names: Iterable[str]) -> list[str]:
@@ -173,18 +179,21 @@ def _shard_problems(case: Case, files: dict[str, FileReport]) -> list[Problem]:
         if part.payload is not None and part.payload.file.path not in files:
             held[part.payload.file.path].append(part)
     used = (path for path in _used_paths(case, held) if path not in files)
+    order = None if case.failed is None else _Order.of(case, case.failed)
     for path in dict.fromkeys([*_expected_paths(case), *used]):
         parts = held.get(path, [])
-        stored = _stored_in(case, path, parts)
+        stored = _stored_in(case, path, parts, order)
         size = case.files.size(DataFile(path))
         files[path] = FileReport(path, "shard", size, tuple(_map_shard(stored, size)))
+        failed = 0 if case.failed is None else len(case.failed.of_path(path))
         failure = case.files.failure(DataFile(path))
         if failure is not None and _is_something(case, path):
             problems.append(Problem.of("file.unreadable", path, failure.message))
         elif size is None:
-            problems.append(_missing_shard(parts, path))
+            problems.append(_missing_shard(case, parts, path))
         else:
-            in_use = bool(parts) or (case.sound is not None and len(case.sound.rows_of(path)) > 0)
+            in_use = bool(parts) or failed > 0
+            in_use |= case.sound is not None and len(case.sound.rows_of(path)) > 0
             problems += _iter_layout_problems(path, stored, size, used=in_use)
     for path in case.survey.data_files.values():
         if path not in files:
@@ -203,6 +212,10 @@ def _used_paths(case: Case, held: Mapping[str, Sequence[Part]]) -> list[str]:
             number = numbers.get(name.tensor, len(numbers))
             path = part.payload.file.path
             first[path] = min(first.get(path, number), number)
+    failed = case.failed
+    for path in () if failed is None else failed.paths:
+        number = numbers["" if failed is None else failed.first_name(path)]
+        first[path] = min(first.get(path, number), number)
     return sorted(first, key=lambda path: first[path])
 
 
@@ -211,17 +224,47 @@ class _Stored(NamedTuple):
 
     Attributes:
         start, stop: Where they lie.
-        check: What checking the payload found; None if all are sound.
+        number: The place of its tensor in the index.
+        kind: What the map calls them.
+        zeros: How many of them lie in runs of zeros, if the payload is damaged.
+        holes: Gives these runs.
     """
 
     start: int
     stop: int
-    check: Check | None
+    number: int = 0
+    kind: str = "verified"
+    zeros: int = 0
+    holes: Callable[[], Sequence[Span]] = tuple
 
 
-def _stored_in(case: Case, path: str, held: Sequence[Part]) -> list[_Stored]:
+class _Order(NamedTuple):
+    """The places of tensors in the index, if some of them are rows that have failed.
+
+    Attributes:
+        parts: Those of parts that are held, by the identity of these.
+        rows: Those of the rows.
+    """
+
+    parts: Mapping[int, int]
+    rows: Sequence[int]
+
+    @classmethod
+    def of(cls, case: Case, failed: FailedRows) -> _Order:
+        """Number all tensors."""
+        numbers = {name: number for number, name in enumerate(case.tensors)}
+        parts = {id(part): numbers.get(name.tensor, 0) for name, part in case.held_parts()}
+        return cls(parts, [numbers[name] for name in failed.names])
+
+
+def _stored_in(case: Case, path: str, held: Sequence[Part], order: _Order | None) -> list[_Stored]:
     """Return what payloads have of a data file, by offset."""
-    own = [_stored(part) for part in held if part.payload is not None and part.payload.size]
+    places = {} if order is None else order.parts
+    own = [
+        _stored(part, places.get(id(part), 0))
+        for part in held
+        if part.payload is not None and part.payload.size
+    ]
     own.sort(key=lambda one: one.start)
     if case.sound is None:
         return own
@@ -231,17 +274,38 @@ def _stored_in(case: Case, path: str, held: Sequence[Part]) -> list[_Stored]:
         every = (part for _, part in case.parts() if part.payload and part.payload.size)
         own = [_stored(part) for part in every if part.payload and part.payload.file.path == path]
         return sorted(own, key=lambda one: one.start)
+    if order is not None:
+        own += _stored_rows(case, path, order)
+        own.sort(key=lambda one: (one.start, one.number))
     cuts = np.flatnonzero(starts[1:] != stops[:-1]) + 1
     lows = np.concatenate((starts[:1], starts[cuts])).tolist()
     highs = np.concatenate((stops[cuts - 1], stops[-1:])).tolist()
-    own += [_Stored(low, high, None) for low, high in zip(lows, highs, strict=True)]
+    own += [_Stored(low, high) for low, high in zip(lows, highs, strict=True)]
     return sorted(own, key=lambda one: one.start)
 
 
-def _stored(part: Part) -> _Stored:
+def _stored(part: Part, number: int = 0) -> _Stored:
     payload = part.payload
     start, stop = (0, 0) if payload is None else (payload.offset, payload.end)
-    return _Stored(start, stop, part.check)
+    holes = part.check.holes
+    zeros = sum(high - low for low, high in holes)
+    kind = _KINDS.get(part.check.status, "bad")
+    return _Stored(start, stop, number, kind, zeros, lambda: holes)
+
+
+def _stored_rows(case: Case, path: str, order: _Order) -> Iterator[_Stored]:
+    """Iterate over what rows have of a data file that have failed, or overlap others."""
+    failed = case.failed
+    if failed is None:
+        return
+    numbers = failed.of_path(path)
+    numbers = numbers[failed.sizes[numbers] > 0]
+    columns = (numbers, failed.starts[numbers], failed.sizes[numbers], failed.zeros[numbers])
+    kinds = [_KINDS.get(status, "bad") for status in failed.statuses_of(numbers)]
+    rows = zip(*(column.tolist() for column in columns), kinds, strict=True)
+    for number, start, size, zeros, kind in rows:
+        holes = partial(failed.holes, number)
+        yield _Stored(start, start + size, order.rows[number], kind, zeros, holes)
 
 
 def _overlaps(one: _Stored, starts: IntColumn, stops: IntColumn) -> bool:
@@ -259,11 +323,14 @@ def _expected_paths(case: Case) -> list[str]:
     return [shard_path(case.survey.prefix, number, shards) for number in range(shards)]
 
 
-def _missing_shard(parts: Sequence[Part], path: str) -> Problem:
-    if parts:
-        total = sum(part.payload.size for part in parts if part.payload)
+def _missing_shard(case: Case, parts: Sequence[Part], path: str) -> Problem:
+    number, total = len(parts), sum(part.payload.size for part in parts if part.payload)
+    if case.failed is not None:
+        number += len(case.failed.of_path(path))
+        total += case.failed.size_of(path)
+    if number:
         message = (
-            f"the file is not there; the index expects {count(len(parts), 'tensor')} in it, "
+            f"the file is not there; the index expects {count(number, 'tensor')} in it, "
             f"{count(total, 'byte')}"
         )
         return Problem.of("shard.missing", path, message)
@@ -287,11 +354,13 @@ def _iter_layout_problems(
         used: Whether any tensor is in it, if only one without bytes.
     """
     end = 0
+    shared: set[int] = set()
     for one in stored:
         if one.start > end:
             message = f"no tensor uses the {one.start - end} bytes at offset {end}"
             yield Problem.of("shard.gap", path, message)
-        if one.start < end:
+        if one.start < end and one.start not in shared:
+            shared.add(one.start)
             message = f"two tensors use the bytes at offset {one.start}"
             yield Problem.of("shard.overlap", path, message)
         end = max(end, one.stop)
@@ -301,8 +370,7 @@ def _iter_layout_problems(
     if used and size > end:
         message = f"the last tensor ends at byte {end}, and {size - end} bytes follow it"
         yield Problem.of("shard.trailing", path, message)
-    checks = [one.check for one in stored if one.check is not None]
-    holes = sum(stop - start for check in checks for start, stop in check.holes)
+    holes = sum(one.zeros for one in stored)
     if holes:
         message = f"{holes} bytes of damaged tensors are in runs of zeros"
         yield Problem.of("shard.zeros", path, message)
@@ -316,30 +384,31 @@ def _map_shard(stored: Sequence[_Stored], size: int | None) -> Iterator[FileRang
         if one.start > position:
             ranges.append(FileRange(position, one.start, "unreferenced"))
         first = max(one.start, position)
-        if one.check is None:
-            ranges.append(FileRange(first, one.stop, "verified"))
-        else:
-            ranges += _map_payload(first, one.start, one.stop, one.check)
+        if first < one.stop:
+            ranges += _map_payload(first, one)
         position = max(position, one.stop)
     if size is not None and position < size:
         ranges.append(FileRange(position, size, "unreferenced"))
     yield from _join(_cut(ranges, size or 0))
 
 
-def _map_payload(first: int, start: int, stop: int, check: Check) -> list[FileRange]:
-    kind = {
-        Status.VERIFIED: "verified",
-        Status.UNVERIFIED: "unverified",
-        Status.PARTIAL: "unverified",
-    }.get(check.status, "bad")
-    ranges: list[FileRange] = []
+_KINDS = {
+    Status.VERIFIED: "verified",
+    Status.UNVERIFIED: "unverified",
+    Status.PARTIAL: "unverified",
+}
+"""What the map of a file calls the bytes of a payload of a status; of others they are bad."""
+
+
+def _map_payload(first: int, one: _Stored) -> Iterator[FileRange]:
     position = first
-    for hole_start, hole_stop in check.holes:
-        low, high = max(position, start + hole_start), start + hole_stop
+    for hole_start, hole_stop in one.holes():
+        low, high = max(position, one.start + hole_start), one.start + hole_stop
         if low < high:
-            ranges += [FileRange(position, low, kind), FileRange(low, high, "zeros")]
+            yield FileRange(position, low, one.kind)
+            yield FileRange(low, high, "zeros")
             position = high
-    return [*ranges, FileRange(position, stop, kind)]
+    yield FileRange(position, one.stop, one.kind)
 
 
 def _cut(ranges: list[FileRange], size: int) -> Iterator[FileRange]:
@@ -374,6 +443,37 @@ def _add_unused(case: Case, path: str, role: str, files: dict[str, FileReport]) 
 # --------------------------------------------------------------------------------------- tensors
 
 
+def _iter_tensors_problems(case: Case) -> Iterator[Problem]:
+    """Iterate over what is wrong with tensors, in the order of the index."""
+    failed = case.failed
+    if failed is None:
+        for checked in case.tensors.held.values():
+            yield from _iter_tensor_problems(checked)
+        return
+    told = _problems_of_rows(failed)
+    for name in case.tensors.doubtful_names(failed.numbers):
+        held = case.tensors.held.get(name)
+        if held is not None:
+            yield from _iter_tensor_problems(held)
+        elif name in told:
+            yield told[name]
+
+
+def _problems_of_rows(failed: FailedRows) -> dict[str, Problem]:
+    """Return what is wrong with rows that have failed, by name."""
+    numbers = np.flatnonzero(~failed.good)
+    # A sentence that was found later is about many rows, and names files.
+    cleaned = {note: clean(note) for note in failed.said}
+    codes = failed.codes_of(numbers, _code_of_status)
+    rows = zip(numbers.tolist(), codes, failed.notes_of(numbers), strict=True)
+    return {
+        failed.names[number]: Problem(
+            code, Severity.ERROR, failed.names[number], cleaned.get(note, note)
+        )
+        for number, code, note in rows
+    }
+
+
 def _iter_tensor_problems(checked: CheckedTensor) -> Iterator[Problem]:
     if checked.layout is not None:
         yield Problem.of("slice.layout", checked.name, checked.layout)
@@ -389,13 +489,18 @@ def _code_of(check: Check) -> str | None:
         return None
     if check.code is not None:
         return check.code
-    if check.cause in _CODES and check.cause is not None:
-        if check.cause is Cause.ENTRY and check.status is Status.CORRUPT:
+    return _code_of_status(check.status, check.cause, there=check.computed is not None)
+
+
+def _code_of_status(status: Status, cause: Cause | None, *, there: bool) -> str:
+    """Return the code of what is not verified; `there` tells whether a checksum was computed."""
+    if cause in _CODES and cause is not None:
+        if cause is Cause.ENTRY and status is Status.CORRUPT:
             return "tensor.checksum"
-        return _CODES[check.cause]
-    if check.status is Status.MISSING:
+        return _CODES[cause]
+    if status is Status.MISSING:
         return "tensor.missing"
-    return "tensor.checksum" if check.computed is not None else "tensor.decode"
+    return "tensor.checksum" if there else "tensor.decode"
 
 
 def _iter_orphan_problems(case: Case) -> Iterator[Problem]:

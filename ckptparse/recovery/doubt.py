@@ -10,16 +10,18 @@ zeros, or a constant.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
+
+import numpy as np
 
 from ckptparse.dtypes import item_size
 from ckptparse.examination.case import Case, Part
 from ckptparse.examination.check import fits
 from ckptparse.examination.payload import Form, Payload
-from ckptparse.examination.places import Place, is_telling
+from ckptparse.examination.places import Place, are_telling, is_telling
 from ckptparse.examination.plausibility import has_magnitudes, is_plausible
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.problems import Cause, Status
@@ -58,11 +60,36 @@ def find_doubted(case: Case, places: Mapping[DataFile, Sequence[Place]]) -> froz
                 mine.count(payload, whole=whole)
         elif mine.small_looked_at < _MOST_LOOKED_AT:
             mine.count_small(_look_at_value(part, payload, places, case.files))
+    _count_rows(case, places, votes)
     doubted = {file for file, mine in votes.items() if mine.doubt and not _is_copy(case, file)}
     if doubted:
         # All files have one index: nothing shows that it is about one in which no tensor is whole.
         doubted |= _unshown(case)
     return frozenset(doubted)
+
+
+def _count_rows(
+    case: Case, places: Mapping[DataFile, Sequence[Place]], votes: dict[DataFile, _Votes]
+) -> None:
+    """Look at tensors that are rows, too, if not enough others were looked at."""
+    failed = case.failed
+    if failed is None:
+        return
+    is_open = failed.wrong & ~failed.has_cause(*_EXPLAINED)
+    for path in failed.paths:
+        mine = failed.of_path(path)
+        mine = mine[is_open[mine]]
+        telling = are_telling(failed.plain, failed.rows[mine])
+        known = votes[DataFile(path)] if len(mine) else _Votes()
+        for _, part in case.failed_parts(mine[telling][: _MOST_LOOKED_AT - known.looked_at]):
+            if part.payload is not None:
+                near = known.floats < _SHIFTED
+                whole = _looks_whole(part, part.payload, places, case.files, near=near)
+                known.count(part.payload, whole=whole)
+        small = mine[~telling][: _MOST_LOOKED_AT - known.small_looked_at]
+        for _, part in case.failed_parts(small):
+            if part.payload is not None:
+                known.count_small(_look_at_value(part, part.payload, places, case.files))
 
 
 def _unshown(case: Case) -> set[DataFile]:
@@ -74,17 +101,18 @@ def _unshown(case: Case) -> set[DataFile]:
         and part.check.status is Status.VERIFIED
         and is_telling(part.payload)
     }
-    return {
-        file
-        for file in case.payload_files() - shown
-        if not any(map(is_telling, _sound(case, file)))
-    }
+    return {file for file in case.payload_files() - shown if not _shows(case, file)}
 
 
-def _sound(case: Case, file: DataFile) -> Iterator[Payload]:
-    """Iterate over the payloads of a file that are sound."""
-    if case.sound is not None and file.undo is None:
-        yield from case.sound.payloads_of(file.path)
+def _shows(case: Case, file: DataFile) -> bool:
+    """Tell whether a row of a file is whole that hardly another file has."""
+    if case.sound is None or file.undo is not None:
+        return False
+    rows = case.sound.rows_of(file.path)
+    if case.failed is not None:
+        mine = case.failed.of_path(file.path)
+        rows = np.concatenate((rows, case.failed.rows[mine[case.failed.good[mine]]]))
+    return bool(are_telling(case.sound.plain, rows).any())
 
 
 def _own(places: Mapping[DataFile, Sequence[Place]], file: DataFile) -> list[Place]:
@@ -96,7 +124,7 @@ def _is_copy(case: Case, file: DataFile) -> bool:
     """Tell whether a file was written over with another data file of the same save."""
     others = (
         part.payload
-        for _, part in case.parts()
+        for _, part in case.whole_parts()
         if part.payload is not None
         and part.payload.file != file
         and part.check.status is Status.VERIFIED

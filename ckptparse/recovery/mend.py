@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ckptparse.errors import CheckpointError
+from ckptparse.examination.case import ATTEMPT_BYTES
 from ckptparse.examination.check import Check
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.outcome import (
@@ -40,10 +41,8 @@ from ckptparse.recovery.seams import Seams, offer_torn, offer_unplaced
 from ckptparse.recovery.siblings import Siblings
 from ckptparse.recovery.splices import Splices
 
-__all__ = ["Mender", "as_verified"]
+__all__ = ["Mender", "as_verified", "untried"]
 
-_ATTEMPT_BYTES = 1 << 14
-"""Bytes of a tensor that one attempt is reckoned for."""
 _NOT_TRIED = "no repair was tried, since more is damaged than Limits.attempts allows"
 
 
@@ -77,7 +76,7 @@ class Mender:
             held: Bytes of all files: how much work is reasonable.
         """
         self._files = files
-        self._left = files.context.limits.attempts + held // _ATTEMPT_BYTES
+        self._left = files.context.limits.attempts + held // ATTEMPT_BYTES
         self._matcher = matcher
         self._inferrer = inferrer
         self._offerer = offerer
@@ -85,6 +84,11 @@ class Mender:
         self._seams = seams
         self._splices = splices
         self._torn = torn
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether no more repairs are tried."""
+        return self._left <= 0
 
     def mend(self, name: PartName, payload: Payload | None, check: Check) -> Mended:
         """Get a payload back."""
@@ -97,7 +101,7 @@ class Mender:
         if check.status is Status.UNVERIFIED and not payload.in_damaged_block:
             return self._unverified(payload, check, confirmed)
         # Entries that share bytes make a small file cost as much as a large one.
-        self._left -= 1 + available_bytes(self._files, payload) // _ATTEMPT_BYTES
+        self._left -= 1 + available_bytes(self._files, payload) // ATTEMPT_BYTES
         if self._left < 0:
             return self._untried(payload, check)
         return self._best(name, payload, check, confirmed)
@@ -154,11 +158,9 @@ class Mender:
 
     def _untried(self, payload: Payload, check: Check) -> Mended:
         """Offer what takes no work, which is all bytes of a payload or none."""
-        note = f"{check.outcome.note or check.status}; {_NOT_TRIED}"
-        known = check.because(check.cause, note)
         if check.status is Status.UNVERIFIED:
-            return self._unverified(payload, known, None)
-        return withheld(payload, known)
+            return self._unverified(payload, _untried(check), None)
+        return untried(payload, check)
 
     # -- what needs no mending
 
@@ -279,6 +281,15 @@ class Mender:
 
     def _name(self, path: str) -> str:
         return self._files.context.storage.split(path)[1]
+
+
+def untried(payload: Payload, check: Check) -> Mended:
+    """Say of a payload that fails that nothing was tried, and offer no bytes."""
+    return withheld(payload, _untried(check))
+
+
+def _untried(check: Check) -> Check:
+    return check.because(check.cause, f"{check.outcome.note or check.status}; {_NOT_TRIED}")
 
 
 def as_verified(payload: Payload, check: Check, index: str) -> Mended:

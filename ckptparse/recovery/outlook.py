@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import check_tensors, open_case
 from ckptparse.examination.index_view import OBJECT_GRAPH
-from ckptparse.examination.report import Outlook, Report, doubtful_tensors
+from ckptparse.examination.report import Outlook, Report, count_statuses, doubtful_names
 from ckptparse.examination.verify import verify_path
 from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin
 from ckptparse.inventory.folders import Folders
@@ -71,7 +71,8 @@ def verify(
     if report.ok:
         return report
     size = sum(file.size or 0 for file in report.files.values())
-    damaged = sum(not tensor.status.proved for tensor in doubtful_tensors(report.tensors))
+    counts = count_statuses(report.tensors)
+    damaged = sum(number for status, number in counts.items() if not status.proved)
     if size <= _TRIED_BYTES and damaged <= _TRIED_TENSORS:
         return replace(report, outlook=_look_ahead(path, store, cache, limits))
     place, context = begin(path, store=store, cache=cache, limits=limits, lenient=True)
@@ -104,9 +105,13 @@ def _look_at_index(path: str, context: Context, report: Report) -> Outlook | Non
     with closing(case.files):
         if case.main is None:
             return None
-        listed = [one for one in case.main.tensors.values() if one.name != OBJECT_GRAPH]
-        known = {name for name, one in report.tensors.items() if one.status.proved}
-        fresh = [one for one in listed if one.name not in known]
+        listed = [name for name in case.main.tensors if name != OBJECT_GRAPH]
+        doubtful = doubtful_names(report.tensors)
+        fresh = [
+            case.main.tensors[name]
+            for name in listed
+            if name in doubtful or name not in report.tensors
+        ]
         statuses = [one.outcome().status for one in check_tensors(fresh, case)]
     proved = len(listed) - len(fresh) + statuses.count(Status.VERIFIED)
     complete = case.main.complete

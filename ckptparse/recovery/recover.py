@@ -69,7 +69,7 @@ from ckptparse.recovery.rebuild.view import rebuild
 from ckptparse.recovery.result import HELD, RecoveredTensor, Recovery
 from ckptparse.recovery.seams import Seams
 from ckptparse.recovery.siblings import Siblings
-from ckptparse.recovery.sound import SoundMended, SoundRecovered, explained
+from ckptparse.recovery.sound import RowMended, RowRecovered, explained
 from ckptparse.recovery.splices import Splices
 from ckptparse.recovery.untouched import leave_untouched
 from ckptparse.recovery.workers import CALLER, Workers
@@ -335,32 +335,51 @@ def _held(case: Case) -> int:
 
 def _count_damaged(case: Case) -> Counter[DataFile]:
     """Count the payloads of each data file whose bytes are there and whose checksum disagrees."""
-    return Counter(
+    found = Counter(
         part.payload.file
         for checked in case.tensors.held.values()
         for part in checked.parts
         if part.payload is not None and part.is_lost and part.check.computed is not None
     )
+    failed = case.failed
+    for path in failed.paths if failed is not None else ():
+        if failed is not None:
+            wrong = failed.wrong[failed.of_path(path)]
+            found[DataFile(path)] += int(np.count_nonzero(wrong))
+    return found
 
 
 def _count_integers(case: Case) -> int:
     """Count the lost payloads that are one 8-byte integer."""
-    return sum(
+    held = sum(
         part.payload is not None
         and part.is_lost
         and part.payload.size == 8
         and part.payload.data_type in INTEGERS
         for _, part in case.held_parts()
     )
+    failed = case.failed
+    if failed is None:
+        return held
+    mine = ~failed.good & (failed.sizes == 8) & np.isin(failed.data_types, INTEGERS)
+    return held + int(np.count_nonzero(mine))
 
 
 def _mend_all(case: Case, mender: Mender) -> RowMapping[MendedTensor]:
-    """Mend every tensor; those that are sound are made when they are asked for."""
+    """Mend every tensor; those that stay rows are made when they are asked for."""
     if case.sound is None:
         return RowMapping.of({name: _mend(one, mender, case) for name, one in case.tensors.items()})
-    plain = case.sound.plain
-    make = SoundMended(plain, case.context.storage.split(plain.index)[1])
-    return case.tensors.remade(make, lambda _, one: _mend(one, mender, case))
+    plain, tensors, failed = case.sound.plain, case.tensors, case.failed
+    index = case.context.storage.split(plain.index)[1]
+    held = {}
+    for name in tensors.doubtful_names({} if failed is None else failed.numbers):
+        row = tensors.row(name)
+        number = None if failed is None or row is None else failed.number(row)
+        if failed is None or number is None or not (failed.good[number] or mender.is_exhausted):
+            held[name] = _mend(tensors[name], mender, case)
+    make = RowMended(plain, tensors.make, index)
+    rows = {name: row for name, row in tensors.rows().items() if name not in held}
+    return RowMapping.arranged(make, tensors, rows, held)
 
 
 def _mend(checked: CheckedTensor, mender: Mender, case: Case) -> MendedTensor:
@@ -444,9 +463,9 @@ def _make_recovery(
         found = describe_tensor(one, context, opened)
         return found if found is not None and found.status in HELD else None
 
-    left_out = _without_type(case)
+    left_out = _without_type(case) | _not_got_back(mended, case)
     order = [name for name in report.tensors if name not in left_out]
-    held = mended.remade(SoundRecovered(mended, context, opened), describe, order)
+    held = mended.remade(RowRecovered(mended, context, opened), describe, order)
     alternatives = {
         name: tuple(filter(None, (describe_tensor(one, context, opened) for one in these)))
         for name, these in rivals.items()
@@ -456,14 +475,27 @@ def _make_recovery(
 
 
 def _without_type(case: Case) -> set[str]:
-    """Return the names of sound tensors whose elements no array can hold here."""
+    """Return the names of rows whose elements no array can hold here."""
     if case.sound is None:
         return set()
     kinds = case.sound.plain.columns.data_types[case.sound.numbers]
     odd = [kind for kind in distinct(kinds) if not has_dtype(kind)]
-    if not odd:
+    found = {case.sound.name_of(row) for row in case.sound.numbers[np.isin(kinds, odd)].tolist()}
+    if case.failed is not None:
+        kinds = case.failed.data_types
+        odd = [kind for kind in distinct(kinds) if not has_dtype(kind)]
+        numbers = np.flatnonzero(np.isin(kinds, odd)).tolist()
+        found.update(case.failed.names[number] for number in numbers)
+    return found
+
+
+def _not_got_back(mended: RowMapping[MendedTensor], case: Case) -> set[str]:
+    """Return the names of rows of which no repair was tried."""
+    failed = case.failed
+    if failed is None:
         return set()
-    return {case.sound.name_of(row) for row in case.sound.numbers[np.isin(kinds, odd)].tolist()}
+    names = (failed.names[number] for number in np.flatnonzero(~failed.good).tolist())
+    return {name for name in names if name not in mended.held}
 
 
 def _reports_of(
@@ -471,12 +503,22 @@ def _reports_of(
 ) -> Mapping[str, TensorReport]:
     """Return the reports of mended tensors, in the order of those before."""
     make = mended.make
-    if not isinstance(make, SoundMended) or case.sound is None:
+    if not isinstance(make, RowMended) or case.sound is None:
         return {name: mended[name].report for name in report.tensors}
     tensors = mended.remade(make.report, lambda _, one: one.report, report.tensors)
-    corrected = int(np.count_nonzero(make.rows.chances(case.sound.numbers)))
-    statuses = {Status.CORRECTED: corrected, Status.VERIFIED: len(case.sound.names) - corrected}
-    return ExaminedTensors(tensors, statuses)
+    whole, statuses, lost = case.sound.numbers, Counter[Status](), set[str]()
+    if case.failed is not None:
+        tried = np.array([name in mended.held for name in case.failed.names], np.bool_)
+        left = case.failed.take(~tried)
+        whole = np.concatenate((whole, left.rows[left.good]))
+        lost = {left.names[number] for number in np.flatnonzero(~left.good).tolist()}
+        for status, number in left.statuses().items():
+            # Of what is there in part nothing is offered untried.
+            statuses[Status.CORRUPT if status is Status.PARTIAL else status] += number
+        del statuses[Status.VERIFIED]
+    corrected = int(np.count_nonzero(make.rows.chances(whole)))
+    statuses += Counter({Status.CORRECTED: corrected, Status.VERIFIED: len(whole) - corrected})
+    return ExaminedTensors(tensors, statuses, lost)
 
 
 def _patched_files(
@@ -484,8 +526,9 @@ def _patched_files(
 ) -> dict[str, FileReport]:
     """Return the maps of the files, with the bytes that were replaced."""
     spans: dict[str, list[Span]] = defaultdict(list)
-    for known in case.sound.patches if case.sound is not None else ():
-        spans[known.path].append((known.offset, known.offset + known.size))
+    for rows in (case.sound, case.failed):
+        for known in rows.patches if rows is not None else ():
+            spans[known.path].append((known.offset, known.offset + known.size))
     for part in (part for one in mended.held.values() for part in one.parts):
         if part.part.payload is not None:
             for known in part.part.payload.patches:

@@ -119,6 +119,8 @@ class Seams:
         if sound is not None:
             starts, stops = sound.spans_of(file.path)
             yield from map(_Whole, starts.tolist(), stops.tolist())
+        if file.undo is None:
+            yield from self._iter_failed(file, shifts)
         for _, part in self._case.held_parts():
             payload = part.payload
             if payload is None or payload.file != file or not payload.size:
@@ -130,6 +132,24 @@ class Seams:
                 delta = next(found, None)
                 if delta is not None:
                     yield _Whole(payload.offset, payload.end, delta)
+
+    def _iter_failed(self, file: DataFile, shifts: Sequence[Place]) -> Iterator[_Whole]:
+        """Iterate over whole payloads among rows that share their bytes, or lie elsewhere."""
+        failed = self._case.failed
+        if failed is None:
+            return
+        mine = failed.of_path(file.path)
+        mine = mine[failed.sizes[mine] > 0]
+        starts, stops = failed.starts[mine], failed.starts[mine] + failed.sizes[mine]
+        good = failed.good[mine]
+        yield from map(_Whole, starts[good].tolist(), stops[good].tolist())
+        left = np.flatnonzero(failed.has_cause(Cause.SHIFTED)[mine])
+        for place in shifts:
+            there = place.hold_rows(self._case.files, failed, mine[left])
+            rows = left[there]
+            for start, stop in zip(starts[rows].tolist(), stops[rows].tolist(), strict=True):
+                yield _Whole(start, stop, place.delta)
+            left = left[~there]
 
 
 def _own(found: Iterable[_Whole]) -> list[_Whole]:

@@ -1,23 +1,27 @@
-"""Tensors of a damaged checkpoint of which nothing is wrong: they are mended when asked for."""
+"""Tensors of a damaged checkpoint that are rows of columns: they are mended when asked for.
+
+They are those of which nothing is wrong, and those of which no repair is tried.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from ckptparse.examination.case import SoundTensors
+from ckptparse.examination.case import CheckedTensor
 from ckptparse.examination.outcome import PatchedRange
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.examination.report import TensorReport
 from ckptparse.files.context import Context
+from ckptparse.problems import Status
 from ckptparse.recovery.loading import MendedPart, MendedTensor, describe_tensor
-from ckptparse.recovery.mend import as_verified
+from ckptparse.recovery.mend import as_verified, untried
 from ckptparse.recovery.mended import Mended
 from ckptparse.recovery.opened import OpenedFiles
 from ckptparse.recovery.result import RecoveredTensor
 
-__all__ = ["SoundMended", "SoundRecovered", "explained"]
+__all__ = ["RowMended", "RowRecovered", "explained"]
 
 
 def explained(found: Mended, payload: Payload, replaced: tuple[PatchedRange, ...]) -> Mended:
@@ -30,23 +34,29 @@ def explained(found: Mended, payload: Payload, replaced: tuple[PatchedRange, ...
 
 
 @dataclass(frozen=True, slots=True)
-class SoundMended:
-    """Makes mended tensors of rows that are sound.
+class RowMended:
+    """Makes mended tensors of rows.
 
     Attributes:
         rows: The rows.
+        check: Makes what checking one of them found.
         index: The name of the index, without its directory.
     """
 
     rows: PlainRows
+    check: Callable[[str, int], CheckedTensor]
     index: str
 
     def __call__(self, name: str, row: int) -> MendedTensor:
         """Make one."""
-        checked = SoundTensors(self.rows)(name, row)
+        checked = self.check(name, row)
         (part,) = checked.parts
         payload = self.rows.payload(row)
-        mended = explained(as_verified(payload, part.check, self.index), payload, ())
+        whole = part.check.status is Status.VERIFIED
+        found = (
+            as_verified(payload, part.check, self.index) if whole else untried(payload, part.check)
+        )
+        mended = explained(found, payload, ())
         known = replace(checked.report(), outcome=mended.outcome)
         return MendedTensor(checked, (MendedPart(part, mended),), known)
 
@@ -56,8 +66,8 @@ class SoundMended:
 
 
 @dataclass(frozen=True, slots=True)
-class SoundRecovered:
-    """Makes what the caller gets of rows that are sound."""
+class RowRecovered:
+    """Makes what the caller gets of rows."""
 
     mended: Mapping[str, MendedTensor]
     context: Context

@@ -12,6 +12,8 @@ Three signs together tell a splice:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ckptparse.dtypes import item_size
@@ -60,11 +62,18 @@ class Splices:
                 and not known.has_all(view, path)
                 and any(
                     self._is_other(*one)
-                    for one in self._case.held_parts()
+                    for one in self._iter_parts(payload)
                     if _is_in(one[1], payload)
                 )
             )
         return self._known[key]
+
+    def _iter_parts(self, payload: Payload) -> Iterator[tuple[PartName, Part]]:
+        """Iterate over parts that are held, and over rows of the block that describes a payload."""
+        yield from self._case.held_parts()
+        failed = self._case.failed
+        if failed is not None and payload.block is not None:
+            yield from self._case.failed_parts(failed.in_block(payload.block))
 
     def _is_other(self, name: PartName, part: Part) -> bool:
         """Tell whether a tensor that fails looks whole, and is not the other save's, damaged."""

@@ -273,6 +273,20 @@ def test_beyond_the_attempts_that_are_allowed_tensors_are_reported_and_not_tried
     assert sum("Limits.attempts" in (note or "") for note in notes) == 17
 
 
+def test_very_many_tensors_that_fail_over_the_same_bytes_cost_little(tmp_path: Path) -> None:
+    size = 1 << 16
+    entries = [
+        (b"%07d" % number, b.Entry(b.FLOAT, (size // 4,), 0, number % 64, size, number + 1))
+        for number in range(50_000)
+    ]
+    pairs = [(b"", b.Header().to_bytes(1)), *((key, entry.to_bytes()) for key, entry in entries)]
+    (tmp_path / "m.index").write_bytes(b.table(pairs).data)
+    data = np.random.default_rng(0).normal(0, 0.1, size // 2).astype(np.float32)
+    (tmp_path / "m.data-00000-of-00001").write_bytes(data.tobytes())
+    found = attempt(tmp_path / "m", "verify", "recover")
+    assert found["verify"] == found["recover"] == "value"
+
+
 @pytest.mark.parametrize("place", ["block", "list"])
 def test_a_key_twice_is_an_error_for_who_reads_and_for_who_verifies(
     tmp_path: Path, place: str

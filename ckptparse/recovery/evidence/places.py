@@ -12,15 +12,19 @@ Each is a place like any other: the payloads there have their checksums.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from ckptparse.dtypes import item_size
+from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
 from ckptparse.examination.payload import Form, Payload
-from ckptparse.examination.places import NO_CHANCE, Place, is_telling
+from ckptparse.examination.places import NO_CHANCE, Place, are_telling, is_telling
 from ckptparse.examination.readers import DataFile
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
@@ -40,6 +44,11 @@ from ckptparse.recovery.stripes import Found, Stripes, find_stripes, try_stripes
 
 __all__ = ["Places", "find_places"]
 
+IntColumn = npt.NDArray[np.int64]
+_MOST_PIECES = 1 << 14
+"""Payloads that are sought, if nothing but the order of stripes is asked for; each takes 10 us."""
+_CHUNKS = 64
+"""Runs of small payloads beside each other that are chosen of more: each lies in stripes as one."""
 Places = dict[DataFile, list[Place]]
 
 _DATA_FILE = "v2-shard"
@@ -160,6 +169,10 @@ def _damaged_files(case: Case) -> list[DataFile]:
     for _, part in case.held_parts():
         if part.payload is not None and _is_lost(part.check.status):
             files[part.payload.file] = None
+    failed = case.failed
+    for path in failed.paths if failed is not None else ():
+        if failed is not None and not failed.good[failed.of_path(path)].all():
+            files[DataFile(path)] = None
     return list(files)
 
 
@@ -169,15 +182,39 @@ def _is_lost(status: Status) -> bool:
 
 def _payloads(case: Case, file: DataFile, *, lost: bool, places: Places) -> list[Payload]:
     """Return the payloads of a file by offset; with `lost`, only those not found anywhere yet."""
+    if not lost:
+        parts = (part.payload for _, part in case.parts_of(file))
+        found = [one for one in parts if one is not None and one.crc32c is not None]
+        return sorted(found, key=lambda payload: payload.offset)
+    found = [one for one in _held_payloads(case, file) if not _lies_somewhere(case, one, places)]
+    if case.failed is not None:
+        rows = _lost_rows(case, file, places)
+        found += [case.failed.payload(number) for number in rows.tolist()]
+    return sorted(found, key=lambda payload: payload.offset)
+
+
+def _held_payloads(case: Case, file: DataFile, *, lost: bool = True) -> list[Payload]:
+    """Return the payloads of a file that are objects and have a checksum; of `lost` ones only."""
     found = []
-    for _, part in case.held_parts() if lost else case.parts_of(file):
+    for _, part in case.held_parts():
         payload = part.payload
         if payload is None or payload.file != file or payload.crc32c is None:
             continue
-        if lost and (not _is_lost(part.check.status) or _lies_somewhere(case, payload, places)):
-            continue
-        found.append(payload)
-    return sorted(found, key=lambda payload: payload.offset)
+        if not lost or _is_lost(part.check.status):
+            found.append(payload)
+    return found
+
+
+def _lost_rows(case: Case, file: DataFile, places: Places) -> IntColumn:
+    """Return the rows of a file that are lost and were not found anywhere yet, by offset."""
+    failed = case.failed
+    if failed is None or file.undo is not None:
+        return np.zeros(0, np.int64)
+    rows = failed.of_path(file.path)
+    rows = rows[~failed.good[rows]]
+    for place in places.get(file, ()):
+        rows = rows[~place.hold_rows(case.files, failed, rows)]
+    return rows[np.argsort(failed.starts[rows], kind="stable")]
 
 
 def _lies_somewhere(case: Case, payload: Payload, places: Places) -> bool:
@@ -186,13 +223,17 @@ def _lies_somewhere(case: Case, payload: Payload, places: Places) -> bool:
 
 def _own_places(case: Case, file: DataFile, places: Places) -> Iterator[Place]:
     """Iterate over the file as it may have been before it was changed."""
-    lost = _payloads(case, file, lost=True, places=places)
-    if case.files.size(file) is None or not lost or file.undo is not None:
+    lost = _Lost(
+        case,
+        [one for one in _held_payloads(case, file) if not _lies_somewhere(case, one, places)],
+        _lost_rows(case, file, places),
+    )
+    if case.files.size(file) is None or not len(lost) or file.undo is not None:
         return
     source = case.files.source(file)
     for conversion in find_conversions(source):
         place = _place(DataFile(file.path, _Undone(conversion)), f"undoing {conversion.value}")
-        if any(place.holds(case.files, payload) for payload in lost):
+        if lost.size_in(place):
             yield place
             return
     returned = _restore(case, file, source)
@@ -203,25 +244,78 @@ def _own_places(case: Case, file: DataFile, places: Places) -> Iterator[Place]:
     yield from _striped(case, file, source, lost)
 
 
-def _striped(
-    case: Case, file: DataFile, source: Source, lost: Sequence[Payload]
-) -> Iterator[Place]:
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """The payloads of a file that are lost and were not found anywhere yet.
+
+    Attributes:
+        case: The checkpoint.
+        held: Those that are objects.
+        rows: The others, by their numbers in `Case.failed`.
+    """
+
+    case: Case
+    held: Sequence[Payload]
+    rows: IntColumn
+
+    def __len__(self) -> int:
+        return len(self.held) + len(self.rows)
+
+    @property
+    def size(self) -> int:
+        """How many bytes they have."""
+        failed = self.case.failed
+        size = sum(one.size for one in self.held)
+        return size if failed is None else size + sum(failed.sizes[self.rows].tolist())
+
+    @property
+    def smallest(self) -> Payload:
+        """The first of the smallest ones."""
+        failed = self.case.failed
+        found = list(self.held)
+        if failed is not None and len(self.rows):
+            found.append(failed.payload(int(self.rows[np.argmin(failed.sizes[self.rows])])))
+        return min(found, key=lambda one: (one.size, one.offset))
+
+    def size_in(self, place: Place) -> int:
+        """Return how many bytes those have that are in a place; one without bytes counts as one."""
+        files, failed = self.case.files, self.case.failed
+        size = sum(max(1, one.size) for one in self.held if place.holds(files, one))
+        if failed is None:
+            return size
+        there = self.rows[place.hold_rows(files, failed, self.rows)]
+        return size + int(np.maximum(1, failed.sizes[there]).sum())
+
+    def pieces(self) -> Iterator[tuple[int, int, int]]:
+        """Iterate over offset, size and checksum of those whose elements have one size."""
+        for one in self.held:
+            if one.form is Form.PLAIN:
+                yield one.offset, one.size, one.crc32c or 0
+        failed = self.case.failed
+        if failed is not None:
+            columns = (failed.starts, failed.sizes, failed.crcs)
+            yield from zip(*(column[self.rows].tolist() for column in columns), strict=True)
+
+
+def _striped(case: Case, file: DataFile, source: Source, lost: _Lost) -> Iterator[Place]:
     """Iterate over the order of stripes that makes most of the lost payloads agree."""
-    if sum(one.size for one in lost) <= _WORTH * case.size_of(file):
+    if lost.size <= _WORTH * case.size_of(file):
         return
-    everything = _payloads(case, file, lost=False, places={})
-    if _is_noise(source, min(lost, key=lambda one: one.size)):
+    if _is_noise(source, lost.smallest):
         # If these are no weights in this order, they are none in another.
         return
-    for find in (_stripes_of, _tried_stripes):
-        stripes = find(source, lost if find is _tried_stripes else everything)
+    for tried in (False, True):
+        stripes = (
+            _tried_stripes(source, lost.pieces())
+            if tried
+            else _stripes_of(source, _pieces_of(case, file))
+        )
         if stripes is None:
             continue
         undone = DataFile(file.path, _Reordered(stripes))
         method = f"putting stripes of {stripes.size} bytes in order"
         place = Place(undone, 0, Cause.SHIFTED, method, NO_CHANCE, EvidenceRule.REORDERED)
-        right = sum(one.size for one in lost if place.holds(case.files, one))
-        if 2 * right > sum(one.size for one in lost):
+        if 2 * lost.size_in(place) > lost.size:
             yield place
             return
 
@@ -258,13 +352,41 @@ def _restore(case: Case, file: DataFile, source: Source) -> tuple[int, ...]:
     return tuple(places)
 
 
-def _stripes_of(source: Source, payloads: Sequence[Payload]) -> Stripes | None:
-    """Return the order of stripes, if payloads are where stripes in another order put them."""
-    pieces = [
-        extents.Piece(payload.offset, payload.size, payload.crc32c or 0)
-        for payload in payloads
-        if payload.form is Form.PLAIN and is_telling(payload)
+def _pieces_of(case: Case, file: DataFile) -> list[extents.Piece]:
+    """Return the payloads of a file, by offset, that are neither small nor constant.
+
+    Of very many, some are chosen: large ones spread over the file, or small ones beside each other.
+    """
+    columns = [
+        (one.offset, one.size, one.crc32c or 0)
+        for one in _held_payloads(case, file, lost=False)
+        if one.form is Form.PLAIN and is_telling(one)
     ]
+    parts = [np.array(columns, np.int64).reshape(-1, 3)]
+    for rows in (case.sound, case.failed):
+        if rows is not None and not rows.plain.are_records:
+            known, numbers = rows.plain.columns, rows.rows_of(file.path)
+            numbers = numbers[are_telling(rows.plain, numbers)]
+            fields = (known.offsets[numbers], known.sizes[numbers], known.crcs[numbers])
+            parts.append(np.stack(fields, axis=1))
+    found = np.concatenate(parts)
+    found = found[np.argsort(found[:, 0], kind="stable")]
+    if len(found) > _MOST_PIECES:
+        found = _chosen(found)
+    return [extents.Piece(*one) for one in found.tolist()]
+
+
+def _chosen(pieces: IntColumn) -> IntColumn:
+    large = pieces[pieces[:, 1] >= extents.SMALLEST // 2]
+    if len(large) >= _CHUNKS:
+        return large[:: -(-len(large) // _MOST_PIECES)]
+    size = _MOST_PIECES // _CHUNKS
+    firsts = np.linspace(0, len(pieces) - size, _CHUNKS).astype(np.int64)
+    return pieces[distinct((firsts[:, None] + np.arange(size)).reshape(-1))]
+
+
+def _stripes_of(source: Source, pieces: Sequence[extents.Piece]) -> Stripes | None:
+    """Return the order of stripes, if payloads are where stripes in another order put them."""
     file = extents.DataFile(source.size, tuple(pieces))
     found: list[Found] = []
     for segment in extents.find_anchors(source, [file], extents.SMALLEST):
@@ -285,9 +407,8 @@ def _is_noise(source: Source, payload: Payload) -> bool:
     return judged.judged and suspect > _NOISE * size
 
 
-def _tried_stripes(source: Source, lost: Sequence[Payload]) -> Stripes | None:
-    plain = [one for one in lost if one.form is Form.PLAIN and one.end <= source.size]
-    return try_stripes(source, [(one.offset, one.size, one.crc32c or 0) for one in plain])
+def _tried_stripes(source: Source, lost: Iterable[tuple[int, int, int]]) -> Stripes | None:
+    return try_stripes(source, [one for one in lost if one[0] + one[1] <= source.size])
 
 
 def _in_image(

@@ -1,0 +1,227 @@
+"""Many tensors that fail stay rows of columns: the answers are those of objects."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import builder
+import numpy as np
+import pytest
+
+import ckptparse
+from ckptparse.examination.many_spans import checksums_of, find_zeros
+from ckptparse.examination.readers import DataFile, DataFiles, checksum_of, find_holes
+from ckptparse.files.context import begin
+
+COUNT = 60
+KINDS = ((builder.FLOAT, 4), (builder.INT64, 8), (builder.BOOL, 1), (builder.BFLOAT16, 2))
+
+
+def bundle(seed: int = 0, *, big: bool = False) -> builder.Bundle:
+    """Make tensors of several kinds and sizes in two data files."""
+    chosen = random.Random(1)
+    made = builder.Bundle(big=big)
+    rng = np.random.default_rng(seed)
+    for number in range(COUNT):
+        kind, width = chosen.choice(KINDS)
+        count = chosen.choice((0, 1, 2, 5, 40, 1500))
+        data = rng.normal(0, 0.05, max(1, count * width)).astype(np.float32).tobytes()
+        data = data[: count * width]
+        shard = chosen.choice((0, 0, 1))
+        offset = made.put(data, shard=shard)
+        entry = builder.Entry(kind, (count,), shard, offset, len(data), builder.masked_crc(data))
+        made.entries[b"t%03d" % number] = entry
+    made.add_sliced("wide", np.ones((6, 2), np.float32), builder.split_rows(6, 2, 2))
+    return made
+
+
+def wrong(made: builder.Bundle) -> None:
+    """State another checksum for two tensors in three."""
+    for number, name in enumerate(list(made.entries)[:COUNT]):
+        if number % 3:
+            made.change(name, crc=number + 1)
+
+
+def cut(made: builder.Bundle) -> None:
+    wrong(made)
+    del made.shards[0][len(made.shards[0]) // 3 :]
+
+
+def zeros(made: builder.Bundle) -> None:
+    for start, size in ((100, 3000), (9000, 9000), (30_000, 500)):
+        made.shards[0][start : start + size] = bytes(size)
+
+
+def shared(made: builder.Bundle) -> None:
+    """Let all lie over the same bytes; of a third these have the checksum."""
+    size = len(made.shards[0])
+    for number, name in enumerate(list(made.entries)[:COUNT]):
+        entry = made.entries[name]
+        assert isinstance(entry, builder.Entry)
+        made.change(name, shard=0, offset=number * 7 % (size - entry.size))
+        if number % 3:
+            made.reseal(name)
+
+
+def shifted(made: builder.Bundle) -> None:
+    data = made.shards[0]
+    data[5000:5000] = b"abc"
+    data[20_000:20_000] = b"abcdefgh"
+
+
+def swapped(made: builder.Bundle) -> None:
+    made.shards[0], made.shards[1] = made.shards[1], made.shards[0]
+
+
+def mixed(made: builder.Bundle) -> None:
+    made.shards.update(bundle(1, big=made.big).shards)
+
+
+def flipped(made: builder.Bundle) -> None:
+    for at in random.Random(2).sample(range(len(made.shards[0])), 25):
+        made.shards[0][at] ^= 16
+
+
+def pointer(made: builder.Bundle) -> None:
+    made.shards[0][:] = (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 123456\n"
+    )
+
+
+def text(made: builder.Bundle) -> None:
+    made.shards[0][:] = bytes(made.shards[0]).replace(b"\n", b"\r\n")
+
+
+def gone(made: builder.Bundle) -> None:
+    del made.shards[1]
+
+
+DAMAGES = [wrong, cut, zeros, shared, shifted, swapped, mixed, flipped, pointer, text, gone]
+
+
+def told(path: str, attempts: int) -> list[Any]:
+    """Return everything that a caller may see."""
+    limits = ckptparse.Limits(attempts=attempts)
+    found: list[Any] = []
+    for job in (ckptparse.verify, ckptparse.recover):
+        result = job(path, limits=limits)
+        report = result.report if isinstance(result, ckptparse.Recovery) else result
+        found += [result.to_dict(), list(report.tensors), report.counts, str(report)]
+        if isinstance(result, ckptparse.Recovery):
+            found += [list(result), [values_of(result[name]) for name in result]]
+    return found
+
+
+def values_of(tensor: ckptparse.RecoveredTensor) -> str:
+    try:
+        return repr(tensor.read().tolist())
+    except ckptparse.CheckpointError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("attempts", [0, 7])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_rows_that_fail_are_told_as_objects_are(
+    tmp_path: Path,
+    damage: Callable[[builder.Bundle], None],
+    attempts: int,
+    big: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = bundle(big=big)
+    damage(made)
+    path = made.write(tmp_path / "m", block_size=900)
+    by_rows = told(path, attempts)
+    monkeypatch.setattr("ckptparse.examination.case._find_failed", lambda *_: None)
+    assert told(path, attempts) == by_rows
+
+
+def test_rows_that_a_leftover_index_tells_better_of_are_taken_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bundle()
+    path = made.write(tmp_path / "m")
+    whole = (tmp_path / "m.index").read_bytes()
+    (tmp_path / "m.index.tempstate1").write_bytes(whole)
+    wrong(made)
+    made.write(tmp_path / "m")
+    by_rows = told(path, 3)
+    assert by_rows[0]["counts"] == {"verified": COUNT + 1}
+    monkeypatch.setattr("ckptparse.examination.case._find_failed", lambda *_: None)
+    assert told(path, 3) == by_rows
+
+
+def test_of_many_tensors_that_fail_few_become_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    real = ckptparse.examination.plain_rows.PlainRows.payload
+
+    def note(rows: Any, row: int) -> Any:
+        made.append(row)
+        return real(rows, row)
+
+    monkeypatch.setattr("ckptparse.examination.plain_rows.PlainRows.payload", note)
+    count = 2000
+    bad = builder.Bundle()
+    for number in range(count):
+        bad.add(f"t{number:05}", np.arange(number, number + 5, dtype=np.float32), crc=number + 1)
+    path = bad.write(tmp_path / "m")
+    limits = ckptparse.Limits(attempts=10)
+    report = ckptparse.verify(path, limits=limits)
+    assert report.counts == {"corrupt": count}
+    assert len([one for one in report.problems if one.code == "tensor.checksum"]) == count
+    recovery = ckptparse.recover(path, limits=limits)
+    assert len(made) < count / 5
+    assert "Limits.attempts" in recovery.report.tensors["t01999"].note
+    assert pickle.loads(pickle.dumps(report)) == report  # noqa: S301
+
+
+def test_checksums_and_zeros_of_many_runs_are_those_of_each(tmp_path: Path) -> None:
+    chosen = random.Random(3)
+    pieces = [
+        chosen.randbytes(chosen.randrange(9000)) + bytes(chosen.choice((0, 10, 5000, 50_000)))
+        for _ in range(40)
+    ]
+    (tmp_path / "data").write_bytes(b"".join(pieces) + bytes(5000))
+    path, context = begin(tmp_path / "data")
+    files, file = DataFiles(context), DataFile(path)
+    size = files.size(file) or 0
+    starts = np.array([chosen.randrange(size) for _ in range(400)], np.int64)
+    lengths = np.array([chosen.choice((0, 1, 4, 300, 7000, 60_000)) for _ in starts], np.int64)
+    sizes = np.minimum(lengths, size - starts)
+    runs = list(zip(starts.tolist(), sizes.tolist(), strict=True))
+    found = checksums_of(files, file, starts, sizes).tolist()
+    assert found == [checksum_of(files, file, *run) for run in runs]
+    wanted = [find_holes(files, file, *run) for run in runs if run[1]]
+    filled = sizes > 0
+    zeros = find_zeros(files, file, starts[filled], (starts + sizes)[filled])
+    assert [zeros.within(low, low + size) for low, size in runs if size] == wanted
+    counted = zeros.count(starts[filled], (starts + sizes)[filled]).tolist()
+    assert counted == [sum(stop - start for start, stop in one) for one in wanted]
+    files.close()
+
+
+def test_bytes_that_many_tensors_share_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").write_bytes(random.Random(1).randbytes(100_000))
+    path, context = begin(tmp_path / "data")
+    files, file = DataFiles(context), DataFile(path)
+    counted: list[int] = []
+    real = ckptparse.examination.many_spans.crc32c
+
+    def count(data: Any, crc: int = 0) -> int:
+        counted.append(len(data))
+        return real(data, crc)
+
+    monkeypatch.setattr("ckptparse.examination.many_spans.crc32c", count)
+    starts = np.arange(500, dtype=np.int64)
+    checksums_of(files, file, starts, np.full(500, 90_000, np.int64))
+    assert sum(counted) <= 100_000
+    files.close()
