@@ -251,7 +251,7 @@ class _Order(NamedTuple):
 
     @classmethod
     def of(cls, case: Case, failed: FailedRows) -> _Order:
-        """Number all tensors."""
+        """Find the place of each."""
         numbers = {name: number for number, name in enumerate(case.tensors)}
         parts = {id(part): numbers.get(name.tensor, 0) for name, part in case.held_parts()}
         return cls(parts, [numbers[name] for name in failed.names])
