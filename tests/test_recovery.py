@@ -419,9 +419,9 @@ def test_the_object_graph_is_reported_beside_the_tensors(tmp_path: Path) -> None
     path.write_bytes(data)
     report = ckptparse.verify(tmp_path / faults.BASE)
     assert report.object_graph is not None and report.object_graph.status == "corrupt"
-    assert faults.OBJECT_GRAPH not in report.tensors
+    assert builder.OBJECT_GRAPH not in report.tensors
     recovery = ckptparse.recover(tmp_path / faults.BASE)
-    assert faults.OBJECT_GRAPH not in recovery and recovery.object_graph is not None
+    assert builder.OBJECT_GRAPH not in recovery and recovery.object_graph is not None
     assert recovery.object_graph.status == "corrected"
     assert recovery.object_graph.read().item() == faults.graph_of(faults.values(200))
 
