@@ -423,7 +423,7 @@ def test_the_object_graph_is_reported_beside_the_tensors(tmp_path: Path) -> None
     recovery = ckptparse.recover(tmp_path / faults.BASE)
     assert builder.OBJECT_GRAPH not in recovery and recovery.object_graph is not None
     assert recovery.object_graph.status == "corrected"
-    assert recovery.object_graph.read().item() == faults.graph_of(faults.values(200))
+    assert recovery.object_graph.read().item() == builder.flat_object_graph(faults.values(200))
 
 
 # --------------------------------------------------------------------------------------- mapping
