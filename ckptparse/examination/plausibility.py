@@ -12,11 +12,17 @@ from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.readers import DataFiles
 from ckptparse.parallel import PIECE_SIZE
 
-__all__ = ["has_magnitudes", "is_plausible"]
+__all__ = ["has_magnitudes", "is_plausible", "looks_reversed"]
 
 _MOSTLY = 0.95
 """Least share of usual values in trained weights. Random float32 and bfloat16 have 23%, random
 float64 3%, random float16 66%."""
+
+
+_FEWER = 0.9
+"""Share of usual values below which the byte order is doubted, if most are usual in the other."""
+_TIMES_LARGER = 1 << 16
+"""How many times larger integers are in the wrong byte order: counters have some zero bytes."""
 
 
 class _Usual(NamedTuple):
@@ -35,6 +41,7 @@ _USUAL: dict[int, _Usual] = {
     DataType.DT_HALF: _Usual("f2", 0.0, 64.0),
     DataType.DT_BFLOAT16: _Usual("u2", 1e-12, 1e6),
 }
+_INTEGERS = {DataType.DT_INT32, DataType.DT_INT64, DataType.DT_UINT32, DataType.DT_UINT64}
 
 
 def has_magnitudes(payload: Payload) -> bool:
@@ -47,14 +54,48 @@ def is_plausible(files: DataFiles, payload: Payload) -> bool:
     width = item_size(payload.data_type)
     if not has_magnitudes(payload) or not width:
         return True
-    usual = _USUAL[payload.data_type]
+    data = _first(files, payload, width)
+    return _usual_share(data, payload.data_type, big_endian=payload.big_endian) > _MOSTLY
+
+
+def looks_reversed(files: DataFiles, payload: Payload) -> bool:
+    """Tell whether elements are usual numbers in the other byte order, and not in their own.
+
+    Where a header is lost, nothing proves the byte order. Of few elements it may not be told.
+    """
+    width = item_size(payload.data_type)
+    if payload.form is not Form.PLAIN or not width or not payload.size:
+        return False
+    data = _first(files, payload, width)
+    if payload.data_type in _USUAL:
+        own, other = (
+            _usual_share(data, payload.data_type, big_endian=big)
+            for big in (payload.big_endian, not payload.big_endian)
+        )
+        return own < _FEWER and other > _MOSTLY
+    if payload.data_type not in _INTEGERS:
+        return False
+    own, other = (
+        float(np.median(np.abs(data.view(f"{order}i{width}").astype(np.float64))))
+        for order in ("><" if payload.big_endian else "<>")
+    )
+    return own > _TIMES_LARGER * other
+
+
+def _first(files: DataFiles, payload: Payload, width: int) -> npt.NDArray[np.uint8]:
+    """Read the first elements, as many as a piece has."""
     count = min(payload.size, PIECE_SIZE) // width
-    data = files.read(payload.file, payload.offset, count * width)
-    stored = np.frombuffer(data, (">" if payload.big_endian else "<") + usual.stored)
+    return np.frombuffer(files.read(payload.file, payload.offset, count * width), np.uint8)
+
+
+def _usual_share(data: npt.NDArray[np.uint8], data_type: int, *, big_endian: bool) -> float:
+    """Return the share of elements of a usual magnitude."""
+    usual = _USUAL[data_type]
+    stored = data.view((">" if big_endian else "<") + usual.stored)
     with np.errstate(invalid="ignore", over="ignore"):
         values = np.abs(_widened(stored))
         good = (values == 0) | ((values > usual.least) & (values < usual.most))
-    return bool(good.mean() > _MOSTLY)
+    return float(good.mean()) if good.size else 1.0
 
 
 def _widened(stored: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

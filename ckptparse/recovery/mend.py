@@ -23,6 +23,7 @@ from ckptparse.examination.outcome import (
 )
 from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.places import is_telling
+from ckptparse.examination.plausibility import looks_reversed
 from ckptparse.examination.readers import DataFiles
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.inferences import Inferrer
@@ -166,7 +167,9 @@ class Mender:
 
     def _unverified(self, payload: Payload, check: Check, confirmed: str | None) -> Mended:
         ranges = check.outcome.ranges
-        if check.cause is Cause.ENTRY and confirmed is not None:
+        told = check.cause is Cause.ENTRY and confirmed is not None
+        # What the other checkpoint does not tell is the byte order, if the header is lost.
+        if told and confirmed and not looks_reversed(self._files, payload):
             name = self._name(confirmed)
             found = _as_read(payload, Status.VERIFIED, ranges)
             outcome = replace(
