@@ -499,3 +499,15 @@ def test_sets_that_a_name_beside_may_mean_keep_none_from_being_verified(without:
         assert report.ok == (without < 0 or path.endswith("2"))
         assert set(read) <= set(report.tensors)
         assert set(read) <= set(ckptparse.recover(path, store=store))
+
+
+@pytest.mark.parametrize("name", ["d/m-00005-of-00002", "d/m-0000001-of-00002"])
+def test_a_v1_file_of_an_odd_number_is_looked_at(name: str) -> None:
+    store = {name: v1_set(2)["d/m-00001-of-00002"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        read = ckptparse.read(name, store=store)
+    report = ckptparse.verify(name, store=store)
+    assert list(read) == list(report.tensors) == list(ckptparse.recover(name, store=store))
+    assert name in report.files
+    assert not report.ok

@@ -336,9 +336,11 @@ def _iter_legacy(path: str, folders: Folders) -> Iterator[LegacyFile]:
     shards = list_shards(prefix, folders)
     count = shard[2] if shard else max(shards, default=0)
     present = shards.get(count, [])
-    for number in range(min(count, _MOST_SHARDS)):
-        file = legacy_path(prefix, number, count)
-        yield LegacyFile(file, file in present)
+    named = [legacy_path(prefix, number, count) for number in range(min(count, _MOST_SHARDS))]
+    # A number beyond the count, or of more digits, is one that `open` takes, too.
+    there = set(present)
+    for file in dict.fromkeys([*named, *present]):
+        yield LegacyFile(file, file in there)
 
 
 def _temporary(path: str, folders: Folders) -> list[str]:
