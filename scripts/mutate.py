@@ -9,6 +9,13 @@ is noted which test runs which line. Then each mutant runs in a forked child, wi
 run its line, until one fails. What no test notices has survived: it is printed as a row of
 `tests/mutants.md`, which lists the survivors that change nothing, each with its reason.
 
+Some parts of calls are no check and no choice, and are left alone (`tests/mutants.md` counts them):
+
+    zip(..., strict=True)   a statement about our own lists, which one function makes
+    array.reshape(-1)       "what is left": to numpy any negative number says it
+    @lru_cache(4096)        how much is remembered
+    @dataclass(slots=True)  how a class is made
+
 A survivor costs the time of all tests that run its line. With `--longest 0.1 --most 100`, long
 tests and tests beyond a hundred are left out: what a few quick tests kill is killed, and what is
 left is tried with all tests by `--rows FILE`, the file into which it was printed.
@@ -25,6 +32,7 @@ import json
 import math
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -33,12 +41,13 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from enum import EnumMeta
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -49,6 +58,7 @@ MEMORY = 6 << 30
 TESTS: dict[str, Sequence[str]] = {
     "coding": (
         "test_coding_numbers",
+        "test_ways_taken",
         "test_table_blocks",
         "test_bundle_rules",
         "test_bundle_damage",
@@ -58,6 +68,7 @@ TESTS: dict[str, Sequence[str]] = {
     ),
     "table": (
         "test_table_checks",
+        "test_ways_taken",
         "test_table_blocks",
         "test_table_files",
         "test_table_columns",
@@ -69,6 +80,7 @@ TESTS: dict[str, Sequence[str]] = {
     ),
     "bundle": (
         "test_bundle_checks",
+        "test_ways_taken",
         "test_bundle_plans",
         "test_bundle_regions",
         "test_bundle_many",
@@ -95,6 +107,8 @@ TESTS: dict[str, Sequence[str]] = {
     ),
 }
 """The tests of each part."""
+KINDS = ("zip", "reshape", "lru_cache", "dataclass")
+"""Calls with a part that is left alone."""
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -107,6 +121,9 @@ _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.In: ast.NotIn,
     ast.NotIn: ast.In,
 }
+_AROUND = (ast.expr, ast.keyword, ast.Assign, ast.AnnAssign, ast.Return)
+_SHORT, _LONG = 30, 100
+"""A number is shown with what stands around it: so many characters, and not more than these."""
 _OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -185,21 +202,34 @@ def change(node: Any, way: int) -> None:
         node.value = ast.Constant(None)
 
 
+def left_out(tree: ast.Module, kinds: Container[str] = KINDS) -> set[ast.AST]:
+    """Return the nodes of some kinds that are no check and no choice: see the module's text."""
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "id", None) or getattr(node.func, "attr", None)
+            parts: list[ast.AST] = []
+            if name in ("dataclass", "lru_cache"):
+                parts = [node]
+            elif name == "zip":
+                parts = [keyword for keyword in node.keywords if keyword.arg == "strict"]
+            elif name == "reshape":
+                parts = [one for one in node.args if ast.unparse(one) == "-1"]
+            if name in kinds:
+                found.update(inner for part in parts for inner in ast.walk(part))
+    return found
+
+
 def nodes_of(tree: ast.Module) -> list[ast.AST]:
     """List the nodes that run: no annotations, no docstrings, no parts of messages."""
-    left_out: set[int] = set()
+    others = left_out(tree)
     for node in ast.walk(tree):
         for part in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             if part is not None:
-                left_out.update(map(id, ast.walk(part)))
+                others.update(ast.walk(part))
         if isinstance(node, (ast.JoinedStr, ast.ImportFrom, ast.Import)):
-            left_out.update(map(id, ast.walk(node)))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
-            "dataclass",
-            "lru_cache",
-        ):
-            left_out.update(map(id, ast.walk(node)))
-    return [node for node in ast.walk(tree) if id(node) not in left_out]
+            others.update(ast.walk(node))
+    return [node for node in ast.walk(tree) if node not in others]
 
 
 def functions_of(tree: ast.Module) -> dict[int, tuple[str, range]]:
@@ -227,16 +257,28 @@ def mutants_of(path: Path) -> Iterator[Mutant]:
     """Iterate over all changes of a module."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     functions = functions_of(tree)
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for number, node in enumerate(nodes_of(tree)):
         for way in range(ways_of(node)):
-            changed = copy.deepcopy(node)
-            before = ast.unparse(node)
-            change(changed, way)
-            after = "return" if isinstance(node, ast.Raise) else ast.unparse(changed)
+            before, after = describe(node, way, parents)
             first = getattr(node, "lineno", 0)
             lines = range(first, (getattr(node, "end_lineno", None) or first) + 1)
             function, body = functions[id(node)]
             yield Mutant(path, number, way, lines, body, function, before, after)
+
+
+def describe(node: ast.AST, way: int, parents: Mapping[ast.AST, ast.AST]) -> tuple[str, str]:
+    """Say what a node is before and after a change; of a number, also what stands around it."""
+    shown = node
+    if isinstance(node, ast.Constant):
+        while len(ast.unparse(shown)) < _SHORT and isinstance(parents[shown], _AROUND):
+            if len(ast.unparse(parents[shown])) > _LONG:
+                break
+            shown = parents[shown]
+    number = list(ast.walk(shown)).index(node)
+    changed = copy.deepcopy(shown)
+    change(list(ast.walk(changed))[number], way)
+    return ast.unparse(shown), "return" if isinstance(node, ast.Raise) else ast.unparse(changed)
 
 
 def source_of(mutant: Mutant) -> ast.Module:
@@ -429,11 +471,22 @@ def replace_globals(mutant: Mutant, code: CodeType) -> None:
     for name, value in space.items():
         former = getattr(module, name, None)
         take_defaults(former, value)
-        if isinstance(value, (type, FunctionType, ModuleType)) or repr(value) == repr(former):
+        if not differs(former, value):
             continue
         for other in list(sys.modules.values()):
             if vars(other).get(name) is former:
                 setattr(other, name, value)
+
+
+def differs(former: object, made: object) -> bool:
+    """Tell whether what a module computed is another value; of classes, those of enums are."""
+    if isinstance(made, EnumMeta):
+        return list(map(repr, made)) != list(map(repr, cast("EnumMeta", former)))
+    if isinstance(made, (type, FunctionType, ModuleType)):
+        return False
+    if isinstance(made, re.Pattern):
+        return made != former  # Of a long one the text is cut.
+    return repr(made) != repr(former)
 
 
 def take_defaults(former: object, made: object) -> None:

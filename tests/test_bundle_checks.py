@@ -473,6 +473,9 @@ def test_variants_are_those_that_were_written() -> None:
     with pytest.raises(ChecksumError):
         split_variants(payload, 2, big_endian=False, crc=crc ^ 1)
     assert split_variants(payload, 2, big_endian=False, crc=None) == messages
+    wrong = payload[:-1] + bytes([payload[-1] ^ 1])
+    with pytest.raises(ChecksumError, match="element of a variant tensor"):
+        split_variants(wrong, 2, big_endian=False, crc=None)
     assert split_variants(b"", 0, big_endian=False, crc=None) == []
 
 
