@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ckptparse
-from ckptparse.bundle.decoding import decode_header
+from ckptparse.bundle.decoding import decode_header, decode_shape
 from ckptparse.bundle.entry import (
     BundleEntry,
     BundleHeader,
@@ -48,6 +48,7 @@ from ckptparse.files.context import Context
 from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
+from ckptparse.slices import Extent, TensorSlice
 
 pytestmark = pytest.mark.proto
 
@@ -108,6 +109,14 @@ def test_a_header_of_the_common_form_has_its_four_fields_too() -> None:
     with pytest.raises(LimitError) as caught:
         decode_header(big, limits=Limits(shards=1))
     assert caught.value.limit == "shards"
+
+
+def test_a_shape_of_the_common_form_has_as_many_dimensions_as_the_limit_says() -> None:
+    data = bytes.fromhex("12 02 08 02 12 02 08 03")
+    assert decode_shape(data, limits=Limits(rank=2)) == (2, 3)
+    with pytest.raises(LimitError) as caught:
+        decode_shape(data, limits=Limits(rank=1))
+    assert caught.value.limit == "rank"
 
 
 def test_there_are_as_many_shards_as_the_limit_says_and_at_least_one() -> None:
@@ -643,3 +652,8 @@ def test_bytes_beyond_the_end_of_a_file_are_said_before_any_is_read(
 def test_a_key_is_that_of_a_slice_or_it_is_a_name(key: bytes, name: bytes | None) -> None:
     found = decode_slice_key(key)
     assert (found and found[0]) == name
+
+
+def test_the_key_of_a_slice_says_its_extents() -> None:
+    piece = TensorSlice((Extent(3, 2), Extent(0, None), Extent(0, 1)))
+    assert decode_slice_key(b.slice_key("w", [(3, 2), None, (0, 1)])) == (b"w", piece)
