@@ -13,6 +13,7 @@ import faults
 import numpy as np
 import pytest
 import v1_builder
+from packages import ml_dtypes
 
 import ckptparse
 from ckptparse.crc.inversion import derive_bools
@@ -351,3 +352,23 @@ def test_a_checkpoint_of_another_byte_order_proves_no_values(tmp_path: Path, big
         assert recovery[name].status.proved is not big
         if not big:
             assert np.array_equal(recovery[name].read(), arrays[name])
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("left", [None, 2])
+def test_every_small_scalar_that_is_derived_can_be_read(
+    tmp_path: Path, big: bool, left: int | None
+) -> None:
+    kinds = ["f2", "f4", "i1", "i2", "i4", "u1", "u2", "u4", "?", ml_dtypes.bfloat16]
+    arrays = {f"v{number}": np.array(1, kind) for number, kind in enumerate(kinds)}
+    made = builder.Bundle(big=big)
+    for name, array in arrays.items():
+        made.add(name, array)
+    made.write(tmp_path / "m")
+    data_of(tmp_path / "m").unlink()
+    if left is not None:
+        data_of(tmp_path / "m").write_bytes(b"\xff" * left)
+    recovery = ckptparse.recover(tmp_path / "m")
+    for name, array in arrays.items():
+        assert recovery[name].status == "derived"
+        assert recovery[name].read() == array and recovery[name].read().dtype == array.dtype

@@ -68,8 +68,8 @@ class Derivation:
     count: int = 1
     counting: bool = False
 
-    def payload(self, dtype: np.dtype[Any]) -> bytes:
-        """Return the payload's bytes; `dtype` is that of the elements as stored."""
+    def payload(self, dtype: np.dtype[Any] | None) -> bytes:
+        """Return the payload's bytes; `dtype` is that of elements that count up, as stored."""
         if self.counting:
             return np.arange(self.count).astype(dtype).tobytes()
         return self.pattern * self.count

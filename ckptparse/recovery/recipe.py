@@ -62,9 +62,8 @@ class Recipe:
 
     def build(self, payload: Payload, context: Context, opened: OpenedFiles) -> bytearray:
         """Return the bytes of a payload."""
-        dtype = stored_dtype(payload) if self.derived is not None else None
-        if self.derived is not None and dtype is not None:
-            return bytearray(self.derived.payload(dtype))
+        if self.derived is not None:
+            return bytearray(self.derived.payload(stored_dtype(payload)))
         data = bytearray(self.size)
         if self.file is not None and self.available:
             with opened.borrow(self.file, context.storage) as source:
