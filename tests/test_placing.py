@@ -459,3 +459,17 @@ def test_a_former_file_that_cannot_be_moved_away_is_named_and_all_stay(
         ckptparse.convert(arrays, out, max_shard_size=160, overwrite=True)
     assert caught.value.path == calls[failing_at]
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_former_file_that_cannot_be_removed_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(tmp_path, overwrite=False)
+
+    def refuse(path: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    write_files(tmp_path, overwrite=True)
+    found = content(tmp_path)
+    assert found["m.data"] == found["m.index"] == "new" and len(found) == 4

@@ -122,3 +122,14 @@ def test_what_is_no_progress_or_no_path_is_refused_by_its_type() -> None:
 def test_a_path_may_be_bytes_or_a_path(tmp_path: Any) -> None:
     assert begin(b"run/\xff")[0] == "run/\udcff"  # type: ignore[arg-type]
     assert begin(tmp_path)[0] == str(tmp_path)
+
+
+def test_a_name_of_a_mapping_that_is_a_directory_too_is_a_file(fixtures: Any) -> None:
+    files = {
+        f"d/{path.name}": path.read_bytes() for path in (fixtures / "saver").glob("my_model.*")
+    }
+    files |= {f"{name}/x": b"x" for name in files}
+    for store in (files, dict(reversed(files.items()))):
+        whole = ckptparse.read("d/my_model", store=store)
+        assert ckptparse.verify("d/my_model", store=store).ok
+        assert set(ckptparse.verify("d/my_model", store=store).tensors) == set(whole)

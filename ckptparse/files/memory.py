@@ -168,8 +168,13 @@ class MemoryStorage:
         found: dict[str, FileStat] = {}
         for path, content in self._files.items():
             name, slash, _ = path[len(start) :].partition("/")
-            if name and path.startswith(start):
-                found[name] = FileStat("directory") if slash else self._stat_file(path, content)
+            if not name or not path.startswith(start):
+                continue
+            if slash:
+                # As in a bucket, a name may be both: then it is the file.
+                found.setdefault(name, FileStat("directory"))
+            else:
+                found[name] = self._stat_file(path, content)
         return {name: found[name] for name in sorted(found)}
 
     def join(self, directory: str, name: str) -> str:

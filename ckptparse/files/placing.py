@@ -293,7 +293,9 @@ class OutputFiles:
                 put_back(former)
             raise
         for moved in former.values():
-            os.unlink(moved)
+            # All new files have their names: an error would say that they have not.
+            with suppress(OSError):
+                os.unlink(moved)
         self._outputs.clear()
 
     def discard(self) -> None:

@@ -222,7 +222,8 @@ def convert(files: Files, wish: dict[str, Any], number: int, folder: Path) -> No
     if not isinstance(again, ckptparse.Conversion) or again.rows != done.rows:
         raise BrokenPromiseError(f"converted, and elsewhere: {again!r}")
     compare(str(_found(first)), str(_found(folder / _name("b", format))), "elsewhere")
-    undo(files, _found(first), done, folder)
+    # A variable that has the values of its moving average keeps them.
+    undo(files, _found(first), done, folder, same="ema" not in wish)
 
 
 def _name(stem: str, format: str) -> str:
@@ -242,8 +243,8 @@ def compare(one: str, other: str, how: str) -> None:
         raise BrokenPromiseError(f"{how} it is another: {found!r}")
 
 
-def undo(files: Files, out: Path, done: ckptparse.Conversion, folder: Path) -> None:
-    """Undo a conversion, and hold what comes back to what was there."""
+def undo(files: Files, out: Path, done: ckptparse.Conversion, folder: Path, *, same: bool) -> None:
+    """Undo a conversion, and hold what comes back to what was there, if that is to be the same."""
     reverse = attempt(done.reverse)
     if not isinstance(reverse, ckptparse.Reversal) or any(lossy(row) for row in done.rows):
         return
@@ -254,7 +255,7 @@ def undo(files: Files, out: Path, done: ckptparse.Conversion, folder: Path) -> N
         return
     read = _read(files)
     for name, array in ckptparse.read(back, limits=LIMITS).items():
-        if name not in read or not same_values(array, read[name]):
+        if name not in read or (same and not same_values(array, read[name])):
             raise BrokenPromiseError(f"{name!r} comes back as {array!r}, not {read.get(name)!r}")
 
 
