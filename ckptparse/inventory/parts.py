@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import closing
 
 from ckptparse.errors import CheckpointError, PermissionDeniedError
@@ -44,8 +44,8 @@ __all__ = [
 _MOST_LEGACY = 64
 """Files of a directory that are opened to see whether they are V1 checkpoints: a directory of data
 may have a million files."""
-_MOST_SHARDS = 100_000
-"""Files of a V1 checkpoint that are listed at most. A name can state any number of them."""
+_MOST_MISSING = 1024
+"""Missing files of a V1 checkpoint that are listed at most. A name can state any number of them."""
 
 
 def survey_candidate(candidate: Candidate, folders: Folders) -> Survey:
@@ -336,11 +336,22 @@ def _iter_legacy(path: str, folders: Folders) -> Iterator[LegacyFile]:
     shards = list_shards(prefix, folders)
     count = shard[2] if shard else max(shards, default=0)
     present = shards.get(count, [])
-    named = [legacy_path(prefix, number, count) for number in range(min(count, _MOST_SHARDS))]
-    # A number beyond the count, or of more digits, is one that `open` takes, too.
     there = set(present)
+    named = _named_legacy(prefix, count, there)
+    # A number beyond the count, or of more digits, is one that `open` takes, too.
     for file in dict.fromkeys([*named, *present]):
         yield LegacyFile(file, file in there)
+
+
+def _named_legacy(prefix: str, count: int, there: Container[str]) -> Iterator[str]:
+    """Iterate over the files that a V1 checkpoint of so many has, in order, there or missing."""
+    missing = 0
+    for number in range(count):
+        path = legacy_path(prefix, number, count)
+        missing += path not in there
+        if missing > _MOST_MISSING:
+            return
+        yield path
 
 
 def _temporary(path: str, folders: Folders) -> list[str]:
