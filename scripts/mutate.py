@@ -99,8 +99,10 @@ TESTS: dict[str, Sequence[str]] = {
         "test_pickling",
     ),
     "legacy": (
-        "test_legacy",
+        "test_legacy_records",
         "test_legacy_checks",
+        "test_legacy",
+        "test_legacy_cost",
         "test_legacy_damage",
         "test_limits",
         "test_problem_codes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import builder
@@ -13,10 +14,12 @@ import ckptparse
 from ckptparse import ClosedError, LimitError, Limits, MalformedError
 from ckptparse.backend import DEFAULT_OPTIONS
 from ckptparse.files.context import Context
+from ckptparse.files.fingerprint import fingerprint_of
 from ckptparse.files.local import LOCAL
+from ckptparse.files.memory import MemorySource, MemoryStorage
 from ckptparse.legacy.metadata import decode_metadata, read_metadata
 from ckptparse.legacy.reader import LegacyReader, RecordPayload
-from ckptparse.limits import DEFAULT_LIMITS
+from ckptparse.limits import DEFAULT_LIMITS, Budget
 from ckptparse.table.reader import Table
 
 pytestmark = pytest.mark.proto
@@ -161,3 +164,58 @@ def test_a_key_twice_at_two_restarts_is_an_error_for_who_reads_another(tmp_path:
     pairs = made.pairs()
     pairs.insert(36, pairs[36])
     refuse_order(pairs, tmp_path / "m")
+
+
+def test_as_many_files_as_the_limit_says_are_opened_and_no_more(tmp_path: Path) -> None:
+    names = [str(write(tmp_path / name, name)) for name in "ab"]
+    opened = LegacyReader.open(names, Context(limits=Limits(shards=2)))
+    assert list(opened.shapes()) == ["a", "b"]
+    opened.close()
+    with pytest.raises(LimitError) as caught:
+        LegacyReader.open(names, Context(limits=Limits(shards=1)))
+    assert caught.value.limit == "shards"
+
+
+def test_a_closed_reader_of_files_in_memory_has_no_fingerprint(tmp_path: Path) -> None:
+    """Their bytes can still be read, since they belong to the caller."""
+    data = write(tmp_path / "m", "a").read_bytes()
+    reader = LegacyReader.open(["m"], Context(storage=MemoryStorage({"m": data})))
+    assert reader.fingerprint() == (fingerprint_of(MemorySource("m", data)),)
+    reader.close()
+    with pytest.raises(ClosedError):
+        reader.fingerprint()
+
+
+def test_every_file_of_a_reader_is_closed_with_it(tmp_path: Path) -> None:
+    closed: list[str] = []
+
+    class Closing(MemorySource):
+        def close(self) -> None:
+            closed.append(self.path)
+
+    class Files(MemoryStorage):
+        def open(self, path: str) -> Closing:
+            return Closing(path, (tmp_path / path).read_bytes())
+
+    for name in "ab":
+        write(tmp_path / name, name)
+    reader = LegacyReader.open(["a", "b"], Context(storage=Files({})))
+    assert closed == []
+    reader.close()
+    assert closed == ["a", "b"]
+    # If one of them is no checkpoint, those that were opened before are closed, and it is, too.
+    (tmp_path / "b").write_bytes(b"")
+    with pytest.raises(ckptparse.CheckpointError):
+        LegacyReader.open(["a", "b"], Context(storage=Files({})))
+    assert sorted(closed) == ["a", "a", "b", "b"]
+
+
+def test_a_tensor_takes_from_the_budget_that_it_is_read_with(tmp_path: Path) -> None:
+    reader = LegacyReader.open([str(write(tmp_path / "m", "a"))], Context())
+    payload = reader._make_payload("a", reader._tensors["a"])
+    assert payload.read(replace(DEFAULT_OPTIONS, budget=None)).tolist() == [0, 1, 2]
+    budget = Budget(Limits(memory_bytes=12), 0)
+    assert payload.read(replace(DEFAULT_OPTIONS, budget=budget)).tolist() == [0, 1, 2]
+    with pytest.raises(LimitError, match="memory_bytes"):
+        payload.read(replace(DEFAULT_OPTIONS, budget=budget))
+    reader.close()

@@ -105,7 +105,7 @@ class _ListDecoder:
     def decode(self, data: bytes) -> SliceList:
         """Decode one message."""
         # The name comes first, and its length is one byte below 0x80, but for odd writers.
-        end = 2 + data[1] if len(data) > 2 and data[0] == _NAME_TAG and data[1] < 0x80 else 0
+        end = 2 + data[1] if len(data) > 1 and data[0] == _NAME_TAG and data[1] < 0x80 else 0
         rest = self._rests.get(data[end:]) if end else None
         if rest is not None:
             return SliceList(decode_name(data[2:end]), *rest)
@@ -114,7 +114,8 @@ class _ListDecoder:
         with located(tensor=name):
             self._limits.check("slices", len(pieces), "The number of slices of a tensor")
             rest = data_type, *self._decode_slices(shape, pieces)
-        if end and len(names) == 1 and len(pieces) <= _FEW:
+        # A message that is cut off within its name has no rest either: nothing is kept for it.
+        if 0 < end < len(data) and len(names) == 1 and len(pieces) <= _FEW:
             self._rests[data[end:]] = rest
         return SliceList(name, *rest)
 

@@ -86,8 +86,8 @@ def decode_record(
         LimitError: It asks for more than the limits allow.
         UnsupportedError: V1 cannot hold that type, or ml_dtypes lacks it.
     """
-    values = _usual_values(record) if limits.nesting >= _USUAL_NESTING else -1
-    if values < 0:
+    values = _usual_values(record) if limits.nesting >= _USUAL_NESTING else None
+    if values is None:
         # Names are not looked at: TensorFlow writes and reads such that are not UTF-8.
         check_nesting(record, SavedTensorSlices, allowed=min(limits.nesting, MAX_NESTING))
         proto = find_values(record)
@@ -96,15 +96,16 @@ def decode_record(
     if values < len(record) and record[values] == tag:
         start, end = _enter(record, values, len(record), tag)
         if end - start == count * dtype.itemsize:
-            (budget or Budget(limits, end - values)).take(end - start)
+            if budget is not None:  # One of this call alone allows what the message holds.
+                budget.take(end - start)
             stored = np.frombuffer(record, dtype, count, start)
             return stored.astype(dtype.newbyteorder("="))
     proto = memoryview(record)[values:]
     return decode_saved_values(proto, data_type, count, limits=limits, budget=budget)
 
 
-def _usual_values(record: Buffer) -> int:
-    """Return where the values of a record as TensorFlow writes it begin; -1 if it is none.
+def _usual_values(record: Buffer) -> int | None:
+    """Return where the values of a record as TensorFlow writes it begin, if it is one.
 
         12 n  0a n name  12 n slice  1a n  TAG n values          and nothing else
 
@@ -113,16 +114,16 @@ def _usual_values(record: Buffer) -> int:
     end = len(record)
     at, stop = _enter(record, 0, end, _DATA_TAG)
     if stop != end:
-        return -1
+        return None
     _, at = _enter(record, at, end, _NAME_TAG)
     at, stop = _enter(record, at, end, _SLICE_TAG)
     values, last = _enter(record, stop, end, _VALUES_TAG)
     if last != end or not _is_usual_slice(bytes(record[at:stop])):
-        return -1
+        return None
     if values < end:
         _, last = _enter(record, values, end, record[values])
         if last != end or record[values] not in _PACKED_TAGS:
-            return -1
+            return None
     return values
 
 
