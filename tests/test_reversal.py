@@ -96,3 +96,13 @@ def test_the_table_says_what_each_tensor_was(tmp_path: Path) -> None:
     assert (row.axes, row.shape, row.dtype) == ((1, 0), (3, 2), "float16")
     assert row.to_dict()["stored"] == {"name": "kernel", "dtype": "float32", "shape": [2, 3]}
     assert repr(done.reverse()) == "<Reversal of 1 tensors>"
+
+
+def test_keys_of_an_object_graph_that_was_made_become_names_again(tmp_path: Path) -> None:
+    arrays = {"dense/kernel": np.ones((2, 3), np.float32), "a.b/_c": np.arange(4)}
+    done = ckptparse.convert(arrays, tmp_path / "made", object_graph="make")
+    assert set(ckptparse.read(tmp_path / "made")).isdisjoint(arrays)
+    ckptparse.convert(tmp_path / "made", tmp_path / "back", rename=done.reverse())
+    back = ckptparse.read(tmp_path / "back")
+    assert list(back) == sorted(arrays)
+    assert all(np.array_equal(back[name], array) for name, array in arrays.items())

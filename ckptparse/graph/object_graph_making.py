@@ -17,7 +17,7 @@ from ckptparse.errors import UnsupportedError
 from ckptparse.graph.object_node import VARIABLE_VALUE, escape_name, unescape_name
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 
-__all__ = ["ATTRIBUTES_MARK", "make_object_graph"]
+__all__ = ["ATTRIBUTES_MARK", "key_of", "make_object_graph"]
 
 _SLOT_MARK = "/.OPTIMIZER_SLOT/"
 ATTRIBUTES_MARK = "/.ATTRIBUTES/"
@@ -76,6 +76,11 @@ def make_object_graph(names: Iterable[str]) -> tuple[dict[str, str], bytes]:
         found = _find_slot(root, path) if _SLOT_MARK in path else root.reach(path)
         found.attributes[attribute] = (_full_name(path), key)
     return keys, _serialize(root)
+
+
+def key_of(name: str) -> str:
+    """Return the key that `make_object_graph` gives a name."""
+    return _split(name)[2]
 
 
 def _check_name(name: str) -> None:
