@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse.examination import summary
 from ckptparse.examination.many_spans import checksums_of, find_zeros
 from ckptparse.examination.readers import DataFile, DataFiles, checksum_of, find_holes
+from ckptparse.examination.stored_spans import SpanColumns, Stored, join_spans
 from ckptparse.files.context import begin
 
 COUNT = 60
@@ -225,3 +227,36 @@ def test_bytes_that_many_tensors_share_are_read_once(
     checksums_of(files, file, starts, np.full(500, 90_000, np.int64))
     assert sum(counted) <= 100_000
     files.close()
+
+
+def told_of_file(stored: list[Stored], size: int) -> tuple[list[Any], list[Any]]:
+    """Return the map of a data file, and its problems."""
+    problems = summary._iter_layout_problems("data", stored, size, used=True)
+    return list(summary._map_shard(stored, size)), list(problems)
+
+
+def test_spans_that_are_joined_as_columns_make_the_same_map_and_problems() -> None:
+    chosen = random.Random(4)
+    for _ in range(400):
+        spans, at = [], 0
+        for number in range(chosen.randrange(12)):
+            start = chosen.choice((at, at, at, at + 2, max(0, at - chosen.randrange(9))))
+            stop = start + chosen.randrange(1, 9)
+            kind = chosen.choice(("bad", "bad", "bad", "verified", "unverified"))
+            holes = ((0, 1),) if chosen.random() < 0.1 else ()
+            one = Stored(start, stop, number, kind, len(holes), lambda holes=holes: holes)
+            spans.append(one)
+            at = chosen.choice((stop, max(at, stop)))
+        each = sorted(spans, key=lambda one: (one.start, one.number))
+        half = chosen.randrange(len(spans) + 1)
+        joined = join_spans([SpanColumns.of(spans[:half]), SpanColumns.of(spans[half:])])
+        assert told_of_file(joined, 40) == told_of_file(each, 40)
+
+
+def test_spans_end_to_end_in_the_same_state_become_one_object() -> None:
+    starts = np.arange(0, 40_000, 4, dtype=np.int64)
+    whole = SpanColumns.whole(starts, starts + 4)
+    assert [one[:2] for one in join_spans([whole, SpanColumns.of([])])] == [(0, 40_000)]
+    top = Stored(2**63 - 1, 2**64 - 2, 0, "bad")
+    assert join_spans([SpanColumns.of([top])])[0][:2] == top[:2]
+    assert join_spans([SpanColumns.of([])]) == []

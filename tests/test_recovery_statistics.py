@@ -10,6 +10,7 @@ import pytest
 from packages import ml_dtypes
 
 from ckptparse.dtypes import DataType
+from ckptparse.recovery import statistics
 from ckptparse.recovery.statistics import SECTOR, Judgement, judge_elements
 
 FLOATS = {
@@ -205,3 +206,33 @@ def test_a_row_of_another_scale_passes() -> None:
     values = make_values("kernel").astype("<f4")
     values[2048:4096] /= 1000
     assert judge_elements(values.tobytes(), DataType.DT_FLOAT).suspect == ()
+
+
+@pytest.mark.parametrize("big_endian", [False, True])
+@pytest.mark.parametrize(
+    "data_type", [DataType.DT_FLOAT, DataType.DT_HALF, DataType.DT_INT64, DataType.DT_COMPLEX128]
+)
+def test_few_elements_are_judged_quickly_as_they_are_at_length(
+    data_type: int, big_endian: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(6)
+    width = statistics.item_size(data_type) or 1
+    order = ">" if big_endian else "<"
+    told = []
+    for number in range(300):
+        values = rng.normal(0, 2.0 ** (number % 5), number % 18)
+        kind = {2: "f2", 4: "f4", 8: "i8", 16: "f8"}[width]
+        data = (values * (1 if kind[0] == "f" else 1000)).astype(order + kind).tobytes()
+        data = data if number % 3 else rng.bytes(len(data))
+        data = data[: len(data) // width * width]
+        told.append((data, number * 37))
+
+    def judge() -> list[Judgement]:
+        return [
+            judge_elements(data, data_type, offset=offset, big_endian=big_endian)
+            for data, offset in told
+        ]
+
+    quick = judge()
+    monkeypatch.setattr(statistics, "_FEW", 0)
+    assert judge() == quick

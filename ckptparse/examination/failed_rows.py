@@ -38,7 +38,7 @@ from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.problems import Cause, Status
 
-__all__ = ["FailedRows", "examine_rows"]
+__all__ = ["STATES", "FailedRows", "examine_rows"]
 
 IntColumn = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -46,6 +46,10 @@ Mask = npt.NDArray[np.bool_]
 _GOOD, _WRONG, _CUT, _ABSENT, _FOREIGN = range(5)
 """Its checksum agrees; it does not; the file ends before it does; there is no file; the file is of
 another kind."""
+STATES = (Status.VERIFIED, Status.CORRUPT, Status.PARTIAL, Status.MISSING)
+"""What rows that have failed may be."""
+_STATE_OF_KIND = np.array([0, 1, 3, 3, 3], np.int8)
+"""The place of each kind's status there, if there is nothing of what was cut off."""
 _CAUSES = tuple(Cause)
 _NUMBERS = {cause: number for number, cause in enumerate(_CAUSES)}
 
@@ -203,34 +207,28 @@ class FailedRows:
             found |= (self.data_types == kind) & (self.available >= width)
         return found
 
-    def statuses_of(self, numbers: IntColumn) -> list[Status]:
-        """Return the status of each of some of them."""
-        present = self.present[numbers].tolist()
-        kinds = self.kinds[numbers].tolist()
-        partial = {True: Status.PARTIAL, False: Status.MISSING}
-        known = {_GOOD: Status.VERIFIED, _WRONG: Status.CORRUPT}
-        return [
-            partial[there] if kind == _CUT else known.get(kind, Status.MISSING)
-            for kind, there in zip(kinds, present, strict=True)
-        ]
+    @property
+    def states(self) -> npt.NDArray[np.int8]:
+        """The status of each, as its place in `STATES`."""
+        found = _STATE_OF_KIND[self.kinds]
+        found[(self.kinds == _CUT) & self.present] = STATES.index(Status.PARTIAL)
+        return found
 
     def statuses(self) -> Counter[Status]:
         """Count how many have each status."""
-        return Counter(self.statuses_of(np.arange(len(self))))
+        counts = np.bincount(self.states, minlength=len(STATES)).tolist()
+        return Counter(
+            {state: number for state, number in zip(STATES, counts, strict=True) if number}
+        )
 
     def codes_of(self, numbers: IntColumn, code: Code) -> list[str]:
         """Return the code of the problem of each of some of them, that have failed."""
-        rows = zip(
-            self.kinds[numbers].tolist(),
-            self.causes[numbers].tolist(),
-            self.statuses_of(numbers),
-            strict=True,
-        )
-        known: dict[tuple[int, int, Status], str] = {}
-        for key in (found := list(rows)):
+        columns = self.kinds[numbers], self.causes[numbers], self.states[numbers]
+        known: dict[tuple[int, int, int], str] = {}
+        for key in (found := list(zip(*(column.tolist() for column in columns), strict=True))):
             if key not in known:
-                kind, cause, status = key
-                known[key] = code(status, _CAUSES[cause], there=kind == _WRONG)
+                kind, cause, state = key
+                known[key] = code(STATES[state], _CAUSES[cause], there=kind == _WRONG)
         return [known[key] for key in found]
 
     def end_of(self, path: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +15,8 @@ from ckptparse.errors import PermissionDeniedError
 from ckptparse.examination.around import fingerprint_problems, graph_problems, state_problems
 from ckptparse.examination.case import Case, CheckedTensor, Part
 from ckptparse.examination.check import Check
-from ckptparse.examination.failed_rows import FailedRows
+from ckptparse.examination.failed_rows import STATES, FailedRows
 from ckptparse.examination.index_view import OBJECT_GRAPH
-from ckptparse.examination.outcome import Span
 from ckptparse.examination.readers import DataFile
 from ckptparse.examination.report import (
     ExaminedTensors,
@@ -27,6 +26,7 @@ from ckptparse.examination.report import (
     Report,
     TensorReport,
 )
+from ckptparse.examination.stored_spans import SpanColumns, Stored, join_spans, kind_of
 from ckptparse.filenames import is_data_file, shard_path
 from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, Problem, Severity, Status
@@ -115,16 +115,14 @@ def sort_names(names: Iterable[str]) -> list[str]:
 
 def sort_problems(problems: list[Problem]) -> tuple[Problem, ...]:
     """Put errors before warnings, and problems of files before those of tensors; drop repeats."""
-    unique = dict.fromkeys(problems)
-    return tuple(
-        sorted(
-            unique,
-            key=lambda problem: (
-                problem.severity is not Severity.ERROR,
-                problem.code.startswith(("tensor.", "slice.")),
-            ),
-        )
-    )
+    ranked: tuple[list[Problem], ...] = ([], [], [], [])
+    codes: dict[str, int] = {}
+    for problem in dict.fromkeys(problems):
+        rank = codes.get(problem.code)
+        if rank is None:
+            rank = codes[problem.code] = problem.code.startswith(("tensor.", "slice."))
+        ranked[rank if problem.severity is Severity.ERROR else 2 + rank].append(problem)
+    return tuple(chain.from_iterable(ranked))
 
 
 # ----------------------------------------------------------------------------------------- index
@@ -219,25 +217,6 @@ def _used_paths(case: Case, held: Mapping[str, Sequence[Part]]) -> list[str]:
     return sorted(first, key=lambda path: first[path])
 
 
-class _Stored(NamedTuple):
-    """Bytes of a data file that one payload has, or that sound ones have from end to end.
-
-    Attributes:
-        start, stop: Where they lie.
-        number: The place of its tensor in the index.
-        kind: What the map calls them.
-        zeros: How many of them lie in runs of zeros, if the payload is damaged.
-        holes: Gives these runs.
-    """
-
-    start: int
-    stop: int
-    number: int = 0
-    kind: str = "verified"
-    zeros: int = 0
-    holes: Callable[[], Sequence[Span]] = tuple
-
-
 class _Order(NamedTuple):
     """The places of tensors in the index, if some of them are rows that have failed.
 
@@ -247,17 +226,17 @@ class _Order(NamedTuple):
     """
 
     parts: Mapping[int, int]
-    rows: Sequence[int]
+    rows: IntColumn
 
     @classmethod
     def of(cls, case: Case, failed: FailedRows) -> _Order:
         """Find the place of each."""
         numbers = {name: number for number, name in enumerate(case.tensors)}
         parts = {id(part): numbers.get(name.tensor, 0) for name, part in case.held_parts()}
-        return cls(parts, [numbers[name] for name in failed.names])
+        return cls(parts, np.array([numbers[name] for name in failed.names], np.int64))
 
 
-def _stored_in(case: Case, path: str, held: Sequence[Part], order: _Order | None) -> list[_Stored]:
+def _stored_in(case: Case, path: str, held: Sequence[Part], order: _Order | None) -> list[Stored]:
     """Return what payloads have of a data file, by offset."""
     places = {} if order is None else order.parts
     own = [
@@ -274,41 +253,40 @@ def _stored_in(case: Case, path: str, held: Sequence[Part], order: _Order | None
         every = (part for _, part in case.parts() if part.payload and part.payload.size)
         own = [_stored(part) for part in every if part.payload and part.payload.file.path == path]
         return sorted(own, key=lambda one: one.start)
-    if order is not None:
-        own += _stored_rows(case, path, order)
-        own.sort(key=lambda one: (one.start, one.number))
+    if case.failed is not None and order is not None:
+        rows = _stored_rows(case.failed, path, order)
+        return join_spans([SpanColumns.of(own), rows, SpanColumns.whole(starts, stops)])
     cuts = np.flatnonzero(starts[1:] != stops[:-1]) + 1
     lows = np.concatenate((starts[:1], starts[cuts])).tolist()
     highs = np.concatenate((stops[cuts - 1], stops[-1:])).tolist()
-    own += [_Stored(low, high) for low, high in zip(lows, highs, strict=True)]
+    own += [Stored(low, high) for low, high in zip(lows, highs, strict=True)]
     return sorted(own, key=lambda one: one.start)
 
 
-def _stored(part: Part, number: int = 0) -> _Stored:
+def _stored(part: Part, number: int = 0) -> Stored:
     payload = part.payload
     start, stop = (0, 0) if payload is None else (payload.offset, payload.end)
     holes = part.check.holes
     zeros = sum(high - low for low, high in holes)
-    kind = _KINDS.get(part.check.status, "bad")
-    return _Stored(start, stop, number, kind, zeros, lambda: holes)
+    kind = kind_of(part.check.status)
+    return Stored(start, stop, number, kind, zeros, lambda: holes)
 
 
-def _stored_rows(case: Case, path: str, order: _Order) -> Iterator[_Stored]:
-    """Iterate over what rows have of a data file that have failed, or overlap others."""
-    failed = case.failed
-    if failed is None:
-        return
+def _stored_rows(failed: FailedRows, path: str, order: _Order) -> SpanColumns:
+    """Return what rows have of a data file that have failed, or overlap others."""
     numbers = failed.of_path(path)
     numbers = numbers[failed.sizes[numbers] > 0]
-    columns = (numbers, failed.starts[numbers], failed.sizes[numbers], failed.zeros[numbers])
-    kinds = [_KINDS.get(status, "bad") for status in failed.statuses_of(numbers)]
-    rows = zip(*(column.tolist() for column in columns), kinds, strict=True)
-    for number, start, size, zeros, kind in rows:
-        holes = partial(failed.holes, number)
-        yield _Stored(start, start + size, order.rows[number], kind, zeros, holes)
+    return SpanColumns.rows(
+        failed.starts[numbers],
+        failed.sizes[numbers],
+        numbers=order.rows[numbers],
+        statuses=(STATES, failed.states[numbers]),
+        zeros=failed.zeros[numbers],
+        holes=lambda place: failed.holes(int(numbers[place])),
+    )
 
 
-def _overlaps(one: _Stored, starts: IntColumn, stops: IntColumn) -> bool:
+def _overlaps(one: Stored, starts: IntColumn, stops: IntColumn) -> bool:
     """Tell whether bytes of one payload are those of sound ones, too."""
     number = int(np.searchsorted(stops, one.start, side="right"))
     return number < len(starts) and int(starts[number]) < one.stop
@@ -343,7 +321,7 @@ def _missing_shard(case: Case, parts: Sequence[Part], path: str) -> Problem:
 
 
 def _iter_layout_problems(
-    path: str, stored: Sequence[_Stored], size: int, *, used: bool
+    path: str, stored: Sequence[Stored], size: int, *, used: bool
 ) -> Iterator[Problem]:
     """Report gaps, overlaps, an early end and bytes after the last tensor.
 
@@ -376,7 +354,7 @@ def _iter_layout_problems(
         yield Problem.of("shard.zeros", path, message)
 
 
-def _map_shard(stored: Sequence[_Stored], size: int | None) -> Iterator[FileRange]:
+def _map_shard(stored: Sequence[Stored], size: int | None) -> Iterator[FileRange]:
     """Map a data file. Tensors in the same state that lie end to end are one range."""
     ranges: list[FileRange] = []
     position = 0
@@ -392,15 +370,7 @@ def _map_shard(stored: Sequence[_Stored], size: int | None) -> Iterator[FileRang
     yield from _join(_cut(ranges, size or 0))
 
 
-_KINDS = {
-    Status.VERIFIED: "verified",
-    Status.UNVERIFIED: "unverified",
-    Status.PARTIAL: "unverified",
-}
-"""What the map of a file calls the bytes of a payload of a status; of others they are bad."""
-
-
-def _map_payload(first: int, one: _Stored) -> Iterator[FileRange]:
+def _map_payload(first: int, one: Stored) -> Iterator[FileRange]:
     position = first
     for hole_start, hole_stop in one.holes():
         low, high = max(position, one.start + hole_start), one.start + hole_stop

@@ -13,7 +13,8 @@ from __future__ import annotations
 from contextlib import closing
 from itertools import islice
 
-from ckptparse.bundle.entry import BundleEntry, BundleHeader
+from ckptparse.bundle.decoding import decode_entry, decode_header
+from ckptparse.bundle.entry import BundleEntry
 from ckptparse.coding.checksum import crc_of_zeros
 from ckptparse.coding.varint import decode_varint
 from ckptparse.errors import CheckpointError
@@ -23,7 +24,7 @@ from ckptparse.files.storage import Source
 from ckptparse.identification.identity import Finding
 from ckptparse.identification.sample import Sample
 from ckptparse.proto.parsing import parse_message
-from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
+from ckptparse.proto.tensor_bundle_pb2 import BundleHeaderProto
 from ckptparse.table.format import MAGIC
 from ckptparse.table.reader import Table
 
@@ -162,14 +163,9 @@ def _open_index(path: str, context: Context) -> tuple[int, list[BundleEntry]] | 
     try:
         with closing(context.storage.open(path)) as source:
             items = Table.open(source, limits=limits).items()
-            proto = parse_message(BundleHeaderProto, next(items, (b"", b""))[1], limits=limits)
-            header = BundleHeader.from_proto(proto, limits=limits)
+            header = decode_header(next(items, (b"", b""))[1], limits=limits)
             entries = [
-                BundleEntry.from_proto(
-                    parse_message(BundleEntryProto, value, limits=limits),
-                    num_shards=header.num_shards,
-                    limits=limits,
-                )
+                decode_entry(value, num_shards=header.num_shards, limits=limits)
                 for _, value in islice(items, _MOST_ENTRIES)
             ]
     except CheckpointError:

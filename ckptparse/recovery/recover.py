@@ -372,10 +372,9 @@ def _mend_all(case: Case, mender: Mender) -> RowMapping[MendedTensor]:
     plain, tensors, failed = case.sound.plain, case.tensors, case.failed
     index = case.context.storage.split(plain.index)[1]
     held = {}
-    for name in tensors.doubtful_names({} if failed is None else failed.numbers):
-        row = tensors.row(name)
-        number = None if failed is None or row is None else failed.number(row)
-        if failed is None or number is None or not (failed.good[number] or mender.is_exhausted):
+    lost = set[int]() if failed is None else set(failed.rows[~failed.good].tolist())
+    for name in tensors.doubtful_names(lost):
+        if name in tensors.held or not mender.is_exhausted:
             held[name] = _mend(tensors[name], mender, case)
     make = RowMended(plain, tensors.make, index)
     rows = {name: row for name, row in tensors.rows().items() if name not in held}

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,12 @@ more."""
 _MOSTLY_USUAL = 0.75
 """Weights have more usual exponents than this. Of 128 random float32, 53 have one on average, and
 96 never."""
+_FEW = 16
+"""Of fewer elements the symbols that occur are each frequent among them, so none is unlike the
+rest: of integers always, of numbers with exponents if these are usual and near to each other."""
+_SAME_SCALE = 5
+"""Powers of two within which magnitudes speak for one scale, of every type: see
+`_scores_by_distance`."""
 _PRINTABLE = 0.94
 """A piece with this share of printable bytes is text, unless the whole tensor is like that. Random
 bytes have 38%; text with some letters beyond ASCII has less than 100%."""
@@ -131,6 +137,10 @@ def judge_elements(
     if kind is None or len(raw) < kind.unsigned.itemsize:
         return Judgement((), judged=False)
     elements = raw[: len(raw) // kind.unsigned.itemsize * kind.unsigned.itemsize]
+    if len(elements) < _FEW * kind.unsigned.itemsize:
+        order: Literal["big", "little"] = "big" if big_endian else "little"
+        if _are_alike(elements.tobytes(), kind, order):
+            return Judgement((), judged=True)
     return _Judge(kind, elements, offset).judge()
 
 
@@ -146,6 +156,18 @@ def _kind_of(data_type: int, *, big_endian: bool) -> _Kind | None:
         return _Kind(unsigned, shift, bits, lowest, highest, parts)
     # Of an integer the highest byte; of one byte, all of it.
     return _Kind(np.dtype(f"{order}u{width}"), 8 * width - 8, 8)
+
+
+def _are_alike(data: bytes, kind: _Kind, order: Literal["big", "little"]) -> bool:
+    """Tell whether a few elements are certain to look like each other."""
+    if not kind.is_float:
+        return True
+    mask = (1 << kind.bits) - 1
+    width = kind.unsigned.itemsize
+    values = (int.from_bytes(data[at : at + width], order) for at in range(0, len(data), width))
+    exponents = [value >> kind.shift & mask for value in values]
+    least, most = min(exponents), max(exponents)
+    return kind.lowest <= least and most <= kind.highest and most - least <= _SAME_SCALE
 
 
 class _Judge:
