@@ -139,3 +139,18 @@ def outcome_in_little_memory(
     )
     assert done.returncode == 0, f"exit code {done.returncode}:\n{done.stderr[-3000:]}"
     return done.stdout.strip()
+
+
+def noting_payloads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that takes each row of an index of which a payload is made, from now on."""
+    from ckptparse.examination.plain_rows import PlainRows
+
+    made: list[int] = []
+    real = PlainRows.payload
+
+    def note(rows: PlainRows, row: int) -> Any:
+        made.append(row)
+        return real(rows, row)
+
+    monkeypatch.setattr(PlainRows, "payload", note)
+    return made

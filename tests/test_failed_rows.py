@@ -11,6 +11,7 @@ from typing import Any
 import builder
 import numpy as np
 import pytest
+from instruments import noting_payloads
 
 import ckptparse
 from ckptparse.examination import summary
@@ -161,14 +162,7 @@ def test_rows_that_a_leftover_index_tells_better_of_are_taken_from_it(
 def test_of_many_tensors_that_fail_few_become_objects(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[int] = []
-    real = ckptparse.examination.plain_rows.PlainRows.payload
-
-    def note(rows: Any, row: int) -> Any:
-        made.append(row)
-        return real(rows, row)
-
-    monkeypatch.setattr("ckptparse.examination.plain_rows.PlainRows.payload", note)
+    made = noting_payloads(monkeypatch)
     count = 2000
     bad = builder.Bundle()
     for number in range(count):

@@ -12,6 +12,7 @@ from typing import Any
 import builder
 import numpy as np
 import pytest
+from instruments import noting_payloads
 
 import ckptparse
 from ckptparse.examination.row_mapping import RowMapping
@@ -135,14 +136,7 @@ def test_a_key_that_occurs_twice_says_the_same(
 def test_of_a_damaged_checkpoint_only_what_is_doubtful_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[int] = []
-    real = ckptparse.examination.plain_rows.PlainRows.payload
-
-    def note(rows: Any, row: int) -> Any:
-        made.append(row)
-        return real(rows, row)
-
-    monkeypatch.setattr("ckptparse.examination.plain_rows.PlainRows.payload", note)
+    made = noting_payloads(monkeypatch)
     path = write(bundle(), tmp_path / "m", cut_footer)
     assert len(ckptparse.recover(path)) > COUNT
     assert not made

@@ -22,6 +22,7 @@ from ckptparse.bundle.entry import (
     shape_from_proto,
 )
 from ckptparse.coding.checksum import unmask_crc
+from ckptparse.coding.varint import decode_varint
 from ckptparse.limits import Limits
 
 __all__ = ["decode_entry", "decode_header", "decode_shape"]
@@ -112,10 +113,7 @@ def _sizes(dims: bytes) -> tuple[int, ...] | None:
 
 def _number(varint: bytes | None) -> int:
     """Decode a number of the pattern; 0 if its field is left out."""
-    value = 0
-    for byte in reversed(varint or b""):
-        value = value << 7 | byte & 0x7F
-    return value
+    return decode_varint(varint, 0, len(varint))[0] if varint else 0
 
 
 def _parse_header(value: bytes, limits: Limits) -> BundleHeader:

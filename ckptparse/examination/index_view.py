@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 
 from ckptparse.bundle.columns import EntryColumns
-from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness, shape_from_proto
+from ckptparse.bundle.decoding import decode_entry, decode_header, decode_shape
+from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
 from ckptparse.bundle.naming import decode_name, decode_names, decode_slice_key, encode_slice_key
 from ckptparse.bundle.together import EntryDecoder
 from ckptparse.coding.checksum import unmask_crc
@@ -50,7 +51,6 @@ from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Problem
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
-from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.slices import TensorSlice
 
 __all__ = ["NO_CHECKSUM", "OBJECT_GRAPH", "IndexView", "name_foreign", "read_view"]
@@ -285,8 +285,7 @@ class _Builder:
         if isinstance(head, SalvagedRun) and len(head) > 1:
             rest = [replace(head, skipped=head.skipped + 1), *rest]
         try:
-            proto = parse_message(BundleHeaderProto, first.value or b"", limits=self.limits)
-            header = BundleHeader.from_proto(proto, limits=self.limits)
+            header = decode_header(first.value or b"", limits=self.limits)
         except CheckpointError as error:
             self._problem("index.header", error.message)
             return rest
@@ -332,18 +331,11 @@ class _Builder:
     @cached_property
     def _decoder(self) -> EntryDecoder:
         limits, shards = self.limits, self._most_shards(proved=True)
-
-        def decode_entry(_: bytes, value: bytes) -> BundleEntry:
-            proto = parse_message(BundleEntryProto, value, limits=limits)
-            return BundleEntry.from_proto(proto, num_shards=shards, limits=limits)
-
-        def decode_shape(data: bytes) -> tuple[int, ...]:
-            return shape_from_proto(
-                parse_message(TensorShapeProto, data, limits=limits), limits=limits
-            )
-
         return EntryDecoder(
-            num_shards=shards, limits=limits, decode_entry=decode_entry, decode_shape=decode_shape
+            num_shards=shards,
+            limits=limits,
+            decode_entry=lambda _, value: decode_entry(value, num_shards=shards, limits=limits),
+            decode_shape=partial(decode_shape, limits=limits),
         )
 
     def _are_plain(self, run: SalvagedRun, columns: EntryColumns) -> npt.NDArray[np.bool_]:
@@ -397,8 +389,7 @@ class _Builder:
     def _decode(self, salvaged: SalvagedEntry) -> BundleEntry | None:
         shards = self._most_shards(proved=salvaged.proved)
         try:
-            proto = parse_message(BundleEntryProto, salvaged.value or b"", limits=self.limits)
-            return BundleEntry.from_proto(proto, num_shards=shards, limits=self.limits)
+            return decode_entry(salvaged.value or b"", num_shards=shards, limits=self.limits)
         except CheckpointError as error:
             name = decode_name(salvaged.key)
             self._problem("index.entry", f"entry of {name!r}: {error.message}")

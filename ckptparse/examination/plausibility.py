@@ -61,7 +61,7 @@ def is_plausible(files: DataFiles, payload: Payload) -> bool:
 def looks_reversed(files: DataFiles, payload: Payload) -> bool:
     """Tell whether elements are usual numbers in the other byte order, and not in their own.
 
-    Where a header is lost, nothing proves the byte order. Of few elements it may not be told.
+    If a header is lost, nothing proves the byte order. Of few elements it may not be told.
     """
     width = item_size(payload.data_type)
     if payload.form is not Form.PLAIN or not width or not payload.size:

@@ -30,7 +30,6 @@ from typing import Any
 from ckptparse.dtypes import element_name
 from ckptparse.errors import MalformedError, UnsupportedError, located
 from ckptparse.files.context import Context, begin
-from ckptparse.graph.object_graph_making import key_of
 from ckptparse.jobs.conversion import ConversionRow, Reversal
 from ckptparse.jobs.derived import FLOATS
 from ckptparse.limits import Limits
@@ -108,6 +107,8 @@ def make_rules(rename: Rename, split: Split, limits: Limits) -> RuleSet:
     if isinstance(rename, (str, os.PathLike)):
         rules = load_rules(*begin(rename, limits=limits))
     elif isinstance(rename, Reversal):
+        from ckptparse.graph.object_graph_making import key_of
+
         # A checkpoint with an object graph that was made has a key for each name.
         keys = {key_of(name): row for name, row in rename.rows.items()}
         rules = RuleSet(former={**keys, **rename.rows})

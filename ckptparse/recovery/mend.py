@@ -167,16 +167,16 @@ class Mender:
 
     def _unverified(self, payload: Payload, check: Check, confirmed: str | None) -> Mended:
         ranges = check.outcome.ranges
-        told = check.cause is Cause.ENTRY and confirmed is not None
+        told = confirmed if check.cause is Cause.ENTRY else None
         # What the other checkpoint does not tell is the byte order, if the header is lost.
-        if told and confirmed and not looks_reversed(self._files, payload):
-            name = self._name(confirmed)
+        if told is not None and not looks_reversed(self._files, payload):
+            name = self._name(told)
             found = _as_read(payload, Status.VERIFIED, ranges)
             outcome = replace(
                 found.outcome,
                 method=f"comparing its entry with that in {name}",
                 note=f"the index is damaged at its entry; {name} has the same entry",
-                grounds=(EvidenceRecord(EvidenceRule.SAME_ENTRY, confirmed),),
+                grounds=(EvidenceRecord(EvidenceRule.SAME_ENTRY, told),),
             )
             return replace(found, outcome=outcome)
         found = _as_read(payload, Status.UNVERIFIED, ranges)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,14 @@ from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import item_size, numpy_dtype
 from ckptparse.elements import allocate, finish_elements, make_plain
 from ckptparse.errors import MalformedError, located
-from ckptparse.files.archives.members import MemberChecksum
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source, check_range
 from ckptparse.parallel import PIECE_SIZE
 from ckptparse.tensor import plan_index
 from ckptparse.tensor_like import TensorLike
+
+if TYPE_CHECKING:
+    from ckptparse.files.archives.members import MemberChecksum
 
 __all__ = ["LoadedTensor", "OpenFiles", "StoredTensor", "TensorSource", "check_shape"]
 

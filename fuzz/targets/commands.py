@@ -209,7 +209,8 @@ def check_files(folder: Path, before: dict[str, bytes], words: list[str]) -> Non
     """Hold what lies in a directory to what was asked for."""
     may_change = "--overwrite" in words or "--update-state" in words
     # A value may stand in one word with its option: -oNAME, --output=NAME.
-    named = [part for word in words for part in (word, word[2:], word.partition("=")[2]) if part]
+    parts = ((word, word.removeprefix("-o"), word.partition("=")[2]) for word in words)
+    named = [part for three in parts for part in three if part]
     for path in filter(Path.is_file, folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if name in before:
