@@ -1,0 +1,211 @@
+"""Measure what the worst inputs cost, against what is promised: 1 s, and 1 s for each 10 MB.
+
+    python scripts/benchmark_hostile.py                        every kind, 1 MiB of each, every call
+    python scripts/benchmark_hostile.py tables/ --sizes 1 4    those kinds, 1 and 4 MiB of each
+    python scripts/benchmark_hostile.py --calls verify recover --over
+
+Every call runs in a process of its own. What counts is processor time without the imports, beside
+the size of all files that were made. A call that ends with a `CheckpointError` ends, too; that it
+ends at a limit is said. Exit code 1 if anything took longer, or memory beyond 1.5 GiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from hostile import load_kinds
+
+BYTES_A_SECOND = 10_000_000
+MEMORY = 3 << 29
+SECONDS = 60
+"""After which a process is ended."""
+
+CHILD = r"""
+import json, os, resource, sys, time, warnings
+warnings.simplefilter("ignore")
+name, path, out, memory, seconds = json.loads(sys.argv[1])
+import numpy, google.protobuf, crc32c
+import ckptparse
+for public in dir(ckptparse):
+    getattr(ckptparse, public)
+
+def consume(value):
+    for name in list(value)[:500]:
+        one = value[name]
+        try:
+            one.read()
+        except ckptparse.CheckpointError:
+            pass
+
+def lazily(path):
+    with ckptparse.open(path) as opened:
+        names = list(opened)
+        for name in names[:3] + names[-3:]:
+            try:
+                opened[name].read()
+            except ckptparse.CheckpointError:
+                pass
+        return "no such name" in opened
+
+def describe(path):
+    with ckptparse.open(path) as opened:
+        layers, places = opened.layers, opened.places
+        return [str(opened.tree()), opened.step, opened.optimizers, opened.averages, layers, places]
+
+def objects(path):
+    with ckptparse.open(path) as opened:
+        found = opened.object_graph
+        if found is None:
+            return None
+        nodes = list(found.nodes())
+        return [found.names_by_key, [node.path for node in nodes], found.other_keys]
+
+def graph(path):
+    opened = ckptparse.open_graph(path)
+    for name in opened.nodes:
+        opened.consumers(name)
+    return [list(opened.constants), opened.effects, opened.variables]
+
+def model(path):
+    with ckptparse.open_saved_model(path) as opened:
+        return [len(opened.meta_graphs), len(opened.layers), opened.effects, opened.assets]
+
+def state(path):
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    return [ckptparse.checkpoint_state(folder), ckptparse.latest_checkpoint(folder)]
+
+CALLS = {
+    "identify": lambda path: str(ckptparse.identify(path)),
+    "list": ckptparse.list_variables,
+    "read": ckptparse.read,
+    "open": lazily,
+    "describe": describe,
+    "objects": objects,
+    "stats": ckptparse.stats,
+    "verify": lambda path: str(ckptparse.verify(path)),
+    "recover": lambda path: consume(ckptparse.recover(path)),
+    "report": lambda path: str(ckptparse.recover(path)),
+    "annotate": ckptparse.annotate,
+    "explain": lambda path: str(ckptparse.explain(path)),
+    "diff": lambda path: str(ckptparse.diff(path, path)),
+    "average": lambda path: ckptparse.average([path, path]),
+    "convert": lambda path: ckptparse.convert(path, out + "/made.safetensors"),
+    "rewrite": lambda path: ckptparse.convert(path, out + "/made", format="v2"),
+    "page": lambda path: ckptparse.report_page(path, out + "/page.html"),
+    "scan": ckptparse.scan,
+    "state": state,
+    "graph": graph,
+    "model": model,
+}
+if not path:
+    print(json.dumps(list(CALLS)))
+    raise SystemExit
+resource.setrlimit(resource.RLIMIT_AS, (memory + (4 << 30),) * 2)
+resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+began = time.process_time()
+said = "value"
+try:
+    CALLS[name](path)
+except ckptparse.CheckpointError as error:
+    said = type(error).__name__
+    if isinstance(error, ckptparse.LimitError):
+        said += f" {error.limit}"
+except Exception as error:
+    said = f"FOREIGN {type(error).__name__}: {error}"
+spent = time.process_time() - began
+print(json.dumps([spent, said, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10]))
+"""
+
+
+def main() -> None:
+    """Parse the arguments, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kinds", nargs="*", help="beginnings of their names")
+    parser.add_argument("--sizes", nargs="+", type=float, default=[1], metavar="MIB")
+    parser.add_argument("--calls", nargs="+", metavar="NAME")
+    parser.add_argument("--over", action="store_true", help="show only what takes too long")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at once (default 1)")
+    args = parser.parse_args()
+    known = _run_child("", "", "")
+    calls: list[str] = json.loads(known)
+    if unknown := set(args.calls or ()) - set(calls):
+        parser.error(f"there is no call {', '.join(sorted(unknown))}: there are {', '.join(calls)}")
+    chosen = {
+        name: make
+        for name, make in load_kinds().items()
+        if not args.kinds or name.startswith(tuple(args.kinds))
+    }
+    if not chosen:
+        parser.error("no kind has such a name")
+    over = 0
+    for name, make in chosen.items():
+        for size in args.sizes:
+            with tempfile.TemporaryDirectory() as directory:
+                place = Path(directory, "made")
+                place.mkdir()
+                path = make(place, int(size * (1 << 20)))
+                over += _show(name, path, _size(place), args.calls or calls, args)
+    print(f"{over} over the bound" if over else "nothing is over the bound")
+    raise SystemExit(bool(over))
+
+
+def _show(name: str, path: Path, size: int, calls: Sequence[str], args: argparse.Namespace) -> int:
+    """Measure the calls on one input, and print a line for each; return how many are over."""
+    over = 0
+    bound = 1 + size / BYTES_A_SECOND
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for call, (spent, said, memory) in zip(
+            calls, pool.map(lambda call: _measure(call, path), calls), strict=True
+        ):
+            bad = spent > bound or memory > MEMORY or said.startswith("FOREIGN")
+            over += bad
+            if bad or not args.over:
+                print(
+                    f"{'!' if bad else ' '} {name:<32} {size / (1 << 20):6.2f} MiB {call:<9}"
+                    f"{spent:7.2f} s of {bound:5.2f} {memory >> 20:6} MiB  {said[:80]}",
+                    flush=True,
+                )
+    return over
+
+
+def _measure(call: str, path: Path) -> tuple[float, str, int]:
+    with tempfile.TemporaryDirectory() as out:
+        try:
+            found = json.loads(_run_child(call, str(path), out))
+        except subprocess.CalledProcessError as error:
+            return float(SECONDS), f"ended with {error.returncode} {error.stderr[-200:]}", 0
+    return found[0], found[1], found[2]
+
+
+def _run_child(call: str, path: str, out: str) -> str:
+    given = json.dumps([call, path, out, MEMORY, SECONDS])
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, given],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()[-1]
+
+
+def _size(place: Path) -> int:
+    """Bytes of all files below a directory."""
+    return sum(path.stat().st_size for path in _files(place))
+
+
+def _files(place: Path) -> Iterator[Path]:
+    return (path for path in place.rglob("*") if path.is_file())
+
+
+if __name__ == "__main__":
+    main()
