@@ -7,7 +7,8 @@ of any path in it, `read`, `verify` and `identify` mean the same files by it.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import builder as b
@@ -23,7 +24,9 @@ from fuzz.targets.target import Target
 __all__ = ["TARGETS"]
 
 _MOST = 10
-"""Files of one directory, and paths that are asked about."""
+"""Files of one directory."""
+_ASKED = 4
+"""Paths that one execution asks about; which of them, the input's checksum says."""
 
 
 @cache
@@ -120,20 +123,29 @@ _SETS = (
 
 
 def run_place(data: bytes) -> None:
-    """Ask about every path, and hold the answers to each other."""
+    """Ask about some paths, and hold the answers to each other."""
     store: dict[str, bytes] = {}
     for line in data.decode("utf-8", "replace").split("\n")[:_MOST]:
         name, _, letter = line.rpartition(" ")
         if name and letter in contents():
             store[f"d/{name}"] = contents()[letter]
-    for path in (*_PATHS, *store)[: 2 * _MOST]:
+    rng = random.Random(zlib.crc32(data))
+    paths = (*_PATHS, *store)
+    for path in rng.sample(paths, min(_ASKED, len(paths))):
         ask(path, store)
+    call = rng.choice(_OF_DIRECTORIES)
     for directory in ("d", "d/variables"):
-        attempt(ckptparse.latest_checkpoint, directory, store=store, limits=LIMITS)
-        attempt(ckptparse.checkpoint_state, directory, store=store, limits=LIMITS)
-        attempt(tf.train.latest_checkpoint, directory, store=store, limits=LIMITS)
-    attempt(ckptparse.open_saved_model, "d", store=store, limits=LIMITS)
-    attempt(ckptparse.recover, ("d", "d/m")[len(data) % 2], store=store, limits=LIMITS)
+        attempt(call, directory, store=store, limits=LIMITS)
+    if rng.randrange(2):
+        attempt(ckptparse.recover, rng.choice(("d", "d/m")), store=store, limits=LIMITS)
+
+
+_OF_DIRECTORIES: tuple[Callable[..., object], ...] = (
+    ckptparse.latest_checkpoint,
+    ckptparse.checkpoint_state,
+    tf.train.latest_checkpoint,
+    ckptparse.open_saved_model,
+)
 
 
 def ask(path: str, store: dict[str, bytes]) -> None:
