@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from ckptparse.errors import ClosedError, DataLossError, NotACheckpointError, Tr
 from ckptparse.files.context import begin, find_storage
 from ckptparse.files.local import LOCAL
 from ckptparse.files.memory import MemoryStorage
-from ckptparse.files.storage import Storage
+from ckptparse.files.storage import FileStat, Storage
 
 
 class TestLocal(StorageSuite):
@@ -133,3 +134,51 @@ def test_a_name_of_a_mapping_that_is_a_directory_too_is_a_file(fixtures: Any) ->
         whole = ckptparse.read("d/my_model", store=store)
         assert ckptparse.verify("d/my_model", store=store).ok
         assert set(ckptparse.verify("d/my_model", store=store).tensors) == set(whole)
+
+
+# Names with slashes that a disk would take for one.
+
+
+@pytest.mark.parametrize("prefix", ["run//m", "run///m", "//m", "/m", "/run//m", "a//b/m"])
+@pytest.mark.parametrize(
+    "stem", ["saver/my_model", "v1/unsharded/model.ckpt-1", "v1/sharded/model.ckpt-7"]
+)
+def test_names_with_several_slashes_are_names_like_others(
+    fixtures: Path, prefix: str, stem: str
+) -> None:
+    written = fixtures / stem
+    files = {
+        f"{prefix}{path.name.removeprefix(written.name)}": path.read_bytes()
+        for path in written.parent.glob(f"{written.name}*")
+    }
+    names = list(ckptparse.read(written))
+    assert list(ckptparse.read(prefix, store=files)) == names
+    verified = ckptparse.verify(prefix, store=files)
+    recovered = ckptparse.recover(prefix, store=files)
+    for report in (verified, recovered.report):
+        assert report.ok
+        assert list(report.tensors) == names
+
+
+@pytest.mark.parametrize("path", ["a/m", "a//m", "/m", "//m", "a///b//m", "m"])
+def test_a_name_comes_apart_and_together_again(path: str) -> None:
+    storage = MemoryStorage({path: b"x"})
+    directory, name = storage.split(path)
+    assert name == "m"
+    assert storage.join(directory, name) == path
+    assert list(storage.list(directory)) == ["m"]
+
+
+class Hiding(MemoryStorage):
+    """Has a file that its directory does not list."""
+
+    def list(self, directory: str) -> Mapping[str, FileStat]:
+        return {}
+
+
+def test_a_v1_file_that_its_directory_does_not_list_is_not_called_sound(fixtures: Path) -> None:
+    store = Hiding({"d/m": (fixtures / "v1" / "shapes" / "model").read_bytes()})
+    assert ckptparse.read("d/m", store=store)
+    report = ckptparse.verify("d/m", store=store)
+    assert not report.ok
+    assert [problem.code for problem in report.problems] == ["v1.missing"]

@@ -22,7 +22,7 @@ from ckptparse.errors import (
     UnsupportedError,
 )
 from ckptparse.files.ranges import RemoteSource
-from ckptparse.files.storage import FileKind, FileStat
+from ckptparse.files.storage import FileKind, FileStat, split_name
 
 __all__ = ["FilesystemStorage", "open_url", "place_of"]
 
@@ -106,7 +106,7 @@ class FilesystemStorage:
     def split(self, path: str) -> tuple[str, str]:
         """Return the directory and the last name of a path."""
         root = self.root if path.startswith(self.root) else ""
-        directory, name = posixpath.split(path[len(root) :])
+        directory, name = split_name(path[len(root) :])
         return root + directory, name
 
     def forget(self, path: str) -> None:  # noqa: ARG002 - of a list all is forgotten

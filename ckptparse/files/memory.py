@@ -16,7 +16,14 @@ from ckptparse.errors import (
     OutputExistsError,
     TruncatedError,
 )
-from ckptparse.files.storage import Buffer, Content, FileStat, Source, check_range
+from ckptparse.files.storage import (
+    Buffer,
+    Content,
+    FileStat,
+    Source,
+    check_range,
+    split_name,
+)
 from ckptparse.locks import make_lock
 
 __all__ = ["MemorySource", "MemoryStorage", "ObjectSource"]
@@ -164,7 +171,7 @@ class MemoryStorage:
 
     def list(self, directory: str) -> Mapping[str, FileStat]:
         """Return the names in a directory."""
-        start = _prefix(directory)
+        start = self._start(directory)
         found: dict[str, FileStat] = {}
         for path, content in self._files.items():
             name, slash, _ = path[len(start) :].partition("/")
@@ -187,7 +194,7 @@ class MemoryStorage:
 
     def split(self, path: str) -> tuple[str, str]:
         """Return the directory and the last name of a path."""
-        return posixpath.split(path)
+        return split_name(path)
 
     def put(self, path: str, file: BinaryIO, size: int, *, overwrite: bool) -> None:
         """Put bytes under a name; see `WritableStorage`."""
@@ -225,10 +232,15 @@ class MemoryStorage:
         return FileStat("file", _size_of(path, content, self._lock), id(content))
 
     def _is_directory(self, path: str) -> bool:
-        start = _prefix(path)
+        start = self._start(path)
         return any(name.startswith(start) for name in self._files)
 
-
-def _prefix(directory: str) -> str:
-    plain = directory.rstrip("/")
-    return "" if plain in ("", ".") else f"{plain}/"
+    def _start(self, directory: str) -> str:
+        """Return what the names in a directory begin with."""
+        if directory.endswith("//"):
+            return directory
+        plain = directory.rstrip("/")
+        if plain not in ("", "."):
+            return f"{plain}/"
+        rooted = directory == "/" and any(name.startswith("/") for name in self._files)
+        return "/" if rooted else ""

@@ -13,7 +13,7 @@ from ckptparse.errors import CheckpointNotFoundError
 from ckptparse.files.ranges import RemoteSource
 from ckptparse.files.remote import ask, open_object, usual_retries
 from ckptparse.files.retries import Retries
-from ckptparse.files.storage import FileStat
+from ckptparse.files.storage import FileStat, split_name
 from ckptparse.locks import make_lock
 
 __all__ = ["OneObjectStorage"]
@@ -72,7 +72,7 @@ class OneObjectStorage:
 
     def split(self, path: str) -> tuple[str, str]:
         """Return directory and last name of a path."""
-        return posixpath.split(path)
+        return split_name(path)
 
     def scope(self, path: str) -> str | None:  # noqa: ARG002 - it has one
         """Return what tells the object from others: the whole URL, of which only a hash is kept."""

@@ -7,6 +7,7 @@ the storage splits and joins them.
 from __future__ import annotations
 
 import mmap
+import posixpath
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, Protocol
@@ -28,6 +29,7 @@ __all__ = [
     "known_size",
     "look_again",
     "open_later",
+    "split_name",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -199,6 +201,17 @@ def expect(source: Source, offset: int, size: int) -> None:
     prepare: Callable[[int, int], None] | None = getattr(source, "expect", None)
     if prepare is not None:
         prepare(offset, size)
+
+
+def split_name(path: str) -> tuple[str, str]:
+    """Return the directory and the last name of a path whose names `/` divides.
+
+    As `posixpath.split`, but that of two slashes or more the directory keeps all: where names are
+    keys, `run//m` is another file than `run/m`.
+    """
+    directory, name = posixpath.split(path)
+    start = path[: len(path) - len(name)]
+    return (start if start.endswith("//") else directory), name
 
 
 def look_again(storage: Storage, path: str) -> FileStat | None:

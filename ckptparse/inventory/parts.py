@@ -316,6 +316,9 @@ def _survey_legacy(candidate: Candidate, folders: Folders) -> Survey:
     files = tuple(_iter_legacy(path, folders))
     if not files:
         files = tuple(LegacyFile(file, origin=Origin.TEMPORARY) for file in temporary)
+    if not files:
+        # It was found, and its directory does not list it: nothing of it can be looked at.
+        files = (LegacyFile(path, present=False),)
     directory = folders.split(path)[0]
     return Survey("v1", path, directory, legacy_files=files, leftovers=temporary)
 
