@@ -182,3 +182,19 @@ def test_a_v1_file_that_its_directory_does_not_list_is_not_called_sound(fixtures
     report = ckptparse.verify("d/m", store=store)
     assert not report.ok
     assert [problem.code for problem in report.problems] == ["v1.missing"]
+
+
+def test_a_sharded_v1_checkpoint_whose_files_are_named_like_data_files_is_verified_as_a_whole(
+    fixtures: Path,
+) -> None:
+    whole = fixtures / "v1" / "sharded" / "model.ckpt-7"
+    files = {
+        path.name.replace("model.ckpt-7", "d/m.data"): path.read_bytes()
+        for path in whole.parent.glob("model.ckpt-7-*")
+    }
+    names = list(ckptparse.read(whole))
+    for path in (*files, "d/m.data"):
+        assert list(ckptparse.read(path, store=files)) == names
+        assert list(ckptparse.verify(path, store=files).tensors) == names
+    files.popitem()
+    assert not ckptparse.verify(min(files), store=files).ok

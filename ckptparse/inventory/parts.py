@@ -331,7 +331,7 @@ def _iter_legacy(path: str, folders: Folders) -> Iterator[LegacyFile]:
         for file in sorted({*found.present, *found.absent}):
             yield LegacyFile(file, file in found.present)
         return
-    shard = None if split_data_path(path) else split_legacy_path(path)
+    shard = split_legacy_path(path)
     if folders.is_file(path) and shard is None:
         yield LegacyFile(path)
         return
