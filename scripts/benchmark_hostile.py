@@ -78,6 +78,11 @@ def model(path):
     with ckptparse.open_saved_model(path) as opened:
         return [len(opened.meta_graphs), len(opened.layers), opened.effects, opened.assets]
 
+def beside(path):
+    folder, name = os.path.split(path)
+    second = os.path.join(folder, "second", name)
+    return ckptparse.diff(path, second) if os.path.isdir(os.path.dirname(second)) else None
+
 def state(path):
     folder = path if os.path.isdir(path) else os.path.dirname(path)
     return [ckptparse.checkpoint_state(folder), ckptparse.latest_checkpoint(folder)]
@@ -96,9 +101,17 @@ CALLS = {
     "annotate": ckptparse.annotate,
     "explain": lambda path: str(ckptparse.explain(path)),
     "diff": lambda path: str(ckptparse.diff(path, path)),
+    "beside": lambda path: str(beside(path)),
     "average": lambda path: ckptparse.average([path, path]),
     "convert": lambda path: ckptparse.convert(path, out + "/made.safetensors"),
     "rewrite": lambda path: ckptparse.convert(path, out + "/made", format="v2"),
+    "npz": lambda path: ckptparse.convert(path, out + "/made.npz"),
+    "npy": lambda path: ckptparse.convert(path, out + "/made/"),
+    "hdf5": lambda path: ckptparse.convert(path, out + "/made.h5"),
+    "rename": lambda path: ckptparse.convert(path, out + "/r", rename=[(r"(.*)/(.*)", r"\2/\1")]),
+    "weights": lambda path: ckptparse.convert(path, out + "/w", drop_slots=True, layout="torch"),
+    "write": lambda path: ckptparse.write(out + "/made", ckptparse.read(path)),
+    "mean": lambda path: ckptparse.average([path, path], out + "/mean"),
     "page": lambda path: ckptparse.report_page(path, out + "/page.html"),
     "scan": ckptparse.scan,
     "state": state,
