@@ -233,7 +233,8 @@ class Tensor:
         width = item_size(self.data_type)
         if width is not None:
             return self.size * width
-        return self.location.size if self.location is not None else 0
+        location = self.location
+        return 0 if location is None else location.size
 
     def read(self) -> npt.NDArray[Any]:
         """Read the whole tensor.

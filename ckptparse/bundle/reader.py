@@ -187,6 +187,7 @@ class BundleReader:
         self, names: Sequence[str], columns: EntryColumns, options: ReadOptions
     ) -> list[npt.NDArray[Any]]:
         from ckptparse.bundle.many import DenseReader, check_sharing
+        from ckptparse.bundle.small_strings import read_small_strings
 
         codes = columns.data_types.tolist()
         numeric = set(filter(is_numeric, set(codes)))
@@ -201,14 +202,18 @@ class BundleReader:
         arrays = dict(zip(dense, reader.read(), strict=True))
         taken = sum(array.nbytes for array in arrays.values())
         limits = self.shards.context.limits
-        for row, name in enumerate(names):
-            if row not in arrays:
-                tensor = self.make_tensor(name, columns.entry(row), options)
+        others = [row for row in range(len(names)) if row not in arrays]
+        arrays.update(read_small_strings(self.shards, columns, others, options))
+        for row in others:
+            if row in arrays:
+                taken += int(columns.sizes[row])
+            else:
+                tensor = self.make_tensor(names[row], columns.entry(row), options)
                 # That bytes are missing is said first: then nothing is taken at all.
                 arrays[row] = tensor.read()
                 taken += tensor.nbytes
-                if taken > limits.shared_bytes:
-                    check_sharing(limits, taken, self.shards.held)
+            if taken > limits.shared_bytes:
+                check_sharing(limits, taken, self.shards.held)
         return [arrays[row] for row in range(len(names))]
 
     def orphan_slices(self) -> list[OrphanSlice]:

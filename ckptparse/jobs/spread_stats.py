@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from ckptparse.jobs.ahead import SOURCES, Workplace, find_place, waiting
 from ckptparse.jobs.opening import Opened
-from ckptparse.jobs.stats import measure_one
+from ckptparse.jobs.small import Sized
+from ckptparse.jobs.stats import measure_each
 from ckptparse.statistics.summary import Summary
 from ckptparse.tensor_like import ArrayTensor, TensorLike
 
@@ -83,9 +84,11 @@ def _start(
 
 
 def _measure(tensors: Sequence[tuple[str, TensorLike]], how: _How) -> _Row:
+    sized = [Sized.of(name, tensor) for name, tensor in tensors]
     return [
-        (name, measure_one(tensor, name, verify=how.verify, histogram=how.histogram))
-        for name, tensor in tensors
+        row
+        for rows in measure_each(sized, verify=how.verify, histogram=how.histogram)
+        for row in rows
     ]
 
 

@@ -10,16 +10,18 @@ from ckptparse.checkpoint import Naming, Patterns, choose_names
 from ckptparse.errors import located, name_not_found
 from ckptparse.files.context import Cache, Progress, Store, begin_with
 from ckptparse.jobs.opening import Opened, TensorsFrom, open_tensors
+from ckptparse.jobs.small import Sized, iter_batches, read_small
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.statistics.gathering import measure
+from ckptparse.statistics.gathering import Measured, measure
 from ckptparse.statistics.summary import Summary
+from ckptparse.statistics.together import measure_together
 from ckptparse.tensor import Tensor
 from ckptparse.tensor_like import TensorLike
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["measure_one", "stats"]
+__all__ = ["measure_each", "stats"]
 
 
 def stats(
@@ -65,9 +67,11 @@ def stats(
     with open_tensors(source, context, naming=naming, verify=verify) as opened:
         wanted = opened.tensors if names is None else _named(names, opened)
         chosen = list(choose_names(wanted, include, exclude))
-        total = sum(opened.tensors[name].nbytes for name in chosen)
+        tensors = [Sized.of(name, opened.tensors[name]) for name in chosen]
+        sizes = {one.name: one.nbytes for one in tensors}
+        total = sum(sizes.values())
         if executor is None:
-            rows = _each(opened, chosen, verify=verify, histogram=histogram)
+            rows = measure_each(tensors, verify=verify, histogram=histogram)
         else:
             from ckptparse.jobs.spread_stats import spread
 
@@ -76,28 +80,50 @@ def stats(
         done = 0
         for row in rows:
             found.update(row)
-            done += sum(opened.tensors[name].nbytes for name, _ in row)
+            done += sum(sizes[name] for name, _ in row)
             if progress is not None:
                 progress(done, total)
         return {name: found[name] for name in sorted(found)}
 
 
-def _each(
-    opened: Opened, names: Iterable[str], *, verify: bool, histogram: bool
+def measure_each(
+    tensors: Iterable[Sized], *, verify: bool, histogram: bool
 ) -> Iterator[list[tuple[str, Summary]]]:
-    for name in names:
-        tensor = opened.tensors[name]
-        yield [(name, measure_one(tensor, name, verify=verify, histogram=histogram))]
+    """Iterate over names and statistics, one tensor at a time, in the order of the tensors.
+
+    Args:
+        tensors: Each, and what it is called.
+        verify: Whether checksums are checked first.
+        histogram: Whether histograms are made.
+
+    Raises:
+        CheckpointError: As for reading.
+    """
+    for batch in iter_batches(tensors):
+        arrays = read_small(batch, verify=verify)
+        small = [array for array in arrays if array is not None]
+        together = iter(measure_together(small, histogram=histogram))
+        for one, array in zip(batch, arrays, strict=True):
+            if array is None:
+                made = _measure_one(one.tensor, one.name, verify=verify, histogram=histogram)
+                yield [(one.name, made)]
+            else:
+                yield [(one.name, _summary_of(next(together)))]
 
 
-def measure_one(tensor: TensorLike, name: str, *, verify: bool, histogram: bool) -> Summary:
+def _measure_one(tensor: TensorLike, name: str, *, verify: bool, histogram: bool) -> Summary:
     """Check a tensor's checksum, if asked to, and sum up its values."""
     with located(tensor=name):
         if verify and isinstance(tensor, Tensor):
             tensor.verify()
         measured = measure(tensor, histogram=histogram)
-    bins = measured.distribution.counts if measured.distribution else None
-    return replace(measured.summary, histogram=bins)
+    return _summary_of(measured)
+
+
+def _summary_of(measured: Measured) -> Summary:
+    if measured.distribution is None:
+        return measured.summary
+    return replace(measured.summary, histogram=measured.distribution.counts)
 
 
 def _named(names: Iterable[str], opened: Opened) -> list[str]:

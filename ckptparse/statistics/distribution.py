@@ -19,7 +19,9 @@ __all__ = [
     "from_ranges",
     "from_values",
     "is_too_coarse",
+    "quantile_places",
     "shares",
+    "shares_by_row",
 ]
 
 BINS = 64
@@ -59,8 +61,13 @@ def from_values(values: npt.NDArray[Any]) -> Distribution | None:
     low, high = float(numbers[0]), float(numbers[-1])
     counts = np.bincount(_bins_of(numbers, low, high), minlength=BINS)
     # A quantile is one of the values, never one between two: integers have no values between.
-    places = [min(numbers.size - 1, int(share * numbers.size)) for share in QUANTILES]
-    return Distribution(low, high, _whole(counts), tuple(numbers[places].tolist()), exact=True)
+    found = tuple(numbers[quantile_places(numbers.size)].tolist())
+    return Distribution(low, high, _whole(counts), found, exact=True)
+
+
+def quantile_places(size: int) -> list[int]:
+    """Return where the quantiles are among so many sorted values."""
+    return [min(size - 1, int(share * size)) for share in QUANTILES]
 
 
 def from_codes(
@@ -136,6 +143,21 @@ def shares(values: npt.NDArray[np.float64], low: float, high: float) -> npt.NDAr
     if width <= 0:
         return (values > low).astype(np.float64)
     return np.clip((values / 2 - low / 2) / width, 0, 1)
+
+
+def shares_by_row(
+    values: npt.NDArray[np.float64], low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return each value's place between the least and the greatest of its row.
+
+    Args:
+        values: Shape (n, m).
+        low, high: Shape (n, 1): of each row.
+    """
+    width = high / 2 - low / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        between = np.clip((values / 2 - low / 2) / width, 0, 1)
+    return np.where(width <= 0, values > low, between)
 
 
 def _ranks(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -29,11 +29,11 @@ from ckptparse.statistics.distribution import (
 from ckptparse.statistics.heat import HeatGatherer, HeatMap
 from ckptparse.statistics.summary import Summary, summarize
 
-__all__ = ["Gatherer", "Measurable", "Measured", "iter_pieces", "measure"]
+__all__ = ["FEW", "Gatherer", "Measurable", "Measured", "iter_pieces", "measure"]
 
 PIECE = 1 << 20
 """Bytes that are read at once: large enough for a disk, and small beside the program's memory."""
-_FEW = 1 << 14
+FEW = 1 << 14
 """So many elements are kept and measured exactly, not counted: at most 256 KiB as complex128."""
 _AT_ONCE = 1 << 16
 """Elements that are worked on at once: they stay in the processor's cache."""
@@ -146,7 +146,7 @@ class Gatherer:
         flat = values.compressed() if is_masked(values) else values.reshape(-1)
         if self._few is not None:
             self._kept += flat.size
-            if self._kept <= _FEW:
+            if self._kept <= FEW:
                 self._few.append(flat.copy())
                 return
             few, self._few = self._few, None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Summary", "summarize"]
+__all__ = ["Summary", "squares_of", "summarize"]
 
 _CHUNK = 1 << 16
 """Elements that are summed up at once: as float64 they stay in the processor's cache."""
@@ -121,17 +121,18 @@ def _moments(numbers: npt.NDArray[np.float64]) -> tuple[float, float]:
 def _merge_moments(a: Summary, b: Summary) -> tuple[float | None, float | None]:
     """Return the mean of both, and the sum of squared differences from it."""
     if a.mean is None or a.deviation is None:
-        return b.mean, None if b.deviation is None else _squares(b.deviation, b.finite)
+        return b.mean, None if b.deviation is None else squares_of(b.deviation, b.finite)
     if b.mean is None or b.deviation is None:
-        return a.mean, _squares(a.deviation, a.finite)
+        return a.mean, squares_of(a.deviation, a.finite)
     share = b.finite / (a.finite + b.finite)
     # Not a.mean - b.mean: if the values are at both ends of float64, that is infinite.
     mean = a.mean * (1 - share) + b.mean * share
-    between = _squares(a.mean - mean, a.finite) + _squares(b.mean - mean, b.finite)
-    return mean, _squares(a.deviation, a.finite) + _squares(b.deviation, b.finite) + between
+    between = squares_of(a.mean - mean, a.finite) + squares_of(b.mean - mean, b.finite)
+    return mean, squares_of(a.deviation, a.finite) + squares_of(b.deviation, b.finite) + between
 
 
-def _squares(difference: float, count: int) -> float:
+def squares_of(difference: float, count: int) -> float:
+    """Return the square of a difference, so many times; infinity if no number is so large."""
     try:
         return difference**2 * count
     except OverflowError:

@@ -1,0 +1,109 @@
+"""Small tensors of a checkpoint, read many at once before a job comes to each of them.
+
+A tensor that is read by itself takes some 50 microseconds, however small it is; among others it
+takes two. If any of those that are read together is damaged, or cannot be read for another reason,
+all are left to the job, which then meets what it would have met, in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy.typing as npt
+
+from ckptparse.backend import Origin
+from ckptparse.dtypes import DataType
+from ckptparse.errors import CheckpointError
+from ckptparse.tensor import ReadOptions, Tensor
+from ckptparse.tensor_like import TensorLike
+
+__all__ = ["SMALL", "Sized", "iter_batches", "read_small"]
+
+SMALL = 1 << 14
+"""Bytes of a small tensor at most: of larger ones the bytes take longer than what surrounds them.
+None has more elements than this."""
+_MOST_TENSORS = 1 << 11
+_MOST_BYTES = 1 << 20
+"""So much is in memory at once: what planning a common read takes is small beside it."""
+_FEW = 4
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """A tensor, what it is called, and its bytes: to ask each for them takes time.
+
+    Attributes:
+        name: What the job calls it.
+        tensor: The tensor.
+        nbytes: As `TensorLike.nbytes`.
+    """
+
+    name: str
+    tensor: TensorLike
+    nbytes: int
+
+    @classmethod
+    def of(cls, name: str, tensor: TensorLike) -> Sized:
+        """Ask a tensor for its size."""
+        return cls(name, tensor, tensor.nbytes)
+
+
+def iter_batches(tensors: Iterable[Sized]) -> Iterator[list[Sized]]:
+    """Iterate over tensors in lists, in their order, of few bytes in small tensors each."""
+    batch: list[Sized] = []
+    held = 0
+    for one in tensors:
+        size = one.nbytes
+        if size <= SMALL:
+            held += size
+            if len(batch) == _MOST_TENSORS or held > _MOST_BYTES:
+                yield batch
+                batch, held = [], size
+        batch.append(one)
+    if batch:
+        yield batch
+
+
+def read_small(batch: Sequence[Sized], *, verify: bool = False) -> list[Array | None]:
+    """Read those of a batch that are small and lie in one V2 checkpoint.
+
+    Args:
+        batch: As `iter_batches` gives it.
+        verify: Whether checksums are checked though the checkpoint was opened without.
+
+    Returns:
+        An array for each, as `read` returns it; None for what is to be asked for by itself.
+    """
+    found: list[Array | None] = [None] * len(batch)
+    options = next((one.tensor.options for one in batch if isinstance(one.tensor, Tensor)), None)
+    if options is None or not isinstance(options.origin, Origin):
+        return found
+    backend = options.origin.backend
+    rows = [row for row, one in enumerate(batch) if _is_small(one, options)]
+    if len(rows) < _FEW or backend.format != "v2":
+        return found
+    how = replace(options, verify=verify or options.verify, mmap=False)
+    try:
+        arrays = backend.read_many([batch[row].tensor.name for row in rows], how)
+    except CheckpointError:
+        return found
+    for row, array in zip(rows, arrays, strict=True):
+        # A slice has the name of its tensor, and another shape.
+        if array.shape == batch[row].tensor.shape:
+            found[row] = array
+    return found
+
+
+def _is_small(one: Sized, options: ReadOptions) -> bool:
+    tensor = one.tensor
+    return (
+        one.nbytes <= SMALL
+        and isinstance(tensor, Tensor)
+        and tensor.options is options
+        # What a variant takes in memory has nothing to do with its size.
+        and tensor.data_type != DataType.DT_VARIANT
+    )
