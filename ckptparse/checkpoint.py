@@ -340,6 +340,8 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def __getitem__(self, key: str) -> Tensor:
         tensor = self._tensors.get(key)
+        if tensor is None and isinstance(key, str):
+            tensor = self._find_tensor(key)
         return self._tensor(self._key_of(key)) if tensor is None else tensor
 
     def __contains__(self, key: object) -> bool:

@@ -176,6 +176,7 @@ _OTHER_NAMES: dict[int, str] = {
 }
 
 
+@lru_cache(maxsize=256)
 def element_name(data_type: int) -> str:
     """Return the name of a kind of element, as numpy and ml_dtypes have it: `float32`, `bfloat16`.
 

@@ -230,9 +230,9 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         """Bytes of its data: of the array for numbers, as stored for strings and variants."""
-        width = item_size(self.data_type)
+        width = item_size(self._data_type)
         if width is not None:
-            return self.size * width
+            return math.prod(self._shape) * width
         location = self.location
         return 0 if location is None else location.size
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ckptparse.coding.checksum import mask_crc, unmask_crc
+from ckptparse.coding.varint import encode_varint
 from ckptparse.dtypes import DataType, describe_data_type, item_size
 from ckptparse.errors import MalformedError, UnsupportedError
 from ckptparse.limits import Limits
@@ -178,6 +180,21 @@ class BundleEntry:
         entry.check(num_shards=num_shards, limits=limits)
         return entry
 
+    def to_bytes(self) -> bytes:
+        """Serialize the BundleEntryProto, in the order of its fields, those that are 0 left out."""
+        if self.slices:
+            return self.to_proto().SerializeToString()
+        shape = _encode_shape(self.shape)
+        parts = [b"\x08", encode_varint(self.data_type)] if self.data_type else []
+        parts += b"\x12", encode_varint(len(shape)), shape
+        for tag, value in ((b"\x18", self.shard_id), (b"\x20", self.offset), (b"\x28", self.size)):
+            if value:
+                parts += tag, encode_varint(value)
+        masked = mask_crc(self.crc32c)
+        if masked:
+            parts += b"\x35", masked.to_bytes(4, "little")
+        return b"".join(parts)
+
     def to_proto(self) -> BundleEntryProto:
         """Make the BundleEntryProto. Of a tensor in slices it has no offset, size and checksum."""
         from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto
@@ -275,3 +292,10 @@ def count_elements(shape: Sequence[int]) -> int:
                 f"Expected a shape of at most 2**63 - 1 elements, found {tuple(shape)}"
             )
     return product
+
+
+@lru_cache(maxsize=1024)
+def _encode_shape(shape: tuple[int, ...]) -> bytes:
+    """Serialize the TensorShapeProto."""
+    dims = [b"\x08" + encode_varint(size) if size else b"" for size in shape]
+    return b"".join(b"\x12" + encode_varint(len(dim)) + dim for dim in dims)

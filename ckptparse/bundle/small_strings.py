@@ -8,10 +8,8 @@ and every checksum right. All others are left to `StringPayload`, which says wha
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,8 @@ import numpy.typing as npt
 from ckptparse.bundle.columns import EntryColumns
 from ckptparse.bundle.many import DenseReader
 from ckptparse.bundle.shards import ShardFiles
-from ckptparse.coding.checksum import crc32c, mask_crc
+from ckptparse.bundle.strings import LONGEST_SHORT, check_short_lengths
+from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType
 from ckptparse.elements import shaped
 from ckptparse.errors import CheckpointError
@@ -109,12 +108,12 @@ def _read_payloads(
 def _decode(data: bytes, count: int, crc: int | None, order: str) -> list[bytes] | None:
     """Decode a payload; None if it has another form, or is damaged."""
     lengths = data[:count]
-    if len(lengths) < count or (lengths and max(lengths) >= 0x80):
+    if len(lengths) < count or (lengths and max(lengths) > LONGEST_SHORT):
         return None
     start = count + _CHECK_SIZE
     if start + sum(lengths) != len(data):
         return None
-    running, check = _check_of(lengths, order)
+    running, check = check_short_lengths(lengths, order)
     if data[count:start] != check or (crc is not None and crc32c(data[count:], running) != crc):
         return None
     strings = []
@@ -122,10 +121,3 @@ def _decode(data: bytes, count: int, crc: int | None, order: str) -> list[bytes]
         strings.append(data[start : start + length])
         start += length
     return strings
-
-
-@lru_cache(maxsize=256)
-def _check_of(lengths: bytes, order: str) -> tuple[int, bytes]:
-    """Return the checksum of lengths, and the bytes that state it."""
-    running = crc32c(struct.pack(f"{order}{len(lengths)}I", *lengths))
-    return running, struct.pack(f"{order}I", mask_crc(running))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -30,6 +31,8 @@ from ckptparse.errors import ChecksumError, MalformedError
 from ckptparse.limits import Budget
 
 __all__ = [
+    "LONGEST_SHORT",
+    "check_short_lengths",
     "check_strings",
     "decode_lengths",
     "decode_strings",
@@ -42,6 +45,10 @@ __all__ = [
 _CRC_SIZE = 4
 _UINT32_MAX = 0xFFFFFFFF
 """A longer string counts in the checksum with 8 bytes of its length, others with 4."""
+LONGEST_SHORT = 0x7F
+"""The greatest length whose varint is one byte."""
+_FEW_LENGTHS = 64
+"""Of so few lengths, numpy's calls take longer than they save."""
 _LENGTHS_BLOCK = 1 << 16
 """Lengths whose checksum is taken at once: their copy of 256 KiB stays in the processor's cache."""
 
@@ -116,6 +123,18 @@ def most_lengths_bytes(count: int) -> int:
     return count * MAX_VARINT64_BYTES + _CRC_SIZE
 
 
+@lru_cache(maxsize=256)
+def check_short_lengths(lengths: bytes, order: str) -> tuple[int, bytes]:
+    """Return the checksum of lengths of at most `LONGEST_SHORT`, and the bytes that state it.
+
+    Args:
+        lengths: One byte each, as they are stored.
+        order: `<` or `>`: the byte order of the writer.
+    """
+    running = crc32c(struct.pack(f"{order}{len(lengths)}I", *lengths))
+    return running, struct.pack(f"{order}I", mask_crc(running))
+
+
 def check_strings(
     head: bytes,
     count: int,
@@ -188,9 +207,13 @@ def encode_strings(strings: Sequence[bytes]) -> tuple[bytes, int]:
         The payload, and its CRC, which is not computed over its bytes: see the module's text.
     """
     sizes = list(map(len, strings))
+    body = b"".join(strings)
+    if len(sizes) <= _FEW_LENGTHS and max(sizes, default=0) <= LONGEST_SHORT:
+        lengths = bytes(sizes)
+        running, check = check_short_lengths(lengths, "<")
+        return b"".join((lengths, check, body)), crc32c(body, crc32c(check, running))
     running = _crc_of_lengths(np.array(sizes, np.uint64), "<")
     check = struct.pack("<I", mask_crc(running))
-    body = b"".join(strings)
     payload = b"".join((*map(encode_varint, sizes), check, body))
     return payload, crc32c(body, crc32c(check, running))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from ckptparse.bundle.content import Content
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
@@ -18,7 +18,7 @@ from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.slices import TensorSlice
 from ckptparse.table.builder import TableBuilder
 
-__all__ = ["BundleWriter", "Outputs"]
+__all__ = ["BundleWriter", "Outputs", "SmallTensor"]
 
 _HEADER_KEY = b""
 _PRODUCER = 1
@@ -42,6 +42,24 @@ class _Sliced:
     shard: int
     """Number of the data file that has the first of them."""
     slices: list[TensorSlice] = field(default_factory=list)
+
+
+class SmallTensor(NamedTuple):
+    """A tensor whose bytes are in memory, as a data file has them.
+
+    Attributes:
+        name: Its name.
+        data_type: Its DataType.
+        shape: Its shape.
+        payload: Its bytes.
+        crc: Of those, unmasked; of strings see `bundle.strings`.
+    """
+
+    name: str
+    data_type: int
+    shape: tuple[int, ...]
+    payload: bytes | memoryview
+    crc: int
 
 
 class BundleWriter:
@@ -75,11 +93,29 @@ class BundleWriter:
             DataLossError: It is read from a file, and that is damaged.
         """
         if name in self._sliced:
-            raise ValueError(
-                f"Slices of {name!r} were written already, so it cannot be written as a whole"
-            )
+            raise _written_in_slices(name)
         with located(tensor=name):
             self._add(_encode_name(name), data_type, tuple(shape), content, shard)
+
+    def add_small(self, tensors: Sequence[SmallTensor], *, shard: int = 0) -> None:
+        """Write whole tensors whose bytes are in memory, one after another, at once.
+
+        Raises:
+            ValueError, UnsupportedError: As for `add`.
+        """
+        stream = self._begin_shards(shard)
+        entries, offset = self._entries, self._offset
+        for name, data_type, shape, payload, crc in tensors:
+            if name in self._sliced:
+                raise _written_in_slices(name)
+            key = _encode_located(name)
+            if key in entries:
+                raise ValueError(f"{key!r} has been written already")
+            size = len(payload)
+            entries[key] = BundleEntry(data_type, shape, shard, offset, size, crc).to_bytes()
+            offset += size
+        stream.write(b"".join([one.payload for one in tensors]))
+        self._offset = offset
 
     def add_slice(
         self,
@@ -126,7 +162,7 @@ class BundleWriter:
             entry = BundleEntry.in_slices(
                 sliced.data_type, sliced.shape, tuple(sliced.slices), shard_id=sliced.shard
             )
-            self._entries[_encode_name(name)] = _serialize(entry)
+            self._entries[_encode_name(name)] = entry.to_bytes()
         header = BundleHeader(self._num_shards, Endianness.LITTLE, _PRODUCER, 0)
         with self._files.open(self._prefix + INDEX_SUFFIX) as stream:
             table = TableBuilder(stream.write)
@@ -155,7 +191,7 @@ class BundleWriter:
         crc = content.write_to(write)
         entry = BundleEntry(data_type, shape, shard, self._offset, size, crc)
         self._offset += size
-        self._entries[key] = _serialize(entry)
+        self._entries[key] = entry.to_bytes()
 
     def _begin_shards(self, shard: int) -> BinaryIO:
         """Return the data file of a number; it and those before it are created."""
@@ -180,6 +216,20 @@ class BundleWriter:
             self._offset = 0
 
 
+def _written_in_slices(name: str) -> ValueError:
+    return ValueError(
+        f"Slices of {name!r} were written already, so it cannot be written as a whole"
+    )
+
+
+def _encode_located(name: str) -> bytes:
+    try:
+        return _encode_name(name)
+    except UnsupportedError as error:
+        error.tensor = error.tensor or name
+        raise
+
+
 def _encode_name(name: str) -> bytes:
     if not name:
         raise UnsupportedError(
@@ -201,7 +251,3 @@ def _encode_name(name: str) -> bytes:
             hint="Write it under another name",
         )
     return key
-
-
-def _serialize(entry: BundleEntry) -> bytes:
-    return entry.to_proto().SerializeToString()

@@ -16,6 +16,7 @@ __all__ = ["MAX_VARINT64_BYTES", "decode_varint", "decode_varints", "encode_vari
 
 MAX_VARINT64_BYTES = 10
 """Bytes of the longest varint: 64 bits in groups of 7."""
+_SHORT = [bytes([value]) for value in range(0x80)]
 _BLOCK = 1 << 16
 """Varints that are decoded together: of so many the columns on the way take 3 MiB."""
 
@@ -24,6 +25,8 @@ def encode_varint(value: int) -> bytes:
     """Encode an unsigned integer in the fewest bytes."""
     if value < 0:
         raise ValueError(f"varint of a negative number: {value}")
+    if value <= 0x7F:
+        return _SHORT[value]
     groups = bytearray()
     while value > 0x7F:
         groups.append(value & 0x7F | 0x80)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -19,6 +19,7 @@ from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Cache, Progress, Store, begin_with, find_target
 from ckptparse.jobs.derived import FLOATS
 from ckptparse.jobs.opening import Opened, TensorsFrom, open_tensors
+from ckptparse.jobs.small import Sized, iter_batches, read_small
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.sinks.bundle import OBJECT_GRAPH_KEY, check_free, write_bundle
 from ckptparse.sinks.options import SinkOptions
@@ -85,7 +86,7 @@ def average(
             for name in opened[-1].tensors
         ]
         if dst is None:
-            return {tensor.name: tensor.read() for tensor in sorted(tensors, key=_name)}
+            return dict(_read_all(sorted(tensors, key=_name)))
         target, storage = find_target(dst, None)
         stored: list[tuple[str, Any]] = [(tensor.name, tensor) for tensor in tensors]
         graph = opened[-1].object_graph
@@ -102,6 +103,13 @@ def average(
         else:
             write_bundle(target, stored, options)
         return target
+
+
+def _read_all(tensors: Iterable[TensorLike]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Iterate over names and values."""
+    for batch in iter_batches(Sized.of(tensor.name, tensor) for tensor in tensors):
+        for one, array in zip(batch, read_small(batch), strict=True):
+            yield one.name, one.tensor.read() if array is None else array
 
 
 def _name(tensor: TensorLike) -> str:
@@ -125,7 +133,7 @@ def _check_alike(opened: Sequence[Opened]) -> None:
     """Check that all have the same names, shapes and kinds."""
     newest = opened[-1].tensors
     for one in opened[:-1]:
-        different = sorted(one.tensors.keys() ^ newest.keys())
+        different = sorted(set(one.tensors) ^ set(newest))
         if different:
             raise UnsupportedError(
                 f"The checkpoints have different tensors: {len(different)} are not in all of them, "
@@ -133,10 +141,8 @@ def _check_alike(opened: Sequence[Opened]) -> None:
                 path=one.path,
             )
         for name, tensor in one.tensors.items():
-            found, wanted = (
-                (tensor.data_type, tensor.shape),
-                (newest[name].data_type, newest[name].shape),
-            )
+            last = newest[name]
+            found, wanted = (tensor.data_type, tensor.shape), (last.data_type, last.shape)
             if found != wanted:
                 raise UnsupportedError(
                     f"Expected {element_name(wanted[0])} of shape {wanted[1]} as in the newest, "
@@ -158,7 +164,7 @@ class _Mean:
         self.name = name
         self.shape = tensors[-1].shape
         self.data_type = tensors[-1].data_type
-        self._tensors = tensors
+        self.tensors = tensors
         self._shares = shares
 
     @property
@@ -181,6 +187,32 @@ class _Mean:
             position += piece.size
         return made
 
+    @classmethod
+    def read_together(cls, means: Sequence[_Mean]) -> list[npt.NDArray[Any] | None]:
+        """Work out small means at once; None for one of tensors that are to be read singly."""
+        found: list[npt.NDArray[Any] | None] = [None] * len(means)
+        columns = [
+            read_small([Sized.of(mean.name, mean.tensors[number]) for mean in means], verify=True)
+            for number in range(len(means[0].tensors))
+        ]
+        kinds: dict[int, list[int]] = {}
+        for row, mean in enumerate(means):
+            if all(column[row] is not None for column in columns):
+                kinds.setdefault(mean.data_type, []).append(row)
+        for rows in kinds.values():
+            joined = [
+                np.concatenate([np.ravel(column[row]) for row in rows])  # type: ignore[arg-type]
+                for column in columns
+            ]
+            values = means[rows[0]].mean_of(joined)
+            start = 0
+            for row in rows:
+                shape = means[row].shape
+                end = start + math.prod(shape)
+                found[row] = values[start:end].reshape(shape)
+                start = end
+        return found
+
     def __getitem__(self, index: Any, /) -> Any:
         """Work out the whole, and pick a part."""
         return self.read()[index]
@@ -191,14 +223,15 @@ class _Mean:
 
     def iter_values(self) -> Iterator[npt.NDArray[Any]]:
         """Iterate over the elements, in order; every tensor is checked before."""
-        for tensor in self._tensors:
+        for tensor in self.tensors:
             with located(tensor=self.name):
                 if isinstance(tensor, Tensor):
                     tensor.verify()
-        for pieces in zip(*(iter_pieces(one, _PIECE) for one in self._tensors), strict=True):
-            yield self._mean_of(pieces)
+        for pieces in zip(*(iter_pieces(one, _PIECE) for one in self.tensors), strict=True):
+            yield self.mean_of(pieces)
 
-    def _mean_of(self, pieces: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    def mean_of(self, pieces: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Return the mean of as many elements of each."""
         wide = np.complex128 if self.dtype.kind == "c" else np.float64
         # Both parts of a complex number by themselves: a share times infinity is no NaN then.
         total = np.zeros(pieces[0].size, wide).view(np.float64)

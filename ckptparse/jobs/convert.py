@@ -13,6 +13,7 @@ from ckptparse.errors import UnsupportedError
 from ckptparse.files.context import Cache, Progress, Store, begin_with, find_target
 from ckptparse.files.placing import check_absent
 from ckptparse.jobs.conversion import Conversion, ConversionRow, StoredTensor, TargetFormat
+from ckptparse.jobs.derived import RenamedTensor
 from ckptparse.jobs.object_graphs import change_keys
 from ckptparse.jobs.opening import (
     Opened,
@@ -202,18 +203,23 @@ def _metadata(opened: Opened, layout: str | None) -> dict[str, str]:
 
 
 def _row(planned: Planned) -> ConversionRow:
-    source = planned.source
-    shown = source if planned.tensor is None else planned.tensor
+    source, made = planned.source, planned.tensor
+    stored = StoredTensor(planned.stored, element_name(source.data_type), source.shape)
+    kept = made is None or (isinstance(made, RenamedTensor) and made.original is source)
+    if made is None or kept:
+        dtype, shape, nbytes = stored.dtype, stored.shape, source.nbytes
+    else:
+        dtype, shape, nbytes = element_name(made.data_type), made.shape, made.nbytes
     return ConversionRow(
         planned.old,
-        None if planned.tensor is None else planned.tensor.name,
-        element_name(shown.data_type),
-        shown.shape,
-        shown.nbytes,
+        None if made is None else made.name,
+        dtype,
+        shape,
+        nbytes,
         planned.done,
         planned.dropped,
         planned.axes,
-        StoredTensor(planned.stored, element_name(source.data_type), source.shape),
+        stored,
     )
 
 

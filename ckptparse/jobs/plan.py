@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -100,9 +100,12 @@ def plan(opened: Opened, rules: RuleSet, wishes: Wishes) -> list[Planned]:
     kind = wishes.dtype if wishes.dtype is not None else rules.dtype
     turner = _Turner(rules, opened) if layout else _Turner(rules)
     maker = _Maker(rules, turner, None if kind is None else parse_dtype(kind))
+    by_state = bool(state.slots or state.averages or state.spare or wishes.ema)
     rows: list[Planned] = []
     for name, tensor in opened.tensors.items():
-        value, note, reason = _pick(name, tensor, opened.tensors, state, wishes)
+        value, note, reason = tensor, "", ""
+        if by_state:
+            value, note, reason = _pick(name, tensor, opened.tensors, state, wishes)
         if name not in chosen:
             reason = "not chosen"
         elif not reason and rules.drops(name):
@@ -208,6 +211,11 @@ class _Turner:
         except CheckpointError as error:
             self._fail(error)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing but a rule turns axes."""
+        return self._shapes is None
+
     def layout(self, name: str, stored: str, shape: tuple[int, ...]) -> Layout | None:
         """Choose the layout of a tensor; None if there is nothing to say of it.
 
@@ -261,9 +269,23 @@ class _Maker:
         self._rules = rules
         self._turner = turner
         self._dtype = dtype
+        self._only_renames = (
+            dtype is None
+            and turner.is_idle
+            and not (rules.transpose or rules.split or rules.former)
+        )
 
-    def make(self, name: str, stored: str, tensor: TensorLike, note: str) -> Iterator[Planned]:
-        """Iterate over what is made of one tensor."""
+    def make(self, name: str, stored: str, tensor: TensorLike, note: str) -> Iterable[Planned]:
+        """Return what is made of one tensor."""
+        if self._only_renames and not note:
+            new = self._rules.rename(name)
+            if new is not None:
+                return (Planned(name, RenamedTensor(new, tensor), tensor, stored=stored),)
+        return self._iter_made(name, stored, tensor, note)
+
+    def _iter_made(
+        self, name: str, stored: str, tensor: TensorLike, note: str
+    ) -> Iterator[Planned]:
         former = self._rules.former.get(name)
         if former is not None:
             yield self._restore(name, stored, tensor, former)
@@ -368,7 +390,10 @@ def _same(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array
 
 
-def _check_collisions(rows: Iterable[Planned]) -> None:
+def _check_collisions(rows: Sequence[Planned]) -> None:
+    made = [row.tensor.name for row in rows if row.tensor is not None]
+    if len(set(made)) == len(made):
+        return
     owners: dict[str, list[str]] = {}
     for row in rows:
         if row.tensor is not None:

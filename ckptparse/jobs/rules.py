@@ -77,7 +77,7 @@ class RuleSet:
 
     def drops(self, name: str) -> bool:
         """Tell whether a name is dropped."""
-        return any(pattern.search(name) for pattern in self.drop)
+        return bool(self.drop) and any(pattern.search(name) for pattern in self.drop)
 
     def axes_of(self, name: str) -> tuple[int, ...] | None:
         """Return the order of axes that a rule gives a name."""

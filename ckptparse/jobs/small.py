@@ -79,23 +79,50 @@ def read_small(batch: Sequence[Sized], *, verify: bool = False) -> list[Array | 
         An array for each, as `read` returns it; None for what is to be asked for by itself.
     """
     found: list[Array | None] = [None] * len(batch)
-    options = next((one.tensor.options for one in batch if isinstance(one.tensor, Tensor)), None)
+    _read_stored(batch, found, verify=verify)
+    _read_made(batch, found)
+    return found
+
+
+def _read_made(batch: Sequence[Sized], found: list[Array | None]) -> None:
+    """Read what is made of other tensors, and knows how to be made with others of its kind."""
+    kinds: dict[type[Any], list[int]] = {}
+    for row, one in enumerate(batch):
+        if one.nbytes <= SMALL and hasattr(one.tensor, "read_together"):
+            kinds.setdefault(type(one.tensor), []).append(row)
+    for kind, rows in kinds.items():
+        made: list[Array | None] = kind.read_together([batch[row].tensor for row in rows])
+        for row, array in zip(rows, made, strict=True):
+            found[row] = array
+
+
+def _read_stored(batch: Sequence[Sized], found: list[Array | None], *, verify: bool) -> None:
+    """Read what lies in the data files of one checkpoint."""
+    options = next(filter(_is_found_again, map(_options, batch)), None)
     if options is None or not isinstance(options.origin, Origin):
-        return found
+        return
     backend = options.origin.backend
     rows = [row for row, one in enumerate(batch) if _is_small(one, options)]
     if len(rows) < _FEW or backend.format != "v2":
-        return found
+        return
     how = replace(options, verify=verify or options.verify, mmap=False)
     try:
         arrays = backend.read_many([batch[row].tensor.name for row in rows], how)
     except CheckpointError:
-        return found
+        return
     for row, array in zip(rows, arrays, strict=True):
         # A slice has the name of its tensor, and another shape.
         if array.shape == batch[row].tensor.shape:
             found[row] = array
-    return found
+
+
+def _options(one: Sized) -> ReadOptions | None:
+    return one.tensor.options if isinstance(one.tensor, Tensor) else None
+
+
+def _is_found_again(options: ReadOptions | None) -> bool:
+    """Tell whether a tensor is what its checkpoint gives under its name: a slice is not."""
+    return options is not None and isinstance(options.origin, Origin)
 
 
 def _is_small(one: Sized, options: ReadOptions) -> bool:

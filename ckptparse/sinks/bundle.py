@@ -11,12 +11,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Literal
 
+from ckptparse.backend import Origin, OrphanOrigin
 from ckptparse.bundle.content import content_of
 from ckptparse.bundle.payload import SlicedPayload
-from ckptparse.bundle.writer import BundleWriter
+from ckptparse.bundle.writer import BundleWriter, SmallTensor
 from ckptparse.dtypes import is_numeric
 from ckptparse.errors import OutputError, OutputExistsError, located
 from ckptparse.filenames import INDEX_SUFFIX, STATE_FILE_NAME, shard_path, split_data_path
@@ -27,9 +29,11 @@ from ckptparse.files.storage import Storage
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_graph_making import make_object_graph
 from ckptparse.graph.state import add_to_state
+from ckptparse.jobs.small import Sized
 from ckptparse.sinks.options import Meter, SinkOptions, plan_parts
+from ckptparse.sinks.small import Payload, iter_payloads
 from ckptparse.slices import TensorSlice
-from ckptparse.tensor import Tensor
+from ckptparse.tensor import ReadOptions, Tensor
 from ckptparse.tensor_like import TensorLike, as_tensor
 
 __all__ = ["OBJECT_GRAPH_KEY", "check_free", "find_files", "with_graph", "write", "write_bundle"]
@@ -57,6 +61,10 @@ class _Piece:
         if is_numeric(self.tensor.data_type):
             return self.tensor.nbytes
         return content_of(self.tensor).size
+
+
+_Row = tuple[_Piece, int, Sized, Payload | None]
+"""What is written, into which data file, how large it is, and its bytes if it is small."""
 
 
 def write(
@@ -223,8 +231,17 @@ def _iter_pieces(tensors: Iterable[tuple[str, Any]], *, keep_slices: bool) -> It
             continue
         for piece, part in payload.parts():
             own = tuple(map(len, piece.resolve(tensor.shape)))
-            slice_tensor = Tensor(name, own, tensor.data_type, part, tensor.options)
+            options = _options_of_slice(tensor, piece)
+            slice_tensor = Tensor(name, own, tensor.data_type, part, options)
             yield _Piece(name, slice_tensor, tensor.shape, piece)
+
+
+def _options_of_slice(tensor: Tensor, piece: TensorSlice) -> ReadOptions:
+    """Return how a slice is read: as its tensor is, which has the same name in the checkpoint."""
+    options = tensor.options
+    if isinstance(options.origin, Origin):
+        return replace(options, origin=OrphanOrigin(options.origin, piece))
+    return options
 
 
 def _plan_shards(pieces: Sequence[_Piece], most: int | None) -> list[int]:
@@ -245,20 +262,50 @@ def _write_pieces(
     count = shards[-1] + 1 if shards else 1
     writer = BundleWriter(files, prefix, num_shards=count)
     try:
-        for piece, shard in zip(pieces, shards, strict=True):
-            kind, shape = piece.tensor.data_type, piece.shape
-            with located(tensor=piece.name):
-                content = content_of(piece.tensor)
-            if piece.tensor_slice is None:
-                writer.add(piece.name, kind, shape, content, shard=shard)
-            else:
-                where = piece.tensor_slice
-                writer.add_slice(piece.name, kind, shape, where, content, shard=shard)
-            meter.advance(piece.tensor.nbytes)
+        rows = iter(zip(pieces, shards, strict=True))
+        for batch in iter_payloads(piece.tensor for piece in pieces):
+            own = [(*next(rows), *one) for one in batch]
+            for (shard, is_small), run in groupby(own, key=_how_written):
+                if is_small:
+                    _write_small(writer, list(run), shard, meter)
+                    continue
+                for piece, _, one, _ in run:
+                    _write_piece(writer, piece, shard)
+                    meter.advance(one.nbytes)
         writer.finish()
     finally:
         writer.close()
     return count
+
+
+def _how_written(row: _Row) -> tuple[int, bool]:
+    piece, shard, _, payload = row
+    return shard, payload is not None and piece.tensor_slice is None
+
+
+def _write_small(writer: BundleWriter, rows: Sequence[_Row], shard: int, meter: Meter) -> None:
+    """Write whole tensors whose bytes are in memory."""
+    writer.add_small(
+        [
+            SmallTensor(piece.name, piece.tensor.data_type, piece.shape, *payload)
+            for piece, _, _, payload in rows
+            if payload is not None
+        ],
+        shard=shard,
+    )
+    for _, _, one, _ in rows:
+        meter.advance(one.nbytes)
+
+
+def _write_piece(writer: BundleWriter, piece: _Piece, shard: int) -> None:
+    kind, shape = piece.tensor.data_type, piece.shape
+    with located(tensor=piece.name):
+        content = content_of(piece.tensor)
+    if piece.tensor_slice is None:
+        writer.add(piece.name, kind, shape, content, shard=shard)
+    else:
+        where = piece.tensor_slice
+        writer.add_slice(piece.name, kind, shape, where, content, shard=shard)
 
 
 def _update_state(storage: Storage, prefix: str) -> None:

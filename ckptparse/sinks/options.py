@@ -82,6 +82,14 @@ class Meter:
 
         return counted
 
+    def advance_each(self, sizes: Iterable[int]) -> None:
+        """Count pieces that were written at once, as if one after another; none that is empty."""
+        if self._progress is None:
+            return
+        for size in sizes:
+            if size:
+                self.advance(size)
+
     def advance(self, size: int) -> None:
         """Count so many bytes more."""
         self._done += size

@@ -11,10 +11,11 @@ import json
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
-from ckptparse.bundle.content import content_of
-from ckptparse.dtypes import DataType, describe_data_type, is_numeric, item_size
+from ckptparse.bundle.content import Write, content_of
+from ckptparse.dtypes import describe_data_type, is_numeric, item_size
 from ckptparse.errors import located
 from ckptparse.files.placing import OutputFiles, place_file, place_files
 from ckptparse.foreign import KINDS_KEY, SAFETENSORS_DTYPES
@@ -27,6 +28,7 @@ from ckptparse.sinks.options import (
     plan_parts,
     write_elements,
 )
+from ckptparse.sinks.small import iter_payloads
 from ckptparse.tensor_like import TensorLike
 
 __all__ = ["check_safetensors", "in_order", "write_safetensors"]
@@ -34,7 +36,7 @@ __all__ = ["check_safetensors", "in_order", "write_safetensors"]
 _SUFFIX = ".safetensors"
 _ALIGNMENT = 8
 """The header is padded with spaces to a multiple of this, so the tensors' bytes are aligned."""
-_DTYPES = {code: name for name, code in SAFETENSORS_DTYPES.items()}
+_DTYPES = {int(code): name for name, code in SAFETENSORS_DTYPES.items()}
 _WAYS = (
     "Convert them (dtype='float32', for kinds of floats), leave them out (exclude=...), choose "
     "format='v2', or pass store_bits=True: their bytes are then stored as plain integers, and the "
@@ -104,7 +106,7 @@ def _lacks(tensor: TensorLike) -> bool:
 
 def _plan(tensor: TensorLike) -> _Slot:
     """Choose how a tensor is stored, as something else if need be."""
-    known = _DTYPES.get(DataType(tensor.data_type))
+    known = _DTYPES.get(tensor.data_type)
     shape = tensor.shape
     if known is not None:
         return _Slot(tensor, known, shape, tensor.nbytes)
@@ -126,12 +128,23 @@ def _write_file(
     ordered = sorted(slots, key=_alignment, reverse=True)
     write(_make_header(ordered, options))
     counting = meter.counting(write)
-    for slot in ordered:
-        if is_numeric(slot.tensor.data_type):
-            write_elements(slot.tensor, counting)
-        else:
-            with located(tensor=slot.tensor.name):
-                content_of(slot.tensor).write_to(counting)
+    for batch in iter_payloads(slot.tensor for slot in ordered):
+        for is_small, run in groupby(batch, key=lambda row: row[1] is not None):
+            if is_small:
+                pieces = [payload[0] for _, payload in run if payload is not None]
+                write(b"".join(pieces))
+                meter.advance_each(map(len, pieces))
+                continue
+            for one, _ in run:
+                _write_one(one.tensor, counting)
+
+
+def _write_one(tensor: TensorLike, write: Write) -> None:
+    if is_numeric(tensor.data_type):
+        write_elements(tensor, write)
+    else:
+        with located(tensor=tensor.name):
+            content_of(tensor).write_to(write)
 
 
 def _alignment(slot: _Slot) -> int:

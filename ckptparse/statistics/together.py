@@ -97,7 +97,7 @@ class _Others:
 
 def _measure_finite(rows: npt.NDArray[Any], others: _Others, *, histogram: bool) -> list[Measured]:
     """Measure rows of finite values; there may be none in a row."""
-    count, size = rows.shape
+    size = rows.shape[1]
     if not size:
         return [
             Measured(Summary(others.elements, 0, nan, infinite))

@@ -40,10 +40,10 @@ class BlockBuilder:
         else:
             self._restarts.append(len(self._contents))
             self._since_restart = 0
-        for number in (shared, len(key) - shared, len(value)):
-            self._contents += encode_varint(number)
-        self._contents += key[shared:]
-        self._contents += value
+        own = key[shared:]
+        self._contents += b"".join(
+            (encode_varint(shared), encode_varint(len(own)), encode_varint(len(value)), own, value)
+        )
         self._last_key = key
         self._since_restart += 1
 
