@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointError
 from ckptparse.files.context import Progress
+from ckptparse.jobs.small import SMALL, Sized, iter_batches, read_small
 from ckptparse.parallel import pick_threads, run_all
 from ckptparse.statistics.gathering import Measured, measure
+from ckptparse.statistics.together import measure_together
 
 __all__ = ["HEAT", "measure_all"]
 
@@ -38,31 +40,53 @@ def measure_all(
         progress: Takes the bytes measured so far, and those to measure.
     """
     most = max(stored, _ALWAYS)
-    tensors = {name: tensor for name, tensor in tensors.items() if tensor.nbytes <= most}
-    with_heat = _choose_heat_maps(tensors.items())
-    total = sum(tensor.nbytes for tensor in tensors.values())
+    sized = [Sized.of(name, tensor) for name, tensor in tensors.items()]
+    # The largest first: one that is begun last would be waited for alone.
+    sized.sort(key=lambda one: one.nbytes, reverse=True)
+    sized = [one for one in sized if one.nbytes <= most]
+    with_heat = _choose_heat_maps(sized)
+    total = sum(one.nbytes for one in sized)
     found: dict[str, Measured] = {}
     lock = threading.Lock()
     done = 0
 
-    def job(name: str) -> Callable[[], None]:
+    def job(batch: Sequence[Sized]) -> Callable[[], None]:
         def run() -> None:
             nonlocal done
-            tensor = tensors[name]
-            measured = _measure(tensor, heat=name in with_heat)
-            with lock:
-                if measured is not None:
-                    found[name] = measured
-                done += tensor.nbytes
-                if progress is not None:
-                    progress(done, total)
+            for one, measured in _measure_batch(batch, with_heat):
+                with lock:
+                    if measured is not None:
+                        found[one.name] = measured
+                    done += one.nbytes
+                    if progress is not None:
+                        progress(done, total)
 
         return run
 
-    # The largest first: one that is begun last would be waited for alone.
-    names = sorted(tensors, key=lambda name: tensors[name].nbytes, reverse=True)
-    run_all([job(name) for name in names], pick_threads(threads, total, share=1 << 22))
+    run_all([job(batch) for batch in _divide(sized)], pick_threads(threads, total, share=1 << 22))
     return found
+
+
+def _divide(sized: Sequence[Sized]) -> Iterator[Sequence[Sized]]:
+    """Iterate over the work of one thread: a tensor, or many small ones."""
+    large = [one for one in sized if one.nbytes > SMALL]
+    yield from ([one] for one in large)
+    yield from iter_batches(sized[len(large) :])
+
+
+def _measure_batch(
+    batch: Sequence[Sized], with_heat: Collection[str]
+) -> Iterator[tuple[Sized, Measured | None]]:
+    plain = [one for one in batch if one.name not in with_heat]
+    arrays = dict(zip((one.name for one in plain), read_small(plain), strict=True))
+    small = {name: array for name, array in arrays.items() if array is not None}
+    measured = measure_together(list(small.values()), histogram=True)
+    together = dict(zip(small, measured, strict=True))
+    for one in batch:
+        known = together.get(one.name)
+        if known is None:
+            known = _measure(one.tensor, heat=one.name in with_heat)
+        yield one, known
 
 
 def _measure(tensor: Any, *, heat: bool) -> Measured | None:
@@ -75,15 +99,14 @@ def _measure(tensor: Any, *, heat: bool) -> Measured | None:
         return None
 
 
-def _choose_heat_maps(tensors: Iterable[tuple[str, Any]]) -> set[str]:
+def _choose_heat_maps(sized: Sequence[Sized]) -> set[str]:
     """Choose the largest matrices, as many as the page has room for."""
-    listed = list(tensors)
-    room = (_HEAT_FIXED + _HEAT_EACH * len(listed)) // _HEAT_BYTES
+    room = (_HEAT_FIXED + _HEAT_EACH * len(sized)) // _HEAT_BYTES
     matrices = [
-        (tensor.nbytes, name)
-        for name, tensor in listed
-        if len(tensor.shape) > 1
-        and min(tensor.shape) > 0
-        and tensor.data_type != DataType.DT_STRING
+        (one.nbytes, one.name)
+        for one in sized
+        if len(one.tensor.shape) > 1
+        and min(one.tensor.shape) > 0
+        and one.tensor.data_type != DataType.DT_STRING
     ]
     return {name for _, name in sorted(matrices, reverse=True)[:room]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 __all__ = ["small_number"]
 
@@ -11,6 +12,7 @@ _EXACT = 1 << 53
 """Beyond it a script would round an integer in silence."""
 
 
+@lru_cache(maxsize=1 << 12)
 def small_number(value: float | None, digits: int = 6) -> int | float | None:
     """Return a number in the few digits that a page shows; what JSON lacks as None."""
     if value is None or not math.isfinite(value):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ckptparse.dtypes import DataType, element_name, item_size
 from ckptparse.errors import CheckpointError
-from ckptparse.examination.report import TensorReport
+from ckptparse.examination.report import Status, TensorReport, VerifiedTensors
 from ckptparse.rendering.page.comparison import describe_changes, find_states
 from ckptparse.rendering.page.numbers import small_number
 from ckptparse.rendering.page.subject import Subject
@@ -26,6 +26,10 @@ _UNCHECKED = "not checked"
 _OBJECT_KEY = "/.ATTRIBUTES/VARIABLE_VALUE"
 _MOST_RANGES = 50
 """Ranges of a partial tensor that the page lists; the report has all."""
+_AT_ONCE = 1 << 10
+"""Rows of counts that are scaled together."""
+_MOST_COUNT = (1 << 63) // 256
+"""A larger count would be none of 64 bits when it is scaled."""
 _WIDTHS = {element_name(kind): width for kind in DataType if (width := item_size(kind)) is not None}
 
 
@@ -61,20 +65,29 @@ def make_rows(
     """
     reports = subject.report.tensors if subject.report is not None else {}
     became = find_states(subject.comparison) if subject.comparison is not None else {}
+    all_whole = isinstance(reports, VerifiedTensors)
     names = list(dict.fromkeys([*subject.tensors, *reports, *became]))
+    known_places = _places_of(subject, files)
     aliases = _variable_names(subject)
     types, states, roles = Column(), Column(), Column()
     role_of = _roles(subject)
     shapes, sizes, places = [], [], []
-    for name in names:
-        tensor, report = subject.tensors.get(name), reports.get(name)
+    notes: dict[int, dict[str, Any]] = {}
+    for number, name in enumerate(names):
+        tensor = subject.tensors.get(name)
+        # The report of a tensor that is whole tells nothing that the tensor does not.
+        known = all_whole and tensor is not None and name in known_places
+        report = None if known else reports.get(name)
+        state = Status.VERIFIED.value if known else _state(subject, report)
         dtype, shape = _dtype(tensor, report), _shape(tensor, report)
         types.add(dtype)
-        states.add(became.get(name) or _state(subject, report))
+        states.add(became.get(name) or state)
         roles.add(role_of.get(name, "variable" if subject.graph is None else "constant"))
         shapes.append(None if shape is None else list(shape))
         sizes.append(_bytes(tensor, dtype, shape, report))
-        places.append(_place(tensor, report, files))
+        places.append(known_places[name] if known else _place(tensor, report, files))
+        if report is not None and (note := _note(name, report, subject)):
+            notes[number] = note
     return {
         "stored": names,
         "name": [escape(name.removesuffix(_OBJECT_KEY)) for name in names],
@@ -87,7 +100,7 @@ def make_rows(
         "shape": shapes,
         "bytes": sizes,
         "place": places,
-        "notes": _notes(names, reports, subject),
+        "notes": notes,
         "changes": describe_changes(subject.comparison, names) if subject.comparison else {},
         "stats": _statistics(names, measured),
     }
@@ -137,6 +150,31 @@ def _place(tensor: Any, report: TensorReport | None, files: Mapping[str, int]) -
     return [files[location.path], location.offset, location.size, *checksum]
 
 
+def _places_of(subject: Subject, files: Mapping[str, int]) -> dict[str, list[Any] | int]:
+    """Return the places of what lies in one place of a checkpoint, as `_place` does, at once."""
+    checkpoint = subject.checkpoint
+    if checkpoint is None or checkpoint.format != "v2" or subject.recovery is not None:
+        return {}
+    found = subject.ask(checkpoint.places)
+    if found is None:
+        return {}
+    numbers = [files.get(path, -1) for path in found.files]
+    rows = zip(
+        found.names,
+        found.are_told.tolist(),
+        found.numbers.tolist(),
+        found.offsets.tolist(),
+        found.sizes.tolist(),
+        found.crcs.tolist(),
+        strict=True,
+    )
+    return {
+        name: [numbers[number], offset, size, f"{crc:08x}"] if numbers[number] >= 0 else 0
+        for name, told, number, offset, size, crc in rows
+        if told
+    }
+
+
 def _variable_names(subject: Subject) -> dict[str, str]:
     """Return the variables' own names by stored name, if an object graph tells them."""
     checkpoint = subject.checkpoint
@@ -172,27 +210,18 @@ def _roles(subject: Subject) -> dict[str, str]:
     return roles
 
 
-def _notes(
-    names: Iterable[str], reports: Mapping[str, TensorReport], subject: Subject
-) -> dict[int, dict[str, Any]]:
-    """Return what a report says of tensors beyond their state, by row."""
-    notes = {}
-    for number, name in enumerate(names):
-        report = reports.get(name)
-        if report is None:
-            continue
-        told = {
-            "cause": None if report.cause is None else report.cause.value,
-            "method": report.method,
-            "chance": report.chance,
-            "note": escape(report.note),
-            "ranges": [list(span) for span in report.ranges[:_MOST_RANGES]],
-            "evidence": _evidence(subject, name),
-        }
-        kept = {key: value for key, value in told.items() if value not in (None, "", [])}
-        if kept.keys() - {"ranges"}:
-            notes[number] = kept
-    return notes
+def _note(name: str, report: TensorReport, subject: Subject) -> dict[str, Any]:
+    """Return what a report says of a tensor beyond its state; nothing if that is all."""
+    told = {
+        "cause": None if report.cause is None else report.cause.value,
+        "method": report.method,
+        "chance": report.chance,
+        "note": escape(report.note),
+        "ranges": [list(span) for span in report.ranges[:_MOST_RANGES]],
+        "evidence": _evidence(subject, name),
+    }
+    kept = {key: value for key, value in told.items() if value not in (None, "", [])}
+    return kept if kept.keys() - {"ranges"} else {}
 
 
 def _evidence(subject: Subject, name: str) -> list[str]:
@@ -202,7 +231,7 @@ def _evidence(subject: Subject, name: str) -> list[str]:
 
 def _statistics(names: Iterable[str], measured: Mapping[str, Measured]) -> dict[str, Any]:
     rows, numbers, quantiles, exact = [], [], [], []
-    bins = bytearray()
+    counts: list[tuple[int, ...]] = []
     heat = {}
     for number, name in enumerate(names):
         found = measured.get(name)
@@ -212,12 +241,14 @@ def _statistics(names: Iterable[str], measured: Mapping[str, Measured]) -> dict[
         summary, how = found.summary, found.distribution
         numbers.append(
             [
-                *map(small_number, (summary.smallest, summary.largest, summary.mean)),
+                small_number(summary.smallest),
+                small_number(summary.largest),
+                small_number(summary.mean),
                 small_number(summary.deviation),
                 *(summary.elements, summary.zeros, summary.nan, summary.infinite),
             ]
         )
-        bins += _small_counts(how.counts if how is not None else (0,) * BINS)
+        counts.append(how.counts if how is not None else (0,) * BINS)
         quantiles.append([small_number(value, 4) for value in how.quantiles] if how else 0)
         exact.append(int(how is not None and how.exact))
         if found.heat_map is not None:
@@ -225,18 +256,29 @@ def _statistics(names: Iterable[str], measured: Mapping[str, Measured]) -> dict[
     return {
         "rows": rows,
         "numbers": numbers,
-        "bins": base64.b64encode(bytes(bins)).decode("ascii"),
+        "bins": base64.b64encode(_small_counts(counts)).decode("ascii"),
         "quantiles": quantiles,
         "exact": exact,
         "heat": heat,
     }
 
 
-def _small_counts(counts: Iterable[int]) -> bytes:
-    """Scale counts to a byte each; a bin that is not empty stays so."""
-    listed = list(counts)
-    most = max(listed) or 1
-    return bytes(min(255, -(-count * 255 // most)) for count in listed)
+def _small_counts(counts: Sequence[tuple[int, ...]]) -> bytes:
+    """Scale the counts of each row to a byte each; a bin that is not empty stays so.
+
+    Args:
+        counts: Of each row, `BINS` whole numbers.
+    """
+    made = bytearray()
+    for start in range(0, len(counts), _AT_ONCE):
+        table = np.array(counts[start : start + _AT_ONCE], np.int64)
+        most = np.maximum(table.max(axis=1, keepdims=True), 1)
+        if most.max() > _MOST_COUNT:
+            for row in counts[start : start + _AT_ONCE]:
+                made += bytes(min(255, -(-many * 255 // (max(row) or 1))) for many in row)
+        else:
+            made += np.minimum(255, -(-table * 255 // most)).astype(np.uint8).tobytes()
+    return bytes(made)
 
 
 def _small_heat(heat: HeatMap) -> list[Any]:
