@@ -23,9 +23,10 @@ from ckptparse.bundle.shards import ShardFiles
 from ckptparse.bundle.sliced import BundleSlices
 from ckptparse.dtypes import is_numeric
 from ckptparse.elements import distinct
-from ckptparse.errors import MalformedError, located
+from ckptparse.errors import LimitError, MalformedError, located
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
+from ckptparse.limits import Budget
 from ckptparse.slices import TensorSlice
 from ckptparse.tensor import DEFAULT_OPTIONS, Payload, ReadOptions, Tensor
 
@@ -203,9 +204,10 @@ class BundleReader:
         taken = sum(array.nbytes for array in arrays.values())
         limits = self.shards.context.limits
         others = [row for row in range(len(names)) if row not in arrays]
-        arrays.update(read_small_strings(self.shards, columns, others, options))
+        small = read_small_strings(self.shards, columns, others, options)
         for row in others:
-            if row in arrays:
+            if row in small and _is_taken(options.budget, small[row][1]):
+                arrays[row] = small[row][0]
                 taken += int(columns.sizes[row])
             else:
                 tensor = self.make_tensor(names[row], columns.entry(row), options)
@@ -263,3 +265,15 @@ class BundleReader:
             f"Slice {piece} is stored in slices itself", path=self.index.path, tensor=name
         )
         return Tensor(name, entry.shape, entry.data_type, BrokenPayload(error))
+
+
+def _is_taken(budget: Budget | None, size: int) -> bool:
+    """Take so much from a budget, if it allows that; tell whether it does."""
+    if budget is None:
+        return True
+    try:
+        budget.check(size)
+    except LimitError:
+        return False
+    budget.take(size)
+    return True

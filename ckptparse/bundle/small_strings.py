@@ -39,17 +39,17 @@ _HEADER = 48
 
 def read_small_strings(
     shards: ShardFiles, columns: EntryColumns, rows: Sequence[int], options: ReadOptions
-) -> dict[int, npt.NDArray[Any]]:
+) -> dict[int, tuple[npt.NDArray[Any], int]]:
     """Read those of some tensors that are small strings of the common form.
 
     Args:
         shards: The data files.
         columns: Entries.
         rows: Which of them.
-        options: How to read; what the strings take is taken from its budget.
+        options: How to read. Nothing is taken from its budget, and no more is made than it allows.
 
     Returns:
-        Row -> array. What is damaged, or is too much for the budget, is not among them.
+        Row -> array, and what is to be taken from the budget. What is damaged is not among them.
     """
     index = np.array(rows, np.intp)
     sizes = columns.sizes[index]
@@ -60,7 +60,7 @@ def read_small_strings(
         for row in index[fits].tolist()
         if row not in columns.others and len(columns.shapes[row]) <= SAFE_RANK
     ]
-    found: dict[int, npt.NDArray[Any]] = {}
+    found: dict[int, tuple[npt.NDArray[Any], int]] = {}
     if len(small) < _FEW_TENSORS:
         return found
     order = ">" if shards.big_endian else "<"
@@ -71,15 +71,16 @@ def read_small_strings(
             strings = _decode(data, math.prod(shape), crc if options.verify else None, order)
             if strings is None:
                 continue
-            taken += sum(8 + (_HEADER if len(text) > 1 else 0) + len(text) for text in strings)
+            own = sum(8 + (_HEADER if len(text) > 1 else 0) + len(text) for text in strings)
+            taken += own
+            if options.budget is not None:
+                options.budget.check(taken)
             flat = np.empty(len(strings), object)
             flat[:] = strings
-            found[row] = shaped(flat, shape)
-        if options.budget is not None:
-            options.budget.check(taken)
-            options.budget.take(taken)
+            found[row] = shaped(flat, shape), own
     except CheckpointError:
-        return {}
+        # Those that come later are read one by one, and the first that cannot be is told.
+        return found
     return found
 
 

@@ -16,13 +16,14 @@ from ckptparse.backend import Origin
 from ckptparse.dtypes import element_name, is_numeric
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Cache, Progress, Store, begin_with
+from ckptparse.jobs.distances import Distance, Tolerance, measure_distance, measure_distances
 from ckptparse.jobs.opening import Opened, TensorsFrom, describe_source, open_tensors
 from ckptparse.jobs.rules import Rename, make_rules
+from ckptparse.jobs.small import Sized, hold_small, iter_batches
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.statistics.codes import to_numbers
 from ckptparse.statistics.gathering import iter_pieces
 from ckptparse.tensor import Tensor
-from ckptparse.tensor_like import TensorLike
+from ckptparse.tensor_like import ArrayTensor, TensorLike
 from ckptparse.text import escape, shape_text
 
 __all__ = ["Change", "Diff", "diff"]
@@ -192,13 +193,12 @@ def diff(
             names[new] = old
         before = _Side.of(first, names)
         after = _Side.of(second, {name: name for name in second.tensors})
-        return _compare_all(paths, before, after, _Comparison(rtol, atol, progress))
+        return _compare_all(paths, before, after, _Comparison(Tolerance(rtol, atol), progress))
 
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    rtol: float
-    atol: float
+    tolerance: Tolerance
     progress: Progress | None
 
 
@@ -279,13 +279,10 @@ def _compare_all(paths: tuple[str, str], before: _Side, after: _Side, how: _Comp
     total = sum(after.tensor(name).nbytes for name in pending)
     changed: dict[str, Change] = {}
     done = 0
-    for name in pending:
-        first, second = before.tensor(name), after.tensor(name)
-        with located(tensor=name):
-            change = _compare(first, second, how)
+    for name, change, size in _iter_changes(pending, before, after, how):
         if change is not None:
             changed[name] = change
-        done += second.nbytes
+        done += size
         if how.progress is not None:
             how.progress(done, total)
     removed = [name for name in before.names if name not in after.names]
@@ -298,6 +295,35 @@ def _compare_all(paths: tuple[str, str], before: _Side, after: _Side, how: _Comp
         tuple(sorted(renamed.items())),
         dict(sorted(changed.items())),
         tuple(sorted(set(shared) - changed.keys())),
+    )
+
+
+def _iter_changes(
+    names: Iterable[str], before: _Side, after: _Side, how: _Comparison
+) -> Iterator[tuple[str, Change | None, int]]:
+    """Iterate over names, how their tensors differ, and the bytes of the second."""
+    for batch in iter_batches(Sized.of(name, after.tensor(name)) for name in names):
+        firsts = [Sized.of(one.name, before.tensor(one.name)) for one in batch]
+        sides = [hold_small(firsts), hold_small(batch)]
+        rows = [row for row, pair in enumerate(zip(*sides, strict=True)) if _are_numbers(*pair)]
+        pairs = [(sides[0][row].read(), sides[1][row].read()) for row in rows]
+        known = dict(zip(rows, measure_distances(pairs, how.tolerance), strict=True))
+        for row, (one, first, second) in enumerate(zip(batch, *sides, strict=True)):
+            if row in known:
+                change = _change(first, second, second.read().size, known[row])
+            else:
+                with located(tensor=one.name):
+                    change = _compare(first, second, how)
+            yield one.name, change, one.nbytes
+
+
+def _are_numbers(first: TensorLike, second: TensorLike) -> bool:
+    """Tell whether two tensors are in memory, and numbers of one shape."""
+    return (
+        type(first) is type(second) is ArrayTensor
+        and first.shape == second.shape
+        and is_numeric(first.data_type)
+        and is_numeric(second.data_type)
     )
 
 
@@ -343,48 +369,29 @@ def _compare(first: TensorLike, second: TensorLike, how: _Comparison) -> Change 
         return Change(kinds, shapes)
     if not (is_numeric(first.data_type) and is_numeric(second.data_type)):
         return _compare_objects(first, second, kinds)
-    differing = elements = 0
-    largest = total = 0.0
+    elements, distance = 0, Distance()
     for one, other in zip(iter_pieces(first, _PIECE), _matching(first, second), strict=True):
         elements += one.size
-        if one.dtype == other.dtype and one.tobytes() == other.tobytes():
-            continue
-        distance, unequal = _distance(one, other, how)
-        differing += int(np.count_nonzero(unequal))
-        finite = distance[np.isfinite(distance)]
-        if finite.size:
-            largest = max(largest, float(finite.max()))
-            total += float(finite.sum())
+        distance = distance.plus(measure_distance(one, other, how.tolerance))
+    return _change(first, second, elements, distance)
+
+
+def _change(
+    first: TensorLike, second: TensorLike, elements: int, distance: Distance
+) -> Change | None:
+    """Say how numbers of one shape differ; None if they are equal."""
+    differing, largest, total = distance
     if not differing and first.data_type == second.data_type:
         return None
-    share = differing / elements if elements else 0.0
-    return Change(kinds, shapes, largest, total / elements if elements else 0.0, share)
+    kinds = (element_name(first.data_type), element_name(second.data_type))
+    mean, share = (total / elements, differing / elements) if elements else (0.0, 0.0)
+    return Change(kinds, (first.shape, second.shape), largest, mean, share)
 
 
 def _matching(first: TensorLike, second: TensorLike) -> Iterator[npt.NDArray[Any]]:
     """Iterate over the second tensor by as many elements at once as over the first."""
     width = max(1, first.dtype.itemsize)
     return iter_pieces(second, max(1, _PIECE // width) * max(1, second.dtype.itemsize))
-
-
-def _distance(
-    one: npt.NDArray[Any], other: npt.NDArray[Any], how: _Comparison
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """Return how far elements lie apart, in double precision, and which count as different."""
-    # Signalling NaNs give a warning whatever is done with them.
-    with np.errstate(invalid="ignore", over="ignore"):
-        a, b = _numbers(one), _numbers(other)
-        distance = np.abs(a - b)
-        near = distance <= how.atol + how.rtol * np.abs(b)
-        same = (a == b) | (np.isnan(a) & np.isnan(b))
-    return np.where(same, 0.0, distance), ~(near | same)
-
-
-def _numbers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return elements as doubles, complex numbers as complex ones."""
-    if values.dtype.kind == "c":
-        return values.astype(np.complex128)
-    return to_numbers(values).astype(np.float64)
 
 
 def _compare_objects(

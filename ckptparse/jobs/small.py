@@ -17,9 +17,9 @@ from ckptparse.backend import Origin
 from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointError
 from ckptparse.tensor import ReadOptions, Tensor
-from ckptparse.tensor_like import TensorLike
+from ckptparse.tensor_like import ArrayTensor, TensorLike
 
-__all__ = ["SMALL", "Sized", "iter_batches", "read_small"]
+__all__ = ["SMALL", "Sized", "hold_small", "iter_batches", "read_small"]
 
 SMALL = 1 << 14
 """Bytes of a small tensor at most: of larger ones the bytes take longer than what surrounds them.
@@ -82,6 +82,14 @@ def read_small(batch: Sequence[Sized], *, verify: bool = False) -> list[Array | 
     _read_stored(batch, found, verify=verify)
     _read_made(batch, found)
     return found
+
+
+def hold_small(batch: Sequence[Sized]) -> list[TensorLike]:
+    """Return the tensors of a batch; those that `read_small` reads are in memory then."""
+    return [
+        one.tensor if array is None else ArrayTensor(one.tensor.name, array, one.tensor.data_type)
+        for one, array in zip(batch, read_small(batch), strict=True)
+    ]
 
 
 def _read_made(batch: Sequence[Sized], found: list[Array | None]) -> None:
