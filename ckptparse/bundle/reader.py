@@ -205,10 +205,12 @@ class BundleReader:
         limits = self.shards.context.limits
         others = [row for row in range(len(names)) if row not in arrays]
         small = read_small_strings(self.shards, columns, others, options)
+        small |= self._read_small_sliced(names, columns, options)
         for row in others:
             if row in small and _is_taken(options.budget, small[row][1]):
                 arrays[row] = small[row][0]
-                taken += int(columns.sizes[row])
+                is_sliced = row in columns.others
+                taken += arrays[row].nbytes if is_sliced else int(columns.sizes[row])
             else:
                 tensor = self.make_tensor(names[row], columns.entry(row), options)
                 # That bytes are missing is said first: then nothing is taken at all.
@@ -217,6 +219,17 @@ class BundleReader:
             if taken > limits.shared_bytes:
                 check_sharing(limits, taken, self.shards.held)
         return [arrays[row] for row in range(len(names))]
+
+    def _read_small_sliced(
+        self, names: Sequence[str], columns: EntryColumns, options: ReadOptions
+    ) -> dict[int, tuple[npt.NDArray[Any], int]]:
+        listing = self.index.known_listing
+        if listing is None or not columns.others:
+            return {}
+        from ckptparse.bundle.small_sliced import read_small_sliced
+
+        entries = {row: (names[row], entry) for row, entry in columns.others.items()}
+        return read_small_sliced(self.shards, listing, entries, options)
 
     def orphan_slices(self) -> list[OrphanSlice]:
         """Return the slices that no tensor lists."""

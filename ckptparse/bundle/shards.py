@@ -58,12 +58,17 @@ class ShardFiles:
         self.big_endian = header.endianness == Endianness.BIG
         self.context = context
         self._prefix = prefix
+        self._paths: dict[int, str] = {}
         self._is_replaced = is_replaced
         self._pool = SourcePool(context.storage)
 
     def path(self, shard_id: int) -> str:
         """Path of a data file."""
-        return shard_path(self._prefix, shard_id, self.num_shards)
+        # Asked of every tensor: to make the text takes longer than all else that is asked.
+        path = self._paths.get(shard_id)
+        if path is None:
+            path = self._paths[shard_id] = shard_path(self._prefix, shard_id, self.num_shards)
+        return path
 
     @contextmanager
     def open(self, shard_id: int) -> Iterator[Source]:

@@ -68,18 +68,26 @@ def iter_batches(tensors: Iterable[Sized]) -> Iterator[list[Sized]]:
         yield batch
 
 
-def read_small(batch: Sequence[Sized], *, verify: bool = False) -> list[Array | None]:
+def read_small(
+    batch: Sequence[Sized], *, verify: bool = False, variants: bool = False
+) -> list[Array | None]:
     """Read those of a batch that are small and lie in one V2 checkpoint.
 
     Args:
         batch: As `iter_batches` gives it.
         verify: Whether checksums are checked though the checkpoint was opened without.
+        variants: Whether variants are read, too: what they become in memory, a file does not hold.
 
     Returns:
         An array for each, as `read` returns it; None for what is to be asked for by itself.
     """
     found: list[Array | None] = [None] * len(batch)
-    _read_stored(batch, found, verify=verify)
+    wanted = [
+        row
+        for row, one in enumerate(batch)
+        if one.nbytes <= SMALL and (variants or one.tensor.data_type != DataType.DT_VARIANT)
+    ]
+    _read_stored(batch, wanted, found, verify=verify)
     _read_made(batch, found)
     return found
 
@@ -104,13 +112,15 @@ def _read_made(batch: Sequence[Sized], found: list[Array | None]) -> None:
             found[row] = array
 
 
-def _read_stored(batch: Sequence[Sized], found: list[Array | None], *, verify: bool) -> None:
-    """Read what lies in the data files of one checkpoint."""
+def _read_stored(
+    batch: Sequence[Sized], wanted: Sequence[int], found: list[Array | None], *, verify: bool
+) -> None:
+    """Read those of some rows that lie in the data files of one checkpoint."""
     options = next(filter(_is_found_again, map(_options, batch)), None)
     if options is None or not isinstance(options.origin, Origin):
         return
     backend = options.origin.backend
-    rows = [row for row, one in enumerate(batch) if _is_small(one, options)]
+    rows = [row for row in wanted if _options(batch[row]) is options]
     if len(rows) < _FEW or backend.format != "v2":
         return
     how = replace(options, verify=verify or options.verify, mmap=False)
@@ -131,14 +141,3 @@ def _options(one: Sized) -> ReadOptions | None:
 def _is_found_again(options: ReadOptions | None) -> bool:
     """Tell whether a tensor is what its checkpoint gives under its name: a slice is not."""
     return options is not None and isinstance(options.origin, Origin)
-
-
-def _is_small(one: Sized, options: ReadOptions) -> bool:
-    tensor = one.tensor
-    return (
-        one.nbytes <= SMALL
-        and isinstance(tensor, Tensor)
-        and tensor.options is options
-        # What a variant takes in memory has nothing to do with its size.
-        and tensor.data_type != DataType.DT_VARIANT
-    )

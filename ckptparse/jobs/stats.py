@@ -100,7 +100,7 @@ def measure_each(
         CheckpointError: As for reading.
     """
     for batch in iter_batches(tensors):
-        arrays = read_small(batch, verify=verify)
+        arrays = read_small(batch, verify=verify, variants=True)
         small = [array for array in arrays if array is not None]
         together = iter(measure_together(small, histogram=histogram))
         for one, array in zip(batch, arrays, strict=True):
