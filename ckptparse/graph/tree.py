@@ -24,6 +24,7 @@ from ckptparse.text import escape
 
 __all__ = ["Tree", "TreeEntry", "name_tree", "object_tree"]
 
+_BAR, _NO_BAR = "│  ", "   "
 _MAX_DEPTH = 40
 """Deeper entries are counted in the text, not shown: indentation alone would be quadratic."""
 
@@ -131,16 +132,29 @@ def _entry(depth: int, name: str, node: ObjectNode, also: tuple[str, ...]) -> Tr
 
 
 def _iter_names(names: Iterable[str], find: Callable[[str], Tensor | None]) -> Iterator[TreeEntry]:
-    scopes: list[str] = []
+    before = ""
     for name in names:
-        *above, last = name.split("/")
-        shared = 0
-        while shared < min(len(scopes), len(above)) and scopes[shared] == above[shared]:
-            shared += 1
-        for depth in range(shared, len(above)):
-            yield TreeEntry(depth, above[depth])
-        scopes = above
-        yield TreeEntry(len(above), last, tensors={name: find(name)})
+        scope = name[: name.rfind("/") + 1]
+        shared = before[: _count_shared(before, scope)]
+        shared = shared[: shared.rfind("/") + 1]
+        depth = shared.count("/")
+        for own in scope[len(shared) :].split("/")[:-1]:
+            yield TreeEntry(depth, own)
+            depth += 1
+        before = scope
+        yield TreeEntry(depth, name[len(scope) :], tensors={name: find(name)})
+
+
+def _count_shared(first: str, second: str) -> int:
+    """Count the first characters that two texts have in common, by halving: they may be long."""
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 # Text
@@ -149,14 +163,17 @@ def _iter_names(names: Iterable[str], find: Callable[[str], Tensor | None]) -> I
 def _lines(entries: Iterable[TreeEntry]) -> Iterator[str]:
     """Draw the branches; whether a line is the last of its level is known from what follows."""
     shown = [entry for entry in entries if entry.depth <= _MAX_DEPTH]
-    open_below: set[int] = set()
+    bars = [_NO_BAR] * (_MAX_DEPTH + 1)
+    below = 0
     lines: list[str] = []
     for entry in reversed(shown):
-        corner = "├─ " if entry.depth in open_below else "└─ "
-        open_below = {depth for depth in open_below if depth < entry.depth}
-        bars = ("│  " if depth in open_below else "   " for depth in range(entry.depth))
-        lines.append("".join(bars) + corner + _describe(entry))
-        open_below.add(entry.depth)
+        depth = entry.depth
+        # What stands deeper belongs to a branch that ends above this line.
+        for deeper in range(depth + 1, below + 1):
+            bars[deeper] = _NO_BAR
+        corner = "└─ " if bars[depth] is _NO_BAR else "├─ "
+        lines.append("".join(bars[:depth]) + corner + _describe(entry))
+        bars[depth], below = _BAR, depth
     yield from reversed(lines)
 
 
