@@ -97,7 +97,8 @@ def _read_parts(
     how = replace(options, mmap=False, budget=None)
     start = 0
     while start < len(plans):
-        some, rows = [], []
+        some: list[_Plan] = []
+        rows: list[int] = []
         while start < len(plans) and len(rows) < _BATCH:
             some.append(plans[start])
             rows += plans[start].parts

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from ckptparse.backend.small import Sized
 from ckptparse.bundle.content import Content, content_of_array
 from ckptparse.errors import CheckpointError, StorageError
 from ckptparse.files.context import Context
@@ -216,6 +217,11 @@ class _AheadTensor(RenamedTensor):
         super().__init__(tensor.name, tensor)
         self.derived = derived
         self._ahead = ahead
+
+    @classmethod
+    def read_together(cls, batch: Sequence[Sized]) -> list[npt.NDArray[Any] | None]:
+        """Leave each to its turn: the next ones are under way then."""
+        return [None] * len(batch)
 
     def read(self) -> npt.NDArray[Any]:
         """Read the whole."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.backend.small import Sized, iter_batches, read_small
 from ckptparse.bundle.content import Content, Write
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, element_name, item_size, numpy_dtype
@@ -19,7 +20,6 @@ from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Cache, Progress, Store, begin_with, find_target
 from ckptparse.jobs.derived import FLOATS
 from ckptparse.jobs.opening import Opened, TensorsFrom, open_tensors
-from ckptparse.jobs.small import Sized, iter_batches, read_small
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.sinks.bundle import OBJECT_GRAPH_KEY, check_free, write_bundle
 from ckptparse.sinks.options import SinkOptions
@@ -188,28 +188,31 @@ class _Mean:
         return made
 
     @classmethod
-    def read_together(cls, means: Sequence[_Mean]) -> list[npt.NDArray[Any] | None]:
+    def read_together(cls, batch: Sequence[Sized]) -> list[npt.NDArray[Any] | None]:
         """Work out small means at once; None for one of tensors that are to be read singly."""
+        means = [one.tensor for one in batch if isinstance(one.tensor, _Mean)]
         found: list[npt.NDArray[Any] | None] = [None] * len(means)
         columns = [
-            read_small([Sized.of(mean.name, mean.tensors[number]) for mean in means], verify=True)
+            read_small(
+                [
+                    Sized(one.name, mean.tensors[number], one.nbytes)
+                    for one, mean in zip(batch, means, strict=True)
+                ],
+                verify=True,
+            )
             for number in range(len(means[0].tensors))
         ]
         kinds: dict[int, list[int]] = {}
-        for row, mean in enumerate(means):
-            if all(column[row] is not None for column in columns):
-                kinds.setdefault(mean.data_type, []).append(row)
+        for row, values in enumerate(zip(*columns, strict=True)):
+            if all(array is not None for array in values):
+                kinds.setdefault(means[row].data_type, []).append(row)
         for rows in kinds.values():
-            joined = [
-                np.concatenate([np.ravel(column[row]) for row in rows])  # type: ignore[arg-type]
-                for column in columns
-            ]
-            values = means[rows[0]].mean_of(joined)
+            mean = means[rows[0]].mean_of([_join(column, rows) for column in columns])
             start = 0
             for row in rows:
                 shape = means[row].shape
                 end = start + math.prod(shape)
-                found[row] = values[start:end].reshape(shape)
+                found[row] = mean[start:end].reshape(shape)
                 start = end
         return found
 
@@ -239,6 +242,12 @@ class _Mean:
             for share, piece in zip(self._shares, pieces, strict=True):
                 total += share * piece.astype(wide).view(np.float64)
             return total.view(wide).astype(self.dtype)
+
+
+def _join(arrays: Sequence[npt.NDArray[Any] | None], rows: Sequence[int]) -> npt.NDArray[Any]:
+    """Return the elements of some arrays, one after another."""
+    chosen = (arrays[row] for row in rows)
+    return np.concatenate([array.reshape(-1) for array in chosen if array is not None])
 
 
 class _MeanContent:

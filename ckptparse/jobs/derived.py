@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.backend.small import Sized, read_small
 from ckptparse.bundle.content import Content, Write, content_of, content_of_array
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType, describe_data_type, element_name, item_size, numpy_dtype
@@ -61,6 +62,17 @@ class RenamedTensor(WrappedTensor[TensorLike]):
     def read(self) -> npt.NDArray[Any]:
         """Read the whole."""
         return self._tensor.read()
+
+    @classmethod
+    def read_together(cls, batch: Sequence[Sized]) -> list[npt.NDArray[Any] | None]:
+        """Read many, as those that they are; see `read_small`."""
+        return read_small(
+            [
+                Sized(one.name, one.tensor.original, one.nbytes)
+                for one in batch
+                if isinstance(one.tensor, RenamedTensor)
+            ]
+        )
 
     def content(self) -> Content:
         """Return how its bytes are got: as those of the tensor itself."""

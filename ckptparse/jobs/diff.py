@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.backend import Origin
+from ckptparse.backend.small import Sized, hold_small, iter_batches
 from ckptparse.dtypes import element_name, is_numeric
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Cache, Progress, Store, begin_with
 from ckptparse.jobs.distances import Distance, Tolerance, measure_distance, measure_distances
 from ckptparse.jobs.opening import Opened, TensorsFrom, describe_source, open_tensors
 from ckptparse.jobs.rules import Rename, make_rules
-from ckptparse.jobs.small import Sized, hold_small, iter_batches
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.statistics.gathering import iter_pieces
 from ckptparse.tensor import Tensor

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from typing import NamedTuple
 
+from ckptparse.backend.small import Sized
 from ckptparse.jobs.ahead import SOURCES, Workplace, find_place, waiting
 from ckptparse.jobs.opening import Opened
-from ckptparse.jobs.small import Sized
 from ckptparse.jobs.stats import measure_each
 from ckptparse.statistics.summary import Summary
 from ckptparse.tensor_like import ArrayTensor, TensorLike

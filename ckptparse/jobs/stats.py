@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ckptparse.backend.small import Sized, iter_batches, read_small
 from ckptparse.checkpoint import Naming, Patterns, choose_names
 from ckptparse.errors import located, name_not_found
 from ckptparse.files.context import Cache, Progress, Store, begin_with
 from ckptparse.jobs.opening import Opened, TensorsFrom, open_tensors
-from ckptparse.jobs.small import Sized, iter_batches, read_small
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.statistics.gathering import Measured, measure
 from ckptparse.statistics.summary import Summary

@@ -16,6 +16,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from ckptparse.backend import Origin, OrphanOrigin
+from ckptparse.backend.small import Sized
 from ckptparse.bundle.content import content_of
 from ckptparse.bundle.payload import SlicedPayload
 from ckptparse.bundle.writer import BundleWriter, SmallTensor
@@ -29,7 +30,6 @@ from ckptparse.files.storage import Storage
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_graph_making import make_object_graph
 from ckptparse.graph.state import add_to_state
-from ckptparse.jobs.small import Sized
 from ckptparse.sinks.options import Meter, SinkOptions, plan_parts
 from ckptparse.sinks.small import Payload, iter_payloads
 from ckptparse.slices import TensorSlice

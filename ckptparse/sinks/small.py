@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.backend.small import SMALL, Sized, iter_batches, read_small
 from ckptparse.bundle.content import content_of_array
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import is_numeric
 from ckptparse.elements import iter_stored
 from ckptparse.errors import CheckpointError
-from ckptparse.jobs.derived import RenamedTensor
-from ckptparse.jobs.small import SMALL, Sized, iter_batches, read_small
 from ckptparse.tensor_like import ArrayTensor, TensorLike
 
 __all__ = ["Payload", "iter_payloads"]
@@ -35,20 +34,12 @@ def iter_payloads(
     """
     sized = (Sized.of(tensor.name, tensor) for tensor in tensors)
     for batch in iter_batches(sized):
-        bare = [Sized(one.name, _bare(one.tensor), one.nbytes) for one in batch]
         arrays = [
             _held(one) if array is None else array
-            for one, array in zip(bare, read_small(bare), strict=True)
+            for one, array in zip(batch, read_small(batch), strict=True)
         ]
         kinds = [one.tensor.data_type for one in batch]
         yield list(zip(batch, _encode(kinds, arrays), strict=True))
-
-
-def _bare(tensor: TensorLike) -> TensorLike:
-    """Return a tensor under its first name; one that is worked out ahead is left as it is."""
-    while type(tensor) is RenamedTensor:
-        tensor = tensor.original
-    return tensor
 
 
 def _held(one: Sized) -> npt.NDArray[Any] | None:

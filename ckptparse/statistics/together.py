@@ -118,13 +118,17 @@ def _measure_finite(rows: npt.NDArray[Any], others: _Others, *, histogram: bool)
     )
     elements = others.elements
     summaries = [
-        # The deviation as it is merged into that of nothing, which rounds once more.
-        Summary(elements, size, *row, math.sqrt(squares_of(deviation, size) / size))
-        for *row, deviation in made
+        Summary(elements, size, nan, infinite, none, least, most, mean, _merged(deviation, size))
+        for nan, infinite, none, least, most, mean, deviation in made
     ]
     if not histogram:
         return list(map(Measured, summaries))
     return list(map(Measured, summaries, _distribute(numbers)))
+
+
+def _merged(deviation: float, size: int) -> float:
+    """Return a deviation as it is merged into that of nothing, which rounds it once more."""
+    return math.sqrt(squares_of(deviation, size) / size)
 
 
 def _moments(numbers: npt.NDArray[np.float64]) -> tuple[list[float], list[float]]:

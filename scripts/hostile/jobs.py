@@ -94,7 +94,7 @@ def deep_names(directory: Path, size: int) -> Path:
 
 
 def wide_scopes(directory: Path, size: int) -> Path:
-    """A scope for each variable, of words that name layers and optimizers."""
+    """Give each variable a scope of its own, of words that name layers and optimizers."""
     words = ("kernel", "bias", "gamma", "moving_mean", "embeddings", "Adam", "lstm", "m")
     made = b.Bundle()
     for number in range(size // (_ENTRY + 14)):
@@ -104,7 +104,7 @@ def wide_scopes(directory: Path, size: int) -> Path:
 
 
 def slot_names(directory: Path, size: int) -> Path:
-    """A variable, and what is called as its slots are, by optimizers of several kinds."""
+    """Write variables, and what is called as their slots are, by optimizers of several kinds."""
     made = b.Bundle()
     slots = ("", "/Adam", "/Adam_1", "/Momentum", "/ExponentialMovingAverage", "/Adam/Adam_1")
     for number in range(size // (6 * (_ENTRY + 8))):

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from ckptparse.backend.small import SMALL, Sized, iter_batches, read_small
 from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointError
 from ckptparse.files.context import Progress
-from ckptparse.jobs.small import SMALL, Sized, iter_batches, read_small
 from ckptparse.parallel import pick_threads, run_all
 from ckptparse.statistics.gathering import Measured, measure
 from ckptparse.statistics.together import measure_together

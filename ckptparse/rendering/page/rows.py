@@ -11,7 +11,8 @@ import numpy as np
 
 from ckptparse.dtypes import DataType, element_name, item_size
 from ckptparse.errors import CheckpointError
-from ckptparse.examination.report import Status, TensorReport, VerifiedTensors
+from ckptparse.examination.report import TensorReport, VerifiedTensors
+from ckptparse.problems import Status
 from ckptparse.rendering.page.comparison import describe_changes, find_states
 from ckptparse.rendering.page.numbers import small_number
 from ckptparse.rendering.page.subject import Subject

@@ -107,7 +107,7 @@ def _read_made(batch: Sequence[Sized], found: list[Array | None]) -> None:
         if one.nbytes <= SMALL and hasattr(one.tensor, "read_together"):
             kinds.setdefault(type(one.tensor), []).append(row)
     for kind, rows in kinds.items():
-        made: list[Array | None] = kind.read_together([batch[row].tensor for row in rows])
+        made: list[Array | None] = kind.read_together([batch[row] for row in rows])
         for row, array in zip(rows, made, strict=True):
             found[row] = array
 
