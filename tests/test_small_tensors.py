@@ -25,6 +25,7 @@ from ckptparse.jobs import average as average_module
 from ckptparse.jobs import diff as diff_module
 from ckptparse.jobs import stats as stats_module
 from ckptparse.rendering.page import measuring
+from ckptparse.sinks import hdf5
 from ckptparse.statistics.gathering import Measured, measure
 from ckptparse.statistics.together import measure_together
 
@@ -384,19 +385,60 @@ def test_short_strings_and_small_slices_are_read_together(
     assert (texts.count, parts.count) == (36, 0)
 
 
-def test_what_stands_deep_in_scopes_is_drawn_in_few_steps() -> None:
-    names = [f"{'a/' * 500}w{number:03}" for number in range(200)]
-    steps = 0
+def naive_paths(names: list[str]) -> Iterator[str]:
+    """Give paths as it was done once: with the name of every group."""
+    parts = [[part if part.strip(".") else f"~{part}" for part in n.split("/")] for n in names]
+    groups = {"/".join(one[:end]) for one in parts for end in range(1, len(one))}
+    taken: set[str] = set()
+    for one in parts:
+        path, number = "/".join(one), 1
+        while path in groups or path in taken:
+            number += 1
+            path = f"{'/'.join(one)}~{number}"
+        taken.add(path)
+        yield path
+
+
+def test_paths_in_hdf5_are_found_without_a_list_of_all_groups() -> None:
+    pieces = ["a", "b", "", ".", "a~2", "~"]
+    chosen = np.random.default_rng(3).integers(0, len(pieces), (400, 3)).tolist()
+    names = ["/".join(pieces[one] for one in row[: 1 + row[0] % 3]) for row in chosen]
+    names = list(dict.fromkeys(names))
+    assert list(hdf5._paths(names)) == list(naive_paths(names))
+    deep = [f"{'a/' * 900}w{number:03}" for number in range(100)]
+    with counted_calls() as steps:
+        assert list(hdf5._paths(deep)) == deep
+    assert sum(steps) < 100 * 900 * 1.5
+
+
+def test_names_in_thousands_of_groups_are_refused_for_hdf5(tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    name = "a/" * 1000 + "w"
+    ckptparse.convert({name: np.float32(1)}, tmp_path / "made.h5")
+    assert ckptparse.convert(tmp_path / "made.h5", tmp_path / "m").rows[0].old == name
+    with pytest.raises(ckptparse.UnsupportedError, match="An HDF5 file cannot hold"):
+        ckptparse.convert({f"a/{name}": np.float32(1)}, tmp_path / "other.h5")
+
+
+@contextmanager
+def counted_calls() -> Iterator[list[int]]:
+    """Count calls, those of functions in C too."""
+    steps = [0]
 
     def count(frame: Any, event: str, arg: Any) -> None:
-        nonlocal steps
-        steps += event in ("call", "c_call")
+        steps[0] += event in ("call", "c_call")
 
-    entries = tree.name_tree(names, lambda _: None)
     sys.setprofile(count)
     try:
-        found = sum(1 for _ in entries)
+        yield steps
     finally:
         sys.setprofile(None)
+
+
+def test_what_stands_deep_in_scopes_is_drawn_in_few_steps() -> None:
+    names = [f"{'a/' * 500}w{number:03}" for number in range(200)]
+    entries = tree.name_tree(names, lambda _: None)
+    with counted_calls() as steps:
+        found = sum(1 for _ in entries)
     assert found == 700
-    assert steps < 12_000
+    assert sum(steps) < 12_000

@@ -25,7 +25,7 @@ SMALL = 1 << 14
 """Bytes of a small tensor at most: of larger ones the bytes take longer than what surrounds them.
 None has more elements than this."""
 _MOST_TENSORS = 1 << 11
-_MOST_BYTES = 1 << 20
+_MOST_BYTES = 1 << 18
 """So much is in memory at once: what planning a common read takes is small beside it."""
 _FEW = 4
 

@@ -8,6 +8,7 @@ path, and stands in its attribute `ckptparse.name`.
 from __future__ import annotations
 
 import io
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -32,6 +33,8 @@ __all__ = ["check_hdf5", "write_hdf5"]
 _WAYS = "Leave them out (exclude=...), or choose format='v2', which holds every kind"
 _MOST_AXES = 32
 """Dimensions of an HDF5 dataset at most: its own bound."""
+_MOST_GROUPS = 1000
+"""Groups inside each other: the library makes each one by itself, and real names have ten."""
 _MOST_BYTES = 1 << 62
 """Bytes of all tensors at most. Offsets in a file are numbers of 63 bits."""
 
@@ -40,8 +43,9 @@ def check_hdf5(tensors: Sequence[TensorLike], options: SinkOptions) -> None:  # 
     """Refuse what an HDF5 file cannot hold.
 
     Raises:
-        UnsupportedError: Some are variants, have more than 32 axes, or names that are not UTF-8;
-            all of them take more bytes than any file has; or h5py is not installed.
+        UnsupportedError: Some are variants, have more than 32 axes, names that are not UTF-8 or
+            stand in more than 1,000 groups inside each other; all of them take more bytes than any
+            file has; or h5py is not installed.
     """
     load_h5py()
     total = sum(tensor.nbytes for tensor in tensors)
@@ -54,7 +58,8 @@ def check_hdf5(tensors: Sequence[TensorLike], options: SinkOptions) -> None:  # 
         )
 
     def lacks(tensor: TensorLike) -> bool:
-        return is_variant(tensor) or len(tensor.shape) > _MOST_AXES or "\0" in tensor.name
+        odd = "\0" in tensor.name or tensor.name.count("/") > _MOST_GROUPS
+        return odd or is_variant(tensor) or len(tensor.shape) > _MOST_AXES
 
     check_names(tensors, what="An HDF5 file")
     check_kinds(tensors, lacks, what="An HDF5 file", ways=_WAYS)
@@ -122,13 +127,20 @@ def _tell_name(dataset: Any, path: str, tensor: TensorLike) -> None:
 
 def _paths(names: Sequence[str]) -> Iterator[str]:
     """Give each name a path, of which none is a group of another."""
-    groups = {"/".join(parts[:end]) for parts in map(_split, names) for end in range(1, len(parts))}
+    wanted = ["/".join(_split(name)) for name in names]
+    # Sorted, and not all groups by their names: those of one deep name alone are its square.
+    ordered = sorted(wanted)
+
+    def is_group(path: str) -> bool:
+        below = bisect_left(ordered, f"{path}/")
+        return below < len(ordered) and ordered[below].startswith(f"{path}/")
+
     taken: set[str] = set()
-    for name in names:
-        path, number = "/".join(_split(name)), 1
-        while path in groups or path in taken:
+    for own in wanted:
+        path, number = own, 1
+        while path in taken or is_group(path):
             number += 1
-            path = f"{'/'.join(_split(name))}~{number}"
+            path = f"{own}~{number}"
         taken.add(path)
         yield path
 
