@@ -151,19 +151,32 @@ def _moments(numbers: npt.NDArray[np.float64]) -> tuple[list[float], list[float]
 
 def _distribute(numbers: npt.NDArray[np.float64]) -> list[Distribution]:
     """Make the exact distribution of each row of finite values; see `from_values`."""
-    count, size = numbers.shape
+    size = numbers.shape[1]
     numbers = np.sort(numbers, axis=1)
-    low, high = numbers[:, :1], numbers[:, -1:]
-    places = np.minimum((shares_by_row(numbers, low, high) * BINS).astype(np.intp), BINS - 1)
-    places += np.arange(0, count * BINS, BINS)[:, None]
-    counts = np.bincount(places.reshape(-1), minlength=count * BINS).reshape(count, BINS)
+    low, high = numbers[:, 0], numbers[:, -1]
+    # All values of one number are in the first bin: many rows share these counts.
+    counts = [(size, *[0] * (BINS - 1))] * len(numbers)
+    varied = np.flatnonzero(low < high)
+    for row, bins in zip(varied.tolist(), _count_bins(numbers[varied]), strict=True):
+        counts[row] = tuple(bins)
     return [
-        Distribution(least, most, tuple(bins), tuple(quantiles), True)
+        Distribution(least, most, bins, tuple(quantiles), True)
         for least, most, bins, quantiles in zip(
-            low[:, 0].tolist(),
-            high[:, 0].tolist(),
-            counts.tolist(),
+            low.tolist(),
+            high.tolist(),
+            counts,
             numbers[:, quantile_places(size)].tolist(),
             strict=True,
         )
     ]
+
+
+def _count_bins(numbers: npt.NDArray[np.float64]) -> list[list[int]]:
+    """Count the sorted values of each row by bins."""
+    count = len(numbers)
+    shares = shares_by_row(numbers, numbers[:, :1], numbers[:, -1:])
+    places = np.minimum((shares * BINS).astype(np.intp), BINS - 1)
+    places += np.arange(0, count * BINS, BINS)[:, None]
+    counts = np.bincount(places.reshape(-1), minlength=count * BINS).reshape(count, BINS)
+    found: list[list[int]] = counts.tolist()
+    return found

@@ -270,16 +270,19 @@ def _small_counts(counts: Sequence[tuple[int, ...]]) -> bytes:
     Args:
         counts: Of each row, `BINS` whole numbers.
     """
-    made = bytearray()
-    for start in range(0, len(counts), _AT_ONCE):
-        table = np.array(counts[start : start + _AT_ONCE], np.int64)
+    # Of small tensors, most have the same ones.
+    different = list(dict.fromkeys(counts))
+    scaled: dict[tuple[int, ...], bytes] = {}
+    for start in range(0, len(different), _AT_ONCE):
+        some = different[start : start + _AT_ONCE]
+        table = np.array(some, np.int64)
         most = np.maximum(table.max(axis=1, keepdims=True), 1)
         if most.max() > _MOST_COUNT:
-            for row in counts[start : start + _AT_ONCE]:
-                made += bytes(min(255, -(-many * 255 // (max(row) or 1))) for many in row)
+            made = [bytes(min(255, -(-n * 255 // (max(row) or 1))) for n in row) for row in some]
         else:
-            made += np.minimum(255, -(-table * 255 // most)).astype(np.uint8).tobytes()
-    return bytes(made)
+            made = list(map(bytes, np.minimum(255, -(-table * 255 // most)).astype(np.uint8)))
+        scaled.update(zip(some, made, strict=True))
+    return b"".join(map(scaled.__getitem__, counts))
 
 
 def _small_heat(heat: HeatMap) -> list[Any]:
