@@ -6,7 +6,6 @@ VarHandleOp w ─ StatefulPartitionedCall ─┐ function f(arg)
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,9 +56,14 @@ class Use:
 
 
 class Flow:
-    """The edges of a graph, found once."""
+    """The edges of a graph, found once.
+
+    Attributes:
+        steps: How many edges were followed so far, of all questions.
+    """
 
     def __init__(self, graph: GraphParts) -> None:
+        self.steps = 0
         self._graph = graph
         self._edges: dict[str | None, _Edges] = {}
         self._arguments: dict[str, dict[str, int]] = {}
@@ -98,7 +102,9 @@ class Flow:
             if (table.function, name) in seen:
                 continue
             seen.add((table.function, name))
-            for user, positions in self._users(table, name).items():
+            users = self.users(table).get(name, {})
+            self.steps += len(users)
+            for user, positions in users.items():
                 node = table[user]
                 inner = list(self._enter(node, positions))
                 if inner:
@@ -183,11 +189,12 @@ class Flow:
             self._arguments[function] = known
         return known
 
-    def _users(self, table: NodeTable, name: str) -> Mapping[str, Sequence[int]]:
+    def users(self, table: NodeTable) -> Mapping[str, Mapping[str, Sequence[int]]]:
+        """Return, for each node of a table, who takes its results, and as which of its inputs."""
         edges = self._edges.get(table.function)
         if edges is None:
             edges = self._edges[table.function] = _find_edges(table)
-        return edges.get(name, {})
+        return edges
 
     def _in_order(self, found: Iterable[tuple[str | None, str]]) -> list[tuple[str | None, str]]:
         if self._ranks is None:
@@ -204,8 +211,9 @@ class Flow:
 
 
 def _find_edges(table: NodeTable) -> _Edges:
-    edges: _Edges = defaultdict(dict)
+    edges: _Edges = {}
     for name in table:
-        for position, text in enumerate(table[name].data_inputs):
-            edges[split_input(text)[0]].setdefault(name, []).append(position)
+        for position, text in enumerate(table.data_inputs(name)):
+            users = edges.setdefault(split_input(text)[0], {})
+            users.setdefault(name, []).append(position)
     return edges

@@ -106,6 +106,17 @@ class NodeTable(Mapping[str, Node]):
         """Return the op of a node, without decoding the node."""
         return self._entries[name].op
 
+    def data_inputs(self, name: str) -> list[str]:
+        """Return the inputs of a node that bring a value, without decoding the rest of it."""
+        entry = self._entries[name]
+        with located(path=self._path, offset=entry.start, tensor=name):
+            inputs = [
+                decode_text(self._data[start:end])
+                for number, wire, start, end in iter_fields(self._data, entry.start, entry.end)
+                if number == _INPUT and wire == BYTES
+            ]
+        return [text for text in inputs if not text.startswith("^")]
+
     def offset(self, name: str) -> int:
         """Return where a node begins in the message: nodes of one table are in this order."""
         return self._entries[name].start

@@ -16,9 +16,12 @@ import ckptparse
 from ckptparse import tensor_proto
 from ckptparse.annotation import messages
 from ckptparse.graph import attributes
+from ckptparse.graph import flow
 from ckptparse.graph import graph as graph_module
+from ckptparse.graph.graph import Graph
 from ckptparse.recovery.imaging import scan, tables
 from ckptparse.rendering.page import uses
+from ckptparse.rendering.page.subject import Subject
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 
@@ -37,7 +40,8 @@ class Counter:
 
 def counted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> Counter:
     counter = Counter(getattr(owner, name))
-    monkeypatch.setattr(owner, name, counter)
+    # A function, not the counter itself: as a method it is given the object, too.
+    monkeypatch.setattr(owner, name, lambda *args, **options: counter(*args, **options))
     return counter
 
 
@@ -150,12 +154,38 @@ def test_uses_in_functions_that_all_call_are_not_drawn(
         nodes.append(g.node(f"v{number}", "VarHandleOp", shared_name=g.of_string(b"%d" % number)))
         nodes.append(g.node(f"c{number}", "PartitionedCall", f"v{number}", f=g.of_function("f")))
     (tmp_path / "g.pb").write_bytes(g.graph(nodes) + library)
-    monkeypatch.setattr(uses, "_MOST_USES", 1000)
+    monkeypatch.setattr(uses, "_MOST_STEPS", 1000)
     graph = ckptparse.open_graph(tmp_path / "g.pb")
-    asked = Counter(graph._flow.consumers)
-    monkeypatch.setattr(graph._flow, "consumers", asked)
-    assert uses._find_uses(graph) == []
-    assert len(asked.given) < 60
+    asked = counted(monkeypatch, flow.Flow, "_walk")
+    drawn = uses.make_uses(Subject("graph", "g.pb", graph=graph))
+    assert drawn is not None and drawn["left_out"] and not drawn["nodes"]
+    assert len(asked.given) < 100
+
+
+def test_variables_that_are_passed_on_in_one_long_line_are_not_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of them is seen through to the end of the line, where nothing is."""
+    nodes = [g.variable(f"v{number}", 1) for number in range(100)]
+    nodes.append(g.node("n0", "Identity", *(f"v{number}" for number in range(100))))
+    nodes += [g.node(f"n{number}", "Identity", f"n{number - 1}") for number in range(1, 1000)]
+    monkeypatch.setattr(uses, "_MOST_STEPS", 5000)
+    asked = counted(monkeypatch, flow.Flow, "_walk")
+    graph = Graph.from_graph_def(g.graph(nodes))
+    drawn = uses.make_uses(Subject("graph", "g.pb", graph=graph))
+    assert drawn is not None and drawn["left_out"]
+    assert len(asked.given) < 10
+
+
+def test_scopes_that_are_too_many_are_not_drawn_at_each_depth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = [g.variable("v", 1), *(g.node(f"n{number}", "Relu", "v") for number in range(2000))]
+    things = counted(monkeypatch, uses._Drawing, "_node")
+    graph = Graph.from_graph_def(g.graph(nodes))
+    drawn = uses.make_uses(Subject("graph", "g.pb", graph=graph))
+    assert drawn is not None and len(drawn["nodes"]) == 200 and drawn["more"] == 1801
+    assert len(things.given) < 9 * 2 * 202 + 2 * 2001
 
 
 def test_constants_of_one_value_repeated_are_verified_without_writing_them_out(

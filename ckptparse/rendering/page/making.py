@@ -111,7 +111,7 @@ def report_page(
 def render_page(content: Mapping[str, Any]) -> str:
     """Return the page of what was gathered."""
     template = _template()
-    libraries = _LIBRARIES if content["uses"] else _LIBRARIES[:1]
+    libraries = _LIBRARIES if content["uses"] and content["uses"]["nodes"] else _LIBRARIES[:1]
     script = "\n".join(map(_web, (*libraries, *_SCRIPTS)))
     style = _web("page.css")
     page = template.render(

@@ -8,13 +8,12 @@ more than 200 things are left to draw. What only saves, restores or initializes 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from ckptparse.graph.flow import Flow
 from ckptparse.graph.graph import Graph
-from ckptparse.graph.nodes import Node, split_input
+from ckptparse.graph.nodes import Node
 from ckptparse.rendering.page.subject import Subject
 from ckptparse.text import escape
 
@@ -25,8 +24,10 @@ _DEEPEST = 8
 _MOST_NODES = 200_000
 """The uses in a graph of more nodes are not searched. Scopes are drawn up to 8 deep, or less deep
 if there would be more than 200 boxes: a drawing of more cannot be read."""
-_MOST_USES = 100_000
-"""Nor if variables are used more often, all together: each call of a function uses all it has."""
+_MOST_STEPS, _BYTES_A_STEP = 20_000, 128
+"""Nor if more edges lead from variables to their users, all together, or one more for each so many
+bytes of the graph: each call of a function uses all it has, and what passes a value on may do so
+for every variable. A step takes some 10 µs; in real graphs a variable takes about ten."""
 _UNINTERESTING = frozenset(
     {
         *("SaveV2", "Save", "SaveSlices", "RestoreV2", "Restore", "RestoreSlice", "NoOp"),
@@ -37,9 +38,8 @@ _UNINTERESTING = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class _Use:
-    """A variable and a node that takes its value."""
+class _Use(NamedTuple):
+    """A variable and a node that takes its value; or the scopes of both."""
 
     variable: str
     function: str | None
@@ -47,13 +47,14 @@ class _Use:
 
 
 def make_uses(subject: Subject) -> dict[str, Any] | None:
-    """Make the graph of a page: things to draw and arrows between them; None without any."""
+    """Make the graph of a page: things to draw and arrows between them; None without any.
+
+    Nothing to draw, but `left_out`, if the uses are too many to be searched.
+    """
     for graph in _graphs(subject):
-        uses = subject.ask(lambda found=graph: _find_uses(found))  # type: ignore[misc]
-        if uses:
-            return subject.ask(
-                lambda found=graph, told=uses: _collapse(found, told)  # type: ignore[misc]
-            )
+        drawn = subject.ask(lambda found=graph: _draw_uses(found))  # type: ignore[misc]
+        if drawn is not None:
+            return drawn
     return None
 
 
@@ -68,17 +69,24 @@ def _graphs(subject: Subject) -> Iterator[Graph]:
                 yield graph
 
 
-def _find_uses(graph: Graph) -> list[_Use]:
-    """Return the uses of every variable; none if they are too many to be drawn."""
+def _draw_uses(graph: Graph) -> dict[str, Any] | None:
+    flow = Flow(graph)
+    uses = _find_uses(graph, flow)
+    if uses is None:
+        return {"nodes": [], "edges": [], "more": 0, "left_out": True}
+    return _collapse(graph, flow, uses) if uses else None
+
+
+def _find_uses(graph: Graph, flow: Flow) -> list[_Use] | None:
+    """Return the uses of every variable; None if they are too many to be drawn."""
     if sum(len(table) for table in graph.tables()) > _MOST_NODES:
-        return []
+        return None if graph.variables else []
     uses: list[_Use] = []
-    left = _MOST_USES
+    allowed = _MOST_STEPS + graph.nbytes // _BYTES_A_STEP
     for variable in graph.variables.values():
-        nodes = graph.consumers(variable.nodes[0])
-        left -= len(nodes)
-        if left < 0:
-            return []
+        nodes = flow.consumers(variable.nodes)
+        if flow.steps > allowed:
+            return None
         uses += [
             _Use(variable.name, node.function, node.name)
             for node in nodes
@@ -95,77 +103,63 @@ def _is_upkeep(node: Node) -> bool:
     )
 
 
-def _collapse(graph: Graph, uses: list[_Use]) -> dict[str, Any]:
-    """Cut names shorter until few enough things are left."""
-    functions = list(dict.fromkeys(use.function for use in uses))
-    flows = list(_flows(graph, functions, uses))
-    for depth in range(_DEEPEST, 0, -1):
-        drawn = _draw(uses, flows, depth, variables_apart=True)
-        if len(drawn["nodes"]) <= _MOST_DRAWN:
-            return drawn
-    drawn = _draw(uses, flows, 1, variables_apart=False)
-    if len(drawn["nodes"]) <= _MOST_DRAWN:
-        return drawn
-    kept = drawn["nodes"][:_MOST_DRAWN]
-    edges = [edge for edge in drawn["edges"] if edge[0] < len(kept) and edge[1] < len(kept)]
-    return {"nodes": kept, "edges": edges, "more": len(drawn["nodes"]) - len(kept)}
-
-
 Place = tuple[str | None, str]
 
 
-def _flows(
-    graph: Graph, functions: Iterable[str | None], uses: Iterable[_Use]
-) -> Iterator[tuple[Place, Place]]:
+def _collapse(graph: Graph, flow: Flow, uses: list[_Use]) -> dict[str, Any]:
+    """Cut names shorter until few enough things are left."""
+    flows = list(_flows(graph, flow, uses))
+    for depth in range(_DEEPEST, 0, -1):
+        # What was cut to nine parts and is cut to eight is as if it was cut to eight at once.
+        uses = list(dict.fromkeys(_cut_use(use, depth) for use in uses))
+        flows = list(dict.fromkeys(_cut_flow(pair, depth) for pair in flows))
+        drawing = _Drawing()
+        if drawing.draw(uses, flows, most=_MOST_DRAWN):
+            return drawing.to_dict()
+    drawing = _Drawing()
+    drawing.draw([use._replace(variable=_scope(use.variable, 1)) for use in uses], flows)
+    return drawing.to_dict(_MOST_DRAWN)
+
+
+def _cut_use(use: _Use, depth: int) -> _Use:
+    return _Use(use.variable, use.function, _scope(use.node, depth))
+
+
+def _cut_flow(pair: tuple[Place, Place], depth: int) -> tuple[Place, Place]:
+    (giver, source), (taker, target) = pair
+    return (giver, _scope(source, depth)), (taker, _scope(target, depth))
+
+
+def _flows(graph: Graph, flow: Flow, uses: Iterable[_Use]) -> Iterator[tuple[Place, Place]]:
     """Iterate over pairs of nodes of one function, the one taking what the other gives."""
-    takers = {(use.function, use.node) for use in uses}
-    for function in functions:
+    wanted: dict[str | None, dict[str, None]] = {}
+    for use in uses:
+        wanted.setdefault(use.function, {})[use.node] = None
+    for function, nodes in wanted.items():
         table = graph.nodes if function is None else graph.functions[function].nodes
-        wanted = {name for where, name in takers if where == function}
-        reached = _reached(table, wanted)
-        for name in reached:
-            for text in table[name].data_inputs:
-                source, _ = split_input(text)
-                if source in reached:
+        users = flow.users(table)
+        reached = _reached(users, nodes)
+        for source in reached:
+            for name in users.get(source, ()):
+                if name in reached:
                     yield (function, source), (function, name)
 
 
-def _reached(table: Mapping[str, Node], start: set[str]) -> set[str]:
+def _reached(users: Mapping[str, Iterable[str]], start: Iterable[str]) -> dict[str, None]:
     """Return the nodes that are given, near or far, what some nodes make; and those themselves."""
-    users: dict[str, list[str]] = defaultdict(list)
-    for name in table:
-        for text in table[name].data_inputs:
-            users[split_input(text)[0]].append(name)
-    found, pending = set(start), list(start)
+    found = dict.fromkeys(start)
+    pending = list(found)
     while pending:
         for user in users.get(pending.pop(), ()):
             if user not in found and not user.startswith(("save", "gradients")):
-                found.add(user)
+                found[user] = None
                 pending.append(user)
     return found
 
 
-def _draw(
-    uses: list[_Use], flows: list[tuple[Place, Place]], depth: int, *, variables_apart: bool
-) -> dict[str, Any]:
-    drawing = _Drawing()
-    for use in uses:
-        name = use.variable if variables_apart else _scope(use.variable, 1)
-        source = drawing.node("variable", None, name)
-        target = drawing.node("scope", use.function, _scope(use.node, depth))
-        drawing.edge(source, target)
-        drawing.nodes[source]["users"].add(target)
-    for giver, taker in flows:
-        source = drawing.node("scope", giver[0], _scope(giver[1], depth))
-        target = drawing.node("scope", taker[0], _scope(taker[1], depth))
-        if source != target:
-            drawing.edge(source, target)
-    return drawing.to_dict()
-
-
 def _scope(name: str, depth: int) -> str:
     """Return the first parts of a name; of one without parts, itself."""
-    parts = name.split("/")
+    parts = name.split("/", depth)
     return "/".join(parts[: min(depth, max(1, len(parts) - 1))])
 
 
@@ -173,32 +167,57 @@ class _Drawing:
     """Things and arrows, each once."""
 
     def __init__(self) -> None:
-        self.nodes: list[dict[str, Any]] = []
         self._numbers: dict[tuple[str, str | None, str], int] = {}
         self._edges: dict[tuple[int, int], None] = {}
+        self._users: dict[int, int] = {}
 
-    def node(self, kind: str, function: str | None, name: str) -> int:
+    def draw(
+        self,
+        uses: Iterable[_Use],
+        flows: Iterable[tuple[Place, Place]],
+        *,
+        most: int | None = None,
+    ) -> bool:
+        """Draw uses and flows; stop, and return False, when there are more things than allowed."""
+        for use in uses:
+            source = self._node("variable", None, use.variable)
+            target = self._node("scope", use.function, use.node)
+            if (source, target) not in self._edges:
+                self._edges[source, target] = None
+                self._users[source] = self._users.get(source, 0) + 1
+            if most is not None and len(self._numbers) > most:
+                return False
+        for giver, taker in flows:
+            source, target = self._node("scope", *giver), self._node("scope", *taker)
+            if source != target:
+                self._edges[source, target] = None
+            if most is not None and len(self._numbers) > most:
+                return False
+        return True
+
+    def _node(self, kind: str, function: str | None, name: str) -> int:
         """Return the number of a thing."""
-        number = self._numbers.setdefault((kind, function, name), len(self.nodes))
-        if number == len(self.nodes):
-            self.nodes.append({"kind": kind, "name": name, "function": function, "users": set()})
-        return number
+        return self._numbers.setdefault((kind, function, name), len(self._numbers))
 
-    def edge(self, source: int, target: int) -> None:
-        """Note an arrow."""
-        self._edges[source, target] = None
+    def to_dict(self, most: int | None = None) -> dict[str, Any]:
+        """Return it as JSON has it, at most so many things; a variable of several users is marked.
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it; a variable of several users is marked."""
+        `more` counts the things that are left out.
+        """
+        kept = list(self._numbers.items())[:most]
         return {
             "nodes": [
                 [
-                    "shared" if len(node["users"]) > 1 else node["kind"],
-                    escape(node["name"]),
-                    escape(node["function"] or ""),
+                    "shared" if self._users.get(number, 0) > 1 else kind,
+                    escape(name),
+                    escape(function or ""),
                 ]
-                for node in self.nodes
+                for (kind, function, name), number in kept
             ],
-            "edges": [list(edge) for edge in self._edges],
-            "more": 0,
+            "edges": [
+                [source, target]
+                for source, target in self._edges
+                if source < len(kept) and target < len(kept)
+            ],
+            "more": len(self._numbers) - len(kept),
         }
