@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,8 @@ _ELEMENTS_MAX = (1 << 63) - 1
 """Elements of a tensor at most: TensorFlow counts them in a signed 64-bit number."""
 _POINTER_SIZE = 8
 """Bytes that an array of objects takes for each; those that fill it are one object."""
+_SHORT_SHAPE = 64
+"""Bytes of a shape that is remembered: about ten dimensions."""
 _VARIANT_SIZE = 256
 """Bytes of a `Variant` and its tuple, or of an array besides its elements, rounded up."""
 
@@ -352,6 +355,19 @@ def _to_int32(value: int) -> int:
 
 def _decode_shape(data: bytes, limits: Limits) -> tuple[int, ...]:
     """Decode a TensorShapeProto; `unknown_rank` is ignored, as TensorFlow does."""
+    # Groups take a byte or more at each level: short ones cannot be nested too deep.
+    if len(data) <= min(_SHORT_SHAPE, limits.nesting, limits.rank):
+        return _short_shape(data)
+    return _parse_shape(data, limits)
+
+
+@lru_cache(maxsize=1024)
+def _short_shape(data: bytes) -> tuple[int, ...]:
+    """Decode a shape of few bytes, within all limits: models have few different ones."""
+    return _parse_shape(data, DEFAULT_LIMITS)
+
+
+def _parse_shape(data: bytes, limits: Limits) -> tuple[int, ...]:
     proto = parse_message(tensor_shape_pb2.TensorShapeProto, data, limits=limits)
     limits.check("rank", len(proto.dim), "The number of dimensions of a tensor")
     shape = tuple(dim.size for dim in proto.dim)

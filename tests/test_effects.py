@@ -14,6 +14,7 @@ import pytest
 
 import ckptparse
 from ckptparse import Effect, EffectKind, PathOrigin
+from ckptparse.graph.effects import finding, tracing
 from ckptparse.graph.effects.known_ops import KNOWN_OPS
 from ckptparse.graph.effects.table import FUNCTION_OPS, OPERATIONS
 from ckptparse.graph.graph import Graph
@@ -538,3 +539,55 @@ def test_a_name_from_a_node_without_inputs_is_made_while_it_runs(op: str) -> Non
 def test_what_is_no_graph_inside_of_a_constant_is_passed_over() -> None:
     data = [g.strings("b", b"\xff\xff\xff"), g.node("run", "DatasetFromGraph", "b")]
     assert [effect.op for effect in effects(*data)] == ["DatasetFromGraph"]
+
+
+# Costs
+
+
+def test_a_graph_that_many_nodes_carry_is_looked_into_a_few_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inner = g.graph([g.node(f"n{number}", "Zz") for number in range(100)])
+    nodes = [g.strings("s", inner)]
+    nodes += [g.node(f"d{number}", "DatasetFromGraph", "s") for number in range(50)]
+    monkeypatch.setattr(finding, "_MOST_REPEATED", 3 * len(inner))
+    effects = Graph.from_graph_def(g.graph(nodes)).effects
+    assert sum(effect.op == "Zz" for effect in effects) == 400
+    assert sum(effect.op == "DatasetFromGraph" for effect in effects) == 50
+    assert {effect.within for effect in effects if effect.op == "Zz"} == {
+        ("d0",),
+        ("d1",),
+        ("d2",),
+        ("d3",),
+    }
+
+
+def test_names_that_many_functions_hand_on_are_followed_up_to_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def call(name: str, number: int, given: str) -> bytes:
+        return g.node(name, "PartitionedCall", given, f=g.of_function(f"f{number}"))
+
+    functions = [
+        g.function(
+            f"f{number}",
+            ["x"],
+            [
+                call("c", number + 1, "x"),
+                call("d", number + 1, "c:output:0"),
+                g.node("r", "ReadFile", "d:output:0"),
+            ],
+            {"y": "d:output:0"},
+        )
+        for number in range(200)
+    ]
+    graph = Graph.from_graph_def(g.graph([g.strings("s", b"a"), call("c", 0, "s")], functions))
+    monkeypatch.setattr(tracing, "_MOST_STEPS_TOGETHER", 1000)
+    followed = []
+    follow = tracing.Tracer._follow_node
+    monkeypatch.setattr(
+        tracing.Tracer, "_follow_node", lambda *args: followed.append(1) or follow(*args)
+    )
+    effects = graph.effects
+    assert sum(effect.op == "ReadFile" for effect in effects) == 200
+    assert len(followed) < 1000 + graph.nbytes // 256

@@ -13,11 +13,18 @@ from typing import NamedTuple
 from ckptparse.errors import MalformedError, located, name_not_found
 from ckptparse.graph.attributes import Attributes, collect_entry, decode_text
 from ckptparse.limits import Limits
-from ckptparse.proto.wire import BYTES, Buffer, iter_fields
+from ckptparse.proto.wire import BYTES, Buffer, find_submessage, iter_fields, read_varint
 
 __all__ = ["Node", "NodeTable", "split_input"]
 
 _NAME, _OP, _INPUT, _DEVICE, _ATTR = 1, 2, 3, 4, 5
+_NAME_TAG, _OP_TAG = _NAME << 3 | BYTES, _OP << 3 | BYTES
+_KEY_TAG, _VALUE_TAG = 1 << 3 | BYTES, 2 << 3 | BYTES
+_TENSOR = 8
+_PLAIN_HEAD = 4
+"""Bytes of the shortest head: two tags and two lengths."""
+_LONG = 0x80
+"""From here on a length takes more than one byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,18 @@ class NodeTable(Mapping[str, Node]):
         """Return the op of a node, without decoding the node."""
         return self._entries[name].op
 
+    def find_tensor(self, name: str, attribute: str) -> Buffer | None:
+        """Return the serialized TensorProto of an attribute of a node, or None; decode no more.
+
+        The same as `self[name].attributes.find_tensor(attribute)`.
+        """
+        entry = self._entries[name]
+        with located(path=self._path, offset=entry.start, tensor=name):
+            found = _plain_attribute(self._data, entry, attribute.encode())
+        if found is None:
+            return self[name].attributes.find_tensor(attribute)
+        return find_submessage(self._data[found[0] : found[1]], _TENSOR)
+
     def data_inputs(self, name: str) -> list[str]:
         """Return the inputs of a node that bring a value, without decoding the rest of it."""
         entry = self._entries[name]
@@ -127,11 +146,16 @@ class NodeTable(Mapping[str, Node]):
 
     def _index(self, spans: list[tuple[int, int]]) -> dict[str, _Entry]:
         entries: dict[str, _Entry] = {}
+        data = self._data
         for start, end in spans:
-            with located(path=self._path, offset=start):
-                name, op = _decode_head(self._data, start, end)
-                if name in entries:
-                    raise MalformedError(f"Two nodes of the graph have the name {name!r}")
+            head = _plain_head(data, start, end)
+            if head is None:
+                with located(path=self._path, offset=start):
+                    head = _decode_head(data, start, end)
+            name, op = head
+            if name in entries:
+                message = f"Two nodes of the graph have the name {name!r}"
+                raise MalformedError(message, path=self._path, offset=start)
             entries[name] = _Entry(op, start, end)
         return entries
 
@@ -157,6 +181,28 @@ class NodeTable(Mapping[str, Node]):
         )
 
 
+def _plain_attribute(data: Buffer, entry: _Entry, key: bytes) -> tuple[int, int] | None:
+    """Find the value of an attribute, if all attributes are written as every writer does.
+
+    That is a key of less than 128 bytes, then a value up to the end; None else, or without it.
+    """
+    found: tuple[int, int] | None = None
+    for number, wire, start, end in iter_fields(data, entry.start, entry.end):
+        if number != _ATTR or wire != BYTES:
+            continue
+        if end - start < _PLAIN_HEAD or data[start] != _KEY_TAG or data[start + 1] >= _LONG:
+            return None
+        middle = start + 2 + data[start + 1]
+        if middle + 2 > end or data[middle] != _VALUE_TAG:
+            return None
+        length, first = read_varint(data, middle + 1, end)
+        if first + length != end:
+            return None
+        if data[start + 2 : middle] == key:
+            found = first, end
+    return found
+
+
 def split_input(text: str) -> tuple[str, bool]:
     """Return the node that an input names, and whether it only orders operations.
 
@@ -165,6 +211,19 @@ def split_input(text: str) -> tuple[str, bool]:
     if text.startswith("^"):
         return text[1:], True
     return text.partition(":")[0], False
+
+
+def _plain_head(data: Buffer, start: int, end: int) -> tuple[str, str] | None:
+    """Decode name and op of a node that begins with them, each of less than 128 bytes."""
+    if end - start < _PLAIN_HEAD or data[start] != _NAME_TAG:
+        return None
+    middle = start + 2 + data[start + 1]
+    if middle + 2 > end or data[middle] != _OP_TAG or data[start + 1] >= _LONG:
+        return None
+    last = middle + 2 + data[middle + 1]
+    if last > end or data[middle + 1] >= _LONG:
+        return None
+    return decode_text(data[start + 2 : middle]), decode_text(data[middle + 2 : last])
 
 
 def _decode_head(data: Buffer, start: int, end: int) -> tuple[str, str]:

@@ -180,8 +180,7 @@ class Constants(Mapping[str, Tensor]):
         if place is None:
             message = "No constant of that name in the graph"
             raise name_not_found(message, name, self, path=self._graph.path)
-        node = place[0][place[1]]
-        data = node.attributes.find_tensor(_VALUE_ATTRIBUTE)
+        data = place[0].find_tensor(place[1], _VALUE_ATTRIBUTE)
         if data is None:
             raise MalformedError(
                 "Expected a constant with a tensor in its attribute `value`, found none",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 from ckptparse.errors import CheckpointError
 from ckptparse.graph.effects.effect import Effect, EffectKind, PathOrigin
@@ -18,6 +19,9 @@ __all__ = ["find_effects"]
 _DEEPEST = 8
 """Graphs inside of graphs that are looked into."""
 _CARRIES_GRAPH = "DatasetFromGraph"
+_MOST_REPEATED = 1 << 18
+"""Bytes of graphs that are looked into again, since several nodes carry the same. Of more, what
+they do is told of the first node alone."""
 _FED = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
 """Operations that run while a model is loaded, when assets take the place of constants."""
 _REGISTRY = "tensorflow/core/framework/op.h"
@@ -40,8 +44,28 @@ _SAYS = {
 }
 
 
+_Make = Callable[..., Effect]
+"""Makes an effect; what is the same for all of one table is filled in."""
+
+
+@dataclass(slots=True)
+class _Carried:
+    """The graphs that a graph carries as data, and how many bytes of them may be seen again."""
+
+    seen: set[bytes]
+    left: int
+
+    def is_to_be_seen(self, data: bytes) -> bool:
+        """Tell whether a graph is to be looked into, and note that it is."""
+        if data in self.seen:
+            self.left -= len(data)
+            return self.left >= 0
+        self.seen.add(data)
+        return True
+
+
 def find_effects(
-    graph: GraphParts, names: Names, *, tags: tuple[str, ...] = (), within: tuple[str, ...] = ()
+    graph: GraphParts, names: Names, *, tags: tuple[str, ...] = ()
 ) -> Iterator[Effect]:
     """Iterate over the effects of a graph, in the order of the file; nothing is run.
 
@@ -49,33 +73,45 @@ def find_effects(
         graph: It, and its functions.
         names: What is known of names of files from outside of the graph.
         tags: Of the meta graph, for the effects.
-        within: The nodes whose data hold this graph.
     """
+    return _find(graph, names, tags, (), _Carried(set(), _MOST_REPEATED))
+
+
+def _find(
+    graph: GraphParts,
+    names: Names,
+    tags: tuple[str, ...],
+    within: tuple[str, ...],
+    carried: _Carried,
+) -> Iterator[Effect]:
+    """Iterate over the effects of a graph that the data of some nodes, outermost first, hold."""
     tracer = Tracer(graph, names)
     for table in graph.tables():
         called = table.function is None or table.function in tracer.called
+        make = partial(Effect, function=table.function, within=within, tags=tags, called=called)
         for name in table:
-            for effect in _look_at(graph, tracer, table, name):
-                yield replace(effect, tags=tags, within=within, called=called)
+            yield from _look_at(graph, tracer, table, name, make)
             if table.op(name) == _CARRIES_GRAPH and len(within) < _DEEPEST:
                 node = table[name]
-                for inner in _carried(graph, tracer, table, node):
-                    yield from find_effects(inner, Names(), tags=tags, within=(*within, node.path))
+                for inner in _carried(graph, tracer, table, node, carried):
+                    yield from _find(inner, Names(), tags, (*within, node.path), carried)
 
 
-def _look_at(graph: GraphParts, tracer: Tracer, table: NodeTable, name: str) -> Iterator[Effect]:
+def _look_at(
+    graph: GraphParts, tracer: Tracer, table: NodeTable, name: str, make: _Make
+) -> Iterator[Effect]:
     """Iterate over the effects of one node; most have none, and are not decoded."""
     op = table.op(name)
     known = op in KNOWN_OPS
     if op in OPERATIONS:
-        yield from _examine(tracer, table, table[name])
+        yield from _examine(tracer, table, table[name], make)
     elif not known and op not in graph.functions:
-        yield _unknown(table, name, op)
+        yield _unknown(name, op, make)
     if op in FUNCTION_OPS or not known:
-        yield from _named_functions(graph, table[name])
+        yield from _named_functions(graph, table[name], make)
 
 
-def _examine(tracer: Tracer, table: NodeTable, node: Node) -> Iterator[Effect]:
+def _examine(tracer: Tracer, table: NodeTable, node: Node, make: _Make) -> Iterator[Effect]:
     """Say what a node of the table does; nothing if its name says that it does nothing."""
     operation = OPERATIONS[node.op]
     names = list(_names_of(tracer, table, node, operation))
@@ -87,17 +123,15 @@ def _examine(tracer: Tracer, table: NodeTable, node: Node) -> Iterator[Effect]:
         told = Name(PathOrigin.COMPUTED)
     kind = _kind(operation.kind, names)
     says = f", {_SAYS[told.origin]}" if told else ""
-    yield Effect(
-        kind,
-        bool(names) and all(name.origin is operation.own for name in names),
-        node.op,
-        node.name,
-        table.function,
-        (),
-        told.text if told and told.origin is PathOrigin.LITERAL else None,
-        told.origin if told else None,
-        operation.does + says,
-        operation.source,
+    yield make(
+        kind=kind,
+        ordinary=bool(names) and all(name.origin is operation.own for name in names),
+        op=node.op,
+        node=node.name,
+        path=told.text if told and told.origin is PathOrigin.LITERAL else None,
+        origin=told.origin if told else None,
+        reason=operation.does + says,
+        source=operation.source,
     )
 
 
@@ -140,47 +174,44 @@ def _kind(kind: EffectKind, names: Iterable[Name]) -> EffectKind:
     return kind
 
 
-def _unknown(table: NodeTable, name: str, op: str) -> Effect:
-    reason = f"No operation of TensorFlow {TENSORFLOW}: it needs a library that defines it"
-    return Effect(
-        EffectKind.NEEDS_LIBRARY,
-        False,
-        op,
-        name,
-        table.function,
-        (),
-        None,
-        None,
-        reason,
-        _REGISTRY,
+def _unknown(name: str, op: str, make: _Make) -> Effect:
+    return make(
+        kind=EffectKind.NEEDS_LIBRARY,
+        ordinary=False,
+        op=op,
+        node=name,
+        path=None,
+        origin=None,
+        reason=f"No operation of TensorFlow {TENSORFLOW}: it needs a library that defines it",
+        source=_REGISTRY,
     )
 
 
-def _named_functions(graph: GraphParts, node: Node) -> Iterator[Effect]:
+def _named_functions(graph: GraphParts, node: Node, make: _Make) -> Iterator[Effect]:
     """Iterate over operations of the table that a node calls as if they were functions."""
     for attribute, call in function_calls(node):
         operation = OPERATIONS.get(call.name)
         if operation is not None and call.name not in graph.functions:
-            yield Effect(
-                operation.kind,
-                False,
-                call.name,
-                node.name,
-                node.function,
-                (),
-                None,
-                PathOrigin.COMPUTED if operation.inputs else None,
-                f"{operation.does}, called by {node.op} as its {attribute}",
-                operation.source,
+            yield make(
+                kind=operation.kind,
+                ordinary=False,
+                op=call.name,
+                node=node.name,
+                path=None,
+                origin=PathOrigin.COMPUTED if operation.inputs else None,
+                reason=f"{operation.does}, called by {node.op} as its {attribute}",
+                source=operation.source,
             )
 
 
 def _carried(
-    graph: GraphParts, tracer: Tracer, table: NodeTable, node: Node
+    graph: GraphParts, tracer: Tracer, table: NodeTable, node: Node, carried: _Carried
 ) -> Iterator[GraphParts]:
     """Iterate over the graphs that a node is given as the bytes of a constant."""
     if node.data_inputs:
         for data in tracer.literals(table, node.data_inputs[0]):
+            if not carried.is_to_be_seen(data):
+                continue
             inner = _graph_of_bytes(data, graph)
             if inner is not None:
                 yield inner

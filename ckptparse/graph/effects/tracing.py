@@ -10,7 +10,7 @@ are followed, and only what all of them are is believed.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -31,6 +31,10 @@ _MOST_HOPS = 60
 _LONGEST_NAME = 4096
 """Bounds for graphs that are made to take long: names, steps, depth, bytes of a name. With more
 names, steps or depth, a name counts as computed. 4096 bytes is the longest path on Linux."""
+_MOST_STEPS_TOGETHER, _BYTES_A_STEP = 10_000, 256
+"""Steps for all names of a graph together, and one more for each so many bytes of the graph. Beyond
+them names count as computed, too. A step takes up to 50 µs. Few nodes of a real graph take names,
+and each name some ten steps."""
 _MOST_NESTED = 40
 """Functions given to functions as attributes; of more, protobuf would not read the graph."""
 _SAVER_DEFAULT = "model"
@@ -105,7 +109,9 @@ class Tracer:
         self._graph = graph
         self._names = names
         self._known: dict[tuple[str | None, str], tuple[Name, ...]] = {}
+        self._strings: dict[tuple[str | None, str], list[bytes]] = {}
         self._steps = 0
+        self._steps_left = _MOST_STEPS_TOGETHER + graph.nbytes // _BYTES_A_STEP
         self._assigned: list[tuple[NodeTable, Node]] | None = None
 
     def trace(self, table: NodeTable, text: str) -> tuple[Name, ...]:
@@ -122,14 +128,24 @@ class Tracer:
             if (where.function, name) in seen:
                 continue
             seen.add((where.function, name))
+            self._steps_left -= 1
+            if self._steps_left < 0:
+                return
             if name not in where:
                 pending += self._given_by_callers(where, name)
                 continue
             node = where[name]
             if node.op == "Const":
-                yield from literal_strings(self._graph, node)
+                yield from self._strings_of(node)
             elif node.op in _PASSED or node.op == "PlaceholderWithDefault":
                 pending += [(where, source) for source in node.data_inputs]
+
+    def _strings_of(self, node: Node) -> list[bytes]:
+        """Return the strings of a constant, which are decoded once."""
+        key = node.function, node.name
+        if key not in self._strings:
+            self._strings[key] = literal_strings(self._graph, node)
+        return self._strings[key]
 
     def _given_by_callers(self, table: NodeTable, name: str) -> Iterator[tuple[NodeTable, str]]:
         """Iterate over what callers give for an argument, if a call says it one by one."""
@@ -148,10 +164,20 @@ class Tracer:
     def calls(self) -> Mapping[str, list[Call]]:
         """The nodes that call each function."""
         found: dict[str, list[Call]] = {}
+        for call, names in self._callees.values():
+            for name in names:
+                found.setdefault(name, []).append(call)
+        return found
+
+    @cached_property
+    def _callees(self) -> Mapping[tuple[str | None, str], tuple[Call, Sequence[str]]]:
+        """The nodes that call functions, by function and name, and what each calls."""
+        found: dict[tuple[str | None, str], tuple[Call, Sequence[str]]] = {}
         for table in self._graph.tables():
             for node in table:
-                for name in _called(self._graph, table, node):
-                    found.setdefault(name, []).append(Call(table, node))
+                names = list(_called(self._graph, table, node))
+                if names:
+                    found[table.function, node] = Call(table, node), names
         return found
 
     @cached_property
@@ -199,9 +225,10 @@ class Tracer:
         if key in self._known:
             return self._known[key]
         self._steps += 1
+        self._steps_left -= 1
         if key in above:
             return ()
-        if self._steps > _MOST_STEPS or len(above) > _MOST_HOPS:
+        if self._steps > _MOST_STEPS or len(above) > _MOST_HOPS or self._steps_left < 0:
             return (Name(PathOrigin.COMPUTED),)
         above |= {key}
         follow = self._follow_node if name in table else self._follow_argument
@@ -332,7 +359,7 @@ class Tracer:
         self, table: NodeTable, node: Node, above: frozenset[tuple[str | None, str]]
     ) -> Iterator[Name]:
         """Follow what a called function gives, any of its results."""
-        called = list(_called(self._graph, table, node.name))
+        _, called = self._callees.get((table.function, node.name), (None, ()))
         if not called or (node.op not in _EXACT and node.op not in self._graph.functions):
             yield Name(_COMPUTED)
             return
