@@ -64,6 +64,10 @@ class Limits:
     attempts: int = 1024
     """Damaged tensors that `recover` tries to repair, beyond one for each 16 KiB of the files: one
     takes a millisecond. The others are reported, and nothing is got back of them."""
+    steps: int = 10_000
+    """Edges of a graph that are followed to answer one question, beyond one for each 128 bytes of
+    the graph: who uses its variables, where names of files come from, what its Savers save. One
+    takes 10 to 50 µs. Real graphs have a node for each 200 bytes, and few of them are followed."""
     shared_bytes: int = 1 << 30
     """Bytes that tensors which are read together may take beyond the size of the data files.
     Entries of a small file may all refer to the same bytes."""

@@ -66,7 +66,8 @@ def objects(path):
         if found is None:
             return None
         nodes = list(found.nodes())
-        return [found.names_by_key, [node.path for node in nodes], found.other_keys]
+        paths = [node.path for node in nodes[:3] + nodes[-3:]]
+        return [found.names_by_key, paths, found.other_keys]
 
 def graph(path):
     opened = ckptparse.open_graph(path)
@@ -74,6 +75,9 @@ def graph(path):
     for name in names[:3] + names[-3:]:
         opened.consumers(name)
     return [list(opened.constants), opened.effects, opened.variables]
+
+def savers(path):
+    return ckptparse.open_graph(path).savers
 
 def model(path):
     with ckptparse.open_saved_model(path) as opened:
@@ -117,6 +121,7 @@ CALLS = {
     "scan": ckptparse.scan,
     "state": state,
     "graph": graph,
+    "savers": savers,
     "model": model,
 }
 if not path:

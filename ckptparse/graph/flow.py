@@ -131,6 +131,7 @@ class Flow:
         name, _ = split_input(text)
         while (table.function, name) not in seen:
             seen.add((table.function, name))
+            self.steps += 1
             if name in table:
                 if table.op(name) not in _PASSING or not table[name].data_inputs:
                     return Place(table, name, call)

@@ -33,6 +33,8 @@ _SIGNATURE, _NODE_DEF, _RET, _FUNCTION_ATTR = 1, 3, 4, 5
 _CONSTANT_OP = "Const"
 _VALUE_ATTRIBUTE = "value"
 FUNCTION_PREFIX = "function:"
+_BYTES_A_STEP = 128
+"""Bytes of a graph for each edge that is followed for one question beyond `Limits.steps`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,11 @@ class GraphParts:
     def constants(self) -> Constants:
         """The constants by name, lazy; those of functions as `function:FUNCTION/NAME`."""
         return Constants(self)
+
+    @property
+    def most_steps(self) -> int:
+        """How many edges may be followed to answer one question; see `Limits.steps`."""
+        return self.limits.steps + self.nbytes // _BYTES_A_STEP
 
     def tables(self) -> Iterator[NodeTable]:
         """Iterate over the nodes of the graph, and of each function."""

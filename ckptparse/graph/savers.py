@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from ckptparse.graph.attributes import Shape, make_constant
@@ -22,6 +23,7 @@ from ckptparse.graph.flow import Flow, Place
 from ckptparse.graph.nodes import Node, split_input
 from ckptparse.graph.parts import GraphParts
 from ckptparse.graph.variables import VARIABLE_OPS, GraphVariable
+from ckptparse.limits import limit_error
 from ckptparse.proto.saver_pb2 import SaverDef
 from ckptparse.proto.wire import Buffer
 from ckptparse.tensor import Tensor
@@ -103,14 +105,17 @@ def find_savers(
     variables: Iterable[GraphVariable],
     definitions: Iterable[SaverDef],
 ) -> list[Saver]:
-    """Find a graph's Savers: those that messages describe, or one for each scope of save ops."""
+    """Find a graph's Savers: those that messages describe, or one for each scope of save ops.
+
+    Raises:
+        LimitError: More edges lead to what they save than `Limits.steps` allows.
+    """
     finder = _Finder(graph, flow, variables)
-    known: list[SaverDef] = []
-    for definition in definitions:
-        if definition not in known:
-            known.append(definition)
+    known: dict[bytes, SaverDef] = {}
+    for item in definitions:
+        known.setdefault(item.SerializeToString(deterministic=True), item)
     if known:
-        return [Saver(item, finder.reached_from(item.save_tensor_name)) for item in known]
+        return [Saver(item, finder.reached_from(item.save_tensor_name)) for item in known.values()]
     scopes: dict[str, list[Place]] = {}
     for name in graph.nodes.with_op(*_FIRST_TENSOR):
         scopes.setdefault(name.rpartition("/")[0], []).append(Place(graph.nodes, name))
@@ -124,10 +129,18 @@ class _Finder:
         self._graph = graph
         self._flow = flow
         self._variables = {node: variable for variable in variables for node in variable.nodes}
+        self._reached: dict[str, tuple[SaveOp, ...]] = {}
+        self._listed: dict[tuple[str | None, str], list[str]] = {}
+        self._steps = -flow.steps
 
     def reached_from(self, tensor: str) -> tuple[SaveOp, ...]:
         """Return the save ops that run before a tensor is there."""
         start, _ = split_input(tensor)
+        if start not in self._reached:
+            self._reached[start] = self._search(start)
+        return self._reached[start]
+
+    def _search(self, start: str) -> tuple[SaveOp, ...]:
         pending = [Place(self._graph.nodes, start)] if start in self._graph.nodes else []
         seen: set[tuple[str | None, str]] = set()
         found: list[Place] = []
@@ -137,6 +150,7 @@ class _Finder:
                 continue
             seen.add((place.table.function, place.name))
             node = place.table[place.name]
+            self._follow(1)
             if node.op in _FIRST_TENSOR:
                 found.append(place)
                 continue
@@ -152,6 +166,15 @@ class _Finder:
         ops = [self._make_op(place) for place in places]
         return tuple(sorted(ops, key=lambda op: op.shard))
 
+    def _follow(self, edges: int) -> None:
+        """Count edges that are followed, of all Savers together."""
+        graph = self._graph
+        self._steps += edges
+        steps = self._steps + self._flow.steps
+        if steps > graph.most_steps:
+            what = "The number of edges that lead to what the Savers of a graph save"
+            raise limit_error(graph.limits, "steps", steps, what, path=graph.path)
+
     def _inside(self, place: Place) -> Iterator[Place]:
         """Iterate over the save ops, and the calls, of the functions that a node calls."""
         for function, _ in self._flow.called(place):
@@ -164,6 +187,7 @@ class _Finder:
         node = place.table[place.name]
         first = _FIRST_TENSOR[node.op]
         inputs = node.data_inputs
+        self._follow(len(inputs))
         names = self._strings(place, inputs[1]) if len(inputs) > 1 else []
         specs = self._strings(place, inputs[2]) if first == 3 and len(inputs) > 2 else []
         types = node.attributes.find_types("dtypes", "T")
@@ -183,6 +207,7 @@ class _Finder:
         self, place: Place, text: str, name: str, spec: str, data_type: int | None
     ) -> SavedTensor:
         source = self._flow.source(place, text)
+        self._follow(0)
         shape: Shape = None
         variable = None
         if source is not None:
@@ -203,19 +228,23 @@ class _Finder:
         node = source.table[source.name]
         if node.op != "ShardedFilename" or len(node.data_inputs) < 2:
             return 0
-        number = self._constant(source, node.data_inputs[1])
+        origin = self._flow.source(source, node.data_inputs[1])
+        number = None if origin is None else self._constant(origin)
         return int(number.reshape(-1)[0]) if number is not None and number.size else 0
 
     def _strings(self, place: Place, text: str) -> list[str]:
-        found = self._constant(place, text)
-        if found is None or found.dtype != object:
-            return []
-        return [bytes(item).decode("utf-8", "surrogateescape") for item in found.reshape(-1)]
-
-    def _constant(self, place: Place, text: str) -> npt.NDArray[Any] | None:
         source = self._flow.source(place, text)
         if source is None:
-            return None
+            return []
+        key = source.table.function, source.name
+        if key not in self._listed:
+            found = self._constant(source)
+            if found is None or found.dtype != object:
+                found = np.empty(0, object)
+            self._listed[key] = list(map(_decode, found.reshape(-1)))
+        return self._listed[key]
+
+    def _constant(self, source: Place) -> npt.NDArray[Any] | None:
         data = source.table[source.name].attributes.find_tensor("value")
         if data is None:
             return None
@@ -223,3 +252,7 @@ class _Finder:
 
     def _make_constant(self, place: Place, data: Buffer) -> Tensor:
         return make_constant(place.name, data, self._graph.limits, self._graph.path)
+
+
+def _decode(item: bytes) -> str:
+    return item.decode("utf-8", "surrogateescape")

@@ -15,8 +15,7 @@ import v1_builder
 import ckptparse
 from ckptparse import tensor_proto
 from ckptparse.annotation import messages
-from ckptparse.graph import attributes
-from ckptparse.graph import flow
+from ckptparse.graph import attributes, flow, savers
 from ckptparse.graph import graph as graph_module
 from ckptparse.graph.graph import Graph
 from ckptparse.recovery.imaging import scan, tables
@@ -40,8 +39,12 @@ class Counter:
 
 def counted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> Counter:
     counter = Counter(getattr(owner, name))
-    # A function, not the counter itself: as a method it is given the object, too.
-    monkeypatch.setattr(owner, name, lambda *args, **options: counter(*args, **options))
+
+    # The counter itself would not be bound, and not be given the object whose method it is.
+    def stand_in(*args: Any, **options: Any) -> Any:
+        return counter(*args, **options)
+
+    monkeypatch.setattr(owner, name, stand_in)
     return counter
 
 
@@ -154,8 +157,7 @@ def test_uses_in_functions_that_all_call_are_not_drawn(
         nodes.append(g.node(f"v{number}", "VarHandleOp", shared_name=g.of_string(b"%d" % number)))
         nodes.append(g.node(f"c{number}", "PartitionedCall", f"v{number}", f=g.of_function("f")))
     (tmp_path / "g.pb").write_bytes(g.graph(nodes) + library)
-    monkeypatch.setattr(uses, "_MOST_STEPS", 1000)
-    graph = ckptparse.open_graph(tmp_path / "g.pb")
+    graph = ckptparse.open_graph(tmp_path / "g.pb", limits=ckptparse.Limits(steps=1000))
     asked = counted(monkeypatch, flow.Flow, "_walk")
     drawn = uses.make_uses(Subject("graph", "g.pb", graph=graph))
     assert drawn is not None and drawn["left_out"] and not drawn["nodes"]
@@ -169,9 +171,8 @@ def test_variables_that_are_passed_on_in_one_long_line_are_not_drawn(
     nodes = [g.variable(f"v{number}", 1) for number in range(100)]
     nodes.append(g.node("n0", "Identity", *(f"v{number}" for number in range(100))))
     nodes += [g.node(f"n{number}", "Identity", f"n{number - 1}") for number in range(1, 1000)]
-    monkeypatch.setattr(uses, "_MOST_STEPS", 5000)
     asked = counted(monkeypatch, flow.Flow, "_walk")
-    graph = Graph.from_graph_def(g.graph(nodes))
+    graph = Graph.from_graph_def(g.graph(nodes), limits=ckptparse.Limits(steps=5000))
     drawn = uses.make_uses(Subject("graph", "g.pb", graph=graph))
     assert drawn is not None and drawn["left_out"]
     assert len(asked.given) < 10
@@ -241,3 +242,41 @@ def test_a_name_of_a_v1_file_that_states_very_many_others_costs_little() -> None
     assert not report.ok and len(report.problems) < 2000
     assert str(report.tensors["w"].status) == "verified"
     assert len(ckptparse.recover(name, store=store).report.problems) < 2000
+
+
+def chain_of(count: int) -> list[bytes]:
+    nodes = [g.node("n0", "SaveV2", "p", "q", "r", "v")]
+    return nodes + [g.node(f"n{number}", "Relu", f"n{number - 1}") for number in range(1, count)]
+
+
+def test_savers_that_begin_at_one_node_are_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [builder.field(1, b"%d" % n) + builder.field(2, b"n99:0") for n in range(50)]
+    listed = builder.field(2, b"".join(builder.field(1, item) for item in [*items, *items]))
+    meta = g.meta_graph(g.graph(chain_of(100)), collections={"savers": listed})
+    searched = counted(monkeypatch, savers._Finder, "_search")
+    found = Graph.from_meta_graph(meta).savers
+    assert [saver.definition.filename_tensor_name for saver in found if saver.definition] == [
+        str(n) for n in range(50)
+    ]
+    assert len(searched.given) == 1
+
+
+def test_savers_that_begin_at_each_node_of_a_line_meet_a_limit() -> None:
+    items = [builder.field(2, b"n%d:0" % n) for n in range(100)]
+    listed = builder.field(2, b"".join(builder.field(1, item) for item in items))
+    meta = g.meta_graph(g.graph(chain_of(100)), collections={"savers": listed})
+    assert len(Graph.from_meta_graph(meta).savers) == 100
+    graph = Graph.from_meta_graph(meta, limits=ckptparse.Limits(steps=1000))
+    with pytest.raises(ckptparse.LimitError, match="Savers") as found:
+        _ = graph.savers
+    assert found.value.limit == "steps"
+
+
+def test_a_list_of_names_is_decoded_once_for_all_that_save_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = [g.strings("names", *[b"a"] * 20), g.variable("v", 1)]
+    nodes += [g.node(f"s{n}/S", "SaveV2", "p", "names", "names", "v") for n in range(50)]
+    decoded = counted(monkeypatch, savers._Finder, "_constant")
+    assert len(Graph.from_graph_def(g.graph(nodes)).savers) == 50
+    assert len(decoded.given) == 1

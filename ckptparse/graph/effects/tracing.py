@@ -30,11 +30,8 @@ _MOST_STEPS = 2000
 _MOST_HOPS = 60
 _LONGEST_NAME = 4096
 """Bounds for graphs that are made to take long: names, steps, depth, bytes of a name. With more
-names, steps or depth, a name counts as computed. 4096 bytes is the longest path on Linux."""
-_MOST_STEPS_TOGETHER, _BYTES_A_STEP = 10_000, 256
-"""Steps for all names of a graph together, and one more for each so many bytes of the graph. Beyond
-them names count as computed, too. A step takes up to 50 µs. Few nodes of a real graph take names,
-and each name some ten steps."""
+names, steps or depth, a name counts as computed, and with more steps than `Limits.steps` allows
+for all names together. 4096 bytes is the longest path on Linux."""
 _MOST_NESTED = 40
 """Functions given to functions as attributes; of more, protobuf would not read the graph."""
 _SAVER_DEFAULT = "model"
@@ -111,7 +108,7 @@ class Tracer:
         self._known: dict[tuple[str | None, str], tuple[Name, ...]] = {}
         self._strings: dict[tuple[str | None, str], list[bytes]] = {}
         self._steps = 0
-        self._steps_left = _MOST_STEPS_TOGETHER + graph.nbytes // _BYTES_A_STEP
+        self._steps_left = graph.most_steps
         self._assigned: list[tuple[NodeTable, Node]] | None = None
 
     def trace(self, table: NodeTable, text: str) -> tuple[Name, ...]:

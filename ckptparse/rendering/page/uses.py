@@ -22,12 +22,9 @@ __all__ = ["make_uses"]
 _MOST_DRAWN = 200
 _DEEPEST = 8
 _MOST_NODES = 200_000
-"""The uses in a graph of more nodes are not searched. Scopes are drawn up to 8 deep, or less deep
+"""The uses in a graph of more nodes are not searched, nor if more edges lead from variables to users
+than `Limits.steps` allows: each call of a function uses all it has. Scopes are drawn up to 8 deep, or less deep
 if there would be more than 200 boxes: a drawing of more cannot be read."""
-_MOST_STEPS, _BYTES_A_STEP = 20_000, 128
-"""Nor if more edges lead from variables to their users, all together, or one more for each so many
-bytes of the graph: each call of a function uses all it has, and what passes a value on may do so
-for every variable. A step takes some 10 µs; in real graphs a variable takes about ten."""
 _UNINTERESTING = frozenset(
     {
         *("SaveV2", "Save", "SaveSlices", "RestoreV2", "Restore", "RestoreSlice", "NoOp"),
@@ -82,10 +79,9 @@ def _find_uses(graph: Graph, flow: Flow) -> list[_Use] | None:
     if sum(len(table) for table in graph.tables()) > _MOST_NODES:
         return None if graph.variables else []
     uses: list[_Use] = []
-    allowed = _MOST_STEPS + graph.nbytes // _BYTES_A_STEP
     for variable in graph.variables.values():
         nodes = flow.consumers(variable.nodes)
-        if flow.steps > allowed:
+        if flow.steps > graph.most_steps:
             return None
         uses += [
             _Use(variable.name, node.function, node.name)
