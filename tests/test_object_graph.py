@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 import ckptparse
 from ckptparse.bundle.naming import encode_name
 from ckptparse.errors import CheckpointError, LimitError, MalformedError, TensorNotFoundError
+from ckptparse.graph import tree
+from ckptparse.graph.layer_search import LayerSearch
+from ckptparse.graph.layers import find_layers
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_node import ObjectNode, escape_name, unescape_name
 from ckptparse.graph.optimizer import find_optimizers
@@ -507,3 +510,96 @@ def test_names_that_a_terminal_would_act_on_are_escaped_in_the_tree() -> None:
     text = str(object_tree(graph))
     assert text.isprintable()
     assert "a\\x1b[2J\\n" in text
+
+
+# Costs
+
+
+class Watched:
+    """A node's message that counts how often its children are walked."""
+
+    walks = 0
+
+    def __init__(self, message: Any) -> None:
+        self._message = message
+
+    def __getattr__(self, name: str) -> Any:
+        Watched.walks += name == "children"
+        return getattr(self._message, name)
+
+
+def test_the_children_of_an_object_are_decoded_once_for_all_that_look_at_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    message = TrackableObjectGraph()
+    root = message.nodes.add()
+    for number in range(1, 200):
+        root.children.add(node_id=number, local_name=f"v{number}")
+        node = message.nodes.add()
+        node.children.add(node_id=0, local_name="root")
+        node.attributes.add(name="VARIABLE_VALUE", checkpoint_key=f"v{number}/.ATTRIBUTES/V")
+    graph = ObjectGraph([Watched(node) for node in message.nodes])
+    monkeypatch.setattr(Watched, "walks", 0)
+    for number in range(1, 200):
+        assert graph[f"v{number}"].get("root") == graph.root
+    for _ in range(3):
+        assert find_optimizers(graph) == []
+        assert find_layers(graph)[0] is not None
+        assert str(object_tree(graph)).count("\n") == 198
+    assert Watched.walks < 5 * 200
+
+
+def test_a_tree_that_is_printed_is_made_no_deeper_than_it_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    message = TrackableObjectGraph()
+    for number in range(500):
+        message.nodes.add().children.add(node_id=number + 1, local_name="a")
+    message.nodes.add().attributes.add(name="VARIABLE_VALUE", checkpoint_key="k")
+    graph = ObjectGraph(message.nodes)
+    made = []
+    entry = tree._entry
+    monkeypatch.setattr(tree, "_entry", lambda *args: made.append(1) or entry(*args))
+    assert str(object_tree(graph)).endswith("...")
+    assert len(made) < 50
+    assert len(list(object_tree(graph))) == 500
+
+
+def test_small_objects_that_share_much_meet_a_limit_in_the_search_for_layers() -> None:
+    message = TrackableObjectGraph()
+    for number in range(20_000):
+        message.nodes.add().children.add(node_id=number + 1, local_name="a")
+    message.nodes.add().attributes.add(name="VARIABLE_VALUE", checkpoint_key="k")
+    graph = ObjectGraph.from_bytes(message.SerializeToString())
+    search = LayerSearch(graph)
+    assert search._left < 16 * graph.node_count
+
+
+def sharing_optimizers(count: int) -> TrackableObjectGraph:
+    """Optimizers of Keras 3 that all share one long list of variables."""
+    message = TrackableObjectGraph()
+    root, variable, listed = message.nodes.add(), message.nodes.add(), message.nodes.add()
+    variable.attributes.add(name="VARIABLE_VALUE", checkpoint_key="k")
+    for number in range(count):
+        listed.children.add(node_id=1, local_name=str(number))
+        root.children.add(node_id=3 + number, local_name=f"o{number}")
+        optimizer = message.nodes.add()
+        for name in ("_trainable_variables", "_variables", "_iterations", "_momentums"):
+            optimizer.children.add(node_id=2, local_name=name)
+    return message
+
+
+def test_optimizers_that_share_their_variables_meet_a_limit() -> None:
+    few = ObjectGraph.from_bytes(sharing_optimizers(20).SerializeToString())
+    assert [len(optimizer.slot_nodes) for optimizer in find_optimizers(few)] == [1] * 20
+    many = ObjectGraph.from_bytes(sharing_optimizers(1000).SerializeToString())
+    optimizers = find_optimizers(many)
+    with pytest.raises(LimitError, match="optimizers share"):
+        _ = [optimizer.slot_nodes for optimizer in optimizers]
+
+
+def test_what_optimizers_keep_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = ObjectGraph.from_bytes(sharing_optimizers(5).SerializeToString())
+    first = [(item.slot_nodes, item.nodes) for item in find_optimizers(graph)]
+    monkeypatch.setattr(graph, "follow", None)
+    assert [(item.slot_nodes, item.nodes) for item in find_optimizers(graph)] == first

@@ -23,7 +23,6 @@ from ckptparse.errors import LimitError
 from ckptparse.graph.object_graph import SAVE_COUNTER, ObjectGraph
 from ckptparse.graph.object_node import ObjectNode
 from ckptparse.graph.optimizer import find_optimizers
-from ckptparse.graph.slot_search import is_optimizer
 
 __all__ = ["LayerSearch", "find_models"]
 
@@ -94,7 +93,7 @@ def find_models(graph: ObjectGraph) -> list[ObjectNode]:
     holders = [
         node
         for name, node in _unique(root)
-        if name not in _NO_LAYERS and not node.is_variable and not is_optimizer(node)
+        if name not in _NO_LAYERS and not node.is_variable and not graph.is_optimizer(node.node_id)
     ]
     holders = [node for node in holders if node.node_id in graph.above_variables]
     if len(holders) == 1 or SAVE_COUNTER in root or any(map(_holds_layers, holders)):
@@ -190,7 +189,7 @@ class LayerSearch:
     def __init__(self, graph: ObjectGraph) -> None:
         self.ordered = True
         self._graph = graph
-        self._left = 16 * graph.node_count + 100_000
+        self._left = graph.most_steps
         self._apart: frozenset[int] = frozenset()
         self._in_lists: dict[ObjectNode, None] = {}
         self._alone: set[ObjectNode] = set()
@@ -377,7 +376,7 @@ class LayerSearch:
             keeps = child.node_id in self._graph.above_variables or name == _LOOKUP_LAYER
             if not keeps or name in _NO_LAYERS or child.is_variable:
                 continue
-            if not is_optimizer(child):
+            if not self._graph.is_optimizer(child.node_id):
                 yield name, child
 
     def _count(self) -> None:

@@ -25,7 +25,7 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
-from ckptparse.errors import MalformedError
+from ckptparse.errors import LimitError, MalformedError
 from ckptparse.graph.object_node import (
     VARIABLE_VALUE,
     Attribute,
@@ -39,13 +39,20 @@ from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 from ckptparse.tensor import Tensor
 
-__all__ = ["SAVE_COUNTER", "ObjectGraph"]
+__all__ = ["LEARNING_RATES", "SAVE_COUNTER", "STEPS", "ObjectGraph"]
 
 SAVE_COUNTER = "save_counter"
 """The child of the root that counts calls of `save()`."""
 
 _ROOT, _UNREACHED = -2, -1
 _SLOT_MARK = ".OPTIMIZER_SLOT"
+_CHILDLESS: Mapping[str, int] = {}
+_NODE_BYTES = 64
+"""Bytes of a real object, about, with its names and keys: a hostile one takes two."""
+STEPS = ("_iterations", "iterations", "iter")
+LEARNING_RATES = ("_learning_rate", "learning_rate")
+_VARIABLES, _OPTIMIZER_PARTS = "_variables", ("_iterations", "_trainable_variables")
+"""What optimizers of Keras keep."""
 _EXPORTED, _EXPORTED_AGAIN = "variables", "_all_variables"
 """Lists of the same variables that `model.export` of Keras 3 stores, each with its own copies."""
 
@@ -57,6 +64,7 @@ class ObjectGraph(Mapping[str, ObjectNode]):
 
     Attributes:
         serialized: The bytes of the message.
+        memo: What is found out about it once, by the question; numbers alone, no nodes.
     """
 
     node_type: type[ObjectNode] = ObjectNode
@@ -74,6 +82,9 @@ class ObjectGraph(Mapping[str, ObjectNode]):
         self._messages = nodes
         self._tensors = tensors
         self._keys: dict[int, str] | None = None
+        self._children: dict[int, Mapping[str, int]] = {}
+        self._steps = 0
+        self.memo: dict[object, Any] = {}
 
     @classmethod
     def from_bytes(
@@ -149,6 +160,70 @@ class ObjectGraph(Mapping[str, ObjectNode]):
     def find_tensor(self, key: str) -> Tensor | None:
         """Return the tensor of a stored name, or None if there is none."""
         return None if self._tensors is None else self._tensors.find(key)
+
+    def children_of(self, node_id: int) -> Mapping[str, int]:
+        """Return the numbers of a node's children by local name, in stored order.
+
+        Of several children of one name TensorFlow takes the last. They need not be there.
+        """
+        found = self._children.get(node_id)
+        if found is None:
+            children = self._messages[node_id].children
+            found = {child.local_name: child.node_id for child in children} or _CHILDLESS
+            self._children[node_id] = found
+        return found
+
+    @cached_property
+    def optimizer_groups(self) -> Mapping[int, Sequence[int]]:
+        """Number of each optimizer's node -> itself and the optimizers in it; breadth-first.
+
+        One that another wraps is among those of the other alone.
+        """
+        groups: dict[int, list[int]] = {}
+        outermost: dict[int, int] = {}
+        parents = self._paths.parents
+        for node_id in self._paths.order:
+            owner = outermost.get(parents[node_id])
+            found_here = self.is_optimizer(node_id)
+            if owner is None and found_here:
+                owner = node_id
+            if owner is not None:
+                outermost[node_id] = owner
+                if found_here:
+                    groups.setdefault(owner, []).append(node_id)
+        return groups
+
+    def is_optimizer(self, node_id: int) -> bool:
+        """Tell whether an object is an optimizer, by what it keeps."""
+        if self._messages[node_id].slot_variables:
+            return True
+        names = self.children_of(node_id).keys()
+        if not names:
+            return False
+        if _VARIABLES in names and not names.isdisjoint(_OPTIMIZER_PARTS):
+            return True
+        return not names.isdisjoint(STEPS) and not names.isdisjoint(LEARNING_RATES)
+
+    def follow(self, steps: int) -> None:
+        """Count objects that are looked at for optimizers, which may share them.
+
+        Raises:
+            LimitError: They are more than those of any real model.
+        """
+        self._steps += steps
+        if self._steps > self.most_steps:
+            message = "The optimizers share more objects than the optimizers of any real model"
+            raise LimitError(message, path=self.path)
+
+    @property
+    def most_steps(self) -> int:
+        """How many objects are looked at to answer one question: some of them several times."""
+        return 20_000 + 16 * min(self.node_count, self.nbytes // _NODE_BYTES)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of the message."""
+        return len(self.serialized)
 
     def message(self, node_id: int) -> Any:
         """Give the message of a node, for fields that have no property."""

@@ -114,8 +114,8 @@ class ObjectNode(Mapping[str, "ObjectNode"]):
         Raises:
             MalformedError: One of them is not there.
         """
-        references = self.graph.message(self.node_id).children
-        return {child.local_name: self.graph.node(child.node_id) for child in references}
+        numbers = self.graph.children_of(self.node_id)
+        return {name: self.graph.node(number) for name, number in numbers.items()}
 
     @property
     def attributes(self) -> dict[str, Attribute]:
@@ -236,11 +236,10 @@ class ObjectNode(Mapping[str, "ObjectNode"]):
         return default if found is None else self.graph.node(found)
 
     def __iter__(self) -> Iterator[str]:
-        references = self.graph.message(self.node_id).children
-        return iter(dict.fromkeys(child.local_name for child in references))
+        return iter(self.graph.children_of(self.node_id))
 
     def __len__(self) -> int:
-        return len({child.local_name for child in self.graph.message(self.node_id).children})
+        return len(self.graph.children_of(self.node_id))
 
     def __bool__(self) -> bool:
         return True
@@ -258,12 +257,7 @@ class ObjectNode(Mapping[str, "ObjectNode"]):
         return f"<{type(self).__name__} {self.node_id} {path!r}>"
 
     def _find_child(self, local_name: str) -> int | None:
-        """Return the number of the last child of that name: of several, TensorFlow takes that."""
-        found = None
-        for child in self.graph.message(self.node_id).children:
-            if child.local_name == local_name:
-                found = child.node_id
-        return found
+        return self.graph.children_of(self.node_id).get(local_name)
 
     @property
     def _attribute(self) -> Attribute | None:

@@ -18,10 +18,10 @@ from typing import Any
 
 from ckptparse.errors import AmbiguousError, name_not_found
 from ckptparse.graph.name_roles import AVERAGE_SLOTS, is_average_name
-from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.graph.object_graph import LEARNING_RATES, STEPS, ObjectGraph
 from ckptparse.graph.object_node import ObjectNode
 from ckptparse.graph.roles import NamedOptimizer
-from ckptparse.graph.slot_search import LEARNING_RATES, STEPS, find_slots, is_optimizer, own_nodes
+from ckptparse.graph.slot_search import find_slots, own_nodes
 from ckptparse.tensor import Tensor
 
 __all__ = [
@@ -321,21 +321,9 @@ class Averages(Mapping[str, Tensor]):
 
 def find_optimizers(graph: ObjectGraph) -> list[ObjectOptimizer]:
     """Return every optimizer of a graph, breadth-first; one that wraps another counts as that."""
-    groups: dict[int, list[int]] = {}
-    outermost: dict[int, int] = {}
-    for node in graph.walk():
-        above = graph.parent_of(node.node_id)
-        owner = None if above is None else outermost.get(above)
-        found_here = is_optimizer(node)
-        if owner is None and found_here:
-            owner = node.node_id
-        if owner is not None:
-            outermost[node.node_id] = owner
-            if found_here:
-                groups.setdefault(owner, []).append(node.node_id)
     return [
         optimizer
-        for owner, numbers in groups.items()
+        for owner, numbers in graph.optimizer_groups.items()
         for optimizer in _unwrapped(graph.node(owner), list(map(graph.node, numbers)))
     ]
 

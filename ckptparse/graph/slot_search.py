@@ -12,15 +12,14 @@ shape that has none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from itertools import accumulate
 
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_node import ObjectNode
 
-__all__ = ["LEARNING_RATES", "STEPS", "find_slots", "is_optimizer", "own_nodes"]
+__all__ = ["find_slots", "own_nodes"]
 
-STEPS = ("_iterations", "iterations", "iter")
-LEARNING_RATES = ("_learning_rate", "learning_rate")
 _TRAINABLE = "_trainable_variables"
 _VARIABLES = "_variables"
 _NO_SLOTS = {_TRAINABLE, _VARIABLES, "_trainable_variables_indices", "_index_dict"}
@@ -30,24 +29,21 @@ _Slots = dict[int, dict[str, int]]
 """Number of a variable's node -> slot's name -> number of the slot's node."""
 
 
-def is_optimizer(node: ObjectNode) -> bool:
-    """Tell whether an object is an optimizer, by what it keeps."""
-    message = node.graph.message(node.node_id)
-    if message.slot_variables:
-        return True
-    names = {child.local_name for child in message.children}
-    if not names.isdisjoint(("_iterations", _TRAINABLE)) and _VARIABLES in names:
-        return True
-    return not names.isdisjoint(STEPS) and not names.isdisjoint(LEARNING_RATES)
-
-
 def find_slots(optimizer: ObjectNode) -> _Slots:
     """Find what an optimizer keeps for each variable.
 
     Returns:
         Number of a variable's node -> slot's name -> number of the slot's node.
+
+    Raises:
+        LimitError: The optimizers of the graph share too many objects.
     """
-    return _legacy_slots(optimizer) or _listed_slots(optimizer) or _named_slots(optimizer)
+    memo, key = optimizer.graph.memo, ("slots", optimizer.node_id)
+    if key not in memo:
+        slots = _legacy_slots(optimizer) or _listed_slots(optimizer) or _named_slots(optimizer)
+        memo[key] = slots
+    found: _Slots = memo[key]
+    return found
 
 
 def own_nodes(optimizer: ObjectNode, *, excluded: set[int]) -> list[int]:
@@ -56,11 +52,23 @@ def own_nodes(optimizer: ObjectNode, *, excluded: set[int]) -> list[int]:
     Args:
         optimizer: Its object.
         excluded: Numbers of the variables that it trains.
+
+    Raises:
+        LimitError: The optimizers of the graph share too many objects.
     """
+    memo, key = optimizer.graph.memo, ("own", optimizer.node_id, frozenset(excluded))
+    if key not in memo:
+        memo[key] = _own_nodes(optimizer, excluded)
+    found: list[int] = memo[key]
+    return found
+
+
+def _own_nodes(optimizer: ObjectNode, excluded: set[int]) -> list[int]:
     graph = optimizer.graph
     found = [optimizer.node_id]
     for number in found:
         node = graph.node(number)
+        graph.follow(1 + len(node))
         for name, child in node.children.items():
             if name == _TRAINABLE or child.node_id in excluded:
                 continue
@@ -71,6 +79,7 @@ def own_nodes(optimizer: ObjectNode, *, excluded: set[int]) -> list[int]:
 
 def _legacy_slots(optimizer: ObjectNode) -> _Slots:
     slots: _Slots = {}
+    optimizer.graph.follow(len(optimizer.graph.message(optimizer.node_id).slot_variables))
     for slot in optimizer.slot_variables:
         slots.setdefault(slot.variable.node_id, {})[slot.slot_name] = slot.slot.node_id
     return slots
@@ -81,11 +90,13 @@ def _listed_slots(optimizer: ObjectNode) -> _Slots:
     trainable = optimizer.get(_TRAINABLE)
     if trainable is None:
         return {}
+    optimizer.graph.follow(len(trainable))
     variables = trainable.children
     slots: _Slots = {node.node_id: {} for node in variables.values()}
     for name, child in optimizer.children.items():
         if name in _NO_SLOTS:
             continue
+        optimizer.graph.follow(1 + len(child))
         for index, slot in child.children.items():
             variable = variables.get(index)
             if variable is not None and slot.is_variable:
@@ -121,13 +132,15 @@ def _named_slots(optimizer: ObjectNode) -> _Slots:
     holder = optimizer.get(_VARIABLES)
     if holder is None:
         return {}
+    optimizer.graph.follow(len(holder) + len(optimizer.graph.keys_by_node))
     kept = list(dict.fromkeys(holder.children.values()))
     own = {node.node_id for node in kept} | {child.node_id for child in optimizer.values()}
     variables = _variables_by_name(optimizer.graph, own)
+    lengths = {len(name) for name in variables}
     slots: _Slots = {}
     taken: dict[tuple[str, str], int] = {}
     for node in kept:
-        slot, name = _split_slot_name(node.full_name or "", variables)
+        slot, name = _split_slot_name(node.full_name or "", variables, lengths)
         number = taken.get((slot, name), 0)
         taken[slot, name] = number + 1
         if number < len(variables.get(name, ())):
@@ -145,15 +158,23 @@ def _variables_by_name(graph: ObjectGraph, excluded: set[int]) -> dict[str, list
     return found
 
 
-def _split_slot_name(full_name: str, variables: Mapping[str, object]) -> tuple[str, str]:
+def _split_slot_name(
+    full_name: str, variables: Mapping[str, object], lengths: Container[int]
+) -> tuple[str, str]:
     """Split `Adam/m/dense/kernel` into slot and the longest variable's name that fits.
 
     There may be scopes before the optimizer's name, or, in a LossScaleOptimizer, no name at all.
+
+    Args:
+        full_name: Of the slot.
+        variables: By name.
+        lengths: Of the names of variables: of a name of very many parts few need to be tried.
     """
     parts = full_name.split("/")
+    left = [0, *accumulate(len(part) + 1 for part in reversed(parts))]
     for start in (*range(2, len(parts)), 1):
-        name = "/".join(parts[start:])
-        if name in variables:
+        length = left[len(parts) - start] - 1
+        if length in lengths and (name := full_name[len(full_name) - length :]) in variables:
             return parts[start - 1], name
     return "", ""
 

@@ -13,6 +13,7 @@ the same parent are told there. Names are printed with what a terminal would act
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -53,14 +54,15 @@ class TreeEntry:
 class Tree:
     """Entries in the order they are printed: iterate over them, or print the whole."""
 
-    def __init__(self, entries: Callable[[], Iterator[TreeEntry]]) -> None:
+    def __init__(self, entries: Callable[[int], Iterator[TreeEntry]]) -> None:
+        """Take what gives the entries of the levels up to a depth."""
         self._entries = entries
 
     def __iter__(self) -> Iterator[TreeEntry]:
-        return self._entries()
+        return self._entries(sys.maxsize)
 
     def __str__(self) -> str:
-        return "\n".join(_lines(self))
+        return "\n".join(_lines(self._entries(_MAX_DEPTH)))
 
     def __repr__(self) -> str:
         return f"<Tree of {sum(1 for _ in self)} entries>"
@@ -73,7 +75,7 @@ def object_tree(graph: ObjectGraph, *, everything: bool = False) -> Tree:
         graph: The graph.
         everything: Whether objects that keep nothing, nor any object below them, are shown too.
     """
-    return Tree(lambda: _iter_objects(graph, everything=everything))
+    return Tree(lambda deepest: _iter_objects(graph, deepest, everything=everything))
 
 
 def name_tree(names: Iterable[str], find: Callable[[str], Tensor | None]) -> Tree:
@@ -83,10 +85,10 @@ def name_tree(names: Iterable[str], find: Callable[[str], Tensor | None]) -> Tre
         names: Stored names, sorted.
         find: Gives the tensor of a stored name.
     """
-    return Tree(lambda: _iter_names(names, find))
+    return Tree(lambda deepest: _iter_names(names, find, deepest))
 
 
-def _iter_objects(graph: ObjectGraph, *, everything: bool) -> Iterator[TreeEntry]:
+def _iter_objects(graph: ObjectGraph, deepest: int, *, everything: bool) -> Iterator[TreeEntry]:
     # Looked at all at once, the index is cheaper than key by key.
     other_keys = graph.other_keys
     if graph.root.attributes:
@@ -98,7 +100,7 @@ def _iter_objects(graph: ObjectGraph, *, everything: bool) -> Iterator[TreeEntry
             pending.pop()
             continue
         yield entry
-        if entry.node is not None:
+        if entry.node is not None and entry.depth < deepest:
             pending.append(_children(entry.node, entry.depth + 1, everything=everything))
     if other_keys:
         yield TreeEntry(0, "(keys of no object)")
@@ -131,7 +133,9 @@ def _entry(depth: int, name: str, node: ObjectNode, also: tuple[str, ...]) -> Tr
     return TreeEntry(depth, name, node, tensors, also, node.full_name)
 
 
-def _iter_names(names: Iterable[str], find: Callable[[str], Tensor | None]) -> Iterator[TreeEntry]:
+def _iter_names(
+    names: Iterable[str], find: Callable[[str], Tensor | None], deepest: int
+) -> Iterator[TreeEntry]:
     before = ""
     for name in names:
         scope = name[: name.rfind("/") + 1]
@@ -139,10 +143,13 @@ def _iter_names(names: Iterable[str], find: Callable[[str], Tensor | None]) -> I
         shared = shared[: shared.rfind("/") + 1]
         depth = shared.count("/")
         for own in scope[len(shared) :].split("/")[:-1]:
-            yield TreeEntry(depth, own)
+            if depth <= deepest:
+                yield TreeEntry(depth, own)
             depth += 1
         before = scope
-        yield TreeEntry(depth, name[len(scope) :], tensors={name: find(name)})
+        depth = scope.count("/")
+        if depth <= deepest:
+            yield TreeEntry(depth, name[len(scope) :], tensors={name: find(name)})
 
 
 def _count_shared(first: str, second: str) -> int:
@@ -162,7 +169,7 @@ def _count_shared(first: str, second: str) -> int:
 
 def _lines(entries: Iterable[TreeEntry]) -> Iterator[str]:
     """Draw the branches; whether a line is the last of its level is known from what follows."""
-    shown = [entry for entry in entries if entry.depth <= _MAX_DEPTH]
+    shown = list(entries)
     bars = [_NO_BAR] * (_MAX_DEPTH + 1)
     below = 0
     lines: list[str] = []

@@ -211,10 +211,16 @@ class SavedObjects(ObjectGraph):
             path: The file, for errors.
         """
         super().__init__(message.nodes, tensors=tensors, path=path)
+        self._message = message
         self.constant = constant
         self._functions = message.concrete_functions
         self._checkpoint_graph = checkpoint_graph
         self._assets = assets
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of the message."""
+        return int(self._message.ByteSize())
 
     @cached_property
     def concrete_functions(self) -> Mapping[str, ConcreteFunction]:

@@ -18,7 +18,7 @@ from ckptparse.crc.inversion import is_counter
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_node import VARIABLE_VALUE, ObjectNode
-from ckptparse.graph.slot_search import find_slots, is_optimizer
+from ckptparse.graph.slot_search import find_slots
 from ckptparse.problems import EvidenceRule
 
 __all__ = ["Item", "iter_items"]
@@ -101,7 +101,7 @@ class _Known:
         self._slots: dict[int, str] = {}
         self._scalars: set[int] = set()
         self._kernels: dict[int, int] = {}
-        optimizers = (node for node in graph.nodes() if is_optimizer(node))
+        optimizers = (node for node in graph.nodes() if graph.is_optimizer(node.node_id))
         for node in islice(optimizers, _MOST_OPTIMIZERS):
             self._take_optimizer(node)
         for node in graph.nodes():

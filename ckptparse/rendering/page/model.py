@@ -165,7 +165,7 @@ def _describe_layer(layer: Layer, rows: Mapping[str, int]) -> dict[str, Any]:
 def _describe_optimizer(
     subject: Subject, optimizer: Optimizer, rows: Mapping[str, int]
 ) -> dict[str, Any]:
-    slots = optimizer.slots.stored_names
+    slots = subject.ask(lambda: optimizer.slots.stored_names) or {}
     rate = subject.ask(lambda: optimizer.learning_rate)
     return {
         "name": escape(optimizer.name),

@@ -203,7 +203,7 @@ def _roles(subject: Subject) -> dict[str, str]:
     for optimizer in subject.ask(lambda: checkpoint.optimizers) or ():
         kept = subject.ask(lambda found=optimizer: found.tensors) or {}  # type: ignore[misc]
         roles.update(dict.fromkeys(kept, "counter"))
-        slots = optimizer.slots.stored_names
+        slots = subject.ask(lambda found=optimizer: found.slots.stored_names) or {}  # type: ignore[misc]
         roles.update({name: "slot" for by_slot in slots.values() for name in by_slot.values()})
     averages = subject.ask(lambda: checkpoint.averages)
     if averages is not None:

@@ -22,9 +22,9 @@ __all__ = ["make_uses"]
 _MOST_DRAWN = 200
 _DEEPEST = 8
 _MOST_NODES = 200_000
-"""The uses in a graph of more nodes are not searched, nor if more edges lead from variables to users
-than `Limits.steps` allows: each call of a function uses all it has. Scopes are drawn up to 8 deep, or less deep
-if there would be more than 200 boxes: a drawing of more cannot be read."""
+"""The uses in a graph of more nodes are not searched, nor if more edges lead from variables to
+users than `Limits.steps` allows: each call of a function uses all it has. Scopes are drawn up to 8
+deep, or less deep if there would be more than 200 boxes: a drawing of more cannot be read."""
 _UNINTERESTING = frozenset(
     {
         *("SaveV2", "Save", "SaveSlices", "RestoreV2", "Restore", "RestoreSlice", "NoOp"),
