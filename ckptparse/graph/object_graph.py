@@ -195,7 +195,7 @@ class ObjectGraph(Mapping[str, ObjectNode]):
 
     def is_optimizer(self, node_id: int) -> bool:
         """Tell whether an object is an optimizer, by what it keeps."""
-        if self._messages[node_id].slot_variables:
+        if node_id in self._slot_holders:
             return True
         names = self.children_of(node_id).keys()
         if not names:
@@ -267,7 +267,7 @@ class ObjectGraph(Mapping[str, ObjectNode]):
     def _copies(self) -> frozenset[int]:
         """Numbers of the nodes that are slots, or stored a second time by a Keras 3 export."""
         found: set[int] = set()
-        for message in self._messages:
+        for message in self._slot_holders.values():
             found.update(slot.slot_variable_node_id for slot in message.slot_variables)
         root = self._messages[0].children if self._messages else ()
         children = {child.local_name: child.node_id for child in root}
@@ -362,14 +362,31 @@ class ObjectGraph(Mapping[str, ObjectNode]):
 
     def iter_attributes(self) -> Iterator[tuple[int, Attribute]]:
         """Iterate over the attributes of all nodes, in the order of the nodes' numbers."""
-        for node_id in range(self.node_count):
-            for attribute in self.attributes_of(node_id):
+        for node_id, attributes in self._kept.items():
+            for attribute in attributes:
                 yield node_id, attribute
 
     def attributes_of(self, node_id: int) -> Iterator[Attribute]:
         """Iterate over the attributes of one node."""
-        for attribute in self._messages[node_id].attributes:
-            yield Attribute(attribute.name, attribute.full_name, attribute.checkpoint_key)
+        return iter(self._kept.get(node_id, ()))
+
+    @cached_property
+    def _kept(self) -> Mapping[int, Sequence[Attribute]]:
+        """Numbers of the nodes that have attributes, and these."""
+        return {
+            number: [
+                Attribute(attribute.name, attribute.full_name, attribute.checkpoint_key)
+                for attribute in message.attributes
+            ]
+            for number, message in enumerate(self._messages)
+            if message.attributes
+        }
+
+    @cached_property
+    def _slot_holders(self) -> Mapping[int, Any]:
+        """Numbers of the nodes that list slot variables, and their messages."""
+        messages = enumerate(self._messages)
+        return {number: message for number, message in messages if message.slot_variables}
 
     def tensors_under(self, key: str) -> dict[str, Tensor]:
         """Return the tensor of a key, or those of which the key is the stem."""
@@ -446,7 +463,7 @@ class ObjectGraph(Mapping[str, ObjectNode]):
 
     @cached_property
     def _paths(self) -> _Paths:
-        return _Paths.from_messages(self._messages, self._check_id)
+        return _Paths.from_messages(self._messages, self._slot_holders, self._check_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,7 +480,9 @@ class _Paths:
     """Number of a slot variable that is nobody's child -> variable, optimizer, slot's name."""
 
     @classmethod
-    def from_messages(cls, messages: Sequence[Any], check: Callable[[int], None]) -> _Paths:
+    def from_messages(
+        cls, messages: Sequence[Any], holders: Mapping[int, Any], check: Callable[[int], None]
+    ) -> _Paths:
         check(0)
         parents, local_names = [_UNREACHED] * len(messages), [""] * len(messages)
         parents[0] = _ROOT
@@ -475,14 +494,14 @@ class _Paths:
                 if parents[child_id] == _UNREACHED:
                     parents[child_id], local_names[child_id] = node_id, child.local_name
                     order.append(child_id)
-        return cls(parents, local_names, order, _slots(messages, parents, check))
+        return cls(parents, local_names, order, _slots(holders, parents, check))
 
 
 def _slots(
-    messages: Sequence[Any], parents: Sequence[int], check: Callable[[int], None]
+    holders: Mapping[int, Any], parents: Sequence[int], check: Callable[[int], None]
 ) -> dict[int, tuple[int, int, str]]:
     slots: dict[int, tuple[int, int, str]] = {}
-    for optimizer, message in enumerate(messages):
+    for optimizer, message in holders.items():
         for slot in message.slot_variables:
             variable, slot_id = slot.original_variable_node_id, slot.slot_variable_node_id
             check(variable)

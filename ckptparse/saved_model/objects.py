@@ -212,6 +212,7 @@ class SavedObjects(ObjectGraph):
         """
         super().__init__(message.nodes, tensors=tensors, path=path)
         self._message = message
+        self._attributes: dict[int, tuple[Attribute, ...]] = {}
         self.constant = constant
         self._functions = message.concrete_functions
         self._checkpoint_graph = checkpoint_graph
@@ -262,8 +263,20 @@ class SavedObjects(ObjectGraph):
             )
         return assets[number]
 
+    def iter_attributes(self) -> Iterator[tuple[int, Attribute]]:
+        """Iterate over what all nodes keep, in the order of the nodes' numbers."""
+        for node_id in range(self.node_count):
+            for attribute in self.attributes_of(node_id):
+                yield node_id, attribute
+
     def attributes_of(self, node_id: int) -> Iterator[Attribute]:
         """Iterate over what a node keeps in the variables' checkpoint."""
+        found = self._attributes.get(node_id)
+        if found is None:
+            found = self._attributes[node_id] = tuple(self._find_attributes(node_id))
+        return iter(found)
+
+    def _find_attributes(self, node_id: int) -> Iterator[Attribute]:
         graph, own = self._checkpoint_graph, self._numbers.get(node_id)
         found = list(graph.attributes_of(own)) if graph is not None and own is not None else []
         if found or self._messages[node_id].WhichOneof("kind") != "variable":
