@@ -67,7 +67,8 @@ class Limits:
     steps: int = 10_000
     """Edges of a graph that are followed to answer one question, beyond one for each 128 bytes of
     the graph: who uses its variables, where names of files come from, what its Savers save. One
-    takes 10 to 50 µs. Real graphs have a node for each 200 bytes, and few of them are followed."""
+    takes 10 to 50 µs. Real graphs have a node for each 200 bytes, and few of them are followed.
+    A SavedModel may have so many meta graphs, too."""
     shared_bytes: int = 1 << 30
     """Bytes that tensors which are read together may take beyond the size of the data files.
     Entries of a small file may all refer to the same bytes."""

@@ -327,6 +327,18 @@ def test_one_chunk_merged_many_times_counts_every_time(file: Path) -> None:
         merge(file, data, limits=Limits(decompressed_bytes=100_000))
 
 
+def test_chunks_that_are_merged_again_are_bounded_by_the_file(file: Path) -> None:
+    payload = original(bytes(1000)).SerializeToString()
+
+    def times(number: int) -> bytes:
+        fields = [chunked_field([], chunked_message(0))] * number
+        return chunked_file([(MESSAGE, payload)], chunked_message(0, fields))
+
+    assert len(merge(file, times(50)).meta_graphs) == 51 * len(original().meta_graphs)
+    with pytest.raises(LimitError, match="merged again"):
+        merge(file, times(500))
+
+
 def test_the_depth_of_the_merged_message_is_bounded(file: Path) -> None:
     deep = SavedModel()
     value = deep.meta_graphs.add().object_graph_def.nodes.add().function.function_spec.fullargspec

@@ -24,10 +24,12 @@ from ckptparse.errors import (
     TensorNotFoundError,
     UnsupportedError,
 )
+from ckptparse.files.local import LocalStorage
 from ckptparse.graph.object_node import ObjectNode
 from ckptparse.limits import Limits
 from ckptparse.proto.meta_graph_pb2 import AssetFileDef, MetaGraphDef
 from ckptparse.proto.saved_model_pb2 import SavedModel as SavedModelProto
+from ckptparse.saved_model.assets import asset_paths, find_leading_out
 from ckptparse.saved_model.objects import SavedObjectNode
 from ckptparse.saved_model.structure import TensorSpec, TypeSpec
 
@@ -714,3 +716,44 @@ def test_every_bit_of_a_chunked_model_is_detected(tmp_path: Path, compression: s
             (tmp_path / "saved_model.cpb").write_bytes(damaged)
             with ckptparse.open_saved_model(tmp_path) as model, pytest.raises(CheckpointError):
                 _ = model.meta_graphs
+
+
+# Costs
+
+
+class CountingStorage(LocalStorage):
+    """The files of this machine; counts paths whose links are followed."""
+
+    followed = 0
+
+    def real(self, path: str) -> str:
+        CountingStorage.followed += 1
+        return super().real(path)
+
+
+def test_paths_of_very_many_assets_are_not_followed_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "link").symlink_to("/etc")
+    names = [f"d{number % 7}/{number}" for number in range(1000)]
+    monkeypatch.setattr(CountingStorage, "followed", 0)
+    storage = CountingStorage()
+    paths = asset_paths(storage, str(tmp_path), names)
+    assert paths["d3/3"] == os.path.realpath(tmp_path / "assets" / "d3" / "3")
+    assert CountingStorage.followed == 1
+    assert find_leading_out(storage, str(tmp_path), ["a", "link/passwd", "../b"]) == {
+        "link/passwd",
+        "../b",
+    }
+
+
+def test_very_many_meta_graphs_meet_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(b"\x12\x00" * 100)
+    with ckptparse.open_saved_model(tmp_path, limits=ckptparse.Limits(steps=100)) as model:
+        assert len(model.meta_graphs) == 100
+    with (
+        ckptparse.open_saved_model(tmp_path, limits=ckptparse.Limits(steps=90)) as model,
+        pytest.raises(LimitError, match="meta graphs"),
+    ):
+        _ = model.meta_graphs

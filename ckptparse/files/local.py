@@ -305,6 +305,18 @@ class LocalStorage:
         """Return the path of the same file with links followed, and without `.` and `..`."""
         return os.path.realpath(path)
 
+    def finds_no_link(self, path: str) -> bool | None:
+        """Tell whether the last name of a path is there and no link; None if it is not there.
+
+        False if it is a link, or if this system has other kinds of links than POSIX has.
+        """
+        if os.name != "posix":
+            return False
+        try:
+            return not stat.S_ISLNK(os.lstat(path).st_mode)
+        except (OSError, ValueError):
+            return None
+
     def split(self, path: str) -> tuple[str, str]:
         """Return the directory and the last name of a path."""
         return os.path.split(path)

@@ -60,6 +60,11 @@ class NotedStorage:
         """Return the path of the same file with links followed."""
         return self._storage.real(path)
 
+    def finds_no_link(self, path: str) -> bool | None:
+        """Tell whether the last name of a path is no link; False if the storage cannot tell."""
+        find: Callable[[str], bool | None] | None = getattr(self._storage, "finds_no_link", None)
+        return False if find is None else find(path)
+
     def absolute(self, path: str) -> str:
         """Return a path that means the same from everywhere, if the storage can tell."""
         absolute: Callable[[str], str] | None = getattr(self._storage, "absolute", None)

@@ -305,6 +305,10 @@ class ObjectGraph(Mapping[str, ObjectNode]):
             pending += new
         return frozenset(found)
 
+    def leads_to(self, node_id: int) -> bool:
+        """Tell whether children lead from the root to a node."""
+        return self._paths.parents[node_id] != _UNREACHED
+
     def parent_of(self, node_id: int) -> int | None:
         """Return the number of the parent on a node's first path; None for the root."""
         parent = self._paths.parents[node_id]
@@ -406,7 +410,6 @@ class ObjectGraph(Mapping[str, ObjectNode]):
             node_id: The node.
             at_most: Up to so many local names from the end, `...` before them if there are more.
         """
-        names: list[str] = []
         paths = self._paths
         if node_id in paths.slots:
             variable, optimizer, slot_name = paths.slots[node_id]
@@ -416,13 +419,23 @@ class ObjectGraph(Mapping[str, ObjectNode]):
             return "/".join(filter(None, (*parts, owner, escape_name(slot_name))))
         if paths.parents[node_id] == _UNREACHED:
             return None
-        while paths.parents[node_id] != _ROOT:
+        names, is_whole = self.names_to(node_id, at_most=at_most)
+        return "/".join([*([] if is_whole else ["..."]), *map(escape_name, names)])
+
+    def names_to(self, node_id: int, *, at_most: int | None = None) -> tuple[list[str], bool]:
+        """Return the local names on the first path of a node that the root leads to.
+
+        Returns:
+            Up to so many names from the end, as they are, and whether these are all.
+        """
+        parents, local_names = self._paths.parents, self._paths.local_names
+        names: list[str] = []
+        while parents[node_id] != _ROOT:
             if at_most is not None and len(names) == at_most:
-                names.append("...")
-                break
-            names.append(escape_name(paths.local_names[node_id]))
-            node_id = paths.parents[node_id]
-        return "/".join(reversed(names))
+                return names[::-1], False
+            names.append(local_names[node_id])
+            node_id = parents[node_id]
+        return names[::-1], True
 
     def __getitem__(self, local_name: str) -> ObjectNode:
         return self.root[local_name]

@@ -187,7 +187,7 @@ class SavedModel:
         except CheckpointError:
             written = []
             found.append(hidden_effect("SavedMetadata", KERAS_METADATA_FILE))
-        return (*found, *find_keras_effects((*written, *self._user_objects())))
+        return (*found, *find_keras_effects((*written, *self._user_objects)))
 
     # The variables and the objects
 
@@ -303,7 +303,7 @@ class SavedModel:
         """
         found = self._keras_file()
         if not self._has_file(self._beside(KERAS_METADATA_FILE)):
-            found = self._user_objects()
+            found = self._user_objects
         return {item.path: item for item in found} or None
 
     def _keras_file(self) -> list[KerasObject]:
@@ -465,6 +465,7 @@ class SavedModel:
     def _has_file(self, path: str) -> bool:
         return is_file(self._context.storage, path)
 
+    @cached_property
     def _user_objects(self) -> list[KerasObject]:
         """Take the metadata that Keras kept in the objects before it had a file of its own."""
         try:

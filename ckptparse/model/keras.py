@@ -44,6 +44,9 @@ def list_user_objects(objects: SavedObjects | None) -> list[KerasObject]:
 
 def _path_of(node: ObjectNode) -> str:
     """Return the path of an object as Keras writes it: `root.layer-0.kernel`."""
-    path = node.graph.path_of(node.node_id, at_most=_LONGEST_PATH) or ""
-    names = map(unescape_name, filter(None, path.split("/")))
-    return ".".join(("root", *names))
+    graph, number = node.graph, node.node_id
+    if not graph.leads_to(number):
+        path = graph.path_of(number, at_most=_LONGEST_PATH) or ""
+        return ".".join(("root", *map(unescape_name, filter(None, path.split("/")))))
+    names, is_whole = graph.names_to(number, at_most=_LONGEST_PATH)
+    return ".".join(("root" if is_whole else "root...", *filter(None, names)))

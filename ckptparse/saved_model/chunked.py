@@ -47,6 +47,8 @@ _Field: TypeAlias = Any
 
 _JOIN_VERSION = 0
 """The version of the rules for joining that this module follows."""
+_MOST_AGAIN = 1 << 16
+"""Bytes of chunks that may be merged again, beyond the size of the file: no writer does that."""
 _MAX_RATIO = 16
 """A joined message may be so many times larger than its file: graphs compress well, and weights do
 not. A larger one is refused as a decompression bomb."""
@@ -75,8 +77,8 @@ def read_chunked_message(
         message_type: The type of the joined message.
         source: The file (`saved_model.cpb`).
         limits: Bounds. The merged chunks may sum to `limits.decompressed_bytes`, or to 16 times
-            the file if that is more; field tags may lead `limits.nesting` messages deep, and
-            each chunk may nest as deep again.
+            the file if that is more, and those that are merged again to its size. Field tags may
+            lead `limits.nesting` messages deep, and each chunk may nest as deep again.
         verify: Whether to check the hashes of the data (about 8 MB a second). Those of the headers
             are always checked.
 
@@ -99,18 +101,23 @@ def read_chunked_message(
                 f"The chunked message excludes readers of version {_JOIN_VERSION}"
             )
         allowed = max(limits.decompressed_bytes, _MAX_RATIO * source.size)
-        chunks = _Chunks(reader, plan.chunks, allowed)
+        chunks = _Chunks(reader, plan.chunks, allowed, source.size + _MOST_AGAIN)
         return _Merger(chunks, limits).merge(message_type(), plan.message)
 
 
 class _Chunks:
     """The chunks of a plan. The size of each is checked, and so is their sum."""
 
-    def __init__(self, reader: RecordReader, infos: Sequence[ChunkInfo], allowed: int) -> None:
+    def __init__(
+        self, reader: RecordReader, infos: Sequence[ChunkInfo], allowed: int, again: int
+    ) -> None:
+        """Take the chunks, how many bytes they may have, and how many of those twice or more."""
         self._reader = reader
         self._infos = infos
         self._allowed = allowed
+        self._again = again
         self._taken = 0
+        self._seen: set[int] = set()
 
     def take(self, index: int, *, kind: int) -> bytes:
         if index >= len(self._infos):
@@ -121,6 +128,15 @@ class _Chunks:
         if info.type not in (kind, ChunkInfo.UNSET):
             raise MalformedError(f"Expected chunk {index} of type {kind}, found type {info.type}")
         self._count(info.size)
+        if info.offset in self._seen:
+            self._again -= info.size
+            if self._again < 0:
+                raise LimitError(
+                    "Expected chunks that are merged once, found some that are merged again and "
+                    "again, to more than the size of the file",
+                    limit="decompressed_bytes",
+                )
+        self._seen.add(info.offset)
         data = self._reader.read(info.offset)
         if len(data) != info.size:
             raise MalformedError(

@@ -23,7 +23,7 @@ from ckptparse.graph.object_node import TensorSource
 from ckptparse.proto.meta_graph_pb2 import AssetFileDef, MetaGraphDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.wire import BYTES, GROUP, Buffer, iter_fields
-from ckptparse.saved_model.assets import asset_paths, leads_out
+from ckptparse.saved_model.assets import asset_paths, find_leading_out
 from ckptparse.saved_model.objects import ConcreteFunction, SavedObjects
 from ckptparse.saved_model.signatures import Signature, decode_signatures
 
@@ -146,11 +146,9 @@ class MetaGraph:
         """Say of each asset's name that it is one; of one that leads out, that it is any file."""
         from ckptparse.graph.effects.tracing import Name
 
-        storage, asset = self._context.storage, Name(PathOrigin.ASSET)
-        return [
-            Name(PathOrigin.LITERAL, name) if leads_out(storage, self._directory, name) else asset
-            for name in self._asset_names
-        ]
+        names, asset = self._asset_names, Name(PathOrigin.ASSET)
+        leading_out = find_leading_out(self._context.storage, self._directory, names)
+        return [Name(PathOrigin.LITERAL, name) if name in leading_out else asset for name in names]
 
     @cached_property
     def objects(self) -> SavedObjects | None:

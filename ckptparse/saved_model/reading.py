@@ -16,7 +16,7 @@ from google.protobuf.message import EncodeError
 from ckptparse.errors import CheckpointNotFoundError, LimitError, MalformedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source, Storage, is_file
-from ckptparse.limits import Limits
+from ckptparse.limits import Limits, limit_error
 from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
 from ckptparse.proto.parsing import parse_text
 from ckptparse.proto.saved_model_pb2 import SavedModel as SavedModelProto
@@ -35,6 +35,8 @@ SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 """In the order in which they are looked for."""
 
 _SCHEMA_VERSION, _META_GRAPHS = 1, 2
+_BYTES_A_META_GRAPH = 128
+"""Bytes of a SavedModel for each meta graph beyond `Limits.steps`: each becomes an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,14 @@ def read_saved_model(directory: str, context: Context, *, verify: bool) -> Seria
         model = _read(source, limits=context.limits, verify=verify)
         if not model.meta_graphs:
             raise MalformedError("Expected a SavedModel with at least one meta graph, found none")
+        _check_count(len(model.meta_graphs), source.size, context.limits)
         return model
+
+
+def _check_count(meta_graphs: int, size: int, limits: Limits) -> None:
+    """Check the number of meta graphs: real models have one for each set of tags, a few."""
+    if meta_graphs > limits.steps + size // _BYTES_A_META_GRAPH:
+        raise limit_error(limits, "steps", meta_graphs, "The number of meta graphs of a SavedModel")
 
 
 def _read(source: Source, *, limits: Limits, verify: bool) -> SerializedModel:

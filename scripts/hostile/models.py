@@ -1,5 +1,8 @@
 """SavedModels, in any of their three files, Keras's metadata, and object graphs."""
 
+# What a kind is: the text of a function says what it writes, not what it does.
+# ruff: noqa: D401, ARG005
+
 from __future__ import annotations
 
 import json
@@ -10,6 +13,7 @@ import builder as b
 import graph_builder as g
 import numpy as np
 import riegeli_builder as r
+
 from hostile.graphs import fill
 
 __all__ = ["KINDS"]
