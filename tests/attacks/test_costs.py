@@ -18,6 +18,7 @@ from ckptparse.annotation import messages
 from ckptparse.graph import attributes, flow, savers
 from ckptparse.graph import graph as graph_module
 from ckptparse.graph.graph import Graph
+from ckptparse.graph.nodes import NodeTable
 from ckptparse.recovery.imaging import scan, tables
 from ckptparse.rendering.page import uses
 from ckptparse.rendering.page.subject import Subject
@@ -280,3 +281,59 @@ def test_a_list_of_names_is_decoded_once_for_all_that_save_by_it(
     decoded = counted(monkeypatch, savers._Finder, "_constant")
     assert len(Graph.from_graph_def(g.graph(nodes)).savers) == 50
     assert len(decoded.given) == 1
+
+
+def test_constants_are_found_without_decoding_their_nodes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = builder.field(5, b"\x00\x00\x80\x3f")
+    nodes = [g.constant(f"c{number}", one, dims=[1, 7, 11, 13]) for number in range(50)]
+    graph = Graph.from_graph_def(g.graph(nodes))
+    tensor_proto._short_shape.cache_clear()
+    decoded = counted(monkeypatch, NodeTable, "_decode")
+    parsed = counted(monkeypatch, tensor_proto, "_parse_shape")
+    assert {tensor.shape for tensor in graph.constants.values()} == {(1, 7, 11, 13)}
+    assert not decoded.given
+    assert len(parsed.given) == 1
+
+
+KEY, OTHER = builder.field(1, b"value"), builder.field(1, b"other")
+VALUE = builder.field(2, g.of_tensor(dims=[2]))
+LATER = builder.field(2, g.of_tensor(dims=[3]))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [],
+        [KEY + VALUE],
+        [OTHER + VALUE],
+        [KEY + VALUE, OTHER + LATER],
+        [KEY + VALUE, KEY + LATER],
+        [VALUE + KEY],
+        [KEY + VALUE + LATER],
+        [KEY + VALUE + OTHER],
+        [OTHER + VALUE + KEY],
+        [KEY],
+        [VALUE],
+        [KEY + VALUE[:-1]],
+        [KEY + VALUE, b""],
+        [KEY + b"\x12"],
+        [KEY + b"\x12\x80\x00"],
+        [builder.field(1, b"k" * 200) + VALUE, KEY + LATER],
+        [KEY + builder.field(2, g.of_type(1) + VALUE[2:] + g.of_type(2))],
+    ],
+)
+def test_an_attribute_is_found_as_if_the_node_was_decoded(entries: list[bytes]) -> None:
+    node = g.node("c", "Const") + b"".join(builder.field(5, entry) for entry in entries)
+    table = Graph.from_graph_def(g.graph([node])).nodes
+
+    def answer(find: Callable[[], Any]) -> Any:
+        try:
+            found = find()
+        except ckptparse.CheckpointError as error:
+            return type(error), str(error)
+        return None if found is None else bytes(found)
+
+    direct = answer(lambda: table.find_tensor("c", "value"))
+    assert direct == answer(lambda: table["c"].attributes.find_tensor("value"))
