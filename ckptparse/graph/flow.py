@@ -83,19 +83,29 @@ class Flow:
             names: Nodes of the graph.
             passing: More ops that are seen through, if they take it as their first input.
         """
-        return self._walk([(self._graph.nodes, name) for name in names], passing)
+        found = self._walk([(self._graph.nodes, name) for name in names], passing)
+        return [Use(table[name], positions) for table, name, positions in found]
+
+    def places(self, names: Iterable[str]) -> list[Place]:
+        """Return where the consumers of some nodes of the graph stand, undecoded."""
+        found = self._walk([(self._graph.nodes, name) for name in names], ())
+        return [Place(table, name) for table, name, _ in found]
 
     def uses_of(self, node: Node, *, passing: Collection[str] = ()) -> list[Use]:
         """Return the uses of what a node of the graph, or of a function, results in."""
-        return self._walk([(self.table_of(node), node.name)], passing)
+        found = self._walk([(self.table_of(node), node.name)], passing)
+        return [Use(table[name], positions) for table, name, positions in found]
 
     def table_of(self, node: Node) -> NodeTable:
         """Return the nodes that a node is one of: of the graph, or of a function."""
         graph = self._graph
         return graph.nodes if node.function is None else graph.functions[node.function].nodes
 
-    def _walk(self, pending: list[tuple[NodeTable, str]], passing: Collection[str]) -> list[Use]:
-        found: dict[tuple[str | None, str], tuple[Node, set[int]]] = {}
+    def _walk(
+        self, pending: list[tuple[NodeTable, str]], passing: Collection[str]
+    ) -> list[tuple[NodeTable, str, tuple[int, ...]]]:
+        """Return the users of some nodes, and as which of their inputs they take them."""
+        found: dict[tuple[str | None, str], tuple[NodeTable, set[int]]] = {}
         seen: set[tuple[str | None, str]] = set()
         while pending:
             table, name = pending.pop()
@@ -105,16 +115,18 @@ class Flow:
             users = self.users(table).get(name, {})
             self.steps += len(users)
             for user, positions in users.items():
-                node = table[user]
-                inner = list(self._enter(node, positions))
+                op = table.op(user)
+                calls = op in _CALLS or op in self._graph.functions
+                inner = list(self._enter(table[user], positions)) if calls else []
                 if inner:
                     pending.extend(inner)
-                elif node.op in _PASSING or (node.op in passing and 0 in positions):
+                elif op in _PASSING or (op in passing and 0 in positions):
                     pending.append((table, user))
                 else:
-                    found.setdefault((table.function, user), (node, set()))[1].update(positions)
-        uses = (found[key] for key in self._in_order(found))
-        return [Use(node, tuple(sorted(positions))) for node, positions in uses]
+                    found.setdefault((table.function, user), (table, set()))[1].update(positions)
+        return [
+            (found[key][0], key[1], tuple(sorted(found[key][1]))) for key in self._in_order(found)
+        ]
 
     def source(self, place: Place, text: str) -> Place | None:
         """Return the node that a tensor comes from, seen through calls and what passes it on.

@@ -337,3 +337,16 @@ def test_an_attribute_is_found_as_if_the_node_was_decoded(entries: list[bytes]) 
 
     direct = answer(lambda: table.find_tensor("c", "value"))
     assert direct == answer(lambda: table["c"].attributes.find_tensor("value"))
+
+
+def test_users_of_variables_are_not_decoded_for_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of these has very many inputs, and is asked for at each variable."""
+    names = [f"v{number}" for number in range(30)]
+    nodes = [g.variable(name, 1) for name in names]
+    nodes += [g.node(f"m{number}", "AddN", *names) for number in range(30)]
+    graph = Graph.from_graph_def(g.graph(nodes))
+    assert len(graph.variables) == 30
+    decoded = counted(monkeypatch, NodeTable, "_decode")
+    drawn = uses.make_uses(Subject("graph", "g.pb", graph=graph))
+    assert drawn is not None and len(drawn["nodes"]) == 60
+    assert not decoded.given

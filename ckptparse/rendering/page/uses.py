@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from ckptparse.graph.flow import Flow
 from ckptparse.graph.graph import Graph
-from ckptparse.graph.nodes import Node
 from ckptparse.rendering.page.subject import Subject
 from ckptparse.text import escape
 
@@ -80,22 +79,25 @@ def _find_uses(graph: Graph, flow: Flow) -> list[_Use] | None:
         return None if graph.variables else []
     uses: list[_Use] = []
     for variable in graph.variables.values():
-        nodes = flow.consumers(variable.nodes)
+        places = flow.places(variable.nodes)
         if flow.steps > graph.most_steps:
             return None
         uses += [
-            _Use(variable.name, node.function, node.name)
-            for node in nodes
-            if node.op not in _UNINTERESTING and not _is_upkeep(node)
+            _Use(variable.name, place.table.function, place.name)
+            for place in places
+            if not _is_upkeep(place.name, place.table.op(place.name))
         ]
     return uses
 
 
-def _is_upkeep(node: Node) -> bool:
+def _is_upkeep(name: str, op: str) -> bool:
     """Tell whether a node belongs to saving, or to an optimizer's step of training."""
-    first = node.name.partition("/")[0]
-    return first.startswith(("save", "gradients")) or node.op.startswith(
-        ("Apply", "ResourceApply", "ResourceSparseApply", "AssignAdd", "AssignSub")
+    return (
+        op in _UNINTERESTING
+        or name.partition("/")[0].startswith(("save", "gradients"))
+        or op.startswith(
+            ("Apply", "ResourceApply", "ResourceSparseApply", "AssignAdd", "AssignSub")
+        )
     )
 
 
