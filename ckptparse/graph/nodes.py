@@ -127,13 +127,16 @@ class NodeTable(Mapping[str, Node]):
 
     def data_inputs(self, name: str) -> list[str]:
         """Return the inputs of a node that bring a value, without decoding the rest of it."""
-        entry = self._entries[name]
+        entry, data = self._entries[name], self._data
+        inputs: list[str] = []
         with located(path=self._path, offset=entry.start, tensor=name):
-            inputs = [
-                decode_text(self._data[start:end])
-                for number, wire, start, end in iter_fields(self._data, entry.start, entry.end)
-                if number == _INPUT and wire == BYTES
-            ]
+            for number, wire, start, end in iter_fields(data, entry.start, entry.end):
+                if wire != BYTES:
+                    continue
+                if number == _INPUT:
+                    inputs.append(decode_text(data[start:end]))
+                elif number == _ATTR and _plain_entry(data, start, end) is None:
+                    return list(self[name].data_inputs)  # Or it says what is wrong.
         return [text for text in inputs if not text.startswith("^")]
 
     def offset(self, name: str) -> int:
@@ -190,17 +193,27 @@ def _plain_attribute(data: Buffer, entry: _Entry, key: bytes) -> tuple[int, int]
     for number, wire, start, end in iter_fields(data, entry.start, entry.end):
         if number != _ATTR or wire != BYTES:
             continue
-        if end - start < _PLAIN_HEAD or data[start] != _KEY_TAG or data[start + 1] >= _LONG:
+        plain = _plain_entry(data, start, end)
+        if plain is None:
             return None
-        middle = start + 2 + data[start + 1]
-        if middle + 2 > end or data[middle] != _VALUE_TAG:
-            return None
-        length, first = read_varint(data, middle + 1, end)
-        if first + length != end:
-            return None
+        middle, first = plain
         if data[start + 2 : middle] == key:
             found = first, end
     return found
+
+
+def _plain_entry(data: Buffer, start: int, end: int) -> tuple[int, int] | None:
+    """Return where the key of an entry ends and its value begins, which goes up to the end."""
+    if end - start < _PLAIN_HEAD or data[start] != _KEY_TAG or data[start + 1] >= _LONG:
+        return None
+    middle = start + 2 + data[start + 1]
+    if middle + 2 > end or data[middle] != _VALUE_TAG:
+        return None
+    try:
+        length, first = read_varint(data, middle + 1, end)
+    except MalformedError:
+        return None
+    return (middle, first) if first + length == end else None
 
 
 def split_input(text: str) -> tuple[str, bool]:

@@ -319,6 +319,7 @@ LATER = builder.field(2, g.of_tensor(dims=[3]))
         [KEY + VALUE[:-1]],
         [KEY + VALUE, b""],
         [KEY + b"\x12"],
+        [KEY + b"\x12\xff"],
         [KEY + b"\x12\x80\x00"],
         [builder.field(1, b"k" * 200) + VALUE, KEY + LATER],
         [KEY + builder.field(2, g.of_type(1) + VALUE[2:] + g.of_type(2))],
@@ -350,3 +351,17 @@ def test_users_of_variables_are_not_decoded_for_the_page(monkeypatch: pytest.Mon
     drawn = uses.make_uses(Subject("graph", "g.pb", graph=graph))
     assert drawn is not None and len(drawn["nodes"]) == 60
     assert not decoded.given
+
+
+@pytest.mark.parametrize("entry", [b"", KEY, VALUE + KEY, KEY + VALUE[:-1], KEY + b"\x12\xff"])
+def test_inputs_are_read_as_if_the_node_was_decoded(entry: bytes) -> None:
+    node = g.node("c", "Relu", "a:1", "^b") + builder.field(5, entry)
+    table = Graph.from_graph_def(g.graph([node])).nodes
+
+    def answer(find: Callable[[], Any]) -> Any:
+        try:
+            return list(find())
+        except ckptparse.CheckpointError as error:
+            return type(error), str(error)
+
+    assert answer(lambda: table.data_inputs("c")) == answer(lambda: table["c"].data_inputs)
