@@ -92,6 +92,18 @@ def state(path):
     folder = path if os.path.isdir(path) else os.path.dirname(path)
     return [ckptparse.checkpoint_state(folder), ckptparse.latest_checkpoint(folder)]
 
+def largest(path):
+    # The file at a path, or the largest beside it.
+    if os.path.isfile(path):
+        return path
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    files = [entry.path for entry in os.scandir(folder) if entry.is_file()]
+    return max(files, key=os.path.getsize)
+
+def explain(path):
+    with open(largest(path), encoding="latin-1") as text:
+        return str(ckptparse.explain(text.read()))
+
 CALLS = {
     "identify": lambda path: str(ckptparse.identify(path)),
     "list": ckptparse.list_variables,
@@ -103,8 +115,8 @@ CALLS = {
     "verify": lambda path: str(ckptparse.verify(path)),
     "recover": lambda path: consume(ckptparse.recover(path)),
     "report": lambda path: str(ckptparse.recover(path)),
-    "annotate": ckptparse.annotate,
-    "explain": lambda path: str(ckptparse.explain(path)),
+    "annotate": lambda path: sum(1 for _ in ckptparse.annotate(path)),
+    "explain": explain,
     "diff": lambda path: str(ckptparse.diff(path, path)),
     "beside": lambda path: str(beside(path)),
     "average": lambda path: ckptparse.average([path, path]),
@@ -118,7 +130,7 @@ CALLS = {
     "write": lambda path: ckptparse.write(out + "/made", ckptparse.read(path)),
     "mean": lambda path: ckptparse.average([path, path], out + "/mean"),
     "page": lambda path: ckptparse.report_page(path, out + "/page.html"),
-    "scan": ckptparse.scan,
+    "scan": lambda path: str(ckptparse.scan(largest(path))),
     "state": state,
     "graph": graph,
     "savers": savers,

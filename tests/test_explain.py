@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 import ckptparse
+from ckptparse import explanation
 from ckptparse.explanation import MESSAGE_CODES, explain
+from ckptparse.explanation.value import Row
 from ckptparse.problems import PROBLEM_CODES
 
 TABLE = Path(__file__).parent / "messages.json"
@@ -175,3 +179,36 @@ def test_the_sizes_in_a_message_tell_how_much_wider_the_stored_type_is() -> None
     assert "2 times wider" in explain(text).meaning
     text = "Invalid size in bundle entry: key w; stored size 1000; expected size 8000"
     assert "8 times narrower" in explain(text).meaning
+
+
+def test_of_a_long_text_its_ends_are_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = "Data loss: Checksum does not match: stored 1 vs. calculated on the restored bytes 2"
+    noise = "step 1: loss 0.5\n" * 100_000
+    expected = explanation.explain(message)
+    assert expected.code is not None
+    assert explanation.explain(message + noise) == expected
+    assert explanation.explain(noise + message) == expected
+    looked: list[int] = []
+
+    class Watched:
+        def explain(self, text: str) -> None:
+            looked.append(len(text))
+            looked.append(max(map(len, text.split("\n"))))
+
+    monkeypatch.setattr(explanation, "_ROWS", [Watched()])
+    assert explanation.explain(noise + "unable to open file " * 100_000).code is None
+    assert max(looked) <= 131_073 + 64
+    assert looked[1] <= 4096
+
+
+def test_a_line_with_many_matches_is_looked_through_once() -> None:
+    answer = explanation.Explanation("path.wrong", "", "", "")
+    seen: list[str] = []
+
+    class Needs:
+        def search(self, line: str) -> None:
+            seen.append(line)
+
+    made = Row(re.compile("b"), answer, cast("re.Pattern[str]", Needs()))
+    assert made.explain("a b b b\nb b\n") is None
+    assert seen == ["a b b b", "b b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import random
 from collections.abc import Callable
@@ -17,8 +18,10 @@ import ckptparse
 from ckptparse.examination import summary
 from ckptparse.examination.many_spans import checksums_of, find_zeros
 from ckptparse.examination.readers import DataFile, DataFiles, checksum_of, find_holes
+from ckptparse.examination.report import ExaminedTensors
 from ckptparse.examination.stored_spans import SpanColumns, Stored, join_spans
 from ckptparse.files.context import begin
+from ckptparse.limits import DEFAULT_LIMITS
 
 COUNT = 60
 KINDS = ((builder.FLOAT, 4), (builder.INT64, 8), (builder.BOOL, 1), (builder.BFLOAT16, 2))
@@ -254,3 +257,38 @@ def test_spans_end_to_end_in_the_same_state_become_one_object() -> None:
     top = Stored(2**63 - 1, 2**64 - 2, 0, "bad")
     assert join_spans([SpanColumns.of([top])])[0][:2] == top[:2]
     assert join_spans([SpanColumns.of([])]) == []
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_report_in_words_makes_the_lines_that_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corrected: bool
+) -> None:
+    made = builder.Bundle()
+    for number in range(1500):
+        made.add(f"w{number:04}", np.float32(number))
+        if number % 2:
+            made.change(f"w{number:04}", crc=7)
+    prefix = made.write(tmp_path / "m")
+    if corrected:
+        table = made.table()
+        (tmp_path / "m.index").write_bytes(table.flip(2000))
+    asked: list[str] = []
+    get = ExaminedTensors.__getitem__
+
+    def noting(self: ExaminedTensors, name: str) -> Any:
+        asked.append(name)
+        return get(self, name)
+
+    limits = dataclasses.replace(DEFAULT_LIMITS, attempts=10)
+    reports = [ckptparse.recover(prefix, limits=limits).report]
+    reports += [] if corrected else [ckptparse.verify(prefix, limits=limits)]
+    for report in reports:
+        assert isinstance(report.tensors, ExaminedTensors)
+        noted = [name for name, one in report.tensors.items() if str(one.status) != "verified"]
+        assert report.noted_names() == noted
+        with monkeypatch.context() as patched:
+            patched.setattr(ExaminedTensors, "__getitem__", noting)
+            text = str(report)
+        assert f"… and {len(noted) - 50:,} more" in text
+        assert len(asked) == 50
+        asked.clear()

@@ -79,6 +79,10 @@ class CountedTensors(Mapping[str, TensorReport]):
     def doubtful_names(self) -> set[str]:
         """Return the names of the tensors that are not proved."""
 
+    @abstractmethod
+    def noted_names(self) -> list[str]:
+        """Return the names of the tensors that are not verified, in order."""
+
 
 class VerifiedTensors(CountedTensors):
     """Reports of tensors that are all verified."""
@@ -91,17 +95,22 @@ class VerifiedTensors(CountedTensors):
         """None are."""
         return set()
 
+    def noted_names(self) -> list[str]:
+        """All are."""
+        return []
+
 
 class ExaminedTensors(CountedTensors):
     """Reports of a damaged checkpoint: those of rows that are whole are made when asked for."""
 
-    __slots__ = ("_failed", "_statuses", "_tensors")
+    __slots__ = ("_corrected", "_failed", "_statuses", "_tensors")
 
     def __init__(
         self,
         tensors: RowMapping[TensorReport],
         statuses: Mapping[Status, int],
         failed: Collection[str] = (),
+        corrected: Collection[str] = (),
     ) -> None:
         """Take the reports.
 
@@ -109,10 +118,12 @@ class ExaminedTensors(CountedTensors):
             tensors: All of them.
             statuses: How many of those that are not held have each status.
             failed: The names of those of them that are not proved.
+            corrected: The names of those that are proved, and not verified.
         """
         self._tensors = tensors
         self._statuses = statuses
         self._failed = failed
+        self._corrected = corrected
 
     def __getitem__(self, name: str) -> TensorReport:
         return self._tensors[name]
@@ -144,6 +155,13 @@ class ExaminedTensors(CountedTensors):
         """Look at those that are held; of the others the names are known."""
         held = self._tensors.held.items()
         return {name for name, one in held if not one.status.proved}.union(self._failed)
+
+    def noted_names(self) -> list[str]:
+        """Look at those that are held; of the others the names are known."""
+        noted = {*self._failed, *self._corrected}
+        held = self._tensors.held.items()
+        noted.update(name for name, one in held if one.status is not Status.VERIFIED)
+        return [name for name in self._tensors if name in noted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +353,18 @@ class Report:
         """How many tensors have each status, in the order of `Status`."""
         found = count_statuses(self.tensors)
         return {status.value: found[status] for status in Status if found[status]}
+
+    def noted_names(self) -> list[str]:
+        """Return the names of the tensors that are not simply whole, in the order of the index.
+
+        They are those that are not verified. A graph stores no checksums: unverified is usual
+        there.
+        """
+        tensors = self.tensors
+        if isinstance(tensors, CountedTensors):
+            return tensors.noted_names()
+        usual = {Status.VERIFIED, *([Status.UNVERIFIED] if self.format == "graph" else [])}
+        return [name for name, one in tensors.items() if one.status not in usual]
 
     @property
     def unnamed_bytes(self) -> int:

@@ -40,14 +40,32 @@ _OURS = re.compile(
     r"tensorflow|keras|\btf\.|\.index\b|\.data-\d|restorev2|saved_?model|sstable|tensorslice",
     re.IGNORECASE,
 )
+_MOST = 1 << 17
+"""Characters that are looked through: there are dozens of patterns, and a log may be large."""
+_LINE = 1 << 12
+"""Characters of one line. Some patterns look for their end from each place where they begin."""
 
 
 def explain(text: str) -> Explanation:
     """Explain a message that TensorFlow (or Keras) printed about a checkpoint.
 
     The whole output may be given, with its traceback: the most exact message in it is used. If none
-    is about a checkpoint, `code` is None.
+    is about a checkpoint, `code` is None. Of a text of more than 131,072 characters, the first and
+    the last 65,536 are looked through.
     """
+    text = _bounded(text)
     if _OTHERS.search(text) and not _OURS.search(text):
         return _UNKNOWN
     return next(filter(None, (row.explain(text) for row in _ROWS)), _UNKNOWN)
+
+
+def _bounded(text: str) -> str:
+    """Return the ends of a long text, its long lines folded."""
+    if len(text) <= _LINE:
+        return text
+    if len(text) > _MOST:
+        text = f"{text[: _MOST // 2]}\n{text[-_MOST // 2 :]}"
+    lines = text.split("\n")
+    return "\n".join(
+        line[at : at + _LINE] for line in lines for at in range(0, max(1, len(line)), _LINE)
+    )

@@ -94,11 +94,16 @@ class Row:
         return None
 
     def _iter_matches(self, text: str) -> Iterator[re.Match[str]]:
+        known, fits = (-1, -1), True
         for found in self.pattern.finditer(text):
-            start = text.rfind("\n", 0, found.start()) + 1
-            end = text.find("\n", found.end())
-            line = text[start : end if end >= 0 else len(text)]
-            if self.needs is None or self.needs.search(line):
+            if self.needs is not None:
+                start = text.rfind("\n", 0, found.start()) + 1
+                end = text.find("\n", found.end())
+                line = (start, end if end >= 0 else len(text))
+                # One line may have thousands of matches: it is looked through once.
+                if line != known:
+                    known, fits = line, self.needs.search(text[slice(*line)]) is not None
+            if fits:
                 yield found
 
 

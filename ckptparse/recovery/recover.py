@@ -515,9 +515,12 @@ def _reports_of(
             # Of what is there in part nothing is offered untried.
             statuses[Status.CORRUPT if status is Status.PARTIAL else status] += number
         del statuses[Status.VERIFIED]
-    corrected = int(np.count_nonzero(make.rows.chances(whole)))
-    statuses += Counter({Status.CORRECTED: corrected, Status.VERIFIED: len(whole) - corrected})
-    return ExaminedTensors(tensors, statuses, lost)
+    changed = set(whole[make.rows.chances(whole) > 0].tolist())
+    statuses += Counter(
+        {Status.CORRECTED: len(changed), Status.VERIFIED: len(whole) - len(changed)}
+    )
+    corrected = {name for name, row in tensors.rows().items() if row in changed} if changed else ()
+    return ExaminedTensors(tensors, statuses, lost, corrected)
 
 
 def _patched_files(

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from ckptparse.text import (
@@ -202,22 +203,18 @@ def _is_told_below(problem: Problem, report: Report) -> bool:
 
 
 def _tensor_lines(page: _Page, report: Report, *, everything: bool) -> Iterator[str]:
-    # Nothing in a graph can be verified.
-    fine = ("verified", "unverified") if report.format == "graph" else ("verified",)
-    tensors = [
-        tensor
-        for tensor in report.tensors.values()
-        if everything or tensor.status.value not in fine
-    ]
+    names = list(report.tensors) if everything else report.noted_names()
     graph = report.object_graph
-    if graph is not None and not graph.status.proved:
-        tensors.append(graph)
-    shown = tensors if everything else tensors[:_MOST_SHOWN]
-    for tensor in shown:
+    told = () if graph is None or graph.status.proved else (graph,)
+    total = len(names) + len(told)
+    most = total if everything else _MOST_SHOWN
+    # A report of a hundred thousand tensors makes those that are shown.
+    listed = (report.tensors[name] for name in names)
+    for tensor in islice(chain(listed, told), most):
         yield from page.pieces(_tensor_pieces(tensor), 2)
         yield from page.paragraph(_why(tensor), 6)
-    if len(tensors) > len(shown):
-        yield f"  … and {len(tensors) - len(shown):,} more{_MORE}"
+    if total > most:
+        yield f"  … and {total - most:,} more{_MORE}"
 
 
 def _tensor_pieces(tensor: TensorReport) -> list[tuple[str, str]]:

@@ -1,0 +1,116 @@
+"""Images of disks, and files of no known kind, that are searched for checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import builder as b
+import numpy as np
+
+__all__ = ["KINDS"]
+
+MAGIC = b.fixed64(b.MAGIC)
+
+
+def _image(data: Callable[[int], bytes]) -> Callable[[Path, int], Path]:
+    def make(directory: Path, size: int) -> Path:
+        (directory / "disk.img").write_bytes(data(size))
+        return directory / "disk.img"
+
+    return make
+
+
+def _noise(size: int) -> bytes:
+    return np.random.default_rng(6).bytes(size)
+
+
+def _small(size: int, *, tensors: int = 1, align: int = 1, index: bool = True) -> bytes:
+    """Many small checkpoints, one behind the other."""
+    image = bytearray()
+    number = 0
+    while len(image) < size:
+        made = b.Bundle()
+        for one in range(tensors):
+            made.add(f"w{number}/{one}", np.full(4, number, np.float32))
+        files = made.files("m")
+        for name, data in files.items():
+            if index or "data" in name:
+                image += bytes(data)
+                image += bytes(-len(image) % align)
+        number += 1
+    return bytes(image)
+
+
+def _same(size: int) -> bytes:
+    """Repeat one checkpoint."""
+    one = _small(1)
+    return one * (size // len(one))
+
+
+def _empty_tables(size: int) -> bytes:
+    """Tables of nothing."""
+    one = b.table([(b"", b.Header().to_bytes(1))]).data
+    return one * (size // len(one))
+
+
+def _nested(size: int) -> bytes:
+    """Footers whose index blocks all begin at the start of the image."""
+    made = bytearray()
+    while len(made) < size:
+        held = max(0, len(made) - 5)
+        handles = b.handle(0, 8) + b.handle(0, held)
+        made += handles.ljust(40, b"\x01") + MAGIC
+    return bytes(made)
+
+
+def _one_index(size: int) -> bytes:
+    """One index, and a footer that leads to it for each 48 bytes behind it."""
+    table = b.table([(b"", b.Header().to_bytes(1)), (b"w", b.Entry(size=4).to_bytes())])
+    image = bytearray(table.data[:-48])
+    while len(image) < size:
+        image += table.data[-48:]
+    return bytes(image)
+
+
+def _pieces(size: int) -> bytes:
+    """Put data blocks one behind the other: their tables have no footers."""
+    made = bytearray()
+    number = 0
+    while len(made) < size:
+        pairs = [(b"w%05d" % (number + one), b.Entry(size=4).to_bytes()) for one in range(20)]
+        made += b.Stored(b.block(pairs)).to_bytes()
+        made += bytes(-len(made) % 512)
+        number += 20
+    return bytes(made)
+
+
+def _v1_like(size: int) -> bytes:
+    """Bytes that begin like a V1 checkpoint's entries, everywhere."""
+    return b"\x00\x00\x40\x0a\x3e\x0a" * (size // 6)
+
+
+def _half_magic(size: int) -> bytes:
+    return (MAGIC[:4] + b"\0\0\0\0") * (size // 8)
+
+
+KINDS = {
+    "noise": _image(_noise),
+    "zeros": _image(bytes),
+    "ones": _image(lambda size: b"\xff" * size),
+    "magic numbers": _image(lambda size: MAGIC * (size // 8)),
+    "magic numbers in noise": _image(
+        lambda size: b"".join(_noise(size)[at : at + 56] + MAGIC for at in range(0, size, 64))
+    ),
+    "half of magic numbers": _image(_half_magic),
+    "small checkpoints": _image(_small),
+    "small checkpoints, in pages": _image(lambda size: _small(size, align=512)),
+    "checkpoints of 50": _image(lambda size: _small(size, tensors=50)),
+    "data without index": _image(lambda size: _small(size, index=False)),
+    "the same checkpoint": _image(_same),
+    "empty tables": _image(_empty_tables),
+    "nested footers": _image(_nested),
+    "one index, many footers": _image(_one_index),
+    "blocks without footer": _image(_pieces),
+    "like V1": _image(_v1_like),
+}
