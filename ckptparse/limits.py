@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 from ckptparse.errors import LimitError
 
-__all__ = ["DEFAULT_LIMITS", "Budget", "Limits", "limit_error"]
+__all__ = ["DEFAULT_LIMITS", "Budget", "Limits", "Singles", "limit_error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -61,7 +61,11 @@ class Limits:
     memory_bytes: int = 1 << 30
     """What the values of one call may take in memory beyond the size of its files, all together:
     elements, strings and their objects, values that repeat, tensors that share bytes."""
-    attempts: int = 1024
+    single_entries: int = 4096
+    """Entries of a damaged checkpoint's V2 index that `verify` and `recover` look at one by one,
+    beyond one for each KiB of the files: strings, slices, and what a damaged block still has. Each
+    takes a tenth of a millisecond. The others are left out, and the report says so."""
+    attempts: int = 512
     """Damaged tensors that `recover` tries to repair, beyond one for each 16 KiB of the files: one
     takes a millisecond. The others are reported, and nothing is got back of them."""
     steps: int = 10_000
@@ -150,4 +154,48 @@ class Budget:
         beyond = max(0, taken - self._held)
         self._limits.check(
             "memory_bytes", beyond, "What one call takes in memory beyond its files, in bytes,"
+        )
+
+
+class Singles:
+    """How many entries of the indexes of one checkpoint may be looked at one by one."""
+
+    __slots__ = ("_held", "_limits", "exceeded", "taken")
+
+    def __init__(self, limits: Limits, held: Callable[[], int] | int) -> None:
+        """Begin with none taken.
+
+        Args:
+            limits: `single_entries` bounds what is taken beyond one for each KiB that is held.
+            held: Bytes of the files; a function is asked when it first matters.
+        """
+        self._limits = limits
+        self._held = held
+        self.taken = 0
+        """How many were asked for."""
+        self.exceeded = False
+        """Whether more were asked for than may be taken."""
+
+    def take(self) -> bool:
+        """Count one more; tell whether it may be looked at."""
+        self.taken += 1
+        beyond = self.taken - self._limits.single_entries
+        if beyond > 0:
+            if not isinstance(self._held, int):
+                self._held = self._held()
+            self.exceeded |= beyond > self._held >> 10
+        return not self.exceeded
+
+    def return_to(self, taken: int) -> None:
+        """Go back to an earlier count, since what was taken after it is not kept."""
+        self.taken = taken
+        self.exceeded = False
+
+    @property
+    def message(self) -> str:
+        """What to say if more were asked for."""
+        return (
+            f"{self.taken - 1:,} entries that are strings, slices or parts of damaged blocks were "
+            f"looked at, and the others were not: Limits.single_entries allows "
+            f"{self._limits.single_entries:,}, and one for each KiB of the files"
         )

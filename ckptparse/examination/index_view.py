@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import takewhile
 
 import numpy as np
 import numpy.typing as npt
@@ -136,7 +137,7 @@ def read_view(
     role = "leftover" if index.origin.is_leftover else "index"
     view.files[index.path] = FileReport(index.path, role, table.size, tuple(table.ranges))
     view.problems += name_foreign(table, INDEX_CODES, files.context)
-    _Builder(view, index, survey, files.context.limits).build(table)
+    _Builder(view, index, survey, files).build(table)
     return view
 
 
@@ -246,11 +247,13 @@ class _Run:
 class _Builder:
     """Sorts the entries of one index into tensors and their slices."""
 
-    def __init__(self, view: IndexView, index: IndexFile, survey: Survey, limits: Limits) -> None:
+    def __init__(self, view: IndexView, index: IndexFile, survey: Survey, files: DataFiles) -> None:
         self.view = view
         self.index = index
         self.survey = survey
-        self.limits = limits
+        self.limits: Limits = files.context.limits
+        self.singles = files.singles
+        self.data_paths: dict[int, str] = {}
         self.header_proved = False
         self.header_chance = 0.0
 
@@ -260,12 +263,16 @@ class _Builder:
         if table.complete and not table.found:
             self._problem("index.header", "expected the header under an empty key, found no entry")
         view.complete = table.complete and view.header is not None
-        known = len(view.problems)
+        known, taken = len(view.problems), self.singles.taken
         if not self._sort_rows(found):
             # A key occurs twice: the last of its entries counts, where the first one is.
             del view.problems[known:]
             view.tensors, view.rows = {}, None
-            self._sort_rows(list(iter_entries(found)))
+            self.singles.return_to(taken)
+            self._sort_rows(list(iter_entries(found)), again=True)
+        if self.singles.exceeded:
+            self._problem("limit.reached", self.singles.message)
+            view.complete = False
 
     def _problem(self, code: str, message: str) -> None:
         self.view.report(code, self.index.path, message)
@@ -297,13 +304,22 @@ class _Builder:
 
     # -- entries that are rows
 
-    def _sort_rows(self, found: Sequence[SalvagedEntry | SalvagedRun]) -> bool:
-        """Sort entries into rows and others; False if a key occurs twice: rows cannot tell it."""
+    def _sort_rows(
+        self, found: Sequence[SalvagedEntry | SalvagedRun], *, again: bool = False
+    ) -> bool:
+        """Sort entries into rows and others; False if a key occurs twice: rows cannot tell it.
+
+        Args:
+            found: What the table has.
+            again: Whether those of runs are among the single ones, which were counted when found.
+        """
         others: dict[bytes, _Found] = {}
         order: list[bytes | _Run] = []
         before = 0
         for one in found:
             if isinstance(one, SalvagedEntry):
+                if again and not self.singles.take():
+                    break
                 entry = self._decode(one)
                 if entry is not None:
                     others[one.key] = _Found(one, entry)
@@ -311,13 +327,14 @@ class _Builder:
                 continue
             columns = self._columns_of(one)
             if columns is None:
-                rest = [(salvaged, self._decode(salvaged)) for salvaged in one]
+                singles = takewhile(lambda _: self.singles.take(), one)
+                rest = [(salvaged, self._decode(salvaged)) for salvaged in singles]
                 others.update((a.key, _Found(a, entry)) for a, entry in rest if entry is not None)
                 order += [a.key for a, entry in rest if entry is not None]
                 continue
             run = _Run(one, columns, self._are_plain(one, columns), before)
             before += len(columns)
-            others.update((key, one) for key, one in run.iter_others())
+            others.update(takewhile(lambda _: self.singles.take(), run.iter_others()))
             order.append(run)
         return self._arrange(order, self._sort_out(others))
 
@@ -420,6 +437,12 @@ class _Builder:
         )
 
     def _data_path(self, shard_id: int) -> str:
+        path = self.data_paths.get(shard_id)
+        if path is None:
+            path = self.data_paths[shard_id] = self._find_data_path(shard_id)
+        return path
+
+    def _find_data_path(self, shard_id: int) -> str:
         paths = self.index.data_paths
         if paths is not None and shard_id < len(paths):
             return paths[shard_id]

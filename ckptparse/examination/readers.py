@@ -13,7 +13,7 @@ from ckptparse.errors import CheckpointError, StorageError
 from ckptparse.examination.outcome import Span, merge_spans
 from ckptparse.files.context import Context, Progress
 from ckptparse.files.storage import Source, Storage, expect
-from ckptparse.limits import Budget
+from ckptparse.limits import Budget, Singles
 from ckptparse.parallel import PIECE_SIZE, stream_crc
 
 __all__ = ["PAGE", "DataFile", "DataFiles", "checksum_of", "find_holes"]
@@ -92,6 +92,8 @@ class DataFiles:
         self._listed: list[str] = []
         self.budget = Budget(context.limits, 0)
         """What is kept of the entries of all indexes together, against the files that are held."""
+        self.singles = Singles(context.limits, 0)
+        """The entries of these that are looked at one by one."""
         self.known: dict[tuple[str, int, int], int] = {}
         """Checksums that workers have computed: of a path, an offset and a size."""
 
@@ -124,6 +126,7 @@ class DataFiles:
         """Begin a budget for a checkpoint of these files."""
         self._listed = list(paths)
         self.budget = Budget(self.context.limits, lambda: self.held_bytes)
+        self.singles = Singles(self.context.limits, lambda: self.held_bytes)
 
     @property
     def held_bytes(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.errors import CheckpointError, LimitError
@@ -183,6 +184,8 @@ class _Scan:
             return True
         for key, start, stop in zip(decoded.keys, decoded.starts, decoded.ends, strict=True):
             value = contents[start:stop]
+            if not self._may_take():
+                return False
             entry = SalvagedEntry(key, value, proved, chance, None, grounds, patches)
             self.found.append(entry)
         return proved
@@ -282,15 +285,20 @@ class _Scan:
         block = place if place.framed and not place.proved else None
         lower, look = self.lower, self._look
         grounds = (self._ground(EvidenceRule.DAMAGED_ENTRY, place, None),)
+        resumed = iter_resumed(contents, look.accept, look.budget, whole=place.framed)
         found = [
             (key, value)
-            for key, value in iter_resumed(contents, look.accept, look.budget, whole=place.framed)
+            for key, value in takewhile(lambda _: self._may_take(), resumed)
             if (lower is None or key > lower)
             and (place.separator is None or key <= place.separator)
         ]
         for number in longest_rising([key for key, _ in found]):
             key, value = found[number]
             yield SalvagedEntry(key, value, proved=False, block=block, grounds=grounds)
+
+    def _may_take(self) -> bool:
+        """Count an entry that is taken by itself. Those of V1 files are records of any size."""
+        return self.keep is not None or self._look.files.singles.take()
 
     def _check_order(self) -> None:
         """Report keys that do not rise; of those without proof, keep the longest rising chain."""

@@ -96,10 +96,12 @@ def _look_at_index(path: str, context: Context, report: Report) -> Outlook | Non
     index names after its repair, and that are not verified yet. None if it needs none, or if
     nothing comes of it.
     """
-    broken = any(one.code.startswith(("index.", "v1.")) for one in report.problems)
+    codes = {one.code for one in report.problems}
+    broken = any(code.startswith(("index.", "v1.")) for code in codes)
     folders = Folders(context)
     choice = choose_leniently(path, folders)
-    if not broken or choice.candidate.format == "graph":
+    # What is at a limit is there again, and takes as long.
+    if not broken or "limit.reached" in codes or choice.candidate.format == "graph":
         return None
     case = open_case(survey_candidate(choice.candidate, folders), context, correct=True)
     with closing(case.files):

@@ -42,6 +42,16 @@ def _small(size: int, *, tensors: int = 1, align: int = 1, index: bool = True) -
     return bytes(image)
 
 
+def _many_shards(size: int) -> bytes:
+    """Put indexes that each state a million data files one behind the other."""
+    image = bytearray()
+    while len(image) < size:
+        header = b.Header(1_000_000).to_bytes(1)
+        name = b"w%07d" % len(image)
+        image += b.table([(b"", header), (name, b.Entry(size=4, crc=7).to_bytes())]).data
+    return bytes(image)
+
+
 def _same(size: int) -> bytes:
     """Repeat one checkpoint."""
     one = _small(1)
@@ -107,6 +117,7 @@ KINDS = {
     "small checkpoints, in pages": _image(lambda size: _small(size, align=512)),
     "checkpoints of 50": _image(lambda size: _small(size, tensors=50)),
     "data without index": _image(lambda size: _small(size, index=False)),
+    "indexes of many shards": _image(_many_shards),
     "the same checkpoint": _image(_same),
     "empty tables": _image(_empty_tables),
     "nested footers": _image(_nested),

@@ -15,6 +15,7 @@ import v1_builder
 import ckptparse
 from ckptparse import tensor_proto
 from ckptparse.annotation import messages
+from ckptparse.examination import case, index_view
 from ckptparse.graph import attributes, flow, savers
 from ckptparse.graph import graph as graph_module
 from ckptparse.graph.graph import Graph
@@ -365,3 +366,123 @@ def test_inputs_are_read_as_if_the_node_was_decoded(entry: bytes) -> None:
             return type(error), str(error)
 
     assert answer(lambda: table.data_inputs("c")) == answer(lambda: table["c"].data_inputs)
+
+
+STRINGS, STRINGS_CRC = builder.string_payload([b"ab", b"c"])
+
+
+def _with_strings(directory: Path, count: int, *, crc: int) -> str:
+    """Strings that lie over each other, and a vector behind them in the index."""
+    bundle = builder.Bundle()
+    bundle.put(STRINGS)
+    entry = builder.Entry(builder.STRING, (2,), size=len(STRINGS), crc=crc)
+    for number in range(count):
+        bundle.entries[b"s%05d" % number] = entry
+    bundle.add("w", np.arange(4, dtype=np.float32))
+    return bundle.write(directory / "m")
+
+
+@pytest.mark.parametrize("crc", [STRINGS_CRC, 7])
+def test_entries_that_are_told_one_by_one_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crc: int
+) -> None:
+    prefix = _with_strings(tmp_path, 400, crc=crc)
+    checked = counted(monkeypatch, case, "check_payload")
+    limits = ckptparse.Limits(single_entries=20)
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    report = ckptparse.verify(prefix, limits=limits)
+    told = [problem.message for problem in report.problems if problem.code == "limit.reached"]
+    assert len(told) == 1
+    assert "Limits.single_entries allows 20" in told[0]
+    # Twice: `verify` looks at what `recover` would give.
+    assert len(checked.given) <= 2 * (20 + size // 1024)
+    assert report.tensors["w"].status == "verified"
+    assert len(report.tensors) == 20 + size // 1024 + 1
+    assert not report.complete
+    recovery = ckptparse.recover(prefix, limits=limits)
+    assert recovery["w"].read().tolist() == [0, 1, 2, 3]
+
+
+def test_entries_of_a_damaged_block_are_bounded_too(tmp_path: Path) -> None:
+    bundle = builder.Bundle()
+    for number in range(400):
+        bundle.add(f"w{number:05}", np.float32(number))
+    prefix = bundle.write(tmp_path / "m")
+    index = tmp_path / "m.index"
+    index.write_bytes(bundle.table().replace(3000, bytes(200)))
+    usual = ckptparse.verify(prefix)
+    assert not [one for one in usual.problems if one.code == "limit.reached"]
+    bounded = ckptparse.verify(prefix, limits=ckptparse.Limits(single_entries=20))
+    assert [one for one in bounded.problems if one.code == "limit.reached"]
+    assert 0 < len(bounded.tensors) < 50 < len(usual.tensors)
+
+
+def test_a_key_that_occurs_twice_does_not_lift_the_bound(tmp_path: Path) -> None:
+    table = builder.table(
+        [
+            (b"", builder.Header().to_bytes(1)),
+            *((b"w", builder.Entry(size=4).to_bytes()) for _ in range(400)),
+        ]
+    )
+    (tmp_path / "m.index").write_bytes(table.data)
+    (tmp_path / "m.data-00000-of-00001").write_bytes(bytes(4))
+    report = ckptparse.verify(tmp_path / "m", limits=ckptparse.Limits(single_entries=20))
+    assert [one for one in report.problems if one.code == "limit.reached"]
+
+
+def test_a_sound_checkpoint_does_not_meet_the_bound_of_single_entries(tmp_path: Path) -> None:
+    bundle = builder.Bundle()
+    for number in range(50):
+        bundle.add(f"s{number}", [b"ab", b"c"])
+    limits = ckptparse.Limits(single_entries=0)
+    assert ckptparse.verify(bundle.write(tmp_path / "m"), limits=limits).problems == ()
+
+
+def test_the_leftovers_of_a_save_are_looked_through_once_for_each_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = builder.Bundle()
+    for number in range(200):
+        bundle.add_strings(f"s{number}", [b"ab"], (1,), crc=7)
+    prefix = bundle.write(tmp_path / "m")
+    asked = counted(monkeypatch, index_view, "shard_path")
+    ckptparse.verify(prefix)
+    assert len(asked.given) < 20
+
+
+def _image_of(directory: Path, count: int, *, shards: int = 1) -> Path:
+    image = b""
+    for number in range(count):
+        bundle = builder.Bundle(header=builder.Header(shards))
+        bundle.add(f"w{number}", np.full(8, number, np.float32))
+        image += bundle.index() + bytes(bundle.shards[0])
+    (directory / "disk.img").write_bytes(image)
+    return directory / "disk.img"
+
+
+def test_of_more_tables_than_fit_into_an_image_the_first_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _image_of(tmp_path, 40)
+    whole = ckptparse.scan(path)
+    assert (len(whole), whole.skipped) == (40, 0)
+    assert "not looked at" not in str(whole)
+    monkeypatch.setattr(scan, "_FEW_INDEXES", 10)
+    examined = counted(monkeypatch, scan, "open_case")
+    found = ckptparse.scan(path)
+    assert len(found) == len(examined.given) == 10
+    assert found.skipped == found.to_dict()["skipped"] == 30
+    assert "30 or more other tables were not looked at" in str(found)
+    monkeypatch.setattr(scan, "_FEW_TABLES", 5)
+    looked = counted(monkeypatch, tables, "_kind_of")
+    found = ckptparse.scan(path)
+    assert (len(found), found.skipped) == (5, 1)
+    assert len(looked.given) == 6
+
+
+def test_indexes_in_an_image_that_state_a_million_data_files_are_not_put_together(
+    tmp_path: Path,
+) -> None:
+    found = ckptparse.scan(_image_of(tmp_path, 3, shards=1_000_000))
+    assert (len(found), found.skipped) == (0, 3)
+    assert len(ckptparse.scan(_image_of(tmp_path, 3, shards=1_000))) == 3

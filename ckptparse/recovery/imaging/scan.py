@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ckptparse.crc.inversion import derive_integer, integer_is_proved, is_counter
@@ -51,6 +52,13 @@ _STEP = 1 << 28
 """Bytes of an image between two writes of the state: an interrupted scan loses a second or two."""
 _SPARE = 1 << 16
 """Bytes of tables that are looked at beyond those of the image."""
+_FEW_TABLES, _TABLE_BYTES = 1024, 1 << 13
+"""Footers of an image that are looked at, and one more for each so many bytes: 0.3 ms each."""
+_FEW_INDEXES, _INDEX_BYTES = 256, 1 << 14
+"""Indexes of it that are read, likewise: a millisecond or two each. On a disk an index and its data
+take a block each, and most checkpoints take more."""
+_FEW_SHARDS, _SHARD_BYTES = 1 << 16, 1 << 10
+"""Data files that all of these may state, likewise: an index states a million in a few bytes."""
 _LISTED_BYTES = 2000
 """What a tensor takes that an index in the image lists, measured: 1.7 kB."""
 _BLOCK = 4096
@@ -143,12 +151,16 @@ class Scan:
         size: In bytes.
         block: The size of its blocks.
         checkpoints: Those found, the most complete first; of equally complete ones the newest.
+        skipped: How many tables were not looked at, at least, since an image of that size holds
+            fewer: 1,024 tables and one for each 8 KiB of it, 256 indexes and one for each 16 KiB,
+            65,536 data files and one for each KiB.
     """
 
     path: str
     size: int
     block: int
     checkpoints: tuple[ScannedCheckpoint, ...]
+    skipped: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON holds them."""
@@ -157,6 +169,7 @@ class Scan:
             "size": self.size,
             "block": self.block,
             "checkpoints": [one.to_dict() for one in self.checkpoints],
+            "skipped": self.skipped,
         }
 
     def __len__(self) -> int:
@@ -171,8 +184,12 @@ class Scan:
     def __str__(self) -> str:
         lines = [f"{self.path}: {size_text(self.size)} in blocks of {self.block} bytes"]
         lines += [f"  {one}" for one in self.checkpoints]
-        none = "  no index of a checkpoint was found"
-        return "\n".join(lines if self.checkpoints else [*lines, none])
+        if not self.checkpoints:
+            lines.append("  no index of a checkpoint was found")
+        if self.skipped:
+            what = "too many for an image of this size"
+            lines.append(f"  {self.skipped:,} or more other tables were not looked at: {what}")
+        return "\n".join(lines)
 
 
 def open_image(storage: Storage, path: str) -> Source:
@@ -276,6 +293,7 @@ class _Scanner:
         self.state = self._load()
         self.total = 2 * self.image.size
         self.done = 0
+        self.skipped = 0
 
     def run(self) -> Scan:
         self._find_tables()
@@ -297,18 +315,27 @@ class _Scanner:
             checkpoints.append(self._make(len(checkpoints), table, view, joined, stated))
         checkpoints.sort(key=lambda one: (-one.share, -(one.step or 0), one.offset))
         self._watch(self.total - self.done)
-        return Scan(self.path, self.image.size, self.block, tuple(checkpoints))
+        size, block = self.image.size, self.block
+        return Scan(self.path, size, block, tuple(checkpoints), self.skipped)
 
     def _find_tables(self) -> None:
         state = self.state
         self._watch(state.searched)
+        most = _FEW_TABLES + self.image.size // _TABLE_BYTES
         while state.searched < self.image.size:
             stop = min(self.image.size, state.searched + _STEP)
             limits = self.context.limits
-            state.tables += iter_tables(self.image, state.searched, stop, limits=limits)
+            found = iter_tables(self.image, state.searched, stop, limits=limits)
+            state.tables += islice(found, max(0, most + 1 - len(state.tables)))
+            if len(state.tables) > most:
+                stop = self.image.size
             self._watch(stop - state.searched)
             state.searched = stop
             self._save()
+        if len(state.tables) > most:
+            # Nobody looked how many there are.
+            self.skipped += 1
+            del state.tables[most:]
 
     def _iter_listed(
         self,
@@ -317,6 +344,8 @@ class _Scanner:
         seen: set[bytes] = set()
         budget = Budget(self.context.limits, self.image.size)
         left = _SPARE + self.image.size
+        indexes = _FEW_INDEXES + self.image.size // _INDEX_BYTES
+        shards = _FEW_SHARDS + self.image.size // _SHARD_BYTES
         for table in self.state.tables:
             source = table.source(self.image)
             # Two tables with the same last block are copies of one.
@@ -324,6 +353,10 @@ class _Scanner:
             if tail in seen:
                 continue
             seen.add(tail)
+            indexes -= 1
+            if indexes < 0:
+                self.skipped += 1
+                continue
             if table.kind == "v1":
                 yield table, None, []
                 continue
@@ -336,6 +369,10 @@ class _Scanner:
             case.files.close()
             view = case.main
             if view is not None and view.tensors:
+                shards -= view.num_shards
+                if shards < 0:
+                    self.skipped += 1
+                    continue
                 budget.take(_LISTED_BYTES * len(view.tensors))
                 yield table, view, _data_files(view)
 
