@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import overload
 
 import numpy as np
@@ -45,6 +46,7 @@ from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import is_data_file, may_be_data_file, split_data_path
 from ckptparse.files.storage import FileStat
+from ckptparse.identification import Indexes
 from ckptparse.problems import Cause, Problem, Status
 
 __all__ = ["Diagnosis", "diagnose"]
@@ -143,8 +145,9 @@ def diagnose(case: Case, *, deep: bool, siblings: bool = True) -> Diagnosis:
     problems: list[Problem] = []
     owners: set[str] = set()
     twins = Twins(case)
+    beside = _Beside(case)
     for group in _groups(case):
-        _Examination(case, group, twins, deep=deep, siblings=siblings).run()
+        _Examination(case, group, twins, beside, deep=deep, siblings=siblings).run()
         places[group.file] = group.places
         problems.extend(group.problems)
         owners |= group.owners
@@ -204,11 +207,48 @@ class _ByOffset(Sequence[Payload]):
         return numbers[numbers < held].tolist(), self._rows[numbers[numbers >= held] - held]
 
 
+class _Beside:
+    """What lies beside the data files of a checkpoint, read once for all of them."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._anothers: dict[str, bool] = {}
+        self.indexes: Indexes = {}
+
+    @cached_property
+    def files(self) -> dict[str, FileStat]:
+        """The files of the directory."""
+        storage, directory = self._case.context.storage, self._case.survey.directory
+        listed = storage.list(directory).items()
+        return {storage.join(directory, name): stat for name, stat in listed if stat.kind == "file"}
+
+    @cached_property
+    def data_files(self) -> frozenset[str]:
+        """Those whose names are such as data files have."""
+        split = self._case.context.storage.split
+        return frozenset(path for path in self.files if may_be_data_file(split(path)[1]))
+
+    def is_anothers(self, path: str) -> bool:
+        """Tell whether a data file has an index of its own beside it, not this checkpoint's."""
+        known = self._anothers.get(path)
+        if known is None:
+            prefix, context = self._case.survey.prefix, self._case.context
+            known = self._anothers[path] = is_anothers(path, prefix, context)
+        return known
+
+
 class _Examination:
     """The examination of one data file."""
 
     def __init__(
-        self, case: Case, group: _Group, twins: Twins, *, deep: bool, siblings: bool
+        self,
+        case: Case,
+        group: _Group,
+        twins: Twins,
+        beside: _Beside,
+        *,
+        deep: bool,
+        siblings: bool,
     ) -> None:
         self.case = case
         self.files: DataFiles = case.files
@@ -217,6 +257,7 @@ class _Examination:
         self.siblings = siblings
         self.size = case.files.size(group.file)
         self.twins = twins
+        self.beside = beside
         self.failed = case.failed
         self.held_by: dict[Place, Mask] = {}
         """Which of the group's rows lie in a place."""
@@ -243,7 +284,9 @@ class _Examination:
 
     def _check_foreign(self) -> None:
         identity = (
-            identity_of(self.group.file.path, self.case.context) if self.size is not None else None
+            identity_of(self.group.file.path, self.case.context, self.beside.indexes)
+            if self.size is not None
+            else None
         )
         if identity is None or identity.kind not in _FOREIGN:
             return
@@ -277,7 +320,7 @@ class _Examination:
             place = Place(DataFile(path), 0, Cause.SWAPPED, method, NO_CHANCE)
             hits = sum(place.holds(self.files, payload) for payload in samples)
             few = hits < _SURE or 2 * hits <= len(samples)
-            if hits and few and self._is_anothers(path):
+            if hits and few and self.beside.is_anothers(path):
                 equal = replace(place, cause=None, method="a sibling's bytes")
                 self.group.places.append(equal)
             elif hits:
@@ -287,10 +330,6 @@ class _Examination:
 
     def _name(self, path: str) -> str:
         return self.case.context.storage.split(path)[1]
-
-    def _is_anothers(self, path: str) -> bool:
-        """Tell whether a data file has an index of its own beside it, not this checkpoint's."""
-        return is_anothers(path, self.case.survey.prefix, self.case.context)
 
     def _report_elsewhere(self, path: str) -> None:
         name = self._name(path)
@@ -306,28 +345,30 @@ class _Examination:
             )
 
     def _other_files(self) -> list[str]:
-        storage, survey = self.case.context.storage, self.case.survey
-        listed = storage.list(survey.directory)
+        beside = self.beside
         found = [
-            storage.join(survey.directory, name)
-            for name, stat in listed.items()
-            if stat.kind == "file" and (may_be_data_file(name) or self._may_hold_all(stat))
+            path
+            for path, stat in beside.files.items()
+            if path in beside.data_files or self._may_hold_all(stat)
         ]
-        found += [path for path in survey.leftovers if is_data_file(path)]
+        found += [path for path in self.case.survey.leftovers if is_data_file(path)]
         paths = [path for path in dict.fromkeys(found) if path != self.group.file.path]
         if not self.siblings:
-            paths = [path for path in paths if not self._is_anothers(path)]
+            paths = [path for path in paths if not beside.is_anothers(path)]
         # Files of this checkpoint first: equal bytes in another one do not mean mixed saves.
-        return sorted(paths, key=self._is_anothers)[:_MOST_FILES]
+        return sorted(paths, key=beside.is_anothers)[:_MOST_FILES]
 
     def _may_hold_all(self, stat: FileStat) -> bool:
         """Tell whether a file, whatever its name, is large enough to be the missing one."""
         if self.size is not None:
             return False
+        return stat.size >= self._end
+
+    @cached_property
+    def _end(self) -> int:
+        """Where the last of the payloads ends."""
         end = max((one.end for _, one in self.group.parts), default=0)
-        if self.failed is not None:
-            end = max(end, self.failed.end_of(self.group.file.path))
-        return stat.size >= end
+        return end if self.failed is None else max(end, self.failed.end_of(self.group.file.path))
 
     def _samples(self) -> list[Payload]:
         """Return a few payloads that are neither small nor constant: others may equal those."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ckptparse.errors import CheckpointError, PermissionDeniedError
 from ckptparse.files.context import Context
-from ckptparse.identification import Identity, identify_file
+from ckptparse.identification import Identity, Indexes, identify_file
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import choose_leniently
 from ckptparse.inventory.parts import survey_candidate
@@ -25,14 +25,14 @@ def survey_path(path: str, context: Context) -> Survey:
     return survey_candidate(choose_leniently(path, folders).candidate, folders)
 
 
-def identity_of(path: str, context: Context) -> Identity | None:
-    """Identify a file; None if it cannot be read.
+def identity_of(path: str, context: Context, indexes: Indexes | None = None) -> Identity | None:
+    """Identify a file; None if it cannot be read. Many data files share what is read of indexes.
 
     Raises:
         PermissionDeniedError: It may not be read.
     """
     try:
-        return identify_file(path, context)
+        return identify_file(path, context, indexes)
     except PermissionDeniedError:
         raise
     except CheckpointError:

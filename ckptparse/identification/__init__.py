@@ -12,20 +12,24 @@ from ckptparse.files.context import Context
 from ckptparse.identification.archive import find_archive
 from ckptparse.identification.identity import KINDS, Finding, Identity
 from ckptparse.identification.magic import find_magic
-from ckptparse.identification.sample import Sample
+from ckptparse.identification.sample import Indexes, Sample
 from ckptparse.identification.stand_ins import find_stand_in
 from ckptparse.identification.tables import find_cut_table, find_shard, find_table
 from ckptparse.identification.text import find_foreign_text, find_known_text
 from ckptparse.identification.wire import find_message, find_named_message
 
-__all__ = ["KINDS", "Identity", "identify_file"]
+__all__ = ["KINDS", "Identity", "Indexes", "identify_file"]
 
 _MOST_ZEROS = 1 << 28
 """Bytes of a file of zeros that are read to be sure; of a larger one, the start and the end."""
 
 
-def identify_file(path: str, context: Context) -> Identity:
+def identify_file(path: str, context: Context, indexes: Indexes | None = None) -> Identity:
     """Tell what a file is.
+
+    Args:
+        path, context: The file.
+        indexes: What was read of indexes, if many data files of one are identified.
 
     Raises:
         CheckpointNotFoundError: It is not there.
@@ -37,7 +41,7 @@ def identify_file(path: str, context: Context) -> Identity:
         return Identity.of(Finding("unknown", {"what": "not a regular file"}), path)
     source = context.storage.open(path)
     try:
-        return Identity.of(_find(Sample(source, context)), path)
+        return Identity.of(_find(Sample(source, context, indexes)), path)
     finally:
         source.close()
 

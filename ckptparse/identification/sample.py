@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 
-__all__ = ["WINDOW", "Sample"]
+if TYPE_CHECKING:
+    from ckptparse.bundle.entry import BundleEntry
 
+__all__ = ["WINDOW", "Indexes", "Sample"]
+
+Indexes = dict[str, "tuple[int, dict[int, list[BundleEntry]]] | None"]
+"""Of indexes by path: how many shards each states, and its first entries by shard; None if it is
+none."""
 WINDOW = 1 << 16
 """Bytes of the head and of the tail, and of one read in between."""
 
@@ -25,11 +32,13 @@ class Sample:
         tail: Its last bytes, at most `WINDOW`.
         context: Where files beside it lie, and bounds on what is read and unpacked.
         limits: Those bounds.
+        indexes: What was read of indexes beside it, by path.
     """
 
-    def __init__(self, source: Source, context: Context) -> None:
+    def __init__(self, source: Source, context: Context, indexes: Indexes | None = None) -> None:
         self.source = source
         self.context = context
+        self.indexes: Indexes = {} if indexes is None else indexes
         self.limits = context.limits
         self.path = source.path
         self.name = context.storage.split(source.path)[1]

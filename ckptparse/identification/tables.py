@@ -94,13 +94,16 @@ def find_shard(sample: Sample) -> Finding | None:
         return None
     prefix, shard_id, num_shards = parts
     detail: dict[str, object] = {"prefix": prefix, "shard": shard_id, "num_shards": num_shards}
-    index = _open_index(f"{prefix}{INDEX_SUFFIX}", sample.context)
+    path = f"{prefix}{INDEX_SUFFIX}"
+    if path not in sample.indexes:
+        sample.indexes[path] = _open_index(path, sample.context)
+    index = sample.indexes[path]
     if index is None:
         return Finding("v2-shard", detail | {"index": "missing or unreadable"})
     found_shards, entries = index
     if found_shards != num_shards:
         return Finding("v2-shard", detail | {"index": f"of {found_shards} shards"})
-    mine = [entry for entry in entries if entry.shard_id == shard_id and not entry.slices]
+    mine = entries.get(shard_id, [])
     if _should_not_be_zeros(sample, mine):
         return None
     missing = max((entry.offset + entry.size for entry in mine), default=0) - sample.size
@@ -157,17 +160,21 @@ def _describe_index(value: bytes) -> dict[str, object]:
     return {"num_shards": header.num_shards}
 
 
-def _open_index(path: str, context: Context) -> tuple[int, list[BundleEntry]] | None:
-    """Read how many shards an index names, and its first entries; None if it is no index."""
+def _open_index(path: str, context: Context) -> tuple[int, dict[int, list[BundleEntry]]] | None:
+    """Read how many shards an index names, and its first entries; None if it is no index.
+
+    Entries are listed by shard, without those of tensors in slices.
+    """
     limits = context.limits
+    entries: dict[int, list[BundleEntry]] = {}
     try:
         with closing(context.storage.open(path)) as source:
             items = Table.open(source, limits=limits).items()
             header = decode_header(next(items, (b"", b""))[1], limits=limits)
-            entries = [
-                decode_entry(value, num_shards=header.num_shards, limits=limits)
-                for _, value in islice(items, _MOST_ENTRIES)
-            ]
+            for _, value in islice(items, _MOST_ENTRIES):
+                entry = decode_entry(value, num_shards=header.num_shards, limits=limits)
+                if not entry.slices:
+                    entries.setdefault(entry.shard_id, []).append(entry)
     except CheckpointError:
         return None
     return header.num_shards, entries

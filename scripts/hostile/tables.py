@@ -217,6 +217,15 @@ def shard_files(directory: Path, size: int) -> Path:
     return write(directory, entries, count=count, data=dict.fromkeys(range(count), b"12345678"))
 
 
+def bad_shard_files(directory: Path, size: int) -> Path:
+    """Write small data files that are all damaged: each may be any other one."""
+    made = b.Bundle()
+    for number in range(max(2, size >> 10)):
+        made.add(f"w{number:06}", np.arange(16, dtype=np.float32) + number, shard=number)
+        made.change(f"w{number:06}", crc=WRONG)
+    return Path(made.write(directory / "m"))
+
+
 def shared_names(directory: Path, size: int) -> Path:
     """Names of 1,000 bytes that differ in the last ones: an index of few bytes for each."""
     head = b"a" * 1000
@@ -291,6 +300,7 @@ KINDS = {
     "slices over each other": slices_over_each_other,
     "shards without end": shards_without_end,
     "shard files": shard_files,
+    "bad shard files": bad_shard_files,
     "shared names": shared_names,
     "long names": long_names,
     "deep names": deep_names,

@@ -15,11 +15,12 @@ import v1_builder
 import ckptparse
 from ckptparse import tensor_proto
 from ckptparse.annotation import messages
-from ckptparse.examination import case, index_view
+from ckptparse.examination import case, diagnose, index_view
 from ckptparse.graph import attributes, flow, savers
 from ckptparse.graph import graph as graph_module
 from ckptparse.graph.graph import Graph
 from ckptparse.graph.nodes import NodeTable
+from ckptparse.identification import tables as identification_tables
 from ckptparse.recovery.imaging import scan, tables
 from ckptparse.rendering.page import uses
 from ckptparse.rendering.page.subject import Subject
@@ -486,3 +487,24 @@ def test_indexes_in_an_image_that_state_a_million_data_files_are_not_put_togethe
     found = ckptparse.scan(_image_of(tmp_path, 3, shards=1_000_000))
     assert (len(found), found.skipped) == (0, 3)
     assert len(ckptparse.scan(_image_of(tmp_path, 3, shards=1_000))) == 3
+
+
+def _in_shards(directory: Path, count: int) -> str:
+    bundle = builder.Bundle()
+    for number in range(count):
+        bundle.add(f"w{number:03}", np.arange(16, dtype=np.float32) + number, shard=number)
+        bundle.change(f"w{number:03}", crc=7)
+    return bundle.write(directory / "m")
+
+
+def test_the_index_is_read_once_to_tell_what_all_its_data_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = _in_shards(tmp_path, 30)
+    read = counted(monkeypatch, identification_tables, "decode_entry")
+    stated = counted(monkeypatch, diagnose, "is_anothers")
+    report = ckptparse.verify(prefix)
+    assert len([one for one in report.problems if one.code == "tensor.checksum"]) == 30
+    # Twice: `verify` looks at what `recover` would give.
+    assert 0 < len(read.given) <= 2 * 30
+    assert 0 < len(stated.given) <= 2 * 30
