@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -143,6 +144,13 @@ class CheckedTensor:
         return TensorReport(self.outcome(), self.name, dtype, self.shape)
 
 
+class _ByFile(NamedTuple):
+    """Parts by data file, and what they were made of: if that changed, they are made anew."""
+
+    state: tuple[int, int, int]
+    parts: dict[DataFile, list[tuple[PartName, Part]]]
+
+
 @dataclass(slots=True)
 class Case:
     """A checkpoint under examination.
@@ -172,6 +180,7 @@ class Case:
     orphans: list[tuple[str, TensorSlice, Part]] = field(default_factory=list)
     rivals: dict[str, list[CheckedTensor]] = field(default_factory=dict)
     unfinished: bool = False
+    _by_file: _ByFile | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def context(self) -> Context:
@@ -197,6 +206,18 @@ class Case:
         names = (name for name in self.tensors if self.tensors.row(name) not in bad)
         return self._iter_parts(self.tensors[name] for name in names)
 
+    def held_in(self, file: DataFile) -> Sequence[tuple[PartName, Part]]:
+        """Return those of `held_parts` that belong into a data file."""
+        held = self.tensors.held
+        state = id(held), len(held), len(self.orphans)
+        if self._by_file is None or self._by_file.state != state:
+            found: dict[DataFile, list[tuple[PartName, Part]]] = {}
+            for name, part in self.held_parts():
+                if part.payload is not None:
+                    found.setdefault(part.payload.file, []).append((name, part))
+            self._by_file = _ByFile(state, found)
+        return self._by_file.parts.get(file, ())
+
     def held_parts(self) -> Iterator[tuple[PartName, Part]]:
         """Iterate over the same, but for the tensors of `sound` and of `failed`."""
         return self._iter_parts(self.tensors.held.values())
@@ -210,9 +231,7 @@ class Case:
 
     def parts_of(self, file: DataFile) -> Iterator[tuple[PartName, Part]]:
         """Iterate over the parts that belong into a data file, in no order."""
-        for called, part in self.held_parts():
-            if part.payload is not None and part.payload.file == file:
-                yield called, part
+        yield from self.held_in(file)
         if self.sound is not None and file.undo is None:
             for row in self.sound.rows_of(file.path).tolist():
                 name = self.sound.name_of(row)
@@ -227,21 +246,21 @@ class Case:
                 name = self.failed.names[number]
                 yield PartName(name), self.tensors[name].parts[0]
 
-    def _checked_in(self, file: DataFile) -> Iterator[Payload]:
-        """Iterate over the payloads of a data file that have a checksum, but for sound ones."""
-        for _, part in self.held_parts():
+    def checked_in(self, file: DataFile) -> Iterator[tuple[Part, Payload]]:
+        """Iterate over the parts of a data file that have a checksum, but for those of rows."""
+        for _, part in self.held_in(file):
             payload = part.payload
-            if payload is not None and payload.file == file and payload.crc32c is not None:
-                yield payload
+            if payload is not None and payload.crc32c is not None:
+                yield part, payload
 
     def end_of(self, file: DataFile) -> int:
         """Return where the last payload of a data file ends that has a checksum."""
-        end = max((one.end for one in self._checked_in(file)), default=0)
+        end = max((one.end for _, one in self.checked_in(file)), default=0)
         return max([end, *(rows.end_of(file.path) for rows in self._rows_of(file))])
 
     def size_of(self, file: DataFile) -> int:
         """Return how many bytes all payloads of a data file have that have a checksum."""
-        size = sum(one.size for one in self._checked_in(file))
+        size = sum(one.size for _, one in self.checked_in(file))
         return size + sum(rows.size_of(file.path) for rows in self._rows_of(file))
 
     def _rows_of(self, file: DataFile) -> list[SoundRows | FailedRows]:
@@ -259,6 +278,7 @@ class Case:
     def replace_tensors(self, tensors: Mapping[str, CheckedTensor]) -> None:
         """Take other tensors in place of those of the same names, or beside them."""
         self.tensors.update(tensors)
+        self._by_file = None
         if self.failed is not None and not tensors.keys().isdisjoint(self.failed.names):
             left = np.array([name not in tensors for name in self.failed.names], np.bool_)
             self.failed = self.failed.take(left)

@@ -620,10 +620,10 @@ class _Examination:
         Of more than `most` it is not said how many.
         """
         file = self.group.file
-        held = [part for _, part in self.case.held_parts() if part.payload is not None]
+        held = [part for _, part in self.case.held_in(file)]
         # What has holes fails anyway, and says nothing of the rest.
         holed = {part.payload for part in held if part.check.cause is Cause.ZEROS}
-        there = [part.payload for part in held if part.payload and part.payload.file == file]
+        there = [part.payload for part in held if part.payload is not None]
         end = max((payload.end for payload in there), default=0)
         changing = sum(is_telling(payload) for payload in there if payload not in holed)
         sound, failed = self.case.sound, self.failed

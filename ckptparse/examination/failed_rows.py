@@ -198,7 +198,7 @@ class FailedRows:
         """Of which of them all bytes are there and nothing tells what happened, or only zeros."""
         return self.wrong & self.has_cause(Cause.UNKNOWN, Cause.ZEROS)
 
-    @property
+    @cached_property
     def present(self) -> Mask:
         """Which of them have elements before the end of their data file."""
         widths = {kind: item_size(kind) or 1 for kind in distinct(self.data_types)}
@@ -207,23 +207,24 @@ class FailedRows:
             found |= (self.data_types == kind) & (self.available >= width)
         return found
 
-    @property
-    def states(self) -> npt.NDArray[np.int8]:
-        """The status of each, as its place in `STATES`."""
-        found = _STATE_OF_KIND[self.kinds]
-        found[(self.kinds == _CUT) & self.present] = STATES.index(Status.PARTIAL)
+    def states_of(self, numbers: IntColumn) -> npt.NDArray[np.int8]:
+        """Return the status of each of some of them, as its place in `STATES`."""
+        kinds = self.kinds[numbers]
+        found = _STATE_OF_KIND[kinds]
+        found[(kinds == _CUT) & self.present[numbers]] = STATES.index(Status.PARTIAL)
         return found
 
     def statuses(self) -> Counter[Status]:
         """Count how many have each status."""
-        counts = np.bincount(self.states, minlength=len(STATES)).tolist()
+        states = self.states_of(np.arange(len(self)))
+        counts = np.bincount(states, minlength=len(STATES)).tolist()
         return Counter(
             {state: number for state, number in zip(STATES, counts, strict=True) if number}
         )
 
     def codes_of(self, numbers: IntColumn, code: Code) -> list[str]:
         """Return the code of the problem of each of some of them, that have failed."""
-        columns = self.kinds[numbers], self.causes[numbers], self.states[numbers]
+        columns = self.kinds[numbers], self.causes[numbers], self.states_of(numbers)
         known: dict[tuple[int, int, int], str] = {}
         for key in (found := list(zip(*(column.tolist() for column in columns), strict=True))):
             if key not in known:

@@ -280,7 +280,7 @@ def _stored_rows(failed: FailedRows, path: str, order: _Order) -> SpanColumns:
         failed.starts[numbers],
         failed.sizes[numbers],
         numbers=order.rows[numbers],
-        statuses=(STATES, failed.states[numbers]),
+        statuses=(STATES, failed.states_of(numbers)),
         zeros=failed.zeros[numbers],
         holes=lambda place: failed.holes(int(numbers[place])),
     )

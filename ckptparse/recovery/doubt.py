@@ -9,11 +9,10 @@ zeros, or a constant.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
 
 import numpy as np
 
@@ -61,7 +60,12 @@ def find_doubted(case: Case, places: Mapping[DataFile, Sequence[Place]]) -> froz
         elif mine.small_looked_at < _MOST_LOOKED_AT:
             mine.count_small(_look_at_value(part, payload, places, case.files))
     _count_rows(case, places, votes)
-    doubted = {file for file, mine in votes.items() if mine.doubt and not _is_copy(case, file)}
+    whole_ones = _WholeOnes(case)
+    doubted = {
+        file
+        for file, mine in votes.items()
+        if mine.doubt and not any(fits(case.files, one.moved(file)) for one in whole_ones.few(file))
+    }
     if doubted:
         # All files have one index: nothing shows that it is about one in which no tensor is whole.
         doubted |= _unshown(case)
@@ -120,19 +124,35 @@ def _own(places: Mapping[DataFile, Sequence[Place]], file: DataFile) -> list[Pla
     return [place for place in places.get(file, ()) if place.file.path == file.path]
 
 
-def _is_copy(case: Case, file: DataFile) -> bool:
-    """Tell whether a file was written over with another data file of the same save."""
-    others = (
-        part.payload
-        for _, part in case.whole_parts()
-        if part.payload is not None
-        and part.payload.file != file
-        and part.check.status is Status.VERIFIED
-        and is_telling(part.payload)
-    )
-    if not case.payload_files() - {file}:
-        return False
-    return any(fits(case.files, one.moved(file)) for one in islice(others, _FEW))
+class _WholeOnes:
+    """Whole tensors of a checkpoint, by which a data file is known that another was written over.
+
+    They are looked for once, and no further than any data file needs.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self._files = case.payload_files()
+        self._seen: list[Payload] = []
+        self._counts: Counter[DataFile] = Counter()
+        self._rest = (
+            part.payload
+            for _, part in case.whole_parts()
+            if part.payload is not None
+            and part.check.status is Status.VERIFIED
+            and is_telling(part.payload)
+        )
+
+    def few(self, file: DataFile) -> list[Payload]:
+        """Return the first few that belong into other files."""
+        if not self._files - {file}:
+            return []
+        found = [one for one in self._seen if one.file != file][:_FEW]
+        while len(found) < _FEW and (one := next(self._rest, None)) is not None:
+            self._counts[one.file] += 1
+            if self._counts[one.file] <= _FEW:
+                self._seen.append(one)
+                found += [] if one.file == file else [one]
+        return found
 
 
 class _Value(Enum):

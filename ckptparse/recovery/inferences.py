@@ -46,7 +46,7 @@ from ckptparse.recovery.mended import (
     whole_of,
 )
 from ckptparse.recovery.recipe import Patch, Recipe, read_payload
-from ckptparse.recovery.string_flips import find_string_bit
+from ckptparse.recovery.string_flips import LengthBytes, find_string_bit
 from ckptparse.text import chance_text
 
 __all__ = ["INTEGERS", "Inferrer"]
@@ -91,6 +91,7 @@ class Inferrer:
         """
         self._doubted = doubted
         self._integers = integers
+        self._lengths = LengthBytes()
         self._files = files
         self._expectations = expectations
         self._damaged = damaged
@@ -285,7 +286,7 @@ class Inferrer:
         if check.status is not Status.CORRUPT or check.cause in _NOT_SMALL:
             return None
         data = bytes(self._files.read(payload.file, payload.offset, payload.size))
-        found = find_string_bit(data, payload)
+        found = find_string_bit(data, payload, self._lengths)
         if found is None:
             return None
         change, chance = found

@@ -121,9 +121,9 @@ class Seams:
             yield from map(_Whole, starts.tolist(), stops.tolist())
         if file.undo is None:
             yield from self._iter_failed(file, shifts)
-        for _, part in self._case.held_parts():
+        for _, part in self._case.held_in(file):
             payload = part.payload
-            if payload is None or payload.file != file or not payload.size:
+            if payload is None or not payload.size:
                 continue
             if part.check.status is Status.VERIFIED:
                 yield _Whole(payload.offset, payload.end)

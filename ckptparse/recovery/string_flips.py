@@ -9,6 +9,7 @@ the strings (docs/format.md, section 2.4).
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.strings import decode_strings
@@ -20,7 +21,7 @@ from ckptparse.examination.check import string_spans
 from ckptparse.examination.outcome import Span
 from ckptparse.examination.payload import Payload
 
-__all__ = ["find_string_bit"]
+__all__ = ["LengthBytes", "find_string_bit"]
 
 _MOST_LENGTHS = 1024
 """Strings at most, if their lengths are tried bit by bit: each try decodes all lengths."""
@@ -30,13 +31,29 @@ _LONGEST_VARINT = 10
 """Bytes of the longest varint: 64 bits in groups of 7 (section 1.3)."""
 
 
-def find_string_bit(data: bytes, payload: Payload) -> tuple[Change, float] | None:
+@dataclass
+class LengthBytes:
+    """How many bytes of lengths may still be tried, of all tensors of a checkpoint together."""
+
+    left: int = _MOST_LENGTH_BYTES
+
+    def take(self, size: int) -> bool:
+        """Count some; tell whether they may be tried."""
+        self.left -= size
+        return self.left >= 0
+
+
+def find_string_bit(
+    data: bytes, payload: Payload, lengths: LengthBytes | None = None
+) -> tuple[Change, float] | None:
     """Find the one bit whose flip explains the checksums, and the chance that this is wrong."""
     count = count_elements(payload.shape)
     spans = string_spans(data, count, big_endian=payload.big_endian)
     if spans is not None:
         return _in_strings(data, payload, spans)
-    return _in_lengths(data, payload, count) if count <= _MOST_LENGTHS else None
+    if count > _MOST_LENGTHS:
+        return None
+    return _in_lengths(data, payload, count, lengths or LengthBytes())
 
 
 def _in_strings(data: bytes, payload: Payload, spans: list[Span]) -> tuple[Change, float] | None:
@@ -54,10 +71,14 @@ def _in_strings(data: bytes, payload: Payload, spans: list[Span]) -> tuple[Chang
     return (own, chance_of_bit(len(covered))) if _is_sound(own.apply(data), payload) else None
 
 
-def _in_lengths(data: bytes, payload: Payload, count: int) -> tuple[Change, float] | None:
+def _in_lengths(
+    data: bytes, payload: Payload, count: int, lengths: LengthBytes
+) -> tuple[Change, float] | None:
     """Try every bit of the lengths and of their checksum."""
     head = data[: _LONGEST_VARINT * count + 4]
     reach = min(len(head), _MOST_LENGTH_BYTES)
+    if not lengths.take(reach):
+        return None
     for offset in range(reach):
         for bit in range(8):
             change = Change(offset, bytes([1 << bit]))

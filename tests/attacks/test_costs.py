@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import builder
@@ -21,6 +22,7 @@ from ckptparse.graph import graph as graph_module
 from ckptparse.graph.graph import Graph
 from ckptparse.graph.nodes import NodeTable
 from ckptparse.identification import tables as identification_tables
+from ckptparse.recovery import string_flips
 from ckptparse.recovery.imaging import scan, tables
 from ckptparse.rendering.page import uses
 from ckptparse.rendering.page.subject import Subject
@@ -38,6 +40,11 @@ class Counter:
     def __call__(self, *args: Any, **options: Any) -> Any:
         self.given.append(args[0] if args else None)
         return self.function(*args, **options)
+
+    @property
+    def as_method(self) -> Callable[..., Any]:
+        """Itself as a function, which a class binds."""
+        return lambda *args, **options: self(*args, **options)  # noqa: PLW0108
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> Counter:
@@ -508,3 +515,25 @@ def test_the_index_is_read_once_to_tell_what_all_its_data_files_are(
     # Twice: `verify` looks at what `recover` would give.
     assert 0 < len(read.given) <= 2 * 30
     assert 0 < len(stated.given) <= 2 * 30
+
+
+def test_the_lengths_of_all_string_tensors_share_what_may_be_tried_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = np.random.default_rng(0).integers(128, 256, 80).astype(np.uint8).tobytes()
+    payload: Any = SimpleNamespace(shape=(3,), big_endian=False, crc32c=1)
+    tried = counted(monkeypatch, string_flips, "string_spans")
+    lengths = string_flips.LengthBytes()
+    for _ in range(1000):
+        assert string_flips.find_string_bit(data, payload, lengths) is None
+    assert 4000 * 8 < len(tried.given) <= 4096 * 8 + 1000
+
+
+def test_the_parts_of_a_case_are_sorted_by_data_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = _in_shards(tmp_path, 60)
+    asked = counted(monkeypatch, case.CheckedTensor, "name_of")
+    monkeypatch.setattr(case.CheckedTensor, "name_of", asked.as_method)
+    ckptparse.recover(prefix)
+    assert 0 < len(asked.given) < 60 * 60

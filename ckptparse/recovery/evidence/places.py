@@ -195,14 +195,8 @@ def _payloads(case: Case, file: DataFile, *, lost: bool, places: Places) -> list
 
 def _held_payloads(case: Case, file: DataFile, *, lost: bool = True) -> list[Payload]:
     """Return the payloads of a file that are objects and have a checksum; of `lost` ones only."""
-    found = []
-    for _, part in case.held_parts():
-        payload = part.payload
-        if payload is None or payload.file != file or payload.crc32c is None:
-            continue
-        if not lost or _is_lost(part.check.status):
-            found.append(payload)
-    return found
+    held = case.checked_in(file)
+    return [payload for part, payload in held if not lost or _is_lost(part.check.status)]
 
 
 def _lost_rows(case: Case, file: DataFile, places: Places) -> IntColumn:
