@@ -292,3 +292,42 @@ def test_a_report_in_words_makes_the_lines_that_it_shows(
         assert f"… and {len(noted) - 50:,} more" in text
         assert len(asked) == 50
         asked.clear()
+
+
+def test_of_very_many_tensors_that_fail_the_first_have_a_problem_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = builder.Bundle()
+    for number in range(200):
+        made.add(f"w{number:04}", np.float32(number))
+        made.change(f"w{number:04}", crc=7)
+    prefix = made.write(tmp_path / "m")
+    limits = dataclasses.replace(DEFAULT_LIMITS, attempts=10)
+    before = ckptparse.verify(prefix, limits=limits)
+    monkeypatch.setattr(summary, "_MOST_TOLD", 50)
+    after = ckptparse.verify(prefix, limits=limits)
+    codes = [(one.code, one.where) for one in before.problems]
+    told = [(one.code, one.where) for one in after.problems]
+    assert len(codes) - len(told) == 139
+    assert told[-1] == ("tensor.checksum", prefix)
+    assert "140 more tensors failed" in after.problems[-1].message
+    assert dict(after.tensors) == dict(before.tensors)
+
+
+def test_of_very_many_gaps_and_overlaps_the_first_have_a_problem_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = builder.Bundle()
+    for number in range(20):
+        for name in (f"a{number:02}", f"b{number:02}"):
+            made.add(name, np.ones(4, np.float32), at=100 * number + 50)
+    prefix = made.write(tmp_path / "m")
+    whole = [one.code for one in ckptparse.verify(prefix).problems]
+    assert whole.count("shard.gap") == whole.count("shard.overlap") == 20
+    monkeypatch.setattr(summary, "_MOST_PLACES", 5)
+    found = ckptparse.verify(prefix).problems
+    gaps = [one.message for one in found if one.code == "shard.gap"]
+    overlaps = [one.message for one in found if one.code == "shard.overlap"]
+    assert len(gaps) == len(overlaps) == 6
+    assert gaps[-1] == "there are 15 more such places"
+    assert overlaps[-1] == "there are 15 more such places"

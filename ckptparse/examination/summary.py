@@ -46,6 +46,11 @@ _CODES = {
 MOST_SHARDS = 10_000
 """Data files that a report lists even if they are not there. A header may state a million of them
 (`Limits.shards`) and name one file; TensorFlow writes one for each device or host."""
+_MOST_TOLD = 10_000
+"""Rows that have failed of which each has a problem of its own: one problem counts the others.
+Every tensor's report says what is wrong with it."""
+_MOST_PLACES = 1000
+"""Gaps of a data file of which each has a problem, and overlaps: one problem counts the others."""
 _FEW = 5
 """Names that a message lists."""
 
@@ -331,17 +336,16 @@ def _iter_layout_problems(
         size: Of the file.
         used: Whether any tensor is in it, if only one without bytes.
     """
-    end = 0
-    shared: set[int] = set()
-    for one in stored:
-        if one.start > end:
-            message = f"no tensor uses the {one.start - end} bytes at offset {end}"
-            yield Problem.of("shard.gap", path, message)
-        if one.start < end and one.start not in shared:
-            shared.add(one.start)
-            message = f"two tensors use the bytes at offset {one.start}"
-            yield Problem.of("shard.overlap", path, message)
-        end = max(end, one.stop)
+    counts: Counter[str] = Counter()
+    for code, message in _iter_odd_places(stored):
+        counts[code] += 1
+        if counts[code] <= _MOST_PLACES:
+            yield Problem.of(code, path, message)
+    for code, number in counts.items():
+        if number > _MOST_PLACES:
+            message = f"there are {number - _MOST_PLACES:,} more such places"
+            yield Problem.of(code, path, message)
+    end = max((one.stop for one in stored), default=0)
     if end > size:
         message = f"the index expects {end} bytes, and the file has {size}"
         yield Problem.of("shard.truncated", path, message)
@@ -352,6 +356,19 @@ def _iter_layout_problems(
     if holes:
         message = f"{holes} bytes of damaged tensors are in runs of zeros"
         yield Problem.of("shard.zeros", path, message)
+
+
+def _iter_odd_places(stored: Sequence[Stored]) -> Iterator[tuple[str, str]]:
+    """Iterate over gaps and overlaps: the code of each, and what it is."""
+    end = 0
+    shared: set[int] = set()
+    for one in stored:
+        if one.start > end:
+            yield "shard.gap", f"no tensor uses the {one.start - end} bytes at offset {end}"
+        if one.start < end and one.start not in shared:
+            shared.add(one.start)
+            yield "shard.overlap", f"two tensors use the bytes at offset {one.start}"
+        end = max(end, one.stop)
 
 
 def _map_shard(stored: Sequence[Stored], size: int | None) -> Iterator[FileRange]:
@@ -420,18 +437,22 @@ def _iter_tensors_problems(case: Case) -> Iterator[Problem]:
         for checked in case.tensors.held.values():
             yield from _iter_tensor_problems(checked)
         return
-    told = _problems_of_rows(failed)
+    numbers = np.flatnonzero(~failed.good)
+    told = _problems_of_rows(failed, numbers[:_MOST_TOLD])
     for name in case.tensors.doubtful_names(failed.numbers):
         held = case.tensors.held.get(name)
         if held is not None:
             yield from _iter_tensor_problems(held)
         elif name in told:
             yield told[name]
+    if len(numbers) > len(told):
+        more = count(len(numbers) - len(told), "more tensor")
+        message = f"{more} failed; `tensors` of the report has what is wrong with each"
+        yield Problem.of("tensor.checksum", case.survey.prefix, message)
 
 
-def _problems_of_rows(failed: FailedRows) -> dict[str, Problem]:
-    """Return what is wrong with rows that have failed, by name."""
-    numbers = np.flatnonzero(~failed.good)
+def _problems_of_rows(failed: FailedRows, numbers: IntColumn) -> dict[str, Problem]:
+    """Return what is wrong with some rows that have failed, by name."""
     # A sentence that was found later is about many rows, and names files.
     cleaned = {note: clean(note) for note in failed.said}
     codes = failed.codes_of(numbers, _code_of_status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import builder as b
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from hostile.tables import DATA, numbered, write
 
 __all__ = ["KINDS"]
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def _scalars(size: int) -> list[b.Pair]:
@@ -23,7 +26,7 @@ def _scalars(size: int) -> list[b.Pair]:
     return list(numbered(size, value))
 
 
-def _harmed(harm: Callable[[bytearray], object], **options: int) -> Callable[[Path, int], Path]:
+def _harmed(harm: Callable[[bytearray], object], **options: Any) -> Callable[[Path, int], Path]:
     """Return a kind: an index of sound scalars, of which bytes are then changed."""
 
     def make(directory: Path, size: int) -> Path:
@@ -196,7 +199,7 @@ def _counted(size: int) -> bytes:
 
 
 def _large(
-    count: int, harm: Callable[[np.ndarray], object], data: Callable[[int], bytes] = _weights
+    count: int, harm: Callable[[Bytes], Bytes | None], data: Callable[[int], bytes] = _weights
 ) -> Callable[[Path, int], Path]:
     """Return a kind: so many large tensors, whose data is then changed."""
 
@@ -209,47 +212,47 @@ def _large(
         place = directory / "m.data-00000-of-00001"
         there = np.frombuffer(place.read_bytes(), np.uint8).copy()
         changed = harm(there)
-        place.write_bytes((there if changed is None else changed).tobytes())  # type: ignore[attr-defined]
+        place.write_bytes((there if changed is None else changed).tobytes())
         return path
 
     return make
 
 
-def _flip_one(data: np.ndarray) -> None:
+def _flip_one(data: Bytes) -> None:
     data[len(data) // 2] ^= 4
 
 
-def _flip_many(data: np.ndarray) -> None:
+def _flip_many(data: Bytes) -> None:
     data[100::4096] ^= 4
 
 
-def _zero_pages(data: np.ndarray) -> None:
+def _zero_pages(data: Bytes) -> None:
     for at in range(0, len(data), 16384):
         data[at : at + 4096] = 0
 
 
-def _shift(data: np.ndarray) -> np.ndarray:
+def _shift(data: Bytes) -> Bytes:
     return np.concatenate([data[:1000], data[1037:]])
 
 
-def _insert(data: np.ndarray) -> np.ndarray:
+def _insert(data: Bytes) -> Bytes:
     return np.concatenate([data[:1000], np.zeros(511, np.uint8), data[1000:]])
 
 
-def _swap(data: np.ndarray) -> np.ndarray:
+def _swap(data: Bytes) -> Bytes:
     return data[: len(data) // 4 * 4].reshape(-1, 4)[:, ::-1].ravel()
 
 
-def _mix(data: np.ndarray) -> None:
+def _mix(data: Bytes) -> None:
     pages = data[: len(data) // 4096 * 4096].reshape(-1, 4096)
     pages[:] = pages[np.random.default_rng(5).permutation(len(pages))]
 
 
-def _lines(data: np.ndarray) -> np.ndarray:
+def _lines(data: Bytes) -> Bytes:
     return np.frombuffer(data.tobytes().replace(b"\n", b"\r\n"), np.uint8)
 
 
-def _halve(data: np.ndarray) -> np.ndarray:
+def _halve(data: Bytes) -> Bytes:
     return data[: len(data) // 2]
 
 
