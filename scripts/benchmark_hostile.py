@@ -104,6 +104,19 @@ def explain(path):
     with open(largest(path), encoding="latin-1") as text:
         return str(ckptparse.explain(text.read()))
 
+def evidence(path):
+    prefix = out + "/damaged"
+    ckptparse.write(prefix, {"w": numpy.arange(1000.0)})
+    with open(prefix + ".data-00000-of-00001", "r+b") as data:
+        data.write(b"damaged" * 100)
+    return consume(ckptparse.recover(prefix, evidence=[path]))
+
+def shapes(path):
+    prefix = out + "/damaged"
+    ckptparse.write(prefix, {"w": numpy.arange(1000.0)})
+    os.remove(prefix + ".index")
+    return consume(ckptparse.recover(prefix, shapes=path))
+
 CALLS = {
     "identify": lambda path: str(ckptparse.identify(path)),
     "list": ckptparse.list_variables,
@@ -117,6 +130,8 @@ CALLS = {
     "report": lambda path: str(ckptparse.recover(path)),
     "annotate": lambda path: sum(1 for _ in ckptparse.annotate(path)),
     "explain": explain,
+    "evidence": evidence,
+    "shapes": shapes,
     "diff": lambda path: str(ckptparse.diff(path, path)),
     "beside": lambda path: str(beside(path)),
     "average": lambda path: ckptparse.average([path, path]),

@@ -1,0 +1,689 @@
+"""Files that are no checkpoints themselves: what lists them, holds them, or is of other programs."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import struct
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import builder as b
+import numpy as np
+
+__all__ = ["KINDS"]
+
+LEAST = 16
+"""Fewest entries, however small the input."""
+
+
+def _write(directory: Path, data: bytes, name: str) -> Path:
+    path = directory / name
+    path.write_bytes(data)
+    return path
+
+
+def _save(prefix: Path) -> Path:
+    """A checkpoint of one small tensor."""
+    prefix.parent.mkdir(exist_ok=True)
+    return Path(_bundle(np.float32(1)).write(prefix))
+
+
+def _bundle(value: Any) -> b.Bundle:
+    made = b.Bundle()
+    made.add("w", value)
+    return made
+
+
+def _repeat(part: bytes, size: int) -> bytes:
+    return part * max(LEAST, size // len(part))
+
+
+# ---- state files
+
+
+def _state(directory: Path, size: int, part: bytes) -> Path:
+    _save(directory / "m")
+    # Less than `Limits.state_bytes`, with what comes first.
+    first = b'model_checkpoint_path: "m"\n'
+    _write(directory, first + _repeat(part, size - 100), "checkpoint")
+    return directory
+
+
+def state_paths(directory: Path, size: int) -> Path:
+    """A state file that lists a path again and again."""
+    return _state(directory, size, b'all_model_checkpoint_paths: "m"\n')
+
+
+def state_lost_paths(directory: Path, size: int) -> Path:
+    """A state file whose paths are all different, and there is nothing at any of them."""
+    _save(directory / "m")
+    paths = b"".join(
+        b'all_model_checkpoint_paths: "/lost/m-%d"\n' % number
+        for number in range(max(LEAST, size // 46))
+    )
+    _write(directory, b'model_checkpoint_path: "/lost/m"\n' + paths, "checkpoint")
+    return directory
+
+
+def state_patterns(directory: Path, size: int) -> Path:
+    """A state file whose paths are patterns of V1 files, each of which takes a look at all."""
+    _save(directory / "m")
+    paths = b"".join(
+        b'all_model_checkpoint_paths: "m-%d-?????-of-?????"\n' % number
+        for number in range(max(LEAST, size // 55))
+    )
+    first = b'model_checkpoint_path: "m-?????-of-?????"\n'
+    _write(directory, first + paths, "checkpoint")
+    return directory
+
+
+def state_times(directory: Path, size: int) -> Path:
+    """A state file of timestamps only."""
+    return _state(directory, size, b"all_model_checkpoint_timestamps: 1.5\n")
+
+
+def state_short_times(directory: Path, size: int) -> Path:
+    """A state file with lists of timestamps, at two bytes each."""
+    return _state(directory, size, b"all_model_checkpoint_timestamps: [" + b"1," * 1000 + b"1]\n")
+
+
+def state_long_line(directory: Path, size: int) -> Path:
+    """A state file of one path that is nearly as long as the file."""
+    _save(directory / "m")
+    _write(directory, b'model_checkpoint_path: "' + b"a" * (size - 100) + b'"\n', "checkpoint")
+    return directory
+
+
+def state_long_parts(directory: Path, size: int) -> Path:
+    """A state file of one path of many directories."""
+    _save(directory / "m")
+    path = _repeat(b"a/", size - 100)
+    _write(directory, b'model_checkpoint_path: "' + path + b'"\n', "checkpoint")
+    return directory
+
+
+def state_escapes(directory: Path, size: int) -> Path:
+    """A state file of one path in which every byte is escaped."""
+    _save(directory / "m")
+    path = _repeat(b"\\141", size - 100)
+    _write(directory, b'model_checkpoint_path: "' + path + b'"\n', "checkpoint")
+    return directory
+
+
+def state_pieces(directory: Path, size: int) -> Path:
+    """A state file of one path that comes in pieces of no bytes."""
+    _save(directory / "m")
+    _write(directory, b'model_checkpoint_path: "m"' + _repeat(b'""', size - 100), "checkpoint")
+    return directory
+
+
+def state_nesting(directory: Path, size: int) -> Path:
+    """A state file of unknown messages, one in another."""
+    return _state(directory, size, b"a{")
+
+
+def state_comments(directory: Path, size: int) -> Path:
+    """A state file of empty comments."""
+    return _state(directory, size, b"#\n")
+
+
+def state_unknown(directory: Path, size: int) -> Path:
+    """A state file of fields that no version knows."""
+    return _state(directory, size, b"a:1\n")
+
+
+def state_blanks(directory: Path, size: int) -> Path:
+    """A state file of blanks."""
+    return _state(directory, size, b" ")
+
+
+# ---- event files: records of a length, its checksum, the bytes, their checksum
+
+
+def _record(data: bytes) -> bytes:
+    length = b.fixed64(len(data))
+    return length + b.fixed32(b.masked_crc(length)) + data + b.fixed32(b.masked_crc(data))
+
+
+def event_records(directory: Path, size: int) -> Path:
+    """An event file of records without bytes."""
+    data = _record(b"\x1a\x0dbrain.Event:2") + _repeat(_record(b""), size)
+    return _write(directory, data, "events.out.tfevents.1")
+
+
+def event_numbers(directory: Path, size: int) -> Path:
+    """An event file whose records have a step only."""
+    data = _record(b"\x1a\x0dbrain.Event:2") + _repeat(_record(b"\x10\x01"), size)
+    return _write(directory, data, "events.out.tfevents.1")
+
+
+def event_lengths(directory: Path, size: int) -> Path:
+    """An event file of which every record states a length of 2^63, under a checksum that agrees."""
+    length = b.fixed64(1 << 62)
+    data = _repeat(length + b.fixed32(b.masked_crc(length)), size)
+    return _write(directory, data, "events.out.tfevents.1")
+
+
+def event_graphs(directory: Path, size: int) -> Path:
+    """An event file of which every record holds a graph with one node."""
+    node = b.field(1, b.field(1, b"w") + b.field(2, b"VariableV2"))
+    data = _record(b"\x1a\x0dbrain.Event:2") + _repeat(_record(b.field(4, node)), size)
+    return _write(directory, data, "events.out.tfevents.1")
+
+
+# ---- archives
+
+
+def zip_members(directory: Path, size: int) -> Path:
+    """A zip archive of empty members, each named as the index of a checkpoint."""
+    path = directory / "m.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(max(LEAST, size // 114)):
+            archive.writestr(f"m{number:05}.index", b"")
+    return path
+
+
+def zip_folders(directory: Path, size: int) -> Path:
+    """A zip archive of empty members, each in a directory of its own, as a SavedModel has it."""
+    path = directory / "m.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(max(LEAST, size // 134)):
+            archive.writestr(f"{number:05}/saved_model.pb", b"")
+    return path
+
+
+def zip_saves(directory: Path, size: int) -> Path:
+    """A zip archive of checkpoints without tensors."""
+    path = directory / "m.zip"
+    made = b.Bundle()
+    index = made.index()
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(max(1, size // (240 + len(index)))):
+            archive.writestr(f"m{number:05}.index", index)
+            archive.writestr(f"m{number:05}.data-00000-of-00001", b"")
+    return path
+
+
+def zip_deep(directory: Path, size: int) -> Path:
+    """A zip archive of members below a thousand directories each."""
+    path = directory / "m.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(max(2, size // 4100)):
+            archive.writestr("a/" * 1000 + f"m{number:05}.index", b"")
+    return path
+
+
+def zip_overlapping(directory: Path, size: int) -> Path:
+    """A zip archive of members that are all the same megabyte: fifty bytes a member."""
+    body = bytes(size // 2)
+    local = struct.pack(
+        "<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, zlib.crc32(body), len(body), len(body), 1, 0
+    )
+    data = bytearray(local + b"m" + body)
+    start, count = len(data), min(65_535, max(LEAST, size // 2 // 60))
+    for number in range(count):
+        name = b"m%05d.data" % number
+        data += struct.pack(
+            "<4sHHHHHHIIIHHHHHII",
+            *(b"PK\1\2", 20, 20, 0, 0, 0, 0, zlib.crc32(body), len(body), len(body)),
+            *(len(name), 0, 0, 0, 0, 0, 0),
+        )
+        data += name
+    end = (0, 0, count, count, len(data) - start, start, 0)
+    data += struct.pack("<4sHHHHIIH", b"PK\5\6", *end)
+    return _write(directory, bytes(data), "m.zip")
+
+
+def zip_bomb(directory: Path, size: int) -> Path:
+    """A zip archive of a data file that is deflated a thousand to one."""
+    made = _bundle(np.zeros(4, np.float32))
+    path = directory / "m.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m.index", made.index())
+        with archive.open("m.data-00000-of-00001", "w", force_zip64=True) as member:
+            for _ in range(max(1, size // 1024)):
+                member.write(bytes(1 << 20))
+    return path
+
+
+def zip_nested(directory: Path, size: int) -> Path:
+    """A zip archive of zip archives, of which each holds an empty index."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("m.index", b"")
+    path = directory / "m.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(max(LEAST, size // 240)):
+            archive.writestr(f"m{number:05}.zip", inner.getvalue())
+    return path
+
+
+def _tar(path: Path, names: list[str], data: bytes = b"", mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def tar_members(directory: Path, size: int) -> Path:
+    """A tar archive of empty members."""
+    names = [f"m{number:06}.index" for number in range(max(LEAST, size // 512))]
+    return _tar(directory / "m.tar", names)
+
+
+def tar_compressed(directory: Path, size: int) -> Path:
+    """The same, compressed: there are fifty times more."""
+    names = [f"m{number:06}.index" for number in range(max(LEAST, size // 15))]
+    return _tar(directory / "m.tar.gz", names, mode="w:gz")
+
+
+def tar_long_names(directory: Path, size: int) -> Path:
+    """A tar archive whose members have names of 16 KiB, in headers of their own."""
+    name = "a/" * 8000
+    names = [f"{name}m{number:06}.index" for number in range(max(2, size // 18_000))]
+    return _tar(directory / "m.tar", names)
+
+
+def tar_headers(directory: Path, size: int) -> Path:
+    """A tar archive with one member, before which come headers about headers."""
+    body = b"".join(b"%d k%07d=\n" % (14, n) for n in range(max(LEAST, size // 14)))
+    header = tarfile.TarInfo("h")
+    header.type, header.size = tarfile.XHDTYPE, len(body)
+    data = header.tobuf() + body + bytes(-len(body) % 512)
+    data += tarfile.TarInfo("m.index").tobuf() + bytes(1024)
+    return _write(directory, data, "m.tar")
+
+
+def tar_header_chain(directory: Path, size: int) -> Path:
+    """A tar archive of headers, each about the next one."""
+    header = tarfile.TarInfo("h")
+    header.type, header.size = tarfile.XHDTYPE, 512
+    body = b"12 path=aaa\n".ljust(512, b"\0")
+    last = tarfile.TarInfo("m.index").tobuf() + bytes(1024)
+    return _write(directory, _repeat(header.tobuf() + body, size) + last, "m.tar")
+
+
+def tar_sparse(directory: Path, size: int) -> Path:
+    """A tar archive whose members state a size of 8 GiB each."""
+    data = b""
+    for number in range(max(2, size // 512)):
+        info = tarfile.TarInfo(f"m{number:06}.index")
+        info.size = 0
+        data += info.tobuf()
+    info = tarfile.TarInfo("m.data-00000-of-00001")
+    info.size = 8 << 30
+    return _write(directory, data + info.tobuf(), "m.tar")
+
+
+def tar_of_tars(directory: Path, size: int) -> Path:
+    """A tar archive of tar archives."""
+    inner = io.BytesIO()
+    with tarfile.open(fileobj=inner, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("m.index"))
+    names = [f"m{number:06}.tar" for number in range(max(2, size // 2048))]
+    return _tar(directory / "m.tar", names, inner.getvalue()[:1024])
+
+
+def gzip_members(directory: Path, size: int) -> Path:
+    """An index in gzip, and then streams without bytes."""
+    index = _bundle(np.float32(1)).index()
+    data = gzip.compress(index) + _repeat(gzip.compress(b""), size)
+    return _write(directory, data, "m.index.gz")
+
+
+def gzip_bomb(directory: Path, size: int) -> Path:
+    """Zeros in gzip, a thousand to one."""
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb") as stream:
+        for _ in range(max(1, size // 1024)):
+            stream.write(bytes(1 << 20))
+    return _write(directory, packed.getvalue(), "m.gz")
+
+
+# ---- arrays of other programs
+
+
+def npz_arrays(directory: Path, size: int) -> Path:
+    """An npz file of scalars."""
+    path = directory / "m.npz"
+    held = io.BytesIO()
+    np.lib.format.write_array(held, np.array(np.float32(1)))
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(max(LEAST, size // 252)):
+            archive.writestr(f"w{number:05}.npy", held.getvalue())
+    return path
+
+
+def npz_bomb(directory: Path, size: int) -> Path:
+    """An npz file of zeros, deflated a thousand to one."""
+    path = directory / "m.npz"
+    count = max(1, size // 1024) << 18
+    header = io.BytesIO()
+    told = {"descr": "<f4", "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(header, told)
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("w.npy", "w", force_zip64=True) as member,
+    ):
+        member.write(header.getvalue())
+        for _ in range(count >> 18):
+            member.write(bytes(1 << 20))
+    return path
+
+
+def _npy(told: bytes, data: bytes = b"") -> bytes:
+    return b"\x93NUMPY\x02\x00" + b.fixed32(len(told)) + told + data
+
+
+def npy_header(directory: Path, size: int) -> Path:
+    """A npy file whose header is blanks."""
+    told = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }".ljust(size, b" ")
+    return _write(directory, _npy(told, bytes(4)), "m.npy")
+
+
+def npy_shape(directory: Path, size: int) -> Path:
+    """A npy file whose shape has as many dimensions as fit."""
+    ones = b"1," * (size // 2)
+    told = b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + ones + b"), }"
+    return _write(directory, _npy(told, bytes(4)), "m.npy")
+
+
+def npy_nesting(directory: Path, size: int) -> Path:
+    """A npy file whose header has brackets in brackets."""
+    deep = b"(" * (size // 2) + b")" * (size // 2)
+    told = b"{'descr': '<f4', 'fortran_order': False, 'shape': " + deep + b", }"
+    return _write(directory, _npy(told, bytes(4)), "m.npy")
+
+
+def npy_fields(directory: Path, size: int) -> Path:
+    """A npy file of one element with many fields."""
+    fields = b",".join(b"('f%d','<f4')" % number for number in range(max(LEAST, size // 16)))
+    told = b"{'descr': [" + fields + b"], 'fortran_order': False, 'shape': (1,), }"
+    return _write(directory, _npy(told, bytes(4 * max(LEAST, size // 16))), "m.npy")
+
+
+def _safetensors(directory: Path, header: bytes, data: bytes = b"") -> Path:
+    return _write(directory, b.fixed64(len(header)) + header + data, "m.safetensors")
+
+
+def safetensors_scalars(directory: Path, size: int) -> Path:
+    """A safetensors file of scalars."""
+    count = max(LEAST, size // 64)
+    told = {
+        f"w{n}": {"dtype": "F32", "shape": [], "data_offsets": [4 * n, 4 * n + 4]}
+        for n in range(count)
+    }
+    return _safetensors(directory, json.dumps(told).encode(), bytes(4 * count))
+
+
+def safetensors_same_bytes(directory: Path, size: int) -> Path:
+    """A safetensors file whose tensors are all the same half of it."""
+    half = size // 2 // 4 * 4
+    one = {"dtype": "F32", "shape": [half // 4], "data_offsets": [0, half]}
+    told = {f"w{n}": one for n in range(max(LEAST, half // 72))}
+    return _safetensors(directory, json.dumps(told).encode(), bytes(half))
+
+
+def safetensors_empty(directory: Path, size: int) -> Path:
+    """A safetensors file of tensors without elements."""
+    one = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    told = {f"w{n}": one for n in range(max(LEAST, size // 60))}
+    return _safetensors(directory, json.dumps(told).encode())
+
+
+def safetensors_rank(directory: Path, size: int) -> Path:
+    """A safetensors file of one tensor with as many dimensions as fit."""
+    told = {"w": {"dtype": "F32", "shape": [1] * (size // 3), "data_offsets": [0, 4]}}
+    return _safetensors(directory, json.dumps(told).encode(), bytes(4))
+
+
+def safetensors_metadata(directory: Path, size: int) -> Path:
+    """A safetensors file of metadata."""
+    told = {"__metadata__": {f"k{n}": "" for n in range(max(LEAST, size // 12))}}
+    return _safetensors(directory, json.dumps(told).encode())
+
+
+def safetensors_nesting(directory: Path, size: int) -> Path:
+    """A safetensors file with brackets in brackets."""
+    return _safetensors(directory, b'{"a":' + b"[" * (size // 2) + b"]" * (size // 2) + b"}")
+
+
+def _hdf5(directory: Path, name: str = "m.h5"):  # type: ignore[no-untyped-def]
+    import h5py
+
+    return h5py.File(directory / name, "w", libver="latest")
+
+
+def hdf5_groups(directory: Path, size: int) -> Path:
+    """An HDF5 file of empty groups."""
+    with _hdf5(directory) as file:
+        for number in range(max(LEAST, size // 180)):
+            file.create_group(f"g{number}")
+    return directory / "m.h5"
+
+
+def hdf5_deep(directory: Path, size: int) -> Path:
+    """An HDF5 file of groups, one in another."""
+    with _hdf5(directory) as file:
+        group = file
+        for _ in range(max(LEAST, size // 200)):
+            group = group.create_group("g")
+    return directory / "m.h5"
+
+
+def hdf5_scalars(directory: Path, size: int) -> Path:
+    """An HDF5 file of scalars."""
+    with _hdf5(directory) as file:
+        for number in range(max(LEAST, size // 320)):
+            file[f"w{number}"] = np.float32(1)
+    return directory / "m.h5"
+
+
+def hdf5_links(directory: Path, size: int) -> Path:
+    """An HDF5 file of one dataset under many names."""
+    with _hdf5(directory) as file:
+        file["w"] = np.zeros(16, np.float32)
+        for number in range(max(LEAST, size // 40)):
+            file[f"w{number}"] = file["w"]
+    return directory / "m.h5"
+
+
+def hdf5_cycles(directory: Path, size: int) -> Path:
+    """An HDF5 file of few groups, of which each contains each, so that there is no end of paths."""
+    with _hdf5(directory) as file:
+        groups = [file.create_group(f"g{n}") for n in range(max(4, int((size / 40) ** 0.5)))]
+        for group in groups:
+            for number, other in enumerate(groups):
+                group[f"l{number}"] = other
+    return directory / "m.h5"
+
+
+def hdf5_attributes(directory: Path, size: int) -> Path:
+    """An HDF5 file of attributes."""
+    with _hdf5(directory) as file:
+        for number in range(max(LEAST, size // 60)):
+            file.attrs[f"a{number}"] = np.int8(1)
+    return directory / "m.h5"
+
+
+def hdf5_unwritten(directory: Path, size: int) -> Path:
+    """An HDF5 file of datasets that state a terabyte each, and of which nothing is stored."""
+    with _hdf5(directory) as file:
+        for number in range(max(LEAST, size // 400)):
+            file.create_dataset(f"w{number}", (1 << 38,), np.float32, chunks=(1 << 20,))
+    return directory / "m.h5"
+
+
+def hdf5_bomb(directory: Path, size: int) -> Path:
+    """An HDF5 file of zeros, compressed a thousand to one."""
+    with _hdf5(directory) as file:
+        held = file.create_dataset(
+            "w", (max(1, size // 1100) << 18,), np.float32, chunks=(1 << 18,), compression="gzip"
+        )
+        for start in range(0, len(held), 1 << 18):
+            held[start : start + (1 << 18)] = np.zeros(1 << 18, np.float32)
+    return directory / "m.h5"
+
+
+def _keras(directory: Path, config: bytes) -> Path:
+    import h5py
+
+    weights = io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        file["layers/dense/vars/0"] = np.zeros((2, 2), np.float32)
+    path = directory / "m.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", b'{"keras_version": "3.0.0"}')
+        archive.writestr("config.json", config)
+        archive.writestr("model.weights.h5", weights.getvalue())
+    return path
+
+
+def keras_layers(directory: Path, size: int) -> Path:
+    """A Keras file whose config lists layers."""
+    one = {"class_name": "Dense", "config": {"name": "d", "units": 2}}
+    layers = [one] * max(LEAST, size // 66)
+    told = {"class_name": "Sequential", "config": {"name": "m", "layers": layers}}
+    return _keras(directory, json.dumps(told).encode())
+
+
+def keras_nesting(directory: Path, size: int) -> Path:
+    """A Keras file whose config has models in models."""
+    deep = b'{"class_name":"Sequential","config":{"layers":['
+    count = min(900, size // 50)
+    config = deep * count + b"{}" * 1 + b"]}}" * count
+    return _keras(directory, config.ljust(size, b" "))
+
+
+def keras_brackets(directory: Path, size: int) -> Path:
+    """A Keras file whose config has brackets in brackets."""
+    return _keras(directory, b"[" * (size // 2) + b"]" * (size // 2))
+
+
+# ---- directories
+
+
+def folder_of_saves(directory: Path, size: int) -> Path:
+    """A directory of checkpoints without a state file, in three files of no bytes each."""
+    for number in range(max(LEAST, size // 160)):
+        for end in (".index", ".data-00000-of-00001", ".meta"):
+            (directory / f"m-{number}{end}").touch()
+    (directory / "padding").write_bytes(bytes(size))
+    return directory
+
+
+def folder_of_shards(directory: Path, size: int) -> Path:
+    """A checkpoint, and beside it data files of others without an index."""
+    for number in range(max(LEAST, size // 52)):
+        (directory / f"n-{number}.data-00000-of-00001").touch()
+    (directory / "padding").write_bytes(bytes(size))
+    damaged = _save(directory / "m")
+    _write(directory, b"\1\2\3\4", "m.data-00000-of-00001")
+    return damaged
+
+
+def folder_of_leftovers(directory: Path, size: int) -> Path:
+    """A checkpoint, and beside it temporary files of saves."""
+    for number in range(max(LEAST, size // 52)):
+        (directory / f"m.data-00000-of-00001.tempstate{number}").touch()
+        (directory / f"m.index.tempstate{number}").touch()
+    (directory / "padding").write_bytes(bytes(size))
+    damaged = _save(directory / "m")
+    _write(directory, b"\1\2\3\4", "m.data-00000-of-00001")
+    return damaged
+
+
+def folder_of_lists(directory: Path, size: int) -> Path:
+    """A directory of small checkpoints, all in its state file."""
+    count = max(LEAST, size // 350)
+    index = _bundle(np.float32(1)).index()
+    for number in range(count):
+        _write(directory, index, f"m-{number}.index")
+        _write(directory, bytes(4), f"m-{number}.data-00000-of-00001")
+    lines = "".join(f'all_model_checkpoint_paths: "m-{number}"\n' for number in range(count))
+    _write(directory, f'model_checkpoint_path: "m-1"\n{lines}'.encode(), "checkpoint")
+    return directory
+
+
+def folder_of_folders(directory: Path, size: int) -> Path:
+    """A directory of directories, of which each looks like a SavedModel."""
+    for number in range(max(LEAST, size // 400)):
+        (directory / f"{number}" / "variables").mkdir(parents=True)
+        (directory / f"{number}" / "saved_model.pb").touch()
+    (directory / "padding").write_bytes(bytes(size))
+    return directory
+
+
+KINDS = {
+    make.__name__.replace("_", " "): make
+    for make in (
+        state_paths,
+        state_lost_paths,
+        state_patterns,
+        state_times,
+        state_short_times,
+        state_long_line,
+        state_long_parts,
+        state_escapes,
+        state_pieces,
+        state_nesting,
+        state_comments,
+        state_unknown,
+        state_blanks,
+        event_records,
+        event_numbers,
+        event_lengths,
+        event_graphs,
+        zip_members,
+        zip_folders,
+        zip_saves,
+        zip_deep,
+        zip_overlapping,
+        zip_bomb,
+        zip_nested,
+        tar_members,
+        tar_compressed,
+        tar_long_names,
+        tar_headers,
+        tar_header_chain,
+        tar_sparse,
+        tar_of_tars,
+        gzip_members,
+        gzip_bomb,
+        npz_arrays,
+        npz_bomb,
+        npy_header,
+        npy_shape,
+        npy_nesting,
+        npy_fields,
+        safetensors_scalars,
+        safetensors_same_bytes,
+        safetensors_empty,
+        safetensors_rank,
+        safetensors_metadata,
+        safetensors_nesting,
+        hdf5_groups,
+        hdf5_deep,
+        hdf5_scalars,
+        hdf5_links,
+        hdf5_cycles,
+        hdf5_attributes,
+        hdf5_unwritten,
+        hdf5_bomb,
+        keras_layers,
+        keras_nesting,
+        keras_brackets,
+        folder_of_saves,
+        folder_of_shards,
+        folder_of_leftovers,
+        folder_of_lists,
+        folder_of_folders,
+    )
+}
