@@ -41,7 +41,9 @@ __all__ = [
     "SoundTensors",
     "check_all",
     "check_tensors",
+    "most_damaged",
     "open_case",
+    "report_left",
     "with_source",
 ]
 
@@ -344,8 +346,17 @@ def _check_main(case: Case, main: IndexView) -> None:
     rows = listed.rows()
     if isinstance(main.rows, RecordRows):
         numbers = np.fromiter(rows.values(), np.int64, len(rows))
-        found = set(find_sound_records(main.rows, numbers, case.context.limits).tolist())
+        sound, refused = find_sound_records(
+            main.rows, numbers, case.context.limits, most=most_damaged(case.files)
+        )
+        found = set(sound.tolist())
         case.sound = SoundRows(main.rows, {name: row for name, row in rows.items() if row in found})
+        known = found.union(refused.tolist())
+        left = [name for name, row in rows.items() if row not in known]
+        for name in left:
+            del listed[name]
+        if left:
+            report_left(main, len(left))
         _check_others(case, case.sound, listed)
         return
     others = [payload for one in listed.held.values() for payload in _payloads_of(one)]
@@ -382,13 +393,28 @@ def _check_others(case: Case, sound: SoundRows, listed: RowMapping[ListedTensor]
     case.tensors = RowMapping.arranged(make, listed, {**sound.names, **known}, held)
 
 
+def most_damaged(files: DataFiles) -> int:
+    """Return how many damaged tensors of a checkpoint are looked at one by one."""
+    return files.context.limits.attempts + files.held_bytes // ATTEMPT_BYTES
+
+
+def report_left(view: IndexView, count: int) -> None:
+    """Report that so many tensors of a V1 checkpoint, which are not whole, are not looked at."""
+    what = (
+        f"{count} more tensors are damaged, or in slices: so many are not looked at "
+        "(Limits.attempts), and nothing is said of them"
+    )
+    view.report("limit.reached", view.path, what)
+    view.complete = False
+
+
 def _find_failed(case: Case, plain: PlainRows, rows: Mapping[str, int]) -> FailedRows | None:
     """Check rows that are not sound. Of many of them, return those that can stay columns.
 
     These are rows that are whole and overlap others, and those that fail after as many as repairs
     will be tried for.
     """
-    most = case.context.limits.attempts + case.files.held_bytes // ATTEMPT_BYTES
+    most = most_damaged(case.files)
     if len(rows) <= most:
         return None
     order = sorted(rows, key=rows.__getitem__)

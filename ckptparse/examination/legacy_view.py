@@ -22,6 +22,7 @@ from ckptparse.coding.checksum import unmask_crc
 from ckptparse.dtypes import DataType, dtype_name
 from ckptparse.errors import CheckpointError, LimitError, PermissionDeniedError
 from ckptparse.examination.carving import fixed32
+from ckptparse.examination.case import most_damaged, report_left
 from ckptparse.examination.index_view import IndexView, name_foreign
 from ckptparse.examination.payload import ListedTensor, Payload, Record
 from ckptparse.examination.readers import DataFile, DataFiles
@@ -123,6 +124,8 @@ class _Reader:
         self.rows = RowMaker()
         self.crcs: dict[tuple[DataFile, int], int | None] = {}
         self.numbers: dict[str, int] = {}
+        self.most = most_damaged(files)
+        """Slices that are looked at one by one: those of tensors that cannot be rows."""
 
     # -- files
 
@@ -158,6 +161,7 @@ class _Reader:
                 accept=_looks_right,
                 correct=self.correct,
                 keep=_KEPT,
+                resumed=self.most,
             )
         except LimitError as error:
             self.view.report("limit.reached", path, error.message)
@@ -208,6 +212,8 @@ class _Reader:
         taken: set[bytes] = set()
         rows: dict[str, int] = {}
         held: dict[str, ListedTensor] = {}
+        order: list[str] = []
+        looked = 0
         for name, listed in self.listed.items():
             stored = encode_name(name)
             keys = [encode_slice_key(stored, piece) for piece, _ in listed.slices]
@@ -216,7 +222,12 @@ class _Reader:
             row = self._row(listed, keys[0]) if alone else None
             if row is not None:
                 rows[name] = row
+                order.append(name)
                 continue
+            looked += len(keys)
+            if looked > self.most:
+                continue
+            order.append(name)
             slices = [
                 (piece, self._payload(listed, piece, key, table))
                 for (piece, table), key in zip(listed.slices, keys, strict=True)
@@ -225,10 +236,13 @@ class _Reader:
         paths = {number: path for path, number in self.numbers.items()}
         made = self.rows.finish(self.view.path, self.view.origin, paths)
         self.view.rows = made
-        self.view.tensors = RowMapping.arranged(made.listed, self.listed, rows, held)
-        for key, found in self.found.items():
-            if key not in taken:
-                self._take_unlisted(key, found)
+        self.view.tensors = RowMapping.arranged(made.listed, order, rows, held)
+        others = [(key, found) for key, found in self.found.items() if key not in taken]
+        for key, found in others[: self.most]:
+            self._take_unlisted(key, found)
+        left = len(self.listed) - len(order) + max(0, len(others) - self.most)
+        if left:
+            report_left(self.view, left)
 
     def _row(self, listed: _Listed, key: bytes) -> int | None:
         """Take a tensor in one piece as a row; None if anything of it is not as it was written."""

@@ -110,21 +110,28 @@ class RowMaker:
 
 
 def find_sound_records(
-    rows: RecordRows, numbers: npt.NDArray[np.int64], limits: Limits
-) -> npt.NDArray[np.int64]:
-    """Return those of some rows whose values decode."""
+    rows: RecordRows, numbers: npt.NDArray[np.int64], limits: Limits, *, most: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return those of some rows whose values decode, and those whose values do not.
+
+    After `most` of the others, none is looked at any more.
+    """
     columns = rows.columns
     data_types = columns.data_types.tolist()
-    sound = []
+    sound: list[int] = []
+    refused: list[int] = []
     for row in numbers.tolist():
         value = rows.entries[row].value
-        if value is None:
-            continue
         try:
-            decode_record(
-                value, data_types[row], count_elements(columns.shapes[row]), limits=limits
-            )
+            if value is not None:
+                decode_record(
+                    value, data_types[row], count_elements(columns.shapes[row]), limits=limits
+                )
+                sound.append(row)
+                continue
         except CheckpointError:
-            continue
-        sound.append(row)
-    return np.array(sound, np.int64)
+            pass
+        refused.append(row)
+        if len(refused) >= most:
+            break
+    return np.array(sound, np.int64), np.array(refused, np.int64)

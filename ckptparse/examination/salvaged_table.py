@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import takewhile
+from functools import partial
+from itertools import islice, takewhile
 
 from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.errors import CheckpointError, LimitError
@@ -56,6 +57,7 @@ def salvage_table(
     accept: Accept,
     correct: bool = False,
     keep: int | None = None,
+    resumed: int | None = None,
 ) -> SalvagedTable:
     """Read what a table still gives. If nothing is proved, undo a conversion of line ends first.
 
@@ -67,16 +69,18 @@ def salvage_table(
         correct: Whether to correct a block if one flipped bit explains its checksum.
         keep: Keep proved values of up to so many bytes; longer ones are read from their block when
             they are needed. None keeps all.
+        resumed: So many entries are taken from damaged blocks; None: all that look right.
 
     Raises:
         CheckpointError: It cannot be opened, or is larger than the limits allow.
     """
-    table = _Scan(files, DataFile(path), codes, accept, correct=correct, keep=keep).run()
+    scan = partial(_Scan, codes=codes, accept=accept, correct=correct, keep=keep, resumed=resumed)
+    table = scan(files, DataFile(path)).run()
     if table.proves or not _may_be_text(files, DataFile(path)):
         return table
     file = DataFile(path, UndoneLineEnds)
     try:
-        undone = _Scan(files, file, codes, accept, correct=correct, keep=keep).run()
+        undone = scan(files, file).run()
     except CheckpointError:
         return table
     if not undone.proves:
@@ -105,15 +109,18 @@ class _Scan:
         self,
         files: DataFiles,
         file: DataFile,
+        *,
         codes: TableCodes,
         accept: Accept,
-        *,
         correct: bool,
         keep: int | None,
+        resumed: int | None,
     ) -> None:
         self._look = TableLook(files, file, codes, accept)
         self.correct = correct
         self.keep = keep
+        self.left = resumed
+        """How many entries are still taken from damaged blocks; None: no bound."""
         self.found: list[SalvagedEntry | SalvagedRun] = []
         self.complete = True
         self.corrected = 0
@@ -283,15 +290,19 @@ class _Scan:
         Their keys must lie between the separators of the block before and of this block.
         """
         block = place if place.framed and not place.proved else None
+        if self.left == 0:
+            return
         lower, look = self.lower, self._look
         grounds = (self._ground(EvidenceRule.DAMAGED_ENTRY, place, None),)
         resumed = iter_resumed(contents, look.accept, look.budget, whole=place.framed)
         found = [
             (key, value)
-            for key, value in takewhile(lambda _: self._may_take(), resumed)
+            for key, value in takewhile(lambda _: self._may_take(), islice(resumed, self.left))
             if (lower is None or key > lower)
             and (place.separator is None or key <= place.separator)
         ]
+        if self.left is not None:
+            self.left -= min(self.left, len(found))
         for number in longest_rising([key for key, _ in found]):
             key, value = found[number]
             yield SalvagedEntry(key, value, proved=False, block=block, grounds=grounds)

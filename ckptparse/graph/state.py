@@ -36,6 +36,11 @@ __all__ = [
     "read_state",
 ]
 
+_VALUE_BYTES = 16
+"""Fewest bytes that a value counts as, for lists in brackets, strings in pieces, escapes:
+parsing one takes as long as so many bytes of lines."""
+_PATH_BYTES = 100
+"""What a path counts as, which is looked for in two directories: as `Limits.state_bytes` says."""
 _BYTE_ORDER_MARK = "\ufeff"
 _PATH_FIELDS = ("model_checkpoint_path", "all_model_checkpoint_paths")
 _CURLY = frozenset("\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb")
@@ -190,12 +195,29 @@ def parse_state(data: bytes, path: str, context: Context) -> CheckpointStateProt
         ) from None
     text = text.removeprefix(_BYTE_ORDER_MARK)
     limits = context.limits
+    _check_counts(text, path, context)
     try:
-        return parse_text(
+        message = parse_text(
             CheckpointStateProto, text, limits=limits, path=path, what="the state file"
         )
     except MalformedError as error:
         raise _explain_text(text, error, path) from None
+    # A list in brackets has the name of its field once.
+    _check_paths(len(message.all_model_checkpoint_paths), path, context)
+    return message
+
+
+def _check_counts(text: str, path: str, context: Context) -> None:
+    """Refuse a text of so many values that parsing it takes longer than its size allows."""
+    values = text.count(",") + sum(map(text.count, ('"', "'", "\\"))) // 2
+    what = f"The size of the state file, with {_VALUE_BYTES} bytes for each of its values,"
+    context.limits.check("state_bytes", values * _VALUE_BYTES, what, path=path)
+    _check_paths(text.count(_PATH_FIELDS[1]), path, context)
+
+
+def _check_paths(count: int, path: str, context: Context) -> None:
+    what = f"The size of the state file, with {_PATH_BYTES} bytes for each of its paths,"
+    context.limits.check("state_bytes", count * _PATH_BYTES, what, path=path)
 
 
 def _explain_text(text: str, error: MalformedError, path: str) -> MalformedError:

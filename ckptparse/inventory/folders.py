@@ -14,6 +14,9 @@ __all__ = ["Folders"]
 _QUESTIONS = 16
 """Files that are asked for at a time."""
 
+Names = list[str]
+"""`Folders` has a method `list`."""
+
 
 class Folders:
     """The directories that one call looks into.
@@ -22,11 +25,12 @@ class Folders:
         context: Where files lie, and how much they may ask for.
     """
 
-    __slots__ = ("_listed", "context")
+    __slots__ = ("_listed", "_names", "context")
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self._listed: dict[str, Mapping[str, FileStat]] = {}
+        self._names: dict[str, Names] = {}
 
     @property
     def are_listed(self) -> bool:
@@ -77,6 +81,15 @@ class Folders:
         """Return the regular files of a directory, sorted by name."""
         listed = self.list(directory)
         return {name: status for name, status in listed.items() if status.kind == "file"}
+
+    def names(self, directory: str) -> Names:
+        """Return the names of the regular files of a directory, sorted."""
+        known = self._names.get(directory)
+        if known is None:
+            known = sorted(self.files(directory))
+            if self.are_listed:
+                self._names[directory] = known
+        return known
 
     def join(self, directory: str, name: str) -> str:
         """Return the path of a name in a directory."""

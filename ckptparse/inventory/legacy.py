@@ -8,6 +8,9 @@ m.ckpt-7-?????-of-00002         both: this pattern is in a state file, and Tenso
 from __future__ import annotations
 
 import fnmatch
+import os
+import re
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -124,16 +127,30 @@ def find_legacy(path: str, folders: Folders, *, is_file: bool) -> LegacyFiles:
     return LegacyFiles()
 
 
+_FORM = re.compile(r"[^*?\[\]]*-\?{5}-of-\d+")
+"""The pattern of all files of one set, as a state file has it."""
+_IS_CASE_KEPT = os.path.normcase("A") == "A"
+"""Whether `fnmatch` tells large letters from small ones: it follows the system."""
+
+
 def match_pattern(pattern: str, folders: Folders) -> list[str]:
     """List the files that match a pattern such as `ckpt-3-?????-of-00002`, in order.
 
     Only the last part of the path is a pattern. The names of directories are taken literally.
     """
+    if not is_pattern(pattern):
+        return []
     directory, name = folders.split(pattern)
     if not is_pattern(name):
         return []
-    names = fnmatch.filter(folders.files(directory), name)
-    return [folders.join(directory, one) for one in names]
+    names = folders.names(directory)
+    if _IS_CASE_KEPT and _FORM.fullmatch(name):
+        # TensorFlow's own: of many patterns, nearly none has a file that begins as it does.
+        start, end = name.partition("-?????-of-")[::2]
+        low = bisect_left(names, f"{start}-")
+        high = bisect_left(names, f"{start}.", low)
+        names = [one for one in names[low:high] if len(one) == len(name) and one.endswith(end)]
+    return [folders.join(directory, one) for one in fnmatch.filter(names, name)] if names else []
 
 
 def list_shards(prefix: str, folders: Folders) -> dict[int, list[str]]:

@@ -7,6 +7,7 @@ by its state file, if there are several); if there is neither, the only file the
 from __future__ import annotations
 
 import posixpath
+from collections import Counter
 from collections.abc import Mapping
 
 from ckptparse.errors import NotACheckpointError
@@ -60,10 +61,10 @@ def find_checkpoints(members: Mapping[str, Member]) -> list[str]:
         if name.endswith(INDEX_SUFFIX) and place not in own
     }
     found = set(models)
+    counts = Counter(map(posixpath.dirname, indexes))
     for prefix in indexes:
         place = posixpath.dirname(prefix)
-        several = sum(posixpath.dirname(one) == place for one in indexes) > 1
-        found.add(place if several and place in stated else prefix)
+        found.add(place if counts[place] > 1 and place in stated else prefix)
     return sorted(found or _without_index(parted, own) or _lone_files(parted))
 
 
