@@ -49,7 +49,8 @@ class Limits:
     to two of text in a second."""
     state_bytes: int = 1 << 20
     """Size of a state file. It lists a path and a time for each checkpoint, some 100 bytes: 1 MiB
-    lists 10,000 checkpoints, and takes a second."""
+    lists 10,000 checkpoints, and takes a second. A path counts as 100 bytes at least, any other
+    value as 16."""
     nesting: int = 100
     """Messages inside messages: every protobuf runtime accepts this depth, and some no more."""
     fill_bytes: int = 1 << 30

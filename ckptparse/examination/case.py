@@ -345,19 +345,7 @@ def _check_main(case: Case, main: IndexView) -> None:
         return
     rows = listed.rows()
     if isinstance(main.rows, RecordRows):
-        numbers = np.fromiter(rows.values(), np.int64, len(rows))
-        sound, refused = find_sound_records(
-            main.rows, numbers, case.context.limits, most=most_damaged(case.files)
-        )
-        found = set(sound.tolist())
-        case.sound = SoundRows(main.rows, {name: row for name, row in rows.items() if row in found})
-        known = found.union(refused.tolist())
-        left = [name for name, row in rows.items() if row not in known]
-        for name in left:
-            del listed[name]
-        if left:
-            report_left(main, len(left))
-        _check_others(case, case.sound, listed)
+        _check_records(case, main, main.rows, listed)
         return
     others = [payload for one in listed.held.values() for payload in _payloads_of(one)]
     orphans = [payload for _, _, payload in main.orphans]
@@ -380,6 +368,25 @@ def _check_main(case: Case, main: IndexView) -> None:
         case.files.finish()
         return
     case.failed = failed
+    _check_others(case, case.sound, listed)
+
+
+def _check_records(
+    case: Case, main: IndexView, plain: RecordRows, listed: RowMapping[ListedTensor]
+) -> None:
+    """Check the tensors of V1 files; those after many that do not decode are left out."""
+    rows = listed.rows()
+    numbers = np.fromiter(rows.values(), np.int64, len(rows))
+    most = most_damaged(case.files)
+    found, refused = find_sound_records(plain, numbers, case.context.limits, most=most)
+    sound = set(found.tolist())
+    case.sound = SoundRows(plain, {name: row for name, row in rows.items() if row in sound})
+    looked = sound.union(refused.tolist())
+    left = [name for name, row in rows.items() if row not in looked]
+    for name in left:
+        del listed[name]
+    if left:
+        report_left(main, len(left))
     _check_others(case, case.sound, listed)
 
 

@@ -1,4 +1,4 @@
-"""Files that are no checkpoints themselves: what lists them, holds them, or is of other programs."""
+"""Files that are no checkpoints: what lists them, what holds them, what other programs write."""
 
 from __future__ import annotations
 
@@ -455,7 +455,7 @@ def safetensors_nesting(directory: Path, size: int) -> Path:
     return _safetensors(directory, b'{"a":' + b"[" * (size // 2) + b"]" * (size // 2) + b"}")
 
 
-def _hdf5(directory: Path, name: str = "m.h5"):  # type: ignore[no-untyped-def]
+def _hdf5(directory: Path, name: str = "m.h5") -> Any:
     import h5py
 
     return h5py.File(directory / name, "w", libver="latest")

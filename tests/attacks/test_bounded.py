@@ -1,0 +1,156 @@
+"""V1 checkpoints, state files and archives that once cost far more than their size: all counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import builder as b
+import numpy as np
+import pytest
+import v1_builder as v1
+from test_costs import counted
+
+import ckptparse
+from ckptparse import DEFAULT_LIMITS
+from ckptparse.examination import case, legacy_view
+from ckptparse.examination.report import ExaminedTensors
+from ckptparse.files.archives import choosing
+from ckptparse.files.archives.listing import Member
+from ckptparse.graph import state
+from ckptparse.inventory import legacy
+from ckptparse.recovery import outlook
+
+FEW = replace(DEFAULT_LIMITS, attempts=3)
+BROKEN = b"\x2a\x7f\x00"
+"""Values that break off within their field."""
+
+
+def scalars(count: int, values: bytes = b"\x2a\x04\x00\x00\x80\x3f") -> v1.LegacyFile:
+    made = v1.LegacyFile()
+    for number in range(count):
+        listed = made.declare(f"w{number:03}", (), b.FLOAT)
+        listed.slices.append(v1.Slice([], values))
+    return made
+
+
+def limits_of(report: ckptparse.Report) -> list[str]:
+    return [one.message for one in report.problems if one.code == "limit.reached"]
+
+
+def test_records_that_do_not_decode_are_looked_at_up_to_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlook, "_look_ahead", lambda *_: None)
+    made = scalars(50, BROKEN)
+    made.add("v", np.float32(2))
+    made.tensors.insert(0, made.tensors.pop())
+    path = made.write(tmp_path / "m")
+    checked = counted(monkeypatch, case, "check_payload")
+    report = ckptparse.verify(path, limits=FEW)
+    assert len(checked.given) == 3
+    assert len(limits_of(report)) == 1
+    assert "47 more tensors" in limits_of(report)[0]
+    assert set(report.tensors) == {"v", "w000", "w001", "w002"}
+    assert report.tensors["v"].status is ckptparse.Status.VERIFIED
+    assert not report.ok
+
+
+def test_as_many_damaged_records_as_are_allowed_reach_no_limit(tmp_path: Path) -> None:
+    path = scalars(3, BROKEN).write(tmp_path / "m")
+    report = ckptparse.verify(path, limits=FEW)
+    assert not limits_of(report)
+    assert report == ckptparse.verify(path)
+
+
+def test_tensors_in_a_damaged_block_are_looked_at_up_to_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlook, "_look_ahead", lambda *_: None)
+    table = b.table(scalars(50).pairs(), block_size=1024)
+    offset, size = table.blocks[1]
+    (tmp_path / "m").write_bytes(table.flip(offset + size // 2))
+    accepted = counted(monkeypatch, legacy_view, "_looks_right")
+    made = counted(monkeypatch, legacy_view, "ListedTensor")
+    report = ckptparse.verify(tmp_path / "m", limits=FEW)
+    assert len(accepted.given) <= 5
+    assert len(made.given) == 3
+    assert limits_of(report)
+
+
+def test_slices_are_looked_at_up_to_a_number(tmp_path: Path) -> None:
+    made = v1.LegacyFile()
+    listed = made.declare("w", (50,), b.FLOAT)
+    for number in range(50):
+        made.add_slice(listed, [(number, 1)], np.float32([number]))
+    path = made.write(tmp_path / "m")
+    assert ckptparse.verify(path).ok
+    report = ckptparse.verify(path, limits=FEW)
+    assert not report.tensors
+    assert limits_of(report)
+
+
+def test_the_text_of_a_report_makes_no_report_of_a_tensor_that_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = scalars(50)
+    made.declare("x", (), b.FLOAT).slices.append(v1.Slice([], BROKEN))
+    report = ckptparse.verify(made.write(tmp_path / "m"))
+    assert report.unverified_names == ["x"]
+    tensors = report.tensors
+    assert isinstance(tensors, ExaminedTensors)
+    asked = counted(monkeypatch, tensors.rows, "make")
+    assert "50 verified" in str(report)
+    assert not asked.given
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "all_model_checkpoint_timestamps: [" + "1," * 400 + "1]",
+        'all_model_checkpoint_paths: "m"' + '""' * 400,
+        'all_model_checkpoint_paths: "' + "\\141" * 400 + '"',
+    ],
+)
+def test_a_state_file_of_many_values_is_refused_unparsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "m"\n{text}\n')
+    limits = replace(DEFAULT_LIMITS, state_bytes=2000)
+    parsed = counted(monkeypatch, state, "parse_text")
+    with pytest.raises(ckptparse.LimitError) as caught:
+        ckptparse.read(tmp_path, limits=limits)
+    assert caught.value.limit == "state_bytes"
+    assert not parsed.given
+
+
+@pytest.mark.parametrize("brackets", [False, True])
+def test_paths_of_a_state_file_count_as_a_hundred_bytes(tmp_path: Path, brackets: bool) -> None:
+    field = "all_model_checkpoint_paths: "
+    paths = ['"m"'] * 21
+    text = field + "[" + ",".join(paths) + "]" if brackets else field + f"\n{field}".join(paths)
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "m"\n{text}\n')
+    with pytest.raises(ckptparse.LimitError, match="100 bytes for each of its paths"):
+        ckptparse.read(tmp_path, limits=replace(DEFAULT_LIMITS, state_bytes=2099))
+
+
+def test_patterns_without_files_are_not_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    v1.LegacyFile().write(tmp_path / "m-00000-of-00001")
+    lines = [f'all_model_checkpoint_paths: "n{n}-?????-of-00001"\n' for n in range(50)]
+    text = 'model_checkpoint_path: "m-?????-of-00001"\n' + "".join(lines)
+    (tmp_path / "checkpoint").write_text(text)
+    compiled = counted(monkeypatch, legacy.fnmatch, "filter")
+    assert ckptparse.latest_checkpoint(tmp_path) == str(tmp_path / "m-?????-of-00001")
+    ckptparse.identify(tmp_path)
+    assert 0 < len(compiled.given) < 10
+
+
+def test_checkpoints_of_an_archive_are_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = {f"d/m{n}.index": Member("file") for n in range(50)}
+    split = counted(monkeypatch, choosing.posixpath, "dirname")
+    assert len(choosing.find_checkpoints(members)) == 50
+    assert len(split.given) <= 150
