@@ -159,6 +159,9 @@ def _end_of_letters(data: bytes, count: int) -> int:
     return position
 
 
+_GZIP_STEP = 1 << 14
+"""Bytes that zlib is given at once. Behind a member it copies the rest of them, and a member may
+have 20 bytes."""
 _GZIP_WINDOW = 31
 """zlib's number for gzip: the largest window, 15, and 16 for a gzip header."""
 
@@ -172,14 +175,17 @@ class _Gzip:
 
     def convert(self, data: bytes, state: Any, *, last: bool) -> tuple[bytes, int, Any]:  # noqa: ARG002 - as the protocol
         decompressor = state.copy()
-        try:
-            if decompressor.eof:
-                decompressor = zlib.decompressobj(_GZIP_WINDOW)
-            found = decompressor.decompress(data, _LARGEST_PIECE)
-        except zlib.error as error:
-            raise ValueError(str(error)) from error
-        left = decompressor.unconsumed_tail or decompressor.unused_data
-        return found, len(data) - len(left), decompressor
+        found, taken = bytearray(), 0
+        while taken < len(data) and len(found) < _LARGEST_PIECE:
+            step = data[taken : taken + _GZIP_STEP]
+            try:
+                if decompressor.eof:
+                    decompressor = zlib.decompressobj(_GZIP_WINDOW)
+                found += decompressor.decompress(step, _LARGEST_PIECE - len(found))
+            except zlib.error as error:
+                raise ValueError(str(error)) from error
+            taken += len(step) - len(decompressor.unconsumed_tail or decompressor.unused_data)
+        return bytes(found), taken, decompressor
 
 
 def _cp1252_map() -> Any:

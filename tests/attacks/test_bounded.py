@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ckptparse.files.archives import choosing
 from ckptparse.files.archives.listing import Member
 from ckptparse.graph import state
 from ckptparse.inventory import legacy
-from ckptparse.recovery import outlook
+from ckptparse.recovery import conversions, outlook
 
 FEW = replace(DEFAULT_LIMITS, attempts=3)
 BROKEN = b"\x2a\x7f\x00"
@@ -154,3 +155,11 @@ def test_checkpoints_of_an_archive_are_counted_once(
     split = counted(monkeypatch, choosing.posixpath, "dirname")
     assert len(choosing.find_checkpoints(members)) == 50
     assert len(split.given) <= 150
+
+
+def test_short_members_of_gzip_are_unpacked_many_at_a_time() -> None:
+    data = gzip.compress(b"a") * 1000
+    unpacker = conversions._Gzip()
+    found, taken, _ = unpacker.convert(data, unpacker.start(), last=True)
+    assert found == b"a" * 1000
+    assert taken == len(data)
