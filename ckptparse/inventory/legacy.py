@@ -8,7 +8,6 @@ m.ckpt-7-?????-of-00002         both: this pattern is in a state file, and Tenso
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
 from bisect import bisect_left
 from collections import defaultdict
@@ -129,7 +128,7 @@ def find_legacy(path: str, folders: Folders, *, is_file: bool) -> LegacyFiles:
 
 _FORM = re.compile(r"[^*?\[\]]*-\?{5}-of-\d+")
 """The pattern of all files of one set, as a state file has it."""
-_IS_CASE_KEPT = os.path.normcase("A") == "A"
+_IS_CASE_KEPT = not fnmatch.fnmatch("a", "A")
 """Whether `fnmatch` tells large letters from small ones: it follows the system."""
 
 
