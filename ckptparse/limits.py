@@ -63,9 +63,10 @@ class Limits:
     """What the values of one call may take in memory beyond the size of its files, all together:
     elements, strings and their objects, values that repeat, tensors that share bytes."""
     single_entries: int = 4096
-    """Entries of a damaged checkpoint's V2 index that `verify` and `recover` look at one by one,
-    beyond one for each KiB of the files: strings, slices, and what a damaged block still has. Each
-    takes a tenth of a millisecond. The others are left out, and the report says so."""
+    """Entries of a damaged checkpoint that `verify` and `recover` look at one by one, beyond one
+    for each KiB of the files: strings, slices, what a damaged block still has, and tensors of a V1
+    file that are damaged or in slices. Each takes a tenth of a millisecond. The others are left
+    out, and the report says so."""
     attempts: int = 512
     """Damaged tensors that `recover` tries to repair, beyond one for each 16 KiB of the files: one
     takes a millisecond. The others are reported, and nothing is got back of them."""
@@ -180,12 +181,16 @@ class Singles:
     def take(self) -> bool:
         """Count one more; tell whether it may be looked at."""
         self.taken += 1
-        beyond = self.taken - self._limits.single_entries
-        if beyond > 0:
-            if not isinstance(self._held, int):
-                self._held = self._held()
-            self.exceeded |= beyond > self._held >> 10
+        if self.taken > self._limits.single_entries:
+            self.exceeded |= self.taken > self.most
         return not self.exceeded
+
+    @property
+    def most(self) -> int:
+        """How many may be taken in all."""
+        if not isinstance(self._held, int):
+            self._held = self._held()
+        return self._limits.single_entries + (self._held >> 10)
 
     def return_to(self, taken: int) -> None:
         """Go back to an earlier count, since what was taken after it is not kept."""

@@ -28,6 +28,7 @@ from ckptparse.examination.sound_rows import SoundRows, find_sound
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
 from ckptparse.inventory.survey import Origin, Survey
+from ckptparse.limits import Limits
 from ckptparse.problems import Cause, Status
 from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.tensor import Region
@@ -41,7 +42,6 @@ __all__ = [
     "SoundTensors",
     "check_all",
     "check_tensors",
-    "most_damaged",
     "open_case",
     "report_left",
     "with_source",
@@ -377,7 +377,7 @@ def _check_records(
     """Check the tensors of V1 files; those after many that do not decode are left out."""
     rows = listed.rows()
     numbers = np.fromiter(rows.values(), np.int64, len(rows))
-    most = most_damaged(case.files)
+    most = case.files.singles.most
     found, refused = find_sound_records(plain, numbers, case.context.limits, most=most)
     sound = set(found.tolist())
     case.sound = SoundRows(plain, {name: row for name, row in rows.items() if row in sound})
@@ -386,7 +386,7 @@ def _check_records(
     for name in left:
         del listed[name]
     if left:
-        report_left(main, len(left))
+        report_left(main, len(left), case.context.limits)
     _check_others(case, case.sound, listed)
 
 
@@ -400,16 +400,11 @@ def _check_others(case: Case, sound: SoundRows, listed: RowMapping[ListedTensor]
     case.tensors = RowMapping.arranged(make, listed, {**sound.names, **known}, held)
 
 
-def most_damaged(files: DataFiles) -> int:
-    """Return how many damaged tensors of a checkpoint are looked at one by one."""
-    return files.context.limits.attempts + files.held_bytes // ATTEMPT_BYTES
-
-
-def report_left(view: IndexView, count: int) -> None:
+def report_left(view: IndexView, count: int, limits: Limits) -> None:
     """Report that so many tensors of a V1 checkpoint, which are not whole, are not looked at."""
     what = (
-        f"{count} more tensors are damaged, or in slices: so many are not looked at "
-        "(Limits.attempts), and nothing is said of them"
+        f"{count:,} more tensors are damaged, or in slices, and were not looked at: "
+        f"Limits.single_entries allows {limits.single_entries:,}, and one for each KiB of the files"
     )
     view.report("limit.reached", view.path, what)
     view.complete = False
@@ -421,7 +416,7 @@ def _find_failed(case: Case, plain: PlainRows, rows: Mapping[str, int]) -> Faile
     These are rows that are whole and overlap others, and those that fail after as many as repairs
     will be tried for.
     """
-    most = most_damaged(case.files)
+    most = case.context.limits.attempts + case.files.held_bytes // ATTEMPT_BYTES
     if len(rows) <= most:
         return None
     order = sorted(rows, key=rows.__getitem__)

@@ -22,7 +22,7 @@ from ckptparse.coding.checksum import unmask_crc
 from ckptparse.dtypes import DataType, dtype_name
 from ckptparse.errors import CheckpointError, LimitError, PermissionDeniedError
 from ckptparse.examination.carving import fixed32
-from ckptparse.examination.case import most_damaged, report_left
+from ckptparse.examination.case import report_left
 from ckptparse.examination.index_view import IndexView, name_foreign
 from ckptparse.examination.payload import ListedTensor, Payload, Record
 from ckptparse.examination.readers import DataFile, DataFiles
@@ -124,7 +124,7 @@ class _Reader:
         self.rows = RowMaker()
         self.crcs: dict[tuple[DataFile, int], int | None] = {}
         self.numbers: dict[str, int] = {}
-        self.most = most_damaged(files)
+        self.most = files.singles.most
         """Slices that are looked at one by one: those of tensors that cannot be rows."""
 
     # -- files
@@ -242,7 +242,7 @@ class _Reader:
             self._take_unlisted(key, found)
         left = len(self.listed) - len(order) + max(0, len(others) - self.most)
         if left:
-            report_left(self.view, left)
+            report_left(self.view, left, self.limits)
 
     def _row(self, listed: _Listed, key: bytes) -> int | None:
         """Take a tensor in one piece as a row; None if anything of it is not as it was written."""

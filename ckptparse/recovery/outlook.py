@@ -103,11 +103,6 @@ def _look_at_index(path: str, context: Context, report: Report) -> Outlook | Non
     # What is at a limit is there again, and takes as long.
     if not broken or "limit.reached" in codes or choice.candidate.format == "graph":
         return None
-    if choice.candidate.format == "v1" and any(
-        one.code == "limit.reached" for one in report.problems
-    ):
-        # As much is looked at again, and no more.
-        return None
     case = open_case(survey_candidate(choice.candidate, folders), context, correct=True)
     with closing(case.files):
         if case.main is None:

@@ -1,7 +1,7 @@
 """Graphs: GraphDef and MetaGraphDef, binary and text, and what they hold."""
 
 # What a kind is: the text of a function says what it writes, not what it does.
-# ruff: noqa: D401, ARG001
+# ruff: noqa: ARG001
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """SavedModels, in any of their three files, Keras's metadata, and object graphs."""
 
 # What a kind is: the text of a function says what it writes, not what it does.
-# ruff: noqa: D401, ARG005
+# ruff: noqa: ARG005
 
 from __future__ import annotations
 
