@@ -166,3 +166,20 @@ def test_a_map_lists_the_bytes_that_were_patched(call: Call) -> None:
     out = call("ckptparse recover run/m --dry-run --map").out
     assert "range\trun/m.data-00000-of-00001\t5\t6\tpatched" in out
     assert "patch\trun/m.data-00000-of-00001\t5\t1\t04\t00" in out
+
+
+@pytest.mark.usefixtures("damaged")
+def test_a_limit_that_a_report_names_can_be_changed(call: Call) -> None:
+    assert "Limits.attempts" in call("ckptparse recover run/m --dry-run --limit attempts=0").out
+    assert "Limits.attempts" not in call("ckptparse recover run/m --dry-run").out
+    done = call("ckptparse verify run/m --limit entries=1 --limit single_entries=9")
+    assert "Limits.entries allows 1" in done.out
+
+
+@pytest.mark.usefixtures("damaged")
+@pytest.mark.parametrize("limit", ["single_entries", "attempts=-1", "attempts=1e3", "nix=1", "=1"])
+def test_a_limit_that_is_none_is_refused(call: Call, limit: str) -> None:
+    for command in ("verify run/m", "recover run/m --dry-run"):
+        done = call(f"ckptparse {command} --limit {limit}")
+        assert done.code == 2
+        assert "Expected" in done.err

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import ckptparse
 from ckptparse.cli.errors import UsageError
+from ckptparse.cli.limits import LimitOption, read_limits
 from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import Format, FormatOption, OverwriteOption
 from ckptparse.cli.progress import working
@@ -56,6 +57,7 @@ def recover(
     evidence: EvidenceOption = None,
     shapes: ShapesOption = None,
     mapfile: MapfileOption = None,
+    limit: LimitOption = None,
     map_: MapOption = False,
     overwrite: OverwriteOption = False,
 ) -> Recovered:
@@ -71,6 +73,7 @@ def recover(
         return _replay(run, replay, files, map_)
     if path is None:
         raise UsageError("Expected a checkpoint, found none", "give PATH, or --replay REPORT")
+    limits = read_limits(limit)
     if output is None and not dry_run:
         raise UsageError("Expected an output, found none", "give -o OUT, or --dry-run")
     wishes = _Wishes.of(output, format_, offer, fill, keep_suspect=keep_suspect)
@@ -85,6 +88,7 @@ def recover(
             mapfile=mapfile,
             progress=advance,
             cache=run.cache,
+            limits=limits,
         )
         check_outputs(files.places(wishes.format), recovery.report.files, overwrite=overwrite)
         if hash_ or (hash_ is None and files.all):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import ckptparse
 from ckptparse.cli.completion import complete_path
+from ckptparse.cli.limits import LimitOption, read_limits
 from ckptparse.cli.options import Argument, Option
 from ckptparse.cli.output import Output
 from ckptparse.cli.progress import working
@@ -35,6 +36,7 @@ def verify(
         bool,
         Option("--hash", help="Also give the SHA-256 of every file; each file is read once more."),
     ] = False,
+    limit: LimitOption = None,
 ) -> Verified:
     """Check every byte of checkpoints, and report what is damaged.
 
@@ -42,10 +44,15 @@ def verify(
     ckptparse verify --map training
     """
     reports = []
+    limits = read_limits(limit)
     for path in paths:
         title = f"verifying {escape(path)}"
         with run.reporting(), working(title, quiet=run.quiet) as advance:
-            reports.append(ckptparse.verify(path, hashes=hash_, progress=advance, cache=run.cache))
+            reports.append(
+                ckptparse.verify(
+                    path, hashes=hash_, progress=advance, cache=run.cache, limits=limits
+                )
+            )
     shown = _Shown(map_, run.verbose, hash_)
     return Verified(tuple(reports), shown, _code(reports, complete=not run.errors))
 
