@@ -95,6 +95,8 @@ TESTS: dict[str, Sequence[str]] = {
         "test_bundle_indexing",
         "test_bundle_writing",
         "test_slices_assembly",
+        "test_small_payloads",
+        "test_small_tensors",
         "test_limits",
         "test_pickling",
     ),

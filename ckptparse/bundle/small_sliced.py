@@ -112,10 +112,11 @@ def _read_parts(
 def _plan(row: int, entry: BundleEntry, listing: Listing, parts: Sequence[int]) -> _Plan | None:
     """Plan how a tensor is put together; None if it is none of the common form."""
     shape, width = entry.shape, item_size(entry.data_type)
-    if width is None or not 0 < len(shape) <= SAFE_RANK or len(entry.slices) > _MOST_SLICES:
+    if width is None or len(shape) > SAFE_RANK or len(entry.slices) > _MOST_SLICES:
         return None
     size = math.prod(shape) * width
-    if not 0 < size <= _SMALL or -1 in parts or not parts:
+    # Numpy may refuse the dimensions of an empty one, and who reads it alone says so.
+    if not size or size > _SMALL or -1 in parts:
         return None
     axis = _cut_axis(listing.columns.shapes[parts[0]], shape)
     if axis is None or not _agree(entry, listing, parts, axis):

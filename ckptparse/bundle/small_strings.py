@@ -109,7 +109,7 @@ def _read_payloads(
 def _decode(data: bytes, count: int, crc: int | None, order: str) -> list[bytes] | None:
     """Decode a payload; None if it has another form, or is damaged."""
     lengths = data[:count]
-    if len(lengths) < count or (lengths and max(lengths) > LONGEST_SHORT):
+    if lengths and max(lengths) > LONGEST_SHORT:
         return None
     start = count + _CHECK_SIZE
     if start + sum(lengths) != len(data):

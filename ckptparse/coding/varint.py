@@ -25,7 +25,7 @@ def encode_varint(value: int) -> bytes:
     """Encode an unsigned integer in the fewest bytes."""
     if value < 0:
         raise ValueError(f"varint of a negative number: {value}")
-    if value <= 0x7F:
+    if value < len(_SHORT):
         return _SHORT[value]
     groups = bytearray()
     while value > 0x7F:
