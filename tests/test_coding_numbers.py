@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builder as b
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from ckptparse.coding.ordered_code import (
     encode_signed,
     encode_string,
 )
-from ckptparse.coding.varint import decode_varint, encode_varint
+from ckptparse.coding.varint import decode_varint, decode_varints, encode_varint
 
 UINT32 = st.integers(0, (1 << 32) - 1)
 UINT64 = st.integers(0, (1 << 64) - 1)
@@ -58,6 +59,7 @@ def test_varints_wider_than_needed_are_accepted(value: int, width: int) -> None:
         (b"", 64), (b"\x80", 64), (b"\xff" * 9, 64), (b"\xff" * 10, 64),
         (b"\x80" * 10 + b"\0", 64), (b"\xff" * 9 + b"\x02", 64), (b"\xff" * 4 + b"\x10", 32),
         (b"\x80" * 5 + b"\0", 32), (b"\x80\x80\x80\x80\x80", 32),
+        (b"\x80" * 5 + b"\0", 35),
     ],
 )  # fmt: skip
 def test_varints_cut_off_or_too_wide_are_value_errors(data: bytes, bits: int) -> None:
@@ -68,6 +70,34 @@ def test_varints_cut_off_or_too_wide_are_value_errors(data: bytes, bits: int) ->
 def test_varint_that_runs_past_its_end_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="varint"):
         decode_varint(b"\x80\x01", 0, 1)
+
+
+def test_varints_are_decoded_together() -> None:
+    values = [0, 127, 128, 300, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
+    for count in range(1, len(values) + 1):
+        data = b"".join(map(b.varint, values[:count]))
+        found, size = decode_varints(np.frombuffer(data + b"\x05\x80", np.uint8), count)
+        assert (found.tolist(), size) == (values[:count], len(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "count", "words"),
+    [
+        (b"\x01\x02", 3, "cut off"),
+        (b"", 1, "cut off"),
+        (b"\x80\x80", 1, "cut off"),
+        (b"\x01\x80\x02\x80", 3, "cut off"),
+        (b"\x80" * 10 + b"\0", 1, "cut off, or longer than 10 bytes"),
+        (b"\x80" * 10 + b"\0\0", 2, "longer than 10 bytes"),
+        (b"\xff" * 9 + b"\x02", 1, "wider than 64 bits"),
+        (b"\0" + b"\x80" * 9 + b"\x03\x01", 3, "wider than 64 bits"),
+    ],
+)
+def test_varints_that_cannot_be_decoded_together_are_value_errors(
+    data: bytes, count: int, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        decode_varints(np.frombuffer(data, np.uint8), count)
 
 
 def test_negative_numbers_have_no_varint() -> None:
