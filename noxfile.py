@@ -32,9 +32,12 @@ SLOW_TESTS = (
     "attacks",
     "cli/test_docs.py",
     "cli/test_help.py",
+    "situations",
     "tensorflow",
     "test_benchmark.py",
+    "test_failed_rows.py",
     "test_false_matches.py",
+    "test_fuzzing.py",
     "test_growth.py",
     "test_hostile.py",
     "test_one_resolver.py",
@@ -43,7 +46,7 @@ SLOW_TESTS = (
     "test_recovery_table.py",
     "test_write_killed.py",
 )
-"""Two thirds of the suite's time: every example in a process of its own, random input by the
+"""Half of the suite's time: every example in a process of its own, random input by the
 thousand, every kind of damage."""
 WITHOUT_SLOW = [f"--ignore=tests/{name}" for name in SLOW_TESTS]
 PYODIDE = "pyodide@314.0.7"
