@@ -18,6 +18,7 @@ from ckptparse.dtypes import DataType, component_size
 from ckptparse.errors import UnsupportedError
 
 __all__ = [
+    "STRING_HEADER",
     "allocate",
     "distinct",
     "finish_elements",
@@ -40,7 +41,7 @@ _LOW_BITS: dict[int, int] = {
 }
 """The bits of a byte that types smaller than a byte use. The others are stored as 0."""
 _PIECE_ELEMENTS = 1 << 18
-_STRING_HEADER = 48
+STRING_HEADER = 48
 """Bytes of a `bytes` object besides its own, rounded as memory is given out."""
 
 
@@ -102,7 +103,7 @@ def object_bytes(lengths: npt.NDArray[Any]) -> int:
     already.
     """
     longer = int(np.count_nonzero(lengths > 1))
-    return 8 * len(lengths) + _STRING_HEADER * longer + sum_lengths(lengths)
+    return 8 * len(lengths) + STRING_HEADER * longer + sum_lengths(lengths)
 
 
 def sum_lengths(lengths: npt.NDArray[Any]) -> int:

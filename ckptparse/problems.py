@@ -270,7 +270,7 @@ PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
         "leftover.conflict": "Parts of an unfinished save have different values of a tensor.",
         "leftover.temporary": "There are temporary files of an unfinished save.",
         "file.unreadable": "The operating system does not allow reading a file.",
-        "limit.reached": "A file asks for more than the limits allow, so it was not read.",
+        "limit.reached": "A file asks for more than the limits allow: the rest was not read.",
     }
 )
 """Every code that a `Problem` can have, and what it means."""

@@ -21,7 +21,7 @@ from ckptparse.bundle.shards import ShardFiles
 from ckptparse.bundle.strings import LONGEST_SHORT, check_short_lengths
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import DataType
-from ckptparse.elements import shaped
+from ckptparse.elements import STRING_HEADER, shaped
 from ckptparse.errors import CheckpointError
 from ckptparse.tensor import SAFE_RANK, ReadOptions
 
@@ -33,8 +33,6 @@ _SMALL = 1 << 10
 _BATCH = 4096
 """Payloads that are in memory at once, beside what has been decoded."""
 _CHECK_SIZE = 4
-_HEADER = 48
-"""What a `bytes` object takes besides its own, as `elements.object_bytes` counts it."""
 
 
 def read_small_strings(
@@ -71,7 +69,7 @@ def read_small_strings(
             strings = _decode(data, math.prod(shape), crc if options.verify else None, order)
             if strings is None:
                 continue
-            own = sum(8 + (_HEADER if len(text) > 1 else 0) + len(text) for text in strings)
+            own = sum(8 + (STRING_HEADER if len(text) > 1 else 0) + len(text) for text in strings)
             taken += own
             if options.budget is not None:
                 options.budget.check(taken)

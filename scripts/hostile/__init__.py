@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["load_kinds"]
+__all__ = ["load_kinds", "named"]
 
 Make = Callable[[Path, int], Path]
 
@@ -29,3 +29,8 @@ def load_kinds() -> dict[str, Make]:
         module = importlib.import_module(f"{__name__}.{found.name}")
         kinds.update({f"{found.name}/{name}": make for name, make in module.KINDS.items()})
     return kinds
+
+
+def named(*makes: Make) -> dict[str, Make]:
+    """Return functions by their names, which are the names of their kinds."""
+    return {make.__name__.replace("_", " "): make for make in makes}

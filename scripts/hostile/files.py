@@ -9,11 +9,14 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import builder as b
 import numpy as np
+
+from hostile import named
 
 __all__ = ["KINDS"]
 
@@ -179,22 +182,24 @@ def event_graphs(directory: Path, size: int) -> Path:
 # ---- archives
 
 
-def zip_members(directory: Path, size: int) -> Path:
-    """A zip archive of empty members, each named as the index of a checkpoint."""
+def _zip_of_empty(directory: Path, names: Iterable[str]) -> Path:
     path = directory / "m.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        for number in range(max(LEAST, size // 114)):
-            archive.writestr(f"m{number:05}.index", b"")
+        for name in names:
+            archive.writestr(name, b"")
     return path
+
+
+def zip_members(directory: Path, size: int) -> Path:
+    """A zip archive of empty members, each named as the index of a checkpoint."""
+    names = (f"m{number:05}.index" for number in range(max(LEAST, size // 114)))
+    return _zip_of_empty(directory, names)
 
 
 def zip_folders(directory: Path, size: int) -> Path:
     """A zip archive of empty members, each in a directory of its own, as a SavedModel has it."""
-    path = directory / "m.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for number in range(max(LEAST, size // 134)):
-            archive.writestr(f"{number:05}/saved_model.pb", b"")
-    return path
+    names = (f"{number:05}/saved_model.pb" for number in range(max(LEAST, size // 134)))
+    return _zip_of_empty(directory, names)
 
 
 def zip_saves(directory: Path, size: int) -> Path:
@@ -621,69 +626,66 @@ def folder_of_folders(directory: Path, size: int) -> Path:
     return directory
 
 
-KINDS = {
-    make.__name__.replace("_", " "): make
-    for make in (
-        state_paths,
-        state_lost_paths,
-        state_patterns,
-        state_times,
-        state_short_times,
-        state_long_line,
-        state_long_parts,
-        state_escapes,
-        state_pieces,
-        state_nesting,
-        state_comments,
-        state_unknown,
-        state_blanks,
-        event_records,
-        event_numbers,
-        event_lengths,
-        event_graphs,
-        zip_members,
-        zip_folders,
-        zip_saves,
-        zip_deep,
-        zip_overlapping,
-        zip_bomb,
-        zip_nested,
-        tar_members,
-        tar_compressed,
-        tar_long_names,
-        tar_headers,
-        tar_header_chain,
-        tar_sparse,
-        tar_of_tars,
-        gzip_members,
-        gzip_bomb,
-        npz_arrays,
-        npz_bomb,
-        npy_header,
-        npy_shape,
-        npy_nesting,
-        npy_fields,
-        safetensors_scalars,
-        safetensors_same_bytes,
-        safetensors_empty,
-        safetensors_rank,
-        safetensors_metadata,
-        safetensors_nesting,
-        hdf5_groups,
-        hdf5_deep,
-        hdf5_scalars,
-        hdf5_links,
-        hdf5_cycles,
-        hdf5_attributes,
-        hdf5_unwritten,
-        hdf5_bomb,
-        keras_layers,
-        keras_nesting,
-        keras_brackets,
-        folder_of_saves,
-        folder_of_shards,
-        folder_of_leftovers,
-        folder_of_lists,
-        folder_of_folders,
-    )
-}
+KINDS = named(
+    state_paths,
+    state_lost_paths,
+    state_patterns,
+    state_times,
+    state_short_times,
+    state_long_line,
+    state_long_parts,
+    state_escapes,
+    state_pieces,
+    state_nesting,
+    state_comments,
+    state_unknown,
+    state_blanks,
+    event_records,
+    event_numbers,
+    event_lengths,
+    event_graphs,
+    zip_members,
+    zip_folders,
+    zip_saves,
+    zip_deep,
+    zip_overlapping,
+    zip_bomb,
+    zip_nested,
+    tar_members,
+    tar_compressed,
+    tar_long_names,
+    tar_headers,
+    tar_header_chain,
+    tar_sparse,
+    tar_of_tars,
+    gzip_members,
+    gzip_bomb,
+    npz_arrays,
+    npz_bomb,
+    npy_header,
+    npy_shape,
+    npy_nesting,
+    npy_fields,
+    safetensors_scalars,
+    safetensors_same_bytes,
+    safetensors_empty,
+    safetensors_rank,
+    safetensors_metadata,
+    safetensors_nesting,
+    hdf5_groups,
+    hdf5_deep,
+    hdf5_scalars,
+    hdf5_links,
+    hdf5_cycles,
+    hdf5_attributes,
+    hdf5_unwritten,
+    hdf5_bomb,
+    keras_layers,
+    keras_nesting,
+    keras_brackets,
+    folder_of_saves,
+    folder_of_shards,
+    folder_of_leftovers,
+    folder_of_lists,
+    folder_of_folders,
+)

@@ -9,6 +9,8 @@ import builder as b
 import numpy as np
 import v1_builder as v1
 
+from hostile import named
+
 __all__ = ["KINDS"]
 
 RECORD_BYTES = 37
@@ -354,49 +356,46 @@ def footer_and_zeros(directory: Path, size: int) -> Path:
     return _write(directory, data[:kept] + bytes(len(data) - kept))
 
 
-KINDS = {
-    make.__name__.replace("_", " "): make
-    for make in (
-        sound_scalars,
-        unparsable_records,
-        other_counts,
-        not_packed,
-        one_not_packed,
-        repeated_value,
-        flipped_bits,
-        flipped_bits_small_blocks,
-        lost_list,
-        damaged_list,
-        no_records,
-        no_list_names,
-        repeated_key,
-        falling_keys,
-        repeated_name,
-        turned_line_ends,
-        two_lists,
-        many_files,
-        lost_files,
-        many_slices,
-        overlapping_slices,
-        nested_slices,
-        deep_grid,
-        damaged_slices,
-        many_strings,
-        string_scalars,
-        damaged_strings,
-        long_varints,
-        one_block,
-        many_blocks,
-        snappy_blocks,
-        snappy_zeros,
-        long_names,
-        long_keys,
-        nested_messages,
-        unknown_fields,
-        empty_tensors,
-        many_kinds,
-        cut_off,
-        cut_off_small_blocks,
-        footer_and_zeros,
-    )
-}
+KINDS = named(
+    sound_scalars,
+    unparsable_records,
+    other_counts,
+    not_packed,
+    one_not_packed,
+    repeated_value,
+    flipped_bits,
+    flipped_bits_small_blocks,
+    lost_list,
+    damaged_list,
+    no_records,
+    no_list_names,
+    repeated_key,
+    falling_keys,
+    repeated_name,
+    turned_line_ends,
+    two_lists,
+    many_files,
+    lost_files,
+    many_slices,
+    overlapping_slices,
+    nested_slices,
+    deep_grid,
+    damaged_slices,
+    many_strings,
+    string_scalars,
+    damaged_strings,
+    long_varints,
+    one_block,
+    many_blocks,
+    snappy_blocks,
+    snappy_zeros,
+    long_names,
+    long_keys,
+    nested_messages,
+    unknown_fields,
+    empty_tensors,
+    many_kinds,
+    cut_off,
+    cut_off_small_blocks,
+    footer_and_zeros,
+)
