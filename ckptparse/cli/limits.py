@@ -32,7 +32,10 @@ def read_limits(given: list[str] | None) -> ckptparse.Limits:
     for text in given or ():
         name, _, number = text.partition("=")
         if name not in known:
-            raise UsageError(f"Expected NAME=NUMBER, found {text!r}", f"of {', '.join(known)}")
+            raise UsageError(
+                f"Expected NAME=NUMBER with the name of a limit, found {text!r}",
+                f"the limits are {', '.join(known)}",
+            )
         if not (number.isascii() and number.isdecimal()):
             raise UsageError(
                 f"Expected a whole number for the limit {name}, found {number!r}",
