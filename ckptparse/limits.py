@@ -31,6 +31,9 @@ class Limits:
     """Bytes of a table's keys, in full, beyond 16 times its blocks. Keys share their first bytes
     with the one before, and TensorFlow stores a full key every 16 entries. Without full keys they
     can grow with the square of the file."""
+    blocks: int = 4096
+    """Blocks of one table, beyond one for each KiB of its file. Writers make blocks of 4 to 256
+    KiB. A hostile table would have one for each 25 bytes, which take 30 to 150 µs each."""
     rank: int = 254
     """Dimensions of a tensor: 254 is TensorFlow's own bound."""
     shards: int = 1_000_000
@@ -101,6 +104,10 @@ class Limits:
         """Raise `LimitError` if `found` is more than the field of that name allows."""
         if found > getattr(self, field):
             raise limit_error(self, field, found, what, path=path)
+
+    def most_blocks(self, size: int) -> int:
+        """Return how many blocks a table of so many bytes may have."""
+        return self.blocks + (size >> 10)
 
 
 def limit_error(

@@ -63,6 +63,19 @@ class EntryColumns:
             {},
         )
 
+    def part(self, low: int, high: int) -> EntryColumns:
+        """Return rows `low` to `high`, as views."""
+        others = self.others
+        return EntryColumns(
+            self.data_types[low:high],
+            self.shard_ids[low:high],
+            self.offsets[low:high],
+            self.sizes[low:high],
+            self.crcs[low:high],
+            self.shapes[low:high],
+            {row - low: others[row] for row in range(low, high) if row in others} if others else {},
+        )
+
     @classmethod
     def of_entries(cls, entries: Sequence[BundleEntry]) -> EntryColumns:
         """Make columns of single entries."""

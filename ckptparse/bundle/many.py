@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +24,12 @@ from ckptparse.bundle.arena import (
     plan_arenas,
     plan_placed,
     read_arenas,
+    view_of,
 )
 from ckptparse.bundle.columns import EntryColumns
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.shards import Manner, ShardFiles
+from ckptparse.bundle.sharing import Sharing, compute_crcs, find_sharing
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.elements import allocate, finish_elements, needs_finishing
 from ckptparse.errors import UnsupportedError, located
@@ -46,6 +48,15 @@ _BATCH_SIZE = 32 << 20
 _LOCAL = Manner(PIECE_SIZE, 4096, None)
 _UNKNOWN = int(np.iinfo(np.int64).max)
 """The size of a data file that nobody has asked for yet: nothing is beyond its end."""
+
+
+class _Failed(NamedTuple):
+    """A tensor that is damaged; the one that is stored first is the least."""
+
+    shard_id: int
+    offset: int
+    row: int
+    computed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +95,42 @@ class DenseReader:
 
     def _read(self, rows: DenseRows, maker: _ArrayMaker) -> None:
         """Read rows into arenas."""
+        sharing = find_sharing(rows)
+        if sharing is None:
+            self._raise_failed(self._read_apart(rows, maker))
+            return
+        # Of the others, which are few, all are read before it is said which is damaged.
+        failed = [
+            self._read_apart(rows.take(sharing.apart), maker),
+            self._read_shared(rows.take(sharing.shared), sharing, maker),
+        ]
+        self._raise_failed(min((one for one in failed if one), default=None))
+
+    def _read_apart(self, rows: DenseRows, maker: _ArrayMaker) -> _Failed | None:
+        """Read rows that share no bytes; return the first that is damaged."""
+        check = self._make_check(rows)
         arenas = plan_arenas(rows, gap=self._manner(rows).gap)
-        buffers = self._read_arenas(rows, arenas)
+        buffers = self._read_arenas(rows, arenas, check)
         for arena, buffer in zip(arenas, buffers, strict=True):
             for stretch in arena.stretches:
                 shift = stretch.position - stretch.offset
                 maker.make(rows.part(stretch.low, stretch.high), buffer, shift)
+        return self._find_failed(check, rows)
+
+    def _read_shared(self, rows: DenseRows, sharing: Sharing, maker: _ArrayMaker) -> _Failed | None:
+        """Read runs of rows that share bytes, and copy each; return the first that is damaged."""
+        check = self._make_check(rows)
+        runs, bounds = sharing.runs, sharing.bounds
+        arenas = plan_arenas(runs, gap=self._manner(rows).gap)
+        buffers = self._read_arenas(runs, arenas, None)
+        for arena, buffer in zip(arenas, buffers, strict=True):
+            for stretch in arena.stretches:
+                low, high = int(bounds[stretch.low]), int(bounds[stretch.high])
+                part = rows.part(low, high)
+                if check is not None:
+                    check.put(low, compute_crcs(part, view_of(buffer, stretch), stretch.offset))
+                maker.make(part, buffer, stretch.position - stretch.offset, copy=True)
+        return self._find_failed(check, rows)
 
     def assemble(self, grid: SliceGrid) -> Array:
         """Read slices of one tensor, which together are all of it, into one array.
@@ -101,7 +142,9 @@ class DenseReader:
         ((code, dtype),) = dtypes.items()
         arena = self._place(rows, grid, dtype)
         if arena is not None:
-            (buffer,) = self._read_arenas(rows, [arena])
+            check = self._make_check(rows)
+            (buffer,) = self._read_arenas(rows, [arena], check)
+            self._raise_failed(self._find_failed(check, rows))
             array: Array = np.ndarray(grid.shape, dtype, buffer)
             finish_elements(array, code, big_endian=self.shards.big_endian)
             return array
@@ -151,6 +194,7 @@ class DenseReader:
         check = self._make_check(rows)
         if check is not None:
             self._check_maps(rows, maps, check)
+            self._raise_failed(self._find_failed(check, rows))
         for shard, whole in maps.items():
             low, high = np.searchsorted(rows.shard_ids, (shard, shard + 1)).tolist()
             maker.make(rows.part(low, high), whole, 0)
@@ -167,13 +211,13 @@ class DenseReader:
         stretches = [stretch for arena in plan_arenas(rows) for stretch in arena.stretches]
         threads = self._pick_threads(rows, _LOCAL)
         check_mapped(rows, stretches, view, self.shards.open, check=check, threads=threads)
-        self._raise_failed(check, rows)
 
-    def _read_arenas(self, rows: DenseRows, arenas: Sequence[Arena]) -> list[npt.NDArray[np.uint8]]:
-        check = self._make_check(rows)
+    def _read_arenas(
+        self, rows: DenseRows, arenas: Sequence[Arena], check: Check | None
+    ) -> list[npt.NDArray[np.uint8]]:
         manner = self._manner(rows)
         try:
-            buffers = read_arenas(
+            return read_arenas(
                 rows,
                 arenas,
                 self.shards.open,
@@ -186,8 +230,6 @@ class DenseReader:
                 f"There is not enough memory for {int(rows.sizes.sum())} bytes of tensors",
                 hint="Pass mmap=True, or read fewer at once",
             ) from error
-        self._raise_failed(check, rows)
-        return buffers
 
     def _plan(self) -> tuple[dict[int, np.dtype[Any]], DenseRows]:
         """Look up the types, check every range against its data file, and sort the rows."""
@@ -277,11 +319,18 @@ class DenseReader:
             self._raise_mismatch(row, 0)
         return Check(columns.crcs[rows.numbers])
 
-    def _raise_failed(self, check: Check | None, rows: DenseRows) -> None:
+    @staticmethod
+    def _find_failed(check: Check | None, rows: DenseRows) -> _Failed | None:
         failed = None if check is None else check.find_failed()
+        if failed is None:
+            return None
+        row, computed = failed
+        where = int(rows.shard_ids[row]), int(rows.offsets[row])
+        return _Failed(*where, int(rows.numbers[row]), computed)
+
+    def _raise_failed(self, failed: _Failed | None) -> None:
         if failed is not None:
-            row, computed = failed
-            self._raise_mismatch(int(rows.numbers[row]), computed)
+            self._raise_mismatch(failed.row, failed.computed)
 
     def _raise_mismatch(self, row: int, computed: int) -> None:
         with located(tensor=self.name_of(row)):
@@ -342,10 +391,17 @@ class _ArrayMaker:
         self._dtypes = dtypes
         self._arrays: list[Any] = [None] * len(reader.columns)
 
-    def make(self, rows: DenseRows, buffer: npt.NDArray[np.uint8], shift: int) -> None:
+    def make(
+        self,
+        rows: DenseRows,
+        buffer: npt.NDArray[np.uint8],
+        shift: int,
+        *,
+        copy: bool = False,
+    ) -> None:
         """Make the arrays of rows whose bytes are in the buffer at their offset + shift.
 
-        They are views; those that are not aligned there are copies.
+        They are views; those that are not aligned there, or all of them, are copies.
         """
         arrays, shapes, numbers = self._arrays, self._columns.shapes, rows.numbers.tolist()
         types = [self._dtypes[code] for code in self._columns.data_types[rows.numbers].tolist()]
@@ -353,7 +409,7 @@ class _ArrayMaker:
         ndarray = np.ndarray
         for number, dtype, position in zip(numbers, types, positions.tolist(), strict=True):
             arrays[number] = ndarray(shapes[number], dtype, buffer, position)
-        self._copy(rows.numbers[positions % rows.alignments != 0])
+        self._copy(rows.numbers if copy else rows.numbers[positions % rows.alignments != 0])
 
     def copy_shared(self, rows: DenseRows) -> None:
         """Copy arrays that would share bytes with another one."""

@@ -5,8 +5,9 @@ With 100,000 tensors, one message object for each takes too long. Nearly every e
     08 dtype  12 n shape[n]  (18 shard_id)  (20 offset)  (28 size)  35 crc32c[4]
 
 in the order of field numbers, as protobuf writes them; fields in brackets are left out if they are
-0. Such entries are decoded together. All others, and those with a value that may be wrong, go
-through the bindings and `BundleEntry.from_proto` one by one. So all rules are in one place.
+0. Such entries are decoded together, and so are many that are written otherwise (`loose_fields`).
+What is left, and those with a value that may be wrong, go through the bindings and
+`BundleEntry.from_proto` one by one. So all rules are in one place.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _LONGEST_SIMPLE_VARINT = 9
 _PADDING = 64
 """Zero bytes after the entries, so that a damaged last one can be read past its end: its fields
 take 45 bytes at most."""
+_FEW_LOOSE = 16
+"""Entries of other forms from which on they are read together: fewer take less time singly."""
 _SHORT_SHAPE = 32
 """Bytes of a serialized shape with six dimensions below 2**14; longer ones are looked up singly."""
 _MIXER = np.uint64(0x9E3779B97F4A7C15)
@@ -40,6 +43,10 @@ numbers stay different."""
 _WIDTHS = np.array([item_size(code) or 0 for code in range(128)], np.int64)
 _COUNTED = np.zeros_like(_WIDTHS, np.bool_)
 _COUNTED[[DataType.DT_STRING, DataType.DT_VARIANT]] = True
+_UNKNOWN = _WIDTHS == 0
+"""Kinds whose size follows no rule. From 100 on they are references, which are never stored."""
+_UNKNOWN[[DataType.DT_INVALID, DataType.DT_RESOURCE, *range(100, 128)]] = False
+_UNKNOWN &= ~_COUNTED
 
 
 class EntryDecoder:
@@ -74,6 +81,9 @@ class EntryDecoder:
         """
         contents, starts, ends = table.contents, table.starts[skipped:], table.ends[skipped:]
         scan = _scan(contents, starts, ends)
+        loose = np.flatnonzero(~scan.plain)
+        if len(loose) > _FEW_LOOSE:
+            scan.take_loose(loose, contents, starts[loose], ends[loose])
         shapes, elements = self._find_shapes(contents, scan.shape_starts, scan.shape_ends)
         plain = scan.plain & self._plausible(scan, elements)
         columns = EntryColumns(
@@ -106,7 +116,7 @@ class EntryDecoder:
         )
         counted = _COUNTED[scan.data_types] & (elements <= scan.sizes)
         counted &= elements <= self._limits.strings
-        fits |= counted
+        fits |= counted | _UNKNOWN[scan.data_types]
         fits &= (elements >= 0) & (scan.shard_ids < self._num_shards)
         return fits
 
@@ -123,6 +133,25 @@ class _Scan:
     offsets: IntColumn
     sizes: IntColumn
     crcs: IntColumn
+
+    def take_loose(
+        self, rows: IntColumn, contents: bytes, starts: IntColumn, ends: IntColumn
+    ) -> None:
+        """Read rows, which are not plain, in whatever way they are written."""
+        from ckptparse.bundle.loose_fields import LooseFields
+
+        found = LooseFields(np.frombuffer(contents + bytes(_PADDING), np.uint8), starts, ends)
+        for column, values in (
+            (self.plain, found.known),
+            (self.data_types, found.data_types & 0x7F),
+            (self.shape_starts, found.shape_starts),
+            (self.shape_ends, found.shape_ends),
+            (self.shard_ids, found.shard_ids),
+            (self.offsets, found.offsets),
+            (self.sizes, found.sizes),
+            (self.crcs, _unmask(found.masked_crcs.astype(np.uint32))),
+        ):
+            column[rows] = values
 
 
 def _scan(contents: bytes, starts: IntColumn, ends: IntColumn) -> _Scan:
@@ -206,7 +235,10 @@ def _read_varint(
 
 
 def _read_crc(data: npt.NDArray[np.uint8], at: IntColumn) -> IntColumn:
-    crcs = windows_of(data, 4)[at + 1].view("<u4").astype(np.uint32)
+    return _unmask(windows_of(data, 4)[at + 1].view("<u4").astype(np.uint32))
+
+
+def _unmask(crcs: npt.NDArray[np.uint32]) -> IntColumn:
     # Stored masked (section 1.4): the constant is added after rotating right by 15.
     unmasked = crcs - np.uint32(0xA282EAD8)
     rotated = unmasked >> np.uint32(17) | unmasked << np.uint32(15)

@@ -7,9 +7,10 @@ checksum of the index block that holds its entry. If that one fails, they are no
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,7 @@ from ckptparse.problems import Problem
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 from ckptparse.slices import TensorSlice
+from ckptparse.table.columns import TableColumns
 
 __all__ = ["NO_CHECKSUM", "OBJECT_GRAPH", "IndexView", "name_foreign", "read_view"]
 
@@ -61,6 +63,10 @@ NO_CHECKSUM = unmask_crc(0)
 """The checksum of an entry that has none: its field is 0, as protobuf reads an absent field, and
 TensorFlow compares with it all the same (docs/format.md, section 2.3)."""
 _HEADER_KEY = b""
+_SMALL_RUN, _TOGETHER = 32 << 10, 1 << 20
+"""Bytes of a run that is decoded with others, and of all of these together."""
+_FEW_ENTRIES = 16
+"""Up to so many are decoded one by one: together, a few take as long as a hundred."""
 _FIRST_BYTES = frozenset(bytes([byte]) for byte in (0x08, 0x12, 0x18, 0x20, 0x28, 0x35, 0x3A))
 """First bytes of an entry: the tags of its fields, of which dtype comes first (section 2.2)."""
 _MOST_PRODUCERS = 100
@@ -177,6 +183,23 @@ def _looks_right(key: bytes, value: bytes) -> bool:
     except CheckpointError:
         return False
     return proto.SerializeToString() == value
+
+
+def _group(
+    found: Iterable[SalvagedEntry | SalvagedRun],
+) -> Iterator[list[SalvagedEntry | SalvagedRun]]:
+    """Divide what a table has into groups to decode together; a large run is one by itself."""
+    group: list[SalvagedEntry | SalvagedRun] = []
+    held = 0
+    for one in found:
+        size = len(one.columns.contents) if isinstance(one, SalvagedRun) else 0
+        if group and (size > _SMALL_RUN or held + size > _TOGETHER):
+            yield group
+            group, held = [], 0
+        group.append(one)
+        held += size
+    if group:
+        yield group
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +339,7 @@ class _Builder:
         others: dict[bytes, _Found] = {}
         order: list[bytes | _Run] = []
         before = 0
-        for one in found:
+        for one, columns in self._decode_runs(found):
             if isinstance(one, SalvagedEntry):
                 if again and not self.singles.take():
                     break
@@ -325,7 +348,6 @@ class _Builder:
                     others[one.key] = _Found(one, entry)
                     order.append(one.key)
                 continue
-            columns = self._columns_of(one)
             if columns is None:
                 singles = takewhile(lambda _: self.singles.take(), one)
                 rest = [(salvaged, self._decode(salvaged)) for salvaged in singles]
@@ -338,22 +360,48 @@ class _Builder:
             order.append(run)
         return self._arrange(order, self._sort_out(others))
 
-    def _columns_of(self, run: SalvagedRun) -> EntryColumns | None:
-        """Decode a run; None if one of its entries breaks a rule, so that all are told singly."""
+    def _decode_runs(
+        self, found: Sequence[SalvagedEntry | SalvagedRun]
+    ) -> Iterator[tuple[SalvagedEntry | SalvagedRun, EntryColumns | None]]:
+        """Add what runs say; None if an entry of one breaks a rule, so that all are told singly."""
+        for group in _group(found):
+            runs = [one for one in group if isinstance(one, SalvagedRun)]
+            columns = iter(self._columns_of(runs))
+            for one in group:
+                yield one, next(columns) if isinstance(one, SalvagedRun) else None
+
+    def _columns_of(self, runs: Sequence[SalvagedRun]) -> Iterable[EntryColumns | None]:
+        """Decode runs together; if an entry breaks a rule, each by itself."""
+        if len(runs) > 1:
+            joined = TableColumns.concatenate(
+                [run.columns.part(run.skipped, len(run.columns)) for run in runs]
+            )
+            with suppress(CheckpointError):
+                columns = self._decoder.decode(joined, 0)
+                return [columns.part(low, high) for low, high in pairwise([0, *joined.block_ends])]
+        return [self._columns_alone(run) for run in runs]
+
+    def _columns_alone(self, run: SalvagedRun) -> EntryColumns | None:
         try:
+            if len(run) <= _FEW_ENTRIES:
+                found = [self._decode_proved(one.value or b"") for one in run]
+                return EntryColumns.of_entries(found)
             return self._decoder.decode(run.columns, run.skipped)
         except CheckpointError:
             return None
 
     @cached_property
     def _decoder(self) -> EntryDecoder:
-        limits, shards = self.limits, self._most_shards(proved=True)
         return EntryDecoder(
-            num_shards=shards,
-            limits=limits,
-            decode_entry=lambda _, value: decode_entry(value, num_shards=shards, limits=limits),
-            decode_shape=partial(decode_shape, limits=limits),
+            num_shards=self._most_shards(proved=True),
+            limits=self.limits,
+            decode_entry=lambda _, value: self._decode_proved(value),
+            decode_shape=partial(decode_shape, limits=self.limits),
         )
+
+    def _decode_proved(self, value: bytes) -> BundleEntry:
+        shards = self._most_shards(proved=True)
+        return decode_entry(value, num_shards=shards, limits=self.limits)
 
     def _are_plain(self, run: SalvagedRun, columns: EntryColumns) -> npt.NDArray[np.bool_]:
         """Tell which rows are tensors in one piece, and proved with all that is said of them."""

@@ -12,6 +12,7 @@ this end, and the next block starts right after it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import islice
 
 from ckptparse.coding.checksum import crc32c, unmask_crc
 from ckptparse.coding.varint import encode_varint
@@ -40,9 +41,6 @@ __all__ = ["LONGEST_BLOCK", "BlockSearch", "TableLook"]
 LONGEST_BLOCK = 1 << 24
 """Bytes of an index block at most, if its end is not known: 64 times what TensorFlow writes. V1
 blocks hold whole tensors, so they have no such bound."""
-_LEAST_BLOCKS, _SMALL_BLOCK = 4096, 256
-"""A table has at most so many blocks, and one more for each 256 bytes. Writers make blocks of 4 to
-256 KiB; each costs 30 us, and a hostile table would have one for each 13 bytes."""
 _EMPTY_BLOCK = bytes.fromhex("0000000001000000")
 """A block without entries, as writers leave the metaindex block: one restart, 0 (section 1.5)."""
 
@@ -125,6 +123,7 @@ class BlockSearch:
         self.complete = True
         self._look = look
         self._longest = longest
+        self._most = look.limits.most_blocks(look.source.size)
 
     def find(self) -> list[SalvagedBlock]:
         """Return the blocks in the order of the file."""
@@ -132,10 +131,16 @@ class BlockSearch:
         places = None if footer is None else self._listed(footer)
         return self._found() if places is None else places
 
-    @property
-    def _most_blocks(self) -> int:
-        """How many blocks are looked at: writers make larger ones, and each costs 30 us."""
-        return _LEAST_BLOCKS + self._look.source.size // _SMALL_BLOCK
+    def _leave(self, start: int, stop: int, what: str) -> None:
+        """Report that the blocks between two offsets are not looked at."""
+        look = self._look
+        look.mark(start, stop, "unverified")
+        message = (
+            f"{what}, and {self._most:,} blocks were looked at: Limits.blocks allows "
+            f"{look.limits.blocks:,}, and one for each KiB of the table"
+        )
+        look.report("limit.reached", message)
+        self.complete = False
 
     # -- the strict way
 
@@ -199,14 +204,10 @@ class BlockSearch:
 
     def _decode_handles(self, contents: bytes, index: BlockHandle) -> list[SalvagedBlock]:
         entries = Block.from_bytes(contents).decode_entries(limits=self._look.limits)
-        if len(entries.keys) > self._most_blocks:
-            raise MalformedError(
-                f"it lists {len(entries.keys)} blocks in a table of {self._look.source.size} bytes"
-            )
         places: list[SalvagedBlock] = []
         end = 0
         rows = zip(entries.keys, entries.starts, entries.ends, strict=True)
-        for separator, start, stop in rows:
+        for separator, start, stop in islice(rows, self._most):
             handle, _ = BlockHandle.from_bytes(contents[start:stop])
             if handle.offset < end or handle.end > index.offset:
                 raise MalformedError(
@@ -219,6 +220,8 @@ class BlockSearch:
             places.append(
                 SalvagedBlock(handle.offset, handle.size, proved=proved, separator=separator)
             )
+        if len(entries.keys) > self._most:
+            self._leave(end, index.offset, f"the index block lists {len(entries.keys):,} blocks")
         return places
 
     # -- by the blocks' own checksums
@@ -228,14 +231,13 @@ class BlockSearch:
         places: list[SalvagedBlock] = []
         position, size = 0, self._look.source.size
         finder = BlockFinder(self._look.source, longest=self._longest)
-        while position < size:
-            if len(places) < self._most_blocks:
-                place = self._next_block(position, finder)
-            else:
-                place = SalvagedBlock(position, size - position, proved=False, framed=False)
-            places.append(place)
-            position = place.end
-        return list(self._without_end(places))
+        while position < size and len(places) < self._most:
+            places.append(self._next_block(position, finder))
+            position = places[-1].end
+        kept = list(self._without_end(places))
+        if position < size:
+            self._leave(position, size, "there may be more blocks")
+        return kept
 
     def _without_end(self, places: list[SalvagedBlock]) -> Iterator[SalvagedBlock]:
         """Leave out metaindex block, index block and what follows: they hold no entries of data."""

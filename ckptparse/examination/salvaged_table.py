@@ -34,6 +34,7 @@ from ckptparse.examination.salvaged import (
     TableCodes,
 )
 from ckptparse.examination.salvaged_blocks import LONGEST_BLOCK, BlockSearch, TableLook
+from ckptparse.examination.small_blocks import SmallBlocks
 from ckptparse.problems import EvidenceRule, Problem
 from ckptparse.table.block import Block, BlockEntries, KeyOrderError, check_key_bytes
 from ckptparse.table.columns import TableColumns
@@ -138,9 +139,11 @@ class _Scan:
         search = BlockSearch(self._look, longest=LONGEST_BLOCK if self.keep is None else None)
         places = search.find()
         self.complete = search.complete
-        for place in places:
+        small = SmallBlocks(self._look, places) if self.keep is None else None
+        for number, place in enumerate(places):
             known = len(self.found)
-            self.complete &= self._take(place)
+            columns = None if small is None else small.columns(number)
+            self.complete &= self._take(place) if columns is None else self._keep(place, columns)
             self._look.files.budget.take(sum(map(_bytes_of, self.found[known:])))
             self.lower = place.separator
             self._look.files.note_read(place.end - place.offset)
@@ -185,7 +188,7 @@ class _Scan:
         grounds = (self._ground(EvidenceRule.CORRECTED_ENTRY, place, chance),)
         at, old, new = fixed.change
         patches = (PatchedRange.of(self._look.file.path, place.offset + at, old, new),)
-        if proved and self.keep is None:
+        if proved and self.keep is None and decoded.keys:
             columns = TableColumns.of_blocks([decoded])
             self._add_run(SalvagedRun(columns, 0, chance, None, grounds, patches))
             return True
@@ -198,8 +201,6 @@ class _Scan:
         return proved
 
     def _add_run(self, run: SalvagedRun) -> None:
-        if not len(run):
-            return
         self.key_bytes += len(run.columns.keys)
         self.block_bytes += len(run.columns.contents)
         check_key_bytes(self.key_bytes, self.block_bytes, self._look.limits)
@@ -233,20 +234,26 @@ class _Scan:
             raise
         except CheckpointError as error:
             return self._take_broken(place, contents, error)
+        if isinstance(decoded, TableColumns):
+            return self._keep(place, decoded)
         self._look.mark(place.offset, place.end, "verified")
         grounds = (self._ground(EvidenceRule.ENTRY, place, CHECKSUM_CHANCE),)
-        if isinstance(decoded, TableColumns):
-            run = SalvagedRun(decoded, block=place, grounds=grounds)
-            if len(run):
-                self._check_separators(run.first_key, run.last_key, place)
-            self._add_run(run)
-            return True
         if decoded.keys:
             self._check_separators(decoded.keys[0], decoded.keys[-1], place)
         most = len(contents) if self.keep is None else self.keep
         for key, start, stop in zip(decoded.keys, decoded.starts, decoded.ends, strict=True):
             value = contents[start:stop] if stop - start <= most else None
             self.found.append(SalvagedEntry(key, value, block=place, grounds=grounds))
+        return True
+
+    def _keep(self, place: SalvagedBlock, columns: TableColumns) -> bool:
+        """Take the entries of a proved block, as columns; return that all are proved."""
+        self._look.mark(place.offset, place.end, "verified")
+        if len(columns):
+            grounds = (self._ground(EvidenceRule.ENTRY, place, CHECKSUM_CHANCE),)
+            run = SalvagedRun(columns, block=place, grounds=grounds)
+            self._check_separators(run.first_key, run.last_key, place)
+            self._add_run(run)
         return True
 
     def _decoded(self, block: Block) -> BlockEntries | TableColumns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,46 @@ class TableColumns:
     def value(self, row: int) -> bytes:
         """Return one value."""
         return self.contents[int(self.starts[row]) : int(self.ends[row])]
+
+    def part(self, low: int, high: int) -> TableColumns:
+        """Return rows `low` to `high`, with bytes of their own, as one block."""
+        if low == high:
+            none = self.starts[:0]
+            return TableColumns(b"", b"", none, none, none, [0])
+        start, stop = int(self.starts[low]), int(self.ends[high - 1])
+        first, last = int(self.key_ends[low - 1]) + 1 if low else 0, int(self.key_ends[high - 1])
+        return TableColumns(
+            self.contents[start:stop],
+            self.keys[first : last + 1],
+            self.key_ends[low:high] - first,
+            self.starts[low:high] - start,
+            self.ends[low:high] - start,
+            [high - low],
+        )
+
+    def split(self) -> list[TableColumns]:
+        """Return each block by itself."""
+        return [self.part(low, high) for low, high in pairwise([0, *self.block_ends])]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[TableColumns]) -> TableColumns:
+        """Join columns, at least one."""
+        counts = [len(part) for part in parts]
+
+        def moved(columns: Sequence[IntColumn], sizes: Sequence[int]) -> IntColumn:
+            bases = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
+            return np.concatenate(columns) + np.repeat(bases, counts)
+
+        contents = [len(part.contents) for part in parts]
+        ends = zip(accumulate(counts), parts, strict=True)
+        return cls(
+            b"".join(part.contents for part in parts),
+            b"".join(part.keys for part in parts),
+            moved([part.key_ends for part in parts], [len(part.keys) for part in parts]),
+            moved([part.starts for part in parts], contents),
+            moved([part.ends for part in parts], contents),
+            [end - len(part) + one for end, part in ends for one in part.block_ends],
+        )
 
     @classmethod
     def of_blocks(cls, blocks: Sequence[BlockEntries]) -> TableColumns:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, suppress
 
 from ckptparse.errors import MalformedError, located
 from ckptparse.files.storage import Source
-from ckptparse.limits import Limits
+from ckptparse.limits import Limits, limit_error
 from ckptparse.table.block import Block, BlockEntries, KeyOrderError, check_key_bytes
 from ckptparse.table.columns import TableColumns
 from ckptparse.table.format import (
@@ -28,7 +28,7 @@ from ckptparse.table.format import (
     read_head,
 )
 
-__all__ = ["Table"]
+__all__ = ["Table", "check_blocks"]
 
 _CACHED_BLOCKS = 8
 """Blocks that are kept for single lookups: 8 blocks of 256 KiB hold some 80,000 entries."""
@@ -97,7 +97,8 @@ class Table:
             ChecksumError: The index block is damaged.
             MalformedError: It is no table, or its index block breaks a rule: keys strictly
                 increase, and blocks are in the order of the file, before the index block.
-            LimitError: The index block is larger than `Limits.index_bytes`.
+            LimitError: The index block is larger than `Limits.index_bytes`, or lists more blocks
+                than `Limits.blocks` allows.
         """
         with located(path=source.path):
             footer = read_footer(source)
@@ -107,6 +108,7 @@ class Table:
             with located(offset=footer.index.offset):
                 contents = read_block(source, footer.index, limits=limits)
                 entries = Block.from_bytes(contents).decode_entries(limits=limits)
+                check_blocks(len(entries.keys), source.size, limits)
                 handles = tuple(_iter_handles(entries, footer.index))
         return cls(source, footer, handles, tuple(entries.keys), limits, whole=whole)
 
@@ -290,6 +292,14 @@ class Table:
 
     def _located(self, index: int) -> AbstractContextManager[None]:
         return located(path=self.source.path, offset=self.handles[index].offset)
+
+
+def check_blocks(count: int, size: int, limits: Limits) -> None:
+    """Raise `LimitError` if a table of `size` bytes has more blocks than `Limits.blocks` allows."""
+    if count > limits.most_blocks(size):
+        beyond = count - (size >> 10)
+        what = "The number of blocks of the table, beyond one for each KiB,"
+        raise limit_error(limits, "blocks", beyond, what)
 
 
 def _is_large(block: Block) -> bool:
