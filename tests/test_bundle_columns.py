@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import builder as b
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ckptparse.bundle import together
 from ckptparse.bundle.columns import EntryColumns
 from ckptparse.bundle.decoding import decode_entry, decode_header, decode_shape
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, shape_from_proto
@@ -86,6 +88,12 @@ def check_same(values: list[bytes], limits: Limits = DEFAULT_LIMITS) -> None:
         if n not in good:
             among = [values[g] for g in good[:2]]
             assert outcome(by_columns, [*among, values[n], *among], limits) is found
+    with mock.patch.object(together, "_FEW_LOOSE", 0):
+        columns = by_columns([values[n] for n in good], limits)
+        assert [columns.entry(row) for row in range(len(good))] == [single[n] for n in good]
+        if len(good) < len(values):
+            refused = next(found for found in single if not isinstance(found, BundleEntry))
+            assert outcome(by_columns, values, limits) is refused
 
 
 def right_entry(number: int, shape: list[int], **where: Any) -> b.Entry:
@@ -491,3 +499,57 @@ def test_shapes_that_are_made_to_be_mixed_up_are_decoded_each() -> None:
             for pair in ((first, second), (other, twin), (first, second))
         ]
         assert told_apart(*spans) == (3, spans)
+
+
+def tag(field: int, wire: int, width: int = 0) -> bytes:
+    """A field's tag, in so many bytes at least."""
+    return b.varint(field << 3 | wire, width=width or 1)
+
+
+CHECKSUM = tag(6, 5) + b"\1\2\3\4"
+DTYPE, SHAPE, SIZE = b"\x08\x01", b"\x12\x04\x12\x02\x08\x02", b"\x28\x08"
+LOOSE = {
+    "numbers that take more bytes": b"\x08\x81\x00\x12\x04\x12\x02\x08\x02\x28\x88\x80\x00"
+    + CHECKSUM,
+    "tags that take more bytes": tag(1, 0, 3) + b"\x01" + SHAPE + tag(5, 0, 5) + b"\x08" + CHECKSUM,
+    "another order": CHECKSUM + SIZE + SHAPE + DTYPE,
+    "no checksum": DTYPE + SHAPE + SIZE,
+    "no shape": DTYPE + b"\x28\x04",
+    "a number twice": DTYPE + SHAPE + b"\x28\x05" + SIZE + CHECKSUM,
+    "unknown numbers": DTYPE + SHAPE + SIZE + CHECKSUM + tag(99, 0) + b"\xff\x01",
+    "unknown bytes": DTYPE + SHAPE + tag(15, 2) + b"\x03abc" + SIZE + CHECKSUM,
+    "unknown words": tag(9, 1) + b"12345678" + DTYPE + SHAPE + SIZE + tag(10, 5) + b"1234",
+    "an unknown kind": b"\x08\x37" + SHAPE + b"\x28\x03" + CHECKSUM,
+}
+
+
+@pytest.mark.parametrize("value", LOOSE.values(), ids=LOOSE)
+def test_many_entries_that_no_writer_makes_so_are_decoded_together(value: bytes) -> None:
+    singly: list[tuple[bytes, bytes]] = []
+    columns = by_columns([value] * 40, singly=singly)
+    assert not singly
+    assert {columns.entry(row) for row in range(40)} == {by_bindings(value)}
+
+
+ODD = {
+    "a second shape": DTYPE + SHAPE + b"\x12\x00" + SIZE + CHECKSUM,
+    "a group": DTYPE + SHAPE + SIZE + tag(20, 3) + tag(20, 4),
+    "a field of another kind": DTYPE + SHAPE + SIZE + tag(4, 2) + b"\x00",
+    "more fields than are read": (DTYPE + SHAPE + SIZE) + (tag(30, 0) + b"\x00") * 20,
+    "a data type of more than one byte": b"\x08\x81\x80\x80\x80\x10" + SHAPE + SIZE,
+    "a shard of more than 31 bits": DTYPE + SHAPE + b"\x18\x80\x80\x80\x80\x10" + SIZE,
+    "no number of a field": tag(0, 0) + b"\x00" + DTYPE + SHAPE + SIZE,
+    "a tag of more than 32 bits": b"\xf8\xff\xff\xff\x7f\x00" + DTYPE + SHAPE + SIZE,
+    "a length beyond the end": DTYPE + SHAPE + SIZE + tag(15, 2) + b"\x04abc",
+    "a length that ends the entry before its numbers": DTYPE + SHAPE + b"\x28",
+    "a number of ten bytes": DTYPE + SHAPE + SIZE + b"\x20" + b"\x80" * 9 + b"\x01",
+    "slices": b.Entry(b.FLOAT, (4,), slices=([(0, 2)], [(2, 2)])).to_bytes(),
+}
+
+
+@pytest.mark.parametrize("value", ODD.values(), ids=ODD)
+def test_what_is_odder_still_is_left_to_the_bindings(value: bytes) -> None:
+    singly: list[tuple[bytes, bytes]] = []
+    found = outcome(lambda: by_columns([value] * 40, singly=singly).entry(7))
+    assert singly[0] == (b"key", value)
+    assert found == outcome(by_bindings, value)
