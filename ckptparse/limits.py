@@ -69,7 +69,7 @@ class Limits:
     """Entries of a damaged checkpoint that `verify` and `recover` look at one by one, beyond one
     for each KiB of the files: strings, slices, what a damaged block still has, and tensors of a V1
     file that are damaged or in slices. Each takes a tenth of a millisecond. The others are left
-    out, and the report says so."""
+    out, and the report says so. The slices of a V1 file that `read` and `open` take are as many."""
     attempts: int = 512
     """Damaged tensors that `recover` tries to repair, beyond one for each 16 KiB of the files: one
     takes a millisecond. The others are reported, and nothing is got back of them."""
@@ -78,6 +78,10 @@ class Limits:
     the graph: who uses its variables, where names of files come from, what its Savers save. One
     takes 10 to 50 µs. Real graphs have a node for each 200 bytes, and few of them are followed.
     A SavedModel may have so many meta graphs, too."""
+    job_tensors: int = 20_000
+    """Tensors that one call of `convert`, `average` or `stats` takes from files, beyond one for
+    each 256 bytes of them. The least takes 20 to 40 µs. Tensors of real checkpoints have more
+    bytes; whoever has many that do not takes some at a time (`include`), or raises this."""
     shared_bytes: int = 1 << 30
     """Bytes that tensors which are read together may take beyond the size of the data files.
     Entries of a small file may all refer to the same bytes."""

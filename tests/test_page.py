@@ -22,6 +22,7 @@ import graph_builder as g
 import ckptparse
 from ckptparse.examination.report import FileRange, FileReport
 from ckptparse.graph.graph import Graph
+from ckptparse.rendering.page import choosing
 from ckptparse.rendering.page.numbers import small_number
 
 SUBJECTS = {
@@ -421,3 +422,51 @@ def test_a_comparison_whose_files_are_gone_is_shown_all_the_same(
         file.unlink()
     data = data_of(make(found, tmp_path))
     assert len(data["tensors"]["name"]) == 6
+
+
+def _page_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A page of 60 tensors, one of them damaged, of which 8 and one for each KiB are shown."""
+    monkeypatch.setattr(choosing, "_MOST", 8)
+    prefix = ckptparse.write(
+        tmp_path / "m", {f"layer/w{number:02}": np.full(9, number, "f4") for number in range(60)}
+    )
+    with open(f"{prefix}.data-00000-of-00001", "r+b") as data:
+        data.seek(50 * 36)
+        data.write(b"\xff\xff")
+    return data_of(make(prefix, tmp_path))
+
+
+def test_of_too_many_tensors_the_damaged_and_the_first_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _page_of_many(tmp_path, monkeypatch)
+    size = sum(file["size"] for file in found["files"])
+    most = 8 + size // 1024
+    first = [f"layer/w{number:02}" for number in range(most - 1)]
+    assert found["tensors"]["name"] == [*first, "layer/w50"]
+    assert found["tensors"]["state"]["values"] == ["verified", "corrupt"]
+    assert len(found["tensors"]["stats"]["rows"]) == most
+    assert found["left_out"] == 60 - most
+
+
+def test_a_page_that_leaves_tensors_out_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _page_of_many(tmp_path, monkeypatch)
+    assert dict(map(tuple, found["facts"]))["tensors"] == "60"
+    assert "are theirs" in dict(map(tuple, found["facts"]))["shown"]
+    assert found["model"]["layers"] == []
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"{found['left_out']} more are not shown" in text
+
+
+def test_of_a_comparison_what_changed_is_shown_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "_MOST", 2)
+    values = {f"w{number:02}": np.float32(number) for number in range(20)}
+    first = ckptparse.write(tmp_path / "a", values)
+    second = ckptparse.write(tmp_path / "b", {**values, "w15": np.float32(3)})
+    found = data_of(make(ckptparse.diff(first, second), tmp_path))
+    assert found["tensors"]["name"] == ["w00", "w15"]
+    assert found["left_out"] == 18

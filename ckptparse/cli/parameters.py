@@ -14,12 +14,12 @@ __all__ = [
     "Format",
     "FormatOption",
     "IncludeOption",
-    "LimitOption",
     "Naming",
     "NamingOption",
     "OutputArgument",
     "OverwriteOption",
     "PathArgument",
+    "ShardSizeOption",
     "SourceArgument",
 ]
 
@@ -95,7 +95,7 @@ ExcludeOption = Annotated[
         help="Leave out names that match this pattern; may be given several times.",
     ),
 ]
-LimitOption = Annotated[
+ShardSizeOption = Annotated[
     str | None,
     Option(
         "--max-shard-size",

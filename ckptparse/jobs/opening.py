@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ckptparse.backend import Origin
 from ckptparse.backend.places import Places
 from ckptparse.checkpoint import Checkpoint, Naming
 from ckptparse.files.context import Context
@@ -15,18 +16,22 @@ from ckptparse.files.storage import Storage
 from ckptparse.foreign import INDEX_NAME
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.inventory.places import PathLike, choose_strictly
+from ckptparse.limits import limit_error
 from ckptparse.opening import open_checkpoint
 from ckptparse.sources.stored import TensorSource
+from ckptparse.tensor import Tensor
 from ckptparse.tensor_like import TensorLike, as_tensors
 
 if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
 
-__all__ = ["Opened", "TensorsFrom", "describe_source", "open_tensors"]
+__all__ = ["Opened", "TensorsFrom", "check_count", "describe_source", "open_tensors"]
 
 TensorsFrom = PathLike | Mapping[str, Any]
 """What `convert` and its like take: a path, an open `Checkpoint`, a `Recovery`, any mapping."""
 
+_TENSOR_BYTES = 256
+"""Bytes of the files for each tensor beyond `Limits.job_tensors`."""
 _FILE_MAGICS = {b"\x89HDF": "hdf5", b"PK\x03\x04": "archive", b"\x93NUM": "npy"}
 
 
@@ -104,6 +109,30 @@ def open_tensors(
     finally:
         opened.close()
         context.close()
+
+
+def check_count(opened: Opened, count: int) -> None:
+    """Make sure that a job may go through so many tensors of files.
+
+    Raises:
+        LimitError: They are more than `Limits.job_tensors`, and more than their bytes allow.
+    """
+    limits = opened.context.limits
+    if count <= limits.job_tensors or not opened.files:
+        return
+    if count > limits.job_tensors + _held_bytes(opened) // _TENSOR_BYTES:
+        what = f"The number of tensors, of less than {_TENSOR_BYTES} bytes of the files each,"
+        raise limit_error(limits, "job_tensors", count, what, path=opened.path)
+
+
+def _held_bytes(opened: Opened) -> int:
+    """Return the bytes of the files that tensors lie in."""
+    tensor, storage = next(iter(opened.tensors.values())), opened.context.storage
+    if isinstance(tensor, Tensor) and isinstance(tensor.options.origin, Origin):
+        # What is open already may lie elsewhere than the call's own storage leads.
+        storage = tensor.options.origin.opener.context.storage
+    found = map(storage.stat, opened.files)
+    return sum(status.size for status in found if status is not None)
 
 
 def describe_source(opened: Opened) -> str:

@@ -7,7 +7,7 @@ The only checksum is that of the block which holds the record.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from ckptparse.files.context import Context
 from ckptparse.files.storage import hold
 from ckptparse.legacy.metadata import SliceList, read_metadata
 from ckptparse.legacy.record import decode_record
-from ckptparse.limits import Budget, Limits
+from ckptparse.limits import Budget, Limits, limit_error
 from ckptparse.locks import make_lock
 from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.table.reader import Table
@@ -88,7 +88,8 @@ class LegacyReader:
             CheckpointNotFoundError: A file is not there.
             DataLossError: A file is damaged, or two disagree about a tensor.
             UnsupportedError: A file excludes this reader.
-            LimitError: A file asks for more than the limits allow.
+            LimitError: A file asks for more than the limits allow, or more slices have a record
+                each than `Limits.single_entries` and the size of the files do.
         """
         limits = context.limits
         limits.check("shards", len(files), "The number of files")
@@ -103,6 +104,7 @@ class LegacyReader:
                 with located(path=path):
                     lists.append(read_metadata(tables[-1], limits=limits))
             tensors = _merge(lists, files)
+            _check_slices(tensors.values(), sum(table.source.size for table in tables), limits)
             stack.pop_all()
         return cls(tuple(files), tables, tensors, limits=limits)
 
@@ -302,6 +304,20 @@ def _merge(lists: Sequence[Sequence[SliceList]], files: Sequence[str]) -> dict[s
                 _check_agreement(known[0][0], part, files[known[0][1]], files[file])
             known.append((part, file))
     return {name: _join(parts[name]) for name in sorted(parts, key=encode_name)}
+
+
+def _check_slices(tensors: Collection[LegacyTensor], size: int, limits: Limits) -> None:
+    """Check that there are not too many slices for files of a size; whole tensors do not count.
+
+    Raises:
+        LimitError: There are.
+    """
+    most = limits.single_entries + (size >> 10)
+    if sum(len(tensor.slices) for tensor in tensors) <= most:
+        return
+    count = sum(len(tensor.slices) for tensor in tensors if not tensor.is_whole)
+    if count > most:
+        raise limit_error(limits, "single_entries", count, "The number of slices in V1 files")
 
 
 def _check_agreement(known: SliceList, found: SliceList, known_path: str, path: str) -> None:

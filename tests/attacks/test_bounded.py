@@ -165,3 +165,71 @@ def test_short_members_of_gzip_are_unpacked_many_at_a_time() -> None:
     found, taken, _ = unpacker.convert(data, unpacker.start(), last=True)
     assert found == b"a" * 1000
     assert taken == len(data)
+
+
+def in_slices(count: int, directory: Path) -> Path:
+    """One tensor of V1 in slices of a number each."""
+    made = v1.LegacyFile()
+    listed = made.declare("w", (count,), b.FLOAT)
+    for number in range(count):
+        listed.slices.append(v1.Slice([(number, 1)], b"\x2a\x04\x00\x00\x80\x3f"))
+    return made.write(directory / "m")
+
+
+def test_read_verify_and_recover_allow_equally_many_v1_slices(tmp_path: Path) -> None:
+    path = in_slices(100, tmp_path)
+    allowed = 100 - (path.stat().st_size >> 10)
+    enough = replace(DEFAULT_LIMITS, single_entries=allowed)
+    assert ckptparse.read(path, limits=enough)["w"].tolist() == [1] * 100
+    assert ckptparse.verify(path, limits=enough).ok
+    assert ckptparse.recover(path, limits=enough)["w"].read().tolist() == [1] * 100
+    few = replace(DEFAULT_LIMITS, single_entries=allowed - 1)
+    with pytest.raises(ckptparse.LimitError) as caught:
+        ckptparse.open(path, limits=few)
+    assert caught.value.limit == "single_entries"
+    report = ckptparse.verify(path, limits=few)
+    assert len(limits_of(report)) == 1
+    assert not report.ok
+    assert "w" not in ckptparse.recover(path, limits=few)
+
+
+def test_whole_v1_tensors_are_no_slices_however_many(tmp_path: Path) -> None:
+    path = scalars(50).write(tmp_path / "m")
+    assert len(ckptparse.read(path, limits=replace(DEFAULT_LIMITS, single_entries=0))) == 50
+    assert ckptparse.verify(path, limits=replace(DEFAULT_LIMITS, single_entries=0)).ok
+
+
+def _call_jobs(source: object, out: Path, limits: ckptparse.Limits) -> None:
+    ckptparse.convert(source, out / "m.npz", limits=limits, overwrite=True)  # type: ignore[arg-type]
+    ckptparse.stats(source, limits=limits)  # type: ignore[arg-type]
+    ckptparse.average([source], limits=limits)  # type: ignore[list-item]
+
+
+def test_a_job_goes_through_as_many_tensors_as_the_files_have_bytes_for(tmp_path: Path) -> None:
+    prefix = ckptparse.write(tmp_path / "m", {f"w{n:03}": np.float16(n) for n in range(200)})
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    allowed = 200 - size // 256
+    assert 0 < allowed < 200
+    _call_jobs(prefix, tmp_path, replace(DEFAULT_LIMITS, job_tensors=allowed))
+    few = replace(DEFAULT_LIMITS, job_tensors=allowed - 1)
+    for job in (
+        lambda: ckptparse.convert(prefix, tmp_path / "n", limits=few),
+        lambda: ckptparse.stats(prefix, limits=few),
+        lambda: ckptparse.average([prefix], limits=few),
+    ):
+        with pytest.raises(ckptparse.LimitError) as caught:
+            job()
+        assert caught.value.limit == "job_tensors"
+    made = ckptparse.convert(prefix, tmp_path / "n", include="w00*", limits=few)
+    assert len([row for row in made.rows if row.new is not None]) == 10
+
+
+def test_what_is_in_memory_or_open_elsewhere_is_counted_by_its_own_bytes(tmp_path: Path) -> None:
+    values = {f"w{n:03}": np.zeros(64, np.float32) for n in range(50)}
+    none = replace(DEFAULT_LIMITS, job_tensors=0)
+    _call_jobs(values, tmp_path, none)
+    prefix = ckptparse.write(tmp_path / "m", values)
+    files = {path.name: path.read_bytes() for path in tmp_path.glob("m.*-*")}
+    files["m.index"] = Path(f"{prefix}.index").read_bytes()
+    with ckptparse.open("m", store=files) as opened:
+        _call_jobs(opened, tmp_path, none)

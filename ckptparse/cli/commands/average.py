@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import ckptparse
 from ckptparse.cli.completion import complete_path
 from ckptparse.cli.errors import UsageError
+from ckptparse.cli.limits import LimitOption, read_limits
 from ckptparse.cli.options import Argument, Option
 from ckptparse.cli.output import Output
-from ckptparse.cli.parameters import DryRunOption, LimitOption, OverwriteOption
+from ckptparse.cli.parameters import DryRunOption, OverwriteOption, ShardSizeOption
 from ckptparse.cli.progress import working
 from ckptparse.cli.running import GOOD, Run
 from ckptparse.cli.sizes import parse_size
@@ -38,9 +39,10 @@ def average(
             help="The weight of one checkpoint; give one for each, in the same order.",
         ),
     ] = None,
-    max_shard_size: LimitOption = None,
+    max_shard_size: ShardSizeOption = None,
     dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
+    limit: LimitOption = None,
 ) -> Averaged:
     """Average checkpoints of one model; counters are the newest's.
 
@@ -60,6 +62,7 @@ def average(
             dry_run=dry_run,
             progress=advance,
             cache=run.cache,
+            limits=read_limits(limit),
         )
     return Averaged(tuple(paths), str(written), dry_run)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import ckptparse
 from ckptparse.cli.completion import complete_path, complete_rules
 from ckptparse.cli.errors import UsageError
+from ckptparse.cli.limits import LimitOption, read_limits
 from ckptparse.cli.options import Option
 from ckptparse.cli.output import Column, Output
 from ckptparse.cli.parameters import (
@@ -16,11 +17,11 @@ from ckptparse.cli.parameters import (
     ExcludeOption,
     FormatOption,
     IncludeOption,
-    LimitOption,
     Naming,
     NamingOption,
     OutputArgument,
     OverwriteOption,
+    ShardSizeOption,
     SourceArgument,
 )
 from ckptparse.cli.progress import working
@@ -97,7 +98,7 @@ def convert(
         Ema | None,
         Option("--ema", help="Moving averages: in place of their variables, alone, or not at all."),
     ] = None,
-    max_shard_size: LimitOption = None,
+    max_shard_size: ShardSizeOption = None,
     store_bits: Annotated[
         bool,
         Option("--store-bits", help="Store dtypes that safetensors does not have as integers."),
@@ -114,6 +115,7 @@ def convert(
     ] = None,
     dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
+    limit: LimitOption = None,
 ) -> Converted:
     """Write tensors to another format, under other names.
 
@@ -124,6 +126,7 @@ def convert(
     """
     if rules is not None and rename:
         raise UsageError("Expected --rules or --rename, found both")
+    limits = read_limits(limit)
     if not dry_run:
         check_outputs([output.rstrip("/")], [path], overwrite=overwrite)
     chosen: dict[str, Any] = {
@@ -138,7 +141,7 @@ def convert(
         "ema": None if ema is None else ema.value,
     }
     if undo is not None:
-        chosen = {"rename": _reversal(undo, chosen)}
+        chosen = {"rename": _reversal(undo, {**chosen, "limits": limits})}
     with working(f"converting {escape(path)}", quiet=run.quiet) as advance:
         conversion = ckptparse.convert(
             path,
@@ -150,6 +153,7 @@ def convert(
             dry_run=dry_run,
             progress=advance,
             cache=run.cache,
+            limits=limits,
             **chosen,
         )
     return Converted(conversion)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import ckptparse
+from ckptparse.cli.limits import LimitOption, read_limits
 from ckptparse.cli.options import Argument
 from ckptparse.cli.output import Column, Output
 from ckptparse.cli.parameters import Naming, NamingOption, SourceArgument
@@ -32,6 +33,7 @@ def stats(
         ),
     ] = None,
     naming: NamingOption = Naming.CHECKPOINT,
+    limit: LimitOption = None,
 ) -> Measured:
     """Print statistics of the values of every tensor.
 
@@ -42,7 +44,12 @@ def stats(
     """
     with working(f"measuring {escape(path)}", quiet=run.quiet) as advance:
         found = ckptparse.stats(
-            path, include=globs or None, naming=naming.value, progress=advance, cache=run.cache
+            path,
+            include=globs or None,
+            naming=naming.value,
+            progress=advance,
+            cache=run.cache,
+            limits=read_limits(limit),
         )
     return Measured(path, found)
 

@@ -10,9 +10,9 @@ from ckptparse.cli.options import Option
 from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import (
     DryRunOption,
-    LimitOption,
     OutputArgument,
     OverwriteOption,
+    ShardSizeOption,
     SourceArgument,
 )
 from ckptparse.cli.progress import working
@@ -39,7 +39,7 @@ def write(
             "--update-state", help="Make it the newest checkpoint of the directory's state file."
         ),
     ] = False,
-    max_shard_size: LimitOption = None,
+    max_shard_size: ShardSizeOption = None,
     dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
 ) -> Written:

@@ -22,6 +22,7 @@ from ckptparse.jobs.diff import Diff
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.model import SavedModel
 from ckptparse.recovery.result import Recovery
+from ckptparse.rendering.page.choosing import choose_shown
 from ckptparse.rendering.page.files import make_files, number_files
 from ckptparse.rendering.page.measuring import measure_all
 from ckptparse.rendering.page.model import (
@@ -75,7 +76,8 @@ def report_page(
     The page is one file that asks for nothing from anywhere: it opens from disk and can be mailed.
     It shows every tensor with its statistics, what each range of the files is, layers, optimizers,
     signatures, the graph of variables and who uses them, and what the model would do if it ran.
-    Tensors are read piece by piece; memory stays small.
+    Tensors are read piece by piece; memory stays small. Of more than 8,192 tensors, and one for
+    each KiB of the files, it shows so many: the damaged ones, then the first. It says so.
 
     Args:
         source: Whatever `open`, `open_saved_model` or `open_graph` takes, also if it is damaged; or
@@ -146,13 +148,14 @@ def _gather(
 ) -> dict[str, Any]:
     numbers = number_files(subject)
     files = make_files(subject, numbers, context)
+    stored = sum(file["size"] or 0 for file in files)
+    names, left_out = choose_shown(subject, stored)
+    tensors = {name: subject.tensors[name] for name in names if name in subject.tensors}
+    subject.tensors, subject.left_out = tensors, left_out
     measured: dict[str, Measured] = {}
     if statistics:
-        stored = sum(file["size"] or 0 for file in files)
-        measured = measure_all(
-            subject.tensors, stored=stored, threads=threads, progress=context.progress
-        )
-    rows = make_rows(subject, measured, numbers)
+        measured = measure_all(tensors, stored=stored, threads=threads, progress=context.progress)
+    rows = make_rows(subject, names, measured, numbers)
     by_name = {name: number for number, name in enumerate(rows.pop("stored"))}
     content = {
         "title": escape(os.path.basename(subject.path.rstrip("/\\")) or subject.path),
@@ -160,6 +163,7 @@ def _gather(
         "measured": statistics and bool(measured),
         "compared": subject.comparison is not None,
         "tensors": rows,
+        "left_out": left_out,
         "facts": make_facts(subject, rows),
         "files": files,
         "model": make_model(subject, by_name),

@@ -74,7 +74,10 @@ def _facts(subject: Subject, rows: Mapping[str, Any]) -> Iterator[tuple[str, str
     step = subject.ask(lambda: checkpoint.step) if checkpoint is not None else None
     if step is not None:
         yield "step", f"{step:,}"
-    yield "tensors", f"{len(rows['name']):,}"
+    shown = len(rows["name"])
+    yield "tensors", f"{shown + subject.left_out:,}"
+    if subject.left_out:
+        yield "shown", f"{shown:,} of them; parameters and bytes are theirs"
     yield "parameters", _parameters(rows)
     yield "bytes", size_text(sum(rows["bytes"]))
     if checkpoint is not None:
@@ -139,8 +142,10 @@ def make_model(subject: Subject, rows: Mapping[str, int]) -> dict[str, Any]:
         rows: Row of each tensor, by stored name.
     """
     source = subject.model if subject.model is not None else subject.checkpoint
-    layers = subject.ask(lambda: source.layers) if source is not None else None
     checkpoint = subject.checkpoint
+    if subject.left_out:
+        source = checkpoint = None
+    layers = subject.ask(lambda: source.layers) if source is not None else None
     optimizers = subject.ask(lambda: checkpoint.optimizers) if checkpoint is not None else None
     return {
         "layers": [_describe_layer(layer, rows) for layer in layers or ()],

@@ -55,19 +55,22 @@ class Column:
 
 
 def make_rows(
-    subject: Subject, measured: Mapping[str, Measured], files: Mapping[str, int]
+    subject: Subject,
+    names: Sequence[str],
+    measured: Mapping[str, Measured],
+    files: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Make the columns of every tensor that is stored or reported.
+    """Make the columns of every tensor that is shown.
 
     Args:
         subject: What the page is made of.
+        names: The stored name of each.
         measured: Statistics by stored name.
         files: Number of each file, by path.
     """
     reports = subject.report.tensors if subject.report is not None else {}
     became = find_states(subject.comparison) if subject.comparison is not None else {}
     all_whole = isinstance(reports, VerifiedTensors)
-    names = list(dict.fromkeys([*subject.tensors, *reports, *became]))
     known_places = _places_of(subject, files)
     aliases = _variable_names(subject)
     types, states, roles = Column(), Column(), Column()
@@ -172,7 +175,7 @@ def _places_of(subject: Subject, files: Mapping[str, int]) -> dict[str, list[Any
     return {
         name: [numbers[number], offset, size, f"{crc:08x}"] if numbers[number] >= 0 else 0
         for name, told, number, offset, size, crc in rows
-        if told
+        if told and name in subject.tensors
     }
 
 
@@ -193,7 +196,7 @@ def _variable_names(subject: Subject) -> dict[str, str]:
 def _roles(subject: Subject) -> dict[str, str]:
     """Say of every tensor that is no variable of the model what it is."""
     checkpoint = subject.checkpoint
-    if checkpoint is None:
+    if checkpoint is None or subject.left_out:
         return {}
     roles: dict[str, str] = {}
     for name in subject.tensors:

@@ -46,6 +46,7 @@ class Subject:
         tensors: Every tensor whose values may be read, by its stored name.
         files: The files that were read.
         errors: What could not be read, as messages.
+        left_out: How many tensors are too many to be shown; `tensors` has the others then.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Subject:
     comparison: Diff | None = None
     files: tuple[str, ...] = ()
     errors: list[str] = field(default_factory=list)
+    left_out: int = 0
 
     def ask(self, question: Callable[[], Value]) -> Value | None:
         """Ask for one part; if it is damaged or missing, note that and go on without it."""
@@ -201,7 +203,9 @@ def _of_recovery(recovery: Recovery) -> Subject:
     return Subject(kind, report.path, dict(recovery), report, recovery, files=tuple(report.files))
 
 
-def _by_stored_name(checkpoint: Checkpoint) -> dict[str, Any]:
+def _by_stored_name(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    if checkpoint.format == "v2" and list(checkpoint) == list(checkpoint.places().names):
+        return checkpoint
     return {tensor.name: tensor for tensor in checkpoint.values()}
 
 
