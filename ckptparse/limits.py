@@ -11,7 +11,19 @@ from dataclasses import dataclass, fields
 
 from ckptparse.errors import LimitError
 
-__all__ = ["DEFAULT_LIMITS", "Budget", "Limits", "Singles", "limit_error"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Budget",
+    "Limits",
+    "Singles",
+    "check_small",
+    "limit_error",
+    "most_singles",
+    "most_small",
+]
+
+_SMALL_BYTES = 256
+"""Bytes of the files for each tensor beyond `Limits.small_tensors`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -78,10 +90,11 @@ class Limits:
     the graph: who uses its variables, where names of files come from, what its Savers save. One
     takes 10 to 50 µs. Real graphs have a node for each 200 bytes, and few of them are followed.
     A SavedModel may have so many meta graphs, too."""
-    job_tensors: int = 20_000
-    """Tensors that one call of `convert`, `average` or `stats` takes from files, beyond one for
-    each 256 bytes of them. The least takes 20 to 40 µs. Tensors of real checkpoints have more
-    bytes; whoever has many that do not takes some at a time (`include`), or raises this."""
+    small_tensors: int = 20_000
+    """Tensors that one call of `convert`, `average` or `stats` takes from files, and those of a V1
+    checkpoint that lie in one piece, beyond one for each 256 bytes of the files. The least takes
+    20 to 40 µs. Tensors of real checkpoints have more bytes; whoever has many that do not takes
+    some at a time (`include`), or raises this."""
     shared_bytes: int = 1 << 30
     """Bytes that tensors which are read together may take beyond the size of the data files.
     Entries of a small file may all refer to the same bytes."""
@@ -122,6 +135,35 @@ def limit_error(
     return LimitError(
         f"{what} is {found}, and Limits.{field} allows {allowed}", limit=field, path=path
     )
+
+
+def most_small(limits: Limits, held: int) -> int:
+    """Return how many tensors may be taken one by one from files of so many bytes."""
+    return limits.small_tensors + held // _SMALL_BYTES
+
+
+def most_singles(limits: Limits, held: int) -> int:
+    """Return how many entries may be looked at one by one in files of so many bytes."""
+    return limits.single_entries + (held >> 10)
+
+
+def check_small(
+    limits: Limits, count: int, held: Callable[[], int], *, path: str | None = None
+) -> None:
+    """Make sure that so many tensors may be taken one by one from files.
+
+    Args:
+        limits: `small_tensors` bounds them, beyond one for each 256 bytes that are held.
+        count: How many they are.
+        held: Gives the bytes of the files; asked if it matters.
+        path: What the error names.
+
+    Raises:
+        LimitError: They may not.
+    """
+    if count > limits.small_tensors and count > most_small(limits, held()):
+        what = f"The number of tensors, of less than {_SMALL_BYTES} bytes of the files each,"
+        raise limit_error(limits, "small_tensors", count, what, path=path)
 
 
 DEFAULT_LIMITS = Limits()
@@ -201,7 +243,7 @@ class Singles:
         """How many may be taken in all."""
         if not isinstance(self._held, int):
             self._held = self._held()
-        return self._limits.single_entries + (self._held >> 10)
+        return most_singles(self._limits, self._held)
 
     def return_to(self, taken: int) -> None:
         """Go back to an earlier count, since what was taken after it is not kept."""

@@ -16,7 +16,7 @@ LimitOption = Annotated[
     Option(
         "--limit",
         metavar="NAME=NUMBER",
-        help="Change a limit that a report or an error names: single_entries=1000000. Can be repeated.",
+        help="Change a limit that a report or an error names: entries=50000000. Can be repeated.",
     ),
 ]
 

@@ -38,9 +38,9 @@ from ckptparse.examination.salvaged import (
 )
 from ckptparse.examination.salvaged_table import salvage_table
 from ckptparse.inventory.survey import LegacyFile, Origin, Survey
-from ckptparse.legacy.metadata import SliceList, decode_metadata
+from ckptparse.legacy.metadata import SliceList, decode_metadata, most_listed
 from ckptparse.legacy.record import find_values
-from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.limits import DEFAULT_LIMITS, Limits, check_small
 from ckptparse.problems import Problem, Severity
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.saved_tensor_slice_pb2 import SavedTensorSlices
@@ -124,6 +124,8 @@ class _Reader:
         self.rows = RowMaker()
         self.crcs: dict[tuple[DataFile, int], int | None] = {}
         self.numbers: dict[str, int] = {}
+        self.too_many = False
+        """Whether there are more tensors than the strict reader takes of files of this size."""
         self.most = files.singles.most
         """Slices that are looked at one by one: those of tensors that cannot be rows."""
 
@@ -162,14 +164,35 @@ class _Reader:
                 correct=self.correct,
                 keep=_KEPT,
                 resumed=self.most,
+                # Each tensor has one record or more, and the list of them is an entry too.
+                most=most_listed(self.limits, self.files.held_bytes) + 1,
             )
         except LimitError as error:
-            self.view.report("limit.reached", path, error.message)
+            self._refuse(path, error)
         except PermissionDeniedError:
             raise
         except CheckpointError as error:
             self.view.report("file.unreadable", path, error.message)
         return None
+
+    def _refuse(self, path: str, error: LimitError) -> None:
+        """Report that a file asks for more than is allowed."""
+        self.view.report("limit.reached", path, error.message)
+        self.view.complete = False
+        self.too_many |= error.limit == "small_tensors"
+
+    def _check_whole(self) -> None:
+        """Refuse as many tensors in one piece as the strict reader refuses."""
+        if len(self.listed) <= self.limits.small_tensors:
+            return
+        whole = sum(
+            len(one.slices) == 1 and _is_whole(one.slices[0][0], one.shape)
+            for one in self.listed.values()
+        )
+        try:
+            check_small(self.limits, whole, lambda: self.files.held_bytes)
+        except LimitError as error:
+            self._refuse(self.view.path, error)
 
     def _take_list(self, table: SalvagedTable, first: SalvagedEntry | None) -> None:
         path = table.file.path
@@ -178,8 +201,12 @@ class _Reader:
             self.view.report("v1.meta", path, message)
             return
         try:
-            lists = decode_metadata(self._read(table.file, first), limits=self.limits)
+            data = self._read(table.file, first)
+            lists = decode_metadata(data, limits=self.limits, held=table.size)
         except CheckpointError as error:
+            if isinstance(error, LimitError) and error.limit == "small_tensors":
+                self._refuse(path, error)
+                return
             self.view.report("v1.meta", path, error.message)
             return
         for found in lists:
@@ -209,6 +236,11 @@ class _Reader:
 
     def finish(self) -> None:
         """Find the record of every listed slice; then take the records that no list names."""
+        self._check_whole()
+        if self.too_many:
+            # None of them is looked at, as none is read.
+            self.listed.clear()
+            self.found.clear()
         taken: set[bytes] = set()
         rows: dict[str, int] = {}
         held: dict[str, ListedTensor] = {}

@@ -35,6 +35,7 @@ from ckptparse.examination.salvaged import (
 )
 from ckptparse.examination.salvaged_blocks import LONGEST_BLOCK, BlockSearch, TableLook
 from ckptparse.examination.small_blocks import SmallBlocks
+from ckptparse.limits import limit_error
 from ckptparse.problems import EvidenceRule, Problem
 from ckptparse.table.block import Block, BlockEntries, KeyOrderError, check_key_bytes
 from ckptparse.table.columns import TableColumns
@@ -59,6 +60,7 @@ def salvage_table(
     correct: bool = False,
     keep: int | None = None,
     resumed: int | None = None,
+    most: int | None = None,
 ) -> SalvagedTable:
     """Read what a table still gives. If nothing is proved, undo a conversion of line ends first.
 
@@ -71,11 +73,14 @@ def salvage_table(
         keep: Keep proved values of up to so many bytes; longer ones are read from their block when
             they are needed. None keeps all.
         resumed: So many entries are taken from damaged blocks; None: all that look right.
+        most: So many entries a V1 file of its size may have; None: any number.
 
     Raises:
         CheckpointError: It cannot be opened, or is larger than the limits allow.
     """
-    scan = partial(_Scan, codes=codes, accept=accept, correct=correct, keep=keep, resumed=resumed)
+    scan = partial(
+        _Scan, codes=codes, accept=accept, correct=correct, keep=keep, resumed=resumed, most=most
+    )
     table = scan(files, DataFile(path)).run()
     if table.proves or not _may_be_text(files, DataFile(path)):
         return table
@@ -116,10 +121,12 @@ class _Scan:
         correct: bool,
         keep: int | None,
         resumed: int | None,
+        most: int | None,
     ) -> None:
         self._look = TableLook(files, file, codes, accept)
         self.correct = correct
         self.keep = keep
+        self.most = most
         self.left = resumed
         """How many entries are still taken from damaged blocks; None: no bound."""
         self.found: list[SalvagedEntry | SalvagedRun] = []
@@ -144,6 +151,10 @@ class _Scan:
             known = len(self.found)
             columns = None if small is None else small.columns(number)
             self.complete &= self._take(place) if columns is None else self._keep(place, columns)
+            if self.most is not None and len(self.found) > self.most:
+                what = "The number of records of a V1 file"
+                found = len(self.found)
+                raise limit_error(self._look.limits, "small_tensors", found, what)
             self._look.files.budget.take(sum(map(_bytes_of, self.found[known:])))
             self.lower = place.separator
             self._look.files.note_read(place.end - place.offset)

@@ -18,6 +18,7 @@ from itertools import islice
 
 from ckptparse.errors import (
     CheckpointError,
+    LimitError,
     MissingShardError,
     NotACheckpointError,
     PermissionDeniedError,
@@ -183,6 +184,9 @@ def lists_tensors(path: str, context: Context) -> bool:
             return bool(read_metadata(table, limits=context.limits))
     except PermissionDeniedError:
         raise
+    except LimitError as error:
+        # A list of too many tensors is one: whoever opens it is told of the limit.
+        return error.limit == "small_tensors"
     except CheckpointError:
         return False
 

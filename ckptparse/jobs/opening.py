@@ -16,7 +16,7 @@ from ckptparse.files.storage import Storage
 from ckptparse.foreign import INDEX_NAME
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.inventory.places import PathLike, choose_strictly
-from ckptparse.limits import limit_error
+from ckptparse.limits import check_small
 from ckptparse.opening import open_checkpoint
 from ckptparse.sources.stored import TensorSource
 from ckptparse.tensor import Tensor
@@ -30,8 +30,6 @@ __all__ = ["Opened", "TensorsFrom", "check_count", "describe_source", "open_tens
 TensorsFrom = PathLike | Mapping[str, Any]
 """What `convert` and its like take: a path, an open `Checkpoint`, a `Recovery`, any mapping."""
 
-_TENSOR_BYTES = 256
-"""Bytes of the files for each tensor beyond `Limits.job_tensors`."""
 _FILE_MAGICS = {b"\x89HDF": "hdf5", b"PK\x03\x04": "archive", b"\x93NUM": "npy"}
 
 
@@ -115,14 +113,10 @@ def check_count(opened: Opened, count: int) -> None:
     """Make sure that a job may go through so many tensors of files.
 
     Raises:
-        LimitError: They are more than `Limits.job_tensors`, and more than their bytes allow.
+        LimitError: They are more than `Limits.small_tensors`, and more than their bytes allow.
     """
-    limits = opened.context.limits
-    if count <= limits.job_tensors or not opened.files:
-        return
-    if count > limits.job_tensors + _held_bytes(opened) // _TENSOR_BYTES:
-        what = f"The number of tensors, of less than {_TENSOR_BYTES} bytes of the files each,"
-        raise limit_error(limits, "job_tensors", count, what, path=opened.path)
+    if opened.files:
+        check_small(opened.context.limits, count, lambda: _held_bytes(opened), path=opened.path)
 
 
 def _held_bytes(opened: Opened) -> int:

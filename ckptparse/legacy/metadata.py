@@ -19,7 +19,7 @@ from typing import TypeAlias
 from ckptparse.bundle.entry import check_versions, count_elements, shape_from_proto
 from ckptparse.bundle.naming import decode_name
 from ckptparse.errors import MalformedError, located
-from ckptparse.limits import Limits
+from ckptparse.limits import Limits, limit_error, most_singles, most_small
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
@@ -28,7 +28,7 @@ from ckptparse.proto.wire import BYTES, VARINT, find_submessage, iter_fields, re
 from ckptparse.slices import TensorSlice
 from ckptparse.table.reader import Table
 
-__all__ = ["SliceList", "decode_metadata", "read_metadata"]
+__all__ = ["SliceList", "decode_metadata", "most_listed", "read_metadata"]
 
 META_KEY = b""
 _META = 1
@@ -62,6 +62,8 @@ class SliceList:
 def read_metadata(table: Table, *, limits: Limits) -> list[SliceList]:
     """Read and check the list of a V1 file, in the order of the file.
 
+    It may name as many tensors as a file of its size may have, whole or in slices.
+
     Raises:
         MalformedError: The list is missing, or breaks the format's rules.
         UnsupportedError: Its versions exclude this reader.
@@ -72,11 +74,18 @@ def read_metadata(table: Table, *, limits: Limits) -> list[SliceList]:
         raise MalformedError(
             "Expected the list of a V1 file's tensors under the empty key, found no such key"
         )
-    return decode_metadata(value, limits=limits)
+    return decode_metadata(value, limits=limits, held=table.source.size)
 
 
-def decode_metadata(value: bytes, *, limits: Limits) -> list[SliceList]:
-    """Check the bytes of a V1 file's list; raises as `read_metadata` does."""
+def decode_metadata(value: bytes, *, limits: Limits, held: int | None = None) -> list[SliceList]:
+    """Check the bytes of a V1 file's list; raises as `read_metadata` does.
+
+    Args:
+        value: The bytes.
+        limits: Bounds on what they may ask for.
+        held: The size of the file; None: it may name any number of tensors that is allowed.
+    """
+    most = limits.entries if held is None else most_listed(limits, held)
     lists: list[SliceList] = []
     versions = b""
     decoder = _ListDecoder(limits)
@@ -85,12 +94,20 @@ def decode_metadata(value: bytes, *, limits: Limits) -> list[SliceList]:
         if wire == BYTES and number == _TENSOR:
             if len(lists) >= limits.entries:
                 limits.check("entries", len(lists) + 1, "The number of tensors")
+            if len(lists) >= most:
+                what = "The number of tensors that a list names"
+                raise limit_error(limits, "small_tensors", len(lists) + 1, what)
             lists.append(decoder.decode(meta[start:end]))
         elif wire == BYTES and number == _VERSIONS:
             # A message that comes twice is merged: its parts, joined, parse to the same.
             versions += bytes(meta[start:end])
     check_versions(parse_message(VersionDef, versions, limits=limits))
     return [found for found in lists if found.slices]
+
+
+def most_listed(limits: Limits, held: int) -> int:
+    """Return how many tensors V1 files of so many bytes may have, whole or in slices."""
+    return most_small(limits, held) + most_singles(limits, held)
 
 
 class _ListDecoder:

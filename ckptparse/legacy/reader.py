@@ -25,7 +25,7 @@ from ckptparse.files.context import Context
 from ckptparse.files.storage import hold
 from ckptparse.legacy.metadata import SliceList, read_metadata
 from ckptparse.legacy.record import decode_record
-from ckptparse.limits import Budget, Limits, limit_error
+from ckptparse.limits import Budget, Limits, check_small, limit_error, most_singles
 from ckptparse.locks import make_lock
 from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.table.reader import Table
@@ -88,8 +88,8 @@ class LegacyReader:
             CheckpointNotFoundError: A file is not there.
             DataLossError: A file is damaged, or two disagree about a tensor.
             UnsupportedError: A file excludes this reader.
-            LimitError: A file asks for more than the limits allow, or more slices have a record
-                each than `Limits.single_entries` and the size of the files do.
+            LimitError: A file asks for more than the limits allow, or there are more tensors than
+                `Limits.small_tensors`, or slices than `Limits.single_entries`, for their size.
         """
         limits = context.limits
         limits.check("shards", len(files), "The number of files")
@@ -104,7 +104,7 @@ class LegacyReader:
                 with located(path=path):
                     lists.append(read_metadata(tables[-1], limits=limits))
             tensors = _merge(lists, files)
-            _check_slices(tensors.values(), sum(table.source.size for table in tables), limits)
+            _check_counts(tensors.values(), sum(table.source.size for table in tables), limits)
             stack.pop_all()
         return cls(tuple(files), tables, tensors, limits=limits)
 
@@ -306,18 +306,21 @@ def _merge(lists: Sequence[Sequence[SliceList]], files: Sequence[str]) -> dict[s
     return {name: _join(parts[name]) for name in sorted(parts, key=encode_name)}
 
 
-def _check_slices(tensors: Collection[LegacyTensor], size: int, limits: Limits) -> None:
-    """Check that there are not too many slices for files of a size; whole tensors do not count.
+def _check_counts(tensors: Collection[LegacyTensor], size: int, limits: Limits) -> None:
+    """Check that there are not too many tensors, nor slices, for files of a size.
 
     Raises:
         LimitError: There are.
     """
-    most = limits.single_entries + (size >> 10)
-    if sum(len(tensor.slices) for tensor in tensors) <= most:
+    most = most_singles(limits, size)
+    slices = sum(len(tensor.slices) for tensor in tensors)
+    if len(tensors) <= limits.small_tensors and slices <= most:
         return
-    count = sum(len(tensor.slices) for tensor in tensors if not tensor.is_whole)
-    if count > most:
-        raise limit_error(limits, "single_entries", count, "The number of slices in V1 files")
+    parts = [len(tensor.slices) for tensor in tensors if not tensor.is_whole]
+    check_small(limits, len(tensors) - len(parts), lambda: size)
+    if sum(parts) > most:
+        what = "The number of slices in V1 files"
+        raise limit_error(limits, "single_entries", sum(parts), what)
 
 
 def _check_agreement(known: SliceList, found: SliceList, known_path: str, path: str) -> None:

@@ -14,12 +14,13 @@ from test_costs import counted
 
 import ckptparse
 from ckptparse import DEFAULT_LIMITS
-from ckptparse.examination import case, legacy_view
+from ckptparse.examination import case, legacy_view, salvaged_table
 from ckptparse.examination.report import ExaminedTensors
 from ckptparse.files.archives import choosing
 from ckptparse.files.archives.listing import Member
 from ckptparse.graph import state
 from ckptparse.inventory import legacy
+from ckptparse.legacy import metadata
 from ckptparse.recovery import conversions, outlook
 
 FEW = replace(DEFAULT_LIMITS, single_entries=3)
@@ -199,6 +200,46 @@ def test_whole_v1_tensors_are_no_slices_however_many(tmp_path: Path) -> None:
     assert ckptparse.verify(path, limits=replace(DEFAULT_LIMITS, single_entries=0)).ok
 
 
+def test_read_verify_and_recover_allow_equally_many_v1_tensors(tmp_path: Path) -> None:
+    path = scalars(200).write(tmp_path / "m")
+    allowed = 200 - path.stat().st_size // 256
+    enough = replace(DEFAULT_LIMITS, small_tensors=allowed)
+    assert len(ckptparse.read(path, limits=enough)) == 200
+    assert ckptparse.verify(path, limits=enough).ok
+    assert len(ckptparse.recover(path, limits=enough)) == 200
+    few = replace(DEFAULT_LIMITS, small_tensors=allowed - 1)
+    with pytest.raises(ckptparse.LimitError) as caught:
+        ckptparse.open(path, limits=few)
+    assert caught.value.limit == "small_tensors"
+    report = ckptparse.verify(path, limits=few)
+    assert len(limits_of(report)) == 1
+    assert "Limits.small_tensors" in limits_of(report)[0]
+    assert not report.ok
+    assert not report.complete
+    assert not report.tensors
+    assert not ckptparse.recover(path, limits=few)
+
+
+def test_a_list_and_records_beyond_every_bound_are_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = scalars(4000).write(tmp_path / "m", block_size=1000)
+    size = path.stat().st_size
+    most = 9 + 3 + size // 256 + size // 1024
+    few = replace(DEFAULT_LIMITS, small_tensors=9, single_entries=3)
+    decoded = counted(monkeypatch, metadata._ListDecoder, "decode")
+    with pytest.raises(ckptparse.LimitError):
+        ckptparse.read(path, limits=few)
+    assert len(decoded.given) <= most < 1000
+    taken = counted(monkeypatch, salvaged_table._Scan, "_take")
+    report = ckptparse.verify(path, limits=few)
+    assert limits_of(report)
+    assert not report.tensors
+    # A block has some twenty records, and is decoded whole.
+    assert len(taken.given) < most / 10
+    assert ckptparse.identify(path, limits=few).kind == "v1"
+
+
 def _call_jobs(source: object, out: Path, limits: ckptparse.Limits) -> None:
     ckptparse.convert(source, out / "m.npz", limits=limits, overwrite=True)  # type: ignore[arg-type]
     ckptparse.stats(source, limits=limits)  # type: ignore[arg-type]
@@ -210,8 +251,8 @@ def test_a_job_goes_through_as_many_tensors_as_the_files_have_bytes_for(tmp_path
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
     allowed = 200 - size // 256
     assert 0 < allowed < 200
-    _call_jobs(prefix, tmp_path, replace(DEFAULT_LIMITS, job_tensors=allowed))
-    few = replace(DEFAULT_LIMITS, job_tensors=allowed - 1)
+    _call_jobs(prefix, tmp_path, replace(DEFAULT_LIMITS, small_tensors=allowed))
+    few = replace(DEFAULT_LIMITS, small_tensors=allowed - 1)
     for job in (
         lambda: ckptparse.convert(prefix, tmp_path / "n", limits=few),
         lambda: ckptparse.stats(prefix, limits=few),
@@ -219,14 +260,14 @@ def test_a_job_goes_through_as_many_tensors_as_the_files_have_bytes_for(tmp_path
     ):
         with pytest.raises(ckptparse.LimitError) as caught:
             job()
-        assert caught.value.limit == "job_tensors"
+        assert caught.value.limit == "small_tensors"
     made = ckptparse.convert(prefix, tmp_path / "n", include="w00*", limits=few)
     assert len([row for row in made.rows if row.new is not None]) == 10
 
 
 def test_what_is_in_memory_or_open_elsewhere_is_counted_by_its_own_bytes(tmp_path: Path) -> None:
     values = {f"w{n:03}": np.zeros(64, np.float32) for n in range(50)}
-    none = replace(DEFAULT_LIMITS, job_tensors=0)
+    none = replace(DEFAULT_LIMITS, small_tensors=0)
     _call_jobs(values, tmp_path, none)
     prefix = ckptparse.write(tmp_path / "m", values)
     files = {path.name: path.read_bytes() for path in tmp_path.glob("m.*-*")}
