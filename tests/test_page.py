@@ -425,7 +425,7 @@ def test_a_comparison_whose_files_are_gone_is_shown_all_the_same(
 
 
 def _page_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A page of 60 tensors, one of them damaged, of which 8 and one for each KiB are shown."""
+    """A page of 60 tensors, one of them damaged, of which 8 and one for each 4 KiB are shown."""
     monkeypatch.setattr(choosing, "_MOST", 8)
     prefix = ckptparse.write(
         tmp_path / "m", {f"layer/w{number:02}": np.full(9, number, "f4") for number in range(60)}
@@ -441,7 +441,7 @@ def test_of_too_many_tensors_the_damaged_and_the_first_are_shown(
 ) -> None:
     found = _page_of_many(tmp_path, monkeypatch)
     size = sum(file["size"] for file in found["files"])
-    most = 8 + size // 1024
+    most = 8 + size // 4096
     first = [f"layer/w{number:02}" for number in range(most - 1)]
     assert found["tensors"]["name"] == [*first, "layer/w50"]
     assert found["tensors"]["state"]["values"] == ["verified", "corrupt"]

@@ -13,6 +13,7 @@ import builder as b
 import numpy as np
 import numpy.typing as npt
 import pytest
+import v1_builder
 from packages import ml_dtypes
 
 import ckptparse
@@ -217,6 +218,32 @@ def test_every_job_gives_the_same_with_small_tensors_as_with_each_by_itself(
         place.rmdir()
 
 
+@pytest.mark.parametrize("values", [b"\x2a\x04\x00\x00\x80\x3f", b"\x2a\x7f\x00", b""])
+def test_every_job_gives_the_same_of_small_v1_tensors(tmp_path: Path, values: bytes) -> None:
+    for name in "ab":
+        made = _in_v1(40)
+        made.tensors[30].slices[0].values = values
+        made.add("text", np.array([b"ab", b""], object))
+        made.write(tmp_path / name)
+    path, second = str(tmp_path / "a"), str(tmp_path / "b")
+    place = tmp_path / "out"
+    for name, job in jobs(path, second, place).items():
+        place.mkdir()
+        together = outcome(job)
+        with one_by_one():
+            assert outcome(job) == together, name
+        for found in place.iterdir():
+            found.unlink()
+        place.rmdir()
+
+
+def _in_v1(count: int) -> v1_builder.LegacyFile:
+    made = v1_builder.LegacyFile()
+    for number in range(count):
+        made.add(f"w{number:05}", np.float32(number))
+    return made
+
+
 def test_the_smallest_limits_are_met_at_the_same_tensor(tmp_path: Path) -> None:
     path = written(tmp_path / "m", 40)
     for allowed in range(0, 4000, 197):
@@ -303,6 +330,16 @@ def test_of_5000_scalars_three_lists_are_read_and_none_is_measured_alone(
     checks = Calls(monkeypatch, payload.DensePayload, "verify")
     assert len(ckptparse.stats(scalars)) == 5000
     assert (reads.count, alone.count, checks.count) == (3, 0, 0)
+
+
+def test_5000_scalars_of_v1_are_measured_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _in_v1(5000).write(tmp_path / "m")
+    alone = Calls(monkeypatch, stats_module, "_measure_one")
+    found = ckptparse.stats(path)
+    assert (len(found), alone.count) == (5000, 0)
+    assert found["w04999"].largest == 4999
 
 
 def test_5000_scalars_are_averaged_in_three_lists_of_each_checkpoint(

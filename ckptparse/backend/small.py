@@ -71,7 +71,7 @@ def iter_batches(tensors: Iterable[Sized]) -> Iterator[list[Sized]]:
 def read_small(
     batch: Sequence[Sized], *, verify: bool = False, variants: bool = False
 ) -> list[Array | None]:
-    """Read those of a batch that are small and lie in one V2 checkpoint.
+    """Read those of a batch that are small and lie in one checkpoint.
 
     Args:
         batch: As `iter_batches` gives it.
@@ -115,13 +115,13 @@ def _read_made(batch: Sequence[Sized], found: list[Array | None]) -> None:
 def _read_stored(
     batch: Sequence[Sized], wanted: Sequence[int], found: list[Array | None], *, verify: bool
 ) -> None:
-    """Read those of some rows that lie in the data files of one checkpoint."""
+    """Read those of some rows that lie in the files of one checkpoint."""
     options = next(filter(_is_found_again, map(_options, batch)), None)
     if options is None or not isinstance(options.origin, Origin):
         return
     backend = options.origin.backend
     rows = [row for row in wanted if _options(batch[row]) is options]
-    if len(rows) < _FEW or backend.format != "v2":
+    if len(rows) < _FEW or backend.format == "graph":
         return
     how = replace(options, verify=verify or options.verify, mmap=False)
     try:

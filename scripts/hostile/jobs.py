@@ -9,6 +9,8 @@ from typing import Any
 import builder as b
 import numpy as np
 
+import ckptparse
+
 __all__ = ["KINDS"]
 
 _ENTRY = 25
@@ -26,6 +28,26 @@ def _write(directory: Path, size: int, values: list[Any], each: int, **options: 
 def half_scalars(directory: Path, size: int) -> Path:
     """Scalars of 2 bytes: their entries are nearly all of it."""
     return _write(directory, size, [np.float16(number) for number in range(9)], _ENTRY + 2)
+
+
+def _allowed(directory: Path, size: int, values: list[Any], each: int) -> Path:
+    """Write as many tensors of these values as jobs take of so many bytes, and one large one."""
+    made = b.Bundle()
+    count = ckptparse.DEFAULT_LIMITS.small_tensors + size // 300
+    for number, value in zip(range(min(count, size // each)), cycle(values)):
+        made.add(f"w{number:07}", value)
+    made.add("z", np.arange(max(0, size - count * each), dtype=np.uint8))
+    return Path(made.write(directory / "m"))
+
+
+def allowed_scalars(directory: Path, size: int) -> Path:
+    """As many scalars as no limit refuses."""
+    return _allowed(directory, size, [np.float16(number) for number in range(9)], _ENTRY + 2)
+
+
+def allowed_strings(directory: Path, size: int) -> Path:
+    """As many strings as no limit refuses."""
+    return _allowed(directory, size, [np.array(text, object) for text in (b"", b"a")], _ENTRY + 6)
 
 
 def nan_vectors(directory: Path, size: int) -> Path:
@@ -154,6 +176,8 @@ def all_renamed(directory: Path, size: int) -> Path:
 
 KINDS = {
     "half scalars": half_scalars,
+    "allowed scalars": allowed_scalars,
+    "allowed strings": allowed_strings,
     "NaN vectors": nan_vectors,
     "many kinds": many_kinds,
     "strings": strings,

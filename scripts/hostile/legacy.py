@@ -9,6 +9,7 @@ import builder as b
 import numpy as np
 import v1_builder as v1
 
+import ckptparse
 from hostile import named
 
 __all__ = ["KINDS"]
@@ -46,6 +47,14 @@ def _write(directory: Path, data: bytes, name: str = "m") -> Path:
 def sound_scalars(directory: Path, size: int) -> Path:
     """Nothing is wrong, and each tensor has a few bytes."""
     return _scalars(size).write(directory / "m")
+
+
+def allowed_scalars(directory: Path, size: int) -> Path:
+    """As many tensors in one piece as no limit refuses, and one large one."""
+    count = ckptparse.DEFAULT_LIMITS.small_tensors + size // 300
+    made = _scalars(min(size, count * RECORD_BYTES))
+    made.add("z", np.ones(max(1, (size - count * RECORD_BYTES) // 4), np.float32))
+    return made.write(directory / "m")
 
 
 def unparsable_records(directory: Path, size: int) -> Path:
@@ -358,6 +367,7 @@ def footer_and_zeros(directory: Path, size: int) -> Path:
 
 KINDS = named(
     sound_scalars,
+    allowed_scalars,
     unparsable_records,
     other_counts,
     not_packed,

@@ -204,7 +204,10 @@ def _of_recovery(recovery: Recovery) -> Subject:
 
 
 def _by_stored_name(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    if checkpoint.format == "v2" and list(checkpoint) == list(checkpoint.places().names):
+    names = list(checkpoint)
+    if checkpoint.format == "v1" or (
+        checkpoint.format == "v2" and names == list(checkpoint.places().names)
+    ):
         return checkpoint
     return {tensor.name: tensor for tensor in checkpoint.values()}
 
