@@ -363,6 +363,17 @@ def test_5000_scalars_are_converted_in_three_lists(
     assert together.count == (0 if ending else 3)
 
 
+def test_5000_scalars_are_read_in_lists_for_hdf5(
+    scalars: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    reads = Calls(monkeypatch, reader.BundleReader, "read_many")
+    ckptparse.convert(scalars, tmp_path / "made.h5")
+    assert reads.count == 3
+    with h5py.File(tmp_path / "made.h5") as file:
+        assert file["w04999"][()] == 4999
+
+
 def test_5000_arrays_are_written_in_three_lists(
     scalars: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

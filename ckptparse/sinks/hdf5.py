@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from ckptparse.backend.small import Sized, hold_small, iter_batches
 from ckptparse.dtypes import DataType, is_numeric, plain_dtype
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.placing import place_file
@@ -75,10 +76,13 @@ def write_hdf5(path: str, tensors: Sequence[TensorLike], options: SinkOptions) -
     meter = options.meter(tensors)
     with place_file(path, overwrite=options.overwrite, storage=options.storage) as stream:
         places = _lay_out(stream, tensors, options)
-        for tensor, offset in zip(tensors, places, strict=True):
-            if offset is not None:
-                stream.seek(offset)
-                write_elements(tensor, meter.counting(stream.write))
+        left = [
+            tensor for tensor, offset in zip(tensors, places, strict=True) if offset is not None
+        ]
+        offsets = [offset for offset in places if offset is not None]
+        for tensor, offset in zip(_iter_held(left), offsets, strict=True):
+            stream.seek(offset)
+            write_elements(tensor, meter.counting(stream.write))
         stream.seek(0, io.SEEK_END)
     return (path,)
 
@@ -91,10 +95,17 @@ def _lay_out(
     with h5py.File(stream, "w", libver=("earliest", "v108"), track_order=False) as file:
         for key, value in options.metadata.items():
             file.attrs[key] = value
+        paths = _paths([one.name for one in tensors])
         return [
             _make_dataset(h5py, file, path, tensor)
-            for tensor, path in zip(tensors, _paths([one.name for one in tensors]), strict=True)
+            for tensor, path in zip(_iter_held(tensors), paths, strict=True)
         ]
+
+
+def _iter_held(tensors: Iterable[TensorLike]) -> Iterator[TensorLike]:
+    """Iterate over tensors; small ones are read together."""
+    for batch in iter_batches(Sized.of(tensor.name, tensor) for tensor in tensors):
+        yield from hold_small(batch)
 
 
 def _make_dataset(h5py: Any, file: Any, path: str, tensor: TensorLike) -> int | None:
