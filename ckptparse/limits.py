@@ -18,8 +18,6 @@ __all__ = [
     "Singles",
     "check_small",
     "limit_error",
-    "most_singles",
-    "most_small",
 ]
 
 _SMALL_BYTES = 256
@@ -126,6 +124,14 @@ class Limits:
         """Return how many blocks a table of so many bytes may have."""
         return self.blocks + (size >> 10)
 
+    def most_small(self, size: int) -> int:
+        """Return how many tensors may be taken one by one from files of so many bytes."""
+        return self.small_tensors + size // _SMALL_BYTES
+
+    def most_singles(self, size: int) -> int:
+        """Return how many entries may be looked at one by one in files of so many bytes."""
+        return self.single_entries + (size >> 10)
+
 
 def limit_error(
     limits: Limits, field: str, found: int, what: str, *, path: str | None = None
@@ -135,16 +141,6 @@ def limit_error(
     return LimitError(
         f"{what} is {found}, and Limits.{field} allows {allowed}", limit=field, path=path
     )
-
-
-def most_small(limits: Limits, held: int) -> int:
-    """Return how many tensors may be taken one by one from files of so many bytes."""
-    return limits.small_tensors + held // _SMALL_BYTES
-
-
-def most_singles(limits: Limits, held: int) -> int:
-    """Return how many entries may be looked at one by one in files of so many bytes."""
-    return limits.single_entries + (held >> 10)
 
 
 def check_small(
@@ -161,7 +157,7 @@ def check_small(
     Raises:
         LimitError: They may not.
     """
-    if count > limits.small_tensors and count > most_small(limits, held()):
+    if count > limits.small_tensors and count > limits.most_small(held()):
         what = f"The number of tensors, of less than {_SMALL_BYTES} bytes of the files each,"
         raise limit_error(limits, "small_tensors", count, what, path=path)
 
@@ -243,7 +239,7 @@ class Singles:
         """How many may be taken in all."""
         if not isinstance(self._held, int):
             self._held = self._held()
-        return most_singles(self._limits, self._held)
+        return self._limits.most_singles(self._held)
 
     def return_to(self, taken: int) -> None:
         """Go back to an earlier count, since what was taken after it is not kept."""

@@ -19,7 +19,7 @@ from typing import TypeAlias
 from ckptparse.bundle.entry import check_versions, count_elements, shape_from_proto
 from ckptparse.bundle.naming import decode_name
 from ckptparse.errors import MalformedError, located
-from ckptparse.limits import Limits, limit_error, most_singles, most_small
+from ckptparse.limits import Limits, limit_error
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
@@ -107,7 +107,7 @@ def decode_metadata(value: bytes, *, limits: Limits, held: int | None = None) ->
 
 def most_listed(limits: Limits, held: int) -> int:
     """Return how many tensors V1 files of so many bytes may have, whole or in slices."""
-    return most_small(limits, held) + most_singles(limits, held)
+    return limits.most_small(held) + limits.most_singles(held)
 
 
 class _ListDecoder:

@@ -25,7 +25,7 @@ from ckptparse.files.context import Context
 from ckptparse.files.storage import hold
 from ckptparse.legacy.metadata import SliceList, read_metadata
 from ckptparse.legacy.record import decode_record
-from ckptparse.limits import Budget, Limits, check_small, limit_error, most_singles
+from ckptparse.limits import Budget, Limits, check_small, limit_error
 from ckptparse.locks import make_lock
 from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.table.reader import Table
@@ -312,7 +312,7 @@ def _check_counts(tensors: Collection[LegacyTensor], size: int, limits: Limits) 
     Raises:
         LimitError: There are.
     """
-    most = most_singles(limits, size)
+    most = limits.most_singles(size)
     slices = sum(len(tensor.slices) for tensor in tensors)
     if len(tensors) <= limits.small_tensors and slices <= most:
         return
