@@ -79,7 +79,7 @@ class Limits:
     """Entries of a damaged checkpoint that `verify` and `recover` look at one by one, beyond one
     for each KiB of the files: strings, slices, what a damaged block still has, and tensors of a V1
     file that are damaged or in slices. Each takes a tenth of a millisecond. The others are left
-    out, and the report says so. The slices of a V1 file that `read` and `open` take are as many."""
+    out, and the report says so."""
     attempts: int = 512
     """Damaged tensors that `recover` tries to repair, beyond one for each 16 KiB of the files: one
     takes a millisecond. The others are reported, and nothing is got back of them."""

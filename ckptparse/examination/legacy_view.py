@@ -86,8 +86,15 @@ def read_legacy_view(survey: Survey, files: DataFiles, *, correct: bool = False)
     origins = {one.origin for one in survey.legacy_files} or {Origin.FINAL}
     origin = origins.pop() if len(origins) == 1 else Origin.FINAL
     reader = _Reader(IndexView(survey.prefix, origin, complete=True), files, correct=correct)
-    for one in survey.legacy_files:
-        reader.take_file(one)
+    count = sum(one.present for one in survey.legacy_files)
+    try:
+        files.context.limits.check("shards", count, "The number of files")
+    except LimitError as error:
+        # As the strict reader, which opens none of them.
+        reader.refuse(survey.prefix, error)
+    else:
+        for one in survey.legacy_files:
+            reader.take_file(one)
     reader.finish()
     return reader.view
 
@@ -168,14 +175,14 @@ class _Reader:
                 most=most_listed(self.limits, self.files.held_bytes) + 1,
             )
         except LimitError as error:
-            self._refuse(path, error)
+            self.refuse(path, error)
         except PermissionDeniedError:
             raise
         except CheckpointError as error:
             self.view.report("file.unreadable", path, error.message)
         return None
 
-    def _refuse(self, path: str, error: LimitError) -> None:
+    def refuse(self, path: str, error: LimitError) -> None:
         """Report that a file asks for more than is allowed."""
         self.view.report("limit.reached", path, error.message)
         self.view.complete = False
@@ -192,7 +199,7 @@ class _Reader:
         try:
             check_small(self.limits, whole, lambda: self.files.held_bytes)
         except LimitError as error:
-            self._refuse(self.view.path, error)
+            self.refuse(self.view.path, error)
 
     def _take_list(self, table: SalvagedTable, first: SalvagedEntry | None) -> None:
         path = table.file.path
@@ -205,7 +212,7 @@ class _Reader:
             lists = decode_metadata(data, limits=self.limits, held=table.size)
         except CheckpointError as error:
             if isinstance(error, LimitError) and error.limit == "small_tensors":
-                self._refuse(path, error)
+                self.refuse(path, error)
                 return
             self.view.report("v1.meta", path, error.message)
             return

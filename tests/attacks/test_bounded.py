@@ -240,6 +240,22 @@ def test_a_list_and_records_beyond_every_bound_are_not_decoded(
     assert ckptparse.identify(path, limits=few).kind == "v1"
 
 
+def test_read_and_verify_allow_equally_many_v1_files(tmp_path: Path) -> None:
+    for number in range(4):
+        made = v1.LegacyFile()
+        made.add(f"w{number}", np.float32(number))
+        made.write(tmp_path / f"m-{number:05}-of-00004")
+    enough, few = (replace(DEFAULT_LIMITS, shards=shards) for shards in (4, 3))
+    assert len(ckptparse.read(tmp_path / "m", limits=enough)) == 4
+    assert ckptparse.verify(tmp_path / "m", limits=enough).ok
+    with pytest.raises(ckptparse.LimitError, match=r"Limits\.shards"):
+        ckptparse.read(tmp_path / "m", limits=few)
+    report = ckptparse.verify(tmp_path / "m", limits=few)
+    assert ["Limits.shards allows 3" in message for message in limits_of(report)] == [True]
+    assert not report.complete
+    assert not report.tensors
+
+
 def _call_jobs(source: object, out: Path, limits: ckptparse.Limits) -> None:
     ckptparse.convert(source, out / "m.npz", limits=limits, overwrite=True)  # type: ignore[arg-type]
     ckptparse.stats(source, limits=limits)  # type: ignore[arg-type]
