@@ -117,6 +117,9 @@ class EvidenceRule(_Word):
     """What normalizes a layer is of one size."""
     PAIRS = "Adam's pairs"
     """The slots lie there as Adam's do: no square below zero, no mean beyond 7.3 of its roots."""
+    SLOT_BLOCKS = "blocks of slots"
+    """The blocks of slots that end the file, as large as the variables, leave this place for it;
+    the values there are such as it has."""
     REST = "rest"
     """It takes what the tensors beside it leave."""
 

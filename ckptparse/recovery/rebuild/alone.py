@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ckptparse.bundle.entry import BundleHeader, Endianness, count_elements
 from ckptparse.dtypes import DataType, item_size
@@ -20,7 +20,6 @@ from ckptparse.examination.outcome import ByteRange, EvidenceRecord
 from ckptparse.examination.payload import ListedTensor, Payload
 from ckptparse.examination.readers import DataFile
 from ckptparse.filenames import INDEX_SUFFIX
-from ckptparse.files.storage import Source
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, EvidenceRule
@@ -28,60 +27,98 @@ from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings
 from ckptparse.recovery.rebuild.items import Item, iter_items
 from ckptparse.recovery.rebuild.shapes import GivenTensor, ShapeMatches
 from ckptparse.recovery.rebuild.tiling import Known, Tile, tile
+from ckptparse.recovery.rebuild.view import data_paths
 
 __all__ = ["tile_alone"]
+
+_MOST_FILES = 2
+"""Data files that hold anything: one of all tensors, and one of the object graph alone."""
 
 
 def tile_alone(case: Case, given: Sequence[GivenTensor] = ()) -> IndexView | None:
     """Describe what a data file tells of itself; None if that is nothing.
 
-    Only of a checkpoint of one data file: of several, the graph does not say what lies in which.
+    Only if one data file holds all tensors but the graph: of several, the graph does not say what
+    lies in which. Older TensorFlow gives the graph a data file of its own.
     """
-    paths = list(case.survey.data_files.items())
-    if len(paths) != 1 or paths[0][0] != (0, 1):
-        return None
-    path = paths[0][1]
-    if not case.files.size(DataFile(path)):
-        return None
     try:
-        return _view_of(case, path, case.files.source(DataFile(path)), given)
+        files = _find_files(case)
+        return None if files is None else _view_of(case, files, given)
     except CheckpointError:
         return None
 
 
-def _view_of(
-    case: Case, path: str, source: Source, given: Sequence[GivenTensor]
-) -> IndexView | None:
-    end = find_last_string(source)
-    counted = None if end is None else measure_strings(source, end, 1)
-    limits = case.context.limits
-    if end is None or counted is None or counted.size > limits.message_bytes:
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The data files of a checkpoint that hold anything."""
+
+    values: str
+    shard: int
+    end: int
+    """Where the tensors in it end: where the graph begins, or all of it."""
+    graph: str
+    graph_shard: int
+    offset: int
+    """Where the graph begins in its file."""
+    shards: int
+
+
+def _find_files(case: Case) -> _Files | None:
+    """Find the object graph and the data file of all else; None if there are not just these."""
+    paths = data_paths(case)
+    sizes = [case.files.size(DataFile(path)) for path in paths]
+    full = [shard for shard, size in enumerate(sizes) if size != 0]
+    if None in sizes or not 1 <= len(full) <= _MOST_FILES:
         return None
-    data = source.read_at(end, counted.size)
-    graph = ObjectGraph.from_bytes(data[len(data) - text_size(data) :], limits=limits, path=path)
+    if len(full) == 1:
+        shard = full[0]
+        end = find_last_string(case.files.source(DataFile(paths[shard])))
+        if end is None:
+            return None
+        return _Files(paths[shard], shard, end, paths[shard], shard, end, len(paths))
+    for graph, values in (full, full[::-1]):
+        source = case.files.source(DataFile(paths[graph]))
+        counted = measure_strings(source, 0, 1)
+        if counted is not None and counted.size == source.size:
+            end = sizes[values] or 0
+            return _Files(paths[values], values, end, paths[graph], graph, 0, len(paths))
+    return None
+
+
+def _view_of(case: Case, files: _Files, given: Sequence[GivenTensor]) -> IndexView | None:
+    source = case.files.source(DataFile(files.graph))
+    counted = measure_strings(source, files.offset, 1)
+    limits = case.context.limits
+    if counted is None or counted.size > limits.message_bytes:
+        return None
+    data = source.read_at(files.offset, counted.size)
+    text = data[len(data) - text_size(data) :]
+    graph = ObjectGraph.from_bytes(text, limits=limits, path=files.graph)
     items = list(iter_items(graph))
     shapes = _find_shapes(items, graph, given)
     items = [_typed(item, shapes[item.key]) for item in items]
     counts = {key: math.prod(found.shape) for key, found in shapes.items() if found is not None}
-    tiling = tile(items, _known(case, path), source, end, counts=counts)
+    values = case.files.source(DataFile(files.values))
+    tiling = tile(items, _known(case, files.values), values, files.end, counts=counts)
     if tiling is None:
         return None
     view = IndexView(
         case.survey.prefix + INDEX_SUFFIX,
         Origin.REBUILT,
-        BundleHeader(1, Endianness.LITTLE, 1, 0),
+        BundleHeader(files.shards, Endianness.LITTLE, 1, 0),
+        files.shards,
         complete=not tiling.unplaced,
         unplaced=tiling.unplaced,
     )
     for one in tiling.tiles:
-        view.tensors[one.item.key] = _listed(one, shapes[one.item.key], path, view.path)
+        view.tensors[one.item.key] = _listed(one, shapes[one.item.key], files, view.path)
     if case.main is None or OBJECT_GRAPH not in case.main.tensors:
         doubt = "no index describes it; its length has its checksum, and it ends with the file"
         view.tensors[OBJECT_GRAPH] = _make_listed(
             OBJECT_GRAPH,
             (DataType.DT_STRING, ()),
             (doubt, (EvidenceRule.STRING_SIZE,)),
-            ByteRange(path, end, counted.size),
+            (files.graph_shard, ByteRange(files.graph, files.offset, counted.size)),
             view.path,
         )
     return view
@@ -155,7 +192,7 @@ def _known(case: Case, path: str) -> dict[str, Known]:
     return found
 
 
-def _listed(one: Tile, given: GivenTensor | None, path: str, index: str) -> ListedTensor:
+def _listed(one: Tile, given: GivenTensor | None, files: _Files, index: str) -> ListedTensor:
     doubt = (
         "no index describes it; the object graph names it, and its order puts it there; its size "
         "is a guess, and so are its type and its shape"
@@ -164,7 +201,7 @@ def _listed(one: Tile, given: GivenTensor | None, path: str, index: str) -> List
     shape: tuple[int, ...] = () if one.item.count == 1 else (one.count,)
     if given is not None and math.prod(given.shape) == one.count:
         shape = given.shape
-    place = ByteRange(path, one.offset, one.size)
+    place = files.shard, ByteRange(files.values, one.offset, one.size)
     rules = (EvidenceRule.OBJECT_GRAPH, EvidenceRule.GUESSED_SIZES, *one.rules)
     return _make_listed(one.item.key, (one.data_type, shape), (doubt, rules), place, index)
 
@@ -173,10 +210,10 @@ def _make_listed(
     name: str,
     kind: tuple[int, tuple[int, ...]],
     why: tuple[str, tuple[EvidenceRule, ...]],
-    place: ByteRange,
+    where: tuple[int, ByteRange],
     index: str,
 ) -> ListedTensor:
-    (data_type, shape), (doubt, rules) = kind, why
+    (data_type, shape), (doubt, rules), (shard, place) = kind, why, where
     payload = Payload(
         data_type,
         shape,
@@ -189,6 +226,7 @@ def _make_listed(
         chance=0.0,
         index=index,
         origin=Origin.REBUILT,
+        shard=shard,
         grounds=tuple(EvidenceRecord(rule, place.path) for rule in rules),
     )
     return ListedTensor(name, data_type, shape, False, doubt, 0.0, payload)

@@ -56,7 +56,7 @@ class Item:
     partner: EvidenceRule | None = None
     """Why it is as large as those of its group."""
     slot: str = ""
-    """`mean` or `square`, of Adam's slots."""
+    """`mean` or `square`, of Adam's slots; else the slot's own name. Empty if it is none."""
     full_name: str = ""
     """Of the variable."""
     kernel: int | None = None
@@ -123,9 +123,12 @@ class _Known:
         group = self.group_of(number)
         if is_counter(key) and number not in self._slots:
             return Item(key, DataType.DT_INT64, 1, EvidenceRule.COUNTER_SIZE, group)
-        if number not in self._slots and key.partition("/.ATTRIBUTES/")[0] in _STEPS:
+        path = key.partition("/.ATTRIBUTES/")[0]
+        if number not in self._slots and path in _STEPS:
             return Item(key, None, None, EvidenceRule.STEP_SIZE, group)
-        of_mean = _METRICS in key and full_name in _OF_MEANS
+        of_mean = (
+            _METRICS in key and key.partition("/.ATTRIBUTES/")[0].rpartition("/")[2] in _OF_MEANS
+        )
         if number in self._scalars or of_mean:
             return Item(key, DataType.DT_FLOAT, 1, EvidenceRule.SCALAR_SIZE, group)
         if full_name.rpartition("/")[2] == _SEED:
@@ -149,8 +152,8 @@ class _Known:
             for name, slot in by_slot.items():
                 self._join(variable, slot, EvidenceRule.SLOT_SIZE)
                 kind = name.rpartition("/")[2]
-                if kind in _MEANS | _SQUARES:
-                    self._slots[slot] = "mean" if kind in _MEANS else "square"
+                alike = "mean" if kind in _MEANS else "square" if kind in _SQUARES else kind
+                self._slots[slot] = alike
         own = {slot for by_slot in slots.values() for slot in by_slot.values()}
         held = {child.node_id for child in optimizer.children.values() if child.is_variable}
         self._scalars |= held - own - slots.keys()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Pair", "find_pairs"]
+__all__ = ["Pair", "find_pairs", "keeps_to"]
 
 _MOST_ROOTS = 7.3
 """The largest |m| / root of v that Adam can reach, 7.27, rounded up; see above."""
@@ -143,7 +143,7 @@ class _Search:
             within = start + (places[None, :] * some[:, None]).astype(np.int64)
             halves = self._values[within], self._values[within + some[:, None]]
             means, squares = halves[::-1] if self._mirrored else halves
-            keeps = _keeps(means, squares).all(axis=1)
+            keeps = keeps_to(means, squares).all(axis=1)
             good.append(some[keeps])
             scores.append(_scores(means[keeps], squares[keeps]).mean(axis=1) * some[keeps])
         found = np.concatenate(good)[np.argsort(-np.concatenate(scores))[:_TRIED]]
@@ -202,16 +202,18 @@ class _Runs:
         return np.arange(max(1, most - _MOST_SIZES), most + 1, dtype=np.int64)
 
 
-def _keeps(means: Floats, squares: Floats) -> npt.NDArray[np.bool_]:
-    """Tell for each element whether m is at most 7.3 roots of v; neither is NaN or infinite."""
+def keeps_to(
+    means: Floats, squares: Floats, most_roots: float = _MOST_ROOTS
+) -> npt.NDArray[np.bool_]:
+    """Tell for each element whether m is at most so many roots of v; neither is NaN or infinite."""
     with np.errstate(all="ignore"):
-        roots = _MOST_ROOTS * np.sqrt(squares) + _TINY
+        roots = most_roots * np.sqrt(squares) + _TINY
         kept: npt.NDArray[np.bool_] = (np.abs(means) <= roots) & np.isfinite(squares)
     return kept
 
 
 def _fits(means: Floats, squares: Floats) -> bool:
-    return bool((squares >= 0).all() and _keeps(means, squares).all())
+    return bool((squares >= 0).all() and keeps_to(means, squares).all())
 
 
 def _scores(means: Floats, squares: Floats) -> npt.NDArray[np.float64]:

@@ -17,6 +17,7 @@ from ckptparse.dtypes import DataType
 from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.problems import EvidenceRule
+from ckptparse.recovery.rebuild.blocks import find_scalars
 from ckptparse.recovery.rebuild.counted import Counted, find_last_string, measure_strings
 from ckptparse.recovery.rebuild.items import Item
 from ckptparse.recovery.rebuild.pairs import Pair, find_pairs
@@ -25,7 +26,7 @@ __all__ = ["Known", "Tile", "Tiling", "tile"]
 
 _FLOAT_WIDTH = 4
 _MOST_PAIRED = 1 << 30
-"""Bytes in which pairs are looked for: they are held in memory."""
+"""Bytes in which pairs and blocks of slots are looked for: they are held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,8 @@ class _Tiler:
         self._counts: dict[int, tuple[int, tuple[EvidenceRule, ...]]] = {}
         """Number of a group -> its elements, and what told them."""
         self._counted: dict[int, Counted] = {}
+        self._before_blocks: set[int] = set()
+        """Items that were placed by the blocks of slots behind them."""
         self._kernels = {item.group: item.kernel for item in items if item.kernel is not None}
         self._dead: set[int] = set()
         """Items of runs that contradict themselves."""
@@ -187,6 +190,7 @@ class _Tiler:
             self._fill_ends(run)
             or self._fill_rest(open_ones, room - total)
             or self._fill_pairs(run, room - total, open_ones)
+            or self._fill_blocks(run, sizes)
         )
 
     def _size_of(self, number: int) -> int | None:
@@ -267,6 +271,21 @@ class _Tiler:
             self._counts.setdefault(group, (count, (EvidenceRule.PAIRS,)))
         return True
 
+    def _fill_blocks(self, run: _Run, sizes: Sequence[int | None]) -> bool:
+        """Place the scalars that stand before blocks of slots."""
+        size = run.stop - run.start
+        if size % _FLOAT_WIDTH or size > _MOST_PAIRED or len(run.items) != len(sizes):
+            return False
+        items = [self._items[number] for number in run.items]
+        if not items[-1].slot or all(one is None for one in sizes):
+            return False
+        values = np.frombuffer(self._source.read_at(run.start, size), "<f4")
+        for place, first in (find_scalars(items, sizes, values) or {}).items():
+            start = run.start + first * _FLOAT_WIDTH
+            self._places[run.items[place]] = start, start + (sizes[place] or 0)
+            self._before_blocks.add(run.items[place])
+        return not self._before_blocks.isdisjoint(run.items)
+
     def _chain(self, numbers: Sequence[int]) -> list[Pair]:
         """Return the pairs that a run begins with."""
         pairs = (self._pair(*two) for two in zip(numbers[::2], numbers[1::2], strict=False))
@@ -299,6 +318,8 @@ class _Tiler:
                 rules = (*rules, item.partner)
         else:
             count, rules = item.count or 0, () if item.rule is None else (item.rule,)
+        if number in self._before_blocks:
+            rules = (*rules, EvidenceRule.SLOT_BLOCKS)
         data_type = item.data_type or 0
         return Tile(item, start, stop - start, data_type, count, tuple(rules), counted)
 

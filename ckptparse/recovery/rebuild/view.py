@@ -31,7 +31,7 @@ from ckptparse.recovery.rebuild.layout import Layout, Rule
 from ckptparse.recovery.rebuild.shapes import GivenTensor, KeyName, layouts_of_shapes
 from ckptparse.text import count
 
-__all__ = ["Rebuilt", "find_keys", "rebuild"]
+__all__ = ["Rebuilt", "data_paths", "find_keys", "rebuild"]
 
 _SENTENCES = {
     Rule.SAVER: "its place is that of the save op in {source}",
@@ -71,7 +71,7 @@ def rebuild(
         layouts: Layouts from evidence, the surest first.
         given: Shapes that the caller gave.
     """
-    paths = _data_paths(case)
+    paths = data_paths(case)
     if not paths:
         return None
     sources = []
@@ -97,7 +97,7 @@ def _opens(case: Case, path: str) -> bool:
     return case.files.size(DataFile(path)) is not None
 
 
-def _data_paths(case: Case) -> list[str]:
+def data_paths(case: Case) -> list[str]:
     """Return the data files of the checkpoint in order; none if one is missing."""
     groups: dict[int, dict[int, str]] = defaultdict(dict)
     for (shard, shards), path in case.survey.data_files.items():
