@@ -120,6 +120,9 @@ class EvidenceRule(_Word):
     SLOT_BLOCKS = "blocks of slots"
     """The blocks of slots that end the file, as large as the variables, leave this place for it;
     the values there are such as it has."""
+    LAYER_CHAIN = "chain of layers"
+    """It is of dense layers one behind the other: what training left in the slots has rows and
+    columns of these sizes."""
     REST = "rest"
     """It takes what the tensors beside it leave."""
 

@@ -15,6 +15,7 @@ import pytest
 import ckptparse
 from ckptparse.problems import EvidenceRule
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
+from ckptparse.recovery.rebuild.chain import Layer, Search, find_chain, logarithms
 
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -28,9 +29,26 @@ class Keras2:
     """A model of dense layers, its optimizer and a metric, in the order of Keras 2.10."""
 
     def __init__(
-        self, widths: Sequence[int], *, optimizer: str = "adam", norm: bool = False, late: int = 0
+        self,
+        widths: Sequence[int],
+        *,
+        optimizer: str = "adam",
+        norm: bool = False,
+        late: int = 0,
+        layer: str = "",
+        joined: int = 0,
     ) -> None:
-        """Make it; `late` is the size of a variable that lies deeper than the scalars."""
+        """Make it.
+
+        Args:
+            widths: What goes in, and what comes out of each layer.
+            optimizer: Adam, RMSprop or SGD with momentum.
+            norm: Whether a normalization stands behind each layer.
+            late: Size of a variable that lies deeper than the scalars.
+            layer: What the layers are called in the names of variables; empty: no names are kept.
+            joined: How many more inputs the later layers have: those of another branch.
+        """
+        self.layer = layer
         self.rng = np.random.default_rng(sum(widths))
         self.graph = TrackableObjectGraph()
         self.graph.nodes.add()
@@ -38,8 +56,8 @@ class Keras2:
         self.arrays: dict[str, Any] = {}
         self.slots: dict[str, dict[str, Floats]] = {kind: {} for kind in SLOTS[optimizer]}
         names = (f"layer_with_weights-{number}" for number in range(99))
-        for rows, width in pairwise(widths):
-            self._dense(next(names), rows, width)
+        for number, (rows, width) in enumerate(pairwise(widths)):
+            self._dense(next(names), rows + joined * bool(number), width)
             if norm:
                 self._norm(next(names), width)
         self._add("optimizer/iter", np.array(1234))
@@ -71,7 +89,7 @@ class Keras2:
         """Add a variable and keep its slots after some steps: rows and columns have own levels."""
         spread = 0.001 if path.endswith("bias") else 0.1
         self._add(path, self.rng.normal(0, spread, shape).astype("<f4"))
-        rows = 10.0 ** self.rng.uniform(-1, 1, shape[0])[:, None] if len(shape) == 2 else 1.0
+        rows: Any = 10.0 ** self.rng.uniform(-1, 1, shape[0])[:, None] if len(shape) == 2 else 1.0
         mean, square = np.zeros(shape), np.zeros(shape)
         for _ in range(20):
             gradient = self.rng.normal(0, 1, shape) * scales * rows
@@ -97,6 +115,8 @@ class Keras2:
     def _store(self, path: str, value: Any) -> int:
         attribute = self.graph.nodes.add().attributes.add()
         attribute.name, attribute.checkpoint_key = "VARIABLE_VALUE", path + VALUE
+        if self.layer and path.endswith(("/kernel", "/bias")):
+            attribute.full_name = f"{self.layer}/{path.rpartition('/')[2]}"
         self.arrays[path + VALUE] = value
         return len(self.graph.nodes) - 1
 
@@ -200,6 +220,103 @@ def test_a_metric_is_a_scalar_by_its_key_if_names_are_not_kept(tmp_path: Path) -
     recovery = ckptparse.recover(tmp_path / "model")
     check_places(recovery, places)
     assert recovery["keras_api/metrics/0/count" + VALUE].read() == 40
+
+
+# --------------------------------------------------------------------------------- dense layers
+
+NAMED: list[dict[str, Any]] = [
+    {"layer": "dense"},
+    {"layer": "sequential_1/dense_12"},
+    {"layer": "dense", "norm": True},
+    {"layer": "dense", "optimizer": "rms"},
+]
+
+
+@pytest.mark.parametrize("options", NAMED, ids=str)
+@pytest.mark.parametrize("widths", [(7, 30, 20, 3), (13, 64, 64, 10), (40, 90, 16, 5)])
+def test_dense_layers_give_their_sizes(
+    widths: tuple[int, ...], options: dict[str, Any], tmp_path: Path
+) -> None:
+    model = Keras2(widths, **options)
+    places = model.write(tmp_path / "model", values=1)
+    recovery = ckptparse.recover(tmp_path / "model")
+    assert set(recovery) == set(model.arrays)
+    check_places(recovery, places)
+    for name, array in model.arrays.items():
+        assert recovery[name].read().tobytes() == array.tobytes(), name
+    rules = [record.rule for record in recovery["layer_with_weights-0/kernel" + VALUE].evidence]
+    assert EvidenceRule.LAYER_CHAIN in rules and EvidenceRule.SLOT_SIZE in rules
+
+
+OTHERS: list[dict[str, Any]] = [
+    {"layer": "conv2d_1"},
+    {"layer": ""},
+    {"layer": "dense", "late": 77},
+    {"layer": "dense", "optimizer": "momentum"},
+    {"layer": "dense", "joined": 9},
+]
+
+
+@pytest.mark.parametrize("options", OTHERS, ids=str)
+def test_of_other_layers_the_scalars_alone_are_placed(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    model = Keras2((7, 30, 20, 3), **options)
+    places = model.write(tmp_path / "model")
+    recovery = ckptparse.recover(tmp_path / "model")
+    check_places(recovery, places)
+    assert set(recovery) >= scalars_of(model)
+    assert not [name for name in recovery if "/kernel" in name and "/cell/" not in name]
+
+
+@pytest.mark.parametrize("widths", [(7, 30, 20, 3), (13, 64, 64, 10), (50, 30, 30)])
+def test_slots_without_rows_and_columns_tell_no_sizes(
+    widths: tuple[int, ...], tmp_path: Path
+) -> None:
+    model = Keras2(widths, layer="dense")
+    # Means and squares stay together, so that they still are such as Adam leaves.
+    paths = list(model.slots["m"])
+    order = np.random.default_rng(2).permutation(sum(model.slots["m"][one].size for one in paths))
+    for kind, found in model.slots.items():
+        flat = np.concatenate([found[path].reshape(-1) for path in paths])[order]
+        for path in paths:
+            size = found[path].size
+            key = f"{path}/.OPTIMIZER_SLOT/optimizer/{kind}{VALUE}"
+            model.arrays[key] = flat[:size].reshape(found[path].shape)
+            flat = flat[size:]
+    places = model.write(tmp_path / "model")
+    recovery = ckptparse.recover(tmp_path / "model")
+    check_places(recovery, places)
+    assert set(recovery) == scalars_of(model)
+
+
+def test_noise_is_no_chain_of_layers() -> None:
+    rng = np.random.default_rng(6)
+    for number in range(12):
+        size = int(rng.integers(50, 1000))
+        squares = (10.0 ** rng.normal(-6, 2, size)).astype("<f4")
+        if number % 2:
+            squares = np.sort(squares)
+        weights = rng.normal(0, 0.1, size).astype("<f4")
+        layers = [Layer(bias=True)] * int(rng.integers(2, 5))
+        assert find_chain(squares, weights, layers) is None
+
+
+@pytest.mark.parametrize("size", [2, 3, 8, 64])
+def test_what_is_too_little_is_no_chain_of_layers(size: int) -> None:
+    values = np.ones(size, "<f4")
+    for count in (1, 2, 3):
+        assert find_chain(values, values, [Layer(bias=True)] * count) is None
+        assert find_chain(0 * values, values, [Layer(bias=True)] * count) is None
+
+
+def test_a_long_chain_of_many_elements_ends_at_its_allowance() -> None:
+    rng = np.random.default_rng(7)
+    squares = (10.0 ** rng.normal(-6, 2, 300_000)).astype("<f4")
+    weights = rng.normal(0, 0.1, len(squares)).astype("<f4")
+    search = Search(logarithms(squares), weights, [Layer(bias=True)] * 40)
+    search.run()
+    assert search.passed < (1 << 26) + 50 * len(squares)
 
 
 # ------------------------------------------------------------------------- what is no such file

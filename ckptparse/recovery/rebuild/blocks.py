@@ -28,7 +28,7 @@ from ckptparse.problems import EvidenceRule
 from ckptparse.recovery.rebuild.items import Item
 from ckptparse.recovery.rebuild.pairs import keeps_to
 
-__all__ = ["find_scalars"]
+__all__ = ["Blocks", "find_blocks"]
 
 _WIDTH = 4
 _NEVER_NEGATIVE = frozenset({"square", "rms", "vhat", "accumulator", "accum_var"})
@@ -70,24 +70,32 @@ class _Island:
         return any(items[number].data_type == DataType.DT_INT64 for number in self.numbers)
 
 
-def find_scalars(
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """What the blocks of slots tell."""
+
+    scalars: dict[int, int]
+    """Number of a scalar -> first of its elements."""
+    kinds: tuple[str, ...]
+    """Of the blocks, in their order."""
+    trained: int
+    """Elements of each block."""
+    slots: int
+    """Slots of each block."""
+
+
+def find_blocks(
     items: Sequence[Item], sizes: Sequence[int | None], values: Floats
-) -> dict[int, int] | None:
-    """Return the first element of each scalar before the blocks of slots; None if nothing fits.
+) -> Blocks | None:
+    """Find the blocks of slots, and the scalars before them; None if nothing fits.
 
     Args:
         items: What fills the values, in its order; the blocks of slots end it.
         sizes: Of each, in bytes, if it is known.
         values: All there is.
-
-    Returns:
-        Number of a scalar among `items` -> first of its elements.
     """
     search = _Search.of(items, sizes, values)
-    if search is None:
-        return None
-    found = search.run()
-    return found or None
+    return None if search is None else search.run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +134,7 @@ class _Search:
             trained = share
         return cls(items, values, kinds, islands, scalar[-1], trained)
 
-    def run(self) -> dict[int, int]:
+    def run(self) -> Blocks | None:
         """Place what can be placed."""
         if self.trained is None:
             return self._untrained()
@@ -142,30 +150,35 @@ class _Search:
                 places = self._places(island, 0, start)
             else:
                 continue
-            if len(places) != 1:
-                if last:
-                    return {}
-                continue
-            place = int(places[0])
-            found |= self._placed(island, place)
-            roots = roots or self._most_roots(island, place)
+            if len(places) == 1:
+                found |= self._placed(island, int(places[0]))
+                roots = roots or self._most_roots(island, int(places[0]))
+            elif last:
+                return None
         counted = any(island.counts(self.items) for island in self._those(found))
-        return found if counted and self._are_blocks(self.trained, roots) else {}
+        if not counted or not self._are_blocks(self.trained, roots):
+            return None
+        return self._blocks(found, self.trained)
 
-    def _untrained(self) -> dict[int, int]:
+    def _untrained(self) -> Blocks | None:
         """Place the last island where all that follows looks right."""
         island = self.islands[-1]
         if not self.closes or not island.counts(self.items):
-            return {}
+            return None
         kinds, end = len(self.kinds), len(self.values) - island.size
         # A block is no larger than what stands before the scalars, and no block is empty.
         least = -(-end // (kinds + 1))
-        fitting: list[int] = []
+        fitting: list[tuple[int, int]] = []
         for place in self._places(island, least, end).tolist():
             trained, over = divmod(end - place, kinds)
             if not over and trained and self._are_blocks(trained, self._most_roots(island, place)):
-                fitting.append(place)
-        return self._placed(island, fitting[0]) if len(fitting) == 1 else {}
+                fitting.append((place, trained))
+        if len(fitting) != 1:
+            return None
+        return self._blocks(self._placed(island, fitting[0][0]), fitting[0][1])
+
+    def _blocks(self, scalars: dict[int, int], trained: int) -> Blocks:
+        return Blocks(scalars, self.kinds, trained, len(_blocks(self.items)[1]))
 
     def _those(self, found: dict[int, int]) -> Iterator[_Island]:
         return (island for island in self.islands if island.numbers[0] in found)

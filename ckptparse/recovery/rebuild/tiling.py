@@ -17,8 +17,9 @@ from ckptparse.dtypes import DataType
 from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.problems import EvidenceRule
-from ckptparse.recovery.rebuild.blocks import find_scalars
+from ckptparse.recovery.rebuild.blocks import find_blocks
 from ckptparse.recovery.rebuild.counted import Counted, find_last_string, measure_strings
+from ckptparse.recovery.rebuild.dense import find_sizes
 from ckptparse.recovery.rebuild.items import Item
 from ckptparse.recovery.rebuild.pairs import Pair, find_pairs
 
@@ -280,11 +281,16 @@ class _Tiler:
         if not items[-1].slot or all(one is None for one in sizes):
             return False
         values = np.frombuffer(self._source.read_at(run.start, size), "<f4")
-        for place, first in (find_scalars(items, sizes, values) or {}).items():
+        blocks = find_blocks(items, sizes, values)
+        if blocks is None:
+            return False
+        for place, first in blocks.scalars.items():
             start = run.start + first * _FLOAT_WIDTH
             self._places[run.items[place]] = start, start + (sizes[place] or 0)
             self._before_blocks.add(run.items[place])
-        return not self._before_blocks.isdisjoint(run.items)
+        for group, count in find_sizes(items, sizes, values, blocks).items():
+            self._counts.setdefault(group, (count, (EvidenceRule.LAYER_CHAIN,)))
+        return True
 
     def _chain(self, numbers: Sequence[int]) -> list[Pair]:
         """Return the pairs that a run begins with."""
