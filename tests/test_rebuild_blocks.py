@@ -89,8 +89,10 @@ class Keras2:
         """Add a variable and keep its slots after some steps: rows and columns have own levels."""
         spread = 0.001 if path.endswith("bias") else 0.1
         self._add(path, self.rng.normal(0, spread, shape).astype("<f4"))
-        rows: Any = 10.0 ** self.rng.uniform(-1, 1, shape[0])[:, None] if len(shape) == 2 else 1.0
-        mean, square = np.zeros(shape), np.zeros(shape)
+        levels = 10.0 ** self.rng.uniform(-1, 1, shape[0])
+        rows: Any = levels[:, None] if len(shape) == 2 else 1.0
+        mean: Any = np.zeros(shape)
+        square: Any = np.zeros(shape)
         for _ in range(20):
             gradient = self.rng.normal(0, 1, shape) * scales * rows
             mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
@@ -314,7 +316,7 @@ def test_a_long_chain_of_many_elements_ends_at_its_allowance() -> None:
     rng = np.random.default_rng(7)
     squares = (10.0 ** rng.normal(-6, 2, 300_000)).astype("<f4")
     weights = rng.normal(0, 0.1, len(squares)).astype("<f4")
-    search = Search(logarithms(squares), weights, [Layer(bias=True)] * 40)
+    search = Search(logarithms(squares), weights, [Layer(bias=True)] * 20)
     search.run()
     assert search.passed < (1 << 26) + 50 * len(squares)
 

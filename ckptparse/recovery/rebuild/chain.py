@@ -43,7 +43,7 @@ together; of many elements less."""
 _LEAST_BEAM = 2
 _ALIKE = 2
 """Of these, those of the same rows."""
-_MOST_LAYERS = 64
+_MOST_LAYERS = 24
 _MOST_PASSED, _MOST_TIMES = 3 << 24, 40
 """Elements that are passed over: so many, and so many times each of the squares."""
 _USUAL_TIMES = 28
@@ -59,6 +59,8 @@ _LEAST_ROWS = 3
 """Of a part: fewer do not repeat."""
 _LEAST_DOUBTED = 128
 """Elements of a kernel: of fewer, some other number of columns often serves by chance."""
+_LEAST_SHARE = 0.6
+"""Of all kernels, what must be in those that are large enough and have columns."""
 _MOST_DOUBTED = 1 << 16
 """Elements of a kernel that are looked at so, and as many in its parts."""
 _PARTS = 8
@@ -300,6 +302,8 @@ class Search:
 
     def is_clear(self, sizes: Sequence[tuple[int, int]]) -> bool:
         """Tell whether each kernel has rows and columns, and no part of it others."""
+        if any(columns == 1 for _, columns in sizes[:-1]):
+            return False
         start = looked_at = 0
         for layer, (rows, columns) in zip(self._layers, sizes, strict=True):
             size = rows * columns
@@ -308,11 +312,11 @@ class Search:
             if plain - _cost(block) < _LEAST_GAIN * size:
                 return False
             if size >= _LEAST_DOUBTED:
-                looked_at += 1
+                looked_at += size * (columns > 1)
                 if max(self._doubt(block), self._doubt_of_parts(block)) > _MOST_DOUBT:
                     return False
             start += size + columns * (layer.bias + layer.vectors)
-        return looked_at > 0
+        return looked_at >= _LEAST_SHARE * sum(rows * columns for rows, columns in sizes)
 
     def _doubt_of_parts(self, block: Numbers) -> float:
         """Return the mean doubt about the parts of a kernel."""

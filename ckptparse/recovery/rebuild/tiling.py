@@ -118,6 +118,8 @@ class _Tiler:
         self._counted: dict[int, Counted] = {}
         self._before_blocks: set[int] = set()
         """Items that were placed by the blocks of slots behind them."""
+        self._searched = False
+        """Whether layers were looked for."""
         self._kernels = {item.group: item.kernel for item in items if item.kernel is not None}
         self._dead: set[int] = set()
         """Items of runs that contradict themselves."""
@@ -288,8 +290,11 @@ class _Tiler:
             start = run.start + first * _FLOAT_WIDTH
             self._places[run.items[place]] = start, start + (sizes[place] or 0)
             self._before_blocks.add(run.items[place])
-        for group, count in find_sizes(items, sizes, values, blocks).items():
-            self._counts.setdefault(group, (count, (EvidenceRule.LAYER_CHAIN,)))
+        # A search that is not made twice: it costs as much as all else together.
+        if not self._searched:
+            self._searched = True
+            for group, count in find_sizes(items, sizes, values, blocks).items():
+                self._counts.setdefault(group, (count, (EvidenceRule.LAYER_CHAIN,)))
         return True
 
     def _chain(self, numbers: Sequence[int]) -> list[Pair]:
