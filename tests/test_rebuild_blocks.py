@@ -68,8 +68,8 @@ class Keras2:
         self._add("keras_api/metrics/0/total", np.array(12.5, "<f4"))
         self._add("keras_api/metrics/0/count", np.array(40, "<f4"))
         for kind, found in self.slots.items():
-            for path, value in found.items():
-                slot = self._store(f"{path}/.OPTIMIZER_SLOT/optimizer/{kind}", value)
+            for path, kept in found.items():
+                slot = self._store(f"{path}/.OPTIMIZER_SLOT/optimizer/{kind}", kept)
                 known = self.graph.nodes[self.nodes["optimizer"]].slot_variables.add()
                 known.slot_name, known.original_variable_node_id = kind, self.nodes[path]
                 known.slot_variable_node_id = slot

@@ -13,6 +13,7 @@ by another number of columns.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,18 +41,19 @@ _BLOCK = 64
 _BEAM, _BEAMS = 12, 48
 """Partial answers of about one length that are kept from layer to layer, and for all layers
 together; of many elements less."""
-_LEAST_BEAM = 2
+_LEAST_BEAM = 1
 _ALIKE = 2
 """Of these, those of the same rows."""
 _MOST_LAYERS = 24
-_MOST_PASSED, _MOST_TIMES = 3 << 24, 40
+_MOST_PASSED, _MOST_TIMES = 3 << 24, 80
 """Elements that are passed over: so many, and so many times each of the squares."""
 _USUAL_TIMES = 28
 """How often a layer passes over all, for each partial answer of one length."""
 _CLEAR = 20.0
 """Nats by which the answer is better than the next."""
-_LEAST_GAIN = 0.015
-"""Nats for each element of a kernel by which rows and columns describe it better."""
+_LEAST_GAIN, _MEAN_GAIN = 0.015, 0.1
+"""Nats for each element by which rows and columns describe a kernel better, and all kernels; by
+the second, columns beside rows as well."""
 _MOST_DOUBT = 0.05
 """Nats for each element by which other numbers of columns serve a kernel better, or its parts."""
 _WIDE = 32
@@ -61,7 +63,7 @@ _LEAST_DOUBTED = 128
 """Elements of a kernel: of fewer, some other number of columns often serves by chance."""
 _LEAST_SHARE = 0.6
 """Of all kernels, what must be in those that are large enough and have columns."""
-_MOST_DOUBTED = 1 << 16
+_MOST_DOUBTED = 1 << 14
 """Elements of a kernel that are looked at so, and as many in its parts."""
 _PARTS = 8
 _LEAST_PART = 256
@@ -305,18 +307,23 @@ class Search:
         if any(columns == 1 for _, columns in sizes[:-1]):
             return False
         start = looked_at = 0
+        gained = by_columns = 0.0
         for layer, (rows, columns) in zip(self._layers, sizes, strict=True):
             size = rows * columns
             block = self._logs[start : start + size].reshape(rows, columns)
-            plain = float(self._plain[start + size] - self._plain[start])
-            if plain - _cost(block) < _LEAST_GAIN * size:
+            gain = float(self._plain[start + size] - self._plain[start]) - _cost(block)
+            if gain < _LEAST_GAIN * size:
                 return False
+            gained += gain
+            by_columns += _cost_of_rows(block) - _cost(block)
             if size >= _LEAST_DOUBTED:
                 looked_at += size * (columns > 1)
                 if max(self._doubt(block), self._doubt_of_parts(block)) > _MOST_DOUBT:
                     return False
             start += size + columns * (layer.bias + layer.vectors)
-        return looked_at >= _LEAST_SHARE * sum(rows * columns for rows, columns in sizes)
+        all_ = sum(rows * columns for rows, columns in sizes)
+        least = _MEAN_GAIN * all_
+        return looked_at >= _LEAST_SHARE * all_ and min(gained, by_columns) >= least
 
     def _doubt_of_parts(self, block: Numbers) -> float:
         """Return the mean doubt about the parts of a kernel."""
@@ -418,6 +425,14 @@ def _cost(block: Numbers) -> float:
         (np.array([rows]), columns),
     )
     return float(costs[0])
+
+
+def _cost_of_rows(block: Numbers) -> float:
+    """Return the cost of one block if only its rows have levels."""
+    rows, size = len(block), block.size
+    rest = float(np.vdot(block, block) - (block.sum(axis=1) ** 2).sum() / block.shape[1])
+    noise = max(rest, 0) / size + _NOISE
+    return size / 2 * math.log(noise) + (rows + 1) * math.log(size + 1) / 2
 
 
 def _find_periods(logs: Numbers) -> Places:
