@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -248,6 +249,16 @@ def test_dense_layers_give_their_sizes(
         assert recovery[name].read().tobytes() == array.tobytes(), name
     rules = [record.rule for record in recovery["layer_with_weights-0/kernel" + VALUE].evidence]
     assert EvidenceRule.LAYER_CHAIN in rules and EvidenceRule.SLOT_SIZE in rules
+
+
+def test_dense_layers_that_keras_trained_give_their_sizes(fixtures: Path, tmp_path: Path) -> None:
+    original = fixtures / "objects/keras2_dense_layers/weights"
+    shutil.copy(f"{original}.data-00000-of-00001", tmp_path)
+    recovery = ckptparse.recover(tmp_path / "weights")
+    expected = ckptparse.read(original)
+    assert set(recovery) == set(expected)
+    for name, value in expected.items():
+        assert recovery[name].read().tobytes() == value.tobytes(), name
 
 
 OTHERS: list[dict[str, Any]] = [

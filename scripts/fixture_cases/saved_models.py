@@ -226,6 +226,31 @@ def keras2_legacy_optimizer(out: Output) -> None:
 
 
 @case(
+    "objects/keras2_dense_layers",
+    "`save_weights` of three dense layers and a normalization of Keras 2 with the names that Keras "
+    "gives, trained 80 steps with the legacy Adam: its slots have rows and columns.",
+)
+def keras2_dense_layers(out: Output) -> None:
+    keras = keras2.keras()
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Dense(24, input_shape=(8,), activation="relu"),
+            layers.BatchNormalization(),
+            layers.Dense(16, activation="relu"),
+            layers.Dense(3),
+        ]
+    )
+    model.compile(optimizer=keras.optimizers.legacy.Adam(0.003), loss="mse")
+    rng = out.random()
+    inputs = rng.normal(size=(32, 8)) * rng.uniform(0.2, 3, 8)
+    keras2.train(model, inputs, np.tanh(inputs @ rng.normal(size=(8, 3))), steps=80)
+    model.save_weights(out.path("weights"), save_format="tf")
+    describe_keras2_checkpoint(out, "weights", model)
+    out.state()
+
+
+@case(
     "objects/keras2_optimizer",
     "tf.train.Checkpoint of a Keras 2 model and its optimizer, SGD with momentum of the kind since "
     "2.11, after three steps: no slot variables in the object graph, only names.",
