@@ -27,6 +27,9 @@ _Message = TypeVar("_Message", bound=Message)
 # The runtime upb counts levels as `check_nesting` does; a test compares the two.
 _RUNTIME_CHECKS_NESTING = api_implementation.Type() == "upb"
 
+_OTHER_TEXT, _OTHER_SHIFT = 1 << 16, 7
+"""Text of another form than protobuf prints takes some seconds for each MiB: so many bytes of it
+are read always, and this part of `Limits.text_bytes`: 1/128."""
 _MAX_REASON = 300
 """Characters of the runtime's reason that an error keeps: it may quote the whole text."""
 
@@ -90,16 +93,25 @@ def parse_text(
 
     Raises:
         MalformedError: The text is no such message, or not UTF-8.
-        LimitError: The text is too long, or nested too deep.
+        LimitError: The text is too long, or nested too deep; text that is of another form than
+            protobuf prints, if it is longer than 64 KiB and 1/128 of `text_bytes`.
     """
-    from google.protobuf import text_format
-
     what = what or message_type.DESCRIPTOR.name
     limits.check("message_bytes", len(text), f"The size of {what}", path=path)
     limits.check("text_bytes", len(text), f"The size of {what} in text", path=path)
+    from google.protobuf import text_format
+
+    from ckptparse.proto.plain_text import find_plain
+
+    nesting = min(limits.nesting, MAX_NESTING)
     try:
         text = text if isinstance(text, str) else text.decode("utf-8")
-        _check_brackets(text, min(limits.nesting, MAX_NESTING), path)
+        found = find_plain(message_type, text, nesting=nesting)
+        if found is not None:
+            return found
+        allowed = max(limits.text_bytes >> _OTHER_SHIFT, _OTHER_TEXT)
+        _check_brackets(text[:allowed], nesting, path)
+        _check_other_text(len(text), allowed, what, path)
         if "\\" in text:
             # Protobuf takes `\\l` for both characters, and Python deprecates that with a warning.
             text = _ESCAPED.sub(_double, text)
@@ -115,6 +127,16 @@ def parse_text(
         if isinstance(error, CheckpointError):
             raise
         raise _translated(error, what, path) from error
+
+
+def _check_other_text(size: int, allowed: int, what: str, path: str | None) -> None:
+    if size > allowed:
+        raise LimitError(
+            f"The size of {what} in text that is not of the form that protobuf prints is {size}, "
+            f"and Limits.text_bytes allows {allowed} of such text",
+            limit="text_bytes",
+            path=path,
+        )
 
 
 def _double(escape: re.Match[str]) -> str:

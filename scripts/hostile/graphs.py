@@ -518,6 +518,12 @@ def _text_numbers(size: int) -> Iterable[str]:
     yield "1]}}}}"
 
 
+def _text_values(size: int) -> Iterable[str]:
+    yield 'node{name:"n"op:"NoOp"attr{key:"a"value{list{'
+    yield from ("i:1 " for _ in _count(size, 4))
+    yield "}}}}"
+
+
 def _text_line(size: int) -> Iterable[str]:
     yield 'node { name: "'
     yield "n" * size
@@ -628,6 +634,7 @@ KINDS = {
     "text nodes": _text(_text_nodes),
     "text inputs": _text(_text_inputs),
     "text numbers": _text(_text_numbers),
+    "text values": _text(_text_values),
     "text line": _text(_text_line),
     "text escapes": _text(_text_escapes),
     "text strings": _text(_text_strings),
