@@ -51,11 +51,14 @@ from ckptparse.typed_fields import (
     collect_strings,
     decode_scalars,
     finish_stored,
+    iter_runs,
     scalars_size,
     split_content,
 )
 
 __all__ = [
+    "ARRAY_SIZE",
+    "CONTENT",
     "TensorHeader",
     "Variant",
     "check_tensor_bytes",
@@ -65,9 +68,15 @@ __all__ = [
     "decode_tensor_proto",
     "decode_variant",
     "decode_variants",
+    "find_plain_value",
 ]
 
-_DTYPE, _SHAPE, _CONTENT = 1, 2, 4
+_DTYPE, _SHAPE, CONTENT = 1, 2, 4
+_DTYPE_TAG, _SHAPE_TAG = _DTYPE << 3 | VARINT, _SHAPE << 3 | BYTES
+_PLAIN_HEAD = 4
+"""Bytes of a dtype, and of a shape's tag and length."""
+_LONG = 0x80
+"""From here on a varint takes more than one byte."""
 _TYPE_NAME, _METADATA, _TENSORS = 1, 2, 3
 
 _ELEMENTS_MAX = (1 << 63) - 1
@@ -76,8 +85,8 @@ _POINTER_SIZE = 8
 """Bytes that an array of objects takes for each; those that fill it are one object."""
 _SHORT_SHAPE = 64
 """Bytes of a shape that is remembered: about ten dimensions."""
-_VARIANT_SIZE = 256
-"""Bytes of a `Variant` and its tuple, or of an array besides its elements, rounded up."""
+ARRAY_SIZE = 256
+"""Bytes of an array besides its elements, or of a `Variant` and its tuple, rounded up."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -321,7 +330,7 @@ def _decode_tensor(data: memoryview, decoding: _Decoding, *, depth: int) -> npt.
         return _decode_strings(data, header, content, decoding)
     if header.data_type == DataType.DT_VARIANT:
         return _decode_variants(data, header, content, decoding, depth=depth)
-    decoding.budget.take(_VARIANT_SIZE)
+    decoding.budget.take(ARRAY_SIZE)
     if len(content):
         decoding.budget.take(len(content))
         return _decode_content(content, header, dtype)
@@ -334,18 +343,59 @@ def _decode_tensor(data: memoryview, decoding: _Decoding, *, depth: int) -> npt.
 
 def _decode_header(data: memoryview, limits: Limits) -> tuple[TensorHeader, memoryview]:
     """Return dtype and shape, and the bytes of `tensor_content`."""
+    plain = find_plain_value(data)
+    if plain is not None:
+        number, first, last = plain
+        shape = _decode_shape(bytes(data[_PLAIN_HEAD : _PLAIN_HEAD + data[3]]), limits)
+        content = data[first:last] if number == CONTENT else data[:0]
+        return TensorHeader(data[1], shape), content
     data_type = 0
     shapes: list[memoryview] = []
     content = data[:0]
-    for number, wire, first, last in iter_fields(data):
+    for number, wire, piece in iter_runs(data):
         if number == _DTYPE and wire == VARINT:
-            data_type = _to_int32(read_varint(data, first, last)[0])
+            data_type = _to_int32(_read_last(piece))
         elif number == _SHAPE and wire == BYTES:
-            shapes.append(data[first:last])
-        elif number == _CONTENT and wire == BYTES:
-            content = data[first:last]
+            shapes.append(piece)
+        elif number == CONTENT and wire == BYTES:
+            content = piece
     # If a submessage comes twice, protobuf merges both; their bytes joined mean the same.
     return TensorHeader(data_type, _decode_shape(b"".join(shapes), limits)), content
+
+
+def find_plain_value(data: memoryview) -> tuple[int, int, int] | None:
+    """Find the value of a tensor that is written as every writer does: dtype, shape, value.
+
+    Returns:
+        The number of the value's field and where its content lies, which goes up to the end; 0 if
+        there is no value. None if the tensor is written in another way.
+    """
+    end = len(data)
+    if end < _PLAIN_HEAD or data[0] != _DTYPE_TAG or data[2] != _SHAPE_TAG:
+        return None
+    if data[1] >= _LONG or data[3] >= _LONG:
+        return None
+    position = _PLAIN_HEAD + data[3]
+    if position >= end - 1:
+        return (0, end, end) if position == end else None
+    tag = data[position]
+    if tag >= _LONG or tag & 7 != BYTES or tag >> 3 <= _SHAPE:
+        return None
+    length, first = data[position + 1], position + 2
+    if length >= _LONG:
+        try:
+            length, first = read_varint(data, position + 1, end)
+        except MalformedError:
+            return None
+    return (tag >> 3, first, end) if first + length == end else None
+
+
+def _read_last(varints: memoryview) -> int:
+    """Return the last of some varints."""
+    value = position = 0
+    while position < len(varints):
+        value, position = read_varint(varints, position, len(varints))
+    return value
 
 
 def _to_int32(value: int) -> int:
@@ -471,7 +521,7 @@ def _decode_variants(
 
 def _decode_variant(data: memoryview, decoding: _Decoding, *, depth: int) -> Variant:
     decoding.check_depth(depth)
-    decoding.budget.take(_VARIANT_SIZE + len(data))
+    decoding.budget.take(ARRAY_SIZE + len(data))
     name = metadata = data[:0]
     tensors: list[npt.NDArray[Any]] = []
     for number, wire, first, last in iter_fields(data):

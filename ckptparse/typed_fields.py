@@ -11,13 +11,13 @@ repeated field; in `float8_val`, which is a plain `bytes` field, the last run co
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.coding.varint import decode_varints
+from ckptparse.coding.varint import MAX_VARINT64_BYTES, decode_varints
 from ckptparse.dtypes import DataType
 from ckptparse.elements import finish_elements
 from ckptparse.errors import MalformedError
@@ -34,6 +34,7 @@ __all__ = [
     "collect_strings",
     "decode_scalars",
     "finish_stored",
+    "iter_runs",
     "scalars_size",
     "split_content",
 ]
@@ -80,6 +81,13 @@ PIECE_SIZE = 256
 _VARINT_BLOCK = 1 << 18
 """Varints that are decoded at once: as 64-bit numbers they take 2 MiB."""
 _FIXED_SIZES: Final = {FIXED32: 4, FIXED64: 8}
+_SCALARS: Final = (VARINT, FIXED32, FIXED64)
+_ALIKE: Final = 32
+"""Fields of one tag, one after another, after which more of them are looked for together."""
+_FIRST_BLOCK: Final = 256
+"""Bytes that are looked at first: if there are no more such fields, little is lost."""
+_MOST_FIELD: Final = 1 + MAX_VARINT64_BYTES
+"""Bytes of such a field: at the end of a block one may be cut off."""
 
 
 def finish_stored(array: npt.NDArray[Any], data_type: int) -> None:
@@ -94,10 +102,9 @@ def collect_scalars(data: memoryview, data_type: int) -> Buffer:
     """Join all values of the typed field, packed or not, into one packed run."""
     number, scalar_wire = TYPED_FIELDS[data_type]
     joined: memoryview | bytearray = data[:0]
-    for field, wire, first, last in iter_fields(data):
+    for field, wire, piece in iter_runs(data):
         if field != number or wire not in (BYTES, scalar_wire):
             continue
-        piece = data[first:last]
         if number == _FLOAT8_VAL:  # This field is `bytes`, not repeated: the last one is taken.
             joined = piece
             continue
@@ -108,6 +115,74 @@ def collect_scalars(data: memoryview, data_type: int) -> Buffer:
             joined = joined if isinstance(joined, bytearray) else bytearray(joined)
             joined += piece
     return joined
+
+
+def iter_runs(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """Iterate over the fields of a message, those of very many values that are not packed as one.
+
+    Gives (field number, wire type, content). Of a run of one field that is a varint, or has 4 or 8
+    bytes, the values follow one another, as if they were packed. Errors are those of `iter_fields`.
+    """
+    position, end = 0, len(data)
+    while True:
+        last_tag = alike = 0
+        for number, wire, first, last in iter_fields(data, position):
+            yield number, wire, data[first:last]
+            tag = number << 3 | wire
+            alike = alike + 1 if tag == last_tag else 0
+            last_tag = tag
+            if alike == _ALIKE and wire in _SCALARS and tag < 0x80:
+                position, values = _strip_tags(data, last, tag)
+                if position > last:
+                    yield number, wire, memoryview(values)
+                    break
+        else:
+            return
+        if position == end:
+            return
+
+
+def _strip_tags(data: memoryview, start: int, tag: int) -> tuple[int, bytes]:
+    """Return where a run of fields of one tag ends, or is left to be walked, and their values."""
+    strip = _strip_varints if tag & 7 == VARINT else _strip_fixed
+    raw = np.frombuffer(data, np.uint8)
+    parts: list[bytes] = []
+    position, size = start, _FIRST_BLOCK
+    while position < len(raw):
+        block = raw[position : position + size]
+        used, values = strip(block, tag)
+        position += used
+        parts.append(values)
+        if not used or used < len(block) - _MOST_FIELD:
+            break
+        size = min(2 * size, _VARINT_BLOCK)
+    return position, b"".join(parts)
+
+
+def _strip_varints(block: npt.NDArray[np.uint8], tag: int) -> tuple[int, bytes]:
+    """Return how many bytes are fields of a tag of one byte and a varint, and the varints."""
+    lasts = np.flatnonzero(block < 0x80)
+    lasts = lasts[: len(lasts) & ~1]
+    starts = np.concatenate(([0], lasts[:-1] + 1))[: len(lasts)]
+    # By turns a tag, and a value of at most ten bytes.
+    good = (lasts[::2] == starts[::2]) & (block[starts[::2]] == tag)
+    good &= lasts[1::2] - starts[1::2] < MAX_VARINT64_BYTES
+    count = len(good) if good.all() else int(good.argmin())
+    if not count:
+        return 0, b""
+    used = int(lasts[2 * count - 1]) + 1
+    kept = np.ones(used, bool)
+    kept[starts[: 2 * count : 2]] = False
+    return used, block[:used][kept].tobytes()
+
+
+def _strip_fixed(block: npt.NDArray[np.uint8], tag: int) -> tuple[int, bytes]:
+    """Return how many bytes are fields of a tag of one byte and 4 or 8 bytes, and the latter."""
+    width = 1 + _FIXED_SIZES[tag & 7]
+    rows = block[: len(block) // width * width].reshape(-1, width)
+    good = rows[:, 0] == tag
+    count = len(good) if good.all() else int(good.argmin())
+    return count * width, rows[:count, 1:].tobytes()
 
 
 def _check_packed(piece: memoryview, scalar_wire: int) -> None:

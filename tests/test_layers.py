@@ -37,6 +37,7 @@ LEVELS = {
     "elements": 3,
     "tensor_encoding": 3,
     "tensor_proto": 3,
+    "tensor_protos": 3,
     "typed_fields": 3,
     "tensor": 3,
     "slices": 3,

@@ -15,7 +15,7 @@ from ckptparse.errors import ClosedError
 from ckptparse.limits import Budget, Limits
 from ckptparse.tensor import DEFAULT_OPTIONS, Kind, Location, Payload, ReadOptions, Region, Tensor
 
-__all__ = ["HeldTensors"]
+__all__ = ["HeldTensors", "read_payloads"]
 
 _MOST_GROWTH = 8
 """A stored byte becomes at most so many of an array: a varint of one byte can be an int64."""
@@ -90,8 +90,15 @@ class HeldTensors:
         self.check_open()
         tensors = [self._tensors[name] for name in names]
         self._check_fill(tensors)
-        options = replace(options, budget=Budget(self._limits, self._held))
-        return [self._give(tensor, options).read() for tensor in tensors]
+        budget = Budget(self._limits, self._held)
+        options = replace(options, budget=budget)
+        together = read_payloads(
+            [tensor.payload for tensor in tensors], [tensor.shape for tensor in tensors], budget
+        )
+        return [
+            self._give(tensor, options).read() if array is None else array
+            for tensor, array in zip(tensors, together, strict=True)
+        ]
 
     def orphan_slices(self) -> list[OrphanSlice]:
         """Return none: they are whole tensors."""
@@ -123,41 +130,77 @@ class HeldTensors:
         return Tensor(tensor.name, tensor.shape, tensor.data_type, payload, options)
 
 
+def read_payloads(
+    payloads: Sequence[Payload], shapes: Sequence[tuple[int, ...]], budget: Budget | None = None
+) -> list[npt.NDArray[Any] | None]:
+    """Read tensors whose kind knows how to read many; None for those to be read one by one.
+
+    Args:
+        payloads: Their values.
+        shapes: Their shapes.
+        budget: What all take together; None: that of the kind.
+
+    Raises:
+        LimitError: It is more than the budget has.
+    """
+    found: list[npt.NDArray[Any] | None] = [None] * len(payloads)
+    kinds: dict[type[Any], list[int]] = {}
+    for row, payload in enumerate(payloads):
+        if hasattr(payload, "read_together"):
+            kinds.setdefault(type(payload), []).append(row)
+    for kind, rows in kinds.items():
+        arrays = kind.read_together(
+            [payloads[row] for row in rows], [shapes[row] for row in rows], budget
+        )
+        for row, array in zip(rows, arrays, strict=True):
+            found[row] = array
+    return found
+
+
 class _HeldPayload:
     """The values of a tensor, for as long as its checkpoint is open."""
 
-    __slots__ = ("_held", "_payload")
+    __slots__ = ("held", "payload")
 
     def __init__(self, held: HeldTensors, payload: Payload) -> None:
-        self._held = held
-        self._payload = payload
+        self.held = held
+        self.payload = payload
 
     @property
     def kind(self) -> Kind:
         """See `Tensor.kind`."""
-        return self._payload.kind
+        return self.payload.kind
 
     @property
     def location(self) -> Location | None:
         """See `Tensor.location`."""
-        return self._payload.location
+        return self.payload.location
 
     @property
     def crc32c(self) -> int | None:
         """See `Tensor.crc32c`."""
-        return self._payload.crc32c
+        return self.payload.crc32c
 
     def read(self, options: ReadOptions) -> npt.NDArray[Any]:
         """Read the whole; see `Payload`."""
-        self._held.check_open()
-        return self._payload.read(options)
+        self.held.check_open()
+        return self.payload.read(options)
+
+    @staticmethod
+    def read_together(
+        payloads: Sequence[_HeldPayload], shapes: Sequence[tuple[int, ...]], budget: Budget | None
+    ) -> list[npt.NDArray[Any] | None]:
+        """Read several as `read_payloads` does."""
+        for held in {id(one.held): one.held for one in payloads}.values():
+            held.check_open()
+        return read_payloads([one.payload for one in payloads], shapes, budget)
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read a part; see `Payload`."""
-        self._held.check_open()
-        return self._payload.read_region(region)
+        self.held.check_open()
+        return self.payload.read_region(region)
 
     def verify(self, options: ReadOptions) -> None:
         """Check what can be checked; see `Payload`."""
-        self._held.check_open()
-        self._payload.verify(options)
+        self.held.check_open()
+        self.payload.verify(options)

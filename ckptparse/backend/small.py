@@ -14,9 +14,10 @@ from typing import Any
 import numpy.typing as npt
 
 from ckptparse.backend import Origin
+from ckptparse.backend.held import read_payloads
 from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointError
-from ckptparse.tensor import ReadOptions, Tensor
+from ckptparse.tensor import Payload, ReadOptions, Tensor
 from ckptparse.tensor_like import ArrayTensor, TensorLike
 
 __all__ = ["SMALL", "Sized", "hold_small", "iter_batches", "read_small"]
@@ -28,6 +29,8 @@ _MOST_TENSORS = 1 << 11
 _MOST_BYTES = 1 << 18
 """So much is in memory at once: what planning a common read takes is small beside it."""
 _FEW = 4
+_OBJECTS = (DataType.DT_STRING, DataType.DT_VARIANT)
+"""What one value takes in memory, no file says."""
 
 Array = npt.NDArray[Any]
 
@@ -71,7 +74,7 @@ def iter_batches(tensors: Iterable[Sized]) -> Iterator[list[Sized]]:
 def read_small(
     batch: Sequence[Sized], *, verify: bool = False, variants: bool = False
 ) -> list[Array | None]:
-    """Read those of a batch that are small and lie in one checkpoint.
+    """Read those of a batch that are small, and lie in one checkpoint or in memory.
 
     Args:
         batch: As `iter_batches` gives it.
@@ -88,6 +91,7 @@ def read_small(
         if one.nbytes <= SMALL and (variants or one.tensor.data_type != DataType.DT_VARIANT)
     ]
     _read_stored(batch, wanted, found, verify=verify)
+    _read_held(batch, wanted, found)
     _read_made(batch, found)
     return found
 
@@ -132,6 +136,25 @@ def _read_stored(
         # A slice has the name of its tensor, and another shape.
         if array.shape == batch[row].tensor.shape:
             found[row] = array
+
+
+def _read_held(batch: Sequence[Sized], wanted: Sequence[int], found: list[Array | None]) -> None:
+    """Read those of some rows that are in memory, in messages of one kind."""
+    payloads: dict[int, Payload] = {}
+    for row in wanted:
+        tensor = batch[row].tensor
+        if found[row] is None and isinstance(tensor, Tensor) and tensor.data_type not in _OBJECTS:
+            try:
+                payloads[row] = tensor.payload
+            except CheckpointError:
+                continue
+    shapes = [batch[row].tensor.shape for row in payloads]
+    try:
+        arrays = read_payloads(list(payloads.values()), shapes)
+    except CheckpointError:
+        return
+    for row, array in zip(payloads, arrays, strict=True):
+        found[row] = array
 
 
 def _options(one: Sized) -> ReadOptions | None:

@@ -10,7 +10,7 @@ protobuf's Python objects would lose the payload of a NaN.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,14 @@ import numpy.typing as npt
 
 from ckptparse.dtypes import DataType
 from ckptparse.errors import located
-from ckptparse.limits import Limits
+from ckptparse.limits import Budget, Limits
 from ckptparse.proto.attr_value_pb2 import AttrValue
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.proto.wire import BYTES, FIXED32, VARINT, Buffer, find_submessage, iter_fields
 from ckptparse.tensor import DEFAULT_OPTIONS, Kind, ReadOptions, Region, Tensor, kind_of
 from ckptparse.tensor_proto import check_tensor_bytes, decode_tensor_bytes, decode_tensor_header
+from ckptparse.tensor_protos import decode_together
 
 __all__ = [
     "Attributes",
@@ -164,26 +165,37 @@ def make_constant(name: str, data: Buffer, limits: Limits, path: str | None) -> 
 class ConstantPayload:
     """A tensor inside of a message: read whole always."""
 
-    __slots__ = ("_data", "_limits", "_path", "kind")
+    __slots__ = ("data", "kind", "limits", "path")
 
     location = None
     crc32c = None
 
     def __init__(self, data: Buffer, kind: Kind, limits: Limits, path: str | None) -> None:
         self.kind = kind
-        self._data = data
-        self._limits = limits
-        self._path = path
+        self.data = data
+        self.limits = limits
+        self.path = path
 
     def read(self, options: ReadOptions) -> npt.NDArray[Any]:
         """Read the whole; see `Payload`. It has no checksum."""
         return decode_tensor_bytes(
-            self._data, limits=self._limits, budget=options.budget, path=self._path
+            self.data, limits=self.limits, budget=options.budget, path=self.path
         )
+
+    @staticmethod
+    def read_together(
+        payloads: Sequence[ConstantPayload],
+        shapes: Sequence[tuple[int, ...]],
+        budget: Budget | None,
+    ) -> list[npt.NDArray[Any] | None]:
+        """Read those that are written plainly; see `read_payloads`."""
+        messages = [one.data for one in payloads]
+        budget = budget or Budget(payloads[0].limits, sum(map(len, messages)))
+        return decode_together(messages, shapes, budget=budget)
 
     def check(self) -> None:
         """Raise what reading it raises; elements that repeat are not written."""
-        check_tensor_bytes(self._data, limits=self._limits)
+        check_tensor_bytes(self.data, limits=self.limits)
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read the whole and pick the part; see `Payload`."""
@@ -193,7 +205,7 @@ class ConstantPayload:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A view into the graph's message cannot be pickled, and would bring all of it along.
-        return ConstantPayload, (bytes(self._data), self.kind, self._limits, self._path)
+        return ConstantPayload, (bytes(self.data), self.kind, self.limits, self.path)
 
     def verify(self, options: ReadOptions) -> None:
         """Do nothing: a graph has no checksums; see `Payload`."""

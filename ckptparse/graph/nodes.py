@@ -20,7 +20,9 @@ __all__ = ["Node", "NodeTable", "split_input"]
 _NAME, _OP, _INPUT, _DEVICE, _ATTR = 1, 2, 3, 4, 5
 _NAME_TAG, _OP_TAG = _NAME << 3 | BYTES, _OP << 3 | BYTES
 _KEY_TAG, _VALUE_TAG = 1 << 3 | BYTES, 2 << 3 | BYTES
+_ATTR_TAG = _ATTR << 3 | BYTES
 _TENSOR = 8
+_TENSOR_TAG = _TENSOR << 3 | BYTES
 _PLAIN_HEAD = 4
 """Bytes of the shortest head: two tags and two lengths."""
 _LONG = 0x80
@@ -123,7 +125,11 @@ class NodeTable(Mapping[str, Node]):
             found = _plain_attribute(self._data, entry, attribute.encode())
         if found is None:
             return self[name].attributes.find_tensor(attribute)
-        return find_submessage(self._data[found[0] : found[1]], _TENSOR)
+        first, end = found
+        start = _plain_content(self._data, first, end, _TENSOR_TAG)
+        if start is not None:
+            return self._data[start:end]
+        return find_submessage(self._data[first:end], _TENSOR)
 
     def data_inputs(self, name: str) -> list[str]:
         """Return the inputs of a node that bring a value, without decoding the rest of it."""
@@ -190,15 +196,26 @@ def _plain_attribute(data: Buffer, entry: _Entry, key: bytes) -> tuple[int, int]
     That is a key of less than 128 bytes, then a value up to the end; None else, or without it.
     """
     found: tuple[int, int] | None = None
-    for number, wire, start, end in iter_fields(data, entry.start, entry.end):
-        if number != _ATTR or wire != BYTES:
+    position, last = entry.start, entry.end
+    while position < last:
+        tag = data[position]
+        if tag >= _LONG or tag < _NAME_TAG or tag & 7 != BYTES:
+            return None
+        if position + 1 < last and (length := data[position + 1]) < _LONG:
+            start = position + 2
+        else:
+            length, start = read_varint(data, position + 1, last)
+        position = start + length
+        if position > last:
+            return None
+        if tag != _ATTR_TAG:
             continue
-        plain = _plain_entry(data, start, end)
+        plain = _plain_entry(data, start, position)
         if plain is None:
             return None
         middle, first = plain
         if data[start + 2 : middle] == key:
-            found = first, end
+            found = first, position
     return found
 
 
@@ -207,13 +224,21 @@ def _plain_entry(data: Buffer, start: int, end: int) -> tuple[int, int] | None:
     if end - start < _PLAIN_HEAD or data[start] != _KEY_TAG or data[start + 1] >= _LONG:
         return None
     middle = start + 2 + data[start + 1]
-    if middle + 2 > end or data[middle] != _VALUE_TAG:
+    first = _plain_content(data, middle, end, _VALUE_TAG)
+    return None if first is None else (middle, first)
+
+
+def _plain_content(data: Buffer, start: int, end: int, tag: int) -> int | None:
+    """Return where the content of a field begins that has this tag, and goes up to the end."""
+    if start + 2 > end or data[start] != tag:
         return None
-    try:
-        length, first = read_varint(data, middle + 1, end)
-    except MalformedError:
-        return None
-    return (middle, first) if first + length == end else None
+    length, first = data[start + 1], start + 2
+    if length >= _LONG:
+        try:
+            length, first = read_varint(data, start + 1, end)
+        except MalformedError:
+            return None
+    return first if first + length == end else None
 
 
 def split_input(text: str) -> tuple[str, bool]:

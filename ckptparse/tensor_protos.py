@@ -1,0 +1,99 @@
+"""Decode many small TensorProtos together, if they are written as every writer writes them.
+
+A message alone takes some 30 microseconds, however few elements it has. Among others it takes a
+few: the values of one kind are joined, decoded as one array, and taken apart again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.dtypes import numpy_dtype
+from ckptparse.errors import CheckpointError
+from ckptparse.limits import Budget
+from ckptparse.proto.wire import BYTES, VARINT, Buffer
+from ckptparse.tensor import SAFE_RANK
+from ckptparse.tensor_proto import ARRAY_SIZE, CONTENT, find_plain_value
+from ckptparse.typed_fields import TYPED_FIELDS, decode_scalars, finish_stored
+
+__all__ = ["decode_together"]
+
+_Array = npt.NDArray[Any]
+
+
+def decode_together(
+    messages: Sequence[Buffer], shapes: Sequence[tuple[int, ...]], *, budget: Budget
+) -> list[_Array | None]:
+    """Decode serialized TensorProtos, as `decode_tensor_bytes` decodes one.
+
+    Args:
+        messages: The messages.
+        shapes: The shape that each states.
+        budget: What the elements are taken from.
+
+    Returns:
+        An array for each; None for what is to be decoded by itself, as it is not plain, is wrong,
+        or has fewer or more values than its shape: strings, variants, values that repeat.
+
+    Raises:
+        LimitError: All together take more than the budget has.
+    """
+    kinds: dict[tuple[int, bool], list[tuple[int, memoryview]]] = {}
+    for number, message in enumerate(messages):
+        data = memoryview(message)
+        field, first, last = find_plain_value(data) or (0, 0, 0)
+        if field and len(shapes[number]) <= SAFE_RANK:
+            typed, wire = TYPED_FIELDS.get(data[1], (0, BYTES))
+            if wire != BYTES and first < last and field in (typed, CONTENT):
+                kind = data[1], field == CONTENT
+                kinds.setdefault(kind, []).append((number, data[first:last]))
+    found: list[_Array | None] = [None] * len(messages)
+    for (data_type, is_content), members in kinds.items():
+        try:
+            decoded = _decode_kind(data_type, [raw for _, raw in members], is_content=is_content)
+        except CheckpointError:
+            continue
+        for (number, _), values in zip(members, decoded, strict=True):
+            shape = shapes[number]
+            if values is not None and len(values) == math.prod(shape):
+                budget.take(ARRAY_SIZE + values.nbytes)
+                found[number] = values.reshape(shape).copy()
+    return found
+
+
+def _decode_kind(
+    data_type: int, pieces: Sequence[memoryview], *, is_content: bool
+) -> list[_Array | None]:
+    """Decode values of one kind; None for those that are cut off.
+
+    Args:
+        data_type: Their DataType number.
+        pieces: Their bytes, at least one of each.
+        is_content: Whether they are of `tensor_content`; else of the typed field.
+    """
+    dtype = numpy_dtype(data_type)
+    is_varint = not is_content and TYPED_FIELDS[data_type][1] == VARINT
+    if is_varint:
+        whole = [piece if piece[-1] < 0x80 else piece[:0] for piece in pieces]
+    else:
+        whole = [piece if len(piece) % dtype.itemsize == 0 else piece[:0] for piece in pieces]
+    joined = b"".join(whole)
+    if is_content:
+        values = np.frombuffer(joined, np.uint8).copy().view(dtype)
+        finish_stored(values, data_type)
+    else:
+        values, _ = decode_scalars(joined, data_type, dtype)
+    ends = np.cumsum([len(piece) for piece in whole])
+    if is_varint:
+        lasts = np.frombuffer(joined, np.uint8) < 0x80
+        ends = np.concatenate(([0], np.cumsum(lasts)))[ends]
+    else:
+        ends //= dtype.itemsize
+    places = [0, *ends.tolist()]
+    return [values[start:end] if end > start else None for start, end in pairwise(places)]
