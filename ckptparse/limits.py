@@ -190,7 +190,8 @@ class Budget:
             LimitError: It is more than `Limits.memory_bytes` beyond the files.
         """
         self._taken += size
-        self.check(0)
+        if self._taken > self._limits.memory_bytes:
+            self.check(0)
 
     def check(self, size: int) -> None:
         """Make sure that so many bytes more may be allocated, which are given back soon.

@@ -101,6 +101,10 @@ class Variant:
     """Its tensors."""
 
 
+_NO_VARIANT = Variant()
+"""What every message of no bytes is."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorHeader:
     """The dtype and shape of a TensorProto."""
@@ -515,12 +519,14 @@ def _decode_variants(
     result = _allocate(header.shape, np.dtype(object))
     variants = [_decode_variant(piece, decoding, depth=depth + 1) for piece in pieces]
     # The last variant does not repeat, unlike a string.
-    _fill_objects(result.reshape(-1), variants, Variant())
+    _fill_objects(result.reshape(-1), variants, _NO_VARIANT)
     return result
 
 
 def _decode_variant(data: memoryview, decoding: _Decoding, *, depth: int) -> Variant:
     decoding.check_depth(depth)
+    if not len(data):
+        return _NO_VARIANT
     decoding.budget.take(ARRAY_SIZE + len(data))
     name = metadata = data[:0]
     tensors: list[npt.NDArray[Any]] = []

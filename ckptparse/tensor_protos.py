@@ -1,4 +1,4 @@
-"""Decode many small TensorProtos together, if they are written as every writer writes them.
+"""Decode many small TensorProtos together, or a part of a large one, if they are written plainly.
 
 A message alone takes some 30 microseconds, however few elements it has. Among others it takes a
 few: the values of one kind are joined, decoded as one array, and taken apart again.
@@ -7,6 +7,7 @@ few: the values of one kind are joined, decoded as one array, and taken apart ag
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -14,17 +15,55 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.dtypes import numpy_dtype
+from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.errors import CheckpointError
-from ckptparse.limits import Budget
+from ckptparse.limits import Budget, Limits
 from ckptparse.proto.wire import BYTES, VARINT, Buffer
 from ckptparse.tensor import SAFE_RANK
-from ckptparse.tensor_proto import ARRAY_SIZE, CONTENT, find_plain_value
-from ckptparse.typed_fields import TYPED_FIELDS, decode_scalars, finish_stored
+from ckptparse.tensor_proto import ARRAY_SIZE, CONTENT, decode_tensor_header, find_plain_value
+from ckptparse.typed_fields import SUB_BYTE_MASKS, TYPED_FIELDS, decode_scalars, finish_stored
 
-__all__ = ["decode_together"]
+__all__ = ["decode_part", "decode_together"]
 
 _Array = npt.NDArray[Any]
+_CHANGED = frozenset({DataType.DT_BOOL, *SUB_BYTE_MASKS})
+"""Kinds whose stored bytes are not their elements."""
+
+
+def decode_part(data: Buffer, index: tuple[slice, ...], *, limits: Limits) -> _Array | None:
+    """Decode a part of a serialized TensorProto, and no more, if its bytes are its elements.
+
+    Args:
+        data: The message.
+        index: The part, a slice for each dimension.
+        limits: `fill_bytes` bounds a value that repeats, as when all is decoded.
+
+    Returns:
+        The part, in a new array; None if all is to be decoded.
+
+    Raises:
+        LimitError: More repeated elements than the limits allow.
+    """
+    view = memoryview(data)
+    field, first, last = find_plain_value(view) or (0, 0, 0)
+    typed, wire = TYPED_FIELDS.get(view[1], (0, BYTES)) if field else (0, BYTES)
+    if wire == BYTES or view[1] in _CHANGED or sys.byteorder == "big":
+        return None
+    if field != CONTENT and (field != typed or wire == VARINT):
+        return None
+    shape, dtype = decode_tensor_header(data, limits=limits).shape, numpy_dtype(view[1])
+    stored, count = last - first, math.prod(shape)
+    whole: _Array
+    if stored == count * dtype.itemsize:
+        whole = np.frombuffer(view[first:last], dtype).reshape(shape)
+    elif field != CONTENT and stored == dtype.itemsize:
+        limits.check("fill_bytes", count * dtype.itemsize, "The number of bytes to fill")
+        value: _Array = np.frombuffer(view[first:last], dtype)
+        whole = np.broadcast_to(value.reshape(()), shape)
+    else:
+        return None
+    part: _Array = whole[index].copy()
+    return part
 
 
 def decode_together(

@@ -27,6 +27,7 @@ from ckptparse.proto.wire import BYTES, FIXED32, FIXED64, VARINT, Buffer, iter_f
 __all__ = [
     "PIECE_SIZE",
     "STRING_VAL",
+    "SUB_BYTE_MASKS",
     "TYPED_FIELDS",
     "VARIANT_VAL",
     "collect_pieces",
@@ -66,7 +67,7 @@ TYPED_FIELDS: Final[dict[int, tuple[int, int]]] = {
     **{DataType[f"DT_{kind}"]: (_FLOAT8_VAL, BYTES) for kind in _FLOAT8_KINDS.split()},
 }
 
-_SUB_BYTE_MASKS: Final[dict[int, int]] = {
+SUB_BYTE_MASKS: Final[dict[int, int]] = {
     DataType.DT_INT4: 0x0F,
     DataType.DT_UINT4: 0x0F,
     DataType.DT_INT2: 0x03,
@@ -92,9 +93,9 @@ _MOST_FIELD: Final = 1 + MAX_VARINT64_BYTES
 
 def finish_stored(array: npt.NDArray[Any], data_type: int) -> None:
     """Turn little-endian bytes into native elements, in place."""
-    if data_type in _SUB_BYTE_MASKS:
+    if data_type in SUB_BYTE_MASKS:
         raw = array.reshape(-1).view(np.uint8)
-        np.bitwise_and(raw, _SUB_BYTE_MASKS[data_type], out=raw)
+        np.bitwise_and(raw, SUB_BYTE_MASKS[data_type], out=raw)
     finish_elements(array, data_type, big_endian=False)
 
 
@@ -203,7 +204,7 @@ def decode_scalars(
         return _decode_packed_varints(raw, data_type, dtype), True
     count, rest = divmod(len(raw), dtype.itemsize)
     values = np.frombuffer(raw, np.uint8, count * dtype.itemsize)
-    if sys.byteorder == "big" or data_type in _SUB_BYTE_MASKS:
+    if sys.byteorder == "big" or data_type in SUB_BYTE_MASKS:
         values = values.copy()
         finish_stored(values.view(dtype), data_type)
     return values.view(dtype), rest == 0
@@ -250,8 +251,8 @@ def _narrowing(
         return lambda values: values != 0
     if data_type in (DataType.DT_HALF, DataType.DT_BFLOAT16):
         return lambda values: values.astype(np.uint16).view(dtype)
-    if data_type in _SUB_BYTE_MASKS:
-        mask = np.uint64(_SUB_BYTE_MASKS[data_type])
+    if data_type in SUB_BYTE_MASKS:
+        mask = np.uint64(SUB_BYTE_MASKS[data_type])
         return lambda values: (values & mask).astype(np.uint8).view(dtype)
     return lambda values: values.astype(dtype)
 

@@ -593,9 +593,20 @@ def test_optimizers_that_share_their_variables_meet_a_limit() -> None:
     few = ObjectGraph.from_bytes(sharing_optimizers(20).SerializeToString())
     assert [len(optimizer.slot_nodes) for optimizer in find_optimizers(few)] == [1] * 20
     many = ObjectGraph.from_bytes(sharing_optimizers(1000).SerializeToString())
-    optimizers = find_optimizers(many)
     with pytest.raises(LimitError, match="optimizers share"):
-        _ = [optimizer.slot_nodes for optimizer in optimizers]
+        _ = [optimizer.slot_nodes for optimizer in find_optimizers(many)]
+
+
+def test_more_optimizers_than_any_model_has_meet_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 2000
+    rows: list[dict[str, Any]] = [{"children": {f"o{index}": index + 1 for index in range(count)}}]
+    rows += [{"children": {"iter": count + 1, "learning_rate": count + 1}} for _ in range(count)]
+    graph = graph_of([*rows, variable("v")])
+    # None of them is made.
+    monkeypatch.setattr("ckptparse.graph.optimizer.ObjectOptimizer", None)
+    for _ in range(2):
+        with pytest.raises(LimitError, match="optimizers of any real model"):
+            find_optimizers(graph)
 
 
 def test_what_optimizers_keep_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:

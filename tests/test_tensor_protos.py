@@ -21,7 +21,7 @@ from ckptparse.graph import attributes
 from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
 from ckptparse.proto.wire import iter_fields
 from ckptparse.tensor_proto import decode_tensor_bytes, decode_tensor_header
-from ckptparse.tensor_protos import decode_together
+from ckptparse.tensor_protos import decode_part, decode_together
 from ckptparse.typed_fields import TYPED_FIELDS
 
 KINDS = [D.DT_FLOAT, D.DT_INT32, D.DT_INT64, D.DT_BOOL, D.DT_HALF, D.DT_UINT8, D.DT_COMPLEX64]
@@ -202,6 +202,56 @@ def test_values_that_are_not_packed_are_not_walked_one_by_one(
     assert walked < 100
     assert sum(len(piece) for *_, piece in pieces) > 50_000 * (len(field) - 1)
     assert pieces[-1][:2] == (4, 2)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        content(D.DT_FLOAT, [4, 3], bytes(range(48))),
+        content(D.DT_HALF, [4, 3], b"\x01\x7d" * 12),
+        typed(D.DT_FLOAT, 12, b"\x01\x00\xa0\x7f"),
+        b.tensor_proto(D.DT_DOUBLE, [4, 3], b.field(6, bytes(range(8)))),
+    ],
+)
+def test_a_part_is_that_of_the_whole(message: bytes) -> None:
+    whole = decode_tensor_bytes(message)
+    index = (slice(1, 4, 2), slice(2, None, -1))[: whole.ndim]
+    found = decode_part(message, index, limits=DEFAULT_LIMITS)
+    assert found is not None
+    assert found.dtype == whole.dtype
+    assert found.tobytes() == whole[index].tobytes()
+    assert found.flags.writeable
+    assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        content(D.DT_BOOL, [2], b"\x02\x00"),
+        content(D.DT_INT4, [2], b"\xff\x00"),
+        content(D.DT_FLOAT, [2], bytes(4)),
+        typed(D.DT_INT32, 2, b"\x01"),
+        b.tensor_proto(D.DT_FLOAT, [3], b.field(5, bytes(8))),
+        b.tensor_proto(D.DT_FLOAT, [2]),
+        b.tensor_proto(D.DT_STRING, [2], b.field(8, b"abcd")),
+        b.tensor_proto(99, [2], b.field(5, bytes(8))),
+    ],
+)
+def test_a_part_of_other_tensors_is_left(message: bytes) -> None:
+    assert decode_part(message, (slice(0, 1),), limits=DEFAULT_LIMITS) is None
+
+
+def test_a_part_of_values_that_repeat_meets_the_limit_of_the_whole() -> None:
+    message = b.tensor_proto(D.DT_FLOAT, [1000], b.field(5, bytes(4)))
+    with pytest.raises(LimitError, match="fill_bytes"):
+        decode_part(message, (slice(0, 1),), limits=Limits(fill_bytes=3999))
+
+
+def test_parts_of_a_constant_are_read_without_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = g.constant("c", b.field(4, bytes(4000)), dims=[1000])
+    tensor = ckptparse.open_graph("g.pb", store={"g.pb": g.graph([made])}).constants["c"]
+    monkeypatch.setattr(attributes, "decode_tensor_bytes", None)
+    assert tensor[5:10].tolist() == [0.0] * 5
 
 
 CALLS: dict[str, Callable[[str, Path], object]] = {

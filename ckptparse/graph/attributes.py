@@ -25,7 +25,7 @@ from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.proto.wire import BYTES, FIXED32, VARINT, Buffer, find_submessage, iter_fields
 from ckptparse.tensor import DEFAULT_OPTIONS, Kind, ReadOptions, Region, Tensor, kind_of
 from ckptparse.tensor_proto import check_tensor_bytes, decode_tensor_bytes, decode_tensor_header
-from ckptparse.tensor_protos import decode_together
+from ckptparse.tensor_protos import decode_part, decode_together
 
 __all__ = [
     "Attributes",
@@ -198,8 +198,11 @@ class ConstantPayload:
         check_tensor_bytes(self.data, limits=self.limits)
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
-        """Read the whole and pick the part; see `Payload`."""
+        """Read a part, or the whole and pick the part; see `Payload`."""
         index = tuple(slice(wanted.start, wanted.stop, wanted.step) for wanted in region)
+        found = decode_part(self.data, index, limits=self.limits)
+        if found is not None:
+            return found
         part: npt.NDArray[Any] = self.read(DEFAULT_OPTIONS)[index].copy()
         return part
 

@@ -131,11 +131,11 @@ def _keras_layers(node: ObjectNode) -> list[ObjectNode]:
 
 def _unique(node: ObjectNode) -> Iterator[tuple[str, ObjectNode]]:
     """Iterate over children, each by its first name."""
-    seen: set[int] = set()
-    for name, child in node.children.items():
-        if child.node_id not in seen:
-            seen.add(child.node_id)
-            yield name, child
+    graph, seen = node.graph, set[int]()
+    for name, number in graph.children_of(node.node_id).items():
+        if number not in seen:
+            seen.add(number)
+            yield name, graph.node(number)
 
 
 def _numbered(node: ObjectNode) -> list[ObjectNode]:

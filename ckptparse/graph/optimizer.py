@@ -35,6 +35,10 @@ __all__ = [
     "the_optimizer",
 ]
 
+_COUNTED = "optimizers are counted"
+_OPTIMIZER_STEPS = 32
+"""What an optimizer counts as, of `ObjectGraph.most_steps`: all that is made of one, whatever it
+keeps, takes as long as so many objects."""
 _NAMED_STEPS = ("iterations", "iter", "iteration")
 _NAMED_RATES = ("learning_rate", "lr")
 
@@ -161,7 +165,7 @@ class ObjectOptimizer(Optimizer):
         """Take its object, and the optimizer that wraps it, as a LossScaleOptimizer does."""
         self.node: ObjectNode = node
         self._owner = owner or node
-        self.name = node.graph.path_of(node.node_id, at_most=8) or ""
+        self.name = _name_of(node)
 
     @cached_property
     def slots(self) -> Slots:
@@ -319,8 +323,23 @@ class Averages(Mapping[str, Tensor]):
         return f"<Averages of {len(self)} variables>"
 
 
+def _name_of(node: ObjectNode) -> str:
+    memo, key = node.graph.memo, ("name", node.node_id)
+    if key not in memo:
+        memo[key] = node.graph.path_of(node.node_id, at_most=8) or ""
+    name: str = memo[key]
+    return name
+
+
 def find_optimizers(graph: ObjectGraph) -> list[ObjectOptimizer]:
-    """Return every optimizer of a graph, breadth-first; one that wraps another counts as that."""
+    """Return every optimizer of a graph, breadth-first; one that wraps another counts as that.
+
+    Raises:
+        LimitError: They are more than those of any real model, or share too many objects.
+    """
+    if _COUNTED not in graph.memo:
+        graph.follow(_OPTIMIZER_STEPS * sum(map(len, graph.optimizer_groups.values())))
+        graph.memo[_COUNTED] = True
     return [
         optimizer
         for owner, numbers in graph.optimizer_groups.items()

@@ -25,6 +25,7 @@ from ckptparse.identification import tables as identification_tables
 from ckptparse.recovery import string_flips
 from ckptparse.recovery.imaging import scan, tables
 from ckptparse.rendering.page import uses
+from ckptparse.rendering.page.measuring import measure_all
 from ckptparse.rendering.page.subject import Subject
 
 MAGIC = bytes.fromhex("57fb808b247547db")
@@ -360,6 +361,27 @@ def test_users_of_variables_are_not_decoded_for_the_page(monkeypatch: pytest.Mon
     drawn = uses.make_uses(Subject("graph", "g.pb", graph=graph))
     assert drawn is not None and len(drawn["nodes"]) == 60
     assert not decoded.given
+
+
+def test_names_without_parts_are_cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [g.variable("n0", 1)]
+    nodes += [g.node(f"n{number + 1}", "Add", f"n{number}") for number in range(3000)]
+    graph = Graph.from_graph_def(g.graph(nodes))
+    cut = counted(monkeypatch, uses, "_cut_flow")
+    assert uses.make_uses(Subject("graph", "g.pb", graph=graph)) is not None
+    assert len(cut.given) == 2999
+
+
+def test_constants_that_repeat_a_value_are_measured_up_to_a_size(tmp_path: Path) -> None:
+    one = builder.field(5, b"\x00\x00\x80\x3f")
+    made = [g.constant(f"c{number}", one, dims=[1 << 22]) for number in range(9)]
+    made.append(g.constant("small", one, dims=[2]))
+    tensors = Graph.from_graph_def(g.graph(made)).constants
+    found = measure_all(dict(tensors), stored=1000, threads=1, progress=None)
+    # Four of 16 MiB would be 64 MiB, and there are 8 bytes more.
+    assert len(found) == 4
+    assert "small" in found
+    assert len(measure_all(dict(tensors), stored=1 << 25, threads=1, progress=None)) == 10
 
 
 @pytest.mark.parametrize("entry", [b"", KEY, VALUE + KEY, KEY + VALUE[:-1], KEY + b"\x12\xff"])

@@ -23,7 +23,9 @@ _HEAT_BYTES = 1400
 _HEAT_FIXED, _HEAT_EACH = 150_000, 10
 """Bytes that heat maps may take together: of a page, and more for each tensor in it."""
 _ALWAYS = 64 << 20
-"""Bytes of a tensor that is measured whatever its files hold."""
+"""Bytes that are measured whatever the files hold."""
+_MOST_GROWTH = 8
+"""A stored byte becomes at most so many of an array: a varint of one byte can be an int64."""
 _NO_STATISTICS = frozenset({DataType.DT_VARIANT})
 
 
@@ -34,16 +36,13 @@ def measure_all(
 
     Args:
         tensors: By name; their values are read piece by piece.
-        stored: Bytes of all files together. A tensor that claims many more is not measured: its
-            slices leave holes, or a constant repeats one value, and it would never end.
+        stored: Bytes of all files together. A tensor that claims many more is not measured, nor
+            are the largest that claim many more together: their slices leave holes, or constants
+            repeat one value, and it would never end.
         threads: How many threads; None picks.
         progress: Takes the bytes measured so far, and those to measure.
     """
-    most = max(stored, _ALWAYS)
-    sized = [Sized.of(name, tensor) for name, tensor in tensors.items()]
-    # The largest first: one that is begun last would be waited for alone.
-    sized.sort(key=lambda one: one.nbytes, reverse=True)
-    sized = [one for one in sized if one.nbytes <= most]
+    sized = _choose_measured(tensors, stored)
     with_heat = _choose_heat_maps(sized)
     total = sum(one.nbytes for one in sized)
     found: dict[str, Measured] = {}
@@ -65,6 +64,18 @@ def measure_all(
 
     run_all([job(batch) for batch in _divide(sized)], pick_threads(threads, total, share=1 << 22))
     return found
+
+
+def _choose_measured(tensors: Mapping[str, Any], stored: int) -> list[Sized]:
+    """Choose what is measured, the largest first: begun last, it would be waited for alone."""
+    most, room = max(stored, _ALWAYS), max(_MOST_GROWTH * stored, _ALWAYS)
+    sized = [Sized.of(name, tensor) for name, tensor in tensors.items()]
+    sized.sort(key=lambda one: one.nbytes, reverse=True)
+    total, first = sum(one.nbytes for one in sized), 0
+    while first < len(sized) and (total > room or sized[first].nbytes > most):
+        total -= sized[first].nbytes
+        first += 1
+    return sized[first:]
 
 
 def _divide(sized: Sequence[Sized]) -> Iterator[Sequence[Sized]]:

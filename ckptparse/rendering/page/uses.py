@@ -114,6 +114,10 @@ def _collapse(graph: Graph, flow: Flow, uses: list[_Use]) -> dict[str, Any]:
         drawing = _Drawing()
         if drawing.draw(uses, flows, most=_MOST_DRAWN):
             return drawing.to_dict()
+        if not any("/" in use.node for use in uses) and not any(
+            "/" in name for pair in flows for _, name in pair
+        ):
+            break  # Nothing can be cut shorter.
     drawing = _Drawing()
     drawing.draw([use._replace(variable=_scope(use.variable, 1)) for use in uses], flows)
     return drawing.to_dict(_MOST_DRAWN)
