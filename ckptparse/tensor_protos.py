@@ -84,15 +84,13 @@ def decode_together(
         LimitError: All together take more than the budget has.
     """
     kinds: dict[tuple[int, bool], list[tuple[int, memoryview]]] = {}
-    for number, message in enumerate(messages):
-        data = memoryview(message)
-        field, first, last = find_plain_value(data) or (0, 0, 0)
-        if field and len(shapes[number]) <= SAFE_RANK:
-            typed, wire = TYPED_FIELDS.get(data[1], (0, BYTES))
-            if wire != BYTES and first < last and field in (typed, CONTENT):
-                kind = data[1], field == CONTENT
-                kinds.setdefault(kind, []).append((number, data[first:last]))
     found: list[_Array | None] = [None] * len(messages)
+    for number, message in enumerate(messages):
+        field, data_type, raw = _find_numbers(memoryview(message), shapes[number])
+        if len(raw):
+            kinds.setdefault((data_type, field == CONTENT), []).append((number, raw))
+        elif data_type and 0 in shapes[number]:
+            found[number] = _make_empty(data_type, shapes[number], budget)
     for (data_type, is_content), members in kinds.items():
         try:
             decoded = _decode_kind(data_type, [raw for _, raw in members], is_content=is_content)
@@ -104,6 +102,28 @@ def decode_together(
                 budget.take(ARRAY_SIZE + values.nbytes)
                 found[number] = values.reshape(shape).copy()
     return found
+
+
+def _find_numbers(data: memoryview, shape: tuple[int, ...]) -> tuple[int, int, memoryview]:
+    """Find the values of a plain tensor of numbers.
+
+    Returns:
+        The number of their field; their DataType number, 0 for what is another tensor; their bytes.
+    """
+    field, first, last = find_plain_value(data) or (-1, 0, 0)
+    if field >= 0 and len(shape) <= SAFE_RANK:
+        typed, wire = TYPED_FIELDS.get(data[1], (0, BYTES))
+        if wire != BYTES and (first == last or field in (typed, CONTENT)):
+            return field, data[1], data[first:last]
+    return field, 0, data[:0]
+
+
+def _make_empty(data_type: int, shape: tuple[int, ...], budget: Budget) -> _Array | None:
+    budget.take(ARRAY_SIZE)
+    try:
+        return np.empty(shape, numpy_dtype(data_type))
+    except (CheckpointError, ValueError):
+        return None  # numpy has no such shape, or no such type.
 
 
 def _decode_kind(

@@ -81,6 +81,9 @@ def test_plain_tensors_of_all_kinds_are_decoded_together() -> None:
         content(D.DT_INT64, [1, 1, 1], bytes(range(8))),
         content(D.DT_FLOAT, [100], bytes(400)),
         b.tensor_proto(D.DT_FLOAT, [], b.field(5, b"\x00\x00\x80\x3f")),
+        b.tensor_proto(D.DT_FLOAT, [0]),
+        b.tensor_proto(D.DT_BOOL, [3, 0], b.field(11, b"")),
+        b.tensor_proto(D.DT_INT64, [3, 0], b.field(4, b"")),
     ]
     assert check(messages) == len(messages)
     assert check(messages[::-1]) == len(messages)
@@ -92,7 +95,8 @@ def test_plain_tensors_of_all_kinds_are_decoded_together() -> None:
         b.tensor_proto(D.DT_FLOAT, [2], b.field(5, b"\x00\x00\x80\x3f")),
         b.tensor_proto(D.DT_FLOAT, [1], b.field(5, b"\x00\x00\x80\x3f" * 2)),
         b.tensor_proto(D.DT_FLOAT, [2]),
-        b.tensor_proto(D.DT_FLOAT, [0]),
+        b.tensor_proto(D.DT_STRING, [0]),
+        b.tensor_proto(D.DT_FLOAT, [0, 1 << 31, 1 << 31, 1 << 31]),
         b.tensor_proto(D.DT_FLOAT, [1], b.field(5, b"abc")),
         b.tensor_proto(D.DT_FLOAT, [1], b.field(4, b"abc")),
         b.tensor_proto(D.DT_FLOAT, [1], b.field32(5, 1)),
@@ -257,6 +261,7 @@ def test_parts_of_a_constant_are_read_without_the_whole(monkeypatch: pytest.Monk
 CALLS: dict[str, Callable[[str, Path], object]] = {
     "read": lambda path, _: ckptparse.read(path),
     "stats": lambda path, _: ckptparse.stats(path),
+    "verify": lambda path, _: ckptparse.verify(path),
     "page": lambda path, out: ckptparse.report_page(path, out / "page.html"),
 }
 
@@ -275,6 +280,7 @@ def test_small_constants_are_not_read_one_by_one(
         return decode_tensor_bytes(data, **options)
 
     monkeypatch.setattr(attributes, "decode_tensor_bytes", counted)
+    monkeypatch.setattr(attributes, "check_tensor_bytes", counted)
     CALLS[call](str(path), tmp_path)
     assert not calls
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
+from ckptparse.backend.small import Sized, iter_batches, read_small
 from ckptparse.dtypes import dtype_name
 from ckptparse.errors import CheckpointError, DataLossError, LimitError, UnsupportedError
 from ckptparse.examination.outcome import Outcome
@@ -37,7 +38,7 @@ def verify_graph(candidate: Candidate, context: Context) -> Report:
     except (DataLossError, LimitError, UnsupportedError) as error:
         problems.append(_problem(path, error))
     else:
-        tensors = {name: _check(graph, name) for name in graph.constants}
+        tensors = _check_all(graph)
         problems += [
             Problem.of("graph.damaged", f"{path}: {name}", tensor.note)
             for name, tensor in tensors.items()
@@ -47,21 +48,44 @@ def verify_graph(candidate: Candidate, context: Context) -> Report:
     return Report(path, "graph", tensors, files, tuple(problems))
 
 
-def _check(graph: Graph, name: str) -> TensorReport:
-    dtype, shape = None, None
-    try:
-        tensor = graph.constants[name]
-        dtype, shape = dtype_name(tensor.data_type), tensor.shape
-        _decode(tensor)
-    except UnsupportedError as error:
-        outcome = Outcome(Status.UNVERIFIED, Cause.NO_CHECKSUM, note=error.message)
-        return TensorReport(outcome, name, dtype, shape)
-    except CheckpointError as error:
-        outcome = Outcome(Status.CORRUPT, Cause.ENTRY, note=error.message)
-        return TensorReport(outcome, name, None, None)
+def _check_all(graph: Graph) -> dict[str, TensorReport]:
+    """Check every constant; small ones are read together."""
+    found: dict[str, TensorReport] = {}
+    headers: list[Sized] = []
+    for name in graph.constants:
+        try:
+            tensor = graph.constants[name]
+        except CheckpointError as error:  # noqa: PERF203 - of each that is broken it is said
+            found[name] = _describe_broken(name, None, error)
+        else:
+            found[name] = _describe(tensor)
+            headers.append(Sized.of(name, tensor))
+    for batch in iter_batches(headers):
+        for one, array in zip(batch, read_small(batch), strict=True):
+            if array is None and isinstance(one.tensor, Tensor):
+                try:
+                    _decode(one.tensor)
+                except CheckpointError as error:
+                    found[one.name] = _describe_broken(one.name, one.tensor, error)
+    return found
+
+
+def _describe(tensor: Tensor) -> TensorReport:
+    """Make the report of a constant that decodes."""
     elements = ((0, tensor.size),) if tensor.size else ()
     outcome = Outcome(Status.UNVERIFIED, Cause.NO_CHECKSUM, ranges=elements)
-    return TensorReport(outcome, name, dtype, shape)
+    return TensorReport(outcome, tensor.name, dtype_name(tensor.data_type), tensor.shape)
+
+
+def _describe_broken(name: str, tensor: Tensor | None, error: CheckpointError) -> TensorReport:
+    """Make the report of a constant that does not decode, or has no dtype or shape."""
+    if isinstance(error, UnsupportedError):
+        outcome = Outcome(Status.UNVERIFIED, Cause.NO_CHECKSUM, note=error.message)
+        if tensor is None:
+            return TensorReport(outcome, name, None, None)
+        return TensorReport(outcome, name, dtype_name(tensor.data_type), tensor.shape)
+    outcome = Outcome(Status.CORRUPT, Cause.ENTRY, note=error.message)
+    return TensorReport(outcome, name, None, None)
 
 
 def _decode(tensor: Tensor) -> None:
