@@ -42,8 +42,8 @@ class Limits:
     with the one before, and TensorFlow stores a full key every 16 entries. Without full keys they
     can grow with the square of the file."""
     blocks: int = 4096
-    """Blocks of one table, beyond one for each KiB of its file. Writers make blocks of 4 to 256
-    KiB. A hostile table would have one for each 25 bytes, which take 30 to 150 µs each."""
+    """Blocks of one table, beyond one for each 4 KiB of its file. Writers make blocks of 4 to 256
+    KiB. A hostile table would have one for each 25 bytes, and each takes 30 to 150 µs."""
     rank: int = 254
     """Dimensions of a tensor: 254 is TensorFlow's own bound."""
     shards: int = 1_000_000
@@ -123,7 +123,7 @@ class Limits:
 
     def most_blocks(self, size: int) -> int:
         """Return how many blocks a table of so many bytes may have."""
-        return self.blocks + (size >> 10)
+        return self.blocks + (size >> 12)
 
     def most_small(self, size: int) -> int:
         """Return how many tensors may be taken one by one from files of so many bytes."""

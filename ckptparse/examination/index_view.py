@@ -31,6 +31,7 @@ from ckptparse.examination.plain_rows import (
     DAMAGED_ENTRY,
     IndexBlock,
     PlainRows,
+    are_bytes,
     are_numeric,
 )
 from ckptparse.examination.readers import DataFile, DataFiles
@@ -408,10 +409,9 @@ class _Builder:
         plain: npt.NDArray[np.bool_] = are_numeric(columns) & (columns.crcs != NO_CHECKSUM)
         if not self.header_proved:
             # The byte order lacks proof, which single bytes do not need.
-            kinds, where = np.unique(columns.data_types, return_inverse=True)
-            single = np.array([item_size(kind) == 1 for kind in kinds.tolist()], np.bool_)
-            plain &= single[where.reshape(-1)]
-        plain[list(columns.others)] = False
+            plain &= are_bytes(columns)
+        if columns.others:
+            plain[list(columns.others)] = False
         # Keys of slices begin with 00. Keys rise, so these come first.
         for row in range(len(columns)):
             if not run.columns.key(run.skipped + row).startswith(b"\0"):

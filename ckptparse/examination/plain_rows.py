@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.bundle.columns import EntryColumns
-from ckptparse.dtypes import is_numeric
+from ckptparse.dtypes import item_size
 from ckptparse.elements import distinct
 from ckptparse.examination.outcome import EvidenceRecord, PatchedRange
 from ckptparse.examination.payload import ListedTensor, Payload
@@ -26,6 +26,8 @@ __all__ = ["DAMAGED_DATA", "DAMAGED_ENTRY", "IndexBlock", "PlainRows", "are_nume
 
 IntColumn = npt.NDArray[np.int64]
 
+_WIDTHS = np.array([item_size(kind) or 0 for kind in range(128)], np.int64)
+"""Bytes of an element of each kind; 0 of kinds that have no fixed size."""
 DAMAGED_DATA = (
     "its checksum agrees, but its name, dtype and shape come from a damaged part of the index"
 )
@@ -125,6 +127,15 @@ class PlainRows:
 
 def are_numeric(columns: EntryColumns) -> npt.NDArray[np.bool_]:
     """Tell of each row whether its elements are numbers of one size."""
-    kinds, where = np.unique(columns.data_types, return_inverse=True)
-    numeric = np.array([is_numeric(kind) for kind in kinds.tolist()], np.bool_)
-    return numeric[where.reshape(-1)]
+    return _WIDTHS[_kinds(columns)] > 0
+
+
+def are_bytes(columns: EntryColumns) -> npt.NDArray[np.bool_]:
+    """Tell of each row whether its elements are single bytes."""
+    return _WIDTHS[_kinds(columns)] == 1
+
+
+def _kinds(columns: EntryColumns) -> IntColumn:
+    """Return the kind of each row; 0, which is none, of those that nobody knows."""
+    kinds = columns.data_types
+    return np.where((kinds > 0) & (kinds < len(_WIDTHS)), kinds, 0)

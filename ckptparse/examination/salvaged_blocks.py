@@ -137,7 +137,7 @@ class BlockSearch:
         look.mark(start, stop, "unverified")
         message = (
             f"{what}, and {self._most:,} blocks were looked at: Limits.blocks allows "
-            f"{look.limits.blocks:,}, and one for each KiB of the table"
+            f"{look.limits.blocks:,}, and one for each 4 KiB of the table"
         )
         look.report("limit.reached", message)
         self.complete = False

@@ -297,8 +297,8 @@ class Table:
 def check_blocks(count: int, size: int, limits: Limits) -> None:
     """Raise `LimitError` if a table of `size` bytes has more blocks than `Limits.blocks` allows."""
     if count > limits.most_blocks(size):
-        beyond = count - (size >> 10)
-        what = "The number of blocks of the table, beyond one for each KiB,"
+        beyond = count - (size >> 12)
+        what = "The number of blocks of the table, beyond one for each 4 KiB,"
         raise limit_error(limits, "blocks", beyond, what)
 
 
