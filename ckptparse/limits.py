@@ -77,10 +77,11 @@ class Limits:
     """What the values of one call may take in memory beyond the size of its files, all together:
     elements, strings and their objects, values that repeat, tensors that share bytes."""
     single_entries: int = 4096
-    """Entries of a damaged checkpoint that `verify` and `recover` look at one by one, beyond one
-    for each KiB of the files: strings, slices, what a damaged block still has, and tensors of a V1
-    file that are damaged or in slices. Each takes a tenth of a millisecond. The others are left
-    out, and the report says so."""
+    """Entries that are looked at one by one, beyond one for each KiB of the files. `verify` and
+    `recover` do so with strings, slices, what a damaged block still has, and tensors of a V1 file
+    that are damaged or in slices: the others are left out, and the report says so. `read` does so
+    with tensors of a V2 checkpoint: variants, long strings, slices that are no whole rows. Each
+    takes a tenth of a millisecond."""
     attempts: int = 512
     """Damaged tensors that `recover` tries to repair, beyond one for each 16 KiB of the files: one
     takes a millisecond. The others are reported, and nothing is got back of them."""
@@ -235,6 +236,21 @@ class Singles:
         if self.taken > self._limits.single_entries:
             self.exceeded |= self.taken > self.most
         return not self.exceeded
+
+    def check(self) -> None:
+        """Count one more that is read.
+
+        Raises:
+            LimitError: It may not be looked at.
+        """
+        if not self.take():
+            raise limit_error(
+                self._limits,
+                "single_entries",
+                self.taken + self._limits.single_entries - self.most,
+                "The number of tensors that are read one by one (strings, variants, slices), "
+                "beyond one for each KiB of the data files,",
+            )
 
     @property
     def most(self) -> int:

@@ -26,7 +26,7 @@ from ckptparse.elements import distinct
 from ckptparse.errors import LimitError, MalformedError, located
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
-from ckptparse.limits import Budget
+from ckptparse.limits import Budget, Singles
 from ckptparse.slices import TensorSlice
 from ckptparse.tensor import DEFAULT_OPTIONS, Payload, ReadOptions, Tensor
 
@@ -206,12 +206,14 @@ class BundleReader:
         others = [row for row in range(len(names)) if row not in arrays]
         small = read_small_strings(self.shards, columns, others, options)
         small |= self._read_small_sliced(names, columns, options)
+        singles = Singles(limits, lambda: self.shards.held)
         for row in others:
             if row in small and _is_taken(options.budget, small[row][1]):
                 arrays[row] = small[row][0]
                 is_sliced = row in columns.others
                 taken += arrays[row].nbytes if is_sliced else int(columns.sizes[row])
             else:
+                singles.check()
                 tensor = self.make_tensor(names[row], columns.entry(row), options)
                 # That bytes are missing is said first: then nothing is taken at all.
                 arrays[row] = tensor.read()

@@ -127,12 +127,14 @@ class PlainRows:
 
 def are_numeric(columns: EntryColumns) -> npt.NDArray[np.bool_]:
     """Tell of each row whether its elements are numbers of one size."""
-    return _WIDTHS[_kinds(columns)] > 0
+    numeric: npt.NDArray[np.bool_] = _WIDTHS[_kinds(columns)] > 0
+    return numeric
 
 
 def are_bytes(columns: EntryColumns) -> npt.NDArray[np.bool_]:
     """Tell of each row whether its elements are single bytes."""
-    return _WIDTHS[_kinds(columns)] == 1
+    bytewise: npt.NDArray[np.bool_] = _WIDTHS[_kinds(columns)] == 1
+    return bytewise
 
 
 def _kinds(columns: EntryColumns) -> IntColumn:

@@ -1,180 +1,149 @@
-"""Tables of very many blocks, and tensors over each other: what is counted is never time."""
+"""Tables whose blocks are named more often than they are there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import builder as b
 import numpy as np
 import pytest
+from attacking import attempt
 
 import ckptparse
-from ckptparse import LimitError, Limits
-from ckptparse.bundle import together
-from ckptparse.bundle.arena import DenseRows
-from ckptparse.bundle.sharing import find_sharing
-from ckptparse.files import local
-from ckptparse.files.local import LOCAL
-from ckptparse.table.reader import Table
-
-VERIFYING: tuple[Callable[..., Any], ...] = (
-    ckptparse.verify,
-    lambda path, **options: ckptparse.recover(path, **options).report,
-)
+from ckptparse.table.format import BlockHandle
 
 
-def many(count: int = 400) -> b.Bundle:
+def test_a_block_that_the_index_names_a_thousand_times_is_told_once(tmp_path: Path) -> None:
+    one = b.Stored(b.block([(b"", b.Header().to_bytes(1)), (b"w", bytes(4_000))]), key=b"z")
+    size = len(one.payload())
+    keys = [f"{number:05d}".encode() for number in range(5_000)]
+    index = b.Stored(b.block([(key, b.handle(0, size)) for key in keys]))
+    path = tmp_path / "m.index"
+    path.write_bytes(b.assemble([one], index=index).data)
+    assert attempt(path, "annotate") == {"annotate": "value"}
+    found = attempt(path, "list", "read", "verify", "recover")
+    assert found == {"list": "MalformedError", "read": "MalformedError"} | dict.fromkeys(
+        ("verify", "recover"), "value"
+    )
+
+
+def test_handles_are_read_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of all that is before each would take the square of their number."""
+    one = b.Stored(b.block([(b"", b.Header().to_bytes(1))]), key=b"z")
+    handle = b.handle(0, len(one.payload()))
+    contents = b.block([(f"{number:05d}".encode(), handle) for number in range(200)])
+    path = tmp_path / "m.index"
+    path.write_bytes(b.assemble([one], index=b.Stored(contents)).data)
+    read = BlockHandle.from_bytes
+    sizes = []
+
+    def noted(data: bytes, *places: Any) -> Any:
+        sizes.append(len(data))
+        return read(data, *places)
+
+    monkeypatch.setattr(BlockHandle, "from_bytes", noted)
+    handles = [one for one in ckptparse.annotate(path) if one.what == "block handle"]
+    assert len(handles) == 200
+    assert sizes.count(len(contents)) >= 400
+    assert len(set(sizes)) < 5
+
+
+def swollen(count: int) -> bytes:
+    """A table whose keys each add a byte to the one before: count entries, count**2 / 2 bytes."""
+    header = b.entry(b"", b.Header().to_bytes(1))
+    value = b.Entry(b.FLOAT, (0,), crc=b.mask(0)).to_bytes()
+    entries = b"".join(b.entry(b"x", value, shared=number) for number in range(count))
+    return b.assemble([b.Stored(b.close_block(header + entries), key=b"y")]).data
+
+
+def test_keys_that_share_all_but_a_byte_are_refused_before_they_are_written_out(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "m.index"
+    path.write_bytes(swollen(30_000))
+    assert path.stat().st_size < 600_000
+    found = attempt(path)
+    assert found["list"] == found["read"] == "LimitError"
+
+
+def test_such_keys_are_told_up_to_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "m.index"
+    path.write_bytes(swollen(30_000))
+    parts = [part for part in ckptparse.annotate(path) if part.depth == 1 and not part.unpacked]
+    (rest,) = [part for part in parts if part.what == "bytes"]
+    assert rest.broken and "key_bytes" in rest.value
+
+
+def test_a_name_that_is_not_there_costs_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "m.index"
+    path.write_bytes(swollen(30_000))
+    assert attempt(path, "missing") == {"missing": "LimitError"}
+
+
+def test_millions_of_bytes_of_entries_that_nothing_covers_cost_little(tmp_path: Path) -> None:
+    value = b.Entry(b.FLOAT, (1,), 0, 0, 4, 12_345).to_bytes()
+    one = b.entry(b"x", value)
+    falling = b"".join(b.entry(b"%07d" % number, value) for number in range(100_000, 0, -1))
+    stored = b.Stored(b.block([(b"k", value)]), key=b"z").payload() + bytes(5)
+    for contents in (one * 150_000, falling, stored * 80_000):
+        (tmp_path / "m.index").write_bytes(contents)
+        (tmp_path / "m.data-00000-of-00001").write_bytes(bytes(range(256)))
+        assert attempt(tmp_path / "m", "recover") == {"recover": "value"}
+
+
+@pytest.mark.parametrize("place", [(1 << 40, 9), (20, 1 << 40), (100, 60)])
+def test_every_byte_is_told_once_whatever_a_handle_says(
+    tmp_path: Path, place: tuple[int, int]
+) -> None:
     made = b.Bundle()
-    for number in range(count):
-        made.add(f"w{number:05}", np.float32(number))
-    return made
+    made.add("w", [1.0])
+    table = made.table()
+    for footer in (b.Footer(place, table.index), b.Footer(table.metaindex, place)):
+        path = tmp_path / "m.index"
+        path.write_bytes(table.data[:-48] + footer.to_bytes())
+        parts = [part for part in ckptparse.annotate(path, depth=0) if part.size]
+        assert [part.offset for part in parts[1:]] == [a.offset + a.size for a in parts[:-1]]
+        assert parts[-1].offset + parts[-1].size == path.stat().st_size
 
 
-def write(made: b.Bundle, path: Path, **options: Any) -> str:
-    for name, data in made.files("m", **options).items():
-        (path.parent / name).write_bytes(data)
-    return str(path)
-
-
-def test_more_blocks_than_any_writer_makes_meet_a_limit(tmp_path: Path) -> None:
-    path = write(many(), tmp_path / "m", block_size=64)
-    source = LOCAL.open(f"{path}.index")
-    blocks = len(Table.open(source, limits=Limits()).handles) - (source.size >> 12)
-    source.close()
-    assert len(ckptparse.read(path, limits=Limits(blocks=blocks))) == 400
-    for call in (ckptparse.read, ckptparse.list_variables, ckptparse.open):
-        with pytest.raises(LimitError, match=r"Limits\.blocks allows") as caught:
-            call(path, limits=Limits(blocks=blocks - 1))
-        assert caught.value.limit == "blocks"
-
-
-@pytest.mark.parametrize("call", VERIFYING)
-def test_of_too_many_blocks_the_first_are_looked_at(
-    tmp_path: Path, call: Callable[..., Any]
-) -> None:
-    path = write(many(), tmp_path / "m", block_size=64)
-    report = call(path, limits=Limits(blocks=20))
-    told = [one.message for one in report.problems if one.code == "limit.reached"]
-    assert len(told) == 1
-    assert "Limits.blocks allows 20" in told[0]
-    assert 20 <= len(report.tensors) < 200
-    ranges = report.files[f"{path}.index"].ranges
-    assert {one.kind for one in ranges} == {"verified", "unverified"}
-
-
-@pytest.mark.parametrize("call", VERIFYING)
-def test_of_too_many_blocks_without_a_footer_the_first_are_looked_at(
-    tmp_path: Path, call: Callable[..., Any]
-) -> None:
-    path = write(many(), tmp_path / "m", block_size=64)
-    index = tmp_path / "m.index"
-    index.write_bytes(index.read_bytes()[:-48])
-    report = call(path, limits=Limits(blocks=20))
-    assert [one.code for one in report.problems if one.code.startswith("limit")]
-    assert 20 <= len(report.tensors) < 200
-
-
-@pytest.mark.parametrize("damage", [False, True])
-def test_entries_of_small_blocks_are_decoded_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bool
-) -> None:
-    path = write(many(), tmp_path / "m", block_size=64)
-    if damage:
-        data = bytearray((tmp_path / "m.index").read_bytes())
-        data[5000] ^= 1
-        (tmp_path / "m.index").write_bytes(data)
-    calls: list[int] = []
-    decode = together.EntryDecoder.decode
-
-    def counted(self: Any, table: Any, skipped: int) -> Any:
-        calls.append(len(table))
-        return decode(self, table, skipped)
-
-    monkeypatch.setattr(together.EntryDecoder, "decode", counted)
-    report = ckptparse.verify(path)
-    assert len(report.tensors) > 390
-    assert len(calls) <= 4
-
-
-def overlapping(path: Path, spans: Sequence[tuple[int, int]], bad: Sequence[int] = ()) -> str:
-    """Write tensors of bytes at these offsets and sizes, some with a checksum that is wrong."""
-    data = np.random.default_rng(0).bytes(200_000)
+def test_a_small_image_whose_index_tells_of_terabytes_costs_little(tmp_path: Path) -> None:
     made = b.Bundle()
-    made.shards[0] = bytearray(data)
-    for number, (offset, size) in enumerate(spans):
-        crc = 7 if number in bad else b.masked_crc(data[offset : offset + size])
-        entry = b.Entry(b.UINT8, (size,), offset=offset, size=size, crc=crc)
-        made.entries[b"t%05d" % number] = entry
-    return str(made.write(path))
+    made.add("w", np.arange(2000, dtype=np.float32))
+    made.entries[b"z"] = b.Entry(b.INT8, (1 << 44,), 0, 20_000, 1 << 44, 123)
+    files = made.files("m")
+    data = files["m.data-00000-of-00001"].ljust(8192, b"\0")
+    path = tmp_path / "disk.img"
+    path.write_bytes(bytes(4096) + data + files["m.index"] + bytes(4096))
+    assert attempt(path, "recover") == {"recover": "value"}
+    (found,) = ckptparse.scan(path)
+    assert found.nbytes == 20_000 + (1 << 44)
+    assert list(found.recover()["w"].read()) == list(range(2000))
 
 
-SPANS = [
-    *((place, 64) for place in range(0, 3000, 1)),
-    *((150_000, size) for size in range(1, 200)),
-    (100_000, 500),
-    (100_500, 500),
-    (199_999, 1),
-]
+PAIRS = [(b"", b.Header().to_bytes(1)), (b"a", b"")]
+"""Entries that begin at the bytes 0 and 9 of their block."""
 
 
-def test_tensors_over_each_other_are_read_in_few_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def write_block(folder: Path, contents: bytes) -> Path:
+    path = folder / "m.index"
+    path.write_bytes(b.assemble([b.Stored(contents, key=b"z")]).data)
+    return path
+
+
+@pytest.mark.parametrize("restarts", [(), (9,), (0, 9, 9), (0, 1 << 20), (9, 0), (0, 4)])
+def test_restarts_that_verify_calls_wrong_are_marked(
+    tmp_path: Path, restarts: tuple[int, ...]
 ) -> None:
-    path = overlapping(tmp_path / "m", SPANS)
-    data = (tmp_path / "m.data-00000-of-00001").read_bytes()
-    reads: list[int] = []
-    read_into = local.LocalSource.read_into
-
-    def counted(self: Any, offset: int, buffer: Any) -> None:
-        reads.append(len(buffer))
-        read_into(self, offset, buffer)
-
-    monkeypatch.setattr(local.LocalSource, "read_into", counted)
-    arrays = ckptparse.read(path)
-    assert len(reads) < 10
-    for number, (offset, size) in enumerate(SPANS):
-        array = arrays[f"t{number:05}"]
-        assert array.tobytes() == data[offset : offset + size]
-        array[...] = 0  # No other has its bytes.
+    path = write_block(tmp_path, b.block(PAIRS, restart_interval=1, restarts=restarts))
+    assert "index.block" in {one.code for one in ckptparse.verify(path).problems}
+    broken = [part.what for part in ckptparse.annotate(path) if part.broken]
+    assert broken == ["restarts" if restarts else "number of restarts"]
 
 
-def test_of_tensors_over_each_other_the_first_that_is_damaged_is_told(tmp_path: Path) -> None:
-    spans = [(0, 10), (50, 50), (60, 10), (70, 50), (150_000, 4), (150_002, 4), (170_000, 9)]
-    for bad, first in (([6, 3, 2], 2), ([0, 2], 0), ([6, 5], 5), ([6], 6)):
-        path = overlapping(tmp_path / "m", spans, bad)
-        with pytest.raises(ckptparse.ChecksumError) as caught:
-            ckptparse.read(path)
-        assert caught.value.tensor == f"t{first:05}"
-        assert len(ckptparse.read(path, verify=False)) == len(spans)
-
-
-def rows_of(*rows: tuple[int, int, int]) -> DenseRows:
-    columns = [np.array(column, np.int64) for column in zip(*rows, strict=True)]
-    return DenseRows.of(np.arange(len(rows)), *columns, np.ones(len(rows), np.int64))
-
-
-def test_runs_of_rows_that_share_bytes_end_at_gaps_and_at_data_files() -> None:
-    rows = rows_of((0, 0, 9), (0, 9, 9), (0, 12, 2), (0, 30, 9), (0, 31, 2), (1, 0, 8), (1, 7, 2))
-    found = find_sharing(rows)
-    assert found is not None
-    assert found.apart.tolist() == [0]
-    assert found.shared.tolist() == [1, 2, 3, 4, 5, 6]
-    assert found.bounds.tolist() == [0, 2, 4, 6]
-    runs = found.runs
-    assert runs.shard_ids.tolist() == [0, 0, 1]
-    assert (runs.offsets.tolist(), runs.sizes.tolist()) == ([9, 30, 0], [9, 9, 9])
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [(0, 0, 4), (0, 4, 4), (1, 3, 9)],
-        [(0, 0, 2 << 20), (0, 4, 4)],
-        [(0, 0, 4), (0, 1, 4), (1, 1 << 62, 4), (2, 0, 1)],
-    ],
-    ids=["apart", "large", "too far"],
-)
-def test_rows_that_are_left_as_they_are(rows: list[tuple[int, int, int]]) -> None:
-    assert find_sharing(rows_of(*rows)) is None
+def test_an_entry_that_shares_bytes_at_a_restart_is_marked(tmp_path: Path) -> None:
+    body = b"".join(b.entry(*pair) for pair in PAIRS) + b.entry(b"b", b"", shared=1)
+    path = write_block(tmp_path, b.close_block(body, [0, 13]))
+    assert attempt(path, "list") == {"list": "MalformedError"}
+    broken = [part for part in ckptparse.annotate(path) if part.broken]
+    assert [(part.what, part.value) for part in broken] == [("entry", "'ab'")]
