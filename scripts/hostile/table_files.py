@@ -257,7 +257,8 @@ def _halve(data: Bytes) -> Bytes:
 
 
 KINDS = {
-    "4 KiB zeroed": _harmed(_zero(1 << 40, 4096)),
+    "data named twice": _harmed(lambda _: None),
+    "4 KiB zeroed": _harmed(_zero(1 << 20, 4096)),
     "a hole in the middle": _harmed(lambda data: _zero(len(data), 4096)(data)),
     "holes in each block": _harmed(_zero(1 << 16, 512)),
     "holes in small blocks": _harmed(_zero(1 << 13, 512), block_size=4096),

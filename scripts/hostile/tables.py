@@ -139,6 +139,11 @@ def _wide_varints(number: int) -> bytes:
     return b"\x08\x81\x00\x12\x00\x20" + b.varint(offset, width=5) + b"\x28\x84\x80\x00" + check
 
 
+def _turned_round(number: int) -> bytes:
+    """Fields in another order than that of their numbers, and no checksum of those bytes."""
+    return b"\x28\x04\x20" + b.varint(number * 4 % 4096) + b"\x12\x00\x08\x01"
+
+
 def one_name(directory: Path, size: int) -> Path:
     """Repeat one key."""
     return write(directory, ((b"w", made) for _, made in numbered(size, lambda n: _entry(n, 4))))
@@ -285,6 +290,7 @@ KINDS = {
     "empty messages": _each(lambda _: b""),
     "unknown fields": _each(lambda n: _entry(n, 4, extra=b.field(15, n) + b.field(16, b"x"))),
     "wide numbers": _each(_wide_varints),
+    "fields turned round": _each(_turned_round),
     "behind the end": _each(lambda n: _entry(n, 4, offset=(1 << 30) + 4 * n)),
     "missing shards": _each(lambda n: _entry(n, 4, shard=n % 1000), count=1000),
     "no entries": _each(lambda _: b"\xff\xff\xff"),

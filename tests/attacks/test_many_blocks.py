@@ -14,7 +14,9 @@ import ckptparse
 from ckptparse import LimitError, Limits
 from ckptparse.bundle import together
 from ckptparse.bundle.arena import DenseRows
+from ckptparse.bundle.payload import DensePayload
 from ckptparse.bundle.sharing import find_sharing
+from ckptparse.bundle.sliced import BundleSlices
 from ckptparse.files import local
 from ckptparse.files.local import LOCAL
 from ckptparse.table.reader import Table
@@ -178,3 +180,43 @@ def test_runs_of_rows_that_share_bytes_end_at_gaps_and_at_data_files() -> None:
 )
 def test_rows_that_are_left_as_they_are(rows: list[tuple[int, int, int]]) -> None:
     assert find_sharing(rows_of(*rows)) is None
+
+
+def sliced(path: Path, parts: int = 100, wrong: int | None = None) -> str:
+    value = np.arange(parts * 2, dtype=np.float32)
+    slices = b.split_rows(parts * 2, parts, 1)
+    made = b.Bundle()
+    made.add_sliced("v", value, slices)
+    if wrong is not None:
+        made.change(b.slice_key("v", slices[wrong]), crc=7)
+    return str(made.write(path))
+
+
+def test_many_small_slices_are_verified_in_few_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ckptparse.open(sliced(tmp_path / "m")) as opened:
+        tensor = opened["v"]
+        monkeypatch.setattr(DensePayload, "verify", None)
+        tensor.verify()
+        monkeypatch.setattr(BundleSlices, "read_together", None)
+        tensor.verify()  # Once is enough.
+
+
+def test_of_many_small_slices_the_damaged_one_is_told(tmp_path: Path) -> None:
+    with (
+        ckptparse.open(sliced(tmp_path / "m", wrong=70)) as opened,
+        pytest.raises(ckptparse.ChecksumError, match="140,2"),
+    ):
+        opened["v"].verify()
+
+
+def test_variants_that_are_read_one_by_one_are_bounded(tmp_path: Path) -> None:
+    made = b.Bundle()
+    for number in range(30):
+        made.add_variants(f"v{number}", [b.variant_proto("int", b"abc")], (1,))
+    path = str(made.write(tmp_path / "m"))
+    held = (tmp_path / "m.data-00000-of-00001").stat().st_size >> 10
+    assert len(ckptparse.read(path, limits=Limits(single_entries=30 - held))) == 30
+    with pytest.raises(LimitError, match=r"one by one .* is 30, and Limits.single_entries"):
+        ckptparse.read(path, limits=Limits(single_entries=29 - held))
