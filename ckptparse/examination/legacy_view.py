@@ -38,7 +38,7 @@ from ckptparse.examination.salvaged import (
 )
 from ckptparse.examination.salvaged_table import salvage_table
 from ckptparse.inventory.survey import LegacyFile, Origin, Survey
-from ckptparse.legacy.metadata import SliceList, decode_metadata, most_listed
+from ckptparse.legacy.metadata import SliceList, decode_metadata
 from ckptparse.legacy.record import find_values
 from ckptparse.limits import DEFAULT_LIMITS, Limits, check_small
 from ckptparse.problems import Problem, Severity
@@ -135,6 +135,8 @@ class _Reader:
         """Whether there are more tensors than the strict reader takes of files of this size."""
         self.most = files.singles.most
         """Slices that are looked at one by one: those of tensors that cannot be rows."""
+        self.most_records = self.limits.most_small(files.held_bytes) + self.most + 1
+        """Each tensor has one record or more, and the list of them is an entry too."""
 
     # -- files
 
@@ -171,8 +173,7 @@ class _Reader:
                 correct=self.correct,
                 keep=_KEPT,
                 resumed=self.most,
-                # Each tensor has one record or more, and the list of them is an entry too.
-                most=most_listed(self.limits, self.files.held_bytes) + 1,
+                most=self.most_records,
             )
         except LimitError as error:
             self.refuse(path, error)

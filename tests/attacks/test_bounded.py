@@ -15,6 +15,7 @@ from test_costs import counted
 import ckptparse
 from ckptparse import DEFAULT_LIMITS
 from ckptparse.examination import case, legacy_view, salvaged_table
+from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import ExaminedTensors
 from ckptparse.files.archives import choosing
 from ckptparse.files.archives.listing import Member
@@ -254,6 +255,18 @@ def test_read_and_verify_allow_equally_many_v1_files(tmp_path: Path) -> None:
     assert ["Limits.shards allows 3" in message for message in limits_of(report)] == [True]
     assert not report.complete
     assert not report.tensors
+
+
+def test_the_size_of_all_v1_files_is_not_asked_for_with_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        made = v1.LegacyFile()
+        made.add(f"w{number}", np.float32(number))
+        made.write(tmp_path / f"m-{number:05}-of-00040")
+    asked = counted(monkeypatch, DataFiles, "_size_of")
+    assert ckptparse.verify(tmp_path / "m").ok
+    assert len(asked.given) <= 40 * 6
 
 
 def _call_jobs(source: object, out: Path, limits: ckptparse.Limits) -> None:
