@@ -46,9 +46,10 @@ class Limits:
     KiB. A hostile table would have one for each 25 bytes, and each takes 30 to 150 µs."""
     rank: int = 254
     """Dimensions of a tensor: 254 is TensorFlow's own bound."""
-    shards: int = 1_000_000
-    """Data files of a checkpoint. A header states any number in a few bytes, and lists are made of
-    so many names; real checkpoints have one for each device or host."""
+    shards: int = 4096
+    """Data files of a checkpoint, beyond one for each 16 KiB of them. A header states any number in
+    a few bytes, and each is looked for and listed. Real checkpoints have one for each device or
+    host."""
     slices: int = 1_000_000
     """Slices of one tensor: each costs a Python object and a lookup. Real tensors have one for each
     device or parameter server."""
@@ -80,8 +81,8 @@ class Limits:
     """Entries that are looked at one by one, beyond one for each KiB of the files. `verify` and
     `recover` do so with strings, slices, what a damaged block still has, and tensors of a V1 file
     that are damaged or in slices: the others are left out, and the report says so. `read` does so
-    with tensors of a V2 checkpoint: variants, long strings, slices that are no whole rows. Each
-    takes a tenth of a millisecond."""
+    with tensors of a V2 checkpoint: variants, long strings, slices that are no whole rows; and
+    more slices than these are not listed. Each takes a tenth of a millisecond."""
     attempts: int = 512
     """Damaged tensors that `recover` tries to repair, beyond one for each 16 KiB of the files: one
     takes a millisecond. The others are reported, and nothing is got back of them."""
@@ -230,9 +231,9 @@ class Singles:
         self.exceeded = False
         """Whether more were asked for than may be taken."""
 
-    def take(self) -> bool:
-        """Count one more; tell whether it may be looked at."""
-        self.taken += 1
+    def take(self, count: int = 1) -> bool:
+        """Count one more, or several; tell whether they may be looked at."""
+        self.taken += count
         if self.taken > self._limits.single_entries:
             self.exceeded |= self.taken > self.most
         return not self.exceeded
@@ -268,7 +269,7 @@ class Singles:
     def message(self) -> str:
         """What to say if more were asked for."""
         return (
-            f"{self.taken - 1:,} entries that are strings, slices or parts of damaged blocks were "
-            f"looked at, and the others were not: Limits.single_entries allows "
+            f"{min(self.taken - 1, self.most):,} entries that are strings, slices or parts of "
+            f"damaged blocks were looked at, and the others were not: Limits.single_entries allows "
             f"{self._limits.single_entries:,}, and one for each KiB of the files"
         )

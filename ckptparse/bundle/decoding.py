@@ -12,6 +12,8 @@ something has another form: that takes longer than to read a small checkpoint.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
 
 from ckptparse.bundle.entry import (
     BundleEntry,
@@ -23,10 +25,13 @@ from ckptparse.bundle.entry import (
 )
 from ckptparse.coding.checksum import unmask_crc
 from ckptparse.coding.varint import decode_varint
+from ckptparse.errors import LimitError
 from ckptparse.limits import Limits
 
 __all__ = ["decode_entry", "decode_header", "decode_shape"]
 
+_SHARD_BYTES = 1 << 14
+"""Bytes of the files for each data file beyond `Limits.shards`."""
 _INT32 = rb"[\x80-\xff]{0,3}[\x01-\x7f]"
 """A number above 0 and below 2^28: longer ones may be cut to 32 bits."""
 _INT64 = rb"[\x80-\xff]{0,8}[\x01-\x7f]"
@@ -44,14 +49,33 @@ _SHAPE = re.compile(_DIMS)
 _SIZE = re.compile(_DIM)
 
 
-def decode_header(value: bytes, *, limits: Limits) -> BundleHeader:
+def decode_header(
+    value: bytes, *, limits: Limits, held: Callable[[], int] = lambda: 0
+) -> BundleHeader:
     """Decode and check a header.
+
+    Args:
+        value: Its bytes.
+        limits: `shards` bounds the data files, beyond one for each 16 KiB that is held.
+        held: Bytes of the checkpoint's files; asked if the number of data files needs it.
 
     Raises:
         UnsupportedError: Its versions exclude this reader.
         MalformedError: It is no header, or one of its numbers is impossible.
-        LimitError: More shards than `Limits.shards`.
+        LimitError: More shards than that.
     """
+    try:
+        return _decode_header(value, limits)
+    except LimitError as error:
+        if error.limit != "shards":
+            raise
+        more = replace(limits, shards=limits.shards + held() // _SHARD_BYTES)
+        if more == limits:
+            raise
+    return _decode_header(value, more)
+
+
+def _decode_header(value: bytes, limits: Limits) -> BundleHeader:
     found = _HEADER.fullmatch(value)
     if found is None:
         return _parse_header(value, limits)

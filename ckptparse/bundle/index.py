@@ -30,10 +30,11 @@ from ckptparse.bundle.naming import (
     encode_slice_key,
     encode_slice_keys,
 )
-from ckptparse.errors import ClosedError, MalformedError, located
+from ckptparse.errors import CheckpointError, ClosedError, MalformedError, located
+from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
-from ckptparse.files.storage import hold, look_again
-from ckptparse.limits import Limits
+from ckptparse.files.storage import Storage, hold, look_again
+from ckptparse.limits import Limits, Singles, limit_error
 from ckptparse.locks import make_lock
 from ckptparse.slices import TensorSlice
 from ckptparse.table.columns import TableColumns
@@ -108,8 +109,18 @@ class BundleIndex:
         *,
         limits: Limits,
         is_replaced: Callable[[], bool],
+        held: Callable[[], int],
     ) -> None:
-        """Take an open table; `is_replaced` tells whether another index has taken its place."""
+        """Take an open table.
+
+        Args:
+            table: The table.
+            header: Its first entry.
+            limits: Bounds on what it may ask for.
+            is_replaced: Tells whether another index has taken its place.
+            held: Bytes of the checkpoint's files; asked if something is near its limit.
+        """
+        self._singles = Singles(limits, held)
         self.header = header
         self.limits = limits
         self.is_replaced = is_replaced
@@ -129,6 +140,10 @@ class BundleIndex:
             LimitError: It is larger than the limits allow.
         """
         limits, storage = context.limits, context.storage
+
+        def held() -> int:
+            return _held_bytes(path, storage)
+
         before = storage.stat(path)
         source = storage.open(path)
         try:
@@ -137,7 +152,7 @@ class BundleIndex:
             source = hold(source, most=_MOST_PIECES * source.piece)
             table = Table.open(source, limits=limits)
             with located(path=source.path):
-                header = _read_header(table, limits)
+                header = _read_header(table, limits, held)
         except BaseException:
             source.close()
             raise
@@ -145,7 +160,7 @@ class BundleIndex:
         def is_replaced() -> bool:
             return look_again(storage, path) != before
 
-        return cls(table, header, limits=limits, is_replaced=is_replaced)
+        return cls(table, header, limits=limits, is_replaced=is_replaced, held=held)
 
     @property
     def path(self) -> str:
@@ -243,7 +258,25 @@ class BundleIndex:
         with located(path=self.path, tensor=decode_name(key)):
             return decode_entry(value, num_shards=self.header.num_shards, limits=self.limits)
 
+    def _decode_listed(self, key: bytes, value: bytes) -> BundleEntry:
+        entry = self._decode_entry(key, value)
+        if entry.slices:
+            self._take_slices(len(entry.slices))
+        return entry
+
+    def _take_slices(self, count: int) -> None:
+        """Count slices that a tensor lists, or that none does.
+
+        Raises:
+            LimitError: There are more than may be looked at one by one.
+        """
+        if not self._singles.take(count):
+            what = "The number of slices that the index lists and holds"
+            found = self._singles.taken
+            raise limit_error(self.limits, "single_entries", found, what, path=self.path)
+
     def _read_listing(self) -> Listing:
+        self._singles.return_to(0)
         tables: list[TableColumns] = []
         parts: list[EntryColumns] = []
         for table in self._table.iter_columns():
@@ -251,7 +284,7 @@ class BundleIndex:
             skipped = 0 if tables else min(1, len(table))
             parts.append(self._decode_entries(table, skipped))
             tables.append(table)
-        return _sort_out(tables, EntryColumns.concatenate(parts))
+        return _sort_out(tables, EntryColumns.concatenate(parts), self._take_slices)
 
     def _decode_entries(self, table: TableColumns, skipped: int) -> EntryColumns:
         """Decode the entries of a table, without the first `skipped` ones."""
@@ -259,7 +292,7 @@ class BundleIndex:
         if len(rows) > _FEW_NAMES:
             return self._decoder.decode(table, skipped)
         return EntryColumns.of_entries(
-            [self._decode_entry(table.key(row), table.value(row)) for row in rows]
+            [self._decode_listed(table.key(row), table.value(row)) for row in rows]
         )
 
     @cached_property
@@ -269,13 +302,15 @@ class BundleIndex:
         return EntryDecoder(
             num_shards=self.header.num_shards,
             limits=self.limits,
-            decode_entry=self._decode_entry,
+            decode_entry=self._decode_listed,
             decode_shape=partial(decode_shape, limits=self.limits),
         )
 
 
-def _sort_out(tables: Sequence[TableColumns], columns: EntryColumns) -> Listing:
-    """Sort entries into tensors, their slices, and orphan slices."""
+def _sort_out(
+    tables: Sequence[TableColumns], columns: EntryColumns, take: Callable[[int], None]
+) -> Listing:
+    """Sort entries into tensors, their slices, and orphan slices, which `take` counts."""
     keys = _Keys(tables)
     slice_keys = {
         row: encode_slice_keys(keys[row], entry.slices) for row, entry in columns.others.items()
@@ -291,6 +326,7 @@ def _sort_out(tables: Sequence[TableColumns], columns: EntryColumns) -> Listing:
         if key in listed:
             slice_rows[key] = row
         elif (decoded := decode_slice_key(key)) is not None:
+            take(1)
             orphans.append((decode_name(decoded[0]), decoded[1], row))
         else:
             names.append(decode_name(key))
@@ -343,11 +379,22 @@ class _Keys:
         return found
 
 
-def _read_header(table: Table, limits: Limits) -> BundleHeader:
+def _held_bytes(path: str, storage: Storage) -> int:
+    """Return the size of an index and its data files; 0 if the storage lists no directories."""
+    directory, name = storage.split(path)
+    data = name.removesuffix(INDEX_SUFFIX) + ".data-"
+    try:
+        listed = storage.list(directory)
+    except CheckpointError:
+        return 0
+    return sum(stat.size for one, stat in listed.items() if one == name or one.startswith(data))
+
+
+def _read_header(table: Table, limits: Limits, held: Callable[[], int]) -> BundleHeader:
     first = table.first()
     if first is None or first[0] != HEADER_KEY:
         raise MalformedError(
             f"Expected the header of a tensor bundle under the empty key, found "
             f"{'an empty table' if first is None else f'key {first[0]!r} first'}"
         )
-    return decode_header(first[1], limits=limits)
+    return decode_header(first[1], limits=limits, held=held)

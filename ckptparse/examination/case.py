@@ -35,6 +35,7 @@ from ckptparse.tensor import Region
 
 __all__ = [
     "ATTEMPT_BYTES",
+    "FILE_ATTEMPTS",
     "Case",
     "CheckedTensor",
     "Part",
@@ -51,6 +52,10 @@ IntColumn = npt.NDArray[np.int64]
 
 ATTEMPT_BYTES = 1 << 14
 """Bytes of the files for each damaged tensor that is repaired beyond `Limits.attempts`."""
+FILE_ATTEMPTS = 8
+"""Attempts that a damaged data file counts as: others are opened to find its bytes there."""
+_LEAST_FILES = 8
+"""Damaged data files that are examined whatever the limit is."""
 _RANK = {status: number for number, status in enumerate(Status)}
 
 
@@ -188,6 +193,12 @@ class Case:
     def context(self) -> Context:
         """Where its files lie, and how much they may ask for."""
         return self.files.context
+
+    @property
+    def most_files(self) -> int:
+        """How many damaged data files may be examined for what happened to them."""
+        limit, held = self.context.limits.attempts, self.files.held_bytes
+        return max(_LEAST_FILES, limit // FILE_ATTEMPTS) + held // (FILE_ATTEMPTS * ATTEMPT_BYTES)
 
     @property
     def main(self) -> IndexView | None:

@@ -16,13 +16,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from ckptparse.crc.flips import HIGHEST_CHANCE, chance_of_bit, find_bit
-from ckptparse.examination.case import Case, Part
+from ckptparse.examination.case import FILE_ATTEMPTS, Case, Part
 from ckptparse.examination.check import Check, fits
 from ckptparse.examination.conversions import LineEnds, UndoneLineEnds, find_line_ends
 from ckptparse.examination.copied_index import find_owner, holds_other_weights
@@ -146,11 +147,20 @@ def diagnose(case: Case, *, deep: bool, siblings: bool = True) -> Diagnosis:
     owners: set[str] = set()
     twins = Twins(case)
     beside = _Beside(case)
-    for group in _groups(case):
+    groups = list(_groups(case))
+    for group in groups[: case.most_files]:
         _Examination(case, group, twins, beside, deep=deep, siblings=siblings).run()
         places[group.file] = group.places
         problems.extend(group.problems)
         owners |= group.owners
+    if len(groups) > len(places):
+        message = (
+            f"{len(groups) - len(places):,} more data files are damaged or missing, and it was not "
+            f"looked for what happened to them: Limits.attempts allows "
+            f"{case.context.limits.attempts:,}, one for each 16 KiB of the files, and a file "
+            f"counts as {FILE_ATTEMPTS}"
+        )
+        problems.append(Problem.of("limit.reached", case.survey.prefix, message))
     return Diagnosis(places, problems, frozenset(owners))
 
 
@@ -346,17 +356,21 @@ class _Examination:
 
     def _other_files(self) -> list[str]:
         beside = self.beside
-        found = [
+        found = (
             path
             for path, stat in beside.files.items()
             if path in beside.data_files or self._may_hold_all(stat)
-        ]
-        found += [path for path in self.case.survey.leftovers if is_data_file(path)]
-        paths = [path for path in dict.fromkeys(found) if path != self.group.file.path]
-        if not self.siblings:
-            paths = [path for path in paths if not beside.is_anothers(path)]
+        )
+        more = (path for path in self.case.survey.leftovers if is_data_file(path))
         # Files of this checkpoint first: equal bytes in another one do not mean mixed saves.
-        return sorted(paths, key=beside.is_anothers)[:_MOST_FILES]
+        own: dict[str, None] = {}
+        others: dict[str, None] = {}
+        for path in chain(found, more):
+            if len(own) == _MOST_FILES:
+                break
+            if path != self.group.file.path:
+                (others if beside.is_anothers(path) else own)[path] = None
+        return [*own, *(others if self.siblings else ())][:_MOST_FILES]
 
     def _may_hold_all(self, stat: FileStat) -> bool:
         """Tell whether a file, whatever its name, is large enough to be the missing one."""

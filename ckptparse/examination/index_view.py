@@ -50,7 +50,7 @@ from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.files.context import Context
 from ckptparse.inventory.survey import IndexFile, Origin, Survey
-from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.limits import DEFAULT_LIMITS, Limits, Singles, limit_error
 from ckptparse.problems import Problem
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
@@ -108,6 +108,11 @@ class IndexView:
     def report(self, code: str, where: str, message: str) -> None:
         """Add a problem."""
         self.problems.append(Problem.of(code, where, message))
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it asks for more than the limits allow."""
+        return any(problem.code == "limit.reached" for problem in self.problems)
 
     def iter_payloads(self) -> Iterator[tuple[PartName, Payload]]:
         """Iterate over all payloads of tensors, each with its name."""
@@ -276,7 +281,10 @@ class _Builder:
         self.index = index
         self.survey = survey
         self.limits: Limits = files.context.limits
+        self.files = files
         self.singles = files.singles
+        self.listed = Singles(self.limits, lambda: files.held_bytes)
+        self.stored = Singles(self.limits, lambda: files.held_bytes)
         self.data_paths: dict[int, str] = {}
         self.header_proved = False
         self.header_chance = 0.0
@@ -293,9 +301,11 @@ class _Builder:
             del view.problems[known:]
             view.tensors, view.rows = {}, None
             self.singles.return_to(taken)
+            self.stored.return_to(0)
             self._sort_rows(list(iter_entries(found)), again=True)
-        if self.singles.exceeded:
-            self._problem("limit.reached", self.singles.message)
+        if self.singles.exceeded or self.stored.exceeded:
+            reached = self.singles if self.singles.exceeded else self.stored
+            self._problem("limit.reached", reached.message)
             view.complete = False
 
     def _problem(self, code: str, message: str) -> None:
@@ -316,7 +326,12 @@ class _Builder:
         if isinstance(head, SalvagedRun) and len(head) > 1:
             rest = [replace(head, skipped=head.skipped + 1), *rest]
         try:
-            header = decode_header(first.value or b"", limits=self.limits)
+            header = decode_header(
+                first.value or b"", limits=self.limits, held=lambda: self.files.held_bytes
+            )
+        except LimitError as error:
+            self._problem("limit.reached", error.message)
+            return []
         except CheckpointError as error:
             self._problem("index.header", error.message)
             return rest
@@ -357,7 +372,7 @@ class _Builder:
                 continue
             run = _Run(one, columns, self._are_plain(one, columns), before)
             before += len(columns)
-            others.update(takewhile(lambda _: self.singles.take(), run.iter_others()))
+            others.update(takewhile(self._may_take, run.iter_others()))
             order.append(run)
         return self._arrange(order, self._sort_out(others))
 
@@ -377,9 +392,11 @@ class _Builder:
             joined = TableColumns.concatenate(
                 [run.columns.part(run.skipped, len(run.columns)) for run in runs]
             )
+            taken = self.listed.taken
             with suppress(CheckpointError):
                 columns = self._decoder.decode(joined, 0)
                 return [columns.part(low, high) for low, high in pairwise([0, *joined.block_ends])]
+            self.listed.return_to(taken)
         return [self._columns_alone(run) for run in runs]
 
     def _columns_alone(self, run: SalvagedRun) -> EntryColumns | None:
@@ -401,8 +418,23 @@ class _Builder:
         )
 
     def _decode_proved(self, value: bytes) -> BundleEntry:
+        """Decode an entry of a run; after too many slices none, so that all are told singly.
+
+        Raises:
+            CheckpointError: It breaks a rule, or the index has listed too many slices before it.
+        """
         shards = self._most_shards(proved=True)
-        return decode_entry(value, num_shards=shards, limits=self.limits)
+        entry = decode_entry(value, num_shards=shards, limits=self.limits)
+        if entry.slices and not self.listed.take(len(entry.slices)):
+            raise limit_error(self.limits, "single_entries", self.listed.taken, "Number of slices")
+        return entry
+
+    def _may_take(self, one: tuple[bytes, _Found]) -> bool:
+        """Count an entry that is no row, with the slices that it lists; tell whether to keep it."""
+        if one[0].startswith(b"\0") and not one[1].entry.slices:
+            # A stored slice is counted where it is listed, or with those that no tensor lists.
+            return self.stored.take()
+        return self.singles.take(len(one[1].entry.slices) or 1)
 
     def _are_plain(self, run: SalvagedRun, columns: EntryColumns) -> npt.NDArray[np.bool_]:
         """Tell which rows are tensors in one piece, and proved with all that is said of them."""
@@ -454,11 +486,13 @@ class _Builder:
     def _decode(self, salvaged: SalvagedEntry) -> BundleEntry | None:
         shards = self._most_shards(proved=salvaged.proved)
         try:
-            return decode_entry(salvaged.value or b"", num_shards=shards, limits=self.limits)
+            entry = decode_entry(salvaged.value or b"", num_shards=shards, limits=self.limits)
         except CheckpointError as error:
             name = decode_name(salvaged.key)
             self._problem("index.entry", f"entry of {name!r}: {error.message}")
             return None
+        # The entry itself has been counted.
+        return entry if len(entry.slices) < 2 or self.singles.take(len(entry.slices) - 1) else None
 
     def _payload(self, found: _Found) -> Payload:
         """Make the payload that an entry describes, with its proof."""
@@ -517,6 +551,8 @@ class _Builder:
             if key in listed:
                 continue
             if decoded is not None:
+                if not self.singles.take():
+                    continue
                 piece = decoded[1]
                 self.view.orphans.append((decode_name(decoded[0]), piece, self._payload(one)))
                 continue

@@ -37,7 +37,7 @@ from ckptparse.examination.report import (
     TensorReport,
     VerifiedTensors,
 )
-from ckptparse.examination.summary import MOST_SHARDS, sort_problems
+from ckptparse.examination.summary import sort_problems
 from ckptparse.filenames import shard_path
 from ckptparse.inventory.survey import IndexFile, Origin, Survey
 from ckptparse.parallel import PIECE_SIZE
@@ -150,7 +150,7 @@ def _open(survey: Survey, files: DataFiles) -> _Bundle | None:
         listing, header, spans = opened.listing(), opened.header, opened.tiles()
     files.budget.take(_TENSOR_BYTES * len(listing.columns))
     shards = header.num_shards
-    if spans is None or listing.orphans or shards > MOST_SHARDS or not _slices_fit(listing):
+    if spans is None or listing.orphans or not _slices_fit(listing):
         return None
     paths = [shard_path(survey.prefix, number, shards) for number in range(shards)]
     if not set(survey.data_files.values()) <= set(paths):

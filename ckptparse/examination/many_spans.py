@@ -17,13 +17,15 @@ import numpy.typing as npt
 from ckptparse.coding.checksum import crc32c
 from ckptparse.crc.field import multiply_each, multiply_table, power_of_x
 from ckptparse.examination.outcome import Span
-from ckptparse.examination.readers import PAGE, DataFile, DataFiles, checksum_of
+from ckptparse.examination.readers import PAGE, DataFile, DataFiles, checksum_of, find_holes
 from ckptparse.parallel import PIECE_SIZE
 
 __all__ = ["ZeroRuns", "checksums_of", "find_zeros"]
 
 IntColumn = npt.NDArray[np.int64]
 
+_FEW = 16
+"""Runs that are looked at one by one: what many need together takes longer."""
 _NEAR = PAGE
 """Runs so near to each other are read as one: what is between them comes with the same read."""
 
@@ -32,7 +34,7 @@ def checksums_of(
     files: DataFiles, file: DataFile, starts: IntColumn, sizes: IntColumn
 ) -> IntColumn:
     """Return the CRCs of runs of bytes. The caller has made sure that they are there."""
-    if files.known and file.undo is None:
+    if len(starts) <= _FEW or (files.known and file.undo is None):
         # Checksums that others have computed are known for each run.
         rows = zip(starts.tolist(), sizes.tolist(), strict=True)
         return np.array([checksum_of(files, file, start, size) for start, size in rows], np.int64)
@@ -122,8 +124,15 @@ class ZeroRuns:
         return tuple((max(0, low - start), min(high, stop) - start) for low, high in spans)
 
 
+_NO_ZEROS = ZeroRuns(np.empty(0, np.int64), np.empty(0, np.int64))
+
+
 def find_zeros(files: DataFiles, file: DataFile, starts: IntColumn, stops: IntColumn) -> ZeroRuns:
     """Return the pages of zeros that touch runs of bytes, as `find_holes` finds those of one."""
+    if len(starts) <= _FEW:
+        spans = zip(starts.tolist(), stops.tolist(), strict=True)
+        if not any(find_holes(files, file, start, stop - start) for start, stop in spans):
+            return _NO_ZEROS
     size = files.size(file) or 0
     lows, highs = starts // PAGE * PAGE, np.minimum(-(-stops // PAGE) * PAGE, size)
     found: list[IntColumn] = [np.empty((0, 2), np.int64)]

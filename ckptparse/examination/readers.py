@@ -86,10 +86,12 @@ class DataFiles:
         self.context = context
         self._windows: dict[DataFile, _Window] = {}
         self._failed: dict[DataFile, CheckpointError] = {}
+        self._sizes: dict[DataFile, int] = {}
         self._watcher: Progress | None = None
         self._done = self._total = 0
         self._is_sweep = False
         self._listed: list[str] = []
+        self._held: int | None = None
         self.budget = Budget(context.limits, 0)
         """What is kept of the entries of all indexes together, against the files that are held."""
         self.singles = Singles(context.limits, 0)
@@ -124,14 +126,16 @@ class DataFiles:
 
     def hold(self, paths: Iterable[str]) -> None:
         """Begin a budget for a checkpoint of these files."""
-        self._listed = list(paths)
+        self._listed, self._held = list(paths), None
         self.budget = Budget(self.context.limits, lambda: self.held_bytes)
         self.singles = Singles(self.context.limits, lambda: self.held_bytes)
 
     @property
     def held_bytes(self) -> int:
-        """Size of the checkpoint's files together."""
-        return sum(map(self._size_of, self._listed))
+        """Size of the checkpoint's files together, when it was first asked for."""
+        if self._held is None:
+            self._held = sum(map(self._size_of, self._listed))
+        return self._held
 
     def _size_of(self, path: str) -> int:
         status = self.context.storage.stat(path)
@@ -145,8 +149,9 @@ class DataFiles:
 
     def size(self, file: DataFile) -> int | None:
         """Return a file's size; None if it is not there or cannot be opened."""
-        window = self._window(file)
-        return None if window is None else window.source.size
+        if file not in self._sizes and (window := self._window(file)) is not None:
+            self._sizes[file] = window.source.size
+        return self._sizes.get(file)
 
     def failure(self, file: DataFile) -> CheckpointError | None:
         """Return why a file cannot be opened."""

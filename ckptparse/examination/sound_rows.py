@@ -24,6 +24,7 @@ from ckptparse.parallel import PIECE_SIZE
 __all__ = ["SoundRows", "find_sound"]
 
 IntColumn = npt.NDArray[np.int64]
+_LEAST_SHARING = 2
 _BEYOND = (1 << 63) - 1
 
 
@@ -147,11 +148,13 @@ def find_sound(
     return np.concatenate(found)
 
 
-def _alone(plain: PlainRows, rows: IntColumn, size: int, others: Iterable[Span]) -> IntColumn:
+def _alone(plain: PlainRows, rows: IntColumn, size: int, others: Sequence[Span]) -> IntColumn:
     """Return the rows, out of those of a file in order, that lie in it and over nothing else."""
     columns = plain.columns
     starts, sizes = columns.offsets[rows], columns.sizes[rows]
     there = (starts >= 0) & (starts <= size - sizes)
+    if len(rows) < _LEAST_SHARING and not others:
+        return rows[there]
     ends = np.where(there, starts, 0) + np.where(there, sizes, 0)
     ends[~there] = _BEYOND
     more = [(low, min(high, _BEYOND)) for low, high in others if low < size]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -43,14 +44,13 @@ _CODES = {
     Cause.NO_CHECKSUM: "tensor.no_checksum",
     Cause.SLICE: "slice.missing",
 }
-MOST_SHARDS = 10_000
-"""Data files that a report lists even if they are not there. A header may state a million of them
-(`Limits.shards`) and name one file; TensorFlow writes one for each device or host."""
 _MOST_TOLD = 10_000
 """Rows that have failed of which each has a problem of its own: one problem counts the others.
 Every tensor's report says what is wrong with it."""
 _MOST_PLACES = 1000
 """Gaps of a data file of which each has a problem, and overlaps: one problem counts the others."""
+_FEW_SPANS = 64
+"""Payloads of a data file that are sorted as objects. For more, columns take less time."""
 _FEW = 5
 """Names that a message lists."""
 
@@ -228,17 +228,22 @@ class _Order(NamedTuple):
     Attributes:
         parts: Those of parts that are held, by the identity of these.
         rows: Those of the rows.
+        kinds: What the map calls the bytes of the rows.
     """
 
     parts: Mapping[int, int]
     rows: IntColumn
+    kinds: Sequence[str]
 
     @classmethod
     def of(cls, case: Case, failed: FailedRows) -> _Order:
         """Find the place of each."""
         numbers = {name: number for number, name in enumerate(case.tensors)}
         parts = {id(part): numbers.get(name.tensor, 0) for name, part in case.held_parts()}
-        return cls(parts, np.array([numbers[name] for name in failed.names], np.int64))
+        places = np.array([numbers[name] for name in failed.names], np.int64)
+        kinds = [kind_of(state) for state in STATES]
+        states = failed.states_of(np.arange(len(failed))).tolist()
+        return cls(parts, places, [kinds[state] for state in states])
 
 
 def _stored_in(case: Case, path: str, held: Sequence[Part], order: _Order | None) -> list[Stored]:
@@ -259,6 +264,8 @@ def _stored_in(case: Case, path: str, held: Sequence[Part], order: _Order | None
         own = [_stored(part) for part in every if part.payload and part.payload.file.path == path]
         return sorted(own, key=lambda one: one.start)
     if case.failed is not None and order is not None:
+        if len(own) + len(starts) + len(case.failed.of_path(path)) <= _FEW_SPANS:
+            return _sort_few(case.failed, path, order, (own, starts, stops))
         rows = _stored_rows(case.failed, path, order)
         return join_spans([SpanColumns.of(own), rows, SpanColumns.whole(starts, stops)])
     cuts = np.flatnonzero(starts[1:] != stops[:-1]) + 1
@@ -266,6 +273,31 @@ def _stored_in(case: Case, path: str, held: Sequence[Part], order: _Order | None
     highs = np.concatenate((stops[cuts - 1], stops[-1:])).tolist()
     own += [Stored(low, high) for low, high in zip(lows, highs, strict=True)]
     return sorted(own, key=lambda one: one.start)
+
+
+def _sort_few(
+    failed: FailedRows, path: str, order: _Order, others: tuple[list[Stored], IntColumn, IntColumn]
+) -> list[Stored]:
+    """Return what few payloads have of a data file, by offset: to join them takes longer."""
+    own, starts, stops = others
+    found = [
+        *own,
+        *(
+            Stored(
+                start := int(failed.starts[number]),
+                start + int(failed.sizes[number]),
+                int(order.rows[number]),
+                order.kinds[number],
+                int(failed.zeros[number]),
+                partial(failed.holes, number),
+            )
+            for number in failed.of_path(path).tolist()
+            if failed.sizes[number]
+        ),
+        *(Stored(low, high) for low, high in zip(starts.tolist(), stops.tolist(), strict=True)),
+    ]
+    # What is verified begins where nothing else does.
+    return sorted(found, key=lambda one: (one.start, one.number))
 
 
 def _stored(part: Part, number: int = 0) -> Stored:
@@ -300,7 +332,7 @@ def _overlaps(one: Stored, starts: IntColumn, stops: IntColumn) -> bool:
 def _expected_paths(case: Case) -> list[str]:
     """Return the data files that the index expects, also those without a tensor."""
     main = case.main
-    if main is None or main.header is None or main.num_shards > MOST_SHARDS:
+    if main is None or main.header is None:
         return []
     shards = main.num_shards
     return [shard_path(case.survey.prefix, number, shards) for number in range(shards)]

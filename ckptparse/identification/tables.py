@@ -10,6 +10,7 @@ SavedTensorSlices in a V1 file:
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from itertools import islice
 
@@ -170,7 +171,10 @@ def _open_index(path: str, context: Context) -> tuple[int, dict[int, list[Bundle
     try:
         with closing(context.storage.open(path)) as source:
             items = Table.open(source, limits=limits).items()
-            header = decode_header(next(items, (b"", b""))[1], limits=limits)
+            # None of its data files is opened here, however many there are.
+            header = decode_header(
+                next(items, (b"", b""))[1], limits=limits, held=lambda: sys.maxsize
+            )
             for _, value in islice(items, _MOST_ENTRIES):
                 entry = decode_entry(value, num_shards=header.num_shards, limits=limits)
                 if not entry.slices:

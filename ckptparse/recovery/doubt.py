@@ -80,11 +80,14 @@ def _count_rows(
     if failed is None:
         return
     is_open = failed.wrong & ~failed.has_cause(*_EXPLAINED)
-    for path in failed.paths:
+    paths = [path for path in failed.paths if is_open[failed.of_path(path)].any()]
+    for path in paths[case.most_files :]:
+        votes[DataFile(path)].unseen = True
+    for path in paths[: case.most_files]:
         mine = failed.of_path(path)
         mine = mine[is_open[mine]]
         telling = are_telling(failed.plain, failed.rows[mine])
-        known = votes[DataFile(path)] if len(mine) else _Votes()
+        known = votes[DataFile(path)]
         for _, part in case.failed_parts(mine[telling][: _MOST_LOOKED_AT - known.looked_at]):
             if part.payload is not None:
                 near = known.floats < _SHIFTED
@@ -174,6 +177,7 @@ class _Votes:
     small_looked_at: int = 0
     values: int = 0
     clear_values: int = 0
+    unseen: bool = False
 
     def count(self, payload: Payload, *, whole: bool) -> None:
         """Count a tensor."""
@@ -192,8 +196,11 @@ class _Votes:
 
     @property
     def doubt(self) -> bool:
-        """Whether the file may be of another save. Other types always look whole: floats count."""
-        if self.values >= _FEWEST_VALUES and self.clear_values:
+        """Whether the file may be of another save. Other types always look whole: floats count.
+
+        Of a file that is not looked at, it may be.
+        """
+        if self.unseen or (self.values >= _FEWEST_VALUES and self.clear_values):
             return True
         return self.whole_floats > 0 if self.floats else self.others > 1
 

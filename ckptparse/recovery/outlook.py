@@ -68,7 +68,9 @@ def verify(
     """
     found = begin(path, store=store, cache=cache, limits=limits, progress=progress, lenient=True)
     report = verify_path(*found, hashes=hashes, executor=executor)
-    if report.ok:
+    codes = {one.code for one in report.problems}
+    # What is at a limit is there again, and takes as long.
+    if report.ok or "limit.reached" in codes:
         return report
     size = sum(file.size or 0 for file in report.files.values())
     counts = count_statuses(report.tensors)
@@ -76,7 +78,7 @@ def verify(
     if size <= _TRIED_BYTES and damaged <= _TRIED_TENSORS:
         return replace(report, outlook=_look_ahead(path, store, cache, limits))
     place, context = begin(path, store=store, cache=cache, limits=limits, lenient=True)
-    return replace(report, outlook=_look_at_index(place, context, report))
+    return replace(report, outlook=_look_at_index(place, context, report, codes))
 
 
 def _look_ahead(path: Place, store: Store, cache: Cache, limits: Limits) -> Outlook | None:
@@ -89,19 +91,17 @@ def _look_ahead(path: Place, store: Store, cache: Cache, limits: Limits) -> Outl
         return None
 
 
-def _look_at_index(path: str, context: Context, report: Report) -> Outlook | None:
+def _look_at_index(path: str, context: Context, report: Report, codes: set[str]) -> Outlook | None:
     """Return what `recover` gives at the least, by the repairs of the index alone.
 
     These take as long as the index is large. Of the data only those tensors are read that the
     index names after its repair, and that are not verified yet. None if it needs none, or if
     nothing comes of it.
     """
-    codes = {one.code for one in report.problems}
     broken = any(code.startswith(("index.", "v1.")) for code in codes)
     folders = Folders(context)
     choice = choose_leniently(path, folders)
-    # What is at a limit is there again, and takes as long.
-    if not broken or "limit.reached" in codes or choice.candidate.format == "graph":
+    if not broken or choice.candidate.format == "graph":
         return None
     case = open_case(survey_candidate(choice.candidate, folders), context, correct=True)
     with closing(case.files):

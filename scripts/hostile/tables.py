@@ -15,6 +15,8 @@ ENTRY_BYTES = 21
 """About what the entry of a scalar takes in an index."""
 DATA = np.random.default_rng(1).bytes(130_000)
 """What the entries lie over, if they do not bring their own."""
+MOST_SHARDS = 4096
+"""Data files that are allowed, beyond one for each 16 KiB of them."""
 WRONG = 0x12345678
 """A checksum that nothing has."""
 
@@ -209,6 +211,14 @@ def slices_over_each_other(directory: Path, size: int) -> Path:
     return Path(made.write(directory / "m"))
 
 
+def missing_shards(directory: Path, size: int) -> Path:
+    """Name as many data files as there may be, of which none is there."""
+    count = MOST_SHARDS + (size >> 16)
+    return write(
+        directory, numbered(size, lambda n: _entry(n, 4, shard=n % count)), count=count, data={}
+    )
+
+
 def shards_without_end(directory: Path, size: int) -> Path:
     """State a million data files, of which none is there."""
     entries = numbered(size, lambda number: _entry(number, 4, shard=number * 11 % 1_000_000))
@@ -216,18 +226,31 @@ def shards_without_end(directory: Path, size: int) -> Path:
 
 
 def shard_files(directory: Path, size: int) -> Path:
-    """Write a data file for each 1 KiB of the index, and name it in entries."""
-    count = max(2, size >> 10)
+    """Write as many data files as there may be, and name each of them in entries."""
+    count = MOST_SHARDS + (size >> 16)
     entries = numbered(size, lambda number: _entry(0, 4, shard=number % count))
     return write(directory, entries, count=count, data=dict.fromkeys(range(count), b"12345678"))
 
 
 def bad_shard_files(directory: Path, size: int) -> Path:
     """Write small data files that are all damaged: each may be any other one."""
+    return _in_shards(directory, size, harm=True)
+
+
+def sound_shard_files(directory: Path, size: int) -> Path:
+    """Write small data files of which nothing is wrong."""
+    return _in_shards(directory, size, harm=False)
+
+
+def _in_shards(directory: Path, size: int, *, harm: bool) -> Path:
     made = b.Bundle()
-    for number in range(max(2, size >> 10)):
-        made.add(f"w{number:06}", np.arange(16, dtype=np.float32) + number, shard=number)
-        made.change(f"w{number:06}", crc=WRONG)
+    count = MOST_SHARDS + (size >> 16)
+    each = max(1, (size // count - 60) // 4)
+    for number in range(count):
+        name = f"w{number:06}"
+        made.add(name, np.arange(each, dtype=np.float32) + number, shard=number)
+        if harm:
+            made.change(name, crc=WRONG)
     return Path(made.write(directory / "m"))
 
 
@@ -292,7 +315,7 @@ KINDS = {
     "wide numbers": _each(_wide_varints),
     "fields turned round": _each(_turned_round),
     "behind the end": _each(lambda n: _entry(n, 4, offset=(1 << 30) + 4 * n)),
-    "missing shards": _each(lambda n: _entry(n, 4, shard=n % 1000), count=1000),
+    "missing shards": missing_shards,
     "no entries": _each(lambda _: b"\xff\xff\xff"),
     "one name": one_name,
     "out of order": out_of_order,
@@ -307,6 +330,7 @@ KINDS = {
     "shards without end": shards_without_end,
     "shard files": shard_files,
     "bad shard files": bad_shard_files,
+    "sound shard files": sound_shard_files,
     "shared names": shared_names,
     "long names": long_names,
     "deep names": deep_names,

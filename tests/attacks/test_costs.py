@@ -16,6 +16,7 @@ import v1_builder
 import ckptparse
 from ckptparse import tensor_proto
 from ckptparse.annotation import messages
+from ckptparse.bundle import index
 from ckptparse.examination import case, diagnose, index_view
 from ckptparse.graph import attributes, flow, savers
 from ckptparse.graph import graph as graph_module
@@ -559,3 +560,103 @@ def test_the_parts_of_a_case_are_sorted_by_data_file_once(
     monkeypatch.setattr(case.CheckedTensor, "name_of", asked.as_method)
     ckptparse.recover(prefix)
     assert 0 < len(asked.given) < 60 * 60
+
+
+def test_more_data_files_than_the_limit_are_told_and_nothing_is_listed(tmp_path: Path) -> None:
+    bundle = builder.Bundle(header=builder.Header(1_000_000))
+    bundle.add("w", np.arange(8, dtype=np.float32))
+    prefix = bundle.write(tmp_path / "m")
+    report = ckptparse.verify(prefix)
+    assert [problem.code for problem in report.problems] == ["limit.reached"]
+    assert "Limits.shards allows 4096" in report.problems[0].message
+    assert len(report.tensors) == 0 and len(report.files) < 4
+    with pytest.raises(ckptparse.LimitError, match=r"Limits\.shards"):
+        ckptparse.read(prefix)
+
+
+def test_a_checkpoint_may_have_more_data_files_the_larger_they_are(tmp_path: Path) -> None:
+    bundle = builder.Bundle(header=builder.Header(6))
+    bundle.add("w", np.arange(8, dtype=np.float32))
+    bundle.add("large", np.zeros(1 << 14, np.float32), shard=1)
+    prefix = bundle.write(tmp_path / "m")
+    assert ckptparse.read(prefix, ["w"], limits=ckptparse.Limits(shards=2))["w"][7] == 7
+    found = ckptparse.verify(prefix, limits=ckptparse.Limits(shards=2))
+    assert found.tensors["w"].status == found.tensors["large"].status == "verified"
+    with pytest.raises(ckptparse.LimitError):
+        ckptparse.read(prefix, ["w"], limits=ckptparse.Limits(shards=1))
+    report = ckptparse.verify(prefix, limits=ckptparse.Limits(shards=1))
+    assert [problem.code for problem in report.problems] == ["limit.reached"]
+
+
+def test_of_many_damaged_data_files_so_many_are_examined_as_the_limit_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = _in_shards(tmp_path, 40)
+    for path in sorted(tmp_path.glob("m.data*")):
+        path.write_bytes(b"\x01" * path.stat().st_size)
+    looked = counted(monkeypatch, diagnose, "find_line_ends")
+    every = ckptparse.recover(prefix).report
+    assert len(looked.given) == 40 and "limit.reached" not in {one.code for one in every.problems}
+    looked.given.clear()
+    report = ckptparse.recover(prefix, limits=ckptparse.Limits(attempts=80)).report
+    assert len(looked.given) == 10
+    (problem,) = [one for one in report.problems if one.code == "limit.reached"]
+    assert problem.message.startswith("30 more data files are damaged or missing")
+    assert len(report.tensors) == len(every.tensors) == 40
+
+
+def test_no_more_files_are_asked_whose_they_are_than_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = _in_shards(tmp_path, 200)
+    (tmp_path / "m.data-00003-of-00200").unlink()
+    asked = counted(monkeypatch, diagnose, "is_anothers")
+    ckptparse.recover(prefix)
+    assert 0 < len(asked.given) <= 66
+
+
+def _in_slices(directory: Path, count: int, *, kept: bool = True, owned: bool = True) -> str:
+    bundle = builder.Bundle()
+    bundle.add("plain", np.arange(3, dtype=np.float32))
+    for number in range(count // 2):
+        pieces = builder.split_rows(4, 2, 1)
+        bundle.add_sliced(f"v{number:04}", np.arange(4, dtype=np.float32), pieces)
+        for piece in pieces if not kept else ():
+            del bundle.entries[builder.slice_key(f"v{number:04}", piece)]
+        if not owned:
+            del bundle.entries[f"v{number:04}".encode()]
+    return bundle.write(directory / "m")
+
+
+@pytest.mark.parametrize("options", [{}, {"kept": False}, {"owned": False}])
+def test_slices_are_counted_alike_by_read_verify_and_recover(
+    tmp_path: Path, options: dict[str, bool]
+) -> None:
+    prefix = _in_slices(tmp_path, 200, **options)
+    size = sum(path.stat().st_size for path in tmp_path.glob("m.*"))
+    few = ckptparse.Limits(single_entries=199 - (size >> 10))
+    enough = ckptparse.Limits(single_entries=200 - (size >> 10))
+    with pytest.raises(ckptparse.LimitError, match=r"Limits\.single_entries"):
+        ckptparse.read(prefix, limits=few)
+    with pytest.raises(ckptparse.LimitError, match=r"Limits\.single_entries"):
+        ckptparse.list_variables(prefix, limits=few)
+    assert "plain" in {name for name, _ in ckptparse.list_variables(prefix, limits=enough)}
+    for look in (ckptparse.verify, lambda path, limits: ckptparse.recover(path, limits=limits)):
+        for limits, reached in ((few, True), (enough, False)):
+            found = look(prefix, limits=limits)
+            report = found if isinstance(found, ckptparse.Report) else found.report
+            assert ("limit.reached" in {one.code for one in report.problems}) == reached
+
+
+def test_after_too_many_slices_no_more_entries_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = _in_slices(tmp_path, 4000, kept=False)
+    decoded = counted(monkeypatch, index_view, "decode_entry")
+    strict = counted(monkeypatch, index, "decode_entry")
+    limits = ckptparse.Limits(single_entries=100)
+    report = ckptparse.verify(prefix, limits=limits)
+    assert "limit.reached" in {one.code for one in report.problems}
+    with pytest.raises(ckptparse.LimitError):
+        ckptparse.read(prefix, limits=limits)
+    assert len(decoded.given) < 700 and len(strict.given) < 700

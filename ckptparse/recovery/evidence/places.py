@@ -121,7 +121,7 @@ def find_places(
 ) -> Places:
     """Add to known places those of whole data files that were changed, or are in images."""
     found: Places = defaultdict(list, {file: list(known) for file, known in places.items()})
-    for file in _damaged_files(case):
+    for file in _damaged_files(case)[: case.most_files]:
         for place in _own_places(case, file, found):
             found[file].append(place)
     for path, kind in evidence.kinds.items():

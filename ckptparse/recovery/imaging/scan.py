@@ -368,7 +368,8 @@ class _Scanner:
             case = open_case(survey, context)
             case.files.close()
             view = case.main
-            if view is not None and view.tensors:
+            self.skipped += view is not None and view.is_limited
+            if view is not None and view.tensors and not view.is_limited:
                 shards -= view.num_shards
                 if shards < 0:
                     self.skipped += 1
