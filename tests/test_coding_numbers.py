@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ckptparse.coding import varint
 from ckptparse.coding.checksum import combine_crc, crc32c, crc_of_zeros, mask_crc, unmask_crc
 from ckptparse.coding.ordered_code import (
     decode_number,
@@ -249,3 +250,28 @@ def test_a_string_may_be_all_there_is() -> None:
 def test_a_varint_of_65_bits_is_refused_unless_asked_otherwise() -> None:
     with pytest.raises(ValueError, match="64"):
         decode_varint(b"\xff" * 9 + b"\x02", 0, 10)
+
+
+def _outcome(data: bytes, count: int) -> object:
+    try:
+        found, size = decode_varints(np.frombuffer(data, np.uint8), count)
+    except ValueError as error:
+        return str(error)
+    assert found.dtype == np.uint64
+    return found.tolist(), size
+
+
+@given(
+    st.lists(st.sampled_from([0x00, 0x01, 0x02, 0x7F, 0x80, 0x81, 0xFF]), max_size=40),
+    st.integers(1, 8),
+)
+def test_few_varints_are_decoded_as_many_are(data: list[int], count: int) -> None:
+    few = _outcome(bytes(data), count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(varint, "_FEW", 0)
+        assert _outcome(bytes(data), count) == few
+
+
+def test_few_varints_are_decoded_without_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(varint, "_decode_block", None)
+    assert _outcome(b"\x80\x01" * 8, 8) == ([128] * 8, 16)

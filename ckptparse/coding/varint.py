@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ __all__ = ["MAX_VARINT64_BYTES", "decode_varint", "decode_varints", "encode_vari
 MAX_VARINT64_BYTES = 10
 """Bytes of the longest varint: 64 bits in groups of 7."""
 _SHORT = [bytes([value]) for value in range(0x80)]
+_FEW = 8
+"""Varints that are decoded one by one: columns take longer."""
 _BLOCK = 1 << 16
 """Varints that are decoded together: of so many the columns on the way take 3 MiB."""
 
@@ -87,6 +90,10 @@ def decode_varints(data: npt.NDArray[np.uint8], count: int) -> tuple[npt.NDArray
         return head.astype(np.uint64), count
     if len(head) < count:
         raise ValueError("varint is cut off")
+    if count <= _FEW:
+        # What is wrong, the columns say in the same words for few and for many.
+        with suppress(ValueError):
+            return _decode_few(data[: count * MAX_VARINT64_BYTES].tobytes(), count)
     if count <= _BLOCK:
         return _decode_block(data, count)
     # Block by block: on the way to its value, a varint of a byte takes some fifty.
@@ -97,6 +104,15 @@ def decode_varints(data: npt.NDArray[np.uint8], count: int) -> tuple[npt.NDArray
         values[start : start + len(part)] = part
         position += size
     return values, position
+
+
+def _decode_few(data: bytes, count: int) -> tuple[npt.NDArray[Any], int]:
+    values: list[int] = []
+    position = 0
+    for _ in range(count):
+        value, position = decode_varint(data, position, len(data))
+        values.append(value)
+    return np.array(values, np.uint64), position
 
 
 def _decode_block(data: npt.NDArray[np.uint8], count: int) -> tuple[npt.NDArray[Any], int]:
