@@ -185,9 +185,10 @@ def _shard_problems(case: Case, files: dict[str, FileReport]) -> list[Problem]:
     order = None if case.failed is None else _Order.of(case, case.failed)
     for path in dict.fromkeys([*_expected_paths(case), *used]):
         parts = held.get(path, [])
-        stored = _stored_in(case, path, parts, order)
         size = case.files.size(DataFile(path))
-        files[path] = FileReport(path, "shard", size, tuple(_map_shard(stored, size)))
+        stored = [] if size is None else _stored_in(case, path, parts, order)
+        mapped = _map_absent(case, path, parts) if size is None else _map_shard(stored, size)
+        files[path] = FileReport(path, "shard", size, tuple(mapped))
         failed = 0 if case.failed is None else len(case.failed.of_path(path))
         failure = case.files.failure(DataFile(path))
         if failure is not None and _is_something(case, path):
@@ -403,7 +404,20 @@ def _iter_odd_places(stored: Sequence[Stored]) -> Iterator[tuple[str, str]]:
         end = max(end, one.stop)
 
 
-def _map_shard(stored: Sequence[Stored], size: int | None) -> Iterator[FileRange]:
+def _map_absent(case: Case, path: str, parts: Sequence[Part]) -> Iterator[FileRange]:
+    """Map a data file that is not there: one range, up to where the last tensor in it would end."""
+    end = max((one.payload.end for one in parts if one.payload and one.payload.size), default=0)
+    failed = case.failed
+    if failed is not None:
+        rows = failed.of_path(path)
+        # A sum beyond 63 bits needs Python's numbers.
+        spans = zip(failed.starts[rows].tolist(), failed.sizes[rows].tolist(), strict=True)
+        end = max(end, max((start + size for start, size in spans if size), default=0))
+    if end:
+        yield FileRange(0, end, "absent")
+
+
+def _map_shard(stored: Sequence[Stored], size: int) -> Iterator[FileRange]:
     """Map a data file. Tensors in the same state that lie end to end are one range."""
     ranges: list[FileRange] = []
     position = 0
@@ -414,9 +428,9 @@ def _map_shard(stored: Sequence[Stored], size: int | None) -> Iterator[FileRange
         if first < one.stop:
             ranges += _map_payload(first, one)
         position = max(position, one.stop)
-    if size is not None and position < size:
+    if position < size:
         ranges.append(FileRange(position, size, "unreferenced"))
-    yield from _join(_cut(ranges, size or 0))
+    yield from _join(_cut(ranges, size))
 
 
 def _map_payload(first: int, one: Stored) -> Iterator[FileRange]:

@@ -17,7 +17,7 @@ import ckptparse
 from ckptparse import tensor_proto
 from ckptparse.annotation import messages
 from ckptparse.bundle import index
-from ckptparse.examination import case, diagnose, index_view
+from ckptparse.examination import case, diagnose, index_view, summary
 from ckptparse.graph import attributes, flow, savers
 from ckptparse.graph import graph as graph_module
 from ckptparse.graph.graph import Graph
@@ -660,3 +660,21 @@ def test_after_too_many_slices_no_more_entries_are_decoded(
     with pytest.raises(ckptparse.LimitError):
         ckptparse.read(prefix, limits=limits)
     assert len(decoded.given) < 700 and len(strict.given) < 700
+
+
+def test_the_map_of_a_missing_data_file_is_one_range_that_nothing_is_sorted_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = builder.Bundle()
+    for number in range(50):
+        bundle.add(f"w{number:02}", np.float32(number), shard=number % 2)
+    bundle.entries[b"empty"] = builder.Entry(builder.FLOAT, (0,), shard=1, offset=9999, crc=7)
+    prefix = bundle.write(tmp_path / "m")
+    path = f"{prefix}.data-00001-of-00002"
+    Path(path).unlink()
+    stored = counted(monkeypatch, summary, "_stored_in")
+    for attempts in (512, 0):
+        report = ckptparse.recover(prefix, limits=ckptparse.Limits(attempts=attempts)).report
+        found = [(one.start, one.stop, one.kind) for one in report.files[path].ranges]
+        assert found == [(0, 100, "absent")]
+    assert len(stored.given) == 2
