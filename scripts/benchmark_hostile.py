@@ -111,6 +111,12 @@ def evidence(path):
         data.write(b"damaged" * 100)
     return consume(ckptparse.recover(prefix, evidence=[path]))
 
+def layout(path):
+    prefix = out + "/damaged"
+    ckptparse.write(prefix, {"w": numpy.arange(1000.0)})
+    os.remove(prefix + ".index")
+    return consume(ckptparse.recover(prefix, evidence=[path]))
+
 def shapes(path):
     prefix = out + "/damaged"
     ckptparse.write(prefix, {"w": numpy.arange(1000.0)})
@@ -131,6 +137,7 @@ CALLS = {
     "annotate": lambda path: sum(1 for _ in ckptparse.annotate(path)),
     "explain": explain,
     "evidence": evidence,
+    "layout": layout,
     "shapes": shapes,
     "diff": lambda path: str(ckptparse.diff(path, path)),
     "beside": lambda path: str(beside(path)),

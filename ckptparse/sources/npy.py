@@ -7,21 +7,19 @@ in NULs are a type of two, the bytes and their length. A directory that `convert
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Callable
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.dtypes import DataType, data_type_of, numpy_dtype
+from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.elements import shaped
 from ckptparse.errors import (
     CheckpointNotFoundError,
     MalformedError,
-    UnsupportedError,
     located,
 )
 from ckptparse.files.archives.members import ZipMembers
@@ -35,14 +33,11 @@ from ckptparse.foreign import (
     REPORT_NAME,
     STRING_FIELD,
 )
-from ckptparse.limits import Limits
-from ckptparse.sources.stored import LoadedTensor, OpenFiles, StoredTensor, check_shape
+from ckptparse.sources.npy_heads import LONGEST_HEAD, Head, HeadParser
+from ckptparse.sources.stored import LoadedTensor, OpenFiles, StoredTensor
 from ckptparse.tensor_like import TensorLike
 
 __all__ = ["NpySource", "strings_of"]
-
-_LONGEST_HEAD = 1 << 20
-"""Bytes that are read for a header: real ones have some hundred."""
 
 
 class NpySource(OpenFiles):
@@ -73,8 +68,8 @@ class NpySource(OpenFiles):
     def _open_file(self, path: str, name: str) -> None:
         source = self._open(path)
         with located(path=path, tensor=name):
-            limits = self._context.limits
-            self.tensors[name] = _tensor_of_file(name, source, limits)
+            heads = HeadParser(source.size, self._context.limits)
+            self.tensors[name] = _tensor_of_file(name, source, heads)
 
     def _open_directory(self, path: str) -> None:
         storage = self._context.storage
@@ -83,8 +78,9 @@ class NpySource(OpenFiles):
         if not names and said is None:
             raise CheckpointNotFoundError("No .npy file lies in the directory", path=path)
         files = {name.removesuffix(".npy"): name for name in names} if said is None else said
+        there = set(names)
         for name, file in files.items():
-            if file not in names:
+            if file not in there:
                 raise CheckpointNotFoundError(
                     f"The file of the tensor {name!r} is missing", path=storage.join(path, file)
                 )
@@ -111,15 +107,14 @@ class NpySource(OpenFiles):
         source, limits = self._open(path), self._context.limits
         with located(path=path):
             members = ZipMembers(source, limits)
+            heads = HeadParser(source.size, limits)
             names = self._read_metadata(members)
             for member in members.names:
                 stem = member.removesuffix(".npy")
                 if stem != member:
                     name = names.get(stem, stem)
                     with located(tensor=name):
-                        self.tensors[name] = _tensor_of_member(
-                            name, source, members, member, limits
-                        )
+                        self.tensors[name] = _tensor_of_member(name, source, members, member, heads)
 
     def _read_metadata(self, members: ZipMembers) -> dict[str, str]:
         """Read what an archive says of itself; return the names that its members cannot have."""
@@ -147,32 +142,9 @@ def _strings_of(said: object) -> dict[str, str]:
     return dict(said)
 
 
-def _read_head(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read shape, whether columns come first, and type from the start of a `.npy` file."""
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read is None:
-            # Version 3 is version 2 whose text is UTF-8; numpy reads it by a function of no name.
-            read = np.lib.format.read_array_header_2_0
-        shape, columns, dtype = read(stream)
-    except Exception as error:  # noqa: BLE001
-        # numpy parses it as Python, which raises what it likes: TokenError, MemoryError.
-        raise MalformedError(f"The header of the .npy file cannot be read: {error}") from None
-    if dtype.hasobject:
-        raise UnsupportedError(
-            "The array holds pickled Python objects; to read them means to run code from the file",
-            hint="Save the array anew, without objects: with strings as numpy's bytes (dtype 'S')",
-        )
-    return shape, columns, dtype
-
-
-def _tensor_of_file(name: str, source: Source, limits: Limits) -> TensorLike:
+def _tensor_of_file(name: str, source: Source, heads: HeadParser) -> TensorLike:
     """Return the tensor of a `.npy` file."""
-    head = _parse_head(source.read_at(0, min(source.size, _LONGEST_HEAD)), source.size, limits)
+    head = heads.parse(source.read_at(0, min(source.size, LONGEST_HEAD)), source.size)
     if head.is_plain:
         big = head.is_big_endian
         return StoredTensor(name, head.shape, head.kind, source, head.start, big_endian=big)
@@ -180,14 +152,14 @@ def _tensor_of_file(name: str, source: Source, limits: Limits) -> TensorLike:
 
 
 def _tensor_of_member(
-    name: str, source: Source, members: ZipMembers, member: str, limits: Limits
+    name: str, source: Source, members: ZipMembers, member: str, heads: HeadParser
 ) -> TensorLike:
     """Return the tensor of a member of an archive; a packed one is unpacked when it is read."""
     stored, size = members.find_stored(member), members.size(member)
     if stored is None:
-        limits.check("decompressed_bytes", size, "The size of the array")
-    start = members.read(member, most=_LONGEST_HEAD)
-    head = _parse_head(start, size, limits)
+        heads.limits.check("decompressed_bytes", size, "The size of the array")
+    start = members.read(member, most=LONGEST_HEAD)
+    head = heads.parse(start, size)
     if stored is not None and head.is_plain:
         return StoredTensor(
             name,
@@ -201,47 +173,7 @@ def _tensor_of_member(
     return _load_later(name, head, lambda: members.read(member)[head.start :])
 
 
-class _Head(NamedTuple):
-    """What the header of a `.npy` file says."""
-
-    start: int
-    """Where the elements begin, in bytes."""
-    shape: tuple[int, ...]
-    columns: bool
-    """Whether columns come first, as in Fortran."""
-    dtype: np.dtype[Any]
-    kind: DataType
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the elements lie there as they are in memory, but for the order of bytes."""
-        return self.kind != DataType.DT_STRING and not self.columns
-
-    @property
-    def is_big_endian(self) -> bool:
-        """Whether the high byte of an element comes first."""
-        plain = self.dtype[0] if self.dtype.names is not None else self.dtype
-        return plain.byteorder == ">"
-
-
-def _parse_head(data: bytes, size: int, limits: Limits) -> _Head:
-    """Parse the header at the start of a `.npy` file of `size` bytes, and check it by that."""
-    stream = io.BytesIO(data)
-    shape, columns, dtype = _read_head(stream)
-    limits.check("rank", len(shape), "The number of dimensions of a tensor")
-    check_shape(shape)
-    start, wanted = stream.tell(), math.prod(shape) * dtype.itemsize
-    if start + wanted != size:
-        raise MalformedError(
-            f"Expected {start + wanted} bytes for {dtype} of shape {shape}, found {size}"
-        )
-    kind = _kind_of(dtype)
-    if kind == DataType.DT_STRING:
-        limits.check("strings", math.prod(shape), "The number of strings of a tensor")
-    return _Head(start, shape, columns, dtype, kind)
-
-
-def _load_later(name: str, head: _Head, read: Callable[[], bytes]) -> LoadedTensor:
+def _load_later(name: str, head: Head, read: Callable[[], bytes]) -> LoadedTensor:
     def load() -> npt.NDArray[Any]:
         array = np.frombuffer(read(), head.dtype)
         return _plain(shaped(array, head.shape, order="F" if head.columns else "C"), head.kind)
@@ -249,12 +181,6 @@ def _load_later(name: str, head: _Head, read: Callable[[], bytes]) -> LoadedTens
     return LoadedTensor(
         name, head.shape, head.kind, load, nbytes=math.prod(head.shape) * head.dtype.itemsize
     )
-
-
-def _kind_of(dtype: np.dtype[Any]) -> DataType:
-    if dtype.names == (STRING_FIELD, LENGTH_FIELD):
-        return DataType.DT_STRING
-    return data_type_of(dtype)
 
 
 def _plain(array: npt.NDArray[Any], kind: DataType) -> npt.NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,8 +15,8 @@ from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.regions import bytes_of, read_region
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import item_size, numpy_dtype
-from ckptparse.elements import allocate, finish_elements, make_plain
-from ckptparse.errors import MalformedError, located
+from ckptparse.elements import allocate, finish_elements, make_plain, needs_finishing
+from ckptparse.errors import CheckpointError, MalformedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source, check_range
 from ckptparse.parallel import PIECE_SIZE
@@ -24,12 +24,15 @@ from ckptparse.tensor import plan_index
 from ckptparse.tensor_like import TensorLike
 
 if TYPE_CHECKING:
+    from ckptparse.backend.small import Sized
     from ckptparse.files.archives.members import MemberChecksum
 
 __all__ = ["LoadedTensor", "OpenFiles", "StoredTensor", "TensorSource", "check_shape"]
 
 _MOST = (1 << 63) - 1
 """The largest dimension that TensorFlow's formats can say."""
+_NEGLIGIBLE_GAP = 4096
+"""A gap below one page is read over: that costs less than a second read."""
 
 
 def check_shape(shape: Sequence[Any]) -> tuple[int, ...]:
@@ -103,12 +106,12 @@ class StoredTensor:
     __slots__ = (
         "_big_endian",
         "_checksum",
-        "_offset",
         "_read",
-        "_source",
         "data_type",
         "name",
+        "offset",
         "shape",
+        "source",
     )
 
     def __init__(
@@ -125,8 +128,8 @@ class StoredTensor:
         self.name = name
         self.shape = shape
         self.data_type = data_type
-        self._source = source
-        self._offset = offset
+        self.source = source
+        self.offset = offset
         self._big_endian = big_endian
         self._checksum = checksum
         self._read = (0, 0)
@@ -144,33 +147,67 @@ class StoredTensor:
 
     def read(self) -> npt.NDArray[Any]:
         """Read the whole, in native byte order."""
-        with located(path=self._source.path, offset=self._offset, tensor=self.name):
-            check_range(self._source, self._offset, self.nbytes)
+        with located(path=self.source.path, offset=self.offset, tensor=self.name):
+            check_range(self.source, self.offset, self.nbytes)
             array = allocate(self.shape, self.dtype)
             self._read_into(0, bytes_of(array))
         finish_elements(array, self.data_type, big_endian=self._big_endian)
         return array
 
+    @classmethod
+    def read_together(cls, batch: Sequence[Sized]) -> list[npt.NDArray[Any] | None]:
+        """Read small ones, those beside each other at once; None for what is to be read singly."""
+        tensors = [one.tensor for one in batch if isinstance(one.tensor, StoredTensor)]
+        found: list[npt.NDArray[Any] | None] = [None] * len(tensors)
+        sizes = [one.nbytes for one in batch]
+        for row, size in enumerate(sizes):
+            if not size:
+                # It may be said to lie anywhere.
+                found[row] = tensors[row]._make(memoryview(b""))
+        for rows in _iter_runs(tensors, sizes):
+            start = tensors[rows[0]].offset
+            end = max(tensors[row].offset + sizes[row] for row in rows)
+            try:
+                held = memoryview(tensors[rows[0]].source.read_at(start, end - start))
+            except CheckpointError:
+                continue
+            for row in rows:
+                at = tensors[row].offset - start
+                found[row] = tensors[row]._make(held[at : at + sizes[row]])
+        return found
+
+    def _make(self, data: memoryview) -> npt.NDArray[Any] | None:
+        """Make the whole array of its bytes; None if that fails."""
+        try:
+            array: npt.NDArray[Any] = np.ndarray(self.shape, self.dtype, data).copy()
+            if self._checksum is not None:
+                self._checksum.check(zlib.crc32(data, self._checksum.before))
+        except (CheckpointError, ValueError, TypeError):
+            return None
+        if needs_finishing(self.data_type, big_endian=self._big_endian):
+            finish_elements(array, self.data_type, big_endian=self._big_endian)
+        return array
+
     def __getitem__(self, index: Any, /) -> Any:
         """Read a part by numpy's basic indexing."""
         region, finish = plan_index(index, self.shape)
-        with located(path=self._source.path, offset=self._offset, tensor=self.name):
-            check_range(self._source, self._offset, self.nbytes)
+        with located(path=self.source.path, offset=self.offset, tensor=self.name):
+            check_range(self.source, self.offset, self.nbytes)
             part = read_region(self._read_into, self.shape, self.dtype, region)
         finish_elements(part, self.data_type, big_endian=self._big_endian)
         return part[finish]
 
     def content(self) -> Content:
         """Return how its bytes are copied, by the piece."""
-        with located(path=self._source.path, offset=self._offset, tensor=self.name):
-            check_range(self._source, self._offset, self.nbytes)
+        with located(path=self.source.path, offset=self.offset, tensor=self.name):
+            check_range(self.source, self.offset, self.nbytes)
         return _StoredContent(
             self._read_into, self.nbytes, self.data_type, big_endian=self._big_endian
         )
 
     def _read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill a buffer with the bytes at an offset of the elements; check all after the last."""
-        self._source.read_into(self._offset + offset, buffer)
+        self.source.read_into(self.offset + offset, buffer)
         if self._checksum is None:
             return
         # A pair at once: where two threads read, each finds what is right for the place.
@@ -179,8 +216,25 @@ class StoredTensor:
             done, crc = done + len(buffer), zlib.crc32(buffer, crc)
             self._read = done, crc
             if done == self.nbytes:
-                with located(path=self._source.path, offset=self._offset, tensor=self.name):
+                with located(path=self.source.path, offset=self.offset, tensor=self.name):
                     self._checksum.check(crc)
+
+
+def _iter_runs(tensors: Sequence[StoredTensor], sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Iterate over the rows of tensors whose bytes lie beside each other in one file."""
+    some = (row for row, size in enumerate(sizes) if size)
+    places = sorted((id(tensors[row].source), tensors[row].offset, row) for row in some)
+    run: list[int] = []
+    before = end = -1
+    for source, offset, row in places:
+        if run and (source != before or offset > end + _NEGLIGIBLE_GAP):
+            yield run
+            run = []
+        end = max(end, offset + sizes[row]) if run else offset + sizes[row]
+        before = source
+        run.append(row)
+    if run:
+        yield run
 
 
 class _StoredContent:

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 from ckptparse.errors import (
     CheckpointError,
     DataLossError,
+    LimitError,
     MalformedError,
     TruncatedError,
     UnsupportedError,
@@ -30,16 +31,20 @@ __all__ = [
     "Listing",
     "Member",
     "Stretch",
+    "check_members",
     "find_packed",
     "find_stored",
     "list_tar",
     "list_zip",
     "most_described",
+    "open_zip",
 ]
 
 Stretch = tuple[int | None, int]
 """Offset in the archive, and size; None for zeros that a sparse file leaves out."""
 
+_FREE = 10_000
+"""Members that any archive may have: each takes 50 microseconds."""
 _LEAST_HEADER = 512
 """Bytes of a description of a member that are allowed for each of them, on average."""
 _MOST_LINKS = 40
@@ -48,6 +53,8 @@ _MOST_PATH = 4096
 """Bytes of a name or of what a link leads to, at most: the longest path on Linux."""
 _ZIP_HEADER = 30
 """Bytes of a zip member's local header; after it come the name, the extra field, and the data."""
+_ZIP_MARK = b"PK\x01\x02"
+"""With this, each member in the directory of a zip begins."""
 _DIGITS = re.compile(rb"[0-9]{100}")
 """More digits than any number has that describes a member."""
 _FROM_WINDOWS = 0
@@ -115,8 +122,29 @@ def most_described(limits: Limits) -> int:
     return min(limits.index_bytes, limits.members * _LEAST_HEADER)
 
 
-def list_tar(source: Source, limits: Limits) -> Listing:
+def check_members(limits: Limits, count: int, size: int, path: str) -> None:
+    """Refuse an archive of `size` bytes, as it is packed, that has more members than it may.
+
+    Raises:
+        LimitError: See `Limits.members`.
+    """
+    most = min(limits.members, max(_FREE, limits.members // 10) + (size >> 10))
+    if count > most:
+        raise LimitError(
+            f"The archive has more than {most} members, which is what Limits.members "
+            f"({limits.members}) allows for {size} bytes",
+            limit="members",
+            path=path,
+        )
+
+
+def list_tar(source: Source, limits: Limits, *, packed: int | None = None) -> Listing:
     """List a tar archive: plain, of GNU, with the wide names and sizes of POSIX (pax).
+
+    Args:
+        source: The archive, unpacked.
+        limits: Bounds on its members.
+        packed: Its size as it was packed; None: it was not.
 
     Raises:
         DataLossError: It cannot be read at all.
@@ -126,7 +154,8 @@ def list_tar(source: Source, limits: Limits) -> Listing:
     file = SourceFile(source, most=most_described(limits))
     try:
         with explained(source.path):
-            for info in _iter_tar(file, source, limits):
+            for count, info in enumerate(_iter_tar(file, source), 1):
+                check_members(limits, count, source.size if packed is None else packed, source.path)
                 _add(listing, info.name, _describe_tar(info, source), later_wins=True)
     except DataLossError as error:
         if not listing.members:
@@ -147,11 +176,9 @@ def list_zip(source: Source, limits: Limits) -> Listing:
         LimitError: It has more members than the limits allow.
     """
     listing = Listing()
-    file = SourceFile(source, most=most_described(limits))
     with explained(source.path):
-        archive = listing.archive = zipfile.ZipFile(cast(BinaryIO, file))
+        archive = listing.archive = open_zip(source, limits)
         infos = archive.infolist()
-        limits.check("members", len(infos), "The number of members", path=source.path)
         windows = not any("/" in info.filename for info in infos)
         for info in infos:
             name = info.filename
@@ -161,6 +188,42 @@ def list_zip(source: Source, limits: Limits) -> Listing:
             _add(listing, name, _describe_zip(info, archive), later_wins=False)
     listing.resolve()
     return listing
+
+
+def open_zip(source: Source, limits: Limits) -> zipfile.ZipFile:
+    """Open a zip archive and read its directory.
+
+    Raises:
+        LimitError: It has more members than the limits allow.
+        Exception: Whatever `zipfile` raises; see `explained`.
+    """
+    file = _DirectoryFile(source, limits)
+    archive = zipfile.ZipFile(cast(BinaryIO, file))
+    file.is_read = True
+    check_members(limits, len(archive.filelist), source.size, source.path)
+    return archive
+
+
+class _DirectoryFile(SourceFile):
+    """A zip archive whose directory, which `zipfile` reads at once, is looked at before."""
+
+    def __init__(self, source: Source, limits: Limits) -> None:
+        super().__init__(source, most=most_described(limits))
+        self._limits = limits
+        self.is_read = False
+        """Whether the directory has been read."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read as `SourceFile` does; count the members before each becomes an object.
+
+        Raises:
+            LimitError: There are more than the limits allow.
+        """
+        data = super().read(size)
+        if not self.is_read and len(data) >= _FREE:
+            # Each member begins with this mark: there are no more of them.
+            check_members(self._limits, data.count(_ZIP_MARK), self._source.size, self._source.path)
+        return data
 
 
 def _add(listing: Listing, name: str, member: Member, *, later_wins: bool) -> None:
@@ -218,20 +281,17 @@ class _Described(tarfile.TarInfo):
         return parsed
 
 
-def _iter_tar(file: SourceFile, source: Source, limits: Limits) -> Iterator[tarfile.TarInfo]:
+def _iter_tar(file: SourceFile, source: Source) -> Iterator[tarfile.TarInfo]:
     archive = tarfile.TarFile(
         fileobj=cast(BinaryIO, file), errors="surrogateescape", tarinfo=_Described
     )
     position = -1
-    count = 0
     while (info := _next(archive)) is not None:
         if info.offset <= position or info.size < 0 or info.offset_data < 0:
             raise MalformedError(
                 "A header of the archive leads to an earlier place in it", path=source.path
             )
         position = info.offset
-        count += 1
-        limits.check("members", count, "The number of members", path=source.path)
         yield info
     end = archive.offset
     rest = source.read_at(end, min(_LEAST_HEADER, max(0, source.size - end))) if end >= 0 else b""

@@ -118,7 +118,13 @@ class ZipMembers:
                 raise MalformedError(f"Two members of the archive have the name {info.filename!r}")
             if not info.is_dir():
                 self._infos[info.filename] = info
-        # Members may lie over each other: each holds little, and all of them any number of bytes.
+        packed = sum(info.compress_size for info in self._infos.values())
+        if packed > source.size:
+            raise MalformedError(
+                f"Expected members one after another, found members of {packed} bytes in a file "
+                f"of {source.size}: they lie over each other"
+            )
+        # Each may unpack to little, and all of them to any number of bytes.
         total = sum(info.file_size for info in self._infos.values())
         limits.check("unpacked_bytes", total, "What the archive unpacks to, in bytes,")
 

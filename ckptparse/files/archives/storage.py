@@ -42,8 +42,9 @@ from ckptparse.locks import make_reentrant_lock
 
 __all__ = ["ArchiveStorage"]
 
-_RATIO = 100
-"""How many times its packed size a file may unpack to, beyond `Limits.decompressed_bytes`."""
+_RATIO = 32
+"""How many times its packed size a file may unpack to, beyond a quarter of
+`Limits.decompressed_bytes`. Weights become hardly larger; zeros, a thousand times."""
 
 
 class _Shared(JoinedSource):
@@ -193,6 +194,7 @@ class ArchiveStorage:
         if packing is Packing.ZIP:
             return list_zip(source, self._limits)
         damage: CheckpointError | None = None
+        size = source.size
         if packing.is_compressed:
             plain, damage = self._unpack(
                 iter_unpacked(source, packing, self._limits), source.size, self.path
@@ -202,7 +204,7 @@ class ArchiveStorage:
             packed, source = source, plain
             self._source = plain
             packed.close()
-        listing = list_tar(source, self._limits)
+        listing = list_tar(source, self._limits, packed=size)
         listing.damage = damage or listing.damage
         if listing.damage is not None and not self._lenient:
             raise _at(listing.damage, self.path)
@@ -268,11 +270,11 @@ class ArchiveStorage:
         what = "What the archive unpacks to, in bytes,"
         self._limits.check("unpacked_bytes", self._taken + size, what, path=path)
         for found, held in ((size, packed), (self._taken + size, self._container().size)):
-            most = max(self._limits.decompressed_bytes, _RATIO * held)
+            most = max(self._limits.decompressed_bytes // 4, _RATIO * held)
             if found > most:
                 raise LimitError(
                     f"{held} packed bytes unpack to more than {most}: more than {_RATIO} times as "
-                    f"much, and than Limits.decompressed_bytes allows",
+                    f"much, and than a quarter of Limits.decompressed_bytes",
                     limit="decompressed_bytes",
                     path=path,
                 )
