@@ -16,8 +16,10 @@ __all__ = [
     "Budget",
     "Limits",
     "Singles",
+    "check_members",
     "check_small",
     "limit_error",
+    "most_members",
 ]
 
 _SMALL_BYTES = 256
@@ -102,11 +104,13 @@ class Limits:
     Entries of a small file may all refer to the same bytes."""
 
     members: int = 100_000
-    """Members of an archive that a checkpoint lies in. A small archive may have 10,000, or a tenth
-    of this if that is more, and one for each KiB of it, packed. A member takes 50 µs."""
+    """Members of an archive that a checkpoint lies in, arrays of an npz, tensors of a safetensors
+    file (which count half), groups and datasets of an HDF5 file (which count twice). A small file
+    may have 10,000, or a tenth of this if that is more, and one for each KiB, as it is packed. A
+    member takes 50 µs."""
     unpacked_bytes: int = 1 << 38
     """What the members of an archive take in temporary files when unpacked, all together. What
-    unpacks to more than 32 times its size is bounded by a quarter of `decompressed_bytes`."""
+    unpacks to more than 32 times its size is bounded by an eighth of `decompressed_bytes`."""
 
     cache_bytes: int = 1 << 34
     """What `cache=` keeps on the disk, of all checkpoints together. The least recently used goes
@@ -165,6 +169,40 @@ def check_small(
     if count > limits.small_tensors and count > limits.most_small(held()):
         what = f"The number of tensors, of less than {_SMALL_BYTES} bytes of the files each,"
         raise limit_error(limits, "small_tensors", count, what, path=path)
+
+
+_FREE_MEMBERS = 10_000
+"""Members that a file of any size may have."""
+
+
+def most_members(limits: Limits, size: int) -> int:
+    """Return how many members a file of so many bytes may have; see `Limits.members`."""
+    return min(limits.members, max(_FREE_MEMBERS, limits.members // 10) + (size >> 10))
+
+
+def check_members(
+    limits: Limits, count: int, size: int, *, weight: float = 1, path: str | None = None
+) -> None:
+    """Refuse a file of `size` bytes that has more members than it may; see `Limits.members`.
+
+    Args:
+        limits: The bounds.
+        count: How many members it has.
+        size: Of the file, in bytes, as it is packed.
+        weight: How many each counts as.
+        path: The file.
+
+    Raises:
+        LimitError: There are more.
+    """
+    most = most_members(limits, size)
+    if weight * count > most:
+        raise LimitError(
+            f"The file has more than {int(most / weight)} members, and Limits.members "
+            f"({limits.members}) allows no more in {size} bytes",
+            limit="members",
+            path=path,
+        )
 
 
 DEFAULT_LIMITS = Limits()

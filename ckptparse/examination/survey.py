@@ -13,15 +13,20 @@ from ckptparse.inventory.survey import Survey
 __all__ = ["identity_of", "survey_path"]
 
 
-def survey_path(path: str, context: Context) -> Survey:
+def survey_path(path: str, context: Context, folders: Folders | None = None) -> Survey:
     """List the files of the checkpoint of a prefix or a V1 file.
+
+    Args:
+        path: The prefix, or the file.
+        context: Where it lies.
+        folders: What was listed for others of the same directories.
 
     Raises:
         CheckpointNotFoundError: Nothing of one is there.
         NotACheckpointError: What is there was never part of one.
         PermissionDeniedError: It may not be read.
     """
-    folders = Folders(context)
+    folders = folders or Folders(context)
     return survey_candidate(choose_leniently(path, folders).candidate, folders)
 
 

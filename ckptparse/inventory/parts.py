@@ -250,6 +250,8 @@ def _iter_data_files(
 
 def _iter_leftovers(directory: str, base: str, folders: Folders) -> Iterator[str]:
     for name in folders.list(directory):
+        if base not in name:
+            continue
         temporary = strip_temporary(name)
         part = split_part(name) if base else None
         if (temporary and _belongs(temporary, base)) or (part and part.base == base):

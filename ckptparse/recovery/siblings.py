@@ -15,6 +15,7 @@ from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.survey import survey_path
 from ckptparse.filenames import INDEX_SUFFIX, split_data_path
+from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.survey import Origin, Survey
 
 __all__ = ["Siblings"]
@@ -119,11 +120,12 @@ class Siblings:
         silent = replace(self._files.context, progress=None)
         beside = nearest(self._survey, silent, _MOST_SIBLINGS) if self._used else []
         beside = [prefix for prefix in beside if prefix not in self._without]
+        folders = Folders(silent)
         for prefix in dict.fromkeys([*beside, *self._others]):
             if prefix == self._survey.prefix:
                 continue
             try:
-                case = open_case(survey_path(prefix, silent), silent)
+                case = open_case(survey_path(prefix, silent, folders), silent)
             except (PermissionDeniedError, NotACheckpointError, CheckpointNotFoundError):
                 continue
             case.files.close()

@@ -8,6 +8,7 @@ not followed. Read by h5py, without Keras.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,20 +17,31 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.dtypes import DataType, data_type_of, numpy_dtype
-from ckptparse.errors import CheckpointError, MalformedError, UnsupportedError, located
+from ckptparse.errors import (
+    CheckpointError,
+    LimitError,
+    MalformedError,
+    UnsupportedError,
+    located,
+)
 from ckptparse.files.archives.members import MemberSource, ZipMembers
 from ckptparse.files.context import Context
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
 from ckptparse.foreign import LENGTH_FIELD, NAME_ATTRIBUTE, STRING_FIELD, load_h5py
-from ckptparse.limits import Limits
+from ckptparse.limits import Limits, check_members
+from ckptparse.sources.hdf5_objects import PACKED, SLOTS, iter_dataset_ids
 from ckptparse.sources.npy import strings_of
 from ckptparse.sources.stored import LoadedTensor, StoredTensor
 from ckptparse.tensor_like import TensorLike
 
 __all__ = ["Hdf5Source"]
 
+_ATTRIBUTE = 4
+"""How many members an attribute of the file takes as long as."""
+_RATIO = 32
+"""How many times the file its packed datasets may take. Weights become hardly larger."""
 _KERAS_WEIGHTS = "model.weights.h5"
 
 
@@ -43,6 +55,8 @@ class Hdf5Source:
         self._context = context
         self._source: Source | None = None
         self._file: Any = None
+        self._growth = _Growth(0, context.limits)
+        self._packed = 0
 
     @classmethod
     def open(cls, path: str, context: Context) -> Hdf5Source:
@@ -75,20 +89,58 @@ class Hdf5Source:
             inner = source
             if source.read_at(0, min(4, source.size)) == b"PK\x03\x04":
                 inner = _find_weights(source, self._context.limits)
-            self._file = h5py.File(io.BufferedReader(SourceStream(inner)), "r")
+            limits, self._growth = self._context.limits, _Growth(source.size, self._context.limits)
+            stream = io.BufferedReader(SourceStream(inner))
+            # Every dataset is read as a whole, if at all: it needs no cache of its pieces.
+            self._file = h5py.File(stream, "r", rdcc_nslots=SLOTS)
+            check_members(limits, len(self._file.attrs), source.size, weight=_ATTRIBUTE, path=path)
             for key, value in self._file.attrs.items():
                 if isinstance(value, str):
                     self.metadata[key] = value
-            self._file.visititems(lambda name, item: self._add(h5py, name, item, inner))
+            for name, found in iter_dataset_ids(h5py, self._file, source.size, limits):
+                self._add(h5py, name, found, inner)
 
-    def _add(self, h5py: Any, path: str, item: Any, source: Source) -> None:
-        if not isinstance(item, h5py.Dataset):
-            return
-        name = str(item.attrs.get(NAME_ATTRIBUTE, path))
+    def _add(self, h5py: Any, path: str, found: Any, source: Source) -> None:
+        name = path
+        if h5py.h5a.exists(found, NAME_ATTRIBUTE.encode()):
+            name = str(h5py.Dataset(found).attrs[NAME_ATTRIBUTE])
         with located(tensor=name):
-            tensor = _make_tensor(h5py, name, item, source, self._context.limits)
+            tensor = _make_tensor(h5py, name, found, source, self._growth)
+        if isinstance(tensor, LoadedTensor):
+            self._packed += 1
+            check_members(self._context.limits, self._packed, source.size, weight=PACKED)
         if tensor is not None:
             self.tensors[name] = tensor
+
+
+class _Growth:
+    """What the datasets of a file that do not lie in one piece take in memory when they are read.
+
+    They may be packed, or not stored at all: of a few bytes they state any size.
+    """
+
+    def __init__(self, size: int, limits: Limits) -> None:
+        """Begin with none, of a file of so many bytes."""
+        self.limits = limits
+        self._size = size
+        self._most = max(limits.decompressed_bytes // 8, _RATIO * size)
+        self._taken: dict[str, int] = {}
+        self._total = 0
+
+    def check(self, name: str, size: int) -> None:
+        """Count a dataset, once.
+
+        Raises:
+            LimitError: All of them together take too much.
+        """
+        self._total += size - self._taken.get(name, 0)
+        self._taken[name] = size
+        if self._total > self._most:
+            raise LimitError(
+                f"Datasets that are packed, or not stored, take {self._total} bytes: more than "
+                f"{_RATIO} times the file, and than an eighth of Limits.decompressed_bytes",
+                limit="decompressed_bytes",
+            )
 
 
 @contextmanager
@@ -103,34 +155,40 @@ def _understood() -> Iterator[None]:
 
 
 def _make_tensor(
-    h5py: Any, name: str, dataset: Any, source: Source, limits: Limits
+    h5py: Any, name: str, found: Any, source: Source, growth: _Growth
 ) -> TensorLike | None:
-    if dataset.shape is None:  # An empty dataset has a type, and no shape at all.
+    if found.shape is None:  # An empty dataset has a type, and no shape at all.
         return None
-    dtype, shape = dataset.dtype, tuple(map(int, dataset.shape))
+    dtype, shape = found.dtype, tuple(map(int, found.shape))
+    count = math.prod(shape)
+    limits = growth.limits
     limits.check("rank", len(shape), "The number of dimensions of a tensor")
     text = h5py.check_string_dtype(dtype) is not None
     if text or dtype.kind in "SO" or dtype.names == (STRING_FIELD, LENGTH_FIELD):
-        limits.check("strings", int(dataset.size), "The number of strings of a tensor")
+        limits.check("strings", count, "The number of strings of a tensor")
         kind = DataType.DT_STRING
         if dtype.kind == "O" and not text:
             raise UnsupportedError("Its elements are neither numbers nor strings")
     else:
         kind = data_type_of(dtype)
-        offset = dataset.id.get_offset()
+        # None unless all lies in one piece.
+        offset = found.get_offset()
         order = dtype[0].byteorder if dtype.names else dtype.byteorder
-        if offset is not None and dataset.chunks is None and not _is_enumeration(h5py, dtype):
+        if offset is not None and not _is_enumeration(h5py, dtype):
             return StoredTensor(name, shape, kind, source, offset, big_endian=order == ">")
 
+    size = count * dtype.itemsize
+
     def load() -> npt.NDArray[Any]:
+        growth.check(name, size)
         with _understood():
-            array = np.asarray(dataset[()], dtype if dtype.kind != "O" else object)
+            array = np.asarray(h5py.Dataset(found)[()], dtype if dtype.kind != "O" else object)
         if kind == DataType.DT_STRING:
             return strings_of(array)
         own: npt.NDArray[Any] = np.array(array, array.dtype.newbyteorder("="), order="C")
         return own.view(numpy_dtype(kind)) if own.dtype.names else own
 
-    return LoadedTensor(name, shape, kind, load, nbytes=int(dataset.size) * dtype.itemsize)
+    return LoadedTensor(name, shape, kind, load, nbytes=size)
 
 
 def _is_enumeration(h5py: Any, dtype: np.dtype[Any]) -> bool:

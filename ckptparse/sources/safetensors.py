@@ -28,7 +28,7 @@ from ckptparse.errors import MalformedError, UnsupportedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.foreign import KINDS_KEY, SAFETENSORS_DTYPES
-from ckptparse.limits import Limits
+from ckptparse.limits import Limits, check_members
 from ckptparse.sources.stored import LoadedTensor, OpenFiles, StoredTensor, check_shape
 from ckptparse.tensor_like import TensorLike
 
@@ -36,6 +36,10 @@ __all__ = ["SafetensorsSource"]
 
 _LENGTH_SIZE = 8
 """The header's length comes first, as a 64-bit number."""
+
+
+_WEIGHT = 0.5
+"""How many members of an archive a tensor takes as long as."""
 
 
 class SafetensorsSource(OpenFiles):
@@ -86,6 +90,7 @@ class SafetensorsSource(OpenFiles):
                 raise MalformedError("Expected an object under __metadata__")
             self.metadata.update({str(key): str(value) for key, value in metadata.items()})
             kinds = _parse(_text_of(metadata, KINDS_KEY))
+            check_members(context.limits, len(header), source.size, weight=_WEIGHT, path=path)
             _check_layout(header, source.size - start)
             for name, said in header.items():
                 if name in self.tensors:

@@ -271,6 +271,9 @@ class LoadedTensor:
 
     __slots__ = ("_load", "data_type", "name", "nbytes", "shape")
 
+    is_read_whole = True
+    """Whether to read a part takes as long as to read all."""
+
     def __init__(
         self,
         name: str,
@@ -298,6 +301,19 @@ class LoadedTensor:
         with located(tensor=self.name):
             return self._load()
 
+    @classmethod
+    def read_together(cls, batch: Sequence[Sized]) -> list[npt.NDArray[Any] | None]:
+        """Read small ones one by one, for what is then done with all; None for what fails."""
+        return [_try(one.tensor) for one in batch]
+
     def __getitem__(self, index: Any, /) -> Any:
         """Read the whole, and pick a part."""
         return self.read()[index]
+
+
+def _try(tensor: TensorLike) -> npt.NDArray[Any] | None:
+    """Read a tensor; None if that fails, which is told in its turn."""
+    try:
+        return tensor.read()
+    except CheckpointError:
+        return None

@@ -122,11 +122,13 @@ def iter_pieces(tensor: Measurable, piece: int = PIECE) -> Iterator[npt.NDArray[
     if split == 0 or tensor.dtype == object:
         yield np.asanyarray(tensor[...]).reshape(-1)
         return
+    # What another library reads, it reads as a whole: once, and not for each piece.
+    held = np.asanyarray(tensor[...]) if getattr(tensor, "is_read_whole", False) else tensor
     axis, step = split - 1, max(1, most // below)
     for outer in np.ndindex(*shape[:axis]):
         for start in range(0, shape[axis], step):
             index = (*outer, slice(start, min(start + step, shape[axis])))
-            yield np.asanyarray(tensor[index]).reshape(-1)
+            yield np.asanyarray(held[index]).reshape(-1)
 
 
 class Gatherer:

@@ -223,25 +223,36 @@ def zip_deep(directory: Path, size: int) -> Path:
     return path
 
 
-def zip_overlapping(directory: Path, size: int) -> Path:
-    """A zip archive of members that are all the same megabyte: fifty bytes a member."""
-    body = bytes(size // 2)
+def _overlap(path: Path, body: bytes, name: bytes, count: int) -> None:
+    """Write a zip archive of which every member is the same."""
     local = struct.pack(
         "<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, zlib.crc32(body), len(body), len(body), 1, 0
     )
     data = bytearray(local + b"m" + body)
-    start, count = len(data), min(65_535, max(LEAST, size // 2 // 60))
+    start, count = len(data), min(65_535, max(LEAST, count))
     for number in range(count):
-        name = b"m%05d.data" % number
+        own = name % number
         data += struct.pack(
             "<4sHHHHHHIIIHHHHHII",
             *(b"PK\1\2", 20, 20, 0, 0, 0, 0, zlib.crc32(body), len(body), len(body)),
-            *(len(name), 0, 0, 0, 0, 0, 0),
+            *(len(own), 0, 0, 0, 0, 0, 0),
         )
-        data += name
+        data += own
     end = (0, 0, count, count, len(data) - start, start, 0)
-    data += struct.pack("<4sHHHHIIH", b"PK\5\6", *end)
-    return _write(directory, bytes(data), "m.zip")
+    path.write_bytes(data + struct.pack("<4sHHHHIIH", b"PK\5\6", *end))
+
+
+def zip_overlapping(directory: Path, size: int) -> Path:
+    """A zip archive of members that are all the same megabyte: fifty bytes a member."""
+    _overlap(directory / "m.zip", bytes(size // 2), b"m%05d.data", size // 2 // 60)
+    return directory / "m.zip"
+
+
+def zip_messages(directory: Path, size: int) -> Path:
+    """The same of a message all of which may be lengths of what is sought: each is searched."""
+    body = b"\x0a\xc0\x3e" * (size // 6)
+    _overlap(directory / "m.zip", body, b"m%05d.data", size // 2 // 60)
+    return directory / "m.zip"
 
 
 def zip_bomb(directory: Path, size: int) -> Path:
@@ -383,6 +394,23 @@ def npz_bomb(directory: Path, size: int) -> Path:
     return path
 
 
+def npz_overlapping(directory: Path, size: int) -> Path:
+    """An npz file whose members are all the same half of it."""
+    body = _npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (%d,), }" % (size // 2))
+    _overlap(directory / "m.npz", body + bytes(size // 2), b"m%05d.npy", size // 2 // 60)
+    return directory / "m.npz"
+
+
+def npz_odd_headers(directory: Path, size: int) -> Path:
+    """An npz file of packed arrays whose headers are long, and not as numpy writes them."""
+    told = b"{'descr': '<f4'" + b" ''" * 3000 + b", 'fortran_order': False, 'shape': (1,), }"
+    path = directory / "m.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(max(LEAST, size // 260)):
+            archive.writestr(f"w{number:05}.npy", _npy(told, bytes(4)))
+    return path
+
+
 def _npy(told: bytes, data: bytes = b"") -> bytes:
     return b"\x93NUMPY\x02\x00" + b.fixed32(len(told)) + told + data
 
@@ -460,6 +488,16 @@ def safetensors_nesting(directory: Path, size: int) -> Path:
     return _safetensors(directory, b'{"a":' + b"[" * (size // 2) + b"]" * (size // 2) + b"}")
 
 
+def message_lengths(directory: Path, size: int) -> Path:
+    """A message in which at every third byte something of the size that is sought may begin."""
+    return _write(directory, b"\x0a\xc0\x3e" * (size // 3), "m.pb")
+
+
+def message_tags(directory: Path, size: int) -> Path:
+    """A message of tags, each before the next one."""
+    return _write(directory, b"\x0a" * size, "m.pb")
+
+
 def _hdf5(directory: Path, name: str = "m.h5") -> Any:
     import h5py
 
@@ -524,6 +562,20 @@ def hdf5_unwritten(directory: Path, size: int) -> Path:
         for number in range(max(LEAST, size // 400)):
             file.create_dataset(f"w{number}", (1 << 38,), np.float32, chunks=(1 << 20,))
     return directory / "m.h5"
+
+
+def hdf5_packed(directory: Path, size: int) -> Path:
+    """An HDF5 file of small datasets that are packed, each of the size that is sought."""
+    with _hdf5(directory) as file:
+        for number in range(max(LEAST, size // 550)):
+            file.create_dataset(f"w{number}", data=np.zeros(1000), chunks=(1000,), compression=9)
+    return directory / "m.h5"
+
+
+def hdf5_layouts(directory: Path, size: int) -> Path:
+    """An HDF5 file that is nothing but the marks of datasets of the size that is sought."""
+    mark = b"\x03\x01" + b.fixed64(16) + b.fixed64(8000)
+    return _write(directory, b"\x89HDF\r\n\x1a\n" + _repeat(mark, size), "m.h5")
 
 
 def hdf5_bomb(directory: Path, size: int) -> Path:
@@ -617,6 +669,15 @@ def folder_of_lists(directory: Path, size: int) -> Path:
     return directory
 
 
+def folder_of_arrays(directory: Path, size: int) -> Path:
+    """A directory of arrays of one element each."""
+    one = io.BytesIO()
+    np.lib.format.write_array(one, np.array(np.float32(1)))
+    for number in range(max(LEAST, size // 200)):
+        _write(directory, one.getvalue(), f"w{number}.npy")
+    return directory
+
+
 def folder_of_folders(directory: Path, size: int) -> Path:
     """A directory of directories, of which each looks like a SavedModel."""
     for number in range(max(LEAST, size // 400)):
@@ -649,6 +710,7 @@ KINDS = named(
     zip_saves,
     zip_deep,
     zip_overlapping,
+    zip_messages,
     zip_bomb,
     zip_nested,
     tar_members,
@@ -662,6 +724,8 @@ KINDS = named(
     gzip_bomb,
     npz_arrays,
     npz_bomb,
+    npz_overlapping,
+    npz_odd_headers,
     npy_header,
     npy_shape,
     npy_nesting,
@@ -672,6 +736,8 @@ KINDS = named(
     safetensors_rank,
     safetensors_metadata,
     safetensors_nesting,
+    message_lengths,
+    message_tags,
     hdf5_groups,
     hdf5_deep,
     hdf5_scalars,
@@ -679,6 +745,8 @@ KINDS = named(
     hdf5_cycles,
     hdf5_attributes,
     hdf5_unwritten,
+    hdf5_packed,
+    hdf5_layouts,
     hdf5_bomb,
     keras_layers,
     keras_nesting,
@@ -687,5 +755,6 @@ KINDS = named(
     folder_of_shards,
     folder_of_leftovers,
     folder_of_lists,
+    folder_of_arrays,
     folder_of_folders,
 )

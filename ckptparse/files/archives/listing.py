@@ -18,20 +18,18 @@ from typing import Any, BinaryIO, cast
 from ckptparse.errors import (
     CheckpointError,
     DataLossError,
-    LimitError,
     MalformedError,
     TruncatedError,
     UnsupportedError,
 )
 from ckptparse.files.archives.unpacking import SourceFile, explained
 from ckptparse.files.storage import FileKind, Source
-from ckptparse.limits import Limits
+from ckptparse.limits import Limits, check_members
 
 __all__ = [
     "Listing",
     "Member",
     "Stretch",
-    "check_members",
     "find_packed",
     "find_stored",
     "list_tar",
@@ -43,8 +41,6 @@ __all__ = [
 Stretch = tuple[int | None, int]
 """Offset in the archive, and size; None for zeros that a sparse file leaves out."""
 
-_FREE = 10_000
-"""Members that any archive may have: each takes 50 microseconds."""
 _LEAST_HEADER = 512
 """Bytes of a description of a member that are allowed for each of them, on average."""
 _MOST_LINKS = 40
@@ -53,6 +49,8 @@ _MOST_PATH = 4096
 """Bytes of a name or of what a link leads to, at most: the longest path on Linux."""
 _ZIP_HEADER = 30
 """Bytes of a zip member's local header; after it come the name, the extra field, and the data."""
+_MUCH = 1 << 14
+"""Bytes of a zip's directory that may have many members."""
 _ZIP_MARK = b"PK\x01\x02"
 """With this, each member in the directory of a zip begins."""
 _DIGITS = re.compile(rb"[0-9]{100}")
@@ -122,22 +120,6 @@ def most_described(limits: Limits) -> int:
     return min(limits.index_bytes, limits.members * _LEAST_HEADER)
 
 
-def check_members(limits: Limits, count: int, size: int, path: str) -> None:
-    """Refuse an archive of `size` bytes, as it is packed, that has more members than it may.
-
-    Raises:
-        LimitError: See `Limits.members`.
-    """
-    most = min(limits.members, max(_FREE, limits.members // 10) + (size >> 10))
-    if count > most:
-        raise LimitError(
-            f"The archive has more than {most} members, which is what Limits.members "
-            f"({limits.members}) allows for {size} bytes",
-            limit="members",
-            path=path,
-        )
-
-
 def list_tar(source: Source, limits: Limits, *, packed: int | None = None) -> Listing:
     """List a tar archive: plain, of GNU, with the wide names and sizes of POSIX (pax).
 
@@ -152,10 +134,11 @@ def list_tar(source: Source, limits: Limits, *, packed: int | None = None) -> Li
     """
     listing = Listing()
     file = SourceFile(source, most=most_described(limits))
+    size = source.size if packed is None else packed
     try:
         with explained(source.path):
             for count, info in enumerate(_iter_tar(file, source), 1):
-                check_members(limits, count, source.size if packed is None else packed, source.path)
+                check_members(limits, count, size, path=source.path)
                 _add(listing, info.name, _describe_tar(info, source), later_wins=True)
     except DataLossError as error:
         if not listing.members:
@@ -200,7 +183,7 @@ def open_zip(source: Source, limits: Limits) -> zipfile.ZipFile:
     file = _DirectoryFile(source, limits)
     archive = zipfile.ZipFile(cast(BinaryIO, file))
     file.is_read = True
-    check_members(limits, len(archive.filelist), source.size, source.path)
+    check_members(limits, len(archive.filelist), source.size, path=source.path)
     return archive
 
 
@@ -220,9 +203,10 @@ class _DirectoryFile(SourceFile):
             LimitError: There are more than the limits allow.
         """
         data = super().read(size)
-        if not self.is_read and len(data) >= _FREE:
+        if not self.is_read and len(data) >= _MUCH:
             # Each member begins with this mark: there are no more of them.
-            check_members(self._limits, data.count(_ZIP_MARK), self._source.size, self._source.path)
+            count, path = data.count(_ZIP_MARK), self._source.path
+            check_members(self._limits, count, self._source.size, path=path)
         return data
 
 

@@ -43,7 +43,7 @@ from ckptparse.locks import make_reentrant_lock
 __all__ = ["ArchiveStorage"]
 
 _RATIO = 32
-"""How many times its packed size a file may unpack to, beyond a quarter of
+"""How many times its packed size a file may unpack to, beyond an eighth of
 `Limits.decompressed_bytes`. Weights become hardly larger; zeros, a thousand times."""
 
 
@@ -270,11 +270,11 @@ class ArchiveStorage:
         what = "What the archive unpacks to, in bytes,"
         self._limits.check("unpacked_bytes", self._taken + size, what, path=path)
         for found, held in ((size, packed), (self._taken + size, self._container().size)):
-            most = max(self._limits.decompressed_bytes // 4, _RATIO * held)
+            most = max(self._limits.decompressed_bytes // 8, _RATIO * held)
             if found > most:
                 raise LimitError(
                     f"{held} packed bytes unpack to more than {most}: more than {_RATIO} times as "
-                    f"much, and than a quarter of Limits.decompressed_bytes",
+                    f"much, and than an eighth of Limits.decompressed_bytes",
                     limit="decompressed_bytes",
                     path=path,
                 )

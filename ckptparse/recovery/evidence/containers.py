@@ -26,12 +26,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.errors import CheckpointError
+from ckptparse.errors import CheckpointError, LimitError
+from ckptparse.files.archives.listing import open_zip
+from ckptparse.files.archives.members import iter_unpacked_member
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
 from ckptparse.files.views import JoinedSource, Range
-from ckptparse.limits import Limits
+from ckptparse.limits import Limits, check_members, most_members
 from ckptparse.recovery.conversions import Conversion, undo
 from ckptparse.recovery.evidence.datasets import DatasetSource, iter_datasets
 from ckptparse.recovery.evidence.texts import HEAD, is_graph, read_binary
@@ -45,6 +47,12 @@ _OVERLAP = 32
 _DEEPEST = 3
 """Archives within archives that are opened: a `.keras` file in a `.tar.gz` takes 3. A zip file can
 contain itself."""
+_GROWTH = 16
+_FREE_BYTES = 1 << 26
+"""How many times its size the members of a file may take together, or how many bytes if that is
+more: each is searched. Weights become hardly larger when they are unpacked, zeros 1,000 times."""
+_ARCHIVE = 4
+"""How many members an archive in another takes as long as."""
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HDF5_LAYOUT = re.compile(rb"\x03\x01(.{8})(.{8})", re.DOTALL)
@@ -62,44 +70,69 @@ class Candidate(NamedTuple):
     size: int
 
 
-class _Texts:
-    """How many more bytes of text are parsed for one file, whatever it contains: that is slow."""
+class _Allowed:
+    """What may be looked at of one file of the evidence, whatever it contains."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_bytes", "_parts", "_texts")
 
-    def __init__(self, limits: Limits) -> None:
-        self._left = limits.text_bytes
+    def __init__(self, source: Source, limits: Limits) -> None:
+        self._texts = limits.text_bytes
+        free = min(_FREE_BYTES, limits.decompressed_bytes)
+        self._bytes = source.size + max(free, _GROWTH * source.size)
+        self._parts = most_members(limits, source.size)
 
-    def take(self, size: int) -> bool:
-        """Take some bytes; False if there are not so many left."""
-        if size > self._left:
+    def take_text(self, size: int) -> bool:
+        """Take some bytes of text, which are slow to parse; False if there are not so many left."""
+        if size > self._texts:
             return False
-        self._left -= size
+        self._texts -= size
         return True
+
+    def take_part(self, size: int) -> bool:
+        """Take a member of so many bytes; False if there are not so many left.
+
+        Members may lie over each other, and unpack to a thousand times their size.
+
+        Raises:
+            LimitError: There are too many members.
+        """
+        self._parts -= 1
+        if self._parts < 0:
+            raise LimitError("The archive has too many members", limit="members")
+        if size > self._bytes:
+            return False
+        self._bytes -= size
+        return True
+
+    def take_archive(self) -> bool:
+        """Take an archive in another; False if there are too many."""
+        self._parts -= _ARCHIVE
+        return self._parts >= 0
 
 
 def iter_parts(
-    source: Source, *, limits: Limits, depth: int = 0, texts: _Texts | None = None
+    source: Source, *, limits: Limits, depth: int = 0, allowed: _Allowed | None = None
 ) -> Iterator[Source]:
     """Iterate over the members of an archive, and of archives in it; another file comes as it is.
 
     Members that are not compressed are ranges of the file. A member that cannot be unpacked, or
-    takes more than `Limits.decompressed_bytes`, is left out. Of text, `Limits.text_bytes` are
-    parsed in all.
+    takes more than `Limits.decompressed_bytes`, is left out; so are those beyond 16 times the
+    file, or 64 MiB, all together, and those beyond `Limits.members`. Of text, `Limits.text_bytes`
+    are parsed in all.
     """
     head = source.read_at(0, min(HEAD, source.size))
     opener = _opener_of(head)
-    texts = texts or _Texts(limits)
-    if opener is _iter_text and not texts.take(source.size):
+    allowed = allowed or _Allowed(source, limits)
+    if opener is _iter_text and not allowed.take_text(source.size):
         opener = None
-    if opener is None or depth >= _DEEPEST:
+    if opener is None or depth >= _DEEPEST or (depth and not allowed.take_archive()):
         yield source
         if head.startswith(_HDF5):
             yield from iter_datasets(source, limits=limits)
         return
     try:
-        for part in opener(source, limits):
-            yield from iter_parts(part, limits=limits, depth=depth + 1, texts=texts)
+        for part in opener(source, limits, allowed):
+            yield from iter_parts(part, limits=limits, depth=depth + 1, allowed=allowed)
     except (CheckpointError, zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError):
         # Cut off or damaged: members that are not compressed are found without its directory.
         yield source
@@ -107,7 +140,10 @@ def iter_parts(
         yield source
 
 
-def _opener_of(head: bytes) -> Callable[[Source, Limits], Iterator[Source]] | None:
+_Opener = Callable[[Source, Limits, _Allowed], Iterator[Source]]
+
+
+def _opener_of(head: bytes) -> _Opener | None:
     if head.startswith(b"PK\x03\x04"):
         return _iter_zip
     if head.startswith(b"\x1f\x8b"):
@@ -118,16 +154,19 @@ def _opener_of(head: bytes) -> Callable[[Source, Limits], Iterator[Source]] | No
     return _iter_text if is_graph(head) else None
 
 
-def _iter_zip(source: Source, limits: Limits) -> Iterator[Source]:
-    with zipfile.ZipFile(io.BufferedReader(SourceStream(source))) as archive:
+def _iter_zip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:
+    with open_zip(source, limits) as archive:
         for info in archive.infolist():
-            path = f"{source.path}:{info.filename}"
-            if info.is_dir():
+            if info.is_dir() or not allowed.take_part(info.file_size):
                 continue
+            path = f"{source.path}:{info.filename}"
             if info.compress_type == zipfile.ZIP_STORED:
                 yield _part(path, source, _data_of(source, info), info.file_size)
             elif info.file_size <= limits.decompressed_bytes:
-                yield MemorySource(path, archive.read(info))
+                data = bytearray()
+                for piece in iter_unpacked_member(archive, source, info, limits, path):
+                    data += piece
+                yield MemorySource(path, data)
 
 
 def _part(path: str, source: Source, offset: int, size: int) -> Source:
@@ -143,19 +182,24 @@ def _data_of(source: Source, info: zipfile.ZipInfo) -> int:
     return info.header_offset + _LOCAL_HEADER.size + int(name_size) + int(extra_size)
 
 
-def _iter_tar(source: Source, limits: Limits) -> Iterator[Source]:  # noqa: ARG001 - as its brothers
-    with tarfile.open(fileobj=io.BufferedReader(SourceStream(source)), mode="r:") as archive:
-        for info in archive:
-            if info.isreg():
+def _iter_tar(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:
+    file = io.BufferedReader(SourceStream(source))
+    with tarfile.open(fileobj=file, mode="r:") as archive:
+        for number, info in enumerate(archive, 1):
+            check_members(limits, number, source.size, path=source.path)
+            if info.isreg() and allowed.take_part(info.size):
                 yield _part(f"{source.path}:{info.name}", source, info.offset_data, info.size)
 
 
-def _iter_gzip(source: Source, limits: Limits) -> Iterator[Source]:  # noqa: ARG001 - as its brothers
+def _iter_gzip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:  # noqa: ARG001 - as its brothers
     undone = undo(source, Conversion.GZIP)
-    yield source if undone is None else undone
+    if undone is None:
+        yield source
+    elif allowed.take_part(undone.size):
+        yield undone
 
 
-def _iter_text(source: Source, limits: Limits) -> Iterator[Source]:
+def _iter_text(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:  # noqa: ARG001 - as its brothers
     yield read_binary(source, limits=limits)
 
 
@@ -231,10 +275,14 @@ def _in_flatbuffer(source: Source, sizes: Collection[int]) -> Iterator[Candidate
 def _in_message(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
     """Iterate over bytes of some sizes in a message: each comes after a tag and its length."""
     wanted = np.array(sorted(sizes), np.int64)
+    # The low bits of a length are in its first byte: few bytes behind a tag have those of any.
+    some = np.zeros(128, np.bool_)
+    some[wanted & 0x7F] = True
     for start, data in _iter_pieces(source):
         view = np.frombuffer(data + bytes(_OVERLAP), np.uint8)
         body = view[: min(_PIECE, len(data))]
         tags = np.flatnonzero(np.logical_or.reduce([body == tag for tag in _TAGS]))
+        tags = tags[some[view[tags + 1] & 0x7F]]
         lengths, ends = _varints(view, tags + 1)
         fitting = np.isin(lengths, wanted)
         for end, size in zip(ends[fitting].tolist(), lengths[fitting].tolist(), strict=True):

@@ -7,6 +7,7 @@ Nothing of it is read before something of its size is sought.
 from __future__ import annotations
 
 import io
+import math
 import mmap
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,17 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from ckptparse.errors import MalformedError, UnsupportedError
+from ckptparse.errors import LimitError, MalformedError, UnsupportedError
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
 from ckptparse.foreign import load_h5py
-from ckptparse.limits import Limits
+from ckptparse.limits import Limits, check_members
+from ckptparse.sources.hdf5_objects import PACKED, SLOTS, iter_dataset_ids
 
 __all__ = ["DatasetSource", "iter_datasets"]
 
-_MOST = 100_000
-"""Datasets that are looked at."""
 _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)
 """What h5py raises of damaged files."""
 
@@ -37,20 +37,25 @@ class DatasetSource:
     concurrency = None
     piece = 1 << 20
 
-    def __init__(self, source: Source, name: str, size: int) -> None:
-        """Take the file, the path of the dataset in it, and its size in bytes."""
+    def __init__(self, source: Source, name: str, size: int, opened: Any) -> None:
+        """Take the file, the path of the dataset in it, its size in bytes, and the open file.
+
+        That may be closed before the dataset is read: it is opened again then.
+        """
         self.path = f"{source.path}:{name}"
         self.size = size
         self._file = source
         self._name = name
+        self._opened = opened
 
     @cached_property
     def _read(self) -> MemorySource:
         try:
-            with load_h5py().File(io.BufferedReader(SourceStream(self._file)), "r") as file:
-                dataset = file[self._name]
-                order = dataset.dtype.newbyteorder("<")
-                data = np.ascontiguousarray(dataset[()], order).tobytes()
+            if self._opened:
+                data = _bytes_of(self._opened[self._name])
+            else:
+                with _open(self._file) as file:
+                    data = _bytes_of(file[self._name])
         except _DAMAGED as error:
             raise MalformedError(f"The dataset cannot be read: {error}", path=self.path) from error
         if len(data) != self.size:
@@ -73,28 +78,37 @@ class DatasetSource:
         """Do nothing: the file is closed by whoever opened it."""
 
 
+def _open(source: Source) -> Any:
+    stream = io.BufferedReader(SourceStream(source))
+    return load_h5py().File(stream, "r", rdcc_nslots=SLOTS)
+
+
+def _bytes_of(dataset: Any) -> bytes:
+    order = dataset.dtype.newbyteorder("<")
+    return np.ascontiguousarray(dataset[()], order).tobytes()
+
+
 def iter_datasets(source: Source, *, limits: Limits) -> Iterator[DatasetSource]:
     """Iterate over the datasets of numbers that only h5py can read.
 
     Nothing if it is not installed, or the file is damaged. Those that would take more than
-    `Limits.decompressed_bytes` are left out.
+    `Limits.decompressed_bytes` are left out, and all if there are more than `Limits.members`.
     """
-    found: list[DatasetSource] = []
-    with suppress(UnsupportedError, *_DAMAGED):
+    found: list[tuple[str, int]] = []
+    with suppress(UnsupportedError, LimitError, *_DAMAGED):
         h5py = load_h5py()
-        with h5py.File(io.BufferedReader(SourceStream(source)), "r") as file:
-
-            def add(name: str, item: Any) -> object:
-                if isinstance(item, h5py.Dataset) and _is_packed(item):
-                    size = int(item.size) * item.dtype.itemsize
+        with _open(source) as file:
+            for name, dataset in iter_dataset_ids(h5py, file, source.size, limits):
+                # One of no shape is empty.
+                if dataset.shape is not None and _is_packed(dataset):
+                    size = math.prod(map(int, dataset.shape)) * dataset.dtype.itemsize
                     if 0 < size <= limits.decompressed_bytes:
-                        found.append(DatasetSource(source, name, size))
-                return True if len(found) >= _MOST else None
-
-            file.visititems(add)
-    yield from found
+                        found.append((name, size))
+                        check_members(limits, len(found), source.size, weight=PACKED)
+            for name, size in found:
+                yield DatasetSource(source, name, size, file)
 
 
 def _is_packed(dataset: Any) -> bool:
     """Tell whether a dataset holds numbers that do not lie in one piece of the file."""
-    return dataset.dtype.kind in "iufcb" and dataset.id.get_offset() is None
+    return dataset.get_offset() is None and dataset.dtype.kind in "iufcb"

@@ -10,12 +10,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 
 from ckptparse.coding.checksum import crc32c, mask_crc
 from ckptparse.errors import CheckpointError
 from ckptparse.files.storage import Source
 from ckptparse.graph.graph import Graph
-from ckptparse.limits import Limits
+from ckptparse.limits import Limits, most_members
 from ckptparse.proto.wire import BYTES, iter_fields
 from ckptparse.saved_model.reading import parse_saved_model
 
@@ -26,6 +27,10 @@ _RECORD = struct.Struct("<QI")
 the masked CRC of the data."""
 _TRAILER = 4
 """Bytes of the masked CRC of a record's data."""
+_FREE_RECORDS = 10_000
+_BYTES_A_RECORD = 48
+"""Records that are read of a file of any size, and how many bytes a further one has at least: with
+a time, a step and one value, TensorFlow's have more."""
 _GRAPH, _META_GRAPH = 4, 9
 """Fields of an Event: a serialized GraphDef, a serialized MetaGraphDef."""
 _META_GRAPHS = 2
@@ -42,7 +47,9 @@ def iter_graphs(source: Source, kind: str, *, limits: Limits) -> Iterator[Graph]
     """
     try:
         if kind == "tfrecord":
-            yield from iter_event_graphs(source, limits=limits)
+            # Each takes as long as the member of an archive; a real file has one or two.
+            most = most_members(limits, source.size)
+            yield from islice(iter_event_graphs(source, limits=limits), most)
             return
         limits.check("message_bytes", source.size, "The size of the graph", path=source.path)
         yield from _decode_all(source, kind, limits)
@@ -85,9 +92,10 @@ def iter_event_graphs(source: Source, *, limits: Limits) -> Iterator[Graph]:
 
 
 def _iter_records(source: Source, limits: Limits) -> Iterator[bytes]:
-    """Iterate over the records of a TFRecord file whose checksums agree."""
+    """Iterate over the records of an event file: of as many as a real one has, the whole ones."""
     position = 0
-    while position + _RECORD.size + _TRAILER <= source.size:
+    left = _FREE_RECORDS + source.size // _BYTES_A_RECORD
+    while left > 0 and position + _RECORD.size + _TRAILER <= source.size:
         head = source.read_at(position, _RECORD.size)
         size, checksum = _RECORD.unpack(head)
         end = position + _RECORD.size + size + _TRAILER
@@ -98,3 +106,4 @@ def _iter_records(source: Source, limits: Limits) -> Iterator[bytes]:
             if int.from_bytes(data[size:], "little") == mask_crc(crc32c(data[:size])):
                 yield data[:size]
         position = end
+        left -= 1

@@ -28,7 +28,15 @@ _SMALLEST = 16
 """Bytes of the smallest run that is sought anywhere. Smaller ones are steps, flags and rates: each
 size more costs a pass over the file."""
 _MOST_TURNED = 1 << 32
-"""Bytes whose axes are put in another order, for one file: that takes some ten seconds."""
+"""Bytes whose axes are put in another order, for one file: that takes some ten seconds. Of a small
+file, 16 times its size, or 64 MiB more."""
+_FREE_TRIES = 10_000
+_BYTES_A_TRY = 128
+"""Places of a file that are tried, and for how many bytes there may be one more: each takes ten
+microseconds. A container names few beside those of its tensors."""
+_FREE_TRIED = 1 << 28
+_MOST_TRIED = 64
+"""Bytes at these places, and how many times the file that may be more: places overlap."""
 _CHECKSUMS = 2**32
 """Values of a checksum: other bytes have the same one with a chance of 1 in so many."""
 
@@ -64,8 +72,10 @@ def find_payloads(
             order, too.
     """
     left = _by_size(wanted, _SMALLEST_NAMED)
-    turner = _Turner(forms or {}, limits)
+    turner = _Turner(forms or {}, limits, source.size)
     tried = 0
+    places = _FREE_TRIES + source.size // _BYTES_A_TRY
+    read = _FREE_TRIED + _MOST_TRIED * source.size
     for part in iter_parts(source, limits=limits):
         seen: set[tuple[int, int]] = set()
         for offset, size in iter_candidates(part, left.keys()):
@@ -73,6 +83,9 @@ def find_payloads(
             if not crcs or (offset, size) in seen or offset + size > part.size:
                 continue
             seen.add((offset, size))
+            places, read = places - 1, read - size
+            if min(places, read) < 0:
+                return
             for crc, turned in _read_as(part, Candidate(offset, size), turner):
                 tried += 1
                 if crc in crcs:
@@ -97,7 +110,7 @@ def _read_as(
 class _Turner:
     """Puts the axes of runs in the orders that converters use; those that fitted come first."""
 
-    def __init__(self, forms: Forms, limits: Limits) -> None:
+    def __init__(self, forms: Forms, limits: Limits, size: int) -> None:
         found: dict[int, set[TensorForm]] = defaultdict(set)
         for item, these in forms.items():
             found[item.size].update(these)
@@ -108,7 +121,7 @@ class _Turner:
         self._fitted: Counter[tuple[int, ...]] = Counter()
         # A run is in memory twice while it is turned.
         self._largest = min(LARGEST, limits.memory_bytes // 2)
-        self._left = _MOST_TURNED
+        self._left = min(_MOST_TURNED, (1 << 26) + 16 * size)
 
     def takes(self, size: int) -> bool:
         """Tell whether a run of that size may be a tensor that was turned."""

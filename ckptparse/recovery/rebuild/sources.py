@@ -12,6 +12,8 @@ from ckptparse.examination.case import Case, open_case
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.neighbours import nearest
 from ckptparse.examination.survey import identity_of, survey_path
+from ckptparse.files.context import Context
+from ckptparse.inventory.folders import Folders
 from ckptparse.recovery.evidence.gather import Evidence
 from ckptparse.recovery.rebuild.graphs import iter_layouts
 from ckptparse.recovery.rebuild.layout import Layout, Payload, Rule
@@ -48,9 +50,11 @@ def iter_sources(case: Case, evidence: Evidence, *, siblings: bool) -> Iterator[
     prefixes = list(evidence.prefixes)
     if siblings:
         prefixes += nearest(case.survey, case.context)
+    silent = replace(case.context, progress=None)
+    folders = Folders(silent)
     for prefix in dict.fromkeys(prefixes):
         if prefix != case.survey.prefix:
-            yield from _stand_ins(case, prefix)
+            yield from _stand_ins(prefix, silent, folders)
 
 
 def find_shapes(case: Case, evidence: Evidence) -> list[GivenTensor]:
@@ -85,10 +89,9 @@ def _graph_files(case: Case, *, events: bool) -> Iterator[str]:
             yield path
 
 
-def _stand_ins(case: Case, prefix: str) -> Iterator[Layout]:
-    silent = replace(case.context, progress=None)
+def _stand_ins(prefix: str, context: Context, folders: Folders) -> Iterator[Layout]:
     try:
-        other = open_case(survey_path(prefix, silent), silent)
+        other = open_case(survey_path(prefix, context, folders), context)
     except CheckpointError:
         return
     with closing(other.files):
