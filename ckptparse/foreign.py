@@ -20,6 +20,7 @@ __all__ = [
     "KINDS_KEY",
     "LENGTH_FIELD",
     "METADATA_NAME",
+    "MOST_GROUPS",
     "NAMES_KEY",
     "NAME_ATTRIBUTE",
     "REPORT_NAME",
@@ -29,6 +30,10 @@ __all__ = [
 ]
 
 STRING_FIELD, LENGTH_FIELD = "string", "length"
+
+MOST_GROUPS = 1000
+"""Groups of HDF5 inside each other: the library makes each one by itself, and real names have
+ten."""
 
 INDEX_NAME = "tensors.json"
 """Says which file of a directory is which tensor."""

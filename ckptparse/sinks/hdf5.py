@@ -18,7 +18,7 @@ from ckptparse.backend.small import Sized, hold_small, iter_batches
 from ckptparse.dtypes import DataType, is_numeric, plain_dtype
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.placing import place_file
-from ckptparse.foreign import NAME_ATTRIBUTE, load_h5py
+from ckptparse.foreign import MOST_GROUPS, NAME_ATTRIBUTE, load_h5py
 from ckptparse.sinks.options import (
     SinkOptions,
     check_kinds,
@@ -34,8 +34,6 @@ __all__ = ["check_hdf5", "write_hdf5"]
 _WAYS = "Leave them out (exclude=...), or choose format='v2', which holds every kind"
 _MOST_AXES = 32
 """Dimensions of an HDF5 dataset at most: its own bound."""
-_MOST_GROUPS = 1000
-"""Groups inside each other: the library makes each one by itself, and real names have ten."""
 _MOST_BYTES = 1 << 62
 """Bytes of all tensors at most. Offsets in a file are numbers of 63 bits."""
 
@@ -59,7 +57,7 @@ def check_hdf5(tensors: Sequence[TensorLike], options: SinkOptions) -> None:  # 
         )
 
     def lacks(tensor: TensorLike) -> bool:
-        odd = "\0" in tensor.name or tensor.name.count("/") > _MOST_GROUPS
+        odd = "\0" in tensor.name or tensor.name.count("/") > MOST_GROUPS
         return odd or is_variant(tensor) or len(tensor.shape) > _MOST_AXES
 
     check_names(tensors, what="An HDF5 file")

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ckptparse.errors import LimitError
+from ckptparse.foreign import MOST_GROUPS
 from ckptparse.limits import Limits, check_members
 
 __all__ = ["PACKED", "SLOTS", "iter_dataset_ids"]
@@ -19,7 +21,7 @@ SLOTS = 7
 PACKED = 8
 """How many members of an archive it takes as long as to read a dataset that does not lie in one
 piece."""
-_WEIGHT = 2
+_WEIGHT = 3
 """How many members of an archive an object takes as long as."""
 
 
@@ -58,7 +60,12 @@ def iter_dataset_ids(h5py: Any, file: Any, size: int, limits: Limits) -> Iterato
         if isinstance(found, h5py.h5d.DatasetID):
             yield path, found
         elif isinstance(found, h5py.h5g.GroupID):
-            limits.check("nesting", len(levels), "The depth of groups in groups")
+            if len(levels) > max(limits.nesting, MOST_GROUPS):
+                raise LimitError(
+                    f"Groups lie in more than {MOST_GROUPS} others, and in more than "
+                    f"Limits.nesting allows ({limits.nesting})",
+                    limit="nesting",
+                )
             levels.append((f"{path}/", found, walk.list_names(found)))
 
 

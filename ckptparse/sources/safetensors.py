@@ -32,13 +32,13 @@ from ckptparse.limits import Limits, check_members
 from ckptparse.sources.stored import LoadedTensor, OpenFiles, StoredTensor, check_shape
 from ckptparse.tensor_like import TensorLike
 
-__all__ = ["SafetensorsSource"]
+__all__ = ["TENSOR", "SafetensorsSource"]
 
 _LENGTH_SIZE = 8
 """The header's length comes first, as a 64-bit number."""
 
 
-_WEIGHT = 0.5
+TENSOR = 0.5
 """How many members of an archive a tensor takes as long as."""
 
 
@@ -90,7 +90,7 @@ class SafetensorsSource(OpenFiles):
                 raise MalformedError("Expected an object under __metadata__")
             self.metadata.update({str(key): str(value) for key, value in metadata.items()})
             kinds = _parse(_text_of(metadata, KINDS_KEY))
-            check_members(context.limits, len(header), source.size, weight=_WEIGHT, path=path)
+            check_members(context.limits, len(header), source.size, weight=TENSOR, path=path)
             _check_layout(header, source.size - start)
             for name, said in header.items():
                 if name in self.tensors:

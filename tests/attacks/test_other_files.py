@@ -250,7 +250,7 @@ def test_the_datasets_are_those_that_h5py_visits() -> None:
 
 
 def deep(file: Any) -> None:
-    for _ in range(150):
+    for _ in range(1_050):
         file = file.create_group("g")
 
 

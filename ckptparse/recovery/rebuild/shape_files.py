@@ -21,6 +21,7 @@ from ckptparse.files.archives.members import ZipMembers
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.graph.object_node import escape_name
+from ckptparse.limits import check_members
 from ckptparse.recovery.rebuild.keras_config import (
     LayerWeight,
     is_keras_config,
@@ -31,6 +32,7 @@ from ckptparse.recovery.rebuild.shapes import GivenTensor, parse_shapes
 from ckptparse.saved_model.keras_metadata import KerasObject, read_keras_metadata
 from ckptparse.sources.hdf5 import Hdf5Source
 from ckptparse.sources.npy import NpySource
+from ckptparse.sources.safetensors import TENSOR
 
 __all__ = ["parse_shapes_text", "read_metadata_shapes", "read_shapes"]
 
@@ -147,7 +149,9 @@ def _weights_of(layer: Mapping[str, Any]) -> list[LayerWeight]:
 def _of_safetensors(source: Source, context: Context) -> list[GivenTensor]:
     size = int.from_bytes(source.read_at(0, _LENGTH), "little")
     context.limits.check("message_bytes", size, "The size of the header")
-    return parse_shapes_text(source.read_at(_LENGTH, size))
+    found = parse_shapes_text(source.read_at(_LENGTH, size))
+    check_members(context.limits, len(found), source.size, weight=TENSOR)
+    return found
 
 
 def _of_hdf5(path: str, context: Context) -> list[GivenTensor]:
