@@ -30,8 +30,10 @@ _FREE_FILES = 1_000
 _BYTES_A_FILE = 1 << 12
 """Files in directories that are looked at, in all; of small ones 1,000, and one for each 4 KiB of
 the files before: each takes half a millisecond. Those beyond are left out."""
-_MOST_CHECKPOINTS = 64
-"""Checkpoints in directories whose indexes are read. Those of one model tell the same."""
+_FREE_CHECKPOINTS = 64
+_BYTES_A_CHECKPOINT = 1 << 18
+"""Checkpoints in directories whose indexes are read: 64, and one for each 256 KiB of the files. Of
+small ones each takes some 30 ms, and those of one model tell the same."""
 _GRAPHS = ("meta-graph", "graph", "saved-model-pb", "saved-model-pbtxt", "tfrecord")
 
 
@@ -86,6 +88,11 @@ class Evidence:
     @cached_property
     def files(self) -> tuple[str, ...]:
         """Every file, also those in directories."""
+        return self._walked[0]
+
+    @cached_property
+    def _walked(self) -> tuple[tuple[str, ...], int]:
+        """Every file, and how many bytes they have together."""
         found: dict[str, None] = {}
         held = 0
         for path in self.paths:
@@ -93,8 +100,8 @@ class Evidence:
                 found[file] = None
                 held += size
                 if len(found) >= min(_MOST_FILES, _FREE_FILES + held // _BYTES_A_FILE):
-                    return tuple(found)
-        return tuple(found)
+                    return tuple(found), held
+        return tuple(found), held
 
     @cached_property
     def kinds(self) -> dict[str, str]:
@@ -114,7 +121,7 @@ class Evidence:
                 found[path.removesuffix(INDEX_SUFFIX)] = None
             elif kind == "v1":
                 found[path] = None
-        return list(found)[:_MOST_CHECKPOINTS]
+        return list(found)[: _FREE_CHECKPOINTS + self._walked[1] // _BYTES_A_CHECKPOINT]
 
     @property
     def data_files(self) -> list[tuple[str, int, int]]:
