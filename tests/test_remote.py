@@ -12,7 +12,7 @@ import tarfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -634,3 +634,19 @@ def test_a_large_tensor_is_split_over_connections(tmp_path: Path) -> None:
         assert not checkpoint["w"].read().any()
     data = [wanted for key, wanted in store.gets if ".data-" in key]
     assert sorted(data) == sorted([(0, 8 << 20), (8 << 20, 16 << 20), (16 << 20, 20 << 20)] * 2)
+
+
+def test_the_data_files_of_a_server_without_lists_count_for_the_limit_of_slices(
+    tmp_path: Path,
+) -> None:
+    bundle = builder.Bundle()
+    value = np.arange(4000, dtype=np.float32).reshape(2000, 2)
+    bundle.add_sliced("w", value, builder.split_rows(2000, 200, 2))
+    bundle.write(tmp_path / "m")
+    held = sum(path.stat().st_size for path in tmp_path.iterdir()) >> 10
+    with range_server.serve(tree(tmp_path)) as server:
+        for single, refused in ((200 - held, False), (199 - held, True)):
+            limits = ckptparse.Limits(single_entries=single)
+            context = pytest.raises(ckptparse.LimitError) if refused else nullcontext()
+            with context:
+                ckptparse.list_variables(f"{server.url}/{tmp_path.name}/m", limits=limits)

@@ -31,7 +31,7 @@ from ckptparse.bundle.naming import (
     encode_slice_keys,
 )
 from ckptparse.errors import CheckpointError, ClosedError, MalformedError, located
-from ckptparse.filenames import INDEX_SUFFIX
+from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Storage, hold, look_again
 from ckptparse.limits import Limits, Singles, limit_error
@@ -141,9 +141,6 @@ class BundleIndex:
         """
         limits, storage = context.limits, context.storage
 
-        def held() -> int:
-            return _held_bytes(path, storage)
-
         before = storage.stat(path)
         source = storage.open(path)
         try:
@@ -152,13 +149,16 @@ class BundleIndex:
             source = hold(source, most=_MOST_PIECES * source.piece)
             table = Table.open(source, limits=limits)
             with located(path=source.path):
-                header = _read_header(table, limits, held)
+                header = _read_header(table, limits, lambda: _held_bytes(path, storage, 0))
         except BaseException:
             source.close()
             raise
 
         def is_replaced() -> bool:
             return look_again(storage, path) != before
+
+        def held() -> int:
+            return _held_bytes(path, storage, header.num_shards)
 
         return cls(table, header, limits=limits, is_replaced=is_replaced, held=held)
 
@@ -379,15 +379,22 @@ class _Keys:
         return found
 
 
-def _held_bytes(path: str, storage: Storage) -> int:
-    """Return the size of an index and its data files; 0 if the storage lists no directories."""
+def _held_bytes(path: str, storage: Storage, num_shards: int) -> int:
+    """Return the size of an index and its data files.
+
+    Of a storage that lists no directories, of so many data files; 0 of them if they are not known.
+    """
     directory, name = storage.split(path)
-    data = name.removesuffix(INDEX_SUFFIX) + ".data-"
+    prefix, stem = path.removesuffix(INDEX_SUFFIX), name.removesuffix(INDEX_SUFFIX)
     try:
-        listed = storage.list(directory)
+        if not getattr(storage, "lists", True):
+            shards = (shard_path(prefix, number, num_shards) for number in range(num_shards))
+            stats = map(storage.stat, (path, *shards))
+            return sum(stat.size for stat in stats if stat is not None)
+        listed = storage.list(directory).items()
     except CheckpointError:
         return 0
-    return sum(stat.size for one, stat in listed.items() if one == name or one.startswith(data))
+    return sum(stat.size for one, stat in listed if one == name or one.startswith(stem + ".data-"))
 
 
 def _read_header(table: Table, limits: Limits, held: Callable[[], int]) -> BundleHeader:
