@@ -198,8 +198,8 @@ BOUNDS: dict[str, tuple[Make, set[str]]] = {
         ),
         {"LimitError"},
     ),
-    "10 ten thousand slices, two of them one": (
-        lambda: other_extents(10_000),
+    "10 four thousand slices, two of them one": (
+        lambda: other_extents(4_000),
         {"MalformedError"},
     ),
     "10 an extent whose end wraps": (
