@@ -93,7 +93,9 @@ class Limits:
     """Edges of a graph that are followed to answer one question, beyond one for each 128 bytes of
     the graph: who uses its variables, where names of files come from, what its Savers save. One
     takes 10 to 50 µs. Real graphs have a node for each 200 bytes, and few of them are followed.
-    A SavedModel may have so many meta graphs, too."""
+    A SavedModel may have so many meta graphs, too. Of an object graph, so many objects are looked
+    at for its optimizers or its layers, beyond eight for each object of 64 bytes: real ones take
+    one or two."""
     small_tensors: int = 20_000
     """Tensors that one call of `convert`, `average` or `stats` takes from files, and those of a V1
     checkpoint that lie in one piece, beyond one for each 256 bytes of the files. The least takes

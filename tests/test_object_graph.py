@@ -593,8 +593,12 @@ def test_optimizers_that_share_their_variables_meet_a_limit() -> None:
     few = ObjectGraph.from_bytes(sharing_optimizers(20).SerializeToString())
     assert [len(optimizer.slot_nodes) for optimizer in find_optimizers(few)] == [1] * 20
     many = ObjectGraph.from_bytes(sharing_optimizers(1000).SerializeToString())
-    with pytest.raises(LimitError, match="optimizers share"):
+    with pytest.raises(LimitError, match="for the optimizers of a model") as caught:
         _ = [optimizer.slot_nodes for optimizer in find_optimizers(many)]
+    assert caught.value.limit == "steps"
+    data = sharing_optimizers(1000).SerializeToString()
+    more = ObjectGraph.from_bytes(data, limits=Limits(steps=2_000_000))
+    assert len([optimizer.slot_nodes for optimizer in find_optimizers(more)]) == 1000
 
 
 def test_more_optimizers_than_any_model_has_meet_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -605,7 +609,7 @@ def test_more_optimizers_than_any_model_has_meet_a_limit(monkeypatch: pytest.Mon
     # None of them is made.
     monkeypatch.setattr("ckptparse.graph.optimizer.ObjectOptimizer", None)
     for _ in range(2):
-        with pytest.raises(LimitError, match="optimizers of any real model"):
+        with pytest.raises(LimitError, match=r"optimizers of a model .* Limits.steps"):
             find_optimizers(graph)
 
 

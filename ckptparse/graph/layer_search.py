@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ckptparse.errors import LimitError
 from ckptparse.graph.object_graph import SAVE_COUNTER, ObjectGraph
 from ckptparse.graph.object_node import ObjectNode
 from ckptparse.graph.optimizer import find_optimizers
@@ -382,7 +381,7 @@ class LayerSearch:
     def _count(self) -> None:
         self._left -= 1
         if self._left < 0:
-            raise LimitError("The layers share more objects than the layers of any real model")
+            raise self._graph.too_many_steps(self._graph.most_steps + 1, "layers")
 
 
 def _scopes(weights: Iterable[ObjectNode]) -> dict[str, list[ObjectNode]]:

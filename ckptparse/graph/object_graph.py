@@ -34,7 +34,7 @@ from ckptparse.graph.object_node import (
     escape_name,
     unescape_name,
 )
-from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.limits import DEFAULT_LIMITS, Limits, limit_error
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 from ckptparse.tensor import Tensor
@@ -49,6 +49,8 @@ _SLOT_MARK = ".OPTIMIZER_SLOT"
 _CHILDLESS: Mapping[str, int] = {}
 _NODE_BYTES = 64
 """Bytes of a real object, about, with its names and keys: a hostile one takes two."""
+_STEPS_AN_OBJECT = 8
+"""How often a real object may be looked at for one question, beyond `Limits.steps`."""
 STEPS = ("_iterations", "iterations", "iter")
 LEARNING_RATES = ("_learning_rate", "learning_rate")
 _VARIABLES, _OPTIMIZER_PARTS = "_variables", ("_iterations", "_trainable_variables")
@@ -64,6 +66,7 @@ class ObjectGraph(Mapping[str, ObjectNode]):
 
     Attributes:
         serialized: The bytes of the message.
+        limits: Bounds; `steps` on how many objects are looked at.
         memo: What is found out about it once, by the question; numbers alone, no nodes.
     """
 
@@ -75,9 +78,11 @@ class ObjectGraph(Mapping[str, ObjectNode]):
         *,
         serialized: bytes = b"",
         tensors: TensorSource | None = None,
+        limits: Limits = DEFAULT_LIMITS,
         path: str | None = None,
     ) -> None:
         self.serialized = serialized
+        self.limits = limits
         self.path = path
         self._messages = nodes
         self._tensors = tensors
@@ -111,7 +116,7 @@ class ObjectGraph(Mapping[str, ObjectNode]):
         message = parse_message(
             TrackableObjectGraph, data, limits=limits, path=path, what="the object graph"
         )
-        return cls(message.nodes, serialized=data, tensors=tensors, path=path)
+        return cls(message.nodes, serialized=data, tensors=tensors, limits=limits, path=path)
 
     @property
     def root(self) -> ObjectNode:
@@ -219,16 +224,21 @@ class ObjectGraph(Mapping[str, ObjectNode]):
         """
         self._steps += steps
         if self._steps > self.most_steps:
-            message = "The optimizers share more objects than the optimizers of any real model"
-            raise LimitError(message, path=self.path)
+            raise self.too_many_steps(self._steps, "optimizers")
+
+    def too_many_steps(self, steps: int, owners: str) -> LimitError:
+        """Make the error that says that more objects are looked at than `most_steps`."""
+        what = f"The number of objects that are looked at for the {owners} of a model"
+        return limit_error(self.limits, "steps", steps, what, path=self.path)
 
     @cached_property
     def most_steps(self) -> int:
-        """How many objects are looked at to answer one question: some of them several times.
+        """How many objects are looked at to answer one question; see `Limits.steps`.
 
         Of real graphs of more than 100 objects it is about one for each, at most four.
         """
-        return 20_000 + 8 * min(self.node_count, self.nbytes // _NODE_BYTES)
+        real = min(self.node_count, self.nbytes // _NODE_BYTES)
+        return self.limits.steps + _STEPS_AN_OBJECT * real
 
     @cached_property
     def nbytes(self) -> int:

@@ -161,6 +161,7 @@ class MetaGraph:
             tensors=self._variables,
             constant=lambda name: self.graph.constants[name],
             assets=lambda: self.asset_list,
+            limits=self._context.limits,
             path=self._path,
         )
 

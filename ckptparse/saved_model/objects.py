@@ -29,6 +29,7 @@ from ckptparse.graph.object_node import (
     RegisteredSaver,
     TensorSource,
 )
+from ckptparse.limits import Limits
 from ckptparse.proto.saved_object_graph_pb2 import SavedObjectGraph
 from ckptparse.saved_model.structure import decode_structure
 from ckptparse.tensor import Tensor
@@ -198,6 +199,7 @@ class SavedObjects(ObjectGraph):
         tensors: TensorSource | None,
         constant: Callable[[str], Tensor],
         assets: Callable[[], Sequence[str]],
+        limits: Limits,
         path: str | None = None,
     ) -> None:
         """Take a parsed message.
@@ -208,9 +210,10 @@ class SavedObjects(ObjectGraph):
             tensors: Where the variables' values are found.
             constant: Gives the constant of a node of the graph.
             assets: Gives the paths of the assets, in the order of their numbers.
+            limits: As of `ObjectGraph`.
             path: The file, for errors.
         """
-        super().__init__(message.nodes, tensors=tensors, path=path)
+        super().__init__(message.nodes, tensors=tensors, limits=limits, path=path)
         self._message = message
         self._attributes: dict[int, tuple[Attribute, ...]] = {}
         self.constant = constant
