@@ -597,7 +597,7 @@ def test_optimizers_that_share_their_variables_meet_a_limit() -> None:
         _ = [optimizer.slot_nodes for optimizer in find_optimizers(many)]
     assert caught.value.limit == "steps"
     data = sharing_optimizers(1000).SerializeToString()
-    more = ObjectGraph.from_bytes(data, limits=Limits(steps=2_000_000))
+    more = ObjectGraph.from_bytes(data, limits=Limits(steps=3_000_000))
     assert len([optimizer.slot_nodes for optimizer in find_optimizers(more)]) == 1000
 
 
