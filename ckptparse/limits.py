@@ -70,9 +70,10 @@ class Limits:
     value as 16."""
     nesting: int = 100
     """Messages inside messages: every protobuf runtime accepts this depth, and some no more."""
-    fill_bytes: int = 1 << 30
-    """Bytes that a few stored values may be repeated to fill, of all tensors that are read
-    together. A constant of a graph states any shape with one value."""
+    fill_bytes: int = 1 << 28
+    """Bytes that a few stored values may be repeated to fill, of all tensors that one call takes.
+    A constant of a graph states any shape with one value; TensorFlow itself makes no constant of
+    more than 10 MiB of what it computes beforehand."""
     decompressed_bytes: int = 1 << 30
     """Size of one compressed block or chunk when decompressed. The chunks of one SavedModel may sum
     to this, or to 16 times their file if that is more."""
@@ -214,7 +215,7 @@ DEFAULT_LIMITS = Limits()
 class Budget:
     """What the values of one call take in memory, against what its files hold."""
 
-    __slots__ = ("_held", "_limits", "_taken")
+    __slots__ = ("_held", "_taken", "limits")
 
     def __init__(self, limits: Limits, held: Callable[[], int] | int) -> None:
         """Begin with nothing taken.
@@ -223,7 +224,8 @@ class Budget:
             limits: `memory_bytes` bounds what is taken beyond what is held.
             held: Bytes of the files; a function is asked when it first matters.
         """
-        self._limits = limits
+        self.limits = limits
+        """The bounds."""
         self._held = held
         self._taken = 0
 
@@ -234,7 +236,7 @@ class Budget:
             LimitError: It is more than `Limits.memory_bytes` beyond the files.
         """
         self._taken += size
-        if self._taken > self._limits.memory_bytes:
+        if self._taken > self.limits.memory_bytes:
             self.check(0)
 
     def check(self, size: int) -> None:
@@ -244,12 +246,12 @@ class Budget:
             LimitError: It is more than `Limits.memory_bytes` beyond the files.
         """
         taken = self._taken + size
-        if taken <= self._limits.memory_bytes:
+        if taken <= self.limits.memory_bytes:
             return
         if not isinstance(self._held, int):
             self._held = self._held()
         beyond = max(0, taken - self._held)
-        self._limits.check(
+        self.limits.check(
             "memory_bytes", beyond, "What one call takes in memory beyond its files, in bytes,"
         )
 

@@ -28,6 +28,9 @@ __all__ = ["decode_part", "decode_together"]
 _Array = npt.NDArray[Any]
 _CHANGED = frozenset({DataType.DT_BOOL, *SUB_BYTE_MASKS})
 """Kinds whose stored bytes are not their elements."""
+_MOST_FILLED = 1 << 16
+"""Bytes of a tensor of values that repeat, which is decoded with others: a larger one is by itself,
+and is told by `Limits.fill_bytes` if it is too large."""
 
 
 def decode_part(data: Buffer, index: tuple[slice, ...], *, limits: Limits) -> _Array | None:
@@ -78,7 +81,7 @@ def decode_together(
 
     Returns:
         An array for each; None for what is to be decoded by itself, as it is not plain, is wrong,
-        or has fewer or more values than its shape: strings, variants, values that repeat.
+        or has more values than its shape: strings, variants, large tensors of values that repeat.
 
     Raises:
         LimitError: All together take more than the budget has.
@@ -91,6 +94,7 @@ def decode_together(
             kinds.setdefault((data_type, field == CONTENT), []).append((number, raw))
         elif data_type and 0 in shapes[number]:
             found[number] = _make_empty(data_type, shapes[number], budget)
+    most_filled = min(_MOST_FILLED, budget.limits.fill_bytes)
     for (data_type, is_content), members in kinds.items():
         try:
             decoded = _decode_kind(data_type, [raw for _, raw in members], is_content=is_content)
@@ -98,10 +102,24 @@ def decode_together(
             continue
         for (number, _), values in zip(members, decoded, strict=True):
             shape = shapes[number]
-            if values is not None and len(values) == math.prod(shape):
-                budget.take(ARRAY_SIZE + values.nbytes)
-                found[number] = values.reshape(shape).copy()
+            if values is not None:
+                found[number] = _shape(values, shape, budget, 0 if is_content else most_filled)
     return found
+
+
+def _shape(
+    values: _Array, shape: tuple[int, ...], budget: Budget, most_filled: int
+) -> _Array | None:
+    """Give values their shape, in a new array of at most so many bytes if the last repeats."""
+    count = math.prod(shape)
+    if len(values) > count or (len(values) < count and count * values.itemsize > most_filled):
+        return None
+    budget.take(ARRAY_SIZE + count * values.itemsize)
+    shaped: _Array = np.empty(shape, values.dtype)
+    flat = shaped.reshape(-1)
+    flat[: len(values)] = values
+    flat[len(values) :] = values[-1]
+    return shaped
 
 
 def _find_numbers(data: memoryview, shape: tuple[int, ...]) -> tuple[int, int, memoryview]:

@@ -596,9 +596,14 @@ def test_optimizers_that_share_their_variables_meet_a_limit() -> None:
     with pytest.raises(LimitError, match="for the optimizers of a model") as caught:
         _ = [optimizer.slot_nodes for optimizer in find_optimizers(many)]
     assert caught.value.limit == "steps"
-    data = sharing_optimizers(1000).SerializeToString()
-    more = ObjectGraph.from_bytes(data, limits=Limits(steps=3_000_000))
-    assert len([optimizer.slot_nodes for optimizer in find_optimizers(more)]) == 1000
+    data = sharing_optimizers(100).SerializeToString()
+    with pytest.raises(LimitError, match="steps allows 100"):
+        _ = [
+            item.slot_nodes
+            for item in find_optimizers(ObjectGraph.from_bytes(data, limits=Limits(steps=100)))
+        ]
+    more = ObjectGraph.from_bytes(data, limits=Limits(steps=1_000_000))
+    assert len([optimizer.slot_nodes for optimizer in find_optimizers(more)]) == 100
 
 
 def test_more_optimizers_than_any_model_has_meet_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:

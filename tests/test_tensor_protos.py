@@ -92,7 +92,8 @@ def test_plain_tensors_of_all_kinds_are_decoded_together() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        b.tensor_proto(D.DT_FLOAT, [2], b.field(5, b"\x00\x00\x80\x3f")),
+        b.tensor_proto(D.DT_FLOAT, [1 << 20], b.field(5, b"\x00\x00\x80\x3f")),
+        b.tensor_proto(D.DT_FLOAT, [2], b.field(4, b"\x00\x00\x80\x3f")),
         b.tensor_proto(D.DT_FLOAT, [1], b.field(5, b"\x00\x00\x80\x3f" * 2)),
         b.tensor_proto(D.DT_FLOAT, [2]),
         b.tensor_proto(D.DT_STRING, [0]),
@@ -115,6 +116,21 @@ def test_other_tensors_are_left(message: bytes) -> None:
     plain = typed(D.DT_FLOAT, 1, bytes(4))
     assert together([plain, message, plain])[1] is None
     assert check([plain, message, plain]) == 2
+
+
+def test_values_that_repeat_are_filled() -> None:
+    two = b.field(5, bytes(4) + b"\x00\x00\x80\x3f")
+    filled = [
+        b.tensor_proto(D.DT_FLOAT, [2, 3], two),
+        b.tensor_proto(D.DT_FLOAT, [1 << 14], b.field(5, bytes(4))),
+        b.tensor_proto(D.DT_INT64, [5], b.field(10, b"\x01\x02")),
+        b.tensor_proto(D.DT_BOOL, [5], b.field(11, b"\x01")),
+        b.tensor_proto(D.DT_BFLOAT16, [5], b.field(13, b"\x80\x7f")),
+        b.tensor_proto(D.DT_COMPLEX64, [5], b.field(9, bytes(8))),
+    ]
+    assert check(filled) == len(filled)
+    shapes, none = [(2, 3)], Limits(fill_bytes=23)
+    assert decode_together(filled[:1], shapes, budget=Budget(none, 1 << 20)) == [None]
 
 
 def test_a_bad_varint_leaves_those_of_its_kind_alone() -> None:

@@ -88,8 +88,8 @@ class HeldTensors:
     def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""
         self.check_open()
+        self.check_fill(names)
         tensors = [self._tensors[name] for name in names]
-        self._check_fill(tensors)
         budget = Budget(self._limits, self._held)
         options = replace(options, budget=budget)
         together = read_payloads(
@@ -119,9 +119,16 @@ class HeldTensors:
         if self._closed:
             raise ClosedError("The checkpoint has been closed", path=next(iter(self.files), None))
 
-    def _check_fill(self, tensors: Iterable[Tensor]) -> None:
-        """Check what all take together: each alone may repeat few values up to the limit."""
-        wanted = sum(tensor.size * (item_size(tensor.data_type) or 8) for tensor in tensors)
+    def check_fill(self, names: Iterable[str]) -> None:
+        """Check what all of some take together: each alone may repeat values up to the limit.
+
+        Raises:
+            LimitError: They take more than `Limits.fill_bytes` beyond what is stored.
+        """
+        tensors = map(self._tensors.get, names)
+        wanted = sum(
+            one.size * (item_size(one.data_type) or 8) for one in tensors if one is not None
+        )
         beyond = max(0, wanted - _MOST_GROWTH * self._held)
         self._limits.check("fill_bytes", beyond, "What repeated values fill, in bytes,")
 

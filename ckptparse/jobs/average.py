@@ -19,7 +19,7 @@ from ckptparse.elements import allocate, iter_stored
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Cache, Progress, Store, begin_with, find_target
 from ckptparse.jobs.derived import FLOATS
-from ckptparse.jobs.opening import Opened, TensorsFrom, check_count, open_tensors
+from ckptparse.jobs.opening import Opened, TensorsFrom, check_work, open_tensors
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.sinks.bundle import OBJECT_GRAPH_KEY, check_free, write_bundle
 from ckptparse.sinks.options import SinkOptions
@@ -81,7 +81,7 @@ def average(
     with ExitStack() as stack:
         opened = [stack.enter_context(open_tensors(*one)) for one in begun]
         for one in opened:
-            check_count(one, len(one.tensors))
+            check_work(one, one.tensors)
         _check_alike(opened)
         tensors = [
             _average_of(name, [one.tensors[name] for one in opened], shares)

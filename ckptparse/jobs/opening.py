@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckptparse.backend import Origin
+from ckptparse.backend.held import HeldTensors
 from ckptparse.backend.places import Places
 from ckptparse.checkpoint import Checkpoint, Naming
 from ckptparse.files.context import Context
@@ -25,7 +26,7 @@ from ckptparse.tensor_like import TensorLike, as_tensors
 if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
 
-__all__ = ["Opened", "TensorsFrom", "check_count", "describe_source", "open_tensors"]
+__all__ = ["Opened", "TensorsFrom", "check_work", "describe_source", "open_tensors"]
 
 TensorsFrom = PathLike | Mapping[str, Any]
 """What `convert` and its like take: a path, an open `Checkpoint`, a `Recovery`, any mapping."""
@@ -109,14 +110,23 @@ def open_tensors(
         context.close()
 
 
-def check_count(opened: Opened, count: int) -> None:
-    """Make sure that a job may go through so many tensors of files.
+def check_work(opened: Opened, names: Collection[str]) -> None:
+    """Make sure that a job may go through these tensors of files.
 
     Raises:
-        LimitError: They are more than `Limits.small_tensors`, and more than their bytes allow.
+        LimitError: They are more than `Limits.small_tensors`, and more than their bytes allow; or
+            the values that repeat fill more than `Limits.fill_bytes`.
     """
-    if opened.files:
-        check_small(opened.context.limits, count, lambda: _held_bytes(opened), path=opened.path)
+    if not opened.files:
+        return
+    limits = opened.context.limits
+    check_small(limits, len(names), lambda: _held_bytes(opened), path=opened.path)
+    if opened.format != "graph" or not names:
+        return
+    first = opened.tensors[next(iter(names))]
+    origin = first.options.origin if isinstance(first, Tensor) else None
+    if isinstance(origin, Origin) and isinstance(origin.backend, HeldTensors):
+        origin.backend.check_fill(names)
 
 
 def _held_bytes(opened: Opened) -> int:

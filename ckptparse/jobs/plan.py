@@ -14,7 +14,7 @@ from ckptparse.errors import CheckpointError, UnsupportedError, name_not_found
 from ckptparse.jobs.conversion import ConversionRow
 from ckptparse.jobs.derived import FLOATS, DerivedTensor, RenamedTensor, parse_dtype
 from ckptparse.jobs.layout import Layout, torch_layout
-from ckptparse.jobs.opening import Opened, check_count
+from ckptparse.jobs.opening import Opened, check_work
 from ckptparse.jobs.rules import RuleSet
 from ckptparse.tensor import Tensor
 from ckptparse.tensor_like import TensorLike
@@ -95,7 +95,7 @@ def plan(opened: Opened, rules: RuleSet, wishes: Wishes) -> list[Planned]:
         UnsupportedError: Two tensors would have one name; it lists them.
     """
     chosen = _choose(opened, wishes)
-    check_count(opened, len(chosen))
+    check_work(opened, chosen)
     state = _find_state(opened) if wishes.drop_slots or wishes.ema else _State()
     layout = wishes.layout or rules.layout
     kind = wishes.dtype if wishes.dtype is not None else rules.dtype

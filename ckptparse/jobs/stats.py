@@ -10,7 +10,7 @@ from ckptparse.backend.small import Sized, iter_batches, read_small
 from ckptparse.checkpoint import Naming, Patterns, choose_names
 from ckptparse.errors import located, name_not_found
 from ckptparse.files.context import Cache, Progress, Store, begin_with
-from ckptparse.jobs.opening import Opened, TensorsFrom, check_count, open_tensors
+from ckptparse.jobs.opening import Opened, TensorsFrom, check_work, open_tensors
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.statistics.gathering import Measured, measure
 from ckptparse.statistics.summary import Summary
@@ -67,7 +67,7 @@ def stats(
     with open_tensors(source, context, naming=naming, verify=verify) as opened:
         wanted = opened.tensors if names is None else _named(names, opened)
         chosen = list(choose_names(wanted, include, exclude))
-        check_count(opened, len(chosen))
+        check_work(opened, chosen)
         tensors = [Sized.of(name, opened.tensors[name]) for name in chosen]
         sizes = {one.name: one.nbytes for one in tensors}
         total = sum(sizes.values())

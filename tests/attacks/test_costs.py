@@ -678,3 +678,21 @@ def test_the_map_of_a_missing_data_file_is_one_range_that_nothing_is_sorted_for(
         found = [(one.start, one.stop, one.kind) for one in report.files[path].ranges]
         assert found == [(0, 100, "absent")]
     assert len(stored.given) == 2
+
+
+def test_values_that_repeat_fill_no_more_than_is_allowed_together(tmp_path: Path) -> None:
+    one = builder.field(5, b"\x00\x00\x80\x3f")
+    nodes = [g.constant(f"c{number}", one, dims=[1 << 18]) for number in range(20)]
+    path = tmp_path / "g.pb"
+    path.write_bytes(g.graph(nodes))
+    for call in (
+        ckptparse.stats,
+        ckptparse.read,
+        lambda path, **how: ckptparse.average([path] * 2, **how),
+    ):
+        with pytest.raises(ckptparse.LimitError, match="fill_bytes"):
+            call(path, limits=ckptparse.Limits(fill_bytes=19 << 20))
+    with pytest.raises(ckptparse.LimitError, match="fill_bytes"):
+        ckptparse.convert(path, tmp_path / "x.npz", limits=ckptparse.Limits(fill_bytes=19 << 20))
+    assert not (tmp_path / "x.npz").exists()
+    assert len(ckptparse.stats(path, limits=ckptparse.Limits(fill_bytes=20 << 20))) == 20
