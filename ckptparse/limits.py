@@ -92,8 +92,9 @@ class Limits:
     file of which it is looked for what happened counts as 8, in `verify` too."""
     steps: int = 10_000
     """Edges of a graph that are followed to answer one question, beyond one for each 128 bytes of
-    the graph: who uses its variables, where names of files come from, what its Savers save. One
-    takes 10 to 50 µs. Real graphs have a node for each 200 bytes, and few of them are followed.
+    the graph: who uses its variables, where names of files come from, what its Savers save. So many
+    nodes may do something beyond computing, or call functions. One takes 10 to 50 µs. Real graphs
+    have a node for each 200 bytes, and few of them are followed.
     A SavedModel may have so many meta graphs, too. Of an object graph, so many objects are looked
     at for its optimizers or its layers, beyond eight for each object of 64 bytes: real ones take
     one or two."""

@@ -120,6 +120,10 @@ class Graph(GraphParts):
 
         The operations that read or write files, run Python, need a library, or reach the network
         or the host, in the graph, its functions and the graphs that it carries as data.
+
+        Raises:
+            LimitError: More nodes may do something than `Limits.steps` allows: one for each 128
+                bytes of the graph, and 10,000.
         """
         from ckptparse.graph.effects.finding import find_effects
         from ckptparse.graph.effects.tracing import Names

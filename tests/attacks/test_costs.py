@@ -696,3 +696,24 @@ def test_values_that_repeat_fill_no_more_than_is_allowed_together(tmp_path: Path
         ckptparse.convert(path, tmp_path / "x.npz", limits=ckptparse.Limits(fill_bytes=19 << 20))
     assert not (tmp_path / "x.npz").exists()
     assert len(ckptparse.stats(path, limits=ckptparse.Limits(fill_bytes=20 << 20))) == 20
+
+
+def test_more_nodes_that_may_act_than_a_graph_has_room_for_are_not_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inner = g.graph([g.node(f"n{number}", "Zz") for number in range(60)])
+    for nodes in (
+        [g.node(f"n{number}", "ReadFile", "n0") for number in range(120)],
+        [g.node(f"n{number}", "PartitionedCall") for number in range(120)],
+        [g.strings("s", inner), *(g.node(f"d{n}", "DatasetFromGraph", "s") for n in range(2))],
+    ):
+        few = ckptparse.Limits(steps=110 - len(g.graph(nodes)) // 128)
+        graph = Graph.from_graph_def(g.graph(nodes), limits=few)
+        with pytest.raises(ckptparse.LimitError, match="may do something") as caught:
+            _ = graph.effects
+        assert caught.value.limit == "steps"
+        assert Graph.from_graph_def(g.graph(nodes)).effects is not None
+    monkeypatch.setattr(NodeTable, "__getitem__", None)
+    nodes = [g.node(f"n{number}", "Zz") for number in range(60)]
+    with pytest.raises(ckptparse.LimitError):
+        _ = Graph.from_graph_def(g.graph(nodes), limits=ckptparse.Limits(steps=10)).effects

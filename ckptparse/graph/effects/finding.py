@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from ckptparse.errors import CheckpointError
@@ -13,6 +13,7 @@ from ckptparse.graph.effects.table import FUNCTION_OPS, OPERATIONS, Operation
 from ckptparse.graph.effects.tracing import Name, Names, Tracer, function_calls
 from ckptparse.graph.nodes import Node, NodeTable
 from ckptparse.graph.parts import GraphParts
+from ckptparse.limits import limit_error
 
 __all__ = ["find_effects"]
 
@@ -49,11 +50,20 @@ _Make = Callable[..., Effect]
 
 
 @dataclass(slots=True)
-class _Carried:
-    """The graphs that a graph carries as data, and how many bytes of them may be seen again."""
+class _Search:
+    """What was looked at of a graph, and of those that it carries as data.
 
-    seen: set[bytes]
+    Attributes:
+        graph: The outermost.
+        left: How many bytes of graphs that were looked into may be seen again.
+        seen: Those graphs.
+        steps: How many nodes were looked at that may do something.
+    """
+
+    graph: GraphParts
     left: int
+    seen: set[bytes] = field(default_factory=set)
+    steps: int = 0
 
     def is_to_be_seen(self, data: bytes) -> bool:
         """Tell whether a graph is to be looked into, and note that it is."""
@@ -62,6 +72,13 @@ class _Carried:
             return self.left >= 0
         self.seen.add(data)
         return True
+
+    def count(self, nodes: int) -> None:
+        """Count nodes, before they are looked at."""
+        self.steps += nodes
+        if self.steps > self.graph.most_steps:
+            what = "The number of nodes of a graph that may do something beyond computing"
+            raise limit_error(self.graph.limits, "steps", self.steps, what, path=self.graph.path)
 
 
 def find_effects(
@@ -73,8 +90,11 @@ def find_effects(
         graph: It, and its functions.
         names: What is known of names of files from outside of the graph.
         tags: Of the meta graph, for the effects.
+
+    Raises:
+        LimitError: More nodes may do something than `Limits.steps` allows.
     """
-    return _find(graph, names, tags, (), _Carried(set(), _MOST_REPEATED))
+    return _find(graph, names, tags, (), _Search(graph, _MOST_REPEATED))
 
 
 def _find(
@@ -82,9 +102,10 @@ def _find(
     names: Names,
     tags: tuple[str, ...],
     within: tuple[str, ...],
-    carried: _Carried,
+    search: _Search,
 ) -> Iterator[Effect]:
     """Iterate over the effects of a graph that the data of some nodes, outermost first, hold."""
+    search.count(sum(_may_act(table.op(name)) for table in graph.tables() for name in table))
     tracer = Tracer(graph, names)
     for table in graph.tables():
         called = table.function is None or table.function in tracer.called
@@ -93,8 +114,13 @@ def _find(
             yield from _look_at(graph, tracer, table, name, make)
             if table.op(name) == _CARRIES_GRAPH and len(within) < _DEEPEST:
                 node = table[name]
-                for inner in _carried(graph, tracer, table, node, carried):
-                    yield from _find(inner, Names(), tags, (*within, node.path), carried)
+                for inner in _carried(graph, tracer, table, node, search):
+                    yield from _find(inner, Names(), tags, (*within, node.path), search)
+
+
+def _may_act(op: str) -> bool:
+    """Tell whether a node of an op is looked at: it may have effects, or call what has."""
+    return op not in KNOWN_OPS or op in OPERATIONS or op in FUNCTION_OPS
 
 
 def _look_at(
@@ -205,12 +231,12 @@ def _named_functions(graph: GraphParts, node: Node, make: _Make) -> Iterator[Eff
 
 
 def _carried(
-    graph: GraphParts, tracer: Tracer, table: NodeTable, node: Node, carried: _Carried
+    graph: GraphParts, tracer: Tracer, table: NodeTable, node: Node, search: _Search
 ) -> Iterator[GraphParts]:
     """Iterate over the graphs that a node is given as the bytes of a constant."""
     if node.data_inputs:
         for data in tracer.literals(table, node.data_inputs[0]):
-            if not carried.is_to_be_seen(data):
+            if not search.is_to_be_seen(data):
                 continue
             inner = _graph_of_bytes(data, graph)
             if inner is not None:
