@@ -345,3 +345,18 @@ def test_slots_and_counters_of_an_optimizer_are_no_layers_of_bare_variables() ->
     # Without tensors nobody knows whether the average fits its variable.
     assert [layer.name for layer in layers] == ["net", "net/w"]
     assert source == "names"
+
+
+def test_names_of_one_variable_make_no_object_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = graph_of({"v": "v", **{f"v{number}": "=v" for number in range(1000)}})
+    made: list[int] = []
+    give = ObjectGraph.node
+
+    def node(self: ObjectGraph, number: int) -> Any:
+        made.append(number)
+        return give(self, number)
+
+    monkeypatch.setattr(ObjectGraph, "node", node)
+    layers, _ = find_layers(graph)
+    assert [layer.name for layer in layers] == ["v"]
+    assert len(made) < 50

@@ -105,10 +105,18 @@ def _is_layer(root: ObjectNode) -> bool:
 
     Without a scope, they are called as Keras calls weights.
     """
+    known = root.graph.memo.get((_is_layer, root.node_id))
+    if known is None:
+        known = root.graph.memo[_is_layer, root.node_id] = _keeps_one_scope(root)
+    return bool(known)
+
+
+def _keeps_one_scope(root: ObjectNode) -> bool:
+    full_names = root.graph.full_names
     names = {
-        name.lstrip("_"): child.full_name or ""
-        for name, child in root.children.items()
-        if child.is_variable and name not in _NO_LAYERS
+        name.lstrip("_"): full_names[number]
+        for name, number in root.graph.children_of(root.node_id).items()
+        if number in full_names and name not in _NO_LAYERS
     }
     scopes = {full.rpartition("/")[0] for full in names.values()}
     if len(scopes) != 1 or (scopes == {""} and not names.keys() <= _WEIGHTS):
@@ -141,8 +149,8 @@ def _numbered(node: ObjectNode) -> list[ObjectNode]:
     """Return `layer-0`, `layer-1` ... in the order of their numbers."""
     for prefix in _NUMBERED:
         found = [
-            (number, child)
-            for name, child in node.children.items()
+            (number, node.graph.node(child))
+            for name, child in node.graph.children_of(node.node_id).items()
             if name.startswith(prefix)
             and (number := _number(name.removeprefix(prefix))) is not None
         ]

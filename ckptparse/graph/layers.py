@@ -135,7 +135,7 @@ def layers_by_scope(graph: ObjectGraph) -> list[Layer]:
     scopes: dict[str, list[ObjectNode]] = {}
     for node in dict.fromkeys(nodes):
         if node.is_variable and node.node_id not in state:
-            name = node.full_name or _short_path(node)
+            name = graph.full_names[node.node_id] or _short_path(node)
             scopes.setdefault(name.rpartition("/")[0] or name, []).append(node)
     return [
         Layer(name, None, None, None, tuple(_tensor_of(node) for node in nodes))
@@ -160,7 +160,7 @@ def _state_nodes(graph: ObjectGraph) -> set[int]:
     if counter is not None:
         state.add(counter.node_id)
     for number, key in graph.keys_by_node.items():
-        name = graph.node(number).full_name or ""
+        name = graph.full_names[number]
         is_state = is_counter_name(name) or name.rpartition("/")[2] == _SEED
         if key in averages or (is_state and _is_small(graph.find_tensor(key))):
             state.add(number)

@@ -138,7 +138,8 @@ class ObjectGraph(Mapping[str, ObjectNode]):
         Raises:
             MalformedError: There is no such node.
         """
-        self._check_id(node_id)
+        if not 0 <= node_id < len(self._messages):
+            self._check_id(node_id)
         return self.node_type(self, node_id)
 
     def nodes(self) -> Iterator[ObjectNode]:
@@ -259,6 +260,15 @@ class ObjectGraph(Mapping[str, ObjectNode]):
                 if attribute.name == VARIABLE_VALUE
             }
         return self._keys
+
+    @cached_property
+    def full_names(self) -> Mapping[int, str]:
+        """Number of each variable's node -> its own name, `""` without one."""
+        return {
+            node_id: attribute.full_name
+            for node_id, attribute in self.iter_attributes()
+            if attribute.name == VARIABLE_VALUE
+        }
 
     def is_variable(self, node_id: int) -> bool:
         """Tell whether a node keeps a variable's value."""
