@@ -220,6 +220,12 @@ def _iter_fields(sample: Sample, start: int, end: int) -> Iterator[_Field]:
     position = start
     while position < end:
         data = sample.peek(position, min(20, end - position))
+        if len(data) > 1 and data[0] & 0x87 == _BYTES and data[0] > _BYTES and data[1] < 0x80:
+            # A tag and a length of one byte each, as most are.
+            start, size = position + 2, data[1]
+            position = start + size
+            yield _Field(data[0] >> 3, _BYTES, start, position, size)
+            continue
         try:
             tag, used = decode_varint(data, 0, len(data))
             field = _decode_field(data, tag, used, position)

@@ -23,8 +23,10 @@ from ckptparse.graph import graph as graph_module
 from ckptparse.graph.graph import Graph
 from ckptparse.graph.nodes import NodeTable
 from ckptparse.identification import tables as identification_tables
+from ckptparse.identification import wire as identification_wire
 from ckptparse.recovery import string_flips
 from ckptparse.recovery.imaging import scan, tables
+from ckptparse.rendering.page import subject as page_subject
 from ckptparse.rendering.page import uses
 from ckptparse.rendering.page.measuring import measure_all
 from ckptparse.rendering.page.subject import Subject
@@ -717,3 +719,30 @@ def test_more_nodes_that_may_act_than_a_graph_has_room_for_are_not_looked_at(
     nodes = [g.node(f"n{number}", "Zz") for number in range(60)]
     with pytest.raises(ckptparse.LimitError):
         _ = Graph.from_graph_def(g.graph(nodes), limits=ckptparse.Limits(steps=10)).effects
+
+
+def test_a_graph_is_identified_once_for_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "g.pb"
+    path.write_bytes(g.graph([g.node("n", "NoOp")]))
+    monkeypatch.setattr(page_subject, "find_graph", None)
+    ckptparse.report_page(path, tmp_path / "page.html")
+    assert (tmp_path / "page.html").exists()
+
+
+def test_plain_fields_are_identified_without_varints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "g.pb"
+    path.write_bytes(g.graph([g.node(f"n{number}", "NoOp") for number in range(1000)]))
+    asked: list[int] = []
+    decode = identification_wire.decode_varint
+
+    def noting(data: bytes, position: int, end: int) -> tuple[int, int]:
+        asked.append(position)
+        return decode(data, position, end)
+
+    monkeypatch.setattr(identification_wire, "decode_varint", noting)
+    assert ckptparse.identify(path).kind == "graph"
+    assert len(asked) < 10

@@ -13,6 +13,7 @@ from ckptparse.examination.report import Report
 from ckptparse.examination.verify import verify_path
 from ckptparse.files.context import Context
 from ckptparse.graph.graph import Graph
+from ckptparse.identification import Identity
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.identities import identify_path
 from ckptparse.inventory.models import find_graph, find_saved_model
@@ -105,9 +106,12 @@ def open_subject(source: Any, context: Context, *, check: bool) -> Iterator[Subj
 
 @contextmanager
 def _open_path(path: str, context: Context, *, check: bool) -> Iterator[Subject]:
-    kind = _identify(path, context)
-    if kind in _GRAPHS:
-        yield _of_graph(read_graph(find_graph(path, context), context))
+    identity = _identify(path, context)
+    kind = "" if identity is None else identity.kind
+    if identity is not None and kind in _GRAPHS:
+        # What lies at the path itself is not identified twice.
+        found = identity if identity.path == path else find_graph(path, context)
+        yield _of_graph(read_graph(found, context))
         return
     if kind in _SAVED_MODELS:
         with SavedModel(find_saved_model(path, context), context, verify=False) as model:
@@ -157,12 +161,12 @@ def _open_second(comparison: Diff, context: Context) -> Iterator[Subject]:
         yield subject
 
 
-def _identify(path: str, context: Context) -> str:
+def _identify(path: str, context: Context) -> Identity | None:
     """Say what lies at a path; if nothing does, opening says it better."""
     try:
-        return identify_path(path, Folders(context)).kind
+        return identify_path(path, Folders(context))
     except CheckpointNotFoundError:
-        return ""
+        return None
 
 
 def _of_checkpoint(checkpoint: Checkpoint) -> Subject:
