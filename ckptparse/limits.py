@@ -96,8 +96,8 @@ class Limits:
     nodes may do something beyond computing, or call functions. One takes 10 to 50 µs. Real graphs
     have a node for each 200 bytes, and few of them are followed.
     A SavedModel may have so many meta graphs, too. Of an object graph, so many objects are looked
-    at for its optimizers or its layers, beyond eight for each object of 64 bytes: real ones take
-    one or two."""
+    at for its optimizers or its layers, beyond four for each object of 64 bytes: real ones take
+    one."""
     small_tensors: int = 20_000
     """Tensors that one call of `convert`, `average` or `stats` takes from files, and those of a V1
     checkpoint that lie in one piece, beyond one for each 256 bytes of the files. The least takes

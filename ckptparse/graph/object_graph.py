@@ -49,7 +49,7 @@ _SLOT_MARK = ".OPTIMIZER_SLOT"
 _CHILDLESS: Mapping[str, int] = {}
 _NODE_BYTES = 64
 """Bytes of a real object, about, with its names and keys: a hostile one takes two."""
-_STEPS_AN_OBJECT = 8
+_STEPS_AN_OBJECT = 4
 """How often a real object may be looked at for one question, beyond `Limits.steps`."""
 STEPS = ("_iterations", "iterations", "iter")
 LEARNING_RATES = ("_learning_rate", "learning_rate")
