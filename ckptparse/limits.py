@@ -72,8 +72,7 @@ class Limits:
     """Messages inside messages: every protobuf runtime accepts this depth, and some no more."""
     fill_bytes: int = 1 << 28
     """Bytes that a few stored values may be repeated to fill, of all tensors that one call takes.
-    A constant of a graph states any shape with one value; TensorFlow itself makes no constant of
-    more than 10 MiB of what it computes beforehand."""
+    A constant of a graph states any shape with one value."""
     decompressed_bytes: int = 1 << 30
     """Size of one compressed block or chunk when decompressed. The chunks of one SavedModel may sum
     to this, or to 16 times their file if that is more."""

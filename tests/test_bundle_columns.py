@@ -541,6 +541,13 @@ ODD = {
     "a shard of more than 31 bits": DTYPE + SHAPE + b"\x18\x80\x80\x80\x80\x10" + SIZE,
     "no number of a field": tag(0, 0) + b"\x00" + DTYPE + SHAPE + SIZE,
     "a tag of more than 32 bits": b"\xf8\xff\xff\xff\x7f\x00" + DTYPE + SHAPE + SIZE,
+    "a tag of six bytes": DTYPE + SHAPE + tag(5, 0, 6) + b"\x08" + CHECKSUM,
+    "a tag of six bytes, the last of which looks like a number": DTYPE
+    + SHAPE
+    + tag(5, 0, 5)[:-1]
+    + b"\x80\x04"
+    + SIZE
+    + CHECKSUM,
     "a length beyond the end": DTYPE + SHAPE + SIZE + tag(15, 2) + b"\x04abc",
     "a length that ends the entry before its numbers": DTYPE + SHAPE + b"\x28",
     "a number of ten bytes": DTYPE + SHAPE + SIZE + b"\x20" + b"\x80" * 9 + b"\x01",

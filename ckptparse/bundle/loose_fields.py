@@ -66,9 +66,8 @@ class LooseFields:
         self.known[rows[at < stops]] = False
         # A data type has one byte, and a shard 31 bits: others are negative, or are cut.
         self.known &= (self.data_types < 0x80) & (self.shard_ids < 1 << 31)
-        absent = self.shape_ends == _NONE
-        self.shape_ends[absent | ~self.known] = 0
-        np.maximum(self.shape_ends, self.shape_starts, out=self.shape_ends)
+        without = (self.shape_ends == _NONE) | ~self.known
+        self.shape_ends = np.where(without, self.shape_starts, self.shape_ends)
 
     def _read_field(self, rows: IntColumn, at: IntColumn, stops: IntColumn) -> IntColumn:
         """Read one field of some rows; return where each ends."""
