@@ -548,6 +548,7 @@ ODD = {
     + b"\x80\x04"
     + SIZE
     + CHECKSUM,
+    "a tag of 2^32": b"\x80\x80\x80\x80\x10\x00" + DTYPE + SHAPE + SIZE,
     "a length beyond the end": DTYPE + SHAPE + SIZE + tag(15, 2) + b"\x04abc",
     "a length that ends the entry before its numbers": DTYPE + SHAPE + b"\x28",
     "a number of ten bytes": DTYPE + SHAPE + SIZE + b"\x20" + b"\x80" * 9 + b"\x01",
