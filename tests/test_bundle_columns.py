@@ -512,7 +512,6 @@ DTYPE, SHAPE, SIZE = b"\x08\x01", b"\x12\x04\x12\x02\x08\x02", b"\x28\x08"
 LOOSE = {
     "numbers that take more bytes": b"\x08\x81\x00\x12\x04\x12\x02\x08\x02\x28\x88\x80\x00"
     + CHECKSUM,
-    "tags that take more bytes": tag(1, 0, 3) + b"\x01" + SHAPE + tag(5, 0, 5) + b"\x08" + CHECKSUM,
     "another order": CHECKSUM + SIZE + SHAPE + DTYPE,
     "no checksum": DTYPE + SHAPE + SIZE,
     "no shape": DTYPE + b"\x28\x04",
@@ -530,6 +529,14 @@ def test_many_entries_that_no_writer_makes_so_are_decoded_together(value: bytes)
     columns = by_columns([value] * 40, singly=singly)
     assert not singly
     assert {columns.entry(row) for row in range(40)} == {by_bindings(value)}
+
+
+def test_tags_that_take_more_bytes_are_understood() -> None:
+    # The pure Python runtime of protobuf 3.20 takes such a tag for one that it does not know.
+    value = tag(1, 0, 3) + b"\x01" + SHAPE + tag(5, 0, 5) + b"\x08" + CHECKSUM
+    columns = by_columns([value] * 40)
+    wanted = by_bindings(DTYPE + SHAPE + SIZE + CHECKSUM)
+    assert {columns.entry(row) for row in range(40)} == {wanted}
 
 
 ODD = {

@@ -224,7 +224,7 @@ def test_text_of_another_form_is_left_to_protobuf(text: str) -> None:
 def test_printed_text_costs_protobufs_parser_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     meta = MetaGraphDef()
     text_format.Merge(GRAPH, meta.graph_def)
-    text = str(meta)
+    text = text_format.MessageToString(meta)
     monkeypatch.setattr(text_format, "Merge", None)
     assert parse_text(MetaGraphDef, text * 100).graph_def.node
 
