@@ -19,6 +19,7 @@ from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.many import DenseReader, _batches, check_sharing, read_dense
 from ckptparse.bundle.reader import BundleReader
 from ckptparse.bundle.shards import Manner
+from ckptparse.bundle.sharing import find_sharing
 from ckptparse.errors import (
     ChecksumError,
     LimitError,
@@ -531,3 +532,33 @@ def test_placed_slices_have_the_order_of_this_machine(tmp_path: Path) -> None:
     asked, grid = sliced(tmp_path, array, [[(64, 64), None], [(0, 64), None]], big=True)
     found = asked.assemble(grid)
     assert found.tolist() == array.tolist() and found.dtype == np.int16
+
+
+def shares(*rows: tuple[int, int, int]) -> tuple[list[int], list[int], list[int]] | None:
+    """Find what shares bytes among rows of shard, offset and size: shared, bounds, run sizes."""
+    shard_ids, offsets, sizes = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+    numbers = np.arange(len(rows))
+    found = find_sharing(DenseRows(numbers, shard_ids, offsets, sizes, np.ones_like(sizes)))
+    if found is None:
+        return None
+    assert sorted([*found.shared, *found.apart]) == numbers.tolist()
+    return found.shared.tolist(), found.bounds.tolist(), found.runs.sizes.tolist()
+
+
+def test_rows_that_share_bytes_make_runs_and_large_ones_stay_apart() -> None:
+    mib = 1 << 20
+    assert shares((0, 0, 8), (0, 8, 8), (1, 8, 8)) is None
+    assert shares((0, 0, 8), (0, 7, 8), (0, 15, 8), (1, 0, 8)) == ([0, 1], [0, 2], [15])
+    assert shares((0, 0, 8), (0, 4, 8), (1, 0, 9), (1, 0, 4)) == ([0, 1, 2, 3], [0, 2, 4], [12, 9])
+    assert shares((0, 0, mib), (0, 0, 4)) == ([0, 1], [0, 2], [mib])
+    assert shares((0, 0, mib + 1), (0, 0, 4)) is None
+
+
+def test_places_of_all_data_files_together_stay_whole_numbers_of_64_bits() -> None:
+    most = 1 << 62
+    pair = ((0, 0, 8), (0, 4, 8))
+    assert shares(*pair, (0, most - 4, 4)) == ([0, 1], [0, 2], [12])
+    assert shares(*pair, (0, most - 3, 4)) is None
+    third = most // 3
+    assert shares(*pair, (1, 0, 4), (2, third - 4, 4)) == ([0, 1], [0, 2], [12])
+    assert shares(*pair, (1, 0, 4), (2, third - 3, 4)) is None
