@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptparse.errors import CheckpointError
+from ckptparse.errors import CheckpointError, LimitError
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.table.block import Block
 from ckptparse.table.columns import TableColumns
+from ckptparse.table.reader import check_blocks
 from ckptparse.table.together import decode_together
 
 KEYS = st.sets(st.binary(max_size=6) | st.binary(min_size=120, max_size=140), max_size=60)
@@ -134,3 +135,51 @@ def test_limits_are_left_to_the_walk() -> None:
     block = b.block([(b"%05d" % i, b"") for i in range(100)])
     assert together([block]) is not None
     assert together([block], Limits(entries=99)) is None
+
+
+def three_blocks() -> TableColumns:
+    """Blocks of two, one and three entries: bb=1, b=22, and so on."""
+    parts = [
+        [(b"a", b"1"), (b"bb", b"22")],
+        [(b"c", b"")],
+        [(b"d", b"4"), (b"e" * 9, b"5" * 7), (b"f", b"6")],
+    ]
+    found = together([b.block(entries) for entries in parts])
+    assert found is not None
+    return found
+
+
+def test_a_part_of_columns_has_its_rows_and_no_bytes_of_others() -> None:
+    columns = three_blocks()
+    rows = rows_of(columns)
+    for low in range(len(rows) + 1):
+        for high in range(low, len(rows) + 1):
+            part = columns.part(low, high)
+            assert rows_of(part) == rows[low:high]
+            assert part.keys == b"".join(key + b"\0" for key, _ in rows[low:high])
+            assert part.block_ends == [high - low]
+            if part.starts.size:
+                assert (part.starts[0], part.ends[-1]) == (0, len(part.contents))
+
+
+def test_columns_that_are_split_are_one_block_each_and_make_the_same_again() -> None:
+    columns = three_blocks()
+    parts = columns.split()
+    assert [len(part) for part in parts] == [2, 1, 3]
+    for some in (parts, [columns.part(0, 0), *parts], [*parts, columns.part(6, 6)]):
+        joined = TableColumns.concatenate(some)
+        assert rows_of(joined) == rows_of(columns)
+        assert joined.keys == columns.keys and len(joined.key_ends) == 6
+    assert TableColumns.concatenate(parts).block_ends == [2, 3, 6]
+    twice = TableColumns.concatenate([columns, columns])
+    assert twice.block_ends == [2, 3, 6, 8, 9, 12]
+    assert rows_of(twice) == rows_of(columns) * 2
+
+
+@pytest.mark.parametrize(("size", "more"), [(0, 0), (4095, 0), (4096, 1), (1 << 20, 256)])
+def test_a_table_may_have_a_block_for_each_4_kib_beyond_the_limit(size: int, more: int) -> None:
+    limits = Limits(blocks=7)
+    check_blocks(7 + more, size, limits)
+    with pytest.raises(LimitError, match=r"is 8, and Limits\.blocks allows 7") as caught:
+        check_blocks(8 + more, size, limits)
+    assert caught.value.limit == "blocks"
