@@ -434,10 +434,18 @@ def grid_of(shape: tuple[int, ...], *slices: tuple[Any, ...]) -> SliceGrid:
 
 
 def sliced(
-    tmp_path: Path, array: Array, slices: Sequence[Any], *, big: bool = False, **options: Any
+    tmp_path: Path,
+    array: Array,
+    slices: Sequence[Any],
+    *,
+    big: bool = False,
+    damaged: Any = None,
+    **options: Any,
 ) -> tuple[DenseReader, SliceGrid]:
     made = b.Bundle(big=big)
     made.add_sliced("w", array, slices)
+    if damaged is not None:
+        made.change(b.slice_key("w", damaged), crc=7)
     reader = opened(tmp_path, made)
     entry = reader.index.find_entry("w")
     assert entry is not None
@@ -525,6 +533,18 @@ def test_slices_of_whole_rows_are_read_into_their_place_if_they_are_large() -> N
     parts = [((32 * n, 32), None) for n in range(4)]
     assert place((128, 256), *parts, gap=8) == [(16384, 16384 * n) for n in range(4)]
     assert place((128, 255), *parts, gap=8) is None
+
+
+@pytest.mark.parametrize("slices", [ROWS, COLUMNS], ids=["rows", "columns"])
+def test_a_damaged_slice_is_told_however_slices_are_put_together(
+    tmp_path: Path, slices: list[Any]
+) -> None:
+    array = np.arange(8 * 8 * 4096, dtype=np.int32).reshape(8, -1)
+    if slices is COLUMNS:
+        array = array.reshape(-1, 8)
+    asked, grid = sliced(tmp_path, array, slices, damaged=slices[1])
+    with pytest.raises(ChecksumError):
+        asked.assemble(grid)
 
 
 def test_placed_slices_have_the_order_of_this_machine(tmp_path: Path) -> None:

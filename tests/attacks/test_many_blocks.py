@@ -142,8 +142,12 @@ def test_tensors_over_each_other_are_read_in_few_reads(
         array[...] = 0  # No other has its bytes.
 
 
-def test_of_tensors_over_each_other_the_first_that_is_damaged_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [0, 1000])
+def test_of_tensors_over_each_other_the_first_that_is_damaged_is_told(
+    tmp_path: Path, count: int
+) -> None:
     spans = [(0, 10), (50, 50), (60, 10), (70, 50), (150_000, 4), (150_002, 4), (170_000, 9)]
+    spans += [(180_000 + 4 * number, 4) for number in range(count)]
     for bad, first in (([6, 3, 2], 2), ([0, 2], 0), ([6, 5], 5), ([6], 6)):
         path = overlapping(tmp_path / "m", spans, bad)
         with pytest.raises(ckptparse.ChecksumError) as caught:
