@@ -446,6 +446,19 @@ def test_an_entry_in_slices_is_kept_beside_the_columns() -> None:
     assert columns.data_types.tolist() == [b.FLOAT] * 2
 
 
+def test_a_part_of_columns_keeps_the_entries_beside_them() -> None:
+    entries = [right_entry(b.FLOAT, [n], offset=n, crc=1).to_bytes() for n in range(4)]
+    entries[1:1] = [b.Entry(b.FLOAT, [4], slices=[[(0, 2)], [(2, 2)]]).to_bytes()]
+    columns = by_columns(entries)
+    for low in range(5):
+        for high in range(low, 6):
+            part = columns.part(low, high)
+            assert [part.entry(row) for row in range(len(part))] == [
+                columns.entry(row) for row in range(low, high)
+            ]
+            assert list(part.others) == ([1 - low] if low <= 1 < high else [])
+
+
 # ---- shapes that are equal
 
 

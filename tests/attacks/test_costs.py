@@ -650,6 +650,18 @@ def test_slices_are_counted_alike_by_read_verify_and_recover(
             assert ("limit.reached" in {one.code for one in report.problems}) == reached
 
 
+def test_too_many_slices_are_counted_anew_by_each_listing(tmp_path: Path) -> None:
+    messages = set()
+    with ckptparse.open(
+        _in_slices(tmp_path, 200), limits=ckptparse.Limits(single_entries=20)
+    ) as opened:
+        for _ in range(2):
+            with pytest.raises(ckptparse.LimitError) as caught:
+                list(opened)
+            messages.add(str(caught.value))
+    assert len(messages) == 1
+
+
 def test_after_too_many_slices_no_more_entries_are_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
