@@ -169,9 +169,10 @@ def check_small(
     Raises:
         LimitError: They may not.
     """
-    if count > limits.small_tensors and count > limits.most_small(held()):
-        what = f"The number of tensors, of less than {_SMALL_BYTES} bytes of the files each,"
-        raise limit_error(limits, "small_tensors", count, what, path=path)
+    if count > limits.small_tensors and count > (most := limits.most_small(held())):
+        beyond = count - (most - limits.small_tensors)
+        what = f"The number of tensors, beyond one for each {_SMALL_BYTES} bytes of the files,"
+        raise limit_error(limits, "small_tensors", beyond, what, path=path)
 
 
 _FREE_MEMBERS = 10_000

@@ -39,6 +39,7 @@ from ckptparse.proto.wire import (
     MAX_NESTING,
     VARINT,
     Buffer,
+    find_last_content,
     iter_fields,
     read_varint,
 )
@@ -385,13 +386,8 @@ def find_plain_value(data: memoryview) -> tuple[int, int, int] | None:
     tag = data[position]
     if tag >= _LONG or tag & 7 != BYTES or tag >> 3 <= _SHAPE:
         return None
-    length, first = data[position + 1], position + 2
-    if length >= _LONG:
-        try:
-            length, first = read_varint(data, position + 1, end)
-        except MalformedError:
-            return None
-    return (tag >> 3, first, end) if first + length == end else None
+    first = find_last_content(data, position + 1, end)
+    return None if first is None else (tag >> 3, first, end)
 
 
 def _read_last(varints: memoryview) -> int:

@@ -193,6 +193,18 @@ def test_arrays_side_by_side_have_the_statistics_that_each_has_to_the_last_bit(
         assert bits(found) == bits(measure(array, histogram=histogram)), array
 
 
+def check_jobs(path: str, second: str, place: Path) -> None:
+    """Check that every job gives the same with tensors read together and one by one."""
+    for name, job in jobs(path, second, place).items():
+        place.mkdir()
+        together = outcome(job)
+        with one_by_one():
+            assert outcome(job) == together, name
+        for made in place.iterdir():
+            made.unlink()
+        place.rmdir()
+
+
 @pytest.mark.parametrize("damage", ["none", "bit", "cut", "gone"])
 def test_every_job_gives_the_same_with_small_tensors_as_with_each_by_itself(
     tmp_path: Path, damage: str
@@ -207,15 +219,7 @@ def test_every_job_gives_the_same_with_small_tensors_as_with_each_by_itself(
         data.write_bytes(held[:9000])
     elif damage == "gone":
         data.unlink()
-    place = tmp_path / "out"
-    for name, job in jobs(path, second, place).items():
-        place.mkdir()
-        together = outcome(job)
-        with one_by_one():
-            assert outcome(job) == together, name
-        for made in place.iterdir():
-            made.unlink()
-        place.rmdir()
+    check_jobs(path, second, tmp_path / "out")
 
 
 @pytest.mark.parametrize("values", [b"\x2a\x04\x00\x00\x80\x3f", b"\x2a\x7f\x00", b""])
@@ -226,15 +230,7 @@ def test_every_job_gives_the_same_of_small_v1_tensors(tmp_path: Path, values: by
         made.add("text", np.array([b"ab", b""], object))
         made.write(tmp_path / name)
     path, second = str(tmp_path / "a"), str(tmp_path / "b")
-    place = tmp_path / "out"
-    for name, job in jobs(path, second, place).items():
-        place.mkdir()
-        together = outcome(job)
-        with one_by_one():
-            assert outcome(job) == together, name
-        for found in place.iterdir():
-            found.unlink()
-        place.rmdir()
+    check_jobs(path, second, tmp_path / "out")
 
 
 def _in_v1(count: int) -> v1_builder.LegacyFile:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.table.columns import IntColumn
-from ckptparse.table.together import windows_of
+from ckptparse.table.together import read_varints, windows_of
 
 __all__ = ["LooseFields"]
 
@@ -72,7 +72,7 @@ class LooseFields:
     def _read_field(self, rows: IntColumn, at: IntColumn, stops: IntColumn) -> IntColumn:
         """Read one field of some rows; return where each ends."""
         data = self._data
-        tags, at, known = _read_varints(data, at, _TAG_BYTES)
+        tags, at, known = read_varints(data, at, _TAG_BYTES)
         fields, wires = tags >> 3, tags & 7
         known &= (fields > 0) & (fields != _SLICES) & (tags < 1 << 32)
         known &= (wires <= _LENGTH) | (wires == _FIXED32)
@@ -80,7 +80,7 @@ class LooseFields:
         after = at + np.where(wires == _FIXED64, 8, np.where(wires == _FIXED32, 4, 0))
         for wire, longest in ((_VARINT, _NUMBER_BYTES), (_LENGTH, _LENGTH_BYTES)):
             some = np.flatnonzero(wires == wire)
-            values[some], after[some], whole = _read_varints(data, at[some], longest)
+            values[some], after[some], whole = read_varints(data, at[some], longest)
             known[some] &= whole
         contents = after
         after = after + np.where(wires == _LENGTH, values, 0)
@@ -100,20 +100,3 @@ class LooseFields:
                 self._numbers[field][where] = values[some]
         self.known[rows] = known
         return after
-
-
-def _read_varints(data: Bytes, at: IntColumn, longest: int) -> tuple[IntColumn, IntColumn, Flags]:
-    """Read a varint at each place; return the values, the places after, and which are whole."""
-    values = np.zeros(len(at), np.int64)
-    at = at.copy()
-    whole = np.ones(len(at), np.bool_)
-    rows = np.arange(len(at))
-    for group in range(longest):
-        byte = data[at[rows]]
-        values[rows] |= (byte & 0x7F).astype(np.int64) << (7 * group)
-        at[rows] += 1
-        rows = rows[byte >= 0x80]
-        if not len(rows):
-            break
-    whole[rows] = False
-    return values, at, whole

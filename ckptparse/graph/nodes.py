@@ -13,7 +13,14 @@ from typing import NamedTuple
 from ckptparse.errors import MalformedError, located, name_not_found
 from ckptparse.graph.attributes import Attributes, collect_entry, decode_text
 from ckptparse.limits import Limits
-from ckptparse.proto.wire import BYTES, Buffer, find_submessage, iter_fields, read_varint
+from ckptparse.proto.wire import (
+    BYTES,
+    Buffer,
+    find_last_content,
+    find_submessage,
+    iter_fields,
+    read_varint,
+)
 
 __all__ = ["Node", "NodeTable", "split_input"]
 
@@ -232,13 +239,7 @@ def _plain_content(data: Buffer, start: int, end: int, tag: int) -> int | None:
     """Return where the content of a field begins that has this tag, and goes up to the end."""
     if start + 2 > end or data[start] != tag:
         return None
-    length, first = data[start + 1], start + 2
-    if length >= _LONG:
-        try:
-            length, first = read_varint(data, start + 1, end)
-        except MalformedError:
-            return None
-    return first if first + length == end else None
+    return find_last_content(data, start + 1, end)
 
 
 def split_input(text: str) -> tuple[str, bool]:

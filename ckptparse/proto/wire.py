@@ -31,6 +31,7 @@ __all__ = [
     "MAX_NESTING",
     "VARINT",
     "check_nesting",
+    "find_last_content",
     "find_submessage",
     "iter_fields",
     "read_varint",
@@ -75,6 +76,17 @@ def read_varint(data: Buffer, position: int, end: int) -> tuple[int, int]:
         f"Expected a varint at byte {position}, found one that "
         + ("is cut off" if cut else f"is longer than {_MAX_VARINT_BYTES} bytes")
     )
+
+
+def find_last_content(data: Buffer, position: int, end: int) -> int | None:
+    """Return where the content begins whose length is at a position, if it goes up to the end."""
+    length, first = data[position], position + 1
+    if length >= 0x80:
+        try:
+            length, first = read_varint(data, position, end)
+        except MalformedError:
+            return None
+    return first if first + length == end else None
 
 
 def iter_fields(

@@ -21,7 +21,7 @@ from ckptparse.limits import Limits
 from ckptparse.table.block import Block
 from ckptparse.table.columns import IntColumn, TableColumns
 
-__all__ = ["decode_together", "windows_of"]
+__all__ = ["decode_together", "read_varints", "windows_of"]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -177,25 +177,34 @@ def _read_lengths(
         return (first.astype(np.int64), second.astype(np.int64), third.astype(np.int64)), at + 3
     values = []
     for _ in range(3):
-        value, at, whole = _read_varints(data, at)
-        if not whole:
+        value, at, whole = read_varints(data, at, _VARINT_BYTES)
+        if not whole.all() or (value >> 32).any():
             return None, at
         values.append(value)
     return (values[0], values[1], values[2]), at
 
 
-def _read_varints(data: Bytes, at: IntColumn) -> tuple[IntColumn, IntColumn, bool]:
+def read_varints(
+    data: Bytes, at: IntColumn, longest: int
+) -> tuple[IntColumn, IntColumn, npt.NDArray[np.bool_]]:
+    """Read a varint of at most `longest` bytes, 9 or fewer, at each place.
+
+    Returns:
+        The values, the places after them, and which varints end within so many bytes.
+    """
     values = np.zeros(len(at), np.int64)
     at = at.copy()
+    whole = np.ones(len(at), np.bool_)
     rows = np.arange(len(at))
-    for group in range(_VARINT_BYTES):
+    for group in range(longest):
         byte = data[at[rows]]
         values[rows] |= (byte & 0x7F).astype(np.int64) << (7 * group)
         at[rows] += 1
         rows = rows[byte >= 0x80]
         if not len(rows):
-            return values, at, not (values >> 32).any()
-    return values, at, False
+            break
+    whole[rows] = False
+    return values, at, whole
 
 
 def _spell_keys(runs: _Runs, steps: _Steps, width: int) -> Bytes:
