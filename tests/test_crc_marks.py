@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from crc32c import crc32c
 
 from ckptparse.crc.field import ONE, multiply, power_of_x
 from ckptparse.crc.search import Registers
-from ckptparse.crc.sequences import Sequences, sequences_of
-from ckptparse.crc.windows import Column, Wanted
+from ckptparse.crc.sequences import Words, _Pairs, sequences_of
+from ckptparse.crc.windows import Column, Wanted, _true_places
 
 ALL_ONES = 0xFFFFFFFF
 X_PLUS_1 = ONE | ONE >> 1
@@ -52,6 +52,19 @@ def test_every_polynomial_is_a_sum_of_few_powers_modulo_q(step: int) -> None:
         assert len(terms) <= 2
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_every_polynomial_is_a_sum_of_few_small_powers_modulo_q(step: int) -> None:
+    sequences = sequences_of(step)
+    for element in some_elements(50):
+        terms = sequences.near(element)
+        total = 0
+        for term in terms:
+            total ^= power_of_x(-8 * step * term)
+        assert multiply(total, X_PLUS_1) == multiply(element, X_PLUS_1)
+        assert len(terms) <= 4
+        assert all(term < 2**14 for term in terms)
+
+
 def test_a_polynomial_that_is_zero_modulo_q_has_no_terms() -> None:
     # Q is P divided by x + 1.
     quotient, remainder = 0, 1 << 32 | int(f"{0x82F63B78:032b}"[::-1], 2)
@@ -61,20 +74,20 @@ def test_a_polynomial_that_is_zero_modulo_q_has_no_terms() -> None:
             quotient |= 1 << degree
     reflected = int(f"{quotient:032b}"[::-1], 2)
     assert remainder == 0
-    assert sequences_of(4).terms(reflected) == ()
+    assert sequences_of(4).terms(reflected) == sequences_of(4).near(reflected) == ()
     assert sequences_of(4).mark(reflected) == 0
 
 
 def test_a_polynomial_that_is_no_sum_of_two_powers_is_one_of_three(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sequences, pair, calls = sequences_of(4), Sequences._pair, []
+    sequences, pair, calls = sequences_of(4), _Pairs._pair, []
 
-    def second_time(self: Sequences, target: int) -> tuple[int, ...] | None:
+    def second_time(self: _Pairs, target: int, others: Words) -> tuple[int, ...] | None:
         calls.append(target)
-        return pair(self, target) if len(calls) > 1 else None
+        return pair(self, target, others) if len(calls) > 1 else None
 
-    monkeypatch.setattr(Sequences, "_pair", second_time)
+    monkeypatch.setattr(_Pairs, "_pair", second_time)
     terms = sequences.terms(0x12345678)
     assert len(terms) == 3
     total = 0
@@ -122,13 +135,20 @@ def test_registers_of_data_are_the_same_whether_few_or_all_are_asked_for() -> No
         assert few.values(some).tolist() == every[some].tolist()
 
 
-@pytest.mark.parametrize("count", [1, 31, 65_536, 262_144, 300_000])
+@pytest.mark.parametrize("count", [1, 31, 33, 65_536, 262_113, 262_144, 300_000])
 def test_marks_of_registers_that_are_kept_are_taken_back_from_their_place(count: int) -> None:
     words = np.random.default_rng(count).integers(0, 2**32, count, dtype=np.uint32)
     marks = Column(512, 100, words).marks()
     for at in {0, count // 2, count - 1}:
         element = multiply(int(words[at]), power_of_x(-8 * (512 * at + 100)))
         assert marks[at] == mark_of(element)
+
+
+@pytest.mark.parametrize("places", [[], [0], [999], [0, 1, 2], [*range(5, 900, 30)], range(1000)])
+def test_places_that_fit_are_listed_whether_few_or_many(places: Sequence[int]) -> None:
+    fits = np.zeros(1000, np.bool_)
+    fits[list(places)] = True
+    assert _true_places(fits).tolist() == list(places)
 
 
 def test_a_power_of_x_is_that_many_products() -> None:

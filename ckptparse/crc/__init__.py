@@ -4,6 +4,7 @@ field       polynomials over GF(2), discrete logarithms
 inversion   values that a checksum determines
 flips       bits and bytes whose change explains a wrong checksum
 registers   the CRC registers within a buffer, one after the other
+planes      one operation on the same bit of 32 words
 sequences   what all searches at one step share: marks of powers, masks
 marks       16 bits of each register, taken back to the first position
 windows     windows of bytes tested for their sizes and checksums

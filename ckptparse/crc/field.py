@@ -87,13 +87,15 @@ def power_of_x(exponent: int) -> int:
 @cache
 def _powers(digit: int) -> list[int]:
     """Return x to the powers that a digit of base 256 stands for."""
-    first = ONE >> 1
+    factor = ONE >> 1
     for _ in range(8 * digit):
-        first = multiply(first, first)
-    powers = [ONE]
-    for _ in range(255):
-        powers.append(multiply(powers[-1], first))
-    return powers
+        factor = multiply(factor, factor)
+    powers = np.array([ONE], np.uint32)
+    while len(powers) < 256:
+        powers = np.concatenate([powers, multiply_each(powers, multiply_table(factor))])
+        factor = multiply(factor, factor)
+    known: list[int] = powers.tolist()
+    return known
 
 
 def raw_register(data: bytes | memoryview) -> int:

@@ -5,48 +5,34 @@ of bytes adds the same to it wherever the window begins. So two marks and two pi
 tell whether a window may be the one that is sought: three operations for each.
 
 The bit of a mark that belongs to x^-t is the sum of f(b^p · x^(k - t)) over the powers x^k in a
-word. Such sums for all t are a product of polynomials: of the word, whose lowest bit is x^31, and a
-mask. Numpy multiplies numbers, with carries. So each half of the word, and its mask, is taken apart
-into three classes of bits: every third. At each place where the product of two classes has a sum,
-at most 6 bits meet, so that the sum has 3 bits and reaches no other. Its lowest bit is the one that
-is wanted.
+word. So each bit of a word, and each bit of its mark, takes a product of two bits, and a sum. Both
+are done for 32 words at once: planes of bits of words, of masks, and of marks (`crc.planes`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from ckptparse.crc.field import ONE, multiply, power_of_x
-from ckptparse.crc.sequences import MARK_BITS, SHARE, Marks, Sequences, Words, add_terms
+from ckptparse.crc.planes import LANES, MARK_BITS, MASKS, join_masks, swap_bits
+from ckptparse.crc.sequences import LANE, SHARE, Marks, Sequences, Words, add_terms
 
 __all__ = ["SHARE", "Marker"]
 
-_TILE = 1 << 16
-"""Words whose marks are made at once: with fewer, numpy's calls cost more than their work, and
-threads wait for each other between them."""
-_GAP = 3
-_CLASSES = np.array([[0x49249249], [0x92492492], [0x24924924]], np.uint32)
-"""Bits 0, 3, 6 ...; 1, 4, 7 ...; 2, 5, 8 ..."""
-_HALF = np.uint32(0xFFFF)
-_SPREAD = np.concatenate([_CLASSES, _CLASSES[: _GAP - 1]]) & _HALF
-"""The classes of half a word, in a circle: the three from any one on lie side by side."""
-
 
 class Marker:
-    """Computes marks, in memory that is used again: a thread keeps one."""
+    """Computes marks, in memory that is used again (4 MiB): a thread keeps one."""
 
-    __slots__ = ("_half", "_mask", "_masks", "_products", "_sequences", "_spread", "_sums")
+    __slots__ = ("_marks", "_masks", "_products", "_sequences", "_spare", "_sums", "_words")
 
     def __init__(self, sequences: Sequences) -> None:
         self._sequences = sequences
-        self._half = np.empty(_TILE, np.uint32)
-        self._spread = np.empty((len(_SPREAD), _TILE), np.uint32)
-        self._mask = np.empty(_TILE, np.uint32)
-        self._masks = np.empty((_GAP, _TILE), np.uint32)
-        self._products = np.empty((_GAP, _TILE), np.uint32)
-        self._sums = np.empty((_GAP, _TILE), np.uint32)
+        self._words = np.empty(LANES * LANE, np.uint32)
+        self._spare = np.empty(LANES // 2 * LANE, np.uint32)
+        self._masks = np.empty(MASKS * LANE, np.uint32)
+        self._sums = np.empty(MARK_BITS * LANE, np.uint32)
+        self._products = np.empty(MARK_BITS * LANE, np.uint32)
+        self._marks = np.empty(LANES * LANE, np.uint16)
 
     def fill(self, words: Words, first: int, out: Marks, *, factor: int = ONE) -> None:
         """Compute the marks of words at consecutive positions: at most `SHARE` of them.
@@ -57,9 +43,7 @@ class Marker:
             out: Where the marks are put.
             factor: What every word is multiplied by, besides the power of b.
         """
-        for low, marks in self._each(words, first, factor):
-            np.right_shift(marks, MARK_BITS, out=marks)
-            out[low : low + len(marks)] = marks
+        out[:] = self._lanes(self._planes(words, first, factor)).reshape(-1)[: len(out)]
 
     def fill_sums(self, words: Words, first: int, out: Marks, start: int) -> None:
         """Compute running sums: the mark `start` plus those of all words up to each one.
@@ -70,56 +54,55 @@ class Marker:
             out: Where the sums are put.
             start: The mark before the first word.
         """
-        for low, marks in self._each(words, first, ONE):
-            marks[0] ^= np.uint32(start << MARK_BITS)
-            # Numpy adds up words of 4 bytes five times as fast as those of 2.
-            np.bitwise_xor.accumulate(marks, out=marks)
-            np.right_shift(marks, MARK_BITS, out=marks)
-            start = int(marks[-1])
-            out[low : low + len(marks)] = marks
+        planes = self._planes(words, first, ONE)
+        np.bitwise_xor.accumulate(planes, axis=1, out=planes)
+        lanes = self._lanes(planes)
+        # That was each lane by itself. To it belongs what all lanes before it add up to.
+        ends = lanes[:, -1]
+        lanes ^= (np.bitwise_xor.accumulate(ends) ^ ends ^ np.uint16(start))[:, None]
+        out[:] = lanes.reshape(-1)[: len(out)]
 
-    def _each(self, words: Words, first: int, factor: int) -> Iterator[tuple[int, Words]]:
-        """Iterate over tiles: where each begins, and the marks as the upper 16 bits of words."""
-        sequences = self._sequences
-        terms = sequences.terms(multiply(factor, power_of_x(-8 * sequences.step * first)))
-        for low in range(0, len(words), _TILE):
-            part = words[low : low + _TILE]
-            yield low, self._marks(part, [low + term for term in terms])
-
-    def _marks(self, words: Words, terms: list[int]) -> Words:
-        """Return the marks of words, as the upper 16 bits of each; the others are anything."""
-        size = len(words)
-        sums = self._sums[:, :size]
-        marks: Words = sums[0]
-        if not terms:
-            marks[:] = 0
-            return marks
-        low, high = self._sequences.masks
-        self._add(words, low, terms, anew=True)
-        half = self._half[:size]
-        np.right_shift(words, MARK_BITS, out=half)
-        self._add(half, high, terms)
-        np.bitwise_and(sums, _CLASSES, out=sums)
-        np.bitwise_or(marks, sums[1], out=marks)
-        np.bitwise_or(marks, sums[2], out=marks)
-        return marks
-
-    def _add(self, halves: Words, sequence: Words, terms: list[int], *, anew: bool = False) -> None:
-        """Add the products of the lower half of each word with the sum of pieces of masks."""
-        size = len(halves)
-        spread, mask = self._spread[:, :size], self._mask[:size]
-        masks, products, sums = (
-            array[:, :size] for array in (self._masks, self._products, self._sums)
-        )
-        np.bitwise_and(halves, _SPREAD, out=spread)
-        add_terms(sequence, terms, mask)
-        np.bitwise_and(mask, _CLASSES, out=masks)
-        for number in range(_GAP):
-            # Bits of the classes n and m meet at places of the class n + m.
-            begin = (_GAP - number) % _GAP
-            some = spread[begin : begin + _GAP]
-            if anew and number == 0:
-                np.multiply(some, masks[number], out=sums)
-                continue
-            np.multiply(some, masks[number], out=products)
+    def _planes(self, words: Words, first: int, factor: int) -> Words:
+        """Return the planes of the marks, shape (16, n): plane k is bit k of each."""
+        length = -(-len(words) // LANES)
+        element = multiply(factor, power_of_x(-8 * self._sequences.step * first))
+        masks = self._masks_of(self._sequences.near(element), length)
+        bits = self._words[: LANES * length]
+        bits[: len(words)] = words
+        bits[len(words) :] = 0
+        bits = bits.reshape(LANES, length)
+        swap_bits(bits, self._spare)
+        shape = MARK_BITS, length
+        sums = self._sums[: MARK_BITS * length].reshape(shape)
+        products = self._products[: MARK_BITS * length].reshape(shape)
+        np.bitwise_and(masks[LANES - 1 :], bits[0], out=sums)
+        for bit in range(1, LANES):
+            # Bit n is x^(31 - n), and plane k of the marks is x^(k - 15).
+            some = masks[LANES - 1 - bit : MASKS - bit]
+            np.bitwise_and(some, bits[bit], out=products)
             np.bitwise_xor(sums, products, out=sums)
+        return sums
+
+    def _masks_of(self, terms: tuple[int, ...], length: int) -> Words:
+        """Return the planes of masks for lanes of some length, shape (47, n)."""
+        masks: Words = self._masks[: MASKS * length].reshape(MASKS, length)
+        if length == LANE:
+            add_terms(self._sequences.planes(), terms, masks)
+            return masks
+        halves = np.empty((2, LANES * length), np.uint32)
+        for half, known in zip(halves, self._sequences.masks, strict=True):
+            add_terms(known, terms, half)
+            swap_bits(half.reshape(LANES, length), self._spare)
+        low, high = halves.reshape(2, LANES, length)
+        join_masks(low, high, masks)
+        return masks
+
+    def _lanes(self, planes: Words) -> Marks:
+        """Return the marks in lanes, shape (32, n), until the next call; the planes are changed."""
+        length = planes.shape[1]
+        lanes: Marks = self._marks[: LANES * length].reshape(LANES, length)
+        swap_bits(planes, self._spare)
+        np.copyto(lanes[:MARK_BITS], planes, casting="unsafe")
+        np.right_shift(planes, MARK_BITS, out=planes)
+        np.copyto(lanes[MARK_BITS:], planes, casting="unsafe")
+        return lanes

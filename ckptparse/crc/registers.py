@@ -91,7 +91,7 @@ def word_registers(data: npt.NDArray[np.uint8]) -> Words:
         part = words[first : first + _SEGMENT]
         after[first + 1 : first + 1 + len(part)] = _segment(part, register, tables)
 
-    list(in_threads(fill, starts))
+    in_threads(fill, starts)
     return after
 
 
@@ -106,7 +106,7 @@ def one_further(before: Words, data: npt.NDArray[np.uint8]) -> Words:
         np.take(table, place, out=after[first : first + len(part)], mode="clip")
         after[first : first + len(part)] ^= part >> 8
 
-    list(in_threads(fill, range(0, len(after), _SHARE)))
+    in_threads(fill, range(0, len(after), _SHARE))
     return after
 
 

@@ -154,7 +154,7 @@ class _DataTrack(Track):
                 with spare.taken() as adder:
                     adder.add_words(first, int(starts[first // SHARE]))
 
-            list(in_threads(add, firsts))
+            in_threads(add, firsts)
             return
         before = self._before.marks()
 
@@ -162,7 +162,7 @@ class _DataTrack(Track):
             with spare.taken() as adder:
                 adder.add_bytes(first, self.place, before)
 
-        list(in_threads(add_bytes, firsts))
+        in_threads(add_bytes, firsts)
         if self.count > len(words):
             # The last word has just these bytes, if it has any.
             last = self.count - 1

@@ -5,6 +5,9 @@ f(z · x^-t), where f(z) is the coefficient of x^0 in z · (x + 1). Let b be x^(
 marks of 1, b, b^2 ... are a sequence, and modulo Q nearly every polynomial is the sum of two of the
 first 2^18 powers of b. So the marks of z, z · b, z · b^2 ... are the sum of two pieces of that
 sequence: one operation for each mark.
+
+What the marks of words are made with, masks, is longer. So it is kept for fewer powers, and nearly
+every polynomial is the sum of three of the first 2^14.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ckptparse.crc.field import (
     ONE,
@@ -26,18 +30,24 @@ from ckptparse.crc.field import (
     power_of_x,
     powers_of_x,
 )
+from ckptparse.crc.planes import LANES, MASKS, join_masks, swap_bits
+from ckptparse.crc.threads import in_threads
+from ckptparse.locks import make_lock
 
-__all__ = ["MARK_BITS", "MOST", "SHARE", "Marks", "Sequences", "Words", "add_terms", "sequences_of"]
+__all__ = ["LANE", "MOST", "SHARE", "Marks", "Sequences", "Words", "add_terms", "sequences_of"]
 
 Words = npt.NDArray[np.uint32]
 Marks = npt.NDArray[np.uint16]
 _Some = TypeVar("_Some", Words, Marks)
 
-MARK_BITS = 16
 SHARE = 1 << 18
-"""How many marks of a sequence follow each of the powers that sums are made of."""
+"""Marks that one thread makes at a time."""
+LANE = SHARE // LANES
+"""Marks of each lane of a share."""
 _POWERS = 1 << 18
 """Powers that sums are made of. A pair of them is within reach for all but 1 in 10^8."""
+_NEAR = 1 << 14
+"""Powers that sums of three are made of."""
 MOST = 1 << 19
 """Marks of powers that are computed at once, at most."""
 _FIRST = 1 << 14
@@ -55,30 +65,22 @@ class Sequences:
     Attributes:
         step: Bytes from one position to the next.
         masks: For the lower and the upper half of a word: which bits of it are added to give a
-            mark's. Bit n of a mask is f(b^p · x^n), or f(b^p · x^(n - 16)), at position p.
+            mark's. Bit n of a mask is f(b^p · x^n), or f(b^p · x^(n - 16)), at position p. After
+            each of the powers in a sum of `near` there are `SHARE` of them.
     """
 
-    __slots__ = (
-        "_exponents",
-        "_kept",
-        "_marks",
-        "_next",
-        "_powers",
-        "masks",
-        "step",
-    )
+    __slots__ = ("_far", "_kept_planes", "_lock", "_marks", "_near", "_powers", "masks", "step")
 
     def __init__(self, step: int) -> None:
         self.step = step
-        self._powers = _powers_of_x_plus_1(step, _POWERS + SHARE)
-        # Of powers with equal low bits, one is kept: two in three.
-        low = self._powers[:_POWERS] & _LOW
-        self._exponents = np.zeros(_POWERS, np.uint32)
-        self._exponents[low] = np.arange(_POWERS)
-        self._kept = self._powers[self._exponents]
-        self._next = (self._kept >> _LOW_BITS).astype(np.uint8)
+        self._powers = _powers_of_x_plus_1(step, _NEAR + SHARE)
+        near = self._powers[:_NEAR]
+        sums = (near ^ near[: _POWERS // _NEAR, None]).reshape(-1)
+        self._far, self._near = in_threads(_Pairs, [self._powers[:_POWERS], sums])
         tables = (_mask_table(0), _mark_table())
-        self.masks = tuple(table.multiply(self._powers) for table in tables)
+        self.masks = tuple(in_threads(lambda table: table.multiply(self._powers), tables))
+        self._kept_planes: Words | None = None
+        self._lock = make_lock()
         # A mark is f(b^p · x^-15) to f(b^p), which are bits 1 to 16 of the mask of the upper half.
         self._marks = self._longer((self.masks[1] >> 1).astype(np.uint16))
 
@@ -87,12 +89,27 @@ class Sequences:
         target = multiply(element, _X_PLUS_1)
         if not target:
             return ()
-        for more in range(_POWERS):
-            found = self._pair(target)
-            if found is not None:
-                return found if not more else (*found, more - 1)
-            target = multiply(element, _X_PLUS_1) ^ int(self._powers[more])
-        raise ArithmeticError("no sum of three powers: the table of powers is wrong")
+        if (place := self._far.place_of(target)) is not None:
+            return (place,)
+        return self._far.sum_of(target, self._powers[:_POWERS])
+
+    def near(self, element: int) -> tuple[int, ...]:
+        """Return exponents n, each below 2^14: the sum of their b^n is the element modulo Q."""
+        target = multiply(element, _X_PLUS_1)
+        if not target:
+            return ()
+        *others, place = self._near.sum_of(target, self._powers[:_NEAR])
+        return (*others, *divmod(place, _NEAR))
+
+    def planes(self) -> Words:
+        """Return the masks of lanes (`crc.planes`), 2^14 and a whole lane of them; made once."""
+        with self._lock:
+            if self._kept_planes is None:
+                low, high = in_threads(_lane_planes, self.masks)
+                planes = np.empty((MASKS, low.shape[1]), np.uint32)
+                join_masks(low, high, planes)
+                self._kept_planes = planes
+            return self._kept_planes
 
     def mark(self, element: int) -> int:
         """Return the mark of one polynomial."""
@@ -114,40 +131,74 @@ class Sequences:
             add_terms(found[start - len(known) :], recurrence, part)
         return found
 
-    def _pair(self, target: int) -> tuple[int, ...] | None:
-        """Return the exponents of one or two powers, times x + 1, whose sum is the target."""
-        if int(self._kept[target & _LOW]) == target:
-            return (int(self._exponents[target & _LOW]),)
+
+class _Pairs:
+    """Tells which one of some elements gives, with one of others, the sum that is wanted."""
+
+    __slots__ = ("_kept", "_next", "_places")
+
+    def __init__(self, elements: Words) -> None:
+        """Take 2^18 elements. Of those with equal low bits, one is kept: two in three."""
+        low = elements & _LOW
+        self._places = np.zeros(_POWERS, np.uint32)
+        self._places[low] = np.arange(_POWERS)
+        self._kept = elements[self._places]
+        self._next = (self._kept >> _LOW_BITS).astype(np.uint8)
+
+    def place_of(self, target: int) -> int | None:
+        """Return the place of an element."""
+        low = target & _LOW
+        return int(self._places[low]) if int(self._kept[low]) == target else None
+
+    def sum_of(self, target: int, others: Words) -> tuple[int, ...]:
+        """Return places: first one, or seldom more, of the others, then one of the elements."""
+        if (found := self._pair(target, others)) is not None:
+            return found
+        for more, other in enumerate(others):
+            if (found := self._pair(target ^ int(other), others)) is not None:
+                return (more, *found)
+        raise ArithmeticError("no sum of so few powers: the table of powers is wrong")
+
+    def _pair(self, target: int, others: Words) -> tuple[int, ...] | None:
+        """Return the places of one of the others and of an element whose sum is the target."""
         places = np.empty(_TRIED, np.intp)
         following, other = np.empty(_TRIED, np.uint8), np.empty(_TRIED, np.uint8)
-        for start in range(0, _POWERS, _TRIED):
-            others = self._powers[start : start + _TRIED] ^ np.uint32(target)
-            np.bitwise_and(others, _LOW, out=places, casting="unsafe")
+        for start in range(0, len(others), _TRIED):
+            missing = others[start : start + _TRIED] ^ np.uint32(target)
+            np.bitwise_and(missing, _LOW, out=places, casting="unsafe")
             # First 8 of the other bits, from a table that stays in the processor's cache.
             np.take(self._next, places, out=following, mode="clip")
-            np.right_shift(others, _LOW_BITS, out=other, casting="unsafe")
+            np.right_shift(missing, _LOW_BITS, out=other, casting="unsafe")
             some = np.flatnonzero(following == other)
-            hits = some[self._kept[places[some]] == others[some]]
+            hits = some[self._kept[places[some]] == missing[some]]
             if len(hits):
-                return start + int(hits[0]), int(self._exponents[places[hits[0]]])
+                return start + int(hits[0]), int(self._places[places[hits[0]]])
         return None
 
 
 @lru_cache(maxsize=4)
 def sequences_of(step: int) -> Sequences:
-    """Return the sequences for a step: 5 MiB, made in some milliseconds."""
+    """Return the sequences for a step: 12 MiB, made in some milliseconds."""
     return Sequences(step)
 
 
 def add_terms(values: _Some, terms: Sequence[int], out: _Some) -> None:
-    """Add the pieces of a sequence that begin at some exponents: one or more."""
-    pieces = [values[term : term + len(out)] for term in terms]
-    if len(pieces) == 1:
-        out[:] = pieces[0]
+    """Add the pieces of a sequence, along its last axis, that begin at some exponents."""
+    pieces = [values[..., term : term + out.shape[-1]] for term in terms]
+    if len(pieces) < 2:
+        out[...] = pieces[0] if pieces else 0
         return
     np.bitwise_xor(pieces[0], pieces[1], out=out)
     for piece in pieces[2:]:
         np.bitwise_xor(out, piece, out=out)
+
+
+def _lane_planes(masks: Words) -> Words:
+    """Return the planes of lanes of masks: 2^14 and a whole lane of them."""
+    length = _NEAR + LANE
+    lanes: Words = sliding_window_view(masks, length)[:SHARE:LANE].copy()
+    swap_bits(lanes, np.empty(lanes.size // 2, np.uint32))
+    return lanes
 
 
 def _powers_of_x_plus_1(step: int, count: int) -> Words:
@@ -165,7 +216,7 @@ def _powers_of_x_plus_1(step: int, count: int) -> Words:
 @cache
 def _mark_table() -> WideTable:
     """Return the table for masks of the upper half of a word: they contain the mark."""
-    return _mask_table(-MARK_BITS)
+    return _mask_table(-16)
 
 
 def _mask_table(first: int) -> WideTable:

@@ -1,13 +1,14 @@
-"""Work shared among threads of our own, for arrays: numpy works without the interpreter's lock."""
+"""Work shared among threads, for arrays: numpy works without the interpreter's lock."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Generic, TypeVar
 
-from ckptparse.parallel import most_threads
+from ckptparse.parallel import most_threads, run_all
 
 __all__ = ["Spare", "in_threads"]
 
@@ -36,14 +37,16 @@ class Spare(Generic[_Memory]):
         self._free.append(memory)
 
 
-def in_threads(work: Callable[[_Share], _Done], shares: Sequence[_Share]) -> Iterator[_Done]:
-    """Do the work for every share, in several threads if that can be faster; in their order."""
-    threads = min(len(shares), most_threads())
-    if threads < 2:
-        yield from map(work, shares)
-        return
-    # Imported only now: it brings logging with it, which takes longer than a small search.
-    from concurrent.futures import ThreadPoolExecutor
+def in_threads(work: Callable[[_Share], _Done], shares: Sequence[_Share]) -> list[_Done]:
+    """Do the work for every share, in several threads if that can be faster.
 
-    with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(work, shares)
+    Returns:
+        What came of each share, in their order.
+    """
+    done: dict[int, _Done] = {}
+
+    def do(number: int) -> None:
+        done[number] = work(shares[number])
+
+    run_all([partial(do, number) for number in range(len(shares))], most_threads())
+    return [done[number] for number in range(len(shares))]

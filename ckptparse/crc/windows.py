@@ -36,6 +36,9 @@ with more, the marks leave the processor's cache."""
 _LOOKED_AT = 1 << 16
 """Windows that are looked at together at most: where all bytes are zeros, every one may pass."""
 
+_RARE = 16
+"""Up to so many windows of a tile are found one by one. By chance, 4 fit."""
+
 
 class Wanted(NamedTuple):
     """A run of bytes that is sought."""
@@ -118,7 +121,7 @@ class Column(Track):
             with spare.taken() as marker:
                 marker.fill(self._words[some], first, marks[some], factor=self.back)
 
-        list(in_threads(fill, range(0, self.count, SHARE)))
+        in_threads(fill, range(0, self.count, SHARE))
 
 
 def find_windows(
@@ -193,7 +196,7 @@ def _likely(starts: Track, sizes: Sequence[_Size]) -> dict[_Size, Positions]:
             return [list(tile.fitting(low, test)) for test in tests]
 
     most = max(size.ends.windows for size in sizes)
-    shares = list(in_threads(search, range(0, most, _TILE)))
+    shares = in_threads(search, range(0, most, _TILE))
     found = {}
     for number, size in enumerate(sizes):
         parts = [part for share in shares for part in share[number]]
@@ -245,9 +248,24 @@ class _Tile:
                 np.bitwise_xor(left, piece, out=other)
                 left = other
             np.equal(left, pieces[-1] if pieces else 0, out=fits)
-            places = np.flatnonzero(fits)
+            places = _true_places(fits)
             if len(places):
                 yield places + low
+
+
+def _true_places(fits: npt.NDArray[np.bool_]) -> Positions:
+    """Return the places of what is true: as `np.flatnonzero`, which takes longer if it is rare."""
+    found: list[int] = []
+    start = 0
+    while start < len(fits):
+        start += int(fits[start:].argmax())
+        if not fits[start]:
+            break
+        if len(found) == _RARE:
+            return np.flatnonzero(fits)
+        found.append(start)
+        start += 1
+    return np.array(found, np.int64)
 
 
 def _confirmed(

@@ -1,0 +1,58 @@
+"""Planes of bits: one operation of numpy on the same bit of 32 words at once.
+
+Consecutive words lie in 32 lanes, shape (32, n): lane i is the run of n words that begins at word
+i · n. Plane k of them, of n numbers, holds in bit i of each number bit k of the word of lane i.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["LANES", "MARK_BITS", "MASKS", "join_masks", "swap_bits"]
+
+Words = npt.NDArray[np.uint32]
+
+LANES = 32
+MARK_BITS = 16
+MASKS = LANES + MARK_BITS - 1
+"""Planes of masks: any bit of a word may give any bit of a mark. What it is multiplied by depends
+on the difference of the two."""
+_SQUARES = {16: 0x0000FFFF, 8: 0x00FF00FF, 4: 0x0F0F0F0F, 2: 0x33333333, 1: 0x55555555}
+"""For squares of so many rows: the lower bits of each pair of squares."""
+
+
+def swap_bits(rows: Words, spare: Words) -> None:
+    """Turn lanes into planes in place, or planes into lanes.
+
+    Args:
+        rows: Shape (32, n). Of 16 rows, each half of every number is turned by itself.
+        spare: Memory for as many numbers as are in half of the rows, of one dimension.
+    """
+    count, length = rows.shape
+    other_half = spare[: rows.size // 2]
+    for size, mask in _SQUARES.items():
+        if size >= count:
+            continue
+        # Of each block of 2 x 2 squares, the two beside the diagonal change places.
+        blocks = rows.reshape(-1, 2, size, length)
+        first, second = blocks[:, 0], blocks[:, 1]
+        changed = other_half.reshape(first.shape)
+        np.right_shift(first, size, out=changed)
+        np.bitwise_xor(changed, second, out=changed)
+        np.bitwise_and(changed, mask, out=changed)
+        np.bitwise_xor(second, changed, out=second)
+        np.left_shift(changed, size, out=changed)
+        np.bitwise_xor(first, changed, out=first)
+
+
+def join_masks(low: Words, high: Words, out: Words) -> None:
+    """Put the planes of masks together.
+
+    Args:
+        low: Planes of the masks of the lower halves of words (`crc.sequences`).
+        high: Those of the upper halves.
+        out: Shape (47, n). Plane d is what belongs to x^(d - 15).
+    """
+    out[: MARK_BITS - 1] = high[1:MARK_BITS]
+    out[MARK_BITS - 1 :] = low
