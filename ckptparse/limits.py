@@ -48,8 +48,8 @@ class Limits:
     KiB. A hostile table would have one for each 25 bytes, and each takes 30 to 150 µs."""
     rank: int = 254
     """Dimensions of a tensor: 254 is TensorFlow's own bound."""
-    shards: int = 4096
-    """Data files of a checkpoint, beyond one for each 16 KiB of them. A header states any number in
+    shards: int = 1024
+    """Data files of a checkpoint, beyond one for each 64 KiB of them. A header states any number in
     a few bytes, and each is looked for and listed. Real checkpoints have one for each device or
     host."""
     slices: int = 1_000_000
@@ -85,9 +85,9 @@ class Limits:
     that are damaged or in slices: the others are left out, and the report says so. `read` does so
     with tensors of a V2 checkpoint: variants, long strings, slices that are no whole rows; and
     more slices than these are not listed. Each takes a tenth of a millisecond."""
-    attempts: int = 512
-    """Damaged tensors that `recover` tries to repair, beyond one for each 16 KiB of the files: one
-    takes a millisecond. The others are reported, and nothing is got back of them. A damaged data
+    attempts: int = 256
+    """Damaged tensors that `recover` tries to repair, beyond one for each 32 KiB of the files: one
+    takes a millisecond or two. The others are reported, and nothing is got back of them. A damaged data
     file of which it is looked for what happened counts as 8, in `verify` too."""
     steps: int = 10_000
     """Edges of a graph that are followed to answer one question, beyond one for each 128 bytes of

@@ -30,7 +30,7 @@ from ckptparse.limits import Limits
 
 __all__ = ["decode_entry", "decode_header", "decode_shape"]
 
-_SHARD_BYTES = 1 << 14
+_SHARD_BYTES = 1 << 16
 """Bytes of the files for each data file beyond `Limits.shards`."""
 _INT32 = rb"[\x80-\xff]{0,3}[\x01-\x7f]"
 """A number above 0 and below 2^28: longer ones may be cut to 32 bits."""
@@ -56,7 +56,7 @@ def decode_header(
 
     Args:
         value: Its bytes.
-        limits: `shards` bounds the data files, beyond one for each 16 KiB that is held.
+        limits: `shards` bounds the data files, beyond one for each 64 KiB that is held.
         held: Bytes of the checkpoint's files; asked if the number of data files needs it.
 
     Raises:

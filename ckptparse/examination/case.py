@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ __all__ = [
 
 IntColumn = npt.NDArray[np.int64]
 
-ATTEMPT_BYTES = 1 << 14
+ATTEMPT_BYTES = 1 << 15
 """Bytes of the files for each damaged tensor that is repaired beyond `Limits.attempts`."""
 FILE_ATTEMPTS = 8
 """Attempts that a damaged data file counts as: others are opened to find its bytes there."""
@@ -363,13 +364,14 @@ def _check_main(case: Case, main: IndexView) -> None:
     numbers = np.fromiter(rows.values(), np.int64, len(rows))
     sizes = sum(main.rows.columns.sizes[numbers].tolist())
     case.files.begin(sizes + sum(one.size for one in others))
-    found = set(find_sound(case.files, main.rows, numbers, others, orphans).tolist())
-    case.sound = SoundRows(main.rows, {name: row for name, row in rows.items() if row in found})
-    sound = case.sound.names
-    failed = _find_failed(case, main.rows, {a: b for a, b in rows.items() if a not in sound})
+    sound = np.isin(numbers, find_sound(case.files, main.rows, numbers, others, orphans))
+    case.sound = SoundRows(main.rows, dict(compress(rows.items(), sound.tolist())))
+    doubtful = dict(compress(rows.items(), (~sound).tolist()))
+    doubtful = _leave_many(case, main, listed, doubtful)
+    failed = _find_failed(case, main.rows, doubtful)
     known = 0 if failed is None else len(failed)
     try:
-        count = len(rows) - len(sound) - known
+        count = len(doubtful) - known
         case.files.budget.take((ENTRY_BYTES - ROW_BYTES) * count + FAILED_BYTES * known)
     except LimitError as error:
         main.report("limit.reached", main.path, error.message)
@@ -380,6 +382,26 @@ def _check_main(case: Case, main: IndexView) -> None:
         return
     case.failed = failed
     _check_others(case, case.sound, listed)
+
+
+def _leave_many(
+    case: Case, main: IndexView, listed: RowMapping[ListedTensor], rows: dict[str, int]
+) -> dict[str, int]:
+    """Leave out what is not sound beyond `Limits.small_tensors`, and return the rows that stay."""
+    limits = case.context.limits
+    most = limits.most_small(case.files.held_bytes)
+    if len(rows) <= most:
+        return rows
+    names = list(rows)
+    listed.leave_out(names[most:])
+    what = (
+        f"{len(names) - most:,} more tensors are damaged, or share bytes, and were not looked at: "
+        f"Limits.small_tensors allows {limits.small_tensors:,}, and one for each 256 bytes of the "
+        "files"
+    )
+    main.report("limit.reached", main.path, what)
+    main.complete = False
+    return {name: rows[name] for name in names[:most]}
 
 
 def _check_records(
@@ -394,9 +416,8 @@ def _check_records(
     case.sound = SoundRows(plain, {name: row for name, row in rows.items() if row in sound})
     looked = sound.union(refused.tolist())
     left = [name for name, row in rows.items() if row not in looked]
-    for name in left:
-        del listed[name]
     if left:
+        listed.leave_out(left)
         report_left(main, len(left), case.context.limits)
     _check_others(case, case.sound, listed)
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.crc.flips import HIGHEST_CHANCE, chance_of_bit, find_bit
-from ckptparse.examination.case import FILE_ATTEMPTS, Case, Part
+from ckptparse.examination.case import ATTEMPT_BYTES, FILE_ATTEMPTS, Case, Part
 from ckptparse.examination.check import Check, fits
 from ckptparse.examination.conversions import LineEnds, UndoneLineEnds, find_line_ends
 from ckptparse.examination.copied_index import find_owner, holds_other_weights
@@ -56,8 +56,6 @@ IntColumn = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 _NO_ROWS: IntColumn = np.zeros(0, np.int64)
 
-_FLIP_BYTES = 1 << 14
-"""Bytes of a file for each tensor in it of which a flipped bit is sought."""
 _SAMPLES = 8
 """Payloads that are tried in each other file. One that fits is no chance (1 in 2^32); eight spread
 over the file find a shard of which an eighth is left."""
@@ -157,7 +155,7 @@ def diagnose(case: Case, *, deep: bool, siblings: bool = True) -> Diagnosis:
         message = (
             f"{len(groups) - len(places):,} more data files are damaged or missing, and it was not "
             f"looked for what happened to them: Limits.attempts allows "
-            f"{case.context.limits.attempts:,}, one for each 16 KiB of the files, and a file "
+            f"{case.context.limits.attempts:,}, one for each 32 KiB of the files, and a file "
             f"counts as {FILE_ATTEMPTS}"
         )
         problems.append(Problem.of("limit.reached", case.survey.prefix, message))
@@ -557,7 +555,7 @@ class _Examination:
         """Tell single flipped bits from a mixed save, in tensors whose cause is not known yet."""
         waiting = [(part, payload) for part, payload in self.group.parts if self._is_open(part)]
         rows = self._open_rows()
-        most = self.case.context.limits.attempts + (self.size or 0) // _FLIP_BYTES
+        most = self.case.context.limits.attempts + (self.size or 0) // ATTEMPT_BYTES
         first, first_rows = _ByOffset([one for _, one in waiting], self.failed, rows).first(most)
         tried = [waiting[number] for number in first]
         flipped = {id(part) for part, payload in tried if _is_flipped(part.check, payload)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, MutableMapping
 from typing import NoReturn, TypeVar
 
 __all__ = ["RowMapping"]
@@ -74,6 +74,12 @@ class RowMapping(MutableMapping[str, T]):
     def add_rows(self, names: Iterable[str], rows: Iterable[int]) -> None:
         """Add the rows of names that are new."""
         self._rows.update(zip(names, rows, strict=True))
+
+    def leave_out(self, names: Collection[str]) -> None:
+        """Remove many names at once."""
+        left = set(names)
+        self._rows = {name: row for name, row in self._rows.items() if name not in left}
+        self.held = {name: one for name, one in self.held.items() if name not in left}
 
     def row(self, name: str) -> int | None:
         """Return the row of a name; None if its value is held, or there is none."""

@@ -77,7 +77,9 @@ class Mender:
             held: Bytes of all files: how much work is reasonable.
         """
         self._files = files
-        self._left = files.context.limits.attempts + held // ATTEMPT_BYTES
+        attempts = files.context.limits.attempts
+        self._left = attempts + held // ATTEMPT_BYTES
+        self._left_bytes = held + attempts * ATTEMPT_BYTES
         self._matcher = matcher
         self._inferrer = inferrer
         self._offerer = offerer
@@ -89,7 +91,7 @@ class Mender:
     @property
     def is_exhausted(self) -> bool:
         """Whether no more repairs are tried."""
-        return self._left <= 0
+        return self._left <= 0 or self._left_bytes <= 0
 
     def mend(self, name: PartName, payload: Payload | None, check: Check) -> Mended:
         """Get a payload back."""
@@ -102,8 +104,9 @@ class Mender:
         if check.status is Status.UNVERIFIED and not payload.in_damaged_block:
             return self._unverified(payload, check, confirmed)
         # Entries that share bytes make a small file cost as much as a large one.
-        self._left -= 1 + available_bytes(self._files, payload) // ATTEMPT_BYTES
-        if self._left < 0:
+        self._left -= 1
+        self._left_bytes -= available_bytes(self._files, payload)
+        if self._left < 0 or self._left_bytes < 0:
             return self._untried(payload, check)
         return self._best(name, payload, check, confirmed)
 

@@ -15,8 +15,8 @@ ENTRY_BYTES = 21
 """About what the entry of a scalar takes in an index."""
 DATA = np.random.default_rng(1).bytes(130_000)
 """What the entries lie over, if they do not bring their own."""
-MOST_SHARDS = 4096
-"""Data files that are allowed, beyond one for each 16 KiB of them."""
+MOST_SHARDS = 1024
+"""Data files that are allowed, beyond one for each 64 KiB of them."""
 WRONG = 0x12345678
 """A checksum that nothing has."""
 
