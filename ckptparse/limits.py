@@ -24,6 +24,8 @@ __all__ = [
 
 _SMALL_BYTES = 256
 """Bytes of the files for each tensor beyond `Limits.small_tensors`."""
+_SINGLE_BYTES = 1 << 11
+"""Bytes of the files for each entry beyond `Limits.single_entries`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -43,7 +45,7 @@ class Limits:
     """Bytes of a table's keys, in full, beyond 16 times its blocks. Keys share their first bytes
     with the one before, and TensorFlow stores a full key every 16 entries. Without full keys they
     can grow with the square of the file."""
-    blocks: int = 4096
+    blocks: int = 2048
     """Blocks of one table, beyond one for each 4 KiB of its file. Writers make blocks of 4 to 256
     KiB. A hostile table would have one for each 25 bytes, and each takes 30 to 150 µs."""
     rank: int = 254
@@ -80,15 +82,15 @@ class Limits:
     """What the values of one call may take in memory beyond the size of its files, all together:
     elements, strings and their objects, values that repeat, tensors that share bytes."""
     single_entries: int = 4096
-    """Entries that are looked at one by one, beyond one for each KiB of the files. `verify` and
-    `recover` do so with strings, slices, what a damaged block still has, and tensors of a V1 file
-    that are damaged or in slices: the others are left out, and the report says so. `read` does so
-    with tensors of a V2 checkpoint: variants, long strings, slices that are no whole rows; and
-    more slices than these are not listed. Each takes a tenth of a millisecond."""
+    """Entries that are looked at one by one, beyond one for each 2 KiB of the files. `verify` and
+    `recover` do so with strings, slices, what a damaged block still has (one for each 4 KiB), and
+    tensors of a V1 file that are damaged or in slices: the others are left out, and the report says
+    so. `read` does so with tensors of a V2 checkpoint: variants, long strings, slices that are no
+    whole rows; and more slices than these are not listed. Each takes a tenth of a millisecond."""
     attempts: int = 256
     """Damaged tensors that `recover` tries to repair, beyond one for each 32 KiB of the files: one
-    takes a millisecond or two. The others are reported, and nothing is got back of them. A damaged data
-    file of which it is looked for what happened counts as 8, in `verify` too."""
+    takes a millisecond or two. The others are reported, and nothing is got back of them. A damaged
+    data file of which it is looked for what happened counts as 8, in `verify` too."""
     steps: int = 10_000
     """Edges of a graph that are followed to answer one question, beyond one for each 128 bytes of
     the graph: who uses its variables, where names of files come from, what its Savers save. So many
@@ -98,8 +100,9 @@ class Limits:
     at for its optimizers or its layers, beyond four for each object of 64 bytes: real ones take
     one."""
     small_tensors: int = 20_000
-    """Tensors that one call of `convert`, `average` or `stats` takes from files, and those of a V1
-    checkpoint that lie in one piece, beyond one for each 256 bytes of the files. The least takes
+    """Tensors that one call of `convert`, `average` or `stats` takes from files, those of a V1
+    checkpoint that lie in one piece, and those of a V2 checkpoint that are damaged or share bytes
+    and of which `verify` and `recover` report each, beyond one for each 256 bytes of the files. The least takes
     20 to 40 µs. Tensors of real checkpoints have more bytes; whoever has many that do not takes
     some at a time (`include`), or raises this."""
     shared_bytes: int = 1 << 30
@@ -142,7 +145,7 @@ class Limits:
 
     def most_singles(self, size: int) -> int:
         """Return how many entries may be looked at one by one in files of so many bytes."""
-        return self.single_entries + (size >> 10)
+        return self.single_entries + size // _SINGLE_BYTES
 
 
 def limit_error(
@@ -260,17 +263,19 @@ class Budget:
 class Singles:
     """How many entries of the indexes of one checkpoint may be looked at one by one."""
 
-    __slots__ = ("_held", "_limits", "exceeded", "taken")
+    __slots__ = ("_held", "_limits", "_weight", "exceeded", "taken")
 
-    def __init__(self, limits: Limits, held: Callable[[], int] | int) -> None:
+    def __init__(self, limits: Limits, held: Callable[[], int] | int, *, weight: int = 1) -> None:
         """Begin with none taken.
 
         Args:
-            limits: `single_entries` bounds what is taken beyond one for each KiB that is held.
+            limits: `single_entries` bounds what is taken beyond one for each 2 KiB that are held.
             held: Bytes of the files; a function is asked when it first matters.
+            weight: For so many times as many bytes there may be one more.
         """
         self._limits = limits
         self._held = held
+        self._weight = weight
         self.taken = 0
         """How many were asked for."""
         self.exceeded = False
@@ -295,7 +300,7 @@ class Singles:
                 "single_entries",
                 self.taken + self._limits.single_entries - self.most,
                 "The number of tensors that are read one by one (strings, variants, slices), "
-                "beyond one for each KiB of the data files,",
+                "beyond one for each 2 KiB of the data files,",
             )
 
     @property
@@ -303,7 +308,7 @@ class Singles:
         """How many may be taken in all."""
         if not isinstance(self._held, int):
             self._held = self._held()
-        return self._limits.most_singles(self._held)
+        return self._limits.most_singles(self._held // self._weight)
 
     def return_to(self, taken: int) -> None:
         """Go back to an earlier count, since what was taken after it is not kept."""
@@ -316,5 +321,6 @@ class Singles:
         return (
             f"{min(self.taken - 1, self.most):,} entries that are strings, slices or parts of "
             f"damaged blocks were looked at, and the others were not: Limits.single_entries allows "
-            f"{self._limits.single_entries:,}, and one for each KiB of the files"
+            f"{self._limits.single_entries:,}, and one for each "
+            f"{self._weight * _SINGLE_BYTES >> 10} KiB of the files"
         )

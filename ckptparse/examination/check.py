@@ -83,10 +83,9 @@ class Check:
 
     def because(self, cause: Cause | None, note: str | None = None) -> Check:
         """Return the same check with another cause, and perhaps another sentence."""
-        outcome = replace(self.outcome, cause=cause)
-        if note is not None:
-            outcome = replace(outcome, note=note)
-        return replace(self, outcome=outcome)
+        if note is None:
+            note = self.outcome.note
+        return replace(self, outcome=replace(self.outcome, cause=cause, note=note))
 
 
 def is_there(files: DataFiles, payload: Payload) -> bool:

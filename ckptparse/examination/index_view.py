@@ -216,7 +216,7 @@ class _Found:
     entry: BundleEntry
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Run:
     """A run of entries as columns.
 
@@ -225,12 +225,14 @@ class _Run:
         columns: What its entries say.
         plain: Which of them are rows of the view.
         before: How many rows come before it.
+        taken: How many of the others are looked at: the first of them.
     """
 
     salvaged: SalvagedRun
     columns: EntryColumns
     plain: npt.NDArray[np.bool_]
     before: int
+    taken: int = 0
 
     @property
     def block(self) -> IndexBlock:
@@ -261,16 +263,18 @@ class _Run:
         if self.plain.all():
             tensors.add_rows(names, numbers)
             return len(names)
-        added = 0
-        for row, plain in enumerate(self.plain.tolist()):
-            if plain:
-                tensors.add_rows(names[row : row + 1], numbers[row : row + 1])
-            elif (known := held.get(self.key(row))) is not None:
+        added = done = 0
+        for row in np.flatnonzero(~self.plain)[: self.taken].tolist():
+            tensors.add_rows(names[done:row], numbers[done:row])
+            added += row - done
+            done = row + 1
+            known = held.get(self.key(row))
+            if known is not None:
                 tensors[known.name] = known
-            else:
-                continue
-            added += 1
-        return added
+                added += 1
+        rest = (np.flatnonzero(self.plain[done:]) + done).tolist()
+        tensors.add_rows([names[row] for row in rest], [numbers[row] for row in rest])
+        return added + len(rest)
 
 
 class _Builder:
@@ -303,8 +307,9 @@ class _Builder:
             self.singles.return_to(taken)
             self.stored.return_to(0)
             self._sort_rows(list(iter_entries(found)), again=True)
-        if self.singles.exceeded or self.stored.exceeded:
-            reached = self.singles if self.singles.exceeded else self.stored
+        counts = (self.files.resumed, self.singles, self.stored)
+        reached = next((count for count in counts if count.exceeded), None)
+        if reached is not None:
             self._problem("limit.reached", reached.message)
             view.complete = False
 
@@ -372,7 +377,9 @@ class _Builder:
                 continue
             run = _Run(one, columns, self._are_plain(one, columns), before)
             before += len(columns)
-            others.update(takewhile(self._may_take, run.iter_others()))
+            taken = list(takewhile(self._may_take, run.iter_others()))
+            run.taken = len(taken)
+            others.update(taken)
             order.append(run)
         return self._arrange(order, self._sort_out(others))
 

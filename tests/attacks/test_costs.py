@@ -18,6 +18,7 @@ from ckptparse import tensor_proto
 from ckptparse.annotation import messages
 from ckptparse.bundle import index
 from ckptparse.examination import case, diagnose, index_view, summary
+from ckptparse.examination.failed_rows import examine_rows
 from ckptparse.graph import attributes, flow, savers
 from ckptparse.graph import graph as graph_module
 from ckptparse.graph.graph import Graph
@@ -25,7 +26,7 @@ from ckptparse.graph.nodes import NodeTable
 from ckptparse.identification import tables as identification_tables
 from ckptparse.identification import wire as identification_wire
 from ckptparse.recovery import string_flips
-from ckptparse.recovery.imaging import scan, tables
+from ckptparse.recovery.imaging import extents, scan, tables
 from ckptparse.rendering.page import subject as page_subject
 from ckptparse.rendering.page import uses
 from ckptparse.rendering.page.measuring import measure_all
@@ -428,9 +429,9 @@ def test_entries_that_are_told_one_by_one_are_bounded(
     assert len(told) == 1
     assert "Limits.single_entries allows 20" in told[0]
     # Twice: `verify` looks at what `recover` would give.
-    assert len(checked.given) <= 2 * (20 + size // 1024)
+    assert len(checked.given) <= 2 * (20 + size // 2048)
     assert report.tensors["w"].status == "verified"
-    assert len(report.tensors) == 20 + size // 1024 + 1
+    assert len(report.tensors) == 20 + size // 2048 + 1
     assert not report.complete
     recovery = ckptparse.recover(prefix, limits=limits)
     assert recovery["w"].read().tolist() == [0, 1, 2, 3]
@@ -511,6 +512,50 @@ def test_of_more_tables_than_fit_into_an_image_the_first_are_looked_at(
     found = ckptparse.scan(path)
     assert (len(found), found.skipped) == (5, 1)
     assert len(looked.given) == 6
+
+
+def test_indexes_in_an_image_of_more_tensors_than_fit_into_it_are_not_put_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _image_of(tmp_path, 5)
+    monkeypatch.setattr(scan, "_FEW_TENSORS", 3 - (path.stat().st_size >> 9))
+    joined = counted(monkeypatch, extents, "join")
+    found = ckptparse.scan(path)
+    assert (len(found), found.skipped) == (3, 2)
+    assert len(joined.given) == 3
+
+
+def test_damaged_tensors_beyond_those_that_may_be_small_are_counted_and_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = builder.Bundle()
+    for number in range(300):
+        bundle.add(f"w{number:03}", np.float32(number))
+        if number % 3:
+            bundle.change(f"w{number:03}", crc=7)
+    prefix = bundle.write(tmp_path / "m")
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    limits = ckptparse.Limits(small_tensors=20, attempts=4)
+    most = 20 + size // 256
+    examined: list[int] = []
+
+    def examine(files: Any, plain: Any, rows: Any, names: Any) -> Any:
+        examined.append(len(rows))
+        return examine_rows(files, plain, rows, names)
+
+    monkeypatch.setattr(case, "examine_rows", examine)
+    for report in (
+        ckptparse.verify(prefix, limits=limits),
+        ckptparse.recover(prefix, limits=limits).report,
+    ):
+        (told,) = [one.message for one in report.problems if "small_tensors" in one.message]
+        assert told.startswith(f"{200 - most} more tensors are damaged, or share bytes")
+        assert report.counts["verified"] == 100 and len(report.tensors) == 100 + most
+        assert not report.ok and not report.complete
+    assert set(examined) == {most}
+    assert "w299" not in report.tensors and "w297" in report.tensors
+    enough = ckptparse.Limits(small_tensors=200 - size // 256)
+    assert len(ckptparse.verify(prefix, limits=enough).tensors) == 300
 
 
 def test_indexes_in_an_image_that_state_a_million_data_files_are_not_put_together(
@@ -636,8 +681,8 @@ def test_slices_are_counted_alike_by_read_verify_and_recover(
 ) -> None:
     prefix = _in_slices(tmp_path, 200, **options)
     size = sum(path.stat().st_size for path in tmp_path.glob("m.*"))
-    few = ckptparse.Limits(single_entries=199 - (size >> 10))
-    enough = ckptparse.Limits(single_entries=200 - (size >> 10))
+    few = ckptparse.Limits(single_entries=199 - (size >> 11))
+    enough = ckptparse.Limits(single_entries=200 - (size >> 11))
     with pytest.raises(ckptparse.LimitError, match=r"Limits\.single_entries"):
         ckptparse.read(prefix, limits=few)
     with pytest.raises(ckptparse.LimitError, match=r"Limits\.single_entries"):

@@ -59,6 +59,8 @@ _FEW_INDEXES, _INDEX_BYTES = 256, 1 << 14
 take a block each, and most checkpoints take more."""
 _FEW_SHARDS, _SHARD_BYTES = 1 << 16, 1 << 10
 """Data files that all of these may state, likewise: an index states a million in a few bytes."""
+_FEW_TENSORS, _TENSOR_BYTES = 10_000, 1 << 9
+"""Tensors that all of these may list, likewise: 30 to 60 µs each."""
 _LISTED_BYTES = 2000
 """What a tensor takes that an index in the image lists, measured: 1.7 kB."""
 _BLOCK = 4096
@@ -153,7 +155,7 @@ class Scan:
         checkpoints: Those found, the most complete first; of equally complete ones the newest.
         skipped: How many tables were not looked at, at least, since an image of that size holds
             fewer: 1,024 tables and one for each 8 KiB of it, 256 indexes and one for each 16 KiB,
-            65,536 data files and one for each KiB.
+            65,536 data files and one for each KiB, 10,000 tensors and one for each 512 bytes.
     """
 
     path: str
@@ -346,6 +348,7 @@ class _Scanner:
         left = _SPARE + self.image.size
         indexes = _FEW_INDEXES + self.image.size // _INDEX_BYTES
         shards = _FEW_SHARDS + self.image.size // _SHARD_BYTES
+        tensors = _FEW_TENSORS + self.image.size // _TENSOR_BYTES
         for table in self.state.tables:
             source = table.source(self.image)
             # Two tables with the same last block are copies of one.
@@ -371,7 +374,8 @@ class _Scanner:
             self.skipped += view is not None and view.is_limited
             if view is not None and view.tensors and not view.is_limited:
                 shards -= view.num_shards
-                if shards < 0:
+                tensors -= len(view.tensors)
+                if shards < 0 or tensors < 0:
                     self.skipped += 1
                     continue
                 budget.take(_LISTED_BYTES * len(view.tensors))
@@ -553,9 +557,11 @@ def _data_files(view: IndexView) -> list[extents.DataFile]:
 
 def _step_of(view: IndexView) -> int | None:
     """Return the step, from the checksum of a counter; None if it is not sure."""
-    for name, payload in view.iter_payloads():
-        if payload.data_type == DataType.DT_INT64 and payload.shape == () and payload.crc32c:
-            value, _ = derive_integer(payload.crc32c)
-            if is_counter(name.tensor) and integer_is_proved(value):
-                return value
+    for name in filter(is_counter, view.tensors):
+        payload = view.tensors[name].payload
+        if payload is None or (payload.data_type, payload.shape) != (DataType.DT_INT64, ()):
+            continue
+        value, _ = derive_integer(payload.crc32c or 0)
+        if payload.crc32c and integer_is_proved(value):
+            return value
     return None
