@@ -100,11 +100,11 @@ class Limits:
     at for its optimizers or its layers, beyond four for each object of 64 bytes: real ones take
     one."""
     small_tensors: int = 20_000
-    """Tensors that one call of `convert`, `average` or `stats` takes from files, those of a V1
-    checkpoint that lie in one piece, and those of a V2 checkpoint that are damaged or share bytes
-    and of which `verify` and `recover` report each, beyond one for each 256 bytes of the files. The least takes
-    20 to 40 µs. Tensors of real checkpoints have more bytes; whoever has many that do not takes
-    some at a time (`include`), or raises this."""
+    """Tensors that one call of `convert`, `average` or `stats` takes from files, and those of a V1
+    checkpoint that lie in one piece, beyond one for each 256 bytes of the files. The least takes 20
+    to 40 µs. Tensors of real checkpoints have more bytes; whoever has many that do not takes some
+    at a time (`include`), or raises this. Of the tensors of a V2 checkpoint that are damaged or
+    share bytes, `verify` and `recover` look at so many, beyond one for each 512 bytes."""
     shared_bytes: int = 1 << 30
     """Bytes that tensors which are read together may take beyond the size of the data files.
     Entries of a small file may all refer to the same bytes."""

@@ -213,7 +213,7 @@ def slices_over_each_other(directory: Path, size: int) -> Path:
 
 def missing_shards(directory: Path, size: int) -> Path:
     """Name as many data files as there may be, of which none is there."""
-    count = MOST_SHARDS + (size >> 16)
+    count = MOST_SHARDS
     return write(
         directory, numbered(size, lambda n: _entry(n, 4, shard=n % count)), count=count, data={}
     )

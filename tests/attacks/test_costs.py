@@ -536,7 +536,7 @@ def test_damaged_tensors_beyond_those_that_may_be_small_are_counted_and_not_look
     prefix = bundle.write(tmp_path / "m")
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
     limits = ckptparse.Limits(small_tensors=20, attempts=4)
-    most = 20 + size // 256
+    most = 20 + size // 512
     examined: list[int] = []
 
     def examine(files: Any, plain: Any, rows: Any, names: Any) -> Any:
@@ -554,7 +554,7 @@ def test_damaged_tensors_beyond_those_that_may_be_small_are_counted_and_not_look
         assert not report.ok and not report.complete
     assert set(examined) == {most}
     assert "w299" not in report.tensors and "w297" in report.tensors
-    enough = ckptparse.Limits(small_tensors=200 - size // 256)
+    enough = ckptparse.Limits(small_tensors=200 - size // 512)
     assert len(ckptparse.verify(prefix, limits=enough).tensors) == 300
 
 
