@@ -24,7 +24,7 @@ __all__ = [
 
 _SMALL_BYTES = 256
 """Bytes of the files for each tensor beyond `Limits.small_tensors`."""
-_SINGLE_BYTES = 1 << 11
+_SINGLE_BYTES = 1 << 12
 """Bytes of the files for each entry beyond `Limits.single_entries`."""
 
 
@@ -82,11 +82,11 @@ class Limits:
     """What the values of one call may take in memory beyond the size of its files, all together:
     elements, strings and their objects, values that repeat, tensors that share bytes."""
     single_entries: int = 4096
-    """Entries that are looked at one by one, beyond one for each 2 KiB of the files. `verify` and
-    `recover` do so with strings, slices, what a damaged block still has (one for each 4 KiB), and
-    tensors of a V1 file that are damaged or in slices: the others are left out, and the report says
-    so. `read` does so with tensors of a V2 checkpoint: variants, long strings, slices that are no
-    whole rows; and more slices than these are not listed. Each takes a tenth of a millisecond."""
+    """Entries that are looked at one by one, beyond one for each 4 KiB of the files. `verify` and
+    `recover` do so with strings, slices, what a damaged block still has, and tensors of a V1 file
+    that are damaged or in slices: the others are left out, and the report says so. `read` does so
+    with tensors of a V2 checkpoint: variants, long strings, slices that are no whole rows; and
+    more slices than these are not listed. Each takes a tenth of a millisecond."""
     attempts: int = 256
     """Damaged tensors that `recover` tries to repair, beyond one for each 32 KiB of the files: one
     takes a millisecond or two. The others are reported, and nothing is got back of them. A damaged
@@ -263,19 +263,17 @@ class Budget:
 class Singles:
     """How many entries of the indexes of one checkpoint may be looked at one by one."""
 
-    __slots__ = ("_held", "_limits", "_weight", "exceeded", "taken")
+    __slots__ = ("_held", "_limits", "exceeded", "taken")
 
-    def __init__(self, limits: Limits, held: Callable[[], int] | int, *, weight: int = 1) -> None:
+    def __init__(self, limits: Limits, held: Callable[[], int] | int) -> None:
         """Begin with none taken.
 
         Args:
-            limits: `single_entries` bounds what is taken beyond one for each 2 KiB that are held.
+            limits: `single_entries` bounds what is taken beyond one for each 4 KiB that are held.
             held: Bytes of the files; a function is asked when it first matters.
-            weight: For so many times as many bytes there may be one more.
         """
         self._limits = limits
         self._held = held
-        self._weight = weight
         self.taken = 0
         """How many were asked for."""
         self.exceeded = False
@@ -300,7 +298,7 @@ class Singles:
                 "single_entries",
                 self.taken + self._limits.single_entries - self.most,
                 "The number of tensors that are read one by one (strings, variants, slices), "
-                "beyond one for each 2 KiB of the data files,",
+                "beyond one for each 4 KiB of the data files,",
             )
 
     @property
@@ -308,7 +306,7 @@ class Singles:
         """How many may be taken in all."""
         if not isinstance(self._held, int):
             self._held = self._held()
-        return self._limits.most_singles(self._held // self._weight)
+        return self._limits.most_singles(self._held)
 
     def return_to(self, taken: int) -> None:
         """Go back to an earlier count, since what was taken after it is not kept."""
@@ -321,6 +319,5 @@ class Singles:
         return (
             f"{min(self.taken - 1, self.most):,} entries that are strings, slices or parts of "
             f"damaged blocks were looked at, and the others were not: Limits.single_entries allows "
-            f"{self._limits.single_entries:,}, and one for each "
-            f"{self._weight * _SINGLE_BYTES >> 10} KiB of the files"
+            f"{self._limits.single_entries:,}, and one for each 4 KiB of the files"
         )

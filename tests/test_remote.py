@@ -643,7 +643,7 @@ def test_the_data_files_of_a_server_without_lists_count_for_the_limit_of_slices(
     value = np.arange(4000, dtype=np.float32).reshape(2000, 2)
     bundle.add_sliced("w", value, builder.split_rows(2000, 200, 2))
     bundle.write(tmp_path / "m")
-    held = sum(path.stat().st_size for path in tmp_path.iterdir()) >> 11
+    held = sum(path.stat().st_size for path in tmp_path.iterdir()) >> 12
     with range_server.serve(tree(tmp_path)) as server:
         for single, refused in ((200 - held, False), (199 - held, True)):
             limits = ckptparse.Limits(single_entries=single)

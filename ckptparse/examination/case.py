@@ -437,7 +437,7 @@ def report_left(view: IndexView, count: int, limits: Limits) -> None:
     """Report that so many tensors of a V1 checkpoint, which are not whole, are not looked at."""
     what = (
         f"{count:,} more tensors are damaged, or in slices, and were not looked at: "
-        f"Limits.single_entries allows {limits.single_entries:,}, and one for each 2 KiB of the "
+        f"Limits.single_entries allows {limits.single_entries:,}, and one for each 4 KiB of the "
         "files"
     )
     view.report("limit.reached", view.path, what)

@@ -307,9 +307,8 @@ class _Builder:
             self.singles.return_to(taken)
             self.stored.return_to(0)
             self._sort_rows(list(iter_entries(found)), again=True)
-        counts = (self.files.resumed, self.singles, self.stored)
-        reached = next((count for count in counts if count.exceeded), None)
-        if reached is not None:
+        if self.singles.exceeded or self.stored.exceeded:
+            reached = self.singles if self.singles.exceeded else self.stored
             self._problem("limit.reached", reached.message)
             view.complete = False
 

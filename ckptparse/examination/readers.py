@@ -26,8 +26,6 @@ _AHEAD = 32 << 20
 """Bytes that a disk is asked for before they are wanted, if a file is read from start to end."""
 _MOST_REMOTE = 4 << 20
 """Bytes of one request of several at a time: sixteen of them keep 64 MiB."""
-_RESUMED = 2
-"""Times as many bytes of the files allow one more entry of damaged blocks: it takes longer."""
 _OPEN = 64
 """Files that are open at once: a quarter of the 256 that the strictest systems allow a process."""
 
@@ -98,8 +96,6 @@ class DataFiles:
         """What is kept of the entries of all indexes together, against the files that are held."""
         self.singles = Singles(context.limits, 0)
         """The entries of these that are looked at one by one."""
-        self.resumed = Singles(context.limits, 0)
-        """Those of them that damaged blocks still have."""
         self.known: dict[tuple[str, int, int], int] = {}
         """Checksums that workers have computed: of a path, an offset and a size."""
 
@@ -133,7 +129,6 @@ class DataFiles:
         self._listed, self._held = list(paths), None
         self.budget = Budget(self.context.limits, lambda: self.held_bytes)
         self.singles = Singles(self.context.limits, lambda: self.held_bytes)
-        self.resumed = Singles(self.context.limits, lambda: self.held_bytes, weight=_RESUMED)
 
     @property
     def held_bytes(self) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import (
     Callable,
     Collection,
-    Container,
     Iterable,
     Iterator,
     Mapping,
     MutableMapping,
 )
+from itertools import repeat
 from typing import NoReturn, TypeVar
 
 __all__ = ["RowMapping"]
@@ -54,7 +54,8 @@ class RowMapping(MutableMapping[str, T]):
     ) -> RowMapping[T]:
         """Put rows and values, which have other names each and the same order, into one."""
         made = cls(make)
-        made._rows = {name: rows.get(name, _HELD) for name in order}
+        names = list(order)
+        made._rows = dict(zip(names, map(rows.get, names, repeat(_HELD)), strict=False))
         made.held = held
         return made
 
@@ -94,8 +95,10 @@ class RowMapping(MutableMapping[str, T]):
         found = self._rows.get(name, _HELD)
         return None if found == _HELD else found
 
-    def doubtful_names(self, rows: Container[int]) -> list[str]:
+    def doubtful_names(self, rows: Collection[int]) -> list[str]:
         """Return the names of values that are held, or that are some of the rows, in order."""
+        if not self.held and not rows:
+            return []
         return [name for name, row in self._rows.items() if row == _HELD or row in rows]
 
     def rows(self) -> dict[str, int]:
@@ -118,8 +121,10 @@ class RowMapping(MutableMapping[str, T]):
             order: The names that it has, in that order; None: all.
         """
         made = RowMapping(make)
-        names = self._rows if order is None else order
-        made._rows = {name: self._rows[name] for name in names}
+        names = list(self._rows if order is None else order)
+        made._rows = dict(zip(names, map(self._rows.__getitem__, names), strict=True))
+        if not self.held:
+            return made
         for name in [name for name, row in made._rows.items() if row == _HELD]:
             value = change(name, self.held[name])
             if value is None:

@@ -327,8 +327,7 @@ class _Scan:
 
     def _may_take(self) -> bool:
         """Count an entry that is taken by itself. Those of V1 files are records of any size."""
-        files = self._look.files
-        return self.keep is not None or (files.resumed.take() and files.singles.take())
+        return self.keep is not None or self._look.files.singles.take()
 
     def _check_order(self) -> None:
         """Report keys that do not rise; of those without proof, keep the longest rising chain."""

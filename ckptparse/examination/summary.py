@@ -209,7 +209,7 @@ def _used_paths(case: Case, held: Mapping[str, Sequence[Part]]) -> list[str]:
     """Return the data files that payloads lie in, in the order in which the index names them."""
     if case.sound is None:
         return list(held)
-    numbers = {name: number for number, name in enumerate(case.tensors)}
+    numbers = dict(zip(case.tensors, range(len(case.tensors)), strict=True))
     first = {path: numbers[case.sound.first_name(path)] for path in case.sound.paths}
     for name, part in case.held_parts():
         if part.payload is not None and part.payload.file.path in held:
@@ -239,7 +239,7 @@ class _Order(NamedTuple):
     @classmethod
     def of(cls, case: Case, failed: FailedRows) -> _Order:
         """Find the place of each."""
-        numbers = {name: number for number, name in enumerate(case.tensors)}
+        numbers = dict(zip(case.tensors, range(len(case.tensors)), strict=True))
         parts = {id(part): numbers.get(name.tensor, 0) for name, part in case.held_parts()}
         places = np.array([numbers[name] for name in failed.names], np.int64)
         kinds = [kind_of(state) for state in STATES]

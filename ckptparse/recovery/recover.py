@@ -377,7 +377,9 @@ def _mend_all(case: Case, mender: Mender) -> RowMapping[MendedTensor]:
         if name in tensors.held or not mender.is_exhausted:
             held[name] = _mend(tensors[name], mender, case)
     make = RowMended(plain, tensors.make, index)
-    rows = {name: row for name, row in tensors.rows().items() if name not in held}
+    rows = tensors.rows()
+    for name in held:
+        rows.pop(name, None)
     return RowMapping.arranged(make, tensors, rows, held)
 
 

@@ -429,9 +429,9 @@ def test_entries_that_are_told_one_by_one_are_bounded(
     assert len(told) == 1
     assert "Limits.single_entries allows 20" in told[0]
     # Twice: `verify` looks at what `recover` would give.
-    assert len(checked.given) <= 2 * (20 + size // 2048)
+    assert len(checked.given) <= 2 * (20 + size // 4096)
     assert report.tensors["w"].status == "verified"
-    assert len(report.tensors) == 20 + size // 2048 + 1
+    assert len(report.tensors) == 20 + size // 4096 + 1
     assert not report.complete
     recovery = ckptparse.recover(prefix, limits=limits)
     assert recovery["w"].read().tolist() == [0, 1, 2, 3]
@@ -681,8 +681,8 @@ def test_slices_are_counted_alike_by_read_verify_and_recover(
 ) -> None:
     prefix = _in_slices(tmp_path, 200, **options)
     size = sum(path.stat().st_size for path in tmp_path.glob("m.*"))
-    few = ckptparse.Limits(single_entries=199 - (size >> 11))
-    enough = ckptparse.Limits(single_entries=200 - (size >> 11))
+    few = ckptparse.Limits(single_entries=199 - (size >> 12))
+    enough = ckptparse.Limits(single_entries=200 - (size >> 12))
     with pytest.raises(ckptparse.LimitError, match=r"Limits\.single_entries"):
         ckptparse.read(prefix, limits=few)
     with pytest.raises(ckptparse.LimitError, match=r"Limits\.single_entries"):

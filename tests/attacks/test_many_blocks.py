@@ -220,7 +220,7 @@ def test_variants_that_are_read_one_by_one_are_bounded(tmp_path: Path) -> None:
     for number in range(30):
         made.add_variants(f"v{number}", [b.variant_proto("int", b"abc")], (1,))
     path = str(made.write(tmp_path / "m"))
-    held = (tmp_path / "m.data-00000-of-00001").stat().st_size >> 11
+    held = (tmp_path / "m.data-00000-of-00001").stat().st_size >> 12
     assert len(ckptparse.read(path, limits=Limits(single_entries=30 - held))) == 30
     with pytest.raises(LimitError, match=r"one by one .* is 30, and Limits.single_entries"):
         ckptparse.read(path, limits=Limits(single_entries=29 - held))
