@@ -45,6 +45,9 @@ from ckptparse.recovery.splices import Splices
 __all__ = ["Mender", "as_verified", "untried"]
 
 _NOT_TRIED = "no repair was tried, since more is damaged than Limits.attempts allows"
+_EIGHTHS = 8
+"""Eighths of an attempt that a repair takes. What ends with a proof, or finds no byte, takes one:
+0.1 to 0.3 ms instead of up to 2."""
 
 
 class Mender:
@@ -78,7 +81,7 @@ class Mender:
         """
         self._files = files
         attempts = files.context.limits.attempts
-        self._left = attempts + held // ATTEMPT_BYTES
+        self._left = _EIGHTHS * (attempts + held // ATTEMPT_BYTES)
         self._left_bytes = held + attempts * ATTEMPT_BYTES
         self._matcher = matcher
         self._inferrer = inferrer
@@ -104,11 +107,13 @@ class Mender:
         if check.status is Status.UNVERIFIED and not payload.in_damaged_block:
             return self._unverified(payload, check, confirmed)
         # Entries that share bytes make a small file cost as much as a large one.
-        self._left -= 1
-        self._left_bytes -= available_bytes(self._files, payload)
-        if self._left < 0 or self._left_bytes < 0:
+        available = available_bytes(self._files, payload)
+        self._left_bytes -= available
+        if self._left <= 0 or self._left_bytes < 0:
             return self._untried(payload, check)
-        return self._best(name, payload, check, confirmed)
+        found = self._best(name, payload, check, confirmed)
+        self._left -= 1 if found.status.proved or not available else _EIGHTHS
+        return found
 
     def _best(
         self, name: PartName, payload: Payload, check: Check, confirmed: str | None

@@ -273,6 +273,30 @@ def test_beyond_the_attempts_that_are_allowed_tensors_are_reported_and_not_tried
     assert sum("Limits.attempts" in (note or "") for note in notes) == 17
 
 
+@pytest.mark.parametrize("harm", ["lost", "moved", "text"])
+def test_what_is_proved_takes_an_eighth_of_an_attempt(tmp_path: Path, harm: str) -> None:
+    made = b.Bundle()
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        value = np.float32(number) if harm == "lost" else rng.normal(size=9).astype(np.float32)
+        made.add(f"t{number:02}", value)
+    path = made.write(tmp_path / "m")
+    data = tmp_path / "m.data-00000-of-00001"
+    before = data.read_bytes()
+    if harm == "lost":
+        data.unlink()
+    elif harm == "moved":
+        data.write_bytes(b"abc" + before)
+    else:
+        data.write_bytes(before.replace(b"\n", b"\r\n"))
+    limits = ckptparse.Limits(attempts=8)
+    back = [one for one in ckptparse.recover(path, limits=limits).values() if one.status.proved]
+    assert len(back) == 60
+    few = ckptparse.Limits(attempts=1)
+    some = [one for one in ckptparse.recover(path, limits=few).values() if one.status.proved]
+    assert 8 <= len(some) < 60
+
+
 def test_very_many_tensors_that_fail_over_the_same_bytes_cost_little(tmp_path: Path) -> None:
     size = 1 << 16
     entries = [
