@@ -18,7 +18,7 @@ RUNS = 3
 Points = list[tuple[int, float]]
 
 
-LIMITS = ckptparse.Limits(small_tensors=1_000_000, single_entries=100_000)
+LIMITS = ckptparse.Limits(small_tensors=1_000_000, single_entries=100_000, shards=4096)
 """So many tiny tensors and slices, in files so small, are refused by default."""
 
 

@@ -25,7 +25,7 @@ from ckptparse.examination.salvaged import SalvagedBlock, TableCodes
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 from ckptparse.problems import Problem
-from ckptparse.table.block import Block
+from ckptparse.table.block import Block, decode_entry
 from ckptparse.table.format import (
     FOOTER_SIZE,
     MAGIC,
@@ -294,11 +294,31 @@ class BlockSearch:
 def _is_index_block(contents: bytes, known: Collection[int], limits: Limits) -> bool:
     """Tell whether a block lists blocks: each value a handle, one of them of a known size."""
     try:
-        entries = Block.from_bytes(contents).decode_entries(limits=limits)
+        block = Block.from_bytes(contents)
+        if not _may_list_blocks(block):
+            return False
+        entries = block.decode_entries(limits=limits)
         handles = [
-            BlockHandle.from_bytes(contents[start:stop])
+            BlockHandle.from_bytes(contents, start, stop)
             for start, stop in zip(entries.starts, entries.ends, strict=True)
         ]
     except CheckpointError:
         return False
     return bool(handles) and any(handle.size in known for handle, _ in handles)
+
+
+def _may_list_blocks(block: Block) -> bool:
+    """Tell whether the first two values are handles, of a block and one behind it.
+
+    Raises:
+        MalformedError: The block cannot be decoded, or they are no handles.
+    """
+    position = end = 0
+    for _ in range(2):
+        if position < block.entries_end:
+            _, _, start, position = decode_entry(block.contents, position, block.entries_end)
+            handle, _ = BlockHandle.from_bytes(block.contents, start, position)
+            if handle.offset < end:
+                return False
+            end = handle.end
+    return True

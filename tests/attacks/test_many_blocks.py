@@ -17,6 +17,7 @@ from ckptparse.bundle.arena import DenseRows
 from ckptparse.bundle.payload import DensePayload
 from ckptparse.bundle.sharing import find_sharing
 from ckptparse.bundle.sliced import BundleSlices
+from ckptparse.examination import salvaged_blocks
 from ckptparse.files import local
 from ckptparse.files.local import LOCAL
 from ckptparse.table.reader import Table
@@ -224,3 +225,25 @@ def test_variants_that_are_read_one_by_one_are_bounded(tmp_path: Path) -> None:
     assert len(ckptparse.read(path, limits=Limits(single_entries=30 - held))) == 30
     with pytest.raises(LimitError, match=r"one by one .* is 30, and Limits.single_entries"):
         ckptparse.read(path, limits=Limits(single_entries=29 - held))
+
+
+@pytest.mark.parametrize("lost", [48, 60])
+def test_a_block_of_entries_is_told_from_an_index_block_by_its_first_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    path = write(many(), tmp_path / "m", block_size=1024)
+    index = tmp_path / "m.index"
+    index.write_bytes(index.read_bytes()[:-lost])
+    looked = salvaged_blocks.BlockHandle.from_bytes
+    seen: list[int] = []
+
+    def counted(data: bytes, *args: int) -> Any:
+        seen.append(len(data))
+        return looked(data, *args)
+
+    monkeypatch.setattr(salvaged_blocks.BlockHandle, "from_bytes", counted)
+    for verify in VERIFYING:
+        seen.clear()
+        assert len(verify(path).tensors) == 400
+        # The index block, some twenty entries; and two of each of as many blocks, twice.
+        assert len(seen) < 150
