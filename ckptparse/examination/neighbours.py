@@ -45,21 +45,22 @@ def find_others(survey: Survey, context: Context) -> tuple[OtherCheckpoint, ...]
     if survey.saved_model is not None:
         return ()
     # Progress counts the bytes of the named checkpoint only.
-    silent = replace(context, progress=None)
-    others = list(_iter_others(nearest(survey, context), silent))
+    folders = Folders(replace(context, progress=None))
+    others = list(_iter_others(list_others(survey, folders)[:_MOST_OTHERS], folders))
     return tuple(sorted(others, key=lambda other: (-other.share, -(other.step or 0), other.path)))
 
 
-def _iter_others(prefixes: Iterable[str], context: Context) -> Iterator[OtherCheckpoint]:
+def _iter_others(prefixes: Iterable[str], folders: Folders) -> Iterator[OtherCheckpoint]:
     """Iterate over the checkpoints that may be read."""
     for prefix in prefixes:
         # A name that means several sets of V1 files means no checkpoint that could be weighed.
         with suppress(PermissionDeniedError, NotACheckpointError, CheckpointNotFoundError):
-            yield _weigh(prefix, context)
+            yield _weigh(prefix, folders)
 
 
-def _weigh(prefix: str, context: Context) -> OtherCheckpoint:
-    case = open_case(survey_path(prefix, context), context)
+def _weigh(prefix: str, folders: Folders) -> OtherCheckpoint:
+    context = folders.context
+    case = open_case(survey_path(prefix, context, folders), context)
     with closing(case.files):
         check_all(case)
         share = _share(case)

@@ -19,13 +19,14 @@ from ckptparse.annotation import messages
 from ckptparse.bundle import index
 from ckptparse.examination import case, diagnose, index_view, summary
 from ckptparse.examination.failed_rows import examine_rows
+from ckptparse.files import local
 from ckptparse.graph import attributes, flow, savers
 from ckptparse.graph import graph as graph_module
 from ckptparse.graph.graph import Graph
 from ckptparse.graph.nodes import NodeTable
 from ckptparse.identification import tables as identification_tables
 from ckptparse.identification import wire as identification_wire
-from ckptparse.recovery import string_flips
+from ckptparse.recovery import outlook, string_flips
 from ckptparse.recovery.imaging import extents, scan, tables
 from ckptparse.rendering.page import subject as page_subject
 from ckptparse.rendering.page import uses
@@ -803,3 +804,19 @@ def test_plain_fields_are_identified_without_varints(
     monkeypatch.setattr(identification_wire, "decode_varint", noting)
     assert ckptparse.identify(path).kind == "graph"
     assert len(asked) < 10
+
+
+def test_the_directory_of_many_checkpoints_is_listed_once_to_weigh_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(12):
+        bundle = builder.Bundle()
+        bundle.add("w", np.full(8, number, np.float32))
+        if not number:
+            bundle.change("w", crc=7)
+        bundle.write(tmp_path / f"m-{number}")
+    listed = counted(monkeypatch, local.os, "scandir")
+    monkeypatch.setattr(outlook, "_look_ahead", lambda *_: None)
+    report = ckptparse.verify(tmp_path / "m-0")
+    assert len(report.others) == 11
+    assert 0 < len(listed.given) < 8
