@@ -243,6 +243,43 @@ def test_eight_byte_tensors_are_found_in_a_file_that_has_moved(tmp_path: Path) -
 # ------------------------------------------------------------------------------- damaged indexes
 
 
+@pytest.mark.parametrize("kind", ["line feeds", "packed", "a copy", "swapped"])
+def test_bytes_with_their_checksum_are_offered_though_the_entry_is_not_proved(
+    kind: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(4)
+    arrays = {f"layer_{n}": rng.normal(0, 0.05, (16, 256)).astype(np.float32) for n in range(4)}
+    made = builder.Bundle()
+    for number, (name, array) in enumerate(arrays.items()):
+        made.add(name, array, shard=number % 2)
+    made.write(tmp_path / "a" / "m")
+    index = tmp_path / "a" / "m.index"
+    data = bytearray(index.read_bytes())
+    end = faults.data_end(bytes(data))
+    data[end - 4 : end] = b"lost"  # the checksum of the only block
+    index.write_bytes(data)
+    paths = [tmp_path / "a" / f"m.data-0000{n}-of-00002" for n in range(2)]
+    evidence = []
+    if kind == "line feeds":
+        paths[0].write_bytes(paths[0].read_bytes().replace(b"\n", b"\r\n"))
+    elif kind == "packed":
+        paths[0].write_bytes(gzip.compress(paths[0].read_bytes()))
+    elif kind == "a copy":
+        shutil.copytree(tmp_path / "a", tmp_path / "b")
+        faults.change(paths[0], lambda data: data.__setitem__(slice(512, 1024), bytes(512)))
+        copied = tmp_path / "b" / paths[0].name
+        faults.change(copied, lambda data: data.__setitem__(slice(2048, 2560), bytes(512)))
+        evidence = [tmp_path / "b"]
+    else:
+        first, second = (path.read_bytes() for path in paths)
+        paths[0].write_bytes(second)
+        paths[1].write_bytes(first)
+    recovery = ckptparse.recover(tmp_path / "a" / "m", evidence=evidence)
+    for name, array in arrays.items():
+        assert recovery[name].status == "unverified" and not recovery[name].suspect
+        assert (recovery[name].read() == array).all()
+
+
 def many(directory: Path, count: int = 320) -> tuple[Path, dict[str, Any]]:
     arrays = {f"layer_{n:03}/kernel": np.full(3, n + 0.5, np.float32) for n in range(count)}
     bundle(arrays).write(directory / "m", block_size=1 << 20)
