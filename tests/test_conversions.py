@@ -77,9 +77,31 @@ def test_of_compressed_data_that_was_cut_what_comes_before_the_cut_is_there() ->
     assert undone.read_at(0, undone.size) == RAW[: undone.size]
 
 
-def test_a_character_that_was_cut_off_is_no_conversion() -> None:
-    text = CONVERTED[Conversion.UTF8_LATIN1](b"\xff" * 100)
-    assert undo(MemorySource("x", text[:-1]), Conversion.UTF8_LATIN1) is None
+@pytest.mark.parametrize("conversion", [one for one in Conversion if one != Conversion.GZIP])
+def test_of_text_that_was_cut_anywhere_what_comes_before_the_cut_is_there(
+    conversion: Conversion,
+) -> None:
+    text = CONVERTED[conversion](RAW)
+    for size in (len(text) // 2 + n for n in range(5)):
+        undone = undo(MemorySource("x", text[:size]), conversion)
+        assert undone is not None and undone.size > len(RAW) // 3
+        assert undone.read_at(0, undone.size) == RAW[: undone.size]
+        whole = len(CONVERTED[conversion](RAW[: undone.size + 3]))
+        assert whole >= size, "a character that is there was left out"
+
+
+@pytest.mark.parametrize("wrong", [b"\xff\xfe", b"\xe2\x9f\xbf", b"\xd8\x00\x00"])
+@pytest.mark.parametrize("conversion", [one for one in Conversion if one != Conversion.GZIP])
+def test_of_damaged_text_what_comes_before_the_damage_is_there(
+    conversion: Conversion, wrong: bytes
+) -> None:
+    text = bytearray(CONVERTED[conversion](RAW))
+    at = len(text) // 2 + 1
+    text[at : at + len(wrong)] = wrong
+    undone = undo(MemorySource("x", text), conversion)
+    assert undone is not None and undone.size > len(RAW) // 3
+    known = len(CONVERTED[conversion](RAW[:1_000_000]))
+    assert at > known and undone.read_at(0, 1_000_000) == RAW[:1_000_000]
 
 
 def test_what_would_grow_without_end_is_refused() -> None:

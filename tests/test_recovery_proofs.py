@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import random
 import shutil
@@ -238,6 +239,31 @@ def test_eight_byte_tensors_are_found_in_a_file_that_has_moved(tmp_path: Path) -
     for name, value in arrays.items():
         assert recovery[name].status == "corrected" and recovery[name].read() == value
         assert recovery[name].cause == "shifted"
+
+
+@pytest.mark.parametrize("kind", ["line feeds", "latin-1", "base64"])
+def test_a_damaged_tensor_of_a_converted_file_is_offered_as_it_was(
+    kind: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(6)
+    arrays = {f"layer_{n}": rng.normal(0, 0.05, (16, 256)).astype(np.float32) for n in range(4)}
+    bundle(arrays).write(tmp_path / "m")
+    raw = bytearray(data_of(tmp_path / "m").read_bytes())
+    raw[2 * 16384 + 1024 : 2 * 16384 + 1536] = bytes(512)
+    changed = {
+        "line feeds": raw.replace(b"\n", b"\r\n"),
+        "latin-1": raw.decode("latin-1").encode(),
+        "base64": base64.encodebytes(raw),
+    }
+    data_of(tmp_path / "m").write_bytes(changed[kind])
+    recovery = ckptparse.recover(tmp_path / "m")
+    tensor = recovery["layer_2"]
+    assert tensor.status == "unverified" and tensor.cause == "text"
+    assert tensor.suspect == ((256, 384),)
+    lost = tensor.read().mask.reshape(-1)
+    assert lost.sum() == 128
+    assert (np.ma.getdata(tensor.read()).reshape(-1) == arrays["layer_2"].reshape(-1))[~lost].all()
+    assert all(recovery[name].status.proved for name in arrays if name != "layer_2")
 
 
 # ------------------------------------------------------------------------------- damaged indexes

@@ -30,12 +30,15 @@ __all__ = ["Conversion", "find_conversions", "undo"]
 _SAMPLE = 1 << 16
 """Bytes that are converted as a trial. Raw weights break the rules of UTF-8 and of base64 within
 the first few hundred bytes."""
+_CUT = 4
+"""Bytes at the end of a sample that may be left over: of a character or a group of letters."""
 _LARGEST_PIECE = 1 << 22
 """Bytes that are decompressed in one go, so that memory stays small."""
 _GROWTH = 64
 """A file may become so many times larger. Compressed weights become hardly larger, zeros up to
 1,000 times: what is larger still holds nothing worth the memory."""
 _BASE64 = string.ascii_letters.encode() + string.digits.encode() + b"+/\r\n"
+_NO_LETTER = re.compile(rb"[^A-Za-z0-9+/=\r\n \t]")
 _ARMOUR = re.compile(rb"-----[^\n]*\r?\n|begin-base64[^\n]*\n")
 
 
@@ -53,20 +56,26 @@ class Conversion(str, Enum):
 def undo(source: Source, conversion: Conversion) -> ConvertedSource | None:
     """Return a file as it was before a conversion; None if this conversion did not make it.
 
-    If compressed data is cut off or damaged, the bytes before the damage are there. The file is
-    read once. Closing the result closes the file; if the result is None, it stays open.
+    If the file is cut off or damaged, the bytes before the damage are there. The file is read
+    once. Closing the result closes the file; if the result is None, it stays open.
     """
+    if not _may_be(_sample_of(source), conversion, source.size):
+        return None
     try:
         converter, most = _CONVERTERS[conversion], _GROWTH * source.size
-        return ConvertedSource(source, converter, most=most, partial=conversion is Conversion.GZIP)
+        return ConvertedSource(source, converter, most=most, partial=True)
     except (ValueError, LimitError):
         return None
 
 
 def find_conversions(source: Source) -> list[Conversion]:
     """Return the conversions that may have made a file, judged by its first 64 KiB."""
-    sample = source.read_at(0, min(_SAMPLE, source.size))
+    sample = _sample_of(source)
     return [conversion for conversion in Conversion if _may_be(sample, conversion, source.size)]
+
+
+def _sample_of(source: Source) -> bytes:
+    return source.read_at(0, min(_SAMPLE, source.size))
 
 
 def _may_be(sample: bytes, conversion: Conversion, size: int) -> bool:
@@ -79,6 +88,8 @@ def _may_be(sample: bytes, conversion: Conversion, size: int) -> bool:
     try:
         data, taken, _ = converter.convert(sample, converter.start(), last=last)
     except ValueError:
+        return False
+    if conversion is not Conversion.GZIP and taken < len(sample) - _CUT:
         return False
     # If undoing changes nothing, there was no such conversion.
     return data != sample[:taken]
@@ -98,8 +109,6 @@ class _Text:
     written: str
     read: Any
     """None for latin-1."""
-    width: int
-    """How many bytes of a character a piece may end in."""
     mark: bytes
     """The byte order mark that a writer may put first; it is no byte of the file."""
 
@@ -107,16 +116,29 @@ class _Text:
         """Whether the next byte is the first."""
         return True
 
-    def convert(self, data: bytes, state: bool, *, last: bool) -> tuple[bytes, int, bool]:  # noqa: FBT001 - as the protocol
+    def convert(self, data: bytes, state: bool, *, last: bool) -> tuple[bytes, int, bool]:  # noqa: ARG002, FBT001 - as the protocol
         skipped = len(self.mark) if state and data.startswith(self.mark) else 0
-        decoder = codecs.getincrementaldecoder(self.written)("strict")
-        text = decoder.decode(data[skipped:], last)
-        rest = len(decoder.getstate()[0])
+        body = data[skipped:]
+        try:
+            taken = len(body)
+            text = codecs.decode(body, self.written)
+        except UnicodeDecodeError as error:
+            taken = error.start
+            text = codecs.decode(body[:taken], self.written)
+        try:
+            found = self._encode(text)
+        except UnicodeEncodeError as error:
+            found = self._encode(text[: error.start])
+            taken = len(codecs.encode(text[: error.start], self.written))
+        if body and not taken:
+            raise ValueError("Expected a character, found bytes that are none")
+        return found, skipped + taken, False
+
+    def _encode(self, text: str) -> bytes:
         if self.read is None:
-            found = text.encode("latin-1")
-        else:
-            found = codecs.charmap_encode(text, "strict", self.read)[0]
-        return found, len(data) - rest, False
+            return text.encode("latin-1")
+        encoded: bytes = codecs.charmap_encode(text, "strict", self.read)[0]
+        return encoded
 
 
 class _Base64:
@@ -131,9 +153,13 @@ class _Base64:
         skipped = len(data) - len(body) if state else 0
         if last:
             body = body[: body.index(b"-")] if b"-" in body else body
-        letters = body.translate(None, b"\r\n \t")
-        spare = 0 if last else len(letters) % 4
         taken = len(data)
+        wrong = _NO_LETTER.search(body)
+        if wrong is not None:
+            body = body[: wrong.start()]
+            taken = skipped + len(body)
+        letters = body.translate(None, b"\r\n \t")
+        spare = len(letters) % 4
         if spare:
             # Four letters make three bytes: those of an unfinished group wait for the next piece.
             taken = skipped + _end_of_letters(body, len(letters) - spare)
@@ -196,10 +222,10 @@ def _cp1252_map() -> Any:
 
 _CP1252 = _cp1252_map()
 _CONVERTERS: dict[Conversion, Converter] = {
-    Conversion.UTF8_LATIN1: _Text("utf-8", None, 3, b"\xef\xbb\xbf"),
-    Conversion.UTF8_CP1252: _Text("utf-8", _CP1252, 3, b"\xef\xbb\xbf"),
-    Conversion.UTF16_LE: _Text("utf-16-le", None, 1, b"\xff\xfe"),
-    Conversion.UTF16_BE: _Text("utf-16-be", None, 1, b"\xfe\xff"),
+    Conversion.UTF8_LATIN1: _Text("utf-8", None, b"\xef\xbb\xbf"),
+    Conversion.UTF8_CP1252: _Text("utf-8", _CP1252, b"\xef\xbb\xbf"),
+    Conversion.UTF16_LE: _Text("utf-16-le", None, b"\xff\xfe"),
+    Conversion.UTF16_BE: _Text("utf-16-be", None, b"\xfe\xff"),
     Conversion.BASE64: _Base64(),
     Conversion.GZIP: _Gzip(),
 }

@@ -90,15 +90,15 @@ class Matcher:
         yield self._filled(name, payload, check)
         yield self._merged(name, payload, check)
 
-    def undone(self, payload: Payload) -> Iterator[Payload]:
-        """Iterate over a payload in its file as that was put together, whole there or not.
+    def undone(self, payload: Payload) -> Iterator[Place]:
+        """Iterate over where a payload's file was put together, whether it is whole there or not.
 
         A conversion of the file was undone, or its blocks were found in an image.
         """
         for place in self._places.get(payload.file, ()):
             own = place.file.path == payload.file.path or place.rule is EvidenceRule.IMAGE
             if own and place.file.undo is not None and not place.delta:
-                yield place.of(payload)
+                yield place
 
     def _from_twin(self, payload: Payload) -> Mended | None:
         found = self._twins.find(payload)

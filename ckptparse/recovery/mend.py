@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import ATTEMPT_BYTES
-from ckptparse.examination.check import Check
+from ckptparse.examination.check import Check, check_payload
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.outcome import (
     CHECKSUM_CHANCE,
@@ -227,6 +227,7 @@ class Mender:
             return self._unverified(payload, check, None)
         found = (
             self._of_sibling(name, payload, check)
+            or self._converted(payload)
             or self._beside_shifted(name, payload, check)
             or self._offerer.offer(payload, check)
         )
@@ -281,11 +282,28 @@ class Mender:
         )
         return offer_unplaced(self._files, payload, seam, note)
 
-    def _offered_undone(self, payload: Payload) -> Mended | None:
-        """Offer what of a payload is there once a conversion of its file is undone."""
+    def _converted(self, payload: Payload) -> Mended | None:
+        """Offer a payload of a file that was converted as it is once this is undone."""
         if payload.form is Form.RECORD:
             return None
-        for there in self._matcher.undone(payload):
+        for place in self._matcher.undone(payload):
+            if place.file.path == payload.file.path and place.cause is Cause.TEXT:
+                there = place.of(payload)
+                found = check_payload(self._files, there)
+                # In the file as it is, others' bytes lie at its place.
+                cut = found.cause is Cause.TRUNCATED
+                note = f"{found.outcome.note or found.status}, after {place.method}"
+                return self._offerer.offer(
+                    there, found.because(Cause.TRUNCATED if cut else Cause.TEXT, note)
+                )
+        return None
+
+    def _offered_undone(self, payload: Payload) -> Mended | None:
+        """Offer what of a payload is there in an image, or in its file with stripes in order."""
+        if payload.form is Form.RECORD:
+            return None
+        for place in self._matcher.undone(payload):
+            there = place.of(payload)
             note = f"its bytes are not whole in {self._name(there.file.path)}"
             check = Check(Outcome(Status.CORRUPT, Cause.UNKNOWN, note=note))
             found = self._offerer.offer(there, check)
