@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from crc32c import crc32c
@@ -114,3 +116,14 @@ def test_a_thousand_payloads_that_are_not_there_go_on_behind_no_gap() -> None:
         assert stretches.find(one, 4 * BLOCK + 4 * number, forward=True) == []
         tried += 1
     assert MOST_WAYS * tried / 2**32 < 1e-3
+
+
+def test_ways_that_lead_nowhere_have_an_end() -> None:
+    sectors = [weights(1, seed=number) + b"\xff" * BLOCK for number in range(200)]
+    disk = image(FIRST, *sectors)
+    stretches = Stretches(disk, BLOCK)
+    started = time.process_time()
+    for number in range(100):
+        one = Piece(4 * BLOCK, 180 * BLOCK + 4 * number, number, FLOAT)
+        assert stretches.find(one, 4 * BLOCK + 4 * number, forward=True) == []
+    assert time.process_time() - started < 5

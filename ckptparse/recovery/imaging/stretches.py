@@ -11,7 +11,7 @@ nearest first; its checksum says which is right.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -46,6 +46,11 @@ _MOST_OTHERS = 48
 MOST_WAYS = 1 << 12
 """Ways that are tried from one end of a tensor, in a second: one of them fits by chance 1 in a
 million."""
+_MOST_STEPS = 1 << 13
+"""Steps of ways from one end of a tensor, also of those that lead nowhere: 0.2 s."""
+_FREE_STEPS = 1 << 15
+_BYTES_A_STEP = 1 << 11
+"""Steps in one image, and for how many of its bytes there may be one more: 100 MB take 2 s."""
 Way = tuple[tuple[int, int], ...]
 """Runs of bytes of an image (start, stop) that make up a payload."""
 
@@ -95,6 +100,7 @@ class Stretches:
         self._states: dict[tuple[int, int, int], npt.NDArray[np.uint8]] = {}
         self._checksums = _Checksums(image, block)
         self._tried: set[tuple[int, int, bool]] = set()
+        self._left = _FREE_STEPS + image.size // _BYTES_A_STEP
 
     def room(self, piece: Piece, position: int, *, forward: bool) -> int:
         """Return how many bytes from a place on, or before it, are in the same stretch."""
@@ -114,9 +120,17 @@ class Stretches:
         gaps = self._gaps(piece, position)
         if not gaps or not 0 <= position <= self._image.size:
             return []
-        walker = _Walker(gaps, self.block, self._image.size, forward)
+        steps = _Steps(min(_MOST_STEPS, self._left))
+        walker = _Walker(gaps, self.block, self._image.size, forward, steps)
+        try:
+            return self._find(piece, islice(walker.ways(position, piece.size), MOST_WAYS))
+        finally:
+            self._left -= steps.taken
+
+    def _find(self, piece: Piece, ways: Iterable[Way]) -> list[Placement]:
+        """Return the first way of which the bytes have the checksum."""
         known: dict[tuple[int, int], int] = {}
-        for way in islice(walker.ways(position, piece.size), MOST_WAYS):
+        for way in ways:
             crc = 0
             for run in way:
                 if run not in known:
@@ -229,6 +243,19 @@ def _nearest(gaps: Sequence[Gap], position: int, *, forward: bool) -> Gap | None
     return gaps[number - 1] if number else None
 
 
+@dataclass(slots=True)
+class _Steps:
+    """Counts steps, and how many there may be."""
+
+    most: int
+    taken: int = 0
+
+    def take(self) -> bool:
+        """Take one; False if there are no more."""
+        self.taken += self.taken < self.most
+        return self.taken < self.most
+
+
 @dataclass(frozen=True, slots=True)
 class _Walker:
     """Goes from the known end of a payload to the other, through gaps.
@@ -243,6 +270,7 @@ class _Walker:
     size: int
     """Of the image."""
     forward: bool
+    steps: _Steps
 
     def ways(self, position: int, size: int) -> Iterator[Way]:
         """Iterate over runs of bytes that a payload may consist of, in order, cheapest first."""
@@ -251,6 +279,8 @@ class _Walker:
                 yield way if self.forward else way[::-1]
 
     def _walk(self, position: int, size: int, cost: int, jumps: int) -> Iterator[Way]:
+        if not self.steps.take():
+            return
         sign = 1 if self.forward else -1
         ahead = self._ahead(position)
         if self._passed(ahead, position + sign * size) == cost:
