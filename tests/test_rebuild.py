@@ -312,3 +312,24 @@ def test_a_saved_model_in_text_gives_the_index_of_its_variables(
     whole = ckptparse.read(str(original))
     assert set(recovery) == set(whole)
     assert all(np.array_equal(recovery[name].read(), value) for name, value in whole.items())
+
+
+def test_damaged_lengths_of_strings_do_not_hide_the_other_tensors(tmp_path: Path) -> None:
+    arrays = {
+        "a": np.arange(600, dtype=np.float32),
+        "words": np.array([b"one", b"three", b"fifteen"], object),
+        "z": np.arange(300, dtype=np.int32),
+    }
+    for name in ("lost", "older"):
+        made = builder.Bundle()
+        for key, array in arrays.items():
+            made.add(key, array)
+        made.write(tmp_path / name)
+    (tmp_path / "lost.index").unlink()
+    data = bytearray((tmp_path / "lost.data-00000-of-00001").read_bytes())
+    data[2400:2403] = bytes(3)  # the lengths
+    (tmp_path / "lost.data-00000-of-00001").write_bytes(data)
+    recovery = ckptparse.recover(tmp_path / "lost")
+    for name in ("a", "z"):
+        assert recovery[name].status == "unverified"
+        assert (recovery[name].read() == arrays[name]).all()

@@ -1,7 +1,8 @@
 """Apply a layout to the data files: offsets, sizes and checksums, and whether it fits.
 
 Payloads lie end to end, from the first byte to the last. Their sizes follow from dtypes and shapes.
-Strings and variants state theirs. One payload of unknown size gets the bytes that are left.
+Strings and variants state theirs; if these bytes are damaged, another checkpoint's index may say
+it. One payload of unknown size gets the bytes that are left.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class _Shard:
         head: list[Placed] = []
         offset = 0
         for number, payload in enumerate(payloads):
-            placed = self._place_at(payload, offset)
+            placed = self._place_at(payload, offset) or self._place_as_stated(payload, offset)
             if placed is None:
                 return self._place_rest(head, offset, payloads[number:])
             head.append(placed)
@@ -114,6 +115,13 @@ class _Shard:
                 payload = payload.with_shape((counted.count,))
             return self._counted(payload, offset, counted)
         return None
+
+    def _place_as_stated(self, payload: Payload, offset: int) -> Placed | None:
+        """Place strings whose lengths are damaged as another checkpoint has them."""
+        size = payload.stated
+        if size is None or payload.size is not None or offset + size > self._source.size:
+            return None
+        return Placed(payload, self._number, offset, size)
 
     def _counted(self, payload: Payload, offset: int, counted: Counted | None) -> Placed | None:
         if counted is None:

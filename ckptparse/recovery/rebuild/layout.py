@@ -50,6 +50,8 @@ class Payload:
     """Of the whole tensor, if this is a slice."""
     shared_count: str | None = None
     """Payloads with the same name here have the same number of rows: keys and values of a table."""
+    stated: int | None = None
+    """Its size in another checkpoint, if neither dtype nor shape says it; None if not known."""
 
     @property
     def size(self) -> int | None:

@@ -106,7 +106,14 @@ def layout_of_view(view: IndexView) -> Layout:
     for name, payload in view.iter_payloads():
         tensor = view.tensors[name.tensor]
         full_shape = tensor.shape if name.piece is not None else ()
-        item = Payload(name.tensor, payload.data_type, payload.shape, name.piece, full_shape)
+        item = Payload(
+            name.tensor,
+            payload.data_type,
+            payload.shape,
+            name.piece,
+            full_shape,
+            stated=payload.size,
+        )
         # An empty payload has the offset of the next one, and comes before it.
         shards[payload.shard].append((payload.offset, payload.size, item))
     ordered = (sorted(shards[n], key=lambda one: one[:2]) for n in range(view.num_shards))
