@@ -325,6 +325,42 @@ def test_two_bytes_of_a_key_cost_the_entries_that_share_it_and_no_more(
     assert not set(recovery) - set(arrays), "a name was made up"
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["data whole", "data damaged too"])
+def test_damaged_copies_of_an_index_are_merged(whole: bool, tmp_path: Path) -> None:
+    index, arrays = many(tmp_path)
+    (tmp_path / "copy").mkdir()
+    data = index.read_bytes()
+    paths = [index, tmp_path / "copy" / "rescued.bin"]
+    for path, places in zip(paths, ((700, 730, 3000), (1500, 1600, 4000)), strict=True):
+        damaged = bytearray(data)
+        for place in places:
+            damaged[place] ^= 0x55
+        path.write_bytes(damaged)
+    if not whole:
+        faults.change(data_of(tmp_path / "m"), lambda data: data.__setitem__(5, data[5] ^ 4))
+    recovery = ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "copy"])
+    assert set(recovery) == set(arrays)
+    for name, tensor in recovery.items():
+        assert tensor.status in ("corrected", "derived") and (tensor.chance or 0) < 1e-3
+        assert (tensor.read() == arrays[name]).all()
+    tensor = recovery["layer_100/kernel"]
+    assert str(tensor.method).startswith("merging damaged copies of m.index")
+    assert tensor.evidence[0].rule == "merged"
+    assert tensor.patches[0].path == str(index)
+
+
+def test_an_index_of_another_save_is_no_copy(tmp_path: Path) -> None:
+    index, arrays = many(tmp_path)
+    bundle({name: array + 1 for name, array in arrays.items()}).write(
+        tmp_path / "other", block_size=1 << 20
+    )
+    faults.change(index, lambda data: data.__setitem__(slice(700, 703), b"\0\0\0"))
+    recovery = ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "other.index"])
+    sure = [tensor for tensor in recovery.values() if tensor.status.proved]
+    assert all((tensor.read() == arrays[tensor.name]).all() for tensor in sure)
+    assert not any("merging" in str(tensor.method) for tensor in recovery.values())
+
+
 def test_the_longest_chain_that_rises_is_kept() -> None:
     keys = [b"a", b"x", b"y", b"b", b"c", b"d", b"d", b"c", b"e"]
     assert [keys[n] for n in longest_rising(keys)] == [b"a", b"b", b"c", b"d", b"e"]

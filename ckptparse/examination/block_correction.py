@@ -1,4 +1,4 @@
-"""A block of a table whose checksum fails, with the one flipped bit flipped back that explains it.
+"""A block of a table whose checksum fails, put right: one bit flipped back, or copies put together.
 
 The trailer is `type | crc`: the checksum covers the contents and the type byte (docs/format.md,
 section 1.3). The flipped bit may also be one of the stored checksum itself.
@@ -6,18 +6,21 @@ section 1.3). The flipped bit may also be one of the stored checksum itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ckptparse.coding.checksum import crc32c, mask_crc, unmask_crc
-from ckptparse.crc.flips import chance_of_bit, find_bit, find_crc_bit
+from ckptparse.crc.copies import Copy, merge_copies
+from ckptparse.crc.flips import HIGHEST_CHANCE, chance_of_bit, find_bit, find_crc_bit
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.carving import fixed32
 from ckptparse.examination.resuming import Accept
 from ckptparse.limits import Limits
+from ckptparse.problems import EvidenceRule
 from ckptparse.table.block import Block
 from ckptparse.table.format import TRAILER_SIZE, decompress_block
 
-__all__ = ["CorrectedBlock", "correct_block"]
+__all__ = ["CorrectedBlock", "correct_block", "merge_block"]
 
 _WORTH_OFFERING = 0.5
 """A corrected bit is not offered if it is wrong more often than right."""
@@ -27,19 +30,21 @@ _CRC_BITS = 32
 
 @dataclass(frozen=True, slots=True)
 class CorrectedBlock:
-    """A block with one flipped bit flipped back.
+    """A block that was put right.
 
     Attributes:
         contents: What it holds then.
         chance: Chance that it was another change.
-        what: Which bit it was, in words.
+        what: Which bit it was, or where the bytes are from, in words.
         change: Offset in the block, the bytes that stand there, and those that belong there.
+        rule: What kind of evidence that is.
     """
 
     contents: bytes
     chance: float
     what: str
     change: tuple[int, bytes, bytes]
+    rule: EvidenceRule = EvidenceRule.CORRECTED_ENTRY
 
 
 def correct_block(stored: bytes, accept: Accept, limits: Limits) -> CorrectedBlock | None:
@@ -72,6 +77,46 @@ def correct_block(stored: bytes, accept: Accept, limits: Limits) -> CorrectedBlo
         changed = change.offset, stored[part], fixed[part]
     contents = _sound_contents(fixed, size, accept, limits)
     return None if contents is None else CorrectedBlock(contents, chance, what, changed)
+
+
+def merge_block(
+    stored: bytes, others: Sequence[bytes], offset: int, accept: Accept, limits: Limits
+) -> CorrectedBlock | None:
+    """Return the contents of a block put together from damaged copies, so that its checksum agrees.
+
+    Args:
+        stored: The block as stored, with its trailer.
+        others: The bytes at its place in other indexes. Those of another checksum are not used:
+            they are another save's, or their checksum is damaged.
+        offset: Where it lies in its file.
+        accept: Tells whether a key and a value look right: all in the block must.
+        limits: Bounds on what is decompressed.
+
+    Returns:
+        None if no choice of sectors makes it agree, or too many were tried.
+    """
+    covered = len(stored) - TRAILER_SIZE + 1
+    trailer = stored[covered:]
+    same = [other for other in others if other[covered:] == trailer]
+    if not same:
+        return None
+    copies = [Copy(one[:covered]) for one in (stored, *same)]
+    merged = merge_copies(copies, unmask_crc(fixed32(stored, covered)), offset=offset)
+    if merged is None or merged.chance > HIGHEST_CHANCE:
+        return None
+    fixed = merged.build(copies) + trailer
+    contents = _sound_contents(fixed, covered - 1, accept, limits)
+    if contents is None:
+        return None
+    differing = [
+        at for at, (one, other) in enumerate(zip(stored, fixed, strict=True)) if one != other
+    ]
+    part = slice(differing[0], differing[-1] + 1) if differing else slice(0, 0)
+    what = "with bytes of a damaged copy it agrees"
+    chance = max(merged.chance, 2.0**-32)
+    return CorrectedBlock(
+        contents, chance, what, (part.start, stored[part], fixed[part]), EvidenceRule.MERGED
+    )
 
 
 def _sound_contents(stored: bytes, size: int, accept: Accept, limits: Limits) -> bytes | None:

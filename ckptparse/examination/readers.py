@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +98,8 @@ class DataFiles:
         """The entries of these that are looked at one by one."""
         self.known: dict[tuple[str, int, int], int] = {}
         """Checksums that workers have computed: of a path, an offset and a size."""
+        self.copies: Sequence[str] = ()
+        """Indexes that may be copies of a checkpoint's own."""
 
     @property
     def is_remote(self) -> bool:

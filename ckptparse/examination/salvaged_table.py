@@ -13,7 +13,7 @@ from itertools import islice, takewhile
 
 from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.errors import CheckpointError, LimitError
-from ckptparse.examination.block_correction import CorrectedBlock, correct_block
+from ckptparse.examination.block_correction import CorrectedBlock, correct_block, merge_block
 from ckptparse.examination.conversions import UndoneLineEnds
 from ckptparse.examination.outcome import (
     CHECKSUM_CHANCE,
@@ -181,7 +181,9 @@ class _Scan:
         if place.proved:
             return self._take_proved(place)
         data = self._look.source.read_at(place.offset, place.end - place.offset)
-        fixed = self._corrected(data) if self.correct and place.framed else None
+        fixed = None
+        if self.correct and place.framed:
+            fixed = self._corrected(data) or self._merged(data, place)
         if fixed is None:
             self._look.mark(place.offset, place.end, "bad")
             self._look.report(self._look.codes.block, self._describe(place))
@@ -196,7 +198,7 @@ class _Scan:
         contents, chance = fixed.contents, fixed.chance
         decoded = Block.from_bytes(contents).decode_entries(limits=self._look.limits)
         proved = chance <= HIGHEST_CHANCE
-        grounds = (self._ground(EvidenceRule.CORRECTED_ENTRY, place, chance),)
+        grounds = (self._ground(fixed.rule, place, chance),)
         at, old, new = fixed.change
         patches = (PatchedRange.of(self._look.file.path, place.offset + at, old, new),)
         if proved and self.keep is None and decoded.keys:
@@ -301,6 +303,18 @@ class _Scan:
             return None
         self.corrected += 1
         return correct_block(stored, self._look.accept, self._look.limits)
+
+    def _merged(self, stored: bytes, place: SalvagedBlock) -> CorrectedBlock | None:
+        """Put a damaged block together with what lies at its place in copies of the table."""
+        others = []
+        for path in self._look.files.copies:
+            size = self._look.files.size(DataFile(path)) or 0
+            if path != self._look.file.path and size >= place.end:
+                others.append(
+                    bytes(self._look.files.read(DataFile(path), place.offset, len(stored)))
+                )
+        look = self._look
+        return merge_block(stored, others, place.offset, look.accept, look.limits)
 
     def _resume(self, contents: bytes, place: SalvagedBlock) -> Iterator[SalvagedEntry]:
         """Iterate over the entries of damaged contents that look right, in order.

@@ -329,13 +329,19 @@ def as_verified(payload: Payload, check: Check, index: str) -> Mended:
     found = _as_read(payload, Status.VERIFIED, check.outcome.ranges)
     if not payload.chance:
         return found
+    method = f"correcting one bit of {index}"
+    note = "one bit was flipped in the block of the index that describes it"
+    merged = any(record.rule is EvidenceRule.MERGED for record in payload.grounds)
+    if merged:
+        method = f"merging damaged copies of {index}"
+        note = "the block of the index that describes it was put together from damaged copies"
     outcome = replace(
         found.outcome,
         status=Status.CORRECTED,
-        cause=Cause.BITS,
-        method=f"correcting one bit of {index}",
+        cause=Cause.ENTRY if merged else Cause.BITS,
+        method=method,
         chance=payload.chance,
-        note="one bit was flipped in the block of the index that describes it",
+        note=note,
         grounds=_agreeing(payload),
     )
     return replace(found, outcome=outcome)

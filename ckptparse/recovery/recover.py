@@ -248,6 +248,7 @@ def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
             untouched = leave_untouched(intact, options.aside)
             if untouched is not None:
                 return untouched
+        files.copies = options.evidence.indexes if options.evidence else ()
         case = open_case(survey, context, files=files, correct=True)
         check_all(case)
         _work_out(case, options)

@@ -30,6 +30,8 @@ _FREE_FILES = 1_000
 _BYTES_A_FILE = 1 << 12
 """Files in directories that are looked at, in all; of small ones 1,000, and one for each 4 KiB of
 the files before: each takes half a millisecond. Those beyond are left out."""
+_MOST_COPIES = 8
+"""Indexes that may be copies of the checkpoint's own: a block that is damaged is read in each."""
 _FREE_CHECKPOINTS = 64
 _BYTES_A_CHECKPOINT = 1 << 18
 """Checkpoints in directories whose indexes are read: 64, and one for each 256 KiB of the files. Of
@@ -122,6 +124,12 @@ class Evidence:
             elif kind == "v1":
                 found[path] = None
         return list(found)[: _FREE_CHECKPOINTS + self._walked[1] // _BYTES_A_CHECKPOINT]
+
+    @property
+    def indexes(self) -> list[str]:
+        """The first indexes of V2 checkpoints among them, under any name."""
+        found = [path for path, kind in self.kinds.items() if kind == "v2-index"]
+        return found[:_MOST_COPIES]
 
     @property
     def data_files(self) -> list[tuple[str, int, int]]:
