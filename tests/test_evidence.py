@@ -19,6 +19,7 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 from packages import h5py, safetensors
 
+import ckptparse
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.memory import MemorySource
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -213,6 +214,39 @@ def test_a_damaged_container_raises_nothing_and_gives_nothing_false(container: s
         for match in find_payloads(MemorySource("x", damaged), wanted, limits=DEFAULT_LIMITS):
             raw = match.source.read_at(match.offset, match.wanted.size)
             assert raw in {array.tobytes() for array in arrays().values()}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["stored", "packed"])
+@pytest.mark.parametrize("kind", ["npz", "keras"])
+def test_members_of_a_zip_that_was_cut_are_found_before_the_cut(kind: str, packed: bool) -> None:
+    data = (as_npz if kind == "npz" else as_keras)(packed=packed)
+    wanted = [wanted_of(array) for array in arrays().values()]
+    counts = []
+    for size in range(0, len(data), 997):
+        source = MemorySource("x", data[:size])
+        matches = list(find_payloads(source, wanted, limits=DEFAULT_LIMITS))
+        for match in matches:
+            raw = match.source.read_at(match.offset, match.wanted.size)
+            assert raw in {array.tobytes() for array in arrays().values()}
+        counts.append(len(matches))
+    if kind == "npz" or not packed:
+        assert counts == sorted(counts) and counts[-1] >= 2
+
+
+def test_a_data_file_in_an_archive_that_was_cut_is_used_before_the_cut(tmp_path: Path) -> None:
+    made = builder.Bundle()
+    for name, array in reversed(arrays().items()):
+        made.add(name, array)
+    made.write(tmp_path / "m")
+    with tarfile.open(tmp_path / "all.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "m.data-00000-of-00001", "m.data-00000-of-00001")
+    (tmp_path / "m.data-00000-of-00001").unlink()
+    data = (tmp_path / "all.tgz").read_bytes()
+    (tmp_path / "cut.tgz").write_bytes(data[: len(data) * 9 // 10])
+    (tmp_path / "all.tgz").unlink()
+    recovery = ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "cut.tgz"])
+    assert recovery["other"].status == "corrected"
+    assert (recovery["other"].read() == arrays()["other"]).all()
 
 
 def test_a_thousand_tensors_that_are_not_there_are_not_found() -> None:

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.errors import CheckpointError, LimitError
+from ckptparse.errors import CheckpointError, LimitError, MalformedError, TruncatedError
 from ckptparse.files.archives.listing import open_zip
 from ckptparse.files.archives.members import iter_unpacked_member
 from ckptparse.files.memory import MemorySource
@@ -54,6 +54,11 @@ more: each is searched. Weights become hardly larger when they are unpacked, zer
 _ARCHIVE = 4
 """How many members an archive in another takes as long as."""
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
+_SIZES_BEHIND = 0x8
+_LARGE = 0xFFFFFFFF
+"""In place of a size that the extra field has."""
+_ZIP64 = re.compile(rb"\x01\x00\x10\x00(.{16})", re.DOTALL)
+"""The extra field that has both sizes in 64 bits: the unpacked one first."""
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HDF5_LAYOUT = re.compile(rb"\x03\x01(.{8})(.{8})", re.DOTALL)
 _TAGS = (0x22, 0x0A, 0x2A, 0x32)
@@ -134,7 +139,7 @@ def iter_parts(
         for part in opener(source, limits, allowed):
             yield from iter_parts(part, limits=limits, depth=depth + 1, allowed=allowed)
     except (CheckpointError, zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError):
-        # Cut off or damaged: members that are not compressed are found without its directory.
+        # Cut off or damaged: what is not in members may be found in it all the same.
         yield source
     except (NotImplementedError, RuntimeError, ValueError):  # Encrypted, or an unknown compression.
         yield source
@@ -155,7 +160,12 @@ def _opener_of(head: bytes) -> _Opener | None:
 
 
 def _iter_zip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:
-    with open_zip(source, limits) as archive:
+    try:
+        opened = open_zip(source, limits)
+    except (MalformedError, TruncatedError, zipfile.BadZipFile):
+        yield from _iter_without_directory(source, limits, allowed)
+        return
+    with opened as archive:
         for info in archive.infolist():
             if info.is_dir() or not allowed.take_part(info.file_size):
                 continue
@@ -167,6 +177,41 @@ def _iter_zip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Sou
                 for piece in iter_unpacked_member(archive, source, info, limits, path):
                     data += piece
                 yield MemorySource(path, data)
+
+
+def _iter_without_directory(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:
+    """Iterate over the members of a zip that lost its end, by their own headers."""
+    position = 0
+    while position + _LOCAL_HEADER.size <= source.size:
+        header = _LOCAL_HEADER.unpack(source.read_at(position, _LOCAL_HEADER.size))
+        mark, _, flags, method, _, _, _, packed, size, name_size, extra_size = header
+        start = position + _LOCAL_HEADER.size + name_size + extra_size
+        # Bit 3: the sizes come behind the member, where nothing says that they are.
+        if mark != b"PK\x03\x04" or flags & _SIZES_BEHIND or start > source.size:
+            return
+        names = source.read_at(position + _LOCAL_HEADER.size, name_size + extra_size)
+        if _LARGE in (packed, size):
+            found = _ZIP64.search(names[name_size:])
+            if found is None:
+                return
+            size, packed = struct.unpack("<QQ", found[1])
+        if not allowed.take_part(size):
+            return
+        path = f"{source.path}:{names[:name_size].decode('utf-8', 'replace')}"
+        there = min(packed, source.size - start)
+        if method == zipfile.ZIP_STORED:
+            yield _part(path, source, start, size)
+        elif method == zipfile.ZIP_DEFLATED and size <= limits.decompressed_bytes:
+            yield MemorySource(path, _inflated(source.read_at(start, there), size))
+        position = start + packed
+
+
+def _inflated(data: bytes, size: int) -> bytes:
+    """Unpack a member, as far as it can be."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, max(1, size))
+    except zlib.error:
+        return b""
 
 
 def _part(path: str, source: Source, offset: int, size: int) -> Source:

@@ -55,8 +55,8 @@ _DATA_FILE = "v2-shard"
 _IMAGES = frozenset({"unknown", "truncated", "zeros", _DATA_FILE})
 """Kinds, as `identify` names them, of files that may hold blocks of other files: images, and data
 files themselves."""
-_ARCHIVES = frozenset({"gzip", "tar", "zip"})
-"""Kinds of files that may hold whole data files as members."""
+_ARCHIVES = frozenset({"gzip", "tar", "zip", "truncated"})
+"""Kinds of files that may hold whole data files as members, or as much of one as was not cut."""
 _SAMPLES = 8
 """Payloads that are tried in each member: if it is the data file, nearly all are whole there."""
 _SECTOR = 512
@@ -128,7 +128,7 @@ def find_places(
         if kind in _IMAGES:
             for file, place in _in_image(case, path, found, mapfile, believe=kind != _DATA_FILE):
                 found[file].append(place)
-        elif kind in _ARCHIVES:
+        if kind in _ARCHIVES:
             for file, place in _in_archive(case, path, found):
                 found[file].append(place)
     return dict(found)
