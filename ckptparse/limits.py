@@ -16,6 +16,7 @@ __all__ = [
     "Budget",
     "Limits",
     "Singles",
+    "check_legacy",
     "check_members",
     "check_small",
     "limit_error",
@@ -101,11 +102,13 @@ class Limits:
     at for its optimizers or its layers, beyond four for each object of 64 bytes: real ones take
     one."""
     small_tensors: int = 20_000
-    """Tensors that one call of `convert`, `average` or `stats` takes from files, and those of a V1
-    checkpoint that lie in one piece, beyond one for each 256 bytes of the files. The least takes 20
-    to 40 µs. Tensors of real checkpoints have more bytes; whoever has many that do not takes some
-    at a time (`include`), or raises this. Of the tensors of a V2 checkpoint that are damaged or
-    share bytes, `verify` and `recover` look at so many, beyond one for each 512 bytes."""
+    """Tensors that one call of `convert`, `average` or `stats` takes from files, beyond one for
+    each 256 bytes of them. The least takes 20 to 40 µs. Tensors of real checkpoints have more
+    bytes; whoever has many that do not takes some at a time (`include`), or raises this. Of the
+    tensors of a V2 checkpoint that are damaged or share bytes, `verify` and `recover` look at so
+    many, beyond one for each 512 bytes.
+    A V1 checkpoint has half as many that lie in one piece, beyond one for each KiB: each is a
+    message, and takes up to 100 µs."""
     shared_bytes: int = 1 << 30
     """Bytes that tensors which are read together may take beyond the size of the data files.
     Entries of a small file may all refer to the same bytes."""
@@ -144,6 +147,10 @@ class Limits:
         """Return how many tensors may be taken one by one from files of so many bytes."""
         return self.small_tensors + size // _SMALL_BYTES
 
+    def most_legacy(self, size: int) -> int:
+        """Return how many tensors in one piece V1 files of so many bytes may have."""
+        return self.small_tensors // 2 + (size >> 10)
+
     def most_singles(self, size: int) -> int:
         """Return how many entries may be looked at one by one in files of so many bytes."""
         return self.single_entries + size // _SINGLE_BYTES
@@ -177,6 +184,19 @@ def check_small(
         beyond = count - (most - limits.small_tensors)
         what = f"The number of tensors, beyond one for each {_SMALL_BYTES} bytes of the files,"
         raise limit_error(limits, "small_tensors", beyond, what, path=path)
+
+
+def check_legacy(limits: Limits, count: int, size: int, *, path: str | None = None) -> None:
+    """Refuse V1 files of `size` bytes with more tensors in one piece than `small_tensors` allows.
+
+    Raises:
+        LimitError: There are more.
+    """
+    if count > limits.most_legacy(size):
+        what = (
+            "Twice the number of tensors of a V1 checkpoint, beyond one for each KiB of the files,"
+        )
+        raise limit_error(limits, "small_tensors", 2 * (count - (size >> 10)), what, path=path)
 
 
 _FREE_MEMBERS = 10_000

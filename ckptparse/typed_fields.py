@@ -22,7 +22,7 @@ from ckptparse.dtypes import DataType
 from ckptparse.elements import finish_elements
 from ckptparse.errors import MalformedError
 from ckptparse.limits import Budget
-from ckptparse.proto.wire import BYTES, FIXED32, FIXED64, VARINT, Buffer, iter_fields
+from ckptparse.proto.wire import BYTES, FIXED32, FIXED64, VARINT, Buffer, iter_fields, read_varint
 
 __all__ = [
     "PIECE_SIZE",
@@ -37,7 +37,9 @@ __all__ = [
     "finish_stored",
     "iter_runs",
     "scalars_size",
+    "skip_strings",
     "split_content",
+    "strip_tags",
 ]
 
 STRING_VAL, VARIANT_VAL, _FLOAT8_VAL = 8, 15, 18
@@ -77,6 +79,11 @@ SUB_BYTE_MASKS: Final[dict[int, int]] = {
 
 _STRING_SIZE = 48
 """Bytes of a `bytes` object besides its own, rounded up."""
+_STRING_TAG = STRING_VAL << 3 | BYTES
+_STRING_BLOCK = 4096
+"""Strings that are collected before the budget is asked: less than 1 MiB."""
+_LONG = 0x80
+"""From here on a length takes more than one byte."""
 PIECE_SIZE = 256
 """Bytes of a `memoryview`, and of what is made of it besides its own bytes, rounded up."""
 _VARINT_BLOCK = 1 << 18
@@ -133,7 +140,7 @@ def iter_runs(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
             alike = alike + 1 if tag == last_tag else 0
             last_tag = tag
             if alike == _ALIKE and wire in _SCALARS and tag < 0x80:
-                position, values = _strip_tags(data, last, tag)
+                position, values = strip_tags(data, last, tag)
                 if position > last:
                     yield number, wire, memoryview(values)
                     break
@@ -143,7 +150,7 @@ def iter_runs(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
             return
 
 
-def _strip_tags(data: memoryview, start: int, tag: int) -> tuple[int, bytes]:
+def strip_tags(data: memoryview, start: int, tag: int) -> tuple[int, bytes]:
     """Return where a run of fields of one tag ends, or is left to be walked, and their values."""
     strip = _strip_varints if tag & 7 == VARINT else _strip_fixed
     raw = np.frombuffer(data, np.uint8)
@@ -259,12 +266,58 @@ def _narrowing(
 
 def collect_strings(data: memoryview, most: int, budget: Budget) -> list[bytes]:
     """Collect the first so many occurrences of `string_val`."""
-    strings: list[bytes] = []
-    for field, wire, first, last in iter_fields(data):
+    strings, position = _collect_plain(data, most, budget)
+    if len(strings) == most:
+        position = skip_strings(data, position)
+    for field, wire, first, last in iter_fields(data, position):
         if field == STRING_VAL and wire == BYTES and len(strings) < most:
             budget.take(_STRING_SIZE + last - first if last - first > 1 else 0)
             strings.append(bytes(data[first:last]))
     return strings
+
+
+def _collect_plain(data: memoryview, most: int, budget: Budget) -> tuple[list[bytes], int]:
+    """Collect the strings that a message begins with, as far as each is shorter than 128 bytes.
+
+    Returns:
+        The first so many occurrences of `string_val`, and where the field after them begins.
+    """
+    strings: list[bytes] = []
+    raw = bytes(data) if data[:1] == bytes([_STRING_TAG]) else b""
+    position, end = 0, len(raw)
+    while position + 1 < end and len(strings) < most and raw[position] == _STRING_TAG:
+        first = position + 2
+        last = first + raw[position + 1]
+        if raw[position + 1] >= _LONG or last > end:
+            break
+        strings.append(raw[first:last])
+        position = last
+        if not len(strings) % _STRING_BLOCK:
+            budget.take(_sizes_of(strings[-_STRING_BLOCK:]))
+    budget.take(_sizes_of(strings[len(strings) // _STRING_BLOCK * _STRING_BLOCK :]))
+    return strings, position
+
+
+def _sizes_of(strings: list[bytes]) -> int:
+    """Return what strings take; those of one byte or none are no objects of their own."""
+    return sum(_STRING_SIZE + size for size in map(len, strings) if size > 1)
+
+
+def skip_strings(data: memoryview, start: int = 0) -> int:
+    """Return where the strings end that come one after the other from `start` on."""
+    position, end = start, len(data)
+    while position + 1 < end and data[position] == _STRING_TAG:
+        first = position + 2
+        size = data[position + 1]
+        if size >= _LONG:
+            try:
+                size, first = read_varint(data, position + 1, end)
+            except MalformedError:
+                break
+        if first + size > end:
+            break
+        position = first + size
+    return position
 
 
 def collect_pieces(data: memoryview, number: int, most: int, budget: Budget) -> list[memoryview]:

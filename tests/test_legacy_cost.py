@@ -205,8 +205,8 @@ def test_lists_are_decoded_as_each_tensor_of_them_alone(monkeypatch: pytest.Monk
     lists = changed(file.meta_value())
     short = [answer(decode_metadata, one, limits=DEFAULT_LIMITS) for one in lists]
 
-    def forget(self: Any, limits: Any) -> None:
-        self._limits = limits
+    def forget(self: Any, limits: Any, most: int) -> None:
+        self._limits, self._most, self._left = limits, most, most
         self._shapes, self._pieces, self._rests = Forgetful(), Forgetful(), Forgetful()
 
     monkeypatch.setattr(metadata._ListDecoder, "__init__", forget)

@@ -19,6 +19,7 @@ from ckptparse.legacy import metadata, record
 from ckptparse.legacy.metadata import decode_metadata
 from ckptparse.legacy.record import decode_record
 from ckptparse.limits import DEFAULT_LIMITS, Budget
+from ckptparse.proto import wire
 
 pytestmark = pytest.mark.proto
 
@@ -115,6 +116,65 @@ def test_a_record_is_usual_whatever_its_name_and_its_extents(piece: str, name: b
         assert record._usual_values(data) == len(data) - len(values)
 
 
+RUNS = {
+    "one float": b"\x2d\x00\x00\x80\x3f",
+    "floats": b"\x2d\x00\x00\x80\x3f" * 100,
+    "integers": b"\x38\x01\x38\x80\x01" * 50,
+    "strings": b"\x42\x01a\x42\x00" * 50,
+    "strings, short and long ones": (b"\x42\x01a" + field(8, b"b" * 200)) * 50,
+}
+"""Values with a tag for each."""
+
+
+@pytest.mark.parametrize("which", RUNS)
+def test_a_record_with_a_tag_for_each_value_is_usual(
+    which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(single_entries=1 << 20)
+    data = saved(RUNS[which])
+    assert record._usual_values(data) == len(data) - len(RUNS[which])
+    cases = [
+        (kind, count)
+        for kind in (DataType.DT_FLOAT, DataType.DT_INT32, DataType.DT_STRING)
+        for count in (0, 1, 99, 100, 101)
+    ]
+    found = [answer(decode_record, data, kind, count) for kind, count in cases]
+    assert any(not isinstance(one[1], str) for one in found)
+    monkeypatch.setattr(record, "_usual_values", lambda _: None)
+    answers = [answer(decode_record, data, kind, count, limits=limits) for kind, count in cases]
+    assert found == answers
+
+
+@pytest.mark.parametrize(
+    ("odd", "most"),
+    [
+        pytest.param(b"\xa0\x06\x01", 10, id="unknown numbers"),
+        pytest.param(b"\x32\x00", 10, id="values of no bytes"),
+        pytest.param(b"\x23\x24", 5, id="groups"),
+        pytest.param(b"\x12\x00", 10, id="shapes"),
+    ],
+)
+def test_a_record_has_few_fields_that_tensorflow_does_not_write(odd: bytes, most: int) -> None:
+    # Six fields are around them.
+    data = saved(odd * most + FLOATS)
+    assert decode_record(data, DataType.DT_FLOAT, 2).tolist() == [1, 2]
+    data = saved(odd * (most + 1) + FLOATS)
+    with pytest.raises(LimitError, match=r"of Limits\.single_entries \(4096\)") as caught:
+        decode_record(data, DataType.DT_FLOAT, 2)
+    assert caught.value.limit == "single_entries"
+    enough = Limits(single_entries=4096 + 2 * 256)
+    assert decode_record(data, DataType.DT_FLOAT, 2, limits=enough).tolist() == [1, 2]
+
+
+def test_a_record_of_one_long_group_is_not_walked_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tags = counted(monkeypatch, wire, "_read_tag")
+    with pytest.raises(LimitError, match="single_entries"):
+        decode_record(saved(b"\x23" + b"\x28\x01" * 10_000 + b"\x24"), DataType.DT_FLOAT, 0)
+    assert len(tags) < 1000
+
+
 UNUSUAL = {
     "nothing": b"",
     "no field but the meta": field(1, b""),
@@ -145,10 +205,11 @@ UNUSUAL = {
     "a resource that is no message": saved(field(14, b"\x0a")),
     "a variant": saved(field(15, b"")),
     "numbers of 32 bits": saved(field(16, b"\x01")),
-    "one float, not packed": saved(b"\x2d\x00\x00\x80\x3f"),
     "two runs of floats": saved(field(5, b"\x00\x00\x80\x3f") * 2),
     "a dtype after the floats": saved(FLOATS + b"\x08\x01"),
-    "strings": saved(field(8, b"a") + field(8, b"b")),
+    "strings, and a dtype": saved(field(8, b"a") + field(8, b"b") + b"\x08\x07"),
+    "strings, of which the last is cut off": saved(field(8, b"a") * 2 + b"\x42\x02a"),
+    "floats that are not packed, and one that is": saved(b"\x2d\x00\x00\x80\x3f" + FLOATS),
     "floats that are cut off": saved(FLOATS[:-1]),
     "floats without a length": saved(b"\x2a"),
     "a length that is no number": saved(b"\x2a" + b"\x80" * 10),
@@ -305,7 +366,7 @@ def names_of(*tensors: bytes) -> list[str]:
 def test_what_follows_a_name_is_decoded_once_for_all_that_have_it(
     name: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken = counted(monkeypatch, metadata, "_take_apart")
+    taken = counted(monkeypatch, metadata._ListDecoder, "_take_apart")
     tensors = [field(1, one) + REST + WHOLE for one in (name, b"other", name, b"")]
     assert names_of(*tensors) == [name.decode(), "other", name.decode(), ""]
     assert len(taken) == 1
@@ -315,7 +376,7 @@ def test_what_follows_a_name_is_decoded_once_for_all_that_have_it(
 def test_what_follows_a_name_is_kept_if_it_has_four_slices_at_most(
     count: int, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken = counted(monkeypatch, metadata, "_take_apart")
+    taken = counted(monkeypatch, metadata._ListDecoder, "_take_apart")
     slices = b"".join(field(4, slice_proto([(at, 1)])) for at in range(count))
     assert names_of(field(1, b"a") + REST + slices, field(1, b"b") + REST + slices) == ["a", "b"]
     assert len(taken) == times
@@ -406,3 +467,22 @@ def test_the_versions_of_a_list_are_checked_as_all_their_fields_joined_say() -> 
         read(version_proto(min_consumer=99))
     with pytest.raises(ckptparse.UnsupportedError):
         read(version_proto(min_consumer=99), version_proto())
+
+
+@pytest.mark.parametrize("level", ["in the value", "in the list", "in a tensor"])
+def test_a_list_has_few_fields_that_tensorflow_does_not_write(level: str) -> None:
+    # One tensor or slice for each KiB, and ten tensors: eight fields for each, and 8 more, of which
+    # four are taken.
+    limits = Limits(small_tensors=20, single_entries=0)
+    for count, allowed in ((84, True), (85, False)):
+        odd = b"\xa0\x06\x01" * count
+        tensor = odd if level == "in a tensor" else b""
+        meta = field(1, field(1, b"w") + tensor) + (odd if level == "in the list" else b"")
+        value = field(1, meta + field(2, b"\x08\x01")) + (odd if level == "in the value" else b"")
+        if allowed:
+            assert decode_metadata(value, limits=limits, held=1000) == []
+            continue
+        with pytest.raises(LimitError, match="fields of a list") as caught:
+            decode_metadata(value, limits=limits, held=1000)
+        assert caught.value.limit == "small_tensors"
+        assert decode_metadata(value, limits=limits, held=2000) == []

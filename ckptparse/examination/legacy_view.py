@@ -39,8 +39,8 @@ from ckptparse.examination.salvaged import (
 from ckptparse.examination.salvaged_table import salvage_table
 from ckptparse.inventory.survey import LegacyFile, Origin, Survey
 from ckptparse.legacy.metadata import SliceList, decode_metadata
-from ckptparse.legacy.record import find_values
-from ckptparse.limits import DEFAULT_LIMITS, Limits, check_small
+from ckptparse.legacy.record import check_record, find_values
+from ckptparse.limits import Limits, check_legacy
 from ckptparse.problems import Problem, Severity
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.saved_tensor_slice_pb2 import SavedTensorSlices
@@ -135,7 +135,7 @@ class _Reader:
         """Whether there are more tensors than the strict reader takes of files of this size."""
         self.most = files.singles.most
         """Slices that are looked at one by one: those of tensors that cannot be rows."""
-        self.most_records = self.limits.most_small(files.held_bytes) + self.most + 1
+        self.most_records = self.limits.most_legacy(files.held_bytes) + self.most + 1
         """Each tensor has one record or more, and the list of them is an entry too."""
 
     # -- files
@@ -169,7 +169,7 @@ class _Reader:
                 self.files,
                 path,
                 LEGACY_CODES,
-                accept=_looks_right,
+                accept=self._looks_right,
                 correct=self.correct,
                 keep=_KEPT,
                 resumed=self.most,
@@ -183,6 +183,21 @@ class _Reader:
             self.view.report("file.unreadable", path, error.message)
         return None
 
+    def _looks_right(self, key: bytes, value: bytes) -> bool:
+        """Tell whether a record that no checksum covers names the same slice as its key."""
+        try:
+            if key == _META_KEY:
+                held = self.files.held_bytes
+                return bool(decode_metadata(value, limits=self.limits, held=held))
+            decoded = decode_slice_key(key)
+            if decoded is None:
+                return False
+            proto = parse_message(SavedTensorSlices, value)
+            piece = TensorSlice.from_proto(proto.data.slice)
+        except CheckpointError:
+            return False
+        return (encode_name(proto.data.name), piece) == decoded and not proto.HasField("meta")
+
     def refuse(self, path: str, error: LimitError) -> None:
         """Report that a file asks for more than is allowed."""
         self.view.report("limit.reached", path, error.message)
@@ -191,14 +206,14 @@ class _Reader:
 
     def _check_whole(self) -> None:
         """Refuse as many tensors in one piece as the strict reader refuses."""
-        if len(self.listed) <= self.limits.small_tensors:
+        if len(self.listed) <= self.limits.most_legacy(self.files.held_bytes):
             return
         whole = sum(
             len(one.slices) == 1 and _is_whole(one.slices[0][0], one.shape)
             for one in self.listed.values()
         )
         try:
-            check_small(self.limits, whole, lambda: self.files.held_bytes)
+            check_legacy(self.limits, whole, self.files.held_bytes)
         except LimitError as error:
             self.refuse(self.view.path, error)
 
@@ -425,6 +440,7 @@ def _is_whole(piece: TensorSlice, shape: tuple[int, ...]) -> bool:
 
 def _guess(record: bytes, limits: Limits) -> tuple[int, int] | None:
     """Return the widest type that the field of the values can hold, and how many there are."""
+    check_record(record, limits)
     values = find_values(record)
     fields = {number for number, _, _, _ in iter_fields(values)} if values else set()
     for number in sorted(fields & set(_FIELDS)):
@@ -461,18 +477,3 @@ def _counts_of(pieces: list[tuple[int, bytes]], number: int) -> Iterator[int]:
         yield int((np.frombuffer(packed, np.uint8) < 0x80).sum())
     # Not packed: one field for each value. Every reader of protobuf takes both.
     yield len(pieces)
-
-
-def _looks_right(key: bytes, value: bytes) -> bool:
-    """Tell whether a record that no checksum covers names the same slice as its key."""
-    try:
-        if key == _META_KEY:
-            return bool(decode_metadata(value, limits=DEFAULT_LIMITS))
-        decoded = decode_slice_key(key)
-        if decoded is None:
-            return False
-        proto = parse_message(SavedTensorSlices, value)
-        piece = TensorSlice.from_proto(proto.data.slice)
-    except CheckpointError:
-        return False
-    return (encode_name(proto.data.name), piece) == decoded and not proto.HasField("meta")

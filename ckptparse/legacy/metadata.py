@@ -12,7 +12,7 @@ name may be any bytes, and protobuf refuses a whole message if one name in it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -24,7 +24,7 @@ from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
 from ckptparse.proto.versions_pb2 import VersionDef
-from ckptparse.proto.wire import BYTES, VARINT, find_submessage, iter_fields, read_varint
+from ckptparse.proto.wire import BYTES, VARINT, iter_fields, read_varint
 from ckptparse.slices import TensorSlice
 from ckptparse.table.reader import Table
 
@@ -38,6 +38,8 @@ _TENSOR, _VERSIONS = 1, 2
 _NAME, _SHAPE, _TYPE, _SLICE = 1, 2, 3, 4
 """Field numbers in SavedSliceMeta."""
 _NAME_TAG = _NAME << 3 | BYTES
+_FIELDS = 8
+"""Fields of a list for each tensor or slice that it may name, of all levels: real ones have 5."""
 _FEW = 4
 """What follows the name is kept if it has so many slices at most: nearly every tensor has one."""
 
@@ -87,10 +89,14 @@ def decode_metadata(value: bytes, *, limits: Limits, held: int | None = None) ->
     """
     most = limits.entries if held is None else most_listed(limits, held)
     lists: list[SliceList] = []
-    versions = b""
-    decoder = _ListDecoder(limits)
-    meta = bytes(find_submessage(value, _META) or b"")
-    for number, wire, start, end in iter_fields(meta):
+    versions: list[bytes] = []
+    decoder = _ListDecoder(limits, _FIELDS * most + _FIELDS)
+    meta = b"".join(
+        value[start:end]
+        for number, wire, start, end in decoder.iter_fields(value)
+        if number == _META and wire == BYTES
+    )
+    for number, wire, start, end in decoder.iter_fields(meta):
         if wire == BYTES and number == _TENSOR:
             if len(lists) >= limits.entries:
                 limits.check("entries", len(lists) + 1, "The number of tensors")
@@ -99,25 +105,40 @@ def decode_metadata(value: bytes, *, limits: Limits, held: int | None = None) ->
                 raise limit_error(limits, "small_tensors", len(lists) + 1, what)
             lists.append(decoder.decode(meta[start:end]))
         elif wire == BYTES and number == _VERSIONS:
-            # A message that comes twice is merged: its parts, joined, parse to the same.
-            versions += bytes(meta[start:end])
-    check_versions(parse_message(VersionDef, versions, limits=limits))
+            versions.append(meta[start:end])
+    check_versions(parse_message(VersionDef, b"".join(versions), limits=limits))
     return [found for found in lists if found.slices]
 
 
 def most_listed(limits: Limits, held: int) -> int:
     """Return how many tensors V1 files of so many bytes may have, whole or in slices."""
-    return limits.most_small(held) + limits.most_singles(held)
+    return limits.most_legacy(held) + limits.most_singles(held)
 
 
 class _ListDecoder:
     """Decodes SavedSliceMeta messages; what many have in common is decoded once."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, most: int) -> None:
+        """Begin a list of so many fields at most, of all levels."""
         self._limits = limits
+        self._most = most
+        self._left = most
         self._shapes: dict[bytes, tuple[int, ...]] = {}
         self._pieces: dict[bytes, TensorSlice] = {}
         self._rests: dict[bytes, _Rest] = {}
+
+    def iter_fields(self, data: bytes) -> Iterator[tuple[int, int, int, int]]:
+        """Iterate over the fields of a message of the list, and count them.
+
+        Raises:
+            LimitError: The list has more of them than so many tensors and slices have.
+        """
+        for found in iter_fields(data):
+            self._left -= 1
+            if self._left < 0:
+                what = "The number of fields of a list of tensors, 8 for each that is allowed,"
+                raise limit_error(self._limits, "small_tensors", self._most + 1, what)
+            yield found
 
     def decode(self, data: bytes) -> SliceList:
         """Decode one message."""
@@ -126,7 +147,7 @@ class _ListDecoder:
         rest = self._rests.get(data[end:]) if end else None
         if rest is not None:
             return SliceList(decode_name(data[2:end]), *rest)
-        names, data_type, shape, pieces = _take_apart(data)
+        names, data_type, shape, pieces = self._take_apart(data)
         name = decode_name(names[-1] if names else b"")
         with located(tensor=name):
             self._limits.check("slices", len(pieces), "The number of slices of a tensor")
@@ -159,20 +180,20 @@ class _ListDecoder:
             piece = self._pieces[data] = TensorSlice.from_proto(proto)
         return piece
 
-
-def _take_apart(data: bytes) -> tuple[list[bytes], int, bytes, list[bytes]]:
-    """Return every name of a SavedSliceMeta, its type, its shape and its slices."""
-    names: list[bytes] = []
-    data_type = 0
-    shape = b""
-    slices: list[bytes] = []
-    for number, wire, start, end in iter_fields(data):
-        if number == _TYPE and wire == VARINT:
-            data_type = read_varint(data, start, end)[0]
-        elif wire == BYTES and number == _NAME:
-            names.append(data[start:end])
-        elif wire == BYTES and number == _SHAPE:
-            shape += data[start:end]
-        elif wire == BYTES and number == _SLICE:
-            slices.append(data[start:end])
-    return names, data_type, shape, slices
+    def _take_apart(self, data: bytes) -> tuple[list[bytes], int, bytes, list[bytes]]:
+        """Return every name of a SavedSliceMeta, its type, its shape and its slices."""
+        names: list[bytes] = []
+        data_type = 0
+        shape: list[bytes] = []
+        slices: list[bytes] = []
+        for number, wire, start, end in self.iter_fields(data):
+            if number == _TYPE and wire == VARINT:
+                data_type = read_varint(data, start, end)[0]
+            elif wire == BYTES and number == _NAME:
+                names.append(data[start:end])
+            elif wire == BYTES and number == _SHAPE:
+                # If a message comes twice, its parts, joined, parse to what both say.
+                shape.append(data[start:end])
+            elif wire == BYTES and number == _SLICE:
+                slices.append(data[start:end])
+        return names, data_type, b"".join(shape), slices

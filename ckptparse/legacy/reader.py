@@ -25,7 +25,7 @@ from ckptparse.files.context import Context
 from ckptparse.files.storage import hold
 from ckptparse.legacy.metadata import SliceList, read_metadata
 from ckptparse.legacy.record import decode_record
-from ckptparse.limits import Budget, Limits, check_small, limit_error
+from ckptparse.limits import Budget, Limits, check_legacy, limit_error
 from ckptparse.locks import make_lock
 from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.table.reader import Table
@@ -314,10 +314,10 @@ def _check_counts(tensors: Collection[LegacyTensor], size: int, limits: Limits) 
     """
     most = limits.most_singles(size)
     slices = sum(len(tensor.slices) for tensor in tensors)
-    if len(tensors) <= limits.small_tensors and slices <= most:
+    if len(tensors) <= limits.most_legacy(size) and slices <= most:
         return
     parts = [len(tensor.slices) for tensor in tensors if not tensor.is_whole]
-    check_small(limits, len(tensors) - len(parts), lambda: size)
+    check_legacy(limits, len(tensors) - len(parts), size)
     if sum(parts) > most:
         what = "The number of slices in V1 files"
         raise limit_error(limits, "single_entries", sum(parts), what)

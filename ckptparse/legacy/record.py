@@ -14,22 +14,26 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.dtypes import DataType, numpy_dtype
-from ckptparse.errors import CheckpointError, MalformedError
+from ckptparse.errors import CheckpointError, LimitError, MalformedError
 from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
 from ckptparse.proto.saved_tensor_slice_pb2 import SavedTensorSlices
 from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
 from ckptparse.proto.wire import (
     BYTES,
+    FIXED32,
+    FIXED64,
     MAX_NESTING,
+    VARINT,
     Buffer,
     check_nesting,
     find_submessage,
+    has_few_fields,
     read_varint,
 )
 from ckptparse.tensor_proto import decode_saved_values
-from ckptparse.typed_fields import TYPED_FIELDS
+from ckptparse.typed_fields import STRING_VAL, TYPED_FIELDS, skip_strings, strip_tags
 
-__all__ = ["decode_record", "find_values"]
+__all__ = ["check_record", "decode_record", "find_values"]
 
 _DATA_TAG, _NAME_TAG, _SLICE_TAG, _VALUES_TAG = b"\x12\x0a\x12\x1a"
 """The tags of field 2 of SavedTensorSlices, and of fields 1, 2 and 3 of SavedSlice."""
@@ -48,6 +52,10 @@ _FIXED = {
 _NO_FIXED = -1, np.dtype(np.uint8)
 _USUAL_NESTING = 3
 """Levels of a record as TensorFlow writes it: the slice's data, the slice, and its extents."""
+_STRING_TAG = STRING_VAL << 3 | BYTES
+_ODD_PART, _ODD_BYTES = 256, 64
+"""Of a record of another form as many fields are looked at as 1/256 of `Limits.single_entries`
+(16), and one for each 64 bytes."""
 
 _DATA, _VALUES = 2, 3
 """Field numbers: SavedTensorSlices.data, SavedSlice.data, which is the TensorProto."""
@@ -69,7 +77,7 @@ def decode_record(
     """Decode the values of a record.
 
     What else the record says counts for nothing, but it must be a message, to its last field: one
-    that is not is no record to TensorFlow.
+    that is not is no record to TensorFlow. Nor may there be much of it.
 
     Args:
         record: The serialized SavedTensorSlices.
@@ -88,8 +96,7 @@ def decode_record(
     """
     values = _usual_values(record) if limits.nesting >= _USUAL_NESTING else None
     if values is None:
-        # Names are not looked at: TensorFlow writes and reads such that are not UTF-8.
-        check_nesting(record, SavedTensorSlices, allowed=min(limits.nesting, MAX_NESTING))
+        _check_odd(record, limits)
         proto = find_values(record)
         return decode_saved_values(proto, data_type, count, limits=limits, budget=budget)
     tag, dtype = _FIXED.get(data_type, _NO_FIXED)
@@ -104,12 +111,38 @@ def decode_record(
     return decode_saved_values(proto, data_type, count, limits=limits, budget=budget)
 
 
+def check_record(record: Buffer, limits: Limits) -> None:
+    """Check that a record is a message, and none that takes long to look at; see `decode_record`.
+
+    Raises:
+        MalformedError: It is no message.
+        LimitError: It has more levels of messages, or more fields, than the limits allow.
+    """
+    if limits.nesting < _USUAL_NESTING or _usual_values(record) is None:
+        _check_odd(record, limits)
+
+
+def _check_odd(record: Buffer, limits: Limits) -> None:
+    """Check a record that is not as TensorFlow writes it, as `check_record` does."""
+    most = limits.single_entries // _ODD_PART + len(record) // _ODD_BYTES
+    if not has_few_fields(record, SavedTensorSlices, most):
+        raise LimitError(
+            f"The number of fields of a record of {len(record)} bytes that is not as TensorFlow "
+            f"writes it is more than {most}: 1/{_ODD_PART} of Limits.single_entries "
+            f"({limits.single_entries}), and one for each {_ODD_BYTES} bytes",
+            limit="single_entries",
+        )
+    # Names are not looked at: TensorFlow writes and reads such that are not UTF-8.
+    check_nesting(record, SavedTensorSlices, allowed=min(limits.nesting, MAX_NESTING))
+
+
 def _usual_values(record: Buffer) -> int | None:
     """Return where the values of a record as TensorFlow writes it begin, if it is one.
 
         12 n  0a n name  12 n slice  1a n  TAG n values          and nothing else
 
-    The values have one packed field or one string, so that `check_nesting` has nothing to refuse.
+    The values have one packed field, or such of one tag (strings), so that `check_nesting` has
+    nothing to refuse.
     """
     end = len(record)
     at, stop = _enter(record, 0, end, _DATA_TAG)
@@ -120,11 +153,23 @@ def _usual_values(record: Buffer) -> int | None:
     values, last = _enter(record, stop, end, _VALUES_TAG)
     if last != end or not _is_usual_slice(bytes(record[at:stop])):
         return None
-    if values < end:
-        _, last = _enter(record, values, end, record[values])
-        if last != end or record[values] not in _PACKED_TAGS:
-            return None
-    return values
+    if values == end:
+        return values
+    _, last = _enter(record, values, end, record[values])
+    if last == end and record[values] in _PACKED_TAGS:
+        return values
+    return values if _is_run(record, values) else None
+
+
+def _is_run(record: Buffer, position: int) -> bool:
+    """Tell whether all from here on are strings, or values that are not packed, of one tag."""
+    tag = record[position]
+    values = memoryview(record)[position:]
+    if tag == _STRING_TAG:
+        return skip_strings(values) == len(values)
+    if tag & 7 not in (VARINT, FIXED32, FIXED64) or tag ^ tag & 7 | BYTES not in _PACKED_TAGS:
+        return False
+    return strip_tags(values, 0, tag)[0] == len(values)
 
 
 def _enter(data: Buffer, at: int, end: int, tag: int) -> tuple[int, int]:

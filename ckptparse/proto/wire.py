@@ -33,6 +33,7 @@ __all__ = [
     "check_nesting",
     "find_last_content",
     "find_submessage",
+    "has_few_fields",
     "iter_fields",
     "read_varint",
 ]
@@ -185,6 +186,41 @@ def check_nesting(data: Buffer, message_type: type[Message], *, allowed: int) ->
             levels.append((fields, end))
             _check_depth(len(levels), allowed)
             fields, end = inner, stop
+
+
+def has_few_fields(data: Buffer, message_type: type[Message], most: int) -> bool:
+    """Tell whether a serialized message has at most so many fields, those of its messages too.
+
+    A group counts as two, and what is in it as what it is. After `most` nothing is looked at, and
+    what is no message ends where it breaks off.
+    """
+    position = 0
+    levels = [(_message_fields(message_type), len(data))]
+    while levels:
+        fields, end = levels.pop()
+        while position < end:
+            if most <= 0:
+                return False
+            most -= 1
+            try:
+                tag, first, position = _next_field(data, position, end)
+            except MalformedError:
+                return True
+            if tag in fields:
+                levels.append((fields, end))
+                fields, end, position = fields[tag], position, first
+    return True
+
+
+def _next_field(data: Buffer, position: int, end: int) -> tuple[int, int, int]:
+    """Return a field's tag, and where its value starts and ends; a tag of a group has no value."""
+    tag, position = _read_tag(data, position, end)
+    if tag & 7 in (GROUP, END_GROUP):
+        return tag, position, position
+    if tag & 7 != BYTES:
+        return tag, position, _skip_scalar(data, position, end, tag & 7)
+    length, position = read_varint(data, position, end)
+    return tag, position, _advance(position, length, end)
 
 
 def _plain_end(

@@ -51,7 +51,7 @@ def sound_scalars(directory: Path, size: int) -> Path:
 
 def allowed_scalars(directory: Path, size: int) -> Path:
     """As many tensors in one piece as no limit refuses, and one large one."""
-    count = ckptparse.DEFAULT_LIMITS.small_tensors + size // 300
+    count = ckptparse.DEFAULT_LIMITS.most_legacy(size * 9 // 10)
     made = _scalars(min(size, count * RECORD_BYTES))
     made.add("z", np.ones(max(1, (size - count * RECORD_BYTES) // 4), np.float32))
     return made.write(directory / "m")
@@ -332,6 +332,113 @@ def unknown_fields(directory: Path, size: int) -> Path:
     return _scalars(size, each=340, values=more + SCALAR).write(directory / "m")
 
 
+def allowed_odd_fields(directory: Path, size: int) -> Path:
+    """As many records, with as many unknown fields, as no limit refuses."""
+    count = ckptparse.DEFAULT_LIMITS.most_legacy(size)
+    each = max(60, size // count)
+    more = b"\x32\x00" * min(8 + each // 70, (each - 50) // 2)
+    made = v1.LegacyFile()
+    for number in range(min(count, size // each)):
+        listed = made.declare(f"w{number:06}", (), b.FLOAT)
+        listed.slices.append(v1.Slice([], more + SCALAR))
+    return made.write(directory / "m")
+
+
+def one_odd_record(directory: Path, size: int) -> Path:
+    """One record of integers under two tags by turns, so that each field is looked at."""
+    count = size // 4
+    made = _scalars(1, values=b"\x38\x01\x30\x01" * count, shape=(count,), data_type=b.INT32)
+    made.tensors = made.tensors[:1]
+    return made.write(directory / "m")
+
+
+def integers_not_packed(directory: Path, size: int) -> Path:
+    """One tensor of integers, each with a tag of its own."""
+    count = size // 2
+    made = _scalars(1, values=b"\x38\x01" * count, shape=(count,), data_type=b.INT32)
+    made.tensors = made.tensors[:1]
+    return made.write(directory / "m")
+
+
+def one_group(directory: Path, size: int) -> Path:
+    """One record with a group that is as long as the file."""
+    made = _scalars(1, values=b"\x23" + b"\x28\x01" * (size // 2) + b"\x24" + SCALAR)
+    made.tensors = made.tensors[:1]
+    return made.write(directory / "m")
+
+
+def many_groups(directory: Path, size: int) -> Path:
+    """One record of groups that hold nothing."""
+    made = _scalars(1, values=b"\x23\x24" * (size // 2) + SCALAR)
+    made.tensors = made.tensors[:1]
+    return made.write(directory / "m")
+
+
+def short_strings(directory: Path, size: int) -> Path:
+    """One tensor of strings of two bytes."""
+    count = size // 4
+    made = v1.LegacyFile()
+    listed = made.declare("w", (count,), b.STRING)
+    listed.slices.append(v1.Slice([None], b"\x42\x02ab" * count))
+    return made.write(directory / "m")
+
+
+def more_strings(directory: Path, size: int) -> Path:
+    """One tensor of two strings, of which very many are stored."""
+    made = v1.LegacyFile()
+    listed = made.declare("w", (2,), b.STRING)
+    listed.slices.append(v1.Slice([None], b"\x42\x02ab" * (size // 4)))
+    return made.write(directory / "m")
+
+
+def lost_list_of_strings(directory: Path, size: int) -> Path:
+    """One tensor of very many strings, and there is no list."""
+    made = v1.LegacyFile()
+    listed = made.declare("w", (size // 4,), b.STRING)
+    listed.slices.append(v1.Slice([None], b"\x42\x02ab" * (size // 4)))
+    made.has_meta = False
+    return made.write(directory / "m")
+
+
+def _list(directory: Path, value: bytes) -> Path:
+    made = _scalars(1)
+    made.tensors = made.tensors[:1]
+    pairs = made.pairs()
+    return _write(directory, b.table([(b"", value), pairs[1]]).data)
+
+
+def fields_of_the_list(directory: Path, size: int) -> Path:
+    """A list of fields that no version knows."""
+    meta = b.field(1, b.field(1, b"w")) + b.field(2, b"\x08\x01") + b"\x20\x01" * (size // 2)
+    return _list(directory, b.field(1, meta))
+
+
+def fields_of_a_tensor(directory: Path, size: int) -> Path:
+    """The same in a tensor of the list."""
+    meta = b.field(1, b.field(1, b"w") + b"\x28\x01" * (size // 2)) + b.field(2, b"\x08\x01")
+    return _list(directory, b.field(1, meta))
+
+
+def group_in_the_list(directory: Path, size: int) -> Path:
+    """A list with a group that is as long as the file."""
+    meta = b.field(1, b.field(1, b"w")) + b.field(2, b"\x08\x01")
+    return _list(directory, b.field(1, meta + b"\x23" + b"\x28\x01" * (size // 2) + b"\x24"))
+
+
+def shape_in_parts(directory: Path, size: int) -> Path:
+    """A list whose one tensor has a shape in parts of a byte or two: each is joined to the rest."""
+    large = b.field(2, b"\x1a\x00" * (size // 4))
+    tensor = b.field(1, b"w") + large + b.field(2, b"\x18\x01") * (size // 8)
+    return _list(directory, b.field(1, b.field(1, tensor) + b.field(2, b"\x08\x01")))
+
+
+def extents_of_a_slice(directory: Path, size: int) -> Path:
+    """A list whose one tensor has a slice of as many dimensions as fit."""
+    piece = b.field(4, b"\x0a\x00" * (size // 2))
+    tensor = b.field(1, b"w") + b.field(2, b"") + piece
+    return _list(directory, b.field(1, b.field(1, tensor) + b.field(2, b"\x08\x01")))
+
+
 def empty_tensors(directory: Path, size: int) -> Path:
     """Tensors without elements: their records have no values."""
     return _scalars(size, each=32, values=b"", shape=(0,)).write(directory / "m")
@@ -403,6 +510,19 @@ KINDS = named(
     long_keys,
     nested_messages,
     unknown_fields,
+    allowed_odd_fields,
+    one_odd_record,
+    integers_not_packed,
+    one_group,
+    many_groups,
+    short_strings,
+    more_strings,
+    lost_list_of_strings,
+    fields_of_the_list,
+    fields_of_a_tensor,
+    group_in_the_list,
+    shape_in_parts,
+    extents_of_a_slice,
     empty_tensors,
     many_kinds,
     cut_off,
