@@ -60,7 +60,8 @@ class Limits:
     device or parameter server."""
     strings: int = 1 << 26
     """Elements of one string or variant tensor. Each costs a Python object of 33 bytes or more, so
-    64 million of them take some 3 GiB, from a file of 64 MiB."""
+    64 million of them take some 3 GiB, from a file of 64 MiB. All tensors of a V1 checkpoint have
+    1/256 as many, and one for each 8 bytes of the files: each is a field, and takes 1 µs."""
     message_bytes: int = (1 << 31) - 1
     """Size of one protobuf message: protobuf's own bound."""
     text_bytes: int = 1 << 25
@@ -151,6 +152,10 @@ class Limits:
         """Return how many tensors in one piece V1 files of so many bytes may have."""
         return self.small_tensors // 2 + (size >> 10)
 
+    def most_legacy_strings(self, size: int) -> int:
+        """Return how many strings V1 files of so many bytes may have."""
+        return (self.strings >> 8) + (size >> 3)
+
     def most_singles(self, size: int) -> int:
         """Return how many entries may be looked at one by one in files of so many bytes."""
         return self.single_entries + size // _SINGLE_BYTES
@@ -186,8 +191,14 @@ def check_small(
         raise limit_error(limits, "small_tensors", beyond, what, path=path)
 
 
-def check_legacy(limits: Limits, count: int, size: int, *, path: str | None = None) -> None:
-    """Refuse V1 files of `size` bytes with more tensors in one piece than `small_tensors` allows.
+def check_legacy(limits: Limits, count: int, strings: int, size: int) -> None:
+    """Refuse V1 files of `size` bytes with too many tensors, or strings.
+
+    Args:
+        limits: `small_tensors` and `strings` bound them.
+        count: Tensors in one piece.
+        strings: What all tensors have.
+        size: Of the files, in bytes.
 
     Raises:
         LimitError: There are more.
@@ -196,7 +207,10 @@ def check_legacy(limits: Limits, count: int, size: int, *, path: str | None = No
         what = (
             "Twice the number of tensors of a V1 checkpoint, beyond one for each KiB of the files,"
         )
-        raise limit_error(limits, "small_tensors", 2 * (count - (size >> 10)), what, path=path)
+        raise limit_error(limits, "small_tensors", 2 * (count - (size >> 10)), what)
+    if strings > limits.most_legacy_strings(size):
+        what = "256 times the number of strings of a V1 checkpoint, beyond one for each 8 bytes,"
+        raise limit_error(limits, "strings", (strings - (size >> 3)) << 8, what)
 
 
 _FREE_MEMBERS = 10_000

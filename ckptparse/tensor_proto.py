@@ -50,6 +50,7 @@ from ckptparse.typed_fields import (
     collect_pieces,
     collect_scalars,
     collect_strings,
+    count_strings,
     decode_scalars,
     finish_stored,
     iter_runs,
@@ -299,6 +300,9 @@ def decode_saved_values(
         if data_type == DataType.DT_STRING:
             limits.check("strings", count, "The number of strings")
             budget = budget or Budget(limits, len(data))
+            if 2 * count > len(data) and (found := count_strings(_view(data)))[1] == len(data):
+                # There are fewer, of two bytes and more each: none needs to be taken.
+                _check_count(found[0], count, data_type)
             strings = collect_strings(_view(data), count + 1, budget)
             _check_count(len(strings), count, data_type)
             budget.take(count * _POINTER_SIZE)

@@ -31,13 +31,14 @@ __all__ = [
     "TYPED_FIELDS",
     "VARIANT_VAL",
     "collect_pieces",
+    "collect_plain_strings",
     "collect_scalars",
     "collect_strings",
+    "count_strings",
     "decode_scalars",
     "finish_stored",
     "iter_runs",
     "scalars_size",
-    "skip_strings",
     "split_content",
     "strip_tags",
 ]
@@ -266,9 +267,9 @@ def _narrowing(
 
 def collect_strings(data: memoryview, most: int, budget: Budget) -> list[bytes]:
     """Collect the first so many occurrences of `string_val`."""
-    strings, position = _collect_plain(data, most, budget)
+    strings, position = collect_plain_strings(data, most, budget)
     if len(strings) == most:
-        position = skip_strings(data, position)
+        position += count_strings(data[position:])[1]
     for field, wire, first, last in iter_fields(data, position):
         if field == STRING_VAL and wire == BYTES and len(strings) < most:
             budget.take(_STRING_SIZE + last - first if last - first > 1 else 0)
@@ -276,8 +277,8 @@ def collect_strings(data: memoryview, most: int, budget: Budget) -> list[bytes]:
     return strings
 
 
-def _collect_plain(data: memoryview, most: int, budget: Budget) -> tuple[list[bytes], int]:
-    """Collect the strings that a message begins with, as far as each is shorter than 128 bytes.
+def collect_plain_strings(data: memoryview, most: int, budget: Budget) -> tuple[list[bytes], int]:
+    """Collect the strings that a message begins with.
 
     Returns:
         The first so many occurrences of `string_val`, and where the field after them begins.
@@ -287,37 +288,47 @@ def _collect_plain(data: memoryview, most: int, budget: Budget) -> tuple[list[by
     position, end = 0, len(raw)
     while position + 1 < end and len(strings) < most and raw[position] == _STRING_TAG:
         first = position + 2
-        last = first + raw[position + 1]
-        if raw[position + 1] >= _LONG or last > end:
+        size = raw[position + 1]
+        if size >= _LONG:
+            size, first = _long_size(raw, position + 1)
+        if first + size > end:
             break
-        strings.append(raw[first:last])
-        position = last
+        position = first + size
+        strings.append(raw[first:position])
         if not len(strings) % _STRING_BLOCK:
             budget.take(_sizes_of(strings[-_STRING_BLOCK:]))
     budget.take(_sizes_of(strings[len(strings) // _STRING_BLOCK * _STRING_BLOCK :]))
     return strings, position
 
 
-def _sizes_of(strings: list[bytes]) -> int:
-    """Return what strings take; those of one byte or none are no objects of their own."""
-    return sum(_STRING_SIZE + size for size in map(len, strings) if size > 1)
-
-
-def skip_strings(data: memoryview, start: int = 0) -> int:
-    """Return where the strings end that come one after the other from `start` on."""
-    position, end = start, len(data)
-    while position + 1 < end and data[position] == _STRING_TAG:
+def count_strings(data: memoryview) -> tuple[int, int]:
+    """Return how many strings a message begins with, and where the field after them begins."""
+    count = position = 0
+    raw = bytes(data) if data[:1] == bytes([_STRING_TAG]) else b""
+    end = len(raw)
+    while position + 1 < end and raw[position] == _STRING_TAG:
         first = position + 2
-        size = data[position + 1]
+        size = raw[position + 1]
         if size >= _LONG:
-            try:
-                size, first = read_varint(data, position + 1, end)
-            except MalformedError:
-                break
+            size, first = _long_size(raw, position + 1)
         if first + size > end:
             break
         position = first + size
-    return position
+        count += 1
+    return count, position
+
+
+def _long_size(raw: bytes, position: int) -> tuple[int, int]:
+    """Return a length of more than one byte, and where it ends; one too large if it is none."""
+    try:
+        return read_varint(raw, position, len(raw))
+    except MalformedError:
+        return len(raw), position
+
+
+def _sizes_of(strings: list[bytes]) -> int:
+    """Return what strings take; those of one byte or none are no objects of their own."""
+    return sum(_STRING_SIZE + size for size in map(len, strings) if size > 1)
 
 
 def collect_pieces(data: memoryview, number: int, most: int, budget: Budget) -> list[memoryview]:

@@ -38,7 +38,7 @@ from ckptparse.examination.salvaged import (
 )
 from ckptparse.examination.salvaged_table import salvage_table
 from ckptparse.inventory.survey import LegacyFile, Origin, Survey
-from ckptparse.legacy.metadata import SliceList, decode_metadata
+from ckptparse.legacy.metadata import SliceList, decode_metadata, strings_of
 from ckptparse.legacy.record import check_record, find_values
 from ckptparse.limits import Limits, check_legacy
 from ckptparse.problems import Problem, Severity
@@ -49,6 +49,7 @@ from ckptparse.slices import TensorSlice
 from ckptparse.table.format import TRAILER_SIZE
 from ckptparse.tensor_proto import decode_saved_values
 from ckptparse.text import shape_text
+from ckptparse.typed_fields import count_strings
 
 __all__ = ["read_legacy_view"]
 
@@ -202,18 +203,21 @@ class _Reader:
         """Report that a file asks for more than is allowed."""
         self.view.report("limit.reached", path, error.message)
         self.view.complete = False
-        self.too_many |= error.limit == "small_tensors"
+        self.too_many |= error.limit in ("small_tensors", "strings")
 
     def _check_whole(self) -> None:
         """Refuse as many tensors in one piece as the strict reader refuses."""
-        if len(self.listed) <= self.limits.most_legacy(self.files.held_bytes):
+        held = self.files.held_bytes
+        listed = self.listed.values()
+        strings = strings_of(((one.data_type, one.shape) for one in listed), held)
+        most = self.limits.most_legacy(held)
+        if len(listed) <= most and strings <= self.limits.most_legacy_strings(held):
             return
         whole = sum(
-            len(one.slices) == 1 and _is_whole(one.slices[0][0], one.shape)
-            for one in self.listed.values()
+            len(one.slices) == 1 and _is_whole(one.slices[0][0], one.shape) for one in listed
         )
         try:
-            check_legacy(self.limits, whole, self.files.held_bytes)
+            check_legacy(self.limits, whole, strings, held)
         except LimitError as error:
             self.refuse(self.view.path, error)
 
@@ -409,6 +413,9 @@ class _Reader:
             return
         try:
             guessed = _guess(self._read(found.file, found.entry), self.limits)
+        except LimitError as error:
+            self.view.report("limit.reached", found.file.path, error.message)
+            return
         except CheckpointError:
             return
         if guessed is not None:
@@ -441,7 +448,11 @@ def _is_whole(piece: TensorSlice, shape: tuple[int, ...]) -> bool:
 def _guess(record: bytes, limits: Limits) -> tuple[int, int] | None:
     """Return the widest type that the field of the values can hold, and how many there are."""
     check_record(record, limits)
-    values = find_values(record)
+    values = memoryview(find_values(record))
+    strings, end = count_strings(values)
+    if strings and end == len(values):
+        check_legacy(limits, 0, strings, len(record))
+        return DataType.DT_STRING, strings
     fields = {number for number, _, _, _ in iter_fields(values)} if values else set()
     for number in sorted(fields & set(_FIELDS)):
         data_type = _FIELDS[number]

@@ -12,12 +12,14 @@ name may be any bytes, and protobuf refuses a whole message if one name in it is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from ckptparse.bundle.entry import check_versions, count_elements, shape_from_proto
 from ckptparse.bundle.naming import decode_name
+from ckptparse.dtypes import DataType
 from ckptparse.errors import MalformedError, located
 from ckptparse.limits import Limits, limit_error
 from ckptparse.proto.parsing import parse_message
@@ -28,7 +30,7 @@ from ckptparse.proto.wire import BYTES, VARINT, iter_fields, read_varint
 from ckptparse.slices import TensorSlice
 from ckptparse.table.reader import Table
 
-__all__ = ["SliceList", "decode_metadata", "most_listed", "read_metadata"]
+__all__ = ["SliceList", "decode_metadata", "most_listed", "read_metadata", "strings_of"]
 
 META_KEY = b""
 _META = 1
@@ -113,6 +115,15 @@ def decode_metadata(value: bytes, *, limits: Limits, held: int | None = None) ->
 def most_listed(limits: Limits, held: int) -> int:
     """Return how many tensors V1 files of so many bytes may have, whole or in slices."""
     return limits.most_legacy(held) + limits.most_singles(held)
+
+
+def strings_of(tensors: Iterable[tuple[int, tuple[int, ...]]], held: int) -> int:
+    """Return how many strings tensors of those types and shapes have.
+
+    Of files of `held` bytes a tensor of more than one for each two bytes cannot be decoded.
+    """
+    counts = (math.prod(shape) for data_type, shape in tensors if data_type == DataType.DT_STRING)
+    return sum(count for count in counts if 2 * count <= held)
 
 
 class _ListDecoder:

@@ -23,7 +23,7 @@ from ckptparse.elements import shaped
 from ckptparse.errors import ClosedError, MalformedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import hold
-from ckptparse.legacy.metadata import SliceList, read_metadata
+from ckptparse.legacy.metadata import SliceList, read_metadata, strings_of
 from ckptparse.legacy.record import decode_record
 from ckptparse.limits import Budget, Limits, check_legacy, limit_error
 from ckptparse.locks import make_lock
@@ -314,10 +314,15 @@ def _check_counts(tensors: Collection[LegacyTensor], size: int, limits: Limits) 
     """
     most = limits.most_singles(size)
     slices = sum(len(tensor.slices) for tensor in tensors)
-    if len(tensors) <= limits.most_legacy(size) and slices <= most:
+    strings = strings_of(((one.data_type, one.shape) for one in tensors), size)
+    if (
+        len(tensors) <= limits.most_legacy(size)
+        and slices <= most
+        and strings <= limits.most_legacy_strings(size)
+    ):
         return
     parts = [len(tensor.slices) for tensor in tensors if not tensor.is_whole]
-    check_legacy(limits, len(tensors) - len(parts), size)
+    check_legacy(limits, len(tensors) - len(parts), strings, size)
     if sum(parts) > most:
         what = "The number of slices in V1 files"
         raise limit_error(limits, "single_entries", sum(parts), what)

@@ -31,7 +31,7 @@ from ckptparse.proto.wire import (
     read_varint,
 )
 from ckptparse.tensor_proto import decode_saved_values
-from ckptparse.typed_fields import STRING_VAL, TYPED_FIELDS, skip_strings, strip_tags
+from ckptparse.typed_fields import STRING_VAL, TYPED_FIELDS, count_strings, strip_tags
 
 __all__ = ["check_record", "decode_record", "find_values"]
 
@@ -53,9 +53,9 @@ _NO_FIXED = -1, np.dtype(np.uint8)
 _USUAL_NESTING = 3
 """Levels of a record as TensorFlow writes it: the slice's data, the slice, and its extents."""
 _STRING_TAG = STRING_VAL << 3 | BYTES
-_ODD_PART, _ODD_BYTES = 256, 64
-"""Of a record of another form as many fields are looked at as 1/256 of `Limits.single_entries`
-(16), and one for each 64 bytes."""
+_ODD_FREE, _ODD_PART, _ODD_BYTES = 16, 256, 64
+"""Of a record of another form 16 fields are looked at, or 1/256 as many as `Limits.single_entries`
+allows if that is more, and one for each 64 bytes."""
 
 _DATA, _VALUES = 2, 3
 """Field numbers: SavedTensorSlices.data, SavedSlice.data, which is the TensorProto."""
@@ -124,7 +124,7 @@ def check_record(record: Buffer, limits: Limits) -> None:
 
 def _check_odd(record: Buffer, limits: Limits) -> None:
     """Check a record that is not as TensorFlow writes it, as `check_record` does."""
-    most = limits.single_entries // _ODD_PART + len(record) // _ODD_BYTES
+    most = max(_ODD_FREE, limits.single_entries // _ODD_PART) + len(record) // _ODD_BYTES
     if not has_few_fields(record, SavedTensorSlices, most):
         raise LimitError(
             f"The number of fields of a record of {len(record)} bytes that is not as TensorFlow "
@@ -166,7 +166,7 @@ def _is_run(record: Buffer, position: int) -> bool:
     tag = record[position]
     values = memoryview(record)[position:]
     if tag == _STRING_TAG:
-        return skip_strings(values) == len(values)
+        return count_strings(values)[1] == len(values)
     if tag & 7 not in (VARINT, FIXED32, FIXED64) or tag ^ tag & 7 | BYTES not in _PACKED_TAGS:
         return False
     return strip_tags(values, 0, tag)[0] == len(values)

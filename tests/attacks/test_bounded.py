@@ -74,7 +74,7 @@ def test_tensors_in_a_damaged_block_are_looked_at_up_to_a_number(
     table = b.table(scalars(50).pairs(), block_size=1024)
     offset, size = table.blocks[1]
     (tmp_path / "m").write_bytes(table.flip(offset + size // 2))
-    accepted = counted(monkeypatch, legacy_view, "_looks_right")
+    accepted = counted(monkeypatch, legacy_view._Reader, "_looks_right")
     made = counted(monkeypatch, legacy_view, "ListedTensor")
     report = ckptparse.verify(tmp_path / "m", limits=FEW)
     # One more would need 4 KiB.
