@@ -55,6 +55,8 @@ ATTEMPT_BYTES = 1 << 15
 """Bytes of the files for each damaged tensor that is repaired beyond `Limits.attempts`."""
 FILE_ATTEMPTS = 8
 """Attempts that a damaged data file counts as: others are opened to find its bytes there."""
+_INDEX_SHIFT = 14
+"""Beyond `Limits.shards` one index is looked at for each 16 KiB: each takes half a millisecond."""
 _LEAST_FILES = 8
 """Damaged data files that are examined whatever the limit is."""
 _RANK = {status: number for number, status in enumerate(Status)}
@@ -317,7 +319,17 @@ def open_case(
 
         files.begin(2 * sum(_sizes(files, [one.path for one in survey.legacy_files])))
         return Case(survey, [read_legacy_view(survey, files, correct=correct)], files)
-    views = [read_view(index, survey, files, correct=correct) for index in survey.indexes]
+    limits = context.limits
+    most = limits.shards
+    if len(survey.indexes) > most:
+        most += files.held_bytes >> _INDEX_SHIFT
+    views = [read_view(index, survey, files, correct=correct) for index in survey.indexes[:most]]
+    if left := len(survey.indexes) - len(views):
+        message = (
+            f"{left:,} more indexes that saves left behind were not looked at: Limits.shards "
+            f"allows {limits.shards:,}, and one for each 16 KiB of the files"
+        )
+        views[0].report("limit.reached", survey.prefix, message)
     there = any(index.origin is Origin.FINAL for index in survey.indexes)
     return Case(survey, views, files, None if there else survey.prefix + INDEX_SUFFIX)
 

@@ -25,6 +25,11 @@ def _noise(size: int) -> bytes:
     return np.random.default_rng(6).bytes(size)
 
 
+def _magic_in_noise(size: int) -> bytes:
+    noise = _noise(size)
+    return b"".join(noise[at : at + 56] + MAGIC for at in range(0, size, 64))
+
+
 def _small(size: int, *, tensors: int = 1, align: int = 1, index: bool = True) -> bytes:
     """Many small checkpoints, one behind the other."""
     image = bytearray()
@@ -33,11 +38,10 @@ def _small(size: int, *, tensors: int = 1, align: int = 1, index: bool = True) -
         made = b.Bundle()
         for one in range(tensors):
             made.add(f"w{number}/{one}", np.full(4, number, np.float32))
-        files = made.files("m")
-        for name, data in files.items():
-            if index or "data" in name:
-                image += bytes(data)
-                image += bytes(-len(image) % align)
+        data = bytes(16 * tensors) if not index else b""
+        for data in made.files("m").values() if index else [data]:
+            image += bytes(data)
+            image += bytes(-len(image) % align)
         number += 1
     return bytes(image)
 
@@ -109,9 +113,7 @@ KINDS = {
     "zeros": _image(bytes),
     "ones": _image(lambda size: b"\xff" * size),
     "magic numbers": _image(lambda size: MAGIC * (size // 8)),
-    "magic numbers in noise": _image(
-        lambda size: b"".join(_noise(size)[at : at + 56] + MAGIC for at in range(0, size, 64))
-    ),
+    "magic numbers in noise": _image(_magic_in_noise),
     "half of magic numbers": _image(_half_magic),
     "small checkpoints": _image(_small),
     "small checkpoints, in pages": _image(lambda size: _small(size, align=512)),
