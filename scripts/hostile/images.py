@@ -38,12 +38,21 @@ def _small(size: int, *, tensors: int = 1, align: int = 1, index: bool = True) -
         made = b.Bundle()
         for one in range(tensors):
             made.add(f"w{number}/{one}", np.full(4, number, np.float32))
-        data = bytes(16 * tensors) if not index else b""
-        for data in made.files("m").values() if index else [data]:
-            image += bytes(data)
+        parts = made.files("m").values() if index else [bytes(16 * tensors)]
+        for part in parts:
+            image += bytes(part)
             image += bytes(-len(image) % align)
         number += 1
     return bytes(image)
+
+
+def _one_of_scalars(size: int) -> bytes:
+    """Make one checkpoint of as many scalars as fit."""
+    made = b.Bundle()
+    for number in range(max(16, size // 34)):
+        made.add(f"w{number:06}", np.float32(number))
+    files = made.files("m")
+    return b"".join(bytes(one).ljust(-(-len(one) // 512) * 512, b"\0") for one in files.values())
 
 
 def _many_shards(size: int) -> bytes:
@@ -118,6 +127,7 @@ KINDS = {
     "small checkpoints": _image(_small),
     "small checkpoints, in pages": _image(lambda size: _small(size, align=512)),
     "checkpoints of 50": _image(lambda size: _small(size, tensors=50)),
+    "one checkpoint of scalars": _image(_one_of_scalars),
     "data without index": _image(lambda size: _small(size, index=False)),
     "indexes of many shards": _image(_many_shards),
     "the same checkpoint": _image(_same),
