@@ -19,6 +19,8 @@ _MASK_DELTA = 0xA282EAD8
 """The constant that masking adds (section 1.4)."""
 _POLYNOMIAL = 0x82F63B78
 _UINT32 = 0xFFFFFFFF
+_SMALL = 64
+"""Sizes below it have tables of their own: 32 KiB each, made when it is first asked for."""
 
 
 def _load_extension() -> Any:
@@ -72,6 +74,15 @@ def crc_of_zeros(size: int) -> int:
 
 def _shift(crc: int, size: int) -> int:
     """Advance a CRC register over `size` zero bytes, by repeated squaring."""
+    if 0 < size < _SMALL:
+        # As of a scalar, of which there may be very many.
+        first, second, third, fourth = _byte_tables(size)
+        high = crc >> 16
+        return first[crc & 0xFF] ^ second[crc >> 8 & 0xFF] ^ third[high & 0xFF] ^ fourth[high >> 8]
+    return _shift_any(crc, size)
+
+
+def _shift_any(crc: int, size: int) -> int:
     power = 0
     while size:
         if size & 1:
@@ -79,6 +90,19 @@ def _shift(crc: int, size: int) -> int:
         size >>= 1
         power += 1
     return crc
+
+
+@cache
+def _byte_tables(size: int) -> tuple[list[int], ...]:
+    """Return what `size` zero bytes do to each value of each byte of a register."""
+    tables = []
+    for first in range(0, 32, 8):
+        table = [0]
+        for bit in range(first, first + 8):
+            column = _shift_any(1 << bit, size)
+            table += [value ^ column for value in table]
+        tables.append(table)
+    return tuple(tables)
 
 
 @cache

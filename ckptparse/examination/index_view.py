@@ -105,6 +105,12 @@ class IndexView:
     unplaced: tuple[str, ...] = ()
     rows: PlainRows | None = None
 
+    def plain_rows(self) -> dict[str, int]:
+        """Return the rows of the tensors that are rows, by name."""
+        if self.rows is None or not isinstance(self.tensors, RowMapping):
+            return {}
+        return self.tensors.rows()
+
     def report(self, code: str, where: str, message: str) -> None:
         """Add a problem."""
         self.problems.append(Problem.of(code, where, message))
@@ -114,9 +120,12 @@ class IndexView:
         """Whether it asks for more than the limits allow."""
         return any(problem.code == "limit.reached" for problem in self.problems)
 
-    def iter_payloads(self) -> Iterator[tuple[PartName, Payload]]:
-        """Iterate over all payloads of tensors, each with its name."""
-        for name, tensor in self.tensors.items():
+    def iter_payloads(
+        self, names: Iterable[str] | None = None
+    ) -> Iterator[tuple[PartName, Payload]]:
+        """Iterate over the payloads of all tensors, or of some, each with its name."""
+        for name in self.tensors if names is None else names:
+            tensor = self.tensors[name]
             if tensor.payload is not None:
                 yield PartName(name), tensor.payload
             for piece, payload in tensor.slices:

@@ -14,9 +14,11 @@ from test_costs import counted
 
 import ckptparse
 from ckptparse import DEFAULT_LIMITS
-from ckptparse.examination import case, legacy_view, salvaged_table
+from ckptparse.coding import checksum
+from ckptparse.examination import case, legacy_view, plain_rows, salvaged_table
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import ExaminedTensors
+from ckptparse.files import local
 from ckptparse.files.archives import choosing
 from ckptparse.files.archives.listing import Member
 from ckptparse.graph import state
@@ -303,3 +305,82 @@ def test_what_is_in_memory_or_open_elsewhere_is_counted_by_its_own_bytes(tmp_pat
     files["m.index"] = Path(f"{prefix}.index").read_bytes()
     with ckptparse.open("m", store=files) as opened:
         _call_jobs(opened, tmp_path, none)
+
+
+def image_of_scalars(directory: Path, count: int) -> Path:
+    """An image that holds nothing but one checkpoint of scalars."""
+    made = b.Bundle()
+    for number in range(count):
+        made.add(f"w{number:04}", np.float32(number))
+    made.add("global_step", np.int64(7))
+    data = [bytes(one) for one in made.files("m").values()]
+    image = directory / "disk.img"
+    image.write_bytes(b"".join(one + bytes(-len(one) % 4096) for one in data))
+    return image
+
+
+def test_a_scan_makes_no_objects_of_small_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = image_of_scalars(tmp_path, 500)
+    made = counted(monkeypatch, plain_rows.PlainRows, "payload")
+    applied = counted(monkeypatch, checksum, "_apply")
+    checksum._byte_tables.cache_clear()
+    (found,) = ckptparse.scan(image)
+    assert (found.tensors, found.share, found.step) == (501, 1.0, 7)
+    # The counter of steps alone, and a table for each size.
+    assert len(made.given) <= 2
+    assert len(applied.given) <= 200
+
+
+@pytest.mark.parametrize("size", [1, 4, 8, 37, 63, 64, 65])
+def test_checksums_of_short_runs_are_combined_as_those_of_long_ones(size: int) -> None:
+    first, second = checksum.crc32c(b"before"), checksum.crc32c(b"x" * size)
+    assert checksum.combine_crc(first, second, size) == checksum.crc32c(b"before" + b"x" * size)
+
+
+def test_of_indexes_that_saves_left_behind_as_many_are_looked_at_as_of_data_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = ckptparse.write(tmp_path / "m", {"w": np.arange(4.0)})
+    for number in range(30):
+        (tmp_path / f"m.index.tempstate{number}").touch()
+    monkeypatch.setattr(outlook, "_look_ahead", lambda *_: None)
+    read = counted(monkeypatch, case, "read_view")
+    assert not limits_of(ckptparse.verify(prefix))
+    assert len(read.given) == 31
+    report = ckptparse.verify(prefix, limits=replace(DEFAULT_LIMITS, shards=10))
+    assert len(read.given) == 31 + 10
+    assert ["21 more indexes" in message for message in limits_of(report)] == [True]
+    assert report.tensors["w"].status is ckptparse.Status.VERIFIED
+
+
+def test_a_directory_of_checkpoints_is_not_listed_for_each_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        prefix = ckptparse.write(tmp_path / f"m-{number}", {"w": np.arange(4.0)})
+    (tmp_path / "m-19.data-00000-of-00001").write_bytes(bytes(32))
+    monkeypatch.setattr(outlook, "_look_ahead", lambda *_: None)
+    listed = counted(monkeypatch, local.LocalStorage, "list")
+    assert len(ckptparse.verify(prefix).others) == 16
+    assert len(listed.given) <= 4
+
+
+def test_v1_strings_are_as_many_as_the_files_have_bytes_for(tmp_path: Path) -> None:
+    made = v1.LegacyFile()
+    for name in ("a", "b"):
+        listed = made.declare(name, (2000,), b.STRING)
+        listed.slices.append(v1.Slice([None], b"\x42\x00" * 2000))
+    path = made.write(tmp_path / "m")
+    allowed = 4000 - path.stat().st_size // 8 << 8
+    enough = replace(DEFAULT_LIMITS, strings=allowed)
+    assert ckptparse.read(path, limits=enough)["b"].tolist() == [b""] * 2000
+    assert ckptparse.verify(path, limits=enough).ok
+    few = replace(DEFAULT_LIMITS, strings=allowed - 256)
+    with pytest.raises(ckptparse.LimitError) as caught:
+        ckptparse.open(path, limits=few)
+    assert caught.value.limit == "strings"
+    report = ckptparse.verify(path, limits=few)
+    assert ["Limits.strings" in message for message in limits_of(report)] == [True]
+    assert not report.tensors

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ckptparse.crc.inversion import derive_integer, integer_is_proved, is_counter
 from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointNotFoundError, MalformedError
@@ -542,9 +544,15 @@ def scan_image(
 
 def _data_files(view: IndexView) -> list[extents.DataFile]:
     """Return the data files that an index describes."""
-    pieces: Mapping[int, list[extents.Piece]] = defaultdict(list)
+    pieces: dict[int, list[extents.Piece]] = defaultdict(list)
     sizes: dict[int, int] = defaultdict(int)
-    for _, payload in view.iter_payloads():
+    rows = view.plain_rows()
+    for kind, shard, offset, size, crc in _iter_rows(view, rows):
+        sizes[shard] = max(sizes[shard], offset + size)
+        if size and kind not in (DataType.DT_STRING, DataType.DT_VARIANT):
+            pieces[shard].append(extents.Piece(offset, size, crc, kind))
+    others = [name for name in view.tensors if name not in rows]
+    for _, payload in view.iter_payloads(others):
         sizes[payload.shard] = max(sizes[payload.shard], payload.end)
         if payload.form is Form.PLAIN and payload.size and payload.crc32c is not None:
             piece = extents.Piece(payload.offset, payload.size, payload.crc32c, payload.data_type)
@@ -553,6 +561,16 @@ def _data_files(view: IndexView) -> list[extents.DataFile]:
         extents.DataFile(sizes[shard], tuple(sorted(pieces[shard])))
         for shard in range(max(view.num_shards, 1))
     ]
+
+
+def _iter_rows(view: IndexView, rows: Mapping[str, int]) -> Iterator[tuple[int, ...]]:
+    """Iterate over rows: type, data file, offset, size and checksum of each."""
+    if view.rows is None:
+        return iter(())
+    columns = view.rows.columns
+    numbers = np.fromiter(rows.values(), np.intp, len(rows))
+    wanted = columns.data_types, columns.shard_ids, columns.offsets, columns.sizes, columns.crcs
+    return zip(*(column[numbers].tolist() for column in wanted), strict=True)
 
 
 def _step_of(view: IndexView) -> int | None:
