@@ -54,7 +54,7 @@ class Limits:
     shards: int = 1024
     """Data files of a checkpoint, beyond one for each 64 KiB of them. A header states any number in
     a few bytes, and each is looked for and listed. Real checkpoints have one for each device or
-    host."""
+    host. So many indexes that saves left behind are looked at, too."""
     slices: int = 1_000_000
     """Slices of one tensor: each costs a Python object and a lookup. Real tensors have one for each
     device or parameter server."""
@@ -88,7 +88,9 @@ class Limits:
     `recover` do so with strings, slices, what a damaged block still has, and tensors of a V1 file
     that are damaged or in slices: the others are left out, and the report says so. `read` does so
     with tensors of a V2 checkpoint: variants, long strings, slices that are no whole rows; and
-    more slices than these are not listed. Each takes a tenth of a millisecond."""
+    more slices than these are not listed. Each takes a tenth of a millisecond.
+    A record of a V1 file may have 1/256 as many fields that TensorFlow does not write (or 16), and
+    one for each 64 bytes."""
     attempts: int = 256
     """Damaged tensors that `recover` tries to repair, beyond one for each 32 KiB of the files: one
     takes a millisecond or two. One that is proved in the end, or of which no byte is there, counts

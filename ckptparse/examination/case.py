@@ -55,8 +55,8 @@ ATTEMPT_BYTES = 1 << 15
 """Bytes of the files for each damaged tensor that is repaired beyond `Limits.attempts`."""
 FILE_ATTEMPTS = 8
 """Attempts that a damaged data file counts as: others are opened to find its bytes there."""
-_INDEX_SHIFT = 14
-"""Beyond `Limits.shards` one index is looked at for each 16 KiB: each takes half a millisecond."""
+_INDEX_SHIFT = 16
+"""Beyond `Limits.shards` one index is looked at for each 64 KiB: each takes half a millisecond."""
 _LEAST_FILES = 8
 """Damaged data files that are examined whatever the limit is."""
 _RANK = {status: number for number, status in enumerate(Status)}
@@ -327,7 +327,7 @@ def open_case(
     if left := len(survey.indexes) - len(views):
         message = (
             f"{left:,} more indexes that saves left behind were not looked at: Limits.shards "
-            f"allows {limits.shards:,}, and one for each 16 KiB of the files"
+            f"allows {limits.shards:,}, and one for each 64 KiB of the files"
         )
         views[0].report("limit.reached", survey.prefix, message)
     there = any(index.origin is Origin.FINAL for index in survey.indexes)
