@@ -207,6 +207,7 @@ def _check_inputs(inputs: Sequence[HashedFile], context: Context, path: str) -> 
         ChecksumError: One differs.
         MalformedError: The report does not say what they were.
     """
+    hashed: dict[str, HashedFile] = {}
     for told in inputs:
         if not isinstance(told.sha256, str):
             raise MalformedError(
@@ -214,7 +215,10 @@ def _check_inputs(inputs: Sequence[HashedFile], context: Context, path: str) -> 
                 path=path,
                 hint="Write the report with hashes: `recover --hash`",
             )
-        (now,) = hash_files([HashedFile(told.path, told.role, told.size)], context.storage)
+        now = hashed.get(told.path)
+        if now is None:
+            (now,) = hash_files([HashedFile(told.path, told.role, told.size)], context.storage)
+            hashed[told.path] = now
         if (now.size, now.sha256) != (told.size, told.sha256):
             raise ChecksumError(
                 f"The file is not the one of the report: expected {told.size} bytes with "

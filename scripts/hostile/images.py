@@ -117,6 +117,46 @@ def _half_magic(size: int) -> bytes:
     return (MAGIC[:4] + b"\0\0\0\0") * (size // 8)
 
 
+def _beside(name: str, data: Callable[[int], bytes]) -> Callable[[Path, int], Path]:
+    """Make a file that is given beside an image of one small checkpoint."""
+
+    def make(directory: Path, size: int) -> Path:
+        (directory / "disk.img").write_bytes(_small(1 << 12, align=4096))
+        (directory / name).write_bytes(data(size))
+        return directory / name
+
+    return make
+
+
+def _lines(size: int, line: str) -> bytes:
+    lines = "".join(line.format(2 * number) for number in range(size // len(line.format(size))))
+    return f"0 ? 1\n{lines}".encode()
+
+
+def _state(size: int, tables: str, placements: str) -> bytes:
+    parts = [tables, placements]
+    for number, one in enumerate(parts):
+        if one:
+            parts[number] = ",".join(one.format(n % 4096) for n in range(size // (len(one) + 3)))
+    image = len(_small(1 << 12, align=4096))
+    return (
+        f'{{"format": 1, "size": {image}, "searched": {image}, "tables": [{parts[0]}], '
+        f'"segments": 0, "placements": [{parts[1]}]}}'
+    ).encode()
+
+
+def _report(size: int, part: str, options: str = "{}") -> bytes:
+    inputs = ",".join(part.format(number) for number in range(size // (len(part) + 4)))
+    return f'{{"report": {{"inputs": [{inputs}], "options": {options}, "tensors": {{}}}}}}'.encode()
+
+
+def _shapes(size: int, one: str) -> bytes:
+    parts = ",".join(one.format(number) for number in range(size // (len(one) + 4)))
+    return f"{{{parts}}}".encode()
+
+
+_INPUT = '{{"path": "{}", "role": "index", "size": 1, "sha256": "0"}}'
+
 KINDS = {
     "noise": _image(_noise),
     "zeros": _image(bytes),
@@ -136,4 +176,23 @@ KINDS = {
     "one index, many footers": _image(_one_index),
     "blocks without footer": _image(_pieces),
     "like V1": _image(_v1_like),
+    "map of short lines": _beside("map", lambda size: _lines(size, "{} 1 -\n")),
+    "map as ddrescue writes it": _beside(
+        "map", lambda size: _lines(size, "{:#012x}  0x00000001  -\n")
+    ),
+    "map of one range": _beside("map", lambda size: _lines(size, "0 9 -\n")),
+    "state of tables": _beside("state", lambda size: _state(size, '[{},48,"v2"]', "")),
+    "state of odd tables": _beside("state", lambda size: _state(size, '["{}",[],0]', "")),
+    "state of placements": _beside("state", lambda size: _state(size, "", "[0,{},4,1]")),
+    "state of odd placements": _beside("state", lambda size: _state(size, "", '["",{},[],null]')),
+    "report of inputs": _beside("report.json", lambda size: _report(size, _INPUT)),
+    "report of brackets": _beside("report.json", lambda size: b"[" * size),
+    "shapes of scalars": _beside("shapes.json", lambda size: _shapes(size, '"{}":[]')),
+    "shapes of one": _beside("shapes.json", lambda size: _shapes(size, '"{}":[1]')),
+    "shapes of types": _beside(
+        "shapes.json", lambda size: _shapes(size, '"{}":{{"dtype":"float32","shape":[2,3]}}')
+    ),
+    "shapes of many dimensions": _beside(
+        "shapes.json", lambda size: b'{"w":[' + b"1," * (size // 2) + b"1]}"
+    ),
 }

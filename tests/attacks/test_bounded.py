@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import builder as b
 import numpy as np
@@ -24,7 +26,8 @@ from ckptparse.files.archives.listing import Member
 from ckptparse.graph import state
 from ckptparse.inventory import legacy
 from ckptparse.legacy import metadata
-from ckptparse.recovery import conversions, outlook
+from ckptparse.recovery import conversions, outlook, replaying
+from ckptparse.recovery.imaging.mapfile import Mapfile
 
 FEW = replace(DEFAULT_LIMITS, single_entries=3)
 BROKEN = b"\x2a\x7f\x00"
@@ -384,3 +387,115 @@ def test_v1_strings_are_as_many_as_the_files_have_bytes_for(tmp_path: Path) -> N
     report = ckptparse.verify(path, limits=few)
     assert ["Limits.strings" in message for message in limits_of(report)] == [True]
     assert not report.tensors
+
+
+def test_a_map_file_has_as_many_lines_as_its_bytes_allow() -> None:
+    lines = b"0 ? 1\n" + b"".join(b"%d 1 -\n" % (2 * number) for number in range(200))
+    allowed = 201 - len(lines) // 16
+    found = Mapfile.from_bytes(lines, limits=replace(DEFAULT_LIMITS, single_entries=allowed))
+    assert len(found.bad) == 200
+    with pytest.raises(ckptparse.LimitError, match=r"Limits\.single_entries"):
+        Mapfile.from_bytes(lines, limits=replace(DEFAULT_LIMITS, single_entries=allowed - 1))
+
+
+def test_of_a_map_file_those_ranges_are_looked_at_that_lie_within() -> None:
+    class Counted(tuple[tuple[int, int], ...]):
+        __slots__ = ()
+        taken = 0
+
+        def __getitem__(self, number: Any) -> Any:
+            type(self).taken += 1
+            return super().__getitem__(number)
+
+    bad = Counted((4 * number, 4 * number + 2) for number in range(10_000))
+    assert Mapfile(bad).within(20_001, 20_010) == [(0, 1), (3, 5), (7, 9)]
+    assert Counted.taken < 30
+
+
+def test_ranges_of_a_map_file_that_overlap_are_one() -> None:
+    found = Mapfile.from_bytes(b"0 ? 1\n8 4 -\n0 9 -\n3 2 +\n20 1 ?\n")
+    assert found.bad == ((0, 12), (20, 21))
+
+
+def image_and_state(directory: Path, **changed: object) -> tuple[Path, Path]:
+    image = image_of_scalars(directory, 20)
+    ckptparse.scan(image, state=directory / "state")
+    told = json.loads((directory / "state").read_bytes())
+    (directory / "state").write_text(json.dumps({**told, **changed}))
+    return image, directory / "state"
+
+
+def test_a_scan_takes_as_many_places_of_its_state_file_as_that_has_bytes_for(
+    tmp_path: Path,
+) -> None:
+    image, state = image_and_state(tmp_path, placements=[[0, 0, 4, 1]] * 200)
+    tables = len(json.loads(state.read_bytes())["tables"])
+    allowed = 200 + tables - state.stat().st_size // 24
+    enough = replace(DEFAULT_LIMITS, small_tensors=allowed)
+    few = replace(DEFAULT_LIMITS, small_tensors=allowed - 1)
+    before = state.read_bytes()
+    assert ckptparse.scan(image, state=state, limits=enough)
+    state.write_bytes(before)
+    with pytest.raises(ckptparse.LimitError) as caught:
+        ckptparse.scan(image, state=state, limits=few)
+    assert caught.value.limit == "small_tensors"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"tables": [["0", 48, "v2"]]},
+        {"tables": [[0, [], "v2"]]},
+        {"tables": [[-1, 48, "v2"]]},
+        {"tables": [[0, 1 << 40, "v2"]]},
+        {"tables": [[0, 48, ["v2"]]]},
+        {"tables": [[0, 48, "v3"]]},
+        {"tables": [[0, 48, "v2", 1]]},
+        {"tables": [3]},
+        {"placements": [["0", 0, 4, 1]]},
+        {"placements": [[0, None, 4, 1]]},
+        {"placements": [[0, -1, 4, 1]]},
+        {"placements": [[0, 0, 4, 1 << 40]]},
+        {"placements": [[0, 0, 1.5, 1]]},
+        {"placements": [[0, 0, 4]]},
+    ],
+)
+def test_a_state_file_of_other_things_than_places_is_malformed(
+    tmp_path: Path, changed: dict[str, object]
+) -> None:
+    image, state = image_and_state(tmp_path, **changed)
+    with pytest.raises(ckptparse.MalformedError, match="state file of a scan"):
+        ckptparse.scan(image, state=state)
+
+
+def test_a_file_of_shapes_has_as_many_names_as_its_bytes_allow(tmp_path: Path) -> None:
+    prefix = ckptparse.write(tmp_path / "m", {"w": np.arange(4, dtype=np.float32)})
+    Path(f"{prefix}.index").unlink()
+    text = json.dumps({"w": [4], **{f"x{number}": [0] for number in range(200)}})
+    shapes = tmp_path / "shapes.json"
+    shapes.write_text(text)
+    allowed = 201 - len(text) // 40
+    enough = replace(DEFAULT_LIMITS, small_tensors=allowed)
+    assert ckptparse.recover(prefix, shapes=shapes, limits=enough)["w"].read().tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    few = replace(DEFAULT_LIMITS, small_tensors=allowed - 1)
+    with pytest.raises(ckptparse.LimitError, match=r"Limits\.small_tensors"):
+        ckptparse.recover(prefix, shapes=shapes, limits=few)
+
+
+def test_a_report_that_names_a_file_again_and_again_has_it_hashed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    prefix = ckptparse.write(tmp_path / "in" / "m", {"w": np.arange(4.0)})
+    ckptparse.recover(prefix, hashes=True).write(tmp_path / "out", report=tmp_path / "report.json")
+    told = json.loads((tmp_path / "report.json").read_bytes())
+    told["report"]["inputs"] *= 100
+    (tmp_path / "report.json").write_text(json.dumps(told))
+    hashed = counted(monkeypatch, replaying, "hash_files")
+    ckptparse.replay(tmp_path / "report.json")
+    assert len(hashed.given) == len(told["report"]["inputs"]) // 100

@@ -10,18 +10,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from ckptparse.errors import MalformedError
 from ckptparse.examination.inputs import HashedFile, list_inputs
 from ckptparse.files.context import Context
 from ckptparse.files.noted import NotedStorage
+from ckptparse.limits import DEFAULT_LIMITS, Limits, limit_error
 
 __all__ = ["Mapfile", "read_map_input", "read_mapfile"]
 
 _READ = "+"
 _STATUSES = "?*/-+"
+_LINE_BYTES = 16
+"""Lines of a map file, beyond `Limits.single_entries`: ddrescue's have 26 bytes at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +37,19 @@ class Mapfile:
     """Ranges of bytes (start, stop) that were not read, in order and apart."""
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, path: str | None = None) -> Mapfile:
+    def from_bytes(
+        cls, data: bytes, *, path: str | None = None, limits: Limits = DEFAULT_LIMITS
+    ) -> Mapfile:
         """Parse a map file.
 
         Raises:
             MalformedError: It is no map file.
+            LimitError: It has more lines than `Limits.single_entries`, and one for each 16 bytes.
         """
+        beyond = max(data.count(b"\n"), data.count(b"\r")) - len(data) // _LINE_BYTES
+        if beyond > limits.single_entries:
+            what = f"The number of lines of a map file, beyond one for each {_LINE_BYTES} bytes,"
+            raise limit_error(limits, "single_entries", beyond, what, path=path)
         lines = data.decode("ascii", "replace").splitlines()
         parts = [line.split() for line in lines if line.strip() and line.lstrip()[0] != "#"]
         if not parts:
@@ -56,15 +68,27 @@ class Mapfile:
                     bad[-1] = bad[-1][0], start + size
                 else:
                     bad.append((start, start + size))
-        return cls(tuple(sorted(bad)))
+        return cls(tuple(_joined(sorted(bad))))
 
     def within(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Return the bytes of a range that were not read, counted from its start."""
+        first = bisect_right(self.bad, start, key=lambda part: part[1])
+        parts = (self.bad[number] for number in range(first, len(self.bad)))
         return [
             (max(low, start) - start, min(high, stop) - start)
-            for low, high in self.bad
-            if low < stop and start < high
+            for low, high in takewhile(lambda part: part[0] < stop, parts)
         ]
+
+
+def _joined(parts: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join ranges that overlap, of some in order."""
+    found: list[tuple[int, int]] = []
+    for low, high in parts:
+        if found and low <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], high)
+        else:
+            found.append((low, high))
+    return found
 
 
 def read_mapfile(path: str, context: Context) -> Mapfile:
@@ -73,10 +97,12 @@ def read_mapfile(path: str, context: Context) -> Mapfile:
     Raises:
         CheckpointNotFoundError: It is not there.
         MalformedError: It is no map file.
+        LimitError: It is too large, or has too many lines.
     """
     with closing(context.storage.open(path)) as source:
         context.limits.check("message_bytes", source.size, "The size of the map file", path=path)
-        return Mapfile.from_bytes(source.read_at(0, source.size), path=path)
+        data = source.read_at(0, source.size)
+    return Mapfile.from_bytes(data, path=path, limits=context.limits)
 
 
 def read_map_input(

@@ -25,7 +25,7 @@ import numpy as np
 
 from ckptparse.crc.inversion import derive_integer, integer_is_proved, is_counter
 from ckptparse.dtypes import DataType
-from ckptparse.errors import CheckpointNotFoundError, MalformedError
+from ckptparse.errors import CheckpointNotFoundError, LimitError, MalformedError
 from ckptparse.examination.case import open_case
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.inputs import HashedFile
@@ -37,7 +37,7 @@ from ckptparse.files.placing import place_file
 from ckptparse.files.storage import Source, Storage
 from ckptparse.files.views import JoinedSource, Range, ReopenedSource, ViewStorage
 from ckptparse.inventory.survey import IndexFile, LegacyFile, Survey
-from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
+from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits, limit_error
 from ckptparse.recovery.asked import describe_scan
 from ckptparse.recovery.imaging import extents
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
@@ -71,6 +71,8 @@ _MOST_FILES = 10_000
 """Files of a scanned directory that are looked at: each is opened for every pass."""
 _STATE_FORMAT = 1
 """Version of the state file; a file of another version is refused."""
+_PLACE_BYTES = 24
+"""Of a place in a state file, for each beyond `Limits.small_tensors`; most take 30 or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,29 +250,62 @@ class _State:
         return json.dumps(value).encode() + b"\n"
 
     @classmethod
-    def from_json(cls, data: bytes, size: int, path: str) -> _State:
+    def from_json(cls, data: bytes, size: int, path: str, limits: Limits) -> _State:
         """Read a state file.
 
         Raises:
             MalformedError: It is no state file, or the one of another image.
+            LimitError: It lists more places than `Limits.small_tensors`, beyond one for each 24
+                bytes.
         """
         try:
             value = json.loads(data)
             if value["format"] != _STATE_FORMAT or value["size"] != size:
                 raise ValueError("the state of another image")  # noqa: TRY301
+            _check_places(value, len(data), limits, path)
             return cls(
                 size,
                 int(value["searched"]),
-                [FoundTable(*table) for table in value["tables"]],
+                [_read_table(size, *table) for table in value["tables"]],
                 int(value["segments"]),
-                [(one[0], extents.Placement(*one[1:])) for one in value["placements"]],
+                [_read_placement(size, *one) for one in value["placements"]],
             )
+        except LimitError:
+            raise
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise MalformedError(
                 f"Expected the state file of a scan of this image, found something else: {error}",
                 path=path,
                 hint="Give the path of a file that does not exist: the scan then starts again.",
             ) from None
+
+
+def _check_places(value: Mapping[str, Any], size: int, limits: Limits, path: str) -> None:
+    """Check that a state file of so many bytes lists no more places than it may."""
+    beyond = len(value["tables"]) + len(value["placements"]) - size // _PLACE_BYTES
+    if beyond > limits.small_tensors:
+        what = f"The number of places, beyond one for each {_PLACE_BYTES} bytes,"
+        raise limit_error(limits, "small_tensors", beyond, what, path=path)
+
+
+def _read_table(image: int, start: int, size: int, kind: str) -> FoundTable:
+    """Check a table of a state file; `image` is the size of the image."""
+    if not type(start) is type(size) is int or not 0 <= start <= start + size <= image:
+        raise ValueError(f"a table of {size!r} bytes at {start!r}")
+    if kind not in ("v1", "v2", "damaged"):
+        raise ValueError(f"a table of kind {kind!r}")
+    return FoundTable(start, size, kind)
+
+
+def _read_placement(
+    image: int, file: int, offset: int, size: int, position: int
+) -> tuple[int, extents.Placement]:
+    """Check where a state file says that bytes lie; `image` is the size of the image."""
+    if not type(file) is type(offset) is type(size) is type(position) is int:
+        raise TypeError("a place that is no number")
+    if offset < 0 or not 0 <= position <= position + size <= image:
+        raise ValueError(f"{size} bytes at {position}")
+    return file, extents.Placement(offset, size, position)
 
 
 class _Scanner:
@@ -456,7 +491,7 @@ class _Scanner:
         if context.storage.stat(path) is None:
             return _State(size)
         data = context.read_whole(path, "message_bytes", "The size of the state file")
-        return _State.from_json(data, size, path)
+        return _State.from_json(data, size, path, context.limits)
 
     def _save(self) -> None:
         if self.state_file is not None:

@@ -21,7 +21,7 @@ from ckptparse.files.archives.members import ZipMembers
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.graph.object_node import escape_name
-from ckptparse.limits import check_members
+from ckptparse.limits import DEFAULT_LIMITS, Limits, check_members, limit_error
 from ckptparse.recovery.rebuild.keras_config import (
     LayerWeight,
     is_keras_config,
@@ -40,6 +40,8 @@ _CONFIG = "config.json"
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _LENGTH = 8
+_NAME_BYTES = 40
+"""Of a name and its shape in JSON, for each beyond `Limits.small_tensors`; one takes 5 µs."""
 
 
 def read_shapes(
@@ -67,13 +69,14 @@ def read_shapes(
         if head[_LENGTH:] == b"{":
             return _of_safetensors(source, context)
         context.limits.check("message_bytes", source.size, "The size of the file of shapes")
-        return parse_shapes_text(source.read_at(0, source.size))
+        return parse_shapes_text(source.read_at(0, source.size), context.limits)
 
 
-def parse_shapes_text(text: str | bytes) -> list[GivenTensor]:
+def parse_shapes_text(text: str | bytes, limits: Limits = DEFAULT_LIMITS) -> list[GivenTensor]:
     """Parse JSON: names and shapes, the header of a safetensors file, a configuration of Keras.
 
     Raises:
+        LimitError: It has more names than `Limits.small_tensors`, beyond one for each 40 bytes.
         MalformedError: It is no JSON object of shapes.
         UnsupportedError: It is a configuration of Keras with a layer that is not known.
     """
@@ -85,6 +88,10 @@ def parse_shapes_text(text: str | bytes) -> list[GivenTensor]:
         ) from error
     if not isinstance(found, dict):
         raise MalformedError("Expected a JSON object of names and shapes, found another value")
+    beyond = len(found) - len(text) // _NAME_BYTES
+    if beyond > limits.small_tensors:
+        what = f"The number of names, beyond one for each {_NAME_BYTES} bytes of the text,"
+        raise limit_error(limits, "small_tensors", beyond, what)
     return _parse(found)
 
 
@@ -149,7 +156,7 @@ def _weights_of(layer: Mapping[str, Any]) -> list[LayerWeight]:
 def _of_safetensors(source: Source, context: Context) -> list[GivenTensor]:
     size = int.from_bytes(source.read_at(0, _LENGTH), "little")
     context.limits.check("message_bytes", size, "The size of the header")
-    found = parse_shapes_text(source.read_at(_LENGTH, size))
+    found = parse_shapes_text(source.read_at(_LENGTH, size), context.limits)
     check_members(context.limits, len(found), source.size, weight=TENSOR)
     return found
 
@@ -168,7 +175,7 @@ def _of_archive(source: Source, context: Context) -> list[GivenTensor]:
     if _CONFIG in members.names:
         size = members.size(_CONFIG)
         context.limits.check("message_bytes", size, "The size of the configuration")
-        return parse_shapes_text(members.read(_CONFIG))
+        return parse_shapes_text(members.read(_CONFIG), context.limits)
     with closing(NpySource.open(source.path, context)) as opened:
         found = [
             GivenTensor(name, tensor.data_type, tensor.shape)

@@ -70,6 +70,18 @@ class KeyName:
     """The variable's own name, such as `dense/kernel`."""
 
 
+_LONG_NAMES = {
+    "float16": int(DataType.DT_HALF),
+    "float32": int(DataType.DT_FLOAT),
+    "float64": int(DataType.DT_DOUBLE),
+    "complex64": int(DataType.DT_COMPLEX64),
+    "complex128": int(DataType.DT_COMPLEX128),
+    "object": int(DataType.DT_STRING),
+    "string": int(DataType.DT_STRING),
+    "bool": int(DataType.DT_BOOL),
+}
+
+
 def parse_shapes(shapes: Mapping[str, Any]) -> list[GivenTensor]:
     """Take shapes by name: each a shape, an array, or a mapping of `shape` and `dtype`.
 
@@ -80,17 +92,20 @@ def parse_shapes(shapes: Mapping[str, Any]) -> list[GivenTensor]:
 
 
 def _parse_one(name: str, value: Any) -> GivenTensor:
-    if isinstance(value, Mapping):
+    if type(value) is not list and isinstance(value, Mapping):
         return GivenTensor(
             name, _type_of(name, value.get("dtype")), _shape_of(name, value.get("shape"))
         )
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    if type(value) is not list and hasattr(value, "shape") and hasattr(value, "dtype"):
         return GivenTensor(name, _type_of(name, value.dtype), _shape_of(name, value.shape))
     return GivenTensor(name, None, _shape_of(name, value))
 
 
 def _shape_of(name: str, value: Any) -> tuple[int, ...]:
-    good = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    # JSON has lists only; to ask for a sequence takes a microsecond.
+    good = type(value) is list or (
+        isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    )
     if good and all(type(size) is int and size >= 0 for size in value):
         return tuple(value)
     raise MalformedError(
@@ -104,25 +119,17 @@ def _type_of(name: str, value: Any) -> int | None:
     text = str(value)
     if text in _SHORT_NAMES:
         return _SHORT_NAMES[text]
-    known = {
-        "float16": DataType.DT_HALF,
-        "float32": DataType.DT_FLOAT,
-        "float64": DataType.DT_DOUBLE,
-        "complex64": DataType.DT_COMPLEX64,
-        "complex128": DataType.DT_COMPLEX128,
-        "object": DataType.DT_STRING,
-        "string": DataType.DT_STRING,
-        "bool": DataType.DT_BOOL,
-    }
+    if text in _LONG_NAMES:
+        return _LONG_NAMES[text]
     try:
         plain = (
             text
-            if text in known or f"DT_{text.upper()}" in DataType.__members__
+            if f"DT_{text.upper()}" in DataType.__members__
             else np.dtype(value if isinstance(value, (type, np.dtype)) else text).name
         )
     except (TypeError, ValueError, SyntaxError, DeprecationWarning):
         plain = text
-    found = known.get(plain) or DataType.__members__.get(f"DT_{plain.upper()}")
+    found = _LONG_NAMES.get(plain) or DataType.__members__.get(f"DT_{plain.upper()}")
     if found is None:
         raise MalformedError(f"Expected a dtype of {name!r}, such as float32, found {text!r:.80}")
     return int(found)
@@ -150,7 +157,7 @@ def layouts_of_shapes(
 def _payload_of(tensor: GivenTensor, name: str | None = None) -> Payload:
     data_type = tensor.data_type
     if data_type is None:
-        counter = is_counter(tensor.name) and tensor.shape == ()
+        counter = tensor.shape == () and is_counter(tensor.name)
         data_type = DataType.DT_INT64 if counter else DataType.DT_FLOAT
     return Payload(name or tensor.name, data_type, tensor.shape)
 
