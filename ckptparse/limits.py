@@ -90,7 +90,8 @@ class Limits:
     with tensors of a V2 checkpoint: variants, long strings, slices that are no whole rows; and
     more slices than these are not listed. Each takes a tenth of a millisecond.
     A record of a V1 file may have 1/256 as many fields that TensorFlow does not write (or 16), and
-    one for each 64 bytes."""
+    one for each 64 bytes. A map file of ddrescue has so many lines, beyond one for each 16
+    bytes."""
     attempts: int = 256
     """Damaged tensors that `recover` tries to repair, beyond one for each 32 KiB of the files: one
     takes a millisecond or two. One that is proved in the end, or of which no byte is there, counts
@@ -111,7 +112,8 @@ class Limits:
     tensors of a V2 checkpoint that are damaged or share bytes, `verify` and `recover` look at so
     many, beyond one for each 512 bytes.
     A V1 checkpoint has half as many that lie in one piece, beyond one for each KiB: each is a
-    message, and takes up to 100 µs."""
+    message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
+    bytes, and the state file of a scan so many places, beyond one for each 24."""
     shared_bytes: int = 1 << 30
     """Bytes that tensors which are read together may take beyond the size of the data files.
     Entries of a small file may all refer to the same bytes."""

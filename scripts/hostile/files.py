@@ -259,7 +259,7 @@ def zip_bomb(directory: Path, size: int) -> Path:
     """A zip archive of a data file that is deflated a thousand to one."""
     made = _bundle(np.zeros(4, np.float32))
     path = directory / "m.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("m.index", made.index())
         with archive.open("m.data-00000-of-00001", "w", force_zip64=True) as member:
             for _ in range(max(1, size // 1024)):
@@ -326,6 +326,26 @@ def tar_header_chain(directory: Path, size: int) -> Path:
     return _write(directory, _repeat(header.tobuf() + body, size) + last, "m.tar")
 
 
+def tar_pax_members(directory: Path, size: int) -> Path:
+    """A tar archive whose members have a pax header each, of which the next one overrides all."""
+    path = directory / "m.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for number in range(max(2, size // 2048)):
+            info = tarfile.TarInfo(f"m{number:06}.index")
+            info.pax_headers = {"path": f"m{number:06}.index", "comment": "c" * 200}
+            archive.addfile(info)
+    return path
+
+
+def tar_global_headers(directory: Path, size: int) -> Path:
+    """A tar archive of global pax headers, each of which is valid for all that comes after it."""
+    body = b"".join(b"16 k%07d=%d\n" % (n, n % 10) for n in range(30))
+    header = tarfile.TarInfo("h")
+    header.type, header.size = tarfile.XGLTYPE, len(body)
+    one = header.tobuf() + body.ljust(512, b"\0") + tarfile.TarInfo("m.index").tobuf()
+    return _write(directory, _repeat(one, size) + bytes(1024), "m.tar")
+
+
 def tar_sparse(directory: Path, size: int) -> Path:
     """A tar archive whose members state a size of 8 GiB each."""
     data = b""
@@ -352,6 +372,44 @@ def gzip_members(directory: Path, size: int) -> Path:
     index = _bundle(np.float32(1)).index()
     data = gzip.compress(index) + _repeat(gzip.compress(b""), size)
     return _write(directory, data, "m.index.gz")
+
+
+def gzip_nested(directory: Path, size: int) -> Path:
+    """An index in gzip, in gzip, and so on, and then bytes."""
+    data = _bundle(np.float32(1)).index() + np.random.default_rng(1).bytes(size)
+    for _ in range(30):
+        data = gzip.compress(data, compresslevel=1)
+    return _write(directory, data, "m.index.gz")
+
+
+def zip64_members(directory: Path, size: int) -> Path:
+    """A zip archive whose members state their sizes in extra fields."""
+    path = directory / "m.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(max(LEAST, size // 160)):
+            with archive.open(f"m{number:05}.index", "w", force_zip64=True):
+                pass
+    return path
+
+
+def zip_extras(directory: Path, size: int) -> Path:
+    """A zip archive of members with extra fields of four bytes, as many as fit."""
+    path = directory / "m.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(max(1, size // 120_000)):
+            info = zipfile.ZipInfo(f"m{number:05}.index")
+            info.extra = b"\xfe\xca\0\0" * 15_000
+            archive.writestr(info, b"")
+    return path
+
+
+def zip_addresses(directory: Path, size: int) -> Path:
+    """A zip archive of names that are like URLs, and lead up and down."""
+    names = (
+        f"http://host:{number}/../../a%2f..%2f/gs://b/m{number:05}.index"
+        for number in range(max(LEAST, size // 200))
+    )
+    return _zip_of_empty(directory, names)
 
 
 def gzip_bomb(directory: Path, size: int) -> Path:
@@ -413,6 +471,37 @@ def npz_odd_headers(directory: Path, size: int) -> Path:
 
 def _npy(told: bytes, data: bytes = b"") -> bytes:
     return b"\x93NUMPY\x02\x00" + b.fixed32(len(told)) + told + data
+
+
+def npy_pickle(directory: Path, size: int) -> Path:
+    """A npy file of objects: a pickle, which nobody loads."""
+    told = b"{'descr': '|O', 'fortran_order': False, 'shape': (%d,), }" % size
+    return _write(directory, _npy(told, b"\x80\x04]" + b"N" * size), "m.npy")
+
+
+def npz_pickles(directory: Path, size: int) -> Path:
+    """An npz file of pickles."""
+    told = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
+    path = directory / "m.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(max(LEAST, size // 220)):
+            archive.writestr(f"w{number:05}.npy", _npy(told, b"\x80\x04]N."))
+    return path
+
+
+def npz_long_headers(directory: Path, size: int) -> Path:
+    """An npz file of arrays of a hundred dimensions."""
+    told = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }" % (b"1," * 60)
+    path = directory / "m.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(max(LEAST, size // 320)):
+            archive.writestr(f"w{number:05}.npy", _npy(told, bytes(4)))
+    return path
+
+
+def tflite_tables(directory: Path, size: int) -> Path:
+    """A TFLite file of vtables, of which each refers to the next one."""
+    return _write(directory, b"\x1c\0\0\0TFL3" + b"\x04\0\0\0" * (size // 4), "m.tflite")
 
 
 def npy_header(directory: Path, size: int) -> Path:
@@ -619,6 +708,30 @@ def keras_nesting(directory: Path, size: int) -> Path:
     return _keras(directory, config.ljust(size, b" "))
 
 
+def keras_inputs(directory: Path, size: int) -> Path:
+    """A Keras file whose config has layers of long shapes, and names that are all the same."""
+    one = {
+        "class_name": "Dense",
+        "config": {"name": "d", "units": 1, "dtype": {"config": {"name": "float32"}}},
+        "build_config": {"input_shape": [None, *[1] * 100]},
+        "inbound_nodes": [[["d", 0, 0, {}]] * 4],
+    }
+    layers = [one] * max(LEAST, size // len(json.dumps(one)))
+    told = {"class_name": "Functional", "config": {"name": "m", "layers": layers}}
+    return _keras(directory, json.dumps(told).encode())
+
+
+def keras_config(directory: Path, size: int) -> Path:
+    """The config alone, as a file of shapes."""
+    one = {
+        "class_name": "Dense",
+        "config": {"name": "d", "units": 2, "batch_input_shape": [None, 2]},
+    }
+    layers = [one] * max(LEAST, size // len(json.dumps(one)))
+    told = {"class_name": "Sequential", "config": {"name": "m", "layers": layers}}
+    return _write(directory, json.dumps(told).encode(), "config.json")
+
+
 def keras_brackets(directory: Path, size: int) -> Path:
     """A Keras file whose config has brackets in brackets."""
     return _keras(directory, b"[" * (size // 2) + b"]" * (size // 2))
@@ -718,14 +831,24 @@ KINDS = named(
     tar_long_names,
     tar_headers,
     tar_header_chain,
+    tar_pax_members,
+    tar_global_headers,
     tar_sparse,
     tar_of_tars,
     gzip_members,
+    gzip_nested,
+    zip64_members,
+    zip_extras,
+    zip_addresses,
     gzip_bomb,
     npz_arrays,
     npz_bomb,
     npz_overlapping,
     npz_odd_headers,
+    npy_pickle,
+    npz_pickles,
+    npz_long_headers,
+    tflite_tables,
     npy_header,
     npy_shape,
     npy_nesting,
@@ -750,6 +873,8 @@ KINDS = named(
     hdf5_bomb,
     keras_layers,
     keras_nesting,
+    keras_inputs,
+    keras_config,
     keras_brackets,
     folder_of_saves,
     folder_of_shards,
