@@ -111,7 +111,7 @@ class Limits:
     bytes; whoever has many that do not takes some at a time (`include`), or raises this. Of the
     tensors of a V2 checkpoint that are damaged or share bytes, `verify` and `recover` look at so
     many, beyond one for each 512 bytes.
-    A V1 checkpoint has half as many that lie in one piece, beyond one for each KiB: each is a
+    A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
     bytes, and the state file of a scan so many places, beyond one for each 24."""
     shared_bytes: int = 1 << 30
@@ -154,7 +154,7 @@ class Limits:
 
     def most_legacy(self, size: int) -> int:
         """Return how many tensors in one piece V1 files of so many bytes may have."""
-        return self.small_tensors // 2 + (size >> 10)
+        return self.small_tensors // 3 + (size >> 10)
 
     def most_legacy_strings(self, size: int) -> int:
         """Return how many strings V1 files of so many bytes may have."""

@@ -473,7 +473,7 @@ def test_the_versions_of_a_list_are_checked_as_all_their_fields_joined_say() -> 
 def test_a_list_has_few_fields_that_tensorflow_does_not_write(level: str) -> None:
     # One tensor or slice for each KiB, and ten tensors: eight fields for each, and 8 more, of which
     # four are taken.
-    limits = Limits(small_tensors=20, single_entries=0)
+    limits = Limits(small_tensors=30, single_entries=0)
     for count, allowed in ((84, True), (85, False)):
         odd = b"\xa0\x06\x01" * count
         tensor = odd if level == "in a tensor" else b""
