@@ -95,7 +95,7 @@ def decode_record(
         UnsupportedError: V1 cannot hold that type, or ml_dtypes lacks it.
     """
     values = _usual_values(record) if limits.nesting >= _USUAL_NESTING else None
-    if values is None:
+    if values is None or _is_other(record, values, data_type):
         _check_odd(record, limits)
         proto = find_values(record)
         return decode_saved_values(proto, data_type, count, limits=limits, budget=budget)
@@ -159,6 +159,13 @@ def _usual_values(record: Buffer) -> int | None:
     if last == end and record[values] in _PACKED_TAGS:
         return values
     return values if _is_run(record, values) else None
+
+
+def _is_other(record: Buffer, values: int, data_type: int) -> bool:
+    """Tell whether values are strings where the list says numbers, or the other way round."""
+    if values == len(record):
+        return False
+    return (record[values] == _STRING_TAG) is not (data_type == DataType.DT_STRING)
 
 
 def _is_run(record: Buffer, position: int) -> bool:

@@ -391,6 +391,22 @@ def more_strings(directory: Path, size: int) -> Path:
     return made.write(directory / "m")
 
 
+def strings_of_a_number(directory: Path, size: int) -> Path:
+    """One tensor of numbers, of which strings are stored."""
+    made = v1.LegacyFile()
+    listed = made.declare("w", (2,), b.FLOAT)
+    listed.slices.append(v1.Slice([None], b"\x42\x00" * (size // 2)))
+    return made.write(directory / "m")
+
+
+def numbers_of_a_string(directory: Path, size: int) -> Path:
+    """One tensor of strings, of which numbers are stored."""
+    made = v1.LegacyFile()
+    listed = made.declare("w", (2,), b.STRING)
+    listed.slices.append(v1.Slice([None], b"\x38\x01" * (size // 2)))
+    return made.write(directory / "m")
+
+
 def lost_list_of_strings(directory: Path, size: int) -> Path:
     """One tensor of very many strings, and there is no list."""
     made = v1.LegacyFile()
@@ -517,6 +533,8 @@ KINDS = named(
     many_groups,
     short_strings,
     more_strings,
+    strings_of_a_number,
+    numbers_of_a_string,
     lost_list_of_strings,
     fields_of_the_list,
     fields_of_a_tensor,
