@@ -205,8 +205,9 @@ def test_lists_are_decoded_as_each_tensor_of_them_alone(monkeypatch: pytest.Monk
     lists = changed(file.meta_value())
     short = [answer(decode_metadata, one, limits=DEFAULT_LIMITS) for one in lists]
 
-    def forget(self: Any, limits: Any, most: int) -> None:
+    def forget(self: Any, limits: Any, most: int, slices: int) -> None:
         self._limits, self._most, self._left = limits, most, most
+        self._most_slices, self._slices = slices, 0
         self._shapes, self._pieces, self._rests = Forgetful(), Forgetful(), Forgetful()
 
     monkeypatch.setattr(metadata._ListDecoder, "__init__", forget)

@@ -231,8 +231,9 @@ class _Reader:
             data = self._read(table.file, first)
             lists = decode_metadata(data, limits=self.limits, held=table.size)
         except CheckpointError as error:
-            if isinstance(error, LimitError) and error.limit == "small_tensors":
+            if isinstance(error, LimitError) and error.limit in ("small_tensors", "single_entries"):
                 self.refuse(path, error)
+                self.too_many = True
                 return
             self.view.report("v1.meta", path, error.message)
             return

@@ -185,8 +185,8 @@ def lists_tensors(path: str, context: Context) -> bool:
     except PermissionDeniedError:
         raise
     except LimitError as error:
-        # A list of too many tensors is one: whoever opens it is told of the limit.
-        return error.limit == "small_tensors"
+        # A list of too many tensors or slices is one: whoever opens it is told of the limit.
+        return error.limit in ("small_tensors", "single_entries")
     except CheckpointError:
         return False
 

@@ -42,6 +42,8 @@ _NAME, _SHAPE, _TYPE, _SLICE = 1, 2, 3, 4
 _NAME_TAG = _NAME << 3 | BYTES
 _FIELDS = 8
 """Fields of a list for each tensor or slice that it may name, of all levels: real ones have 5."""
+_DIMENSIONS = 8
+"""Of so many dimensions a slice counts as one more: each is an object, in several passes."""
 _FEW = 4
 """What follows the name is kept if it has so many slices at most: nearly every tensor has one."""
 
@@ -92,7 +94,8 @@ def decode_metadata(value: bytes, *, limits: Limits, held: int | None = None) ->
     most = limits.entries if held is None else most_listed(limits, held)
     lists: list[SliceList] = []
     versions: list[bytes] = []
-    decoder = _ListDecoder(limits, _FIELDS * most + _FIELDS)
+    slices = limits.slices if held is None else limits.most_singles(held)
+    decoder = _ListDecoder(limits, _FIELDS * most + _FIELDS, slices)
     meta = b"".join(
         value[start:end]
         for number, wire, start, end in decoder.iter_fields(value)
@@ -129,11 +132,13 @@ def strings_of(tensors: Iterable[tuple[int, tuple[int, ...]]], held: int) -> int
 class _ListDecoder:
     """Decodes SavedSliceMeta messages; what many have in common is decoded once."""
 
-    def __init__(self, limits: Limits, most: int) -> None:
-        """Begin a list of so many fields at most, of all levels."""
+    def __init__(self, limits: Limits, most: int, slices: int) -> None:
+        """Begin a list of so many fields at most, of all levels, and so many slices."""
         self._limits = limits
         self._most = most
         self._left = most
+        self._most_slices = slices
+        self._slices = 0
         self._shapes: dict[bytes, tuple[int, ...]] = {}
         self._pieces: dict[bytes, TensorSlice] = {}
         self._rests: dict[bytes, _Rest] = {}
@@ -157,6 +162,7 @@ class _ListDecoder:
         end = 2 + data[1] if len(data) > 1 and data[0] == _NAME_TAG and data[1] < 0x80 else 0
         rest = self._rests.get(data[end:]) if end else None
         if rest is not None:
+            self._count(len(rest[2]), len(rest[1]))
             return SliceList(decode_name(data[2:end]), *rest)
         names, data_type, shape, pieces = self._take_apart(data)
         name = decode_name(names[-1] if names else b"")
@@ -179,10 +185,22 @@ class _ListDecoder:
             )
             count_elements(shape)
             self._shapes[data] = shape
+        self._count(len(pieces), len(shape))
         slices = tuple(map(self._decode_slice, pieces))
         for piece in slices:
             piece.resolve(shape)
         return shape, slices
+
+    def _count(self, slices: int, rank: int) -> None:
+        """Count the slices of a tensor: those of many dimensions as more, and no whole one.
+
+        Raises:
+            LimitError: There are more than a file of that size may have.
+        """
+        self._slices += slices * (rank // _DIMENSIONS) + (slices if slices > 1 else 0)
+        if self._slices > self._most_slices:
+            what = f"The number of slices in V1 files, one more for each {_DIMENSIONS} dimensions,"
+            raise limit_error(self._limits, "single_entries", self._slices, what)
 
     def _decode_slice(self, data: bytes) -> TensorSlice:
         piece = self._pieces.get(data)

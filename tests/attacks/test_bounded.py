@@ -200,6 +200,31 @@ def test_read_verify_and_recover_allow_equally_many_v1_slices(tmp_path: Path) ->
     assert "w" not in ckptparse.recover(path, limits=few)
 
 
+def test_v1_slices_of_many_dimensions_count_as_more_and_are_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = v1.LegacyFile()
+    listed = made.declare("w", (20, *[1] * 15), b.FLOAT)
+    for number in range(20):
+        extents: list[tuple[int, int] | None] = [(number, 1), *[(0, 1)] * 15]
+        listed.slices.append(v1.Slice(extents, b"\x2a\x04\x00\x00\x80\x3f"))
+    path = made.write(tmp_path / "m")
+    # 16 dimensions are two eights.
+    allowed = 3 * 20 - DEFAULT_LIMITS.most_singles(path.stat().st_size)
+    allowed += DEFAULT_LIMITS.single_entries
+    enough = replace(DEFAULT_LIMITS, single_entries=allowed)
+    assert ckptparse.read(path, limits=enough)["w"].shape == (20, *[1] * 15)
+    assert ckptparse.verify(path, limits=enough).ok
+    few = replace(DEFAULT_LIMITS, single_entries=allowed - 1)
+    decoded = counted(monkeypatch, metadata._ListDecoder, "_decode_slice")
+    with pytest.raises(ckptparse.LimitError, match=r"Limits\.single_entries"):
+        ckptparse.open(path, limits=few)
+    report = ckptparse.verify(path, limits=few)
+    assert ["Limits.single_entries" in message for message in limits_of(report)] == [True]
+    assert not report.tensors
+    assert not decoded.given
+
+
 def test_whole_v1_tensors_are_no_slices_however_many(tmp_path: Path) -> None:
     path = scalars(50).write(tmp_path / "m")
     assert len(ckptparse.read(path, limits=replace(DEFAULT_LIMITS, single_entries=0))) == 50
