@@ -73,7 +73,8 @@ class Limits:
     lists 10,000 checkpoints, and takes a second. A path counts as 100 bytes at least, any other
     value as 16."""
     nesting: int = 100
-    """Messages inside messages: every protobuf runtime accepts this depth, and some no more."""
+    """Messages inside messages: every protobuf runtime accepts this depth, and some no more. A
+    group has less than 10,000 fields: TensorFlow writes none."""
     fill_bytes: int = 1 << 28
     """Bytes that a few stored values may be repeated to fill, of all tensors that one call takes.
     A constant of a graph states any shape with one value."""

@@ -488,3 +488,26 @@ def test_a_list_has_few_fields_that_tensorflow_does_not_write(level: str) -> Non
             decode_metadata(value, limits=limits, held=1000)
         assert caught.value.limit == "small_tensors"
         assert decode_metadata(value, limits=limits, held=2000) == []
+
+
+@pytest.mark.parametrize("fields", [9998, 9999])
+def test_a_group_has_less_than_ten_thousand_fields(fields: int) -> None:
+    data = b"\x23" + b"\x28\x01" * fields + b"\x24"
+    if fields == 9998:
+        assert [one[:2] for one in wire.iter_fields(data)] == [(4, wire.GROUP)]
+        return
+    with pytest.raises(LimitError, match="a group of less than 10000 fields") as caught:
+        list(wire.iter_fields(data))
+    assert caught.value.limit == "nesting"
+
+
+def test_what_is_in_the_groups_of_a_list_counts_as_fields() -> None:
+    # 88 fields are allowed: two are taken for the meta and the group, and its tags are in between.
+    limits = Limits(small_tensors=30, single_entries=0)
+    for count, allowed in ((85, True), (87, False)):
+        value = field(1, field(2, b"\x08\x01") + b"\x23" + b"\x28\x01" * count + b"\x24")
+        if allowed:
+            assert decode_metadata(value, limits=limits, held=1000) == []
+            continue
+        with pytest.raises(LimitError, match="fields of a list"):
+            decode_metadata(value, limits=limits, held=1000)

@@ -26,7 +26,7 @@ from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.proto.tensor_slice_pb2 import TensorSliceProto
 from ckptparse.proto.versions_pb2 import VersionDef
-from ckptparse.proto.wire import BYTES, VARINT, iter_fields, read_varint
+from ckptparse.proto.wire import BYTES, GROUP, VARINT, iter_fields, read_varint
 from ckptparse.slices import TensorSlice
 from ckptparse.table.reader import Table
 
@@ -150,10 +150,12 @@ class _ListDecoder:
             LimitError: The list has more of them than so many tensors and slices have.
         """
         for found in iter_fields(data):
-            self._left -= 1
+            # What is in a group was walked, too: a field takes two bytes at least.
+            self._left -= 1 + ((found[3] - found[2]) // 2 if found[1] == GROUP else 0)
             if self._left < 0:
                 what = "The number of fields of a list of tensors, 8 for each that is allowed,"
-                raise limit_error(self._limits, "small_tensors", self._most + 1, what)
+                found_now = self._most - self._left
+                raise limit_error(self._limits, "small_tensors", found_now, what)
             yield found
 
     def decode(self, data: bytes) -> SliceList:

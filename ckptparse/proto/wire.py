@@ -52,6 +52,10 @@ _MAX_TAG_BYTES: Final = 5
 """Bytes of a tag: 32 bits in groups of 7."""
 _MAX_VARINT_BYTES: Final = 10
 """Bytes of a varint: 64 bits in groups of 7."""
+_GROUP_TAGS: Final = 10_000
+"""Fields of a group, and of the groups in it: no message of TensorFlow has any group."""
+_LONG: Final = 0x80
+"""From here on a varint has more than one byte."""
 _FIXED_SIZES: Final = {FIXED64: 8, FIXED32: 4}
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
@@ -215,12 +219,16 @@ def has_few_fields(data: Buffer, message_type: type[Message], most: int) -> bool
 def _next_field(data: Buffer, position: int, end: int) -> tuple[int, int, int]:
     """Return a field's tag, and where its value starts and ends; a tag of a group has no value."""
     tag, position = _read_tag(data, position, end)
-    if tag & 7 in (GROUP, END_GROUP):
+    wire = tag & 7
+    if wire in (GROUP, END_GROUP):
         return tag, position, position
-    if tag & 7 != BYTES:
-        return tag, position, _skip_scalar(data, position, end, tag & 7)
-    length, position = read_varint(data, position, end)
-    return tag, position, _advance(position, length, end)
+    if wire in _FIXED_SIZES:
+        return tag, position, _skip_scalar(data, position, end, wire)
+    # Nearly every number and length has one byte.
+    number, first = data[position] if position < end else _LONG, position + 1
+    if number >= _LONG:
+        number, first = read_varint(data, position, end)
+    return (tag, position, first) if wire == VARINT else (tag, first, _advance(first, number, end))
 
 
 def _plain_end(
@@ -256,7 +264,7 @@ def _collect_fields(descriptor: Any, found: dict[str, _Fields]) -> _Fields:
 
 def _read_tag(data: Buffer, position: int, end: int) -> tuple[int, int]:
     tag = data[position]
-    if 0x08 <= tag < 0x80:
+    if 0x08 <= tag < _LONG:
         return tag, position + 1
     tag, after = read_varint(data, position, end)
     if tag >> 32 or tag < 0x08 or after - position > _MAX_TAG_BYTES:
@@ -290,8 +298,14 @@ def _find_group_end(
 ) -> tuple[int, int]:
     """Return where the content of a group at `depth` levels ends, and where its end tag ends."""
     groups = [number]
+    left = _GROUP_TAGS
     while position < end:
         _check_depth(depth + len(groups), allowed)
+        left -= 1
+        if not left:
+            raise LimitError(
+                f"Expected a group of less than {_GROUP_TAGS} fields, found more", limit="nesting"
+            )
         before = position
         tag, position = _read_tag(data, position, end)
         wire = tag & 7
