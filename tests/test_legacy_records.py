@@ -511,3 +511,14 @@ def test_what_is_in_the_groups_of_a_list_counts_as_fields() -> None:
             continue
         with pytest.raises(LimitError, match="fields of a list"):
             decode_metadata(value, limits=limits, held=1000)
+
+
+def test_a_slice_of_more_dimensions_than_a_tensor_may_have_is_not_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = counted(monkeypatch, metadata.TensorSlice, "from_proto")
+    tensor = field(1, b"w") + field(2, b"") + field(4, b"\x0a\x00" * 255)
+    value = field(1, field(1, tensor) + field(2, b"\x08\x01"))
+    with pytest.raises(LimitError, match=r"Limits\.rank allows 254"):
+        decode_metadata(value, limits=DEFAULT_LIMITS)
+    assert not made

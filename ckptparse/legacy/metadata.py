@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ckptparse.bundle.entry import check_versions, count_elements, shape_from_proto
+from ckptparse.bundle.entry import check_rank, check_versions, count_elements, shape_from_proto
 from ckptparse.bundle.naming import decode_name
 from ckptparse.dtypes import DataType
 from ckptparse.errors import MalformedError, located
@@ -208,6 +208,7 @@ class _ListDecoder:
         piece = self._pieces.get(data)
         if piece is None:
             proto = parse_message(TensorSliceProto, data, limits=self._limits)
+            check_rank(len(proto.extent), limits=self._limits)
             piece = self._pieces[data] = TensorSlice.from_proto(proto)
         return piece
 
