@@ -161,7 +161,7 @@ def test_a_record_has_few_fields_that_tensorflow_does_not_write(odd: bytes, most
     data = saved(odd * most + FLOATS)
     assert decode_record(data, DataType.DT_FLOAT, 2).tolist() == [1, 2]
     data = saved(odd * (most + 1) + FLOATS)
-    with pytest.raises(LimitError, match=r"of Limits\.single_entries \(4096\)") as caught:
+    with pytest.raises(LimitError, match=r"of Limits\.single_entries \(\d+\)") as caught:
         decode_record(data, DataType.DT_FLOAT, 2)
     assert caught.value.limit == "single_entries"
     enough = Limits(single_entries=4096 + 2 * 256)
