@@ -155,6 +155,7 @@ class Checkpoint(Mapping[str, Tensor]):
 
         Raises:
             DataLossError: Its bytes are damaged.
+            LimitError: It has more objects than `Limits.objects` allows.
         """
         from ckptparse.graph.object_graph import ObjectGraph
 
@@ -166,8 +167,13 @@ class Checkpoint(Mapping[str, Tensor]):
                 f"Expected a scalar string for the object graph, found {tensor!r}", path=self.path
             )
         data: bytes = tensor.read().item()
+        context = self._origin.opener.context
+
+        def held() -> int:
+            return sum(found.size for found in map(context.storage.stat, self.files) if found)
+
         return ObjectGraph.from_bytes(
-            data, tensors=self._source, limits=self._origin.opener.context.limits, path=self.path
+            data, tensors=self._source, limits=context.limits, path=self.path, held=held
         )
 
     @property

@@ -13,8 +13,10 @@ from ckptparse.errors import LimitError
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "PARTS_AN_OBJECT",
     "Budget",
     "Limits",
+    "Objects",
     "Singles",
     "check_legacy",
     "check_members",
@@ -27,6 +29,12 @@ _SMALL_BYTES = 256
 """Bytes of the files for each tensor beyond `Limits.small_tensors`."""
 _SINGLE_BYTES = 1 << 12
 """Bytes of the files for each entry beyond `Limits.single_entries`."""
+_OBJECT_BYTES = 512
+"""Bytes of the files for each object beyond `Limits.objects`."""
+PARTS_AN_OBJECT = 4
+"""Children, attributes, slots and values that count as one object; see `Limits.objects`."""
+_LEAST_BYTES = 2
+"""Bytes of an object in a message, at least: a tag and a length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -48,7 +56,8 @@ class Limits:
     can grow with the square of the file."""
     blocks: int = 2048
     """Blocks of one table, beyond one for each 4 KiB of its file. Writers make blocks of 4 to 256
-    KiB. A hostile table would have one for each 25 bytes, and each takes 30 to 150 µs."""
+    KiB. A hostile table would have one for each 25 bytes, and each takes 30 to 150 µs. Chunks of a
+    Riegeli file (a `.cpb`) are bounded likewise: writers make chunks of 1 MiB."""
     rank: int = 254
     """Dimensions of a tensor: 254 is TensorFlow's own bound."""
     shards: int = 1024
@@ -103,9 +112,15 @@ class Limits:
     the graph: who uses its variables, where names of files come from, what its Savers save. So many
     nodes may do something beyond computing, or call functions. One takes 10 to 50 µs. Real graphs
     have a node for each 200 bytes, and few of them are followed.
-    A SavedModel may have so many meta graphs, too. Of an object graph, so many objects are looked
-    at for its optimizers or its layers, beyond four for each object of 64 bytes: real ones take
-    one."""
+    Of an object graph, so many objects are looked at for its optimizers or its layers, beyond four
+    for each object of 64 bytes: real ones take one."""
+    objects: int = 20_000
+    """What a file lists that becomes an object each, beyond one for each 512 bytes of the files of
+    a checkpoint, or of the file of a SavedModel: objects of an object graph; assets, signatures
+    with their tensors, functions; what Keras wrote of a layer; records of a chunked SavedModel, and
+    the fields that they go to. A meta graph counts as 8; four children, attributes or slots of
+    objects, or values in a structure, count as one. One takes 10 to 40 µs. A hostile file has one
+    in two bytes; those of real ones take 64 bytes or more, beside tensors and graphs."""
     small_tensors: int = 20_000
     """Tensors that one call of `convert`, `average` or `stats` takes from files, beyond one for
     each 256 bytes of them. The least takes 20 to 40 µs. Tensors of real checkpoints have more
@@ -298,6 +313,52 @@ class Budget:
         self.limits.check(
             "memory_bytes", beyond, "What one call takes in memory beyond its files, in bytes,"
         )
+
+
+class Objects:
+    """How many objects are made of what one file lists."""
+
+    __slots__ = ("_held", "_limits", "_path", "_taken", "is_idle")
+
+    def __init__(
+        self,
+        limits: Limits,
+        size: int,
+        *,
+        held: Callable[[], int] | None = None,
+        path: str | None = None,
+    ) -> None:
+        """Begin with none made.
+
+        Args:
+            limits: `objects` bounds them, beyond one for each 512 bytes that are held.
+            size: Bytes of the message that lists them.
+            held: Gives the bytes of all the files; asked when it first matters. Those of the
+                message if None.
+            path: What the error names.
+        """
+        self._limits = limits
+        self._held: Callable[[], int] | int = size if held is None else held
+        self._path = path
+        self._taken = 0.0
+        self.is_idle = size <= _LEAST_BYTES * limits.objects
+        """Whether the message is too small for too many."""
+
+    def take(self, count: float = 1) -> None:
+        """Count one more, or several, before they are made.
+
+        Raises:
+            LimitError: They are more than `Limits.objects` allows.
+        """
+        self._taken += count
+        if self._taken <= self._limits.objects:
+            return
+        if not isinstance(self._held, int):
+            self._held = self._held()
+        beyond = int(self._taken) - self._held // _OBJECT_BYTES
+        if beyond > self._limits.objects:
+            what = f"The number of objects, beyond one for each {_OBJECT_BYTES} bytes of the files,"
+            raise limit_error(self._limits, "objects", beyond, what, path=self._path)
 
 
 class Singles:

@@ -358,7 +358,14 @@ def _read_meta_graphs(directory: str, path: str, context: Context) -> list[MetaG
     model = read_saved_model(directory, context, verify=True)
     nothing = _NoVariables()
     return [
-        MetaGraph(data, directory=directory, variables=nothing, context=context, path=path)
+        MetaGraph(
+            data,
+            directory=directory,
+            variables=nothing,
+            context=context,
+            path=path,
+            objects=model.objects,
+        )
         for data in model.meta_graphs
     ]
 

@@ -92,6 +92,18 @@ def test_the_merged_model_equals_the_original(
     assert merge(file, data) == original(content)
 
 
+@pytest.mark.parametrize("count", [1000, 200])
+def test_a_plan_has_no_more_fields_than_the_bytes_of_its_file_allow(file: Path, count: int) -> None:
+    tags = (2, "#0", 2, 1, "#7", 5, ("s", "value"), 8) if count < 1000 else ()
+    field = chunked_field(tags, chunked_message(1))
+    rest = original().SerializeToString()
+    data = chunked_file([(MESSAGE, rest), (MESSAGE, b"")], chunked_message(0, [field] * count))
+    with pytest.raises(LimitError) as caught:
+        merge(file, data, limits=Limits(objects=890))
+    assert caught.value.limit == "objects"
+    assert merge(file, data, limits=Limits(objects=1000)) == original()
+
+
 def test_nested_plans_merge_into_messages_that_are_chunks_themselves(file: Path) -> None:
     whole = original()
     node = whole.meta_graphs[0].graph_def.node[7]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import builder
 import expected
 import numpy as np
 import pytest
@@ -38,6 +41,7 @@ GRAPHS = {
     if "object_graph" in row.data
 }
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+MANY = Limits(objects=2_000_000)
 
 
 def graph_of(
@@ -55,7 +59,7 @@ def graph_of(
             node.slot_variables.add(
                 original_variable_node_id=variable, slot_name=name, slot_variable_node_id=slot
             )
-    return ObjectGraph.from_bytes(message.SerializeToString(), tensors=None)
+    return ObjectGraph.from_bytes(message.SerializeToString(), limits=MANY)
 
 
 def variable(key: str, full_name: str = "") -> dict[str, Any]:
@@ -435,10 +439,22 @@ def test_a_chain_of_variables_costs_no_path_for_each() -> None:
     rows += [{"children": {"v": 2 * length + 1 + index}} for index in range(length)]
     rows += [variable(f"v{index}") for index in range(length)]
     graph = graph_of(rows)
-    graph.limits = Limits(steps=100_000)
+    graph.limits = replace(MANY, steps=100_000)
     layers, _ = timed(20, lambda: find_layers(graph))
     assert len(layers) == length
     assert max(len(layer.name) for layer in layers) < 100
+
+
+def test_long_names_are_not_copied_into_the_path_of_each_layer_below() -> None:
+    count = 20
+    rows: list[dict[str, Any]] = [{"children": {"a" * 100_000: 1}}]
+    rows.append({"children": {f"layer-{i}": i + 2 for i in range(count)}})
+    rows += [{"children": {"kernel": count + 2 + i}} for i in range(count)]
+    rows += [{"attributes": [("VARIABLE_VALUE", "", f"k{i}")]} for i in range(count)]
+    graph = graph_of(rows)
+    layers, _ = find_layers(graph)
+    assert [layer.name for layer in layers] == [f".../layer-{i}" for i in range(count)]
+    assert layers[0].path == "a" * 100_000 + "/layer-0"
 
 
 def test_layers_that_share_all_they_have_are_refused() -> None:
@@ -458,7 +474,7 @@ def test_a_million_nodes_are_walked_in_seconds() -> None:
     count = 1_000_000 if api_implementation.Type() == "upb" else 50_000
     child = b"\x0a\x03\x12\x01a"  # a child "a", node 0
     data = (b"\x0a" + bytes([len(child)]) + child) * count
-    graph = ObjectGraph.from_bytes(data)
+    graph = ObjectGraph.from_bytes(data, limits=MANY)
     assert graph.node_count == count
     assert timed(60, lambda: len(list(graph.walk()))) == 1
     assert graph.other_keys == ()
@@ -467,6 +483,38 @@ def test_a_million_nodes_are_walked_in_seconds() -> None:
 def test_the_size_of_a_graph_is_bounded() -> None:
     with pytest.raises(LimitError, match="message_bytes"):
         ObjectGraph.from_bytes(bytes(200), limits=Limits(message_bytes=100))
+
+
+def checkpoint_of(directory: Path, rows: Sequence[Mapping[str, Any]], padding: int) -> str:
+    bundle = builder.Bundle()
+    bundle.add("v", np.zeros(padding, np.uint8))
+    bundle.add_strings(builder.OBJECT_GRAPH, [graph_of(rows).serialized], ())
+    return str(bundle.write(directory / "m"))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([{}] * 250, id="objects"),
+        pytest.param([{"children": {str(n): 0 for n in range(1000)}}], id="children"),
+        pytest.param([{"attributes": [("a", "", "k")] * 1000}], id="attributes"),
+        pytest.param([{"slots": [(0, "m", 0)] * 1000}], id="slots"),
+    ],
+)
+def test_a_graph_has_no_more_objects_than_its_files_allow(
+    rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    few = Limits(objects=200)
+    path = checkpoint_of(tmp_path, rows, 1000)
+    with ckptparse.open(path, limits=few) as checkpoint:
+        with pytest.raises(LimitError, match="objects") as caught:
+            _ = checkpoint.object_graph
+        assert caught.value.limit == "objects"
+        assert list(checkpoint) == ["v"], "tensors are read without it"
+    for limits, padding in ((Limits(objects=250), 1000), (few, 50 * 512)):
+        path = checkpoint_of(tmp_path, rows, padding)
+        with ckptparse.open(path, limits=limits) as checkpoint:
+            assert checkpoint.object_graph is not None
 
 
 def small_graph() -> bytes:
@@ -572,7 +620,7 @@ def test_small_objects_that_share_much_meet_a_limit_in_the_search_for_layers() -
     for number in range(20_000):
         message.nodes.add().children.add(node_id=number + 1, local_name="a")
     message.nodes.add().attributes.add(name="VARIABLE_VALUE", checkpoint_key="k")
-    graph = ObjectGraph.from_bytes(message.SerializeToString())
+    graph = ObjectGraph.from_bytes(message.SerializeToString(), limits=MANY)
     search = LayerSearch(graph)
     assert search._left < 16 * graph.node_count
 

@@ -176,7 +176,7 @@ def test_padding_keeps_positions_unique_where_records_are_smaller_than_a_byte(fi
     builder.add_records([b""] * 70_000, "brotli")
     last = builder.add_records([b"end"])
     assert last[0] >= 64 + 70_000
-    with reader_of(file, bytes(builder.data)) as reader:
+    with reader_of(file, bytes(builder.data), limits=Limits(objects=100_000)) as reader:
         assert reader.read(64 + 69_999) == b""
         assert reader.read(last[0]) == b"end"
 
@@ -389,10 +389,22 @@ def test_a_bomb_is_refused_before_it_goes_off(file: Path, compression: str) -> N
 
 def test_more_chunks_than_allowed_are_refused(file: Path) -> None:
     with (
-        pytest.raises(LimitError, match="entries"),
-        reader_of(file, small_file(), limits=Limits(entries=2)),
+        pytest.raises(LimitError, match="blocks"),
+        reader_of(file, small_file(), limits=Limits(blocks=2)),
     ):
         pass
+
+
+def test_more_records_than_the_bytes_allow_are_refused_before_they_are_decoded(file: Path) -> None:
+    data = simple_chunk_data([b""] * 1000, "none")
+    chunk = lying_chunk(data, num_records=1000, decoded_size=0)
+    with (
+        pytest.raises(LimitError, match="objects"),
+        reader_of(file, chunk, limits=Limits(objects=900)),
+    ):
+        pass
+    with reader_of(file, chunk, limits=Limits(objects=1000)) as reader:
+        assert reader.read(reader.last_position) == b""
 
 
 def test_huge_claims_are_refused_by_the_size_of_the_file(file: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from riegeli_builder import BYTES, MESSAGE, Tag, chunked_field, chunked_file, chunked_message
 
 import ckptparse
+import ckptparse.model as models
 from ckptparse.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -28,9 +29,13 @@ from ckptparse.files.local import LocalStorage
 from ckptparse.graph.object_node import ObjectNode
 from ckptparse.limits import Limits
 from ckptparse.proto.meta_graph_pb2 import AssetFileDef, MetaGraphDef
+from ckptparse.proto.saved_metadata_pb2 import SavedMetadata
 from ckptparse.proto.saved_model_pb2 import SavedModel as SavedModelProto
+from ckptparse.saved_model import keras_metadata
 from ckptparse.saved_model.assets import asset_paths, find_leading_out
-from ckptparse.saved_model.objects import SavedObjectNode
+from ckptparse.saved_model.keras_effects import find_keras_effects
+from ckptparse.saved_model.keras_metadata import KerasObject
+from ckptparse.saved_model.objects import SavedObjectNode, SavedObjects
 from ckptparse.saved_model.structure import TensorSpec, TypeSpec
 
 pytestmark = pytest.mark.proto
@@ -616,6 +621,229 @@ def test_the_size_of_the_message_is_bounded() -> None:
         _ = model.meta_graphs
 
 
+@pytest.mark.parametrize("children", [0, 4000])
+def test_a_model_has_no_more_objects_than_its_message_allows(tmp_path: Path, children: int) -> None:
+    def change(meta_graph: MetaGraphDef) -> None:
+        nodes = meta_graph.object_graph_def.nodes
+        if children:
+            for number in range(children):
+                nodes[0].children.add(node_id=0, local_name=str(number))
+        else:
+            nodes.extend(type(nodes[0])() for _ in range(1000))
+
+    (tmp_path / "saved_model.pb").write_bytes(small_model(change))
+    few = Limits(objects=900)
+    with ckptparse.open_saved_model(tmp_path, limits=few) as model:
+        asked: list[Callable[[], object]] = [
+            lambda: model.meta_graphs,
+            lambda: model.layers,
+            lambda: model.effects,
+            lambda: model.has_variables,
+        ]
+        for ask in asked:
+            with pytest.raises(LimitError, match=r"Limits\.objects allows 900"):
+                ask()
+    with ckptparse.open_saved_model(tmp_path) as model:
+        assert model.objects is not None
+
+
+def _many_assets(meta_graph: MetaGraphDef) -> None:
+    for number in range(1000):
+        meta_graph.asset_file_def.add(filename=str(number))
+
+
+def _deep_assets(meta_graph: MetaGraphDef) -> None:
+    meta_graph.asset_file_def.add(filename="a/" * 1000 + "a")
+
+
+def _listed_assets(meta_graph: MetaGraphDef) -> None:
+    del meta_graph.asset_file_def[:]
+    values = meta_graph.collection_def["saved_model_assets"].any_list.value
+    for number in range(1000):
+        values.add(value=AssetFileDef(filename=str(number)).SerializeToString())
+
+
+def _many_signatures(meta_graph: MetaGraphDef) -> None:
+    for number in range(1000):
+        meta_graph.signature_def[str(number)].method_name = "m"
+
+
+def _many_inputs(meta_graph: MetaGraphDef) -> None:
+    for number in range(1000):
+        meta_graph.signature_def["s"].inputs[str(number)].dtype = 1
+
+
+def _many_components(meta_graph: MetaGraphDef) -> None:
+    components = meta_graph.signature_def["s"].outputs["x"].composite_tensor.components
+    for _ in range(1000):
+        components.add()
+
+
+def _many_dimensions(meta_graph: MetaGraphDef) -> None:
+    for _ in range(4000):
+        meta_graph.signature_def["s"].outputs["x"].tensor_shape.dim.add()
+
+
+def _many_tags(meta_graph: MetaGraphDef) -> None:
+    meta_graph.meta_info_def.tags.extend(["t"] * 1000)
+
+
+def _many_aliases(meta_graph: MetaGraphDef) -> None:
+    for number in range(1000):
+        meta_graph.meta_info_def.function_aliases[str(number)] = "f"
+
+
+def _many_functions(meta_graph: MetaGraphDef) -> None:
+    for number in range(1000):
+        meta_graph.object_graph_def.concrete_functions[str(number)].bound_inputs.append(0)
+
+
+def _many_bound_inputs(meta_graph: MetaGraphDef) -> None:
+    meta_graph.object_graph_def.concrete_functions["fn"].bound_inputs.extend([0] * 4000)
+
+
+def _many_values(meta_graph: MetaGraphDef) -> None:
+    function = meta_graph.object_graph_def.concrete_functions["fn"]
+    outer = function.output_signature.list_value.values
+    for _ in range(1500):  # Short lists: a quarter of each counts.
+        outer.add().tuple_value.values.add()
+        outer[-1].tuple_value.values.add()
+
+
+def _many_dimensions_of_a_spec(meta_graph: MetaGraphDef) -> None:
+    function = meta_graph.object_graph_def.concrete_functions["fn"]
+    for _ in range(4000):
+        function.output_signature.tensor_spec_value.shape.dim.add()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(change, id=change.__name__.removeprefix("_many_").strip("_"))
+        for change in (
+            _many_assets,
+            _deep_assets,
+            _listed_assets,
+            _many_signatures,
+            _many_inputs,
+            _many_components,
+            _many_dimensions,
+            _many_tags,
+            _many_aliases,
+            _many_functions,
+            _many_bound_inputs,
+            _many_values,
+            _many_dimensions_of_a_spec,
+        )
+    ],
+)
+def test_a_model_lists_no_more_than_its_bytes_allow(
+    tmp_path: Path, change: Callable[[MetaGraphDef], None]
+) -> None:
+    data = small_model(change)
+    (tmp_path / "saved_model.pb").write_bytes(data)
+
+    def ask(limits: Limits) -> None:
+        with ckptparse.open_saved_model(tmp_path, limits=limits) as model:
+            _ = model.assets, model.meta_graphs[0].functions
+
+    with pytest.raises(LimitError) as caught:
+        ask(Limits(objects=900))
+    assert caught.value.limit == "objects"
+    ask(Limits(objects=1400))
+
+
+def test_what_keras_wrote_is_of_no_more_objects_than_its_bytes_allow(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(small_model())
+    (tmp_path / "keras_metadata.pb").write_bytes(b"\x0a\x00" * 1000)
+    with (
+        ckptparse.open_saved_model(tmp_path, limits=Limits(objects=900)) as model,
+        pytest.raises(LimitError, match="objects"),
+    ):
+        _ = model.keras_metadata
+    with ckptparse.open_saved_model(tmp_path) as model:
+        assert model.keras_metadata
+
+
+@pytest.mark.parametrize("part", ["{}", "[]"])
+@pytest.mark.parametrize("place", ["file", "objects"])
+def test_what_keras_wrote_has_no_more_parts_than_its_bytes_allow(
+    tmp_path: Path, place: str, part: str
+) -> None:
+    metadata = f'{{"name": "m", "class_name": "Net", "config": [{",".join([part] * 8000)}]}}'
+
+    def change(meta_graph: MetaGraphDef) -> None:
+        if place == "objects":
+            meta_graph.object_graph_def.nodes[0].user_object.metadata = metadata
+
+    (tmp_path / "saved_model.pb").write_bytes(small_model(change))
+    if place == "file":
+        file = SavedMetadata()
+        file.nodes.add(node_path="root", identifier="_tf_keras_model", metadata=metadata)
+        (tmp_path / "keras_metadata.pb").write_bytes(file.SerializeToString())
+    for allowed, fails in ((900, True), (1100, False)):
+        with ckptparse.open_saved_model(tmp_path, limits=Limits(objects=allowed)) as model:
+            if fails:
+                with pytest.raises(LimitError, match="objects"):
+                    _ = model.keras_metadata
+            else:
+                assert model.keras_metadata is not None
+                assert len(model.keras_metadata["root"].values["config"]) == 8000
+
+
+def test_json_without_the_marks_of_tuples_calls_nothing_for_each_object(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called = []
+    unmark = keras_metadata._unmark
+    monkeypatch.setattr(keras_metadata, "_unmark", lambda value: called.append(1) or unmark(value))
+    marked = '{"a": {}, "b": {"class_name": "__tuple__", "items": [1]}}'
+    escaped = marked.replace("tuple", "\\u0074uple")
+    for text, value, count in ((marked, (1,), 3), (escaped, (1,), 3), ('{"b": {}}', {}, 0)):
+        called.clear()
+        assert KerasObject(0, "root", "_tf_keras_layer", text).values["b"] == value
+        assert len(called) == count
+
+
+def test_a_long_name_is_not_copied_into_the_place_of_each_effect_below_it() -> None:
+    inner = ",".join(['{"class_name": "Lambda", "config": {"name": "n", "function": "f%d"}}'] * 20)
+    inner %= tuple(range(20))
+    text = f'{{"class_name": "Net", "config": {{"name": "{"a" * 100_000}", "layers": [{inner}]}}}}'
+    found = list(find_keras_effects([KerasObject(0, "root", "_tf_keras_model", text)]))
+    assert len(found) == 20
+    assert max(len(effect.node) for effect in found) < 5000
+
+
+def test_tables_that_share_a_function_look_at_its_arguments_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(meta_graph: MetaGraphDef) -> None:
+        objects = meta_graph.object_graph_def
+        objects.concrete_functions["init"].bound_inputs.extend([0] * 100)
+        initializer = len(objects.nodes)
+        objects.nodes.add().function.concrete_functions.append("init")
+        for number in range(100):
+            objects.nodes[0].children.add(node_id=len(objects.nodes), local_name=f"t{number}")
+            table = objects.nodes.add()
+            table.resource.device = ""
+            table.children.add(node_id=initializer, local_name="_initialize")
+
+    (tmp_path / "saved_model.pb").write_bytes(small_model(change))
+    looked = []
+    is_constant = SavedObjects._is_constant
+
+    def look(objects: SavedObjects, node: ObjectNode) -> bool:
+        looked.append(node.node_id)
+        return is_constant(objects, node)
+
+    monkeypatch.setattr(SavedObjects, "_is_constant", look)
+    with ckptparse.open_saved_model(tmp_path) as model:
+        assert model.objects is not None
+        tables = [model.objects[f"t{number}"] for number in range(100)]
+        assert [model.objects.initial_keys(table.node_id) for table in tables] == [None] * 100
+    assert len(looked) == 100
+
+
 def test_signatures_of_sparse_and_composite_tensors_name_their_parts(tmp_path: Path) -> None:
     def change(meta_graph: MetaGraphDef) -> None:
         inputs = meta_graph.signature_def["s"].inputs
@@ -748,12 +976,41 @@ def test_paths_of_very_many_assets_are_not_followed_one_by_one(
     }
 
 
+@pytest.mark.parametrize("limit", [None, "objects"])
+def test_a_broken_message_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None
+) -> None:
+    broken = b"\x12\x02\x0a" if limit is None else b"\x12\x00" * 100
+    (tmp_path / "saved_model.pb").write_bytes(broken)
+    read = []
+    read_saved_model = models.read_saved_model
+
+    def look(*args: Any, **options: Any) -> Any:
+        read.append(args)
+        return read_saved_model(*args, **options)
+
+    monkeypatch.setattr(models, "read_saved_model", look)
+    with ckptparse.open_saved_model(tmp_path, limits=Limits(objects=100)) as model:
+        asked: list[Callable[[], object]] = [
+            lambda: model.meta_graphs,
+            lambda: model.assets,
+            lambda: model.effects,
+            lambda: model.schema_version,
+            lambda: model.has_variables,
+        ]
+        for ask in asked:
+            with pytest.raises(CheckpointError) as caught:
+                ask()
+            assert getattr(caught.value, "limit", None) == limit
+    assert len(read) == 1
+
+
 def test_very_many_meta_graphs_meet_a_limit(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"\x12\x00" * 100)
-    with ckptparse.open_saved_model(tmp_path, limits=ckptparse.Limits(steps=100)) as model:
+    with ckptparse.open_saved_model(tmp_path, limits=ckptparse.Limits(objects=800)) as model:
         assert len(model.meta_graphs) == 100
     with (
-        ckptparse.open_saved_model(tmp_path, limits=ckptparse.Limits(steps=90)) as model,
-        pytest.raises(LimitError, match="meta graphs"),
+        ckptparse.open_saved_model(tmp_path, limits=ckptparse.Limits(objects=799)) as model,
+        pytest.raises(LimitError, match="objects"),
     ):
         _ = model.meta_graphs

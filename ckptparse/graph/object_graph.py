@@ -34,12 +34,12 @@ from ckptparse.graph.object_node import (
     escape_name,
     unescape_name,
 )
-from ckptparse.limits import DEFAULT_LIMITS, Limits, limit_error
+from ckptparse.limits import DEFAULT_LIMITS, PARTS_AN_OBJECT, Limits, Objects, limit_error
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 from ckptparse.tensor import Tensor
 
-__all__ = ["LEARNING_RATES", "SAVE_COUNTER", "STEPS", "ObjectGraph"]
+__all__ = ["LEARNING_RATES", "SAVE_COUNTER", "STEPS", "ObjectGraph", "count_nodes"]
 
 SAVE_COUNTER = "save_counter"
 """The child of the root that counts calls of `save()`."""
@@ -49,6 +49,8 @@ _SLOT_MARK = ".OPTIMIZER_SLOT"
 _CHILDLESS: Mapping[str, int] = {}
 _NODE_BYTES = 64
 """Bytes of a real object, about, with its names and keys: a hostile one takes two."""
+_LONGEST_PATH = 4096
+"""Characters of a path that is cut: many objects may stand below one of long names."""
 _STEPS_AN_OBJECT = 4
 """How often a real object may be looked at for one question, beyond `Limits.steps`."""
 STEPS = ("_iterations", "iterations", "iter")
@@ -100,22 +102,25 @@ class ObjectGraph(Mapping[str, ObjectNode]):
         tensors: TensorSource | None = None,
         limits: Limits = DEFAULT_LIMITS,
         path: str | None = None,
+        held: Callable[[], int] | None = None,
     ) -> ObjectGraph:
         """Decode a serialized TrackableObjectGraph.
 
         Args:
             data: The message.
             tensors: Where its variables' values are found.
-            limits: Bounds on its size and nesting.
+            limits: Bounds on its size, its nesting and its objects.
             path: The file it is from, for errors.
+            held: Gives the bytes of the checkpoint's files; of the message if None.
 
         Raises:
             MalformedError: The bytes are no such message.
-            LimitError: It is larger than `limits` allow.
+            LimitError: It is larger, or has more objects, than `limits` allow.
         """
         message = parse_message(
             TrackableObjectGraph, data, limits=limits, path=path, what="the object graph"
         )
+        count_nodes(message.nodes, Objects(limits, len(data), held=held, path=path))
         return cls(message.nodes, serialized=data, tensors=tensors, limits=limits, path=path)
 
     @property
@@ -438,7 +443,8 @@ class ObjectGraph(Mapping[str, ObjectNode]):
 
         Args:
             node_id: The node.
-            at_most: Up to so many local names from the end, `...` before them if there are more.
+            at_most: Up to so many local names from the end, and 4,096 characters; `...` stands
+                before them if there are more.
         """
         paths = self._paths
         if node_id in paths.slots:
@@ -456,12 +462,15 @@ class ObjectGraph(Mapping[str, ObjectNode]):
         """Return the local names on the first path of a node that the root leads to.
 
         Returns:
-            Up to so many names from the end, as they are, and whether these are all.
+            Up to so many names from the end, of 4,096 characters, as they are, and whether these
+            are all.
         """
         parents, local_names = self._paths.parents, self._paths.local_names
         names: list[str] = []
+        left = _LONGEST_PATH
         while parents[node_id] != _ROOT:
-            if at_most is not None and len(names) == at_most:
+            left -= len(local_names[node_id])
+            if at_most is not None and (len(names) == at_most or left < 0):
                 return names[::-1], False
             names.append(local_names[node_id])
             node_id = parents[node_id]
@@ -507,6 +516,26 @@ class ObjectGraph(Mapping[str, ObjectNode]):
     @cached_property
     def _paths(self) -> _Paths:
         return _Paths.from_messages(self._messages, self._slot_holders, self._check_id)
+
+
+def count_nodes(nodes: Sequence[Any], objects: Objects) -> None:
+    """Count the nodes of a graph, and what they hold.
+
+    Args:
+        nodes: Their messages.
+        objects: What bounds them.
+
+    Raises:
+        LimitError: They are more than `Limits.objects` allows.
+    """
+    if objects.is_idle:
+        return
+    objects.take(len(nodes))
+    parts = 0
+    for node in nodes:
+        parts += len(node.children) + len(node.slot_variables)
+        parts += len(getattr(node, "attributes", ()))
+    objects.take(parts / PARTS_AN_OBJECT)
 
 
 @dataclass(frozen=True, slots=True)

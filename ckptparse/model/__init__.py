@@ -26,6 +26,7 @@ from ckptparse.errors import (
     CheckpointNotFoundError,
     ClosedError,
     DataLossError,
+    LimitError,
 )
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
@@ -95,6 +96,7 @@ class SavedModel:
         self._verify = verify
         self._closed = False
         self._expected: Fingerprints | None = None
+        self._broken: CheckpointError | None = None
 
     # The message
 
@@ -127,6 +129,7 @@ class SavedModel:
                     variables=Variables(self),
                     context=self._context,
                     path=self.file,
+                    objects=self._serialized.objects,
                 )
                 for data in self._serialized.meta_graphs
             ]
@@ -400,19 +403,27 @@ class SavedModel:
 
     @contextmanager
     def _judged(self) -> Iterator[None]:
+        """Say what lies in place of a broken message, which is read no second time."""
+        if self._broken is not None:
+            raise self._broken
         try:
             yield
+        except LimitError as error:
+            self._broken = error
+            raise
         except DataLossError as error:
-            judged = judge_saved_model(self.file or self.path, error, self._context)
-            if judged is error:
+            self._broken = judge_saved_model(self.file or self.path, error, self._context)
+            if self._broken is error:
                 raise
-            raise judged from error
+            raise self._broken from error
 
     @property
     def _graph(self) -> ObjectGraph | None:
         """The objects, or, if the message is broken, those of the variables' checkpoint."""
         try:
             return self.objects
+        except LimitError:
+            raise
         except CheckpointError:
             return self.variables.object_graph
 
@@ -470,5 +481,7 @@ class SavedModel:
         """Take the metadata that Keras kept in the objects before it had a file of its own."""
         try:
             return list_user_objects(self.objects)
+        except LimitError:
+            raise
         except CheckpointError:
             return []

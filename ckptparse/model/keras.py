@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ckptparse.graph.object_config import LayerDescription
 from ckptparse.graph.object_node import ObjectNode, unescape_name
-from ckptparse.saved_model.keras_metadata import KerasObject
+from ckptparse.saved_model.keras_metadata import KerasObject, count_json
 from ckptparse.saved_model.objects import SavedObjectNode, SavedObjects
 
 __all__ = ["Describer", "list_user_objects"]
@@ -33,10 +33,13 @@ class Describer:
 
 def list_user_objects(objects: SavedObjects | None) -> list[KerasObject]:
     """Take the metadata that Keras kept in the objects before it had a file of its own."""
-    found = []
-    for node in objects.walk() if objects is not None else ():
+    found: list[KerasObject] = []
+    if objects is None:
+        return found
+    for node in objects.walk():
         user = node.user_object if isinstance(node, SavedObjectNode) else None
         if user is not None and user.identifier.startswith("_tf_keras_") and user.metadata:
+            count_json(user.metadata, objects.made)
             path = _path_of(node)
             found.append(KerasObject(node.node_id, path, user.identifier, user.metadata))
     return found

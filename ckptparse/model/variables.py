@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ckptparse.backend import Backend, Format
 from ckptparse.backend.held import HeldTensors
-from ckptparse.errors import CheckpointError
+from ckptparse.errors import CheckpointError, LimitError
 from ckptparse.files.context import Context
 from ckptparse.files.fingerprint import Fingerprint
 from ckptparse.graph.object_graph import ObjectGraph
@@ -45,9 +45,15 @@ class Variables:
             return ()
 
     def find_graph(self) -> ObjectGraph | None:
-        """Return the object graph of the variables; None if it cannot be read."""
+        """Return the object graph of the variables; None if it cannot be read.
+
+        Raises:
+            LimitError: It has more objects than `Limits.objects` allows.
+        """
         try:
             return self._model.variables.object_graph
+        except LimitError:
+            raise
         except CheckpointError:
             return None
 

@@ -27,7 +27,7 @@ from google.protobuf.message import Message
 
 from ckptparse.errors import LimitError, MalformedError, UnsupportedError, located
 from ckptparse.files.storage import Source
-from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.limits import DEFAULT_LIMITS, Limits, Objects
 from ckptparse.proto.chunk_pb2 import (
     ChunkedField,
     ChunkedMessage,
@@ -49,6 +49,8 @@ _JOIN_VERSION = 0
 """The version of the rules for joining that this module follows."""
 _MOST_AGAIN = 1 << 16
 """Bytes of chunks that may be merged again, beyond the size of the file: no writer does that."""
+_TAGS_AN_OBJECT = 2
+"""Parts of fields' tags that count as one object: each field and element is entered by itself."""
 _MAX_RATIO = 16
 """A joined message may be so many times larger than its file: graphs compress well, and weights do
 not. A larger one is refused as a decompression bomb."""
@@ -78,7 +80,8 @@ def read_chunked_message(
         source: The file (`saved_model.cpb`).
         limits: Bounds. The merged chunks may sum to `limits.decompressed_bytes`, or to 16 times
             the file if that is more, and those that are merged again to its size. Field tags may
-            lead `limits.nesting` messages deep, and each chunk may nest as deep again.
+            lead `limits.nesting` messages deep, and each chunk may nest as deep again. A field
+            counts as one of `limits.objects`, and as one more for each two parts of its tag.
         verify: Whether to check the hashes of the data (about 8 MB a second). Those of the headers
             are always checked.
 
@@ -102,7 +105,8 @@ def read_chunked_message(
             )
         allowed = max(limits.decompressed_bytes, _MAX_RATIO * source.size)
         chunks = _Chunks(reader, plan.chunks, allowed, source.size + _MOST_AGAIN)
-        return _Merger(chunks, limits).merge(message_type(), plan.message)
+        fields = Objects(limits, source.size)
+        return _Merger(chunks, limits, fields).merge(message_type(), plan.message)
 
 
 class _Chunks:
@@ -166,14 +170,19 @@ class _Step:
 class _Merger:
     """Puts chunks into the fields that a plan says."""
 
-    def __init__(self, chunks: _Chunks, limits: Limits) -> None:
+    def __init__(self, chunks: _Chunks, limits: Limits, fields: Objects) -> None:
+        """Take the chunks, and how many objects their fields, which take some steps, count as."""
         self._chunks = chunks
         self._limits = limits
+        self._fields = fields
 
     def merge(self, target: _M, plan: ChunkedMessage, depth: int = 1) -> _M:
         """Merge a message's own chunk, then those of its fields; `depth` counts messages."""
         if plan.HasField("chunk_index"):
             self._merge_chunk(target, plan.chunk_index)
+        self._fields.take(len(plan.chunked_fields))
+        for field in plan.chunked_fields:
+            self._fields.take(len(field.field_tag) / _TAGS_AN_OBJECT)
         for field in sorted(plan.chunked_fields, key=_order):
             self._merge_field(target, field, depth)
         return target

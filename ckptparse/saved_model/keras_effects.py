@@ -55,6 +55,10 @@ _FILE_CALLS = {
 # Marshalled short text: a letter of its kind, with or without the highest bit, and its length.
 _SHORT_TEXT = re.compile(rb"[zZ\xda\xfa](.)", re.DOTALL)
 _IDENTIFIER = re.compile(rb"[A-Za-z_][A-Za-z0-9_.]*\Z")
+_HOLDERS = (dict, list, tuple)
+"""What a configuration is made of, beside texts and numbers."""
+_LONGEST_PATH = 4096
+"""Characters of a path that are told."""
 _MOST_NAMES = 12
 """Names in a piece of code that are told: they fit into a sentence."""
 
@@ -87,23 +91,27 @@ def hidden_effect(op: str, where: str) -> Effect:
 
 def _walk(root: Mapping[str, Any], path: str) -> Iterator[Effect]:
     """Iterate over the effects of every object in a configuration."""
-    pending: list[tuple[Any, str]] = [(root, path)]
+    pending: list[tuple[Any, str]] = [(root, _shortened(path))]
     while pending:
         value, where = pending.pop()
-        if isinstance(value, (list, tuple)):
-            pending.extend((item, where) for item in reversed(value))
-        elif isinstance(value, Mapping):
-            named = _name_of(value)
-            here = f"{where}/{named}" if named else where
-            yield from _examine(value, here)
-            pending.extend((item, here) for item in reversed(list(value.values())))
+        inner = value
+        if isinstance(value, dict):
+            if isinstance(value.get("class_name"), str):
+                named = _name_of(value)
+                where = _shortened(f"{where}/{named}") if named else where
+                yield from _examine(value, where)
+            inner = value.values()
+        pending.extend((item, where) for item in reversed(inner) if isinstance(item, _HOLDERS))
+
+
+def _shortened(path: str) -> str:
+    """Cut a path that no model has: every object below would have a copy of it."""
+    return path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}…"
 
 
 def _name_of(value: Mapping[str, Any]) -> str | None:
-    if not isinstance(value.get("class_name"), str):
-        return None
     config = value.get("config")
-    name = config.get("name") if isinstance(config, Mapping) else None
+    name = config.get("name") if isinstance(config, dict) else None
     return name if isinstance(name, str) else None
 
 
@@ -111,7 +119,7 @@ def _examine(value: Mapping[str, Any], where: str) -> Iterator[Effect]:
     kind, config, module = value.get("class_name"), value.get("config"), value.get("module")
     if not isinstance(kind, str):
         return
-    settings = config if isinstance(config, Mapping) else {}
+    settings = config if isinstance(config, dict) else {}
     last = kind.rpartition(">")[2]
     if last == _LAMBDA:
         yield from _examine_lambda(settings, where)
@@ -152,7 +160,10 @@ def _examine_function(module: str, name: str, where: str) -> Iterator[Effect]:
 
 def _examine_lambda(settings: Mapping[str, Any], where: str) -> Iterator[Effect]:
     for key in _CODE_KEYS:
-        value, marked = settings.get(key), settings.get(f"{key}_type") == "lambda"
+        value = settings.get(key)
+        if value is None:
+            continue
+        marked = settings.get(f"{key}_type") == "lambda"
         if isinstance(value, (list, tuple)) and value and isinstance(value[0], str):
             if key == "function" or marked:
                 yield _python(_LAMBDA, where, _code_reason(value[0]))

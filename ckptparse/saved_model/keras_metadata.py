@@ -17,16 +17,19 @@ from typing import Any
 from ckptparse.errors import MalformedError
 from ckptparse.files.context import Context
 from ckptparse.graph.object_config import LayerDescription, describe_layer
+from ckptparse.limits import Objects
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.saved_metadata_pb2 import SavedMetadata
 from ckptparse.text import brief_repr
 
-__all__ = ["KERAS_METADATA_FILE", "KerasObject", "read_keras_metadata"]
+__all__ = ["KERAS_METADATA_FILE", "KerasObject", "count_json", "read_keras_metadata"]
 
 KERAS_METADATA_FILE = "keras_metadata.pb"
 _PREFIX = "_tf_keras_"
 _NO_LAYER = "_tf_keras_metric"
 _TUPLES = ("__tuple__", "TensorShape")
+_JSON_AN_OBJECT = 8
+"""Objects and lists in JSON that count as one object; see `Limits.objects`."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,7 +56,8 @@ class KerasObject:
             MalformedError: It is no JSON object.
         """
         try:
-            found = json.loads(self.metadata, object_hook=_unmark)
+            marked = any(mark in self.metadata for mark in _TUPLES) or "\\u" in self.metadata
+            found = json.loads(self.metadata, object_hook=_unmark if marked else None)
         except (ValueError, RecursionError) as error:
             raise MalformedError(
                 f"Expected JSON for the Keras object {self.path!r}, found what does not parse: "
@@ -82,15 +86,29 @@ def read_keras_metadata(path: str, context: Context) -> list[KerasObject]:
     Raises:
         CheckpointNotFoundError: There is none.
         MalformedError: It does not parse.
+        LimitError: It is of more objects than `Limits.objects` allows.
     """
     data = context.read_whole(path, "message_bytes", "The size of the Keras metadata")
     message = parse_message(
         SavedMetadata, data, limits=context.limits, path=path, what="Keras metadata"
     )
-    return [
-        KerasObject(node.node_id, node.node_path, node.identifier, node.metadata)
-        for node in message.nodes
-    ]
+    objects = Objects(context.limits, len(data), path=path)
+    objects.take(len(message.nodes))
+    found = []
+    for node in message.nodes:
+        metadata = node.metadata
+        count_json(metadata, objects)
+        found.append(KerasObject(node.node_id, node.node_path, node.identifier, metadata))
+    return found
+
+
+def count_json(text: str, objects: Objects) -> None:
+    """Count the objects and lists of a JSON text, before it is decoded.
+
+    Raises:
+        LimitError: They are more than `Limits.objects` allows.
+    """
+    objects.take((text.count("{") + text.count("[")) / _JSON_AN_OBJECT)
 
 
 def _unmark(value: dict[str, Any]) -> Any:

@@ -18,14 +18,15 @@ from ckptparse.files.context import Context
 from ckptparse.graph.effects.effect import Effect, PathOrigin
 from ckptparse.graph.graph import Graph
 from ckptparse.graph.nodes import split_input
-from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.graph.object_graph import ObjectGraph, count_nodes
 from ckptparse.graph.object_node import TensorSource
+from ckptparse.limits import PARTS_AN_OBJECT, Objects
 from ckptparse.proto.meta_graph_pb2 import AssetFileDef, MetaGraphDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.wire import BYTES, GROUP, Buffer, iter_fields
 from ckptparse.saved_model.assets import asset_paths, find_leading_out
 from ckptparse.saved_model.objects import ConcreteFunction, SavedObjects
-from ckptparse.saved_model.signatures import Signature, decode_signatures
+from ckptparse.saved_model.signatures import Signature, count_signatures, decode_signatures
 
 if TYPE_CHECKING:
     from ckptparse.graph.effects.tracing import Name
@@ -61,6 +62,7 @@ class MetaGraph:
         variables: VariablesSource,
         context: Context,
         path: str | None,
+        objects: Objects | None = None,
     ) -> None:
         """Parse a serialized MetaGraphDef, but for its graph.
 
@@ -70,6 +72,7 @@ class MetaGraph:
             variables: Where its objects find their tensors.
             context: Where the SavedModel lies, and how much it may ask for.
             path: The file, for errors.
+            objects: How many objects its file may become; as many as its own bytes allow if None.
 
         Raises:
             MalformedError: The bytes are no MetaGraphDef.
@@ -80,13 +83,15 @@ class MetaGraph:
         self._variables = variables
         self._context = context
         self._path = path
+        self._objects = objects or Objects(context.limits, len(data), path=path)
         self._message = parse_message(
             MetaGraphDef,
-            _without_graph(data),
+            _without_graph(data, self._objects),
             limits=context.limits,
             path=path,
             what="a meta graph",
         )
+        _count(self._message, self._objects)
         info = self._message.meta_info_def
         self.tags: tuple[str, ...] = tuple(info.tags)
         self.tensorflow_version: str | None = info.tensorflow_version or None
@@ -161,6 +166,7 @@ class MetaGraph:
             tensors=self._variables,
             constant=lambda name: self.graph.constants[name],
             assets=lambda: self.asset_list,
+            objects=self._objects,
             limits=self._context.limits,
             path=self._path,
         )
@@ -192,14 +198,17 @@ class MetaGraph:
 
     @cached_property
     def _asset_defs(self) -> list[AssetFileDef]:
-        defined = list(self._message.asset_file_def)
-        if defined or _ASSETS_COLLECTION not in self._message.collection_def:
-            return defined
-        collection = self._message.collection_def[_ASSETS_COLLECTION]
-        return [
-            parse_message(AssetFileDef, value.value, limits=self._context.limits, path=self._path)
-            for value in collection.any_list.value
-        ]
+        found = list(self._message.asset_file_def)
+        if not found and _ASSETS_COLLECTION in self._message.collection_def:
+            values = self._message.collection_def[_ASSETS_COLLECTION].any_list.value
+            self._objects.take(len(values))
+            limits, path = self._context.limits, self._path
+            found = [
+                parse_message(AssetFileDef, one.value, limits=limits, path=path) for one in values
+            ]
+        # Every directory on the way is looked at.
+        self._objects.take(sum(asset.filename.count("/") for asset in found))
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle its bytes, and how its variables are opened."""
@@ -216,10 +225,27 @@ class MetaGraph:
         return f"<MetaGraph {', '.join(self.tags) or '(no tags)'}>"
 
 
-def _without_graph(data: Buffer) -> bytes:
-    """Serialize a message again without its graph."""
+def _count(message: MetaGraphDef, objects: Objects) -> None:
+    """Count what a meta graph lists, beside its fields.
+
+    Raises:
+        LimitError: It is more than `Limits.objects` allows.
+    """
+    if objects.is_idle:
+        return
+    info, functions = message.meta_info_def, message.object_graph_def.concrete_functions
+    objects.take(len(info.tags) + len(info.function_aliases) + len(functions))
+    count_signatures(message, objects)
+    for function in functions.values():
+        objects.take(len(function.bound_inputs) / PARTS_AN_OBJECT)
+    count_nodes(message.object_graph_def.nodes, objects)
+
+
+def _without_graph(data: Buffer, objects: Objects) -> bytes:
+    """Serialize a message again without its graph; its fields count as objects."""
     pieces: list[Buffer] = []
     for number, wire, start, end in iter_fields(data):
+        objects.take()
         if number == _GRAPH or wire == GROUP:
             continue
         pieces.append(encode_varint(number << 3 | wire))

@@ -29,7 +29,7 @@ from ckptparse.graph.object_node import (
     RegisteredSaver,
     TensorSource,
 )
-from ckptparse.limits import Limits
+from ckptparse.limits import Limits, Objects
 from ckptparse.proto.saved_object_graph_pb2 import SavedObjectGraph
 from ckptparse.saved_model.structure import decode_structure
 from ckptparse.tensor import Tensor
@@ -187,7 +187,11 @@ class SavedObjectNode(ObjectNode):
 
 
 class SavedObjects(ObjectGraph):
-    """The objects of a SavedModel: as an object graph, with what the SavedModel says of each."""
+    """The objects of a SavedModel: as an object graph, with what the SavedModel says of each.
+
+    Attributes:
+        made: How many objects its file may become.
+    """
 
     node_type = SavedObjectNode
 
@@ -199,6 +203,7 @@ class SavedObjects(ObjectGraph):
         tensors: TensorSource | None,
         constant: Callable[[str], Tensor],
         assets: Callable[[], Sequence[str]],
+        objects: Objects,
         limits: Limits,
         path: str | None = None,
     ) -> None:
@@ -210,6 +215,7 @@ class SavedObjects(ObjectGraph):
             tensors: Where the variables' values are found.
             constant: Gives the constant of a node of the graph.
             assets: Gives the paths of the assets, in the order of their numbers.
+            objects: How many objects the values in its functions' signatures may become.
             limits: As of `ObjectGraph`.
             path: The file, for errors.
         """
@@ -220,6 +226,7 @@ class SavedObjects(ObjectGraph):
         self._functions = message.concrete_functions
         self._checkpoint_graph = checkpoint_graph
         self._assets = assets
+        self.made = objects
 
     @cached_property
     def nbytes(self) -> int:
@@ -228,12 +235,16 @@ class SavedObjects(ObjectGraph):
 
     @cached_property
     def concrete_functions(self) -> Mapping[str, ConcreteFunction]:
-        """The functions that objects call, by name."""
+        """The functions that objects call, by name.
+
+        Raises:
+            LimitError: Their signatures have more values than `Limits.objects` allows.
+        """
         return {
             name: ConcreteFunction(
                 name,
-                decode_structure(self._functions[name].canonicalized_input_signature),
-                decode_structure(self._functions[name].output_signature),
+                decode_structure(self._functions[name].canonicalized_input_signature, self.made),
+                decode_structure(self._functions[name].output_signature, self.made),
                 tuple(self._functions[name].bound_inputs),
             )
             for name in sorted(self._functions)
@@ -300,10 +311,18 @@ class SavedObjects(ObjectGraph):
         names = initialize.functions if isinstance(initialize, SavedObjectNode) else ()
         for name in names:
             if name in self._functions:
-                inputs = (self.node(number) for number in self._functions[name].bound_inputs)
-                constants = (node for node in inputs if self._is_constant(node))
-                return next(constants, None)
+                return self._first_constant(name)
         return None
+
+    def _first_constant(self, function: str) -> ObjectNode | None:
+        """Return the first constant that a function takes; many tables may share the function."""
+        key = (SavedObjects._first_constant, function)
+        if key not in self.memo:
+            inputs = (self.node(number) for number in self._functions[function].bound_inputs)
+            found = next(filter(self._is_constant, inputs), None)
+            self.memo[key] = None if found is None else found.node_id
+        number = self.memo[key]
+        return None if number is None else self.node(number)
 
     def _is_constant(self, node: ObjectNode) -> bool:
         return bool(self._messages[node.node_id].WhichOneof("kind") == "constant")

@@ -16,7 +16,7 @@ from google.protobuf.message import EncodeError
 from ckptparse.errors import CheckpointNotFoundError, LimitError, MalformedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source, Storage, is_file
-from ckptparse.limits import Limits, limit_error
+from ckptparse.limits import Limits, Objects
 from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
 from ckptparse.proto.parsing import parse_text
 from ckptparse.proto.saved_model_pb2 import SavedModel as SavedModelProto
@@ -35,8 +35,8 @@ SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 """In the order in which they are looked for."""
 
 _SCHEMA_VERSION, _META_GRAPHS = 1, 2
-_BYTES_A_META_GRAPH = 128
-"""Bytes of a SavedModel for each meta graph beyond `Limits.steps`: each becomes an object."""
+_OBJECTS_A_META_GRAPH = 8
+"""Objects that a meta graph counts as, whatever it holds; see `Limits.objects`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,12 @@ class SerializedModel:
     Attributes:
         schema_version: 1 in every SavedModel so far.
         meta_graphs: Serialized, in the order of the file.
+        objects: How many objects it may become, with the meta graphs counted.
     """
 
     schema_version: int
     meta_graphs: Sequence[Buffer]
+    objects: Objects
 
 
 def find_saved_model_file(storage: Storage, directory: str) -> str | None:
@@ -74,25 +76,19 @@ def read_saved_model(directory: str, context: Context, *, verify: bool) -> Seria
         model = _read(source, limits=context.limits, verify=verify)
         if not model.meta_graphs:
             raise MalformedError("Expected a SavedModel with at least one meta graph, found none")
-        _check_count(len(model.meta_graphs), source.size, context.limits)
         return model
 
 
-def _check_count(meta_graphs: int, size: int, limits: Limits) -> None:
-    """Check the number of meta graphs: real models have one for each set of tags, a few."""
-    if meta_graphs > limits.steps + size // _BYTES_A_META_GRAPH:
-        raise limit_error(limits, "steps", meta_graphs, "The number of meta graphs of a SavedModel")
-
-
 def _read(source: Source, *, limits: Limits, verify: bool) -> SerializedModel:
+    objects = Objects(limits, source.size, path=source.path)
     if source.path.endswith(".cpb"):
         message = read_chunked_message(SavedModelProto, source, limits=limits, verify=verify)
-        return _serialize(message)
+        return _serialize(message, objects)
     limits.check("message_bytes", source.size, "The size of the SavedModel")
     data = source.read_at(0, source.size)
     if source.path.endswith(".pbtxt"):
         return parse_saved_model(data, limits=limits)
-    return _split(data)
+    return _split(data, objects)
 
 
 def parse_saved_model(text: bytes, *, limits: Limits, path: str | None = None) -> SerializedModel:
@@ -103,24 +99,28 @@ def parse_saved_model(text: bytes, *, limits: Limits, path: str | None = None) -
         LimitError: The text is too long, or nested too deep.
     """
     what = "a SavedModel"
-    return _serialize(parse_text(SavedModelProto, text, limits=limits, path=path, what=what))
+    message = parse_text(SavedModelProto, text, limits=limits, path=path, what=what)
+    return _serialize(message, Objects(limits, len(text), path=path))
 
 
-def _split(data: bytes) -> SerializedModel:
+def _split(data: bytes, objects: Objects) -> SerializedModel:
     view = memoryview(data)
     version, meta_graphs = 0, []
     for number, wire, start, end in iter_fields(view):
+        objects.take()
         if (number, wire) == (_META_GRAPHS, BYTES):
+            objects.take(_OBJECTS_A_META_GRAPH - 1)
             meta_graphs.append(view[start:end])
         elif (number, wire) == (_SCHEMA_VERSION, VARINT):
             version = read_varint(view, start, end)[0]
-    return SerializedModel(version, meta_graphs)
+    return SerializedModel(version, meta_graphs, objects)
 
 
-def _serialize(message: SavedModelProto) -> SerializedModel:
+def _serialize(message: SavedModelProto, objects: Objects) -> SerializedModel:
     """Serialize each meta graph, since graphs are read on the wire."""
+    objects.take(_OBJECTS_A_META_GRAPH * len(message.meta_graphs))
     parts = [_serialize_meta_graph(meta_graph) for meta_graph in message.meta_graphs]
-    return SerializedModel(message.saved_model_schema_version, parts)
+    return SerializedModel(message.saved_model_schema_version, parts, objects)
 
 
 def _serialize_meta_graph(message: MetaGraphDef) -> bytes:

@@ -37,7 +37,7 @@ from ckptparse.errors import (
     located,
 )
 from ckptparse.files.storage import Source, check_range
-from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.limits import DEFAULT_LIMITS, Limits, Objects, limit_error
 from ckptparse.saved_model.highwayhash import highway_hash_64
 from ckptparse.saved_model.riegeli_buffers import Buffer, decode_size, find_compression
 
@@ -133,7 +133,8 @@ class RecordReader:
             MalformedError: The file is no Riegeli file, or a header breaks the rules.
             TruncatedError: The file ends within a chunk.
             UnsupportedError: It has transposed chunks, or chunks of an unknown type.
-            LimitError: It has more chunks than `limits.entries`.
+            LimitError: It has more chunks than `limits.blocks` allows, or more records than
+                `limits.objects` does.
         """
         with located(path=source.path):
             chunks = tuple(chunk for chunk in _iter_chunks(source, limits) if chunk.num_records)
@@ -240,6 +241,7 @@ def _read_across_blocks(source: Source, position: int, size: int) -> bytes:
 
 def _iter_chunks(source: Source, limits: Limits) -> Iterator[ChunkHeader]:
     position, count = 0, 0
+    most, records = limits.most_blocks(source.size), Objects(limits, source.size)
     while position < source.size or count == 0:
         chunk = _read_header(source, position)
         _check_chunk(chunk, first=count == 0)
@@ -250,7 +252,10 @@ def _iter_chunks(source: Source, limits: Limits) -> Iterator[ChunkHeader]:
             )
         _check_block_headers(source, chunk)
         count += 1
-        limits.check("entries", count, "The number of chunks")
+        if count > most:
+            what = "The number of chunks, beyond one for each 4 KiB of the file,"
+            raise limit_error(limits, "blocks", count - most + limits.blocks, what)
+        records.take(chunk.num_records)
         yield chunk
         position = chunk.end
 

@@ -15,12 +15,12 @@ import numpy as np
 from ckptparse.dtypes import base_data_type, numpy_dtype
 from ckptparse.errors import CheckpointError
 from ckptparse.graph.attributes import Shape, data_type_or_number, make_constant, shape_or_unknown
-from ckptparse.limits import Limits
+from ckptparse.limits import PARTS_AN_OBJECT, Limits, Objects
 from ckptparse.proto import meta_graph_pb2
 from ckptparse.tensor import Tensor
 from ckptparse.text import brief_repr
 
-__all__ = ["Signature", "TensorInfo", "decode_signatures", "decode_tensor_info"]
+__all__ = ["Signature", "TensorInfo", "count_signatures", "decode_signatures", "decode_tensor_info"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,22 @@ class Signature:
 
     def __repr__(self) -> str:
         return brief_repr(self)
+
+
+def count_signatures(proto: meta_graph_pb2.MetaGraphDef, objects: Objects) -> None:
+    """Count the tensors of all signatures, with their parts.
+
+    Raises:
+        LimitError: They are more than `Limits.objects` allows.
+    """
+    for signature in proto.signature_def.values():
+        objects.take(len(signature.inputs) + len(signature.outputs) + len(signature.defaults))
+        pending = [*signature.inputs.values(), *signature.outputs.values()]
+        while pending:
+            info = pending.pop()
+            components = info.composite_tensor.components
+            objects.take(len(components) + len(info.tensor_shape.dim) / PARTS_AN_OBJECT)
+            pending.extend(components)
 
 
 def decode_signatures(

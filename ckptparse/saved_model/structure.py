@@ -9,11 +9,12 @@ The signatures of functions are such values, with a `TensorSpec` where a tensor 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
 from ckptparse.graph.attributes import Shape, data_type_or_number, shape_or_unknown
+from ckptparse.limits import PARTS_AN_OBJECT, Objects
 from ckptparse.proto.struct_pb2 import StructuredValue
 
 __all__ = ["TensorSpec", "TypeSpec", "decode_structure"]
@@ -47,41 +48,69 @@ class TypeSpec:
     state: Any
 
 
-def decode_structure(value: StructuredValue) -> Any:
+def decode_structure(value: StructuredValue, objects: Objects) -> Any:
     """Decode a value; its nesting was bounded when it was parsed.
+
+    Args:
+        value: The message.
+        objects: How many objects it may become.
 
     Returns:
         None, numbers, strings, lists, tuples, dictionaries (a named tuple is one too), a
         `TensorSpec`, a `TypeSpec`, a DataType or a shape; a tensor stays a message.
+
+    Raises:
+        LimitError: It has more values than `Limits.objects` allows.
     """
     kind = value.WhichOneof("kind")
     if kind is None or kind == "none_value":
         return None
     found = getattr(value, kind)
     decode = _DECODERS.get(kind)
-    return found if decode is None else decode(found)
+    return found if decode is None else decode(found, objects)
 
 
-def _decode_spec(proto: Any) -> TensorSpec:
-    return TensorSpec(proto.name, data_type_or_number(proto.dtype), shape_or_unknown(proto.shape))
+def _decode_shape(proto: Any, objects: Objects) -> Shape:
+    _count(proto.dim, objects)
+    return shape_or_unknown(proto)
 
 
-def _decode_type_spec(proto: Any) -> TypeSpec:
-    return TypeSpec(proto.type_spec_class_name, decode_structure(proto.type_state))
+def _decode_spec(proto: Any, objects: Objects) -> TensorSpec:
+    shape = _decode_shape(proto.shape, objects)
+    return TensorSpec(proto.name, data_type_or_number(proto.dtype), shape)
 
 
-_DECODERS: Mapping[str, Callable[[Any], Any]] = {
-    "tensor_shape_value": shape_or_unknown,
-    "tensor_dtype_value": data_type_or_number,
+def _decode_type_spec(proto: Any, objects: Objects) -> TypeSpec:
+    return TypeSpec(proto.type_spec_class_name, decode_structure(proto.type_state, objects))
+
+
+def _decode_list(proto: Any, objects: Objects) -> list[Any]:
+    _count(proto.values, objects)
+    return [decode_structure(item, objects) for item in proto.values]
+
+
+def _decode_dict(proto: Any, objects: Objects) -> dict[str, Any]:
+    _count(proto.fields, objects)
+    return {key: decode_structure(proto.fields[key], objects) for key in sorted(proto.fields)}
+
+
+def _decode_named_tuple(proto: Any, objects: Objects) -> dict[str, Any]:
+    _count(proto.values, objects)
+    return {pair.key: decode_structure(pair.value, objects) for pair in proto.values}
+
+
+def _count(values: Sized, objects: Objects) -> None:
+    objects.take(len(values) / PARTS_AN_OBJECT)
+
+
+_DECODERS: Mapping[str, Callable[[Any, Objects], Any]] = {
+    "tensor_shape_value": _decode_shape,
+    "tensor_dtype_value": lambda value, _: data_type_or_number(value),
     "tensor_spec_value": _decode_spec,
     "bounded_tensor_spec_value": _decode_spec,
     "type_spec_value": _decode_type_spec,
-    "list_value": lambda proto: [decode_structure(item) for item in proto.values],
-    "tuple_value": lambda proto: tuple(decode_structure(item) for item in proto.values),
-    "dict_value": lambda proto: {
-        key: decode_structure(proto.fields[key]) for key in sorted(proto.fields)
-    },
-    "named_tuple_value": lambda proto: {
-        pair.key: decode_structure(pair.value) for pair in proto.values
-    },
+    "list_value": _decode_list,
+    "tuple_value": lambda proto, objects: tuple(_decode_list(proto, objects)),
+    "dict_value": _decode_dict,
+    "named_tuple_value": _decode_named_tuple,
 }
