@@ -86,6 +86,20 @@ def model(path):
     with ckptparse.open_saved_model(path) as opened:
         return [len(opened.meta_graphs), len(opened.layers), opened.effects, opened.assets]
 
+def functions(path):
+    with ckptparse.open_saved_model(path) as opened:
+        return [[dict(one.functions), one.function_aliases] for one in opened.meta_graphs]
+
+def weights_of_layers(path):
+    with ckptparse.open_saved_model(path) as opened:
+        return [layer.weights for layer in opened.layers]
+
+def about(path):
+    with ckptparse.open_saved_model(path) as opened:
+        found = opened.fingerprint
+        matches = found is not None and found.matches_checkpoint
+        return [matches, [one.values for one in (opened.keras_metadata or {}).values()]]
+
 def beside(path):
     folder, name = os.path.split(path)
     second = os.path.join(folder, "second", name)
@@ -166,6 +180,9 @@ CALLS = {
     "graph": graph,
     "savers": savers,
     "model": model,
+    "functions": functions,
+    "layers": weights_of_layers,
+    "about": about,
 }
 if not path:
     print(json.dumps(list(CALLS)))

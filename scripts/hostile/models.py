@@ -14,6 +14,7 @@ import graph_builder as g
 import numpy as np
 import riegeli_builder as r
 
+from ckptparse.limits import DEFAULT_LIMITS
 from hostile.graphs import fill
 
 __all__ = ["KINDS"]
@@ -43,10 +44,14 @@ def objects(*nodes: bytes) -> bytes:
     return b"".join(field(1, node) for node in nodes)
 
 
-def _checkpoint(directory: Path, graph: bytes, keys: Iterable[str] = ("a",)) -> Path:
+def _checkpoint(
+    directory: Path, graph: bytes, keys: Iterable[str] = ("a",), *, padding: int = 0
+) -> Path:
     bundle = b.Bundle()
     for key in sorted(set(keys)):
         bundle.add(key, np.float32(1))
+    if padding:
+        bundle.add("padding", np.zeros(padding, np.uint8))
     bundle.add_strings(b.OBJECT_GRAPH, [graph], ())
     return Path(bundle.write(directory / "m"))
 
@@ -170,6 +175,24 @@ def _long_names(size: int) -> list[bytes]:
     return [*made, value("a", "a")]
 
 
+def _deep_star(size: int) -> list[bytes]:
+    """Variables below a chain of objects with very long names."""
+    depth = 30
+    made = [child(n + 1, "a" * (size // 2 // depth)) for n in range(depth)]
+    kept = fill(size // 3, lambda n: value("a", str(n)))
+    star = b"".join(child(depth + 1 + n, str(n)) for n in range(len(kept)))
+    return [*made, star, *kept]
+
+
+def _deep_layers(size: int) -> list[bytes]:
+    """Layers below a chain of objects with very long names."""
+    depth = 30
+    chain = [child(n + 1, "a" * (size // 2 // depth)) for n in range(depth)]
+    made = fill(size // 4, lambda n: child(depth + 1, "kernel"))
+    layers = b"".join(child(n + depth + 2, f"layer-{n}") for n in range(len(made)))
+    return [*chain, layers + child(0, "keras_api"), value("a"), *made]
+
+
 def _stems(size: int) -> list[bytes]:
     """Attributes whose keys are stems of every stored name."""
     made = fill(size // 2, lambda n: field(2, field(1, b"table") + field(3, b"a")))
@@ -199,6 +222,8 @@ _OBJECTS = {
     "layers": _layers,
     "nested layers": _nested_layers,
     "long names": _long_names,
+    "deep star": _deep_star,
+    "deep layers": _deep_layers,
     "attributes": _attributes,
 }
 
@@ -206,6 +231,53 @@ _OBJECTS = {
 def _in_checkpoint(make: Callable[[int], list[bytes]]) -> Callable[[Path, int], Path]:
     def write(directory: Path, size: int) -> Path:
         return _checkpoint(directory, objects(*make(size)))
+
+    write.__doc__ = make.__doc__
+    return write
+
+
+def _within(make: Callable[[int], list[bytes]], size: int, allowed: int) -> list[bytes]:
+    """Make about as many objects as are allowed, in so many bytes at most."""
+    wanted = min(size, 20 * allowed)
+    while True:
+        nodes = make(wanted)
+        found = len(nodes) + sum(len(_fields(node)) for node in nodes) // 4
+        if found <= allowed and (found > allowed * 0.97 or wanted == size):
+            return nodes
+        wanted = min(size, int(wanted * allowed * 0.99 / found))
+
+
+def _allowed(size: int) -> int:
+    """Return how many objects a graph may have in files of so many bytes, without a few."""
+    return DEFAULT_LIMITS.objects + size // 512 - 100
+
+
+def _allowed_in_checkpoint(make: Callable[[int], list[bytes]]) -> Callable[[Path, int], Path]:
+    """Write as many objects as a checkpoint may have, and a tensor that fills it up."""
+
+    def write(directory: Path, size: int) -> Path:
+        graph = objects(*_within(make, size, _allowed(size)))
+        return _checkpoint(directory, graph, padding=max(0, size - len(graph)))
+
+    write.__doc__ = make.__doc__
+    return write
+
+
+def _allowed_in_model(make: Callable[[int], list[bytes]]) -> Callable[[Path, int], Path]:
+    """Write as many objects as a SavedModel and its checkpoint may have, and what fills them up."""
+
+    def write(directory: Path, size: int) -> Path:
+        nodes = _within(make, size // 2, _allowed(size // 2))
+        saved = field(7, objects(*map(_saved_object, nodes)))
+        filled = field(
+            2, field(1, field(1, b"n") + field(2, b"A" * max(0, size // 2 - len(saved))))
+        )
+        return _write(
+            directory,
+            INFO + filled + saved,
+            variables=objects(*nodes),
+            padding=max(0, size // 2 - len(objects(*nodes))),
+        )
 
     write.__doc__ = make.__doc__
     return write
@@ -225,6 +297,7 @@ def _write(
     *meta_graphs: bytes,
     variables: bytes | None = None,
     files: Mapping[str, bytes] = {},
+    padding: int = 0,
 ) -> Path:
     message = field(1, 1) + b"".join(field(2, one) for one in meta_graphs)
     (directory / "saved_model.pb").write_bytes(message)
@@ -232,7 +305,7 @@ def _write(
         (directory / name).write_bytes(data)
     if variables is not None:
         (directory / "variables").mkdir()
-        _checkpoint(directory / "variables", variables)
+        _checkpoint(directory / "variables", variables, padding=padding)
         for path in (directory / "variables").iterdir():
             path.rename(path.with_name(path.name.replace("m", "variables", 1)))
     return directory
@@ -422,6 +495,17 @@ def user_objects(size: int) -> Sequence[bytes]:
     return [field(7, objects(*made, b""))]
 
 
+@_model
+def deep_user_objects(size: int) -> Sequence[bytes]:
+    """Objects of Keras with metadata of their own, below a chain of very long names."""
+    depth = 100
+    chain = [child(n + 1, "a" * (size // 2 // depth)) for n in range(depth)]
+    user = field(4, field(1, b"_tf_keras_layer") + field(3, b'{"name":"a"}'))
+    made = fill(size // 4, lambda n: user)
+    star = b"".join(child(n + depth + 1, str(n)) for n in range(len(made)))
+    return [field(7, objects(*chain, star, *made))]
+
+
 def meta_graphs(directory: Path, size: int) -> Path:
     """Meta graphs that say nothing."""
     return _write(directory, *[b""] * (size // 2))
@@ -473,6 +557,20 @@ _KERAS = {
     "keras bad": lambda size: ["{"] * (size // 60),
     "keras lambdas": lambda size: [_lambda("x")] * (size // 150),
     "keras code": lambda size: [_lambda("4wAA" * (size // 4))],
+    "keras named lambdas": lambda size: [
+        '{"name":"m","class_name":"Lambda","config":{"name":"'
+        + "a" * (size // 2)
+        + '","layers":['
+        + '{"class_name":"Lambda","config":{"name":"a","function":"x"}},' * (size // 130)
+        + "{}]}}"
+    ],
+    "keras nested names": lambda size: [
+        f'{{"class_name":"Lambda","config":{{"function":"f","name":"{"a" * (size // 200)}","l":'
+        * 200
+        + "[]"
+        + "}}" * 200
+    ],
+    "keras lists": lambda size: ['{"config":[' + "[]," * (size // 3) + "[]]}"],
     "keras model": lambda size: [
         '{"name":"m","class_name":"Functional","config":{"layers":['
         + '{"class_name":"Lambda","config":{"name":"a"}},' * (size // 45)
@@ -602,7 +700,9 @@ def frozen(directory: Path, size: int) -> Path:
 KINDS: Mapping[str, Callable[[Path, int], Path]] = {
     **{f"objects: {name}": _in_checkpoint(make) for name, make in _OBJECTS.items()},
     "objects: stems": stems,
+    **{f"objects allowed: {name}": _allowed_in_checkpoint(m) for name, m in _OBJECTS.items()},
     **{f"model: {name}": _in_model(make) for name, make in _OBJECTS.items()},
+    **{f"model allowed: {name}": _allowed_in_model(make) for name, make in _OBJECTS.items()},
     "assets": assets,
     "asset nodes": asset_nodes,
     "deep assets": deep_assets,
@@ -621,6 +721,7 @@ KINDS: Mapping[str, Callable[[Path, int], Path]] = {
     "static tables": static_tables,
     "constants": constants,
     "user objects": user_objects,
+    "deep user objects": deep_user_objects,
     "meta graphs": meta_graphs,
     "meta graphs of objects": meta_graphs_of_objects,
     **{name: _keras(make) for name, make in _KERAS.items()},
