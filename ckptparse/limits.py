@@ -76,7 +76,9 @@ class Limits:
     text_bytes: int = 1 << 25
     """Size of one message in text: a graph's `.pbtxt`, a state file. Text as protobuf prints it
     takes about a tenth of a second for each MiB. Of any other form (lists in brackets, `<`, single
-    quotes) it takes seconds: 64 KiB of such text are read, or 1/128 of this if that is more."""
+    quotes) it takes seconds: 64 KiB of such text are read, or 1/128 of this if that is more. Of
+    fields there may be 1/256 of this (at least 65,536), and one for each 16 bytes: one takes 1 to 2
+    µs."""
     state_bytes: int = 1 << 20
     """Size of a state file. It lists a path and a time for each checkpoint, some 100 bytes: 1 MiB
     lists 10,000 checkpoints, and takes a second. A path counts as 100 bytes at least, any other

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import ckptparse
 from ckptparse.errors import LimitError, MalformedError
 from ckptparse.limits import Limits
-from ckptparse.proto import fingerprint_pb2, full_type_pb2, graph_pb2, parsing
+from ckptparse.proto import fingerprint_pb2, full_type_pb2, graph_pb2, parsing, plain_text
 from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
 from ckptparse.proto.parsing import parse_text
 from ckptparse.proto.plain_text import find_plain
@@ -252,3 +252,26 @@ def test_a_graph_in_printed_text_has_the_nodes_of_its_binary_form() -> None:
     text = ckptparse.open_graph(FIXTURES / "graphs/frozen_tf1/frozen.pbtxt")
     binary = ckptparse.open_graph(FIXTURES / "graphs/frozen_tf1/frozen.pb")
     assert list(text.nodes) == list(binary.nodes)
+
+
+@pytest.mark.parametrize("field", ["node{}", "node{#\n}", "library{}versions{producer:1}"])
+def test_text_of_very_many_small_fields_is_refused_before_it_is_parsed(
+    field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = sum(map(field.count, ":{#"))
+    most = -(-(1 << 16) // marks)
+    parsed = []
+    find_plain = plain_text.find_plain
+
+    def look(*args: Any, **options: Any) -> Any:
+        parsed.append(args)
+        return find_plain(*args, **options)
+
+    monkeypatch.setattr(plain_text, "find_plain", look)
+    limits = Limits(text_bytes=1 << 24)
+    with pytest.raises(LimitError, match="fields") as caught:
+        parse_text(graph_pb2.GraphDef, field * 4 * most, limits=limits)
+    assert caught.value.limit == "text_bytes"
+    assert not parsed
+    parse_text(graph_pb2.GraphDef, field * (most - 1), limits=limits)
+    parse_text(graph_pb2.GraphDef, field * (most - 1) + " " * 2000 + field, limits=limits)

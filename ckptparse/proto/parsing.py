@@ -30,6 +30,10 @@ _RUNTIME_CHECKS_NESTING = api_implementation.Type() == "upb"
 _OTHER_TEXT, _OTHER_SHIFT = 1 << 16, 7
 """Text of another form than protobuf prints takes some seconds for each MiB: so many bytes of it
 are read always, and this part of `Limits.text_bytes`: 1/128."""
+_FIELDS, _FIELDS_SHIFT, _FIELD_BYTES = 1 << 16, 8, 16
+"""Fields that a text may have always, or this part of `Limits.text_bytes`: 1/256, beyond one for
+each 16 bytes. One takes a microsecond or two; those that protobuf prints have 20 bytes or more,
+with what they are indented by."""
 _MAX_REASON = 300
 """Characters of the runtime's reason that an error keeps: it may quote the whole text."""
 
@@ -93,8 +97,9 @@ def parse_text(
 
     Raises:
         MalformedError: The text is no such message, or not UTF-8.
-        LimitError: The text is too long, or nested too deep; text that is of another form than
-            protobuf prints, if it is longer than 64 KiB and 1/128 of `text_bytes`.
+        LimitError: The text is too long, nested too deep, or of too many small fields; text that is
+            of another form than protobuf prints, if it is longer than 64 KiB and 1/128 of
+            `text_bytes`.
     """
     what = what or message_type.DESCRIPTOR.name
     limits.check("message_bytes", len(text), f"The size of {what}", path=path)
@@ -106,6 +111,7 @@ def parse_text(
     nesting = min(limits.nesting, MAX_NESTING)
     try:
         text = text if isinstance(text, str) else text.decode("utf-8")
+        _check_fields(text, limits, what, path)
         found = find_plain(message_type, text, nesting=nesting)
         if found is not None:
             return found
@@ -127,6 +133,19 @@ def parse_text(
         if isinstance(error, CheckpointError):
             raise
         raise _translated(error, what, path) from error
+
+
+def _check_fields(text: str, limits: Limits, what: str, path: str | None) -> None:
+    """Check how many fields and comments there may be in a text, by what each of them has."""
+    fields = sum(map(text.count, ":{#"))
+    allowed = max(limits.text_bytes >> _FIELDS_SHIFT, _FIELDS) + len(text) // _FIELD_BYTES
+    if fields > allowed:
+        raise LimitError(
+            f"The number of fields of {what} in text is up to {fields}, and Limits.text_bytes "
+            f"({limits.text_bytes}) allows {allowed} in {len(text)} characters",
+            limit="text_bytes",
+            path=path,
+        )
 
 
 def _check_other_text(size: int, allowed: int, what: str, path: str | None) -> None:
