@@ -678,6 +678,9 @@ def _text(make: Callable[[int], str]) -> Callable[[Path, int], Path]:
 _TEXTS = {
     "text meta graphs": lambda size: "meta_graphs{}" * (size // 13),
     "text nodes": lambda size: "meta_graphs{graph_def{" + "node{}" * (size // 6) + "}}",
+    "text spaced nodes": lambda size: (
+        "meta_graphs{graph_def{" + 'node{name:"a"               }' * (size // 30) + "}}"
+    ),
     "text objects": lambda size: (
         "meta_graphs{graph_def{}object_graph_def{" + "nodes{}" * (size // 7) + "}}"
     ),
