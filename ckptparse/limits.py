@@ -13,7 +13,9 @@ from ckptparse.errors import LimitError
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "NUMBERS_AN_OBJECT",
     "PARTS_AN_OBJECT",
+    "VALUES_AN_OBJECT",
     "Budget",
     "Limits",
     "Objects",
@@ -31,8 +33,9 @@ _SINGLE_BYTES = 1 << 12
 """Bytes of the files for each entry beyond `Limits.single_entries`."""
 _OBJECT_BYTES = 512
 """Bytes of the files for each object beyond `Limits.objects`."""
-PARTS_AN_OBJECT = 4
-"""Children, attributes, slots and values that count as one object; see `Limits.objects`."""
+PARTS_AN_OBJECT, VALUES_AN_OBJECT, NUMBERS_AN_OBJECT = 4, 8, 32
+"""Children, attributes and slots; values in a structure; dimensions and numbers of objects, that
+count as one object; see `Limits.objects`."""
 _LEAST_BYTES = 2
 """Bytes of an object in a message, at least: a tag and a length."""
 
@@ -121,8 +124,9 @@ class Limits:
     a checkpoint, or of the file of a SavedModel: objects of an object graph; assets, signatures
     with their tensors, functions; what Keras wrote of a layer; records of a chunked SavedModel, and
     the fields that they go to. A meta graph counts as 8; four children, attributes or slots of
-    objects, or values in a structure, count as one. One takes 10 to 40 µs. A hostile file has one
-    in two bytes; those of real ones take 64 bytes or more, beside tensors and graphs."""
+    objects count as one, and so do 8 values in a structure, or 32 dimensions. One takes 10 to 40
+    µs. A hostile file has one in two bytes; those of real ones take 64 bytes or more, beside
+    tensors and graphs."""
     small_tensors: int = 20_000
     """Tensors that one call of `convert`, `average` or `stats` takes from files, beyond one for
     each 256 bytes of them. The least takes 20 to 40 µs. Tensors of real checkpoints have more

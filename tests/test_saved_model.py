@@ -680,7 +680,7 @@ def _many_components(meta_graph: MetaGraphDef) -> None:
 
 
 def _many_dimensions(meta_graph: MetaGraphDef) -> None:
-    for _ in range(4000):
+    for _ in range(36_000):
         meta_graph.signature_def["s"].outputs["x"].tensor_shape.dim.add()
 
 
@@ -699,20 +699,20 @@ def _many_functions(meta_graph: MetaGraphDef) -> None:
 
 
 def _many_bound_inputs(meta_graph: MetaGraphDef) -> None:
-    meta_graph.object_graph_def.concrete_functions["fn"].bound_inputs.extend([0] * 4000)
+    meta_graph.object_graph_def.concrete_functions["fn"].bound_inputs.extend([0] * 36_000)
 
 
 def _many_values(meta_graph: MetaGraphDef) -> None:
     function = meta_graph.object_graph_def.concrete_functions["fn"]
     outer = function.output_signature.list_value.values
-    for _ in range(1500):  # Short lists: a quarter of each counts.
+    for _ in range(3000):  # Short lists: an eighth of each counts.
         outer.add().tuple_value.values.add()
         outer[-1].tuple_value.values.add()
 
 
 def _many_dimensions_of_a_spec(meta_graph: MetaGraphDef) -> None:
     function = meta_graph.object_graph_def.concrete_functions["fn"]
-    for _ in range(4000):
+    for _ in range(36_000):
         function.output_signature.tensor_spec_value.shape.dim.add()
 
 

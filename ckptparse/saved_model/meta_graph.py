@@ -20,7 +20,7 @@ from ckptparse.graph.graph import Graph
 from ckptparse.graph.nodes import split_input
 from ckptparse.graph.object_graph import ObjectGraph, count_nodes
 from ckptparse.graph.object_node import TensorSource
-from ckptparse.limits import PARTS_AN_OBJECT, Objects
+from ckptparse.limits import NUMBERS_AN_OBJECT, Objects
 from ckptparse.proto.meta_graph_pb2 import AssetFileDef, MetaGraphDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.wire import BYTES, GROUP, Buffer, iter_fields
@@ -237,7 +237,7 @@ def _count(message: MetaGraphDef, objects: Objects) -> None:
     objects.take(len(info.tags) + len(info.function_aliases) + len(functions))
     count_signatures(message, objects)
     for function in functions.values():
-        objects.take(len(function.bound_inputs) / PARTS_AN_OBJECT)
+        objects.take(len(function.bound_inputs) / NUMBERS_AN_OBJECT)
     count_nodes(message.object_graph_def.nodes, objects)
 
 

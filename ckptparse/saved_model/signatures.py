@@ -15,7 +15,7 @@ import numpy as np
 from ckptparse.dtypes import base_data_type, numpy_dtype
 from ckptparse.errors import CheckpointError
 from ckptparse.graph.attributes import Shape, data_type_or_number, make_constant, shape_or_unknown
-from ckptparse.limits import PARTS_AN_OBJECT, Limits, Objects
+from ckptparse.limits import NUMBERS_AN_OBJECT, Limits, Objects
 from ckptparse.proto import meta_graph_pb2
 from ckptparse.tensor import Tensor
 from ckptparse.text import brief_repr
@@ -81,7 +81,7 @@ def count_signatures(proto: meta_graph_pb2.MetaGraphDef, objects: Objects) -> No
         while pending:
             info = pending.pop()
             components = info.composite_tensor.components
-            objects.take(len(components) + len(info.tensor_shape.dim) / PARTS_AN_OBJECT)
+            objects.take(len(components) + len(info.tensor_shape.dim) / NUMBERS_AN_OBJECT)
             pending.extend(components)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckptparse.graph.attributes import Shape, data_type_or_number, shape_or_unknown
-from ckptparse.limits import PARTS_AN_OBJECT, Objects
+from ckptparse.limits import NUMBERS_AN_OBJECT, VALUES_AN_OBJECT, Objects
 from ckptparse.proto.struct_pb2 import StructuredValue
 
 __all__ = ["TensorSpec", "TypeSpec", "decode_structure"]
@@ -71,7 +71,7 @@ def decode_structure(value: StructuredValue, objects: Objects) -> Any:
 
 
 def _decode_shape(proto: Any, objects: Objects) -> Shape:
-    _count(proto.dim, objects)
+    objects.take(len(proto.dim) / NUMBERS_AN_OBJECT)
     return shape_or_unknown(proto)
 
 
@@ -100,7 +100,7 @@ def _decode_named_tuple(proto: Any, objects: Objects) -> dict[str, Any]:
 
 
 def _count(values: Sized, objects: Objects) -> None:
-    objects.take(len(values) / PARTS_AN_OBJECT)
+    objects.take(len(values) / VALUES_AN_OBJECT)
 
 
 _DECODERS: Mapping[str, Callable[[Any, Objects], Any]] = {
