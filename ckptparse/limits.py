@@ -27,6 +27,8 @@ __all__ = [
     "most_members",
 ]
 
+_NODE_BYTES = 128
+"""Bytes of a graph for each node beyond `Limits.nodes`."""
 _SMALL_BYTES = 256
 """Bytes of the files for each tensor beyond `Limits.small_tensors`."""
 _SINGLE_BYTES = 1 << 12
@@ -115,10 +117,14 @@ class Limits:
     steps: int = 10_000
     """Edges of a graph that are followed to answer one question, beyond one for each 128 bytes of
     the graph: who uses its variables, where names of files come from, what its Savers save. So many
-    nodes may do something beyond computing, or call functions. One takes 10 to 50 µs. Real graphs
-    have a node for each 200 bytes, and few of them are followed.
+    nodes may do something beyond computing, or call functions, each of which counts as 4. One takes
+    10 µs. Real graphs have a node for each 200 bytes, and few of them are followed.
     Of an object graph, so many objects are looked at for its optimizers or its layers, beyond four
     for each object of 64 bytes: real ones take one."""
+    nodes: int = 20_000
+    """Nodes of a graph and its functions, beyond one for each 128 bytes of it. A function counts as
+    8 nodes; 8 inputs, attributes, elements of a list or entries of a collection count as one. Real
+    graphs have a node for each 200 bytes, and one takes 10 µs."""
     objects: int = 20_000
     """What a file lists that becomes an object each, beyond one for each 512 bytes of the files of
     a checkpoint, or of the file of a SavedModel: objects of an object graph; assets, signatures
@@ -132,7 +138,7 @@ class Limits:
     each 256 bytes of them. The least takes 20 to 40 µs. Tensors of real checkpoints have more
     bytes; whoever has many that do not takes some at a time (`include`), or raises this. Of the
     tensors of a V2 checkpoint that are damaged or share bytes, `verify` and `recover` look at so
-    many, beyond one for each 512 bytes.
+    many, beyond one for each 512 bytes. Each constant of a graph counts twice.
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
     bytes, and the state file of a scan so many places, beyond one for each 24."""
@@ -169,6 +175,24 @@ class Limits:
     def most_blocks(self, size: int) -> int:
         """Return how many blocks a table of so many bytes may have."""
         return self.blocks + (size >> 12)
+
+    def most_nodes(self, size: int) -> int:
+        """Return how many nodes a graph of so many bytes may have."""
+        return self.nodes + size // _NODE_BYTES
+
+    def check_nodes(self, found: int, size: int, what: str, *, path: str | None = None) -> None:
+        """Raise `LimitError` if a graph of so many bytes may not have so many nodes.
+
+        Args:
+            found: How many, or what counts as so many.
+            size: Of the graph, or of the message that lists them.
+            what: What is counted: "The number of nodes of a graph".
+            path: The file, for the error.
+        """
+        if found > self.nodes and found > self.most_nodes(size):
+            beyond = found - size // _NODE_BYTES
+            what = f"{what.rstrip(',')}, beyond one for each {_NODE_BYTES} bytes,"
+            raise limit_error(self, "nodes", beyond, what, path=path)
 
     def most_small(self, size: int) -> int:
         """Return how many tensors may be taken one by one from files of so many bytes."""

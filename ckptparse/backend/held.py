@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from ckptparse.backend import Format, OrphanSlice
 from ckptparse.backend.places import Places, find_places
-from ckptparse.dtypes import item_size
+from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import ClosedError
-from ckptparse.limits import Budget, Limits
+from ckptparse.limits import Budget, Limits, Singles
 from ckptparse.tensor import DEFAULT_OPTIONS, Kind, Location, Payload, ReadOptions, Region, Tensor
 
 __all__ = ["HeldTensors", "read_payloads"]
 
+_OBJECTS = (DataType.DT_STRING, DataType.DT_VARIANT)
 _MOST_GROWTH = 8
 """A stored byte becomes at most so many of an array: a varint of one byte can be an int64."""
 
@@ -95,8 +96,9 @@ class HeldTensors:
         together = read_payloads(
             [tensor.payload for tensor in tensors], [tensor.shape for tensor in tensors], budget
         )
+        singles = Singles(self._limits, self._held)
         return [
-            self._give(tensor, options).read() if array is None else array
+            self._read_single(tensor, options, singles) if array is None else array
             for tensor, array in zip(tensors, together, strict=True)
         ]
 
@@ -131,6 +133,23 @@ class HeldTensors:
         )
         beyond = max(0, wanted - _MOST_GROWTH * self._held)
         self._limits.check("fill_bytes", beyond, "What repeated values fill, in bytes,")
+
+    def check_objects(self, names: Iterable[str]) -> None:
+        """Check how many of some are strings or variants, which jobs read one by one.
+
+        Raises:
+            LimitError: More than `Limits.single_entries` allows.
+        """
+        singles = Singles(self._limits, self._held)
+        for tensor in map(self._tensors.get, names):
+            if tensor is not None and tensor.data_type in _OBJECTS:
+                singles.check()
+
+    def _read_single(
+        self, tensor: Tensor, options: ReadOptions, singles: Singles
+    ) -> npt.NDArray[Any]:
+        singles.check()
+        return self._give(tensor, options).read()
 
     def _give(self, tensor: Tensor, options: ReadOptions) -> Tensor:
         payload = _HeldPayload(self, tensor.payload)

@@ -16,6 +16,7 @@ from ckptparse.files.context import Context
 from ckptparse.graph.attributes import ConstantPayload
 from ckptparse.graph.graph import Graph
 from ckptparse.inventory.inventory import Candidate
+from ckptparse.limits import Singles
 from ckptparse.opening import read_candidate_graph
 from ckptparse.problems import Cause, Problem, Status
 from ckptparse.tensor import Tensor, check_rank
@@ -38,7 +39,13 @@ def verify_graph(candidate: Candidate, context: Context) -> Report:
     except (DataLossError, LimitError, UnsupportedError) as error:
         problems.append(_problem(path, error))
     else:
-        tensors = _check_all(graph)
+        singles = Singles(context.limits, graph.nbytes)
+        try:
+            tensors = _check_all(graph, singles)
+        except LimitError as error:
+            problems.append(_problem(path, error))
+        if singles.exceeded:
+            problems.append(Problem.of("limit.reached", path, singles.message))
         problems += [
             Problem.of("graph.damaged", f"{path}: {name}", tensor.note)
             for name, tensor in tensors.items()
@@ -48,13 +55,18 @@ def verify_graph(candidate: Candidate, context: Context) -> Report:
     return Report(path, "graph", tensors, files, tuple(problems))
 
 
-def _check_all(graph: Graph) -> dict[str, TensorReport]:
-    """Check every constant; small ones are read together."""
+def _check_all(graph: Graph, singles: Singles) -> dict[str, TensorReport]:
+    """Check every constant; small ones are read together, and of others so many as are allowed.
+
+    Raises:
+        LimitError: There are more than `Limits.small_tensors` allows.
+    """
     found: dict[str, TensorReport] = {}
     headers: list[Sized] = []
-    for name in graph.constants:
+    constants = graph.constants
+    for name in constants:
         try:
-            tensor = graph.constants[name]
+            tensor = constants[name]
         except CheckpointError as error:  # noqa: PERF203 - of each that is broken it is said
             found[name] = _describe_broken(name, None, error)
         else:
@@ -63,11 +75,19 @@ def _check_all(graph: Graph) -> dict[str, TensorReport]:
     for batch in iter_batches(headers):
         for one, array in zip(batch, read_small(batch), strict=True):
             if array is None and isinstance(one.tensor, Tensor):
-                try:
-                    _decode(one.tensor)
-                except CheckpointError as error:
-                    found[one.name] = _describe_broken(one.name, one.tensor, error)
+                _check_one(one.name, one.tensor, found, singles)
     return found
+
+
+def _check_one(name: str, tensor: Tensor, found: dict[str, TensorReport], singles: Singles) -> None:
+    """Correct the report of a constant that is read by itself; remove it if it may not be."""
+    if not singles.take():
+        del found[name]
+        return
+    try:
+        _decode(tensor)
+    except CheckpointError as error:
+        found[name] = _describe_broken(name, tensor, error)
 
 
 def _describe(tensor: Tensor) -> TensorReport:

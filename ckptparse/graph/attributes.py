@@ -12,17 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy.typing as npt
 
 from ckptparse.dtypes import DataType
 from ckptparse.errors import located
-from ckptparse.limits import Budget, Limits
+from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
 from ckptparse.proto.attr_value_pb2 import AttrValue
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
-from ckptparse.proto.wire import BYTES, FIXED32, VARINT, Buffer, find_submessage, iter_fields
+from ckptparse.proto.wire import (
+    BYTES,
+    FIXED32,
+    VARINT,
+    Buffer,
+    find_last_content,
+    find_submessage,
+    iter_fields,
+)
 from ckptparse.tensor import DEFAULT_OPTIONS, Kind, ReadOptions, Region, Tensor, kind_of
 from ckptparse.tensor_proto import check_tensor_bytes, decode_tensor_bytes, decode_tensor_header
 from ckptparse.tensor_protos import decode_part, decode_together
@@ -36,6 +45,8 @@ __all__ = [
     "data_type_or_number",
     "decode_text",
     "make_constant",
+    "plain_content",
+    "plain_entry",
     "shape_or_unknown",
 ]
 
@@ -43,14 +54,29 @@ Shape = tuple[int | None, ...] | None
 """Dimensions, None for an unknown one; None for a shape of unknown rank."""
 
 _KEY, _VALUE = 1, 2
-_TENSOR, _FUNCTION = 8, 10
+_LIST, _TENSOR, _FUNCTION = 1, 8, 10
 _FUNCTION_ATTR = 2
+_KEY_TAG, _VALUE_TAG = _KEY << 3 | BYTES, _VALUE << 3 | BYTES
+_PLAIN_HEAD = 4
+"""Bytes of the shortest entry: two tags and two lengths."""
+_NUMBERS_A_NODE = 8
+"""Elements of a list that count as one node of `Limits.nodes`; of messages each does."""
 _WIRES = {
-    **dict.fromkeys((1, 2, 7, _TENSOR, 9, _FUNCTION), BYTES),
+    **dict.fromkeys((_LIST, 2, 7, _TENSOR, 9, _FUNCTION), BYTES),
     **dict.fromkeys((3, 5, 6), VARINT),
     4: FIXED32,
 }
 """The fields of an AttrValue, and how each is written."""
+_BYTES_TAG, _INTEGER_TAG, _BOOL_TAG, _TYPE_TAG = 2 << 3 | BYTES, 3 << 3, 5 << 3, 6 << 3
+_PLAIN_TAGS = frozenset({_BYTES_TAG, _INTEGER_TAG, _BOOL_TAG, _TYPE_TAG})
+"""Of values that are no functions, hold none, and cannot be wrong."""
+_SHAPE_TAG = bytes([7 << 3 | BYTES])
+_SHORT_VALUE = 64
+"""Bytes of a shape that is remembered: about ten dimensions."""
+_SHORT_NUMBER = 2
+"""Bytes of a tag and a number of less than 128."""
+_LONG = 0x80
+"""From here on a varint takes more than one byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +84,7 @@ class FunctionCall:
     """The value of an attribute that names a function of the library."""
 
     name: str
-    attributes: Mapping[str, Any]
+    attributes: Attributes
 
 
 class Attributes(Mapping[str, Any]):
@@ -76,8 +102,13 @@ class Attributes(Mapping[str, Any]):
         self._limits = limits
 
     def __getitem__(self, name: str) -> Any:
+        data = self._entries[name]
+        if len(data) and data[0] in _PLAIN_TAGS and len(data) <= self._limits.message_bytes:
+            first = _only_field(data)
+            if first is not None:
+                return _decode_plain(data, first)
         with located(tensor=self._owner):
-            return _decode_value(self._entries[name], f"{self._owner}.{name}", self._limits)
+            return _decode_value(data, f"{self._owner}.{name}", self._limits)
 
     def find_bytes(self, name: str) -> bytes:
         """Return an attribute that is a string; an empty one if there is none."""
@@ -112,6 +143,11 @@ class Attributes(Mapping[str, Any]):
         entry = self._entries.get(name)
         return None if entry is None else find_submessage(entry, _TENSOR)
 
+    def may_hold_functions(self, name: str) -> bool:
+        """Tell whether an attribute may be a function, or a list, without decoding it."""
+        data = self._entries[name]
+        return not len(data) or data[0] not in _PLAIN_TAGS or _only_field(data) is None
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
@@ -127,6 +163,11 @@ def collect_entry(entries: dict[str, Buffer], data: Buffer) -> None:
 
     A value that an entry has in several parts is their merge, as of every message.
     """
+    plain = plain_entry(data, 0, len(data))
+    if plain is not None:
+        middle, first = plain
+        entries[decode_text(data[2:middle])] = data[first:]
+        return
     key = b""
     parts: list[Buffer] = []
     for number, wire, start, end in iter_fields(data):
@@ -135,6 +176,25 @@ def collect_entry(entries: dict[str, Buffer], data: Buffer) -> None:
         elif wire == BYTES and number == _VALUE:
             parts.append(data[start:end])
     entries[decode_text(key)] = parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def plain_entry(data: Buffer, start: int, end: int) -> tuple[int, int] | None:
+    """Return where the key of an entry ends and its value begins, which goes up to the end.
+
+    None if the entry is not as every writer makes it: a key of less than 128 bytes, then a value.
+    """
+    if end - start < _PLAIN_HEAD or data[start] != _KEY_TAG or data[start + 1] >= _LONG:
+        return None
+    middle = start + 2 + data[start + 1]
+    first = plain_content(data, middle, end, _VALUE_TAG)
+    return None if first is None else (middle, first)
+
+
+def plain_content(data: Buffer, start: int, end: int, tag: int) -> int | None:
+    """Return where the content of a field begins that has this tag, and goes up to the end."""
+    if start + 2 > end or data[start] != tag:
+        return None
+    return find_last_content(data, start + 1, end)
 
 
 def decode_text(data: Buffer) -> str:
@@ -220,7 +280,18 @@ def _decode_value(data: Buffer, owner: str, limits: Limits) -> Any:
         return make_constant(owner, value, limits, None)
     if number == _FUNCTION:
         return _decode_call(value, owner, limits)
+    if len(data) <= min(_SHORT_VALUE, limits.nesting, limits.message_bytes):
+        found = _short_shape(bytes(data)) if data[:1] == _SHAPE_TAG else None
+        if found is not None:
+            return found
     return _from_proto(parse_message(AttrValue, data, limits=limits, what="an attribute"), limits)
+
+
+@lru_cache(maxsize=1024)
+def _short_shape(data: bytes) -> Shape:
+    """Decode a value of few bytes that may be a known shape: graphs have few different ones."""
+    value = _from_proto(parse_message(AttrValue, data, what="an attribute"), DEFAULT_LIMITS)
+    return value if isinstance(value, tuple) else None
 
 
 def _find_last(data: Buffer) -> tuple[int, Buffer]:
@@ -237,13 +308,35 @@ def _find_last(data: Buffer) -> tuple[int, Buffer]:
     return last, parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def _only_field(data: Buffer) -> int | None:
+    """Return where the content begins of the one field that a value is, or None.
+
+    The field is bytes, or a number of less than 128.
+    """
+    if data[0] & 7 == BYTES:
+        return find_last_content(data, 1, len(data)) if len(data) > 1 else None
+    return 1 if len(data) == _SHORT_NUMBER and data[1] < _LONG else None
+
+
+def _decode_plain(data: Buffer, first: int) -> bytes | int:
+    """Decode a value of one field of `_PLAIN_TAGS`."""
+    if data[0] == _BYTES_TAG:
+        return bytes(data[first:])
+    number = data[first]
+    if data[0] == _TYPE_TAG:
+        return data_type_or_number(number)
+    return number != 0 if data[0] == _BOOL_TAG else number
+
+
 def _decode_call(data: Buffer, owner: str, limits: Limits) -> FunctionCall:
-    name = b""
+    name, found = b"", 0
     entries: dict[str, Buffer] = {}
     for number, wire, start, end in iter_fields(data):
         if wire == BYTES and number == _KEY:
             name = bytes(data[start:end])
         elif wire == BYTES and number == _FUNCTION_ATTR:
+            found += 1
+            limits.check_nodes(found, len(data), "The number of attributes of a function")
             collect_entry(entries, data[start:end])
     return FunctionCall(decode_text(name), Attributes(entries, owner, limits))
 
@@ -261,6 +354,7 @@ def _from_proto(proto: AttrValue, limits: Limits) -> Any:
 
 
 def _list_from_proto(proto: AttrValue.ListValue, limits: Limits) -> list[Any]:
+    _check_elements(proto, limits)
     for field, values in proto.ListFields():
         if field.name == "type":
             return [data_type_or_number(value) for value in values]
@@ -272,6 +366,16 @@ def _list_from_proto(proto: AttrValue.ListValue, limits: Limits) -> list[Any]:
             return [_decode_call(value.SerializeToString(), "", limits) for value in values]
         return list(values)
     return []
+
+
+def _check_elements(proto: AttrValue.ListValue, limits: Limits) -> None:
+    """Make sure that a list is not too long; a message in it takes as long as several numbers."""
+    for field, values in proto.ListFields():
+        found = len(values)
+        if found > limits.nodes:
+            found //= 1 if field.message_type is not None else _NUMBERS_A_NODE
+            what = f"The number of elements of an attribute, {_NUMBERS_A_NODE} numbers as one,"
+            limits.check_nodes(found, proto.ByteSize(), what)
 
 
 def data_type_or_number(value: int) -> int:

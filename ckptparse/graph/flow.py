@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ckptparse.graph.attributes import FunctionCall
 from ckptparse.graph.nodes import Node, NodeTable, split_input
 from ckptparse.graph.parts import GraphFunction, GraphParts
+from ckptparse.limits import limit_error
 
 __all__ = ["Flow", "Place", "Use"]
 
@@ -104,7 +105,12 @@ class Flow:
     def _walk(
         self, pending: list[tuple[NodeTable, str]], passing: Collection[str]
     ) -> list[tuple[NodeTable, str, tuple[int, ...]]]:
-        """Return the users of some nodes, and as which of their inputs they take them."""
+        """Return the users of some nodes, and as which of their inputs they take them.
+
+        Raises:
+            LimitError: They take them through more edges than `Limits.steps` allows.
+        """
+        most = self.steps + self._graph.most_steps
         found: dict[tuple[str | None, str], tuple[NodeTable, set[int]]] = {}
         seen: set[tuple[str | None, str]] = set()
         while pending:
@@ -112,8 +118,11 @@ class Flow:
             if (table.function, name) in seen:
                 continue
             seen.add((table.function, name))
-            users = self.users(table).get(name, {})
+            users = self.users(table).get(name)
+            if users is None:
+                continue
             self.steps += len(users)
+            self._check(self.steps - most + self._graph.most_steps)
             for user, positions in users.items():
                 op = table.op(user)
                 calls = op in _CALLS or op in self._graph.functions
@@ -127,6 +136,20 @@ class Flow:
         return [
             (found[key][0], key[1], tuple(sorted(found[key][1]))) for key in self._in_order(found)
         ]
+
+    def check_all(self) -> None:
+        """Make sure that all questions together follow no more edges than one may.
+
+        Raises:
+            LimitError: They do.
+        """
+        self._check(self.steps)
+
+    def _check(self, steps: int) -> None:
+        graph = self._graph
+        if steps > graph.most_steps:
+            what = "The number of edges that lead to the users of a graph's nodes"
+            raise limit_error(graph.limits, "steps", steps, what, path=graph.path)
 
     def source(self, place: Place, text: str) -> Place | None:
         """Return the node that a tensor comes from, seen through calls and what passes it on.

@@ -122,8 +122,8 @@ class Graph(GraphParts):
         or the host, in the graph, its functions and the graphs that it carries as data.
 
         Raises:
-            LimitError: More nodes may do something than `Limits.steps` allows: one for each 128
-                bytes of the graph, and 10,000.
+            LimitError: More nodes may do something than `Limits.steps` allows, of which each counts
+                as 4: one for each 128 bytes of the graph, and 10,000.
         """
         from ckptparse.graph.effects.finding import find_effects
         from ckptparse.graph.effects.tracing import Names
@@ -148,6 +148,7 @@ class Graph(GraphParts):
 
         Raises:
             TensorNotFoundError: There is no node of that name.
+            LimitError: More edges lead to them than `Limits.steps` allows.
         """
         node, _ = split_input(name)
         if node not in self.nodes:

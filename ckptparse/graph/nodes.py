@@ -7,26 +7,38 @@ bytes, so that a frozen graph costs little more than its file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ckptparse.errors import MalformedError, located, name_not_found
-from ckptparse.graph.attributes import Attributes, collect_entry, decode_text
+import numpy as np
+
+from ckptparse.errors import CheckpointError, MalformedError, located, name_not_found
+from ckptparse.graph.attributes import (
+    Attributes,
+    collect_entry,
+    decode_text,
+    plain_content,
+    plain_entry,
+)
 from ckptparse.limits import Limits
 from ckptparse.proto.wire import (
     BYTES,
+    VARINT,
     Buffer,
-    find_last_content,
     find_submessage,
     iter_fields,
     read_varint,
 )
 
-__all__ = ["Node", "NodeTable", "split_input"]
+__all__ = ["FIELDS_A_NODE", "Node", "NodeTable", "may_have_fields", "split_input"]
+
+FIELDS_A_NODE = 8
+"""Fields of nodes, or arguments, that count as one node of `Limits.nodes`."""
 
 _NAME, _OP, _INPUT, _DEVICE, _ATTR = 1, 2, 3, 4, 5
 _NAME_TAG, _OP_TAG = _NAME << 3 | BYTES, _OP << 3 | BYTES
-_KEY_TAG, _VALUE_TAG = 1 << 3 | BYTES, 2 << 3 | BYTES
+_INPUT_TAG = _INPUT << 3 | BYTES
 _ATTR_TAG = _ATTR << 3 | BYTES
 _TENSOR = 8
 _TENSOR_TAG = _TENSOR << 3 | BYTES
@@ -34,6 +46,11 @@ _PLAIN_HEAD = 4
 """Bytes of the shortest head: two tags and two lengths."""
 _LONG = 0x80
 """From here on a length takes more than one byte."""
+_LEAST_TAG = 0x08
+_SHORT = 16
+"""Bytes of a longer field: most are."""
+_BLOCK = 1 << 20
+"""Bytes that are looked at together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +106,7 @@ class NodeTable(Mapping[str, Node]):
 
         Raises:
             MalformedError: A node is no message, or two have one name.
-            LimitError: More nodes than `Limits.entries`.
         """
-        limits.check("entries", len(spans), "The number of nodes of a graph", path=path)
         self._data = data
         self._limits = limits
         self._path = path
@@ -133,7 +148,7 @@ class NodeTable(Mapping[str, Node]):
         if found is None:
             return self[name].attributes.find_tensor(attribute)
         first, end = found
-        start = _plain_content(self._data, first, end, _TENSOR_TAG)
+        start = plain_content(self._data, first, end, _TENSOR_TAG)
         if start is not None:
             return self._data[start:end]
         return find_submessage(self._data[first:end], _TENSOR)
@@ -141,16 +156,22 @@ class NodeTable(Mapping[str, Node]):
     def data_inputs(self, name: str) -> list[str]:
         """Return the inputs of a node that bring a value, without decoding the rest of it."""
         entry, data = self._entries[name], self._data
-        inputs: list[str] = []
-        with located(path=self._path, offset=entry.start, tensor=name):
-            for number, wire, start, end in iter_fields(data, entry.start, entry.end):
-                if wire != BYTES:
-                    continue
-                if number == _INPUT:
-                    inputs.append(decode_text(data[start:end]))
-                elif number == _ATTR and _plain_entry(data, start, end) is None:
-                    return list(self[name].data_inputs)  # Or it says what is wrong.
+        try:
+            inputs = _plain_inputs(data, entry.start, entry.end)
+        except MalformedError:
+            inputs = None
+        if inputs is None:
+            return list(self[name].data_inputs)  # Or it says what is wrong.
         return [text for text in inputs if not text.startswith("^")]
+
+    def count_fields(self) -> Iterator[int]:
+        """Iterate over how many fields each node has, up to what is broken in it."""
+        for entry in self._entries.values():
+            found = 0
+            with suppress(CheckpointError):
+                for _ in iter_fields(self._data, entry.start, entry.end):
+                    found += 1
+            yield found
 
     def offset(self, name: str) -> int:
         """Return where a node begins in the message: nodes of one table are in this order."""
@@ -197,6 +218,25 @@ class NodeTable(Mapping[str, Node]):
         )
 
 
+def may_have_fields(data: Buffer, most: int) -> bool:
+    """Tell whether the nodes in a message may have more than so many fields, all together.
+
+    Most have few, and to walk them takes long. A field of less than 16 bytes begins with a tag and
+    such a length, or with the tag of a number: so many places may begin one.
+    """
+    raw = np.frombuffer(data, np.uint8)
+    left = most - len(raw) // _SHORT
+    for start in range(0, len(raw), _BLOCK):
+        block = raw[start : start + _BLOCK + 1]
+        tags, after = block[:-1], block[1:]
+        wires = tags & 7
+        begins = ((wires == BYTES) & (after < _SHORT)) | ((wires == VARINT) & (tags < _LONG))
+        left -= int(np.count_nonzero(begins & (tags >= _LEAST_TAG)))
+        if left < 0:
+            return True
+    return False
+
+
 def _plain_attribute(data: Buffer, entry: _Entry, key: bytes) -> tuple[int, int] | None:
     """Find the value of an attribute, if all attributes are written as every writer does.
 
@@ -217,7 +257,7 @@ def _plain_attribute(data: Buffer, entry: _Entry, key: bytes) -> tuple[int, int]
             return None
         if tag != _ATTR_TAG:
             continue
-        plain = _plain_entry(data, start, position)
+        plain = plain_entry(data, start, position)
         if plain is None:
             return None
         middle, first = plain
@@ -226,20 +266,25 @@ def _plain_attribute(data: Buffer, entry: _Entry, key: bytes) -> tuple[int, int]
     return found
 
 
-def _plain_entry(data: Buffer, start: int, end: int) -> tuple[int, int] | None:
-    """Return where the key of an entry ends and its value begins, which goes up to the end."""
-    if end - start < _PLAIN_HEAD or data[start] != _KEY_TAG or data[start + 1] >= _LONG:
-        return None
-    middle = start + 2 + data[start + 1]
-    first = _plain_content(data, middle, end, _VALUE_TAG)
-    return None if first is None else (middle, first)
-
-
-def _plain_content(data: Buffer, start: int, end: int, tag: int) -> int | None:
-    """Return where the content of a field begins that has this tag, and goes up to the end."""
-    if start + 2 > end or data[start] != tag:
-        return None
-    return find_last_content(data, start + 1, end)
+def _plain_inputs(data: Buffer, position: int, end: int) -> list[str] | None:
+    """Decode the inputs of a node whose fields are all written as every writer does; else None."""
+    inputs: list[str] = []
+    while position < end:
+        tag = data[position]
+        if tag >= _LONG or tag < _NAME_TAG or tag & 7 != BYTES:
+            return None
+        if position + 1 < end and (length := data[position + 1]) < _LONG:
+            start = position + 2
+        else:
+            length, start = read_varint(data, position + 1, end)
+        position = start + length
+        if position > end:
+            return None
+        if tag == _INPUT_TAG:
+            inputs.append(decode_text(data[start:position]))
+        elif tag == _ATTR_TAG and plain_entry(data, start, position) is None:
+            return None
+    return inputs
 
 
 def split_input(text: str) -> tuple[str, bool]:

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
 
 from ckptparse.errors import MalformedError, located, name_not_found
 from ckptparse.graph.attributes import Attributes, collect_entry, decode_text, make_constant
-from ckptparse.graph.nodes import Node, NodeTable
-from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.graph.nodes import FIELDS_A_NODE, Node, NodeTable, may_have_fields
+from ckptparse.limits import DEFAULT_LIMITS, Limits, check_small
 from ckptparse.proto.op_def_pb2 import OpDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.versions_pb2 import VersionDef
@@ -27,12 +28,20 @@ from ckptparse.tensor import Tensor
 
 __all__ = ["Constants", "GraphFunction", "GraphParts"]
 
+_Field = tuple[int, int, int, int]
+"""As `iter_fields` gives it."""
+
 _NODE, _LIBRARY, _OLD_VERSION, _VERSIONS = 1, 2, 3, 4
 _FUNCTION, _GRADIENT = 1, 2
 _SIGNATURE, _NODE_DEF, _RET, _FUNCTION_ATTR = 1, 3, 4, 5
 _CONSTANT_OP = "Const"
 _VALUE_ATTRIBUTE = "value"
 FUNCTION_PREFIX = "function:"
+_FUNCTION_NODES = 8
+"""What a function counts as, in nodes: so much longer it takes."""
+_COUNTED_TOGETHER = 1024
+_COUNTS_AS = 2
+"""What a constant counts as, of `Limits.small_tensors`: a node and a message are taken apart."""
 _BYTES_A_STEP = 128
 """Bytes of a graph for each edge that is followed for one question beyond `Limits.steps`."""
 
@@ -75,11 +84,12 @@ class GraphParts:
 
         Raises:
             MalformedError: The bytes are no GraphDef.
-            LimitError: More nodes or functions than `Limits.entries`.
+            LimitError: More nodes than `Limits.nodes` allows for its size.
         """
         self.limits = limits
         self.path = path
         self.nbytes = len(data)
+        self._counted = 0
         with located(path=path):
             limits.check("message_bytes", len(data), "The size of a graph")
             self._scan(memoryview(data).toreadonly())
@@ -106,7 +116,7 @@ class GraphParts:
         self.gradients: dict[str, str] = {}
         functions: dict[str, GraphFunction] = {}
         old_version = 0
-        for number, wire, start, end in iter_fields(data):
+        for number, wire, start, end in self._counting(iter_fields(data)):
             if wire == BYTES and number == _NODE:
                 spans.append((start, end))
             elif wire == BYTES and number == _LIBRARY:
@@ -119,11 +129,27 @@ class GraphParts:
         self.producer: int = version.producer
         self.deprecated_version = old_version
         self.min_consumer: int = version.min_consumer
+        self._count(0)
         self.functions: Mapping[str, GraphFunction] = functions
         self.nodes = self._make_table(data, spans, None)
+        self._check_fields(data)
+
+    def _check_fields(self, data: memoryview) -> None:
+        """Make sure that the nodes have not more inputs and attributes than may be walked."""
+        most = FIELDS_A_NODE * self.limits.most_nodes(len(data))
+        if may_have_fields(data, most):
+            found = 0
+            for fields in chain.from_iterable(table.count_fields() for table in self.tables()):
+                found += fields
+                self.limits.check_nodes(
+                    found // FIELDS_A_NODE,
+                    len(data),
+                    f"The number of fields of a graph's nodes, {FIELDS_A_NODE} as one,",
+                    path=self.path,
+                )
 
     def _scan_library(self, data: memoryview, functions: dict[str, GraphFunction]) -> None:
-        for number, wire, start, end in iter_fields(data):
+        for number, wire, start, end in self._counting(iter_fields(data)):
             if wire == BYTES and number == _GRADIENT:
                 self.gradients.update([_decode_pair(data[start:end])])
             if wire != BYTES or number != _FUNCTION:
@@ -134,7 +160,7 @@ class GraphParts:
                     f"Two functions of the library have the name {function.name!r}"
                 )
             functions[function.name] = function
-            self.limits.check("entries", len(functions), "The number of functions")
+            self._count(_FUNCTION_NODES)
 
     def _make_function(self, data: memoryview) -> GraphFunction:
         signature = parse_message(
@@ -146,7 +172,8 @@ class GraphParts:
         spans: list[tuple[int, int]] = []
         outputs: dict[str, str] = {}
         entries: dict[str, Buffer] = {}
-        for number, wire, start, end in iter_fields(data):
+        self._count(len(signature.input_arg) // FIELDS_A_NODE)
+        for number, wire, start, end in self._counting(iter_fields(data)):
             if wire == BYTES and number == _NODE_DEF:
                 spans.append((start, end))
             elif wire == BYTES and number == _RET:
@@ -158,6 +185,19 @@ class GraphParts:
         table = self._make_table(data, spans, signature.name)
         attributes = Attributes(entries, signature.name, self.limits)
         return GraphFunction(signature.name, inputs, outputs, table, attributes)
+
+    def _counting(self, fields: Iterator[_Field]) -> Iterator[_Field]:
+        """Iterate over fields, each of which counts as a node: most are nodes."""
+        while block := list(islice(fields, _COUNTED_TOGETHER)):
+            self._count(len(block))
+            yield from block
+
+    def _count(self, nodes: int) -> None:
+        """Count nodes before they are looked at."""
+        self._counted += nodes
+        self.limits.check_nodes(
+            self._counted, self.nbytes, "The number of nodes of a graph", path=self.path
+        )
 
     def _make_table(
         self, data: memoryview, spans: list[tuple[int, int]], function: str | None
@@ -175,6 +215,8 @@ class Constants(Mapping[str, Tensor]):
             prefix = f"{FUNCTION_PREFIX}{table.function}/" if table.function else ""
             for name in table.with_op(_CONSTANT_OP):
                 self._places[prefix + name] = (table, name)
+        count = _COUNTS_AS * len(self._places)
+        check_small(graph.limits, count, lambda: graph.nbytes, path=graph.path)
 
     def __getitem__(self, name: str) -> Tensor:
         """Return the constant of a name.

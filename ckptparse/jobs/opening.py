@@ -114,8 +114,9 @@ def check_work(opened: Opened, names: Collection[str]) -> None:
     """Make sure that a job may go through these tensors of files.
 
     Raises:
-        LimitError: They are more than `Limits.small_tensors`, and more than their bytes allow; or
-            the values that repeat fill more than `Limits.fill_bytes`.
+        LimitError: They are more than `Limits.small_tensors`, and more than their bytes allow; more
+            constants are strings or variants than `Limits.single_entries` allows; or the values
+            that repeat fill more than `Limits.fill_bytes`.
     """
     if not opened.files:
         return
@@ -127,6 +128,7 @@ def check_work(opened: Opened, names: Collection[str]) -> None:
     origin = first.options.origin if isinstance(first, Tensor) else None
     if isinstance(origin, Origin) and isinstance(origin.backend, HeldTensors):
         origin.backend.check_fill(names)
+        origin.backend.check_objects(names)
 
 
 def _held_bytes(opened: Opened) -> int:

@@ -75,6 +75,9 @@ class KernelOps:
 
         Returns:
             None if no op tells; what to say about it if they disagree.
+
+        Raises:
+            LimitError: More edges lead to the uses of all tensors than `Limits.steps` allows.
         """
         found: dict[tuple[object, ...], Layout] = {}
         ops: dict[str, None] = {}
@@ -100,6 +103,7 @@ class KernelOps:
         for name in (stored, *self._copies.get(stored, ())):
             known = (name,) if name in self._graph.nodes else ()
             nodes.update(dict.fromkeys(self._nodes.get(name, known)))
+        self._flow.check_all()
         for use in self._flow.uses(nodes, passing=_PASSING):
             rows = self._rows(use, shape)
             if rows is None and not _is_gradient(use.node):

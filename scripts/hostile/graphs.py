@@ -11,8 +11,11 @@ from pathlib import Path
 import builder as b
 import graph_builder as g
 
+import ckptparse
+
 __all__ = ["KINDS"]
 
+LIMITS = ckptparse.DEFAULT_LIMITS
 ONE = b.field(5, b"\x00\x00\x80\x3f")
 """The value of a constant, of one float."""
 
@@ -37,6 +40,10 @@ def _count(size: int, each: int) -> range:
     return range(max(1, size // each))
 
 
+_MADE: dict[Callable[[Path, int], Path], Callable[[int], bytes]] = {}
+"""What the nodes of the graphs are made by."""
+
+
 def _graph_of(make: Callable[[int], bytes]) -> Callable[[Path, int], Path]:
     """Write a graph of as many nodes as fit."""
 
@@ -44,6 +51,25 @@ def _graph_of(make: Callable[[int], bytes]) -> Callable[[Path, int], Path]:
         return _write(directory, g.graph(fill(size, make)))
 
     write.__doc__ = make.__doc__
+    _MADE[write] = make
+    return write
+
+
+def _within(make: Callable[[int], bytes]) -> Callable[[Path, int], Path]:
+    """Write a graph of as many nodes as the limits allow, and one constant that fills the rest."""
+
+    def write(directory: Path, size: int) -> Path:
+        most, left = LIMITS.most_nodes(size), size  # Beside the last node are the versions.
+        if b"\x12\x05Const" in make(0):
+            most = LIMITS.most_small(size) // 2
+        nodes: list[bytes] = []
+        while len(nodes) < most - 3 and left > 0:
+            nodes.append(make(len(nodes)))
+            left -= len(b.field(1, nodes[-1]))
+        rest = max(0, left - 50)
+        nodes.append(g.constant("rest", b.field(4, b"\xff" * rest), number=4, dims=[rest]))
+        return _write(directory, g.graph(nodes))
+
     return write
 
 
@@ -145,6 +171,72 @@ def text_dims(directory: Path, size: int) -> Path:
     """One constant that states very many dimensions."""
     constant = g.constant("c", ONE, dims=[1] * (size // 4))
     return _write(directory, g.graph([constant]))
+
+
+@_graph_of
+def frozen_weights(number: int) -> bytes:
+    """Weights as a frozen graph has them, of a few bytes each, each with what passes it on."""
+    if number % 2:
+        return g.node(f"l/{number - 1}/read", "Identity", f"l/{number - 1}", T=g.of_type(b.FLOAT))
+    return g.constant(f"l/{number}", b.field(4, b"\0" * 8), dims=[2])
+
+
+@_graph_of
+def resource_constants(number: int) -> bytes:
+    """Constants of a handle of a resource, which no array holds: each is an error."""
+    return g.constant(f"c{number}", b.field(14, b.field(1, b"cpu")), number=20)
+
+
+@_graph_of
+def unknown_constants(number: int) -> bytes:
+    """Constants of kinds that nobody knows: each is an error."""
+    return g.constant(f"c{number}", ONE, number=99)
+
+
+@_graph_of
+def cut_constants(number: int) -> bytes:
+    """Constants of fewer bytes than their shape takes: each is an error."""
+    return g.constant(f"c{number}", b.field(4, b"abc"), dims=[2])
+
+
+@_graph_of
+def scattered_constants(number: int) -> bytes:
+    """Constants whose shape is in two parts, and their dtype last: they are read one by one."""
+    shape = b.field(2, b.shape_proto([1]))
+    value = b.field(8, shape + shape + ONE + b.field(1, b.FLOAT))
+    return g.node(f"c{number}", "Const", value=value)
+
+
+@_graph_of
+def content_strings(number: int) -> bytes:
+    """Constants of strings whose lengths are in their content."""
+    return g.constant(f"c{number}", b.field(4, b"\1a"), number=b.STRING, dims=[1])
+
+
+@_graph_of
+def shaped_strings(number: int) -> bytes:
+    """Constants of a thousand strings, all of which are one that is stored."""
+    return g.constant(f"c{number}", b.field(8, b"a"), number=b.STRING, dims=[1000])
+
+
+def content_string(directory: Path, size: int) -> Path:
+    """One constant of very many strings whose lengths are in its content."""
+    content = b.field(4, b"\0" * size)
+    return _write(directory, g.graph([g.constant("c", content, number=b.STRING, dims=[size])]))
+
+
+def empty_handles(directory: Path, size: int) -> Path:
+    """One constant of very many empty handles of resources."""
+    count = size // 2
+    constant = g.constant("c", b"\x72\x00" * count, number=20, dims=[count])
+    return _write(directory, g.graph([constant]))
+
+
+def constants_of_functions(directory: Path, size: int) -> Path:
+    """Functions of one constant each."""
+    body = [g.constant("c", ONE)]
+    library = fill(size, lambda number: g.function(f"f{number}", [], body))
+    return _write(directory, g.graph([], library))
 
 
 # Nodes and edges
@@ -249,6 +341,67 @@ def square(directory: Path, size: int) -> Path:
 
 
 @_graph_of
+def swapped_heads(number: int) -> bytes:
+    """Nodes whose op comes before their name, after fields that nobody knows."""
+    return b"\x78\x01" * 4 + b.field(2, b"Relu") + b.field(1, b"n%d" % number)
+
+
+@_graph_of
+def groups(number: int) -> bytes:
+    """Nodes that begin with groups within groups, which are skipped."""
+    return b"\x7b" * 90 + b"\x7c" * 90 + g.node(f"n{number}", "Relu")
+
+
+@_graph_of
+def frames(number: int) -> bytes:
+    """Loops as TF1 writes them: a variable enters, goes round, and comes out again."""
+    frame, part = divmod(number, 6)
+    name, ops = f"w{frame}/", ("Enter", "Merge", "Switch", "Identity", "NextIteration", "Exit")
+    inputs = (["v"], ["0", "4"], ["1", "1"], ["2:1"], ["3"], ["2"])[part]
+    if not number:
+        return g.variable("v", 1)
+    return g.node(name + str(part), ops[part], *(i if i == "v" else name + i for i in inputs))
+
+
+@_graph_of
+def nested_frames(number: int) -> bytes:
+    """Loops in loops: each enters what the one before gives, and goes round."""
+    name = f"n{number}"
+    if not number:
+        return g.variable(name, 1)
+    return g.node(name, ("Merge", "Enter", "Identity")[number % 3], f"n{number - 1}", name)
+
+
+@_graph_of
+def devices(number: int) -> bytes:
+    """Nodes with a device each, in words."""
+    return g.node(f"n{number}", "Relu", device=f"/job:worker/task:{number}/device:GPU:0")
+
+
+@_graph_of
+def control_edges(number: int) -> bytes:
+    """Nodes that only order one another."""
+    return g.node(f"n{number}", "NoOp", *[f"^n{number // 2}"] * 8)
+
+
+def one_control(directory: Path, size: int) -> Path:
+    """One node of very many inputs of the least bytes."""
+    return _write(directory, g.graph([g.node("n", "Relu", *["^"] * (size // 3))]))
+
+
+@_graph_of
+def odd_names(number: int) -> bytes:
+    """Nodes whose names are no UTF-8."""
+    return b.field(1, b"\xff\xfe%d" % number) + b.field(2, b"VarHandleOp")
+
+
+@_graph_of
+def queues(number: int) -> bytes:
+    """Variables that a function of long name takes, which is not there."""
+    return g.node(f"n{number}", "PartitionedCall", f"n{number // 3}", f=g.of_function("f" * 1000))
+
+
+@_graph_of
 def long_names(number: int) -> bytes:
     """Names of 10,000 letters."""
     return g.node("n" * 10_000 + str(number), "VarHandleOp")
@@ -344,6 +497,26 @@ def empty_fields(directory: Path, size: int) -> Path:
     return _write(directory, g.graph([g.node("n", "NoOp")]) + b"\x7a\x00" * (size // 2))
 
 
+def _list_of(element: bytes, op: str = "VarHandleOp") -> Callable[[Path, int], Path]:
+    """Write a node of one attribute, a list of very many of one element."""
+
+    def write(directory: Path, size: int) -> Path:
+        value = b.field(1, element * (size // len(element)))
+        return _write(directory, g.graph([g.node("n", op, shape=value, dtype=value, f=value)]))
+
+    return write
+
+
+def _call_lists(directory: Path, size: int) -> Path:
+    """Calls of functions, of which each node names very many that are there."""
+    value = b.field(1, b.field(9, b.field(1, b"f")) * (size // 10))
+    nodes = [
+        g.variable("v", 1),
+        *(g.node(f"c{n}", "Case", "v", "v", branches=value) for n in (1, 2)),
+    ]
+    return _write(directory, g.graph(nodes, [g.function("f", ["x"], [g.node("r", "Relu", "x")])]))
+
+
 # Functions
 
 
@@ -423,6 +596,66 @@ def carried_graphs(directory: Path, size: int) -> Path:
     return _write(directory, g.graph(nodes))
 
 
+def gradients(directory: Path, size: int) -> Path:
+    """A library of nothing but gradients."""
+    pairs = fill(size, lambda n: b.field(1, b"%d" % n) + b.field(2, b"%d" % (n + 1)))
+    library = b"".join(b.field(2, pair) for pair in pairs)
+    return _write(directory, g.graph([g.node("n", "NoOp")]) + b.field(2, library))
+
+
+def gradients_of_functions(directory: Path, size: int) -> Path:
+    """Functions that are each other's gradients, and all implement one thing."""
+
+    def make(number: int) -> bytes:
+        implements = g.of_string(b"x")
+        return g.function(f"f{number}", [], [g.node("n", "Zz")], api_implements=implements)
+
+    library = fill(size, make)
+    pairs = (b.field(1, b"f%d" % n) + b.field(2, b"f%d" % (n + 1)) for n in range(len(library)))
+    found = b"".join(b.field(1, one) for one in library) + b"".join(
+        b.field(2, one) for one in pairs
+    )
+    return _write(directory, g.graph([_call("c", "f0")]) + b.field(2, found))
+
+
+def many_results(directory: Path, size: int) -> Path:
+    """A function of very many results, of which each call may be any."""
+    inner = g.strings("s", b"/etc/passwd")
+    results = {f"r{number}": "s:output:0" for number in _count(size, 40)}
+    nodes = [_call("c", "f"), *(g.node(f"r{n}", "ReadFile", "c") for n in _count(size, 40))]
+    return _write(directory, g.graph(nodes, [g.function("f", [], [inner], results)]))
+
+
+def signature_of_function(directory: Path, size: int) -> Path:
+    """Functions of signatures that say much of each argument."""
+    argument = b.field(2, b.field(1, b"x") + b.field(2, b"d" * 20) + b.field(3, 1))
+
+    def make(number: int) -> bytes:
+        return b.field(1, b.field(1, b"f%d" % number) + argument * 20)
+
+    return _write(directory, g.graph([_call("c", "f0")], fill(size, make)))
+
+
+def arguments_said(directory: Path, size: int) -> Path:
+    """One function of arguments of the least bytes."""
+    function = b.field(1, b.field(1, b"f") + b"\x12\x00" * (size // 2))
+    return _write(directory, g.graph([g.variable("v", 1), _call("c", "f", "v")], [function]))
+
+
+def libraries(directory: Path, size: int) -> Path:
+    """Very many libraries of one function each."""
+    made = fill(size, lambda number: b.field(1, g.function(f"f{number}", [], [])))
+    return _write(directory, b"".join(b.field(2, one) for one in made))
+
+
+def long_function_names(directory: Path, size: int) -> Path:
+    """Functions of one node each, with long names, which stand before the names of their nodes."""
+    name = "f" * 5000
+    body = [g.constant("c", ONE)]
+    library = fill(size, lambda number: g.function(f"{name}{number}", [], body))
+    return _write(directory, g.graph([_call("c", name + "0")], library))
+
+
 # Meta graphs
 
 
@@ -490,6 +723,58 @@ def variable_collections(directory: Path, size: int) -> Path:
     names = ("variables", "trainable_variables", "local_variables", "model_variables", "x")
     nodes = [g.variable(f"v{number}", 1) for number in range(len(items) // 2)]
     return _meta(directory, g.graph(nodes), collections=dict.fromkeys(names, value))
+
+
+def _collection_of(number: int, element: bytes, name: str = "c") -> Callable[[Path, int], Path]:
+    """Write a collection of one kind, of very many of one element."""
+
+    def write(directory: Path, size: int) -> Path:
+        value = b.field(number, element * (size // len(element)))
+        return _meta(directory, g.graph([g.node("n", "NoOp")]), collections={name: value})
+
+    return write
+
+
+def graphs_in_parts(directory: Path, size: int) -> Path:
+    """A meta graph whose graph is in very many parts, of one node each."""
+    parts = fill(size, lambda n: b.field(1, g.node(f"n{n}", "Relu")))
+    data = g.meta_graph(b"") + b"".join(b.field(2, part) for part in parts)
+    return _write(directory, data, "g.meta")
+
+
+def meta_graphs(directory: Path, size: int) -> Path:
+    """Very many meta graphs in one file, one after another: a message is all of them merged."""
+    parts = fill(size, lambda n: g.meta_graph(b.field(1, g.node(f"n{n}", "Relu"))))
+    return _write(directory, b"".join(parts), "g.meta")
+
+
+def tags(directory: Path, size: int) -> Path:
+    """Very many empty tags, and operations of which each is an effect that has them."""
+    info = b.field(1, b"\x22\x00" * (size // 4))
+    nodes = fill(size // 2, lambda n: g.node(f"n{n}", "Zz"))
+    return _write(directory, info + b.field(2, g.graph(nodes)), "g.meta")
+
+
+def stripped_ops(directory: Path, size: int) -> Path:
+    """A list of very many operations that the graph is said to use."""
+    info = b.field(1, b.field(2, b"\x0a\x00" * (size // 2)))
+    return _write(directory, info + b.field(2, g.graph([g.node("n", "NoOp")])), "g.meta")
+
+
+def signatures(directory: Path, size: int) -> Path:
+    """Very many signatures."""
+    pairs = fill(size, lambda n: g.entry(f"s{n}", b.field(3, b"m")))
+    data = g.meta_graph(g.graph([g.node("n", "NoOp")])) + b"".join(b.field(5, p) for p in pairs)
+    return _write(directory, data, "g.meta")
+
+
+def savers_apart(directory: Path, size: int) -> Path:
+    """Very many Savers in a collection, each with an op of its own."""
+    nodes: list[bytes] = [g.strings("names", b"a"), g.variable("v", 1)]
+    nodes += fill(size // 2, lambda n: g.node(f"s{n}", "SaveV2", "p", "names", "names", "v"))
+    items = fill(size // 4, lambda n: b.field(1, b"p%d" % n) + b.field(2, b"s%d" % n))
+    collection = b.field(2, b"".join(b.field(1, item) for item in items))
+    return _meta(directory, g.graph(nodes), collections={"savers": collection})
 
 
 # Text
@@ -572,6 +857,76 @@ def _text_deep(size: int) -> Iterable[str]:
     yield from (one % number for number in _count(size, len(one)))
 
 
+def _text_printed(size: int) -> Iterable[str]:
+    one = """node {
+  name: "layer/%d/kernel"
+  op: "Const"
+  attr {
+    key: "dtype"
+    value {
+      type: DT_FLOAT
+    }
+  }
+  attr {
+    key: "value"
+    value {
+      tensor {
+        dtype: DT_FLOAT
+        tensor_shape {
+          dim {
+            size: 1
+          }
+        }
+        float_val: 1.5
+      }
+    }
+  }
+}
+"""
+    return (one % number for number in _count(size, len(one)))
+
+
+def _text_floats(size: int) -> Iterable[str]:
+    yield 'node{name:"n"op:"Const"attr{key:"value"value{tensor{dtype:DT_FLOAT tensor_shape{}'
+    yield from ("float_val:1 " for _ in _count(size, 12))
+    yield "}}}}"
+
+
+def _text_octal(size: int) -> Iterable[str]:
+    yield 'node{name:"n"op:"Const"attr{key:"value"value{tensor{dtype:DT_UINT8 tensor_content:"'
+    yield "\\001" * (size // 4)
+    yield '"}}}}'
+
+
+def _text_short_escapes(size: int) -> Iterable[str]:
+    yield 'node{name:"n"op:"Const"attr{key:"value"value{tensor{dtype:DT_STRING '
+    yield from ('string_val:"\\0\u00e9"' for _ in _count(size, 17))
+    yield "}}}}"
+
+
+def _text_collection(size: int) -> Iterable[str]:
+    yield 'graph_def{node{name:"n"op:"NoOp"}}collection_def{key:"c"value{node_list{'
+    yield from ('value:""' for _ in _count(size, 8))
+    yield "}}}"
+
+
+def _text_functions(size: int) -> Iterable[str]:
+    yield 'node{name:"n"op:"NoOp"}library{'
+    yield from (f'function{{signature{{name:"{n}"}}}}' for n in _count(size, 30))
+    yield "}"
+
+
+def _text_words(size: int) -> Iterable[str]:
+    yield 'node{name:"n"op:"NoOp"attr{key:"a"value{list{'
+    yield from ("type:DT_INT8 " for _ in _count(size, 13))
+    yield "}}}}"
+
+
+def _text_late(size: int) -> Iterable[str]:
+    yield from _text_printed(size)
+    yield "node { name: 'n' op: \"NoOp\" }"
+
+
 KINDS = {
     "empty constants": empty_constants,
     "scalar constants": scalar_constants,
@@ -588,6 +943,16 @@ KINDS = {
     "empty variants": empty_variants,
     "nested variants": nested_variants,
     "dims": text_dims,
+    "frozen weights": frozen_weights,
+    "resource constants": resource_constants,
+    "unknown constants": unknown_constants,
+    "cut constants": cut_constants,
+    "scattered constants": scattered_constants,
+    "content strings": content_strings,
+    "shaped strings": shaped_strings,
+    "content string": content_string,
+    "empty handles": empty_handles,
+    "constants of functions": constants_of_functions,
     "chain": chain,
     "passing chain": passing_chain,
     "smallest nodes": smallest_nodes,
@@ -601,6 +966,15 @@ KINDS = {
     "same input": same_input,
     "fan of two": fan_of_two,
     "square": square,
+    "swapped heads": swapped_heads,
+    "groups": groups,
+    "frames": frames,
+    "nested frames": nested_frames,
+    "devices": devices,
+    "control edges": control_edges,
+    "one control": one_control,
+    "odd names": odd_names,
+    "queues": queues,
     "long names": long_names,
     "slashes": slashes,
     "one long name": one_long_name,
@@ -615,6 +989,13 @@ KINDS = {
     "nested functions": nested_functions,
     "many attributes": many_attributes,
     "empty fields": empty_fields,
+    "list of shapes": _list_of(b"\x3a\x00"),
+    "list of functions": _list_of(b"\x4a\x00", "Zz"),
+    "list of tensors": _list_of(b"\x42\x00", "Zz"),
+    "list of types": _list_of(b"\x30\x01"),
+    "list of numbers": _list_of(b"\x18\x01", "Zz"),
+    "list of strings": _list_of(b"\x12\x00", "Zz"),
+    "lists of calls": _call_lists,
     "chained functions": _functions(_chained, g.variable("v", 1), _call("c", "f0", "v")),
     "doubled functions": _functions(_doubled, g.variable("v", 1), _call("c", "f0", "v")),
     "functions in circles": _functions(_circle, g.variable("v", 1), _call("c", "f0", "v")),
@@ -624,6 +1005,13 @@ KINDS = {
     "reads of one argument": reads_of_one_argument,
     "many arguments": many_arguments,
     "carried graphs": carried_graphs,
+    "gradients": gradients,
+    "gradients of functions": gradients_of_functions,
+    "many results": many_results,
+    "signature of function": signature_of_function,
+    "arguments said": arguments_said,
+    "libraries": libraries,
+    "long function names": long_function_names,
     "saves": saves,
     "save of many": save_of_many,
     "saves in functions": saves_in_functions,
@@ -631,6 +1019,19 @@ KINDS = {
     "collections": collections,
     "long collection": long_collection,
     "variable collections": variable_collections,
+    "node list": _collection_of(1, b"\x0a\x00"),
+    "bytes list": _collection_of(2, b"\x0a\x00"),
+    "int64 list": _collection_of(3, b"\x08\x01"),
+    "float list": _collection_of(4, b"\x0d\x00\x00\x00\x00"),
+    "any list": _collection_of(5, b"\x0a\x00"),
+    "empty savers": _collection_of(2, b"\x0a\x00", "savers"),
+    "empty variables": _collection_of(2, b"\x0a\x00", "variables"),
+    "graphs in parts": graphs_in_parts,
+    "meta graphs": meta_graphs,
+    "tags": tags,
+    "stripped ops": stripped_ops,
+    "signatures": signatures,
+    "savers apart": savers_apart,
     "text nodes": _text(_text_nodes),
     "text inputs": _text(_text_inputs),
     "text numbers": _text(_text_numbers),
@@ -644,4 +1045,13 @@ KINDS = {
     "text empty": _text(_text_empty),
     "text unknown": _text(_text_unknown),
     "text deep": _text(_text_deep),
+    "text printed": _text(_text_printed),
+    "text floats": _text(_text_floats),
+    "text octal": _text(_text_octal),
+    "text short escapes": _text(_text_short_escapes),
+    "text collection": _text(_text_collection, "g.meta.pbtxt"),
+    "text functions": _text(_text_functions),
+    "text words": _text(_text_words),
+    "text late": _text(_text_late),
 }
+KINDS |= {f"{name} within": _within(_MADE[kind]) for name, kind in KINDS.items() if kind in _MADE}

@@ -767,7 +767,7 @@ def test_more_nodes_that_may_act_than_a_graph_has_room_for_are_not_looked_at(
         [g.node(f"n{number}", "PartitionedCall") for number in range(120)],
         [g.strings("s", inner), *(g.node(f"d{n}", "DatasetFromGraph", "s") for n in range(2))],
     ):
-        few = ckptparse.Limits(steps=110 - len(g.graph(nodes)) // 128)
+        few = ckptparse.Limits(steps=4 * 110 - len(g.graph(nodes)) // 128)
         graph = Graph.from_graph_def(g.graph(nodes), limits=few)
         with pytest.raises(ckptparse.LimitError, match="may do something") as caught:
             _ = graph.effects

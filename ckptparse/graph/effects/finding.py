@@ -19,6 +19,8 @@ __all__ = ["find_effects"]
 
 _DEEPEST = 8
 """Graphs inside of graphs that are looked into."""
+_STEPS_A_NODE = 4
+"""What a node that may do something counts as, of `Limits.steps`: it is decoded, and traced."""
 _CARRIES_GRAPH = "DatasetFromGraph"
 _MOST_REPEATED = 1 << 18
 """Bytes of graphs that are looked into again, since several nodes carry the same. Of more, what
@@ -105,7 +107,8 @@ def _find(
     search: _Search,
 ) -> Iterator[Effect]:
     """Iterate over the effects of a graph that the data of some nodes, outermost first, hold."""
-    search.count(sum(_may_act(table.op(name)) for table in graph.tables() for name in table))
+    acting = sum(_may_act(table.op(name)) for table in graph.tables() for name in table)
+    search.count(_STEPS_A_NODE * acting)
     tracer = Tracer(graph, names)
     for table in graph.tables():
         called = table.function is None or table.function in tracer.called

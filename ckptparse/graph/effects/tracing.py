@@ -405,7 +405,9 @@ def function_calls(node: Node) -> Iterator[tuple[str, FunctionCall]]:
 
     A function may be given others in turn, which take the place of its own attributes.
     """
-    pending = deque((name, node.attributes[name], 0) for name in node.attributes)
+    attributes = node.attributes
+    names = filter(attributes.may_hold_functions, attributes)
+    pending = deque((name, attributes[name], 0) for name in names)
     while pending:
         attribute, value, depth = pending.popleft()
         if isinstance(value, list):
@@ -414,7 +416,8 @@ def function_calls(node: Node) -> Iterator[tuple[str, FunctionCall]]:
             yield attribute, value
             if depth < _MOST_NESTED:
                 inner = value.attributes
-                pending.extend((attribute, inner[name], depth + 1) for name in inner)
+                names = filter(inner.may_hold_functions, inner)
+                pending.extend((attribute, inner[name], depth + 1) for name in names)
 
 
 def literal_strings(graph: GraphParts, node: Node) -> list[bytes]:

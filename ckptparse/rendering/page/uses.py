@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ckptparse.errors import LimitError
 from ckptparse.graph.flow import Flow
 from ckptparse.graph.graph import Graph
 from ckptparse.rendering.page.subject import Subject
@@ -79,8 +80,10 @@ def _find_uses(graph: Graph, flow: Flow) -> list[_Use] | None:
         return None if graph.variables else []
     uses: list[_Use] = []
     for variable in graph.variables.values():
-        places = flow.places(variable.nodes)
-        if flow.steps > graph.most_steps:
+        try:
+            places = flow.places(variable.nodes)
+            flow.check_all()
+        except LimitError:
             return None
         uses += [
             _Use(variable.name, place.table.function, place.name)

@@ -1,0 +1,131 @@
+"""Graphs of very many small things: what is counted before it is looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import builder as b
+import graph_builder as g
+import pytest
+
+import ckptparse
+from ckptparse.graph import attributes
+from ckptparse.graph.graph import Graph
+from ckptparse.graph.nodes import NodeTable
+
+pytestmark = [pytest.mark.proto]
+
+
+def is_just_allowed(data: bytes, nodes: int) -> bool:
+    """Tell whether a graph is read if it may have so many nodes, and refused with one less."""
+    enough, few = (ckptparse.Limits(nodes=n - len(data) // 128) for n in (nodes, nodes - 1))
+    Graph.from_graph_def(data, limits=enough)
+    with pytest.raises(ckptparse.LimitError) as caught:
+        Graph.from_graph_def(data, limits=few)
+    return caught.value.limit == "nodes"
+
+
+def test_nodes_are_counted_before_they_are_indexed(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = g.graph([g.node(f"n{number}", "NoOp") for number in range(3000)])
+    assert is_just_allowed(data, 3001)  # The versions are a field, too.
+    monkeypatch.setattr(NodeTable, "__init__", None)
+    with pytest.raises(ckptparse.LimitError, match="beyond one for each 128 bytes"):
+        Graph.from_graph_def(data, limits=ckptparse.Limits(nodes=100))
+
+
+def test_a_function_counts_as_several_nodes() -> None:
+    library = [g.function(f"f{number}", [], [g.node("n", "NoOp")]) for number in range(100)]
+    # Eight for each, its field in the library, its signature and its node; and two of the graph.
+    assert is_just_allowed(g.graph([], library), 100 * (8 + 1 + 2) + 2)
+
+
+def test_fields_of_nodes_are_counted_by_eights() -> None:
+    data = g.graph([g.node("n", "Relu", *["a"] * 7998)])
+    assert is_just_allowed(data, 1000)
+    # What looks like fields, and is a tensor, is not counted.
+    data = g.graph([g.constant("c", b.field(4, b"\x1a" * 8000), number=4, dims=[8000])])
+    assert is_just_allowed(data, 2)
+
+
+def test_what_is_broken_in_a_node_is_said_when_it_is_asked_for() -> None:
+    broken = g.node("n", "Relu", *["a"] * 800) + b"\x1a\x7f"
+    graph = Graph.from_graph_def(g.graph([broken]), limits=ckptparse.Limits(nodes=100))
+    with pytest.raises(ckptparse.MalformedError):
+        _ = graph.nodes["n"]
+
+
+@pytest.mark.parametrize(
+    ("element", "each"), [(b"\x3a\x00", 1), (b"\x4a\x00", 1), (b"\x30\x01", 8), (b"\x18\x01", 8)]
+)
+def test_a_list_is_counted_before_its_elements_are_made(element: bytes, each: int) -> None:
+    value = b.field(1, element * 800)
+    graph = Graph.from_graph_def(
+        g.graph([g.node("n", "Op", a=value)]), limits=ckptparse.Limits(nodes=800 // each - 14)
+    )
+    with pytest.raises(ckptparse.LimitError) as caught:
+        _ = graph.nodes["n"].attributes["a"]
+    assert caught.value.limit == "nodes"
+    graph = Graph.from_graph_def(g.graph([g.node("n", "Op", a=value)]))
+    assert len(graph.nodes["n"].attributes["a"]) == 800
+
+
+def test_constants_are_counted_before_they_are_listed(tmp_path: Path) -> None:
+    path = tmp_path / "g.pb"
+    path.write_bytes(g.graph([g.constant(f"c{number}", dims=[0]) for number in range(200)]))
+    few = ckptparse.Limits(small_tensors=399 - path.stat().st_size // 256)
+    enough = ckptparse.Limits(small_tensors=400 - path.stat().st_size // 256)
+    assert len(ckptparse.read(path, limits=enough)) == 200
+    for call in (ckptparse.read, ckptparse.list_variables, ckptparse.stats):
+        with pytest.raises(ckptparse.LimitError) as caught:
+            call(path, limits=few)
+        assert caught.value.limit == "small_tensors"
+    report = ckptparse.verify(path, limits=few)
+    assert [problem.code for problem in report.problems] == ["limit.reached"]
+    assert not report.ok
+
+
+def test_attributes_that_hold_no_function_are_not_decoded_to_find_functions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = {f"a{number}": g.of_type(1) for number in range(50)}
+    data = g.graph([g.node("n", "Zz", **plain, f=g.of_function("ReadFile"))])
+    decoded: list[object] = []
+    decode = attributes._decode_value
+    monkeypatch.setattr(
+        attributes, "_decode_value", lambda *args: decoded.append(args) or decode(*args)
+    )
+    assert len(Graph.from_graph_def(data).effects) == 2
+    assert len(decoded) == 1
+
+
+def test_edges_to_the_users_of_a_node_are_counted() -> None:
+    nodes = [g.variable("v", 1), *(g.node(f"n{number}", "Relu", "v") for number in range(300))]
+    data = g.graph(nodes)
+    for steps in (300, 299):
+        limits = ckptparse.Limits(steps=steps - len(data) // 128)
+        graph = Graph.from_graph_def(data, limits=limits)
+        if steps == 300:
+            assert len(graph.consumers("v")) == 300
+            assert len(graph.consumers("v")) == 300
+        else:
+            with pytest.raises(ckptparse.LimitError) as caught:
+                graph.consumers("v")
+            assert caught.value.limit == "steps"
+
+
+def test_strings_are_read_one_by_one_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "g.pb"
+    nodes = [g.strings(f"s{number}", b"a") for number in range(30)]
+    path.write_bytes(g.graph([*nodes, g.constant("c", b.field(4, b"\1"), number=4, dims=[1])]))
+    held = path.stat().st_size >> 10
+    enough = ckptparse.Limits(single_entries=30 - held)
+    few = ckptparse.Limits(single_entries=29 - held)
+    report = ckptparse.verify(path, limits=few)
+    assert [problem.code for problem in report.problems] == ["limit.reached"]
+    assert len(report.tensors) == 30
+    assert len(ckptparse.verify(path, limits=enough).tensors) == 31
+    for call in (ckptparse.read, ckptparse.stats):
+        assert len(call(path, limits=enough)) == 31
+        with pytest.raises(ckptparse.LimitError) as caught:
+            call(path, limits=few)
+        assert caught.value.limit == "single_entries"
