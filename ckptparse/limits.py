@@ -13,6 +13,7 @@ from ckptparse.errors import LimitError
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "FIELDS_A_NODE",
     "NUMBERS_AN_OBJECT",
     "PARTS_AN_OBJECT",
     "VALUES_AN_OBJECT",
@@ -27,6 +28,8 @@ __all__ = [
     "most_members",
 ]
 
+FIELDS_A_NODE = 8
+"""Fields of nodes, or arguments of a function, that count as one node of `Limits.nodes`."""
 _NODE_BYTES = 128
 """Bytes of a graph for each node beyond `Limits.nodes`."""
 _SMALL_BYTES = 256
@@ -123,8 +126,9 @@ class Limits:
     for each object of 64 bytes: real ones take one."""
     nodes: int = 20_000
     """Nodes of a graph and its functions, beyond one for each 128 bytes of it. A function counts as
-    8 nodes; 8 inputs, attributes, elements of a list or entries of a collection count as one. Real
-    graphs have a node for each 200 bytes, and one takes 10 µs."""
+    8 nodes; 8 inputs, attributes or elements of a list, 4 entries of collections, and 6 parts of a
+    message that `annotate` takes apart, count as one. Real graphs have a node for each 200 bytes,
+    and one takes 10 µs."""
     objects: int = 20_000
     """What a file lists that becomes an object each, beyond one for each 512 bytes of the files of
     a checkpoint, or of the file of a SavedModel: objects of an object graph; assets, signatures

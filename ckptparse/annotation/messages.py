@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.protobuf.descriptor import FieldDescriptor
 
@@ -39,6 +40,13 @@ _LONG_VARINT = re.compile(rb"[\x80-\xff]{10}")
 """More than a varint may have before its last byte."""
 _FEW = 6
 """Values of a packed field that are shown: they fit into a line."""
+_PARTS_A_NODE = 6
+"""Parts that count as one node of `Limits.nodes`."""
+_MOST_KNOWN = 1024
+"""Fields of one message that are remembered, since those that nobody knows have any number; and
+values of each."""
+_SHORT = 16
+"""Bytes of such a value."""
 
 
 def annotate_message(
@@ -51,10 +59,39 @@ def annotate_message(
         descriptor: Which message it is; None if that is not known.
         base: Offset of its first byte.
         depth: Of its fields.
-        limits: Bounds on the nesting.
+        limits: Bounds on the nesting, and on the parts: `nodes`, and one node for each 128 bytes,
+            of 6 parts each. What follows is one part that says so.
     """
     walker = _Walker(data, base, limits)
-    yield from walker.walk(descriptor, 0, len(data), depth, depth + limits.nesting)
+    yield from walker.walk(descriptor, depth, depth + limits.nesting)
+
+
+class _Known(NamedTuple):
+    """What is known of a field: of its tag, or of one that nobody knows."""
+
+    name: str
+    field: Any
+    """None if it is not known."""
+    inner: MessageDescriptor | None
+    """Which message it is, if it is one."""
+    values: dict[bytes, str]
+    """What short contents say: most occur often."""
+
+
+_Table = dict[tuple[int, int], _Known]
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A message that is being walked."""
+
+    descriptor: MessageDescriptor | None
+    known: _Table
+    fields: Iterator[tuple[int, int, int, int]]
+    position: int
+    """Where the next field begins."""
+    end: int
+    depth: int
 
 
 class _Walker:
@@ -64,49 +101,91 @@ class _Walker:
         self.data = data
         self.base = base
         self.limits = limits
+        self._tables: dict[MessageDescriptor | None, _Table] = {}
 
     def walk(
-        self, descriptor: MessageDescriptor | None, start: int, end: int, depth: int, deepest: int
+        self, descriptor: MessageDescriptor | None, depth: int, deepest: int
     ) -> Iterator[Annotation]:
+        """Iterate over the fields, and over those of messages in it, each after its own."""
+        frames = [self._open(descriptor, 0, len(self.data), depth, deepest)]
+        left = _PARTS_A_NODE * self.limits.most_nodes(len(self.data))
+        while frames:
+            frame = frames[-1]
+            try:
+                for number, wire, first, last in frame.fields:
+                    left -= 1
+                    if left < 0:
+                        yield from self._leave_out(frames)
+                        return
+                    known = frame.known.get((number, wire)) or _look_up(frame, number, wire)
+                    if known.inner is None:
+                        yield self._leaf(known, wire, frame, first, last)
+                        frame.position = last
+                        continue
+                    start, frame.position = frame.position, last
+                    yield Annotation(self.base + start, last - start, frame.depth, known.name)
+                    frames.append(self._open(known.inner, first, last, frame.depth + 1, deepest))
+                    break
+                else:
+                    frames.pop()
+            except CheckpointError as error:
+                if isinstance(error, LimitError):
+                    raise
+                frames.pop()
+                yield self._rest(frame, error.message, broken=True)
+
+    def _open(
+        self, descriptor: MessageDescriptor | None, start: int, end: int, depth: int, deepest: int
+    ) -> _Frame:
         if depth > deepest:
             raise LimitError(
                 f"Messages are nested deeper than Limits.nesting allows ({self.limits.nesting})",
                 limit="nesting",
                 offset=self.base + start,
             )
-        position = start
-        try:
-            for number, wire, first, last in iter_fields(self.data, start, end):
-                field = _known_field(descriptor, number, wire)
-                size = last - position
-                if field is not None and field.message_type is not None:
-                    name = f"{field.name}: {field.message_type.name}"
-                    yield self._part(position, size, depth, name)
-                    yield from self.walk(field.message_type, first, last, depth + 1, deepest)
-                else:
-                    yield self._leaf(field, number, wire, (position, first, last), depth)
-                position = last
-        except CheckpointError as error:
-            if isinstance(error, LimitError):
-                raise
-            rest = Annotation(
-                self.base + position, end - position, depth, "bytes", error.message, broken=True
-            )
-            yield rest
+        table = self._tables.setdefault(descriptor, {})
+        return _Frame(descriptor, table, iter_fields(self.data, start, end), start, end, depth)
 
-    def _part(self, start: int, size: int, depth: int, what: str, value: str = "") -> Annotation:
-        return Annotation(self.base + start, size, depth, what, value)
+    def _leave_out(self, frames: list[_Frame]) -> Iterator[Annotation]:
+        """Give what follows as one part of each message: there are too many parts."""
+        what = f"not taken apart: Limits.nodes allows {self.limits.nodes:,}"
+        while frames:
+            frame = frames.pop()
+            if frame.position < frame.end:
+                yield self._rest(frame, what, broken=False)
 
-    def _leaf(
-        self, field: Any, number: int, wire: int, place: tuple[int, int, int], depth: int
-    ) -> Annotation:
-        position, first, last = place
+    def _rest(self, frame: _Frame, value: str, *, broken: bool) -> Annotation:
+        size = frame.end - frame.position
+        return Annotation(
+            self.base + frame.position, size, frame.depth, "bytes", value, broken=broken
+        )
+
+    def _leaf(self, known: _Known, wire: int, frame: _Frame, first: int, last: int) -> Annotation:
         content = self.data[first:last]
-        if field is None:
-            what = f"field {number} ({_WIRE_NAMES.get(wire, 'group')})"
-            return self._part(position, last - position, depth, what, shorten(content))
-        value = _describe(field, wire, content)
-        return self._part(position, last - position, depth, field.name, value)
+        value = known.values.get(content)
+        if value is None:
+            value = (
+                shorten(content) if known.field is None else _describe(known.field, wire, content)
+            )
+            if len(content) <= _SHORT and len(known.values) < _MOST_KNOWN:
+                known.values[content] = value
+        place = frame.position
+        return Annotation(self.base + place, last - place, frame.depth, known.name, value)
+
+
+def _look_up(frame: _Frame, number: int, wire: int) -> _Known:
+    """Say what a field is, and note it for the next of its kind."""
+    field = _known_field(frame.descriptor, number, wire)
+    if field is None:
+        known = _Known(f"field {number} ({_WIRE_NAMES.get(wire, 'group')})", None, None, {})
+    elif field.message_type is None:
+        known = _Known(field.name, field, None, {})
+    else:
+        inner = field.message_type
+        known = _Known(f"{field.name}: {inner.name}", field, inner, {})
+    if len(frame.known) < _MOST_KNOWN:
+        frame.known[number, wire] = known
+    return known
 
 
 def _known_field(descriptor: MessageDescriptor | None, number: int, wire: int) -> Any:

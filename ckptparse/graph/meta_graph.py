@@ -23,6 +23,8 @@ __all__ = ["AnyMessage", "MetaParts", "decode_meta_graph"]
 
 _INFO, _GRAPH, _SAVER, _COLLECTION = 1, 2, 3, 4
 _KEY, _VALUE = 1, 2
+_ENTRIES_A_NODE = 4
+"""Entries of collections that count as one node of `Limits.nodes`: some are messages."""
 _SAVERS = "savers"
 _VARIABLE_COLLECTIONS = (
     "variables",
@@ -82,46 +84,62 @@ def decode_meta_graph(data: Buffer, *, limits: Limits, path: str | None) -> Meta
 
     Raises:
         MalformedError: The bytes are no MetaGraphDef.
-        LimitError: It is too large, or nested too deep.
+        LimitError: It is too large, or nested too deep, or lists more than `Limits.nodes` allows.
     """
     with located(path=path):
         limits.check("message_bytes", len(data), "The size of a meta graph")
+        parts = _split(data, limits)
         info = parse_message(
             MetaGraphDef.MetaInfoDef,
-            find_submessage(data, _INFO) or b"",
+            _merge(parts[_INFO]),
             limits=limits,
             what="the description of a meta graph",
         )
-        saver = find_submessage(data, _SAVER)
+        saver = parts[_SAVER]
         return MetaParts(
             info,
-            find_submessage(data, _GRAPH) or b"",
+            _merge(parts[_GRAPH]),
             data,
-            None if saver is None else parse_message(SaverDef, saver, limits=limits),
-            _decode_collections(data, limits),
+            parse_message(SaverDef, _merge(saver), limits=limits) if saver else None,
+            _decode_collections(parts[_COLLECTION], len(data), limits),
             limits,
         )
 
 
-def _decode_collections(data: Buffer, limits: Limits) -> dict[str, tuple[Any, ...]]:
+def _split(data: Buffer, limits: Limits) -> dict[int, list[Buffer]]:
+    """Split a meta graph into its fields, by their numbers."""
+    view = memoryview(data)
+    parts: dict[int, list[Buffer]] = {_INFO: [], _GRAPH: [], _SAVER: [], _COLLECTION: []}
+    for count, (number, wire, start, end) in enumerate(iter_fields(data), 1):
+        if count > limits.nodes:
+            limits.check_nodes(count, len(data), "The number of fields of a meta graph")
+        if wire == BYTES and number in parts:
+            parts[number].append(view[start:end])
+    return parts
+
+
+def _merge(parts: list[Buffer]) -> Buffer:
+    """Return a field that comes once; of one that comes more often the merge, as protobuf does."""
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _decode_collections(
+    entries: list[Buffer], size: int, limits: Limits
+) -> dict[str, tuple[Any, ...]]:
+    """Decode the collections of a meta graph of so many bytes."""
     collections: dict[str, tuple[Any, ...]] = {}
-    for number, wire, start, end in iter_fields(data):
-        if number != _COLLECTION or wire != BYTES:
-            continue
-        entry = data[start:end]
+    listed = 0
+    for entry in entries:
         name = decode_text(find_submessage(entry, _KEY) or b"")
         value = find_submessage(entry, _VALUE) or b""
-        collections[name] = _decode_collection(
-            parse_message(CollectionDef, value, limits=limits, what=f"collection {name!r}")
-        )
+        proto = parse_message(CollectionDef, value, limits=limits, what=f"collection {name!r}")
+        kind = proto.WhichOneof("kind")
+        values = () if kind is None else getattr(proto, kind).value
+        listed += len(values)
+        what = f"The number of entries of all collections, {_ENTRIES_A_NODE} as one,"
+        limits.check_nodes(listed // _ENTRIES_A_NODE, size, what)
+        if kind == "any_list":
+            collections[name] = tuple(AnyMessage(one.type_url, one.value) for one in values)
+        else:
+            collections[name] = tuple(values)
     return collections
-
-
-def _decode_collection(proto: CollectionDef) -> tuple[Any, ...]:
-    kind = proto.WhichOneof("kind")
-    if kind is None:
-        return ()
-    values = getattr(proto, kind).value
-    if kind == "any_list":
-        return tuple(AnyMessage(value.type_url, value.value) for value in values)
-    return tuple(values)

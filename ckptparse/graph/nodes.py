@@ -31,10 +31,7 @@ from ckptparse.proto.wire import (
     read_varint,
 )
 
-__all__ = ["FIELDS_A_NODE", "Node", "NodeTable", "may_have_fields", "split_input"]
-
-FIELDS_A_NODE = 8
-"""Fields of nodes, or arguments, that count as one node of `Limits.nodes`."""
+__all__ = ["Node", "NodeTable", "may_have_fields", "split_input"]
 
 _NAME, _OP, _INPUT, _DEVICE, _ATTR = 1, 2, 3, 4, 5
 _NAME_TAG, _OP_TAG = _NAME << 3 | BYTES, _OP << 3 | BYTES

@@ -18,8 +18,8 @@ from itertools import chain, islice
 
 from ckptparse.errors import MalformedError, located, name_not_found
 from ckptparse.graph.attributes import Attributes, collect_entry, decode_text, make_constant
-from ckptparse.graph.nodes import FIELDS_A_NODE, Node, NodeTable, may_have_fields
-from ckptparse.limits import DEFAULT_LIMITS, Limits, check_small
+from ckptparse.graph.nodes import Node, NodeTable, may_have_fields
+from ckptparse.limits import DEFAULT_LIMITS, FIELDS_A_NODE, Limits, check_small
 from ckptparse.proto.op_def_pb2 import OpDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.versions_pb2 import VersionDef

@@ -9,7 +9,7 @@ import graph_builder as g
 import pytest
 
 import ckptparse
-from ckptparse.graph import attributes
+from ckptparse.graph import attributes, meta_graph
 from ckptparse.graph.graph import Graph
 from ckptparse.graph.nodes import NodeTable
 
@@ -129,3 +129,37 @@ def test_strings_are_read_one_by_one_and_counted(tmp_path: Path) -> None:
         with pytest.raises(ckptparse.LimitError) as caught:
             call(path, limits=few)
         assert caught.value.limit == "single_entries"
+
+
+def test_a_collection_is_counted_and_a_meta_graph_split_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[object] = []
+    split = meta_graph.iter_fields
+    monkeypatch.setattr(
+        meta_graph, "iter_fields", lambda data, *at: passes.append(data) or split(data, *at)
+    )
+    path = tmp_path / "g.meta"
+    for number, element in ((1, b"\x0a\x00"), (2, b"\x0a\x00"), (5, b"\x0a\x00")):
+        value = b.field(number, element * 4000)
+        path.write_bytes(g.meta_graph(g.graph([]), collections={"c": value}))
+        allowed = 1000 - path.stat().st_size // 128
+        found = ckptparse.open_graph(path, limits=ckptparse.Limits(nodes=allowed))
+        assert len(found.collections["c"]) == 4000
+        with pytest.raises(ckptparse.LimitError) as caught:
+            ckptparse.open_graph(path, limits=ckptparse.Limits(nodes=allowed - 1))
+        assert caught.value.limit == "nodes"
+    assert len(passes) == 6
+
+
+def test_what_is_not_taken_apart_is_said_and_has_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "g.pb"
+    path.write_bytes(g.graph([g.node(f"n{number}", "Relu", "x") for number in range(100)]))
+    size = path.stat().st_size
+    limits = ckptparse.Limits(nodes=10 - size // 128)
+    parts = list(ckptparse.annotate(path, limits=limits))
+    assert len(parts) == 1 + 6 * 10 + 1
+    assert "Limits.nodes" in parts[-1].value
+    assert parts[-1].offset + parts[-1].size == size
+    # Within it, as without a limit: those of a level follow one another.
+    assert parts[:-1] == list(ckptparse.annotate(path))[: len(parts) - 1]
