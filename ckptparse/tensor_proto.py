@@ -88,7 +88,10 @@ _POINTER_SIZE = 8
 _SHORT_SHAPE = 64
 """Bytes of a shape that is remembered: about ten dimensions."""
 ARRAY_SIZE = 256
-"""Bytes of an array besides its elements, or of a `Variant` and its tuple, rounded up."""
+"""Bytes of an array besides its elements, rounded up."""
+_VARIANT_SIZE, _INNER_SIZE = 1 << 13, 1 << 15
+"""What a variant, and a tensor in it, count as in bytes besides their own: much more than they
+take, so that a small file has not so many that they take long."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,13 +187,15 @@ def decode_tensor_bytes(
         return _decode_tensor(_view(data), _Decoding.of(limits, budget, len(data)), depth=0)
 
 
-def check_tensor_bytes(data: Buffer, *, limits: Limits = DEFAULT_LIMITS) -> None:
+def check_tensor_bytes(
+    data: Buffer, *, limits: Limits = DEFAULT_LIMITS, budget: Budget | None = None
+) -> None:
     """Raise what `decode_tensor_bytes` raises. Elements that repeat are not written.
 
     They can take a million times the bytes of the message.
     """
     limits.check("message_bytes", len(data), "The size of a TensorProto")
-    _decode_tensor(_view(data), _Decoding.of(limits, None, len(data), fills=False), depth=0)
+    _decode_tensor(_view(data), _Decoding.of(limits, budget, len(data), fills=False), depth=0)
 
 
 def decode_tensor_proto(
@@ -487,7 +492,7 @@ def _decode_strings(
     if len(content):
         # Of fewer bytes than strings it is said below that they cannot be their lengths.
         decoding.budget.take(min(count, len(content)) * PIECE_SIZE + len(content))
-        strings = [bytes(piece) for piece in split_content(content, count)]
+        strings = split_content(bytes(content), count)
     else:
         strings = collect_strings(data, count, decoding.budget)
         _fill_up(len(strings), count, decoding)
@@ -527,7 +532,7 @@ def _decode_variant(data: memoryview, decoding: _Decoding, *, depth: int) -> Var
     decoding.check_depth(depth)
     if not len(data):
         return _NO_VARIANT
-    decoding.budget.take(ARRAY_SIZE + len(data))
+    decoding.budget.take(_VARIANT_SIZE + len(data))
     name = metadata = data[:0]
     tensors: list[npt.NDArray[Any]] = []
     for number, wire, first, last in iter_fields(data):
@@ -538,6 +543,7 @@ def _decode_variant(data: memoryview, decoding: _Decoding, *, depth: int) -> Var
         elif number == _METADATA:
             metadata = data[first:last]
         elif number == _TENSORS:
+            decoding.budget.take(_INNER_SIZE)
             tensors.append(_decode_tensor(data[first:last], decoding, depth=depth + 1))
     try:
         return Variant(str(name, "utf-8"), bytes(metadata), tuple(tensors))

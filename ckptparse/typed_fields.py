@@ -10,9 +10,12 @@ repeated field; in `float8_val`, which is a plain `bytes` field, the last run co
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from functools import cache
+from itertools import accumulate, pairwise
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -87,12 +90,22 @@ _LONG = 0x80
 """From here on a length takes more than one byte."""
 PIECE_SIZE = 256
 """Bytes of a `memoryview`, and of what is made of it besides its own bytes, rounded up."""
+_PIECE_COUNTS = 1 << 11
+"""What a variant counts as, in bytes: with what is made of it, it takes a microsecond or more."""
 _VARINT_BLOCK = 1 << 18
 """Varints that are decoded at once: as 64-bit numbers they take 2 MiB."""
 _FIXED_SIZES: Final = {FIXED32: 4, FIXED64: 8}
 _SCALARS: Final = (VARINT, FIXED32, FIXED64)
 _ALIKE: Final = 32
 """Fields of one tag, one after another, after which more of them are looked for together."""
+_LISTED: Final = (STRING_VAL, 14, VARIANT_VAL)
+"""Fields of strings, handles of resources, and variants: one for each element."""
+_HEAD: Final = 2
+"""Bytes of a tag and a length of such a field that is short."""
+_SHORT: Final = 16
+"""Its content has less bytes than this."""
+_TOGETHER: Final = 1 << 12
+"""So many are looked for at once."""
 _FIRST_BLOCK: Final = 256
 """Bytes that are looked at first: if there are no more such fields, little is lost."""
 _MOST_FIELD: Final = 1 + MAX_VARINT64_BYTES
@@ -130,7 +143,9 @@ def iter_runs(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
     """Iterate over the fields of a message, those of very many values that are not packed as one.
 
     Gives (field number, wire type, content). Of a run of one field that is a varint, or has 4 or 8
-    bytes, the values follow one another, as if they were packed. Errors are those of `iter_fields`.
+    bytes, the values follow one another, as if they were packed. Of a run of short strings,
+    variants or handles only the first come: whoever wants them asks for them alone. Errors are
+    those of `iter_fields`.
     """
     position, end = 0, len(data)
     while True:
@@ -145,10 +160,23 @@ def iter_runs(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
                 if position > last:
                     yield number, wire, memoryview(values)
                     break
+            elif alike == _ALIKE and wire == BYTES and number in _LISTED:
+                position = _skip_short(data, last, tag)
+                if position > last:
+                    break
+                alike = 0
         else:
             return
         if position == end:
             return
+
+
+def _skip_short(data: memoryview, start: int, tag: int) -> int:
+    """Return where a run of fields of one tag and of less than 16 bytes ends."""
+    run, _ = _short_fields(tag)
+    while found := run.match(data, start):
+        start = found.end()
+    return start
 
 
 def strip_tags(data: memoryview, start: int, tag: int) -> tuple[int, bytes]:
@@ -270,10 +298,11 @@ def collect_strings(data: memoryview, most: int, budget: Budget) -> list[bytes]:
     strings, position = collect_plain_strings(data, most, budget)
     if len(strings) == most:
         position += count_strings(data[position:])[1]
-    for field, wire, first, last in iter_fields(data, position):
-        if field == STRING_VAL and wire == BYTES and len(strings) < most:
-            budget.take(_STRING_SIZE + last - first if last - first > 1 else 0)
-            strings.append(bytes(data[first:last]))
+    for pieces in _iter_listed(data[position:], STRING_VAL):
+        wanted = pieces[: most - len(strings)]
+        sizes = [len(piece) for piece in wanted if len(piece) > 1]
+        budget.take(_STRING_SIZE * len(sizes) + sum(sizes))
+        strings += map(bytes, wanted)
     return strings
 
 
@@ -333,15 +362,49 @@ def _sizes_of(strings: list[bytes]) -> int:
 
 def collect_pieces(data: memoryview, number: int, most: int, budget: Budget) -> list[memoryview]:
     """Collect the first so many occurrences of a field."""
-    pieces: list[memoryview] = []
-    for field, wire, first, last in iter_fields(data):
-        if field == number and wire == BYTES and len(pieces) < most:
-            budget.take(PIECE_SIZE)
-            pieces.append(data[first:last])
-    return pieces
+    found: list[memoryview] = []
+    for pieces in _iter_listed(data, number):
+        wanted = pieces[: most - len(found)]
+        budget.take(_PIECE_COUNTS * len(wanted))
+        found += map(memoryview, wanted)
+    return found
 
 
-def split_content(content: memoryview, count: int) -> list[memoryview]:
+def _iter_listed(data: memoryview, number: int) -> Iterator[list[bytes] | list[memoryview]]:
+    """Iterate over the occurrences of a field of `_LISTED`, in lists: many short ones are one."""
+    position, end = 0, len(data)
+    run, one = _short_fields(number << 3 | BYTES)
+    while position < end:
+        alike = 0
+        for field, wire, first, last in iter_fields(data, position):
+            position = last
+            if field != number or wire != BYTES:
+                alike = 0
+                continue
+            yield [data[first:last]]
+            alike += 1
+            if alike == _ALIKE:
+                alike = 0
+                if found := run.match(data, last):
+                    position = found.end()
+                    yield [token[_HEAD:] for token in one.findall(data, last, position)]
+                    break
+        else:
+            return
+
+
+@cache
+def _short_fields(tag: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Return what matches many fields of a tag and less than 16 bytes, and what matches one."""
+    contents = (re.escape(bytes([size])) + b"." * size for size in range(_SHORT))
+    one = re.escape(bytes([tag])) + b"(?:" + b"|".join(contents) + b")"
+    return re.compile(b"(?s:(?:%b){1,%d})" % (one, _TOGETHER)), re.compile(b"(?s:%b)" % one)
+
+
+_Content = TypeVar("_Content", bytes, memoryview)
+
+
+def split_content(content: _Content, count: int) -> list[_Content]:
     """Split `tensor_content` of strings: all lengths as varints, then all bytes, no checksum."""
     try:
         lengths, position = decode_varints(np.frombuffer(content, np.uint8), count)
@@ -349,12 +412,9 @@ def split_content(content: memoryview, count: int) -> list[memoryview]:
         raise MalformedError(
             f"Expected tensor_content with the lengths of {count} strings: {error}"
         ) from error
-    pieces: list[memoryview] = []
-    for length in lengths.tolist():
-        pieces.append(content[position : position + length])
-        position += length
-    if position != len(content):
+    ends = list(accumulate(lengths.tolist(), initial=position))
+    if ends[-1] != len(content):
         raise MalformedError(
-            f"Expected {position} bytes in tensor_content of {count} strings, found {len(content)}"
+            f"Expected {ends[-1]} bytes in tensor_content of {count} strings, found {len(content)}"
         )
-    return pieces
+    return [content[start:end] for start, end in pairwise(ends)]

@@ -253,9 +253,9 @@ class ConstantPayload:
         budget = budget or Budget(payloads[0].limits, sum(map(len, messages)))
         return decode_together(messages, shapes, budget=budget)
 
-    def check(self) -> None:
+    def check(self, budget: Budget | None = None) -> None:
         """Raise what reading it raises; elements that repeat are not written."""
-        check_tensor_bytes(self.data, limits=self.limits)
+        check_tensor_bytes(self.data, limits=self.limits, budget=budget)
 
     def read_region(self, region: Region) -> npt.NDArray[Any]:
         """Read a part, or the whole and pick the part; see `Payload`."""

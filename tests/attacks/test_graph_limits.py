@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import builder as b
@@ -9,6 +10,7 @@ import graph_builder as g
 import pytest
 
 import ckptparse
+from ckptparse import tensor_proto, typed_fields
 from ckptparse.graph import attributes, meta_graph
 from ckptparse.graph.graph import Graph
 from ckptparse.graph.nodes import NodeTable
@@ -163,3 +165,47 @@ def test_what_is_not_taken_apart_is_said_and_has_its_bytes(tmp_path: Path) -> No
     assert parts[-1].offset + parts[-1].size == size
     # Within it, as without a limit: those of a level follow one another.
     assert parts[:-1] == list(ckptparse.annotate(path))[: len(parts) - 1]
+
+
+@pytest.mark.parametrize("number", [b.STRING, b.VARIANT])
+def test_short_elements_are_found_together(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    field, contents = {b.STRING: (8, (b"", b"ab", b"c" * 15)), b.VARIANT: (15, (b"",))}[number]
+    values = [contents[place % len(contents)] for place in range(9000)]
+    values[5000] = b"a long string that stands among them" if number == b.STRING else b""
+    data = b.tensor_proto(number, [9000], *(b.field(field, value) for value in values))
+    walked: list[object] = []
+    iterate = typed_fields.iter_fields
+
+    def count(*args: object) -> Iterator[object]:
+        for one in iterate(*args):
+            walked.append(one)
+            yield one
+
+    monkeypatch.setattr(typed_fields, "iter_fields", count)
+    found = tensor_proto.decode_tensor_bytes(data)
+    assert len(walked) < 1000
+    if number == b.STRING:
+        assert found.tolist() == values
+    else:
+        assert {value.type_name for value in found.tolist()} == {""}
+    # One more than the shape has is dropped, and one that is cut off is an error.
+    more = data + b.field(field, b"")
+    assert tensor_proto.decode_tensor_bytes(more).shape == (9000,)
+    with pytest.raises(ckptparse.MalformedError):
+        tensor_proto.decode_tensor_bytes(data + bytes([field << 3 | 2, 5, 0]))
+
+
+def test_variants_of_all_constants_take_from_one_budget(tmp_path: Path) -> None:
+    path = tmp_path / "g.pb"
+    inner = b.tensor_proto(b.FLOAT, [], b.field(5, b"\0\0\x80\x3f"))
+    value = b.field(15, b.variant_proto("t", tensors=[inner]))
+    nodes = [g.constant(f"c{number}", value, number=b.VARIANT) for number in range(100)]
+    path.write_bytes(g.graph(nodes))
+    limits = ckptparse.Limits(memory_bytes=1 << 21)
+    report = ckptparse.verify(path, limits=limits)
+    assert [problem.code for problem in report.problems] == ["limit.reached"]
+    assert 0 < len(report.tensors) < 60
+    with pytest.raises(ckptparse.LimitError) as caught:
+        ckptparse.read(path, limits=limits)
+    assert caught.value.limit == "memory_bytes"
+    assert ckptparse.verify(path).ok
