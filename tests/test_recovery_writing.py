@@ -24,6 +24,7 @@ from ckptparse.examination.readers import DataFile
 from ckptparse.files.local import LocalSource, LocalStorage
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
+from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.recovery.opened import OpenedFiles
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -266,6 +267,27 @@ def test_the_object_graph_is_kept_byte_for_byte_if_nothing_is_lost(tmp_path: Pat
     with ckptparse.open(prefix) as old, ckptparse.open(tmp_path / "out.ckpt") as new:
         assert old.object_graph is not None and new.object_graph is not None
         assert new.object_graph.serialized == old.object_graph.serialized
+
+
+def test_the_object_graph_is_read_within_the_limits_of_the_recovery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = graph_run(tmp_path)
+    used: list[ckptparse.Limits] = []
+    read = ObjectGraph.from_bytes
+
+    def note(data: bytes, *, limits: ckptparse.Limits) -> ObjectGraph:
+        used.append(limits)
+        return read(data, limits=limits)
+
+    given = ckptparse.Limits(nesting=99)
+    with data_of(prefix).open("r+b") as damaged:
+        damaged.seek(700)
+        damaged.write(b"another")
+    recovery = ckptparse.recover(prefix, limits=given)
+    monkeypatch.setattr(ObjectGraph, "from_bytes", note)
+    recovery.write(tmp_path / "out.ckpt")
+    assert used == [given]
 
 
 def test_keys_of_lost_tensors_are_dropped_from_the_object_graph(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ckptparse.errors import CheckpointError, UnsupportedError
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_graph_making import ATTRIBUTES_MARK, make_object_graph
 from ckptparse.jobs.object_graphs import change_keys
+from ckptparse.limits import Limits
 from ckptparse.recovery.result import RecoveredTensor
 from ckptparse.recovery.written import GraphOrigin
 
@@ -33,6 +34,7 @@ def choose_graph(
     *,
     lost: Collection[str],
     keep_suspect: bool,
+    limits: Limits,
 ) -> tuple[bytes | None, GraphOrigin | None]:
     """Return the object graph for some tensors, serialized, and where it comes from.
 
@@ -41,8 +43,9 @@ def choose_graph(
         names: The tensors that are written.
         lost: Those that are not.
         keep_suspect: Whether to use elements that look wrong.
+        limits: Bounds on the stored one.
     """
-    parsed = None if graph is None else _parse(graph, keep_suspect=keep_suspect)
+    parsed = None if graph is None else _parse(graph, keep_suspect=keep_suspect, limits=limits)
     objects = list(_iter_objects(names))
     if graph is not None and parsed is not None:
         known = {attribute.checkpoint_key for _, attribute in parsed.iter_attributes()}
@@ -62,14 +65,14 @@ def choose_graph(
         return None, None
 
 
-def _parse(graph: RecoveredTensor, *, keep_suspect: bool) -> ObjectGraph | None:
+def _parse(graph: RecoveredTensor, *, keep_suspect: bool, limits: Limits) -> ObjectGraph | None:
     if graph.suspect or graph.shape or graph.data_type != DataType.DT_STRING:
         return None
     try:
         value = graph.read(keep_suspect=keep_suspect)
         if isinstance(value, np.ma.MaskedArray):
             return None
-        return ObjectGraph.from_bytes(value.item())
+        return ObjectGraph.from_bytes(value.item(), limits=limits)
     except CheckpointError:
         # An object graph that does not parse was reported as damaged already.
         return None

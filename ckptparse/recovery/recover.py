@@ -473,7 +473,7 @@ def _make_recovery(
         for name, these in rivals.items()
     }
     graph = None if known is None else describe_tensor(known, context, opened)
-    return Recovery(report, held, graph, alternatives, opened=opened)
+    return Recovery(report, held, graph, alternatives, opened=opened, limits=context.limits)
 
 
 def _without_type(case: Case) -> set[str]:

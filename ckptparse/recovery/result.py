@@ -19,6 +19,7 @@ from ckptparse.examination.outcome import Judged
 from ckptparse.examination.report import Report, TensorReport
 from ckptparse.files.context import Store, find_target
 from ckptparse.files.storage import Storage
+from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Status
 from ckptparse.recovery.opened import OpenedFiles
 from ckptparse.recovery.written import Offer, Written
@@ -138,6 +139,7 @@ class Recovery(Mapping[str, RecoveredTensor]):
         object_graph: The serialized object graph (a scalar of bytes); None if it was not got back.
         alternatives: By name, all values of a tensor that has different ones in the parts of an
             unfinished save (`leftover.conflict`). The mapping itself has the first of them.
+        limits: The bounds that it was made with.
     """
 
     def __init__(
@@ -148,8 +150,10 @@ class Recovery(Mapping[str, RecoveredTensor]):
         alternatives: Mapping[str, tuple[RecoveredTensor, ...]] | None = None,
         *,
         opened: OpenedFiles | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.report = report
+        self.limits = limits
         self._opened = opened or OpenedFiles()
         self._storage: Storage | None = None
         self.object_graph = object_graph

@@ -40,7 +40,8 @@ def leave_untouched(report: Report, context: Context) -> Recovery | None:
         return None
     held = _Held(tensors, replace(context, progress=None))
     graph = report.object_graph
-    return Recovery(report, held, None if graph is None else held.describe(graph))
+    known = None if graph is None else held.describe(graph)
+    return Recovery(report, held, known, limits=context.limits)
 
 
 class _Held(Mapping[str, RecoveredTensor]):

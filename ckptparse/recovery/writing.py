@@ -273,6 +273,7 @@ class _Writer:
             names,
             lost=set(self._recovery.report.tensors) - set(names),
             keep_suspect=self._keep,
+            limits=self._recovery.limits,
         )
         return write_bundle(self._target, with_graph(stored, graph), options)
 

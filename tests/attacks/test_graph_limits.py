@@ -119,7 +119,7 @@ def test_strings_are_read_one_by_one_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "g.pb"
     nodes = [g.strings(f"s{number}", b"a") for number in range(30)]
     path.write_bytes(g.graph([*nodes, g.constant("c", b.field(4, b"\1"), number=4, dims=[1])]))
-    held = path.stat().st_size >> 10
+    held = path.stat().st_size >> 12
     enough = ckptparse.Limits(single_entries=30 - held)
     few = ckptparse.Limits(single_entries=29 - held)
     report = ckptparse.verify(path, limits=few)
