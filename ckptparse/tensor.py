@@ -403,13 +403,13 @@ def plan_index(index: BasicIndex, shape: tuple[int, ...]) -> tuple[Region, tuple
             finish.append(None)
         elif part is Ellipsis:
             spanned = shape[len(region) : len(region) + len(shape) - used]
-            region.extend(range(size) for size in spanned)
+            region.extend(map(range, spanned))
             finish.append(Ellipsis)
         else:
             wanted, rest = _plan_dimension(part, shape[len(region)], axis=len(region))
             region.append(wanted)
             finish.append(rest)
-    region.extend(range(size) for size in shape[len(region) :])
+    region.extend(map(range, shape[len(region) :]))
     return tuple(region), tuple(finish)
 
 

@@ -429,7 +429,7 @@ def _short_shape(data: bytes) -> tuple[int, ...]:
 def _parse_shape(data: bytes, limits: Limits) -> tuple[int, ...]:
     proto = parse_message(tensor_shape_pb2.TensorShapeProto, data, limits=limits)
     limits.check("rank", len(proto.dim), "The number of dimensions of a tensor")
-    shape = tuple(dim.size for dim in proto.dim)
+    shape = tuple([dim.size for dim in proto.dim])
     product = 1
     for size in shape:
         product *= size

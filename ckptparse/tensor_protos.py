@@ -23,7 +23,7 @@ from ckptparse.tensor import SAFE_RANK
 from ckptparse.tensor_proto import ARRAY_SIZE, CONTENT, decode_tensor_header, find_plain_value
 from ckptparse.typed_fields import SUB_BYTE_MASKS, TYPED_FIELDS, decode_scalars, finish_stored
 
-__all__ = ["decode_part", "decode_together"]
+__all__ = ["decode_part", "decode_together", "find_elements"]
 
 _Array = npt.NDArray[Any]
 _CHANGED = frozenset({DataType.DT_BOOL, *SUB_BYTE_MASKS})
@@ -47,6 +47,16 @@ def decode_part(data: Buffer, index: tuple[slice, ...], *, limits: Limits) -> _A
     Raises:
         LimitError: More repeated elements than the limits allow.
     """
+    whole = find_elements(data, limits=limits)
+    return None if whole is None else whole[index].copy()
+
+
+def find_elements(data: Buffer, *, limits: Limits) -> _Array | None:
+    """Return the elements of a serialized TensorProto as a view of it, if its bytes are they.
+
+    Raises:
+        LimitError: More repeated elements than the limits allow.
+    """
     view = memoryview(data)
     field, first, last = find_plain_value(view) or (0, 0, 0)
     typed, wire = TYPED_FIELDS.get(view[1], (0, BYTES)) if field else (0, BYTES)
@@ -56,17 +66,13 @@ def decode_part(data: Buffer, index: tuple[slice, ...], *, limits: Limits) -> _A
         return None
     shape, dtype = decode_tensor_header(data, limits=limits).shape, numpy_dtype(view[1])
     stored, count = last - first, math.prod(shape)
-    whole: _Array
     if stored == count * dtype.itemsize:
-        whole = np.frombuffer(view[first:last], dtype).reshape(shape)
-    elif field != CONTENT and stored == dtype.itemsize:
+        return np.frombuffer(view[first:last], dtype).reshape(shape)
+    if field != CONTENT and stored == dtype.itemsize:
         limits.check("fill_bytes", count * dtype.itemsize, "The number of bytes to fill")
         value: _Array = np.frombuffer(view[first:last], dtype)
-        whole = np.broadcast_to(value.reshape(()), shape)
-    else:
-        return None
-    part: _Array = whole[index].copy()
-    return part
+        return np.broadcast_to(value.reshape(()), shape)
+    return None
 
 
 def decode_together(

@@ -207,6 +207,11 @@ class _HeldPayload:
         """See `Tensor.crc32c`."""
         return self.payload.crc32c
 
+    @property
+    def is_read_whole(self) -> bool:
+        """Whether a part takes as long to read as all."""
+        return getattr(self.payload, "is_read_whole", False)
+
     def read(self, options: ReadOptions) -> npt.NDArray[Any]:
         """Read the whole; see `Payload`."""
         self.held.check_open()

@@ -34,7 +34,7 @@ from ckptparse.proto.wire import (
 )
 from ckptparse.tensor import DEFAULT_OPTIONS, Kind, ReadOptions, Region, Tensor, kind_of
 from ckptparse.tensor_proto import check_tensor_bytes, decode_tensor_bytes, decode_tensor_header
-from ckptparse.tensor_protos import decode_part, decode_together
+from ckptparse.tensor_protos import decode_part, decode_together, find_elements
 
 __all__ = [
     "Attributes",
@@ -252,6 +252,11 @@ class ConstantPayload:
         messages = [one.data for one in payloads]
         budget = budget or Budget(payloads[0].limits, sum(map(len, messages)))
         return decode_together(messages, shapes, budget=budget)
+
+    @property
+    def is_read_whole(self) -> bool:
+        """Whether a part takes as long to read as all, since its bytes are not its elements."""
+        return find_elements(self.data, limits=self.limits) is None
 
     def check(self, budget: Budget | None = None) -> None:
         """Raise what reading it raises; elements that repeat are not written."""

@@ -122,13 +122,18 @@ def iter_pieces(tensor: Measurable, piece: int = PIECE) -> Iterator[npt.NDArray[
     if split == 0 or tensor.dtype == object:
         yield np.asanyarray(tensor[...]).reshape(-1)
         return
-    # What another library reads, it reads as a whole: once, and not for each piece.
-    held = np.asanyarray(tensor[...]) if getattr(tensor, "is_read_whole", False) else tensor
+    held = np.asanyarray(tensor[...]) if _is_read_whole(tensor) else tensor
     axis, step = split - 1, max(1, most // below)
     for outer in np.ndindex(*shape[:axis]):
         for start in range(0, shape[axis], step):
             index = (*outer, slice(start, min(start + step, shape[axis])))
             yield np.asanyarray(held[index]).reshape(-1)
+
+
+def _is_read_whole(tensor: Measurable) -> bool:
+    """Tell whether a tensor is decoded, or read by another library, as a whole: once is enough."""
+    payload = getattr(tensor, "payload", None)
+    return any(getattr(one, "is_read_whole", False) for one in (tensor, payload))
 
 
 class Gatherer:

@@ -209,3 +209,19 @@ def test_variants_of_all_constants_take_from_one_budget(tmp_path: Path) -> None:
         ckptparse.read(path, limits=limits)
     assert caught.value.limit == "memory_bytes"
     assert ckptparse.verify(path).ok
+
+
+def test_what_is_no_array_is_decoded_once_to_be_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "g.pb"
+    count = 600_000  # As numbers of 8 bytes, several pieces.
+    value = b"\x50\x01" * count
+    path.write_bytes(g.graph([g.constant("c", value, number=b.INT64, dims=[count])]))
+    decoded: list[object] = []
+    decode = tensor_proto.decode_scalars
+    monkeypatch.setattr(
+        tensor_proto, "decode_scalars", lambda *args: decoded.append(args) or decode(*args)
+    )
+    assert ckptparse.stats(path)["c"].mean == 1
+    assert len(decoded) <= 2
