@@ -385,9 +385,10 @@ def _iter_listed(data: memoryview, number: int) -> Iterator[list[bytes] | list[m
             alike += 1
             if alike == _ALIKE:
                 alike = 0
-                if found := run.match(data, last):
-                    position = found.end()
-                    yield [token[_HEAD:] for token in one.findall(data, last, position)]
+                while found := run.match(data, position):
+                    start, position = position, found.end()
+                    yield [token[_HEAD:] for token in one.findall(data, start, position)]
+                if position > last:
                     break
         else:
             return

@@ -8,6 +8,7 @@ The codes are in the order of their values.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = ["CodeTable", "code_table", "codes_of", "to_numbers"]
 _ROUNDED = 1 << 16
 """Codes of wider numbers: the upper 16 bits of their float32, as many as bfloat16 has."""
 _LARGEST = float(np.finfo(np.float32).max)
+_TEXTS = frozenset({bytes, str})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,8 +61,11 @@ def to_numbers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """
     flat = values.reshape(-1)
     if flat.dtype == object:
-        lengths = (len(item) if isinstance(item, (bytes, str)) else 0 for item in flat)
-        return np.fromiter(lengths, dtype=np.int64, count=flat.size)
+        items = flat.tolist()
+        lengths: Iterable[int] = map(len, items)
+        if not _TEXTS.issuperset(map(type, items)):
+            lengths = (len(item) if isinstance(item, (bytes, str)) else 0 for item in items)
+        return np.fromiter(lengths, dtype=np.int64, count=len(items))
     if flat.dtype.kind == "c":
         # The magnitude of a finite complex64 can be too large for float32, and become infinite.
         with np.errstate(all="ignore"):
