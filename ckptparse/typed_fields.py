@@ -300,7 +300,7 @@ def collect_strings(data: memoryview, most: int, budget: Budget) -> list[bytes]:
         position += count_strings(data[position:])[1]
     for pieces in _iter_listed(data[position:], STRING_VAL):
         wanted = pieces[: most - len(strings)]
-        sizes = [len(piece) for piece in wanted if len(piece) > 1]
+        sizes = [size for size in map(len, wanted) if size > 1]
         budget.take(_STRING_SIZE * len(sizes) + sum(sizes))
         strings += map(bytes, wanted)
     return strings
