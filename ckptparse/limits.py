@@ -107,8 +107,9 @@ class Limits:
     """Entries that are looked at one by one, beyond one for each 4 KiB of the files. `verify` and
     `recover` do so with strings, slices, what a damaged block still has, and tensors of a V1 file
     that are damaged or in slices: the others are left out, and the report says so. `read` does so
-    with tensors of a V2 checkpoint: variants, long strings, slices that are no whole rows; and
-    more slices than these are not listed. Each takes a tenth of a millisecond.
+    with tensors of a V2 checkpoint: variants, long strings, slices that are no whole rows; so do
+    `read`, `verify` and `stats` with constants of a graph that are strings or variants; and more
+    slices than these are not listed. Each takes a tenth of a millisecond.
     A record of a V1 file may have 1/256 as many fields that TensorFlow does not write (or 16), and
     one for each 64 bytes. A map file of ddrescue has so many lines, beyond one for each 16
     bytes."""
