@@ -62,7 +62,8 @@ VARIABLES = "variables"
 """Both the directory of a SavedModel's variables and their prefix in it."""
 
 # Compiled when first used: most calls use one or two of them. A damaged header can have negative
-# numbers, and `shard_path` makes such names of them.
+# numbers, and `shard_path` makes such names of them. In a large directory nearly no name matches:
+# a part of the pattern that is plain text is looked for first.
 _DATA_PATH = r"(?s)(.*)\.data-(-?\d{5,})-of-(-?\d{5,})"
 _LEGACY_PATH = r"(?s)(.*)-(\d{5,})-of-(\d{5,})"
 _SHARD_SUFFIX = r"-[\d?]+-of-\d+$"
@@ -106,13 +107,13 @@ def legacy_path(prefix: str, number: int, count: int) -> str:
 
 def split_data_path(path: str) -> tuple[str, int, int] | None:
     """Return prefix, shard number and number of shards of a data file's path; None for others."""
-    match = re.fullmatch(_DATA_PATH, path)
+    match = re.fullmatch(_DATA_PATH, path) if _DATA_MARK in path else None
     return (match[1], int(match[2]), int(match[3])) if match else None
 
 
 def is_data_file(path: str) -> bool:
     """Tell the name of a data file, whatever follows it: `P.data-00000-of-00001.tempstate5`."""
-    return _DATA_MARK in last_part(path)
+    return _DATA_MARK in path and _DATA_MARK in last_part(path)
 
 
 def may_be_data_file(name: str) -> bool:
@@ -143,19 +144,19 @@ def strip_shard_suffix(path: str) -> str:
 
 def strip_temporary(path: str) -> str | None:
     """Return the final path of a file that a save did not rename yet; None for other names."""
-    match = re.fullmatch(_TEMPORARY, path)
+    match = re.fullmatch(_TEMPORARY, path) if ".tempstate" in path else None
     return match[1] if match else None
 
 
 def strip_temp_directory(path: str) -> str | None:
     """Return the prefix whose parts a directory such as `P_temp` keeps; None for other names."""
-    match = re.fullmatch(_TEMP_DIRECTORY, path)
+    match = re.fullmatch(_TEMP_DIRECTORY, path) if "_temp" in path else None
     return match[1] if match else None
 
 
 def split_part(name: str) -> Part | None:
     """Take the name of a part of a save to pieces; None for other names."""
-    match = re.fullmatch(_PART, name)
+    match = re.fullmatch(_PART, name) if "part-" in name else None
     if match is None:
         return None
     return Part(match[1], int(match[2]), int(match[3]), match[4] == INDEX_SUFFIX)

@@ -24,6 +24,8 @@ __all__ = ["find_others", "is_anothers", "nearest"]
 _MOST_OTHERS = 16
 """Other checkpoints that are verified. `Saver` keeps 5 by default, so most directories hold fewer;
 of the others the nearest steps are taken, since each is read from end to end."""
+_MOST_NAMES = 1 << 16
+"""Names of the directory that are looked through for all of them together: for each one all."""
 
 
 def nearest(survey: Survey, context: Context, count: int = _MOST_OTHERS) -> list[str]:
@@ -46,7 +48,9 @@ def find_others(survey: Survey, context: Context) -> tuple[OtherCheckpoint, ...]
         return ()
     # Progress counts the bytes of the named checkpoint only.
     folders = Folders(replace(context, progress=None))
-    others = list(_iter_others(list_others(survey, folders)[:_MOST_OTHERS], folders))
+    found = list_others(survey, folders)
+    most = min(_MOST_OTHERS, max(1, _MOST_NAMES // max(1, len(folders.list(survey.directory)))))
+    others = list(_iter_others(found[:most], folders))
     return tuple(sorted(others, key=lambda other: (-other.share, -(other.step or 0), other.path)))
 
 

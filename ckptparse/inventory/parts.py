@@ -242,8 +242,9 @@ def _saved_model_of(directory: str, base: str, folders: Folders) -> str | None:
 def _iter_data_files(
     directory: str, base: str, folders: Folders
 ) -> Iterator[tuple[tuple[int, int], str]]:
-    for name in folders.list(directory):
-        split = split_data_path(name) if name.startswith(base) else None
+    start = f"{base}.data-"
+    for name in [name for name in folders.list(directory) if name.startswith(start)]:
+        split = split_data_path(name)
         if split is not None and split[0] == base:
             yield (split[1], split[2]), folders.join(directory, name)
 

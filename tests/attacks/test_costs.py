@@ -17,7 +17,7 @@ import ckptparse
 from ckptparse import tensor_proto
 from ckptparse.annotation import messages
 from ckptparse.bundle import index
-from ckptparse.examination import case, diagnose, index_view, summary
+from ckptparse.examination import case, diagnose, index_view, neighbours, summary
 from ckptparse.examination.failed_rows import examine_rows
 from ckptparse.files import local
 from ckptparse.graph import attributes, flow, savers
@@ -820,3 +820,6 @@ def test_the_directory_of_many_checkpoints_is_listed_once_to_weigh_the_nearest(
     report = ckptparse.verify(tmp_path / "m-0")
     assert len(report.others) == 11
     assert 0 < len(listed.given) < 8
+    monkeypatch.setattr(neighbours, "_MOST_NAMES", 3 * len(list(tmp_path.iterdir())))
+    others = ckptparse.verify(tmp_path / "m-0").others
+    assert {one.path for one in others} == {str(tmp_path / f"m-{number}") for number in (1, 2, 3)}
