@@ -227,7 +227,7 @@ def shards_without_end(directory: Path, size: int) -> Path:
 
 def shard_files(directory: Path, size: int) -> Path:
     """Write as many data files as there may be, and name each of them in entries."""
-    count = MOST_SHARDS + (size >> 16)
+    count = MOST_SHARDS
     entries = numbered(size, lambda number: _entry(0, 4, shard=number % count))
     return write(directory, entries, count=count, data=dict.fromkeys(range(count), b"12345678"))
 
@@ -244,7 +244,7 @@ def sound_shard_files(directory: Path, size: int) -> Path:
 
 def _in_shards(directory: Path, size: int, *, harm: bool) -> Path:
     made = b.Bundle()
-    count = MOST_SHARDS + (size >> 16)
+    count = MOST_SHARDS + (size >> 17)
     each = max(1, (size // count - 60) // 4)
     for number in range(count):
         name = f"w{number:06}"
