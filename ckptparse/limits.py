@@ -127,9 +127,8 @@ class Limits:
     for each object of 64 bytes: real ones take one."""
     nodes: int = 20_000
     """Nodes of a graph and its functions, beyond one for each 128 bytes of it. A function counts as
-    8 nodes; 8 inputs, attributes or elements of a list, 4 entries of collections, and 6 parts of a
-    message that `annotate` takes apart, count as one. Real graphs have a node for each 200 bytes,
-    and one takes 10 µs."""
+    8 nodes; 8 inputs, attributes or elements of a list, and 4 entries of collections, count as one.
+    Real graphs have a node for each 200 bytes, and one takes 10 µs."""
     objects: int = 20_000
     """What a file lists that becomes an object each, beyond one for each 512 bytes of the files of
     a checkpoint, or of the file of a SavedModel: objects of an object graph; assets, signatures
@@ -147,6 +146,9 @@ class Limits:
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
     bytes, and the state file of a scan so many places, beyond one for each 24."""
+    parts: int = 150_000
+    """Parts of a file that `annotate` tells of, beyond one for each 32 bytes of the files. The
+    index of a checkpoint has one for each 4 bytes, a graph one for each 10. A part takes 3 µs."""
     shared_bytes: int = 1 << 30
     """Bytes that tensors which are read together may take beyond the size of the data files.
     Entries of a small file may all refer to the same bytes."""
@@ -198,6 +200,10 @@ class Limits:
             beyond = found - size // _NODE_BYTES
             what = f"{what.rstrip(',')}, beyond one for each {_NODE_BYTES} bytes,"
             raise limit_error(self, "nodes", beyond, what, path=path)
+
+    def most_parts(self, size: int) -> int:
+        """Return how many parts of a file are told of, if the files have so many bytes."""
+        return self.parts + (size >> 5)
 
     def most_small(self, size: int) -> int:
         """Return how many tensors may be taken one by one from files of so many bytes."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from pathlib import Path
 
+import builder as b
 import expected
+import numpy as np
 import pytest
 
 import ckptparse
-from ckptparse import annotate
+from ckptparse import Annotation, Limits, annotate
+from ckptparse.annotation import messages
+from ckptparse.bundle.columns import EntryColumns
+from ckptparse.bundle.entry import BundleEntry
+from ckptparse.proto import wire
+from ckptparse.table.format import BlockHandle
 
 MESSAGES = [
     "saver/my_model.meta",
@@ -135,3 +144,120 @@ def test_what_is_no_checkpoints_file_is_refused_by_its_name(fixtures: Path) -> N
     with pytest.raises(ckptparse.NotACheckpointError) as caught:
         list(annotate(fixtures / "saver" / "checkpoint"))
     assert caught.value.identity.kind == "state-file"
+
+
+@pytest.mark.parametrize("suffix", [".index", ".data-00000-of-00001"])
+def test_of_very_many_parts_the_first_are_told_of_and_the_last_says_so(
+    suffix: str, tmp_path: Path
+) -> None:
+    made = b.Bundle()
+    for number in range(300):
+        made.add(f"w{number:03}", np.float32(number))
+    path = made.write(tmp_path / "m") + suffix
+    every = list(annotate(path))
+    held = sum(file.stat().st_size for file in tmp_path.iterdir())
+    enough = len(every) - (held >> 5)
+    assert list(annotate(path, limits=Limits(parts=enough))) == every
+    *parts, last = annotate(path, limits=Limits(parts=enough - 1))
+    assert parts == every[:-1]
+    size = Path(path).stat().st_size
+    assert (last.offset, last.offset + last.size, last.broken) == (parts[-1].offset, size, False)
+    assert last.what == "bytes that were not looked at"
+    assert f"Limits.parts allows {enough - 1:,}" in last.value
+
+
+def test_a_graph_of_very_many_parts_is_told_of_in_part(fixtures: Path) -> None:
+    path = fixtures / MESSAGES[0]
+    parts = list(annotate(path, limits=Limits(parts=10)))
+    assert len(parts) == 10 + (path.stat().st_size >> 5) + 1
+    assert "Limits.parts" in parts[-1].value
+
+
+def test_parts_that_lie_deeper_than_is_wanted_are_not_made(fixtures: Path) -> None:
+    path = fixtures / MESSAGES[0]
+    assert len(list(annotate(path, depth=0, limits=Limits(parts=1)))) == 1
+    few = len(list(annotate(path, depth=1)))
+    assert "Limits" not in list(annotate(path, depth=1, limits=Limits(parts=few)))[-1].value
+
+
+def test_of_very_many_blocks_the_first_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = b.Bundle()
+    for number in range(50):
+        made.add(f"w{number:03}", np.float32(number))
+    path = made.write(tmp_path / "m", block_size=32)
+    blocks = [part.what for part in annotate(path, depth=0) if part.what.startswith("data block")]
+    looked: list[object] = []
+    make = BlockHandle.from_bytes
+
+    def count(*given: object) -> object:
+        looked.append(given)
+        return make(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(BlockHandle, "from_bytes", count)
+    parts = list(annotate(path, depth=0, limits=Limits(blocks=9)))
+    assert len(looked) < len(blocks)
+    assert [part.what for part in parts if part.what.startswith("data block")] == blocks[:9]
+    skipped = parts[9]
+    assert skipped.what == "bytes that were not looked at"
+    assert "Limits.blocks allows 9" in skipped.value
+    assert not skipped.broken
+
+
+def test_a_data_file_has_only_those_entries_made_that_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = b.Bundle()
+    for number in range(300):
+        made.add(f"w{number:03}", np.float32(number))
+    path = made.write(tmp_path / "m") + ".data-00000-of-00001"
+    rows: list[int] = []
+    make = EntryColumns.entry
+
+    def count(columns: EntryColumns, row: int) -> BundleEntry:
+        rows.append(row)
+        return make(columns, row)
+
+    monkeypatch.setattr(EntryColumns, "entry", count)
+    parts = annotate(path)
+    for _ in range(5):
+        next(parts)
+    assert len(rows) == 3
+
+
+def test_of_a_broken_packed_field_only_what_is_broken_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ckptparse.proto.tensor_pb2 import TensorProto
+
+    decoded: list[int] = []
+    read = wire.read_varint
+
+    def count(data: bytes, position: int, end: int) -> tuple[int, int]:
+        decoded.append(position)
+        return read(data, position, end)
+
+    monkeypatch.setattr(messages, "read_varint", count)
+    for content, words in (
+        (b"\1" * 1000 + b"\x80", "byte 1000, found one that is cut off"),
+        (b"\1" * 900 + b"\x80" * 10 + b"\1" * 90 + b"\x80", "byte 900, found one that is longer"),
+    ):
+        data = b.field(7, content)
+        walked = messages.annotate_message(
+            data, TensorProto.DESCRIPTOR, base=0, depth=0, wanted=9, limits=Limits()
+        )
+        (part,) = walked
+        assert part.broken
+        assert words in part.value
+    assert len(decoded) == 2
+
+
+def test_a_part_is_a_frozen_value() -> None:
+    part = Annotation(1, 2, 3, "what")
+    assert part == Annotation(offset=1, size=2, depth=3, what="what", value="", broken=False)
+    assert hash(part) == hash(Annotation(1, 2, 3, "what"))
+    assert copy.copy(part) == part
+    assert dataclasses.replace(part, size=5) == Annotation(1, 5, 3, "what")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        part.size = 4  # type: ignore[misc]

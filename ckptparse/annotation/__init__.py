@@ -16,6 +16,7 @@ from ckptparse.annotation.messages import annotate_message
 from ckptparse.annotation.part import Annotation
 from ckptparse.annotation.shards import annotate_shard
 from ckptparse.annotation.tables import annotate_table
+from ckptparse.bundle.index import held_bytes
 from ckptparse.errors import NotACheckpointError, UnsupportedError
 from ckptparse.filenames import INDEX_SUFFIX, split_data_path
 from ckptparse.files.context import Cache, Context, Store, begin
@@ -60,7 +61,8 @@ def annotate(
         depth: Levels below the first that are wanted; all if None.
         store: As for `ckptparse.open`.
         cache: As for `open`.
-        limits: Bounds on what is read and unpacked.
+        limits: Bounds on what is read and unpacked. `parts` bounds how many parts there are: what
+            comes after them is one part more, which says so.
 
     Raises:
         CheckpointNotFoundError: Nothing is there.
@@ -80,10 +82,33 @@ def _annotate(place: str, depth: int | None, context: Context) -> Iterator[Annot
     with closing(storage.open(place)) as source:
         data = split_data_path(place)
         if data is not None and is_file(storage, data[0] + INDEX_SUFFIX):
-            parts = annotate_shard(source, data[0], data[1], depth=deepest, context=context)
+            prefix = data[0]
+            parts = annotate_shard(source, prefix, data[1], depth=deepest, context=context)
         else:
+            prefix = place.removesuffix(INDEX_SUFFIX)
             parts = _annotate_by_kind(source, deepest, context)
-        yield from (part for part in parts if part.depth <= deepest)
+        limits, most = context.limits, context.limits.parts
+        offset = 0
+        for number, part in enumerate(parts):
+            if number >= most:
+                held = max(source.size, held_bytes(prefix + INDEX_SUFFIX, storage, 0))
+                most = limits.most_parts(held)
+                if number >= most:
+                    yield _left_out(offset, source.size, most, limits)
+                    return
+            if not part.unpacked:
+                offset = part.offset
+            if part.depth <= deepest:
+                yield part
+
+
+def _left_out(offset: int, end: int, most: int, limits: Limits) -> Annotation:
+    """Tell of what is not told of, from where the last part begins."""
+    says = (
+        f"{most:,} parts were told of, and no more: Limits.parts allows {limits.parts:,}, "
+        "and one for each 32 bytes of the files"
+    )
+    return Annotation(offset, end - offset, 0, "bytes that were not looked at", says)
 
 
 def _annotate_by_kind(source: Source, depth: int, context: Context) -> Iterator[Annotation]:
@@ -110,7 +135,7 @@ def _annotate_by_kind(source: Source, depth: int, context: Context) -> Iterator[
     descriptor = _descriptor(*message)
     yield Annotation(0, source.size, 0, descriptor.name)
     whole = source.read_at(0, source.size)
-    yield from annotate_message(whole, descriptor, base=0, depth=1, limits=limits)
+    yield from annotate_message(whole, descriptor, base=0, depth=1, wanted=depth, limits=limits)
 
 
 def _descriptor(module: str, name: str) -> Descriptor:

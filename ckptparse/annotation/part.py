@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 __all__ = ["Annotation", "shorten"]
 
@@ -10,7 +10,7 @@ _MOST_BYTES = 48
 """Bytes that are shown: in hexadecimal they fill about two lines of a terminal."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Annotation:
     """A range of bytes and what it is; what lies inside follows, one level deeper.
 
@@ -31,6 +31,36 @@ class Annotation:
     value: str = ""
     broken: bool = False
     unpacked: bool = False
+
+    def __init__(  # noqa: PLR0917
+        self,
+        offset: int,
+        size: int,
+        depth: int,
+        what: str,
+        value: str = "",
+        broken: bool = False,  # noqa: FBT001, FBT002
+        unpacked: bool = False,  # noqa: FBT001, FBT002
+    ) -> None:
+        # What a frozen dataclass makes itself takes twice the time: a file has very many parts.
+        _set_offset(self, offset)
+        _set_size(self, size)
+        _set_depth(self, depth)
+        _set_what(self, what)
+        _set_value(self, value)
+        _set_broken(self, broken)
+        _set_unpacked(self, unpacked)
+
+
+(
+    _set_offset,
+    _set_size,
+    _set_depth,
+    _set_what,
+    _set_value,
+    _set_broken,
+    _set_unpacked,
+) = (getattr(Annotation, part.name).__set__ for part in fields(Annotation))
 
 
 def shorten(data: bytes) -> str:

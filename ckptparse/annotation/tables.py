@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ckptparse.annotation.messages import annotate_message
@@ -47,7 +48,8 @@ class _Kind:
     name: str
     header: MessageDescriptor | None = None
     entry: MessageDescriptor | None = None
-    with_values: bool = True
+    wanted: int = 3
+    """The deepest level that is wanted: below 2 no values, below 3 no fields of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +77,11 @@ def annotate_table(source: Source, *, depth: int, limits: Limits) -> Iterator[An
         yield Annotation(0, source.size, 0, "table", error.message, broken=True)
         return
     position, last = 0, source.size - FOOTER_SIZE
-    for handle, kind in sorted(
-        _list_blocks(source, footer, limits), key=lambda block: (block[0].offset, block[0].size)
-    ):
+    blocks, skipped = _list_blocks(source, footer, limits)
+    for handle, kind in sorted(blocks, key=lambda block: (block[0].offset, block[0].size)):
         if handle.offset > position:
             if position < min(handle.offset, last):
-                yield _unreferenced(position, min(handle.offset, last))
+                yield _between(position, min(handle.offset, last), skipped)
         elif handle.offset < position:
             # Told once: an index that names a block often would else make a small file endless.
             yield _overlapping(handle, kind, source)
@@ -89,11 +90,14 @@ def annotate_table(source: Source, *, depth: int, limits: Limits) -> Iterator[An
         position = max(position, min(handle.end, last))
     start = last
     if start > position:
-        yield _unreferenced(position, start)
+        yield _between(position, start, skipped)
     yield from _annotate_footer(source.read_at(start, FOOTER_SIZE), start, footer)
 
 
-def _unreferenced(start: int, end: int) -> Annotation:
+def _between(start: int, end: int, skipped: str) -> Annotation:
+    """Tell of bytes of no block, or of one that was not looked at."""
+    if skipped:
+        return Annotation(start, end - start, 0, "bytes that were not looked at", skipped)
     return Annotation(start, end - start, 0, "bytes that nothing refers to", broken=True)
 
 
@@ -102,18 +106,28 @@ def _overlapping(handle: BlockHandle, kind: _Kind, source: Source) -> Annotation
     return Annotation(min(handle.offset, source.size), 0, 0, kind.name, says, broken=True)
 
 
-def _list_blocks(source: Source, footer: Footer, limits: Limits) -> list[tuple[BlockHandle, _Kind]]:
-    """List every block that the footer and the index block name."""
+def _list_blocks(
+    source: Source, footer: Footer, limits: Limits
+) -> tuple[list[tuple[BlockHandle, _Kind]], str]:
+    """List every block that the footer and the index block name; say why some are left out."""
     blocks = [(footer.metaindex, _Kind("metaindex block")), (footer.index, _Kind("index block"))]
     try:
         contents = read_block(source, footer.index, limits=limits)
     except CheckpointError:
-        return blocks
-    handles = [handle for handle, _ in _iter_handles(contents)]
+        return blocks, ""
+    most = limits.most_blocks(source.size)
+    found = _iter_handles(contents)
+    handles = [handle for handle, _ in islice(found, most)]
+    skipped = ""
+    if next(found, None) is not None:
+        skipped = (
+            f"the first {most:,} blocks are looked at: Limits.blocks allows {limits.blocks:,}, "
+            "and one for each 4 KiB of the table"
+        )
     header, entry = _find_messages(source, handles, limits)
     for number, handle in enumerate(handles):
         blocks.append((handle, _Kind(f"data block {number}", header, entry)))
-    return blocks
+    return blocks, skipped
 
 
 def _iter_handles(contents: bytes) -> Iterator[tuple[BlockHandle, int]]:
@@ -159,7 +173,7 @@ def _annotate_block(
     damage = _find_damage(source, handle, stored)
     yield Annotation(handle.offset, size, 0, kind.name, damage or "", broken=damage is not None)
     if depth:
-        kind = replace(kind, with_values=depth > 1)
+        kind = replace(kind, wanted=depth)
         yield from _annotate_contents(source, handle, stored, kind, limits)
     yield from _annotate_trailer(handle, stored, broken=damage is not None)
 
@@ -191,7 +205,9 @@ def _annotate_contents(
     says = f"compressed, {len(unpacked):,} bytes unpacked"
     yield Annotation(handle.offset, handle.size, 1, "contents", says)
     for part in _annotate_entries(unpacked, 0, kind, limits):
-        yield replace(part, unpacked=True)
+        yield Annotation(
+            part.offset, part.size, part.depth, part.what, part.value, part.broken, True
+        )
 
 
 def _annotate_entries(
@@ -216,7 +232,7 @@ def _annotate_entries(
             yield Annotation(
                 base + position, value_end - position, 1, "entry", _describe_key(key), broken=wrong
             )
-            if kind.with_values:
+            if kind.wanted > 1:
                 yield from _annotate_lengths(contents, base, entry)
                 yield from _annotate_value(contents, base, entry, kind, limits)
             position = value_end
@@ -265,7 +281,9 @@ def _annotate_lengths(contents: bytes, base: int, entry: _Entry) -> Iterator[Ann
     """Iterate over the three lengths of an entry, and the bytes of its key that are its own."""
     position = entry.position
     for name in ("shared", "non-shared", "value size"):
-        number, end = decode_varint(contents, position, entry.key_start, bits=32)
+        number, end = contents[position], position + 1
+        if number >= 0x80:
+            number, end = decode_varint(contents, position, entry.key_start, bits=32)
         yield Annotation(base + position, end - position, 2, name, str(number))
         position = end
     own = contents[entry.key_start : entry.value_start]
@@ -288,7 +306,9 @@ def _annotate_value(
             yield Annotation(base + start, len(value), 2, "value", shorten(value))
     else:
         yield Annotation(base + start, len(value), 2, f"value: {descriptor.name}")
-        yield from annotate_message(value, descriptor, base=base + start, depth=3, limits=limits)
+        yield from annotate_message(
+            value, descriptor, base=base + start, depth=3, wanted=kind.wanted, limits=limits
+        )
 
 
 def _restarts(contents: bytes, end: int) -> tuple[int, ...]:

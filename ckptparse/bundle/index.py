@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ckptparse.bundle.together import EntryDecoder
     from ckptparse.files.fingerprint import Fingerprint
 
-__all__ = ["BundleIndex", "Listing"]
+__all__ = ["BundleIndex", "Listing", "held_bytes"]
 
 _T = TypeVar("_T")
 
@@ -149,7 +149,7 @@ class BundleIndex:
             source = hold(source, most=_MOST_PIECES * source.piece)
             table = Table.open(source, limits=limits)
             with located(path=source.path):
-                header = _read_header(table, limits, lambda: _held_bytes(path, storage, 0))
+                header = _read_header(table, limits, lambda: held_bytes(path, storage, 0))
         except BaseException:
             source.close()
             raise
@@ -158,7 +158,7 @@ class BundleIndex:
             return look_again(storage, path) != before
 
         def held() -> int:
-            return _held_bytes(path, storage, header.num_shards)
+            return held_bytes(path, storage, header.num_shards)
 
         return cls(table, header, limits=limits, is_replaced=is_replaced, held=held)
 
@@ -379,7 +379,7 @@ class _Keys:
         return found
 
 
-def _held_bytes(path: str, storage: Storage, num_shards: int) -> int:
+def held_bytes(path: str, storage: Storage, num_shards: int) -> int:
     """Return the size of an index and its data files.
 
     Of a storage that lists no directories, of so many data files; 0 of them if they are not known.

@@ -154,19 +154,6 @@ def test_a_collection_is_counted_and_a_meta_graph_split_once(
     assert len(passes) == 6
 
 
-def test_what_is_not_taken_apart_is_said_and_has_its_bytes(tmp_path: Path) -> None:
-    path = tmp_path / "g.pb"
-    path.write_bytes(g.graph([g.node(f"n{number}", "Relu", "x") for number in range(100)]))
-    size = path.stat().st_size
-    limits = ckptparse.Limits(nodes=10 - size // 128)
-    parts = list(ckptparse.annotate(path, limits=limits))
-    assert len(parts) == 1 + 6 * 10 + 1
-    assert "Limits.nodes" in parts[-1].value
-    assert parts[-1].offset + parts[-1].size == size
-    # Within it, as without a limit: those of a level follow one another.
-    assert parts[:-1] == list(ckptparse.annotate(path))[: len(parts) - 1]
-
-
 @pytest.mark.parametrize("number", [b.STRING, b.VARIANT])
 def test_short_elements_are_found_together(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     field, contents = {b.STRING: (8, (b"", b"ab", b"c" * 15)), b.VARIANT: (15, (b"",))}[number]

@@ -171,6 +171,7 @@ def test_a_map_lists_the_bytes_that_were_patched(call: Call) -> None:
 @pytest.mark.usefixtures("damaged")
 def test_a_limit_that_a_report_names_can_be_changed(call: Call) -> None:
     assert "Limits.attempts" in call("ckptparse recover run/m --dry-run --limit attempts=0").out
+    assert "Limits.parts allows 2" in call("ckptparse dump run/m --limit parts=2").out
     assert "Limits.attempts" not in call("ckptparse recover run/m --dry-run").out
     done = call("ckptparse verify run/m --limit entries=1 --limit single_entries=9")
     assert "Limits.entries allows 1" in done.out

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import ckptparse
 from ckptparse.cli.completion import complete_path
+from ckptparse.cli.limits import LimitOption, read_limits
 from ckptparse.cli.options import Argument, Option
 from ckptparse.cli.output import Output
 from ckptparse.cli.running import DAMAGE, GOOD, Run
@@ -36,6 +37,7 @@ def dump(
             help="How many levels below the first to show; all if not given.",
         ),
     ] = None,
+    limit: LimitOption = None,
 ) -> Dump:
     """Show what each byte of a file is, down to the fields.
 
@@ -43,7 +45,9 @@ def dump(
     ckptparse dump --depth 0 model.ckpt-1000.data-00000-of-00001
     """
     run.detail(f"reading {escape(file)}")
-    return Dump(file, ckptparse.annotate(file, depth=depth, cache=run.cache), _size(file))
+    limits = read_limits(limit)
+    parts = ckptparse.annotate(file, depth=depth, cache=run.cache, limits=limits)
+    return Dump(file, parts, _size(file))
 
 
 def _size(file: str) -> int:
