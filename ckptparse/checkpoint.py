@@ -23,6 +23,7 @@ from ckptparse.errors import (
     TensorNotFoundError,
     name_not_found,
 )
+from ckptparse.limits import check_small
 from ckptparse.tensor import DEFAULT_OPTIONS, ReadOptions, Tensor
 
 if TYPE_CHECKING:
@@ -185,6 +186,10 @@ class Checkpoint(Mapping[str, Tensor]):
         each scope of the variables' names, in the order of the graph (a `.meta` beside the
         checkpoint, or the SavedModel's), else in that of the names. A plain checkpoint holds
         neither their classes nor their configurations, but for what Keras of 2019 wrote.
+
+        Raises:
+            LimitError: It has no object graph, and more tensors than `Limits.small_tensors` allows;
+                `optimizers` and `averages` raise it, too.
         """
         return self._layers[0]
 
@@ -276,10 +281,14 @@ class Checkpoint(Mapping[str, Tensor]):
 
         Args:
             everything: Whether objects are shown that keep nothing, nor any object below them.
+
+        Raises:
+            LimitError: It has no object graph, and more tensors than `Limits.small_tensors` allows.
         """
         from ckptparse.graph.tree import name_tree, object_tree
 
         if self.object_graph is None:
+            self._check_count()
             return name_tree(self._source.names(), self._source.find)
         return object_tree(self.object_graph, everything=everything)
 
@@ -514,7 +523,18 @@ class Checkpoint(Mapping[str, Tensor]):
         """What the names of a name-based checkpoint are."""
         from ckptparse.graph.name_roles import find_roles
 
+        self._check_count()
         return find_roles(self._backend.shapes(), self._graph_roles)
+
+    def _check_count(self) -> None:
+        """Make sure that so many names may be gone through one by one."""
+        context = self._origin.opener.context
+
+        def held() -> int:
+            found = map(context.storage.stat, self.files)
+            return sum(status.size for status in found if status is not None)
+
+        check_small(context.limits, len(self._backend.shapes()), held, path=self.path)
 
     @cached_property
     def _graph_roles(self) -> GraphRoles:

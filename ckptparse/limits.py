@@ -32,7 +32,7 @@ FIELDS_A_NODE = 8
 """Fields of nodes, or arguments of a function, that count as one node of `Limits.nodes`."""
 _NODE_BYTES = 128
 """Bytes of a graph for each node beyond `Limits.nodes`."""
-_SMALL_BYTES = 256
+_SMALL_BYTES = 512
 """Bytes of the files for each tensor beyond `Limits.small_tensors`."""
 _SINGLE_BYTES = 1 << 12
 """Bytes of the files for each entry beyond `Limits.single_entries`."""
@@ -139,10 +139,11 @@ class Limits:
     tensors and graphs."""
     small_tensors: int = 20_000
     """Tensors that one call of `convert`, `average` or `stats` takes from files, beyond one for
-    each 256 bytes of them. The least takes 20 to 40 µs. Tensors of real checkpoints have more
-    bytes; whoever has many that do not takes some at a time (`include`), or raises this. Of the
-    tensors of a V2 checkpoint that are damaged or share bytes, `verify` and `recover` look at so
-    many, beyond one for each 512 bytes. Each constant of a graph counts twice.
+    each 512 bytes of them. The least takes 20 to 40 µs; on its way to an npz or HDF5 it counts
+    twice, to a `.npy` file four times. Tensors of real checkpoints have more bytes; whoever has
+    many that do not takes some at a time (`include`), or raises this. Of the tensors of a V2
+    checkpoint that are damaged or share bytes, `verify` and `recover` look at so many.
+    Each constant of a graph counts twice.
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
     bytes, and the state file of a scan so many places, beyond one for each 24."""
@@ -233,22 +234,30 @@ def limit_error(
 
 
 def check_small(
-    limits: Limits, count: int, held: Callable[[], int], *, path: str | None = None
+    limits: Limits,
+    count: int,
+    held: Callable[[], int],
+    *,
+    weight: int = 1,
+    path: str | None = None,
 ) -> None:
     """Make sure that so many tensors may be taken one by one from files.
 
     Args:
-        limits: `small_tensors` bounds them, beyond one for each 256 bytes that are held.
+        limits: `small_tensors` bounds them, beyond one for each 512 bytes that are held.
         count: How many they are.
         held: Gives the bytes of the files; asked if it matters.
+        weight: How many each counts as.
         path: What the error names.
 
     Raises:
         LimitError: They may not.
     """
+    count *= weight
     if count > limits.small_tensors and count > (most := limits.most_small(held())):
         beyond = count - (most - limits.small_tensors)
-        what = f"The number of tensors, beyond one for each {_SMALL_BYTES} bytes of the files,"
+        each = f"{weight} times the" if weight > 1 else "The"
+        what = f"{each} number of tensors, beyond one for each {_SMALL_BYTES} bytes of the files,"
         raise limit_error(limits, "small_tensors", beyond, what, path=path)
 
 

@@ -402,7 +402,7 @@ def _leave_many(
     """Leave out what is not sound beyond `Limits.small_tensors`, and return the rows that stay."""
     limits = case.context.limits
     # One of them takes up to 20 µs.
-    most = limits.most_small(case.files.held_bytes // 2)
+    most = limits.most_small(case.files.held_bytes)
     if len(rows) <= most:
         return rows
     names = list(rows)

@@ -38,6 +38,8 @@ _SUFFIXES: dict[str, TargetFormat] = {
     ".ckpt": "v2",
 }
 _FOREIGN = (".pt", ".pth", ".bin", ".onnx", ".keras", ".tflite", ".pb", ".npy", ".gguf", ".zip")
+_WEIGHTS: dict[str, int] = {"npz": 2, "npy": 4, "hdf5": 2}
+"""How many tensors one counts as, in a format that has a member, a file or a dataset for each."""
 _Check = Callable[[Sequence[TensorLike], SinkOptions], None]
 _Write = Callable[[str, Sequence[TensorLike], SinkOptions], tuple[str, ...]]
 
@@ -139,6 +141,7 @@ def convert(
         layout=layout,
         drop_slots=drop_slots,
         ema=ema,
+        weight=_WEIGHTS.get(chosen, 1),
     )
     if object_graph not in (None, "make"):
         raise ValueError(f"object_graph is None or 'make', not {object_graph!r}")

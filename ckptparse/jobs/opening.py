@@ -110,8 +110,8 @@ def open_tensors(
         context.close()
 
 
-def check_work(opened: Opened, names: Collection[str]) -> None:
-    """Make sure that a job may go through these tensors of files.
+def check_work(opened: Opened, names: Collection[str], *, weight: int = 1) -> None:
+    """Make sure that a job may go through these tensors of files, each of which counts so much.
 
     Raises:
         LimitError: They are more than `Limits.small_tensors`, and more than their bytes allow; more
@@ -121,7 +121,7 @@ def check_work(opened: Opened, names: Collection[str]) -> None:
     if not opened.files:
         return
     limits = opened.context.limits
-    check_small(limits, len(names), lambda: _held_bytes(opened), path=opened.path)
+    check_small(limits, len(names), lambda: _held_bytes(opened), weight=weight, path=opened.path)
     if opened.format != "graph" or not names:
         return
     first = opened.tensors[next(iter(names))]

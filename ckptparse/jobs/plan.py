@@ -39,6 +39,8 @@ class Wishes:
     layout: str | None = None
     drop_slots: bool = False
     ema: Ema | None = None
+    weight: int = 1
+    """How many tensors each counts as, for `Limits.small_tensors`."""
 
     def __post_init__(self) -> None:
         if self.layout not in (None, "torch"):
@@ -95,7 +97,7 @@ def plan(opened: Opened, rules: RuleSet, wishes: Wishes) -> list[Planned]:
         UnsupportedError: Two tensors would have one name; it lists them.
     """
     chosen = _choose(opened, wishes)
-    check_work(opened, chosen)
+    check_work(opened, chosen, weight=wishes.weight)
     state = _find_state(opened) if wishes.drop_slots or wishes.ema else _State()
     layout = wishes.layout or rules.layout
     kind = wishes.dtype if wishes.dtype is not None else rules.dtype

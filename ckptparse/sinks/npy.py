@@ -25,6 +25,7 @@ from ckptparse.sinks.options import (
     is_variant,
     write_elements,
 )
+from ckptparse.sinks.small import iter_held
 from ckptparse.tensor_like import TensorLike
 
 __all__ = ["check_npy", "write_npy", "write_npz"]
@@ -59,7 +60,7 @@ def write_npz(path: str, tensors: Sequence[TensorLike], options: SinkOptions) ->
         names = {member: tensor.name for tensor in tensors if (member := _member(tensor.name))}
         if names:
             metadata[NAMES_KEY] = json.dumps(names)
-        for tensor in tensors:
+        for tensor in iter_held(tensors):
             # A member's time is the earliest there is: what is written is the same tomorrow.
             info = zipfile.ZipInfo(f"{_member(tensor.name) or tensor.name}.npy")
             with archive.open(info, "w", force_zip64=True) as stream:
@@ -85,7 +86,7 @@ def write_npy(path: str, tensors: Sequence[TensorLike], options: SinkOptions) ->
         may_replace=_is_one_of_ours,
         storage=options.storage,
     ) as directory:
-        for tensor in tensors:
+        for tensor in iter_held(tensors):
             files[tensor.name] = name = _free_name(tensor.name, taken)
             with directory.open(name) as stream:
                 _write_array(stream, tensor, meter)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.backend.small import SMALL, Sized, iter_batches, read_small
+from ckptparse.backend.small import SMALL, Sized, hold_small, iter_batches, read_small
 from ckptparse.bundle.content import content_of_array
 from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import is_numeric
@@ -18,10 +18,16 @@ from ckptparse.elements import iter_stored
 from ckptparse.errors import CheckpointError
 from ckptparse.tensor_like import ArrayTensor, TensorLike
 
-__all__ = ["Payload", "iter_payloads"]
+__all__ = ["Payload", "iter_held", "iter_payloads"]
 
 Payload = tuple[bytes | memoryview, int]
 """The bytes of a tensor, as a data file has them, and their CRC."""
+
+
+def iter_held(tensors: Iterable[TensorLike]) -> Iterator[TensorLike]:
+    """Iterate over tensors; small ones are read together."""
+    for batch in iter_batches(Sized.of(tensor.name, tensor) for tensor in tensors):
+        yield from hold_small(batch)
 
 
 def iter_payloads(

@@ -16,6 +16,7 @@ from test_costs import counted
 
 import ckptparse
 from ckptparse import DEFAULT_LIMITS
+from ckptparse.bundle.payload import StringPayload
 from ckptparse.coding import checksum
 from ckptparse.examination import case, legacy_view, plain_rows, salvaged_table
 from ckptparse.examination.readers import DataFiles
@@ -300,7 +301,7 @@ def test_the_size_of_all_v1_files_is_not_asked_for_with_each(
 
 
 def _call_jobs(source: object, out: Path, limits: ckptparse.Limits) -> None:
-    ckptparse.convert(source, out / "m.npz", limits=limits, overwrite=True)  # type: ignore[arg-type]
+    ckptparse.convert(source, out / "m.safetensors", limits=limits, overwrite=True)  # type: ignore[arg-type]
     ckptparse.stats(source, limits=limits)  # type: ignore[arg-type]
     ckptparse.average([source], limits=limits)  # type: ignore[list-item]
 
@@ -308,7 +309,7 @@ def _call_jobs(source: object, out: Path, limits: ckptparse.Limits) -> None:
 def test_a_job_goes_through_as_many_tensors_as_the_files_have_bytes_for(tmp_path: Path) -> None:
     prefix = ckptparse.write(tmp_path / "m", {f"w{n:03}": np.float16(n) for n in range(200)})
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
-    allowed = 200 - size // 256
+    allowed = 200 - size // 512
     assert 0 < allowed < 200
     _call_jobs(prefix, tmp_path, replace(DEFAULT_LIMITS, small_tensors=allowed))
     few = replace(DEFAULT_LIMITS, small_tensors=allowed - 1)
@@ -324,8 +325,37 @@ def test_a_job_goes_through_as_many_tensors_as_the_files_have_bytes_for(tmp_path
     assert len([row for row in made.rows if row.new is not None]) == 10
 
 
+@pytest.mark.parametrize(("ending", "weight"), [(".npz", 2), ("/", 4), (".h5", 2), ("", 1)])
+def test_a_tensor_counts_more_if_its_target_is_a_member_or_a_file(
+    ending: str, weight: int, tmp_path: Path
+) -> None:
+    prefix = ckptparse.write(tmp_path / "m", {f"w{n:03}": np.float16(n) for n in range(200)})
+    allowed = 200 * weight - sum(path.stat().st_size for path in tmp_path.iterdir()) // 512
+    few = replace(DEFAULT_LIMITS, small_tensors=allowed - 1)
+    with pytest.raises(ckptparse.LimitError, match="number of tensors") as caught:
+        ckptparse.convert(prefix, f"{tmp_path}/n{ending}", limits=few)
+    assert caught.value.limit == "small_tensors"
+    enough = replace(DEFAULT_LIMITS, small_tensors=allowed)
+    assert len(ckptparse.convert(prefix, f"{tmp_path}/n{ending}", limits=enough).rows) == 200
+
+
+@pytest.mark.parametrize("ending", [".npz", "/", ".h5"])
+def test_strings_are_read_together_on_their_way_to_members_and_files(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = b.Bundle()
+    for number in range(100):
+        made.add(f"w{number:03}", np.array(b"%d" % number, object))
+    prefix = made.write(tmp_path / "m")
+    read = counted(monkeypatch, StringPayload, "read")
+    ckptparse.convert(prefix, f"{tmp_path}/n{ending}")
+    assert not read.given
+    found = ckptparse.convert(f"{tmp_path}/n{ending}", tmp_path / "again")
+    assert [row.new for row in found.rows] == [f"w{number:03}" for number in range(100)]
+
+
 def test_what_is_in_memory_or_open_elsewhere_is_counted_by_its_own_bytes(tmp_path: Path) -> None:
-    values = {f"w{n:03}": np.zeros(64, np.float32) for n in range(50)}
+    values = {f"w{n:03}": np.zeros(128, np.float32) for n in range(50)}
     none = replace(DEFAULT_LIMITS, small_tensors=0)
     _call_jobs(values, tmp_path, none)
     prefix = ckptparse.write(tmp_path / "m", values)
@@ -524,3 +554,32 @@ def test_a_report_that_names_a_file_again_and_again_has_it_hashed_once(
     hashed = counted(monkeypatch, replaying, "hash_files")
     ckptparse.replay(tmp_path / "report.json")
     assert len(hashed.given) == len(told["report"]["inputs"]) // 100
+
+
+def test_what_names_tell_is_asked_of_as_many_as_the_files_have_bytes_for(tmp_path: Path) -> None:
+    values = {f"w{n:03}/Adam": np.float16(n) for n in range(100)}
+    values |= {f"w{n:03}": np.float16(n) for n in range(100)}
+    prefix = ckptparse.write(tmp_path / "m", values)
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    allowed = 200 - size // 512
+    with ckptparse.open(prefix, limits=replace(DEFAULT_LIMITS, small_tensors=allowed)) as opened:
+        assert len(list(opened.tree())) >= 200
+        assert opened.layers
+        assert opened.optimizers
+        assert not opened.averages
+    few = replace(DEFAULT_LIMITS, small_tensors=allowed - 1)
+    with ckptparse.open(prefix, limits=few) as opened:
+        assert opened.step is None
+        assert len(opened.places().names) == 200
+        for ask in (
+            lambda: opened.tree(),
+            lambda: opened.layers,
+            lambda: opened.optimizers,
+            lambda: opened.averages,
+        ):
+            with pytest.raises(ckptparse.LimitError) as caught:
+                ask()
+            assert caught.value.limit == "small_tensors"
+    page = tmp_path / "page.html"
+    ckptparse.report_page(prefix, page, limits=few)
+    assert "Limits.small_tensors" in page.read_text()
