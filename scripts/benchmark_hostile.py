@@ -113,8 +113,8 @@ def largest(path):
     # The file at a path, or the largest beside it.
     if os.path.isfile(path):
         return path
-    folder = path if os.path.isdir(path) else os.path.dirname(path)
-    files = [entry.path for entry in os.scandir(folder) if entry.is_file()]
+    top = path if os.path.isdir(path) else os.path.dirname(path)
+    files = [os.path.join(folder, name) for folder, _, names in os.walk(top) for name in names]
     return max(files, key=os.path.getsize)
 
 def explain(path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from itertools import islice
 
 from ckptparse.errors import CheckpointNotFoundError, NotACheckpointError, PermissionDeniedError
 from ckptparse.examination.case import open_case
@@ -128,10 +129,11 @@ class Siblings:
                 case = open_case(survey_path(prefix, silent, folders), silent)
             except (PermissionDeniedError, NotACheckpointError, CheckpointNotFoundError):
                 continue
+            most = silent.limits.most_small(case.files.held_bytes)
             case.files.close()
             for view in case.views:
                 if view.origin is Origin.FINAL:
-                    for name, payload in view.iter_payloads():
+                    for name, payload in islice(view.iter_payloads(), most):
                         self._add(name, payload)
 
     def _add(self, name: PartName, payload: Payload) -> None:

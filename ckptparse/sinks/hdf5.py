@@ -134,7 +134,7 @@ class _Maker:
     def _make_numbers(self, path: str, tensor: TensorLike) -> int | None:
         boolean = tensor.data_type == DataType.DT_BOOL
         dtype = np.dtype(bool) if boolean else plain_dtype(tensor.data_type)
-        made = self._create(path, tensor, dtype, self._early)
+        made = self._create(path, tensor, dtype, self._early if tensor.shape else self._plain)
         offset = made.get_offset()
         if offset is None and tensor.nbytes:
             # A scalar is given no place of its own before it is written.

@@ -27,8 +27,9 @@ from ckptparse.files.archives.listing import Member
 from ckptparse.graph import state
 from ckptparse.inventory import legacy
 from ckptparse.legacy import metadata
-from ckptparse.recovery import conversions, outlook, replaying
+from ckptparse.recovery import conversions, outlook, replaying, siblings
 from ckptparse.recovery.imaging.mapfile import Mapfile
+from ckptparse.recovery.rebuild import fit
 
 FEW = replace(DEFAULT_LIMITS, single_entries=3)
 BROKEN = b"\x2a\x7f\x00"
@@ -572,7 +573,7 @@ def test_what_names_tell_is_asked_of_as_many_as_the_files_have_bytes_for(tmp_pat
         assert opened.step is None
         assert len(opened.places().names) == 200
         for ask in (
-            lambda: opened.tree(),
+            opened.tree,
             lambda: opened.layers,
             lambda: opened.optimizers,
             lambda: opened.averages,
@@ -583,3 +584,30 @@ def test_what_names_tell_is_asked_of_as_many_as_the_files_have_bytes_for(tmp_pat
     page = tmp_path / "page.html"
     ckptparse.report_page(prefix, page, limits=few)
     assert "Limits.small_tensors" in page.read_text()
+
+
+@pytest.mark.parametrize("lost", ["index", "bytes"])
+def test_of_another_checkpoint_only_so_many_tensors_are_evidence(
+    lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {f"w{number:03}": np.float32(number) for number in range(100)}
+    prefix = Path(ckptparse.write(tmp_path / "m", values))
+    (tmp_path / "other").mkdir()
+    other = ckptparse.write(tmp_path / "other" / "m", values)
+    if lost == "index":
+        (tmp_path / "m.index").unlink()
+    else:
+        data = tmp_path / "m.data-00000-of-00001"
+        data.write_bytes(b"\xff" * 8 + data.read_bytes()[8:])
+    size = sum(path.stat().st_size for path in (tmp_path / "other").iterdir())
+
+    def recovered(allowed: int) -> int:
+        limits = replace(DEFAULT_LIMITS, small_tensors=allowed - size // 512)
+        return len(ckptparse.recover(prefix, evidence=[other], siblings=False, limits=limits))
+
+    assert recovered(100) == 100
+    placed = counted(monkeypatch, fit._Shard, "place")
+    added = counted(monkeypatch, siblings.Siblings, "_add")
+    assert recovered(99) == (0 if lost == "index" else 100)
+    assert not placed.given
+    assert len(added.given) == (0 if lost == "index" else 99)

@@ -96,7 +96,9 @@ def _stand_ins(prefix: str, context: Context, folders: Folders) -> Iterator[Layo
         return
     with closing(other.files):
         view = other.main
-        if other.survey.has_index and view is not None and view.complete:
+        if not other.survey.has_index or view is None or not view.complete:
+            return
+        if len(view.tensors) <= context.limits.most_small(other.files.held_bytes):
             yield layout_of_view(view)
 
 
