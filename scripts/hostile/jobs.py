@@ -33,7 +33,7 @@ def half_scalars(directory: Path, size: int) -> Path:
 def _allowed(directory: Path, size: int, values: list[Any], each: int) -> Path:
     """Write as many tensors of these values as jobs take of so many bytes, and one large one."""
     made = b.Bundle()
-    count = ckptparse.DEFAULT_LIMITS.small_tensors + size // 300
+    count = ckptparse.DEFAULT_LIMITS.small_tensors + size // 700
     for number, value in zip(range(min(count, size // each)), cycle(values)):
         made.add(f"w{number:07}", value)
     made.add("z", np.arange(max(0, size - count * each), dtype=np.uint8))

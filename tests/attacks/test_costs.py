@@ -379,11 +379,11 @@ def test_names_without_parts_are_cut_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_constants_that_repeat_a_value_are_measured_up_to_a_size(tmp_path: Path) -> None:
     one = builder.field(5, b"\x00\x00\x80\x3f")
-    made = [g.constant(f"c{number}", one, dims=[1 << 22]) for number in range(9)]
+    made = [g.constant(f"c{number}", one, dims=[1 << 20]) for number in range(9)]
     made.append(g.constant("small", one, dims=[2]))
     tensors = Graph.from_graph_def(g.graph(made)).constants
     found = measure_all(dict(tensors), stored=1000, threads=1, progress=None)
-    # Four of 16 MiB would be 64 MiB, and there are 8 bytes more.
+    # Four of 4 MiB would be 16 MiB, and there are 8 bytes more.
     assert len(found) == 4
     assert "small" in found
     assert len(measure_all(dict(tensors), stored=1 << 25, threads=1, progress=None)) == 10

@@ -9,8 +9,8 @@ from ckptparse.rendering.page.subject import Subject
 
 __all__ = ["choose_shown"]
 
-_MOST = 10_000
-"""Tensors that a page shows of any file. One takes some 70 µs, and 300 bytes of the page."""
+_MOST = 4096
+"""Tensors that a page shows of any file. One takes 70 to 150 µs, and 300 bytes of the page."""
 _BYTES_EACH = 1 << 12
 """Bytes of the files for each tensor beyond those: of real checkpoints, all are shown."""
 

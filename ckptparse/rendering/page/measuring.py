@@ -22,10 +22,10 @@ _HEAT_BYTES = 1400
 """What one heat map takes in the page, as base64."""
 _HEAT_FIXED, _HEAT_EACH = 150_000, 10
 """Bytes that heat maps may take together: of a page, and more for each tensor in it."""
-_ALWAYS = 64 << 20
+_ALWAYS = 16 << 20
 """Bytes that are measured whatever the files hold."""
-_MOST_GROWTH = 8
-"""A stored byte becomes at most so many of an array: a varint of one byte can be an int64."""
+_MOST_GROWTH = 4
+"""A stored byte is measured so many times at most: tensors may share bytes, or repeat a value."""
 _NO_STATISTICS = frozenset({DataType.DT_VARIANT})
 
 
