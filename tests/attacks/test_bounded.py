@@ -25,6 +25,7 @@ from ckptparse.files import local
 from ckptparse.files.archives import choosing
 from ckptparse.files.archives.listing import Member
 from ckptparse.graph import state
+from ckptparse.identification import tables
 from ckptparse.inventory import legacy
 from ckptparse.legacy import metadata
 from ckptparse.recovery import conversions, outlook, replaying, siblings
@@ -611,3 +612,19 @@ def test_of_another_checkpoint_only_so_many_tensors_are_evidence(
     assert recovered(99) == (0 if lost == "index" else 100)
     assert not placed.given
     assert len(added.given) == (0 if lost == "index" else 99)
+
+
+def test_the_index_of_many_data_files_of_the_evidence_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {f"w{number:03}": np.float32(number) for number in range(20)}
+    prefix = Path(ckptparse.write(tmp_path / "m", values))
+    (tmp_path / "m.index").unlink()
+    made = b.Bundle()
+    for number in range(30):
+        made.add(f"v{number:03}", np.float32(number), shard=number)
+    (tmp_path / "other").mkdir()
+    made.write(tmp_path / "other" / "m")
+    opened = counted(monkeypatch, tables, "_open_index")
+    ckptparse.recover(prefix, evidence=[tmp_path / "other"], siblings=False)
+    assert len([path for path, *_ in opened.given if "other" in str(path)]) <= 2

@@ -17,6 +17,7 @@ from ckptparse.filenames import INDEX_SUFFIX, belongs_to, split_data_path
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.graph.graph import Graph
+from ckptparse.identification import Indexes
 from ckptparse.recovery.evidence.axes import TensorForm, Turned, TurnedFile
 from ckptparse.recovery.evidence.containers import iter_parts
 from ckptparse.recovery.evidence.graphs import iter_graphs
@@ -109,8 +110,9 @@ class Evidence:
     def kinds(self) -> dict[str, str]:
         """What each file is, as `identify` says."""
         found = {}
+        indexes: Indexes = {}  # Each is read once, and not for each of its data files.
         for path in self.files:
-            identity = identity_of(path, self.context)
+            identity = identity_of(path, self.context, indexes)
             found[path] = "unknown" if identity is None else identity.kind
         return found
 
