@@ -74,8 +74,8 @@ def test_a_list_is_counted_before_its_elements_are_made(element: bytes, each: in
 def test_constants_are_counted_before_they_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "g.pb"
     path.write_bytes(g.graph([g.constant(f"c{number}", dims=[0]) for number in range(200)]))
-    few = ckptparse.Limits(small_tensors=399 - path.stat().st_size // 256)
-    enough = ckptparse.Limits(small_tensors=400 - path.stat().st_size // 256)
+    few = ckptparse.Limits(small_tensors=399 - path.stat().st_size // 512)
+    enough = ckptparse.Limits(small_tensors=400 - path.stat().st_size // 512)
     assert len(ckptparse.read(path, limits=enough)) == 200
     for call in (ckptparse.read, ckptparse.list_variables, ckptparse.stats):
         with pytest.raises(ckptparse.LimitError) as caught:
