@@ -195,6 +195,107 @@ def test_a_step_is_as_wide_as_its_bytes_tell(dtype: str, tmp_path: Path) -> None
     assert recovery["save_counter" + VALUE].read() == 3
 
 
+def copy_data(original: Path, directory: Path) -> Path:
+    """Copy the data files of a checkpoint, and not its index."""
+    for path in original.parent.glob(f"{original.name}.data-*"):
+        shutil.copy(path, directory)
+    return directory / original.name
+
+
+ALL_NAMED = [
+    "objects/names_to_escape/model",
+    "objects/keras2_optimizer/ckpt-1",
+    "objects/nested/ckpt-1",
+    "objects/python_state/model",
+    "saved_model/module/variables/variables",
+    # Tables and iterators: of these the graph has the stem of the names only.
+    "objects/iterator_and_tables/model",
+    # Several data files: the graph does not say what lies in which.
+    "saved_model/sharded/variables/variables",
+]
+
+
+@pytest.mark.parametrize("case", ALL_NAMED)
+def test_a_data_file_alone_gives_all_names(case: str, fixtures: Path, tmp_path: Path) -> None:
+    recovery = ckptparse.recover(copy_data(fixtures / case, tmp_path))
+    with ckptparse.open(fixtures / case) as original:
+        assert set(recovery.report.tensors) == set(original)
+    lost = [one for name, one in recovery.report.tensors.items() if name not in recovery]
+    assert lost
+    for one in lost:
+        assert (one.status, one.dtype, one.shape) == ("missing", None, None)
+        assert "the object graph names it" in one.note
+    assert recovery.object_graph is not None and recovery.object_graph.status == "unverified"
+
+
+def test_a_name_that_another_programs_saver_made_is_not_guessed(
+    fixtures: Path, tmp_path: Path
+) -> None:
+    original = fixtures / "objects/registered_saver/model"
+    recovery = ckptparse.recover(copy_data(original, tmp_path))
+    with ckptparse.open(original) as whole:
+        assert set(recovery.report.tensors) == set(whole) - {"s/custom"}
+
+
+def module(values: dict[str, npt.NDArray[Any]], *, shards: int = 1) -> builder.Bundle:
+    """Make what `tf.train.Checkpoint` writes of a module with variables; its graph lies last."""
+    message = TrackableObjectGraph()
+    root = message.nodes.add()
+    made = builder.Bundle()
+    for number, (name, value) in enumerate(values.items(), 1):
+        child = root.children.add()
+        child.node_id, child.local_name = number, name
+        attribute = message.nodes.add().attributes.add()
+        attribute.name, attribute.checkpoint_key = "VARIABLE_VALUE", name + VALUE
+        made.add(name + VALUE, value, shard=number % shards)
+    made.add(GRAPH, np.array(message.SerializeToString(), object), shard=0)
+    return made
+
+
+def test_variables_without_slots_are_named_and_the_only_one_takes_the_rest(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    sizes = {"w": (64, 48), "b": (48,), "v": (48, 10)}
+    net = {name: rng.normal(0, 1, shape).astype("<f4") for name, shape in sizes.items()}
+    module({"step": np.array(7), **net}).write(tmp_path / "model")
+    (tmp_path / "model.index").unlink()
+    recovery = ckptparse.recover(tmp_path / "model")
+    names = ["b" + VALUE, "step" + VALUE, "v" + VALUE, "w" + VALUE]
+    assert list(recovery.report.tensors) == names and list(recovery) == [names[1]]
+    codes = {one.where: one.code for one in recovery.report.problems}
+    assert all(codes[name + VALUE] == "tensor.missing" for name in net)
+    # With the shapes of two the third takes what they leave.
+    shapes = {name: sizes[name] for name in ("w", "b")}
+    recovery = ckptparse.recover(tmp_path / "model", shapes=shapes)
+    for name, value in net.items():
+        assert recovery[name + VALUE].status == "unverified"
+        assert recovery[name + VALUE].read().tobytes() == value.tobytes()
+
+
+def test_names_that_a_cut_index_of_several_data_files_lost_come_from_the_graph(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(2)
+    values = {f"layer_{n:03d}": rng.normal(0, 1, (5, 7)).astype("<f4") for n in range(200)}
+    module(values, shards=3).write(tmp_path / "model", block_size=1024)
+    index = tmp_path / "model.index"
+    index.write_bytes(index.read_bytes()[:4096])
+    recovery = ckptparse.recover(tmp_path / "model")
+    assert set(recovery.report.tensors) == {name + VALUE for name in values}
+    assert 30 < len(recovery) < 170
+    for name, tensor in recovery.items():
+        assert tensor.read().tobytes() == values[name.removesuffix(VALUE)].tobytes()
+
+
+def test_of_data_files_of_two_saves_no_graph_names_anything(tmp_path: Path) -> None:
+    value = np.ones((3, 4), "<f4")
+    for number, name in ((1, "a"), (2, "b")):
+        module({name: value, "c": value}, shards=number).write(tmp_path / f"model-{number}")
+        for path in tmp_path.glob(f"model-{number}.data-*"):
+            path.rename(tmp_path / f"model.data{path.suffix.removeprefix('.data')}")
+    recovery = ckptparse.recover(tmp_path / "model")
+    assert not recovery.report.tensors
+
+
 def test_what_no_rule_places_is_counted(fixtures: Path, tmp_path: Path) -> None:
     shutil.copy(fixtures / "objects/keras2_optimizer/ckpt-1.data-00000-of-00001", tmp_path)
     recovery = ckptparse.recover(tmp_path / "ckpt-1")

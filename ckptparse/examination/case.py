@@ -150,6 +150,8 @@ class CheckedTensor:
 
     def report(self) -> TensorReport:
         """Return its line of the report."""
+        if not self.tensor.has_kind:
+            return TensorReport(self.outcome(), self.name, None, None)
         dtype = dtype_name(self.data_type)
         return TensorReport(self.outcome(), self.name, dtype, self.shape)
 
@@ -646,6 +648,9 @@ _UNRECORDED = Check(
 
 def _lay_out(tensor: ListedTensor) -> CheckedTensor:
     """Make the parts of a tensor, and check that slices fit it."""
+    if not tensor.has_kind:
+        outcome = Outcome(Status.MISSING, Cause.UNKNOWN, note=tensor.doubt)
+        return CheckedTensor(tensor, [Part(None, Check(outcome))])
     if not tensor.slices:
         return CheckedTensor(tensor, [Part(tensor.payload, _UNRECORDED)])
     loose = [

@@ -163,3 +163,14 @@ class ListedTensor:
     chance: float
     payload: Payload | None
     slices: tuple[tuple[TensorSlice, Payload | None], ...] = ()
+
+    @classmethod
+    def named(cls, name: str, doubt: str) -> ListedTensor:
+        """Make one of which nothing but the name is known."""
+        return cls(name, DataType.DT_INVALID, (), False, doubt, 0.0, None)
+
+    @property
+    def has_kind(self) -> bool:
+        """Whether its dtype and its shape are known."""
+        told = self.payload is not None or bool(self.slices)
+        return told or self.data_type != DataType.DT_INVALID

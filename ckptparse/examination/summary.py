@@ -136,13 +136,7 @@ def sort_problems(problems: list[Problem]) -> tuple[Problem, ...]:
 def _iter_index_problems(case: Case) -> Iterator[Problem]:
     """Report a damaged index; of a leftover index an error only if there is no other index."""
     if case.absent is not None:
-        message = "there is no index"
-        if any(view.origin is Origin.REBUILT for view in case.views):
-            message += "; one was rebuilt from other evidence"
-        elif case.tensors:
-            message += "; the tensors come from temporary files of the save"
-        else:
-            message += _describe_unnamed(case)
+        message = f"there is no index{_describe_rebuilt(case)}"
         yield Problem.of("index.missing", case.absent, message)
     for view in case.views:
         for problem in view.problems:
@@ -158,6 +152,18 @@ def _iter_index_problems(case: Case) -> Iterator[Problem]:
             case.survey.prefix,
             "the save ended before it was done; its parts are in temporary files",
         )
+
+
+def _describe_rebuilt(case: Case) -> str:
+    """Say where the tensors come from if not from an index under its final name."""
+    rebuilt = [view for view in case.views if view.origin is Origin.REBUILT]
+    if any(name.tensor != OBJECT_GRAPH for view in rebuilt for name, _ in view.iter_payloads()):
+        return "; one was rebuilt from other evidence"
+    if rebuilt:
+        return "; of its tensors an object graph tells the names, and nothing the places"
+    if case.tensors:
+        return "; the tensors come from temporary files of the save"
+    return _describe_unnamed(case)
 
 
 def _describe_unnamed(case: Case) -> str:

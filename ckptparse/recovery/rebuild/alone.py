@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ckptparse.bundle.entry import BundleHeader, Endianness, count_elements
@@ -33,19 +33,104 @@ __all__ = ["tile_alone"]
 
 _MOST_FILES = 2
 """Data files that hold anything: one of all tensors, and one of the object graph alone."""
+_PARTS = {"table": ("-keys", "-values"), "ITERATOR": ("_STATE",)}
+"""What the names of tensors end with of which the graph has but the stem: tables, iterators."""
+_UNPLACED = "no index describes it; the object graph names it, and nothing tells its place or size"
 
 
 def tile_alone(case: Case, given: Sequence[GivenTensor] = ()) -> IndexView | None:
-    """Describe what a data file tells of itself; None if that is nothing.
+    """Describe what the data files tell of themselves; None if that is nothing.
 
-    Only if one data file holds all tensors but the graph: of several, the graph does not say what
-    lies in which. Older TensorFlow gives the graph a data file of its own.
+    Places only if one data file holds all tensors but the graph: of several, the graph does not
+    say what lies in which, and only the names are listed. Older TensorFlow gives the graph a data
+    file of its own.
     """
     try:
         files = _find_files(case)
-        return None if files is None else _view_of(case, files, given)
+        return _names_of(case) if files is None else _view_of(case, files, given)
     except CheckpointError:
         return None
+
+
+def _names_of(case: Case) -> IndexView | None:
+    """List the names that a graph at the end of any data file has, and nothing else of them."""
+    counts = {shards for _, shards in case.survey.data_files}
+    if len(counts) != 1:
+        # Of two saves, nothing says which the graph is of.
+        return None
+    (shards,) = counts
+    for (shard, _), path in sorted(case.survey.data_files.items(), reverse=True):
+        if not case.files.size(DataFile(path)):
+            continue
+        source = case.files.source(DataFile(path))
+        start = find_last_string(source)
+        counted = None if start is None else measure_strings(source, start, 1)
+        if start is None or counted is None:
+            continue
+        place = ByteRange(path, start, counted.size)
+        try:
+            graph = _read_graph(case, place)
+            items = list(iter_items(graph)) if graph is not None else []
+        except CheckpointError:
+            # It is the last string of a tensor.
+            continue
+        lost = [
+            item for item in items if any(name not in case.tensors for name in _tensors_of(item))
+        ]
+        if lost:
+            view = _begin_view(case, shards, tuple(item.key for item in lost))
+            _list_unplaced(view, lost)
+            _list_graph(case, view, shard, place)
+            return view
+    return None
+
+
+def _read_graph(case: Case, place: ByteRange) -> ObjectGraph | None:
+    """Read the graph that lies at a place; None if it is larger than any may be."""
+    limits = case.context.limits
+    if place.size > limits.message_bytes:
+        return None
+    data = case.files.source(DataFile(place.path)).read_at(place.offset, place.size)
+    text = data[len(data) - text_size(data) :]
+    return ObjectGraph.from_bytes(text, limits=limits, path=place.path)
+
+
+def _begin_view(case: Case, shards: int, unplaced: tuple[str, ...]) -> IndexView:
+    return IndexView(
+        case.survey.prefix + INDEX_SUFFIX,
+        Origin.REBUILT,
+        BundleHeader(shards, Endianness.LITTLE, 1, 0),
+        shards,
+        complete=not unplaced,
+        unplaced=unplaced,
+    )
+
+
+def _tensors_of(item: Item) -> list[str]:
+    """Return the names of the tensors that a key stands for; none if that is not known."""
+    if item.data_type is not None or item.rule is not None:
+        return [item.key]
+    return [item.key + part for part in _PARTS.get(item.key.rpartition("/")[2], ())]
+
+
+def _list_unplaced(view: IndexView, items: Iterable[Item]) -> None:
+    """List the tensors of which nothing tells the place."""
+    unplaced = set(view.unplaced)
+    for name in (name for item in items if item.key in unplaced for name in _tensors_of(item)):
+        view.tensors[name] = ListedTensor.named(name, _UNPLACED)
+
+
+def _list_graph(case: Case, view: IndexView, shard: int, place: ByteRange) -> None:
+    """List the graph itself, if no index does."""
+    if case.main is None or OBJECT_GRAPH not in case.main.tensors:
+        doubt = "no index describes it; its length has its checksum, and it ends with the file"
+        view.tensors[OBJECT_GRAPH] = _make_listed(
+            OBJECT_GRAPH,
+            (DataType.DT_STRING, ()),
+            (doubt, (EvidenceRule.STRING_SIZE,)),
+            (shard, place),
+            view.path,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +173,12 @@ def _find_files(case: Case) -> _Files | None:
 def _view_of(case: Case, files: _Files, given: Sequence[GivenTensor]) -> IndexView | None:
     source = case.files.source(DataFile(files.graph))
     counted = measure_strings(source, files.offset, 1)
-    limits = case.context.limits
-    if counted is None or counted.size > limits.message_bytes:
+    if counted is None:
         return None
-    data = source.read_at(files.offset, counted.size)
-    text = data[len(data) - text_size(data) :]
-    graph = ObjectGraph.from_bytes(text, limits=limits, path=files.graph)
+    place = ByteRange(files.graph, files.offset, counted.size)
+    graph = _read_graph(case, place)
+    if graph is None:
+        return None
     items = list(iter_items(graph))
     shapes = _find_shapes(items, graph, given)
     items = [_typed(item, shapes[item.key]) for item in items]
@@ -102,25 +187,11 @@ def _view_of(case: Case, files: _Files, given: Sequence[GivenTensor]) -> IndexVi
     tiling = tile(items, _known(case, files.values), values, files.end, counts=counts)
     if tiling is None:
         return None
-    view = IndexView(
-        case.survey.prefix + INDEX_SUFFIX,
-        Origin.REBUILT,
-        BundleHeader(files.shards, Endianness.LITTLE, 1, 0),
-        files.shards,
-        complete=not tiling.unplaced,
-        unplaced=tiling.unplaced,
-    )
+    view = _begin_view(case, files.shards, tiling.unplaced)
     for one in tiling.tiles:
         view.tensors[one.item.key] = _listed(one, shapes[one.item.key], files, view.path)
-    if case.main is None or OBJECT_GRAPH not in case.main.tensors:
-        doubt = "no index describes it; its length has its checksum, and it ends with the file"
-        view.tensors[OBJECT_GRAPH] = _make_listed(
-            OBJECT_GRAPH,
-            (DataType.DT_STRING, ()),
-            (doubt, (EvidenceRule.STRING_SIZE,)),
-            (files.graph_shard, ByteRange(files.graph, files.offset, counted.size)),
-            view.path,
-        )
+    _list_unplaced(view, items)
+    _list_graph(case, view, files.graph_shard, place)
     return view
 
 
