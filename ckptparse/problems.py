@@ -152,6 +152,9 @@ class EvidenceRule(_Word):
     belong there."""
     LIKE_SIBLING = "like sibling"
     """Which bytes lie where was told by how near elements are to those of another checkpoint."""
+    COPY = "copy"
+    """The bytes are at their place in a copy of the data file: its index states the same checksum,
+    or most of the other tensors are whole there."""
     SAME_BYTES = "same bytes"
     """The index of another checkpoint states the checksum of the bytes there: they are that save's,
     and nothing says that they are this one's."""

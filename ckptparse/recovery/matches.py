@@ -20,8 +20,8 @@ from ckptparse.examination.outcome import CHECKSUM_CHANCE, EvidenceRecord, Outco
 from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.places import NO_CHANCE, Place, Twins
 from ckptparse.examination.readers import DataFile, DataFiles
-from ckptparse.filenames import split_data_path
 from ckptparse.problems import Cause, EvidenceRule, Status
+from ckptparse.recovery.copies import Copies
 from ckptparse.recovery.evidence.gather import Found
 from ckptparse.recovery.mended import (
     Mended,
@@ -59,7 +59,7 @@ class Matcher:
         siblings: Siblings,
         *,
         found: Mapping[Wanted, Found],
-        data_files: Sequence[tuple[str, int, int]],
+        copies: Copies,
     ) -> None:
         """Take what is known of other places.
 
@@ -69,10 +69,10 @@ class Matcher:
             places: Where bytes of data files are instead.
             siblings: Other checkpoints; some may be copies.
             found: Runs of bytes in files that the caller named.
-            data_files: Of data files that may be copies: path, shard, number of shards.
+            copies: Where copies of data files may be.
         """
         self._found = found
-        self._data_files = data_files
+        self._copies = copies
         self._files = files
         self._twins = twins
         self._places = places
@@ -255,7 +255,7 @@ class Matcher:
         """Put the payload together from its own bytes and damaged copies of it."""
         if payload.form is not Form.PLAIN or payload.crc32c is None:
             return None
-        there = [payload, *self._copies_of(name, payload)]
+        there = [payload, *self._copies.of(name, payload)]
         if len(there) < 2 or len(there) * payload.size > _MOST_MERGED:
             return None
         copies = [self._copy(one, check if one is payload else None) for one in there]
@@ -288,21 +288,6 @@ class Matcher:
         )
         recipe = recipe_of(payload, available_bytes(self._files, payload))
         return Mended(outcome, replace(recipe, patches=patches))
-
-    def _copies_of(self, name: PartName, payload: Payload) -> Iterator[Payload]:
-        """Iterate over where copies of a payload should be: at its place in other files."""
-        seen = {payload.file}
-        for other in self._siblings.named(name, payload):
-            if other.crc32c == payload.crc32c and other.file not in seen:
-                seen.add(other.file)
-                yield other
-        split = split_data_path(payload.file.path)
-        for path, shard, count in self._data_files:
-            copy = payload.moved(DataFile(path))
-            if split is not None and split[1:] == (shard, count) and copy.file not in seen:
-                seen.add(copy.file)
-                if (self._files.size(copy.file) or 0) > copy.offset:
-                    yield copy
 
     def _copy(self, payload: Payload, check: Check | None) -> Copy:
         """Read a copy, and mark which of its bytes are absent and which look wrong."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ckptparse.bundle.entry import count_elements
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import ATTEMPT_BYTES
 from ckptparse.examination.check import Check, check_payload
@@ -26,6 +27,7 @@ from ckptparse.examination.places import is_telling
 from ckptparse.examination.plausibility import looks_reversed
 from ckptparse.examination.readers import DataFiles
 from ckptparse.problems import Cause, EvidenceRule, Status
+from ckptparse.recovery.copies import Copied, Copies
 from ckptparse.recovery.inferences import Inferrer
 from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mended import (
@@ -64,6 +66,7 @@ class Mender:
         offerer: Offerer,
         siblings: Siblings,
         *,
+        copies: Copies,
         seams: Seams,
         splices: Splices,
         torn: IndexView | None,
@@ -77,6 +80,7 @@ class Mender:
             inferrer: Finds values that follow from one.
             offerer: Offers what is there without more proof.
             siblings: The checkpoints beside.
+            copies: Where damaged copies of data files are.
             seams: Finds tensors within which bytes were lost.
             splices: Tells which blocks of the index may be another checkpoint's.
             torn: The index, if it is damaged.
@@ -90,6 +94,7 @@ class Mender:
         self._inferrer = inferrer
         self._offerer = offerer
         self._siblings = siblings
+        self._copies = copies
         self._seams = seams
         self._splices = splices
         self._torn = torn
@@ -115,7 +120,8 @@ class Mender:
         if self._left <= 0 or self._left_bytes < 0:
             return self._untried(payload, check)
         found = self._best(name, payload, check, confirmed)
-        self._left -= 1 if found.status.proved or not available else _EIGHTHS
+        tried = available or found.recipe is not None
+        self._left -= 1 if found.status.proved or not tried else _EIGHTHS
         return found
 
     def _best(
@@ -231,6 +237,7 @@ class Mender:
             or self._beside_shifted(name, payload, check)
             or self._offerer.offer(payload, check)
         )
+        found = self._copied(name, payload, found)
         if found.recipe is None:
             found = self._offered_undone(payload) or found
         if self._inferrer.trusts(payload, check):
@@ -298,6 +305,39 @@ class Mender:
                 )
         return None
 
+    def _copied(self, name: PartName, payload: Payload, own: Mended) -> Mended:
+        """Return what is offered at a payload's own place, or a copy of it that has more of it."""
+        best, most = own, _plausible(own)
+        if most == count_elements(payload.shape):
+            return own
+        for copy in self._copies.of_same_save(name, payload):
+            there = copy.payload
+            self._left_bytes -= available_bytes(self._files, there)
+            if self._left_bytes < 0:
+                break
+            check = check_payload(self._files, there)
+            if check.status is Status.VERIFIED or self._of_sibling(name, there, check) is not None:
+                # It was found before and is in doubt, or that part of the copy is another save's.
+                continue
+            offered = self._offerer.offer(there, check)
+            if _plausible(offered) > most:
+                best, most = self._as_copy(offered, copy, own), _plausible(offered)
+        return best
+
+    def _as_copy(self, offered: Mended, copy: Copied, own: Mended) -> Mended:
+        """Say of a payload of a copy where it is from, and what is wrong with its own place."""
+        place = copy.payload.place
+        ahead = f"{own.outcome.note}; " if own.outcome.note else ""
+        where = f"at its place in a copy, {self._name(place.path)} ({copy.reason})"
+        grounds = (EvidenceRecord.at(EvidenceRule.COPY, place), *offered.outcome.grounds)
+        outcome = replace(
+            offered.outcome,
+            cause=own.outcome.cause,
+            note=f"{ahead}{where}: {offered.outcome.note}",
+            grounds=grounds,
+        )
+        return replace(offered, outcome=outcome)
+
     def _offered_undone(self, payload: Payload) -> Mended | None:
         """Offer what of a payload is there in an image, or in its file with stripes in order."""
         if payload.form is Form.RECORD:
@@ -313,6 +353,15 @@ class Mender:
 
     def _name(self, path: str) -> str:
         return self._files.context.storage.split(path)[1]
+
+
+def _plausible(found: Mended) -> int:
+    """Count the elements that are offered and do not look wrong."""
+    if found.recipe is None:
+        return 0
+    spans = (found.outcome.ranges, found.outcome.suspect)
+    offered, suspect = (sum(stop - start for start, stop in these) for these in spans)
+    return offered - suspect
 
 
 def untried(payload: Payload, check: Check) -> Mended:

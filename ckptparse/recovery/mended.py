@@ -122,7 +122,11 @@ def list_patches(found: Mended, files: DataFiles) -> tuple[PatchedRange, ...]:
         count = max(0, min(len(patch.data), recipe.available - patch.offset))
         offset = recipe.offset + patch.offset
         old = bytes(files.read(recipe.file, offset, count)) if count else b""
-        listed += _located(files.source(recipe.file), offset, old, patch.data)
+        if files.size(recipe.file) is None:
+            # It is lost, and all of these bytes were taken from copies of it.
+            listed.append(PatchedRange.of(recipe.file.path, offset, old, patch.data))
+        else:
+            listed += _located(files.source(recipe.file), offset, old, patch.data)
     return tuple(listed)
 
 

@@ -46,6 +46,7 @@ from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Status
 from ckptparse.recovery.asked import describe_asked
+from ckptparse.recovery.copies import Copies
 from ckptparse.recovery.doubt import find_doubted
 from ckptparse.recovery.evidence.gather import Evidence
 from ckptparse.recovery.evidence.places import find_places
@@ -294,6 +295,7 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
         others=evidence.prefixes if evidence else (),
         without=found.owners,
     )
+    copies = Copies(case, siblings, evidence.data_files)
     expectations = Expectations(case.survey.prefix, files, siblings)
     damaged = _count_damaged(case)
     return Mender(
@@ -304,7 +306,7 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
             found.places,
             siblings,
             found=evidence.find(list_sought(case), options.workers),
-            data_files=evidence.data_files,
+            copies=copies,
         ),
         Inferrer(
             files,
@@ -315,10 +317,11 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
         ),
         Offerer(files),
         siblings,
+        copies=copies,
         seams=Seams(case, found.places),
         splices=Splices(case, siblings),
         torn=None if case.main is None or case.main.complete else case.main,
-        held=_held(case),
+        held=_held(case) + copies.size,
     )
 
 

@@ -1,0 +1,208 @@
+"""Damaged copies of data files: what of them is offered though nothing makes it whole."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import builder
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import ckptparse
+from ckptparse.problems import EvidenceRule
+
+DATA = "model.data-00000-of-00001"
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def weights(seed: int, count: int = 60) -> Arrays:
+    rng = np.random.default_rng(seed)
+    shapes = [(int(rows), int(columns)) for rows, columns in rng.integers(1, 90, (count, 2))]
+    return {f"t{n:04d}": rng.normal(0, 0.05, shape).astype("<f4") for n, shape in enumerate(shapes)}
+
+
+def write(prefix: Path, arrays: Arrays) -> None:
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    made = builder.Bundle()
+    for name, array in arrays.items():
+        made.add(name, array)
+    made.write(prefix)
+
+
+def spoil(path: Path, sectors: int, seed: int = 0) -> None:
+    """Overwrite sectors with noise."""
+    rng = np.random.default_rng(seed)
+    raw = bytearray(path.read_bytes())
+    for sector in rng.choice(len(raw) // 512, sectors, replace=False).tolist():
+        raw[sector * 512 : sector * 512 + 512] = rng.bytes(512)
+    path.write_bytes(raw)
+
+
+def index_and_copy(directory: Path, arrays: Arrays, sectors: int = 40) -> tuple[Path, Path]:
+    """Make an index alone, and a damaged copy of the checkpoint."""
+    write(directory / "B/model", arrays)
+    (directory / "A").mkdir()
+    shutil.copy(directory / "B/model.index", directory / "A")
+    spoil(directory / "B" / DATA, sectors)
+    return directory / "A/model", directory / "B"
+
+
+def wrong_bytes(recovery: ckptparse.Recovery, arrays: Arrays) -> int:
+    """Count the elements that are offered unmasked and are not those of the original."""
+    wrong = 0
+    for name, tensor in recovery.items():
+        read = np.ma.array(tensor.read())
+        differ = np.asarray(read.data) != arrays[name]
+        if tensor.status.proved:
+            assert not differ.any()
+        wrong += int((differ & ~np.ma.getmaskarray(read)).sum())
+    return wrong
+
+
+@pytest.mark.parametrize("count", [60, 600])
+@pytest.mark.parametrize("own", ["lost", "cut off"])
+@pytest.mark.parametrize("kept", ["its index", "no index"])
+def test_damaged_tensors_of_a_copy_are_offered_as_the_copy_itself_offers_them(
+    count: int, own: str, kept: str, tmp_path: Path
+) -> None:
+    arrays = weights(1, count)
+    prefix, copy = index_and_copy(tmp_path, arrays)
+    of_copy = ckptparse.recover(copy / "model")
+    if own == "cut off":
+        (prefix.parent / DATA).write_bytes((copy / DATA).read_bytes()[:5000])
+    if kept == "no index":
+        (copy / "model.index").unlink()
+    recovery = ckptparse.recover(prefix, evidence=[copy])
+    assert list(recovery) == list(of_copy) == list(arrays)
+    damaged = [name for name, tensor in of_copy.items() if tensor.status == "unverified"]
+    assert len(damaged) > 15
+    taken = 0
+    for name in damaged:
+        found, there = recovery[name], of_copy[name]
+        assert found.status == "unverified"
+        assert (found.ranges, found.suspect) == (there.ranges, there.suspect)
+        if EvidenceRule.COPY in [record.rule for record in found.evidence]:
+            taken += 1
+            assert found.source is not None and found.source.path == str(copy / DATA)
+            assert "at its place in a copy" in found.note
+    assert taken >= len(damaged) - 1
+    assert wrong_bytes(recovery, arrays) == 0
+
+
+def test_the_copy_of_which_more_looks_right_is_taken(tmp_path: Path) -> None:
+    arrays = weights(2, 3)
+    arrays["t0001"] = np.random.default_rng(7).normal(0, 0.05, (400, 64)).astype("<f4")
+    prefix, copy = index_and_copy(tmp_path, arrays, 30)
+    write(tmp_path / "C/model", arrays)
+    spoil(tmp_path / "C" / DATA, 12, seed=1)
+    recovery = ckptparse.recover(prefix, evidence=[copy, tmp_path / "C"])
+    tensor = recovery["t0001"]
+    better = ckptparse.recover(tmp_path / "C/model")["t0001"]
+    if not tensor.status.proved:
+        assert tensor.source is not None and tensor.source.path == str(tmp_path / "C" / DATA)
+        assert tensor.suspect == better.suspect
+    assert wrong_bytes(recovery, arrays) == 0
+
+
+def test_its_own_bytes_are_kept_unless_a_copy_has_more(tmp_path: Path) -> None:
+    arrays = weights(3)
+    prefix, copy = index_and_copy(tmp_path, arrays, 60)
+    write(tmp_path / "whole/model", arrays)
+    shutil.copy(tmp_path / "whole" / DATA, prefix.parent)
+    spoil(prefix.parent / DATA, 3, seed=9)
+    alone = ckptparse.recover(prefix)
+    recovery = ckptparse.recover(prefix, evidence=[copy])
+    for name, tensor in recovery.items():
+        if tensor.status == "unverified":
+            assert tensor.source == alone[name].source
+    assert wrong_bytes(recovery, arrays) == 0
+
+
+@pytest.mark.parametrize("kept", ["its index", "no index"])
+def test_the_data_file_of_another_step_is_no_copy(kept: str, tmp_path: Path) -> None:
+    """What training did not change is in both, at the same places."""
+    arrays = weights(4)
+    frozen = {name: array for number, (name, array) in enumerate(arrays.items()) if number < 12}
+    other = {name: frozen.get(name, array * np.float32(1.01)) for name, array in arrays.items()}
+    prefix, copy = index_and_copy(tmp_path, arrays)
+    write(copy / "model", other)
+    if kept == "no index":
+        (copy / "model.index").unlink()
+    recovery = ckptparse.recover(prefix, evidence=[copy])
+    # One tensor of a single element follows from its checksum, whatever lies there.
+    assert set(frozen) <= set(recovery)
+    assert all(recovery[name].status == "corrected" for name in frozen)
+    for name in set(recovery) - set(frozen):
+        assert EvidenceRule.COPY not in [one.rule for one in recovery[name].evidence]
+    assert len(recovery) < len(frozen) + 6
+
+
+def test_a_part_of_a_copy_that_is_of_another_save_is_not_offered(tmp_path: Path) -> None:
+    arrays = weights(5)
+    changed = {name: array * np.float32(1.01) for name, array in arrays.items()}
+    prefix, copy = index_and_copy(tmp_path, arrays, 1)
+    write(tmp_path / "B/other", changed)
+    write(tmp_path / "C/model", arrays)
+    one = (tmp_path / "C" / DATA).read_bytes()
+    two = (tmp_path / "B" / DATA.replace("model", "other")).read_bytes()
+    half = len(one) // 2 // 512 * 512
+    (copy / DATA).write_bytes(one[:half] + two[half:])
+    recovery = ckptparse.recover(prefix, evidence=[copy])
+    assert wrong_bytes(recovery, arrays) < 8100
+    of_copy = [
+        tensor
+        for tensor in recovery.values()
+        if EvidenceRule.COPY in [one.rule for one in tensor.evidence]
+    ]
+    # At most the tensor into which both saves reach.
+    assert len(of_copy) <= 1
+
+
+def test_a_tensor_of_a_copy_counts_as_an_attempt(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    arrays = {f"t{n:04d}": rng.normal(0, 1, (8, 3)).astype("<f4") for n in range(900)}
+    prefix, copy = index_and_copy(tmp_path, arrays, 0)
+    (copy / DATA).write_bytes(rng.normal(0, 1, 900 * 24).astype("<f4").tobytes())
+    recovery = ckptparse.recover(prefix, evidence=[copy])
+    assert 0 < len(recovery) <= 256 + 900 * 96 // (1 << 15) + 1
+
+
+def test_entries_that_share_bytes_of_a_copy_end_at_the_limit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    value = rng.normal(0, 1, (128, 128)).astype("<f4")
+    made = builder.Bundle()
+    for number in range(250):
+        made.add(f"t{number:04d}", value, at=0)
+    made.write(tmp_path / "B/model")
+    (tmp_path / "A").mkdir()
+    shutil.copy(tmp_path / "B/model.index", tmp_path / "A")
+    (tmp_path / "B" / DATA).write_bytes(rng.normal(0, 1, value.shape).astype("<f4").tobytes())
+    recovery = ckptparse.recover(tmp_path / "A/model", evidence=[tmp_path / "B"])
+    # 256 attempts of 32 KiB, and as much as the copy has.
+    assert 0 < len(recovery) <= (256 * (1 << 15)) // value.nbytes + 2
+
+
+def test_two_damaged_copies_make_a_lost_data_file_whole(tmp_path: Path) -> None:
+    arrays = weights(9)
+    prefix, copy = index_and_copy(tmp_path, arrays, 0)
+    write(tmp_path / "C/model", arrays)
+    whole = (copy / DATA).read_bytes()
+    for path, sectors in ((copy, range(4, 40, 12)), (tmp_path / "C", range(10, 46, 12))):
+        raw = bytearray(whole)
+        for sector in sectors:
+            raw[sector * 512 : sector * 512 + 512] = np.random.default_rng(sector).bytes(512)
+        (path / DATA).write_bytes(raw)
+    recovery = ckptparse.recover(prefix, evidence=[copy, tmp_path / "C"])
+    assert list(recovery) == list(arrays)
+    assert wrong_bytes(recovery, arrays) == 0
+    merged = [one for one in recovery.values() if one.patches]
+    assert merged and all(one.status == "corrected" for one in recovery.values())
+    for one in merged:
+        assert all(patch.path == str(prefix.parent / DATA) for patch in one.patches)
+    (tmp_path / "out").mkdir()
+    recovery.write(tmp_path / "out/model.ckpt")
+    written = ckptparse.read(tmp_path / "out/model.ckpt")
+    assert all((written[name] == array).all() for name, array in arrays.items())
