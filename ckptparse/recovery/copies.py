@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TypeVar
 
 from ckptparse.examination.case import Case
@@ -24,6 +25,8 @@ Item = TypeVar("Item")
 
 _MOST_ASKED = 64
 """Payloads of a data file that are looked for in a copy of it, spread over the file."""
+_MOST_COPIES = 8
+"""Copies of a payload that are weighed: each is judged as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,9 @@ class Copies:
         self._case = case
         self._files: DataFiles = case.files
         self._siblings = siblings
-        self._data_files = data_files
+        self._paths: dict[tuple[int, int], list[str]] = {}
+        for path, *place in data_files:
+            self._paths.setdefault((place[0], place[1]), []).append(path)
         self._asked: dict[DataFile, list[Payload]] = {}
         self._reasons: dict[tuple[DataFile, DataFile], str | None] = {}
 
@@ -59,7 +64,7 @@ class Copies:
     def size(self) -> int:
         """How many bytes the data files have that may be copies."""
         storage = self._files.context.storage
-        found = map(storage.stat, dict.fromkeys(path for path, _, _ in self._data_files))
+        found = map(storage.stat, chain.from_iterable(self._paths.values()))
         return sum(one.size for one in found if one is not None)
 
     def of(self, name: PartName, payload: Payload) -> Iterator[Payload]:
@@ -75,14 +80,18 @@ class Copies:
                 yield copy
 
     def of_same_save(self, name: PartName, payload: Payload) -> Iterator[Copied]:
-        """Iterate over the copies that are of the same save."""
-        if payload.form is Form.RECORD or payload.crc32c is None:
-            return
+        """Iterate over the first copies that are of the same save."""
+        if payload.form is not Form.RECORD and payload.crc32c is not None:
+            yield from islice(self._iter_same(name, payload), _MOST_COPIES)
+
+    def _iter_same(self, name: PartName, payload: Payload) -> Iterator[Copied]:
         seen = {payload.file}
-        for other in self._stated(name, payload):
+        for other in self._siblings.named(name, payload):
             if other.file not in seen:
+                # If its index states another checksum, it is a save of another step.
                 seen.add(other.file)
-                yield Copied(other, "the index there states the same checksum of it")
+                if other.crc32c == payload.crc32c:
+                    yield Copied(other, "the index there states the same checksum of it")
         for copy in self._beside(payload):
             reason = None if copy.file in seen else self._reason(payload.file, copy.file)
             if reason is not None:
@@ -98,23 +107,28 @@ class Copies:
     def _beside(self, payload: Payload) -> Iterator[Payload]:
         """Iterate over its place in the files that have the name of such a data file."""
         split = split_data_path(payload.file.path)
-        for path, shard, count in self._data_files:
+        for path in () if split is None else self._paths.get(split[1:], ()):
             copy = payload.moved(DataFile(path))
-            if split is None or split[1:] != (shard, count):
-                continue
             if (self._files.size(copy.file) or 0) > copy.offset:
                 yield copy
 
     def _reason(self, file: DataFile, copy: DataFile) -> str | None:
         """Say what tells that a file is a copy of another; None if too little does."""
         if (file, copy) not in self._reasons:
-            size = self._files.size(copy) or 0
-            asked = [one for one in self._payloads_of(file) if one.end <= size]
-            whole = sum(fits(self._files, one.moved(copy)) for one in asked)
+            tried = [fits(self._files, one.moved(copy)) for one in self._asked_in(file, copy)]
+            whole = sum(tried)
             # A save of another step has at most what training did not change.
-            known = f"{whole} of {len(asked)} tensors that were tried are whole there"
-            self._reasons[file, copy] = known if whole and 2 * whole >= len(asked) else None
+            known = f"{whole} of {len(tried)} tensors that were tried are whole there"
+            self._reasons[file, copy] = known if whole and 2 * whole >= len(tried) else None
         return self._reasons[file, copy]
+
+    def _asked_in(self, file: DataFile, copy: DataFile) -> Iterator[Payload]:
+        """Iterate over payloads to look for in a copy, of no more bytes together than it has."""
+        left = size = self._files.size(copy) or 0
+        for one in self._payloads_of(file):
+            if one.end <= size and one.size <= left:
+                left -= one.size
+                yield one
 
     def _payloads_of(self, file: DataFile) -> list[Payload]:
         """Return some payloads of a file that hardly another has."""
