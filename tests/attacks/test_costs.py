@@ -127,7 +127,7 @@ def test_of_a_long_list_of_numbers_those_that_are_shown_are_decoded(
     values = builder.field(1, builder.field(3, b"\x01\x80\x02" * 5000))
     node = g.node("n", "X", numbers=values)
     (tmp_path / "g.pb").write_bytes(g.graph([node]))
-    decoded = counted(monkeypatch, messages, "_describe_one")
+    decoded = counted(monkeypatch, messages, "read_varint")
     shown = [part.value for part in ckptparse.annotate(tmp_path / "g.pb")]
     assert "1 256 1 256 1 256 … 10,000 values" in shown
     assert len(decoded.given) < 20
