@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from crc32c import crc32c
 
 from ckptparse.dtypes import DataType
 from ckptparse.files.memory import MemorySource
+from ckptparse.recovery.imaging import splits, stretches
 from ckptparse.recovery.imaging.extents import Joined, join
 from ckptparse.recovery.imaging.pieces import DataFile, Piece, Placement
 from ckptparse.recovery.imaging.splits import complete
@@ -109,21 +110,49 @@ def test_a_thousand_payloads_that_are_not_there_go_on_behind_no_gap() -> None:
     rng = np.random.default_rng(8)
     parts = [part for number in range(3) for part in (weights(9, seed=number), TABLE)]
     disk = image(FIRST, *parts)
-    stretches = Stretches(disk, BLOCK)
+    known = Stretches(disk, BLOCK)
     tried = 0
     for number in range(1000):
         one = Piece(4 * BLOCK + 4 * number, 14 * BLOCK, int(rng.integers(2**32)), FLOAT)
-        assert stretches.find(one, 4 * BLOCK + 4 * number, forward=True) == []
+        assert known.find(one, 4 * BLOCK + 4 * number, forward=True) == []
         tried += 1
     assert MOST_WAYS * tried / 2**32 < 1e-3
 
 
-def test_ways_that_lead_nowhere_have_an_end() -> None:
-    sectors = [weights(1, seed=number) + b"\xff" * BLOCK for number in range(200)]
+def test_ways_that_lead_nowhere_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    take = stretches._Steps.take
+
+    def count(steps: Any) -> bool:
+        counted.append(1)
+        return take(steps)
+
+    monkeypatch.setattr(stretches._Steps, "take", count)
+    sectors = [weights(1, seed=number) + b"\xff" * BLOCK for number in range(60)]
     disk = image(FIRST, *sectors)
-    stretches = Stretches(disk, BLOCK)
-    started = time.process_time()
-    for number in range(100):
-        one = Piece(4 * BLOCK, 180 * BLOCK + 4 * number, number, FLOAT)
-        assert stretches.find(one, 4 * BLOCK + 4 * number, forward=True) == []
-    assert time.process_time() - started < 5
+    known = Stretches(disk, BLOCK)
+    for number in range(20):
+        one = Piece(4 * BLOCK, 50 * BLOCK + 4 * number, number, FLOAT)
+        assert known.find(one, 4 * BLOCK + 4 * number, forward=True) == []
+    most = stretches._FREE_STEPS + disk.size // stretches._BYTES_A_STEP
+    # When none are left, a few are asked for before a way ends.
+    assert stretches._MOST_STEPS < len(counted) < 2 * most
+
+
+def test_searches_of_the_whole_image_that_find_nothing_have_an_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of five copies with 600 bad sectors each, thousands of them took most of a minute."""
+    counted: list[int] = []
+    search = splits._search_one
+
+    def count(*given: Any) -> list[tuple[int, int]]:
+        counted.append(1)
+        return search(*given)
+
+    monkeypatch.setattr(splits, "_search_one", count)
+    lost = tuple(Piece(4 * BLOCK + 700 * number, 700, number, FLOAT) for number in range(300))
+    file = DataFile(4 * BLOCK + 300 * 700, (piece(FIRST, 0), *lost))
+    disk = image(FIRST, weights(210, seed=9))
+    complete(disk, file, [Placement(0, len(FIRST), 0)], BLOCK)
+    assert 0 < len(counted) <= 2 * splits._FREE_FAILURES

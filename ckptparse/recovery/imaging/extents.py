@@ -22,7 +22,7 @@ from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.recovery.imaging.mapfile import Mapfile
 from ckptparse.recovery.imaging.pieces import DataFile, Piece, Placement
-from ckptparse.recovery.imaging.splits import SEGMENT, complete, lies_at, near
+from ckptparse.recovery.imaging.splits import SEGMENT, Failures, complete, lies_at, near
 from ckptparse.recovery.imaging.stretches import MOST_WAYS, Stretches
 
 __all__ = [
@@ -257,9 +257,9 @@ def put_together(
         for number, placement in segment:
             anchors[number].append(placement)
     found = {}
-    stretches = Stretches(image, block)
+    stretches, failures = Stretches(image, block), Failures(image)
     for number, placements in anchors.items():
-        proved = complete(image, files[number], placements, block, stretches)
+        proved = complete(image, files[number], placements, block, stretches, failures=failures)
         found[number] = join(image.path, image, files[number], proved, stretches, believe=believe)
     return found
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from ckptparse.coding.checksum import combine_crc, crc_of_zeros
 from ckptparse.crc.field import multiply, power_of_x
@@ -23,7 +24,7 @@ from ckptparse.parallel import stream_crc
 from ckptparse.recovery.imaging.pieces import DataFile, Piece, Placement
 from ckptparse.recovery.imaging.stretches import Stretches
 
-__all__ = ["SEGMENT", "DataFile", "Piece", "Placement", "complete", "lies_at", "near"]
+__all__ = ["SEGMENT", "DataFile", "Failures", "Piece", "Placement", "complete", "lies_at", "near"]
 
 SEGMENT = 1 << 34
 """Bytes of an image whose registers are kept at one time."""
@@ -42,8 +43,21 @@ _MOST_HITS = 64
 """Places of one small payload that are looked at: constant ones lie everywhere."""
 _MOST_PLACES = 8
 """Places within a block that one pass over the image seeks at: each needs registers of its own."""
+_FREE_FAILURES = 64
+_BYTES_A_FAILURE = 1 << 20
+"""Payloads in one image, and for how many of its bytes there may be one more, of which the other
+part is sought anywhere and not found: each costs two passes or more, 0.3 s for 100 MB."""
 _CHECKSUMS = 2**32
 """A place that is wrong more often than 1 in 1,000 is not taken for the right one."""
+
+
+class Failures:
+    """Counts searches of a whole image that find nothing."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, image: Source) -> None:
+        self.left = _FREE_FAILURES + image.size // _BYTES_A_FAILURE
 
 
 def complete(
@@ -52,6 +66,8 @@ def complete(
     placements: Iterable[Placement],
     block: int,
     stretches: Stretches | None = None,
+    *,
+    failures: Failures | None = None,
 ) -> list[Placement]:
     """Find what lies beside what has been found, or goes on behind a gap.
 
@@ -61,6 +77,7 @@ def complete(
         placements: What has been found.
         block: The size of a block.
         stretches: The gaps of the image, if they are known already.
+        failures: Those of other data files in the image.
 
     Returns:
         What is proved, by offset: placements of whole payloads, or of their two parts.
@@ -68,13 +85,15 @@ def complete(
     proved = sorted(placements)
     sought: set[Piece] = set()
     gaps = stretches or Stretches(image, block)
+    counted = failures or Failures(image)
 
     def behind(_: Source, piece: Piece, these: Sequence[Placement], size: int) -> list[Placement]:
         return _find_behind(gaps, piece, these, size)
 
+    elsewhere = partial(_find_other_part, failures=counted)
     for _ in range(_MOST_ROUNDS):
         before = len(proved)
-        for find in (_find_between, _find_other_part):
+        for find in (_find_between, elsewhere):
             proved = _with_found(image, file, proved, block, find)
             # What has just been found is a neighbour for the quicker search.
             if len(proved) > before:
@@ -237,7 +256,7 @@ def _find_behind(
 
 
 def _find_other_part(
-    image: Source, piece: Piece, proved: Sequence[Placement], block: int
+    image: Source, piece: Piece, proved: Sequence[Placement], block: int, *, failures: Failures
 ) -> list[Placement]:
     """Find a payload of which one part goes on from its neighbour, and the other lies anywhere."""
     splits = range(-piece.offset % block or block, piece.size, block)
@@ -245,16 +264,18 @@ def _find_other_part(
     small = piece.size <= _LARGEST_SEARCHED and image.size <= SEGMENT
     if not small or 2 * len(splits) * positions > HIGHEST_CHANCE * _CHECKSUMS:
         return []
+    if not splits or failures.left <= 0:
+        return []
     number = bisect_left(proved, (piece.offset,))
+    found: list[Placement] = []
     if number < len(proved):
         after = proved[number].position - proved[number].offset
         found = _find_head(image, piece, splits, piece.offset + piece.size + after, block)
-        if found:
-            return found
-    if number:
+    if number and not found:
         before = proved[number - 1].position - proved[number - 1].offset
-        return _find_tail(image, piece, splits, piece.offset + before, block)
-    return []
+        found = _find_tail(image, piece, splits, piece.offset + before, block)
+    failures.left -= not found
+    return found
 
 
 def _find_head(image: Source, piece: Piece, splits: range, end: int, block: int) -> list[Placement]:
