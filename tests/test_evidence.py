@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import pickle
 import struct
 import tarfile
 import zipfile
@@ -185,6 +186,42 @@ def test_a_file_that_is_one_tensor_is_found() -> None:
     for data in (array.tobytes(), stream.getvalue()):
         (match,) = find_payloads(MemorySource("x", data), [wanted_of(array)], limits=DEFAULT_LIMITS)
         assert match.source.read_at(match.offset, array.nbytes) == array.tobytes()
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 2, 3])
+def test_tensors_are_found_behind_any_number_of_bytes(ahead: int) -> None:
+    large = [array for array in arrays().values() if array.nbytes >= 16]
+    data = b"a" * ahead + b"".join(array.tobytes() for array in large)
+    wanted = [wanted_of(array) for array in large]
+    matches = list(find_everywhere(MemorySource("x", data), wanted, limits=DEFAULT_LIMITS))
+    assert {match.wanted for match in matches} == set(wanted)
+    for match in matches:
+        run = data[match.offset : match.offset + match.wanted.size]
+        assert crc32c(run) == match.wanted.crc
+        assert 0 < match.chance < 1e-3
+
+
+def test_tensors_in_a_pickle_are_found_wherever_they_lie() -> None:
+    large = {name: array for name, array in arrays().items() if array.nbytes >= 16}
+    wanted = [wanted_of(array) for array in large.values()]
+    for title in ("m", "mo", "mod", "mode"):
+        data = pickle.dumps({title: "", **large})
+        matches = list(find_everywhere(MemorySource("x", data), wanted, limits=DEFAULT_LIMITS))
+        assert {match.wanted for match in matches} == set(wanted)
+
+
+@pytest.mark.parametrize("kind", ["a byte and the data file", "pickle"])
+def test_files_whose_tensors_lie_at_odd_places_are_evidence(kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    made = {f"w{number}": rng.normal(size=(40, 30)).astype("f4") for number in range(9)}
+    ckptparse.write(tmp_path / "m.ckpt", made)
+    (data,) = tmp_path.glob("m.ckpt.data*")
+    other = pickle.dumps(made) if kind == "pickle" else b"a" + data.read_bytes()
+    (tmp_path / "x").write_bytes(other)
+    data.unlink()
+    recovery = ckptparse.recover(tmp_path / "m.ckpt", evidence=[tmp_path / "x"])
+    assert {name: one.status for name, one in recovery.items()} == dict.fromkeys(made, "corrected")
+    assert all((recovery[name].read() == array).all() for name, array in made.items())
 
 
 @pytest.mark.parametrize("container", ["npz", "hdf5", "keras", "safetensors", "tar", "tflite"])

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckptparse.coding.checksum import crc32c
+from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
@@ -37,6 +38,10 @@ microseconds. A container names few beside those of its tensors."""
 _FREE_TRIED = 1 << 28
 _MOST_TRIED = 64
 """Bytes at these places, and how many times the file that may be more: places overlap."""
+_WORD = 4
+"""Bytes from one place that is tried to the next."""
+_MOST_BETWEEN = 12
+"""Runs that are sought between multiples of 4, too: three passes, for 100 MB 2 s."""
 _CHECKSUMS = 2**32
 """Values of a checksum: other bytes have the same one with a chance of 1 in so many."""
 
@@ -151,6 +156,9 @@ def find_everywhere(
 ) -> Iterator[Match]:
     """Find runs at the multiples of `step`, each once. Archives are unpacked first.
 
+    If more than a quarter of them are not at multiples of 4, some are sought between these, too,
+    and all at the distances from them at which one is.
+
     Args:
         source: The file.
         wanted: The runs. Those of fewer than 16 bytes or more than 256 MiB are not sought.
@@ -163,20 +171,65 @@ def find_everywhere(
         sizes = [size for size, crcs in left.items() if crcs and size <= min(part.size, _LARGEST)]
         if not sizes:
             continue
-        positions = part.size // step
-        path = source.path if part is source else None
-        for piece, found in workers.search(part, _iter_pieces(part, sizes, left, step), path=path):
-            # What was found in an earlier piece is not sought any more.
-            count = sum(len(left[size]) for size in sizes)
-            chance = min(1.0, positions * count / _CHECKSUMS)
+        search = _Search(part, source.path if part is source else None, left, step, workers)
+        before = sum(map(len, left.values()))
+        yield from search.find(sizes, (0,))
+        if step != _WORD or 4 * sum(map(len, left.values())) <= before:
+            continue
+        for remainder in search.remainders(sizes):
+            yield from search.find(sizes, (remainder,))
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """A search of one file, or of a member of an archive."""
+
+    part: Source
+    path: str | None
+    """By which workers find it; None if they cannot."""
+    left: Mapping[int, set[int]]
+    """What is sought: checksums by size. What is found is taken out."""
+    step: int
+    workers: Workers
+
+    def find(self, sizes: Sequence[int], remainders: Sequence[int]) -> Iterator[Match]:
+        """Find what is left of some sizes, some bytes behind multiples of the step."""
+        # What was found in an earlier piece is not sought any more.
+        count = sum(len(self.left[size]) for size in sizes)
+        chance = min(1.0, len(remainders) * (self.part.size // self.step) * count / _CHECKSUMS)
+        for start, item, offset in self._iter_found(self.left, sizes, remainders):
+            if item.crc in self.left[item.size]:
+                self.left[item.size].discard(item.crc)
+                yield Match(item, self.part, start + offset, chance)
+
+    def remainders(self, sizes: Sequence[int]) -> list[int]:
+        """Return at which distances from multiples of 4 one of the largest runs lies."""
+        few: dict[int, set[int]] = defaultdict(set)
+        largest = [(size, crc) for size in sorted(sizes, reverse=True) for crc in self.left[size]]
+        # All places of the file are tried: of too many runs one fits by chance.
+        most = int(HIGHEST_CHANCE * _CHECKSUMS) // max(1, self.part.size)
+        for size, crc in largest[: min(_MOST_BETWEEN, most)]:
+            few[size].add(crc)
+        found = self._iter_found(few, list(few), range(1, _WORD)) if few else ()
+        return sorted({(start + offset) % _WORD for start, _, offset in found})
+
+    def _iter_found(
+        self, left: Mapping[int, set[int]], sizes: Sequence[int], remainders: Sequence[int]
+    ) -> Iterator[tuple[int, Wanted, int]]:
+        """Iterate over the start of a piece, what was found in it, and where first."""
+        pieces = _iter_pieces(self.part, sizes, left, self.step, remainders)
+        for piece, found in self.workers.search(self.part, pieces, path=self.path):
             for (_, item), offsets in found.items():
-                if offsets and item.crc in left[item.size]:
-                    left[item.size].discard(item.crc)
-                    yield Match(item, part, piece.start + offsets[0], chance)
+                if offsets:
+                    yield piece.start, item, offsets[0]
 
 
 def _iter_pieces(
-    part: Source, sizes: Sequence[int], left: Mapping[int, set[int]], step: int
+    part: Source,
+    sizes: Sequence[int],
+    left: Mapping[int, set[int]],
+    step: int,
+    remainders: Sequence[int],
 ) -> Iterator[Piece]:
     """Iterate over the pieces of a file, each with what is left to be sought in it."""
     # Pieces overlap by the largest run: a piece is a quarter of it at least, so that all of them
@@ -186,8 +239,8 @@ def _iter_pieces(
         items = tuple(Wanted(size, crc) for size in sizes for crc in sorted(left[size]))
         if not items:
             return
-        size = min(piece + max(sizes), part.size - start)
-        yield Piece(start, size, piece, step, {0: items})
+        size = min(piece + max(sizes) + max(remainders), part.size - start)
+        yield Piece(start, size, piece, step, dict.fromkeys(remainders, items))
 
 
 def _by_size(wanted: Iterable[Wanted], smallest: int) -> Mapping[int, set[int]]:
