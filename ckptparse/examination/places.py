@@ -21,7 +21,7 @@ from ckptparse.bundle.entry import count_elements
 from ckptparse.crc.inversion import constant_crcs, derive_constant
 from ckptparse.crc.search import Registers
 from ckptparse.crc.windows import Wanted
-from ckptparse.dtypes import DataType, numpy_dtype
+from ckptparse.dtypes import DataType, item_size, numpy_dtype
 from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
@@ -44,6 +44,7 @@ __all__ = [
     "find_shifts",
     "is_noise",
     "is_telling",
+    "is_text",
     "stored_dtype",
 ]
 
@@ -309,6 +310,8 @@ def find_shifts(
         least = _TELLING_RUN * math.isqrt(len(data))
         large = [one for one in payloads if one.data_type in _FLOATS and one.size >= least]
         absent = large if large and is_noise(data) else []
+        if is_text(data):
+            absent = [one for one in payloads if _has_wide_elements(one)]
         wanted = {
             Wanted(one.size, one.crc32c): one
             for one in payloads
@@ -342,6 +345,25 @@ def is_noise(data: memoryview) -> bool:
     if expected < _LEAST_COUNTED:
         return False
     return float((np.square(counts - expected) / expected).sum()) < _UNEVEN
+
+
+def is_text(data: bytes | memoryview) -> bool:
+    """Tell whether bytes are text: no zero byte is among them, and none from 128 on.
+
+    Then no weights are. Those that were rounded, and small integers, have zero bytes; of the others
+    half have one from 128 on. Only strings, and elements of one byte, may be text.
+    """
+    whole = memoryview(data)
+    for start in range(0, len(whole), _COUNTED):
+        piece = bytes(whole[start : start + _COUNTED])
+        if not piece.isascii() or b"\0" in piece:
+            return False
+    return len(whole) > 0
+
+
+def _has_wide_elements(payload: Payload) -> bool:
+    """Tell whether a payload is made of elements of several bytes each."""
+    return payload.form is Form.PLAIN and (item_size(payload.data_type) or 1) > 1
 
 
 def _windows(

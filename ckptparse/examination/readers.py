@@ -98,6 +98,9 @@ class DataFiles:
         """The entries of these that are looked at one by one."""
         self.known: dict[tuple[str, int, int], int] = {}
         """Checksums that workers have computed: of a path, an offset and a size."""
+        self.undone: dict[tuple[DataFile, int, int], int] = {}
+        """Checksums of long runs of files as they were before a conversion: to undo it takes long,
+        and several methods ask for the same ones."""
         self.copies: Sequence[str] = ()
         """Indexes that may be copies of a checkpoint's own."""
 
@@ -213,13 +216,19 @@ def checksum_of(files: DataFiles, file: DataFile, offset: int, size: int, *, crc
         return files.known[file.path, offset, size]
     if size <= PIECE_SIZE:
         return crc32c(files.read(file, offset, size), crc) if size else crc
+    key = file, offset, size
+    if not crc and key in files.undone:
+        return files.undone[key]
     source = files.source(file)
+    found = crc
     for start in range(offset, offset + size, _ROUND):
         count = min(_ROUND, offset + size - start)
         files.look_ahead(file, start, start + count)
-        crc = _stream(source, start, count, crc)
+        found = _stream(source, start, count, found)
         files.note_read(count)
-    return crc
+    if not crc and file.undo is not None:
+        files.undone[key] = found
+    return found
 
 
 def _stream(source: Source, start: int, size: int, crc: int) -> int:

@@ -19,6 +19,7 @@ from ckptparse.dtypes import item_size
 from ckptparse.examination.check import Check, string_spans
 from ckptparse.examination.outcome import EvidenceRecord, Span, merge_spans
 from ckptparse.examination.payload import Form, Payload
+from ckptparse.examination.places import is_text
 from ckptparse.examination.readers import DataFiles
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.problems import Cause, EvidenceRule, Status
@@ -29,6 +30,9 @@ from ckptparse.recovery.statistics import SECTOR, judge_elements
 __all__ = ["Offerer", "withheld", "zero_runs"]
 
 _NOWHERE = "nothing says where in the image its bytes are"
+_LEAST_TEXT = 64
+"""Bytes from which on a payload of wide elements may be seen to be text: that all of them lie below
+128 has the chance 1 in 2^16 for the lower bytes of 16 weights alone, and none of them is zero."""
 _ROWS = 1 << 11
 """Sectors that are looked at together: 1 MiB fits into the processor's cache."""
 
@@ -65,6 +69,8 @@ class Offerer:
         if not width or not count:
             return withheld(payload, check)
         data = self._files.read(payload.file, payload.offset, count * width)
+        if width > 1 and len(data) >= _LEAST_TEXT and is_text(data):
+            return withheld(payload, check)
         # Without a zero byte there is no run of them, and of a few bytes that is soon told.
         some = count * width >= SECTOR or b"\0" in bytes(data)
         zeros = [
