@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckptparse.coding.checksum import crc32c
-from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
@@ -206,9 +205,8 @@ class _Search:
         """Return at which distances from multiples of 4 one of the largest runs lies."""
         few: dict[int, set[int]] = defaultdict(set)
         largest = [(size, crc) for size in sorted(sizes, reverse=True) for crc in self.left[size]]
-        # All places of the file are tried: of too many runs one fits by chance.
-        most = int(HIGHEST_CHANCE * _CHECKSUMS) // max(1, self.part.size)
-        for size, crc in largest[: min(_MOST_BETWEEN, most)]:
+        # One that fits by chance costs a search more: what that finds has a chance of its own.
+        for size, crc in largest[:_MOST_BETWEEN]:
             few[size].add(crc)
         found = self._iter_found(few, list(few), range(1, _WORD)) if few else ()
         return sorted({(start + offset) % _WORD for start, _, offset in found})
