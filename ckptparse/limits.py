@@ -68,7 +68,7 @@ class Limits:
     Riegeli file (a `.cpb`) are bounded likewise: writers make chunks of 1 MiB."""
     rank: int = 254
     """Dimensions of a tensor: 254 is TensorFlow's own bound."""
-    shards: int = 1024
+    shards: int = 4096
     """Data files of a checkpoint, beyond one for each 64 KiB of them. A header states any number in
     a few bytes, and each is looked for and listed. Real checkpoints have one for each device or
     host. So many indexes that saves left behind are looked at, too."""

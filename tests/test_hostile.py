@@ -151,7 +151,7 @@ def test_every_limit_has_a_test_here() -> None:
 
 def test_default_limits_admit_the_largest_that_tensorflow_writes() -> None:
     assert DEFAULT_LIMITS.rank == 254
-    assert DEFAULT_LIMITS.entries >= 1_000_000 and DEFAULT_LIMITS.shards >= 1024
+    assert DEFAULT_LIMITS.entries >= 1_000_000 and DEFAULT_LIMITS.shards >= 4096
 
 
 # ---- numbers that lie

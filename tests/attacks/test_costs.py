@@ -616,7 +616,7 @@ def test_more_data_files_than_the_limit_are_told_and_nothing_is_listed(tmp_path:
     prefix = bundle.write(tmp_path / "m")
     report = ckptparse.verify(prefix)
     assert [problem.code for problem in report.problems] == ["limit.reached"]
-    assert "Limits.shards allows 1024" in report.problems[0].message
+    assert "Limits.shards allows 4096" in report.problems[0].message
     assert len(report.tensors) == 0 and len(report.files) < 4
     with pytest.raises(ckptparse.LimitError, match=r"Limits\.shards"):
         ckptparse.read(prefix)
