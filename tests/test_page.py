@@ -442,11 +442,21 @@ def test_of_too_many_tensors_the_damaged_and_the_first_are_shown(
     found = _page_of_many(tmp_path, monkeypatch)
     size = sum(file["size"] for file in found["files"])
     most = 8 + size // 4096
-    first = [f"layer/w{number:02}" for number in range(most - 1)]
+    # The damaged one counts twice.
+    first = [f"layer/w{number:02}" for number in range(most - 2)]
     assert found["tensors"]["name"] == [*first, "layer/w50"]
     assert found["tensors"]["state"]["values"] == ["verified", "corrupt"]
-    assert len(found["tensors"]["stats"]["rows"]) == most
-    assert found["left_out"] == 60 - most
+    assert len(found["tensors"]["stats"]["rows"]) == most - 1
+    assert found["left_out"] == 60 - (most - 1)
+
+
+def test_strings_are_shown_half_as_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "_MOST", 8)
+    values = {f"w{number:02}": np.array([b"abc"], object) for number in range(20)}
+    prefix = ckptparse.write(tmp_path / "m", values)
+    found = data_of(make(prefix, tmp_path))
+    size = sum(file["size"] for file in found["files"])
+    assert len(found["tensors"]["name"]) == (8 + size // 4096) // 2
 
 
 def test_a_page_that_leaves_tensors_out_says_so(
@@ -463,7 +473,7 @@ def test_a_page_that_leaves_tensors_out_says_so(
 def test_of_a_comparison_what_changed_is_shown_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing, "_MOST", 2)
+    monkeypatch.setattr(choosing, "_MOST", 3)
     values = {f"w{number:02}": np.float32(number) for number in range(20)}
     first = ckptparse.write(tmp_path / "a", values)
     second = ckptparse.write(tmp_path / "b", {**values, "w15": np.float32(3)})

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from typing import Any
 
+from ckptparse.dtypes import DataType
 from ckptparse.rendering.page.comparison import find_states
 from ckptparse.rendering.page.subject import Subject
 
 __all__ = ["choose_shown"]
 
-_MOST = 4096
-"""Tensors that a page shows of any file. One takes 70 to 150 µs, and 300 bytes of the page."""
+_MOST = 10_000
+"""Tensors that a page shows of any file. One takes 70 µs, and 300 bytes of the page. Strings, and
+what is damaged or differs, take twice as long, so each counts as two."""
 _BYTES_EACH = 1 << 12
 """Bytes of the files for each tensor beyond those: of real checkpoints, all are shown."""
+
+_TEXTS = (DataType.DT_STRING, DataType.DT_VARIANT)
 
 
 def choose_shown(subject: Subject, stored: int) -> tuple[list[str], int]:
@@ -28,10 +32,20 @@ def choose_shown(subject: Subject, stored: int) -> tuple[list[str], int]:
     became = {} if comparison is None else find_states(comparison)
     reports = {} if report is None else report.tensors
     names = list(dict.fromkeys([*subject.tensors, *reports, *became]))
-    most = _MOST + stored // _BYTES_EACH
-    if len(names) <= most:
+    left = _MOST + stored // _BYTES_EACH
+    if 2 * len(names) <= left:
         return names, 0
-    noted = [] if report is None else report.noted_names()
-    noted += [name for name, state in became.items() if state != "equal"]
-    chosen = set(islice(dict.fromkeys([*noted, *names]), most))
-    return [name for name in names if name in chosen], len(names) - most
+    noted = dict.fromkeys([] if report is None else report.noted_names())
+    noted |= dict.fromkeys(name for name, state in became.items() if state != "equal")
+    chosen = set()
+    for name in dict.fromkeys([*noted, *names]):
+        left -= 2 if name in noted or _is_text(subject.tensors.get(name)) else 1
+        if left < 0:
+            break
+        chosen.add(name)
+    return [name for name in names if name in chosen], len(names) - len(chosen)
+
+
+def _is_text(tensor: Any) -> bool:
+    """Tell whether a tensor holds strings, or variants."""
+    return tensor is not None and tensor.data_type in _TEXTS

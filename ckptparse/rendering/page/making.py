@@ -76,7 +76,7 @@ def report_page(
     The page is one file that asks for nothing from anywhere: it opens from disk and can be mailed.
     It shows every tensor with its statistics, what each range of the files is, layers, optimizers,
     signatures, the graph of variables and who uses them, and what the model would do if it ran.
-    Tensors are read piece by piece; memory stays small. Of more than 4,096 tensors, and one for
+    Tensors are read piece by piece; memory stays small. Of more than 10,000 tensors, and one for
     each 4 KiB of the files, it shows so many: the damaged ones, then the first. It says so.
 
     Args:
