@@ -103,7 +103,7 @@ class Limits:
     memory_bytes: int = 1 << 30
     """What the values of one call may take in memory beyond the size of its files, all together:
     elements, strings and their objects, values that repeat, tensors that share bytes."""
-    single_entries: int = 2048
+    single_entries: int = 4096
     """Entries that are looked at one by one, beyond one for each 4 KiB of the files. `verify` and
     `recover` do so with strings, slices, what a damaged block still has, and tensors of a V1 file
     that are damaged or in slices: the others are left out, and the report says so. `read` does so
