@@ -1,7 +1,8 @@
 """Where copies of a payload lie: at its place in other data files, whole there or not.
 
 A copy that is not whole is offered only if it is of the same save: the index that belongs to it
-states the same checksum, or most other tensors of the data file are whole there, at their places.
+states the same checksum; or it has none, and at least half of the other tensors of the data file
+are whole there, at their places.
 """
 
 from __future__ import annotations
@@ -93,7 +94,10 @@ class Copies:
                 if other.crc32c == payload.crc32c:
                     yield Copied(other, "the index there states the same checksum of it")
         for copy in self._beside(payload):
-            reason = None if copy.file in seen else self._reason(payload.file, copy.file)
+            if copy.file in seen or self._siblings.describes(copy.file.path):
+                # What its own index says of it was asked for, and says something else.
+                continue
+            reason = self._reason(payload.file, copy.file)
             if reason is not None:
                 seen.add(copy.file)
                 yield Copied(copy, reason)

@@ -55,6 +55,7 @@ class Siblings:
         self._loaded = False
         self._by_checksum: dict[tuple[Form, int, int], list[Payload]] = defaultdict(list)
         self._by_name: dict[PartName, list[Payload]] = defaultdict(list)
+        self._described: set[str] = set()
 
     def find_equal(self, payload: Payload) -> Payload | None:
         """Return a sibling's payload of the same kind, size and checksum whose bytes are whole."""
@@ -76,6 +77,11 @@ class Siblings:
             if (other.data_type, other.shape) == (payload.data_type, payload.shape)
             and (other.big_endian, other.size) == (payload.big_endian, payload.size)
         ]
+
+    def describes(self, path: str) -> bool:
+        """Tell whether a sibling's index says what lies in a data file."""
+        self._load()
+        return path in self._described
 
     def confirm(self, name: PartName, payload: Payload) -> str | None:
         """Return a sibling's index that has this entry with any checksum; None if none has it."""
@@ -142,6 +148,7 @@ class Siblings:
         if payload.crc32c is not None:
             self._by_checksum[payload.form, payload.size, payload.crc32c].append(payload)
         self._by_name[name].append(payload)
+        self._described.add(payload.file.path)
 
 
 def _is_of(index: str, path: str) -> bool:
