@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -296,8 +296,6 @@ def _narrowing(
 def collect_strings(data: memoryview, most: int, budget: Budget) -> list[bytes]:
     """Collect the first so many occurrences of `string_val`."""
     strings, position = collect_plain_strings(data, most, budget)
-    if len(strings) == most:
-        position += count_strings(data[position:])[1]
     for pieces in _iter_listed(data[position:], STRING_VAL):
         wanted = pieces[: most - len(strings)]
         sizes = [size for size in map(len, wanted) if size > 1]
@@ -314,15 +312,8 @@ def collect_plain_strings(data: memoryview, most: int, budget: Budget) -> tuple[
     """
     strings: list[bytes] = []
     raw = bytes(data) if data[:1] == bytes([_STRING_TAG]) else b""
-    position, end = 0, len(raw)
-    while position + 1 < end and len(strings) < most and raw[position] == _STRING_TAG:
-        first = position + 2
-        size = raw[position + 1]
-        if size >= _LONG:
-            size, first = _long_size(raw, position + 1)
-        if first + size > end:
-            break
-        position = first + size
+    position = 0
+    for first, position in islice(_plain_strings(raw), most):
         strings.append(raw[first:position])
         if not len(strings) % _STRING_BLOCK:
             budget.take(_sizes_of(strings[-_STRING_BLOCK:]))
@@ -334,17 +325,23 @@ def count_strings(data: memoryview) -> tuple[int, int]:
     """Return how many strings a message begins with, and where the field after them begins."""
     count = position = 0
     raw = bytes(data) if data[:1] == bytes([_STRING_TAG]) else b""
-    end = len(raw)
+    for _, end in _plain_strings(raw):
+        count, position = count + 1, end
+    return count, position
+
+
+def _plain_strings(raw: bytes) -> Iterator[tuple[int, int]]:
+    """Iterate over where each string that a message begins with starts and ends."""
+    position, end = 0, len(raw)
     while position + 1 < end and raw[position] == _STRING_TAG:
         first = position + 2
         size = raw[position + 1]
         if size >= _LONG:
             size, first = _long_size(raw, position + 1)
         if first + size > end:
-            break
+            return
         position = first + size
-        count += 1
-    return count, position
+        yield first, position
 
 
 def _long_size(raw: bytes, position: int) -> tuple[int, int]:
