@@ -196,6 +196,12 @@ def test_numpy_opens_what_we_write(tmp_path: Path) -> None:
     assert np.array_equal(np.load(tmp_path / "d" / files["scope/w"]), values["scope/w"])
 
 
+def test_thousands_of_small_tensors_come_back_from_hdf5(tmp_path: Path) -> None:
+    values = {f"layer_{n // 4}/kernel_{n % 4}": np.float32(n) for n in range(5_000)}
+    ckptparse.convert(save(tmp_path / "in", values), tmp_path / "x.h5")
+    assert ckptparse.diff(tmp_path / "in", tmp_path / "x.h5").same
+
+
 def test_h5py_opens_what_we_write(tmp_path: Path) -> None:
     values = {**VALUES, "scope/w/Adam": np.float32([4]), "flag": np.array([True, False])}
     ckptparse.convert(save(tmp_path / "in", values), tmp_path / "x.h5")

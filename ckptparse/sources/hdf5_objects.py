@@ -21,7 +21,7 @@ SLOTS = 7
 PACKED = 8
 """How many members of an archive it takes as long as to read a dataset that does not lie in one
 piece."""
-_WEIGHT = 3
+_WEIGHT = 1.5
 """How many members of an archive an object takes as long as."""
 
 

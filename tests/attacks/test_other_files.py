@@ -256,7 +256,7 @@ def deep(file: Any) -> None:
 
 def linked(file: Any) -> None:
     file["w"] = np.zeros(4)
-    for number in range(6_000):
+    for number in range(8_000):
         file[f"w{number}"] = file["w"]
 
 
