@@ -157,9 +157,11 @@ def _understood() -> Iterator[None]:
 def _make_tensor(
     h5py: Any, name: str, found: Any, source: Source, growth: _Growth
 ) -> TensorLike | None:
-    if found.shape is None:  # An empty dataset has a type, and no shape at all.
+    # Both ask the library, each time.
+    dtype, shape = found.dtype, found.shape
+    if shape is None:  # An empty dataset has a type, and no shape at all.
         return None
-    dtype, shape = found.dtype, tuple(map(int, found.shape))
+    shape = tuple(map(int, shape))
     count = math.prod(shape)
     limits = growth.limits
     limits.check("rank", len(shape), "The number of dimensions of a tensor")
