@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -505,3 +506,48 @@ def test_v1_files_under_odd_names_are_verified_as_such(tmp_path: Path) -> None:
     file.write(tmp_path / "odd name.h5")
     assert float(ckptparse.read(tmp_path / "odd name.h5")["w"]) == 3
     assert ckptparse.verify(tmp_path / "odd name.h5").format == "v1"
+
+
+# ---- nothing there
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda folder: ckptparse.identify(folder / "saved"), "There is: .*saver"),
+        (lambda folder: ckptparse.scan(folder / "qqqq"), "Nothing in .* like it"),
+        (lambda folder: list(ckptparse.annotate(folder / "none" / "m.index")), "does not exist"),
+        (lambda folder: ckptparse.scan(folder / "disk.mig"), "There is: .*disk.img"),
+        (
+            lambda folder: ckptparse.scan(folder / "disk.img", mapfile=folder / "disk.mop"),
+            "There is: .*disk.map",
+        ),
+        (
+            lambda folder: ckptparse.recover(folder / "saver", evidence=[folder / "disk.im"]),
+            "There is: .*disk.img",
+        ),
+        (
+            lambda folder: ckptparse.recover(folder / "saver", shapes=folder / "~/shapes.json"),
+            "does not exist",
+        ),
+        (
+            lambda folder: ckptparse.convert(folder / "saver", folder / "out", rename="brt"),
+            "come along: albert, bert, electra, t5",
+        ),
+        (
+            lambda folder: ckptparse.convert(
+                folder / "saver", folder / "out", rename=folder / "rule.toml"
+            ),
+            "There is: .*rules.toml",
+        ),
+    ],
+)
+def test_a_name_at_which_nothing_is_gets_a_hint(
+    call: Callable[[Path], object], words: str, tmp_path: Path
+) -> None:
+    ckptparse.write(tmp_path / "saver", {"w": np.zeros(3)})
+    for name in ("disk.img", "disk.map", "rules.toml"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(CheckpointNotFoundError) as caught:
+        call(tmp_path)
+    assert re.search(words, str(caught.value.hint))

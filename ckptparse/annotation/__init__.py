@@ -22,6 +22,7 @@ from ckptparse.filenames import INDEX_SUFFIX, split_data_path
 from ckptparse.files.context import Cache, Context, Store, begin
 from ckptparse.files.storage import Source, is_file
 from ckptparse.identification import identify_file
+from ckptparse.inventory.nearby import open_named
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _annotate(place: str, depth: int | None, context: Context) -> Iterator[Annot
     if not is_file(storage, place) and is_file(storage, place + INDEX_SUFFIX):
         place += INDEX_SUFFIX
     deepest = _DEEPEST if depth is None else depth
-    with closing(storage.open(place)) as source:
+    with closing(open_named(place, context)) as source:
         data = split_data_path(place)
         if data is not None and is_file(storage, data[0] + INDEX_SUFFIX):
             prefix = data[0]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from ckptparse.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -14,10 +12,10 @@ from ckptparse.filenames import INDEX_SUFFIX, split_data_path
 from ckptparse.identification import Identity
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.identities import identify_names
+from ckptparse.inventory.nearby import hint_of_spelling, missing_directory
 
 __all__ = ["explain_absent", "refuse"]
 
-_WINDOWS = re.compile(r"[A-Za-z]:\\")
 _OWN_KINDS = ("v1", "v2-index", "graph", "meta-graph")
 
 
@@ -44,15 +42,14 @@ def explain_absent(
     path: str, folders: Folders, wanted: str = "checkpoint"
 ) -> CheckpointNotFoundError:
     """Return an error that says that nothing is at a path, and what is near."""
-    hint = _hint_of_spelling(path)
+    hint = hint_of_spelling(path)
     if hint is not None:
         return CheckpointNotFoundError(f"No such {wanted}", path=path, hint=hint)
-    directory = folders.split(path)[0]
-    if not folders.are_listed and not folders.files(directory):
+    if not folders.are_listed and not folders.files(folders.split(path)[0]):
         hint = "The server gives no lists: give the prefix of the checkpoint, or the whole name"
         return CheckpointNotFoundError(f"No such {wanted}", path=path, hint=hint)
-    if directory and not folders.is_directory(directory):
-        hint = f"The directory {directory!r} does not exist"
+    if missing := missing_directory(path, folders):
+        hint = f"The directory {missing!r} does not exist"
         return CheckpointNotFoundError(f"No such {wanted}", path=path, hint=hint)
     try:
         identity = identify_names(path, folders)
@@ -67,15 +64,6 @@ def explain_absent(
         path=path + INDEX_SUFFIX,
         hint=identity.advice,
     )
-
-
-def _hint_of_spelling(path: str) -> str | None:
-    """Say what is wrong in the spelling of a path, if this is why nothing is there."""
-    if path.startswith("~"):
-        return "Python does not expand `~`: pass os.path.expanduser(path)"
-    if _WINDOWS.match(path) or ("\\" in path and "/" not in path):
-        return "Backslashes separate directories on Windows only: write `/`"
-    return None
 
 
 def _last_file(identity: Identity) -> object:

@@ -30,6 +30,7 @@ from ckptparse.identification.identity import Finding
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.legacy import list_shards, match_pattern
 from ckptparse.inventory.listed import find_listed
+from ckptparse.inventory.nearby import hint_of_place
 from ckptparse.inventory.parts import list_v1
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 
@@ -126,7 +127,7 @@ def identify_names(path: str, folders: Folders) -> Identity:
     raise CheckpointNotFoundError(
         "Expected a file, a directory or the prefix of a checkpoint, found nothing with that name",
         path=path,
-        hint=_suggest(directory, folders),
+        hint=_suggest(directory, folders) or hint_of_place(path, folders),
     )
 
 

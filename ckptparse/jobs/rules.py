@@ -23,13 +23,15 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
 from ckptparse.dtypes import element_name
-from ckptparse.errors import MalformedError, UnsupportedError, located
+from ckptparse.errors import CheckpointNotFoundError, MalformedError, UnsupportedError, located
 from ckptparse.files.context import Context, begin
+from ckptparse.inventory.nearby import open_named
 from ckptparse.jobs.conversion import ConversionRow, Reversal
 from ckptparse.jobs.derived import FLOATS
 from ckptparse.limits import Limits
@@ -173,19 +175,23 @@ def load_rules(path: str, context: Context) -> RuleSet:
 
 
 def _read(path: str, context: Context) -> bytes:
+    shipped = {}
     if re.fullmatch(r"[a-z0-9_]+", path):
         from importlib import resources
 
-        shipped = resources.files("ckptparse.jobs") / _SHIPPED / f"{path}.toml"
-        if shipped.is_file():
-            with shipped.open("rb") as stream:
-                return stream.read()
-    source = context.storage.open(path)
+        files = (resources.files("ckptparse.jobs") / _SHIPPED).iterdir()
+        shipped = {file.name.removesuffix(".toml"): file for file in files}
+        if path in shipped:
+            return shipped[path].read_bytes()
     try:
+        source = open_named(path, context)
+    except CheckpointNotFoundError as error:
+        if shipped:
+            error.hint = f"Rule files that come along: {', '.join(sorted(shipped))}"
+        raise
+    with closing(source):
         context.limits.check("message_bytes", source.size, "The size of the rule file")
         return source.read_at(0, source.size)
-    finally:
-        source.close()
 
 
 def _parse_toml(data: bytes) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.graph.graph import Graph
 from ckptparse.identification import Indexes
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.nearby import hint_of_place
 from ckptparse.recovery.evidence.axes import TensorForm, Turned, TurnedFile
 from ckptparse.recovery.evidence.containers import iter_parts
 from ckptparse.recovery.evidence.graphs import iter_graphs
@@ -83,7 +85,8 @@ class Evidence:
         self.paths = tuple(paths)
         for path in self.paths:
             if context.storage.stat(path) is None and not self._is_prefix(path):
-                raise CheckpointNotFoundError("No such file or directory", path=path)
+                hint = hint_of_place(path, Folders(context))
+                raise CheckpointNotFoundError("No such file or directory", path=path, hint=hint)
 
     def __bool__(self) -> bool:
         return bool(self.paths)

@@ -19,6 +19,7 @@ from ckptparse.errors import MalformedError
 from ckptparse.examination.inputs import HashedFile, list_inputs
 from ckptparse.files.context import Context
 from ckptparse.files.noted import NotedStorage
+from ckptparse.inventory.nearby import open_named
 from ckptparse.limits import DEFAULT_LIMITS, Limits, limit_error
 
 __all__ = ["Mapfile", "read_map_input", "read_mapfile"]
@@ -99,7 +100,7 @@ def read_mapfile(path: str, context: Context) -> Mapfile:
         MalformedError: It is no map file.
         LimitError: It is too large, or has too many lines.
     """
-    with closing(context.storage.open(path)) as source:
+    with closing(open_named(path, context)) as source:
         context.limits.check("message_bytes", source.size, "The size of the map file", path=path)
         data = source.read_at(0, source.size)
     return Mapfile.from_bytes(data, path=path, limits=context.limits)

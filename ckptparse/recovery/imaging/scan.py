@@ -36,6 +36,8 @@ from ckptparse.files.noted import NotedStorage
 from ckptparse.files.placing import place_file
 from ckptparse.files.storage import Source, Storage
 from ckptparse.files.views import JoinedSource, Range, ReopenedSource, ViewStorage
+from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.nearby import hint_of_place
 from ckptparse.inventory.survey import IndexFile, LegacyFile, Survey
 from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits, limit_error
 from ckptparse.recovery.asked import describe_scan
@@ -571,7 +573,8 @@ def scan_image(
         maps: The map file as an input, for reports.
     """
     if context.storage.stat(path) is None:
-        raise CheckpointNotFoundError("No such file or directory", path=path)
+        hint = hint_of_place(path, Folders(context))
+        raise CheckpointNotFoundError("No such file or directory", path=path, hint=hint)
     scanner = _Scanner(path, mapfile, state, context, asked=asked or {}, maps=maps)
     with closing(scanner.image):
         return scanner.run()

@@ -21,6 +21,7 @@ from ckptparse.files.archives.members import ZipMembers
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.graph.object_node import escape_name
+from ckptparse.inventory.nearby import open_named
 from ckptparse.limits import DEFAULT_LIMITS, Limits, check_members, limit_error
 from ckptparse.recovery.rebuild.keras_config import (
     LayerWeight,
@@ -60,7 +61,7 @@ def read_shapes(
     if isinstance(shapes, Mapping):
         return _parse(shapes)
     path = os.fsdecode(shapes)
-    with located(path=path), closing(context.storage.open(path)) as source:
+    with located(path=path), closing(open_named(path, context)) as source:
         head = source.read_at(0, min(_LENGTH + 1, source.size))
         if head.startswith(_HDF5):
             return _of_hdf5(path, context)
