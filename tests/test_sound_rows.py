@@ -231,3 +231,30 @@ def test_a_mapping_keeps_the_order_of_rows_and_values() -> None:
     del mapping["a"], mapping["b"]
     assert list(mapping) == ["c", "d"] and len(mapping) == 2 and "a" not in mapping
     assert dict(RowMapping.of({"x": 1})) == {"x": 1}
+
+
+def test_rows_keep_their_names_without_looking_them_up() -> None:
+    class Counted(str):
+        hashed = 0
+
+        def __hash__(self) -> int:
+            type(self).hashed += 1
+            return super().__hash__()
+
+    names = [Counted(f"w{number}") for number in range(1000)]
+    mapping = RowMapping(lambda name, row: f"{name}{row}")
+    mapping.add_rows(names, range(1000))
+    Counted.hashed = 0
+    assert list(mapping.remade(lambda _, row: row, lambda _, value: value, names)) == names
+    some = mapping.remade(lambda _, row: row, lambda _, value: value, names[2:-1])
+    assert list(some) == names[2:-1]
+    held = mapping.with_held(lambda _, row: row, {names[3]: -3})
+    assert list(held) == names
+    assert mapping.names_without(np.arange(3, 1000)) == names[:3]
+    assert Counted.hashed < 20
+    assert held[names[3]] == -3 and held[names[4]] == 4 and some.rows()[names[2]] == 2
+    assert held.names_without(np.arange(1000)) == [names[3]]
+    turned = mapping.remade(lambda _, row: row, lambda _, value: value, names[::-2])
+    assert dict(turned) == {name: int(name[1:]) for name in names[::-2]}
+    odd = names[:5] + names[9:4:-1]
+    assert list(mapping.remade(lambda _, row: row, lambda _, value: value, odd)) == odd

@@ -379,8 +379,10 @@ def _check_main(case: Case, main: IndexView) -> None:
     sizes = sum(main.rows.columns.sizes[numbers].tolist())
     case.files.begin(sizes + sum(one.size for one in others))
     sound = np.isin(numbers, find_sound(case.files, main.rows, numbers, others, orphans))
-    case.sound = SoundRows(main.rows, dict(compress(rows.items(), sound.tolist())))
-    doubtful = dict(compress(rows.items(), (~sound).tolist()))
+    whole = bool(sound.all())
+    names = rows if whole else dict(compress(rows.items(), sound.tolist()))
+    case.sound = SoundRows(main.rows, names)
+    doubtful = {} if whole else dict(compress(rows.items(), (~sound).tolist()))
     doubtful = _leave_many(case, main, listed, doubtful)
     failed = _find_failed(case, main.rows, doubtful)
     known = 0 if failed is None else len(failed)
@@ -440,11 +442,11 @@ def _check_records(
 def _check_others(case: Case, sound: SoundRows, listed: RowMapping[ListedTensor]) -> None:
     """Check one by one what is neither sound nor known to have failed."""
     failed = case.failed
-    known = dict(zip(failed.names, failed.rows.tolist(), strict=True)) if failed else {}
-    doubtful = [listed[name] for name in listed if name not in sound.names and name not in known]
+    known = sound.numbers if failed is None else np.concatenate((sound.numbers, failed.rows))
+    doubtful = [listed[name] for name in listed.names_without(known)]
     held = {one.name: one for one in check_tensors(doubtful, case)}
     make = SoundTensors(sound.plain) if failed is None else RowTensors(sound.plain, failed)
-    case.tensors = RowMapping.arranged(make, listed, {**sound.names, **known}, held)
+    case.tensors = listed.with_held(make, held)
 
 
 def report_left(view: IndexView, count: int, limits: Limits) -> None:

@@ -10,8 +10,12 @@ from collections.abc import (
     Mapping,
     MutableMapping,
 )
-from itertools import repeat
+from itertools import compress, count, repeat
+from operator import ne
 from typing import NoReturn, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 __all__ = ["RowMapping"]
 
@@ -19,6 +23,8 @@ T = TypeVar("T")
 V = TypeVar("V")
 _HELD = -1
 """Stands for a row in the order of the names, if a value is held as an object."""
+_FEW = 4
+"""Names that are left out one by one of a copy. For more, all that stay are looked up."""
 
 
 class RowMapping(MutableMapping[str, T]):
@@ -59,6 +65,19 @@ class RowMapping(MutableMapping[str, T]):
         made.held = held
         return made
 
+    def with_held(self, make: Callable[[str, int], V], held: dict[str, V]) -> RowMapping[V]:
+        """Return a mapping of other values under the same names and rows.
+
+        Args:
+            make: Makes the value of a name and its row.
+            held: Those that are objects, in the order of their names: more than are held here.
+        """
+        made = RowMapping(make)
+        made._rows = self._rows.copy()
+        made._rows.update(dict.fromkeys(held, _HELD))
+        made.held = held
+        return made
+
     def __getitem__(self, name: str) -> T:
         row = self._rows[name]
         return self.held[name] if row == _HELD else self.make(name, row)
@@ -95,6 +114,14 @@ class RowMapping(MutableMapping[str, T]):
         found = self._rows.get(name, _HELD)
         return None if found == _HELD else found
 
+    def names_without(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """Return the names of values that are held, or that are none of these rows, in order."""
+        numbers = np.fromiter(self._rows.values(), np.int64, len(self._rows))
+        # The last place is that of what is held.
+        without = np.ones(max(numbers.max(initial=0), rows.max(initial=0)) + 2, np.bool_)
+        without[rows] = False
+        return list(compress(self._rows, without[numbers].tolist()))
+
     def doubtful_names(self, rows: Collection[int]) -> list[str]:
         """Return the names of values that are held, or that are some of the rows, in order."""
         if not self.held and not rows:
@@ -121,8 +148,7 @@ class RowMapping(MutableMapping[str, T]):
             order: The names that it has, in that order; None: all.
         """
         made = RowMapping(make)
-        names = list(self._rows if order is None else order)
-        made._rows = dict(zip(names, map(self._rows.__getitem__, names), strict=True))
+        made._rows = self._rows.copy() if order is None else self._chosen(list(order))
         if not self.held:
             return made
         for name in [name for name, row in made._rows.items() if row == _HELD]:
@@ -132,6 +158,18 @@ class RowMapping(MutableMapping[str, T]):
             else:
                 made.held[name] = value
         return made
+
+    def _chosen(self, names: list[str]) -> dict[str, int]:
+        """Return the rows of some names, in that order."""
+        # As a rule these are all or nearly all, in the same order: a copy looks nothing up.
+        rows = self._rows.copy()
+        left = list(rows)
+        while len(left) - len(names) in range(1, _FEW + 1):
+            place = next(compress(count(), map(ne, left, names)), len(names))
+            del rows[left.pop(place)]
+        if left == names:
+            return rows
+        return dict(zip(names, map(self._rows.__getitem__, names), strict=True))
 
 
 class _Nothing:

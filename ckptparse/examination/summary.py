@@ -215,6 +215,9 @@ def _used_paths(case: Case, held: Mapping[str, Sequence[Part]]) -> list[str]:
     """Return the data files that payloads lie in, in the order in which the index names them."""
     if case.sound is None:
         return list(held)
+    paths = {*held, *case.sound.paths, *(() if case.failed is None else case.failed.paths)}
+    if len(paths) < 2:
+        return list(paths)
     numbers = dict(zip(case.tensors, range(len(case.tensors)), strict=True))
     first = {path: numbers[case.sound.first_name(path)] for path in case.sound.paths}
     for name, part in case.held_parts():

@@ -381,10 +381,7 @@ def _mend_all(case: Case, mender: Mender) -> RowMapping[MendedTensor]:
         if name in tensors.held or not mender.is_exhausted:
             held[name] = _mend(tensors[name], mender, case)
     make = RowMended(plain, tensors.make, index)
-    rows = tensors.rows()
-    for name in held:
-        rows.pop(name, None)
-    return RowMapping.arranged(make, tensors, rows, held)
+    return tensors.with_held(make, held)
 
 
 def _mend(checked: CheckedTensor, mender: Mender, case: Case) -> MendedTensor:
