@@ -80,6 +80,8 @@ class LooseFields:
         after = at + np.where(wires == _FIXED64, 8, np.where(wires == _FIXED32, 4, 0))
         for wire, longest in ((_VARINT, _NUMBER_BYTES), (_LENGTH, _LENGTH_BYTES)):
             some = np.flatnonzero(wires == wire)
+            if not len(some):
+                continue
             values[some], after[some], whole = read_varints(data, at[some], longest)
             known[some] &= whole
         contents = after
@@ -87,6 +89,8 @@ class LooseFields:
         known &= after <= stops
         for field, wire in _WIRES.items():
             here = fields == field
+            if not here.any():
+                continue
             known &= ~here | (wires == wire)
             some = np.flatnonzero(here & known)
             where = rows[some]

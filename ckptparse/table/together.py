@@ -192,17 +192,19 @@ def read_varints(
     Returns:
         The values, the places after them, and which varints end within so many bytes.
     """
-    values = np.zeros(len(at), np.int64)
-    at = at.copy()
+    byte = data[at]
+    values: IntColumn = (byte & 0x7F).astype(np.int64)
+    at = at + 1
     whole = np.ones(len(at), np.bool_)
-    rows = np.arange(len(at))
-    for group in range(longest):
+    # Most have one byte.
+    rows = np.flatnonzero(byte >= 0x80)
+    for group in range(1, longest):
+        if not len(rows):
+            break
         byte = data[at[rows]]
         values[rows] |= (byte & 0x7F).astype(np.int64) << (7 * group)
         at[rows] += 1
         rows = rows[byte >= 0x80]
-        if not len(rows):
-            break
     whole[rows] = False
     return values, at, whole
 
