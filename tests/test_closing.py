@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse.examination.readers import DataFile, DataFiles
+from ckptparse.files.context import Context
 from ckptparse.files.local import LocalSource
 
 CHECKPOINTS = {
@@ -111,3 +114,18 @@ def test_a_closed_file_is_not_mapped(tmp_path: Path) -> None:
     for call in (source.map, lambda: source.read_at(0, 1)):
         with pytest.raises(ckptparse.ClosedError):
             call()
+
+
+def test_a_file_that_repairs_have_asked_for_stays_open_while_others_are_opened(
+    tmp_path: Path,
+) -> None:
+    found = []
+    for number in range(100):
+        path = tmp_path / str(number)
+        path.write_bytes(b"%03d" % number)
+        found.append(DataFile(str(path)))
+    with closing(DataFiles(Context())) as files:
+        assert all(files.size(file) for file in found[:64])
+        first = files.source(found[0])
+        assert all(files.size(file) for file in found[64:])
+        assert first.read_at(0, 3) == b"000"

@@ -186,10 +186,14 @@ class DataFiles:
             self._watcher(self._done, self._total)
 
     def source(self, file: DataFile) -> Source:
-        """Return the open file. The caller has made sure with `size` that it can be opened."""
+        """Return the open file. The caller has made sure with `size` that it can be opened.
+
+        It stays open until 64 others have been opened.
+        """
         window = self._window(file)
         if window is None:
             raise self._failed[file]
+        self._windows[file] = self._windows.pop(file)
         return window.source
 
     def _window(self, file: DataFile) -> _Window | None:

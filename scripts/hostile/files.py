@@ -225,16 +225,15 @@ def zip_deep(directory: Path, size: int) -> Path:
 
 def _overlap(path: Path, body: bytes, name: bytes, count: int) -> None:
     """Write a zip archive of which every member is the same."""
-    local = struct.pack(
-        "<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, zlib.crc32(body), len(body), len(body), 1, 0
-    )
+    crc = zlib.crc32(body)
+    local = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, crc, len(body), len(body), 1, 0)
     data = bytearray(local + b"m" + body)
     start, count = len(data), min(65_535, max(LEAST, count))
     for number in range(count):
         own = name % number
         data += struct.pack(
             "<4sHHHHHHIIIHHHHHII",
-            *(b"PK\1\2", 20, 20, 0, 0, 0, 0, zlib.crc32(body), len(body), len(body)),
+            *(b"PK\1\2", 20, 20, 0, 0, 0, 0, crc, len(body), len(body)),
             *(len(own), 0, 0, 0, 0, 0, 0),
         )
         data += own
