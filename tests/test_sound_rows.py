@@ -235,6 +235,7 @@ def test_a_mapping_keeps_the_order_of_rows_and_values() -> None:
 
 def test_rows_keep_their_names_without_looking_them_up() -> None:
     class Counted(str):
+        __slots__ = ()
         hashed = 0
 
         def __hash__(self) -> int:
@@ -258,3 +259,13 @@ def test_rows_keep_their_names_without_looking_them_up() -> None:
     assert dict(turned) == {name: int(name[1:]) for name in names[::-2]}
     odd = names[:5] + names[9:4:-1]
     assert list(mapping.remade(lambda _, row: row, lambda _, value: value, odd)) == odd
+
+
+def test_rows_that_are_too_many_are_left_out_and_what_is_held_stays() -> None:
+    mapping = RowMapping(lambda name, row: f"{name}{row}")
+    mapping.add_rows(["a", "b", "c", "d"], range(5, 9))
+    mapping["b"] = "held"
+    mapping.keep(np.array([8, 5]))
+    assert dict(mapping) == {"a": "a5", "b": "held", "d": "d8"}
+    mapping.keep(np.array([], np.int64))
+    assert dict(mapping) == {"b": "held"}

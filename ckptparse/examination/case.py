@@ -379,11 +379,14 @@ def _check_main(case: Case, main: IndexView) -> None:
     sizes = sum(main.rows.columns.sizes[numbers].tolist())
     case.files.begin(sizes + sum(one.size for one in others))
     sound = np.isin(numbers, find_sound(case.files, main.rows, numbers, others, orphans))
-    whole = bool(sound.all())
-    names = rows if whole else dict(compress(rows.items(), sound.tolist()))
+    names = rows if sound.all() else dict(compress(rows.items(), sound.tolist()))
     case.sound = SoundRows(main.rows, names)
-    doubtful = {} if whole else dict(compress(rows.items(), (~sound).tolist()))
-    doubtful = _leave_many(case, main, listed, doubtful)
+    looked = _leave_many(case, main, ~sound)
+    if len(looked) < len(sound) - len(names):
+        listed.keep(np.concatenate((numbers[sound], numbers[looked])))
+    chosen = np.zeros(len(sound), np.bool_)
+    chosen[looked] = True
+    doubtful = dict(compress(rows.items(), chosen.tolist()))
     failed = _find_failed(case, main.rows, doubtful)
     known = 0 if failed is None else len(failed)
     try:
@@ -400,25 +403,22 @@ def _check_main(case: Case, main: IndexView) -> None:
     _check_others(case, case.sound, listed)
 
 
-def _leave_many(
-    case: Case, main: IndexView, listed: RowMapping[ListedTensor], rows: dict[str, int]
-) -> dict[str, int]:
-    """Leave out what is not sound beyond `Limits.small_tensors`, and return the rows that stay."""
+def _leave_many(case: Case, main: IndexView, doubtful: npt.NDArray[np.bool_]) -> IntColumn:
+    """Return the places of what is not sound, but for those beyond `Limits.small_tensors`."""
     limits = case.context.limits
+    places = np.flatnonzero(doubtful)
     # One of them takes up to 20 µs.
     most = limits.most_small(case.files.held_bytes)
-    if len(rows) <= most:
-        return rows
-    names = list(rows)
-    listed.leave_out(names[most:])
+    if len(places) <= most:
+        return places
     what = (
-        f"{len(names) - most:,} more tensors are damaged, or share bytes, and were not looked at: "
+        f"{len(places) - most:,} more tensors are damaged, or share bytes, and were not looked at: "
         f"Limits.small_tensors allows {limits.small_tensors:,}, and one for each 512 bytes of the "
         "files"
     )
     main.report("limit.reached", main.path, what)
     main.complete = False
-    return {name: rows[name] for name in names[:most]}
+    return places[:most]
 
 
 def _check_records(
@@ -431,11 +431,10 @@ def _check_records(
     found, refused = find_sound_records(plain, numbers, case.context.limits, most=most)
     sound = set(found.tolist())
     case.sound = SoundRows(plain, {name: row for name, row in rows.items() if row in sound})
-    looked = sound.union(refused.tolist())
-    left = [name for name, row in rows.items() if row not in looked]
-    if left:
-        listed.leave_out(left)
-        report_left(main, len(left), case.context.limits)
+    looked = np.concatenate((found, refused))
+    if left := len(rows) - len(looked):
+        listed.keep(looked)
+        report_left(main, left, case.context.limits)
     _check_others(case, case.sound, listed)
 
 

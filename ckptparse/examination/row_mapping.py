@@ -103,11 +103,11 @@ class RowMapping(MutableMapping[str, T]):
         """Add the rows of names that are new."""
         self._rows.update(zip(names, rows, strict=True))
 
-    def leave_out(self, names: Collection[str]) -> None:
-        """Remove many names at once."""
-        left = set(names)
-        self._rows = {name: row for name, row in self._rows.items() if name not in left}
-        self.held = {name: one for name, one in self.held.items() if name not in left}
+    def keep(self, rows: npt.NDArray[np.int64]) -> None:
+        """Remove the names of all rows but these; what is held stays."""
+        stays = ~self._are_without(rows)
+        stays |= self._numbers() == _HELD
+        self._rows = dict(compress(self._rows.items(), stays.tolist()))
 
     def row(self, name: str) -> int | None:
         """Return the row of a name; None if its value is held, or there is none."""
@@ -116,11 +116,7 @@ class RowMapping(MutableMapping[str, T]):
 
     def names_without(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """Return the names of values that are held, or that are none of these rows, in order."""
-        numbers = np.fromiter(self._rows.values(), np.int64, len(self._rows))
-        # The last place is that of what is held.
-        without = np.ones(max(numbers.max(initial=0), rows.max(initial=0)) + 2, np.bool_)
-        without[rows] = False
-        return list(compress(self._rows, without[numbers].tolist()))
+        return list(compress(self._rows, self._are_without(rows).tolist()))
 
     def doubtful_names(self, rows: Collection[int]) -> list[str]:
         """Return the names of values that are held, or that are some of the rows, in order."""
@@ -158,6 +154,19 @@ class RowMapping(MutableMapping[str, T]):
             else:
                 made.held[name] = value
         return made
+
+    def _numbers(self) -> npt.NDArray[np.int64]:
+        """Return the row of each name, in order."""
+        return np.fromiter(self._rows.values(), np.int64, len(self._rows))
+
+    def _are_without(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Tell of each name, in order, whether it is none of these rows."""
+        numbers = self._numbers()
+        # The last place is that of what is held.
+        without = np.ones(max(numbers.max(initial=0), rows.max(initial=0)) + 2, np.bool_)
+        without[rows] = False
+        found: npt.NDArray[np.bool_] = without[numbers]
+        return found
 
     def _chosen(self, names: list[str]) -> dict[str, int]:
         """Return the rows of some names, in that order."""
