@@ -480,3 +480,18 @@ def test_of_a_comparison_what_changed_is_shown_first(
     found = data_of(make(ckptparse.diff(first, second), tmp_path))
     assert found["tensors"]["name"] == ["w00", "w15"]
     assert found["left_out"] == 18
+
+
+def test_of_very_many_tensors_fewer_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "_MOST", 30)
+    monkeypatch.setattr(choosing, "_LISTED", 20)
+    monkeypatch.setattr(choosing, "_LEAST", 5)
+    values = {f"w{number:02}": np.float32(number) for number in range(80)}
+    prefix = ckptparse.write(tmp_path / "m", values)
+    for each, shown in ((10, 24), (2, 5)):
+        monkeypatch.setattr(choosing, "_LISTED_EACH", each)
+        found = data_of(make(prefix, tmp_path))
+        assert len(found["tensors"]["name"]) == shown
+        assert found["left_out"] == 80 - shown

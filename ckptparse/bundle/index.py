@@ -85,6 +85,11 @@ class Listing:
         """Name of each tensor -> its row in `columns`; made when it is needed."""
         return dict(zip(self.names, self.numbers, strict=True))
 
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Name of each tensor -> its shape; made when it is needed."""
+        return dict(zip(self.names, self.of_tensors(self.columns.shapes), strict=True))
+
     def of_tensors(self, column: list[_T]) -> list[_T]:
         """Return the values of a column for each of `names`."""
         numbers = self.numbers
@@ -168,19 +173,28 @@ class BundleIndex:
         return self._table.source.path
 
     @property
+    def size(self) -> int:
+        """Size of the index in bytes."""
+        return self._table.source.size
+
+    @property
     def known_listing(self) -> Listing | None:
         """The listing, if it was read already; else None."""
         return self._listing
 
-    def listing(self) -> Listing:
+    def listing(self, *, most_bytes: int | None = None) -> Listing:
         """Read the whole index, once.
 
+        Args:
+            most_bytes: What all tensors may have together; None: any number.
+
         Raises:
-            DataLossError: Any part of it is damaged. A listing is never shorter without an error.
+            DataLossError: Any part of it is damaged, or tensors have more bytes. A listing is never
+                shorter without an error.
         """
         with self._lock:
             if self._listing is None:
-                self._listing = self._read_listing()
+                self._listing = self._read_listing(most_bytes)
             return self._listing
 
     def tiles(self) -> list[tuple[int, int]] | None:
@@ -275,15 +289,22 @@ class BundleIndex:
             found = self._singles.taken
             raise limit_error(self.limits, "single_entries", found, what, path=self.path)
 
-    def _read_listing(self) -> Listing:
+    def _read_listing(self, most_bytes: int | None) -> Listing:
         self._singles.return_to(0)
         tables: list[TableColumns] = []
         parts: list[EntryColumns] = []
+        size = 0
         for table in self._table.iter_columns():
             # The first entry of all is the header.
             skipped = 0 if tables else min(1, len(table))
             parts.append(self._decode_entries(table, skipped))
             tables.append(table)
+            size += int(parts[-1].sizes.sum())
+            if most_bytes is not None and size > most_bytes:
+                raise MalformedError(
+                    f"Expected tensors of up to {most_bytes} bytes together, found {size} or more",
+                    path=self.path,
+                )
         return _sort_out(tables, EntryColumns.concatenate(parts), self._take_slices)
 
     def _decode_entries(self, table: TableColumns, skipped: int) -> EntryColumns:

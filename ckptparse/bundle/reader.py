@@ -103,8 +103,7 @@ class BundleReader:
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Every tensor's name and shape, in the order of the index."""
-        listing = self.index.listing()
-        return dict(zip(listing.names, listing.of_tensors(listing.columns.shapes), strict=True))
+        return self.index.listing().shapes
 
     def find(self, name: str, options: ReadOptions) -> Tensor | None:
         """Return the lazy tensor of a name; None if there is none."""
@@ -153,6 +152,8 @@ class BundleReader:
             np.where(alone, columns.sizes, 0),
             np.where(alone, columns.crcs, -1),
         )
+        if listing.numbers == range(len(columns)):
+            return replace(places, names=listing.names)
         return places.take(listing.numbers, listing.names)
 
     def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:

@@ -124,7 +124,7 @@ def find_intact(
     """
     files.hold(survey.paths)
     try:
-        bundle = _open(survey, files)
+        bundle = _open(survey, files, held=files.held_bytes)
         if bundle is None:
             return None
         order = _Order.of(bundle.columns, len(bundle.paths))
@@ -140,14 +140,16 @@ def find_intact(
     return _report(bundle, survey, files)
 
 
-def _open(survey: Survey, files: DataFiles) -> _Bundle | None:
+def _open(survey: Survey, files: DataFiles, *, held: int | None = None) -> _Bundle | None:
     if not survey.has_index or survey.leftovers or len(survey.indexes) != 1:
         return None
     (index,) = survey.indexes
     if index.origin is not Origin.FINAL or index.data_paths is not None:
         return None
     with closing(BundleIndex.open(index.path, files.context)) as opened:
-        listing, header, spans = opened.listing(), opened.header, opened.tiles()
+        # Tensors that together fill the data files have no more bytes than these.
+        listing = opened.listing(most_bytes=None if held is None else held - opened.size)
+        header, spans = opened.header, opened.tiles()
     files.budget.take(_TENSOR_BYTES * len(listing.columns))
     shards = header.num_shards
     if spans is None or listing.orphans or not _slices_fit(listing):

@@ -55,9 +55,10 @@ def _named_step(
     exact = _integer(find(_GLOBAL_STEP))
     if exact is not None:
         return exact
-    every = list(names())
-    for wanted in (_GLOBAL_STEP, *_ITERATIONS):
-        found = [name for name in every if name.rpartition("/")[2] == wanted]
+    sought = (_GLOBAL_STEP, *_ITERATIONS)
+    some = [(name, name.rpartition("/")[2]) for name in names() if name.endswith(sought)]
+    for wanted in sought:
+        found = [name for name, last in some if last == wanted]
         step = _integer(find(found[0])) if len(found) == 1 else None
         if step is not None:
             return step

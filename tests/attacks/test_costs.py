@@ -20,7 +20,7 @@ from ckptparse.bundle import index
 from ckptparse.examination import case, diagnose, index_view, neighbours, summary
 from ckptparse.examination.failed_rows import examine_rows
 from ckptparse.files import local
-from ckptparse.graph import attributes, flow, savers
+from ckptparse.graph import attributes, flow, savers, step
 from ckptparse.graph import graph as graph_module
 from ckptparse.graph.graph import Graph
 from ckptparse.graph.nodes import NodeTable
@@ -32,6 +32,7 @@ from ckptparse.rendering.page import subject as page_subject
 from ckptparse.rendering.page import uses
 from ckptparse.rendering.page.measuring import measure_all
 from ckptparse.rendering.page.subject import Subject
+from ckptparse.table import reader as table_reader
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 
@@ -823,3 +824,37 @@ def test_the_directory_of_many_checkpoints_is_listed_once_to_weigh_the_nearest(
     monkeypatch.setattr(neighbours, "_MOST_NAMES", 3 * len(list(tmp_path.iterdir())))
     others = ckptparse.verify(tmp_path / "m-0").others
     assert {one.path for one in others} == {str(tmp_path / f"m-{number}") for number in (1, 2, 3)}
+
+
+def test_an_index_of_more_bytes_than_the_data_has_is_not_listed_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = builder.Bundle()
+    for number in range(2_000):
+        made.add(f"w{number:04}", np.arange(4, dtype=np.float32))
+    prefix = made.write(tmp_path / "m", block_size=1024)
+    monkeypatch.setattr(table_reader, "_PART_BYTES", 4096)
+    decoded = counted(monkeypatch, index.BundleIndex, "_decode_entries")
+    assert ckptparse.verify(prefix).ok
+    whole = len(decoded.given)
+    decoded.given.clear()
+    for name in list(made.entries)[1:]:
+        made.change(name, offset=0)
+    made.shards[0] = made.shards[0][:320]
+    made.write(tmp_path / "m", block_size=1024)
+    assert ckptparse.verify(prefix).problems
+    assert whole > 10 and len(decoded.given) <= 2
+
+
+def test_names_are_looked_through_once_for_the_step() -> None:
+    class Name(str):
+        __slots__ = ()
+        taken_apart = 0
+
+        def rpartition(self, sep: Any) -> tuple[str, str, str]:
+            type(self).taken_apart += 1
+            return super().rpartition(sep)
+
+    names = [Name(f"layer_{number}/kernel") for number in range(1_000)]
+    assert step.find_step(lambda: iter(names), lambda _: None, None) is None
+    assert Name.taken_apart == 0

@@ -15,6 +15,10 @@ _MOST = 10_000
 what is damaged or differs, take twice as long, so each counts as two."""
 _BYTES_EACH = 1 << 12
 """Bytes of the files for each tensor beyond those: of real checkpoints, all are shown."""
+_LISTED, _LISTED_EACH = 100_000, 40
+"""Of more names than these, so many take as long to list as a tensor that is shown takes."""
+_LEAST = 1_000
+"""Tensors that are shown of any number of names."""
 
 _TEXTS = (DataType.DT_STRING, DataType.DT_VARIANT)
 
@@ -33,6 +37,7 @@ def choose_shown(subject: Subject, stored: int) -> tuple[list[str], int]:
     reports = {} if report is None else report.tensors
     names = list(dict.fromkeys([*subject.tensors, *reports, *became]))
     left = _MOST + stored // _BYTES_EACH
+    left = max(min(left, _LEAST), left - max(0, len(names) - _LISTED) // _LISTED_EACH)
     if 2 * len(names) <= left:
         return names, 0
     noted = dict.fromkeys([] if report is None else report.noted_names())

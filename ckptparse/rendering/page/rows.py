@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress, count
 from typing import Any
 
 import numpy as np
@@ -162,8 +163,11 @@ def _places_of(subject: Subject, files: Mapping[str, int]) -> dict[str, list[Any
     found = subject.ask(checkpoint.places)
     if found is None:
         return {}
+    if subject.left_out:
+        rows = list(compress(count(), map(subject.tensors.__contains__, found.names)))
+        found = found.take(rows, [found.names[row] for row in rows])
     numbers = [files.get(path, -1) for path in found.files]
-    rows = zip(
+    told_of = zip(
         found.names,
         found.are_told.tolist(),
         found.numbers.tolist(),
@@ -174,7 +178,7 @@ def _places_of(subject: Subject, files: Mapping[str, int]) -> dict[str, list[Any
     )
     return {
         name: [numbers[number], offset, size, f"{crc:08x}"] if numbers[number] >= 0 else 0
-        for name, told, number, offset, size, crc in rows
+        for name, told, number, offset, size, crc in told_of
         if told and name in subject.tensors
     }
 
