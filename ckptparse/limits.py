@@ -142,7 +142,8 @@ class Limits:
     each 512 bytes of them. The least takes 20 to 40 µs; on its way to an npz or HDF5 it counts
     twice, to a `.npy` file four times. Tensors of real checkpoints have more bytes; whoever has
     many that do not takes some at a time (`include`), or raises this. Of the tensors of a V2
-    checkpoint that are damaged or share bytes, `verify` and `recover` look at so many.
+    checkpoint that are damaged or share bytes, `verify` and `recover` look at so many. `read` takes
+    so many that are strings from a V2 checkpoint.
     Each constant of a graph counts twice.
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40

@@ -26,7 +26,7 @@ from ckptparse.elements import distinct
 from ckptparse.errors import LimitError, MalformedError, located
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
-from ckptparse.limits import Budget, Singles
+from ckptparse.limits import Budget, Singles, check_small
 from ckptparse.slices import TensorSlice
 from ckptparse.tensor import DEFAULT_OPTIONS, Payload, ReadOptions, Tensor
 
@@ -198,6 +198,13 @@ class BundleReader:
         dense = [
             row for row, code in enumerate(codes) if code in numeric and row not in columns.others
         ]
+        strings = len(names) - len(dense) - len(columns.others)
+        check_small(
+            self.shards.context.limits,
+            strings,
+            lambda: self.index.size + self.shards.held,
+            path=self.index.path,
+        )
         reader = DenseReader(
             self.shards, columns.take(dense), lambda row: names[dense[row]], options
         )

@@ -628,3 +628,16 @@ def test_the_index_of_many_data_files_of_the_evidence_is_read_once(
     opened = counted(monkeypatch, tables, "_open_index")
     ckptparse.recover(prefix, evidence=[tmp_path / "other"], siblings=False)
     assert sum("other" in str(given) for given in opened.given) == 1
+
+
+def test_as_many_strings_are_read_as_the_files_have_bytes_for(tmp_path: Path) -> None:
+    values = {f"w{number:03}": np.array([b"abc", b""], object) for number in range(200)}
+    prefix = ckptparse.write(tmp_path / "m", values | {"x": np.float32(1)})
+    allowed = 200 - sum(path.stat().st_size for path in tmp_path.iterdir()) // 512
+    enough = replace(DEFAULT_LIMITS, small_tensors=allowed)
+    assert ckptparse.read(prefix, limits=enough)["w199"].tolist() == [b"abc", b""]
+    few = replace(DEFAULT_LIMITS, small_tensors=allowed - 1)
+    with pytest.raises(ckptparse.LimitError, match="number of tensors") as caught:
+        ckptparse.read(prefix, limits=few)
+    assert caught.value.limit == "small_tensors"
+    assert len(ckptparse.read(prefix, include="w00*", limits=few)) == 10
