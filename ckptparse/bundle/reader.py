@@ -21,7 +21,7 @@ from ckptparse.bundle.index import BundleIndex
 from ckptparse.bundle.payload import BrokenPayload
 from ckptparse.bundle.shards import ShardFiles
 from ckptparse.bundle.sliced import BundleSlices
-from ckptparse.dtypes import is_numeric
+from ckptparse.dtypes import DataType, is_numeric
 from ckptparse.elements import distinct
 from ckptparse.errors import LimitError, MalformedError, located
 from ckptparse.filenames import INDEX_SUFFIX
@@ -198,10 +198,9 @@ class BundleReader:
         dense = [
             row for row, code in enumerate(codes) if code in numeric and row not in columns.others
         ]
-        strings = len(names) - len(dense) - len(columns.others)
         check_small(
             self.shards.context.limits,
-            strings,
+            codes.count(DataType.DT_STRING),
             lambda: self.index.size + self.shards.held,
             path=self.index.path,
         )

@@ -347,14 +347,14 @@ def tar_global_headers(directory: Path, size: int) -> Path:
 
 def tar_sparse(directory: Path, size: int) -> Path:
     """A tar archive whose members state a size of 8 GiB each."""
-    data = b""
+    data = bytearray()
     for number in range(max(2, size // 512)):
         info = tarfile.TarInfo(f"m{number:06}.index")
         info.size = 0
         data += info.tobuf()
     info = tarfile.TarInfo("m.data-00000-of-00001")
     info.size = 8 << 30
-    return _write(directory, data + info.tobuf(), "m.tar")
+    return _write(directory, bytes(data) + info.tobuf(), "m.tar")
 
 
 def tar_of_tars(directory: Path, size: int) -> Path:

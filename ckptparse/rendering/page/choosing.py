@@ -15,7 +15,7 @@ _MOST = 10_000
 what is damaged or differs, take twice as long, so each counts as two."""
 _BYTES_EACH = 1 << 12
 """Bytes of the files for each tensor beyond those: of real checkpoints, all are shown."""
-_LISTED, _LISTED_EACH = 100_000, 40
+_LISTED, _LISTED_EACH = 100_000, 30
 """Of more names than these, so many take as long to list as a tensor that is shown takes."""
 _LEAST = 1_000
 """Tensors that are shown of any number of names."""
