@@ -159,7 +159,8 @@ class Limits:
     """Members of an archive that a checkpoint lies in, arrays of an npz, tensors of a safetensors
     file (which count half), groups and datasets of an HDF5 file (which count one and a half). A
     small file may have 10,000, or a tenth of this if that is more, and one for each KiB, as it is
-    packed. A member takes 50 µs."""
+    packed. A member takes 50 µs. A compressed file may have so many streams, one after the other;
+    128 bytes of extra fields of a zip count as a member."""
     unpacked_bytes: int = 1 << 38
     """What the members of an archive take in temporary files when unpacked, all together. What
     unpacks to more than 32 times its size is bounded by an eighth of `decompressed_bytes`."""

@@ -704,3 +704,34 @@ def test_limits_hold_for_each_archive(tmp_path: Path, model: dict[str, bytes]) -
     with pytest.raises(LimitError):
         ckptparse.read(path, limits=replace(DEFAULT_LIMITS, members=len(model) - 1))
     assert ckptparse.read(path, limits=replace(DEFAULT_LIMITS, members=len(model)))
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_streams_of_a_compressed_file_count_as_members(
+    compress: Callable[[bytes], bytes], tmp_path: Path, model: dict[str, bytes]
+) -> None:
+    packed = pack_tar(model)
+    path = tmp_path / "m.tar.packed"
+    # Zeros between streams and after them do not count.
+    parts = [compress(packed[:700]), bytes(70_000), *[compress(b"")] * 30, compress(packed[700:])]
+    path.write_bytes(b"".join(parts) + bytes(512))
+    assert ckptparse.read(path, limits=Limits(members=32))
+    with pytest.raises(LimitError) as caught:
+        ckptparse.read(path, limits=Limits(members=31))
+    assert caught.value.limit == "members"
+
+
+def test_extra_fields_of_a_zip_count_as_members(tmp_path: Path) -> None:
+    path = tmp_path / "m.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(400):
+            info = zipfile.ZipInfo(f"m{number:04}.index")
+            info.extra = b"\xfe\xca\x00\x00" * 64
+            archive.writestr(info, b"")
+    with zipfile.ZipFile(path) as archive:
+        assert len(archive.infolist()) == 400
+    with pytest.raises(LimitError) as caught:
+        ckptparse.read(path, limits=Limits(members=799))
+    assert caught.value.limit == "members"
+    with pytest.raises(ckptparse.NotACheckpointError):
+        ckptparse.read(path, limits=Limits(members=800))

@@ -53,6 +53,11 @@ _MUCH = 1 << 14
 """Bytes of a zip's directory that may have many members."""
 _ZIP_MARK = b"PK\x01\x02"
 """With this, each member in the directory of a zip begins."""
+_ZIP_ENTRY_BYTES, _ZIP_LENGTHS = 46, 28
+"""Bytes of a member in the directory of a zip without its name, its extra fields and its comment,
+and where the lengths of these stand."""
+_EXTRA_BYTES = 128
+"""Extra fields of so many bytes count as one member. Tools write up to 100 for a member."""
 _DIGITS = re.compile(rb"[0-9]{100}")
 """More digits than any number has that describes a member."""
 _FROM_WINDOWS = 0
@@ -206,8 +211,19 @@ class _DirectoryFile(SourceFile):
         if not self.is_read and len(data) >= _MUCH:
             # Each member begins with this mark: there are no more of them.
             count, path = data.count(_ZIP_MARK), self._source.path
+            count = max(count, _count_extra_bytes(data) // _EXTRA_BYTES)
             check_members(self._limits, count, self._source.size, path=path)
         return data
+
+
+def _count_extra_bytes(directory: bytes) -> int:
+    """Count the bytes of the extra fields of all members, of which `zipfile` takes one by one."""
+    count = at = 0
+    while directory.startswith(_ZIP_MARK, at) and at + _ZIP_ENTRY_BYTES <= len(directory):
+        name, extra, comment = struct.unpack_from("<HHH", directory, at + _ZIP_LENGTHS)
+        count += extra
+        at += _ZIP_ENTRY_BYTES + name + extra + comment
+    return count
 
 
 def _add(listing: Listing, name: str, member: Member, *, later_wins: bool) -> None:

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from ckptparse.errors import (
     CheckpointError,
@@ -22,7 +22,7 @@ from ckptparse.errors import (
 from ckptparse.files.archives.magic import HEAD_SIZE, Packing, guess_packing, is_tar_header
 from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
-from ckptparse.limits import Limits
+from ckptparse.limits import Limits, check_members
 
 __all__ = [
     "SourceFile",
@@ -87,6 +87,16 @@ class SourceFile(SourceStream):
         self._position += count
         return self._data[start : start + count]
 
+    @property
+    def path(self) -> str:
+        """The path of the source."""
+        return self._source.path
+
+    @property
+    def size(self) -> int:
+        """Bytes of the source."""
+        return self._source.size
+
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Fill a buffer as far as there are bytes."""
         data = self.read(len(buffer))
@@ -143,7 +153,7 @@ def iter_unpacked(
 
     Raises:
         UnsupportedError: It is packed by Zstandard, and nothing that undoes it is installed.
-        LimitError: Undoing it takes too much memory.
+        LimitError: Undoing it takes too much memory, or it has too many streams.
         DataLossError: It is damaged, or was cut off; what came before is whole.
     """
     # Large requests, since each may cost time: nothing of the file is read twice.
@@ -160,16 +170,14 @@ def iter_unpacked(
 _Read = Callable[[int], bytes]
 
 
-def _open_gzip(file: SourceFile, _: Limits) -> _Read:
-    import gzip
-
-    return gzip.GzipFile(fileobj=cast(BinaryIO, file)).read
+def _open_gzip(file: SourceFile, limits: Limits) -> _Read:
+    return _Streams(_GzipDecompressor, file, limits).read
 
 
-def _open_bzip2(file: SourceFile, _: Limits) -> _Read:
+def _open_bzip2(file: SourceFile, limits: Limits) -> _Read:
     import bz2
 
-    return _Streams(bz2.BZ2Decompressor, file).read
+    return _Streams(bz2.BZ2Decompressor, file, limits).read
 
 
 def _open_xz(file: SourceFile, limits: Limits) -> _Read:
@@ -179,7 +187,7 @@ def _open_xz(file: SourceFile, limits: Limits) -> _Read:
     def make() -> lzma.LZMADecompressor:
         return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=most)
 
-    read = _Streams(make, file).read
+    read = _Streams(make, file, limits).read
 
     def read_within(size: int) -> bytes:
         try:
@@ -195,11 +203,11 @@ def _open_xz(file: SourceFile, limits: Limits) -> _Read:
     return read_within
 
 
-def _open_zstd(file: SourceFile, _: Limits) -> _Read:
+def _open_zstd(file: SourceFile, limits: Limits) -> _Read:
     try:
         import zstandard
     except ImportError:
-        return _open_zstd_of_python(file)
+        return _open_zstd_of_python(file, limits)
     made = zstandard.ZstdDecompressor(max_window_size=1 << _MOST_ZSTD_WINDOW)
     stream = made.stream_reader(cast(Any, file), read_across_frames=True)
 
@@ -212,7 +220,7 @@ def _open_zstd(file: SourceFile, _: Limits) -> _Read:
     return read
 
 
-def _open_zstd_of_python(file: SourceFile) -> _Read:
+def _open_zstd_of_python(file: SourceFile, limits: Limits) -> _Read:
     """Read by what Python has of its own since 3.14."""
     try:
         from importlib import import_module
@@ -224,7 +232,7 @@ def _open_zstd_of_python(file: SourceFile) -> _Read:
             hint="pip install 'ckptparse[chunked]', or use Python 3.14",
         ) from error
     options = {zstd.DecompressionParameter.window_log_max: _MOST_ZSTD_WINDOW}
-    read = _Streams(lambda: zstd.ZstdDecompressor(options=options), file).read
+    read = _Streams(lambda: zstd.ZstdDecompressor(options=options), file, limits).read
 
     def read_named(size: int) -> bytes:
         try:
@@ -267,7 +275,7 @@ def iter_member(packed: Source, info: zipfile.ZipInfo, limits: Limits) -> Iterat
         if info.compress_type == zipfile.ZIP_BZIP2:
             import bz2
 
-            read = _Streams(bz2.BZ2Decompressor, file).read
+            read = _Streams(bz2.BZ2Decompressor, file, limits).read
         else:
             read = _open_lzma(file, limits)
         # Nothing is asked for beyond the end: LZMA's may have no mark.
@@ -299,15 +307,50 @@ def _open_lzma(file: SourceFile, limits: Limits) -> _Read:
             "pb": position,
         }
     ]
-    return _Streams(lambda: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters), file).read
+    return _Streams(
+        lambda: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters), file, limits
+    ).read
+
+
+class _GzipDecompressor:
+    """One gzip stream, with the face of the standard library's other decompressors."""
+
+    def __init__(self) -> None:
+        # 16 more: a header of gzip, and its checksum is checked.
+        self._stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        self._is_full = False
+
+    @property
+    def eof(self) -> bool:
+        """Whether the stream has ended."""
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        """What follows the stream."""
+        return self._stream.unused_data
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether there is nothing more to give of what was taken."""
+        # What was given last may have left some that is unpacked already.
+        return not self._stream.unconsumed_tail and not self._is_full
+
+    def decompress(self, data: bytes, size: int) -> bytes:
+        """Return at most so many bytes."""
+        found = self._stream.decompress(self._stream.unconsumed_tail + data, size)
+        self._is_full = len(found) == size
+        return found
 
 
 class _Streams:
-    """One compressed stream after another, as bzip2, xz and zstd files may hold several."""
+    """One compressed stream after another, as all but those in a zip may hold several."""
 
-    def __init__(self, make: Callable[[], Any], file: SourceFile) -> None:
+    def __init__(self, make: Callable[[], Any], file: SourceFile, limits: Limits) -> None:
         self._make = make
         self._file = file
+        self._limits = limits
+        self._count = 0
         self._current: Any = None
         self._input = b""
 
@@ -315,11 +358,8 @@ class _Streams:
         """Return at most so many bytes; none at the end."""
         while True:
             if self._current is None or self._current.eof:
-                self._input = self._rest() or self._file.read(_WINDOW)
-                if not self._input.strip(b"\0"):
-                    # Streams are followed by nothing, or by zeros that fill a block of a tape.
+                if not self._begin_next():
                     return b""
-                self._current = self._make()
             elif self._current.needs_input:
                 self._input = self._file.read(_WINDOW)
                 if not self._input:
@@ -329,8 +369,24 @@ class _Streams:
             if data:
                 return data
 
-    def _rest(self) -> bytes:
-        return b"" if self._current is None else self._current.unused_data
+    def _begin_next(self) -> bool:
+        """Begin another stream, if there is one.
+
+        Raises:
+            LimitError: There are more than a file of this size may have.
+        """
+        found: bytes = b"" if self._current is None else self._current.unused_data
+        found = found or self._file.read(_WINDOW)
+        # Streams are followed by nothing, or by zeros that fill a block of a tape.
+        while found and not found.strip(b"\0"):
+            found = self._file.read(_WINDOW)
+        if not found:
+            return False
+        self._input = found.lstrip(b"\0") if self._count else found
+        self._count += 1
+        check_members(self._limits, self._count, self._file.size, path=self._file.path)
+        self._current = self._make()
+        return True
 
 
 _OPENERS: dict[Packing, Callable[[SourceFile, Limits], _Read]] = {
