@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
@@ -30,7 +31,15 @@ from ckptparse.bundle.naming import (
     encode_slice_key,
     encode_slice_keys,
 )
-from ckptparse.errors import CheckpointError, ClosedError, MalformedError, located
+from ckptparse.errors import (
+    CheckpointError,
+    ClosedError,
+    DataLossError,
+    LimitError,
+    MalformedError,
+    UnsupportedError,
+    located,
+)
 from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Storage, hold, look_again
@@ -132,6 +141,7 @@ class BundleIndex:
         self._table = table
         self._lock = make_lock()
         self._listing: Listing | None = None
+        self._failure: CheckpointError | None = None
         self._closed = False
 
     @classmethod
@@ -193,8 +203,15 @@ class BundleIndex:
                 shorter without an error.
         """
         with self._lock:
+            if self._failure is not None and not self._closed:
+                raise copy(self._failure)
             if self._listing is None:
-                self._listing = self._read_listing(most_bytes)
+                try:
+                    self._listing = self._read_listing(most_bytes)
+                except (DataLossError, LimitError, UnsupportedError) as error:
+                    # Whoever asks again is told the same, and need not wait for it.
+                    self._failure = copy(error)
+                    raise
             return self._listing
 
     def tiles(self) -> list[tuple[int, int]] | None:

@@ -858,3 +858,25 @@ def test_names_are_looked_through_once_for_the_step() -> None:
     names = [Name(f"layer_{number}/kernel") for number in range(1_000)]
     assert step.find_step(lambda: iter(names), lambda _: None, None) is None
     assert Name.taken_apart == 0
+
+
+def test_an_index_that_does_not_decode_is_read_once_for_all_questions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = builder.Bundle()
+    for number in range(50):
+        made.add(f"layer_{number}/kernel", np.float32(number))
+    made.change("layer_40/kernel", shape=(7,))
+    prefix = made.write(tmp_path / "m")
+    read = counted(monkeypatch, index.BundleIndex, "_read_listing")
+    said = set()
+    with ckptparse.open(prefix) as opened:
+        for _ in range(3):
+            with pytest.raises(ckptparse.MalformedError) as caught:
+                list(opened)
+            said.add(str(caught.value))
+        with pytest.raises(ckptparse.MalformedError):
+            opened.layers  # noqa: B018
+    assert len(read.given) == 1 and len(said) == 1
+    with pytest.raises(ckptparse.ClosedError):
+        list(opened)
