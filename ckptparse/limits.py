@@ -143,7 +143,8 @@ class Limits:
     twice, to a `.npy` file four times. Tensors of real checkpoints have more bytes; whoever has
     many that do not takes some at a time (`include`), or raises this. Of the tensors of a V2
     checkpoint that are damaged or share bytes, `verify` and `recover` look at so many. `read` takes
-    so many that are strings from a V2 checkpoint.
+    so many that are strings from a V2 checkpoint, and an index may have so many entries that are
+    not written as protobuf writes them; of the others `verify` and `recover` look at some.
     Each constant of a graph counts twice.
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
@@ -241,6 +242,7 @@ def check_small(
     held: Callable[[], int],
     *,
     weight: int = 1,
+    what: str = "tensors",
     path: str | None = None,
 ) -> None:
     """Make sure that so many tensors may be taken one by one from files.
@@ -250,6 +252,7 @@ def check_small(
         count: How many they are.
         held: Gives the bytes of the files; asked if it matters.
         weight: How many each counts as.
+        what: What the error calls them.
         path: What the error names.
 
     Raises:
@@ -259,7 +262,7 @@ def check_small(
     if count > limits.small_tensors and count > (most := limits.most_small(held())):
         beyond = count - (most - limits.small_tensors)
         each = f"{weight} times the" if weight > 1 else "The"
-        what = f"{each} number of tensors, beyond one for each {_SMALL_BYTES} bytes of the files,"
+        what = f"{each} number of {what}, beyond one for each {_SMALL_BYTES} bytes of the files,"
         raise limit_error(limits, "small_tensors", beyond, what, path=path)
 
 
@@ -470,7 +473,8 @@ class Singles:
     def message(self) -> str:
         """What to say if more were asked for."""
         return (
-            f"{min(self.taken - 1, self.most):,} entries that are strings, slices or parts of "
-            f"damaged blocks were looked at, and the others were not: Limits.single_entries allows "
+            f"{min(self.taken - 1, self.most):,} entries that are strings, slices, oddly written "
+            "or parts of damaged blocks were looked at, and the others were not: "
+            f"Limits.single_entries allows "
             f"{self._limits.single_entries:,}, and one for each 4 KiB of the files"
         )

@@ -58,6 +58,7 @@ def by_columns(
         decode_shape=lambda data: shape_from_proto(
             parse_message(TensorShapeProto, data, limits=limits), limits=limits
         ),
+        held=lambda: 1 << 30,
     )
     contents = b"".join(b"key" + value for value in values)
     ends = np.cumsum([3 + len(value) for value in values], dtype=np.int64)

@@ -135,6 +135,7 @@ class BundleIndex:
             held: Bytes of the checkpoint's files; asked if something is near its limit.
         """
         self._singles = Singles(limits, held)
+        self._held = held
         self.header = header
         self.limits = limits
         self.is_replaced = is_replaced
@@ -342,6 +343,7 @@ class BundleIndex:
             limits=self.limits,
             decode_entry=self._decode_listed,
             decode_shape=partial(decode_shape, limits=self.limits),
+            held=self._held,
         )
 
 

@@ -22,7 +22,7 @@ from ckptparse.bundle.columns import EntryColumns, Shape
 from ckptparse.bundle.entry import BundleEntry, count_elements
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import CheckpointError
-from ckptparse.limits import Limits
+from ckptparse.limits import Limits, check_small
 from ckptparse.table.columns import IntColumn, TableColumns
 from ckptparse.table.together import windows_of
 
@@ -59,6 +59,7 @@ class EntryDecoder:
         limits: Limits,
         decode_entry: Callable[[bytes, bytes], BundleEntry],
         decode_shape: Callable[[bytes], Shape],
+        held: Callable[[], int],
     ) -> None:
         """Set up a decoder.
 
@@ -67,10 +68,13 @@ class EntryDecoder:
             limits: Bounds on what an entry may ask for.
             decode_entry: Key and value -> checked entry, through the bindings.
             decode_shape: Serialized TensorShapeProto -> shape, through the bindings.
+            held: Gives the bytes of the checkpoint's files.
         """
         self._num_shards = num_shards
         self._limits = limits
         self._decode_entry = decode_entry
+        self._held = held
+        self._loose = 0
         self._shapes = _Shapes(decode_shape)
 
     def decode(self, table: TableColumns, skipped: int) -> EntryColumns:
@@ -78,11 +82,14 @@ class EntryDecoder:
 
         Raises:
             MalformedError, LimitError: As `BundleEntry.from_proto`.
+            LimitError: With those before, too many are not written as protobuf writes them.
         """
         contents, starts, ends = table.contents, table.starts[skipped:], table.ends[skipped:]
         scan = _scan(contents, starts, ends)
         loose = np.flatnonzero(~scan.plain)
         if len(loose) > _FEW_LOOSE:
+            what = "entries that are not written as protobuf writes them"
+            check_small(self._limits, self._loose + len(loose), self._held, what=what)
             scan.take_loose(loose, contents, starts[loose], ends[loose])
         shapes, elements = self._find_shapes(contents, scan.shape_starts, scan.shape_ends)
         plain = scan.plain & self._plausible(scan, elements)
@@ -92,6 +99,7 @@ class EntryDecoder:
         for row in np.flatnonzero(~plain).tolist():
             at = skipped + row
             _put(columns, row, self._decode_entry(table.key(at), table.value(at)))
+        self._loose += len(loose)
         return columns
 
     def _find_shapes(

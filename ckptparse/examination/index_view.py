@@ -430,6 +430,7 @@ class _Builder:
             limits=self.limits,
             decode_entry=lambda _, value: self._decode_proved(value),
             decode_shape=partial(decode_shape, limits=self.limits),
+            held=lambda: self.files.held_bytes,
         )
 
     def _decode_proved(self, value: bytes) -> BundleEntry:

@@ -641,3 +641,22 @@ def test_as_many_strings_are_read_as_the_files_have_bytes_for(tmp_path: Path) ->
         ckptparse.read(prefix, limits=few)
     assert caught.value.limit == "small_tensors"
     assert len(ckptparse.read(prefix, include="w00*", limits=few)) == 10
+
+
+def test_as_many_entries_are_written_oddly_as_the_files_have_bytes_for(tmp_path: Path) -> None:
+    made = b.Bundle()
+    for number in range(200):
+        made.add(f"w{number:03}", np.float32(number), extra=b.field(15, 1))
+    prefix = made.write(tmp_path / "m")
+    allowed = 200 - sum(path.stat().st_size for path in tmp_path.iterdir()) // 512
+    enough = replace(DEFAULT_LIMITS, small_tensors=allowed, single_entries=20)
+    assert len(ckptparse.read(prefix, limits=enough)) == 200
+    assert ckptparse.verify(prefix, limits=enough).ok
+    few = replace(enough, small_tensors=allowed - 1)
+    with pytest.raises(ckptparse.LimitError, match="not written as protobuf writes") as caught:
+        ckptparse.read(prefix, limits=few)
+    assert caught.value.limit == "small_tensors"
+    for job in (ckptparse.verify, lambda *a, **o: ckptparse.recover(*a, **o).report):
+        report = job(prefix, limits=few)
+        assert {one.code for one in report.problems} >= {"limit.reached"}
+        assert 20 <= len(report.tensors) < 30
