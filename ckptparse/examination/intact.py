@@ -131,7 +131,11 @@ def find_intact(
         if rows is not None:
             _trust_others(bundle, order, rows, files)
         own = order.rows if rows is None else order.rows[rows.low : rows.high]
-        if not _fill_their_files(bundle, order, files) or not _agree(bundle, own, files, executor):
+        if not _fill_their_files(bundle, order, files):
+            return None
+        if not _few_are_single(bundle.columns, own, files):
+            return None
+        if not _agree(bundle, own, files, executor):
             return None
     except StorageError:
         raise
@@ -266,6 +270,12 @@ def _agree(bundle: _Bundle, rows: IntColumn, files: DataFiles, executor: Executo
             return False
     files.finish()
     return True
+
+
+def _few_are_single(columns: EntryColumns, rows: IntColumn, files: DataFiles) -> bool:
+    """Whether no more strings and variants are among these rows than `read` takes of strings."""
+    single = np.count_nonzero(~_are_numeric(columns)[rows])
+    return int(single) <= files.context.limits.most_small(files.held_bytes)
 
 
 def _trust_others(bundle: _Bundle, order: _Order, rows: Rows, files: DataFiles) -> None:

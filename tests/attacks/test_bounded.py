@@ -18,7 +18,7 @@ import ckptparse
 from ckptparse import DEFAULT_LIMITS
 from ckptparse.bundle.payload import StringPayload
 from ckptparse.coding import checksum
-from ckptparse.examination import case, legacy_view, plain_rows, salvaged_table
+from ckptparse.examination import case, intact, legacy_view, plain_rows, salvaged_table
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import ExaminedTensors
 from ckptparse.files import local
@@ -660,3 +660,17 @@ def test_as_many_entries_are_written_oddly_as_the_files_have_bytes_for(tmp_path:
         report = job(prefix, limits=few)
         assert {one.code for one in report.problems} >= {"limit.reached"}
         assert 20 <= len(report.tensors) < 30
+
+
+def test_as_many_sound_strings_are_checked_as_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {f"w{number:03}": np.array([b"abc", b""], object) for number in range(200)}
+    prefix = ckptparse.write(tmp_path / "m", values)
+    allowed = 200 - sum(path.stat().st_size for path in tmp_path.iterdir()) // 512
+    enough = replace(DEFAULT_LIMITS, small_tensors=allowed, single_entries=20)
+    assert ckptparse.verify(prefix, limits=enough).ok
+    looked = counted(monkeypatch, intact, "check_payload")
+    report = ckptparse.verify(prefix, limits=replace(enough, small_tensors=allowed - 1))
+    assert not looked.given and 20 <= len(report.tensors) < 30
+    assert "limit.reached" in {one.code for one in report.problems}
