@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import pickle
 import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import builder
@@ -285,6 +288,42 @@ def test_a_data_file_in_an_archive_that_was_cut_is_used_before_the_cut(tmp_path:
     recovery = ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "cut.tgz"])
     assert recovery["other"].status == "corrected"
     assert (recovery["other"].read() == arrays()["other"]).all()
+
+
+@pytest.mark.parametrize("pack", [lzma.compress, bz2.compress], ids=["xz", "bzip2"])
+@pytest.mark.parametrize("inner", ["the data file", "a tar archive", "an npz file"])
+def test_streams_of_xz_and_bzip2_are_evidence(
+    inner: str, pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    ckptparse.write(tmp_path / "m.ckpt", arrays())
+    (data,) = tmp_path.glob("m.ckpt.data*")
+    stream = io.BytesIO(data.read_bytes())
+    if inner == "a tar archive":
+        with tarfile.open(fileobj=(stream := io.BytesIO()), mode="w") as archive:
+            archive.add(data, "model/saved")
+    elif inner == "an npz file":
+        stream = io.BytesIO(as_npz(packed=True))
+    (tmp_path / "old").write_bytes(pack(stream.getvalue()))
+    data.unlink()
+    recovery = ckptparse.recover(tmp_path / "m.ckpt", evidence=[tmp_path / "old"])
+    assert {str(one.status) for one in recovery.values()} == {"corrected"}
+    assert len(recovery) == len(SHAPES)
+    assert all((recovery[name].read() == array).all() for name, array in arrays().items())
+
+
+def test_a_stream_gives_what_comes_before_its_damage_and_no_more_than_is_allowed() -> None:
+    data = b"".join(array.tobytes() for array in arrays().values())
+    packed = bytearray(lzma.compress(data, check=lzma.CHECK_NONE))
+    packed[len(packed) // 2] ^= 0xFF
+    (part,) = iter_parts(MemorySource("x", packed[: len(packed) // 2]), limits=DEFAULT_LIMITS)
+    assert 0 < part.size < len(data)
+    assert part.read_at(0, part.size) == data[: part.size]
+    limits = Limits(decompressed_bytes=1 << 20)
+    small = partial(lzma.compress, preset=0)
+    for pack, most in ((small, 1 << 20), (bz2.compress, 1 << 16)):
+        source = MemorySource("x", pack(bytes(1 << 22)))
+        (part,) = iter_parts(source, limits=limits)
+        assert most <= part.size <= most + source.size
 
 
 def test_a_thousand_tensors_that_are_not_there_are_not_found() -> None:

@@ -2,6 +2,7 @@
 
     zip, npz, .keras   members; stored ones are read in place, the others are unpacked
     tar                members
+    gzip, xz, bzip2, Zstandard   what they packed, often a tar archive
     npy                after the header
     safetensors        at the offsets in the header
     HDF5               contiguous datasets: messages `03 01`, address, size; others by h5py
@@ -21,6 +22,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +30,7 @@ import numpy.typing as npt
 
 from ckptparse.errors import CheckpointError, LimitError, MalformedError, TruncatedError
 from ckptparse.files.archives.listing import open_zip
+from ckptparse.files.archives.magic import Packing, guess_packing
 from ckptparse.files.archives.members import iter_unpacked_member
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
@@ -38,7 +41,7 @@ from ckptparse.recovery.conversions import Conversion, undo
 from ckptparse.recovery.evidence.datasets import DatasetSource, iter_datasets
 from ckptparse.recovery.evidence.texts import HEAD, is_graph, read_binary
 
-__all__ = ["Candidate", "iter_candidates", "iter_parts"]
+__all__ = ["Candidate", "is_stream", "iter_candidates", "iter_parts"]
 
 _PIECE = 1 << 24
 """Bytes that are searched at once, so that memory stays small."""
@@ -51,6 +54,9 @@ _GROWTH = 16
 _FREE_BYTES = 1 << 26
 """How many times its size the members of a file may take together, or how many bytes if that is
 more: each is searched. Weights become hardly larger when they are unpacked, zeros 1,000 times."""
+_SLOWER = {Packing.XZ: 1, Packing.ZSTD: 1, Packing.BZIP2: 16}
+"""By how much less of a stream is unpacked: bzip2 gives 10 MB each second. It may become as large
+as the file is, or 4 MiB if that is more."""
 _ARCHIVE = 4
 """How many members an archive in another takes as long as."""
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
@@ -109,6 +115,10 @@ class _Allowed:
         self._bytes -= size
         return True
 
+    def take_stream(self, slower: int) -> int:
+        """Return how many bytes of a packed stream, whose size is not known, may be unpacked."""
+        return self._bytes // slower
+
     def take_archive(self) -> bool:
         """Take an archive in another; False if there are too many."""
         self._parts -= _ARCHIVE
@@ -145,6 +155,11 @@ def iter_parts(
         yield source
 
 
+def is_stream(source: Source) -> bool:
+    """Tell whether a file is packed by xz, bzip2 or Zstandard."""
+    return guess_packing(source.read_at(0, min(HEAD, source.size))) in _SLOWER
+
+
 _Opener = Callable[[Source, Limits, _Allowed], Iterator[Source]]
 
 
@@ -153,6 +168,9 @@ def _opener_of(head: bytes) -> _Opener | None:
         return _iter_zip
     if head.startswith(b"\x1f\x8b"):
         return _iter_gzip
+    packing = guess_packing(head)
+    if packing in _SLOWER:
+        return partial(_iter_stream, packing)
     # The magic of a tar header, in the first header of the archive.
     if head[257:262] == b"ustar":
         return _iter_tar
@@ -242,6 +260,27 @@ def _iter_gzip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[So
         yield source
     elif allowed.take_part(undone.size):
         yield undone
+
+
+def _iter_stream(
+    packing: Packing, source: Source, limits: Limits, allowed: _Allowed
+) -> Iterator[Source]:
+    """Give what a stream holds, as far as it is whole and may be unpacked."""
+    # Imported only now: it brings lzma.
+    from ckptparse.files.archives.unpacking import iter_unpacked
+
+    data = bytearray()
+    most = min(allowed.take_stream(_SLOWER[packing]), limits.decompressed_bytes)
+    try:
+        for piece in iter_unpacked(source, packing, limits):
+            data += piece[: most - len(data)]
+            if len(data) == most:
+                break
+    except CheckpointError:
+        if not data:
+            raise
+    if allowed.take_part(len(data)):
+        yield MemorySource(source.path, data)
 
 
 def _iter_text(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:  # noqa: ARG001 - as its brothers

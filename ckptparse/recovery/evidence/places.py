@@ -32,7 +32,7 @@ from ckptparse.files.views import JoinedSource, Range
 from ckptparse.parallel import stream_crc
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.conversions import Conversion, find_conversions, undo
-from ckptparse.recovery.evidence.containers import iter_parts
+from ckptparse.recovery.evidence.containers import is_stream, iter_parts
 from ckptparse.recovery.evidence.gather import Evidence, Member
 from ckptparse.recovery.imaging import extents
 from ckptparse.recovery.imaging.extents import Joined
@@ -56,7 +56,9 @@ _IMAGES = frozenset({"unknown", "truncated", "zeros", _DATA_FILE})
 """Kinds, as `identify` names them, of files that may hold blocks of other files: images, and data
 files themselves."""
 _ARCHIVES = frozenset({"gzip", "tar", "zip", "truncated"})
-"""Kinds of files that may hold whole data files as members, or as much of one as was not cut."""
+"""Kinds of files that may hold whole data files as members, or as much of one as was not cut. So
+may those of which `identify` says only which program packed them."""
+_STREAMS = frozenset({"unknown", "zstd"})
 _SAMPLES = 8
 """Payloads that are tried in each member: if it is the data file, nearly all are whole there."""
 _SECTOR = 512
@@ -128,19 +130,26 @@ def find_places(
         if kind in _IMAGES:
             for file, place in _in_image(case, path, found, mapfile, believe=kind != _DATA_FILE):
                 found[file].append(place)
-        if kind in _ARCHIVES:
-            for file, place in _in_archive(case, path, found):
+        if kind in _ARCHIVES or kind in _STREAMS:
+            for file, place in _in_archive(case, path, found, believe=kind in _ARCHIVES):
                 found[file].append(place)
     return dict(found)
 
 
-def _in_archive(case: Case, path: str, places: Places) -> Iterator[tuple[DataFile, Place]]:
-    """Iterate over the data files that an archive holds whole, each as a place of its own."""
+def _in_archive(
+    case: Case, path: str, places: Places, *, believe: bool
+) -> Iterator[tuple[DataFile, Place]]:
+    """Iterate over the data files that an archive holds whole, each as a place of its own.
+
+    If the file is not believed to be an archive, only what a stream packed is looked at.
+    """
     sought = {file: _telling(case, file, places) for file in _damaged_files(case)}
     if not any(sought.values()):
         return
     try:
         with closing(case.context.storage.open(path)) as source:
+            if not believe and not is_stream(source):
+                return
             for part in iter_parts(source, limits=case.context.limits):
                 for file, payloads in sought.items():
                     if any(_lies_in(part, payload) for payload in payloads):
