@@ -10,7 +10,7 @@ import pickle
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
 from ckptparse.proto.saved_model_pb2 import SavedModel
 from ckptparse.recovery.evidence.containers import iter_parts
 from ckptparse.recovery.evidence.graphs import iter_graphs
-from ckptparse.recovery.evidence.payloads import Match, find_everywhere, find_payloads
+from ckptparse.recovery.evidence.payloads import Match, find_anywhere, find_payloads
 
 SHAPES = {"kernel": (300, 17), "bias": (17,), "other": (64, 3), "small": (5,), "tiny": (3,)}
 
@@ -45,6 +45,15 @@ def arrays() -> dict[str, np.ndarray]:
 def wanted_of(array: np.ndarray) -> Wanted:
     raw = array.tobytes()
     return Wanted(len(raw), crc32c(raw))
+
+
+def find_everywhere(source: MemorySource, wanted: Sequence[Wanted]) -> Iterator[Match]:
+    """Find runs anywhere in a file and in what it packs, each once."""
+    left = list(wanted)
+    for part in iter_parts(source, limits=DEFAULT_LIMITS):
+        for match in find_anywhere(part, left):
+            left.remove(match.wanted)
+            yield match
 
 
 def as_npz(*, packed: bool) -> bytes:
@@ -197,7 +206,7 @@ def test_tensors_are_found_behind_any_number_of_bytes(ahead: int, behind: int) -
     large = [array for array in arrays().values() if array.nbytes >= 16]
     data = b"a" * ahead + b"".join(array.tobytes() for array in large) + bytes(behind)
     wanted = [wanted_of(array) for array in large]
-    matches = list(find_everywhere(MemorySource("x", data), wanted, limits=DEFAULT_LIMITS))
+    matches = list(find_everywhere(MemorySource("x", data), wanted))
     assert {match.wanted for match in matches} == set(wanted)
     for match in matches:
         run = data[match.offset : match.offset + match.wanted.size]
@@ -210,7 +219,7 @@ def test_tensors_in_a_pickle_are_found_wherever_they_lie() -> None:
     wanted = [wanted_of(array) for array in large.values()]
     for title in ("m", "mo", "mod", "mode"):
         data = pickle.dumps({title: "", **large})
-        matches = list(find_everywhere(MemorySource("x", data), wanted, limits=DEFAULT_LIMITS))
+        matches = list(find_everywhere(MemorySource("x", data), wanted))
         assert {match.wanted for match in matches} == set(wanted)
 
 
@@ -232,7 +241,7 @@ def test_files_whose_tensors_lie_at_odd_places_are_evidence(kind: str, tmp_path:
 def test_tensors_are_found_at_any_multiple_of_four(container: str) -> None:
     data = CONTAINERS[container]()
     wanted = [wanted_of(array) for array in arrays().values()]
-    matches = list(find_everywhere(MemorySource("x", data), wanted, limits=DEFAULT_LIMITS))
+    matches = list(find_everywhere(MemorySource("x", data), wanted))
     # In a tar archive is a packed one, too: each tensor is found once all the same.
     aligned = [
         array
@@ -333,7 +342,7 @@ def test_a_thousand_tensors_that_are_not_there_are_not_found() -> None:
     for make in CONTAINERS.values():
         source = MemorySource("x", make())
         assert list(find_payloads(source, wanted, limits=DEFAULT_LIMITS)) == []
-        assert list(find_everywhere(source, wanted, limits=DEFAULT_LIMITS)) == []
+        assert list(find_everywhere(source, wanted)) == []
 
 
 def test_what_would_unpack_to_too_much_is_left_out() -> None:
@@ -373,9 +382,7 @@ def test_text_that_begins_as_a_graph_does_and_is_none_is_searched_as_it_is() -> 
     array = arrays()["kernel"]
     for head in (b"node: a list\n", b"versions { producer: ", b"library"):
         data = head.ljust(4096, b" ") + array.tobytes()
-        (match,) = find_everywhere(
-            MemorySource("x", data), [wanted_of(array)], limits=DEFAULT_LIMITS
-        )
+        (match,) = find_everywhere(MemorySource("x", data), [wanted_of(array)])
         assert match.offset == 4096
 
 

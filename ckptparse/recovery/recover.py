@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +51,7 @@ from ckptparse.recovery.copies import Copies
 from ckptparse.recovery.doubt import find_doubted
 from ckptparse.recovery.evidence.gather import Evidence
 from ckptparse.recovery.evidence.places import find_places
-from ckptparse.recovery.evidence.sought import list_sought
+from ckptparse.recovery.evidence.sought import list_runs, list_sought
 from ckptparse.recovery.expectations import Expectations
 from ckptparse.recovery.images import find_in_images
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
@@ -305,7 +306,9 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
             Twins(case),
             found.places,
             siblings,
-            found=evidence.find(list_sought(case), options.workers),
+            found=evidence.find(
+                list_sought(case), options.workers, list_runs=partial(list_runs, case)
+            ),
             copies=copies,
         ),
         Inferrer(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
+
+import numpy as np
 
 from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.windows import Wanted
@@ -20,10 +22,13 @@ from ckptparse.graph.graph import Graph
 from ckptparse.identification import Indexes
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.nearby import hint_of_place
+from ckptparse.limits import Limits
 from ckptparse.recovery.evidence.axes import TensorForm, Turned, TurnedFile
 from ckptparse.recovery.evidence.containers import iter_parts
 from ckptparse.recovery.evidence.graphs import iter_graphs
-from ckptparse.recovery.evidence.payloads import Match, find_everywhere, find_payloads
+from ckptparse.recovery.evidence.payloads import Match, find_anywhere, find_payloads
+from ckptparse.recovery.evidence.sought import Runs
+from ckptparse.recovery.evidence.together import find_together
 from ckptparse.recovery.workers import CALLER, Workers
 
 __all__ = ["Evidence", "Found", "Member"]
@@ -40,6 +45,13 @@ _BYTES_A_CHECKPOINT = 1 << 18
 """Checkpoints in directories whose indexes are read: 64, and one for each 256 KiB of the files. Of
 small ones each takes some 30 ms, and those of one model tell the same."""
 _GRAPHS = ("meta-graph", "graph", "saved-model-pb", "saved-model-pbtxt", "tfrecord")
+
+
+_UNKNOWN = frozenset({"unknown", "pytorch-pickle", "gzip", "zstd"})
+"""Kinds of files of which no structure says where in them, or in what they packed, runs may be."""
+_ALONE = 3 / 4
+"""Share of the chance that is left, for runs that are found alone; those that lie together take
+half. It is `HIGHEST_CHANCE` for all files and runs: each position and run adds 1 in 2^32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,76 @@ class Found(NamedTuple):
     """Chance that these are other bytes."""
     turned: Turned | None
     """How the axes of the tensor lie there, if they do so in another order."""
+
+
+class _Anywhere:
+    """Finds runs anywhere in files, so few alone that they are hardly ever others."""
+
+    def __init__(
+        self, list_runs: Callable[[], Sequence[Runs]], limits: Limits, workers: Workers
+    ) -> None:
+        self._list_runs = list_runs
+        self._limits = limits
+        self._workers = workers
+        self._chance = HIGHEST_CHANCE
+
+    @cached_property
+    def _runs(self) -> Sequence[Runs]:
+        return self._list_runs()
+
+    def find(self, source: Source, wanted: Sequence[Wanted]) -> Iterator[Match]:
+        """Iterate over runs in a file, or in what it packed."""
+        found: set[Wanted] = set()
+        for part in iter_parts(source, limits=self._limits):
+            left = [item for item in wanted if item not in found]
+            for match in self._in_part(part, source, left):
+                found.add(match.wanted)
+                yield match
+
+    def _in_part(self, part: Source, source: Source, wanted: Sequence[Wanted]) -> Iterator[Match]:
+        """Iterate over runs in a file or a member: if each may be found alone, so; else together.
+
+        What does not lie together may be found alone, too, if it is large.
+        """
+        path = source.path if part is source else None
+        left = dict.fromkeys(sorted(wanted, key=lambda item: -item.size))
+        if len(left) > self._most_alone(part):
+            for match in self._find_together(part, path, left):
+                left.pop(match.wanted, None)
+                yield match
+        yield from self._find_alone(part, path, list(left))
+
+    def _most_alone(self, part: Source) -> int:
+        """Return how many runs may be sought alone at the multiples of 4."""
+        return int(_ALONE * self._chance / (part.size / 4 + 1) * 2**32)
+
+    def _find_alone(
+        self, part: Source, path: str | None, wanted: Sequence[Wanted]
+    ) -> Iterator[Match]:
+        most = self._most_alone(part)
+        count = min(len(wanted), most)
+        if not count:
+            return
+        between = 4 * count <= most
+        self._chance -= count * (4 if between else 1) * (part.size / 4 + 1) / 2**32
+        yield from find_anywhere(
+            part, wanted[:count], between=between, path=path, workers=self._workers
+        )
+
+    def _find_together(
+        self, part: Source, path: str | None, wanted: Collection[Wanted]
+    ) -> Iterator[Match]:
+        self._chance /= 2
+        lost = ((runs, np.flatnonzero(runs.lost).tolist()) for runs in self._runs)
+        known = {runs.wanted(number) for runs, numbers in lost for number in numbers}
+        yield from find_together(
+            part,
+            self._runs,
+            known.difference(wanted),
+            chance=self._chance,
+            path=path,
+            workers=self._workers,
+        )
 
 
 class Evidence:
@@ -159,25 +241,31 @@ class Evidence:
             return []
 
     def find(
-        self, wanted: Mapping[Wanted, Collection[TensorForm]], workers: Workers = CALLER
+        self,
+        wanted: Mapping[Wanted, Collection[TensorForm]],
+        workers: Workers = CALLER,
+        *,
+        list_runs: Callable[[], Sequence[Runs]] = tuple,
     ) -> dict[Wanted, Found]:
         """Find runs of bytes in the files.
 
         Args:
             wanted: The runs. Of those that are tensors: their shapes.
             workers: Who searches.
+            list_runs: Gives what lies beside them in the data files.
 
         Raises:
             StorageError: A worker failed.
         """
         left = dict(wanted)
         found: dict[Wanted, Found] = {}
+        anywhere = _Anywhere(list_runs, self.context.limits, workers)
         for path in self.files:
             if not left:
                 break
             try:
                 with closing(self.context.storage.open(path)) as source:
-                    for match in self._iter_matches(source, self.kinds[path], left, workers):
+                    for match in self._iter_matches(source, self.kinds[path], left, anywhere):
                         file = self._file_of(match, path, source)
                         one = Found(file, match.offset, match.chance, match.turned)
                         found.setdefault(match.wanted, one)
@@ -194,16 +282,15 @@ class Evidence:
         source: Source,
         kind: str,
         wanted: Mapping[Wanted, Collection[TensorForm]],
-        workers: Workers,
+        anywhere: _Anywhere,
     ) -> Iterator[Match]:
         """Iterate over runs at places that a container names; in an unknown file, anywhere."""
-        limits = self.context.limits
-        yield from find_payloads(source, wanted, limits=limits, forms=wanted)
-        if kind == "unknown":
-            # Each position and run adds 1 in 2^32: so many are sought that the bound still holds.
-            count = int(HIGHEST_CHANCE * 2**32) // max(1, source.size // 4)
-            largest = sorted(wanted, key=lambda item: -item.size)[:count]
-            yield from find_everywhere(source, largest, limits=limits, workers=workers)
+        found = set()
+        for match in find_payloads(source, wanted, limits=self.context.limits, forms=wanted):
+            found.add(match.wanted)
+            yield match
+        if kind in _UNKNOWN:
+            yield from anywhere.find(source, [item for item in wanted if item not in found])
 
     def _file_of(self, match: Match, path: str, source: Source) -> DataFile:
         part = match.source

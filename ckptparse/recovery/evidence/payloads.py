@@ -11,20 +11,21 @@ from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 from ckptparse.parallel import stream_crc
-from ckptparse.recovery.evidence.axes import LARGEST, TensorForm, Turned, orders_of, turn_back
+from ckptparse.recovery.evidence.axes import LARGEST as LARGEST_TURNED
+from ckptparse.recovery.evidence.axes import TensorForm, Turned, orders_of, turn_back
 from ckptparse.recovery.evidence.containers import Candidate, iter_candidates, iter_parts
 from ckptparse.recovery.workers import CALLER, Piece, Workers
 
-__all__ = ["Match", "find_everywhere", "find_payloads"]
+__all__ = ["LARGEST", "SMALLEST", "Match", "find_anywhere", "find_payloads", "iter_pieces"]
 
 _PIECE = 1 << 25
 """Bytes that are searched at once; their registers take as much memory again."""
-_LARGEST = 1 << 28
+LARGEST = 1 << 28
 """Bytes of the largest run that is sought anywhere: pieces overlap by its size, in memory."""
 _SMALLEST_NAMED = 5
 """Bytes of the smallest run that is sought at the places that a container names: up to 4 bytes
 follow from the checksum alone."""
-_SMALLEST = 16
+SMALLEST = 16
 """Bytes of the smallest run that is sought anywhere. Smaller ones are steps, flags and rates: each
 size more costs a pass over the file."""
 _MOST_TURNED = 1 << 32
@@ -124,7 +125,7 @@ class _Turner:
         }
         self._fitted: Counter[tuple[int, ...]] = Counter()
         # A run is in memory twice while it is turned.
-        self._largest = min(LARGEST, limits.memory_bytes // 2)
+        self._largest = min(LARGEST_TURNED, limits.memory_bytes // 2)
         self._left = min(_MOST_TURNED, (1 << 26) + 16 * size)
 
     def takes(self, size: int) -> bool:
@@ -145,38 +146,35 @@ class _Turner:
             self._fitted[turned.axes] += 1
 
 
-def find_everywhere(
-    source: Source,
+def find_anywhere(
+    part: Source,
     wanted: Iterable[Wanted],
     *,
-    step: int = 4,
-    limits: Limits,
+    between: bool = True,
+    path: str | None = None,
     workers: Workers = CALLER,
 ) -> Iterator[Match]:
-    """Find runs at the multiples of `step`, each once. Archives are unpacked first.
-
-    If more than a quarter of them are not at multiples of 4, some are sought between these, too,
-    and all at the distances from them at which one is.
+    """Find runs at the multiples of 4, each once.
 
     Args:
-        source: The file.
+        part: A file, or a member of an archive.
         wanted: The runs. Those of fewer than 16 bytes or more than 256 MiB are not sought.
-        step: 4, or a multiple of 256.
-        limits: Bounds on what is unpacked.
-        workers: Who searches. What was unpacked is searched by the caller.
+        between: Whether, if more than a quarter of them are not at multiples of 4, some are sought
+            between these, too, and all at the distances from them at which one is.
+        path: By which workers find the file; None if they cannot: then the caller searches.
+        workers: Who searches.
     """
-    left = _by_size(wanted, _SMALLEST)
-    for part in iter_parts(source, limits=limits):
-        sizes = [size for size, crcs in left.items() if crcs and size <= min(part.size, _LARGEST)]
-        if not sizes:
-            continue
-        search = _Search(part, source.path if part is source else None, left, step, workers)
-        before = sum(map(len, left.values()))
-        yield from search.find(sizes, (0,))
-        if step != _WORD or 4 * sum(map(len, left.values())) <= before:
-            continue
-        for remainder in search.remainders(sizes):
-            yield from search.find(sizes, (remainder,))
+    left = _by_size(wanted, SMALLEST)
+    sizes = [size for size, crcs in left.items() if crcs and size <= min(part.size, LARGEST)]
+    if not sizes:
+        return
+    search = _Search(part, path, left, workers)
+    before = sum(map(len, left.values()))
+    yield from search.find(sizes, (0,))
+    if not between or _WORD * sum(map(len, left.values())) <= before:
+        return
+    for remainder in search.remainders(sizes):
+        yield from search.find(sizes, (remainder,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +186,13 @@ class _Search:
     """By which workers find it; None if they cannot."""
     left: Mapping[int, set[int]]
     """What is sought: checksums by size. What is found is taken out."""
-    step: int
     workers: Workers
 
     def find(self, sizes: Sequence[int], remainders: Sequence[int]) -> Iterator[Match]:
         """Find what is left of some sizes, some bytes behind multiples of the step."""
         # What was found in an earlier piece is not sought any more.
         count = sum(len(self.left[size]) for size in sizes)
-        chance = min(1.0, len(remainders) * (self.part.size // self.step) * count / _CHECKSUMS)
+        chance = min(1.0, len(remainders) * (self.part.size // _WORD) * count / _CHECKSUMS)
         for start, item, offset in self._iter_found(self.left, sizes, remainders):
             if item.crc in self.left[item.size]:
                 self.left[item.size].discard(item.crc)
@@ -215,18 +212,17 @@ class _Search:
         self, left: Mapping[int, set[int]], sizes: Sequence[int], remainders: Sequence[int]
     ) -> Iterator[tuple[int, Wanted, int]]:
         """Iterate over the start of a piece, what was found in it, and where first."""
-        pieces = _iter_pieces(self.part, sizes, left, self.step, remainders)
+        pieces = iter_pieces(self.part, sizes, left, remainders)
         for piece, found in self.workers.search(self.part, pieces, path=self.path):
             for (_, item), offsets in found.items():
                 if offsets:
                     yield piece.start, item, offsets[0]
 
 
-def _iter_pieces(
+def iter_pieces(
     part: Source,
     sizes: Sequence[int],
     left: Mapping[int, set[int]],
-    step: int,
     remainders: Sequence[int],
 ) -> Iterator[Piece]:
     """Iterate over the pieces of a file, each with what is left to be sought in it."""
@@ -238,7 +234,7 @@ def _iter_pieces(
         if not items:
             return
         size = min(piece + max(sizes) + max(remainders), part.size - start)
-        yield Piece(start, size, piece, step, dict.fromkeys(remainders, items))
+        yield Piece(start, size, piece, _WORD, dict.fromkeys(remainders, items))
 
 
 def _by_size(wanted: Iterable[Wanted], smallest: int) -> Mapping[int, set[int]]:

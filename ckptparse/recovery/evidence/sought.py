@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
 from ckptparse.bundle.entry import count_elements
 from ckptparse.crc.windows import Wanted
 from ckptparse.examination.case import Case
 from ckptparse.examination.payload import Form
+from ckptparse.examination.places import are_telling, is_telling
+from ckptparse.examination.readers import DataFile
 from ckptparse.recovery.evidence.axes import TensorForm
 
-__all__ = ["list_sought"]
+__all__ = ["Runs", "list_runs", "list_sought"]
+
+IntColumn = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 def list_sought(case: Case) -> dict[Wanted, set[TensorForm]]:
@@ -24,3 +35,60 @@ def list_sought(case: Case) -> dict[Wanted, set[TensorForm]]:
         if payload.form is Form.PLAIN and count and not payload.big_endian:
             forms.add(TensorForm(payload.shape, payload.size // count))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Plain payloads of one data file, by offset, in columns.
+
+    Attributes:
+        starts: Where each begins in the data file.
+        sizes: Their sizes in bytes.
+        crcs: The unmasked CRC-32C of each.
+        lost: Which of them are lost.
+        telling: Of which hardly another payload has the same bytes.
+    """
+
+    starts: IntColumn
+    sizes: IntColumn
+    crcs: IntColumn
+    lost: Mask
+    telling: Mask
+
+    def stop(self, number: int) -> int:
+        """Return where one ends in the data file."""
+        return int(self.starts[number]) + int(self.sizes[number])
+
+    def wanted(self, number: int) -> Wanted:
+        """Return the size and the checksum of one."""
+        return Wanted(int(self.sizes[number]), int(self.crcs[number]))
+
+
+def list_runs(case: Case) -> list[Runs]:
+    """Return the payloads of each data file of which some are lost."""
+    held: dict[DataFile, list[tuple[int, int, int, bool, bool]]] = defaultdict(list)
+    for _, part in case.held_parts():
+        payload = part.payload
+        if payload is not None and payload.crc32c is not None and payload.form is Form.PLAIN:
+            one = payload.offset, payload.size, payload.crc32c, part.is_lost, is_telling(payload)
+            held[payload.file].append(one)
+    found = []
+    for file, rows in held.items():
+        if any(lost for _, _, _, lost, _ in rows):
+            table = np.concatenate([np.array(rows, np.int64), _sound_rows(case, file)])
+            table = table[np.argsort(table[:, 0], kind="stable")]
+            starts, sizes, crcs, lost, telling = table.T.copy()
+            found.append(Runs(starts, sizes, crcs, lost != 0, telling != 0))
+    return found
+
+
+def _sound_rows(case: Case, file: DataFile) -> IntColumn:
+    """Return the same of the rows of a data file that are sound."""
+    rows = case.sound
+    if rows is None or rows.plain.are_records or file.undo is not None:
+        return np.zeros((0, 5), np.int64)
+    columns, numbers = rows.plain.columns, rows.rows_of(file.path)
+    fields = (columns.offsets[numbers], columns.sizes[numbers], columns.crcs[numbers])
+    lost = np.zeros(len(numbers), np.int64)
+    telling = are_telling(rows.plain, numbers).astype(np.int64)
+    return np.stack([*(field.astype(np.int64) for field in fields), lost, telling], axis=1)

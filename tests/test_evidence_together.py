@@ -1,0 +1,127 @@
+"""Tensors in files of unknown kinds that are too large for one checksum to prove a place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from crc32c import crc32c
+
+import ckptparse
+from ckptparse.crc.near import find_near
+from ckptparse.files.memory import MemorySource
+from ckptparse.recovery.evidence import gather
+from ckptparse.recovery.evidence.sought import Runs
+from ckptparse.recovery.evidence.together import find_together
+
+CHANCE = 1e-3 / 4
+COUNT = 200
+SIZES = [640 + 4 * (7 * number % 23) for number in range(COUNT)]
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    return np.random.default_rng(seed).integers(0, 256, size, np.uint8).tobytes()
+
+
+TENSORS = [noise(size, number + 1) for number, size in enumerate(SIZES)]
+
+
+def runs_of(tensors: list[bytes], lost: set[int] | None = None) -> Runs:
+    sizes = np.array([len(one) for one in tensors], np.int64)
+    crcs = np.array([crc32c(one) for one in tensors], np.int64)
+    everything = np.ones(len(tensors), np.bool_)
+    is_lost = everything if lost is None else np.isin(np.arange(len(tensors)), list(lost))
+    return Runs(np.cumsum(sizes) - sizes, sizes, crcs, is_lost, everything)
+
+
+def with_heads() -> bytes:
+    return b"".join(
+        noise(30 + number % 3, 900 + number) + one for number, one in enumerate(TENSORS)
+    )
+
+
+def in_pairs() -> bytes:
+    """A kernel before its bias: each pair in the other order."""
+    order = [number ^ 1 for number in range(COUNT)]
+    return b"".join(bytes(40) + TENSORS[number] for number in order)
+
+
+LAYOUTS: dict[str, Callable[[], bytes]] = {
+    "a copy at an odd place": lambda: b"".join(TENSORS),
+    "a name before each": with_heads,
+    "pairs in the other order": in_pairs,
+    "with a gap": lambda: b"".join([*TENSORS[:90], noise(5001), *TENSORS[90:]]),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_tensors_that_lie_together_are_all_found(layout: str) -> None:
+    data = noise(1001) + LAYOUTS[layout]() + noise(500)
+    found = list(find_together(MemorySource("x", data), [runs_of(TENSORS)], (), chance=CHANCE))
+    assert {match.wanted.crc for match in found} == {crc32c(one) for one in TENSORS}
+    for match in found:
+        run = data[match.offset : match.offset + match.wanted.size]
+        assert crc32c(run) == match.wanted.crc
+        assert 0 < match.chance <= CHANCE
+
+
+def test_a_tensor_that_is_found_alone_is_not_taken_and_its_sound_neighbour_proves_it() -> None:
+    alone = MemorySource("x", noise(1001) + TENSORS[5] + noise(6000, 3) + TENSORS[90])
+    assert not list(find_together(alone, [runs_of(TENSORS, {5, 90})], (), chance=CHANCE))
+    both = MemorySource("x", noise(1001) + TENSORS[5] + TENSORS[6] + noise(2000))
+    (match,) = find_together(both, [runs_of(TENSORS, {5})], (), chance=CHANCE)
+    assert (match.offset, match.wanted.size) == (1001, SIZES[5])
+
+
+def test_a_thousand_tensors_that_are_not_there_are_not_found_together() -> None:
+    for seed in range(5):
+        tensors = [noise(size, 5000 + seed) for size in SIZES]
+        data = noise(1 << 17, seed) + TENSORS[seed] + bytes(5000)
+        assert not list(
+            find_together(MemorySource("x", data), [runs_of(tensors)], (), chance=CHANCE)
+        )
+
+
+def test_runs_that_share_bytes_do_not_prove_each_other() -> None:
+    whole = TENSORS[0]
+    sizes = np.array([640, 600, 632], np.int64)
+    starts = np.array([0, 0, 8], np.int64)
+    crcs = np.array(
+        [crc32c(whole[low : low + size]) for low, size in zip(starts, sizes, strict=True)], np.int64
+    )
+    everything = np.ones(3, np.bool_)
+    runs = Runs(starts, sizes, crcs, everything, everything)
+    source = MemorySource("x", noise(1000) + whole + noise(1000))
+    assert not list(find_together(source, [runs], (), chance=CHANCE))
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 7, 1000])
+def test_a_run_near_a_place_is_found_at_every_byte(ahead: int) -> None:
+    for run in (b"\1", TENSORS[0], noise(70_000)):
+        data = noise(ahead, 4) + run + noise(24, 5)
+        assert ahead in find_near(data, len(run), crc32c(run))
+        for place in find_near(data, len(run), crc32c(run)):
+            assert data[place : place + len(run)] == run
+        assert find_near(data[: len(run) - 1], len(run), crc32c(run)) == []
+
+
+def test_files_of_the_evidence_share_what_one_checksum_may_prove(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {f"w{number}": np.frombuffer(one, "<f4") for number, one in enumerate(TENSORS[:40])}
+    ckptparse.write(tmp_path / "m.ckpt", made)
+    (data,) = tmp_path.glob("m.ckpt.data*")
+    (tmp_path / "alone").write_bytes(noise(1000) + TENSORS[5] + noise(2000))
+    (tmp_path / "all").write_bytes(noise(77) + data.read_bytes() + noise(50))
+    data.unlink()
+    recovery = ckptparse.recover(tmp_path / "m.ckpt", evidence=[tmp_path / "alone"])
+    assert list(recovery) == ["w5"]
+    monkeypatch.setattr(gather, "_ALONE", 1e-9)
+    assert not ckptparse.recover(tmp_path / "m.ckpt", evidence=[tmp_path / "alone"])
+    files = [tmp_path / "alone", tmp_path / "all"]
+    recovery = ckptparse.recover(tmp_path / "m.ckpt", evidence=files)
+    assert {str(one.status) for one in recovery.values()} == {"corrected"}
+    assert len(recovery) == 40
+    assert all(recovery[name].read().tobytes() == one.tobytes() for name, one in made.items())
