@@ -114,6 +114,8 @@ class Place:
         method: How they are read, in a few words.
         chance: Chance that bytes found so are another tensor's.
         found_by: What kind of evidence that is; None: what the cause says.
+        certain: Between which offsets of the data file all bytes lie so, as far as is known;
+            None: everywhere.
     """
 
     file: DataFile
@@ -122,6 +124,7 @@ class Place:
     method: str
     chance: float
     found_by: EvidenceRule | None = None
+    certain: tuple[int, int] | None = None
 
     @property
     def rule(self) -> EvidenceRule:
@@ -131,6 +134,11 @@ class Place:
     def of(self, payload: Payload) -> Payload:
         """Return a payload, moved to this place."""
         return payload.moved(self.file, self.delta)
+
+    def surrounds(self, payload: Payload) -> bool:
+        """Tell whether all bytes where a payload belongs lie there."""
+        known = self.certain
+        return known is None or known[0] <= payload.offset <= payload.end <= known[1]
 
     def holds(self, files: DataFiles, payload: Payload) -> bool:
         """Tell whether a payload is there: its checksum agrees."""

@@ -6,7 +6,7 @@
     gzip       compressed
 
 If a decoder replaced bytes that it did not understand (by U+FFFD or `?`), they are lost, and the
-file is none of these.
+file is none of these. Behind damage `damaged_text` goes on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ckptparse.errors import LimitError
 from ckptparse.files.storage import Source
 from ckptparse.files.views import ConvertedSource, Converter
 
-__all__ = ["Conversion", "find_conversions", "undo"]
+__all__ = ["CP1252_LETTERS", "Conversion", "find_conversions", "may_be", "undo"]
 
 _SAMPLE = 1 << 16
 """Bytes that are converted as a trial. Raw weights break the rules of UTF-8 and of base64 within
@@ -69,13 +69,21 @@ def undo(source: Source, conversion: Conversion) -> ConvertedSource | None:
 
 
 def find_conversions(source: Source) -> list[Conversion]:
-    """Return the conversions that may have made a file, judged by its first 64 KiB."""
+    """Return the conversions that may have made a file, judged by its first 64 KiB.
+
+    `damaged_text` looks at samples from all of it.
+    """
     sample = _sample_of(source)
     return [conversion for conversion in Conversion if _may_be(sample, conversion, source.size)]
 
 
 def _sample_of(source: Source) -> bytes:
     return source.read_at(0, min(_SAMPLE, source.size))
+
+
+def may_be(sample: bytes, conversion: Conversion) -> bool:
+    """Tell whether bytes from within a file may be of such a conversion."""
+    return _may_be(sample, conversion, len(sample) + 1)
 
 
 def _may_be(sample: bytes, conversion: Conversion, size: int) -> bool:
@@ -214,13 +222,9 @@ class _Gzip:
         return bytes(found), taken, decompressor
 
 
-def _cp1252_map() -> Any:
-    """Return cp1252 as programs read it: the five bytes without a letter are control characters."""
-    letters = (bytes([n]).decode("cp1252", "ignore") or chr(n) for n in range(256))
-    return codecs.charmap_build("".join(letters))
-
-
-_CP1252 = _cp1252_map()
+CP1252_LETTERS = "".join(bytes([n]).decode("cp1252", "ignore") or chr(n) for n in range(256))
+"""cp1252 as programs read it: the five bytes without a letter are control characters."""
+_CP1252: Any = codecs.charmap_build(CP1252_LETTERS)
 _CONVERTERS: dict[Conversion, Converter] = {
     Conversion.UTF8_LATIN1: _Text("utf-8", None, b"\xef\xbb\xbf"),
     Conversion.UTF8_CP1252: _Text("utf-8", _CP1252, b"\xef\xbb\xbf"),

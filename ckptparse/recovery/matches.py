@@ -97,7 +97,23 @@ class Matcher:
         """
         for place in self._places.get(payload.file, ()):
             own = place.file.path == payload.file.path or place.rule is EvidenceRule.IMAGE
-            if own and place.file.undo is not None and not place.delta:
+            if own and place.file.undo is not None and not place.delta and place.surrounds(payload):
+                yield place
+
+    def converted(self, payload: Payload) -> Iterator[Place]:
+        """Iterate over where a payload lies in its own file once a conversion of it is undone."""
+        for place in self._texts(payload):
+            if place.surrounds(payload):
+                yield place
+
+    def is_converted(self, payload: Payload) -> bool:
+        """Tell whether a payload's file was converted."""
+        return any(True for _ in self._texts(payload))
+
+    def _texts(self, payload: Payload) -> Iterator[Place]:
+        for place in self._places.get(payload.file, ()):
+            own = place.file.path == payload.file.path and place.file.undo is not None
+            if own and place.cause is Cause.TEXT and (not place.delta or place.certain):
                 yield place
 
     def _from_twin(self, payload: Payload) -> Mended | None:

@@ -233,7 +233,7 @@ class Mender:
             return self._unverified(payload, check, None)
         found = (
             self._of_sibling(name, payload, check)
-            or self._converted(payload)
+            or self._converted(payload, check)
             or self._beside_shifted(name, payload, check)
             or self._offerer.offer(payload, check)
         )
@@ -289,20 +289,26 @@ class Mender:
         )
         return offer_unplaced(self._files, payload, seam, note)
 
-    def _converted(self, payload: Payload) -> Mended | None:
+    def _converted(self, payload: Payload, check: Check) -> Mended | None:
         """Offer a payload of a file that was converted as it is once this is undone."""
         if payload.form is Form.RECORD:
             return None
-        for place in self._matcher.undone(payload):
-            if place.file.path == payload.file.path and place.cause is Cause.TEXT:
-                there = place.of(payload)
-                found = check_payload(self._files, there)
-                # In the file as it is, others' bytes lie at its place.
-                cut = found.cause is Cause.TRUNCATED
-                note = f"{found.outcome.note or found.status}, after {place.method}"
-                return self._offerer.offer(
-                    there, found.because(Cause.TRUNCATED if cut else Cause.TEXT, note)
-                )
+        offered = None
+        for place in self._matcher.converted(payload):
+            there = place.of(payload)
+            found = check_payload(self._files, there)
+            # In the file as it is, others' bytes lie at its place.
+            cut = found.cause is Cause.TRUNCATED
+            note = f"{found.outcome.note or found.status}, after {place.method}"
+            known = found.because(Cause.TRUNCATED if cut else Cause.TEXT, note)
+            offered = self._offerer.offer(there, known)
+            if offered.recipe is not None:
+                return offered
+        if offered is not None:
+            return offered
+        if self._matcher.is_converted(payload):
+            note = f"{check.outcome.note}; the file was converted, and damaged behind that"
+            return withheld(payload, check.because(Cause.TEXT, note))
         return None
 
     def _copied(self, name: PartName, payload: Payload, own: Mended) -> Mended:

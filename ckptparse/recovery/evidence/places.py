@@ -31,9 +31,10 @@ from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.parallel import stream_crc
 from ckptparse.problems import Cause, EvidenceRule, Status
-from ckptparse.recovery.conversions import Conversion, find_conversions, undo
 from ckptparse.recovery.evidence.containers import is_stream, iter_parts
 from ckptparse.recovery.evidence.gather import Evidence, Member
+from ckptparse.recovery.evidence.lost import Lost
+from ckptparse.recovery.evidence.undone import find_texts
 from ckptparse.recovery.imaging import extents
 from ckptparse.recovery.imaging.extents import Joined
 from ckptparse.recovery.imaging.mapfile import Mapfile
@@ -77,19 +78,6 @@ order of stripes are still weights, of which few look wrong."""
 _WORTH = 0.25
 """Share of a file's bytes that must be damaged before stripes are tried. Two swapped disks of n
 move 2 stripes in n, and damage every tensor that reaches into these; less has another cause."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Undone:
-    """Opens a file as it was before a conversion."""
-
-    conversion: Conversion
-
-    def __call__(self, source: Source) -> Source:
-        found = undo(source, self.conversion)
-        if found is None:
-            raise CheckpointError("The file has changed since it was examined", path=source.path)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +214,7 @@ def _lies_somewhere(case: Case, payload: Payload, places: Places) -> bool:
 
 def _own_places(case: Case, file: DataFile, places: Places) -> Iterator[Place]:
     """Iterate over the file as it may have been before it was changed."""
-    lost = _Lost(
+    lost = Lost(
         case,
         [one for one in _held_payloads(case, file) if not _lies_somewhere(case, one, places)],
         _lost_rows(case, file, places),
@@ -234,73 +222,20 @@ def _own_places(case: Case, file: DataFile, places: Places) -> Iterator[Place]:
     if case.files.size(file) is None or not len(lost) or file.undo is not None:
         return
     source = case.files.source(file)
-    for conversion in find_conversions(source):
-        place = _place(DataFile(file.path, _Undone(conversion)), f"undoing {conversion.value}")
-        if lost.size_in(place):
-            yield place
-            return
+    texts = find_texts(case, file, lost)
+    if texts:
+        yield from texts
+        return
     returned = _restore(case, file, source)
     if returned:
         undone = DataFile(file.path, _Returned(returned))
-        yield _place(undone, "putting back carriage returns that were lost")
+        method = "putting back carriage returns that were lost"
+        yield Place(undone, 0, Cause.TEXT, method, NO_CHANCE)
         return
     yield from _striped(case, file, source, lost)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lost:
-    """The payloads of a file that are lost and were not found anywhere yet.
-
-    Attributes:
-        case: The checkpoint.
-        held: Those that are objects.
-        rows: The others, by their numbers in `Case.failed`.
-    """
-
-    case: Case
-    held: Sequence[Payload]
-    rows: IntColumn
-
-    def __len__(self) -> int:
-        return len(self.held) + len(self.rows)
-
-    @property
-    def size(self) -> int:
-        """How many bytes they have."""
-        failed = self.case.failed
-        size = sum(one.size for one in self.held)
-        return size if failed is None else size + sum(failed.sizes[self.rows].tolist())
-
-    @property
-    def smallest(self) -> Payload:
-        """The first of the smallest ones."""
-        failed = self.case.failed
-        found = list(self.held)
-        if failed is not None and len(self.rows):
-            found.append(failed.payload(int(self.rows[np.argmin(failed.sizes[self.rows])])))
-        return min(found, key=lambda one: (one.size, one.offset))
-
-    def size_in(self, place: Place) -> int:
-        """Return how many bytes those have that are in a place; one without bytes counts as one."""
-        files, failed = self.case.files, self.case.failed
-        size = sum(max(1, one.size) for one in self.held if place.holds(files, one))
-        if failed is None:
-            return size
-        there = self.rows[place.hold_rows(files, failed, self.rows)]
-        return size + int(np.maximum(1, failed.sizes[there]).sum())
-
-    def pieces(self) -> Iterator[tuple[int, int, int]]:
-        """Iterate over offset, size and checksum of those whose elements have one size."""
-        for one in self.held:
-            if one.form is Form.PLAIN:
-                yield one.offset, one.size, one.crc32c or 0
-        failed = self.case.failed
-        if failed is not None:
-            columns = (failed.starts, failed.sizes, failed.crcs)
-            yield from zip(*(column[self.rows].tolist() for column in columns), strict=True)
-
-
-def _striped(case: Case, file: DataFile, source: Source, lost: _Lost) -> Iterator[Place]:
+def _striped(case: Case, file: DataFile, source: Source, lost: Lost) -> Iterator[Place]:
     """Iterate over the order of stripes that makes most of the lost payloads agree."""
     if lost.size <= _WORTH * case.size_of(file):
         return
@@ -321,10 +256,6 @@ def _striped(case: Case, file: DataFile, source: Source, lost: _Lost) -> Iterato
         if 2 * lost.size_in(place) > lost.size:
             yield place
             return
-
-
-def _place(file: DataFile, method: str) -> Place:
-    return Place(file, 0, Cause.TEXT, method, NO_CHANCE)
 
 
 def _restore(case: Case, file: DataFile, source: Source) -> tuple[int, ...]:
