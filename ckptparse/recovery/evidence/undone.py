@@ -24,7 +24,7 @@ __all__ = ["find_texts"]
 _SOUGHT = 12
 _ROUNDS = 3
 """Payloads that are sought at other distances in one pass, and passes, for all ways of undoing
-together; one more for each."""
+together; one more for each two."""
 _EVERYWHERE = 1 << 63
 
 
@@ -74,10 +74,11 @@ def find_texts(case: Case, file: DataFile, lost: Lost) -> list[Place]:
             break
     left = lost.without(found[0]) if found else lost
     ways = find_damaged_text(source) if len(left) else []
-    rounds = _ROUNDS + len(ways)
+    rounds = _ROUNDS + (len(ways) + 1) // 2
     for how in ways:
         undone = DataFile(file.path, _UndoneText(how))
         more = [Place(undone, 0, Cause.TEXT, how.method, NO_CHANCE)]
+        is_first = True
         while more and len(left):
             before = len(left)
             for place in more:
@@ -89,9 +90,10 @@ def find_texts(case: Case, file: DataFile, lost: Lost) -> list[Place]:
                     found.append(replace(place, chance=chance))
                     left = rest
             more = []
-            if rounds and (len(left) < before or before == len(lost)):
+            if rounds and (len(left) < before or is_first):
                 rounds -= 1
                 more = _shifted(case, undone, left, how)
+            is_first = False
     return [replace(place, certain=_certain(case, place, found, lost)) for place in found]
 
 
