@@ -443,19 +443,13 @@ class Checkpoint(Mapping[str, Tensor]):
         garbage collector looks at them again and again.
         """
         kept = self._tensors
-        found = self._opened.iter_tensors(self._options)
+        found = self._opened.iter_tensors(self._options, without=OBJECT_GRAPH_KEY)
         chosen = self._chosen_names
         if chosen is not None:
             stored = {tensor.name: tensor for tensor in found}
-            for key, name in chosen.items():
-                yield kept.get(key, stored[name])
-            return
-        for tensor in found:
-            name = tensor.name
-            if name in kept:
-                yield kept[name]
-            elif name != OBJECT_GRAPH_KEY:
-                yield tensor
+            return (kept.get(key, stored[name]) for key, name in chosen.items())
+        # Most often nothing was asked for before: then nothing is looked up for each of them.
+        return (kept.get(tensor.name, tensor) for tensor in found) if kept else found
 
     def _keys_of(self, names: Iterable[str]) -> list[str]:
         """Return the keys that names mean; of many, by the whole index."""

@@ -324,7 +324,8 @@ OVERLONG = b"\x82\x80\x80\x80"
         (coded(shape=0), True),
         (coded(shard=0), False),
         (coded(shard=4), False),
-        (coded(shard=5), True),
+        (coded(shard=9), False),
+        (coded(shard=10), True),
         (coded(offset=0), False),
         (coded(offset=9), False),
         (coded(offset=10), True),
@@ -468,7 +469,7 @@ def told_apart(*spans: bytes, after: bytes = b"") -> tuple[int, list[bytes]]:
     contents = b"".join(b"ab" + span for span in spans) + after
     ends = np.cumsum([2 + len(span) for span in spans], dtype=np.int64)
     starts = ends - np.array(list(map(len, spans)), np.int64)
-    first, which = _tell_apart(contents, starts, ends)
+    first, which = _tell_apart(contents + bytes(32), starts, ends)
     met = [contents[starts[row] : ends[row]] for row in first.tolist()]
     return len(met), [met[number] for number in which.tolist()]
 

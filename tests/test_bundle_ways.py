@@ -195,6 +195,36 @@ def test_a_tensors_payload_is_always_the_same_object(tmp_path: Path) -> None:
     assert (found.name, found.shape, found.data_type) == ("t01", (4,), b.INT8)
 
 
+def test_one_name_is_left_out_of_a_listing(tmp_path: Path) -> None:
+    """Names that no byte of UTF-8 stands for sort by their bytes, those of slices come first."""
+    names = ["\udcff", "\ud7ff", "\U0001f600", "a", "\x00b"]
+    made = b.Bundle()
+    for name in names:
+        made.add(name, np.zeros(2, np.int8))
+    made.add_sliced("w", np.zeros((4, 2), np.int8), b.split_rows(4, 2, 2))
+    reader = opened(tmp_path, made)
+    stored = [tensor.name for tensor in reader.iter_tensors(DEFAULT_OPTIONS)]
+    assert sorted(stored) == sorted([*names, "w"])
+    for name in (*stored, "", "b", "\ud7fe", "zzz"):
+        left = [t.name for t in reader.iter_tensors(DEFAULT_OPTIONS, without=name)]
+        assert left == [one for one in stored if one != name]
+    kept = {
+        t.name: (t.shape, t.data_type) for t in reader.iter_tensors(DEFAULT_OPTIONS, without="a")
+    }
+    assert kept["w"] == ((4, 2), b.INT8) and kept["\x00b"] == ((2,), b.INT8)
+
+
+def test_a_listing_makes_nothing_but_a_tensor_each(tmp_path: Path) -> None:
+    made = tensors(3, 4)
+    made.add("_CHECKPOINTABLE_OBJECT_GRAPH", np.array(b"", object))
+    opened(tmp_path, made)
+    with ckptparse.open(tmp_path / "m") as checkpoint:
+        assert type(iter(checkpoint.values())) is map
+        assert [tensor.name for tensor in checkpoint.values()] == ["t00", "t01"]
+        first = checkpoint["t00"]
+        assert next(iter(checkpoint.values())) is first
+
+
 # ---- tensors in slices
 
 

@@ -200,9 +200,9 @@ def opened(*sizes: int) -> Table:
     return table
 
 
-def test_blocks_of_four_mebibytes_are_decoded_at_a_time() -> None:
-    table = opened(*[256 * KIB] * 36)
-    assert [len(part) for _, part in table._iter_parts()] == [16, 16, 4]
+def test_blocks_of_768_kibibytes_are_decoded_at_a_time() -> None:
+    table = opened(*[256 * KIB] * 10)
+    assert [len(part) for _, part in table._iter_parts()] == [3, 3, 3, 1]
 
 
 def test_blocks_up_to_a_mebibyte_are_kept() -> None:

@@ -67,10 +67,14 @@ class Backend(Protocol):
         """Return the lazy tensor of a name; None if there is none."""
         ...
 
-    def iter_tensors(self, options: ReadOptions) -> Iterator[Tensor]:
+    def iter_tensors(self, options: ReadOptions, *, without: str | None = None) -> Iterator[Tensor]:
         """Iterate over every tensor, in the order of `shapes`; faster than to find each.
 
         What one `Tensor` of a name has verified, every other one of that name remembers.
+
+        Args:
+            options: How they are read.
+            without: A name to leave out.
         """
         ...
 

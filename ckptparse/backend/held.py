@@ -77,10 +77,11 @@ class HeldTensors:
         tensor = self._tensors.get(name)
         return None if tensor is None else self._give(tensor, options)
 
-    def iter_tensors(self, options: ReadOptions) -> Iterator[Tensor]:
-        """Iterate over every tensor."""
+    def iter_tensors(self, options: ReadOptions, *, without: str | None = None) -> Iterator[Tensor]:
+        """Iterate over every tensor, but for one."""
         self.check_open()
-        return (self._give(tensor, options) for tensor in self._tensors.values())
+        tensors = self._tensors.items()
+        return (self._give(tensor, options) for name, tensor in tensors if name != without)
 
     def places(self) -> Places:
         """Return where the values lie; constants lie in their message."""

@@ -128,9 +128,9 @@ class ReopenedBackend:
         """See `Backend`."""
         return self._opened().find(name, options)
 
-    def iter_tensors(self, options: ReadOptions) -> Iterator[Tensor]:
+    def iter_tensors(self, options: ReadOptions, *, without: str | None = None) -> Iterator[Tensor]:
         """See `Backend`."""
-        return self._opened().iter_tensors(options)
+        return self._opened().iter_tensors(options, without=without)
 
     def places(self) -> Places:
         """See `Backend`."""

@@ -120,14 +120,22 @@ class BundleReader:
             return None
         return Tensor(name, entry.shape, entry.data_type, self._payload(name, entry), options)
 
-    def iter_tensors(self, options: ReadOptions) -> Iterator[Tensor]:
-        """Iterate over every tensor, in the order of the index."""
+    def iter_tensors(self, options: ReadOptions, *, without: str | None = None) -> Iterator[Tensor]:
+        """Iterate over every tensor, in the order of the index, but for one."""
         listing = self.index.listing()
+        names = listing.names
+        shapes = listing.of_tensors(listing.columns.shapes)
+        codes = listing.of_tensors(listing.codes)
+        row = None if without is None else listing.find_number(without)
+        if row is not None:
+            names, shapes, codes = (
+                [*column[:row], *column[row + 1 :]] for column in (names, shapes, codes)
+            )
         return map(
             Tensor,
-            listing.names,
-            listing.of_tensors(listing.columns.shapes),
-            listing.of_tensors(listing.codes),
+            names,
+            shapes,
+            codes,
             repeat(None),
             repeat(options),
             repeat(self._listed_payload),

@@ -24,12 +24,17 @@ from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import CheckpointError
 from ckptparse.limits import Limits, check_small
 from ckptparse.table.columns import IntColumn, TableColumns
-from ckptparse.table.together import windows_of
+from ckptparse.table.together import masks_of, windows_of
 
 __all__ = ["EntryDecoder"]
 
-_LONGEST_SIMPLE_VARINT = 9
-"""Bytes of the longest varint that is no negative number: these take ten."""
+_ONE = np.uint64(1)
+_ONES, _LOW_BITS, _HIGH_BITS = (np.uint64(byte * 0x0101010101010101) for byte in (0x01, 0x7F, 0x80))
+_PAIRS = tuple(
+    (np.uint64(lower), np.uint64(shift))
+    for lower, shift in ((0x007F007F007F007F, 1), (0x00003FFF00003FFF, 2), (0x0FFFFFFF, 4))
+)
+"""The lower group of each pair in a word, and by how many bits the other one moves to it."""
 _PADDING = 64
 """Zero bytes after the entries, so that a damaged last one can be read past its end: its fields
 take 45 bytes at most."""
@@ -85,13 +90,14 @@ class EntryDecoder:
             LimitError: With those before, too many are not written as protobuf writes them.
         """
         contents, starts, ends = table.contents, table.starts[skipped:], table.ends[skipped:]
-        scan = _scan(contents, starts, ends)
+        padded = contents + bytes(_PADDING)
+        scan = _scan(padded, starts, ends)
         loose = np.flatnonzero(~scan.plain)
         if len(loose) > _FEW_LOOSE:
             what = "entries that are not written as protobuf writes them"
             check_small(self._limits, self._loose + len(loose), self._held, what=what)
-            scan.take_loose(loose, contents, starts[loose], ends[loose])
-        shapes, elements = self._find_shapes(contents, scan.shape_starts, scan.shape_ends)
+            scan.take_loose(loose, padded, starts[loose], ends[loose])
+        shapes, elements = self._find_shapes(padded, scan.shape_starts, scan.shape_ends)
         plain = scan.plain & self._plausible(scan, elements)
         columns = EntryColumns(
             scan.data_types, scan.shard_ids, scan.offsets, scan.sizes, scan.crcs, shapes, {}
@@ -103,12 +109,12 @@ class EntryDecoder:
         return columns
 
     def _find_shapes(
-        self, contents: bytes, starts: IntColumn, ends: IntColumn
+        self, padded: bytes, starts: IntColumn, ends: IntColumn
     ) -> tuple[list[Shape], IntColumn]:
         """Decode each serialized shape once; return for each row its shape and its elements."""
-        first, which = _tell_apart(contents, starts, ends)
+        first, which = _tell_apart(padded, starts, ends)
         spans = zip(starts[first].tolist(), ends[first].tolist(), strict=True)
-        met = [self._shapes[contents[low:high]] for low, high in spans]
+        met = [self._shapes[padded[low:high]] for low, high in spans]
         # An array of objects gives each row its tuple without a loop.
         shapes = np.empty(len(met), np.object_)
         shapes[:] = [shape for shape, _ in met] if met else []
@@ -143,12 +149,12 @@ class _Scan:
     crcs: IntColumn
 
     def take_loose(
-        self, rows: IntColumn, contents: bytes, starts: IntColumn, ends: IntColumn
+        self, rows: IntColumn, padded: bytes, starts: IntColumn, ends: IntColumn
     ) -> None:
         """Read rows, which are not plain, in whatever way they are written."""
         from ckptparse.bundle.loose_fields import LooseFields
 
-        found = LooseFields(np.frombuffer(contents + bytes(_PADDING), np.uint8), starts, ends)
+        found = LooseFields(np.frombuffer(padded, np.uint8), starts, ends)
         for column, values in (
             (self.plain, found.known),
             (self.data_types, found.data_types & 0x7F),
@@ -162,21 +168,23 @@ class _Scan:
             column[rows] = values
 
 
-def _scan(contents: bytes, starts: IntColumn, ends: IntColumn) -> _Scan:
-    data = np.frombuffer(contents + bytes(_PADDING), np.uint8)
+def _scan(padded: bytes, starts: IntColumn, ends: IntColumn) -> _Scan:
+    data = np.frombuffer(padded, np.uint8)
     # Tags: 08 dtype, 12 shape, 18 shard_id, 20 offset, 28 size, 35 crc32c (fixed32).
     at = starts
-    plain = (data[at] == 0x08) & (data[at + 1] < 0x80)
+    heads = windows_of(data, 4)[at].view("<u4").astype(np.int64)
+    # Bytes 0 and 2 are the tags; both numbers after them are below 80.
+    plain = (heads & 0x80FF80FF) == 0x00120008
     # Of a row that is not plain it means nothing, but must be a number of the tables.
-    data_types = (data[at + 1] & 0x7F).astype(np.int64)
-    plain &= (data[at + 2] == 0x12) & (data[at + 3] < 0x80)
+    data_types = heads >> 8 & 0x7F
     shape_starts = np.where(plain, at + 4, at)
-    shape_ends = np.where(plain, at + 4 + data[at + 3].astype(np.int64), at)
+    shape_ends = np.where(plain, at + 4 + (heads >> 24), at)
     plain &= shape_ends <= ends
     at = np.where(plain, shape_ends, starts)
-    shard_ids, at, plain = _read_varint(data, 0x18, at, plain, longest=4)
-    offsets, at, plain = _read_varint(data, 0x20, at, plain, longest=_LONGEST_SIMPLE_VARINT)
-    sizes, at, plain = _read_varint(data, 0x28, at, plain, longest=_LONGEST_SIMPLE_VARINT)
+    words = windows_of(data, 8)
+    shard_ids, at, plain = _read_varint(data, words, 0x18, at, plain)
+    offsets, at, plain = _read_varint(data, words, 0x20, at, plain)
+    sizes, at, plain = _read_varint(data, words, 0x28, at, plain)
     # The checksum must be the last field; it is there unless it is 0.
     plain &= (data[at] == 0x35) & (at + 5 == ends)
     shape_ends = np.where(plain, shape_ends, shape_starts)
@@ -186,7 +194,7 @@ def _scan(contents: bytes, starts: IntColumn, ends: IntColumn) -> _Scan:
 
 
 def _tell_apart(
-    contents: bytes, starts: IntColumn, ends: IntColumn
+    padded: bytes, starts: IntColumn, ends: IntColumn
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Find equal spans: return a row for each distinct span, and for each row its span's number."""
     sizes = ends - starts
@@ -194,10 +202,9 @@ def _tell_apart(
         every = np.arange(len(sizes))
         return every, every
     width = max(8, -(-int(sizes.max()) // 8) * 8)
-    rows = windows_of(contents + bytes(_PADDING + width), width)[starts].view(np.uint8)
-    rows = rows.reshape(-1, width)
-    rows[np.arange(width) >= sizes[:, None]] = 0
-    words = rows.view(np.uint64)
+    words = windows_of(padded, width)[starts].view(np.uint64)
+    words = words.reshape(-1, width // 8)
+    words &= masks_of(sizes, width)
     # One number for each row sorts faster than its words. Equal numbers are compared below: other
     # sizes of the same words cannot have one, since no step makes different numbers equal.
     mixed = sizes.astype(np.uint64)
@@ -214,32 +221,45 @@ def _tell_apart(
 
 def _read_varint(
     data: npt.NDArray[np.uint8],
+    windows: npt.NDArray[np.void],
     tag: int,
     at: IntColumn,
     plain: npt.NDArray[np.bool_],
-    *,
-    longest: int,
 ) -> tuple[IntColumn, IntColumn, npt.NDArray[np.bool_]]:
-    """Read an optional varint field in every plain row.
+    """Read an optional varint field in every plain row; one of more than 9 bytes is not plain.
+
+    Args:
+        data: All bytes.
+        windows: The same, as elements of 8 bytes.
+        tag: The field's tag.
+        at: Where it is in each row.
+        plain: Which rows are plain.
 
     Returns:
         The values (0 if the field is left out), the positions after it, and which rows are plain.
     """
-    values = np.zeros(len(at), np.int64)
-    rows = np.flatnonzero(plain & (data[at] == tag))
-    at = at.copy()
-    at[rows] += 1
-    for group in range(longest):
-        byte = data[at[rows]]
-        values[rows] |= (byte & 0x7F).astype(np.int64) << (7 * group)
-        at[rows] += 1
-        rows = rows[byte >= 0x80]
-        # One that is cut off by the end of the bytes ends with the first zero after them.
-        if not len(rows):
-            return values, at, plain
-    plain = plain.copy()
-    plain[rows] = False
-    return values, at, plain
+    here = plain & (data[at] == tag)
+    if not here.any():
+        return np.zeros(len(at), np.int64), at, plain
+    words = windows[at + 1].view("<u8").astype(np.uint64)
+    # The first byte whose high bit is not set is the last: all bits up to that are the varint's.
+    stops = ~words & _HIGH_BITS
+    first = stops & (~stops + _ONE)
+    own = first ^ (first - _ONE)
+    values = words & own & _LOW_BITS
+    # Groups of 7 bits, of 14 and of 28 move together, side by side in each word.
+    for lower, shift in _PAIRS:
+        values = values & lower | (values & ~lower) >> shift
+    values = np.where(here, values, 0).astype(np.int64)
+    lengths = ((own & _ONES) * _ONES >> np.uint64(56)).astype(np.int64)
+    longer = np.flatnonzero(here & (stops == 0))
+    if len(longer):
+        ninth = data[at[longer] + 9]
+        values[longer] |= (ninth & 0x7F).astype(np.int64) << 56
+        lengths[longer] = 9
+        plain = plain.copy()
+        plain[longer] = ninth < 0x80
+    return values, np.where(here, at + 1 + lengths, at), plain
 
 
 def _read_crc(data: npt.NDArray[np.uint8], at: IntColumn) -> IntColumn:

@@ -134,11 +134,12 @@ class LegacyReader:
         tensor = self._tensors.get(name)
         return None if tensor is None else self._make_tensor(name, tensor, options)
 
-    def iter_tensors(self, options: ReadOptions) -> Iterator[Tensor]:
-        """Iterate over every tensor, sorted by the name's bytes."""
+    def iter_tensors(self, options: ReadOptions, *, without: str | None = None) -> Iterator[Tensor]:
+        """Iterate over every tensor, sorted by the name's bytes, but for one."""
         self.check_open()
         for name, tensor in self._tensors.items():
-            yield self._make_tensor(name, tensor, options)
+            if name != without:
+                yield self._make_tensor(name, tensor, options)
 
     def places(self) -> Places:
         """Return where the records of every tensor lie."""

@@ -47,6 +47,11 @@ class TableColumns:
         """Return one value."""
         return self.contents[int(self.starts[row]) : int(self.ends[row])]
 
+    def without_values(self) -> TableColumns:
+        """Return the keys alone; no value can be asked for."""
+        none = self.starts[:0]
+        return TableColumns(b"", self.keys, self.key_ends, none, none, self.block_ends)
+
     def part(self, low: int, high: int) -> TableColumns:
         """Return rows `low` to `high`, with bytes of their own, as one block."""
         if low == high:

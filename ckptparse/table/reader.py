@@ -35,8 +35,9 @@ _CACHED_BLOCKS = 8
 _LARGEST_CACHED = 1 << 20
 """Bytes of the largest block that is kept. Those of TensorFlow have 256 KiB; larger ones are single
 tensors of V1 files."""
-_PART_BYTES = 4 << 20
-"""Bytes of blocks that are decoded together; their columns take about five times as much."""
+_PART_BYTES = 768 << 10
+"""Bytes of blocks that are decoded together; their columns take about five times as much. With more
+of them the columns do not fit into a processor's cache."""
 _WORTH_BYTES = 32 << 10
 """From so many bytes of blocks on, the steps with numpy cost less than a loop over the entries."""
 

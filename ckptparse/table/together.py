@@ -11,7 +11,7 @@ with `Block.decode_entries`, which says what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +21,10 @@ from ckptparse.limits import Limits
 from ckptparse.table.block import Block
 from ckptparse.table.columns import IntColumn, TableColumns
 
-__all__ = ["decode_together", "read_varints", "windows_of"]
+__all__ = ["decode_together", "masks_of", "read_varints", "windows_of"]
 
 Bytes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
 
 _MOST_STEPS = 64
 """Entries of a run at most. With longer runs there are few of them, and a loop is as fast.
@@ -32,6 +33,9 @@ _VARINT_BYTES = 5
 """Bytes of the longest varint32: 32 bits in groups of 7 (section 1.3)."""
 _WORD = 8
 """Bytes of a word: keys are compared in words, so their rows are filled up to whole ones."""
+_PADDING = 256
+"""Zeros after the contents: three varints are read at the last byte too, and keys of up to so many
+bytes."""
 _KEYS_BY_BLOCKS = 16
 """The rows of keys may take so many times the bytes of their blocks. All rows are as long as the
 longest key; TensorFlow's runs of 16 entries share less."""
@@ -41,26 +45,38 @@ def decode_together(blocks: Sequence[Block], *, limits: Limits) -> TableColumns 
     """Decode every entry of some blocks, in order; None if one breaks a rule."""
     runs = _Runs.of_blocks(blocks)
     steps = _decode_lengths(runs, limits.entries)
-    if steps is None or not steps.longest:
+    if not steps:
         return None
+    longest = max(int(step.lengths.max()) for step in steps)
     size = len(runs.contents)
     room = _KEYS_BY_BLOCKS * size
-    width = -(-(steps.longest + 1) // _WORD) * _WORD
+    width = -(-(longest + 1) // _WORD) * _WORD
     # Keys take no more than their rows; the caller counts them against `Limits.key_bytes`.
-    if steps.shape[0] * steps.shape[1] * width > room:
+    if not longest or len(steps) * len(runs.starts) * width > room:
         return None
-    rows = _spell_keys(runs, steps, width)
-    if not _strictly_increase(rows, steps.column(steps.lengths)):
+    entries = np.bincount(np.concatenate([step.runs for step in steps]), minlength=len(runs.starts))
+    ends = np.cumsum(entries)
+    places = [(ends - entries)[step.runs] + number for number, step in enumerate(steps)]
+
+    def in_order(columns: Iterable[IntColumn]) -> IntColumn:
+        found = np.empty(ends[-1], np.int64)
+        for where, column in zip(places, columns, strict=True):
+            found[where] = column
+        return found
+
+    rows = _spell_keys(runs, steps, places, width)
+    lengths = in_order(step.lengths for step in steps)
+    if not _strictly_increase(rows, lengths, in_order(step.shared for step in steps)):
         return None
-    lengths = steps.column(steps.lengths)
-    kept = rows[np.arange(width) <= lengths[:, None]]
-    counts = np.bincount(runs.blocks, weights=steps.entries, minlength=len(blocks))
+    kind = np.min_scalar_type(width)
+    kept = rows.view(np.uint8)[np.arange(width, dtype=kind) <= lengths[:, None].astype(kind)]
+    counts = np.bincount(runs.blocks, weights=entries, minlength=len(blocks))
     return TableColumns(
         runs.contents,
         kept.tobytes(),
         np.cumsum(lengths + 1) - 1,
-        steps.column(steps.value_starts),
-        steps.column(steps.value_ends),
+        in_order(step.value_starts for step in steps),
+        in_order(step.value_ends for step in steps),
         np.cumsum(counts.astype(np.int64)).tolist(),
     )
 
@@ -70,11 +86,13 @@ class _Runs:
     """Where the runs of entries are in the joined contents of the blocks.
 
     Attributes:
+        padded: The contents, then zeros.
         starts, ends: Shape (runs,).
         blocks: Shape (runs,): the number of each run's block.
     """
 
     contents: bytes
+    padded: bytes
     starts: IntColumn
     ends: IntColumn
     blocks: IntColumn
@@ -94,8 +112,10 @@ class _Runs:
                 numbers.append(np.full(len(restarts), number, np.int64))
             base += len(block.contents)
         none = [np.array([], np.int64)]
+        contents = b"".join(block.contents for block in blocks)
         return cls(
-            b"".join(block.contents for block in blocks),
+            contents,
+            contents + bytes(_PADDING),
             np.concatenate(starts or none),
             np.concatenate(ends or none),
             np.concatenate(numbers or none),
@@ -103,79 +123,64 @@ class _Runs:
 
 
 @dataclass(frozen=True, slots=True)
-class _Steps:
-    """The lengths of every entry; row k of each table is step k, entry k of every run.
+class _Step:
+    """The lengths of entry k of every run that has so many.
 
     Attributes:
-        entries: Shape (runs,): how many entries each run has. Rows after these mean nothing.
-        shared, key_starts, lengths, value_starts, value_ends: Shape (steps, runs).
+        runs: Shape (n,): the numbers of these runs, which rise.
+        going: Shape (runs of the step before,): which of those they are; None if all are.
+        shared, key_starts, lengths, value_starts, value_ends: Shape (n,).
     """
 
-    entries: IntColumn
+    runs: IntColumn
+    going: npt.NDArray[np.bool_] | None
     shared: IntColumn
     key_starts: IntColumn
     lengths: IntColumn
     value_starts: IntColumn
     value_ends: IntColumn
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.shared.shape[0], self.shared.shape[1]
 
-    @property
-    def longest(self) -> int:
-        return int(self.lengths.max(initial=0))
-
-    def column(self, table: IntColumn) -> IntColumn:
-        """Put the entries of a table one after another, in order."""
-        column: IntColumn = table.T[np.arange(self.shape[0]) < self.entries[:, None]]
-        return column
-
-
-def _decode_lengths(runs: _Runs, most: int) -> _Steps | None:
-    # Eight bytes of restarts follow the entries. With a word more, three varints of 5 bytes can be
-    # read at the last byte too.
-    data = np.frombuffer(runs.contents + bytes(_WORD), np.uint8)
-    at = runs.starts.copy()
-    entries = np.zeros(len(at), np.int64)
-    known = np.zeros(len(at), np.int64)
-    found: list[tuple[IntColumn, ...]] = []
-    rows = np.arange(len(at))  # Restarts rise, so every run has an entry.
+def _decode_lengths(runs: _Runs, most: int) -> list[_Step]:
+    """Return the steps; none if an entry breaks a rule, or there are more than `most`."""
+    steps: list[_Step] = []
     count = 0
-    while len(rows):
-        if len(found) == _MOST_STEPS or count + len(rows) > most:
-            return None
-        count += len(rows)
-        lengths, position = _read_lengths(data, at[rows])
+    at, ends, numbers = runs.starts, runs.ends, np.arange(len(runs.starts))
+    # At the first entry of a run nothing is known: it may not share anything.
+    known = np.zeros(len(at), np.int64)
+    going: npt.NDArray[np.bool_] | None = None
+    while len(at):  # Restarts rise, so every run has an entry.
+        count += len(at)
+        if len(steps) == _MOST_STEPS or count > most:
+            return []
+        lengths, position = _read_lengths(runs.padded, at)
         if lengths is None:
-            return None
+            return []
         shared, non_shared, value_size = lengths
         value_starts = position + non_shared
         value_ends = value_starts + value_size
-        # At the first entry of a run `known` is 0: it may not share anything.
-        if (value_ends > runs.ends[rows]).any() or (shared > known[rows]).any():
-            return None
-        found.append((rows, shared, position, shared + non_shared, value_starts, value_ends))
-        known[rows] = shared + non_shared
-        entries[rows] += 1
-        at[rows] = value_ends
-        rows = rows[value_ends < runs.ends[rows]]
-    tables = np.zeros((5, len(found), len(at)), np.int64)
-    for step, (where, *columns) in enumerate(found):
-        for table, column in zip(tables, columns, strict=True):
-            table[step, where] = column
-    return _Steps(entries, *tables)
+        if (value_ends > ends).any() or (shared > known).any():
+            return []
+        known = shared + non_shared
+        steps.append(_Step(numbers, going, shared, position, known, value_starts, value_ends))
+        at = value_ends
+        going = at < ends
+        if going.all():
+            going = None
+        else:
+            at, ends, numbers, known = at[going], ends[going], numbers[going], known[going]
+    return steps
 
 
 def _read_lengths(
-    data: Bytes, at: IntColumn
+    padded: bytes, at: IntColumn
 ) -> tuple[tuple[IntColumn, IntColumn, IntColumn] | None, IntColumn]:
     """Read the three varints of the entries at `at`; None if one is no varint32."""
-    first, second, third = data[at], data[at + 1], data[at + 2]
-    if ((first | second | third) < 0x80).all():
+    words = windows_of(padded, 4)[at].view("<u4").astype(np.int64)
+    if not (words & 0x808080).any():
         # Nearly all entries: three lengths below 128 are varints of one byte each.
-        return (first.astype(np.int64), second.astype(np.int64), third.astype(np.int64)), at + 3
-    values = []
+        return (words & 0x7F, words >> 8 & 0x7F, words >> 16 & 0x7F), at + 3
+    data, values = np.frombuffer(padded, np.uint8), []
     for _ in range(3):
         value, at, whole = read_varints(data, at, _VARINT_BYTES)
         if not whole.all() or (value >> 32).any():
@@ -209,25 +214,37 @@ def read_varints(
     return values, at, whole
 
 
-def _spell_keys(runs: _Runs, steps: _Steps, width: int) -> Bytes:
-    """Return every key in full: shape (entries, width), zeros after each."""
-    longest = steps.longest
-    # A window begins as many bytes before the key's own bytes as it shares: byte j of the key is at
-    # j. The shared bytes come from the row of the key before.
-    padded = bytes(longest) + runs.contents + bytes(longest)
-    windows = windows_of(padded, longest)
-    first = steps.key_starts - steps.shared + longest
-    count, runs_count = steps.shape
-    kind = np.min_scalar_type(longest)
-    places = np.arange(longest, dtype=kind)
-    keys = np.zeros((runs_count, count, width), np.uint8)
-    current = np.zeros((runs_count, longest), np.uint8)
-    for step in range(count):
-        own = windows[first[step]].view(np.uint8).reshape(-1, longest)
-        np.copyto(own, 0, where=places >= steps.lengths[step, :, None].astype(kind))
-        np.copyto(current, own, where=places >= steps.shared[step, :, None].astype(kind))
-        keys[:, step, :longest] = current
-    return keys[np.arange(count) < steps.entries[:, None]]
+def _spell_keys(
+    runs: _Runs, steps: Sequence[_Step], places: Sequence[IntColumn], width: int
+) -> Words:
+    """Return every key in full: shape (entries, width / 8), zeros after each."""
+    # A window begins as many bytes before the own bytes of a key as it shares: byte j of the key is
+    # at j. The shared bytes come from the row of the key before. The run has as many before them:
+    # it spells each of the shared ones somewhere.
+    padded = runs.padded if width <= _PADDING else runs.contents + bytes(width)
+    windows = windows_of(padded, width)
+    keys = np.empty((sum(map(len, places)), width // _WORD), np.uint64)
+    current = np.zeros((len(runs.starts), width // _WORD), np.uint64)
+    for step, where in zip(steps, places, strict=True):
+        if step.going is not None:
+            current = current[step.going]
+        shared = masks_of(step.shared, width)
+        own = windows[step.key_starts - step.shared].view(np.uint64)
+        own = own.reshape(shared.shape)
+        own &= masks_of(step.lengths, width) ^ shared
+        current &= shared
+        current |= own
+        keys[where] = current
+    return keys
+
+
+def masks_of(lengths: IntColumn, width: int) -> Words:
+    """Return masks that keep so many bytes of each row of `width`, a multiple of 8.
+
+    Shape (n, width / 8): words as they lie in memory, whatever the machine's order of bytes.
+    """
+    ramp = b"\xff" * width + bytes(width)
+    return windows_of(ramp, width)[width - lengths].view(np.uint64).reshape(-1, width // _WORD)
 
 
 def windows_of(data: bytes | Bytes, size: int) -> npt.NDArray[np.void]:
@@ -242,16 +259,25 @@ def windows_of(data: bytes | Bytes, size: int) -> npt.NDArray[np.void]:
     return windows
 
 
-def _strictly_increase(rows: Bytes, lengths: IntColumn) -> bool:
+def _strictly_increase(rows: Words, lengths: IntColumn, shared: IntColumn) -> bool:
     """Tell whether each key is above the one before: by unsigned bytes, a prefix first."""
+    # Of most keys the first byte of their own tells: they agree with the key before up to there.
+    width = _WORD * rows.shape[1]
+    data = rows.view(np.uint8).reshape(-1)
+    own = np.arange(1, len(rows)) * width + shared[1:]
+    before, after = data[own - width], data[own]
+    if (after < before).any():
+        return False
+    undecided = np.flatnonzero(after == before) + 1
     # Read as big-endian words, bytes compare as the words do.
-    words = rows.view(">u8").astype(np.uint64)
-    undecided = np.arange(1, len(words))
-    for column in words.T:
-        before, after = column[undecided - 1], column[undecided]
-        if (after < before).any():
+    earlier, later = (
+        rows[numbers].view(">u8").astype(np.uint64) for numbers in (undecided - 1, undecided)
+    )
+    for word in range(rows.shape[1]):
+        if (later[:, word] < earlier[:, word]).any():
             return False
-        undecided = undecided[after == before]
+        equal = later[:, word] == earlier[:, word]
+        earlier, later, undecided = earlier[equal], later[equal], undecided[equal]
         if not len(undecided):
             return True
     # Rows end in zeros. Rows that look equal may be of keys that end in zeros: the longer is above.
