@@ -131,6 +131,27 @@ def test_one_long_key_among_many_does_not_make_all_rows_long() -> None:
     assert together([b.block(entries)]) is None
 
 
+@pytest.mark.parametrize("size", [247, 254, 255, 256, 257, 300])
+def test_the_last_key_may_be_longer_than_what_follows_it(size: int) -> None:
+    keys = [bytes([n]) * size for n in range(1, 20)]
+    blocks = [b.block([(key, b"") for key in keys], restart_interval=16)]
+    columns = together(blocks)
+    assert columns is not None and rows_of(columns) == [(key, b"") for key in keys]
+
+
+def test_lengths_of_one_byte_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_varints(*_: object) -> object:
+        raise AssertionError("a length below 128 was read as a varint")
+
+    monkeypatch.setattr("ckptparse.table.together.read_varints", read_varints)
+    # Each length has every bit of seven, once.
+    sizes = [0, 1, 2, 4, 8, 16, 32, 64, 127]
+    keys = [b"k" * size for size in sizes]
+    entries = [(key, bytes(size)) for key, size in zip(keys, sizes, strict=True)]
+    columns = together([b.block(entries)])
+    assert columns is not None and rows_of(columns) == entries
+
+
 def test_limits_are_left_to_the_walk() -> None:
     block = b.block([(b"%05d" % i, b"") for i in range(100)])
     assert together([block]) is not None
