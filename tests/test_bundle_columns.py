@@ -357,6 +357,7 @@ OVERLONG = b"\x82\x80\x80\x80"
         (b"\x08\x01\x12\x7f\x35\1\2\3\4", True),
         # A number of too many bytes, of which the last ones look like the next field.
         (b"\x08\x01\x12\x04\x12\x02\x08\x02\x18" + OVERLONG + b"\x20\x05\x28\x08" + CRC, True),
+        (b"\x08\x01\x12\x04\x12\x02\x08\x02\x20\x85" + bytes([128] * 8) + b"\x28\x08" + CRC, True),
         # A field of a shape that nobody knows; the same if the shape's size is 16512 and not 128.
         (b"\x08\x01\x12\x0e\x81\x01" + bytes(8) + b"\x12\x02\x08\x02\x28\x08" + CRC, False),
         (

@@ -244,8 +244,7 @@ def _read_varint(
     words = windows[at + 1].view("<u8").astype(np.uint64)
     # The first byte whose high bit is not set is the last: all bits up to that are the varint's.
     stops = ~words & _HIGH_BITS
-    first = stops & (~stops + _ONE)
-    own = first ^ (first - _ONE)
+    own = stops ^ (stops - _ONE)
     values = words & own & _LOW_BITS
     # Groups of 7 bits, of 14 and of 28 move together, side by side in each word.
     for lower, shift in _PAIRS:
