@@ -495,3 +495,16 @@ def test_of_very_many_tensors_fewer_are_shown(
         found = data_of(make(prefix, tmp_path))
         assert len(found["tensors"]["name"]) == shown
         assert found["left_out"] == 80 - shown
+
+
+def test_of_far_too_many_tensors_no_values_are_shown(tmp_path: Path) -> None:
+    values = {f"w{number:03}": np.float32(number) for number in range(200)}
+    prefix = ckptparse.write(tmp_path / "m", values)
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    for allowed, shown in ((40 - size // 512, True), (39 - size // 512, False)):
+        limits = ckptparse.Limits(small_tensors=allowed)
+        found = data_of(make(prefix, tmp_path, limits=limits))
+        assert len(found["tensors"]["name"]) == 200
+        assert found["measured"] is shown
+        told = [one["message"] for one in found["problems"] if "No values" in one["message"]]
+        assert bool(told) is not shown

@@ -19,6 +19,7 @@ from ckptparse.inventory.identities import identify_path
 from ckptparse.inventory.models import find_graph, find_saved_model
 from ckptparse.inventory.places import choose_strictly
 from ckptparse.jobs.diff import Diff
+from ckptparse.limits import Limits
 from ckptparse.model import SavedModel
 from ckptparse.opening import open_checkpoint, read_graph
 from ckptparse.recovery.result import Recovery
@@ -34,6 +35,8 @@ _FORMATS = {
     "v1": "V1 checkpoint",
     "graph": "constants of a frozen graph",
 }
+_VALUES_EACH = 5
+"""Tensors of which values are shown, for each that other jobs take: more take a second to list."""
 Value = TypeVar("Value")
 
 
@@ -128,7 +131,12 @@ def _open_path(path: str, context: Context, *, check: bool) -> Iterator[Subject]
 
 @contextmanager
 def _open_damaged(path: str, report: Report | None, context: Context) -> Iterator[Subject]:
-    """Open a checkpoint; if it does not open, the report is all there is."""
+    """Open a checkpoint; if it does not open, or has too many tensors, the report is all."""
+    if report is not None and (told := _too_many(report, context.limits)):
+        subject = _of_report(report)
+        subject.errors.append(told)
+        yield subject
+        return
     try:
         # Unverified: the report says what is damaged, and damaged values are shown as they are.
         checkpoint = open_checkpoint(choose_strictly(path, context), context, verify=False)
@@ -143,6 +151,20 @@ def _open_damaged(path: str, report: Report | None, context: Context) -> Iterato
         subject = _of_checkpoint(checkpoint)
         subject.report = report
         yield subject
+
+
+def _too_many(report: Report, limits: Limits) -> str:
+    """Say why the values of a checkpoint are not shown: its tensors are too many; else nothing."""
+    count = len(report.tensors)
+    if count <= _VALUES_EACH * limits.small_tensors:
+        return ""
+    size = sum(file.size or 0 for file in report.files.values())
+    if count <= _VALUES_EACH * limits.most_small(size):
+        return ""
+    return (
+        f"No values are shown of {count:,} tensors: Limits.small_tensors allows {_VALUES_EACH} times "
+        f"{limits.small_tensors:,}, and {_VALUES_EACH} for each 512 bytes of the files"
+    )
 
 
 @contextmanager
