@@ -50,6 +50,16 @@ class _Kind:
     entry: MessageDescriptor | None = None
     wanted: int = 3
     """The deepest level that is wanted: below 2 no values, below 3 no fields of theirs."""
+    lower: bytes | None = None
+    """The key of the block before, in the index: those of this one come after it."""
+    upper: bytes | None = None
+    """The key of this block, in the index: no other comes after it."""
+
+    def may_hold(self, key: bytes) -> bool:
+        """Tell whether a search for a key looks for it here."""
+        if self.lower is not None and key <= self.lower:
+            return False
+        return self.upper is None or key <= self.upper
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,24 +126,32 @@ def _list_blocks(
     except CheckpointError:
         return blocks, ""
     most = limits.most_blocks(source.size)
-    found = _iter_handles(contents)
-    handles = [handle for handle, _ in islice(found, most)]
+    found = _iter_handles(contents, limits)
+    named = list(islice(found, most))
     skipped = ""
     if next(found, None) is not None:
         skipped = (
             f"the first {most:,} blocks are looked at: Limits.blocks allows {limits.blocks:,}, "
             "and one for each 4 KiB of the table"
         )
-    header, entry = _find_messages(source, handles, limits)
-    for number, handle in enumerate(handles):
-        blocks.append((handle, _Kind(f"data block {number}", header, entry)))
+    header, entry = _find_messages(source, [handle for handle, _ in named], limits)
+    lower: bytes | None = None
+    for number, (handle, upper) in enumerate(named):
+        kind = _Kind(f"data block {number}", header, entry, lower=lower, upper=upper)
+        blocks.append((handle, kind))
+        lower = upper
     return blocks, skipped
 
 
-def _iter_handles(contents: bytes) -> Iterator[tuple[BlockHandle, int]]:
+def _iter_handles(contents: bytes, limits: Limits) -> Iterator[tuple[BlockHandle, bytes]]:
+    """Iterate over the blocks that an index block names, each with its key there."""
+    key, key_bytes = b"", 0
     try:
-        for *_, value_start, value_end in _iter_entries(contents, _entries_end(contents)):
-            yield BlockHandle.from_bytes(contents, value_start, value_end)
+        for shared, start, end, stop in _iter_entries(contents, _entries_end(contents)):
+            key = key[:shared] + contents[start:end]
+            key_bytes += len(key)
+            check_key_bytes(key_bytes, len(contents), limits)
+            yield BlockHandle.from_bytes(contents, end, stop)[0], key
     except CheckpointError:
         return
 
@@ -224,7 +242,7 @@ def _annotate_entries(
             wrong = shared > (0 if position in restarts else len(key))
             starts.add(position)
             new_key = key[:shared] + contents[key_start:value_start]
-            wrong = wrong or (position > 0 and new_key <= key)
+            wrong = wrong or (position > 0 and new_key <= key) or not kind.may_hold(new_key)
             key = new_key
             key_bytes += len(key)
             check_key_bytes(key_bytes, len(contents), limits)

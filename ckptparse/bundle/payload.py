@@ -266,9 +266,10 @@ class SlicedPayload:
         region = tuple(range(size) for size in self._entry.shape)
         grid, payloads = self._slices(region)
         for number, payload in enumerate(payloads):
-            if isinstance(payload, BrokenPayload):
+            # What has no elements overlaps no part, and may be damaged as any other.
+            if isinstance(payload, BrokenPayload) or 0 in self._entry.shape:
                 with self._within(number):
-                    payload.verify(options)
+                    payload.read(options)
         options = self._count(options)
         out = allocate(self._entry.shape, numpy_dtype(self._entry.data_type))
         for number, target, _ in grid.iter_overlaps(region):

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 
 from ckptparse.dtypes import DataType, describe_data_type
 from ckptparse.errors import CheckpointError, MalformedError, PermissionDeniedError
+from ckptparse.examination.check import read_record
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import FileRange, FileReport
@@ -57,8 +58,11 @@ def _missing_keys(files: DataFiles, payload: Payload, names: Collection[str]) ->
     if payload.data_type != DataType.DT_STRING or payload.shape:
         kind, shape = describe_data_type(payload.data_type), list(payload.shape)
         raise MalformedError(f"Expected a scalar string for the object graph, found {kind} {shape}")
-    data = bytes(files.read(payload.file, payload.offset, payload.size))
-    (text,) = decode_strings(data, 1, big_endian=payload.big_endian, crc=None)
+    if payload.record is not None:
+        (text,) = read_record(files, payload, payload.record)
+    else:
+        data = bytes(files.read(payload.file, payload.offset, payload.size))
+        (text,) = decode_strings(data, 1, big_endian=payload.big_endian, crc=None)
     limits = files.context.limits
     graph = parse_message(TrackableObjectGraph, text, limits=limits, what="the object graph")
     keys = (attribute.checkpoint_key for node in graph.nodes for attribute in node.attributes)

@@ -15,7 +15,7 @@ from ckptparse.dtypes import dtype_name
 from ckptparse.errors import CheckpointError, LimitError
 from ckptparse.examination.check import Check, check_payload
 from ckptparse.examination.failed_rows import FailedRows, examine_rows
-from ckptparse.examination.index_view import IndexView, read_view
+from ckptparse.examination.index_view import OBJECT_GRAPH, IndexView, read_view
 from ckptparse.examination.outcome import EvidenceRecord, Outcome
 from ckptparse.examination.part_spans import spans_of_parts
 from ckptparse.examination.payload import Form, ListedTensor, PartName, Payload
@@ -369,6 +369,9 @@ def _check_main(case: Case, main: IndexView) -> None:
             {one.name: one for one in check_tensors(listed.values(), case)}
         )
         return
+    if OBJECT_GRAPH in listed:
+        # It is no tensor: it is checked by itself, also if it is none that can be read.
+        listed[OBJECT_GRAPH] = listed[OBJECT_GRAPH]
     rows = listed.rows()
     if isinstance(main.rows, RecordRows):
         _check_records(case, main, main.rows, listed)

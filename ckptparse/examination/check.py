@@ -5,8 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.strings import check_strings, most_lengths_bytes, split_variants
@@ -40,6 +42,7 @@ __all__ = [
     "is_there",
     "mismatch",
     "mismatch_note",
+    "read_record",
     "string_spans",
 ]
 
@@ -203,15 +206,8 @@ def _undecodable(files: DataFiles, payload: Payload, error: MalformedError) -> C
 
 def _check_record(files: DataFiles, payload: Payload, record: Record) -> Check:
     """Check a record of a V1 file. Its block has been checked already; its values must decode."""
-    from ckptparse.legacy.record import decode_record
-
-    count = count_elements(payload.shape)
     try:
-        value = record.value
-        if value is None:
-            size = payload.size - 1
-            value = read_salvaged(files, payload.file, payload.offset, size, record.key)
-        decode_record(value, payload.data_type, count, limits=files.context.limits)
+        read_record(files, payload, record)
     except CheckpointError as error:
         outcome = Outcome(Status.CORRUPT, Cause.ENTRY, note=error.message)
         return Check(outcome, code="v1.record")
@@ -222,6 +218,22 @@ def _check_record(files: DataFiles, payload: Payload, record: Record) -> Check:
         return found
     computed = checksum_of(files, payload.file, payload.offset, payload.size)
     return replace(found, computed=computed)
+
+
+def read_record(files: DataFiles, payload: Payload, record: Record) -> npt.NDArray[Any]:
+    """Decode a record of a V1 file, of a block that is damaged perhaps; raises as `decode_record`.
+
+    Returns:
+        Its values, in one dimension.
+    """
+    from ckptparse.legacy.record import decode_record
+
+    value = record.value
+    if value is None:
+        size = payload.size - 1
+        value = read_salvaged(files, payload.file, payload.offset, size, record.key)
+    count = count_elements(payload.shape)
+    return decode_record(value, payload.data_type, count, limits=files.context.limits)
 
 
 def _check_counted(files: DataFiles, payload: Payload) -> None:

@@ -112,6 +112,8 @@ def iter_pieces(tensor: Measurable, piece: int = PIECE) -> Iterator[npt.NDArray[
     """Iterate over a tensor's elements in order, as arrays of one dimension of so many bytes."""
     shape, width = tensor.shape, max(1, tensor.dtype.itemsize)
     if 0 in shape:
+        # It has no elements, and may be damaged: its checksum, or a record that is not there.
+        tensor[...]
         return
     most = max(1, piece // width)
     # Axes before `split` go one index at a time, the axis `split` in parts, later axes whole.

@@ -186,8 +186,8 @@ def check_verdicts(
             raise BrokenPromiseError(f"annotate: {count} {code}, and verify {report.problems}")
 
 
-_OF_BLOCKS = {"footer", "index_block", "block", "metaindex"}
-"""What `verify` says of blocks, whatever their entries mean."""
+_OF_BLOCKS = {"footer", "index_block", "block", "metaindex", "order"}
+"""What `verify` says of blocks and their keys, whatever their entries mean."""
 
 
 def _damaged_blocks(parts: list[ckptparse.Annotation]) -> Iterator[str]:
