@@ -136,11 +136,12 @@ class _Maker:
         dtype = np.dtype(bool) if boolean else plain_dtype(tensor.data_type)
         made = self._create(path, tensor, dtype, self._early if tensor.shape else self._plain)
         offset = made.get_offset()
-        if offset is None and tensor.nbytes:
-            # A scalar is given no place of its own before it is written.
+        if offset is None:
+            # A scalar is given no place of its own before it is written, no elements none at all.
             raw = bytearray()
             write_elements(tensor, raw.extend)
-            self._fill(made, np.frombuffer(raw, dtype).reshape(tensor.shape))
+            if raw:
+                self._fill(made, np.frombuffer(raw, dtype).reshape(tensor.shape))
         return None if offset is None else int(offset)
 
     def _create(self, path: str, tensor: TensorLike, dtype: np.dtype[Any], options: Any) -> Any:

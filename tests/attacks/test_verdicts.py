@@ -1,0 +1,170 @@
+"""What is damaged is damaged for whoever asks: read, verify, recover, annotate, diff, convert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import builder as b
+import numpy as np
+import pytest
+import v1_builder as v1
+from packages import h5py
+
+import ckptparse
+
+NOTHING = np.zeros((2, 0), np.float32)
+IN_TWO = [[(0, 1), None], [(1, 1), None]]
+IN_MANY = [[(row, 1), None] for row in range(20)]
+GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+
+def whole_with_another_checksum(path: Path) -> None:
+    made = b.Bundle()
+    made.add("a", np.float32([1]))
+    made.add("w", NOTHING, crc=5)
+    made.write(path)
+
+
+def one_of_two_with_another_checksum(path: Path) -> None:
+    made = b.Bundle()
+    made.add_sliced("w", NOTHING, IN_TWO)
+    made.change(b.slice_key("w", IN_TWO[1]), crc=5)
+    made.write(path)
+
+
+def one_of_many_with_another_checksum(path: Path) -> None:
+    made = b.Bundle()
+    made.add_sliced("w", np.zeros((20, 0), np.float32), IN_MANY)
+    made.change(b.slice_key("w", IN_MANY[3]), crc=5)
+    made.write(path)
+
+
+def a_record_that_is_not_there(path: Path) -> None:
+    made = v1.LegacyFile()
+    made.add("w", NOTHING).slices[0].stored = False
+    made.write(path)
+
+
+def a_record_with_a_value(path: Path) -> None:
+    made = v1.LegacyFile()
+    made.add("w", NOTHING).slices[0].values = b.field(5, b"abcd")
+    made.write(path)
+
+
+def one_record_of_two_that_is_not_there(path: Path) -> None:
+    made = v1.LegacyFile()
+    listed = made.declare("w", (2, 0), b.FLOAT)
+    for extents in IN_TWO:
+        made.add_slice(listed, extents, NOTHING[:1]).stored = extents is IN_TWO[0]
+    made.write(path)
+
+
+EMPTY = (
+    whole_with_another_checksum,
+    one_of_two_with_another_checksum,
+    one_of_many_with_another_checksum,
+    a_record_that_is_not_there,
+    a_record_with_a_value,
+    one_record_of_two_that_is_not_there,
+)
+
+
+@pytest.mark.parametrize("make", EMPTY)
+def test_an_empty_tensor_that_is_damaged_is_so_for_whoever_asks(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "m"
+    make(path)
+    assert not ckptparse.verify(path).ok
+    calls: dict[str, Callable[[], Any]] = {
+        "read": lambda: ckptparse.read(path),
+        "stats": lambda: ckptparse.stats(path),
+        "average": lambda: ckptparse.average([path, path]),
+    }
+    if make is not whole_with_another_checksum:  # Of those, `diff` compares the checksums alone.
+        calls["diff"] = lambda: ckptparse.diff(path, path)
+    for call in calls.values():
+        with pytest.raises(ckptparse.DataLossError):
+            call()
+    with ckptparse.open(path) as checkpoint, pytest.raises(ckptparse.DataLossError):
+        checkpoint["w"].read()
+
+
+@pytest.mark.parametrize("make", EMPTY)
+@pytest.mark.parametrize("name", ["out", "out.npz", "out.safetensors", "out.h5", "out/"])
+def test_an_empty_tensor_that_is_damaged_is_not_converted(
+    tmp_path: Path, make: Callable[[Path], None], name: str
+) -> None:
+    if name.endswith(".h5"):
+        assert h5py.File, "or the test is skipped"
+    path = tmp_path / "m"
+    make(path)
+    there = sorted(tmp_path.iterdir())
+    with pytest.raises(ckptparse.DataLossError):
+        ckptparse.convert(path, f"{tmp_path}/{name}")
+    assert sorted(tmp_path.iterdir()) == there
+
+
+def test_keys_outside_of_their_separators_are_broken_for_annotate_too(tmp_path: Path) -> None:
+    made = b.Bundle()
+    for name in ("b", "c", "d", "e"):
+        made.add(name, np.float32(1))
+    pairs = made.pairs()
+    blocks = [b.Stored(b.block(part), key=part[-1][0]) for part in (pairs[:2], pairs[2:4])]
+    blocks.append(b.Stored(b.block(pairs[4:]), key=b"z"))
+    path = f"{tmp_path}/m.index"
+
+    def broken() -> list[str]:
+        made.write(tmp_path / "m")
+        Path(path).write_bytes(b.assemble(blocks).data)
+        parts = [part for part in ckptparse.annotate(path) if part.broken]
+        codes = {one.code for one in ckptparse.verify(path).problems}
+        assert bool(parts) == ("index.order" in codes)
+        assert {part.what for part in parts} <= {"entry"}
+        return [part.value.strip("'") for part in parts]
+
+    assert broken() == []
+    blocks[0].key = b"c"
+    assert broken() == ["c"], "it lies in the second block, and is looked for in the first"
+    blocks[0].key, blocks[1].key = b"b", b"c"
+    assert broken() == ["d"], "it is looked for in the third block"
+
+
+@pytest.mark.parametrize("name", ["a", "A"])
+@pytest.mark.parametrize("harm", ["none", "all"])
+@pytest.mark.parametrize("count", [3, 300])
+def test_a_graph_that_is_no_string_is_counted_by_itself(
+    tmp_path: Path, name: str, harm: str, count: int
+) -> None:
+    made = b.Bundle()
+    for number in range(count):
+        made.add(f"{name}{number:03}", np.arange(9, dtype=np.float32) + number, at=36 * number)
+    made.add("twin", np.arange(9, dtype=np.float32), at=0)
+    made.add(GRAPH, np.arange(9, dtype=np.float32) - 1)
+    if harm == "all":
+        made.shards[0][::7] = bytes(len(made.shards[0][::7]))
+    path = made.write(tmp_path / "m")
+    for report in (ckptparse.verify(path), ckptparse.recover(path).report):
+        assert len(report.tensors) == sum(report.counts.values()) == count + 1
+        assert report.object_graph is not None and GRAPH not in report.tensors
+        assert report.outlook is None or report.outlook.proved <= report.outlook.total
+
+
+def test_a_graph_in_a_v1_file_is_counted_by_itself_and_decoded_as_a_record(tmp_path: Path) -> None:
+    made = v1.LegacyFile()
+    made.add("w", np.float32([1]))
+    made.add(GRAPH, np.float32([2]))
+    path = made.write(tmp_path / "m")
+    report = ckptparse.verify(path)
+    assert report.counts == {"verified": 1} and len(report.tensors) == 1
+    assert [one.code for one in report.problems] == ["object_graph.damaged"]
+
+    made = v1.LegacyFile()
+    made.add("w", np.float32([1]))
+    made.add(GRAPH, np.array(b.flat_object_graph(["w"]), object))
+    path = made.write(tmp_path / "n")
+    with ckptparse.open(path) as checkpoint:
+        assert checkpoint.object_graph is not None
+    assert ckptparse.verify(path).ok
