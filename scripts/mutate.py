@@ -103,6 +103,7 @@ TESTS: dict[str, Sequence[str]] = {
     "legacy": (
         "test_legacy_records",
         "test_legacy_checks",
+        "test_legacy_limits",
         "test_legacy",
         "test_legacy_cost",
         "test_legacy_damage",
