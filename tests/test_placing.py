@@ -188,6 +188,29 @@ def test_a_file_and_its_directory_reach_the_disk(
 # What the system refuses.
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\0b/c", "a/\ud800"])
+@pytest.mark.parametrize("kind", ["v2", "npz", "npy"])
+def test_a_name_that_no_file_can_have_is_an_error_that_says_so(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    source = ckptparse.write(tmp_path / "m", {"w": np.float32([1])})
+    there = sorted(tmp_path.iterdir())
+    place = f"{tmp_path}/{name}"
+    jobs: list[Callable[[], Any]] = [
+        lambda: ckptparse.convert(source, place, format=kind),  # type: ignore[arg-type]
+        lambda: ckptparse.write(place, {"w": np.float32([1])}),
+        lambda: ckptparse.average([source], place),
+        lambda: ckptparse.report_page(source, place),
+        lambda: ckptparse.recover(source).write(place),
+        lambda: ckptparse.scan(f"{source}.index", state=place),
+    ]
+    for job in jobs:
+        with pytest.raises(ckptparse.CheckpointError) as caught:
+            job()
+        assert str(caught.value).isprintable()
+    assert sorted(tmp_path.iterdir()) == there
+
+
 def test_a_directory_that_is_not_there_is_named_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointNotFoundError, match="directory to write into is not there"):
         write_file(tmp_path / "no" / "out")

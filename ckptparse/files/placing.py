@@ -41,6 +41,7 @@ from ckptparse.files.temporary import (
     move_away,
     no_file_there,
     put_back,
+    real_place,
     remove_placed,
     sync_directory,
     temporary_name,
@@ -215,7 +216,7 @@ class OutputFiles:
         self._overwrite = overwrite
         self._former = retired
         local = storage is None or storage is LOCAL
-        self._retired = list(map(os.path.realpath, retired)) if local else []
+        self._retired = list(map(real_place, retired)) if local else []
         self._suffixes = suffixes
         self._outputs: dict[str, _Output] = {}
         self.path: str | None = None
@@ -319,7 +320,7 @@ class OutputFiles:
 
     def _new_place(self, name: str) -> str:
         """Return the place for a file of that name; raise if it may not be there."""
-        place = os.path.realpath(name)
+        place = real_place(name)
         if any(place == output.place for output in self._outputs.values()):
             raise ValueError(f"{name!r} was created already")
         if os.path.exists(place) and not os.path.isfile(place):
@@ -341,7 +342,7 @@ class OutputDirectory:
         may_replace: Callable[[Collection[str]], bool],
     ) -> None:
         self.path: str | None = os.fsdecode(path)
-        self._place = os.path.realpath(path)
+        self._place = real_place(path)
         self._overwrite = overwrite
         self._may_replace = may_replace
         self._temporary = temporary_name(os.path.dirname(self._place))
@@ -422,7 +423,7 @@ def check_elsewhere(path: str | os.PathLike[str], inputs: Collection[str]) -> No
     """
     if "://" in os.fsdecode(path):
         return  # It lies elsewhere, and what is below an input on this machine does not.
-    place = os.path.realpath(path)
+    place = real_place(path)
     homes = {os.path.dirname(os.path.realpath(one)) for one in inputs if os.path.isfile(one)}
     for home in homes:
         if _is_below(place, home):

@@ -31,6 +31,7 @@ __all__ = [
     "mode_of",
     "move_away",
     "put_back",
+    "real_place",
     "remove_placed",
     "sync_directory",
     "temporary_name",
@@ -194,6 +195,20 @@ def already_there(path: str | None, what: str = "Something is there already") ->
         path=path,
         hint="Choose another name, or ask to overwrite it",
     )
+
+
+def real_place(path: str | os.PathLike[str]) -> str:
+    """Return where a path leads to, through all links.
+
+    Raises:
+        OutputError: No file can have that name.
+    """
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # A zero byte, or what the system cannot encode.
+        raise OutputError(
+            "No file can have that name", path=os.fsdecode(path), number=errno.EINVAL
+        ) from None
 
 
 def no_file_there(path: str | None, *, is_directory: bool) -> OutputExistsError:
