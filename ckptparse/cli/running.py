@@ -206,9 +206,14 @@ def _answer(run: Run, call: Callable[[], Answer]) -> int:
 def _fail(run: Run, error: Exception) -> int:
     is_answer = (ckptparse.DataLossError, ckptparse.TensorNotFoundError)
     code = DAMAGE if isinstance(error, is_answer) else NOT_RUN
-    run.report(error)
-    if run.json:
-        _print_json(run, code, None)
+    try:
+        run.report(error)
+        if run.json:
+            _print_json(run, code, None)
+            sys.stdout.flush()
+    except OSError:
+        # Nothing can be said there (the disk is full, the reader is gone): the code says it.
+        return NOT_RUN
     return code
 
 

@@ -208,6 +208,16 @@ def test_nothing_is_piped_that_depends_on_the_terminal(run: Callable[..., Any]) 
     assert run(command).out == run(command, COLUMNS="40", TERM="dumb", NO_COLOR="1").out
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize("full", ["> /dev/full", "> /dev/full 2> /dev/full"])
+@pytest.mark.parametrize("command", ["ls", "ls --json", "verify --json", "info"])
+def test_where_nothing_can_be_printed_the_exit_code_says_so(
+    run: Callable[..., Any], command: str, full: str
+) -> None:
+    done = run(f"ckptparse {command} fixtures/saver/my_model {full}")
+    assert done.code == 2 and "Traceback" not in done.err
+
+
 def test_what_an_encoding_lacks_is_no_error(run: Callable[..., Any]) -> None:
     done = run("ckptparse ls --tree fixtures/objects/nested", PYTHONIOENCODING="ascii")
     assert done.code == 0, done.err
