@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptparse.coding import varint
+from ckptparse.coding import checksum, varint
 from ckptparse.coding.checksum import combine_crc, crc32c, crc_of_zeros, mask_crc, unmask_crc
 from ckptparse.coding.ordered_code import (
     decode_number,
@@ -134,6 +134,17 @@ def test_checksums_of_parts_combine_to_that_of_the_whole(first: bytes, second: b
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 1000, 1 << 20])
 def test_checksum_of_zeros_needs_no_zeros(size: int) -> None:
     assert crc_of_zeros(size) == crc32c(bytes(size))
+
+
+def test_checksums_over_few_zeros_need_no_tables_that_were_made_before() -> None:
+    checksum._byte_tables.cache_clear()
+    checksum._zeros_operator.cache_clear()
+    for size in range(70):
+        zeros = bytes(size)
+        for number in range(16):
+            first = b"%d" % number
+            whole = combine_crc(crc32c(first), crc32c(zeros), size)
+            assert whole == crc32c(first + zeros)
 
 
 def test_checksum_of_more_zeros_than_memory_is_consistent() -> None:

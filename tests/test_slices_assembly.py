@@ -607,3 +607,13 @@ def test_the_bound_on_comparisons_holds_for_all_groups_together(
     monkeypatch.setattr("ckptparse.slices._MOST_COMPARISONS", 50)
     with pytest.raises(ckptparse.LimitError, match="takes too long"):
         ckptparse.read(path)
+
+
+def test_slices_without_elements_are_checked_as_any_other() -> None:
+    pieces = [[(row, 1), None] for row in range(2)]
+    bundle = b.Bundle()
+    bundle.add_sliced("w", np.zeros((2, 0), np.float32), pieces)
+    assert ckptparse.read("m", store=bundle.files("m"))["w"].shape == (2, 0)
+    bundle.change(b.slice_key("w", pieces[1]), crc=5)
+    with pytest.raises(ckptparse.ChecksumError):
+        ckptparse.read("m", store=bundle.files("m"))
