@@ -182,7 +182,8 @@ def _read(path: str, context: Context) -> bytes:
         files = (resources.files("ckptparse.jobs") / _SHIPPED).iterdir()
         shipped = {file.name.removesuffix(".toml"): file for file in files}
         if path in shipped:
-            return shipped[path].read_bytes()
+            with shipped[path].open("rb") as stream:
+                return stream.read()
     try:
         source = open_named(path, context)
     except CheckpointNotFoundError as error:
