@@ -162,8 +162,8 @@ def _too_many(report: Report, limits: Limits) -> str:
     if count <= _VALUES_EACH * limits.most_small(size):
         return ""
     return (
-        f"No values are shown of {count:,} tensors: Limits.small_tensors allows {_VALUES_EACH} times "
-        f"{limits.small_tensors:,}, and {_VALUES_EACH} for each 512 bytes of the files"
+        f"No values are shown of {count:,} tensors: Limits.small_tensors allows {_VALUES_EACH} "
+        f"times {limits.small_tensors:,}, and {_VALUES_EACH} for each 512 bytes of the files"
     )
 
 
