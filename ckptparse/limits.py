@@ -92,8 +92,8 @@ class Limits:
     lists 10,000 checkpoints, and takes a second. A path counts as 100 bytes at least, any other
     value as 16."""
     nesting: int = 100
-    """Messages inside messages: every protobuf runtime accepts this depth, and some no more. A
-    group has less than 10,000 fields: TensorFlow writes none."""
+    """Messages inside messages: every protobuf runtime accepts this depth, and some no more. Groups
+    of a message have less than 10,000 fields: TensorFlow writes none."""
     fill_bytes: int = 1 << 28
     """Bytes that a few stored values may be repeated to fill, of all tensors that one call takes.
     A constant of a graph states any shape with one value."""
@@ -128,7 +128,8 @@ class Limits:
     nodes: int = 20_000
     """Nodes of a graph and its functions, beyond one for each 128 bytes of it. A function counts as
     8 nodes; 8 inputs, attributes or elements of a list, and 4 entries of collections, count as one.
-    Real graphs have a node for each 200 bytes, and one takes 10 µs."""
+    So do 8 fields of an attribute, or of the tensor that it is, that no writer writes so. Real
+    graphs have a node for each 200 bytes, and one takes 10 µs."""
     objects: int = 20_000
     """What a file lists that becomes an object each, beyond one for each 512 bytes of the files of
     a checkpoint, or of the file of a SavedModel: objects of an object graph; assets, signatures

@@ -28,6 +28,7 @@ from ckptparse.limits import Budget
 from ckptparse.proto.wire import BYTES, FIXED32, FIXED64, VARINT, Buffer, iter_fields, read_varint
 
 __all__ = [
+    "LISTED_FIELDS",
     "PIECE_SIZE",
     "STRING_VAL",
     "SUB_BYTE_MASKS",
@@ -98,7 +99,7 @@ _FIXED_SIZES: Final = {FIXED32: 4, FIXED64: 8}
 _SCALARS: Final = (VARINT, FIXED32, FIXED64)
 _ALIKE: Final = 32
 """Fields of one tag, one after another, after which more of them are looked for together."""
-_LISTED: Final = (STRING_VAL, 14, VARIANT_VAL)
+LISTED_FIELDS: Final = (STRING_VAL, 14, VARIANT_VAL)
 """Fields of strings, handles of resources, and variants: one for each element."""
 _HEAD: Final = 2
 """Bytes of a tag and a length of such a field that is short."""
@@ -148,8 +149,8 @@ def iter_runs(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
     those of `iter_fields`.
     """
     position, end = 0, len(data)
+    last_tag = alike = 0
     while True:
-        last_tag = alike = 0
         for number, wire, first, last in iter_fields(data, position):
             yield number, wire, data[first:last]
             tag = number << 3 | wire
@@ -158,13 +159,15 @@ def iter_runs(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
             if alike == _ALIKE and wire in _SCALARS and tag < 0x80:
                 position, values = strip_tags(data, last, tag)
                 if position > last:
+                    last_tag = alike = 0
                     yield number, wire, memoryview(values)
                     break
-            elif alike == _ALIKE and wire == BYTES and number in _LISTED:
+            elif alike == _ALIKE and wire == BYTES and number in LISTED_FIELDS:
+                # One that is longer does not end the run.
+                alike -= 1
                 position = _skip_short(data, last, tag)
                 if position > last:
                     break
-                alike = 0
         else:
             return
         if position == end:
@@ -368,11 +371,11 @@ def collect_pieces(data: memoryview, number: int, most: int, budget: Budget) -> 
 
 
 def _iter_listed(data: memoryview, number: int) -> Iterator[list[bytes] | list[memoryview]]:
-    """Iterate over the occurrences of a field of `_LISTED`, in lists: many short ones are one."""
+    """Iterate over the occurrences of a field of `LISTED_FIELDS`, in lists: many short as one."""
     position, end = 0, len(data)
     run, one = _short_fields(number << 3 | BYTES)
+    alike = 0
     while position < end:
-        alike = 0
         for field, wire, first, last in iter_fields(data, position):
             position = last
             if field != number or wire != BYTES:
@@ -381,7 +384,7 @@ def _iter_listed(data: memoryview, number: int) -> Iterator[list[bytes] | list[m
             yield [data[first:last]]
             alike += 1
             if alike == _ALIKE:
-                alike = 0
+                alike -= 1  # One that is longer does not end the run.
                 while found := run.match(data, position):
                     start, position = position, found.end()
                     yield [token[_HEAD:] for token in one.findall(data, start, position)]

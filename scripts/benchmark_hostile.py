@@ -51,7 +51,7 @@ def consume(value):
 def lazily(path):
     with ckptparse.open(path) as opened:
         names = list(opened)
-        for name in names[:3] + names[-3:]:
+        for name in dict.fromkeys(names[:3] + names[-3:]):
             try:
                 opened[name].read()
             except ckptparse.CheckpointError:
@@ -69,13 +69,13 @@ def objects(path):
         if found is None:
             return None
         nodes = list(found.nodes())
-        paths = [node.path for node in nodes[:3] + nodes[-3:]]
+        paths = [node.path for node in nodes[:3] + nodes[3:][-3:]]
         return [found.names_by_key, paths, found.other_keys]
 
 def graph(path):
     opened = ckptparse.open_graph(path)
     names = list(opened.nodes)
-    for name in names[:3] + names[-3:]:
+    for name in dict.fromkeys(names[:3] + names[-3:]):
         opened.consumers(name)
     return [list(opened.constants), opened.effects, opened.variables]
 

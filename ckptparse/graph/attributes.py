@@ -10,7 +10,7 @@ protobuf's Python objects would lose the payload of a NaN.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -142,6 +142,10 @@ class Attributes(Mapping[str, Any]):
         """Return the serialized TensorProto of an attribute; None if it has no tensor."""
         entry = self._entries.get(name)
         return None if entry is None else find_submessage(entry, _TENSOR)
+
+    def serialized(self) -> Iterable[Buffer]:
+        """Return the values as they are stored."""
+        return self._entries.values()
 
     def may_hold_functions(self, name: str) -> bool:
         """Tell whether an attribute may be a function, or a list, without decoding it."""
@@ -334,14 +338,14 @@ def _decode_plain(data: Buffer, first: int) -> bytes | int:
 
 
 def _decode_call(data: Buffer, owner: str, limits: Limits) -> FunctionCall:
-    name, found = b"", 0
+    name = b""
     entries: dict[str, Buffer] = {}
-    for number, wire, start, end in iter_fields(data):
+    for found, (number, wire, start, end) in enumerate(iter_fields(data), 1):
+        if found > limits.nodes:
+            limits.check_nodes(found, len(data), "The number of attributes of a function")
         if wire == BYTES and number == _KEY:
             name = bytes(data[start:end])
         elif wire == BYTES and number == _FUNCTION_ATTR:
-            found += 1
-            limits.check_nodes(found, len(data), "The number of attributes of a function")
             collect_entry(entries, data[start:end])
     return FunctionCall(decode_text(name), Attributes(entries, owner, limits))
 
@@ -360,6 +364,8 @@ def _from_proto(proto: AttrValue, limits: Limits) -> Any:
 
 def _list_from_proto(proto: AttrValue.ListValue, limits: Limits) -> list[Any]:
     _check_elements(proto, limits)
+    if proto.tensor or proto.func:
+        proto.DiscardUnknownFields()  # They would be walked.
     for field, values in proto.ListFields():
         if field.name == "type":
             return [data_type_or_number(value) for value in values]

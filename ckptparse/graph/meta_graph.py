@@ -17,7 +17,7 @@ from ckptparse.proto.meta_graph_pb2 import CollectionDef, MetaGraphDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.saver_pb2 import SaverDef
 from ckptparse.proto.variable_pb2 import VariableDef
-from ckptparse.proto.wire import BYTES, Buffer, find_submessage, iter_fields
+from ckptparse.proto.wire import BYTES, Buffer, iter_fields
 
 __all__ = ["AnyMessage", "MetaParts", "decode_meta_graph"]
 
@@ -118,6 +118,18 @@ def _split(data: Buffer, limits: Limits) -> dict[int, list[Buffer]]:
     return parts
 
 
+def _split_entry(entry: Buffer, size: int, limits: Limits) -> tuple[str, Buffer]:
+    """Return the name of a collection, and its values, of a meta graph of so many bytes."""
+    view = memoryview(entry)
+    parts: dict[int, list[Buffer]] = {_KEY: [], _VALUE: []}
+    for count, (number, wire, start, end) in enumerate(iter_fields(entry), 1):
+        if count > limits.nodes:
+            limits.check_nodes(count, size, "The number of fields of a collection")
+        if wire == BYTES and number in parts:
+            parts[number].append(view[start:end])
+    return decode_text(_merge(parts[_KEY])), _merge(parts[_VALUE])
+
+
 def _merge(parts: list[Buffer]) -> Buffer:
     """Return a field that comes once; of one that comes more often the merge, as protobuf does."""
     return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -130,8 +142,7 @@ def _decode_collections(
     collections: dict[str, tuple[Any, ...]] = {}
     listed = 0
     for entry in entries:
-        name = decode_text(find_submessage(entry, _KEY) or b"")
-        value = find_submessage(entry, _VALUE) or b""
+        name, value = _split_entry(entry, size, limits)
         proto = parse_message(CollectionDef, value, limits=limits, what=f"collection {name!r}")
         kind = proto.WhichOneof("kind")
         values = () if kind is None else getattr(proto, kind).value

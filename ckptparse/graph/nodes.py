@@ -7,13 +7,10 @@ bytes, so that a frozen graph costs little more than its file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
-from ckptparse.errors import CheckpointError, MalformedError, located, name_not_found
+from ckptparse.errors import MalformedError, located, name_not_found
 from ckptparse.graph.attributes import (
     Attributes,
     collect_entry,
@@ -21,17 +18,17 @@ from ckptparse.graph.attributes import (
     plain_content,
     plain_entry,
 )
+from ckptparse.graph.field_counts import NODE, count_fields
 from ckptparse.limits import Limits
 from ckptparse.proto.wire import (
     BYTES,
-    VARINT,
     Buffer,
     find_submessage,
     iter_fields,
     read_varint,
 )
 
-__all__ = ["Node", "NodeTable", "may_have_fields", "split_input"]
+__all__ = ["Node", "NodeTable", "split_input"]
 
 _NAME, _OP, _INPUT, _DEVICE, _ATTR = 1, 2, 3, 4, 5
 _NAME_TAG, _OP_TAG = _NAME << 3 | BYTES, _OP << 3 | BYTES
@@ -43,11 +40,6 @@ _PLAIN_HEAD = 4
 """Bytes of the shortest head: two tags and two lengths."""
 _LONG = 0x80
 """From here on a length takes more than one byte."""
-_LEAST_TAG = 0x08
-_SHORT = 16
-"""Bytes of a longer field: most are."""
-_BLOCK = 1 << 20
-"""Bytes that are looked at together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +153,12 @@ class NodeTable(Mapping[str, Node]):
             return list(self[name].data_inputs)  # Or it says what is wrong.
         return [text for text in inputs if not text.startswith("^")]
 
-    def count_fields(self) -> Iterator[int]:
-        """Iterate over how many fields each node has, up to what is broken in it."""
+    def count_fields(self, most: int) -> int:
+        """Count the fields of all nodes, and those of their messages, up to so many."""
+        left = most
         for entry in self._entries.values():
-            found = 0
-            with suppress(CheckpointError):
-                for _ in iter_fields(self._data, entry.start, entry.end):
-                    found += 1
-            yield found
+            left -= count_fields(self._data, entry.start, entry.end, kind=NODE, most=left)
+        return most - left
 
     def offset(self, name: str) -> int:
         """Return where a node begins in the message: nodes of one table are in this order."""
@@ -213,25 +203,6 @@ class NodeTable(Mapping[str, Node]):
             Attributes(attributes, name, self._limits),
             self.function,
         )
-
-
-def may_have_fields(data: Buffer, most: int) -> bool:
-    """Tell whether the nodes in a message may have more than so many fields, all together.
-
-    Most have few, and to walk them takes long. A field of less than 16 bytes begins with a tag and
-    such a length, or with the tag of a number: so many places may begin one.
-    """
-    raw = np.frombuffer(data, np.uint8)
-    left = most - len(raw) // _SHORT
-    for start in range(0, len(raw), _BLOCK):
-        block = raw[start : start + _BLOCK + 1]
-        tags, after = block[:-1], block[1:]
-        wires = tags & 7
-        begins = ((wires == BYTES) & (after < _SHORT)) | ((wires == VARINT) & (tags < _LONG))
-        left -= int(np.count_nonzero(begins & (tags >= _LEAST_TAG)))
-        if left < 0:
-            return True
-    return False
 
 
 def _plain_attribute(data: Buffer, entry: _Entry, key: bytes) -> tuple[int, int] | None:

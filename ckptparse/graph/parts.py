@@ -14,16 +14,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice
+from itertools import islice
 
 from ckptparse.errors import MalformedError, located, name_not_found
 from ckptparse.graph.attributes import Attributes, collect_entry, decode_text, make_constant
-from ckptparse.graph.nodes import Node, NodeTable, may_have_fields
+from ckptparse.graph.field_counts import VALUE, count_fields, may_have_fields
+from ckptparse.graph.nodes import Node, NodeTable
 from ckptparse.limits import DEFAULT_LIMITS, FIELDS_A_NODE, Limits, check_small
 from ckptparse.proto.op_def_pb2 import OpDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.versions_pb2 import VersionDef
-from ckptparse.proto.wire import BYTES, VARINT, Buffer, find_submessage, iter_fields, read_varint
+from ckptparse.proto.wire import BYTES, VARINT, Buffer, iter_fields, read_varint
 from ckptparse.tensor import Tensor
 
 __all__ = ["Constants", "GraphFunction", "GraphParts"]
@@ -112,7 +113,7 @@ class GraphParts:
 
     def _scan(self, data: memoryview) -> None:
         spans: list[tuple[int, int]] = []
-        versions = b""
+        versions: list[Buffer] = []
         self.gradients: dict[str, str] = {}
         functions: dict[str, GraphFunction] = {}
         old_version = 0
@@ -122,10 +123,10 @@ class GraphParts:
             elif wire == BYTES and number == _LIBRARY:
                 self._scan_library(data[start:end], functions)
             elif wire == BYTES and number == _VERSIONS:
-                versions += bytes(data[start:end])
+                versions.append(data[start:end])
             elif wire == VARINT and number == _OLD_VERSION:
                 old_version = read_varint(data, start, end)[0]
-        version = parse_message(VersionDef, versions, limits=self.limits)
+        version = parse_message(VersionDef, b"".join(versions), limits=self.limits)
         self.producer: int = version.producer
         self.deprecated_version = old_version
         self.min_consumer: int = version.min_consumer
@@ -135,18 +136,25 @@ class GraphParts:
         self._check_fields(data)
 
     def _check_fields(self, data: memoryview) -> None:
-        """Make sure that the nodes have not more inputs and attributes than may be walked."""
+        """Make sure that the nodes, and what is in them, have not more fields than may be walked.
+
+        So may the attributes of functions.
+        """
         most = FIELDS_A_NODE * self.limits.most_nodes(len(data))
-        if may_have_fields(data, most):
-            found = 0
-            for fields in chain.from_iterable(table.count_fields() for table in self.tables()):
-                found += fields
-                self.limits.check_nodes(
-                    found // FIELDS_A_NODE,
-                    len(data),
-                    f"The number of fields of a graph's nodes, {FIELDS_A_NODE} as one,",
-                    path=self.path,
-                )
+        if not may_have_fields(data, most):
+            return
+        left = most = most + FIELDS_A_NODE
+        for table in self.tables():
+            left -= table.count_fields(left)
+        for function in self.functions.values():
+            for value in function.attributes.serialized():
+                left -= count_fields(value, 0, len(value), kind=VALUE, most=left)
+        self.limits.check_nodes(
+            (most - left) // FIELDS_A_NODE,
+            len(data),
+            f"The number of fields of a graph's nodes, {FIELDS_A_NODE} as one,",
+            path=self.path,
+        )
 
     def _scan_library(self, data: memoryview, functions: dict[str, GraphFunction]) -> None:
         for number, wire, start, end in self._counting(iter_fields(data)):
@@ -163,24 +171,25 @@ class GraphParts:
             self._count(_FUNCTION_NODES)
 
     def _make_function(self, data: memoryview) -> GraphFunction:
-        signature = parse_message(
-            OpDef,
-            find_submessage(data, _SIGNATURE) or b"",
-            limits=self.limits,
-            what="the signature of a function",
-        )
+        signatures: list[Buffer] = []
         spans: list[tuple[int, int]] = []
         outputs: dict[str, str] = {}
         entries: dict[str, Buffer] = {}
-        self._count(len(signature.input_arg) // FIELDS_A_NODE)
         for number, wire, start, end in self._counting(iter_fields(data)):
-            if wire == BYTES and number == _NODE_DEF:
+            if wire == BYTES and number == _SIGNATURE:
+                signatures.append(data[start:end])
+            elif wire == BYTES and number == _NODE_DEF:
                 spans.append((start, end))
             elif wire == BYTES and number == _RET:
                 key, value = _decode_pair(data[start:end])
                 outputs[key] = value
             elif wire == BYTES and number == _FUNCTION_ATTR:
                 collect_entry(entries, data[start:end])
+        # If a message comes twice, its parts, joined, parse to what both say.
+        signature = parse_message(
+            OpDef, b"".join(signatures), limits=self.limits, what="the signature of a function"
+        )
+        self._count(len(signature.input_arg) // FIELDS_A_NODE)
         inputs = tuple(argument.name for argument in signature.input_arg)
         table = self._make_table(data, spans, signature.name)
         attributes = Attributes(entries, signature.name, self.limits)

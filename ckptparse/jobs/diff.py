@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ckptparse.backend import Origin
 from ckptparse.backend.small import Sized, hold_small, iter_batches
-from ckptparse.dtypes import element_name, is_numeric
+from ckptparse.dtypes import DataType, element_name, is_numeric
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Cache, Progress, Store, begin_with
 from ckptparse.jobs.distances import Distance, Tolerance, measure_distance, measure_distances
@@ -400,14 +400,15 @@ def _compare_objects(
     shapes = (first.shape, second.shape)
     if first.data_type != second.data_type:
         return Change(kinds, shapes)
-    pairs = zip(first.read().reshape(-1), second.read().reshape(-1), strict=True)
-    unequal = [_differs(a, b) for a, b in pairs]
-    return Change(kinds, shapes, share=sum(unequal) / len(unequal)) if any(unequal) else None
+    one, other = first.read().reshape(-1), second.read().reshape(-1)
+    if first.data_type == DataType.DT_STRING:
+        unequal = int(np.count_nonzero(one != other))
+    else:
+        unequal = sum(map(_differs, one, other))
+    return Change(kinds, shapes, share=unequal / one.size) if unequal else None
 
 
 def _differs(a: object, b: object) -> bool:
-    if isinstance(a, bytes) or isinstance(b, bytes):
-        return a != b
     from ckptparse.tensor_encoding import encode_variant
     from ckptparse.tensor_proto import Variant
 

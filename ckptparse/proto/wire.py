@@ -53,7 +53,7 @@ _MAX_TAG_BYTES: Final = 5
 _MAX_VARINT_BYTES: Final = 10
 """Bytes of a varint: 64 bits in groups of 7."""
 _GROUP_TAGS: Final = 10_000
-"""Fields of a group, and of the groups in it: no message of TensorFlow has any group."""
+"""Fields in the groups of a message: no message of TensorFlow has any group."""
 _LONG: Final = 0x80
 """From here on a varint has more than one byte."""
 _FIXED_SIZES: Final = {FIXED64: 8, FIXED32: 4}
@@ -106,29 +106,31 @@ def iter_fields(
 
     Raises:
         MalformedError: The bytes are not a message; the fields before were given already.
-        LimitError: Groups are nested deeper than protobuf accepts.
+        LimitError: Groups are nested deeper than protobuf accepts, or have 10,000 fields together.
     """
     position = start
     end = len(data) if end is None else end
+    left = _GROUP_TAGS
     while position < end:
         tag = data[position]
-        if 0x08 <= tag < 0x80:
+        if 0x08 <= tag < _LONG:
             position += 1
         else:
             tag, position = _read_tag(data, position, end)
-        if tag & 7 != BYTES:
-            last, stop = _plain_end(data, position, end, tag, depth=0, allowed=MAX_NESTING)
-            yield tag >> 3, tag & 7, position, last
-            position = stop
-            continue
-        if position < end and (length := data[position]) < 0x80:
-            position += 1
+        wire = tag & 7
+        if wire == BYTES:
+            if position < end and (length := data[position]) < _LONG:
+                position += 1
+            else:
+                length, position = read_varint(data, position, end)
+            last = stop = position + length
+            if stop > end:
+                raise _cut_off(position, length, end)
+        elif wire == VARINT and position < end and data[position] < _LONG:
+            last = stop = position + 1
         else:
-            length, position = read_varint(data, position, end)
-        stop = position + length
-        if stop > end:
-            raise _cut_off(position, length, end)
-        yield tag >> 3, BYTES, position, stop
+            last, stop, left = _other_end(data, position, end, tag, left)
+        yield tag >> 3, wire, position, last
         position = stop
 
 
@@ -174,7 +176,7 @@ def check_nesting(data: Buffer, message_type: type[Message], *, allowed: int) ->
                 tag, position = _read_tag(data, position, end)
             if tag & 7 != BYTES:
                 depth = len(levels)
-                _, position = _plain_end(data, position, end, tag, depth=depth, allowed=allowed)
+                _, position, _ = _other_end(data, position, end, tag, depth=depth, allowed=allowed)
                 continue
             if position < end and (length := data[position]) < 0x80:
                 position += 1
@@ -231,14 +233,25 @@ def _next_field(data: Buffer, position: int, end: int) -> tuple[int, int, int]:
     return (tag, position, first) if wire == VARINT else (tag, first, _advance(first, number, end))
 
 
-def _plain_end(
-    data: Buffer, position: int, end: int, tag: int, *, depth: int, allowed: int
-) -> tuple[int, int]:
-    """Return where the value of a field without a length ends, and where the next field starts."""
+def _other_end(
+    data: Buffer,
+    position: int,
+    end: int,
+    tag: int,
+    left: int = _GROUP_TAGS,
+    *,
+    depth: int = 0,
+    allowed: int = MAX_NESTING,
+) -> tuple[int, int, int]:
+    """Return where the value of a field without a length ends, and where the next field starts.
+
+    The third number is how many fields are left that groups may have.
+    """
     if tag & 7 == GROUP:
-        return _find_group_end(data, position, end, tag >> 3, depth=depth, allowed=allowed)
+        groups = [tag >> 3]
+        return _find_group_end(data, position, end, groups, left, depth=depth, allowed=allowed)
     stop = _skip_scalar(data, position, end, tag & 7)
-    return stop, stop
+    return stop, stop, left
 
 
 def _message_fields(message_type: type[Message]) -> _Fields:
@@ -266,6 +279,8 @@ def _read_tag(data: Buffer, position: int, end: int) -> tuple[int, int]:
     tag = data[position]
     if 0x08 <= tag < _LONG:
         return tag, position + 1
+    if tag >= _LONG and position + 1 < end and 0 < (high := data[position + 1]) < _LONG:
+        return tag + ((high - 1) << 7), position + 2
     tag, after = read_varint(data, position, end)
     if tag >> 32 or tag < 0x08 or after - position > _MAX_TAG_BYTES:
         raise MalformedError(f"Expected a field's tag at byte {position}, found {tag:#x}")
@@ -294,17 +309,25 @@ def _cut_off(position: int, length: int, end: int) -> MalformedError:
 
 
 def _find_group_end(
-    data: Buffer, position: int, end: int, number: int, *, depth: int, allowed: int
-) -> tuple[int, int]:
-    """Return where the content of a group at `depth` levels ends, and where its end tag ends."""
-    groups = [number]
-    left = _GROUP_TAGS
+    data: Buffer,
+    position: int,
+    end: int,
+    groups: list[int],
+    left: int,
+    *,
+    depth: int,
+    allowed: int,
+) -> tuple[int, int, int]:
+    """Return where the content of a group at `depth` levels ends, and where its end tag ends.
+
+    The first of `groups` is its number. The third number is as that of `_other_end`.
+    """
     while position < end:
         _check_depth(depth + len(groups), allowed)
         left -= 1
-        if not left:
+        if left <= 0:
             raise LimitError(
-                f"Expected a group of less than {_GROUP_TAGS} fields, found more", limit="nesting"
+                f"Expected less than {_GROUP_TAGS} fields in groups, found more", limit="nesting"
             )
         before = position
         tag, position = _read_tag(data, position, end)
@@ -314,7 +337,7 @@ def _find_group_end(
         elif wire == END_GROUP:
             _check_group(groups.pop(), tag >> 3, position)
             if not groups:
-                return before, position
+                return before, position, left
         elif wire == BYTES:
             length, position = read_varint(data, position, end)
             position = _advance(position, length, end)

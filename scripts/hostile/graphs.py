@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ __all__ = ["KINDS"]
 LIMITS = ckptparse.DEFAULT_LIMITS
 ONE = b.field(5, b"\x00\x00\x80\x3f")
 """The value of a constant, of one float."""
+GRAPH = g.graph([g.node("n", "NoOp")])
 
 
 def _write(directory: Path, data: bytes, name: str = "g.pb") -> Path:
@@ -656,6 +658,94 @@ def long_function_names(directory: Path, size: int) -> Path:
     return _write(directory, g.graph([_call("c", name + "0")], library))
 
 
+# Fields without end
+
+FORMS = {
+    "varints": b"\x78\x01",
+    "strings": b"\x7a\x00",
+    "groups": b"\x7b\x7c",
+    "long tags": b"\xfa\x01\x00",
+}
+"""Fields that no message has, of the least bytes."""
+
+
+def _plain_constant(tensor: bytes) -> bytes:
+    return g.graph([g.node("c", "Const", dtype=g.of_type(b.FLOAT), value=b.field(8, tensor))])
+
+
+def _attribute(value: bytes, op: str = "Zz") -> bytes:
+    return g.graph([g.variable("v", 1), g.node("n", op, "v", shape=value, f=value)])
+
+
+_TENSOR = b.tensor_proto(b.FLOAT, [1], ONE)
+_PLACES: dict[str, Callable[[bytes], bytes]] = {
+    "node": lambda fields: g.graph([g.node("n", "VarHandleOp") + fields]),
+    "entry": lambda fields: g.graph(
+        [g.node("n", "Const") + b.field(5, g.entry("value", b.field(8, _TENSOR)) + fields)]
+    ),
+    "value": lambda fields: g.graph([g.node("n", "Const", value=b.field(8, _TENSOR) + fields)]),
+    "shape": lambda fields: _attribute(b.field(7, fields), "VarHandleOp"),
+    "tensor": lambda fields: _plain_constant(_TENSOR + fields),
+    "string tensor": lambda fields: _plain_constant(
+        b.tensor_proto(b.STRING, [1], b.field(8, b"s")) + fields
+    ),
+    "tensor's shape": lambda fields: _plain_constant(
+        b.field(1, b.FLOAT) + b.field(2, b.shape_proto([1]) + fields) + ONE
+    ),
+    "call": lambda fields: _attribute(b.field(10, b.field(1, b"f") + fields)),
+    "list": lambda fields: _attribute(b.field(1, b.field(3, b"\1") + fields)),
+    "function": lambda fields: g.graph([], [g.function("f", [], []) + fields]),
+    "function's signature": lambda fields: g.graph(
+        [], [b.field(1, b.field(1, b"f") + fields) + b.field(3, g.node("n", "NoOp"))]
+    ),
+    "function's result": lambda fields: g.graph(
+        [g.node("n", "NoOp")], [g.function("f", [], []) + b.field(4, fields)]
+    ),
+    "collection": lambda fields: g.meta_graph(GRAPH) + b.field(4, b.field(1, b"c") + fields),
+    "saver": lambda fields: g.meta_graph(GRAPH, saver=fields),
+    "versions": lambda fields: GRAPH + b.field(4, fields),
+}
+"""Where fields that nobody knows are added."""
+
+
+def _endless(place: Callable[[bytes], bytes], form: bytes) -> Callable[[Path, int], Path]:
+    def write(directory: Path, size: int) -> Path:
+        name = "g.meta" if place in (_PLACES["collection"], _PLACES["saver"]) else "g.pb"
+        return _write(directory, place(form * (size // len(form))), name)
+
+    return write
+
+
+def _tensor_of(number: int, turns: bytes) -> Callable[[Path, int], Path]:
+    """Write a tensor of fields that it has, by turns: none is a run."""
+
+    def write(directory: Path, size: int) -> Path:
+        return _write(directory, _plain_constant(b.field(1, number) + turns * (size // len(turns))))
+
+    return write
+
+
+def versions_in_parts(directory: Path, size: int) -> Path:
+    """A graph's versions in very many parts, which are one message."""
+    part = b.field(4, b.field(1, 1) * 65)
+    return _write(directory, GRAPH + part * (size // len(part)))
+
+
+def _events(part: bytes) -> Callable[[Path, int], Path]:
+    """Write one record of TensorBoard of very many of one field."""
+
+    def write(directory: Path, size: int) -> Path:
+        data = part * (size // len(part))
+        head = struct.pack("<Q", len(data))
+        record = head + struct.pack("<I", b.masked_crc(head)) + data
+        return _write(directory, record + struct.pack("<I", b.masked_crc(data)), EVENTS)
+
+    return write
+
+
+EVENTS = "events.out.tfevents.1.host"
+
+
 # Meta graphs
 
 
@@ -1032,6 +1122,16 @@ KINDS = {
     "stripped ops": stripped_ops,
     "signatures": signatures,
     "savers apart": savers_apart,
+    "turns of types and shapes": _tensor_of(b.FLOAT, b"\x08\x01\x12\x00"),
+    "turns of types and numbers": _tensor_of(b.INT64, b"\x08\x09\x50\x01"),
+    "turns of types and strings": _tensor_of(b.STRING, b"\x08\x07\x42\x00"),
+    "turns of strings": _tensor_of(b.STRING, b"\x42\x00" * 33 + b.field(8, b"a" * 16)),
+    "packed in parts": _tensor_of(b.INT64, b"\x52\x01\x01"),
+    "packed of nothing": _tensor_of(b.INT64, b"\x52\x00"),
+    "versions in parts": versions_in_parts,
+    "event of graphs": _events(b"\x22\x00"),
+    "event of meta graphs": _events(b"\x4a\x00"),
+    "event of fields": _events(b"\x08\x00"),
     "text nodes": _text(_text_nodes),
     "text inputs": _text(_text_inputs),
     "text numbers": _text(_text_numbers),
@@ -1053,5 +1153,10 @@ KINDS = {
     "text functions": _text(_text_functions),
     "text words": _text(_text_words),
     "text late": _text(_text_late),
+}
+KINDS |= {
+    f"endless {form} in {place}": _endless(make, fields)
+    for place, make in _PLACES.items()
+    for form, fields in FORMS.items()
 }
 KINDS |= {f"{name} within": _within(_MADE[kind]) for name, kind in KINDS.items() if kind in _MADE}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import builder as b
 import graph_builder as g
@@ -14,6 +15,7 @@ from ckptparse import tensor_proto, typed_fields
 from ckptparse.graph import attributes, meta_graph
 from ckptparse.graph.graph import Graph
 from ckptparse.graph.nodes import NodeTable
+from ckptparse.proto import wire
 
 pytestmark = [pytest.mark.proto]
 
@@ -25,6 +27,20 @@ def is_just_allowed(data: bytes, nodes: int) -> bool:
     with pytest.raises(ckptparse.LimitError) as caught:
         Graph.from_graph_def(data, limits=few)
     return caught.value.limit == "nodes"
+
+
+def count_walked(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[object]:
+    """Collect the fields that a module walks one by one."""
+    walked: list[object] = []
+    iterate = module.iter_fields
+
+    def count(*args: object) -> Iterator[object]:
+        for one in iterate(*args):
+            walked.append(one)
+            yield one
+
+    monkeypatch.setattr(module, "iter_fields", count)
+    return walked
 
 
 def test_nodes_are_counted_before_they_are_indexed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +63,84 @@ def test_fields_of_nodes_are_counted_by_eights() -> None:
     # What looks like fields, and is a tensor, is not counted.
     data = g.graph([g.constant("c", b.field(4, b"\x1a" * 8000), number=4, dims=[8000])])
     assert is_just_allowed(data, 2)
+
+
+CONSTANT = b.tensor_proto(b.FLOAT, [1], b.field(5, b"\x00\x00\x80\x3f"))
+UNKNOWN = b"\x78\x01\x7a\x00" * 500
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        g.entry("value", b.field(8, CONSTANT)) + UNKNOWN,
+        g.entry("value", b.field(8, CONSTANT) + UNKNOWN),
+        g.entry("value", b.field(8, CONSTANT + UNKNOWN)),
+        g.entry("value", b.field(8, b"\x08\x09\x50\x01" * 500)),
+        g.entry("value", b.field(8, b"\x08\x07\x42\x00" * 500)),
+        g.entry("value", b.field(10, b.field(1, b"f") + UNKNOWN)),
+        g.entry("value", b.field(10, b.field(2, g.entry("a", b.field(8, CONSTANT + UNKNOWN))))),
+    ],
+)
+def test_fields_of_attributes_are_counted_as_those_of_nodes(attribute: bytes) -> None:
+    data = g.graph([g.node("c", "Const") + b.field(5, attribute)])
+    few = ckptparse.Limits(nodes=100 - len(data) // 128)
+    with pytest.raises(ckptparse.LimitError, match="fields of a graph's nodes, 8 as one") as caught:
+        Graph.from_graph_def(data, limits=few)
+    assert caught.value.limit == "nodes"
+    Graph.from_graph_def(data)
+
+
+def test_fields_of_attributes_of_functions_are_counted() -> None:
+    attribute = b.field(5, g.entry("a", b.field(8, CONSTANT + UNKNOWN)))
+    data = g.graph([], [g.function("f", [], []) + attribute])
+    with pytest.raises(ckptparse.LimitError, match="fields of a graph's nodes, 8 as one"):
+        Graph.from_graph_def(data, limits=ckptparse.Limits(nodes=100 - len(data) // 128))
+    Graph.from_graph_def(data)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b.field(8, b.tensor_proto(b.FLOAT, [400], b"\x2d\x00\x00\x00\x00" * 400)),
+        b.field(8, b.tensor_proto(b.INT64, [400], b"\x50\x01" * 400)),
+        b.field(8, b.tensor_proto(b.STRING, [400], b"\x42\x01a" * 400)),
+        b.field(8, b.tensor_proto(b.STRING, [400], b.field(8, b"a" * 20) * 400)),
+        b.field(8, b.tensor_proto(b.INT64, [400], b.field(10, b"\x01" * 400))),
+        b.field(1, b.field(3, b"\x01" * 400)),
+        b.field(7, b.shape_proto([1] * 100)),
+    ],
+)
+def test_an_attribute_as_writers_write_it_counts_as_few_fields(value: bytes) -> None:
+    data = g.graph([g.node("n", "Op", a=value, b=value)])
+    enough = ckptparse.Limits(nodes=10 - len(data) // 128)
+    assert len(Graph.from_graph_def(data, limits=enough).nodes["n"].attributes) == 2
+
+
+def test_unknown_fields_of_tensors_in_a_list_are_not_walked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    value = b.field(1, b.field(8, CONSTANT + b"\x1a\x00" * 4000))
+    graph = Graph.from_graph_def(g.graph([g.node("n", "Op", a=value)]))
+    walked = count_walked(monkeypatch, typed_fields)
+    (tensor,) = graph.nodes["n"].attributes["a"]
+    assert tensor.read().tolist() == [1]
+    assert len(walked) < 100
+
+
+def test_versions_in_very_many_parts_are_joined_once() -> None:
+    part = b.field(4, b.field(1, 7) * 100)
+    limits = ckptparse.Limits(nodes=200_000)
+    # Joined one by one, these took seconds of copying: 100,000 parts of 200 bytes each.
+    graph = Graph.from_graph_def(g.graph([]) + part * 100_000, limits=limits)
+    assert graph.producer == 7
+
+
+def test_groups_of_a_message_share_what_they_may_have() -> None:
+    few, many = b"\x7b\x7c" * 9999, b"\x7b\x7c" * 10_001
+    assert len(list(wire.iter_fields(few))) == 9999
+    with pytest.raises(ckptparse.LimitError) as caught:
+        list(wire.iter_fields(many))
+    assert caught.value.limit == "nesting"
 
 
 def test_what_is_broken_in_a_node_is_said_when_it_is_asked_for() -> None:
@@ -136,10 +230,10 @@ def test_strings_are_read_one_by_one_and_counted(tmp_path: Path) -> None:
 def test_a_collection_is_counted_and_a_meta_graph_split_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passes: list[object] = []
+    passes: list[int] = []
     split = meta_graph.iter_fields
     monkeypatch.setattr(
-        meta_graph, "iter_fields", lambda data, *at: passes.append(data) or split(data, *at)
+        meta_graph, "iter_fields", lambda data, *at: passes.append(len(data)) or split(data, *at)
     )
     path = tmp_path / "g.meta"
     for number, element in ((1, b"\x0a\x00"), (2, b"\x0a\x00"), (5, b"\x0a\x00")):
@@ -151,7 +245,7 @@ def test_a_collection_is_counted_and_a_meta_graph_split_once(
         with pytest.raises(ckptparse.LimitError) as caught:
             ckptparse.open_graph(path, limits=ckptparse.Limits(nodes=allowed - 1))
         assert caught.value.limit == "nodes"
-    assert len(passes) == 6
+    assert len(passes) == 12  # The whole, and the collection, of six.
 
 
 @pytest.mark.parametrize("number", [b.STRING, b.VARIANT])
@@ -160,15 +254,7 @@ def test_short_elements_are_found_together(number: int, monkeypatch: pytest.Monk
     values = [contents[place % len(contents)] for place in range(9000)]
     values[5000] = b"a long string that stands among them" if number == b.STRING else b""
     data = b.tensor_proto(number, [9000], *(b.field(field, value) for value in values))
-    walked: list[object] = []
-    iterate = typed_fields.iter_fields
-
-    def count(*args: object) -> Iterator[object]:
-        for one in iterate(*args):
-            walked.append(one)
-            yield one
-
-    monkeypatch.setattr(typed_fields, "iter_fields", count)
+    walked = count_walked(monkeypatch, typed_fields)
     found = tensor_proto.decode_tensor_bytes(data)
     assert len(walked) < 1000
     if number == b.STRING:
@@ -180,6 +266,14 @@ def test_short_elements_are_found_together(number: int, monkeypatch: pytest.Monk
     assert tensor_proto.decode_tensor_bytes(more).shape == (9000,)
     with pytest.raises(ckptparse.MalformedError):
         tensor_proto.decode_tensor_bytes(data + bytes([field << 3 | 2, 5, 0]))
+
+
+def test_long_strings_do_not_end_a_run_of_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [b"a" * 16 if place % 34 == 0 else b"" for place in range(9000)]
+    data = b.tensor_proto(b.STRING, [9000], *(b.field(8, value) for value in values))
+    walked = count_walked(monkeypatch, typed_fields)
+    assert tensor_proto.decode_tensor_bytes(data).tolist() == values
+    assert len(walked) < 1000
 
 
 def test_variants_of_all_constants_take_from_one_budget(tmp_path: Path) -> None:
