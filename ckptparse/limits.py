@@ -21,6 +21,7 @@ __all__ = [
     "Limits",
     "Objects",
     "Singles",
+    "check_all_strings",
     "check_legacy",
     "check_members",
     "check_small",
@@ -78,7 +79,8 @@ class Limits:
     strings: int = 1 << 26
     """Elements of one string or variant tensor. Each costs a Python object of 33 bytes or more, so
     64 million of them take some 3 GiB, from a file of 64 MiB. All tensors of a V1 checkpoint have
-    1/256 as many, and one for each 8 bytes of the files: each is a field, and takes 1 µs."""
+    1/256 as many, and one for each 8 bytes of the files: each is a field, and takes 1 µs. So have
+    all constants of a graph that one call of `convert` or `average` takes."""
     message_bytes: int = (1 << 31) - 1
     """Size of one protobuf message: protobuf's own bound."""
     text_bytes: int = 1 << 25
@@ -219,7 +221,7 @@ class Limits:
         return self.small_tensors // 3 + (size >> 10)
 
     def most_legacy_strings(self, size: int) -> int:
-        """Return how many strings V1 files of so many bytes may have."""
+        """Return how many strings V1 files, or constants, of so many bytes may have."""
         return (self.strings >> 8) + (size >> 3)
 
     def most_singles(self, size: int) -> int:
@@ -284,9 +286,24 @@ def check_legacy(limits: Limits, count: int, strings: int, size: int) -> None:
             "Twice the number of tensors of a V1 checkpoint, beyond one for each KiB of the files,"
         )
         raise limit_error(limits, "small_tensors", 2 * (count - (size >> 10)), what)
-    if strings > limits.most_legacy_strings(size):
-        what = "256 times the number of strings of a V1 checkpoint, beyond one for each 8 bytes,"
-        raise limit_error(limits, "strings", (strings - (size >> 3)) << 8, what)
+    check_all_strings(limits, strings, size, "a V1 checkpoint")
+
+
+def check_all_strings(limits: Limits, count: int, size: int, owner: str) -> None:
+    """Refuse files of `size` bytes whose tensors have too many strings, all together.
+
+    Args:
+        limits: `strings` bounds them.
+        count: How many they have.
+        size: Of the files, in bytes.
+        owner: What has them, for the error.
+
+    Raises:
+        LimitError: There are more.
+    """
+    if count > limits.most_legacy_strings(size):
+        what = f"256 times the number of strings of {owner}, beyond one for each 8 bytes,"
+        raise limit_error(limits, "strings", (count - (size >> 3)) << 8, what)
 
 
 _FREE_MEMBERS = 10_000

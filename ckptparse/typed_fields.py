@@ -106,7 +106,8 @@ _HEAD: Final = 2
 _SHORT: Final = 16
 """Its content has less bytes than this."""
 _TOGETHER: Final = 1 << 12
-"""So many are looked for at once."""
+_EMPTY: Final = 1 << 16
+"""So many are looked for at once; of those that are empty, and make no objects, so many."""
 _FIRST_BLOCK: Final = 256
 """Bytes that are looked at first: if there are no more such fields, little is lost."""
 _MOST_FIELD: Final = 1 + MAX_VARINT64_BYTES
@@ -176,8 +177,8 @@ def iter_runs(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
 
 def _skip_short(data: memoryview, start: int, tag: int) -> int:
     """Return where a run of fields of one tag and of less than 16 bytes ends."""
-    run, _ = _short_fields(tag)
-    while found := run.match(data, start):
+    run, _, empty = _short_fields(tag)
+    while found := empty.match(data, start) or run.match(data, start):
         start = found.end()
     return start
 
@@ -301,8 +302,9 @@ def collect_strings(data: memoryview, most: int, budget: Budget) -> list[bytes]:
     strings, position = collect_plain_strings(data, most, budget)
     for pieces in _iter_listed(data[position:], STRING_VAL):
         wanted = pieces[: most - len(strings)]
-        sizes = [size for size in map(len, wanted) if size > 1]
-        budget.take(_STRING_SIZE * len(sizes) + sum(sizes))
+        if any(wanted):
+            sizes = [size for size in map(len, wanted) if size > 1]
+            budget.take(_STRING_SIZE * len(sizes) + sum(sizes))
         strings += map(bytes, wanted)
     return strings
 
@@ -373,7 +375,7 @@ def collect_pieces(data: memoryview, number: int, most: int, budget: Budget) -> 
 def _iter_listed(data: memoryview, number: int) -> Iterator[list[bytes] | list[memoryview]]:
     """Iterate over the occurrences of a field of `LISTED_FIELDS`, in lists: many short as one."""
     position, end = 0, len(data)
-    run, one = _short_fields(number << 3 | BYTES)
+    run, one, empty = _short_fields(number << 3 | BYTES)
     alike = 0
     while position < end:
         for field, wire, first, last in iter_fields(data, position):
@@ -385,9 +387,12 @@ def _iter_listed(data: memoryview, number: int) -> Iterator[list[bytes] | list[m
             alike += 1
             if alike == _ALIKE:
                 alike -= 1  # One that is longer does not end the run.
-                while found := run.match(data, position):
+                while found := empty.match(data, position) or run.match(data, position):
                     start, position = position, found.end()
-                    yield [token[_HEAD:] for token in one.findall(data, start, position)]
+                    if found.re is empty:
+                        yield [b""] * ((position - start) // _HEAD)
+                    else:
+                        yield [token[_HEAD:] for token in one.findall(data, start, position)]
                 if position > last:
                     break
         else:
@@ -395,11 +400,14 @@ def _iter_listed(data: memoryview, number: int) -> Iterator[list[bytes] | list[m
 
 
 @cache
-def _short_fields(tag: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Return what matches many fields of a tag and less than 16 bytes, and what matches one."""
+def _short_fields(tag: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes], re.Pattern[bytes]]:
+    """Return what matches many fields of a tag and less than 16 bytes, one, and many empty ones."""
     contents = (re.escape(bytes([size])) + b"." * size for size in range(_SHORT))
-    one = re.escape(bytes([tag])) + b"(?:" + b"|".join(contents) + b")"
-    return re.compile(b"(?s:(?:%b){1,%d})" % (one, _TOGETHER)), re.compile(b"(?s:%b)" % one)
+    begin = re.escape(bytes([tag]))
+    one = begin + b"(?:" + b"|".join(contents) + b")"
+    forms = (b"(?:%b){1,%d}" % (one, _TOGETHER), one, b"(?:%b\0){%d,%d}" % (begin, _ALIKE, _EMPTY))
+    run, short, empty = (re.compile(b"(?s:%b)" % form) for form in forms)
+    return run, short, empty
 
 
 _Content = TypeVar("_Content", bytes, memoryview)

@@ -110,9 +110,10 @@ def state(path):
     return [ckptparse.checkpoint_state(folder), ckptparse.latest_checkpoint(folder)]
 
 def write(path):
-    # What is written is the caller's own, not a file's: as many values as other jobs take.
+    # What is written is the caller's own, not a file's: as much as other jobs take.
     values = ckptparse.read(path)
-    return ckptparse.write(out + "/made", {name: values[name] for name in list(values)[:20_000]})
+    some = [name for name in values if values[name].dtype != object or values[name].size < 1 << 20]
+    return ckptparse.write(out + "/made", {name: values[name] for name in some[:20_000]})
 
 def largest(path):
     # The file at a path, or the largest beside it.

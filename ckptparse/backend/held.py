@@ -12,7 +12,7 @@ from ckptparse.backend import Format, OrphanSlice
 from ckptparse.backend.places import Places, find_places
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import ClosedError
-from ckptparse.limits import Budget, Limits, Singles
+from ckptparse.limits import Budget, Limits, Singles, check_all_strings
 from ckptparse.tensor import DEFAULT_OPTIONS, Kind, Location, Payload, ReadOptions, Region, Tensor
 
 __all__ = ["HeldTensors", "read_payloads"]
@@ -139,12 +139,15 @@ class HeldTensors:
         """Check how many of some are strings or variants, which jobs read one by one.
 
         Raises:
-            LimitError: More than `Limits.single_entries` allows.
+            LimitError: More than `Limits.single_entries` allows, or they have more elements,
+                repeated ones too, than `Limits.strings` allows of a file of that size.
         """
-        singles = Singles(self._limits, self._held)
+        singles, elements = Singles(self._limits, self._held), 0
         for tensor in map(self._tensors.get, names):
             if tensor is not None and tensor.data_type in _OBJECTS:
                 singles.check()
+                elements += tensor.size
+        check_all_strings(self._limits, elements, self._held, "the constants of a graph")
 
     def _read_single(
         self, tensor: Tensor, options: ReadOptions, singles: Singles

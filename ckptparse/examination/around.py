@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterator
 
 from ckptparse.dtypes import DataType, describe_data_type
-from ckptparse.errors import CheckpointError, MalformedError, PermissionDeniedError
+from ckptparse.errors import CheckpointError, LimitError, MalformedError, PermissionDeniedError
 from ckptparse.examination.check import read_record
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.readers import DataFiles
@@ -18,6 +18,7 @@ from ckptparse.graph.state import read_state
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.listed import find_listed
 from ckptparse.inventory.survey import Survey
+from ckptparse.limits import Objects
 from ckptparse.problems import Problem, Severity
 
 __all__ = ["fingerprint_problems", "graph_problems", "state_problems"]
@@ -27,6 +28,8 @@ def graph_problems(
     prefix: str, files: DataFiles, payload: Payload, names: Collection[str], *, complete: bool
 ) -> Iterator[Problem]:
     """Report an object graph that cannot be parsed, or that names values without an entry.
+
+    One of more objects than `Limits.objects` allows is not looked through, and it is said.
 
     Args:
         prefix: The checkpoint.
@@ -38,7 +41,12 @@ def graph_problems(
     try:
         missing = _missing_keys(files, payload, names)
     except CheckpointError as error:
-        yield Problem.of("object_graph.damaged", prefix, error.message)
+        if isinstance(error, LimitError) and error.limit == "objects":
+            # Its bytes are whole, and tensors are read without it.
+            message = f"The object graph was not compared with the index. {error.message}"
+            yield Problem.of("limit.reached", prefix, message, severity=Severity.WARNING)
+        else:
+            yield Problem.of("object_graph.damaged", prefix, error.message)
         return
     if missing and complete:
         yield Problem.of(
@@ -52,6 +60,7 @@ def graph_problems(
 
 def _missing_keys(files: DataFiles, payload: Payload, names: Collection[str]) -> list[str]:
     from ckptparse.bundle.strings import decode_strings
+    from ckptparse.graph.object_graph import count_nodes
     from ckptparse.proto.parsing import parse_message
     from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 
@@ -65,6 +74,7 @@ def _missing_keys(files: DataFiles, payload: Payload, names: Collection[str]) ->
         (text,) = decode_strings(data, 1, big_endian=payload.big_endian, crc=None)
     limits = files.context.limits
     graph = parse_message(TrackableObjectGraph, text, limits=limits, what="the object graph")
+    count_nodes(graph.nodes, Objects(limits, len(text), held=lambda: files.held_bytes))
     keys = (attribute.checkpoint_key for node in graph.nodes for attribute in node.attributes)
     # Of tables and iterators, the attribute has only the beginning of their keys (section 7).
     absent = [key for key in keys if key and key not in names]

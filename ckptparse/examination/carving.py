@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -44,6 +43,8 @@ _CANDIDATE = 4096
 so they need 18 of the 24 for each byte."""
 _FILTER_BITS = 24
 """Bits by which values are told apart first: a table of 16 MiB, in which few of them are set."""
+_VALUE_SHIFT = 32
+"""Bits of a position, below those of a value."""
 _DIGIT = 16
 """Positions are taken digit by digit to this base: each digit costs one multiplication."""
 _ALL_ONES = 0xFFFFFFFF
@@ -214,29 +215,34 @@ def find_blocks(data: bytes) -> list[tuple[int, int]]:
     registers = byte_registers(data) ^ np.uint32(_ALL_ONES)
     wanted = _unmasked(_words_at(np.frombuffer(data, np.uint8), ends + 1)) ^ registers[ends + 1]
     wanted = _turn_some_back(wanted, ends + 1)
-    starts = _starts_of(_turn_back(registers), wanted)
+    keys = _keys_of(_turn_back(registers), wanted)
+    # The first place of each value: the ends without one, nearly all of a disk's, are passed over.
+    values = wanted.astype(np.uint64) << np.uint64(_VALUE_SHIFT)
+    lasts = values | (ends - _LEAST_BLOCK).astype(np.uint64)
+    some = np.searchsorted(keys, values) < np.searchsorted(keys, lasts, side="right")
     found: list[tuple[int, int]] = []
     position = 0
-    for end, value in zip(ends.tolist(), wanted.tolist(), strict=True):
-        places = starts.get(value)
-        number = bisect_left(places, position) if places else 0
-        if places and number < len(places) and places[number] <= end - _LEAST_BLOCK:
-            found.append((places[number], end))
+    listed = keys.tolist()
+    for end, value, last in zip(
+        *(column[some].tolist() for column in (ends, values, lasts)), strict=True
+    ):
+        number = bisect_left(listed, value | position)
+        if number < len(listed) and listed[number] <= last:
+            found.append((listed[number] - value, end))
             position = end + TRAILER_SIZE
     return found
 
 
-def _starts_of(values: Registers, wanted: Registers) -> dict[int, list[int]]:
-    """Return the positions of the values that are wanted."""
+def _keys_of(values: Registers, wanted: Registers) -> npt.NDArray[np.uint64]:
+    """Return values that may be wanted, each with its position below it in one number, rising."""
     some = np.zeros(1 << _FILTER_BITS, np.bool_)
     low = np.uint32((1 << _FILTER_BITS) - 1)
     some[wanted & low] = True
     likely = np.flatnonzero(some[values & low])
-    places = likely[np.isin(values[likely], wanted)]
-    found: dict[int, list[int]] = defaultdict(list)
-    for place, value in zip(places.tolist(), values[places].tolist(), strict=True):
-        found[value].append(place)
-    return found
+    keys: npt.NDArray[np.uint64] = values[likely].astype(np.uint64)
+    keys = keys << np.uint64(_VALUE_SHIFT) | likely.astype(np.uint64)
+    keys.sort()
+    return keys
 
 
 def _unmasked(words: npt.NDArray[np.int64]) -> Registers:

@@ -17,7 +17,7 @@ import ckptparse
 from ckptparse import tensor_proto
 from ckptparse.annotation import messages
 from ckptparse.bundle import index
-from ckptparse.examination import case, diagnose, index_view, neighbours, summary
+from ckptparse.examination import carving, case, diagnose, index_view, neighbours, summary
 from ckptparse.examination.failed_rows import examine_rows
 from ckptparse.files import local
 from ckptparse.graph import attributes, flow, savers, step
@@ -74,6 +74,34 @@ def test_an_image_full_of_magic_numbers_is_no_table_at_each(
     assert not ckptparse.scan(tmp_path / "disk.img").checkpoints
     assert len(looked.given) < 10
     assert not opened.given
+
+
+def test_ends_of_blocks_that_begin_nowhere_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = bytes(4) + b"\1" + bytes(3) + b"\0"
+    block = builder.Stored(builder.block([(b"k", b"v")])).to_bytes()
+    asked = counted(monkeypatch, carving, "bisect_left")
+    found = carving.find_blocks(end * 1000 + block + end * 1000)
+    assert [start for start, _ in found] == [9000]
+    assert len(asked.given) < 10
+
+
+def test_an_object_graph_of_too_many_objects_is_not_compared_with_the_index(tmp_path: Path) -> None:
+    bundle = builder.Bundle()
+    bundle.add("a", np.float32(1))
+    bundle.add_strings(builder.OBJECT_GRAPH, [b"\x0a\x00" * 1000], ())
+    prefix = bundle.write(tmp_path / "m")
+    held = sum(path.stat().st_size for path in tmp_path.iterdir())
+    few, enough = (ckptparse.Limits(objects=1000 - held // 512 - less) for less in (1, 0))
+    assert not ckptparse.verify(prefix, limits=enough).problems
+    for report in (
+        ckptparse.verify(prefix, limits=few),
+        ckptparse.recover(prefix, limits=few).report,
+    ):
+        (problem,) = report.problems
+        assert (problem.code, report.verdict) == ("limit.reached", "warnings")
+        assert "object graph was not compared" in problem.message
+    with ckptparse.open(prefix, limits=few) as opened, pytest.raises(ckptparse.LimitError):
+        _ = opened.object_graph
 
 
 def nested_footers(count: int, index_size: int) -> bytes:

@@ -276,6 +276,38 @@ def test_long_strings_do_not_end_a_run_of_short_ones(monkeypatch: pytest.MonkeyP
     assert len(walked) < 1000
 
 
+def test_empty_strings_are_counted_and_not_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b.tensor_proto(b.STRING, [70_000], b"\x42\x00" * 70_000)
+    found: list[int] = []
+    iterate = typed_fields._iter_listed
+    monkeypatch.setattr(
+        typed_fields,
+        "_iter_listed",
+        lambda *args: (found.append(len(pieces)) or pieces for pieces in iterate(*args)),
+    )
+    assert tensor_proto.decode_tensor_bytes(data).tolist() == [b""] * 70_000
+    assert len(found) < 50
+
+
+def test_jobs_take_so_many_strings_of_all_constants(tmp_path: Path) -> None:
+    path = tmp_path / "g.pb"
+    nodes = [g.strings(name, *[b"a"] * 500) for name in "ab"]
+    path.write_bytes(g.graph(nodes))
+    few, enough = (1000 - path.stat().st_size // 8 - less for less in (1, 0))
+    ckptparse.convert(
+        path, tmp_path / "m", format="v2", limits=ckptparse.Limits(strings=enough << 8)
+    )
+    with pytest.raises(ckptparse.LimitError, match="strings of the constants") as caught:
+        ckptparse.convert(
+            path, tmp_path / "n", format="v2", limits=ckptparse.Limits(strings=few << 8)
+        )
+    assert caught.value.limit == "strings"
+    assert (
+        ckptparse.read(path, limits=ckptparse.Limits(strings=few << 8))["a"].tolist()
+        == [b"a"] * 500
+    )
+
+
 def test_variants_of_all_constants_take_from_one_budget(tmp_path: Path) -> None:
     path = tmp_path / "g.pb"
     inner = b.tensor_proto(b.FLOAT, [], b.field(5, b"\0\0\x80\x3f"))
