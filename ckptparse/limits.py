@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from ckptparse.errors import LimitError
 
 __all__ = [
+    "CONSTANT_COUNTS_AS",
     "DEFAULT_LIMITS",
     "FIELDS_A_NODE",
     "NUMBERS_AN_OBJECT",
@@ -29,6 +30,9 @@ __all__ = [
     "most_members",
 ]
 
+CONSTANT_COUNTS_AS = 2
+"""What a constant of a graph counts as, of `Limits.small_tensors`: a node and a message are taken
+apart."""
 FIELDS_A_NODE = 8
 """Fields of nodes, or arguments of a function, that count as one node of `Limits.nodes`."""
 _NODE_BYTES = 128
@@ -148,7 +152,7 @@ class Limits:
     checkpoint that are damaged or share bytes, `verify` and `recover` look at so many. `read` takes
     so many that are strings from a V2 checkpoint, and an index may have so many entries that are
     not written as protobuf writes them; of the others `verify` and `recover` look at some.
-    Each constant of a graph counts twice.
+    Each constant of a graph counts twice as much.
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
     bytes, and the state file of a scan so many places, beyond one for each 24."""

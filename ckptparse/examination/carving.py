@@ -23,7 +23,7 @@ from ckptparse.crc.registers import byte_registers
 from ckptparse.files.storage import Source
 from ckptparse.table.format import TRAILER_SIZE, Compression
 
-__all__ = ["BlockFinder", "LikelyEnds", "find_blocks", "fixed32", "likely_ends"]
+__all__ = ["BlockFinder", "LikelyEnds", "fixed32", "iter_blocks", "likely_ends"]
 
 Registers = npt.NDArray[np.uint32]
 
@@ -108,7 +108,9 @@ class BlockFinder:
         self._source = source
         self._longest = source.size if longest is None else longest
         self._window = _Window(0, b"", LikelyEnds(*np.empty((2, 0), np.int64)))
-        self._carved: tuple[int, list[int]] = (0, [])
+        self._carved = 0
+        self._starts: list[int] = []
+        self._coming: Iterator[tuple[int, int]] = iter(())
         self._ends: dict[int, int] = {}
         self._work = _LEAST_WORK + _WORK_A_BYTE * source.size
 
@@ -145,16 +147,25 @@ class BlockFinder:
 
     def start_after(self, position: int) -> int | None:
         """Return where the next proved block starts anywhere behind, within 16 MiB; or None."""
-        stop, starts = self._carved
-        if (not starts or position > starts[-1]) and stop < self._source.size:
-            stop = min(self._source.size, position + _CARVED)
-            data = self._source.read_at(position, stop - position)
-            found = find_blocks(data)
-            starts = [position + start for start, _ in found]
-            self._ends.update((position + start, position + end) for start, end in found)
-            self._carved = stop, starts
-        place = bisect_left(starts, position)
-        return starts[place] if place < len(starts) else None
+        if not self._advance(position) and self._carved < self._source.size:
+            self._carved = min(self._source.size, position + _CARVED)
+            data = self._source.read_at(position, self._carved - position)
+            found = iter_blocks(data)
+            self._starts = []
+            self._coming = ((position + start, position + end) for start, end in found)
+            self._advance(position)
+        place = bisect_left(self._starts, position)
+        return self._starts[place] if place < len(self._starts) else None
+
+    def _advance(self, position: int) -> bool:
+        """Take blocks up to one that starts at a position or behind; tell whether there is one."""
+        while not self._starts or position > self._starts[-1]:
+            start, end = next(self._coming, (-1, -1))
+            if start < 0:
+                return False
+            self._starts.append(start)
+            self._ends[start] = end
+        return True
 
     def _look_at(self, position: int, stop: int) -> _Window:
         """Return a window that goes on to `stop` at least: the last one, if that does."""
@@ -201,8 +212,8 @@ def _words_at(
     return words
 
 
-def find_blocks(data: bytes) -> list[tuple[int, int]]:
-    """Return where the proved raw blocks in some data begin and their contents end, in order.
+def iter_blocks(data: bytes) -> Iterator[tuple[int, int]]:
+    """Iterate over where the proved raw blocks in some data begin and their contents end, in order.
 
     R[i] is the register after i bytes, F is all ones. The bytes [s, e) have the checksum `crc` if
     and only if (F ^ R[s]) · x^-8s = (crc ^ F ^ R[e]) · x^-8e. So each end needs one search for an
@@ -211,7 +222,7 @@ def find_blocks(data: bytes) -> list[tuple[int, int]]:
     ends, firsts = likely_ends(data)
     ends = ends[firsts >= 0]
     if not len(ends):
-        return []
+        return
     registers = byte_registers(data) ^ np.uint32(_ALL_ONES)
     wanted = _unmasked(_words_at(np.frombuffer(data, np.uint8), ends + 1)) ^ registers[ends + 1]
     wanted = _turn_some_back(wanted, ends + 1)
@@ -220,7 +231,6 @@ def find_blocks(data: bytes) -> list[tuple[int, int]]:
     values = wanted.astype(np.uint64) << np.uint64(_VALUE_SHIFT)
     lasts = values | (ends - _LEAST_BLOCK).astype(np.uint64)
     some = np.searchsorted(keys, values) < np.searchsorted(keys, lasts, side="right")
-    found: list[tuple[int, int]] = []
     position = 0
     listed = keys.tolist()
     for end, value, last in zip(
@@ -228,9 +238,8 @@ def find_blocks(data: bytes) -> list[tuple[int, int]]:
     ):
         number = bisect_left(listed, value | position)
         if number < len(listed) and listed[number] <= last:
-            found.append((listed[number] - value, end))
+            yield listed[number] - value, end
             position = end + TRAILER_SIZE
-    return found
 
 
 def _keys_of(values: Registers, wanted: Registers) -> npt.NDArray[np.uint64]:

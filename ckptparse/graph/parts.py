@@ -20,7 +20,13 @@ from ckptparse.errors import MalformedError, located, name_not_found
 from ckptparse.graph.attributes import Attributes, collect_entry, decode_text, make_constant
 from ckptparse.graph.field_counts import VALUE, count_fields, may_have_fields
 from ckptparse.graph.nodes import Node, NodeTable
-from ckptparse.limits import DEFAULT_LIMITS, FIELDS_A_NODE, Limits, check_small
+from ckptparse.limits import (
+    CONSTANT_COUNTS_AS,
+    DEFAULT_LIMITS,
+    FIELDS_A_NODE,
+    Limits,
+    check_small,
+)
 from ckptparse.proto.op_def_pb2 import OpDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.versions_pb2 import VersionDef
@@ -41,8 +47,6 @@ FUNCTION_PREFIX = "function:"
 _FUNCTION_NODES = 8
 """What a function counts as, in nodes: so much longer it takes."""
 _COUNTED_TOGETHER = 1024
-_COUNTS_AS = 2
-"""What a constant counts as, of `Limits.small_tensors`: a node and a message are taken apart."""
 _BYTES_A_STEP = 128
 """Bytes of a graph for each edge that is followed for one question beyond `Limits.steps`."""
 
@@ -224,7 +228,7 @@ class Constants(Mapping[str, Tensor]):
             prefix = f"{FUNCTION_PREFIX}{table.function}/" if table.function else ""
             for name in table.with_op(_CONSTANT_OP):
                 self._places[prefix + name] = (table, name)
-        count = _COUNTS_AS * len(self._places)
+        count = CONSTANT_COUNTS_AS * len(self._places)
         check_small(graph.limits, count, lambda: graph.nbytes, path=graph.path)
 
     def __getitem__(self, name: str) -> Tensor:

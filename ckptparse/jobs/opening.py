@@ -17,7 +17,7 @@ from ckptparse.files.storage import Storage
 from ckptparse.foreign import INDEX_NAME
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.inventory.places import PathLike, choose_strictly
-from ckptparse.limits import check_small
+from ckptparse.limits import CONSTANT_COUNTS_AS, check_small
 from ckptparse.opening import open_checkpoint
 from ckptparse.sources.stored import TensorSource
 from ckptparse.tensor import Tensor
@@ -121,6 +121,8 @@ def check_work(opened: Opened, names: Collection[str], *, weight: int = 1) -> No
     if not opened.files:
         return
     limits = opened.context.limits
+    if opened.format == "graph":
+        weight *= CONSTANT_COUNTS_AS
     check_small(limits, len(names), lambda: _held_bytes(opened), weight=weight, path=opened.path)
     if opened.format != "graph" or not names:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,9 +81,24 @@ def test_ends_of_blocks_that_begin_nowhere_are_passed_over(monkeypatch: pytest.M
     end = bytes(4) + b"\1" + bytes(3) + b"\0"
     block = builder.Stored(builder.block([(b"k", b"v")])).to_bytes()
     asked = counted(monkeypatch, carving, "bisect_left")
-    found = carving.find_blocks(end * 1000 + block + end * 1000)
+    found = carving.iter_blocks(end * 1000 + block + end * 1000)
     assert [start for start, _ in found] == [9000]
     assert len(asked.given) < 10
+
+
+def test_blocks_are_proved_as_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = builder.Stored(builder.block([(b"k", b"v")])).to_bytes()
+    (tmp_path / "blocks").write_bytes(block * 1000)
+    asked = counted(monkeypatch, carving, "bisect_left")
+    with closing(local.LocalStorage().open(str(tmp_path / "blocks"))) as source:
+        finder = carving.BlockFinder(source, longest=None)
+        assert finder.start_after(0) == 0
+        assert finder.start_after(1) == len(block)
+        assert len(asked.given) < 10
+        assert finder.start_after(999 * len(block)) == 999 * len(block)
+        assert finder.start_after(999 * len(block) + 1) is None
 
 
 def test_an_object_graph_of_too_many_objects_is_not_compared_with_the_index(tmp_path: Path) -> None:
