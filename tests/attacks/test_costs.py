@@ -239,6 +239,23 @@ def test_variables_that_are_passed_on_in_one_long_line_are_not_drawn(
     assert len(asked.given) < 10
 
 
+def test_uses_of_more_variables_than_a_drawing_is_made_of_are_not_searched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uses, "_MOST_VARIABLES", 9)
+    nodes = [g.variable(f"v{number}", 1) for number in range(10)]
+    nodes += [g.node(f"n{number}", "Relu", f"v{number}") for number in range(10)]
+    asked = counted(monkeypatch, flow.Flow, "_walk")
+    few, many = (
+        Subject("g", "g.pb", graph=Graph.from_graph_def(g.graph(nodes[n:]))) for n in (1, 0)
+    )
+    drawn = uses.make_uses(many)
+    assert drawn is not None and drawn["left_out"]
+    assert not asked.given
+    drawn = uses.make_uses(few)
+    assert drawn is not None and not drawn.get("left_out")
+
+
 def test_scopes_that_are_too_many_are_not_drawn_at_each_depth(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

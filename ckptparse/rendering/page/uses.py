@@ -21,10 +21,11 @@ __all__ = ["make_uses"]
 
 _MOST_DRAWN = 200
 _DEEPEST = 8
-_MOST_NODES = 200_000
-"""The uses in a graph of more nodes are not searched, nor if more edges lead from variables to
-users than `Limits.steps` allows: each call of a function uses all it has. Scopes are drawn up to 8
-deep, or less deep if there would be more than 200 boxes: a drawing of more cannot be read."""
+_MOST_NODES, _MOST_VARIABLES = 200_000, 20_000
+"""The uses in a graph of more nodes or variables are not searched, nor if more edges lead from
+variables to users than `Limits.steps` allows: each call of a function uses all it has. Scopes are
+drawn up to 8 deep, or less deep if there would be more than 200 boxes: a drawing of more cannot be
+read."""
 _UNINTERESTING = frozenset(
     {
         *("SaveV2", "Save", "SaveSlices", "RestoreV2", "Restore", "RestoreSlice", "NoOp"),
@@ -76,7 +77,8 @@ def _draw_uses(graph: Graph) -> dict[str, Any] | None:
 
 def _find_uses(graph: Graph, flow: Flow) -> list[_Use] | None:
     """Return the uses of every variable; None if they are too many to be drawn."""
-    if sum(len(table) for table in graph.tables()) > _MOST_NODES:
+    nodes = sum(len(table) for table in graph.tables())
+    if nodes > _MOST_NODES or len(graph.variables) > _MOST_VARIABLES:
         return None if graph.variables else []
     uses: list[_Use] = []
     for variable in graph.variables.values():
