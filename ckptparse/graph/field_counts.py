@@ -13,18 +13,20 @@ import numpy as np
 
 from ckptparse.errors import CheckpointError
 from ckptparse.graph.attributes import plain_content, plain_entry
+from ckptparse.limits import FIELDS_A_NODE
 from ckptparse.proto.wire import BYTES, MAX_NESTING, VARINT, Buffer, iter_fields
 from ckptparse.tensor_proto import find_plain_value
 from ckptparse.typed_fields import LISTED_FIELDS, iter_runs
 
 __all__ = ["NODE", "VALUE", "count_fields", "may_have_fields"]
 
-NODE, VALUE, _ENTRY, _CALL, _TENSOR = range(5)
+NODE, VALUE, _ENTRY, _CALL, _TENSOR, _CALLS = range(6)
 _INNER: Final[dict[int, dict[int, int]]] = {
     NODE: {5: _ENTRY},
     _ENTRY: {2: VALUE},
     VALUE: {8: _TENSOR, 10: _CALL},
     _CALL: {2: _ENTRY},
+    _CALLS: {9: _CALL},
 }
 """The fields of a message that are messages which are walked, too: see `graph.attributes`."""
 _SHORT: Final = 16
@@ -32,6 +34,9 @@ _SHORT: Final = 16
 _LONG: Final = 0x80
 """From here on a tag takes more than one byte."""
 _LEAST_TAG: Final = 0x08
+_LIST_TAG: Final = 1 << 3 | BYTES
+_CALLS_TAG: Final = 9 << 3 | BYTES
+"""The tag that a list of calls of functions begins with: each counts as a node."""
 _BLOCK: Final = 1 << 20
 """Bytes that are looked at together."""
 
@@ -68,7 +73,7 @@ def count_fields(data: Buffer, start: int, end: int, *, kind: int, most: int) ->
         with suppress(CheckpointError):
             kind, fields = levels[-1]
             for number, wire, first, last in fields:
-                found += 1
+                found += FIELDS_A_NODE if kind == _CALLS else 1
                 inner = (
                     _INNER[kind].get(number) if wire == BYTES and last - first > _SHORT else None
                 )
@@ -105,6 +110,8 @@ def _skip_plain(data: Buffer, kind: int, first: int, last: int) -> tuple[int | N
         content = plain_content(data, first, last, tag) if tag & 7 == BYTES else None
         if content is None:
             return kind, first
+        if data[first] == _LIST_TAG and data[content] == _CALLS_TAG:
+            return _CALLS, content
         return _INNER[VALUE].get(tag >> 3), content
     return kind, first
 

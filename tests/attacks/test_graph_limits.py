@@ -90,6 +90,14 @@ def test_fields_of_attributes_are_counted_as_those_of_nodes(attribute: bytes) ->
     Graph.from_graph_def(data)
 
 
+def test_calls_in_lists_are_nodes_of_all_lists_together() -> None:
+    value = b.field(1, b.field(9, b.field(1, b"f")) * 100)
+    data = g.graph([g.node(f"n{number}", "Case", branches=value) for number in range(10)])
+    with pytest.raises(ckptparse.LimitError, match="fields of a graph's nodes, 8 as one"):
+        Graph.from_graph_def(data, limits=ckptparse.Limits(nodes=150 - len(data) // 128))
+    Graph.from_graph_def(data, limits=ckptparse.Limits(nodes=1010 - len(data) // 128))
+
+
 def test_fields_of_attributes_of_functions_are_counted() -> None:
     attribute = b.field(5, g.entry("a", b.field(8, CONSTANT + UNKNOWN)))
     data = g.graph([], [g.function("f", [], []) + attribute])
@@ -155,11 +163,10 @@ def test_what_is_broken_in_a_node_is_said_when_it_is_asked_for() -> None:
 )
 def test_a_list_is_counted_before_its_elements_are_made(element: bytes, each: int) -> None:
     value = b.field(1, element * 800)
-    graph = Graph.from_graph_def(
-        g.graph([g.node("n", "Op", a=value)]), limits=ckptparse.Limits(nodes=800 // each - 14)
-    )
+    data, limits = g.graph([g.node("n", "Op", a=value)]), ckptparse.Limits(nodes=800 // each - 14)
+    # Calls are counted when it is opened, the others when they are asked for.
     with pytest.raises(ckptparse.LimitError) as caught:
-        _ = graph.nodes["n"].attributes["a"]
+        _ = Graph.from_graph_def(data, limits=limits).nodes["n"].attributes["a"]
     assert caught.value.limit == "nodes"
     graph = Graph.from_graph_def(g.graph([g.node("n", "Op", a=value)]))
     assert len(graph.nodes["n"].attributes["a"]) == 800
