@@ -146,13 +146,14 @@ class Limits:
     tensors and graphs."""
     small_tensors: int = 20_000
     """Tensors that one call of `convert`, `average` or `stats` takes from files, beyond one for
-    each 512 bytes of them. The least takes 20 to 40 µs; on its way to an npz or HDF5 it counts
-    twice, to a `.npy` file four times. Tensors of real checkpoints have more bytes; whoever has
-    many that do not takes some at a time (`include`), or raises this. Of the tensors of a V2
-    checkpoint that are damaged or share bytes, `verify` and `recover` look at so many. `read` takes
-    so many that are strings from a V2 checkpoint, and an index may have so many entries that are
-    not written as protobuf writes them; of the others `verify` and `recover` look at some.
-    Each constant of a graph counts twice as much.
+    each 512 bytes of them, and `diff` from either side if no checksum tells that they are equal.
+    The least takes 20 to 40 µs; on its way to an npz or HDF5 it counts twice, to a `.npy` file four
+    times. Tensors of real checkpoints have more bytes; whoever has many that do not takes some at a
+    time (`include`), or raises this. Each constant of a graph counts twice as much.
+    Of the tensors of a V2 checkpoint that are damaged or share bytes, `verify` and `recover` look
+    at so many. `read` takes so many that are strings from a V2 checkpoint, and an index may have so
+    many entries that are not written as protobuf writes them; of the others `verify` and `recover`
+    look at some.
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
     bytes, and the state file of a scan so many places, beyond one for each 24."""

@@ -29,6 +29,20 @@ def save(folder: Path, name: str, values: dict[str, Any]) -> str:
 # diff
 
 
+def test_as_many_small_tensors_are_compared_as_either_side_has_bytes_for(tmp_path: Path) -> None:
+    values = {f"w{number:03}": np.float32(number) for number in range(200)}
+    same = save(tmp_path, "a", values)
+    half = save(tmp_path, "b", {name: value + (value >= 100) for name, value in values.items()})
+    held = sum(Path(f"{half}.{end}").stat().st_size for end in ("index", "data-00000-of-00001"))
+    limits = ckptparse.Limits(small_tensors=100 - held // 512)
+    assert len(ckptparse.diff(same, half, limits=limits).changed) == 100
+    few = ckptparse.Limits(small_tensors=limits.small_tensors - 1)
+    with pytest.raises(ckptparse.LimitError, match="number of tensors") as caught:
+        ckptparse.diff(same, half, limits=few)
+    assert caught.value.limit == "small_tensors"
+    assert ckptparse.diff(same, same, limits=few).same
+
+
 def test_the_same_bytes_in_the_other_byte_order_are_other_numbers(tmp_path: Path) -> None:
     stored = np.array([1, 256], np.int32)
     little, big = b.Bundle(), b.Bundle(big=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -18,7 +18,7 @@ from ckptparse.dtypes import DataType, element_name, is_numeric
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Cache, Progress, Store, begin_with
 from ckptparse.jobs.distances import Distance, Tolerance, measure_distance, measure_distances
-from ckptparse.jobs.opening import Opened, TensorsFrom, describe_source, open_tensors
+from ckptparse.jobs.opening import Opened, TensorsFrom, check_work, describe_source, open_tensors
 from ckptparse.jobs.rules import Rename, make_rules
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.statistics.gathering import iter_pieces
@@ -166,7 +166,8 @@ def diff(
         progress: Told how many bytes have been compared, and how many there are.
         store: Where both paths lead, as for `open`; a URL leads where it says.
         cache: As for `open`.
-        limits: Bounds on what the files may ask for.
+        limits: Bounds on what the files may ask for. `small_tensors` bounds how many tensors are
+            compared that checksums do not tell equal.
 
     Raises:
         CheckpointError: As for `open`.
@@ -193,7 +194,12 @@ def diff(
             names[new] = old
         before = _Side.of(first, names)
         after = _Side.of(second, {name: name for name in second.tensors})
-        return _compare_all(paths, before, after, _Comparison(Tolerance(rtol, atol), progress))
+        pending = _list_pending(before, after)
+        for opened in (first, second):
+            if opened.format != "graph":  # Its nodes are bounded.
+                check_work(opened, pending)
+        how = _Comparison(Tolerance(rtol, atol), progress)
+        return _compare_all(paths, before, after, pending, how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,15 +273,24 @@ class _Side:
         return self.proofs[self.names[name]]
 
 
-def _compare_all(paths: tuple[str, str], before: _Side, after: _Side, how: _Comparison) -> Diff:
-    shared = [name for name in after.names if name in before.names]
-    old = map(before.proof, shared)
-    new = map(after.proof, shared)
-    pending = [
-        name
-        for name, one, other in zip(shared, old, new, strict=True)
-        if one is None or one != other
-    ]
+def _list_shared(before: _Side, after: _Side) -> list[str]:
+    return [name for name in after.names if name in before.names]
+
+
+def _list_pending(before: _Side, after: _Side) -> list[str]:
+    """List the names of both whose tensors may differ: their values are to be compared."""
+    shared = _list_shared(before, after)
+    proofs = zip(shared, map(before.proof, shared), map(after.proof, shared), strict=True)
+    return [name for name, one, other in proofs if one is None or one != other]
+
+
+def _compare_all(
+    paths: tuple[str, str],
+    before: _Side,
+    after: _Side,
+    pending: Collection[str],
+    how: _Comparison,
+) -> Diff:
     total = sum(after.tensor(name).nbytes for name in pending)
     changed: dict[str, Change] = {}
     done = 0
@@ -294,7 +309,7 @@ def _compare_all(paths: tuple[str, str], before: _Side, after: _Side, how: _Comp
         tuple(sorted(set(removed) - renamed.keys())),
         tuple(sorted(renamed.items())),
         dict(sorted(changed.items())),
-        tuple(sorted(set(shared) - changed.keys())),
+        tuple(sorted(set(_list_shared(before, after)) - changed.keys())),
     )
 
 
