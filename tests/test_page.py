@@ -459,6 +459,15 @@ def test_strings_are_shown_half_as_many(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(found["tensors"]["name"]) == (8 + size // 4096) // 2
 
 
+def test_constants_are_shown_half_as_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "_MOST", 8)
+    nodes = [g.constant(f"c{number:02}", b"\x22\x04\0\0\x80?") for number in range(20)]
+    path = tmp_path / "frozen.pb"
+    path.write_bytes(g.graph(nodes))
+    for subject in (path, ckptparse.open_graph(path)):
+        assert len(data_of(make(subject, tmp_path))["tensors"]["name"]) == 4
+
+
 def test_a_page_that_leaves_tensors_out_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

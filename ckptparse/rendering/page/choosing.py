@@ -11,8 +11,8 @@ from ckptparse.rendering.page.subject import Subject
 __all__ = ["choose_shown"]
 
 _MOST = 10_000
-"""Tensors that a page shows of any file. One takes 70 µs, and 300 bytes of the page. Strings, and
-what is damaged or differs, take twice as long, so each counts as two."""
+"""Tensors that a page shows of any file. One takes 70 µs, and 300 bytes of the page. Strings,
+constants of a graph, and what is damaged or differs, take twice as long, so each counts as two."""
 _BYTES_EACH = 1 << 12
 """Bytes of the files for each tensor beyond those: of real checkpoints, all are shown."""
 _LISTED, _LISTED_EACH = 100_000, 30
@@ -42,13 +42,20 @@ def choose_shown(subject: Subject, stored: int) -> tuple[list[str], int]:
         return names, 0
     noted = dict.fromkeys([] if report is None else report.noted_names())
     noted |= dict.fromkeys(name for name, state in became.items() if state != "equal")
-    chosen = set()
+    constants, chosen = _has_constants(subject), set()
     for name in dict.fromkeys([*noted, *names]):
-        left -= 2 if name in noted or _is_text(subject.tensors.get(name)) else 1
+        dear = constants or name in noted or _is_text(subject.tensors.get(name))
+        left -= 2 if dear else 1
         if left < 0:
             break
         chosen.add(name)
     return [name for name in names if name in chosen], len(names) - len(chosen)
+
+
+def _has_constants(subject: Subject) -> bool:
+    """Tell whether the tensors are constants of a graph: each is a message of its own."""
+    checkpoint = subject.checkpoint
+    return subject.graph is not None or (checkpoint is not None and checkpoint.format == "graph")
 
 
 def _is_text(tensor: Any) -> bool:
