@@ -220,5 +220,5 @@ def test_only_so_many_bytes_are_turned(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(find_payloads(source, forms, limits=DEFAULT_LIMITS, forms=forms)) == []
     monkeypatch.setattr(payloads, "_MOST_TURNED", array.nbytes)
     assert len(list(find_payloads(source, forms, limits=DEFAULT_LIMITS, forms=forms))) == 1
-    monkeypatch.setattr(payloads, "LARGEST", array.nbytes - 1)
+    monkeypatch.setattr(payloads, "LARGEST_TURNED", array.nbytes - 1)
     assert list(find_payloads(source, forms, limits=DEFAULT_LIMITS, forms=forms)) == []

@@ -69,7 +69,8 @@ def find_damaged_text(source: Source) -> list[DamagedText]:
         return []
     places = {number * (source.size - size) // (_SAMPLES - 1) for number in range(_SAMPLES)}
     samples = [source.read_at(place, size) for place in sorted(places)]
-    samples = [sample for sample in samples if any(sample)]
+    # Of one byte again and again nothing was made.
+    samples = [sample for sample in samples if sample.strip(sample[:1])]
     found = [
         DamagedText(conversion)
         for conversion in (Conversion.UTF8_LATIN1, Conversion.UTF8_CP1252)
