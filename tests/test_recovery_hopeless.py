@@ -20,6 +20,8 @@ LINES = [b"The quick brown fox jumps over the lazy dog." * (1 + number % 3) for 
 TEXTS = {
     "lines": b"\n".join(LINES),
     "CRLF": b"\r\n".join(LINES),
+    "base64": base64.b64encode(np.random.default_rng(1).bytes(300_000)),
+    "hex digits": np.random.default_rng(1).bytes(30_000).hex().encode(),
     "one letter": b"A",
 }
 
@@ -45,13 +47,6 @@ def test_text_is_not_searched_for_weights_nor_offered_as_such(
     assert not found
     assert {one.status for one in found.report.tensors.values()} == {Status.CORRUPT}
     assert searched == []
-
-
-def test_text_that_may_be_base64_is_undone_and_offers_nothing(tmp_path: Path) -> None:
-    noise = base64.b64encode(np.random.default_rng(1).bytes(30_000))
-    found = ckptparse.recover(damaged(tmp_path, noise))
-    assert not found
-    assert {one.status for one in found.report.tensors.values()} == {Status.CORRUPT}
 
 
 def test_elements_of_one_byte_are_sought_in_text(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
+from ckptparse.examination.places import is_noise
 from ckptparse.files.storage import Source
 from ckptparse.files.views import ConvertedSource, Converter
 from ckptparse.recovery.conversions import CP1252_LETTERS, Conversion, may_be
@@ -28,6 +29,8 @@ __all__ = ["DamagedText", "find_damaged_text", "undo_damaged_text"]
 _SAMPLE = 1 << 12
 """Bytes of a sample: raw weights break the rules of UTF-8 and of base64 in the first hundreds."""
 _SAMPLES = 16
+_LARGE_SAMPLE = 1 << 16
+"""Bytes of a sample that is undone."""
 _LEAST = 256
 """Bytes of the smallest file that is looked at."""
 _MOST_LINE = 1 << 10
@@ -36,6 +39,7 @@ _REPLACED = b"\xef\xbf\xbd"
 _REPLACED_SHARE = 8
 """One in so many bytes of a sample is of a U+FFFD: of weights, half of all bytes become one."""
 _LETTERS = string.ascii_letters.encode() + string.digits.encode() + b"+/"
+_HEX_DIGITS = string.hexdigits.encode()
 _AS_LETTERS = bytes(byte if byte in _LETTERS else ord("A") for byte in range(256))
 """What stands for no bits, or for others than before, stands for zeros."""
 _SPACES = b"\r\n \t"
@@ -80,7 +84,7 @@ def find_damaged_text(source: Source) -> list[DamagedText]:
         found.append(DamagedText(None))
     if _most(samples, _is_base64):
         found += _lines_of(samples)
-    return found
+    return [how for how in found if not _gives_noise(source, how)]
 
 
 def undo_damaged_text(source: Source, how: DamagedText) -> ConvertedSource:
@@ -111,7 +115,21 @@ def _is_of(conversion: Conversion, sample: bytes) -> bool:
     return may_be(sample.lstrip(bytes(range(0x80, 0xC0))), conversion)
 
 
+def _gives_noise(source: Source, how: DamagedText) -> bool:
+    """Tell whether samples that are undone are as even as noise: then no weights are there."""
+    size = min(_LARGE_SAMPLE, source.size)
+    places = {number * (source.size - size) // (_SAMPLES - 1) for number in range(_SAMPLES)}
+    converter = _converter(how)
+    undone = [
+        converter.convert(source.read_at(place, size), converter.start(), last=True)[0]
+        for place in sorted(places)
+    ]
+    return is_noise(memoryview(b"".join(undone)))
+
+
 def _is_base64(sample: bytes) -> bool:
+    if not sample.translate(None, _HEX_DIGITS + _SPACES):
+        return False  # Those have letters of base64 only, too.
     return not sample.translate(None, _LETTERS + _SPACES + b"=")
 
 
