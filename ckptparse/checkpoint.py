@@ -274,6 +274,13 @@ class Checkpoint(Mapping[str, Tensor]):
             CheckpointError: It cannot be read.
         """
         self._check_open()
+        if self.format == "graph":
+            from ckptparse.backend.held import HeldTensors
+
+            backend = self._origin.backend
+            if isinstance(backend, HeldTensors) and backend.graph is not None:
+                graph: Graph = backend.graph
+                return graph
         return self._origin.opener.find_using_graph()
 
     def tree(self, *, everything: bool = False) -> Tree:

@@ -271,6 +271,7 @@ def open_candidate(candidate: Candidate, context: Context) -> Backend:
             limits=context.limits,
             held=graph.nbytes,
             fingerprint=partial(fingerprint_path, candidate.path, context),
+            graph=graph if candidate.saved_model is None else None,
         )
     try:
         return BundleReader.open(candidate.path, context, index_path=candidate.renamed_index)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse import opening
+from ckptparse.graph.graph import Graph
 
 pytestmark = pytest.mark.proto
 
@@ -231,6 +233,24 @@ def test_a_graph_that_cannot_be_read_is_told_and_names_are_left(tmp_path: Path) 
     assert (
         "by its name" in said["kernel"] and "the graph beside it cannot be read" in said["kernel"]
     )
+
+
+def test_the_graph_whose_constants_are_converted_is_read_once(
+    fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = opening.read_graph
+
+    def reading(identity: Any, context: Any) -> Graph:
+        read.append(identity.path)
+        return original(identity, context)
+
+    monkeypatch.setattr(opening, "read_graph", reading)
+    frozen = str(fixtures / "graphs" / "frozen_tf1" / "frozen.pb")
+    ckptparse.convert(frozen, tmp_path / "out", layout="torch")
+    assert read == [frozen]
+    with ckptparse.open(frozen) as opened:
+        assert opened.find_using_graph() is opened.find_using_graph()
 
 
 def test_the_constants_of_a_frozen_graph_are_turned_by_its_ops(tmp_path: Path) -> None:

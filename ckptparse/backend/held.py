@@ -28,6 +28,7 @@ class HeldTensors:
     Attributes:
         format: The format that they came in.
         files: The files that they came from.
+        graph: The graph of the file whose constants they are, if it is one's.
     """
 
     num_shards: int
@@ -42,6 +43,7 @@ class HeldTensors:
         limits: Limits,
         held: int = 0,
         fingerprint: Callable[[], Hashable] = lambda: None,
+        graph: Any = None,
     ) -> None:
         """Take tensors by name, in the order in which they are listed.
 
@@ -52,7 +54,9 @@ class HeldTensors:
             limits: `fill_bytes` bounds what values that repeat may take together.
             held: Bytes of the message that holds the values.
             fingerprint: Takes that of the files that they came from.
+            graph: The graph of the file whose constants they are.
         """
+        self.graph = graph
         self._fingerprint = fingerprint
         self._limits = limits
         self._held = held

@@ -245,12 +245,12 @@ def _read_varint(
     # The first byte whose high bit is not set is the last: all bits up to that are the varint's.
     stops = ~words & _HIGH_BITS
     own = stops ^ (stops - _ONE)
-    values = words & own & _LOW_BITS
+    groups = words & own & _LOW_BITS
     # Groups of 7 bits, of 14 and of 28 move together, side by side in each word.
     for lower, shift in _PAIRS:
-        values = values & lower | (values & ~lower) >> shift
-    values = np.where(here, values, 0).astype(np.int64)
-    lengths = ((own & _ONES) * _ONES >> np.uint64(56)).astype(np.int64)
+        groups = groups & lower | (groups & ~lower) >> shift
+    values: IntColumn = np.where(here, groups, 0).astype(np.int64)
+    lengths: IntColumn = ((own & _ONES) * _ONES >> np.uint64(56)).astype(np.int64)
     longer = np.flatnonzero(here & (stops == 0))
     if len(longer):
         ninth = data[at[longer] + 9]
@@ -258,7 +258,8 @@ def _read_varint(
         lengths[longer] = 9
         plain = plain.copy()
         plain[longer] = ninth < 0x80
-    return values, np.where(here, at + 1 + lengths, at), plain
+    after: IntColumn = np.where(here, at + 1 + lengths, at)
+    return values, after, plain
 
 
 def _read_crc(data: npt.NDArray[np.uint8], at: IntColumn) -> IntColumn:
