@@ -12,7 +12,7 @@ from ckptparse.filenames import INDEX_SUFFIX, split_data_path
 from ckptparse.identification import Identity
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.identities import identify_names
-from ckptparse.inventory.nearby import hint_of_spelling, missing_directory
+from ckptparse.inventory.nearby import hint_of_directory, hint_of_spelling
 
 __all__ = ["explain_absent", "refuse"]
 
@@ -48,8 +48,8 @@ def explain_absent(
     if not folders.are_listed and not folders.files(folders.split(path)[0]):
         hint = "The server gives no lists: give the prefix of the checkpoint, or the whole name"
         return CheckpointNotFoundError(f"No such {wanted}", path=path, hint=hint)
-    if missing := missing_directory(path, folders):
-        hint = f"The directory {missing!r} does not exist"
+    hint = hint_of_directory(path, folders)
+    if hint is not None:
         return CheckpointNotFoundError(f"No such {wanted}", path=path, hint=hint)
     try:
         identity = identify_names(path, folders)

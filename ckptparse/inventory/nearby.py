@@ -9,7 +9,7 @@ from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.inventory.folders import Folders
 
-__all__ = ["hint_of_place", "hint_of_spelling", "missing_directory", "open_named"]
+__all__ = ["hint_of_directory", "hint_of_place", "hint_of_spelling", "open_named"]
 
 _WINDOWS = re.compile(r"[A-Za-z]:\\")
 
@@ -23,10 +23,12 @@ def hint_of_spelling(path: str) -> str | None:
     return None
 
 
-def missing_directory(path: str, folders: Folders) -> str | None:
-    """Return the directory of a path if it does not exist."""
+def hint_of_directory(path: str, folders: Folders) -> str | None:
+    """Say that the directory of a path does not exist, if this is why nothing is there."""
     directory = folders.split(path)[0]
-    return directory if directory and not folders.is_directory(directory) else None
+    if not directory or folders.is_directory(directory):
+        return None
+    return f"The directory {directory!r} does not exist"
 
 
 def hint_of_place(path: str, folders: Folders) -> str | None:
@@ -37,8 +39,8 @@ def hint_of_place(path: str, folders: Folders) -> str | None:
     if not folders.are_listed:
         return None
     try:
-        if missing := missing_directory(path, folders):
-            return f"The directory {missing!r} does not exist"
+        if hint := hint_of_directory(path, folders):
+            return hint
         directory, name = folders.split(path)
         names = closest_names(name, folders.list(directory))
     except CheckpointError:

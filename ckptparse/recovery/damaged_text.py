@@ -15,7 +15,7 @@ import codecs
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -71,10 +71,8 @@ def find_damaged_text(source: Source) -> list[DamagedText]:
     size = min(_SAMPLE, source.size)
     if size < _LEAST:
         return []
-    places = {number * (source.size - size) // (_SAMPLES - 1) for number in range(_SAMPLES)}
-    samples = [source.read_at(place, size) for place in sorted(places)]
     # Of one byte again and again nothing was made.
-    samples = [sample for sample in samples if sample.strip(sample[:1])]
+    samples = [sample for sample in _samples(source, size) if sample.strip(sample[:1])]
     found = [
         DamagedText(conversion)
         for conversion in (Conversion.UTF8_LATIN1, Conversion.UTF8_CP1252)
@@ -106,6 +104,12 @@ def _converter(how: DamagedText) -> Converter:
     return _Lines(how.line, how.ending) if how.line else _Letters(how.phase)
 
 
+def _samples(source: Source, size: int) -> Iterator[bytes]:
+    """Iterate over samples of so many bytes, from everywhere in a file."""
+    places = {number * (source.size - size) // (_SAMPLES - 1) for number in range(_SAMPLES)}
+    return (source.read_at(place, size) for place in sorted(places))
+
+
 def _most(samples: Sequence[bytes], fits: Callable[[bytes], bool]) -> bool:
     return 2 * sum(map(fits, samples)) > len(samples)
 
@@ -117,12 +121,10 @@ def _is_of(conversion: Conversion, sample: bytes) -> bool:
 
 def _gives_noise(source: Source, how: DamagedText) -> bool:
     """Tell whether samples that are undone are as even as noise: then no weights are there."""
-    size = min(_LARGE_SAMPLE, source.size)
-    places = {number * (source.size - size) // (_SAMPLES - 1) for number in range(_SAMPLES)}
     converter = _converter(how)
     undone = [
-        converter.convert(source.read_at(place, size), converter.start(), last=True)[0]
-        for place in sorted(places)
+        converter.convert(sample, converter.start(), last=True)[0]
+        for sample in _samples(source, min(_LARGE_SAMPLE, source.size))
     ]
     return is_noise(memoryview(b"".join(undone)))
 
