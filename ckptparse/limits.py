@@ -225,7 +225,7 @@ class Limits:
         """Return how many tensors in one piece V1 files of so many bytes may have."""
         return self.small_tensors // 3 + (size >> 10)
 
-    def most_legacy_strings(self, size: int) -> int:
+    def most_strings(self, size: int) -> int:
         """Return how many strings V1 files, or constants, of so many bytes may have."""
         return (self.strings >> 8) + (size >> 3)
 
@@ -306,7 +306,7 @@ def check_all_strings(limits: Limits, count: int, size: int, owner: str) -> None
     Raises:
         LimitError: There are more.
     """
-    if count > limits.most_legacy_strings(size):
+    if count > limits.most_strings(size):
         what = f"256 times the number of strings of {owner}, beyond one for each 8 bytes,"
         raise limit_error(limits, "strings", (count - (size >> 3)) << 8, what)
 

@@ -211,7 +211,7 @@ class _Reader:
         listed = self.listed.values()
         strings = strings_of(((one.data_type, one.shape) for one in listed), held)
         most = self.limits.most_legacy(held)
-        if len(listed) <= most and strings <= self.limits.most_legacy_strings(held):
+        if len(listed) <= most and strings <= self.limits.most_strings(held):
             return
         whole = sum(
             len(one.slices) == 1 and _is_whole(one.slices[0][0], one.shape) for one in listed

@@ -319,7 +319,7 @@ def _check_counts(tensors: Collection[LegacyTensor], size: int, limits: Limits) 
     if (
         len(tensors) <= limits.most_legacy(size)
         and slices <= most
-        and strings <= limits.most_legacy_strings(size)
+        and strings <= limits.most_strings(size)
     ):
         return
     parts = [len(tensor.slices) for tensor in tensors if not tensor.is_whole]
