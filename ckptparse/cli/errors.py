@@ -98,13 +98,13 @@ def _near(error: ckptparse.CheckpointError) -> str | None:
     if not isinstance(error, ckptparse.CheckpointNotFoundError):
         return None
     if not os.path.lexists(error.path):
-        return _what_lies_near(error.path)
+        return _what_lies_near(error.path, told=error.hint or "")
     # A file that is there names one that is not.
     return None if error.hint else _what_lies_near(os.path.join(os.path.dirname(error.path), ""))
 
 
-def _what_lies_near(path: str) -> str | None:
-    """Name what lies where a path was expected, the most alike first."""
+def _what_lies_near(path: str, *, told: str = "") -> str | None:
+    """Name what lies where a path was expected, the most alike first; None if that was `told`."""
     directory, name = os.path.split(path)
     while directory and not os.path.isdir(directory):
         directory, name = os.path.split(directory)
@@ -118,9 +118,10 @@ def _what_lies_near(path: str) -> str | None:
     if not listed:
         return f"'{directory or os.curdir}' is empty"
     if closest:
-        return "the closest there: " + ", ".join(
-            f"'{os.path.join(directory, name)}'" for name in closest
-        )
+        near = [os.path.join(directory, name) for name in closest]
+        if any(one in told for one in near):
+            return None
+        return "the closest there: " + ", ".join(f"'{one}'" for one in near)
     more = ", …" if len(there) > len(listed) else ""
     named = ", ".join(f"'{name}'" for name in listed)
     return f"in '{directory or os.curdir}' there is: {named}{more}"
