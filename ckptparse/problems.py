@@ -280,6 +280,7 @@ PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
         "leftover.temporary": "There are temporary files of an unfinished save.",
         "file.unreadable": "The operating system does not allow reading a file.",
         "limit.reached": "A file asks for more than the limits allow: the rest was not read.",
+        "evidence.unsearched": "A file of the evidence was searched in part only.",
     }
 )
 """Every code that a `Problem` can have, and what it means."""
@@ -296,5 +297,6 @@ _WARNINGS = frozenset(
         "state.stale",
         "state.damaged",
         "leftover.temporary",
+        "evidence.unsearched",
     }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -523,6 +524,15 @@ def _(directory: Path) -> Made:
     return written(directory), {"limits": ckptparse.Limits(index_bytes=20)}
 
 
+@case("evidence.unsearched")
+def _(directory: Path) -> Made:
+    prefix = written(directory)
+    data_of(prefix).unlink()
+    (directory / "old.gz").write_bytes(gzip.compress(bytes(1 << 22)))
+    limits = ckptparse.Limits(decompressed_bytes=1 << 20)
+    return prefix, {"evidence": [directory / "old.gz"], "limits": limits}
+
+
 # ------------------------------------------------------------------------------------------ tests
 
 
@@ -530,7 +540,10 @@ def _(directory: Path) -> Made:
 def test_a_checkpoint_damaged_so_has_a_problem_of_that_code(code: str, tmp_path: Path) -> None:
     path, options = CASES[code](tmp_path)
     before = faults.snapshot(tmp_path)
-    report = ckptparse.verify(path, **options)
+    if "evidence" in options:
+        report = ckptparse.recover(path, **options).report
+    else:
+        report = ckptparse.verify(path, **options)
     found = {problem.code: problem for problem in report.problems}
     assert code in found, f"found {sorted(found)}"
     assert found[code].message and found[code].where

@@ -34,9 +34,15 @@ from ckptparse.examination.part_spans import spans_of_parts
 from ckptparse.examination.payload import PartName
 from ckptparse.examination.places import Twins
 from ckptparse.examination.readers import DataFile, DataFiles
-from ckptparse.examination.report import ExaminedTensors, FileReport, Report, TensorReport
+from ckptparse.examination.report import (
+    ExaminedTensors,
+    FileReport,
+    Report,
+    TensorReport,
+    doubtful_names,
+)
 from ckptparse.examination.row_mapping import RowMapping
-from ckptparse.examination.summary import make_report
+from ckptparse.examination.summary import make_report, sort_problems
 from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin
 from ckptparse.files.noted import NotedStorage
 from ckptparse.inventory.folders import Folders
@@ -265,7 +271,12 @@ def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
         }
     if options.siblings and not report.ok:
         report = replace(report, others=find_others(survey, options.aside))
-    return _make_recovery(report, mended, rivals, case, options.aside)
+    recovery = _make_recovery(report, mended, rivals, case, options.aside)
+    if doubtful_names(recovery.report.tensors):
+        unsearched = options.evidence.bounds.problems(survey.prefix)
+        problems = sort_problems([*recovery.report.problems, *unsearched])
+        recovery.report = replace(recovery.report, problems=problems)
+    return recovery
 
 
 def _work_out(case: Case, options: _Options) -> None:

@@ -75,8 +75,8 @@ class SourceFile(SourceStream):
         count = rest if size is None or size < 0 else min(size, rest)
         if count > self._most:
             raise LimitError(
-                f"What describes the archive's members takes {count} bytes, and "
-                f"{self._most} are allowed",
+                f"What describes the archive's members takes {count} bytes, and Limits.members "
+                f"allows {self._most}",
                 limit="members",
                 path=self._source.path,
             )

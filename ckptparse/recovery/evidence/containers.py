@@ -28,7 +28,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.errors import CheckpointError, LimitError, MalformedError, TruncatedError
+from ckptparse.errors import (
+    CheckpointError,
+    LimitError,
+    MalformedError,
+    TruncatedError,
+    UnsupportedError,
+)
 from ckptparse.files.archives.listing import open_zip
 from ckptparse.files.archives.magic import Packing, guess_packing
 from ckptparse.files.archives.members import iter_unpacked_member
@@ -38,6 +44,7 @@ from ckptparse.files.stream import SourceStream
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.limits import Limits, check_members, most_members
 from ckptparse.recovery.conversions import Conversion, undo
+from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.evidence.datasets import DatasetSource, iter_datasets
 from ckptparse.recovery.evidence.texts import HEAD, is_graph, read_binary
 
@@ -57,6 +64,7 @@ more: each is searched. Weights become hardly larger when they are unpacked, zer
 _SLOWER = {Packing.XZ: 1, Packing.ZSTD: 1, Packing.BZIP2: 16}
 """By how much less of a stream is unpacked: bzip2 gives 10 MB each second. It may become as large
 as the file is, or 4 MiB if that is more."""
+_TOO_MANY = "Limits.members ({}) allows no more members for its size: unpack it, or raise the limit"
 _ARCHIVE = 4
 """How many members an archive in another takes as long as."""
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
@@ -84,9 +92,11 @@ class Candidate(NamedTuple):
 class _Allowed:
     """What may be looked at of one file of the evidence, whatever it contains."""
 
-    __slots__ = ("_bytes", "_parts", "_texts")
+    __slots__ = ("_bytes", "_limits", "_parts", "_texts", "note")
 
-    def __init__(self, source: Source, limits: Limits) -> None:
+    def __init__(self, source: Source, limits: Limits, note: Note) -> None:
+        self.note = note
+        self._limits = limits
         self._texts = limits.text_bytes
         free = min(_FREE_BYTES, limits.decompressed_bytes)
         self._bytes = source.size + max(free, _GROWTH * source.size)
@@ -95,6 +105,10 @@ class _Allowed:
     def take_text(self, size: int) -> bool:
         """Take some bytes of text, which are slow to parse; False if there are not so many left."""
         if size > self._texts:
+            self.note(
+                f"Limits.text_bytes ({self._limits.text_bytes}) allows no more text: raise it, or "
+                "give the binary form"
+            )
             return False
         self._texts -= size
         return True
@@ -109,11 +123,22 @@ class _Allowed:
         """
         self._parts -= 1
         if self._parts < 0:
-            raise LimitError("The archive has too many members", limit="members")
+            raise LimitError(_TOO_MANY.format(self._limits.members), limit="members")
         if size > self._bytes:
+            self.note_size()
             return False
         self._bytes -= size
         return True
+
+    def take_packed(self, size: int) -> bool:
+        """Tell whether a member that is packed may have so many bytes."""
+        if size <= self._limits.decompressed_bytes:
+            return True
+        self.note(
+            f"a member unpacks to more than Limits.decompressed_bytes "
+            f"({self._limits.decompressed_bytes}) allows: unpack it, or raise the limit"
+        )
+        return False
 
     def take_stream(self, slower: int) -> int:
         """Return how many bytes of a packed stream, whose size is not known, may be unpacked."""
@@ -122,37 +147,58 @@ class _Allowed:
     def take_archive(self) -> bool:
         """Take an archive in another; False if there are too many."""
         self._parts -= _ARCHIVE
+        if self._parts < 0:
+            self.note(_TOO_MANY.format(self._limits.members))
         return self._parts >= 0
+
+    def note_size(self) -> None:
+        """Note that what a file packed is too large."""
+        self.note(f"it unpacks to more than {_GROWTH} times its size: unpack it")
 
 
 def iter_parts(
-    source: Source, *, limits: Limits, depth: int = 0, allowed: _Allowed | None = None
+    source: Source,
+    *,
+    limits: Limits,
+    note: Note = ignore,
+    depth: int = 0,
+    allowed: _Allowed | None = None,
 ) -> Iterator[Source]:
     """Iterate over the members of an archive, and of archives in it; another file comes as it is.
 
     Members that are not compressed are ranges of the file. A member that cannot be unpacked, or
     takes more than `Limits.decompressed_bytes`, is left out; so are those beyond 16 times the
     file, or 64 MiB, all together, and those beyond `Limits.members`. Of text, `Limits.text_bytes`
-    are parsed in all.
+    are parsed in all. `note` is told what was left out.
     """
     head = source.read_at(0, min(HEAD, source.size))
     opener = _opener_of(head)
-    allowed = allowed or _Allowed(source, limits)
-    if opener is _iter_text and not allowed.take_text(source.size):
-        opener = None
-    if opener is None or depth >= _DEEPEST or (depth and not allowed.take_archive()):
+    allowed = allowed or _Allowed(source, limits, note)
+    if opener is None or not _may_open(opener, source, depth, allowed):
         yield source
         if head.startswith(_HDF5):
-            yield from iter_datasets(source, limits=limits)
+            yield from iter_datasets(source, limits=limits, note=allowed.note)
         return
     try:
         for part in opener(source, limits, allowed):
             yield from iter_parts(part, limits=limits, depth=depth + 1, allowed=allowed)
+    except (LimitError, UnsupportedError) as error:
+        allowed.note(error.message)
+        yield source
     except (CheckpointError, zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError):
         # Cut off or damaged: what is not in members may be found in it all the same.
         yield source
     except (NotImplementedError, RuntimeError, ValueError):  # Encrypted, or an unknown compression.
         yield source
+
+
+def _may_open(opener: _Opener, source: Source, depth: int, allowed: _Allowed) -> bool:
+    if depth >= _DEEPEST:
+        allowed.note(f"archives lie more than {_DEEPEST} deep in each other: unpack it")
+        return False
+    if opener is _iter_text and not allowed.take_text(source.size):
+        return False
+    return not depth or allowed.take_archive()
 
 
 def is_stream(source: Source) -> bool:
@@ -181,7 +227,7 @@ def _iter_zip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Sou
     try:
         opened = open_zip(source, limits)
     except (MalformedError, TruncatedError, zipfile.BadZipFile):
-        yield from _iter_without_directory(source, limits, allowed)
+        yield from _iter_without_directory(source, allowed)
         return
     with opened as archive:
         for info in archive.infolist():
@@ -190,14 +236,14 @@ def _iter_zip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Sou
             path = f"{source.path}:{info.filename}"
             if info.compress_type == zipfile.ZIP_STORED:
                 yield _part(path, source, _data_of(source, info), info.file_size)
-            elif info.file_size <= limits.decompressed_bytes:
+            elif allowed.take_packed(info.file_size):
                 data = bytearray()
                 for piece in iter_unpacked_member(archive, source, info, limits, path):
                     data += piece
                 yield MemorySource(path, data)
 
 
-def _iter_without_directory(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:
+def _iter_without_directory(source: Source, allowed: _Allowed) -> Iterator[Source]:
     """Iterate over the members of a zip that lost its end, by their own headers."""
     position = 0
     while position + _LOCAL_HEADER.size <= source.size:
@@ -219,7 +265,7 @@ def _iter_without_directory(source: Source, limits: Limits, allowed: _Allowed) -
         there = min(packed, source.size - start)
         if method == zipfile.ZIP_STORED:
             yield _part(path, source, start, size)
-        elif method == zipfile.ZIP_DEFLATED and size <= limits.decompressed_bytes:
+        elif method == zipfile.ZIP_DEFLATED and allowed.take_packed(size):
             yield MemorySource(path, _inflated(source.read_at(start, there), size))
         position = start + packed
 
@@ -257,8 +303,9 @@ def _iter_tar(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Sou
 def _iter_gzip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:  # noqa: ARG001 - as its brothers
     undone = undo(source, Conversion.GZIP)
     if undone is None:
-        yield source
-    elif allowed.take_part(undone.size):
+        allowed.note(f"it cannot be unpacked, or only to more than {_GROWTH} times its size")
+        raise MalformedError("It cannot be unpacked", path=source.path)
+    if allowed.take_part(undone.size):
         yield undone
 
 
@@ -275,10 +322,13 @@ def _iter_stream(
         for piece in iter_unpacked(source, packing, limits):
             data += piece[: most - len(data)]
             if len(data) == most:
+                allowed.note_size()
                 break
-    except CheckpointError:
+    except CheckpointError as error:
         if not data:
             raise
+        if isinstance(error, LimitError):
+            allowed.note(error.message)
     if allowed.take_part(len(data)):
         yield MemorySource(source.path, data)
 

@@ -10,7 +10,6 @@ import io
 import math
 import mmap
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +21,7 @@ from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
 from ckptparse.foreign import load_h5py
 from ckptparse.limits import Limits, check_members
+from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.sources.hdf5_objects import PACKED, SLOTS, iter_dataset_ids
 
 __all__ = ["DatasetSource", "iter_datasets"]
@@ -88,25 +88,37 @@ def _bytes_of(dataset: Any) -> bytes:
     return np.ascontiguousarray(dataset[()], order).tobytes()
 
 
-def iter_datasets(source: Source, *, limits: Limits) -> Iterator[DatasetSource]:
+def iter_datasets(
+    source: Source, *, limits: Limits, note: Note = ignore
+) -> Iterator[DatasetSource]:
     """Iterate over the datasets of numbers that only h5py can read.
 
     Nothing if it is not installed, or the file is damaged. Those that would take more than
     `Limits.decompressed_bytes` are left out, and all if there are more than `Limits.members`.
+    `note` is told so.
     """
     found: list[tuple[str, int]] = []
-    with suppress(UnsupportedError, LimitError, *_DAMAGED):
+    try:
         h5py = load_h5py()
         with _open(source) as file:
             for name, dataset in iter_dataset_ids(h5py, file, source.size, limits):
                 # One of no shape is empty.
                 if dataset.shape is not None and _is_packed(dataset):
                     size = math.prod(map(int, dataset.shape)) * dataset.dtype.itemsize
-                    if 0 < size <= limits.decompressed_bytes:
+                    if size > limits.decompressed_bytes:
+                        note(
+                            f"a dataset has more bytes than Limits.decompressed_bytes "
+                            f"({limits.decompressed_bytes}) allows: raise the limit"
+                        )
+                    elif size:
                         found.append((name, size))
                         check_members(limits, len(found), source.size, weight=PACKED)
             for name, size in found:
                 yield DatasetSource(source, name, size, file)
+    except (UnsupportedError, LimitError) as error:
+        note(error.message)
+    except _DAMAGED:
+        return
 
 
 def _is_packed(dataset: Any) -> bool:

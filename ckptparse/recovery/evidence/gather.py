@@ -24,12 +24,14 @@ from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.nearby import hint_of_place
 from ckptparse.limits import Limits
 from ckptparse.recovery.evidence.axes import TensorForm, Turned, TurnedFile
+from ckptparse.recovery.evidence.bounds import Bounds
 from ckptparse.recovery.evidence.containers import iter_parts
 from ckptparse.recovery.evidence.graphs import iter_graphs
 from ckptparse.recovery.evidence.payloads import Match, find_anywhere, find_payloads
 from ckptparse.recovery.evidence.sought import Runs
 from ckptparse.recovery.evidence.together import find_together
 from ckptparse.recovery.workers import CALLER, Workers
+from ckptparse.text import count
 
 __all__ = ["Evidence", "Found", "Member"]
 
@@ -88,8 +90,13 @@ class _Anywhere:
     """Finds runs anywhere in files, so few alone that they are hardly ever others."""
 
     def __init__(
-        self, list_runs: Callable[[], Sequence[Runs]], limits: Limits, workers: Workers
+        self,
+        list_runs: Callable[[], Sequence[Runs]],
+        limits: Limits,
+        workers: Workers,
+        bounds: Bounds,
     ) -> None:
+        self._bounds = bounds
         self._list_runs = list_runs
         self._limits = limits
         self._workers = workers
@@ -102,7 +109,8 @@ class _Anywhere:
     def find(self, source: Source, wanted: Sequence[Wanted]) -> Iterator[Match]:
         """Iterate over runs in a file, or in what it packed."""
         found: set[Wanted] = set()
-        for part in iter_parts(source, limits=self._limits):
+        note = self._bounds.of(source.path)
+        for part in iter_parts(source, limits=self._limits, note=note):
             left = [item for item in wanted if item not in found]
             for match in self._in_part(part, source, left):
                 found.add(match.wanted)
@@ -164,6 +172,7 @@ class Evidence:
             CheckpointNotFoundError: One of them is not there.
         """
         self.context = context
+        self.bounds = Bounds()
         self.paths = tuple(paths)
         for path in self.paths:
             if context.storage.stat(path) is None and not self._is_prefix(path):
@@ -187,7 +196,12 @@ class Evidence:
             for file, size in self._walk(path):
                 found[file] = None
                 held += size
-                if len(found) >= min(_MOST_FILES, _FREE_FILES + held // _BYTES_A_FILE):
+                most = min(_MOST_FILES, _FREE_FILES + held // _BYTES_A_FILE)
+                if len(found) > most:
+                    del found[file]
+                    self.bounds.note(
+                        path, f"{count(most, 'file')} were looked at: name those that matter"
+                    )
                     return tuple(found), held
         return tuple(found), held
 
@@ -210,7 +224,14 @@ class Evidence:
                 found[path.removesuffix(INDEX_SUFFIX)] = None
             elif kind == "v1":
                 found[path] = None
-        return list(found)[: _FREE_CHECKPOINTS + self._walked[1] // _BYTES_A_CHECKPOINT]
+        most = _FREE_CHECKPOINTS + self._walked[1] // _BYTES_A_CHECKPOINT
+        first, others = list(found)[:most], list(found)[most:]
+        if others:
+            what = (
+                f"{count(most, 'checkpoint')} were read, and this one and those after it were not"
+            )
+            self.bounds.note(others[0], what)
+        return first
 
     @property
     def indexes(self) -> list[str]:
@@ -236,7 +257,8 @@ class Evidence:
         """Return the graphs in a file; none if it cannot be read."""
         try:
             with closing(self.context.storage.open(path)) as source:
-                return list(iter_graphs(source, kind, limits=self.context.limits))
+                note = self.bounds.of(path)
+                return list(iter_graphs(source, kind, limits=self.context.limits, note=note))
         except CheckpointError:
             return []
 
@@ -259,7 +281,7 @@ class Evidence:
         """
         left = dict(wanted)
         found: dict[Wanted, Found] = {}
-        anywhere = _Anywhere(list_runs, self.context.limits, workers)
+        anywhere = _Anywhere(list_runs, self.context.limits, workers, self.bounds)
         for path in self.files:
             if not left:
                 break
@@ -286,7 +308,8 @@ class Evidence:
     ) -> Iterator[Match]:
         """Iterate over runs at places that a container names; in an unknown file, anywhere."""
         found = set()
-        for match in find_payloads(source, wanted, limits=self.context.limits, forms=wanted):
+        limits, note = self.context.limits, self.bounds.of(source.path)
+        for match in find_payloads(source, wanted, limits=limits, forms=wanted, note=note):
             found.add(match.wanted)
             yield match
         if kind in _UNKNOWN:

@@ -13,11 +13,12 @@ from contextlib import suppress
 from itertools import islice
 
 from ckptparse.coding.checksum import crc32c, mask_crc
-from ckptparse.errors import CheckpointError
+from ckptparse.errors import CheckpointError, LimitError
 from ckptparse.files.storage import Source
 from ckptparse.graph.graph import Graph
 from ckptparse.limits import Limits, most_members
 from ckptparse.proto.wire import BYTES, iter_fields
+from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.saved_model.reading import parse_saved_model
 
 __all__ = ["iter_event_graphs", "iter_graphs"]
@@ -37,22 +38,30 @@ _META_GRAPHS = 2
 """Field of a SavedModel: its meta graphs."""
 
 
-def iter_graphs(source: Source, kind: str, *, limits: Limits) -> Iterator[Graph]:
+def iter_graphs(
+    source: Source, kind: str, *, limits: Limits, note: Note = ignore
+) -> Iterator[Graph]:
     """Iterate over the graphs in a file. Damaged ones are left out.
 
     Args:
         source: The file.
         kind: Its kind, as `identify` says.
         limits: Bounds on what is read.
+        note: Is told what was left out because of them.
     """
     try:
         if kind == "tfrecord":
             # Each takes as long as the member of an archive; a real file has one or two.
             most = most_members(limits, source.size)
-            yield from islice(iter_event_graphs(source, limits=limits), most)
+            graphs = iter_event_graphs(source, limits=limits, note=note)
+            yield from islice(graphs, most)
+            if next(graphs, None) is not None:
+                note(f"Limits.members ({limits.members}) allows {most} of its graphs")
             return
         limits.check("message_bytes", source.size, "The size of the graph", path=source.path)
         yield from _decode_all(source, kind, limits)
+    except LimitError as error:
+        note(error.message)
     except CheckpointError:
         return
 
@@ -76,13 +85,15 @@ def _decode(data: bytes, *, is_meta: bool, limits: Limits, path: str) -> Graph:
     decode = Graph.from_meta_graph if is_meta else Graph.from_graph_def
     try:
         return decode(data, limits=limits, path=path)
+    except LimitError:
+        raise
     except CheckpointError:
         return Graph.from_text(data, is_meta=is_meta, limits=limits, path=path)
 
 
-def iter_event_graphs(source: Source, *, limits: Limits) -> Iterator[Graph]:
+def iter_event_graphs(source: Source, *, limits: Limits, note: Note = ignore) -> Iterator[Graph]:
     """Iterate over the graphs in an event file, up to its first damaged record."""
-    for record in _iter_records(source, limits):
+    for record in _iter_records(source, limits, note):
         with suppress(CheckpointError):
             for number, wire, start, stop in iter_fields(record):
                 if (number, wire) == (_META_GRAPH, BYTES):
@@ -91,7 +102,7 @@ def iter_event_graphs(source: Source, *, limits: Limits) -> Iterator[Graph]:
                     yield Graph.from_graph_def(record[start:stop], limits=limits, path=source.path)
 
 
-def _iter_records(source: Source, limits: Limits) -> Iterator[bytes]:
+def _iter_records(source: Source, limits: Limits, note: Note) -> Iterator[bytes]:
     """Iterate over the records of an event file: of as many as a real one has, the whole ones."""
     position = 0
     left = _FREE_RECORDS + source.size // _BYTES_A_RECORD
@@ -105,5 +116,12 @@ def _iter_records(source: Source, limits: Limits) -> Iterator[bytes]:
             data = source.read_at(position + _RECORD.size, size + _TRAILER)
             if int.from_bytes(data[size:], "little") == mask_crc(crc32c(data[:size])):
                 yield data[:size]
+        else:
+            note(
+                f"Limits.message_bytes ({limits.message_bytes}) allows no record of {size} bytes: "
+                "raise it"
+            )
         position = end
         left -= 1
+    if not left and position < source.size:
+        note("it has very many records, and not all of them were read")

@@ -13,6 +13,7 @@ from ckptparse.limits import Limits
 from ckptparse.parallel import stream_crc
 from ckptparse.recovery.evidence.axes import LARGEST as LARGEST_TURNED
 from ckptparse.recovery.evidence.axes import TensorForm, Turned, orders_of, turn_back
+from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.evidence.containers import Candidate, iter_candidates, iter_parts
 from ckptparse.recovery.workers import CALLER, Piece, Workers
 
@@ -65,7 +66,12 @@ Forms = Mapping[Wanted, Collection[TensorForm]]
 
 
 def find_payloads(
-    source: Source, wanted: Iterable[Wanted], *, limits: Limits, forms: Forms | None = None
+    source: Source,
+    wanted: Iterable[Wanted],
+    *,
+    limits: Limits,
+    forms: Forms | None = None,
+    note: Note = ignore,
 ) -> Iterator[Match]:
     """Find runs at the places that a container names, each once.
 
@@ -75,13 +81,14 @@ def find_payloads(
         limits: Bounds on what is unpacked.
         forms: Of runs that are tensors: their shapes. They are found with their axes in another
             order, too.
+        note: Is told what was left out.
     """
     left = _by_size(wanted, _SMALLEST_NAMED)
-    turner = _Turner(forms or {}, limits, source.size)
+    turner = _Turner(forms or {}, limits, source.size, note)
     tried = 0
     places = _FREE_TRIES + source.size // _BYTES_A_TRY
     read = _FREE_TRIED + _MOST_TRIED * source.size
-    for part in iter_parts(source, limits=limits):
+    for part in iter_parts(source, limits=limits, note=note):
         seen: set[tuple[int, int]] = set()
         for offset, size in iter_candidates(part, left.keys()):
             crcs = left.get(size)
@@ -90,6 +97,7 @@ def find_payloads(
             seen.add((offset, size))
             places, read = places - 1, read - size
             if min(places, read) < 0:
+                note("its structure names very many places, and not all of them were tried")
                 return
             for crc, turned in _read_as(part, Candidate(offset, size), turner):
                 tried += 1
@@ -115,7 +123,8 @@ def _read_as(
 class _Turner:
     """Puts the axes of runs in the orders that converters use; those that fitted come first."""
 
-    def __init__(self, forms: Forms, limits: Limits, size: int) -> None:
+    def __init__(self, forms: Forms, limits: Limits, size: int, note: Note) -> None:
+        self._note = note
         found: dict[int, set[TensorForm]] = defaultdict(set)
         for item, these in forms.items():
             found[item.size].update(these)
@@ -130,12 +139,17 @@ class _Turner:
 
     def takes(self, size: int) -> bool:
         """Tell whether a run of that size may be a tensor that was turned."""
-        return bool(self._turned.get(size)) and size <= min(self._largest, self._left)
+        if not self._turned.get(size):
+            return False
+        if size > min(self._largest, self._left):
+            self._note("not all tensors were tried with their axes in another order")
+            return False
+        return True
 
     def checksums(self, data: bytes) -> Iterator[tuple[int, Turned]]:
         """Iterate over the checksums of a run in other orders."""
         for turned in sorted(self._turned[len(data)], key=lambda one: -self._fitted[one.axes]):
-            if len(data) > self._left:
+            if not self.takes(len(data)):
                 return
             self._left -= len(data)
             yield crc32c(turn_back(data, turned)), turned

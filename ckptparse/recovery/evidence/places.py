@@ -31,6 +31,7 @@ from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.parallel import stream_crc
 from ckptparse.problems import Cause, EvidenceRule, Status
+from ckptparse.recovery.evidence.bounds import Note
 from ckptparse.recovery.evidence.containers import is_stream, iter_parts
 from ckptparse.recovery.evidence.gather import Evidence, Member
 from ckptparse.recovery.evidence.lost import Lost
@@ -119,13 +120,14 @@ def find_places(
             for file, place in _in_image(case, path, found, mapfile, believe=kind != _DATA_FILE):
                 found[file].append(place)
         if kind in _ARCHIVES or kind in _STREAMS:
-            for file, place in _in_archive(case, path, found, believe=kind in _ARCHIVES):
+            note = evidence.bounds.of(path)
+            for file, place in _in_archive(case, path, found, note, believe=kind in _ARCHIVES):
                 found[file].append(place)
     return dict(found)
 
 
 def _in_archive(
-    case: Case, path: str, places: Places, *, believe: bool
+    case: Case, path: str, places: Places, note: Note, *, believe: bool
 ) -> Iterator[tuple[DataFile, Place]]:
     """Iterate over the data files that an archive holds whole, each as a place of its own.
 
@@ -138,7 +140,7 @@ def _in_archive(
         with closing(case.context.storage.open(path)) as source:
             if not believe and not is_stream(source):
                 return
-            for part in iter_parts(source, limits=case.context.limits):
+            for part in iter_parts(source, limits=case.context.limits, note=note):
                 for file, payloads in sought.items():
                     if any(_lies_in(part, payload) for payload in payloads):
                         there = DataFile(path, Member(part.path, case.context))
