@@ -64,7 +64,7 @@ more: each is searched. Weights become hardly larger when they are unpacked, zer
 _SLOWER = {Packing.XZ: 1, Packing.ZSTD: 1, Packing.BZIP2: 16}
 """By how much less of a stream is unpacked: bzip2 gives 10 MB each second. It may become as large
 as the file is, or 4 MiB if that is more."""
-_TOO_MANY = "Limits.members ({}) allows no more members for its size: unpack it, or raise the limit"
+_TOO_MANY = "Limits.members ({}) allows no more members for its size (unpack it, or raise it)"
 _ARCHIVE = 4
 """How many members an archive in another takes as long as."""
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
@@ -106,8 +106,8 @@ class _Allowed:
         """Take some bytes of text, which are slow to parse; False if there are not so many left."""
         if size > self._texts:
             self.note(
-                f"Limits.text_bytes ({self._limits.text_bytes}) allows no more text: raise it, or "
-                "give the binary form"
+                f"Limits.text_bytes ({self._limits.text_bytes}) allows no more text (raise it, or "
+                "give the binary form)"
             )
             return False
         self._texts -= size
@@ -136,7 +136,7 @@ class _Allowed:
             return True
         self.note(
             f"a member unpacks to more than Limits.decompressed_bytes "
-            f"({self._limits.decompressed_bytes}) allows: unpack it, or raise the limit"
+            f"({self._limits.decompressed_bytes}) allows (unpack it, or raise the limit)"
         )
         return False
 
@@ -153,7 +153,7 @@ class _Allowed:
 
     def note_size(self) -> None:
         """Note that what a file packed is too large."""
-        self.note(f"it unpacks to more than {_GROWTH} times its size: unpack it")
+        self.note(f"it unpacks to more than {_GROWTH} times its size (unpack it first)")
 
 
 def iter_parts(
@@ -194,7 +194,7 @@ def iter_parts(
 
 def _may_open(opener: _Opener, source: Source, depth: int, allowed: _Allowed) -> bool:
     if depth >= _DEEPEST:
-        allowed.note(f"archives lie more than {_DEEPEST} deep in each other: unpack it")
+        allowed.note(f"archives lie more than {_DEEPEST} deep in each other (unpack them)")
         return False
     if opener is _iter_text and not allowed.take_text(source.size):
         return False

@@ -108,7 +108,7 @@ def iter_datasets(
                     if size > limits.decompressed_bytes:
                         note(
                             f"a dataset has more bytes than Limits.decompressed_bytes "
-                            f"({limits.decompressed_bytes}) allows: raise the limit"
+                            f"({limits.decompressed_bytes}) allows (raise the limit)"
                         )
                     elif size:
                         found.append((name, size))

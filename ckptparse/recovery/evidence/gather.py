@@ -200,7 +200,7 @@ class Evidence:
                 if len(found) > most:
                     del found[file]
                     self.bounds.note(
-                        path, f"{count(most, 'file')} were looked at: name those that matter"
+                        path, f"{count(most, 'file')} were looked at (name those that matter)"
                     )
                     return tuple(found), held
         return tuple(found), held

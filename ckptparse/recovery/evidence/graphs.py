@@ -118,8 +118,8 @@ def _iter_records(source: Source, limits: Limits, note: Note) -> Iterator[bytes]
                 yield data[:size]
         else:
             note(
-                f"Limits.message_bytes ({limits.message_bytes}) allows no record of {size} bytes: "
-                "raise it"
+                f"Limits.message_bytes ({limits.message_bytes}) allows no record of {size} bytes "
+                "(raise it)"
             )
         position = end
         left -= 1
