@@ -224,6 +224,13 @@ def build_table(pairs: Pairs, rng: random.Random) -> bytes:
         chosen.contents = blind(chosen.contents, rng)
     if not rng.randrange(20):
         blocks.append(rng.choice(blocks))
+    if not rng.randrange(10):
+        # Where the index block leads others, or nobody.
+        place = rng.randrange(len(blocks))
+        key = (blocks[place].key or b"") + b"\x01"
+        blocks.insert(place + 1, b.Stored(b.block([rng.choice(pairs)]), key=key))
+    if not rng.randrange(20):
+        rng.choice(blocks).key = rng.choice(pairs)[0]
     table = b.assemble(blocks)
     return blind(table.data, rng) if not rng.randrange(20) else table.data
 

@@ -273,6 +273,24 @@ def test_a_tensor_of_no_type_is_listed_and_cannot_be_read(
         checkpoint["w"].read()
 
 
+@pytest.mark.parametrize("above", [1 << 32, 1 << 63, 0x7FFFFFFF << 32, 0xFFFFFFFF << 32])
+@pytest.mark.parametrize("number", [builder.FLOAT, 1 << 31, (1 << 32) - 1])
+def test_of_the_number_of_a_type_the_lowest_32_bits_count_as_in_protobuf(
+    tmp_path: Path, number: int, above: int
+) -> None:
+    file = LegacyFile()
+    file.add("w", np.float32([1, 2]), builder.FLOAT).data_type = number | above
+    path = file.write(tmp_path / "m")
+    with ckptparse.open(path) as checkpoint:
+        tensor = checkpoint["w"]
+        if number == builder.FLOAT:
+            assert tensor.read().tolist() == [1, 2]
+        else:
+            with pytest.raises(ckptparse.CheckpointError):
+                tensor.read()
+    assert ckptparse.verify(path).ok == (number == builder.FLOAT)
+
+
 def test_a_tensor_that_lists_no_slices_is_not_there(tmp_path: Path) -> None:
     file = LegacyFile()
     file.declare("ghost", (2,), builder.FLOAT)

@@ -20,7 +20,8 @@ class Annotation:
         depth: Levels of ranges around it.
         what: Which part of the format it is.
         value: What it says, or the empty text.
-        broken: Whether it breaks the format's rules.
+        broken: Whether its bytes break the format's rules. Whether fields of a message make sense
+            together, such as a size and a shape, is what `verify` tells.
         unpacked: Whether it lies in a compressed block, so that the file does not hold it as such.
     """
 

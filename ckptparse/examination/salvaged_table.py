@@ -15,6 +15,7 @@ from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.errors import CheckpointError, LimitError
 from ckptparse.examination.block_correction import CorrectedBlock, correct_block, merge_block
 from ckptparse.examination.conversions import UndoneLineEnds
+from ckptparse.examination.lookups import Lookups
 from ckptparse.examination.outcome import (
     CHECKSUM_CHANCE,
     ByteRange,
@@ -251,22 +252,29 @@ class _Scan:
             return self._keep(place, decoded)
         self._look.mark(place.offset, place.end, "verified")
         grounds = (self._ground(EvidenceRule.ENTRY, place, CHECKSUM_CHANCE),)
-        if decoded.keys:
-            self._check_separators(decoded.keys[0], decoded.keys[-1], place)
+        # The strict reader takes nothing of a block that breaks this rule.
+        proved = not decoded.keys or self._check_separators(
+            decoded.keys[0], decoded.keys[-1], place
+        )
         most = len(contents) if self.keep is None else self.keep
         for key, start, stop in zip(decoded.keys, decoded.starts, decoded.ends, strict=True):
             value = contents[start:stop] if stop - start <= most else None
-            self.found.append(SalvagedEntry(key, value, block=place, grounds=grounds))
+            self.found.append(SalvagedEntry(key, value, proved, block=place, grounds=grounds))
         return True
 
     def _keep(self, place: SalvagedBlock, columns: TableColumns) -> bool:
-        """Take the entries of a proved block, as columns; return that all are proved."""
+        """Take the entries of a proved block, as columns; tell whether all are at their place."""
         self._look.mark(place.offset, place.end, "verified")
-        if len(columns):
-            grounds = (self._ground(EvidenceRule.ENTRY, place, CHECKSUM_CHANCE),)
-            run = SalvagedRun(columns, block=place, grounds=grounds)
-            self._check_separators(run.first_key, run.last_key, place)
+        if not len(columns):
+            return True
+        grounds = (self._ground(EvidenceRule.ENTRY, place, CHECKSUM_CHANCE),)
+        run = SalvagedRun(columns, block=place, grounds=grounds)
+        if self._check_separators(run.first_key, run.last_key, place):
             self._add_run(run)
+            return True
+        for entry in takewhile(lambda _: self._may_take(), run):
+            # A search for another key does not come to this block.
+            self.found.append(replace(entry, proved=self._is_between(entry.key, place)))
         return True
 
     def _decoded(self, block: Block) -> BlockEntries | TableColumns:
@@ -279,15 +287,21 @@ class _Scan:
             columns = decode_together([block], limits=limits)
         return columns or TableColumns.of_blocks([block.decode_entries(limits=limits)])
 
-    def _check_separators(self, first: bytes, last: bytes, place: SalvagedBlock) -> None:
+    def _check_separators(self, first: bytes, last: bytes, place: SalvagedBlock) -> bool:
         """Report a block whose keys are not between separators: a search would not find them."""
-        above = place.separator is not None and last > place.separator
-        if above or (self.lower is not None and first <= self.lower):
-            message = (
-                f"the block at offset {place.offset}: expected keys after {self.lower!r} and up to "
-                f"{place.separator!r}, found {first!r} to {last!r}"
-            )
-            self._look.report(self._look.codes.order, message)
+        if self._is_between(first, place) and self._is_between(last, place):
+            return True
+        message = (
+            f"the block at offset {place.offset}: expected keys after {self.lower!r} and up to "
+            f"{place.separator!r}, found {first!r} to {last!r}"
+        )
+        self._look.report(self._look.codes.order, message)
+        return False
+
+    def _is_between(self, key: bytes, place: SalvagedBlock) -> bool:
+        """Tell whether a key lies between the separators of the block before and of this one."""
+        above = place.separator is not None and key > place.separator
+        return not above and (self.lower is None or key > self.lower)
 
     def _take_broken(self, place: SalvagedBlock, contents: bytes, error: CheckpointError) -> bool:
         """Take what looks right out of a block whose checksum agrees and which breaks the rules."""
@@ -295,7 +309,18 @@ class _Scan:
         unsorted = isinstance(error, KeyOrderError)
         code = self._look.codes.order if unsorted else self._look.codes.block
         self._look.report(code, f"the block at offset {place.offset}: {error.message}")
-        self.found.extend(self._resume(contents, place))
+        if self.keep is not None:
+            # Of such a block of a V1 file the strict reader gives nothing.
+            self.found.extend(self._resume(contents, place))
+            return False
+        # A lookup gives what other lookups may stumble over, and a listing refuses all of it.
+        lookups, accept = Lookups(contents, self._look.limits), self._look.accept
+        grounds = (self._ground(EvidenceRule.ENTRY, place, CHECKSUM_CHANCE),)
+        for entry in self._resume(
+            contents, place, lambda key, value: accept(key, value) or lookups.give(key, value)
+        ):
+            given = lookups.give(entry.key, entry.value or b"")
+            self.found.append(replace(entry, proved=True, grounds=grounds) if given else entry)
         return False
 
     def _corrected(self, stored: bytes) -> CorrectedBlock | None:
@@ -316,22 +341,24 @@ class _Scan:
         look = self._look
         return merge_block(stored, others, place.offset, look.accept, look.limits)
 
-    def _resume(self, contents: bytes, place: SalvagedBlock) -> Iterator[SalvagedEntry]:
+    def _resume(
+        self, contents: bytes, place: SalvagedBlock, accept: Accept | None = None
+    ) -> Iterator[SalvagedEntry]:
         """Iterate over the entries of damaged contents that look right, in order.
 
-        Their keys must lie between the separators of the block before and of this block.
+        Their keys must lie between the separators of the block before and of this block. `accept`
+        tells which look right; if None, what the table has for it does.
         """
         block = place if place.framed and not place.proved else None
         if self.left == 0:
             return
-        lower, look = self.lower, self._look
+        look = self._look
         grounds = (self._ground(EvidenceRule.DAMAGED_ENTRY, place, None),)
-        resumed = iter_resumed(contents, look.accept, look.budget, whole=place.framed)
+        resumed = iter_resumed(contents, accept or look.accept, look.budget, whole=place.framed)
         found = [
             (key, value)
             for key, value in takewhile(lambda _: self._may_take(), islice(resumed, self.left))
-            if (lower is None or key > lower)
-            and (place.separator is None or key <= place.separator)
+            if self._is_between(key, place)
         ]
         if self.left is not None:
             self.left -= min(self.left, len(found))

@@ -220,7 +220,7 @@ class _ListDecoder:
         slices: list[bytes] = []
         for number, wire, start, end in self.iter_fields(data):
             if number == _TYPE and wire == VARINT:
-                data_type = read_varint(data, start, end)[0]
+                data_type = _enum_of(read_varint(data, start, end)[0])
             elif wire == BYTES and number == _NAME:
                 names.append(data[start:end])
             elif wire == BYTES and number == _SHAPE:
@@ -229,3 +229,8 @@ class _ListDecoder:
             elif wire == BYTES and number == _SLICE:
                 slices.append(data[start:end])
         return names, data_type, b"".join(shape), slices
+
+
+def _enum_of(number: int) -> int:
+    """Return what a varint says as an enum: its lowest 32 bits, signed."""
+    return (number & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)

@@ -78,6 +78,7 @@ class LegacyReader:
         self._tensors = tensors
         self._payloads: dict[str, Payload] = {}
         self._lock = make_lock()
+        self._others_checked = False
         self._closed = False
 
     @classmethod
@@ -147,6 +148,8 @@ class LegacyReader:
 
     def read_many(self, names: Sequence[str], options: ReadOptions) -> list[npt.NDArray[Any]]:
         """Read whole tensors, in the order of the names, all of which exist."""
+        with self._lock:
+            self._check_others()
         options = replace(options, budget=self.budget())
         tensors = (self.find(name, options) for name in names)
         return [tensor.read() for tensor in tensors if tensor is not None]
@@ -179,12 +182,14 @@ class LegacyReader:
 
         Raises:
             MalformedError: The file lists the slice, but has no record of it.
+            DataLossError: A block is damaged: the one of the record, or one of no listed record.
         """
         key = encode_slice_key(encode_name(record.name), record.piece)
         # The blocks that a table keeps are shared by all threads.
         with self._lock:
             if self._closed:
                 raise ClosedError("The checkpoint has been closed", path=self.files[record.file])
+            self._check_others()
             data = self._tables[record.file].get(key)
         if data is None:
             raise MalformedError(
@@ -215,6 +220,24 @@ class LegacyReader:
         """Raise `ClosedError` once closed."""
         if self._closed:
             raise ClosedError("The checkpoint has been closed", path=self.files[0])
+
+    def _check_others(self) -> None:
+        """Check, before any value is given, the blocks that hold no listed record.
+
+        TensorFlow writes none. Another record of a listed slice may lie there.
+        """
+        if self._others_checked:
+            return
+        # The list of the tensors lies in the first block.
+        keys: list[list[bytes]] = [[b""] for _ in self._tables]
+        if any(len(table.handles) > 1 for table in self._tables):
+            for name, tensor in self._tensors.items():
+                stored = encode_name(name)
+                for piece, file in zip(tensor.slices, tensor.files, strict=True):
+                    keys[file].append(encode_slice_key(stored, piece))
+        for table, found in zip(self._tables, keys, strict=True):
+            table.check_others(found)
+        self._others_checked = True
 
     def _make_tensor(self, name: str, tensor: LegacyTensor, options: ReadOptions) -> Tensor:
         # All `Tensor` objects of a name share one payload, which remembers that it was verified.

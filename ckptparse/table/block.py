@@ -17,6 +17,7 @@ keys strictly increase.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from itertools import pairwise
 from operator import lt
 from typing import NamedTuple
@@ -195,6 +196,22 @@ class Block:
         Raises:
             MalformedError: An entry on the way breaks the rules.
         """
+        restart = self.find_restart(key)
+        found: bytes | None = None
+        if restart >= 0:
+            for known, start, end in self.iter_run(restart, limits=limits):
+                if known == key:
+                    found = self.contents[start:end]
+        return found
+
+    def find_restart(self, key: bytes) -> int:
+        """Return the number of the last restart whose key is not above `key`, by binary search.
+
+        -1 if there is none.
+
+        Raises:
+            MalformedError: No key in full is stored at a restart on the way.
+        """
         low, high = 0, len(self.restarts)
         while low < high:
             middle = (low + high) // 2
@@ -202,7 +219,33 @@ class Block:
                 low = middle + 1
             else:
                 high = middle
-        return self._find_in_run(low - 1, key, limits) if low else None
+        return low - 1
+
+    def iter_run(self, restart: int, *, limits: Limits) -> Iterator[tuple[bytes, int, int]]:
+        """Iterate over the entries from a restart to the next: key, and where its value lies.
+
+        Raises:
+            MalformedError: An entry breaks the rules.
+            LimitError: More than `Limits.key_bytes` of keys.
+        """
+        position = self.restarts[restart]
+        last = restart + 1 == len(self.restarts)
+        run_end = self.entries_end if last else self.restarts[restart + 1]
+        key = b""
+        first = True
+        key_bytes = 0
+        while position < run_end:
+            shared, start, end, value_end = decode_entry(self.contents, position, run_end)
+            if shared > len(key):
+                raise self._bad_entry(position, shared, len(key), value_end)
+            new_key = key[:shared] + self.contents[start:end]
+            if new_key <= key and not first:
+                raise _unsorted(new_key, key)
+            key, first = new_key, False
+            key_bytes += len(key)
+            check_key_bytes(key_bytes, len(self.contents), limits)
+            yield key, end, value_end
+            position = value_end
 
     def first(self) -> tuple[bytes, bytes] | None:
         """Return the first key and value; None if the block is empty."""
@@ -221,29 +264,6 @@ class Block:
         if shared:
             raise self._bad_entry(position, shared, 0, value_end)
         return self.contents[start:end]
-
-    def _find_in_run(self, restart: int, wanted: bytes, limits: Limits) -> bytes | None:
-        position = self.restarts[restart]
-        last = restart + 1 == len(self.restarts)
-        run_end = self.entries_end if last else self.restarts[restart + 1]
-        found: bytes | None = None
-        key = b""
-        first = True
-        key_bytes = 0
-        while position < run_end:
-            shared, start, end, value_end = decode_entry(self.contents, position, run_end)
-            if shared > len(key):
-                raise self._bad_entry(position, shared, len(key), value_end)
-            new_key = key[:shared] + self.contents[start:end]
-            if new_key <= key and not first:
-                raise _unsorted(new_key, key)
-            key, first = new_key, False
-            key_bytes += len(key)
-            check_key_bytes(key_bytes, len(self.contents), limits)
-            if key == wanted:
-                found = self.contents[end:value_end]
-            position = value_end
-        return found
 
     def _bad_entry(self, position: int, shared: int, key_size: int, end: int) -> MalformedError:
         return MalformedError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 
 from ckptparse.errors import MalformedError, located
@@ -130,6 +130,19 @@ class Table:
         if place == len(entries.keys) or entries.keys[place] != key:
             return None
         return entries.contents[entries.starts[place] : entries.ends[place]]
+
+    def check_others(self, keys: Iterable[bytes]) -> None:
+        """Check the blocks that no lookup of these keys looks at, as a lookup would.
+
+        Raises:
+            DataLossError: One of them is damaged, breaks the rules, or holds keys that the index
+                block does not place there.
+        """
+        others = set(range(len(self.handles)))
+        others.difference_update(bisect_left(self.separators, key) for key in keys)
+        for index in sorted(others):
+            with self._located(index):
+                self._block(index)
 
     def first(self) -> tuple[bytes, bytes] | None:
         """Return the first key and its value; None if the table is empty."""

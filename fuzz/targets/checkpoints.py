@@ -8,7 +8,15 @@ from typing import Any
 
 import ckptparse
 from fuzz import mutators, seeds
-from fuzz.oracle import LIMITS, BrokenPromiseError, agree, attempt, examine, same_values
+from fuzz.oracle import (
+    LIMITS,
+    BrokenPromiseError,
+    agree,
+    agree_singly,
+    attempt,
+    examine,
+    same_values,
+)
 from fuzz.packing import unpack
 from fuzz.targets.target import Target, look
 
@@ -58,6 +66,8 @@ def compare(path: str, store: Mapping[str, bytes]) -> None:
         raise BrokenPromiseError(f"the object graph: {graph!r}, and verify says that all is well")
     # That `recover` agrees is for the harness of that name: it is slow.
     agree(read, report, read if isinstance(read, dict) else {})
+    if isinstance(report, ckptparse.Report):
+        agree_singly(path, store, report)
 
 
 def read_each(path: str, store: Mapping[str, bytes]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import v1_builder as v1
 from packages import h5py
 
 import ckptparse
+from ckptparse.table.reader import Table
+
+Pairs = list[tuple[bytes, bytes]]
 
 NOTHING = np.zeros((2, 0), np.float32)
 IN_TWO = [[(0, 1), None], [(1, 1), None]]
@@ -168,3 +172,156 @@ def test_a_graph_in_a_v1_file_is_counted_by_itself_and_decoded_as_a_record(tmp_p
     with ckptparse.open(path) as checkpoint:
         assert checkpoint.object_graph is not None
     assert ckptparse.verify(path).ok
+
+
+def another_record_in_the_next_block(pairs: Pairs, other: bytes) -> list[b.Stored]:
+    key = pairs[-1][0]
+    last = b.Stored(b.block([(key, other)]), key=key + b"\xff")
+    return [b.Stored(b.block(pairs), key=key), last]
+
+
+def a_damaged_block_that_no_list_leads_to(pairs: Pairs, other: bytes) -> list[b.Stored]:
+    key = pairs[-1][0] + b"\xff"
+    last = b.Stored(b.block([(key, other)]), key=key, crc=5)
+    return [b.Stored(b.block(pairs), key=pairs[-1][0]), last]
+
+
+def an_unsorted_block_that_no_list_leads_to(pairs: Pairs, other: bytes) -> list[b.Stored]:
+    key = pairs[-1][0] + b"\xff"
+    last = b.Stored(b.block([(key, other), (key, other)]), key=key)
+    return [b.Stored(b.block(pairs), key=pairs[-1][0]), last]
+
+
+UNREAD = (
+    another_record_in_the_next_block,
+    a_damaged_block_that_no_list_leads_to,
+    an_unsorted_block_that_no_list_leads_to,
+)
+
+
+@pytest.mark.parametrize("spread", UNREAD)
+@pytest.mark.parametrize("files", [1, 2])
+def test_a_block_of_a_v1_file_that_no_list_leads_to_is_damaged_for_whoever_reads(
+    tmp_path: Path, spread: Callable[[Pairs, bytes], list[b.Stored]], files: int
+) -> None:
+    made, other = v1.LegacyFile(), v1.LegacyFile()
+    made.add("w", np.float32([1, 2]))
+    other.add("w", np.float32([3, 4]))
+    path = tmp_path / ("m" if files == 1 else "m-00001-of-00002")
+    path.write_bytes(b.assemble(spread(made.pairs(), other.pairs()[1][1])).data)
+    if files == 2:
+        first = v1.LegacyFile()
+        first.add("a", np.float32([5]))
+        first.write(tmp_path / "m-00000-of-00002")
+    path = tmp_path / ("m" if files == 1 else "m-?????-of-00002")
+    report = ckptparse.verify(path)
+    assert not report.ok and {one.code for one in report.problems} <= {"v1.order", "v1.block"}
+    for call in (ckptparse.read, ckptparse.stats):
+        with pytest.raises(ckptparse.DataLossError):
+            call(path)
+    with pytest.raises(ckptparse.DataLossError):
+        ckptparse.convert(path, tmp_path / "out.npz")
+    with ckptparse.open(path) as checkpoint:
+        assert "w" in checkpoint and list(checkpoint)[-1] == "w"
+        for name in checkpoint:
+            with pytest.raises(ckptparse.DataLossError):
+                checkpoint[name].read()
+    recovered = ckptparse.recover(path)
+    assert not recovered.report.ok
+    assert recovered.report.tensors["w"].status == ckptparse.Status.VERIFIED
+    assert recovered["w"].read().tolist() == [1, 2]
+
+
+def test_a_sound_block_of_a_v1_file_that_no_list_leads_to_is_a_warning(tmp_path: Path) -> None:
+    made, other = v1.LegacyFile(), v1.LegacyFile()
+    made.add("w", np.float32([1, 2]))
+    other.add("z", np.float32([3, 4]))
+    blocks = [
+        b.Stored(b.block(part), key=part[-1][0]) for part in (made.pairs(), other.pairs()[1:])
+    ]
+    path = tmp_path / "m"
+    path.write_bytes(b.assemble(blocks).data)
+    assert ckptparse.verify(path).verdict == "warnings"
+    assert [*ckptparse.read(path)] == ["w"]
+
+
+def test_a_v1_file_of_one_tensor_after_the_other_is_read_without_a_block_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = v1.LegacyFile()
+    for number in range(9):
+        made.add(f"w{number}", np.float32([number]))
+    path = made.write(tmp_path / "m", block_size=1)
+    looked: list[int] = []
+    block = Table._block
+    monkeypatch.setattr(Table, "_block", lambda one, at: (looked.append(at), block(one, at))[1])
+    with ckptparse.open(path) as checkpoint:
+        assert checkpoint["w3"].read() == 3
+        assert sorted(set(looked)) == [0, 4], "the list of tensors, and the record"
+
+
+def in_odd_blocks(pairs: Pairs, rng: random.Random) -> list[b.Stored]:
+    """The blocks of a table, one of them odd, each with the right checksum."""
+    size = rng.randint(1, 4)
+    parts = [pairs[at : at + size] for at in range(0, len(pairs), size)]
+    interval = rng.choice([1, 2, 16])
+    blocks = [b.Stored(b.block(part, restart_interval=interval), key=part[-1][0]) for part in parts]
+    place = rng.randrange(len(blocks))
+    odd, after = blocks[place], blocks[place].key or b""
+    kind = rng.randrange(5)
+    one = rng.choice(pairs)
+    if kind == 0:
+        blocks.insert(place + 1, b.Stored(b.block([one]), key=after + b"\x01"))
+    elif kind == 1:
+        contents = bytearray(odd.contents)
+        contents[rng.randrange(len(contents))] ^= 1 << rng.randrange(8)
+        odd.contents = bytes(contents)
+    elif kind == 2:
+        odd.key = one[0]
+    elif kind == 3:
+        chosen = [one, *parts[place]]
+        rng.shuffle(chosen)
+        odd.contents = b.block(chosen, restart_interval=interval)
+    else:
+        odd.key = after + b"\xff"
+    return blocks
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("form", ["v1", "v2"])
+def test_what_is_read_of_odd_blocks_is_verified_and_what_is_not_is_a_problem(
+    tmp_path: Path, form: str, seed: int
+) -> None:
+    rng = random.Random(seed)
+    names = ["a", "b", "c", "d", "e"]
+    if form == "v1":
+        path = table = tmp_path / "m"
+        legacy = v1.LegacyFile()
+        for name in names:
+            legacy.add(name, np.frombuffer(name.encode() * 8, np.float32))
+        pairs = legacy.pairs()
+    else:
+        path, table = tmp_path / "m", tmp_path / "m.index"
+        made = b.Bundle()
+        for name in names:
+            made.add(name, np.frombuffer(name.encode() * 8, np.float32))
+        made.add_sliced("s", np.arange(4, dtype=np.float32).reshape(2, 2), IN_TWO)
+        made.write(path)
+        pairs = made.pairs()
+    table.write_bytes(b.assemble(in_odd_blocks(pairs, rng)).data)
+    report = ckptparse.verify(path)
+    try:
+        read = ckptparse.read(path)
+    except ckptparse.CheckpointError:
+        assert not report.ok
+    else:
+        assert report.ok and set(read) == set(report.tensors)
+    for name in (*names, "s"):
+        tensor = report.tensors.get(name)
+        try:
+            value = ckptparse.open(path)[name].read()
+        except (ckptparse.CheckpointError, KeyError):
+            assert not report.ok or tensor is None
+            continue
+        assert tensor is not None and tensor.status == ckptparse.Status.VERIFIED
+        assert ckptparse.recover(path)[name].read().tolist() == value.tolist()
