@@ -32,6 +32,11 @@ __all__ = ["check_npy", "write_npy", "write_npz"]
 
 _LONGEST_NAME = 200
 """Characters of a file's name at most: file systems allow 255 bytes, with suffix and number."""
+_DEVICES = {
+    *("con", "prn", "aux", "nul"),
+    *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)),
+}
+"""Names that mean a device on Windows, in any directory, whatever stands after a dot."""
 _WAYS = "Leave them out (exclude=...), or choose format='v2', which holds every kind"
 
 
@@ -112,6 +117,8 @@ def _is_one_of_ours(names: Collection[str]) -> bool:
 def _free_name(name: str, taken: set[str]) -> str:
     """Return a file's name that no other has, since capitals may count as small letters."""
     stem = quote(name, safe=" ", errors="surrogateescape")[:_LONGEST_NAME]
+    if stem.partition(".")[0].rstrip().casefold() in _DEVICES:
+        stem = f"~{stem}"
     free, number = f"{stem}.npy", 1
     while free.casefold() in taken:
         number += 1

@@ -190,6 +190,17 @@ def test_names_that_differ_by_case_alone_are_different_files(tmp_path: Path) -> 
     assert sorted(tmp_path.iterdir()) == [tmp_path / "in", tmp_path / "npy", tmp_path / "out"]
 
 
+@pytest.mark.parametrize("name", ["con", "NUL", "Com1.x", "aux ", "lpt9", "~con", "console"])
+def test_no_name_of_a_tensor_is_that_of_a_device_of_windows(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "m"
+    ckptparse.write(path, {name: np.float32([1]), f"~{name}": np.float32([2])})
+    ckptparse.convert(path, tmp_path / "npy", format="npy")
+    files = sorted(file.name for file in (tmp_path / "npy").iterdir())
+    first = name if name == "console" else f"~{name.removeprefix('~')}"
+    assert f"{first}.npy" in files and len(files) == 3
+    assert ckptparse.diff(path, tmp_path / "npy").equal
+
+
 @pytest.mark.parametrize("name", ["../x", "/x", "a\0b", "x" * 300, "\x1b[2J", "a\nb", "."])
 def test_no_name_of_a_tensor_leads_out_of_the_output(tmp_path: Path, name: str) -> None:
     made = b.Bundle()
