@@ -372,6 +372,24 @@ def test_who_asks_for_no_more_gets_a_key_before_a_broken_one() -> None:
     assert Table.open(source, limits=DEFAULT_LIMITS).get(keys[0]) == b"v"
 
 
+def test_blocks_that_no_key_leads_to_are_checked_as_those_that_are_looked_up() -> None:
+    keys = [b"a", b"c", b"e", b"g"]
+    table = opened(table_of(LISTS).data, whole=True)
+    source: Any = table.source
+    before = len(source.reads)
+    table.check_others(keys)
+    assert len(source.reads) == before, "each block has one of the keys"
+    table.check_others(keys[::2])
+    assert len(source.reads) == before + 2
+    for lists, separators in (([["a", "b"], ["b"]], "bc"), ([["a"], ["c"]], "ab")):
+        table = opened(table_of(lists, separators).data, whole=True)
+        assert table.get(b"a") == b"v"
+        table.check_others([b"a", separators[1].encode()])
+        with pytest.raises(KeyOrderError) as caught:
+            table.check_others([b"a", b"x"])
+        assert caught.value.offset == table.handles[1].offset
+
+
 def test_an_empty_block_between_others_is_passed_over() -> None:
     blocks = [
         b.Stored(b.block([(b"a", b"v")]), key=b"a"),

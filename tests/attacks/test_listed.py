@@ -83,3 +83,15 @@ def test_every_line_has_a_test() -> None:
     section = README.partition("## 9.3")[2].partition("\nThe inputs")[0]
     lines = [int(number) for number in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)]
     assert lines == list(range(1, 16))
+
+
+def test_every_promise_names_tests_that_are_there() -> None:
+    text = (HERE.parents[1] / "SECURITY.md").read_text(encoding="utf-8")
+    promises = text.partition("| promise | shown by |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(promises) > 10
+    for promise in promises:
+        files = re.findall(r"`(tests/[\w/]+\.py)`", promise.split("|")[2])
+        assert files, promise
+        for file in files:
+            functions = functions_of(HERE.parents[1] / file)
+            assert any(name.startswith("test_") for name in functions), file
