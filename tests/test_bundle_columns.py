@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -11,9 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptparse.bundle import together
+from ckptparse.bundle import shapes, together
 from ckptparse.bundle.columns import EntryColumns
-from ckptparse.bundle.decoding import decode_entry, decode_header, decode_shape
+from ckptparse.bundle.decoding import (
+    decode_entry,
+    decode_header,
+    decode_plain_shape,
+    decode_shape,
+)
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, shape_from_proto
 from ckptparse.bundle.together import EntryDecoder, _tell_apart
 from ckptparse.errors import CheckpointError
@@ -89,7 +95,7 @@ def check_same(values: list[bytes], limits: Limits = DEFAULT_LIMITS) -> None:
         if n not in good:
             among = [values[g] for g in good[:2]]
             assert outcome(by_columns, [*among, values[n], *among], limits) is found
-    with mock.patch.object(together, "_FEW_LOOSE", 0):
+    with mock.patch.object(together, "_FEW_LOOSE", 0), mock.patch.object(shapes, "_FEW", 0):
         columns = by_columns([values[n] for n in good], limits)
         assert [columns.entry(row) for row in range(len(good))] == [single[n] for n in good]
         if len(good) < len(values):
@@ -250,6 +256,53 @@ def test_shapes_decode_alike(value: bytes, edits: list[tuple[int, int]]) -> None
             assert outcome(lambda *call: decode_shape(call[0], limits=call[1]), data, limits) == (
                 wanted
             )
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(
+                st.integers(0, 300) | st.integers(-(2**63), 2**63 - 1) | st.just(2**40), max_size=4
+            ).map(b.shape_proto),
+            EDITS,
+        ).map(lambda made: edited(*made) if made[0] else made[0]),
+        max_size=6,
+    ),
+    st.integers(0, 3),
+)
+def test_shapes_that_are_decoded_together_are_decoded_alike(
+    values: list[bytes], most_rank: int
+) -> None:
+    limits = Limits(rank=most_rank)
+    data = b"".join(values)
+    ends = np.cumsum([len(value) for value in values], dtype=np.int64)
+    starts = ends - np.array([len(value) for value in values], np.int64)
+    odd: list[int] = []
+    decode = partial(decode_shape, limits=limits)
+    with mock.patch.object(shapes, "_FEW", 0):
+        made = shapes.Shapes(decode, most_rank=most_rank, take_odd=odd.append)
+        found = made.find(data + bytes(16), starts, ends)
+    one_by_one = shapes.Shapes(decode, most_rank=most_rank, take_odd=lambda _: None)
+    assert found == [one_by_one[value] for value in values]
+    # A shape that breaks a rule in the common form may be told with the others, or is odd.
+    assert sum(odd) <= sum(decode_plain_shape(value) is None for value in set(values))
+
+
+def test_many_shapes_need_no_bindings() -> None:
+    values = [b.shape_proto([number, 0, 2**50 + number][: number % 4]) for number in range(200)]
+    ends = np.cumsum([len(value) for value in values], dtype=np.int64)
+    starts = np.array([0, *ends[:-1]], np.int64)
+    made = shapes.Shapes(refused, most_rank=254, take_odd=refused)
+    found = made.find(b"".join(values) + bytes(16), starts, ends)
+    assert [shape for shape, _ in found] == [
+        (number, 0, 2**50 + number)[: number % 4] for number in range(200)
+    ]
+    assert {count for _, count in found} == {0, 1, *range(1, 200, 4)}
+
+
+def refused(_: object) -> Any:
+    raise AssertionError("it is called")
 
 
 @pytest.mark.parametrize("size", [1, 127, 128, 300, *(1 << 7 * n for n in range(2, 9)), 2**63 - 1])

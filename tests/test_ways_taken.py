@@ -18,7 +18,7 @@ from ckptparse.bundle import arena, content, memory, strings
 from ckptparse.bundle import index as index_module
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.index import BundleIndex
-from ckptparse.bundle.together import _Shapes
+from ckptparse.bundle.shapes import Shapes
 from ckptparse.coding import checksum, varint
 from ckptparse.errors import ClosedError, LimitError, MalformedError
 from ckptparse.files.context import Context
@@ -320,8 +320,10 @@ def test_a_shape_that_breaks_a_rule_is_left_to_its_entry() -> None:
             raise MalformedError("no shape")
         return (2, 3)
 
-    shapes = _Shapes(decode_shape)
+    odd: list[int] = []
+    shapes = Shapes(decode_shape, most_rank=2, take_odd=odd.append)
     assert shapes[b"good"] == ((2, 3), 6) and shapes[b"bad"] == ((), -1)
+    assert shapes[b"bad"] == ((), -1) and odd == [1, 1]
 
 
 def test_an_entry_in_slices_has_no_place_of_its_own() -> None:

@@ -28,7 +28,7 @@ from ckptparse.coding.varint import decode_varint
 from ckptparse.errors import LimitError
 from ckptparse.limits import Limits
 
-__all__ = ["decode_entry", "decode_header", "decode_shape"]
+__all__ = ["decode_entry", "decode_header", "decode_plain_shape", "decode_shape"]
 
 _SHARD_BYTES = 1 << 16
 """Bytes of the files for each data file beyond `Limits.shards`."""
@@ -120,11 +120,16 @@ def decode_shape(data: bytes, *, limits: Limits) -> tuple[int, ...]:
         MalformedError: It is no shape, or a dimension is negative.
         LimitError: More dimensions than `Limits.rank`.
     """
-    shape = _sizes(data) if _SHAPE.fullmatch(data) else None
+    shape = decode_plain_shape(data)
     if shape is None:
         return _parse_shape(data, limits)
     check_rank(len(shape), limits=limits)
     return shape
+
+
+def decode_plain_shape(data: bytes) -> tuple[int, ...] | None:
+    """Decode a serialized TensorShapeProto, of any rank; None if it has not the common form."""
+    return _sizes(data) if _SHAPE.fullmatch(data) else None
 
 
 def _sizes(dims: bytes) -> tuple[int, ...] | None:

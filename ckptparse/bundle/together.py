@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.bundle.columns import EntryColumns, Shape
-from ckptparse.bundle.entry import BundleEntry, count_elements
+from ckptparse.bundle.entry import BundleEntry
+from ckptparse.bundle.shapes import Shapes
 from ckptparse.dtypes import DataType, item_size
-from ckptparse.errors import CheckpointError
 from ckptparse.limits import Limits, check_small
 from ckptparse.table.columns import IntColumn, TableColumns
 from ckptparse.table.together import masks_of, windows_of
@@ -52,6 +52,8 @@ _UNKNOWN = _WIDTHS == 0
 """Kinds whose size follows no rule. From 100 on they are references, which are never stored."""
 _UNKNOWN[[DataType.DT_INVALID, DataType.DT_RESOURCE, *range(100, 128)]] = False
 _UNKNOWN &= ~_COUNTED
+_NEVER = (_WIDTHS == 0) & ~_COUNTED & ~_UNKNOWN
+"""Kinds that are never stored, so that an entry of one breaks a rule."""
 
 
 class EntryDecoder:
@@ -80,7 +82,7 @@ class EntryDecoder:
         self._decode_entry = decode_entry
         self._held = held
         self._loose = 0
-        self._shapes = _Shapes(decode_shape)
+        self._shapes = Shapes(decode_shape, most_rank=limits.rank, take_odd=self._take_odd)
 
     def decode(self, table: TableColumns, skipped: int) -> EntryColumns:
         """Decode the entries of a table, without the first `skipped` ones.
@@ -94,9 +96,12 @@ class EntryDecoder:
         scan = _scan(padded, starts, ends)
         loose = np.flatnonzero(~scan.plain)
         if len(loose) > _FEW_LOOSE:
-            what = "entries that are not written as protobuf writes them"
-            check_small(self._limits, self._loose + len(loose), self._held, what=what)
+            self._check_loose(len(loose))
             scan.take_loose(loose, padded, starts[loose], ends[loose])
+        never = np.flatnonzero(scan.plain & _NEVER[scan.data_types])
+        if len(never) and never[0] + 1 < len(starts):
+            # This one is refused, or one before: nothing behind it need be looked at.
+            self.decode(table.part(0, skipped + int(never[0]) + 1), skipped)
         shapes, elements = self._find_shapes(padded, scan.shape_starts, scan.shape_ends)
         plain = scan.plain & self._plausible(scan, elements)
         columns = EntryColumns(
@@ -108,13 +113,21 @@ class EntryDecoder:
         self._loose += len(loose)
         return columns
 
+    def _take_odd(self, count: int) -> None:
+        """Count shapes that are not written as protobuf writes them."""
+        self._check_loose(count)
+        self._loose += count
+
+    def _check_loose(self, count: int) -> None:
+        what = "entries that are not written as protobuf writes them"
+        check_small(self._limits, self._loose + count, self._held, what=what)
+
     def _find_shapes(
         self, padded: bytes, starts: IntColumn, ends: IntColumn
     ) -> tuple[list[Shape], IntColumn]:
         """Decode each serialized shape once; return for each row its shape and its elements."""
         first, which = _tell_apart(padded, starts, ends)
-        spans = zip(starts[first].tolist(), ends[first].tolist(), strict=True)
-        met = [self._shapes[padded[low:high]] for low, high in spans]
+        met = self._shapes.find(padded, starts[first], ends[first])
         # An array of objects gives each row its tuple without a loop.
         shapes = np.empty(len(met), np.object_)
         shapes[:] = [shape for shape, _ in met] if met else []
@@ -283,20 +296,3 @@ def _put(columns: EntryColumns, row: int, entry: BundleEntry) -> None:
     columns.crcs[row] = entry.crc32c
     if entry.slices:
         columns.others[row] = entry
-
-
-class _Shapes(dict[bytes, tuple[Shape, int]]):
-    """Serialized shape -> shape and number of elements; -1 if it must be decoded singly."""
-
-    def __init__(self, decode_shape: Callable[[bytes], Shape]) -> None:
-        super().__init__()
-        self._decode_shape = decode_shape
-
-    def __missing__(self, data: bytes) -> tuple[Shape, int]:
-        try:
-            shape = self._decode_shape(data)
-            found = shape, count_elements(shape)
-        except CheckpointError:
-            found = (), -1
-        self[data] = found
-        return found

@@ -319,7 +319,7 @@ def open_case(
     if not survey.has_index:
         from ckptparse.examination.legacy_view import read_legacy_view
 
-        files.begin(2 * sum(_sizes(files, [one.path for one in survey.legacy_files])))
+        files.begin(2 * files.held_bytes)
         return Case(survey, [read_legacy_view(survey, files, correct=correct)], files)
     limits = context.limits
     most = limits.shards
@@ -334,11 +334,6 @@ def open_case(
         views[0].report("limit.reached", survey.prefix, message)
     there = any(index.origin is Origin.FINAL for index in survey.indexes)
     return Case(survey, views, files, None if there else survey.prefix + INDEX_SUFFIX)
-
-
-def _sizes(files: DataFiles, paths: Iterable[str]) -> Iterator[int]:
-    for path in paths:
-        yield files.size(DataFile(path)) or 0
 
 
 def check_all(case: Case) -> None:

@@ -42,12 +42,21 @@ def is_anothers(path: str, prefix: str, context: Context) -> bool:
     return found is not None and found.kind == "file"
 
 
-def find_others(survey: Survey, context: Context) -> tuple[OtherCheckpoint, ...]:
-    """Verify the other checkpoints of the directory; sort by verified share, then by step."""
+def find_others(
+    survey: Survey, context: Context, seen: Folders | None = None
+) -> tuple[OtherCheckpoint, ...]:
+    """Verify the other checkpoints of the directory; sort by verified share, then by step.
+
+    Args:
+        survey: The checkpoint beside which they are.
+        context: Where it lies.
+        seen: The directories as they were listed, if they were.
+    """
     if survey.saved_model is not None:
         return ()
     # Progress counts the bytes of the named checkpoint only.
-    folders = Folders(replace(context, progress=None))
+    aside = replace(context, progress=None)
+    folders = Folders(aside) if seen is None else seen.beside(aside)
     found = list_others(survey, folders)
     most = min(_MOST_OTHERS, max(1, _MOST_NAMES // max(1, len(folders.list(survey.directory)))))
     others = list(_iter_others(found[:most], folders))

@@ -131,7 +131,9 @@ class DataFiles:
 
     def hold(self, paths: Iterable[str]) -> None:
         """Begin a budget for a checkpoint of these files."""
-        self._listed, self._held = list(paths), None
+        listed = list(paths)
+        if listed != self._listed:
+            self._listed, self._held = listed, None
         self.budget = Budget(self.context.limits, lambda: self.held_bytes)
         self.singles = Singles(self.context.limits, lambda: self.held_bytes)
 

@@ -40,6 +40,7 @@ from ckptparse.limits import limit_error
 from ckptparse.problems import EvidenceRule, Problem
 from ckptparse.table.block import Block, BlockEntries, KeyOrderError, check_key_bytes
 from ckptparse.table.columns import TableColumns
+from ckptparse.table.reader import Table
 from ckptparse.table.together import decode_together
 
 __all__ = ["salvage_table"]
@@ -63,7 +64,7 @@ def salvage_table(
     resumed: int | None = None,
     most: int | None = None,
 ) -> SalvagedTable:
-    """Read what a table still gives. If nothing is proved, undo a conversion of line ends first.
+    """Read what a table still gives, with a conversion of line ends undone if it needs that.
 
     Args:
         files: What opens it.
@@ -82,23 +83,39 @@ def salvage_table(
     scan = partial(
         _Scan, codes=codes, accept=accept, correct=correct, keep=keep, resumed=resumed, most=most
     )
-    table = scan(files, DataFile(path)).run()
-    if table.proves or not _may_be_text(files, DataFile(path)):
-        return table
-    file = DataFile(path, UndoneLineEnds)
-    try:
-        undone = scan(files, file).run()
-    except CheckpointError:
-        return table
-    if not undone.proves:
-        return table
+    stored, undone = DataFile(path), DataFile(path, UndoneLineEnds)
+    is_text = files.size(stored) is not None and _may_be_text(files, stored)
+    turned = None
+    if is_text and not _opens(files, stored) and _opens(files, undone):
+        # Seeking the blocks of the file as it is, by their checksums, would take longer.
+        turned = scan(files, undone).run()
+    if turned is None or not turned.proves:
+        table = scan(files, stored).run()
+        if table.proves or not is_text:
+            return table
+        try:
+            turned = turned or scan(files, undone).run()
+        except CheckpointError:
+            return table
+        if not turned.proves:
+            return table
     what = "every line feed in it became CR LF; with this undone, the file can be read"
+    size = files.source(stored).size
     return replace(
-        undone,
-        size=table.size,
-        problems=[*undone.problems, Problem.of(codes.text, path, what)],
-        ranges=[FileRange(0, table.size, "bad")],
+        turned,
+        size=size,
+        problems=[*turned.problems, Problem.of(codes.text, path, what)],
+        ranges=[FileRange(0, size, "bad")],
     )
+
+
+def _opens(files: DataFiles, file: DataFile) -> bool:
+    """Tell whether the index block of a table is whole and lists its blocks."""
+    try:
+        Table.open(files.source(file), limits=files.context.limits)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _may_be_text(files: DataFiles, file: DataFile) -> bool:

@@ -69,7 +69,7 @@ def verify_path(
     )
     if report.ok or survey is None or not neighbours:
         return report
-    return replace(report, others=find_others(survey, context))
+    return replace(report, others=find_others(survey, context, folders))
 
 
 def verify_survey(

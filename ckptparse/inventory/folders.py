@@ -32,6 +32,12 @@ class Folders:
         self._listed: dict[str, Mapping[str, FileStat]] = {}
         self._names: dict[str, Names] = {}
 
+    def beside(self, context: Context) -> Folders:
+        """Return the directories as they were listed, for another context of the same files."""
+        others = Folders(context)
+        others._listed, others._names = self._listed, self._names
+        return others
+
     @property
     def are_listed(self) -> bool:
         """Whether the storage knows what is in a directory; else what was asked for by name."""
@@ -86,7 +92,8 @@ class Folders:
         """Return the names of the regular files of a directory, sorted."""
         known = self._names.get(directory)
         if known is None:
-            known = sorted(self.files(directory))
+            listed = self.list(directory)
+            known = sorted(name for name, status in listed.items() if status.kind == "file")
             if self.are_listed:
                 self._names[directory] = known
         return known

@@ -11,7 +11,7 @@ import fnmatch
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -123,12 +123,14 @@ def find_legacy(path: str, folders: Folders, *, is_file: bool) -> LegacyFiles:
         firsts = tuple(found[0] for found in shards.values())
         return LegacyFiles(firsts, counts=tuple(sorted(shards)))
     for count, found in shards.items():
-        return LegacyFiles(tuple(found), _absent(found, path, folders), count)
+        return LegacyFiles(tuple(found), _absent(found, path, folders, found[:1]), count)
     return LegacyFiles()
 
 
 _FORM = re.compile(r"[^*?\[\]]*-\?{5}-of-\d+")
 """The pattern of all files of one set, as a state file has it."""
+_SHARD_END = re.compile(r"-\d{5,}-of-(\d{5,})")
+"""What follows the prefix in the name of one of several files, as `split_legacy_path` takes it."""
 _IS_CASE_KEPT = not fnmatch.fnmatch("a", "A")
 """Whether `fnmatch` tells large letters from small ones: it follows the system."""
 
@@ -157,10 +159,15 @@ def list_shards(prefix: str, folders: Folders) -> dict[int, list[str]]:
     """List the files `PREFIX-SSSSS-of-NNNNN`, in order, by their number N."""
     directory, name = folders.split(prefix)
     shards: dict[int, list[str]] = defaultdict(list)
-    for file in folders.files(directory):
-        shard = split_legacy_path(file)
-        if shard is not None and shard[0] == name:
-            shards[shard[2]].append(folders.join(directory, file))
+    start = f"{name}-"
+    names = folders.names(directory)
+    for number in range(bisect_left(names, start), len(names)):
+        file = names[number]
+        if not file.startswith(start):
+            break
+        end = _SHARD_END.fullmatch(file, len(name))
+        if end is not None:
+            shards[int(end[1])].append(folders.join(directory, file))
     return dict(shards)
 
 
@@ -198,21 +205,34 @@ def _find_siblings(path: str, folders: Folders) -> LegacyFiles:
         return LegacyFiles((path,))
     prefix, _, count = shard
     files = list_shards(prefix, folders).get(count, [path])
-    return LegacyFiles(tuple(files), _absent(files, prefix, folders), count, chosen=path)
+    absent = _absent(files, prefix, folders, files[:1])
+    return LegacyFiles(tuple(files), absent, count, chosen=path)
 
 
-def _absent(files: Iterable[str], path: str, folders: Folders) -> tuple[str, ...]:
-    return tuple(islice(_iter_absent(files, path, folders), _MOST_LISTED))
+def _absent(
+    files: Sequence[str], path: str, folders: Folders, one_each: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """Return some of the missing files that others' names imply and that match a pattern.
+
+    Args:
+        files: Those that are there.
+        path: The pattern, or a prefix.
+        folders: Where they are.
+        one_each: One file of each set; None if it is not known which are of one set.
+    """
+    found = _iter_absent(set(files), path, folders, files if one_each is None else one_each)
+    return tuple(islice(found, _MOST_LISTED))
 
 
-def _iter_absent(files: Iterable[str], path: str, folders: Folders) -> Iterator[str]:
-    """Iterate over the missing files that others' names imply and that match a pattern."""
-    present = set(files)
+def _iter_absent(
+    present: Collection[str], path: str, folders: Folders, files: Iterable[str]
+) -> Iterator[str]:
     name = folders.split(path)[1]
-    sets = {(one[0], one[2]) for one in map(split_legacy_path, sorted(present)) if one is not None}
+    sets = {(one[0], one[2]) for one in map(split_legacy_path, files) if one is not None}
     for prefix, count in sorted(sets):
         for number in range(min(count, _MOST_SHARDS)):
             file = legacy_path(prefix, number, count)
-            meant = not is_pattern(name) or fnmatch.fnmatch(folders.split(file)[1], name)
-            if file not in present and meant:
+            if file in present:
+                continue
+            if not is_pattern(name) or fnmatch.fnmatch(folders.split(file)[1], name):
                 yield file

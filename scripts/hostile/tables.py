@@ -146,6 +146,22 @@ def _turned_round(number: int) -> bytes:
     return b"\x28\x04\x20" + b.varint(number * 4 % 4096) + b"\x12\x00\x08\x01"
 
 
+def _own_shape(number: int) -> bytes:
+    """Give each tensor a shape that no other has; none has an element."""
+    return b.Entry(b.FLOAT, (number + 1, 0), crc=b.masked_crc(b"")).to_bytes()
+
+
+def _own_odd_shape(number: int) -> bytes:
+    """Give each tensor a shape of its own, with a name of a dimension, as no writer gives one."""
+    named = b.field(2, b.field(1, number + 1) + b.field(2, b"x")) + b.field(2, b"")
+    return b.field(1, b.FLOAT) + b.field(2, named) + b.field32(6, b.masked_crc(b""))
+
+
+def _own_shape_or_none(number: int) -> bytes:
+    """Put one entry that breaks a rule among many with a shape of their own."""
+    return _own_shape(number) if number % 30_000 else _entry(number, 4, dtype=b.RESOURCE)
+
+
 def one_name(directory: Path, size: int) -> Path:
     """Repeat one key."""
     return write(directory, ((b"w", made) for _, made in numbered(size, lambda n: _entry(n, 4))))
@@ -308,6 +324,9 @@ KINDS = {
     "odd entries": _each(_odd),
     "unknown kinds": _each(lambda n: _entry(n, 4, dtype=50 + n % 40)),
     "wrong shapes": _each(lambda n: _entry(n, 4, shape=(n % 100 + 2,))),
+    "own shapes": _each(_own_shape),
+    "own odd shapes": _each(_own_odd_shape),
+    "own shapes, one broken": _each(_own_shape_or_none),
     "many dimensions": _each(lambda n: _entry(n, 4, shape=(1,) * 250)),
     "empty tensors": _each(lambda _: b.Entry(b.FLOAT, (0,), crc=b.masked_crc(b"")).to_bytes()),
     "empty messages": _each(lambda _: b""),
