@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("jinja2")
 
+import builder
 import expected
 import graph_builder as g
 
@@ -517,3 +518,20 @@ def test_of_far_too_many_tensors_no_values_are_shown(tmp_path: Path) -> None:
         assert found["measured"] is shown
         told = [one["message"] for one in found["problems"] if "No values" in one["message"]]
         assert bool(told) is not shown
+
+
+def test_tensors_that_the_report_leaves_out_count_among_those_that_are_too_many(
+    tmp_path: Path,
+) -> None:
+    made = builder.Bundle()
+    for number in range(200):
+        made.add(f"w{number:03}", np.float32(number))
+        made.change(f"w{number:03}", crc=7)
+    prefix = str(made.write(tmp_path / "m"))
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    for allowed, shown in ((40 - size // 512, True), (39 - size // 512, False)):
+        limits = ckptparse.Limits(small_tensors=allowed, attempts=4)
+        found = data_of(make(prefix, tmp_path, limits=limits))
+        told = [one["message"] for one in found["problems"] if "No values" in one["message"]]
+        assert found["measured"] is shown and bool(told) is not shown
+        assert [one for one in found["problems"] if "more tensors are damaged" in one["message"]]

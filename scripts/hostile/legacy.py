@@ -312,11 +312,11 @@ def long_keys(directory: Path, size: int) -> Path:
     made = _scalars(1)
     made.tensors = made.tensors[:1]
     name, end = b"n" * 10_000, b.slice_key(b"", [])[1:]
-    body = b.entry(b"", made.meta_value()) + b.entry(b"\0" + name)
+    body = [b.entry(b"", made.meta_value()), b.entry(b"\0" + name)]
     shared = 1 + len(name)
     for number in range(max(LEAST, size // 17)):
-        body += b.entry(b"%06d" % number + end, shared=shared)
-    block = b.Stored(b.close_block(body), key=b"\1")
+        body.append(b.entry(b"%06d" % number + end, shared=shared))
+    block = b.Stored(b.close_block(b"".join(body)), key=b"\1")
     return _write(directory, b.assemble([block]).data)
 
 

@@ -132,10 +132,8 @@ def _open_path(path: str, context: Context, *, check: bool) -> Iterator[Subject]
 @contextmanager
 def _open_damaged(path: str, report: Report | None, context: Context) -> Iterator[Subject]:
     """Open a checkpoint; if it does not open, or has too many tensors, the report is all."""
-    if report is not None and (told := _too_many(report, context.limits)):
-        subject = _of_report(report)
-        subject.errors.append(told)
-        yield subject
+    if report is not None and (told := _too_many(len(report.tensors), report, context.limits)):
+        yield _of_report(report, told)
         return
     try:
         # Unverified: the report says what is damaged, and damaged values are shown as they are.
@@ -143,19 +141,29 @@ def _open_damaged(path: str, report: Report | None, context: Context) -> Iterato
     except CheckpointError as error:
         if report is None:
             raise
-        subject = _of_report(report)
-        subject.errors.append(error.message)
-        yield subject
+        yield _of_report(report, error.message)
         return
     with checkpoint:
+        # A report leaves out what is damaged beyond a limit.
+        count = 0 if report is None else _count(checkpoint)
+        if report is not None and (told := _too_many(count, report, context.limits)):
+            yield _of_report(report, told)
+            return
         subject = _of_checkpoint(checkpoint)
         subject.report = report
         yield subject
 
 
-def _too_many(report: Report, limits: Limits) -> str:
-    """Say why the values of a checkpoint are not shown: its tensors are too many; else nothing."""
-    count = len(report.tensors)
+def _count(checkpoint: Checkpoint) -> int:
+    """Return how many tensors are listed; 0 if that cannot be told."""
+    try:
+        return len(checkpoint)
+    except (CheckpointError, OSError):
+        return 0
+
+
+def _too_many(count: int, report: Report, limits: Limits) -> str:
+    """Say why the values of so many tensors are not shown; nothing if they are."""
     if count <= _VALUES_EACH * limits.small_tensors:
         return ""
     size = sum(file.size or 0 for file in report.files.values())
@@ -218,9 +226,10 @@ def _of_graph(graph: Graph) -> Subject:
     return subject
 
 
-def _of_report(report: Report) -> Subject:
+def _of_report(report: Report, *errors: str) -> Subject:
     kind = f"report on a {_FORMATS[report.format]}"
-    return Subject(kind, report.path, report=report, files=tuple(report.files))
+    files = tuple(report.files)
+    return Subject(kind, report.path, report=report, files=files, errors=list(errors))
 
 
 def _of_recovery(recovery: Recovery) -> Subject:
