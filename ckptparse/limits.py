@@ -159,7 +159,8 @@ class Limits:
     bytes, and the state file of a scan so many places, beyond one for each 24."""
     parts: int = 150_000
     """Parts of a file that `annotate` tells of, beyond one for each 32 bytes of the files. The
-    index of a checkpoint has one for each 4 bytes, a graph one for each 10. A part takes 3 µs."""
+    index of a checkpoint has one for each 4 bytes, a graph one for each 10. A part takes 3 µs. What
+    lies in a group counts, too: one for each 8 bytes. No message of TensorFlow has groups."""
     shared_bytes: int = 1 << 30
     """Bytes that tensors which are read together may take beyond the size of the data files.
     Entries of a small file may all refer to the same bytes."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import builder as b
 import expected
 import numpy as np
 import pytest
+import v1_builder
 
 import ckptparse
 from ckptparse import Annotation, Limits, annotate
-from ckptparse.annotation import messages
+from ckptparse.annotation import messages, tables
 from ckptparse.bundle.columns import EntryColumns
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.proto import wire
@@ -261,3 +263,45 @@ def test_a_part_is_a_frozen_value() -> None:
     assert dataclasses.replace(part, size=5) == Annotation(1, 5, 3, "what")
     with pytest.raises(dataclasses.FrozenInstanceError):
         part.size = 4  # type: ignore[misc]
+
+
+def test_what_lies_in_groups_counts_as_parts_that_are_not_told_of(tmp_path: Path) -> None:
+    deep = b"\xa3\x06" * 90 + b"\xa4\x06" * 90
+    made = v1_builder.LegacyFile()
+    for number in range(50):
+        listed = made.declare(f"w{number:02}", (), b.FLOAT)
+        listed.slices.append(v1_builder.Slice([], deep + b"\x2a\x04\x00\x00\x80\x3f"))
+    path = made.write(tmp_path / "m")
+    every = list(annotate(path))
+    groups = [part for part in every if part.what.endswith("(group)")]
+    assert len(groups) == 50 and {part.size for part in groups} == {len(deep) - 2}
+    counted = len(every) + 50 * ((len(deep) - 2) // 8) - path.stat().st_size // 32
+    assert list(annotate(path, limits=Limits(parts=counted))) == every
+    assert "8 bytes of a group" in list(annotate(path, limits=Limits(parts=counted - 1)))[-1].value
+
+
+def test_long_names_of_slices_that_no_writer_writes_are_shown_as_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that share their start are far longer, all together, than their block."""
+    decoded: list[int] = []
+    decode = tables.decode_slice_key
+
+    def noted(key: bytes) -> Any:
+        decoded.append(len(key))
+        return decode(key)
+
+    monkeypatch.setattr(tables, "decode_slice_key", noted)
+    for name, told in ((b"n" * 3000, 500), (b"n\x00\xff" * 1000, 0)):
+        end = b.slice_key(b"", [])[1:]
+        body = b.entry(b"", b.Header().to_bytes(1)) + b.entry(b"\0" + name)
+        body += b"".join(
+            b.entry(b"%03d" % number + end, shared=1 + len(name)) for number in range(500)
+        )
+        block = b.Stored(b.close_block(body), key=b"\1")
+        path = tmp_path / "m.index"
+        path.write_bytes(b.assemble([block]).data)
+        decoded.clear()
+        parts = [part for part in annotate(path) if part.what == "entry"]
+        assert sum("of a scalar of" in part.value for part in parts) - told in (0, 1, 2, 3)
+        assert len(decoded) - told <= 5

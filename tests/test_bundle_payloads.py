@@ -261,6 +261,7 @@ class Counted:
     entry: BundleEntry
     payloads: list[Any]
     taken: list[int] = field(default_factory=list)
+    slices_are_read_whole: bool = False
 
     def slice_payloads(self, name: str, entry: BundleEntry) -> tuple[SliceGrid, list[Any]]:
         assert (name, entry) == ("w", self.entry)

@@ -20,6 +20,7 @@ from ckptparse.examination import case, legacy_view, record_rows
 from ckptparse.examination.verify import verify_path
 from ckptparse.files.context import Context, begin
 from ckptparse.legacy import metadata, record
+from ckptparse.legacy import reader as legacy_reader
 from ckptparse.legacy.metadata import decode_metadata
 from ckptparse.legacy.record import decode_record
 from ckptparse.limits import DEFAULT_LIMITS
@@ -212,3 +213,28 @@ def test_lists_are_decoded_as_each_tensor_of_them_alone(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(metadata._ListDecoder, "__init__", forget)
     assert short == [answer(decode_metadata, one, limits=DEFAULT_LIMITS) for one in lists]
+
+
+@pytest.mark.parametrize("sliced", [False, True])
+def test_a_record_is_decoded_once_by_whoever_takes_its_tensor_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sliced: bool
+) -> None:
+    """Each piece would otherwise decode all of it: the square of its size."""
+    values = np.arange(1_200_000, dtype=np.float32).reshape(4, -1)
+    half = values.shape[1] // 2
+    file = LegacyFile()
+    if sliced:
+        listed = file.declare("w", values.shape, builder.FLOAT)
+        file.add_slice(listed, [None, (0, half)], values[:, :half])
+        file.add_slice(listed, [None, (half, half)], values[:, half:])
+    else:
+        file.add("w", values)
+    path = file.write(tmp_path / "m.ckpt")
+    decoded = counted(monkeypatch, legacy_reader, "decode_record")
+    assert ckptparse.stats(path)["w"].largest == 1_199_999
+    records = 1 + sliced
+    assert decoded.count <= 2 * records
+    decoded.count = 0
+    assert ckptparse.diff(path, path).same
+    ckptparse.average([path, path])
+    assert decoded.count <= 6 * records

@@ -12,7 +12,7 @@ from contextlib import closing
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ckptparse.annotation.messages import annotate_message
+from ckptparse.annotation.messages import GROUP, annotate_message
 from ckptparse.annotation.part import Annotation
 from ckptparse.annotation.shards import annotate_shard
 from ckptparse.annotation.tables import annotate_table
@@ -39,6 +39,8 @@ _MESSAGES = {
 }
 """The message in a file, by its kind, or by its name if it has no kind."""
 _TABLES = ("v1", "v2-index")
+_GROUP_BYTES = 8
+"""Bytes of a group of fields that count as a part more."""
 
 
 _DEEPEST = 1 << 20
@@ -89,14 +91,16 @@ def _annotate(place: str, depth: int | None, context: Context) -> Iterator[Annot
             prefix = place.removesuffix(INDEX_SUFFIX)
             parts = _annotate_by_kind(source, deepest, context)
         limits, most = context.limits, context.limits.parts
-        offset = 0
-        for number, part in enumerate(parts):
-            if number >= most:
+        offset = taken = 0
+        for part in parts:
+            if taken >= most:
                 held = max(source.size, held_bytes(prefix + INDEX_SUFFIX, storage, 0))
                 most = limits.most_parts(held)
-                if number >= most:
+                if taken >= most:
                     yield _left_out(offset, source.size, most, limits)
                     return
+            # What lies in a group is not told of, but was walked.
+            taken += 1 + (part.size // _GROUP_BYTES if part.what.endswith(GROUP) else 0)
             if not part.unpacked:
                 offset = part.offset
             if part.depth <= deepest:
@@ -107,7 +111,7 @@ def _left_out(offset: int, end: int, most: int, limits: Limits) -> Annotation:
     """Tell of what is not told of, from where the last part begins."""
     says = (
         f"{most:,} parts were told of, and no more: Limits.parts allows {limits.parts:,}, "
-        "and one for each 32 bytes of the files"
+        f"and one for each 32 bytes of the files; {_GROUP_BYTES} bytes of a group count as one"
     )
     return Annotation(offset, end - offset, 0, "bytes that were not looked at", says)
 

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     # The compiled runtimes have a class of their own for it, which their stubs tell apart.
     MessageDescriptor = Descriptor | Any
 
-__all__ = ["annotate_message"]
+__all__ = ["GROUP", "annotate_message"]
 
-_WIRE_NAMES = {VARINT: "varint", FIXED32: "4 bytes", FIXED64: "8 bytes", BYTES: "bytes"}
+GROUP = "(group)"
+"""The end of what a field is called that is a group, which no message has."""
+_WIRE_NAMES = {VARINT: "(varint)", FIXED32: "(4 bytes)", FIXED64: "(8 bytes)", BYTES: "(bytes)"}
 _FIXED = {
     FieldDescriptor.TYPE_DOUBLE: "<d",
     FieldDescriptor.TYPE_FLOAT: "<f",
@@ -92,7 +94,7 @@ class _Walker:
                 field = fields.get(number << 3 | wire)
                 here, size = base + position, last - position
                 if field is None:
-                    what = f"field {number} ({_WIRE_NAMES.get(wire, 'group')})"
+                    what = f"field {number} {_WIRE_NAMES.get(wire, GROUP)}"
                     yield Annotation(here, size, depth, what, shorten(data[first:last]))
                 elif field.message is None:
                     value = field.describe(data[first:last])

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["annotate_table"]
 
 _MAGIC_SIZE = 8
+_ODD_KEYS, _ODD_SHARE = 256, 8
+"""Bytes of keys of a block that are read byte by byte, beyond an eighth of its own: names of slices
+with bytes that no name has. Keys can be far longer than their block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +236,7 @@ def _annotate_entries(
 ) -> Iterator[Annotation]:
     position = key_bytes = 0
     key = b""
+    odd_left = _ODD_KEYS + len(contents) // _ODD_SHARE
     starts = set()
     try:
         end = _entries_end(contents)
@@ -247,9 +251,10 @@ def _annotate_entries(
             key_bytes += len(key)
             check_key_bytes(key_bytes, len(contents), limits)
             entry = _Entry(position, key_start, value_start, value_end, key)
-            yield Annotation(
-                base + position, value_end - position, 1, "entry", _describe_key(key), broken=wrong
-            )
+            plain = _is_plain_name(key)
+            odd_left -= 0 if plain else len(key)
+            says = _describe_key(key) if plain or odd_left >= 0 else shorten(key)
+            yield Annotation(base + position, value_end - position, 1, "entry", says, broken=wrong)
             if kind.wanted > 1:
                 yield from _annotate_lengths(contents, base, entry)
                 yield from _annotate_value(contents, base, entry, kind, limits)
@@ -281,6 +286,14 @@ def _iter_entries(contents: bytes, end: int) -> Iterator[tuple[int, int, int, in
         entry = decode_entry(contents, position, end)
         yield entry
         position = entry[3]
+
+
+def _is_plain_name(key: bytes) -> bool:
+    """Tell whether a key is none of a slice, or its name has no byte that is written as two."""
+    if not key.startswith(b"\0"):
+        return True
+    end = key.find(b"\0", 1)
+    return end < 0 or (key[end + 1 : end + 2] == b"\1" and key.find(b"\xff", 1, end) < 0)
 
 
 def _describe_key(key: bytes) -> str:

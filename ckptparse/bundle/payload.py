@@ -50,6 +50,9 @@ __all__ = [
 class SliceFinder(Protocol):
     """What a sliced payload needs of its checkpoint, a bundle or V1 files."""
 
+    slices_are_read_whole: bool
+    """Whether any part of a slice takes all of it."""
+
     def slice_payloads(self, name: str, entry: BundleEntry) -> tuple[SliceGrid, list[Payload]]:
         """Find the slices of a tensor."""
         ...
@@ -260,6 +263,11 @@ class SlicedPayload:
         self._entry = entry
         self._path = path
         self._found: tuple[SliceGrid, list[Payload]] | None = None
+
+    @property
+    def is_read_whole(self) -> bool:
+        """Whether whoever takes it piece by piece would have slices decoded again and again."""
+        return self._finder.slices_are_read_whole
 
     def read(self, options: ReadOptions) -> npt.NDArray[Any]:
         """Read all of it; each slice has its own checksum; see `Payload`."""

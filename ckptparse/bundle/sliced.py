@@ -40,6 +40,8 @@ _MOST_CHECKED = 1 << 24
 class BundleSlices:
     """Finds the values of entries, whole or in slices."""
 
+    slices_are_read_whole = False
+
     def __init__(self, index: BundleIndex, shards: ShardFiles) -> None:
         self._index = index
         self._shards = shards

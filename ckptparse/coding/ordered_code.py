@@ -43,6 +43,11 @@ def decode_string(data: bytes, position: int) -> tuple[bytes, int]:
     Raises:
         ValueError: There is no terminator, or 00 or ff is followed by a wrong byte.
     """
+    end = data.find(_TERMINATOR, position)
+    if end < 0:
+        raise ValueError("string has no terminator")
+    if data.find(b"\x00", position, end) < 0 and data.find(b"\xff", position, end) < 0:
+        return data[position:end], end + 2
     text = bytearray()
     while position + 1 < len(data):
         byte, following = data[position], data[position + 1]

@@ -64,6 +64,9 @@ class LegacyReader:
         limits: Bounds on what they may ask for.
     """
 
+    slices_are_read_whole = True
+    """Any part of a slice takes all of it: each is one message."""
+
     def __init__(
         self,
         files: tuple[str, ...],
@@ -275,6 +278,8 @@ class RecordPayload:
 
     location = None
     crc32c = None
+    is_read_whole = True
+    """For whoever takes it piece by piece: each would decode all of it."""
 
     def __init__(self, reader: LegacyReader, record: Record) -> None:
         self._reader = reader

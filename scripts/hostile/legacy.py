@@ -314,8 +314,8 @@ def long_keys(directory: Path, size: int) -> Path:
     name, end = b"n" * 10_000, b.slice_key(b"", [])[1:]
     body = [b.entry(b"", made.meta_value()), b.entry(b"\0" + name)]
     shared = 1 + len(name)
-    for number in range(max(LEAST, size // 17)):
-        body.append(b.entry(b"%06d" % number + end, shared=shared))
+    numbers = range(max(LEAST, size // 17))
+    body += [b.entry(b"%06d" % number + end, shared=shared) for number in numbers]
     block = b.Stored(b.close_block(b"".join(body)), key=b"\1")
     return _write(directory, b.assemble([block]).data)
 
