@@ -47,6 +47,12 @@ from ckptparse.recovery.splices import Splices
 __all__ = ["Mender", "as_verified", "untried"]
 
 _NOT_TRIED = "no repair was tried, since more is damaged than Limits.attempts allows"
+_NOT_LOOKED_AT = (
+    "it was not looked for elements that look wrong, since more has no checksum than "
+    "Limits.attempts allows"
+)
+_JUDGED = 2
+"""Eighths of an attempt that it takes to compare the elements of a payload with each other."""
 _EIGHTHS = 8
 """Eighths of an attempt that a repair takes. What ends with a proof, or finds no byte, takes one:
 0.1 to 0.3 ms instead of up to 2."""
@@ -198,7 +204,20 @@ class Mender:
             return replace(found, outcome=outcome)
         found = _as_read(payload, Status.UNVERIFIED, ranges)
         outcome = replace(found.outcome, grounds=check.outcome.grounds)
-        return replace(found, outcome=outcome).but(cause=check.cause, note=check.outcome.note)
+        found = replace(found, outcome=outcome).but(cause=check.cause, note=check.outcome.note)
+        return self._marked(payload, found)
+
+    def _marked(self, payload: Payload, found: Mended) -> Mended:
+        """Mark what looks wrong in a payload whose checksum is not known."""
+        told = payload.crc32c is not None or payload.form in (Form.RECORD, Form.VARIANTS)
+        if told or not payload.size or found.outcome.cause is not Cause.NO_CHECKSUM:
+            return found
+        self._left_bytes -= payload.size
+        wild = self._left_bytes >= 0 and self._offerer.needs_judgement(payload)
+        if self._left_bytes < 0 or (wild and self._left <= 0):
+            return found.but(note=f"{found.outcome.note}; {_NOT_LOOKED_AT}")
+        self._left -= _JUDGED * wild
+        return self._offerer.mark(payload, found, judged=wild)
 
     def _doubted(self, found: Mended, payload: Payload) -> Mended:
         """Take the proof away if the damaged index may describe another checkpoint.

@@ -23,9 +23,11 @@ from ckptparse.examination.places import is_text
 from ckptparse.examination.readers import DataFiles
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.problems import Cause, EvidenceRule, Status
+from ckptparse.recovery.holes import Holes
 from ckptparse.recovery.imaging.extents import Joined
 from ckptparse.recovery.mended import Mended, at_place, available_bytes, recipe_of
 from ckptparse.recovery.statistics import SECTOR, judge_elements
+from ckptparse.recovery.unchecked import has_wild_elements, judge_unchecked
 
 __all__ = ["Offerer", "withheld", "zero_runs"]
 
@@ -40,8 +42,47 @@ _ROWS = 1 << 11
 class Offerer:
     """Offers the bytes of payloads of which nothing is proved."""
 
-    def __init__(self, files: DataFiles) -> None:
+    def __init__(self, files: DataFiles, holes: Holes) -> None:
         self._files = files
+        self._holes = holes
+
+    def needs_judgement(self, payload: Payload) -> bool:
+        """Tell quickly whether any element of a payload without a checksum may look wrong."""
+        data, _ = self._whole_elements(payload)
+        return has_wild_elements(data, payload.data_type, big_endian=payload.big_endian)
+
+    def mark(self, payload: Payload, found: Mended, *, judged: bool) -> Mended:
+        """Mark what looks wrong in a payload without a checksum, which is offered as it is.
+
+        Args:
+            payload: Where it lies.
+            found: All of it.
+            judged: Whether its elements are compared with each other.
+        """
+        if payload.form is Form.STRINGS:
+            text = bytes(self._files.read(payload.file, payload.offset, payload.size))
+            spans = string_spans(text, count_elements(payload.shape), big_endian=payload.big_endian)
+            suspect = _strings_in(self._holes.of(payload), spans or ())
+            return _marked(payload, found, found.outcome.ranges, suspect)
+        data, width = self._whole_elements(payload)
+        count = len(data) // width
+        odd = _in_elements(self._holes.of(payload), width)
+        if judged:
+            odd += judge_unchecked(
+                data, payload.data_type, offset=payload.offset, big_endian=payload.big_endian
+            )
+        if width > 1 and len(data) >= _LEAST_TEXT and is_text(data):
+            odd = [(0, count)]
+        ranges = _without(_in_elements(_nowhere(self._image_of(payload), payload), width), count)
+        if not ranges:
+            return Mended(replace(found.outcome, status=Status.MISSING, ranges=(), note=_NOWHERE))
+        return _marked(payload, found, ranges, _shared(merge_spans(odd), ranges))
+
+    def _whole_elements(self, payload: Payload) -> tuple[memoryview, int]:
+        """Return the bytes of a payload, and how many an element has."""
+        width = item_size(payload.data_type) or 1
+        size = payload.size // width * width
+        return self._files.read(payload.file, payload.offset, size), width
 
     def offer(self, payload: Payload, check: Check, *, moved: int = 0) -> Mended:
         """Offer the bytes of a payload that are there, or say that there are none.
@@ -113,14 +154,7 @@ class Offerer:
         if spans is None:
             return withheld(payload, check)
         whole = sum(stop <= available for _, stop in spans)
-        zeros = zero_runs(memoryview(data), payload)
-        suspect = merge_spans(
-            [
-                (number, number + 1)
-                for number, (start, stop) in enumerate(spans[:whole])
-                if any(low < stop and start < high for low, high in zeros)
-            ]
-        )
+        suspect = _strings_in(zero_runs(memoryview(data), payload), spans[:whole])
         ranges = merge_spans([(0, whole)])
         if suspect == ranges:
             return withheld(payload, check)
@@ -135,16 +169,11 @@ class Offerer:
     ) -> Mended:
         found = at_place(payload, Status.UNVERIFIED, ranges)
         recipe = replace(recipe_of(payload, available_bytes(self._files, payload)), crc=None)
-        note = check.outcome.note
-        if suspect:
-            lost = sum(stop - start for start, stop in suspect)
-            total = count_elements(payload.shape)
-            note += f"; {lost:,} of its {total:,} elements look wrong (see `.suspect`)"
         outcome = replace(
             found.outcome,
             cause=check.cause,
             suspect=suspect,
-            note=note,
+            note=_noted(check.outcome.note, payload, suspect),
             grounds=check.outcome.grounds + tuple(_beside(self._image_of(payload), payload)),
         )
         return Mended(outcome, recipe)
@@ -156,6 +185,34 @@ class Offerer:
             return None
         source = self._files.source(file)
         return source if isinstance(source, JoinedSource) else None
+
+
+def _marked(
+    payload: Payload, found: Mended, ranges: tuple[Span, ...], suspect: tuple[Span, ...]
+) -> Mended:
+    """Add what looks wrong to what is known of a payload; it is offered even if that is all."""
+    note = _noted(found.outcome.note, payload, suspect)
+    return replace(found, outcome=replace(found.outcome, ranges=ranges, suspect=suspect, note=note))
+
+
+def _noted(note: str, payload: Payload, suspect: tuple[Span, ...]) -> str:
+    """Add to a sentence how many elements look wrong."""
+    if not suspect:
+        return note
+    lost = sum(stop - start for start, stop in suspect)
+    total = count_elements(payload.shape)
+    return f"{note}; {lost:,} of its {total:,} elements look wrong (see `.suspect`)"
+
+
+def _strings_in(zeros: Sequence[Span], spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Return the strings of which some bytes lie in runs of zeros."""
+    return merge_spans(
+        [
+            (number, number + 1)
+            for number, (start, stop) in enumerate(spans)
+            if any(low < stop and start < high for low, high in zeros)
+        ]
+    )
 
 
 def withheld(payload: Payload, check: Check) -> Mended:

@@ -59,6 +59,7 @@ from ckptparse.recovery.evidence.gather import Evidence
 from ckptparse.recovery.evidence.places import find_places
 from ckptparse.recovery.evidence.sought import list_runs, list_sought
 from ckptparse.recovery.expectations import Expectations
+from ckptparse.recovery.holes import Holes
 from ckptparse.recovery.images import find_in_images
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
 from ckptparse.recovery.imaging.scan import scan_image
@@ -329,7 +330,7 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
             _find_doubted(case, found),
             integers=_count_integers(case),
         ),
-        Offerer(files),
+        Offerer(files, Holes(files, (part.payload for _, part in case.held_parts()))),
         siblings,
         copies=copies,
         seams=Seams(case, found.places),
