@@ -6,6 +6,7 @@ is wrong elsewhere in the block. A listing refuses all of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from ckptparse.errors import CheckpointError, MalformedError
@@ -14,12 +15,24 @@ from ckptparse.table.block import Block
 
 __all__ = ["Lookups"]
 
+_AN_ENTRY = 64
+"""Entries of a run that count as one that is looked at: a writer's runs have 16, and one takes a
+microsecond."""
+
 
 class Lookups:
     """A block, of which each run is decoded once."""
 
-    def __init__(self, contents: bytes, limits: Limits) -> None:
+    def __init__(self, contents: bytes, limits: Limits, take: Callable[[], bool]) -> None:
+        """Take the block.
+
+        Args:
+            contents: Of the block.
+            limits: Bounds on what keys may take.
+            take: Counts some entries more; tells whether they may be looked at.
+        """
         self._limits = limits
+        self._take = take
         self._runs: dict[int, dict[bytes, bytes]] = {}
         self._block: Block | None = None
         with suppress(CheckpointError):
@@ -42,10 +55,13 @@ class Lookups:
 
     def _run(self, block: Block, restart: int) -> dict[bytes, bytes]:
         if restart not in self._runs:
+            self._runs[restart] = values = {}
             try:
-                found = block.iter_run(restart, limits=self._limits)
-                values = {key: block.contents[start:end] for key, start, end in found}
+                for key, start, end in block.iter_run(restart, limits=self._limits):
+                    values[key] = block.contents[start:end]
+                    if not len(values) % _AN_ENTRY and not self._take():
+                        values.clear()
+                        break
             except MalformedError:
-                values = {}
-            self._runs[restart] = values
+                values.clear()
         return self._runs[restart]

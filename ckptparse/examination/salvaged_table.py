@@ -331,7 +331,8 @@ class _Scan:
             self.found.extend(self._resume(contents, place))
             return False
         # A lookup gives what other lookups may stumble over, and a listing refuses all of it.
-        lookups, accept = Lookups(contents, self._look.limits), self._look.accept
+        look, accept = self._look, self._look.accept
+        lookups = Lookups(contents, look.limits, look.files.singles.take)
         grounds = (self._ground(EvidenceRule.ENTRY, place, CHECKSUM_CHANCE),)
         for entry in self._resume(
             contents, place, lambda key, value: accept(key, value) or lookups.give(key, value)
