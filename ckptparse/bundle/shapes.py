@@ -9,7 +9,7 @@ no program writes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -57,15 +57,30 @@ class Shapes(dict[bytes, tuple[Shape, int]]):
         self._most_rank = most_rank
         self._take_odd = take_odd
 
-    def find(self, padded: bytes, starts: IntColumn, ends: IntColumn) -> list[tuple[Shape, int]]:
-        """Return what each span is; 16 bytes at least follow the last one."""
-        bounds = zip(starts.tolist(), ends.tolist(), strict=True)
-        spans = [padded[low:high] for low, high in bounds]
-        missing = {span: row for row, span in enumerate(spans) if span not in self}
-        if len(missing) > _FEW:
-            rows = np.fromiter(missing.values(), np.intp, len(missing))
-            self._learn(list(missing), np.frombuffer(padded, np.uint8), starts[rows], ends[rows])
-        return [self[span] for span in spans]
+    def find(
+        self, padded: bytes, starts: IntColumn, ends: IntColumn
+    ) -> tuple[list[Shape], IntColumn]:
+        """Return the shape and the elements of each span; 16 bytes at least follow the last one."""
+        if len(starts) > _FEW:
+            return self._find_together(padded, starts, ends)
+        met = [self[span] for span in _cut(padded, starts, ends)]
+        return [shape for shape, _ in met], np.array([count for _, count in met], np.int64)
+
+    def _find_together(
+        self, padded: bytes, starts: IntColumn, ends: IntColumn
+    ) -> tuple[list[Shape], IntColumn]:
+        read = _Dimensions(np.frombuffer(padded, np.uint8), starts, ends, self._most_rank)
+        shapes, counts = read.shapes(), read.counts
+        odd = np.flatnonzero(~read.known)
+        if len(odd):
+            spans = _cut(padded, starts[odd], ends[odd])
+            missing = {span for span in spans if span not in self}
+            self._take_odd(len(missing))
+            for span in missing:
+                self._decode(span)
+            for row, span in zip(odd.tolist(), spans, strict=True):
+                shapes[row], counts[row] = self[span]
+        return shapes, counts
 
     def __missing__(self, data: bytes) -> tuple[Shape, int]:
         if decode_plain_shape(data) is None:
@@ -81,21 +96,10 @@ class Shapes(dict[bytes, tuple[Shape, int]]):
         self[data] = found
         return found
 
-    def _learn(
-        self,
-        spans: Sequence[bytes],
-        data: npt.NDArray[np.uint8],
-        starts: IntColumn,
-        ends: IntColumn,
-    ) -> None:
-        """Decode spans together."""
-        read = _Dimensions(data, starts, ends, self._most_rank)
-        odd = np.flatnonzero(~read.known).tolist()
-        if odd:
-            self._take_odd(len(odd))
-        self.update(zip(spans, zip(read.shapes(), read.counts.tolist(), strict=True), strict=True))
-        for row in odd:
-            self._decode(spans[row])
+
+def _cut(padded: bytes, starts: IntColumn, ends: IntColumn) -> list[bytes]:
+    bounds = zip(starts.tolist(), ends.tolist(), strict=True)
+    return [padded[low:high] for low, high in bounds]
 
 
 class _Dimensions:
@@ -137,14 +141,21 @@ class _Dimensions:
 
     def shapes(self) -> list[Shape]:
         """Return each shape; those that break a rule are empty."""
-        ends = np.cumsum(self._ranks)
+        count = len(self._ranks)
+        starts = np.cumsum(self._ranks) - self._ranks
         flat = np.empty(int(self._ranks.sum()), np.int64)
         for step, (rows, sizes) in enumerate(self._steps):
-            flat[ends[rows] - self._ranks[rows] + step] = sizes
-        listed = flat.tolist()
+            flat[starts[rows] + step] = sizes
+        found: list[Shape] = [()] * count
         ranks = np.where(self.counts < 0, 0, self._ranks)
-        bounds = zip((ends - self._ranks).tolist(), ranks.tolist(), strict=True)
-        return [tuple(listed[start : start + rank]) for start, rank in bounds]
+        for rank in np.unique(ranks[ranks > 0]).tolist():
+            rows = np.flatnonzero(ranks == rank)
+            made = zip(*flat[starts[rows] + np.arange(rank)[:, None]].tolist(), strict=True)
+            if len(rows) == count:
+                return list(made)
+            for row, shape in zip(rows.tolist(), made, strict=True):
+                found[row] = shape
+        return found
 
 
 def _read_dimension(

@@ -127,11 +127,10 @@ class EntryDecoder:
     ) -> tuple[list[Shape], IntColumn]:
         """Decode each serialized shape once; return for each row its shape and its elements."""
         first, which = _tell_apart(padded, starts, ends)
-        met = self._shapes.find(padded, starts[first], ends[first])
+        met, counts = self._shapes.find(padded, starts[first], ends[first])
         # An array of objects gives each row its tuple without a loop.
         shapes = np.empty(len(met), np.object_)
-        shapes[:] = [shape for shape, _ in met] if met else []
-        counts = np.array([count for _, count in met], np.int64)
+        shapes[:] = met
         return shapes[which].tolist(), counts[which]
 
     def _plausible(self, scan: _Scan, elements: IntColumn) -> npt.NDArray[np.bool_]:
