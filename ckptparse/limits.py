@@ -120,11 +120,12 @@ class Limits:
     one for each 64 bytes. A map file of ddrescue has so many lines, beyond one for each 16
     bytes."""
     attempts: int = 256
-    """Damaged tensors that `recover` tries to repair, beyond one for each 32 KiB of the files: one
-    takes a millisecond or two. One that is proved in the end, or of which no byte is there, counts
-    as an eighth. The others are reported, and nothing is got back of them. One without a checksum
-    counts as a quarter if some elements may be wrong; of the others these are not marked. A damaged
-    data file of which it is looked for what happened counts as 8, in `verify` too."""
+    """Damaged tensors that `recover` tries to repair, beyond one for each 32 KiB of the files and
+    the evidence: one takes a millisecond or two. One that is proved in the end, or of which no byte
+    is there, counts as an eighth. The others are reported, and nothing is got back of them. One
+    without a checksum counts as a quarter if some elements may be wrong; of the others these are
+    not marked. A damaged data file of which it is looked for what happened counts as 8, in `verify`
+    too."""
     steps: int = 10_000
     """Edges of a graph that are followed to answer one question, beyond one for each 128 bytes of
     the graph: who uses its variables, where names of files come from, what its Savers save. So many

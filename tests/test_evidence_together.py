@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from crc32c import crc32c
 
 import ckptparse
 from ckptparse.crc.near import find_near
+from ckptparse.crc.windows import Wanted
 from ckptparse.files.memory import MemorySource
-from ckptparse.recovery.evidence import gather
+from ckptparse.recovery.evidence import gather, tiled
 from ckptparse.recovery.evidence.sought import Runs
+from ckptparse.recovery.evidence.tiled import Tiler
 from ckptparse.recovery.evidence.together import find_together
 
 CHANCE = 1e-3 / 4
@@ -48,10 +51,23 @@ def in_pairs() -> bytes:
     return b"".join(bytes(40) + TENSORS[number] for number in order)
 
 
+def in_any_order(step: int = 1, head: int = 0) -> bytes:
+    """Every tensor with a head, at multiples of so many bytes."""
+    data = b""
+    for number in np.random.default_rng(7).permutation(COUNT).tolist():
+        data += bytes(-len(data) % step) + noise(head, number) + TENSORS[number]
+    return data
+
+
 LAYOUTS: dict[str, Callable[[], bytes]] = {
     "a copy at an odd place": lambda: b"".join(TENSORS),
     "a name before each": with_heads,
     "pairs in the other order": in_pairs,
+    "in any order": in_any_order,
+    "in any order, with a head before each": lambda: in_any_order(head=40),
+    "in any order, at multiples of 64": lambda: in_any_order(64),
+    "in any order, each in pages of its own": lambda: in_any_order(4096),
+    "each in pages of its own, behind a head": lambda: in_any_order(4096, 128),
     "with a gap": lambda: b"".join([*TENSORS[:90], noise(5001), *TENSORS[90:]]),
 }
 
@@ -82,6 +98,46 @@ def test_a_thousand_tensors_that_are_not_there_are_not_found_together() -> None:
         assert not list(
             find_together(MemorySource("x", data), [runs_of(tensors)], (), chance=CHANCE)
         )
+
+
+def test_beside_known_runs_a_thousand_files_of_noise_hold_no_others() -> None:
+    wanted = [Wanted(size, crc32c(one)) for size, one in zip(SIZES, TENSORS, strict=True)]
+    for seed in range(1000):
+        data = noise(20_000, seed)
+        starts = np.sort(np.random.default_rng(seed).permutation(19)[:6] * 1000).tolist()
+        spans = [(start, start + 600) for start in starts]
+        tiler = Tiler(MemorySource("x", data), wanted, spans, CHANCE)
+        assert not list(tiler.find())
+        assert 0 < tiler.chance <= CHANCE
+
+
+def test_no_more_is_tried_than_the_chance_allows() -> None:
+    data = b"".join(TENSORS)
+    wanted = [Wanted(size, crc32c(one)) for size, one in zip(SIZES, TENSORS, strict=True)]
+    tiler = Tiler(MemorySource("x", data), wanted[1:], [(0, SIZES[0])], 0.0)
+    # Each of them has the next behind it; of the last one nothing says that it is no chance.
+    assert [item for item, _ in tiler.find()] == wanted[1:-1]
+    assert tiler.chance == 0
+
+
+def test_what_is_sought_from_many_places_ends_at_its_allowance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tiled, "_FREE_TRIES", 0)
+    data = noise(1 << 17)
+    wanted = [Wanted(100 + number, number) for number in range(1000)]
+    spans = [(start, start + 8) for start in range(0, 1 << 17, 4096)]
+    tried = 0
+    real = tiled.crc32c
+
+    def counting(*args: Any) -> int:
+        nonlocal tried
+        tried += 1
+        return int(real(*args))
+
+    monkeypatch.setattr(tiled, "crc32c", counting)
+    assert not list(Tiler(MemorySource("x", data), wanted, spans, CHANCE).find())
+    assert tried <= len(data) // 16
 
 
 def test_runs_that_share_bytes_do_not_prove_each_other() -> None:

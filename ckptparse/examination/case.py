@@ -463,7 +463,8 @@ def _find_failed(case: Case, plain: PlainRows, rows: Mapping[str, int]) -> Faile
     These are rows that are whole and overlap others, and those that fail after as many as repairs
     will be tried for.
     """
-    most = case.context.limits.attempts + case.files.held_bytes // ATTEMPT_BYTES
+    held = case.files.held_bytes + case.files.evidence_bytes
+    most = case.context.limits.attempts + held // ATTEMPT_BYTES
     if len(rows) <= most:
         return None
     order = sorted(rows, key=rows.__getitem__)

@@ -103,6 +103,8 @@ class DataFiles:
         and several methods ask for the same ones."""
         self.copies: Sequence[str] = ()
         """Indexes that may be copies of a checkpoint's own."""
+        self.evidence_bytes = 0
+        """Of the files that the caller named as evidence."""
 
     @property
     def is_remote(self) -> bool:

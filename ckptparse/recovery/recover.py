@@ -258,6 +258,7 @@ def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
             if untouched is not None:
                 return untouched
         files.copies = options.evidence.indexes if options.evidence else ()
+        files.evidence_bytes = options.evidence.size if options.evidence else 0
         case = open_case(survey, context, files=files, correct=True)
         check_all(case)
         _work_out(case, options)
@@ -336,7 +337,7 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
         seams=Seams(case, found.places),
         splices=Splices(case, siblings),
         torn=None if case.main is None or case.main.complete else case.main,
-        held=_held(case) + copies.size,
+        held=_held(case) + copies.size + files.evidence_bytes,
     )
 
 

@@ -216,6 +216,11 @@ class Evidence:
         return found
 
     @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return self._walked[1]
+
+    @property
     def prefixes(self) -> list[str]:
         """The first checkpoints among them: prefixes of V2 checkpoints, paths of V1 files."""
         found: dict[str, None] = {}

@@ -26,6 +26,7 @@ from ckptparse.files.storage import Source
 from ckptparse.parallel import stream_crc
 from ckptparse.recovery.evidence.payloads import LARGEST, SMALLEST, Match, iter_pieces
 from ckptparse.recovery.evidence.sought import Runs
+from ckptparse.recovery.evidence.tiled import Tiler
 from ckptparse.recovery.workers import CALLER, Workers
 
 __all__ = ["find_together"]
@@ -34,7 +35,7 @@ _MOST_PROBES = 64
 """Runs that are sought anywhere: for each size, a pass over the file takes 0.2 s for 1 GB. The more
 there are, the nearer two must lie to prove each other."""
 _MOST_BETWEEN = 24
-"""Those that are sought between multiples of 4, too: three passes."""
+"""Those that are sought between multiples of 4, too: three passes, and one more if some fit."""
 _MOST_HITS = 64
 """Places at which one run is taken: what repeats in the file fits again and again."""
 _MOST_BESIDE = 8
@@ -47,6 +48,8 @@ _FEWEST = 2
 """Distances at which the others are tried, and runs that lie at such a one."""
 _NEAR = 1 << 9
 """Bytes between a run that is known and the next one."""
+_PAGE, _ON_GRID = 1 << 12, 4
+"""Bytes of a page, and how many runs at multiples of it (or of 4) tell that runs begin so."""
 _WAYS = (1, -1, 2, -2, 3, -3)
 """How many further in the data file the next one may be: a writer may sort the tensors otherwise,
 a kernel before its bias."""
@@ -126,6 +129,8 @@ class _Finder:
         self._most = chance
         self._path = path
         self._workers = workers
+        self._all_hits: list[_Hit] = []
+        """Where runs fit, by chance or not."""
         self._chance = 0.0
         """Of all that was done so far."""
         self._tries = _FREE_TRIES + part.size // _BYTES_A_TRY
@@ -139,7 +144,8 @@ class _Finder:
         if len(probes) < 2:
             return
         anchors: dict[tuple[int, int], int] = {}
-        for hit in self._proven(probes):
+        proven = self._proven(probes)
+        for hit in [*proven, *self._on_grid(sum(map(len, probes.values())))]:
             anchors.setdefault((hit.file, hit.number), hit.offset)
         known = iter(list(anchors.items()))
         for (file, number), offset in chain(known, self._at_distances(anchors), self._on(anchors)):
@@ -147,6 +153,9 @@ class _Finder:
             if self._files[file].lost[number] and item not in self._found:
                 self._found.add(item)
                 yield Match(item, self._part, offset, self._chance)
+        spans = (self._span(offset, *one) for one, offset in anchors.items())
+        yield from self._end_to_end(self._tiler(list(spans)))
+        yield from self._beside_open(anchors)
 
     # -- search
 
@@ -186,12 +195,17 @@ class _Finder:
         if widest.any_two < 0:
             return []
         self._chance += (widest.any_two + 1) * any_two + widest.neighbours * neighbours
-        hits = self._hits(probes, list(probes), (0,))
+        hits = self._all_hits
+        hits += self._hits(probes, list(probes), (0,))
         proven = _prove(hits, self._files, widest)
         if len({(hit.file, hit.number) for hit in proven}) < count:
             few = _pairs(list(probes))
             for remainder in range(1, _WORD):
-                hits += self._hits(probes, few, (remainder,))
+                fitting = self._hits(probes, few, (remainder,))
+                hits += fitting
+                if len(few) < len(probes) and len(fitting) >= _ON_GRID:
+                    others = [item for item in probes if item not in set(few)]
+                    hits += self._hits(probes, others, (remainder,))
             proven = _prove(hits, self._files, widest)
         return proven
 
@@ -218,6 +232,67 @@ class _Finder:
         return hits
 
     # -- extend
+
+    def _tiler(self, spans: Sequence[tuple[int, int]]) -> Tiler:
+        """Prepare the search for what lies beside some runs."""
+        left = {
+            runs.wanted(number)
+            for runs in self._files
+            for number in np.flatnonzero(runs.lost & (runs.sizes >= SMALLEST)).tolist()
+        } - self._found
+        return Tiler(self._part, left, spans, (self._most - self._chance) / 2)
+
+    def _end_to_end(self, tiler: Tiler) -> Iterator[Match]:
+        """Iterate over what lies beside some runs in another order than in the data file."""
+        for item, offset in tiler.find():
+            self._found.add(item)
+            yield Match(item, self._part, offset, self._chance + tiler.chance)
+        self._chance += tiler.chance
+
+    def _span(self, offset: int, file: int, number: int) -> tuple[int, int]:
+        return offset, offset + self._files[file].wanted(number).size
+
+    def _beside_open(self, anchors: Mapping[tuple[int, int], int]) -> Iterator[Match]:
+        """Iterate over what lies beside hits that nothing proves, and over these hits.
+
+        A run that fits behind one proves it.
+        """
+        hits = [
+            hit
+            for hit in self._all_hits
+            if (hit.file, hit.number) not in anchors
+            and self._files[hit.file].wanted(hit.number) not in self._found
+        ]
+        tiler = self._tiler([self._span(hit.offset, *hit[1:]) for hit in hits])
+        found = list(self._end_to_end(tiler))
+        yield from found
+        waiting, before = hits, len(hits) + 1
+        # It lies beside one of the others, at a gap, by chance once in 2^32: before or behind it.
+        pairs = len(hits) * (len(found) + len(hits))
+        self._chance += 2 * len(tiler.gaps) * pairs / _CHECKSUMS
+        while found and len(waiting) < before and self._chance <= self._most:
+            before = len(waiting)
+            beside = [hit for hit in waiting if tiler.adjoins(*self._span(hit.offset, *hit[1:]))]
+            for hit in beside:
+                tiler.prove(*self._span(hit.offset, *hit[1:]))
+                item = self._files[hit.file].wanted(hit.number)
+                if self._files[hit.file].lost[hit.number] and item not in self._found:
+                    self._found.add(item)
+                    yield Match(item, self._part, hit.offset, self._chance)
+            waiting = [hit for hit in waiting if hit not in beside]
+
+    def _on_grid(self, count: int) -> list[_Hit]:
+        """Return the hits that lie at multiples of a page, some bytes on, if several do."""
+        groups: dict[int, list[_Hit]] = defaultdict(list)
+        for hit in self._all_hits:
+            groups[hit.offset % _PAGE].append(hit)
+        group = max(groups.values(), key=len, default=[])
+        # Of all places that fit by chance, so many are at these multiples.
+        chance = count * self._part.size / _PAGE / _CHECKSUMS
+        if len({hit[1:] for hit in group}) < _ON_GRID or self._chance + chance > 3 / 4 * self._most:
+            return []
+        self._chance += chance
+        return group
 
     def _at_distances(
         self, anchors: dict[tuple[int, int], int]
