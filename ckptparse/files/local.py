@@ -24,7 +24,7 @@ from ckptparse.errors import (
     TruncatedError,
     UnsupportedError,
 )
-from ckptparse.files.storage import FileKind, FileStat, check_range
+from ckptparse.files.storage import FileStat, check_range
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -331,12 +331,11 @@ LOCAL = LocalStorage()
 
 
 def _stat(status: os.stat_result) -> FileStat:
-    kind: FileKind = "other"
     if stat.S_ISREG(status.st_mode):
         return FileStat("file", status.st_size, (status.st_mtime_ns, status.st_dev, status.st_ino))
     if stat.S_ISDIR(status.st_mode):
-        kind = "directory"
-    return FileStat(kind)
+        return FileStat("directory", identity=(status.st_dev, status.st_ino))
+    return FileStat("other")
 
 
 def _stat_link(path: str) -> FileStat | None:

@@ -49,7 +49,8 @@ class FileStat:
     size: int = 0
     """In bytes; 0 if it is no file."""
     identity: Hashable = None
-    """Changes if the content changes: time and inode, an ETag, a generation. None: not known."""
+    """Of a file, changes if the content changes: time and inode, an ETag, a generation. Of a
+    directory, is the same under every link to it. None: not known."""
     target: str | None = None
     """The target of a link to nothing."""
 

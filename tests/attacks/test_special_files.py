@@ -19,6 +19,8 @@ import v1_builder as v1
 from attacking import attempt_each
 
 import ckptparse
+from ckptparse.files import walking
+from ckptparse.files.local import LocalStorage
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
 
@@ -157,3 +159,60 @@ def test_a_scan_passes_over_what_is_no_file(tmp_path: Path, kind: str) -> None:
 
 def _recoveries(folder: Path) -> list[ckptparse.Recovery]:
     return [one.recover() for one in ckptparse.scan(folder) if one.nbytes]
+
+
+def _look_below(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Take a directory as evidence, and scan it; return the directories that were listed below."""
+    damaged = bundle()
+    damaged.change("w", crc=7)
+    (tmp_path / "damaged").mkdir()
+    prefix = Path(damaged.write(tmp_path / "damaged" / "m"))
+    listed = []
+    list_folder = LocalStorage.list
+
+    def note(self: LocalStorage, directory: str) -> object:
+        listed.append(directory)
+        return list_folder(self, directory)
+
+    monkeypatch.setattr(LocalStorage, "list", note)
+    ckptparse.recover(prefix, evidence=[folder], siblings=False)
+    assert ckptparse.scan(folder).checkpoints == ()
+    return [name for name in listed if Path(name).is_relative_to(folder)]
+
+
+def test_links_to_a_directory_lead_to_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    (folder / "inner").mkdir(parents=True)
+    for number in range(4):
+        (folder / f"here{number}").symlink_to(".")
+        (folder / "inner" / f"up{number}").symlink_to("..")
+    # Twice each: as evidence, and for the scan.
+    assert len(_look_below(folder, tmp_path, monkeypatch)) == 4
+
+
+def test_directories_may_lie_deeper_than_calls_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for _ in range(1100):
+        Path("a").mkdir()
+        os.chdir("a")
+    assert len(_look_below(folder, tmp_path, monkeypatch)) == 2 * 1101
+    # What removes temporary directories calls itself, too.
+    for _ in range(1100):
+        os.chdir("..")
+        Path("a").rmdir()
+
+
+def test_of_directories_without_files_some_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walking, "_MOST_FOLDERS", 9)
+    folder = tmp_path / "folder"
+    for number in range(20):
+        (folder / str(number)).mkdir(parents=True)
+    assert len(_look_below(folder, tmp_path, monkeypatch)) == 2 * 9

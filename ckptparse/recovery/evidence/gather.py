@@ -18,6 +18,7 @@ from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import INDEX_SUFFIX, belongs_to, split_data_path
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
+from ckptparse.files.walking import Walk
 from ckptparse.graph.graph import Graph
 from ckptparse.identification import Indexes
 from ckptparse.inventory.folders import Folders
@@ -192,8 +193,9 @@ class Evidence:
         """Every file, and how many bytes they have together."""
         found: dict[str, None] = {}
         held = 0
+        walk = Walk(self.context.storage)
         for path in self.paths:
-            for file, size in self._walk(path):
+            for file, size in self._walk(path, walk):
                 found[file] = None
                 held += size
                 most = min(_MOST_FILES, _FREE_FILES + held // _BYTES_A_FILE)
@@ -331,16 +333,19 @@ class Evidence:
         stat = self.context.storage.stat(path + INDEX_SUFFIX)
         return stat is not None and stat.kind == "file"
 
-    def _walk(self, path: str) -> Iterator[tuple[str, int]]:
-        """Iterate over files and their sizes."""
+    def _walk(self, path: str, walk: Walk) -> Iterator[tuple[str, int]]:
+        """Iterate over the files at a path, below it, and of that prefix, and their sizes."""
         storage = self.context.storage
         stat = storage.stat(path)
-        if stat is not None and stat.kind == "file":
-            yield path, stat.size
-        elif stat is not None and stat.kind == "directory":
-            for name, status in storage.list(path).items():
-                if status.kind in ("file", "directory"):
-                    yield from self._walk(storage.join(path, name))
+        # Directories may lie deeper than calls may.
+        pending = [] if stat is None else [(path, stat)]
+        while pending:
+            place, status = pending.pop()
+            if status.kind == "file":
+                yield place, status.size
+            elif status.kind == "directory":
+                listed = list(walk.list(place, status).items())
+                pending += [(storage.join(place, name), one) for name, one in reversed(listed)]
         if self._is_prefix(path):
             directory, base = storage.split(path)
             for name, status in storage.list(directory).items():

@@ -34,8 +34,9 @@ from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.files.context import Cache, Context, Progress, Store, begin
 from ckptparse.files.noted import NotedStorage
 from ckptparse.files.placing import place_file
-from ckptparse.files.storage import Source, Storage
+from ckptparse.files.storage import FileStat, Source, Storage
 from ckptparse.files.views import JoinedSource, Range, ReopenedSource, ViewStorage
+from ckptparse.files.walking import Walk
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.nearby import hint_of_place
 from ckptparse.inventory.survey import IndexFile, LegacyFile, Survey
@@ -209,24 +210,28 @@ def open_image(storage: Storage, path: str) -> Source:
     status = storage.stat(path)
     if status is not None and status.kind == "directory":
         ranges: list[Range] = []
-        for file, size in _walk(storage, path):
+        for file, size in _walk(storage, path, status):
             source = ReopenedSource(storage, file, size)
             ranges += [Range(source, 0, source.size), Range(None, 0, -source.size % _BLOCK)]
         return JoinedSource(path, ranges)
     return storage.open(path)
 
 
-def _walk(storage: Storage, directory: str) -> Iterator[tuple[str, int]]:
-    pending = [directory]
+def _walk(storage: Storage, directory: str, status: FileStat) -> Iterator[tuple[str, int]]:
+    """Iterate over files and their sizes."""
+    walk = Walk(storage)
+    pending = [(directory, status)]
     count = 0
     while pending:
-        place = pending.pop()
-        for name, status in storage.list(place).items():
-            if status.kind == "directory":
-                pending.append(storage.join(place, name))
-            elif status.kind == "file" and count < _MOST_FILES:
+        place, status = pending.pop()
+        for name, found in walk.list(place, status).items():
+            if found.kind == "directory":
+                pending.append((storage.join(place, name), found))
+            elif found.kind == "file":
                 count += 1
-                yield storage.join(place, name), status.size
+                if count > _MOST_FILES:
+                    return
+                yield storage.join(place, name), found.size
 
 
 @dataclass(slots=True)
@@ -523,7 +528,7 @@ def scan(
 
     Args:
         path: The image; or a directory, whose files are scanned as one image (`lost+found`, files
-            that a rescue program saved).
+            that a rescue program saved): 10,000 files at most, in as many directories.
         mapfile: The map file of ddrescue that belongs to the image.
         state: A file of this machine that keeps what was found so far, so that an interrupted scan
             can go on from there. It is written many times.
