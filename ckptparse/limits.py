@@ -20,6 +20,7 @@ __all__ = [
     "VALUES_AN_OBJECT",
     "Budget",
     "Limits",
+    "Members",
     "Objects",
     "Singles",
     "check_all_strings",
@@ -169,10 +170,11 @@ class Limits:
 
     members: int = 100_000
     """Members of an archive that a checkpoint lies in, arrays of an npz, tensors of a safetensors
-    file (which count half), groups and datasets of an HDF5 file (which count one and a half). A
-    small file may have 10,000, or a tenth of this if that is more, and one for each KiB, as it is
-    packed. A member takes 50 µs. A compressed file may have so many streams, one after the other;
-    128 bytes of extra fields of a zip count as a member."""
+    file (which count half), groups and datasets of an HDF5 file (which count one and a half; one
+    that does not lie in one piece eight, and three pieces one more). A small file may have 10,000,
+    or a tenth of this if that is more, and one for each KiB, as it is packed. A member takes 50 µs.
+    A compressed file may have so many streams, one after the other; 128 bytes of extra fields of a
+    zip count as a member."""
     unpacked_bytes: int = 1 << 38
     """What the members of an archive take in temporary files when unpacked, all together. What
     unpacks to more than 32 times its size is bounded by an eighth of `decompressed_bytes`."""
@@ -346,6 +348,43 @@ def check_members(
             limit="members",
             path=path,
         )
+
+
+class Members:
+    """How many members of a file may still be looked at; see `Limits.members`."""
+
+    __slots__ = ("_limits", "_most", "_path", "_size", "_taken")
+
+    def __init__(self, limits: Limits, size: int, *, path: str | None = None) -> None:
+        """Begin with none taken, of a file of so many bytes, as it is packed."""
+        self._limits = limits
+        self._size = size
+        self._path = path
+        self._most = most_members(limits, size)
+        self._taken = 0.0
+
+    def take(self, count: int = 1, weight: float = 1) -> None:
+        """Take some more, each of which counts as `weight`.
+
+        Raises:
+            LimitError: There are more than the file may have.
+        """
+        if not self.try_take(count, weight):
+            raise LimitError(
+                f"What the file has counts as {int(self._taken + weight * count)} members or more, "
+                f"and Limits.members ({self._limits.members}) allows {self._most} in "
+                f"{self._size} bytes",
+                limit="members",
+                path=self._path,
+            )
+
+    def try_take(self, count: int = 1, weight: float = 1) -> bool:
+        """Take some more if so many are left; tell whether they were."""
+        taken = self._taken + weight * count
+        if taken > self._most:
+            return False
+        self._taken = taken
+        return True
 
 
 DEFAULT_LIMITS = Limits()

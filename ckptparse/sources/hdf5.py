@@ -30,8 +30,9 @@ from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
 from ckptparse.foreign import LENGTH_FIELD, NAME_ATTRIBUTE, STRING_FIELD, load_h5py
-from ckptparse.limits import Limits, check_members
-from ckptparse.sources.hdf5_objects import PACKED, SLOTS, iter_dataset_ids
+from ckptparse.limits import Limits, Members, check_members
+from ckptparse.sources.hdf5_objects import SLOTS, iter_dataset_ids
+from ckptparse.sources.hdf5_pieces import Packed, check_pieces, held_bytes
 from ckptparse.sources.npy import strings_of
 from ckptparse.sources.stored import LoadedTensor, StoredTensor
 from ckptparse.tensor_like import TensorLike
@@ -56,7 +57,6 @@ class Hdf5Source:
         self._source: Source | None = None
         self._file: Any = None
         self._growth = _Growth(0, context.limits)
-        self._packed = 0
 
     @classmethod
     def open(cls, path: str, context: Context) -> Hdf5Source:
@@ -97,18 +97,19 @@ class Hdf5Source:
             for key, value in self._file.attrs.items():
                 if isinstance(value, str):
                     self.metadata[key] = value
-            for name, found in iter_dataset_ids(h5py, self._file, source.size, limits):
-                self._add(h5py, name, found, inner)
+            members = Members(limits, source.size, path=path)
+            packed = Packed(h5py, inner.size, members)
+            for name, found in iter_dataset_ids(h5py, self._file, limits, members):
+                self._add(h5py, name, found, inner, packed)
 
-    def _add(self, h5py: Any, path: str, found: Any, source: Source) -> None:
+    def _add(self, h5py: Any, path: str, found: Any, source: Source, packed: Packed) -> None:
         name = path
         if h5py.h5a.exists(found, NAME_ATTRIBUTE.encode()):
             name = str(h5py.Dataset(found).attrs[NAME_ATTRIBUTE])
         with located(tensor=name):
             tensor = _make_tensor(h5py, name, found, source, self._growth)
-        if isinstance(tensor, LoadedTensor):
-            self._packed += 1
-            check_members(self._context.limits, self._packed, source.size, weight=PACKED)
+            if isinstance(tensor, LoadedTensor):
+                packed.take(found)
         if tensor is not None:
             self.tensors[name] = tensor
 
@@ -182,8 +183,9 @@ def _make_tensor(
     size = count * dtype.itemsize
 
     def load() -> npt.NDArray[Any]:
-        growth.check(name, size)
+        growth.check(name, held_bytes(h5py, found, size))
         with _understood():
+            check_pieces(h5py, found)
             array = np.asarray(h5py.Dataset(found)[()], dtype if dtype.kind != "O" else object)
         if kind == DataType.DT_STRING:
             return strings_of(array)

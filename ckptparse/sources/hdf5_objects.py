@@ -11,21 +11,20 @@ from typing import Any
 
 from ckptparse.errors import LimitError
 from ckptparse.foreign import MOST_GROUPS
-from ckptparse.limits import Limits, check_members
+from ckptparse.limits import Limits, Members
 
-__all__ = ["PACKED", "SLOTS", "iter_dataset_ids"]
+__all__ = ["SLOTS", "iter_dataset_ids"]
 
 SLOTS = 7
 """Pieces of a dataset that h5py keeps: by itself it makes room for thousands, of each dataset."""
 
-PACKED = 8
-"""How many members of an archive it takes as long as to read a dataset that does not lie in one
-piece."""
 _WEIGHT = 1.5
 """How many members of an archive an object takes as long as."""
 
 
-def iter_dataset_ids(h5py: Any, file: Any, size: int, limits: Limits) -> Iterator[tuple[str, Any]]:
+def iter_dataset_ids(
+    h5py: Any, file: Any, limits: Limits, members: Members
+) -> Iterator[tuple[str, Any]]:
     """Iterate over the datasets of a file, those of a group in the order of their names.
 
     Links to other files, and links by name, are not followed.
@@ -33,8 +32,8 @@ def iter_dataset_ids(h5py: Any, file: Any, size: int, limits: Limits) -> Iterato
     Args:
         h5py: The package.
         file: An open `h5py.File`.
-        size: Its bytes.
-        limits: Bounds on its groups and datasets, and on how deep they lie.
+        limits: Bounds on how deep they lie.
+        members: Counts groups and datasets.
 
     Returns:
         Path and `h5py.h5d.DatasetID` of each; of several paths of one, the first.
@@ -43,7 +42,7 @@ def iter_dataset_ids(h5py: Any, file: Any, size: int, limits: Limits) -> Iterato
         LimitError: There are more than the limits allow.
         Exception: Whatever h5py raises of a damaged file.
     """
-    walk = _Walk(h5py, size, limits)
+    walk = _Walk(h5py, members)
     top = file["/"].id
     walk.is_new(top)
     levels = [("", top, walk.list_names(top))]
@@ -72,17 +71,14 @@ def iter_dataset_ids(h5py: Any, file: Any, size: int, limits: Limits) -> Iterato
 class _Walk:
     """What has been found of a file so far."""
 
-    def __init__(self, h5py: Any, size: int, limits: Limits) -> None:
+    def __init__(self, h5py: Any, members: Members) -> None:
         self._h5py = h5py
-        self._size = size
-        self._limits = limits
-        self._count = 0
+        self._members = members
         self._seen: set[tuple[int, int]] = set()
 
     def list_names(self, group: Any) -> Iterator[bytes]:
         """Return the names in a group; they are counted before any of them is opened."""
-        self._count += group.get_num_objs()
-        check_members(self._limits, self._count, self._size, weight=_WEIGHT)
+        self._members.take(group.get_num_objs(), _WEIGHT)
         names: list[bytes] = []
 
         def add(name: bytes, link: Any) -> None:

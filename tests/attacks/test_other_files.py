@@ -7,6 +7,7 @@ import io
 import json
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ import pytest
 from packages import h5py
 
 import ckptparse
-from ckptparse import LimitError, Limits
+from ckptparse import LimitError, Limits, MalformedError, UnsupportedError
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.archives import listing
 from ckptparse.files.context import Context
 from ckptparse.files.local import LocalSource
 from ckptparse.files.memory import MemorySource
-from ckptparse.limits import DEFAULT_LIMITS, check_members
+from ckptparse.limits import DEFAULT_LIMITS, Members, check_members
 from ckptparse.recovery.evidence import containers, datasets, graphs, payloads
 from ckptparse.recovery.evidence.containers import iter_parts
 from ckptparse.recovery.evidence.gather import Evidence
@@ -245,7 +246,8 @@ def test_the_datasets_are_those_that_h5py_visits() -> None:
         file.visititems(
             lambda name, item: visited.append(name) if isinstance(item, h5py.Dataset) else None
         )
-        found = [name for name, _ in iter_dataset_ids(h5py, file, len(data), DEFAULT_LIMITS)]
+        members = Members(DEFAULT_LIMITS, len(data))
+        found = [name for name, _ in iter_dataset_ids(h5py, file, DEFAULT_LIMITS, members)]
     assert found == visited == ["a/again/d", "a/same"]
 
 
@@ -266,7 +268,12 @@ def described(file: Any) -> None:
 
 
 def unwritten(file: Any) -> None:
-    file.create_dataset("w", (1 << 38,), np.float32, chunks=(1 << 20,))
+    file.create_dataset("w", (1 << 38,), np.float32, chunks=(1 << 28,))
+
+
+def in_tiny_pieces(file: Any) -> None:
+    """None of them is stored, and the library looks for each."""
+    file.create_dataset("w", (100 << 20,), np.int8, chunks=(1,))
 
 
 @pytest.mark.parametrize(
@@ -276,6 +283,7 @@ def unwritten(file: Any) -> None:
         (linked, "members"),
         (described, "members"),
         (unwritten, "decompressed_bytes"),
+        (in_tiny_pieces, "members"),
     ],
 )
 def test_an_hdf5_file_that_is_nothing_but_overhead_is_refused(
@@ -285,6 +293,97 @@ def test_an_hdf5_file_that_is_nothing_but_overhead_is_refused(
     with pytest.raises(LimitError) as caught:
         ckptparse.stats(path)
     assert caught.value.limit == limit
+
+
+def test_datasets_in_pieces_are_read_however_they_are_packed(tmp_path: Path) -> None:
+    values = np.arange(1000, dtype=np.int32).reshape(10, 100)
+    packings: list[dict[str, Any]] = [
+        {},
+        {"compression": "gzip"},
+        {"compression": "gzip", "shuffle": True, "fletcher32": True},
+        {"compression": "lzf", "shuffle": True},
+        {"scaleoffset": 0},
+        {"fletcher32": True},
+    ]
+
+    def fill(file: Any) -> None:
+        for number, packing in enumerate(packings):
+            file.create_dataset(f"w{number}", data=values, chunks=(3, 7), **packing)
+            # Nothing is stored of this one.
+            file.create_dataset(f"v{number}", values.shape, np.int32, chunks=(3, 7), **packing)
+            # The pieces of this one reach far beyond it.
+            name, wide = f"x{number}", {"chunks": (500, 70), "maxshape": (None, None)}
+            file.create_dataset(name, data=values, **wide, **packing)
+
+    target = tmp_path / "out.npz"
+    ckptparse.convert(write(tmp_path, "m.h5", hdf5_of(fill)), target)
+    with np.load(target) as found:
+        for number in range(len(packings)):
+            assert np.array_equal(found[f"w{number}"], values)
+            assert np.array_equal(found[f"x{number}"], values)
+            assert not found[f"v{number}"].any()
+
+
+def bomb_of_gzip(file: Any) -> None:
+    made = file.create_dataset("w", (1024,), np.float32, chunks=(1024,), compression="gzip")
+    made.id.write_direct_chunk((0,), zlib.compress(bytes(4 << 20)))
+
+
+def bomb_of_lzf(file: Any) -> None:
+    """A zero, and then very often: repeat what is one byte before, 264 times."""
+    made = file.create_dataset("w", (1024,), np.float32, chunks=(1024,), compression="lzf")
+    made.id.write_direct_chunk((0,), b"\0\0" + b"\xe0\xff\0" * 1000)
+
+
+def larger_than_it_is(file: Any) -> None:
+    made = file.create_dataset("w", (1024,), np.float32, chunks=(1024,), compression="gzip")
+    made.id.write_direct_chunk((0,), zlib.compress(np.random.default_rng(1).bytes(1 << 20)))
+
+
+def packed_twice(file: Any) -> None:
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_chunk((1024,))
+    plan.set_deflate(9)
+    plan.set_deflate(9)
+    space = h5py.h5s.create_simple((1024,))
+    h5py.h5d.create(file.id, b"w", h5py.h5t.IEEE_F32LE, space, plan)
+
+
+@pytest.mark.parametrize("fill", [bomb_of_gzip, bomb_of_lzf, larger_than_it_is, packed_twice])
+def test_a_piece_of_a_dataset_unpacks_to_no_more_than_a_piece_has(
+    fill: Callable[[Any], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "m.h5", hdf5_of(fill))
+    read = counted(monkeypatch, h5py.Dataset, "__getitem__")
+    with pytest.raises(MalformedError):
+        ckptparse.stats(path)
+    source = MemorySource("m.h5", path.read_bytes())
+    (found,) = datasets.iter_datasets(source, limits=Limits())
+    with pytest.raises(MalformedError):
+        found.read_at(0, 1)
+    assert not read
+
+
+def test_elements_in_other_files_are_not_read(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(range(16)))
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["x"] = np.arange(16)
+
+    def outside(file: Any) -> None:
+        file.create_dataset("w", (16,), np.uint8, external=[(str(secret), 0, 16)])
+
+    def virtual(file: Any) -> None:
+        layout = h5py.VirtualLayout((16,), np.int64)
+        layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (16,))
+        file.create_virtual_dataset("w", layout)
+
+    for fill in (outside, virtual):
+        path = write(tmp_path, "m.h5", hdf5_of(fill, libver="latest"))
+        with pytest.raises(UnsupportedError, match="in other files"):
+            ckptparse.convert(path, tmp_path / "out.npz")
+        source = MemorySource("m.h5", path.read_bytes())
+        assert not list(datasets.iter_datasets(source, limits=Limits()))
 
 
 def test_a_packed_dataset_is_unpacked_once_to_be_measured(
@@ -329,6 +428,21 @@ def test_archives_in_an_archive_are_bounded_together(monkeypatch: pytest.MonkeyP
     opened = counted(monkeypatch, containers, "open_zip")
     list(iter_parts(MemorySource("m.zip", out.getvalue()), limits=Limits(members=100)))
     assert len(opened) <= 1 + 100 // 4
+
+
+def test_hdf5_files_in_an_archive_are_opened_up_to_a_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inner = hdf5_of(lambda file: file.create_group("g"))
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for number in range(50):
+            archive.writestr(f"m{number}.h5", inner)
+    opened = counted(monkeypatch, datasets, "_open")
+    parts = list(iter_parts(MemorySource("m.zip", out.getvalue()), limits=Limits(members=200)))
+    assert len(parts) == 50
+    # Each counts as 32 members, and its group as one and a half.
+    assert len(opened) == 6
 
 
 def test_places_that_a_container_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
 from ckptparse.files.views import JoinedSource, Range
-from ckptparse.limits import Limits, check_members, most_members
+from ckptparse.limits import Limits, Members, check_members
 from ckptparse.recovery.conversions import Conversion, undo
 from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.evidence.datasets import DatasetSource, iter_datasets
@@ -67,6 +67,8 @@ as the file is, or 4 MiB if that is more."""
 _TOO_MANY = "Limits.members ({}) allows no more members for its size (unpack it, or raise it)"
 _ARCHIVE = 4
 """How many members an archive in another takes as long as."""
+_DATASETS = 32
+"""Of what members of HDF5 files in archives may be, what opening such a file counts as."""
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _SIZES_BEHIND = 0x8
 _LARGE = 0xFFFFFFFF
@@ -92,7 +94,7 @@ class Candidate(NamedTuple):
 class _Allowed:
     """What may be looked at of one file of the evidence, whatever it contains."""
 
-    __slots__ = ("_bytes", "_limits", "_parts", "_texts", "note")
+    __slots__ = ("_bytes", "_limits", "_members", "_texts", "datasets", "note")
 
     def __init__(self, source: Source, limits: Limits, note: Note) -> None:
         self.note = note
@@ -100,7 +102,8 @@ class _Allowed:
         self._texts = limits.text_bytes
         free = min(_FREE_BYTES, limits.decompressed_bytes)
         self._bytes = source.size + max(free, _GROWTH * source.size)
-        self._parts = most_members(limits, source.size)
+        self._members = Members(limits, source.size)
+        self.datasets = Members(limits, source.size)
 
     def take_text(self, size: int) -> bool:
         """Take some bytes of text, which are slow to parse; False if there are not so many left."""
@@ -121,8 +124,7 @@ class _Allowed:
         Raises:
             LimitError: There are too many members.
         """
-        self._parts -= 1
-        if self._parts < 0:
+        if not self._members.try_take():
             raise LimitError(_TOO_MANY.format(self._limits.members), limit="members")
         if size > self._bytes:
             self.note_size()
@@ -146,10 +148,16 @@ class _Allowed:
 
     def take_archive(self) -> bool:
         """Take an archive in another; False if there are too many."""
-        self._parts -= _ARCHIVE
-        if self._parts < 0:
+        return self._noted(self._members.try_take(weight=_ARCHIVE))
+
+    def take_hdf5(self) -> bool:
+        """Take an HDF5 file in an archive; False if there are too many."""
+        return self._noted(self.datasets.try_take(weight=_DATASETS))
+
+    def _noted(self, is_taken: bool) -> bool:
+        if not is_taken:
             self.note(_TOO_MANY.format(self._limits.members))
-        return self._parts >= 0
+        return is_taken
 
     def note_size(self) -> None:
         """Note that what a file packed is too large."""
@@ -176,8 +184,10 @@ def iter_parts(
     allowed = allowed or _Allowed(source, limits, note)
     if opener is None or not _may_open(opener, source, depth, allowed):
         yield source
-        if head.startswith(_HDF5):
-            yield from iter_datasets(source, limits=limits, note=allowed.note)
+        if head.startswith(_HDF5) and (not depth or allowed.take_hdf5()):
+            yield from iter_datasets(
+                source, limits=limits, members=allowed.datasets, note=allowed.note
+            )
         return
     try:
         for part in opener(source, limits, allowed):

@@ -20,9 +20,10 @@ from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
 from ckptparse.foreign import load_h5py
-from ckptparse.limits import Limits, check_members
+from ckptparse.limits import Limits, Members
 from ckptparse.recovery.evidence.bounds import Note, ignore
-from ckptparse.sources.hdf5_objects import PACKED, SLOTS, iter_dataset_ids
+from ckptparse.sources.hdf5_objects import SLOTS, iter_dataset_ids
+from ckptparse.sources.hdf5_pieces import Packed, check_pieces, held_bytes
 
 __all__ = ["DatasetSource", "iter_datasets"]
 
@@ -84,40 +85,49 @@ def _open(source: Source) -> Any:
 
 
 def _bytes_of(dataset: Any) -> bytes:
+    check_pieces(load_h5py(), dataset.id)
     order = dataset.dtype.newbyteorder("<")
     return np.ascontiguousarray(dataset[()], order).tobytes()
 
 
 def iter_datasets(
-    source: Source, *, limits: Limits, note: Note = ignore
+    source: Source, *, limits: Limits, members: Members | None = None, note: Note = ignore
 ) -> Iterator[DatasetSource]:
     """Iterate over the datasets of numbers that only h5py can read.
 
     Nothing if it is not installed, or the file is damaged. Those that would take more than
     `Limits.decompressed_bytes` are left out, and all if there are more than `Limits.members`.
-    `note` is told so.
+
+    Args:
+        source: The file.
+        limits: The bounds.
+        members: Counts groups and datasets, if the file is a member of another.
+        note: Is told what is left out.
     """
+    members = members or Members(limits, source.size)
     found: list[tuple[str, int]] = []
     try:
         h5py = load_h5py()
+        packed = Packed(h5py, source.size, members)
         with _open(source) as file:
-            for name, dataset in iter_dataset_ids(h5py, file, source.size, limits):
+            for name, dataset in iter_dataset_ids(h5py, file, limits, members):
                 # One of no shape is empty.
                 if dataset.shape is not None and _is_packed(dataset):
-                    size = math.prod(map(int, dataset.shape)) * dataset.dtype.itemsize
-                    if size > limits.decompressed_bytes:
-                        note(
-                            f"a dataset has more bytes than Limits.decompressed_bytes "
-                            f"({limits.decompressed_bytes}) allows (raise the limit)"
-                        )
-                    elif size:
-                        found.append((name, size))
-                        check_members(limits, len(found), source.size, weight=PACKED)
+                    with suppress(UnsupportedError):
+                        packed.take(dataset)
+                        size = math.prod(map(int, dataset.shape)) * dataset.dtype.itemsize
+                        if held_bytes(h5py, dataset, size) > limits.decompressed_bytes:
+                            note(
+                                f"a dataset has more bytes than Limits.decompressed_bytes "
+                                f"({limits.decompressed_bytes}) allows (raise the limit)"
+                            )
+                        elif size:
+                            found.append((name, size))
             for name, size in found:
                 yield DatasetSource(source, name, size, file)
     except (UnsupportedError, LimitError) as error:
         note(error.message)
-    except _DAMAGED:
+    except (MalformedError, *_DAMAGED):
         return
 
 
