@@ -105,8 +105,11 @@ def beside(path):
     second = os.path.join(folder, "second", name)
     return ckptparse.diff(path, second) if os.path.isdir(os.path.dirname(second)) else None
 
+def folder_of(path):
+    return path if os.path.isdir(path) else os.path.dirname(path)
+
 def state(path):
-    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    folder = folder_of(path)
     return [ckptparse.checkpoint_state(folder), ckptparse.latest_checkpoint(folder)]
 
 def write(path):
@@ -179,6 +182,7 @@ CALLS = {
     "mean": lambda path: ckptparse.average([path, path], out + "/mean"),
     "page": lambda path: ckptparse.report_page(path, out + "/page.html"),
     "scan": lambda path: str(ckptparse.scan(largest(path))),
+    "folder": lambda path: str(ckptparse.scan(folder_of(path))),
     "mapfile": lambda path: str(ckptparse.scan(beside_image(path), mapfile=path)),
     "resume": lambda path: str(ckptparse.scan(beside_image(path), state=path)),
     "replay": lambda path: str(ckptparse.replay(path)),

@@ -160,7 +160,9 @@ class _Maker:
         return made
 
     def _fill(self, made: Any, values: npt.NDArray[Any]) -> None:
-        made.write(self._h5py.h5s.ALL, self._h5py.h5s.ALL, values)
+        # In memory they are as they are there: else h5py makes a type of each array anew.
+        kind = self._types[values.dtype]
+        made.write(self._h5py.h5s.ALL, self._h5py.h5s.ALL, values, kind)
 
 
 def _paths(names: Sequence[str]) -> Iterator[str]:

@@ -11,7 +11,7 @@ import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,7 @@ class Hdf5Source:
         self._source: Source | None = None
         self._file: Any = None
         self._growth = _Growth(0, context.limits)
+        self._kinds = _Kinds()
 
     @classmethod
     def open(cls, path: str, context: Context) -> Hdf5Source:
@@ -107,11 +108,77 @@ class Hdf5Source:
         if h5py.h5a.exists(found, NAME_ATTRIBUTE.encode()):
             name = str(h5py.Dataset(found).attrs[NAME_ATTRIBUTE])
         with located(tensor=name):
-            tensor = _make_tensor(h5py, name, found, source, self._growth)
+            tensor = self._make_tensor(h5py, name, found, source)
             if isinstance(tensor, LoadedTensor):
                 packed.take(found)
         if tensor is not None:
             self.tensors[name] = tensor
+
+    def _make_tensor(self, h5py: Any, name: str, found: Any, source: Source) -> TensorLike | None:
+        shape, kind = found.shape, self._kinds.find(h5py, found)
+        if shape is None:  # An empty dataset has a type, and no shape at all.
+            return None
+        shape = tuple(map(int, shape))
+        count = math.prod(shape)
+        limits = self._context.limits
+        limits.check("rank", len(shape), "The number of dimensions of a tensor")
+        dtype, data_type = kind.dtype, kind.data_type
+        if data_type == DataType.DT_STRING:
+            limits.check("strings", count, "The number of strings of a tensor")
+            if dtype.kind == "O" and not kind.is_text:
+                raise UnsupportedError("Its elements are neither numbers nor strings")
+        else:
+            # None unless all lies in one piece.
+            offset = found.get_offset()
+            if offset is not None and not kind.is_enumeration:
+                big_endian = kind.order == ">"
+                return StoredTensor(name, shape, data_type, source, offset, big_endian=big_endian)
+        growth, size = self._growth, count * dtype.itemsize
+
+        def load() -> npt.NDArray[Any]:
+            growth.check(name, held_bytes(h5py, found, size))
+            with _understood():
+                check_pieces(h5py, found)
+                array = np.asarray(h5py.Dataset(found)[()], dtype if dtype.kind != "O" else object)
+            if data_type == DataType.DT_STRING:
+                return strings_of(array)
+            own: npt.NDArray[Any] = np.array(array, array.dtype.newbyteorder("="), order="C")
+            return own.view(numpy_dtype(data_type)) if own.dtype.names else own
+
+        return LoadedTensor(name, shape, data_type, load, nbytes=size)
+
+
+class _Kind(NamedTuple):
+    """What the elements of a dataset are."""
+
+    dtype: np.dtype[Any]
+    data_type: int
+    is_text: bool
+    is_enumeration: bool
+    order: str
+
+
+class _Kinds:
+    """What elements are, by HDF5's types. Most datasets of a file have one of a few."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Any, _Kind] | None = None
+
+    def find(self, h5py: Any, found: Any) -> _Kind:
+        """Return what the elements of a dataset are."""
+        stated = found.get_type()
+        if self._last is None or not stated.equal(self._last[0]):
+            self._last = stated, _kind_of(h5py, stated.dtype)
+        return self._last[1]
+
+
+def _kind_of(h5py: Any, dtype: np.dtype[Any]) -> _Kind:
+    is_text = h5py.check_string_dtype(dtype) is not None
+    is_enumeration = h5py.check_enum_dtype(dtype) is not None
+    order = dtype[0].byteorder if dtype.names else dtype.byteorder
+    if is_text or dtype.kind in "SO" or dtype.names == (STRING_FIELD, LENGTH_FIELD):
+        return _Kind(dtype, DataType.DT_STRING, is_text, is_enumeration, order)
+    return _Kind(dtype, data_type_of(dtype), is_text, is_enumeration, order)
 
 
 class _Growth:
@@ -153,50 +220,6 @@ def _understood() -> Iterator[None]:
         raise
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise MalformedError(f"The HDF5 file cannot be read: {error}") from error
-
-
-def _make_tensor(
-    h5py: Any, name: str, found: Any, source: Source, growth: _Growth
-) -> TensorLike | None:
-    # Both ask the library, each time.
-    dtype, shape = found.dtype, found.shape
-    if shape is None:  # An empty dataset has a type, and no shape at all.
-        return None
-    shape = tuple(map(int, shape))
-    count = math.prod(shape)
-    limits = growth.limits
-    limits.check("rank", len(shape), "The number of dimensions of a tensor")
-    text = h5py.check_string_dtype(dtype) is not None
-    if text or dtype.kind in "SO" or dtype.names == (STRING_FIELD, LENGTH_FIELD):
-        limits.check("strings", count, "The number of strings of a tensor")
-        kind = DataType.DT_STRING
-        if dtype.kind == "O" and not text:
-            raise UnsupportedError("Its elements are neither numbers nor strings")
-    else:
-        kind = data_type_of(dtype)
-        # None unless all lies in one piece.
-        offset = found.get_offset()
-        order = dtype[0].byteorder if dtype.names else dtype.byteorder
-        if offset is not None and not _is_enumeration(h5py, dtype):
-            return StoredTensor(name, shape, kind, source, offset, big_endian=order == ">")
-
-    size = count * dtype.itemsize
-
-    def load() -> npt.NDArray[Any]:
-        growth.check(name, held_bytes(h5py, found, size))
-        with _understood():
-            check_pieces(h5py, found)
-            array = np.asarray(h5py.Dataset(found)[()], dtype if dtype.kind != "O" else object)
-        if kind == DataType.DT_STRING:
-            return strings_of(array)
-        own: npt.NDArray[Any] = np.array(array, array.dtype.newbyteorder("="), order="C")
-        return own.view(numpy_dtype(kind)) if own.dtype.names else own
-
-    return LoadedTensor(name, shape, kind, load, nbytes=size)
-
-
-def _is_enumeration(h5py: Any, dtype: np.dtype[Any]) -> bool:
-    return h5py.check_enum_dtype(dtype) is not None
 
 
 def _find_weights(source: Source, limits: Limits) -> Source:
