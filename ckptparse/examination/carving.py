@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +51,10 @@ _ALL_ONES = 0xFFFFFFFF
 _MASK_DELTA = 0xA282EAD8
 _OFTEN = 16
 """If more than one byte in 16 is 1, these are not types of compressed blocks: compressed bytes look
-random, so that 1 in 256 is 1. Such ends are not tried: each try costs a checksum."""
+random, so that 1 in 256 is 1. Such ends are not tried: each try costs a checksum. Nor are those of
+raw blocks if there are as many in a stretch: blocks have some hundred bytes at least."""
+_STRETCH_BITS = 16
+"""Of 64 KiB."""
 
 
 def fixed32(data: bytes, position: int) -> int:
@@ -73,25 +76,31 @@ def likely_ends(data: bytes) -> LikelyEnds:
     A raw block ends in a restart array: offsets, the first of them 0, and then their number. Of a
     compressed block only the type byte is known.
     """
-    view = np.frombuffer(data, np.uint8)
     last = len(data) - TRAILER_SIZE
     if last < _LEAST_BLOCK:
         return LikelyEnds(*np.empty((2, 0), np.int64))
-    kinds = view[: last + 1]
-    raw = np.flatnonzero(kinds == Compression.NONE)
-    raw = raw[raw >= _LEAST_BLOCK]
-    counts = _words_at(view, raw - _WORD)
-    firsts = raw - _WORD - _WORD * counts
-    good = (counts > 0) & (firsts >= 0)
+    kinds = np.frombuffer(data, np.uint8)[: last + 1]
+    words = _words_of(data)
+    # Few bytes of weights, and none of zeros, have a number of restarts before them. None, less
+    # one, is the largest number.
+    counts = words[_LEAST_BLOCK - _WORD : last + 1 - _WORD]
+    likely = counts - np.uint32(1) < np.uint32(last // _WORD)
+    likely &= kinds[_LEAST_BLOCK:] == Compression.NONE
+    raw = np.flatnonzero(likely) + _LEAST_BLOCK
+    firsts = raw - _WORD - _WORD * words[raw - _WORD].astype(np.int64)
+    good = firsts >= 0
     raw, firsts = raw[good], firsts[good]
-    good = _words_at(view, firsts) == 0
+    good = words[firsts] == 0
+    raw, firsts = raw[good], firsts[good]
+    stretches = raw >> _STRETCH_BITS
+    good = (np.bincount(stretches) <= (1 << _STRETCH_BITS) // _OFTEN)[stretches]
     raw, firsts = raw[good], firsts[good]
     snappy = np.flatnonzero(kinds == Compression.SNAPPY)
     # Compressed bytes are random: one in 256 is 1.
-    likely = snappy[snappy >= 1] if len(snappy) <= 64 + last // _OFTEN else snappy[:0]
-    ends = np.concatenate((raw, likely))
+    tried = snappy[snappy >= 1] if len(snappy) <= 64 + last // _OFTEN else snappy[:0]
+    ends = np.concatenate((raw, tried))
     order = np.argsort(ends, kind="stable")
-    none = np.full(len(likely), -1, np.int64)
+    none = np.full(len(tried), -1, np.int64)
     return LikelyEnds(ends[order], np.concatenate((firsts, none))[order])
 
 
@@ -185,10 +194,11 @@ class _Window:
         self.start = start
         self.stop = start + len(data)
         self.view = memoryview(data)
-        stored = _words_at(np.frombuffer(data, np.uint8), likely.ends + 1)
         self._ends: list[int] = likely.ends.tolist()
         self._firsts: list[int] = likely.firsts.tolist()
-        self._stored: list[int] = _unmasked(stored).tolist()
+        self._stored: list[int] = []
+        if self._ends:
+            self._stored = _unmasked(_words_of(data)[likely.ends + 1]).tolist()
 
     def ends_from(self, position: int, seen: int) -> Iterator[tuple[int, int]]:
         """Iterate over the likely ends, not seen yet, of a block that starts at a position.
@@ -203,13 +213,9 @@ class _Window:
                 yield self.start + self._ends[number], self._stored[number]
 
 
-def _words_at(
-    view: npt.NDArray[np.uint8], positions: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    words = np.zeros(len(positions), np.int64)
-    for byte in range(_WORD):
-        words |= view[positions + byte].astype(np.int64) << 8 * byte
-    return words
+def _words_of(data: bytes) -> npt.NDArray[np.uint32]:
+    """Return the little-endian 32-bit number at each byte but the last three, without copying."""
+    return np.ndarray((len(data) - _WORD + 1,), "<u4", data, strides=(1,))
 
 
 def iter_blocks(data: bytes) -> Iterator[tuple[int, int]]:
@@ -224,7 +230,7 @@ def iter_blocks(data: bytes) -> Iterator[tuple[int, int]]:
     if not len(ends):
         return
     registers = byte_registers(data) ^ np.uint32(_ALL_ONES)
-    wanted = _unmasked(_words_at(np.frombuffer(data, np.uint8), ends + 1)) ^ registers[ends + 1]
+    wanted = _unmasked(_words_of(data)[ends + 1]) ^ registers[ends + 1]
     wanted = _turn_some_back(wanted, ends + 1)
     keys = _keys_of(_turn_back(registers), wanted)
     # The first place of each value: the ends without one, nearly all of a disk's, are passed over.
@@ -254,9 +260,9 @@ def _keys_of(values: Registers, wanted: Registers) -> npt.NDArray[np.uint64]:
     return keys
 
 
-def _unmasked(words: npt.NDArray[np.int64]) -> Registers:
+def _unmasked(words: npt.NDArray[np.integer[Any]]) -> Registers:
     """Undo the masking of checksums, as `unmask_crc` does of one."""
-    rotated = (words - _MASK_DELTA) & _ALL_ONES
+    rotated = (words.astype(np.int64) - _MASK_DELTA) & _ALL_ONES
     return ((rotated >> 17 | rotated << 15) & _ALL_ONES).astype(np.uint32)
 
 

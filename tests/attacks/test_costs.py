@@ -13,6 +13,7 @@ import graph_builder as g
 import numpy as np
 import pytest
 import v1_builder
+from instruments import allocating_at_most
 
 import ckptparse
 from ckptparse import tensor_proto
@@ -941,3 +942,20 @@ def test_an_index_that_does_not_decode_is_read_once_for_all_questions(
     assert len(read.given) == 1 and len(said) == 1
     with pytest.raises(ckptparse.ClosedError):
         list(opened)
+
+
+def test_zeros_are_no_ends_of_blocks_and_take_little() -> None:
+    data = bytes(4 << 20)
+    with allocating_at_most(10 * len(data)):
+        assert not len(carving.likely_ends(data).ends)
+
+
+def test_ends_of_blocks_that_are_everywhere_are_not_tried() -> None:
+    everywhere = (b"\0\0\0\0\1\0\0\0\0" * 30_000)[: 1 << 18]
+    # But for those that the end of a stretch cuts off from the others.
+    assert len(carving.likely_ends(everywhere).ends) < 4
+    # A block behind them is found, if it is not in the same 64 KiB.
+    block = builder.Stored(builder.block([(b"w", b"value")])).to_bytes()
+    data = everywhere + bytes(1 << 16) + block + bytes(100)
+    start = len(everywhere) + (1 << 16)
+    assert list(carving.iter_blocks(data))[-1] == (start, start + len(block) - 5)
