@@ -215,7 +215,8 @@ class _Window:
 
 def _words_of(data: bytes) -> npt.NDArray[np.uint32]:
     """Return the little-endian 32-bit number at each byte but the last three, without copying."""
-    return np.ndarray((len(data) - _WORD + 1,), "<u4", data, strides=(1,))
+    words: npt.NDArray[np.uint32] = np.ndarray((len(data) - _WORD + 1,), "<u4", data, strides=(1,))
+    return words
 
 
 def iter_blocks(data: bytes) -> Iterator[tuple[int, int]]:

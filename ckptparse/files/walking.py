@@ -6,21 +6,23 @@ from collections.abc import Hashable, Mapping
 
 from ckptparse.files.storage import FileStat, Storage
 
-__all__ = ["Walk"]
+__all__ = ["MOST_FOLDERS", "Walk"]
 
-_MOST_FOLDERS = 10_000
+MOST_FOLDERS = 10_000
 """Directories that are listed in all: each takes 50 µs, and no bytes."""
 
 
 class Walk:
     """Lists directories as long as they are new, and not too many."""
 
-    __slots__ = ("_left", "_seen", "_storage")
+    __slots__ = ("_left", "_seen", "_storage", "is_cut")
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._left = _MOST_FOLDERS
+        self._left = MOST_FOLDERS
         self._seen: set[Hashable] = set()
+        self.is_cut = False
+        """Whether there were too many."""
 
     def list(self, path: str, status: FileStat) -> Mapping[str, FileStat]:
         """Return what is in a directory; nothing if it was listed before, or after too many.
@@ -32,7 +34,10 @@ class Walk:
         Raises:
             PermissionDeniedError: It may not be listed.
         """
-        if self._left <= 0 or status.identity in self._seen:
+        if status.identity in self._seen:
+            return {}
+        self.is_cut = self._left == 0
+        if self.is_cut:
             return {}
         self._left -= 1
         if status.identity is not None:

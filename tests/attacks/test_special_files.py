@@ -211,7 +211,7 @@ def test_directories_may_lie_deeper_than_calls_may(
 def test_of_directories_without_files_some_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walking, "_MOST_FOLDERS", 9)
+    monkeypatch.setattr(walking, "MOST_FOLDERS", 9)
     folder = tmp_path / "folder"
     for number in range(20):
         (folder / str(number)).mkdir(parents=True)

@@ -148,16 +148,17 @@ class _Allowed:
 
     def take_archive(self) -> bool:
         """Take an archive in another; False if there are too many."""
-        return self._noted(self._members.try_take(weight=_ARCHIVE))
+        return self._take(self._members, _ARCHIVE)
 
     def take_hdf5(self) -> bool:
         """Take an HDF5 file in an archive; False if there are too many."""
-        return self._noted(self.datasets.try_take(weight=_DATASETS))
+        return self._take(self.datasets, _DATASETS)
 
-    def _noted(self, is_taken: bool) -> bool:
-        if not is_taken:
-            self.note(_TOO_MANY.format(self._limits.members))
-        return is_taken
+    def _take(self, members: Members, weight: int) -> bool:
+        if members.try_take(weight=weight):
+            return True
+        self.note(_TOO_MANY.format(self._limits.members))
+        return False
 
     def note_size(self) -> None:
         """Note that what a file packed is too large."""

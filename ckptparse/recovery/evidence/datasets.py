@@ -10,6 +10,7 @@ import io
 import math
 import mmap
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 

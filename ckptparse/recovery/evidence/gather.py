@@ -18,7 +18,7 @@ from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import INDEX_SUFFIX, belongs_to, split_data_path
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
-from ckptparse.files.walking import Walk
+from ckptparse.files.walking import MOST_FOLDERS, Walk
 from ckptparse.graph.graph import Graph
 from ckptparse.identification import Indexes
 from ckptparse.inventory.folders import Folders
@@ -205,6 +205,9 @@ class Evidence:
                         path, f"{count(most, 'file')} were looked at (name those that matter)"
                     )
                     return tuple(found), held
+            if walk.is_cut:
+                what = f"{MOST_FOLDERS:,} directories were looked at (name those that matter)"
+                self.bounds.note(path, what)
         return tuple(found), held
 
     @cached_property
