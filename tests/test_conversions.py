@@ -28,6 +28,7 @@ CONVERTED: dict[Conversion, Callable[[bytes], bytes]] = {
     Conversion.UTF8_CP1252: cp1252,
     Conversion.UTF16_LE: lambda raw: b"\xff\xfe" + raw.decode("latin-1").encode("utf-16-le"),
     Conversion.UTF16_BE: lambda raw: raw.decode("latin-1").encode("utf-16-be"),
+    Conversion.UTF16_CP1252: lambda raw: cp1252(raw).decode().encode("utf-16-le"),
     Conversion.BASE64: base64.encodebytes,
     Conversion.GZIP: lambda raw: gzip.compress(raw[:7], 1) + gzip.compress(raw[7:], 1),
 }

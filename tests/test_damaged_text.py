@@ -17,6 +17,11 @@ from ckptparse.recovery.damaged_text import find_damaged_text, undo_damaged_text
 CONVERTED: dict[str, Callable[[bytes], bytes]] = {
     "latin-1": lambda data: data.decode("latin-1").encode(),
     "cp1252": lambda data: "".join(map(CP1252_LETTERS.__getitem__, data)).encode(),
+    "UTF-16": lambda data: b"\xff\xfe" + data.decode("latin-1").encode("utf-16-le"),
+    "UTF-16, big-endian": lambda data: data.decode("latin-1").encode("utf-16-be"),
+    "cp1252 to UTF-16": lambda data: "".join(map(CP1252_LETTERS.__getitem__, data)).encode(
+        "utf-16"
+    ),
     "base64": base64.encodebytes,
     "base64, CRLF": lambda data: base64.encodebytes(data).replace(b"\n", b"\r\n"),
     "base64, one line": base64.b64encode,

@@ -17,12 +17,19 @@ from ckptparse.problems import Status
 
 SHAPES = {f"layer_{number}": (100, 60) for number in range(20)}
 LINES = [b"The quick brown fox jumps over the lazy dog." * (1 + number % 3) for number in range(99)]
+NOISE = np.random.default_rng(1).bytes(600_000)
 TEXTS = {
     "lines": b"\n".join(LINES),
     "CRLF": b"\r\n".join(LINES),
     "base64": base64.b64encode(np.random.default_rng(1).bytes(300_000)),
     "hex digits": np.random.default_rng(1).bytes(30_000).hex().encode(),
     "one letter": b"A",
+    "latin-1 as UTF-8": NOISE.decode("latin-1").encode(),
+    "UTF-16": NOISE.decode("latin-1").encode("utf-16"),
+    "U+FFFD": NOISE.decode("utf-8", "replace").encode(),
+    "zeros": b"\0",
+    "noise": NOISE,
+    "noise, CRLF": NOISE.replace(b"\r", b"").replace(b"\n", b"\r\n"),
 }
 
 
@@ -38,7 +45,7 @@ def damaged(directory: Path, content: bytes) -> Path:
 
 
 @pytest.mark.parametrize("kind", TEXTS)
-def test_text_is_not_searched_for_weights_nor_offered_as_such(
+def test_text_and_noise_are_not_searched_for_weights_nor_offered_as_such(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched: list[int] = []

@@ -281,8 +281,8 @@ class _Examination:
         if self.size is None and self.deep:
             self._find_joined()
         if self.size:
-            self._find_text()
-            self._search(group.file, Cause.SHIFTED)
+            if not self._find_text():
+                self._search(group.file, Cause.SHIFTED)
             self._leave_owners()
             self._tell_apart()
         if group.places:
@@ -440,11 +440,15 @@ class _Examination:
 
     # -- conversions of text, and shifts
 
-    def _find_text(self) -> None:
+    def _find_text(self) -> bool:
+        """Undo a conversion of line ends, and tell whether all that is left was sought behind it.
+
+        What has no line ends is there, too.
+        """
         file = self.group.file
         found = find_line_ends(self.files.source(file)) if file.undo is None else None
         if found is None:
-            return
+            return False
         self._problem("shard.text", found.value)
         for part, _ in self.group.parts:
             part.check = part.check.because(Cause.TEXT)
@@ -454,6 +458,8 @@ class _Examination:
             method = "undoing a conversion of line ends"
             self.group.places.append(Place(undone, 0, Cause.TEXT, method, NO_CHANCE))
             self._search(undone, Cause.TEXT)
+            return True
+        return False
 
     def _search(self, file: DataFile, cause: Cause) -> None:
         """Find payloads by their checksums, and then others at the same distance."""
@@ -500,10 +506,25 @@ class _Examination:
         if found > 1:
             # Two payloads at the same distance do not lie there by chance.
             place = replace(place, chance=NO_CHANCE)
+        else:
+            place = replace(place, alone=self._span_of_one(place, held, rows))
         self.group.places.append(place)
         if file == self.group.file and place.chance <= HIGHEST_CHANCE:
             self._problem("shard.shifted", f"bytes of it are {delta:+d} bytes from their place")
         return left, rows_left
+
+    def _span_of_one(
+        self, place: Place, held: Sequence[Payload], rows: IntColumn
+    ) -> tuple[int, int] | None:
+        """Return where in the data file the first payload belongs that lies in a place."""
+        for one in held:
+            if place.holds(self.files, one):
+                return one.offset, one.end
+        there = rows[np.isin(rows, self.group.rows[self._hold(place)])]
+        if self.failed is None or not len(there):
+            return None
+        start = int(self.failed.starts[there[0]])
+        return start, start + int(self.failed.sizes[there[0]])
 
     # -- an index that is another checkpoint's
 

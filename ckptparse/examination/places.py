@@ -6,7 +6,6 @@ proves nothing: others may have the same bytes.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.bundle.entry import count_elements
+from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.inversion import constant_crcs, derive_constant
 from ckptparse.crc.search import Registers
 from ckptparse.crc.windows import Wanted
@@ -27,7 +27,9 @@ from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
 from ckptparse.examination.check import fits
 from ckptparse.examination.failed_rows import FailedRows
+from ckptparse.examination.hopeful import Hopes, Kind
 from ckptparse.examination.many_spans import checksums_of
+from ckptparse.examination.outcome import merge_spans
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.examination.readers import DataFile, DataFiles
@@ -41,10 +43,12 @@ __all__ = [
     "Shift",
     "Twins",
     "are_telling",
+    "are_weights",
     "find_shifts",
     "is_noise",
     "is_telling",
     "is_text",
+    "rows_of_weights",
     "stored_dtype",
 ]
 
@@ -82,9 +86,10 @@ _FLOATS = frozenset(
         DataType.DT_COMPLEX128,
     }
 )
-_TELLING_RUN = 32
-"""A run of weights of so many times the root of the file's size shows in its counts of bytes: it
-adds four times what `_UNEVEN` allows."""
+_LEAST_WEIGHTS = 64
+"""Bytes of weights from which on half of their bytes are surely from 80 on."""
+_BESIDE = 1 << 12
+"""Bytes at most between payloads that lie beside each other: writers align them to a page."""
 _COUNTED = 1 << 20
 """Bytes that are counted at a time: numpy makes 8 of each."""
 _LEAST_COUNTED = 64
@@ -116,6 +121,8 @@ class Place:
         found_by: What kind of evidence that is; None: what the cause says.
         certain: Between which offsets of the data file all bytes lie so, as far as is known;
             None: everywhere.
+        alone: Where in the data file that belongs which was found there, if it is one payload.
+        weights: Whether weights may be whole there.
     """
 
     file: DataFile
@@ -125,6 +132,8 @@ class Place:
     chance: float
     found_by: EvidenceRule | None = None
     certain: tuple[int, int] | None = None
+    alone: tuple[int, int] | None = None
+    weights: bool = True
 
     @property
     def rule(self) -> EvidenceRule:
@@ -140,8 +149,21 @@ class Place:
         known = self.certain
         return known is None or known[0] <= payload.offset <= payload.end <= known[1]
 
+    def may_border(self, payload: Payload) -> bool:
+        """Tell whether what lies there may begin or end within a payload.
+
+        If a single payload was found there, and that may be chance, only its neighbours are tried.
+        """
+        if self.alone is None or self.chance <= HIGHEST_CHANCE:
+            return True
+        return payload.end <= self.alone[0] <= payload.end + _BESIDE or (
+            self.alone[1] <= payload.offset <= self.alone[1] + _BESIDE
+        )
+
     def holds(self, files: DataFiles, payload: Payload) -> bool:
         """Tell whether a payload is there: its checksum agrees."""
+        if not self.weights and are_weights(payload):
+            return False
         return fits(files, self.of(payload))
 
     def hold_rows(self, files: DataFiles, rows: FailedRows, numbers: IntColumn) -> Mask:
@@ -150,7 +172,10 @@ class Place:
         size = files.size(self.file)
         if size is not None:
             starts, sizes = rows.starts[numbers] + self.delta, rows.sizes[numbers]
-            there = np.flatnonzero((starts >= 0) & (starts <= size - sizes))
+            fitting = (starts >= 0) & (starts <= size - sizes)
+            if not self.weights:
+                fitting &= ~rows_of_weights(rows.plain, rows.rows[numbers])
+            there = np.flatnonzero(fitting)
             crcs = checksums_of(files, self.file, starts[there], sizes[there])
             found[there] = crcs == rows.crcs[numbers[there]]
         return found
@@ -241,6 +266,24 @@ def _keys_of(plain: PlainRows, rows: IntColumn) -> Iterator[tuple[int, int, int]
     return zip(*(column[rows].tolist() for column in fields), strict=True)
 
 
+def are_weights(payload: Payload) -> bool:
+    """Tell whether a payload is of floating-point numbers, and more than a few."""
+    return (
+        payload.form is Form.PLAIN
+        and payload.data_type in _FLOATS
+        and payload.size >= _LEAST_WEIGHTS
+    )
+
+
+def rows_of_weights(plain: PlainRows, rows: IntColumn) -> Mask:
+    """Tell of rows what `are_weights` tells of one payload."""
+    if plain.are_records:
+        return np.zeros(len(rows), np.bool_)
+    columns = plain.columns
+    floats: Mask = np.isin(columns.data_types[rows], list(_FLOATS))
+    return floats & (columns.sizes[rows] >= _LEAST_WEIGHTS)
+
+
 def are_telling(plain: PlainRows, rows: IntColumn, least: int = LEAST_SAMPLE) -> Mask:
     """Tell of rows what `is_telling` tells of one payload."""
     columns = plain.columns
@@ -308,30 +351,31 @@ def find_shifts(
 ) -> list[Shift]:
     """Return how far from their places payloads are in a file, the most frequent distance first.
 
-    A small file is searched whole. In a larger one, the bytes around their places are searched.
+    A small file is searched whole, but for what can hold none of them (see `hopeful`). In a larger
+    one, the bytes around their places are searched.
     """
     found: Counter[int] = Counter()
     most = 0
     for start, stop, payloads in _windows(files.size(file) or 0, sought, _FAR if far else _NEAR):
         data = memoryview(files.source(file).read_at(start, stop - start))
-        # A run of weights that is large enough shows in the counts of all bytes.
-        least = _TELLING_RUN * math.isqrt(len(data))
-        large = [one for one in payloads if one.data_type in _FLOATS and one.size >= least]
-        absent = large if large and is_noise(data) else []
-        if is_text(data):
-            absent = [one for one in payloads if _has_wide_elements(one)]
-        wanted = {
-            Wanted(one.size, one.crc32c): one
+        hopes = Hopes(data)
+        there = {
+            Wanted(one.size, one.crc32c): (one, hopes.spans(_kind_of(one), one.size))
             for one in payloads
-            if one.crc32c is not None and one not in absent
+            if one.crc32c is not None
         }
-        if not wanted:
-            continue
-        most = max([most, *(len(data) - item.size + 1 for item in wanted)])
-        for residue in range(_ALIGNMENTS):
-            for item, offsets in Registers(data[residue:]).find_each(wanted).items():
-                deltas = {start + residue + at - wanted[item].offset for at in offsets}
-                found.update(deltas - {0})
+        for low, high in merge_spans([span for _, spans in there.values() for span in spans]):
+            wanted = {
+                item: one
+                for item, (one, spans) in there.items()
+                if any(low <= span[0] < high for span in spans)
+            }
+            most = max([most, *(high - low - item.size + 1 for item in wanted)])
+            for residue in range(_ALIGNMENTS):
+                registers = Registers(data[low + residue : high])
+                for item, offsets in registers.find_each(wanted).items():
+                    origin = start + low + residue - wanted[item].offset
+                    found.update({origin + at for at in offsets} - {0})
     return [
         Shift(delta, most / 2**32 if hits == 1 else NO_CHANCE)
         for delta, hits in found.most_common()
@@ -369,9 +413,10 @@ def is_text(data: bytes | memoryview) -> bool:
     return len(whole) > 0
 
 
-def _has_wide_elements(payload: Payload) -> bool:
-    """Tell whether a payload is made of elements of several bytes each."""
-    return payload.form is Form.PLAIN and (item_size(payload.data_type) or 1) > 1
+def _kind_of(payload: Payload) -> Kind:
+    """Return what elements a payload is made of; strings and records may be any bytes."""
+    width = item_size(payload.data_type) if payload.form is Form.PLAIN else None
+    return Kind(width or 1, payload.data_type in _FLOATS)
 
 
 def _windows(

@@ -1,6 +1,8 @@
 """Undo a conversion to text of a file that was damaged afterwards, and go on behind the damage.
 
     UTF-8     a byte that is no character stands for itself, and for one byte
+    UTF-16    each pair stands for one byte; behind an odd number of bytes that were lost or put in,
+              pairs begin one byte further on (`utf16`)
     U+FFFD    stands for one byte, which is lost: only payloads of bytes below 80 are whole
     base64    each line stands for as many bytes as every other; without lines, each letter for six
               bits, from one of four places on
@@ -22,9 +24,16 @@ from typing import Any, NamedTuple
 from ckptparse.examination.places import is_noise
 from ckptparse.files.storage import Source
 from ckptparse.files.views import ConvertedSource, Converter
-from ckptparse.recovery.conversions import CP1252_LETTERS, Conversion, may_be
+from ckptparse.recovery.conversions import (
+    CP1252_LETTERS,
+    LATIN1_LETTERS,
+    UTF16_LETTERS,
+    Conversion,
+    may_be,
+)
+from ckptparse.recovery.utf16 import Pairs, share_odd
 
-__all__ = ["DamagedText", "find_damaged_text", "undo_damaged_text"]
+__all__ = ["DamagedText", "find_damaged_text", "gives_noise", "undo_damaged_text"]
 
 _SAMPLE = 1 << 12
 """Bytes of a sample: raw weights break the rules of UTF-8 and of base64 in the first hundreds."""
@@ -38,6 +47,8 @@ _MOST_LINE = 1 << 10
 _REPLACED = b"\xef\xbf\xbd"
 _REPLACED_SHARE = 8
 """One in so many bytes of a sample is of a U+FFFD: of weights, half of all bytes become one."""
+_MOST_ODD = 1 / 8
+"""Share of a sample's pairs that are no character of UTF-16, at most."""
 _LETTERS = string.ascii_letters.encode() + string.digits.encode() + b"+/"
 _HEX_DIGITS = string.hexdigits.encode()
 _AS_LETTERS = bytes(byte if byte in _LETTERS else ord("A") for byte in range(256))
@@ -68,21 +79,29 @@ class DamagedText(NamedTuple):
 
 def find_damaged_text(source: Source) -> list[DamagedText]:
     """Return how a damaged file may have been converted, judged by samples from all of it."""
-    size = min(_SAMPLE, source.size)
-    if size < _LEAST:
-        return []
-    # Of one byte again and again nothing was made.
-    samples = [sample for sample in _samples(source, size) if sample.strip(sample[:1])]
+    samples = _telling_samples(source)
     found = [
         DamagedText(conversion)
         for conversion in (Conversion.UTF8_LATIN1, Conversion.UTF8_CP1252)
         if _most(samples, partial(_is_of, conversion))
     ]
+    pairs = [one for one in UTF16_LETTERS if _most(samples, partial(_is_utf16, one))]
+    if pairs:
+        found.append(DamagedText(min(pairs, key=partial(_odd_pairs, samples))))
     if _most(samples, _is_replaced):
         found.append(DamagedText(None))
     if _most(samples, _is_base64):
         found += _lines_of(samples)
     return [how for how in found if not _gives_noise(source, how)]
+
+
+def gives_noise(source: Source, conversion: Conversion) -> bool:
+    """Tell whether noise was converted, and no weights: undone, samples are as even as noise."""
+    if conversion is Conversion.GZIP:
+        return False
+    is_base64 = conversion is Conversion.BASE64
+    ways = _lines_of(_telling_samples(source)) if is_base64 else [DamagedText(conversion)]
+    return all(_gives_noise(source, how) for how in ways)
 
 
 def undo_damaged_text(source: Source, how: DamagedText) -> ConvertedSource:
@@ -99,6 +118,9 @@ def undo_damaged_text(source: Source, how: DamagedText) -> ConvertedSource:
 def _converter(how: DamagedText) -> Converter:
     if how.conversion is None:
         return _Replaced()
+    letters = UTF16_LETTERS.get(how.conversion)
+    if letters is not None:
+        return Pairs(letters, big_endian=how.conversion is Conversion.UTF16_BE)
     if how.conversion is not Conversion.BASE64:
         return _Characters(how.conversion is Conversion.UTF8_CP1252)
     return _Lines(how.line, how.ending) if how.line else _Letters(how.phase)
@@ -110,6 +132,13 @@ def _samples(source: Source, size: int) -> Iterator[bytes]:
     return (source.read_at(place, size) for place in sorted(places))
 
 
+def _telling_samples(source: Source) -> list[bytes]:
+    """Return samples, but none of one byte again and again: of that nothing was made."""
+    size = min(_SAMPLE, source.size)
+    found = _samples(source, size) if size >= _LEAST else iter(())
+    return [sample for sample in found if sample.strip(sample[:1])]
+
+
 def _most(samples: Sequence[bytes], fits: Callable[[bytes], bool]) -> bool:
     return 2 * sum(map(fits, samples)) > len(samples)
 
@@ -117,6 +146,21 @@ def _most(samples: Sequence[bytes], fits: Callable[[bytes], bool]) -> bool:
 def _is_of(conversion: Conversion, sample: bytes) -> bool:
     # From the first byte on that may begin a character.
     return may_be(sample.lstrip(bytes(range(0x80, 0xC0))), conversion)
+
+
+def _is_utf16(conversion: Conversion, sample: bytes) -> bool:
+    return _share_odd(conversion, sample, (0, 1)) < _MOST_ODD
+
+
+def _odd_pairs(samples: Sequence[bytes], conversion: Conversion) -> tuple[float, float]:
+    """Return how badly a conversion fits most samples, and the first at the place where it lies."""
+    each = sorted(_share_odd(conversion, sample, (0, 1)) for sample in samples)
+    return each[len(each) // 2], _share_odd(conversion, samples[0], (0,))
+
+
+def _share_odd(conversion: Conversion, sample: bytes, phases: Sequence[int]) -> float:
+    big_endian = conversion is Conversion.UTF16_BE
+    return share_odd(sample, UTF16_LETTERS[conversion], big_endian=big_endian, phases=phases)
 
 
 def _gives_noise(source: Source, how: DamagedText) -> bool:
@@ -154,7 +198,7 @@ class _Characters:
     """Characters of UTF-8, each for one byte; what is none of these, too."""
 
     def __init__(self, is_cp1252: bool) -> None:  # noqa: FBT001 - one of two
-        self._letters = CP1252_LETTERS if is_cp1252 else "".join(map(chr, range(256)))
+        self._letters = CP1252_LETTERS if is_cp1252 else LATIN1_LETTERS
         self._map: Any = codecs.charmap_build(self._letters)
 
     @cached_property

@@ -223,7 +223,8 @@ def _looks_whole(
     """
     if any(place.holds(files, payload) for place in places.get(payload.file, ())):
         return False
-    moved = [place.of(payload) for place in _own(places, payload.file)]
+    there = [place for place in _own(places, payload.file) if place.weights]
+    moved = [place.of(payload) for place in there]
     if part.check.cause is Cause.TEXT and not has_magnitudes(payload):
         # The conversion has changed it; only floats show that it did not.
         return False

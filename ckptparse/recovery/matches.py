@@ -154,7 +154,8 @@ class Matcher:
         if payload.form is not Form.PLAIN or payload.size > _LARGEST_SPLIT:
             return None
         places = self._places.get(file, ())
-        deltas = sorted({0, *(place.delta for place in places if place.file == file)})
+        there = (place for place in places if place.file == file and place.may_border(payload))
+        deltas = sorted({0, *(place.delta for place in there)})
         for before, after in pairwise(deltas[:_MOST_DISTANCES]):
             found = self._split(payload, payload.moved(file, before), payload.moved(file, after))
             if found is not None:

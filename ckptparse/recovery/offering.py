@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ckptparse.bundle.entry import count_elements
 from ckptparse.dtypes import item_size
 from ckptparse.examination.check import Check, string_spans
+from ckptparse.examination.hopeful import is_all_text
 from ckptparse.examination.outcome import EvidenceRecord, Span, merge_spans
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.places import is_text
@@ -110,7 +111,7 @@ class Offerer:
         if not width or not count:
             return withheld(payload, check)
         data = self._files.read(payload.file, payload.offset, count * width)
-        if width > 1 and len(data) >= _LEAST_TEXT and is_text(data):
+        if width > 1 and len(data) >= _LEAST_TEXT and (is_text(data) or is_all_text(data)):
             return withheld(payload, check)
         # Without a zero byte there is no run of them, and of a few bytes that is soon told.
         some = count * width >= SECTOR or b"\0" in bytes(data)

@@ -10,7 +10,14 @@ import numpy.typing as npt
 
 from ckptparse.examination.case import Case
 from ckptparse.examination.payload import Form, Payload
-from ckptparse.examination.places import LEAST_SOUGHT, Place, are_telling, is_telling
+from ckptparse.examination.places import (
+    LEAST_SOUGHT,
+    Place,
+    are_telling,
+    are_weights,
+    is_telling,
+    rows_of_weights,
+)
 
 __all__ = ["Lost"]
 
@@ -49,6 +56,13 @@ class Lost:
         if failed is not None and len(self.rows):
             found.append(failed.payload(int(self.rows[np.argmin(failed.sizes[self.rows])])))
         return min(found, key=lambda one: (one.size, one.offset))
+
+    def without_weights(self) -> Lost:
+        """Return those that are no weights: no floating-point numbers, or few."""
+        failed, rows = self.case.failed, self.rows
+        if failed is not None:
+            rows = rows[~rows_of_weights(failed.plain, failed.rows[rows])]
+        return replace(self, held=[one for one in self.held if not are_weights(one)], rows=rows)
 
     def size_in(self, place: Place) -> int:
         """Return how many bytes those have that are in a place; one without bytes counts as one."""

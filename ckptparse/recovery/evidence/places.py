@@ -23,6 +23,7 @@ from ckptparse.dtypes import item_size
 from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
+from ckptparse.examination.hopeful import is_all_text
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.places import NO_CHANCE, Place, are_telling, is_telling
 from ckptparse.examination.readers import DataFile
@@ -73,6 +74,9 @@ _FAILURES = 3
 and after a wrong one the offsets of all that follow are not known."""
 _SAMPLE = 1 << 20
 """Bytes of a payload that are judged: 2,048 pieces of 512 bytes."""
+_SMALL_SAMPLE = 1 << 12
+_SMALL_SAMPLES = 64
+"""Bytes and number of samples that tell whether a file holds one byte again and again."""
 _NOISE = 0.9
 """Share of elements that look wrong from which on a payload counts as noise; weights in a wrong
 order of stripes are still weights, of which few look wrong."""
@@ -241,7 +245,7 @@ def _striped(case: Case, file: DataFile, source: Source, lost: Lost) -> Iterator
     """Iterate over the order of stripes that makes most of the lost payloads agree."""
     if lost.size <= _WORTH * case.size_of(file):
         return
-    if _is_noise(source, lost.smallest):
+    if _is_fill(source) or _is_noise(source, lost.smallest):
         # If these are no weights in this order, they are none in another.
         return
     for tried in (False, True):
@@ -331,16 +335,25 @@ def _stripes_of(source: Source, pieces: Sequence[extents.Piece]) -> Stripes | No
 
 
 def _is_noise(source: Source, payload: Payload) -> bool:
-    """Tell whether hardly any element of a payload looks like a weight."""
+    """Tell whether hardly any element of a payload looks like a weight, or all of it is text."""
     size = min(payload.size, _SAMPLE, source.size - payload.offset)
     if size <= 0:
         return False
-    judged = judge_elements(
-        source.read_at(payload.offset, size), payload.data_type, offset=payload.offset
-    )
+    data = source.read_at(payload.offset, size)
     width = item_size(payload.data_type) or 1
+    if payload.form is Form.PLAIN and width > 1 and is_all_text(memoryview(data)):
+        return True
+    judged = judge_elements(data, payload.data_type, offset=payload.offset)
     suspect = sum(stop - start for start, stop in judged.suspect) * width
     return judged.judged and suspect > _NOISE * size
+
+
+def _is_fill(source: Source) -> bool:
+    """Tell whether samples of a file are one byte again and again."""
+    size = min(_SMALL_SAMPLE, source.size)
+    step = max(1, (source.size - size) // _SMALL_SAMPLES)
+    samples = (source.read_at(at, size) for at in range(0, source.size - size + 1, step))
+    return not any(sample.strip(sample[:1]) for sample in samples)
 
 
 def _tried_stripes(source: Source, lost: Iterable[tuple[int, int, int]]) -> Stripes | None:

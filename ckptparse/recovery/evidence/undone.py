@@ -16,7 +16,12 @@ from ckptparse.examination.readers import DataFile
 from ckptparse.files.storage import Source
 from ckptparse.problems import Cause
 from ckptparse.recovery.conversions import Conversion, find_conversions, undo
-from ckptparse.recovery.damaged_text import DamagedText, find_damaged_text, undo_damaged_text
+from ckptparse.recovery.damaged_text import (
+    DamagedText,
+    find_damaged_text,
+    gives_noise,
+    undo_damaged_text,
+)
 from ckptparse.recovery.evidence.lost import Lost
 
 __all__ = ["find_texts"]
@@ -65,36 +70,65 @@ def find_texts(case: Case, file: DataFile, lost: Lost) -> list[Place]:
         lost: Its payloads that were not found anywhere yet.
     """
     source = case.files.source(file)
-    found: list[Place] = []
-    for conversion in find_conversions(source):
-        undone = DataFile(file.path, _Undone(conversion))
-        place = Place(undone, 0, Cause.TEXT, f"undoing {conversion.value}", NO_CHANCE)
-        if lost.size_in(place):
-            found.append(place)
-            break
-    left = lost.without(found[0]) if found else lost
+    whole = _whole_of(case, file, lost)
+    found = [] if whole is None else [whole]
+    left = lost if whole is None else lost.without(whole)
     ways = find_damaged_text(source) if len(left) else []
     rounds = _ROUNDS + (len(ways) + 1) // 2
     for how in ways:
-        undone = DataFile(file.path, _UndoneText(how))
-        more = [Place(undone, 0, Cause.TEXT, how.method, NO_CHANCE)]
-        is_first = True
-        while more and len(left):
-            before = len(left)
-            for place in more:
-                rest = left.without(place)
-                # Samples alone tell what U+FFFD was put into: then nothing else is there.
-                if len(rest) < len(left) or (how.conversion is None and not place.delta):
-                    alone = len(left) - len(rest) == 1
-                    chance = place.chance if alone else NO_CHANCE
-                    found.append(replace(place, chance=chance))
-                    left = rest
-            more = []
-            if rounds and (len(left) < before or is_first):
-                rounds -= 1
-                more = _shifted(case, undone, left, how)
-            is_first = False
+        more, left, rounds = _behind_damage(case, file, how, left, rounds)
+        found += more
     return [replace(place, certain=_certain(case, place, found, lost)) for place in found]
+
+
+def _whole_of(case: Case, file: DataFile, lost: Lost) -> Place | None:
+    """Return the file as it was before a conversion of all of it; None if nothing is there then."""
+    source = case.files.source(file)
+    are_weights = not len(lost.without_weights())
+    for conversion in find_conversions(source):
+        if are_weights and gives_noise(source, conversion):
+            continue
+        undone = DataFile(file.path, _Undone(conversion))
+        place = Place(undone, 0, Cause.TEXT, f"undoing {conversion.value}", NO_CHANCE)
+        if lost.size_in(place):
+            return place
+    return None
+
+
+def _behind_damage(
+    case: Case, file: DataFile, how: DamagedText, lost: Lost, rounds: int
+) -> tuple[list[Place], Lost, int]:
+    """Return the places that a way of undoing gives, what is lost still, and the rounds left."""
+    found: list[Place] = []
+    left = lost
+    undone = DataFile(file.path, _UndoneText(how))
+    # Of weights, half of all bytes are lost where U+FFFD was put in.
+    weights = how.conversion is not None
+    more = [Place(undone, 0, Cause.TEXT, how.method, NO_CHANCE, weights=weights)]
+    is_first = True
+    while more and len(left):
+        before = len(left)
+        for place in more:
+            rest = left.without(place)
+            # Samples alone tell what U+FFFD was put into: then nothing else is there.
+            if len(rest) < len(left) or (not weights and not place.delta):
+                found.append(_told(place, left, rest))
+                left = rest
+        more = []
+        sought = left if weights else left.without_weights()
+        if rounds and len(sought) and (len(left) < before or is_first):
+            rounds -= 1
+            more = _shifted(case, undone, sought, how)
+        is_first = False
+    return found, left, rounds
+
+
+def _told(place: Place, left: Lost, rest: Lost) -> Place:
+    """Return a place, with what follows from how many payloads were found there."""
+    if len(left) - len(rest) != 1:
+        return replace(place, chance=NO_CHANCE)
+    alone = set(left.spans()).difference(rest.spans())
+    return replace(place, alone=alone.pop()) if len(alone) == 1 else place
 
 
 def _shifted(case: Case, undone: DataFile, left: Lost, how: DamagedText) -> list[Place]:
@@ -106,6 +140,7 @@ def _shifted(case: Case, undone: DataFile, left: Lost, how: DamagedText) -> list
             Cause.TEXT,
             f"{how.method}, and reading it {shift.delta:+d} bytes from its place",
             shift.chance,
+            weights=how.conversion is not None,
         )
         for shift in find_shifts(case.files, undone, left.few(_SOUGHT), far=True)
     ]
