@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ckptparse.coding.checksum import crc32c
 from ckptparse.files.memory import MemorySource
-from ckptparse.recovery.stripes import Found, find_stripes
+from ckptparse.recovery.stripes import Found, find_stripes, try_stripes
 
 ROW = 8
 
@@ -60,3 +61,32 @@ def test_three_payloads_are_too_few() -> None:
     mixed = permute(data, 4096, [1, 0])
     few = payloads(data, mixed, 4096)[:3]
     assert find_stripes(few) is None
+
+
+class Counting(MemorySource):
+    """Counts the bytes that are read."""
+
+    read = 0
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        self.read += size
+        return super().read_at(offset, size)
+
+
+@pytest.mark.parametrize("order", [[1, 0], [2, 0, 1], [4, 3, 2, 1, 0]])
+def test_of_all_orders_the_one_is_found_that_makes_two_payloads_right(order: list[int]) -> None:
+    data = np.random.default_rng(3).bytes(16384 * len(order) * 5 + 1000)
+    source = Counting("x", permute(data, 16384, order))
+    runs = [(5_000, 60_000), (90_000, 40_001), (len(data) - 30_000, 30_000)]
+    told = [(start, count, crc32c(data[start : start + count])) for start, count in runs]
+    stripes = try_stripes(source, told)
+    assert stripes is not None
+    undone = stripes.undo(source)
+    assert undone.read_at(0, undone.size) == data
+
+
+def test_to_try_all_orders_each_byte_is_read_once_for_each_size_and_number_of_disks() -> None:
+    source = Counting("x", np.random.default_rng(4).bytes(8 << 20))
+    assert try_stripes(source, [(0, 1 << 21, 1), (1 << 21, 1 << 21, 2)]) is None
+    # Nine sizes, two to five disks; of the last row of stripes more than is needed.
+    assert source.read <= 9 * 4 * (2 << 20) + 4 * sum(5 << power for power in range(12, 21))

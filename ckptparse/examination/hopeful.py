@@ -36,6 +36,8 @@ average. Of float32 weights some 250 do; of float16, which have the most leading
 _AROUND = 4
 """Windows on both sides of one that count as it does. So many in a row, and their neighbours, have
 to look like noise before they are taken for it."""
+_NEARLY_ALL = 0.99
+"""Share of windows that look like noise where all are noise: by chance, some do not."""
 _LEAST = 64
 """Bytes of the smallest run of elements that text and UTF-16 cannot hold,"""
 _LEAST_WEIGHTS = 1 << 10
@@ -99,6 +101,11 @@ class Hopes:
     def is_text(self) -> bool:
         """Whether all bytes are text; False of few."""
         return self._size >= _WINDOW and bool(self._is_text.all())
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether nearly all bytes are noise; False of few."""
+        return self._size >= _WINDOW and float(self._is_noise.mean()) > _NEARLY_ALL
 
     def spans(self, kind: Kind, size: int) -> Spans:
         """Return in which parts so many bytes of a kind may lie.

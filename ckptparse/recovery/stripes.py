@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import NamedTuple
 
-from ckptparse.coding.checksum import crc32c
+from ckptparse.coding.checksum import crc32c, crc_of_zeros
+from ckptparse.crc.field import multiply, power_of_x
 from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
 
@@ -33,6 +34,7 @@ _MOST_FIRST = 1 << 22
 """Bytes of the payload that every order is tried on: with 9 sizes and up to 5 disks, 1,332."""
 _MOST_TRIED_DISKS = 5
 """Disks at most, if every order is tried: six have 720 orders for each size, five have 120."""
+_ALL_ONES = 0xFFFFFFFF
 _FEWEST = 4
 """Payloads that must agree on an order: a pattern of two or three can be a coincidence."""
 
@@ -117,11 +119,61 @@ def try_stripes(source: Source, payloads: Sequence[tuple[int, int, int]]) -> Str
     sample = [fitting[0], *fitting[-2:]]
     for size in _SIZES:
         for disks in range(2, min(_MOST_TRIED_DISKS, source.size // size) + 1):
+            terms, whole = _terms_of(source, size, disks, sample[0])
             for order in permutations(range(disks)):
+                if _sum_of(terms, order) != whole or order == tuple(range(disks)):
+                    continue
                 stripes = Stripes(size, order, len(sample))
-                if order != tuple(range(disks)) and _all_fit(source, stripes, sample):
+                if _all_fit(source, stripes, sample[1:]):
                     return stripes
     return None
+
+
+def _terms_of(
+    source: Source, size: int, disks: int, payload: tuple[int, int, int]
+) -> tuple[list[list[int]], int]:
+    """Return what a payload's stripes add to its checksum, and what they add up to if it is right.
+
+    A checksum is a sum over the stripes, so each is read once for all orders.
+
+    Returns:
+        For each disk, and each one that may be in its place: what its stripes add then.
+    """
+    start, count, crc = payload
+    terms = [[0] * disks for _ in range(disks)]
+    whole = crc ^ crc_of_zeros(count)
+    position, end = start, start + count
+    rows = source.size // (size * disks)
+    while position < end:
+        row = position // (size * disks)
+        if row >= rows:
+            # An incomplete last row stays as it is.
+            return terms, whole ^ _register(source.read_at(position, end - position))
+        first = row * size * disks
+        stop = min(end, first + size * disks)
+        data = memoryview(source.read_at(first, size * disks))
+        while position < stop:
+            disk, within = divmod(position - first, size)
+            part = min(size - within, stop - position)
+            power = power_of_x(8 * (end - position - part))
+            for other in range(disks):
+                there = other * size + within
+                register = _register(data[there : there + part])
+                terms[disk][other] ^= multiply(register, power)
+            position += part
+    return terms, whole
+
+
+def _register(data: bytes | memoryview) -> int:
+    """Return the register after some bytes, started at zero."""
+    return crc32c(data, _ALL_ONES) ^ _ALL_ONES
+
+
+def _sum_of(terms: Sequence[Sequence[int]], order: Sequence[int]) -> int:
+    found = 0
+    for mine, other in zip(terms, order, strict=True):
+        found ^= mine[other]
+    return found
 
 
 def _all_fit(source: Source, stripes: Stripes, payloads: Sequence[tuple[int, int, int]]) -> bool:

@@ -23,9 +23,9 @@ from ckptparse.dtypes import item_size
 from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
-from ckptparse.examination.hopeful import is_all_text
+from ckptparse.examination.hopeful import Hopes, is_all_text
 from ckptparse.examination.payload import Form, Payload
-from ckptparse.examination.places import NO_CHANCE, Place, are_telling, is_telling
+from ckptparse.examination.places import NO_CHANCE, Place, are_telling, are_weights, is_telling
 from ckptparse.examination.readers import DataFile
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
@@ -281,7 +281,9 @@ def _restore(case: Case, file: DataFile, source: Source) -> tuple[int, ...]:
         data = source.read_at(start, max(0, min(payload.size, source.size - start)))
         width = item_size(payload.data_type) or 1
         found = None
-        if payload.form is Form.PLAIN and payload.size and payload.crc32c is not None:
+        is_noise = are_weights(payload) and Hopes(data).is_noise
+        told = payload.form is Form.PLAIN and payload.size and not is_noise
+        if told and payload.crc32c is not None:
             found = restore_returns(data, payload.size, payload.crc32c, width=width)
         if found is not None:
             places += [start + place for place in found.places]
