@@ -102,3 +102,80 @@ def test_of_a_file_that_is_not_damaged_all_bytes_are_as_they_were(conversion: st
     assert undone.read_at(0, len(raw)) == raw
     assert undone.size - len(raw) < 57  # A line of base64 stands for 57 bytes.
     assert (how.conversion is Conversion.BASE64) == conversion.startswith("base64")
+
+
+WITHIN: dict[str, Callable[[bytes], bytes]] = {
+    "a byte taken out": lambda data: data[: len(data) // 2] + data[len(data) // 2 + 1 :],
+    "bytes taken out": lambda data: data[: len(data) // 2] + data[len(data) // 2 + 347 :],
+    "bytes put in": lambda data: (
+        data[: len(data) // 2] + bytes(range(251)) + data[len(data) // 2 :]
+    ),
+    "noise": lambda data: over(data, len(data) // 2, np.random.default_rng(5).bytes(700)),
+    "its beginning is lost": lambda data: data[15_171:],
+}
+
+
+@pytest.mark.parametrize("damage", WITHIN)
+@pytest.mark.parametrize("conversion", CONVERTED)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_what_is_offered_of_a_tensor_with_damage_within_is_its_own(
+    dtype: str, conversion: str, damage: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    tensors = {f"w{n}": rng.normal(0, 0.05, 30_000 + 99 * n).astype(dtype) for n in range(5)}
+    ckptparse.write(tmp_path / "m.ckpt", tensors)
+    (data,) = tmp_path.glob("m.ckpt.data*")
+    data.write_bytes(WITHIN[damage](CONVERTED[conversion](data.read_bytes())))
+    recovery = ckptparse.recover(tmp_path / "m.ckpt")
+    for name, own in tensors.items():
+        if name not in recovery:
+            continue
+        shown = recovery[name].read()
+        told = ~np.ma.getmaskarray(shown)
+        wrong = np.flatnonzero(told & (np.ma.getdata(shown) != own))
+        # A line of base64 that lost a letter stands for as many bytes as any.
+        assert len(wrong) <= (57 // own.itemsize if conversion.startswith("base64") else 0)
+    assert {one.status for one in recovery.values()} <= {"corrected", "unverified"}
+    assert sum(one.status == "corrected" for one in recovery.values()) >= len(tensors) - 1
+
+
+@pytest.mark.parametrize(
+    ("conversion", "damage"),
+    [
+        ("cp1252", "bytes taken out"),
+        ("UTF-16, big-endian", "a byte taken out"),
+        ("UTF-16", "bytes taken out"),
+        ("base64, one line", "a byte taken out"),
+    ],
+)
+def test_both_sides_of_damage_within_a_tensor_are_offered(
+    conversion: str, damage: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    tensors = {f"w{n}": rng.normal(0, 0.05, 30_000 + 99 * n).astype("f4") for n in range(5)}
+    ckptparse.write(tmp_path / "m.ckpt", tensors)
+    (data,) = tmp_path.glob("m.ckpt.data*")
+    data.write_bytes(WITHIN[damage](CONVERTED[conversion](data.read_bytes())))
+    torn = ckptparse.recover(tmp_path / "m.ckpt")["w2"]
+    (first, stop), (start, last) = torn.ranges
+    assert (first, last) == (0, len(tensors["w2"]))
+    assert stop < start < stop + 700
+    assert torn.status == "unverified" and torn.cause == "text"
+    assert f"its elements up to {stop:,}, and from {start:,} on, look like its own" in torn.note
+    assert [str(one.rule) for one in torn.evidence][-3:] == [*2 * ["conversion undone"], "mismatch"]
+
+
+@pytest.mark.parametrize("conversion", ["UTF-16", "base64, one line"])
+def test_bytes_that_were_put_into_text_are_left_out(conversion: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    tensors = {f"w{n}": rng.normal(0, 0.05, 30_000 + 99 * n).astype("f4") for n in range(5)}
+    ckptparse.write(tmp_path / "m.ckpt", tensors)
+    (data,) = tmp_path.glob("m.ckpt.data*")
+    text = CONVERTED[conversion](data.read_bytes())
+    place = len(text) // 2 // 4 * 4
+    data.write_bytes(text[:place] + text[400:800] + text[place:])
+    recovery = ckptparse.recover(tmp_path / "m.ckpt")
+    assert {one.status for one in recovery.values()} == {"corrected"}
+    assert "leaving out bytes that were put in" in recovery["w2"].method
+    for name, own in tensors.items():
+        assert recovery[name].read().tobytes() == own.tobytes()

@@ -23,6 +23,7 @@ from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.copies import Copies
 from ckptparse.recovery.evidence.gather import Found
+from ckptparse.recovery.halves import Sides, find_sides
 from ckptparse.recovery.mended import (
     Mended,
     at_place,
@@ -41,6 +42,7 @@ __all__ = ["Matcher"]
 _LARGEST_SPLIT = 1 << 22
 """Bytes of the largest payload of which every byte is tried as the one where others were put in:
 the chance that one fits is 1 in 1,000."""
+_LEAVING_OUT = "leaving out bytes that were put in"
 _FILE_METHOD = "taking another file's bytes"
 _MOST_DISTANCES = 8
 """Distances of which each pair of neighbours is tried, for every payload that is lost."""
@@ -106,6 +108,10 @@ class Matcher:
             if place.surrounds(payload):
                 yield place
 
+    def sides(self, payload: Payload) -> Sides | None:
+        """Return where a payload lies on both sides of damage to a converted file."""
+        return find_sides(self._files, payload, self._texts(payload))
+
     def is_converted(self, payload: Payload) -> bool:
         """Tell whether a payload's file was converted."""
         return any(True for _ in self._texts(payload))
@@ -160,11 +166,16 @@ class Matcher:
             found = self._split(payload, payload.moved(file, before), payload.moved(file, after))
             if found is not None:
                 return found
-        return None
+        sides = self.sides(payload)
+        if sides is None or sides.head is None or sides.tail is None or (sides.lost or 0) >= 0:
+            return None
+        return self._split(payload, sides.head, sides.tail, sides.method)
 
-    def _split(self, payload: Payload, first: Payload, last: Payload) -> Mended | None:
+    def _split(
+        self, payload: Payload, first: Payload, last: Payload, method: str = ""
+    ) -> Mended | None:
         """Find where a payload goes over from one place to another."""
-        size = self._files.size(payload.file) or 0
+        size = self._files.size(last.file) or 0
         if first.offset < 0 or last.end > size or payload.crc32c is None:
             return None
         head = self._files.read(first.file, first.offset, first.size)
@@ -181,8 +192,8 @@ class Matcher:
         chance = payload.size / 2**32
         outcome = Outcome(
             Status.CORRECTED,
-            Cause.SHIFTED,
-            "leaving out bytes that were put in",
+            Cause.TEXT if method else Cause.SHIFTED,
+            f"{method}, and {_LEAVING_OUT}" if method else _LEAVING_OUT,
             payload.place,
             chance,
             whole_of(payload),

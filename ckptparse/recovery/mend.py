@@ -28,6 +28,7 @@ from ckptparse.examination.plausibility import looks_reversed
 from ckptparse.examination.readers import DataFiles
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.copies import Copied, Copies
+from ckptparse.recovery.halves import offer_sides
 from ckptparse.recovery.inferences import Inferrer
 from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mended import (
@@ -40,7 +41,7 @@ from ckptparse.recovery.mended import (
 )
 from ckptparse.recovery.offering import Offerer, withheld
 from ckptparse.recovery.recipe import Recipe, read_payload
-from ckptparse.recovery.seams import Seams, offer_torn, offer_unplaced
+from ckptparse.recovery.seams import Seam, Seams, offer_torn, offer_unplaced
 from ckptparse.recovery.siblings import Siblings
 from ckptparse.recovery.splices import Splices
 
@@ -142,8 +143,10 @@ class Mender:
                 return found
             guess = guess or found
         rest = self._rest(name, payload, check)
-        if guess is None or (rest.outcome.suspect and _is_small_change(guess)):
-            # If runs of bytes look wrong, one changed byte that explains the checksum is chance.
+        odd = rest.outcome.suspect or self._matcher.is_converted(payload)
+        if guess is None or (odd and _is_small_change(guess)):
+            # If runs of bytes look wrong, or the file was converted, one changed byte that explains
+            # the checksum is chance.
             return rest
         return guess
 
@@ -252,7 +255,7 @@ class Mender:
             return self._unverified(payload, check, None)
         found = (
             self._of_sibling(name, payload, check)
-            or self._converted(payload, check)
+            or self._converted(name, payload, check)
             or self._beside_shifted(name, payload, check)
             or self._offerer.offer(payload, check)
         )
@@ -308,7 +311,7 @@ class Mender:
         )
         return offer_unplaced(self._files, payload, seam, note)
 
-    def _converted(self, payload: Payload, check: Check) -> Mended | None:
+    def _converted(self, name: PartName, payload: Payload, check: Check) -> Mended | None:
         """Offer a payload of a file that was converted as it is once this is undone."""
         if payload.form is Form.RECORD:
             return None
@@ -322,13 +325,31 @@ class Mender:
             known = found.because(Cause.TRUNCATED if cut else Cause.TEXT, note)
             offered = self._offerer.offer(there, known)
             if offered.recipe is not None:
-                return offered
+                break
+        both = self._both_sides(name, payload, check)
+        if offered is None or (both is not None and _plausible(both) > _plausible(offered)):
+            offered = both
         if offered is not None:
             return offered
         if self._matcher.is_converted(payload):
             note = f"{check.outcome.note}; the file was converted, and damaged behind that"
             return withheld(payload, check.because(Cause.TEXT, note))
         return None
+
+    def _both_sides(self, name: PartName, payload: Payload, check: Check) -> Mended | None:
+        """Offer a payload within which a converted file was damaged; None if nothing tells."""
+        sides = self._matcher.sides(payload)
+        if sides is None:
+            return None
+        if sides.head is not None and sides.tail is not None and (sides.lost or 0) > 0:
+            before, after = (one.offset - payload.offset for one in (sides.head, sides.tail))
+            seam = Seam(before, after, sides.tail.end, tight=True)
+            there = payload.moved(sides.head.file, 0)
+            others = self._siblings.named(name, payload)
+            torn = offer_torn(self._files, there, seam, others)
+            if torn is not None:
+                return torn.but(cause=Cause.TEXT)
+        return offer_sides(self._files, payload, sides, check)
 
     def _copied(self, name: PartName, payload: Payload, own: Mended) -> Mended:
         """Return what is offered at a payload's own place, or a copy of it that has more of it."""
