@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import builder as b
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import ckptparse
-from ckptparse.bundle.decoding import decode_header, decode_shape
+from ckptparse.bundle.decoding import decode_entry, decode_header, decode_shape
 from ckptparse.bundle.entry import (
     BundleEntry,
     BundleHeader,
@@ -18,7 +19,7 @@ from ckptparse.bundle.entry import (
     count_elements,
     shape_from_proto,
 )
-from ckptparse.bundle.index import BundleIndex
+from ckptparse.bundle.index import BundleIndex, held_bytes
 from ckptparse.bundle.naming import decode_slice_key
 from ckptparse.bundle.reader import BundleReader
 from ckptparse.bundle.strings import (
@@ -132,7 +133,46 @@ def test_there_are_as_many_shards_as_the_limit_says_and_at_least_one() -> None:
         header(endianness=2)
 
 
+@pytest.mark.parametrize("form", ["08 05 1a 02 08 01", "08 05 1a 02 08 01 48 01"])
+def test_there_may_be_one_data_file_more_for_each_64_kib_of_them(form: str) -> None:
+    """Of a header as TensorFlow writes it, and of one that protobuf parses."""
+    data = bytes.fromhex(form)
+    asked: list[None] = []
+
+    def holds(size: int) -> int:
+        asked.append(None)
+        return size
+
+    for size in (2 << 16, 5 << 16):
+        limits = Limits(shards=3)
+        assert (
+            decode_header(data, limits=limits, held=lambda size=size: holds(size)).num_shards == 5
+        )
+    assert len(asked) == 2
+    assert decode_header(data, limits=Limits(shards=5), held=lambda: holds(0)).num_shards == 5
+    assert len(asked) == 2, "it is not asked what the files have if they need nothing more"
+    for size, allowed in (((2 << 16) - 1, 4), ((1 << 16) - 1, 3), (0, 3)):
+        with pytest.raises(LimitError, match=f"allows {allowed}") as caught:
+            decode_header(data, limits=Limits(shards=3), held=lambda size=size: size)
+        assert caught.value.limit == "shards"
+
+
+def test_a_header_that_is_too_long_is_too_long_whatever_the_files_have() -> None:
+    data = bytes.fromhex("08 01 1a 02 08 01 48 01")
+    with pytest.raises(LimitError) as caught:
+        decode_header(data, limits=Limits(message_bytes=1), held=lambda: 1 << 40)
+    assert caught.value.limit == "message_bytes"
+
+
 # ---- entries
+
+
+def test_an_entry_of_the_common_form_has_as_many_dimensions_as_the_limit_says() -> None:
+    data = b.Entry(dtype=b.FLOAT, shape=(2, 3), size=24, crc=1 << 20).to_bytes()
+    assert decode_entry(data, num_shards=1, limits=Limits(rank=2)).shape == (2, 3)
+    with pytest.raises(LimitError) as caught:
+        decode_entry(data, num_shards=1, limits=Limits(rank=1))
+    assert caught.value.limit == "rank"
 
 
 @pytest.mark.parametrize("kind", [0, 20, 100, 101, 120, 100 + max(DataType), -1])
@@ -315,6 +355,101 @@ def test_an_index_is_as_large_as_the_limit_says_and_no_larger(tmp_path: Path) ->
     with pytest.raises(LimitError) as caught:
         BundleIndex.open(path, Context(limits=Limits(index_bytes=size - 1)))
     assert caught.value.limit == "index_bytes"
+
+
+@pytest.mark.parametrize("count", [3, 70])
+def test_tensors_of_a_listing_have_as_many_bytes_as_are_asked_for(
+    tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int | None] = []
+    read = BundleIndex._read_listing
+    monkeypatch.setattr(
+        BundleIndex, "_read_listing", lambda one, most: (reads.append(most), read(one, most))[1]
+    )
+    made = b.Bundle()
+    for number in range(count):
+        made.add(f"w{number:02}", np.float32([number]))
+    path = saved(tmp_path, made) + ".index"
+    index = BundleIndex.open(path, Context())
+    assert len(index.listing(most_bytes=4 * count).names) == count
+    index = BundleIndex.open(path, Context())
+    for _ in range(2):
+        # It is told again to whoever asks again, whatever they ask.
+        with pytest.raises(MalformedError, match=f"up to {4 * count - 1} bytes together"):
+            index.listing(most_bytes=4 * count - 1)
+    assert reads == [4 * count, 4 * count - 1], "and it is not read again for that"
+
+
+@pytest.mark.parametrize("count", [3, 70])
+def test_slices_of_an_index_are_counted_whether_they_are_listed_or_orphans(
+    tmp_path: Path, count: int
+) -> None:
+    made = b.Bundle()
+    for number in range(count):
+        made.add(f"w{number:02}", np.float32([number]))
+    made.add_sliced("s", np.zeros((3, 2), np.float32), b.split_rows(3, 3, 2))
+    for row in range(2):
+        key = b.slice_key("gone", [(row, 1), None])
+        made.put_entry(key, bytes(8), b.masked_crc(bytes(8)), dtype=b.FLOAT, shape=(1, 2))
+    path = saved(tmp_path, made) + ".index"
+    assert len(BundleIndex.open(path, Context(limits=Limits(single_entries=5))).listing().orphans)
+    index = BundleIndex.open(path, Context(limits=Limits(single_entries=4)))
+    for _ in range(2):
+        with pytest.raises(LimitError, match=r"single_entries") as caught:
+            index.listing()
+        assert caught.value.limit == "single_entries"
+    few = BundleIndex.open(path, Context(limits=Limits(single_entries=2)))
+    with pytest.raises(LimitError, match=r"is 3, and"):
+        few.listing()
+
+
+def test_a_slice_without_an_entry_has_no_row_and_a_name_has_its_own(tmp_path: Path) -> None:
+    made = b.Bundle()
+    made.add_sliced("s", np.zeros((3, 2), np.float32), b.split_rows(3, 3, 2), missing=[1])
+    made.add("t", np.float32(1))
+    listing = BundleIndex.open(saved(tmp_path, made) + ".index", Context()).listing()
+    assert list(listing.parts.values()) == [[0, -1, 1]]
+    assert [listing.find_number(name) for name in ("s", "t", "a", "sa", "z")] == [
+        0,
+        1,
+        None,
+        None,
+        None,
+    ]
+
+
+class Unlisted:
+    """A storage that lists no directories, or cannot."""
+
+    def __init__(self, sizes: dict[str, int], *, lists: bool = False) -> None:
+        self.sizes, self.lists = sizes, lists
+
+    def split(self, path: str) -> tuple[str, str]:
+        return "d", path.rpartition("/")[2]
+
+    def stat(self, path: str) -> Any:
+        return None if path not in self.sizes else SimpleNamespace(size=self.sizes[path])
+
+    def list(self, directory: str) -> dict[str, Any]:
+        raise StorageError("it lists nothing", path=directory)
+
+
+def test_what_an_index_and_its_data_files_hold(tmp_path: Path) -> None:
+    made = b.Bundle()
+    made.add("w", np.zeros(9, np.float32))
+    path = saved(tmp_path, made) + ".index"
+    size = Path(path).stat().st_size
+    (tmp_path / "m.datatype").write_bytes(bytes(99))
+    (tmp_path / "other").write_bytes(bytes(99))
+    (tmp_path / "m.data-00001-of-00007").write_bytes(bytes(5))
+    storage = Context().storage
+    assert held_bytes(path, storage, 0) == held_bytes(path, storage, 1) == size + 36 + 5
+    sizes = {"d/m.index": 7, "d/m.data-00000-of-00003": 20, "d/m.data-00002-of-00003": 300}
+    remote: Any = Unlisted(sizes)
+    assert held_bytes("d/m.index", remote, 3) == 327
+    assert held_bytes("d/m.index", remote, 0) == 7
+    failing: Any = Unlisted(sizes, lists=True)
+    assert held_bytes("d/m.index", failing, 3) == 0
 
 
 def test_names_with_zeros_among_very_many_are_whole(tmp_path: Path) -> None:
