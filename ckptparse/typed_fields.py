@@ -40,6 +40,7 @@ __all__ = [
     "collect_strings",
     "count_strings",
     "decode_scalars",
+    "end_of_strings",
     "finish_stored",
     "iter_runs",
     "scalars_size",
@@ -87,6 +88,8 @@ _STRING_SIZE = 48
 _STRING_TAG = STRING_VAL << 3 | BYTES
 _STRING_BLOCK = 4096
 """Strings that are collected before the budget is asked: less than 1 MiB."""
+_SHORT_STRING = 8
+"""Strings of less bytes are skipped many at a time."""
 _LONG = 0x80
 """From here on a length takes more than one byte."""
 PIECE_SIZE = 256
@@ -335,9 +338,32 @@ def count_strings(data: memoryview) -> tuple[int, int]:
     return count, position
 
 
-def _plain_strings(raw: bytes) -> Iterator[tuple[int, int]]:
-    """Iterate over where each string that a message begins with starts and ends."""
-    position, end = 0, len(raw)
+def end_of_strings(data: Buffer, position: int) -> int:
+    """Return where the strings that a message has from a place on end, without counting them."""
+    raw = bytes(data)
+    while True:
+        found = _short_strings().match(raw, position)
+        if found is not None:
+            position = found.end()
+            continue
+        # A long one, or what is no string.
+        _, end = next(_plain_strings(raw, position), (0, position))
+        if end == position:
+            return position
+        position = end
+
+
+@cache
+def _short_strings() -> re.Pattern[bytes]:
+    """Return the pattern of some strings of few bytes, of which a message may have millions."""
+    forms = (rb"\x%02x.{%d}" % (size, size) for size in range(_SHORT_STRING))
+    each = rb"\x%02x(?:%b)" % (_STRING_TAG, b"|".join(forms))
+    return re.compile(rb"(?:%b){1,%d}" % (each, _STRING_BLOCK), re.DOTALL)
+
+
+def _plain_strings(raw: bytes, position: int = 0) -> Iterator[tuple[int, int]]:
+    """Iterate over where each string that a message has from a place on starts and ends."""
+    end = len(raw)
     while position + 1 < end and raw[position] == _STRING_TAG:
         first = position + 2
         size = raw[position + 1]

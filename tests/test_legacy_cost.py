@@ -13,9 +13,12 @@ import builder
 import numpy as np
 import pytest
 import v1_builder
+from hypothesis import given
+from hypothesis import strategies as st
 from v1_builder import LegacyFile
 
 import ckptparse
+from ckptparse import typed_fields
 from ckptparse.examination import case, legacy_view, record_rows
 from ckptparse.examination.verify import verify_path
 from ckptparse.files.context import Context, begin
@@ -26,6 +29,7 @@ from ckptparse.legacy.record import decode_record
 from ckptparse.limits import DEFAULT_LIMITS
 from ckptparse.table import reader
 from ckptparse.table.block import Block
+from ckptparse.typed_fields import count_strings, end_of_strings
 
 COUNT = 300
 
@@ -177,7 +181,7 @@ def test_records_are_decoded_as_the_long_way_decodes_them(
         ]
 
     short = answers()
-    monkeypatch.setattr(record, "_usual_values", lambda _: None)
+    monkeypatch.setattr(record, "_usual_values", lambda *_: None)
     assert short == answers()
 
 
@@ -238,3 +242,40 @@ def test_a_record_is_decoded_once_by_whoever_takes_its_tensor_in_pieces(
     assert ckptparse.diff(path, path).same
     ckptparse.average([path, path])
     assert decoded.count <= 6 * records
+
+
+def test_strings_where_the_list_says_numbers_are_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = LegacyFile()
+    listed = file.declare("w", (2,), builder.FLOAT)
+    listed.slices.append(v1_builder.Slice([None], b"\x42\x00" * 20_000))
+    path = file.write(tmp_path / "m.ckpt")
+    ended = counted(monkeypatch, record, "end_of_strings")
+    with pytest.raises(ckptparse.CheckpointError):
+        ckptparse.read(path)
+    assert ended.count == 0
+
+
+def test_short_strings_are_skipped_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"a" + b"\x42\x00\x42\x02ab\x42\x07abcdefg" * 10_000 + b"\x42\x08abcdefgh"
+    stepped = counted(monkeypatch, typed_fields, "_plain_strings")
+    assert end_of_strings(data, 1) == len(data)
+    assert stepped.count <= 3
+
+
+@given(
+    st.binary(max_size=3),
+    st.lists(st.integers(0, 10) | st.sampled_from([127, 128, 300]), max_size=12),
+    st.integers(0, 40),
+    st.binary(max_size=4),
+)
+def test_strings_end_where_they_end_one_by_one(
+    before: bytes, sizes: list[int], cut: int, after: bytes
+) -> None:
+    data = b"".join(builder.field(8, bytes([size % 251]) * size) for size in sizes)
+    data = data[: max(0, len(data) - cut)] + after
+    assert (
+        end_of_strings(before + data, len(before))
+        == len(before) + (count_strings(memoryview(data))[1])
+    )

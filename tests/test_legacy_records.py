@@ -142,7 +142,7 @@ def test_a_record_with_a_tag_for_each_value_is_usual(
     # Where the list says otherwise, each field is looked at, and there may be one for 64 bytes.
     few = which in ("one float", "strings, short and long ones")
     assert refused == {"MalformedError" if few else "LimitError"}
-    monkeypatch.setattr(record, "_usual_values", lambda _: None)
+    monkeypatch.setattr(record, "_usual_values", lambda *_: None)
     answers = [answer(decode_record, data, kind, count, limits=limits) for kind, count in cases]
     assert found == answers
 
@@ -239,7 +239,7 @@ def test_a_record_that_is_not_usual_is_decoded_in_the_long_way(
     long = counted(monkeypatch, record, "check_nesting")
     found = answers()
     assert sum(one == UNUSUAL[which] for one in long) == len(cases)
-    monkeypatch.setattr(record, "_usual_values", lambda _: None)
+    monkeypatch.setattr(record, "_usual_values", lambda *_: None)
     assert found == answers()
 
 
@@ -330,7 +330,7 @@ def test_usual_records_are_decoded_to_what_the_long_way_says(
     data = saved(values)
     short = answer(decode_record, data, kind, count)
     assert not long
-    monkeypatch.setattr(record, "_usual_values", lambda _: None)
+    monkeypatch.setattr(record, "_usual_values", lambda *_: None)
     assert answer(decode_record, data, kind, count) == short
     assert len(long) == 1
 

@@ -31,7 +31,7 @@ from ckptparse.proto.wire import (
     read_varint,
 )
 from ckptparse.tensor_proto import decode_saved_values
-from ckptparse.typed_fields import STRING_VAL, TYPED_FIELDS, count_strings, strip_tags
+from ckptparse.typed_fields import STRING_VAL, TYPED_FIELDS, end_of_strings, strip_tags
 
 __all__ = ["check_record", "decode_record", "find_values"]
 
@@ -94,8 +94,8 @@ def decode_record(
         LimitError: It asks for more than the limits allow.
         UnsupportedError: V1 cannot hold that type, or ml_dtypes lacks it.
     """
-    values = _usual_values(record) if limits.nesting >= _USUAL_NESTING else None
-    if values is None or _is_other(record, values, data_type):
+    values = _usual_values(record, data_type) if limits.nesting >= _USUAL_NESTING else None
+    if values is None:
         _check_odd(record, limits)
         proto = find_values(record)
         return decode_saved_values(proto, data_type, count, limits=limits, budget=budget)
@@ -136,13 +136,13 @@ def _check_odd(record: Buffer, limits: Limits) -> None:
     check_nesting(record, SavedTensorSlices, allowed=min(limits.nesting, MAX_NESTING))
 
 
-def _usual_values(record: Buffer) -> int | None:
+def _usual_values(record: Buffer, data_type: int | None = None) -> int | None:
     """Return where the values of a record as TensorFlow writes it begin, if it is one.
 
         12 n  0a n name  12 n slice  1a n  TAG n values          and nothing else
 
     The values have one packed field, or such of one tag (strings), so that `check_nesting` has
-    nothing to refuse.
+    nothing to refuse. They are strings if and only if `data_type` says so, unless it is None.
     """
     end = len(record)
     at, stop = _enter(record, 0, end, _DATA_TAG)
@@ -155,25 +155,21 @@ def _usual_values(record: Buffer) -> int | None:
         return None
     if values == end:
         return values
+    is_strings = record[values] == _STRING_TAG
+    if data_type is not None and is_strings is not (data_type == DataType.DT_STRING):
+        return None
     _, last = _enter(record, values, end, record[values])
     if last == end and record[values] in _PACKED_TAGS:
         return values
     return values if _is_run(record, values) else None
 
 
-def _is_other(record: Buffer, values: int, data_type: int) -> bool:
-    """Tell whether values are strings where the list says numbers, or the other way round."""
-    if values == len(record):
-        return False
-    return (record[values] == _STRING_TAG) is not (data_type == DataType.DT_STRING)
-
-
 def _is_run(record: Buffer, position: int) -> bool:
     """Tell whether all from here on are strings, or values that are not packed, of one tag."""
     tag = record[position]
-    values = memoryview(record)[position:]
     if tag == _STRING_TAG:
-        return count_strings(values)[1] == len(values)
+        return end_of_strings(record, position) == len(record)
+    values = memoryview(record)[position:]
     if tag & 7 not in (VARINT, FIXED32, FIXED64) or tag ^ tag & 7 | BYTES not in _PACKED_TAGS:
         return False
     return strip_tags(values, 0, tag)[0] == len(values)
