@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from ckptparse.coding.varint import decode_varint
 from ckptparse.errors import CheckpointError, ChecksumError, MalformedError, TruncatedError
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
+from ckptparse.slices import TensorSlice
 from ckptparse.table.block import Block, check_key_bytes, decode_entry
 from ckptparse.table.format import (
     FOOTER_SIZE,
@@ -39,9 +41,11 @@ if TYPE_CHECKING:
 __all__ = ["annotate_table"]
 
 _MAGIC_SIZE = 8
-_ODD_KEYS, _ODD_SHARE = 256, 8
-"""Bytes of keys of a block that are read byte by byte, beyond an eighth of its own: names of slices
-with bytes that no name has. Keys can be far longer than their block."""
+_NO_NAME = b"\0"
+_ODD_KEYS, _ODD_SHARE, _FEW_EXTENTS = 256, 8, 20
+"""Bytes of a block's keys of slices that are read number by number, beyond an eighth of its own and
+20 for each key: of extents, and of names with bytes that no name has. Keys can be far longer than
+their block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +255,9 @@ def _annotate_entries(
             key_bytes += len(key)
             check_key_bytes(key_bytes, len(contents), limits)
             entry = _Entry(position, key_start, value_start, value_end, key)
-            plain = _is_plain_name(key)
-            odd_left -= 0 if plain else len(key)
-            says = _describe_key(key) if plain or odd_left >= 0 else shorten(key)
+            if key.startswith(b"\0"):
+                odd_left -= max(0, len(key) - _end_of_plain_name(key) - _FEW_EXTENTS)
+            says = _describe_key(key, whole=odd_left >= 0)
             yield Annotation(base + position, value_end - position, 1, "entry", says, broken=wrong)
             if kind.wanted > 1:
                 yield from _annotate_lengths(contents, base, entry)
@@ -288,24 +292,45 @@ def _iter_entries(contents: bytes, end: int) -> Iterator[tuple[int, int, int, in
         position = entry[3]
 
 
-def _is_plain_name(key: bytes) -> bool:
-    """Tell whether a key is none of a slice, or its name has no byte that is written as two."""
-    if not key.startswith(b"\0"):
-        return True
+def _end_of_plain_name(key: bytes) -> int:
+    """Return where the name ends in a slice's key, if no byte of it is written as two; or 0."""
     end = key.find(b"\0", 1)
-    return end < 0 or (key[end + 1 : end + 2] == b"\1" and key.find(b"\xff", 1, end) < 0)
+    is_plain = key[end + 1 : end + 2] == b"\1" and key.find(b"\xff", 1, end) < 0
+    return end if end > 0 and is_plain else 0
 
 
-def _describe_key(key: bytes) -> str:
-    """Write an entry's key: the name, or name and extents of a slice."""
-    piece = decode_slice_key(key) if key.startswith(b"\0") else None
-    if piece is None:
+def _describe_key(key: bytes, *, whole: bool) -> str:
+    """Write an entry's key: the name, or name and extents of a slice.
+
+    Args:
+        key: The key.
+        whole: Whether it is read if that takes long: of very many extents, or of a name with bytes
+            that no name has.
+    """
+    if not key.startswith(b"\0"):
         return shorten(key)
+    end = _end_of_plain_name(key)
+    if end and (whole or len(key) - end <= _FEW_EXTENTS):
+        # Many slices have the same extents.
+        extents = _describe_extents(_NO_NAME + key[end:])
+        return shorten(key) if extents is None else f"slice {extents} of {shorten(key[1:end])}"
+    piece = decode_slice_key(key) if whole and not end else None
+    return shorten(key) if piece is None else f"slice {_write(piece[1])} of {shorten(piece[0])}"
+
+
+@lru_cache(1 << 10)
+def _describe_extents(key: bytes) -> str | None:
+    """Write the extents in the key of a slice; None if it is none."""
+    piece = decode_slice_key(key)
+    return None if piece is None else _write(piece[1])
+
+
+def _write(piece: TensorSlice) -> str:
     extents = ":".join(
         "-" if extent.length is None else f"{extent.start},{extent.length}"
-        for extent in piece[1].extents
+        for extent in piece.extents
     )
-    return f"slice {extents or 'of a scalar'} of {shorten(piece[0])}"
+    return extents or "of a scalar"
 
 
 def _annotate_lengths(contents: bytes, base: int, entry: _Entry) -> Iterator[Annotation]:
