@@ -86,8 +86,20 @@ def _decode_header(value: bytes, limits: Limits) -> BundleHeader:
     return BundleHeader(num_shards, endianness, producer[0], min_consumer=0)
 
 
-def decode_entry(value: bytes, *, num_shards: int, limits: Limits) -> BundleEntry:
+def decode_entry(
+    value: bytes,
+    *,
+    num_shards: int,
+    limits: Limits,
+    take_slices: Callable[[int], None] | None = None,
+) -> BundleEntry:
     """Decode and check an entry.
+
+    Args:
+        value: Its bytes.
+        num_shards: Data files of the bundle.
+        limits: Bounds on what it may ask for.
+        take_slices: Counts the slices, if it has any, before they are made; it may refuse them.
 
     Raises:
         MalformedError: It is no entry, or a field breaks the format's rules.
@@ -95,11 +107,11 @@ def decode_entry(value: bytes, *, num_shards: int, limits: Limits) -> BundleEntr
     """
     found = _ENTRY.fullmatch(value)
     if found is None:
-        return _parse_entry(value, num_shards, limits)
+        return _parse_entry(value, num_shards, limits, take_slices)
     kind, length, dims, shard, offset, size, crc = found.groups()
     shape = _sizes(dims)
     if shape is None or len(dims) != length[0]:
-        return _parse_entry(value, num_shards, limits)
+        return _parse_entry(value, num_shards, limits, take_slices)
     check_rank(len(shape), limits=limits)
     entry = BundleEntry(
         kind[0],
@@ -154,13 +166,17 @@ def _parse_header(value: bytes, limits: Limits) -> BundleHeader:
     return BundleHeader.from_proto(proto, limits=limits)
 
 
-def _parse_entry(value: bytes, num_shards: int, limits: Limits) -> BundleEntry:
+def _parse_entry(
+    value: bytes, num_shards: int, limits: Limits, take_slices: Callable[[int], None] | None
+) -> BundleEntry:
     from ckptparse.proto.parsing import parse_message
     from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto
 
     what = "an entry of the index"
     proto = parse_message(BundleEntryProto, value, limits=limits, what=what)
-    return BundleEntry.from_proto(proto, num_shards=num_shards, limits=limits)
+    return BundleEntry.from_proto(
+        proto, num_shards=num_shards, limits=limits, take_slices=take_slices
+    )
 
 
 def _parse_shape(data: bytes, limits: Limits) -> tuple[int, ...]:

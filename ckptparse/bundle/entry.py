@@ -6,7 +6,7 @@ index alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -158,8 +158,21 @@ class BundleEntry:
         return cls(data_type, shape, shard_id, 0, 0, 0, slices)
 
     @classmethod
-    def from_proto(cls, proto: Any, *, num_shards: int, limits: Limits) -> BundleEntry:
+    def from_proto(
+        cls,
+        proto: Any,
+        *,
+        num_shards: int,
+        limits: Limits,
+        take_slices: Callable[[int], None] | None = None,
+    ) -> BundleEntry:
         """Check a BundleEntryProto.
+
+        Args:
+            proto: The message.
+            num_shards: Data files of the bundle.
+            limits: Bounds on what it may ask for.
+            take_slices: Counts the slices, if it has any, before they are made; it may refuse them.
 
         Raises:
             MalformedError: A field breaks the format's rules, alone or with another one.
@@ -167,6 +180,8 @@ class BundleEntry:
         """
         shape = shape_from_proto(proto.shape, limits=limits)
         limits.check("slices", len(proto.slices), "The number of slices of a tensor")
+        if take_slices is not None and proto.slices:
+            take_slices(len(proto.slices))
         entry = cls(
             proto.dtype,
             shape,

@@ -296,15 +296,19 @@ class BundleIndex:
         value = self._table.get(key)
         return None if value is None else self._decode_entry(key, value)
 
-    def _decode_entry(self, key: bytes, value: bytes) -> BundleEntry:
+    def _decode_entry(
+        self, key: bytes, value: bytes, take_slices: Callable[[int], None] | None = None
+    ) -> BundleEntry:
         with located(path=self.path, tensor=decode_name(key)):
-            return decode_entry(value, num_shards=self.header.num_shards, limits=self.limits)
+            return decode_entry(
+                value,
+                num_shards=self.header.num_shards,
+                limits=self.limits,
+                take_slices=take_slices,
+            )
 
     def _decode_listed(self, key: bytes, value: bytes) -> BundleEntry:
-        entry = self._decode_entry(key, value)
-        if entry.slices:
-            self._take_slices(len(entry.slices))
-        return entry
+        return self._decode_entry(key, value, self._take_slices)
 
     def _take_slices(self, count: int) -> None:
         """Count slices that a tensor lists, or that none does.

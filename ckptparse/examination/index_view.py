@@ -439,11 +439,14 @@ class _Builder:
         Raises:
             CheckpointError: It breaks a rule, or the index has listed too many slices before it.
         """
+
+        def take(count: int) -> None:
+            if not self.listed.take(count):
+                found = self.listed.taken
+                raise limit_error(self.limits, "single_entries", found, "Number of slices")
+
         shards = self._most_shards(proved=True)
-        entry = decode_entry(value, num_shards=shards, limits=self.limits)
-        if entry.slices and not self.listed.take(len(entry.slices)):
-            raise limit_error(self.limits, "single_entries", self.listed.taken, "Number of slices")
-        return entry
+        return decode_entry(value, num_shards=shards, limits=self.limits, take_slices=take)
 
     def _may_take(self, one: tuple[bytes, _Found]) -> bool:
         """Count an entry that is no row, with the slices that it lists; tell whether to keep it."""
@@ -500,15 +503,24 @@ class _Builder:
         return self.view.num_shards if proved and self.view.header else self.limits.shards
 
     def _decode(self, salvaged: SalvagedEntry) -> BundleEntry | None:
-        shards = self._most_shards(proved=salvaged.proved)
+        too_many = False
+
+        def take(count: int) -> None:
+            nonlocal too_many
+            # The entry itself has been counted.
+            too_many = count > 1 and not self.singles.take(count - 1)
+            if too_many:
+                found = self.singles.taken
+                raise limit_error(self.limits, "single_entries", found, "Number of slices")
+
+        value, shards = salvaged.value or b"", self._most_shards(proved=salvaged.proved)
         try:
-            entry = decode_entry(salvaged.value or b"", num_shards=shards, limits=self.limits)
+            return decode_entry(value, num_shards=shards, limits=self.limits, take_slices=take)
         except CheckpointError as error:
-            name = decode_name(salvaged.key)
-            self._problem("index.entry", f"entry of {name!r}: {error.message}")
+            if not too_many:
+                name = decode_name(salvaged.key)
+                self._problem("index.entry", f"entry of {name!r}: {error.message}")
             return None
-        # The entry itself has been counted.
-        return entry if len(entry.slices) < 2 or self.singles.take(len(entry.slices) - 1) else None
 
     def _payload(self, found: _Found) -> Payload:
         """Make the payload that an entry describes, with its proof."""

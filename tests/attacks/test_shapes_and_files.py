@@ -18,6 +18,7 @@ from ckptparse.bundle.shapes import Shapes
 from ckptparse.examination import carving
 from ckptparse.files import local
 from ckptparse.recovery import outlook
+from ckptparse.slices import TensorSlice
 
 Make = Callable[[int], bytes]
 
@@ -152,3 +153,29 @@ def test_blocks_of_a_table_with_other_line_ends_are_not_sought_by_their_checksum
     report = ckptparse.verify(prefix)
     assert ("v1.text" if v1 else "index.text") in {one.code for one in report.problems}
     assert report.counts["verified"] == 300
+
+
+def test_slices_that_are_too_many_are_counted_before_they_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = b.Bundle()
+    made.add_sliced("v", np.arange(800, dtype=np.float32), b.split_rows(800, 800, 1))
+    made.add("w", np.float32(1))
+    prefix = str(made.write(tmp_path / "m"))
+    count: list[int] = []
+    read = TensorSlice.from_proto
+
+    def noted(proto: Any) -> TensorSlice:
+        count.append(1)
+        return read(proto)
+
+    monkeypatch.setattr(TensorSlice, "from_proto", noted)
+    assert ckptparse.verify(prefix).ok and len(count) >= 800
+    count.clear()
+    limits = Limits(single_entries=20)
+    with pytest.raises(LimitError, match="number of slices") as caught:
+        ckptparse.list_variables(prefix, limits=limits)
+    assert caught.value.limit == "single_entries"
+    report = ckptparse.verify(prefix, limits=limits)
+    assert [one.code for one in report.problems] == ["limit.reached"]
+    assert not count
