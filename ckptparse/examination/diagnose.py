@@ -13,7 +13,7 @@ constants agree and trained tensors do not.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -48,6 +48,7 @@ from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import is_data_file, may_be_data_file, split_data_path
 from ckptparse.files.storage import FileStat
 from ckptparse.identification import Indexes
+from ckptparse.inventory.folders import MOST_NAMES, names_around
 from ckptparse.problems import Cause, Problem, Status
 
 __all__ = ["Diagnosis", "diagnose"]
@@ -151,6 +152,12 @@ def diagnose(case: Case, *, deep: bool, siblings: bool = True) -> Diagnosis:
         places[group.file] = group.places
         problems.extend(group.problems)
         owners |= group.owners
+    if groups and beside.left_out:
+        message = (
+            f"{beside.left_out:,} of the files beside it were not looked at: of very many, those "
+            f"with the {MOST_NAMES:,} names nearest to its own were"
+        )
+        problems.append(Problem.of("limit.reached", case.survey.prefix, message))
     if len(groups) > len(places):
         message = (
             f"{len(groups) - len(places):,} more data files are damaged or missing, and it was not "
@@ -224,10 +231,19 @@ class _Beside:
         self.indexes: Indexes = {}
 
     @cached_property
+    def _listed(self) -> Mapping[str, FileStat]:
+        return self._case.context.storage.list(self._case.survey.directory)
+
+    @property
+    def left_out(self) -> int:
+        """How many names of the directory are not looked at: it has very many."""
+        return max(0, len(self._listed) - MOST_NAMES)
+
+    @cached_property
     def files(self) -> dict[str, FileStat]:
-        """The files of the directory."""
+        """The files of the directory; of very many, those with the nearest names."""
         storage, directory = self._case.context.storage, self._case.survey.directory
-        listed = storage.list(directory).items()
+        listed = names_around(self._listed, storage.split(self._case.survey.prefix)[1]).items()
         return {storage.join(directory, name): stat for name, stat in listed if stat.kind == "file"}
 
     @cached_property

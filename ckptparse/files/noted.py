@@ -16,11 +16,12 @@ class NotedStorage:
         opened: Path and size in bytes of every file, in the order in which they were opened first.
     """
 
-    __slots__ = ("_storage", "opened")
+    __slots__ = ("_listed", "_storage", "opened")
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self.opened: dict[str, int] = {}
+        self._listed: tuple[str, Mapping[str, FileStat]] | None = None
 
     @property
     def beneath(self) -> Storage:
@@ -39,7 +40,8 @@ class NotedStorage:
         return source
 
     def forget(self, path: str) -> None:
-        """Forget what is known of a file, if the storage keeps it."""
+        """Forget what is known of a file."""
+        self._listed = None
         forget: Callable[[str], None] | None = getattr(self._storage, "forget", None)
         if forget is not None:
             forget(path)
@@ -49,8 +51,12 @@ class NotedStorage:
         return self._storage.stat(path)
 
     def list(self, directory: str) -> Mapping[str, FileStat]:
-        """Return what lies in a directory."""
-        return self._storage.list(directory)
+        """Return what lies in a directory; of one that is asked for again, what lay there."""
+        if not self.lists:
+            return self._storage.list(directory)
+        if self._listed is None or self._listed[0] != directory:
+            self._listed = directory, self._storage.list(directory)
+        return self._listed[1]
 
     def join(self, directory: str, name: str) -> str:
         """Return the path of a name in a directory."""

@@ -76,7 +76,7 @@ def as_it_is(candidate: Candidate, folders: Folders) -> Candidate:
     if candidate.format != "v2" or not folders.is_file(candidate.index_path):
         return candidate
     directory, name = folders.split(candidate.path)
-    beside = (one for one in folders.list(directory) if one.startswith(name))
+    beside = folders.beginning(directory, f"{name}.data-")
     if any((split_data_path(one) or ("",))[0] == name for one in beside):
         return candidate
     if not lists_tensors(candidate.index_path, folders.context):

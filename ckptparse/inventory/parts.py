@@ -26,7 +26,7 @@ from ckptparse.filenames import (
 from ckptparse.identification import identify_file
 from ckptparse.identification.tables import may_be_legacy
 from ckptparse.inventory.by_name import look_beside
-from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.folders import Folders, names_around
 from ckptparse.inventory.inventory import By, Candidate
 from ckptparse.inventory.legacy import find_legacy, list_shards
 from ckptparse.inventory.survey import IndexFile, LegacyFile, Origin, Survey
@@ -112,8 +112,10 @@ def list_nearest(prefix: str, folders: Folders) -> list[str]:
     """Return the other prefixes of the directory that have an index, the nearest steps first."""
     directory, name = folders.split(prefix)
     step = _step(name)
-    others = [one for one in list_prefixes(directory, folders) if one != prefix]
-    return sorted(others, key=lambda one: abs(_step_of(one, folders)[0] - step))
+    files = names_around(folders.files(directory), name)
+    bases = {one.removesuffix(INDEX_SUFFIX) for one in files if _is_index(one)} - {name}
+    nearest = sorted(bases, key=lambda one: (abs(_step(one) - step), _step(one), one))
+    return [folders.join(directory, base) for base in nearest]
 
 
 def list_others(survey: Survey, folders: Folders) -> list[str]:
@@ -242,8 +244,7 @@ def _saved_model_of(directory: str, base: str, folders: Folders) -> str | None:
 def _iter_data_files(
     directory: str, base: str, folders: Folders
 ) -> Iterator[tuple[tuple[int, int], str]]:
-    start = f"{base}.data-"
-    for name in [name for name in folders.list(directory) if name.startswith(start)]:
+    for name in folders.beginning(directory, f"{base}.data-"):
         split = split_data_path(name)
         if split is not None and split[0] == base:
             yield (split[1], split[2]), folders.join(directory, name)

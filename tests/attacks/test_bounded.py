@@ -18,7 +18,7 @@ import ckptparse
 from ckptparse import DEFAULT_LIMITS
 from ckptparse.bundle.payload import StringPayload
 from ckptparse.coding import checksum
-from ckptparse.examination import case, intact, legacy_view, plain_rows, salvaged_table
+from ckptparse.examination import case, diagnose, intact, legacy_view, plain_rows, salvaged_table
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import ExaminedTensors
 from ckptparse.files import local
@@ -26,7 +26,7 @@ from ckptparse.files.archives import choosing
 from ckptparse.files.archives.listing import Member
 from ckptparse.graph import state
 from ckptparse.identification import tables
-from ckptparse.inventory import legacy
+from ckptparse.inventory import folders, legacy
 from ckptparse.legacy import metadata
 from ckptparse.recovery import conversions, outlook, replaying, siblings
 from ckptparse.recovery.imaging.mapfile import Mapfile
@@ -674,3 +674,28 @@ def test_as_many_sound_strings_are_checked_as_are_read(
     report = ckptparse.verify(prefix, limits=replace(enough, small_tensors=allowed - 1))
     assert not looked.given and 20 <= len(report.tensors) < 30
     assert "limit.reached" in {one.code for one in report.problems}
+
+
+def test_of_very_many_files_beside_a_damaged_checkpoint_the_nearest_by_name_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        ckptparse.write(tmp_path / f"m-{number:02}", {"w": np.arange(number, number + 20.0)})
+    data = tmp_path / "m-20.data-00000-of-00001"
+    # It is whole in the files of the next one.
+    swapped = tmp_path / "m-21.data-00000-of-00001"
+    held, other = data.read_bytes(), swapped.read_bytes()
+    data.write_bytes(other)
+    swapped.write_bytes(held)
+    listed = counted(monkeypatch, local.LocalStorage, "list")
+    report = ckptparse.verify(tmp_path / "m-20")
+    # Seven times, once.
+    assert len(listed.given) <= 3
+    assert "limit.reached" not in {problem.code for problem in report.problems}
+    for module in (folders, diagnose):
+        monkeypatch.setattr(module, "MOST_NAMES", 10)
+    found = ckptparse.verify(tmp_path / "m-20")
+    (problem,) = [one for one in found.problems if one.code == "limit.reached"]
+    assert problem.message.startswith("70 of the files beside it were not looked at")
+    rest = [one.code for one in found.problems if one is not problem]
+    assert rest == [one.code for one in report.problems]
