@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["h5py", "ml_dtypes", "safetensors", "tracemalloc"]
+__all__ = ["h5py", "ml_dtypes", "safetensors", "tracemalloc", "zstandard"]
 
 
 class _Lacking:
@@ -43,3 +43,4 @@ ml_dtypes = _find("ml_dtypes")
 h5py = _find("h5py")
 safetensors = _find("safetensors", "numpy")
 tracemalloc = _find("tracemalloc")
+zstandard = _find("zstandard")

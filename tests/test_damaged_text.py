@@ -111,6 +111,7 @@ WITHIN: dict[str, Callable[[bytes], bytes]] = {
         data[: len(data) // 2] + bytes(range(251)) + data[len(data) // 2 :]
     ),
     "noise": lambda data: over(data, len(data) // 2, np.random.default_rng(5).bytes(700)),
+    "a sector of zeros": lambda data: over(data, len(data) // 2 // 512 * 512, bytes(512)),
     "its beginning is lost": lambda data: data[15_171:],
 }
 
@@ -133,8 +134,9 @@ def test_what_is_offered_of_a_tensor_with_damage_within_is_its_own(
         shown = recovery[name].read()
         told = ~np.ma.getmaskarray(shown)
         wrong = np.flatnonzero(told & (np.ma.getdata(shown) != own))
-        # A line of base64 that lost a letter stands for as many bytes as any.
-        assert len(wrong) <= (57 // own.itemsize if conversion.startswith("base64") else 0)
+        # What is less than a sector may look right: noise, or a line of base64 that lost a letter.
+        most = 1 if conversion in ("latin-1", "cp1252") else 0
+        assert len(wrong) <= (512 // own.itemsize if conversion.startswith("base64") else most)
     assert {one.status for one in recovery.values()} <= {"corrected", "unverified"}
     assert sum(one.status == "corrected" for one in recovery.values()) >= len(tensors) - 1
 

@@ -21,7 +21,7 @@ import pytest
 from crc32c import crc32c
 from google.protobuf import text_format
 from google.protobuf.message import Message
-from packages import h5py, safetensors
+from packages import h5py, safetensors, zstandard
 
 import ckptparse
 from ckptparse.crc.windows import Wanted
@@ -299,9 +299,14 @@ def test_a_data_file_in_an_archive_that_was_cut_is_used_before_the_cut(tmp_path:
     assert (recovery["other"].read() == arrays()["other"]).all()
 
 
-@pytest.mark.parametrize("pack", [lzma.compress, bz2.compress], ids=["xz", "bzip2"])
+def zstd(data: bytes) -> bytes:
+    packed: bytes = zstandard.ZstdCompressor().compress(data)
+    return packed
+
+
+@pytest.mark.parametrize("pack", [lzma.compress, bz2.compress, zstd], ids=["xz", "bzip2", "zstd"])
 @pytest.mark.parametrize("inner", ["the data file", "a tar archive", "an npz file"])
-def test_streams_of_xz_and_bzip2_are_evidence(
+def test_streams_of_xz_bzip2_and_zstandard_are_evidence(
     inner: str, pack: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
     ckptparse.write(tmp_path / "m.ckpt", arrays())

@@ -20,6 +20,7 @@ from ckptparse.examination.places import Place
 from ckptparse.examination.readers import DataFiles
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.mended import Mended
+from ckptparse.recovery.offering import zeros_of_text
 from ckptparse.recovery.recipe import Patch, Recipe
 from ckptparse.recovery.statistics import SECTOR, judge_elements
 
@@ -156,6 +157,7 @@ class _Side(NamedTuple):
         odd = judge_elements(
             data, there.data_type, offset=there.offset + low, big_endian=there.big_endian
         ).suspect
+        odd = merge_spans([*odd, *zeros_of_text(memoryview(data), width)])
         count = len(data) // width
         if is_tail:
             odd = tuple((count - stop, count - start) for start, stop in reversed(odd))

@@ -8,10 +8,11 @@ nothing about the tensor is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ckptparse.bundle.entry import count_elements
+from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import ATTEMPT_BYTES
 from ckptparse.examination.check import Check, check_payload
@@ -21,11 +22,12 @@ from ckptparse.examination.outcome import (
     EvidenceRecord,
     Outcome,
     Span,
+    merge_spans,
 )
 from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.places import is_telling
 from ckptparse.examination.plausibility import looks_reversed
-from ckptparse.examination.readers import DataFiles
+from ckptparse.examination.readers import PAGE, DataFiles
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.copies import Copied, Copies
 from ckptparse.recovery.halves import offer_sides
@@ -315,7 +317,7 @@ class Mender:
         """Offer a payload of a file that was converted as it is once this is undone."""
         if payload.form is Form.RECORD:
             return None
-        offered = None
+        offered = []
         for place in self._matcher.converted(payload):
             there = place.of(payload)
             found = check_payload(self._files, there)
@@ -323,14 +325,12 @@ class Mender:
             cut = found.cause is Cause.TRUNCATED
             note = f"{found.outcome.note or found.status}, after {place.method}"
             known = found.because(Cause.TRUNCATED if cut else Cause.TEXT, note)
-            offered = self._offerer.offer(there, known)
-            if offered.recipe is not None:
-                break
+            offered.append(self._offerer.offer(there, known, from_text=True))
         both = self._both_sides(name, payload, check)
-        if offered is None or (both is not None and _plausible(both) > _plausible(offered)):
-            offered = both
-        if offered is not None:
-            return offered
+        if both is not None:
+            offered.append(both)
+        if offered:
+            return _doubted_behind_cuts(max(offered, key=_plausible), offered, payload)
         if self._matcher.is_converted(payload):
             note = f"{check.outcome.note}; the file was converted, and damaged behind that"
             return withheld(payload, check.because(Cause.TEXT, note))
@@ -399,6 +399,26 @@ class Mender:
 
     def _name(self, path: str) -> str:
         return self._files.context.storage.split(path)[1]
+
+
+def _doubted_behind_cuts(found: Mended, others: Sequence[Mended], payload: Payload) -> Mended:
+    """Return what is offered; what lies where another way of reading ends is suspect.
+
+    There the text is damaged: a page of it, or less.
+    """
+    width = item_size(payload.data_type) or 1
+    cuts = [
+        one.outcome.ranges[-1][1]
+        for one in others
+        if one is not found and one.outcome.cause is Cause.TRUNCATED and one.outcome.ranges
+    ]
+    doubt = [
+        (max(start, cut - 1), min(stop, cut + PAGE // width))
+        for cut in cuts
+        for start, stop in found.outcome.ranges
+    ]
+    suspect = merge_spans([*found.outcome.suspect, *doubt])
+    return replace(found, outcome=replace(found.outcome, suspect=suspect))
 
 
 def _plausible(found: Mended) -> int:

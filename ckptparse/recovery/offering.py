@@ -30,12 +30,14 @@ from ckptparse.recovery.mended import Mended, at_place, available_bytes, recipe_
 from ckptparse.recovery.statistics import SECTOR, judge_elements
 from ckptparse.recovery.unchecked import has_wild_elements, judge_unchecked
 
-__all__ = ["Offerer", "withheld", "zero_runs"]
+__all__ = ["Offerer", "withheld", "zero_runs", "zeros_of_text"]
 
 _NOWHERE = "nothing says where in the image its bytes are"
 _LEAST_TEXT = 64
 """Bytes from which on a payload of wide elements may be seen to be text: that all of them lie below
 128 has the chance 1 in 2^16 for the lower bytes of 16 weights alone, and none of them is zero."""
+_TEXT_RUN = 128
+"""Zeros that a sector of them in text leaves at least, half of it in the tensor: of UTF-16 256."""
 _ROWS = 1 << 11
 """Sectors that are looked at together: 1 MiB fits into the processor's cache."""
 
@@ -85,7 +87,9 @@ class Offerer:
         size = payload.size // width * width
         return self._files.read(payload.file, payload.offset, size), width
 
-    def offer(self, payload: Payload, check: Check, *, moved: int = 0) -> Mended:
+    def offer(
+        self, payload: Payload, check: Check, *, moved: int = 0, from_text: bool = False
+    ) -> Mended:
         """Offer the bytes of a payload that are there, or say that there are none.
 
         Args:
@@ -93,19 +97,22 @@ class Offerer:
             check: What is known of them.
             moved: How many bytes further on that is than they lay when they were written: they may
                 have been damaged before that, or after it.
+            from_text: Whether the file was text, and this is undone.
         """
         available = available_bytes(self._files, payload)
         if check.cause is Cause.FOREIGN or not available:
             return withheld(payload, check)
         if payload.form is Form.PLAIN:
-            return self._elements(payload, check, available, moved)
+            return self._elements(payload, check, available, moved, from_text=from_text)
         return (
             self._strings(payload, check, available)
             if payload.form is Form.STRINGS
             else withheld(payload, check)
         )
 
-    def _elements(self, payload: Payload, check: Check, available: int, moved: int) -> Mended:
+    def _elements(
+        self, payload: Payload, check: Check, available: int, moved: int, *, from_text: bool
+    ) -> Mended:
         width = item_size(payload.data_type)
         count = available // width if width else 0
         if not width or not count:
@@ -120,6 +127,8 @@ class Offerer:
             for delta in ({0, moved % SECTOR} if some else ())
             for span in _in_elements(self._zeros(payload, count * width, delta), width)
         ]
+        if from_text:
+            zeros += zeros_of_text(data, width)
         odd = judge_elements(
             data, payload.data_type, offset=payload.offset, big_endian=payload.big_endian
         ).suspect
@@ -291,6 +300,18 @@ def zero_runs(data: memoryview, payload: Payload) -> tuple[Span, ...]:
         for start, stop in zip(edges[::2], edges[1::2], strict=True)
     ]
     return merge_spans([run for run in runs if _is_lost_sector(*run, len(view), payload.offset)])
+
+
+def zeros_of_text(data: memoryview, width: int) -> list[Span]:
+    """Return the elements in runs of zeros such as a lost sector leaves in text.
+
+    Once that is undone, a sector is fewer of them, at any place.
+    """
+    empty = np.frombuffer(data, np.uint8) == 0
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], empty, [False])).astype(np.int8)))
+    runs = edges.reshape(-1, 2)
+    long = runs[runs[:, 1] - runs[:, 0] >= _TEXT_RUN].tolist()
+    return _in_elements([(start, stop) for start, stop in long], width)
 
 
 def _is_empty(sectors: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
