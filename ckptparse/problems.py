@@ -145,6 +145,8 @@ class EvidenceRule(_Word):
     """The file was converted like text; the offset is the one before the conversion."""
     REORDERED = "stripes in order"
     """The stripes of the file were put in order; the offset is the one after that."""
+    GATHERED = "tensors in order"
+    """The tensors of the file were put in order; the offset is the one after that."""
     IMAGE = "image"
     """The bytes are in a disk image; the offset is the one in the file put together from it."""
     BESIDE = "beside"

@@ -13,7 +13,10 @@ from crc32c import crc32c
 import ckptparse
 from ckptparse.crc.near import find_near
 from ckptparse.crc.windows import Wanted
+from ckptparse.examination import places
+from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.files.memory import MemorySource
+from ckptparse.problems import EvidenceRule
 from ckptparse.recovery.evidence import gather, tiled
 from ckptparse.recovery.evidence.sought import Runs
 from ckptparse.recovery.evidence.tiled import Tiler
@@ -181,3 +184,61 @@ def test_files_of_the_evidence_share_what_one_checksum_may_prove(
     assert {str(one.status) for one in recovery.values()} == {"corrected"}
     assert len(recovery) == 40
     assert all(recovery[name].read().tobytes() == one.tobytes() for name, one in made.items())
+
+
+# ------------------------------------------------------------------------- the data file itself
+
+
+def scattered(directory: Path, step: int = 1, keep: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+    """Write a checkpoint whose data file has the tensors in any order behind the first few."""
+    made = {f"w{n:03}": np.frombuffer(one, "<f4") for n, one in enumerate(TENSORS)}
+    ckptparse.write(directory / "m.ckpt", made)
+    (data,) = directory.glob("m.ckpt.data*")
+    raw = b"".join(TENSORS[:keep])
+    for number in keep + np.random.default_rng(3).permutation(COUNT - keep):
+        raw += bytes(-len(raw) % step) + TENSORS[number]
+    data.write_bytes(raw)
+    return made
+
+
+@pytest.mark.parametrize(("step", "keep"), [(1, 0), (64, 0), (4096, 0), (1, 150)])
+def test_a_data_file_in_any_order_gives_all_its_tensors(
+    step: int, keep: int, tmp_path: Path
+) -> None:
+    made = scattered(tmp_path, step, keep)
+    recovery = ckptparse.recover(tmp_path / "m.ckpt")
+    assert len(recovery) == COUNT
+    gathered = 0
+    for name, tensor in recovery.items():
+        assert tensor.status in ("verified", "corrected")
+        assert tensor.read().tobytes() == made[name].tobytes()
+        rules = [record.rule for record in tensor.evidence]
+        gathered += EvidenceRule.GATHERED in rules
+        if EvidenceRule.GATHERED in rules:
+            assert tensor.chance is not None and 0 < tensor.chance <= 1e-3
+    assert gathered > (0 if keep else 40)
+
+
+def test_a_checksum_at_a_place_is_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scattered(tmp_path)
+    asked: list[tuple[DataFile, int, int]] = []
+    real = places.checksum_of
+
+    def counting(files: DataFiles, file: DataFile, offset: int, size: int) -> int:
+        asked.append((file, offset, size))
+        return real(files, file, offset, size)
+
+    monkeypatch.setattr(places, "checksum_of", counting)
+    assert len(ckptparse.recover(tmp_path / "m.ckpt")) == COUNT
+    assert len(asked) == len(set(asked))
+
+
+def test_noise_in_place_of_a_data_file_gives_nothing(tmp_path: Path) -> None:
+    scattered(tmp_path)
+    (data,) = tmp_path.glob("m.ckpt.data*")
+    for seed in range(5):
+        data.write_bytes(noise(data.stat().st_size, 7777 + seed))
+        recovery = ckptparse.recover(tmp_path / "m.ckpt")
+        assert not [name for name, one in recovery.items() if one.status != "unverified"]

@@ -32,7 +32,7 @@ from ckptparse.examination.many_spans import checksums_of
 from ckptparse.examination.outcome import merge_spans
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.plain_rows import PlainRows
-from ckptparse.examination.readers import DataFile, DataFiles
+from ckptparse.examination.readers import DataFile, DataFiles, checksum_of
 from ckptparse.problems import Cause, EvidenceRule, Status
 
 __all__ = [
@@ -69,6 +69,8 @@ the cause only."""
 _FAR = 1 << 27
 """Bytes of the largest file that `recover` searches whole. It is held in memory, and takes 2 s for
 each 100 MB."""
+_MOST_KEPT = 1 << 16
+"""Checksums that are kept: each takes some 200 bytes."""
 _FEW_WINDOWS = 3
 """In a larger file, payloads whose surroundings are searched: up to three of them cost what a whole
 file of `_FAR` costs at most three times."""
@@ -161,10 +163,25 @@ class Place:
         )
 
     def holds(self, files: DataFiles, payload: Payload) -> bool:
-        """Tell whether a payload is there: its checksum agrees."""
+        """Tell whether a payload is there: its checksum agrees.
+
+        Many are asked of the same places again and again, so the checksums are kept.
+        """
         if not self.weights and are_weights(payload):
             return False
-        return fits(files, self.of(payload))
+        if payload.form is not Form.PLAIN or payload.crc32c is None or self.file.undo is not None:
+            return fits(files, self.of(payload))
+        offset, size = payload.offset + self.delta, payload.size
+        key = self.file.path, offset, size
+        if key not in files.known:
+            held = files.size(self.file)
+            if held is None or not 0 <= offset <= held - size:
+                return False
+            computed = checksum_of(files, self.file, offset, size)
+            if len(files.known) >= _MOST_KEPT:
+                return computed == payload.crc32c
+            files.known[key] = computed
+        return files.known[key] == payload.crc32c
 
     def hold_rows(self, files: DataFiles, rows: FailedRows, numbers: IntColumn) -> Mask:
         """Tell which of some rows are there."""

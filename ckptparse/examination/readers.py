@@ -97,7 +97,7 @@ class DataFiles:
         self.singles = Singles(context.limits, 0)
         """The entries of these that are looked at one by one."""
         self.known: dict[tuple[str, int, int], int] = {}
-        """Checksums that workers have computed: of a path, an offset and a size."""
+        """Checksums that were computed: of a path, an offset and a size."""
         self.undone: dict[tuple[DataFile, int, int], int] = {}
         """Checksums of long runs of files as they were before a conversion: to undo it takes long,
         and several methods ask for the same ones."""

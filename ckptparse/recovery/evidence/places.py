@@ -36,6 +36,7 @@ from ckptparse.recovery.evidence.bounds import Note
 from ckptparse.recovery.evidence.containers import is_stream, iter_parts
 from ckptparse.recovery.evidence.gather import Evidence, Member
 from ckptparse.recovery.evidence.lost import Lost
+from ckptparse.recovery.evidence.scattered import find_scattered
 from ckptparse.recovery.evidence.undone import find_texts
 from ckptparse.recovery.imaging import extents
 from ckptparse.recovery.imaging.extents import Joined
@@ -215,16 +216,28 @@ def _lost_rows(case: Case, file: DataFile, places: Places) -> IntColumn:
 
 
 def _lies_somewhere(case: Case, payload: Payload, places: Places) -> bool:
-    return any(place.holds(case.files, payload) for place in places.get(payload.file, ()))
+    return _place_of(case, payload, places) is not None
+
+
+def _place_of(case: Case, payload: Payload, places: Places) -> Place | None:
+    """Return the first place where a payload is whole."""
+    known = places.get(payload.file, ())
+    return next((place for place in known if place.holds(case.files, payload)), None)
 
 
 def _own_places(case: Case, file: DataFile, places: Places) -> Iterator[Place]:
     """Iterate over the file as it may have been before it was changed."""
-    lost = Lost(
-        case,
-        [one for one in _held_payloads(case, file) if not _lies_somewhere(case, one, places)],
-        _lost_rows(case, file, places),
-    )
+    held: list[Payload] = []
+    known = [
+        payload for part, payload in case.checked_in(file) if part.check.status is Status.VERIFIED
+    ]
+    for payload in _held_payloads(case, file):
+        place = _place_of(case, payload, places)
+        if place is None:
+            held.append(payload)
+        elif place.file == file:
+            known.append(place.of(payload))
+    lost = Lost(case, held, _lost_rows(case, file, places))
     if case.files.size(file) is None or not len(lost) or file.undo is not None:
         return
     source = case.files.source(file)
@@ -238,6 +251,14 @@ def _own_places(case: Case, file: DataFile, places: Places) -> Iterator[Place]:
         method = "putting back carriage returns that were lost"
         yield Place(undone, 0, Cause.TEXT, method, NO_CHANCE)
         return
+    gathered = find_scattered(source, [(one.offset, one.end) for one in known], lost.pieces())
+    if gathered is not None:
+        there = DataFile(file.path, gathered)
+        method = "taking it from where it lies in the file"
+        chance = max(NO_CHANCE, gathered.chance)
+        place = Place(there, 0, Cause.SHIFTED, method, chance, EvidenceRule.GATHERED)
+        yield place
+        lost = lost.without(place)
     yield from _striped(case, file, source, lost)
 
 
