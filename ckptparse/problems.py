@@ -123,6 +123,9 @@ class EvidenceRule(_Word):
     LAYER_CHAIN = "chain of layers"
     """It is of dense layers one behind the other: what training left in the slots has rows and
     columns of these sizes."""
+    ONES = "values about one"
+    """It lies where values are about one, as in the gamma of a normalization and in the bias of an
+    LSTM's forget gates, or beside such a vector of its size."""
     REST = "rest"
     """It takes what the tensors beside it leave."""
 

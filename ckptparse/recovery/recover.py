@@ -337,7 +337,7 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
         seams=Seams(case, found.places),
         splices=Splices(case, siblings),
         torn=None if case.main is None or case.main.complete else case.main,
-        held=_held(case) + copies.size + files.evidence_bytes,
+        held=_held(case) + max(copies.size, files.evidence_bytes),
     )
 
 

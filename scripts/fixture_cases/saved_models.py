@@ -251,6 +251,51 @@ def keras2_dense_layers(out: Output) -> None:
 
 
 @case(
+    "objects/keras2_convolutions",
+    "`save_weights` of two convolutions of Keras 2, each with a normalization, and a dense layer "
+    "behind them, trained 20 steps with the legacy Adam: gamma stays about one.",
+)
+def keras2_convolutions(out: Output) -> None:
+    keras = keras2.keras()
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Conv2D(8, 3, input_shape=(8, 8, 1)),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Conv2D(6, 3, strides=2, use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Flatten(),
+            layers.Dense(5),
+        ]
+    )
+    model.compile(optimizer=keras.optimizers.legacy.Adam(0.003), loss="mse")
+    rng = out.random()
+    keras2.train(model, rng.normal(size=(16, 8, 8, 1)), rng.normal(size=(16, 5)), steps=20)
+    model.save_weights(out.path("weights"), save_format="tf")
+    describe_keras2_checkpoint(out, "weights", model)
+    out.state()
+
+
+@case(
+    "objects/keras2_cells_trained",
+    "`save_weights` of an LSTM of Keras 2 and a dense layer, trained 20 steps with the legacy "
+    "Adam: the bias of its forget gates stays about one.",
+)
+def keras2_cells_trained(out: Output) -> None:
+    keras = keras2.keras()
+    layers = keras.layers
+    model = keras.Sequential([layers.LSTM(6, input_shape=(5, 3)), layers.Dense(2)])
+    model.compile(optimizer=keras.optimizers.legacy.Adam(0.003), loss="mse")
+    rng = out.random()
+    keras2.train(model, rng.normal(size=(16, 5, 3)), rng.normal(size=(16, 2)), steps=20)
+    model.save_weights(out.path("weights"), save_format="tf")
+    describe_keras2_checkpoint(out, "weights", model)
+    out.state()
+
+
+@case(
     "objects/keras2_optimizer",
     "tf.train.Checkpoint of a Keras 2 model and its optimizer, SGD with momentum of the kind since "
     "2.11, after three steps: no slot variables in the object graph, only names.",

@@ -16,7 +16,7 @@ from ckptparse.recovery.rebuild.blocks import Blocks
 from ckptparse.recovery.rebuild.chain import Layer, find_chain
 from ckptparse.recovery.rebuild.items import Item
 
-__all__ = ["find_sizes"]
+__all__ = ["find_sizes", "is_dense"]
 
 _DENSE = re.compile(r"(?:.*/)?dense(?:_\d+)?/(?:kernel|bias)")
 _NORMALIZATION = ["gamma", "beta", "moving_mean", "moving_variance"]
@@ -60,6 +60,11 @@ def find_sizes(
     return counts
 
 
+def is_dense(item: Item) -> bool:
+    """Tell whether a variable is one of a dense layer, by the name that Keras gives."""
+    return _DENSE.fullmatch(item.full_name) is not None
+
+
 def _layers(
     variables: Sequence[Item], trained: Sequence[str]
 ) -> list[tuple[list[Item], Layer]] | None:
@@ -77,7 +82,7 @@ def _layers(
     for _, own in by_holder:
         names = [_path(item).rpartition("/")[2] for item in own]
         if names in (["kernel"], ["kernel", "bias"]):
-            if not all(_DENSE.fullmatch(item.full_name) and _path(item) in known for item in own):
+            if not all(is_dense(item) and _path(item) in known for item in own):
                 return None
             layers.append((own, Layer(len(own) == len(["kernel", "bias"]))))
         elif names == _NORMALIZATION and layers and not layers[-1][1].after:

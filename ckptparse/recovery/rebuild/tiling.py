@@ -7,6 +7,7 @@ one size takes the rest; the others stay unplaced, and their bytes are counted.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +20,9 @@ from ckptparse.files.views import JoinedSource, Range
 from ckptparse.problems import EvidenceRule
 from ckptparse.recovery.rebuild.blocks import find_blocks
 from ckptparse.recovery.rebuild.counted import Counted, find_last_string, measure_strings
-from ckptparse.recovery.rebuild.dense import find_sizes
+from ckptparse.recovery.rebuild.dense import find_sizes, is_dense
 from ckptparse.recovery.rebuild.items import Item
+from ckptparse.recovery.rebuild.marks import find_marks
 from ckptparse.recovery.rebuild.pairs import Pair, find_pairs
 
 __all__ = ["Known", "Tile", "Tiling", "tile"]
@@ -118,6 +120,8 @@ class _Tiler:
         self._counted: dict[int, Counted] = {}
         self._before_blocks: set[int] = set()
         """Items that were placed by the blocks of slots behind them."""
+        self._marked: set[tuple[int, int]] = set()
+        """First and last items of runs in which marks were looked for."""
         self._searched = False
         """Whether layers were looked for."""
         self._kernels = {item.group: item.kernel for item in items if item.kernel is not None}
@@ -194,6 +198,8 @@ class _Tiler:
             or self._fill_rest(open_ones, room - total)
             or self._fill_pairs(run, room - total, open_ones)
             or self._fill_blocks(run, sizes)
+            or self._fill_marked(run)
+            or self._fill_last(run)
         )
 
     def _size_of(self, number: int) -> int | None:
@@ -297,6 +303,53 @@ class _Tiler:
                 self._counts.setdefault(group, (count, (EvidenceRule.LAYER_CHAIN,)))
         return True
 
+    def _fill_marked(self, run: _Run) -> bool:
+        """Place the vectors whose values are about one, and the biases beside them."""
+        size = run.stop - run.start
+        tried = run.items[0], run.items[-1]
+        if size % _FLOAT_WIDTH or size > _MOST_PAIRED or tried in self._marked:
+            return False
+        self._marked.add(tried)
+        values = np.frombuffer(self._source.read_at(run.start, size), "<f4")
+        found = find_marks([self._items[number] for number in run.items], values)
+        for place, (first, last) in (found or {}).items():
+            number = run.items[place]
+            start, stop = run.start + _FLOAT_WIDTH * first, run.start + _FLOAT_WIDTH * last
+            self._places[number] = start, stop
+            self._counts.setdefault(self._items[number].group, (last - first, (EvidenceRule.ONES,)))
+        return bool(found)
+
+    def _fill_last(self, run: _Run) -> bool:
+        """Give a dense layer behind a marked one its sizes, if only one number of units fits."""
+        inputs = self._inputs_of(run.items)
+        if len(run.items) != len(("kernel", "bias")) or inputs is None:
+            return False
+        kernel, bias = (self._items[number] for number in run.items)
+        if bias.kernel != kernel.group or kernel.slot or not is_dense(kernel):
+            return False
+        elements = (run.stop - run.start) // _FLOAT_WIDTH
+        # What was flattened is a multiple of what the layer before gives.
+        rows = range(inputs, elements, inputs)
+        units = [elements // (one + 1) for one in rows if elements % (one + 1) == 0]
+        if len(units) != 1:
+            return False
+        self._counts[bias.group] = units[0], (EvidenceRule.LAYER_SIZE,)
+        return True
+
+    def _inputs_of(self, numbers: Sequence[int]) -> int | None:
+        """Return what the marked layer gives that lies before a run, or is the only other one."""
+        before = numbers[0] - 1
+        if before >= 0:
+            count, rules = self._counts.get(self._items[before].group, (0, ()))
+            return count if EvidenceRule.ONES in rules and not self._items[before].slot else None
+        kernels = [item for item in self._items if not item.slot and _holds(item, "kernel")]
+        cells = [item for item in self._items if not item.slot and _holds(item, "recurrent_kernel")]
+        if len(kernels) != len(("cell", "layer")) or len(cells) != 1:
+            return None
+        count, rules = self._counts.get(cells[0].group, (0, ()))
+        # It has 4 columns for each of its rows.
+        return math.isqrt(count // 4) if EvidenceRule.ONES in rules else None
+
     def _chain(self, numbers: Sequence[int]) -> list[Pair]:
         """Return the pairs that a run begins with."""
         pairs = (self._pair(*two) for two in zip(numbers[::2], numbers[1::2], strict=False))
@@ -333,6 +386,11 @@ class _Tiler:
             rules = (*rules, EvidenceRule.SLOT_BLOCKS)
         data_type = item.data_type or 0
         return Tile(item, start, stop - start, data_type, count, tuple(rules), counted)
+
+
+def _holds(item: Item, name: str) -> bool:
+    """Tell whether that is what its object calls a tensor."""
+    return item.key.partition("/.ATTRIBUTES/")[0].rpartition("/")[2] == name
 
 
 def _up_to_none(pairs: Iterable[Pair | None]) -> Iterator[Pair]:
