@@ -17,19 +17,21 @@ from ckptparse.bundle.arena import Arena, DenseRows
 from ckptparse.bundle.columns import EntryColumns
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.many import DenseReader, _batches, check_sharing, read_dense
-from ckptparse.bundle.reader import BundleReader
+from ckptparse.bundle.reader import BundleReader, _is_taken
 from ckptparse.bundle.shards import Manner
 from ckptparse.bundle.sharing import find_sharing
 from ckptparse.errors import (
     ChecksumError,
+    ClosedError,
     LimitError,
+    MalformedError,
     TruncatedError,
     UnsupportedError,
 )
 from ckptparse.files.context import Context
-from ckptparse.limits import Limits
+from ckptparse.limits import Budget, Limits
 from ckptparse.slices import Extent, SliceGrid, TensorSlice
-from ckptparse.tensor import ReadOptions
+from ckptparse.tensor import DEFAULT_OPTIONS, ReadOptions
 
 pytestmark = pytest.mark.proto
 
@@ -582,3 +584,95 @@ def test_places_of_all_data_files_together_stay_whole_numbers_of_64_bits() -> No
     third = most // 3
     assert shares(*pair, (1, 0, 4), (2, third - 4, 4)) == ([0, 1], [0, 2], [12])
     assert shares(*pair, (1, 0, 4), (2, third - 3, 4)) is None
+
+
+# ---- which way is taken
+
+
+def test_few_small_tensors_are_read_one_after_another(tmp_path: Path) -> None:
+    made = b.Bundle()
+    for number in range(17):
+        made.add(f"t{number:02}", np.uint8([number]))
+    made.add("half", np.zeros(1 << 19, np.uint8))
+    made.add("less", np.zeros((1 << 19) - 1, np.uint8))
+    made.add("more", np.zeros((1 << 19) + 1, np.uint8))
+    made.add("none", np.zeros(0, np.uint8))
+    names = [f"t{number:02}" for number in range(17)]
+    reader = opened(tmp_path, made)
+
+    def are_few(chosen: Sequence[str], reader: BundleReader = reader) -> bool:
+        return reader._are_few(reader.index.columns_of(chosen))
+
+    assert are_few(names[:1]) and are_few(names[:16])
+    assert not are_few(names) and not are_few([])
+    assert not are_few(["t00", "none"])
+    assert are_few(["half", "less", "t00"]) and not are_few(["less", "more", "t00"])
+    for shared, few in ((1 << 20, True), ((1 << 20) - 1, False)):
+        assert are_few(names[:2], opened(tmp_path, made, shared_bytes=shared)) == few
+
+
+def test_of_a_listing_all_tensors_are_given_but_for_one(tmp_path: Path) -> None:
+    made = b.Bundle()
+    for name in "abc":
+        made.add(name, np.float32([1]))
+    reader = opened(tmp_path, made)
+    for without, names in ((None, "abc"), ("b", "ac"), ("z", "abc"), ("a", "bc"), ("c", "ab")):
+        tensors = list(reader.iter_tensors(DEFAULT_OPTIONS, without=without))
+        assert "".join(tensor.name for tensor in tensors) == names
+        assert [tensor.shape for tensor in tensors] == [(1,)] * len(names)
+
+
+def test_a_data_file_ends_where_its_last_byte_lies_and_none_of_it_for_what_is_empty(
+    tmp_path: Path,
+) -> None:
+    made = b.Bundle()
+    made.add("a", np.uint8([1]), shard=0)
+    made.add("b", np.zeros(0, np.uint8), shard=1)
+    made.change("b", offset=77)
+    assert list(opened(tmp_path, made).data_sizes().values()) == [1, 0]
+
+
+def test_what_was_read_together_is_taken_from_the_budget_if_it_has_that_much() -> None:
+    assert _is_taken(None, 1 << 60)
+    budget = Budget(Limits(memory_bytes=10), 0)
+    assert _is_taken(budget, 6) and not _is_taken(budget, 5) and _is_taken(budget, 4)
+    assert not _is_taken(budget, 1)
+
+
+def test_a_closed_reader_reads_no_data(tmp_path: Path) -> None:
+    made = b.Bundle()
+    made.add("a", np.zeros(9, np.float32))
+    reader = opened(tmp_path, made)
+    (tensor,) = reader.iter_tensors(DEFAULT_OPTIONS)
+    reader.close()
+    with pytest.raises(ClosedError):
+        tensor.read()
+
+
+@pytest.mark.parametrize("size", [1, 600])
+def test_tensors_of_strings_are_as_many_as_the_limit_says(tmp_path: Path, size: int) -> None:
+    made = b.Bundle()
+    names = [f"s{number:02}" for number in range(20)]
+    for name in names:
+        made.add(name, np.array([b"x" * size], object))
+    made.write(tmp_path / "m")
+    beyond = sum(path.stat().st_size for path in tmp_path.iterdir()) // 512
+    least = max(0, 20 - beyond)
+    reader = opened(tmp_path, made, small_tensors=least)
+    assert len(reader.read_many(names, DEFAULT_OPTIONS)) == 20
+    if least:
+        with pytest.raises(LimitError) as caught:
+            opened(tmp_path, made, small_tensors=least - 1).read_many(names, DEFAULT_OPTIONS)
+        assert caught.value.limit == "small_tensors"
+
+
+def test_an_orphan_that_is_in_slices_itself_is_malformed(tmp_path: Path) -> None:
+    made = b.Bundle()
+    made.add_sliced("w", np.zeros((2, 2), np.float32), b.split_rows(2, 2, 2))
+    key = b.slice_key("gone", [(0, 1), None])
+    made.entries[key] = made.entries.pop(b"w")
+    (found,) = [
+        tensor for name, _, tensor in opened(tmp_path, made).orphan_slices() if name == "gone"
+    ]
+    with pytest.raises(MalformedError, match="stored in slices itself"):
+        found.read()
