@@ -592,7 +592,7 @@ def test_places_of_all_data_files_together_stay_whole_numbers_of_64_bits() -> No
 def test_few_small_tensors_are_read_one_after_another(tmp_path: Path) -> None:
     made = b.Bundle()
     for number in range(17):
-        made.add(f"t{number:02}", np.uint8([number]))
+        made.add(f"t{number:02}", np.array([number], np.uint8))
     made.add("half", np.zeros(1 << 19, np.uint8))
     made.add("less", np.zeros((1 << 19) - 1, np.uint8))
     made.add("more", np.zeros((1 << 19) + 1, np.uint8))
@@ -614,7 +614,7 @@ def test_few_small_tensors_are_read_one_after_another(tmp_path: Path) -> None:
 def test_of_a_listing_all_tensors_are_given_but_for_one(tmp_path: Path) -> None:
     made = b.Bundle()
     for name in "abc":
-        made.add(name, np.float32([1]))
+        made.add(name, np.ones(1, np.float32))
     reader = opened(tmp_path, made)
     for without, names in ((None, "abc"), ("b", "ac"), ("z", "abc"), ("a", "bc"), ("c", "ab")):
         tensors = list(reader.iter_tensors(DEFAULT_OPTIONS, without=without))
@@ -626,7 +626,7 @@ def test_a_data_file_ends_where_its_last_byte_lies_and_none_of_it_for_what_is_em
     tmp_path: Path,
 ) -> None:
     made = b.Bundle()
-    made.add("a", np.uint8([1]), shard=0)
+    made.add("a", np.array([1], np.uint8), shard=0)
     made.add("b", np.zeros(0, np.uint8), shard=1)
     made.change("b", offset=77)
     assert list(opened(tmp_path, made).data_sizes().values()) == [1, 0]
