@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +51,8 @@ from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.slices import Extent, TensorSlice
+from ckptparse.table.columns import TableColumns
+from ckptparse.table.reader import Table
 
 pytestmark = pytest.mark.proto
 
@@ -401,6 +404,26 @@ def test_slices_of_an_index_are_counted_whether_they_are_listed_or_orphans(
     few = BundleIndex.open(path, Context(limits=Limits(single_entries=2)))
     with pytest.raises(LimitError, match=r"is 3, and"):
         few.listing()
+
+
+def test_slices_are_counted_anew_if_the_index_could_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = b.Bundle()
+    made.add_sliced("s", np.zeros((3, 2), np.float32), b.split_rows(3, 3, 2))
+    path = saved(tmp_path, made) + ".index"
+    index = BundleIndex.open(path, Context(limits=Limits(single_entries=3)))
+    iterate = Table.iter_columns
+
+    def fail(table: Table) -> Iterator[TableColumns]:
+        yield from iterate(table)
+        raise StorageError("the disk is gone", path=path)
+
+    monkeypatch.setattr(Table, "iter_columns", fail)
+    with pytest.raises(StorageError):
+        index.listing()
+    monkeypatch.undo()
+    assert index.listing().names == ["s"]
 
 
 def test_a_slice_without_an_entry_has_no_row_and_a_name_has_its_own(tmp_path: Path) -> None:
