@@ -676,3 +676,16 @@ def test_an_orphan_that_is_in_slices_itself_is_malformed(tmp_path: Path) -> None
     ]
     with pytest.raises(MalformedError, match="stored in slices itself"):
         found.read()
+
+
+def test_slices_among_few_names_are_read_without_the_whole_index(tmp_path: Path) -> None:
+    made = b.Bundle()
+    made.add_sliced("w", np.arange(4, dtype=np.float32).reshape(2, 2), b.split_rows(2, 2, 2))
+    for number in range(20):
+        made.add(f"t{number:02}", np.array([number], np.uint8))
+    reader = opened(tmp_path, made)
+    names = ["w", *(f"t{number:02}" for number in range(20))]
+    first, *others = reader.read_many(names, DEFAULT_OPTIONS)
+    assert reader.index.known_listing is None
+    assert first.tolist() == [[0, 1], [2, 3]]
+    assert [array.tolist() for array in others] == [[number] for number in range(20)]
