@@ -110,6 +110,8 @@ def draw(curves: dict[str, Points], target: str) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 6))
+    # Twenty colours: there are more curves than the usual ten.
+    axes.set_prop_cycle(color=plt.get_cmap("tab20").colors)
     for title, points in curves.items():
         amounts, seconds = zip(*points, strict=True)
         (line,) = axes.loglog(amounts, seconds, marker="o", label=title)
