@@ -286,3 +286,25 @@ def test_few_varints_are_decoded_as_many_are(data: list[int], count: int) -> Non
 def test_few_varints_are_decoded_without_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(varint, "_decode_block", None)
     assert _outcome(b"\x80\x01" * 8, 8) == ([128] * 8, 16)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"\x00\x01", b""),
+        (b"\x00\xff\x00\x01", b"\x00"),
+        (b"\xff\x00\x00\x01", b"\xff"),
+        (b"a\xff\x00\x00\xff\x00\x01", b"a\xff\x00"),
+    ],
+)
+def test_a_string_at_the_start_ends_with_its_terminator(data: bytes, text: bytes) -> None:
+    assert decode_string(data, 0) == (text, len(data))
+    assert decode_string(data + b"\x00\x01", 0) == (text, len(data))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"a", b"a\x00", b"\x00\x02\x00\x01", b"\xff\x01\x00\x01", b"\xff\x00\x01"]
+)
+def test_what_has_no_terminator_of_its_own_or_a_wrong_escape_is_no_string(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"no terminator|no escape"):
+        decode_string(data, 0)

@@ -98,10 +98,9 @@ def decode_signed(data: bytes, position: int) -> tuple[int, int]:
     Raises:
         ValueError: It is cut off, wider than 64 bits, or not minimal.
     """
-    code = data[position] if position < len(data) else 0
-    if 0x40 <= code < 0xC0:
+    if position < len(data) and 0x40 <= data[position] < 0xC0:
         # One byte, as of most numbers.
-        return code - 0x80, position + 1
+        return data[position] - 0x80, position + 1
     size = _count_header_bits(data, position)
     end = position + size
     if not size or end > len(data):
