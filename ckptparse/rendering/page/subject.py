@@ -157,7 +157,8 @@ def _open_damaged(path: str, report: Report | None, context: Context) -> Iterato
 def _count(checkpoint: Checkpoint) -> int:
     """Return how many tensors are listed; 0 if that cannot be told."""
     try:
-        return len(checkpoint)
+        # As columns: to count them needs no name -> shape.
+        return len(checkpoint.places().names if checkpoint.format == "v2" else checkpoint)
     except (CheckpointError, OSError):
         return 0
 
