@@ -450,7 +450,7 @@ def test_places_that_a_container_names_are_bounded(monkeypatch: pytest.MonkeyPat
     tried = counted(monkeypatch, payloads, "stream_crc")
     source = MemorySource("m.pb", data)
     assert not list(payloads.find_payloads(source, [Wanted(8000, 1)], limits=DEFAULT_LIMITS))
-    assert len(tried) == 10_000 + len(data) // 128
+    assert len(tried) == 10_000 + len(data) // 256
 
 
 def test_an_hdf5_file_is_opened_once_for_all_its_packed_datasets(

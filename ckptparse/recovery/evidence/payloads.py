@@ -33,7 +33,7 @@ _MOST_TURNED = 1 << 32
 """Bytes whose axes are put in another order, for one file: that takes some ten seconds. Of a small
 file, 16 times its size, or 64 MiB more."""
 _FREE_TRIES = 10_000
-_BYTES_A_TRY = 128
+_BYTES_A_TRY = 256
 """Places of a file that are tried, and for how many bytes there may be one more: each takes ten
 microseconds. A container names few beside those of its tensors."""
 _FREE_TRIED = 1 << 28
