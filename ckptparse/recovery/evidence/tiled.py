@@ -38,7 +38,7 @@ _FEW = 4
 """Runs that must begin at multiples of a step: three by chance are all at one of 64 or more once in
 4,096."""
 _FREE_TRIES = 50_000
-_BYTES_A_TRY = 16
+_BYTES_A_TRY = 32
 """Sizes that are tried, and for how many bytes of the file one more: each takes a microsecond."""
 _FREE_BYTES = 1 << 24
 _MOST_TRIED = 8
@@ -151,6 +151,8 @@ class Tiler:
 
     def _behind(self, edge: int) -> tuple[Wanted, int] | None:
         """Return a run that begins behind a known one."""
+        if not self._take(1):
+            return None
         for gap in self.gaps:
             start = self._rounded(edge) + gap
             if start >= self._part.size or self._is_known(start):
@@ -188,6 +190,8 @@ class Tiler:
 
     def _before(self, edge: int) -> tuple[Wanted, int] | None:
         """Return a run that ends before a known one, if nothing known does."""
+        if not self._take(1):
+            return None
         number = bisect_right(self._starts, edge - 1) - 1
         last = self._spans[number][1] if number >= 0 else 0
         for gap in self.gaps:
