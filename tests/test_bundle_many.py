@@ -689,3 +689,17 @@ def test_slices_among_few_names_are_read_without_the_whole_index(tmp_path: Path)
     assert reader.index.known_listing is None
     assert first.tolist() == [[0, 1], [2, 3]]
     assert [array.tolist() for array in others] == [[number] for number in range(20)]
+
+
+def test_variants_are_read_one_by_one_and_are_as_many_as_the_limit_says(tmp_path: Path) -> None:
+    made = b.Bundle()
+    names = [f"v{number}" for number in range(5)]
+    for name in names:
+        made.add_variants(name, [b.variant_proto("kind")], (1,))
+    # With so low a bound on what tensors share, they are not read like a few small ones.
+    reader = opened(tmp_path, made, single_entries=5, shared_bytes=1000)
+    assert len(reader.read_many(names, DEFAULT_OPTIONS)) == 5
+    reader = opened(tmp_path, made, single_entries=4, shared_bytes=1000)
+    with pytest.raises(LimitError) as caught:
+        reader.read_many(names, DEFAULT_OPTIONS)
+    assert caught.value.limit == "single_entries"
