@@ -232,6 +232,18 @@ def test_a_block_of_a_v1_file_that_no_list_leads_to_is_damaged_for_whoever_reads
     assert recovered["w"].read().tolist() == [1, 2]
 
 
+def test_a_damaged_block_of_a_v1_file_that_lists_no_tensor_is_damage(tmp_path: Path) -> None:
+    other = v1.LegacyFile()
+    other.add("w", np.float32([3, 4]))
+    key, value = other.pairs()[1]
+    first = b.Stored(b.block(v1.LegacyFile().pairs()), key=b"")
+    path = tmp_path / "m"
+    path.write_bytes(b.assemble([first, b.Stored(b.block([(key, value)]), key=key, crc=5)]).data)
+    assert not ckptparse.verify(path).ok
+    with pytest.raises(ckptparse.ChecksumError):
+        ckptparse.read(path)
+
+
 def test_a_sound_block_of_a_v1_file_that_no_list_leads_to_is_a_warning(tmp_path: Path) -> None:
     made, other = v1.LegacyFile(), v1.LegacyFile()
     made.add("w", np.float32([1, 2]))
@@ -258,6 +270,8 @@ def test_a_v1_file_of_one_tensor_after_the_other_is_read_without_a_block_more(
     with ckptparse.open(path) as checkpoint:
         assert checkpoint["w3"].read() == 3
         assert sorted(set(looked)) == [0, 4], "the list of tensors, and the record"
+        monkeypatch.setattr(Table, "check_others", None)
+        assert checkpoint["w4"].read() == 4, "nothing else is checked again"
 
 
 def in_odd_blocks(pairs: Pairs, rng: random.Random) -> list[b.Stored]:
