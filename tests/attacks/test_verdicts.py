@@ -232,6 +232,25 @@ def test_a_block_of_a_v1_file_that_no_list_leads_to_is_damaged_for_whoever_reads
     assert recovered["w"].read().tolist() == [1, 2]
 
 
+def test_a_damaged_block_of_a_v1_file_is_the_damage_of_its_tensors_alone(tmp_path: Path) -> None:
+    made = v1.LegacyFile()
+    made.add("a", np.float32([1]))
+    made.add("b", np.float32([2]))
+    first, second = made.pairs()[:2], made.pairs()[2:]
+    blocks = [
+        b.Stored(b.block(first), key=first[-1][0]),
+        b.Stored(b.block(second), key=second[-1][0], crc=5),
+    ]
+    path = tmp_path / "m"
+    path.write_bytes(b.assemble(blocks).data)
+    with ckptparse.open(path) as checkpoint:
+        assert checkpoint["a"].read() == 1
+        with pytest.raises(ckptparse.ChecksumError):
+            checkpoint["b"].read()
+    report = ckptparse.verify(path)
+    assert report.tensors["a"].status == ckptparse.Status.VERIFIED
+
+
 def test_a_damaged_block_of_a_v1_file_that_lists_no_tensor_is_damage(tmp_path: Path) -> None:
     other = v1.LegacyFile()
     other.add("w", np.float32([3, 4]))
