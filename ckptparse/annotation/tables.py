@@ -175,7 +175,8 @@ def _find_messages(
         _, _, start, end = next(_iter_entries(contents, _entries_end(contents)))
     except (CheckpointError, IndexError, StopIteration):
         return None, None
-    if contents[start:end][:1] == b"\x0a":
+    # An empty list names no tensors; an empty header would state no data files.
+    if contents[start:end][:1] in (b"", b"\x0a"):
         return SavedTensorSlices.DESCRIPTOR, SavedTensorSlices.DESCRIPTOR
     return BundleHeaderProto.DESCRIPTOR, BundleEntryProto.DESCRIPTOR
 

@@ -73,6 +73,8 @@ _FIELDS = {
 _WIDTHS = {5: 4, 6: 8, 9: 8, 12: 16}
 """Bytes of one packed value of these fields; those of the others are varints."""
 _STRING_FIELD = 8
+_SHOWN = 48
+"""Bytes of a key that are shown."""
 _UNLISTED = "the list of tensors is lost, so its dtype is a guess: the widest its values can have"
 
 
@@ -403,6 +405,10 @@ class _Reader:
         """Take a record as flat values, in the type that its field can hold."""
         decoded = decode_slice_key(key)
         if decoded is None:
+            message = f"an entry is stored whose key is that of no slice: {key[:_SHOWN]!r}"
+            self.view.problems.append(
+                Problem.of("v1.record", found.file.path, message, severity=Severity.WARNING)
+            )
             return
         name, piece = decode_name(decoded[0]), decoded[1]
         if self.view.complete:

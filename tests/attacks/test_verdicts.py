@@ -358,3 +358,17 @@ def test_what_is_read_of_odd_blocks_is_verified_and_what_is_not_is_a_problem(
             continue
         assert tensor is not None and tensor.status == ckptparse.Status.VERIFIED
         assert ckptparse.recover(path)[name].read().tolist() == value.tolist()
+
+
+@pytest.mark.parametrize("value", [b"", b"\x0a\x00", b"\x02"], ids=["empty", "right", "broken"])
+def test_an_entry_of_a_v1_file_that_is_no_record_is_told_of(tmp_path: Path, value: bytes) -> None:
+    """Its list is empty, so that nothing is read of the file."""
+    path = tmp_path / "m"
+    path.write_bytes(b.table([(b"", b""), (b"no slice", value)]).data)
+    report = ckptparse.verify(path)
+    assert report.format == "v1" and report.verdict == "warnings" and not report.tensors
+    assert [one.code for one in report.problems] == ["v1.record"]
+    assert ckptparse.read(path) == {}
+    parts = list(ckptparse.annotate(path))
+    assert {part.what for part in parts if "value:" in part.what} == {"value: SavedTensorSlices"}
+    assert any(part.broken for part in parts) == (value == b"\x02")
