@@ -400,6 +400,16 @@ def test_an_empty_block_between_others_is_passed_over() -> None:
     assert listed(opened(b.assemble(blocks[:2]).data)) == ([b"a"],) * 2
 
 
+@pytest.mark.parametrize("limit", ["index_bytes", "blocks"])
+def test_an_index_block_has_as_many_bytes_and_blocks_as_the_limits_say(limit: str) -> None:
+    data = table_of(LISTS).data
+    most = opened(data).footer.index.size if limit == "index_bytes" else len(LISTS)
+    assert len(opened(data, Limits(**{limit: most})).handles) == len(LISTS)
+    with pytest.raises(LimitError) as caught:
+        opened(data, Limits(**{limit: most - 1}))
+    assert caught.value.limit == limit
+
+
 def test_entries_of_all_blocks_count_together() -> None:
     data = table_of(LISTS).data
     for ask in (Table.iter_blocks, Table.iter_columns):
