@@ -145,10 +145,10 @@ class Mender:
                 return found
             guess = guess or found
         rest = self._rest(name, payload, check)
-        odd = rest.outcome.suspect or self._matcher.is_converted(payload)
+        odd = rest.outcome.suspect or not rest.recipe or self._matcher.is_converted(payload)
         if guess is None or (odd and _is_small_change(guess)):
-            # If runs of bytes look wrong, or the file was converted, one changed byte that explains
-            # the checksum is chance.
+            # If runs of bytes look wrong, or all do, or the file was converted, one changed byte
+            # that explains the checksum is chance.
             return rest
         return guess
 
