@@ -91,7 +91,7 @@ def safetensors_allowed(directory: Path, size: int) -> Path:
         for n in range(count)
     ]
     start = 4 * count
-    large = max(1, (size - 80 * count) // 4)
+    large = max(1, (size - 56 * count) // 4)
     place = f"[{start},{start + 4 * large}]"
     parts.append(f'"padding":{{"dtype":"F32","shape":[{large}],"data_offsets":{place}}}')
     header = ("{" + ",".join(parts) + "}").encode()
