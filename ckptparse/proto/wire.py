@@ -209,7 +209,11 @@ def has_few_fields(data: Buffer, message_type: type[Message], most: int) -> bool
                 return False
             most -= 1
             try:
-                tag, first, position = _next_field(data, position, end)
+                tag, first = _read_tag(data, position, end)
+                if GROUP <= tag & 7 <= END_GROUP:
+                    position = first
+                    continue
+                first, position = _value_after(data, first, end, tag & 7)
             except MalformedError:
                 return True
             if tag in fields:
@@ -218,19 +222,15 @@ def has_few_fields(data: Buffer, message_type: type[Message], most: int) -> bool
     return True
 
 
-def _next_field(data: Buffer, position: int, end: int) -> tuple[int, int, int]:
-    """Return a field's tag, and where its value starts and ends; a tag of a group has no value."""
-    tag, position = _read_tag(data, position, end)
-    wire = tag & 7
-    if wire in (GROUP, END_GROUP):
-        return tag, position, position
+def _value_after(data: Buffer, position: int, end: int, wire: int) -> tuple[int, int]:
+    """Return where the value of a field starts and ends, whose tag ends at `position`."""
     if wire in _FIXED_SIZES:
-        return tag, position, _skip_scalar(data, position, end, wire)
+        return position, _skip_scalar(data, position, end, wire)
     # Nearly every number and length has one byte.
     number, first = data[position] if position < end else _LONG, position + 1
     if number >= _LONG:
         number, first = read_varint(data, position, end)
-    return (tag, position, first) if wire == VARINT else (tag, first, _advance(first, number, end))
+    return (position, first) if wire == VARINT else (first, _advance(first, number, end))
 
 
 def _other_end(
