@@ -183,22 +183,29 @@ def content_of_array(array: npt.NDArray[Any], data_type: int) -> Content:
     width = item_size(data_type)
     if width is not None:
         return ArrayContent(array, data_type, width)
-    values = array.reshape(-1).tolist()
     if data_type == DataType.DT_VARIANT:
         from ckptparse.tensor_encoding import encode_variant
 
+        values = array.reshape(-1).tolist()
         return BytesContent(*encode_variants(map(encode_variant, values)))
     if data_type != DataType.DT_STRING:
         raise UnsupportedError(f"A data file cannot hold {describe_data_type(data_type)}")
-    return BytesContent(*encode_strings(list(map(to_bytes, values))))
+    return BytesContent(*encode_strings(list_bytes(array)))
 
 
-def to_bytes(value: object) -> bytes:
-    """Return one string as its bytes: text in UTF-8.
+def list_bytes(array: npt.NDArray[Any]) -> list[bytes]:
+    """Return all strings of an array as their bytes: text in UTF-8.
 
     Raises:
-        UnsupportedError: It is neither text nor bytes.
+        UnsupportedError: One is neither text nor bytes.
     """
+    values: list[Any] = array.reshape(-1).tolist()
+    if set(map(type, values)) <= {bytes}:
+        return values
+    return list(map(_to_bytes, values))
+
+
+def _to_bytes(value: object) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):

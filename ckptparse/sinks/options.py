@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.bundle.content import Write, content_of, to_bytes
+from ckptparse.bundle.content import Write, content_of, list_bytes
 from ckptparse.dtypes import DataType, element_name, is_numeric
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Progress
@@ -145,20 +145,22 @@ def fixed_strings(tensor: TensorLike) -> npt.NDArray[np.void] | npt.NDArray[np.b
     """
     with located(tensor=tensor.name):
         array = tensor.read()
-        flat = [to_bytes(value) for value in array.reshape(-1).tolist()]
-        widest = max([1, *map(len, flat)])
-        if widest * len(flat) > sum(map(len, flat)) + _MOST_PADDING:
+        flat = list_bytes(array)
+        lengths = np.fromiter(map(len, flat), np.int64, len(flat))
+        widest, total = int(lengths.max(initial=1)), int(lengths.sum())
+        if widest * len(flat) > total + _MOST_PADDING:
             raise UnsupportedError(
-                f"Strings of one width would take {widest * len(flat)} bytes for "
-                f"{sum(map(len, flat))}: their lengths differ too much for this format",
+                f"Strings of one width would take {widest * len(flat)} bytes for {total}: their "
+                "lengths differ too much for this format",
                 hint="Convert to a checkpoint (format='v2'), or leave the tensor out",
             )
         plain = np.array(flat, f"S{widest}").reshape(array.shape)
-        if not any(value.endswith(b"\0") for value in flat):
+        # numpy counts no NULs at the end.
+        if (np.char.str_len(plain).reshape(-1) == lengths).all():
             return plain
         pairs = np.empty(array.shape, [(STRING_FIELD, plain.dtype), (LENGTH_FIELD, "<i8")])
         pairs[STRING_FIELD] = plain
-        pairs[LENGTH_FIELD] = np.array(list(map(len, flat)), np.int64).reshape(array.shape)
+        pairs[LENGTH_FIELD] = lengths.reshape(array.shape)
         return pairs
 
 

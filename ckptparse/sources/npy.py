@@ -203,8 +203,11 @@ def strings_of(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         # numpy drops the NULs at the end; the length tells how many there were.
         out[:] = [text.ljust(length, b"\0")[:length] for text, length in pairs]
     else:
-        out[:] = [
-            text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-            for text in array.reshape(-1).tolist()
-        ]
+        values = array.reshape(-1).tolist()
+        if str in set(map(type, values)):
+            values = [
+                text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+                for text in values
+            ]
+        out[:] = values
     return out.reshape(array.shape)

@@ -92,7 +92,7 @@ def parse_shapes(shapes: Mapping[str, Any]) -> list[GivenTensor]:
 
 
 def _parse_one(name: str, value: Any) -> GivenTensor:
-    if type(value) is not list and isinstance(value, Mapping):
+    if type(value) is dict or (type(value) is not list and isinstance(value, Mapping)):
         return GivenTensor(
             name, _type_of(name, value.get("dtype")), _shape_of(name, value.get("shape"))
         )
@@ -106,7 +106,7 @@ def _shape_of(name: str, value: Any) -> tuple[int, ...]:
     good = type(value) is list or (
         isinstance(value, Sequence) and not isinstance(value, (str, bytes))
     )
-    if good and all(type(size) is int and size >= 0 for size in value):
+    if good and set(map(type, value)) <= {int} and min(value, default=0) >= 0:
         return tuple(value)
     raise MalformedError(
         f"Expected a shape of {name!r} (a list of numbers from 0 on), found {value!r:.80}"
@@ -148,10 +148,12 @@ def layouts_of_shapes(
     if keys:
         payloads = [*_match_keys(given, keys), Payload(OBJECT_GRAPH, DataType.DT_STRING, ())]
         yield from _split(payloads, sizes, Rule.OBJECT_GRAPH)
-    by_name = sorted(given, key=lambda tensor: tensor.name.encode("utf-8", "surrogateescape"))
-    yield from _split([_payload_of(tensor) for tensor in by_name], sizes, Rule.SORTED_NAMES)
-    if by_name != list(given):
-        yield from _split([_payload_of(tensor) for tensor in given], sizes, Rule.GIVEN_ORDER)
+    made = [_payload_of(tensor) for tensor in given]
+    names = [tensor.name.encode("utf-8", "surrogateescape") for tensor in given]
+    order = sorted(range(len(given)), key=names.__getitem__)
+    yield from _split([made[number] for number in order], sizes, Rule.SORTED_NAMES)
+    if order != list(range(len(given))):
+        yield from _split(made, sizes, Rule.GIVEN_ORDER)
 
 
 def _payload_of(tensor: GivenTensor, name: str | None = None) -> Payload:
