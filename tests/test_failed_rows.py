@@ -197,6 +197,19 @@ def test_checksums_and_zeros_of_many_runs_are_those_of_each(tmp_path: Path) -> N
     runs = list(zip(starts.tolist(), sizes.tolist(), strict=True))
     found = checksums_of(files, file, starts, sizes).tolist()
     assert found == [checksum_of(files, file, *run) for run in runs]
+    # Of such as do not overlap, in any order, one is longer than a piece.
+    ends = np.cumsum([1, 0, 7, *range(100), (1 << 20) + 9])
+    apart = chosen.sample(range(1, len(ends)), len(ends) - 1)
+    bounds = [(int(ends[number - 1]), int(ends[number] - ends[number - 1])) for number in apart]
+    (tmp_path / "long").write_bytes(chosen.randbytes(int(ends[-1])))
+    long = DataFile(str(tmp_path / "long"))
+    columns = np.array(bounds, np.int64).T
+    assert checksums_of(files, long, *columns).tolist() == [
+        checksum_of(files, long, *run) for run in bounds
+    ]
+    files.known = {(long.path, *run): number for number, run in enumerate(bounds)}
+    assert checksums_of(files, long, *columns).tolist() == list(range(len(bounds)))
+    files.known = {}
     wanted = [find_holes(files, file, *run) for run in runs if run[1]]
     filled = sizes > 0
     zeros = find_zeros(files, file, starts[filled], (starts + sizes)[filled])

@@ -67,6 +67,10 @@ _MOST_FILES = 64
 """Other files that are tried: a few hundred reads at most, however many files the directory has."""
 _ROUNDS = 4
 """Searches for shifts in one file. Each seeks `_SOUGHT` of the payloads that are not found yet."""
+_COMPARED, _COMPARED_BYTES = 500, 16
+"""Tensors of a file, each at one distance, that are compared for each of `Limits.attempts`, and
+bytes of the file for one more: each takes half a microsecond. Behind a shift all lie at one
+distance."""
 _SOUGHT = 12
 """Payloads that are sought in one pass. It costs about as much as reading the file ten times."""
 _SOUGHT_BY_VERIFY = 1 << 23
@@ -285,6 +289,8 @@ class _Examination:
         self.failed = case.failed
         self.held_by: dict[Place, Mask] = {}
         """Which of the group's rows lie in a place."""
+        self.compared = 0
+        """Rows whose checksums were computed at other places."""
         self.said: dict[Place, Problem] = {}
         """What was said of places in other files."""
 
@@ -421,6 +427,7 @@ class _Examination:
         """Tell which of the group's rows lie in a place."""
         if place not in self.held_by:
             rows = self.group.rows
+            self.compared += len(rows)
             self.held_by[place] = (
                 np.zeros(0, np.bool_)
                 if self.failed is None
@@ -489,10 +496,28 @@ class _Examination:
             chosen = self._choose(held, rows)
             before = len(held) + len(rows)
             for shift in find_shifts(self.files, file, chosen, far=self.deep):
+                if not self._may_compare():
+                    return
                 if held or len(rows):
                     held, rows = self._take_shift(file, cause, shift, (held, rows))
             if len(held) + len(rows) == before:
                 return
+
+    def _may_compare(self) -> bool:
+        """Tell whether the group's rows may be compared at one more distance; say if not."""
+        attempts = self.case.context.limits.attempts
+        if (
+            self.compared
+            <= _COMPARED * attempts + self.case.size_of(self.group.file) // _COMPARED_BYTES
+        ):
+            return True
+        message = (
+            f"not all tensors were sought at all distances at which one was found: "
+            f"Limits.attempts ({attempts}) allows {_COMPARED:,} comparisons each, and one for each "
+            f"{_COMPARED_BYTES} bytes of the file"
+        )
+        self._problem("limit.reached", message)
+        return False
 
     def _choose(self, held: list[Payload], rows: IntColumn) -> list[Payload]:
         """Choose what is sought, spread over the file. One pass finds all that is chosen."""

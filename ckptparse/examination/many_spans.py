@@ -34,11 +34,28 @@ def checksums_of(
     files: DataFiles, file: DataFile, starts: IntColumn, sizes: IntColumn
 ) -> IntColumn:
     """Return the CRCs of runs of bytes. The caller has made sure that they are there."""
-    if len(starts) <= _FEW or (files.known and file.undo is None):
-        # Checksums that others have computed are known for each run.
+    if len(starts) <= _FEW:
         rows = zip(starts.tolist(), sizes.tolist(), strict=True)
         return np.array([checksum_of(files, file, start, size) for start, size in rows], np.int64)
+    known = files.known if file.undo is None else {}
+    found: IntColumn = np.full(len(starts), -1, np.int64)
+    if len(known) >= len(starts):
+        # Checksums that others have computed are known for each run.
+        rows = zip(starts.tolist(), sizes.tolist(), strict=True)
+        found[:] = [known.get((file.path, start, size), -1) for start, size in rows]
+    missing = np.flatnonzero(found < 0)
+    if len(missing):
+        found[missing] = _compute(files, file, starts[missing], sizes[missing])
+    return found
+
+
+def _compute(files: DataFiles, file: DataFile, starts: IntColumn, sizes: IntColumn) -> IntColumn:
     stops = starts + sizes
+    order = np.argsort(starts, kind="stable")
+    if (starts[order][1:] >= stops[order][:-1]).all():
+        found: IntColumn = np.empty(len(starts), np.int64)
+        found[order] = list(_apart(files, file, starts[order].tolist(), stops[order].tolist()))
+        return found
     points = np.unique(np.concatenate((starts, stops)))
     prefixes = np.zeros(len(points), np.uint32)
     for low, high in zip(*_joined(starts, stops, _NEAR), strict=True):
@@ -46,8 +63,23 @@ def checksums_of(
         crcs = _prefixes(files, file, points[first : last + 1].tolist())
         prefixes[first : last + 1] = np.fromiter(crcs, np.uint32, last + 1 - first)
     before = _advanced(prefixes[np.searchsorted(points, starts)], sizes)
-    found: IntColumn = (prefixes[np.searchsorted(points, stops)] ^ before).astype(np.int64)
-    return found
+    return (prefixes[np.searchsorted(points, stops)] ^ before).astype(np.int64)
+
+
+def _apart(files: DataFiles, file: DataFile, starts: list[int], stops: list[int]) -> Iterator[int]:
+    """Iterate over the CRCs of runs that do not overlap, in the order of the file."""
+    first = 0
+    while first < len(starts):
+        start = starts[first]
+        last = bisect_right(stops, start + PIECE_SIZE, first)
+        if last == first:
+            yield checksum_of(files, file, start, stops[first] - start)
+            first += 1
+            continue
+        data = files.read(file, start, stops[last - 1] - start)
+        for low, high in zip(starts[first:last], stops[first:last], strict=True):
+            yield crc32c(data[low - start : high - start])
+        first = last
 
 
 def _joined(starts: IntColumn, stops: IntColumn, near: int) -> tuple[list[int], list[int]]:

@@ -699,3 +699,32 @@ def test_of_very_many_files_beside_a_damaged_checkpoint_the_nearest_by_name_are_
     assert problem.message.startswith("70 of the files beside it were not looked at")
     rest = [one.code for one in found.problems if one is not problem]
     assert rest == [one.code for one in report.problems]
+
+
+def shuffled(directory: Path, count: int) -> str:
+    """Write a checkpoint of small tensors whose data file has them in another order."""
+    rng = np.random.default_rng(0)
+    values = {
+        f"w{number:04}": rng.normal(size=int(rng.integers(20, 40))) for number in range(count)
+    }
+    prefix = ckptparse.write(directory / "m", values)
+    order = rng.permutation(list(values)).tolist()
+    data = Path(f"{prefix}.data-00000-of-00001")
+    data.write_bytes(b"".join(values[name].tobytes() for name in order))
+    return prefix
+
+
+def test_tensors_are_compared_at_a_bounded_number_of_distances(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = shuffled(tmp_path, 3000)
+    compared = counted(monkeypatch, diagnose.Place, "hold_rows")
+    report = ckptparse.verify(prefix)
+    many = len(compared.given)
+    assert not any("all distances" in told for told in limits_of(report))
+    compared.given.clear()
+    monkeypatch.setattr(diagnose, "_COMPARED", 1)
+    monkeypatch.setattr(diagnose, "_COMPARED_BYTES", 1 << 20)
+    (told,) = limits_of(ckptparse.verify(prefix))
+    assert "not all tensors were sought at all distances" in told and "Limits.attempts" in told
+    assert 0 < len(compared.given) < many / 2
