@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from test_false_matches import float_payload
 
 from ckptparse.examination.hopeful import Hopes, Kind, is_all_text
 from ckptparse.examination.places import NO_CHANCE, Place
 from ckptparse.examination.readers import DataFile
-from tests.test_false_matches import float_payload
 
 SIZE = 1 << 18
 FLOATS = {"<f4": 4, ">f4": 4, "<f8": 8, "<f2": 2, "<c8": 8}
