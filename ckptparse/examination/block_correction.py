@@ -17,7 +17,7 @@ from ckptparse.examination.carving import fixed32
 from ckptparse.examination.resuming import Accept
 from ckptparse.limits import Limits
 from ckptparse.problems import EvidenceRule
-from ckptparse.table.block import Block
+from ckptparse.table.block import Block, BlockEntries
 from ckptparse.table.format import TRAILER_SIZE, decompress_block
 
 __all__ = ["CorrectedBlock", "correct_block", "merge_block"]
@@ -33,14 +33,14 @@ class CorrectedBlock:
     """A block that was put right.
 
     Attributes:
-        contents: What it holds then.
+        entries: What it holds then.
         chance: Chance that it was another change.
         what: Which bit it was, or where the bytes are from, in words.
         change: Offset in the block, the bytes that stand there, and those that belong there.
         rule: What kind of evidence that is.
     """
 
-    contents: bytes
+    entries: BlockEntries
     chance: float
     what: str
     change: tuple[int, bytes, bytes]
@@ -48,7 +48,7 @@ class CorrectedBlock:
 
 
 def correct_block(stored: bytes, accept: Accept, limits: Limits) -> CorrectedBlock | None:
-    """Return the contents with the one flipped bit corrected that explains the checksum.
+    """Return what a block holds with the one flipped bit corrected that explains the checksum.
 
     Args:
         stored: The block as stored, with its trailer.
@@ -75,14 +75,14 @@ def correct_block(stored: bytes, accept: Accept, limits: Limits) -> CorrectedBlo
         what = f"bit {change.bit} of byte {change.offset} is flipped"
         part = slice(change.offset, change.offset + len(change.mask))
         changed = change.offset, stored[part], fixed[part]
-    contents = _sound_contents(fixed, size, accept, limits)
-    return None if contents is None else CorrectedBlock(contents, chance, what, changed)
+    entries = _sound_entries(fixed, size, accept, limits)
+    return None if entries is None else CorrectedBlock(entries, chance, what, changed)
 
 
 def merge_block(
     stored: bytes, others: Sequence[bytes], offset: int, accept: Accept, limits: Limits
 ) -> CorrectedBlock | None:
-    """Return the contents of a block put together from damaged copies, so that its checksum agrees.
+    """Return what a block holds, put together from damaged copies so that its checksum agrees.
 
     Args:
         stored: The block as stored, with its trailer.
@@ -105,8 +105,8 @@ def merge_block(
     if merged is None or merged.chance > HIGHEST_CHANCE:
         return None
     fixed = merged.build(copies) + trailer
-    contents = _sound_contents(fixed, covered - 1, accept, limits)
-    if contents is None:
+    entries = _sound_entries(fixed, covered - 1, accept, limits)
+    if entries is None:
         return None
     differing = [
         at for at, (one, other) in enumerate(zip(stored, fixed, strict=True)) if one != other
@@ -115,12 +115,12 @@ def merge_block(
     what = "with bytes of a damaged copy it agrees"
     chance = max(merged.chance, 2.0**-32)
     return CorrectedBlock(
-        contents, chance, what, (part.start, stored[part], fixed[part]), EvidenceRule.MERGED
+        entries, chance, what, (part.start, stored[part], fixed[part]), EvidenceRule.MERGED
     )
 
 
-def _sound_contents(stored: bytes, size: int, accept: Accept, limits: Limits) -> bytes | None:
-    """Return the contents of a corrected block if every entry in it follows the rules."""
+def _sound_entries(stored: bytes, size: int, accept: Accept, limits: Limits) -> BlockEntries | None:
+    """Return the entries of a corrected block if every one of them follows the rules."""
     try:
         contents = decompress_block(stored[:size], stored[size], limits=limits, path="", offset=0)
         decoded = Block.from_bytes(contents).decode_entries(limits=limits)
@@ -128,5 +128,5 @@ def _sound_contents(stored: bytes, size: int, accept: Accept, limits: Limits) ->
         return None
     values = zip(decoded.keys, decoded.starts, decoded.ends, strict=True)
     if all(accept(key, contents[start:stop]) for key, start, stop in values):
-        return contents
+        return decoded
     return None

@@ -213,8 +213,7 @@ class _Scan:
         return self._take_corrected(place, fixed)
 
     def _take_corrected(self, place: SalvagedBlock, fixed: CorrectedBlock) -> bool:
-        contents, chance = fixed.contents, fixed.chance
-        decoded = Block.from_bytes(contents).decode_entries(limits=self._look.limits)
+        decoded, chance = fixed.entries, fixed.chance
         proved = chance <= HIGHEST_CHANCE
         grounds = (self._ground(fixed.rule, place, chance),)
         at, old, new = fixed.change
@@ -224,7 +223,7 @@ class _Scan:
             self._add_run(SalvagedRun(columns, 0, chance, None, grounds, patches))
             return True
         for key, start, stop in zip(decoded.keys, decoded.starts, decoded.ends, strict=True):
-            value = contents[start:stop]
+            value = decoded.contents[start:stop]
             if not self._may_take():
                 return False
             entry = SalvagedEntry(key, value, proved, chance, None, grounds, patches)

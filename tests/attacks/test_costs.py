@@ -35,6 +35,7 @@ from ckptparse.rendering.page import uses
 from ckptparse.rendering.page.measuring import measure_all
 from ckptparse.rendering.page.subject import Subject
 from ckptparse.table import reader as table_reader
+from ckptparse.table.block import Block
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 
@@ -961,3 +962,17 @@ def test_ends_of_blocks_that_are_everywhere_are_not_tried() -> None:
     data = everywhere + bytes(1 << 16) + block + bytes(100)
     start = len(everywhere) + (1 << 16)
     assert list(carving.iter_blocks(data))[-1] == (start, start + len(block) - 5)
+
+
+def test_a_block_that_is_corrected_is_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = ckptparse.write(tmp_path / "m", {f"w{n:03}": np.arange(n + 1.0) for n in range(100)})
+    index = Path(f"{prefix}.index")
+    raw = bytearray(index.read_bytes())
+    raw[1000] ^= 4
+    index.write_bytes(raw)
+    decoded = counted(monkeypatch, Block, "decode_entries")
+    recovery = ckptparse.recover(prefix)
+    assert {str(one.status) for one in recovery.report.tensors.values()} == {"corrected"}
+    assert len([block for block in decoded.given if len(block.contents) > 1000]) == 1
