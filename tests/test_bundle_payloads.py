@@ -12,7 +12,7 @@ import builder as b
 import numpy as np
 import pytest
 
-from ckptparse.bundle.content import ArrayContent, content_of, content_of_array, to_bytes
+from ckptparse.bundle.content import ArrayContent, content_of, content_of_array, list_bytes
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.payload import BrokenPayload, DensePayload, SlicedPayload
 from ckptparse.bundle.reader import BundleReader
@@ -389,8 +389,9 @@ def test_what_a_data_file_cannot_hold_is_refused() -> None:
         content_of_array(np.array([b"x", 3], object), b.STRING)
     with pytest.raises(UnsupportedError, match="missing"):
         content_of_array(np.ma.masked_array([1, 2], [0, 1]), b.INT16)
-    assert to_bytes("ß\udcff") == "ß".encode() + b"\xff"
-    assert to_bytes(b"\0") == b"\0"
+    values = np.array([["ß\udcff", b"\0"]], object)
+    assert list_bytes(values) == ["ß".encode() + b"\xff", b"\0"]
+    assert list_bytes(values[:, 1:]) == [b"\0"]
     with pytest.raises(UnsupportedError, match="NoneType"):
-        to_bytes(None)
+        list_bytes(np.array([b"", None], object))
     assert issubclass(UnsupportedError, CheckpointError)
