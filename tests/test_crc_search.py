@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptparse.crc.grid import GridRegisters
-from ckptparse.crc.registers import byte_registers
+from ckptparse.crc.registers import byte_registers, registers_every
 from ckptparse.crc.search import Registers, find_splits
 from ckptparse.crc.windows import Wanted
 
@@ -24,6 +24,12 @@ def lies_at(data: bytes, item: Wanted, step: int, place: int = 0) -> list[int]:
     """Find a run the slow way."""
     starts = range(place, len(data) - item.size + 1, step)
     return [start for start in starts if crc32c(data[start : start + item.size]) == item.crc]
+
+
+@pytest.mark.parametrize("size", [0, 1, 99, 100, 101, 250])
+def test_registers_of_runs_are_put_together(size: int) -> None:
+    data = np.random.default_rng(size).bytes(size)
+    assert registers_every(data, 100) == byte_registers(data)[:size:100].tolist()
 
 
 @settings(max_examples=60)

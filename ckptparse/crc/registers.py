@@ -12,11 +12,18 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.coding.checksum import crc32c
+from ckptparse.coding.checksum import combine_crc, crc32c
 from ckptparse.crc.field import multiply_table, power_of_x
 from ckptparse.crc.threads import in_threads
 
-__all__ = ["byte_registers", "coarse_registers", "one_further", "registers_at", "word_registers"]
+__all__ = [
+    "byte_registers",
+    "coarse_registers",
+    "one_further",
+    "registers_at",
+    "registers_every",
+    "word_registers",
+]
 
 Words = npt.NDArray[np.uint32]
 
@@ -50,6 +57,18 @@ def coarse_registers(data: bytes | memoryview, step: int) -> Words:
     after = np.fromiter(accumulate(pieces, _continued, initial=0), np.uint32, whole // step + 1)
     after ^= np.uint32(_ALL_ONES)
     return after
+
+
+def registers_every(data: bytes | memoryview, step: int) -> list[int]:
+    """Return the registers, started at all ones, before each run of `step` bytes; in threads."""
+    view = memoryview(data)
+    runs = [view[start : start + step] for start in range(0, len(view), step)]
+    registers = []
+    crc = 0
+    for run, own in zip(runs, in_threads(crc32c, runs), strict=True):
+        registers.append(crc ^ _ALL_ONES)
+        crc = combine_crc(crc, own, len(run))
+    return registers
 
 
 def registers_at(data: bytes | memoryview, ends: Iterable[int], *, start: int = _ALL_ONES) -> Words:

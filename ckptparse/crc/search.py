@@ -27,6 +27,7 @@ from ckptparse.crc.registers import (
     coarse_registers,
     one_further,
     registers_at,
+    registers_every,
     word_registers,
 )
 from ckptparse.crc.sequences import Marks, Sequences, sequences_of
@@ -148,11 +149,11 @@ class _DataTrack(Track):
         spare = Spare(partial(_Adder, sequences_of(_WORD), words, marks))
         firsts = range(0, len(words), SHARE)
         if self._before is None:
-            starts = registers_at(self._data.data, [_WORD * first for first in firsts])
+            starts = registers_every(self._data.data, _WORD * SHARE)
 
             def add(first: int) -> None:
                 with spare.taken() as adder:
-                    adder.add_words(first, int(starts[first // SHARE]))
+                    adder.add_words(first, starts[first // SHARE])
 
             in_threads(add, firsts)
             return

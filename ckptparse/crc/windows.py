@@ -237,8 +237,9 @@ class _Tile:
         if count <= 0:
             return
         end = low + test.ends.offset
-        difference, other = self._difference[:count], self._other[:count]
-        fits = self._fits[:count]
+        difference, fits = self._difference[:count], self._fits[:count]
+        # If there is one target, the difference itself may be changed: it is in the cache.
+        other = difference if len(test.targets) == 1 else self._other[:count]
         before, after = test.before[low : low + count], test.after[end : end + count]
         np.bitwise_xor(before, after, out=difference)
         for terms in test.targets:
