@@ -234,6 +234,7 @@ def fuzz(name: str, seconds: int, counter: mmap, *, runs: int | None = None) -> 
         f"-runs={-1 if runs is None else runs}",
         f"-max_len={LONGEST}",
         f"-timeout={_WAITING}",
+        f"-report_slow_units={_WAITING}",
         "-rss_limit_mb=3000",
         f"-artifact_prefix={findings.folder}/",
         "-verbosity=0",

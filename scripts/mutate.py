@@ -83,6 +83,7 @@ TESTS: dict[str, Sequence[str]] = {
         "test_ways_taken",
         "test_bundle_plans",
         "test_bundle_regions",
+        "test_bundle_shapes",
         "test_bundle_many",
         "test_bundle_ways",
         "test_bundle_payloads",

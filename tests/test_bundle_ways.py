@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.reader import BundleReader
 from ckptparse.bundle.shards import Manner, ShardFiles
-from ckptparse.bundle.sliced import BundleSlices
+from ckptparse.bundle.sliced import BundleSlices, _JoinedPayload
 from ckptparse.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -25,7 +26,8 @@ from ckptparse.errors import (
 )
 from ckptparse.files.context import Context
 from ckptparse.limits import Limits
-from ckptparse.tensor import DEFAULT_OPTIONS
+from ckptparse.slices import Extent, SliceGrid, TensorSlice
+from ckptparse.tensor import DEFAULT_OPTIONS, ReadOptions
 
 pytestmark = pytest.mark.proto
 
@@ -355,3 +357,55 @@ def test_a_damaged_slice_is_named(tmp_path: Path) -> None:
         assert caught.value.tensor == f"w {entry.slices[8]}"
     with pytest.raises(LimitError):
         ckptparse.read(str(tmp_path / "m"), limits=Limits(slices=8))
+
+
+class Sliced:
+    """Slices that are read as a test says; how they are asked for is noted."""
+
+    slices_are_read_whole = False
+
+    def __init__(self, together: Any) -> None:
+        self.together = together
+        self.asked: list[Any] = []
+
+    def read_together(self, _name: str, _entry: BundleEntry, options: ReadOptions) -> Any:
+        self.asked.append(options.verify)
+        if isinstance(self.together, CheckpointError):
+            raise self.together
+        return self.together
+
+    def slice_payloads(self, _name: str, entry: BundleEntry) -> Any:
+        self.asked.append("one by one")
+        return SliceGrid(entry.slices, entry.shape), []
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "together", "asked"),
+    [
+        (b.INT8, 16 * MIB, np.zeros(1), [True]),
+        (b.INT8, 16 * MIB + 1, np.zeros(1), ["one by one"]),
+        (b.FLOAT, 4 * MIB, np.zeros(1), [True]),
+        (b.FLOAT, 4 * MIB + 1, np.zeros(1), ["one by one"]),
+        (b.STRING, 5, np.zeros(1), ["one by one"]),
+        (b.INT8, 5, None, [True, "one by one"]),
+        (b.INT8, 5, MalformedError("damaged"), [True, "one by one"]),
+    ],
+    ids=str,
+)
+def test_slices_of_a_tensor_of_up_to_16_mebibytes_are_checked_at_once_and_once(
+    kind: int, size: int, together: Any, asked: list[Any]
+) -> None:
+    pieces = (TensorSlice((Extent(0, size),)),)
+    slices: Any = Sliced(together)
+    payload = _JoinedPayload(slices, "w", BundleEntry.in_slices(kind, (size,), pieces), path="m")
+    for _ in range(2):
+        payload.verify(ReadOptions(verify=False))
+        assert slices.asked == asked
+
+
+def test_a_part_of_a_tensor_in_slices_is_read_from_the_slices_that_hold_it(tmp_path: Path) -> None:
+    reader, _, entry, array = sliced(tmp_path, 9, 2, crc=5)
+    tensor = reader.make_tensor("w", entry, DEFAULT_OPTIONS)
+    # The damaged slice is the last one.
+    assert tensor[:8].tolist() == array[:8].tolist()
+    assert not tensor.payload.is_read_whole

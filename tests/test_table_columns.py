@@ -158,14 +158,16 @@ def test_limits_are_left_to_the_walk() -> None:
     assert together([block], Limits(entries=99)) is None
 
 
+THREE_BLOCKS = [
+    b.block([(b"a", b"1"), (b"bb", b"22")]),
+    b.block([(b"c", b"")]),
+    b.block([(b"d", b"4"), (b"e" * 9, b"5" * 7), (b"f", b"6")]),
+]
+
+
 def three_blocks() -> TableColumns:
     """Blocks of two, one and three entries: bb=1, b=22, and so on."""
-    parts = [
-        [(b"a", b"1"), (b"bb", b"22")],
-        [(b"c", b"")],
-        [(b"d", b"4"), (b"e" * 9, b"5" * 7), (b"f", b"6")],
-    ]
-    found = together([b.block(entries) for entries in parts])
+    found = together(THREE_BLOCKS)
     assert found is not None
     return found
 
@@ -195,6 +197,22 @@ def test_columns_that_are_split_are_one_block_each_and_make_the_same_again() -> 
     twice = TableColumns.concatenate([columns, columns])
     assert twice.block_ends == [2, 3, 6, 8, 9, 12]
     assert rows_of(twice) == rows_of(columns) * 2
+
+
+def test_columns_of_blocks_that_were_decoded_one_by_one_are_the_same() -> None:
+    columns = three_blocks()
+    walked = [Block.from_bytes(one).decode_entries(limits=DEFAULT_LIMITS) for one in THREE_BLOCKS]
+    made = TableColumns.of_blocks(walked)
+    assert rows_of(made) == rows_of(columns)
+    assert (made.keys, made.block_ends) == (columns.keys, columns.block_ends)
+
+
+def test_columns_without_values_have_all_keys_and_no_place_of_a_value() -> None:
+    columns = three_blocks()
+    without = columns.without_values()
+    assert [without.key(row) for row in range(6)] == [columns.key(row) for row in range(6)]
+    assert (len(without), without.contents, without.block_ends) == (6, b"", [2, 3, 6])
+    assert not len(without.starts) and not len(without.ends)
 
 
 @pytest.mark.parametrize(("size", "more"), [(0, 0), (4095, 0), (4096, 1), (1 << 20, 256)])
