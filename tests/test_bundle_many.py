@@ -114,6 +114,65 @@ def test_tensors_that_share_bytes_are_counted(tmp_path: Path) -> None:
     assert caught.value.limit == "memory_bytes"
 
 
+def sharing_bundle() -> b.Bundle:
+    """Tensors of which some share bytes, in two data files; `a` and `z` are alone."""
+    made = b.Bundle()
+    made.add("a", np.arange(50, 59, dtype=np.int8))
+    made.add("b", np.arange(40, dtype=np.int8))
+    made.add("z", np.arange(60, 69, dtype=np.int8))
+    made.add("other", np.arange(40, dtype=np.int8), shard=1)
+    for name, whole, at, size in (
+        ("c", "b", 0, 40),
+        ("d", "b", 33, 7),
+        ("e", "b", 20, 14),
+        ("f", "other", 3, 9),
+        ("g", "other", 11, 5),
+    ):
+        entry = made.entries[whole.encode()]
+        data = bytes(range(at, at + size))
+        made.entries[name.encode()] = entry.but(
+            offset=entry.offset + at, shape=(size,), size=size, crc=b.masked_crc(data)
+        )
+    return made
+
+
+@each_way
+def test_tensors_that_share_bytes_have_memory_of_their_own(
+    tmp_path: Path, way: dict[str, Any]
+) -> None:
+    found = dict(
+        zip("abcdefgoz", dense(opened(tmp_path, sharing_bundle()), **way).read(), strict=True)
+    )
+    wanted = {
+        "a": range(50, 59), "b": range(40), "c": range(40), "d": range(33, 40), "e": range(20, 34),
+        "f": range(3, 12), "g": range(11, 16), "o": range(40), "z": range(60, 69),
+    }  # fmt: skip
+    assert {name: array.tolist() for name, array in found.items()} == {
+        name: list(values) for name, values in wanted.items()
+    }
+    for name, array in found.items():
+        np.add(array, 1, out=array)
+        assert [one.tolist() for key, one in found.items() if key > name] == [
+            list(values) for key, values in wanted.items() if key > name
+        ]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "told"), [("dz", "d"), ("ad", "a"), ("gz", "z"), ("ed", "e"), ("g", "g")]
+)
+def test_of_tensors_that_share_bytes_and_others_the_one_that_is_stored_first_is_told(
+    tmp_path: Path, damaged: str, told: str
+) -> None:
+    made = sharing_bundle()
+    for name in damaged:
+        made.change(name, crc=1)
+    reader = opened(tmp_path, made)
+    with pytest.raises(ChecksumError) as caught:
+        dense(reader).read()
+    assert caught.value.tensor == told
+    assert len(dense(reader, verify=False).read()) == 9
+
+
 @dataclass
 class Remote:
     """Data files that are asked for their size: its place in `asked` is the file's number."""
