@@ -22,7 +22,7 @@ from ckptparse.bundle.decoding import (
 )
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, shape_from_proto
 from ckptparse.bundle.together import EntryDecoder, _tell_apart
-from ckptparse.errors import CheckpointError
+from ckptparse.errors import CheckpointError, LimitError, MalformedError
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
@@ -52,27 +52,40 @@ def by_columns(
 ) -> EntryColumns:
     """Decode entries together; `singly` takes the key and the value of those that need more."""
 
+    return decoder_of(limits, singly).decode(table_of(values), skipped)
+
+
+def decoder_of(
+    limits: Limits = DEFAULT_LIMITS,
+    singly: list[tuple[bytes, bytes]] | None = None,
+    *,
+    held: int = 1 << 30,
+) -> EntryDecoder:
+    """Make a decoder of a bundle whose files have so many bytes."""
+
     def decode_entry(key: bytes, value: bytes) -> BundleEntry:
         if singly is not None:
             singly.append((key, value))
         return by_bindings(value, limits)
 
-    decoder = EntryDecoder(
+    return EntryDecoder(
         num_shards=SHARDS,
         limits=limits,
         decode_entry=decode_entry,
         decode_shape=lambda data: shape_from_proto(
             parse_message(TensorShapeProto, data, limits=limits), limits=limits
         ),
-        held=lambda: 1 << 30,
+        held=lambda: held,
     )
+
+
+def table_of(values: list[bytes]) -> TableColumns:
     contents = b"".join(b"key" + value for value in values)
     ends = np.cumsum([3 + len(value) for value in values], dtype=np.int64)
     starts = ends - np.array([len(value) for value in values], np.int64)
     key_ends = np.arange(len(values), dtype=np.int64) * 4 + 3
     keys = b"key\x00" * len(values)
-    table = TableColumns(contents, keys, key_ends, starts, ends, [len(values)])
-    return decoder.decode(table, skipped)
+    return TableColumns(contents, keys, key_ends, starts, ends, [len(values)])
 
 
 def outcome(call: Any, *arguments: Any) -> Any:
@@ -604,6 +617,75 @@ def test_tags_that_take_more_bytes_are_understood() -> None:
     columns = by_columns([value] * 40)
     wanted = by_bindings(DTYPE + SHAPE + SIZE + CHECKSUM)
     assert {columns.entry(row) for row in range(40)} == {wanted}
+
+
+# Fields in another order, and an entry of the usual form whose shape has a name in a dimension.
+SHUFFLED = CHECKSUM + SIZE + SHAPE + DTYPE
+NAMED = DTYPE + b"\x12\x07" + b"\x12\x05\x08\x02\x12\x01x" + SIZE + CHECKSUM
+
+
+def decode_parts(counts: list[int], value: bytes, allowed: int) -> Any:
+    """Decode entries in several tables of one bundle without other bytes; the limit, or none."""
+    decoder = decoder_of(Limits(small_tensors=allowed), held=0)
+    for count in counts:
+        found = outcome(decoder.decode, table_of([value] * count), 0)
+        if found is LimitError:
+            return found
+        assert {found.entry(row) for row in range(count)} == {by_bindings(value)}
+    return None
+
+
+@pytest.mark.parametrize(
+    ("counts", "allowed", "wanted"),
+    [
+        ([16], 0, None),
+        ([17], 17, None),
+        ([17], 16, LimitError),
+        ([17, 17], 34, None),
+        ([17, 17], 33, LimitError),
+        ([16, 17], 33, None),
+        ([16, 17], 32, LimitError),
+    ],
+)
+def test_entries_of_other_forms_are_counted_for_the_whole_bundle(
+    counts: list[int], allowed: int, wanted: Any
+) -> None:
+    assert decode_parts(counts, SHUFFLED, allowed) is wanted
+
+
+@pytest.mark.parametrize(
+    ("counts", "allowed", "wanted"), [([1], 1, None), ([1], 0, LimitError), ([9, 9], 1, None)]
+)
+def test_a_shape_of_another_form_is_counted_once_for_the_whole_bundle(
+    counts: list[int], allowed: int, wanted: Any
+) -> None:
+    assert decode_parts(counts, NAMED, allowed) is wanted
+
+
+def test_shapes_of_another_form_are_counted_with_the_entries() -> None:
+    values = [NAMED.replace(b"x", bytes([letter])) for letter in b"abc"]
+    for allowed, wanted in ((3, EntryColumns), (2, LimitError)):
+        decoder = decoder_of(Limits(small_tensors=allowed), held=0)
+        found = outcome(decoder.decode, table_of(values), 0)
+        assert wanted in (found, type(found))
+    decoder = decoder_of(Limits(small_tensors=19), held=0)
+    decoder.decode(table_of(values), 0)
+    assert outcome(decoder.decode, table_of([SHUFFLED] * 17), 0) is LimitError
+
+
+@pytest.mark.parametrize("skipped", [0, 1])
+@pytest.mark.parametrize("kind", [0, 20, 100])
+def test_behind_an_entry_of_a_kind_that_is_never_stored_nothing_is_decoded(
+    kind: int, skipped: int
+) -> None:
+    never = b"\x08" + bytes([kind]) + SHAPE + SIZE + CHECKSUM
+    usual = DTYPE + SHAPE + SIZE + CHECKSUM
+    singly: list[tuple[bytes, bytes]] = []
+    for before in (0, 1, 3):
+        decoder = decoder_of(Limits(small_tensors=0), singly, held=0)
+        values = [NAMED] * skipped + [usual] * before + [never, NAMED, never]
+        assert outcome(decoder.decode, table_of(values), skipped) is MalformedError
+    assert singly == [(b"key", never)] * 3
 
 
 ODD = {
