@@ -1,6 +1,7 @@
 """The files that harnesses begin with: those of `fixtures/`, which TensorFlow wrote.
 
-What takes more than a few tensors is built: `large_bundle` and `scattered_image`.
+What takes more than a few tensors is built: `large_bundle`, `shaped_bundle` and
+`scattered_image`.
 """
 
 from __future__ import annotations
@@ -71,6 +72,24 @@ def large_bundle() -> bytes:
     made = b.Bundle()
     for number in range(1200):
         made.add(f"tower_{number % 7}/layer_{number:04}/kernel", np.float32(number))
+    return pack(list(made.files("m").values()))
+
+
+def shaped_bundle() -> bytes:
+    """Make a bundle of which every tensor has another shape; a third are written as none writes."""
+    made, crc = b.Bundle(), b.masked_crc(b"")
+    for number in range(180):
+        name, shape = f"w{number:03}", (number, 0)
+        entry = b.Entry(b.FLOAT, shape, crc=crc).to_bytes()
+        if number % 6 == 1:
+            # The dimension has a name.
+            dims = b.field(2, b.field(1, number) + b.field(2, b"x")) + b.field(2, b"")
+            made.entries[name.encode()] = b.field(1, b.FLOAT) + b.field(2, dims) + b.field32(6, crc)
+        elif number % 6 == 2:
+            # The checksum, which has five bytes, comes first.
+            made.entries[name.encode()] = entry[-5:] + entry[:-5]
+        else:
+            made.add(name, np.zeros(shape, np.float32))
     return pack(list(made.files("m").values()))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,12 @@ def bundle_store(data: bytes) -> dict[str, bytes]:
 def run_bundle(data: bytes) -> None:
     """Read a bundle by every way."""
     compare("d/m", bundle_store(data))
+
+
+def bundle_seeds() -> Iterator[bytes]:
+    """Give small bundles, and one of many shapes."""
+    yield from seeds.small_bundles()
+    yield seeds.shaped_bundle()
 
 
 def run_legacy(data: bytes) -> None:
@@ -96,6 +102,6 @@ def read_each(path: str, store: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 TARGETS = [
-    Target("bundle", run_bundle, seeds.small_bundles, mutators.bundle),
+    Target("bundle", run_bundle, bundle_seeds, mutators.bundle),
     Target("legacy", run_legacy, partial(seeds.v1_files, seeds.SMALL), mutators.table),
 ]

@@ -27,9 +27,10 @@ def run_verify(data: bytes) -> None:
 
 
 def verify_seeds() -> Iterator[bytes]:
-    """Give bundles, a large one among them."""
+    """Give bundles, among them a large one and one of many shapes."""
     yield from seeds.bundles()
     yield seeds.large_bundle()
+    yield seeds.shaped_bundle()
 
 
 def run_recover(data: bytes) -> None:
