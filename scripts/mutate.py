@@ -110,6 +110,7 @@ TESTS: dict[str, Sequence[str]] = {
         "test_legacy_damage",
         "test_limits",
         "test_problem_codes",
+        "attacks/test_verdicts",
     ),
 }
 """The tests of each part."""
@@ -496,13 +497,15 @@ def differs(former: object, made: object) -> bool:
 
 
 def take_defaults(former: object, made: object) -> None:
-    """Give functions, and those of classes, the defaults of those that were made anew."""
+    """Give functions the defaults of those that were made anew, and classes what they hold."""
     former, made = getattr(former, "__func__", former), getattr(made, "__func__", made)
     if isinstance(made, FunctionType) and isinstance(former, FunctionType):
         former.__defaults__, former.__kwdefaults__ = made.__defaults__, made.__kwdefaults__
     elif isinstance(made, type) and isinstance(former, type):
         for name, value in vars(made).items():
             take_defaults(vars(former).get(name), value)
+            if type(value) in (bool, int) and not name.startswith("__"):
+                setattr(former, name, value)
 
 
 def in_child(work: Callable[[], None], seconds: int, *, silent: bool = True) -> int:

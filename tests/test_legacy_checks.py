@@ -104,6 +104,18 @@ def test_a_record_that_was_read_is_not_read_again_to_verify_it(tmp_path: Path) -
         unread.verify(DEFAULT_OPTIONS)
 
 
+def test_a_part_of_a_tensor_takes_all_of_its_record_whole_or_in_slices(tmp_path: Path) -> None:
+    made = LegacyFile()
+    made.add("whole", np.arange(4, dtype=np.float32))
+    parts = made.declare("parts", (4,), builder.FLOAT)
+    for start in (0, 2):
+        made.add_slice(parts, [(start, 2)], np.arange(start, start + 2, dtype=np.float32))
+    with ckptparse.open(made.write(tmp_path / "m")) as checkpoint:
+        for name in ("whole", "parts"):
+            assert checkpoint[name][1:3].tolist() == [1, 2]
+            assert checkpoint[name].payload.is_read_whole
+
+
 def test_tensors_of_one_call_share_a_budget_and_one_alone_has_its_own(tmp_path: Path) -> None:
     made = LegacyFile()
     for name in ("a", "b"):

@@ -106,6 +106,17 @@ def test_65536_varints_are_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
     assert counts == [65536, 65536, 18928]
 
 
+@pytest.mark.parametrize(("count", "blocks"), [(1, []), (8, []), (9, [9])])
+def test_more_than_8_varints_are_decoded_together(
+    monkeypatch: pytest.MonkeyPatch, count: int, blocks: list[int]
+) -> None:
+    counts = noting(monkeypatch, varint, "_decode_block", lambda data, count: count)
+    data = np.frombuffer((b"\xff" * 9 + b"\x01") * 12, np.uint8)
+    values, size = varint.decode_varints(data, count)
+    assert values.tolist() == [2**64 - 1] * count and size == 10 * count
+    assert counts == blocks
+
+
 def test_the_checksum_of_lengths_is_taken_of_65536_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
