@@ -681,9 +681,9 @@ def test_behind_an_entry_of_a_kind_that_is_never_stored_nothing_is_decoded(
     never = b"\x08" + bytes([kind]) + SHAPE + SIZE + CHECKSUM
     usual = DTYPE + SHAPE + SIZE + CHECKSUM
     singly: list[tuple[bytes, bytes]] = []
-    for before in (0, 1, 3):
+    for before, behind in ((0, [NAMED]), (1, [NAMED, never]), (3, [NAMED] * 3)):
         decoder = decoder_of(Limits(small_tensors=0), singly, held=0)
-        values = [NAMED] * skipped + [usual] * before + [never, NAMED, never]
+        values = [NAMED] * skipped + [usual] * before + [never, *behind]
         assert outcome(decoder.decode, table_of(values), skipped) is MalformedError
     assert singly == [(b"key", never)] * 3
 

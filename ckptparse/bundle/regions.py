@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.elements import allocate
 from ckptparse.tensor import Region
 
 __all__ = ["bytes_of", "read_region"]
@@ -39,9 +40,12 @@ def read_region(
 
     Returns:
         A new array of the ranges' lengths.
+
+    Raises:
+        UnsupportedError: numpy has no array of these lengths, or there is not enough memory.
+        CheckpointError: As `read_into`.
     """
-    lengths = tuple(map(len, region))
-    out = np.empty(lengths, dtype)
+    out = allocate(tuple(map(len, region)), dtype)
     if out.size:
         _Reader(read_into, shape, dtype, region).fill(out, 0, 0)
     return out

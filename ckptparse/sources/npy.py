@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.dtypes import DataType, numpy_dtype
-from ckptparse.elements import shaped
+from ckptparse.elements import allocate, shaped
 from ckptparse.errors import (
     CheckpointNotFoundError,
     MalformedError,
@@ -193,7 +193,8 @@ def _plain(array: npt.NDArray[Any], kind: DataType) -> npt.NDArray[Any]:
 
 def strings_of(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return strings, however numpy holds them, as an object array of `bytes`."""
-    out = np.empty(array.size, object)
+    out = allocate(array.shape, np.dtype(object))
+    flat = out.reshape(-1)
     if array.dtype.names:
         texts, lengths = array[STRING_FIELD], array[LENGTH_FIELD]
         width = texts.dtype.itemsize
@@ -201,7 +202,7 @@ def strings_of(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
             raise MalformedError(f"Expected lengths of 0 to {width} bytes for strings of {width}")
         pairs = zip(texts.reshape(-1).tolist(), lengths.reshape(-1).tolist(), strict=True)
         # numpy drops the NULs at the end; the length tells how many there were.
-        out[:] = [text.ljust(length, b"\0")[:length] for text, length in pairs]
+        flat[:] = [text.ljust(length, b"\0")[:length] for text, length in pairs]
     else:
         values = array.reshape(-1).tolist()
         if str in set(map(type, values)):
@@ -209,5 +210,5 @@ def strings_of(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
                 text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
                 for text in values
             ]
-        out[:] = values
-    return out.reshape(array.shape)
+        flat[:] = values
+    return out

@@ -101,6 +101,11 @@ def check_copy(path: str, files: Files, target: Path) -> None:
     if not target.exists() and f"c/{target.name}.index.json" in store:
         target = target.with_name(f"{target.name}.index.json")
     found = attempt(ckptparse.diff, path, f"c/{target.name}", store=store, limits=LIMITS)
+    if isinstance(found, ckptparse.UnsupportedError):
+        # numpy has no array of some shapes without elements: they are copied, and not compared.
+        alone = attempt(ckptparse.diff, path, path, store=store, limits=LIMITS)
+        if isinstance(alone, ckptparse.UnsupportedError):
+            return
     if not isinstance(found, ckptparse.Diff) or not found.same:
         raise BrokenPromiseError(f"converted {path}, and the copy: {found!r}")
 

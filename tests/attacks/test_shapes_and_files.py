@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 import v1_builder
 
 import ckptparse
-from ckptparse import LimitError, Limits
+from ckptparse import CheckpointError, LimitError, Limits
 from ckptparse.bundle import shapes
 from ckptparse.bundle.shapes import Shapes
 from ckptparse.examination import carving
@@ -179,3 +181,32 @@ def test_slices_that_are_too_many_are_counted_before_they_are_made(
     report = ckptparse.verify(prefix, limits=limits)
     assert [one.code for one in report.problems] == ["limit.reached"]
     assert not count
+
+
+def _foreign(path: Path, kind: str) -> Path:
+    """Write a file of another program whose tensor has no elements, and no array of numpy."""
+    shape = (0, 1 << 40, 1 << 22)
+    if kind == "safetensors":
+        said = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+        head = json.dumps({"w": said}).encode()
+        path.write_bytes(len(head).to_bytes(8, "little") + head)
+        return path
+    said = {"descr": kind, "fortran_order": False, "shape": shape}
+    text = repr(said).encode() + b"\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("w.npy", b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("m.safetensors", "safetensors"), ("m.npz", "<f8"), ("m.npz", "|S1")]
+)
+def test_a_shape_without_elements_that_numpy_has_no_array_of_is_unsupported(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    path = _foreign(tmp_path / name, kind)
+    with pytest.raises(CheckpointError, match="cannot make an array"):
+        ckptparse.diff(path, path)
+    with pytest.raises(CheckpointError, match="cannot make an array"):
+        ckptparse.average([path, path], tmp_path / "out.npz")
+    assert not (tmp_path / "out.npz").exists()
