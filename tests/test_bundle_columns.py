@@ -611,6 +611,15 @@ def test_many_entries_that_no_writer_makes_so_are_decoded_together(value: bytes)
     assert {columns.entry(row) for row in range(40)} == {by_bindings(value)}
 
 
+def test_entries_whose_fields_come_in_many_orders_are_decoded_together() -> None:
+    fields = [DTYPE, SHAPE, b"\x18\x02", b"\x20\x05", SIZE, CHECKSUM]
+    values = [b"".join(fields[at:] + fields[:at]) for at in range(6)] + [*LOOSE.values()]
+    singly: list[tuple[bytes, bytes]] = []
+    columns = by_columns(values * 3, singly=singly)
+    assert not singly
+    assert [columns.entry(row) for row in range(len(values))] == list(map(by_bindings, values))
+
+
 def test_tags_that_take_more_bytes_are_understood() -> None:
     # The pure Python runtime of protobuf 3.20 takes such a tag for one that it does not know.
     value = tag(1, 0, 3) + b"\x01" + SHAPE + tag(5, 0, 5) + b"\x08" + CHECKSUM
