@@ -576,3 +576,19 @@ def test_a_hostile_index_costs_seconds_at_most(pattern: bytes, tmp_path: Path) -
     report = ckptparse.verify(tmp_path / "m")
     assert not report.ok
     assert time.perf_counter() - start < 30
+
+
+def test_a_sliced_tensor_of_which_some_slices_were_got_back_says_how_many(tmp_path: Path) -> None:
+    """Bytes were put in before one slice; the other's data file was zeroed."""
+    rng = np.random.default_rng(4)
+    made = builder.Bundle()
+    made.add_sliced("w", rng.normal(size=(40, 60)), builder.split_rows(40, 2, 2), shards=[0, 1])
+    made.add("x", rng.normal(size=500))
+    made.write(tmp_path / "model")
+    first, second = (tmp_path / f"model.data-0000{n}-of-00002" for n in range(2))
+    first.write_bytes(b"30 bytes that belong elsewhere" + first.read_bytes())
+    second.write_bytes(bytes(second.stat().st_size))
+    tensor = ckptparse.recover(tmp_path / "model")["w"]
+    assert (tensor.status, tensor.method) == ("partial", "reading it +30 bytes from its place")
+    assert tensor.note.startswith("1 of 2 slices were got back; ")
+    assert "are whole" not in tensor.note

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,6 +183,7 @@ def test_what_is_whole_is_proved_by_its_entry_and_its_checksum(tmp_path: Path) -
             "offset": 400,
             "size": 20000,
             "chance": 2.0**-32,
+            "inside": None,
         }
     assert entry.offset == 0 and 0 < (entry.size or 0) < index_of(prefix).stat().st_size
 
@@ -268,3 +272,39 @@ def test_evidence_and_patches_stand_in_the_json(tmp_path: Path) -> None:
     assert (patch["path"], patch["offset"], patch["size"]) == (str(data_of(prefix)), 1000, 1)
     assert int(patch["old"], 16) ^ int(patch["new"], 16) == 4
     assert [record["rule"] for record in told["evidence"]] == ["entry", "bit", "checksum"]
+
+
+def test_evidence_says_what_its_offset_counts_in(tmp_path: Path) -> None:
+    """In a member, a dataset or a stream; in the file itself nothing is said."""
+    arrays = {f"t{n}": np.random.default_rng(n).normal(size=(50 + n, 70)) for n in range(3)}
+    made = builder.Bundle()
+    for name, array in arrays.items():
+        made.add(name, array)
+    made.write(tmp_path / "whole" / "model")
+    (tmp_path / "lost").mkdir()
+    shutil.copy(tmp_path / "whole" / "model.index", tmp_path / "lost")
+    name = "model.data-00000-of-00001"
+    raw = (tmp_path / "whole" / name).read_bytes()
+    (tmp_path / "raw.gz").write_bytes(gzip.compress(raw))
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        archive.add(tmp_path / "whole", "run")
+    np.savez(tmp_path / "w.npz", **arrays)
+    (tmp_path / "raw.bin").write_bytes(b"ahead" + raw)
+    for file, inside in {
+        "raw.gz": "unpacked",
+        "all.tar": f"run/{name}",
+        "w.npz": "t1.npy",
+        "raw.bin": None,
+    }.items():
+        recovery = ckptparse.recover(tmp_path / "lost" / "model", evidence=[tmp_path / file])
+        tensor = recovery["t1"]
+        assert tensor.status == "corrected" and tensor.source is not None, file
+        found = [one for one in tensor.evidence if one.path == str(tmp_path / file)]
+        assert {one.inside for one in (tensor.source, *found)} == {inside}, file
+        assert tensor.outcome.to_dict()["source"]["inside"] == inside
+        assert ("img_offset" in recovery.to_dfxml()) is (inside is None)
+        if inside is None:
+            own = (tmp_path / file).read_bytes()[tensor.source.offset :][: tensor.source.size]
+            assert own == arrays["t1"].tobytes()
+        else:
+            assert f"({inside}):" in str(tensor.source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -383,3 +383,53 @@ def test_what_is_offered_can_be_read_however_few_repairs_are_tried(
     told = [one for one in recovery.report.tensors.values() if "no repair was tried" in one.note]
     assert bool(told) == (attempts < 1000)
     assert all(one.status in ("corrupt", "missing") for one in told)
+
+
+def _index_of_another_save(
+    directory: Path, saves: list[dict[str, Any]], shards: Mapping[str, int]
+) -> None:
+    """Write two saves, and put the second one's index beside the data files of the first."""
+    for number, arrays in enumerate(saves):
+        made = builder.Bundle()
+        for name, array in arrays.items():
+            made.add(name, np.asarray(array), shard=shards.get(name, 0))
+        made.write(directory / str(number) / "model")
+    shutil.copy(directory / "1" / "model.index", directory / "0" / "model.index")
+
+
+def test_two_data_files_show_together_that_the_index_is_of_another_save(tmp_path: Path) -> None:
+    """In each of them one tensor of integers fails; the counter differs in one byte."""
+    rng = np.random.default_rng(5)
+    saves = [
+        {
+            "a": rng.integers(0, 1 << 31, (12, 7)).astype(np.uint32),
+            "b": rng.integers(0, 1 << 31, (9, 9)).astype(np.uint32),
+            "step": np.int64(1001 + number),
+        }
+        for number in range(2)
+    ]
+    _index_of_another_save(tmp_path, saves, {"b": 1, "step": 2})
+    recovery = ckptparse.recover(tmp_path / "0" / "model")
+    assert {str(tensor.status) for tensor in recovery.values()} == {"unverified"}
+    assert recovery["step"].read() == 1001
+
+
+def test_one_whole_tensor_of_integers_is_enough_where_nothing_speaks_for_the_index(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(6)
+    saves = [
+        {
+            "a": rng.integers(0, 1 << 50, 348).astype(np.uint64),
+            "rate": np.float32(0.5 - number / 8),
+            "w": rng.normal(size=300).astype(np.float32),
+            "step": np.int64(1001 + number),
+        }
+        for number in range(2)
+    ]
+    _index_of_another_save(tmp_path, saves, {})
+    data = tmp_path / "0" / "model.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[: 348 * 8])  # All behind the first tensor is lost.
+    recovery = ckptparse.recover(tmp_path / "0" / "model")
+    assert {name: str(tensor.status) for name, tensor in recovery.items()} == {"a": "unverified"}
+    assert (recovery["a"].read() == saves[0]["a"]).all()

@@ -50,13 +50,22 @@ class ByteRange:
     """Of its first byte, in bytes."""
     size: int
     """In bytes."""
+    inside: str | None = None
+    """What the offset counts in: the member of an archive, a dataset, or in a few words what was
+    done with the file. None: in the file itself."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON holds them."""
-        return {"path": self.path, "offset": self.offset, "size": self.size}
+        return {
+            "path": self.path,
+            "offset": self.offset,
+            "size": self.size,
+            "inside": self.inside,
+        }
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.offset}+{self.size}"
+        within = "" if self.inside is None else f" ({self.inside})"
+        return f"{self.path}{within}:{self.offset}+{self.size}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,8 @@ class EvidenceRecord:
         offset: Of the first byte of it there; None if it is the whole file.
         size: In bytes; None if it is the whole file.
         chance: The chance that it is wrong; None if no chance is known.
+        inside: What the offset counts in: the member of an archive, a dataset, or in a few words
+            what was done with the file. None: in the file itself.
     """
 
     rule: EvidenceRule
@@ -76,13 +87,14 @@ class EvidenceRecord:
     offset: int | None = None
     size: int | None = None
     chance: float | None = None
+    inside: str | None = None
 
     @classmethod
     def at(
         cls, rule: EvidenceRule, place: ByteRange, chance: float | None = None
     ) -> EvidenceRecord:
         """Make the record of a run of bytes."""
-        return cls(rule, place.path, place.offset, place.size, chance)
+        return cls(rule, place.path, place.offset, place.size, chance, place.inside)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON holds them."""
@@ -92,6 +104,7 @@ class EvidenceRecord:
             "offset": self.offset,
             "size": self.size,
             "chance": self.chance,
+            "inside": self.inside,
         }
 
 

@@ -117,7 +117,11 @@ class Payload:
     @property
     def place(self) -> ByteRange:
         """The byte range where they belong."""
-        return ByteRange(self.file.path, self.offset, self.size)
+        return ByteRange(self.file.path, self.offset, self.size, self.file.inside)
+
+    def part(self, start: int, stop: int) -> ByteRange:
+        """Return the range of some of their bytes."""
+        return replace(self.place, offset=self.offset + start, size=stop - start)
 
     def moved(self, file: DataFile, delta: int = 0) -> Payload:
         """Return the same payload in another file, `delta` bytes further on."""

@@ -37,10 +37,13 @@ class DataFile:
     Attributes:
         path: The file.
         undo: Makes of the open file a source of what it was before; None to read it as it is.
+        inside: What offsets count in then: the member of an archive, or in a few words what was
+            done. None: they count in the file itself.
     """
 
     path: str
     undo: Callable[[Source], Source] | None = None
+    inside: str | None = None
 
     def open(self, storage: Storage) -> Source:
         """Open it; raises as the storage does."""

@@ -5,12 +5,16 @@ look like weights from end to end, and fail for no known reason. A value that th
 determines would be that of the other save. Where no large tensor shows that, small values do: two
 of them fail for no known reason, and what is stored is no noise: a number with a higher half of
 zeros, or a constant.
+
+All data files have one index: what each of them shows is counted together if none shows enough
+alone. Where no tensor at all is whole, one of integers that is there from end to end is enough,
+too: nothing speaks for the index then.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -60,16 +64,41 @@ def find_doubted(case: Case, places: Mapping[DataFile, Sequence[Place]]) -> froz
         elif mine.small_looked_at < _MOST_LOOKED_AT:
             mine.count_small(_look_at_value(part, payload, places, case.files))
     _count_rows(case, places, votes)
-    whole_ones = _WholeOnes(case)
-    doubted = {
-        file
-        for file, mine in votes.items()
-        if mine.doubt and not any(fits(case.files, one.moved(file)) for one in whole_ones.few(file))
-    }
+    doubted = _choose(case, votes)
     if doubted:
         # All files have one index: nothing shows that it is about one in which no tensor is whole.
         doubted |= _unshown(case)
     return frozenset(doubted)
+
+
+def _choose(case: Case, votes: Mapping[DataFile, _Votes]) -> set[DataFile]:
+    """Return the files that show alone, or else together, that the index is of another save."""
+    whole_ones = _WholeOnes(case)
+
+    def own(files: Iterable[DataFile]) -> set[DataFile]:
+        """Leave out files that another one was written over."""
+        return {
+            file
+            for file in files
+            if not any(fits(case.files, one.moved(file)) for one in whole_ones.few(file))
+        }
+
+    doubted = own(file for file, mine in votes.items() if mine.doubt)
+    against = {file for file, mine in votes.items() if mine.others or mine.values}
+    if doubted or not _show_enough(case, [votes[file] for file in against]):
+        return doubted
+    against = own(against)
+    return against if _show_enough(case, [votes[file] for file in against]) else set()
+
+
+def _show_enough(case: Case, votes: Sequence[_Votes]) -> bool:
+    """Tell whether files show together that the index is of another save."""
+    together = _Votes()
+    for one in votes:
+        together.add(one)
+    if together.doubt:
+        return True
+    return bool(together.others and not together.floats) and _unshown(case) >= case.payload_files()
 
 
 def _count_rows(
@@ -178,6 +207,15 @@ class _Votes:
     values: int = 0
     clear_values: int = 0
     unseen: bool = False
+
+    def add(self, other: _Votes) -> None:
+        """Count what another file shows, too."""
+        self.floats += other.floats
+        self.whole_floats += other.whole_floats
+        self.others += other.others
+        self.values += other.values
+        self.clear_values += other.clear_values
+        self.unseen |= other.unseen
 
     def count(self, payload: Payload, *, whole: bool) -> None:
         """Count a tensor."""

@@ -189,11 +189,10 @@ class _Side(NamedTuple):
 def _grounds(sides: Sides, stop: int, start: int) -> Iterator[EvidenceRecord]:
     """Iterate over where the two sides lie."""
     if sides.head is not None and stop:
-        there = sides.head
-        yield EvidenceRecord(EvidenceRule.CONVERTED, there.file.path, there.offset, stop)
+        yield EvidenceRecord.at(EvidenceRule.CONVERTED, sides.head.part(0, stop))
     if sides.tail is not None and start < sides.tail.size:
-        there, size = sides.tail, sides.tail.size - start
-        yield EvidenceRecord(EvidenceRule.CONVERTED, there.file.path, there.offset + start, size)
+        there = sides.tail.part(start, sides.tail.size)
+        yield EvidenceRecord.at(EvidenceRule.CONVERTED, there)
     told = sides.head or sides.tail
     if told is not None:
         yield EvidenceRecord.at(EvidenceRule.MISMATCH, told.place)

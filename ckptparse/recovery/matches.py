@@ -377,8 +377,7 @@ def _taken(
 ) -> tuple[EvidenceRecord, ...]:
     """Return the evidence of pieces that were taken from elsewhere: first byte, end, and whose."""
     steps = [
-        EvidenceRecord(rule, other.file.path, other.offset + start, stop - start, chance)
-        for start, stop, other in pieces
+        EvidenceRecord.at(rule, other.part(start, stop), chance) for start, stop, other in pieces
     ]
     agrees = EvidenceRecord.at(EvidenceRule.CHECKSUM, payload.place, CHECKSUM_CHANCE)
     return (*steps, agrees)

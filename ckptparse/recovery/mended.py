@@ -103,9 +103,8 @@ def grounds_of(
         chance: Chance that it is wrong.
         spans: Which bytes of the payload; all of it if none are named.
     """
-    path = payload.file.path
     steps = [
-        EvidenceRecord(rule, path, payload.offset + start, stop - start, chance)
+        EvidenceRecord.at(rule, payload.part(start, stop), chance)
         for start, stop in spans or ((0, payload.size),)
     ]
     agrees = EvidenceRecord.at(EvidenceRule.CHECKSUM, payload.place, CHECKSUM_CHANCE)

@@ -450,9 +450,19 @@ def _sum_up(known: Outcome, parts: Sequence[MendedPart], checked: CheckedTensor)
         return replace(summed, status=worst if sure else Status.UNVERIFIED, note=note)
     if not ranges:
         return known
+    if any(outcome.method or outcome.suspect for outcome in outcomes):
+        summed = replace(summed, note=_note_of(outcomes))
     if proved and not any(status is Status.UNVERIFIED for status in statuses):
         return replace(summed, status=Status.PARTIAL)
     return replace(summed, status=Status.UNVERIFIED)
+
+
+def _note_of(outcomes: Sequence[Outcome]) -> str:
+    """Say of a sliced tensor how many of its slices were got back, and what the others lack."""
+    good = sum(outcome.status.proved for outcome in outcomes)
+    notes = sorted({one.note for one in outcomes if one.note and not one.status.proved})
+    verb = "were got back" if any(one.method for one in outcomes) else "are whole"
+    return "; ".join([f"{good} of {len(outcomes)} slices {verb}", *notes[:3]])
 
 
 def _join(methods: Sequence[str]) -> str | None:

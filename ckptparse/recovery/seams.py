@@ -277,9 +277,8 @@ def _offered(
     first, last = found
     start = last * width + seam.lost
     ranges = merge_spans([(0, first), (start // width, count_elements(head.shape))])
-    tail = EvidenceRecord(
-        EvidenceRule.SHIFTED, head.file.path, head.offset + last * width, len(own) - last * width
-    )
+    rest = head.part(last * width, len(own))
+    tail = EvidenceRecord.at(EvidenceRule.SHIFTED, rest)
     outcome = Outcome(
         Status.UNVERIFIED,
         Cause.SHIFTED,

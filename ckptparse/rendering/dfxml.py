@@ -117,7 +117,9 @@ def _add_tensor(
     if place is not None:
         runs = ET.SubElement(element, "byte_runs")
         kind = tensor["status"]
-        _add_run(runs, file_offset=0, img_offset=place["offset"], len=size, type=kind)
+        # In a file that is packed or was converted, they are at no offset of the file itself.
+        there = {"img_offset": place["offset"]} if place["inside"] is None else {}
+        _add_run(runs, file_offset=0, **there, len=size, type=kind)
     _add_hash(element, digest)
 
 

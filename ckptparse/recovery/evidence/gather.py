@@ -64,6 +64,10 @@ class Member:
     name: str
     context: Context
 
+    def within(self, path: str) -> str:
+        """Return the name that it has in the archive at a path, or in what that unpacks to."""
+        return self.name.removeprefix(path).removeprefix(":") or "unpacked"
+
     def __call__(self, source: Source) -> Source:
         """Return the member of the open archive.
 
@@ -328,9 +332,11 @@ class Evidence:
     def _file_of(self, match: Match, path: str, source: Source) -> DataFile:
         part = match.source
         member = None if part is source else Member(part.path, self.context)
+        inside = None if member is None else member.within(path)
         if match.turned is None:
-            return DataFile(path, member)
-        return DataFile(path, TurnedFile(match.turned, match.offset, match.wanted.size, member))
+            return DataFile(path, member, inside)
+        turned = TurnedFile(match.turned, match.offset, match.wanted.size, member)
+        return DataFile(path, turned, inside)
 
     def _is_prefix(self, path: str) -> bool:
         stat = self.context.storage.stat(path + INDEX_SUFFIX)

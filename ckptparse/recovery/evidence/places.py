@@ -148,7 +148,8 @@ def _in_archive(
             for part in iter_parts(source, limits=case.context.limits, note=note):
                 for file, payloads in sought.items():
                     if any(_lies_in(part, payload) for payload in payloads):
-                        there = DataFile(path, Member(part.path, case.context))
+                        member = Member(part.path, case.context)
+                        there = DataFile(path, member, member.within(path))
                         method, rule = f"taking it from {part.path}", EvidenceRule.FILE
                         yield file, Place(there, 0, None, method, NO_CHANCE, rule)
     except CheckpointError:
@@ -247,13 +248,13 @@ def _own_places(case: Case, file: DataFile, places: Places) -> Iterator[Place]:
         return
     returned = _restore(case, file, source)
     if returned:
-        undone = DataFile(file.path, _Returned(returned))
+        undone = DataFile(file.path, _Returned(returned), "conversion undone")
         method = "putting back carriage returns that were lost"
         yield Place(undone, 0, Cause.TEXT, method, NO_CHANCE)
         return
     gathered = find_scattered(source, [(one.offset, one.end) for one in known], lost.pieces())
     if gathered is not None:
-        there = DataFile(file.path, gathered)
+        there = DataFile(file.path, gathered, "tensors in order")
         method = "taking it from where it lies in the file"
         chance = max(NO_CHANCE, gathered.chance)
         place = Place(there, 0, Cause.SHIFTED, method, chance, EvidenceRule.GATHERED)
@@ -277,7 +278,7 @@ def _striped(case: Case, file: DataFile, source: Source, lost: Lost) -> Iterator
         )
         if stripes is None:
             continue
-        undone = DataFile(file.path, _Reordered(stripes))
+        undone = DataFile(file.path, _Reordered(stripes), "stripes in order")
         method = f"putting stripes of {stripes.size} bytes in order"
         place = Place(undone, 0, Cause.SHIFTED, method, NO_CHANCE, EvidenceRule.REORDERED)
         if 2 * lost.size_in(place) > lost.size:
@@ -403,7 +404,7 @@ def _in_image(
         chance = extents.chance_of(source.size, sought, block)
         whole = len(found) == len(wanted)
         for number, joined in found.items():
-            there = DataFile(path, Joined.of(joined, mapfile))
+            there = DataFile(path, Joined.of(joined, mapfile), "put together")
             method = f"finding it in {path}"
             rule = EvidenceRule.IMAGE
             place = Place(there, 0, Cause.SHIFTED, method, chance, rule)

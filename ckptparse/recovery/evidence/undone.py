@@ -88,7 +88,7 @@ def _whole_of(case: Case, file: DataFile, lost: Lost) -> Place | None:
     for conversion in find_conversions(source):
         if are_weights and gives_noise(source, conversion):
             continue
-        undone = DataFile(file.path, _Undone(conversion))
+        undone = DataFile(file.path, _Undone(conversion), "conversion undone")
         place = Place(undone, 0, Cause.TEXT, f"undoing {conversion.value}", NO_CHANCE)
         if lost.size_in(place):
             return place
@@ -101,7 +101,7 @@ def _behind_damage(
     """Return the places that a way of undoing gives, what is lost still, and the rounds left."""
     found: list[Place] = []
     left = lost
-    undone = DataFile(file.path, _UndoneText(how))
+    undone = DataFile(file.path, _UndoneText(how), "conversion undone")
     # Of weights, half of all bytes are lost where U+FFFD was put in.
     weights = how.conversion is not None
     more = [Place(undone, 0, Cause.TEXT, how.method, NO_CHANCE, weights=weights)]
