@@ -471,3 +471,30 @@ def test_every_small_scalar_that_is_derived_can_be_read(
     for name, array in arrays.items():
         assert recovery[name].status == "derived"
         assert recovery[name].read() == array and recovery[name].read().dtype == array.dtype
+
+
+def test_a_value_of_a_damaged_entry_states_no_chance_and_says_why_it_is_not_proved(
+    tmp_path: Path,
+) -> None:
+    """The block of the index fails, so the checksum that a value follows from may be wrong."""
+    made = builder.Bundle()
+    made.add("ones", np.ones(144, np.float32))
+    made.add("rate", np.float32(0.25))
+    made.add("w", np.random.default_rng(1).normal(size=500).astype(np.float32))
+    made.add("zz", np.float32(0.5))
+    made.write(tmp_path / "model")
+    index = tmp_path / "model.index"
+    raw = bytearray(index.read_bytes())
+    place = raw.index(b"zz") + 2
+    raw[place : place + 4] = b"\xff" * 4  # The other entries of the block are whole.
+    index.write_bytes(raw)
+    data = tmp_path / "model.data-00000-of-00001"
+    for damage in (bytes(1000), b"7 bytes" + data.read_bytes()):
+        data.write_bytes(damage)
+        recovery = ckptparse.recover(tmp_path / "model")
+        assert recovery
+        for name, tensor in recovery.items():
+            assert (str(tensor.status), tensor.chance) == ("unverified", None), name
+            if tensor.method is not None:
+                assert "damaged part of the index" in tensor.note, (name, tensor.note)
+        assert recovery["ones"].method is not None

@@ -17,6 +17,7 @@ from ckptparse.examination.outcome import (
     Span,
 )
 from ckptparse.examination.payload import Payload
+from ckptparse.examination.plain_rows import DAMAGED_DATA, DAMAGED_ENTRY
 from ckptparse.examination.readers import DataFiles, checksum_of
 from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource
@@ -195,6 +196,16 @@ def judged(found: Mended, payload: Payload, check: Check) -> Mended:
     if outcome.chance is not None:
         outcome = replace(outcome, chance=max(outcome.chance, payload.chance))
     chance = max(outcome.chance or 0.0, payload.chance)
-    if outcome.status.proved and (chance > HIGHEST_CHANCE or not payload.proved):
+    if outcome.status.proved and not payload.proved:
+        # Whatever the method says of its chance: the entry that it rests on is not proved.
+        note = "; ".join(filter(None, (outcome.note, _doubt_of(payload, outcome.status))))
+        outcome = replace(outcome, status=Status.UNVERIFIED, chance=None, note=note)
+    elif outcome.status.proved and chance > HIGHEST_CHANCE:
         outcome = replace(outcome, status=Status.UNVERIFIED)
     return replace(found, outcome=outcome)
+
+
+def _doubt_of(payload: Payload, status: Status) -> str:
+    """Say why a payload is not proved; of a value that was derived, no bytes were read."""
+    derived = status is Status.DERIVED and payload.doubt == DAMAGED_DATA
+    return DAMAGED_ENTRY if derived else payload.doubt
