@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ckptparse.errors import ChecksumError, LimitError, TruncatedError
+from ckptparse.examination.encodings import _CONVERTERS, Conversion, find_conversions, undo
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.views import ConvertedSource, JoinedSource, Range
-from ckptparse.recovery.conversions import _CONVERTERS, Conversion, find_conversions, undo
 
 RAW = np.random.default_rng(0).bytes(3_000_001)
 

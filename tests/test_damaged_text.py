@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse.examination.encodings import CP1252_LETTERS, Conversion
 from ckptparse.files.memory import MemorySource
-from ckptparse.recovery.conversions import CP1252_LETTERS, Conversion
 from ckptparse.recovery.damaged_text import find_damaged_text, undo_damaged_text
 
 CONVERTED: dict[str, Callable[[bytes], bytes]] = {

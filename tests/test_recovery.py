@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -592,3 +593,36 @@ def test_a_sliced_tensor_of_which_some_slices_were_got_back_says_how_many(tmp_pa
     assert (tensor.status, tensor.method) == ("partial", "reading it +30 bytes from its place")
     assert tensor.note.startswith("1 of 2 slices were got back; ")
     assert "are whole" not in tensor.note
+
+
+def test_an_index_that_was_converted_is_named_and_its_offsets_are_those_before_that(
+    tmp_path: Path,
+) -> None:
+    """The data file was not: `inside` tells the two apart."""
+    bundle({"w": np.arange(3000, dtype="<f4"), "v": np.ones(7)}).write(tmp_path / "model")
+    index = tmp_path / "model.index"
+    index.write_bytes(base64.encodebytes(index.read_bytes()))
+    for report in (
+        ckptparse.verify(tmp_path / "model"),
+        ckptparse.recover(tmp_path / "model").report,
+    ):
+        (problem,) = report.problems
+        assert (problem.code, problem.where) == ("index.text", str(index))
+        assert "base64" in problem.message
+        tensor = report.tensors["w"]
+        assert tensor.status == "verified"
+        assert [record.inside for record in tensor.evidence] == ["conversion undone", None]
+        assert report.files[str(index)].size == index.stat().st_size
+
+
+def test_carriage_returns_that_became_line_feeds_are_no_other_save(tmp_path: Path) -> None:
+    arrays = {f"w{n}": np.random.default_rng(n).normal(size=9000).astype("<f4") for n in range(4)}
+    bundle(arrays).write(tmp_path / "model")
+    data = tmp_path / "model.data-00000-of-00001"
+    data.write_bytes(data.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+    recovery = ckptparse.recover(tmp_path / "model")
+    codes = {problem.code for problem in recovery.report.problems}
+    assert "shard.text" in codes and "set.mixed" not in codes
+    assert {(str(one.status), str(one.cause)) for one in recovery.values()} == {
+        ("unverified", "text")
+    }

@@ -26,7 +26,15 @@ _MANY_FEEDS = 4096
 """Line feeds of which none may follow a carriage return. In random bytes 16 of them would; that
 none does has the chance e^-16, 1 in 9 million."""
 _MANY_RETURNS = 1024
-"""Other carriage returns that must be there. A file that holds none shows nothing."""
+"""Other carriage returns that must be there. A file that holds none shows nothing by this sign."""
+_LIKE_FEEDS = b"\t\v\f\x0e"
+"""The bytes whose numbers are those of line feeds and carriage returns, in numbers and in noise."""
+_FEW_LIKE = 48
+"""So many of each of them must be there. That none is a carriage return then has the chance
+e^-48."""
+_MORE_FEEDS = 1.4
+"""Line feeds for each of them, if carriage returns became line feeds: two. Without that it is one,
+and of 48 hardly ever 1.4."""
 
 
 class LineEnds(Enum):
@@ -34,6 +42,7 @@ class LineEnds(Enum):
 
     CRLF = "every line feed in it follows a carriage return"
     LF = "no carriage return in it stands before a line feed"
+    CR = "it holds no carriage return, and too many line feeds for that: they became line feeds"
 
 
 def find_line_ends(source: Source) -> LineEnds | None:
@@ -45,6 +54,9 @@ def find_line_ends(source: Source) -> LineEnds | None:
     # Among random bytes one line feed in 256 follows a carriage return.
     if feeds >= _MANY_FEEDS and not pairs and sample.count(b"\r") > _MANY_RETURNS:
         return LineEnds.LF
+    alike = [sample.count(byte) for byte in _LIKE_FEEDS]
+    if min(alike) >= _FEW_LIKE and b"\r" not in sample and feeds >= _MORE_FEEDS * max(alike):
+        return LineEnds.CR
     return None
 
 

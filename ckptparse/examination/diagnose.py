@@ -477,7 +477,7 @@ class _Examination:
             part.check = part.check.because(Cause.TEXT)
         self._blame(self.group.rows, Cause.TEXT)
         if found is LineEnds.CRLF and self.deep:
-            undone = DataFile(file.path, UndoneLineEnds)
+            undone = DataFile(file.path, UndoneLineEnds, "conversion undone")
             method = "undoing a conversion of line ends"
             self.group.places.append(Place(undone, 0, Cause.TEXT, method, NO_CHANCE))
             self._search(undone, Cause.TEXT)

@@ -15,6 +15,7 @@ from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.errors import CheckpointError, LimitError
 from ckptparse.examination.block_correction import CorrectedBlock, correct_block, merge_block
 from ckptparse.examination.conversions import UndoneLineEnds
+from ckptparse.examination.encodings import Conversion, Undone, find_conversions
 from ckptparse.examination.lookups import Lookups
 from ckptparse.examination.outcome import (
     CHECKSUM_CHANCE,
@@ -51,6 +52,7 @@ _WORTH_BYTES = 32 << 10
 """From so many bytes of a block on, the steps with numpy cost less than a loop over the entries."""
 _TEXT_SAMPLE = 1 << 20
 """Bytes of a table's start that show whether its line feeds were turned into CR LF."""
+_UNDONE = "conversion undone"
 
 
 def salvage_table(
@@ -64,7 +66,7 @@ def salvage_table(
     resumed: int | None = None,
     most: int | None = None,
 ) -> SalvagedTable:
-    """Read what a table still gives, with a conversion of line ends undone if it needs that.
+    """Read what a table still gives, with a conversion of the file undone if it needs that.
 
     Args:
         files: What opens it.
@@ -83,8 +85,14 @@ def salvage_table(
     scan = partial(
         _Scan, codes=codes, accept=accept, correct=correct, keep=keep, resumed=resumed, most=most
     )
-    stored, undone = DataFile(path), DataFile(path, UndoneLineEnds)
+    stored = DataFile(path)
+    undone = DataFile(path, UndoneLineEnds, _UNDONE)
     is_text = files.size(stored) is not None and _may_be_text(files, stored)
+    conversion = _find_conversion(files, stored)
+    if conversion is not None:
+        what = f"it was converted ({conversion.value}); with this undone, the file can be read"
+        table = scan(files, DataFile(path, Undone(conversion), _UNDONE)).run()
+        return _undone(files, table, Problem.of(codes.text, path, what))
     turned = None
     if is_text and not _opens(files, stored) and _opens(files, undone):
         # Seeking the blocks of the file as it is, by their checksums, would take longer.
@@ -100,13 +108,23 @@ def salvage_table(
         if not turned.proves:
             return table
     what = "every line feed in it became CR LF; with this undone, the file can be read"
-    size = files.source(stored).size
-    return replace(
-        turned,
-        size=size,
-        problems=[*turned.problems, Problem.of(codes.text, path, what)],
-        ranges=[FileRange(0, size, "bad")],
-    )
+    return _undone(files, turned, Problem.of(codes.text, path, what))
+
+
+def _find_conversion(files: DataFiles, stored: DataFile) -> Conversion | None:
+    """Return the conversion without which a file is a table; None if it is one, or never was."""
+    found = find_conversions(files.source(stored)) if files.size(stored) else []
+    if not found or _opens(files, stored):
+        return None
+    tried = (one for one in found if _opens(files, DataFile(stored.path, Undone(one), _UNDONE)))
+    return next(tried, None)
+
+
+def _undone(files: DataFiles, table: SalvagedTable, problem: Problem) -> SalvagedTable:
+    """Return a table that was read from a file before its conversion, with the size that it has."""
+    size = files.source(DataFile(problem.where)).size
+    problems = [*table.problems, problem]
+    return replace(table, size=size, problems=problems, ranges=[FileRange(0, size, "bad")])
 
 
 def _opens(files: DataFiles, file: DataFile) -> bool:
@@ -239,7 +257,8 @@ class _Scan:
     def _ground(
         self, rule: EvidenceRule, place: SalvagedBlock, chance: float | None
     ) -> EvidenceRecord:
-        where = ByteRange(self._look.file.path, place.offset, place.end - place.offset)
+        file, size = self._look.file, place.end - place.offset
+        where = ByteRange(file.path, place.offset, size, file.inside)
         return EvidenceRecord.at(rule, where, chance)
 
     def _describe(self, place: SalvagedBlock) -> str:

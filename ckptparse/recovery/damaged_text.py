@@ -21,16 +21,16 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-from ckptparse.examination.places import is_noise
-from ckptparse.files.storage import Source
-from ckptparse.files.views import ConvertedSource, Converter
-from ckptparse.recovery.conversions import (
+from ckptparse.examination.encodings import (
     CP1252_LETTERS,
     LATIN1_LETTERS,
     UTF16_LETTERS,
     Conversion,
     may_be,
 )
+from ckptparse.examination.places import is_noise
+from ckptparse.files.storage import Source
+from ckptparse.files.views import ConvertedSource, Converter
 from ckptparse.recovery.utf16 import Pairs, share_odd
 
 __all__ = ["DamagedText", "find_damaged_text", "gives_noise", "undo_damaged_text"]

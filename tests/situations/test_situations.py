@@ -144,6 +144,30 @@ def widened_to_utf16(directory: Path) -> Given:
     return converted(directory, lambda data: data.decode("latin-1").encode("utf-16"))
 
 
+def all_converted(directory: Path, convert: Callable[[bytes], bytes]) -> Given:
+    """All files took the same way, so the index is converted, too."""
+    given = converted(directory, convert)
+    index = directory / "model.index"
+    index.write_bytes(convert(index.read_bytes()))
+    return given
+
+
+def all_compressed(directory: Path) -> Given:
+    return all_converted(directory, lambda data: gzip.compress(data, 1))
+
+
+def all_mailed(directory: Path) -> Given:
+    return all_converted(directory, lambda data: base64.encodebytes(data).replace(b"\n", b"\r\n"))
+
+
+def all_latin1_to_utf8(directory: Path) -> Given:
+    return all_converted(directory, lambda data: data.decode("latin-1").encode())
+
+
+def all_widened_to_utf16(directory: Path) -> Given:
+    return all_converted(directory, lambda data: data.decode("latin-1").encode("utf-16-be"))
+
+
 def returns_lost(directory: Path) -> Given:
     return converted(directory, lambda data: data.replace(b"\r\n", b"\n"))
 
@@ -219,6 +243,10 @@ SITUATIONS = [
     Situation("latin-1 to UTF-8", latin1_to_utf8, 1.0, 1.0),
     Situation("cp1252 to UTF-8", cp1252_to_utf8, 1.0, 1.0),
     Situation("every byte became two", widened_to_utf16, 1.0, 1.0),
+    Situation("index and data are compressed", all_compressed, 1.0, 1.0),
+    Situation("index and data are base64", all_mailed, 1.0, 1.0),
+    Situation("index and data, latin-1 to UTF-8", all_latin1_to_utf8, 1.0, 1.0),
+    Situation("index and data, every byte became two", all_widened_to_utf16, 1.0, 1.0),
     Situation("carriage returns were lost", returns_lost, 1.0, 1.0),
     Situation("carriage returns were added", returns_added, 1.0, 1.0),
     Situation("stripes in the wrong order", stripes_in_the_wrong_order, 1.0, 1.0),

@@ -35,6 +35,7 @@ from ckptparse.errors import (
     TruncatedError,
     UnsupportedError,
 )
+from ckptparse.examination.encodings import Conversion, undo
 from ckptparse.files.archives.listing import open_zip
 from ckptparse.files.archives.magic import Packing, guess_packing
 from ckptparse.files.archives.members import iter_unpacked_member
@@ -43,7 +44,6 @@ from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.limits import Limits, Members, check_members
-from ckptparse.recovery.conversions import Conversion, undo
 from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.evidence.datasets import DatasetSource, iter_datasets
 from ckptparse.recovery.evidence.texts import HEAD, is_graph, read_binary

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
+from ckptparse.examination.encodings import Undone, find_conversions
 from ckptparse.examination.places import NO_CHANCE, Place, find_shifts
 from ckptparse.examination.readers import DataFile
 from ckptparse.files.storage import Source
 from ckptparse.problems import Cause
-from ckptparse.recovery.conversions import Conversion, find_conversions, undo
 from ckptparse.recovery.damaged_text import (
     DamagedText,
     find_damaged_text,
@@ -31,19 +31,6 @@ _ROUNDS = 3
 """Payloads that are sought at other distances in one pass, and passes, for all ways of undoing
 together; one more for each two."""
 _EVERYWHERE = 1 << 63
-
-
-@dataclass(frozen=True, slots=True)
-class _Undone:
-    """Opens a file as it was before a conversion."""
-
-    conversion: Conversion
-
-    def __call__(self, source: Source) -> Source:
-        found = undo(source, self.conversion)
-        if found is None:
-            raise CheckpointError("The file has changed since it was examined", path=source.path)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +75,7 @@ def _whole_of(case: Case, file: DataFile, lost: Lost) -> Place | None:
     for conversion in find_conversions(source):
         if are_weights and gives_noise(source, conversion):
             continue
-        undone = DataFile(file.path, _Undone(conversion), "conversion undone")
+        undone = DataFile(file.path, Undone(conversion), "conversion undone")
         place = Place(undone, 0, Cause.TEXT, f"undoing {conversion.value}", NO_CHANCE)
         if lost.size_in(place):
             return place
@@ -166,7 +153,7 @@ def _certain(case: Case, place: Place, places: Sequence[Place], lost: Lost) -> t
     last = max(stop for start, stop in mine if start < until)
     size = case.files.size(place.file) or 0
     following = next((stop for start, stop in everything if start >= last), None)
-    if isinstance(place.file.undo, _Undone) and (following is None or following > size):
+    if isinstance(place.file.undo, Undone) and (following is None or following > size):
         # Nothing more is there: the file was cut.
         last = _EVERYWHERE
     return 0 if not place.delta else first, last

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ckptparse.errors import LimitError
+from ckptparse.errors import CheckpointError, LimitError
 from ckptparse.files.storage import Source
 from ckptparse.files.views import ConvertedSource, Converter
 
@@ -30,6 +30,7 @@ __all__ = [
     "LATIN1_LETTERS",
     "UTF16_LETTERS",
     "Conversion",
+    "Undone",
     "find_conversions",
     "may_be",
     "undo",
@@ -75,6 +76,24 @@ def undo(source: Source, conversion: Conversion) -> ConvertedSource | None:
         return ConvertedSource(source, converter, most=most, partial=True)
     except (ValueError, LimitError):
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """Opens a file as it was before a conversion."""
+
+    conversion: Conversion
+
+    def __call__(self, source: Source) -> Source:
+        """Return the file as it was.
+
+        Raises:
+            CheckpointError: This conversion did not make it.
+        """
+        found = undo(source, self.conversion)
+        if found is None:
+            raise CheckpointError("The file has changed since it was examined", path=source.path)
+        return found
 
 
 def find_conversions(source: Source) -> list[Conversion]:
