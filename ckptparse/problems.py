@@ -286,6 +286,7 @@ PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
         "file.unreadable": "The operating system does not allow reading a file.",
         "limit.reached": "A file asks for more than the limits allow: the rest was not read.",
         "evidence.unsearched": "A file of the evidence was searched in part only.",
+        "scan.unsearched": "A directory has more files than a scan looks at: others were left out.",
     }
 )
 """Every code that a `Problem` can have, and what it means."""
@@ -303,5 +304,6 @@ _WARNINGS = frozenset(
         "state.damaged",
         "leftover.temporary",
         "evidence.unsearched",
+        "scan.unsearched",
     }
 )

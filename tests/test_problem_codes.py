@@ -17,12 +17,15 @@ import v1_builder
 
 import ckptparse
 from ckptparse.problems import PROBLEM_CODES, Severity
+from ckptparse.recovery.imaging import scan
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 
 Made = tuple[Path, dict[str, Any]]
 """What to verify, and with which options."""
 CASES: dict[str, Callable[[Path], Made]] = {}
+MOST_FILES = 20
+"""Files of a directory that a scan looks at: with as many as there may be, it takes ten seconds."""
 
 
 def case(code: str) -> Callable[[Callable[[Path], Any]], None]:
@@ -533,11 +536,26 @@ def _(directory: Path) -> Made:
     return prefix, {"evidence": [directory / "old.gz"], "limits": limits}
 
 
+@case("scan.unsearched")
+def _(directory: Path) -> Made:
+    prefix = written(directory)
+    found = directory / "found"
+    found.mkdir()
+    (found / "a").write_bytes(Path(f"{prefix}.index").read_bytes())
+    (found / "b").write_bytes(data_of(prefix).read_bytes())
+    for number in range(MOST_FILES):
+        (found / f"c{number}").touch()
+    return found, {"evidence": []}
+
+
 # ------------------------------------------------------------------------------------------ tests
 
 
 @pytest.mark.parametrize("code", sorted(PROBLEM_CODES))
-def test_a_checkpoint_damaged_so_has_a_problem_of_that_code(code: str, tmp_path: Path) -> None:
+def test_a_checkpoint_damaged_so_has_a_problem_of_that_code(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "_MOST_FILES", MOST_FILES)
     path, options = CASES[code](tmp_path)
     before = faults.snapshot(tmp_path)
     if "evidence" in options:

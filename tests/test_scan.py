@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,9 @@ from situations.models import make_model, write
 
 import ckptparse
 from ckptparse.errors import MalformedError
+from ckptparse.files import walking
+from ckptparse.files.local import LOCAL
+from ckptparse.recovery.imaging import scan as scan_module
 from ckptparse.recovery.imaging.mapfile import Mapfile
 
 BLOCK = 4096
@@ -218,3 +223,67 @@ def test_a_map_file_gives_what_was_not_read() -> None:
 def test_what_is_no_map_file_is_refused(text: bytes) -> None:
     with pytest.raises(MalformedError, match="map file of ddrescue"):
         Mapfile.from_bytes(text)
+
+
+def make_folder(directory: Path) -> Path:
+    """A whole checkpoint under other names, and two more files in directories of their own."""
+    found = directory / "lost+found"
+    found.mkdir()
+    prefix = directory / "made" / "model"
+    data = write(make_model(0, rows=500), prefix)
+    (found / "f0001.bin").write_bytes(Path(f"{prefix}.index").read_bytes())
+    (found / "f0002.bin").write_bytes(data.read_bytes())
+    for name in ("a", "b"):
+        (found / name).mkdir()
+        (found / name / "f").write_bytes(b"something else")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("bound", "told"),
+    [
+        ((scan_module, "_MOST_FILES", 3), "3 files were looked at"),
+        ((walking, "MOST_FOLDERS", 2), "directories were looked at"),
+    ],
+)
+def test_a_directory_that_is_scanned_in_part_says_so(
+    bound: tuple[ModuleType, str, int], told: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    module, name, most = bound
+    found = make_folder(tmp_path)
+    monkeypatch.setattr(module, name, most + 1)
+    whole = ckptparse.scan(found)
+    assert whole.problems == () and whole.to_dict()["problems"] == []
+    monkeypatch.setattr(module, name, most)
+    cut = ckptparse.scan(found)
+    (problem,) = cut.problems
+    assert (problem.code, problem.where) == ("scan.unsearched", str(found))
+    assert problem.severity == "warning" and told in problem.message
+    assert cut.to_dict()["problems"] == [problem.to_dict()]
+    assert problem.message in str(cut)
+    for recovery in (cut[0].recover(), ckptparse.recover(found)):
+        assert problem in recovery.report.problems and recovery.report.ok
+        check(recovery, 0)
+
+
+def test_if_nothing_is_found_in_the_part_that_was_scanned_the_error_says_so(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    for name in "abcd":
+        (tmp_path / name).write_bytes(b"something else")
+    monkeypatch.setattr(scan_module, "_MOST_FILES", 3)
+    with pytest.raises(ckptparse.NotACheckpointError, match="3 files were looked at"):
+        ckptparse.recover(tmp_path)
+
+
+def test_the_files_of_a_directory_come_before_those_below_it(tmp_path: Path) -> None:
+    for name in ("a/1", "b/c/2", "b/3", "d"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    status = LOCAL.stat(str(tmp_path))
+    assert status is not None
+    orders = []
+    for files_first in (True, False):
+        files = walking.Walk(LOCAL).iter_files(str(tmp_path), status, files_first=files_first)
+        orders.append([Path(file).relative_to(tmp_path).as_posix() for file, _ in files])
+    assert orders == [["d", "b/3", "b/c/2", "a/1"], ["a/1", "b/3", "b/c/2", "d"]]

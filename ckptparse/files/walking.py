@@ -1,8 +1,8 @@
-"""List the directories below one, each once: a link may lead back to one in which it lies."""
+"""The files below a directory, of which each is listed once: a link may lead back to one above."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 
 from ckptparse.files.storage import FileStat, Storage
 
@@ -23,6 +23,33 @@ class Walk:
         self._seen: set[Hashable] = set()
         self.is_cut = False
         """Whether there were too many."""
+
+    def iter_files(
+        self, path: str, status: FileStat, *, files_first: bool = False
+    ) -> Iterator[tuple[str, int]]:
+        """Iterate over files and their sizes: a file, or those of a directory and below it.
+
+        Args:
+            path: The file or directory.
+            status: What the storage says of it.
+            files_first: Whether the files of a directory come before all that lies deeper. Else
+                they come in the order of their names, and what is in a directory in its place.
+        """
+        # Directories may lie deeper than calls may.
+        pending = [(path, status)]
+        while pending:
+            place, status = pending.pop()
+            if status.kind == "file":
+                yield place, status.size
+            if status.kind != "directory":
+                continue
+            listed = self.list(place, status).items()
+            found = [(self._storage.join(place, name), one) for name, one in listed]
+            if files_first:
+                yield from ((file, one.size) for file, one in found if one.kind == "file")
+                pending += [(below, one) for below, one in found if one.kind == "directory"]
+            else:
+                pending += reversed(found)
 
     def list(self, path: str, status: FileStat) -> Mapping[str, FileStat]:
         """Return what is in a directory; nothing if it was listed before, or after too many.

@@ -233,7 +233,11 @@ def _inside(
     if identity is not None and identity.kind not in _MAY_BE_IMAGES:
         return None
     found = scan_image(path, context, mapfile)
-    return found[0].recover() if len(found) else None
+    if len(found):
+        return found[0].recover()
+    if error is not None and found.problems:
+        error.hint = f"Nothing was found, and {found.problems[0].message}"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

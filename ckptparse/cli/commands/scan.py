@@ -10,7 +10,7 @@ from ckptparse.cli.completion import complete_path
 from ckptparse.cli.options import Argument, Option
 from ckptparse.cli.output import Output
 from ckptparse.cli.progress import working
-from ckptparse.cli.running import DAMAGE, GOOD, Run
+from ckptparse.cli.running import DAMAGE, GOOD, WARNED, Run
 from ckptparse.text import escape
 
 __all__ = ["scan"]
@@ -65,7 +65,9 @@ class Scanned:
     @property
     def code(self) -> int:
         """The exit code: good if there is a checkpoint all of which is there."""
-        return GOOD if any(one.share == 1.0 for one in self.scan) else DAMAGE
+        if not any(one.share == 1.0 for one in self.scan):
+            return DAMAGE
+        return WARNED if self.scan.problems else GOOD
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -86,3 +88,5 @@ class Scanned:
                 str(one.nbytes),
                 str(one.found),
             )
+        for problem in self.scan.problems:
+            out.summary(str(problem))

@@ -346,15 +346,8 @@ class Evidence:
         """Iterate over the files at a path, below it, and of that prefix, and their sizes."""
         storage = self.context.storage
         stat = storage.stat(path)
-        # Directories may lie deeper than calls may.
-        pending = [] if stat is None else [(path, stat)]
-        while pending:
-            place, status = pending.pop()
-            if status.kind == "file":
-                yield place, status.size
-            elif status.kind == "directory":
-                listed = list(walk.list(place, status).items())
-                pending += [(storage.join(place, name), one) for name, one in reversed(listed)]
+        if stat is not None:
+            yield from walk.iter_files(path, stat)
         if self._is_prefix(path):
             directory, base = storage.split(path)
             for name, status in storage.list(directory).items():

@@ -30,23 +30,26 @@ from ckptparse.examination.case import open_case
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.inputs import HashedFile
 from ckptparse.examination.payload import Form
+from ckptparse.examination.summary import sort_problems
 from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.files.context import Cache, Context, Progress, Store, begin
 from ckptparse.files.noted import NotedStorage
 from ckptparse.files.placing import place_file
-from ckptparse.files.storage import FileStat, Source, Storage
+from ckptparse.files.storage import Source, Storage
 from ckptparse.files.views import JoinedSource, Range, ReopenedSource, ViewStorage
-from ckptparse.files.walking import Walk
+from ckptparse.files.walking import MOST_FOLDERS, Walk
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.nearby import hint_of_place
 from ckptparse.inventory.survey import IndexFile, LegacyFile, Survey
 from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits, limit_error
+from ckptparse.problems import Problem
 from ckptparse.recovery.asked import describe_scan
+from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.imaging import extents
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
 from ckptparse.recovery.imaging.stretches import Stretches
 from ckptparse.recovery.imaging.tables import FoundTable, find_block_size, iter_tables
-from ckptparse.text import size_text
+from ckptparse.text import count, size_text
 
 if TYPE_CHECKING:
     from ckptparse.recovery.result import Recovery
@@ -80,11 +83,12 @@ _PLACE_BYTES = 24
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What a scan has read, and what it was asked for: for the reports of its checkpoints."""
+    """What a scan has read, left out, and was asked for: for the reports of its checkpoints."""
 
     noted: NotedStorage
     asked: Mapping[str, Any]
     maps: tuple[HashedFile, ...]
+    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,9 @@ class ScannedCheckpoint:
         inputs = tuple(HashedFile(path, "image", size) for path, size in opened)
         options = {**read.asked, "name": self.name, "offset": self.offset}
         recovery.note_inputs(options, (*inputs, *read.maps), read.noted)
+        if read.problems:
+            problems = sort_problems([*recovery.report.problems, *read.problems])
+            recovery.report = replace(recovery.report, problems=problems)
         return recovery
 
     @property
@@ -163,6 +170,8 @@ class Scan:
         skipped: How many tables were not looked at, at least, since an image of that size holds
             fewer: 1,024 tables and one for each 8 KiB of it, 256 indexes and one for each 16 KiB,
             65,536 data files and one for each KiB, 10,000 tensors and one for each 512 bytes.
+        problems: A warning if the path is a directory not all of whose files were looked at. The
+            report of each recovery has it, too.
     """
 
     path: str
@@ -170,6 +179,7 @@ class Scan:
     block: int
     checkpoints: tuple[ScannedCheckpoint, ...]
     skipped: int = 0
+    problems: tuple[Problem, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON holds them."""
@@ -179,6 +189,7 @@ class Scan:
             "block": self.block,
             "checkpoints": [one.to_dict() for one in self.checkpoints],
             "skipped": self.skipped,
+            "problems": [problem.to_dict() for problem in self.problems],
         }
 
     def __len__(self) -> int:
@@ -198,11 +209,17 @@ class Scan:
         if self.skipped:
             what = "too many for an image of this size"
             lines.append(f"  {self.skipped:,} or more other tables were not looked at: {what}")
+        lines += [f"  {problem}" for problem in self.problems]
         return "\n".join(lines)
 
 
-def open_image(storage: Storage, path: str) -> Source:
+def open_image(storage: Storage, path: str, note: Note = ignore) -> Source:
     """Open a file; or the files of a directory as one, in which each begins with a new block.
+
+    Args:
+        storage: Where it is.
+        path: The file or directory.
+        note: Is told if the directory has more files, or directories, than are looked at.
 
     Raises:
         CheckpointNotFoundError: Nothing is there.
@@ -210,28 +227,17 @@ def open_image(storage: Storage, path: str) -> Source:
     status = storage.stat(path)
     if status is not None and status.kind == "directory":
         ranges: list[Range] = []
-        for file, size in _walk(storage, path, status):
+        walk = Walk(storage)
+        files = walk.iter_files(path, status, files_first=True)
+        for file, size in islice(files, _MOST_FILES):
             source = ReopenedSource(storage, file, size)
             ranges += [Range(source, 0, source.size), Range(None, 0, -source.size % _BLOCK)]
+        if next(files, None) is not None:
+            note(f"{count(_MOST_FILES, 'file')} were looked at")
+        elif walk.is_cut:
+            note(f"{MOST_FOLDERS:,} directories were looked at")
         return JoinedSource(path, ranges)
     return storage.open(path)
-
-
-def _walk(storage: Storage, directory: str, status: FileStat) -> Iterator[tuple[str, int]]:
-    """Iterate over files and their sizes."""
-    walk = Walk(storage)
-    pending = [(directory, status)]
-    count = 0
-    while pending:
-        place, status = pending.pop()
-        for name, found in walk.list(place, status).items():
-            if found.kind == "directory":
-                pending.append((storage.join(place, name), found))
-            elif found.kind == "file":
-                count += 1
-                if count > _MOST_FILES:
-                    return
-                yield storage.join(place, name), found.size
 
 
 @dataclass(slots=True)
@@ -332,9 +338,10 @@ class _Scanner:
         self.mapfile = mapfile
         self.state_file = state
         noted = NotedStorage(context.storage)
-        self.read = _Read(noted, asked, maps)
         self.context = replace(context, storage=noted)
-        self.image = open_image(noted, path)
+        left_out: list[str] = []
+        self.image = open_image(noted, path, left_out.append)
+        self.read = _Read(noted, asked, maps, tuple(_warning(path, what) for what in left_out))
         self.block = find_block_size(self.image)
         self.state = self._load()
         self.total = 2 * self.image.size
@@ -362,7 +369,8 @@ class _Scanner:
         checkpoints.sort(key=lambda one: (-one.share, -(one.step or 0), one.offset))
         self._watch(self.total - self.done)
         size, block = self.image.size, self.block
-        return Scan(self.path, size, block, tuple(checkpoints), self.skipped)
+        problems = self.read.problems
+        return Scan(self.path, size, block, tuple(checkpoints), self.skipped, problems)
 
     def _find_tables(self) -> None:
         state = self.state
@@ -586,6 +594,11 @@ def scan_image(
     scanner = _Scanner(path, mapfile, state, context, asked=asked or {}, maps=maps)
     with closing(scanner.image):
         return scanner.run()
+
+
+def _warning(path: str, what: str) -> Problem:
+    message = f"not all of this directory was scanned: {what} (scan those below it one by one)"
+    return Problem.of("scan.unsearched", path, message)
 
 
 def _data_files(view: IndexView) -> list[extents.DataFile]:
