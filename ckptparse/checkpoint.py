@@ -112,6 +112,12 @@ class Checkpoint(Mapping[str, Tensor]):
         return self._backend.files
 
     @property
+    def held_bytes(self) -> int:
+        """The bytes of those files that are there."""
+        found = map(self._origin.opener.context.storage.stat, self.files)
+        return sum(status.size for status in found if status is not None)
+
+    @property
     def orphan_slices(self) -> list[OrphanSlice]:
         """Name, slice and tensor of each stored slice that no tensor lists."""
         found = []
@@ -529,13 +535,8 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def _check_count(self) -> None:
         """Make sure that so many names may be gone through one by one."""
-        context = self._origin.opener.context
-
-        def held() -> int:
-            found = map(context.storage.stat, self.files)
-            return sum(status.size for status in found if status is not None)
-
-        check_small(context.limits, len(self._backend.shapes()), held, path=self.path)
+        limits = self._origin.opener.context.limits
+        check_small(limits, len(self._backend.shapes()), lambda: self.held_bytes, path=self.path)
 
     @cached_property
     def _graph_roles(self) -> GraphRoles:

@@ -25,6 +25,7 @@ __all__ = [
     "Singles",
     "check_all_strings",
     "check_legacy",
+    "check_listed",
     "check_members",
     "check_small",
     "limit_error",
@@ -40,6 +41,8 @@ _NODE_BYTES = 128
 """Bytes of a graph for each node beyond `Limits.nodes`."""
 _SMALL_BYTES = 512
 """Bytes of the files for each tensor beyond `Limits.small_tensors`."""
+_LISTED_BYTES = 1 << 10
+"""Bytes of the files for each tensor that is listed beyond a quarter of `Limits.small_tensors`."""
 _SINGLE_BYTES = 1 << 12
 """Bytes of the files for each entry beyond `Limits.single_entries`."""
 _OBJECT_BYTES = 512
@@ -158,13 +161,17 @@ class Limits:
     at so many. `read` takes so many that are strings from a V2 checkpoint, and an index may have so
     many entries that are not written as protobuf writes them; of the others `verify` and `recover`
     look at some.
+    `ls` lists so many. A report as JSON lists a quarter as many, and one for each KiB: the others
+    are whole, and counted. `Recovery.write` takes as many; one in an npz, in HDF5 or in a `.npy`
+    file counts twice.
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
     bytes, and the state file of a scan so many places, beyond one for each 24."""
-    parts: int = 150_000
-    """Parts of a file that `annotate` tells of, beyond one for each 32 bytes of the files. The
-    index of a checkpoint has one for each 4 bytes, a graph one for each 10. A part takes 3 µs. What
-    lies in a group counts, too: one for each 8 bytes. No message of TensorFlow has groups."""
+    parts: int = 100_000
+    """Parts of a file that `annotate` tells of, beyond one for each 128 bytes of the files. The
+    index of a checkpoint has one for each 4 bytes, a graph one for each 10. A part takes 3 µs, and
+    `dump` 2 to 5 µs more. What lies in a group counts, too: one for each 8 bytes. No message of
+    TensorFlow has groups."""
     shared_bytes: int = 1 << 30
     """Bytes that tensors which are read together may take beyond the size of the data files.
     Entries of a small file may all refer to the same bytes."""
@@ -221,11 +228,15 @@ class Limits:
 
     def most_parts(self, size: int) -> int:
         """Return how many parts of a file are told of, if the files have so many bytes."""
-        return self.parts + (size >> 5)
+        return self.parts + (size >> 7)
 
     def most_small(self, size: int) -> int:
         """Return how many tensors may be taken one by one from files of so many bytes."""
         return self.small_tensors + size // _SMALL_BYTES
+
+    def most_listed(self, size: int) -> int:
+        """Return how many tensors a report lists, or a recovery writes, of files of that size."""
+        return self.small_tensors // 4 + size // _LISTED_BYTES
 
     def most_legacy(self, size: int) -> int:
         """Return how many tensors in one piece V1 files of so many bytes may have."""
@@ -278,6 +289,27 @@ def check_small(
         each = f"{weight} times the" if weight > 1 else "The"
         what = f"{each} number of {what}, beyond one for each {_SMALL_BYTES} bytes of the files,"
         raise limit_error(limits, "small_tensors", beyond, what, path=path)
+
+
+def check_listed(limits: Limits, count: int, size: int, *, weight: int = 1) -> None:
+    """Make sure that so many tensors of a recovery may be written.
+
+    Args:
+        limits: `small_tensors` bounds them.
+        count: How many they are.
+        size: Of the files that they come from, in bytes.
+        weight: How many each counts as.
+
+    Raises:
+        LimitError: They may not.
+    """
+    if weight * count > limits.most_listed(size):
+        what = (
+            f"{4 * weight} times the number of tensors to write, beyond one for each "
+            f"{_LISTED_BYTES * weight} bytes of the files,"
+        )
+        beyond = 4 * (weight * count - size // _LISTED_BYTES)
+        raise limit_error(limits, "small_tensors", beyond, what)
 
 
 def check_legacy(limits: Limits, count: int, strings: int, size: int) -> None:

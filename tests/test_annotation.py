@@ -158,7 +158,7 @@ def test_of_very_many_parts_the_first_are_told_of_and_the_last_says_so(
     path = made.write(tmp_path / "m") + suffix
     every = list(annotate(path))
     held = sum(file.stat().st_size for file in tmp_path.iterdir())
-    enough = len(every) - (held >> 5)
+    enough = len(every) - (held >> 7)
     assert list(annotate(path, limits=Limits(parts=enough))) == every
     *parts, last = annotate(path, limits=Limits(parts=enough - 1))
     assert parts == every[:-1]
@@ -171,7 +171,7 @@ def test_of_very_many_parts_the_first_are_told_of_and_the_last_says_so(
 def test_a_graph_of_very_many_parts_is_told_of_in_part(fixtures: Path) -> None:
     path = fixtures / MESSAGES[0]
     parts = list(annotate(path, limits=Limits(parts=10)))
-    assert len(parts) == 10 + (path.stat().st_size >> 5) + 1
+    assert len(parts) == 10 + (path.stat().st_size >> 7) + 1
     assert "Limits.parts" in parts[-1].value
 
 
@@ -275,7 +275,7 @@ def test_what_lies_in_groups_counts_as_parts_that_are_not_told_of(tmp_path: Path
     every = list(annotate(path))
     groups = [part for part in every if part.what.endswith("(group)")]
     assert len(groups) == 50 and {part.size for part in groups} == {len(deep) - 2}
-    counted = len(every) + 50 * ((len(deep) - 2) // 8) - path.stat().st_size // 32
+    counted = len(every) + 50 * ((len(deep) - 2) // 8) - path.stat().st_size // 128
     assert list(annotate(path, limits=Limits(parts=counted))) == every
     assert "8 bytes of a group" in list(annotate(path, limits=Limits(parts=counted - 1)))[-1].value
 

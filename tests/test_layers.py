@@ -22,6 +22,7 @@ CONTRIBUTING = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 
 LEVELS = {
     "errors": 0,
+    "json_text": 0,
     "limits": 0,
     "locks": 0,
     "problems": 0,
@@ -194,8 +195,8 @@ def test_the_command_line_uses_public_names_only() -> None:
             targets = {target for _, target in imported(tree)}
             used = {target if target == "files.placing" else part(target) for target in targets}
             # Writing what the user names is no job of a reader's public face.
-            # `ckptparse.text` is public as a whole.
-            assert used - {"files.placing"} <= {"__init__", "cli", "text"}, name
+            # `ckptparse.text` is public as a whole; `json_text` prints.
+            assert used - {"files.placing"} <= {"__init__", "cli", "text", "json_text"}, name
 
 
 # Only `files/` asks a file system: files lie wherever a `Storage` finds them.

@@ -111,7 +111,7 @@ def _left_out(offset: int, end: int, most: int, limits: Limits) -> Annotation:
     """Tell of what is not told of, from where the last part begins."""
     says = (
         f"{most:,} parts were told of, and no more: Limits.parts allows {limits.parts:,}, "
-        f"and one for each 32 bytes of the files; {_GROUP_BYTES} bytes of a group count as one"
+        f"and one for each 128 bytes of the files; {_GROUP_BYTES} bytes of a group count as one"
     )
     return Annotation(offset, end - offset, 0, "bytes that were not looked at", says)
 

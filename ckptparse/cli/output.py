@@ -97,6 +97,10 @@ class Output:
         # Names come escaped; whatever else a file says, no terminal shall obey it.
         sys.stdout.write("\t".join(clean(str(field)) for field in fields) + "\n")
 
+    def records(self, records: Iterable[str]) -> None:
+        """Write records whose fields are clean and have tabs between them, piped."""
+        sys.stdout.writelines(f"{record}\n" for record in records)
+
     def summary(self, text: str) -> None:
         """Write a closing line: below the answer in a terminal, else on standard error."""
         if self.terminal:

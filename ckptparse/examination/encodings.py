@@ -225,7 +225,7 @@ def _end_of_letters(data: bytes, count: int) -> int:
     return position
 
 
-_GZIP_STEP = 1 << 14
+_GZIP_STEP = 1 << 11
 """Bytes that zlib is given at once. Behind a member it copies the rest of them, and a member may
 have 20 bytes."""
 _GZIP_WINDOW = 31

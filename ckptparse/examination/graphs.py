@@ -53,7 +53,7 @@ def verify_graph(candidate: Candidate, context: Context) -> Report:
             if tensor.status is Status.CORRUPT
         ]
     files = {path: _describe_file(path, context, ok=not problems)}
-    return Report(path, "graph", tensors, files, tuple(problems))
+    return Report(path, "graph", tensors, files, tuple(problems), limits=context.limits)
 
 
 class _Check:

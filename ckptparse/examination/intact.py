@@ -425,6 +425,7 @@ def _report(bundle: _Bundle, survey: Survey, files: DataFiles) -> Report:
         reports,
         sort_problems(problems),
         None if graph is None else tensors.report(OBJECT_GRAPH, graph),
+        limits=files.context.limits,
     )
 
 
@@ -479,17 +480,18 @@ class IntactTensors(VerifiedTensors):
         listing = self._bundle.listing
         entry = listing.columns.others.get(row)
         if entry is None:
-            entry, outcome = listing.columns.entry(row), self._outcome(row)
+            entry = listing.columns.entry(row)
+            outcome = self._outcome(row, entry)
         else:
-            records = (one for part in listing.parts[row] for one in self._outcome(part).evidence)
+            found = ((part, self._bundle.columns.entry(part)) for part in listing.parts[row])
+            records = (one for pair in found for one in self._outcome(*pair).evidence)
             whole = ((0, count_elements(entry.shape)),)
             grounds = tuple(dict.fromkeys(records))
             outcome = Outcome(Status.VERIFIED, ranges=whole, grounds=grounds)
         return TensorReport(outcome, name, dtype_name(entry.data_type), entry.shape)
 
-    def _outcome(self, row: int) -> Outcome:
+    def _outcome(self, row: int, entry: BundleEntry) -> Outcome:
         """Say of the bytes of one row that they are verified."""
-        entry: BundleEntry = self._bundle.columns.entry(row)
         path = self._bundle.paths[entry.shard_id]
         source = ByteRange(path, entry.offset, entry.size) if entry.size else None
         whole = ((0, count_elements(entry.shape)),)

@@ -7,11 +7,13 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from ckptparse.examination.inputs import HashedFile, own_version
 from ckptparse.examination.outcome import Judged, Span, merge_spans
 from ckptparse.examination.row_mapping import RowMapping
+from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Problem, Severity, Status
 from ckptparse.text import brief, escape, shape_text
 
@@ -301,6 +303,7 @@ class Report:
         version: The version of ckptparse that made it.
         options: What was asked for, as plain values: the job, the path, and what else was given.
         inputs: Every file that was read; with SHA-256 if that was asked for.
+        limits: The bounds that it was made with.
     """
 
     path: str
@@ -314,6 +317,7 @@ class Report:
     version: str = field(default_factory=own_version, compare=False)
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
     inputs: tuple[HashedFile, ...] = field(default=(), compare=False)
+    limits: Limits = field(default=DEFAULT_LIMITS, compare=False)
 
     @classmethod
     def merge(cls, reports: Iterable[Report]) -> Report:
@@ -399,15 +403,39 @@ class Report:
         """What to do next, in a line; empty if the checkpoint is whole."""
         return "" if self.ok else _advise(self)
 
+    def listed_names(self) -> list[str]:
+        """Return the names of the tensors that `to_dict` lists, in the order of the index.
+
+        They are all, or as many as half of what `Limits.small_tensors` allows: first those that
+        `noted_names` names, then others.
+        """
+        tensors = self.tensors
+        most = self.limits.most_listed(sum(file.size or 0 for file in self.files.values()))
+        if len(tensors) <= most:
+            return list(tensors)
+        noted = self.noted_names()
+        if len(noted) >= most:
+            return noted[:most]
+        chosen = set(noted)
+        chosen.update(islice((name for name in tensors if name not in chosen), most - len(noted)))
+        return [name for name in tensors if name in chosen]
+
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it as plain values, as JSON holds them."""
+        """Return all of it as plain values, as JSON holds them.
+
+        Of very many tiny tensors some are not listed: `unlisted` is then how many. See
+        `Limits.small_tensors`.
+        """
+        listed = self.listed_names()
+        unlisted = len(self.tensors) - len(listed)
         return {
             "path": self.path,
             "format": self.format,
             "ok": self.ok,
             "counts": self.counts,
             "problems": [problem.to_dict() for problem in self.problems],
-            "tensors": {name: tensor.to_dict() for name, tensor in self.tensors.items()},
+            "tensors": {name: self.tensors[name].to_dict() for name in listed},
+            **({"unlisted": unlisted} if unlisted else {}),
             "object_graph": None if self.object_graph is None else self.object_graph.to_dict(),
             "files": {path: file.to_dict() for path, file in self.files.items()},
             "others": [other.to_dict() for other in self.others],

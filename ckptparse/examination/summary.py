@@ -82,6 +82,7 @@ def make_report(
         sort_problems(found),
         graph,
         tuple(others),
+        limits=case.context.limits,
     )
 
 

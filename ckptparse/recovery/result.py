@@ -254,13 +254,20 @@ class Recovery(Mapping[str, RecoveredTensor]):
     def to_dict(self, written: Written | None = None) -> dict[str, Any]:
         """Return all of it as plain values, as JSON holds them, but for the tensors' values.
 
+        Of very many tiny tensors, those are named that `Report.to_dict` lists.
+
         Args:
             written: What `write` has written of it.
         """
         left_out = {} if written is None else dict(written.left_out)
+        recovered = list(self)
+        listed = self.report.listed_names()
+        if len(listed) < len(self.report.tensors):
+            known = set(recovered)
+            recovered = [name for name in listed if name in known]
         return {
             "whole": self.whole and not left_out,
-            "recovered": list(self),
+            "recovered": recovered,
             "written": None if written is None else written.path,
             "left_out": left_out,
             "output": None if written is None else written.to_dict(),

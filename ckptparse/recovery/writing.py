@@ -6,7 +6,6 @@ missing elements get, and what the report beside the file says.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
@@ -19,6 +18,8 @@ from ckptparse.files.storage import Storage
 from ckptparse.foreign import REPORT_NAME
 from ckptparse.jobs.conversion import TargetFormat
 from ckptparse.jobs.convert import format_of_path, sink_of
+from ckptparse.json_text import to_json
+from ckptparse.limits import check_listed
 from ckptparse.recovery.chosen import Chosen, Mask
 from ckptparse.recovery.written import GraphOrigin, Offer, Written
 from ckptparse.sinks.options import SinkOptions
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["choose_format", "iter_digests", "report_path", "write_recovery"]
 
 _NUMPY = ("npz", "npy")
+_WEIGHTS: Mapping[TargetFormat, int] = {"v2": 1, "safetensors": 1, "npz": 2, "hdf5": 2, "npy": 2}
+"""What a tensor counts as that is written."""
 _ALL_SUSPECT = (
     "nothing says which of its elements is right: all look wrong or may belong elsewhere; with "
     "keep_suspect (--keep-suspect) it is written as it lies in its file"
@@ -83,6 +86,7 @@ def write_recovery(
         raise ValueError(f"offer is one of {get_args(Offer)}, not {offer!r}")
     asked: Offer = offer or ("plausible" if chosen in _NUMPY else "proved")
     beside = report_path(target, chosen) if report is True else report or None
+    _check_count(recovery, chosen)
     _check_places(recovery, target, beside, chosen, storage, overwrite=overwrite)
     writer = _Writer(
         recovery, target, chosen, asked, fill, keep_suspect=keep_suspect, storage=storage
@@ -92,7 +96,7 @@ def write_recovery(
     if hashes:
         recovery.hash_inputs()
     if beside is not None:
-        content = json.dumps(recovery.to_dict(written), indent=1, allow_nan=False)
+        content = to_json(recovery.to_dict(written), indent=1)
         with place_file(beside, overwrite=overwrite, storage=storage) as file:
             file.write(content.encode() + b"\n")
     return written
@@ -112,6 +116,18 @@ def iter_digests(
                 chosen = Chosen(tensor, fill, keep_suspect=keep_suspect)
                 chosen.read()
                 yield name, chosen.digest
+
+
+def _check_count(recovery: Recovery, format: TargetFormat) -> None:
+    """Refuse, before the work, more tensors than may be taken one by one.
+
+    Raises:
+        LimitError: They are more than `Limits.small_tensors` allows.
+    """
+    report, limits = recovery.report, recovery.limits
+    sizes = {one.path: one.size for one in report.inputs}
+    sizes.update((path, file.size or 0) for path, file in report.files.items())
+    check_listed(limits, len(recovery), sum(sizes.values()), weight=_WEIGHTS[format])
 
 
 def _check_places(
@@ -153,12 +169,13 @@ class _Writer:
         self._offer = offer
         self._fill = fill
         self._keep = keep_suspect
-        self._withheld = [name for name, one in recovery.items() if not self._is_asked_for(one)]
-        self._chosen = [
-            Chosen(one, fill, keep_suspect=keep_suspect)
-            for one in recovery.values()
-            if self._is_asked_for(one)
-        ]
+        self._withheld: list[str] = []
+        self._chosen: list[Chosen] = []
+        for name, one in recovery.items():
+            if self._is_asked_for(one):
+                self._chosen.append(Chosen(one, fill, keep_suspect=keep_suspect))
+            else:
+                self._withheld.append(name)
         self._left_out = {one.name: _ALL_SUSPECT for one in self._chosen if one.is_empty}
         self._chosen = [one for one in self._chosen if not one.is_empty]
         self._masks: dict[str, str] = {}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import json
+import operator
+import os
 import struct
 import tarfile
 import zipfile
@@ -44,6 +47,43 @@ def _bundle(value: Any) -> b.Bundle:
 
 def _repeat(part: bytes, size: int) -> bytes:
     return part * max(LEAST, size // len(part))
+
+
+_MIB = bytes(1 << 20)
+
+
+def _deflate_zeros(count: int, start: bytes = b"") -> tuple[bytes, int]:
+    """Deflate so many MiB of zeros behind a start; return it with the CRC of what it holds.
+
+    One MiB is deflated, and what comes of it repeated. So are its effects on the CRC: it is linear.
+    """
+    packer = zlib.compressobj(wbits=-15)
+    first = packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH)
+    one = packer.compress(_MIB) + packer.flush(zlib.Z_FULL_FLUSH)
+    base = zlib.crc32(_MIB)
+    effects = [zlib.crc32(_MIB, 1 << bit) ^ base for bit in range(32)]
+    crc = zlib.crc32(start)
+    for _ in range(count):
+        changed = (effects[bit] for bit in range(32) if crc >> bit & 1)
+        crc = functools.reduce(operator.xor, changed, base)
+    return first + one * count + packer.flush(), crc
+
+
+def _zip_of_zeros(path: Path, name: bytes, count: int, start: bytes = b"") -> None:
+    """Write a zip archive, or add to one, of one deflated member: so many MiB of zeros."""
+    data, crc = _deflate_zeros(count, start)
+    size = len(start) + (count << 20)
+    sizes = struct.pack("<HHQQ", 1, 16, size, len(data))
+    told = (45, 0, 8, 0, 0, crc, *(0xFFFFFFFF,) * 2, len(name), len(sizes))
+    local = struct.pack("<4s5H3I2H", b"PK\3\4", *told) + name + sizes
+    central = struct.pack("<4s6H3I5H2I", b"PK\1\2", 45, *told, 0, 0, 0, 0, 0) + name + sizes
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, len(central), len(local) + len(data), 0)
+    path.write_bytes(local + data + central + end)
+
+
+def _touch(path: Path) -> None:
+    """Make a file of no bytes, at the least cost."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
 
 
 # ---- state files
@@ -258,11 +298,9 @@ def zip_bomb(directory: Path, size: int) -> Path:
     """A zip archive of a data file that is deflated a thousand to one."""
     made = _bundle(np.zeros(4, np.float32))
     path = directory / "m.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    _zip_of_zeros(path, b"m.data-00000-of-00001", max(1, size // 1024))
+    with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("m.index", made.index())
-        with archive.open("m.data-00000-of-00001", "w", force_zip64=True) as member:
-            for _ in range(max(1, size // 1024)):
-                member.write(bytes(1 << 20))
     return path
 
 
@@ -295,8 +333,21 @@ def tar_members(directory: Path, size: int) -> Path:
 
 def tar_compressed(directory: Path, size: int) -> Path:
     """The same, compressed: there are fifty times more."""
-    names = [f"m{number:06}.index" for number in range(max(LEAST, size // 15))]
-    return _tar(directory / "m.tar.gz", names, mode="w:gz")
+    count = max(LEAST, size // 15)
+    header = np.frombuffer(tarfile.TarInfo("m000000.index").tobuf(), np.uint8)
+    total = int(header[:148].sum() + header[156:].sum()) + 8 * 0x20
+    path = directory / "m.tar.gz"
+    with gzip.open(path, "wb", compresslevel=6) as archive:
+        for start in range(0, count, 1 << 14):
+            numbers = np.arange(start, min(count, start + (1 << 14)))[:, None]
+            digits = numbers // 10 ** np.arange(5, -1, -1) % 10
+            sums = (total + digits.sum(axis=1))[:, None] >> np.arange(15, -1, -3) & 7
+            made = np.tile(header, (len(numbers), 1))
+            made[:, 1:7] += digits.astype(np.uint8)
+            made[:, 148:154] = sums + ord("0")
+            archive.write(made.tobytes())
+        archive.write(bytes(1024))
+    return path
 
 
 def tar_long_names(directory: Path, size: int) -> Path:
@@ -413,11 +464,10 @@ def zip_addresses(directory: Path, size: int) -> Path:
 
 def gzip_bomb(directory: Path, size: int) -> Path:
     """Zeros in gzip, a thousand to one."""
-    packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb") as stream:
-        for _ in range(max(1, size // 1024)):
-            stream.write(bytes(1 << 20))
-    return _write(directory, packed.getvalue(), "m.gz")
+    count = max(1, size // 1024)
+    data, crc = _deflate_zeros(count)
+    end = struct.pack("<II", crc, (count << 20) & 0xFFFFFFFF)
+    return _write(directory, b"\x1f\x8b\x08" + bytes(7) + data + end, "m.gz")
 
 
 # ---- arrays of other programs
@@ -441,13 +491,7 @@ def npz_bomb(directory: Path, size: int) -> Path:
     header = io.BytesIO()
     told = {"descr": "<f4", "fortran_order": False, "shape": (count,)}
     np.lib.format.write_array_header_1_0(header, told)
-    with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("w.npy", "w", force_zip64=True) as member,
-    ):
-        member.write(header.getvalue())
-        for _ in range(count >> 18):
-            member.write(bytes(1 << 20))
+    _zip_of_zeros(path, b"w.npy", count >> 18, header.getvalue())
     return path
 
 
@@ -622,7 +666,7 @@ def hdf5_links(directory: Path, size: int) -> Path:
     with _hdf5(directory) as file:
         file["w"] = np.zeros(16, np.float32)
         for number in range(max(LEAST, size // 40)):
-            file[f"w{number}"] = file["w"]
+            file.id.links.create_hard(b"w%d" % number, file.id, b"w")
     return directory / "m.h5"
 
 
@@ -631,16 +675,20 @@ def hdf5_cycles(directory: Path, size: int) -> Path:
     with _hdf5(directory) as file:
         groups = [file.create_group(f"g{n}") for n in range(max(4, int((size / 40) ** 0.5)))]
         for group in groups:
-            for number, other in enumerate(groups):
-                group[f"l{number}"] = other
+            for number in range(len(groups)):
+                group.id.links.create_hard(b"l%d" % number, file.id, b"g%d" % number)
     return directory / "m.h5"
 
 
 def hdf5_attributes(directory: Path, size: int) -> Path:
     """An HDF5 file of attributes."""
+    from h5py import h5a, h5s, h5t
+
     with _hdf5(directory) as file:
+        space = h5s.create(h5s.SCALAR)
+        one = np.array(1, np.int8)
         for number in range(max(LEAST, size // 60)):
-            file.attrs[f"a{number}"] = np.int8(1)
+            h5a.create(file.id, b"a%d" % number, h5t.STD_I8LE, space).write(one)
     return directory / "m.h5"
 
 
@@ -672,8 +720,9 @@ def hdf5_bomb(directory: Path, size: int) -> Path:
         held = file.create_dataset(
             "w", (max(1, size // 1100) << 18,), np.float32, chunks=(1 << 18,), compression="gzip"
         )
+        packed = zlib.compress(_MIB)
         for start in range(0, len(held), 1 << 18):
-            held[start : start + (1 << 18)] = np.zeros(1 << 18, np.float32)
+            held.id.write_direct_chunk((start,), packed)
     return directory / "m.h5"
 
 
@@ -743,7 +792,7 @@ def folder_of_saves(directory: Path, size: int) -> Path:
     """A directory of checkpoints without a state file, in three files of no bytes each."""
     for number in range(max(LEAST, size // 160)):
         for end in (".index", ".data-00000-of-00001", ".meta"):
-            (directory / f"m-{number}{end}").touch()
+            _touch(directory / f"m-{number}{end}")
     (directory / "padding").write_bytes(bytes(size))
     return directory
 
@@ -751,7 +800,7 @@ def folder_of_saves(directory: Path, size: int) -> Path:
 def folder_of_shards(directory: Path, size: int) -> Path:
     """A checkpoint, and beside it data files of others without an index."""
     for number in range(max(LEAST, size // 52)):
-        (directory / f"n-{number}.data-00000-of-00001").touch()
+        _touch(directory / f"n-{number}.data-00000-of-00001")
     (directory / "padding").write_bytes(bytes(size))
     damaged = _save(directory / "m")
     _write(directory, b"\1\2\3\4", "m.data-00000-of-00001")
@@ -761,8 +810,8 @@ def folder_of_shards(directory: Path, size: int) -> Path:
 def folder_of_leftovers(directory: Path, size: int) -> Path:
     """A checkpoint, and beside it temporary files of saves."""
     for number in range(max(LEAST, size // 52)):
-        (directory / f"m.data-00000-of-00001.tempstate{number}").touch()
-        (directory / f"m.index.tempstate{number}").touch()
+        _touch(directory / f"m.data-00000-of-00001.tempstate{number}")
+        _touch(directory / f"m.index.tempstate{number}")
     (directory / "padding").write_bytes(bytes(size))
     damaged = _save(directory / "m")
     _write(directory, b"\1\2\3\4", "m.data-00000-of-00001")

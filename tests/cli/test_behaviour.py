@@ -697,3 +697,16 @@ def test_every_file_of_a_recovery_is_read_by_numpy_alone(
             # A kind that numpy lacks is a type of one field, called as the kind is.
             own = held.dtype == array.dtype or held.dtype.names == (array.dtype.name,)
             assert own and held.tobytes() == array.tobytes()
+
+
+def test_a_listing_of_too_many_has_the_first_and_says_so(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    ckptparse.write(path, {f"w{number:02}": np.float32(number) for number in range(60)})
+    done = call(f"ckptparse ls --limit small_tensors=40 {path}")
+    assert len(done.out.splitlines()) < 60
+    assert "of 60 tensors are listed" in done.err
+    asked = done.err.split("--limit ")[1].split()[0]
+    assert len(call(f"ckptparse ls --limit {asked} {path}").out.splitlines()) == 60
+    told = json.loads(call(f"ckptparse ls --json --limit small_tensors=40 {path}").out)
+    assert len(told["result"]["tensors"]) < 60
+    assert "tensors are listed" in told["warnings"][0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import fields
+from operator import attrgetter
 from typing import Annotated, Any
 
 import ckptparse
@@ -15,6 +17,9 @@ from ckptparse.cli.running import DAMAGE, GOOD, Run
 from ckptparse.text import clean, escape
 
 __all__ = ["dump"]
+
+_NAMES = tuple(part.name for part in fields(ckptparse.Annotation))
+_VALUES = attrgetter(*_NAMES)
 
 
 def dump(
@@ -69,20 +74,17 @@ class Dump:
         """Return them as JSON has them."""
         return {
             "path": self.path,
-            "parts": [
-                {name: getattr(part, name) for name in part.__dataclass_fields__}
-                for part in self._iter_parts()
-            ],
+            "parts": [dict(zip(_NAMES, _VALUES(part), strict=True)) for part in self._iter_parts()],
         }
 
     def write(self, out: Output) -> None:
         """Write a line for each: offset, size, what it is and what it says."""
         digits, sizes = max(8, len(f"{self.size:x}")), len(str(self.size))
-        for part in self._iter_parts():
-            if out.terminal:
+        if out.terminal:
+            for part in self._iter_parts():
                 out.line(_line(out, part, digits, sizes))
-            else:
-                out.record(*_fields(part))
+        else:
+            out.records(map(_record, self._iter_parts()))
 
     def _iter_parts(self) -> Iterator[ckptparse.Annotation]:
         for part in self._parts:
@@ -91,13 +93,11 @@ class Dump:
             yield part
 
 
-def _fields(part: ckptparse.Annotation) -> Iterator[object]:
-    yield part.offset
-    yield part.size
-    yield part.depth
-    yield "".join(letter for letter, on in (("!", part.broken), ("u", part.unpacked)) if on) or "-"
-    yield clean(part.what)
-    yield clean(part.value)
+def _record(part: ckptparse.Annotation) -> str:
+    """Return the fields of a part, with tabs between them."""
+    flags = ("!" if part.broken else "") + ("u" if part.unpacked else "") or "-"
+    what, value = clean(part.what), clean(part.value)
+    return f"{part.offset}\t{part.size}\t{part.depth}\t{flags}\t{what}\t{value}"
 
 
 def _line(out: Output, part: ckptparse.Annotation, digits: int, sizes: int) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import ckptparse
 from ckptparse.cli.errors import UsageError
+from ckptparse.cli.limits import LimitOption, read_limits
 from ckptparse.cli.options import Argument, Option
 from ckptparse.cli.output import Column, Output
 from ckptparse.cli.parameters import Naming, NamingOption, PathArgument
@@ -69,6 +70,7 @@ def ls(
         Option("--slots", help="Only slots of optimizers and moving averages, by variable."),
     ] = False,
     naming: NamingOption = Naming.CHECKPOINT,
+    limit: LimitOption = None,
 ) -> Answer:
     """List the tensors of a checkpoint: name, type, shape, size.
 
@@ -81,8 +83,10 @@ def ls(
     if tree and sort is not None:
         raise UsageError("Expected --sort or --tree, found both", "leave one of them out")
     wanted = _matcher(globs or (), exclude or ())
+    limits = read_limits(limit)
     listing = working(f"listing {escape(path)}", quiet=run.quiet)
-    with listing, ckptparse.open(path, naming=naming.value, cache=run.cache) as checkpoint:
+    opening = ckptparse.open(path, naming=naming.value, cache=run.cache, limits=limits)
+    with listing, opening as checkpoint:
         run.detail(describe_opened(checkpoint))
         if not slots:
             _check_globs(checkpoint, globs or ())
@@ -95,9 +99,27 @@ def ls(
             found = tuple(slot for slot in iter_slots(checkpoint) if wanted(slot.variable))
             order = sorted(found, key=lambda slot: _ORDERS[sort](slot.variable, slot.tensor))
             return SlotListing(checkpoint.path, tuple(order))
-        rows = [(name, checkpoint[name]) for name in checkpoint if wanted(name)]
+        names = list(checkpoint)
+        if globs or exclude:
+            names = list(filter(wanted, names))
+        most = _most_listed(run, checkpoint, len(names), limits)
+        rows = [(name, checkpoint[name]) for name in names[:most]]
         rows.sort(key=lambda row: _ORDERS[sort](*row))
         return Listing(checkpoint.path, checkpoint.format, tuple(rows), long)
+
+
+def _most_listed(
+    run: Run, checkpoint: ckptparse.Checkpoint, found: int, limits: ckptparse.Limits
+) -> int:
+    """Tell how many tensors are listed; say it if they are not all."""
+    if found <= limits.small_tensors or found <= (most := limits.most_small(checkpoint.held_bytes)):
+        return found
+    run.warn(
+        f"{most:,} of {found:,} tensors are listed, the first of the index: Limits.small_tensors "
+        f"allows {limits.small_tensors:,}, and one for each 512 bytes of the files; "
+        f"--limit small_tensors={found} lists all of them"
+    )
+    return most
 
 
 _ORDERS: dict[Sort | None, Callable[[str, ckptparse.Tensor], Any]] = {
