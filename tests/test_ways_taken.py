@@ -391,3 +391,13 @@ def test_bytes_that_are_written_as_they_are_stored_are_summed_once(
         sizes = noting(monkeypatch, content, "crc32c", lambda piece, crc: len(piece))
         assert streamed.write_to(lambda piece: None) == checkpoint["w"].crc32c
     assert sizes == [20]
+
+
+def test_strings_that_are_all_bytes_are_not_looked_at_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    singly = noting(monkeypatch, content, "_to_bytes", lambda value: value)
+    assert content.list_bytes(np.array([b"a", b"", b"c"], object)) == [b"a", b"", b"c"]
+    assert not singly
+    assert content.list_bytes(np.array([b"a", "c"], object)) == [b"a", b"c"]
+    assert singly == [b"a", "c"]
