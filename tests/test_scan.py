@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -75,6 +76,65 @@ def test_the_index_tells_how_large_the_blocks_of_an_image_are(block: int, tmp_pa
     found = ckptparse.scan(tmp_path / "disk.img")
     assert found.block == block and [one.share for one in found] == [1.0]
     check(found[0].recover(), 0)
+
+
+@pytest.mark.parametrize("block", [512, 1024])
+def test_files_that_begin_at_a_coarser_grid_by_chance_are_found_on_theirs(
+    block: int, tmp_path: Path
+) -> None:
+    """The only index begins at a multiple of 4 KiB, as one in eight does on blocks of 512 bytes."""
+    raw = write(make_model(0, rows=500), tmp_path / "made" / "model").read_bytes()
+    index = (tmp_path / "made" / "model.index").read_bytes()
+    parts = [noise(2, 1), index, bytes(-len(index) % block), b"x" * 3 * block]
+    parts += [raw[: 201 * block], b"z" * 2 * block, raw[201 * block :], b"z" * block]
+    image, state = tmp_path / "disk.img", tmp_path / "state.json"
+    image.write_bytes(b"".join(parts))
+    found = ckptparse.scan(image, state=state)
+    assert found.block in {block, 512}
+    assert [(one.offset, one.share) for one in found] == [(2 * BLOCK, 1.0)]
+    check(found[0].recover(), 0)
+    assert json.loads(state.read_text())["fine"]["placements"]
+    assert ckptparse.scan(image, state=state).to_dict() == found.to_dict()
+
+
+def test_what_an_image_holds_says_where_its_bytes_lie(tmp_path: Path) -> None:
+    """The files of the checkpoint are none of the image's own: their pieces are."""
+    image = make_image(tmp_path, (0,))
+    recovery = ckptparse.recover(image)
+    raw, report = image.read_bytes(), recovery.report.to_dict()
+    for name in ("embedding", "layer_2/kernel"):
+        place = report["tensors"][name]["source"]
+        pieces = report["files"][place["path"]]["pieces"]
+        assert {path for path, _, _ in pieces} == {str(image)}
+        data = b"".join(raw[offset : offset + size] for _, offset, size in pieces)
+        own = data[place["offset"] :][: place["size"]]
+        assert own == make_model(0, rows=500).arrays[name].tobytes()
+    # One of its slots lies in both stretches of the data file.
+    tree = ET.fromstring(recovery.to_dfxml())  # noqa: S314 - it was just written
+    space = tree.tag.removesuffix("dfxml")
+    held = {one.findtext(f"{space}filename"): one for one in tree.iter(f"{space}fileobject")}
+    for name, number in (("embedding/Adam", 2), ("layer_2/kernel", 1)):
+        runs = [one.attrib for one in held[name].iter(f"{space}byte_run")]
+        assert len(runs) == number
+        there = [(int(run["img_offset"]), int(run["len"])) for run in runs]
+        own = b"".join(raw[offset : offset + size] for offset, size in there)
+        assert own == make_model(0, rows=500).arrays[name].tobytes()
+        assert held[name].findtext(f"{space}parent_object/{space}inode") == "1"
+
+
+def test_of_several_checkpoints_under_other_names_the_most_complete_is_taken(
+    tmp_path: Path,
+) -> None:
+    """Nobody knows which of the rescued files is which."""
+    found = tmp_path / "recup_dir.1"
+    found.mkdir()
+    for seed, cut in ((0, 41 * BLOCK), (1, None)):
+        prefix = tmp_path / f"made-{seed}" / "model"
+        raw = write(make_model(seed, rows=500), prefix).read_bytes()
+        (found / f"f{seed}0001.elf").write_bytes(Path(f"{prefix}.index").read_bytes())
+        (found / f"f{seed}0002.ext").write_bytes(raw[:cut])
+    assert [one.step for one in ckptparse.scan(found)] == [70001, 70000]
+    check(ckptparse.recover(found), 1)
 
 
 def test_a_scan_takes_little_memory_whatever_the_size(tmp_path: Path) -> None:

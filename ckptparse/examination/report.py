@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CountedTensors",
     "ExaminedTensors",
+    "FilePiece",
     "FileRange",
     "FileReport",
     "OtherCheckpoint",
@@ -182,6 +183,21 @@ class FileRange:
     kind: str
 
 
+@dataclass(frozen=True, slots=True)
+class FilePiece:
+    """A run of bytes of a file that an image holds.
+
+    Attributes:
+        path: The image, or the file of a directory; None if these bytes were not found.
+        offset: Of the first of them there, in bytes.
+        size: In bytes.
+    """
+
+    path: str | None
+    offset: int
+    size: int
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class FileReport:
     """One file and the map of its ranges, in order and without gaps.
@@ -191,12 +207,15 @@ class FileReport:
         role: `index`, `shard`, `v1`, `state`, `leftover`, `graph`, `fingerprint`.
         size: In bytes; None if the file is not there.
         ranges: What each run of its bytes is. Ranges past its end are `absent`.
+        pieces: If it is no file of its own, but put together of what a disk image holds: what it
+            consists of, in order.
     """
 
     path: str
     role: str
     size: int | None
     ranges: tuple[FileRange, ...] = ()
+    pieces: tuple[FilePiece, ...] = ()
 
     def patched(self, spans: Iterable[Span]) -> FileReport:
         """Return the same with some bytes called `patched`."""
@@ -209,6 +228,7 @@ class FileReport:
             "role": self.role,
             "size": self.size,
             "ranges": [[part.start, part.stop, part.kind] for part in self.ranges],
+            "pieces": [[piece.path, piece.offset, piece.size] for piece in self.pieces],
         }
 
     def __repr__(self) -> str:

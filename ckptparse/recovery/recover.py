@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,8 @@ from ckptparse.examination.report import (
 )
 from ckptparse.examination.row_mapping import RowMapping
 from ckptparse.examination.summary import make_report, sort_problems
+from ckptparse.examination.survey import identity_of
+from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin
 from ckptparse.files.noted import NotedStorage
 from ckptparse.inventory.folders import Folders
@@ -88,6 +91,8 @@ if TYPE_CHECKING:
 
 __all__ = ["recover", "recover_survey"]
 
+_MOST_NAMED = 1024
+"""Files of a directory that are looked at to see whether it holds fragments."""
 _MAY_BE_IMAGES = frozenset({"unknown", "directory", "truncated", "zeros"})
 """Kinds, as `identify` names them, of files and directories that may be disk images."""
 
@@ -184,9 +189,10 @@ def _find(place: str, options: _Options, context: Context) -> Recovery:
     try:
         choice = choose_leniently(place, folders)
     except NotACheckpointError as error:
-        if take_inventory(place, folders).ambiguous:
+        fragments = _holds_fragments(place, context)
+        if take_inventory(place, folders).ambiguous and not fragments:
             raise
-        inside = _inside(place, error, options.mapfile, context)
+        inside = _inside(place, None if fragments else error, options.mapfile, context)
         if inside is None:
             raise
         return inside
@@ -217,6 +223,21 @@ def _is_path(value: Any) -> bool:
 def _is_directory(path: str, context: Context) -> bool:
     status = context.storage.stat(path)
     return status is not None and status.kind == "directory"
+
+
+def _holds_fragments(path: str, context: Context) -> bool:
+    """Tell whether a directory has indexes, and none of them the name of one.
+
+    So a rescue program names files: several of them are no choice of the person who has them.
+    """
+    if not _is_directory(path, context):
+        return False
+    names = context.storage.list(path)
+    if any(name.endswith(INDEX_SUFFIX) for name in names):
+        return False
+    paths = (context.storage.join(path, name) for name in islice(names, _MOST_NAMED))
+    kinds = (identity_of(one, context) for one in paths)
+    return any(kind is not None and kind.kind == "v2-index" for kind in kinds)
 
 
 def recover_survey(survey: Survey, context: Context) -> Recovery:

@@ -13,8 +13,8 @@ report. A tensor is a virtual file (`name_type` v); its parent is the file with 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 from ckptparse.text import escape
@@ -50,7 +50,9 @@ def to_dfxml(content: Mapping[str, Any]) -> str:
         _add_input(root, one, numbers[one["path"]], report["files"].get(one["path"]))
     digests = output.get("digests", {})
     for name, tensor in _iter_tensors(report):
-        _add_tensor(root, name, tensor, numbers, digests.get(name))
+        runs = _runs_of(tensor["source"], report["files"])
+        element = _add_tensor(root, name, runs, tensor["status"], numbers)
+        _add_hash(element, digests.get(name))
     for one in output.get("files", ()):
         element = _add_object(root, one["path"], "r", one["size"])
         _add_hash(element, one["sha256"])
@@ -106,21 +108,51 @@ def _add_input(
 def _add_tensor(
     root: ET.Element,
     name: str,
-    tensor: Mapping[str, Any],
+    runs: Sequence[_Run],
+    status: str,
     numbers: Mapping[str, int],
-    digest: str | None,
-) -> None:
-    place = tensor["source"]
-    parent = None if place is None else numbers.get(place["path"])
-    size = None if place is None else place["size"]
+) -> ET.Element:
+    parents = {run.path for run in runs if run.path is not None}
+    parent = numbers.get(*parents) if len(parents) == 1 else None
+    size = sum(run.size for run in runs) if runs else None
     element = _add_object(root, name, "v", size, parent=parent)
-    if place is not None:
-        runs = ET.SubElement(element, "byte_runs")
-        kind = tensor["status"]
-        # In a file that is packed or was converted, they are at no offset of the file itself.
-        there = {"img_offset": place["offset"]} if place["inside"] is None else {}
-        _add_run(runs, file_offset=0, **there, len=size, type=kind)
-    _add_hash(element, digest)
+    if runs:
+        listed = ET.SubElement(element, "byte_runs")
+        done = 0
+        for run in runs:
+            there = {} if run.offset is None else {"img_offset": run.offset}
+            _add_run(listed, file_offset=done, **there, len=run.size, type=status)
+            done += run.size
+    return element
+
+
+class _Run(NamedTuple):
+    """A run of bytes of a tensor."""
+
+    path: str | None
+    offset: int | None
+    """In that file; None if they are at no offset of it, since it is packed or was converted, or if
+    they were not found."""
+    size: int
+
+
+def _runs_of(place: Mapping[str, Any] | None, files: Mapping[str, Any]) -> list[_Run]:
+    """Return the runs of bytes of a tensor, in files that are none of an image's own."""
+    if place is None:
+        return []
+    path, offset, size = place["path"], place["offset"], place["size"]
+    pieces = files[path]["pieces"] if path in files else []
+    if place["inside"] is not None or not pieces:
+        return [_Run(path, offset if place["inside"] is None else None, size)]
+    runs: list[_Run] = []
+    start = 0
+    for image, there, length in pieces:
+        first, stop = max(start, offset), min(start + length, offset + size)
+        if first < stop:
+            found = None if image is None else there + first - start
+            runs.append(_Run(image, found, stop - first))
+        start += length
+    return runs
 
 
 def _add_run(runs: ET.Element, **attributes: Any) -> None:

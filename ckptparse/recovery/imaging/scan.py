@@ -30,6 +30,7 @@ from ckptparse.examination.case import open_case
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.inputs import HashedFile
 from ckptparse.examination.payload import Form
+from ckptparse.examination.report import FilePiece, FileReport
 from ckptparse.examination.summary import sort_problems
 from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.files.context import Cache, Context, Progress, Store, begin
@@ -48,7 +49,13 @@ from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.imaging import extents
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
 from ckptparse.recovery.imaging.stretches import Stretches
-from ckptparse.recovery.imaging.tables import FoundTable, find_block_size, iter_tables
+from ckptparse.recovery.imaging.tables import (
+    SMALLEST_BLOCK,
+    FoundTable,
+    find_block_size,
+    iter_tables,
+    read_block_size,
+)
 from ckptparse.text import count, size_text
 
 if TYPE_CHECKING:
@@ -129,7 +136,21 @@ class ScannedCheckpoint:
         if read.problems:
             problems = sort_problems([*recovery.report.problems, *read.problems])
             recovery.report = replace(recovery.report, problems=problems)
+        files = {path: self._located(file) for path, file in recovery.report.files.items()}
+        recovery.report = replace(recovery.report, files=files)
         return recovery
+
+    def _located(self, file: FileReport) -> FileReport:
+        """Add where the bytes of a file lie in the image."""
+        with closing(self._context.storage.open(file.path)) as source:
+            if not isinstance(source, JoinedSource):
+                return file
+            found = source.places(0, source.size)
+            pieces = tuple(
+                FilePiece(None if part.source is None else part.source.path, part.offset, part.size)
+                for part in found
+            )
+        return replace(file, pieces=pieces)
 
     @property
     def share(self) -> float:
@@ -241,14 +262,33 @@ def open_image(storage: Storage, path: str, note: Note = ignore) -> Source:
 
 
 @dataclass(slots=True)
+class _Pass:
+    """How far the search for tensors has come, at the multiples of one size of blocks."""
+
+    segments: int = 0
+    placements: list[tuple[int, extents.Placement]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as a state file has it."""
+        placements = [[number, *placement] for number, placement in self.placements]
+        return {"segments": self.segments, "placements": placements}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any], size: int) -> _Pass:
+        """Take it from a state file; `size` is that of the image."""
+        placements = [_read_placement(size, *one) for one in value["placements"]]
+        return cls(int(value["segments"]), placements)
+
+
+@dataclass(slots=True)
 class _State:
     """How far a scan has come."""
 
     size: int
     searched: int = 0
     tables: list[FoundTable] = field(default_factory=list)
-    segments: int = 0
-    placements: list[tuple[int, extents.Placement]] = field(default_factory=list)
+    coarse: _Pass = field(default_factory=_Pass)
+    fine: _Pass = field(default_factory=_Pass)
 
     def to_json(self) -> bytes:
         """Return it in the form of a state file."""
@@ -257,8 +297,8 @@ class _State:
             "size": self.size,
             "searched": self.searched,
             "tables": [list(table) for table in self.tables],
-            "segments": self.segments,
-            "placements": [[number, *placement] for number, placement in self.placements],
+            **self.coarse.to_dict(),
+            "fine": self.fine.to_dict(),
         }
         return json.dumps(value).encode() + b"\n"
 
@@ -275,17 +315,19 @@ class _State:
             value = json.loads(data)
             if value["format"] != _STATE_FORMAT or value["size"] != size:
                 raise ValueError("the state of another image")  # noqa: TRY301
-            _check_places(value, len(data), limits, path)
+            fine = value.get("fine") or _Pass().to_dict()
+            places = len(value["tables"]) + len(value["placements"]) + len(fine["placements"])
+            _check_places(places, len(data), limits, path)
             return cls(
                 size,
                 int(value["searched"]),
                 [_read_table(size, *table) for table in value["tables"]],
-                int(value["segments"]),
-                [_read_placement(size, *one) for one in value["placements"]],
+                _Pass.from_dict(value, size),
+                _Pass.from_dict(fine, size),
             )
         except LimitError:
             raise
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise MalformedError(
                 f"Expected the state file of a scan of this image, found something else: {error}",
                 path=path,
@@ -293,9 +335,9 @@ class _State:
             ) from None
 
 
-def _check_places(value: Mapping[str, Any], size: int, limits: Limits, path: str) -> None:
+def _check_places(places: int, size: int, limits: Limits, path: str) -> None:
     """Check that a state file of so many bytes lists no more places than it may."""
-    beyond = len(value["tables"]) + len(value["placements"]) - size // _PLACE_BYTES
+    beyond = places - size // _PLACE_BYTES
     if beyond > limits.small_tensors:
         what = f"The number of places, beyond one for each {_PLACE_BYTES} bytes,"
         raise limit_error(limits, "small_tensors", beyond, what, path=path)
@@ -319,6 +361,10 @@ def _read_placement(
     if offset < 0 or not 0 <= position <= position + size <= image:
         raise ValueError(f"{size} bytes at {position}")
     return file, extents.Placement(offset, size, position)
+
+
+_Listed = tuple[FoundTable, IndexView | None, list[extents.DataFile]]
+"""A table that is a checkpoint; what it lists, if it is an index; its data files."""
 
 
 class _Scanner:
@@ -352,12 +398,28 @@ class _Scanner:
         self._find_tables()
         starts = [table.start for table in self.state.tables if table.kind != "damaged"]
         self.block = find_block_size(self.image, starts)
-        self.stretches = Stretches(self.image, self.block)
         listed = list(self._iter_listed())
-        files = [file for _, _, shards in listed for file in shards]
-        self._find_payloads(files)
+        checkpoints = self._put_together(listed, self.state.coarse)
+        if read_block_size(self.image) is None and _lack_any(checkpoints, listed):
+            # Few files may all begin at multiples of a larger size by chance.
+            guess, self.block = self.block, SMALLEST_BLOCK
+            finer = [] if guess == SMALLEST_BLOCK else self._put_together(listed, self.state.fine)
+            if sum(one.found for one in finer) > sum(one.found for one in checkpoints):
+                checkpoints = finer
+            else:
+                self.block = guess
+        checkpoints.sort(key=lambda one: (-one.share, -(one.step or 0), one.offset))
+        self._watch(self.total - self.done)
+        size, block = self.image.size, self.block
+        problems = self.read.problems
+        return Scan(self.path, size, block, tuple(checkpoints), self.skipped, problems)
+
+    def _put_together(self, listed: Sequence[_Listed], known: _Pass) -> list[ScannedCheckpoint]:
+        """Find tensors at the multiples of the block's size, and put checkpoints together."""
+        self.stretches = Stretches(self.image, self.block)
+        self._find_payloads([file for _, _, shards in listed for file in shards], known)
         found: dict[int, list[extents.Placement]] = defaultdict(list)
-        for number, placement in self.state.placements:
+        for number, placement in known.placements:
             found[number].append(placement)
         checkpoints: list[ScannedCheckpoint] = []
         number = 0
@@ -366,11 +428,7 @@ class _Scanner:
             number += len(shards)
             stated = sum(file.size for file in shards)
             checkpoints.append(self._make(len(checkpoints), table, view, joined, stated))
-        checkpoints.sort(key=lambda one: (-one.share, -(one.step or 0), one.offset))
-        self._watch(self.total - self.done)
-        size, block = self.image.size, self.block
-        problems = self.read.problems
-        return Scan(self.path, size, block, tuple(checkpoints), self.skipped, problems)
+        return checkpoints
 
     def _find_tables(self) -> None:
         state = self.state
@@ -393,7 +451,7 @@ class _Scanner:
 
     def _iter_listed(
         self,
-    ) -> Iterator[tuple[FoundTable, IndexView | None, list[extents.DataFile]]]:
+    ) -> Iterator[_Listed]:
         """Iterate over the tables that are checkpoints, each once, with their data files."""
         seen: set[bytes] = set()
         budget = Budget(self.context.limits, self.image.size)
@@ -436,15 +494,14 @@ class _Scanner:
                 budget.take(_LISTED_BYTES * len(view.tensors))
                 yield table, view, _data_files(view)
 
-    def _find_payloads(self, files: Sequence[extents.DataFile]) -> None:
-        state = self.state
-        start = state.segments * extents.SEGMENT
+    def _find_payloads(self, files: Sequence[extents.DataFile], known: _Pass) -> None:
+        start = known.segments * extents.SEGMENT
         segments = extents.find_anchors(
             self.image, files, self.block, start=start, watch=self._watch
         )
         for found in segments:
-            state.placements += found
-            state.segments += 1
+            known.placements += found
+            known.segments += 1
             self._save()
 
     def _join(
@@ -599,6 +656,12 @@ def scan_image(
 def _warning(path: str, what: str) -> Problem:
     message = f"not all of this directory was scanned: {what} (scan those below it one by one)"
     return Problem.of("scan.unsearched", path, message)
+
+
+def _lack_any(checkpoints: Sequence[ScannedCheckpoint], listed: Sequence[_Listed]) -> bool:
+    """Tell whether any tensor was not found that has a checksum by which it can be."""
+    sought = sum(piece.size for _, _, files in listed for file in files for piece in file.pieces)
+    return sum(one.found for one in checkpoints if one.format == "v2") < sought
 
 
 def _data_files(view: IndexView) -> list[extents.DataFile]:

@@ -18,7 +18,7 @@ from ckptparse.proto.tensor_bundle_pb2 import BundleHeaderProto
 from ckptparse.table.format import TRAILER_SIZE, Footer, check_block
 from ckptparse.table.reader import Table
 
-__all__ = ["FoundTable", "find_block_size", "iter_tables", "read_block_size"]
+__all__ = ["SMALLEST_BLOCK", "FoundTable", "find_block_size", "iter_tables", "read_block_size"]
 
 _MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER = 48
@@ -30,7 +30,7 @@ blocks of tables that were written do not overlap."""
 _EXT_SUPERBLOCK = 1024
 """Offset of the superblock of ext2, ext3 and ext4, whatever the size of a block."""
 _EXT_MAGIC = b"\x53\xef"
-_SMALLEST_BLOCK = 512
+SMALLEST_BLOCK = 512
 _DEFAULT_BLOCK = 4096
 """Bytes of a block if no superblock says it: the default of ext4, XFS, NTFS, APFS and btrfs."""
 
@@ -133,7 +133,7 @@ def find_block_size(image: Source, starts: Iterable[int] = ()) -> int:
     stated = read_block_size(image)
     if stated is not None:
         return stated
-    borders = [start & -start for start in starts if start and not start % _SMALLEST_BLOCK]
+    borders = [start & -start for start in starts if start and not start % SMALLEST_BLOCK]
     return min([_DEFAULT_BLOCK, *borders])
 
 
