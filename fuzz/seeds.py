@@ -1,11 +1,12 @@
 """The files that harnesses begin with: those of `fixtures/`, which TensorFlow wrote.
 
-What takes more than a few tensors is built: `large_bundle`, `shaped_bundle` and
-`scattered_image`.
+What takes more than a few tensors is built: `large_bundle`, `shaped_bundle`,
+`lost_in_large_file` and `scattered_image`.
 """
 
 from __future__ import annotations
 
+import gzip
 import random
 import re
 import sys
@@ -91,6 +92,20 @@ def shaped_bundle() -> bytes:
         else:
             made.add(name, np.zeros(shape, np.float32))
     return pack(list(made.files("m").values()))
+
+
+def lost_in_large_file() -> bytes:
+    """Make a bundle that lost its data, and a large file, packed, with its tensors one by one.
+
+    There one checksum that agrees proves nothing: two that lie together do.
+    """
+    rng, made = random.Random(5), b.Bundle()
+    values = [rng.randbytes(320 + 4 * (7 * number % 11)) for number in range(60)]
+    for number, value in enumerate(values):
+        made.add(f"w{number:02}", np.frombuffer(value, np.float32))
+    index, shard = made.files("m").values()
+    others = b"".join(rng.randbytes(30 + number % 3) + one for number, one in enumerate(values))
+    return pack([index, bytes(len(shard)), gzip.compress(bytes(300_000) + others, mtime=0)])
 
 
 def scattered_image(seed: int) -> bytes:

@@ -6,6 +6,7 @@ import random
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import ckptparse
 from fuzz import mutators, seeds
@@ -47,18 +48,23 @@ def run_recover(data: bytes) -> None:
     agree(read, report, recovery)
 
 
+_MANY = replace(LIMITS, attempts=48)
+"""So many that in a large file they are sought together."""
+
+
 def run_evidence(data: bytes) -> None:
     """Recover a damaged checkpoint, with a file of any kind as evidence."""
     index, shard, evidence = unpack(data, 3)
     store = {"d/m.index": index, "d/m.data-00000-of-00001": shard, "e/file": evidence}
-    found = attempt(ckptparse.recover, "d/m", store=store, evidence=["e/file"], limits=LIMITS)
+    found = attempt(ckptparse.recover, "d/m", store=store, evidence=["e/file"], limits=_MANY)
     if isinstance(found, ckptparse.Recovery):
         for tensor in found.values():
             attempt(tensor.read)
 
 
 def evidence_seeds() -> Iterator[bytes]:
-    """Give bundles cut off, each with itself, with another file, and with a V1 file."""
+    """Give bundles cut off, each with itself, with another file, and a V1 file; one is lost."""
+    yield seeds.lost_in_large_file()
     others = [*seeds.files("*.meta", "saved_model.pb"), *seeds.v1_files()]
     for number, packed in enumerate(seeds.bundles()):
         index, shard, _ = unpack(packed, 3)

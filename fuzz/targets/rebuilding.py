@@ -29,6 +29,8 @@ NAMES = (
 _SHAPES = (3, 5)
 """Those that are given as shapes, not as evidence."""
 _LARGEST = 40_000
+ALONE = seeds.FIXTURES / "objects" / "keras2_dense_layers" / "weights.data-00000-of-00001"
+"""Dense layers that were trained: what is left in their slots tells their sizes."""
 
 
 def _layers() -> Iterator[dict[str, Any]]:
@@ -81,14 +83,14 @@ KERAS = _models()
 
 
 def run_rebuild(data: bytes) -> None:
-    """Recover a data file without its index, with another file; what is proved can be read."""
+    """Recover a data file without its index, alone or with another file; what is proved is read."""
     if not data:
         return
     number = data[0] % len(NAMES)
     shard, other = unpack(data[1:], 2)
     store = {"d/m.data-00000-of-00001": shard, NAMES[number]: other}
-    options: dict[str, Any] = {"evidence": [NAMES[number]]}
-    if number in _SHAPES:
+    options: dict[str, Any] = {"evidence": [NAMES[number]]} if other else {}
+    if number in _SHAPES and other:
         options = {"shapes": NAMES[number]}
     found = attempt(ckptparse.recover, "d/m", store=store, limits=LIMITS, **options)
     if not isinstance(found, ckptparse.Recovery):
@@ -101,8 +103,9 @@ def run_rebuild(data: bytes) -> None:
 
 
 def rebuild_seeds() -> Iterator[bytes]:
-    """Give data files, each with every file that knows of it, and its shapes."""
+    """Give data files, each with every file that knows of it, and its shapes; and one alone."""
     number_of_config = 0
+    yield bytes([0]) + pack([ALONE.read_bytes(), b""])
     for index in sorted(seeds.FIXTURES.rglob("*.index")):
         shard = index.with_name(index.name.replace(".index", ".data-00000-of-00001"))
         if not shard.is_file() or shard.stat().st_size > seeds.LARGEST:
