@@ -37,7 +37,7 @@ def take_file(path: str, folders: Folders) -> Inventory:
 
 def _of_content(path: str, folders: Folders) -> Inventory:
     """Read a file to see whether it is a V1 checkpoint, a graph, or leads to a checkpoint."""
-    identity = identify_file(path, folders.context)
+    identity = folders.identify(path)
     if identity.kind == "v1":
         return take_legacy(path, folders, is_file=True)
     if path.endswith(META_SUFFIX) and identity.kind in ("meta-graph", "truncated", "unknown"):

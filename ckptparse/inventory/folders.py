@@ -5,10 +5,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ckptparse.files.context import Context
 from ckptparse.files.storage import FileStat
 from ckptparse.parallel import run_all
+
+if TYPE_CHECKING:
+    from ckptparse.identification import Identity
 
 __all__ = ["MOST_NAMES", "Folders", "names_around"]
 
@@ -30,13 +34,14 @@ class Folders:
         context: Where files lie, and how much they may ask for.
     """
 
-    __slots__ = ("_listed", "_names", "_sorted", "context")
+    __slots__ = ("_identities", "_listed", "_names", "_sorted", "context")
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self._listed: dict[str, Mapping[str, FileStat]] = {}
         self._names: dict[str, Names] = {}
         self._sorted: dict[str, Names] = {}
+        self._identities: dict[str, Identity] = {}
 
     def beside(self, context: Context) -> Folders:
         """Return the directories as they were listed, for another context of the same files."""
@@ -49,6 +54,15 @@ class Folders:
     def are_listed(self) -> bool:
         """Whether the storage knows what is in a directory; else what was asked for by name."""
         return bool(getattr(self.context.storage, "lists", True))
+
+    def identify(self, path: str) -> Identity:
+        """Tell what a file is; it is read once. Raises as `identify_file` does."""
+        from ckptparse.identification import identify_file
+
+        known = self._identities.get(path)
+        if known is None:
+            known = self._identities[path] = identify_file(path, self.context)
+        return known
 
     def look_for(self, paths: Sequence[str]) -> None:
         """Ask for files by name, several at a time, so that they are known from here on."""

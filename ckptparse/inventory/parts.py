@@ -23,7 +23,6 @@ from ckptparse.filenames import (
     strip_temp_directory,
     strip_temporary,
 )
-from ckptparse.identification import identify_file
 from ckptparse.identification.tables import may_be_legacy
 from ckptparse.inventory.by_name import look_beside
 from ckptparse.inventory.folders import Folders, names_around
@@ -81,7 +80,7 @@ def find_parts(path: str, folders: Folders, *, by: By = By.NAME) -> Candidate | 
 
 def _is_renamed_index(path: str, folders: Folders) -> bool:
     """Tell from its content whether a file is an index: rescue programs give files new names."""
-    identity = identify_file(path, folders.context)
+    identity = folders.identify(path)
     cut = identity.kind == "truncated" and identity.detail.get("of") == "v2-index"
     return cut or identity.kind == "v2-index"
 

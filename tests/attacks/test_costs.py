@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,13 +21,22 @@ import ckptparse
 from ckptparse import tensor_proto
 from ckptparse.annotation import messages
 from ckptparse.bundle import index
-from ckptparse.examination import carving, case, diagnose, index_view, neighbours, summary
+from ckptparse.examination import (
+    carving,
+    case,
+    diagnose,
+    encodings,
+    index_view,
+    neighbours,
+    summary,
+)
 from ckptparse.examination.failed_rows import examine_rows
 from ckptparse.files import local
 from ckptparse.graph import attributes, flow, savers, step
 from ckptparse.graph import graph as graph_module
 from ckptparse.graph.graph import Graph
 from ckptparse.graph.nodes import NodeTable
+from ckptparse.identification import magic as identification_magic
 from ckptparse.identification import tables as identification_tables
 from ckptparse.identification import wire as identification_wire
 from ckptparse.recovery import outlook, string_flips
@@ -976,3 +987,46 @@ def test_a_block_that_is_corrected_is_decoded_once(
     recovery = ckptparse.recover(prefix)
     assert {str(one.status) for one in recovery.report.tensors.values()} == {"corrected"}
     assert len([block for block in decoded.given if len(block.contents) > 1000]) == 1
+
+
+@pytest.mark.parametrize(
+    "call", [ckptparse.read, ckptparse.verify, ckptparse.recover, ckptparse.list_variables]
+)
+def test_what_a_file_is_that_is_no_checkpoint_is_found_out_once(
+    call: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.safetensors"
+    header = b'{"w": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    told = counted(monkeypatch, identification_magic, "_describe_safetensors")
+    with pytest.raises(ckptparse.NotACheckpointError):
+        call(path)
+    assert len(told.given) == 1
+
+
+def test_behind_a_gzip_member_few_bytes_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = gzip.compress(b"") * 2000
+    given = 0
+
+    class Counting:
+        """A decompressor that counts what it is given."""
+
+        def __init__(self, window: int) -> None:
+            self._own = decompressobj(window)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._own, name)
+
+        def copy(self) -> Counting:
+            return self
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            nonlocal given
+            given += len(data)
+            return self._own.decompress(data, most)
+
+    decompressobj = zlib.decompressobj
+    monkeypatch.setattr(encodings.zlib, "decompressobj", Counting)
+    converter = encodings._Gzip()
+    assert converter.convert(members, converter.start(), last=True)[1] == len(members)
+    assert given < 2048 * 2001
