@@ -118,6 +118,22 @@ def graphs_of_paths() -> Iterator[bytes]:
     yield g.graph([name, call], alike) + g.gradient("first", "second")
 
 
+def listed_constants() -> bytes:
+    """Make a graph whose constants have many values, a tag each: numbers and short strings."""
+    count, nodes = 80, b""
+    for kind, values in (
+        (b.INT32, [b.field(7, 1000 * number) for number in range(count)]),
+        (b.FLOAT, [b.field32(5, number << 20) for number in range(count)]),
+        (b.STRING, [b.field(8, b"x" * (number % 9)) for number in range(count)]),
+    ):
+        tensor = b.field(1, kind) + b.field(2, b.shape_proto([count])) + b"".join(values)
+        value = b.field(1, b"value") + b.field(2, b.field(8, tensor))
+        dtype = b.field(1, b"dtype") + b.field(2, b.field(6, kind))
+        node = b.field(1, b"c%d" % kind) + b.field(2, b"Const") + b.field(5, value)
+        nodes += b.field(1, node + b.field(5, dtype))
+    return nodes
+
+
 def keras_texts() -> Iterator[dict[str, object]]:
     """Give what Keras writes of layers that run something, or are described oddly."""
     code = "4wEAAAAAAAAAAAAAAAEAAAABAAAAUwAAAHMIAAAAfAB0AGoBgwFTACkC"

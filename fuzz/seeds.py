@@ -1,7 +1,7 @@
 """The files that harnesses begin with: those of `fixtures/`, which TensorFlow wrote.
 
 What takes more than a few tensors is built: `large_bundle`, `shaped_bundle`,
-`lost_in_large_file` and `scattered_image`.
+`sharing_bundle`, `lost_in_large_file` and `scattered_image`.
 """
 
 from __future__ import annotations
@@ -92,6 +92,19 @@ def shaped_bundle() -> bytes:
         else:
             made.add(name, np.zeros(shape, np.float32))
     return pack(list(made.files("m").values()))
+
+
+def sharing_bundle() -> bytes:
+    """Make a bundle whose tensors share bytes; a third of these are damaged, half of them zeros."""
+    rng, made = random.Random(6), b.Bundle()
+    data = rng.randbytes(6000)
+    made.put(data)
+    for number in range(140):
+        start = 40 * number
+        crc = b.masked_crc(data[start : start + 80])
+        made.entries[b"w%03d" % number] = b.Entry(b.INT8, (80,), 0, start, 80, crc)
+    index, shard = made.files("m").values()
+    return pack([index, shard[:4000] + rng.randbytes(1000) + bytes(1000)])
 
 
 def lost_in_large_file() -> bytes:

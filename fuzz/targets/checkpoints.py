@@ -42,9 +42,10 @@ def run_bundle(data: bytes) -> None:
 
 
 def bundle_seeds() -> Iterator[bytes]:
-    """Give small bundles, and one of many shapes."""
+    """Give small bundles, one of many shapes, and one of shared bytes."""
     yield from seeds.small_bundles()
     yield seeds.shaped_bundle()
+    yield seeds.sharing_bundle()
 
 
 def run_legacy(data: bytes) -> None:

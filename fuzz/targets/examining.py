@@ -28,10 +28,11 @@ def run_verify(data: bytes) -> None:
 
 
 def verify_seeds() -> Iterator[bytes]:
-    """Give bundles, among them a large one and one of many shapes."""
+    """Give bundles, among them a large one, one of many shapes, and one of shared bytes."""
     yield from seeds.bundles()
     yield seeds.large_bundle()
     yield seeds.shaped_bundle()
+    yield seeds.sharing_bundle()
 
 
 def run_recover(data: bytes) -> None:
