@@ -401,3 +401,16 @@ def test_strings_that_are_all_bytes_are_not_looked_at_one_by_one(
     assert not singly
     assert content.list_bytes(np.array([b"a", "c"], object)) == [b"a", b"c"]
     assert singly == [b"a", "c"]
+
+
+def test_no_data_file_is_asked_for_its_size_before_a_header_says_how_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = b.Bundle()
+    made.header = b.Header(num_shards=3)
+    made.add("w", np.float32(1))
+    path = made.write(tmp_path / "m") + ".index"
+    counts = noting(monkeypatch, index_module, "held_bytes", lambda path, storage, count: count)
+    with pytest.raises(LimitError, match="shards"):
+        BundleIndex.open(path, Context(limits=Limits(shards=2)))
+    assert counts == [0]
