@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
 from pathlib import Path
 
 import builder as b
@@ -96,3 +98,25 @@ def test_a_v1_file_is_promised_no_more_than_it_gives(tmp_path: Path) -> None:
             least = ckptparse.Outlook.of(report).proved if found is None else found.proved
             assert least <= proved, position
     assert exact >= 6
+
+
+@pytest.mark.parametrize("convert", [base64.encodebytes, lambda data: data])
+def test_no_names_are_lost_if_the_index_was_corrected_whatever_follows_the_tensors(
+    convert: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its block is whole once a bit is flipped back, or a conversion is undone."""
+    made = b.Bundle()
+    for name in "xyz":
+        made.add(name, np.random.default_rng(ord(name)).normal(size=500))
+    made.write(tmp_path / "model")
+    index, data = tmp_path / "model.index", tmp_path / "model.data-00000-of-00001"
+    raw = bytearray(index.read_bytes())
+    if convert(b"x") == b"x":
+        raw[30] ^= 4
+    index.write_bytes(convert(raw))
+    data.write_bytes(convert(data.read_bytes()) + b"more")
+    monkeypatch.undo()
+    report = ckptparse.recover(tmp_path / "model").report
+    assert report.complete and report.unnamed_bytes
+    assert report.next_step.endswith("saves all 3 tensors")
+    assert ckptparse.verify(tmp_path / "model").next_step == report.next_step

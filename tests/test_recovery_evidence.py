@@ -166,6 +166,7 @@ def test_a_long_patch_is_listed_by_its_hash_and_a_short_one_by_its_bytes() -> No
         "new": None,
         "old_sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         "new_sha256": "98ce42deef51d40269d542f5314bef2c7468d401ad5d85168bfab4c0108f75f7",
+        "inside": None,
     }
 
 
@@ -308,3 +309,20 @@ def test_evidence_says_what_its_offset_counts_in(tmp_path: Path) -> None:
             assert own == arrays["t1"].tobytes()
         else:
             assert f"({inside}):" in str(tensor.source)
+
+
+def test_patches_of_a_file_that_was_converted_say_so(tmp_path: Path) -> None:
+    """One bit is flipped, and line ends are converted: in the file the bit lies further on."""
+    file = v1_builder.LegacyFile()
+    file.add("w", WEIGHTS)
+    raw = bytearray(file.data())
+    raw[-5000] ^= 1
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(raw.replace(b"\n", b"\r\n"))
+    recovery = ckptparse.recover(path)
+    (patch,) = recovery["w"].patches
+    assert (patch.offset, patch.inside) == (len(raw) - 5000, "conversion undone")
+    assert patch.old == raw[-5000:-4999]
+    report = recovery.report.files[str(path)]
+    assert {part.kind for part in report.ranges} == {"bad"}
+    assert recovery["w"].read().tobytes() == WEIGHTS.tobytes()

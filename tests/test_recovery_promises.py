@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -433,3 +434,22 @@ def test_one_whole_tensor_of_integers_is_enough_where_nothing_speaks_for_the_ind
     recovery = ckptparse.recover(tmp_path / "0" / "model")
     assert {name: str(tensor.status) for name, tensor in recovery.items()} == {"a": "unverified"}
     assert (recovery["a"].read() == saves[0]["a"]).all()
+
+
+def test_an_index_of_another_save_is_told_by_a_data_file_that_was_packed(tmp_path: Path) -> None:
+    """The packed file is shorter than the index says, and its tensors are whole all the same."""
+    saves = [
+        {
+            "zeros": np.zeros(60_000, np.int8),
+            **{f"w{n}": np.random.default_rng([n, number]).normal(size=2000) for n in range(3)},
+            "rate": np.float32(0.5 - number / 8),
+            "step": np.int64(1001 + number),
+        }
+        for number in range(2)
+    ]
+    _index_of_another_save(tmp_path, saves, {})
+    data = tmp_path / "0" / "model.data-00000-of-00001"
+    data.write_bytes(gzip.compress(data.read_bytes()))
+    for name, tensor in ckptparse.recover(tmp_path / "0" / "model").items():
+        assert name == "zeros" or tensor.status == "unverified"
+        assert (tensor.read() == saves[0][name]).all(), name

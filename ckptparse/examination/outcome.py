@@ -120,6 +120,8 @@ class PatchedRange:
         new: Those that were taken instead; None likewise.
         old_sha256: SHA-256 of those that stand in the file, in hexadecimal digits.
         new_sha256: SHA-256 of those that were taken instead.
+        inside: What the offset counts in: in a few words what was done with the file before. None:
+            in the file itself.
     """
 
     path: str
@@ -129,9 +131,12 @@ class PatchedRange:
     new: bytes | None
     old_sha256: str
     new_sha256: str
+    inside: str | None = None
 
     @classmethod
-    def of(cls, path: str, offset: int, old: bytes, new: bytes) -> PatchedRange:
+    def of(
+        cls, path: str, offset: int, old: bytes, new: bytes, inside: str | None = None
+    ) -> PatchedRange:
         """Describe a change."""
         from hashlib import sha256
 
@@ -144,6 +149,7 @@ class PatchedRange:
             new if listed else None,
             sha256(old).hexdigest(),
             sha256(new).hexdigest(),
+            inside,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,6 +162,7 @@ class PatchedRange:
             "new": None if self.new is None else self.new.hex(),
             "old_sha256": self.old_sha256,
             "new_sha256": self.new_sha256,
+            "inside": self.inside,
         }
 
     def __repr__(self) -> str:

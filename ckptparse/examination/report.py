@@ -320,6 +320,7 @@ class Report:
         object_graph: State of the object graph, which is no tensor; None if there is none.
         others: Other checkpoints of the directory, the best first. Empty if this one is whole.
         outlook: What `recover` gives; None if nothing is damaged, or if nobody looked.
+        names_all: Whether the index names every tensor, as it is or with its damage corrected.
         version: The version of ckptparse that made it.
         options: What was asked for, as plain values: the job, the path, and what else was given.
         inputs: Every file that was read; with SHA-256 if that was asked for.
@@ -334,6 +335,7 @@ class Report:
     object_graph: TensorReport | None = None
     others: tuple[OtherCheckpoint, ...] = ()
     outlook: Outlook | None = None
+    names_all: bool = False
     version: str = field(default_factory=own_version, compare=False)
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
     inputs: tuple[HashedFile, ...] = field(default=(), compare=False)
@@ -411,7 +413,8 @@ class Report:
         codes = {p.code for p in self.problems if p.severity is Severity.ERROR}
         if not self.tensors or not codes.isdisjoint(_LISTS):
             return False
-        return not (self.unnamed_bytes and any(code.startswith("index.") for code in codes))
+        damaged = not self.names_all and any(code.startswith("index.") for code in codes)
+        return not (self.unnamed_bytes and damaged)
 
     @property
     def unfinished(self) -> bool:

@@ -235,7 +235,8 @@ class _Scan:
         proved = chance <= HIGHEST_CHANCE
         grounds = (self._ground(fixed.rule, place, chance),)
         at, old, new = fixed.change
-        patches = (PatchedRange.of(self._look.file.path, place.offset + at, old, new),)
+        file = self._look.file
+        patches = (PatchedRange.of(file.path, place.offset + at, old, new, file.inside),)
         if proved and self.keep is None and decoded.keys:
             columns = TableColumns.of_blocks([decoded])
             self._add_run(SalvagedRun(columns, 0, chance, None, grounds, patches))

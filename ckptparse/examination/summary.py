@@ -82,6 +82,7 @@ def make_report(
         sort_problems(found),
         graph,
         tuple(others),
+        names_all=case.main is not None and case.main.complete,
         limits=case.context.limits,
     )
 

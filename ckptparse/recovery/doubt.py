@@ -53,7 +53,7 @@ def find_doubted(case: Case, places: Mapping[DataFile, Sequence[Place]]) -> froz
     votes: dict[DataFile, _Votes] = defaultdict(_Votes)
     for _, part in case.held_parts():
         payload = part.payload
-        if payload is None or not _is_open(part):
+        if payload is None or not _is_open(part, payload, places, case.files):
             continue
         mine = votes[payload.file]
         if is_telling(payload):
@@ -243,8 +243,19 @@ class _Votes:
         return self.whole_floats > 0 if self.floats else self.others > 1
 
 
-def _is_open(part: Part) -> bool:
-    return part.is_lost and part.check.computed is not None and part.check.cause not in _EXPLAINED
+def _is_open(
+    part: Part, payload: Payload, places: Mapping[DataFile, Sequence[Place]], files: DataFiles
+) -> bool:
+    """Tell whether nothing explains why a payload fails."""
+    if not part.is_lost:
+        return False
+    if part.check.cause is Cause.TRUNCATED:
+        # The file ends before it; before it was converted, it may not have.
+        return any(
+            place.file.undo is not None and not place.delta and _is_there(files, place.of(payload))
+            for place in _own(places, payload.file)
+        )
+    return part.check.computed is not None and part.check.cause not in _EXPLAINED
 
 
 def _looks_whole(

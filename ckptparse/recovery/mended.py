@@ -19,7 +19,6 @@ from ckptparse.examination.outcome import (
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.plain_rows import DAMAGED_DATA, DAMAGED_ENTRY
 from ckptparse.examination.readers import DataFiles, checksum_of
-from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.recipe import Patch, Recipe
@@ -125,16 +124,18 @@ def list_patches(found: Mended, files: DataFiles) -> tuple[PatchedRange, ...]:
         if files.size(recipe.file) is None:
             # It is lost, and all of these bytes were taken from copies of it.
             listed.append(PatchedRange.of(recipe.file.path, offset, old, patch.data))
+            continue
+        source = files.source(recipe.file)
+        if isinstance(source, JoinedSource):
+            listed += _located(source, offset, old, patch.data)
         else:
-            listed += _located(files.source(recipe.file), offset, old, patch.data)
+            path, inside = recipe.file.path, recipe.file.inside
+            listed.append(PatchedRange.of(path, offset, old, patch.data, inside))
     return tuple(listed)
 
 
-def _located(source: Source, offset: int, old: bytes, new: bytes) -> Iterator[PatchedRange]:
+def _located(source: JoinedSource, offset: int, old: bytes, new: bytes) -> Iterator[PatchedRange]:
     """Describe a change, in the files that bytes really lie in: an image is one, its parts none."""
-    if not isinstance(source, JoinedSource):
-        yield PatchedRange.of(source.path, offset, old, new)
-        return
     done = 0
     for part in source.places(offset, len(old)):
         stop = done + part.size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +30,7 @@ from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.inputs import HashedFile, list_inputs
 from ckptparse.examination.intact import find_intact
 from ckptparse.examination.neighbours import find_others
-from ckptparse.examination.outcome import Outcome, Span
+from ckptparse.examination.outcome import ByteRange, Outcome, PatchedRange, Span
 from ckptparse.examination.part_spans import spans_of_parts
 from ckptparse.examination.payload import PartName
 from ckptparse.examination.places import Twins
@@ -577,23 +577,32 @@ def _reports_of(
     return ExaminedTensors(tensors, statuses, lost, corrected)
 
 
+def _iter_patched(
+    mended: RowMapping[MendedTensor], case: Case
+) -> Iterator[PatchedRange | ByteRange]:
+    """Iterate over the bytes that were replaced, of indexes and of data files."""
+    for rows in (case.sound, case.failed):
+        yield from rows.patches if rows is not None else ()
+    for part in (part for one in mended.held.values() for part in one.parts):
+        yield from () if part.part.payload is None else part.part.payload.patches
+        recipe = part.mended.recipe
+        if recipe is not None and recipe.file is not None:
+            path, inside = recipe.file.path, recipe.file.inside
+            for patch in recipe.patches:
+                yield ByteRange(path, recipe.offset + patch.offset, len(patch.data), inside)
+
+
 def _patched_files(
     report: Report, mended: RowMapping[MendedTensor], case: Case
 ) -> dict[str, FileReport]:
-    """Return the maps of the files, with the bytes that were replaced."""
+    """Return the maps of the files, with the bytes that were replaced.
+
+    Of a file that was converted these are not at their offsets, so its map has none.
+    """
     spans: dict[str, list[Span]] = defaultdict(list)
-    for rows in (case.sound, case.failed):
-        for known in rows.patches if rows is not None else ():
-            spans[known.path].append((known.offset, known.offset + known.size))
-    for part in (part for one in mended.held.values() for part in one.parts):
-        if part.part.payload is not None:
-            for known in part.part.payload.patches:
-                spans[known.path].append((known.offset, known.offset + known.size))
-        recipe = part.mended.recipe
-        if recipe is not None and recipe.file is not None:
-            for patch in recipe.patches:
-                start = recipe.offset + patch.offset
-                spans[recipe.file.path].append((start, start + len(patch.data)))
+    for where in _iter_patched(mended, case):
+        if where.inside is None:
+            spans[where.path].append((where.offset, where.offset + where.size))
     return {
         path: file.patched(spans[path]) if path in spans else file
         for path, file in report.files.items()
