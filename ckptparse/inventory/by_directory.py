@@ -25,6 +25,9 @@ from ckptparse.inventory.places import take_bundle
 
 __all__ = ["take_directory"]
 
+_MOST_NAMED = 100
+"""Checkpoints that an error names."""
+
 
 def take_directory(path: str, folders: Folders) -> Inventory:
     """Tell what a directory means: a SavedModel, its `variables/`, by state file, by its files."""
@@ -83,10 +86,12 @@ def _of_several(path: str, found: Iterable[Candidate], folders: Folders) -> Inve
     first, *rest = found
     if not rest:
         return Inventory(path, first)
-    names = [folders.split(one.path)[1] for one in (first, *rest)]
+    named = [first, *rest[: _MOST_NAMED - 1]]
+    names = ", ".join(folders.split(one.path)[1] for one in named)
+    more = 1 + len(rest) - len(named)
     refusal = NotACheckpointError(
-        f"The directory holds {len(names)} checkpoints and no state file that names the newest: "
-        + ", ".join(names),
+        f"The directory holds {1 + len(rest)} checkpoints and no state file that names the newest: "
+        + (f"{names} and {more} more" if more else names),
         path=path,
         hint="Give the path of one of them",
     )

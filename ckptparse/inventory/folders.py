@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ckptparse.filenames import split_data_path
 from ckptparse.files.context import Context
 from ckptparse.files.storage import FileStat
 from ckptparse.parallel import run_all
@@ -34,13 +35,14 @@ class Folders:
         context: Where files lie, and how much they may ask for.
     """
 
-    __slots__ = ("_identities", "_listed", "_names", "_sorted", "context")
+    __slots__ = ("_identities", "_listed", "_names", "_owners", "_sorted", "context")
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self._listed: dict[str, Mapping[str, FileStat]] = {}
         self._names: dict[str, Names] = {}
         self._sorted: dict[str, Names] = {}
+        self._owners: dict[str, set[str]] = {}
         self._identities: dict[str, Identity] = {}
 
     def beside(self, context: Context) -> Folders:
@@ -131,6 +133,15 @@ class Folders:
         while last < len(names) and names[last].startswith(start):
             last += 1
         return names[first:last]
+
+    def owners(self, directory: str) -> set[str]:
+        """Return the names of the checkpoints that have data files in a directory."""
+        known = self._owners.get(directory)
+        if known is None:
+            known = {data[0] for data in map(split_data_path, self.list(directory)) if data}
+            if self.are_listed:
+                self._owners[directory] = known
+        return known
 
     def join(self, directory: str, name: str) -> str:
         """Return the path of a name in a directory."""

@@ -11,7 +11,7 @@ import os
 import warnings
 
 from ckptparse.errors import CheckpointNotFoundError
-from ckptparse.filenames import INDEX_SUFFIX, split_data_path, strip_copy_number
+from ckptparse.filenames import INDEX_SUFFIX, strip_copy_number
 from ckptparse.files.context import Context, Place
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.inventory import By, Candidate, Inventory
@@ -72,11 +72,13 @@ def take_bundle(prefix: str, folders: Folders, *, by: By = By.NAME) -> Candidate
 
     The data of `P (1).index` is `P (1).data-…`, or `P.data-…` if only that is there.
     """
+    if not prefix.endswith(")"):
+        return Candidate("v2", prefix, by)
     directory, name = folders.split(prefix)
     base = strip_copy_number(name)
     if base is None:
         return Candidate("v2", prefix, by)
-    owners = {data[0] for data in map(split_data_path, folders.list(directory)) if data}
+    owners = folders.owners(directory)
     if name in owners or base not in owners:
         return Candidate("v2", prefix, by)
     path = folders.join(directory, base)

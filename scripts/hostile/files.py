@@ -797,6 +797,15 @@ def folder_of_saves(directory: Path, size: int) -> Path:
     return directory
 
 
+def folder_of_copies(directory: Path, size: int) -> Path:
+    """A directory of indexes without bytes, each named as a browser names another download."""
+    for number in range(max(LEAST, size // 160)):
+        _touch(directory / f"m ({number}).index")
+        _touch(directory / f"m{number}.data-00000-of-00001")
+    (directory / "padding").write_bytes(bytes(size))
+    return directory
+
+
 def folder_of_shards(directory: Path, size: int) -> Path:
     """A checkpoint, and beside it data files of others without an index."""
     for number in range(max(LEAST, size // 52)):
@@ -925,6 +934,7 @@ KINDS = named(
     keras_config,
     keras_brackets,
     folder_of_saves,
+    folder_of_copies,
     folder_of_shards,
     folder_of_leftovers,
     folder_of_lists,

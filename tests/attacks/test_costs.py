@@ -39,6 +39,7 @@ from ckptparse.graph.nodes import NodeTable
 from ckptparse.identification import magic as identification_magic
 from ckptparse.identification import tables as identification_tables
 from ckptparse.identification import wire as identification_wire
+from ckptparse.inventory import folders
 from ckptparse.recovery import outlook, string_flips
 from ckptparse.recovery.imaging import extents, scan, tables
 from ckptparse.rendering.page import subject as page_subject
@@ -1030,3 +1031,14 @@ def test_behind_a_gzip_member_few_bytes_are_copied(monkeypatch: pytest.MonkeyPat
     converter = encodings._Gzip()
     assert converter.convert(members, converter.start(), last=True)[1] == len(members)
     assert given < 2048 * 2001
+
+
+def test_a_directory_of_many_second_downloads_is_gone_through_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(300):
+        (tmp_path / f"m ({number}).index").touch()
+    split = counted(monkeypatch, folders, "split_data_path")
+    with pytest.raises(ckptparse.NotACheckpointError, match=r"holds 300 .* and 200 more"):
+        ckptparse.verify(tmp_path)
+    assert len(split.given) <= 2 * 300
