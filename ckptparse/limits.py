@@ -66,11 +66,13 @@ class Limits:
     holds more than 10 million of them."""
     entries: int = 20_000_000
     """Entries of one table. Each takes at least 3 bytes in the file, and some hundred in memory.
-    Checkpoints of more than 100,000 tensors are rare."""
+    Checkpoints of more than 100,000 tensors are rare. One block has at most 1/16 of these, or
+    100,000: writers make blocks of 256 KiB."""
     key_bytes: int = 1 << 26
     """Bytes of a table's keys, in full, beyond 16 times its blocks. Keys share their first bytes
     with the one before, and TensorFlow stores a full key every 16 entries. Without full keys they
-    can grow with the square of the file."""
+    can grow with the square of the file. Those of one block take at most an eighth of
+    `memory_bytes`, beyond twice the block."""
     blocks: int = 2048
     """Blocks of one table, beyond one for each 4 KiB of its file. Writers make blocks of 4 to 256
     KiB. A hostile table would have one for each 25 bytes, and each takes 30 to 150 µs. Chunks of a
@@ -112,14 +114,18 @@ class Limits:
     to this, or to 16 times their file if that is more."""
     memory_bytes: int = 1 << 30
     """What the values of one call may take in memory beyond the size of its files, all together:
-    elements, strings and their objects, values that repeat, tensors that share bytes."""
+    elements, strings and their objects, values that repeat, tensors that share bytes; what an index
+    lists (400 bytes for each entry, and twice its name); paths of an HDF5 file (four bytes for each
+    character); what the JSON of a file becomes. Checkpoints that one call opens together share
+    it."""
     single_entries: int = 4096
     """Entries that are looked at one by one, beyond one for each 4 KiB of the files. `verify` and
     `recover` do so with strings, slices, what a damaged block still has, and tensors of a V1 file
     that are damaged or in slices: the others are left out, and the report says so. `read` does so
     with tensors of a V2 checkpoint: variants, long strings, slices that are no whole rows; so do
     `read`, `verify` and `stats` with constants of a graph that are strings or variants; and more
-    slices than these are not listed. Each takes a tenth of a millisecond.
+    slices than these are not listed (one counts once more for each 4 KiB of its tensor's name,
+    which its key repeats). Each takes a tenth of a millisecond.
     A record of a V1 file may have 1/256 as many fields that TensorFlow does not write (or 16), and
     one for each 64 bytes. A map file of ddrescue has so many lines, beyond one for each 16
     bytes."""
@@ -182,7 +188,8 @@ class Limits:
     that does not lie in one piece eight, and three pieces one more). A small file may have 10,000,
     or a tenth of this if that is more, and one for each KiB, as it is packed. A member takes 50 µs.
     A compressed file may have so many streams, one after the other; 128 bytes of extra fields of a
-    zip count as a member."""
+    zip count as a member. The JSON of a file has so many lists and objects, beyond one for each 16
+    bytes."""
     unpacked_bytes: int = 1 << 38
     """What the members of an archive take in temporary files when unpacked, all together. What
     unpacks to more than 32 times its size is bounded by an eighth of `decompressed_bytes`."""

@@ -31,6 +31,7 @@ from ckptparse.bundle.naming import (
     encode_name,
     encode_slice_key,
     encode_slice_keys,
+    weight_of_slices,
 )
 from ckptparse.errors import (
     CheckpointError,
@@ -44,7 +45,7 @@ from ckptparse.errors import (
 from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Storage, hold, look_again
-from ckptparse.limits import Limits, Singles, limit_error
+from ckptparse.limits import Budget, Limits, Singles, limit_error
 from ckptparse.locks import make_lock
 from ckptparse.slices import TensorSlice
 from ckptparse.table.columns import TableColumns
@@ -58,6 +59,11 @@ __all__ = ["BundleIndex", "Listing", "held_bytes"]
 
 _T = TypeVar("_T")
 
+_ENTRY_BYTES, _KEY_TIMES = 400, 2
+"""What an entry takes in memory beside its name, measured: 310 bytes; and how many times its key a
+name takes, as `verify` counts them."""
+_FREE_BYTES = 1 << 20
+"""What a list takes that is not counted: whoever allows less for values means these alone."""
 HEADER_KEY = b""
 _MOST_PIECES = 8
 """A remote index of at most so many pieces is read whole: each piece would be a request."""
@@ -308,7 +314,10 @@ class BundleIndex:
             )
 
     def _decode_listed(self, key: bytes, value: bytes) -> BundleEntry:
-        return self._decode_entry(key, value, self._take_slices)
+        def take(count: int) -> None:
+            self._take_slices(weight_of_slices(key, count))
+
+        return self._decode_entry(key, value, take)
 
     def _take_slices(self, count: int) -> None:
         """Count slices that a tensor lists, or that none does.
@@ -323,10 +332,14 @@ class BundleIndex:
 
     def _read_listing(self, most_bytes: int | None) -> Listing:
         self._singles.return_to(0)
+        budget = Budget(self.limits, lambda: self.size + self._held())
         tables: list[TableColumns] = []
         parts: list[EntryColumns] = []
-        size = 0
+        size = taken = 0
         for table in self._table.iter_columns():
+            taken += _ENTRY_BYTES * len(table) + _KEY_TIMES * len(table.keys)
+            if taken > _FREE_BYTES:
+                budget.check(taken)
             # The first entry of all is the header.
             skipped = 0 if tables else min(1, len(table))
             parts.append(self._decode_entries(table, skipped))
@@ -363,7 +376,7 @@ class BundleIndex:
 
 
 def _sort_out(
-    tables: Sequence[TableColumns], columns: EntryColumns, take: Callable[[int], None]
+    tables: list[TableColumns], columns: EntryColumns, take: Callable[[int], None]
 ) -> Listing:
     """Sort entries into tensors, their slices, and orphan slices, which `take` counts."""
     keys = _Keys(tables)
@@ -387,8 +400,9 @@ def _sort_out(
             names.append(decode_name(key))
             numbers.append(row)
         row += 1
-    names += keys.names(row)
     others = range(row, len(keys))
+    block_ends = keys.block_ends()
+    names += keys.pop_names(row)
     parts = {row: [slice_rows.get(key, -1) for key in found] for row, found in slice_keys.items()}
     return Listing(
         names,
@@ -399,14 +413,14 @@ def _sort_out(
         slice_rows,
         parts,
         orphans,
-        keys.block_ends(),
+        block_ends,
     )
 
 
 class _Keys:
     """The keys of all entries but the header, by row."""
 
-    def __init__(self, tables: Sequence[TableColumns]) -> None:
+    def __init__(self, tables: list[TableColumns]) -> None:
         self._tables = tables
         self._ends: list[int] = np.cumsum([len(table) for table in tables]).tolist()
 
@@ -424,11 +438,13 @@ class _Keys:
         pairs = zip(starts, self._tables, strict=True)
         return [start + end for start, table in pairs for end in table.block_ends]
 
-    def names(self, first: int) -> list[str]:
-        """Decode the names of the rows from `first` on."""
+    def pop_names(self, first: int) -> list[str]:
+        """Decode the names of the rows from `first` on; each key is let go: they may be long."""
         found: list[str] = []
         skipped = first + 1
-        for table in self._tables:
+        self._tables.reverse()
+        while self._tables:
+            table = self._tables.pop()
             left_out = min(skipped, len(table))
             found += decode_names(table, left_out)
             skipped -= left_out

@@ -29,7 +29,11 @@ __all__ = [
     "encode_name",
     "encode_slice_key",
     "encode_slice_keys",
+    "weight_of_slices",
 ]
+
+_LONG_NAME = 1 << 12
+"""Bytes of a name for which a slice counts once more."""
 
 _WHOLE = -1
 """The length that stands for a whole dimension in a key."""
@@ -58,6 +62,11 @@ def decode_names(table: TableColumns, first: int) -> list[str]:
 def encode_slice_key(name: bytes, tensor_slice: TensorSlice) -> bytes:
     """Return the key under which a slice of a tensor is stored."""
     return encode_slice_keys(name, [tensor_slice])[0]
+
+
+def weight_of_slices(name: bytes, count: int) -> int:
+    """Return how many slices some of one tensor count as: the key of each repeats the name."""
+    return count * (1 + len(name) // _LONG_NAME)
 
 
 def encode_slice_keys(name: bytes, slices: Sequence[TensorSlice]) -> list[bytes]:

@@ -18,7 +18,13 @@ import numpy.typing as npt
 from ckptparse.bundle.columns import EntryColumns
 from ckptparse.bundle.decoding import decode_entry, decode_header, decode_shape
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
-from ckptparse.bundle.naming import decode_name, decode_names, decode_slice_key, encode_slice_key
+from ckptparse.bundle.naming import (
+    decode_name,
+    decode_names,
+    decode_slice_key,
+    encode_slice_key,
+    weight_of_slices,
+)
 from ckptparse.bundle.together import EntryDecoder
 from ckptparse.coding.checksum import unmask_crc
 from ckptparse.dtypes import item_size
@@ -417,7 +423,7 @@ class _Builder:
     def _columns_alone(self, run: SalvagedRun) -> EntryColumns | None:
         try:
             if len(run) <= _FEW_ENTRIES:
-                found = [self._decode_proved(one.value or b"") for one in run]
+                found = [self._decode_proved(one.key, one.value or b"") for one in run]
                 return EntryColumns.of_entries(found)
             return self._decoder.decode(run.columns, run.skipped)
         except CheckpointError:
@@ -428,12 +434,12 @@ class _Builder:
         return EntryDecoder(
             num_shards=self._most_shards(proved=True),
             limits=self.limits,
-            decode_entry=lambda _, value: self._decode_proved(value),
+            decode_entry=self._decode_proved,
             decode_shape=partial(decode_shape, limits=self.limits),
             held=lambda: self.files.held_bytes,
         )
 
-    def _decode_proved(self, value: bytes) -> BundleEntry:
+    def _decode_proved(self, key: bytes, value: bytes) -> BundleEntry:
         """Decode an entry of a run; after too many slices none, so that all are told singly.
 
         Raises:
@@ -441,7 +447,7 @@ class _Builder:
         """
 
         def take(count: int) -> None:
-            if not self.listed.take(count):
+            if not self.listed.take(weight_of_slices(key, count)):
                 found = self.listed.taken
                 raise limit_error(self.limits, "single_entries", found, "Number of slices")
 
@@ -453,7 +459,7 @@ class _Builder:
         if one[0].startswith(b"\0") and not one[1].entry.slices:
             # A stored slice is counted where it is listed, or with those that no tensor lists.
             return self.stored.take()
-        return self.singles.take(len(one[1].entry.slices) or 1)
+        return self.singles.take(weight_of_slices(one[0], len(one[1].entry.slices)) or 1)
 
     def _are_plain(self, run: SalvagedRun, columns: EntryColumns) -> npt.NDArray[np.bool_]:
         """Tell which rows are tensors in one piece, and proved with all that is said of them."""
@@ -508,7 +514,8 @@ class _Builder:
         def take(count: int) -> None:
             nonlocal too_many
             # The entry itself has been counted.
-            too_many = count > 1 and not self.singles.take(count - 1)
+            more = weight_of_slices(salvaged.key, count) - 1
+            too_many = more > 0 and not self.singles.take(more)
             if too_many:
                 found = self.singles.taken
                 raise limit_error(self.limits, "single_entries", found, "Number of slices")

@@ -64,6 +64,11 @@ class Context:
         if self.archive is not None:
             self.archive.close()
 
+    def share(self, count: int) -> Context:
+        """Return the same for each of so many that are open together: of memory a part each."""
+        memory_bytes = self.limits.memory_bytes // count
+        return replace(self, limits=replace(self.limits, memory_bytes=memory_bytes))
+
     def absolute(self, path: str) -> str:
         """Return a path that means the same from every directory of this machine."""
         absolute: Callable[[str], str] | None = getattr(self.storage, "absolute", None)

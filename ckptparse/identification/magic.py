@@ -11,7 +11,6 @@ Riegeli      83 af 70 d1 0d 88 4a 3f (the container of saved_model.cpb)
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import struct
@@ -19,6 +18,8 @@ import struct
 from ckptparse.coding.checksum import crc32c, mask_crc
 from ckptparse.identification.identity import Finding
 from ckptparse.identification.sample import Sample
+from ckptparse.json_text import parse_json
+from ckptparse.limits import DEFAULT_LIMITS
 
 __all__ = ["find_magic"]
 
@@ -150,7 +151,7 @@ def _find_safetensors(sample: Sample) -> Finding | None:
 
 def _describe_safetensors(sample: Sample, size: int) -> Finding | None:
     try:
-        header = json.loads(sample.source.read_at(8, size))
+        header = parse_json(sample.source.read_at(8, size), DEFAULT_LIMITS, held=sample.size)
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
         end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):

@@ -79,7 +79,11 @@ def average(
         for path in paths
     ]
     with ExitStack() as stack:
-        opened = [stack.enter_context(open_tensors(*one)) for one in begun]
+        # All are open at the same time.
+        opened = [
+            stack.enter_context(open_tensors(path, context.share(len(begun))))
+            for path, context in begun
+        ]
         for one in opened:
             check_work(one, one.tensors)
         _check_alike(opened)

@@ -178,6 +178,8 @@ def diff(
     a, a_context = begin_with(a, store=store, cache=cache, limits=limits, progress=progress)
     b, b_context = begin_with(b, store=store, cache=cache, limits=limits, progress=progress)
     rules = make_rules(rename, None, limits)
+    # Both are open at the same time: each may take half of what one call may.
+    a_context, b_context = a_context.share(2), b_context.share(2)
     with open_tensors(a, a_context) as first, open_tensors(b, b_context) as second:
         paths = (describe_source(first), describe_source(second))
         if rename is None and _are_told_equal(first, second):

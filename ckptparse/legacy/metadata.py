@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ckptparse.bundle.entry import check_rank, check_versions, count_elements, shape_from_proto
-from ckptparse.bundle.naming import decode_name
+from ckptparse.bundle.naming import decode_name, weight_of_slices
 from ckptparse.dtypes import DataType
 from ckptparse.errors import MalformedError, located
 from ckptparse.limits import Limits, limit_error
@@ -170,14 +170,14 @@ class _ListDecoder:
         name = decode_name(names[-1] if names else b"")
         with located(tensor=name):
             self._limits.check("slices", len(pieces), "The number of slices of a tensor")
-            rest = data_type, *self._decode_slices(shape, pieces)
+            rest = data_type, *self._decode_slices(shape, pieces, names[-1] if names else b"")
         # A message that is cut off within its name has no rest either: nothing is kept for it.
         if 0 < end < len(data) and len(names) == 1 and len(pieces) <= _FEW:
             self._rests[data[end:]] = rest
         return SliceList(name, *rest)
 
     def _decode_slices(
-        self, data: bytes, pieces: Sequence[bytes]
+        self, data: bytes, pieces: Sequence[bytes], name: bytes
     ) -> tuple[tuple[int, ...], tuple[TensorSlice, ...]]:
         """Decode a shape, and the slices, which must lie within it."""
         shape = self._shapes.get(data)
@@ -187,19 +187,24 @@ class _ListDecoder:
             )
             count_elements(shape)
             self._shapes[data] = shape
-        self._count(len(pieces), len(shape))
+        self._count(len(pieces), len(shape), weight_of_slices(name, len(pieces)) - len(pieces))
         slices = tuple(map(self._decode_slice, pieces))
         for piece in slices:
             piece.resolve(shape)
         return shape, slices
 
-    def _count(self, slices: int, rank: int) -> None:
+    def _count(self, slices: int, rank: int, more: int = 0) -> None:
         """Count the slices of a tensor: those of many dimensions as more, and no whole one.
+
+        Args:
+            slices: How many it has.
+            rank: Of the tensor.
+            more: What they count beyond that, if their name is long.
 
         Raises:
             LimitError: There are more than a file of that size may have.
         """
-        self._slices += slices * (rank // _DIMENSIONS) + (slices if slices > 1 else 0)
+        self._slices += slices * (rank // _DIMENSIONS) + (slices + more if slices > 1 else 0)
         if self._slices > self._most_slices:
             what = f"The number of slices in V1 files, one more for each {_DIMENSIONS} dimensions,"
             raise limit_error(self._limits, "single_entries", self._slices, what)

@@ -74,7 +74,7 @@ class _Loader:
         self._tensor = tensor
         self._opened = opened
         # Progress counts the bytes of the recovery; reading comes after it.
-        self._context = replace(context, progress=None)
+        self._context = replace(context, progress=None) if context.progress else context
 
     def __call__(self) -> Loaded:
         one = self._tensor

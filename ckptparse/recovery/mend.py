@@ -208,9 +208,14 @@ class Mender:
             )
             return replace(found, outcome=outcome)
         found = _as_read(payload, Status.UNVERIFIED, ranges)
-        outcome = replace(found.outcome, grounds=check.outcome.grounds)
-        found = replace(found, outcome=outcome).but(cause=check.cause, note=check.outcome.note)
-        return self._marked(payload, found)
+        known = check.outcome
+        outcome = replace(
+            found.outcome,
+            cause=known.cause or found.outcome.cause,
+            note=known.note,
+            grounds=known.grounds,
+        )
+        return self._marked(payload, Mended(outcome, found.recipe))
 
     def _marked(self, payload: Payload, found: Mended) -> Mended:
         """Mark what looks wrong in a payload whose checksum is not known."""

@@ -63,14 +63,14 @@ class Mended:
         note: str | None = None,
     ) -> Mended:
         """Return a copy with another status, cause or note."""
-        outcome = self.outcome
-        if status is not None:
-            outcome = replace(outcome, status=status)
-        if cause is not None:
-            outcome = replace(outcome, cause=cause)
-        if note is not None:
-            outcome = replace(outcome, note=note)
-        return replace(self, outcome=outcome)
+        known = self.outcome
+        outcome = replace(
+            known,
+            status=known.status if status is None else status,
+            cause=known.cause if cause is None else cause,
+            note=known.note if note is None else note,
+        )
+        return Mended(outcome, self.recipe)
 
 
 def whole_of(payload: Payload) -> tuple[Span, ...]:

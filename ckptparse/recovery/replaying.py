@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ckptparse.errors import CheckpointNotFoundError, ChecksumError, MalformedError
+from ckptparse.errors import CheckpointNotFoundError, ChecksumError, LimitError, MalformedError
 from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.inputs import HashedFile, hash_files
 from ckptparse.files.context import Cache, Context, Progress, Store, begin
+from ckptparse.json_text import parse_json
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.recovery.asked import is_scan, read_asked, read_scan
 from ckptparse.recovery.imaging.scan import scan
@@ -179,7 +180,7 @@ class _Told:
 def _read(path: str, context: Context) -> _Told:
     data = context.read_whole(path, "message_bytes", "The size of the report")
     try:
-        content = json.loads(data)
+        content = parse_json(data, context.limits)
         if "result" in content:
             # What `--json` prints has the report inside.
             content = content["result"]
@@ -191,6 +192,8 @@ def _read(path: str, context: Context) -> _Told:
         good = isinstance(report["options"], dict) and isinstance(report["tensors"], dict)
         if not good or not isinstance(output, dict):
             raise TypeError("its parts are of other kinds")  # noqa: TRY301
+    except LimitError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MalformedError(
             f"Expected the report of a recovery, found something else: {error!r:.80}",

@@ -30,7 +30,7 @@ def explained(found: Mended, payload: Payload, replaced: tuple[PatchedRange, ...
     grounds = payload.grounds + found.outcome.grounds
     if patches == found.outcome.patches and not payload.grounds:
         return found
-    return replace(found, outcome=replace(found.outcome, patches=patches, grounds=grounds))
+    return Mended(replace(found.outcome, patches=patches, grounds=grounds), found.recipe)
 
 
 @dataclass(frozen=True, slots=True)

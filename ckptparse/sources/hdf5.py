@@ -100,7 +100,9 @@ class Hdf5Source:
                     self.metadata[key] = value
             members = Members(limits, source.size, path=path)
             packed = Packed(h5py, inner.size, members)
-            for name, found in iter_dataset_ids(h5py, self._file, limits, members):
+            for name, found in iter_dataset_ids(
+                h5py, self._file, limits, members, size=source.size
+            ):
                 self._add(h5py, name, found, inner, packed)
 
     def _add(self, h5py: Any, path: str, found: Any, source: Source, packed: Packed) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ckptparse.errors import LimitError
 from ckptparse.foreign import MOST_GROUPS
-from ckptparse.limits import Limits, Members
+from ckptparse.limits import Budget, Limits, Members
 
 __all__ = ["SLOTS", "iter_dataset_ids"]
 
@@ -20,10 +20,12 @@ SLOTS = 7
 
 _WEIGHT = 1.5
 """How many members of an archive an object takes as long as."""
+_PATH_TIMES = 4
+"""What a character of a path takes, in bytes: a path repeats the names of all groups above."""
 
 
 def iter_dataset_ids(
-    h5py: Any, file: Any, limits: Limits, members: Members
+    h5py: Any, file: Any, limits: Limits, members: Members, *, size: int
 ) -> Iterator[tuple[str, Any]]:
     """Iterate over the datasets of a file, those of a group in the order of their names.
 
@@ -32,8 +34,9 @@ def iter_dataset_ids(
     Args:
         h5py: The package.
         file: An open `h5py.File`.
-        limits: Bounds on how deep they lie.
+        limits: Bounds on how deep they lie, and on what their paths take in memory.
         members: Counts groups and datasets.
+        size: Of the file, in bytes.
 
     Returns:
         Path and `h5py.h5d.DatasetID` of each; of several paths of one, the first.
@@ -43,6 +46,7 @@ def iter_dataset_ids(
         Exception: Whatever h5py raises of a damaged file.
     """
     walk = _Walk(h5py, members)
+    paths = Budget(limits, size)
     top = file["/"].id
     walk.is_new(top)
     levels = [("", top, walk.list_names(top))]
@@ -56,6 +60,7 @@ def iter_dataset_ids(
         if not walk.is_new(found):
             continue
         path = above + name.decode("utf-8", "surrogateescape")
+        paths.take(_PATH_TIMES * len(path))
         if isinstance(found, h5py.h5d.DatasetID):
             yield path, found
         elif isinstance(found, h5py.h5g.GroupID):

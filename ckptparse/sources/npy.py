@@ -7,7 +7,6 @@ in NULs are a type of two, the bytes and their length. A directory that `convert
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +18,7 @@ from ckptparse.dtypes import DataType, numpy_dtype
 from ckptparse.elements import allocate, shaped
 from ckptparse.errors import (
     CheckpointNotFoundError,
+    LimitError,
     MalformedError,
     located,
 )
@@ -33,6 +33,8 @@ from ckptparse.foreign import (
     REPORT_NAME,
     STRING_FIELD,
 )
+from ckptparse.json_text import parse_json
+from ckptparse.limits import Limits
 from ckptparse.sources.npy_heads import LONGEST_HEAD, Head, HeadParser
 from ckptparse.sources.stored import LoadedTensor, OpenFiles, StoredTensor
 from ckptparse.tensor_like import TensorLike
@@ -96,7 +98,7 @@ class NpySource(OpenFiles):
             source = self._open(path)
             with located(path=path):
                 self._context.limits.check("message_bytes", source.size, "The size of the index")
-                found = _parse(source.read_at(0, source.size))
+                found = _parse(source.read_at(0, source.size), self._context.limits)
                 self.metadata.update(_strings_of(found.get("metadata", {})))
                 key, end = ("tensors", "") if name == INDEX_NAME else ("arrays", ".npy")
                 files = _strings_of(found.get(key))
@@ -121,14 +123,17 @@ class NpySource(OpenFiles):
         if METADATA_NAME not in members.names:
             return {}
         size = members.size(METADATA_NAME)
-        self._context.limits.check("message_bytes", size, "The size of the metadata")
-        self.metadata.update(_strings_of(_parse(members.read(METADATA_NAME))))
-        return _strings_of(_parse(self.metadata.pop(NAMES_KEY, "{}").encode()))
+        limits = self._context.limits
+        limits.check("message_bytes", size, "The size of the metadata")
+        self.metadata.update(_strings_of(_parse(members.read(METADATA_NAME), limits)))
+        return _strings_of(_parse(self.metadata.pop(NAMES_KEY, "{}").encode(), limits))
 
 
-def _parse(data: bytes) -> dict[str, Any]:
+def _parse(data: bytes, limits: Limits) -> dict[str, Any]:
     try:
-        found = json.loads(data)
+        found = parse_json(data, limits)
+    except LimitError:
+        raise
     except (ValueError, RecursionError) as error:
         raise MalformedError(f"Expected JSON: {error}") from None
     if not isinstance(found, dict):

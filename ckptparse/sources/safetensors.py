@@ -12,7 +12,6 @@ Kinds that the format lacks are stored as other ones if the writer was told so; 
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Mapping
@@ -24,10 +23,11 @@ import numpy.typing as npt
 from ckptparse.bundle.strings import decode_strings
 from ckptparse.dtypes import DataType, item_size, numpy_dtype
 from ckptparse.elements import shaped
-from ckptparse.errors import MalformedError, UnsupportedError, located
+from ckptparse.errors import LimitError, MalformedError, UnsupportedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.foreign import KINDS_KEY, SAFETENSORS_DTYPES
+from ckptparse.json_text import parse_json
 from ckptparse.limits import Limits, check_members
 from ckptparse.sources.stored import LoadedTensor, OpenFiles, StoredTensor, check_shape
 from ckptparse.tensor_like import TensorLike
@@ -67,7 +67,8 @@ class SafetensorsSource(OpenFiles):
         source = self._open(path)
         with located(path=path):
             context.limits.check("message_bytes", source.size, "The size of the index")
-            names = _field(_parse(source.read_at(0, source.size)), "weight_map", dict)
+            said = _parse(source.read_at(0, source.size), context.limits)
+            names = _field(said, "weight_map", dict)
             if not all(isinstance(name, str) and "/" not in name for name in names.values()):
                 raise MalformedError("Expected names of files beside the index in weight_map")
             files = dict.fromkeys(names.values())
@@ -89,7 +90,7 @@ class SafetensorsSource(OpenFiles):
             if not isinstance(metadata, dict):
                 raise MalformedError("Expected an object under __metadata__")
             self.metadata.update({str(key): str(value) for key, value in metadata.items()})
-            kinds = _parse(_text_of(metadata, KINDS_KEY))
+            kinds = _parse(_text_of(metadata, KINDS_KEY), context.limits)
             check_members(context.limits, len(header), source.size, weight=TENSOR, path=path)
             _check_layout(header, source.size - start)
             for name, said in header.items():
@@ -101,9 +102,11 @@ class SafetensorsSource(OpenFiles):
                     self.tensors[name] = stored if kind is None else _restore(stored, kind)
 
 
-def _parse(text: str | bytes) -> dict[str, Any]:
+def _parse(text: str | bytes, limits: Limits, held: int | None = None) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = parse_json(text, limits, held=held)
+    except LimitError:
+        raise
     except (ValueError, RecursionError) as error:
         raise MalformedError(f"Expected JSON: {error}") from None
     if not isinstance(found, dict):
@@ -133,7 +136,8 @@ def _read_header(source: Source, limits: Limits) -> tuple[dict[str, Any], int]:
             f"Expected a header of {size} bytes, found a file of {source.size} bytes"
         )
     limits.check("message_bytes", size, "The size of the header")
-    return _parse(source.read_at(_LENGTH_SIZE, size)), _LENGTH_SIZE + size
+    header = _parse(source.read_at(_LENGTH_SIZE, size), limits, source.size)
+    return header, _LENGTH_SIZE + size
 
 
 def _check_layout(header: Mapping[str, Any], size: int) -> None:

@@ -33,10 +33,17 @@ __all__ = [
     "KeyOrderError",
     "check_key_bytes",
     "decode_entry",
+    "most_in_block",
 ]
 
 RESTART_INTERVAL = 16
 """Entries from one restart to the next, in blocks that TensorFlow writes (section 1.5)."""
+_FREE_ENTRIES, _ENTRIES_BY_BLOCK = 100_000, 16
+"""Entries that one block may have, or so great a part of those of its table if that is more.
+Writers end a block at 4 to 256 KiB: it has 90,000 at most."""
+_MEMORY_BY_KEYS, _KEYS_BY_BLOCK = 8, 2
+"""Keys of one block may take so great a part of `Limits.memory_bytes`, and so many times the block:
+they are in memory three times at once. A block of 256 KiB may have 512 times its size."""
 
 
 class KeyOrderError(MalformedError):
@@ -144,15 +151,15 @@ class Block:
 
         Raises:
             MalformedError: An entry breaks the rules that the module's docstring lists.
-            LimitError: More than `Limits.entries`, or more than `Limits.key_bytes` of keys.
+            LimitError: More entries, or more bytes of keys, than a block may have.
         """
         contents, end = self.contents, self.entries_end
+        most_entries, most_bytes = most_in_block(limits), _most_key_bytes(len(contents), limits)
         keys: list[bytes] = []
         starts: list[int] = []
         ends: list[int] = []
         key = b""
         position = key_bytes = 0
-        most_bytes = limits.key_bytes + RESTART_INTERVAL * len(contents)
         # After the last restart comes the end, where no entry begins.
         unmet = [end, *reversed(self.restarts)]
         next_restart = unmet.pop()
@@ -177,7 +184,7 @@ class Block:
             key = new_key
             keys.append(key)
             key_bytes += len(key)
-            if key_bytes > most_bytes or len(keys) > limits.entries:
+            if key_bytes > most_bytes or len(keys) > most_entries:
                 raise _too_much(len(keys), key_bytes, len(contents), limits)
             starts.append(value_start)
             ends.append(value_end)
@@ -280,11 +287,29 @@ def check_key_bytes(key_bytes: int, blocks: int, limits: Limits) -> None:
         raise _too_many_key_bytes(key_bytes, blocks, limits)
 
 
-def _too_much(keys: int, key_bytes: int, blocks: int, limits: Limits) -> LimitError:
+def most_in_block(limits: Limits) -> int:
+    """Return how many entries one block may have: all of them are in memory at the same time."""
+    return min(limits.entries, max(_FREE_ENTRIES, limits.entries // _ENTRIES_BY_BLOCK))
+
+
+def _most_key_bytes(size: int, limits: Limits) -> int:
+    """Return how many bytes the keys of one block of so many bytes may have."""
+    most = limits.key_bytes + RESTART_INTERVAL * size
+    return min(most, limits.memory_bytes // _MEMORY_BY_KEYS + _KEYS_BY_BLOCK * size)
+
+
+def _too_much(keys: int, key_bytes: int, size: int, limits: Limits) -> LimitError:
     """Make the error for so many keys of so many bytes, one of which is beyond its limit."""
     if keys > limits.entries:
         return limit_error(limits, "entries", keys, "The number of entries of the table")
-    return _too_many_key_bytes(key_bytes, blocks, limits)
+    if keys > most_in_block(limits):
+        what = f"{_ENTRIES_BY_BLOCK} times the number of entries of one block"
+        return limit_error(limits, "entries", _ENTRIES_BY_BLOCK * keys, what)
+    if key_bytes > limits.key_bytes + RESTART_INTERVAL * size:
+        return _too_many_key_bytes(key_bytes, size, limits)
+    beyond = key_bytes - _KEYS_BY_BLOCK * size
+    what = f"{_MEMORY_BY_KEYS} times what the keys of a block of {size} bytes take beyond twice it"
+    return limit_error(limits, "memory_bytes", _MEMORY_BY_KEYS * beyond, what)
 
 
 def _too_many_key_bytes(key_bytes: int, blocks: int, limits: Limits) -> LimitError:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.limits import Limits
-from ckptparse.table.block import Block
+from ckptparse.table.block import Block, most_in_block
 from ckptparse.table.columns import IntColumn, TableColumns
 
 __all__ = ["decode_together", "masks_of", "read_varints", "windows_of"]
@@ -39,17 +39,19 @@ bytes."""
 _KEYS_BY_BLOCKS = 16
 """The rows of keys may take so many times the bytes of their blocks. All rows are as long as the
 longest key; TensorFlow's runs of 16 entries share less."""
+_MOST_ROOM = 1 << 26
+"""Bytes of these rows at most: in between four times as many are in memory."""
 
 
 def decode_together(blocks: Sequence[Block], *, limits: Limits) -> TableColumns | None:
     """Decode every entry of some blocks, in order; None if one breaks a rule."""
     runs = _Runs.of_blocks(blocks)
-    steps = _decode_lengths(runs, limits.entries)
+    steps = _decode_lengths(runs, most_in_block(limits))
     if not steps:
         return None
     longest = max(int(step.lengths.max()) for step in steps)
     size = len(runs.contents)
-    room = _KEYS_BY_BLOCKS * size
+    room = min(_KEYS_BY_BLOCKS * size, _MOST_ROOM)
     width = -(-(longest + 1) // _WORD) * _WORD
     # Keys take no more than their rows; the caller counts them against `Limits.key_bytes`.
     if not longest or len(steps) * len(runs.starts) * width > room:
@@ -269,16 +271,14 @@ def _strictly_increase(rows: Words, lengths: IntColumn, shared: IntColumn) -> bo
     if (after < before).any():
         return False
     undecided = np.flatnonzero(after == before) + 1
+    if not len(undecided):
+        return True
+    unequal = rows[undecided] != rows[undecided - 1]
+    words = unequal.argmax(axis=1)
     # Read as big-endian words, bytes compare as the words do.
-    earlier, later = (
-        rows[numbers].view(">u8").astype(np.uint64) for numbers in (undecided - 1, undecided)
-    )
-    for word in range(rows.shape[1]):
-        if (later[:, word] < earlier[:, word]).any():
-            return False
-        equal = later[:, word] == earlier[:, word]
-        earlier, later, undecided = earlier[equal], later[equal], undecided[equal]
-        if not len(undecided):
-            return True
+    earlier, later = (rows[numbers, words].view(">u8") for numbers in (undecided - 1, undecided))
+    if (later < earlier).any():
+        return False
+    undecided = undecided[later == earlier]
     # Rows end in zeros. Rows that look equal may be of keys that end in zeros: the longer is above.
     return bool((lengths[undecided] > lengths[undecided - 1]).all())

@@ -15,7 +15,6 @@ A container is not trusted. It only says where a checksum is worth computing.
 from __future__ import annotations
 
 import io
-import json
 import re
 import struct
 import tarfile
@@ -43,7 +42,8 @@ from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
 from ckptparse.files.views import JoinedSource, Range
-from ckptparse.limits import Limits, Members, check_members
+from ckptparse.json_text import parse_json
+from ckptparse.limits import DEFAULT_LIMITS, Limits, Members, check_members
 from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.evidence.datasets import DatasetSource, iter_datasets
 from ckptparse.recovery.evidence.texts import HEAD, is_graph, read_binary
@@ -348,7 +348,13 @@ def _iter_text(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[So
     yield read_binary(source, limits=limits)
 
 
-def iter_candidates(source: Source, sizes: Collection[int]) -> Iterator[Candidate]:
+def iter_candidates(
+    source: Source,
+    sizes: Collection[int],
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    note: Note = ignore,
+) -> Iterator[Candidate]:
     """Iterate over the places where the file says, or hints, that runs of some sizes are."""
     if source.size in sizes:
         yield Candidate(0, source.size)
@@ -360,7 +366,7 @@ def iter_candidates(source: Source, sizes: Collection[int]) -> Iterator[Candidat
         yield from _in_npy(source)
         return
     if head[8:9] == b"{":
-        yield from _in_safetensors(source)
+        yield from _in_safetensors(source, limits, note)
     if head.startswith(_HDF5):
         yield from _in_hdf5(source, sizes)
     elif head[4:8] == b"TFL3":
@@ -381,16 +387,18 @@ def _in_npy(source: Source) -> Iterator[Candidate]:
         yield Candidate(start, source.size - start)
 
 
-def _in_safetensors(source: Source) -> Iterator[Candidate]:
+def _in_safetensors(source: Source, limits: Limits, note: Note) -> Iterator[Candidate]:
     size = int.from_bytes(source.read_at(0, 8), "little")
     if 8 + size > source.size:
         return
     try:
-        header = json.loads(source.read_at(8, size))
+        header = parse_json(source.read_at(8, size), limits, held=source.size)
         for value in header.values():
             if "data_offsets" in value:
                 start, stop = value["data_offsets"]
                 yield Candidate(8 + size + start, stop - start)
+    except LimitError as error:
+        note(error.message)
     except (ValueError, TypeError, AttributeError, RecursionError):
         return
 

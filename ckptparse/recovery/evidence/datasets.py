@@ -111,7 +111,7 @@ def iter_datasets(
         h5py = load_h5py()
         packed = Packed(h5py, source.size, members)
         with _open(source) as file:
-            for name, dataset in iter_dataset_ids(h5py, file, limits, members):
+            for name, dataset in iter_dataset_ids(h5py, file, limits, members, size=source.size):
                 # One of no shape is empty.
                 if dataset.shape is not None and _is_packed(dataset):
                     with suppress(UnsupportedError):

@@ -90,7 +90,7 @@ def find_payloads(
     read = _FREE_TRIED + _MOST_TRIED * source.size
     for part in iter_parts(source, limits=limits, note=note):
         seen: set[tuple[int, int]] = set()
-        for offset, size in iter_candidates(part, left.keys()):
+        for offset, size in iter_candidates(part, left.keys(), limits=limits, note=note):
             crcs = left.get(size)
             if not crcs or (offset, size) in seen or offset + size > part.size:
                 continue

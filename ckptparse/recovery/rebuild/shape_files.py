@@ -10,18 +10,18 @@ HDF5          its datasets, if h5py is installed
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from typing import Any
 
-from ckptparse.errors import CheckpointError, MalformedError, located
+from ckptparse.errors import CheckpointError, LimitError, MalformedError, located
 from ckptparse.files.archives.members import ZipMembers
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.graph.object_node import escape_name
 from ckptparse.inventory.nearby import open_named
+from ckptparse.json_text import parse_json
 from ckptparse.limits import DEFAULT_LIMITS, Limits, check_members, limit_error
 from ckptparse.recovery.rebuild.keras_config import (
     LayerWeight,
@@ -82,7 +82,9 @@ def parse_shapes_text(text: str | bytes, limits: Limits = DEFAULT_LIMITS) -> lis
         UnsupportedError: It is a configuration of Keras with a layer that is not known.
     """
     try:
-        found = json.loads(text)
+        found = parse_json(text, limits)
+    except LimitError:
+        raise
     except (ValueError, RecursionError) as error:
         raise MalformedError(
             f"Expected shapes as JSON, found what does not parse: {error}"

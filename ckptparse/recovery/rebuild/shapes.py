@@ -18,6 +18,7 @@ import numpy as np
 from ckptparse.crc.inversion import is_counter
 from ckptparse.dtypes import DataType
 from ckptparse.errors import MalformedError
+from ckptparse.limits import DEFAULT_LIMITS
 from ckptparse.recovery.rebuild.layout import Layout, Payload, Rule
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "parse_shapes",
 ]
 
+_MOST_DIMENSIONS = DEFAULT_LIMITS.rank
+"""TensorFlow's own bound."""
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _METADATA = "__metadata__"
@@ -106,11 +109,19 @@ def _shape_of(name: str, value: Any) -> tuple[int, ...]:
     good = type(value) is list or (
         isinstance(value, Sequence) and not isinstance(value, (str, bytes))
     )
+    # The product of very many numbers takes the square of their number.
+    good = good and len(value) <= _MOST_DIMENSIONS
     if good and set(map(type, value)) <= {int} and min(value, default=0) >= 0:
         return tuple(value)
     raise MalformedError(
-        f"Expected a shape of {name!r} (a list of numbers from 0 on), found {value!r:.80}"
+        f"Expected a shape of {name!r} (a list of up to {_MOST_DIMENSIONS} numbers from 0 on), "
+        f"found {_shorten(value)}"
     )
+
+
+def _shorten(value: Any) -> str:
+    """Return the start of what was found; of a long list not more is put into words."""
+    return f"{value[:40] if isinstance(value, list) else value!r:.80}"
 
 
 def _type_of(name: str, value: Any) -> int | None:
