@@ -115,7 +115,7 @@ class Limits:
     memory_bytes: int = 1 << 30
     """What the values of one call may take in memory beyond the size of its files, all together:
     elements, strings and their objects, values that repeat, tensors that share bytes; what an index
-    lists (400 bytes for each entry, and twice its name); paths of an HDF5 file (four bytes for each
+    lists (350 bytes for each entry, and twice its name); paths of an HDF5 file (four bytes for each
     character); what the JSON of a file becomes. Checkpoints that one call opens together share
     it."""
     single_entries: int = 4096

@@ -7,7 +7,7 @@
 Every call runs in a process of its own, forked from one that has imported everything. What counts
 is processor time beside the size of all files that were made. A call that ends with a
 `CheckpointError` ends, too; that it ends at a limit is said. Exit code 1 if anything took longer,
-or memory beyond 1.5 GiB.
+or memory beyond 1 GiB and the files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from typing import IO, cast
 from hostile import load_kinds
 
 BYTES_A_SECOND = 10_000_000
-MEMORY = 3 << 29
+MEMORY = (1 << 30) + (80 << 20)
+"""What a call may take beyond its files, and what the process has before it begins."""
 SECONDS = 60
 """After which a process is ended."""
 
@@ -387,8 +388,9 @@ def _show(
     with ThreadPoolExecutor(args.jobs) as pool:
         for call, (spent, said, memory) in zip(calls, pool.map(measure, calls), strict=True):
             # What is given twice counts twice.
-            bound = 1 + size * (1 + (call in _TWICE)) / BYTES_A_SECOND
-            bad = spent > bound or memory > MEMORY or said.startswith("FOREIGN")
+            held = size * (1 + (call in _TWICE))
+            bound = 1 + held / BYTES_A_SECOND
+            bad = spent > bound or memory > MEMORY + held or said.startswith("FOREIGN")
             over += bad
             if bad or not args.over:
                 print(

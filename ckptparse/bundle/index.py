@@ -59,7 +59,7 @@ __all__ = ["BundleIndex", "Listing", "held_bytes"]
 
 _T = TypeVar("_T")
 
-_ENTRY_BYTES, _KEY_TIMES = 400, 2
+_ENTRY_BYTES, _KEY_TIMES = 350, 2
 """What an entry takes in memory beside its name, measured: 310 bytes; and how many times its key a
 name takes, as `verify` counts them."""
 _FREE_BYTES = 1 << 20
@@ -332,7 +332,7 @@ class BundleIndex:
 
     def _read_listing(self, most_bytes: int | None) -> Listing:
         self._singles.return_to(0)
-        budget = Budget(self.limits, lambda: self.size + self._held())
+        budget = Budget(self.limits, self._held)
         tables: list[TableColumns] = []
         parts: list[EntryColumns] = []
         size = taken = 0

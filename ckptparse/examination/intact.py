@@ -52,7 +52,7 @@ __all__ = ["IntactTensors", "Rows", "find_intact", "own_places", "plan_rows"]
 
 IntColumn = npt.NDArray[np.int64]
 
-_TENSOR_BYTES = 400
+_TENSOR_BYTES = 350
 """What a tensor of a whole checkpoint takes in a report, measured: 290 bytes."""
 
 

@@ -28,7 +28,7 @@ from ckptparse.table.reader import Table
 from ckptparse.table.together import decode_together
 
 NAMES, LENGTH = 3_000, 1_000
-TAKEN = NAMES * (2 * LENGTH + 400)
+TAKEN = NAMES * (2 * LENGTH + 350)
 """What so many names of that length take, about, in bytes."""
 
 
