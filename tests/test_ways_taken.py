@@ -18,12 +18,13 @@ from ckptparse.bundle import arena, content, memory, strings
 from ckptparse.bundle import index as index_module
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.index import BundleIndex
+from ckptparse.bundle.naming import weight_of_slices
 from ckptparse.bundle.shapes import Shapes
 from ckptparse.coding import checksum, varint
 from ckptparse.errors import ClosedError, LimitError, MalformedError
 from ckptparse.files.context import Context
 from ckptparse.files.memory import MemorySource
-from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
 from ckptparse.slices import Extent, TensorSlice
 from ckptparse.table import block, format, together
 from ckptparse.table.block import Block
@@ -179,6 +180,51 @@ def test_the_limit_that_is_passed_is_named() -> None:
         ) as caught:
             made.decode_entries(limits=limits)
         assert caught.value.limit == name
+
+
+@pytest.mark.parametrize(
+    ("allowed", "most"),
+    [
+        (99, 99),
+        (100_000, 100_000),
+        (1_600_015, 100_000),
+        (1_600_016, 100_001),
+        (3_200_000, 200_000),
+    ],
+)
+def test_a_block_has_a_sixteenth_of_the_entries_of_its_table_or_100000(
+    allowed: int, most: int
+) -> None:
+    assert block.most_in_block(Limits(entries=allowed)) == most
+
+
+@pytest.mark.parametrize(
+    ("key_bytes", "memory_bytes", "most"),
+    [(10, 1 << 40, 16_010), (10, 8 * 7 + 7, 2_007), (10, 8 * 14_010, 16_010), (10, 0, 2_000)],
+)
+def test_keys_of_a_block_take_an_eighth_of_the_memory_and_twice_the_block(
+    key_bytes: int, memory_bytes: int, most: int
+) -> None:
+    limits = Limits(key_bytes=key_bytes, memory_bytes=memory_bytes)
+    assert block._most_key_bytes(1_000, limits) == most
+
+
+@pytest.mark.parametrize(
+    ("keys", "key_bytes", "limit", "number"),
+    [
+        (1, 1_610, "memory_bytes", 8 * 1_410),
+        (1, 1_611, "key_bytes", 11),
+        (100_000, 1_611, "key_bytes", 11),
+        (100_001, 1_611, "entries", 16 * 100_001),
+        (1_600_001, 1_611, "entries", 1_600_001),
+    ],
+)
+def test_the_limit_that_a_block_passes_is_named_with_its_number(
+    keys: int, key_bytes: int, limit: str, number: int
+) -> None:
+    limits = Limits(entries=1_600_000, key_bytes=10, memory_bytes=5)
+    error = block._too_much(keys, key_bytes, 100, limits)
+    assert error.limit == limit and f"is {number}, " in str(error)
 
 
 def test_snappy_from_a_mebibyte_on_is_written_into_memory_that_is_there(
@@ -342,6 +388,26 @@ def test_an_entry_in_slices_has_no_place_of_its_own() -> None:
     assert BundleEntry.in_slices(1, (4,), pieces) == BundleEntry(1, (4,), 0, 0, 0, 0, pieces)
     found = BundleEntry.in_slices(1, (4,), pieces, shard_id=3)
     assert found == BundleEntry(1, (4,), 3, 0, 0, 0, pieces)
+
+
+@pytest.mark.parametrize(("more", "checked"), [(0, []), (1, [MIB + 2])])
+def test_a_list_of_more_than_a_mebibyte_is_taken_from_the_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int, checked: list[int]
+) -> None:
+    # 2,000 entries count 400 bytes each, and twice the bytes of their keys with a zero behind each.
+    names = [b"w%060d" % number for number in range(1998)] + [b"x" * (410 + more)]
+    entry = b.Entry(b.FLOAT, (0,), crc=b.masked_crc(b"")).to_bytes()
+    pairs = [(b"", b.Header().to_bytes(1)), *((name, entry) for name in names)]
+    path = tmp_path / "m.index"
+    path.write_bytes(b.table(pairs).data)
+    taken = noting(monkeypatch, Budget, "check", lambda budget, size: size)
+    assert len(BundleIndex.open(str(path), Context()).listing().names) == 1999
+    assert taken == checked
+
+
+@pytest.mark.parametrize(("length", "weight"), [(0, 3), (4095, 3), (4096, 6), (8191, 6), (8192, 9)])
+def test_slices_count_once_more_for_each_4_kib_of_their_name(length: int, weight: int) -> None:
+    assert weight_of_slices(b"n" * length, 3) == weight
 
 
 # ---- arrays
