@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import builder
 import numpy as np
 import pytest
 
+import ckptparse
 from ckptparse.coding.checksum import crc32c
 from ckptparse.files.memory import MemorySource
 from ckptparse.recovery.stripes import Found, find_stripes, try_stripes
@@ -90,3 +94,44 @@ def test_to_try_all_orders_each_byte_is_read_once_for_each_size_and_number_of_di
     assert try_stripes(source, [(0, 1 << 21, 1), (1 << 21, 1 << 21, 2)]) is None
     # Nine sizes, two to five disks; of the last row of stripes more than is needed.
     assert source.read <= 9 * 4 * (2 << 20) + 4 * sum(5 << power for power in range(12, 21))
+
+
+def test_what_stripes_in_order_do_not_give_is_of_no_other_save(tmp_path: Path) -> None:
+    """The last row has a shorter stripe: where the others begin follows from nothing."""
+    rng = np.random.default_rng(7)
+    made = builder.Bundle()
+    arrays = {f"l{n}/k": rng.normal(0, 0.05, (90 + 7 * n, 128)).astype("<f4") for n in range(24)}
+    arrays |= {f"l{n}/b": rng.normal(0, 0.1, 300).astype("<f2") for n in range(0, 24, 5)}
+    for name, array in sorted({**arrays, "step": np.int64(5)}.items()):
+        made.add(name, array)
+    made.write(tmp_path / "model")
+    data = tmp_path / "model.data-00000-of-00001"
+    raw = data.read_bytes()
+    stripes = [raw[start : start + 4096] for start in range(0, len(raw), 4096)]
+    assert not len(stripes) % 3 and len(stripes[-1]) < 4096
+    rows = [stripes[start : start + 3] for start in range(0, len(stripes), 3)]
+    data.write_bytes(b"".join(row[number] for row in rows for number in (2, 0, 1)))
+    recovery = ckptparse.recover(tmp_path / "model")
+    assert sum(tensor.status == "corrected" for tensor in recovery.values()) >= 24
+    assert "set.mixed" not in {problem.code for problem in recovery.report.problems}
+    assert "mixed save" not in {str(tensor.cause) for tensor in recovery.report.tensors.values()}
+
+
+def test_a_data_file_that_is_known_to_be_another_one_is_of_no_other_save(tmp_path: Path) -> None:
+    """It has the bytes of the next one, damaged, and its own are lost."""
+    made = builder.Bundle()
+    made.shards = {0: bytearray(), 1: bytearray()}
+    for number in range(8):
+        values = np.random.default_rng(number).normal(size=(64, 64)).astype("<f4")
+        made.add(f"w{number}", values, shard=number // 4)
+    made.write(tmp_path / "model")
+    first, second = (tmp_path / f"model.data-0000{number}-of-00002" for number in range(2))
+    raw = bytearray(second.read_bytes())
+    raw[5000:5512] = bytes(512)
+    first.write_bytes(raw)
+    second.unlink()
+    recovery = ckptparse.recover(tmp_path / "model")
+    assert "set.mixed" not in {problem.code for problem in recovery.report.problems}
+    found = {name: (str(one.status), str(one.cause)) for name, one in recovery.items()}
+    assert {found[f"w{number}"] for number in range(4)} == {("unverified", "swapped")}
+    assert {found[f"w{number}"] for number in range(5, 8)} == {("corrected", "swapped")}

@@ -637,8 +637,8 @@ class _Examination:
                 flipped, flipped_rows = set(), _NO_ROWS
             self._problem(
                 "set.mixed",
-                f"the checksums of {total} tensors disagree, and those of constant tensors "
-                "agree: index and data file come from different saves",
+                f"the checksums of {total} tensors disagree, and their bytes look like values: "
+                "index and data file come from different saves",
             )
             for part, _ in waiting:
                 if id(part) not in flipped:

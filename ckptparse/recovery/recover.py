@@ -83,6 +83,7 @@ from ckptparse.recovery.seams import Seams
 from ckptparse.recovery.siblings import Siblings
 from ckptparse.recovery.sound import RowMended, RowRecovered, explained
 from ckptparse.recovery.splices import Splices
+from ckptparse.recovery.unmixed import explain_mixed
 from ckptparse.recovery.untouched import leave_untouched
 from ckptparse.recovery.workers import CALLER, Workers
 
@@ -290,7 +291,7 @@ def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
         found = diagnose(case, deep=True, siblings=options.siblings)
         places = find_places(case, options.evidence, found.places, options.mapfile)
         places = find_in_images(case, options.evidence.files, places, options.workers)
-        report = make_report(case, found.problems)
+        report = make_report(case, explain_mixed(case, found.problems, places))
         mender = _make_mender(case, replace(found, places=places), options)
         mended = _mend_all(case, mender)
         rivals = {
