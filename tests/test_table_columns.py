@@ -126,6 +126,14 @@ def test_keys_are_ordered_as_unsigned_bytes(entries: list[bytes]) -> None:
     assert [key for key, _ in rows_of(columns)] == entries
 
 
+def test_keys_without_a_byte_of_the_one_before_are_compared_where_they_differ_from_it() -> None:
+    keys = [b"a0000000" + b"1", b"a1111111" + b"1", b"a1111111" + b"2"]
+    columns = together([b.block([(key, b"") for key in keys], restart_interval=1)])
+    assert columns is not None and [key for key, _ in rows_of(columns)] == keys
+    keys[1:] = reversed(keys[1:])
+    assert together([b.block([(key, b"") for key in keys], restart_interval=1)]) is None
+
+
 def test_one_long_key_among_many_does_not_make_all_rows_long() -> None:
     entries = [(b"%05d" % i, b"") for i in range(2000)] + [(b"z" * 1_000_000, b"")]
     assert together([b.block(entries)]) is None
