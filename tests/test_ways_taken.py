@@ -394,15 +394,23 @@ def test_an_entry_in_slices_has_no_place_of_its_own() -> None:
 def test_a_list_of_more_than_a_mebibyte_is_taken_from_the_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int, checked: list[int]
 ) -> None:
-    # 2,000 entries count 400 bytes each, and twice the bytes of their keys with a zero behind each.
-    names = [b"w%060d" % number for number in range(1998)] + [b"x" * (410 + more)]
+    # 2,000 entries count 350 bytes each, and twice the bytes of their keys with a zero behind each.
+    names = [b"w%085d" % number for number in range(1998)] + [b"x" * (460 + more)]
     entry = b.Entry(b.FLOAT, (0,), crc=b.masked_crc(b"")).to_bytes()
     pairs = [(b"", b.Header().to_bytes(1)), *((name, entry) for name in names)]
     path = tmp_path / "m.index"
     path.write_bytes(b.table(pairs).data)
-    taken = noting(monkeypatch, Budget, "check", lambda budget, size: size)
-    assert len(BundleIndex.open(str(path), Context()).listing().names) == 1999
-    assert taken == checked
+    # What the files hold is free.
+    held, taken = path.stat().st_size, noting(monkeypatch, Budget, "check", lambda _, size: size)
+    for allowed in (1 << 30, MIB + 2 - held):
+        index = BundleIndex.open(str(path), Context(limits=Limits(memory_bytes=allowed)))
+        assert len(index.listing().names) == 1999
+        assert taken == checked
+        taken.clear()
+    index = BundleIndex.open(str(path), Context(limits=Limits(memory_bytes=MIB + 1 - held)))
+    if checked:
+        with pytest.raises(LimitError, match="memory_bytes"):
+            index.listing()
 
 
 @pytest.mark.parametrize(("length", "weight"), [(0, 3), (4095, 3), (4096, 6), (8191, 6), (8192, 9)])
