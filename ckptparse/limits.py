@@ -132,11 +132,11 @@ class Limits:
     attempts: int = 256
     """Damaged tensors that `recover` tries to repair, beyond one for each 32 KiB of the files and
     the evidence: one takes a millisecond or two. One that is proved in the end, or of which no byte
-    is there, counts as an eighth. The others are reported, and nothing is got back of them. One
-    without a checksum counts as a quarter if some elements may be wrong; of the others these are
-    not marked. A damaged data file of which it is looked for what happened counts as 8, in `verify`
-    too. Behind a shift, 500 checksums for each are compared at other distances, and one for each 16
-    bytes of the data file."""
+    is there, counts as an eighth, and one that surely lies elsewhere in its file not at all. The
+    others are reported, and nothing is got back of them. One without a checksum counts as a quarter
+    if some elements may be wrong; of the others these are not marked. A damaged data file of which
+    it is looked for what happened counts as 8, in `verify` too. Behind a shift, 500 checksums for
+    each are compared at other distances, and one for each 16 bytes of the data file."""
     steps: int = 10_000
     """Edges of a graph that are followed to answer one question, beyond one for each 128 bytes of
     the graph: who uses its variables, where names of files come from, what its Savers save. So many

@@ -17,7 +17,8 @@ from ckptparse.examination import places
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.files.memory import MemorySource
 from ckptparse.problems import EvidenceRule
-from ckptparse.recovery.evidence import gather, tiled
+from ckptparse.recovery.evidence import fitting, gather
+from ckptparse.recovery.evidence.fitting import Allowance, Fitting
 from ckptparse.recovery.evidence.sought import Runs
 from ckptparse.recovery.evidence.tiled import Tiler
 from ckptparse.recovery.evidence.together import find_together
@@ -104,9 +105,9 @@ def test_a_thousand_tensors_that_are_not_there_are_not_found_together() -> None:
 
 
 def test_beside_known_runs_a_thousand_files_of_noise_hold_no_others() -> None:
-    wanted = [Wanted(size, crc32c(one)) for size, one in zip(SIZES, TENSORS, strict=True)]
+    wanted = {Wanted(size, crc32c(one)): 1 for size, one in zip(SIZES, TENSORS, strict=True)}
     for seed in range(1000):
-        data = noise(20_000, seed)
+        data = noise(20_000, 10_000 + seed)
         starts = np.sort(np.random.default_rng(seed).permutation(19)[:6] * 1000).tolist()
         spans = [(start, start + 600) for start in starts]
         tiler = Tiler(MemorySource("x", data), wanted, spans, CHANCE)
@@ -117,30 +118,38 @@ def test_beside_known_runs_a_thousand_files_of_noise_hold_no_others() -> None:
 def test_no_more_is_tried_than_the_chance_allows() -> None:
     data = b"".join(TENSORS)
     wanted = [Wanted(size, crc32c(one)) for size, one in zip(SIZES, TENSORS, strict=True)]
-    tiler = Tiler(MemorySource("x", data), wanted[1:], [(0, SIZES[0])], 0.0)
+    source = MemorySource("x", data + noise(5))
+    tiler = Tiler(source, dict.fromkeys(wanted[1:], 1), [(0, SIZES[0])], 1e-11)
     # Each of them has the next behind it; of the last one nothing says that it is no chance.
     assert [item for item, _ in tiler.find()] == wanted[1:-1]
-    assert tiler.chance == 0
+    assert 0 < tiler.chance <= 1e-11
+    assert not list(Tiler(source, dict.fromkeys(wanted[1:], 1), [(0, SIZES[0])], 0.0).find())
 
 
+@pytest.mark.parametrize("count", [40, 1000])
 def test_what_is_sought_from_many_places_ends_at_its_allowance(
-    monkeypatch: pytest.MonkeyPatch,
+    count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiled, "_FREE_TRIES", 0)
+    """Whether sizes are tried one by one, or all at once."""
+    monkeypatch.setattr(fitting, "_FREE_TRIES", 0)
     data = noise(1 << 17)
-    wanted = [Wanted(100 + number, number) for number in range(1000)]
-    spans = [(start, start + 8) for start in range(0, 1 << 17, 4096)]
+    wanted = {Wanted(100 + number, number): 1 for number in range(count)}
+    spans = [(start + start % 7, start + 100) for start in range(0, 1 << 17, 1024)]
+    allowance = Allowance()
+    allowance.add(len(data))
     tried = 0
-    real = tiled.crc32c
+    real = Fitting.beginning_at
 
-    def counting(*args: Any) -> int:
+    def counting(self: Fitting, start: int, room: int) -> Wanted | None:
         nonlocal tried
-        tried += 1
-        return int(real(*args))
+        tried += not allowance.exceeded
+        return real(self, start, room)
 
-    monkeypatch.setattr(tiled, "crc32c", counting)
-    assert not list(Tiler(MemorySource("x", data), wanted, spans, CHANCE).find())
-    assert tried <= len(data) // 32
+    monkeypatch.setattr(Fitting, "beginning_at", counting)
+    source = MemorySource("x", data)
+    assert not list(Tiler(source, wanted, spans, CHANCE, allowance=allowance).find())
+    assert allowance.exceeded
+    assert tried <= len(data) // 8 // 20
 
 
 def test_runs_that_share_bytes_do_not_prove_each_other() -> None:

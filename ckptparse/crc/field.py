@@ -37,6 +37,7 @@ __all__ = [
     "power_of_x",
     "powers_of_x",
     "raw_register",
+    "times_x",
 ]
 
 Registers = npt.NDArray[np.uint32]
@@ -136,6 +137,12 @@ def multiply_each(values: Registers, table: Registers) -> Registers:
     product ^= table[1][values >> 8 & 0xFF]
     product ^= table[2][values >> 16 & 0xFF]
     product ^= table[3][values >> 24]
+    return product
+
+
+def times_x(values: Registers) -> Registers:
+    """Multiply every polynomial of an array by x."""
+    product: Registers = values >> 1 ^ np.where(values & 1, np.uint32(_POLYNOMIAL), np.uint32(0))
     return product
 
 

@@ -91,11 +91,11 @@ def registers_at(data: bytes | memoryview, ends: Iterable[int], *, start: int = 
     return found
 
 
-def word_registers(data: npt.NDArray[np.uint8]) -> Words:
-    """Return the registers, started at all ones, after every 4 bytes."""
+def word_registers(data: npt.NDArray[np.uint8], start: int = _ALL_ONES) -> Words:
+    """Return the registers after every 4 bytes; `start` is the one before the first."""
     words = data[: len(data) // _WORD * _WORD].view("<u4")
     after = np.empty(len(words) + 1, np.uint32)
-    after[0] = register = _ALL_ONES
+    after[0] = register = start
     starts = []
     for first in range(0, len(words), _SEGMENT):
         starts.append((first, register))

@@ -41,6 +41,9 @@ _COARSE_STEP = 256
 """From this step on, one call of the library's checksum for each step is as fast as numpy."""
 _FEW_STEPS = 64
 """Up to so many registers are computed one by one; for more, all at once takes less time."""
+_FEW_BYTES = 8
+"""Up to so many bytes behind each step, all registers are advanced together, byte by byte; for more
+it takes less time to call the library for each."""
 _SPARSE = 32
 """If more than one register in so many is asked for, it takes less time to compute all."""
 _ALL_ONES = 0xFFFFFFFF
@@ -106,10 +109,19 @@ class Registers:
     def _advanced(self, first: int, count: int, rest: int) -> Column:
         """Return the registers some bytes after steps, of those that are kept; before, zeros."""
         words = self._track(0).values(np.arange(first, first + count))
-        table = multiply_table(power_of_x(8))[0]
-        for byte in range(self.step * first, self.step * first + rest):
-            data = self._data[byte :: self.step][:count]
-            words = table[(words ^ data) & 0xFF] ^ words >> 8
+        if rest > _FEW_BYTES:
+            starts = range(self.step * first, self.step * (first + count), self.step)
+            view = self._data.data
+            ends = (
+                crc32c(view[start : start + rest], crc)
+                for start, crc in zip(starts, (words ^ np.uint32(_ALL_ONES)).tolist(), strict=True)
+            )
+            words = np.fromiter(ends, np.uint32, count) ^ np.uint32(_ALL_ONES)
+        else:
+            table = multiply_table(power_of_x(8))[0]
+            for byte in range(self.step * first, self.step * first + rest):
+                data = self._data[byte :: self.step][:count]
+                words = table[(words ^ data) & 0xFF] ^ words >> 8
         return Column(self.step, rest, np.concatenate([np.zeros(first, np.uint32), words]))
 
 

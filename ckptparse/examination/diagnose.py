@@ -73,6 +73,8 @@ bytes of the file for one more: each takes half a microsecond. Behind a shift al
 distance."""
 _SOUGHT = 12
 """Payloads that are sought in one pass. It costs about as much as reading the file ten times."""
+_FEW_ALONE = 8
+"""If more of them are found, each at a distance of its own, the file is in another order."""
 _SOUGHT_BY_VERIFY = 1 << 23
 """Bytes of the largest payload that `verify` seeks elsewhere: it is held in memory, and `verify`
 promises to use little."""
@@ -495,12 +497,17 @@ class _Examination:
         for _ in range(_ROUNDS):
             chosen = self._choose(held, rows)
             before = len(held) + len(rows)
+            found = 0
             for shift in find_shifts(self.files, file, chosen, far=self.deep):
                 if not self._may_compare():
                     return
                 if held or len(rows):
                     held, rows = self._take_shift(file, cause, shift, (held, rows))
-            if len(held) + len(rows) == before:
+                    found += 1
+            left = len(held) + len(rows)
+            scattered = found == before - left and found > _FEW_ALONE and left > _SOUGHT * _ROUNDS
+            # Each at a distance of its own: the others are not at these either.
+            if left == before or scattered:
                 return
 
     def _may_compare(self) -> bool:

@@ -80,6 +80,7 @@ class FailedRows:
         causes: The cause of each, as a number.
         notes: Which sentence of `said` is about it.
         said: Sentences that were found later than the check.
+        held_at: By place: which of them are there, if it was asked.
     """
 
     plain: PlainRows
@@ -93,6 +94,9 @@ class FailedRows:
     causes: npt.NDArray[np.int8]
     notes: IntColumn
     said: list[str] = field(default_factory=list)
+    held_at: dict[tuple[DataFile, int, bool], npt.NDArray[np.int8]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -7,8 +7,8 @@ proves nothing: others may have the same bytes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
@@ -98,6 +98,8 @@ _LEAST_COUNTED = 64
 """Bytes for each of their 256 values from which on the sum of squares is what statistics say."""
 _UNEVEN = 255 + 10 * 22.6
 """The sum of squares that noise does not reach: ten deviations above its 255."""
+_NOT_ASKED = -1
+"""Stands for a row of which it is not known whether a place holds it."""
 _SUB_BYTE = frozenset(
     {
         DataType.DT_INT4,
@@ -125,6 +127,7 @@ class Place:
             None: everywhere.
         alone: Where in the data file that belongs which was found there, if it is one payload.
         weights: Whether weights may be whole there.
+        offsets: Where in the file itself those lie that were put in order: by their own offsets.
     """
 
     file: DataFile
@@ -136,6 +139,7 @@ class Place:
     certain: tuple[int, int] | None = None
     alone: tuple[int, int] | None = None
     weights: bool = True
+    offsets: Mapping[int, int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def rule(self) -> EvidenceRule:
@@ -144,6 +148,9 @@ class Place:
 
     def of(self, payload: Payload) -> Payload:
         """Return a payload, moved to this place."""
+        there = self.offsets.get(payload.offset)
+        if there is not None:
+            return payload.moved(DataFile(self.file.path), there - payload.offset)
         return payload.moved(self.file, self.delta)
 
     def surrounds(self, payload: Payload) -> bool:
@@ -184,7 +191,16 @@ class Place:
         return files.known[key] == payload.crc32c
 
     def hold_rows(self, files: DataFiles, rows: FailedRows, numbers: IntColumn) -> Mask:
-        """Tell which of some rows are there."""
+        """Tell which of some rows are there. What was found is kept: they are asked of again."""
+        key = self.file, self.delta, self.weights
+        known = rows.held_at.setdefault(key, np.full(len(rows), _NOT_ASKED, np.int8))
+        missing = numbers[known[numbers] == _NOT_ASKED]
+        if len(missing):
+            known[missing] = self._find_rows(files, rows, missing)
+        held: Mask = known[numbers] == 1
+        return held
+
+    def _find_rows(self, files: DataFiles, rows: FailedRows, numbers: IntColumn) -> Mask:
         found = np.zeros(len(numbers), np.bool_)
         size = files.size(self.file)
         if size is not None:

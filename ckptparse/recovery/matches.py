@@ -11,11 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
+
 from ckptparse.crc.copies import Copy, merge_copies
+from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.search import find_splits
 from ckptparse.crc.windows import Wanted
 from ckptparse.dtypes import item_size
 from ckptparse.examination.check import Check
+from ckptparse.examination.failed_rows import FailedRows
 from ckptparse.examination.outcome import CHECKSUM_CHANCE, EvidenceRecord, Outcome, Span
 from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.places import NO_CHANCE, Place, Twins
@@ -37,7 +42,9 @@ from ckptparse.recovery.recipe import Patch
 from ckptparse.recovery.siblings import Siblings
 from ckptparse.recovery.statistics import judge_elements
 
-__all__ = ["Matcher"]
+__all__ = ["Matcher", "taken_from"]
+
+IntColumn = npt.NDArray[np.int64]
 
 _LARGEST_SPLIT = 1 << 22
 """Bytes of the largest payload of which every byte is tried as the one where others were put in:
@@ -142,17 +149,40 @@ class Matcher:
         for place in self._places.get(payload.file, ()):
             if place.holds(self._files, payload):
                 note = self._describe(place.file) if place.cause is None else ""
-                there = place.of(payload)
-                return _equal(
-                    there,
-                    payload,
-                    place.cause,
-                    method=place.method,
-                    chance=place.chance,
-                    note=note,
-                    rule=place.rule,
-                )
+                return taken_from(place, payload, note)
         return None
+
+    def find_elsewhere(self, payload: Payload) -> Mended | None:
+        """Return a payload that surely lies in its own file, but elsewhere.
+
+        No method finds anything surer but an equal tensor that is whole, and no other checkpoint's
+        bytes can be meant.
+        """
+        if payload.crc32c is None or not payload.size or self._twins.find(payload) is not None:
+            return None
+        for place in self._sure_places(payload.file):
+            if place.holds(self._files, payload):
+                return taken_from(place, payload)
+        return None
+
+    def rows_elsewhere(self, rows: FailedRows, numbers: IntColumn) -> dict[int, Place]:
+        """Return which of some rows that have failed `find_elsewhere` finds, and where."""
+        found: dict[int, Place] = {}
+        numbers = numbers[(rows.sizes[numbers] > 0) & self._twins.are_alone(rows, numbers)]
+        for path in rows.paths:
+            mine = np.intersect1d(rows.of_path(path), numbers)
+            for place in self._sure_places(DataFile(path)):
+                there = place.hold_rows(self._files, rows, mine)
+                found.update(dict.fromkeys(rows.rows[mine[there]].tolist(), place))
+                mine = mine[~there]
+        return found
+
+    def _sure_places(self, file: DataFile) -> list[Place]:
+        return [
+            place
+            for place in self._places.get(file, ())
+            if place.file.path == file.path and place.cause and place.chance <= HIGHEST_CHANCE
+        ]
 
     def _from_two_places(self, payload: Payload) -> Mended | None:
         """Take a payload into which bytes were put: its end lies further on than its start."""
@@ -344,6 +374,19 @@ class Matcher:
         if check.cause is not Cause.TRUNCATED or not available:
             return ()
         return ((available, payload.size),)
+
+
+def taken_from(place: Place, payload: Payload, note: str = "") -> Mended:
+    """Return a payload with the bytes that a place holds."""
+    return _equal(
+        place.of(payload),
+        payload,
+        place.cause,
+        method=place.method,
+        chance=place.chance,
+        note=note,
+        rule=place.rule,
+    )
 
 
 def _equal(

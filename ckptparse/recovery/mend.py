@@ -11,11 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
+
 from ckptparse.bundle.entry import count_elements
 from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import ATTEMPT_BYTES
 from ckptparse.examination.check import Check, check_payload
+from ckptparse.examination.failed_rows import FailedRows
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.outcome import (
     CHECKSUM_CHANCE,
@@ -25,7 +29,7 @@ from ckptparse.examination.outcome import (
     merge_spans,
 )
 from ckptparse.examination.payload import Form, PartName, Payload
-from ckptparse.examination.places import is_telling
+from ckptparse.examination.places import Place, is_telling
 from ckptparse.examination.plausibility import looks_reversed
 from ckptparse.examination.readers import PAGE, DataFiles
 from ckptparse.problems import Cause, EvidenceRule, Status
@@ -48,6 +52,8 @@ from ckptparse.recovery.siblings import Siblings
 from ckptparse.recovery.splices import Splices
 
 __all__ = ["Mender", "as_verified", "untried"]
+
+IntColumn = npt.NDArray[np.int64]
 
 _NOT_TRIED = "no repair was tried, since more is damaged than Limits.attempts allows"
 _NOT_LOOKED_AT = (
@@ -113,6 +119,13 @@ class Mender:
         """Whether no more repairs are tried."""
         return self._left <= 0 or self._left_bytes <= 0
 
+    def rows_elsewhere(self, rows: FailedRows, numbers: IntColumn) -> dict[int, Place]:
+        """Return which of some rows that have failed need no repair, and where they lie instead.
+
+        If the index is damaged, it is asked of each what describes it.
+        """
+        return {} if self._torn is not None else self._matcher.rows_elsewhere(rows, numbers)
+
     def mend(self, name: PartName, payload: Payload | None, check: Check) -> Mended:
         """Get a payload back."""
         if payload is None:
@@ -123,6 +136,10 @@ class Mender:
         confirmed = None if settled else self._siblings.confirm(name, payload)
         if check.status is Status.UNVERIFIED and not payload.in_damaged_block:
             return self._unverified(payload, check, confirmed)
+        if self._torn is None and payload.proved:
+            elsewhere = self._matcher.find_elsewhere(payload)
+            if elsewhere is not None:
+                return judged(elsewhere, payload, check)
         # Entries that share bytes make a small file cost as much as a large one.
         available = available_bytes(self._files, payload)
         self._left_bytes -= available

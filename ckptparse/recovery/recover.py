@@ -33,6 +33,7 @@ from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.outcome import ByteRange, Outcome, PatchedRange, Span
 from ckptparse.examination.part_spans import spans_of_parts
 from ckptparse.examination.payload import PartName
+from ckptparse.examination.places import Place as Whereabouts
 from ckptparse.examination.places import Twins
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import (
@@ -419,10 +420,14 @@ def _mend_all(case: Case, mender: Mender) -> RowMapping[MendedTensor]:
     index = case.context.storage.split(plain.index)[1]
     held = {}
     lost = set[int]() if failed is None else set(failed.rows[~failed.good].tolist())
+    placed: Mapping[int, Whereabouts] = {}
+    if failed is not None:
+        placed = mender.rows_elsewhere(failed, np.flatnonzero(~failed.good))
+        lost = lost.difference(placed)
     for name in tensors.doubtful_names(lost):
         if name in tensors.held or not mender.is_exhausted:
             held[name] = _mend(tensors[name], mender, case)
-    make = RowMended(plain, tensors.make, index)
+    make = RowMended(plain, tensors.make, index, placed)
     return tensors.with_held(make, held)
 
 
@@ -548,7 +553,9 @@ def _not_got_back(mended: RowMapping[MendedTensor], case: Case) -> set[str]:
     failed = case.failed
     if failed is None:
         return set()
-    names = (failed.names[number] for number in np.flatnonzero(~failed.good).tolist())
+    placed = mended.make.places if isinstance(mended.make, RowMended) else {}
+    lost = ~failed.good & ~np.isin(failed.rows, list(placed))
+    names = (failed.names[number] for number in np.flatnonzero(lost).tolist())
     return {name for name in names if name not in mended.held}
 
 
@@ -563,7 +570,9 @@ def _reports_of(
     whole, statuses, lost = case.sound.numbers, Counter[Status](), set[str]()
     if case.failed is not None:
         tried = np.array([name in mended.held for name in case.failed.names], np.bool_)
-        left = case.failed.take(~tried)
+        placed = np.isin(case.failed.rows, list(make.places))
+        statuses[Status.CORRECTED] += int(np.count_nonzero(placed))
+        left = case.failed.take(~tried & ~placed)
         whole = np.concatenate((whole, left.rows[left.good]))
         lost = {left.names[number] for number in np.flatnonzero(~left.good).tolist()}
         for status, number in left.statuses().items():
@@ -574,6 +583,7 @@ def _reports_of(
     statuses += Counter(
         {Status.CORRECTED: len(changed), Status.VERIFIED: len(whole) - len(changed)}
     )
+    changed |= make.places.keys()
     corrected = {name for name, row in tensors.rows().items() if row in changed} if changed else ()
     return ExaminedTensors(tensors, statuses, lost, corrected)
 

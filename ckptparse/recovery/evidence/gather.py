@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
-
 from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.windows import Wanted
 from ckptparse.errors import CheckpointError, CheckpointNotFoundError
@@ -27,6 +25,7 @@ from ckptparse.limits import Limits
 from ckptparse.recovery.evidence.axes import TensorForm, Turned, TurnedFile
 from ckptparse.recovery.evidence.bounds import Bounds
 from ckptparse.recovery.evidence.containers import iter_parts
+from ckptparse.recovery.evidence.fitting import Allowance
 from ckptparse.recovery.evidence.graphs import iter_graphs
 from ckptparse.recovery.evidence.payloads import Match, find_anywhere, find_payloads
 from ckptparse.recovery.evidence.sought import Runs
@@ -106,6 +105,7 @@ class _Anywhere:
         self._limits = limits
         self._workers = workers
         self._chance = HIGHEST_CHANCE
+        self._allowance = Allowance()
 
     @cached_property
     def _runs(self) -> Sequence[Runs]:
@@ -155,8 +155,7 @@ class _Anywhere:
         self, part: Source, path: str | None, wanted: Collection[Wanted]
     ) -> Iterator[Match]:
         self._chance /= 2
-        lost = ((runs, np.flatnonzero(runs.lost).tolist()) for runs in self._runs)
-        known = {runs.wanted(number) for runs, numbers in lost for number in numbers}
+        known = {item for runs in self._runs for item in runs.lost_ones()}
         yield from find_together(
             part,
             self._runs,
@@ -164,6 +163,7 @@ class _Anywhere:
             chance=self._chance,
             path=path,
             workers=self._workers,
+            allowance=self._allowance,
         )
 
 

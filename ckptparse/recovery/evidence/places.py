@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.dtypes import item_size
 from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointError
@@ -34,6 +35,7 @@ from ckptparse.parallel import stream_crc
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.evidence.bounds import Note
 from ckptparse.recovery.evidence.containers import is_stream, iter_parts
+from ckptparse.recovery.evidence.fitting import Allowance
 from ckptparse.recovery.evidence.gather import Evidence, Member
 from ckptparse.recovery.evidence.lost import Lost
 from ckptparse.recovery.evidence.scattered import find_scattered
@@ -117,9 +119,12 @@ def find_places(
 ) -> Places:
     """Add to known places those of whole data files that were changed, or are in images."""
     found: Places = defaultdict(list, {file: list(known) for file, known in places.items()})
+    allowance = Allowance()
     for file in _damaged_files(case)[: case.most_files]:
-        for place in _own_places(case, file, found):
-            found[file].append(place)
+        for place in _own_places(case, file, found, allowance):
+            # What holds nearly all of them is asked first.
+            first = 0 if place.rule is EvidenceRule.GATHERED else len(found[file])
+            found[file].insert(first, place)
     for path, kind in evidence.kinds.items():
         if kind in _IMAGES:
             for file, place in _in_image(case, path, found, mapfile, believe=kind != _DATA_FILE):
@@ -216,6 +221,36 @@ def _lost_rows(case: Case, file: DataFile, places: Places) -> IntColumn:
     return rows[np.argsort(failed.starts[rows], kind="stable")]
 
 
+def _known_spans(case: Case, file: DataFile, places: Places) -> Iterator[tuple[int, int]]:
+    """Iterate over where payloads of a file begin and end in it, at their places or elsewhere."""
+    for part, payload in case.checked_in(file):
+        if part.check.status is Status.VERIFIED:
+            yield payload.offset, payload.end
+        else:
+            place = _place_of(case, payload, places)
+            if place is not None and place.file == file:
+                moved = place.of(payload)
+                yield moved.offset, moved.end
+    sound, failed = case.sound, case.failed
+    if sound is not None and not sound.plain.are_records:
+        columns, numbers = sound.plain.columns, sound.rows_of(file.path)
+        yield from _spans_of(columns.offsets[numbers], columns.sizes[numbers])
+    if failed is None:
+        return
+    rows = failed.of_path(file.path)
+    here = rows[failed.good[rows]]
+    yield from _spans_of(failed.starts[here], failed.sizes[here])
+    rows = rows[~failed.good[rows]]
+    for place in places.get(file, ()):
+        if place.file == file:
+            there = rows[place.hold_rows(case.files, failed, rows)]
+            yield from _spans_of(failed.starts[there] + place.delta, failed.sizes[there])
+
+
+def _spans_of(starts: IntColumn, sizes: IntColumn) -> Iterator[tuple[int, int]]:
+    return zip(starts.tolist(), (starts + sizes).tolist(), strict=True)
+
+
 def _lies_somewhere(case: Case, payload: Payload, places: Places) -> bool:
     return _place_of(case, payload, places) is not None
 
@@ -226,19 +261,11 @@ def _place_of(case: Case, payload: Payload, places: Places) -> Place | None:
     return next((place for place in known if place.holds(case.files, payload)), None)
 
 
-def _own_places(case: Case, file: DataFile, places: Places) -> Iterator[Place]:
+def _own_places(
+    case: Case, file: DataFile, places: Places, allowance: Allowance
+) -> Iterator[Place]:
     """Iterate over the file as it may have been before it was changed."""
-    held: list[Payload] = []
-    known = [
-        payload for part, payload in case.checked_in(file) if part.check.status is Status.VERIFIED
-    ]
-    for payload in _held_payloads(case, file):
-        place = _place_of(case, payload, places)
-        if place is None:
-            held.append(payload)
-        elif place.file == file:
-            known.append(place.of(payload))
-    lost = Lost(case, held, _lost_rows(case, file, places))
+    lost = _lost_of(case, file, places)
     if case.files.size(file) is None or not len(lost) or file.undo is not None:
         return
     source = case.files.source(file)
@@ -252,15 +279,43 @@ def _own_places(case: Case, file: DataFile, places: Places) -> Iterator[Place]:
         method = "putting back carriage returns that were lost"
         yield Place(undone, 0, Cause.TEXT, method, NO_CHANCE)
         return
-    gathered = find_scattered(source, [(one.offset, one.end) for one in known], lost.pieces())
+    gathered = _gather(case, file, source, places, allowance)
     if gathered is not None:
-        there = DataFile(file.path, gathered, "tensors in order")
-        method = "taking it from where it lies in the file"
-        chance = max(NO_CHANCE, gathered.chance)
-        place = Place(there, 0, Cause.SHIFTED, method, chance, EvidenceRule.GATHERED)
-        yield place
-        lost = lost.without(place)
+        yield gathered
+        lost = lost.without(gathered)
     yield from _striped(case, file, source, lost)
+
+
+def _lost_of(case: Case, file: DataFile, places: Places) -> Lost:
+    """Return the payloads of a file that are lost and were not found anywhere yet."""
+    held = [one for one in _held_payloads(case, file) if not _lies_somewhere(case, one, places)]
+    return Lost(case, held, _lost_rows(case, file, places))
+
+
+def _gather(
+    case: Case, file: DataFile, source: Source, places: Places, allowance: Allowance
+) -> Place | None:
+    """Find the lost payloads of a file that lie in it beside others, in any order."""
+    # One that may lie where it was found by chance is sought there again: what is beside it tells.
+    doubted = [one for one in places.get(file, ()) if one.file == file and _may_be_chance(one)]
+    sure = {file: [one for one in places.get(file, ()) if one not in doubted]}
+    edges = [one.alone[0] + one.delta for one in doubted if one.alone is not None]
+    allowance.add(source.size)
+    spans = list(_known_spans(case, file, sure))
+    lost = _lost_of(case, file, sure)
+    gathered = find_scattered(source, spans, edges, lost.pieces(), allowance)
+    if gathered is None:
+        return None
+    there = DataFile(file.path, gathered, "tensors in order")
+    method = "taking it from where it lies in the file"
+    chance = max(NO_CHANCE, gathered.chance)
+    offsets = {target: offset for target, offset, _ in gathered.moves}
+    rule = EvidenceRule.GATHERED
+    return Place(there, 0, Cause.SHIFTED, method, chance, rule, offsets=offsets)
+
+
+def _may_be_chance(place: Place) -> bool:
+    return place.alone is not None and place.chance > HIGHEST_CHANCE
 
 
 def _striped(case: Case, file: DataFile, source: Source, lost: Lost) -> Iterator[Place]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.windows import Wanted
-from ckptparse.examination.places import LEAST_SAMPLE
 from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
+from ckptparse.recovery.evidence.fitting import Allowance
 from ckptparse.recovery.evidence.tiled import Tiler
 
 __all__ = ["Gathered", "find_scattered"]
@@ -50,23 +50,31 @@ class Gathered:
 
 
 def find_scattered(
-    source: Source, known: Iterable[tuple[int, int]], lost: Iterable[tuple[int, int, int]]
+    source: Source,
+    known: Iterable[tuple[int, int]],
+    edges: Iterable[int],
+    lost: Iterable[tuple[int, int, int]],
+    allowance: Allowance,
 ) -> Gathered | None:
     """Find lost tensors beside known ones; None if there are not two.
 
     Args:
         source: The data file.
         known: Where tensors that are known begin and end in it.
+        edges: Where others may begin.
         lost: Offset by the index, size and checksum of each that is lost.
+        allowance: How much may be tried.
     """
     targets: dict[Wanted, list[int]] = defaultdict(list)
     for offset, size, crc in lost:
-        if size >= LEAST_SAMPLE:
-            targets[Wanted(size, crc)].append(offset)
-    tiler = Tiler(source, targets, known, HIGHEST_CHANCE / 4)
-    moves = [
-        (target, offset, item.size) for item, offset in tiler.find() for target in targets[item]
-    ]
+        targets[Wanted(size, crc)].append(offset)
+    counts = {item: len(offsets) for item, offsets in targets.items()}
+    tiler = Tiler(source, counts, known, HIGHEST_CHANCE / 4, allowance=allowance, edges=edges)
+    moves: dict[int, tuple[int, int]] = {}
+    for item, offset in tiler.find():
+        for target in targets[item]:
+            moves.setdefault(target, (offset, item.size))
     if len(moves) < _FEWEST:
         return None
-    return Gathered(tuple(sorted(moves)), tiler.chance)
+    ordered = tuple((target, *there) for target, there in sorted(moves.items()))
+    return Gathered(ordered, tiler.chance)

@@ -2,119 +2,161 @@
 
 A writer that sorts tensors otherwise still puts one behind the other: with no byte between, with as
 many as between others (a header), or at the next multiple of 64 or 4,096. So behind a run that is
-known some other begins, and the checksums of all sizes from there on are those of the first bytes
-of one stretch: one pass tries them all.
+known some other begins, and all that are sought are tried there at once (`fitting`).
 
-    forwards    from the end of each known run, then of each that was found
-    backwards   from the start of each before which nothing is known: one pass, since the checksum
-                of a stretch and that of its first part give that of the rest
+    forwards    from the start of the file, and from the end of each known run
+    backwards   from the start of each before which nothing is known
 
-A run that fits has another behind it, or it is the last one, which may be there by chance.
+What fits by chance has nothing behind it: a run is believed if the next one fits as well, or if it
+ends where a known one begins, or the file ends. Each place that was tried adds to the chance, and
+so does each run that is believed without such a next one.
+
+Runs of a few bytes (steps, flags) prove nothing, and are passed over if one that does lies behind
+them. So are zeros: they may be any number of runs.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right, insort
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 
-from ckptparse.coding.checksum import crc32c
-from ckptparse.crc.field import multiply, power_of_x
+from ckptparse.coding.checksum import crc32c, crc_of_zeros
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
+from ckptparse.recovery.evidence.fitting import Allowance, Fitting
 
 __all__ = ["Tiler"]
+
+_Run = tuple[Wanted, int]
 
 _CHECKSUMS = 2**32
 _MOST_GAPS = 3
 """Numbers of bytes between runs that are tried: those that lie between known ones most often."""
 _WIDEST = 1 << 12
 """Bytes of the largest of them, and the largest multiple that runs begin at."""
+_STEPS = (8, 16, 32, 64, 256, 4096)
+"""Multiples at which runs may begin, if what is known does not tell."""
 _LEAST_STEP = 8
 """Runs of numbers begin at multiples of 4 as it is."""
 _FEW = 4
 """Runs that must begin at multiples of a step: three by chance are all at one of 64 or more once in
 4,096."""
-_FREE_TRIES = 50_000
-_BYTES_A_TRY = 32
-"""Sizes that are tried, and for how many bytes of the file one more: each takes a microsecond."""
-_FREE_BYTES = 1 << 24
-_MOST_TRIED = 8
-"""Bytes that are tried, and how many times the file that may be more: 1 GB takes 0.3 s."""
-_WINDOW = 1 << 16
-"""Bytes that are read at first: most runs end within."""
+_TELLING = 16
+"""Bytes of the smallest run that proves something: smaller ones are equal again and again."""
+_LEAST_NAMED = 5
+"""Bytes of the smallest run that is told of: smaller ones follow from their checksums."""
+_MOST_PASSED = 32
+"""Places behind runs of a few bytes, or zeros, that are tried for what lies behind one edge."""
+_ZEROS = 1 << 16
+_MOST_ZEROS = 1 << 24
+"""Zeros that are read at once, and that are passed over at most."""
+_OWN_ZEROS = 16
+"""Bytes of zeros that the run behind others may begin with."""
 
 
 class Tiler:
     """Finds what lies beside known runs.
 
     Attributes:
-        gaps: How many bytes lie between runs, behind the next multiple of a step.
         chance: Chance that any of what was found is something else.
+        gaps: How many bytes lie between runs, behind the next multiple of a step.
     """
 
     def __init__(
-        self, part: Source, wanted: Iterable[Wanted], known: Iterable[tuple[int, int]], most: float
+        self,
+        part: Source,
+        wanted: Mapping[Wanted, int],
+        known: Iterable[tuple[int, int]],
+        most: float,
+        *,
+        allowance: Allowance | None = None,
+        edges: Iterable[int] = (),
     ) -> None:
         """Take what is known.
 
         Args:
             part: The file, or a member of an archive.
-            wanted: The runs that are sought.
+            wanted: The runs that are sought, and how many of each.
             known: Where runs that are known begin and end.
             most: How likely it may be, at most, that any that is found is something else.
+            allowance: How much may be tried; None: what a file of that size is worth.
+            edges: Where others may begin.
         """
+        if allowance is None:
+            allowance = Allowance()
+            allowance.add(part.size)
+        self.chance = 0.0
         self._part = part
         self._most = most
-        self.chance = 0.0
-        self._left: dict[int, set[int]] = defaultdict(set)
-        for item in wanted:
-            self._left[item.size].add(item.crc)
-        self._count = sum(map(len, self._left.values()))
-        self._sizes = sorted(self._left)
-        self._spans = sorted(set(known))
+        self._allowance = allowance
+        telling = {item: n for item, n in wanted.items() if item.size >= _TELLING}
+        zeros = {size: crc_of_zeros(size) for size in {size for size, _ in telling}}
+        telling = {item: n for item, n in telling.items() if zeros[item.size] != item.crc}
+        self._fitting = Fitting(part, telling, allowance)
+        self._small = {item: n for item, n in wanted.items() if 0 < item.size < _TELLING}
+        self._small_sizes = sorted({size for size, _ in self._small}, reverse=True)
+        self._width = math.gcd(4, *(size for size, _ in wanted))
+        self._spans = sorted({one for one in known if one[0] < one[1] <= part.size})
         self._starts = [start for start, _ in self._spans]
-        self._known = set(self._starts)
+        self._edges = sorted({0, *edges, *(stop for _, stop in self._spans)})
+        self._known = {*self._starts, part.size}
         self._found: set[int] = set()
         """Where runs begin that were found."""
         self._next: set[int] = set()
         """Where others begin that lie behind these."""
-        self._tries = _FREE_TRIES + part.size // _BYTES_A_TRY
-        self._bytes = _FREE_BYTES + _MOST_TRIED * part.size
+        self._left = 0
+        """How many places may still be tried behind runs of a few bytes."""
         self._step, self._rest = self._grid()
         self.gaps = self._usual_gaps()
 
-    def find(self) -> Iterator[tuple[Wanted, int]]:
+    def find(self) -> Iterator[_Run]:
         """Iterate over runs and their offsets."""
-        waiting = deque(self._spans)
-        while waiting:
-            while waiting:
-                yield from self._chain(waiting.popleft()[1])
-            for start, _ in list(self._spans):
-                found = self._before(start)
-                if found is not None and self._charge():
-                    waiting.append(self._note(*found))
-                    yield found
+        for edge in self._edges:
+            yield from self._chain(edge, self._behind, self._ends_where_one_begins)
+        self._step, self._rest = self._grid()
+        self.gaps = self._usual_gaps()
+        for start in list(self._starts):
+            yield from self._chain(start, self._before, self._begins_where_one_ends)
 
-    def _chain(self, edge: int) -> Iterator[tuple[Wanted, int]]:
-        """Iterate over runs one behind the other, from the end of a known one."""
-        last: tuple[Wanted, int] | None = None
+    def _chain(
+        self,
+        edge: int,
+        find: Callable[[int], list[_Run]],
+        is_closed: Callable[[_Run], bool],
+    ) -> Iterator[_Run]:
+        """Iterate over runs one beside the other, from the edge of a known one.
+
+        Args:
+            edge: Where that ends, or begins.
+            find: Finds the next ones from an edge on, the one that proves something last.
+            is_closed: Tells whether what lies beside a run is known.
+        """
+        last: list[_Run] = []
+        before = 0.0
         while True:
-            found = self._behind(edge)
-            if found is None:
+            done = self._fitting.tried
+            group = find(edge)
+            chance = (self._fitting.tried - done) / _CHECKSUMS
+            # Something else would have none beside it.
+            if not group or (last and not self._charge(before * chance)):
                 break
-            if last is not None:
-                # Something else would have none behind it.
-                yield last
-            last = found
-            _, edge = self._note(*found)
-        closed = last is not None and any(
-            self._rounded(edge) + gap in self._known for gap in self.gaps
-        )
-        if (closed or self._charge()) and last is not None:
-            yield last
+            yield from self._believed(last)
+            last, before = group, chance
+            for item, _ in group:
+                self._take(item)
+            (size, _), start = group[-1]
+            edge = start + size if find == self._behind else start
+        if not last:
+            # It might have been believed alone.
+            self._charge(chance)
+        elif self._charge(before * (self._density if is_closed(last[-1]) else 1)):
+            yield from self._believed(last)
+        else:
+            for item, _ in last:
+                self._give_back(item)
 
     def adjoins(self, start: int, stop: int) -> bool:
         """Tell whether a run that was found lies beside a run, with as many bytes between."""
@@ -147,133 +189,156 @@ class Tiler:
     def _rounded(self, place: int) -> int:
         return place + (self._rest - place) % self._step
 
+    def _places(self, edge: int) -> list[int]:
+        """Return where a run begins that lies behind an edge, as far as is known."""
+        start = self._rounded(edge)
+        return [start + gap for gap in self.gaps]
+
+    def _others(self, edge: int) -> Iterator[int]:
+        """Iterate over where else it may begin, if nothing tells at which multiples runs do."""
+        if self._step == 1:
+            known = {edge, *self._places(edge)}
+            for step in _STEPS:
+                start = edge + -edge % step
+                if start not in known:
+                    known.add(start)
+                    yield start
+
     # -- forwards
 
-    def _behind(self, edge: int) -> tuple[Wanted, int] | None:
-        """Return a run that begins behind a known one."""
-        if not self._take(1):
-            return None
-        for gap in self.gaps:
-            start = self._rounded(edge) + gap
-            if start >= self._part.size or self._is_known(start):
-                continue
-            item = self._at(start)
-            if item is not None:
-                return item, start
-        return None
+    def _behind(self, edge: int) -> list[_Run]:
+        """Return the run that begins behind an edge, and any of a few bytes before it."""
+        if not self._known.isdisjoint(self._places(edge)):
+            return []
+        self._left = _MOST_PASSED
+        return self._from(edge)
 
-    def _at(self, start: int) -> Wanted | None:
+    def _from(self, edge: int) -> list[_Run]:
+        found = self._first_at(self._places(edge))
+        if found is not None:
+            return [found]
+        self._left -= 1
+        if self._left < 0:
+            return []
+        behind = self._behind_small(edge)
+        if behind:
+            return behind
+        found = self._first_at(self._others(edge))
+        return self._behind_zeros(self._rounded(edge)) if found is None else [found]
+
+    def _first_at(self, places: Iterable[int]) -> _Run | None:
+        return next(filter(None, map(self._at, places)), None)
+
+    def _at(self, start: int) -> _Run | None:
         """Return the run that begins there."""
-        room = self._part.size - start
         number = bisect_right(self._starts, start)
-        if number < len(self._starts):
-            room = min(room, self._starts[number] - start)
-        sizes = self._sizes[: bisect_right(self._sizes, room)]
-        if not sizes or not self._take(len(sizes)):
+        if number and start < self._spans[number - 1][1]:
             return None
-        window, done, crc = memoryview(b""), 0, 0
-        for size in sizes:
-            if size > len(window):
-                wide = min(sizes[-1], max(size, _WINDOW, 2 * len(window)))
-                self._bytes -= wide - len(window)
-                if self._bytes < 0:
-                    return None
-                more = self._part.read_at(start + len(window), wide - len(window))
-                window = memoryview(bytes(window) + more)
-            crc = crc32c(window[done:size], crc)
-            done = size
-            if crc in self._left[size]:
-                return Wanted(size, crc)
-        return None
+        stop = self._starts[number] if number < len(self._starts) else self._part.size
+        if stop <= start:
+            return None
+        item = self._fitting.beginning_at(start, stop - start)
+        return None if item is None else (item, start)
+
+    def _behind_small(self, edge: int) -> list[_Run]:
+        """Return the next run behind some of a few bytes, with these; nothing if there is none."""
+        start = self._rounded(edge)
+        if not self._small_sizes or not self._allowance.take(1):
+            return []
+        data = memoryview(self._part.read_at(start, min(_TELLING, max(0, self._part.size - start))))
+        for size in self._small_sizes:
+            item = Wanted(size, crc32c(data[:size]))
+            if size > len(data) or not self._small.get(item):
+                continue
+            self._take(item)
+            rest = self._from(start + size)
+            self._give_back(item)
+            if rest:
+                return [(item, start), *rest]
+        return []
+
+    def _behind_zeros(self, start: int) -> list[_Run]:
+        """Return what lies behind zeros; it may begin with a few of its own."""
+        zeros = self._count_zeros(start)
+        zeros -= zeros % self._width
+        for own in range(0, min(zeros, _OWN_ZEROS), self._width):
+            place = start + zeros - own
+            found = self._at(place)
+            behind = self._behind_small(place) if found is None else [found]
+            if behind:
+                return behind
+        return []
+
+    def _count_zeros(self, start: int) -> int:
+        zeros = 0
+        while zeros < _MOST_ZEROS:
+            size = min(_ZEROS if zeros else _TELLING, self._part.size - start - zeros)
+            if size <= 0 or not self._allowance.take(1 + size // _ZEROS, size):
+                break
+            left = len(self._part.read_at(start + zeros, size).lstrip(b"\0"))
+            zeros += size - left
+            if left:
+                break
+        return zeros
+
+    def _ends_where_one_begins(self, run: _Run) -> bool:
+        item, start = run
+        return not self._known.isdisjoint(self._places(start + item.size))
 
     # -- backwards
 
-    def _before(self, edge: int) -> tuple[Wanted, int] | None:
-        """Return a run that ends before a known one, if nothing known does."""
-        if not self._take(1):
-            return None
+    def _before(self, edge: int) -> list[_Run]:
+        """Return the run that ends before an edge, if nothing known does."""
         number = bisect_right(self._starts, edge - 1) - 1
         last = self._spans[number][1] if number >= 0 else 0
         for gap in self.gaps:
-            room = edge - gap - last
-            sizes = self._sizes[: bisect_right(self._sizes, room)]
-            if not sizes or (number >= 0 and self._rounded(last) + gap >= edge):
+            if last and self._rounded(last) + gap >= edge:
                 continue
-            if not self._take(len(sizes)):
-                return None
-            found = (
-                self._ending_at(edge - gap, sizes)
-                if self._step == 1
-                else self._stepping_to(edge - gap, sizes)
+            found = self._fitting.ending_at(
+                edge - gap, edge - gap - last, step=self._step, rest=self._rest
             )
             if found is not None:
-                return found
-        return None
+                return [found]
+        return []
 
-    def _ending_at(self, stop: int, sizes: list[int]) -> tuple[Wanted, int] | None:
-        """Return the run that ends there."""
-        first = stop - sizes[-1]
-        self._bytes -= sizes[-1]
-        if self._bytes < 0:
-            return None
-        data = memoryview(self._part.read_at(first, sizes[-1]))
-        heads, crc, done = [], 0, 0
-        for size in reversed(sizes):
-            crc = crc32c(data[done : len(data) - size], crc)
-            done = len(data) - size
-            heads.append((size, crc))
-        whole = crc32c(data[done:], crc)
-        for size, head in reversed(heads):
-            # What stands behind is what the checksum of all has beyond that of the first part.
-            own = whole ^ multiply(head, power_of_x(8 * size))
-            if own in self._left[size]:
-                return Wanted(size, own), stop - size
-        return None
-
-    def _stepping_to(self, stop: int, sizes: list[int]) -> tuple[Wanted, int] | None:
-        """Return the run of which the next one begins there, at the next multiple of the step."""
-        for size in sizes:
-            start = stop - size
-            start -= (start - self._rest) % self._step
-            self._bytes -= size
-            if start < 0 or self._bytes < 0:
-                return None
-            crc = crc32c(self._part.read_at(start, size))
-            if crc in self._left[size]:
-                return Wanted(size, crc), start
-        return None
+    def _begins_where_one_ends(self, run: _Run) -> bool:
+        start = run[1]
+        number = bisect_right(self._starts, start - 1) - 1
+        return number >= 0 and start in self._places(self._spans[number][1])
 
     # -- what was done
 
-    def _is_known(self, start: int) -> bool:
-        number = bisect_right(self._starts, start) - 1
-        return number >= 0 and start < self._spans[number][1]
+    def _take(self, item: Wanted) -> None:
+        if item.size < _TELLING:
+            self._small[item] -= 1
+        else:
+            self._fitting.take(item)
 
-    def _note(self, item: Wanted, offset: int) -> tuple[int, int]:
-        """Take a run that was found out of what is sought; return where it lies."""
-        self._left[item.size].discard(item.crc)
-        self._count -= 1
-        if not self._left[item.size]:
-            self._sizes.remove(item.size)
-        span = offset, offset + item.size
-        insort(self._spans, span)
-        insort(self._starts, offset)
-        self._known.add(offset)
-        self.prove(*span)
-        return span
+    def _give_back(self, item: Wanted) -> None:
+        if item.size < _TELLING:
+            self._small[item] += 1
+        else:
+            self._fitting.give_back(item)
 
-    def _take(self, tries: int) -> bool:
-        """Take the work of trying all sizes at a place from what is left."""
-        self._tries -= tries
-        return self._tries >= 0
+    def _believed(self, runs: Iterable[_Run]) -> Iterator[_Run]:
+        """Take runs as known; iterate over those that are told of."""
+        for item, start in runs:
+            span = start, start + item.size
+            insort(self._spans, span)
+            insort(self._starts, start)
+            self._known.add(start)
+            self.prove(*span)
+            if item.size >= _LEAST_NAMED:
+                yield item, start
 
-    def _charge(self) -> bool:
-        """Take the chance that what fits beside a known run is something else from what is left.
+    @property
+    def _density(self) -> float:
+        """How likely it is that by chance a run ends where a known one begins."""
+        return min(1.0, 2 * len(self.gaps) * len(self._known) / max(1, self._part.size))
 
-        Not of a run behind which another fits as well: both do by chance once in 2^64.
-        """
-        chance = self.chance + len(self.gaps) * (self._count + 1) / _CHECKSUMS
-        if chance > self._most:
+    def _charge(self, chance: float) -> bool:
+        """Take the chance that what fits beside a run is something else from what is left."""
+        if self.chance + chance > self._most:
             return False
-        self.chance = chance
+        self.chance += chance
         return True

@@ -24,6 +24,7 @@ from ckptparse.crc.near import find_near
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
 from ckptparse.parallel import stream_crc
+from ckptparse.recovery.evidence.fitting import Allowance
 from ckptparse.recovery.evidence.payloads import LARGEST, SMALLEST, Match, iter_pieces
 from ckptparse.recovery.evidence.sought import Runs
 from ckptparse.recovery.evidence.tiled import Tiler
@@ -96,6 +97,7 @@ def find_together(
     chance: float,
     path: str | None = None,
     workers: Workers = CALLER,
+    allowance: Allowance | None = None,
 ) -> Iterator[Match]:
     """Find lost runs that lie together in a file, each once.
 
@@ -106,8 +108,14 @@ def find_together(
         chance: How likely it may be, at most, that any of them are other bytes.
         path: By which workers find the file; None if they cannot.
         workers: Who searches.
+        allowance: How much may be tried beside known runs, in this and in other files; None: what
+            the file is worth.
     """
-    return _Finder(part, files, found=found, chance=chance, path=path, workers=workers).find()
+    if allowance is None:
+        allowance = Allowance()
+    allowance.add(part.size)
+    finder = _Finder(part, files, allowance, found=found, chance=chance, path=path, workers=workers)
+    return finder.find()
 
 
 class _Finder:
@@ -117,6 +125,7 @@ class _Finder:
         self,
         part: Source,
         files: Sequence[Runs],
+        allowance: Allowance,
         *,
         found: Collection[Wanted],
         chance: float,
@@ -129,6 +138,7 @@ class _Finder:
         self._most = chance
         self._path = path
         self._workers = workers
+        self._allowance = allowance
         self._all_hits: list[_Hit] = []
         """Where runs fit, by chance or not."""
         self._chance = 0.0
@@ -235,12 +245,11 @@ class _Finder:
 
     def _tiler(self, spans: Sequence[tuple[int, int]]) -> Tiler:
         """Prepare the search for what lies beside some runs."""
-        left = {
-            runs.wanted(number)
-            for runs in self._files
-            for number in np.flatnonzero(runs.lost & (runs.sizes >= SMALLEST)).tolist()
-        } - self._found
-        return Tiler(self._part, left, spans, (self._most - self._chance) / 2)
+        left = Counter(
+            item for runs in self._files for item in runs.lost_ones() if item not in self._found
+        )
+        most = (self._most - self._chance) / 2
+        return Tiler(self._part, left, spans, most, allowance=self._allowance)
 
     def _end_to_end(self, tiler: Tiler) -> Iterator[Match]:
         """Iterate over what lies beside some runs in another order than in the data file."""
