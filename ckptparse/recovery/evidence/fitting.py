@@ -8,7 +8,7 @@ first bytes of one stretch, one after the other. Of many they follow from the re
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +111,12 @@ class Fitting:
             self._together = None
         self.count += item.crc not in crcs
         crcs[item.crc] = crcs.get(item.crc, 0) + 1
+
+    def some(self, count: int, without: Collection[Wanted]) -> list[Wanted]:
+        """Return some that are left, of sizes from everywhere."""
+        left = [Wanted(size, crc) for size in self._sizes for crc in self._left[size]]
+        left = [item for item in left if item not in without]
+        return left[:: -(-len(left) // count) or 1]
 
     def beginning_at(self, start: int, room: int) -> Wanted | None:
         """Return the run of the smallest size that begins at a place, within so many bytes."""

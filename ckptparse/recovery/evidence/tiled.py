@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 
 from ckptparse.coding.checksum import crc32c, crc_of_zeros
+from ckptparse.crc.search import Registers
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
 from ckptparse.recovery.evidence.fitting import Allowance, Fitting
@@ -50,6 +51,11 @@ _LEAST_NAMED = 5
 """Bytes of the smallest run that is told of: smaller ones follow from their checksums."""
 _MOST_PASSED = 32
 """Places behind runs of a few bytes, or zeros, that are tried for what lies behind one edge."""
+_SOUGHT, _MOST_SEARCHED = 16, 1 << 27
+"""Runs that are sought at once wherever nothing is known, and bytes of the largest such stretch."""
+_SEARCH, _BYTES_A_TRY = 2500, 32
+"""What a search takes of an `Allowance`, and for how many bytes one more."""
+_WORD = 4
 _ZEROS = 1 << 16
 _MOST_ZEROS = 1 << 24
 """Zeros that are read at once, and that are passed over at most."""
@@ -98,7 +104,7 @@ class Tiler:
         self._fitting = Fitting(part, telling, allowance)
         self._small = {item: n for item, n in wanted.items() if 0 < item.size < _TELLING}
         self._small_sizes = sorted({size for size, _ in self._small}, reverse=True)
-        self._width = math.gcd(4, *(size for size, _ in wanted))
+        self._width = math.gcd(_WORD, *(size for size, _ in wanted))
         self._spans = sorted({one for one in known if one[0] < one[1] <= part.size})
         self._starts = [start for start, _ in self._spans]
         self._edges = sorted({0, *edges, *(stop for _, stop in self._spans)})
@@ -107,6 +113,8 @@ class Tiler:
         """Where runs begin that were found."""
         self._next: set[int] = set()
         """Where others begin that lie behind these."""
+        self._sought: set[Wanted] = set()
+        """What was sought everywhere."""
         self._left = 0
         """How many places may still be tried behind runs of a few bytes."""
         self._step, self._rest = self._grid()
@@ -114,18 +122,22 @@ class Tiler:
 
     def find(self) -> Iterator[_Run]:
         """Iterate over runs and their offsets."""
-        for edge in self._edges:
-            yield from self._chain(edge, self._behind, self._ends_where_one_begins)
-        self._step, self._rest = self._grid()
-        self.gaps = self._usual_gaps()
-        for start in list(self._starts):
-            yield from self._chain(start, self._before, self._begins_where_one_ends)
+        edges, likely = self._edges, 0.0
+        while edges:
+            for edge in edges:
+                yield from self._chain(edge, self._behind, self._ends_where_one_begins, likely)
+            self._step, self._rest = self._grid()
+            self.gaps = self._usual_gaps()
+            for start in list(self._starts):
+                yield from self._chain(start, self._before, self._begins_where_one_ends)
+            edges, likely = self._search()
 
     def _chain(
         self,
         edge: int,
         find: Callable[[int], list[_Run]],
         is_closed: Callable[[_Run], bool],
+        likely: float = 0.0,
     ) -> Iterator[_Run]:
         """Iterate over runs one beside the other, from the edge of a known one.
 
@@ -133,6 +145,7 @@ class Tiler:
             edge: Where that ends, or begins.
             find: Finds the next ones from an edge on, the one that proves something last.
             is_closed: Tells whether what lies beside a run is known.
+            likely: How many runs fit by chance at all places of which the edge was chosen.
         """
         last: list[_Run] = []
         before = 0.0
@@ -144,7 +157,7 @@ class Tiler:
             if not group or (last and not self._charge(before * chance)):
                 break
             yield from self._believed(last)
-            last, before = group, chance
+            last, before = group, chance if last else max(chance, likely)
             for item, _ in group:
                 self._take(item)
             (size, _), start = group[-1]
@@ -157,6 +170,29 @@ class Tiler:
         else:
             for item, _ in last:
                 self._give_back(item)
+
+    def _search(self) -> tuple[list[int], float]:
+        """Return where some of the runs that are left lie, if any were in another order.
+
+        Damage is passed over so. It is also told how many lie there by chance.
+        """
+        chosen = self._fitting.some(_SOUGHT, self._sought) if self._found else []
+        edges, places = list[int](), 0
+        least = min((item.size for item in chosen), default=0)
+        stops = [0, *(stop for _, stop in self._spans)]
+        for start, stop in zip(stops, [*self._starts, self._part.size], strict=True):
+            size = stop - start
+            if not chosen or size < least:
+                continue
+            if size > _MOST_SEARCHED or not self._allowance.take(_SEARCH + size // _BYTES_A_TRY):
+                break
+            data = memoryview(self._part.read_at(start, size))
+            for residue in range(0, _WORD, self._width):
+                fitting = Registers(data[residue:]).find_each(chosen)
+                edges += [start + residue + at for found in fitting.values() for at in found[:1]]
+                places += size // _WORD
+        self._sought.update(chosen)
+        return sorted(edges), places * len(chosen) / _CHECKSUMS
 
     def adjoins(self, start: int, stop: int) -> bool:
         """Tell whether a run that was found lies beside a run, with as many bytes between."""
