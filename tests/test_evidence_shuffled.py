@@ -88,6 +88,24 @@ def test_one_that_is_there_twice_is_passed_twice_and_small_ones_and_zeros_are_pa
     assert found == [Wanted(len(one), crc32c(one)) for one in told]
 
 
+def test_damaged_ones_between_are_passed_over_and_noise_alone_is_not_searched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = tensors()[:200]
+    data = bytearray(b"".join(runs))
+    ends = np.cumsum([len(one) for one in runs]).tolist()
+    damaged = range(20, 200, 40)
+    for number in damaged:
+        data[ends[number] - 50] ^= 1
+    tiler = Tiler(MemorySource("x", bytes(data)), counted(runs), [], CHANCE)
+    whole = [one for number, one in enumerate(runs) if number not in damaged]
+    assert {item for item, _ in tiler.find()} == set(counted(whole))
+    assert 0 < tiler.chance <= CHANCE
+    monkeypatch.setattr("ckptparse.recovery.evidence.tiled.Registers", None)
+    alone = Tiler(MemorySource("x", noise(100_000, 3)), counted(runs), [], CHANCE)
+    assert not list(alone.find())
+
+
 @pytest.mark.parametrize("step", [8, 64, 4096])
 def test_multiples_at_which_runs_begin_are_found_where_nothing_is_known(step: int) -> None:
     runs, data = tensors()[:50], b""
