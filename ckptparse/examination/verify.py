@@ -36,6 +36,7 @@ def verify_path(
     executor: Executor | None = None,
     rows: Rows | None = None,
     neighbours: bool = True,
+    folders: Folders | None = None,
 ) -> Report:
     """Check the checkpoint that a path means; see `ckptparse.verify`.
 
@@ -45,9 +46,10 @@ def verify_path(
         hashes, executor: As for `ckptparse.verify`.
         rows: As for `verify_survey`.
         neighbours: Whether other checkpoints are looked at if this one is damaged.
+        folders: The directories, if some of them were listed already.
     """
     noted = NotedStorage(context.storage)
-    folders = Folders(replace(context, storage=noted))
+    folders = (folders or Folders(context)).beside(replace(context, storage=noted))
     choice = choose_leniently(path, folders)
     survey = None
     if choice.candidate.format == "graph":

@@ -22,8 +22,14 @@ PathLike = Place
 """A path as callers give it."""
 
 
-def choose_strictly(path: str | os.PathLike[str], context: Context) -> Inventory:
+def choose_strictly(
+    path: str | os.PathLike[str], context: Context, folders: Folders | None = None
+) -> Inventory:
     """Return the inventory of a path that means one checkpoint.
+
+    Args:
+        path, context: Where it lies.
+        folders: The directories, if some of them were listed already.
 
     Raises:
         CheckpointNotFoundError: Nothing is there.
@@ -31,7 +37,7 @@ def choose_strictly(path: str | os.PathLike[str], context: Context) -> Inventory
         DataLossError: The file there was cut off.
         PermissionDeniedError: It may not be read.
     """
-    inventory = take_inventory(os.fsdecode(path), Folders(context))
+    inventory = take_inventory(os.fsdecode(path), folders or Folders(context))
     for warning in filter(None, (inventory.elsewhere, inventory.warning)):
         from ckptparse.text import clean
 

@@ -16,6 +16,7 @@ from ckptparse.files.context import Context
 from ckptparse.files.storage import Storage
 from ckptparse.foreign import INDEX_NAME
 from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.places import PathLike, choose_strictly
 from ckptparse.limits import CONSTANT_COUNTS_AS, check_small
 from ckptparse.opening import open_checkpoint
@@ -96,9 +97,10 @@ def open_tensors(
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"Expected a path, found {type(source).__name__}")
     path = os.fsdecode(source)
-    kind = _kind_of_file(context.storage, path)
+    folders = Folders(context)
+    kind = _kind_of_file(folders, path)
     if kind is None:
-        inventory = choose_strictly(path, context)
+        inventory = choose_strictly(path, context, folders)
         with open_checkpoint(inventory, context, naming=naming, verify=verify) as checkpoint:
             yield _of_checkpoint(checkpoint, context)
         return
@@ -181,13 +183,14 @@ class _InFileOrder(Mapping[str, TensorLike]):
         return len(self._names)
 
 
-def _kind_of_file(storage: Storage, path: str) -> str | None:
+def _kind_of_file(folders: Folders, path: str) -> str | None:
     """Tell the format of a file that is no checkpoint; None for whatever else lies there."""
+    storage = folders.context.storage
     status = storage.stat(path)
     if status is None:
         return None
     if status.kind == "directory":
-        names = storage.list(path)
+        names = folders.list(path)
         if INDEX_NAME in names or any(name.endswith(".npy") for name in names):
             return "npy"
         return "safetensors" if any(name.endswith(".safetensors") for name in names) else None

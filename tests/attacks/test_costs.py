@@ -1042,3 +1042,17 @@ def test_a_directory_of_many_second_downloads_is_gone_through_once(
     with pytest.raises(ckptparse.NotACheckpointError, match=r"holds 300 .* and 200 more"):
         ckptparse.verify(tmp_path)
     assert len(split.given) <= 2 * 300
+
+
+@pytest.mark.parametrize("job", [ckptparse.convert, ckptparse.report_page])
+def test_a_directory_of_many_checkpoints_is_listed_once(
+    job: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "many"
+    place.mkdir()
+    for number in range(3):
+        (place / f"m-{number}.index").touch()
+    listed = counted(monkeypatch, local.os, "scandir")
+    with pytest.raises(ckptparse.NotACheckpointError, match="holds 3 checkpoints"):
+        job(place, tmp_path / "out.npz")
+    assert len([one for one in listed.given if str(one) == str(place)]) == 1

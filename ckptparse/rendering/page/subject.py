@@ -109,7 +109,8 @@ def open_subject(source: Any, context: Context, *, check: bool) -> Iterator[Subj
 
 @contextmanager
 def _open_path(path: str, context: Context, *, check: bool) -> Iterator[Subject]:
-    identity = _identify(path, context)
+    folders = Folders(context)
+    identity = _identify(path, folders)
     kind = "" if identity is None else identity.kind
     if identity is not None and kind in _GRAPHS:
         # What lies at the path itself is not identified twice.
@@ -124,7 +125,7 @@ def _open_path(path: str, context: Context, *, check: bool) -> Iterator[Subject]
                 subject.report = subject.ask(lambda: verify_path(path, context))
             yield subject
         return
-    report = verify_path(path, context) if check else None
+    report = verify_path(path, context, folders=folders) if check else None
     with _open_damaged(path, report, context) as subject:
         yield subject
 
@@ -192,10 +193,10 @@ def _open_second(comparison: Diff, context: Context) -> Iterator[Subject]:
         yield subject
 
 
-def _identify(path: str, context: Context) -> Identity | None:
+def _identify(path: str, folders: Folders) -> Identity | None:
     """Say what lies at a path; if nothing does, opening says it better."""
     try:
-        return identify_path(path, Folders(context))
+        return identify_path(path, folders)
     except CheckpointNotFoundError:
         return None
 
