@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 
 import ckptparse
-from ckptparse import CheckpointNotFoundError, ChecksumError, Limits, MalformedError
+from ckptparse import (
+    CheckpointNotFoundError,
+    ChecksumError,
+    LimitError,
+    Limits,
+    MalformedError,
+)
+from ckptparse.examination import inputs as inputs_module
+from ckptparse.recovery import replaying
 
 WEIGHTS = np.random.default_rng(1).normal(size=5000).astype(np.float32)
 BIAS = np.random.default_rng(2).normal(size=100).astype(np.float32)
@@ -220,6 +228,45 @@ def test_an_input_that_has_changed_is_refused_by_its_name(damaged: Path, tmp_pat
     data_of(damaged).unlink()
     with pytest.raises(CheckpointNotFoundError):
         ckptparse.replay(tmp_path / "out.npz.report.json")
+
+
+def test_a_report_cannot_raise_limits(damaged: Path, tmp_path: Path) -> None:
+    raised = Limits(objects=10**9)
+    ckptparse.recover(damaged, limits=raised).write(tmp_path / "out.npz")
+    report = tmp_path / "out.npz.report.json"
+    with pytest.raises(LimitError, match=r"own Limits\.objects is 1000000000") as caught:
+        ckptparse.replay(report)
+    assert caught.value.limit == "objects"
+    assert ckptparse.replay(report, limits=raised).same
+
+
+def test_inputs_are_hashed_once_and_none_of_another_size(
+    damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ckptparse.recover(damaged).write(tmp_path / "out.npz")
+    report = tmp_path / "out.npz.report.json"
+    told = json.loads(report.read_text())
+    inputs = told["report"]["inputs"]
+    data = next(one for one in inputs if one["path"] == str(data_of(damaged)))
+    inputs += [
+        {**data, "path": f"{damaged.parent}/{'./' * n}{data_of(damaged).name}"} for n in (1, 2)
+    ]
+    report.write_text(json.dumps(told))
+    hashed: list[str] = []
+
+    def hash_files(files: Any, storage: Any) -> Any:
+        hashed.extend(one.path for one in files)
+        return inputs_module.hash_files(files, storage)
+
+    monkeypatch.setattr(replaying, "hash_files", hash_files)
+    ckptparse.replay(report)
+    assert len(hashed) == len(inputs) - 2
+    hashed.clear()
+    with data_of(damaged).open("ab") as stream:
+        stream.write(b"more")
+    with pytest.raises(ChecksumError, match="not the one of the report"):
+        ckptparse.replay(report)
+    assert str(data_of(damaged)) not in hashed
 
 
 def test_what_differs_is_named(damaged: Path, tmp_path: Path) -> None:

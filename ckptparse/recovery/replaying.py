@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.inputs import HashedFile, hash_files
 from ckptparse.files.context import Cache, Context, Progress, Store, begin
 from ckptparse.json_text import parse_json
-from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.limits import DEFAULT_LIMITS, Limits, check_members
 from ckptparse.recovery.asked import is_scan, read_asked, read_scan
 from ckptparse.recovery.imaging.scan import scan
 from ckptparse.recovery.recover import recover
@@ -115,7 +115,8 @@ def replay(
             nothing is written, and only the tensors are compared.
         overwrite: Whether an earlier output there is replaced.
         progress, store: As for `recover`.
-        limits: Bounds on the report itself; for all else those in the report count.
+        limits: Bounds on the report itself. For all else those in the report count, of which none
+            may be above these: a report may come from a stranger.
 
     Returns:
         The recovery, and what differs: tensors, their values by SHA-256, and files.
@@ -124,10 +125,12 @@ def replay(
         ChecksumError: A file is not the one that was read then: its SHA-256 differs.
         CheckpointNotFoundError: A file that was read then is not there.
         MalformedError: It is no report, or it was written without hashes.
+        LimitError: Its limits are above `limits`, or it names more files than `Limits.members`
+            allows in its size.
     """
     path, context = begin(report, store=store, cache=cache, limits=limits)
     told = _read(path, context)
-    again = _plan(told.report["options"], path)
+    again = _plan(told.report["options"], limits, path)
     _check_inputs(told.inputs, context, path)
     recovery = again(progress=progress, store=store, cache=cache)
     written = None
@@ -146,16 +149,19 @@ def replay(
     return Replay(path, version, recovery, written, len(digests), tuple(differences))
 
 
-def _plan(options: Mapping[str, Any], path: str) -> Callable[..., Recovery]:
+def _plan(options: Mapping[str, Any], limits: Limits, path: str) -> Callable[..., Recovery]:
     """Return what repeats a recovery; it takes `progress`, `store` and `cache`.
 
     Raises:
         MalformedError: The report does not say what was asked for.
+        LimitError: It asks for more than `limits` allow.
     """
     if not is_scan(options):
         asked, others = read_asked(options, path=path)
+        _check_limits(others["limits"], limits, path)
         return partial(recover, asked, **others)
     image, others, offset = read_scan(options, path=path)
+    _check_limits(others["limits"], limits, path)
 
     def again(**ways: Any) -> Recovery:
         for found in scan(image, **others, **ways):
@@ -166,6 +172,12 @@ def _plan(options: Mapping[str, Any], path: str) -> Callable[..., Recovery]:
         )
 
     return again
+
+
+def _check_limits(asked: Limits, allowed: Limits, path: str) -> None:
+    for part in fields(Limits):
+        what = f"The report's own Limits.{part.name}"
+        allowed.check(part.name, getattr(asked, part.name), what, path=path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +212,7 @@ def _read(path: str, context: Context) -> _Told:
             path=path,
             hint="Give the report.json that `recover -o` has written",
         ) from error
+    check_members(context.limits, len(inputs), len(data), path=path)
     return _Told(report, output, inputs)
 
 
@@ -218,10 +231,13 @@ def _check_inputs(inputs: Sequence[HashedFile], context: Context, path: str) -> 
                 path=path,
                 hint="Write the report with hashes: `recover --hash`",
             )
-        now = hashed.get(told.path)
+        # Whatever the ways to spell its path, a file is read once, and none of another size.
+        place = context.storage.real(told.path)
+        now = hashed.get(place)
         if now is None:
+            _check_size(told, context)
             (now,) = hash_files([HashedFile(told.path, told.role, told.size)], context.storage)
-            hashed[told.path] = now
+            hashed[place] = now
         if (now.size, now.sha256) != (told.size, told.sha256):
             raise ChecksumError(
                 f"The file is not the one of the report: expected {told.size} bytes with "
@@ -229,6 +245,17 @@ def _check_inputs(inputs: Sequence[HashedFile], context: Context, path: str) -> 
                 path=told.path,
                 hint="Restore the file that the first recovery read",
             )
+
+
+def _check_size(told: HashedFile, context: Context) -> None:
+    found = context.storage.stat(told.path)
+    if found is not None and found.kind == "file" and found.size != told.size:
+        raise ChecksumError(
+            f"The file is not the one of the report: expected {told.size} bytes with "
+            f"SHA-256 {told.sha256}, found {found.size} bytes",
+            path=told.path,
+            hint="Restore the file that the first recovery read",
+        )
 
 
 def _ways(output: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -18,7 +18,15 @@ import ckptparse
 from ckptparse import DEFAULT_LIMITS
 from ckptparse.bundle.payload import StringPayload
 from ckptparse.coding import checksum
-from ckptparse.examination import case, diagnose, intact, legacy_view, plain_rows, salvaged_table
+from ckptparse.examination import (
+    case,
+    diagnose,
+    encodings,
+    intact,
+    legacy_view,
+    plain_rows,
+    salvaged_table,
+)
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import ExaminedTensors
 from ckptparse.files import local
@@ -28,7 +36,7 @@ from ckptparse.graph import state
 from ckptparse.identification import tables
 from ckptparse.inventory import folders, legacy
 from ckptparse.legacy import metadata
-from ckptparse.recovery import conversions, outlook, replaying, siblings
+from ckptparse.recovery import outlook, replaying, siblings
 from ckptparse.recovery.imaging.mapfile import Mapfile
 from ckptparse.recovery.rebuild import fit
 
@@ -171,7 +179,7 @@ def test_checkpoints_of_an_archive_are_counted_once(
 
 def test_short_members_of_gzip_are_unpacked_many_at_a_time() -> None:
     data = gzip.compress(b"a") * 1000
-    unpacker = conversions._Gzip()
+    unpacker = encodings._Gzip()
     found, taken, _ = unpacker.convert(data, unpacker.start(), last=True)
     assert found == b"a" * 1000
     assert taken == len(data)

@@ -71,7 +71,7 @@ def recover(
     if replay is not None:
         if path is not None:
             raise UsageError("Expected PATH or --replay, found both", "give one of them")
-        return _replay(run, replay, files, map_)
+        return _replay(run, replay, files, read_limits(limit), maps=map_)
     if path is None:
         raise UsageError("Expected a checkpoint, found none", "give PATH, or --replay REPORT")
     limits = read_limits(limit)
@@ -145,12 +145,16 @@ def _write(
     )
 
 
-def _replay(run: Run, report: str, files: _Files, maps: bool) -> Recovered:
+def _replay(
+    run: Run, report: str, files: _Files, limits: ckptparse.Limits, *, maps: bool
+) -> Recovered:
     """Do a recovery again."""
     # Beside the report lie the outputs of the recovery: that is no directory of an input.
     check_outputs(files.all, (), overwrite=files.overwrite)
     with working(f"replaying {escape(report)}", quiet=run.quiet) as advance:
-        found = ckptparse.replay(report, files.output, overwrite=files.overwrite, progress=advance)
+        found = ckptparse.replay(
+            report, files.output, overwrite=files.overwrite, progress=advance, limits=limits
+        )
         answer = Recovered(found.recovery, found.written, maps, run.verbose, found)
     files.write(answer)
     return answer
