@@ -401,6 +401,7 @@ def test_a_report_becomes_json_and_maps_every_file(tmp_path: Path) -> None:
         ]
         if len(data["ranges"]) == 4
         else [[0, 400, "verified"], [400, 500, "unverified"], [500, 1200, "absent"]],
+        "pieces": [],
     }
 
 

@@ -497,4 +497,27 @@ def test_a_value_of_a_damaged_entry_states_no_chance_and_says_why_it_is_not_prov
             assert (str(tensor.status), tensor.chance) == ("unverified", None), name
             if tensor.method is not None:
                 assert "damaged part of the index" in tensor.note, (name, tensor.note)
+            assert "the chance" not in tensor.note, (name, tensor.note)
         assert recovery["ones"].method is not None
+
+
+def test_a_tensor_of_a_whole_block_is_not_said_to_be_of_the_corrected_one(tmp_path: Path) -> None:
+    """All depend on the first block, which has the byte order; it is described by another."""
+    made = builder.Bundle()
+    for number in range(30):
+        made.add(f"w{number:02}", np.arange(20, dtype=np.float32) + number)
+    made.write(tmp_path / "model", block_size=300)
+    index = tmp_path / "model.index"
+    raw = bytearray(index.read_bytes())
+    raw[raw.index(b"w00") + 3] ^= 1
+    index.write_bytes(raw)
+    recovery = ckptparse.recover(tmp_path / "model")
+    assert {str(tensor.status) for tensor in recovery.values()} == {"corrected"}
+    first, last = recovery["w00"], recovery["w29"]
+    assert first.note == "one bit was flipped in the block of the index that describes it"
+    assert str(first.evidence[0].rule) == "corrected entry"
+    assert last.note.startswith("the block that describes it is whole; the first block")
+    assert (str(last.evidence[0].rule), last.method) == (
+        "entry",
+        "correcting the first block of model.index",
+    )

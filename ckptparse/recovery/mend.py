@@ -468,7 +468,15 @@ def as_verified(payload: Payload, check: Check, index: str) -> Mended:
         return found
     method = f"correcting one bit of {index}"
     note = "one bit was flipped in the block of the index that describes it"
-    merged = any(record.rule is EvidenceRule.MERGED for record in payload.grounds)
+    rules = {record.rule for record in payload.grounds}
+    merged = EvidenceRule.MERGED in rules
+    if rules.isdisjoint({EvidenceRule.MERGED, EvidenceRule.CORRECTED_ENTRY}):
+        # The header of a V2 index says the byte order, the first entry of a V1 file the shapes.
+        method = f"correcting the first block of {index}"
+        note = (
+            "the block that describes it is whole; the first block, on which all depend, was "
+            "corrected"
+        )
     if merged:
         method = f"merging damaged copies of {index}"
         note = "the block of the index that describes it was put together from damaged copies"

@@ -175,8 +175,7 @@ def changed(files: DataFiles, payload: Payload, change: Change, chance: float, w
         payload.place,
         chance,
         whole_of(payload),
-        note=f"{method} makes the checksum agree; the chance that this is wrong is "
-        f"{chance_text(chance)}",
+        note=f"{method} makes the checksum agree{_chance_said(chance)}",
         grounds=grounds_of(
             EvidenceRule.BIT if change.is_one_bit else EvidenceRule.BYTES,
             payload,
@@ -199,11 +198,23 @@ def judged(found: Mended, payload: Payload, check: Check) -> Mended:
     chance = max(outcome.chance or 0.0, payload.chance)
     if outcome.status.proved and not payload.proved:
         # Whatever the method says of its chance: the entry that it rests on is not proved.
-        note = "; ".join(filter(None, (outcome.note, _doubt_of(payload, outcome.status))))
+        said = _without_chance(found.outcome)
+        note = "; ".join(filter(None, (said, _doubt_of(payload, outcome.status))))
         outcome = replace(outcome, status=Status.UNVERIFIED, chance=None, note=note)
     elif outcome.status.proved and chance > HIGHEST_CHANCE:
         outcome = replace(outcome, status=Status.UNVERIFIED)
     return replace(found, outcome=outcome)
+
+
+def _without_chance(outcome: Outcome) -> str:
+    """Return the sentence without the chance that it states."""
+    if not outcome.chance:
+        return outcome.note
+    return outcome.note.replace(_chance_said(outcome.chance), "")
+
+
+def _chance_said(chance: float) -> str:
+    return f"; the chance that this is wrong is {chance_text(chance)}"
 
 
 def _doubt_of(payload: Payload, status: Status) -> str:
