@@ -290,14 +290,18 @@ def _iter_part_indexes(
     data: Mapping[tuple[int, int], str], leftovers: tuple[str, ...], folders: Folders
 ) -> Iterator[IndexFile]:
     """Find the data file of each part's index: beside it, or moved to its final name already."""
+    final: dict[str | None, list[str]] = {}
+    for path in leftovers:
+        final.setdefault(strip_temporary(path), []).append(path)
+    there = set(leftovers)
     for path in leftovers:
         part = split_part(folders.split(path)[1])
         if part is None or not part.is_index:
             continue
         own = shard_path((strip_temporary(path) or path).removesuffix(INDEX_SUFFIX), 0, 1)
-        waiting = [one for one in leftovers if strip_temporary(one) == own]
+        waiting = final.get(own, [])
         moved = data.get((part.number, part.count))
-        present = [own] if own in leftovers else [moved] if moved else waiting
+        present = [own] if own in there else [moved] if moved else waiting
         yield IndexFile(path, (present[0] if present else own,), Origin.PART)
 
 
