@@ -142,7 +142,8 @@ def multiply_each(values: Registers, table: Registers) -> Registers:
 
 def times_x(values: Registers) -> Registers:
     """Multiply every polynomial of an array by x."""
-    product: Registers = values >> 1 ^ np.where(values & 1, np.uint32(_POLYNOMIAL), np.uint32(0))
+    lowest = values & np.uint32(1)
+    product: Registers = values >> np.uint32(1) ^ lowest * np.uint32(_POLYNOMIAL)
     return product
 
 

@@ -595,7 +595,10 @@ def _iter_leftover_problems(case: Case, files: dict[str, FileReport]) -> Iterato
         _add_unused(case, path, "leftover", files)
     if leftovers:
         names = ", ".join(case.context.storage.split(path)[1] for path in leftovers[:3])
-        message = f"a save left {count(len(leftovers), 'temporary file')}: {names}"
+        many = count(len(leftovers), "temporary file")
+        message = f"a save left {many}: {names}"
+        if case.survey.more_leftovers:
+            message = f"a save left more than {many}, of which so many were looked at: {names}"
         yield Problem.of("leftover.temporary", case.survey.prefix, message)
 
 

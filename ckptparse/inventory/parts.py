@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import closing
+from itertools import islice
 
 from ckptparse.errors import CheckpointError, PermissionDeniedError
 from ckptparse.filenames import (
@@ -25,7 +26,7 @@ from ckptparse.filenames import (
 )
 from ckptparse.identification.tables import may_be_legacy
 from ckptparse.inventory.by_name import look_beside
-from ckptparse.inventory.folders import Folders, names_around
+from ckptparse.inventory.folders import MOST_NAMES, Folders, names_around
 from ckptparse.inventory.inventory import By, Candidate
 from ckptparse.inventory.legacy import find_legacy, list_shards
 from ckptparse.inventory.survey import IndexFile, LegacyFile, Origin, Survey
@@ -212,11 +213,11 @@ def _survey_bundle(candidate: Candidate, folders: Folders) -> Survey:
     prefix = candidate.path
     directory, base = folders.split(prefix)
     data = dict(_iter_data_files(directory, base, folders))
-    leftovers = tuple(_iter_leftovers(directory, base, folders))
+    leftovers, more = _few(_iter_leftovers(directory, base, folders))
     if candidate.parts_in is not None:
         own = tuple(path for path in leftovers if folders.split(path)[0] == candidate.parts_in)
         indexes = tuple(_iter_part_indexes(data, own, folders))
-        return Survey("v2", prefix, directory, indexes, leftovers=own)
+        return Survey("v2", prefix, directory, indexes, leftovers=own, more_leftovers=more)
     return Survey(
         "v2",
         prefix,
@@ -224,6 +225,7 @@ def _survey_bundle(candidate: Candidate, folders: Folders) -> Survey:
         tuple(_iter_indexes(candidate, data, leftovers, folders)),
         data,
         leftovers=leftovers,
+        more_leftovers=more,
         saved_model=candidate.saved_model or _saved_model_of(directory, base, folders),
     )
 
@@ -259,6 +261,11 @@ def _iter_leftovers(directory: str, base: str, folders: Folders) -> Iterator[str
             yield folders.join(directory, name)
         elif base and strip_temp_directory(name) == base:
             yield from _iter_parts(folders.join(directory, name), folders)
+
+
+def _few(paths: Iterator[str]) -> tuple[tuple[str, ...], bool]:
+    """Return the first leftovers, and whether there are more: each is opened, and asked for."""
+    return tuple(islice(paths, MOST_NAMES)), next(paths, None) is not None
 
 
 def _belongs(name: str, base: str) -> bool:
@@ -314,12 +321,14 @@ def _has_legacy(path: str, folders: Folders) -> bool:
         return True
     shards = list_shards(strip_shard_suffix(path), folders)
     files = [file for found in shards.values() for file in found]
-    return any(_looks_legacy(file, folders) for file in (*files, *_temporary(path, folders)))
+    waiting, _ = _few(_iter_temporary(path, folders))
+    return any(_looks_legacy(file, folders) for file in (*files, *waiting))
 
 
 def _survey_legacy(candidate: Candidate, folders: Folders) -> Survey:
     path = candidate.path
-    temporary = tuple(file for file in _temporary(path, folders) if _looks_legacy(file, folders))
+    waiting, more = _few(_iter_temporary(path, folders))
+    temporary = tuple(file for file in waiting if _looks_legacy(file, folders))
     files = tuple(_iter_legacy(path, folders))
     if not files:
         files = tuple(LegacyFile(file, origin=Origin.TEMPORARY) for file in temporary)
@@ -327,7 +336,9 @@ def _survey_legacy(candidate: Candidate, folders: Folders) -> Survey:
         # It was found, and its directory does not list it: nothing of it can be looked at.
         files = (LegacyFile(path, present=False),)
     directory = folders.split(path)[0]
-    return Survey("v1", path, directory, legacy_files=files, leftovers=temporary)
+    return Survey(
+        "v1", path, directory, legacy_files=files, leftovers=temporary, more_leftovers=more
+    )
 
 
 def _iter_legacy(path: str, folders: Folders) -> Iterator[LegacyFile]:
@@ -364,13 +375,11 @@ def _named_legacy(prefix: str, count: int, there: Container[str]) -> Iterator[st
         yield path
 
 
-def _temporary(path: str, folders: Folders) -> list[str]:
+def _iter_temporary(path: str, folders: Folders) -> Iterator[str]:
     directory, name = folders.split(path)
-    return [
-        folders.join(directory, other)
-        for other in folders.list(directory)
-        if strip_temporary(other) == name
-    ]
+    for other in folders.list(directory):
+        if strip_temporary(other) == name:
+            yield folders.join(directory, other)
 
 
 def _looks_legacy(path: str, folders: Folders) -> bool:

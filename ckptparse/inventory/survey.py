@@ -70,7 +70,8 @@ class Survey:
         indexes: The index first, if it is there, then leftovers of indexes.
         data_files: The data files of that prefix that are there, by shard and number of shards.
         legacy_files: The files of a V1 checkpoint by number.
-        leftovers: Paths of the temporary files beside it.
+        leftovers: Paths of the temporary files beside it,
+        more_leftovers: and whether there are more, which are not looked at.
         saved_model: The directory of the SavedModel it belongs to, or None.
     """
 
@@ -83,6 +84,7 @@ class Survey:
     )
     legacy_files: tuple[LegacyFile, ...] = ()
     leftovers: tuple[str, ...] = ()
+    more_leftovers: bool = False
     saved_model: str | None = None
 
     @property

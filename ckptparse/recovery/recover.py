@@ -200,7 +200,7 @@ def _find(place: str, options: _Options, context: Context) -> Recovery:
         return inside
     if choice.candidate.format == "graph":
         raise refuse_graph(choice.candidate.path, context)
-    recovery = _recover(survey_candidate(choice.candidate, folders), options, context)
+    recovery = _recover(survey_candidate(choice.candidate, folders), options, context, folders)
     if not recovery and _is_directory(place, context):
         # A directory of fragments, under any names, looks like a directory of V1 files.
         return _inside(place, None, options.mapfile, context) or recovery
@@ -276,7 +276,9 @@ class _Options:
     workers: Workers
 
 
-def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
+def _recover(
+    survey: Survey, options: _Options, context: Context, folders: Folders | None = None
+) -> Recovery:
     files = DataFiles(context)
     with closing(files):
         intact = find_intact(survey, files)
@@ -299,7 +301,7 @@ def _recover(survey: Survey, options: _Options, context: Context) -> Recovery:
             name: [_mend(one, mender, case) for one in these] for name, these in case.rivals.items()
         }
     if options.siblings and not report.ok:
-        report = replace(report, others=find_others(survey, options.aside))
+        report = replace(report, others=find_others(survey, options.aside, folders))
     recovery = _make_recovery(report, mended, rivals, case, options.aside)
     if doubtful_names(recovery.report.tensors):
         unsearched = options.evidence.bounds.problems(survey.prefix)

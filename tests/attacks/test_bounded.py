@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from ckptparse.files.archives import choosing
 from ckptparse.files.archives.listing import Member
 from ckptparse.graph import state
 from ckptparse.identification import tables
-from ckptparse.inventory import folders, legacy
+from ckptparse.inventory import folders, legacy, parts
 from ckptparse.legacy import metadata
 from ckptparse.recovery import outlook, replaying, siblings
 from ckptparse.recovery.imaging.mapfile import Mapfile
@@ -707,6 +708,30 @@ def test_of_very_many_files_beside_a_damaged_checkpoint_the_nearest_by_name_are_
     assert problem.message.startswith("70 of the files beside it were not looked at")
     rest = [one.code for one in found.problems if one is not problem]
     assert rest == [one.code for one in report.problems]
+
+
+@pytest.mark.parametrize(
+    ("examine", "lists"), [(ckptparse.verify, 2), (lambda path: ckptparse.recover(path).report, 1)]
+)
+def test_of_very_many_temporary_files_the_first_are_looked_at(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    examine: Callable[[Path], ckptparse.Report],
+    lists: int,
+) -> None:
+    ckptparse.write(tmp_path / "m", {"w": np.arange(20.0)})
+    (tmp_path / "m.data-00000-of-00001").write_bytes(bytes(8))
+    for number in range(30):
+        (tmp_path / f"m.data-00000-of-00001.tempstate{number:02}").write_bytes(b"x")
+    monkeypatch.setattr(parts, "MOST_NAMES", 10)
+    listed = counted(monkeypatch, local.LocalStorage, "list")
+    opened = counted(monkeypatch, local.os, "open")
+    report = examine(tmp_path / "m")
+    (problem,) = [one for one in report.problems if one.code == "leftover.temporary"]
+    assert "more than 10 temporary files, of which so many were looked at" in problem.message
+    waiting = {path for path in opened.given if "tempstate" in path}
+    assert waiting == {f"{tmp_path}/m.data-00000-of-00001.tempstate{n:02}" for n in range(10)}
+    assert len(listed.given) == lists
 
 
 def shuffled(directory: Path, count: int) -> str:
