@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from ckptparse.examination.outcome import PatchedRange as PatchedRange
     from ckptparse.examination.pieces import Part as Part
     from ckptparse.examination.pieces import parts as parts
+    from ckptparse.examination.report import FilePiece as FilePiece
     from ckptparse.examination.report import FileRange as FileRange
     from ckptparse.examination.report import FileReport as FileReport
     from ckptparse.examination.report import OtherCheckpoint as OtherCheckpoint
@@ -198,6 +199,7 @@ _MODULES = {
     "recovery.recover": ["recover"],
     "examination.pieces": ["Part", "parts"],
     "examination.report": [
+        "FilePiece",
         "FileRange",
         "FileReport",
         "OtherCheckpoint",

@@ -172,7 +172,7 @@ def test_another_checkpoint_that_may_not_be_read_is_left_out(
 
 
 _AS_NOBODY = """
-import os, sys
+import encodings.utf_16_be, encodings.utf_16_le, os, sys
 import ckptparse, ckptparse.api, ckptparse.bundle.reader, ckptparse.examination.verify
 import ckptparse.recovery.recover, ckptparse.inventory.by_directory
 ckptparse.verify({other!r})

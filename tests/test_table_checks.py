@@ -97,6 +97,21 @@ def test_a_key_that_ends_beyond_the_end_is_malformed_without_a_value_too() -> No
     assert decode_entry(b"\x00\x02\x00ab", 0, 5) == (0, 3, 5, 5)
 
 
+@pytest.mark.parametrize(
+    "lengths", [b"\x80\x01\x02\x01", b"\x80\x81\x00\x02\x01", b"\x80\x01\x82\x00\x01"]
+)
+def test_a_key_may_share_128_bytes_or_more(lengths: bytes) -> None:
+    entry = lengths + b"abv"
+    end = len(entry)
+    assert decode_entry(entry, 0, end) == (128, end - 3, end - 1, end)
+    assert decode_entry(b"xy" + entry + b"z", 2, end + 3) == (128, end - 1, end + 1, end + 2)
+    with pytest.raises(MalformedError, match=f"by byte {end - 1}, found {end}"):
+        decode_entry(entry, 0, end - 1)
+    for cut in range(len(lengths)):
+        with pytest.raises(MalformedError, match="varint is cut off"):
+            decode_entry(entry, 0, cut)
+
+
 @pytest.mark.parametrize("place", range(3))
 def test_a_length_of_33_bits_is_no_length(place: int) -> None:
     lengths = [b"\x00", b"\x00", b"\x00"]

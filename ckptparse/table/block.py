@@ -74,6 +74,11 @@ def decode_entry(contents: bytes, position: int, end: int) -> tuple[int, int, in
     if at <= end and lengths.isascii():
         # The usual entry: below 0x80 a varint is one byte.
         shared, non_shared, value_size = lengths
+    elif at < end and contents[position + 1 : at + 1].isascii():
+        # As usual, but for a key that shares 128 bytes or more with the one before.
+        shared = lengths[0] & 0x7F | lengths[1] << 7
+        non_shared, value_size = lengths[2], contents[at]
+        at += 1
     else:
         try:
             shared, at = decode_varint(contents, position, end, bits=32)

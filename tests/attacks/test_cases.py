@@ -274,7 +274,7 @@ def test_beyond_the_attempts_that_are_allowed_tensors_are_reported_and_not_tried
 
 
 @pytest.mark.parametrize("harm", ["lost", "moved", "text"])
-def test_what_is_proved_takes_an_eighth_of_an_attempt(tmp_path: Path, harm: str) -> None:
+def test_what_is_proved_takes_an_eighth_of_an_attempt_or_none(tmp_path: Path, harm: str) -> None:
     made = b.Bundle()
     rng = np.random.default_rng(0)
     for number in range(60):
@@ -294,7 +294,8 @@ def test_what_is_proved_takes_an_eighth_of_an_attempt(tmp_path: Path, harm: str)
     assert len(back) == 60
     few = ckptparse.Limits(attempts=1)
     some = [one for one in ckptparse.recover(path, limits=few).values() if one.status.proved]
-    assert 8 <= len(some) < 60
+    # What lies elsewhere in its file, or in what it was before a conversion, takes none.
+    assert 8 <= len(some) < 60 if harm == "lost" else len(some) == 60
 
 
 def test_very_many_tensors_that_fail_over_the_same_bytes_cost_little(tmp_path: Path) -> None:
