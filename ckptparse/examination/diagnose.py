@@ -48,7 +48,7 @@ from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import is_data_file, may_be_data_file, split_data_path
 from ckptparse.files.storage import FileStat
 from ckptparse.identification import Indexes
-from ckptparse.inventory.folders import MOST_NAMES, names_around
+from ckptparse.inventory.folders import MOST_NAMES, Folders, names_around
 from ckptparse.problems import Cause, Problem, Status
 
 __all__ = ["Diagnosis", "diagnose"]
@@ -139,19 +139,22 @@ class _Group:
     owners: set[str] = field(default_factory=set)
 
 
-def diagnose(case: Case, *, deep: bool, siblings: bool = True) -> Diagnosis:
+def diagnose(
+    case: Case, *, deep: bool, siblings: bool = True, folders: Folders | None = None
+) -> Diagnosis:
     """Find out what happened to the payloads that are not whole, and note it in their checks.
 
     Args:
         case: The checkpoint, checked.
         deep: Whether to search whole files for bytes that were moved.
         siblings: Whether files of other checkpoints may be read.
+        folders: The directories, if some of them were listed already.
     """
     places: dict[DataFile, list[Place]] = {}
     problems: list[Problem] = []
     owners: set[str] = set()
     twins = Twins(case)
-    beside = _Beside(case)
+    beside = _Beside(case, folders or Folders(case.context))
     groups = list(_groups(case))
     for group in groups[: case.most_files]:
         _Examination(case, group, twins, beside, deep=deep, siblings=siblings).run()
@@ -231,14 +234,15 @@ class _ByOffset(Sequence[Payload]):
 class _Beside:
     """What lies beside the data files of a checkpoint, read once for all of them."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, folders: Folders) -> None:
         self._case = case
+        self._folders = folders
         self._anothers: dict[str, bool] = {}
         self.indexes: Indexes = {}
 
     @cached_property
     def _listed(self) -> Mapping[str, FileStat]:
-        return self._case.context.storage.list(self._case.survey.directory)
+        return self._folders.list(self._case.survey.directory)
 
     @property
     def left_out(self) -> int:

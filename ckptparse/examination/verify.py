@@ -58,7 +58,7 @@ def verify_path(
         report = verify_graph(choice.candidate, folders.context)
     else:
         survey = survey_candidate(choice.candidate, folders)
-        report = verify_survey(survey, folders.context, executor, rows=rows)
+        report = verify_survey(survey, folders.context, executor, rows=rows, folders=folders)
         if survey.saved_model is not None:
             from ckptparse.examination.models import add_model
 
@@ -80,6 +80,7 @@ def verify_survey(
     executor: Executor | None = None,
     *,
     rows: Rows | None = None,
+    folders: Folders | None = None,
 ) -> Report:
     """Check a checkpoint whose files are known.
 
@@ -88,6 +89,7 @@ def verify_survey(
         context: Where they lie.
         executor: As for `verify`.
         rows: Of which tensors the bytes are read; those of others are taken for right. None: all.
+        folders: The directories, if some of them were listed already.
     """
     files = DataFiles(context)
     with closing(files):
@@ -96,4 +98,4 @@ def verify_survey(
             return report
         case = open_case(survey, context, files=files)
         check_all(case)
-        return make_report(case, diagnose(case, deep=False).problems)
+        return make_report(case, diagnose(case, deep=False, folders=folders).problems)

@@ -291,7 +291,7 @@ def _recover(
         case = open_case(survey, context, files=files, correct=True)
         check_all(case)
         _work_out(case, options)
-        found = diagnose(case, deep=True, siblings=options.siblings)
+        found = diagnose(case, deep=True, siblings=options.siblings, folders=folders)
         places = find_places(case, options.evidence, found.places, options.mapfile)
         places = find_in_images(case, options.evidence.files, places, options.workers)
         report = make_report(case, explain_mixed(case, found.problems, places))

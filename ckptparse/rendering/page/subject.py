@@ -126,19 +126,20 @@ def _open_path(path: str, context: Context, *, check: bool) -> Iterator[Subject]
             yield subject
         return
     report = verify_path(path, context, folders=folders) if check else None
-    with _open_damaged(path, report, context) as subject:
+    with _open_damaged(path, report, folders) as subject:
         yield subject
 
 
 @contextmanager
-def _open_damaged(path: str, report: Report | None, context: Context) -> Iterator[Subject]:
+def _open_damaged(path: str, report: Report | None, folders: Folders) -> Iterator[Subject]:
     """Open a checkpoint; if it does not open, or has too many tensors, the report is all."""
+    context = folders.context
     if report is not None and (told := _too_many(len(report.tensors), report, context.limits)):
         yield _of_report(report, told)
         return
     try:
         # Unverified: the report says what is damaged, and damaged values are shown as they are.
-        checkpoint = open_checkpoint(choose_strictly(path, context), context, verify=False)
+        checkpoint = open_checkpoint(choose_strictly(path, context, folders), context, verify=False)
     except CheckpointError as error:
         if report is None:
             raise
