@@ -13,7 +13,7 @@ from typing import Any
 
 from ckptparse.limits import Budget, Limits, limit_error
 
-__all__ = ["parse_json", "to_json"]
+__all__ = ["format_json", "parse_json"]
 
 _SMALL = 1 << 20
 """Bytes of a text that is parsed whatever it holds: at most some 70 MB."""
@@ -56,7 +56,7 @@ def parse_json(data: bytes | str, limits: Limits, *, held: int | None = None) ->
     return json.loads(data)
 
 
-def to_json(value: Any, *, indent: int) -> str:
+def format_json(value: Any, *, indent: int) -> str:
     """Return what `json.dumps(value, indent=indent, allow_nan=False)` returns.
 
     Args:

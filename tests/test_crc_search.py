@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptparse.crc.grid import GridRegisters
-from ckptparse.crc.registers import byte_registers, registers_every
+from ckptparse.crc.registers import byte_registers, coarse_registers
 from ckptparse.crc.search import Registers, find_splits
 from ckptparse.crc.windows import Wanted
 
@@ -26,10 +26,11 @@ def lies_at(data: bytes, item: Wanted, step: int, place: int = 0) -> list[int]:
     return [start for start in starts if crc32c(data[start : start + item.size]) == item.crc]
 
 
-@pytest.mark.parametrize("size", [0, 1, 99, 100, 101, 250])
-def test_registers_of_runs_are_put_together(size: int) -> None:
-    data = np.random.default_rng(size).bytes(size)
-    assert registers_every(data, 100) == byte_registers(data)[:size:100].tolist()
+@pytest.mark.parametrize("step", [100, 1 << 18])
+def test_registers_after_steps_are_those_of_all_bytes(step: int) -> None:
+    for size in (0, 1, step - 1, step, step + 1, 2 * step + step // 2):
+        data = np.random.default_rng(size).bytes(size)
+        assert coarse_registers(data, step).tolist() == byte_registers(data)[::step].tolist()
 
 
 @settings(max_examples=60)

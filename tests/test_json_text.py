@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ckptparse.json_text import to_json
+from ckptparse.json_text import format_json
 
 
 class Word(str, Enum):
@@ -37,15 +37,15 @@ VALUES: list[Any] = [
 @pytest.mark.parametrize("indent", [1, 2])
 @pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
 def test_it_is_what_the_standard_library_gives(value: Any, indent: int) -> None:
-    assert to_json(value, indent=indent) == json.dumps(value, indent=indent, allow_nan=False)
+    assert format_json(value, indent=indent) == json.dumps(value, indent=indent, allow_nan=False)
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_none_is_refused(number: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        to_json({"a": [number]}, indent=1)
+        format_json({"a": [number]}, indent=1)
 
 
 def test_what_is_not_plain_is_refused() -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
-        to_json([object()], indent=1)
+        format_json([object()], indent=1)

@@ -21,7 +21,6 @@ __all__ = [
     "coarse_registers",
     "one_further",
     "registers_at",
-    "registers_every",
     "word_registers",
 ]
 
@@ -34,6 +33,8 @@ _BATCH = 1 << 13
 """Registers that are advanced together: they and the tables fit into the processor's cache."""
 _SEGMENT = 1 << 20
 """Words that a thread advances: 4 MiB, of which two segments give two threads work."""
+_LARGE_STEP = 1 << 18
+"""Bytes from which on a checksum takes longer than giving it to a thread."""
 _ALL_ONES = 0xFFFFFFFF
 
 
@@ -50,25 +51,21 @@ def byte_registers(data: bytes | memoryview) -> Words:
 
 
 def coarse_registers(data: bytes | memoryview, step: int) -> Words:
-    """Return the registers, started at all ones, after every `step` bytes; a call for each."""
+    """Return the registers, started at all ones, before the first byte and after every `step`.
+
+    There is a call of the library for each step; of large ones, threads share the calls.
+    """
     data = memoryview(data)
-    whole = len(data) // step * step
-    pieces = (data[start : start + step] for start in range(0, whole, step))
-    after = np.fromiter(accumulate(pieces, _continued, initial=0), np.uint32, whole // step + 1)
+    count = len(data) // step
+    pieces = (data[number * step : (number + 1) * step] for number in range(count))
+    if step < _LARGE_STEP:
+        crcs = accumulate(pieces, _continued, initial=0)
+    else:
+        own = in_threads(crc32c, list(pieces))
+        crcs = accumulate(own, lambda crc, one: combine_crc(crc, one, step), initial=0)
+    after = np.fromiter(crcs, np.uint32, count + 1)
     after ^= np.uint32(_ALL_ONES)
     return after
-
-
-def registers_every(data: bytes | memoryview, step: int) -> list[int]:
-    """Return the registers, started at all ones, before each run of `step` bytes; in threads."""
-    view = memoryview(data)
-    runs = [view[start : start + step] for start in range(0, len(view), step)]
-    registers = []
-    crc = 0
-    for run, own in zip(runs, in_threads(crc32c, runs), strict=True):
-        registers.append(crc ^ _ALL_ONES)
-        crc = combine_crc(crc, own, len(run))
-    return registers
 
 
 def registers_at(data: bytes | memoryview, ends: Iterable[int], *, start: int = _ALL_ONES) -> Words:

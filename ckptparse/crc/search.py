@@ -27,7 +27,6 @@ from ckptparse.crc.registers import (
     coarse_registers,
     one_further,
     registers_at,
-    registers_every,
     word_registers,
 )
 from ckptparse.crc.sequences import Marks, Sequences, sequences_of
@@ -161,11 +160,11 @@ class _DataTrack(Track):
         spare = Spare(partial(_Adder, sequences_of(_WORD), words, marks))
         firsts = range(0, len(words), SHARE)
         if self._before is None:
-            starts = registers_every(self._data.data, _WORD * SHARE)
+            starts = coarse_registers(self._data.data, _WORD * SHARE)
 
             def add(first: int) -> None:
                 with spare.taken() as adder:
-                    adder.add_words(first, starts[first // SHARE])
+                    adder.add_words(first, int(starts[first // SHARE]))
 
             in_threads(add, firsts)
             return

@@ -18,7 +18,7 @@ from ckptparse.files.storage import Storage
 from ckptparse.foreign import REPORT_NAME
 from ckptparse.jobs.conversion import TargetFormat
 from ckptparse.jobs.convert import format_of_path, sink_of
-from ckptparse.json_text import to_json
+from ckptparse.json_text import format_json
 from ckptparse.limits import check_listed
 from ckptparse.recovery.chosen import Chosen, Mask
 from ckptparse.recovery.written import GraphOrigin, Offer, Written
@@ -96,7 +96,7 @@ def write_recovery(
     if hashes:
         recovery.hash_inputs()
     if beside is not None:
-        content = to_json(recovery.to_dict(written), indent=1)
+        content = format_json(recovery.to_dict(written), indent=1)
         with place_file(beside, overwrite=overwrite, storage=storage) as file:
             file.write(content.encode() + b"\n")
     return written

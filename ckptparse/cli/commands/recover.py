@@ -34,7 +34,7 @@ from ckptparse.cli.reports import describe_counts, write_report
 from ckptparse.cli.running import DAMAGE, GOOD, WARNED, Run
 from ckptparse.cli.writing import check_outputs
 from ckptparse.files.placing import place_file
-from ckptparse.json_text import to_json
+from ckptparse.json_text import format_json
 from ckptparse.text import escape
 
 __all__ = ["recover"]
@@ -185,7 +185,7 @@ class _Files:
         """Write the report, if the output did not bring it, and the export."""
         told = answer.written is not None and answer.written.report == self.report
         if self.report is not None and not told:
-            content = to_json(answer.to_dict(), indent=1)
+            content = format_json(answer.to_dict(), indent=1)
             with place_file(self.report, overwrite=self.overwrite) as stream:
                 stream.write(content.encode() + b"\n")
         if self.dfxml is not None:
