@@ -9,16 +9,32 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from ckptparse.coding.checksum import combine_crc, crc32c
 
-__all__ = ["PIECE_SIZE", "most_threads", "pick_threads", "run_all", "stream_crc"]
+if TYPE_CHECKING:
+    from queue import SimpleQueue
+
+__all__ = [
+    "PIECES_AHEAD",
+    "PIECE_SIZE",
+    "iter_ahead",
+    "most_threads",
+    "pick_threads",
+    "run_all",
+    "stream_crc",
+]
+
+_T = TypeVar("_T")
 
 PIECE_SIZE = 1 << 20
 """Bytes read and checked at once: they stay in the processor's cache in between."""
 _STREAM_SIZE = 4 << 20
 """Bytes of a stream that one thread takes at once."""
+PIECES_AHEAD = 3
+"""Pieces that exist at once if one thread makes them while another uses them."""
 _MOST_THREADS = 8
 """Threads at most: more wait for memory, not for processors."""
 
@@ -53,9 +69,7 @@ def run_all(jobs: Sequence[Callable[[], object]], threads: int) -> None:
         for _ in range(min(threads, len(jobs)) - 1):
             other = threading.Thread(target=_work, args=(pending, errors), daemon=True)
             # One that waits for an answer does not keep an interrupted process from ending.
-            try:
-                other.start()
-            except RuntimeError:  # The system gives no more threads: fewer do the same work.
+            if not _starts(other):  # Fewer do the same work.
                 break
             others.append(other)
         _work(pending, errors)
@@ -79,6 +93,60 @@ def _work(pending: list[Callable[[], object]], errors: list[BaseException]) -> N
             job()
         except BaseException as error:  # noqa: BLE001 - raised where the caller waits
             errors.append(error)
+
+
+def iter_ahead(items: Iterator[_T]) -> Iterator[_T]:
+    """Iterate over items that another thread makes meanwhile.
+
+    At most `PIECES_AHEAD` exist at once: the one that the caller uses, until it asks for the next,
+    and those after it. An error in making one is raised in its turn. If there is one processor,
+    or the system gives no thread, the caller makes them itself.
+    """
+    from queue import SimpleQueue
+
+    free: SimpleQueue[bool] = SimpleQueue()
+    made: SimpleQueue[tuple[_T] | BaseException | None] = SimpleQueue()
+    maker = threading.Thread(target=_make, args=(items, made, free), daemon=True)
+    if most_threads() == 1 or not _starts(maker):
+        yield from items
+        return
+    try:
+        for _ in range(PIECES_AHEAD - 1):
+            free.put(True)
+        while (found := made.get()) is not None:
+            if isinstance(found, BaseException):
+                raise found
+            yield found[0]
+            free.put(True)
+    finally:
+        free.put(False)
+        maker.join()
+        found = None  # A traceback leads to this frame: led it back, memory would stay.
+
+
+def _make(
+    items: Iterator[_T],
+    made: SimpleQueue[tuple[_T] | BaseException | None],
+    free: SimpleQueue[bool],
+) -> None:
+    """Make items, each further one when it is told that there is room, and None after the last."""
+    try:
+        for item in items:
+            made.put((item,))
+            if not free.get():
+                break
+        made.put(None)
+    except BaseException as error:  # noqa: BLE001 - raised where the caller waits
+        made.put(error)
+
+
+def _starts(thread: threading.Thread) -> bool:
+    """Start a thread; false if the system gives no more."""
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True
 
 
 def stream_crc(

@@ -454,7 +454,12 @@ def tensorflow_write() -> Work:
 
 
 def ours_write() -> Work:
+    import queue  # noqa: F401 - imported before the clock starts
+    import secrets  # noqa: F401
+
     import ckptparse
+    import ckptparse.proto.tensor_bundle_pb2
+    import ckptparse.sinks.bundle
 
     return writing(lambda arrays, target: ckptparse.write(target.path("m"), arrays))()
 
@@ -467,8 +472,13 @@ def safetensors_write() -> Work:
 
 
 def ours_convert() -> Work:
+    import queue  # noqa: F401
+
     import ckptparse
+    import ckptparse.bundle.reader
+    import ckptparse.jobs.convert
     import ckptparse.sinks.safetensors
+    import ckptparse.sources.stored
 
     def work(path: str) -> object:
         target = Target()
@@ -501,6 +511,8 @@ def safetensors_convert() -> Work:
     import safetensors.numpy
 
     import ckptparse
+    import ckptparse.bundle.reader
+    import ckptparse.bundle.together
 
     def work(path: str) -> object:
         target = Target()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
@@ -14,7 +14,14 @@ import pytest
 from crc32c import crc32c
 
 from ckptparse import parallel
-from ckptparse.parallel import PIECE_SIZE, pick_threads, run_all, stream_crc
+from ckptparse.parallel import (
+    PIECE_SIZE,
+    PIECES_AHEAD,
+    iter_ahead,
+    pick_threads,
+    run_all,
+    stream_crc,
+)
 
 DATA = np.random.default_rng(0).integers(0, 256, 9 * PIECE_SIZE + 5, np.uint8).tobytes()
 
@@ -136,7 +143,102 @@ def test_an_error_keeps_nothing_alive_once_it_has_been_handled() -> None:
         gc.enable()
 
 
+def test_an_error_in_making_items_keeps_nothing_alive_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Buffer:
+        pass
+
+    def make(buffer: Buffer) -> Iterator[int]:
+        yield 0
+        raise EOFError(id(buffer))
+
+    def read() -> weakref.ref[Buffer]:
+        buffer = Buffer()
+        with suppress(EOFError):
+            list(iter_ahead(make(buffer)))
+        return weakref.ref(buffer)
+
+    monkeypatch.setattr(parallel, "most_threads", lambda: 2)
+    gc.disable()
+    try:
+        assert read()() is None
+    finally:
+        gc.enable()
+
+
 def test_small_work_is_done_by_the_caller_alone() -> None:
     assert pick_threads(None, 100, share=100) == 1
     assert pick_threads(None, 1 << 30, share=100) >= 1
     assert pick_threads(5, 1, share=100) == 5
+
+
+def test_items_made_ahead_come_in_order_and_few_exist_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parallel, "most_threads", lambda: 2)
+    makers: set[int] = set()
+    found: list[int] = []
+
+    def make() -> Iterator[int]:
+        for number in range(200):
+            makers.add(threading.get_ident())
+            # This one, those that wait, and the one that the caller uses.
+            assert number + 1 - len(found) <= PIECES_AHEAD
+            yield number
+
+    for item in iter_ahead(make()):
+        found.append(item)  # noqa: PERF402 - used up at this moment
+    assert found == list(range(200))
+    assert makers
+    assert threading.get_ident() not in makers
+
+
+@pytest.mark.parametrize("number", [0, 1, 7])
+def test_an_error_in_making_an_item_is_raised_after_those_before_it(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "most_threads", lambda: 2)
+
+    def make() -> Iterator[int]:
+        yield from range(number)
+        raise EOFError
+
+    found: list[int] = []
+    before = threading.active_count()
+    with pytest.raises(EOFError):
+        found.extend(iter_ahead(make()))
+    assert found == list(range(number))
+    assert threading.active_count() == before
+
+
+def test_who_asks_for_no_further_item_leaves_no_thread_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parallel, "most_threads", lambda: 2)
+    before = threading.active_count()
+    made: list[int] = []
+
+    def make() -> Iterator[int]:
+        for number in range(1_000_000):
+            made.append(number)
+            yield number
+
+    items = iter_ahead(make())
+    assert next(items) == 0
+    assert threading.active_count() == before + 1
+    items.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    assert len(made) <= PIECES_AHEAD + 1
+
+
+@pytest.mark.parametrize("why", ["one processor", "no thread"])
+def test_items_are_made_by_the_caller_if_no_other_thread_can(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(parallel, "most_threads", lambda: 1 if why == "one processor" else 2)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert list(iter_ahead(iter("abc"))) == ["a", "b", "c"]

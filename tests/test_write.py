@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
 import builder as b
 import numpy as np
 import pytest
+from crc32c import crc32c
 from instruments import allocating_at_most
 from packages import ml_dtypes
 
 import ckptparse
 from ckptparse.files import placing
+from ckptparse.parallel import PIECE_SIZE
 
 Tensors = dict[str, Any]
 
@@ -353,9 +356,38 @@ def test_a_tensor_of_a_checkpoint_is_streamed(tmp_path: Path) -> None:
     bundle = b.Bundle()
     bundle.add("a", np.arange(8 << 20, dtype=np.uint8))
     prefix = bundle.write(tmp_path / "m")
-    with ckptparse.open(prefix) as source, allocating_at_most(3 << 20):
+    with ckptparse.open(prefix) as source, allocating_at_most(4 << 20):
         ckptparse.write(tmp_path / "n", source)
     assert read_files(tmp_path)["n.index"] == read_files(tmp_path)["m.index"]
+
+
+@pytest.mark.parametrize("size", [(4 << 20) - 1, 4 << 20, (9 << 20) + 5])
+@pytest.mark.parametrize("of", ["arrays", "a checkpoint"])
+def test_of_a_large_tensor_a_piece_is_checked_while_another_is_written(
+    tmp_path: Path, of: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ckptparse.parallel.most_threads", lambda: 2)
+    threads: set[int] = set()
+    real = crc32c
+
+    def watched(data: memoryview, crc: int = 0) -> int:
+        if len(data) > PIECE_SIZE // 2:
+            threads.add(threading.get_ident())
+        return real(data, crc)
+
+    monkeypatch.setattr("ckptparse.bundle.content.crc32c", watched)
+    array = np.random.default_rng(size).integers(0, 256, size, np.uint8)
+    bundle = b.Bundle()
+    bundle.add("a", array)
+    prefix = bundle.write(tmp_path / "m")
+    with ckptparse.open(prefix) as source:
+        tensors = {"a": array} if of == "arrays" else source
+        ckptparse.write(tmp_path / "n", tensors)
+    assert len(threads) == 1
+    assert (threading.get_ident() in threads) == (size < 4 << 20)
+    files = read_files(tmp_path)
+    assert files["n.index"] == files["m.index"]
+    assert files["n.data-00000-of-00001"] == files["m.data-00000-of-00001"]
 
 
 def test_an_array_is_written_without_a_copy_of_it(tmp_path: Path) -> None:

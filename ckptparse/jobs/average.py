@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.backend.small import Sized, iter_batches, read_small
-from ckptparse.bundle.content import Content, Write
-from ckptparse.coding.checksum import crc32c
+from ckptparse.bundle.content import Content, Write, write_pieces
 from ckptparse.dtypes import DataType, element_name, item_size, numpy_dtype
 from ckptparse.elements import allocate, iter_stored
 from ckptparse.errors import UnsupportedError, located
@@ -265,9 +264,6 @@ class _MeanContent:
 
     def write_to(self, write: Write) -> int:
         """Write them; see `Content`."""
-        crc = 0
-        for values in self._mean.iter_values():
-            for piece in iter_stored(values, self._mean.data_type):
-                crc = crc32c(piece, crc)
-                write(piece)
-        return crc
+        means = self._mean.iter_values()
+        pieces = (piece for one in means for piece in iter_stored(one, self._mean.data_type))
+        return write_pieces(pieces, self.size, write)

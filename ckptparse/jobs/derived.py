@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.backend.small import Sized, read_small
-from ckptparse.bundle.content import Content, Write, content_of, content_of_array
-from ckptparse.coding.checksum import crc32c
+from ckptparse.bundle.content import Content, Write, content_of, content_of_array, write_pieces
 from ckptparse.dtypes import DataType, describe_data_type, element_name, item_size, numpy_dtype
 from ckptparse.elements import iter_stored
 from ckptparse.errors import UnsupportedError, located
@@ -205,12 +204,9 @@ class _ConvertedContent:
 
     def write_to(self, write: Write) -> int:
         """Write them; see `Content`."""
-        crc = 0
-        for _, part in _convert(self._array, self._data_type):
-            for piece in iter_stored(part, self._data_type):
-                crc = crc32c(piece, crc)
-                write(piece)
-        return crc
+        parts = _convert(self._array, self._data_type)
+        pieces = (piece for _, part in parts for piece in iter_stored(part, self._data_type))
+        return write_pieces(pieces, self.size, write)
 
 
 def _convert(array: npt.NDArray[Any], data_type: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:

@@ -82,7 +82,7 @@ def write(
 
     The bytes are those that TensorFlow 2.21 writes of the same tensors, in the same order and data
     files; whatever the machine and the source, little-endian. Memory: the largest tensor; those of
-    a checkpoint that lie in one piece are streamed, and take 1 MiB.
+    a checkpoint that lie in one piece are streamed, and take 3 MiB.
 
     The files appear together when all is written and on the disk. A process that is killed leaves
     what was there before, whole, or the new checkpoint, whole, and perhaps temporary files

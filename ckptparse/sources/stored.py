@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.bundle.content import Content, Write
+from ckptparse.bundle.content import Buffers, Content, Write, iter_buffers, write_pieces
 from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.regions import bytes_of, read_region
-from ckptparse.coding.checksum import crc32c
 from ckptparse.dtypes import item_size, numpy_dtype
 from ckptparse.elements import allocate, finish_elements, make_plain, needs_finishing
 from ckptparse.errors import CheckpointError, MalformedError, located
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source, check_range
-from ckptparse.parallel import PIECE_SIZE
 from ckptparse.tensor import plan_index
 from ckptparse.tensor_like import TensorLike
 
@@ -255,15 +253,13 @@ class _StoredContent:
 
     def write_to(self, write: Write) -> int:
         """Write them; see `Content`."""
-        buffer = np.empty(min(PIECE_SIZE, self.size), np.uint8)
-        crc = 0
-        for start in range(0, self.size, PIECE_SIZE):
-            part = buffer[: self.size - start]
+        return write_pieces(self._iter_pieces(iter_buffers(self.size)), self.size, write)
+
+    def _iter_pieces(self, buffers: Buffers) -> Iterator[memoryview]:
+        for start, part in buffers:
             self._read_into(start, part.data)
             make_plain(part, self._data_type, big_endian=self._big_endian)
-            crc = crc32c(part.data, crc)
-            write(part.data)
-        return crc
+            yield part.data
 
 
 class LoadedTensor:
