@@ -463,10 +463,11 @@ def held_bytes(path: str, storage: Storage, num_shards: int) -> int:
             shards = (shard_path(prefix, number, num_shards) for number in range(num_shards))
             stats = map(storage.stat, (path, *shards))
             return sum(stat.size for stat in stats if stat is not None)
-        listed = storage.list(directory).items()
+        listed = storage.list(directory)
     except CheckpointError:
         return 0
-    return sum(stat.size for one, stat in listed if one == name or one.startswith(stem + ".data-"))
+    data = stem + ".data-"
+    return sum(listed[one].size for one in listed if one == name or one.startswith(data))
 
 
 def _read_header(table: Table, limits: Limits, held: Callable[[], int]) -> BundleHeader:

@@ -253,7 +253,8 @@ class _Beside:
     def files(self) -> dict[str, FileStat]:
         """The files of the directory; of very many, those with the nearest names."""
         storage, directory = self._case.context.storage, self._case.survey.directory
-        listed = names_around(self._listed, storage.split(self._case.survey.prefix)[1]).items()
+        names = names_around(self._listed, storage.split(self._case.survey.prefix)[1])
+        listed = [(name, self._listed[name]) for name in names]
         return {storage.join(directory, name): stat for name, stat in listed if stat.kind == "file"}
 
     @cached_property

@@ -9,7 +9,7 @@ import mmap
 import os
 import stat
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -290,12 +290,12 @@ class LocalStorage:
         """
         try:
             with os.scandir(directory or os.curdir) as entries:
-                found = {entry.name: _stat_entry(entry) for entry in entries}
+                found = {entry.name: _is_plain_file(entry) for entry in entries}
         except PermissionError as error:
             raise _denied(directory or os.curdir) from error
         except (OSError, ValueError):
             return {}
-        return {name: found[name] for name in sorted(found)}
+        return Listing(directory, {name: found[name] for name in sorted(found)})
 
     def join(self, directory: str, name: str) -> str:
         """Return the path of a name in a directory; the empty directory is the current one."""
@@ -346,11 +346,58 @@ def _stat_link(path: str) -> FileStat | None:
         return None
 
 
-def _stat_entry(entry: os.DirEntry[str]) -> FileStat:
+class Listing(Mapping[str, FileStat]):
+    """What is in a directory, sorted by name; the system is asked about a file if it matters."""
+
+    __slots__ = ("_are_files", "_directory", "_known")
+
+    def __init__(self, directory: str, are_files: Mapping[str, bool]) -> None:
+        """Take the names, and whether the directory itself says that each is a regular file."""
+        self._directory = directory
+        self._are_files = are_files
+        self._known: dict[str, FileStat] = {}
+
+    def __getitem__(self, name: str) -> FileStat:
+        known = self._known.get(name)
+        if known is None:
+            if name not in self._are_files:
+                raise KeyError(name)
+            known = self._known[name] = _stat_listed(os.path.join(self._directory, name))
+        return known
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._are_files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._are_files)
+
+    def __len__(self) -> int:
+        return len(self._are_files)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def file_names(self) -> list[str]:
+        """Return the names of the regular files, and of links to such."""
+        return [
+            name
+            for name, is_file in self._are_files.items()
+            if is_file or self[name].kind == "file"
+        ]
+
+
+def _is_plain_file(entry: os.DirEntry[str]) -> bool:
     try:
-        return _stat(entry.stat())
+        return entry.is_file(follow_symlinks=False)
     except OSError:
-        return _stat_link(entry.path) or FileStat("dangling")
+        return False
+
+
+def _stat_listed(path: str) -> FileStat:
+    try:
+        return _stat(os.stat(path))
+    except (OSError, ValueError):
+        return _stat_link(path) or FileStat("dangling")
 
 
 def _no_room(error: OSError, path: str) -> OutputError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, KeysView, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -106,17 +106,21 @@ class Folders:
         found = self.stat(path)
         return found is not None and found.kind == "directory"
 
-    def files(self, directory: str) -> Mapping[str, FileStat]:
-        """Return the regular files of a directory, sorted by name."""
-        listed = self.list(directory)
-        return {name: status for name, status in listed.items() if status.kind == "file"}
+    def files(self, directory: str) -> KeysView[str]:
+        """Return the names of the regular files of a directory, sorted, to look some up."""
+        return dict.fromkeys(self.names(directory)).keys()
 
     def names(self, directory: str) -> Names:
         """Return the names of the regular files of a directory, sorted."""
         known = self._names.get(directory)
         if known is None:
             listed = self.list(directory)
-            known = sorted(name for name, status in listed.items() if status.kind == "file")
+            # Of a hundred thousand files of this machine no status is asked for.
+            find: Callable[[], list[str]] | None = getattr(listed, "file_names", None)
+            if find is not None:
+                known = find()
+            else:
+                known = sorted(name for name, status in listed.items() if status.kind == "file")
             if self.are_listed:
                 self._names[directory] = known
         return known
@@ -156,15 +160,15 @@ class Folders:
         return self.join("a", path) == path
 
 
-def names_around(listed: Mapping[str, FileStat], name: str) -> Mapping[str, FileStat]:
-    """Return what is in a directory; of very much, what has the names nearest to one.
+def names_around(names: Collection[str], name: str) -> list[str]:
+    """Return the names in a directory; of very many, those nearest to one.
 
     Args:
-        listed: All, sorted by name.
+        names: All, sorted.
         name: The name, which need not be there.
     """
+    listed = list(names)
     if len(listed) <= MOST_NAMES:
         return listed
-    names = list(listed)
-    first = max(0, bisect_left(names, name) - MOST_NAMES // 2)
-    return {one: listed[one] for one in names[first : first + MOST_NAMES]}
+    first = max(0, bisect_left(listed, name) - MOST_NAMES // 2)
+    return listed[first : first + MOST_NAMES]
