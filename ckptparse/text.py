@@ -31,8 +31,10 @@ _MOST_ENTRIES = 3
 _LONGEST_VALUE = 60
 _LONGEST_REPR = 160
 """Characters, besides the name of the class."""
-_SHORT = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _ESCAPED = re.compile(r"\\(?:([\\nrt])|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
+_UNUSUAL = re.compile(r"[^ -~]")
+"""Characters that are looked at one by one: all but the letters, digits and signs of ASCII."""
 _COMMANDS = {
     "recover": "recover",
     "verify": "verify",
@@ -53,21 +55,18 @@ def escape(text: str) -> str:
     """
     if text.isprintable() and "\\" not in text:
         return text
-    return "".join(map(_escape_character, text))
+    return _UNUSUAL.sub(_escape_match, text.replace("\\", "\\\\"))
 
 
 def clean(text: str) -> str:
     """Escape a sentence, in which backslashes are its own and line breaks become spaces."""
     if text.isprintable():
         return text
-    return "".join(
-        character
-        if character == "\\"
-        else " "
-        if character == "\n"
-        else _escape_character(character)
-        for character in text
-    )
+    return _UNUSUAL.sub(_escape_match, text.replace("\n", " "))
+
+
+def _escape_match(found: re.Match[str]) -> str:
+    return _escape_character(found[0])
 
 
 def _escape_character(character: str) -> str:

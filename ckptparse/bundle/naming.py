@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 from ckptparse.coding.ordered_code import (
     decode_number,
@@ -56,7 +57,8 @@ def decode_names(table: TableColumns, first: int) -> list[str]:
     names = decode_name(table.keys[start:-1]).split("\x00")
     if len(names) == len(table) - first:
         return names
-    return [decode_name(table.key(row)) for row in range(first, len(table))]
+    places = pairwise([start - 1, *table.key_ends[first:].tolist()])
+    return [table.keys[at + 1 : end].decode("utf-8", "surrogateescape") for at, end in places]
 
 
 def encode_slice_key(name: bytes, tensor_slice: TensorSlice) -> bytes:

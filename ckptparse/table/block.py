@@ -170,14 +170,21 @@ class Block:
         next_restart = unmet.pop()
         while position < end:
             at_restart = position == next_restart
-            # Faster for nearly all entries: three lengths below 128 are varints of one byte each.
-            # The number of restarts follows the entries, so there are three bytes; if they are not
+            # Faster for nearly all entries, whose lengths below 128 are varints of one byte each.
+            # The number of restarts follows the entries, so there are four bytes; if they are not
             # those of an entry, its value ends beyond the end.
-            if contents[position] | contents[position + 1] | contents[position + 2] < 0x80:
-                shared = contents[position]
+            one, two, three, four = contents[position : position + 4]
+            if one | two | three < 0x80:
+                shared = one
                 key_start = position + 3
-                value_start = key_start + contents[position + 1]
-                value_end = value_start + contents[position + 2]
+                value_start = key_start + two
+                value_end = value_start + three
+            elif two | three | four < 0x80:
+                # As usual, but for a key that shares 128 bytes or more with the one before.
+                shared = one & 0x7F | two << 7
+                key_start = position + 4
+                value_start = key_start + three
+                value_end = value_start + four
             else:
                 shared, key_start, value_start, value_end = decode_entry(contents, position, end)
             if value_end > end or shared > len(key) or (at_restart and shared):
@@ -196,9 +203,13 @@ class Block:
             position = value_end
             if at_restart:
                 next_restart = unmet.pop()
-        if next_restart < end:
-            raise MalformedError(f"Bad block: no entry begins at the restart {next_restart}")
+        self._check_met(next_restart)
         return BlockEntries(contents, keys, starts, ends)
+
+    def _check_met(self, restart: int) -> None:
+        """Make sure that the first restart at which no entry began is the end."""
+        if restart < self.entries_end:
+            raise MalformedError(f"Bad block: no entry begins at the restart {restart}")
 
     def find(self, key: bytes, *, limits: Limits) -> bytes | None:
         """Return the value of `key`; None if the block has no such key.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -95,16 +95,19 @@ class TableColumns:
     @classmethod
     def of_blocks(cls, blocks: Sequence[BlockEntries]) -> TableColumns:
         """Make columns of blocks that were decoded one by one."""
-        keys = [key for block in blocks for key in block.keys]
-        bases = np.cumsum([0, *(len(block.contents) for block in blocks)]).tolist()
+        keys = list(chain.from_iterable(block.keys for block in blocks))
         counts = [len(block.keys) for block in blocks]
-        placed = list(zip(bases, blocks, strict=False))
-        lengths = np.array([len(key) for key in keys], np.int64)
+        bases = np.cumsum([0, *(len(block.contents) for block in blocks)], dtype=np.int64)
+        bases = np.repeat(bases[:-1], counts)
+
+        def column(parts: Iterable[Iterable[int]]) -> IntColumn:
+            return np.fromiter(chain.from_iterable(parts), np.int64, len(keys))
+
         return cls(
             b"".join(block.contents for block in blocks),
-            b"".join(key + b"\x00" for key in keys),
-            np.cumsum(lengths + 1) - 1,
-            np.array([base + at for base, block in placed for at in block.starts], np.int64),
-            np.array([base + at for base, block in placed for at in block.ends], np.int64),
-            np.cumsum(counts).tolist(),
+            b"\x00".join([*keys, b""]),
+            np.cumsum(column([map(len, keys)]) + 1) - 1,
+            column(block.starts for block in blocks) + bases,
+            column(block.ends for block in blocks) + bases,
+            np.cumsum(counts, dtype=np.int64).tolist(),
         )
