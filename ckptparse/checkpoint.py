@@ -23,7 +23,7 @@ from ckptparse.errors import (
     TensorNotFoundError,
     name_not_found,
 )
-from ckptparse.limits import check_small
+from ckptparse.limits import check_small, count_named
 from ckptparse.tensor import DEFAULT_OPTIONS, ReadOptions, Tensor
 
 if TYPE_CHECKING:
@@ -536,7 +536,13 @@ class Checkpoint(Mapping[str, Tensor]):
     def _check_count(self) -> None:
         """Make sure that so many names may be gone through one by one."""
         limits = self._origin.opener.context.limits
-        check_small(limits, len(self._backend.shapes()), lambda: self.held_bytes, path=self.path)
+        check_small(
+            limits,
+            count_named(self._backend.shapes()),
+            lambda: self.held_bytes,
+            what="tensors, and of KiB of their names",
+            path=self.path,
+        )
 
     @cached_property
     def _graph_roles(self) -> GraphRoles:

@@ -6,7 +6,7 @@ small hostile file cannot cost more time and memory than the machine of a servic
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 
 from ckptparse.errors import LimitError
@@ -28,6 +28,7 @@ __all__ = [
     "check_listed",
     "check_members",
     "check_small",
+    "count_named",
     "limit_error",
     "most_members",
 ]
@@ -41,6 +42,8 @@ _NODE_BYTES = 128
 """Bytes of a graph for each node beyond `Limits.nodes`."""
 _SMALL_BYTES = 512
 """Bytes of the files for each tensor beyond `Limits.small_tensors`."""
+_NAME_BYTES = 1 << 10
+"""Characters of a name that count as one tensor of `Limits.small_tensors`."""
 _LISTED_BYTES = 1 << 10
 """Bytes of the files for each tensor that is listed beyond a quarter of `Limits.small_tensors`."""
 _SINGLE_BYTES = 1 << 12
@@ -161,8 +164,9 @@ class Limits:
     """Tensors that one call of `convert`, `average` or `stats` takes from files, beyond one for
     each 512 bytes of them, and `diff` from either side if no checksum tells that they are equal.
     The least takes 20 to 40 µs; on its way to an npz or HDF5 it counts twice, to a `.npy` file four
-    times. Tensors of real checkpoints have more bytes; whoever has many that do not takes some at a
-    time (`include`), or raises this. Each constant of a graph counts twice as much.
+    times. Each KiB of a name counts as one more: in memory names can take far more than in their
+    index. Tensors of real checkpoints have more bytes; whoever has many that do not takes
+    some at a time (`include`), or raises this. Each constant of a graph counts twice as much.
     Of the tensors of a V2 checkpoint that are damaged or share bytes, `verify` and `recover` look
     at so many. `read` takes so many that are strings from a V2 checkpoint, and an index may have so
     many entries that are not written as protobuf writes them; of the others `verify` and `recover`
@@ -296,6 +300,11 @@ def check_small(
         each = f"{weight} times the" if weight > 1 else "The"
         what = f"{each} number of {what}, beyond one for each {_SMALL_BYTES} bytes of the files,"
         raise limit_error(limits, "small_tensors", beyond, what, path=path)
+
+
+def count_named(names: Collection[str]) -> int:
+    """Return how many tensors of these names count as: each whole KiB of a name is one more."""
+    return len(names) + sum(len(name) // _NAME_BYTES for name in names)
 
 
 def check_listed(limits: Limits, count: int, size: int, *, weight: int = 1) -> None:

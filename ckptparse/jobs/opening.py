@@ -18,7 +18,7 @@ from ckptparse.foreign import INDEX_NAME
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.places import PathLike, choose_strictly
-from ckptparse.limits import CONSTANT_COUNTS_AS, check_small
+from ckptparse.limits import CONSTANT_COUNTS_AS, check_small, count_named
 from ckptparse.opening import open_checkpoint
 from ckptparse.sources.stored import TensorSource
 from ckptparse.tensor import Tensor
@@ -125,7 +125,14 @@ def check_work(opened: Opened, names: Collection[str], *, weight: int = 1) -> No
     limits = opened.context.limits
     if opened.format == "graph":
         weight *= CONSTANT_COUNTS_AS
-    check_small(limits, len(names), lambda: _held_bytes(opened), weight=weight, path=opened.path)
+    check_small(
+        limits,
+        count_named(names),
+        lambda: _held_bytes(opened),
+        weight=weight,
+        what="tensors, and of KiB of their names",
+        path=opened.path,
+    )
     if opened.format != "graph" or not names:
         return
     first = opened.tensors[next(iter(names))]

@@ -19,7 +19,7 @@ from ckptparse.foreign import REPORT_NAME
 from ckptparse.jobs.conversion import TargetFormat
 from ckptparse.jobs.convert import format_of_path, sink_of
 from ckptparse.json_text import format_json
-from ckptparse.limits import check_listed
+from ckptparse.limits import check_listed, count_named
 from ckptparse.recovery.chosen import Chosen, Mask
 from ckptparse.recovery.written import GraphOrigin, Offer, Written
 from ckptparse.sinks.options import SinkOptions
@@ -127,7 +127,7 @@ def _check_count(recovery: Recovery, format: TargetFormat) -> None:
     report, limits = recovery.report, recovery.limits
     sizes = {one.path: one.size for one in report.inputs}
     sizes.update((path, file.size or 0) for path, file in report.files.items())
-    check_listed(limits, len(recovery), sum(sizes.values()), weight=_WEIGHTS[format])
+    check_listed(limits, count_named(recovery), sum(sizes.values()), weight=_WEIGHTS[format])
 
 
 def _check_places(

@@ -22,6 +22,7 @@ from ckptparse.sinks.options import (
     SinkOptions,
     check_kinds,
     fixed_strings,
+    has_surrogates,
     is_variant,
     write_elements,
 )
@@ -103,7 +104,7 @@ def write_npy(path: str, tensors: Sequence[TensorLike], options: SinkOptions) ->
 
 def _member(name: str) -> str:
     """Return what the member of a name is called that no member can have; else nothing."""
-    odd = "\0" in name or "\\" in name or any("\ud800" <= letter <= "\udfff" for letter in name)
+    odd = "\0" in name or "\\" in name or has_surrogates(name)
     return quote(name, safe=" /", errors="surrogateescape") + "~" if odd else ""
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "check_kinds",
     "check_names",
     "fixed_strings",
+    "has_surrogates",
     "is_variant",
     "plan_parts",
     "write_elements",
@@ -185,6 +186,11 @@ def is_variant(tensor: TensorLike) -> bool:
     return not is_numeric(tensor.data_type) and tensor.data_type != DataType.DT_STRING
 
 
+def has_surrogates(name: str) -> bool:
+    """Tell whether a name stands for bytes that are not UTF-8."""
+    return not name.isascii() and _LONE_SURROGATE.search(name) is not None
+
+
 def check_names(tensors: Iterable[TensorLike], *, what: str) -> None:
     """Refuse names that are not text.
 
@@ -192,7 +198,7 @@ def check_names(tensors: Iterable[TensorLike], *, what: str) -> None:
         UnsupportedError: A name is not UTF-8.
     """
     for tensor in tensors:
-        if _LONE_SURROGATE.search(tensor.name):
+        if has_surrogates(tensor.name):
             raise UnsupportedError(
                 f"{what} holds names in UTF-8, and the name {tensor.name!r} is not UTF-8",
                 tensor=tensor.name,
