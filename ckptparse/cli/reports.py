@@ -8,6 +8,8 @@ from ckptparse.cli.output import Output
 from ckptparse.text import as_commands, clean, count, escape, shape_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import ckptparse
 
 __all__ = ["describe_counts", "write_report"]
@@ -61,9 +63,7 @@ def _write_records(
     for problem in report.problems:
         message = as_commands(clean(problem.message))
         out.record("problem", problem.severity, problem.code, clean(problem.where), message)
-    for tensor in report.tensors.values():
-        if tensor.status.value == "verified" and not everything:
-            continue
+    for tensor in _told_tensors(report, everything=everything):
         cause = "-" if tensor.cause is None else tensor.cause
         shape = "-" if tensor.shape is None else shape_text(tensor.shape)
         out.record(
@@ -81,6 +81,18 @@ def _write_records(
         out.record("other", escape(other.path), f"{other.share:.4f}")
 
 
+def _told_tensors(
+    report: ckptparse.Report, *, everything: bool
+) -> Iterable[ckptparse.TensorReport]:
+    """Iterate over the tensors that have a record: all of them, or those that are not verified."""
+    if everything:
+        return report.tensors.values()
+    if report.format == "graph":  # Unverified is usual there, and has a record.
+        return (one for one in report.tensors.values() if one.status.value != "verified")
+    # A report of a hundred thousand tensors makes those that are told.
+    return map(report.tensors.__getitem__, report.noted_names())
+
+
 def _write_inputs(out: Output, report: ckptparse.Report) -> None:
     """Write which files were read."""
     for one in report.inputs:
@@ -92,8 +104,7 @@ def _write_maps(out: Output, report: ckptparse.Report) -> None:
     for file in report.files.values():
         for part in file.ranges:
             out.record("range", escape(file.path), part.start, part.stop, part.kind)
-    tensors = report.tensors.values()
-    for patch in dict.fromkeys(patch for tensor in tensors for patch in tensor.patches):
+    for patch in report.patches:
         old, new = patch.old, patch.new
         changed = patch.old_sha256, patch.new_sha256
         if old is not None and new is not None:

@@ -493,7 +493,7 @@ class RowTensors:
         if number is None:
             return SoundTensors(self.rows)(name, row)
         listed = self.rows.listed(name, row)
-        payload = self.rows.payload(row)
+        payload = listed.payload or self.rows.payload(row)
         return CheckedTensor(listed, [Part(payload, self.failed.check(number, payload))])
 
 

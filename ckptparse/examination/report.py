@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from ckptparse.examination.inputs import HashedFile, own_version
-from ckptparse.examination.outcome import Judged, Span, merge_spans
+from ckptparse.examination.outcome import Judged, PatchedRange, Span, merge_spans
 from ckptparse.examination.row_mapping import RowMapping
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Problem, Severity, Status
@@ -379,6 +379,12 @@ class Report:
         """How many tensors have each status, in the order of `Status`."""
         found = count_statuses(self.tensors)
         return {status.value: found[status] for status in Status if found[status]}
+
+    @property
+    def patches(self) -> tuple[PatchedRange, ...]:
+        """The bytes that were replaced in what was got back: those of each file, once."""
+        noted = (self.tensors[name] for name in self.noted_names())  # A verified one has none.
+        return tuple(dict.fromkeys(patch for one in noted for patch in one.patches))
 
     def noted_names(self) -> list[str]:
         """Return the names of the tensors that are not simply whole, in the order of the index.

@@ -17,6 +17,7 @@ from ckptparse.json_text import parse_json
 from ckptparse.limits import DEFAULT_LIMITS, Limits, check_members
 from ckptparse.recovery.asked import is_scan, read_asked, read_scan
 from ckptparse.recovery.imaging.scan import scan
+from ckptparse.recovery.rebuild.shape_files import check_names
 from ckptparse.recovery.recover import recover
 from ckptparse.recovery.result import Recovery
 from ckptparse.recovery.writing import iter_digests
@@ -126,11 +127,11 @@ def replay(
         CheckpointNotFoundError: A file that was read then is not there.
         MalformedError: It is no report, or it was written without hashes.
         LimitError: Its limits are above `limits`, or it names more files than `Limits.members`
-            allows in its size.
+            allows in its size, or more shapes than `Limits.small_tensors` does.
     """
     path, context = begin(report, store=store, cache=cache, limits=limits)
     told = _read(path, context)
-    again = _plan(told.report["options"], limits, path)
+    again = _plan(told, context, path)
     _check_inputs(told.inputs, context, path)
     recovery = again(progress=progress, store=store, cache=cache)
     written = None
@@ -149,16 +150,23 @@ def replay(
     return Replay(path, version, recovery, written, len(digests), tuple(differences))
 
 
-def _plan(options: Mapping[str, Any], limits: Limits, path: str) -> Callable[..., Recovery]:
+def _plan(told: _Told, context: Context, path: str) -> Callable[..., Recovery]:
     """Return what repeats a recovery; it takes `progress`, `store` and `cache`.
 
     Raises:
         MalformedError: The report does not say what was asked for.
         LimitError: It asks for more than `limits` allow.
     """
+    options, limits = told.report["options"], context.limits
     if not is_scan(options):
         asked, others = read_asked(options, path=path)
         _check_limits(others["limits"], limits, path)
+        check_members(limits, len(told.inputs) + len(others["evidence"]), told.size, path=path)
+        if isinstance(others["shapes"], dict):
+            check_names(others["shapes"], told.size, limits)
+        # Whatever the ways to spell a path, it is searched once.
+        evidence = {context.storage.real(one): one for one in reversed(others["evidence"])}
+        others["evidence"] = [*reversed(evidence.values())]
         return partial(recover, asked, **others)
     image, others, offset = read_scan(options, path=path)
     _check_limits(others["limits"], limits, path)
@@ -182,11 +190,12 @@ def _check_limits(asked: Limits, allowed: Limits, path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What a report file tells."""
+    """What a report file of `size` bytes tells."""
 
     report: Mapping[str, Any]
     output: Mapping[str, Any]
     inputs: tuple[HashedFile, ...]
+    size: int
 
 
 def _read(path: str, context: Context) -> _Told:
@@ -213,7 +222,7 @@ def _read(path: str, context: Context) -> _Told:
             hint="Give the report.json that `recover -o` has written",
         ) from error
     check_members(context.limits, len(inputs), len(data), path=path)
-    return _Told(report, output, inputs)
+    return _Told(report, output, inputs, len(data))
 
 
 def _check_inputs(inputs: Sequence[HashedFile], context: Context, path: str) -> None:

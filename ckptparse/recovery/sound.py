@@ -56,7 +56,7 @@ class RowMended:
         """Make one."""
         checked = self.check(name, row)
         (part,) = checked.parts
-        payload = self.rows.payload(row)
+        payload = part.payload or self.rows.payload(row)
         place = self.places.get(row)
         if place is not None:
             found = judged(taken_from(place, payload), payload, part.check)

@@ -262,8 +262,7 @@ def _map_sections(page: _Page, files: Iterable[FileReport]) -> Iterator[list[str
 
 def _patch_lines(page: _Page, report: Report) -> Iterator[str]:
     """List the bytes that were replaced."""
-    tensors = report.tensors.values()
-    patches = list(dict.fromkeys(patch for tensor in tensors for patch in tensor.patches))
+    patches = report.patches
     if patches:
         yield from page.paragraph("Bytes that were replaced, not in the file itself:", 0)
     for patch in patches[:_MOST_SHOWN]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import builder as b
 import h5py
 import numpy as np
 
+import ckptparse
 from hostile import named
-from hostile.files import _safetensors
+from hostile.files import _safetensors, _save
 from hostile.tables import DATA, WRONG, write
 
 __all__ = ["KINDS"]
@@ -131,6 +133,40 @@ def safetensors_numbers(directory: Path, size: int) -> Path:
     return _safetensors(directory, b'{"w":[' + b"999," * (size // 4) + b"0]}")
 
 
+def _report(directory: Path, size: int, **asked: object) -> Path:
+    """A report of a recovery without its data file, of which something else was asked, too."""
+    prefix = str(_save(directory / "m"))
+    (directory / "m.data-00000-of-00001").unlink()
+    told = {"report": ckptparse.recover(prefix, hashes=True).report.to_dict()}
+    told["report"]["options"].update(asked)
+    path = directory / "report.json"
+    path.write_text(json.dumps(told).ljust(size))
+    return path
+
+
+def report_of_evidence(directory: Path, size: int) -> Path:
+    """A report that names one prefix of a directory in all ways to write it, as evidence."""
+    count = 10_000 + (size >> 10) - 10
+    ways = ("".join("/." if n >> bit & 1 else "/" for bit in range(16)) for n in range(count))
+    for number in range(size // 400):
+        (directory / f"m-{number}.index").touch()
+    return _report(directory, size, evidence=[f"{directory}{way}/m" for way in ways])
+
+
+def report_of_files(directory: Path, size: int) -> Path:
+    """A report that names many prefixes of one directory as evidence."""
+    prefixes = [f"m-{number}" for number in range(size // 400)]
+    for name in prefixes:
+        (directory / f"{name}.index").touch()
+    evidence = [f"{directory}/{name}" for name in prefixes[: 10_000 + (size >> 10) - 10]]
+    return _report(directory, size, evidence=evidence)
+
+
+def report_of_shapes(directory: Path, size: int) -> Path:
+    """A report that names shapes for which there is nothing."""
+    return _report(directory, size, shapes={f"{n}": [] for n in range(20_000 + size // 40 - 10)})
+
+
 KINDS = named(
     sound_deep_names,
     deeper_names,
@@ -146,4 +182,7 @@ KINDS = named(
     safetensors_lists,
     safetensors_strings,
     safetensors_numbers,
+    report_of_evidence,
+    report_of_files,
+    report_of_shapes,
 )

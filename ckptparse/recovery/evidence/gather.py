@@ -178,10 +178,11 @@ class Evidence:
         """
         self.context = context
         self.bounds = Bounds()
+        self._folders = Folders(context)
         self.paths = tuple(paths)
         for path in self.paths:
             if context.storage.stat(path) is None and not self._is_prefix(path):
-                hint = hint_of_place(path, Folders(context))
+                hint = hint_of_place(path, self._folders)
                 raise CheckpointNotFoundError("No such file or directory", path=path, hint=hint)
 
     def __bool__(self) -> bool:
@@ -350,6 +351,7 @@ class Evidence:
             yield from walk.iter_files(path, stat)
         if self._is_prefix(path):
             directory, base = storage.split(path)
-            for name, status in storage.list(directory).items():
+            listed = self._folders.list(directory)
+            for name in self._folders.beginning(directory, base):
                 if belongs_to(name, base):
-                    yield storage.join(directory, name), status.size
+                    yield storage.join(directory, name), listed[name].size

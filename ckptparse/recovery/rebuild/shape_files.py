@@ -91,11 +91,20 @@ def parse_shapes_text(text: str | bytes, limits: Limits = DEFAULT_LIMITS) -> lis
         ) from error
     if not isinstance(found, dict):
         raise MalformedError("Expected a JSON object of names and shapes, found another value")
-    beyond = len(found) - len(text) // _NAME_BYTES
+    check_names(found, len(text), limits)
+    return _parse(found)
+
+
+def check_names(shapes: Mapping[str, Any], size: int, limits: Limits) -> None:
+    """Refuse JSON of `size` bytes that has shapes of too many names.
+
+    Raises:
+        LimitError: It has more than `Limits.small_tensors`, beyond one for each 40 bytes.
+    """
+    beyond = len(shapes) - size // _NAME_BYTES
     if beyond > limits.small_tensors:
         what = f"The number of names, beyond one for each {_NAME_BYTES} bytes of the text,"
         raise limit_error(limits, "small_tensors", beyond, what)
-    return _parse(found)
 
 
 def _parse(found: Mapping[str, Any]) -> list[GivenTensor]:

@@ -1,0 +1,260 @@
+"""Long lists (of entries, names, files) that once cost more than they had to: calls are counted."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import builder
+import numpy as np
+import pytest
+
+import ckptparse
+from ckptparse import text
+from ckptparse.bundle.naming import decode_names
+from ckptparse.cli.app import PROGRAM
+from ckptparse.examination.plain_rows import PlainRows
+from ckptparse.examination.report import ExaminedTensors
+from ckptparse.files.context import begin
+from ckptparse.files.local import LOCAL, Listing
+from ckptparse.inventory.folders import Folders
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.recovery.evidence import gather
+from ckptparse.sinks import npy, options
+from ckptparse.table import block as block_module
+from ckptparse.table.block import Block
+from ckptparse.table.columns import TableColumns
+
+Counted = Callable[[Any, str], list[Any]]
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """Note the calls of a function, which goes on as before: what each was given last."""
+
+    def count(owner: Any, name: str) -> list[Any]:
+        real, calls = getattr(owner, name), []
+
+        def stand_in(*args: Any, **options: Any) -> Any:
+            calls.append(args[-1] if args else None)
+            return real(*args, **options)
+
+        monkeypatch.setattr(owner, name, stand_in)
+        return calls
+
+    return count
+
+
+@pytest.mark.parametrize("shared", [3, 127, 128, 300, (1 << 14) - 1])
+def test_keys_that_share_much_are_decoded_where_they_lie(shared: int, counted: Counted) -> None:
+    keys = [b"k" * shared + bytes([number]) for number in range(100)]
+    contents = builder.block([(key, b"v%d" % key[-1]) for key in keys], restart_interval=1000)
+    one_by_one = counted(block_module, "decode_entry")
+    entries = Block.from_bytes(contents).decode_entries(limits=DEFAULT_LIMITS)
+    assert entries.keys == keys
+    values = zip(entries.starts, entries.ends, strict=True)
+    assert [contents[start:end] for start, end in values] == [b"v%d" % n for n in range(100)]
+    # The first key is stored in full.
+    assert len(one_by_one) == (shared >= 127)
+
+
+def test_names_with_a_zero_byte_are_cut_out_of_one_column(counted: Counted) -> None:
+    keys = [b"", b"a", b"a\x00b", b"\xff\x00", "\u00e9\x00".encode()]
+    columns = TableColumns.of_blocks(
+        [
+            Block.from_bytes(builder.block(sorted((key, b"") for key in keys))).decode_entries(
+                limits=DEFAULT_LIMITS
+            )
+        ]
+    )
+    by_themselves = counted(TableColumns, "key")
+    expected = [key.decode("utf-8", "surrogateescape") for key in sorted(keys)]
+    for first in range(len(keys) + 1):
+        assert decode_names(columns, first) == expected[first:]
+    assert not by_themselves
+
+
+def test_usual_characters_of_a_name_are_not_looked_at_one_by_one(counted: Counted) -> None:
+    looked = counted(text, "_escape_character")
+    assert text.escape("a" * 1000 + "\x00\\b\n") == "a" * 1000 + r"\x00\\b\n"
+    assert text.clean("a" * 1000 + "\x00\\b\n") == "a" * 1000 + "\\x00\\b "
+    assert looked == ["\x00", "\n", "\x00"]
+
+
+def damaged(folder: Path, count: int, bad: int) -> str:
+    """Write so many scalars, of which some have another checksum."""
+    made = builder.Bundle()
+    for number in range(count):
+        made.add(f"w{number:04}", np.float32(number))
+        if number < bad:
+            made.change(f"w{number:04}", crc=7)
+    return made.write(folder / "m")
+
+
+def test_the_bytes_of_a_tensor_are_described_once(tmp_path: Path, counted: Counted) -> None:
+    report = ckptparse.verify(damaged(tmp_path, 1500, 1400))
+    described = counted(PlainRows, "payload")
+    statuses = [str(one.status) for one in report.tensors.values()]
+    assert statuses == ["corrupt"] * 1400 + ["verified"] * 100
+    assert len(described) == len(set(described)) > 1000
+
+
+@pytest.mark.parametrize("words", [["--map"], []])
+def test_the_records_of_a_report_make_the_tensors_that_they_tell_of(
+    tmp_path: Path, counted: Counted, words: list[str]
+) -> None:
+    path = damaged(tmp_path, 400, 5)
+    made = counted(ExaminedTensors, "__getitem__")
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        PROGRAM.main(["verify", *words, path], prog_name="ckptparse", standalone_mode=False)
+    told = [line.split("\t")[1] for line in out.getvalue().splitlines() if line[:7] == "tensor\t"]
+    assert told == [f"w{number:04}" for number in range(5)]
+    assert set(made) == set(told)
+    report = ckptparse.verify(path)
+    made.clear()
+    assert "and 5 more" not in report.render(maps=True)
+    assert set(made) == set(told)
+
+
+def test_names_of_ascii_are_not_searched_for_what_is_not_utf_8(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(options, "_LONE_SURROGATE", None)
+    assert npy._member("a" * 1000) == ""
+    assert npy._member("a\\b") == "a%5Cb~"
+    monkeypatch.undo()
+    assert npy._member("\u00e9") == ""
+    assert npy._member("\u00e9\udcff") == "%C3%A9%FF~"
+
+
+def test_each_kib_of_their_names_counts_as_a_tensor(tmp_path: Path) -> None:
+    made = builder.Bundle()
+    for number in range(3):
+        made.add("n" * 5000 + str(number), np.float32(number))
+    path = made.write(tmp_path / "m")
+    held = sum(file.stat().st_size for file in tmp_path.iterdir()) // 512
+    copy = str(tmp_path / "copy.npz")
+    enough, less = (Limits(small_tensors=2 * (3 + 12) - held - few) for few in (0, 1))
+    ckptparse.convert(path, copy, limits=enough)
+    jobs: list[Callable[[], object]] = [
+        lambda: ckptparse.convert(path, copy, limits=less, overwrite=True),
+        lambda: ckptparse.stats(path, limits=Limits(small_tensors=3)),
+    ]
+    for job in jobs:
+        with pytest.raises(ckptparse.LimitError, match="and of KiB of their names") as caught:
+            job()
+        assert caught.value.limit == "small_tensors"
+    ckptparse.stats(path, limits=Limits(small_tensors=3 + 12 - held))
+    with (
+        ckptparse.open(path, limits=Limits(small_tensors=3)) as opened,
+        pytest.raises(ckptparse.LimitError, match="and of KiB of their names"),
+    ):
+        assert opened.optimizers is None
+    recovery = ckptparse.recover(path, limits=Limits(small_tensors=8))
+    with pytest.raises(ckptparse.LimitError, match="number of tensors to write"):
+        recovery.write(tmp_path / "saved")
+
+
+def test_a_directory_is_listed_without_asking_about_each_file(
+    tmp_path: Path, counted: Counted
+) -> None:
+    path = damaged(tmp_path, 3, 1)
+    for number in range(300):
+        (tmp_path / f"m.index.tempstate{number}").touch()
+        (tmp_path / f"other{number}").touch()
+    folders = Folders(begin(path)[1])
+    asked = counted(os, "stat")
+    names = folders.names(str(tmp_path))
+    assert len(names) == len(folders.files(str(tmp_path))) == 602
+    assert names == sorted(names)
+    assert not asked
+    ckptparse.read(path, verify=False)
+    assert len(asked) < 30
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and FIFOs are those of POSIX")
+def test_what_a_listing_says_of_a_name_is_what_the_path_says(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"four")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "to directory").symlink_to("directory")
+    (tmp_path / "nothing").symlink_to("nowhere")
+    (tmp_path / "itself").symlink_to("itself")
+    os.mkfifo(tmp_path / "fifo")
+    listed = LOCAL.list(str(tmp_path))
+    assert list(listed) == sorted(os.listdir(tmp_path))
+    kinds = {name: one.kind for name, one in listed.items()}
+    assert kinds == {
+        "file": "file",
+        "directory": "directory",
+        "link": "file",
+        "to directory": "directory",
+        "nothing": "dangling",
+        "itself": "dangling",
+        "fifo": "other",
+    }
+    for name in set(kinds) - {"itself"}:
+        assert listed[name] == LOCAL.stat(str(tmp_path / name))
+    assert isinstance(listed, Listing)
+    assert listed.file_names() == ["file", "link"]
+    assert listed["file"].size == 4
+    assert "other" not in listed and len(listed) == 7
+    with pytest.raises(KeyError):
+        listed["other"]
+    assert repr(listed) == repr(dict(listed))
+    (tmp_path / "directory" / "late").touch()
+    late = LOCAL.list(str(tmp_path / "directory"))
+    (tmp_path / "directory" / "late").unlink()
+    assert late["late"].kind == "dangling"
+
+
+def report_of(prefix: str, path: Path, **asked: object) -> Path:
+    """Write the report of a recovery of which something else was asked, too."""
+    told = {"report": ckptparse.recover(prefix, hashes=True).report.to_dict()}
+    told["report"]["options"].update(asked)
+    path.write_text(json.dumps(told))
+    return path
+
+
+def test_a_replayed_report_names_as_many_files_as_evidence_as_its_size_allows(
+    tmp_path: Path, counted: Counted
+) -> None:
+    prefix = damaged(tmp_path, 3, 1)
+    ways = [f"{tmp_path}{'/.' * number}/m" for number in range(2000)]
+    report = report_of(prefix, tmp_path / "report.json", evidence=ways)
+    listed = counted(Folders, "beginning")
+    replayed = ckptparse.replay(report)
+    assert replayed.recovery.report.options["evidence"] == ways[:1]
+    assert len(listed) < 10
+    many = report_of(prefix, tmp_path / "report.json", evidence=["nowhere"] * 10_200)
+    assert many.stat().st_size < 200 << 10
+    with pytest.raises(ckptparse.LimitError, match=r"Limits\.members"):
+        ckptparse.replay(many)
+
+
+def test_a_replayed_report_has_as_many_shapes_as_a_file_of_shapes(tmp_path: Path) -> None:
+    prefix = damaged(tmp_path, 3, 1)
+    shapes = {f"{number}": [] for number in range(40_000)}
+    report = report_of(prefix, tmp_path / "report.json", shapes=shapes)
+    with pytest.raises(ckptparse.LimitError, match=r"Limits\.small_tensors"):
+        ckptparse.replay(report)
+    report_of(prefix, report, shapes={"w": [1]})
+    assert ckptparse.replay(report).recovery.report.options["shapes"] == {"w": [1]}
+
+
+def test_prefixes_as_evidence_look_their_files_up_in_one_sorted_list(
+    tmp_path: Path, counted: Counted
+) -> None:
+    for number in range(100):
+        (tmp_path / f"m-{number}.index").touch()
+    damaged(tmp_path, 3, 1)
+    asked = counted(gather, "belongs_to")
+    found = gather.Evidence([str(tmp_path / f"m-{n}") for n in range(100)], begin("m")[1])
+    assert len(found.files) == 100
+    # `m-1` begins `m-10` to `m-19`, too.
+    assert len(asked) == 100 + 9 * 10
