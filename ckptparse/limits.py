@@ -139,7 +139,9 @@ class Limits:
     others are reported, and nothing is got back of them. One without a checksum counts as a quarter
     if some elements may be wrong; of the others these are not marked. A damaged data file of which
     it is looked for what happened counts as 8, in `verify` too. Behind a shift, 500 checksums for
-    each are compared at other distances, and one for each 16 bytes of the data file."""
+    each are compared at other distances, and one for each 16 bytes of the data file. Parts of
+    damaged data files are looked for in each file of the evidence: 16 times as many pairs of one
+    and the other may be."""
     steps: int = 10_000
     """Edges of a graph that are followed to answer one question, beyond one for each 128 bytes of
     the graph: who uses its variables, where names of files come from, what its Savers save. So many

@@ -52,6 +52,28 @@ def test_weights_among_what_can_hold_none_are_within_what_is_left(dtype: str, ki
         assert left < 3 * size + (1 << 15) or (kind, width) == ("UTF-16", 2)
 
 
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<c8"])
+def test_weights_are_left_out_only_where_their_exponents_cannot_lie(dtype: str) -> None:
+    rng = np.random.default_rng(6)
+    width = FLOATS[dtype]
+    kind = Kind(width, True, dtype.startswith(">"))
+    for ahead in range(8):
+        size = int(2.0 ** rng.uniform(12, 17)) // width * width
+        run = weights(rng, dtype, size // width).tobytes()
+        data = rng.bytes(10_000 + ahead) + run + rng.bytes(10_001)
+        start = 10_000 + ahead
+        hopes = Hopes(data)
+        spans = [hopes.spans(kind, size, residue) for residue in range(4)]
+        mine = spans.pop(start % 4)
+        assert any(low <= start and start + size <= high for low, high in mine)
+        assert all(
+            any(low <= first and last <= high for low, high in hopes.spans(kind, size))
+            for first, last in mine
+        )
+        if width == 4 or size > 1 << 15:
+            assert spans.count(()) >= 2
+
+
 @pytest.mark.parametrize("kind", HOPELESS)
 def test_nothing_is_left_of_what_can_hold_no_weights(kind: str) -> None:
     data = HOPELESS[kind](np.random.default_rng(4))

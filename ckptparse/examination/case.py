@@ -247,16 +247,6 @@ class Case:
         for name, piece, part in self.orphans:
             yield PartName(name, piece), part
 
-    def parts_of(self, file: DataFile) -> Iterator[tuple[PartName, Part]]:
-        """Iterate over the parts that belong into a data file, in no order."""
-        yield from self.held_in(file)
-        if self.sound is not None and file.undo is None:
-            for row in self.sound.rows_of(file.path).tolist():
-                name = self.sound.name_of(row)
-                yield PartName(name), self.tensors[name].parts[0]
-        if self.failed is not None and file.undo is None:
-            yield from self.failed_parts(self.failed.of_path(file.path))
-
     def failed_parts(self, numbers: IntColumn) -> Iterator[tuple[PartName, Part]]:
         """Make the parts of some tensors of `failed`, by their numbers there."""
         if self.failed is not None:
@@ -274,14 +264,14 @@ class Case:
     def end_of(self, file: DataFile) -> int:
         """Return where the last payload of a data file ends that has a checksum."""
         end = max((one.end for _, one in self.checked_in(file)), default=0)
-        return max([end, *(rows.end_of(file.path) for rows in self._rows_of(file))])
+        return max([end, *(rows.end_of(file.path) for rows in self.rows_of(file))])
 
     def size_of(self, file: DataFile) -> int:
         """Return how many bytes all payloads of a data file have that have a checksum."""
         size = sum(one.size for _, one in self.checked_in(file))
-        return size + sum(rows.size_of(file.path) for rows in self._rows_of(file))
+        return size + sum(rows.size_of(file.path) for rows in self.rows_of(file))
 
-    def _rows_of(self, file: DataFile) -> list[SoundRows | FailedRows]:
+    def rows_of(self, file: DataFile) -> list[SoundRows | FailedRows]:
         """Return what is kept as rows of a data file, as that is stored."""
         known = (self.sound, self.failed)
         return [rows for rows in known if rows is not None and file.undo is None]

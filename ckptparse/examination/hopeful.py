@@ -8,6 +8,8 @@ All bytes are looked at, 1 KiB at a time, and counted. What the counts rule out:
     UTF-16   every other byte is zero, of the others hardly any: no element of 4 bytes or more is so
     noise    a byte equals the one 8 before it once in 256 times. The exponents of weights are a few
              values: their bytes do so several times as often, whatever their alignment
+    aside    of weights, the bytes with the exponents are every fourth. Where those look like noise
+             no weights are whose elements begin so; others may be that begin further on
 """
 
 from __future__ import annotations
@@ -33,6 +35,11 @@ _LAG = 8
 _ALIKE = 34
 """So many of 4 KiB equal the byte 8 before them in 1 of 16,000 windows of noise, where 16 do on
 average. Of float32 weights some 250 do; of float16, which have the most leading bytes, 100."""
+_ASIDE = 16
+"""Of the 1 KiB of them that is every fourth byte so many do in 1 of 200,000, where 4 do on average.
+Of float32 weights some 230 do; of those of which so few do, all 4 KiB look like noise, too."""
+_LANES = 4
+"""Bytes of the smallest element whose exponents are looked at so."""
 _AROUND = 4
 """Windows on both sides of one that count as it does. So many in a row, and their neighbours, have
 to look like noise before they are taken for it."""
@@ -49,13 +56,20 @@ class Kind(NamedTuple):
 
     width: int
     is_float: bool
+    big_endian: bool = False
+
+    def lane(self, residue: int | None) -> int | None:
+        """Return which of four bytes hold exponents if elements begin so; None if that is open."""
+        if residue is None or not self.is_float or self.width < _LANES:
+            return None
+        return (residue if self.big_endian else residue - 1) % _LANES
 
 
 class _Tile(NamedTuple):
     """Counts of each window of some bytes."""
 
     alike: Counts
-    """Bytes that equal the one 8 before them,"""
+    """Bytes that equal the one 8 before them, at each of four offsets,"""
     odd: Counts
     """that have no place in a character of UTF-8,"""
     zeros: Counts
@@ -78,24 +92,23 @@ class Hopes:
         """Look at all bytes."""
         whole = np.frombuffer(data, np.uint8)
         self._size = len(whole)
-        self._known: dict[Kind, list[_Run]] = {}
+        self._known: dict[tuple[Kind, int | None], list[_Run]] = {}
         if self._size < _WINDOW:
             return
         stop = self._size // _WINDOW * _WINDOW
         tiles = [_count(whole[at : min(at + _TILE, stop)]) for at in range(0, stop, _TILE)]
         if stop < self._size:
-            tiles.append(_count(whole[-_WINDOW:]))
-        alike, odd, zeros = (np.concatenate(parts) for parts in zip(*tiles, strict=True))
+            last = _count(whole[-_WINDOW:])
+            tiles.append(last._replace(alike=np.roll(last.alike, self._size % _LANES, axis=1)))
+        lanes, odd, zeros = (np.concatenate(parts) for parts in zip(*tiles, strict=True))
+        alike = lanes.sum(axis=1)
         self._is_fill = alike >= _WINDOW - _LAG
         self._is_text = (odd == 0) & (zeros.sum(axis=1) <= _WINDOW // 8)
         self._is_utf16 = (zeros.max(axis=1) >= 3 * _WINDOW // 8) & (
             zeros.min(axis=1) <= _WINDOW // 16
         )
-        # Over four windows.
-        sums = np.concatenate(([0], np.cumsum(alike)))
-        numbers = np.arange(len(alike))
-        low, high = np.maximum(numbers - 1, 0), np.minimum(numbers + 3, len(alike))
-        self._is_noise = (sums[high] - sums[low]) * 4 < _ALIKE * (high - low)
+        self._is_noise = _around(alike) < _ALIKE
+        self._is_aside = _around(lanes) < _ASIDE
 
     @property
     def is_text(self) -> bool:
@@ -107,31 +120,40 @@ class Hopes:
         """Whether nearly all bytes are noise; False of few."""
         return self._size >= _WINDOW and float(self._is_noise.mean()) > _NEARLY_ALL
 
-    def spans(self, kind: Kind, size: int) -> Spans:
-        """Return in which parts so many bytes of a kind may lie.
+    def spans(self, kind: Kind, size: int, residue: int | None = None) -> Spans:
+        """Return in which parts so many bytes of a kind may lie, in order.
 
         Of few bytes hardly anything can be said: then that is everywhere.
+
+        Args:
+            kind: The elements.
+            size: Bytes of all of them.
+            residue: What their offset leaves when divided by 4; None: anything. The parts lie
+                within those that are returned for None.
         """
         if size > self._size:
             return ()
         if kind.width < 2 or size < _LEAST or self._size < _WINDOW:
             return ((0, self._size),)
-        told = Kind(kind.width, kind.is_float and size >= _LEAST_WEIGHTS)
-        if told not in self._known:
-            self._known[told] = self._find(told)
+        told = Kind(kind.width, kind.is_float and size >= _LEAST_WEIGHTS, kind.big_endian)
+        key = told, told.lane(residue)
+        if key not in self._known:
+            self._known[key] = self._find(*key)
         spans = (
             # One byte repeated may be a part of what is sought, and is never all of it.
             (max(run.start, run.first - size), min(run.stop, run.last + size))
-            for run in self._known[told]
+            for run in self._known[key]
         )
         return tuple(span for span in spans if span[1] - span[0] >= size)
 
-    def _find(self, kind: Kind) -> list[_Run]:
+    def _find(self, kind: Kind, lane: int | None) -> list[_Run]:
         hopeless = self._is_text | self._is_fill
         if kind.width >= 4:
             hopeless |= self._is_utf16
         if kind.is_float:
             hopeless |= self._is_noise
+        if lane is not None:
+            hopeless |= self._is_aside[:, lane]
         hopeful = _widened(~hopeless)
         may_be = hopeful | self._is_fill
         edges = np.flatnonzero(np.diff(np.concatenate(([False], may_be, [False])).astype(np.int8)))
@@ -162,15 +184,25 @@ def _count(data: _Bytes) -> _Tile:
     for follows, first in enumerate((0xC0, 0xE0, 0xF0), 1):
         odd[follows:] ^= data[:-follows] >= first
     odd[:3] = False
-    return _Tile(_sums(alike).sum(axis=1), _sums(odd).sum(axis=1), _sums(data == 0))
+    return _Tile(_sums(alike, _LANES), _sums(odd, 1)[:, 0], _sums(data == 0, 2))
 
 
-def _sums(mask: Mask) -> Counts:
-    """Return how many are true in each window, at even and at odd offsets."""
+def _sums(mask: Mask, lanes: int) -> Counts:
+    """Return how many are true in each window, at offsets that leave 0, 1, ... by that number."""
     # Eight bytes are added at once: none of the sums is above 255.
-    lanes = mask.view(np.uint64).reshape(-1, _WINDOW // 8).sum(axis=1, dtype=np.uint64)
-    counts: Counts = lanes.view(np.uint8).reshape(-1, 4, 2).sum(axis=1, dtype=np.int64)
+    sums = mask.view(np.uint64).reshape(-1, _WINDOW // 8).sum(axis=1, dtype=np.uint64)
+    counts: Counts = sums.view(np.uint8).reshape(-1, 8 // lanes, lanes).sum(axis=1, dtype=np.int64)
     return counts
+
+
+def _around(counts: Counts) -> npt.NDArray[np.float64]:
+    """Return the mean of each window and those beside it, of four, as a sum of four."""
+    sums = np.concatenate((np.zeros_like(counts[:1]), np.cumsum(counts, axis=0)))
+    numbers = np.arange(len(counts))
+    low, high = np.maximum(numbers - 1, 0), np.minimum(numbers + 3, len(counts))
+    shape = -1, *[1] * (counts.ndim - 1)
+    found: npt.NDArray[np.float64] = (sums[high] - sums[low]) * 4 / (high - low).reshape(shape)
+    return found
 
 
 def is_all_text(data: memoryview) -> bool:

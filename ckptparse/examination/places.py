@@ -6,6 +6,7 @@ proves nothing: others may have the same bytes.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,7 +78,8 @@ file of `_FAR` costs at most three times."""
 _LONGEST_SOUGHT = 1 << 28
 """Bytes of the largest payload that is sought: it is held in memory."""
 _ALIGNMENTS = 4
-"""A search tries every fourth byte. Four of them, each a byte further on, try every byte."""
+"""A search tries every fourth byte. Four of them, each a byte further on, try every byte; those are
+left out at which `hopeful` says that the exponents of weights cannot lie."""
 _FLOATS = frozenset(
     {
         DataType.DT_FLOAT,
@@ -393,26 +395,45 @@ def find_shifts(
         data = memoryview(files.source(file).read_at(start, stop - start))
         hopes = Hopes(data)
         there = {
-            Wanted(one.size, one.crc32c): (one, hopes.spans(_kind_of(one), one.size))
+            Wanted(one.size, one.crc32c): (one, _Parts(hopes, one))
             for one in payloads
             if one.crc32c is not None
         }
-        for low, high in merge_spans([span for _, spans in there.values() for span in spans]):
+        everywhere = [span for _, parts in there.values() for span in parts.spans]
+        for low, high in merge_spans(everywhere):
             wanted = {
-                item: one
-                for item, (one, spans) in there.items()
-                if any(low <= span[0] < high for span in spans)
+                item: one for item, (one, parts) in there.items() if parts.any_in(low, high, None)
             }
             most = max([most, *(high - low - item.size + 1 for item in wanted)])
-            for residue in range(_ALIGNMENTS):
-                registers = Registers(data[low + residue : high])
-                for item, offsets in registers.find_each(wanted).items():
-                    origin = start + low + residue - wanted[item].offset
+            for first in range(low, low + _ALIGNMENTS):
+                begun = [item for item in wanted if there[item][1].any_in(low, high, first)]
+                if not begun:
+                    continue
+                for item, offsets in Registers(data[first:high]).find_each(begun).items():
+                    origin = start + first - wanted[item].offset
                     found.update({origin + at for at in offsets} - {0})
     return [
         Shift(delta, most / 2**32 if hits == 1 else NO_CHANCE)
         for delta, hits in found.most_common()
     ]
+
+
+class _Parts:
+    """Where in some bytes a payload may lie: anywhere, or if its offset is a multiple of 4, ..."""
+
+    def __init__(self, hopes: Hopes, payload: Payload) -> None:
+        kind, size = _kind_of(payload), payload.size
+        self.spans = hopes.spans(kind, size)
+        self._starts: dict[int | None, list[int]] = {
+            residue: [start for start, _ in hopes.spans(kind, size, residue)]
+            for residue in (None, *range(_ALIGNMENTS))
+        }
+
+    def any_in(self, low: int, high: int, first: int | None) -> bool:
+        """Tell whether it may lie between offsets, at `first` or a multiple of 4 further on."""
+        starts = self._starts[None if first is None else first % _ALIGNMENTS]
+        at = bisect_left(starts, low)
+        return at < len(starts) and starts[at] < high
 
 
 def is_noise(data: memoryview) -> bool:
@@ -449,7 +470,7 @@ def is_text(data: bytes | memoryview) -> bool:
 def _kind_of(payload: Payload) -> Kind:
     """Return what elements a payload is made of; strings and records may be any bytes."""
     width = item_size(payload.data_type) if payload.form is Form.PLAIN else None
-    return Kind(width or 1, payload.data_type in _FLOATS)
+    return Kind(width or 1, payload.data_type in _FLOATS, payload.big_endian)
 
 
 def _windows(

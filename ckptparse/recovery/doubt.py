@@ -58,9 +58,7 @@ def find_doubted(case: Case, places: Mapping[DataFile, Sequence[Place]]) -> froz
         mine = votes[payload.file]
         if is_telling(payload):
             if mine.looked_at < _MOST_LOOKED_AT:
-                near = mine.floats < _SHIFTED
-                whole = _looks_whole(part, payload, places, case.files, near=near)
-                mine.count(payload, whole=whole)
+                mine.count(payload, whole=_votes_whole(mine, part, payload, places, case.files))
         elif mine.small_looked_at < _MOST_LOOKED_AT:
             mine.count_small(_look_at_value(part, payload, places, case.files))
     _count_rows(case, places, votes)
@@ -119,8 +117,7 @@ def _count_rows(
         known = votes[DataFile(path)]
         for _, part in case.failed_parts(mine[telling][: _MOST_LOOKED_AT - known.looked_at]):
             if part.payload is not None:
-                near = known.floats < _SHIFTED
-                whole = _looks_whole(part, part.payload, places, case.files, near=near)
+                whole = _votes_whole(known, part, part.payload, places, case.files)
                 known.count(part.payload, whole=whole)
         small = mine[~telling][: _MOST_LOOKED_AT - known.small_looked_at]
         for _, part in case.failed_parts(small):
@@ -256,6 +253,19 @@ def _is_open(
             for place in _own(places, payload.file)
         )
     return part.check.computed is not None and part.check.cause not in _EXPLAINED
+
+
+def _votes_whole(
+    votes: _Votes,
+    part: Part,
+    payload: Payload,
+    places: Mapping[DataFile, Sequence[Place]],
+    files: DataFiles,
+) -> bool:
+    """Tell whether a payload looks whole, unless that would change nothing."""
+    if votes.whole_floats and has_magnitudes(payload):
+        return False
+    return _looks_whole(part, payload, places, files, near=votes.floats < _SHIFTED)
 
 
 def _looks_whole(

@@ -43,16 +43,31 @@ def find_in_images(case: Case, paths: Iterable[str], places: Places, workers: Wo
         CheckpointError: One of the files cannot be opened.
     """
     found = defaultdict(list, {file: list(known) for file, known in places.items()})
+    lost: list[Payload] | None = None
     for path in paths:
         file = DataFile(path)
         size = case.files.size(file)
         if size is None:
             raise case.files.failure(file) or CheckpointError("It cannot be opened", path=path)
-        lost = list(_iter_lost(case, found))
+        if lost is None:
+            lost = list(_iter_lost(case, found))
+            telling = _sort_telling(lost)
         if size and lost:
-            hits = _iter_hits(case, file, size, lost, workers)
-            _take(case, file, hits, lost, found)
+            hits = _iter_hits(case, file, size, telling, workers)
+            added = _take(case, file, hits, lost, found)
+            if added:
+                lost = _still_lost(case, lost, added)
+                telling = _still_lost(case, telling, added)
     return dict(found)
+
+
+def _still_lost(case: Case, lost: Sequence[Payload], added: Places) -> list[Payload]:
+    """Return which payloads are at none of the places that were added."""
+    return [
+        payload
+        for payload in lost
+        if not any(place.holds(case.files, payload) for place in added.get(payload.file, ()))
+    ]
 
 
 def _take(
@@ -61,7 +76,9 @@ def _take(
     hits: Iterable[tuple[Payload, int]],
     lost: Sequence[Payload],
     places: Places,
-) -> None:
+) -> Places:
+    """Add the places of what was found; return them."""
+    added: Places = defaultdict(list)
     deltas: dict[tuple[DataFile, int], int] = defaultdict(int)
     for payload, offset in hits:
         deltas[payload.file, offset - payload.offset] += 1
@@ -70,7 +87,9 @@ def _take(
         chance = positions / 2**32 if count == 1 else NO_CHANCE
         what = f"finding it in {file.path}"
         place = Place(file, delta, Cause.SHIFTED, what, chance, EvidenceRule.IMAGE)
-        places[own].append(_confirmed(case, place, own, lost))
+        added[own].append(_confirmed(case, place, own, lost))
+        places[own].append(added[own][-1])
+    return added
 
 
 def _iter_lost(case: Case, places: Places) -> Iterator[Payload]:
@@ -84,10 +103,10 @@ def _iter_lost(case: Case, places: Places) -> Iterator[Payload]:
 
 
 def _iter_hits(
-    case: Case, file: DataFile, size: int, lost: Sequence[Payload], workers: Workers
+    case: Case, file: DataFile, size: int, telling: Sequence[Payload], workers: Workers
 ) -> Iterator[tuple[Payload, int]]:
-    """Iterate over the offsets in a file where a lost payload is."""
-    sought = _choose(lost)
+    """Iterate over the offsets in a file where a lost payload is; some are sought."""
+    sought = telling[:: -(-len(telling) // _MOST_SOUGHT) or 1]
     if not sought:
         return
     groups: dict[int, dict[Wanted, list[Payload]]] = defaultdict(lambda: defaultdict(list))
@@ -107,16 +126,14 @@ def _iter_hits(
                     yield payload, piece.start + offset
 
 
-def _choose(lost: Sequence[Payload]) -> list[Payload]:
-    """Choose lost payloads that are neither small nor constant, spread over the files."""
+def _sort_telling(lost: Sequence[Payload]) -> list[Payload]:
+    """Return lost payloads that are neither small nor constant, in the order of the files."""
     good = [
         payload
         for payload in lost
         if _STEP <= payload.size <= _MOST_OVERLAP and is_telling(payload)
     ]
-    good.sort(key=lambda payload: (payload.file.path, payload.offset))
-    step = -(-len(good) // _MOST_SOUGHT) or 1
-    return good[::step]
+    return sorted(good, key=lambda payload: (payload.file.path, payload.offset))
 
 
 def _confirmed(case: Case, place: Place, own: DataFile, lost: Sequence[Payload]) -> Place:

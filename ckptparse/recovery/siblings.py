@@ -21,6 +21,8 @@ from ckptparse.inventory.survey import Origin, Survey
 
 __all__ = ["Siblings"]
 
+_Sum = tuple[Form, int, int]
+"""Form, size and checksum of a payload."""
 _MOST_SIBLINGS = 8
 """Other checkpoints that are used, the nearest steps first. A tensor that does not change is in
 each of them, so that more add little; the index of each is read."""
@@ -53,7 +55,8 @@ class Siblings:
         self._others = tuple(others)
         self._without = without
         self._loaded = False
-        self._by_checksum: dict[tuple[Form, int, int], list[Payload]] = defaultdict(list)
+        self._by_checksum: dict[_Sum, list[Payload]] = defaultdict(list)
+        self._equal: dict[tuple[_Sum, tuple[int, bool] | None], Payload | None] = {}
         self._by_name: dict[PartName, list[Payload]] = defaultdict(list)
         self._described: set[str] = set()
 
@@ -62,11 +65,17 @@ class Siblings:
         self._load()
         if payload.crc32c is None:
             return None
-        for other in self._by_checksum.get((payload.form, payload.size, payload.crc32c), ()):
-            same = (other.data_type, other.big_endian) == (payload.data_type, payload.big_endian)
-            if (same or payload.form is Form.RECORD) and fits(self._files, other):
-                return other
-        return None
+        key = payload.form, payload.size, payload.crc32c
+        kind = (payload.data_type, payload.big_endian) if payload.form is not Form.RECORD else None
+        # The checksums of a hostile file are all the same: of many payloads the answer is one.
+        if (key, kind) not in self._equal:
+            others = (
+                one
+                for one in self._by_checksum.get(key, ())
+                if kind in (None, (one.data_type, one.big_endian)) and fits(self._files, one)
+            )
+            self._equal[key, kind] = next(others, None)
+        return self._equal[key, kind]
 
     def named(self, name: PartName, payload: Payload) -> list[Payload]:
         """Return siblings' payloads of that name, dtype, shape and size."""

@@ -294,7 +294,7 @@ class _Judge:
         generic = kind.lowest, kind.highest
         within = (scales >= generic[0]) & (scales <= generic[1])
         empty = scales == 0
-        plausible = _scores_alone(sample, kind.bits, generic, near=0) >= _AGAINST
+        plausible = _scores_alone(sample, kind.bits, generic, own=scales, near=0) >= _AGAINST
         good = plausible & within & ~empty
         if not good.any():
             return (None if empty.all() else np.full(1 << kind.bits, _FLOOR)), generic
@@ -347,13 +347,18 @@ def _scales_of(symbols: Array) -> npt.NDArray[np.intp]:
 
 
 def _scores_alone(
-    symbols: Array, bits: int, scales: Span, *, near: int | None = None
+    symbols: Array,
+    bits: int,
+    scales: Span,
+    *,
+    own: npt.NDArray[np.intp] | None = None,
+    near: int | None = None,
 ) -> npt.NDArray[np.float64]:
     """Score rows as values of one scale of their own, with magnitudes that become rarer below it.
 
     A row whose scale is too far outside `scales` gets the lowest score.
     """
-    own = _scales_of(symbols)
+    own = _scales_of(symbols) if own is None else own
     far_below, far_above = (_FAR_BELOW, _FAR_ABOVE) if near is None else (near, near)
     far = (own < scales[0] - far_below) | (own > scales[1] + far_above)
     total = np.where(own == 0, 0.0, -np.inf)

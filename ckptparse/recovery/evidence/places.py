@@ -12,9 +12,10 @@ Each is a place like any other: the payloads there have their checksums.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.dtypes import item_size
 from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointError
-from ckptparse.examination.case import Case
+from ckptparse.examination.case import ATTEMPT_BYTES, Case
 from ckptparse.examination.hopeful import Hopes, is_all_text
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.places import NO_CHANCE, Place, are_telling, are_weights, is_telling
@@ -72,6 +73,12 @@ _SECTOR = 512
 _MOST_LOST = 1 / 500
 """The largest share of a file that lost returns may be. In weights it is 1 in 65,536; the bound
 leaves room for integers and text in the file."""
+_PAIRS_AN_ATTEMPT = 16
+"""Damaged data files, each in a file of the evidence, that count as one of `Limits.attempts`."""
+_LEFT = (
+    "parts of damaged data files were not looked for in it: the evidence has more files, for so "
+    "many damaged ones, than Limits.attempts allows"
+)
 _FAILURES = 3
 """Payloads that may stay wrong before the search for lost returns ends: each attempt takes long,
 and after a wrong one the offsets of all that follow are not known."""
@@ -125,15 +132,35 @@ def find_places(
             # What holds nearly all of them is asked first.
             first = 0 if place.rule is EvidenceRule.GATHERED else len(found[file])
             found[file].insert(first, place)
-    for path, kind in evidence.kinds.items():
+    _look_into(case, evidence, found, mapfile)
+    return dict(found)
+
+
+def _look_into(case: Case, evidence: Evidence, found: Places, mapfile: Mapfile | None) -> None:
+    """Add the places of data files that the files of the evidence hold."""
+    damaged = _damaged_files(case)
+    kinds = _IMAGES | _ARCHIVES | _STREAMS
+    kinds_by_path = {path: kind for path, kind in evidence.kinds.items() if kind in kinds}
+    most = _most_pairs(case) // max(1, len(damaged))
+    sought = cache(partial(_sought, case))
+    for number, (path, kind) in enumerate(kinds_by_path.items() if damaged else ()):
+        note = evidence.bounds.of(path)
+        if number >= most:
+            note(_LEFT)
+            continue
         if kind in _IMAGES:
-            for file, place in _in_image(case, path, found, mapfile, believe=kind != _DATA_FILE):
+            believe = kind != _DATA_FILE
+            for file, place in _in_image(case, path, found, sought, mapfile, believe=believe):
                 found[file].append(place)
         if kind in _ARCHIVES or kind in _STREAMS:
-            note = evidence.bounds.of(path)
             for file, place in _in_archive(case, path, found, note, believe=kind in _ARCHIVES):
                 found[file].append(place)
-    return dict(found)
+
+
+def _most_pairs(case: Case) -> int:
+    """Return in how many files of the evidence damaged data files are sought, each times each."""
+    held = case.files.held_bytes + case.files.evidence_bytes
+    return _PAIRS_AN_ATTEMPT * (case.context.limits.attempts + held // ATTEMPT_BYTES)
 
 
 def _in_archive(
@@ -193,14 +220,25 @@ def _is_lost(status: Status) -> bool:
 def _payloads(case: Case, file: DataFile, *, lost: bool, places: Places) -> list[Payload]:
     """Return the payloads of a file by offset; with `lost`, only those not found anywhere yet."""
     if not lost:
-        parts = (part.payload for _, part in case.parts_of(file))
-        found = [one for one in parts if one is not None and one.crc32c is not None]
+        found = _held_payloads(case, file, lost=False)
+        for known in case.rows_of(file):
+            found += [known.plain.payload(row) for row in known.rows_of(file.path).tolist()]
         return sorted(found, key=lambda payload: payload.offset)
-    found = [one for one in _held_payloads(case, file) if not _lies_somewhere(case, one, places)]
+    found = _lost_payloads(case, file, places)
     if case.failed is not None:
         rows = _lost_rows(case, file, places)
         found += [case.failed.payload(number) for number in rows.tolist()]
     return sorted(found, key=lambda payload: payload.offset)
+
+
+def _lost_payloads(case: Case, file: DataFile, places: Places) -> list[Payload]:
+    """Return those of `_held_payloads` that were not found anywhere yet."""
+    return [one for one in _held_payloads(case, file) if not _lies_somewhere(case, one, places)]
+
+
+def _are_any_lost(case: Case, file: DataFile, places: Places) -> bool:
+    """Tell whether a file has payloads that were not found anywhere yet."""
+    return bool(_lost_payloads(case, file, places)) or len(_lost_rows(case, file, places)) > 0
 
 
 def _held_payloads(case: Case, file: DataFile, *, lost: bool = True) -> list[Payload]:
@@ -288,7 +326,7 @@ def _own_places(
 
 def _lost_of(case: Case, file: DataFile, places: Places) -> Lost:
     """Return the payloads of a file that are lost and were not found anywhere yet."""
-    held = [one for one in _held_payloads(case, file) if not _lies_somewhere(case, one, places)]
+    held = _lost_payloads(case, file, places)
     return Lost(case, held, _lost_rows(case, file, places))
 
 
@@ -382,8 +420,8 @@ def _pieces_of(case: Case, file: DataFile) -> list[extents.Piece]:
         if one.form is Form.PLAIN and is_telling(one)
     ]
     parts = [np.array(columns, np.int64).reshape(-1, 3)]
-    for rows in (case.sound, case.failed):
-        if rows is not None and not rows.plain.are_records:
+    for rows in case.rows_of(file):
+        if not rows.plain.are_records:
             known, numbers = rows.plain.columns, rows.rows_of(file.path)
             numbers = numbers[are_telling(rows.plain, numbers)]
             fields = (known.offsets[numbers], known.sizes[numbers], known.crcs[numbers])
@@ -440,20 +478,25 @@ def _tried_stripes(source: Source, lost: Iterable[tuple[int, int, int]]) -> Stri
 
 
 def _in_image(
-    case: Case, path: str, places: Places, mapfile: Mapfile | None, *, believe: bool
+    case: Case,
+    path: str,
+    places: Places,
+    sought_of: Callable[[DataFile], extents.DataFile],
+    mapfile: Mapfile | None,
+    *,
+    believe: bool,
 ) -> Iterator[tuple[DataFile, Place]]:
     """Iterate over the data files that an image holds, in any number of parts."""
     wanted = [
         file
         for file in _damaged_files(case)
-        if file.path != path and _payloads(case, file, lost=True, places=places)
+        if file.path != path and _are_any_lost(case, file, places)
     ]
     if not wanted or not case.files.size(DataFile(path)):
         return
     source = case.files.source(DataFile(path))
-    sought = [_sought(case, file) for file in wanted]
+    sought = [sought_of(file) for file in wanted]
     stated = read_block_size(source)
-    lost = [one for file in wanted for one in _payloads(case, file, lost=True, places=places)]
     for block in dict.fromkeys((find_block_size(source), _SECTOR)):
         found = extents.put_together(source, sought, block, believe=believe)
         chance = extents.chance_of(source.size, sought, block)
@@ -463,8 +506,8 @@ def _in_image(
             method = f"finding it in {path}"
             rule = EvidenceRule.IMAGE
             place = Place(there, 0, Cause.SHIFTED, method, chance, rule)
-            mine = [one for one in lost if one.file == wanted[number] and one.form is Form.PLAIN]
-            if not all(place.holds(case.files, one) for one in mine):
+            mine = _payloads(case, wanted[number], lost=True, places=places)
+            if not all(place.holds(case.files, one) for one in mine if one.form is Form.PLAIN):
                 whole = False
             yield wanted[number], place
         # Of blocks of an unknown size, some lie on a coarser grid by chance.
@@ -473,10 +516,19 @@ def _in_image(
 
 
 def _sought(case: Case, file: DataFile) -> extents.DataFile:
-    payloads = _payloads(case, file, lost=False, places={})
-    pieces = [
-        extents.Piece(payload.offset, payload.size, payload.crc32c or 0, payload.data_type)
-        for payload in payloads
-        if payload.form is Form.PLAIN and payload.size
+    columns = [
+        (one.offset, one.size, one.crc32c or 0, one.data_type)
+        for one in _held_payloads(case, file, lost=False)
+        if one.form is Form.PLAIN and one.size
     ]
-    return extents.DataFile(max(payload.end for payload in payloads), tuple(pieces))
+    parts = [np.array(columns, np.int64).reshape(-1, 4)]
+    for rows in case.rows_of(file):
+        if not rows.plain.are_records:
+            known, numbers = rows.plain.columns, rows.rows_of(file.path)
+            numbers = numbers[known.sizes[numbers] > 0]
+            fields = (known.offsets, known.sizes, known.crcs, known.data_types)
+            parts.append(np.stack([column[numbers] for column in fields], axis=1))
+    found = np.concatenate(parts)
+    found = found[np.argsort(found[:, 0], kind="stable")]
+    pieces = tuple(extents.Piece(*one) for one in found.tolist())
+    return extents.DataFile(case.end_of(file), pieces)

@@ -1,0 +1,115 @@
+"""Evidence that once cost its size times the checkpoint's: calls are counted, no time."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import builder
+import numpy as np
+import pytest
+
+import ckptparse
+from ckptparse.examination import places as shifts
+from ckptparse.limits import DEFAULT_LIMITS
+from ckptparse.recovery import doubt, images, siblings
+from ckptparse.recovery.evidence import places
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], Counter[str]]:
+    """Count the calls of functions, by their names."""
+    counts: Counter[str] = Counter()
+
+    def count(owner: Any, name: str) -> Counter[str]:
+        function = getattr(owner, name)
+
+        def stand_in(*args: Any, **options: Any) -> Any:
+            counts[name] += 1
+            return function(*args, **options)
+
+        monkeypatch.setattr(owner, name, stand_in)
+        return counts
+
+    return count
+
+
+def _save_of_other_weights(directory: Path, count: int, shift: int = 0) -> str:
+    rng = np.random.default_rng(1)
+    values = {f"w{n:02}": rng.normal(0, 0.05, 5_000).astype("<f4") for n in range(count)}
+    ckptparse.write(directory / "m", values)
+    data = directory / "m.data-00000-of-00001"
+    other = rng.normal(0, 0.05, data.stat().st_size // 4).astype("<f4").tobytes()
+    data.write_bytes(bytes(shift) + other[: len(other) - shift])
+    return str(directory / "m")
+
+
+@pytest.mark.parametrize("shift", [0, 1, 3])
+def test_weights_are_sought_only_where_exponents_lie(
+    tmp_path: Path, calls: Callable[[Any, str], Counter[str]], shift: int
+) -> None:
+    prefix = _save_of_other_weights(tmp_path, 20, shift)
+    made = calls(shifts, "Registers")
+    ckptparse.recover(prefix)
+    # Every fourth byte is tried, and not each of them.
+    assert made["Registers"] == 1
+
+
+def test_one_whole_tensor_of_floats_in_a_file_is_enough_for_doubt(
+    tmp_path: Path, calls: Callable[[Any, str], Counter[str]]
+) -> None:
+    prefix = _save_of_other_weights(tmp_path, 40)
+    judged = calls(doubt, "judge_elements")
+    found = ckptparse.recover(prefix)
+    assert {one.status for one in found.report.tensors.values()} == {ckptparse.Status.UNVERIFIED}
+    assert judged["judge_elements"] == 1
+
+
+def test_a_copy_whose_checksums_are_all_the_same_is_checked_once(
+    tmp_path: Path, calls: Callable[[Any, str], Counter[str]]
+) -> None:
+    count = 300
+    for name in ("m", "copy"):
+        bundle = builder.Bundle()
+        bundle.put(np.random.default_rng(1).bytes(16 * count))
+        for n in range(count):
+            entry = builder.Entry(builder.FLOAT, (4,), offset=16 * n, size=16, crc=5)
+            bundle.entries[b"t%04d" % n] = entry
+        (tmp_path / name).mkdir()
+        bundle.write(tmp_path / name / "m")
+    tried = calls(siblings, "fits")
+    ckptparse.recover(tmp_path / "m" / "m", siblings=False, evidence=[tmp_path / "copy"])
+    assert 0 < tried["fits"] <= 2 * count
+
+
+def _in_shards(directory: Path, count: int) -> str:
+    """Write damaged shards of one tensor each."""
+    rng = np.random.default_rng(2)
+    values = {f"w{n:04}": rng.normal(0, 0.05, 300).astype("<f4") for n in range(count)}
+    directory.mkdir()
+    ckptparse.write(directory / "m", values, max_shard_size=1_200)
+    for path in directory.glob("m.data-*"):
+        path.write_bytes(rng.bytes(path.stat().st_size))
+    return str(directory / "m")
+
+
+def test_files_of_evidence_and_damaged_files_are_not_paired_without_bound(
+    tmp_path: Path, calls: Callable[[Any, str], Counter[str]]
+) -> None:
+    count = 120
+    prefix = _in_shards(tmp_path / "m", count)
+    shutil.copytree(tmp_path / "m", tmp_path / "copy")
+    limits = replace(DEFAULT_LIMITS, attempts=40)
+    looked = calls(places, "_in_image")
+    described = calls(places, "_sought")
+    telling = calls(images, "is_telling")
+    found = ckptparse.recover(prefix, siblings=False, evidence=[tmp_path / "copy"], limits=limits)
+    assert looked["_in_image"] <= 16 * (40 + 20) // count
+    assert described["_sought"] <= count
+    assert telling["is_telling"] <= count
+    told = [one.message for one in found.report.problems if one.code == "evidence.unsearched"]
+    assert any("Limits.attempts" in one for one in told)
