@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import gzip
 from collections.abc import Callable
 
@@ -10,7 +11,13 @@ import numpy as np
 import pytest
 
 from ckptparse.errors import ChecksumError, LimitError, TruncatedError
-from ckptparse.examination.encodings import _CONVERTERS, Conversion, find_conversions, undo
+from ckptparse.examination.encodings import (
+    _CONVERTERS,
+    Conversion,
+    Undone,
+    find_conversions,
+    undo,
+)
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.views import ConvertedSource, JoinedSource, Range
 
@@ -23,6 +30,54 @@ def cp1252(raw: bytes) -> bytes:
     return "".join(letters[byte] for byte in raw).encode()
 
 
+def quoted(raw: bytes) -> bytes:
+    """Quoted-printable, as programs send what is no text."""
+    return binascii.b2a_qp(raw, istext=False)
+
+
+def hex_digits(raw: bytes) -> bytes:
+    return b"".join(raw[at : at + 30].hex().encode() + b"\n" for at in range(0, len(raw), 30))
+
+
+def xxd(raw: bytes) -> bytes:
+    def row(at: int) -> str:
+        part = raw[at : at + 16]
+        return f"{at:08x}: {part.hex(' ', -2):<39}  {letters(part)}\n"
+
+    return "".join(map(row, range(0, len(raw), 16))).encode()
+
+
+def hexdump(raw: bytes) -> bytes:
+    """`hexdump -C`: rows that repeat become one `*`."""
+
+    def row(part: bytes) -> str:
+        return f"  {part[:8].hex(' '):<23}  {part[8:].hex(' '):<23}  |{letters(part)}|\n"
+
+    return dump(raw, "{:08x}", row)
+
+
+def od(raw: bytes) -> bytes:
+    """`od -A x -t x1z`."""
+    return dump(raw, "{:06x}", lambda part: f" {part.hex(' '):<47}  >{letters(part)}<\n")
+
+
+def dump(raw: bytes, offset: str, row: Callable[[bytes], str]) -> bytes:
+    lines, before, is_repeated = [], b"", False
+    for at in range(0, len(raw), 16):
+        part = raw[at : at + 16]
+        if part != before:
+            lines.append(offset.format(at) + row(part))
+        elif not is_repeated:
+            lines.append("*\n")
+        is_repeated = part == before
+        before = part
+    return ("".join(lines) + offset.format(len(raw)) + "\n").encode()
+
+
+def letters(part: bytes) -> str:
+    return "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
+
+
 CONVERTED: dict[Conversion, Callable[[bytes], bytes]] = {
     Conversion.UTF8_LATIN1: lambda raw: raw.decode("latin-1").encode(),
     Conversion.UTF8_CP1252: cp1252,
@@ -31,13 +86,61 @@ CONVERTED: dict[Conversion, Callable[[bytes], bytes]] = {
     Conversion.UTF16_CP1252: lambda raw: cp1252(raw).decode().encode("utf-16-le"),
     Conversion.BASE64: base64.encodebytes,
     Conversion.GZIP: lambda raw: gzip.compress(raw[:7], 1) + gzip.compress(raw[7:], 1),
+    Conversion.HEX: hex_digits,
+    Conversion.DUMP: xxd,
+    Conversion.QUOTED: quoted,
+    Conversion.CRLF: lambda raw: raw.replace(b"\n", b"\r\n"),
+}
+BY_LINE = (Conversion.DUMP, Conversion.QUOTED)
+KNOWN_BY_RULES = [one for one in Conversion if one not in (Conversion.GZIP, Conversion.CRLF)]
+PRINTED: dict[str, tuple[tuple[Conversion, ...], Callable[[bytes], bytes]]] = {
+    "hexdump -C": ((Conversion.DUMP,), hexdump),
+    "od": ((Conversion.DUMP,), od),
+    "od, CR LF": ((Conversion.DUMP,), lambda raw: od(raw).replace(b"\n", b"\r\n")),
+    "xxd of base64": (
+        (Conversion.DUMP, Conversion.BASE64),
+        lambda raw: xxd(base64.encodebytes(raw)),
+    ),
+    "base64 of base64": (
+        (Conversion.BASE64, Conversion.BASE64),
+        lambda raw: base64.encodebytes(base64.encodebytes(raw)),
+    ),
+    "base64 of gzip": (
+        (Conversion.BASE64, Conversion.GZIP),
+        lambda raw: base64.encodebytes(gzip.compress(raw, 1)),
+    ),
+    "gzip of base64 of gzip": (
+        (Conversion.GZIP, Conversion.BASE64, Conversion.GZIP),
+        lambda raw: gzip.compress(base64.encodebytes(gzip.compress(raw, 1)), 1),
+    ),
+    "base64 in UTF-16": (
+        (Conversion.UTF16_LE, Conversion.BASE64),
+        lambda raw: base64.encodebytes(raw).decode().encode("utf-16"),
+    ),
+    "UTF-8 of UTF-8": (
+        (Conversion.UTF8_LATIN1, Conversion.UTF8_LATIN1),
+        lambda raw: raw.decode("latin-1").encode().decode("latin-1").encode(),
+    ),
+    "cp1252 twice": (
+        (Conversion.UTF8_CP1252, Conversion.UTF8_CP1252),
+        lambda raw: cp1252(cp1252(raw)),
+    ),
+    "CR LF twice": (
+        (Conversion.CRLF, Conversion.CRLF),
+        lambda raw: raw.replace(b"\n", b"\r\n").replace(b"\n", b"\r\n"),
+    ),
+    "CR LF in quoted-printable": (
+        (Conversion.CRLF, Conversion.QUOTED),
+        lambda raw: quoted(raw).replace(b"\n", b"\r\n"),
+    ),
 }
 
 
 @pytest.mark.parametrize("conversion", Conversion)
 def test_a_conversion_is_found_and_undone(conversion: Conversion) -> None:
     source = MemorySource("x", CONVERTED[conversion](RAW))
-    assert conversion in find_conversions(source)
+    if conversion != Conversion.CRLF:  # That alone is known by other signs.
+        assert (conversion,) in find_conversions(source)
     undone = undo(source, conversion)
     assert undone is not None and undone.size == len(RAW)
     assert undone.read_at(0, undone.size) == RAW
@@ -49,6 +152,43 @@ def test_a_conversion_is_found_and_undone(conversion: Conversion) -> None:
     with pytest.raises(TruncatedError):
         undone.read_at(len(RAW), 1)
     undone.close()
+
+
+@pytest.mark.parametrize("how", PRINTED)
+def test_conversions_are_undone_one_after_another(how: str) -> None:
+    steps, convert = PRINTED[how]
+    raw = RAW[:200_000] + bytes(100_000) + RAW[300_000:]
+    text = convert(raw)
+    source = MemorySource("x", text)
+    assert steps in find_conversions(source)
+    undone = Undone(steps)(source)
+    assert undone.size == len(raw) and undone.read_at(0, undone.size) == raw
+    for start, stop in ((150_000, 250_000), (299_990, 310_000), (len(raw) - 1, len(raw))):
+        assert undone.read_at(start, stop - start) == raw[start:stop]
+
+
+def test_rows_that_a_dump_leaves_out_are_as_many_as_their_offsets_say() -> None:
+    raw = RAW[:32] + bytes(40 << 20) + RAW[:5]
+    text = hexdump(RAW[:32] + bytes(160) + RAW[:5]).replace(b"000000c0", b"%08x" % (len(raw) - 5))
+    text = text.replace(b"000000c5", b"%08x" % len(raw))
+    found = ConvertedSource(MemorySource("x", text), _CONVERTERS[Conversion.DUMP], most=1 << 30)
+    assert found.size == len(raw) and found.read_at(0, len(raw)) == raw
+    assert undo(MemorySource("x", text), Conversion.DUMP) is None, "it grows 64 times at most"
+
+
+def test_of_a_dump_whose_rows_are_missing_those_before_are_there() -> None:
+    lines = xxd(RAW[:32_000]).splitlines(keepends=True)
+    undone = undo(MemorySource("x", b"".join(lines[:1500] + lines[1501:])), Conversion.DUMP)
+    assert undone is not None and undone.read_at(0, undone.size) == RAW[:24_000]
+
+
+def test_ways_of_undoing_are_few_and_short() -> None:
+    data = RAW
+    for _ in range(6):
+        data = base64.encodebytes(data[:100_000])
+    found = find_conversions(MemorySource("x", data))
+    assert found == [(Conversion.BASE64,), (Conversion.BASE64,) * 3]
+    assert len(find_conversions(MemorySource("x", b"0000 AAAA\r\n" * 9000))) <= 6
 
 
 def test_weights_as_they_are_have_not_been_converted() -> None:
@@ -92,7 +232,7 @@ def test_of_text_that_was_cut_anywhere_what_comes_before_the_cut_is_there(
 
 
 @pytest.mark.parametrize("wrong", [b"\xff\xfe", b"\xe2\x9f\xbf", b"\xd8\x00\x00"])
-@pytest.mark.parametrize("conversion", [one for one in Conversion if one != Conversion.GZIP])
+@pytest.mark.parametrize("conversion", KNOWN_BY_RULES)
 def test_of_damaged_text_what_comes_before_the_damage_is_there(
     conversion: Conversion, wrong: bytes
 ) -> None:
@@ -162,4 +302,4 @@ def test_letters_that_are_no_base64_take_no_time_to_tell() -> None:
     """Forty letters and a byte that is none once took for ever."""
     for data in (b"a" * 60_000 + b"!", b"\n" * 60_000 + b"!", b"ab\r\n" * 15_000 + b"\0"):
         assert find_conversions(MemorySource("x", data)) == []
-    assert find_conversions(MemorySource("x", b"YWJj\nZGVm\n")) == [Conversion.BASE64]
+    assert find_conversions(MemorySource("x", b"YWJj\nZGVm\n")) == [(Conversion.BASE64,)]

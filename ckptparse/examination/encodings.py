@@ -1,9 +1,10 @@
-"""Undo conversions of whole files: text encodings, base64, gzip.
+"""Undo conversions of whole files: text encodings, base64, gzip, and one after another.
 
     UTF-8      bytes were read as latin-1 or cp1252: every byte from 80 on became two or three
     UTF-16     every byte became two
     base64     three bytes became four letters, in lines
     gzip       compressed
+    printed    hex digits, hex dumps, quoted-printable (`printed`)
 
 If a decoder replaced bytes that it did not understand (by U+FFFD or `?`), they are lost, and the
 file is none of these. Behind damage `damaged_text` goes on.
@@ -17,11 +18,19 @@ import codecs
 import re
 import string
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from ckptparse.errors import CheckpointError, LimitError
+from ckptparse.examination.printed import (
+    CarriageReturns,
+    HexDigits,
+    HexDump,
+    QuotedPrintable,
+    is_quoted,
+)
 from ckptparse.files.storage import Source
 from ckptparse.files.views import ConvertedSource, Converter
 
@@ -33,6 +42,8 @@ __all__ = [
     "Undone",
     "find_conversions",
     "may_be",
+    "name_steps",
+    "sample_conversions",
     "undo",
 ]
 
@@ -41,12 +52,27 @@ _SAMPLE = 1 << 16
 the first few hundred bytes."""
 _CUT = 4
 """Bytes at the end of a sample that may be left over: of a character or a group of letters."""
+_LINE = 1 << 9
+"""Bytes of a line at most, of which a sample may end within the last."""
+_MOST_STEPS = 3
+"""Conversions that are undone one after another."""
+_MOST_WAYS = 6
+"""Ways of undoing that are tried: files that people have need one or two."""
+_LEAST_DIGITS = 32
+"""Hex digits at least."""
+_LEAST_INNER = 32
+"""Bytes at least that may have been converted twice: a few letters look like anything."""
+_LEAST_FEEDS = 4
+"""Line feeds at least that must all follow a carriage return. By chance one in 256 does."""
 _LARGEST_PIECE = 1 << 22
 """Bytes that are decompressed in one go, so that memory stays small."""
 _GROWTH = 64
 """A file may become so many times larger. Compressed weights become hardly larger, zeros up to
 1,000 times: what is larger still holds nothing worth the memory."""
+_GROWTH_OF_STEPS = 8
+"""The same if several conversions are undone, each of which takes time."""
 _BASE64 = string.ascii_letters.encode() + string.digits.encode() + b"+/\r\n"
+_HEX_DIGITS = string.hexdigits.encode() + b"\r\n \t"
 _NO_LETTER = re.compile(rb"[^A-Za-z0-9+/=\r\n \t]")
 _ARMOUR = re.compile(rb"-----[^\n]*\r?\n|begin-base64[^\n]*\n")
 
@@ -61,18 +87,29 @@ class Conversion(str, Enum):
     UTF16_CP1252 = "cp1252 to UTF-16, little-endian"
     BASE64 = "base64"
     GZIP = "gzip"
+    HEX = "hex digits"
+    DUMP = "hex dump"
+    QUOTED = "quoted-printable"
+    CRLF = "LF to CR LF"
 
 
-def undo(source: Source, conversion: Conversion) -> ConvertedSource | None:
+_Steps = tuple[Conversion, ...]
+_BY_LINE = (Conversion.DUMP, Conversion.QUOTED)
+_IGNORES_ENDS = (Conversion.BASE64, Conversion.HEX, Conversion.DUMP)
+"""Those for which it makes no difference how lines end."""
+
+
+def undo(source: Source, conversion: Conversion, most: int | None = None) -> ConvertedSource | None:
     """Return a file as it was before a conversion; None if this conversion did not make it.
 
     If the file is cut off or damaged, the bytes before the damage are there. The file is read
-    once. Closing the result closes the file; if the result is None, it stays open.
+    once. Closing the result closes the file; if the result is None, it stays open. It may have had
+    `most` bytes, or 64 times those that it has.
     """
     if not _may_be(_sample_of(source), conversion, source.size):
         return None
     try:
-        converter, most = _CONVERTERS[conversion], _GROWTH * source.size
+        converter, most = _CONVERTERS[conversion], most or _GROWTH * source.size
         return ConvertedSource(source, converter, most=most, partial=True)
     except (ValueError, LimitError):
         return None
@@ -80,32 +117,78 @@ def undo(source: Source, conversion: Conversion) -> ConvertedSource | None:
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """Opens a file as it was before a conversion."""
+    """Opens a file as it was before conversions.
 
-    conversion: Conversion
+    Attributes:
+        steps: The conversions, the last one first.
+    """
+
+    steps: tuple[Conversion, ...]
 
     def __call__(self, source: Source) -> Source:
         """Return the file as it was.
 
         Raises:
-            CheckpointError: This conversion did not make it.
+            CheckpointError: These conversions did not make it.
         """
-        found = undo(source, self.conversion)
+        found: Source | None = source
+        most = None if len(self.steps) == 1 else _GROWTH_OF_STEPS * source.size
+        for conversion in self.steps:
+            found = undo(found, conversion, most) if found is not None else None
         if found is None:
             raise CheckpointError("The file has changed since it was examined", path=source.path)
         return found
 
 
-def find_conversions(source: Source) -> list[Conversion]:
+def name_steps(steps: Sequence[Conversion]) -> str:
+    """Return what was done to a file, in the order in which it was done."""
+    return ", then ".join(conversion.value for conversion in reversed(steps))
+
+
+def find_conversions(source: Source) -> list[tuple[Conversion, ...]]:
     """Return the conversions that may have made a file, judged by its first 64 KiB.
 
-    `damaged_text` looks at samples from all of it.
+    They are undone one after another: the first of them was the last that was made. Each one alone
+    comes first, and then those of several behind which nothing more can be undone: weights look
+    like none. `damaged_text` looks at samples from all of the file.
     """
+    return [steps for steps, _ in sample_conversions(source)]
+
+
+def sample_conversions(source: Source) -> list[tuple[tuple[Conversion, ...], bytes]]:
+    """Return what `find_conversions` does, with the first bytes of the file as it was before."""
     sample = _sample_of(source)
-    if not sample.strip(sample[:1]):
+    found: list[tuple[_Steps, bytes]] = []
+    left: list[tuple[_Steps, bytes, bool]] = [((), sample, len(sample) == source.size)]
+    for count in range(1, _MOST_STEPS + 1):
+        following = []
+        for steps, data, last in left:
+            more = list(_iter_undone(steps, data, last=last))
+            following += more
+            if len(steps) > 1 and not more:
+                found.append((steps, data))
+        left = following
+        if count in (1, _MOST_STEPS):
+            # That of line ends alone is known by other signs (`conversions`).
+            found += [(steps, data) for steps, data, _ in left if steps != (Conversion.CRLF,)]
+    return found[:_MOST_WAYS]
+
+
+def _iter_undone(
+    steps: _Steps, sample: bytes, *, last: bool
+) -> Iterator[tuple[_Steps, bytes, bool]]:
+    """Iterate over what may have been undone after other steps, with a sample of what is left."""
+    if not sample.strip(sample[:1]) or (steps and len(sample) < _LEAST_INNER):
         # Of one byte again and again nothing was made.
-        return []
-    return [conversion for conversion in Conversion if _may_be(sample, conversion, source.size)]
+        return
+    for conversion in Conversion:
+        if steps[-1:] == (Conversion.CRLF,) and conversion in _IGNORES_ENDS:
+            continue
+        if _may_be(sample, conversion, len(sample) + (not last)):
+            converter = _CONVERTERS[conversion]
+            data, taken, _ = converter.convert(sample, converter.start(), last=last)
+            is_all = last and taken == len(sample) and len(data) <= _SAMPLE
+            yield (*steps, conversion), data[:_SAMPLE], is_all
 
 
 def _sample_of(source: Source) -> bytes:
@@ -120,7 +203,7 @@ def may_be(sample: bytes, conversion: Conversion) -> bool:
 def _may_be(sample: bytes, conversion: Conversion, size: int) -> bool:
     if not sample:
         return False
-    if conversion is Conversion.BASE64 and not _is_base64(_without_armour(sample)):
+    if not _looks_like(sample, conversion):
         return False
     last = len(sample) == size
     converter = _CONVERTERS[conversion]
@@ -128,10 +211,25 @@ def _may_be(sample: bytes, conversion: Conversion, size: int) -> bool:
         data, taken, _ = converter.convert(sample, converter.start(), last=last)
     except ValueError:
         return False
-    if conversion is not Conversion.GZIP and taken < len(sample) - _CUT:
+    left = min(_LINE, len(sample) // 2) if conversion in _BY_LINE else _CUT
+    if conversion is not Conversion.GZIP and taken < len(sample) - left:
         return False
     # If undoing changes nothing, there was no such conversion.
-    return data != sample[:taken]
+    return bool(data) and data != sample[:taken]
+
+
+def _looks_like(sample: bytes, conversion: Conversion) -> bool:
+    """Tell whether a sample has the signs of a conversion, as far as they are its own."""
+    if conversion is Conversion.BASE64:
+        return _is_base64(_without_armour(sample))
+    if conversion is Conversion.HEX:
+        return len(sample) >= _LEAST_DIGITS and not sample.translate(None, _HEX_DIGITS)
+    if conversion is Conversion.QUOTED:
+        return is_quoted(sample)
+    if conversion is Conversion.CRLF:
+        feeds = sample.count(b"\n")
+        return feeds >= _LEAST_FEEDS and feeds == sample.count(b"\r\n")
+    return True
 
 
 def _is_base64(sample: bytes) -> bool:
@@ -272,4 +370,8 @@ _CONVERTERS: dict[Conversion, Converter] = {
     Conversion.UTF16_CP1252: _Text("utf-16-le", _CP1252, b"\xff\xfe"),
     Conversion.BASE64: _Base64(),
     Conversion.GZIP: _Gzip(),
+    Conversion.HEX: HexDigits(),
+    Conversion.DUMP: HexDump(),
+    Conversion.QUOTED: QuotedPrintable(),
+    Conversion.CRLF: CarriageReturns(),
 }

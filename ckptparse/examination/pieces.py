@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from ckptparse.errors import StorageError
+from ckptparse.examination.converted import choose
 from ckptparse.examination.intact import Rows, own_places, plan_rows
 from ckptparse.examination.merging import restrict
 from ckptparse.examination.readers import DataFiles
@@ -21,7 +22,6 @@ from ckptparse.examination.verify import verify_path
 from ckptparse.files.context import Cache, Context, Place, Store, begin
 from ckptparse.files.storage import FileStat
 from ckptparse.inventory.folders import Folders
-from ckptparse.inventory.lenient import choose_leniently
 from ckptparse.inventory.parts import survey_candidate
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -75,7 +75,7 @@ def parts(
 def _find(path: str, context: Context) -> Survey | None:
     """Return the files of the checkpoint that a path means; None for a graph."""
     folders = Folders(context)
-    choice = choose_leniently(path, folders)
+    choice = choose(path, folders)
     return (
         None if choice.candidate.format == "graph" else survey_candidate(choice.candidate, folders)
     )

@@ -6,7 +6,7 @@ every restart (`resuming`); one flipped bit is flipped back (`block_correction`)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice, takewhile
@@ -15,7 +15,12 @@ from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.errors import CheckpointError, LimitError
 from ckptparse.examination.block_correction import CorrectedBlock, correct_block, merge_block
 from ckptparse.examination.conversions import UndoneLineEnds
-from ckptparse.examination.encodings import Conversion, Undone, find_conversions
+from ckptparse.examination.encodings import (
+    Conversion,
+    Undone,
+    name_steps,
+    sample_conversions,
+)
 from ckptparse.examination.lookups import Lookups
 from ckptparse.examination.outcome import (
     CHECKSUM_CHANCE,
@@ -50,9 +55,14 @@ _MOST_CORRECTED = 256
 """Damaged blocks of one table in which a flipped bit is looked for, at 3 ms each."""
 _WORTH_BYTES = 32 << 10
 """From so many bytes of a block on, the steps with numpy cost less than a loop over the entries."""
+_MOST_DAMAGED = 3
+"""Ways of undoing a conversion that are tried if the table was damaged after it."""
 _TEXT_SAMPLE = 1 << 20
 """Bytes of a table's start that show whether its line feeds were turned into CR LF."""
+_START = b"\0\0"
+"""The first bytes of a table of a checkpoint: its first key shares nothing, and is empty."""
 _UNDONE = "conversion undone"
+_TURNED = "every line feed in it became CR LF; with this undone, the file can be read"
 
 
 def salvage_table(
@@ -85,39 +95,62 @@ def salvage_table(
     scan = partial(
         _Scan, codes=codes, accept=accept, correct=correct, keep=keep, resumed=resumed, most=most
     )
-    stored = DataFile(path)
-    undone = DataFile(path, UndoneLineEnds, _UNDONE)
+    stored, turned = DataFile(path), DataFile(path, UndoneLineEnds, _UNDONE)
+    steps = _find_steps(files, stored)
+    if steps is not None:
+        table = scan(files, DataFile(path, Undone(steps), _UNDONE)).run()
+        return _undone(files, table, Problem.of(codes.text, path, _say_steps(steps)))
     is_text = files.size(stored) is not None and _may_be_text(files, stored)
-    conversion = _find_conversion(files, stored)
-    if conversion is not None:
-        what = f"it was converted ({conversion.value}); with this undone, the file can be read"
-        table = scan(files, DataFile(path, Undone(conversion), _UNDONE)).run()
-        return _undone(files, table, Problem.of(codes.text, path, what))
-    turned = None
-    if is_text and not _opens(files, stored) and _opens(files, undone):
+    if is_text and not _opens(files, stored) and _opens(files, turned):
         # Seeking the blocks of the file as it is, by their checksums, would take longer.
-        turned = scan(files, undone).run()
-    if turned is None or not turned.proves:
-        table = scan(files, stored).run()
-        if table.proves or not is_text:
-            return table
-        try:
-            turned = turned or scan(files, undone).run()
-        except CheckpointError:
-            return table
-        if not turned.proves:
-            return table
-    what = "every line feed in it became CR LF; with this undone, the file can be read"
-    return _undone(files, turned, Problem.of(codes.text, path, what))
+        table = scan(files, turned).run()
+        if table.proves:
+            return _undone(files, table, Problem.of(codes.text, path, _TURNED))
+    table = scan(files, stored).run()
+    if table.proves or not files.size(stored):
+        return table
+    found = _find_ways(files, stored)[:_MOST_DAMAGED]
+    ways = [(DataFile(path, Undone(one), _UNDONE), _say_steps(one)) for one in found]
+    for undone, what in [*ways, (turned, _TURNED)] if is_text else ways:
+        other = _scan_damaged(files, undone, scan)
+        if other is not None:
+            return _undone(files, other, Problem.of(codes.text, path, what))
+    return table
 
 
-def _find_conversion(files: DataFiles, stored: DataFile) -> Conversion | None:
-    """Return the conversion without which a file is a table; None if it is one, or never was."""
-    found = find_conversions(files.source(stored)) if files.size(stored) else []
+def _find_steps(files: DataFiles, stored: DataFile) -> tuple[Conversion, ...] | None:
+    """Return the conversions without which a file is a table; None if it is one, or never was."""
+    if not files.size(stored):
+        return None
+    found = _find_ways(files, stored)
     if not found or _opens(files, stored):
         return None
     tried = (one for one in found if _opens(files, DataFile(stored.path, Undone(one), _UNDONE)))
     return next(tried, None)
+
+
+def _find_ways(files: DataFiles, stored: DataFile) -> list[tuple[Conversion, ...]]:
+    """Return the conversions that may have made a file of a table."""
+    return [
+        steps
+        for steps, head in sample_conversions(files.source(stored))
+        if len(steps) == 1 or head.startswith(_START)
+    ]
+
+
+def _say_steps(steps: Sequence[Conversion]) -> str:
+    return f"it was converted ({name_steps(steps)}); with this undone, the file can be read"
+
+
+def _scan_damaged(
+    files: DataFiles, undone: DataFile, scan: Callable[[DataFiles, DataFile], _Scan]
+) -> SalvagedTable | None:
+    """Return a table that was damaged after a conversion; None if nothing of it is proved."""
+    try:
+        table = scan(files, undone).run()
+    except CheckpointError:
+        return None
+    return table if table.proves else None
 
 
 def _undone(files: DataFiles, table: SalvagedTable, problem: Problem) -> SalvagedTable:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ckptparse.errors import CheckpointError, PermissionDeniedError
+from ckptparse.examination.converted import choose
 from ckptparse.files.context import Context
 from ckptparse.identification import Identity, Indexes, identify_file
 from ckptparse.inventory.folders import Folders
-from ckptparse.inventory.lenient import choose_leniently
 from ckptparse.inventory.parts import survey_candidate
 from ckptparse.inventory.survey import Survey
 
@@ -27,7 +27,7 @@ def survey_path(path: str, context: Context, folders: Folders | None = None) -> 
         PermissionDeniedError: It may not be read.
     """
     folders = folders or Folders(context)
-    return survey_candidate(choose_leniently(path, folders).candidate, folders)
+    return survey_candidate(choose(path, folders).candidate, folders)
 
 
 def identity_of(path: str, context: Context, indexes: Indexes | None = None) -> Identity | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckptparse.examination.case import check_all, open_case
 from ckptparse.examination.choosing import explain_choice
+from ckptparse.examination.converted import choose
 from ckptparse.examination.diagnose import diagnose
 from ckptparse.examination.inputs import describe_limits, list_inputs
 from ckptparse.examination.intact import Rows, find_intact
@@ -18,7 +19,6 @@ from ckptparse.examination.summary import make_report
 from ckptparse.files.context import Context
 from ckptparse.files.noted import NotedStorage
 from ckptparse.inventory.folders import Folders
-from ckptparse.inventory.lenient import choose_leniently
 from ckptparse.inventory.parts import survey_candidate
 from ckptparse.inventory.survey import Survey
 
@@ -50,7 +50,7 @@ def verify_path(
     """
     noted = NotedStorage(context.storage)
     folders = (folders or Folders(context)).beside(replace(context, storage=noted))
-    choice = choose_leniently(path, folders)
+    choice = choose(path, folders)
     survey = None
     if choice.candidate.format == "graph":
         from ckptparse.examination.graphs import verify_graph

@@ -57,6 +57,15 @@ _SPACES = b"\r\n \t"
 _PHASES = 4
 
 
+_SAMPLED = (
+    Conversion.UTF8_LATIN1,
+    Conversion.UTF8_CP1252,
+    Conversion.BASE64,
+    *UTF16_LETTERS,
+)
+"""The conversions that are undone for samples from anywhere."""
+
+
 class DamagedText(NamedTuple):
     """How to undo a conversion of a damaged file."""
 
@@ -97,7 +106,7 @@ def find_damaged_text(source: Source) -> list[DamagedText]:
 
 def gives_noise(source: Source, conversion: Conversion) -> bool:
     """Tell whether noise was converted, and no weights: undone, samples are as even as noise."""
-    if conversion is Conversion.GZIP:
+    if conversion not in _SAMPLED:
         return False
     is_base64 = conversion is Conversion.BASE64
     ways = _lines_of(_telling_samples(source)) if is_base64 else [DamagedText(conversion)]

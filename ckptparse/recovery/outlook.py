@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import check_tensors, open_case
+from ckptparse.examination.converted import choose
 from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.report import Outlook, Report, count_statuses, doubtful_names
 from ckptparse.examination.verify import verify_path
 from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin
 from ckptparse.inventory.folders import Folders
-from ckptparse.inventory.lenient import choose_leniently
 from ckptparse.inventory.parts import survey_candidate
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Status
@@ -100,7 +100,7 @@ def _look_at_index(path: str, context: Context, report: Report, codes: set[str])
     """
     broken = any(code.startswith(("index.", "v1.")) for code in codes)
     folders = Folders(context)
-    choice = choose_leniently(path, folders)
+    choice = choose(path, folders)
     if not broken or choice.candidate.format == "graph":
         return None
     case = open_case(survey_candidate(choice.candidate, folders), context, correct=True)

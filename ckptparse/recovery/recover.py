@@ -25,6 +25,7 @@ from ckptparse.examination.case import (
     open_case,
 )
 from ckptparse.examination.choosing import explain_choice
+from ckptparse.examination.converted import choose
 from ckptparse.examination.diagnose import Diagnosis, diagnose
 from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.inputs import HashedFile, list_inputs
@@ -50,7 +51,7 @@ from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin
 from ckptparse.files.noted import NotedStorage
 from ckptparse.inventory.folders import Folders
-from ckptparse.inventory.lenient import choose_leniently, refuse_graph
+from ckptparse.inventory.lenient import refuse_graph
 from ckptparse.inventory.parts import survey_candidate
 from ckptparse.inventory.places import take_inventory
 from ckptparse.inventory.survey import Survey
@@ -189,7 +190,7 @@ def _find(place: str, options: _Options, context: Context) -> Recovery:
     """Get back what a path means: a checkpoint, or one inside of what lies there."""
     folders = Folders(context)
     try:
-        choice = choose_leniently(place, folders)
+        choice = choose(place, folders)
     except NotACheckpointError as error:
         fragments = _holds_fragments(place, context)
         if take_inventory(place, folders).ambiguous and not fragments:

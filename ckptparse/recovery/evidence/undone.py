@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
-from ckptparse.examination.encodings import Undone, find_conversions
+from ckptparse.examination.encodings import Undone, find_conversions, name_steps
 from ckptparse.examination.places import NO_CHANCE, Place, find_shifts
 from ckptparse.examination.readers import DataFile
 from ckptparse.files.storage import Source
@@ -72,11 +72,11 @@ def _whole_of(case: Case, file: DataFile, lost: Lost) -> Place | None:
     """Return the file as it was before a conversion of all of it; None if nothing is there then."""
     source = case.files.source(file)
     are_weights = not len(lost.without_weights())
-    for conversion in find_conversions(source):
-        if are_weights and gives_noise(source, conversion):
+    for steps in find_conversions(source):
+        if are_weights and len(steps) == 1 and gives_noise(source, steps[0]):
             continue
-        undone = DataFile(file.path, Undone(conversion), "conversion undone")
-        place = Place(undone, 0, Cause.TEXT, f"undoing {conversion.value}", NO_CHANCE)
+        undone = DataFile(file.path, Undone(steps), "conversion undone")
+        place = Place(undone, 0, Cause.TEXT, f"undoing {name_steps(steps)}", NO_CHANCE)
         if lost.size_in(place):
             return place
     return None

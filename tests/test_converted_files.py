@@ -1,0 +1,129 @@
+"""Checkpoints whose files were converted as a whole, once or several times: each byte comes back.
+
+`test_conversions.py` has the conversions.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import builder
+import numpy as np
+import pytest
+import v1_builder
+from test_conversions import CONVERTED, PRINTED
+
+import ckptparse
+from ckptparse.examination.encodings import Conversion
+
+WAYS: dict[str, Callable[[bytes], bytes]] = {
+    **{conversion.value: convert for conversion, convert in CONVERTED.items()},
+    **{how: convert for how, (_, convert) in PRINTED.items()},
+    "base64, CR LF": lambda raw: base64.encodebytes(raw).replace(b"\n", b"\r\n"),
+    "base64, one line": base64.b64encode,
+    "UTF-16 without a mark": lambda raw: raw.decode("latin-1").encode("utf-16-le"),
+    "UTF-16, big-endian, with a mark": lambda raw: (
+        b"\xfe\xff" + raw.decode("latin-1").encode("utf-16-be")
+    ),
+}
+
+
+def made() -> dict[str, np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(0)
+    # The index states each size, so it has line feeds: bytes 0a.
+    arrays = {f"w{n}": rng.normal(size=(10, 60 + n)).astype("<f4") for n in range(6)}
+    return arrays | {"zeros": np.zeros(300, "<f4"), "step": np.int64(17)}
+
+
+def v1_file() -> bytes:
+    file = v1_builder.LegacyFile()
+    for name, array in made().items():
+        file.add(name, array)
+    return file.data()
+
+
+def write_v2(prefix: Path) -> None:
+    bundle = builder.Bundle()
+    for name, array in made().items():
+        bundle.add(name, array)
+    bundle.write(prefix)
+
+
+def check_all(path: Path, code: str) -> None:
+    """Every tensor is proved, by `verify` too if no data file was converted."""
+    recovery = ckptparse.recover(path)
+    assert code in {problem.code for problem in recovery.report.problems}
+    for name, array in made().items():
+        assert str(recovery[name].status) in ("verified", "corrected"), name
+        assert recovery[name].read().tobytes() == array.tobytes()
+    if code != "shard.text":
+        report = ckptparse.verify(path)
+        assert not report.ok and code in {problem.code for problem in report.problems}
+        assert {str(one.status) for one in report.tensors.values()} == {"verified"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_v1_file_that_was_converted_comes_back(way: str, tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(WAYS[way](v1_file()))
+    check_all(tmp_path / "model", "v1.text")
+    with pytest.raises(ckptparse.CheckpointError):
+        ckptparse.read(tmp_path / "model")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_index_that_was_converted_comes_back(way: str, tmp_path: Path) -> None:
+    write_v2(tmp_path / "model")
+    index = tmp_path / "model.index"
+    index.write_bytes(WAYS[way](index.read_bytes()))
+    check_all(tmp_path / "model", "index.text")
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != Conversion.CRLF.value])
+def test_a_data_file_that_was_converted_comes_back(way: str, tmp_path: Path) -> None:
+    write_v2(tmp_path / "model")
+    data = tmp_path / "model.data-00000-of-00001"
+    data.write_bytes(WAYS[way](data.read_bytes()))
+    recovery = ckptparse.recover(tmp_path / "model")
+    for name, array in made().items():
+        assert str(recovery[name].status) in ("verified", "corrected", "derived"), name
+        assert recovery[name].read().tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("way", ["base64", "gzip", "hex dump", "base64 of gzip"])
+def test_of_a_v1_file_that_was_cut_after_a_conversion_whole_blocks_come_back(
+    way: str, tmp_path: Path
+) -> None:
+    file = v1_builder.LegacyFile()
+    arrays = {f"w{n}": np.random.default_rng(n).normal(size=3000) for n in range(12)}
+    for name, array in arrays.items():
+        file.add(name, array)
+    text = WAYS[way](file.data(block_size=20_000))
+    (tmp_path / "model").write_bytes(text[: len(text) * 3 // 4])
+    recovery = ckptparse.recover(tmp_path / "model")
+    whole = [name for name, one in recovery.items() if one.status == "verified"]
+    assert len(whole) >= 7
+    for name in whole:
+        assert (recovery[name].read() == arrays[name]).all()
+
+
+def test_files_of_a_v1_set_that_were_converted_come_back(tmp_path: Path) -> None:
+    array = np.arange(24, dtype="<f4").reshape(4, 6)
+    for number in range(2):
+        file = v1_builder.LegacyFile()
+        listed = file.declare("w", [4, 6], 1)
+        file.add_slice(listed, [(2 * number, 2), None], array[2 * number : 2 * number + 2])
+        path = tmp_path / f"model-0000{number}-of-00002"
+        path.write_bytes(base64.encodebytes(file.data()))
+    assert (ckptparse.recover(tmp_path / "model")["w"].read() == array).all()
+
+
+def test_a_stranger_in_gzip_is_refused_as_before(tmp_path: Path) -> None:
+    path = tmp_path / "notes.gz"
+    path.write_bytes(gzip.compress(b"no checkpoint " * 1000))
+    for call in (ckptparse.verify, ckptparse.recover):
+        with pytest.raises(ckptparse.NotACheckpointError, match="gzip"):
+            call(path)
