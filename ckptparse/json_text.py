@@ -7,13 +7,14 @@ memory as the text.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from json.encoder import encode_basestring_ascii as _quote
 from math import isfinite
 from typing import Any
 
 from ckptparse.limits import Budget, Limits, limit_error
 
-__all__ = ["format_json", "parse_json"]
+__all__ = ["format_json", "iter_json", "parse_json"]
 
 _SMALL = 1 << 20
 """Bytes of a text that is parsed whatever it holds: at most some 70 MB."""
@@ -25,6 +26,11 @@ may make four bytes each."""
 _BRACKET_BYTES = 16
 """Bytes for each list and object beyond `Limits.members`: each takes a third of a microsecond.
 Those of safetensors files and of Keras's configurations have 20 or more."""
+_DEPTH = 3
+"""Levels of lists and objects that are written by their parts: an answer, its lists, what is in
+these."""
+_PIECE = 1 << 20
+"""Characters that are written at once, at least."""
 _WORDS = {None: "null", True: "true", False: "false"}
 
 
@@ -68,6 +74,41 @@ def format_json(value: Any, *, indent: int) -> str:
         TypeError: A value is not plain, or a key is no string.
     """
     return _text(value, "\n", " " * indent)
+
+
+def iter_json(value: Any, *, indent: int) -> Iterator[str]:
+    """Iterate over the pieces of what `format_json` returns, each of about 1 MiB.
+
+    Arguments and errors are those of `format_json`. A list of a million names is in memory once.
+    """
+    held: list[str] = []
+    size = 0
+    for piece in _iter_texts(value, "\n", " " * indent, _DEPTH):
+        held.append(piece)
+        size += len(piece)
+        if size >= _PIECE:
+            yield "".join(held)
+            held, size = [], 0
+    yield "".join(held)
+
+
+def _iter_texts(value: Any, line: str, step: str, depth: int) -> Iterator[str]:
+    """Iterate over the text of a value: lists and objects so deep bring forth each of theirs."""
+    if not depth or not value or not isinstance(value, (dict, list, tuple)):
+        yield _text(value, line, step)
+        return
+    inner = line + step
+    is_object = isinstance(value, dict)
+    before = f"{'{' if is_object else '['}{inner}"
+    for one in value:
+        if is_object:
+            yield f"{before}{_quote(one)}: "
+            yield from _iter_texts(value[one], inner, step, depth - 1)
+        else:
+            yield before
+            yield from _iter_texts(one, inner, step, depth - 1)
+        before = f",{inner}"
+    yield f"{line}{'}' if is_object else ']'}"
 
 
 def _text(value: Any, line: str, step: str) -> str:

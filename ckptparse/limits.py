@@ -6,7 +6,7 @@ small hostile file cannot cost more time and memory than the machine of a servic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from ckptparse.errors import LimitError
@@ -31,6 +31,7 @@ __all__ = [
     "count_named",
     "limit_error",
     "most_members",
+    "take_named",
 ]
 
 CONSTANT_COUNTS_AS = 2
@@ -251,6 +252,18 @@ class Limits:
         """Return how many tensors a report lists, or a recovery writes, of files of that size."""
         return self.small_tensors // 4 + size // _LISTED_BYTES
 
+    def take_small(self, names: Sequence[str], held: Callable[[], int]) -> Sequence[str]:
+        """Return those of some names, from the first on, that may be taken one by one.
+
+        Args:
+            names: Of tensors.
+            held: Gives the bytes of the files; asked if it matters.
+        """
+        found = count_named(names)
+        if found <= self.small_tensors or found <= (most := self.most_small(held())):
+            return names
+        return take_named(names, most)
+
     def most_legacy(self, size: int) -> int:
         """Return how many tensors in one piece V1 files of so many bytes may have."""
         return self.small_tensors // 3 + (size >> 10)
@@ -307,6 +320,17 @@ def check_small(
 def count_named(names: Collection[str]) -> int:
     """Return how many tensors of these names count as: each whole KiB of a name is one more."""
     return len(names) + sum(len(name) // _NAME_BYTES for name in names)
+
+
+def take_named(names: Iterable[str], most: int) -> list[str]:
+    """Return the first of some names that count as no more than `most` tensors."""
+    taken = []
+    for name in names:
+        most -= 1 + len(name) // _NAME_BYTES
+        if most < 0:
+            break
+        taken.append(name)
+    return taken
 
 
 def check_listed(limits: Limits, count: int, size: int, *, weight: int = 1) -> None:

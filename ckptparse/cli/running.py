@@ -24,7 +24,7 @@ import ckptparse
 from ckptparse.cli.errors import UsageError, describe_error, error_to_dict
 from ckptparse.cli.options import Option, to_click
 from ckptparse.cli.output import Output
-from ckptparse.json_text import format_json
+from ckptparse.json_text import iter_json
 from ckptparse.text import clean
 
 if TYPE_CHECKING:
@@ -233,4 +233,6 @@ def _print_json(run: Run, code: int, result: dict[str, Any] | None) -> None:
         "errors": [error_to_dict(error) for error in run.errors],
         "warnings": run.warnings,
     }
-    sys.stdout.write(format_json(whole, indent=2) + "\n")
+    for piece in iter_json(whole, indent=2):
+        sys.stdout.write(piece)
+    sys.stdout.write("\n")

@@ -7,13 +7,13 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from ckptparse.examination.inputs import HashedFile, own_version
 from ckptparse.examination.outcome import Judged, PatchedRange, Span, merge_spans
 from ckptparse.examination.row_mapping import RowMapping
-from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.limits import DEFAULT_LIMITS, Limits, count_named, take_named
 from ckptparse.problems import Problem, Severity, Status
 from ckptparse.text import brief, escape, shape_text
 
@@ -440,13 +440,11 @@ class Report:
         """
         tensors = self.tensors
         most = self.limits.most_listed(sum(file.size or 0 for file in self.files.values()))
-        if len(tensors) <= most:
+        if count_named(tensors) <= most:
             return list(tensors)
-        noted = self.noted_names()
-        if len(noted) >= most:
-            return noted[:most]
-        chosen = set(noted)
-        chosen.update(islice((name for name in tensors if name not in chosen), most - len(noted)))
+        noted = dict.fromkeys(self.noted_names())
+        others = (name for name in tensors if name not in noted)
+        chosen = set(take_named(chain(noted, others), most))
         return [name for name in tensors if name in chosen]
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -20,7 +20,7 @@ from ckptparse.files.context import Cache, Progress, Store, begin_with
 from ckptparse.jobs.distances import Distance, Tolerance, measure_distance, measure_distances
 from ckptparse.jobs.opening import Opened, TensorsFrom, check_work, describe_source, open_tensors
 from ckptparse.jobs.rules import Rename, make_rules
-from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.limits import DEFAULT_LIMITS, Limits, take_named
 from ckptparse.statistics.gathering import iter_pieces
 from ckptparse.tensor import Tensor
 from ckptparse.tensor_like import ArrayTensor, TensorLike
@@ -28,6 +28,8 @@ from ckptparse.text import escape, shape_text
 
 __all__ = ["Change", "Diff", "diff"]
 
+_MOST_LINES = 10_000
+"""Tensors of each kind that a text names; each KiB of a name counts as one more."""
 _PIECE = 1 << 20
 """Bytes of the first tensor that are compared at once: memory stays small for any tensor."""
 
@@ -122,10 +124,11 @@ class Diff:
         return diff_html(self)
 
     def __str__(self) -> str:
-        lines = [f"+ {escape(name)}" for name in self.added]
-        lines += [f"- {escape(name)}" for name in self.removed]
-        lines += [f"> {escape(old)} -> {escape(new)}" for old, new in self.renamed]
-        lines += [f"~ {escape(name)}  {change}" for name, change in self.changed.items()]
+        lines = _lines("+", self.added, escape)
+        lines += _lines("-", self.removed, escape)
+        new = dict(self.renamed)
+        lines += _lines(">", new, lambda old: f"{escape(old)} -> {escape(new[old])}")
+        lines += _lines("~", self.changed, lambda name: f"{escape(name)}  {self.changed[name]}")
         counts = (
             f"{len(found):,} {word}"
             for word, found in [
@@ -138,6 +141,15 @@ class Diff:
         )
         lines.append(", ".join(counts))
         return "\n".join(lines)
+
+
+def _lines(mark: str, names: Collection[str], say: Callable[[str], str]) -> list[str]:
+    """Return a line for each name; of very many, for as many as a person may want to read."""
+    shown = take_named(names, _MOST_LINES)
+    lines = [f"{mark} {say(name)}" for name in shown]
+    if len(shown) < len(names):
+        lines.append(f"{mark} … and {len(names) - len(shown):,} more: `to_dict()` has all of them")
+    return lines
 
 
 def diff(

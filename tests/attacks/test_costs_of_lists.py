@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import ckptparse
-from ckptparse import text
+from ckptparse import json_text, text
 from ckptparse.bundle.naming import decode_names
 from ckptparse.cli.app import PROGRAM
 from ckptparse.examination.plain_rows import PlainRows
@@ -23,8 +23,11 @@ from ckptparse.examination.report import ExaminedTensors
 from ckptparse.files.context import begin
 from ckptparse.files.local import LOCAL, Listing
 from ckptparse.inventory.folders import Folders
+from ckptparse.jobs import diff as diff_module
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.recovery.evidence import gather
+from ckptparse.rendering.page import choosing
+from ckptparse.rendering.page.subject import Subject
 from ckptparse.sinks import npy, options
 from ckptparse.table import block as block_module
 from ckptparse.table.block import Block
@@ -258,3 +261,71 @@ def test_prefixes_as_evidence_look_their_files_up_in_one_sorted_list(
     assert len(found.files) == 100
     # `m-1` begins `m-10` to `m-19`, too.
     assert len(asked) == 100 + 9 * 10
+
+
+def long_names(folder: Path, count: int, size: int) -> str:
+    """Write so many scalars whose names have so many characters."""
+    made = builder.Bundle()
+    for number in range(count):
+        name = "n" * (size - 4) + f"{number:04}"
+        made.add(name, np.float32(number))
+    folder.mkdir(exist_ok=True)
+    return made.write(folder / "m")
+
+
+@pytest.mark.parametrize("job", ["ls", "report", "page"])
+def test_lists_of_long_names_end_earlier(tmp_path: Path, job: str) -> None:
+    path = long_names(tmp_path / "in", 60, 10 << 10)
+    held = sum(file.stat().st_size for file in (tmp_path / "in").iterdir())
+    # Each counts as 11.
+    if job == "ls":
+        few = 20 * 11 - held // 512
+        command = ["ls", path, "--json", "--limit", f"small_tensors={few}"]
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+            PROGRAM.main(command, prog_name="ckptparse", standalone_mode=False)
+        told = json.loads(out.getvalue())
+        assert len(told["result"]["tensors"]) == 20
+        assert f"--limit small_tensors={60 * 11} lists" in told["warnings"][0]
+    elif job == "report":
+        few = 4 * (20 * 11 - held // 1024)
+        told = ckptparse.verify(path, limits=Limits(small_tensors=few)).to_dict()
+        assert len(told["tensors"]) == 20
+        assert told["unlisted"] == 40
+    else:
+        subject = Subject("", path, report=ckptparse.verify(path))
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(choosing, "_MOST", 20 * 11 - held // choosing._BYTES_EACH)
+            patched.setattr(choosing, "_LEAST", 0)
+            assert len(choosing.choose_shown(subject, held)[0]) == 20
+
+
+def test_a_comparison_in_words_names_some_of_very_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = long_names(tmp_path / "a", 60, 2048)
+    other = long_names(tmp_path / "b", 60, 2047)
+    others = {"n" * 2044 + f"{number:04}": np.float32(-1) for number in range(60)}
+    assert str(ckptparse.diff(path, other)).count("\n") == 60
+    monkeypatch.setattr(diff_module, "_MOST_LINES", 30)
+    for found, mark in (
+        (ckptparse.diff(path, {}), "-"),
+        (ckptparse.diff({}, path), "+"),
+        (ckptparse.diff(path, other), ">"),
+        (ckptparse.diff(path, others), "~"),
+    ):
+        *named, more, counts = str(found).splitlines()
+        assert more == f"{mark} … and {60 - len(named)} more: `to_dict()` has all of them"
+        assert len(named) == 30 // 3
+        assert counts.count("60") == 1
+        assert len(str(found.to_dict())) > 60 * 2047
+
+
+def test_json_is_written_by_the_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_text, "_PIECE", 100)
+    value = {"a": {"b": [{"c": [1, 2.5, None]}, [], {}, "d" * 30] * 20, "e": ()}, "f": True}
+    pieces = list(json_text.iter_json(value, indent=2))
+    assert "".join(pieces) == json_text.format_json(value, indent=2) == json.dumps(value, indent=2)
+    assert len(pieces) > 10
+    assert max(map(len, pieces)) < 300
+    for plain in (1, "a", None, [], {}, [[]], {"a": {}}):
+        assert "".join(json_text.iter_json(plain, indent=1)) == json.dumps(plain, indent=1)

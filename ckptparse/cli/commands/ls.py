@@ -102,26 +102,29 @@ def ls(
         names = list(checkpoint)
         if globs or exclude:
             names = list(filter(wanted, names))
-        most = _most_listed(run, checkpoint, len(names), limits)
-        rows = [(name, checkpoint[name]) for name in names[:most]]
+        listed = _choose_listed(run, checkpoint, names, limits)
+        rows = [(name, checkpoint[name]) for name in listed]
         rows.sort(key=lambda row: _ORDERS[sort](*row))
         return Listing(checkpoint.path, checkpoint.format, tuple(rows), long)
 
 
-def _most_listed(
-    run: Run, checkpoint: ckptparse.Checkpoint, found: int, limits: ckptparse.Limits
-) -> int:
-    """Tell how many tensors are listed; say it if they are not all."""
-    if found <= limits.small_tensors or found <= (most := limits.most_small(checkpoint.held_bytes)):
-        return found
-    run.warn(
-        f"{most:,} of {found:,} tensors are listed, the first of the index: Limits.small_tensors "
-        f"allows {limits.small_tensors:,}, and one for each 512 bytes of the files; "
-        f"--limit small_tensors={found} lists all of them"
-    )
-    return most
+def _choose_listed(
+    run: Run, checkpoint: ckptparse.Checkpoint, names: list[str], limits: ckptparse.Limits
+) -> Sequence[str]:
+    """Return the names of the tensors that are listed; say it if they are not all."""
+    listed = limits.take_small(names, lambda: checkpoint.held_bytes)
+    if len(listed) < len(names):
+        needed = len(names) + sum(len(name) // _NAME_BYTES for name in names)
+        run.warn(
+            f"{len(listed):,} of {len(names):,} tensors are listed, the first of the index: "
+            f"Limits.small_tensors allows {limits.small_tensors:,}, and one for each 512 bytes of "
+            f"the files; --limit small_tensors={needed} lists all of them"
+        )
+    return listed
 
 
+_NAME_BYTES = 1 << 10
+"""Characters of a name that count as one tensor more."""
 _ORDERS: dict[Sort | None, Callable[[str, ckptparse.Tensor], Any]] = {
     None: lambda _name, _tensor: 0,
     Sort.NAME: lambda name, _: _natural(name),

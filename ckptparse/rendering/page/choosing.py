@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ckptparse.dtypes import DataType
+from ckptparse.limits import count_named
 from ckptparse.rendering.page.comparison import find_states
 from ckptparse.rendering.page.subject import Subject
 
@@ -38,14 +39,14 @@ def choose_shown(subject: Subject, stored: int) -> tuple[list[str], int]:
     names = list(dict.fromkeys([*subject.tensors, *reports, *became]))
     left = _MOST + stored // _BYTES_EACH
     left = max(min(left, _LEAST), left - max(0, len(names) - _LISTED) // _LISTED_EACH)
-    if 2 * len(names) <= left:
+    if 2 * count_named(names) <= left:
         return names, 0
     noted = dict.fromkeys([] if report is None else report.noted_names())
     noted |= dict.fromkeys(name for name, state in became.items() if state != "equal")
     constants, chosen = _has_constants(subject), set()
     for name in dict.fromkeys([*noted, *names]):
         dear = constants or name in noted or _is_text(subject.tensors.get(name))
-        left -= 2 if dear else 1
+        left -= (2 if dear else 1) * count_named([name])
         if left < 0:
             break
         chosen.add(name)
