@@ -128,14 +128,17 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return every key and its shape, without a `Tensor` each."""
-        if self._shapes is None:
+        shapes = self._shapes
+        if shapes is None:
             shapes = dict(self._opened.shapes())
             shapes.pop(OBJECT_GRAPH_KEY, None)
             chosen = self._chosen_names
             if chosen is not None:
                 shapes = {name: shapes[stored] for name, stored in chosen.items()}
             self._shapes = shapes
-        return self._shapes
+            if self._closed:  # By another thread meanwhile, which forgot what had been found.
+                self._shapes = None
+        return shapes
 
     def places(self) -> Places:
         """Return where the bytes of every tensor lie and their checksums, as columns.
@@ -494,14 +497,16 @@ class Checkpoint(Mapping[str, Tensor]):
         return tensor
 
     def _find_tensor(self, key: str) -> Tensor | None:
-        tensor = self._tensors.get(key)
+        # Once another thread has closed it, nothing is found among those that are kept.
+        kept = self._tensors
+        tensor = kept.get(key)
         if tensor is None:
             self._check_open()
             chosen = self._chosen_names
             stored = key if chosen is None else chosen.get(key)
             tensor = None if stored is None else self._source.find(stored)
             if tensor is not None:
-                self._tensors[key] = tensor
+                kept[key] = tensor
         return tensor
 
     @cached_property

@@ -165,6 +165,9 @@ class ReopenedBackend:
 
     def _opened(self) -> Backend:
         self.check_open()
-        if self._files is None:
-            self._files = _REGISTRY.find(self._opener, self._fingerprint)
-        return self._files.take(self._opener, self._fingerprint)
+        files = self._files
+        if files is None:
+            files = self._files = _REGISTRY.find(self._opener, self._fingerprint)
+            if self._closed:  # By another thread meanwhile, which let go of what was found.
+                self._files = None
+        return files.take(self._opener, self._fingerprint)

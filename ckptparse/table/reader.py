@@ -8,13 +8,13 @@ table, so it is used for searching only.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 
 from ckptparse.errors import MalformedError, located
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits, limit_error
+from ckptparse.locks import make_lock
 from ckptparse.table.block import Block, BlockEntries, KeyOrderError, check_key_bytes
 from ckptparse.table.columns import TableColumns
 from ckptparse.table.format import (
@@ -56,6 +56,7 @@ class Table:
         "_blocks",
         "_decoded",
         "_limits",
+        "_lock",
         "_whole",
         "footer",
         "handles",
@@ -79,7 +80,9 @@ class Table:
         self.separators = separators
         self._limits = limits
         self._whole = whole
-        self._blocks: OrderedDict[int, Block] = OrderedDict()
+        self._lock = make_lock()
+        self._blocks: dict[int, Block] = {}
+        """Those that are kept, the oldest first. Several threads keep some at the same time."""
         self._decoded: dict[int, BlockEntries] = {}
         """The entries of those blocks of which every key was looked at."""
 
@@ -259,7 +262,8 @@ class Table:
             block = Block.from_bytes(contents)
             entries = self._check_whole(index, block) if self._whole else None
             if self._is_kept(block, entries):
-                self._keep(index, block, entries)
+                with self._lock:
+                    self._keep(index, block, entries)
         return block
 
     def _is_kept(self, block: Block, entries: BlockEntries | None) -> bool:
@@ -278,7 +282,7 @@ class Table:
                 del self._blocks[known]
         self._blocks[index] = block
         if len(self._blocks) > _CACHED_BLOCKS:
-            self._blocks.popitem(last=False)
+            del self._blocks[next(iter(self._blocks))]
         # Keys can take much more than their block.
         if entries is not None and sum(map(len, entries.keys)) <= 2 * max(
             len(block.contents), _LARGEST_CACHED
