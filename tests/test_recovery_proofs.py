@@ -514,7 +514,7 @@ def test_a_tensor_of_a_whole_block_is_not_said_to_be_of_the_corrected_one(tmp_pa
     recovery = ckptparse.recover(tmp_path / "model")
     assert {str(tensor.status) for tensor in recovery.values()} == {"corrected"}
     first, last = recovery["w00"], recovery["w29"]
-    assert first.note == "one bit was flipped in the block of the index that describes it"
+    assert first.note == "one bit was flipped in the block that describes it"
     assert str(first.evidence[0].rule) == "corrected entry"
     assert last.note.startswith("the block that describes it is whole; the first block")
     assert (str(last.evidence[0].rule), last.method) == (

@@ -467,7 +467,7 @@ def as_verified(payload: Payload, check: Check, index: str) -> Mended:
     if not payload.chance:
         return found
     method = f"correcting one bit of {index}"
-    note = "one bit was flipped in the block of the index that describes it"
+    note = "one bit was flipped in the block that describes it"
     rules = {record.rule for record in payload.grounds}
     merged = EvidenceRule.MERGED in rules
     if rules.isdisjoint({EvidenceRule.MERGED, EvidenceRule.CORRECTED_ENTRY}):
@@ -479,7 +479,7 @@ def as_verified(payload: Payload, check: Check, index: str) -> Mended:
         )
     if merged:
         method = f"merging damaged copies of {index}"
-        note = "the block of the index that describes it was put together from damaged copies"
+        note = "the block that describes it was put together from damaged copies"
     outcome = replace(
         found.outcome,
         status=Status.CORRECTED,
