@@ -83,6 +83,7 @@ def _shorten(names: tuple[str, ...], most: int = 5) -> str:
 
 
 _READ = "Read it with ckptparse.read or ckptparse.open."
+_CONVERTS = "It is no TensorFlow checkpoint: convert, diff and stats take it"
 _UNPACK = "Unpack it and read what comes out."
 
 KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -129,11 +130,11 @@ KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "keras-h5": (
             "a Keras model in HDF5",
-            "It is no TensorFlow checkpoint: read it with h5py or keras.",
+            f"{_CONVERTS}; h5py and keras read it.",
         ),
         "keras-zip": (
             "a Keras 3 model archive",
-            "It is no TensorFlow checkpoint: load it with keras, or unzip it and read its .h5.",
+            f"{_CONVERTS}; keras loads it.",
         ),
         "tflite": (
             "a TensorFlow Lite model",
@@ -153,11 +154,14 @@ KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "safetensors": (
             "a safetensors file",
-            "It is no TensorFlow checkpoint: read it with the safetensors package.",
+            f"{_CONVERTS}; the package safetensors reads it.",
         ),
-        "npz": ("an archive of numpy arrays", "Load it with numpy.load."),
-        "npy": ("a numpy array", "Load it with numpy.load."),
-        "hdf5": ("an HDF5 file", "It is no TensorFlow checkpoint: read it with h5py."),
+        "npz": (
+            "an archive of numpy arrays",
+            "Load it with numpy.load; convert, diff and stats take it.",
+        ),
+        "npy": ("a numpy array", "Load it with numpy.load; convert, diff and stats take it."),
+        "hdf5": ("an HDF5 file", f"{_CONVERTS}; h5py reads it."),
         "zip": ("a zip archive", _UNPACK),
         "tar": ("a tar archive", _UNPACK),
         "gzip": ("a gzip stream", _UNPACK),
