@@ -30,7 +30,7 @@ from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.problems import Cause, Status
 from ckptparse.recovery.statistics import judge_elements
 
-__all__ = ["find_doubted", "is_like_weights"]
+__all__ = ["OtherFiles", "find_doubted", "is_like_weights", "shows_itself"]
 
 _FEW = 4
 """Tensors of other files that are looked for in a file that may be a copy of theirs."""
@@ -71,15 +71,11 @@ def find_doubted(case: Case, places: Mapping[DataFile, Sequence[Place]]) -> froz
 
 def _choose(case: Case, votes: Mapping[DataFile, _Votes]) -> set[DataFile]:
     """Return the files that show alone, or else together, that the index is of another save."""
-    whole_ones = _WholeOnes(case)
+    others = OtherFiles(case)
 
     def own(files: Iterable[DataFile]) -> set[DataFile]:
         """Leave out files that another one was written over."""
-        return {
-            file
-            for file in files
-            if not any(fits(case.files, one.moved(file)) for one in whole_ones.few(file))
-        }
+        return {file for file in files if not others.lie_over(file)}
 
     doubted = own(file for file, mine in votes.items() if mine.doubt)
     against = {file for file, mine in votes.items() if mine.others or mine.values}
@@ -134,10 +130,10 @@ def _unshown(case: Case) -> set[DataFile]:
         and part.check.status is Status.VERIFIED
         and is_telling(part.payload)
     }
-    return {file for file in case.payload_files() - shown if not _shows(case, file)}
+    return {file for file in case.payload_files() - shown if not shows_itself(case, file)}
 
 
-def _shows(case: Case, file: DataFile) -> bool:
+def shows_itself(case: Case, file: DataFile) -> bool:
     """Tell whether a row of a file is whole that hardly another file has."""
     if case.sound is None or file.undo is not None:
         return False
@@ -153,13 +149,15 @@ def _own(places: Mapping[DataFile, Sequence[Place]], file: DataFile) -> list[Pla
     return [place for place in places.get(file, ()) if place.file.path == file.path]
 
 
-class _WholeOnes:
+class OtherFiles:
     """Whole tensors of a checkpoint, by which a data file is known that another was written over.
 
     They are looked for once, and no further than any data file needs.
     """
 
     def __init__(self, case: Case) -> None:
+        """Take the checkpoint, checked; nothing is looked for yet."""
+        self._case = case
         self._files = case.payload_files()
         self._seen: list[Payload] = []
         self._counts: Counter[DataFile] = Counter()
@@ -171,7 +169,11 @@ class _WholeOnes:
             and is_telling(part.payload)
         )
 
-    def few(self, file: DataFile) -> list[Payload]:
+    def lie_over(self, file: DataFile) -> bool:
+        """Tell whether another data file was written over this one."""
+        return any(fits(self._case.files, one.moved(file)) for one in self._few(file))
+
+    def _few(self, file: DataFile) -> list[Payload]:
         """Return the first few that belong into other files."""
         if not self._files - {file}:
             return []

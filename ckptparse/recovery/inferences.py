@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
+
 from ckptparse.bundle.entry import count_elements
 from ckptparse.coding.checksum import crc32c
 from ckptparse.crc.flips import (
@@ -56,8 +58,6 @@ _FEW_DAMAGED = 3
 something larger happened. Then such a change is only offered, without proof."""
 _WORTH_OFFERING = 0.5
 """A change is not offered if it is wrong more often than right."""
-_FEW_BYTES = 16
-"""Bytes of a value that in another save may differ by as little as by one changed byte."""
 _LONGEST_TAIL = 4
 """Bytes at the end that a checksum determines: it has 4 bytes, and so many unknown ones."""
 _NOT_SMALL = frozenset(
@@ -101,20 +101,17 @@ class Inferrer:
         crc = payload.crc32c
         if crc is None:
             return
-        value = payload.form is Form.PLAIN and self.trusts(payload, check)
-        if value:
+        if payload.form is Form.PLAIN:
             yield self._derived_exactly(payload, crc)
-            yield self._expected(name, payload, crc)
-        elif payload.file in self._doubted and payload.size <= _FEW_BYTES:
-            # Two steps of two saves may differ in one bit.
-            return
+            if self.trusts(payload, check):
+                yield self._expected(name, payload, crc)
         if payload.form is Form.STRINGS:
             yield self._string_bit(payload, check)
         elif payload.form is not Form.VARIANTS:
             yield self._bit(payload, crc, check)
             yield from self._words(payload, crc, check)
             yield self._tail(payload, crc, check)
-        if value:
+        if payload.form is Form.PLAIN:
             yield self._integer(payload, crc)
 
     def trusts(self, payload: Payload, check: Check) -> bool:
@@ -124,19 +121,21 @@ class Inferrer:
         """
         return check.cause is not Cause.MIXED and payload.file not in self._doubted
 
-    def stated(self, payload: Payload) -> str | None:
-        """Return the value that the checksum of a payload determines, as text; None if none."""
-        crc = payload.crc32c
-        found = None if crc is None else self._derived_exactly(payload, crc)
-        if found is None or found.recipe is None or payload.form is not Form.PLAIN:
+    def as_text(self, payload: Payload, found: Mended) -> str | None:
+        """Return the values of a payload in a few words; None if they are many."""
+        if found.recipe is None or payload.form is not Form.PLAIN:
             return None
         try:
             values = read_payload(found.recipe, payload, self._files.context).reshape(-1)
         except CheckpointError:  # So large that nobody wants to see it.
             return None
-        if len(values) == 1 or (values.size and (values == values[0]).all()):
-            return str(values[0]) if len(values) == 1 else f"{values[0]} throughout"
-        return f"{values[0]} to {values[-1]}" if values.size else None
+        if len(values) == 1:
+            return str(values[0])
+        if values.size and (values == values[0]).all():
+            return f"{values[0]!s} throughout"
+        if values.dtype.kind in "iuf" and (np.diff(values) == 1).all():
+            return f"{values[0]} to {values[-1]}"
+        return None
 
     # -- values
 

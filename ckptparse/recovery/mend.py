@@ -33,6 +33,7 @@ from ckptparse.examination.places import Place, is_telling
 from ckptparse.examination.plausibility import looks_reversed
 from ckptparse.examination.readers import PAGE, DataFiles
 from ckptparse.problems import Cause, EvidenceRule, Status
+from ckptparse.recovery.claims import Way, rests_on_checksum
 from ckptparse.recovery.copies import Copied, Copies
 from ckptparse.recovery.halves import offer_sides
 from ckptparse.recovery.inferences import Inferrer
@@ -44,6 +45,7 @@ from ckptparse.recovery.mended import (
     judged,
     recipe_of,
     whole_of,
+    without_chance,
 )
 from ckptparse.recovery.offering import Offerer, withheld
 from ckptparse.recovery.recipe import Recipe, read_payload
@@ -67,6 +69,7 @@ _EIGHTHS = 8
 0.1 to 0.3 ms instead of up to 2."""
 
 
+_MAY_BE_OTHER = "the index may be of another save"
 _SMALL_CHANGES = frozenset({EvidenceRule.BIT, EvidenceRule.BYTES, EvidenceRule.TAIL})
 
 
@@ -102,9 +105,11 @@ class Mender:
             held: Bytes of all files: how much work is reasonable.
         """
         self._files = files
-        attempts = files.context.limits.attempts
-        self._left = _EIGHTHS * (attempts + held // ATTEMPT_BYTES)
-        self._left_bytes = held + attempts * ATTEMPT_BYTES
+        self._held = held
+        self._left = self._left_bytes = 0
+        self._allow()
+        self._trusts = True
+        self._ways: frozenset[Way] = frozenset()
         self._matcher = matcher
         self._inferrer = inferrer
         self._offerer = offerer
@@ -113,6 +118,21 @@ class Mender:
         self._seams = seams
         self._splices = splices
         self._torn = torn
+
+    def _allow(self) -> None:
+        """Allow as much work as is reasonable."""
+        attempts = self._files.context.limits.attempts
+        self._left = _EIGHTHS * (attempts + self._held // ATTEMPT_BYTES)
+        self._left_bytes = self._held + attempts * ATTEMPT_BYTES
+
+    def distrust(self, ways: frozenset[Way]) -> None:
+        """From now on prove nothing by a checksum alone: the index may be of another save.
+
+        Args:
+            ways: How files are read, and how far from their places, so that others are whole.
+        """
+        self._trusts, self._ways = False, ways
+        self._allow()
 
     @property
     def is_exhausted(self) -> bool:
@@ -138,7 +158,9 @@ class Mender:
             return self._unverified(payload, check, confirmed)
         if self._torn is None and payload.proved:
             elsewhere = self._matcher.find_elsewhere(payload)
-            if elsewhere is not None:
+            if elsewhere is not None and (
+                self._trusts or not rests_on_checksum(elsewhere, payload, self._ways)
+            ):
                 return judged(elsewhere, payload, check)
         # Entries that share bytes make a small file cost as much as a large one.
         available = available_bytes(self._files, payload)
@@ -155,19 +177,42 @@ class Mender:
     ) -> Mended:
         """Return the first proof; else the first guess, else what is there."""
         guess: Mended | None = None
+        claim: Mended | None = None
+        trusts = self._trusts and self._inferrer.trusts(payload, check)
         for found in self._attempts(name, payload, check, confirmed):
             if not self._is_sound(found, payload):
+                continue
+            if not trusts and rests_on_checksum(found, payload, self._ways):
+                if claim is None or (found.status.proved and not claim.status.proved):
+                    claim = found
                 continue
             if found.status.proved:
                 return found
             guess = guess or found
         rest = self._rest(name, payload, check)
         odd = rest.outcome.suspect or not rest.recipe or self._matcher.is_converted(payload)
-        if guess is None or (odd and _is_small_change(guess)):
-            # If runs of bytes look wrong, or all do, or the file was converted, one changed byte
-            # that explains the checksum is chance.
-            return rest
-        return guess
+        # If runs of bytes look wrong, or all do, or the file was converted, one changed byte that
+        # explains the checksum is chance.
+        own = rest if guess is None or (odd and _is_small_change(guess)) else guess
+        if claim is None:
+            return own
+        return self._claimed(payload, claim, own, sure=not self._inferrer.trusts(payload, check))
+
+    def _claimed(self, payload: Payload, claim: Mended, own: Mended, *, sure: bool) -> Mended:
+        """Say of what is offered what the stored checksum asks for; offer that if nothing is.
+
+        If it is `sure` that the index is of another save, that one's value is not offered.
+        """
+        if own.recipe is None and not sure:
+            note = f"{without_chance(claim.outcome)}; {_MAY_BE_OTHER}"
+            outcome = replace(claim.outcome, status=Status.UNVERIFIED, chance=None, note=note)
+            return replace(claim, outcome=outcome)
+        value = self._inferrer.as_text(payload, claim) if claim.status.proved else None
+        if value is None and sure:
+            return own
+        asked = "" if value is None else f", in which it is {value}"
+        said = f"in the save that wrote the index it is {value}" if sure else _MAY_BE_OTHER + asked
+        return own.but(note="; ".join(filter(None, (own.outcome.note, said))))
 
     def _attempts(
         self, name: PartName, payload: Payload, check: Check, confirmed: str | None
@@ -286,13 +331,7 @@ class Mender:
         found = self._copied(name, payload, found)
         if found.recipe is None:
             found = self._offered_undone(payload) or found
-        if self._inferrer.trusts(payload, check):
-            return found
-        stated = self._inferrer.stated(payload)
-        if stated is None:
-            return found
-        note = f"{found.outcome.note}; in the save that wrote the index it is {stated}"
-        return found.but(note=note)
+        return found
 
     def _of_sibling(self, name: PartName, payload: Payload, check: Check) -> Mended | None:
         """Offer bytes that are another checkpoint's, as its index says; None if they are not."""

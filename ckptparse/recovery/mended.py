@@ -35,6 +35,7 @@ __all__ = [
     "list_patches",
     "recipe_of",
     "whole_of",
+    "without_chance",
 ]
 
 
@@ -198,7 +199,7 @@ def judged(found: Mended, payload: Payload, check: Check) -> Mended:
     chance = max(outcome.chance or 0.0, payload.chance)
     if outcome.status.proved and not payload.proved:
         # Whatever the method says of its chance: the entry that it rests on is not proved.
-        said = _without_chance(found.outcome)
+        said = without_chance(found.outcome)
         note = "; ".join(filter(None, (said, _doubt_of(payload, outcome.status))))
         outcome = replace(outcome, status=Status.UNVERIFIED, chance=None, note=note)
     elif outcome.status.proved and chance > HIGHEST_CHANCE:
@@ -206,7 +207,7 @@ def judged(found: Mended, payload: Payload, check: Check) -> Mended:
     return replace(found, outcome=outcome)
 
 
-def _without_chance(outcome: Outcome) -> str:
+def without_chance(outcome: Outcome) -> str:
     """Return the sentence without the chance that it states."""
     if not outcome.chance:
         return outcome.note

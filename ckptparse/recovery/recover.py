@@ -58,6 +58,8 @@ from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Status
 from ckptparse.recovery.asked import describe_asked
+from ckptparse.recovery.belonging import belongs, find_ways
+from ckptparse.recovery.claims import rests_on_checksum
 from ckptparse.recovery.copies import Copies
 from ckptparse.recovery.doubt import find_doubted
 from ckptparse.recovery.evidence.gather import Evidence
@@ -298,6 +300,8 @@ def _recover(
         report = make_report(case, explain_mixed(case, found.problems, places))
         mender = _make_mender(case, replace(found, places=places), options)
         mended = _mend_all(case, mender)
+        if not belongs(case, mended):
+            _mend_again(case, mender, mended)
         rivals = {
             name: [_mend(one, mender, case) for one in these] for name, these in case.rivals.items()
         }
@@ -432,6 +436,15 @@ def _mend_all(case: Case, mender: Mender) -> RowMapping[MendedTensor]:
             held[name] = _mend(tensors[name], mender, case)
     make = RowMended(plain, tensors.make, index, placed)
     return tensors.with_held(make, held)
+
+
+def _mend_again(case: Case, mender: Mender, mended: RowMapping[MendedTensor]) -> None:
+    """Mend what rests on checksums, which promise nothing: the index may be of another save."""
+    mender.distrust(find_ways(case, mended))
+    for name, one in list(mended.held.items()):
+        parts = ((part.mended, part.part.payload) for part in one.parts)
+        if any(payload and rests_on_checksum(found, payload) for found, payload in parts):
+            mended.held[name] = _mend(one.checked, mender, case)
 
 
 def _mend(checked: CheckedTensor, mender: Mender, case: Case) -> MendedTensor:

@@ -48,7 +48,7 @@ from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.evidence.datasets import DatasetSource, iter_datasets
 from ckptparse.recovery.evidence.texts import HEAD, is_graph, read_binary
 
-__all__ = ["Candidate", "is_stream", "iter_candidates", "iter_parts"]
+__all__ = ["Candidate", "is_archive", "is_stream", "iter_candidates", "iter_parts"]
 
 _PIECE = 1 << 24
 """Bytes that are searched at once, so that memory stays small."""
@@ -215,6 +215,11 @@ def _may_open(opener: _Opener, source: Source, depth: int, allowed: _Allowed) ->
 def is_stream(source: Source) -> bool:
     """Tell whether a file is packed by xz, bzip2 or Zstandard."""
     return guess_packing(source.read_at(0, min(HEAD, source.size))) in _SLOWER
+
+
+def is_archive(head: bytes) -> bool:
+    """Tell from its first bytes whether a file holds others: packed, archived or as text."""
+    return _opener_of(head) is not None
 
 
 _Opener = Callable[[Source, Limits, _Allowed], Iterator[Source]]

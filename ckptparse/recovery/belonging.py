@@ -1,0 +1,430 @@
+"""Tell, after mending, whether the index is known to be of the same save as the data files.
+
+A checksum says what a value was only if the index was written with the data. If it is of another
+save, every tensor that changed between the two fails, and what follows from its checksum alone is
+the other save's value. A small counter then differs by one byte, as after damage. So a value that
+rests on a checksum is promised only if
+
+- a tensor that hardly another save has is whole in the data files, or was so but for one byte. This
+  is not asked if no such tensor fails, or if the data files hold nothing: then the index is all
+  that is left.
+- no tensor that two saves may hold with a small difference contradicts its checksum: its bytes are
+  there, what is around it is whole, and no damage that can be seen comes near. One may do so if it
+  alone fails: then it is a changed byte.
+
+What large tensors show is looked at before mending (`doubt`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.dtypes import item_size
+from ckptparse.examination.case import Case
+from ckptparse.examination.check import Check, is_there
+from ckptparse.examination.neighbours import is_anothers
+from ckptparse.examination.outcome import Outcome, Span
+from ckptparse.examination.payload import Form, Payload
+from ckptparse.examination.places import (
+    LEAST_SAMPLE,
+    LEAST_SOUGHT,
+    are_telling,
+    is_noise,
+    is_telling,
+    stored_dtype,
+)
+from ckptparse.examination.readers import PAGE, DataFile
+from ckptparse.examination.row_mapping import RowMapping
+from ckptparse.examination.survey import identity_of
+from ckptparse.problems import Cause, Status
+from ckptparse.recovery.claims import Way, may_differ_by_little, rests_on_checksum, way_of
+from ckptparse.recovery.doubt import OtherFiles, is_like_weights, shows_itself
+from ckptparse.recovery.evidence.containers import is_archive
+from ckptparse.recovery.evidence.texts import HEAD
+from ckptparse.recovery.loading import MendedTensor
+from ckptparse.recovery.mended import available_bytes
+from ckptparse.recovery.recipe import Recipe
+from ckptparse.recovery.sound import RowMended
+from ckptparse.recovery.statistics import SECTOR
+
+__all__ = ["belongs", "find_ways"]
+
+_NEAR = 64
+"""Bytes at the end of a tensor of weights in which damage may not be seen: 16 elements."""
+_NOTHING = frozenset({"lfs-pointer", "html", "zeros"})
+"""What `identify` calls a file that holds nothing of a save."""
+_SAMPLE = 1 << 20
+"""First bytes of a data file by which it is told whether it holds anything."""
+
+
+def belongs(case: Case, mended: RowMapping[MendedTensor]) -> bool:
+    """Tell whether what rests on checksums is promised.
+
+    Args:
+        case: The checkpoint.
+        mended: Its tensors, mended.
+    """
+    failing = list(_iter_failing(case, mended))
+    if not any(one.is_claim for one in failing):
+        return True
+    if _may_be_shown(case, failing) and not _is_shown(case, failing) and _holds_anything(case):
+        return False
+    by_file: dict[DataFile, list[_Failing]] = defaultdict(list)
+    for one in failing:
+        by_file[one.payload.file].append(one)
+    against, others = 0, OtherFiles(case)
+    for file, parts in by_file.items():
+        if case.files.size(file) is None or others.lie_over(file):
+            # It holds nothing of its own.
+            continue
+        against += _Layout(case, file, parts, mended).count_contradictions()
+        if against > 1:
+            return False
+    return not against or len(failing) + _count_left(case, mended) == 1
+
+
+def find_ways(case: Case, mended: RowMapping[MendedTensor]) -> frozenset[Way]:
+    """Return how files are read, and how far from their places, so that parts are whole."""
+    return frozenset(_find_ways(list(_iter_failing(case, mended))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Failing:
+    """A part that fails at its place, and what was got back of it."""
+
+    payload: Payload
+    check: Check
+    outcome: Outcome
+    recipe: Recipe | None
+    is_claim: bool
+    """Whether its value is proved if what rests on checksums is."""
+    there: Way | None
+    """Where it is whole; None if it is not."""
+    is_own: bool
+    """Whether its bytes are a data file's of the checkpoint, but for a few that weights lost."""
+
+    @property
+    def shows_damage(self) -> bool:
+        """Whether it can be seen where it is damaged."""
+        seen = self.outcome.suspect or self.check.holes
+        return bool(seen) or not may_differ_by_little(self.payload)
+
+
+def _iter_failing(case: Case, mended: RowMapping[MendedTensor]) -> Iterator[_Failing]:
+    prefix, context = case.survey.prefix, case.context
+    mine = {file.path for file in case.payload_files()}
+
+    @cache
+    def is_own(path: str) -> bool:
+        return path in mine or not is_anothers(path, prefix, context)
+
+    for tensor in mended.held.values():
+        for one in tensor.parts:
+            payload, check, found = one.part.payload, one.part.check, one.mended
+            if payload is None or not payload.size or payload.form is Form.RECORD:
+                continue
+            if check.status is not Status.VERIFIED:
+                claim = found.status.proved and rests_on_checksum(found, payload)
+                file = None if found.recipe is None else found.recipe.file
+                own = file is not None and found.status.proved and not claim and is_own(file.path)
+                there = way_of(found, payload)
+                own = own and (there is not None or bool(found.recipe and found.recipe.patches))
+                yield _Failing(payload, check, found.outcome, found.recipe, claim, there, own)
+
+
+def _count_left(case: Case, mended: RowMapping[MendedTensor]) -> int:
+    """Count the rows that fail and were not mended one by one."""
+    failed = case.failed
+    if failed is None:
+        return 0
+    lost = np.flatnonzero(~failed.good).tolist()
+    return sum(failed.names[number] not in mended.held for number in lost)
+
+
+def _may_be_shown(case: Case, failing: Sequence[_Failing]) -> bool:
+    """Tell whether any tensor that fails is one that hardly another save has."""
+    if any(is_telling(one.payload) for one in failing):
+        return True
+    failed = case.failed
+    return failed is not None and bool(are_telling(failed.plain, failed.rows[~failed.good]).any())
+
+
+def _is_shown(case: Case, failing: Sequence[_Failing]) -> bool:
+    """Tell whether something in the data files is as the index says, that hardly others have."""
+    if any(one.is_own and is_telling(one.payload) for one in failing):
+        return True
+    whole = (
+        part.payload
+        for _, part in case.held_parts()
+        if part.payload is not None and part.check.status is Status.VERIFIED
+    )
+    return any(map(is_telling, whole)) or any(shows_itself(case, f) for f in case.payload_files())
+
+
+def _holds_anything(case: Case) -> bool:
+    """Tell whether any data file holds bytes that may be of a save: neither a fill nor noise."""
+    return any(_holds(case, file) for file in case.payload_files())
+
+
+def _holds(case: Case, file: DataFile) -> bool:
+    size = min(case.files.size(file) or 0, _SAMPLE)
+    data = case.files.read(file, 0, size) if size else memoryview(b"")
+    if not bytes(data).strip(bytes(data[:1])):
+        return False
+    identity = identity_of(file.path, case.context)
+    if identity is not None and identity.kind in _NOTHING:
+        return False
+    # What is packed is as even as noise.
+    return is_archive(bytes(data[:HEAD])) or not is_noise(data)
+
+
+def _find_ways(failing: Sequence[_Failing]) -> Iterator[Way]:
+    """Iterate over how a file is read, and how far from their places, so that parts are whole.
+
+    A small number lies at any distance by chance. Several do not lie at the same.
+    """
+    found: dict[Way, list[_Failing]] = defaultdict(list)
+    for one in failing:
+        if one.there is not None:
+            found[one.there].append(one)
+    for there, parts in found.items():
+        size = sum(one.payload.size for one in parts)
+        if any(is_telling(one.payload) for one in parts) or (
+            len(parts) > 1 and size >= LEAST_SAMPLE
+        ):
+            yield there
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """What lies on one side of a tensor that fails.
+
+    Attributes:
+        there: Where the next one lies that is whole; None if there is none.
+        damage: Offset of the nearest tensor whose damage reaches to this side; None if none does.
+        beside: Whether nothing that fails lies between.
+    """
+
+    there: Way | None = None
+    damage: int | None = None
+    beside: bool = False
+
+
+class _Layout:
+    """What of one data file is whole, and what is not, by offset."""
+
+    def __init__(
+        self,
+        case: Case,
+        file: DataFile,
+        failing: Sequence[_Failing],
+        mended: RowMapping[MendedTensor],
+    ) -> None:
+        self._files = case.files
+        self._file = file
+        known = self._known = {(file, 0), *_find_ways(failing)}
+        whole = [one for one in failing if one.there in known]
+        self._broken = sorted(
+            (one for one in failing if one.there not in known),
+            key=lambda one: (one.payload.offset, one.payload.end),
+        )
+        spans = [*_whole_spans(case, file, whole), *_spans_of_rows(case, file, mended)]
+        # A few bytes have their checksum by chance, or where others lie.
+        spans = [
+            (starts[long], stops[long], there)
+            for starts, stops, there in spans
+            if len(long := np.flatnonzero(stops - starts >= LEAST_SOUGHT))
+        ]
+        self._ways = [there for _, _, there in spans]
+        empty = np.zeros(0, np.int64)
+        starts = np.concatenate([empty, *(one for one, _, _ in spans)])
+        order = np.argsort(starts, kind="stable")
+        self._starts = starts[order]
+        self._stops = np.concatenate([empty, *(one for _, one, _ in spans)])[order]
+        counts = [len(one) for one, _, _ in spans]
+        self._way = np.repeat(np.arange(len(spans)), counts)[order]
+
+    def count_contradictions(self) -> int:
+        """Count the tensors whose bytes lie where nothing is damaged, and differ."""
+        if not len(self._starts) and any(one.check.cause is Cause.TEXT for one in self._broken):
+            # It was converted, and that is not undone: nothing lies where it belongs.
+            return 0
+        before, after = self._look(-1), self._look(1)
+        return sum(map(self._contradicts, self._broken, before, after))
+
+    def _contradicts(self, one: _Failing, before: _Side, after: _Side) -> bool:
+        if one.outcome.suspect or one.check.holes:
+            # The damage lies within it.
+            return False
+        if before.damage is not None and one.payload.offset - before.damage <= PAGE:
+            return False
+        if after.damage is not None and after.damage - one.payload.end <= PAGE:
+            return False
+        small = may_differ_by_little(one.payload)
+        if not small and not one.is_claim:
+            return False
+        sides = [side.there for side in (before, after) if side.there is not None]
+        places = [one.payload.moved(*side) for side in sides] or [one.payload]
+        if not all(is_there(self._files, place) for place in places):
+            return False
+        if before.beside and after.beside and len(set(map(self._read, places))) > 1:
+            # Bytes were put in there, or lost.
+            return False
+        there = places[0]
+        if not small:
+            return is_like_weights(self._files, there)
+        return not self._is_filled(there, one.payload)
+
+    def _read(self, place: Payload) -> bytes:
+        return bytes(self._files.read(place.file, place.offset, min(place.size, _SAMPLE)))
+
+    def _look(self, step: Literal[-1, 1]) -> list[_Side]:
+        """Return what comes next on one side of each.
+
+        What fails on the way, and does not show where it is damaged, says nothing.
+        """
+        sides: list[_Side] = []
+        last: _Failing | None = None
+        for one in self._broken[::-step]:
+            whole = self._next_whole(one.payload, step)
+            there = None if whole is None else self._ways[int(self._way[whole])]
+            if last is None or (
+                whole is not None and _is_beyond(last.payload, self._span(whole), step)
+            ):
+                sides.append(_Side(there, beside=True))
+            elif last.shows_damage:
+                edge = last.payload.end if step < 0 else last.payload.offset
+                sides.append(_Side(damage=edge if self._is_damaged_at(last, -step) else None))
+            else:
+                sides.append(replace(sides[-1], beside=False))
+            last = one
+        return sides[::-step]
+
+    def _next_whole(self, payload: Payload, step: int) -> int | None:
+        """Return the number of what is whole and comes next on one side."""
+        if step < 0:
+            at = int(np.searchsorted(self._starts, payload.offset, "left")) - 1
+            return at if at >= 0 and self._stops[at] <= payload.offset else None
+        at = int(np.searchsorted(self._starts, payload.end, "left"))
+        return at if at < len(self._starts) else None
+
+    def _span(self, number: int) -> Span:
+        return int(self._starts[number]), int(self._stops[number])
+
+    def _is_damaged_at(self, one: _Failing, step: int) -> bool:
+        """Tell whether damage that can be seen comes near to the start (-1) or end of a part."""
+        spans = self._damaged_spans(one)
+        if step < 0:
+            return any(start < _NEAR for start, _ in spans)
+        return any(stop > one.payload.size - _NEAR for _, stop in spans)
+
+    def _damaged_spans(self, one: _Failing) -> list[Span]:
+        """Return the bytes of a part that are seen to be damaged."""
+        payload, recipe = one.payload, one.recipe
+        if recipe is None and one.outcome.cause is Cause.TEXT:
+            # Nothing tells where the file was damaged after it was converted.
+            return []
+        if recipe is None:
+            return [(0, payload.size)]
+        if one.outcome.cause is Cause.SHIFTED and one.outcome.suspect == one.outcome.ranges:
+            # Bytes were put in somewhere, or lost: that is one place, and nothing tells which.
+            return []
+        if recipe.derived is not None:
+            return self._unlike(payload, recipe.derived.payload(stored_dtype(payload)))
+        held = recipe.available
+        width = item_size(payload.data_type) or 1
+        spans = list(one.check.holes)
+        spans += [(start * width, stop * width) for start, stop in one.outcome.suspect]
+        patches = [(patch.offset, patch.offset + len(patch.data)) for patch in recipe.patches]
+        # If all bytes are replaced, those that were put in are left out.
+        spans += [] if patches == [(0, payload.size)] else patches
+        spans += [(held, payload.size)] if held < payload.size else []
+        return spans
+
+    def _unlike(self, payload: Payload, value: bytes) -> list[Span]:
+        """Return where the bytes of a payload differ from a value, read as they agree best."""
+        best = 0, payload.size
+        for way in self._known:
+            place = payload.moved(*way)
+            held = available_bytes(self._files, place) if place.offset >= 0 else 0
+            if held:
+                stored = np.frombuffer(self._files.read(place.file, place.offset, held), np.uint8)
+                differ = np.append(
+                    stored != np.frombuffer(value, np.uint8)[:held], held < len(value)
+                )
+                wrong = np.flatnonzero(differ)
+                if not len(wrong):
+                    return []
+                last = payload.size if held < payload.size else int(wrong[-1]) + 1
+                best = min(best, (int(wrong[0]), last), key=lambda span: span[1] - span[0])
+        return [best]
+
+    def _is_filled(self, there: Payload, payload: Payload) -> bool:
+        """Tell whether the sectors around a payload hold one byte again and again, and more fails.
+
+        Small numbers are mostly zeros, and so may be the constants beside them.
+        """
+        low = there.offset // SECTOR * SECTOR
+        high = -(-there.end // SECTOR) * SECTOR
+        size = min(high, self._files.size(there.file) or 0) - low
+        data = bytes(self._files.read(there.file, low, size))
+        if data.strip(data[:1]):
+            return False
+        delta = there.offset - payload.offset
+        others = (one.payload for one in self._broken if one.payload is not payload)
+        return any(one.offset + delta < high and one.end + delta > low for one in others)
+
+
+def _is_beyond(payload: Payload, span: Span, step: int) -> bool:
+    return payload.end <= span[0] if step < 0 else payload.offset >= span[1]
+
+
+Column = npt.NDArray[np.int64]
+
+
+def _whole_spans(
+    case: Case, file: DataFile, failing: Sequence[_Failing]
+) -> Iterator[tuple[Column, Column, Way]]:
+    """Iterate over where objects belong that are whole, for each way of reading the file."""
+    found: dict[Way, list[Span]] = defaultdict(list)
+    for _, part in case.held_in(file):
+        if part.payload is not None and part.check.status is Status.VERIFIED:
+            found[file, 0].append((part.payload.offset, part.payload.end))
+    for one in failing:
+        if one.there is not None:
+            found[one.there].append((one.payload.offset, one.payload.end))
+    for there, spans in found.items():
+        starts, stops = np.array(spans, np.int64).T
+        yield starts, stops, there
+
+
+def _spans_of_rows(
+    case: Case, file: DataFile, mended: RowMapping[MendedTensor]
+) -> Iterator[tuple[Column, Column, Way]]:
+    """Iterate over the same of rows."""
+    if file.undo is not None or case.sound is None or case.sound.plain.are_records:
+        return
+    yield (*case.sound.spans_of(file.path), (file, 0))
+    failed = case.failed
+    if failed is None:
+        return
+    mine = failed.of_path(file.path)
+    good = mine[failed.good[mine]]
+    yield failed.starts[good], failed.starts[good] + failed.sizes[good], (file, 0)
+    places = mended.make.places if isinstance(mended.make, RowMended) else {}
+    for place in dict.fromkeys(places.values()):
+        there = mine[
+            np.isin(failed.rows[mine], [row for row, one in places.items() if one is place])
+        ]
+        yield (
+            failed.starts[there],
+            failed.starts[there] + failed.sizes[there],
+            (place.file, place.delta),
+        )

@@ -1,0 +1,88 @@
+"""Values of which nothing but a stored checksum says that they are this save's.
+
+If the index is of another save, they are that one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ckptparse.examination.payload import Form, Payload
+from ckptparse.examination.places import LEAST_SAMPLE, is_telling
+from ckptparse.examination.plausibility import has_magnitudes
+from ckptparse.examination.readers import DataFile
+from ckptparse.problems import EvidenceRule
+from ckptparse.recovery.mended import Mended
+
+__all__ = ["Way", "may_differ_by_little", "rests_on_checksum", "way_of"]
+
+Way = tuple[DataFile, int]
+"""How a data file is read, and how many bytes from its place something lies in it."""
+
+_VALUES = frozenset({EvidenceRule.VALUE, EvidenceRule.FITTING})
+"""Values that the checksum gives; of an expected one the checkpoint's name says the same."""
+_CHANGES = frozenset({EvidenceRule.BIT, EvidenceRule.BYTES, EvidenceRule.TAIL})
+_FOUND = frozenset(
+    {
+        EvidenceRule.TWIN,
+        EvidenceRule.SIBLING,
+        EvidenceRule.SHIFTED,
+        EvidenceRule.CONVERTED,
+        EvidenceRule.REORDERED,
+        EvidenceRule.GATHERED,
+        EvidenceRule.SWAPPED,
+        EvidenceRule.FILE,
+    }
+)
+"""Bytes that lie elsewhere: of a small number others may be equal."""
+_ANOTHERS = frozenset(
+    {EvidenceRule.TWIN, EvidenceRule.SIBLING, EvidenceRule.FILE, EvidenceRule.AXES}
+)
+"""Bytes of something else that are equal."""
+
+
+def may_differ_by_little(payload: Payload) -> bool:
+    """Tell whether two saves may hold a tensor with a small difference: counters, flags, words.
+
+    Weights that are trained differ in most elements; of a few of them no more may be known.
+    """
+    return not has_magnitudes(payload) or payload.size <= LEAST_SAMPLE
+
+
+def rests_on_checksum(found: Mended, payload: Payload, ways: Collection[Way] = frozenset()) -> bool:
+    """Tell whether nothing but the stored checksum says that these are the values of this save.
+
+    Args:
+        found: What was got back.
+        payload: What the index says.
+        ways: How files are read, and how far from their places, so that others are whole.
+    """
+    if not payload.size or payload.form is Form.RECORD:
+        return False
+    rules = {record.rule for record in found.outcome.grounds}
+    if not rules.isdisjoint(_VALUES):
+        return True
+    if not rules.isdisjoint(_FOUND):
+        way = way_of(found, payload)
+        there = way in ways or way == (payload.file, 0)
+        return not (is_telling(payload) or there or _is_undone(way, payload))
+    return not rules.isdisjoint(_CHANGES) and may_differ_by_little(payload)
+
+
+def way_of(found: Mended, payload: Payload) -> Way | None:
+    """Return how the file is read that holds a payload whole, and how far from its place that is.
+
+    None if it was changed, or is another tensor's.
+    """
+    recipe = found.recipe
+    rules = {record.rule for record in found.outcome.grounds}
+    if recipe is None or recipe.file is None or recipe.patches or not found.status.proved:
+        return None
+    if not rules.isdisjoint(_ANOTHERS):
+        return None
+    return recipe.file, recipe.offset - payload.offset
+
+
+def _is_undone(way: Way | None, payload: Payload) -> bool:
+    """Tell whether bytes are at their place once a change of the whole file is undone."""
+    return way is not None and way[0].path == payload.file.path and not way[1]
