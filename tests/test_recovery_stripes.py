@@ -96,8 +96,8 @@ def test_to_try_all_orders_each_byte_is_read_once_for_each_size_and_number_of_di
     assert source.read <= 9 * 4 * (2 << 20) + 4 * sum(5 << power for power in range(12, 21))
 
 
-def test_what_stripes_in_order_do_not_give_is_of_no_other_save(tmp_path: Path) -> None:
-    """The last row has a shorter stripe: where the others begin follows from nothing."""
+def test_the_stripes_of_an_incomplete_row_are_put_in_order_too(tmp_path: Path) -> None:
+    """The last row has a shorter stripe, which lies before the others."""
     rng = np.random.default_rng(7)
     made = builder.Bundle()
     arrays = {f"l{n}/k": rng.normal(0, 0.05, (90 + 7 * n, 128)).astype("<f4") for n in range(24)}
@@ -112,7 +112,7 @@ def test_what_stripes_in_order_do_not_give_is_of_no_other_save(tmp_path: Path) -
     rows = [stripes[start : start + 3] for start in range(0, len(stripes), 3)]
     data.write_bytes(b"".join(row[number] for row in rows for number in (2, 0, 1)))
     recovery = ckptparse.recover(tmp_path / "model")
-    assert sum(tensor.status == "corrected" for tensor in recovery.values()) >= 24
+    assert all(tensor.status.proved for tensor in recovery.values())
     assert "set.mixed" not in {problem.code for problem in recovery.report.problems}
     assert "mixed save" not in {str(tensor.cause) for tensor in recovery.report.tensors.values()}
 
@@ -135,3 +135,65 @@ def test_a_data_file_that_is_known_to_be_another_one_is_of_no_other_save(tmp_pat
     found = {name: (str(one.status), str(one.cause)) for name, one in recovery.items()}
     assert {found[f"w{number}"] for number in range(4)} == {("unverified", "swapped")}
     assert {found[f"w{number}"] for number in range(5, 8)} == {("corrected", "swapped")}
+
+
+def few_tensors(directory: Path, sizes: list[int]) -> tuple[Path, dict[str, object]]:
+    rng = np.random.default_rng(sum(sizes))
+    arrays = {f"l{n}": rng.normal(0, 0.05, size).astype("<f4") for n, size in enumerate(sizes)}
+    arrays["step"] = np.int64(1000)
+    made = builder.Bundle()
+    for name, array in arrays.items():
+        made.add(name, np.asarray(array))
+    made.write(directory / "model")
+    return directory / "model.data-00000-of-00001", arrays
+
+
+@pytest.mark.parametrize("order", [(1, 0), (2, 0, 1), (3, 0, 2, 1), (2, 3, 4, 1, 0)])
+@pytest.mark.parametrize("size", [4096, 8192])
+def test_the_order_of_few_tensors_is_found(
+    order: tuple[int, ...], size: int, tmp_path: Path
+) -> None:
+    data, arrays = few_tensors(tmp_path, [1100, 900, 2100, 640, 1500])
+    raw = data.read_bytes()
+    stripes = [raw[start : start + size] for start in range(0, len(raw), size)]
+    rows = [stripes[start : start + len(order)] for start in range(0, len(stripes), len(order))]
+    data.write_bytes(b"".join(row[n] for row in rows for n in order if n < len(row)))
+    recovery = ckptparse.recover(tmp_path / "model")
+    assert "set.mixed" not in {problem.code for problem in recovery.report.problems}
+    for name, array in arrays.items():
+        assert recovery[name].status.proved and (recovery[name].read() == array).all(), name
+
+
+def test_parts_in_an_order_that_is_not_found_are_no_other_save(tmp_path: Path) -> None:
+    data, arrays = few_tensors(tmp_path, [400, 1100, 900, 2100, 640, 1500])
+    raw = data.read_bytes()
+    pieces = [raw[start : start + 2048] for start in range(0, len(raw), 2048)]
+    order = np.random.default_rng(3).permutation(len(pieces) - 1)
+    data.write_bytes(b"".join(pieces[n] for n in order) + pieces[-1])
+    recovery = ckptparse.recover(tmp_path / "model")
+    problems = {problem.code: problem.message for problem in recovery.report.problems}
+    assert "set.mixed" not in problems and "shard.shifted" in problems
+    assert any("in another order" in one.message for one in recovery.report.problems)
+    for name, tensor in recovery.items():
+        assert str(tensor.cause) != "mixed save"
+        assert not tensor.status.proved or (tensor.read() == arrays[name]).all()
+
+
+def test_few_orders_are_tried_of_many_small_files(tmp_path: Path, monkeypatch: object) -> None:
+    """Trying all takes a tenth of a second a file: only the first few are so examined."""
+    made = builder.Bundle()
+    made.shards = {n: bytearray() for n in range(9)}
+    for n in range(27):
+        values = np.random.default_rng(n).normal(0, 0.05, 1500).astype("<f4")
+        made.add(f"w{n:02}", values, shard=n % 9)
+    made.write(tmp_path / "model")
+    for path in tmp_path.glob("*.data-*"):
+        raw = path.read_bytes()
+        path.write_bytes(raw[8192:16384] + raw[:8192] + raw[16384:][::-1])
+    from ckptparse.recovery.evidence import places
+
+    asked = []
+    own = places.try_all
+    monkeypatch.setattr(places, "try_all", lambda *args: asked.append(1) or own(*args))  # type: ignore[attr-defined]
+    ckptparse.recover(tmp_path / "model")
+    assert 1 <= len(asked) <= 4

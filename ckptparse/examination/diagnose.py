@@ -57,6 +57,8 @@ IntColumn = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 _NO_ROWS: IntColumn = np.zeros(0, np.int64)
 
+_SECTOR = 512
+"""Bytes of the smallest piece that is moved as one: stripes and blocks are some of them."""
 _SAMPLES = 8
 """Payloads that are tried in each other file. One that fits is no chance (1 in 2^32); eight spread
 over the file find a shard of which an eighth is left."""
@@ -644,18 +646,31 @@ class _Examination:
         if self.failed is not None:
             rows = rows[~self.failed.has_cause(Cause.ZEROS)[rows]]
         total = len(waiting) + len(rows)
-        if count < total and self._is_mixed([payload for _, payload in waiting], rows):
-            if 2 * count < total:
-                flipped, flipped_rows = set(), _NO_ROWS
+        if count >= total or not self._is_mixed([payload for _, payload in waiting], rows):
+            return
+        if self._is_in_parts():
+            # The index is about what was found, and what else it is about may lie elsewhere too.
             self._problem(
-                "set.mixed",
-                f"the checksums of {total} tensors disagree, and their bytes look like values: "
-                "index and data file come from different saves",
+                "shard.shifted",
+                f"the checksums of {total} more tensors disagree, and others lie whole sectors "
+                "from their places: parts of the file may be in another order",
             )
-            for part, _ in waiting:
-                if id(part) not in flipped:
-                    part.check = part.check.because(Cause.MIXED)
-            self._blame(rows[~np.isin(rows, flipped_rows)], Cause.MIXED)
+            return
+        if 2 * count < total:
+            flipped, flipped_rows = set(), _NO_ROWS
+        left = [part for part, _ in waiting if id(part) not in flipped]
+        self._call_mixed(total, left, rows[~np.isin(rows, flipped_rows)])
+
+    def _call_mixed(self, total: int, parts: Sequence[Part], rows: IntColumn) -> None:
+        """Say that index and data file are of different saves, as far as can be told."""
+        self._problem(
+            "set.mixed",
+            f"the checksums of {total} tensors disagree, and their bytes look like values: "
+            "it seems that index and data file come from different saves",
+        )
+        for part in parts:
+            part.check = part.check.because(Cause.MIXED)
+        self._blame(rows, Cause.MIXED)
 
     def _open_rows(self) -> IntColumn:
         """Return the rows of which nothing is known yet, as `_is_open` tells of one part."""
@@ -679,6 +694,16 @@ class _Examination:
             and part.check.cause in (Cause.UNKNOWN, Cause.ZEROS)
             and part.payload is not None
             and not self._is_placed(part.payload)
+        )
+
+    def _is_in_parts(self) -> bool:
+        """Tell whether bytes of the file were found whole sectors from their place."""
+        return any(
+            place.file == self.group.file
+            and place.cause is Cause.SHIFTED
+            and place.chance <= HIGHEST_CHANCE
+            and place.delta % _SECTOR == 0
+            for place in self.group.places
         )
 
     def _is_mixed(self, waiting: Sequence[Payload], rows: IntColumn) -> bool:

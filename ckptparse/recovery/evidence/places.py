@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import numpy as np
@@ -47,7 +47,14 @@ from ckptparse.recovery.imaging.mapfile import Mapfile
 from ckptparse.recovery.imaging.tables import find_block_size, read_block_size
 from ckptparse.recovery.returns import restore_returns
 from ckptparse.recovery.statistics import judge_elements
-from ckptparse.recovery.stripes import Found, Stripes, find_stripes, try_stripes
+from ckptparse.recovery.stripes import (
+    SMALL_FILE,
+    Found,
+    Stripes,
+    find_stripes,
+    try_all,
+    try_stripes,
+)
 
 __all__ = ["Places", "find_places"]
 
@@ -90,6 +97,10 @@ _SMALL_SAMPLES = 64
 _NOISE = 0.9
 """Share of elements that look wrong from which on a payload counts as noise; weights in a wrong
 order of stripes are still weights, of which few look wrong."""
+_WHOLE_FILES = frozenset({EvidenceRule.GATHERED, EvidenceRule.REORDERED})
+_MOST_ORDERED = 4
+"""Small data files of which every order of stripes is tried: each takes
+a tenth of a second at most."""
 _WORTH = 0.25
 """Share of a file's bytes that must be damaged before stripes are tried. Two swapped disks of n
 move 2 stripes in n, and damage every tensor that reaches into these; less has another cause."""
@@ -127,10 +138,10 @@ def find_places(
     """Add to known places those of whole data files that were changed, or are in images."""
     found: Places = defaultdict(list, {file: list(known) for file, known in places.items()})
     allowance = Allowance()
-    for file in _damaged_files(case)[: case.most_files]:
-        for place in _own_places(case, file, found, allowance):
+    for number, file in enumerate(_damaged_files(case)[: case.most_files]):
+        for place in _own_places(case, file, found, allowance, all_orders=number < _MOST_ORDERED):
             # What holds nearly all of them is asked first.
-            first = 0 if place.rule is EvidenceRule.GATHERED else len(found[file])
+            first = 0 if place.rule in _WHOLE_FILES else len(found[file])
             found[file].insert(first, place)
     _look_into(case, evidence, found, mapfile)
     return dict(found)
@@ -300,7 +311,7 @@ def _place_of(case: Case, payload: Payload, places: Places) -> Place | None:
 
 
 def _own_places(
-    case: Case, file: DataFile, places: Places, allowance: Allowance
+    case: Case, file: DataFile, places: Places, allowance: Allowance, *, all_orders: bool
 ) -> Iterator[Place]:
     """Iterate over the file as it may have been before it was changed."""
     lost = _lost_of(case, file, places)
@@ -321,7 +332,7 @@ def _own_places(
     if gathered is not None:
         yield gathered
         lost = lost.without(gathered)
-    yield from _striped(case, file, source, lost)
+    yield from _striped(case, file, source, lost, all_orders=all_orders)
 
 
 def _lost_of(case: Case, file: DataFile, places: Places) -> Lost:
@@ -356,27 +367,46 @@ def _may_be_chance(place: Place) -> bool:
     return place.alone is not None and place.chance > HIGHEST_CHANCE
 
 
-def _striped(case: Case, file: DataFile, source: Source, lost: Lost) -> Iterator[Place]:
+def _striped(
+    case: Case, file: DataFile, source: Source, lost: Lost, *, all_orders: bool
+) -> Iterator[Place]:
     """Iterate over the order of stripes that makes most of the lost payloads agree."""
-    if lost.size <= _WORTH * case.size_of(file):
+    all_orders &= source.size <= SMALL_FILE
+    if not all_orders and lost.size <= _WORTH * case.size_of(file):
         return
     if _is_fill(source) or _is_noise(source, lost.smallest):
         # If these are no weights in this order, they are none in another.
         return
-    for tried in (False, True):
-        stripes = (
-            _tried_stripes(source, lost.pieces())
-            if tried
-            else _stripes_of(source, _pieces_of(case, file))
-        )
-        if stripes is None:
-            continue
-        undone = DataFile(file.path, _Reordered(stripes), "stripes in order")
-        method = f"putting stripes of {stripes.size} bytes in order"
-        place = Place(undone, 0, Cause.SHIFTED, method, NO_CHANCE, EvidenceRule.REORDERED)
-        if 2 * lost.size_in(place) > lost.size:
-            yield place
+    for stripes in _iter_orders(case, file, source, lost, all_orders=all_orders):
+        ways = [_in_order(file, one) for one in (stripes, replace(stripes, packed=True))]
+        sizes = [lost.size_in(place) for place in ways[: 1 + stripes.leaves_rest(source)]]
+        if 2 * max(sizes) > lost.size:
+            yield ways[sizes.index(max(sizes))]
             return
+
+
+def _in_order(file: DataFile, stripes: Stripes) -> Place:
+    undone = DataFile(file.path, _Reordered(stripes), "stripes in order")
+    method = f"putting stripes of {stripes.size} bytes in order"
+    return Place(undone, 0, Cause.SHIFTED, method, NO_CHANCE, EvidenceRule.REORDERED)
+
+
+def _iter_orders(
+    case: Case, file: DataFile, source: Source, lost: Lost, *, all_orders: bool
+) -> Iterator[Stripes]:
+    """Iterate over the orders of stripes by which payloads are whole."""
+    pieces = _pieces_of(case, file)
+    if all_orders:
+        held = [one for one in pieces if one.offset + one.size <= source.size]
+        stripes = try_all(source, [(one.offset, one.size, one.crc) for one in held])
+        if stripes is not None:
+            yield stripes
+    stripes = _stripes_of(source, pieces)
+    if stripes is not None:
+        yield stripes
+    stripes = _tried_stripes(source, lost.pieces())
+    if stripes is not None:
+        yield stripes
 
 
 def _restore(case: Case, file: DataFile, source: Source) -> tuple[int, ...]:
