@@ -173,7 +173,7 @@ def test_parts_are_named_as_hugging_face_names_them(tmp_path: Path) -> None:
     assert index["weight_map"] == dict(zip("abcde", [names[n // 2] for n in range(5)], strict=True))
     for name, file in index["weight_map"].items():
         assert np.array_equal(safetensors.numpy.load_file(tmp_path / file)[name], values[name])
-    for source_path in ("model.safetensors.index.json", "."):
+    for source_path in ("model.safetensors.index.json", "model.safetensors", "."):
         ckptparse.convert(tmp_path / source_path, tmp_path / "in" / "back", overwrite=True)
         assert ckptparse.read(tmp_path / "in" / "back").keys() == values.keys()
 

@@ -195,7 +195,7 @@ def _kind_of_file(folders: Folders, path: str) -> str | None:
     storage = folders.context.storage
     status = storage.stat(path)
     if status is None:
-        return None
+        return "safetensors" if _index_of_parts(path, storage) is not None else None
     if status.kind == "directory":
         names = folders.list(path)
         if INDEX_NAME in names or any(name.endswith(".npy") for name in names):
@@ -216,6 +216,12 @@ def _kind_of_file(folders: Folders, path: str) -> str | None:
     return kind
 
 
+def _index_of_parts(path: str, storage: Storage) -> str | None:
+    """Return the index beside a name under which a safetensors file was written in parts."""
+    index = f"{path}.index.json"
+    return index if path.endswith(".safetensors") and storage.stat(index) is not None else None
+
+
 def _open_file(kind: str, path: str, context: Context) -> TensorSource:
     if kind == "hdf5":
         from ckptparse.sources.hdf5 import Hdf5Source
@@ -231,9 +237,14 @@ def _open_file(kind: str, path: str, context: Context) -> TensorSource:
 
 
 def _in_directory(path: str, storage: Storage) -> str:
-    """Return the file that a directory of safetensors files means: the index, or the only one."""
+    """Return the file that a directory of safetensors files means: the index, or the only one.
+
+    A name under which parts were written means their index.
+    """
     status = storage.stat(path)
-    if status is None or status.kind != "directory":
+    if status is None:
+        return _index_of_parts(path, storage) or path
+    if status.kind != "directory":
         return path
     names = [name for name in storage.list(path) if ".safetensors" in name]
     indexes = [name for name in names if name.endswith(".index.json")]
