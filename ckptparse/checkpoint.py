@@ -545,7 +545,7 @@ class Checkpoint(Mapping[str, Tensor]):
             limits,
             count_named(self._backend.shapes()),
             lambda: self.held_bytes,
-            what="tensors, and of KiB of their names",
+            what="tensors, and of 256 characters of their names",
             path=self.path,
         )
 

@@ -43,7 +43,7 @@ _NODE_BYTES = 128
 """Bytes of a graph for each node beyond `Limits.nodes`."""
 _SMALL_BYTES = 512
 """Bytes of the files for each tensor beyond `Limits.small_tensors`."""
-_NAME_BYTES = 1 << 10
+_NAME_LENGTH = 256
 """Characters of a name that count as one tensor of `Limits.small_tensors`."""
 _LISTED_BYTES = 1 << 10
 """Bytes of the files for each tensor that is listed beyond a quarter of `Limits.small_tensors`."""
@@ -167,8 +167,8 @@ class Limits:
     """Tensors that one call of `convert`, `average` or `stats` takes from files, beyond one for
     each 512 bytes of them, and `diff` from either side if no checksum tells that they are equal.
     The least takes 20 to 40 µs; on its way to an npz or HDF5 it counts twice, to a `.npy` file four
-    times. Each KiB of a name counts as one more: in memory names can take far more than in their
-    index. Tensors of real checkpoints have more bytes; whoever has many that do not takes
+    times. Each 256 characters of a name count as one more: in memory names can take far more than
+    in their index. Tensors of real checkpoints have more bytes; whoever has many that do not takes
     some at a time (`include`), or raises this. Each constant of a graph counts twice as much.
     Of the tensors of a V2 checkpoint that are damaged or share bytes, `verify` and `recover` look
     at so many. `read` takes so many that are strings from a V2 checkpoint, and an index may have so
@@ -318,15 +318,15 @@ def check_small(
 
 
 def count_named(names: Collection[str]) -> int:
-    """Return how many tensors of these names count as: each whole KiB of a name is one more."""
-    return len(names) + sum(len(name) // _NAME_BYTES for name in names)
+    """Return how many tensors of these names count as: one more for each 256 characters of one."""
+    return len(names) + sum(len(name) // _NAME_LENGTH for name in names)
 
 
 def take_named(names: Iterable[str], most: int) -> list[str]:
     """Return the first of some names that count as no more than `most` tensors."""
     taken = []
     for name in names:
-        most -= 1 + len(name) // _NAME_BYTES
+        most -= 1 + len(name) // _NAME_LENGTH
         if most < 0:
             break
         taken.append(name)

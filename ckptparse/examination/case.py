@@ -180,6 +180,7 @@ class Case:
         orphans: Slices that no tensor lists, checked.
         rivals: Tensors, by name, of which the parts of one save say different things, checked.
         unfinished: Whether anything had to be taken from leftovers.
+        left_out: How many tensors of the index were not looked at, since there are too many.
     """
 
     survey: Survey
@@ -192,6 +193,7 @@ class Case:
     orphans: list[tuple[str, TensorSlice, Part]] = field(default_factory=list)
     rivals: dict[str, list[CheckedTensor]] = field(default_factory=dict)
     unfinished: bool = False
+    left_out: int = 0
     _by_file: _ByFile | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -399,8 +401,9 @@ def _leave_many(case: Case, main: IndexView, doubtful: npt.NDArray[np.bool_]) ->
     most = limits.most_small(case.files.held_bytes)
     if len(places) <= most:
         return places
+    case.left_out = len(places) - most
     what = (
-        f"{len(places) - most:,} more tensors are damaged, or share bytes, and were not looked at: "
+        f"{case.left_out:,} more tensors are damaged, or share bytes, and were not looked at: "
         f"Limits.small_tensors allows {limits.small_tensors:,}, and one for each 512 bytes of the "
         "files"
     )

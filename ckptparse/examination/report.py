@@ -325,6 +325,8 @@ class Report:
         options: What was asked for, as plain values: the job, the path, and what else was given.
         inputs: Every file that was read; with SHA-256 if that was asked for.
         limits: The bounds that it was made with.
+        left_out: How many tensors of the index were not looked at, if a problem says that there
+            are too many that are damaged or share bytes.
     """
 
     path: str
@@ -340,6 +342,7 @@ class Report:
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
     inputs: tuple[HashedFile, ...] = field(default=(), compare=False)
     limits: Limits = field(default=DEFAULT_LIMITS, compare=False)
+    left_out: int = 0
 
     @classmethod
     def merge(cls, reports: Iterable[Report]) -> Report:
@@ -385,6 +388,10 @@ class Report:
         """The bytes that were replaced in what was got back: those of each file, once."""
         noted = (self.tensors[name] for name in self.noted_names())  # A verified one has none.
         return tuple(dict.fromkeys(patch for one in noted for patch in one.patches))
+
+    def doubtful_names(self) -> set[str]:
+        """Return the names of the tensors that are not proved."""
+        return doubtful_names(self.tensors)
 
     def noted_names(self) -> list[str]:
         """Return the names of the tensors that are not simply whole, in the order of the index.

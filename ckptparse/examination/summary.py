@@ -84,6 +84,7 @@ def make_report(
         tuple(others),
         names_all=case.main is not None and case.main.complete,
         limits=case.context.limits,
+        left_out=case.left_out,
     )
 
 

@@ -29,7 +29,7 @@ from ckptparse.text import escape, shape_text
 __all__ = ["Change", "Diff", "diff"]
 
 _MOST_LINES = 10_000
-"""Tensors of each kind that a text names; each KiB of a name counts as one more."""
+"""Tensors of each kind that a text names; each 256 characters of a name count as one more."""
 _PIECE = 1 << 20
 """Bytes of the first tensor that are compared at once: memory stays small for any tensor."""
 

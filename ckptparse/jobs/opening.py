@@ -130,7 +130,7 @@ def check_work(opened: Opened, names: Collection[str], *, weight: int = 1) -> No
         count_named(names),
         lambda: _held_bytes(opened),
         weight=weight,
-        what="tensors, and of KiB of their names",
+        what="tensors, and of 256 characters of their names",
         path=opened.path,
     )
     if opened.format != "graph" or not names:

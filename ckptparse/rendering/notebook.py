@@ -108,7 +108,12 @@ def report_html(report: Report, *, title: str = "") -> str:
         total=len(report.problems),
         most=_MOST_PROBLEMS,
     )
-    tensors = sorted(report.tensors.values(), key=lambda tensor: tensor.status.proved)
+    # Of a hundred thousand those are made that are shown.
+    doubtful = report.doubtful_names()
+    names = itertools.chain(
+        (name for name in report.tensors if name in doubtful),
+        (name for name in report.tensors if name not in doubtful),
+    )
     rows = (
         (
             tensor.name,
@@ -117,11 +122,11 @@ def report_html(report: Report, *, title: str = "") -> str:
             tensor.status.value,
             "" if tensor.cause is None else tensor.cause.value,
         )
-        for tensor in tensors
+        for tensor in map(report.tensors.__getitem__, names)
     )
     most = _MOST_ROWS - min(_MOST_PROBLEMS, len(report.problems))
     columns = ("name", "type", "shape", "status", "cause")
-    table = _table(columns, rows, total=len(tensors), most=most)
+    table = _table(columns, rows, total=len(report.tensors), most=most)
     return _show(
         _facts(report.path, [("", title), ("", report.verdict), ("", said)]), problems, table
     )

@@ -27,6 +27,7 @@ from ckptparse.jobs import diff as diff_module
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.recovery.evidence import gather
 from ckptparse.rendering.page import choosing
+from ckptparse.rendering.page import subject as page_subject
 from ckptparse.rendering.page.subject import Subject
 from ckptparse.sinks import npy, options
 from ckptparse.table import block as block_module
@@ -135,27 +136,29 @@ def test_names_of_ascii_are_not_searched_for_what_is_not_utf_8(
     assert npy._member("\u00e9\udcff") == "%C3%A9%FF~"
 
 
-def test_each_kib_of_their_names_counts_as_a_tensor(tmp_path: Path) -> None:
+def test_256_characters_of_a_name_count_as_a_tensor(tmp_path: Path) -> None:
     made = builder.Bundle()
     for number in range(3):
         made.add("n" * 5000 + str(number), np.float32(number))
     path = made.write(tmp_path / "m")
     held = sum(file.stat().st_size for file in tmp_path.iterdir()) // 512
     copy = str(tmp_path / "copy.npz")
-    enough, less = (Limits(small_tensors=2 * (3 + 12) - held - few) for few in (0, 1))
+    enough, less = (Limits(small_tensors=2 * (3 + 57) - held - few) for few in (0, 1))
     ckptparse.convert(path, copy, limits=enough)
     jobs: list[Callable[[], object]] = [
         lambda: ckptparse.convert(path, copy, limits=less, overwrite=True),
         lambda: ckptparse.stats(path, limits=Limits(small_tensors=3)),
     ]
     for job in jobs:
-        with pytest.raises(ckptparse.LimitError, match="and of KiB of their names") as caught:
+        with pytest.raises(
+            ckptparse.LimitError, match="and of 256 characters of their names"
+        ) as caught:
             job()
         assert caught.value.limit == "small_tensors"
-    ckptparse.stats(path, limits=Limits(small_tensors=3 + 12 - held))
+    ckptparse.stats(path, limits=Limits(small_tensors=3 + 57 - held))
     with (
         ckptparse.open(path, limits=Limits(small_tensors=3)) as opened,
-        pytest.raises(ckptparse.LimitError, match="and of KiB of their names"),
+        pytest.raises(ckptparse.LimitError, match="and of 256 characters of their names"),
     ):
         assert opened.optimizers is None
     recovery = ckptparse.recover(path, limits=Limits(small_tensors=8))
@@ -277,24 +280,24 @@ def long_names(folder: Path, count: int, size: int) -> str:
 def test_lists_of_long_names_end_earlier(tmp_path: Path, job: str) -> None:
     path = long_names(tmp_path / "in", 60, 10 << 10)
     held = sum(file.stat().st_size for file in (tmp_path / "in").iterdir())
-    # Each counts as 11.
+    # Each counts as 41.
     if job == "ls":
-        few = 20 * 11 - held // 512
+        few = 20 * 41 - held // 512
         command = ["ls", path, "--json", "--limit", f"small_tensors={few}"]
         with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
             PROGRAM.main(command, prog_name="ckptparse", standalone_mode=False)
         told = json.loads(out.getvalue())
         assert len(told["result"]["tensors"]) == 20
-        assert f"--limit small_tensors={60 * 11} lists" in told["warnings"][0]
+        assert f"--limit small_tensors={60 * 41} lists" in told["warnings"][0]
     elif job == "report":
-        few = 4 * (20 * 11 - held // 1024)
+        few = 4 * (20 * 41 - held // 1024)
         told = ckptparse.verify(path, limits=Limits(small_tensors=few)).to_dict()
         assert len(told["tensors"]) == 20
         assert told["unlisted"] == 40
     else:
         subject = Subject("", path, report=ckptparse.verify(path))
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(choosing, "_MOST", 20 * 11 - held // choosing._BYTES_EACH)
+            patched.setattr(choosing, "_MOST", 20 * 41 - held // choosing._BYTES_EACH)
             patched.setattr(choosing, "_LEAST", 0)
             assert len(choosing.choose_shown(subject, held)[0]) == 20
 
@@ -306,7 +309,7 @@ def test_a_comparison_in_words_names_some_of_very_many(
     other = long_names(tmp_path / "b", 60, 2047)
     others = {"n" * 2044 + f"{number:04}": np.float32(-1) for number in range(60)}
     assert str(ckptparse.diff(path, other)).count("\n") == 60
-    monkeypatch.setattr(diff_module, "_MOST_LINES", 30)
+    monkeypatch.setattr(diff_module, "_MOST_LINES", 90)
     for found, mark in (
         (ckptparse.diff(path, {}), "-"),
         (ckptparse.diff({}, path), "+"),
@@ -315,7 +318,7 @@ def test_a_comparison_in_words_names_some_of_very_many(
     ):
         *named, more, counts = str(found).splitlines()
         assert more == f"{mark} … and {60 - len(named)} more: `to_dict()` has all of them"
-        assert len(named) == 30 // 3
+        assert len(named) == 90 // 9
         assert counts.count("60") == 1
         assert len(str(found.to_dict())) > 60 * 2047
 
@@ -329,3 +332,29 @@ def test_json_is_written_by_the_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, pieces)) < 300
     for plain in (1, "a", None, [], {}, [[]], {"a": {}}):
         assert "".join(json_text.iter_json(plain, indent=1)) == json.dumps(plain, indent=1)
+
+
+def test_a_report_in_a_notebook_makes_the_rows_that_it_shows(
+    tmp_path: Path, counted: Counted
+) -> None:
+    report = ckptparse.verify(damaged(tmp_path, 1500, 700))
+    order = sorted(report.tensors.values(), key=lambda one: one.status.proved)
+    made = counted(ExaminedTensors, "__getitem__")
+    shown = report._repr_html_()
+    assert made == [one.name for one in order[: len(made)]]
+    assert len(made) == 150
+    assert all(f"{name}<" in shown for name in made)
+    assert "… and 1,350 more" in shown
+
+
+def test_a_page_does_not_list_again_what_a_report_has_left_out(
+    tmp_path: Path, counted: Counted
+) -> None:
+    path = damaged(tmp_path, 1500, 1400)
+    size = sum(file.stat().st_size for file in tmp_path.iterdir())
+    opened = counted(page_subject, "open_checkpoint")
+    few = Limits(small_tensors=299 - size // 512)
+    report = ckptparse.verify(path, limits=few)
+    assert (len(report.tensors), report.left_out) == (100 + 299, 1400 - 299)
+    ckptparse.report_page(path, tmp_path / "page.html", limits=few)
+    assert not opened

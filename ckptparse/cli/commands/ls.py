@@ -114,7 +114,7 @@ def _choose_listed(
     """Return the names of the tensors that are listed; say it if they are not all."""
     listed = limits.take_small(names, lambda: checkpoint.held_bytes)
     if len(listed) < len(names):
-        needed = len(names) + sum(len(name) // _NAME_BYTES for name in names)
+        needed = len(names) + sum(len(name) // _NAME_LENGTH for name in names)
         run.warn(
             f"{len(listed):,} of {len(names):,} tensors are listed, the first of the index: "
             f"Limits.small_tensors allows {limits.small_tensors:,}, and one for each 512 bytes of "
@@ -123,7 +123,7 @@ def _choose_listed(
     return listed
 
 
-_NAME_BYTES = 1 << 10
+_NAME_LENGTH = 256
 """Characters of a name that count as one tensor more."""
 _ORDERS: dict[Sort | None, Callable[[str, ckptparse.Tensor], Any]] = {
     None: lambda _name, _tensor: 0,

@@ -134,9 +134,11 @@ def _open_path(path: str, context: Context, *, check: bool) -> Iterator[Subject]
 def _open_damaged(path: str, report: Report | None, folders: Folders) -> Iterator[Subject]:
     """Open a checkpoint; if it does not open, or has too many tensors, the report is all."""
     context = folders.context
-    if report is not None and (told := _too_many(len(report.tensors), report, context.limits)):
-        yield _of_report(report, told)
-        return
+    if report is not None:
+        told = _too_many(len(report.tensors) + report.left_out, report, context.limits)
+        if told:
+            yield _of_report(report, told)
+            return
     try:
         # Unverified: the report says what is damaged, and damaged values are shown as they are.
         checkpoint = open_checkpoint(choose_strictly(path, context, folders), context, verify=False)
