@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -28,13 +29,14 @@ import numpy.typing as npt
 
 from ckptparse.dtypes import item_size
 from ckptparse.examination.case import Case
-from ckptparse.examination.check import Check, is_there
+from ckptparse.examination.check import Check, fits, is_there
 from ckptparse.examination.neighbours import is_anothers
 from ckptparse.examination.outcome import Outcome, Span
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.places import (
     LEAST_SAMPLE,
     LEAST_SOUGHT,
+    Place,
     are_telling,
     is_noise,
     is_telling,
@@ -56,6 +58,8 @@ from ckptparse.recovery.statistics import SECTOR
 
 __all__ = ["belongs", "find_ways"]
 
+_MOST_WAYS = 8
+"""Ways of reading a file in which a value is compared with what is stored."""
 _NEAR = 64
 """Bytes at the end of a tensor of weights in which damage may not be seen: 16 elements."""
 _NOTHING = frozenset({"lfs-pointer", "html", "zeros"})
@@ -229,7 +233,7 @@ class _Layout:
     ) -> None:
         self._files = case.files
         self._file = file
-        known = self._known = {(file, 0), *_find_ways(failing)}
+        known = self._known = dict.fromkeys([(file, 0), *_find_ways(failing)])
         whole = [one for one in failing if one.there in known]
         self._broken = sorted(
             (one for one in failing if one.there not in known),
@@ -260,27 +264,29 @@ class _Layout:
         return sum(map(self._contradicts, self._broken, before, after))
 
     def _contradicts(self, one: _Failing, before: _Side, after: _Side) -> bool:
-        if one.outcome.suspect or one.check.holes:
-            # The damage lies within it.
-            return False
-        if before.damage is not None and one.payload.offset - before.damage <= PAGE:
-            return False
-        if after.damage is not None and after.damage - one.payload.end <= PAGE:
-            return False
         small = may_differ_by_little(one.payload)
-        if not small and not one.is_claim:
+        if self._is_damaged(one, before, after) or not (small or one.is_claim):
             return False
         sides = [side.there for side in (before, after) if side.there is not None]
         places = [one.payload.moved(*side) for side in sides] or [one.payload]
-        if not all(is_there(self._files, place) for place in places):
+        # If it is whole there, its value was taken from an equal one.
+        if any(not is_there(self._files, one) or fits(self._files, one) for one in places):
             return False
         if before.beside and after.beside and len(set(map(self._read, places))) > 1:
             # Bytes were put in there, or lost.
             return False
-        there = places[0]
         if not small:
-            return is_like_weights(self._files, there)
-        return not self._is_filled(there, one.payload)
+            return is_like_weights(self._files, places[0])
+        return not self._is_filled(places[0], one.payload)
+
+    @staticmethod
+    def _is_damaged(one: _Failing, before: _Side, after: _Side) -> bool:
+        """Tell whether damage is seen within a part, or comes near."""
+        if one.outcome.suspect or one.check.holes:
+            return True
+        if before.damage is not None and one.payload.offset - before.damage <= PAGE:
+            return True
+        return after.damage is not None and after.damage - one.payload.end <= PAGE
 
     def _read(self, place: Payload) -> bytes:
         return bytes(self._files.read(place.file, place.offset, min(place.size, _SAMPLE)))
@@ -351,7 +357,7 @@ class _Layout:
     def _unlike(self, payload: Payload, value: bytes) -> list[Span]:
         """Return where the bytes of a payload differ from a value, read as they agree best."""
         best = 0, payload.size
-        for way in self._known:
+        for way in islice(self._known, _MOST_WAYS):
             place = payload.moved(*way)
             held = available_bytes(self._files, place) if place.offset >= 0 else 0
             if held:
@@ -418,13 +424,10 @@ def _spans_of_rows(
     mine = failed.of_path(file.path)
     good = mine[failed.good[mine]]
     yield failed.starts[good], failed.starts[good] + failed.sizes[good], (file, 0)
-    places = mended.make.places if isinstance(mended.make, RowMended) else {}
-    for place in dict.fromkeys(places.values()):
-        there = mine[
-            np.isin(failed.rows[mine], [row for row, one in places.items() if one is place])
-        ]
-        yield (
-            failed.starts[there],
-            failed.starts[there] + failed.sizes[there],
-            (place.file, place.delta),
-        )
+    by_place: dict[Place, list[int]] = defaultdict(list)
+    for row, place in (mended.make.places if isinstance(mended.make, RowMended) else {}).items():
+        if place.file.path == file.path:
+            by_place[place].append(failed.numbers[row])
+    for place, numbers in by_place.items():
+        starts = failed.starts[numbers]
+        yield starts, starts + failed.sizes[numbers], (place.file, place.delta)

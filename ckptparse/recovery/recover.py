@@ -442,9 +442,15 @@ def _mend_again(case: Case, mender: Mender, mended: RowMapping[MendedTensor]) ->
     """Mend what rests on checksums, which promise nothing: the index may be of another save."""
     mender.distrust(find_ways(case, mended))
     for name, one in list(mended.held.items()):
-        parts = ((part.mended, part.part.payload) for part in one.parts)
-        if any(payload and rests_on_checksum(found, payload) for found, payload in parts):
+        if any(_is_claim(part) for part in one.parts):
             mended.held[name] = _mend(one.checked, mender, case)
+
+
+def _is_claim(one: MendedPart) -> bool:
+    """Tell whether a part is promised, and nothing but its checksum says what it was."""
+    payload, found = one.part.payload, one.mended
+    proved = payload is not None and found.status.proved
+    return proved and payload is not None and rests_on_checksum(found, payload)
 
 
 def _mend(checked: CheckedTensor, mender: Mender, case: Case) -> MendedTensor:
