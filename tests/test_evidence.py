@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import builder
 import graph_builder
@@ -30,6 +31,7 @@ from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.graph_pb2 import GraphDef
 from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
 from ckptparse.proto.saved_model_pb2 import SavedModel
+from ckptparse.recovery.evidence import gather
 from ckptparse.recovery.evidence.containers import iter_parts
 from ckptparse.recovery.evidence.graphs import iter_graphs
 from ckptparse.recovery.evidence.payloads import Match, find_anywhere, find_payloads
@@ -463,3 +465,71 @@ def test_graphs_that_are_text_are_read_as_binary_ones_are(fixtures: Path) -> Non
 def test_what_is_no_graph_gives_none(kind: str) -> None:
     source = MemorySource("x", np.random.default_rng(3).bytes(1000))
     assert list(iter_graphs(source, kind, limits=DEFAULT_LIMITS)) == []
+
+
+# ------------------------------------------------------------------ raw bytes in an archive
+
+
+def as_archive(kind: str, members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    if kind.startswith("zip"):
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED if "packed" in kind else 0) as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+        return file.getvalue()
+    with tarfile.open(fileobj=file, mode="w:gz" if kind == "tar.gz" else "w:") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+def lost_checkpoint(directory: Path, count: int) -> dict[str, np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(count)
+    arrays = {f"w{n}": rng.normal(size=400 + n).astype("<f4") for n in range(count)}
+    ckptparse.write(directory / "m.ckpt", arrays)
+    next(directory.glob("m.ckpt.data*")).unlink()
+    return arrays
+
+
+@pytest.mark.parametrize("count", [4, 150])
+@pytest.mark.parametrize("kind", ["zip", "zip, packed", "tar", "tar.gz"])
+def test_a_member_of_an_archive_that_is_a_raw_dump_is_searched_as_a_file_is(
+    kind: str, count: int, tmp_path: Path
+) -> None:
+    arrays = lost_checkpoint(tmp_path, count)
+    rng = np.random.default_rng(0)
+    dump = rng.bytes(100) + b"".join(rng.bytes(8) + one.tobytes() for one in arrays.values())
+    data = as_archive(kind, {"notes.txt": b"text " * 900, "memory.bin": dump})
+    (tmp_path / "evidence").write_bytes(data)
+    recovery = ckptparse.recover(tmp_path / "m.ckpt", evidence=[tmp_path / "evidence"])
+    for name, array in arrays.items():
+        assert (recovery[name].read() == array).all()
+        place = recovery[name].evidence[-1]
+        assert place.inside is not None and place.inside.endswith("memory.bin")
+
+
+def test_of_very_many_members_some_are_searched_everywhere_and_the_report_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost_checkpoint(tmp_path, 3)
+    searched: list[str] = []
+    original = gather.find_anywhere
+
+    def count(part: Any, *args: Any, **options: Any) -> Any:
+        searched.append(part.path)
+        return original(part, *args, **options)
+
+    monkeypatch.setattr(gather, "find_anywhere", count)
+    noise = np.random.default_rng(0).bytes(1700)
+    members = {f"text{n}": b"text " * 400 for n in range(300)}
+    members |= {f"small{n}": noise[:99] for n in range(300)}
+    members |= {f"noise{n}": noise for n in range(300)}
+    data = as_archive("zip", members)
+    (tmp_path / "evidence").write_bytes(data)
+    report = ckptparse.recover(tmp_path / "m.ckpt", evidence=[tmp_path / "evidence"]).report
+    assert len(searched) == 100 + len(data) // 65536
+    assert all(":noise" in path for path in searched)
+    (problem,) = [one for one in report.problems if one.code == "evidence.unsearched"]
+    assert "of the bytes of its members not all were searched" in problem.message

@@ -27,7 +27,7 @@ from ckptparse.recovery.evidence.bounds import Bounds
 from ckptparse.recovery.evidence.containers import iter_parts
 from ckptparse.recovery.evidence.fitting import Allowance
 from ckptparse.recovery.evidence.graphs import iter_graphs
-from ckptparse.recovery.evidence.payloads import Match, find_anywhere, find_payloads
+from ckptparse.recovery.evidence.payloads import SMALLEST, Match, find_anywhere, find_payloads
 from ckptparse.recovery.evidence.sought import Runs
 from ckptparse.recovery.evidence.together import find_together
 from ckptparse.recovery.workers import CALLER, Workers
@@ -49,11 +49,19 @@ small ones each takes some 30 ms, and those of one model tell the same."""
 _GRAPHS = ("meta-graph", "graph", "saved-model-pb", "saved-model-pbtxt", "tfrecord")
 
 
-_UNKNOWN = frozenset({"unknown", "pytorch-pickle", "gzip", "zstd"})
+_UNKNOWN = frozenset({"unknown", "pytorch-pickle", "gzip", "zstd", "zip", "tar"})
 """Kinds of files of which no structure says where in them, or in what they packed, runs may be."""
 _ALONE = 3 / 4
 """Share of the chance that is left, for runs that are found alone; those that lie together take
 half. It is `HIGHEST_CHANCE` for all files and runs: each position and run adds 1 in 2^32."""
+
+_FREE_PARTS = 100
+_BYTES_A_PART = 1 << 16
+"""Members of archives that are searched anywhere, in all, and for how many bytes of the archives
+there may be one more: each takes 2 ms, however small it is."""
+_HEAD = 1 << 12
+_PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
+"""Bytes at the start of a member, and those of text: a member that begins so holds no tensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,7 @@ class _Anywhere:
         self._workers = workers
         self._chance = HIGHEST_CHANCE
         self._allowance = Allowance()
+        self._parts = _FREE_PARTS
 
     @cached_property
     def _runs(self) -> Sequence[Runs]:
@@ -115,7 +124,16 @@ class _Anywhere:
         """Iterate over runs in a file, or in what it packed."""
         found: set[Wanted] = set()
         note = self._bounds.of(source.path)
+        self._parts += source.size // _BYTES_A_PART
+        smallest = max(SMALLEST, min((item.size for item in wanted), default=0))
         for part in iter_parts(source, limits=self._limits, note=note):
+            if part is not source:
+                if part.size < smallest or _is_text(part):
+                    continue
+                if not self._parts:
+                    note("of the bytes of its members not all were searched (unpack it)")
+                    return
+                self._parts -= 1
             left = [item for item in wanted if item not in found]
             for match in self._in_part(part, source, left):
                 found.add(match.wanted)
@@ -165,6 +183,11 @@ class _Anywhere:
             workers=self._workers,
             allowance=self._allowance,
         )
+
+
+def _is_text(part: Source) -> bool:
+    """Tell whether the start of a member is text."""
+    return not part.read_at(0, min(_HEAD, part.size)).translate(None, _PRINTABLE)
 
 
 class Evidence:
