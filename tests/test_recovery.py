@@ -366,8 +366,8 @@ def test_the_first_lines_tell_what_is_lost_and_what_is_not(tmp_path: Path) -> No
     assert lines[2].startswith("  shard.truncated  error  ")
     assert any("the file has 500" in line for line in lines[3:5])
     assert lines[-1] == (
-        f"Next: `ckptparse recover {tmp_path / 'm'} -o OUT` saves 1 of 3 tensors, and 1 more in "
-        "part or without proof"
+        f"Next: `ckptparse recover {tmp_path / 'm'} -o OUT` saves 1 of 3 tensors, and with "
+        "`--offer plausible` 1 more in part or without proof"
     )
 
 
@@ -382,7 +382,7 @@ def test_the_last_line_of_a_report_names_a_whole_checkpoint(tmp_path: Path) -> N
 def test_where_no_tensor_can_be_named_the_report_asks_for_another_copy(tmp_path: Path) -> None:
     prefix = truncated(tmp_path, 500)
     Path(f"{prefix}.index").unlink()
-    assert "copy or download its files again" in ckptparse.verify(prefix).next_step
+    assert f"copy or download '{prefix}.index'" in ckptparse.verify(prefix).next_step
 
 
 def test_a_report_becomes_json_and_maps_every_file(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -552,32 +553,60 @@ def _advise(report: Report) -> str:
     if report.format != "graph" and all(error.code == "graph.damaged" for error in errors):
         # The graph of the SavedModel around it is all that is damaged.
         return f"copy or download '{escape(errors[0].where)}' again: the variables are whole"
-    steps = []
-    command = f"`ckptparse recover {shlex.quote(escape(report.path))} -o OUT`"
+    path = shlex.quote(escape(report.path))
     found = report.outlook or replace(Outlook.of(report), exact=False)
-    least = "" if found.exact else "at least "
-    more = f", and {found.in_part} more in part or without proof" if found.in_part else ""
-    if found.proved == found.total > 0 and found.complete:
-        steps.append(f"{command} saves all {found.total} tensors")
-    elif (found.proved or found.in_part) and not found.complete:
-        size = found.unnamed_bytes
-        unknown = f"{size:,} bytes of data belong to tensors" if size else "there may be others"
-        steps.append(
-            f"{command} saves {least}{found.proved} tensors{more}; {unknown} whose names are lost"
-        )
-    elif found.proved or found.in_part:
-        steps.append(f"{command} saves {least}{found.proved} of {found.total} tensors{more}")
-    elif found.total:
-        steps.append(
-            f"`ckptparse recover` gives single values at most; {found.total} tensors are lost"
-        )
+    steps = list(_raise_limits(errors, path))
+    if found.proved or found.in_part or not steps:  # A limit says nothing of what was not read.
+        steps += _recover(found, path)
     fetch = _files_to_fetch(report)
     if fetch and not (found.proved == found.total and found.complete):
         steps.append(f"copy or download {fetch} again")
     use = next((other for other in report.others if other.ok), None)
     if use is not None:
         steps.append(f"use {escape(use.path)}, which is whole")
+    lost = next((error for error in errors if error.code == "index.missing"), None)
+    if lost is not None and not found.total:
+        steps.append(
+            f"as there is no index: copy or download '{escape(lost.where)}', or say what the data "
+            f"holds: `ckptparse recover {path} -o OUT --from FILE` with its .meta file, an event "
+            "file, a SavedModel or another checkpoint of the same model, or `--shapes FILE` with "
+            "names and shapes"
+        )
     return ", or ".join(steps) or "copy or download its files again: none of them can be used"
+
+
+def _raise_limits(errors: Sequence[Problem], path: str) -> Iterator[str]:
+    """Say how to look at what limits left out: each message of them names its own."""
+    said = " ".join(error.message for error in errors if error.code == "limit.reached")
+    known = {one.name for one in fields(Limits)}
+    names = [name for name in dict.fromkeys(re.findall(r"Limits\.(\w+)", said)) if name in known]
+    if names:
+        options = " ".join(f"--limit {name}=..." for name in names)
+        yield f"if the files can be trusted, raise the limit: `ckptparse verify {path} {options}`"
+
+
+def _recover(found: Outlook, path: str) -> Iterator[str]:
+    """Say what `recover` gives, and with which option."""
+    command = f"`ckptparse recover {path} -o OUT`"
+    least = "" if found.exact else "at least "
+    if not found.proved and found.in_part:
+        command = f"`ckptparse recover {path} -o OUT --offer plausible`"
+        number, more = found.in_part, ", none of them proved"
+    else:
+        number, more = found.proved, ""
+        if found.in_part:
+            more = f", and with `--offer plausible` {found.in_part} more in part or without proof"
+    if found.proved == found.total > 0 and found.complete:
+        yield f"{command} saves all {found.total} tensors"
+    elif number and not found.complete:
+        size = found.unnamed_bytes
+        unknown = f"{size:,} bytes of data belong to tensors" if size else "there may be others"
+        yield f"{command} saves {least}{number} tensors{more}; {unknown} whose names are lost"
+    elif number:
+        least = least if number < found.total else ""
+        yield f"{command} saves {least}{number} of {found.total} tensors{more}"
+    elif found.total:
+        yield f"`ckptparse recover` gives single values at most; {found.total} tensors are lost"
 
 
 def _files_to_fetch(report: Report) -> str:

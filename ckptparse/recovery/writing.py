@@ -229,7 +229,10 @@ class _Writer:
                 path=self._target,
                 hint="With offer='plausible' (--offer plausible) all that was got back is written",
             )
-        raise UnsupportedError("Expected tensors to write, found none", path=self._target)
+        report = self._recovery.report
+        raise UnsupportedError(
+            "Expected tensors to write, found none", path=report.path, hint=report.next_step or None
+        )
 
     def _leave_out_kinds(self, options: SinkOptions) -> None:
         """Leave out tensors of dtypes that the format lacks, and note the reason."""

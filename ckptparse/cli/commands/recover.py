@@ -31,7 +31,7 @@ from ckptparse.cli.recovery_options import (
     SiblingsOption,
 )
 from ckptparse.cli.reports import describe_counts, write_report
-from ckptparse.cli.running import DAMAGE, GOOD, WARNED, Run
+from ckptparse.cli.running import DAMAGE, GOOD, NOT_RUN, WARNED, Run
 from ckptparse.cli.writing import check_outputs
 from ckptparse.files.placing import place_file
 from ckptparse.json_text import format_json
@@ -94,9 +94,14 @@ def recover(
         check_outputs(files.places(wishes.format), recovery.report.files, overwrite=overwrite)
         if hash_ or (hash_ is None and files.all):
             recovery.hash_inputs()
-        written = _write(recovery, files, wishes)
-        answer = Recovered(recovery, written, map_, run.verbose, inputs=bool(hash_))
-    files.write(answer)
+        written, refused = _write(recovery, files, wishes)
+        answer = Recovered(
+            recovery, written, map_, run.verbose, inputs=bool(hash_), refused=refused
+        )
+    if refused is None:
+        files.write(answer)
+    elif run.json:
+        run.report(refused)
     return answer
 
 
@@ -129,11 +134,21 @@ class _Wishes:
 
 def _write(
     recovery: ckptparse.Recovery, files: _Files, wishes: _Wishes
-) -> ckptparse.Written | None:
+) -> tuple[ckptparse.Written | None, ckptparse.UnsupportedError | None]:
+    """Write the output; return what was written, or why nothing can be."""
     if files.output is None:
-        return None
+        return None, None
+    try:
+        return _write_output(recovery, files.output, files, wishes), None
+    except ckptparse.UnsupportedError as error:
+        return None, error
+
+
+def _write_output(
+    recovery: ckptparse.Recovery, output: str, files: _Files, wishes: _Wishes
+) -> ckptparse.Written:
     return recovery.write(
-        files.output,
+        output,
         format=wishes.format,
         offer=None if wishes.offer is None else wishes.offer.value,
         fill=0 if wishes.fill is None else wishes.fill,
@@ -204,6 +219,8 @@ class Recovered:
     everything: bool
     replayed: ckptparse.Replay | None = None
     inputs: bool = False
+    refused: ckptparse.UnsupportedError | None = None
+    """Why nothing could be written, which is said below the report."""
 
     @property
     def left_out(self) -> int:
@@ -213,6 +230,8 @@ class Recovered:
     @property
     def code(self) -> int:
         """The exit code."""
+        if self.refused is not None:
+            return NOT_RUN
         if self.replayed is not None:
             return GOOD if self.replayed.same else DAMAGE
         if not self.recovery.whole or self.left_out:
@@ -240,6 +259,8 @@ class Recovered:
         out.summary(f"{got}; {self._describe_written()}")
         if self.replayed is not None:
             _write_differences(out, self.replayed)
+        if self.refused is not None:
+            raise self.refused
 
     def _describe_written(self) -> str:
         written = self.written
