@@ -126,6 +126,22 @@ def test_a_hostile_block_ends_at_a_number_of_places() -> None:
     assert before - budget.starts - budget.left < 1 << 18 and budget.is_spent
 
 
+def test_restarts_at_which_nothing_begins_are_tried_up_to_a_number() -> None:
+    count = 1 << 17
+    body = np.random.default_rng(0).integers(0, 128, 4 * count, np.uint8).tobytes()
+    contents = builder.close_block(body, range(0, 4 * count, 4))
+    budget = Budget(DEFAULT_LIMITS, len(contents))
+    tried = 0
+
+    def refuse(_: bytes, __: bytes) -> bool:
+        nonlocal tried
+        tried += 1
+        return False
+
+    assert list(iter_resumed(contents, refuse, budget)) == []
+    assert budget.is_spent and tried < 1 << 14
+
+
 def save(path: Path, count: int) -> dict[str, Any]:
     arrays = {f"layer{n}": np.full(9, n, np.float32) for n in range(count)}
     made = builder.Bundle()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 
 import numpy as np
 
@@ -129,7 +130,7 @@ class _Resuming:
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         at, before = 0, b""
-        for stop in self._stops:
+        for stop in takewhile(lambda _: not self._budget.is_spent, self._stops):
             for key, value, end in self._iter_run(at, stop, before):
                 at, before = end, key
                 if self._looks_right(key, value):
