@@ -358,3 +358,4 @@ def test_a_page_does_not_list_again_what_a_report_has_left_out(
     assert (len(report.tensors), report.left_out) == (100 + 299, 1400 - 299)
     ckptparse.report_page(path, tmp_path / "page.html", limits=few)
     assert not opened
+    assert b"No values are shown of 1,500 tensors" in (tmp_path / "page.html").read_bytes()

@@ -55,8 +55,10 @@ def make_problems(subject: Subject) -> list[dict[str, str]]:
     ]
     known = {problem["message"] for problem in found}
     messages = [message for message in map(clean, subject.errors) if message not in known]
-    return found + [
-        {"severity": "error", "code": "", "where": "", "message": message} for message in messages
+    # First what the page itself could not show: of very many problems it names some.
+    return [
+        *({"severity": "error", "code": "", "where": "", "message": one} for one in messages),
+        *found,
     ]
 
 
