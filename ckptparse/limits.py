@@ -130,6 +130,8 @@ class Limits:
     `read`, `verify` and `stats` with constants of a graph that are strings or variants; and more
     slices than these are not listed (one counts once more for each 4 KiB of its tensor's name,
     which its key repeats). Each takes a tenth of a millisecond.
+    Of entries in blocks with less than one key in full for 64 of them, 32 count as one, beyond
+    one for each 128 bytes of the table: TensorFlow writes one for 16.
     A record of a V1 file may have 1/256 as many fields that TensorFlow does not write (or 16), and
     one for each 64 bytes. A map file of ddrescue has so many lines, beyond one for each 16
     bytes."""

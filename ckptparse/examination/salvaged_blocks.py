@@ -25,7 +25,7 @@ from ckptparse.examination.salvaged import SalvagedBlock, TableCodes
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
 from ckptparse.problems import Problem
-from ckptparse.table.block import Block, decode_entry
+from ckptparse.table.block import Block, LongRuns, decode_entry
 from ckptparse.table.format import (
     FOOTER_SIZE,
     MAGIC,
@@ -58,6 +58,7 @@ class TableLook:
         budget: What reading damaged blocks may still cost.
         problems: What is wrong with it.
         ranges: What runs of its bytes are.
+        runs: How many of its entries lie in long runs.
     """
 
     def __init__(self, files: DataFiles, file: DataFile, codes: TableCodes, accept: Accept) -> None:
@@ -72,6 +73,7 @@ class TableLook:
         self.budget = Budget(self.limits, self.source.size)
         self.problems: list[Problem] = []
         self.ranges: list[FileRange] = []
+        self.runs = LongRuns(self.limits, self.source.size)
 
     def report(self, code: str, message: str) -> None:
         """Note a problem."""

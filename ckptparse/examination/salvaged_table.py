@@ -354,7 +354,9 @@ class _Scan:
         columns = None
         if len(block.contents) >= _WORTH_BYTES:
             columns = decode_together([block], limits=limits)
-        return columns or TableColumns.of_blocks([block.decode_entries(limits=limits)])
+        columns = columns or TableColumns.of_blocks([block.decode_entries(limits=limits)])
+        self._look.runs.take(block, len(columns))
+        return columns
 
     def _check_separators(self, first: bytes, last: bytes, place: SalvagedBlock) -> bool:
         """Report a block whose keys are not between separators: a search would not find them."""

@@ -64,6 +64,9 @@ class SmallBlocks:
             contents = self._look.decompressed(place)
             if len(contents) > _SMALL:
                 return None
-            return Block.from_bytes(contents).decode_entries(limits=self._look.limits)
+            block = Block.from_bytes(contents)
+            entries = block.decode_entries(limits=self._look.limits)
         except CheckpointError:
             return None  # What is wrong with it is told when its turn comes.
+        self._look.runs.take(block, len(entries.keys))
+        return entries

@@ -15,7 +15,13 @@ from ckptparse.errors import MalformedError, located
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits, limit_error
 from ckptparse.locks import make_lock
-from ckptparse.table.block import Block, BlockEntries, KeyOrderError, check_key_bytes
+from ckptparse.table.block import (
+    Block,
+    BlockEntries,
+    KeyOrderError,
+    LongRuns,
+    check_key_bytes,
+)
 from ckptparse.table.columns import TableColumns
 from ckptparse.table.format import (
     FOOTER_SIZE,
@@ -203,9 +209,14 @@ class Table:
             yield entries
 
     def iter_columns(self) -> Iterator[TableColumns]:
-        """Decode the data blocks, many at a time; raises as `iter_blocks` does."""
+        """Decode the data blocks, many at a time; raises as `iter_blocks` does.
+
+        Raises:
+            LimitError: Too many entries lie in long runs; see `Limits.single_entries`.
+        """
         previous: bytes | None = None
         count = key_bytes = blocks = 0
+        runs = LongRuns(self._limits, self.source.size)
         for first, part in self._iter_parts():
             columns = self._decode_part(first, part)
             count += len(columns)
@@ -216,6 +227,7 @@ class Table:
             low = 0
             for index, high in enumerate(columns.block_ends, first):
                 separator = self.separators[index]
+                runs.take(part[index - first], high - low)
                 if low < high:
                     with self._located(index):
                         _check_between(columns.key(low), columns.key(high - 1), previous, separator)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.limits import Limits
-from ckptparse.table.block import Block, most_in_block
+from ckptparse.table.block import LONGEST_RUN, Block, most_in_block
 from ckptparse.table.columns import IntColumn, TableColumns
 
 __all__ = ["decode_together", "masks_of", "read_varints", "windows_of"]
@@ -26,9 +26,6 @@ __all__ = ["decode_together", "masks_of", "read_varints", "windows_of"]
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
 
-_MOST_STEPS = 64
-"""Entries of a run at most. With longer runs there are few of them, and a loop is as fast.
-TensorFlow's have 16 entries."""
 _VARINT_BYTES = 5
 """Bytes of the longest varint32: 32 bits in groups of 7 (section 1.3)."""
 _WORD = 8
@@ -153,7 +150,7 @@ def _decode_lengths(runs: _Runs, most: int) -> list[_Step]:
     going: npt.NDArray[np.bool_] | None = None
     while len(at):  # Restarts rise, so every run has an entry.
         count += len(at)
-        if len(steps) == _MOST_STEPS or count > most:
+        if len(steps) == LONGEST_RUN or count > most:
             return []
         lengths, position = _read_lengths(runs.padded, at)
         if lengths is None:

@@ -359,3 +359,37 @@ def test_a_page_does_not_list_again_what_a_report_has_left_out(
     ckptparse.report_page(path, tmp_path / "page.html", limits=few)
     assert not opened
     assert b"No values are shown of 1,500 tensors" in (tmp_path / "page.html").read_bytes()
+
+
+@pytest.mark.parametrize("block_size", [1 << 12, 1 << 20])
+def test_entries_in_long_runs_count_as_a_32nd_of_those_that_are_looked_at_one_by_one(
+    tmp_path: Path, block_size: int
+) -> None:
+    made = builder.Bundle()
+    for number in range(1000):
+        made.add(f"w{number:04}", np.float32(number))
+    path = made.write(tmp_path / "m", restart_interval=1 << 30, block_size=block_size)
+    table = (tmp_path / "m.index").stat().st_size
+    # The header is an entry, too.
+    most = -(-(1001 - table // 128) // 32)
+    few, enough = (Limits(single_entries=most - less) for less in (1, 0))
+    assert len(ckptparse.read(path, limits=enough)) == 1000
+    assert ckptparse.verify(path, limits=enough).ok
+    for ask in (ckptparse.read, ckptparse.list_variables):
+        with pytest.raises(ckptparse.LimitError, match="key in full") as caught:
+            ask(path, limits=few)
+        assert caught.value.limit == "single_entries"
+    report = ckptparse.verify(path, limits=few)
+    assert [one.code for one in report.problems] == ["limit.reached"]
+    assert "key in full" in report.problems[0].message
+    assert not ckptparse.recover(path, limits=few)
+
+
+def test_runs_of_64_entries_are_not_long(tmp_path: Path) -> None:
+    made = builder.Bundle()
+    for number in range(1000):
+        made.add(f"w{number:04}", np.float32(number))
+    path = made.write(tmp_path / "m", restart_interval=64)
+    none = Limits(single_entries=0)
+    assert len(ckptparse.read(path, limits=none)) == 1000
+    assert ckptparse.verify(path, limits=none).ok
