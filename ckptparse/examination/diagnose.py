@@ -25,7 +25,12 @@ import numpy.typing as npt
 from ckptparse.crc.flips import HIGHEST_CHANCE, chance_of_bit, find_bit
 from ckptparse.examination.case import ATTEMPT_BYTES, FILE_ATTEMPTS, Case, Part
 from ckptparse.examination.check import Check, fits
-from ckptparse.examination.conversions import LineEnds, UndoneLineEnds, find_line_ends
+from ckptparse.examination.conversions import (
+    LineEnds,
+    UndoneLineEnds,
+    find_line_ends,
+    lacks_returns,
+)
 from ckptparse.examination.copied_index import find_owner, holds_other_weights
 from ckptparse.examination.failed_rows import FailedRows
 from ckptparse.examination.neighbours import is_anothers
@@ -42,8 +47,8 @@ from ckptparse.examination.places import (
     find_shifts,
     is_telling,
 )
-from ckptparse.examination.plausibility import is_plausible
-from ckptparse.examination.readers import DataFile, DataFiles
+from ckptparse.examination.plausibility import has_magnitudes, is_plausible
+from ckptparse.examination.readers import PAGE, DataFile, DataFiles
 from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import is_data_file, may_be_data_file, split_data_path
 from ckptparse.files.storage import FileStat
@@ -718,12 +723,26 @@ class _Examination:
         if len(telling) < 2:
             return False
         size, changing = self._count_changing(2 * len(telling))
-        plausible = sum(is_plausible(self.files, payload) for payload in telling[:_SAMPLES])
         return (
             2 * len(telling) >= changing
             and self.size == size
-            and 2 * plausible > min(len(telling), _SAMPLES)
+            and self._look_trained(telling)
+            and not lacks_returns(self.files.source(self.group.file))
         )
+
+    def _look_trained(self, telling: Sequence[Payload]) -> bool:
+        """Tell whether more than half of some samples look like trained values.
+
+        Floats show it. Of others, which look so always, not all may lie in one page: damage to that
+        would explain them.
+        """
+        samples = telling[:_SAMPLES]
+        floats = [payload for payload in samples if has_magnitudes(payload)]
+        plausible = sum(is_plausible(self.files, payload) for payload in floats)
+        if floats:
+            return 2 * plausible > len(floats)
+        last = max(payload.offset // PAGE for payload in telling[-1:])
+        return last > min((payload.end - 1) // PAGE for payload in samples)
 
     def _count_changing(self, most: int) -> tuple[int, int]:
         """Return where the payloads of the file end, and how many can change.

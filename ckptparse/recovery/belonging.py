@@ -153,11 +153,23 @@ def _count_left(case: Case, mended: RowMapping[MendedTensor]) -> int:
 
 
 def _may_be_shown(case: Case, failing: Sequence[_Failing]) -> bool:
-    """Tell whether any tensor that fails is one that hardly another save has."""
-    if any(is_telling(one.payload) for one in failing):
+    """Tell whether a tensor fails that hardly another save has, and whose bytes are there.
+
+    Of those that were cut off nothing is there to show it, if the file is not packed.
+    """
+    if any(
+        is_telling(one.payload)
+        and (one.check.status is Status.CORRUPT or _is_packed(case, one.payload.file))
+        for one in failing
+    ):
         return True
     failed = case.failed
-    return failed is not None and bool(are_telling(failed.plain, failed.rows[~failed.good]).any())
+    return failed is not None and bool(are_telling(failed.plain, failed.rows[failed.wrong]).any())
+
+
+def _is_packed(case: Case, file: DataFile) -> bool:
+    size = min(case.files.size(file) or 0, HEAD)
+    return bool(size) and is_archive(bytes(case.files.read(file, 0, size)))
 
 
 def _is_shown(case: Case, failing: Sequence[_Failing]) -> bool:
@@ -200,8 +212,11 @@ def _find_ways(failing: Sequence[_Failing]) -> Iterator[Way]:
             found[one.there].append(one)
     for there, parts in found.items():
         size = sum(one.payload.size for one in parts)
-        if any(is_telling(one.payload) for one in parts) or (
-            len(parts) > 1 and size >= LEAST_SAMPLE
+        undone = there[0].undo is not None and not there[1]
+        if (
+            undone
+            or any(is_telling(one.payload) for one in parts)
+            or (len(parts) > 1 and size >= LEAST_SAMPLE)
         ):
             yield there
 
@@ -234,6 +249,9 @@ class _Layout:
         self._files = case.files
         self._file = file
         known = self._known = dict.fromkeys([(file, 0), *_find_ways(failing)])
+        # If a conversion of the file was undone, all lies there.
+        undone = [way for way in known if way[0].path == file.path and way[0].undo and not way[1]]
+        self._usual = undone[0] if undone else (file, 0)
         whole = [one for one in failing if one.there in known]
         self._broken = sorted(
             (one for one in failing if one.there not in known),
@@ -265,10 +283,10 @@ class _Layout:
 
     def _contradicts(self, one: _Failing, before: _Side, after: _Side) -> bool:
         small = may_differ_by_little(one.payload)
-        if self._is_damaged(one, before, after) or not (small or one.is_claim):
+        if self._is_damaged(one, before, after) or (one.is_own and not small):
             return False
         sides = [side.there for side in (before, after) if side.there is not None]
-        places = [one.payload.moved(*side) for side in sides] or [one.payload]
+        places = [one.payload.moved(*side) for side in sides] or [one.payload.moved(*self._usual)]
         # If it is whole there, its value was taken from an equal one.
         if any(not is_there(self._files, one) or fits(self._files, one) for one in places):
             return False

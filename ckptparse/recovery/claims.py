@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ckptparse.bundle.entry import count_elements
 from ckptparse.examination.payload import Form, Payload
-from ckptparse.examination.places import LEAST_SAMPLE, is_telling
+from ckptparse.examination.places import is_telling
 from ckptparse.examination.plausibility import has_magnitudes
 from ckptparse.examination.readers import DataFile
 from ckptparse.problems import EvidenceRule
@@ -19,6 +20,8 @@ __all__ = ["Way", "may_differ_by_little", "rests_on_checksum", "way_of"]
 Way = tuple[DataFile, int]
 """How a data file is read, and how many bytes from its place something lies in it."""
 
+_SEVERAL = 3
+"""Floats that do not all stay but for one byte while a model is trained."""
 _VALUES = frozenset({EvidenceRule.VALUE, EvidenceRule.FITTING})
 """Values that the checksum gives; of an expected one the checkpoint's name says the same."""
 _CHANGES = frozenset({EvidenceRule.BIT, EvidenceRule.BYTES, EvidenceRule.TAIL})
@@ -44,9 +47,11 @@ _ANOTHERS = frozenset(
 def may_differ_by_little(payload: Payload) -> bool:
     """Tell whether two saves may hold a tensor with a small difference: counters, flags, words.
 
-    Weights that are trained differ in most elements; of a few of them no more may be known.
+    Weights that are trained differ in most elements; of one or two no more may be known.
     """
-    return not has_magnitudes(payload) or payload.size <= LEAST_SAMPLE
+    if not has_magnitudes(payload):
+        return True
+    return count_elements(payload.shape) < _SEVERAL
 
 
 def rests_on_checksum(found: Mended, payload: Payload, ways: Collection[Way] = frozenset()) -> bool:

@@ -328,7 +328,7 @@ class Mender:
             or self._beside_shifted(name, payload, check)
             or self._offerer.offer(payload, check)
         )
-        found = self._copied(name, payload, found)
+        found = self._copied(name, payload, check, found)
         if found.recipe is None:
             found = self._offered_undone(payload) or found
         return found
@@ -412,7 +412,7 @@ class Mender:
                 return torn.but(cause=Cause.TEXT)
         return offer_sides(self._files, payload, sides, check)
 
-    def _copied(self, name: PartName, payload: Payload, own: Mended) -> Mended:
+    def _copied(self, name: PartName, payload: Payload, known: Check, own: Mended) -> Mended:
         """Return what is offered at a payload's own place, or a copy of it that has more of it."""
         best, most = own, _plausible(own)
         if most == count_elements(payload.shape):
@@ -428,18 +428,18 @@ class Mender:
                 continue
             offered = self._offerer.offer(there, check)
             if _plausible(offered) > most:
-                best, most = self._as_copy(offered, copy, own), _plausible(offered)
+                best, most = self._as_copy(offered, copy, known), _plausible(offered)
         return best
 
-    def _as_copy(self, offered: Mended, copy: Copied, own: Mended) -> Mended:
+    def _as_copy(self, offered: Mended, copy: Copied, known: Check) -> Mended:
         """Say of a payload of a copy where it is from, and what is wrong with its own place."""
         place = copy.payload.place
-        ahead = f"{own.outcome.note}; " if own.outcome.note else ""
+        ahead = f"{known.outcome.note}; " if known.outcome.note else ""
         where = f"at its place in a copy, {self._name(place.path)} ({copy.reason})"
         grounds = (EvidenceRecord.at(EvidenceRule.COPY, place), *offered.outcome.grounds)
         outcome = replace(
             offered.outcome,
-            cause=own.outcome.cause,
+            cause=known.cause,
             note=f"{ahead}{where}: {offered.outcome.note}",
             grounds=grounds,
         )
