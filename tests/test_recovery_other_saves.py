@@ -126,6 +126,25 @@ def test_numbers_promise_nothing_where_no_weights_are_whole(tmp_path: Path) -> N
     assert recovery["step"].status == "derived" and recovery["step"].read() == 1000
 
 
+def test_a_converted_tensor_of_a_damaged_entry_is_offered_with_its_bytes(tmp_path: Path) -> None:
+    """Its checksum agrees once the conversion is undone; it is small, or constant, or like text."""
+    arrays = {f"a{n}": weights(n) for n in range(3)}
+    arrays |= {"flags": np.full(2000, 65, np.int8), "rate": np.float32(0.5)}
+    path = write(tmp_path, arrays)
+    index = tmp_path / "m.index"
+    end = faults.data_end(write_index(tmp_path, arrays))
+    faults.change(index, lambda data: data.__setitem__(slice(end - 4, end), b"lost"))
+    path.write_bytes(path.read_bytes().decode("latin-1").encode())
+    recovery = ckptparse.recover(tmp_path / "m")
+    for name, array in arrays.items():
+        assert (recovery[name].read() == array).all(), name
+
+
+def write_index(directory: Path, arrays: dict[str, Any]) -> bytes:
+    write(directory / "again", arrays)
+    return (directory / "again" / "m.index").read_bytes()
+
+
 def test_two_numbers_that_fail_alone_are_another_save(tmp_path: Path) -> None:
     frozen = {f"a{n}": weights(n) for n in range(3)}
     this = {**frozen, "rate": np.float32(0.5), "step": np.int64(1000)}

@@ -68,7 +68,7 @@ def rests_on_checksum(found: Mended, payload: Payload, ways: Collection[Way] = f
     if not rules.isdisjoint(_VALUES):
         return True
     if not rules.isdisjoint(_FOUND):
-        way = way_of(found, payload)
+        way = _way_of(found, payload)
         there = way in ways or way == (payload.file, 0)
         return not (is_telling(payload) or there or _is_undone(way, payload))
     return not rules.isdisjoint(_CHANGES) and may_differ_by_little(payload)
@@ -77,11 +77,15 @@ def rests_on_checksum(found: Mended, payload: Payload, ways: Collection[Way] = f
 def way_of(found: Mended, payload: Payload) -> Way | None:
     """Return how the file is read that holds a payload whole, and how far from its place that is.
 
-    None if it was changed, or is another tensor's.
+    None if it is not proved, was changed, or is another tensor's.
     """
+    return _way_of(found, payload) if found.status.proved else None
+
+
+def _way_of(found: Mended, payload: Payload) -> Way | None:
     recipe = found.recipe
     rules = {record.rule for record in found.outcome.grounds}
-    if recipe is None or recipe.file is None or recipe.patches or not found.status.proved:
+    if recipe is None or recipe.file is None or recipe.patches:
         return None
     if not rules.isdisjoint(_ANOTHERS):
         return None

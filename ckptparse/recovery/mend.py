@@ -203,7 +203,7 @@ class Mender:
 
         If it is `sure` that the index is of another save, that one's value is not offered.
         """
-        if own.recipe is None and not sure:
+        if own.recipe is None and (own.status is Status.UNVERIFIED or not sure):
             note = f"{without_chance(claim.outcome)}; {_MAY_BE_OTHER}"
             outcome = replace(claim.outcome, status=Status.UNVERIFIED, chance=None, note=note)
             return replace(claim, outcome=outcome)
