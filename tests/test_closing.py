@@ -97,7 +97,7 @@ def test_a_source_whose_descriptor_was_taken_away_goes_without_a_word(
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
     (tmp_path / "x").write_bytes(b"x")
     source = LocalSource.open(str(tmp_path / "x"))
-    os.close(source._descriptor)
+    os.close(source._descriptor.number)
     del source
     unmade = LocalSource.__new__(LocalSource)
     del unmade

@@ -8,6 +8,7 @@ lets only one of them run; a free-threaded one lets all of them.
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import random
 import re
@@ -25,6 +26,7 @@ import pytest
 
 import ckptparse
 from ckptparse.backend.places import Places
+from ckptparse.files.local import LocalSource
 from ckptparse.tensor import Tensor
 
 pytestmark = pytest.mark.proto
@@ -314,3 +316,30 @@ def test_what_is_found_while_it_is_closed_is_not_kept(
     assert question()
     with pytest.raises(ckptparse.ClosedError):
         question()
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="needs preadv")
+@pytest.mark.parametrize("way", ["pread", "preadv"])
+def test_a_file_that_is_closed_while_it_is_read_is_not_mistaken_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The system gives the number of a closed file to the one that is opened next."""
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+    one, others = LocalSource.open(str(tmp_path / "one")), []
+    real = getattr(os, way)
+
+    def closing_first(*how: Any) -> Any:
+        one.close()
+        others.append(LocalSource.open(str(tmp_path / "two")))
+        return real(*how)
+
+    monkeypatch.setattr(os, way, closing_first)
+    found = bytearray(3)
+    if way == "pread":
+        found[:] = one.read_at(0, 3)
+    else:
+        one.read_into(0, memoryview(found))
+    assert found == b"one"
+    with pytest.raises(ckptparse.ClosedError):
+        one.read_at(0, 3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -41,8 +42,36 @@ _OPEN_FLAGS = (
 _HAS_PREAD = hasattr(os, "pread")
 _HAS_PREADV = hasattr(os, "preadv")
 _HAS_ADVICE = all(hasattr(os, name) for name in ("preadv", "posix_fadvise", "RWF_NOWAIT"))
+_COUNTS_HOLDERS = sys.implementation.name == "cpython"
+"""Whether an object goes at once when nobody holds it any more."""
 _ADVICE_SIZE = 1 << 20
 """Bytes that the system is asked for at once: of more it may fetch only the first part."""
+
+
+class _Descriptor:
+    """The number of an open file, which is closed when nobody holds this object any more.
+
+    A read holds it. Closed meanwhile by another thread, the system would give the number to the
+    next file that is opened, and the read would get the bytes of that one.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def close(self) -> None:
+        """Close the file now."""
+        number, self.number = self.number, -1
+        if number >= 0:
+            os.close(number)
+
+    def __del__(self) -> None:
+        # When the interpreter ends, `os` may be gone, and nothing needs closing. An error here
+        # would only be printed as "Exception ignored".
+        if os is not None and self.number >= 0:  # type: ignore[redundant-expr]
+            with suppress(OSError):
+                self.close()
 
 
 class LocalSource:
@@ -62,7 +91,7 @@ class LocalSource:
     def __init__(self, path: str, descriptor: int, size: int) -> None:
         self.path = path
         self.size = size
-        self._descriptor = descriptor
+        self._descriptor: _Descriptor | None = _Descriptor(descriptor)
         self._lock = threading.Lock()
 
     @classmethod
@@ -116,11 +145,12 @@ class LocalSource:
             OutputError: The disk is full.
         """
         rest = memoryview(data)
+        descriptor = self._open()
         try:
             with self._lock:
-                os.lseek(self._descriptor, self.size, os.SEEK_SET)
+                os.lseek(descriptor.number, self.size, os.SEEK_SET)
                 while rest:
-                    count = os.write(self._descriptor, rest)
+                    count = os.write(descriptor.number, rest)
                     self.size += count
                     rest = rest[count:]
         except OSError as error:
@@ -163,26 +193,25 @@ class LocalSource:
             return
         # Asking for what is in the page cache takes as long as copying a sixteenth of it. So one
         # byte is read first: the error says that this would have to wait for the disk.
+        descriptor = self._open()
         with suppress(OSError, OverflowError):
             try:
-                os.preadv(self._descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+                os.preadv(descriptor.number, [bytearray(1)], offset, os.RWF_NOWAIT)
             except BlockingIOError:
                 for start in range(offset, offset + size, _ADVICE_SIZE):
                     count = min(_ADVICE_SIZE, offset + size - start)
-                    os.posix_fadvise(self._descriptor, start, count, os.POSIX_FADV_WILLNEED)
+                    os.posix_fadvise(descriptor.number, start, count, os.POSIX_FADV_WILLNEED)
 
     def map(self) -> mmap.mmap:
         """Map the whole file, copy-on-write: writes to the mapping never reach the file."""
-        if self._descriptor < 0:
-            # -1, the descriptor of a closed file, would map new memory, which reads as zeros.
-            raise self._closed()
-        return mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_COPY)
+        descriptor = self._open()
+        return mmap.mmap(descriptor.number, self.size, access=mmap.ACCESS_COPY)
 
     def close(self) -> None:
-        """Close the file; closing twice is harmless."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        """Close the file, when a read that goes on has ended; closing twice is harmless."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None and not _COUNTS_HOLDERS:
+            descriptor.close()
 
     def __enter__(self) -> Self:
         return self
@@ -195,21 +224,22 @@ class LocalSource:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        # When the interpreter ends, `os` may be gone, and nothing needs closing. An error here
-        # would only be printed as "Exception ignored".
-        if os is not None and getattr(self, "_descriptor", -1) >= 0:  # type: ignore[redundant-expr]
-            with suppress(OSError):
-                self.close()
+    def _open(self) -> _Descriptor:
+        """Return the open file, which stays open for as long as the caller holds it."""
+        descriptor = self._descriptor
+        if descriptor is None:
+            raise self._closed()
+        return descriptor
 
     def _read_some(self, offset: int, size: int) -> bytes:
+        descriptor = self._open()
         try:
             if _HAS_PREAD:
                 # A forked process shares the position of the file, and so it must not count.
-                return os.pread(self._descriptor, size, offset)
+                return os.pread(descriptor.number, size, offset)
             with self._lock:
-                os.lseek(self._descriptor, offset, os.SEEK_SET)
-                return os.read(self._descriptor, size)
+                os.lseek(descriptor.number, offset, os.SEEK_SET)
+                return os.read(descriptor.number, size)
         except OSError as error:
             raise self._failed(error, offset, size) from error
 
@@ -218,13 +248,14 @@ class LocalSource:
             data = self._read_some(offset, len(buffer))
             buffer[: len(data)] = data
             return len(data)
+        descriptor = self._open()
         try:
-            return os.preadv(self._descriptor, [buffer], offset)
+            return os.preadv(descriptor.number, [buffer], offset)
         except OSError as error:
             raise self._failed(error, offset, len(buffer)) from error
 
     def _failed(self, error: OSError, offset: int, size: int) -> Exception:
-        if self._descriptor < 0:
+        if self._descriptor is None:
             return self._closed()
         return DataLossError(
             f"The file cannot be read: {error}", path=self.path, offset=offset, size=size
