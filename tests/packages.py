@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["h5py", "ml_dtypes", "safetensors", "tracemalloc", "zstandard"]
+__all__ = ["brotli", "h5py", "ml_dtypes", "safetensors", "tracemalloc", "zstandard"]
 
 
 class _Lacking:
@@ -39,6 +39,7 @@ def _find(name: str, *submodules: str) -> Any:
     return package
 
 
+brotli = _find("brotli")
 ml_dtypes = _find("ml_dtypes")
 h5py = _find("h5py")
 safetensors = _find("safetensors", "numpy")
