@@ -654,7 +654,10 @@ def _names(names: Iterable[str]) -> Iterable[str]:
 
 
 def choose_names(keys: Iterable[str], include: Patterns, exclude: Patterns) -> Iterator[str]:
-    """Iterate over the keys that match a glob of the one, and none of the other."""
+    """Iterate over the keys that match a glob of the one, and none of the other.
+
+    A glob matches the key that it is letter by letter, too: `w[0]` is a name.
+    """
     included, excluded = _compile(include), _compile(exclude)
     if included is None and excluded is None:
         yield from keys
@@ -674,5 +677,6 @@ def _compile(patterns: Patterns) -> re.Pattern[str] | None:
     import re
 
     globs = [patterns] if isinstance(patterns, str) else list(patterns)
+    literal = [rf"{re.escape(glob)}\Z" for glob in globs if "[" in glob]
     # No pattern at all matches nothing.
-    return re.compile("|".join(map(fnmatch.translate, globs)) or r"(?!)")
+    return re.compile("|".join([*map(fnmatch.translate, globs), *literal]) or r"(?!)")

@@ -243,6 +243,12 @@ def test_a_glob_is_of_the_whole_name_and_of_its_case(prefix: str, pattern: str) 
         ckptparse.read(prefix, include=pattern)
 
 
+def test_a_glob_matches_the_name_that_it_is_letter_by_letter_too(tmp_path: Path) -> None:
+    prefix = ckptparse.write(tmp_path / "m", {name: [0.0] for name in ("w[0]", "w0", "w1")})
+    assert list(ckptparse.read(prefix, include="w[0]")) == ["w0", "w[0]"]
+    assert list(ckptparse.read(prefix, exclude="w[0]")) == ["w1"]
+
+
 def test_globs_narrow_the_names_given(prefix: str) -> None:
     names = ["layer2/kernel", "layer1/kernel", "global_step"]
     assert list(ckptparse.read(prefix, names, include="*kernel")) == names[:2]

@@ -710,3 +710,11 @@ def test_a_listing_of_too_many_has_the_first_and_says_so(call: Call, tmp_path: P
     told = json.loads(call(f"ckptparse ls --json --limit small_tensors=40 {path}").out)
     assert len(told["result"]["tensors"]) < 60
     assert "tensors are listed" in told["warnings"][0]
+
+
+def test_ls_takes_a_name_with_brackets_letter_by_letter(tmp_path: Path, call: Call) -> None:
+    prefix = ckptparse.write(tmp_path / "m", {"w[0]": [0.0], "w1": [1.0]})
+    found = call(f"ckptparse ls {prefix} 'w[0]'")
+    assert found.code == 0 and "w[0]" in found.out and "w1" not in found.out
+    found = call(f"ckptparse ls {prefix} --exclude 'w[0]'")
+    assert "w[0]" not in found.out and "w1" in found.out

@@ -143,7 +143,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 def _check_globs(checkpoint: ckptparse.Checkpoint, globs: Sequence[str]) -> None:
     """Raise an error if a pattern matches no name: a misspelt one is told."""
     for glob in globs:
-        if not any(fnmatch.fnmatchcase(name, glob) for name in checkpoint):
+        if not any(_fits(name, glob) for name in checkpoint):
             closest = tuple(difflib.get_close_matches(glob, list(checkpoint), n=3, cutoff=0.5))
             raise ckptparse.TensorNotFoundError(
                 f"No name among {len(checkpoint)} matches the pattern",
@@ -155,10 +155,15 @@ def _check_globs(checkpoint: ckptparse.Checkpoint, globs: Sequence[str]) -> None
 
 def _matcher(globs: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bool]:
     def matches(name: str) -> bool:
-        included = not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
-        return included and not any(fnmatch.fnmatchcase(name, glob) for glob in exclude)
+        included = not globs or any(_fits(name, glob) for glob in globs)
+        return included and not any(_fits(name, glob) for glob in exclude)
 
     return matches
+
+
+def _fits(name: str, glob: str) -> bool:
+    """Tell whether a glob matches a name, or is that name letter by letter (`w[0]`)."""
+    return name == glob or fnmatch.fnmatchcase(name, glob)
 
 
 @dataclass(frozen=True, slots=True)
