@@ -13,6 +13,7 @@ from instruments import allocating_at_most
 from packages import ml_dtypes
 
 import ckptparse
+from ckptparse.files.local import LocalSource
 
 VALUES: dict[str, Any] = {
     "f": np.float32([1, 2, 3, 4]),
@@ -58,11 +59,72 @@ def test_the_same_bytes_in_the_other_byte_order_are_other_numbers(tmp_path: Path
 
 def test_two_that_are_the_same_are_equal_and_their_data_is_not_read(tmp_path: Path) -> None:
     one, other = (save(tmp_path, name, VALUES) for name in ("a", "b"))
-    for prefix in (one, other):
-        Path(f"{prefix}.data-00000-of-00001").unlink()
+    data = Path(f"{other}.data-00000-of-00001")
+    data.write_bytes(bytes(data.stat().st_size))
     found = ckptparse.diff(one, other)
-    assert found.same and found.equal == tuple(sorted(VALUES))
-    assert str(found) == "0 added, 0 removed, 0 renamed, 0 changed, 4 equal"
+    assert found.same and found.equal == found.unread == tuple(sorted(VALUES))
+    assert found.to_dict()["unread"] == sorted(VALUES)
+    assert str(found).splitlines() == [
+        "4 equal by their stored checksums; their data was not read",
+        "0 added, 0 removed, 0 renamed, 0 changed, 4 equal",
+    ]
+
+
+def test_their_data_is_read_if_asked(tmp_path: Path) -> None:
+    one, other = (save(tmp_path, name, VALUES) for name in ("a", "b"))
+    found = ckptparse.diff(one, other, read_data=True)
+    assert found.same and len(found.equal) == 4 and not found.unread
+    assert str(found).endswith("4 equal")
+    data = Path(f"{other}.data-00000-of-00001")
+    data.write_bytes(data.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ckptparse.ChecksumError):
+        ckptparse.diff(one, other, read_data=True)
+
+
+def spoil(data: Path, how: str) -> None:
+    if how == "absent":
+        data.unlink()
+    else:
+        data.write_bytes({"empty": b"", "page": b"<!DOCTYPE html>"}[how])
+
+
+@pytest.mark.parametrize("how", ["absent", "empty", "page"])
+@pytest.mark.parametrize("way", ["paths", "mappings", "renamed", "some"])
+def test_what_is_equal_by_checksum_is_there(tmp_path: Path, how: str, way: str) -> None:
+    one, other = (save(tmp_path, name, VALUES) for name in ("a", "b"))
+    if way == "some":
+        other = save(tmp_path, "c", {**VALUES, "f": np.zeros(3)})
+    for prefix in (one, other):
+        data = Path(f"{prefix}.data-00000-of-00001")
+        held = data.read_bytes()
+        spoil(data, how)
+        with pytest.raises(ckptparse.DataLossError) as reading:
+            ckptparse.read(prefix)
+        with ckptparse.open(one) as first, ckptparse.open(other) as second:
+            sides: Any = (one, other) if way != "mappings" else (dict(first), dict(second))
+            rename = [("nothing", "other")] if way == "renamed" else None
+            with pytest.raises(type(reading.value)) as caught:
+                ckptparse.diff(*sides, rename=rename)
+        assert caught.value.path == str(data)
+        data.write_bytes(held)
+    assert ckptparse.diff(one, other).same is (way != "some")
+
+
+def test_that_data_is_there_is_asked_once_of_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {f"w{number:03}": np.float32(number) for number in range(200)}
+    one, other = (save(tmp_path, name, values) for name in ("a", "b"))
+    opened: list[str] = []
+    opening = LocalSource.open.__func__  # type: ignore[attr-defined]
+
+    def watch(cls: Any, path: str, *args: Any, **options: Any) -> Any:
+        opened.append(path)
+        return opening(cls, path, *args, **options)
+
+    monkeypatch.setattr(LocalSource, "open", classmethod(watch))
+    assert ckptparse.diff(one, other).same
+    assert not [path for path in opened if ".data-" in path]
 
 
 def test_every_difference_is_told(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.backend import Origin
+from ckptparse.backend.places import find_places
 from ckptparse.backend.small import Sized, hold_small, iter_batches
 from ckptparse.dtypes import DataType, element_name, is_numeric
 from ckptparse.errors import UnsupportedError, located
@@ -30,6 +31,8 @@ __all__ = ["Change", "Diff", "diff"]
 
 _MOST_LINES = 10_000
 """Tensors of each kind that a text names; each 256 characters of a name count as one more."""
+_BY_CHECKSUM = "by their stored checksums; their data was not read"
+"""How those are equal that `Diff.unread` names."""
 _PIECE = 1 << 20
 """Bytes of the first tensor that are compared at once: memory stays small for any tensor."""
 
@@ -88,9 +91,12 @@ class Diff:
         paths: What was compared.
         added: Names that only the second has.
         removed: Names that only the first has.
-        renamed: Old and new name of what is the same, by shape and checksum, under another name.
+        renamed: Old and new name of what is the same, by shape and stored checksum, under another
+            name.
         changed: What is different, by name: by that of the first, as the rules rename it.
         equal: Names of what is equal.
+        unread: Those of `equal` whose stored checksums are equal: their data is there, and was not
+            read.
     """
 
     paths: tuple[str, str]
@@ -99,6 +105,7 @@ class Diff:
     renamed: tuple[tuple[str, str], ...]
     changed: Mapping[str, Change]
     equal: tuple[str, ...]
+    unread: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
@@ -115,6 +122,7 @@ class Diff:
             "renamed": [list(names) for names in self.renamed],
             "changed": {name: change.to_dict() for name, change in self.changed.items()},
             "equal": list(self.equal),
+            "unread": list(self.unread),
         }
 
     def _repr_html_(self) -> str:
@@ -139,6 +147,8 @@ class Diff:
                 ("equal", self.equal),
             ]
         )
+        if self.unread:
+            lines.append(f"{len(self.unread):,} equal {_BY_CHECKSUM}")
         lines.append(", ".join(counts))
         return "\n".join(lines)
 
@@ -159,6 +169,7 @@ def diff(
     rtol: float = 0,
     atol: float = 0,
     rename: Rename = None,
+    read_data: bool = False,
     progress: Progress | None = None,
     store: Store = None,
     cache: Cache = None,
@@ -166,15 +177,17 @@ def diff(
 ) -> Diff:
     """Compare two checkpoints, or whatever else `convert` takes.
 
-    Tensors of V2 checkpoints whose checksums are equal are equal, and their data is not read: two
-    checkpoints that are the same take as long as their indexes. Of others each is read once, by
-    the piece, unchecked: call `verify` first if damage is to be told from change.
+    Tensors of V2 checkpoints whose stored checksums are equal are equal, and their data is not
+    read: two checkpoints that are the same take as long as their indexes. Their data files must be
+    there, and long enough. Of others each is read once, by the piece, unchecked: call `verify`
+    first if damage is to be told from change.
 
     Args:
         a, b: The first and the second.
         rtol: Numbers are equal if they differ by at most `atol + rtol * abs(second)`.
         atol: See `rtol`. NaN equals NaN.
         rename: What the names of the first are in the second, as for `convert`.
+        read_data: Whether to compare the data of tensors whose stored checksums are equal, too.
         progress: Told how many bytes have been compared, and how many there are.
         store: Where both paths lead, as for `open`; a URL leads where it says.
         cache: As for `open`.
@@ -182,7 +195,7 @@ def diff(
             compared that checksums do not tell equal.
 
     Raises:
-        CheckpointError: As for `open`.
+        CheckpointError: As for `open`; or a data file is not there, or too short.
         ValueError: A tolerance is below 0, or NaN.
     """
     if not (rtol >= 0 and atol >= 0):
@@ -194,8 +207,11 @@ def diff(
     a_context, b_context = a_context.share(2), b_context.share(2)
     with open_tensors(a, a_context) as first, open_tensors(b, b_context) as second:
         paths = (describe_source(first), describe_source(second))
-        if rename is None and _are_told_equal(first, second):
-            return Diff(paths, (), (), (), {}, tuple(sorted(first.tensors)))
+        if rename is None and not read_data and _are_told_equal(first, second):
+            equal = tuple(sorted(first.tensors))
+            _check_held(first, equal)
+            _check_held(second, equal)
+            return Diff(paths, (), (), (), {}, equal, equal)
         names: dict[str, str] = {}
         for old in first.tensors:
             new = rules.rename(old)
@@ -208,12 +224,15 @@ def diff(
             names[new] = old
         before = _Side.of(first, names)
         after = _Side.of(second, {name: name for name in second.tensors})
-        pending = _list_pending(before, after)
+        pending = _list_shared(before, after) if read_data else _list_pending(before, after)
         for opened in (first, second):
             if opened.format != "graph":  # Its nodes are bounded.
                 check_work(opened, pending)
         how = _Comparison(Tolerance(rtol, atol), progress)
-        return _compare_all(paths, before, after, pending, how)
+        found = _compare_all(paths, before, after, pending, how)
+        _check_held(first, [before.names[name] for name in found.unread])
+        _check_held(second, found.unread)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +256,36 @@ def _are_told_equal(first: Opened, second: Opened) -> bool:
         and np.array_equal(one.sizes, other.sizes)
         and np.array_equal(one.crcs, other.crcs)
     )
+
+
+def _check_held(opened: Opened, names: Collection[str]) -> None:
+    """Make sure that the data is there of tensors whose checksums alone are compared.
+
+    Each file is looked for once; only its size is asked.
+
+    Raises:
+        CheckpointError: A file is not there, or too short: the error that reading gives.
+    """
+    wanted = set(names)
+    places = opened.places or find_places(_list_stored(opened, wanted))
+    rows = np.flatnonzero(np.array([name in wanted for name in places.names], bool))
+    stops = np.where(places.sizes[rows] > 0, places.offsets[rows] + places.sizes[rows], 0)
+    order = np.argsort(stops, kind="stable")
+    # Of each file the tensor that ends last: later ones take the place of earlier ones.
+    last = dict(zip(places.numbers[rows][order].tolist(), order.tolist(), strict=True))
+    for number, at in last.items():
+        tensor = opened.tensors[places.names[int(rows[at])]]
+        origin = tensor.options.origin if isinstance(tensor, Tensor) else None
+        if isinstance(origin, Origin):
+            status = origin.opener.context.storage.stat(places.files[number])
+            if status is None or status.kind != "file" or status.size < stops[at]:
+                tensor.read()
+
+
+def _list_stored(opened: Opened, names: Iterable[str]) -> list[Tensor]:
+    """List those of some tensors that lie in files."""
+    tensors = map(opened.tensors.__getitem__, names)
+    return [tensor for tensor in tensors if isinstance(tensor, Tensor)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +366,7 @@ def _compare_all(
     removed = [name for name in before.names if name not in after.names]
     added = [name for name in after.names if name not in before.names]
     renamed = dict(_find_renamed(before, removed, after, added))
+    unread = set(_list_shared(before, after)).difference(pending)
     return Diff(
         paths,
         tuple(sorted(set(added) - set(renamed.values()))),
@@ -324,6 +374,7 @@ def _compare_all(
         tuple(sorted(renamed.items())),
         dict(sorted(changed.items())),
         tuple(sorted(set(_list_shared(before, after)) - changed.keys())),
+        tuple(sorted(unread)),
     )
 
 

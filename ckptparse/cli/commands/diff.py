@@ -16,6 +16,8 @@ from ckptparse.text import count, escape
 
 __all__ = ["diff"]
 
+_BY_CHECKSUM = "by their stored checksums; their data was not read"
+
 
 def diff(
     run: Run,
@@ -33,6 +35,14 @@ def diff(
         float,
         Option("--atol", min=0, help="The largest absolute difference that still counts as equal."),
     ] = 0,
+    read: Annotated[
+        bool,
+        Option(
+            "--read",
+            help="Compare the data of tensors whose stored checksums are equal, too. Without it, "
+            "only the sizes of their data files are looked at.",
+        ),
+    ] = False,
     rules: Annotated[
         str | None,
         Option(
@@ -45,14 +55,22 @@ def diff(
 ) -> Compared:
     """Say what differs between two checkpoints.
 
-    The exit code is 1 if anything does.
+    Tensors whose stored checksums are equal are equal; their data is not read unless --read is
+    given. The exit code is 1 if anything differs.
 
     ckptparse diff training/model.ckpt-1 training/model.ckpt-2
     ckptparse diff --atol 0.001 training/model.ckpt-1 training/model.ckpt-1
     """
     with working(f"comparing {escape(path)}", quiet=run.quiet) as advance:
         found = ckptparse.diff(
-            path, other, rtol=rtol, atol=atol, rename=rules, progress=advance, cache=run.cache
+            path,
+            other,
+            rtol=rtol,
+            atol=atol,
+            rename=rules,
+            read_data=read,
+            progress=advance,
+            cache=run.cache,
         )
     return Compared(found)
 
@@ -79,12 +97,16 @@ class Compared:
         rows += [["removed", escape(name), "-"] for name in found.removed]
         rows += [["renamed", escape(old), f"now {escape(new)}"] for old, new in found.renamed]
         rows += [["changed", escape(name), str(change)] for name, change in found.changed.items()]
+        said = str(found).splitlines()
+        more = said[-2:-1] if found.unread else []
         if found.same:
-            rows = [["equal", count(len(found.equal), "tensor"), "-"]]
+            is_told = bool(found.unread) and found.unread == found.equal
+            rows = [["equal", count(len(found.equal), "tensor"), _BY_CHECKSUM if is_told else "-"]]
+            more = [] if is_told else more
         columns = [
             Column("WHAT"),
             Column("NAME", folds=True, style="cyan"),
             Column("HOW", folds=True, prose=True),
         ]
         out.table(columns, rows)
-        out.summary(str(found).splitlines()[-1])
+        out.summary("\n".join([*more, said[-1]]))
