@@ -283,6 +283,7 @@ PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
         "set.unfinished": "The save that wrote these files ended before it was done.",
         "leftover.conflict": "Parts of an unfinished save have different values of a tensor.",
         "leftover.temporary": "There are temporary files of an unfinished save.",
+        "archive.damaged": "The archive is damaged. What can be unpacked of it was read.",
         "file.unreadable": "The operating system does not allow reading a file.",
         "limit.reached": "A file asks for more than the limits allow: the rest was not read.",
         "evidence.unsearched": "A file of the evidence was searched in part only.",

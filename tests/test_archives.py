@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -629,7 +630,47 @@ def test_a_long_name_is_read_in_every_format(tmp_path: Path, model: dict[str, by
 # Damage.
 
 
-@pytest.mark.parametrize("ending", [".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar"])
+def stream_zip(files: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Pack as to a pipe: the sizes of a member stand behind it."""
+
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def tell(self) -> int:
+            raise OSError
+
+        def seek(self, *_: Any) -> int:
+            raise OSError
+
+    out = Pipe()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+STREAMED: dict[str, Pack] = {
+    " streamed.zip": stream_zip,
+    " streamed stored.zip": lambda files: stream_zip(files, zipfile.ZIP_STORED),
+}
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        ".tar.gz",
+        ".tar.bz2",
+        ".tar.xz",
+        ".tar.zst",
+        ".tar",
+        ".zip",
+        " stored.zip",
+        " bzip2.zip",
+        " lzma.zip",
+        *STREAMED,
+    ],
+)
 def test_a_download_that_was_cut_is_an_error_and_recover_takes_what_came(
     ending: str, tmp_path: Path
 ) -> None:
@@ -640,7 +681,7 @@ def test_a_download_that_was_cut_is_an_error_and_recover_takes_what_came(
         bundle.add(name, value)
     bundle.write(tmp_path / "m")
     files = {one.name: one.read_bytes() for one in sorted(tmp_path.glob("m.*"), reverse=True)}
-    data = PACKS[ending](files)
+    data = (PACKS | STREAMED)[ending](files)
     path = tmp_path / f"cut{ending}"
     path.write_bytes(data[: len(data) * 3 // 4])
     with pytest.raises(DataLossError) as caught:
@@ -649,10 +690,110 @@ def test_a_download_that_was_cut_is_an_error_and_recover_takes_what_came(
     report = ckptparse.verify(path)
     assert not report.ok
     recovery = ckptparse.recover(path)
+    for problems in (report.problems, recovery.report.problems):
+        assert "archive.damaged" in {problem.code for problem in problems}
     whole = [name for name, tensor in recovery.items() if tensor.status.proved]
     assert len(whole) >= 3
     for name in whole:
         np.testing.assert_array_equal(recovery[name].read(), values[name])
+
+
+def statuses(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    report = ckptparse.verify(path)
+    told = [(one.code, one.where) for one in report.problems if one.code.startswith("archive.")]
+    return [str(report.tensors[f"t{number}"].status) for number in range(9)], told
+
+
+def nine_tensors(folder: Path) -> dict[str, bytes]:
+    rng = np.random.default_rng(0)
+    bundle = builder.Bundle()
+    for number in range(9):
+        bundle.add(f"t{number}", rng.standard_normal(3000).astype(np.float32))
+    (folder / "files").mkdir()
+    bundle.write(folder / "files" / "m")
+    return {one.name: one.read_bytes() for one in sorted((folder / "files").iterdir())}
+
+
+@pytest.mark.parametrize("ending", [".zip", " bzip2.zip", " lzma.zip", ".tar.gz"])
+def test_what_comes_before_a_flipped_bit_is_kept(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"m{ending}"
+    data = bytearray(PACKS[ending](nine_tensors(tmp_path)))
+    data[len(data) * 2 // 3] ^= 0x10
+    path.write_bytes(data)
+    with pytest.raises(DataLossError):
+        ckptparse.read(path)
+    if ending == " bzip2.zip":
+        # Its only block is damaged: nothing of it can be unpacked.
+        assert statuses(path)[1]
+        return
+    found, told = statuses(path)
+    member = path if ending == ".tar.gz" else f"{path}/m.data-00000-of-00001"
+    assert told == [("archive.damaged", str(member))]
+    assert found[:5] == ["verified"] * 5
+    assert found != ["verified"] * 9
+    recovery = ckptparse.recover(path)
+    assert sum(tensor.status.proved for tensor in recovery.values()) >= 5
+    assert told[0][0] in {problem.code for problem in recovery.report.problems}
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar.gz"])
+def test_what_has_only_a_wrong_checksum_is_whole_and_told(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"m{ending}"
+    files = nine_tensors(tmp_path)
+    data = bytearray(PACKS[ending](files))
+    crc = zlib.crc32(files["m.data-00000-of-00001"] if ending == ".zip" else pack_tar(files))
+    place = data.rfind(struct.pack("<I", crc))
+    data[place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataLossError):
+        ckptparse.read(path)
+    found, told = statuses(path)
+    assert found == ["verified"] * 9 and len(told) == 1
+    assert not ckptparse.verify(path).ok
+
+
+@pytest.mark.parametrize("ending", [".zip", " stored.zip", *STREAMED])
+@pytest.mark.parametrize("lost", ["directory", "broken directory", "end"])
+def test_members_are_found_without_the_directory(ending: str, lost: str, tmp_path: Path) -> None:
+    path = tmp_path / f"m{ending}"
+    data = bytearray((PACKS | STREAMED)[ending](nine_tensors(tmp_path)))
+    begin = data.index(b"PK\x01\x02")
+    if lost == "broken directory":
+        data[begin + 1] ^= 1
+    else:
+        data = data[: begin if lost == "directory" else -3]
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError):
+        ckptparse.read(path)
+    found, told = statuses(path)
+    assert found == ["verified"] * 9
+    assert told == [("archive.damaged", str(path))]
+    few = replace(DEFAULT_LIMITS, members=1)
+    with pytest.raises(LimitError):
+        ckptparse.verify(path, limits=few)
+
+
+def test_a_member_without_its_header_is_as_if_empty(tmp_path: Path) -> None:
+    path = tmp_path / "m.zip"
+    files = dict(reversed(nine_tensors(tmp_path).items()))
+    data = bytearray(pack_zip(files, zipfile.ZIP_STORED))
+    start = data.index(b"m.data") - 30
+    data[start : start + 36] = bytes(36)
+    path.write_bytes(data)
+    found, told = statuses(path)
+    assert "verified" not in found
+    assert told == [("archive.damaged", f"{path}/m.data-00000-of-00001")]
+
+
+@pytest.mark.parametrize("method", [9, 12, 14, 93])
+def test_a_method_that_is_not_what_packed_a_member_is_damage(method: int, tmp_path: Path) -> None:
+    path = tmp_path / "m.zip"
+    data = bytearray(pack_zip(nine_tensors(tmp_path)))
+    place = data.index(b"PK\x01\x02") + 10
+    assert data[place] == 8
+    data[place] = method
+    path.write_bytes(data)
+    assert statuses(path)[1] == [("archive.damaged", f"{path}/m.data-00000-of-00001")]
 
 
 def test_a_flipped_bit_in_a_packed_member_is_an_error(model: dict[str, bytes]) -> None:
@@ -675,14 +816,18 @@ def test_no_damage_to_an_archive_gives_another_exception(
             broken[place] ^= change
             with suppress(CheckpointError):
                 ckptparse.read("a", store={"a": bytes(broken)})
+        with suppress(CheckpointError):
+            ckptparse.verify("a", store={"a": bytes(broken)})
 
 
-@pytest.mark.parametrize("ending", [".zip", ".tar", ".tar.gz"])
+@pytest.mark.parametrize("ending", [".zip", " stored.zip", ".tar", ".tar.gz", *STREAMED])
 def test_no_cut_of_an_archive_gives_another_exception(ending: str, model: dict[str, bytes]) -> None:
-    data = PACKS[ending](model)
+    data = (PACKS | STREAMED)[ending](model)
     for size in range(0, len(data), max(1, len(data) // 60)):
         with suppress(CheckpointError):
             ckptparse.read("a", store={"a": data[:size]})
+        with suppress(CheckpointError):
+            ckptparse.verify("a", store={"a": data[:size]})
 
 
 def test_what_unpacks_zstandard_is_named_if_it_is_missing(

@@ -106,6 +106,33 @@ def test_what_is_left_out_of_a_file_is_told(kind: str) -> None:
     assert told in found[0]
 
 
+def test_members_behind_a_damaged_one_are_searched() -> None:
+    weights = np.random.default_rng(0).bytes(5000)
+    whole = zip_of({"a": bytes(range(250)) * 20, "w": weights})
+    data = bytearray(whole.read_at(0, whole.size))
+    for place in range(60, 90):
+        data[place] ^= 0xFF
+    parts = list(iter_parts(MemorySource("m.zip", bytes(data)), limits=DEFAULT_LIMITS))
+    assert parts[-1].read_at(0, parts[-1].size) == weights
+
+
+def test_members_without_sizes_before_them_are_found() -> None:
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def tell(self) -> int:
+            raise OSError
+
+    out = Pipe()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", b"aaaaaaaaaaaaaa")
+        archive.writestr("b", b"b" * 99)
+    source = without_directory(without_directory(MemorySource("m.zip", out.getvalue())))
+    parts = iter_parts(source, limits=DEFAULT_LIMITS)
+    assert [part.read_at(0, part.size) for part in parts] == [b"aaaaaaaaaaaaaa", b"b" * 99]
+
+
 def test_of_what_is_searched_whole_nothing_is_told() -> None:
     everything = [
         zip_of({"a": b"1234567", "b.zip": zip_of({"w": bytes(99)}).read_at(0, 99)}),

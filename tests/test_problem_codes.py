@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -512,6 +513,16 @@ def _(directory: Path) -> Path:
     prefix = written(directory)
     Path(f"{prefix}.data-00000-of-00001.tempstate77").write_bytes(b"left")
     return prefix
+
+
+@case("archive.damaged")
+def _(directory: Path) -> Path:
+    packed = directory / "m.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(written(directory / "x").parent.iterdir(), reverse=True):
+            archive.write(path, path.name)
+    packed.write_bytes(packed.read_bytes()[:-10])
+    return packed
 
 
 @case("file.unreadable")

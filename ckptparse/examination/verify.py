@@ -65,7 +65,7 @@ def verify_path(
             report = add_model(report, survey.saved_model, choice.candidate, folders.context)
     roles = {file.path: file.role for file in report.files.values()}
     report = replace(
-        explain_choice(report, choice),
+        explain_choice(report, choice, context),
         options={"job": "verify", "path": path, "limits": describe_limits(context.limits)},
         inputs=list_inputs(noted, roles, hashes=hashes),
     )

@@ -207,7 +207,7 @@ def _find(place: str, options: _Options, context: Context) -> Recovery:
     if not recovery and _is_directory(place, context):
         # A directory of fragments, under any names, looks like a directory of V1 files.
         return _inside(place, None, options.mapfile, context) or recovery
-    recovery.report = explain_choice(recovery.report, choice)
+    recovery.report = explain_choice(recovery.report, choice, context)
     return recovery
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "Stretch",
     "find_packed",
     "find_stored",
+    "list_local",
     "list_tar",
     "list_zip",
     "most_described",
@@ -175,6 +176,45 @@ def list_zip(source: Source, limits: Limits) -> Listing:
                 name = name.replace("\\", "/")
             _add(listing, name, _describe_zip(info, archive), later_wins=False)
     listing.resolve()
+    return listing
+
+
+def list_local(source: Source, limits: Limits, damage: CheckpointError) -> Listing:
+    """List a zip archive whose directory is gone or broken, by the headers of its members.
+
+    Args:
+        source: The archive.
+        limits: Bounds on its members.
+        damage: What is wrong with its directory.
+
+    Raises:
+        CheckpointError: `damage`: no member is there.
+        LimitError: It has more members than the limits allow.
+    """
+    from ckptparse.files.archives.damaged import iter_local_members
+
+    listing = Listing(
+        damage=MalformedError(
+            f"The directory at the end of the archive is missing or damaged, so its members were "
+            f"found by their own headers ({damage.message})",
+            path=source.path,
+        )
+    )
+    described, most = 0, most_described(limits)
+    for count, (info, start, stop) in enumerate(iter_local_members(source), 1):
+        check_members(limits, count, source.size, path=source.path)
+        described += len(info.filename)
+        if described > most:
+            break
+        if info.is_dir():
+            member = Member("directory")
+        elif info.flag_bits & _ENCRYPTED:
+            member = _encrypted(info)
+        else:
+            member = Member("file", info.file_size or stop - start, in_zip=info)
+        _add(listing, info.filename, member, later_wins=False)
+    if not listing.members:
+        raise damage
     return listing
 
 
@@ -363,16 +403,20 @@ def _describe_zip(info: zipfile.ZipInfo, archive: zipfile.ZipFile) -> Member:
     if info.is_dir() or info.filename.endswith("\\"):
         return Member("directory")
     if info.flag_bits & _ENCRYPTED:
-        return Member(
-            "file",
-            info.file_size,
-            problem=UnsupportedError(
-                "The member is encrypted", hint="Unpack the archive with its password first"
-            ),
-        )
+        return _encrypted(info)
     if (info.external_attr >> 16) & _KIND == _LINK and info.file_size <= _MOST_PATH:
         return _link(info.filename, archive.read(info).decode("utf-8", "surrogateescape"))
     return Member("file", info.file_size, in_zip=info)
+
+
+def _encrypted(info: zipfile.ZipInfo) -> Member:
+    return Member(
+        "file",
+        info.file_size,
+        problem=UnsupportedError(
+            "The member is encrypted", hint="Unpack the archive with its password first"
+        ),
+    )
 
 
 def find_packed(source: Source, info: zipfile.ZipInfo) -> tuple[int, int]:

@@ -23,7 +23,9 @@ from ckptparse.errors import (
 from ckptparse.files.archives.listing import (
     Listing,
     Member,
+    Stretch,
     find_stored,
+    list_local,
     list_tar,
     list_zip,
     most_described,
@@ -84,6 +86,7 @@ class ArchiveStorage:
         self._directories: dict[str, dict[str, FileStat]] = {}
         self._unpacked: dict[str, LocalSource] = {}
         self._taken = 0
+        self._damage: dict[str, CheckpointError] = {}
 
     # What is asked of every storage.
 
@@ -186,13 +189,19 @@ class ArchiveStorage:
                 self._listing = self._read_listing()
             return self._listing
 
+    @property
+    def damage(self) -> Mapping[str, CheckpointError]:
+        """What is damaged of what was read so far, by path: the archive, and members of it."""
+        with self._lock:
+            return dict(self._damage)
+
     def _read_listing(self) -> Listing:
         source = self._container()
         packing = find_packing(source, self._limits)
         if packing is None:
             raise NotACheckpointError("Expected an archive, found something else", path=self.path)
         if packing is Packing.ZIP:
-            return list_zip(source, self._limits)
+            return self._list_zip(source)
         damage: CheckpointError | None = None
         size = source.size
         if packing.is_compressed:
@@ -206,9 +215,21 @@ class ArchiveStorage:
             packed.close()
         listing = list_tar(source, self._limits, packed=size)
         listing.damage = damage or listing.damage
-        if listing.damage is not None and not self._lenient:
-            raise _at(listing.damage, self.path)
+        if listing.damage is not None:
+            if not self._lenient:
+                raise _at(listing.damage, self.path)
+            self._damage[self.path] = listing.damage
         return listing
+
+    def _list_zip(self, source: Source) -> Listing:
+        try:
+            return list_zip(source, self._limits)
+        except DataLossError as error:
+            if not self._lenient:
+                raise
+            listing = list_local(source, self._limits, error)
+            self._damage[self.path] = listing.damage or error
+            return listing
 
     def _container(self) -> Source:
         if self._source is None:
@@ -222,27 +243,48 @@ class ArchiveStorage:
         if info is not None:
             if info.compress_type != zipfile.ZIP_STORED:
                 return self._open_packed(path, name, info)
-            stretches = find_stored(source, info)
+            stretches = self._find_stored(path, source, info)
         if len(stretches) == 1 and stretches[0][0] is not None:
             return MemberSource(path, source, stretches[0][0], stretches[0][1])
         self._check_taken(member.size, sum(size for at, size in stretches if at is not None), path)
         parts = [Range(None if at is None else source, at or 0, size) for at, size in stretches]
         return _Shared(path, parts)
 
+    def _find_stored(self, path: str, source: Source, info: zipfile.ZipInfo) -> tuple[Stretch, ...]:
+        """Return where a member lies that is not packed: all of it, or what is there of it."""
+        try:
+            return find_stored(source, info)
+        except DataLossError as error:
+            if not self._lenient:
+                raise
+            from ckptparse.files.archives.damaged import find_kept
+
+            self._damage[path] = error
+            try:
+                return (find_kept(source, info),)
+            except DataLossError:
+                return ((0, 0),)
+
     def _open_packed(self, path: str, name: str, info: zipfile.ZipInfo) -> Source:
         whole = self._unpacked.get(name)
         if whole is None:
             whole, damage = self._unpack(self._iter_member(path, info), info.compress_size, path)
-            if damage is not None and not self._lenient:
-                whole.close()
-                raise _at(damage, path)
+            if damage is not None:
+                if not self._lenient:
+                    whole.close()
+                    raise _at(damage, path)
+                self._damage[path] = damage
             self._unpacked[name] = whole
             self._taken += whole.size
         return MemberSource(path, whole, 0, whole.size)
 
     def _iter_member(self, path: str, info: zipfile.ZipInfo) -> Iterator[bytes]:
         archive = self.listing().archive
-        if archive is not None:
+        if self._lenient:
+            from ckptparse.files.archives.damaged import iter_before_damage
+
+            yield from iter_before_damage(self._container(), info, self._limits, path)
+        elif archive is not None:
             yield from iter_unpacked_member(archive, self._container(), info, self._limits, path)
 
     def _unpack(

@@ -25,6 +25,7 @@ from ckptparse.files.stream import SourceStream
 from ckptparse.limits import Limits, check_members
 
 __all__ = [
+    "Inflater",
     "SourceFile",
     "explained",
     "find_packing",
@@ -171,7 +172,7 @@ _Read = Callable[[int], bytes]
 
 
 def _open_gzip(file: SourceFile, limits: Limits) -> _Read:
-    return _Streams(_GzipDecompressor, file, limits).read
+    return _Streams(Inflater, file, limits).read
 
 
 def _open_bzip2(file: SourceFile, limits: Limits) -> _Read:
@@ -312,13 +313,20 @@ def _open_lzma(file: SourceFile, limits: Limits) -> _Read:
     ).read
 
 
-class _GzipDecompressor:
-    """One gzip stream, with the face of the standard library's other decompressors."""
+class Inflater:
+    """One stream of zlib, with the face of the standard library's other decompressors.
 
-    def __init__(self) -> None:
-        # 16 more: a header of gzip, and its checksum is checked.
-        self._stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    It gives all that comes before damage, and the error at the next call.
+    """
+
+    def __init__(self, window: int = zlib.MAX_WBITS | 16) -> None:
+        """Begin a stream; `window` is zlib's number for what is around it, gzip unless given.
+
+        16 more than the largest window: a header of gzip, and its checksum is checked.
+        """
+        self._stream = zlib.decompressobj(window)
         self._is_full = False
+        self._error: zlib.error | None = None
 
     @property
     def eof(self) -> bool:
@@ -334,13 +342,40 @@ class _GzipDecompressor:
     def needs_input(self) -> bool:
         """Whether there is nothing more to give of what was taken."""
         # What was given last may have left some that is unpacked already.
-        return not self._stream.unconsumed_tail and not self._is_full
+        return not (self._stream.unconsumed_tail or self._is_full or self._error)
 
     def decompress(self, data: bytes, size: int) -> bytes:
-        """Return at most so many bytes."""
-        found = self._stream.decompress(self._stream.unconsumed_tail + data, size)
+        """Return at most so many bytes.
+
+        Raises:
+            zlib.error: The stream is damaged there.
+        """
+        if self._error is not None:
+            raise self._error
+        data = self._stream.unconsumed_tail + data
+        before = self._stream.copy()
+        try:
+            found = self._stream.decompress(data, size)
+        except zlib.error as error:
+            self._error = error
+            return _inflate_before_damage(before, data, size)
         self._is_full = len(found) == size
         return found
+
+
+def _inflate_before_damage(stream: Any, data: bytes, size: int) -> bytes:
+    """Return what comes before the byte at which a stream fails: its place is halved in on."""
+    found = b""
+    at, step = 0, len(data)
+    while step and len(found) < size:
+        trial = stream.copy()
+        try:
+            found += trial.decompress(data[at : at + step], size - len(found))
+        except zlib.error:
+            step //= 2
+        else:
+            stream, at = trial, at + step
+    return found
 
 
 class _Streams:

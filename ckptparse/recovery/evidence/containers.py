@@ -21,6 +21,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -29,15 +30,16 @@ import numpy.typing as npt
 
 from ckptparse.errors import (
     CheckpointError,
+    DataLossError,
     LimitError,
     MalformedError,
     TruncatedError,
     UnsupportedError,
 )
 from ckptparse.examination.encodings import Conversion, undo
+from ckptparse.files.archives.damaged import iter_before_damage, iter_local_members
 from ckptparse.files.archives.listing import open_zip
 from ckptparse.files.archives.magic import Packing, guess_packing
-from ckptparse.files.archives.members import iter_unpacked_member
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
@@ -70,11 +72,6 @@ _ARCHIVE = 4
 _DATASETS = 32
 """Of what members of HDF5 files in archives may be, what opening such a file counts as."""
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
-_SIZES_BEHIND = 0x8
-_LARGE = 0xFFFFFFFF
-"""In place of a size that the extra field has."""
-_ZIP64 = re.compile(rb"\x01\x00\x10\x00(.{16})", re.DOTALL)
-"""The extra field that has both sizes in 64 bits: the unpacked one first."""
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HDF5_LAYOUT = re.compile(rb"\x03\x01(.{8})(.{8})", re.DOTALL)
 _TAGS = (0x22, 0x0A, 0x2A, 0x32)
@@ -141,6 +138,11 @@ class _Allowed:
             f"({self._limits.decompressed_bytes}) allows (unpack it, or raise the limit)"
         )
         return False
+
+    @property
+    def most(self) -> int:
+        """How many bytes what is unpacked next may have whose size is not known."""
+        return min(self._bytes, self._limits.decompressed_bytes)
 
     def take_stream(self, slower: int) -> int:
         """Return how many bytes of a packed stream, whose size is not known, may be unpacked."""
@@ -243,7 +245,7 @@ def _iter_zip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Sou
     try:
         opened = open_zip(source, limits)
     except (MalformedError, TruncatedError, zipfile.BadZipFile):
-        yield from _iter_without_directory(source, allowed)
+        yield from _iter_without_directory(source, limits, allowed)
         return
     with opened as archive:
         for info in archive.infolist():
@@ -253,45 +255,35 @@ def _iter_zip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Sou
             if info.compress_type == zipfile.ZIP_STORED:
                 yield _part(path, source, _data_of(source, info), info.file_size)
             elif allowed.take_packed(info.file_size):
-                data = bytearray()
-                for piece in iter_unpacked_member(archive, source, info, limits, path):
-                    data += piece
-                yield MemorySource(path, data)
+                yield _unpacked(path, source, info, limits, allowed)
 
 
-def _iter_without_directory(source: Source, allowed: _Allowed) -> Iterator[Source]:
+def _iter_without_directory(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:
     """Iterate over the members of a zip that lost its end, by their own headers."""
-    position = 0
-    while position + _LOCAL_HEADER.size <= source.size:
-        header = _LOCAL_HEADER.unpack(source.read_at(position, _LOCAL_HEADER.size))
-        mark, _, flags, method, _, _, _, packed, size, name_size, extra_size = header
-        start = position + _LOCAL_HEADER.size + name_size + extra_size
-        # Bit 3: the sizes come behind the member, where nothing says that they are.
-        if mark != b"PK\x03\x04" or flags & _SIZES_BEHIND or start > source.size:
+    for info, start, stop in iter_local_members(source):
+        if info.is_dir():
+            continue
+        if not allowed.take_part(info.file_size or stop - start):
             return
-        names = source.read_at(position + _LOCAL_HEADER.size, name_size + extra_size)
-        if _LARGE in (packed, size):
-            found = _ZIP64.search(names[name_size:])
-            if found is None:
-                return
-            size, packed = struct.unpack("<QQ", found[1])
-        if not allowed.take_part(size):
-            return
-        path = f"{source.path}:{names[:name_size].decode('utf-8', 'replace')}"
-        there = min(packed, source.size - start)
-        if method == zipfile.ZIP_STORED:
-            yield _part(path, source, start, size)
-        elif method == zipfile.ZIP_DEFLATED and allowed.take_packed(size):
-            yield MemorySource(path, _inflated(source.read_at(start, there), size))
-        position = start + packed
+        path = f"{source.path}:{info.filename}"
+        if info.compress_type == zipfile.ZIP_STORED:
+            yield _part(path, source, start, stop - start)
+        elif allowed.take_packed(info.file_size):
+            yield _unpacked(path, source, info, limits, allowed)
 
 
-def _inflated(data: bytes, size: int) -> bytes:
+def _unpacked(
+    path: str, source: Source, info: zipfile.ZipInfo, limits: Limits, allowed: _Allowed
+) -> Source:
     """Unpack a member, as far as it can be."""
-    try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, max(1, size))
-    except zlib.error:
-        return b""
+    data = bytearray()
+    with suppress(DataLossError):
+        for piece in iter_before_damage(source, info, limits, path):
+            data += piece
+            if len(data) > max(info.file_size, allowed.most):
+                allowed.note_size()
+                break
+    return MemorySource(path, data)
 
 
 def _part(path: str, source: Source, offset: int, size: int) -> Source:
