@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -234,6 +235,47 @@ def test_a_scan_goes_on_from_its_state(tmp_path: Path) -> None:
     known["tables"] = []
     state.write_text(json.dumps(known))
     assert len(ckptparse.scan(image, state=state)) == 0
+
+
+def test_a_scan_that_was_interrupted_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, state = make_image(tmp_path), tmp_path / "state.json"
+    monkeypatch.setattr(scan_module, "_STEP", image.stat().st_size // 4)
+    wanted = ckptparse.scan(image).to_dict()
+
+    def interrupt(done: int, total: int) -> None:
+        if done > total // 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ckptparse.scan(image, state=state, progress=interrupt)
+    assert 0 < json.loads(state.read_text())["searched"] < image.stat().st_size
+    calls: list[int] = []
+    found = ckptparse.scan(image, state=state, progress=lambda done, total: calls.append(done))
+    assert found.to_dict() == wanted
+    assert calls[0] == image.stat().st_size // 2
+
+
+@pytest.mark.parametrize("what", ["other bytes", "other bytes of the same time", "directory"])
+def test_the_state_of_another_image_is_not_believed(what: str, tmp_path: Path) -> None:
+    image, state = make_image(tmp_path, (0,)), tmp_path / "state.json"
+    path = image
+    if what == "directory":
+        path = tmp_path / "found"
+        path.mkdir()
+        image = image.rename(path / "a")
+    before = image.stat()
+    ckptparse.scan(path, state=state)
+    kept = state.read_text()
+    data = bytearray(image.read_bytes())
+    data[0:1024] = bytes(range(1, 9)) * 128
+    image.write_bytes(data)
+    if "same time" in what:
+        os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(MalformedError, match="another image, or this one has changed"):
+        ckptparse.scan(path, state=state)
+    assert state.read_text() == kept
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": 1, "size": 3}'])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import builder as b
 import numpy as np
+
+from ckptparse.files.local import LOCAL
+from ckptparse.recovery.imaging.binding import identify_image
 
 __all__ = ["KINDS"]
 
@@ -117,12 +121,19 @@ def _half_magic(size: int) -> bytes:
     return (MAGIC[:4] + b"\0\0\0\0") * (size // 8)
 
 
+_THIS_IMAGE = b"<this image>"
+"""What a state file says of the image that it belongs to."""
+
+
 def _beside(name: str, data: Callable[[int], bytes]) -> Callable[[Path, int], Path]:
     """Make a file that is given beside an image of one small checkpoint."""
 
     def make(directory: Path, size: int) -> Path:
-        (directory / "disk.img").write_bytes(_small(1 << 12, align=4096))
-        (directory / name).write_bytes(data(size))
+        image = directory / "disk.img"
+        image.write_bytes(_small(1 << 12, align=4096))
+        with closing(LOCAL.open(str(image))) as source:
+            told = identify_image(source, LOCAL, str(image))
+        (directory / name).write_bytes(data(size).replace(_THIS_IMAGE, told.encode(), 1))
         return directory / name
 
     return make
@@ -140,7 +151,8 @@ def _state(size: int, tables: str, placements: str) -> bytes:
             parts[number] = ",".join(one.format(n % 4096) for n in range(size // (len(one) + 3)))
     image = len(_small(1 << 12, align=4096))
     return (
-        f'{{"format": 1, "size": {image}, "searched": {image}, "tables": [{parts[0]}], '
+        f'{{"format": 2, "size": {image}, "image": "{_THIS_IMAGE.decode()}", '
+        f'"searched": {image}, "tables": [{parts[0]}], '
         f'"segments": 0, "placements": [{parts[1]}]}}'
     ).encode()
 

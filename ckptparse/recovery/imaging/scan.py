@@ -47,6 +47,7 @@ from ckptparse.problems import Problem
 from ckptparse.recovery.asked import describe_scan
 from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.imaging import extents
+from ckptparse.recovery.imaging.binding import identify_image
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
 from ckptparse.recovery.imaging.stretches import Stretches
 from ckptparse.recovery.imaging.tables import (
@@ -82,7 +83,7 @@ _BLOCK = 4096
 """In a scanned directory each file begins at a multiple of this, the usual size of blocks."""
 _MOST_FILES = 10_000
 """Files of a scanned directory that are looked at: each is opened for every pass."""
-_STATE_FORMAT = 1
+_STATE_FORMAT = 2
 """Version of the state file; a file of another version is refused."""
 _PLACE_BYTES = 24
 """Of a place in a state file, for each beyond `Limits.small_tensors`; most take 30 or more."""
@@ -285,6 +286,8 @@ class _State:
     """How far a scan has come."""
 
     size: int
+    image: str = ""
+    """What tells the image from others, and from itself before a change."""
     searched: int = 0
     tables: list[FoundTable] = field(default_factory=list)
     coarse: _Pass = field(default_factory=_Pass)
@@ -295,6 +298,7 @@ class _State:
         value = {
             "format": _STATE_FORMAT,
             "size": self.size,
+            "image": self.image,
             "searched": self.searched,
             "tables": [list(table) for table in self.tables],
             **self.coarse.to_dict(),
@@ -303,23 +307,33 @@ class _State:
         return json.dumps(value).encode() + b"\n"
 
     @classmethod
-    def from_json(cls, data: bytes, size: int, path: str, limits: Limits) -> _State:
+    def from_json(cls, data: bytes, fresh: _State, path: str, limits: Limits) -> _State:
         """Read a state file.
+
+        Args:
+            data: What it holds.
+            fresh: The state of a scan of the same image that has just begun.
+            path: Its path.
+            limits: Bounds on what it may list.
 
         Raises:
             MalformedError: It is no state file, or the one of another image.
             LimitError: It lists more places than `Limits.small_tensors`, beyond one for each 24
                 bytes.
         """
+        size = fresh.size
         try:
             value = json.loads(data)
-            if value["format"] != _STATE_FORMAT or value["size"] != size:
-                raise ValueError("the state of another image")  # noqa: TRY301
+            if value["format"] != _STATE_FORMAT:
+                raise ValueError("that of another version")  # noqa: TRY301
+            if value["size"] != size or value["image"] != fresh.image:
+                raise ValueError("that of another image, or this one has changed")  # noqa: TRY301
             fine = value.get("fine") or _Pass().to_dict()
             places = len(value["tables"]) + len(value["placements"]) + len(fine["placements"])
             _check_places(places, len(data), limits, path)
             return cls(
                 size,
+                fresh.image,
                 int(value["searched"]),
                 [_read_table(size, *table) for table in value["tables"]],
                 _Pass.from_dict(value, size),
@@ -331,7 +345,8 @@ class _State:
             raise MalformedError(
                 f"Expected the state file of a scan of this image, found something else: {error}",
                 path=path,
-                hint="Give the path of a file that does not exist: the scan then starts again.",
+                hint="Remove it, or give the path of a file that does not exist: the scan then "
+                "starts again.",
             ) from None
 
 
@@ -563,10 +578,11 @@ class _Scanner:
         if self.state_file is None:
             return _State(size)
         path, context = self.state_file
+        fresh = _State(size, identify_image(self.image, self.context.storage, self.path))
         if context.storage.stat(path) is None:
-            return _State(size)
+            return fresh
         data = context.read_whole(path, "message_bytes", "The size of the state file")
-        return _State.from_json(data, size, path, context.limits)
+        return _State.from_json(data, fresh, path, context.limits)
 
     def _save(self) -> None:
         if self.state_file is not None:
@@ -599,7 +615,8 @@ def scan(
             that a rescue program saved): 10,000 files at most, in as many directories.
         mapfile: The map file of ddrescue that belongs to the image.
         state: A file of this machine that keeps what was found so far, so that an interrupted scan
-            can go on from there. It is written many times.
+            can go on from there. It is written many times. It is refused once the image has
+            changed, as by a ddrescue that goes on.
         progress: Called from time to time with the work done so far and the work to do, in bytes.
         store: Where the image and the map file are, as for `ckptparse.open`.
         cache: As for `open`.
