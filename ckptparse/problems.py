@@ -279,7 +279,7 @@ PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
         "state.elsewhere": "The `checkpoint` state file names a checkpoint in another directory.",
         "state.stale": "The `checkpoint` state file names checkpoints that are not there.",
         "state.damaged": "The `checkpoint` state file cannot be read.",
-        "set.mixed": "The index and the data files come from different saves.",
+        "set.mixed": "Index and data are of different saves, or data changed in many places.",
         "set.unfinished": "The save that wrote these files ended before it was done.",
         "leftover.conflict": "Parts of an unfinished save have different values of a tensor.",
         "leftover.temporary": "There are temporary files of an unfinished save.",

@@ -67,6 +67,8 @@ class Run:
     debug: bool = False
     cache: str | None = None
     """Directory that keeps what is read of buckets and servers."""
+    own: set[str] = field(default_factory=set)
+    """Files that options name, such as rules: one that is broken is a wrong option, no damage."""
     warnings: list[str] = field(default_factory=list)
     """Warnings that came up, in order, each once."""
     errors: list[Exception] = field(default_factory=list)
@@ -205,7 +207,8 @@ def _answer(run: Run, call: Callable[[], Answer]) -> int:
 
 def _fail(run: Run, error: Exception) -> int:
     is_answer = (ckptparse.DataLossError, ckptparse.TensorNotFoundError)
-    code = DAMAGE if isinstance(error, is_answer) else NOT_RUN
+    is_damage = isinstance(error, is_answer) and error.path not in run.own
+    code = DAMAGE if is_damage else NOT_RUN
     try:
         run.report(error)
         if run.json:

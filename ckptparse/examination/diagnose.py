@@ -670,8 +670,9 @@ class _Examination:
         """Say that index and data file are of different saves, as far as can be told."""
         self._problem(
             "set.mixed",
-            f"the checksums of {total} tensors disagree, and their bytes look like values: "
-            "it seems that index and data file come from different saves",
+            f"the checksums of {total} tensors disagree, though their bytes look like whole "
+            "values: either index and data file are of different saves, or the file was changed "
+            "in many places",
         )
         for part in parts:
             part.check = part.check.because(Cause.MIXED)

@@ -105,6 +105,8 @@ class Conversion:
         rows: One for each tensor of the source, or for each part that it was cut into.
         files: The files that were written; none after a dry run.
         dry_run: Whether nothing was to be written.
+        warnings: What may not be as it was meant: rules that are about no tensor, kernels that
+            nothing tells the layout of.
     """
 
     source: str
@@ -113,6 +115,7 @@ class Conversion:
     rows: tuple[ConversionRow, ...]
     files: tuple[str, ...]
     dry_run: bool
+    warnings: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -152,6 +155,7 @@ class Conversion:
             "files": list(self.files),
             "nbytes": self.nbytes,
             "tensors": [row.to_dict() for row in self.rows],
+            "warnings": list(self.warnings),
         }
 
     def __str__(self) -> str:
@@ -168,5 +172,6 @@ class Conversion:
             lines.append(f"  {name}  {what}{done}")
         dropped = len(self.rows) - len(self.kept)
         end = f", {dropped:,} dropped" if dropped else ""
+        lines.extend(f"warning: {one}" for one in self.warnings)
         lines.append(f"{len(self.kept):,} tensors, {size_text(self.nbytes)}{end}")
         return "\n".join(lines)

@@ -21,7 +21,7 @@ from ckptparse.jobs.opening import (
     describe_source,
     open_tensors,
 )
-from ckptparse.jobs.plan import Ema, Planned, Wishes, plan
+from ckptparse.jobs.plan import Ema, Planned, Wishes, find_warnings, plan
 from ckptparse.jobs.rules import Rename, Split, make_rules
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.sinks.options import SinkOptions
@@ -125,9 +125,11 @@ def convert(
 
     Raises:
         OutputExistsError: Something is there already, and `overwrite` is false.
-        TensorNotFoundError: One of `names` is not there.
-        UnsupportedError: The target cannot hold a kind, two tensors would have one name, or a value
-            is too large for `dtype`. Nothing is written then.
+        TensorNotFoundError: One of `names` is not there, or none is chosen by `include` and
+            `exclude`.
+        UnsupportedError: The target cannot hold a kind, two tensors would have one name, a value
+            is too large for `dtype`, or no tensor is of the conversion that `rename` is to undo.
+            Nothing is written then.
         DataLossError: The source is damaged. Nothing is written then.
     """
     target, storage = find_target(dst, target_store)
@@ -166,7 +168,8 @@ def convert(
             files = _write(chosen, target, tensors, options, dry_run=dry_run)
         rows = tuple(_row(one) for one in planned)
         described = describe_source(opened)
-    return Conversion(described, target, chosen, rows, files, dry_run)
+        warnings = tuple(find_warnings(opened, rules, planned))
+    return Conversion(described, target, chosen, rows, files, dry_run, warnings)
 
 
 def format_of_path(target: str, wanted: str | None) -> TargetFormat:

@@ -27,6 +27,10 @@ __all__ = ["Layout", "convolution", "dense", "depthwise", "torch_layout"]
 
 _KERNEL = re.compile(r"_?(?:\w+_)?kernel|weights|[wW]|filters?|\w*(?:depth|point)wise_weights")
 _DEPTHWISE = re.compile(r"_?depthwise_(?:kernel|weights)")
+_KERAS_VARIABLE = re.compile(
+    r"(?:^|/)(?P<layer>dense|(?:depthwise_|separable_)?conv[1-3]d(?:_transpose)?)(?:_[0-9]+)?"
+    r"/vars/(?P<number>[0-9]+)"
+)
 _ATTRIBUTES = "/.ATTRIBUTES/"
 _GATES = {1: "a simple cell", 4: "an LSTM: input, forget, cell, output"}
 """Keras's recurrent layers whose gates PyTorch has in the same order."""
@@ -42,12 +46,14 @@ class Layout:
         joined: How many axes of the turned tensor become one, for each of the result; None: each
             stays one.
         single: Whether an axis of 1 then stands second.
+        unknown: Whether nothing tells how the axes are to lie, and they are as they were.
     """
 
     axes: tuple[int, ...] | None
     why: str
     joined: tuple[int, ...] | None = None
     single: bool = False
+    unknown: bool = False
 
     def turned(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape once the axes have changed places, and before some are joined."""
@@ -104,7 +110,11 @@ def torch_layout(
         return found
     beside = "" if found is None else f"; {found}"
     by_name = _by_name(_plain(name).rpartition("/")[2], shape, beside)
-    return by_name or Layout(None, f"no name and no op tells that it is a kernel{beside}")
+    by_name = by_name or _by_keras_class(_plain(name), shape)
+    if by_name is not None:
+        return by_name
+    why = f"no name and no op tells that it is a kernel{beside}"
+    return Layout(None, why, unknown=found is None and "embedding" not in name.lower())
 
 
 def _plain(name: str) -> str:
@@ -120,6 +130,25 @@ def _by_name(leaf: str, shape: tuple[int, ...], beside: str) -> Layout | None:
     if len(shape) == 2:
         return dense(f"dense, {why}")
     return convolution(len(shape), f"convolution, {why}") if len(shape) <= 5 else None
+
+
+def _by_keras_class(name: str, shape: tuple[int, ...]) -> Layout | None:
+    """Choose the layout of a variable that has a number for a name, by that of its layer's class.
+
+    So Keras 3 names them in `.keras` and `.weights.h5`: `layers/conv2d_1/vars/0`.
+    """
+    found = _KERAS_VARIABLE.search(name)
+    if found is None:
+        return None
+    layer, number = found["layer"], found["number"]
+    why = f"by its layer's name, {layer}, and its {len(shape)} axes"
+    if layer == "dense" and number == "0" and len(shape) == 2:
+        return dense(f"dense, {why}")
+    if layer.startswith(("depthwise", "separable")) and number == "0" and len(shape) in (3, 4):
+        return depthwise(len(shape), f"depthwise convolution, {why}")
+    if "conv" in layer and 3 <= len(shape) <= 5:
+        return convolution(len(shape), f"convolution, {why}")
+    return None
 
 
 def _is_recurrent(name: str) -> bool:

@@ -10,20 +10,30 @@ import numpy.typing as npt
 
 from ckptparse.checkpoint import Patterns, choose_names
 from ckptparse.dtypes import DataType, element_name
-from ckptparse.errors import CheckpointError, UnsupportedError, name_not_found
+from ckptparse.errors import (
+    CheckpointError,
+    TensorNotFoundError,
+    UnsupportedError,
+    name_not_found,
+)
 from ckptparse.jobs.conversion import ConversionRow
 from ckptparse.jobs.derived import FLOATS, DerivedTensor, RenamedTensor, parse_dtype
 from ckptparse.jobs.layout import Layout, torch_layout
 from ckptparse.jobs.opening import Opened, check_work
-from ckptparse.jobs.rules import RuleSet
+from ckptparse.jobs.rules import Renamer, RuleSet
 from ckptparse.tensor import Tensor
 from ckptparse.tensor_like import TensorLike
+from ckptparse.text import count, escape
 
 if TYPE_CHECKING:
     from ckptparse.jobs.ops import KernelOps
 
-__all__ = ["Ema", "Planned", "Wishes", "plan"]
+__all__ = ["Ema", "Planned", "Wishes", "find_warnings", "plan"]
 
+_KERAS_OPTIMIZERS = ("optimizer/", "optimizer_weights/")
+"""Where Keras keeps an optimizer's state in HDF5: Keras 3, and before."""
+_MOST_NAMED = 5
+"""Tensors that a warning names."""
 Ema = Literal["prefer", "only", "drop"]
 """Moving averages take their variables' place, or are all that is kept, or are left out."""
 
@@ -72,6 +82,8 @@ class Planned:
     dropped: str = ""
     axes: tuple[int, ...] | None = None
     stored: str = field(kw_only=True)
+    unknown: bool = False
+    """Whether nothing tells how its axes are to lie."""
 
 
 @dataclass(slots=True)
@@ -97,6 +109,7 @@ def plan(opened: Opened, rules: RuleSet, wishes: Wishes) -> list[Planned]:
         UnsupportedError: Two tensors would have one name; it lists them.
     """
     chosen = _choose(opened, wishes)
+    _check_former(opened, rules)
     check_work(opened, chosen, weight=wishes.weight)
     state = _find_state(opened) if wishes.drop_slots or wishes.ema else _State()
     layout = wishes.layout or rules.layout
@@ -112,7 +125,7 @@ def plan(opened: Opened, rules: RuleSet, wishes: Wishes) -> list[Planned]:
         if name not in chosen:
             reason = "not chosen"
         elif not reason and rules.drops(name):
-            reason = "dropped by a rule"
+            reason = "by a rule"
         if reason:
             rows.append(Planned(name, None, tensor, dropped=reason, stored=tensor.name))
         else:
@@ -127,7 +140,52 @@ def _choose(opened: Opened, wishes: Wishes) -> set[str]:
         keys: Iterable[str] = opened.tensors
     else:
         keys = [_find(opened, name) for name in wishes.names]
-    return set(choose_names(keys, wishes.include, wishes.exclude))
+    found = set(choose_names(keys, wishes.include, wishes.exclude))
+    if opened.tensors and not found and (wishes.include or wishes.exclude):
+        raise TensorNotFoundError(
+            f"None of {len(opened.tensors)} tensors is chosen by include and exclude",
+            path=opened.path,
+        )
+    return found
+
+
+def _check_former(opened: Opened, rules: RuleSet) -> None:
+    """Refuse to undo a conversion that wrote none of the tensors.
+
+    Raises:
+        UnsupportedError: None has a name that it gave.
+    """
+    if rules.former and opened.tensors and not any(map(rules.former.__contains__, opened.tensors)):
+        raise UnsupportedError(
+            f"Expected tensors of the conversion that is to be undone: 0 of {len(opened.tensors)} "
+            "have a name that it gave",
+            path=opened.path,
+            hint="Give the options that the conversion had, such as rename (--rules, --rename)",
+        )
+
+
+def find_warnings(opened: Opened, rules: RuleSet, planned: Sequence[Planned]) -> Iterator[str]:
+    """Iterate over what may not be as the caller meant it."""
+    if rules.former:
+        fitting = sum(map(rules.former.__contains__, opened.tensors))
+        if fitting < len(opened.tensors):
+            yield (
+                f"{fitting} of {len(opened.tensors)} tensors have a name that the conversion gave; "
+                "the others are as they were"
+            )
+    if rules.source:
+        if not any(map(rules.is_about, opened.tensors)):
+            yield f"the rules {escape(rules.source)} are about none of the tensors"
+    elif isinstance(rules.rename, Renamer):
+        for pattern in rules.rename.unused:
+            yield f"nothing was renamed by {escape(pattern)!r}: no name matches"
+    unknown = [escape(one.old) for one in planned if one.unknown]
+    if unknown:
+        listed = ", ".join(unknown[:_MOST_NAMED]) + (", …" if len(unknown) > _MOST_NAMED else "")
+        yield (
+            f"{count(len(unknown), 'tensor')} with 2 or more axes left as in the source: nothing "
+            f"tells whether PyTorch has them in another order: {listed}"
+        )
 
 
 def _find(opened: Opened, name: str) -> str:
@@ -142,7 +200,8 @@ def _find_state(opened: Opened) -> _State:
     """Find what is no weight, by the object graph or by the names of a checkpoint."""
     checkpoint = opened.checkpoint
     if checkpoint is None:
-        return _State()
+        slots = opened.tensors if opened.format == "hdf5" else ()
+        return _State({name for name in slots if name.startswith(_KERAS_OPTIMIZERS)})
     by_stored = {tensor.name: key for key, tensor in opened.tensors.items()}
     state = _State()
     for optimizer in checkpoint.optimizers:
@@ -299,12 +358,20 @@ class _Maker:
             made, converted = self._convert(turned, self._dtype)
             new = self._rules.rename(part)
             if new is None:
-                yield Planned(name, None, tensor, dropped="dropped by a rule", stored=stored)
+                yield Planned(name, None, tensor, dropped="by a rule", stored=stored)
                 continue
             said = () if layout is None else (layout.text,)
             done = (*notes, *cut, *said, *converted)
             axes = None if layout is None else layout.axes
-            yield Planned(name, RenamedTensor(new, made), tensor, done, axes=axes, stored=stored)
+            yield Planned(
+                name,
+                RenamedTensor(new, made),
+                tensor,
+                done,
+                axes=axes,
+                stored=stored,
+                unknown=layout is not None and layout.unknown,
+            )
 
     def _restore(self, name: str, stored: str, tensor: TensorLike, row: ConversionRow) -> Planned:
         """Give a tensor the name, the axes and the kind that it had before a conversion."""

@@ -14,6 +14,8 @@ source has; those of `rename` are replaced wherever they are found, one after an
     pattern = 'qkv(?=/kernel)'
     names = ['query', 'key', 'value']
 
+`expect`, a list of patterns, says which names the rules are meant for: if no name has any, a
+warning comes.
 What a pattern of `split` matches is replaced by each of the names.
 """
 
@@ -36,7 +38,7 @@ from ckptparse.jobs.conversion import ConversionRow, Reversal
 from ckptparse.jobs.derived import FLOATS
 from ckptparse.limits import Limits
 
-__all__ = ["Rename", "RuleSet", "Split", "load_rules", "make_rules"]
+__all__ = ["Rename", "Renamer", "RuleSet", "Split", "load_rules", "make_rules"]
 
 Rename = (
     Callable[[str], str | None]
@@ -51,7 +53,7 @@ Rename = (
 undoes a conversion."""
 
 _SHIPPED = "rule_files"
-_KNOWN = {"about", "tested", "drop", "rename", "transpose", "split", "dtype", "layout"}
+_KNOWN = {"about", "tested", "expect", "drop", "rename", "transpose", "split", "dtype", "layout"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,9 @@ class RuleSet:
         dtype: What floats are converted to; None leaves them.
         layout: The layout of kernels that is wanted; None leaves them.
         former: What became of tensors that were given these names: it is undone.
+        expect: Patterns of names that the rules of a file are meant for; without any, they are
+            meant for all.
+        source: The rule file; empty if there is none.
     """
 
     rename: Callable[[str], str | None] = field(default=lambda name: name)
@@ -76,6 +81,15 @@ class RuleSet:
     dtype: str | None = None
     layout: str | None = None
     former: Mapping[str, ConversionRow] = field(default_factory=dict)
+    expect: tuple[re.Pattern[str], ...] = ()
+    source: str = ""
+
+    def is_about(self, name: str) -> bool:
+        """Tell whether the rules of a file are meant for a name, or do something to it."""
+        if self.expect:
+            return any(pattern.search(name) for pattern in self.expect)
+        told = self.drops(name) or self.axes_of(name) is not None
+        return told or self.find_split(name) is not None or self.rename(name) != name
 
     def drops(self, name: str) -> bool:
         """Tell whether a name is dropped."""
@@ -107,7 +121,7 @@ def make_rules(rename: Rename, split: Split, limits: Limits) -> RuleSet:
     """
     rules = RuleSet()
     if isinstance(rename, (str, os.PathLike)):
-        rules = load_rules(*begin(rename, limits=limits))
+        rules = replace(load_rules(*begin(rename, limits=limits)), source=os.fsdecode(rename))
     elif isinstance(rename, Reversal):
         from ckptparse.graph.object_graph_making import key_of
 
@@ -120,7 +134,7 @@ def make_rules(rename: Rename, split: Split, limits: Limits) -> RuleSet:
         names = rename
         rules = RuleSet(lambda name: names.get(name, name))
     elif rename is not None:
-        rules = RuleSet(_renamer([(_compile(old), new) for old, new in rename]))
+        rules = RuleSet(Renamer([(_compile(old), new) for old, new in rename]))
     if not split:
         return rules
     cuts = tuple(_cut(part, into) for part, into in split.items())
@@ -135,18 +149,31 @@ def _cut(part: str, into: int | Sequence[str]) -> tuple[re.Pattern[str], tuple[s
     return re.compile(rf"(?<![^/.]){re.escape(part)}(?![^/.])"), names
 
 
-def _renamer(rules: Sequence[tuple[re.Pattern[str], str]]) -> Callable[[str], str]:
-    def rename(name: str) -> str:
-        for pattern, replacement in rules:
-            name = _replace(pattern, replacement, name)
+class Renamer:
+    """Replaces what expressions match, one after another."""
+
+    def __init__(self, rules: Sequence[tuple[re.Pattern[str], str]]) -> None:
+        self._rules = rules
+        self._used: set[int] = set()
+
+    def __call__(self, name: str) -> str:
+        """Return the new name."""
+        for number, (pattern, replacement) in enumerate(self._rules):
+            name, found = _replace(pattern, replacement, name)
+            if found:
+                self._used.add(number)
         return name
 
-    return rename
+    @property
+    def unused(self) -> list[str]:
+        """The expressions that have matched no name so far."""
+        rules = enumerate(self._rules)
+        return [pattern.pattern for number, (pattern, _) in rules if number not in self._used]
 
 
-def _replace(pattern: re.Pattern[str], replacement: str, name: str) -> str:
+def _replace(pattern: re.Pattern[str], replacement: str, name: str) -> tuple[str, int]:
     try:
-        return pattern.sub(replacement, name)
+        return pattern.subn(replacement, name)
     except (re.error, IndexError) as error:
         raise MalformedError(f"Bad replacement {replacement!r}: {error}") from None
 
@@ -217,19 +244,24 @@ def _decode(content: dict[str, Any]) -> RuleSet:
             f"No rule is called {min(unknown)!r}; rules are {', '.join(sorted(_KNOWN))}"
         )
     renames = [(_pattern(rule), _text(rule, "replacement")) for rule in _tables(content, "rename")]
-    drop = content.get("drop", [])
-    if not isinstance(drop, list):
-        raise MalformedError(f"Expected a list of expressions under drop, found {drop!r}")
     return RuleSet(
-        _renamer(renames),
-        tuple(map(_compile, drop)),
+        Renamer(renames),
+        _expressions(content, "drop"),
         tuple(
             (_compile(rule.get("pattern")), _axes(rule)) for rule in _tables(content, "transpose")
         ),
         tuple((_compile(rule.get("pattern")), _names(rule)) for rule in _tables(content, "split")),
         _one_of(content, "dtype", sorted(map(element_name, FLOATS))),
         _one_of(content, "layout", ["torch"]),
+        expect=_expressions(content, "expect"),
     )
+
+
+def _expressions(content: dict[str, Any], key: str) -> tuple[re.Pattern[str], ...]:
+    found = content.get(key, [])
+    if not isinstance(found, list):
+        raise MalformedError(f"Expected a list of expressions under {key}, found {found!r}")
+    return tuple(map(_compile, found))
 
 
 def _tables(content: dict[str, Any], key: str) -> list[dict[str, Any]]:

@@ -78,3 +78,93 @@ def test_what_is_not_proved_is_saved_by_the_command_that_is_named(
     assert as_json["result"]["written"] is None
     assert call("ckptparse recover m/model -o out/m.ckpt --offer plausible").code == 1
     assert Path("out/m.ckpt.index").exists()
+
+
+# Options.
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "convert run out/a.safetensors --rename '(=x'",
+        "convert run out/a.safetensors --rename 'l=\\9'",
+        "convert run out/a.safetensors --rules bad",
+        "convert run out/a.safetensors --rules ./unknown.toml",
+        "recover index_lost/model -n --shapes bad",
+        "recover index_lost/model -n --mapfile bad",
+        "scan index_lost --mapfile bad",
+        "scan index_lost --state bad",
+    ],
+)
+def test_a_wrong_option_is_no_damage(command: str, call: Call) -> None:
+    Path("bad").write_text('{"a"')
+    Path("unknown.toml").write_text("nix = 1")
+    done = call(f"ckptparse {command}")
+    assert done.code == 2
+    assert done.err.startswith("ckptparse: error: ") and "unexpected" not in done.err
+
+
+@pytest.mark.parametrize(
+    "command", ["convert run out/a.safetensors --include nix", "stats run nix"]
+)
+def test_a_pattern_that_matches_nothing_is_told_and_nothing_written(
+    command: str, call: Call
+) -> None:
+    assert call(f"ckptparse {command}").code == 1
+    assert not list(Path("out").iterdir())
+
+
+def test_a_reversal_without_the_options_of_the_conversion_is_refused(call: Call) -> None:
+    renaming = "--rename ^=model."
+    assert call(f"ckptparse convert run out/a.safetensors {renaming}").code == 0
+    done = call("ckptparse convert --undo run out/a.safetensors u.ckpt")
+    assert done.code == 2 and "0 of 5" in done.err
+    assert not Path("u.ckpt.index").exists()
+    assert call(f"ckptparse convert --undo run out/a.safetensors u.ckpt {renaming}").code == 0
+    partly = call("ckptparse convert --undo run out/a.safetensors u -n --rename ^layer=model.layer")
+    assert partly.code == 0 and "warning: 4 of 5 tensors" in partly.err
+
+
+def test_rules_about_no_tensor_are_told(call: Call) -> None:
+    done = call("ckptparse convert run out/a.npz -n --rename nix=a --rename layer=b")
+    assert done.err.count("warning") == 1 and "renamed by 'nix'" in done.err
+    done = call("ckptparse convert run out/a.npz -n --rules t5 --json")
+    assert json.loads(done.out)["result"]["warnings"] == json.loads(done.out)["warnings"]
+    assert "the rules t5 are about none of the tensors" in done.err
+    Path("r.toml").write_text("drop = ['global_step']")
+    assert "warning" not in call("ckptparse convert run out/a.npz -n --rules ./r.toml").err
+
+
+# Keras.
+
+
+def test_keras_3_kernels_are_turned_and_what_nothing_tells_is_named(call: Call) -> None:
+    h5py = pytest.importorskip("h5py")
+    kernels = {
+        "layers/dense/vars/0": (4, 3),
+        "layers/conv2d_1/vars/0": (3, 3, 2, 5),
+        "layers/depthwise_conv2d/vars/0": (3, 3, 4, 1),
+        "layers/embedding/vars/0": (7, 3),
+        "layers/mine/vars/0": (6, 2),
+    }
+    Path("keras").mkdir()
+    with h5py.File("keras/k.weights.h5", "w") as file:
+        for name, shape in {**kernels, "optimizer/vars/0": ()}.items():
+            file[name] = np.ones(shape, "f4")
+    found = ckptparse.convert(
+        "keras/k.weights.h5", "out/k.safetensors", layout="torch", drop_slots=True, dry_run=True
+    )
+    assert {row.new: row.shape for row in found.kept} == {
+        "layers/dense/vars/0": (3, 4),
+        "layers/conv2d_1/vars/0": (5, 2, 3, 3),
+        "layers/depthwise_conv2d/vars/0": (4, 1, 3, 3),
+        "layers/embedding/vars/0": (7, 3),
+        "layers/mine/vars/0": (6, 2),
+    }
+    (warning,) = found.warnings
+    assert "1 tensor" in warning and warning.endswith("layers/mine/vars/0")
+    assert f"warning: {warning}" in str(found)
+    done = call(
+        "ckptparse convert keras/k.weights.h5 out/k.safetensors --layout torch --drop-slots"
+    )
+    assert done.err.count("warning") == 1

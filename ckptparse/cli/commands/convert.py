@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any
@@ -127,6 +128,7 @@ def convert(
     if rules is not None and rename:
         raise UsageError("Expected --rules or --rename, found both")
     limits = read_limits(limit)
+    run.own.update(filter(None, (rules,)))
     if not dry_run:
         check_outputs([output.rstrip("/")], [path], overwrite=overwrite)
     chosen: dict[str, Any] = {
@@ -156,6 +158,8 @@ def convert(
             limits=limits,
             **chosen,
         )
+    for warning in conversion.warnings:
+        run.warn(warning)
     return Converted(conversion)
 
 
@@ -187,6 +191,12 @@ def _pairs(rename: list[str] | None) -> list[tuple[str, str]] | None:
         old, mark, new = rule.partition("=")
         if not mark or not old:
             raise UsageError(f"Expected OLD=NEW, found '{rule}'")
+        try:
+            re.compile(old).sub(new, "")  # Which also parses the replacement.
+        except (re.error, IndexError, OverflowError, RecursionError) as error:
+            raise UsageError(
+                f"Expected a regular expression and what replaces it: {error}"
+            ) from None
         pairs.append((old, new))
     return pairs
 

@@ -75,6 +75,7 @@ def recover(
     if path is None:
         raise UsageError("Expected a checkpoint, found none", "give PATH, or --replay REPORT")
     limits = read_limits(limit)
+    run.own.update(filter(None, (shapes, mapfile)))
     if output is None and not dry_run:
         raise UsageError("Expected an output, found none", "give -o OUT, or --dry-run")
     wishes = _Wishes.of(output, format_, offer, fill, keep_suspect=keep_suspect)

@@ -49,6 +49,7 @@ def scan(
     ckptparse scan disk.img
     ckptparse scan disk.img --state scan.json
     """
+    run.own.update(filter(None, (mapfile, state)))
     with working(f"scanning {escape(image)}", quiet=run.quiet) as advance:
         found = ckptparse.scan(
             image, mapfile=mapfile, state=state, progress=advance, cache=run.cache

@@ -51,6 +51,8 @@ def stats(
             cache=run.cache,
             limits=read_limits(limit),
         )
+    if globs and not found:
+        raise ckptparse.TensorNotFoundError("No tensor's name matches the pattern", path=path)
     return Measured(path, found)
 
 

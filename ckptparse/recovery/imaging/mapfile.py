@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ __all__ = ["Mapfile", "read_map_input", "read_mapfile"]
 
 _READ = "+"
 _STATUSES = "?*/-+"
+_PROGRESS = re.compile(r"(?:0[xX][0-9a-fA-F]+|[0-9]+) [?*/\-+FG](?: [0-9]+)?")
+"""Where ddrescue was, what it did there, and in which pass."""
 _LINE_BYTES = 16
 """Lines of a map file, beyond `Limits.single_entries`: ddrescue's have 26 bytes at least."""
 
@@ -53,9 +56,10 @@ class Mapfile:
             raise limit_error(limits, "single_entries", beyond, what, path=path)
         lines = data.decode("ascii", "replace").splitlines()
         parts = [line.split() for line in lines if line.strip() and line.lstrip()[0] != "#"]
-        if not parts:
-            raise _malformed("no line with a part", path)
         # The first line that is no comment tells how far ddrescue had come, and is no part.
+        first = " ".join(parts[0]) if parts else ""
+        if not _PROGRESS.fullmatch(first):
+            raise _malformed(f"the line {first!r:.60}" if first else "no line with a part", path)
         bad: list[tuple[int, int]] = []
         for words in parts[1:]:
             try:
