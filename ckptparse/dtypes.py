@@ -276,7 +276,7 @@ def _ml_dtype(name: str) -> np.dtype[Any]:
     except ImportError:
         raise UnsupportedError(
             f"numpy has no {name}; the package ml_dtypes has it, and is not installed",
-            hint="Install it: pip install 'ckptparse[ml_dtypes]'",
+            hint="Install it: pip install 'ckptparse[ml-dtypes]'",
         ) from None
     kind = getattr(ml_dtypes, name, None)
     if kind is None:

@@ -18,6 +18,7 @@ __all__ = [
     "WrappedTensor",
     "as_tensor",
     "as_tensors",
+    "check_names",
     "data_type_of_array",
 ]
 
@@ -157,8 +158,26 @@ def as_tensor(name: str, value: Any) -> TensorLike:
 
 
 def as_tensors(tensors: Mapping[str, Any]) -> dict[str, TensorLike]:
-    """Take every value of a mapping as a tensor."""
+    """Take every value of a mapping as a tensor.
+
+    Raises:
+        TypeError: One of its names is no text.
+    """
+    check_names(tensors)
     return {name: as_tensor(name, value) for name, value in tensors.items()}
+
+
+def check_names(tensors: Mapping[str, Any]) -> None:
+    """Refuse what is no mapping of names.
+
+    Raises:
+        TypeError: It is something else, or one of its names is no text.
+    """
+    if not isinstance(tensors, Mapping):
+        raise TypeError(f"Expected a mapping of names to values, found {type(tensors).__name__}")
+    for name in tensors:
+        if not isinstance(name, str):
+            raise TypeError(f"A tensor's name is a str, not {type(name).__name__}")
 
 
 def data_type_of_array(array: npt.NDArray[Any]) -> DataType:

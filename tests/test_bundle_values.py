@@ -176,7 +176,7 @@ def test_a_kind_that_needs_ml_dtypes_is_listed_and_verified_without_it(
             for call in (checkpoint["x"].read, checkpoint.read, lambda: checkpoint["x"].dtype):
                 with pytest.raises(UnsupportedError, match=name) as caught:
                     call()
-                assert "pip install 'ckptparse[ml_dtypes]'" in str(caught.value)
+                assert "pip install 'ckptparse[ml-dtypes]'" in str(caught.value)
     finally:
         numpy_dtype.cache_clear()
 

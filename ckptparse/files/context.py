@@ -29,6 +29,7 @@ __all__ = [
     "Store",
     "begin",
     "begin_with",
+    "check_several",
     "find_storage",
     "find_target",
 ]
@@ -293,3 +294,14 @@ def open_url(url: str) -> tuple[str, Storage]:
 _METHODS = ("open", "stat", "list", "join", "split", "real")
 _BUCKETS = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "http", "https")
 """Schemes that obstore reads."""
+
+
+def check_several(what: str, paths: object) -> None:
+    """Refuse one path where several are wanted: text would be taken for a path a character.
+
+    Raises:
+        TypeError: It is one path.
+    """
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        one = os.fspath(paths)
+        raise TypeError(f"{what} takes several paths, not one: did you mean [{one!r}]?")

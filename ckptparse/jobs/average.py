@@ -16,7 +16,7 @@ from ckptparse.bundle.content import Content, Write, write_pieces
 from ckptparse.dtypes import DataType, element_name, item_size, numpy_dtype
 from ckptparse.elements import allocate, iter_stored
 from ckptparse.errors import UnsupportedError, located
-from ckptparse.files.context import Cache, Progress, Store, begin_with, find_target
+from ckptparse.files.context import Cache, Progress, Store, begin_with, check_several, find_target
 from ckptparse.jobs.derived import FLOATS
 from ckptparse.jobs.opening import Opened, TensorsFrom, check_work, open_tensors
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -72,6 +72,7 @@ def average(
         ValueError: No checkpoint, not a weight for each, or weights whose sum is not positive.
         DataLossError: One is damaged. Nothing is written then.
     """
+    check_several("paths", paths)
     shares = _shares(len(paths), weights)
     begun = [
         begin_with(path, store=store, cache=cache, limits=limits, progress=progress)

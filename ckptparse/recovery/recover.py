@@ -48,7 +48,7 @@ from ckptparse.examination.row_mapping import RowMapping
 from ckptparse.examination.summary import make_report, sort_problems
 from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import INDEX_SUFFIX
-from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin
+from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin, check_several
 from ckptparse.files.noted import NotedStorage
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import refuse_graph
@@ -158,6 +158,7 @@ def recover(
         StorageError: A worker failed; the error names the file and the bytes.
         MalformedError: `shapes` are no shapes, or `mapfile` is no map file.
     """
+    check_several("evidence", evidence)
     place, aside = begin(
         path, store=store, cache=cache, limits=limits, progress=progress, lenient=True
     )

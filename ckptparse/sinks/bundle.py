@@ -34,7 +34,7 @@ from ckptparse.sinks.options import Meter, SinkOptions, plan_parts
 from ckptparse.sinks.small import Payload, iter_payloads
 from ckptparse.slices import TensorSlice
 from ckptparse.tensor import ReadOptions, Tensor
-from ckptparse.tensor_like import TensorLike, as_tensor
+from ckptparse.tensor_like import TensorLike, as_tensor, check_names
 
 __all__ = ["OBJECT_GRAPH_KEY", "check_free", "find_files", "with_graph", "write", "write_bundle"]
 
@@ -122,7 +122,9 @@ def write(
         UnsupportedError: A tensor has elements or a name that no checkpoint holds, or some are
             missing.
         ValueError: `max_shard_size` is below 1.
+        TypeError: `tensors` is no mapping, or one of its names no text.
     """
+    check_names(tensors)
     path, storage = find_target(prefix, store)
     options = SinkOptions(overwrite=overwrite, max_shard_size=max_shard_size, storage=storage)
     stored = with_graph(tensors, object_graph)

@@ -17,6 +17,7 @@ from ckptparse.tf import dtypes as dtypes
 from ckptparse.tf import errors as errors
 from ckptparse.tf import train as train
 from ckptparse.tf.dtypes import DTYPES, DType, as_dtype
+from ckptparse.tf.missing import no_attribute
 from ckptparse.tf.namespaces import VERSION, publish
 from ckptparse.tf.standing_in import as_tensorflow
 
@@ -38,7 +39,4 @@ publish(__name__)
 def __getattr__(name: str) -> Any:
     if name in DTYPES:
         return DTYPES[name]
-    raise AttributeError(
-        f"module {__name__!r} has no attribute {name!r}: it reads checkpoints, and does nothing "
-        "else of TensorFlow"
-    )
+    raise no_attribute(__name__, name)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ckptparse.dtypes import DataType, base_data_type, item_size, numpy_dtype
 from ckptparse.errors import CheckpointError
+from ckptparse.tf.missing import no_attribute
 
 __all__ = ["DTYPES", "DType", "as_dtype"]
 
@@ -170,7 +171,7 @@ def __getattr__(name: str) -> DType:
     """Give `dtypes.float32` and all the others, which TensorFlow has as names of the module."""
     if name in DTYPES:
         return DTYPES[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise no_attribute(__name__, name)
 
 
 def as_dtype(type_value: Any) -> DType:

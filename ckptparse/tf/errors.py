@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from ckptparse import errors
+from ckptparse.tf.missing import no_attribute
 
 __all__ = [
     "DATA_LOSS",
@@ -213,3 +214,7 @@ def _rebuild(
     values: dict[str, Any],
 ) -> errors.CheckpointError:
     return _make(_pair(ours, more), args, values)
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise no_attribute(__name__, name)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from ckptparse.errors import CheckpointNotFoundError
 from ckptparse.filenames import INDEX_SUFFIX
@@ -25,6 +25,7 @@ from ckptparse.inventory.legacy import match_pattern
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.proto.checkpoint_state_pb2 import CheckpointState
 from ckptparse.tf.errors import translated
+from ckptparse.tf.missing import no_attribute
 from ckptparse.tf.readers import CheckpointReader, Path, begin_call, find_begun, find_reader
 
 __all__ = [
@@ -265,3 +266,7 @@ def checkpoints_iterator(
         rest = began + min_interval_secs - time.monotonic()
         if rest > 0:
             time.sleep(rest)
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise no_attribute(__name__, name)

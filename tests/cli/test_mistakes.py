@@ -168,3 +168,25 @@ def test_keras_3_kernels_are_turned_and_what_nothing_tells_is_named(call: Call) 
         "ckptparse convert keras/k.weights.h5 out/k.safetensors --layout torch --drop-slots"
     )
     assert done.err.count("warning") == 1
+
+
+# Arguments.
+
+
+@pytest.mark.parametrize("one", ["run/model", Path("run/model")])
+def test_one_path_where_several_are_wanted_is_refused(one: Any) -> None:
+    with pytest.raises(TypeError, match=r"did you mean \['run"):
+        ckptparse.recover("run/model", evidence=one)
+    with pytest.raises(TypeError, match=r"did you mean \['run"):
+        ckptparse.average(one)
+
+
+def test_names_are_text() -> None:
+    values: Any = {1: np.zeros(2)}
+    with pytest.raises(TypeError, match="name is a str, not int"):
+        ckptparse.write("out/m", values)
+    with pytest.raises(TypeError, match="name is a str, not int"):
+        ckptparse.convert(values, "out/m.npz")
+    values = [np.zeros(2)]
+    with pytest.raises(TypeError, match="mapping of names to values, found list"):
+        ckptparse.write("out/m", values)
