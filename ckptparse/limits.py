@@ -176,9 +176,9 @@ class Limits:
     at so many. `read` takes so many that are strings from a V2 checkpoint, and an index may have so
     many entries that are not written as protobuf writes them; of the others `verify` and `recover`
     look at some.
-    `ls` lists so many. A report as JSON lists a quarter as many, and one for each KiB: the others
-    are whole, and counted. `Recovery.write` takes as many; one in an npz, in HDF5 or in a `.npy`
-    file counts twice.
+    `ls` lists so many. A report as JSON, or in a pipe, lists a quarter as many, and one for each
+    KiB; the others are counted. `Recovery.write` takes as many; one in an npz, in HDF5 or in a
+    `.npy` file counts twice.
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
     bytes, and the state file of a scan so many places, beyond one for each 24."""

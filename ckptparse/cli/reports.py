@@ -75,6 +75,9 @@ def _write_records(
             cause,
             clean(tensor.note),
         )
+    unlisted = len(report.noted_names()) - len(report.listed_noted_names())
+    if unlisted and not everything and report.format != "graph":
+        out.record("unlisted", unlisted)
     if maps:
         _write_maps(out, report)
     for other in report.others:
@@ -89,8 +92,8 @@ def _told_tensors(
         return report.tensors.values()
     if report.format == "graph":  # Unverified is usual there, and has a record.
         return (one for one in report.tensors.values() if one.status.value != "verified")
-    # A report of a hundred thousand tensors makes those that are told.
-    return map(report.tensors.__getitem__, report.noted_names())
+    # A report of a hundred thousand tensors makes those that are told, as many as JSON lists.
+    return map(report.tensors.__getitem__, report.listed_noted_names())
 
 
 def _write_inputs(out: Output, report: ckptparse.Report) -> None:

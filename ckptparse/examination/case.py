@@ -148,12 +148,12 @@ class CheckedTensor:
         outcome, payload = self.parts[0].check.outcome, self.parts[0].payload
         return outcome if payload is None else with_source(outcome, payload)
 
-    def report(self) -> TensorReport:
-        """Return its line of the report."""
+    def report(self, outcome: Outcome | None = None) -> TensorReport:
+        """Return its line of the report, perhaps with another outcome than that of the checks."""
+        outcome = self.outcome() if outcome is None else outcome
         if not self.tensor.has_kind:
-            return TensorReport(self.outcome(), self.name, None, None)
-        dtype = dtype_name(self.data_type)
-        return TensorReport(self.outcome(), self.name, dtype, self.shape)
+            return TensorReport(outcome, self.name, None, None)
+        return TensorReport(outcome, self.name, dtype_name(self.data_type), self.shape)
 
 
 class _ByFile(NamedTuple):

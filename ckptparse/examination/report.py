@@ -87,6 +87,10 @@ class CountedTensors(Mapping[str, TensorReport]):
     def noted_names(self) -> list[str]:
         """Return the names of the tensors that are not verified, in order."""
 
+    @abstractmethod
+    def patched(self) -> Iterable[TensorReport]:
+        """Iterate over those for which bytes may have been replaced, in order."""
+
 
 class VerifiedTensors(CountedTensors):
     """Reports of tensors that are all verified."""
@@ -103,11 +107,15 @@ class VerifiedTensors(CountedTensors):
         """All are."""
         return []
 
+    def patched(self) -> Iterable[TensorReport]:
+        """For none were."""
+        return ()
+
 
 class ExaminedTensors(CountedTensors):
     """Reports of a damaged checkpoint: those of rows that are whole are made when asked for."""
 
-    __slots__ = ("_corrected", "_failed", "_statuses", "_tensors")
+    __slots__ = ("_corrected", "_failed", "_patched", "_statuses", "_tensors")
 
     def __init__(
         self,
@@ -115,6 +123,8 @@ class ExaminedTensors(CountedTensors):
         statuses: Mapping[Status, int],
         failed: Collection[str] = (),
         corrected: Collection[str] = (),
+        *,
+        patched: bool = False,
     ) -> None:
         """Take the reports.
 
@@ -123,11 +133,13 @@ class ExaminedTensors(CountedTensors):
             statuses: How many of those that are not held have each status.
             failed: The names of those of them that are not proved.
             corrected: The names of those that are proved, and not verified.
+            patched: Whether bytes may have been replaced for them.
         """
         self._tensors = tensors
         self._statuses = statuses
         self._failed = failed
         self._corrected = corrected
+        self._patched = patched
 
     def __getitem__(self, name: str) -> TensorReport:
         return self._tensors[name]
@@ -166,6 +178,11 @@ class ExaminedTensors(CountedTensors):
         held = self._tensors.held.items()
         noted.update(name for name, one in held if one.status is not Status.VERIFIED)
         return [name for name in self._tensors if name in noted]
+
+    def patched(self) -> Iterable[TensorReport]:
+        """Take those that are held, and the others if bytes may have been replaced for them."""
+        tensors, held = self._tensors, self._tensors.held
+        return (tensors[name] for name in tensors if self._patched or name in held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,12 +401,6 @@ class Report:
         found = count_statuses(self.tensors)
         return {status.value: found[status] for status in Status if found[status]}
 
-    @property
-    def patches(self) -> tuple[PatchedRange, ...]:
-        """The bytes that were replaced in what was got back: those of each file, once."""
-        noted = (self.tensors[name] for name in self.noted_names())  # A verified one has none.
-        return tuple(dict.fromkeys(patch for one in noted for patch in one.patches))
-
     def doubtful_names(self) -> set[str]:
         """Return the names of the tensors that are not proved."""
         return doubtful_names(self.tensors)
@@ -405,6 +416,13 @@ class Report:
             return tensors.noted_names()
         usual = {Status.VERIFIED, *([Status.UNVERIFIED] if self.format == "graph" else [])}
         return [name for name, one in tensors.items() if one.status not in usual]
+
+    @property
+    def patches(self) -> tuple[PatchedRange, ...]:
+        """The bytes that were replaced in what was got back: those of each file, once."""
+        known = self.tensors
+        tensors = known.patched() if isinstance(known, CountedTensors) else known.values()
+        return tuple(dict.fromkeys(patch for tensor in tensors for patch in tensor.patches))
 
     @property
     def unnamed_bytes(self) -> int:
@@ -440,14 +458,21 @@ class Report:
         """What to do next, in a line; empty if the checkpoint is whole."""
         return "" if self.ok else _advise(self)
 
+    def listed_noted_names(self) -> list[str]:
+        """Return as many of `noted_names` as `to_dict` lists."""
+        return take_named(self.noted_names(), self._most_listed)
+
+    @property
+    def _most_listed(self) -> int:
+        return self.limits.most_listed(sum(file.size or 0 for file in self.files.values()))
+
     def listed_names(self) -> list[str]:
         """Return the names of the tensors that `to_dict` lists, in the order of the index.
 
         They are all, or as many as half of what `Limits.small_tensors` allows: first those that
         `noted_names` names, then others.
         """
-        tensors = self.tensors
-        most = self.limits.most_listed(sum(file.size or 0 for file in self.files.values()))
+        tensors, most = self.tensors, self._most_listed
         if count_named(tensors) <= most:
             return list(tensors)
         noted = dict.fromkeys(self.noted_names())

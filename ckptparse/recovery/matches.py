@@ -316,7 +316,14 @@ class Matcher:
         there = [payload, *self._copies.of(name, payload)]
         if len(there) < 2 or len(there) * payload.size > _MOST_MERGED:
             return None
-        copies = [self._copy(one, check if one is payload else None) for one in there]
+        stored = [self._stored(one) for one in there]
+        if all(data == stored[0] for data in stored):
+            # Of equal bytes nothing else can be put together.
+            return None
+        copies = [
+            self._copy(one, data, check if one is payload else None)
+            for one, data in zip(there, stored, strict=True)
+        ]
         merged = merge_copies(copies, payload.crc32c, offset=payload.offset)
         if merged is None:
             return None
@@ -347,12 +354,16 @@ class Matcher:
         recipe = recipe_of(payload, available_bytes(self._files, payload))
         return Mended(outcome, replace(recipe, patches=patches))
 
-    def _copy(self, payload: Payload, check: Check | None) -> Copy:
-        """Read a copy, and mark which of its bytes are absent and which look wrong."""
+    def _stored(self, payload: Payload) -> bytes:
+        """Read as many bytes of a copy as its file has."""
         available = available_bytes(self._files, payload)
-        data = (
+        return (
             bytes(self._files.read(payload.file, payload.offset, available)) if available else b""
         )
+
+    def _copy(self, payload: Payload, data: bytes, check: Check | None) -> Copy:
+        """Take a copy, and mark which of its bytes are absent and which look wrong."""
+        available = len(data)
         data += bytes(payload.size - available)
         absent = [(available, payload.size)] if available < payload.size else []
         width = item_size(payload.data_type) or 1

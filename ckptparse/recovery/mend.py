@@ -250,7 +250,8 @@ class Mender:
     def _untried(self, payload: Payload, check: Check) -> Mended:
         """Offer what takes no work, which is all bytes of a payload or none."""
         if check.status is Status.UNVERIFIED:
-            return self._unverified(payload, _untried(check), None)
+            told = check.because(check.cause, _untried_note(check))
+            return self._unverified(payload, told, None)
         return untried(payload, check)
 
     # -- what needs no mending
@@ -493,11 +494,11 @@ def _plausible(found: Mended) -> int:
 
 def untried(payload: Payload, check: Check) -> Mended:
     """Say of a payload that fails that nothing was tried, and offer no bytes."""
-    return withheld(payload, _untried(check))
+    return withheld(payload, check, _untried_note(check))
 
 
-def _untried(check: Check) -> Check:
-    return check.because(check.cause, f"{check.outcome.note or check.status}; {_NOT_TRIED}")
+def _untried_note(check: Check) -> str:
+    return f"{check.outcome.note or check.status}; {_NOT_TRIED}"
 
 
 def as_verified(payload: Payload, check: Check, index: str) -> Mended:

@@ -225,13 +225,14 @@ def _strings_in(zeros: Sequence[Span], spans: Sequence[Span]) -> tuple[Span, ...
     )
 
 
-def withheld(payload: Payload, check: Check) -> Mended:
-    """Say that no bytes of a payload are offered."""
+def withheld(payload: Payload, check: Check, note: str | None = None) -> Mended:
+    """Say that no bytes of a payload are offered, perhaps with another sentence."""
     there = check.status is not Status.MISSING
     # Some of it was there, and none of that is plausible.
     status = Status.CORRUPT if check.status is Status.PARTIAL else check.status
     place = payload.place if there else None
-    return Mended(replace(check.outcome, status=status, ranges=(), source=place))
+    note = check.outcome.note if note is None else note
+    return Mended(replace(check.outcome, status=status, ranges=(), source=place, note=note))
 
 
 def _nowhere(image: JoinedSource | None, payload: Payload) -> list[Span]:

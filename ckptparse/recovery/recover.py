@@ -608,7 +608,8 @@ def _reports_of(
     )
     changed |= make.places.keys()
     corrected = {name for name, row in tensors.rows().items() if row in changed} if changed else ()
-    return ExaminedTensors(tensors, statuses, lost, corrected)
+    patched = any(block.patches for block in make.rows.blocks)
+    return ExaminedTensors(tensors, statuses, lost, corrected, patched=patched)
 
 
 def _iter_patched(

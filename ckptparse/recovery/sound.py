@@ -65,7 +65,7 @@ class RowMended:
         else:
             found = untried(payload, part.check)
         mended = explained(found, payload, ())
-        known = replace(checked.report(), outcome=mended.outcome)
+        known = checked.report(mended.outcome)
         return MendedTensor(checked, (MendedPart(part, mended),), known)
 
     def report(self, name: str, row: int) -> TensorReport:

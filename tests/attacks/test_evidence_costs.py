@@ -16,7 +16,7 @@ import pytest
 import ckptparse
 from ckptparse.examination import places as shifts
 from ckptparse.limits import DEFAULT_LIMITS
-from ckptparse.recovery import doubt, images, siblings
+from ckptparse.recovery import doubt, images, matches, siblings
 from ckptparse.recovery.evidence import places
 
 
@@ -113,3 +113,13 @@ def test_files_of_evidence_and_damaged_files_are_not_paired_without_bound(
     assert telling["is_telling"] <= count
     told = [one.message for one in found.report.problems if one.code == "evidence.unsearched"]
     assert any("Limits.attempts" in one for one in told)
+
+
+def test_a_copy_with_the_same_damage_is_not_merged(
+    tmp_path: Path, calls: Callable[[Any, str], Counter[str]]
+) -> None:
+    prefix = _in_shards(tmp_path / "m", 20)
+    shutil.copytree(tmp_path / "m", tmp_path / "copy")
+    merged = calls(matches, "merge_copies")
+    ckptparse.recover(prefix, siblings=False, evidence=[tmp_path / "copy"])
+    assert not merged["merge_copies"]
