@@ -110,6 +110,30 @@ def test_what_is_equal_by_checksum_is_there(tmp_path: Path, how: str, way: str) 
     assert ckptparse.diff(one, other).same is (way != "some")
 
 
+def test_what_rules_do_besides_renaming_is_compared_too(tmp_path: Path) -> None:
+    values = {
+        "qkv/kernel": np.arange(12, dtype=np.float32).reshape(2, 6),
+        "dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "global_step": np.int64(3),
+    }
+    source = save(tmp_path, "a", values)
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        "drop = ['global_step']\n"
+        "[[rename]]\npattern = '/kernel'\nreplacement = '.weight'\n"
+        "[[transpose]]\npattern = 'kernel'\naxes = [1, 0]\n"
+        "[[split]]\npattern = 'qkv'\nnames = ['q', 'k', 'v']\n"
+    )
+    target = str(tmp_path / "b.safetensors")
+    ckptparse.convert(source, target, rename=rules)
+    found = ckptparse.diff(source, target, rename=rules)
+    assert found.same
+    assert found.equal == ("dense.weight", "k.weight", "q.weight", "v.weight")
+    values["dense/kernel"][1, 2] += 1
+    found = ckptparse.diff(save(tmp_path, "c", values), target, rename=rules)
+    assert list(found.changed) == ["dense.weight"]
+
+
 def test_that_data_is_there_is_asked_once_of_each_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

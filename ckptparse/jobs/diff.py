@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any
 
@@ -20,7 +20,7 @@ from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Cache, Progress, Store, begin_with
 from ckptparse.jobs.distances import Distance, Tolerance, measure_distance, measure_distances
 from ckptparse.jobs.opening import Opened, TensorsFrom, check_work, describe_source, open_tensors
-from ckptparse.jobs.rules import Rename, make_rules
+from ckptparse.jobs.rules import Rename, RuleSet, make_rules
 from ckptparse.limits import DEFAULT_LIMITS, Limits, take_named
 from ckptparse.statistics.gathering import iter_pieces
 from ckptparse.tensor import Tensor
@@ -186,7 +186,8 @@ def diff(
         a, b: The first and the second.
         rtol: Numbers are equal if they differ by at most `atol + rtol * abs(second)`.
         atol: See `rtol`. NaN equals NaN.
-        rename: What the names of the first are in the second, as for `convert`.
+        rename: What the names of the first are in the second, as for `convert`. What rules do with
+            axes, parts and kinds is done, too.
         read_data: Whether to compare the data of tensors whose stored checksums are equal, too.
         progress: Told how many bytes have been compared, and how many there are.
         store: Where both paths lead, as for `open`; a URL leads where it says.
@@ -212,17 +213,7 @@ def diff(
             _check_held(first, equal)
             _check_held(second, equal)
             return Diff(paths, (), (), (), {}, equal, equal)
-        names: dict[str, str] = {}
-        for old in first.tensors:
-            new = rules.rename(old)
-            if new is None or rules.drops(old):
-                continue
-            if new in names:
-                raise UnsupportedError(
-                    f"Two tensors of the first checkpoint would have the name {new!r}"
-                )
-            names[new] = old
-        before = _Side.of(first, names)
+        before = _renamed(first, rules)
         after = _Side.of(second, {name: name for name in second.tensors})
         pending = _list_shared(before, after) if read_data else _list_pending(before, after)
         for opened in (first, second):
@@ -233,6 +224,30 @@ def diff(
         _check_held(first, [before.names[name] for name in found.unread])
         _check_held(second, found.unread)
         return found
+
+
+def _renamed(first: Opened, rules: RuleSet) -> _Side:
+    """Return the first, as its rules name its tensors and change them."""
+    names: dict[str, str] = {}
+    made: dict[str, TensorLike] = {}
+    if not rules.only_names:
+        from ckptparse.jobs.plan import Wishes, plan
+
+        for planned in plan(first, rules, Wishes()):
+            if planned.tensor is not None:
+                names[planned.tensor.name] = planned.old
+                made[planned.tensor.name] = planned.tensor
+        return replace(_Side.of(first, names), made=made)
+    for old in first.tensors:
+        new = rules.rename(old)
+        if new is None or rules.drops(old):
+            continue
+        if new in names:
+            raise UnsupportedError(
+                f"Two tensors of the first checkpoint would have the name {new!r}"
+            )
+        names[new] = old
+    return _Side.of(first, names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,11 +312,13 @@ class _Side:
         tensors: By the names that they have there.
         proofs: By these names too: what two tensors of the same content share, as an index tells
             it. None if it tells nothing.
+        made: What rules made of tensors, by the names that are compared.
     """
 
     names: Mapping[str, str]
     tensors: Mapping[str, TensorLike]
     proofs: Mapping[str, tuple[Any, ...] | None]
+    made: Mapping[str, TensorLike] = field(default_factory=dict)
 
     @classmethod
     def of(cls, opened: Opened, names: Mapping[str, str]) -> _Side:
@@ -329,11 +346,12 @@ class _Side:
 
     def tensor(self, name: str) -> TensorLike:
         """Return a tensor by the name that is compared."""
-        return self.tensors[self.names[name]]
+        made = self.made.get(name)
+        return self.tensors[self.names[name]] if made is None else made
 
     def proof(self, name: str) -> tuple[Any, ...] | None:
         """Return a proof by the name that is compared."""
-        return self.proofs[self.names[name]]
+        return None if name in self.made else self.proofs[self.names[name]]
 
 
 def _list_shared(before: _Side, after: _Side) -> list[str]:

@@ -91,6 +91,12 @@ class RuleSet:
         told = self.drops(name) or self.axes_of(name) is not None
         return told or self.find_split(name) is not None or self.rename(name) != name
 
+    @property
+    def only_names(self) -> bool:
+        """Whether tensors keep their axes, their parts and their kinds."""
+        changes = (self.transpose, self.split, self.former, self.dtype, self.layout)
+        return not any(changes)
+
     def drops(self, name: str) -> bool:
         """Tell whether a name is dropped."""
         return bool(self.drop) and any(pattern.search(name) for pattern in self.drop)
