@@ -107,7 +107,7 @@ def compressed(data: bytes, compression: str) -> bytes:
         try:
             import zstandard
         except ModuleNotFoundError:
-            from packages import zstandard
+            from packages import zstandard  # type: ignore[no-redef]
 
         body = zstandard.ZstdCompressor().compress(data)
     else:
