@@ -14,6 +14,7 @@ import faults
 import numpy as np
 import pytest
 import v1_builder
+from crc32c import crc32c
 from packages import ml_dtypes
 
 import ckptparse
@@ -521,3 +522,51 @@ def test_a_tensor_of_a_whole_block_is_not_said_to_be_of_the_corrected_one(tmp_pa
         "entry",
         "correcting the first block of model.index",
     )
+
+
+def other_letters_of(crc: int) -> bytes:
+    """Return eight bytes below 128 of that checksum: the last four follow from the first four."""
+    columns = [crc32c(bytes(4) + (1 << bit).to_bytes(4, "little")) for bit in range(32)]
+    zero = crc32c(bytes(8))
+    # The checksum of a sum is the sum of checksums, so Gauss's elimination solves for the bits.
+    rows: dict[int, tuple[int, int]] = {}
+    for bit, column in enumerate(columns):
+        value, bits = column ^ zero, 1 << bit
+        for top in sorted(rows, reverse=True):
+            if value >> top & 1:
+                value, bits = value ^ rows[top][0], bits ^ rows[top][1]
+        rows[value.bit_length() - 1] = value, bits
+    for start in range(1 << 14):
+        head = (start * 127 & 0x7F7F7F7F).to_bytes(4, "little")
+        value, bits = crc32c(head + bytes(4)) ^ crc, 0
+        for top in sorted(rows, reverse=True):
+            if value >> top & 1:
+                value, bits = value ^ rows[top][0], bits ^ rows[top][1]
+        tail = bits.to_bytes(4, "little")
+        if max(tail) < 128:
+            assert crc32c(head + tail) == crc
+            return head + tail
+    raise AssertionError("no such letters")
+
+
+def test_a_conversion_that_explains_all_goes_before_a_place_that_explains_one(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(5)
+    counter = np.int64(1001)
+    letters = rng.integers(0, 128, 1_000, np.uint8)
+    letters[401:409] = list(other_letters_of(crc32c(counter.tobytes())))
+    values = {
+        "a/kernel": rng.normal(size=500).astype(np.float32),
+        "counter": counter,
+        "letters": letters,
+        "z/kernel": rng.normal(size=500).astype(np.float32),
+    }
+    prefix = ckptparse.write(tmp_path / "m", values)
+    data = tmp_path / "m.data-00000-of-00001"
+    data.write_bytes(data.read_bytes().decode("latin-1").encode())
+    recovery = ckptparse.recover(prefix)
+    for name, value in values.items():
+        assert recovery[name].status == "corrected"
+        assert recovery[name].method == "undoing latin-1 to UTF-8", name
+        assert np.array_equal(recovery[name].read(), value)

@@ -84,7 +84,10 @@ class Matcher:
         self._copies = copies
         self._files = files
         self._twins = twins
-        self._places = places
+        # The surest first: of a payload of few bytes another place may have the checksum by chance.
+        self._places = {
+            file: sorted(known, key=lambda place: place.chance) for file, known in places.items()
+        }
         self._siblings = siblings
 
     def find(self, name: PartName, payload: Payload, check: Check) -> Iterator[Mended | None]:
