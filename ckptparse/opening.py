@@ -6,8 +6,10 @@ the newest one that is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckptparse.backend import Backend, Format, Origin
@@ -15,7 +17,14 @@ from ckptparse.bundle.naming import encode_name
 from ckptparse.bundle.reader import BundleReader
 from ckptparse.checkpoint import Checkpoint, Naming
 from ckptparse.errors import CheckpointError, CheckpointNotFoundError, DataLossError
-from ckptparse.filenames import INDEX_SUFFIX, META_SUFFIX, VARIABLES, strip_shard_suffix
+from ckptparse.filenames import (
+    INDEX_SUFFIX,
+    META_SUFFIX,
+    VARIABLES,
+    find_step,
+    last_part,
+    strip_shard_suffix,
+)
 from ckptparse.files.context import Context
 from ckptparse.files.storage import is_file
 from ckptparse.inventory.folders import Folders
@@ -124,13 +133,59 @@ def open_inventory(inventory: Inventory, context: Context) -> tuple[Candidate, B
 def name_whole(error: CheckpointError, inventory: Inventory, context: Context) -> None:
     """Add to an error the name of another checkpoint that is whole, if there is one."""
     listed = [one for one in inventory.others if one.by is By.LISTED]
-    whole = next((one for one in listed if _is_whole(one, context)), None)
+    whole = _find_newest(listed, inventory, context)
     if whole is not None:
-        error.hint = _join(error.hint, f"The newest whole one that is listed: {whole.path}")
+        what = "The newest whole one that is listed"
+        if whole.by is not By.LISTED:
+            what = "The newest whole one there, which the state file does not list"
+        error.hint = _join(error.hint, f"{what}: {whole.path}")
     elif isinstance(error, FileNotFoundError) and not listed:
         beside = _find_beside(inventory, context)
         if beside is not None:
             error.hint = _join(error.hint, f"A whole one lies beside it: {beside}")
+
+
+def _find_newest(
+    listed: Sequence[Candidate], inventory: Inventory, context: Context
+) -> Candidate | None:
+    """Return the whole one with the highest step, of those listed and those beside a state file.
+
+    A state file that was not copied with the rest, or not written any more, lists older ones.
+    """
+    found = {one.path: one for one in listed}
+    for one in _list_unlisted(inventory, context):
+        found.setdefault(one.path, one)
+    if inventory.meant is not None:
+        found.pop(inventory.meant.path, None)
+    # Of those of one step, or of none, the first that is listed comes first.
+    ordered = sorted(found.values(), key=lambda one: _step(one.path), reverse=True)
+    return next((one for one in ordered if _is_whole(one, context)), None)
+
+
+def _step(path: str) -> int:
+    step = find_step(path)
+    return -1 if step is None else step
+
+
+def _list_unlisted(inventory: Inventory, context: Context) -> list[Candidate]:
+    """List the newest checkpoints that lie beside a state file, under the name that it gives."""
+    if inventory.state_path is None:
+        return []
+    from ckptparse.graph.state import read_state
+    from ckptparse.inventory.parts import newest_first
+
+    folders = Folders(context)
+    try:
+        named = read_state(inventory.state_path, context).latest
+        step = find_step(named)
+        if step is None:
+            return []
+        name = last_part(named).removesuffix(str(step))
+        found = newest_first(folders.split(inventory.state_path)[0], folders)
+        named_so = (one for one in found if folders.split(one.path)[1].startswith(name))
+        return list(islice(named_so, _MOST_BESIDE))
+    except CheckpointError:
+        return []
 
 
 def _find_beside(inventory: Inventory, context: Context) -> str | None:

@@ -86,6 +86,28 @@ def test_where_the_newest_is_broken_the_newest_whole_one_is_named(
         ckptparse.read(tmp_path)
 
 
+def test_a_newer_one_that_a_stale_state_file_does_not_list_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = pytest.importorskip("ckptparse.cli.app")
+    save(tmp_path, "m-1", "m-2", "m-10", "other-50")
+    newest = f"newest whole one there, which the state file does not list: {tmp_path}/m-10"
+    for listed in (["m-90"], ["m-1", "m-2", "m-90"]):
+        list_them(tmp_path, *listed)
+        with pytest.raises(CheckpointNotFoundError, match=newest):
+            ckptparse.read(tmp_path)
+    list_them(tmp_path, "m-90")
+    monkeypatch.setattr("sys.argv", ["ckptparse", "latest", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        app.run()
+    assert caught.value.code == 2
+    assert newest in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "m-10.data-00000-of-00001").unlink()
+    list_them(tmp_path, "m-2", "m-1", "m-90")
+    with pytest.raises(CheckpointNotFoundError, match=f"one that is listed: {tmp_path}/m-2"):
+        ckptparse.read(tmp_path)
+
+
 def test_a_listing_needs_no_data_file(tmp_path: Path) -> None:
     save(tmp_path, "b", "c")
     list_them(tmp_path, "b", "c")

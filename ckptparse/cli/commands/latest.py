@@ -45,10 +45,18 @@ def _refuse(directory: str) -> Exception:
         found = ckptparse.identify(directory)
     except ckptparse.CheckpointNotFoundError:
         return ckptparse.CheckpointNotFoundError("The directory does not exist", path=directory)
+    hint = f"`ckptparse identify {escape(directory)}` tells what is there"
+    try:
+        ckptparse.open(directory).close()
+    except ckptparse.CheckpointNotFoundError as error:
+        # The state file names what is not there: another one may be.
+        hint = clean(error.hint) if error.hint else hint
+    except ckptparse.CheckpointError:
+        pass
     return UsageError(
         f"No checkpoint that a state file lists is in '{escape(directory)}': it is "
         f"{clean(found.meaning)}",
-        f"`ckptparse identify {escape(directory)}` tells what is there",
+        hint,
     )
 
 
