@@ -212,6 +212,11 @@ class Problem:
         usual = Severity.WARNING if code in _WARNINGS else Severity.ERROR
         return cls(code, severity or usual, where, clean(message))
 
+    @property
+    def is_aside(self) -> bool:
+        """Whether it is about something else than the checkpoint: then it is no warning of it."""
+        return self.code in _ASIDE
+
     def to_dict(self) -> dict[str, Any]:
         """Return the attributes as plain strings."""
         return {
@@ -283,10 +288,12 @@ PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
         "set.unfinished": "The save that wrote these files ended before it was done.",
         "leftover.conflict": "Parts of an unfinished save have different values of a tensor.",
         "leftover.temporary": "There are temporary files of an unfinished save.",
+        "leftover.beside": "Another save was left unfinished in the directory, or still goes on.",
         "archive.damaged": "The archive is damaged. What can be unpacked of it was read.",
         "file.unreadable": "The operating system does not allow reading a file.",
         "limit.reached": "A file asks for more than the limits allow: the rest was not read.",
         "evidence.unsearched": "A file of the evidence was searched in part only.",
+        "scan.others": "Other checkpoints were found there. The report is about one of them.",
         "scan.unsearched": "A directory has more files than a scan looks at: others were left out.",
     }
 )
@@ -304,7 +311,10 @@ _WARNINGS = frozenset(
         "state.stale",
         "state.damaged",
         "leftover.temporary",
+        "leftover.beside",
         "evidence.unsearched",
+        "scan.others",
         "scan.unsearched",
     }
 )
+_ASIDE = frozenset({"leftover.beside", "scan.others"})

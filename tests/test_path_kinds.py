@@ -551,3 +551,51 @@ def test_a_name_at_which_nothing_is_gets_a_hint(
     with pytest.raises(CheckpointNotFoundError) as caught:
         call(tmp_path)
     assert re.search(words, str(caught.value.hint))
+
+
+# ---- saves that were left unfinished beside a whole checkpoint
+
+
+@pytest.mark.parametrize("save_of", ["temp_directory", "index_tempstate", "v1_tempstate"])
+@pytest.mark.parametrize("way", ["state file", "only", "stale state file", "several"])
+def test_a_save_that_was_killed_beside_another_is_told(
+    save_of: str, way: str, tmp_path: Path, fixtures: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(fixtures / "crash" / save_of, run)
+    (run / "checkpoint").unlink(missing_ok=True)
+    save(run / "old")
+    if way == "several":
+        save(run / "older")
+    if way != "only":
+        newest = {"stale state file": "gone-7"}.get(way, "old")
+        (run / "checkpoint").write_text(
+            f'model_checkpoint_path: "{newest}"\nall_model_checkpoint_paths: "old"\n'
+        )
+    reports = [ckptparse.verify(run), ckptparse.recover(run).report]
+    for report in reports:
+        assert report.path == f"{run}/old"
+        (told,) = [one for one in report.problems if one.code == "leftover.beside"]
+        assert told.where == f"{run}/model"
+        assert f"`ckptparse recover {run}/model`" in told.message
+        assert report.verdict == ("damaged" if way == "stale state file" else "ok")
+    assert exit_code("verify", str(run)) == (1 if way == "stale state file" else 0)
+    assert ckptparse.recover(f"{run}/model")
+    # Of a checkpoint that was named itself nothing else is told.
+    assert not [one for one in ckptparse.verify(run / "old").problems if one.is_aside]
+
+
+def test_of_many_unfinished_saves_a_few_are_named(tmp_path: Path) -> None:
+    save(tmp_path / "old")
+    for number in range(7):
+        (tmp_path / f"m-{number}.index.tempstate5").write_bytes(b"x")
+    report = ckptparse.verify(tmp_path)
+    assert [one.code for one in report.problems] == ["leftover.beside"] * 5
+    assert "3 more" in " ".join(one.message for one in report.problems)
+
+
+def test_a_save_that_goes_on_from_the_same_prefix_is_told_once(tmp_path: Path) -> None:
+    save(tmp_path / "old")
+    (tmp_path / "old.index.tempstate5").write_bytes(b"x")
+    codes = [one.code for one in ckptparse.verify(tmp_path).problems]
+    assert "leftover.temporary" in codes and "leftover.beside" not in codes

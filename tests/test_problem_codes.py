@@ -515,6 +515,13 @@ def _(directory: Path) -> Path:
     return prefix
 
 
+@case("leftover.beside")
+def _(directory: Path) -> Path:
+    shutil.copytree(FIXTURES / "crash" / "temp_directory", directory / "x")
+    written(directory / "x")
+    return directory / "x"
+
+
 @case("archive.damaged")
 def _(directory: Path) -> Path:
     packed = directory / "m.zip"
@@ -545,6 +552,16 @@ def _(directory: Path) -> Made:
     (directory / "old.gz").write_bytes(gzip.compress(bytes(1 << 22)))
     limits = ckptparse.Limits(decompressed_bytes=1 << 20)
     return prefix, {"evidence": [directory / "old.gz"], "limits": limits}
+
+
+@case("scan.others")
+def _(directory: Path) -> Made:
+    found = directory / "found"
+    written(found / "x")
+    other = builder.Bundle()
+    other.add("w", np.arange(7, dtype=np.float32))
+    other.write(found / "y" / "m")
+    return found, {"evidence": []}
 
 
 @case("scan.unsearched")
@@ -588,7 +605,7 @@ def test_every_code_has_a_case_and_no_other() -> None:
 
 WARNINGS = {"index.unreferenced", "v1.unreferenced", "shard.trailing", "shard.gap"} | {
     "shard.overlap", "slice.orphan", "state.stale", "state.damaged",
-    "leftover.temporary", "state.elsewhere",
+    "leftover.temporary", "leftover.beside", "state.elsewhere",
 }  # fmt: skip
 
 

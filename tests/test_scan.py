@@ -237,6 +237,16 @@ def test_a_scan_goes_on_from_its_state(tmp_path: Path) -> None:
     assert len(ckptparse.scan(image, state=state)) == 0
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_recover_tells_how_many_others_an_image_holds(count: int, tmp_path: Path) -> None:
+    image = make_image(tmp_path, tuple(range(count)))
+    problems = [one for one in ckptparse.recover(image).report.problems if one.is_aside]
+    assert [one.code for one in problems] == ["scan.others"] * (count > 1)
+    for one in problems:
+        assert ("another checkpoint was" if count == 2 else "2 other") in one.message
+        assert f"`ckptparse scan {image}`" in one.message
+
+
 def test_a_scan_that_was_interrupted_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

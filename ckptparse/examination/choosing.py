@@ -23,13 +23,14 @@ def explain_choice(report: Report, choice: Choice, context: Context) -> Report:
     never approves it.
     """
     problems = [*choice.problems, *_iter_archive(context)]
-    if choice.refusal is not None and report.ok and not problems:
+    if choice.refusal is not None and report.ok and not choice.problems:
         refusal = choice.refusal
         problems.append(Problem.of("path.refused", refusal.path or report.path, refusal.message))
+    problems += choice.beside
     if not problems:
         return report
     # If the choice speaks of the state file, it says more than "state.stale" does.
-    codes = {problem.code for problem in problems}
+    codes = {problem.code for problem in problems if problem.code.startswith("state.")}
     kept = [problem for problem in report.problems if problem.code not in codes]
     return replace(report, problems=sort_problems([*problems, *kept]))
 

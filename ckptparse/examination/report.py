@@ -390,7 +390,7 @@ class Report:
         """`"ok"`, `"warnings"` (nothing is lost, but see the problems) or `"damaged"`."""
         if not self.ok:
             return "damaged"
-        return "warnings" if self.problems else "ok"
+        return "ok" if all(problem.is_aside for problem in self.problems) else "warnings"
 
     def __bool__(self) -> bool:
         return self.ok

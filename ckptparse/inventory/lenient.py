@@ -7,7 +7,7 @@ mean several checkpoints, and files that were never part of one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ckptparse.errors import CheckpointError, CheckpointNotFoundError, NotACheckpointError
 from ckptparse.filenames import split_data_path
@@ -16,10 +16,14 @@ from ckptparse.identification import identify_file
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.inventory import By, Candidate, Inventory
 from ckptparse.inventory.legacy import lists_tensors
+from ckptparse.inventory.parts import list_unfinished
 from ckptparse.inventory.places import take_inventory
 from ckptparse.problems import Problem, Severity
 
 __all__ = ["Choice", "as_it_is", "choose_leniently", "refuse_graph"]
+
+_MOST_UNFINISHED = 4
+"""Unfinished saves that are named, each in a problem of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class Choice:
 
     candidate: Candidate
     problems: tuple[Problem, ...] = ()
+    beside: tuple[Problem, ...] = ()
+    """Saves that were left unfinished in the directory that the path means."""
     refusal: CheckpointError | None = None
 
 
@@ -46,13 +52,20 @@ def choose_leniently(path: str, folders: Folders) -> Choice:
         PermissionDeniedError: It may not be read.
     """
     inventory = take_inventory(path, folders)
+    choice = _choose(inventory, folders)
+    if choice.candidate.by in (By.NAME, By.SAVED_MODEL):
+        return choice
+    return replace(choice, beside=tuple(_iter_unfinished(choice.candidate, folders)))
+
+
+def _choose(inventory: Inventory, folders: Folders) -> Choice:
     refusal, taken = inventory.refusal, inventory.meant
     if refusal is None and taken is not None:
         return Choice(as_it_is(taken, folders), tuple(_iter_remarks(inventory)))
     if refusal is not None and (inventory.ambiguous or not inventory.others):
         raise refusal
     taken = inventory.others[0]
-    return Choice(taken, tuple(_iter_reasons(inventory, taken)), refusal)
+    return Choice(taken, tuple(_iter_reasons(inventory, taken)), refusal=refusal)
 
 
 def refuse_graph(path: str, context: Context) -> NotACheckpointError:
@@ -83,6 +96,24 @@ def as_it_is(candidate: Candidate, folders: Folders) -> Candidate:
         return candidate
     path = candidate.index_path
     return Candidate("v1", path, candidate.by, files=(path,))
+
+
+def _iter_unfinished(taken: Candidate, folders: Folders) -> Iterator[Problem]:
+    """Say which other saves were left unfinished in the directory of a checkpoint."""
+    directory, name = folders.split(taken.path)
+    if not folders.are_listed:
+        return
+    found = [one for one in list_unfinished(directory, folders) if one != name]
+    for one in found[:_MOST_UNFINISHED]:
+        prefix = folders.join(directory, one)
+        message = (
+            "a save was left unfinished, or still goes on, and this report is not about it: "
+            f"`ckptparse recover {prefix}` gets back what it wrote"
+        )
+        yield Problem.of("leftover.beside", prefix, message)
+    if len(found) > _MOST_UNFINISHED:
+        message = f"{len(found) - _MOST_UNFINISHED:,} more saves were left unfinished there"
+        yield Problem.of("leftover.beside", directory, message)
 
 
 def _iter_remarks(inventory: Inventory) -> Iterator[Problem]:

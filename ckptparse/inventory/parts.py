@@ -36,6 +36,7 @@ __all__ = [
     "list_nearest",
     "list_others",
     "list_prefixes",
+    "list_unfinished",
     "list_v1",
     "newest_first",
     "survey_candidate",
@@ -106,6 +107,18 @@ def list_prefixes(directory: str, folders: Folders) -> list[str]:
     files = folders.files(directory)
     bases = [name.removesuffix(INDEX_SUFFIX) for name in files if _is_index(name)]
     return [folders.join(directory, base) for base in reversed(_by_step(bases))]
+
+
+def list_unfinished(directory: str, folders: Folders) -> list[str]:
+    """Return the last parts of the prefixes of which there are only temporary files of a save."""
+    found: set[str] = set()
+    for name in folders.list(directory):
+        waiting = strip_temporary(name)
+        if waiting or split_part(name) or strip_temp_directory(name):
+            # Of a V1 file the name itself is left.
+            found |= set(_iter_bases(directory, name, folders)) or {waiting or ""}
+    there = folders.files(directory) if found else set()
+    return sorted(one for one in found if one and not {one, one + INDEX_SUFFIX} & there)
 
 
 def list_nearest(prefix: str, folders: Folders) -> list[str]:

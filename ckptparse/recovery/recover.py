@@ -56,7 +56,7 @@ from ckptparse.inventory.parts import survey_candidate
 from ckptparse.inventory.places import take_inventory
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.problems import Status
+from ckptparse.problems import Problem, Status
 from ckptparse.recovery.asked import describe_asked
 from ckptparse.recovery.belonging import belongs, find_ways
 from ckptparse.recovery.claims import rests_on_checksum
@@ -261,10 +261,23 @@ def _inside(
         return None
     found = scan_image(path, context, mapfile)
     if len(found):
-        return found[0].recover()
+        recovery = found[0].recover()
+        if len(found) > 1:
+            others = Problem.of("scan.others", path, _tell_others(path, len(found) - 1))
+            problems = sort_problems([*recovery.report.problems, others])
+            recovery.report = replace(recovery.report, problems=problems)
+        return recovery
     if error is not None and found.problems:
         error.hint = f"Nothing was found, and {found.problems[0].message}"
     return None
+
+
+def _tell_others(path: str, number: int) -> str:
+    are = "another checkpoint was" if number == 1 else f"{number:,} other checkpoints were"
+    return (
+        f"{are} found in it, and this is the most complete one: `ckptparse scan {path}` lists all, "
+        "and `ckptparse.scan(path)[number].recover()` gets one of them back"
+    )
 
 
 @dataclass(frozen=True, slots=True)
