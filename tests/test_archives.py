@@ -37,6 +37,7 @@ from ckptparse.errors import (
     TruncatedError,
     UnsupportedError,
 )
+from ckptparse.files.archives.damaged import iter_local_members
 from ckptparse.files.archives.storage import ArchiveStorage
 from ckptparse.files.local import LOCAL
 from ckptparse.files.memory import MemoryStorage
@@ -771,6 +772,15 @@ def test_members_are_found_without_the_directory(ending: str, lost: str, tmp_pat
     few = replace(DEFAULT_LIMITS, members=1)
     with pytest.raises(LimitError):
         ckptparse.verify(path, limits=few)
+
+
+def test_the_end_of_a_member_is_sought_in_about_its_own_bytes() -> None:
+    archive = stream_zip({f"m{number}": b"abc" for number in range(300)})
+    storage = Watched(MemoryStorage({"a": archive[: archive.index(b"PK\x01\x02")]}))
+    found = list(iter_local_members(storage.open("a")))
+    assert len(found) == 300 and {info.file_size for info, _, _ in found} == {3}
+    # Small reads share a window of 64 KiB.
+    assert storage.read < 300 * (2 << 10) + (1 << 17)
 
 
 def test_a_member_without_its_header_is_as_if_empty(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
+import io
+import zipfile
 from collections.abc import Callable
 
 import numpy as np
@@ -74,6 +76,16 @@ def dump(raw: bytes, offset: str, row: Callable[[bytes], str]) -> bytes:
     return ("".join(lines) + offset.format(len(raw)) + "\n").encode()
 
 
+def zipped(raw: bytes, method: int = zipfile.ZIP_DEFLATED, *, before: int = 0) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method, compresslevel=1) as archive:
+        for number in range(before):
+            archive.writestr(f"{number}/", b"")
+        archive.writestr("model.data", raw)
+        archive.writestr("__MACOSX/._model.data", b"attributes")
+    return out.getvalue()
+
+
 def letters(part: bytes) -> str:
     return "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
 
@@ -86,13 +98,15 @@ CONVERTED: dict[Conversion, Callable[[bytes], bytes]] = {
     Conversion.UTF16_CP1252: lambda raw: cp1252(raw).decode().encode("utf-16-le"),
     Conversion.BASE64: base64.encodebytes,
     Conversion.GZIP: lambda raw: gzip.compress(raw[:7], 1) + gzip.compress(raw[7:], 1),
+    Conversion.ZIP: zipped,
     Conversion.HEX: hex_digits,
     Conversion.DUMP: xxd,
     Conversion.QUOTED: quoted,
     Conversion.CRLF: lambda raw: raw.replace(b"\n", b"\r\n"),
 }
 BY_LINE = (Conversion.DUMP, Conversion.QUOTED)
-KNOWN_BY_RULES = [one for one in Conversion if one not in (Conversion.GZIP, Conversion.CRLF)]
+PACKED = (Conversion.GZIP, Conversion.ZIP)
+KNOWN_BY_RULES = [one for one in Conversion if one not in (*PACKED, Conversion.CRLF)]
 PRINTED: dict[str, tuple[tuple[Conversion, ...], Callable[[bytes], bytes]]] = {
     "hexdump -C": ((Conversion.DUMP,), hexdump),
     "od": ((Conversion.DUMP,), od),
@@ -108,6 +122,16 @@ PRINTED: dict[str, tuple[tuple[Conversion, ...], Callable[[bytes], bytes]]] = {
     "base64 of gzip": (
         (Conversion.BASE64, Conversion.GZIP),
         lambda raw: base64.encodebytes(gzip.compress(raw, 1)),
+    ),
+    "zip, stored": ((Conversion.ZIP,), lambda raw: zipped(raw, zipfile.ZIP_STORED)),
+    "zip, in directories": ((Conversion.ZIP,), lambda raw: zipped(raw, before=3)),
+    "zip, stored in directories": (
+        (Conversion.ZIP,),
+        lambda raw: zipped(raw, zipfile.ZIP_STORED, before=3),
+    ),
+    "base64 of zip": (
+        (Conversion.BASE64, Conversion.ZIP),
+        lambda raw: base64.encodebytes(zipped(raw)),
     ),
     "gzip of base64 of gzip": (
         (Conversion.GZIP, Conversion.BASE64, Conversion.GZIP),
@@ -211,14 +235,17 @@ def test_base64_in_lines_of_any_length_is_undone(lines: bytes) -> None:
     assert undone is not None and undone.read_at(0, undone.size) == RAW
 
 
-def test_of_compressed_data_that_was_cut_what_comes_before_the_cut_is_there() -> None:
-    data = gzip.compress(RAW, 1)
-    undone = undo(MemorySource("x", data[: len(data) // 2]), Conversion.GZIP)
+@pytest.mark.parametrize("conversion", PACKED)
+def test_of_compressed_data_that_was_cut_what_comes_before_the_cut_is_there(
+    conversion: Conversion,
+) -> None:
+    data = CONVERTED[conversion](RAW)
+    undone = undo(MemorySource("x", data[: len(data) // 2]), conversion)
     assert undone is not None and undone.size > len(RAW) // 3
     assert undone.read_at(0, undone.size) == RAW[: undone.size]
 
 
-@pytest.mark.parametrize("conversion", [one for one in Conversion if one != Conversion.GZIP])
+@pytest.mark.parametrize("conversion", [one for one in Conversion if one not in PACKED])
 def test_of_text_that_was_cut_anywhere_what_comes_before_the_cut_is_there(
     conversion: Conversion,
 ) -> None:
@@ -243,6 +270,21 @@ def test_of_damaged_text_what_comes_before_the_damage_is_there(
     assert undone is not None and undone.size > len(RAW) // 3
     known = len(CONVERTED[conversion](RAW[:1_000_000]))
     assert at > known and undone.read_at(0, 1_000_000) == RAW[:1_000_000]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        zipped(RAW[:99], before=64),
+        zipped(RAW[:99], zipfile.ZIP_BZIP2),
+        zipped(b"", zipfile.ZIP_STORED),
+        zipped(RAW[:99])[:40],
+        b"PK\x03\x04" * 50,
+    ],
+    ids=["many directories", "bzip2", "empty", "cut", "no zip"],
+)
+def test_a_zip_whose_first_file_is_not_known_is_no_conversion(data: bytes) -> None:
+    assert undo(MemorySource("x", data), Conversion.ZIP) is None
 
 
 def test_what_would_grow_without_end_is_refused() -> None:

@@ -4,6 +4,7 @@
     UTF-16     every byte became two
     base64     three bytes became four letters, in lines
     gzip       compressed
+    zip        put into an archive alone (`zipped`)
     printed    hex digits, hex dumps, quoted-printable (`printed`)
 
 If a decoder replaced bytes that it did not understand (by U+FFFD or `?`), they are lost, and the
@@ -31,6 +32,7 @@ from ckptparse.examination.printed import (
     QuotedPrintable,
     is_quoted,
 )
+from ckptparse.examination.zipped import ZIP_MARK, Zipped
 from ckptparse.files.storage import Source
 from ckptparse.files.views import ConvertedSource, Converter
 
@@ -87,6 +89,7 @@ class Conversion(str, Enum):
     UTF16_CP1252 = "cp1252 to UTF-16, little-endian"
     BASE64 = "base64"
     GZIP = "gzip"
+    ZIP = "zip"
     HEX = "hex digits"
     DUMP = "hex dump"
     QUOTED = "quoted-printable"
@@ -94,6 +97,7 @@ class Conversion(str, Enum):
 
 
 _Steps = tuple[Conversion, ...]
+_PACKED = (Conversion.GZIP, Conversion.ZIP)
 _BY_LINE = (Conversion.DUMP, Conversion.QUOTED)
 _IGNORES_ENDS = (Conversion.BASE64, Conversion.HEX, Conversion.DUMP)
 """Those for which it makes no difference how lines end."""
@@ -212,7 +216,7 @@ def _may_be(sample: bytes, conversion: Conversion, size: int) -> bool:
     except ValueError:
         return False
     left = min(_LINE, len(sample) // 2) if conversion in _BY_LINE else _CUT
-    if conversion is not Conversion.GZIP and taken < len(sample) - left:
+    if conversion not in _PACKED and taken < len(sample) - left:
         return False
     # If undoing changes nothing, there was no such conversion.
     return bool(data) and data != sample[:taken]
@@ -222,6 +226,8 @@ def _looks_like(sample: bytes, conversion: Conversion) -> bool:
     """Tell whether a sample has the signs of a conversion, as far as they are its own."""
     if conversion is Conversion.BASE64:
         return _is_base64(_without_armour(sample))
+    if conversion is Conversion.ZIP:
+        return sample.startswith(ZIP_MARK)
     if conversion is Conversion.HEX:
         return len(sample) >= _LEAST_DIGITS and not sample.translate(None, _HEX_DIGITS)
     if conversion is Conversion.QUOTED:
@@ -370,6 +376,7 @@ _CONVERTERS: dict[Conversion, Converter] = {
     Conversion.UTF16_CP1252: _Text("utf-16-le", _CP1252, b"\xff\xfe"),
     Conversion.BASE64: _Base64(),
     Conversion.GZIP: _Gzip(),
+    Conversion.ZIP: Zipped(),
     Conversion.HEX: HexDigits(),
     Conversion.DUMP: HexDump(),
     Conversion.QUOTED: QuotedPrintable(),

@@ -43,8 +43,11 @@ _ZIP64 = re.compile(rb"\x01\x00\x10\x00(.{16})", re.DOTALL)
 _NEXT = re.compile(rb"PK(?:\x07\x08|\x03\x04|\x01\x02)")
 """What a descriptor begins with, or what comes after one that has no mark."""
 _DESCRIPTOR = b"PK\x07\x08"
-_MOST_MARKS = 64
+_MOST_MARKS = 8
 """Marks within a member that are no end of it. By chance there is one in 1.4 GB."""
+_FIRST_PIECE = 1 << 10
+"""Bytes of a member that are searched first for its end: each time twice as many, so that members
+cost as many bytes as they have."""
 _BEYOND = 1 << 16
 """Bytes that a damaged member may have more than it should: wrong bits may make some more."""
 
@@ -125,10 +128,11 @@ def _take_descriptor(
 def _find_descriptor(source: Source, start: int) -> tuple[int, int, int, int] | None:
     """Find what stands behind a member: its checksum, both sizes, where the next one begins."""
     marks = 0
-    for place in range(start, source.size, _PIECE):
-        # Of what begins in this piece, the longest descriptor has 24 bytes.
-        data = source.read_at(place, min(_PIECE + 24, source.size - place))
-        for found in _NEXT.finditer(data, 0, min(len(data), _PIECE + 3)):
+    place, piece = start, _FIRST_PIECE
+    while place < source.size:
+        # What begins in this piece may end three bytes behind it.
+        data = source.read_at(place, min(piece + 3, source.size - place))
+        for found in _NEXT.finditer(data):
             marks += 1
             if marks > _MOST_MARKS:
                 return None
@@ -136,6 +140,7 @@ def _find_descriptor(source: Source, start: int) -> tuple[int, int, int, int] | 
             told = _read_descriptor(source, start, at, is_marked=found[0] == _DESCRIPTOR)
             if told is not None:
                 return told
+        place, piece = place + piece, min(2 * piece, _PIECE)
     return None
 
 
