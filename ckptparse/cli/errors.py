@@ -124,4 +124,5 @@ def _what_lies_near(path: str, *, told: str = "") -> str | None:
         return "the closest there: " + ", ".join(f"'{one}'" for one in near)
     more = ", …" if len(there) > len(listed) else ""
     named = ", ".join(f"'{name}'" for name in listed)
-    return f"in '{directory or os.curdir}' there is: {named}{more}"
+    verb = "is" if len(there) == 1 else "are"
+    return f"in '{directory or os.curdir}' there {verb}: {named}{more}"

@@ -19,6 +19,7 @@ __all__ = [
     "OutputArgument",
     "OverwriteOption",
     "PathArgument",
+    "PrefixArgument",
     "ShardSizeOption",
     "SourceArgument",
 ]
@@ -75,7 +76,16 @@ OutputArgument = Annotated[
     str,
     Argument(
         metavar="OUT",
-        help="A prefix, .safetensors, .npz, .h5, or a directory with a slash.",
+        help="A prefix, .safetensors, .npz, .h5, or a directory with a slash; not in the "
+        "directory of PATH.",
+        complete=complete_path,
+    ),
+]
+PrefixArgument = Annotated[
+    str,
+    Argument(
+        metavar="OUT",
+        help="The prefix of the checkpoint; not in the directory of PATH.",
         complete=complete_path,
     ),
 ]

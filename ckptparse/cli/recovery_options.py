@@ -49,7 +49,8 @@ RecoveryOutputOption = Annotated[
         "--output",
         "-o",
         metavar="OUT",
-        help="model.ckpt, .safetensors, .npz, .h5, or a directory for .npy files.",
+        help="model.ckpt, .safetensors, .npz, .h5, or a directory for .npy files; not in the "
+        "directory of PATH.",
     ),
 ]
 OfferOption = Annotated[
@@ -112,7 +113,8 @@ ShapesOption = Annotated[
     Option(
         "--shapes",
         metavar="FILE",
-        help="A file with the shapes, if the index is lost: JSON, npz, .keras ...",
+        help="Shapes, if the index is lost: npz, .keras, or JSON such as "
+        '{"w": [128, 128], "step": {"dtype": "int64", "shape": []}}',
     ),
 ]
 MapfileOption = Annotated[

@@ -10,12 +10,15 @@ import os
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+import ckptparse
 from ckptparse.cli.errors import UsageError
 from ckptparse.files.placing import place_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+_STANDARD_OUTPUT = ("-", "-.index")
+"""What others take for standard output: here it would be a file of that name."""
 __all__ = ["check_outputs", "write_npy"]
 
 
@@ -32,10 +35,15 @@ def check_outputs(outputs: Sequence[str], inputs: Collection[str], *, overwrite:
 
 
 def _check_output(output: str, inputs: Collection[str], *, overwrite: bool) -> None:
+    if os.path.basename(output) in _STANDARD_OUTPUT:
+        raise UsageError(
+            "Expected a path to write to, found '-'", "name a file, a prefix or a directory"
+        )
     place = _real(output)
     for path in inputs:
         home = _home(path)
         if _is_below(place, home):
+            _check_input(path)
             raise UsageError(
                 f"The output '{output}' would lie in the input's directory '{home}'",
                 "choose another directory: ckptparse writes nothing into the directory of an input",
@@ -52,6 +60,20 @@ def _check_output(output: str, inputs: Collection[str], *, overwrite: bool) -> N
         raise UsageError(
             f"The output's directory '{parent}' does not exist", "create the directory first"
         )
+
+
+def _check_input(path: str) -> None:
+    """Raise the error for an input that is not there: that its directory is taken is no news then.
+
+    Raises:
+        CheckpointNotFoundError: Nothing is there.
+    """
+    try:
+        ckptparse.identify(path)
+    except ckptparse.CheckpointNotFoundError:
+        raise
+    except (ckptparse.CheckpointError, OSError):
+        return
 
 
 def _home(path: str) -> str:

@@ -473,6 +473,6 @@ def _check_collisions(rows: Sequence[Planned]) -> None:
         return
     listed = "; ".join(f"{new!r} of {', '.join(map(repr, old))}" for new, old in twice.items())
     raise UnsupportedError(
-        f"{len(twice)} names would be given twice: {listed}",
+        f"{count(len(twice), 'name')} would be given twice: {listed}",
         hint="Change the rules so that each tensor has a name of its own",
     )

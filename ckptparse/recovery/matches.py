@@ -297,7 +297,6 @@ class Matcher:
                 continue
             patches = self._patches(other, holes)
             if crc_with(self._files, payload, patches) == payload.crc32c:
-                file = self._files.context.storage.split(other.file.path)[1]
                 outcome = Outcome(
                     Status.CORRECTED,
                     check.cause,
@@ -305,7 +304,8 @@ class Matcher:
                     payload.place,
                     NO_CHANCE,
                     whole_of(payload),
-                    note=f"its lost bytes were taken from {file}; then its checksum agrees",
+                    note=f"its lost bytes were taken from the copy {other.file.path}; then its "
+                    "checksum agrees",
                     grounds=_taken([(*hole, other) for hole in holes], payload, NO_CHANCE),
                 )
                 recipe = recipe_of(payload, available_bytes(self._files, payload))
@@ -336,7 +336,7 @@ class Matcher:
             if number
         )
         others = sorted({there[number].file.path for _, _, number in merged.pieces if number})
-        names = ", ".join(self._files.context.storage.split(path)[1] for path in others)
+        names = ", ".join(others)
         taken = sum(stop - start for start, stop, number in merged.pieces if number)
         outcome = Outcome(
             Status.CORRECTED,
@@ -345,7 +345,8 @@ class Matcher:
             payload.place,
             max(merged.chance, NO_CHANCE),
             whole_of(payload),
-            note=f"{taken} of its {payload.size} bytes were taken from {names}; then its checksum "
+            note=f"{taken} of its {payload.size} bytes were taken from "
+            f"{'the copy' if len(others) == 1 else 'the copies'} {names}; then its checksum "
             "agrees",
             grounds=_taken(
                 [(start, stop, there[number]) for start, stop, number in merged.pieces if number],

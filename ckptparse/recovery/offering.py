@@ -211,7 +211,7 @@ def _noted(note: str, payload: Payload, suspect: tuple[Span, ...]) -> str:
         return note
     lost = sum(stop - start for start, stop in suspect)
     total = count_elements(payload.shape)
-    return f"{note}; {lost:,} of its {total:,} elements look wrong (see `.suspect`)"
+    return f"{note}; {lost:,} of its {total:,} elements look wrong"
 
 
 def _strings_in(zeros: Sequence[Span], spans: Sequence[Span]) -> tuple[Span, ...]:

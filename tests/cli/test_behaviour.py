@@ -148,7 +148,7 @@ def test_every_kind_of_floats_is_a_dtype_to_convert_to() -> None:
 def test_a_mistyped_path_is_told_what_lies_there(call: Call) -> None:
     # What the error names already is not named again.
     assert call("ckptparse ls fixtures/saver/mymodel").err.count("fixtures/saver/my_model") == 1
-    assert "there is: " in call("ckptparse ls fixtures/shards/zzz").err
+    assert "there are: " in call("ckptparse ls fixtures/shards/zzz").err
     assert "'fixtures/saver'" in call("ckptparse ls fixtures/savr/my_model").err
 
 

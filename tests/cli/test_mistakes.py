@@ -190,3 +190,49 @@ def test_names_are_text() -> None:
     values = [np.zeros(2)]
     with pytest.raises(TypeError, match="mapping of names to values, found list"):
         ckptparse.write("out/m", values)
+
+
+# Outputs.
+
+
+def test_an_input_that_is_not_there_is_told_before_its_directory_is_refused(call: Call) -> None:
+    for command in ("page run/nix -o run/p.html", "convert run/nix run/a.npz"):
+        done = call(f"ckptparse {command}")
+        assert done.code == 2 and "found nothing with that name" in done.err
+    assert "in the input's directory" in call("ckptparse convert run/model run/a.npz").err
+
+
+@pytest.mark.parametrize("command", ["convert run -", "write run -", "page run -o -"])
+def test_nothing_is_written_to_a_file_that_is_called_as_standard_output(
+    command: str, call: Call
+) -> None:
+    done = call(f"ckptparse {command}")
+    assert done.code == 2 and "found '-'" in done.err
+    assert not list(Path().glob("-*"))
+
+
+def test_what_a_recovery_left_out_is_counted_and_useless_options_are_told(call: Call) -> None:
+    data = Path("run/model.data-00000-of-00001")
+    data.write_bytes(data.read_bytes()[:-100])
+    done = call("ckptparse recover run/model -o out/m.ckpt --fill 0 --keep-suspect")
+    assert done.err.splitlines() == [
+        "ckptparse: warning: --fill does nothing without --offer plausible",
+        "ckptparse: warning: --keep-suspect does nothing without --offer plausible",
+        (
+            "wrote 4 of 5 tensors: 3 verified, 1 derived, 1 unverified; in out/m.ckpt; "
+            "1 that is not proved is left out (--offer plausible)"
+        ),
+    ]
+    assert "warning" not in call("ckptparse recover run/model -o out/npy --fill 0").err
+
+
+def test_what_was_taken_from_a_copy_is_told_with_the_copys_path() -> None:
+    weights = np.random.default_rng(2).normal(size=(64, 64)).astype("f4")
+    for directory, start, stop in (("one", 4096, 8192), ("other", 9216, 10240)):
+        Path(directory).mkdir()
+        ckptparse.write(f"{directory}/m", {"kernel": weights})
+        data = Path(directory, "m.data-00000-of-00001")
+        raw = data.read_bytes()
+        data.write_bytes(raw[:start] + bytes(stop - start) + raw[stop:])
+    tensor = ckptparse.recover("one/m", evidence=["other"], siblings=False)["kernel"]
+    assert "were taken from the copy other/m.data-00000-of-00001; then" in tensor.note

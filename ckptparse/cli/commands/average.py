@@ -18,7 +18,7 @@ from ckptparse.cli.progress import working
 from ckptparse.cli.running import GOOD, Run
 from ckptparse.cli.sizes import parse_size
 from ckptparse.cli.writing import check_outputs
-from ckptparse.text import escape
+from ckptparse.text import count, escape
 
 __all__ = ["average"]
 
@@ -27,10 +27,15 @@ def average(
     run: Run,
     paths: Annotated[
         list[str],
-        Argument(metavar="PATH...", help="The checkpoints, newest last.", complete=complete_path),
+        Argument(metavar="PATH", help="The checkpoints, newest last.", complete=complete_path),
     ],
     *,
-    output: Annotated[str, Option("--output", "-o", metavar="OUT", help="The prefix to write.")],
+    output: Annotated[
+        str,
+        Option(
+            "--output", "-o", metavar="OUT", help="The prefix to write; in no PATH's directory."
+        ),
+    ],
     weights: Annotated[
         list[float] | None,
         Option(
@@ -52,7 +57,7 @@ def average(
     shares = _weights(weights, len(paths))
     if not dry_run:
         check_outputs([f"{output}.index"], paths, overwrite=overwrite)
-    with working(f"averaging {len(paths)} checkpoints", quiet=run.quiet) as advance:
+    with working(f"averaging {count(len(paths), 'checkpoint')}", quiet=run.quiet) as advance:
         written = ckptparse.average(
             paths,
             output,
@@ -86,7 +91,9 @@ class Averaged:
             out.summary(f"{len(self.paths)} checkpoints can be averaged; nothing was written")
             return
         out.path(self.written)
-        out.summary(f"the mean of {len(self.paths)} checkpoints, in {escape(self.written)}")
+        out.summary(
+            f"the mean of {count(len(self.paths), 'checkpoint')}, in {escape(self.written)}"
+        )
 
 
 def _weights(given: Sequence[float] | None, count: int) -> list[float] | None:

@@ -59,7 +59,7 @@ def diff(
     given. The exit code is 1 if anything differs.
 
     ckptparse diff training/model.ckpt-1 training/model.ckpt-2
-    ckptparse diff --atol 0.001 training/model.ckpt-1 training/model.ckpt-1
+    ckptparse diff --atol 0.001 training/model.ckpt-1 training/model.ckpt-2
     """
     with working(f"comparing {escape(path)}", quiet=run.quiet) as advance:
         found = ckptparse.diff(

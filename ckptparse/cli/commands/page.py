@@ -21,7 +21,9 @@ def page(
     run: Run,
     path: PathArgument,
     *,
-    output: Annotated[str, Option("--output", "-o", metavar="FILE", help="The page to write.")],
+    output: Annotated[
+        str, Option("--output", "-o", metavar="FILE", help="The page; not in PATH's directory.")
+    ],
     stats: Annotated[
         bool, Option("--stats/--no-stats", help="Whether to read the values, for their statistics.")
     ] = True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -79,6 +80,7 @@ def recover(
     if output is None and not dry_run:
         raise UsageError("Expected an output, found none", "give -o OUT, or --dry-run")
     wishes = _Wishes.of(output, format_, offer, fill, keep_suspect=keep_suspect)
+    wishes.warn(run)
     # Before the work, which may take long; and after it, when all the files are known.
     check_outputs(files.places(wishes.format), [path, *(evidence or ())], overwrite=overwrite)
     with working(f"recovering {escape(path)}", quiet=run.quiet) as advance:
@@ -106,6 +108,10 @@ def recover(
     return answer
 
 
+_ALL_WRITTEN = (None, "npz", "npy")
+"""Formats into which all is written that was got back, unless `--offer` says otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Wishes:
     """How the tensors are to be written."""
@@ -114,6 +120,14 @@ class _Wishes:
     offer: Offer | None
     fill: float | None
     keep_suspect: bool
+
+    def warn(self, run: Run) -> None:
+        """Name options that do nothing: what is proved lacks no element, and none looks wrong."""
+        if self.offer is Offer.PLAUSIBLE or (self.offer is None and self.format in _ALL_WRITTEN):
+            return
+        given = {"--fill": self.fill is not None, "--keep-suspect": self.keep_suspect}
+        for name in (name for name, said in given.items() if said):
+            run.warn(f"{name} does nothing without --offer plausible")
 
     @classmethod
     def of(
@@ -256,7 +270,10 @@ class Recovered:
             inputs=self.inputs,
             saved=saved,
         )
-        got = f"got back {len(self.recovery):,} of {describe_counts(report)}"
+        counted = describe_counts(report)
+        got = f"got back {len(self.recovery):,} of {counted}"
+        if self.written is not None and (self.written.withheld or self.written.left_out):
+            got = f"wrote {len(self.written.digests):,} of {counted}"
         out.summary(f"{got}; {self._describe_written()}")
         if self.replayed is not None:
             _write_differences(out, self.replayed)
@@ -269,13 +286,15 @@ class Recovered:
             return "nothing was written"
         where = f"in {escape(written.path)}"
         if written.withheld:
-            where += (
-                f", but {len(written.withheld):,} that are not proved are left out: "
-                "--offer plausible writes them too"
-            )
+            where += f"; {_left_out(written.withheld, 'not proved')} (--offer plausible)"
         if written.left_out:
-            where += f", but {len(written.left_out):,} could not be written and are left out"
+            where += f"; {_left_out(written.left_out, 'impossible to write')}"
         return where
+
+
+def _left_out(names: Collection[str], what: str) -> str:
+    verb = "is" if len(names) == 1 else "are"
+    return f"{len(names):,} that {verb} {what} {verb} left out"
 
 
 def _write_differences(out: Output, replayed: ckptparse.Replay) -> None:

@@ -10,8 +10,8 @@ from ckptparse.cli.options import Option
 from ckptparse.cli.output import Output
 from ckptparse.cli.parameters import (
     DryRunOption,
-    OutputArgument,
     OverwriteOption,
+    PrefixArgument,
     ShardSizeOption,
     SourceArgument,
 )
@@ -27,7 +27,7 @@ __all__ = ["write"]
 def write(
     run: Run,
     path: SourceArgument,
-    output: OutputArgument,
+    output: PrefixArgument,
     *,
     objects: Annotated[
         bool,
