@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -200,6 +201,15 @@ def test_what_is_refused_is_not_asked_for_again(
     with pytest.raises(PermissionDeniedError):
         source.read_at(LATER, 40)
     assert len(served.gets()) == before + 1
+
+
+def test_a_connection_that_is_refused_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"it waits for {seconds} s"))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]  # Nobody listens there, and nobody else may.
+        with pytest.raises(StorageError, match="Connection refused"):
+            ckptparse.read(f"http://127.0.0.1:{port}/m")
 
 
 def test_an_object_that_is_replaced_between_two_reads_is_an_error(

@@ -13,6 +13,8 @@ from ckptparse.text import as_commands, clean, escape
 
 __all__ = ["UsageError", "describe_error", "error_to_dict"]
 
+_NOT_THERE = (ckptparse.NotACheckpointError, ckptparse.CheckpointNotFoundError)
+_PATTERN = frozenset("*?[")
 _MOST_LISTED = 6
 """Names that a message lists: they fit into two lines."""
 
@@ -81,11 +83,17 @@ def _hint(error: Exception) -> str | None:
     if not isinstance(error, (ckptparse.CheckpointError, UsageError, OSError)):
         return "--debug shows where it happened; please report it"
     hint = getattr(error, "hint", None)
+    if isinstance(error, _NOT_THERE) and _is_pattern(error.path or ""):
+        return "name one checkpoint: no file has this name, and a quoted '*' is no pattern here"
     if isinstance(error, ckptparse.TensorNotFoundError) and error.closest:
         return "did you mean " + " or ".join(f"'{escape(name)}'" for name in error.closest) + "?"
     near = _near(error) if isinstance(error, ckptparse.CheckpointError) else None
     hint = "; ".join(part.rstrip(".") for part in (hint, near) if part)
     return as_commands(clean(hint)) if hint else None
+
+
+def _is_pattern(path: str) -> bool:
+    return not _PATTERN.isdisjoint(path) and "://" not in path and not os.path.lexists(path)
 
 
 def _near(error: ckptparse.CheckpointError) -> str | None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Argument", "Completer", "Option", "to_click"]
 
+_PLACES = ("PATH", "OTHER", "OUT", "DIR", "IMAGE", "FILE")
+"""What stands for a path in a usage line."""
 Completer = Callable[[Mapping[str, Any], str], list[str]]
 """The parameters that are known, and the word that is being typed -> what may stand there."""
 
@@ -72,7 +74,7 @@ def to_click(name: str, annotation: Any, default: Any, *, required: bool) -> cli
         "type": _click_type(plain, given),
         "required": required,
         "shell_complete": None if given.complete is None else _completer(given.complete),
-        "callback": _caster(plain, several=several),
+        "callback": _caster(plain, several=several, place=given.metavar in _PLACES),
     }
     shown = default.value if isinstance(default, Enum) else default
     if isinstance(given, Argument):
@@ -130,10 +132,13 @@ def _number_from(least: int) -> Any:
     return Number(min=least)
 
 
-def _caster(plain: Any, *, several: bool) -> Callable[..., Any]:
+def _caster(plain: Any, *, several: bool, place: bool) -> Callable[..., Any]:
     """Give a value the type that the command expects: a member of an enum, a list."""
+    import click
 
-    def cast(_context: Any, _parameter: Any, value: Any) -> Any:
+    def cast(context: Any, parameter: Any, value: Any) -> Any:
+        if place and "" in (value if several else (value,)):
+            raise click.BadParameter("expected a path, found nothing.", context, parameter)
         if several:
             return [str(one) for one in value] or None
         if value is not None and issubclass(plain, Enum):

@@ -26,7 +26,7 @@ from ckptparse.errors import (
     UnsupportedError,
 )
 from ckptparse.files.ranges import RemoteSource, body_of, pour
-from ckptparse.files.retries import Retries
+from ckptparse.files.retries import Retries, is_refused
 from ckptparse.files.storage import FileStat, Storage
 from ckptparse.locks import make_lock
 
@@ -343,7 +343,7 @@ def ask(
             return _interruptible(request)
         return retries.insist(path, lambda: _interruptible(request))
     except Exception as error:  # noqa: BLE001 - the library's own have no common class
-        kind = type(error).__name__
+        kind = "ConnectionRefused" if is_refused(error) else type(error).__name__
         # From here on without the library's error, whose text may have a password.
     raise _explain(kind, path, to)
 
@@ -408,6 +408,12 @@ def _explain(kind: str, path: str, to: str) -> CheckpointError:
         )
     if kind == "NotSupportedError":
         return UnsupportedError("The server does not give parts (ranges) of this object", path=path)
+    if kind == "ConnectionRefused":
+        return StorageError(
+            "Connection refused: no server listens at this address",
+            path=path,
+            hint="Check the host and the port, and that the server runs",
+        )
     return StorageError(
         f"The server cannot be reached, or did not answer within {_LASTING.seconds} s ({kind})",
         path=path,

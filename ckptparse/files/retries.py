@@ -20,7 +20,7 @@ from ckptparse.locks import make_lock
 if TYPE_CHECKING:
     import threading
 
-__all__ = ["Retries"]
+__all__ = ["Retries", "is_refused"]
 
 Result = TypeVar("Result")
 
@@ -28,8 +28,10 @@ _LOG = logging.getLogger("ckptparse.files")
 _STATUS = re.compile(r"status(?: code)?: (\d{3})")
 _PASSING = (408, 429)
 """Answers below 500 after which to ask again: too slow, too often."""
-_NEVER = ("Failed to parse", "UnexpectedRange", "kind: Redirect")
-"""What is said of an answer that will be no better next time: it lies, or leads in a circle."""
+_REFUSED = "ConnectionRefused"
+_NEVER = ("Failed to parse", "UnexpectedRange", "kind: Redirect", _REFUSED)
+"""What is said of what will be no better next time: an answer that lies, or leads in a circle;
+nobody listens there."""
 
 
 @dataclass(slots=True)
@@ -71,6 +73,11 @@ class Retries:
                 self.count += 1
             _LOG.info("asking again (%d of %d) after %s: %s", number, self.most, reason, path)
             time.sleep(pause)
+
+
+def is_refused(error: Exception) -> bool:
+    """Tell whether nobody listens at the address: the library's text says so, in Rust's words."""
+    return type(error).__name__ == "GenericError" and _REFUSED in str(error)
 
 
 def _reason(error: Exception) -> str | None:

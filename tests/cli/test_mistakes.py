@@ -236,3 +236,28 @@ def test_what_was_taken_from_a_copy_is_told_with_the_copys_path() -> None:
         data.write_bytes(raw[:start] + bytes(stop - start) + raw[stop:])
     tensor = ckptparse.recover("one/m", evidence=["other"], siblings=False)["kernel"]
     assert "were taken from the copy other/m.data-00000-of-00001; then" in tensor.note
+
+
+# Paths.
+
+
+@pytest.mark.parametrize("command", ["ls ''", "verify run ''", "convert '' out/a.npz", "scan ''"])
+def test_an_empty_path_is_told(command: str, call: Call) -> None:
+    done = call(f"ckptparse {command}")
+    assert done.code == 2 and "expected a path, found nothing" in done.err
+
+
+def test_a_second_checkpoint_to_list_and_a_quoted_pattern_are_told(call: Call) -> None:
+    done = call("ckptparse ls run index_lost/model")
+    assert done.code == 2 and "'index_lost/model', which is a path" in done.err
+    assert call("ckptparse ls run nix").code == 1
+    assert "name one checkpoint" in call("ckptparse ls 'run/*.index'").err
+
+
+def test_a_scan_that_found_nothing_says_so(call: Call) -> None:
+    done = call("ckptparse scan out")
+    assert (done.code, done.out, done.err) == (1, "", "no checkpoint was found\n")
+
+
+def test_one_checkpoint_is_no_several(call: Call) -> None:
+    assert "the mean of 1 checkpoint, in" in call("ckptparse average run -o out/mean").err

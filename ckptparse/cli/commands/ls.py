@@ -140,10 +140,24 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part) if part[:1].isdecimal() else -1, part) for part in parts]
 
 
+def _is_path(text: str) -> bool:
+    """Tell whether a text without marks of a pattern is the path of something."""
+    try:
+        return not re.search(r"[*?\[]", text) and bool(ckptparse.identify(text))
+    except (ckptparse.CheckpointError, OSError):
+        return False
+
+
 def _check_globs(checkpoint: ckptparse.Checkpoint, globs: Sequence[str]) -> None:
     """Raise an error if a pattern matches no name: a misspelt one is told."""
     for glob in globs:
         if not any(_fits(name, glob) for name in checkpoint):
+            if _is_path(glob):
+                raise UsageError(
+                    f"No name among {len(checkpoint)} matches the pattern '{escape(glob)}', which "
+                    "is a path",
+                    "list one checkpoint at a time: what follows it are patterns of names",
+                )
             closest = tuple(difflib.get_close_matches(glob, list(checkpoint), n=3, cutoff=0.5))
             raise ckptparse.TensorNotFoundError(
                 f"No name among {len(checkpoint)} matches the pattern",

@@ -80,6 +80,8 @@ class Scanned:
             for line in str(self.scan).splitlines():
                 out.line(escape(line))
             return
+        if not self.scan:
+            out.summary("no checkpoint was found")
         for one in self.scan:
             out.record(
                 one.name,
