@@ -193,7 +193,8 @@ def format_of_path(target: str, wanted: str | None) -> TargetFormat:
     if target.endswith(_FOREIGN):
         raise UnsupportedError(
             f"ckptparse writes no format with this ending: {target!r}",
-            hint="Choose a format: format='v2', 'safetensors', 'npz', 'npy' or 'hdf5'",
+            hint="Choose a format: format='v2', 'safetensors', 'npz', 'npy' or 'hdf5'. PyTorch "
+            "loads .safetensors, by safetensors.torch.load_file",
         )
     return "v2"
 

@@ -28,7 +28,8 @@ __all__ = ["Layout", "convolution", "dense", "depthwise", "torch_layout"]
 _KERNEL = re.compile(r"_?(?:\w+_)?kernel|weights|[wW]|filters?|\w*(?:depth|point)wise_weights")
 _DEPTHWISE = re.compile(r"_?depthwise_(?:kernel|weights)")
 _KERAS_VARIABLE = re.compile(
-    r"(?:^|/)(?P<layer>dense|(?:depthwise_|separable_)?conv[1-3]d(?:_transpose)?)(?:_[0-9]+)?"
+    r"(?:^|/)(?P<layer>(?:lstm|gru|simple_rnn)(?:_[0-9]+)?/cell"
+    r"|dense|(?:depthwise_|separable_)?conv[1-3]d(?:_transpose)?)(?:_[0-9]+)?"
     r"/vars/(?P<number>[0-9]+)"
 )
 _ATTRIBUTES = "/.ATTRIBUTES/"
@@ -114,7 +115,8 @@ def torch_layout(
     if by_name is not None:
         return by_name
     why = f"no name and no op tells that it is a kernel{beside}"
-    return Layout(None, why, unknown=found is None and "embedding" not in name.lower())
+    usual = "embedding" in name.lower() or _plain(name).rpartition("/")[2] == "bias"
+    return Layout(None, why, unknown=found is None and not usual)
 
 
 def _plain(name: str) -> str:
@@ -141,7 +143,11 @@ def _by_keras_class(name: str, shape: tuple[int, ...]) -> Layout | None:
     if found is None:
         return None
     layer, number = found["layer"], found["number"]
+    if layer.startswith("gru"):
+        return Layout(None, "PyTorch has the gates of a recurrent kernel in another order")
     why = f"by its layer's name, {layer}, and its {len(shape)} axes"
+    if layer.endswith("/cell"):
+        return dense(f"dense, {why}") if number in "01" and len(shape) == 2 else None
     if layer == "dense" and number == "0" and len(shape) == 2:
         return dense(f"dense, {why}")
     if layer.startswith(("depthwise", "separable")) and number == "0" and len(shape) in (3, 4):

@@ -180,7 +180,7 @@ def find_warnings(opened: Opened, rules: RuleSet, planned: Sequence[Planned]) ->
         for pattern in rules.rename.unused:
             yield f"nothing was renamed by {escape(pattern)!r}: no name matches"
     unknown = [escape(one.old) for one in planned if one.unknown]
-    if unknown:
+    if unknown and rules.layout is None:  # Else a rule file asks for it, and knows its tensors.
         listed = ", ".join(unknown[:_MOST_NAMED]) + (", …" if len(unknown) > _MOST_NAMED else "")
         yield (
             f"{count(len(unknown), 'tensor')} with 2 or more axes left as in the source: nothing "

@@ -145,6 +145,8 @@ def test_keras_3_kernels_are_turned_and_what_nothing_tells_is_named(call: Call) 
         "layers/conv2d_1/vars/0": (3, 3, 2, 5),
         "layers/depthwise_conv2d/vars/0": (3, 3, 4, 1),
         "layers/embedding/vars/0": (7, 3),
+        "layers/lstm_1/cell/vars/1": (2, 8),
+        "layers/gru/cell/vars/1": (2, 6),
         "layers/mine/vars/0": (6, 2),
     }
     Path("keras").mkdir()
@@ -159,6 +161,8 @@ def test_keras_3_kernels_are_turned_and_what_nothing_tells_is_named(call: Call) 
         "layers/conv2d_1/vars/0": (5, 2, 3, 3),
         "layers/depthwise_conv2d/vars/0": (4, 1, 3, 3),
         "layers/embedding/vars/0": (7, 3),
+        "layers/lstm_1/cell/vars/1": (8, 2),
+        "layers/gru/cell/vars/1": (2, 6),
         "layers/mine/vars/0": (6, 2),
     }
     (warning,) = found.warnings
@@ -261,3 +265,8 @@ def test_a_scan_that_found_nothing_says_so(call: Call) -> None:
 
 def test_one_checkpoint_is_no_several(call: Call) -> None:
     assert "the mean of 1 checkpoint, in" in call("ckptparse average run -o out/mean").err
+
+
+def test_a_file_of_pytorch_is_to_be_safetensors(call: Call) -> None:
+    done = call("ckptparse convert run out/model.pt")
+    assert done.code == 2 and "PyTorch loads .safetensors" in done.err
