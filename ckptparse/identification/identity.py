@@ -84,7 +84,7 @@ def _shorten(names: tuple[str, ...], most: int = 5) -> str:
 
 _READ = "Read it with ckptparse.read or ckptparse.open."
 _CONVERTS = "It is no TensorFlow checkpoint: convert, diff and stats take it"
-_UNPACK = "Unpack it and read what comes out."
+_UNPACK = "Unpack it and read what comes out: an archive inside of an archive is not looked into."
 
 KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {

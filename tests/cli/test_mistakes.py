@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -270,3 +271,11 @@ def test_one_checkpoint_is_no_several(call: Call) -> None:
 def test_a_file_of_pytorch_is_to_be_safetensors(call: Call) -> None:
     done = call("ckptparse convert run out/model.pt")
     assert done.code == 2 and "PyTorch loads .safetensors" in done.err
+
+
+def test_an_archive_in_an_archive_is_told(call: Call) -> None:
+    shutil.make_archive("inner", "zip", "run")
+    with zipfile.ZipFile("outer.zip", "w") as archive:
+        archive.write("inner.zip")
+    done = call("ckptparse ls outer.zip")
+    assert done.code == 2 and "an archive inside of an archive is not looked into" in done.err
