@@ -96,7 +96,10 @@ def identify_directory(path: str, folders: Folders) -> Identity:
         return Identity.of(Finding("interrupted-save", {"files": leftovers}), bare)
     detail: dict[str, object] = {"state_file": STATE_FILE_NAME in names, "leftovers": leftovers}
     if not prefixes:
-        detail["advice"] = "No checkpoint is directly in it: look in its subdirectories."
+        detail["advice"] = (
+            "No checkpoint is directly in it: look in its subdirectories. `ckptparse scan` lists "
+            "those of which an index is there."
+        )
     return Identity.of(Finding("directory", detail, prefixes), bare)
 
 
