@@ -189,11 +189,11 @@ class LocalSource:
 
     def expect(self, offset: int, size: int) -> None:
         """Let the system fetch bytes that are wanted soon, unless it has them; see `expect`."""
-        if not _HAS_ADVICE:
+        descriptor = self._descriptor
+        if not _HAS_ADVICE or descriptor is None:
             return
         # Asking for what is in the page cache takes as long as copying a sixteenth of it. So one
         # byte is read first: the error says that this would have to wait for the disk.
-        descriptor = self._open()
         with suppress(OSError, OverflowError):
             try:
                 os.preadv(descriptor.number, [bytearray(1)], offset, os.RWF_NOWAIT)

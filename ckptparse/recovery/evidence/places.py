@@ -372,7 +372,7 @@ def _striped(
 ) -> Iterator[Place]:
     """Iterate over the order of stripes that makes most of the lost payloads agree."""
     all_orders &= source.size <= SMALL_FILE
-    if not all_orders and lost.size <= _WORTH * case.size_of(file):
+    if not lost or (not all_orders and lost.size <= _WORTH * case.size_of(file)):
         return
     if _is_fill(source) or _is_noise(source, lost.smallest):
         # If these are no weights in this order, they are none in another.
