@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import repeat
+from itertools import pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from ckptparse.backend.small import Sized, hold_small, iter_batches
 from ckptparse.dtypes import DataType, element_name, is_numeric
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Cache, Progress, Store, begin_with
+from ckptparse.files.storage import Storage
 from ckptparse.jobs.distances import Distance, Tolerance, measure_distance, measure_distances
 from ckptparse.jobs.opening import Opened, TensorsFrom, check_work, describe_source, open_tensors
 from ckptparse.jobs.rules import Rename, RuleSet, make_rules
@@ -210,8 +211,8 @@ def diff(
         paths = (describe_source(first), describe_source(second))
         if rename is None and not read_data and _are_told_equal(first, second):
             equal = tuple(sorted(first.tensors))
-            _check_held(first, equal)
-            _check_held(second, equal)
+            _check_held(first)
+            _check_held(second)
             return Diff(paths, (), (), (), {}, equal, equal)
         before = _renamed(first, rules)
         after = _Side.of(second, {name: name for name in second.tensors})
@@ -273,28 +274,54 @@ def _are_told_equal(first: Opened, second: Opened) -> bool:
     )
 
 
-def _check_held(opened: Opened, names: Collection[str]) -> None:
+def _check_held(opened: Opened, names: Collection[str] | None = None) -> None:
     """Make sure that the data is there of tensors whose checksums alone are compared.
 
     Each file is looked for once; only its size is asked.
 
+    Args:
+        opened: What holds them.
+        names: Their names; None: all that lie in files.
+
     Raises:
         CheckpointError: A file is not there, or too short: the error that reading gives.
     """
-    wanted = set(names)
+    wanted = opened.tensors.keys() if names is None else set(names)
     places = opened.places or find_places(_list_stored(opened, wanted))
-    rows = np.flatnonzero(np.array([name in wanted for name in places.names], bool))
-    stops = np.where(places.sizes[rows] > 0, places.offsets[rows] + places.sizes[rows], 0)
-    order = np.argsort(stops, kind="stable")
-    # Of each file the tensor that ends last: later ones take the place of earlier ones.
-    last = dict(zip(places.numbers[rows][order].tolist(), order.tolist(), strict=True))
-    for number, at in last.items():
-        tensor = opened.tensors[places.names[int(rows[at])]]
-        origin = tensor.options.origin if isinstance(tensor, Tensor) else None
-        if isinstance(origin, Origin):
-            status = origin.opener.context.storage.stat(places.files[number])
-            if status is None or status.kind != "file" or status.size < stops[at]:
-                tensor.read()
+    rows = np.arange(len(places.names))
+    if names is not None:
+        rows = rows[[name in wanted for name in places.names]]
+    if not len(rows):
+        return
+    rows = rows[np.argsort(places.numbers[rows], kind="stable")]
+    numbers, sizes = places.numbers[rows], places.sizes[rows]
+    stops = np.where(sizes > 0, places.offsets[rows] + sizes, 0)
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    ends = np.maximum.reduceat(stops, starts)
+    edges = pairwise([*starts.tolist(), len(rows)])
+    storage: Storage | None = None
+    for (start, stop), end in zip(edges, ends.tolist(), strict=True):
+        # Of each file the first tensor that ends last.
+        at = start + int((stops[start:stop] == end).argmax())
+        name = places.names[int(rows[at])]
+        if storage is None:
+            storage = _storage_of(opened, name)
+        if storage is None:
+            return
+        status = storage.stat(places.files[int(numbers[at])])
+        if status is None or status.kind != "file" or status.size < end:
+            opened.tensors[name].read()
+
+
+def _storage_of(opened: Opened, name: str) -> Storage | None:
+    """Return where the files of a tensor lie."""
+    # To look a name up takes a table of all names; the first tensor takes none.
+    if opened.checkpoint is None:
+        tensor = opened.tensors[name]
+    else:
+        tensor = next(iter(opened.checkpoint.values()))
+    origin = tensor.options.origin if isinstance(tensor, Tensor) else None
+    return origin.opener.context.storage if isinstance(origin, Origin) else None
 
 
 def _list_stored(opened: Opened, names: Iterable[str]) -> list[Tensor]:
