@@ -205,7 +205,7 @@ def install_free_threaded(session: nox.Session, python: Path) -> None:
     session.run(*pip, "--no-deps", str(ROOT), external=True)
 
 
-WITH_WHEELS = ("ml_dtypes", "chunked", "safetensors", "hdf5")
+WITH_WHEELS = ("ml-dtypes", "chunked", "safetensors", "hdf5")
 """Extras of which some free-threaded Python has no wheels."""
 
 
@@ -311,7 +311,7 @@ def lowest_versions(session: nox.Session) -> None:
     """The quick tests, with the lowest release of every dependency."""
     extras = PYPROJECT["project"]["optional-dependencies"]
     groups = [PYPROJECT["project"]["dependencies"]]
-    groups += [extras[name] for name in ("cli", "ml_dtypes", "chunked", "safetensors", "hdf5")]
+    groups += [extras[name] for name in ("cli", "ml-dtypes", "chunked", "safetensors", "hdf5")]
     pins = [lowest(requirement) for group in groups for requirement in group]
     session.install(".[test]", *pins)
     session.run("python", "-m", "pip", "list", "--format=freeze")

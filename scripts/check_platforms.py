@@ -79,7 +79,7 @@ OTHERS = {
 }
 """Implementation, version and binary interfaces that pip is told."""
 
-EXTRAS = ("cli", "page", "ml_dtypes", "chunked", "safetensors", "hdf5", "remote")
+EXTRAS = ("cli", "page", "ml-dtypes", "chunked", "safetensors", "hdf5", "remote")
 
 
 def requirements(groups: Iterable[str]) -> list[str]:

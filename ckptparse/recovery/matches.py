@@ -84,8 +84,9 @@ class Matcher:
         self._copies = copies
         self._files = files
         self._twins = twins
+        self._places = places
         # The surest first: of a payload of few bytes another place may have the checksum by chance.
-        self._places = {
+        self._surest = {
             file: sorted(known, key=lambda place: place.chance) for file, known in places.items()
         }
         self._siblings = siblings
@@ -149,7 +150,7 @@ class Matcher:
         )
 
     def _from_places(self, payload: Payload) -> Mended | None:
-        for place in self._places.get(payload.file, ()):
+        for place in self._surest.get(payload.file, ()):
             if place.holds(self._files, payload):
                 note = self._describe(place.file) if place.cause is None else ""
                 return taken_from(place, payload, note)
@@ -183,7 +184,7 @@ class Matcher:
     def _sure_places(self, file: DataFile) -> list[Place]:
         return [
             place
-            for place in self._places.get(file, ())
+            for place in self._surest.get(file, ())
             if place.file.path == file.path and place.cause and place.chance <= HIGHEST_CHANCE
         ]
 
