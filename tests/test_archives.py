@@ -774,6 +774,29 @@ def test_members_are_found_without_the_directory(ending: str, lost: str, tmp_pat
         ckptparse.verify(path, limits=few)
 
 
+@pytest.mark.parametrize("has_directory", [True, False])
+def test_a_member_without_a_name_is_no_directory(has_directory: bool, tmp_path: Path) -> None:
+    data = PACKS[" stored.zip"](nine_tensors(tmp_path))
+    begin = data.index(b"PK\x01\x02")
+    sizes = (zlib.crc32(b"abc"), 3, 3)
+    nameless = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 0, *sizes, 0, 0) + b"abc"
+    path = tmp_path / "m.zip"
+    if not has_directory:
+        path.write_bytes(nameless + data[:begin])
+        assert statuses(path)[0] == ["verified"] * 9
+        return
+    central = struct.pack(
+        "<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, *sizes, 0, 0, 0, 0, 0, 0, begin
+    )
+    directory = central + data[begin:-22]
+    count = struct.unpack_from("<H", data, len(data) - 12)[0] + 1
+    start = begin + len(nameless)
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(directory), start, 0)
+    path.write_bytes(data[:begin] + nameless + directory + end)
+    assert len(ckptparse.read(path)) == 9
+    assert statuses(path)[0] == ["verified"] * 9
+
+
 def test_the_end_of_a_member_is_sought_in_about_its_own_bytes() -> None:
     archive = stream_zip({f"m{number}": b"abc" for number in range(300)})
     storage = Watched(MemoryStorage({"a": archive[: archive.index(b"PK\x01\x02")]}))

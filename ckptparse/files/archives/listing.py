@@ -206,7 +206,7 @@ def list_local(source: Source, limits: Limits, damage: CheckpointError) -> Listi
         described += len(info.filename)
         if described > most:
             break
-        if info.is_dir():
+        if info.filename.endswith("/"):
             member = Member("directory")
         elif info.flag_bits & _ENCRYPTED:
             member = _encrypted(info)
@@ -400,7 +400,7 @@ def _cut(held: int, size: int, source: Source) -> CheckpointError | None:
 
 
 def _describe_zip(info: zipfile.ZipInfo, archive: zipfile.ZipFile) -> Member:
-    if info.is_dir() or info.filename.endswith("\\"):
+    if info.filename.endswith(("/", "\\")):
         return Member("directory")
     if info.flag_bits & _ENCRYPTED:
         return _encrypted(info)

@@ -116,7 +116,7 @@ class ZipMembers:
         for info in infos:
             if info.filename in self._infos:
                 raise MalformedError(f"Two members of the archive have the name {info.filename!r}")
-            if not info.is_dir():
+            if not info.filename.endswith("/"):
                 self._infos[info.filename] = info
         packed = sum(info.compress_size for info in self._infos.values())
         if packed > source.size:

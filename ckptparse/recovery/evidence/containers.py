@@ -249,7 +249,7 @@ def _iter_zip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Sou
         return
     with opened as archive:
         for info in archive.infolist():
-            if info.is_dir() or not allowed.take_part(info.file_size):
+            if info.filename.endswith("/") or not allowed.take_part(info.file_size):
                 continue
             path = f"{source.path}:{info.filename}"
             if info.compress_type == zipfile.ZIP_STORED:
@@ -261,7 +261,7 @@ def _iter_zip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Sou
 def _iter_without_directory(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:
     """Iterate over the members of a zip that lost its end, by their own headers."""
     for info, start, stop in iter_local_members(source):
-        if info.is_dir():
+        if info.filename.endswith("/"):
             continue
         if not allowed.take_part(info.file_size or stop - start):
             return
