@@ -6,6 +6,7 @@ import base64
 import gzip
 import random
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ckptparse.examination.payload import Payload
 from ckptparse.examination.readers import DataFile
 from ckptparse.examination.resuming import longest_rising
 from ckptparse.inventory.survey import Origin
+from ckptparse.recovery.inferences import values_as_text
 from ckptparse.recovery.offering import zero_runs
 
 
@@ -570,3 +572,21 @@ def test_a_conversion_that_explains_all_goes_before_a_place_that_explains_one(
         assert recovery[name].status == "corrected"
         assert recovery[name].method == "undoing latin-1 to UTF-8", name
         assert np.array_equal(recovery[name].read(), value)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (np.float32([3]), "3.0"),
+        (np.zeros(4, bool), "False throughout"),
+        (np.arange(2, 7), "2 to 6"),
+        (np.float32([1, 5]), None),
+        (np.zeros(0, np.float32), None),
+        (np.float32([np.inf, np.inf, -np.inf]), None),
+        (np.array([0x7F800001] * 3, np.uint32).view(np.float32), None),
+    ],
+)
+def test_values_are_told_in_a_few_words_without_a_warning(values: Any, text: str | None) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert values_as_text(values) == text

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.coding.checksum import crc32c
@@ -51,7 +52,7 @@ from ckptparse.recovery.recipe import Patch, Recipe, read_payload
 from ckptparse.recovery.string_flips import LengthBytes, find_string_bit
 from ckptparse.text import chance_text
 
-__all__ = ["INTEGERS", "Inferrer"]
+__all__ = ["INTEGERS", "Inferrer", "values_as_text"]
 
 _FEW_DAMAGED = 3
 """If more payloads of a file are damaged than this, one changed byte in each of them is not likely:
@@ -129,13 +130,7 @@ class Inferrer:
             values = read_payload(found.recipe, payload, self._files.context).reshape(-1)
         except CheckpointError:  # So large that nobody wants to see it.
             return None
-        if len(values) == 1:
-            return str(values[0])
-        if values.size and (values == values[0]).all():
-            return f"{values[0]!s} throughout"
-        if values.dtype.kind in "iuf" and (np.diff(values) == 1).all():
-            return f"{values[0]} to {values[-1]}"
-        return None
+        return values_as_text(values)
 
     # -- values
 
@@ -291,3 +286,16 @@ class Inferrer:
         change, chance = found
         what = f"bit {change.bit} of byte {change.offset}"
         return changed(self._files, payload, change, self._among(payload, chance), what)
+
+
+def values_as_text(values: npt.NDArray[Any]) -> str | None:
+    """Return values in a few words; None if they are many."""
+    if len(values) < 2:
+        return str(values[0]) if len(values) else None
+    # Of numbers that are not finite numpy and ml_dtypes warn.
+    with np.errstate(all="ignore"):
+        if (values == values[0]).all():
+            return f"{values[0]!s} throughout"
+        if values.dtype.kind in "iuf" and (np.diff(values) == 1).all():
+            return f"{values[0]} to {values[-1]}"
+    return None
