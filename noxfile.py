@@ -157,7 +157,7 @@ def pythons(session: nox.Session) -> None:
 def freethreaded(session: nox.Session) -> None:
     """The suite on a Python without the interpreter's lock, which is built if there is none.
 
-    Building takes 6 minutes on two cores. What is built stays in `~/.cache/ckptparse`.
+    Building takes a few minutes. What is built stays in `~/.cache/ckptparse`.
     """
     home = Path(session.create_tmp()).resolve() / "venv"
     session.run(find_free_threaded(session), "-m", "venv", "--clear", str(home), external=True)
@@ -177,8 +177,17 @@ def find_free_threaded(session: nox.Session) -> str:
         return found
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     script = str(ROOT / "scripts" / "build_free_threaded.py")
+    apt_install(session, *TO_BUILD_PYTHON)
     printed = session.run("python", script, str(cache / "ckptparse" / "python3.13t"), silent=True)
     return str(printed).splitlines()[-1]
+
+
+def apt_install(session: nox.Session, *packages: str) -> None:
+    """Install packages of Debian's, if that can be done here; what needs them says if not."""
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        return
+    for command in (("update",), ("install", "-y", *packages)):
+        session.run("apt-get", "-qq", *command, external=True, success_codes=range(256))
 
 
 def install_free_threaded(session: nox.Session, python: Path) -> None:
@@ -200,11 +209,19 @@ def install_free_threaded(session: nox.Session, python: Path) -> None:
     has_snappy = (str(python), "-c", "import importlib.util as u; print(u.find_spec('snappy'))")
     if "None" in str(session.run(*has_snappy, external=True, silent=True)):
         # What newer releases stand on (cramjam) is built with Rust; this one with C++, from its
-        # source and that of Snappy (on Debian `apt-get install g++ libsnappy-dev`).
+        # source and that of Snappy.
+        apt_install(session, "g++", "libsnappy-dev")
         session.run(*pip, "--no-deps", "python-snappy==0.6.1", external=True)
     session.run(*pip, "--no-deps", str(ROOT), external=True)
 
 
+TO_BUILD_PYTHON = (
+    "gcc",
+    "make",
+    *(f"lib{name}-dev" for name in ("ssl", "bz2", "lzma", "ffi", "sqlite3")),
+    "zlib1g-dev",
+)
+"""A compiler, and the headers for Python's own modules, as Debian's packages."""
 WITH_WHEELS = ("ml-dtypes", "chunked", "safetensors", "hdf5")
 """Extras of which some free-threaded Python has no wheels."""
 
@@ -258,9 +275,8 @@ def debian(session: nox.Session, release: str) -> None:
 @contextmanager
 def debian_folder(session: nox.Session, release: str) -> Iterator[Path]:
     """Make a folder with a Debian in it, as root only; what runs in it finds a whole system."""
-    if shutil.which("debootstrap") is None and shutil.which("apt-get") and os.geteuid() == 0:
-        session.run("apt-get", "update", "-qq", external=True)
-        session.run("apt-get", "install", "-y", "-qq", "debootstrap", external=True)
+    if shutil.which("debootstrap") is None:
+        apt_install(session, "debootstrap")
     if shutil.which("debootstrap") is None or os.geteuid() != 0:
         session.skip("a folder with another Debian wants root and debootstrap")
     root = Path(session.create_tmp()).resolve() / release
@@ -411,8 +427,7 @@ def install_chromium(session: nox.Session) -> str:
         return "no Chromium, and no apt-get to install it"
     if os.geteuid() != 0:
         return "no Chromium: as root, apt-get install chromium chromium-driver"
-    for command in (("update",), ("install", "-y", "chromium", "chromium-driver")):
-        session.run("apt-get", "-qq", *command, external=True, success_codes=range(256))
+    apt_install(session, "chromium", "chromium-driver")
     if not all(map(shutil.which, ("chromium", "chromedriver"))):
         return "apt-get could not install Chromium"
     return ""

@@ -4,13 +4,14 @@
 
 PACKAGE is Debian's source package, `python3.13` if none is named. The archive of CPython's own
 sources is fetched as Debian has it, compared with the SHA-256 that Debian's list of sources has,
-and built with `--disable-gil`: 6 minutes on two cores. What stands in DIRECTORY already is kept.
+and built with `--disable-gil`: minutes on two cores. What stands in DIRECTORY already is kept.
 The last line printed is the path of the interpreter. Needs a C compiler, make, and the headers
 that Python's own modules are built with (OpenSSL, zlib, bzip2, liblzma, libffi, SQLite).
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import lzma
 import os
@@ -84,12 +85,15 @@ def find_interpreter(prefix: Path) -> Path | None:
 
 
 def main() -> None:
-    prefix = Path(sys.argv[1]).resolve()
-    package = sys.argv[2] if len(sys.argv) > 2 else "python3.13"
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("package", nargs="?", default="python3.13")
+    options = parser.parse_args()
+    prefix = options.directory.resolve()
     found = find_interpreter(prefix)
     if found is None:
         shutil.rmtree(prefix, ignore_errors=True)
-        build(find_source(lzma.decompress(fetch(SOURCES)).decode(), package), prefix)
+        build(find_source(lzma.decompress(fetch(SOURCES)).decode(), options.package), prefix)
         found = find_interpreter(prefix)
     if found is None:
         raise SystemExit(f"What was built lacks one of {', '.join(NEEDED)}: a header was missing")
