@@ -35,6 +35,7 @@ def search_grid() -> Work:
     """Search 1 GiB on the grid of 4 KiB, four places of a block, 200 sizes together."""
     from ckptparse.crc.grid import GridRegisters
     from ckptparse.crc.windows import Wanted
+    from ckptparse.files.local import LOCAL
 
     rng = np.random.default_rng(0)
     sizes = 1024 * rng.integers(4, 4096, 200)
@@ -42,9 +43,8 @@ def search_grid() -> Work:
 
     def work(path: str) -> object:
         registers = GridRegisters(4096, range(0, 4096, 1024))
-        data = mapped(path)
-        for start in range(0, len(data), 4 * MIB):
-            registers.extend(data[start : start + 4 * MIB])
+        image = LOCAL.open(path + SHARD)
+        registers.extend_from(image.read_into, 0, image.size)
         return registers.find_each(wanted)
 
     return work

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from crc32c import crc32c
@@ -44,6 +46,15 @@ def test_all_windows_of_several_sizes_are_found_together(
     assert found == {item: lies_at(data, item, 4) for item in wanted}
 
 
+def reading(data: bytes) -> Callable[[int, memoryview], None]:
+    """Read from bytes as from a file."""
+
+    def read_into(start: int, buffer: memoryview) -> None:
+        buffer[:] = data[start : start + len(buffer)]
+
+    return read_into
+
+
 @settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
@@ -57,8 +68,12 @@ def test_a_stream_gives_its_windows_whatever_the_pieces_it_came_in(
     registers = GridRegisters(64, [16, 32, 48])
     start = number = 0
     while start < len(data):
-        registers.extend(data[start : start + pieces[number % len(pieces)]])
-        start += pieces[number % len(pieces)]
+        stop = min(start + pieces[number % len(pieces)], len(data))
+        if number % 2:
+            registers.extend_from(reading(data), start, stop)
+        else:
+            registers.extend(data[start:stop])
+        start = stop
         number += 1
     for place in (0, 16, 32, 48):
         wanted = [
@@ -102,7 +117,7 @@ def test_many_checksums_of_one_size_are_told_apart() -> None:
     data = np.random.default_rng(2).bytes(4096 * 200)
     wanted = [wanted_at(data, 4096 * block, 8192) for block in range(199)]
     registers = GridRegisters(4096)
-    registers.extend(data)
+    registers.extend_from(reading(data), 0, len(data))
     found = registers.find_each(wanted)
     assert [found[item] for item in wanted] == [[4096 * block] for block in range(199)]
 

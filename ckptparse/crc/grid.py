@@ -6,10 +6,9 @@ chained afterwards, all blocks together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c, crc_of_zeros
 from ckptparse.crc.chains import chained
@@ -22,7 +21,10 @@ _ALL_ONES = 0xFFFFFFFF
 _FEW = 1 << 15
 """Registers for which it takes longer to make a table of 65,536 products than to do without."""
 _WINDOW = 1 << 18
-"""Bytes that are copied at once: they stay in the processor's cache."""
+"""Bytes that are read at once: they stay in the processor's cache."""
+
+ReadInto = Callable[[int, memoryview], None]
+"""Fills a buffer with the bytes of a file at an offset."""
 
 
 class GridRegisters:
@@ -74,9 +76,21 @@ class GridRegisters:
             self._take(memoryview(self._rest))
             self._rest = b""
         whole = len(view) // self.step * self.step
-        if whole:
-            self._take(view[:whole])
+        self._take(view[:whole])
         self._rest = bytes(view[whole:])
+
+    def extend_from(self, read_into: ReadInto, start: int, stop: int) -> None:
+        """Add the next bytes of the stream, which are read from a range of a file."""
+        missing = min(-len(self._rest) % self.step, stop - start)
+        first = bytearray(missing)
+        read_into(start, memoryview(first))
+        self.extend(memoryview(first))
+        start += missing
+        whole = (stop - start) // self.step * self.step
+        self._fill(start, start + whole, read_into)
+        last = bytearray(stop - start - whole)
+        read_into(start + whole, memoryview(last))
+        self.extend(memoryview(last))
 
     def find_each(self, wanted: Iterable[Wanted], *, place: int = 0) -> dict[Wanted, list[int]]:
         """Return for each run of bytes the offsets where it is, at that place of a block.
@@ -103,13 +117,23 @@ class GridRegisters:
         return {item: [self.step * at + place for at in rows] for item, rows in found.items()}
 
     def _take(self, blocks: memoryview) -> None:
-        rows = np.frombuffer(blocks, np.uint8).reshape(-1, self.step)
-        crcs = np.empty((len(rows), len(self._pieces)), np.uint32)
-        for first in range(0, len(rows), self._window.blocks):
-            some = rows[first : first + self._window.blocks]
-            crcs[first : first + len(some)] = self._window.checksums(some)
+        def copy(start: int, window: memoryview) -> None:
+            window[:] = blocks[start : start + len(window)]
+
+        self._fill(0, len(blocks), copy)
+
+    def _fill(self, start: int, stop: int, fill: ReadInto) -> None:
+        """Add whole blocks, which `fill` puts into a window."""
+        blocks = (stop - start) // self.step
+        if not blocks:
+            return
+        crcs = np.empty((blocks, len(self._pieces)), np.uint32)
+        for first in range(0, blocks, self._window.blocks):
+            some = crcs[first : first + self._window.blocks]
+            fill(start + first * self.step, self._window.memory[: len(some) * self.step])
+            some[:] = self._window.checksums(len(some))
         self._fresh.append(crcs.T)
-        self.size += len(blocks)
+        self.size += stop - start
 
     def _joined(self) -> list[Track]:
         """Return the registers at each place of all blocks; place 0 has one more, at the end."""
@@ -135,26 +159,26 @@ class GridRegisters:
 
 
 class _Window:
-    """Bytes that blocks are copied into, with views of their pieces, made once.
+    """Memory that blocks are put into, with views of their pieces, made once.
 
     To make an object for each piece takes longer than to copy it.
     """
 
-    __slots__ = ("_bytes", "_pieces", "_views", "blocks")
+    __slots__ = ("_pieces", "_step", "_views", "blocks", "memory")
 
     def __init__(self, step: int, pieces: Sequence[tuple[int, int]]) -> None:
         self.blocks = max(1, _WINDOW // step)
+        self.memory = memoryview(bytearray(self.blocks * step))
+        self._step = step
         self._pieces = pieces
-        self._bytes = np.empty((self.blocks, step), np.uint8)
         self._views: list[memoryview] = []
 
-    def checksums(self, blocks: npt.NDArray[np.uint8]) -> Words:
-        """Return the checksum of every piece, shape (blocks, pieces)."""
-        count = len(blocks) * len(self._pieces)
-        self._bytes[: len(blocks)] = blocks
+    def checksums(self, blocks: int) -> Words:
+        """Return the checksum of every piece of the first blocks, shape (blocks, pieces)."""
         known = len(self._views) // len(self._pieces)
-        for row in self._bytes[known : len(blocks)]:
-            self._views += [row[start:stop].data for start, stop in self._pieces]
+        for at in range(known * self._step, blocks * self._step, self._step):
+            self._views += [self.memory[at + start : at + stop] for start, stop in self._pieces]
+        count = blocks * len(self._pieces)
         views = self._views if len(self._views) == count else self._views[:count]
         return np.fromiter(map(crc32c, views), np.uint32, count).reshape(-1, len(self._pieces))
 

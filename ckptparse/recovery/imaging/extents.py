@@ -195,7 +195,7 @@ def _search(
     registers = GridRegisters(block, places | groups.keys())
     for position in range(start, stop, _PIECE):
         count = min(_PIECE, stop - position)
-        registers.extend(image.read_at(position, count))
+        registers.extend_from(image.read_into, position, position + count)
         if watch is not None:
             watch(count)
     return [

@@ -28,7 +28,6 @@ __all__ = ["SEGMENT", "DataFile", "Failures", "Piece", "Placement", "complete", 
 
 SEGMENT = 1 << 34
 """Bytes of an image whose registers are kept at one time."""
-_PIECE = 1 << 22
 _MOST_ROUNDS = 64
 """Rounds in which what was found leads to more: each finds a payload at least, most find many."""
 _LEAST = 16
@@ -333,6 +332,5 @@ def _read(image: Source, start: int, stop: int) -> bytes:
 
 def _grid(image: Source, block: int, places: Iterable[int]) -> GridRegisters:
     registers = GridRegisters(block, places)
-    for position in range(0, image.size, _PIECE):
-        registers.extend(image.read_at(position, min(_PIECE, image.size - position)))
+    registers.extend_from(image.read_into, 0, image.size)
     return registers
