@@ -1,7 +1,7 @@
 """Change the strict reader in one place at a time, and see whether a test notices.
 
     python scripts/mutate.py [--only PART ...] [--sample 40] [--seed 0] [--at MODULE:LINE ...]
-                             [--modules MODULE ...] [--rows FILE] [--notes FILE]
+                             [--since COMMIT] [--modules MODULE ...] [--rows FILE] [--notes FILE]
 
 Each change (a mutant) is one comparison, number, operator, condition, `raise` or call of a check
 that is another one. First the tests of the part run with nothing changed: they must pass, and it
@@ -19,6 +19,9 @@ Some parts of calls are no check and no choice, and are left alone (`tests/mutan
 A survivor costs the time of all tests that run its line. With `--longest 0.1 --most 100`, long
 tests and tests beyond a hundred are left out: what a few quick tests kill is killed, and what is
 left is tried with all tests by `--rows FILE`, the file into which it was printed.
+
+With `--since COMMIT`, all changes are tried of the functions in which a line is another one than in
+that commit, and of such lines that stand in no function.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ import random
 import re
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -539,11 +543,39 @@ def rows_of(path: Path) -> set[tuple[str, ...]]:
     return {tuple(cell.replace("\0", "|").strip().strip("`") for cell in row[:3]) for row in rows}
 
 
+def changed_since(commit: str) -> dict[Path, list[range]]:
+    """Ask git which lines of the package are other ones than in a commit.
+
+    If lines are gone, those before and after them count as changed.
+    """
+    command = ["git", "diff", "--unified=0", "--no-color", "--no-ext-diff", "--no-renames"]
+    command += ["--src-prefix=a/", "--dst-prefix=b/", commit, "--", "ckptparse"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[Path, list[range]] = {}
+    path = ROOT
+    for line in done.stdout.splitlines():
+        if line.startswith("+++ "):
+            path = ROOT / line[4:].removeprefix("b/")
+        elif place := re.match(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@", line):
+            first, count = int(place[1]), int(place[2] or 1)
+            found.setdefault(path, []).append(range(first, first + (count or 2)))
+    return found
+
+
+def is_touched(mutant: Mutant, lines: Mapping[Path, Sequence[range]]) -> bool:
+    """Tell whether a line is among these of its function, or its own if it stands in none."""
+    around = mutant.body or mutant.lines
+    return any(one.start < around.stop and around.start < one.stop for one in lines[mutant.path])
+
+
 def choose(found: list[Mutant], options: argparse.Namespace) -> list[Mutant]:
     """Return the mutants that the options name, or a sample."""
     if options.at or options.rows:
         rows = rows_of(options.rows) if options.rows else set()
         return [one for one in found if one.row in rows or one.place in options.at]
+    if options.since:
+        lines = changed_since(options.since)
+        return [one for one in found if one.path in lines and is_touched(one, lines)]
     rng = random.Random(options.seed)  # noqa: S311
     return rng.sample(found, min(options.sample, len(found))) if options.sample else found
 
@@ -606,6 +638,7 @@ def main() -> None:
     parser.add_argument(
         "--at", nargs="+", default=(), help="all of these lines: coding/varint.py:36"
     )
+    parser.add_argument("--since", metavar="COMMIT", help="all functions that changed since then")
     parser.add_argument("--tests", nargs="+", help="in place of those of the part: test_limits")
     parser.add_argument("--rows", type=Path, help="those that were printed into this file")
     parser.add_argument("--modules", nargs="+", default=(), help="of these files: entry.py")

@@ -16,6 +16,7 @@ from ckptparse.table.block import (
     Block,
     BlockEntries,
     KeyOrderError,
+    LongRuns,
     check_key_bytes,
     decode_entry,
 )
@@ -145,6 +146,44 @@ def test_who_looks_for_a_key_sees_what_is_wrong_in_its_run() -> None:
             block(wrong, 0).find(b"zz", limits=DEFAULT_LIMITS)
     assert block(b"\x00\x00\x011" + A, 0).find(b"", limits=DEFAULT_LIMITS) == b"1"
     assert block(A + B + C, 0, 5, 10).find(b"b", limits=DEFAULT_LIMITS) == b"2"
+
+
+# ---- runs that are long
+
+
+@pytest.mark.parametrize("restarts", [1, 2, 5])
+def test_a_run_is_long_if_it_has_more_than_64_entries(restarts: int) -> None:
+    made = block(A * 5, *range(0, 5 * restarts, 5))
+    none = LongRuns(Limits(single_entries=0), 0)
+    for _ in range(3):
+        none.take(made, 64 * restarts)
+    with pytest.raises(LimitError) as caught:
+        none.take(made, 64 * restarts + 1)
+    assert caught.value.limit == "single_entries"
+
+
+def test_an_empty_block_has_no_long_run() -> None:
+    LongRuns(Limits(single_entries=0), 0).take(block(b""), 0)
+
+
+def test_32_entries_of_long_runs_count_as_one_beyond_one_for_each_128_bytes() -> None:
+    made = block(A, 0)
+    for size, free in ((0, 0), (127, 0), (128, 1), (128 * 40 - 1, 39), (128 * 40, 40)):
+        for allowed in (3, 4):
+            most = 32 * allowed + free
+            LongRuns(Limits(single_entries=allowed), size).take(made, most)
+            message = rf"beyond one for each 128 bytes, is {allowed + 1}, and"
+            with pytest.raises(LimitError, match=message):
+                LongRuns(Limits(single_entries=allowed), size).take(made, most + 1)
+
+
+def test_entries_of_long_runs_of_all_blocks_count_together() -> None:
+    made = block(A, 0)
+    runs = LongRuns(Limits(single_entries=10), 0)
+    runs.take(made, 100)
+    runs.take(made, 220)
+    with pytest.raises(LimitError, match="is 13, and"):
+        runs.take(made, 65)
 
 
 # ---- what keys take together
@@ -455,6 +494,24 @@ def test_keys_of_all_blocks_count_together(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.undo()
 
 
+def test_a_table_has_as_many_entries_in_long_runs_as_the_limit_says() -> None:
+    def made(count: int) -> bytes:
+        lists = [[f"{letter}{number:03}" for number in range(count)] for letter in "ab"]
+        pairs = [[(key.encode(), b"") for key in keys] for keys in lists]
+        blocks = [
+            b.Stored(b.block(part, restart_interval=1000), key=part[-1][0]) for part in pairs
+        ]
+        return b.assemble(blocks).data
+
+    assert sum(map(len, opened(made(64), Limits(single_entries=0)).iter_columns())) == 128
+    data = made(100)
+    allowed = -(-(200 - len(data) // 128) // 32)
+    assert sum(map(len, opened(data, Limits(single_entries=allowed)).iter_columns())) == 200
+    with pytest.raises(LimitError) as caught:
+        list(opened(data, Limits(single_entries=allowed - 1)).iter_columns())
+    assert caught.value.limit == "single_entries"
+
+
 def test_blocks_are_decoded_in_parts_of_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     lists = [*LISTS, ["i", "j"], ["k", "l"], ["m", "n"]]
     table = opened(table_of(lists).data)
@@ -548,6 +605,22 @@ def together(*blocks: bytes, limits: Limits = DEFAULT_LIMITS) -> TableColumns | 
 
 def pairs_of(columns: TableColumns) -> list[tuple[bytes, bytes]]:
     return [(columns.key(row), columns.value(row)) for row in range(len(columns))]
+
+
+def test_lengths_that_are_decoded_together_have_five_bytes_at_most() -> None:
+    """Whoever decodes an entry alone refuses a varint32 of six: these are left to it."""
+    for width in (1, 2, 4, 5, 6):
+        for place in range(3):
+            widths = tuple(width if place == other else 0 for other in range(3))
+            made = b.close_block(b.entry(b"a", b"1", widths=widths) + b.entry(b"b", b"2"))
+            columns = together(made)
+            if width == 6:
+                assert columns is None
+                with pytest.raises(MalformedError):
+                    Block.from_bytes(made).decode_entries(limits=DEFAULT_LIMITS)
+            else:
+                assert columns is not None
+                assert pairs_of(columns) == [(b"a", b"1"), (b"b", b"2")]
 
 
 @pytest.mark.parametrize(

@@ -320,7 +320,7 @@ class LongRuns:
         Raises:
             LimitError: They are more than `Limits.single_entries` allows.
         """
-        if count <= LONGEST_RUN * max(1, len(block.restarts)):
+        if count <= LONGEST_RUN * len(block.restarts):
             return
         self._taken += count
         beyond = self._taken - self._size // _RUN_BYTES
