@@ -21,7 +21,7 @@ from ckptparse.bundle.entry import (
     shape_from_proto,
 )
 from ckptparse.bundle.index import BundleIndex, held_bytes
-from ckptparse.bundle.naming import decode_slice_key
+from ckptparse.bundle.naming import decode_names, decode_slice_key
 from ckptparse.bundle.reader import BundleReader
 from ckptparse.bundle.strings import (
     check_strings,
@@ -51,6 +51,7 @@ from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
 from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 from ckptparse.proto.tensor_shape_pb2 import TensorShapeProto
 from ckptparse.slices import Extent, TensorSlice
+from ckptparse.table.block import Block
 from ckptparse.table.columns import TableColumns
 from ckptparse.table.reader import Table
 
@@ -815,3 +816,30 @@ def test_a_key_is_that_of_a_slice_or_it_is_a_name(key: bytes, name: bytes | None
 def test_the_key_of_a_slice_says_its_extents() -> None:
     piece = TensorSlice((Extent(3, 2), Extent(0, None), Extent(0, 1)))
     assert decode_slice_key(b.slice_key("w", [(3, 2), None, (0, 1)])) == (b"w", piece)
+
+
+# ---- names that are decoded together
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [],
+        [b"a"],
+        [b"", b"a", b"ab"],
+        [b"", b"a\x00b\x00c"],
+        [b"\x00", b"\x00\x00", b"\xff\x00", b"\xff\xfe"],
+        [b"a", b"b\x00", b"c", b"d\x00\x00e"],
+    ],
+)
+def test_names_are_the_keys_from_a_row_on_whatever_zeros_they_have(keys: list[bytes]) -> None:
+    columns = of_keys(keys)
+    names = [key.decode("utf-8", "surrogateescape") for key in keys]
+    for first in range(len(keys) + 1):
+        assert decode_names(columns, first) == names[first:]
+
+
+def of_keys(keys: list[bytes]) -> TableColumns:
+    """Columns of keys without values."""
+    block = Block.from_bytes(b.block([(key, b"") for key in keys]))
+    return TableColumns.of_blocks([block.decode_entries(limits=DEFAULT_LIMITS)])

@@ -12,7 +12,13 @@ import builder as b
 import numpy as np
 import pytest
 
-from ckptparse.bundle.content import ArrayContent, content_of, content_of_array, list_bytes
+from ckptparse.bundle.content import (
+    ArrayContent,
+    content_of,
+    content_of_array,
+    iter_buffers,
+    list_bytes,
+)
 from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.payload import BrokenPayload, DensePayload, SlicedPayload
 from ckptparse.bundle.reader import BundleReader
@@ -395,3 +401,30 @@ def test_what_a_data_file_cannot_hold_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="NoneType"):
         list_bytes(np.array([b"", None], object))
     assert issubclass(UnsupportedError, CheckpointError)
+
+
+@pytest.mark.parametrize(
+    ("size", "held"),
+    [
+        (0, 0),
+        (1, 1),
+        (MIB - 1, MIB - 1),
+        (MIB, MIB),
+        (MIB + 1, MIB),
+        (4 * MIB - 1, MIB),
+        (4 * MIB, 3 * MIB),
+        (4 * MIB + 1, 3 * MIB),
+    ],
+)
+def test_buffers_lie_one_after_another_and_take_one_piece_or_three_of_a_large_tensor(
+    size: int, held: int
+) -> None:
+    buffers = list(iter_buffers(size))
+    assert [start for start, _ in buffers] == list(range(0, size, MIB))
+    assert [len(part) for _, part in buffers] == [
+        min(MIB, size - start) for start in range(0, size, MIB)
+    ]
+    addresses = {part.ctypes.data for _, part in buffers}
+    assert len(addresses) == -(-held // MIB)
+    for _, part in buffers:
+        assert isinstance(part.base, np.ndarray) and part.base.nbytes == held

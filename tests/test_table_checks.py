@@ -498,9 +498,7 @@ def test_a_table_has_as_many_entries_in_long_runs_as_the_limit_says() -> None:
     def made(count: int) -> bytes:
         lists = [[f"{letter}{number:03}" for number in range(count)] for letter in "ab"]
         pairs = [[(key.encode(), b"") for key in keys] for keys in lists]
-        blocks = [
-            b.Stored(b.block(part, restart_interval=1000), key=part[-1][0]) for part in pairs
-        ]
+        blocks = [b.Stored(b.block(part, restart_interval=1000), key=part[-1][0]) for part in pairs]
         return b.assemble(blocks).data
 
     assert sum(map(len, opened(made(64), Limits(single_entries=0)).iter_columns())) == 128
